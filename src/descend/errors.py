@@ -1,0 +1,80 @@
+"""Every error that descend raises on purpose.
+
+    DescendError
+    ├── SpecError        (ValueError)   text that does not parse, or names no technique
+    ├── KnobError        (ValueError)   a knob outside its interval, of the wrong type, or without effect
+    ├── DataError        (ValueError)   a folder, table or array that cannot be trained on
+    │   └── PictureError                one file that cannot be decoded
+    ├── ModelError       (ValueError)   a backbone, layer or weight file that does not fit
+    ├── RunError         (RuntimeError) a run folder that is missing, foreign, damaged or in the way
+    ├── TrainingError    (RuntimeError) training that cannot go on (a loss that is not finite, for example)
+    └── MissingExtra     (ImportError)  an optional dependency that is not installed
+
+A message reads ``<who>: <what must hold>, got <value>. <fix>``: who complains, the condition, what was met, and what
+to do. Catch ``DescendError`` to catch them all; the second base keeps ``except ValueError`` honest in plain Python code.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+_NOTHING = object()
+
+
+class DescendError(Exception):
+    """The root: ``who`` complains that ``must`` does not hold, ``got`` was met instead, ``fix`` says what to do."""
+
+    def __init__(self, who: str, must: str, *, got: object = _NOTHING, fix: str = "") -> None:
+        found = "" if got is _NOTHING else f", got {got!r}"
+        self.who, self.must, self.fix = who, must, fix
+        super().__init__(f"{who}: {must}{found}.{' ' + fix if fix else ''}")
+
+    def __reduce__(self) -> tuple[object, ...]:  # the arguments differ from the message, so the default pickle fails
+        return _revive, (type(self), str(self), self.__dict__)
+
+
+def _revive(kind: type[DescendError], message: str, state: dict[str, object]) -> DescendError:
+    error = kind.__new__(kind, message)
+    error.__dict__.update(state)
+    error.args = (message,)
+    return error
+
+
+class SpecError(DescendError, ValueError):
+    """Text that does not parse as ``name(knob=value)``, or that names no registered technique."""
+
+
+class KnobError(DescendError, ValueError):
+    """A knob outside its legal interval, of the wrong type, unknown, or without effect on the run asked for."""
+
+
+class DataError(DescendError, ValueError):
+    """A folder, table or array that cannot be trained or evaluated on."""
+
+
+class PictureError(DataError):
+    """One picture that cannot be decoded."""
+
+
+class ModelError(DescendError, ValueError):
+    """A backbone, layer, engine or weight file that does not fit what was asked of it."""
+
+
+class RunError(DescendError, RuntimeError):
+    """A run folder that is missing, not one of ours, damaged, or in the way."""
+
+
+class TrainingError(DescendError, RuntimeError):
+    """Training that cannot go on."""
+
+
+class MissingExtra(DescendError, ImportError):
+    """An optional dependency that is not installed; the message names the extra that brings it."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return ``Did you mean 'x'?`` for the closest of ``known``, else a list of what there is."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(known)}."

@@ -1,0 +1,5 @@
+"""One self-contained HTML page per run. It reads results; it cannot train."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

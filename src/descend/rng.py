@@ -1,0 +1,109 @@
+"""Randomness as a function: ``(seed, stream, epoch, sample, draw)`` in, the same numbers out, in any order, anywhere.
+
+A classical generator is a *sequence*: the thousandth number needs the 999 before it, so worker count, batch size and the
+point of resumption all change what a picture gets. A counter-based generator (Philox4x32-10, Salmon et al. 2011) is a
+*hash*: it encrypts a counter under a key. Here the key is drawn from everything a whole batch shares (seed, stream name,
+epoch, draw) and the counter holds the sample id and the running number, so there is no state, nothing to checkpoint, and
+number ``j`` of sample ``i`` is the same whoever asks for it and whatever else is asked for.
+
+Source: Salmon, Moraes, Dror & Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011; the constants and the
+known-answer vectors of its Random123 library.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+_MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
+_WEYL = (0x9E3779B9, 0xBB67AE85)
+_LOW, _HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
+_ROUNDS = 10
+
+
+def philox4x32(counter: NDArray[np.uint64], key: tuple[int, int]) -> NDArray[np.uint64]:
+    """Encrypt ``counter`` ((4, ...) uint64 holding 32-bit words) under ``key``; returns the same shape."""
+    a, b, c, d = counter
+    k0, k1 = key
+    for _ in range(_ROUNDS):
+        left, right = _MULTIPLIERS[0] * a, _MULTIPLIERS[1] * c
+        a, b = (right >> _HALF) ^ b ^ np.uint64(k0), right & _LOW
+        c, d = (left >> _HALF) ^ d ^ np.uint64(k1), left & _LOW
+        k0, k1 = (k0 + _WEYL[0]) & 0xFFFFFFFF, (k1 + _WEYL[1]) & 0xFFFFFFFF
+    return np.stack([a, b, c, d])
+
+
+def _digest(*parts: object) -> bytes:
+    return hashlib.blake2b("\x1f".join(map(str, parts)).encode(), digest_size=8).digest()
+
+
+def key(seed: int, stream: str, *, epoch: int = 0, draw: int = 0) -> tuple[int, int]:
+    """Return the 64-bit Philox key, as two 32-bit words, of one stream in one epoch and draw."""
+    digest = _digest(int(seed), stream, int(epoch), int(draw))
+    return int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:], "little")
+
+
+def bits(seed: int, stream: str, *, ids: ArrayLike, n: int = 1, epoch: int = 0, draw: int = 0) -> NDArray[np.uint32]:
+    """Return ``n`` random 32-bit words for each sample id: ids (B,) int64 -> (B, n) uint32.
+
+    Word ``j`` of a sample does not depend on ``n`` nor on the other ids.
+    """
+    ids = np.atleast_1d(np.asarray(ids)).astype(np.int64).view(np.uint64)
+    n_blocks = -(-n // 4)
+    block = np.arange(n_blocks, dtype=np.uint64)
+    counter = np.zeros((4, ids.size, n_blocks), np.uint64)
+    counter[0], counter[1] = block & _LOW, block >> _HALF
+    counter[2], counter[3] = (ids & _LOW)[:, None], (ids >> _HALF)[:, None]
+    words = philox4x32(counter, key(seed, stream, epoch=epoch, draw=draw))
+    return np.moveaxis(words, 0, -1).reshape(ids.size, -1)[:, :n].astype(np.uint32)
+
+
+def uniform(seed: int, stream: str, *, ids: ArrayLike, n: int = 1, epoch: int = 0, draw: int = 0) -> NDArray[np.float64]:
+    """Return ``n`` uniform numbers in the open interval (0, 1) for each sample id: (B, n) float64."""
+    words = bits(seed, stream, ids=ids, n=n, epoch=epoch, draw=draw)
+    return (words.astype(np.float64) + 0.5) * 2.0**-32
+
+
+def permutation(n: int, *, seed: int, stream: str, epoch: int = 0) -> NDArray[np.int64]:
+    """Return a permutation of ``range(n)``: (n,) int64. It sorts 64 random bits a sample, so ties do not matter."""
+    words = bits(seed, stream, ids=np.arange(n), n=2, epoch=epoch).astype(np.uint64)
+    return np.argsort((words[:, 0] << _HALF) | words[:, 1], kind="stable").astype(np.int64)
+
+
+def integer_seed(seed: int, stream: str) -> int:
+    """Return a 63-bit seed for a foreign generator (torch's weight initialisation, scikit-learn's splitters)."""
+    return int.from_bytes(_digest(int(seed), stream), "little") >> 1
+
+
+@dataclass(frozen=True)
+class Coordinates:
+    """Where in the training a forward pass stands; what a random layer needs to draw its mask."""
+
+    epoch: int
+    step: int
+    ids: NDArray[np.int64]  # (B,) sample ids of the rows of the batch
+    draw: int = 0  # numbers views and Monte-Carlo passes
+
+
+_current: ContextVar[Coordinates | None] = ContextVar("descend_rng_coordinates", default=None)
+
+
+@contextmanager
+def context(epoch: int, step: int, ids: ArrayLike, draw: int = 0) -> Iterator[None]:
+    """Tell every random layer below which (epoch, step, sample ids, draw) this forward pass is."""
+    token = _current.set(Coordinates(epoch, step, np.asarray(ids, np.int64), draw))
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def coordinates() -> Coordinates | None:
+    """Return the coordinates set by the nearest ``context``, or None outside one."""
+    return _current.get()

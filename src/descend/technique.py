@@ -1,0 +1,367 @@
+"""A technique is data: a frozen record of typed knobs, found by name, written as text.
+
+Three ideas, each once:
+
+*The record.* ``@technique`` turns a class into a frozen, keyword-only, strictly validated dataclass. Every knob carries its
+legal interval (``annotated_types``) and the range worth searching (``Search``):
+
+    @technique("adamw", source="Loshchilov & Hutter 2019, arXiv:1711.05101, Algorithm 2")
+    class AdamW(Rule):
+        lr: Annotated[float, Ge(0), Search(1e-5, 1e-1, log=True)] = 1e-3
+
+*The registry.* A family is an abstract subclass of ``Technique`` (``class Rule(Technique, family="optimizer")``); names are
+unique in their family. Each room lists its exports in ``__init__.pyi``, which ``load_all`` walks.
+
+*The text.* ``"adamw(lr=0.0003)"`` is the same object on the command line, in a recipe, in an error and in a report:
+``build(text, Rule)`` reads it, ``str(object)`` writes it. Values are numbers, strings, booleans, ``None``, lists and
+further techniques; nested techniques may be given by position: ``then(warmup(fraction=0.05), cosine())``.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import importlib
+import inspect
+import types
+import typing
+from collections.abc import Callable, Iterator
+from functools import cache, wraps
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, cast, dataclass_transform, get_args, get_origin
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import ConfigDict, ValidationError
+from pydantic.dataclasses import dataclass as validated
+
+from descend.errors import DescendError, KnobError, SpecError, nearest
+
+ROOMS = ("optim", "schedule", "regularize", "augment", "models", "transfer")
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """The range of a knob worth searching; ``log`` says that its scale is logarithmic."""
+
+    low: float
+    high: float
+    log: bool = False
+
+
+Probability = Annotated[float, Ge(0), Le(1), Search(0.0, 0.9)]
+
+
+class Technique:
+    """The base of every technique. Its text form is ``str(technique)``."""
+
+    name: ClassVar[str]
+    family: ClassVar[str]
+    source: ClassVar[str]
+
+    def __init_subclass__(cls, family: str | None = None, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if family is not None:
+            cls.family = family
+
+    def __str__(self) -> str:
+        return spec(self)
+
+
+T = TypeVar("T", bound=Technique)
+_registry: dict[tuple[str, str], type[Technique]] = {}
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True)
+def technique(name: str, *, source: str) -> Callable[[type[T]], type[T]]:
+    """Register a class as the technique ``name`` of its family and make it a frozen, strictly validated dataclass.
+
+    name: snake_case, acronyms run together. source: paper and equation, or where the practice comes from.
+    """
+
+    def register(cls: type[T]) -> type[T]:
+        config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
+        made = cast(type[T], validated(cls, frozen=True, kw_only=True, config=config))
+        made.name, made.source = name, source
+        _explain(made)
+        taken = _registry.setdefault((made.family, name), made)
+        if taken is not made and taken.__qualname__ != made.__qualname__:
+            raise SpecError(f"@technique({name!r})", f"must be a new name in family {made.family!r}", got=taken.__qualname__)
+        return made
+
+    return register
+
+
+def _explain(cls: type[Technique]) -> None:
+    """Make the constructor raise our errors (name, knob, interval, value) instead of pydantic's report."""
+    construct = cls.__init__
+
+    @wraps(construct)
+    def __init__(self: Technique, *args: Any, **kwargs: Any) -> None:
+        try:
+            construct(self, *args, **kwargs)
+        except ValidationError as error:
+            raise _knob_error(cls, error) from None
+
+    cls.__init__ = __init__
+
+
+def _knob_error(cls: type[Technique], error: ValidationError) -> DescendError:
+    first = error.errors()[0]
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, DescendError):  # raised by the technique's own __post_init__
+        return cause
+    known = {knob.name: knob for knob in knobs(cls)}
+    if first["type"] == "unexpected_positional_argument":
+        return KnobError(cls.name, "knobs are given by name", got=first["input"], fix=f"Write {cls.name}(knob=value).")
+    where = str(first["loc"][0]) if first["loc"] else "knobs"
+    if where not in known:
+        listing = nearest(where, known) if known else "It has none."
+        return KnobError(cls.name, f"has no knob {where!r}", fix=listing)
+    if first["type"] == "missing":
+        return KnobError(cls.name, f"{where} must be given", fix=f"It takes {known[where].interval}.")
+    return KnobError(cls.name, f"{where} must be {known[where].interval}", got=first["input"])
+
+
+@dataclasses.dataclass(frozen=True)
+class Knob:
+    """One setting of a technique, as every part of the product sees it."""
+
+    name: str
+    type: Any  # the annotation without its metadata
+    default: Any  # dataclasses.MISSING when it must be given
+    bounds: tuple[Any, ...]  # Ge, Gt, Le, Lt
+    search: Search | None
+
+    @property
+    def choices(self) -> tuple[Any, ...]:
+        """The legal values of a ``Literal`` knob, else ()."""
+        return tuple(value for part in _alternatives(self.type) if get_origin(part) is Literal for value in get_args(part))
+
+    @property
+    def family(self) -> type[Technique] | None:
+        """The family of techniques this knob takes (alone or as a tuple), if it takes one."""
+        for part in _alternatives(self.type):
+            for candidate in (part, *get_args(part)):
+                if inspect.isclass(candidate) and issubclass(candidate, Technique):
+                    return candidate
+        return None
+
+    @property
+    def interval(self) -> str:
+        """What is legal, in words: ``a number in [0, 1)``."""
+        if self.choices:
+            return "one of " + ", ".join(repr(choice) for choice in self.choices)
+        if self.family:
+            many = any(get_origin(part) is tuple for part in _alternatives(self.type))
+            return f"{'techniques' if many else 'a technique'} of family {self.family.family!r}"
+        parts = [part for part in _alternatives(self.type) if part is not type(None)]
+        kinds = " or ".join(_KINDS.get(part, str(part)) for part in parts) + (f" {_span(self.bounds)}" if self.bounds else "")
+        return kinds + (", or None" if type(None) in _alternatives(self.type) else "")
+
+
+_KINDS = {float: "a finite number", int: "a whole number", str: "a string", bool: "True or False", type(None): "None"}
+
+
+def _span(bounds: tuple[Any, ...]) -> str:
+    low = next((("[", b.ge) if isinstance(b, Ge) else ("(", b.gt) for b in bounds if isinstance(b, (Ge, Gt))), None)
+    high = next((("]", b.le) if isinstance(b, Le) else (")", b.lt) for b in bounds if isinstance(b, (Le, Lt))), None)
+    if low and high:
+        return f"in {low[0]}{low[1]}, {high[1]}{high[0]}"
+    if low:
+        return f"{'>=' if low[0] == '[' else '>'} {low[1]}"
+    assert high is not None  # bounds is not empty
+    return f"{'<=' if high[0] == ']' else '<'} {high[1]}"
+
+
+def _alternatives(annotation: Any) -> tuple[Any, ...]:
+    if get_origin(annotation) in (Union, types.UnionType):
+        return tuple(part for option in get_args(annotation) for part in _alternatives(option))
+    return (annotation,)
+
+
+def _bare(annotation: Any, found: list[Any]) -> Any:
+    """Strip ``Annotated`` at every level of a union, collecting its metadata in ``found``."""
+    if get_origin(annotation) is Annotated:
+        inner, *metadata = get_args(annotation)
+        found.extend(metadata)
+        return _bare(inner, found)
+    if get_origin(annotation) in (Union, types.UnionType):
+        return Union[tuple(_bare(option, found) for option in get_args(annotation))]  # noqa: UP007 (built at run time)
+    return annotation
+
+
+@cache
+def knobs(cls: type[Technique]) -> tuple[Knob, ...]:
+    """Return the knobs of a technique in the order of its definition."""
+    hints = typing.get_type_hints(cls, include_extras=True)
+    found: list[Knob] = []
+    for field in dataclasses.fields(cast(Any, cls)):
+        metadata: list[Any] = []
+        bare = _bare(hints[field.name], metadata)
+        bounds = tuple(item for item in metadata if isinstance(item, (Ge, Gt, Le, Lt)))
+        search = next((item for item in metadata if isinstance(item, Search)), None)
+        default = field.default if field.default is not dataclasses.MISSING else _made(field)
+        found.append(Knob(field.name, bare, default, bounds, search))
+    return tuple(found)
+
+
+def _made(field: dataclasses.Field[Any]) -> Any:
+    factory = field.default_factory
+    return dataclasses.MISSING if factory is dataclasses.MISSING else factory()
+
+
+# ----------------------------------------------------------------------------------------------------------- registry
+
+
+@cache
+def load_all() -> None:
+    """Import every technique that a room exports, so that the registry is complete."""
+    for room in ROOMS:
+        module = importlib.import_module(f"descend.{room}")
+        for public in module.__all__:
+            getattr(module, public)
+
+
+def registered(family: type[Technique] | str | None = None) -> Iterator[type[Technique]]:
+    """Yield every registered technique, of one family or of all, sorted by family and name."""
+    load_all()
+    wanted = family if isinstance(family, str) or family is None else family.family
+    for (kind, _), cls in sorted(_registry.items()):
+        if wanted in (None, kind):
+            yield cls
+
+
+def find(name: str, family: type[T], *, who: str | None = None) -> type[T]:
+    """Return the technique called ``name`` in ``family``; an unknown name is an error that suggests the nearest."""
+    load_all()
+    found = _registry.get((family.family, name))
+    if found is None:
+        names = [cls.name for cls in registered(family)]
+        raise SpecError(who or family.family, f"must name a technique of family {family.family!r}", got=name,
+                        fix=nearest(name, names))  # fmt: skip
+    return cast(type[T], found)
+
+
+# --------------------------------------------------------------------------------------------------------------- text
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """Parsed spec text, not yet looked up: ``name(*arguments, **settings)``. ``column`` counts from 0 in ``text``."""
+
+    name: str
+    arguments: tuple[Any, ...]
+    settings: dict[str, Any]
+    text: str
+    column: int
+    bare: bool  # written without parentheses, so it may turn out to be a plain word
+
+
+def _spec_error(text: str, column: int, must: str, *, fix: str = "") -> SpecError:
+    pointer = f"\n    {text}\n    {' ' * column}^"
+    return SpecError(f"spec text, position {column + 1}", must, fix=(fix or "Write name(knob=value, ...).") + pointer)
+
+
+def parse(text: str) -> Call:
+    """Parse ``name(knob=value, ...)``. Only literals and further specs are values; nothing is ever evaluated."""
+    stripped = text.strip()
+    try:
+        tree = ast.parse(stripped, mode="eval").body
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+        column = min(max((getattr(error, "offset", 1) or 1) - 1, 0), len(stripped))
+        raise _spec_error(stripped, column, f"must read like name(knob=value), {getattr(error, 'msg', error)}") from None
+    value = _value(tree, stripped)
+    if not isinstance(value, Call):
+        raise _spec_error(stripped, 0, f"must be a name, got {stripped!r}")
+    return value
+
+
+def _value(node: ast.expr, text: str) -> Any:
+    column = len(text.encode()[: node.col_offset].decode(errors="ignore"))  # ast counts bytes
+    match node:
+        case ast.Name(id=name):
+            return Call(name, (), {}, text, column, bare=True)
+        case ast.Call(func=ast.Name(id=name), args=arguments, keywords=keywords):
+            settings: dict[str, Any] = {}
+            for keyword in keywords:
+                if keyword.arg is None or keyword.arg in settings:
+                    raise _spec_error(text, column, f"every knob of {name} must be given once, by name")
+                settings[keyword.arg] = _value(keyword.value, text)
+            return Call(name, tuple(_value(item, text) for item in arguments), settings, text, column, bare=False)
+        case ast.List(elts=items) | ast.Tuple(elts=items):
+            return tuple(_value(item, text) for item in items)
+        case ast.Constant(value=int() | float() | str() | bool() | None as constant):
+            return constant
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)):
+            return -number
+        case _:
+            raise _spec_error(text, column, "a value must be a number, a string, True, False, None, a list or name(...)")
+
+
+def build(value: str | Call | Technique, family: type[T]) -> T:
+    """Return the technique that ``value`` stands for: a technique of ``family`` as it is, or spec text that names one.
+
+    Raises SpecError (text, position, nearest name) or KnobError (knob, interval, value).
+    """
+    if isinstance(value, family):
+        return value
+    if isinstance(value, Technique):
+        raise SpecError(str(value), f"must be of family {family.family!r}", got=value.family)
+    call = parse(value) if isinstance(value, str) else value
+    try:
+        cls = find(call.name, family)
+    except SpecError as error:
+        raise _spec_error(call.text, call.column, f"{call.name!r} must name a technique of family {family.family!r}",
+                          fix=error.fix) from None  # fmt: skip
+    return cls(**_settings(cls, call))
+
+
+def _settings(cls: type[Technique], call: Call) -> dict[str, Any]:
+    known = {knob.name: knob for knob in knobs(cls)}
+    given = dict(call.settings)
+    if call.arguments:
+        given = _positional(call, known) | given
+    for name, value in given.items():
+        if name in known:
+            given[name] = _nested(value, known[name], call)
+    return given
+
+
+def _positional(call: Call, known: dict[str, Knob]) -> dict[str, Any]:
+    """Arguments by position are techniques: they fill, in order, the knobs that take one; a tuple takes all the rest."""
+    left, given = list(call.arguments), dict[str, Any]()
+    for knob in known.values():
+        if not left or knob.family is None:
+            continue
+        many = any(get_origin(part) is tuple for part in _alternatives(knob.type))
+        given[knob.name] = tuple(left) if many else left.pop(0)
+        left = [] if many else left
+    if left or set(given) & set(call.settings):
+        names = ", ".join(known) or "none"
+        raise _spec_error(call.text, call.column, f"the knobs of {call.name} must be given by name",
+                          fix=f"Its knobs: {names}.")  # fmt: skip
+    return given
+
+
+def _nested(value: Any, knob: Knob, parent: Call) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_nested(item, knob, parent) for item in value)
+    if not isinstance(value, Call):
+        return value
+    if knob.family is not None:
+        return build(value, knob.family)
+    if value.bare:  # a plain word where a string is due: mode=ghost reads as mode="ghost"
+        return value.name
+    raise _spec_error(parent.text, value.column, f"{parent.name}: {knob.name} must be {knob.interval}")
+
+
+def spec(value: Technique) -> str:
+    """Return the text form, with the knobs that differ from their defaults: ``adamw(lr=0.0003)``."""
+    changed = ((knob, getattr(value, knob.name)) for knob in knobs(type(value)))
+    inner = ", ".join(f"{knob.name}={_literal(setting)}" for knob, setting in changed if setting != knob.default)
+    return f"{value.name}({inner})"
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, (tuple, list)):
+        return f"[{', '.join(map(_literal, value))}]"
+    return spec(value) if isinstance(value, Technique) else repr(value)

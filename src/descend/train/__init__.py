@@ -1,0 +1,5 @@
+"""The training room: recipe -> plan -> loop -> run record; everything that makes one `descend fit`."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,69 @@
+"""The random floor: known answers of Random123, and the promise that a draw is a function."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from descend import rng
+
+# Known-answer vectors for philox4x32-10 from the Random123 distribution (kat_vectors).
+KNOWN = [
+    ([0] * 4, (0, 0), [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]),
+    ([0xFFFFFFFF] * 4, (0xFFFFFFFF, 0xFFFFFFFF), [0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD]),
+    (
+        [0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344],
+        (0xA4093822, 0x299F31D0),
+        [0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1],
+    ),
+]
+
+
+@pytest.mark.parametrize(("counter", "key", "answer"), KNOWN)
+def test_philox_known_answers(counter: list[int], key: tuple[int, int], answer: list[int]) -> None:
+    assert rng.philox4x32(np.array(counter, np.uint64), key).tolist() == answer
+
+
+def test_draw_depends_on_its_own_coordinates_only() -> None:
+    ids = np.array([5, -3, 2**40, 0])
+    whole = rng.uniform(1, "flip", ids=ids, n=9, epoch=2, draw=1)
+    assert np.array_equal(rng.uniform(1, "flip", ids=ids[2:], n=9, epoch=2, draw=1), whole[2:])
+    assert np.array_equal(rng.uniform(1, "flip", ids=ids, n=3, epoch=2, draw=1), whole[:, :3])
+
+
+@pytest.mark.parametrize("change", [{"seed": 2}, {"stream": "flop"}, {"epoch": 3}, {"draw": 0}, {"ids": [6]}])
+def test_every_coordinate_changes_the_draw(change: dict[str, object]) -> None:
+    at: dict[str, object] = {"seed": 1, "stream": "flip", "epoch": 2, "draw": 1, "ids": [5]}
+
+    def draw(where: dict) -> np.ndarray:
+        rest = {name: where[name] for name in ("epoch", "draw", "ids")}
+        return rng.uniform(where["seed"], where["stream"], n=4, **rest)
+
+    assert not np.array_equal(draw(at), draw(at | change))
+
+
+def test_uniform_is_uniform_across_ids_and_within_one() -> None:
+    across = rng.uniform(0, "law", ids=np.arange(20_000)).ravel()
+    within = rng.uniform(0, "law", ids=[7], n=20_000).ravel()
+    for sample in (across, within):
+        assert stats.kstest(sample, "uniform").pvalue > 0.001
+        assert sample.min() > 0
+        assert sample.max() < 1
+
+
+def test_permutation_is_one_and_changes_with_epoch() -> None:
+    first = rng.permutation(1000, seed=0, stream="order")
+    assert np.array_equal(np.sort(first), np.arange(1000))
+    assert not np.array_equal(first, rng.permutation(1000, seed=0, stream="order", epoch=1))
+
+
+def test_context_nests_and_restores() -> None:
+    assert rng.coordinates() is None
+    with rng.context(1, 2, [3]):
+        with rng.context(4, 5, [6], draw=7):
+            inner = rng.coordinates()
+            assert inner is not None
+            assert (inner.epoch, inner.step, inner.ids.tolist(), inner.draw) == (4, 5, [6], 7)
+        outer = rng.coordinates()
+        assert outer is not None
+        assert outer.epoch == 1
+    assert rng.coordinates() is None
