@@ -67,21 +67,33 @@ class Technique:
 
 
 T = TypeVar("T", bound=Technique)
+R = TypeVar("R")
 _registry: dict[tuple[str, str], type[Technique]] = {}
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
+def record(name: str) -> Callable[[type[R]], type[R]]:
+    """Make a class a frozen, strictly validated dataclass whose errors are ours: ``<name>: <knob> must be ..., got ...``."""
+
+    def make(cls: type[R]) -> type[R]:
+        config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
+        made = cast(type[R], validated(cls, frozen=True, kw_only=True, config=config))
+        _explain(made, name)
+        return made
+
+    return make
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True)
 def technique(name: str, *, source: str) -> Callable[[type[T]], type[T]]:
-    """Register a class as the technique ``name`` of its family and make it a frozen, strictly validated dataclass.
+    """Register a class as the technique ``name`` of its family and make it a ``record``.
 
     name: snake_case, acronyms run together. source: paper and equation, or where the practice comes from.
     """
 
     def register(cls: type[T]) -> type[T]:
-        config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
-        made = cast(type[T], validated(cls, frozen=True, kw_only=True, config=config))
+        made = record(name)(cls)
         made.name, made.source = name, source
-        _explain(made)
         taken = _registry.setdefault((made.family, name), made)
         if taken is not made and taken.__qualname__ != made.__qualname__:
             raise SpecError(f"@technique({name!r})", f"must be a new name in family {made.family!r}", got=taken.__qualname__)
@@ -90,35 +102,35 @@ def technique(name: str, *, source: str) -> Callable[[type[T]], type[T]]:
     return register
 
 
-def _explain(cls: type[Technique]) -> None:
+def _explain(cls: type, name: str) -> None:
     """Make the constructor raise our errors (name, knob, interval, value) instead of pydantic's report."""
     construct = cls.__init__
 
     @wraps(construct)
-    def __init__(self: Technique, *args: Any, **kwargs: Any) -> None:
+    def __init__(self: object, *args: Any, **kwargs: Any) -> None:
         try:
             construct(self, *args, **kwargs)
         except ValidationError as error:
-            raise _knob_error(cls, error) from None
+            raise _knob_error(cls, name, error) from None
 
     cls.__init__ = __init__
 
 
-def _knob_error(cls: type[Technique], error: ValidationError) -> DescendError:
+def _knob_error(cls: type, name: str, error: ValidationError) -> DescendError:
     first = error.errors()[0]
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, DescendError):  # raised by the technique's own __post_init__
         return cause
     known = {knob.name: knob for knob in knobs(cls)}
     if first["type"] == "unexpected_positional_argument":
-        return KnobError(cls.name, "knobs are given by name", got=first["input"], fix=f"Write {cls.name}(knob=value).")
+        return KnobError(name, "knobs are given by name", got=first["input"], fix=f"Write {name}(knob=value).")
     where = str(first["loc"][0]) if first["loc"] else "knobs"
     if where not in known:
         listing = nearest(where, known) if known else "It has none."
-        return KnobError(cls.name, f"has no knob {where!r}", fix=listing)
+        return KnobError(name, f"has no knob {where!r}", fix=listing)
     if first["type"] == "missing":
-        return KnobError(cls.name, f"{where} must be given", fix=f"It takes {known[where].interval}.")
-    return KnobError(cls.name, f"{where} must be {known[where].interval}", got=first["input"])
+        return KnobError(name, f"{where} must be given", fix=f"It takes {known[where].interval}.")
+    return KnobError(name, f"{where} must be {known[where].interval}", got=first["input"])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,8 +202,8 @@ def _bare(annotation: Any, found: list[Any]) -> Any:
 
 
 @cache
-def knobs(cls: type[Technique]) -> tuple[Knob, ...]:
-    """Return the knobs of a technique in the order of its definition."""
+def knobs(cls: type) -> tuple[Knob, ...]:
+    """Return the knobs of a technique or record in the order of its definition."""
     hints = typing.get_type_hints(cls, include_extras=True)
     found: list[Knob] = []
     for field in dataclasses.fields(cast(Any, cls)):
