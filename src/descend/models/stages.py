@@ -1,0 +1,120 @@
+"""A backbone is a chain of named stages: pictures go in at the stem, one feature vector a picture comes out at the head.
+
+Everything that transfer learning does is said in terms of stages: freeze up to one, cut the chain after one and keep its
+output on disk, give each its own learning rate. So the chain is the definition, not a view of some other module.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from descend.errors import ModelError, nearest
+
+_IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def to_input(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """Turn stored pixels into what a network reads: images (B, H, W, 3) uint8 -> (B, 3, H, W) float32, channels last.
+
+    ``x = (images / 255 - mean) / std`` per channel. The transposed view of an NHWC batch *is* the channels-last layout,
+    so nothing is moved.
+    """
+    scale = torch.tensor([1 / (255 * s) for s in std], dtype=torch.float32, device=images.device)
+    shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], dtype=torch.float32, device=images.device)
+    return (images.to(torch.float32) * scale + shift).permute(0, 3, 1, 2)
+
+
+def fingerprint(module: nn.Module) -> str:
+    """Return a hash of every parameter and buffer of ``module``: names, types, shapes and bytes (32 hex digits).
+
+    Two modules with the same fingerprint compute the same function, if they are built alike; a frozen module keeps its
+    fingerprint whatever is trained around it.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for name, value in [*module.named_parameters(), *module.named_buffers()]:
+        stored = value.detach().cpu().contiguous()
+        digest.update(f"{name}\x1f{stored.dtype}\x1f{tuple(stored.shape)}\x1e".encode())
+        digest.update(stored.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+class Backbone(nn.Module):
+    """A chain of named stages from normalised pictures to pooled features: (B, 3, H, W) float32 -> (B, D) float32.
+
+    name: the spec text of the architecture that built it.
+    stages: in order; the last one ends in the pooled vector.
+    n_features: D.
+    mean, std: per channel, on the 0..1 scale of pixels; what ``to_input`` needs.
+    native_size: the picture size (pixels, square) that the weights were trained for.
+    crop_fraction: the side of the evaluation crop, as a fraction of the resized picture.
+    min_size: the smallest picture it can read; ``fixed_size`` says that it reads ``native_size`` only.
+    pretrained: whether the weights were learned before, or drawn at random.
+    """
+
+    def __init__(self, name: str, stages: Mapping[str, nn.Module], *, n_features: int, native_size: int,
+                 mean: tuple[float, ...] = _IMAGENET[0], std: tuple[float, ...] = _IMAGENET[1],
+                 crop_fraction: float = 0.875, min_size: int = 1, fixed_size: bool = False,
+                 pretrained: bool = False) -> None:  # fmt: skip
+        super().__init__()
+        self.name, self.n_features, self.native_size = name, n_features, native_size
+        self.mean, self.std, self.crop_fraction = mean, std, crop_fraction
+        self.min_size, self.fixed_size, self.pretrained = min_size, fixed_size, pretrained
+        self.stages = nn.Sequential()
+        for stage, module in stages.items():
+            self.stages.add_module(stage, module)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the features: x (B, 3, H, W) float32, normalised -> (B, D) float32."""
+        return self.stages(x)
+
+    @property
+    def stage_names(self) -> tuple[str, ...]:
+        """The names that ``--freeze-to`` understands, from the pixels to the features."""
+        return tuple(name for name, _ in self.stages.named_children())
+
+    @property
+    def weights_id(self) -> str:
+        """What the weights are: ``pretrained-HASH`` or ``random-HASH``, hashed over the tensors as they are now."""
+        return f"{'pretrained' if self.pretrained else 'random'}-{fingerprint(self.stages)}"
+
+    def prefix(self, stage: str) -> nn.Sequential:
+        """Return the stages up to and including ``stage``; the modules are shared, not copied."""
+        return self.stages[: self._position(stage) + 1]
+
+    def suffix(self, stage: str) -> nn.Sequential:
+        """Return the stages after ``stage``; the modules are shared, not copied."""
+        return self.stages[self._position(stage) + 1 :]
+
+    def check_size(self, size: int) -> None:
+        """Raise ModelError unless square pictures of ``size`` pixels can be read."""
+        if self.fixed_size and size != self.native_size:
+            raise ModelError(self.name, f"pictures must be exactly {self.native_size} px", got=size,
+                             fix=f"Use size={self.native_size} or a convolutional backbone.")  # fmt: skip
+        if size < self.min_size:
+            raise ModelError(self.name, f"pictures must be at least {self.min_size} px", got=size,
+                             fix="Use a larger size or the backbone smallcnn.")  # fmt: skip
+
+    def _position(self, stage: str) -> int:
+        if stage in self.stage_names:
+            return self.stage_names.index(stage)
+        listing = f"Its stages, from the pixels on: {', '.join(self.stage_names)}."
+        near = nearest(stage, self.stage_names)
+        raise ModelError(self.name, "a stage must be one of its own", got=stage,
+                         fix=f"{near} {listing}" if near.startswith("Did") else listing)  # fmt: skip
+
+
+class Classifier(nn.Module):
+    """A backbone and a head: normalised pictures (B, 3, H, W) float32 -> logits (B, K) float32."""
+
+    def __init__(self, backbone: Backbone, head: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits: x (B, 3, H, W) float32, normalised -> (B, K) float32."""
+        return self.head(self.backbone(x))
