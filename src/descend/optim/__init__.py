@@ -1,4 +1,4 @@
-"""TODO-optim."""
+"""Optimizers: each rule written once, one ``torch.optim.Optimizer`` for all of them, and what happens to gradients on the way."""
 
 import lazy_loader
 

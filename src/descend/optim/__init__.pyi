@@ -1,0 +1,11 @@
+from .adam import Adam as Adam
+from .adam import AdamW as AdamW
+from .gradients import ClipNorm as ClipNorm
+from .gradients import ClipValue as ClipValue
+from .gradients import GradientStage as GradientStage
+from .groups import parameter_groups as parameter_groups
+from .momentum import SGD as SGD
+from .momentum import Momentum as Momentum
+from .momentum import Nesterov as Nesterov
+from .optimizer import Optimizer as Optimizer
+from .rule import Rule as Rule

@@ -1,4 +1,4 @@
-"""TODO-schedule."""
+"""Learning-rate decay: pure functions from progress in [0, 1] to a factor on the learning rate."""
 
 import lazy_loader
 

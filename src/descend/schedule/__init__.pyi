@@ -1,0 +1,17 @@
+from .compose import During as During
+from .compose import Repeat as Repeat
+from .compose import Then as Then
+from .compose import Warmup as Warmup
+from .shapes import Constant as Constant
+from .shapes import Cosine as Cosine
+from .shapes import CosineRestarts as CosineRestarts
+from .shapes import Exponential as Exponential
+from .shapes import InverseSqrt as InverseSqrt
+from .shapes import InverseTime as InverseTime
+from .shapes import Linear as Linear
+from .shapes import MultiStep as MultiStep
+from .shapes import OneCycle as OneCycle
+from .shapes import Polynomial as Polynomial
+from .shapes import Schedule as Schedule
+from .shapes import Step as Step
+from .shapes import WarmupStableDecay as WarmupStableDecay

@@ -1,0 +1,71 @@
+"""What is done to gradients between the backward pass and the rule.
+
+A stage reads all gradients of the step together. A ``Scaling`` answers with one number, which the step multiplies in
+where it reads the gradient anyway, so nothing is written twice; a ``Rewrite`` returns new gradients and never touches
+``parameter.grad``.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from annotated_types import Gt
+from torch import Tensor
+
+from descend.optim.tensors import foreach
+from descend.technique import Search, Technique, technique
+
+
+class GradientStage(Technique, family="gradient"):
+    """The base of both kinds of gradient stage."""
+
+
+class Scaling(GradientStage):
+    """A stage that multiplies every gradient by the same number."""
+
+    def scale(self, norm: float) -> float:
+        """Return the factor for gradients whose joint Euclidean norm is ``norm``."""
+        raise NotImplementedError
+
+
+class Rewrite(GradientStage):
+    """A stage that changes gradients one element or one tensor at a time."""
+
+    def rewrite(self, params: list[Tensor], grads: list[Tensor]) -> list[Tensor]:
+        """Return new gradients for ``params``; both lists are of one device and dtype, shapes as given."""
+        raise NotImplementedError
+
+
+@technique("clip_norm", source="Pascanu, Mikolov & Bengio 2013, arXiv:1211.5063, Algorithm 1")
+class ClipNorm(Scaling):
+    """Shorten the gradient of all parameters together to ``max_norm`` where it is longer; its direction stays.
+
+    Prefer it where single batches throw training off. Costs one reading of the gradients, shared with the check that they are
+    finite.
+
+        g *= min(1, max_norm / norm(g))
+
+    Differs from torch.nn.utils.clip_grad_norm_: no 1e-6 is added to the norm, so a clipped gradient has length max_norm exactly.
+    """
+
+    max_norm: Annotated[float, Gt(0), Search(0.1, 10.0, log=True)] = 1.0
+
+    def scale(self, norm: float) -> float:
+        """Return ``min(1, max_norm / norm)``."""
+        return self.max_norm / norm if norm > self.max_norm else 1.0
+
+
+@technique("clip_value", source="Mikolov 2012, Statistical Language Models Based on Neural Networks, section 3.2.2")
+class ClipValue(Rewrite):
+    """Cut every element of the gradient off at ``max_value``; changes its direction.
+
+    Prefer ``clip_norm``; this one is for gradients with a few wild elements. Costs one writing of the gradients.
+
+        g = min(max(g, -max_value), max_value)
+    """
+
+    max_value: Annotated[float, Gt(0), Search(1e-3, 1.0, log=True)] = 0.5
+
+    def rewrite(self, params: list[Tensor], grads: list[Tensor]) -> list[Tensor]:  # noqa: ARG002 (other stages read the weights)
+        """Return the gradients, clamped."""
+        return list(foreach._foreach_clamp_max(foreach._foreach_clamp_min(grads, -self.max_value), self.max_value))

@@ -1,0 +1,259 @@
+"""The one ``torch.optim.Optimizer``, for every rule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from descend.errors import KnobError, ModelError, TrainingError
+from descend.optim import tensors
+from descend.optim.gradients import GradientStage, Rewrite, Scaling
+from descend.optim.rule import Rule
+from descend.optim.settings import Group, checked_group, rule_of, settings_of
+from descend.optim.tensors import foreach
+from descend.technique import build
+
+NonFinite = Literal["error", "skip", "ignore"]
+
+
+@dataclass
+class Batch:
+    """Parameters that make the same step: one rule with one set of knobs, one device and dtype, one step count."""
+
+    rule: Rule
+    maximize: bool
+    names: list[str] = field(default_factory=list)
+    params: list[Tensor] = field(default_factory=list)
+    grads: list[Tensor] = field(default_factory=list)
+    states: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Optimizer(torch.optim.Optimizer):
+    """Moves parameters by a rule: ``Optimizer(model.parameters(), AdamW(lr=1e-3))`` or ``Optimizer(params, "adamw(lr=1e-3)")``.
+
+    A drop-in for any loop that takes a torch optimizer. The rule's knobs stand in ``param_groups``: schedulers write
+    ``group["lr"]``, and a group may override any knob (an illegal or unknown one is a KnobError, at once).
+
+    params: parameters, ``(name, parameter)`` pairs, or dicts with ``params`` and knobs; of any floating dtype and shape. Slots of
+    half-precision parameters are float32, as is the arithmetic.
+    gradients: gradient stages, in order: ``"clip_norm(max_norm=1.0)"``, a stage, or several.
+    maximize: climb instead of descend.
+    nonfinite: on a NaN or infinite gradient, raise TrainingError with the parameter's name ("error"), leave all parameters and
+    state as they are and count the step in ``skipped`` ("skip"), or look away ("ignore"). Looking costs one reading of the
+    gradients (shared with clipping) and, on a GPU, one wait for it.
+
+    After a step ``gradient_norm`` is the joint norm of all gradients before scaling; None where nobody needed it.
+    Raises ModelError on sparse or complex gradients.
+    """
+
+    rule: Rule
+    gradient_norm: float | None
+    skipped: int
+
+    def __init__(
+        self,
+        params: Any,
+        rule: Rule | str = "adamw",
+        *,
+        gradients: GradientStage | str | Sequence[GradientStage | str] = (),
+        maximize: bool = False,
+        nonfinite: NonFinite = "error",
+    ) -> None:
+        self.rule = build(rule, Rule)
+        stages = [gradients] if isinstance(gradients, (str, GradientStage)) else gradients
+        self.stages: tuple[GradientStage, ...] = tuple(build(stage, GradientStage) for stage in stages)
+        if nonfinite not in ("error", "skip", "ignore"):
+            raise KnobError("Optimizer", "nonfinite must be one of 'error', 'skip', 'ignore'", got=nonfinite)
+        self.nonfinite: NonFinite = nonfinite
+        self.gradient_norm, self.skipped = None, 0
+        super().__init__(params, settings_of(self.rule) | {"maximize": maximize})
+
+    # ---------------------------------------------------------------------------------------------------- groups and state
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add parameters with knobs of their own; unknown and illegal knobs raise KnobError."""
+        super().add_param_group(checked_group(self.rule, param_group))
+        group = Group(self.param_groups[-1])
+        group.update({name: group[name] for name in ("beta1", "beta2", "beta3") if name in group})
+        self.param_groups[-1] = group
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return slots, step counts and knobs, each group marked with the name of its rule."""
+        saved = super().state_dict()
+        for group in saved["param_groups"]:
+            group["rule"] = self.rule.name
+        return saved
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Restore what ``state_dict`` returned, bit for bit; tensors are copied, never shared.
+
+        Raises KnobError where the state is another rule's.
+        """
+        seen: list[dict[str, Any]] = []
+        hook = self.register_load_state_dict_pre_hook(lambda _, given: seen.append(given))
+        names = {group.get("rule", self.rule.name) for group in state_dict["param_groups"]}
+        if names != {self.rule.name}:
+            raise KnobError(
+                "Optimizer.load_state_dict", f"state must be of rule {self.rule.name!r}", got=", ".join(sorted(names))
+            )
+        try:
+            super().load_state_dict(dict(state_dict))
+        finally:
+            hook.remove()
+        for group in self.param_groups:
+            group.pop("rule", None)
+        self._undo_casts(seen[0])
+
+    def _undo_casts(self, saved: dict[str, Any]) -> None:
+        """Take slots from ``saved`` once more: torch casts them to the dtype of the weights, or shares them."""
+        order = chain.from_iterable(group["params"] for group in saved["param_groups"])
+        for key, parameter in zip(order, self._parameters(), strict=True):
+            for name, value in saved["state"].get(key, {}).items():
+                if isinstance(value, Tensor):
+                    self.state[parameter][name] = value.detach().to(device=parameter.device, copy=True)
+
+    def _parameters(self) -> Iterator[Tensor]:
+        return chain.from_iterable(group["params"] for group in self.param_groups)
+
+    def __getstate__(self) -> dict[str, Any]:
+        own = ("rule", "stages", "nonfinite", "gradient_norm", "skipped")
+        return super().__getstate__() | {name: getattr(self, name) for name in own}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.param_groups = [group if isinstance(group, Group) else Group(group) for group in self.param_groups]
+
+    # ------------------------------------------------------------------------------------------------------------- the step
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Move every parameter that has a gradient by one step; return the closure's loss, if there is a closure."""
+        loss = self._evaluate(closure)
+        batches = list(self._batches())
+        scale = self._prepare(batches)
+        if scale is None:
+            self.skipped += 1
+            return loss
+        for batch in batches:
+            t = batch.states[0].get("step", 0) + 1
+            numbers = batch.rule.numbers(t, -scale if batch.maximize else scale)
+            self._start(batch)
+            tensors.step(batch.rule, batch.params, batch.grads, batch.states, numbers)
+            for state in batch.states:
+                state["step"] = t
+        return loss
+
+    def _evaluate(self, closure: Callable[[], Any] | None) -> Any:
+        """Call the closure, at the point where the rule wants the gradient."""
+        ahead = [group for group in self.param_groups if rule_of(self.rule, group).looks_ahead()]
+        if ahead and closure is None:
+            raise KnobError(
+                self.rule.name, "form='lookahead' needs step(closure)", fix="Pass a closure, or choose form='current'."
+            )
+        if closure is None:
+            return None
+        kept = [(parameter, parameter.clone()) for group in ahead for parameter in group["params"]]
+        for group in ahead:
+            for parameter in group["params"]:
+                slots = self.state[parameter]
+                if slots:
+                    rule = rule_of(self.rule, group)
+                    parameter.copy_(rule.vantage(parameter, tuple(slots.get(name) for name in rule.slots)))
+        with torch.enable_grad():
+            loss = closure()
+        for parameter, value in kept:
+            parameter.copy_(value)
+        return loss
+
+    def _batches(self) -> Iterator[Batch]:
+        """Sort all parameters with a gradient into batches, in a fixed order."""
+        for number, group in enumerate(self.param_groups):
+            rule = rule_of(self.rule, group)
+            found: dict[tuple[Any, ...], Batch] = {}
+            names = group.get("param_names") or [f"parameter {i} of group {number}" for i in range(len(group["params"]))]
+            for name, parameter in zip(names, group["params"], strict=True):
+                if parameter.grad is None:
+                    continue
+                _refuse(name, parameter)
+                state = self.state[parameter]
+                key = (parameter.device, parameter.dtype, parameter.grad.dtype, state.get("step", 0))
+                batch = found.setdefault(key, Batch(rule, group["maximize"]))
+                batch.names.append(name)
+                batch.params.append(parameter)
+                batch.grads.append(parameter.grad)
+                batch.states.append(state)
+            yield from found.values()
+
+    def _prepare(self, batches: list[Batch]) -> float | None:
+        """Run the gradient stages; return the scale of all gradients, or None where the step must be skipped."""
+        self.gradient_norm = norm = None
+        scale = 1.0
+        if self.nonfinite != "ignore":
+            self.gradient_norm = norm = _joint_norm(batches)
+            if not math.isfinite(norm):
+                if self.nonfinite == "skip":
+                    return None
+                raise _complaint(batches)
+        for stage in self.stages:
+            if isinstance(stage, Scaling):
+                norm = _joint_norm(batches) if norm is None else norm
+                self.gradient_norm = norm if self.gradient_norm is None else self.gradient_norm
+                scale *= stage.scale(norm * scale)
+            elif isinstance(stage, Rewrite):
+                for batch in batches:
+                    grads = batch.grads if scale == 1.0 else list(foreach._foreach_mul(batch.grads, scale))
+                    batch.grads = stage.rewrite(batch.params, grads)
+                norm, scale = None, 1.0
+        return scale
+
+    def _start(self, batch: Batch) -> None:
+        """Give parameters that meet the rule for the first time their slots."""
+        for name in batch.rule.slots:
+            if name not in batch.rule.idle():
+                for parameter, state in zip(batch.params, batch.states, strict=True):
+                    if name not in state:
+                        dtype = tensors.working_dtype(parameter.dtype)
+                        state[name] = torch.full_like(parameter, batch.rule.initial(name), dtype=dtype)
+
+
+def _refuse(name: str, parameter: Tensor) -> None:
+    grad = parameter.grad
+    assert grad is not None  # the caller leaves parameters without gradient out
+    kind = "sparse" if grad.layout != torch.strided else "complex" if grad.is_complex() or parameter.is_complex() else None
+    if kind:
+        what = f"{name} {tuple(parameter.shape)}"
+        raise ModelError(
+            "Optimizer", f"gradients must be dense and real, but that of {what} is {kind}", fix="Use torch.optim for it."
+        )
+
+
+def _norms(grads: Iterable[Tensor], dtype: torch.dtype) -> Tensor:
+    return torch.stack(foreach._foreach_norm(list(grads), 2, dtype=dtype))
+
+
+def _joint_norm(batches: list[Batch]) -> float:
+    """Return the Euclidean norm of all gradients together; finite exactly where all of them are."""
+    for dtype in (None, torch.float64):  # the sum of squares of finite float32 numbers may overflow
+        parts = [_norms(batch.grads, dtype or tensors.working_dtype(batch.grads[0].dtype)) for batch in batches]
+        total = math.hypot(*(float(torch.linalg.vector_norm(part)) for part in parts))
+        if math.isfinite(total):
+            break
+    return total
+
+
+def _complaint(batches: list[Batch]) -> TrainingError:
+    """Return the error that names the first gradient which is not finite."""
+    for batch in batches:
+        for name, grad in zip(batch.names, batch.grads, strict=True):
+            if not bool(torch.isfinite(grad).all()):
+                bad = int((~torch.isfinite(grad)).sum())
+                return TrainingError("Optimizer", f"the gradient of {name} {tuple(grad.shape)} must be finite",
+                                     got=f"{bad} NaN or infinite of {grad.numel()}",
+                                     fix="Lower the learning rate, clip gradients, or pass nonfinite='skip'.")  # fmt: skip
+    return TrainingError("Optimizer", "the joint norm of the gradients must be finite", fix="Lower the learning rate.")

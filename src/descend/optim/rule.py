@@ -1,0 +1,113 @@
+"""What an optimizer rule is: knobs, a few numbers per step, and a direction per element.
+
+A rule holds no parameters and no state. One step of any rule, on any carrier, is the same five lines (``move``):
+
+    g = scale * g                       clipping, and the sign when the loss is maximised
+    g = g + weight_decay * p            coupled decay: L2 seen by the moments (Adam), only where decay = "coupled"
+    u, slots = direction(p, g, slots)   the rule itself
+    p = p * (1 - lr * weight_decay)     decoupled decay (AdamW), only where decay = "decoupled"
+    p = p - rate * u
+
+so a rule writes nothing but its ``direction`` and the numbers that enter it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar, Literal
+
+from annotated_types import Ge, Lt
+
+from descend.optim.ops import add_scaled
+from descend.technique import Search, Technique
+
+Rate = Annotated[float, Ge(0), Search(1e-5, 1.0, log=True)]
+"""A learning rate: how far one step goes."""
+
+Penalty = Annotated[float, Ge(0), Search(1e-6, 1e-1, log=True)]
+"""A weight decay: how strongly weights are drawn to zero."""
+
+Decay = Annotated[float, Ge(0), Lt(1), Search(0.5, 0.9999)]
+"""The memory of a running average: 0 forgets at once, 0.999 remembers about a thousand steps."""
+
+Tiny = Annotated[float, Ge(0), Search(1e-10, 1e-3, log=True)]
+"""A guard against division by zero, which also sets the size below which gradients stop being amplified."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Numbers:
+    """All that enters one step of one rule and is not per element; float64, computed once a step on the host."""
+
+    scale: float  # of the gradient
+    l2: float  # coupled decay; 0: none
+    shrink: float  # what decoupled decay leaves of a weight; 1: all
+    rate: float  # of the direction
+    coefficients: tuple[Any, ...]
+
+
+class Rule(Technique, family="optimizer"):
+    """The base of every optimizer rule.
+
+    A subclass declares its state in ``slots`` and defines ``direction(p, g, *slots, *coefficients) -> (u, *slots)``, a static
+    method without numeric literals and without a look at the carrier. A slot that the knobs switch off is named
+    by ``idle`` and arrives as None.
+    """
+
+    slots: ClassVar[tuple[str, ...]] = ()
+    decay: ClassVar[Literal["coupled", "decoupled"]] = "coupled"
+    elementwise: ClassVar[bool] = True  # False: direction needs whole tensors, so it is called for one at a time
+    direction: ClassVar[Callable[..., tuple[Any, ...]]]
+
+    lr: Rate
+
+    def coefficients(self, t: int) -> tuple[Any, ...]:  # noqa: ARG002 (most rules use it)
+        """Return the numbers that ``direction`` takes after the slots at step ``t`` = 1, 2, ...; a ``Share`` counts as one."""
+        return ()
+
+    def rate(self, t: int) -> float:  # noqa: ARG002 (rules with a rate of their own use it)
+        """Return what multiplies the direction at step ``t``: the learning rate, unless the rule puts it elsewhere."""
+        return self.lr
+
+    def idle(self) -> frozenset[str]:
+        """Return the slots that these knobs leave unused; they take no memory."""
+        return frozenset()
+
+    def initial(self, slot: str) -> float:  # noqa: ARG002 (rules that do not start from zero use it)
+        """Return the value with which ``slot`` is filled before the first step."""
+        return 0.0
+
+    def looks_ahead(self) -> bool:
+        """Return whether the gradient is wanted at ``vantage`` instead of at the parameters."""
+        return False
+
+    def vantage(self, p: Any, slots: tuple[Any, ...]) -> Any:  # noqa: ARG002 (rules that look ahead use it)
+        """Return the point at which the next gradient is to be taken."""
+        return p
+
+    def numbers(self, t: int, scale: float = 1.0) -> Numbers:
+        """Return everything that step ``t`` needs besides the elements; ``scale`` multiplies the gradient."""
+        strength = getattr(self, "weight_decay", 0.0)
+        coupled = self.decay == "coupled"
+        shrink = 1.0 if coupled else 1.0 - self.lr * strength
+        return Numbers(scale, strength if coupled else 0.0, shrink, self.rate(t), self.coefficients(t))
+
+
+def move(rule: Rule, p: Any, g: Any, slots: tuple[Any, ...], numbers: Numbers) -> tuple[Any, tuple[Any, ...]]:
+    """Return the parameters and slots after one step of ``rule``; pure, for every carrier but the compiled one.
+
+    p, g, and each of ``slots`` (in the order of ``rule.slots``, idle ones None): floats, NumPy arrays, torch tensors or Stacks.
+    """
+    if numbers.scale != 1.0:
+        g = g * numbers.scale
+    if numbers.l2 != 0.0:
+        g = add_scaled(g, p, numbers.l2)
+    u, *after = rule.direction(p, g, *slots, *numbers.coefficients)
+    if numbers.shrink != 1.0:
+        p = p * numbers.shrink
+    return add_scaled(p, u, -numbers.rate), tuple(after)
+
+
+def start(rule: Rule, p: Any) -> tuple[Any, ...]:
+    """Return fresh slots for parameters ``p`` (a float, array or tensor), idle ones None: ``p * 0 + initial``."""
+    return tuple(None if name in rule.idle() else p * 0.0 + rule.initial(name) for name in rule.slots)

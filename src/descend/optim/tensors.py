@@ -1,0 +1,124 @@
+"""Rules on torch tensors: the plain meaning, on any device.
+
+A ``Stack`` is a list of tensors of one device and one dtype that behaves like a single number, so ``direction`` runs on it as
+it stands; each operation is one ``torch._foreach_`` call (on a GPU one launch for the whole list, not one per tensor).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from descend.optim.rule import Numbers, Rule, move
+
+foreach: Any = torch
+"""Where torch keeps its list operations, which its own optimizers use and its type stubs leave out."""
+
+PORTION = 1 << 22
+"""Elements handled at a time: the intermediate results of a step then stay small beside the model."""
+
+
+class Stack:
+    """Tensors that are added, multiplied and rooted together; the other operand is a Stack of equal shapes or a number."""
+
+    __slots__ = ("items",)
+
+    def __init__(self, items: Sequence[Tensor]) -> None:
+        self.items = tuple(items)
+
+    def __add__(self, other: Stack | float) -> Stack:
+        return Stack(foreach._foreach_add(self.items, _operand(other)))
+
+    def __sub__(self, other: Stack | float) -> Stack:
+        return Stack(foreach._foreach_sub(self.items, _operand(other)))
+
+    def __mul__(self, other: Stack | float) -> Stack:
+        return Stack(foreach._foreach_mul(self.items, _operand(other)))
+
+    def __truediv__(self, other: Stack | float) -> Stack:
+        return Stack(foreach._foreach_div(self.items, _operand(other)))
+
+    __radd__ = __add__
+    __rmul__ = __mul__
+
+    def __neg__(self) -> Stack:
+        return Stack(foreach._foreach_neg(self.items))
+
+    def __abs__(self) -> Stack:
+        return Stack(foreach._foreach_abs(self.items))
+
+    def add_scaled(self, other: Stack, k: float) -> Stack:
+        """Return ``self + k * other`` in one pass."""
+        return Stack(foreach._foreach_add(self.items, other.items, alpha=k))
+
+    def sqrt(self) -> Stack:
+        """Return the square roots."""
+        return Stack(foreach._foreach_sqrt(self.items))
+
+    def sign(self) -> Stack:
+        """Return the signs."""
+        return Stack(foreach._foreach_sign(self.items))
+
+    def maximum(self, other: Stack | float) -> Stack:
+        """Return the larger elements."""
+        return Stack(foreach._foreach_maximum(self.items, _operand(other)))
+
+
+def _operand(other: Stack | float) -> Any:
+    return other.items if isinstance(other, Stack) else other
+
+
+def working_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype of a parameter's slots and of the arithmetic of its step: float32 for half-precision weights."""
+    return torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype
+
+
+def step(rule: Rule, params: list[Tensor], grads: list[Tensor], states: list[dict[str, Any]], numbers: Numbers) -> None:
+    """Move ``params`` in place by one step of ``rule`` and put the new slots into ``states``.
+
+    params, grads: tensors of any shapes, of one device and one dtype each. states: per parameter, slot name -> tensor of the
+    parameter's shape in ``working_dtype``.
+    """
+    for portion in _portions(rule, params):
+        p = Stack([tensor.to(working_dtype(tensor.dtype)) for tensor in params[portion]])
+        g = Stack([tensor.to(kept.dtype) for tensor, kept in zip(grads[portion], p.items, strict=True)])
+        active = [name for name in rule.slots if name not in rule.idle()]
+        slots = {name: Stack([state[name] for state in states[portion]]) for name in active}
+        before = tuple(slots.get(name) for name in rule.slots)
+        if rule.elementwise:
+            p, after = move(rule, p, g, before, numbers)
+        else:
+            p, after = _one_by_one(rule, p, g, before, numbers)
+        foreach._foreach_copy_(params[portion], list(p.items))
+        for name, new in zip(rule.slots, after, strict=True):
+            _keep(name, new, states[portion], grads[portion])
+
+
+def _one_by_one(
+    rule: Rule, p: Stack, g: Stack, slots: tuple[Stack | None, ...], numbers: Numbers
+) -> tuple[Stack, tuple[Stack | None, ...]]:
+    """Move the single tensor in each stack by a rule that looks at whole tensors."""
+    inside = tuple(None if slot is None else slot.items[0] for slot in slots)
+    moved, after = move(rule, p.items[0], g.items[0], inside, numbers)
+    return Stack([moved]), tuple(None if new is None else Stack([new]) for new in after)
+
+
+def _keep(name: str, new: Stack | None, states: list[dict[str, Any]], grads: list[Tensor]) -> None:
+    """Store new slots; a slot that is the gradient itself is copied, since the caller overwrites gradients."""
+    if new is not None:
+        for state, tensor, grad in zip(states, new.items, grads, strict=True):
+            state[name] = tensor.clone() if tensor is grad else tensor
+
+
+def _portions(rule: Rule, params: list[Tensor]) -> Iterator[slice]:
+    """Cut the list where a portion reaches PORTION elements; rules that need whole tensors get them one at a time."""
+    first, size = 0, 0
+    for position, tensor in enumerate(params):
+        if position > first and (not rule.elementwise or size + tensor.numel() > PORTION):
+            yield slice(first, position)
+            first, size = position, 0
+        size += tensor.numel()
+    yield slice(first, len(params))
