@@ -1,0 +1,107 @@
+"""The one loss: cross-entropy with hard or soft targets, label smoothing, class weights and focal weighting."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from annotated_types import Ge, Le, Lt
+from numpy.typing import ArrayLike
+from torch import Tensor
+from torch.nn import functional as F
+
+from descend.errors import DataError, KnobError
+from descend.technique import Search, Technique, technique
+
+
+def cross_entropy(logits: Tensor, targets: Tensor, *, smoothing: float = 0.0, class_weights: Tensor | None = None,
+                  focal: float = 0.0) -> Tensor:  # fmt: skip
+    """Return the mean loss of a batch, a scalar.
+
+    With t the target distribution (one-hot for hard targets) and p = softmax(logits):
+
+        q = (1 - smoothing) t + smoothing / K               smoothing is applied once, to whatever the target is
+        loss_i = - sum_k  w_k  q_ik  (1 - p_ik)^focal  log p_ik
+
+    A mixed target is smoothed after mixing, which is the same as mixing smoothed targets. The mean divides by the sum of
+    the samples' class weights for hard targets and by B for soft ones: both are torch's ``cross_entropy``, which this is
+    wherever torch has it (focal = 0).
+
+    logits: (B, K) float. targets: (B,) int64, or (B, K) float rows that sum to 1. class_weights: (K,) float, >= 0.
+    Raises DataError for shapes or types that do not fit.
+
+    Source: smoothing, Szegedy et al. 2016, arXiv:1512.00567, section 7; focal, Lin et al. 2017, arXiv:1708.02002, eq. 4.
+    """
+    _check(logits, targets, class_weights)
+    weights = None if class_weights is None else class_weights.to(logits)
+    if focal == 0:
+        soft = targets if targets.ndim == 1 else targets.to(logits.dtype)
+        return F.cross_entropy(logits, soft, weight=weights, label_smoothing=smoothing)
+    n_classes = logits.shape[1]
+    hard = targets.ndim == 1
+    t = F.one_hot(targets, n_classes).to(logits.dtype) if hard else targets.to(logits.dtype)
+    w = torch.ones(n_classes, dtype=logits.dtype, device=logits.device) if weights is None else weights
+    q = (1 - smoothing) * t + smoothing / n_classes
+    log_p = F.log_softmax(logits, dim=1)
+    miss = (-torch.expm1(log_p)).clamp_min(torch.finfo(log_p.dtype).tiny)  # 1 - p; at 0 a power below 1 has no slope
+    total = -(w * q * miss**focal * log_p).sum()
+    return total / ((w * t).sum() if hard else logits.shape[0])
+
+
+def _check(logits: Tensor, targets: Tensor, class_weights: Tensor | None) -> None:
+    if logits.ndim != 2 or not logits.is_floating_point():
+        raise DataError("cross_entropy", "logits must be (B, K) float", got=(tuple(logits.shape), logits.dtype))
+    hard = targets.shape == logits.shape[:1] and targets.dtype == torch.int64
+    soft = targets.shape == logits.shape and targets.is_floating_point()
+    if not (hard or soft):
+        raise DataError("cross_entropy", "targets must be (B,) int64 or (B, K) float", got=(tuple(targets.shape), targets.dtype),
+                        fix=f"The logits are {tuple(logits.shape)}.")  # fmt: skip
+    if class_weights is not None and class_weights.shape != logits.shape[1:]:
+        raise DataError("cross_entropy", f"class_weights must be ({logits.shape[1]},)", got=tuple(class_weights.shape))
+
+
+class Loss(Technique, family="loss"):
+    """A loss as a record of its knobs; calling it gives the mean loss of a batch."""
+
+    def __call__(self, logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Return a scalar. logits (B, K) float; targets (B,) int64 or (B, K) float; weights (K,) float, per class."""
+        raise NotImplementedError
+
+
+@technique("cross_entropy", source="Szegedy et al. 2016, arXiv:1512.00567, section 7; Lin et al. 2017, arXiv:1708.02002, eq. 4")
+class CrossEntropy(Loss):
+    """The one loss, see ``cross_entropy``.
+
+    smoothing: the share of the target spread evenly over all classes; better calibrated, less over-confident; it also
+    erases what the teacher knows about similar classes, so prefer 0 when the model is to be distilled.
+    focal: the exponent that turns attention from easy samples to hard ones; for skewed classes with many easy negatives.
+    class_weights: "balanced" multiplies each class by N / (K n_k), so that rare classes count as much as common ones.
+    """
+
+    smoothing: Annotated[float, Ge(0), Lt(1), Search(0.0, 0.2)] = 0.0
+    focal: Annotated[float, Ge(0), Le(10), Search(0.0, 3.0)] = 0.0
+    class_weights: Literal["none", "balanced"] = "none"
+
+    def __call__(self, logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Return the mean loss of a batch, a scalar; weights (K,) are due exactly when ``class_weights`` is "balanced".
+
+        Raises KnobError where weights are missing or would have no effect.
+        """
+        if (weights is not None) != (self.class_weights == "balanced"):
+            state = "be given" if weights is None else "not be given"
+            raise KnobError(self.name, f"weights must {state} with class_weights={self.class_weights!r}",
+                            fix="balanced_class_weights(counts) makes them.")  # fmt: skip
+        return cross_entropy(logits, targets, smoothing=self.smoothing, class_weights=weights, focal=self.focal)
+
+
+def balanced_class_weights(counts: ArrayLike) -> Tensor:
+    """Return the weight of each class, N / (K n_k), whose mean over the samples is 1: counts (K,) whole -> (K,) float32.
+
+    Raises DataError where a class has no sample.
+    """
+    n = np.asarray(counts)
+    if n.ndim != 1 or n.size == 0 or (n <= 0).any():
+        raise DataError("balanced_class_weights", "every class must have at least one sample", got=n.tolist(),
+                        fix="Drop the empty class, or train without class weights.")  # fmt: skip
+    return torch.from_numpy(n.sum() / (n.size * n)).to(torch.float32)

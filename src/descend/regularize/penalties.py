@@ -1,0 +1,131 @@
+"""Penalties: the price of large weights, paid in the optimizer, after the step, or as a hard limit.
+
+*L2 and decoupled decay are the optimizer's* ``weight_decay``: ``l2`` sets it and is nothing else. L1 and the elastic net
+act after the step by their proximal operator, which (unlike a subgradient) gives exact zeros; max-norm clamps.
+
+Which parameters they touch: those that require a gradient, whose name ends in ``weight`` and which have two or more
+dimensions (matrices and convolution kernels). Biases and the scales and shifts of normalisation layers are left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated
+
+import torch
+from annotated_types import Ge, Gt
+from torch import Tensor
+
+from descend.regularize.regularizer import NamedParameters, Regularizer
+from descend.technique import Search, technique
+
+Strength = Annotated[float, Ge(0), Search(1e-7, 1e-3, log=True)]
+
+
+def penalized(named_parameters: NamedParameters) -> Iterator[tuple[str, Tensor]]:
+    """Yield the parameters that penalties touch: trainable, named ``...weight``, of two or more dimensions."""
+    for name, p in named_parameters:
+        if p.requires_grad and p.ndim >= 2 and name.endswith("weight"):
+            yield name, p
+
+
+def sparsity(named_parameters: NamedParameters) -> float:
+    """Return the share of penalised weights that are exactly zero, in [0, 1]; 0 where there are none."""
+    zeros = total = 0
+    for _, p in penalized(named_parameters):
+        zeros += p.numel() - int(torch.count_nonzero(p))
+        total += p.numel()
+    return zeros / total if total else 0.0
+
+
+@torch.no_grad()
+def _shrink(named_parameters: NamedParameters, l1: float, l2: float) -> None:
+    """Apply the proximal operator of ``l1 |w| + l2 w^2 / 2`` in place: sign(w) max(|w| - l1, 0) / (1 + l2)."""
+    for _, p in penalized(named_parameters):
+        p.sub_(p.clamp(-l1, l1))  # |w| <= l1 gives w - w, an exact zero
+        if l2:
+            p.div_(1 + l2)
+
+
+@technique("l2", source="Krogh & Hertz 1992, 'A simple weight decay can improve generalization', NIPS 4, eq. 3")
+class L2(Regularizer):
+    """Weight decay, the optimizer's own: ``l2(strength=1e-4)`` sets ``weight_decay=1e-4`` in its rule.
+
+    Prefer it always, a little; it costs nothing. With SGD it is the gradient of ``strength/2 |w|^2``; what it is in an
+    adaptive rule (coupled or decoupled) is the rule's definition. Setting both is an error.
+    """
+
+    strength: Annotated[float, Ge(0), Search(1e-6, 1e-1, log=True)] = 1e-4
+
+    def optimizer_knobs(self) -> dict[str, float]:
+        """Set ``weight_decay``."""
+        return {"weight_decay": self.strength}
+
+
+@technique("l1", source="Duchi & Singer 2009, 'Efficient online and batch learning using forward backward splitting', eq. 19")
+class L1(Regularizer):
+    """The lasso: after each step every weight moves ``lr * strength`` towards zero and stays there when it arrives.
+
+    Prefer it where weights should be exactly zero (features to be dropped, see ``sparsity``); costs one pass over the
+    weights a step. With an adaptive rule the prox is the plain one, not in the rule's metric.
+
+        w <- sign(w) max(|w| - lr * strength, 0)
+    """
+
+    strength: Strength = 1e-5
+
+    def after_step(self, named_parameters: NamedParameters, lr: float) -> None:
+        """Soft-threshold the weights by ``lr * strength``."""
+        _shrink(named_parameters, lr * self.strength, 0.0)
+
+
+@technique("elastic_net", source="Zou & Hastie 2005, JRSS B 67:301, eq. 3; prox: Parikh & Boyd 2014, section 6.5.3")
+class ElasticNet(Regularizer):
+    """L1 and L2 together: zeros like the lasso, but correlated weights shrink together instead of one replacing the rest.
+
+        w <- sign(w) max(|w| - lr * l1, 0) / (1 + lr * l2)
+
+    The L2 part stands here, in the prox, and not in the optimizer: leave the rule's ``weight_decay`` at 0 with it.
+    """
+
+    l1: Strength = 1e-5
+    l2: Annotated[float, Ge(0), Search(1e-6, 1e-1, log=True)] = 1e-4
+
+    def after_step(self, named_parameters: NamedParameters, lr: float) -> None:
+        """Soft-threshold by ``lr * l1``, then divide by ``1 + lr * l2``."""
+        _shrink(named_parameters, lr * self.l1, lr * self.l2)
+
+
+@technique("max_norm", source="Srivastava et al. 2014, JMLR 15:1929, section 5.1")
+class MaxNorm(Regularizer):
+    """A hard limit on the length of each unit's incoming weight vector; longer ones are scaled back after each step.
+
+    Prefer it with dropout and large learning rates, which would otherwise let weights explode: inside the ball nothing is
+    shrunk. A unit is one output of a layer: row o of a matrix, kernel o of a convolution, over all its inputs.
+
+        w_o <- w_o * min(1, limit / |w_o|)
+    """
+
+    limit: Annotated[float, Gt(0), Search(0.5, 5.0, log=True)] = 3.0
+
+    @torch.no_grad()
+    def after_step(self, named_parameters: NamedParameters, lr: float) -> None:
+        """Clamp the norm of each unit's weights to ``limit``; the learning rate plays no part."""
+        del lr
+        for _, p in penalized(named_parameters):
+            norm = torch.linalg.vector_norm(p, dim=tuple(range(1, p.ndim)), keepdim=True)
+            p.mul_(torch.where(norm > self.limit, self.limit / norm, 1.0))  # where: inside the ball nothing changes, to the bit
+
+
+@technique("label_smoothing", source="Szegedy et al. 2016, arXiv:1512.00567, section 7")
+class LabelSmoothing(Regularizer):
+    """Targets of ``1 - amount`` instead of 1, the rest spread evenly; the loss does it, once, also to mixed targets.
+
+    Prefer it for better calibrated answers; avoid it for a model that will teach another.
+    """
+
+    amount: Annotated[float, Ge(0), Search(0.0, 0.2)] = 0.1
+
+    def loss_knobs(self) -> dict[str, float]:
+        """Set the loss's ``smoothing``."""
+        return {"smoothing": self.amount}
