@@ -1,0 +1,11 @@
+from .batches import Batch as Batch
+from .batches import Batches as Batches
+from .cache import Decoded as Decoded
+from .cache import decoded as decoded
+from .cachefolder import CacheFolder as CacheFolder
+from .dataset import Dataset as Dataset
+from .dataset import load as load
+from .decode import decode as decode
+from .decode import decode_resized as decode_resized
+from .folders import list_pictures as list_pictures
+from .listing import Problem as Problem

@@ -1,0 +1,87 @@
+"""Mini-batches: an order per epoch that is a function of (seed, epoch), gathered one batch ahead by one thread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from descend import rng
+from descend.data.cache import Decoded
+from descend.errors import KnobError
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """B pictures. ids: (B,) int64, sample ids. rows: (B,) int64, rows of the data set. images: (B, R, R, 3) uint8, RGB.
+
+    targets: (B,) int64. step: the batch's number in its epoch, from 0.
+    """
+
+    ids: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    images: NDArray[np.uint8]
+    targets: NDArray[np.int64]
+    step: int
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+class Batches:
+    """The pictures of ``indices``, ``batch`` at a time.
+
+    indices: (n,) rows of the data set. labels: (N,) int64 for all rows, or None for the data set's own. shuffle: a new order in
+    each epoch, ``rng.permutation(n, seed=seed, stream="order", epoch=epoch)``; otherwise the order of ``indices``.
+    drop_last: leave out a last batch that is not full, as batch normalisation may want.
+    """
+
+    def __init__(
+        self,
+        decoded: Decoded,
+        indices: ArrayLike,
+        labels: NDArray[np.int64] | None = None,
+        *,
+        batch: int,
+        seed: int = 0,
+        shuffle: bool = True,
+        drop_last: bool = False,
+    ) -> None:
+        self.decoded, self.batch, self.seed, self.shuffle, self.drop_last = decoded, batch, seed, shuffle, drop_last
+        self.indices = np.asarray(indices, np.int64)
+        self._labels = decoded.dataset.labels if labels is None else labels
+        self._ids = decoded.dataset.ids
+        if batch < 1:
+            raise KnobError("Batches", "batch must be a whole number >= 1", got=batch)
+        if len(self) == 0:
+            raise KnobError("Batches", f"{len(self.indices)} pictures must fill a batch", got=batch, fix="Take a smaller batch.")
+
+    def __len__(self) -> int:
+        n = len(self.indices)
+        return n // self.batch if self.drop_last else -(-n // self.batch)
+
+    def order(self, epoch: int) -> NDArray[np.int64]:
+        """Return the rows in the order of an epoch: (n,) int64."""
+        if not self.shuffle:
+            return self.indices
+        return self.indices[rng.permutation(len(self.indices), seed=self.seed, stream="order", epoch=epoch)]
+
+    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
+        """Yield the batches of an epoch from ``start_step`` on; batch k is the same wherever one starts."""
+        order = self.order(epoch)
+        if start_step >= len(self):
+            return
+        with ThreadPoolExecutor(1, thread_name_prefix="descend-batch") as ahead:
+            coming = ahead.submit(self._gather, order, start_step)
+            for step in range(start_step + 1, len(self)):
+                ready = coming.result()
+                coming = ahead.submit(self._gather, order, step)
+                yield ready
+            yield coming.result()
+
+    def _gather(self, order: NDArray[np.int64], step: int) -> Batch:
+        rows = order[step * self.batch : (step + 1) * self.batch]
+        return Batch(self._ids[rows], rows, self.decoded.take(rows), self._labels[rows], step)

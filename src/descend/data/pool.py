@@ -1,0 +1,49 @@
+"""A thread pool with bounded memory: results in order, never more than a few items ahead of the one that consumes them.
+
+Threads, not processes: Pillow and hashing let go of the interpreter lock while they work, threads start at once, and nothing
+has to be spawned or pickled.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Progress = Callable[[str, int, int], None]  # (stage, done, total)
+
+_AHEAD = 4  # items in flight for each thread: enough to ride out one slow file
+
+
+def n_threads(threads: int | None) -> int:
+    """Return the number of threads to use: as asked, or one for each CPU that this process may use."""
+    if threads is not None:
+        return max(1, threads)
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux: containers and taskset give fewer CPUs than there are
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def in_order(work: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
+    """Yield ``work(item)`` for each item, in the order of the items, computed by ``threads`` threads.
+
+    An exception of ``work`` is raised at its item's turn; what has not been started by then is dropped.
+    """
+    if threads == 1:
+        yield from map(work, items)
+        return
+    pending: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(threads, thread_name_prefix="descend-data") as pool:
+        try:
+            for item in items:
+                pending.append(pool.submit(work, item))
+                if len(pending) >= _AHEAD * threads:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
