@@ -1,0 +1,231 @@
+"""What a draw is: numbers per picture that compose, so that many transforms cost one pass over the pixels.
+
+A transform never touches a picture. It *draws factors*: a matrix that says where each output pixel comes from, a tone
+table, a colour matrix, boxes to erase, a partner to mix with. Two rotations in a row are one matrix product; brightness
+and then saturation are one 3 x 3 matrix. ``Draws`` holds the composed factors of a batch; ``apply`` (torch) and
+``kernels`` (Numba) turn them into pixels. Whatever is absent is neutral, and neutral means identity to the bit.
+
+Geometry is written in *edge* coordinates: pixel ``i`` covers ``[i, i + 1)``, its centre is ``i + 0.5``, and a picture ``w``
+pixels wide spans ``[0, w]``. A flip is then ``x -> w - x`` and a change of size is ``x -> x * W / w``, without halves.
+
+Colour values are *levels*, 0 to 255 as float, until the last step normalises them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from descend import rng
+from descend.errors import KnobError
+
+Floats: TypeAlias = NDArray[np.float64]
+Ints: TypeAlias = NDArray[np.int64]
+Bools: TypeAlias = NDArray[np.bool_]
+
+N_LEVELS = 256
+IDENTITY_TABLE = np.arange(N_LEVELS, dtype=np.float32)
+GREY = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601 luma, the weights of Pillow and torchvision
+
+
+@dataclass(frozen=True)
+class Dice:
+    """The random numbers of one transform: a function of (seed, stream, epoch, sample id, draw), never a sequence."""
+
+    seed: int
+    stream: str
+    ids: Ints  # (B,)
+    epoch: int = 0
+    draw: int = 0
+    step: int | None = None
+
+    def uniform(self, n: int = 1) -> Floats:
+        """Return ``n`` uniform numbers in (0, 1) for each sample: (n, B) float64, one row a quantity."""
+        return rng.uniform(self.seed, f"augment.{self.stream}", ids=self.ids, n=n, epoch=self.epoch, draw=self.draw).T
+
+    def branch(self, name: str) -> Dice:
+        """Return the dice of an independent sub-stream, for a transform made of parts."""
+        return replace(self, stream=f"{self.stream}/{name}")
+
+    def key(self) -> tuple[int, int]:
+        """Return the Philox key for per-pixel noise: two 32-bit words."""
+        return rng.key(self.seed, f"augment.{self.stream}/pixels", epoch=self.epoch, draw=self.draw)
+
+    def partners(self) -> Ints:
+        """Return for each row of the batch the row it is mixed with: (B,) int64, a permutation.
+
+        It is drawn from (seed, stream, epoch, step, draw) over the batch sorted by id, so the order of the rows is immaterial.
+        """
+        if self.step is None:
+            raise KnobError(self.stream, "mixing needs the step of the batch", got=None, fix="Pass step=... beside epoch=...")
+        rank = np.argsort(self.ids, kind="stable")
+        stream = f"augment.{self.stream}/partner/step{self.step}/draw{self.draw}"
+        partners = np.empty(len(rank), np.int64)
+        partners[rank] = rank[rng.permutation(len(rank), seed=self.seed, stream=stream, epoch=self.epoch)]
+        return partners
+
+
+@dataclass(frozen=True)
+class Mix:
+    """One mixing of a batch with a permutation of itself: ``x[i] = weight[i] x[i] + (1 - weight[i]) x[partner[i]]``.
+
+    A box replaces pixels instead of blending; its rows are top, bottom, left, right in output pixels, and ``weight`` is
+    then exactly the share of pixels that picture ``i`` keeps.
+    """
+
+    partner: Ints  # (B,) row of the batch
+    weight: Floats  # (B,) in [0, 1]
+    boxes: Ints | None = None  # (B, 4) output pixels, half open; None blends
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Gaussian noise for each pixel and channel, in levels; ``key`` makes it the same wherever it is computed."""
+
+    sigma: Floats  # (B,) levels
+    key: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The composed factors of one batch: readable (``parameters``), replayable (``apply`` them again), invertible (``locate``).
+
+    matrix: (B, 3, 3) float64, output edge coordinates (x, y, 1) -> stored edge coordinates, homogeneous.
+    color: (B, 3, 7) float64 ``[A | D | b]``: a pixel x becomes ``A x + D m + b`` with m the mean colour of the picture after
+    tone; levels. table: (B, 3, 256) float32 levels. boxes: (B, n, 4) int64 top, bottom, left, right in output pixels, empty
+    ones erase nothing; fills: (B, n, 3) float32 levels, NaN stands for the mean that normalisation subtracts.
+    """
+
+    ids: Ints
+    epoch: int
+    draw: int
+    step: int | None
+    source: tuple[int, int]  # height and width of the stored pictures
+    canvas: tuple[int, int]  # height and width of the output
+    matrix: Floats
+    target: tuple[int, int] | None = None  # the output size that the pipeline asks for
+    color: Floats | None = None
+    table: NDArray[np.float32] | None = None
+    boxes: Ints | None = None
+    fills: NDArray[np.float32] | None = None
+    noise: Noise | None = None
+    mixes: tuple[Mix, ...] = ()
+    parameters: dict[str, dict[str, NDArray[np.generic]]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def note(self, stream: str, **values: NDArray[np.generic]) -> Draws:
+        """Record what a transform drew, under its stream, for people to read."""
+        return replace(self, parameters={**self.parameters, stream: values})
+
+    def warp(self, matrix: Floats, canvas: tuple[int, int] | None = None) -> Draws:
+        """Append a geometry: (B, 3, 3) or (3, 3) from the new canvas to the present one; ``canvas`` its (h, w) if it changes."""
+        return replace(self, matrix=self.matrix @ matrix, canvas=canvas or self.canvas)
+
+    def tint(self, change: Floats) -> Draws:
+        """Append a colour change (B, 3, 7): ``x' = A x + D mean(x) + b``, where x already carries the changes before it."""
+        if self.color is None:
+            return replace(self, color=change)
+        a, d, b = split(self.color)
+        a2, d2, b2 = split(change)
+        mixed = a2 @ d + d2 @ (a + d)  # the mean of A m + D m + b is (A + D) m + b: no second sweep is needed
+        return replace(self, color=np.concatenate([a2 @ a, mixed, (a2 + d2) @ b + b2], axis=-1))
+
+    def curve(self, table: NDArray[np.float32]) -> Draws:
+        """Append a tone table (B, 3, 256) of levels; tables compose by reading the later one at the values of the earlier."""
+        return replace(self, table=table if self.table is None else look_up(table, self.table))
+
+    def erase(self, boxes: Ints, fills: NDArray[np.float32]) -> Draws:
+        """Append boxes (B, n, 4) to erase and their fills (B, n, 3); later boxes lie on top."""
+        if self.boxes is None or self.fills is None:
+            return replace(self, boxes=boxes, fills=fills)
+        return replace(self, boxes=np.concatenate([self.boxes, boxes], 1), fills=np.concatenate([self.fills, fills], 1))
+
+    def mix(self, mix: Mix) -> Draws:
+        """Append a mixing of the batch with itself; mixings follow one another."""
+        return replace(self, mixes=(*self.mixes, mix))
+
+    @cached_property
+    def copies(self) -> Bools:
+        """Which pictures need no interpolation, because pixel centres land on pixel centres: (B,) bool."""
+        m = self.matrix
+        linear = m[:, :2, :2]
+        axes = (
+            np.isin(linear, (-1.0, 0.0, 1.0)).all((1, 2))
+            & (np.abs(linear).sum(1) == 1).all(1)
+            & (np.abs(linear).sum(2) == 1).all(1)
+        )
+        affine = (m[:, 2] == (0.0, 0.0, 1.0)).all(1)
+        origin = linear.sum(2) / 2 + m[:, :2, 2] - 0.5  # where the centre of the first output pixel comes from
+        return axes & affine & (np.abs(origin - np.rint(origin)) < 1e-9).all(1)
+
+    @cached_property
+    def taps(self) -> Ints:
+        """How many samples an output pixel averages down and across so that shrinking does not alias: (B, 2) int64.
+
+        It is the length of the pixel's footprint in stored pixels, where a footprint up to 1.25 counts as one sample.
+        """
+        h, w = self.canvas
+        spots = np.array([(x, y) for x in (0.0, w / 2, w - 1.0) for y in (0.0, h / 2, h - 1.0)])
+        at = np.broadcast_to(spots, (len(self), *spots.shape))
+        here, right, below = (self.locate(at + np.array(step, np.float64)) for step in ((0, 0), (1, 0), (0, 1)))
+        length = np.stack([np.linalg.norm(end - here, axis=-1).max(1) for end in (below, right)], -1)
+        return np.maximum(np.ceil(length - 0.25 - 1e-9), 1).astype(np.int64)
+
+    def locate(self, points: Floats) -> Floats:
+        """Map output points to the stored picture: (B, n, 2) (x, y) edge coordinates -> the same shape."""
+        return project(self.matrix, points)
+
+    def place(self, points: Floats) -> Floats:
+        """Map points of the stored picture to the output, the inverse of ``locate``: (B, n, 2) (x, y) -> the same shape."""
+        return project(np.linalg.inv(self.matrix).astype(np.float64), points)
+
+
+def neutral(
+    ids: Ints, source: tuple[int, int], target: tuple[int, int] | None = None, *, epoch: int, draw: int, step: int | None
+) -> Draws:
+    """Return the draw that changes nothing; every pipeline starts from it."""
+    return Draws(ids, epoch, draw, step, source, source, np.broadcast_to(np.eye(3), (len(ids), 3, 3)).copy(), target)
+
+
+def split(color: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return the parts A (B, 3, 3), D (B, 3, 3) and b (B, 3, 1) of a colour change (B, 3, 7)."""
+    return color[..., :3], color[..., 3:6], color[..., 6:]
+
+
+def tinted(a: Floats, d: Floats | None = None, b: Floats | None = None) -> Floats:
+    """Return the colour change ``[A | D | b]`` (B, 3, 7) of A (B, 3, 3), D (B, 3, 3) and b (B, 3) in levels."""
+    change = np.zeros((len(a), 3, 7))
+    change[..., :3] = a
+    if d is not None:
+        change[..., 3:6] = d
+    if b is not None:
+        change[..., 6] = b
+    return change
+
+
+def project(matrix: Floats, points: Floats) -> Floats:
+    """Apply homographies (B, 3, 3) to points (B, n, 2)."""
+    moved = points @ np.swapaxes(matrix[:, :2, :2], 1, 2) + matrix[:, None, :2, 2]
+    depth = points @ matrix[:, 2, :2, None] + matrix[:, 2, 2, None, None]
+    return moved / depth
+
+
+def look_up(table: NDArray[np.float32], values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Read tables (B, 3, 256) at levels (B, 3, n), linear between entries: (B, 3, n) float32."""
+    clipped = np.clip(values, 0, N_LEVELS - 1)
+    low = np.minimum(clipped.astype(np.int64), N_LEVELS - 2)
+    below, above = np.take_along_axis(table, low, -1), np.take_along_axis(table, low + 1, -1)
+    part = (clipped - low).astype(np.float32)
+    return np.where(part == 0, below, below + part * (above - below))
+
+
+def check_range(who: str, knob: str, value: tuple[float, float], low: float, high: float) -> None:
+    """Refuse an interval that is not ``low <= value[0] <= value[1] <= high``."""
+    if not low <= value[0] <= value[1] <= high:
+        raise KnobError(who, f"{knob} must be two numbers with {low:g} <= first <= second <= {high:g}", got=value)

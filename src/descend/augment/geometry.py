@@ -1,0 +1,286 @@
+"""Where pixels come from: flips, crops, rotation, shift, scale, shear.
+
+Each transform draws one matrix per picture, from its own canvas back to the canvas before it. Outside the stored picture
+the pixels are its mirror image (reflection about the outermost pixel centres), so no transform invents a black border.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias
+
+import numpy as np
+from annotated_types import Ge, Le
+
+from descend.augment.factors import Dice, Draws, Floats, check_range
+from descend.augment.transform import Augmentation
+from descend.technique import Probability, Search, technique
+
+Angle = Annotated[float, Ge(0), Le(180), Search(0.0, 45.0)]
+Pixels = Annotated[int, Ge(1)]
+Canvas: TypeAlias = tuple[int, int]
+
+
+def stack(rows: list[list[Floats | float]], n: int) -> Floats:
+    """Return matrices (n, 3, 3) from two rows of scalars or (n,) arrays."""
+    matrix = np.zeros((n, 3, 3))
+    matrix[:, 2, 2] = 1
+    for i, row in enumerate(rows):
+        for j, entry in enumerate(row):
+            matrix[:, i, j] = entry
+    return matrix
+
+
+def translation(x: Floats, y: Floats) -> Floats:
+    """Return the matrices (B, 3, 3) that read ``x`` pixels to the right and ``y`` pixels below: (B,) pixels each."""
+    return stack([[1.0, 0.0, x], [0.0, 1.0, y]], len(x))
+
+
+def about_center(linear: Floats, canvas: Canvas) -> Floats:
+    """Return the matrices (B, 3, 3) of a linear map (B, 2, 2) about the middle of the canvas."""
+    center = np.array([canvas[1] / 2, canvas[0] / 2])
+    matrix = stack([], len(linear))
+    matrix[:, :2, :2] = linear
+    matrix[:, :2, 2] = center - linear @ center
+    return matrix
+
+
+def rotation(angle: Floats, canvas: Canvas) -> Floats:
+    """Return the matrices (B, 3, 3) that turn the picture by ``angle``: (B,) degrees, counter-clockwise."""
+    turn = np.deg2rad(angle)
+    cos, sin = np.cos(turn), np.sin(turn)
+    return about_center(np.stack([np.stack([cos, -sin], -1), np.stack([sin, cos], -1)], 1), canvas)
+
+
+def zoom(x: Floats, y: Floats, canvas: Canvas) -> Floats:
+    """Return the matrices (B, 3, 3) that enlarge the picture ``x`` times in width and ``y`` times in height."""
+    zero = np.zeros_like(x)
+    return about_center(np.stack([np.stack([1 / x, zero], -1), np.stack([zero, 1 / y], -1)], 1), canvas)
+
+
+def shearing(x: Floats, y: Floats, canvas: Canvas) -> Floats:
+    """Return the matrices (B, 3, 3) that read ``x`` pixels aside per pixel of height, ``y`` below per pixel of width."""
+    one = np.ones_like(x)
+    return about_center(np.stack([np.stack([one, x], -1), np.stack([y, one], -1)], 1), canvas)
+
+
+def crop_resize(left: Floats, top: Floats, width: Floats, height: Floats, canvas: Canvas) -> Floats:
+    """Return the matrices (B, 3, 3) that spread a box, (B,) pixels each, over a new canvas."""
+    return stack([[width / canvas[1], 0.0, left], [0.0, height / canvas[0], top]], len(left))
+
+
+def fit(draws: Draws, canvas: Canvas) -> Draws:
+    """Cut the middle of the size asked for; where the picture is too small, enlarge it just enough first."""
+    h, w = draws.canvas
+    factor = max(canvas[0] / h, canvas[1] / w, 1.0)
+    draws = resized(draws, (max(round(h * factor), canvas[0]), max(round(w * factor), canvas[1])))
+    return center_cut(draws, canvas)
+
+
+def resized(draws: Draws, canvas: Canvas) -> Draws:
+    """Stretch the whole present canvas over another."""
+    if canvas == draws.canvas:
+        return draws
+    zero = np.zeros(len(draws))
+    h, w = draws.canvas
+    return draws.warp(crop_resize(zero, zero, zero + w, zero + h, canvas), canvas)
+
+
+def center_cut(draws: Draws, canvas: Canvas) -> Draws:
+    """Cut the middle of the present canvas; an odd margin leaves the extra pixel below and to the right."""
+    if canvas == draws.canvas:
+        return draws
+    top, left = ((have - want) // 2 for have, want in zip(draws.canvas, canvas, strict=True))
+    zero = np.zeros(len(draws))
+    return draws.warp(translation(zero + left, zero + top), canvas)
+
+
+@technique("flip", source="common practice; Krizhevsky et al. 2012, section 4.1")
+class Flip(Augmentation):
+    """Mirror the picture with probability ``p``.
+
+    Prefer it wherever left and right carry no meaning; it harms digits, signs and text. It costs nothing: pixels are copied.
+    ``axis``: "horizontal" swaps left and right, "vertical" top and bottom.
+    """
+
+    stage = "geometry"
+
+    p: Probability = 0.5
+    axis: Literal["horizontal", "vertical"] = "horizontal"
+
+    def draw(self, dice: Dice, draws: Draws) -> Draws:
+        """Append ``x -> w - x`` (or ``y -> h - y``) for the pictures that the coin picked."""
+        flipped = dice.uniform()[0] < self.p
+        h, w = draws.canvas
+        along = 0 if self.axis == "horizontal" else 1
+        matrix = stack([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], len(draws))
+        matrix[flipped, along, along] = -1.0
+        matrix[flipped, along, 2] = (w, h)[along]
+        return draws.warp(matrix).note(dice.stream, flipped=flipped)
+
+
+@technique("pad_crop", source="Lee et al. 2015, arXiv:1409.5185; He et al. 2016, arXiv:1512.03385, section 4.2")
+class PadCrop(Augmentation):
+    """Pad by reflection, then cut the old size at a random whole-pixel position.
+
+    The standard shift for small pictures (CIFAR, digits). Pixels are copied, never interpolated. ``padding``: pixels a side.
+    Differs from the paper: the border is a mirror image instead of black.
+    """
+
+    stage = "geometry"
+
+    padding: Annotated[int, Ge(0), Search(0, 8)] = 4
+
+    def draw(self, dice: Dice, draws: Draws) -> Draws:
+        """Append a whole-pixel shift, uniform on -padding..padding in each direction."""
+        shift = np.floor(dice.uniform(2) * (2 * self.padding + 1)) - self.padding
+        return draws.warp(translation(shift[0], shift[1])).note(dice.stream, x=shift[0], y=shift[1])
+
+
+_ATTEMPTS = 10  # as in torchvision: the first box that fits wins, so area and ratio keep their laws
+
+
+@technique("random_resized_crop", source="Szegedy et al. 2015, arXiv:1409.4842, section 6")
+class RandomResizedCrop(Augmentation):
+    """Cut a box of random area, shape and place, and stretch it over the output.
+
+    The strongest single augmentation for photographs. It dislikes tasks where size matters or where the object may be cut
+    away. ``scale_range``: share of the area, uniform. ``ratio_range``: width / height, log-uniform. ``size``: pixels a side of
+    the (square) output; None takes the size of the pipeline. Of ten boxes the first that fits is taken, else the largest
+    middle box of a legal shape. Differs from torchvision: boxes are not rounded to whole pixels.
+    """
+
+    stage = "geometry"
+
+    size: Pixels | None = None
+    scale_range: tuple[float, float] = (0.35, 1.0)
+    ratio_range: tuple[float, float] = (3 / 4, 4 / 3)
+
+    def __post_init__(self) -> None:
+        check_range("random_resized_crop", "scale_range", self.scale_range, 1e-3, 1.0)
+        check_range("random_resized_crop", "ratio_range", self.ratio_range, 0.1, 10.0)
+
+    def draw(self, dice: Dice, draws: Draws) -> Draws:
+        """Append the map from the output back to the drawn box."""
+        h, w = draws.canvas
+        place, rest = np.split(dice.uniform(2 + 2 * _ATTEMPTS), [2])
+        low, high = self.scale_range
+        area = h * w * (low + rest[:_ATTEMPTS] * (high - low))
+        first, last = np.log(self.ratio_range)
+        ratio = np.exp(first + rest[_ATTEMPTS:] * (last - first))
+        width, height = self._first_fit(np.sqrt(area * ratio), np.sqrt(area / ratio), h, w)
+        left, top = place[0] * (w - width), place[1] * (h - height)
+        canvas = (self.size, self.size) if self.size else draws.target or draws.canvas
+        matrix = crop_resize(left, top, width, height, canvas)
+        return draws.warp(matrix, canvas).note(dice.stream, left=left, top=top, width=width, height=height)
+
+    def _first_fit(self, width: Floats, height: Floats, h: int, w: int) -> tuple[Floats, Floats]:
+        fits = (width <= w) & (height <= h)
+        pick = fits.argmax(0)[None]
+        ratio = np.clip(w / h, *self.ratio_range)
+        fallback = (min(w, h * ratio), min(h, w / ratio))
+        found = fits.any(0)
+        return (
+            np.where(found, np.take_along_axis(width, pick, 0)[0], fallback[0]),
+            np.where(found, np.take_along_axis(height, pick, 0)[0], fallback[1]),
+        )
+
+
+@technique("center_crop", source="common practice")
+class CenterCrop(Augmentation):
+    """Cut the middle ``size`` x ``size`` pixels, without chance or interpolation; too small a picture is enlarged first."""
+
+    stage = "geometry"
+
+    size: Pixels = 224
+
+    def draw(self, dice: Dice, draws: Draws) -> Draws:
+        """Append the whole-pixel shift to the middle."""
+        return fit(draws, (self.size, self.size)).note(dice.stream)
+
+
+@technique("resize", source="common practice")
+class Resize(Augmentation):
+    """Bring the shorter side to ``size`` pixels, without chance; the other side follows, so shapes stay true."""
+
+    stage = "geometry"
+
+    size: Pixels = 256
+
+    def draw(self, dice: Dice, draws: Draws) -> Draws:
+        """Append the change of size."""
+        h, w = draws.canvas
+        factor = self.size / min(h, w)
+        return resized(draws, (round(h * factor), round(w * factor))).note(dice.stream)
+
+
+@technique("rotate", source="Simard et al. 2003, ICDAR, section 2 (affine distortions)")
+class Rotate(Augmentation):
+    """Turn the picture about its middle by an angle uniform on -degrees..degrees, counter-clockwise positive.
+
+    Prefer small angles for pictures with an up and a down (10-20), 180 for microscopy and aerial views; 6 and 9 part at 90.
+    """
+
+    stage = "geometry"
+
+    degrees: Angle = 15.0
+
+    def draw(self, dice: Dice, draws: Draws) -> Draws:
+        """Append the rotation."""
+        angle = (2 * dice.uniform()[0] - 1) * self.degrees
+        return draws.warp(rotation(angle, draws.canvas)).note(dice.stream, degrees=angle)
+
+
+@technique("shift", source="Simard et al. 2003, ICDAR, section 2 (affine distortions)")
+class Shift(Augmentation):
+    """Move the picture by up to ``fraction`` of its sides, uniform in each direction, with sub-pixel precision."""
+
+    stage = "geometry"
+
+    fraction: Annotated[float, Ge(0), Le(1), Search(0.0, 0.3)] = 0.1
+
+    def draw(self, dice: Dice, draws: Draws) -> Draws:
+        """Append the translation; noted in pixels, positive to the right and down."""
+        h, w = draws.canvas
+        x, y = (2 * dice.uniform(2) - 1) * self.fraction * np.array([[w], [h]])
+        return draws.warp(translation(-x, -y)).note(dice.stream, x=x, y=y)
+
+
+@technique("scale", source="Simard et al. 2003, ICDAR, section 2 (affine distortions)")
+class Scale(Augmentation):
+    """Enlarge (> 1) or shrink (< 1) the picture about its middle by a factor log-uniform on ``factor_range``.
+
+    ``anisotropic`` draws width and height apart, which also changes the aspect ratio.
+    """
+
+    stage = "geometry"
+
+    factor_range: tuple[float, float] = (0.8, 1.25)
+    anisotropic: bool = False
+
+    def __post_init__(self) -> None:
+        check_range("scale", "factor_range", self.factor_range, 0.01, 100.0)
+
+    def draw(self, dice: Dice, draws: Draws) -> Draws:
+        """Append the change of scale."""
+        low, high = np.log(self.factor_range)
+        x, y = np.exp(low + dice.uniform(2) * (high - low))
+        y = y if self.anisotropic else x
+        return draws.warp(zoom(x, y, draws.canvas)).note(dice.stream, x=x, y=y)
+
+
+@technique("shear", source="Simard et al. 2003, ICDAR, section 2 (affine distortions)")
+class Shear(Augmentation):
+    """Slant the picture by angles uniform on -degrees..degrees, along both axes or one (handwriting: horizontal)."""
+
+    stage = "geometry"
+
+    degrees: Annotated[float, Ge(0), Le(60), Search(0.0, 30.0)] = 10.0
+    axis: Literal["both", "horizontal", "vertical"] = "both"
+
+    def draw(self, dice: Dice, draws: Draws) -> Draws:
+        """Append the shear; noted in degrees."""
+        x, y = (2 * dice.uniform(2) - 1) * self.degrees
+        x = x * (self.axis != "vertical")
+        y = y * (self.axis != "horizontal")
+        matrix = shearing(np.tan(np.deg2rad(x)), np.tan(np.deg2rad(y)), draws.canvas)
+        return draws.warp(matrix).note(dice.stream, x=x, y=y)

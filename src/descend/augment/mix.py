@@ -1,0 +1,105 @@
+"""Mixing pictures and their targets: mixup blends two, cutmix pastes a box of one into the other.
+
+The partner is another row of the same batch. The targets become shares of classes, and the loss is their cross-entropy,
+which is linear in the target: ``CE(w a + (1 - w) b) = w CE(a) + (1 - w) CE(b)``, the loss of the papers.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+import torch
+from annotated_types import Gt
+from numpy.typing import ArrayLike
+from scipy.special import betaincinv
+
+from descend.augment.factors import Dice, Draws, Floats, Mix
+from descend.augment.occlude import boxes
+from descend.augment.transform import Augmentation
+from descend.errors import DataError, KnobError
+from descend.technique import Probability, Search, technique
+
+Alpha = Annotated[float, Gt(0), Search(0.1, 2.0, log=True)]
+
+
+def beta(alpha: float, u: Floats) -> Floats:
+    """Map uniform numbers to Beta(alpha, alpha), by the inverse of its distribution."""
+    return np.clip(betaincinv(alpha, alpha, u), 0.0, 1.0)
+
+
+@technique("mixup", source="Zhang et al. 2018, arXiv:1710.09412, equation 1")
+class Mixup(Augmentation):
+    """Blend each picture, and its target, with another of the batch: ``w x_i + (1 - w) x_j``, ``w ~ Beta(alpha, alpha)``.
+
+    Prefer it for long training and noisy labels; it costs one blend, and training accuracy stops meaning much. Differs from
+    the paper's code: ``w`` is drawn for each picture, not for each batch.
+    """
+
+    stage = "mix"
+
+    alpha: Alpha = 0.2
+    p: Probability = 1.0
+
+    def draw(self, dice: Dice, draws: Draws) -> Draws:
+        """Append the blend."""
+        coin, u = dice.uniform(2)
+        weight = np.where(coin < self.p, beta(self.alpha, u), 1.0)
+        partner = dice.partners()
+        return draws.mix(Mix(partner, weight)).note(dice.stream, partner=partner, weight=weight)
+
+
+@technique("cutmix", source="Yun et al. 2019, arXiv:1905.04899, equations 1 and 2")
+class Cutmix(Augmentation):
+    """Replace a box of each picture by the same box of another, and share the target by area.
+
+    Prefer it over mixup where blended pictures look like nothing real. The box covers ``1 - w``, ``w ~ Beta(alpha, alpha)``, of
+    the output before it is cut at the border; the target's share counts the pixels that are left.
+    """
+
+    stage = "mix"
+
+    alpha: Alpha = 1.0
+    p: Probability = 1.0
+
+    def draw(self, dice: Dice, draws: Draws) -> Draws:
+        """Append the box."""
+        h, w = draws.canvas
+        coin, u, row, column = dice.uniform(4)
+        side = np.sqrt(1 - beta(self.alpha, u)) * (coin < self.p)
+        height, width = np.floor(h * side), np.floor(w * side)
+        box = boxes(np.floor(row * h) - height // 2, np.floor(column * w) - width // 2, height, width, (h, w))
+        weight = 1 - (box[:, 1] - box[:, 0]) * (box[:, 3] - box[:, 2]) / (h * w)
+        partner = dice.partners()
+        return draws.mix(Mix(partner, weight, box)).note(dice.stream, partner=partner, weight=weight, box=box)
+
+
+def soften(targets: torch.Tensor | ArrayLike, n: int, n_classes: int | None) -> torch.Tensor:
+    """Return targets as shares of classes: class numbers (B,) or shares (B, K) -> (B, K) float32 that sum to one.
+
+    Raises KnobError (class numbers without ``n_classes``) and DataError (wrong length or type, a class out of range, shares that
+    do not sum to one).
+    """
+    given = targets if isinstance(targets, torch.Tensor) else torch.as_tensor(np.array(targets))
+    if given.ndim not in (1, 2) or len(given) != n:
+        raise DataError("augment", f"targets must be (B,) class numbers or (B, K) shares with B = {n}", got=tuple(given.shape))
+    if given.ndim == 2:
+        shares = given.to(torch.float32)
+        if n and not torch.allclose(shares.sum(1), torch.ones(n, device=shares.device), atol=1e-4):
+            raise DataError("augment", "the shares of classes must sum to one in every row", got=shares.sum(1).tolist()[:5])
+        return shares
+    if given.is_floating_point() or given.dtype == torch.bool:
+        raise DataError("augment", "class numbers must be integers", got=str(given.dtype), fix="Use int64.")
+    if n_classes is None:
+        raise KnobError("augment", "class numbers need n_classes to become shares", got=None, fix="Pass n_classes=...")
+    if n and not 0 <= int(given.min()) <= int(given.max()) < n_classes:
+        raise DataError("augment", f"class numbers must lie in 0..{n_classes - 1}", got=(int(given.min()), int(given.max())))
+    return torch.nn.functional.one_hot(given.long(), n_classes).to(torch.float32)
+
+
+def mix_targets(shares: torch.Tensor, draws: Draws) -> torch.Tensor:
+    """Mix shares of classes (B, K) as the pictures were mixed."""
+    for mix in draws.mixes:
+        weight = torch.as_tensor(mix.weight, dtype=shares.dtype, device=shares.device)[:, None]
+        shares = weight * shares + (1 - weight) * shares[torch.as_tensor(mix.partner, device=shares.device)]
+    return shares

@@ -1,0 +1,216 @@
+"""A list of transforms, ready to run on batches: draw the factors, apply them once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Literal, TypeAlias, get_args, overload
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from descend.augment import apply as meaning
+from descend.augment.color import Normalize
+from descend.augment.factors import Dice, Draws, Ints, neutral
+from descend.augment.geometry import RandomResizedCrop, fit
+from descend.augment.mix import mix_targets, soften
+from descend.augment.policy import expand
+from descend.augment.transform import Augmentation, Stage
+from descend.errors import DataError, KnobError
+
+Images: TypeAlias = torch.Tensor | NDArray[np.uint8]
+Color: TypeAlias = tuple[float, float, float]
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_ORDER = {stage: place for place, stage in enumerate(get_args(Stage))}
+
+
+class Pipeline:
+    """Augment batches of uint8 pictures: geometry, tone, colour, erase, mix, normalise, in one pass.
+
+    specs: transforms, their spec text, or policy names; an empty list is the deterministic view for evaluation, which cuts the
+    middle ``size`` pixels (enlarging too small a picture first) and copies pixels where it can. seed: of every draw. size: the
+    output in pixels, one number or (height, width); None keeps the size that the geometry yields. out: "float" gives normalised
+    NCHW float32 in channels-last memory, "uint8" NHWC levels without normalisation. mean, std: three numbers in the unit
+    1 = full level, ImageNet's by default; ``normalize(mean=..., std=...)`` in ``specs`` overrides them.
+
+    A draw is a function of (seed, transform, epoch, sample id, draw number). A transform that stands in the list a k-th time has
+    the stream ``name#k``, so adding another transform leaves its draws as they were.
+
+    >>> pipe = Pipeline(["random_resized_crop()", "flip()"], seed=1, size=24, out="uint8")
+    >>> pipe(np.zeros((2, 32, 32, 3), np.uint8), ids=[7, 9], epoch=0).shape
+    torch.Size([2, 24, 24, 3])
+
+    Raises SpecError and KnobError on construction, DataError for batches it cannot read.
+    """
+
+    def __init__(
+        self,
+        specs: str | Augmentation | Iterable[str | Augmentation],
+        *,
+        seed: int = 0,
+        size: int | tuple[int, int] | None = None,
+        out: Literal["float", "uint8"] = "float",
+        mean: Color = IMAGENET_MEAN,
+        std: Color = IMAGENET_STD,
+    ) -> None:
+        self.transforms = expand(specs)
+        self.seed = int(seed)
+        self.size = _pair(size)
+        if out not in ("float", "uint8"):
+            raise KnobError("augment", "out must be 'float' or 'uint8'", got=out)
+        self.out = out
+        self.mean, self.std = self._constants(mean, std)
+        self._check_sizes()
+
+    @property
+    def mixes(self) -> bool:
+        """Whether pictures are mixed with each other, so that calls need targets and a step."""
+        return any(transform.stage == "mix" for transform in self.transforms)
+
+    def __repr__(self) -> str:
+        listing = ", ".join(repr(str(transform)) for transform in self.transforms)
+        return f"Pipeline([{listing}], seed={self.seed}, size={self.size}, out={self.out!r})"
+
+    @overload
+    def __call__(
+        self, images: Images, targets: None = None, *, ids: ArrayLike, epoch: int, step: int | None = None, draw: int = 0
+    ) -> torch.Tensor: ...
+    @overload
+    def __call__(
+        self,
+        images: Images,
+        targets: torch.Tensor | ArrayLike,
+        *,
+        ids: ArrayLike,
+        epoch: int,
+        step: int | None = None,
+        n_classes: int | None = None,
+        draw: int = 0,
+    ) -> tuple[torch.Tensor, torch.Tensor]: ...
+    def __call__(
+        self,
+        images: Images,
+        targets: torch.Tensor | ArrayLike | None = None,
+        *,
+        ids: ArrayLike,
+        epoch: int,
+        step: int | None = None,
+        n_classes: int | None = None,
+        draw: int = 0,
+    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        """Draw and apply: images (B, H, W, 3) uint8 -> pictures, or (pictures, shares (B, K) float32) if targets are given.
+
+        targets: (B,) class numbers with ``n_classes``, or (B, K) shares. ids: (B,) sample ids. step: number of the batch in its
+        epoch, from which mixing draws partners. draw: numbers the views of one picture in one epoch.
+        """
+        if self.mixes and targets is None:
+            raise KnobError(
+                "augment", "mixing pictures mixes their targets too", got=None, fix="Pass targets=..., or leave mixing out."
+            )
+        height, width = _checked(images)
+        draws = self.draw(ids, (height, width), epoch=epoch, step=step, draw=draw)
+        shares = None if targets is None else mix_targets(soften(targets, len(images), n_classes), draws)
+        pictures = self.apply(images, draws)
+        return pictures if shares is None else (pictures, shares)
+
+    def draw(self, ids: ArrayLike, source: tuple[int, int], *, epoch: int, step: int | None = None, draw: int = 0) -> Draws:
+        """Draw the factors of a batch: ids (B,) int64 of pictures stored with ``source`` = (height, width) pixels."""
+        ids = _ids(ids)
+        draws = neutral(ids, source, self.size, epoch=epoch, draw=draw, step=step)
+        fitted = False
+        for transform, stream in self._in_order():
+            if not fitted and transform.stage not in ("neighborhood", "geometry"):
+                draws, fitted = self._fit(draws), True
+            draws = transform.draw(Dice(self.seed, stream, ids, epoch, draw, step), draws)
+        return draws if fitted else self._fit(draws)
+
+    def apply(self, images: Images, draws: Draws) -> torch.Tensor:
+        """Apply drawn factors: images (B, H, W, 3) uint8 -> (B, 3, h, w) float32 or (B, h, w, 3) uint8."""
+        if len(draws) != len(images) or draws.source != _checked(images):
+            raise DataError("augment", f"the draw is for {len(draws)} pictures of {draws.source} pixels", got=tuple(images.shape))
+        pixels = images if isinstance(images, torch.Tensor) else torch.from_numpy(_writable(images))
+        mean, std = (torch.tensor(values, dtype=torch.float32, device=pixels.device) for values in (self.mean, self.std))
+        made = meaning.levels(pixels, draws, 255 * mean)
+        return meaning.rounded(made) if self.out == "uint8" else meaning.normalized(made, mean, std)
+
+    def _in_order(self) -> list[tuple[Augmentation, str]]:
+        """Return the transforms in the order of their stages, each with the name of its stream."""
+        seen: Counter[str] = Counter()
+        named: list[tuple[Augmentation, str]] = []
+        for transform in self.transforms:
+            seen[transform.name] += 1
+            k = seen[transform.name]
+            named.append((transform, transform.name if k == 1 else f"{transform.name}#{k}"))
+        return sorted(named, key=lambda pair: _ORDER[pair[0].stage])
+
+    def _fit(self, draws: Draws) -> Draws:
+        return draws if self.size is None else fit(draws, self.size)
+
+    def _constants(self, mean: Color, std: Color) -> tuple[Color, Color]:
+        asked = [transform for transform in self.transforms if isinstance(transform, Normalize)]
+        if len(asked) > 1:
+            raise KnobError("normalize", "must stand in the list at most once", got=[str(transform) for transform in asked])
+        if asked and self.out == "uint8":
+            raise KnobError(
+                "normalize", "has no effect on uint8 output", got=str(asked[0]), fix="Use out='float' or leave it out."
+            )
+        own = Normalize(mean=_triple(mean), std=_triple(std))  # validates what the caller gave
+        first = asked[0] if asked else own
+        return first.mean or own.mean or mean, first.std or own.std or std
+
+    def _check_sizes(self) -> None:
+        sized = [transform for transform in self.transforms if isinstance(transform, RandomResizedCrop) and transform.size]
+        for transform in sized:
+            if self.size not in (None, (transform.size, transform.size)):
+                raise KnobError("random_resized_crop", f"size must be that of the pipeline, {self.size}", got=transform.size,
+                                fix="Leave size out: it takes the size of the pipeline.")  # fmt: skip
+
+
+def _pair(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    pair = (size, size) if isinstance(size, int) else size
+    if pair is not None and not (len(pair) == 2 and all(isinstance(side, int) and side > 0 for side in pair)):
+        raise KnobError("augment", "size must be a whole number of pixels > 0, two of them, or None", got=size)
+    return pair
+
+
+def _triple(values: Color) -> Color:
+    red, green, blue = map(float, values)
+    return red, green, blue
+
+
+def _ids(ids: ArrayLike | torch.Tensor) -> Ints:
+    given = ids.cpu().numpy() if isinstance(ids, torch.Tensor) else np.asarray(ids)
+    if given.ndim != 1 or (given.dtype.kind not in "iu" and given.size):
+        raise DataError("augment", "ids must be (B,) whole numbers", got=f"{given.dtype} {given.shape}")
+    return given.astype(np.int64)
+
+
+def _checked(images: Images) -> tuple[int, int]:
+    """Return height and width of a legal batch, or say what is wrong with it and how to mend it."""
+    if not isinstance(images, (np.ndarray, torch.Tensor)):
+        raise DataError("augment", "images must be a NumPy array or a torch tensor", got=type(images).__name__)
+    shape, kind = tuple(images.shape), str(images.dtype).removeprefix("torch.")
+    if kind != "uint8":
+        raise DataError("augment", "images must hold uint8 levels 0..255", got=kind, fix=_mend(images, kind))
+    if len(shape) != 4 or shape[3] != 3 or 0 in shape[1:]:
+        turned = len(shape) == 4 and shape[1] == 3
+        fix = (
+            "These look like NCHW: move the channels last." if turned else "Stack pictures of one size; repeat grey three times."
+        )
+        raise DataError("augment", "images must be (B, H, W, 3)", got=shape, fix=fix)
+    return shape[1], shape[2]
+
+
+def _mend(images: Images, kind: str) -> str:
+    if not kind.startswith(("float", "bfloat")) or 0 in images.shape:
+        return "Convert them to uint8."
+    if float(images.max()) > 1:
+        return "These look like floats in 0..255: round them and convert to uint8."
+    return "These look like floats in 0..1: multiply by 255, round and convert to uint8."
+
+
+def _writable(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return an array that torch can wrap: contiguous, and copied if read-only (a memory map)."""
+    return np.require(images, requirements=["C", "W"])

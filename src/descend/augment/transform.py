@@ -1,0 +1,25 @@
+"""What every augmentation is: knobs, and a function from dice and factors to factors."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import ClassVar, Literal
+
+from descend.augment.factors import Dice, Draws
+from descend.technique import Technique
+
+Stage = Literal["neighborhood", "geometry", "tone", "color", "erase", "mix", "normalize"]
+
+
+class Augmentation(Technique, family="augmentation"):
+    """One transform: its knobs say how strong, its ``draw`` appends what it drew to the factors of the batch.
+
+    Stages run in a fixed order whatever the order of the list: neighborhood, geometry, tone, color (one clamp), erase, mix,
+    normalize. Inside a stage the order of the list holds.
+    """
+
+    stage: ClassVar[Stage]
+
+    @abstractmethod
+    def draw(self, dice: Dice, draws: Draws) -> Draws:
+        """Return ``draws`` with this transform's factors appended and its parameters noted."""
