@@ -1,4 +1,4 @@
-"""TODO-transfer."""
+"""Transfer: reuse what a network learned on other pictures; what stays frozen is computed once, fast, and kept on disk."""
 
 import lazy_loader
 

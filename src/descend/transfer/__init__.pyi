@@ -1,0 +1,17 @@
+from .engine import Engine as Engine
+from .engine import FrozenPrefix as FrozenPrefix
+from .engines import ENGINES as ENGINES
+from .engines import Choice as Choice
+from .engines import choose as choose
+from .engines import make_engine as make_engine
+from .features import extract as extract
+from .finetune import FineTuning as FineTuning
+from .finetune import stage_rates as stage_rates
+from .finetune import trainable_stages as trainable_stages
+from .freezing import check_frozen as check_frozen
+from .freezing import fingerprint as fingerprint
+from .freezing import freeze as freeze
+from .freezing import thaw as thaw
+from .heads import MLP as MLP
+from .heads import Head as Head
+from .heads import Linear as Linear

@@ -1,0 +1,77 @@
+"""What batch normalisation does while a pretrained network is trained on: the policy, said once and held.
+
+In training mode a batch norm does two things that have nothing to do with gradients: it normalises by the statistics of
+the *batch*, and it drags its stored mean and variance towards them. On a few hundred pictures of a new task both can spoil
+what was learned on a million. So the policy is explicit. For the batch norms of the part that is trained:
+
+==================  ===============================  ==========================  ===================
+policy              normalises by                    stored mean and variance    gamma and beta
+==================  ===============================  ==========================  ===================
+``eval``            the stored statistics            constant                    constant
+``affine-frozen``   the batch                        follow the batches          constant
+``train``           the batch                        follow the batches          trained
+==================  ===============================  ==========================  ===================
+
+In a frozen part all of them are constant, whatever the policy.
+
+Source: Ioffe & Szegedy 2015, arXiv:1502.03167; constant norms in fine-tuning: He et al. 2016, arXiv:1512.03385, section 4.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal, get_args
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from descend.errors import KnobError
+
+NormPolicy = Literal["eval", "affine-frozen", "train"]
+
+
+class HeldInEval:
+    """Stands in for ``module.train`` of one module: evaluation mode is all it ever sets.
+
+    ``parent.train()`` calls ``train`` on every child, so a child that answers with this cannot be switched back by
+    anybody above it. It lives in the module's ``__dict__``: copies and pickles of the module carry their own.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def __call__(self, mode: bool = True) -> nn.Module:  # noqa: ARG002 (that it is ignored is the point)
+        """Ignore ``mode`` and put the module and its children into evaluation mode."""
+        return nn.Module.train(self.module, False)
+
+
+def hold_in_eval(module: nn.Module) -> None:
+    """Put ``module`` and everything below it into evaluation mode, for good: ``.train()`` has no effect any more."""
+    module.eval()
+    for part in module.modules():
+        part.__dict__["train"] = HeldInEval(part)
+
+
+def release(module: nn.Module) -> None:
+    """Undo ``hold_in_eval`` for ``module`` and everything below it; the mode stays until the next ``.train()``."""
+    for part in module.modules():
+        part.__dict__.pop("train", None)
+
+
+def batch_norms(module: nn.Module) -> Iterator[nn.Module]:
+    """Yield every batch norm at or below ``module``: the norms that keep statistics of past batches."""
+    return (part for part in module.modules() if isinstance(part, _BatchNorm))
+
+
+def set_norm_policy(module: nn.Module, policy: NormPolicy) -> None:
+    """Make every batch norm at or below ``module`` follow ``policy`` (see the table above). Raises KnobError.
+
+    Setting another policy later replaces this one.
+    """
+    if policy not in get_args(NormPolicy):
+        raise KnobError("norm", f"the policy must be one of {', '.join(get_args(NormPolicy))}", got=policy)
+    for norm in batch_norms(module):
+        release(norm)
+        norm.requires_grad_(policy == "train")
+        if policy == "eval":
+            hold_in_eval(norm)

@@ -1,0 +1,122 @@
+"""Which engine: by name, or the one that measures fastest here; the verdict is kept, so a second run does not ask again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import statistics
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from descend.data.cachefolder import CacheFolder
+from descend.errors import MissingExtra, ModelError, nearest
+from descend.models.stages import Backbone
+from descend.transfer.engine import Engine, FrozenPrefix
+from descend.transfer.engine_onnxruntime import OnnxRuntimeEngine
+from descend.transfer.engine_openvino import OpenVinoEngine
+from descend.transfer.engine_torch import TorchEngine
+
+ENGINES: dict[str, type[Engine]] = {cls.name: cls for cls in (TorchEngine, OnnxRuntimeEngine, OpenVinoEngine)}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An engine and what was measured when it was chosen.
+
+    images_per_s: engine name -> pictures per second, for every engine that runs here.
+    missing: engine name -> why it does not run here.
+    remembered: whether the measurement is from an earlier run on this machine.
+    """
+
+    engine: Engine
+    images_per_s: dict[str, float]
+    missing: dict[str, str]
+    remembered: bool
+
+
+def make_engine(
+    name: str, backbone: Backbone, *, size: int, stage: str | None = None, cache: CacheFolder | None = None
+) -> Engine:
+    """Return the engine called ``name`` (``auto`` measures) for the stages of ``backbone`` up to ``stage`` (None: all).
+
+    size: pixels of the square pictures it will get. The weights are copied: later training of ``backbone`` does not
+    reach it. Raises ModelError (unknown name or stage, size) and MissingExtra.
+    """
+    if name == "auto":
+        return choose(backbone, size=size, stage=stage, cache=cache).engine
+    if name not in ENGINES:
+        raise ModelError("engine", f"must be auto or one of {', '.join(ENGINES)}", got=name, fix=nearest(name, ENGINES))
+    ENGINES[name].version()  # a missing extra is told before any work is done
+    return ENGINES[name](FrozenPrefix(backbone, size=size, stage=stage), cache)
+
+
+def choose(backbone: Backbone, *, size: int, stage: str | None = None, cache: CacheFolder | None = None) -> Choice:
+    """Return the engine that computes this prefix fastest on this machine with this process's threads.
+
+    Measures every engine that is installed, a few chunks each, in turn; the verdict is stored in the cache folder for
+    (weights, cut, size, threads, machine, versions). An engine that cannot run the network is left out and named.
+    """
+    prefix = FrozenPrefix(backbone, size=size, stage=stage)
+    cache = cache or CacheFolder()
+    engines, missing = _installed(prefix, cache)
+    path = cache.entry_path("verdicts", _situation(engines), ".json")
+    if path.exists():
+        cache.touch(path)
+        verdict = json.loads(path.read_text(encoding="utf-8"))
+        rates, missing = verdict["images_per_s"], missing | verdict["failed"]
+        return _choice(engines, rates, missing, remembered=True)
+    failed = {}
+    for name in [*engines]:
+        try:
+            engines[name].start()
+        except ModelError as error:  # torch always starts
+            failed[name] = str(error)
+            del engines[name]
+    rates = measure(engines)
+    with cache.writing(path) as made:
+        made.write_text(json.dumps({"images_per_s": rates, "failed": failed}), encoding="utf-8")
+    return _choice(engines, rates, missing | failed, remembered=False)
+
+
+def measure(engines: dict[str, Engine], *, rounds: int = 3, n_chunks: int = 4) -> dict[str, float]:
+    """Return pictures per second (median of ``rounds``) of each engine, measured in turn so that all meet the same load."""
+    engine = next(iter(engines.values()))
+    shape = (n_chunks * engine.chunk, engine.prefix.size, engine.prefix.size, 3)
+    images = (np.arange(np.prod(shape)) % 251).astype(np.uint8).reshape(shape)
+    walls: dict[str, list[float]] = {name: [] for name in engines}
+    for round_ in range(rounds + 1):
+        for name, engine in engines.items():
+            start = time.perf_counter()
+            engine(images)
+            if round_:  # the first is warm-up: memory, thread pools, kernels compiled on demand
+                walls[name].append(time.perf_counter() - start)
+    return {name: round(len(images) / statistics.median(wall), 2) for name, wall in walls.items()}
+
+
+def _installed(prefix: FrozenPrefix, cache: CacheFolder) -> tuple[dict[str, Engine], dict[str, str]]:
+    engines: dict[str, Engine] = {}
+    missing: dict[str, str] = {}
+    for name, cls in ENGINES.items():
+        try:
+            cls.version()
+            engines[name] = cls(prefix, cache)
+        except MissingExtra as error:
+            missing[name] = str(error)
+    return engines, missing
+
+
+def _situation(engines: dict[str, Engine]) -> str:
+    first = next(iter(engines.values()))
+    machine = (platform.node(), platform.machine(), platform.processor())
+    text = f"{first.prefix.key}|{first.threads}|{machine}|{[engine.key for engine in engines.values()]}"
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _choice(engines: dict[str, Engine], rates: dict[str, float], missing: dict[str, str], *, remembered: bool) -> Choice:
+    for name, rate in rates.items():
+        engines[name].images_per_s = rate
+    best = max(rates, key=lambda name: rates[name])
+    return Choice(engines[best], rates, missing, remembered)

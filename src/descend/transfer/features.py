@@ -1,0 +1,163 @@
+"""Features are computed once per picture and view, and kept on disk in segments that are whole or absent.
+
+A *store* holds what one engine, one prefix and one way of preparing pictures gave: its key names them all. In it a *row*
+is one view of one picture, found by the digest of the picture's bytes and the number of the view. View 0 is the plain
+evaluation view and lies in a store of its own, so that it serves every augmentation and seed.
+
+On disk a store is a folder of segments, each two files: ``NAME.rows.npy`` with the features and then, once those are safe,
+``NAME.keys.npy`` which makes them count. An interrupted extraction keeps every segment it finished.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from descend.transfer.engine import Engine
+
+Take = Callable[[NDArray[np.int64]], NDArray[np.uint8]]
+View = Callable[[NDArray[np.uint8], NDArray[np.int64], int], NDArray[np.uint8]]
+Progress = Callable[[int, int], None]
+
+SEGMENT_BYTES = 16 * 2**20  # what a crash can lose, and the memory that waits to be written
+IN_MEMORY_BYTES = 64 * 2**20  # a larger answer is memory-mapped
+
+
+def extract(engine: Engine, take: Take, rows: NDArray[np.int64], *, digests: NDArray[np.uint8], ids: NDArray[np.int64],
+            view: View, preparation: str, n_views: int = 1, augmentation: str = "", seed: int = 0, batch: int = 64,
+            progress: Progress | None = None) -> NDArray[np.float32]:  # fmt: skip
+    """Return the features of ``n_views`` views of the pictures ``rows``: (n, V, D) float32, or (n, V, C, H, W) for a map.
+
+    take: row numbers (B,) int64 -> pictures (B, R, R, 3) uint8. digests: (N, 16) uint8 and ids: (N,) int64, of all rows.
+    view: ``view(images (B, R, R, 3) uint8, ids (B,) int64, draw)`` -> (B, S, S, 3) uint8; draw 0 is the plain view, the
+    others are augmented.
+    preparation: what happened to a picture before the engine (decoding, size, crop, interpolation and their version);
+    augmentation, seed: what decides views 1 and up. Only what no earlier run has left on disk is computed.
+    progress: called with (rows done, rows in all), rows found on disk included. An exception, Ctrl-C too, passes through
+    after what was finished is on disk. The answer is mapped from a temporary file where it is larger than 64 MiB.
+    """
+    rows = np.asarray(rows, np.int64)
+    out, done = None, 0
+    plain, augmented = Store(engine, preparation), Store(engine, f"{preparation}|{augmentation}|{seed}")
+    with plain, augmented:
+        for draw in range(n_views):
+            store = augmented if draw else plain
+            keys = [_row_key(digests[row], draw) for row in rows]
+            missing = {key: int(row) for key, row in zip(keys, rows, strict=True) if key not in store}  # copies once
+
+            def report(left: int, before: int = done) -> None:
+                if progress is not None:
+                    progress(before + len(rows) - left, n_views * len(rows))
+
+            report(len(missing))
+            new, at = [*missing], np.array([*missing.values()], np.int64)
+            for start in range(0, len(new), batch):
+                part = at[start : start + batch]
+                store.add(new[start : start + batch], engine(view(take(part), ids[part], draw)))
+                report(len(new) - start - len(part))
+            store.flush()
+            done += len(rows)
+            if out is None:
+                out = _room((len(rows), n_views, *store.row_shape), engine.cache.root)
+            store.read(keys, out[:, draw])
+    assert out is not None  # n_views >= 1
+    return out
+
+
+def _row_key(digest: NDArray[np.uint8], draw: int) -> bytes:
+    return hashlib.blake2b(digest.tobytes() + draw.to_bytes(8, "little"), digest_size=16).digest()
+
+
+def _room(shape: tuple[int, ...], folder: Path) -> NDArray[np.float32]:
+    """Return an array to fill: in memory, or if it is large in a nameless file, whose pages the system may drop."""
+    if 4 * np.prod(shape, dtype=np.int64) <= IN_MEMORY_BYTES:
+        return np.empty(shape, np.float32)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        return np.memmap(file, np.float32, "w+", shape=shape).view(np.ndarray)
+
+
+class Store:
+    """The rows of one store, open within ``with``: ``key in store``, ``add``, ``flush``, ``read``.
+
+    Other processes may add to it at the same time. Where the disk is full or cannot be written, or the cache's limit is
+    too small, rows stay in memory and serve this run alone.
+    """
+
+    def __init__(self, engine: Engine, preparation: str) -> None:
+        name = hashlib.blake2b(f"{engine.key}|{engine.prefix.key}|{preparation}".encode(), digest_size=16).hexdigest()
+        self.cache = engine.cache
+        self.folder: Path = self.cache.entry_path("features", name)
+        self._where: dict[bytes, tuple[int, int]] = {}  # row key -> segment, position in it
+        self._segments: list[NDArray[np.float32]] = []
+        self._keys: list[bytes] = []  # added, not yet written
+        self._rows: list[NDArray[np.float32]] = []
+
+    def __enter__(self) -> Store:
+        self.cache.hold(self.folder)
+        for keys in sorted(self.folder.glob("*.keys.npy")):
+            rows = np.load(keys.with_name(keys.name.replace(".keys.", ".rows.")), mmap_mode="r")
+            self._index([bytes(key) for key in np.load(keys)], rows)
+        if self._segments:
+            self.cache.touch(self.folder)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.flush()  # after an interruption too
+        self._segments.clear()  # lets go of the maps
+        self.cache.release(self.folder)
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._where
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """The shape of one row: (D,) or (C, H, W); there must be a row."""
+        return self._segments[0].shape[1:]
+
+    def add(self, keys: list[bytes], rows: NDArray[np.float32]) -> None:
+        """Keep the features ``rows`` (B, ...) under ``keys``; they reach the disk in segments."""
+        self._keys += keys
+        self._rows.append(rows)
+        if sum(part.nbytes for part in self._rows) >= SEGMENT_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what was added since the last segment."""
+        if not self._keys:
+            return
+        keys, rows = self._keys, np.concatenate(self._rows)
+        self._keys, self._rows = [], []
+        try:
+            self._index(keys, self._written(keys, rows))
+        except OSError:
+            self._index(keys, rows)
+
+    def read(self, keys: list[bytes], out: NDArray[np.float32]) -> None:
+        """Copy the rows of ``keys``, in their order, to ``out`` (n, ...) float32."""
+        places = np.array([self._where[key] for key in keys]).reshape(-1, 2)
+        for segment in np.unique(places[:, 0]):
+            at = np.flatnonzero(places[:, 0] == segment)
+            out[at] = self._segments[segment][places[at, 1]]
+
+    def _written(self, keys: list[bytes], rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        if rows.nbytes > self.cache.limit_bytes:
+            return rows
+        self.cache.enforce_limit(rows.nbytes)
+        name = uuid.uuid4().hex
+        path = self.folder / f"{name}.rows.npy"
+        with self.cache.writing(path) as made:
+            np.save(made, rows)
+        with self.cache.writing(self.folder / f"{name}.keys.npy") as made:
+            np.save(made, np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 16))
+        return np.load(path, mmap_mode="r")
+
+    def _index(self, keys: list[bytes], rows: NDArray[np.float32]) -> None:
+        self._segments.append(rows)
+        self._where |= {key: (len(self._segments) - 1, position) for position, key in enumerate(keys)}

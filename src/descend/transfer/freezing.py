@@ -1,0 +1,36 @@
+"""Frozen is a promise: no parameter and no buffer changes, whatever is trained around it and whoever calls ``.train()``."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from descend.errors import ModelError
+from descend.models.stages import fingerprint
+from descend.regularize.norm import NormPolicy, hold_in_eval, release, set_norm_policy
+
+
+def freeze(module: nn.Module) -> str:
+    """Freeze every parameter and buffer at or below ``module``; returns its fingerprint, to be checked after training.
+
+    Parameters ask for no gradient; the module is in evaluation mode and ``.train()`` on it, on a parent or on a child
+    cannot undo that, so batch statistics stand still and dropout is off. The guard survives copying and pickling; a
+    ``state_dict`` does not hold it, so whoever rebuilds a model freezes it again.
+    """
+    module.requires_grad_(False)
+    hold_in_eval(module)
+    return fingerprint(module)
+
+
+def thaw(module: nn.Module, norm: NormPolicy = "train") -> None:
+    """Make every parameter at or below ``module`` trainable again; its batch norms follow the policy ``norm``."""
+    release(module)
+    module.requires_grad_(True)
+    module.train()
+    set_norm_policy(module, norm)
+
+
+def check_frozen(module: nn.Module, expected: str, *, who: str = "frozen part") -> None:
+    """Raise ModelError unless the fingerprint of ``module`` is still ``expected`` (from ``freeze``)."""
+    if (found := fingerprint(module)) != expected:
+        raise ModelError(who, f"its parameters and buffers must stay {expected}", got=found,
+                         fix="Something trained what was promised frozen; please report this.")  # fmt: skip
