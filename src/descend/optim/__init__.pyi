@@ -1,5 +1,7 @@
 from .adam import Adam as Adam
 from .adam import AdamW as AdamW
+from .adaptive import AdaGrad as AdaGrad
+from .adaptive import RMSProp as RMSProp
 from .gradients import ClipNorm as ClipNorm
 from .gradients import ClipValue as ClipValue
 from .gradients import GradientStage as GradientStage

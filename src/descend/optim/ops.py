@@ -45,6 +45,11 @@ def sign(x: Any) -> Any:
     return x.sign() if hasattr(x, "sign") else np.sign(x)
 
 
+def positive(x: Any) -> Any:
+    """Return 0 for negative elements, the others as they are."""
+    return x.clamp(min=0) if hasattr(x, "clamp") else np.maximum(x, 0)
+
+
 def maximum(a: Any, b: Any) -> Any:
     """Return the larger of two elements; both are of the same carrier."""
     return a.maximum(b) if hasattr(a, "maximum") else np.maximum(a, b)

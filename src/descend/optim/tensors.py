@@ -62,6 +62,10 @@ class Stack:
         """Return the signs."""
         return Stack(foreach._foreach_sign(self.items))
 
+    def clamp(self, min: float) -> Stack:
+        """Return the elements, those below ``min`` lifted to it."""
+        return Stack(foreach._foreach_clamp_min(self.items, min))
+
     def maximum(self, other: Stack | float) -> Stack:
         """Return the larger elements."""
         return Stack(foreach._foreach_maximum(self.items, _operand(other)))

@@ -1,0 +1,194 @@
+"""The same questions, asked of every registered optimizer rule."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import dataclasses
+import inspect
+import io
+import textwrap
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from annotated_types import Ge, Gt, Le, Lt
+from tests.oracles import optim_rules
+
+from descend.errors import KnobError
+from descend.optim import Optimizer, Rule
+from descend.optim.rule import move, start
+from descend.technique import Knob, build, knobs, registered, spec
+
+RULES = list(registered(Rule))
+SHAPES = ((4, 3), (7,), (2, 3, 2, 2), (), (1,))
+STEPS = 8
+
+
+def other_values(knob: Knob) -> Iterator[Any]:
+    """Legal values of a knob, besides its default."""
+    if knob.type is bool:
+        yield not knob.default
+    for choice in knob.choices:
+        if choice != knob.default:
+            yield choice
+    if knob.search is not None:
+        middle = (knob.search.low * knob.search.high) ** 0.5 if knob.search.log else (knob.search.low + knob.search.high) / 2
+        for value in (knob.search.low, middle, knob.search.high):
+            if value != knob.default:
+                yield round(value) if knob.type is int else float(value)
+
+
+def variants(kind: type[Rule]) -> list[Rule]:
+    """The rule as it comes, and with each knob changed."""
+    plain = kind()
+    return [plain, *(with_knob(kind, knob.name, value) for knob in knobs(kind) for value in other_values(knob))]
+
+
+def with_knob(kind: Any, name: str, value: Any) -> Any:
+    return dataclasses.replace(kind(), **{name: value})
+
+
+VARIANTS = [rule for kind in RULES for rule in variants(kind)]
+
+
+def problem(shape: tuple[int, ...], index: int = 0) -> tuple[np.ndarray, Callable[[int, np.ndarray], np.ndarray]]:
+    """A starting point, and noisy gradients of a quadratic around the origin."""
+    draw = np.random.default_rng(100 + index)
+    p, curvature, noise = draw.normal(size=shape), draw.uniform(0.2, 2.0, shape), draw.normal(size=(STEPS * 2 + 1, *shape))
+    return p, lambda t, at: curvature * at + 0.5 * noise[t]
+
+
+def walk(rule: Rule, dtype: torch.dtype = torch.float64, steps: int = STEPS, **settings: Any) -> list[torch.Tensor]:
+    """Let the optimizer walk on all problems at once."""
+    problems = [problem(shape, index) for index, shape in enumerate(SHAPES)]
+    params = [torch.tensor(p, dtype=dtype, requires_grad=True) for p, _ in problems]
+    optimizer = Optimizer(params, rule, **settings)
+    drive(optimizer, range(1, steps + 1))
+    return [parameter.detach() for parameter in params]
+
+
+def drive(optimizer: Optimizer, steps: range) -> None:
+    problems = [problem(shape, index) for index, shape in enumerate(SHAPES)]
+    params = optimizer.param_groups[0]["params"]
+
+    def closure(t: int) -> None:
+        for parameter, (_, gradient) in zip(params, problems, strict=True):
+            parameter.grad = torch.as_tensor(gradient(t, parameter.detach().double().numpy())).to(parameter.dtype)
+
+    for t in steps:
+        optimizer.step(lambda t=t: closure(t))
+
+
+@pytest.mark.parametrize("rule", VARIANTS, ids=str)
+def test_agrees_with_the_textbook(rule: Rule) -> None:
+    settings = {knob.name: getattr(rule, knob.name) for knob in knobs(type(rule))}
+    textbook = getattr(optim_rules, rule.name)
+    for index, (shape, ours) in enumerate(zip(SHAPES, walk(rule), strict=True)):
+        p, gradient = problem(shape, index)
+        np.testing.assert_allclose(ours.numpy(), textbook(p, gradient, STEPS, **settings), rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("rule", [rule for rule in VARIANTS if rule.elementwise], ids=str)
+def test_walks_the_same_on_plain_arrays(rule: Rule) -> None:
+    for index, (shape, ours) in enumerate(zip(SHAPES, walk(rule), strict=True)):
+        p, gradient = problem(shape, index)
+        slots = start(rule, p)
+        for t in range(1, STEPS + 1):
+            p, slots = move(rule, p, gradient(t, rule.vantage(p, slots)), slots, rule.numbers(t))
+        np.testing.assert_allclose(ours.numpy(), p, rtol=1e-13, atol=1e-14)
+
+
+@pytest.mark.parametrize("kind", RULES, ids=lambda kind: kind.name)
+def test_every_knob_changes_something(kind: type[Rule]) -> None:
+    plain = torch.cat([p.flatten() for p in walk(kind())])
+    for knob in knobs(kind):
+        values = list(other_values(knob))
+        assert values, f"{kind.name}.{knob.name} has no range to search"
+        for value in values:
+            changed = walk(with_knob(kind, knob.name, value))
+            assert not torch.equal(plain, torch.cat([p.flatten() for p in changed])), f"{knob.name}={value}"
+
+
+@pytest.mark.parametrize("rule", VARIANTS, ids=str)
+def test_resumes_bit_for_bit(rule: Rule) -> None:
+    straight = walk(rule, torch.float32, STEPS)
+    params = [torch.tensor(problem(s, i)[0], dtype=torch.float32, requires_grad=True) for i, s in enumerate(SHAPES)]
+    first = Optimizer(params, rule)
+    drive(first, range(1, 4))
+    file = io.BytesIO()
+    torch.save(first.state_dict(), file)
+    file.seek(0)
+    second = Optimizer([p.detach().clone().requires_grad_() for p in params], type(rule)())
+    second.load_state_dict(torch.load(file, weights_only=True))
+    drive(second, range(4, STEPS + 1))
+    for parameter, expected in zip(second.param_groups[0]["params"], straight, strict=True):
+        assert torch.equal(parameter, expected)
+
+
+@pytest.mark.parametrize("rule", [rule for rule in VARIANTS if rule.elementwise], ids=str)
+def test_splitting_a_tensor_changes_nothing(rule: Rule) -> None:
+    p, gradient = problem((37,))
+
+    def run(pieces: list[slice]) -> torch.Tensor:
+        params = [torch.tensor(p[piece], dtype=torch.float32, requires_grad=True) for piece in pieces]
+        optimizer = Optimizer(params, rule)
+
+        def closure(t: int) -> None:
+            whole = torch.as_tensor(gradient(t, torch.cat(params).detach().double().numpy())).float()
+            for parameter, piece in zip(params, pieces, strict=True):
+                parameter.grad = whole[piece].clone()
+
+        for t in range(1, STEPS + 1):
+            optimizer.step(lambda t=t: closure(t))
+        return torch.cat(params).detach()
+
+    assert torch.equal(run([slice(None)]), run([slice(0, 5), slice(5, 6), slice(6, 37)]))
+
+
+@pytest.mark.parametrize("kind", RULES, ids=lambda kind: kind.name)
+def test_illegal_knobs_say_name_interval_and_value(kind: type[Rule]) -> None:
+    for knob in knobs(kind):
+        for bound in knob.bounds:
+            illegal = {Ge: lambda b: b.ge - 1.0, Gt: lambda b: b.gt - 1.0, Le: lambda b: b.le + 1.0, Lt: lambda b: float(b.lt)}
+            value: Any = illegal[type(bound)](bound)
+            value = int(value) if knob.type is int else value
+            with pytest.raises(KnobError) as caught:
+                kind(**{knob.name: value})
+            assert kind.name in str(caught.value)
+            assert knob.name in str(caught.value)
+            assert knob.interval in str(caught.value)
+            assert repr(value) in str(caught.value)
+            parameter = torch.zeros(2, requires_grad=True)
+            with pytest.raises(KnobError, match=knob.name):
+                Optimizer([{"params": [parameter], knob.name: value}], kind())
+
+
+@pytest.mark.parametrize("rule", VARIANTS, ids=str)
+def test_text_round_trips(rule: Rule) -> None:
+    assert build(spec(rule), Rule) == rule
+
+
+@pytest.mark.parametrize("kind", RULES, ids=lambda kind: kind.name)
+def test_half_precision_weights_keep_float32_slots(kind: type[Rule]) -> None:
+    parameter = torch.linspace(-1, 1, 8, dtype=torch.bfloat16).reshape(4, 2).requires_grad_()
+    optimizer = Optimizer([parameter], kind())
+    for _ in range(2):
+        optimizer.step(lambda: setattr(parameter, "grad", torch.full_like(parameter, 0.3)))
+    other = Optimizer([parameter], kind())
+    other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    for name, slot in optimizer.state[parameter].items():
+        if isinstance(slot, torch.Tensor):
+            assert slot.dtype == torch.float32
+            assert torch.equal(other.state[parameter][name], slot)
+            assert other.state[parameter][name].dtype == torch.float32
+    assert parameter.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("kind", [kind for kind in RULES if kind.elementwise], ids=lambda kind: kind.name)
+def test_direction_holds_no_numbers(kind: type[Rule]) -> None:
+    tree = ast.parse(textwrap.dedent(inspect.getsource(kind.direction)))
+    found = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, (int, float))]
+    assert not found, "numbers belong into coefficients: a literal widens the compiled arithmetic"

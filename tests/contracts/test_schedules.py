@@ -1,0 +1,92 @@
+"""The same questions, asked of every registered schedule."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from annotated_types import Ge, Gt, Le, Lt
+
+from descend.errors import KnobError
+from descend.schedule import Constant, Cosine, Exponential, Linear, Schedule, Warmup
+from descend.technique import Knob, build, knobs, registered, spec
+
+KINDS = list(registered(Schedule))
+POINTS = [k / 240 for k in range(241)]
+
+
+def plain(kind: Any) -> Schedule:
+    """The schedule as it comes; where it takes schedules, with typical ones."""
+    given: dict[str, Any] = {}
+    for knob in knobs(kind):
+        if knob.default is dataclasses.MISSING:
+            given[knob.name] = (Warmup(), Cosine()) if knob.name == "parts" else Cosine()
+    return kind(**given)
+
+
+def other_values(knob: Knob) -> Iterator[Any]:
+    """Legal values of a knob, besides its default."""
+    if knob.name == "parts":
+        yield from ((Linear(), Cosine()), (Warmup(fraction=0.1), Constant(), Exponential()))
+    elif knob.family is not None:
+        yield from (Linear(), Exponential())
+    elif knob.name == "milestones":
+        yield from ((0.2,), (0.1, 0.3, 0.6))
+    for choice in knob.choices:
+        if choice != knob.default:
+            yield choice
+    if knob.search is not None:
+        for value in (knob.search.low, (knob.search.low + knob.search.high) / 2, knob.search.high):
+            if value != knob.default:
+                yield round(value) if knob.type is int else float(value)
+
+
+def changed(kind: type[Schedule]) -> list[tuple[str, Schedule]]:
+    rule: Any = plain(kind)
+    return [(knob.name, dataclasses.replace(rule, **{knob.name: value})) for knob in knobs(kind) for value in other_values(knob)]
+
+
+VARIANTS = [schedule for kind in KINDS for schedule in (plain(kind), *(other for _, other in changed(kind)))]
+
+
+@pytest.mark.parametrize("schedule", VARIANTS, ids=str)
+def test_factors_are_finite_and_between_zero_and_one(schedule: Schedule) -> None:
+    for progress in POINTS:
+        assert 0 <= schedule.factor(progress) <= 1 + 1e-12
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_every_knob_changes_something(kind: type[Schedule]) -> None:
+    curve = [plain(kind).factor(progress) for progress in POINTS]
+    tried = set()
+    for name, other in changed(kind):
+        tried.add(name)
+        assert curve != [other.factor(progress) for progress in POINTS], f"{name}: {other}"
+    assert tried == {knob.name for knob in knobs(kind)}
+
+
+@pytest.mark.parametrize("schedule", VARIANTS, ids=str)
+def test_text_round_trips(schedule: Schedule) -> None:
+    assert build(spec(schedule), Schedule) == schedule
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_progress_outside_the_run_is_an_error(kind: type[Schedule]) -> None:
+    for progress in (-0.01, 1.01, math.nan):
+        with pytest.raises(KnobError, match=rf"{kind.name}: progress must be a number in \[0, 1\], got"):
+            plain(kind).factor(progress)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_illegal_knobs_say_name_interval_and_value(kind: Any) -> None:
+    for knob in knobs(kind):
+        for bound in knob.bounds:
+            illegal = {Ge: lambda b: b.ge - 1.0, Gt: lambda b: b.gt - 1.0, Le: lambda b: b.le + 1.0, Lt: lambda b: float(b.lt)}
+            value: Any = illegal[type(bound)](bound)
+            value = int(value) if knob.type is int else value
+            with pytest.raises(KnobError) as caught:
+                dataclasses.replace(plain(kind), **{knob.name: value})
+            assert f"{kind.name}: {knob.name} must be {knob.interval}, got {value!r}." in str(caught.value)

@@ -1,0 +1,304 @@
+"""The one Optimizer: a torch optimizer in every respect a training loop relies on."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from descend.errors import KnobError, ModelError, SpecError, TrainingError
+from descend.optim import SGD, Adam, AdamW, ClipNorm, Momentum, Nesterov, Optimizer
+
+TORCH: list[tuple[str, Callable[[Any], torch.optim.Optimizer]]] = [
+    ("sgd(lr=0.05, weight_decay=0.01)", lambda p: torch.optim.SGD(p, lr=0.05, weight_decay=0.01)),
+    ("momentum(lr=0.02)", lambda p: torch.optim.SGD(p, lr=0.02, momentum=0.9)),
+    ("nesterov(lr=0.02)", lambda p: torch.optim.SGD(p, lr=0.02, momentum=0.9, nesterov=True)),
+    ("adam(lr=0.01, weight_decay=0.1)", lambda p: torch.optim.Adam(p, lr=0.01, weight_decay=0.1)),
+    ("adamw(lr=0.01)", lambda p: torch.optim.AdamW(p, lr=0.01)),
+    ("adagrad(lr=0.1, lr_decay=0.01, start=0.5)", lambda p: torch.optim.Adagrad(p, 0.1, 0.01, 0, 0.5)),
+    ("rmsprop(lr=0.001)", lambda p: torch.optim.RMSprop(p, lr=0.001)),
+    ("rmsprop(lr=0.001, centered=True, momentum=0.9)", lambda p: torch.optim.RMSprop(p, lr=0.001, centered=True, momentum=0.9)),
+]
+
+
+def net(dtype: torch.dtype = torch.float64) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 1)).to(dtype)
+
+
+def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int, seed: int = 1) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    dtype = next(model.parameters()).dtype
+    for _ in range(steps):
+        x = torch.randn(16, 5, generator=draw).to(dtype)
+        optimizer.zero_grad()
+        (model(x) - x.sum(1, keepdim=True).sin()).square().mean().backward()
+        optimizer.step()
+
+
+@pytest.mark.parametrize(("text", "theirs"), TORCH, ids=[text for text, _ in TORCH])
+def test_a_thousand_steps_beside_torch(text: str, theirs: Callable[[Any], torch.optim.Optimizer]) -> None:
+    one, two = net(), net()
+    train(one, Optimizer(one.parameters(), text), 1000)
+    train(two, theirs(two.parameters()), 1000)
+    for ours, expected in zip(one.parameters(), two.parameters(), strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-8, atol=1e-10)
+
+
+def test_both_forms_of_nesterov_walk_the_same_path() -> None:
+    curvature = torch.tensor([1.0, 30.0], dtype=torch.float64)
+    ahead = torch.tensor([1.0, -2.0], dtype=torch.float64, requires_grad=True)
+    current = ahead.detach().clone().requires_grad_()
+    one = Optimizer([ahead], Nesterov(lr=0.02, form="lookahead"))
+    two = Optimizer([current], Nesterov(lr=0.02, form="current"))
+    for _ in range(50):
+        for parameter, optimizer in ((ahead, one), (current, two)):
+            optimizer.step(lambda parameter=parameter: setattr(parameter, "grad", curvature * parameter.detach()))
+        vantage = one.rule.vantage(ahead.detach(), (one.state[ahead]["v"],))
+        torch.testing.assert_close(vantage, current.detach(), rtol=1e-10, atol=1e-12)
+
+
+def test_lookahead_needs_a_closure() -> None:
+    parameter = torch.ones(2, requires_grad=True)
+    with pytest.raises(KnobError, match="closure"):
+        Optimizer([parameter], Nesterov(form="lookahead")).step()
+
+
+def test_forms_of_momentum_part_when_lr_changes() -> None:
+    def walk(form: Any, rates: list[float]) -> float:
+        parameter = torch.ones(1, dtype=torch.float64, requires_grad=True)
+        optimizer = Optimizer([parameter], Momentum(form=form))
+        for lr in rates:
+            optimizer.param_groups[0]["lr"] = lr
+            optimizer.step(lambda: setattr(parameter, "grad", parameter.detach().clone()))
+        return parameter.item()
+
+    assert walk("lr_outside", [0.1] * 9) == pytest.approx(walk("lr_inside", [0.1] * 9), rel=1e-12)
+    assert walk("lr_outside", [0.1, 0.01, 0.01]) > walk("lr_inside", [0.1, 0.01, 0.01])  # the second keeps its speed
+
+
+def test_first_step_of_adam_with_and_without_debiasing() -> None:
+    steps = {}
+    for debias in (True, False):
+        parameter = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+        parameter.grad = torch.tensor([1e-3, -1.0, 1e3], dtype=torch.float64)
+        Optimizer([parameter], Adam(lr=0.01, eps=0.0, debias=debias)).step()
+        steps[debias] = parameter.detach()
+    torch.testing.assert_close(steps[True], 0.01 * torch.tensor([-1.0, 1.0, -1.0], dtype=torch.float64))
+    torch.testing.assert_close(steps[False], steps[True] * (1 - 0.9) / (1 - 0.999) ** 0.5)
+
+
+@pytest.mark.parametrize("text", ["momentum(lr=0.05)", "adamw"])
+def test_maximize_is_the_mirror_image(text: str) -> None:
+    up, down = torch.zeros(3, requires_grad=True), torch.zeros(3, requires_grad=True)
+    one, two = Optimizer([up], text, maximize=True), Optimizer([down], text)
+    for _ in range(5):
+        up.grad, down.grad = torch.tensor([1.0, -2.0, 3.0]), torch.tensor([1.0, -2.0, 3.0])
+        one.step()
+        two.step()
+    assert torch.equal(up, -down)
+    assert up[0] > 0
+
+
+def test_groups_override_knobs_and_spell_betas_both_ways() -> None:
+    model = net()
+    first, second = list(model[0].parameters()), list(model[2].parameters())
+    optimizer = Optimizer([{"params": first, "lr": 0.5, "betas": (0.8, 0.9)}, {"params": second}], AdamW())
+    assert [group["lr"] for group in optimizer.param_groups] == [0.5, 1e-3]
+    assert (optimizer.param_groups[0]["beta1"], optimizer.param_groups[0]["beta2"]) == (0.8, 0.9)
+    optimizer.param_groups[1]["betas"] = (0.7, 0.95)
+    assert optimizer.param_groups[1]["beta1"] == 0.7
+    optimizer.param_groups[1]["beta2"] = 0.5
+    assert optimizer.param_groups[1]["betas"] == (0.7, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("group", "message"),
+    [
+        ({"lr": -1.0}, r"adamw: lr must be a finite number >= 0, got -1\.0"),
+        ({"momentum": 0.9}, "adamw: has no knob 'momentum'"),
+        ({"weight_decy": 0.1}, "Did you mean 'weight_decay'"),
+        ({"betas": (0.9,)}, "betas of a group must be 2 numbers"),
+    ],
+)
+def test_a_wrong_group_is_an_error_at_once(group: dict[str, Any], message: str) -> None:
+    with pytest.raises(KnobError, match=message):
+        Optimizer([{"params": [torch.zeros(1, requires_grad=True)], **group}], AdamW())
+    optimizer = Optimizer([torch.zeros(1, requires_grad=True)], AdamW())
+    with pytest.raises(KnobError, match=message):
+        optimizer.add_param_group({"params": [torch.zeros(1, requires_grad=True)], **group})
+
+
+def test_a_knob_that_turns_illegal_later_is_an_error() -> None:
+    parameter = torch.zeros(1, requires_grad=True)
+    optimizer = Optimizer([parameter], SGD())
+    optimizer.param_groups[0]["lr"] = float("nan")
+    parameter.grad = torch.ones(1)
+    with pytest.raises(KnobError, match="lr must be"):
+        optimizer.step()
+
+
+def test_unknown_rule_suggests_the_nearest() -> None:
+    with pytest.raises(SpecError, match="Did you mean 'nesterov'"):
+        Optimizer([torch.zeros(1, requires_grad=True)], "nestrov(lr=1e-3)")
+
+
+def test_one_cycle_of_torch_moves_lr_and_beta1() -> None:
+    model = net()
+    optimizer = Optimizer(model.parameters(), "adamw")
+    cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=10)
+    seen = []
+    for _ in range(9):
+        train(model, optimizer, 1)
+        cycle.step()
+        seen.append((optimizer.param_groups[0]["lr"], optimizer.param_groups[0]["beta1"]))
+    assert max(lr for lr, _ in seen) == pytest.approx(0.1, rel=0.1)
+    assert min(beta for _, beta in seen) < 0.87
+
+
+@pytest.mark.parametrize("revive", [copy.deepcopy, lambda thing: pickle.loads(pickle.dumps(thing))], ids=["deepcopy", "pickle"])
+def test_copies_go_on_where_the_original_stands(revive: Callable[[Any], Any]) -> None:
+    model = net()
+    optimizer = Optimizer(model.named_parameters(), "adamw", gradients="clip_norm(max_norm=0.1)", nonfinite="skip")
+    train(model, optimizer, 3)
+    twin_model, twin = revive((model, optimizer))
+    train(model, optimizer, 3, seed=2)
+    train(twin_model, twin, 3, seed=2)
+    assert twin.stages == (ClipNorm(max_norm=0.1),)
+    for one, two in zip(model.parameters(), twin_model.parameters(), strict=True):
+        assert torch.equal(one, two)
+
+
+def test_loading_copies_and_checks_the_rule() -> None:
+    model = net()
+    optimizer = Optimizer(model.parameters(), "adam")
+    train(model, optimizer, 2)
+    saved = optimizer.state_dict()
+    kept = copy.deepcopy(saved)
+    other = Optimizer(model.parameters(), "adam")
+    other.load_state_dict(saved)
+    train(model, other, 2)
+    for key, slots in kept["state"].items():
+        assert torch.equal(saved["state"][key]["m"], slots["m"])
+    with pytest.raises(KnobError, match=r"state must be of rule 'adamw', got 'adam'"):
+        Optimizer(model.parameters(), "adamw").load_state_dict(saved)
+
+
+def bad_gradients() -> tuple[Tensor, Tensor]:
+    good, bad = torch.zeros(2, requires_grad=True), torch.zeros(2, 2, requires_grad=True)
+    good.grad, bad.grad = torch.ones(2), torch.tensor([[1.0, float("nan")], [float("inf"), 0.0]])
+    return good, bad
+
+
+def test_a_gradient_that_is_not_finite_names_its_parameter() -> None:
+    good, bad = bad_gradients()
+    optimizer = Optimizer([("head.bias", good), ("head.weight", bad)], "sgd")
+    with pytest.raises(TrainingError, match=r"head.weight \(2, 2\) must be finite, got '2 NaN or infinite of 4'"):
+        optimizer.step()
+    assert not good.any()
+
+
+def test_a_gradient_that_is_not_finite_may_skip_the_step_or_pass() -> None:
+    good, bad = bad_gradients()
+    optimizer = Optimizer([good, bad], "adamw", nonfinite="skip")
+    optimizer.step()
+    assert optimizer.skipped == 1
+    assert not good.any()
+    assert not optimizer.state[good]
+    Optimizer([good, bad], "sgd", nonfinite="ignore").step()
+    assert good.all()
+    assert bad.isnan().any()
+
+
+def test_large_finite_gradients_are_not_mistaken_for_infinite_ones() -> None:
+    parameter = torch.zeros(3, requires_grad=True)
+    parameter.grad = torch.full((3,), 1e30)
+    optimizer = Optimizer([parameter], "sgd(lr=1e-30)")
+    optimizer.step()
+    assert optimizer.gradient_norm == pytest.approx(3**0.5 * 1e30)
+
+
+def test_sparse_and_complex_gradients_are_refused_by_name() -> None:
+    table = nn.Embedding(4, 2, sparse=True)
+    table(torch.tensor([1])).sum().backward()
+    with pytest.raises(ModelError, match=r"weight \(4, 2\) is sparse"):
+        Optimizer(table.named_parameters(), "sgd").step()
+    wave = torch.zeros(3, dtype=torch.complex64, requires_grad=True)
+    wave.grad = torch.zeros(3, dtype=torch.complex64)
+    with pytest.raises(ModelError, match=r"\(3,\) is complex"):
+        Optimizer([wave], "sgd").step()
+
+
+def test_clipping_agrees_with_torch_and_leaves_grad_alone() -> None:
+    one, two = net(), net()
+    x = torch.ones(4, 5, dtype=torch.float64)
+    for model in (one, two):
+        model(x).square().sum().backward()
+    before = [parameter.grad.clone() for parameter in one.parameters() if parameter.grad is not None]
+    ours = Optimizer(one.parameters(), "sgd(lr=1.0)", gradients="clip_norm(max_norm=0.5)")
+    ours.step()
+    norm = nn.utils.clip_grad_norm_(two.parameters(), 0.5)
+    torch.optim.SGD(two.parameters(), lr=1.0).step()
+    assert ours.gradient_norm == pytest.approx(float(norm), rel=1e-12)
+    for a, b, grad in zip(one.parameters(), two.parameters(), before, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+        assert a.grad is not None
+        assert torch.equal(a.grad, grad)
+
+
+def test_stages_run_in_order() -> None:
+    def step(stages: list[str]) -> Tensor:
+        parameter = torch.zeros(2, requires_grad=True)
+        parameter.grad = torch.tensor([3.0, 4.0])
+        Optimizer([parameter], "sgd(lr=1.0)", gradients=stages).step()
+        return -parameter.detach()
+
+    torch.testing.assert_close(step(["clip_norm(max_norm=1.0)", "clip_value(max_value=0.7)"]), torch.tensor([0.6, 0.7]))
+    torch.testing.assert_close(step(["clip_value(max_value=0.7)", "clip_norm(max_norm=0.5)"]), torch.full((2,), 0.5 / 2**0.5))
+
+
+def test_parameters_that_join_late_count_their_own_steps() -> None:
+    early, late = torch.zeros(1, requires_grad=True), torch.zeros(1, requires_grad=True)
+    optimizer = Optimizer([early, late], "adam(lr=0.1)")
+    early.grad = torch.ones(1)
+    for _ in range(3):
+        optimizer.step()
+    late.grad = torch.ones(1)
+    optimizer.step()
+    assert (optimizer.state[early]["step"], optimizer.state[late]["step"]) == (4, 1)
+    assert late.item() == pytest.approx(-0.1)
+
+
+def test_a_slot_never_aliases_the_gradient() -> None:
+    parameter = torch.zeros(2, requires_grad=True)
+    optimizer = Optimizer([parameter], "momentum")
+    parameter.grad = torch.ones(2)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=False)
+    assert optimizer.state[parameter]["v"].all()
+
+
+def test_grad_scaler_skips_and_unscales() -> None:
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    parameter = torch.ones(1, requires_grad=True)
+    optimizer = Optimizer([parameter], "sgd(lr=1.0)")
+    scaler.scale(parameter.sum()).backward()
+    scaler.step(optimizer)
+    scaler.update()
+    assert parameter.item() == 0.0
+    parameter.grad = torch.full((1,), float("inf"))
+    scaler.step(optimizer)
+    assert parameter.item() == 0.0
+
+
+def test_memory_layout_and_views_are_respected() -> None:
+    strided = torch.randn(3, 4, 5, 6, generator=torch.Generator().manual_seed(0)).contiguous(memory_format=torch.channels_last)
+    weight = strided.clone(memory_format=torch.preserve_format).requires_grad_()
+    weight.grad = strided.clone(memory_format=torch.contiguous_format)
+    Optimizer([weight], "sgd(lr=1.0)").step()
+    assert not weight.any()
