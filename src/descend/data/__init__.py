@@ -1,8 +1,9 @@
 """Pictures in: sources, decoding, splits, caches, batches.
 
 ``load`` looks at a folder, a table, a built-in set or arrays and returns a ``Dataset``; ``decoded`` turns it into pixels of one
-size, cached on disk; ``Batches`` hands them out. ``decode`` is the one place that opens pictures, for training and prediction
-alike. Nothing here imports torch.
+size, cached on disk; ``Batches`` hands them out. The module ``decode`` is the one place that opens pictures, for training and
+prediction alike (its function of that name is not exported here: module and function would overwrite each other). Nothing here
+imports torch.
 """
 
 import lazy_loader

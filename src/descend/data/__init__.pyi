@@ -5,7 +5,6 @@ from .cache import decoded as decoded
 from .cachefolder import CacheFolder as CacheFolder
 from .dataset import Dataset as Dataset
 from .dataset import load as load
-from .decode import decode as decode
 from .decode import decode_resized as decode_resized
 from .folders import list_pictures as list_pictures
 from .listing import Problem as Problem

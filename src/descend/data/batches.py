@@ -56,10 +56,12 @@ class Batches:
         self._ids = decoded.dataset.ids
         if batch < 1:
             raise KnobError("Batches", "batch must be a whole number >= 1", got=batch)
-        if len(self) == 0:
+        if self.n_steps == 0:
             raise KnobError("Batches", f"{len(self.indices)} pictures must fill a batch", got=batch, fix="Take a smaller batch.")
 
-    def __len__(self) -> int:
+    @property
+    def n_steps(self) -> int:
+        """The number of batches in an epoch."""
         n = len(self.indices)
         return n // self.batch if self.drop_last else -(-n // self.batch)
 
@@ -72,11 +74,11 @@ class Batches:
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch from ``start_step`` on; batch k is the same wherever one starts."""
         order = self.order(epoch)
-        if start_step >= len(self):
+        if start_step >= self.n_steps:
             return
         with ThreadPoolExecutor(1, thread_name_prefix="descend-batch") as ahead:
             coming = ahead.submit(self._gather, order, start_step)
-            for step in range(start_step + 1, len(self)):
+            for step in range(start_step + 1, self.n_steps):
                 ready = coming.result()
                 coming = ahead.submit(self._gather, order, step)
                 yield ready

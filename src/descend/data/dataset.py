@@ -22,6 +22,7 @@ from descend.data.sources import Data, read
 from descend.data.split import TEST, TRAIN, VAL, assign, sample_ids
 from descend.errors import DataError, KnobError, PictureError
 
+_SHOWN = 20  # classes listed on the terminal
 _LOOKED_AT = 24  # pictures decoded to see whether all are grey
 
 
@@ -31,7 +32,8 @@ class Dataset:
 
     labels: (N,) int64, index into ``classes``. splits: (N,) int8, 0 train, 1 val, 2 test, -1 left out.
     digests: (N, 16) uint8, blake2b of each file's bytes. sizes: (N, 2) int32, width and height in pixels as stored.
-    given_split: whether the source said which pictures are for testing or validation.
+    given_split: whether the source said which pictures are for testing or validation. fingerprint: 32 hexadecimal digits, a hash
+    of the classes and of every picture's content, label and split as loaded; leaving pictures out later does not change it.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Dataset:
     sizes: NDArray[np.int32]
     names: Sequence[str]
     given_split: bool
+    fingerprint: str
     problems: tuple[Problem, ...] = ()
     pictures: NDArray[Any] | None = field(default=None, repr=False)
 
@@ -82,6 +85,12 @@ class Dataset:
         sides = self.sizes[self.splits != UNASSIGNED].min(axis=1)
         return int(sides.min()), int(np.median(sides)), int(sides.max())
 
+    @property
+    def uniform_side(self) -> int | None:
+        """The side of the pictures in pixels if all are squares of one size, else None."""
+        sides = np.unique(self.sizes[self.splits != UNASSIGNED])
+        return int(sides[0]) if len(sides) == 1 else None
+
     @cached_property
     def is_grey(self) -> bool:
         """Whether the pictures are grey: all of 24, spread over the rows, have equal channels."""
@@ -94,14 +103,6 @@ class Dataset:
             if not (picture == picture[:, :, :1]).all():
                 return False
         return True
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """A hash of the classes and of every picture's content, label and split: 32 hexadecimal digits."""
-        state = hashlib.blake2b("\0".join(self.classes).encode("utf-8", "surrogatepass"), digest_size=16)
-        for array in (self.digests, self.labels.astype("<i8"), self.splits):
-            state.update(np.ascontiguousarray(array).tobytes())
-        return state.hexdigest()
 
     def counts(self) -> NDArray[np.int64]:
         """Return the number of pictures of each class in train, val and test: (K, 3)."""
@@ -127,6 +128,23 @@ class Dataset:
             "problems": [dataclasses.asdict(problem) | {"examples": list(problem.examples)} for problem in self.problems],
             "fingerprint": self.fingerprint,
         }
+
+    def describe(self) -> list[str]:
+        """Return the summary as lines for a terminal: size, splits, classes (twenty at most), problems."""
+        counts = self.counts()
+        smallest, median, largest = self.shorter_side
+        side = f"{median} px" if smallest == largest else f"{smallest} to {largest} px, median {median}"
+        n_all, parts = int(counts.sum()), zip(SPLITS, counts.sum(axis=0), strict=True)
+        lines = [
+            f"{self.name}: {n_all:,} pictures, {len(self.classes)} classes, shorter side {side}",
+            "  " + ", ".join(f"{n:,} {part}" for part, n in parts) + (" (given)" if self.given_split else " (split here)"),
+        ]
+        width = max(map(len, self.classes))
+        for name, row in list(zip(self.classes, counts, strict=True))[:_SHOWN]:
+            lines.append(f"  {name:{width}}  " + "  ".join(f"{n:>7,}" for n in row))
+        if len(self.classes) > _SHOWN:
+            lines.append(f"  ... and {len(self.classes) - _SHOWN} more classes")
+        return lines + [f"  note: {item}" for item in self.problems]
 
     def without(self, reasons: dict[int, str]) -> Dataset:
         """Return the data set with rows left out because they cannot be decoded: row -> why."""
@@ -198,6 +216,7 @@ def load(
         sizes=found.sizes[opened],
         names=_kept(listing, opened),
         given_split=bool((given != UNASSIGNED).any()),
+        fingerprint=_fingerprint(listing.classes, digests, labels, splits),
         problems=tuple(_problems(listing, found, opened)),
         pictures=listing.pictures,
     )
@@ -206,6 +225,13 @@ def load(
     if split:
         dataset.check_trainable()
     return dataset
+
+
+def _fingerprint(classes: tuple[str, ...], *arrays: NDArray[Any]) -> str:
+    state = hashlib.blake2b("\0".join(classes).encode("utf-8", "surrogatepass"), digest_size=16)
+    for array in arrays:
+        state.update(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes())
+    return state.hexdigest()
 
 
 def _kept(listing: Listing, opened: NDArray[np.bool_]) -> Sequence[str]:
