@@ -15,6 +15,16 @@ from descend.errors import KnobError
 
 
 @dataclass(frozen=True, eq=False)
+class Rows:
+    """B rows of the data set, not yet read. ids: (B,) int64, sample ids. rows, targets: (B,) int64. step: from 0 in its epoch."""
+
+    ids: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    targets: NDArray[np.int64]
+    step: int
+
+
+@dataclass(frozen=True, eq=False)
 class Batch:
     """B pictures. ids: (B,) int64, sample ids. rows: (B,) int64, rows of the data set. images: (B, R, R, 3) uint8, RGB.
 
@@ -36,7 +46,8 @@ class Batches:
 
     indices: (n,) rows of the data set. labels: (N,) int64 for all rows, or None for the data set's own. shuffle: a new order in
     each epoch, ``rng.permutation(n, seed=seed, stream="order", epoch=epoch)``; otherwise the order of ``indices``.
-    drop_last: leave out a last batch that is not full, as batch normalisation may want.
+    drop_last: leave out a last batch that is not full; otherwise a last picture that would be alone joins the batch before,
+    because batch normalisation cannot learn from a batch of one.
     """
 
     def __init__(
@@ -63,13 +74,22 @@ class Batches:
     def n_steps(self) -> int:
         """The number of batches in an epoch."""
         n = len(self.indices)
-        return n // self.batch if self.drop_last else -(-n // self.batch)
+        if self.drop_last:
+            return n // self.batch
+        lonely = n % self.batch == 1 and n > self.batch > 1
+        return -(-n // self.batch) - lonely
 
     def order(self, epoch: int) -> NDArray[np.int64]:
         """Return the rows in the order of an epoch: (n,) int64."""
         if not self.shuffle:
             return self.indices
         return self.indices[rng.permutation(len(self.indices), seed=self.seed, stream="order", epoch=epoch)]
+
+    def rows(self, epoch: int, start_step: int = 0) -> Iterator[Rows]:
+        """Yield what the batches of an epoch hold, without reading a picture."""
+        order = self.order(epoch)
+        for step in range(start_step, self.n_steps):
+            yield self._rows(order, step)
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch from ``start_step`` on; batch k is the same wherever one starts."""
@@ -84,6 +104,11 @@ class Batches:
                 yield ready
             yield coming.result()
 
+    def _rows(self, order: NDArray[np.int64], step: int) -> Rows:
+        end = None if step == self.n_steps - 1 and not self.drop_last else (step + 1) * self.batch
+        rows = order[step * self.batch : end]
+        return Rows(self._ids[rows], rows, self._labels[rows], step)
+
     def _gather(self, order: NDArray[np.int64], step: int) -> Batch:
-        rows = order[step * self.batch : (step + 1) * self.batch]
-        return Batch(self._ids[rows], rows, self.decoded.take(rows), self._labels[rows], step)
+        found = self._rows(order, step)
+        return Batch(found.ids, found.rows, self.decoded.take(found.rows), found.targets, step)
