@@ -23,3 +23,4 @@ from .pipeline import Pipeline as Pipeline
 from .policy import POLICIES as POLICIES
 from .policy import expand as expand
 from .transform import Augmentation as Augmentation
+from .transform import Stage as Stage

@@ -194,12 +194,12 @@ def _checked(images: Images) -> tuple[int, int]:
     shape, kind = tuple(images.shape), str(images.dtype).removeprefix("torch.")
     if kind != "uint8":
         raise DataError("augment", "images must hold uint8 levels 0..255", got=kind, fix=_mend(images, kind))
-    if len(shape) != 4 or shape[3] != 3 or 0 in shape[1:]:
+    if len(shape) != 4 or shape[3] != 3 or 0 in shape:
         turned = len(shape) == 4 and shape[1] == 3
         fix = (
             "These look like NCHW: move the channels last." if turned else "Stack pictures of one size; repeat grey three times."
         )
-        raise DataError("augment", "images must be (B, H, W, 3)", got=shape, fix=fix)
+        raise DataError("augment", "images must be (B, H, W, 3) with B, H, W > 0", got=shape, fix=fix)
     return shape[1], shape[2]
 
 

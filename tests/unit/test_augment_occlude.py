@@ -1,0 +1,63 @@
+"""Erased boxes: what is painted is what was drawn, and the draws follow the papers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from descend.augment import Pipeline
+
+IMAGES = np.random.default_rng(3).integers(1, 255, (10, 20, 30, 3), dtype=np.uint8)
+IDS = np.arange(50, 60)
+
+
+@pytest.mark.parametrize("fill", ["mean", "black", "color"])
+def test_random_erasing_paints_its_box_and_nothing_else(fill: str) -> None:
+    pipe = Pipeline(f"random_erasing(p=0.7, fill={fill})", out="uint8", mean=(0.2, 0.4, 0.6))
+    draws = pipe.draw(IDS, (20, 30), epoch=0)
+    made = pipe.apply(IMAGES, draws).numpy()
+    drawn = {name: values.astype(int) for name, values in draws.parameters["random_erasing"].items()}
+    assert 0 < drawn["erased"].sum() < 10
+    for k in range(10):
+        box = np.zeros((20, 30), bool)
+        top, left = drawn["top"][k], drawn["left"][k]
+        box[top : top + drawn["height"][k], left : left + drawn["width"][k]] = True
+        assert box.any() == drawn["erased"][k]
+        assert np.array_equal(made[k][~box], IMAGES[k][~box])
+        assert len(np.unique(made[k][box], axis=0)) == box.any()
+        if fill != "color" and box.any():
+            assert made[k][box][0].tolist() == ([51, 102, 153] if fill == "mean" else [0, 0, 0])
+
+
+def test_mean_is_zero_after_normalisation() -> None:
+    made = Pipeline("cutout()")(IMAGES, ids=IDS, epoch=0)
+    assert ((made.abs() < 1e-6).all(1).flatten(1).sum(1) > 20).all()
+
+
+def test_erased_area_and_frequency_follow_the_paper() -> None:
+    draws = Pipeline("random_erasing(p=0.25, area_range=[0.05, 0.2], ratio_range=[0.5, 2.0])").draw(
+        np.arange(8000), (200, 200), epoch=0
+    )
+    drawn = draws.parameters["random_erasing"]
+    erased = drawn["erased"].astype(bool)
+    assert stats.binomtest(int(erased.sum()), 8000, 0.25).pvalue > 1e-3
+    area = (drawn["height"] * drawn["width"])[erased] / 40000
+    assert stats.kstest(area, stats.uniform(0.05, 0.15).cdf).pvalue > 1e-3
+
+
+def test_cutout_squares_hang_over_the_border_and_keep_their_side_inside() -> None:
+    draws = Pipeline("cutout(fraction=0.5)").draw(np.arange(2000), (32, 32), epoch=0)
+    assert draws.boxes is not None
+    height = draws.boxes[:, 0, 1] - draws.boxes[:, 0, 0]
+    assert height.max() == 16
+    assert 7 <= height.min() < 16
+    assert (draws.boxes >= 0).all()
+    assert (draws.boxes <= 32).all()
+
+
+def test_probability_zero_is_the_identity_to_the_bit() -> None:
+    for spec in ("random_erasing(p=0.0)", "cutout(p=0.0)"):
+        made = Pipeline(spec, out="uint8")(IMAGES, ids=IDS, epoch=0)
+        assert torch.equal(made, torch.from_numpy(IMAGES))

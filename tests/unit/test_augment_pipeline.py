@@ -1,0 +1,153 @@
+"""The pipeline as a whole: draws as a function of their coordinates, text, policies, bad input."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from descend.augment import POLICIES, Flip, Pipeline, expand
+from descend.errors import DataError, KnobError, SpecError
+
+IMAGES = np.random.default_rng(6).integers(0, 256, (24, 20, 22, 3), dtype=np.uint8)
+IDS = np.random.default_rng(7).integers(-(2**62), 2**62, 24)
+RICH = ["random_resized_crop()", "flip()", "rotate()", "color_jitter()", "random_erasing()"]
+
+
+def test_batch_size_order_and_starting_point_change_nothing() -> None:
+    pipe = Pipeline(RICH, seed=3, size=16, out="uint8")
+    whole = pipe(IMAGES, ids=IDS, epoch=4)
+    split = torch.cat([pipe(IMAGES[k : k + 5], ids=IDS[k : k + 5], epoch=4) for k in range(0, 24, 5)])
+    order = np.random.default_rng(1).permutation(24)
+    assert torch.equal(whole, split)
+    assert torch.equal(whole[order], pipe(IMAGES[order], ids=IDS[order], epoch=4))
+
+
+def test_seed_epoch_draw_and_id_each_change_the_draw() -> None:
+    pipe = Pipeline("rotate()", seed=3)
+    first = pipe.draw(IDS, (20, 22), epoch=4).matrix
+    others = [
+        Pipeline("rotate()", seed=4).draw(IDS, (20, 22), epoch=4),
+        pipe.draw(IDS, (20, 22), epoch=5),
+        pipe.draw(IDS, (20, 22), epoch=4, draw=1),
+        pipe.draw(IDS + 1, (20, 22), epoch=4),
+    ]
+    for other in others:
+        assert not np.isclose(first, other.matrix).all((1, 2)).any()
+
+
+def test_adding_a_transform_leaves_the_other_draws_as_they_were() -> None:
+    short, long = Pipeline(["rotate()", "flip()"]), Pipeline(["shear()", "flip()", "cutout()", "rotate()", "flip()"])
+    one, other = (pipe.draw(IDS, (20, 22), epoch=0).parameters for pipe in (short, long))
+    assert np.array_equal(one["rotate"]["degrees"], other["rotate"]["degrees"])
+    assert np.array_equal(one["flip"]["flipped"], other["flip"]["flipped"])
+    assert not np.array_equal(other["flip"]["flipped"], other["flip#2"]["flipped"])
+
+
+def test_a_draw_can_be_replayed() -> None:
+    pipe = Pipeline(RICH, size=16)
+    draws = pipe.draw(IDS, (20, 22), epoch=2, draw=5)
+    assert torch.equal(pipe.apply(IMAGES, draws), pipe(IMAGES, ids=IDS, epoch=2, draw=5))
+
+
+def test_numpy_torch_read_only_and_strided_batches_are_the_same_to_it() -> None:
+    pipe = Pipeline(RICH, size=16)
+    expected = pipe(IMAGES, ids=IDS, epoch=0)
+    locked = IMAGES.copy()
+    locked.flags.writeable = False
+    strided = np.repeat(IMAGES, 2, axis=2)[:, :, ::2]
+    for images in (torch.from_numpy(IMAGES.copy()), locked, strided, torch.from_numpy(strided)):
+        assert torch.equal(pipe(images, ids=torch.as_tensor(IDS), epoch=0), expected)
+
+
+def test_the_input_is_left_alone() -> None:
+    before = IMAGES.copy()
+    for out in ("float", "uint8"):
+        Pipeline([*RICH, "cutmix()"], out=out)(IMAGES, np.zeros(24, int), ids=IDS, epoch=0, step=0, n_classes=2)
+        Pipeline("cutout()", out=out)(IMAGES, ids=IDS, epoch=0)
+    assert np.array_equal(before, IMAGES)
+
+
+def test_the_two_outputs_agree() -> None:
+    floats = Pipeline(RICH, size=16, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))(IMAGES, ids=IDS, epoch=0)
+    levels = Pipeline(RICH, size=16, mean=(0.0, 0.0, 0.0), out="uint8")(IMAGES, ids=IDS, epoch=0)
+    assert floats.shape == (24, 3, 16, 16)
+    assert levels.shape == (24, 16, 16, 3)
+    assert (255 * floats.permute(0, 2, 3, 1) - levels).abs().max() <= 0.501
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_policies_are_lists_of_transforms(name: str) -> None:
+    assert [str(transform) for transform in expand(name)] == list(POLICIES[name])
+    images = Pipeline(name, size=16)(IMAGES, np.zeros(24, int), ids=IDS, epoch=0, step=0, n_classes=2)[0]
+    assert images.shape == (24, 3, 16, 16)
+    assert images.isfinite().all()
+
+
+def test_policies_transforms_and_text_may_stand_side_by_side() -> None:
+    assert [t.name for t in expand(["light", Flip(axis="vertical"), "rotate"])] == [
+        "random_resized_crop",
+        "flip",
+        "flip",
+        "rotate",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("spec", "text"),
+    [("rotat()", "'rotate'"), ("mediun", "'medium'"), ("light(p=1)", "no knobs"), ("rotate(degree=3.0)", "'degrees'")],
+)
+def test_unknown_names_suggest_the_nearest(spec: str, text: str) -> None:
+    with pytest.raises((SpecError, KnobError), match=text):
+        Pipeline(spec)
+
+
+@pytest.mark.parametrize(
+    ("images", "text"),
+    [
+        (IMAGES.astype(np.float32), r"0\.\.255: round"),
+        (IMAGES.astype(np.float32) / 255, "multiply by 255"),
+        (IMAGES.astype(np.int64), "uint8"),
+        (IMAGES.transpose(0, 3, 1, 2), "channels last"),
+        (IMAGES[0], r"\(B, H, W, 3\)"),
+        (IMAGES[:0], "B, H, W > 0"),
+        (IMAGES[..., :1], "repeat grey"),
+        (IMAGES.tolist(), "NumPy array"),
+    ],
+)
+def test_wrong_batches_are_refused_with_the_fix(images: np.ndarray, text: str) -> None:
+    with pytest.raises(DataError, match=text):
+        Pipeline([])(images, ids=IDS, epoch=0)
+
+
+def test_ids_and_draws_must_fit_the_batch() -> None:
+    pipe = Pipeline([])
+    with pytest.raises(DataError, match="draw is for 3"):
+        pipe(IMAGES, ids=IDS[:3], epoch=0)
+    with pytest.raises(DataError, match="whole numbers"):
+        pipe(IMAGES, ids=IDS / 2, epoch=0)
+    with pytest.raises(DataError, match=r"\(20, 22\)"):
+        pipe.apply(IMAGES[:, :10], pipe.draw(IDS, (20, 22), epoch=0))
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"out": "half"}, "'float' or 'uint8'"),
+        ({"size": 0}, "whole number"),
+        ({"size": (3,)}, "two of them"),
+        ({"std": (0.0, 1.0, 1.0)}, "> 0"),
+        ({"specs": ["normalize()"], "out": "uint8"}, "no effect"),
+        ({"specs": ["normalize()", "normalize()"]}, "at most once"),
+        ({"specs": ["random_resized_crop(size=20)"], "size": 16}, "pipeline"),
+    ],
+)
+def test_settings_that_cannot_hold_are_refused(settings: dict[str, object], text: str) -> None:
+    with pytest.raises(KnobError, match=text):
+        Pipeline(**{"specs": [], **settings})  # pyright: ignore[reportArgumentType]
+
+
+def test_the_crop_takes_the_size_of_the_pipeline_or_its_own() -> None:
+    for settings in ({"specs": "random_resized_crop()", "size": 12}, {"specs": "random_resized_crop(size=12)"}):
+        pipe = Pipeline(**settings, out="uint8")  # pyright: ignore[reportArgumentType]
+        assert pipe(IMAGES, ids=IDS, epoch=0).shape == (24, 12, 12, 3)
