@@ -21,9 +21,8 @@ IDS = np.arange(16) * 11 - 40
 def views(transform: Augmentation, images: np.ndarray = IMAGES, ids: np.ndarray = IDS) -> torch.Tensor:
     """Two views of every picture, as the network sees them."""
     pipe = Pipeline([transform], seed=1)
-    made = [
-        pipe(images, targets, ids=ids, epoch=1, step=0, draw=draw, **({"n_classes": 3} if pipe.mixes else {})) for draw in (0, 1)
-    ]
+    settings: dict[str, Any] = {"targets": np.arange(len(ids)) % 3, "n_classes": 3} if pipe.mixes else {}
+    made = [pipe(images, ids=ids, epoch=1, step=0, draw=draw, **settings) for draw in (0, 1)]
     return torch.cat([view[0] if isinstance(view, tuple) else view for view in made])
 
 
@@ -46,9 +45,14 @@ def other_values(knob: Knob) -> Iterator[Any]:
         yield knob.default + 3
 
 
-VARIANTS = [
-    dataclasses.replace(kind(), **{knob.name: value}) for kind in KINDS for knob in knobs(kind) for value in other_values(knob)
-]
+def variants(kind: type[Augmentation]) -> Iterator[tuple[Knob, Augmentation]]:
+    """The transform with each knob changed, one at a time."""
+    for knob in knobs(kind):
+        for value in other_values(knob):
+            yield knob, dataclasses.replace(kind(), **{knob.name: value})
+
+
+VARIANTS = [variant for kind in KINDS for _, variant in variants(kind)]
 
 
 @pytest.mark.parametrize("transform", [*(kind() for kind in KINDS), *VARIANTS], ids=str)
