@@ -22,6 +22,12 @@ TORCH: list[tuple[str, Callable[[Any], torch.optim.Optimizer]]] = [
     ("adamw(lr=0.01)", lambda p: torch.optim.AdamW(p, lr=0.01)),
     ("adagrad(lr=0.1, lr_decay=0.01, start=0.5)", lambda p: torch.optim.Adagrad(p, 0.1, 0.01, 0, 0.5)),
     ("rmsprop(lr=0.001)", lambda p: torch.optim.RMSprop(p, lr=0.001)),
+    ("adam(lr=0.01, debias=True, eps=0.001)", lambda p: torch.optim.Adam(p, lr=0.01, eps=0.001)),
+    ("amsgrad(lr=0.01)", lambda p: torch.optim.Adam(p, lr=0.01, amsgrad=True)),
+    ("adamax(lr=0.01)", lambda p: torch.optim.Adamax(p, lr=0.01)),
+    ("nadam(lr=0.01)", lambda p: torch.optim.NAdam(p, lr=0.01)),
+    ("radam(lr=0.01)", lambda p: torch.optim.RAdam(p, lr=0.01)),
+    ("adadelta", lambda p: torch.optim.Adadelta(p)),
     ("rmsprop(lr=0.001, centered=True, momentum=0.9)", lambda p: torch.optim.RMSprop(p, lr=0.001, centered=True, momentum=0.9)),
 ]
 
@@ -47,7 +53,8 @@ def test_a_thousand_steps_beside_torch(text: str, theirs: Callable[[Any], torch.
     train(one, Optimizer(one.parameters(), text), 1000)
     train(two, theirs(two.parameters()), 1000)
     for ours, expected in zip(one.parameters(), two.parameters(), strict=True):
-        torch.testing.assert_close(ours, expected, rtol=1e-8, atol=1e-10)
+        rtol = 1e-6 if "nadam" in text else 1e-8  # torch keeps the product of NAdam's momenta in float32
+        torch.testing.assert_close(ours, expected, rtol=rtol, atol=rtol / 10)
 
 
 def test_both_forms_of_nesterov_walk_the_same_path() -> None:

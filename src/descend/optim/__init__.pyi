@@ -1,5 +1,12 @@
 from .adam import Adam as Adam
 from .adam import AdamW as AdamW
+from .adam_kin import AdaBelief as AdaBelief
+from .adam_kin import Adamax as Adamax
+from .adam_kin import Adan as Adan
+from .adam_kin import AMSGrad as AMSGrad
+from .adam_kin import NAdam as NAdam
+from .adam_kin import RAdam as RAdam
+from .adaptive import Adadelta as Adadelta
 from .adaptive import AdaGrad as AdaGrad
 from .adaptive import RMSProp as RMSProp
 from .gradients import ClipNorm as ClipNorm
@@ -11,3 +18,5 @@ from .momentum import Momentum as Momentum
 from .momentum import Nesterov as Nesterov
 from .optimizer import Optimizer as Optimizer
 from .rule import Rule as Rule
+from .signs import Lion as Lion
+from .signs import SignSGD as SignSGD

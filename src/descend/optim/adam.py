@@ -33,7 +33,7 @@ class Adam(Rule):
 
     slots: ClassVar = ("m", "v")
 
-    def coefficients(self, t: int) -> tuple[Any, ...]:
+    def coefficients(self, t: int, *memory: float) -> tuple[Any, ...]:  # noqa: ARG002
         """Return the shares of both averages, eps, and what makes the averages unbiased."""
         grow1, grow2 = (1 / (1 - self.beta1**t), 1 / (1 - self.beta2**t)) if self.debias else (1.0, 1.0)
         return share(self.beta1), share(self.beta2), self.eps, grow1, grow2
@@ -67,7 +67,7 @@ class AdamW(Rule):
     slots: ClassVar = ("m", "v")
     decay: ClassVar = "decoupled"
 
-    def coefficients(self, t: int) -> tuple[Any, ...]:
+    def coefficients(self, t: int, *memory: float) -> tuple[Any, ...]:  # noqa: ARG002
         """Return the shares of both averages, eps, and what makes the averages unbiased."""
         return share(self.beta1), share(self.beta2), self.eps, 1 / (1 - self.beta1**t), 1 / (1 - self.beta2**t)
 

@@ -31,7 +31,7 @@ class AdaGrad(Rule):
 
     slots: ClassVar = ("s",)
 
-    def coefficients(self, t: int) -> tuple[Any, ...]:  # noqa: ARG002
+    def coefficients(self, t: int, *memory: float) -> tuple[Any, ...]:  # noqa: ARG002
         """Return eps."""
         return (self.eps,)
 
@@ -82,7 +82,7 @@ class RMSProp(Rule):
         """Return the slots of what is switched off."""
         return frozenset(({"m"} if not self.centered else set()) | ({"b"} if not self.momentum else set()))
 
-    def coefficients(self, t: int) -> tuple[Any, ...]:  # noqa: ARG002
+    def coefficients(self, t: int, *memory: float) -> tuple[Any, ...]:  # noqa: ARG002
         """Return the shares of the running means, eps inside and outside the root (one of them 0), and momentum."""
         inside = self.eps_place == "inside"
         return share(self.beta), self.eps if inside else 0.0, 0.0 if inside else self.eps, self.momentum
@@ -100,3 +100,32 @@ class RMSProp(Rule):
             b = add_scaled(u, b, momentum)
             u = b
         return u, v, m, b
+
+
+@technique("adadelta", source="Zeiler 2012, arXiv:1212.5701, Algorithm 1")
+class Adadelta(Rule):
+    """RMSProp that also measures its own steps, so that a step has the unit of the weights.
+
+    Prefer it where no rate is known: lr=1 is the paper's rule. Slow at the start. Costs two slots.
+
+        v = beta * v + (1 - beta) * g * g       u = sqrt(d + eps) / sqrt(v + eps) * g       d = beta * d + (1 - beta) * u * u
+        p -= lr * u
+    """
+
+    lr: Rate = 1.0
+    beta: Decay = 0.9
+    eps: Tiny = 1e-6
+    weight_decay: Penalty = 0.0
+
+    slots: ClassVar = ("v", "d")
+
+    def coefficients(self, t: int, *memory: float) -> tuple[Any, ...]:  # noqa: ARG002
+        """Return the shares of both averages and eps."""
+        return share(self.beta), self.eps
+
+    @staticmethod
+    def direction(p, g, v, d, mix, eps):  # noqa: ARG004 (every direction takes p)
+        """Return the gradient, scaled from its own size to that of past steps."""
+        v = ema(v, g * g, mix)
+        u = sqrt(d + eps) / sqrt(v + eps) * g
+        return u, v, ema(d, u * u, mix)

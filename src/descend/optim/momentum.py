@@ -51,7 +51,7 @@ class Momentum(Rule):
 
     slots: ClassVar = ("v",)
 
-    def coefficients(self, t: int) -> tuple[Any, ...]:  # noqa: ARG002
+    def coefficients(self, t: int, *memory: float) -> tuple[Any, ...]:  # noqa: ARG002
         """Return the friction and what a gradient adds to the velocity."""
         return self.momentum, self.lr if self.form == "lr_inside" else 1.0
 
@@ -90,7 +90,7 @@ class Nesterov(Rule):
 
     slots: ClassVar = ("v",)
 
-    def coefficients(self, t: int) -> tuple[Any, ...]:  # noqa: ARG002
+    def coefficients(self, t: int, *memory: float) -> tuple[Any, ...]:  # noqa: ARG002
         """Return the friction, and the shares of the gradient and of the velocity in the direction."""
         return (self.momentum, 0.0, 1.0) if self.looks_ahead() else (self.momentum, 1.0, self.momentum)
 

@@ -45,6 +45,16 @@ def sign(x: Any) -> Any:
     return x.sign() if hasattr(x, "sign") else np.sign(x)
 
 
+def norm(x: Any) -> Any:
+    """Return the Euclidean norm of a whole tensor."""
+    return x.norm() if hasattr(x, "norm") else np.sqrt(np.sum(np.square(x)))
+
+
+def trust(weight: Any, update: Any) -> Any:
+    """Return ``weight / update``, two norms, or 1 where either is 0: how much longer the update of a longer weight may be."""
+    return weight / update if weight > 0 and update > 0 else 1.0
+
+
 def positive(x: Any) -> Any:
     """Return 0 for negative elements, the others as they are."""
     return x.clamp(min=0) if hasattr(x, "clamp") else np.maximum(x, 0)

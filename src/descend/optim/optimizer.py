@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Literal
@@ -141,13 +142,37 @@ class Optimizer(torch.optim.Optimizer):
             self.skipped += 1
             return loss
         for batch in batches:
-            t = batch.states[0].get("step", 0) + 1
-            numbers = batch.rule.numbers(t, -scale if batch.maximize else scale)
-            self._start(batch)
+            for parameter, state in zip(batch.params, batch.states, strict=True):
+                _begin(batch.rule, parameter, state)
+            t, memory = batch.states[0]["step"] + 1, tuple(batch.states[0][name] for name in batch.rule.memory)
+            numbers = batch.rule.numbers(t, -scale if batch.maximize else scale, memory)
             tensors.step(batch.rule, batch.params, batch.grads, batch.states, numbers)
             for state in batch.states:
-                state["step"] = t
+                state.update(zip(batch.rule.memory, numbers.memory, strict=True), step=t)
         return loss
+
+    def answering(self) -> AbstractContextManager[None]:
+        """Hold the parameters, within a ``with`` block, at the point that training has found so far.
+
+        Evaluate and save inside; it makes a difference for rules that average weights (``schedule_free``).
+        """
+        return self._moved(lambda rule, parameter, slots: rule.answer(parameter, slots), self.param_groups)
+
+    @contextmanager
+    def _moved(self, where: Callable[[Rule, Tensor, tuple[Any, ...]], Tensor], groups: list[dict[str, Any]]) -> Iterator[None]:
+        """Hold parameters that have started at ``where(rule, parameter, slots)``, then put them back bit for bit."""
+        started = [(group, parameter) for group in groups for parameter in group["params"] if self.state.get(parameter)]
+        kept = [(parameter, parameter.detach().clone()) for _, parameter in started]
+        with torch.no_grad():
+            for group, parameter in started:
+                rule, state = rule_of(self.rule, group), self.state[parameter]
+                parameter.copy_(where(rule, parameter, tuple(state.get(name) for name in rule.slots)))
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for parameter, value in kept:
+                    parameter.copy_(value)
 
     def _evaluate(self, closure: Callable[[], Any] | None) -> Any:
         """Call the closure, at the point where the rule wants the gradient."""
@@ -158,18 +183,8 @@ class Optimizer(torch.optim.Optimizer):
             )
         if closure is None:
             return None
-        kept = [(parameter, parameter.clone()) for group in ahead for parameter in group["params"]]
-        for group in ahead:
-            for parameter in group["params"]:
-                slots = self.state[parameter]
-                if slots:
-                    rule = rule_of(self.rule, group)
-                    parameter.copy_(rule.vantage(parameter, tuple(slots.get(name) for name in rule.slots)))
-        with torch.enable_grad():
-            loss = closure()
-        for parameter, value in kept:
-            parameter.copy_(value)
-        return loss
+        with self._moved(lambda rule, parameter, slots: rule.vantage(parameter, slots), ahead), torch.enable_grad():
+            return closure()
 
     def _batches(self) -> Iterator[Batch]:
         """Sort all parameters with a gradient into batches, in a fixed order."""
@@ -182,7 +197,8 @@ class Optimizer(torch.optim.Optimizer):
                     continue
                 _refuse(name, parameter)
                 state = self.state[parameter]
-                key = (parameter.device, parameter.dtype, parameter.grad.dtype, state.get("step", 0))
+                progress = (state.get("step", 0), *(state.get(name) for name in rule.memory))
+                key = (parameter.device, parameter.dtype, parameter.grad.dtype, progress)
                 batch = found.setdefault(key, Batch(rule, group["maximize"]))
                 batch.names.append(name)
                 batch.params.append(parameter)
@@ -212,14 +228,17 @@ class Optimizer(torch.optim.Optimizer):
                 norm, scale = None, 1.0
         return scale
 
-    def _start(self, batch: Batch) -> None:
-        """Give parameters that meet the rule for the first time their slots."""
-        for name in batch.rule.slots:
-            if name not in batch.rule.idle():
-                for parameter, state in zip(batch.params, batch.states, strict=True):
-                    if name not in state:
-                        dtype = tensors.working_dtype(parameter.dtype)
-                        state[name] = torch.full_like(parameter, batch.rule.initial(name), dtype=dtype)
+
+def _begin(rule: Rule, parameter: Tensor, state: dict[str, Any]) -> None:
+    """Give a parameter the slots and memories that it does not have yet: at its first step, or when a knob calls for them."""
+    state.setdefault("step", 0)
+    for name in rule.memory:
+        state.setdefault(name, rule.initial(name))
+    for name in rule.slots:
+        extent = rule.extent(name, tuple(parameter.shape))
+        if extent is not None and name not in state:
+            like = parameter if extent == tuple(parameter.shape) else parameter.new_empty(extent)
+            state[name] = torch.full_like(like, rule.initial(name), dtype=tensors.working_dtype(parameter.dtype))
 
 
 def _refuse(name: str, parameter: Tensor) -> None:

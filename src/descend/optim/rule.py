@@ -17,6 +17,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Literal
 
+import numpy as np
 from annotated_types import Ge, Lt
 
 from descend.optim.ops import add_scaled
@@ -44,6 +45,7 @@ class Numbers:
     shrink: float  # what decoupled decay leaves of a weight; 1: all
     rate: float  # of the direction
     coefficients: tuple[Any, ...]
+    memory: tuple[float, ...]  # to be kept for the next step
 
 
 class Rule(Technique, family="optimizer"):
@@ -55,14 +57,22 @@ class Rule(Technique, family="optimizer"):
     """
 
     slots: ClassVar[tuple[str, ...]] = ()
-    decay: ClassVar[Literal["coupled", "decoupled"]] = "coupled"
+    memory: ClassVar[tuple[str, ...]] = ()  # running numbers (not tensors) that a step leaves to the next
+    decay: ClassVar[Literal["coupled", "decoupled", "inside"]] = "coupled"  # inside: direction does it
     elementwise: ClassVar[bool] = True  # False: direction needs whole tensors, so it is called for one at a time
     direction: ClassVar[Callable[..., tuple[Any, ...]]]
 
     lr: Rate
 
-    def coefficients(self, t: int) -> tuple[Any, ...]:  # noqa: ARG002 (most rules use it)
-        """Return the numbers that ``direction`` takes after the slots at step ``t`` = 1, 2, ...; a ``Share`` counts as one."""
+    def remember(self, t: int, *memory: float) -> tuple[float, ...]:  # noqa: ARG002 (rules with memory use it)
+        """Return the ``memory`` of step ``t`` from that of the step before."""
+        return memory
+
+    def coefficients(self, t: int, *memory: float) -> tuple[Any, ...]:  # noqa: ARG002 (most rules use it)
+        """Return the numbers that ``direction`` takes after the slots at step ``t`` = 1, 2, ...; a ``Share`` counts as one.
+
+        memory: what ``remember`` returned for this step.
+        """
         return ()
 
     def rate(self, t: int) -> float:  # noqa: ARG002 (rules with a rate of their own use it)
@@ -74,8 +84,12 @@ class Rule(Technique, family="optimizer"):
         return frozenset()
 
     def initial(self, slot: str) -> float:  # noqa: ARG002 (rules that do not start from zero use it)
-        """Return the value with which ``slot`` is filled before the first step."""
+        """Return the value with which ``slot`` is filled, or a memory begins, before the first step."""
         return 0.0
+
+    def extent(self, slot: str, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+        """Return the shape of ``slot`` for a parameter of ``shape``; None: it is not needed there."""
+        return None if slot in self.idle() else shape
 
     def looks_ahead(self) -> bool:
         """Return whether the gradient is wanted at ``vantage`` instead of at the parameters."""
@@ -85,12 +99,21 @@ class Rule(Technique, family="optimizer"):
         """Return the point at which the next gradient is to be taken."""
         return p
 
-    def numbers(self, t: int, scale: float = 1.0) -> Numbers:
-        """Return everything that step ``t`` needs besides the elements; ``scale`` multiplies the gradient."""
+    def answer(self, p: Any, slots: tuple[Any, ...]) -> Any:  # noqa: ARG002 (rules that average use it)
+        """Return the point that training has found so far: the parameters, unless the rule keeps a better one."""
+        return p
+
+    def numbers(self, t: int, scale: float = 1.0, memory: tuple[float, ...] | None = None) -> Numbers:
+        """Return everything that step ``t`` needs besides the elements.
+
+        scale: multiplies the gradient. memory: what the step before left in ``Numbers.memory``; None before the first.
+        """
+        before = tuple(self.initial(name) for name in self.memory) if memory is None else memory
+        memory = self.remember(t, *before)
         strength = getattr(self, "weight_decay", 0.0)
-        coupled = self.decay == "coupled"
-        shrink = 1.0 if coupled else 1.0 - self.lr * strength
-        return Numbers(scale, strength if coupled else 0.0, shrink, self.rate(t), self.coefficients(t))
+        l2 = strength if self.decay == "coupled" else 0.0
+        shrink = 1.0 - self.lr * strength if self.decay == "decoupled" else 1.0
+        return Numbers(scale, l2, shrink, self.rate(t), self.coefficients(t, *memory), memory)
 
 
 def move(rule: Rule, p: Any, g: Any, slots: tuple[Any, ...], numbers: Numbers) -> tuple[Any, tuple[Any, ...]]:
@@ -109,5 +132,6 @@ def move(rule: Rule, p: Any, g: Any, slots: tuple[Any, ...], numbers: Numbers) -
 
 
 def start(rule: Rule, p: Any) -> tuple[Any, ...]:
-    """Return fresh slots for parameters ``p`` (a float, array or tensor), idle ones None: ``p * 0 + initial``."""
-    return tuple(None if name in rule.idle() else p * 0.0 + rule.initial(name) for name in rule.slots)
+    """Return fresh slots for parameters ``p`` (a float or array), those not needed None."""
+    extents = [(name, rule.extent(name, np.shape(p))) for name in rule.slots]
+    return tuple(None if extent is None else np.full(extent, rule.initial(name)) for name, extent in extents)
