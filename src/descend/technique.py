@@ -32,6 +32,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, cast, data
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import ConfigDict, ValidationError
 from pydantic.dataclasses import dataclass as validated
+from typing_extensions import Doc
 
 from descend.errors import DescendError, KnobError, SpecError, nearest
 
@@ -142,6 +143,7 @@ class Knob:
     default: Any  # dataclasses.MISSING when it must be given
     bounds: tuple[Any, ...]  # Ge, Gt, Le, Lt
     search: Search | None
+    doc: str  # from ``Doc`` in its annotation, else ""
 
     @property
     def choices(self) -> tuple[Any, ...]:
@@ -211,8 +213,9 @@ def knobs(cls: type) -> tuple[Knob, ...]:
         bare = _bare(hints[field.name], metadata)
         bounds = tuple(item for item in metadata if isinstance(item, (Ge, Gt, Le, Lt)))
         search = next((item for item in metadata if isinstance(item, Search)), None)
+        doc = next((item.documentation for item in metadata if isinstance(item, Doc)), "")
         default = field.default if field.default is not dataclasses.MISSING else _made(field)
-        found.append(Knob(field.name, bare, default, bounds, search))
+        found.append(Knob(field.name, bare, default, bounds, search, doc))
     return tuple(found)
 
 

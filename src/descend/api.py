@@ -1,0 +1,68 @@
+"""The Python face of the main job: ``descend.fit``, ``descend.resume`` and ``descend.load``.
+
+It stands above the rooms as the command line does, because a finished run is trained by ``train`` *and* written up by ``report``.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from descend import report
+from descend.train import fit as training
+from descend.train.progress import Progress, Silent
+from descend.train.recipe import Recipe, from_settings, read
+from descend.train.run import Run
+
+
+def fit(
+    data: Any = None,
+    *,
+    recipe: Recipe | Path | str | None = None,
+    out: Path | str | None = None,
+    progress: Progress | None = None,
+    command: list[str] | None = None,
+    **settings: Any,
+) -> Run:
+    """Train a classifier and write its run folder.
+
+    data: a folder of class folders; a folder with ``train/ val/ test/``; a CSV, TSV or Parquet table with the columns
+    ``path,label[,split][,group]``; the name of a built-in set; or arrays ``(images (N, H, W[, 3]) uint8, labels (N,))``.
+    It may stand in the recipe instead.
+    recipe: settings as a Recipe or a TOML file; ``settings`` given beside it win. Every setting of ``Recipe`` is one.
+    out: the run folder, new or empty; default ``runs/NAME-DATE-TIME``.
+    Returns the run, finished or interrupted (``run.record.status``).
+    Raises a DescendError: KnobError, SpecError, DataError, ModelError, RunError, TrainingError, MissingExtra.
+
+        run = descend.fit("photos", transfer="finetune", size=128)
+        run.predict(["new.jpg"]).labels
+    """
+    base = read(Path(recipe)) if isinstance(recipe, (str, Path)) else recipe
+    if isinstance(data, (str, Path)):
+        settings["data"], data = str(data), None
+    asked = from_settings(settings, base)
+    folder = None if out is None else Path(out)
+    return _written_up(training.fit(asked, arrays=data, out=folder, progress=progress or Silent(), command=command or []))
+
+
+def resume(run: Path | str, *, data: Any = None, progress: Progress | None = None) -> Run:
+    """Go on with an interrupted run, bit for bit as if it had not stopped.
+
+    data: the arrays again, where the run was started on arrays; pictures on disk are found by the run's own recipe.
+    Raises RunError if the run is finished or its data have changed.
+    """
+    return _written_up(training.resume(Path(run), arrays=data, progress=progress or Silent()))
+
+
+def load(path: Path | str) -> Run:
+    """Open a run folder, to predict with it, to evaluate it, or to read its record."""
+    return Run(Path(path))
+
+
+def _written_up(run: Run) -> Run:
+    started = time.perf_counter()
+    report.write(run.folder)
+    run.record.add_wall("report", time.perf_counter() - started)
+    run.record.save(run.folder)
+    return run

@@ -1,0 +1,69 @@
+"""The command line: `descend VERB ...`. One thin file a verb: parse, call, print.
+
+This file alone is loaded for ``descend --help``, so it imports neither torch nor pydantic: a verb's file is imported when
+the verb is used.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+
+VERBS = {
+    "fit": "train a classifier on a folder of labelled pictures",
+    "predict": "classify pictures with a trained run",
+    "eval": "measure a trained run on labelled pictures",
+    "export": "write a trained run as one ONNX file, preprocessing included",
+    "list": "list every technique with its knobs",
+    "cache": "show or clear what is kept on disk between runs",
+}
+_MODULES = {"eval": "evaluate", "list": "listing"}
+
+HELP = (
+    "usage: descend VERB ...\n\nTrain the best image classifier that the time allows, and measure what each technique bought.\n\n"
+    + "verbs:\n"
+    + "".join(f"  {verb:<9} {what}\n" for verb, what in VERBS.items())
+    + "\nTry: descend fit digits\nEach verb has its own help: descend fit --help\n"
+)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one verb. Returns the exit status: 0 done, 1 an error that was explained, 2 wrong usage, 130 interrupted."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return 0
+    if arguments[0] == "--version":
+        from descend import __version__
+
+        print(f"descend {__version__}")
+        return 0
+    verb, *rest = arguments
+    if verb not in VERBS:
+        return _unknown(verb)
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch loads: its idle threads would fight Numba's for the cores
+    return _run(verb, rest)
+
+
+def _unknown(verb: str) -> int:
+    from descend.errors import nearest
+
+    print(f"descend: must be given a verb, got {verb!r}. {nearest(verb, VERBS)}", file=sys.stderr)
+    return 2
+
+
+def _run(verb: str, rest: list[str]) -> int:
+    from descend.errors import DescendError
+
+    try:
+        return import_module(f"descend.cli.{_MODULES.get(verb, verb)}").main(rest)
+    except DescendError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of a pipe went away: `descend list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1

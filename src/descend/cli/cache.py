@@ -1,0 +1,50 @@
+"""``descend cache``: what lies on disk between runs, its limit, and how to be rid of it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from descend.data import CacheFolder
+
+KINDS = {
+    "decoded": "pictures, decoded and resized",
+    "scans": "digests and sizes of files already read",
+    "features": "outputs of frozen backbones",
+    "graphs": "exported backbones",
+    "verdicts": "which engine was fastest here",
+}
+
+
+def main(argv: list[str]) -> int:
+    """Print or clear the cache."""
+    parser = argparse.ArgumentParser(prog="descend cache", description="Show or clear what is kept on disk between runs.")
+    parser.add_argument("--clear", nargs="?", const="all", metavar="KIND", help="delete everything, or one kind")
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    asked = parser.parse_args(argv)
+    cache = CacheFolder()
+    if asked.clear is not None:
+        freed = cache.clear(None if asked.clear == "all" else asked.clear)
+        print(f"freed {_size(freed)}")
+        return 0
+    usage = cache.usage()
+    total = sum(item.n_bytes for item in usage.values())
+    if asked.json:
+        kinds = {kind: {"n": item.n, "bytes": item.n_bytes} for kind, item in usage.items()}
+        print(json.dumps({"root": str(cache.root), "limit_bytes": cache.limit_bytes, "bytes": total, "kinds": kinds}))
+        return 0
+    print(f"{cache.root}   (moved by DESCEND_CACHE)")
+    for kind, item in usage.items():
+        print(f"  {kind:<10} {item.n:>5} {_size(item.n_bytes):>10}   {KINDS.get(kind, '')}")
+    print(
+        f"  {'in all':<16} {_size(total):>10}   of {_size(cache.limit_bytes)}: least recently used goes first (DESCEND_CACHE_LIMIT)"
+    )
+    return 0
+
+
+def _size(n_bytes: float) -> str:
+    for unit in ("B", "KB", "MB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:.0f} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:.1f} GB"

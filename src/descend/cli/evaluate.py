@@ -1,0 +1,38 @@
+"""``descend eval``: how well a trained run does on labelled pictures; every look at a test split is counted."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from descend.api import load
+
+
+def main(argv: list[str]) -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="descend eval", description="Measure a trained run on labelled pictures.")
+    parser.add_argument("run", type=Path, metavar="RUN", help="the run folder that `descend fit` printed")
+    parser.add_argument("data", metavar="DATA", help="a folder, a table or a built-in set; classes are matched by name")
+    parser.add_argument("--split", choices=("train", "val", "test"), help="default: test, else val")
+    parser.add_argument("--threads", type=int, metavar="N")
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    asked = parser.parse_args(argv)
+    found = load(asked.run).evaluate(asked.data, split=asked.split, threads=asked.threads)
+    for reason in found["problems"].values():
+        print(f"skipped: {reason}", file=sys.stderr)
+    if asked.json:
+        print(json.dumps(found))
+        return 0
+    low, high = found["accuracy_interval"]
+    print(f"split {found['split']}, {found['n']:,} pictures")
+    print(f"  accuracy           {found['accuracy']:.2%}   (95 % interval {low:.1%} to {high:.1%})")
+    print(f"  balanced accuracy  {found['balanced_accuracy']:.2%}\n  macro F1           {found['macro_f1']:.2%}")
+    width = max(len(row["class"]) for row in found["per_class"])
+    print(f"  {'class':<{width}}  precision  recall      F1       n")
+    for row in found["per_class"]:
+        print(f"  {row['class']:<{width}}  {row['precision']:>9.2%} {row['recall']:>7.2%} {row['f1']:>7.2%} {row['n']:>7,}")
+    if found["split"] == "test":
+        print(f"  the test split has been looked at {found['test_looks']} times by this run", file=sys.stderr)
+    return 0

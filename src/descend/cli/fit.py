@@ -1,0 +1,86 @@
+"""``descend fit``: every setting of the recipe is a flag; the flags are made from the recipe's own knobs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+from pathlib import Path
+from typing import Any, get_origin
+
+from descend.api import fit, resume
+from descend.cli.progress import Terminal
+from descend.errors import KnobError
+from descend.technique import Knob, knobs
+from descend.train.recipe import Recipe
+from descend.train.run import Run
+
+EPILOG = """examples:
+  descend fit digits                                    the built-in set
+  descend fit photos/                                   one folder a class, or train/ val/ test/ with one folder a class
+  descend fit photos/ --transfer finetune --size 128
+  descend fit table.csv --augment "flip(p=0.5)" --optimizer "adamw(lr=0.002)"
+  descend fit --recipe runs/photos/recipe.toml --seed 1
+  descend fit --resume runs/photos                      go on where Ctrl-C stopped it
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Train, or go on with an interrupted run."""
+    parser = _parser()
+    asked = vars(parser.parse_args(argv))
+    as_json, resumed = asked.pop("json"), asked.pop("resume")
+    settings = {name: _words(value) for name, value in asked.items() if value is not None}
+    terminal = Terminal()
+    if resumed is not None:
+        if settings:
+            raise KnobError("--resume", "takes no DATA and no other setting: a run goes on as it began", got=sorted(settings)[0],
+                            fix=f"descend fit --resume {resumed}")  # fmt: skip
+        run = resume(resumed, progress=terminal)
+    else:
+        run = fit(**settings, progress=terminal, command=["descend", "fit", *argv])
+    if as_json:
+        print(json.dumps(run.summary()))
+    else:
+        print(_closing(run))
+    return 130 if run.record.status == "interrupted" else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="descend fit", description="Train a classifier on labelled pictures.", epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("data", nargs="?", metavar="DATA", help="a folder, a table, or the name of a built-in set (digits)")
+    parser.add_argument("--recipe", type=Path, help="a TOML file of settings; flags given beside it win")
+    parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with an interrupted run")
+    parser.add_argument("--out", type=Path, metavar="RUN", help="the run folder; default runs/NAME-DATE-TIME")
+    parser.add_argument("--json", action="store_true", help="one JSON object as the last line of standard output")
+    for knob in knobs(Recipe):
+        if knob.name != "data":
+            parser.add_argument(f"--{knob.name.replace('_', '-')}", **_flag(knob))
+    return parser
+
+
+def _flag(knob: Knob) -> dict[str, Any]:
+    options: dict[str, Any] = {"help": knob.doc, "default": None}
+    if knob.choices:
+        return options | {"choices": knob.choices}
+    kinds = getattr(knob.type, "__args__", (knob.type,))
+    if any(get_origin(kind) is tuple for kind in kinds):
+        return options | {"nargs": "+", "action": "extend", "metavar": "SPEC", "help": f"{knob.doc}; repeatable"}
+    kind = int if int in kinds else float if float in kinds else str
+    return options | {"type": kind, "metavar": {int: "N", float: "X", str: "TEXT"}[kind]}
+
+
+def _words(value: Any) -> Any:
+    """``--augment none`` asks for no augmentation at all."""
+    return [] if value == ["none"] else value
+
+
+def _closing(run: Run) -> str:
+    folder = shlex.quote(str(run.folder))
+    if run.record.status == "interrupted":
+        return f"Stopped; what was trained is kept in {run.folder}\nGo on:   descend fit --resume {folder}"
+    lines = [run.verdict(), f"Report:  {run.folder / 'report.html'}", f"Predict: descend predict {folder} FILES-OR-FOLDERS"]
+    return "\n".join(lines)

@@ -1,0 +1,65 @@
+"""``descend predict``: a table of answers; a file that cannot be read is named and never stops the others."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+from pathlib import Path
+from typing import TextIO
+
+from descend.api import load
+from descend.train.run import Predictions
+
+
+def main(argv: list[str]) -> int:
+    """Print or write predictions."""
+    parser = argparse.ArgumentParser(prog="descend predict", description="Classify pictures with a trained run.")
+    parser.add_argument("run", type=Path, metavar="RUN", help="the run folder that `descend fit` printed")
+    parser.add_argument("pictures", nargs="+", metavar="FILES-OR-FOLDERS", help="folders are searched to their bottom")
+    parser.add_argument("--format", choices=("table", "csv", "json"), help="default: by the ending of --out, else a table")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write here instead of standard output")
+    parser.add_argument("--top", type=int, default=3, metavar="N", help="classes shown in the table; default 3")
+    parser.add_argument("--threads", type=int, metavar="N")
+    asked = parser.parse_args(argv)
+    found = load(asked.run).predict(asked.pictures, threads=asked.threads)
+    chosen = asked.format or {".csv": "csv", ".json": "json"}.get(asked.out.suffix if asked.out else "", "table")
+    if asked.out is None:
+        _write(found, chosen, asked.top, sys.stdout)
+    else:
+        with asked.out.open("w", newline="", encoding="utf-8") as file:
+            _write(found, chosen, asked.top, file)
+    for name, reason in found.problems.items():
+        print(f"skipped: {reason if name in reason else f'{name}: {reason}'}", file=sys.stderr)
+    if found.problems:
+        print(f"{len(found.problems)} of {len(found.problems) + len(found.names)} files were skipped", file=sys.stderr)
+    return 0
+
+
+def _write(found: Predictions, chosen: str, top: int, file: TextIO) -> None:
+    {"table": _table, "csv": _csv, "json": _json}[chosen](found, top, file)
+
+
+def _table(found: Predictions, top: int, file: TextIO) -> None:
+    width = max(map(len, found.names))
+    for name, row in zip(found.names, found.probabilities, strict=True):
+        best = sorted(zip(row, found.classes, strict=True), key=lambda pair: -pair[0])[: max(1, top)]
+        print(f"{name:<{width}}  " + "  ".join(f"{label} {p:.1%}" for p, label in best), file=file)
+
+
+def _csv(found: Predictions, top: int, file: TextIO) -> None:
+    del top
+    table = csv.writer(file)
+    table.writerow(["path", "predicted", "confidence", *(f"p_{name}" for name in found.classes)])
+    for name, label, row in zip(found.names, found.labels, found.probabilities, strict=True):
+        table.writerow([name, label, f"{row.max():.6f}", *(f"{p:.6f}" for p in row)])
+
+
+def _json(found: Predictions, top: int, file: TextIO) -> None:
+    del top
+    rows = [
+        {"path": name, "predicted": str(label), "probabilities": dict(zip(found.classes, map(float, row), strict=True))}
+        for name, label, row in zip(found.names, found.labels, found.probabilities, strict=True)
+    ]
+    print(json.dumps({"predictions": rows, "skipped": found.problems}), file=file)

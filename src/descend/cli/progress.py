@@ -1,0 +1,63 @@
+"""The terminal, drawn with rich on standard error: lines, and one bar at a time with rate and time left."""
+
+from __future__ import annotations
+
+import time
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+REDRAW_S = 0.1
+
+
+class Terminal:
+    """A listener that prints lines and bars on standard error; where that is no terminal, one line a finished stage."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True, highlight=False)
+        self._bar: Progress | None = None
+        self._stage = ""
+        self._started = self._drawn = 0.0
+        self._before = self._done = 0
+
+    def say(self, text: str) -> None:
+        """Print one line; nothing in it is markup (a class may be called ``[red]``)."""
+        self._finish()
+        self.console.print(text, markup=False, soft_wrap=True)
+
+    def update(self, stage: str, done: int, total: int, note: str = "") -> None:
+        """Draw the stage's bar, ten times a second at most."""
+        if stage != self._stage:
+            self._finish()
+            self._start(stage, done, total)
+        self._done = done
+        now = time.perf_counter()
+        if self._bar is None or (now - self._drawn < REDRAW_S and done < total):
+            return
+        self._drawn = now
+        rate = (done - self._before) / max(now - self._started, 1e-9)
+        self._bar.update(self._bar.task_ids[0], completed=done, total=total, rate=f"{rate:,.0f} pictures/s", note=note)
+        if done >= total:
+            self._finish()
+
+    def _start(self, stage: str, done: int, total: int) -> None:
+        self._stage, self._before, self._done = stage, done, done
+        self._started = time.perf_counter()
+        self._drawn = 0.0
+        self._bar = Progress(
+            TextColumn("  {task.description}"), BarColumn(30), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(compact=True), TextColumn("{task.fields[note]}", markup=False),
+            console=self.console, transient=True, auto_refresh=self.console.is_terminal, refresh_per_second=4,
+        )  # fmt: skip
+        self._bar.add_task(stage, total=total, completed=done, rate="", note="")
+        self._bar.start()
+
+    def _finish(self) -> None:
+        if self._bar is None:
+            return
+        self._bar.stop()
+        wall, n = time.perf_counter() - self._started, self._done - self._before
+        if n:
+            rate = f"{n / max(wall, 1e-9):,.0f} pictures/s"
+            self.console.print(f"  {self._stage}: {n:,} pictures in {wall:.1f} s ({rate})", markup=False, soft_wrap=True)
+        self._bar, self._stage = None, ""

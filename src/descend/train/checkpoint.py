@@ -1,0 +1,67 @@
+"""Saving and restoring a training in one piece of code: module, optimizer, position, and the best epoch so far."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from descend.errors import RunError
+from descend.optim import Optimizer
+from descend.train.folder import replacing
+from descend.train.loop import Position
+
+State = dict[str, Tensor]
+
+
+def snapshot(module: nn.Module) -> State:
+    """Return a copy of the module's parameters and buffers, on the CPU."""
+    return {name: value.detach().to("cpu", copy=True) for name, value in module.state_dict().items()}
+
+
+@dataclass
+class Best:
+    """The epoch that selection prefers so far: the highest metric, then the lowest validation loss, then the earliest."""
+
+    epoch: int = -1
+    metric: float = float("-inf")
+    loss: float = float("inf")
+    state: State | None = None
+
+    def offer(self, epoch: int, metric: float, loss: float, module: nn.Module) -> bool:
+        """Keep this epoch if it is better; returns whether it is."""
+        if (metric, -loss) <= (self.metric, -self.loss):
+            return False
+        self.epoch, self.metric, self.loss, self.state = epoch, metric, loss, snapshot(module)
+        return True
+
+
+def save(path: Path, module: nn.Module, optimizer: Optimizer, at: Position, best: Best) -> None:
+    """Write a checkpoint atomically; a failure leaves the one before."""
+    state: dict[str, Any] = {
+        "module": module.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "position": {"epoch": at.epoch, "step": at.step, "n_seen": at.n_seen, "loss_sum": at.loss_sum, "n_right": at.n_right},
+        "best": {"epoch": best.epoch, "metric": best.metric, "loss": best.loss, "state": best.state},
+    }
+    with replacing(path) as part:
+        try:
+            torch.save(state, part)
+        except RuntimeError as error:  # torch reports a full disk as a RuntimeError of its zip writer
+            raise OSError(str(error)) from error
+
+
+def load(path: Path, module: nn.Module, optimizer: Optimizer) -> tuple[Position, Best]:
+    """Restore a checkpoint into ``module`` and ``optimizer``. Raises RunError if it is damaged or does not fit."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        module.load_state_dict(state["module"])
+        optimizer.load_state_dict(state["optimizer"])
+        return Position(**state["position"]), Best(**state["best"])
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, EOFError, pickle.UnpicklingError) as error:
+        raise RunError(f"checkpoint {path}", f"must be intact and fit this run ({type(error).__name__}: {error})",
+                       fix="Train again from its recipe: descend fit --recipe RUN/recipe.toml.") from error  # fmt: skip

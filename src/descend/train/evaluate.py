@@ -1,0 +1,82 @@
+"""From a trained module to answers: probabilities, the table of predictions, the worst mistakes."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from descend.train.folder import replacing
+
+
+def probabilities(module: nn.Module, batches: Iterable[Tensor]) -> NDArray[np.float32]:
+    """Return softmax(module(inputs)) over all batches, (n, K) float32; the module is in eval mode while it runs."""
+    was_training = module.training
+    module.eval()
+    try:
+        with torch.inference_mode():
+            rows = [torch.softmax(module(inputs).float(), 1).cpu().numpy() for inputs in batches]
+    finally:
+        module.train(was_training)
+    return np.concatenate(rows)
+
+
+def write_predictions(
+    path: Path,
+    names: Sequence[str],
+    splits: Sequence[str],
+    labels: NDArray[np.int64],
+    probs: NDArray[np.float32],
+    classes: tuple[str, ...],
+) -> None:
+    """Write one row a picture: path, split, label, predicted, confidence, and the probability of every class."""
+    answers = probs.argmax(1)
+    with replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["path", "split", "label", "predicted", "confidence", *(f"p_{name}" for name in classes)])
+        for name, split, label, answer, row in zip(names, splits, labels, answers, probs, strict=True):
+            table.writerow([name, split, classes[label], classes[answer], f"{row[answer]:.6f}", *(f"{p:.6f}" for p in row)])
+
+
+def worst(probs: NDArray[np.float32], labels: NDArray[np.int64], n: int = 24) -> NDArray[np.int64]:
+    """Return the positions of the wrong answers, most confident first, ``n`` at most."""
+    wrong = np.flatnonzero(probs.argmax(1) != labels)
+    return wrong[np.argsort(-probs[wrong].max(1), kind="stable")][:n]
+
+
+def thumbnail(image: NDArray[np.uint8], side: int = 112) -> str:
+    """Return a picture (H, W, 3) uint8 as a base64 JPEG no larger than ``side`` pixels; tiny ones are enlarged crisply."""
+    picture = Image.fromarray(image)
+    if max(picture.size) < side // 2:
+        factor = side // max(picture.size)
+        picture = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
+    picture.thumbnail((side, side))
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=85)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def mistakes(
+    take: Callable[[NDArray[np.int64]], NDArray[np.uint8]],
+    rows: NDArray[np.int64],
+    names: Sequence[str],
+    labels: NDArray[np.int64],
+    probs: NDArray[np.float32],
+    classes: tuple[str, ...],
+) -> list[dict[str, Any]]:
+    """Describe the worst mistakes with their pictures. take: dataset rows -> pictures (B, R, R, 3); rows: of the answers."""
+    found: list[dict[str, Any]] = []
+    for at in worst(probs, labels):
+        answer = int(probs[at].argmax())
+        entry = {"path": names[at], "label": classes[labels[at]], "predicted": classes[answer]}
+        found.append(entry | {"confidence": float(probs[at, answer]), "jpeg": thumbnail(take(rows[[at]])[0])})
+    return found

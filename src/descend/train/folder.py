@@ -1,0 +1,89 @@
+"""The run folder: what a run leaves behind, under which name, written so that a crash never leaves half a file."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from descend.errors import RunError
+
+RECIPE, RECORD, METRICS = "recipe.toml", "record.json", "metrics.jsonl"
+MODEL, CHECKPOINT, PREDICTIONS, REPORT = "model.safetensors", "checkpoint.pt", "predictions.csv", "report.html"
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; it becomes ``path`` in one step when the block succeeds, else it is gone."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    os.close(handle)
+    part = Path(name)
+    try:
+        yield part
+        part.replace(path)
+    except OSError as error:
+        raise RunError(f"run folder {path.parent}", f"must be writable ({error.strerror or error})",
+                       fix="Free some space or choose another --out; what was saved before is intact.") from error  # fmt: skip
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` (UTF-8) atomically."""
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as JSON atomically; NaN is not JSON and is refused."""
+    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON; a missing or damaged file is a RunError that names the folder."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunError(str(path.parent), f"must be a run folder with a {path.name}",
+                       fix="Give the folder that `descend fit` printed.") from None  # fmt: skip
+    except ValueError as error:
+        raise RunError(f"{path}", f"must be intact JSON ({error})") from None
+
+
+def create(out: Path | None, name: str) -> Path:
+    """Make a fresh run folder: ``out``, or ``runs/NAME-YYYYmmdd-HHMMSS``. A folder that holds a run is never overwritten."""
+    if out is None:
+        stem = Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+        out = next(p for p in (stem, *(stem.with_name(f"{stem.name}-{k}") for k in range(2, 1000))) if not p.exists())
+    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+        raise RunError("--out", "must be a new or empty folder", got=str(out),
+                       fix="Choose another, or go on with an interrupted run: descend fit --resume RUN.")  # fmt: skip
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError("--out", f"must be a folder that can be made ({error.strerror})", got=str(out)) from None
+    return out
+
+
+def append_line(path: Path, row: dict[str, Any]) -> None:
+    """Append one JSON line."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row, allow_nan=False) + "\n")
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Read JSON lines; a last line cut short by a crash is dropped."""
+    if not path.exists():
+        return []
+    rows: list[dict[str, Any]] = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    return rows

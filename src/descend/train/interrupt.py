@@ -1,0 +1,39 @@
+"""Ctrl-C: the first one asks the loop to stop after the step in hand; a second one stops at once."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class Interrupt:
+    """A flag that the loop reads between steps. It is false until the user asks to stop."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __bool__(self) -> bool:
+        return self.asked
+
+    def ask(self, _signal: int = 0, _frame: FrameType | None = None) -> None:
+        """Ask the loop to stop; the second time, raise KeyboardInterrupt here and now."""
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+@contextmanager
+def graceful() -> Iterator[Interrupt]:
+    """Turn Ctrl-C into a flag while the block runs. Outside the main thread Python allows no handler: the flag stays false."""
+    interrupt = Interrupt()
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupt
+        return
+    before = signal.signal(signal.SIGINT, interrupt.ask)
+    try:
+        yield interrupt
+    finally:
+        signal.signal(signal.SIGINT, before)

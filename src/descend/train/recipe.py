@@ -1,0 +1,88 @@
+"""The recipe: everything a run can be asked for, as one strict record; the same from the command line, TOML and Python.
+
+A setting left at None is *not asked for*: the plan chooses it and says why. A setting that is asked for but would have no
+effect on the run is an error (``train/plan.py``), so a recipe never says more than what happens.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tomli_w
+from annotated_types import Ge, Gt, Le
+from typing_extensions import Doc
+
+from descend.errors import KnobError, RunError
+from descend.technique import Technique, knobs, record
+
+Transfer = Literal["auto", "features", "head", "finetune", "scratch"]
+EngineName = Literal["auto", "torch", "onnxruntime", "openvino"]
+NormPolicy = Literal["eval", "affine-frozen", "train"]
+Metric = Literal["accuracy", "balanced_accuracy", "macro_f1"]
+
+
+@record("recipe")
+class Recipe:
+    """What to train and how. Spec texts name techniques: ``"adamw(lr=0.003)"``, ``"mlp(hidden=256, dropout=0.5)"``."""
+
+    data: Annotated[str | None, Doc("a folder, a table, or the name of a built-in set")] = None
+    transfer: Annotated[Transfer, Doc("how the backbone is used; auto decides by the pictures")] = "auto"
+    backbone: Annotated[str | None, Doc("ours (lite0, smallcnn, resnet9, resnet20) or any timm name")] = None
+    head: Annotated[str | None, Doc('"linear" or "mlp(hidden=256, dropout=0.5)"')] = None
+    freeze_to: Annotated[str | None, Doc("finetune: the last stage that stays frozen")] = None
+    norm: Annotated[NormPolicy | None, Doc("finetune: what the pretrained batch norms do")] = None
+    rate_decay: Annotated[float, Gt(0), Le(1), Doc("finetune: learning rate of a stage relative to the next one")] | None = None
+    views: Annotated[int, Ge(0), Doc("features: augmented views a picture, beside the plain one")] | None = None
+    augment: Annotated[tuple[str, ...] | None, Doc("augmentations or a policy name; none switches off the default")] = None
+    regularize: Annotated[tuple[str, ...] | None, Doc("regularisers")] = None
+    optimizer: Annotated[str | None, Doc('a rule, for example "adamw(lr=0.001)"')] = None
+    schedule: Annotated[str | None, Doc('learning-rate decay, for example "then(warmup(fraction=0.05), cosine())"')] = None
+    engine: Annotated[EngineName | None, Doc("what runs the frozen part; auto measures")] = None
+    epochs: Annotated[int, Ge(1), Doc("passes over the training pictures")] | None = None
+    size: Annotated[int, Ge(8), Doc("side of the square picture that the network sees, pixels")] | None = None
+    batch: Annotated[int, Ge(1), Doc("pictures a step")] | None = None
+    metric: Annotated[Metric, Doc("what selects the best epoch, on the validation split")] = "accuracy"
+    seed: Annotated[int, Ge(0), Doc("of the split, the initial weights, the order and every augmentation")] = 0
+    device: Annotated[str, Doc("cpu, cuda, cuda:1 or mps, for what is trained")] = "cpu"
+    threads: Annotated[int, Ge(1), Doc("CPU threads; default: all cores")] | None = None
+
+
+def from_settings(settings: Mapping[str, Any], base: Recipe | None = None) -> Recipe:
+    """Return ``base`` with ``settings`` laid over it; techniques become their text, lists become tuples."""
+    clean = {name: _plain(value) for name, value in settings.items()}
+    asked = {} if base is None else {f.name: getattr(base, f.name) for f in dataclasses.fields(base)}  # pyright: ignore
+    return Recipe(**(asked | clean))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Technique):
+        return str(value)
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, (list, tuple)):
+        return tuple(_plain(item) for item in value)
+    return value
+
+
+def read(path: Path) -> Recipe:
+    """Read a TOML recipe. Raises RunError for a file that is not TOML, KnobError for a setting that does not exist."""
+    try:
+        settings = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunError("recipe", "must be a TOML file that exists", got=str(path)) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RunError(f"recipe {path}", f"must be valid TOML ({error})") from None
+    tables = [name for name, value in settings.items() if isinstance(value, dict)]
+    if tables:
+        raise KnobError(f"recipe {path}", "must be a flat list of settings, no [table]", got=tables[0])
+    return from_settings(settings)
+
+
+def dump(recipe: Recipe) -> str:
+    """Return the recipe as TOML, in the order of its definition; settings that are not asked for are left out."""
+    values = {knob.name: getattr(recipe, knob.name) for knob in knobs(Recipe)}
+    return tomli_w.dumps({name: list(v) if isinstance(v, tuple) else v for name, v in values.items() if v is not None})

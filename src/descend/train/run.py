@@ -1,0 +1,211 @@
+"""A trained run, opened again: its record, its network, its answers on new pictures."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from descend import data as data_room
+from descend.augment import Pipeline
+from descend.data import Dataset, decode_resized, list_pictures
+from descend.data.pool import in_order, n_threads
+from descend.errors import DataError, PictureError, RunError, nearest
+from descend.models import Classifier, backbone
+from descend.regularize import Regularizer
+from descend.technique import build
+from descend.train import folder, metrics, record
+from descend.train.evaluate import probabilities
+from descend.train.recipe import Recipe, read
+from descend.transfer import Head
+
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Answers, one row a readable picture, in the order given.
+
+    labels: (n,) names of classes. probabilities: (n, K) float32, columns in the order of ``classes``. names: (n,) what each row
+    is about. problems: name -> reason, the pictures that could not be read.
+    """
+
+    labels: NDArray[np.str_]
+    probabilities: NDArray[np.float32]
+    classes: tuple[str, ...]
+    names: tuple[str, ...]
+    problems: dict[str, str]
+
+
+class Run:
+    """One run folder. Opening it costs little; the network is built when it is first used."""
+
+    def __init__(self, path: Path, opened: record.RunRecord | None = None) -> None:
+        self.folder = path
+        self.record = record.load(path) if opened is None else opened
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes, in the order of the probabilities."""
+        return tuple(self.record.classes)
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The complete recipe of the run."""
+        return read(self.folder / folder.RECIPE)
+
+    @cached_property
+    def classifier(self) -> Classifier:
+        """The trained network, in eval mode on the CPU. Raises RunError if the run holds none or a damaged one."""
+        path = self.folder / folder.MODEL
+        if not path.exists():
+            raise RunError(f"run {self.folder}", f"must hold {folder.MODEL}", fix="It stopped before anything was trained.")
+        try:
+            return restored(self.record, load_file(path))
+        except (SafetensorError, RuntimeError, OSError) as error:
+            raise RunError(str(path), f"must be intact ({str(error).splitlines()[0]})") from error
+
+    def predict(self, pictures: Any, *, threads: int | None = None) -> Predictions:
+        """Classify pictures: a path or several (files, or folders searched to their bottom), or (n, H, W[, 3]) uint8 arrays.
+
+        A picture that cannot be read is named in ``problems`` and never stops the others. Raises DataError if none is left.
+        """
+        if isinstance(pictures, np.ndarray):
+            sources: list[Any] = list(pictures)
+            names = [f"[{i}]" for i in range(len(sources))]
+        else:
+            names = list_pictures([pictures] if isinstance(pictures, (str, os.PathLike)) else pictures)
+            sources = list(names)
+        answers, kept, problems = self._answers("predict", sources, names, n_threads(threads))
+        labels = np.array(self.classes)[answers.argmax(1)]
+        return Predictions(labels, answers, self.classes, tuple(names[at] for at in kept), problems)
+
+    def evaluate(self, data: Any, *, split: str | None = None, threads: int | None = None) -> dict[str, Any]:
+        """Measure the run on labelled pictures, whatever ``fit`` takes: every metric, per class, and which split it was.
+
+        split: ``train``, ``val`` or ``test``; by default ``test``, or ``val`` where the data give one and no test split.
+        Classes are matched by name. Raises DataError, naming them, where a class is unknown to the run.
+        """
+        dataset = self._as_in_training(data, threads) or data_room.load(data, split=False, threads=threads)
+        columns = self._columns(dataset)
+        chosen = split or ("test" if len(dataset.indices("test")) else "val")
+        rows = dataset.indices(chosen)
+        if not len(rows):
+            raise DataError("eval", f"the data must have pictures in split {chosen!r}", got=dataset.summary()["splits"])
+        names = [dataset.name_of(int(row)) for row in rows]
+        readers = [partial(dataset.read, int(row)) for row in rows]
+        answers, kept, problems = self._answers("eval", readers, names, n_threads(threads))
+        labels = columns[dataset.labels[rows[kept]]]
+        if chosen == "test":
+            self.record.look_at_test(f"descend eval {dataset.name}")
+            self.record.save(self.folder)
+        score = metrics.score(answers, labels)
+        detail = {"per_class": metrics.per_class(answers, labels, self.classes), "problems": problems}
+        return {"run": str(self.folder), "split": chosen, **score, "test_looks": len(self.record.test_looks), **detail}
+
+    def summary(self) -> dict[str, Any]:
+        """Return what ``descend fit --json`` prints."""
+        note = self.record
+        return {
+            "run": str(self.folder), "status": note.status, "chosen": note.chosen, "val": note.val, "test": note.test,
+            "wall_s": note.wall_s, "images_per_s": note.images_per_s, "seed": note.seed,
+        }  # fmt: skip
+
+    def verdict(self) -> str:
+        """Return the result in words: each split with its interval."""
+        lines = [_line(name, score) for name, score in (("Validation", self.record.val), ("Test", self.record.test)) if score]
+        if self.record.test is None and self.record.status == "finished":
+            lines.append("Test:       no test split was given; the validation accuracy chose the epoch, so it flatters a little")
+        return "\n".join(lines)
+
+    # ------------------------------------------------------------------------------------------------------- private parts
+
+    def _answers(
+        self, who: str, sources: Sequence[Any], names: Sequence[str], threads: int
+    ) -> tuple[NDArray[np.float32], list[int], dict[str, str]]:
+        """Decode and classify: probabilities of the readable pictures, their positions, and name -> reason of the others."""
+        prepared = self.record.preprocessing
+        view = Pipeline([], size=prepared["size"], mean=tuple(prepared["mean"]), std=tuple(prepared["std"]))
+        kept, problems, found = list[int](), dict[str, str](), list[NDArray[np.float32]]()
+        for images in self._chunks(sources, names, kept, problems, threads):
+            inputs = view(images, ids=np.zeros(len(images), np.int64), epoch=0)
+            found.append(probabilities(self.classifier, [inputs]))
+        if not found:
+            why = "; ".join(f"{name}: {reason}" for name, reason in list(problems.items())[:3]) or "no picture at all"
+            raise DataError(who, "needs one readable picture or more", got=why)
+        return np.concatenate(found), kept, problems
+
+    def _chunks(
+        self, sources: Sequence[Any], names: Sequence[str], kept: list[int], problems: dict[str, str], threads: int
+    ) -> Iterator[NDArray[np.uint8]]:
+        """Yield decoded pictures, up to 32 at a time: (n, R, R, 3) uint8; note positions and problems on the way."""
+        resolution = self.record.preprocessing["resolution"]
+
+        def decode(item: tuple[Any, str]) -> NDArray[np.uint8] | str:
+            source, name = item
+            try:
+                picture: Any = source() if callable(source) else source
+                return decode_resized(picture, resolution, name=name)
+            except PictureError as error:
+                return str(error)
+
+        waiting: list[NDArray[np.uint8]] = []
+        for at, image in enumerate(in_order(decode, zip(sources, names, strict=True), threads)):
+            if isinstance(image, str):
+                problems[names[at]] = image
+                continue
+            kept.append(at)
+            waiting.append(image)
+            if len(waiting) == BATCH:
+                yield np.stack(waiting)
+                waiting = []
+        if waiting:
+            yield np.stack(waiting)
+
+    def _as_in_training(self, data: Any, threads: int | None) -> Dataset | None:
+        """Return ``data`` with the split of the training if they are the very pictures the run was trained on, else None.
+
+        Without this, measuring a run on its own flat folder would count the pictures it has learned by heart.
+        """
+        try:
+            dataset = data_room.load(data, seed=self.record.seed, threads=threads)
+        except DataError:  # fine to measure on, but nothing one could have trained on
+            return None
+        return dataset if dataset.fingerprint == self.record.data_fingerprint else None
+
+    def _columns(self, dataset: Dataset) -> NDArray[np.int64]:
+        """Return, for each class of the data, its column in the run's answers."""
+        unknown = [name for name in dataset.classes if name not in self.classes]
+        if unknown:
+            raise DataError("eval", "the data's classes must be among the run's", got=unknown[:10],
+                            fix=f"The run knows {', '.join(self.classes[:20])}. {nearest(unknown[0], self.classes)}")  # fmt: skip
+        return np.array([self.classes.index(name) for name in dataset.classes], np.int64)
+
+
+def restored(note: record.RunRecord, state: dict[str, torch.Tensor]) -> Classifier:
+    """Return the classifier that a record describes, with the weights of ``state``, in eval mode."""
+    body = backbone(note.preprocessing["architecture"]).build(note.seed)
+    head = build(note.plan["head"], Head).build(body.n_features, len(note.classes), note.seed)
+    network: torch.nn.Module = Classifier(body, head)
+    for text in note.plan["regularize"]:
+        network = build(text, Regularizer).install(network, note.seed)
+    network.load_state_dict(state)
+    assert isinstance(network, Classifier)  # regularizers put layers into it, they do not replace it
+    return network.eval().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] (missing in torch's stub)
+
+
+def _line(name: str, score: dict[str, Any]) -> str:
+    low, high = score["accuracy_interval"]
+    return (
+        f"{name + ':':<11} accuracy {score['accuracy']:.2%} of {score['n']} pictures (95 % interval {low:.1%} to {high:.1%}), "
+        f"balanced {score['balanced_accuracy']:.2%}, macro F1 {score['macro_f1']:.2%}"
+    )

@@ -1,0 +1,73 @@
+"""What listens to the loop during a run: validation and selection, metrics, checkpoints, progress."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from descend.errors import TrainingError
+from descend.train import checkpoint, folder, metrics
+from descend.train.checkpoint import Best
+from descend.train.loop import Job, Position
+from descend.train.progress import Progress
+
+CHECKPOINT_EVERY_S = 20.0  # writing costs little, repeating an hour costs an hour
+
+
+class RunWatcher:
+    """Validates after each epoch, keeps the best, appends to metrics.jsonl, saves checkpoints and tells the progress.
+
+    validate: returns the validation probabilities (n, K). path: the run folder.
+    """
+
+    def __init__(
+        self, path: Path, job: Job, best: Best, metric: str, n_train: int, progress: Progress,
+        validate: Callable[[], NDArray[np.float32]], labels: NDArray[np.int64], at: Position,
+    ) -> None:  # fmt: skip
+        self.path, self.job, self.best, self.metric = path, job, best, metric
+        self.n_train, self.progress, self.validate, self.labels = n_train, progress, validate, labels
+        self.n_done = 0
+        self._note = ""
+        self._total = n_train * (job.epochs - at.epoch) - at.n_seen
+        self._before = at.n_seen
+        self._epoch_started = self._saved = time.perf_counter()
+
+    def after_step(self, at: Position) -> None:
+        """Tell the progress, and save a checkpoint when the last one is old."""
+        self.n_done += at.n_seen - self._before
+        self._before = at.n_seen
+        self.progress.update("training", self.n_done, self._total, self._note)
+        if time.perf_counter() - self._saved > CHECKPOINT_EVERY_S:
+            self.save(at)
+
+    def after_epoch(self, at: Position, rate: float) -> None:
+        """Measure on the validation split, keep the best epoch, and write a line of metrics."""
+        loss = float(at.loss_sum) / at.n_seen
+        if not math.isfinite(loss):
+            raise TrainingError("training", f"the loss must stay finite in epoch {at.epoch + 1}", got=loss,
+                                fix="Lower the learning rate, for example --optimizer \"adamw(lr=0.0003)\".")  # fmt: skip
+        score = metrics.score(self.validate(), self.labels)
+        better = self.best.offer(at.epoch, score[self.metric], score["loss"], self.job.module)
+        wall = time.perf_counter() - self._epoch_started
+        row: dict[str, Any] = {
+            "epoch": at.epoch + 1,
+            "rate": rate,
+            "train_loss": loss,
+            "train_accuracy": int(at.n_right) / at.n_seen,
+        }
+        row |= {f"val_{name}": score[name] for name in ("loss", *metrics.NAMES)}
+        folder.append_line(self.path / folder.METRICS, row | {"wall_s": wall, "images_per_s": at.n_seen / wall, "best": better})
+        self._note = f"epoch {at.epoch + 1}/{self.job.epochs}  loss {loss:.3f}  val {score[self.metric]:.2%}"
+        self._before = 0
+        self._epoch_started = time.perf_counter()
+
+    def save(self, at: Position) -> None:
+        """Save a checkpoint of this position."""
+        checkpoint.save(self.path / folder.CHECKPOINT, self.job.module, self.job.optimizer, at, self.best)
+        self._saved = time.perf_counter()

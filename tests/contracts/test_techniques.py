@@ -1,0 +1,84 @@
+"""The questions asked of every registered technique, whatever its family; nothing registered escapes."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import pytest
+from annotated_types import Ge, Gt, Le, Lt
+
+from descend.errors import KnobError
+from descend.technique import Knob, Technique, build, knobs, registered, spec
+
+ALL = list(registered())
+IDS = [f"{cls.family}-{cls.name}" for cls in ALL]
+EXAMPLES: dict[str, str] = {  # a value for knobs that have no default, by the family they take
+    "optimizer": "sgd()",
+    "schedule": "cosine()",
+    "augmentation": "flip()",
+}
+
+
+def example(cls: type[Technique]) -> Technique:
+    """Return the technique at its defaults, required knobs filled with a plain member of their family."""
+    given: dict[str, Any] = {}
+    for knob in knobs(cls):
+        if knob.default is dataclasses.MISSING:
+            family = knob.family
+            assert family is not None, f"{cls.name}.{knob.name} has no default and takes no technique"
+            inner = build(EXAMPLES[family.family], family)
+            given[knob.name] = (inner, inner) if "tuple" in str(knob.type) else inner
+    return cls(**given)
+
+
+@pytest.mark.parametrize("cls", ALL, ids=IDS)
+def test_text_round_trips(cls: type[Technique]) -> None:
+    made = example(cls)
+    family = next(base for base in cls.__mro__ if "family" in base.__dict__)
+    assert build(spec(made), family) == made
+
+
+def _outside(knob: Knob) -> list[Any]:
+    found: list[Any] = []
+    for bound in knob.bounds:
+        match bound:
+            case Ge(ge=low):
+                found.append(low - 1)
+            case Gt(gt=low):
+                found.append(low)
+            case Le(le=high):
+                found.append(high + 1)
+            case Lt(lt=high):
+                found.append(high)
+            case _:
+                pass
+    return found
+
+
+@pytest.mark.parametrize("cls", ALL, ids=IDS)
+def test_values_outside_the_interval_are_refused_by_name_interval_and_value(cls: type[Technique]) -> None:
+    made = example(cls)
+    for knob in knobs(cls):
+        numeric = any(part in (int, float) for part in getattr(knob.type, "__args__", (knob.type,)))
+        bad = _outside(knob) + (["1", math.nan, math.inf] if numeric and "tuple" not in str(knob.type) else [])
+        for value in bad:
+            if isinstance(value, (int, float)) and int in getattr(knob.type, "__args__", (knob.type,)) and not math.isfinite(value):
+                continue
+            with pytest.raises(KnobError) as caught:
+                dataclasses.replace(made, **{knob.name: value})  # pyright: ignore[reportArgumentType]
+            assert knob.name in str(caught.value)
+
+
+@pytest.mark.parametrize("cls", ALL, ids=IDS)
+def test_search_ranges_lie_inside_the_legal_interval(cls: type[Technique]) -> None:
+    for knob in knobs(cls):
+        if knob.search is None:
+            continue
+        assert knob.search.low < knob.search.high
+        for bound in knob.bounds:
+            assert knob.search.low >= getattr(bound, "ge", -math.inf)
+            assert knob.search.low > getattr(bound, "gt", -math.inf) or not knob.search.log
+            assert knob.search.high <= getattr(bound, "le", math.inf)
+            assert knob.search.high <= getattr(bound, "lt", math.inf)
