@@ -31,7 +31,7 @@ NormPolicy = Literal["eval", "affine-frozen", "train"]
 
 
 class HeldInEval:
-    """Stands in for ``module.train`` of one module: evaluation mode is all it ever sets.
+    """Stands in for ``module.train`` of one module, which stays in evaluation mode whatever it is told.
 
     ``parent.train()`` calls ``train`` on every child, so a child that answers with this cannot be switched back by
     anybody above it. It lives in the module's ``__dict__``: copies and pickles of the module carry their own.
@@ -40,9 +40,11 @@ class HeldInEval:
     def __init__(self, module: nn.Module) -> None:
         self.module = module
 
-    def __call__(self, mode: bool = True) -> nn.Module:  # noqa: ARG002 (that it is ignored is the point)
-        """Ignore ``mode`` and put the module and its children into evaluation mode."""
-        return nn.Module.train(self.module, False)
+    def __call__(self, mode: bool = True) -> nn.Module:
+        """Tell ``mode`` to the children, each of which is held too unless it has been released; return the module."""
+        for child in self.module.children():
+            child.train(mode)
+        return self.module
 
 
 def hold_in_eval(module: nn.Module) -> None:

@@ -1,0 +1,49 @@
+"""The small networks: sizes and parameter counts of the papers, initialisation, every size they promise to read."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from descend.models import ResNet9, ResNet20, SmallCNN, backbone
+from descend.models.small import BasicBlock
+
+
+@pytest.mark.parametrize(("spec", "smallest"), [("smallcnn(width=8)", 4), ("resnet9(width=4)", 8), ("resnet20(width=4)", 4)])
+def test_any_square_from_the_smallest_on_can_be_read(spec, smallest):
+    net = backbone(spec).build(0)
+    assert net.min_size == smallest
+    for size in (smallest, smallest + 1, 28, 33):
+        net.check_size(size)
+        assert net(torch.zeros(2, 3, size, size)).shape == (2, net.n_features)
+
+
+def test_resnet20_has_the_papers_parameters():
+    net = ResNet20().build(0)
+    # He et al. 2016, table 6: 0.27 M with a classifier of 10 classes on 64 features
+    assert sum(p.numel() for p in net.parameters()) + 65 * 10 == 269_722
+    assert sum(isinstance(m, nn.Conv2d) for m in net.modules()) == 19
+
+
+def test_resnet9_has_the_sources_parameters():
+    convs = [m for m in ResNet9().build(0).modules() if isinstance(m, nn.Conv2d)]
+    assert [c.out_channels for c in convs] == [64, 128, 128, 128, 256, 512, 512, 512]
+
+
+def test_weights_follow_the_seed_and_he_et_al():
+    first, again, other = (SmallCNN(width=64).build(seed) for seed in (1, 1, 2))
+    assert first.weights_id == again.weights_id != other.weights_id
+    for module in first.modules():
+        if isinstance(module, nn.Conv2d):
+            expected = (2 / (module.out_channels * 9)) ** 0.5
+            assert module.weight.std().item() == pytest.approx(expected, rel=0.1)
+
+
+def test_the_shortcut_of_a_narrowing_block_has_no_parameters_and_keeps_every_second_pixel():
+    block = BasicBlock(2, 4, stride=2).eval()
+    nn.init.zeros_(block.conv.weight)
+    x = torch.rand(1, 2, 6, 6)
+    expected = torch.zeros(1, 4, 3, 3)
+    expected[:, 1:3] = x[:, :, ::2, ::2]
+    assert torch.equal(block(x), expected)
