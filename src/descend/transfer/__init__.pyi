@@ -6,6 +6,7 @@ from .engines import choose as choose
 from .engines import make_engine as make_engine
 from .features import extract as extract
 from .finetune import FineTuning as FineTuning
+from .finetune import stage_of as stage_of
 from .finetune import stage_rates as stage_rates
 from .finetune import trainable_stages as trainable_stages
 from .freezing import check_frozen as check_frozen

@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import nn
 
 from descend.errors import KnobError
-from descend.models.stages import Backbone, Classifier
+from descend.models.stages import Backbone, Classifier, fingerprint
 from descend.regularize.norm import NormPolicy
 from descend.transfer.freezing import check_frozen, freeze, thaw
 
@@ -56,8 +56,9 @@ class FineTuning:
         self.classifier, self.freeze_to = classifier, freeze_to
         self.norm: NormPolicy = norm
         self.stages = trainable_stages(classifier.backbone, freeze_to)
-        freeze(classifier.backbone)
-        self._promise = freeze(self.frozen)
+        for stage in classifier.backbone.stages:  # not the chain as a whole: a thawed stage must not hang below a held one
+            freeze(stage)
+        self._promise = fingerprint(self.frozen)
 
     @property
     def frozen(self) -> nn.Sequential:
@@ -73,8 +74,7 @@ class FineTuning:
 
     def thaw(self) -> None:
         """Let the moving stages go; build the optimizer's groups after this."""
-        for stage in self.moving:
-            thaw(stage, self.norm)
+        thaw(self.moving, self.norm)
 
     def rates(self, decay: float) -> dict[str, float]:
         """Return ``stage_rates`` of the moving stages that have something to train, the head's with them at 1."""
