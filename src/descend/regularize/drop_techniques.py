@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Lt
 from torch import nn
 
+from descend.errors import ModelError
+from descend.regularize.block import DropBlock
+from descend.regularize.blocks import put_depth, residual_blocks
+from descend.regularize.depth import StochasticDepth, linear_decay
+from descend.regularize.dropconnect import DropConnectConv2d, DropConnectLinear, Per
 from descend.regularize.dropout import Dropout, Mode
-from descend.regularize.install import drop_input, head_of, silence_head
+from descend.regularize.install import drop_input, drop_output, head_of, silence_head, stages_of
 from descend.regularize.regularizer import Regularizer
 from descend.technique import Search, technique
 
@@ -31,4 +36,91 @@ class DropoutBeforeHead(Regularizer):
         silence_head(model)
         name, head = head_of(model)
         drop_input(head, Dropout(self.p, stream=f"dropout/{name}", seed=seed, mode=self.mode))
+        return model
+
+
+@technique("spatial_dropout", source="Tompson, Goroshin, Jain, LeCun & Bregler 2015, arXiv:1411.4280, section 3.2")
+class SpatialDropout(Regularizer):
+    """Dropout of whole channels after every stage of the backbone; see ``Dropout`` with ``kind="channel"``.
+
+    Prefer it to ``dropout`` inside convolutional networks, with a p of a third or less of what a dense layer takes.
+    """
+
+    p: DropProbability = 0.1
+    mode: Mode = "inverted"
+
+    def install(self, model: nn.Module, seed: int) -> nn.Module:
+        """Attach ``Dropout(kind="channel")`` to the output of each stage. Raises ModelError for a model without stages."""
+        for name, stage in stages_of(model):
+            layer = Dropout(self.p, stream=f"spatial_dropout/{name}", seed=seed, mode=self.mode, kind="channel")
+            drop_output(stage, layer)
+        return model
+
+
+@technique("drop_block", source="Ghiasi, Lin & Le 2018, arXiv:1810.12890, section 4.1")
+class DropBlockAfterStages(Regularizer):
+    """DropBlock after the last two stages of the backbone, as in the paper's ResNet; see ``DropBlock``.
+
+    size: of the squares, in pixels of the feature map; the paper's 7 suits maps of 14 pixels, small pictures take 2 or 3.
+    *Differs from the paper:* p is constant from the first step, where the authors raise it over training.
+    """
+
+    p: DropProbability = 0.1
+    size: Annotated[int, Ge(1), Search(2, 7)] = 7
+
+    def install(self, model: nn.Module, seed: int) -> nn.Module:
+        """Attach ``DropBlock`` to the outputs of the last two stages. Raises ModelError for a model without stages."""
+        for name, stage in stages_of(model)[-2:]:
+            drop_output(stage, DropBlock(self.p, size=self.size, stream=f"drop_block/{name}", seed=seed))
+        return model
+
+
+@technique("dropconnect", source="Wan, Zeiler, Zhang, LeCun & Fergus 2013, 'Regularization of neural networks using DropConnect'")
+class DropConnect(Regularizer):
+    """Drop single weights: of the head's linear layers, or of every linear layer and convolution; see ``DropConnectLinear``.
+
+    Test time uses the mean weights. layers "all" with per "sample" runs every convolution sample by sample: slow.
+    """
+
+    p: DropProbability = 0.5
+    per: Per = "sample"
+    layers: Literal["head", "all"] = "head"
+
+    def install(self, model: nn.Module, seed: int) -> nn.Module:
+        """Change the layers in place; parameters and their names stay. Raises ModelError where there is none to change."""
+        name, top = head_of(model) if self.layers == "head" else ("", model)
+        found = [(f"{name}.{inner}".strip("."), m) for inner, m in top.named_modules() if type(m) in (nn.Linear, nn.Conv2d)]
+        if not found:
+            raise ModelError(type(model).__name__, "must have a plain linear layer or convolution there", got=name)
+        for path, layer in found:
+            stream = f"dropconnect/{path}"
+            if isinstance(layer, nn.Linear):
+                DropConnectLinear.adopt(layer, self.p, per=self.per, stream=stream, seed=seed)
+            elif isinstance(layer, nn.Conv2d):
+                DropConnectConv2d.adopt(layer, self.p, per=self.per, stream=stream, seed=seed)
+        return model
+
+
+@technique("stochastic_depth", source="Huang, Sun, Liu, Sedra & Weinberger 2016, arXiv:1603.09382, equation 4")
+class StochasticDepthInBlocks(Regularizer):
+    """Drop residual blocks while training, the later the likelier; see ``StochasticDepth``.
+
+    last: the drop probability of the last block; block l of L has ``last * l / L``.
+    per: "batch" really skips the blocks and saves their time; "sample" is less noisy and saves none.
+    """
+
+    last: Annotated[float, Ge(0), Lt(1), Search(0.0, 0.5)] = 0.2
+    per: Per = "sample"
+    mode: Mode = "inverted"
+
+    def install(self, model: nn.Module, seed: int) -> nn.Module:
+        """Put a layer at the end of every residual branch. Raises ModelError for a model without known blocks."""
+        blocks = residual_blocks(model)
+        for (name, block, family), p in zip(blocks, linear_decay(self.last, len(blocks)), strict=True):
+
+            def make(end: str, name: str = name, p: float = p) -> StochasticDepth:
+                stream = f"stochastic_depth/{name}.{end}"
+                return StochasticDepth(p, per=self.per, mode=self.mode, stream=stream, seed=seed)
+
+            put_depth(block, family, make)
         return model

@@ -44,11 +44,16 @@ def drop_output(module: nn.Module, layer: nn.Module) -> None:
 
 
 def _attach(module: nn.Module, place: str, layer: nn.Module) -> None:
-    if hasattr(module, place):
-        raise ModelError(type(module).__name__, "one drop layer must stand in one place", got=getattr(module, place),
-                         fix="Install a technique of this kind once.")  # fmt: skip
+    check_free(module, place, nn.Module)
     layer.train(module.training)
     module.add_module(place, layer)
+
+
+def check_free(module: nn.Module, place: str, kind: type[nn.Module]) -> None:
+    """Raise ModelError where ``module`` holds a layer of ``kind`` under the name ``place`` already."""
+    if isinstance(getattr(module, place, None), kind):
+        raise ModelError(type(module).__name__, "one drop layer must stand in one place", got=getattr(module, place),
+                         fix="Install a technique of this kind once.")  # fmt: skip
 
 
 def head_of(model: nn.Module) -> tuple[str, nn.Module]:

@@ -16,32 +16,32 @@ import torch
 from annotated_types import Ge, Gt
 from torch import Tensor
 
-from descend.regularize.regularizer import NamedParameters, Regularizer
+from descend.regularize.regularizer import Parameters, Regularizer
 from descend.technique import Search, technique
 
 Strength = Annotated[float, Ge(0), Search(1e-7, 1e-3, log=True)]
 
 
-def penalized(named_parameters: NamedParameters) -> Iterator[tuple[str, Tensor]]:
+def penalized(parameters: Parameters) -> Iterator[tuple[str, Tensor]]:
     """Yield the parameters that penalties touch: trainable, named ``...weight``, of two or more dimensions."""
-    for name, p in named_parameters:
+    for name, p in parameters.items():
         if p.requires_grad and p.ndim >= 2 and name.endswith("weight"):
             yield name, p
 
 
-def sparsity(named_parameters: NamedParameters) -> float:
+def sparsity(parameters: Parameters) -> float:
     """Return the share of penalised weights that are exactly zero, in [0, 1]; 0 where there are none."""
     zeros = total = 0
-    for _, p in penalized(named_parameters):
+    for _, p in penalized(parameters):
         zeros += p.numel() - int(torch.count_nonzero(p))
         total += p.numel()
     return zeros / total if total else 0.0
 
 
 @torch.no_grad()
-def _shrink(named_parameters: NamedParameters, l1: float, l2: float) -> None:
+def _shrink(parameters: Parameters, l1: float, l2: float) -> None:
     """Apply the proximal operator of ``l1 |w| + l2 w^2 / 2`` in place: sign(w) max(|w| - l1, 0) / (1 + l2)."""
-    for _, p in penalized(named_parameters):
+    for _, p in penalized(parameters):
         p.sub_(p.clamp(-l1, l1))  # |w| <= l1 gives w - w, an exact zero
         if l2:
             p.div_(1 + l2)
@@ -74,9 +74,9 @@ class L1(Regularizer):
 
     strength: Strength = 1e-5
 
-    def after_step(self, named_parameters: NamedParameters, lr: float) -> None:
+    def after_step(self, parameters: Parameters, lr: float) -> None:
         """Soft-threshold the weights by ``lr * strength``."""
-        _shrink(named_parameters, lr * self.strength, 0.0)
+        _shrink(parameters, lr * self.strength, 0.0)
 
 
 @technique("elastic_net", source="Zou & Hastie 2005, JRSS B 67:301, eq. 3; prox: Parikh & Boyd 2014, section 6.5.3")
@@ -91,9 +91,9 @@ class ElasticNet(Regularizer):
     l1: Strength = 1e-5
     l2: Annotated[float, Ge(0), Search(1e-6, 1e-1, log=True)] = 1e-4
 
-    def after_step(self, named_parameters: NamedParameters, lr: float) -> None:
+    def after_step(self, parameters: Parameters, lr: float) -> None:
         """Soft-threshold by ``lr * l1``, then divide by ``1 + lr * l2``."""
-        _shrink(named_parameters, lr * self.l1, lr * self.l2)
+        _shrink(parameters, lr * self.l1, lr * self.l2)
 
 
 @technique("max_norm", source="Srivastava et al. 2014, JMLR 15:1929, section 5.1")
@@ -109,10 +109,10 @@ class MaxNorm(Regularizer):
     limit: Annotated[float, Gt(0), Search(0.5, 5.0, log=True)] = 3.0
 
     @torch.no_grad()
-    def after_step(self, named_parameters: NamedParameters, lr: float) -> None:
+    def after_step(self, parameters: Parameters, lr: float) -> None:
         """Clamp the norm of each unit's weights to ``limit``; the learning rate plays no part."""
         del lr
-        for _, p in penalized(named_parameters):
+        for _, p in penalized(parameters):
             norm = torch.linalg.vector_norm(p, dim=tuple(range(1, p.ndim)), keepdim=True)
             p.mul_(torch.where(norm > self.limit, self.limit / norm, 1.0))  # where: inside the ball nothing changes, to the bit
 

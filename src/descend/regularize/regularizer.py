@@ -5,21 +5,22 @@ The loop calls every moment of every regularizer; each technique fills in just w
     optimizer_knobs()                  before the optimizer is built   l2 sets its weight_decay
     loss_knobs()                       before the loss is built        label smoothing
     install(model, seed)               before the first step           drop layers, stochastic depth, ghost batches
-    after_step(named_parameters, lr)   after each optimizer step       l1, elastic net, max-norm
+    after_step(parameters, lr)         after each optimizer step       l1, elastic net, max-norm
     should_stop(history)               after each epoch                early stopping
     chosen_epoch(history)              at the end                      early stopping
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
 
 from torch import Tensor, nn
 
 from descend.errors import KnobError
 from descend.technique import Technique
 
-NamedParameters = Iterable[tuple[str, Tensor]]
+Parameters = Mapping[str, Tensor]
 History = Mapping[str, Sequence[float]]
 
 
@@ -42,8 +43,16 @@ class Regularizer(Technique, family="regularizer"):
         del seed
         return model
 
-    def after_step(self, named_parameters: NamedParameters, lr: float) -> None:
-        """Change parameters in place, right after the optimizer moved them by a step of learning rate ``lr``."""
+    def after_step(self, parameters: Parameters, lr: float) -> None:
+        """Change parameters in place, right after the optimizer moved them by a step of learning rate ``lr``.
+
+        parameters: by name, as in ``dict(model.named_parameters())``.
+        """
+
+    @property
+    def acts_after_step(self) -> bool:
+        """Whether ``after_step`` does anything, so that the loop can leave out what does not."""
+        return type(self).after_step is not Regularizer.after_step
 
     def should_stop(self, history: History) -> bool:
         """Return whether training ends now. history: per metric of the validation data, one number an epoch so far."""
@@ -56,15 +65,12 @@ class Regularizer(Technique, family="regularizer"):
         return None
 
 
-def merged_knobs(regularizers: Iterable[Regularizer], moment: Callable[[Regularizer], dict[str, float]]) -> dict[str, float]:
-    """Return the knobs that all regularizers together set at ``moment`` (``Regularizer.optimizer_knobs``, for example).
-
-    Raises KnobError where two of them set the same knob.
-    """
+def merged_knobs(regularizers: Iterable[Regularizer], moment: Literal["optimizer_knobs", "loss_knobs"]) -> dict[str, float]:
+    """Return the knobs that all regularizers together set at ``moment``. Raises KnobError where two set the same one."""
     merged: dict[str, float] = {}
     owner: dict[str, Regularizer] = {}
     for regularizer in regularizers:
-        for knob, value in moment(regularizer).items():
+        for knob, value in getattr(regularizer, moment)().items():
             if knob in owner:
                 raise KnobError(str(regularizer), f"{knob} must be set once", got=f"{owner[knob]} sets it too",
                                 fix="Keep one of the two.")  # fmt: skip

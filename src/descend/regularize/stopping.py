@@ -1,0 +1,51 @@
+"""Early stopping: the oldest regularizer, training ends when the validation data no longer gain."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from annotated_types import Ge
+
+from descend.errors import KnobError
+from descend.regularize.regularizer import History, Regularizer
+from descend.technique import Search, technique
+
+
+@technique("early_stopping", source="Prechelt 1998, 'Early stopping, but when?', LNCS 1524, the UP criterion in epochs")
+class EarlyStopping(Regularizer):
+    """End training after ``patience`` epochs without a gain of more than ``min_delta``, and keep the best epoch's weights.
+
+    When to prefer it: small data and long constant learning rates. With a schedule that decays to zero the best epoch is
+    near the end anyway, and stopping early only cuts the decay off. It is a pure function of the history, so that there is
+    nothing to save and resume.
+
+    metric: "accuracy" (more is better) or "loss" (less is better), of the validation data.
+    restore: keep the weights of the best epoch (the first of equals); without it the last weights stay.
+    """
+
+    patience: Annotated[int, Ge(1), Search(3, 20)] = 5
+    min_delta: Annotated[float, Ge(0), Search(0.0, 0.01)] = 0.0
+    metric: Literal["accuracy", "loss"] = "accuracy"
+    restore: bool = True
+
+    def should_stop(self, history: History) -> bool:
+        """Return whether the last ``patience`` epochs brought no gain. Raises KnobError where the metric is missing."""
+        best, since = float("-inf"), 0
+        for score in self._scores(history):
+            if score > best + self.min_delta:
+                best, since = score, 0
+            else:
+                since += 1
+        return since >= self.patience
+
+    def chosen_epoch(self, history: History) -> int | None:
+        """Return the first epoch (from 0) of the best score, or None without ``restore`` or before the first epoch."""
+        scores = self._scores(history)
+        return scores.index(max(scores)) if self.restore and scores else None
+
+    def _scores(self, history: History) -> list[float]:
+        """The history with more always better; a score that is not a number counts as the worst."""
+        if self.metric not in history:
+            raise KnobError(self.name, f"the history must hold {self.metric!r}", got=sorted(history))
+        sign = -1.0 if self.metric == "loss" else 1.0
+        return [sign * score if score == score else float("-inf") for score in history[self.metric]]

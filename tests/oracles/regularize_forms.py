@@ -1,0 +1,67 @@
+"""Textbook forms of the regularizers, written from the papers in plain NumPy and Python; nothing of descend is imported."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+
+
+def softmax(z):
+    e = np.exp(z - z.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def cross_entropy(logits, soft, *, smoothing, weights, focal, total):
+    """Sum over samples and classes, one term at a time; divided by ``total``."""
+    p = softmax(np.asarray(logits, np.float64))
+    n, k = p.shape
+    loss = 0.0
+    for i in range(n):
+        for j in range(k):
+            q = (1 - smoothing) * soft[i][j] + smoothing / k
+            loss -= weights[j] * q * (1 - p[i, j]) ** focal * math.log(p[i, j])
+    return loss / total
+
+
+def soft_threshold(w, amount):
+    """The minimiser over v of (v - w)^2 / 2 + amount |v|."""
+    return np.sign(w) * np.maximum(np.abs(w) - amount, 0)
+
+
+def elastic_prox(w, l1, l2):
+    """The minimiser over v of (v - w)^2 / 2 + l1 |v| + l2 v^2 / 2, found by search on a fine grid around its bracket."""
+    low, high = -abs(w) - 1e-9, abs(w) + 1e-9
+    for _ in range(60):
+        grid = np.linspace(low, high, 101)
+        best = grid[np.argmin((grid - w) ** 2 / 2 + l1 * np.abs(grid) + l2 * grid**2 / 2)]
+        width = (high - low) / 50
+        low, high = best - width, best + width
+    return best
+
+
+def masks(n, p):
+    """Every mask of n units with its probability under drop probability p."""
+    for mask in itertools.product((0, 1), repeat=n):
+        kept = sum(mask)
+        yield np.array(mask, np.float64), (1 - p) ** kept * p ** (n - kept)
+
+
+def drop_block(x, starts, size):
+    """DropBlock of one sample (C, H, W), square by square: ``starts`` (C, H - size + 1, W - size + 1) of 0 and 1."""
+    mask = np.ones_like(x)
+    for c, i, j in zip(*np.nonzero(starts), strict=True):
+        mask[c, i : i + size, j : j + size] = 0
+    return x * mask * mask.size / max(mask.sum(), 1)
+
+
+def ghost_batch_norm(x, groups, eps):
+    """Normalise each group of samples (B, C, H, W) by its own mean and variance."""
+    out, start = np.empty_like(x), 0
+    for size in groups:
+        part = x[start : start + size]
+        mean, var = part.mean((0, 2, 3), keepdims=True), part.var((0, 2, 3), keepdims=True)
+        out[start : start + size] = (part - mean) / np.sqrt(var + eps)
+        start += size
+    return out

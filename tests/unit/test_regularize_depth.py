@@ -1,0 +1,178 @@
+"""Stochastic depth: unbiased, really skipping, and installed where the residual branches of a network end."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from descend import rng
+from descend.errors import ModelError
+from descend.models import ResNet9, ResNet20, SmallCNN
+from descend.regularize import StochasticDepth, StochasticDepthInBlocks, exact_average, expected_depth, linear_decay
+from descend.regularize.blocks import residual_blocks
+
+
+@pytest.mark.parametrize("mode", ["inverted", "classic"])
+@pytest.mark.parametrize("per", ["sample", "batch"])
+def test_mean_over_many_passes_is_the_test_output(mode, per):
+    """Within 5 standard errors of n draws: one failure in 1.7 million."""
+    p, n = 0.25, 3000
+    layer, x = StochasticDepth(p, per=per, mode=mode), torch.full((1, 2), 2.0, dtype=torch.float64)
+    mean = sum(layer(x) for _ in range(n)) / n
+    scale = 1 / (1 - p) if mode == "inverted" else 1.0
+    assert ((mean - layer.eval()(x)).abs() <= 5 * 2 * scale * (p * (1 - p) / n) ** 0.5).all()
+
+
+@pytest.mark.parametrize("mode", ["inverted", "classic"])
+@pytest.mark.parametrize("per", ["sample", "batch"])
+def test_mean_over_all_masks_is_the_test_output_exactly(mode, per):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(3, 3), nn.Linear(3, 3)
+            self.da, self.db = (StochasticDepth(p, per=per, mode=mode, stream=s) for p, s in ((0.2, "a"), (0.6, "b")))
+
+        def forward(self, x):
+            return self.db.residual(self.da.residual(x, self.a), self.b)  # all linear, so the expectation is exact
+
+    torch.manual_seed(0)
+    net, x = Net().double(), torch.randn(4, 3, dtype=torch.float64)
+    exact = exact_average(net, x)
+    assert exact.n_masks == 4
+    torch.testing.assert_close(exact.logits, net.eval()(x).detach(), rtol=1e-12, atol=1e-14)
+
+
+def test_samples_are_dropped_whole_by_their_ids():
+    layer, x = StochasticDepth(0.5), torch.ones(64, 3, 2)
+    ids = torch.randperm(10**6)[:64].numpy()
+    with rng.context(0, 0, ids):
+        y = layer(x)
+    rows = y.flatten(1)
+    assert ((rows == 0).all(1) | (rows == 2).all(1)).all()
+    with rng.context(0, 3, ids[10:20]):
+        assert torch.equal(layer(x[10:20]), y[10:20])
+
+
+def test_a_dropped_batch_is_not_computed_and_a_kept_one_is_scaled():
+    layer, calls = StochasticDepth(0.5, per="batch"), []
+
+    def branch(x):
+        calls.append(1)
+        return x
+
+    x, n = torch.ones(2, 3), 400
+    answers = [float(layer.residual(x, branch)[0, 0]) for _ in range(n)]
+    assert set(answers) == {1.0, 3.0}  # the shortcut alone, or 1 + 1 / (1 - p)
+    assert answers.count(3.0) == len(calls)
+    assert abs(len(calls) - n / 2) < 5 * (n / 4) ** 0.5
+
+
+def test_linear_decay_has_the_papers_expected_depth():
+    for n_blocks in (1, 9, 54):
+        p = linear_decay(0.5, n_blocks)
+        assert p[-1] == 0.5
+        assert expected_depth(p) == pytest.approx((3 * n_blocks - 1) / 4, rel=1e-12)
+
+
+MODELS = {
+    "resnet18": (lambda: timm.create_model("resnet18", pretrained=False, num_classes=4), 8),
+    "resnet26": (lambda: timm.create_model("resnet26", pretrained=False, num_classes=4), 8),
+    "regnetx_002": (lambda: timm.create_model("regnetx_002", pretrained=False, num_classes=4), 13),
+    "lite0": (lambda: timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=4), 9),
+    "convnext_atto": (lambda: timm.create_model("convnext_atto", pretrained=False, num_classes=4), 12),
+    "vit": (lambda: timm.create_model("vit_tiny_patch16_224", pretrained=False, num_classes=4, img_size=64), 12),
+    "resnet20": (lambda: ResNet20(width=8).build(0), 9),
+    "resnet9": (lambda: ResNet9(width=8).build(0), 2),
+}
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def built(request):
+    make, n_blocks = MODELS[request.param]
+    torch.manual_seed(0)
+    model = make()
+    for name, p in model.named_parameters():  # zero-initialised last norms and tiny layer scales would hide the branches
+        if p.ndim == 1 and name.endswith(("weight", "gamma")):
+            nn.init.ones_(p)
+    return model.eval(), n_blocks
+
+
+@pytest.mark.parametrize("per", ["sample", "batch"])
+def test_installed_model_evaluates_as_before_and_drops_in_training(built, per):
+    original, n_blocks = built
+    model, x = copy.deepcopy(original), torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    assert len(residual_blocks(model)) == n_blocks
+    names, reference = list(model.state_dict()), original(x)
+    assert StochasticDepthInBlocks(last=0.9, per=per).install(model, 0) is model
+    assert list(model.state_dict()) == names
+    assert torch.equal(model(x), reference)
+    layers = {m for m in model.modules() if isinstance(m, StochasticDepth)}
+    assert max(layer.p for layer in layers) == pytest.approx(0.9)
+    for layer in layers:
+        layer.train()
+    with torch.no_grad(), rng.context(0, 0, [1, 2, 3]):
+        first = model(x)
+        again = copy.deepcopy(model)(x)
+    with torch.no_grad(), rng.context(1, 1, [1, 2, 3]):
+        other = model(x)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_dropping_every_branch_leaves_the_shortcuts(built):
+    """With p next to 1 the per-sample form multiplies by zero and the per-batch form skips: the same network."""
+    original, _ = built
+    x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    outputs = []
+    for form in ("sample", "batch"):
+        model = copy.deepcopy(original)
+        StochasticDepthInBlocks(last=0.5, per=form).install(model, 0)
+        for m in model.modules():
+            if isinstance(m, StochasticDepth):
+                m.p = 1 - 1e-12
+                m.train()
+        with torch.no_grad():
+            outputs.append(model(x))
+    torch.testing.assert_close(outputs[0], outputs[1], rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(outputs[0], original(x))
+
+
+def test_skipped_blocks_run_nothing_of_their_branch():
+    model = ResNet20(width=8).build(0)
+    StochasticDepthInBlocks(last=0.9, per="batch").install(model, 0)
+    computed = []
+    blocks = residual_blocks(model)
+    for name, block, _ in blocks:
+        block.conv.register_forward_hook(lambda *_, name=name: computed.append(name))
+    x, n = torch.randn(2, 3, 32, 32), 40
+    model.train()
+    for step in range(n):
+        with rng.context(0, step, [1, 2]):
+            model(x)
+    expected = n * expected_depth(linear_decay(0.9, len(blocks)))
+    assert abs(len(computed) - expected) < 5 * (n * len(blocks) / 4) ** 0.5
+    model.eval()
+    computed.clear()
+    model(x)
+    assert len(computed) == len(blocks)
+
+
+def test_gradients_flow_and_twice_is_an_error():
+    model = ResNet9(width=8).build(0)
+    technique = StochasticDepthInBlocks(last=0.5, per="batch")
+    technique.install(model, 0)
+    model.train()(torch.randn(2, 3, 32, 32)).sum().backward()
+    assert all(p.grad is not None for name, p in model.named_parameters() if "inner" not in name)
+    with pytest.raises(ModelError, match="one drop layer"):
+        technique.install(model, 0)
+    with pytest.raises(ModelError, match="one drop layer"):
+        technique.install(technique.install(timm.create_model("resnet10t", pretrained=False), 0), 0)
+
+
+def test_a_network_without_branches_is_an_error():
+    with pytest.raises(ModelError, match="residual blocks of a known kind"):
+        StochasticDepthInBlocks().install(SmallCNN(width=8).build(0), 0)

@@ -1,0 +1,102 @@
+"""The one loss: torch wherever torch has it, the written-out sum elsewhere."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.oracles import regularize_forms as oracle
+from torch.nn import functional as F
+
+from descend.errors import DataError, KnobError
+from descend.regularize import CrossEntropy, balanced_class_weights, cross_entropy
+
+
+def batch(seed=0, n=7, k=5):
+    g = torch.Generator().manual_seed(seed)
+    logits = torch.randn(n, k, generator=g, dtype=torch.float64) * 3
+    hard = torch.randint(0, k, (n,), generator=g)
+    soft = torch.rand(n, k, generator=g, dtype=torch.float64)
+    return logits, hard, soft / soft.sum(1, keepdim=True), torch.rand(k, generator=g, dtype=torch.float64) + 0.1
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("soft", [False, True])
+def test_without_focal_it_is_torch(smoothing, weighted, soft):
+    logits, hard, mixed, w = batch()
+    targets = mixed if soft else hard
+    weight = w if weighted else None
+    ours = cross_entropy(logits, targets, smoothing=smoothing, class_weights=weight)
+    torch.testing.assert_close(
+        ours, F.cross_entropy(logits, targets, weight=weight, label_smoothing=smoothing), rtol=1e-12, atol=0
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.floats(0, 0.5), st.sampled_from([0.0, 0.5, 1.0, 2.0, 3.7]), st.booleans(), st.booleans())
+def test_it_is_the_written_out_sum(seed, smoothing, focal, weighted, soft):
+    logits, hard, mixed, w = batch(seed)
+    weights = w.numpy() if weighted else np.ones(5)
+    one_hot = np.eye(5)[hard.numpy()]
+    total = len(hard) if soft else float((one_hot * weights).sum())
+    expected = oracle.cross_entropy(logits.numpy(), mixed.numpy() if soft else one_hot, smoothing=smoothing, weights=weights,
+                                    focal=focal, total=total)  # fmt: skip
+    ours = cross_entropy(logits, mixed if soft else hard, smoothing=smoothing, class_weights=w if weighted else None, focal=focal)
+    assert float(ours) == pytest.approx(expected, rel=1e-10)
+
+
+def test_smoothing_a_mixed_target_once_is_mixing_smoothed_targets():
+    logits, a, _, _ = batch()
+    b = a.roll(1)
+    mixed = 0.3 * F.one_hot(a, 5).double() + 0.7 * F.one_hot(b, 5).double()
+    together = cross_entropy(logits, mixed, smoothing=0.1)
+    apart = 0.3 * cross_entropy(logits, a, smoothing=0.1) + 0.7 * cross_entropy(logits, b, smoothing=0.1)
+    torch.testing.assert_close(together, apart, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("focal", [0.0, 0.5, 2.0])
+def test_gradient_is_that_of_the_loss(focal):
+    logits, _, soft, w = batch(n=3)
+    logits.requires_grad_()
+    assert torch.autograd.gradcheck(lambda z: cross_entropy(z, soft, smoothing=0.1, class_weights=w, focal=focal), (logits,))
+
+
+def test_focal_gradient_stays_finite_where_an_answer_is_certain():
+    logits = torch.tensor([[200.0, 0.0]], requires_grad=True)
+    cross_entropy(logits, torch.tensor([0]), focal=0.5).backward()
+    assert logits.grad is not None
+    assert torch.isfinite(logits.grad).all()
+
+
+def test_what_does_not_fit_is_an_error():
+    logits, hard, soft, _ = batch()
+    with pytest.raises(DataError, match="targets must be"):
+        cross_entropy(logits, hard.int())
+    with pytest.raises(DataError, match="targets must be"):
+        cross_entropy(logits, soft[:, :4])
+    with pytest.raises(DataError, match="logits must be"):
+        cross_entropy(logits[0], hard)
+    with pytest.raises(DataError, match="class_weights must be"):
+        cross_entropy(logits, hard, class_weights=torch.ones(4))
+
+
+def test_class_weights_are_due_exactly_when_balanced():
+    logits, hard, _, w = batch()
+    with pytest.raises(KnobError, match="must be given"):
+        CrossEntropy(class_weights="balanced")(logits, hard)
+    with pytest.raises(KnobError, match="must not be given"):
+        CrossEntropy()(logits, hard, w)
+    loss = CrossEntropy(class_weights="balanced", smoothing=0.1)(logits, hard, w)
+    torch.testing.assert_close(loss, F.cross_entropy(logits, hard, weight=w, label_smoothing=0.1))
+
+
+def test_balanced_weights_give_every_class_the_same_total_and_mean_one():
+    counts = np.array([90, 9, 1])
+    w = balanced_class_weights(counts).numpy()
+    np.testing.assert_allclose(w * counts, np.full(3, 100 / 3), rtol=1e-6)
+    assert (w * counts).sum() / counts.sum() == pytest.approx(1, rel=1e-6)
+    with pytest.raises(DataError, match="at least one sample"):
+        balanced_class_weights([3, 0])
