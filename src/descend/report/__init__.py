@@ -1,4 +1,7 @@
-"""One self-contained HTML page per run. It reads results; it cannot train."""
+"""One self-contained HTML page per run: what it reached, what was decided and why, where it errs, how to repeat it.
+
+The room reads what a run left behind; it cannot train. ``write(run)`` is all of it.
+"""
 
 import lazy_loader
 

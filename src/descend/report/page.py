@@ -1,0 +1,204 @@
+"""From a run folder to ``report.html``: gathers what the record says and hands it to the templates."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from descend.report import words
+from descend.report.charts import curves
+from descend.report.confusion import matrix
+from descend.train import folder
+from descend.train.record import RunRecord, load
+
+JUDGED = ("val", "test")
+MANY = 40  # classes: beyond, the page shows the weakest and folds the whole table away
+SHOWN = 15  # of the weakest classes
+_FIRST = ("transfer", "backbone", "head", "size", "engine", "freeze_to", "norm", "augment", "views", "regularize", "optimizer",
+          "rate_decay", "schedule", "epochs", "batch", "metric")  # fmt: skip
+_TOLD_ELSEWHERE = frozenset({"data", "seed", "device", "threads", "epoch"})
+
+
+def write(run: Path) -> Path:
+    """Write ``report.html`` into a run folder, atomically, and return its path.
+
+    The page needs no network, no script and no other file. An interrupted run gets a page too. run: a folder that ``fit`` made.
+    Raises RunError if it holds no readable record, or cannot be written to.
+    """
+    run = Path(run)
+    page = _environment().get_template("page.html").render(_context(run))
+    path = run / folder.REPORT
+    folder.write_text(path, page)
+    return path
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    """Names of classes and files come from strangers: everything is escaped, and what HTML cannot hold is replaced."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("descend.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=lambda value: words.printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": words.percent, "duration": words.duration, "plain": words.plain, "times": words.times}
+    return environment
+
+
+def _context(run: Path) -> dict[str, Any]:
+    record = load(run)
+    rows = _epochs(folder.read_lines(run / folder.METRICS))
+    recipe = run / folder.RECIPE
+    matrices = [matrix(split, record.confusion[split], record.classes) for split in JUDGED if record.confusion.get(split)]
+    return {
+        "run": str(run),
+        "record": record,
+        "name": str(record.data.get("name") or run.name),
+        "verdict": words.verdict(record, rows),
+        "scores": _scores(record),
+        "plan": _plan(record),
+        "data": _data(record),
+        "charts": curves(rows, words.chosen_epoch(record, rows)) if rows else [],
+        "tables": [_class_table(split, record.per_class[split]) for split in JUDGED if record.per_class.get(split)],
+        "matrices": [found for found in matrices if found is not None],
+        "time": _time(record, rows),
+        "groups": _groups(record.parameter_groups),
+        "frozen": _frozen(record.frozen),
+        "commands": _commands(run, record),
+        "recipe": recipe.read_text(encoding="utf-8") if recipe.exists() else "",
+        "words": words,
+    }
+
+
+def _epochs(lines: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return one row an epoch, in order: a resumed run repeats those after its last checkpoint, and the later one counts."""
+    rows = {int(line["epoch"]): line for line in lines if isinstance(line.get("epoch"), int)}
+    return [rows[epoch] for epoch in sorted(rows)]
+
+
+def _scores(record: RunRecord) -> dict[str, Any]:
+    """Return each judged split's scores, with what always answering the commonest class would reach, and a scale to draw on."""
+    found = {split: score for split in JUDGED if (score := getattr(record, split))}
+    bare = _commonest(record)
+    ends = [value for score in found.values() for value in (score.get("accuracy_interval") or (score.get("accuracy", 0.0),))]
+    start = math.floor(10 * min(ends, default=0.0) - 0.2) / 10
+    return {"rows": found, "commonest": bare, "start": max(0.0, min(0.9, start))}
+
+
+def _commonest(record: RunRecord) -> dict[str, Any] | None:
+    """Return the class with most training pictures and its share of each judged split: what a stopped clock would score."""
+    counts: Mapping[str, Mapping[str, int]] = record.data.get("counts") or {}
+    splits: Mapping[str, int] = record.data.get("splits") or {}
+    if not counts or not all(isinstance(row, Mapping) for row in counts.values()):
+        return None
+    name = max(counts, key=lambda known: counts[known].get("train", 0))
+    shares = {split: counts[name].get(split, 0) / splits[split] for split in JUDGED if splits.get(split)}
+    return {"name": name, "shares": shares}
+
+
+def _plan(record: RunRecord) -> list[tuple[str, str, str]]:
+    """Return (setting, value, why) in the order a reader asks."""
+    decided = record.chosen | record.plan
+    decided |= {name: value for name, value in record.chosen.items() if decided[name] == "auto"}
+    names = [name for name in _FIRST if name in decided] + sorted(set(decided) - set(_FIRST))
+    return [
+        (name, words.plain(decided[name]), record.reasons.get(name) or _unexplained(name, decided[name]))
+        for name in names
+        if name not in _TOLD_ELSEWHERE and decided[name] is not None and (name, decided[name]) != ("engine", "none")
+    ]
+
+
+def _unexplained(name: str, value: Any) -> str:
+    """Say why a setting without a recorded reason is what it is: most were asked for, a few are simply the default."""
+    if name == "metric":
+        return "selects the epoch"
+    return "" if name == "norm" or not value else "asked for"
+
+
+def _data(record: RunRecord) -> dict[str, Any]:
+    """Return the data summary with the counts as rows, and what is missing from older records as empty."""
+    counts = record.data.get("counts") or {}
+    totals = {name: sum(row.values()) for name, row in counts.items() if isinstance(row, Mapping)}
+    return {
+        "counts": [(name, counts[name], total) for name, total in totals.items()],
+        "splits": record.data.get("splits") or {},
+        "n": record.data.get("n"),
+        "smallest": min(totals.values(), default=0),
+        "largest": max(totals.values(), default=0),
+        "given_split": record.data.get("given_split"),
+        "side": record.data.get("shorter_side") or {},
+        "grey": record.data.get("grey"),
+        "problems": record.data.get("problems") or [],
+        "fingerprint": record.data_fingerprint or record.data.get("fingerprint") or "",
+        "folded": len(totals) > MANY,
+    }
+
+
+def _class_table(split: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the table of one split: rows as given, the lowest recall, and the weakest classes where there are many."""
+    known = [row for row in rows if row.get("n")]
+    ordered = sorted(known, key=lambda row: (row["recall"], -row["n"]))
+    lowest = ordered[0]["recall"] if ordered and ordered[0]["recall"] < ordered[-1]["recall"] else None
+    weakest = ordered[:SHOWN] if len(rows) > MANY else []
+    return {"split": split, "rows": rows, "lowest": lowest, "weakest": weakest}
+
+
+def _time(record: RunRecord, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    epochs = [row["wall_s"] for row in rows if isinstance(row.get("wall_s"), (int, float))]
+    total = sum(record.wall_s.values())
+    return {
+        "stages": [(stage, seconds, seconds / total if total else 0.0) for stage, seconds in record.wall_s.items()],
+        "total": total,
+        "estimate": record.estimate_s,
+        "images_per_s": record.images_per_s,
+        "epoch": sum(epochs) / len(epochs) if epochs else None,
+    }
+
+
+def _groups(groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the parameter groups as a table: every key that occurs, in order of appearance."""
+    columns = list(dict.fromkeys(key for group in groups for key in group if key != "params"))
+    columns.sort(key=lambda key: key != "name")
+    return {
+        "columns": columns,
+        "rows": [[words.plain(group[key]) if key in group else "" for key in columns] for group in groups],
+    }
+
+
+def _frozen(frozen: Mapping[str, Any]) -> list[tuple[str, str, str, bool | None]]:
+    """Return (part, before, after, whether they agree) of what was promised not to change; unknown shapes are shown as found."""
+    parts = {"frozen part": frozen} if "before" in frozen or "after" in frozen else frozen
+    found: list[tuple[str, str, str, bool | None]] = []
+    for name, prints in parts.items():
+        if not isinstance(prints, Mapping):
+            found.append((str(name), words.plain(prints), "", None))
+            continue
+        before, after = prints.get("before"), prints.get("after")
+        found.append((str(name), words.plain(before), words.plain(after), None if None in (before, after) else before == after))
+    return found
+
+
+def _commands(run: Path, record: RunRecord) -> list[tuple[str, str]]:
+    """Return (what it does, the exact command), ready to be pasted into a shell."""
+    place, recipe = shlex.quote(str(run)), shlex.quote(str(run / folder.RECIPE))
+    on_arrays = not record.plan.get("data")
+    again = f"descend fit --recipe {recipe}" + (" DATA" if on_arrays else "")
+    commands = [
+        ("Classify new pictures", f"descend predict {place} FILES"),
+        ("Measure on other labelled pictures", f"descend eval {place} DATA"),
+    ]
+    if record.status != "finished":
+        commands.insert(0, ("Go on with this run", f"descend fit --resume {place}"))
+    commands.append(("Train the same run again" + (" (on the same pictures)" if on_arrays else ""), again))
+    if record.command:
+        commands.append(("How this run was started", shlex.join(record.command)))
+    return commands

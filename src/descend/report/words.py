@@ -1,0 +1,133 @@
+"""The run in words: the verdict in one sentence, and numbers as people read them."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from descend.train.record import RunRecord
+
+SPLITS = {"train": "training", "val": "validation", "test": "test"}
+METRICS = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1"}
+_GAP = "\N{NO-BREAK SPACE}"
+# What HTML forbids even when escaped: controls, halves of surrogate pairs (file names need not be Unicode), non-characters.
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
+
+
+def printable(text: str) -> str:
+    """Return ``text`` with each character that a page may not hold replaced by U+FFFD."""
+    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def percent(share: float | None, n: int = 0) -> str:
+    """Return a share as ``95.4 %``; with a second decimal where ``n`` pictures carry it. None is a dash."""
+    return "\N{EN DASH}" if share is None else f"{_digits(share, n)}{_GAP}%"
+
+
+def interval(score: Mapping[str, Any]) -> str:
+    """Return the interval of a score as ``90.9-97.8 %`` (with an en dash), or nothing if it has none."""
+    ends = score.get("accuracy_interval")
+    n = int(score.get("n", 0))
+    return f"{_digits(ends[0], n)}\N{EN DASH}{percent(ends[1], n)}" if ends else ""
+
+
+def _digits(share: float, n: int) -> str:
+    return f"{100 * share:.{2 if n >= 10_000 else 1}f}"
+
+
+def duration(seconds: float | None) -> str:
+    """Return a time as ``0.42 s``, ``17.2 s``, ``3 min 20 s`` or ``2 h 05 min``."""
+    if seconds is None or not math.isfinite(seconds):
+        return "\N{EN DASH}"
+    if seconds < 60:
+        return f"{seconds:.2f}{_GAP}s" if seconds < 10 else f"{seconds:.1f}{_GAP}s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}{_GAP}min {rest:02d}{_GAP}s"
+    return f"{minutes // 60}{_GAP}h {minutes % 60:02d}{_GAP}min"
+
+
+def plain(value: Any) -> str:
+    """Return any value of a record as a reader wants it: lists joined, long lists counted, floats short."""
+    if value is None:
+        return "\N{EN DASH}"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {plain(item)}" for name, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return f"{len(value)} entries" if len(value) > 8 else ", ".join(map(plain, value)) or "none"
+    return str(value)
+
+
+def times(n: int) -> str:
+    """Return ``once``, ``twice`` or ``3 times``."""
+    return {1: "once", 2: "twice"}.get(n, f"{n} times")
+
+
+def chosen_epoch(record: RunRecord, rows: Sequence[Mapping[str, Any]]) -> int | None:
+    """Return the epoch whose weights were kept: as recorded, else the last that was the best so far."""
+    noted = record.chosen.get("epoch")
+    if isinstance(noted, int):
+        return noted
+    return next((int(row["epoch"]) for row in reversed(rows) if row.get("best")), None)
+
+
+def verdict(record: RunRecord, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the result in one sentence: the validation score with its interval, the epoch, and what the test split says."""
+    begun = "" if record.status == "finished" else f"{_standing(record, rows)}: "
+    if record.val is None:
+        return f"{begun}{_so_far(record, rows)}." if begun else "Nothing has been measured."
+    return f"{begun}{_right(record.val, 'validation')}{_selection(record, rows)}; {_test(record)}."
+
+
+def _standing(record: RunRecord, rows: Sequence[Mapping[str, Any]]) -> str:
+    word = {"interrupted": "Interrupted", "running": "Not finished"}.get(record.status, record.status.capitalize())
+    return f"{word} after epoch {rows[-1]['epoch']}{_of(record)}" if rows else f"{word} before the first epoch was complete"
+
+
+def _so_far(record: RunRecord, rows: Sequence[Mapping[str, Any]]) -> str:
+    metric = str(record.plan.get("metric", "accuracy"))
+    known = [row for row in rows if row.get(f"val_{metric}") is not None]
+    if not known:
+        return "nothing has been measured yet"
+    best = max(known, key=lambda row: row[f"val_{metric}"])
+    return (
+        f"the best validation {METRICS.get(metric, metric)} so far is {percent(best[f'val_{metric}'])}, at epoch {best['epoch']}"
+    )
+
+
+def _of(record: RunRecord) -> str:
+    epochs = record.plan.get("epochs")
+    return f" of {epochs}" if isinstance(epochs, int) else ""
+
+
+def _right(score: Mapping[str, Any], kind: str) -> str:
+    n, within = int(score.get("n", 0)), interval(score)
+    sure = f" (95{_GAP}% interval {within})" if within else ""
+    return f"{percent(score.get('accuracy'), n)} of {n:,} {kind} pictures right{sure}"
+
+
+def _selection(record: RunRecord, rows: Sequence[Mapping[str, Any]]) -> str:
+    epoch, metric = chosen_epoch(record, rows), str(record.plan.get("metric", "accuracy"))
+    if epoch is None:
+        return ""
+    value = (record.val or {}).get(metric)
+    why = "" if metric == "accuracy" else f" for its {METRICS.get(metric, metric)}" + (f" of {percent(value)}" if value else "")
+    return f", chosen at epoch {epoch}{_of(record)}{why}"
+
+
+def _test(record: RunRecord) -> str:
+    if record.test is not None:
+        looks = f" was looked at {times(len(record.test_looks))}" if record.test_looks else ""
+        n, within = int(record.test.get("n", 0)), interval(record.test)
+        return f"the test split{looks}: {percent(record.test.get('accuracy'), n)} of {n:,}" + (f" ({within})" if within else "")
+    if record.data.get("splits", {}).get("test"):
+        return "the test split has not been looked at"
+    return "there is no test split, and validation also chose the epoch, so this figure flatters a little"

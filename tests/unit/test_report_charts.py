@@ -1,0 +1,111 @@
+"""Charts: the drawn coordinates are the numbers, gaps stay gaps, and the SVG suits a page in any colours."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from xml.etree import ElementTree
+
+import matplotlib
+import numpy as np
+import pytest
+
+from descend.report.charts import Chart, curves
+
+
+def rows(n: int, **changes: Any) -> list[dict[str, Any]]:
+    made = [
+        {"epoch": k, "rate": 0.1 / k, "train_loss": 1 / k, "val_loss": 1.2 / k,
+         "train_accuracy": 1 - 1 / (k + 1), "val_accuracy": 1 - 1.1 / (k + 1)}
+        for k in range(1, n + 1)
+    ]  # fmt: skip
+    return [row | changes for row in made]
+
+
+def drawn(chart: Chart, variable: str) -> list[np.ndarray]:
+    """Return the points of every path stroked in a colour, as (n, 2) arrays in SVG units."""
+    root = ElementTree.fromstring(str(chart.svg))
+    paths = [
+        path
+        for path in root.iter("path")
+        if f"stroke: var({variable})" in path.get("style", "") and "fill: none" in path.get("style", "")
+    ]
+    return [np.array(re.findall(r"[ML] ([\d.-]+) ([\d.-]+)", path.get("d", "")), float).reshape(-1, 2) for path in paths]
+
+
+def test_titles_and_lines() -> None:
+    charts = curves(rows(30), 7)
+    assert [chart.title for chart in charts] == ["Loss", "Accuracy", "Learning rate"]
+    assert [[line.name for line in chart.lines] for chart in charts] == [["training", "validation"]] * 2 + [["learning rate"]]
+
+
+def test_line_is_an_affine_image_of_the_numbers() -> None:
+    numbers = rows(30)
+    (points,) = [path for path in drawn(curves(numbers, None)[1], "--val") if len(path) > 2]
+    epochs, values = np.array([[row["epoch"], row["val_accuracy"]] for row in numbers]).T
+    at = np.round(np.interp(points[:, 0], points[[0, -1], 0], epochs[[0, -1]])).astype(int)
+    slope, offset = np.polyfit(values[at - 1], points[:, 1], 1)
+    assert slope < 0  # SVG counts downwards
+    assert points[:, 1] == pytest.approx(slope * values[at - 1] + offset, abs=0.02)
+
+
+def test_chosen_epoch_is_marked_where_its_value_is() -> None:
+    marked, bare = curves(rows(30), 7)[0], curves(rows(30), None)[0]
+    assert "epoch 7" in marked.svg
+    assert "epoch 7 was chosen" in marked.svg
+    assert "chosen" not in bare.svg
+    assert marked.svg.count("<use") == bare.svg.count("<use") + 1
+
+
+@pytest.mark.parametrize("n", [1, 2, 20])
+def test_few_epochs_are_points(n: int) -> None:
+    for chart in curves(rows(n), None):
+        assert chart.svg.count("<use") == n * len(chart.lines)
+    assert "over epoch 1:" in curves(rows(1), None)[0].svg
+
+
+def test_gaps_stay_gaps_and_a_lone_value_is_a_point() -> None:
+    numbers = rows(30)
+    for at, row in enumerate(numbers):
+        row["val_loss"] = 0.5 if at == 10 else None
+        row["train_loss"] = float("nan") if at == 15 else row["train_loss"]
+    chart = curves(numbers, None)[0]
+    assert chart.svg.count("<use") == 1
+    breaks = [path for path in re.findall(r'd="([^"]+)"[^>]*stroke: var\(--train\)', chart.svg) if path.count("M") == 2]
+    assert len(breaks) == 1
+
+
+def test_missing_columns_leave_out_the_line_then_the_chart() -> None:
+    assert [line.name for line in curves(rows(5, val_loss=None), 2)[0].lines] == ["training"]
+    assert [chart.title for chart in curves(rows(5, rate=None), 2)] == ["Loss", "Accuracy"]
+    assert curves([{"epoch": 1}], 1) == []
+
+
+def test_a_loss_over_many_decades_gets_a_log_axis() -> None:
+    numbers = rows(30)
+    for row in numbers:
+        row["train_loss"] = 10.0 ** (-row["epoch"] / 6)
+    ticks = re.findall(r">(0\.\d+|1)</text>", curves(numbers, None)[0].svg)
+    assert {"0.0001", "0.01", "1"} <= set(ticks) or {"0.001", "0.01", "0.1"} <= set(ticks)
+
+
+def test_accuracy_axis_ends_at_one_hundred_percent() -> None:
+    chart = curves(rows(30, val_accuracy=1.0, train_accuracy=0.9), None)[1]
+    assert max(float(tick) for tick in re.findall(r">([\d.]+) %</text>", chart.svg)) == 100
+
+
+def test_svg_is_deterministic_colourless_and_leaves_no_trace() -> None:
+    before = dict(matplotlib.rcParams)
+    first, second = curves(rows(40), 5), curves(rows(40), 5)
+    assert [chart.svg for chart in first] == [chart.svg for chart in second]
+    assert dict(matplotlib.rcParams) == before
+    text = "".join(chart.svg for chart in first)
+    assert not re.findall(r"#[0-9a-f]{6}\b", text)
+    assert not re.findall(r"<style|<metadata|<!|http:", text)
+    ids = re.findall(r' id="([^"]+)"', text)
+    assert len(ids) == len(set(ids))
+    assert len(text) < 60_000
+
+
+def test_five_thousand_epochs_stay_small() -> None:
+    assert sum(len(chart.svg) for chart in curves(rows(5000), 4000)) < 400_000
