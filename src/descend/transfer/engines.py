@@ -8,6 +8,8 @@ import platform
 import statistics
 import time
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -63,11 +65,9 @@ def choose(backbone: Backbone, *, size: int, stage: str | None = None, cache: Ca
     cache = cache or CacheFolder()
     engines, missing = _installed(prefix, cache)
     path = cache.entry_path("verdicts", _situation(engines), ".json")
-    if path.exists():
+    if (verdict := _remembered(path, engines)) is not None:
         cache.touch(path)
-        verdict = json.loads(path.read_text(encoding="utf-8"))
-        rates, missing = verdict["images_per_s"], missing | verdict["failed"]
-        return _choice(engines, rates, missing, remembered=True)
+        return _choice(engines, verdict["images_per_s"], missing | verdict["failed"], remembered=True)
     failed = {}
     for name in [*engines]:
         try:
@@ -113,6 +113,15 @@ def _situation(engines: dict[str, Engine]) -> str:
     machine = (platform.node(), platform.machine(), platform.processor())
     text = f"{first.prefix.key}|{first.threads}|{machine}|{[engine.key for engine in engines.values()]}"
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _remembered(path: Path, engines: dict[str, Engine]) -> dict[str, dict[str, Any]] | None:
+    """Return the stored verdict, or None if there is none that can be used."""
+    try:
+        verdict = json.loads(path.read_text(encoding="utf-8"))
+        return verdict if verdict["images_per_s"].keys() <= engines.keys() and "failed" in verdict else None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
 
 
 def _choice(engines: dict[str, Engine], rates: dict[str, float], missing: dict[str, str], *, remembered: bool) -> Choice:

@@ -1,0 +1,224 @@
+"""Engines: they agree with the network and each other; a picture's bits do not depend on its company; who is missing is told."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from descend.data.cachefolder import CacheFolder
+from descend.errors import MissingExtra, ModelError
+from descend.models import Backbone, backbone, fingerprint, to_input
+from descend.transfer import ENGINES, choose, engine_openvino, engines, make_engine
+from descend.transfer.engine import Chunk, Engine, FrozenPrefix
+from descend.transfer.folding import folded
+
+SIZE = 64
+
+
+@pytest.fixture(scope="module")
+def lite0() -> Backbone:
+    return backbone("lite0").build(0).eval()
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory) -> CacheFolder:
+    return CacheFolder(tmp_path_factory.mktemp("cache"), limit_bytes=10**9)
+
+
+def pictures(n: int, size: int = SIZE) -> np.ndarray:
+    """Smooth random pictures: noise of 8x8 squares, like nothing the network has seen but with edges and areas."""
+    coarse = np.random.default_rng(n).integers(0, 256, (n, size // 8, size // 8, 3), dtype=np.uint8)
+    return coarse.repeat(8, axis=1).repeat(8, axis=2)
+
+
+def eager(net: Backbone, stage: str, images: np.ndarray) -> np.ndarray:
+    with torch.inference_mode():
+        return net.prefix(stage)(to_input(torch.from_numpy(images), net.mean, net.std)).numpy()
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    a, b = a.reshape(len(a), -1).astype(np.float64), b.reshape(len(b), -1).astype(np.float64)
+    return (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+
+
+def installed(name: str) -> bool:
+    try:
+        ENGINES[name].version()
+    except MissingExtra:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("name", [*ENGINES])
+@pytest.mark.parametrize("stage", ["head", "block3"])
+def test_every_engine_agrees_with_the_network_itself(lite0, cache, name, stage):
+    if not installed(name):
+        pytest.skip(f"{name} is not installed")
+    engine = make_engine(name, lite0, size=SIZE, stage=stage, cache=cache)
+    images = pictures(engine.chunk + 3)
+    expected, found = eager(lite0, stage, images), engine(images)
+    assert found.shape == expected.shape
+    assert found.dtype == np.float32
+    assert found.flags.c_contiguous
+    assert cosine(found, expected).min() >= 0.99999
+    np.testing.assert_allclose(found, expected, atol=1e-3 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("name", [*ENGINES])
+def test_a_pictures_bits_depend_neither_on_its_companions_nor_on_its_place(lite0, cache, name):
+    if not installed(name):
+        pytest.skip(f"{name} is not installed")
+    engine = make_engine(name, lite0, size=SIZE, cache=cache)
+    images = pictures(2 * engine.chunk + 5)
+    together = engine(images)
+    order = np.random.default_rng(1).permutation(len(images))
+    assert np.array_equal(engine(images[order]), together[order])
+    for i in (0, engine.chunk - 1, len(images) - 1):
+        assert np.array_equal(engine(images[i : i + 1])[0], together[i])
+    assert np.array_equal(np.concatenate([engine(images[:7]), engine(images[7:])]), together)
+
+
+def test_an_engine_is_a_snapshot_and_leaves_the_network_alone(lite0, cache):
+    net = backbone("smallcnn(width=4)").build(0)
+    before = fingerprint(net)
+    engine = make_engine("torch", net, size=16, cache=cache)
+    images = pictures(3, 16)
+    found = engine(images)
+    assert fingerprint(net) == before
+    assert net.training
+    with torch.no_grad():
+        net.stages.stem.conv.weight.mul_(2)
+    assert np.array_equal(engine(images), found)
+
+
+def test_chunks_hold_about_the_same_number_of_pixels():
+    assert [Chunk().at(size) for size in (8, 32, 112, 224, 448, 1000)] == [64, 64, 16, 4, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [np.zeros((2, SIZE, SIZE + 1, 3), np.uint8), np.zeros((2, SIZE, SIZE, 3), np.float32), np.zeros((0, SIZE, SIZE, 3), np.uint8),
+     np.zeros((SIZE, SIZE, 3), np.uint8)],
+)  # fmt: skip
+def test_wrong_pictures_are_refused(lite0, cache, wrong):
+    with pytest.raises(ModelError, match=r"\(B, 64, 64, 3\) uint8"):
+        make_engine("torch", lite0, size=SIZE, cache=cache)(wrong)
+
+
+def test_unknown_engine_stage_and_size_are_told(lite0, cache):
+    with pytest.raises(ModelError, match="Did you mean 'onnxruntime'"):
+        make_engine("onnxrt", lite0, size=SIZE, cache=cache)
+    with pytest.raises(ModelError, match="Did you mean 'block1'"):
+        make_engine("torch", lite0, size=SIZE, stage="block_1", cache=cache)
+    with pytest.raises(ModelError, match="at least 32 px"):
+        make_engine("torch", lite0, size=8, cache=cache)
+
+
+def test_a_missing_engine_names_its_extra_and_auto_does_without(monkeypatch, cache):
+    monkeypatch.setattr(engine_openvino, "available", lambda: False)
+    net = backbone("smallcnn(width=4)").build(0)
+    with pytest.raises(MissingExtra, match=r"descend\[fast\]"):
+        make_engine("openvino", net, size=16, cache=cache)
+    choice = choose(net, size=16, cache=cache)
+    assert set(choice.images_per_s) == {"torch", "onnxruntime"}
+    assert "descend[fast]" in choice.missing["openvino"]
+
+
+@pytest.fixture
+def asked(monkeypatch) -> list[list[str]]:
+    """Let the last engine asked for win without starting any; each list of candidates is noted."""
+    noted: list[list[str]] = []
+
+    def measured(candidates):
+        noted.append(list(candidates))
+        return {name: 100.0 - i for i, name in enumerate(reversed(list(candidates)))}
+
+    monkeypatch.setattr(engines, "measure", measured)
+    monkeypatch.setattr(Engine, "start", lambda self: None)
+    return noted
+
+
+def test_the_fastest_is_chosen_once_and_remembered(asked, tmp_path):
+    cache = CacheFolder(tmp_path)
+    net = backbone("smallcnn(width=4)").build(0)
+    first, second = choose(net, size=16, cache=cache), choose(net, size=16, cache=cache)
+    assert len(asked) == 1
+    assert first.engine.name == second.engine.name == asked[0][-1]
+    assert (first.remembered, second.remembered) == (False, True)
+    assert second.engine.images_per_s == 100.0
+    choose(net, size=24, cache=cache)
+    choose(backbone("smallcnn(width=4)").build(1), size=16, cache=cache)
+    assert len(asked) == 3, "another size and other weights are other questions"
+
+
+def test_an_engine_that_cannot_run_the_network_is_left_out(monkeypatch, tmp_path):
+    def refuse(self):
+        raise ModelError("openvino", "must know every operation")
+
+    monkeypatch.setattr(ENGINES["onnxruntime"], "_start", refuse)
+    monkeypatch.setattr(ENGINES["openvino"], "_start", refuse)
+    choice = choose(backbone("smallcnn(width=4)").build(0), size=16, cache=CacheFolder(tmp_path))
+    assert choice.engine.name == "torch"
+    assert "every operation" in choice.missing["onnxruntime"]
+
+
+def test_a_damaged_verdict_is_measured_again(asked, tmp_path):
+    cache = CacheFolder(tmp_path)
+    net = backbone("smallcnn(width=4)").build(0)
+    choose(net, size=16, cache=cache)
+    (entry,) = cache.entries("verdicts")
+    for damage in ("", "[]", "{}", json.dumps({"images_per_s": {"gone": 3.0}, "failed": {}})):
+        entry.path.write_text(damage, encoding="utf-8")
+        assert not choose(net, size=16, cache=cache).remembered
+
+
+def test_the_graph_is_exported_once_per_weights(monkeypatch, tmp_path):
+    from descend.transfer import graph
+
+    cache, written = CacheFolder(tmp_path), []
+    original = graph.write_graph
+
+    def counted(*args, **kwargs):
+        written.append(kwargs["who"])
+        original(*args, **kwargs)
+
+    monkeypatch.setattr(graph, "write_graph", counted)
+    for seed in (0, 0, 1):
+        make_engine("onnxruntime", backbone("smallcnn(width=4)").build(seed), size=16, cache=cache).start()
+    assert len(written) == 2
+
+
+# ------------------------------------------------------------------------------------------------------------- folding
+
+
+class PreActivation(nn.Module):
+    """The convolution's output goes to the norm and around it: folding would change what goes around."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+        nn.init.normal_(self.norm.weight)
+
+    def forward(self, x):
+        y = self.conv(x)
+        return y + self.norm(y)
+
+
+def test_folding_removes_every_norm_of_lite0_and_keeps_the_function(lite0):
+    prefix = FrozenPrefix(lite0, size=SIZE)
+    images = torch.from_numpy(pictures(2))
+    found = folded(prefix, images)
+    assert not any(isinstance(part, nn.BatchNorm2d) for part in found.modules())
+    with torch.inference_mode():
+        torch.testing.assert_close(found(images), prefix(images), rtol=1e-3, atol=1e-3)
+
+
+def test_a_norm_whose_convolution_is_also_used_elsewhere_is_not_folded():
+    net = PreActivation().eval()
+    x = torch.randn(1, 3, 8, 8)
+    with torch.inference_mode():
+        assert torch.equal(folded(net, x)(x), net(x))
