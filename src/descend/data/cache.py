@@ -96,24 +96,29 @@ def decoded(
 ) -> Decoded:
     """Decode every picture to ``resolution`` x ``resolution`` pixels, or find that done in the cache.
 
-    Shorter side to ``resolution``, centre crop (``decode_resized``); pictures that have this size are not interpolated. Where the
-    cache cannot be written, the pixels are held in memory if they fit in 1 GiB, and a problem of kind ``cache`` says so.
+    Shorter side to ``resolution``, centre crop (``decode_resized``); pictures that have this size are not interpolated, and those
+    in memory that have it are used where they are. If the cache cannot be written, the pixels are held in memory where they fit
+    in 1 GiB, and a problem of kind ``cache`` says so.
     Raises DataError when neither is possible, or when a class loses all its training pictures.
     """
     if resolution < 1:
         raise KnobError("decoded", "resolution must be a whole number >= 1", got=resolution)
-    if dataset.pictures is not None:
-        return Decoded(dataset, resolution, _from_memory(dataset.pictures, resolution))
+    if dataset.pictures is not None and dataset.uniform_side == resolution:
+        return Decoded(dataset, resolution, _as_they_are(dataset.pictures))
     cache = CacheFolder(cache_dir, limit_bytes=limit_bytes)
     path = cache.entry_path(KIND, _key(dataset, resolution))
     cache.hold(path)
     try:
-        if not _is_whole(path, dataset, resolution):
+        existed = path.exists()
+        reasons = _stored(path, dataset, resolution)
+        if reasons is None:
+            if existed:  # and is not whole: something has damaged it
+                cache.discard(path)
             _make_room(cache, len(dataset) * resolution**2 * 3)
             with cache.writing(path) as unfinished:
                 _fill(unfinished, dataset, resolution, n_threads(threads), progress)
+            reasons = _stored(path, dataset, resolution) or {}
         cache.touch(path)
-        reasons = {int(row): why for row, why in json.loads((path / "bad.json").read_text(encoding="utf-8")).items()}
         found = Decoded(_less(dataset, reasons), resolution, None, path)
         weakref.finalize(found, cache.release, path)
     except OSError as error:
@@ -131,9 +136,15 @@ def _key(dataset: Dataset, resolution: int) -> str:
     return state.hexdigest()
 
 
-def _is_whole(path: Path, dataset: Dataset, resolution: int) -> bool:
-    pixels = path / "pixels"
-    return (path / "bad.json").is_file() and pixels.is_file() and pixels.stat().st_size == len(dataset) * resolution**2 * 3
+def _stored(path: Path, dataset: Dataset, resolution: int) -> dict[int, str] | None:
+    """Return the rows of a whole entry that have no pixels, with the reasons; None if there is no whole entry."""
+    try:
+        if (path / "pixels").stat().st_size != len(dataset) * resolution**2 * 3:
+            return None
+        noted = json.loads((path / "bad.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    return {int(row): why for row, why in noted.items()}
 
 
 def _make_room(cache: CacheFolder, n_bytes: int) -> None:
@@ -163,7 +174,7 @@ def _pictures(dataset: Dataset, resolution: int, threads: int, progress: Progres
 
     def one(row: int) -> NDArray[np.uint8] | str:
         name = dataset.name_of(row)
-        content = _content(dataset, row)
+        content = _content(dataset, row) if dataset.pictures is None else dataset.pictures[row]
         try:
             return decode_resized(content, resolution, name=name)
         except PictureError as error:
@@ -178,7 +189,7 @@ def _pictures(dataset: Dataset, resolution: int, threads: int, progress: Progres
 def _content(dataset: Dataset, row: int) -> bytes:
     """Read a file that the scan has read before; a file that changed since must not enter the cache under its old digest."""
     path = dataset.path_of(row)
-    assert path is not None  # pictures in memory are not cached
+    assert path is not None  # the pictures are files
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -197,11 +208,10 @@ def _less(dataset: Dataset, reasons: dict[int, str]) -> Dataset:
     return less
 
 
-def _from_memory(pictures: NDArray[Any], resolution: int) -> NDArray[np.uint8]:
-    if pictures.shape[1:3] != (resolution, resolution):
-        return np.stack([decode_resized(picture, resolution) for picture in pictures])
+def _as_they_are(pictures: NDArray[Any]) -> NDArray[np.uint8]:
+    """Show pictures in memory, (N, R, R) or (N, R, R, C), as RGB without a copy: grey ones do not take three times the room."""
     channels = pictures[..., None] if pictures.ndim == 3 else pictures
-    return np.broadcast_to(channels, (*channels.shape[:3], 3))  # grey pictures become RGB without taking three times the room
+    return np.broadcast_to(channels, (*channels.shape[:3], 3))
 
 
 def _without_disk(dataset: Dataset, resolution: int, threads: int, progress: Progress | None, error: OSError) -> Decoded:

@@ -154,17 +154,19 @@ class CacheFolder:
                 gone.append(entry)
         return gone
 
-    def _evict(self, entry: Entry) -> int:
-        with _lock:
-            if _held[entry.path] > 0:
-                return 0
-            hidden = entry.path.with_name(f"{_UNFINISHED}{uuid.uuid4().hex}")
-            try:
-                entry.path.replace(hidden)  # whole or not at all: nobody finds half an entry
-            except OSError:  # gone already, or open in another process on Windows
-                return 0
+    def discard(self, path: Path) -> bool:
+        """Throw out one entry, in use or not; say whether it is gone by this."""
+        hidden = path.with_name(f"{_UNFINISHED}{uuid.uuid4().hex}")
+        try:
+            path.replace(hidden)  # whole or not at all: nobody finds half an entry
+        except OSError:  # gone already, or open in another process on Windows
+            return False
         _delete(hidden)
-        return entry.n_bytes
+        return True
+
+    def _evict(self, entry: Entry) -> int:
+        with _lock:  # nobody begins to use it meanwhile
+            return entry.n_bytes if _held[entry.path] <= 0 and self.discard(entry.path) else 0
 
     def _sweep(self) -> None:
         """Delete what killed processes left half-written."""

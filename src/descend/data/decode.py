@@ -83,10 +83,8 @@ def decode_resized(source: Source, resolution: int, *, name: str | None = None) 
         image = _opened(source)
         drafted = None if image is source else _draft(image, resolution)
         upright = _upright(image)
-        full = drafted or upright.size
-        if drafted and _orientation(image) in _SIDEWAYS:
-            full = (drafted[1], drafted[0])
-        return _as_rgb(_fitted(upright, full, resolution))
+        box = _drafted_box(upright, drafted, _orientation(image)) if drafted else (0.0, 0.0, *upright.size)
+        return _as_rgb(_fitted(upright, box, resolution))
 
 
 def probe(source: Source, *, name: str | None = None) -> tuple[int, int]:
@@ -166,14 +164,21 @@ def _from_array(array: NDArray[Any]) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(array))
 
 
-def _draft(image: Image.Image, resolution: int) -> tuple[int, int] | None:
-    """Let a JPEG's decoder shrink by 2, 4 or 8 where that leaves enough; return the size before, or None for other formats."""
+def _draft(image: Image.Image, resolution: int) -> tuple[float, float] | None:
+    """Let a JPEG's decoder shrink by 2, 4 or 8 where that leaves enough; return the exact (width, height), before rounding up."""
     if not isinstance(image, JpegImagePlugin.JpegImageFile):
         return None
-    size = image.size
-    wanted = _resized(size, resolution)
-    image.draft(None, (DRAFT_GAP * wanted[0], DRAFT_GAP * wanted[1]))
-    return size
+    wanted = _resized(image.size, resolution)
+    drafted = image.draft(None, (DRAFT_GAP * wanted[0], DRAFT_GAP * wanted[1]))
+    return None if drafted is None else drafted[1][2:]
+
+
+def _drafted_box(upright: Image.Image, exact: tuple[float, float], orientation: int) -> tuple[float, float, float, float]:
+    """Return (left, top, right, bottom) of the picture proper: a draft pads right and bottom, and turning moves the padding."""
+    width, height = exact[::-1] if orientation in _SIDEWAYS else exact
+    left = upright.width - width if orientation in (2, 3, 6, 7) else 0.0
+    top = upright.height - height if orientation in (3, 4, 7, 8) else 0.0
+    return left, top, left + width, top + height
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -242,25 +247,25 @@ def _to_bytes(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8
     return np.rint(unit * 255).astype(np.uint8)
 
 
-def _resized(size: tuple[int, int], resolution: int) -> tuple[int, int]:
+def _resized(size: tuple[float, float], resolution: int) -> tuple[int, int]:
     """Return (width, height) with the shorter side at ``resolution``; the longer one is rounded down, as in torchvision."""
     width, height = size
     longer = int(resolution * max(size) / min(size))
     return (resolution, longer) if width <= height else (longer, resolution)
 
 
-def _fitted(image: Image.Image, full: tuple[int, int], resolution: int) -> Image.Image:
-    """Resize and crop ``image``; ``full`` is its (width, height) before a draft, which rounds, so it decides the geometry."""
-    width, height = _resized(full, resolution)
+def _fitted(image: Image.Image, box: tuple[float, float, float, float], resolution: int) -> Image.Image:
+    """Resize what is in ``box`` (left, top, right, bottom) and crop its centre."""
+    width, height = _resized((box[2] - box[0], box[3] - box[1]), resolution)
     left, top = round((width - resolution) / 2), round((height - resolution) / 2)  # half to even, as torchvision rounds
-    crop = (left, top, left + resolution, top + resolution)
     if max(width, height) > _LONGEST * resolution:
-        x, y = image.width / width, image.height / height
-        box = (crop[0] * x, crop[1] * y, crop[2] * x, crop[3] * y)
-        return image.resize((resolution, resolution), Image.Resampling.BICUBIC, box=box)
+        x, y = (box[2] - box[0]) / width, (box[3] - box[1]) / height  # source pixels for each of ours
+        corner = box[0] + left * x, box[1] + top * y
+        part = (*corner, corner[0] + resolution * x, corner[1] + resolution * y)
+        return image.resize((resolution, resolution), Image.Resampling.BICUBIC, box=part)
     if image.size != (width, height):
-        image = image.resize((width, height), Image.Resampling.BICUBIC)
-    return image if image.size == (resolution, resolution) else image.crop(crop)
+        image = image.resize((width, height), Image.Resampling.BICUBIC, box=box)
+    return image.crop((left, top, left + resolution, top + resolution))
 
 
 def _as_rgb(image: Image.Image) -> NDArray[np.uint8]:

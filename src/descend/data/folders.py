@@ -39,16 +39,16 @@ def read_folder(root: Path) -> Listing:
     else:
         ignored += [f"{name}/" for name in folders if name not in parts]
     rows = [row for part, split in parts.items() for row in _class_rows(root, part, split, ignored)]
-    if not rows:
-        _refuse(root, folders, ignored)
-    rows.sort(key=lambda row: natural(row[0]))
     empty = {row[1] for row in rows if not row[0]}
-    rows = [row for row in rows if row[0]]
+    rows = sorted((row for row in rows if row[0]), key=lambda row: natural(row[0]))
+    if not rows:
+        raise _refusal(root, folders, ignored)
     classes, labels = encode_labels([row[1] for row in rows])
     missing = sorted(empty - set(classes), key=natural)
     if missing:
-        raise DataError(str(root), f"every class folder must hold a picture, {', '.join(map(repr, missing))} holds none",
-                        fix="Remove the folder or add pictures.")  # fmt: skip
+        hold = "holds" if len(missing) == 1 else "hold"
+        must = f"every class folder must hold a picture, {', '.join(map(repr, missing))} {hold} none"
+        raise DataError(str(root), must, fix="Remove the folder or add pictures.")
     splits = np.array([row[2] for row in rows], np.int8)
     names = [row[0] for row in rows]
     return Listing(root.resolve().name, root, classes, names, labels, splits, problems=_ignored(ignored))
@@ -114,10 +114,10 @@ def _files(folder: Path, ignored: list[str], stem: str = "") -> Iterator[str]:
                     ignored.append(f"{stem}/{prefix}{entry.name}")
 
 
-def _refuse(root: Path, folders: list[str], ignored: list[str]) -> None:
-    loose = [name for name in ignored if is_picture_name(name)]
+def _refusal(root: Path, folders: list[str], ignored: list[str]) -> DataError:
+    loose = sum(is_picture_name(name) and "/" not in name for name in ignored)
     if loose:
-        raise DataError(str(root), f"pictures must lie in one folder for each class ({len(loose):,} lie directly in it)",
-                        fix="Make a folder for each class, or a CSV table with columns path,label.")  # fmt: skip
+        return DataError(str(root), f"pictures must lie in one folder for each class ({loose:,} lie directly in it)",
+                         fix="Make a folder for each class, or a CSV table with columns path,label.")  # fmt: skip
     what = f"the folders {', '.join(map(repr, folders[:5]))} hold none" if folders else "the folder is empty"
-    raise DataError(str(root), f"must hold pictures in class folders ({what})")
+    return DataError(str(root), f"must hold pictures in class folders ({what})")

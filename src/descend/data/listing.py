@@ -94,7 +94,7 @@ class Listing:
 def natural(text: str) -> tuple[Any, ...]:
     """Return the key that sorts names as people do: ``img2`` before ``img10``, upper and lower case together."""
     parts = re.split(r"(\d+)", text)
-    folded = tuple((int(part), "") if part.isdecimal() else (-1, part.casefold()) for part in parts if part)
+    folded = tuple((0, int(part), "") if part.isdecimal() else (1, 0, part.casefold()) for part in parts if part)
     return (folded, text)
 
 

@@ -13,7 +13,9 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,13 +122,9 @@ class _Index:
 
     def load(self) -> dict[bytes, tuple[bytes, tuple[int, int]]]:
         try:
-            with np.load(self._path) as file:
+            with np.load(BytesIO(self._path.read_bytes())) as file:
                 keys, digests, sizes = file["keys"], file["digests"], file["sizes"]
-        except (OSError, ValueError, KeyError, EOFError, ImportError):  # none yet, or damaged: then it is read anew
-            return {}
-        except Exception as error:  # zipfile.BadZipFile, without importing zipfile for its name
-            if type(error).__name__ != "BadZipFile":
-                raise
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile):  # none yet, or damaged: then the pictures are read anew
             return {}
         self._cache.touch(self._path)
         return {

@@ -79,14 +79,14 @@ def _quotas(labels: NDArray[np.int64], n_parts: int) -> NDArray[np.int64]:
     """Return how many pictures of each class each part should get: (K, P).
 
     Shares are rounded along the running sum over classes, so the totals are right too (rounding 1.5 up in each of 100 classes
-    of ten would give validation a fifth). A class of two or more has one for validation, of three or more one for test.
+    of ten would give validation a fifth); test runs from the other end, lest one class pays for both. A class of two or more has
+    one for validation, of three or more one for test.
     """
     n = np.bincount(labels)
-    running = np.floor(np.cumsum(n) * SHARE + 0.5).astype(np.int64)
-    share = np.diff(running, prepend=0)
     quotas = np.zeros((len(n), n_parts), np.int64)
-    for part in range(1, n_parts):
-        quotas[:, part] = np.maximum(share, n > part)
+    for part, way in zip(range(1, n_parts), (1, -1), strict=False):
+        running = np.floor(np.cumsum(n[::way]) * SHARE + 0.5).astype(np.int64)
+        quotas[:, part] = np.maximum(np.diff(running, prepend=0)[::way], n > part)
     quotas[:, TRAIN] = n - quotas[:, 1:].sum(axis=1)
     return quotas
 
