@@ -33,8 +33,8 @@ def other_values(knob: Knob) -> Iterator[Any]:
     yield from (choice for choice in knob.choices if choice != knob.default)
     if isinstance(knob.default, tuple):
         low, high = knob.default
-        yield (low + 0.25 * (high - low), high)
-        yield (low, high - 0.25 * (high - low))
+        quarter = (high - low) // 4 if isinstance(low, int) else (high - low) / 4
+        yield from ((low + quarter, high), (low, high - quarter))
     elif knob.default is None:
         yield (0.1, 0.2, 0.3) if "tuple" in str(knob.type) else 13
     elif knob.search is not None:
@@ -56,9 +56,8 @@ VARIANTS = [variant for kind in KINDS for _, variant in variants(kind)]
 
 
 @pytest.mark.parametrize("transform", [*(kind() for kind in KINDS), *VARIANTS], ids=str)
-def test_spec_text_round_trips_and_builds_the_same_pictures(transform: Augmentation) -> None:
+def test_spec_text_round_trips(transform: Augmentation) -> None:
     assert build(spec(transform), Augmentation) == transform
-    assert views(transform).isfinite().all()
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
@@ -67,6 +66,7 @@ def test_every_knob_changes_something(kind: type[Augmentation]) -> None:
     tried: set[str] = set()
     for knob, variant in variants(kind):
         changed = views(variant)
+        assert changed.isfinite().all()
         assert changed.shape != plain.shape or not torch.equal(changed, plain), variant
         tried.add(knob.name)
     assert tried == {knob.name for knob in knobs(kind)}, "a knob has no other value to try"

@@ -61,3 +61,43 @@ def test_probability_zero_is_the_identity_to_the_bit() -> None:
     for spec in ("random_erasing(p=0.0)", "cutout(p=0.0)"):
         made = Pipeline(spec, out="uint8")(IMAGES, ids=IDS, epoch=0)
         assert torch.equal(made, torch.from_numpy(IMAGES))
+
+
+def hidden(spec: str, n: int = 400, size: tuple[int, int] = (64, 64)) -> np.ndarray:
+    """Where a white picture was painted black: (n, h, w) bool."""
+    white = np.full((n, *size, 3), 255, np.uint8)
+    return Pipeline(spec, out="uint8", mean=(0.0, 0.0, 0.0))(white, ids=np.arange(n), epoch=0).numpy()[..., 0] == 0
+
+
+def test_hide_and_seek_hides_whole_patches_independently() -> None:
+    seen = hidden("hide_and_seek(n_cells=4, p_hide=0.3)")
+    patches = seen.reshape(400, 4, 16, 4, 16)
+    share = patches.mean((2, 4))
+    assert np.isin(share, (0.0, 1.0)).all()
+    assert stats.binomtest(int(share.sum()), 6400, 0.3).pvalue > 1e-3
+    assert stats.kstest(share.sum((1, 2)) + np.random.default_rng(0).uniform(-0.5, 0.5, 400),
+                        stats.norm(16 * 0.3, np.sqrt(16 * 0.21)).cdf).pvalue > 1e-4  # fmt: skip
+
+
+def test_hide_and_seek_covers_pictures_that_do_not_divide() -> None:
+    assert hidden("hide_and_seek(n_cells=3, p_hide=1.0)", 2, (10, 11)).all()
+
+
+def test_grid_mask_hides_the_published_share_evenly() -> None:
+    seen = hidden("grid_mask(p=1.0, period_range=[0.25, 0.25], hide_ratio=0.5)")
+    assert abs(seen.mean() - 0.25) < 0.02  # the squares cover hide_ratio squared
+    assert np.abs(seen.mean(0) - 0.25).max() < 0.12
+    for mask in seen[:20]:  # the lattice repeats with its period
+        assert np.array_equal(mask[:48, :48], mask[16:, 16:])
+
+
+def test_coarse_dropout_paints_the_holes_it_notes() -> None:
+    pipe = Pipeline("coarse_dropout(n_holes=5, side_range=[0.1, 0.2])")
+    holes = pipe.draw(np.arange(300), (50, 100), epoch=0).parameters["coarse_dropout"]["holes"]
+    assert holes.shape == (300, 5, 4)
+    height, width = holes[..., 1] - holes[..., 0], holes[..., 3] - holes[..., 2]
+    assert height.min() >= 5
+    assert height.max() <= 10
+    assert width.min() >= 10
+    assert width.max() <= 20
+    assert (hidden("coarse_dropout(n_holes=1)", 50).sum((1, 2)) > 0).all()

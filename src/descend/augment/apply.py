@@ -12,7 +12,10 @@ import numpy as np
 import torch
 from torch.nn.functional import avg_pool2d, grid_sample
 
-from descend.augment.factors import N_LEVELS, Draws, Floats, Ints, Mix, split
+from descend.augment.factors import N_LEVELS, Draws, Floats, Ints, Mix, Noise, split
+from descend.augment.neighborhood import processed
+from descend.augment.statistics import equalizing, stretched
+from descend.rng import philox4x32
 
 _CHUNK = 1 << 22  # samples per resampling call: bounds the memory of strong downscaling to about 100 MB
 
@@ -23,12 +26,11 @@ def resample(images: torch.Tensor, draws: Draws) -> torch.Tensor:
     if copies.all():
         return copied(images, draws.matrix, draws.canvas)
     if not copies.any():
-        return sampled(images, draws.matrix, draws.taps, draws.canvas)
+        return sampled(images, draws, np.arange(len(images)))
     out = torch.empty((len(images), *draws.canvas, images.shape[3]), dtype=torch.float32, device=images.device)
     for which, rows in ((True, np.flatnonzero(copies)), (False, np.flatnonzero(~copies))):
         index = torch.as_tensor(rows, device=images.device)
-        part, matrix = images[index], draws.matrix[rows]
-        pixels = copied(part, matrix, draws.canvas) if which else sampled(part, matrix, draws.taps[rows], draws.canvas)
+        pixels = copied(images[index], draws.matrix[rows], draws.canvas) if which else sampled(images[index], draws, rows)
         out[index] = pixels.to(torch.float32)
     return out
 
@@ -58,27 +60,32 @@ def mirrored(index: Ints, n: int) -> Ints:
     return np.where(index < n, index, 2 * n - 2 - index)
 
 
-def sampled(images: torch.Tensor, matrix: Floats, taps: Ints, canvas: tuple[int, int]) -> torch.Tensor:
-    """Resample with ``taps`` (B, 2) samples a pixel down and across: (B, H, W, C) uint8 -> (B, h, w, C) float32 levels."""
+def sampled(images: torch.Tensor, draws: Draws, rows: Ints) -> torch.Tensor:
+    """Resample the pictures that stand in ``rows`` of the draw: (b, H, W, C) uint8 -> (b, h, w, C) float32 levels."""
+    canvas, taps = draws.canvas, draws.taps[rows]
     out = torch.empty((len(images), *canvas, images.shape[3]), dtype=torch.float32, device=images.device)
     for down, across in np.unique(taps, axis=0):
-        rows = np.flatnonzero((taps == (down, across)).all(1))
+        group = np.flatnonzero((taps == (down, across)).all(1))
         n_each = max(1, _CHUNK // (canvas[0] * canvas[1] * down * across))
-        for start in range(0, len(rows), n_each):
-            chunk = rows[start : start + n_each]
+        for start in range(0, len(group), n_each):
+            chunk = group[start : start + n_each]
             index = torch.as_tensor(chunk, device=images.device)
-            pixels = _bilinear(images[index], matrix[chunk], (canvas[0] * int(down), canvas[1] * int(across)), canvas)
+            pixels = _bilinear(images[index], draws, rows[chunk], int(down), int(across))
             pixels = avg_pool2d(pixels, (int(down), int(across))) if down * across > 1 else pixels
             out[index] = pixels.permute(0, 2, 3, 1)
     return out
 
 
-def _bilinear(images: torch.Tensor, matrix: Floats, samples: tuple[int, int], canvas: tuple[int, int]) -> torch.Tensor:
-    """Read one bilinear sample at each of ``samples`` (down, across) positions of the canvas: -> (B, C, down, across)."""
+def _bilinear(images: torch.Tensor, draws: Draws, rows: Ints, n_down: int, n_across: int) -> torch.Tensor:
+    """Read n_down x n_across bilinear samples in each output pixel: -> (b, C, h * n_down, w * n_across) levels."""
     height, width = images.shape[1:3]
-    m = torch.as_tensor(matrix, dtype=torch.float64, device=images.device)[:, :, :, None, None]
-    y = ((torch.arange(samples[0], dtype=torch.float64, device=images.device) + 0.5) * (canvas[0] / samples[0]))[:, None]
-    x = ((torch.arange(samples[1], dtype=torch.float64, device=images.device) + 0.5) * (canvas[1] / samples[1]))[None]
+    m = torch.as_tensor(draws.matrix[rows], device=images.device)[:, :, :, None, None]
+    y = (torch.arange(draws.canvas[0] * n_down, dtype=torch.float64, device=images.device)[:, None] + 0.5) / n_down
+    x = (torch.arange(draws.canvas[1] * n_across, dtype=torch.float64, device=images.device)[None] + 0.5) / n_across
+    if draws.shifts is not None:
+        moved = torch.as_tensor(draws.shifts[rows], device=images.device)
+        moved = moved.repeat_interleave(n_down, 2).repeat_interleave(n_across, 3).double()
+        x, y = x + moved[:, 0], y + moved[:, 1]
     depth = m[:, 2, 0] * x + m[:, 2, 1] * y + m[:, 2, 2]
     across = (m[:, 0, 0] * x + m[:, 0, 1] * y + m[:, 0, 2]) / depth - 0.5
     down = (m[:, 1, 0] * x + m[:, 1, 1] * y + m[:, 1, 2]) / depth - 0.5
@@ -106,12 +113,41 @@ def toned(pixels: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
 
 
 def colored(pixels: torch.Tensor, color: Floats) -> torch.Tensor:
-    """Apply colour changes (B, 3, 7) to float levels (B, h, w, 3) and clamp to 0..255."""
+    """Apply colour changes (B, 3, 7) to float levels (B, h, w, 3)."""
     a, d, b = (torch.as_tensor(part, device=pixels.device) for part in split(color))
     mean = pixels.mean((1, 2)).to(a.dtype)[:, :, None] if bool(d.any()) else torch.zeros_like(b)
     offset = (d @ mean + b).to(pixels.dtype).mT
-    moved = torch.baddbmm(offset, pixels.flatten(1, 2), a.to(pixels.dtype).mT)
-    return moved.view_as(pixels).clamp_(0, N_LEVELS - 1)
+    return torch.baddbmm(offset, pixels.flatten(1, 2), a.to(pixels.dtype).mT).view_as(pixels)
+
+
+def adapted(pixels: torch.Tensor, draws: Draws) -> torch.Tensor:
+    """Stretch and equalise the chosen pictures of float levels (B, h, w, 3), each by its own levels."""
+    for chosen, change in ((draws.stretch, stretched), (draws.flatten, _equalized)):
+        for k in () if chosen is None else np.flatnonzero(chosen):
+            pixels[k] = change(pixels[k])
+    return pixels
+
+
+def _equalized(picture: torch.Tensor) -> torch.Tensor:
+    return toned(picture[None], equalizing(picture)[None])[0]
+
+
+def noisy(pixels: torch.Tensor, noise: Noise, ids: Ints) -> torch.Tensor:
+    """Add Gaussian noise to float levels (B, h, w, 3).
+
+    Value j of a picture takes word j % 4 of Philox block j // 4, whose words (0, 1) and (2, 3) become two normal numbers each, by
+    Box and Muller: the radius from the first, the angle from the second.
+    """
+    count = pixels[0].numel()
+    counter = np.zeros((4, len(ids), -(-count // 4)), np.uint64)
+    counter[0] = np.arange(counter.shape[2])
+    words = ids.view(np.uint64)[:, None]
+    counter[2], counter[3] = words & np.uint64(0xFFFFFFFF), words >> np.uint64(32)
+    u = (philox4x32(counter, noise.key) + 0.5) * 2.0**-32
+    radius, angle = np.sqrt(-2 * np.log(u[::2])), 2 * np.pi * u[1::2]
+    pairs = np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1).reshape(4, len(ids), -1)
+    normal = np.moveaxis(pairs, 0, -1).reshape(len(ids), -1)[:, :count] * noise.sigma[:, None]
+    return pixels + torch.as_tensor(normal, device=pixels.device).to(pixels.dtype).view_as(pixels)
 
 
 def erased(pixels: torch.Tensor, draws: Draws, mean: torch.Tensor) -> torch.Tensor:
@@ -140,11 +176,17 @@ def mixed(pixels: torch.Tensor, mix: Mix) -> torch.Tensor:
 
 def levels(images: torch.Tensor, draws: Draws, mean: torch.Tensor) -> torch.Tensor:
     """Apply everything but normalisation: (B, H, W, 3) uint8 -> (B, h, w, 3), uint8 while nothing but copying happened."""
-    pixels = resample(images, draws)
+    pixels = resample(processed(images, draws.neighborhood), draws)
+    if draws.stretch is not None or draws.flatten is not None:
+        pixels = adapted(pixels.to(torch.float32), draws)
     if draws.table is not None:
         pixels = toned(pixels.to(torch.float32), torch.as_tensor(draws.table, device=images.device))
     if draws.color is not None:
         pixels = colored(pixels.to(torch.float32), draws.color)
+    if draws.noise is not None:
+        pixels = noisy(pixels.to(torch.float32), draws.noise, draws.ids)
+    if pixels.dtype != torch.uint8:
+        pixels = pixels.clamp_(0, N_LEVELS - 1)
     if draws.boxes is not None:
         pixels = erased(pixels.to(torch.float32), draws, mean)
     for mix in draws.mixes:

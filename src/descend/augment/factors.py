@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,13 +91,24 @@ class Noise:
 
 
 @dataclass(frozen=True)
+class Neighborhood:
+    """An operation that looks at neighbouring pixels; it runs on the stored picture, before the one pass."""
+
+    kind: Literal["blur", "sharpen", "jpeg"]
+    strength: Floats  # (B,) standard deviation in stored pixels, blend factor, or quality; NaN leaves the picture alone
+
+
+@dataclass(frozen=True)
 class Draws:
     """The composed factors of one batch: readable (``parameters``), replayable (``apply`` them again), invertible (``locate``).
 
     matrix: (B, 3, 3) float64, output edge coordinates (x, y, 1) -> stored edge coordinates, homogeneous.
     color: (B, 3, 7) float64 ``[A | D | b]``: a pixel x becomes ``A x + D m + b`` with m the mean colour of the picture after
     tone; levels. table: (B, 3, 256) float32 levels. boxes: (B, n, 4) int64 top, bottom, left, right in output pixels, empty
-    ones erase nothing; fills: (B, n, 3) float32 levels, NaN stands for the mean that normalisation subtracts.
+    ones erase nothing; fills: (B, n, 3) float32 levels, NaN stands for the mean that normalisation subtracts. bends:
+    each (B, 2, g, g), control points (x, y) of a cubic B-spline that moves the output pixels before ``matrix`` places them, in
+    shares of the shorter side.
+    stretch, flatten: (B,) bool, the pictures whose levels are spread over 0..255 (autocontrast) and equalised before the table.
     """
 
     ids: Ints
@@ -108,6 +119,10 @@ class Draws:
     canvas: tuple[int, int]  # height and width of the output
     matrix: Floats
     target: tuple[int, int] | None = None  # the output size that the pipeline asks for
+    neighborhood: tuple[Neighborhood, ...] = ()
+    bends: tuple[Floats, ...] = ()
+    stretch: Bools | None = None
+    flatten: Bools | None = None
     color: Floats | None = None
     table: NDArray[np.float32] | None = None
     boxes: Ints | None = None
@@ -146,6 +161,18 @@ class Draws:
             return replace(self, boxes=boxes, fills=fills)
         return replace(self, boxes=np.concatenate([self.boxes, boxes], 1), fills=np.concatenate([self.fills, fills], 1))
 
+    def spread(self, chosen: Bools) -> Draws:
+        """Stretch the levels of the chosen pictures (B,) over 0..255, each channel by itself."""
+        return replace(self, stretch=chosen if self.stretch is None else self.stretch | chosen)
+
+    def equalize(self, chosen: Bools) -> Draws:
+        """Equalise the histogram of the chosen pictures (B,), each channel by itself."""
+        return replace(self, flatten=chosen if self.flatten is None else self.flatten | chosen)
+
+    def around(self, kind: Literal["blur", "sharpen", "jpeg"], strength: Floats) -> Draws:
+        """Append an operation on neighbouring stored pixels; NaN in ``strength`` (B,) leaves a picture alone."""
+        return replace(self, neighborhood=(*self.neighborhood, Neighborhood(kind, strength)))
+
     def mix(self, mix: Mix) -> Draws:
         """Append a mixing of the batch with itself; mixings follow one another."""
         return replace(self, mixes=(*self.mixes, mix))
@@ -162,7 +189,10 @@ class Draws:
         )
         affine = (m[:, 2] == (0.0, 0.0, 1.0)).all(1)
         origin = linear.sum(2) / 2 + m[:, :2, 2] - 0.5  # where the centre of the first output pixel comes from
-        return axes & affine & (np.abs(origin - np.rint(origin)) < 1e-9).all(1)
+        straight = np.ones(len(self), bool)
+        for bend in self.bends:
+            straight &= (bend == 0).all((1, 2, 3))
+        return axes & affine & straight & (np.abs(origin - np.rint(origin)) < 1e-9).all(1)
 
     @cached_property
     def taps(self) -> Ints:
@@ -176,6 +206,13 @@ class Draws:
         here, right, below = (self.locate(at + np.array(step, np.float64)) for step in ((0, 0), (1, 0), (0, 1)))
         length = np.stack([np.linalg.norm(end - here, axis=-1).max(1) for end in (below, right)], -1)
         return np.maximum(np.ceil(length - 0.25 - 1e-9), 1).astype(np.int64)
+
+    @cached_property
+    def shifts(self) -> NDArray[np.float32] | None:
+        """By how much each output pixel is moved before ``matrix`` places it: (B, 2, h, w) float32 (x, y) pixels, or None."""
+        h, w = self.canvas
+        fields = [min(h, w) * (spline(h, b.shape[2]) @ b @ spline(w, b.shape[3]).T) for b in self.bends]
+        return np.sum(fields, axis=0).astype(np.float32) if fields else None
 
     def locate(self, points: Floats) -> Floats:
         """Map output points to the stored picture: (B, n, 2) (x, y) edge coordinates -> the same shape."""
@@ -214,6 +251,18 @@ def project(matrix: Floats, points: Floats) -> Floats:
     moved = points @ np.swapaxes(matrix[:, :2, :2], 1, 2) + matrix[:, None, :2, 2]
     depth = points @ matrix[:, 2, :2, None] + matrix[:, 2, 2, None, None]
     return moved / depth
+
+
+def spline(n: int, n_points: int) -> Floats:
+    """Return the uniform cubic B-spline basis (n, n_points) at the centres of n pixels, spread over n_points - 3 cells."""
+    at = (np.arange(n) + 0.5) / n * (n_points - 3)
+    cell = np.minimum(np.floor(at), n_points - 4).astype(np.int64)
+    t = at - cell
+    parts = ((1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3)
+    basis = np.zeros((n, n_points))
+    for k, part in enumerate(parts):
+        basis[np.arange(n), cell + k] = part / 6
+    return basis
 
 
 def look_up(table: NDArray[np.float32], values: NDArray[np.float32]) -> NDArray[np.float32]:

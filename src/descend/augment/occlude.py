@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import numpy as np
-from annotated_types import Gt, Le
+from annotated_types import Ge, Gt, Le, Lt
 from numpy.typing import NDArray
 
 from descend.augment.factors import Dice, Draws, Floats, Ints, check_range
@@ -91,3 +91,81 @@ class Cutout(Augmentation):
         top, left = np.floor(u[1] * h) - side // 2, np.floor(u[2] * w) - side // 2
         draws = draws.erase(boxes(top, left, side, side, (h, w))[:, None], paint(self.fill, (len(draws), 1), u[3:]))
         return draws.note(dice.stream, side=side, top=top, left=left)
+
+
+@technique("hide_and_seek", source="Singh & Lee 2017, arXiv:1704.04232, section 3.1")
+class HideAndSeek(Augmentation):
+    """Divide the picture into ``n_cells`` x ``n_cells`` patches and hide each with probability ``p_hide``."""
+
+    stage = "erase"
+
+    n_cells: Annotated[int, Ge(2), Le(16), Search(3, 8)] = 4
+    p_hide: Annotated[float, Ge(0), Le(1), Search(0.0, 0.6)] = 0.25
+
+    def draw(self, dice: Dice, draws: Draws) -> Draws:
+        """Append the hidden patches."""
+        h, w = draws.canvas
+        hidden = self.p_hide > dice.uniform(self.n_cells**2).T
+        rows, columns = (np.rint(np.linspace(0, side, self.n_cells + 1)) for side in (h, w))
+        top, left = (edge.ravel() for edge in np.meshgrid(rows[:-1], columns[:-1], indexing="ij"))
+        height, width = (side.ravel() for side in np.meshgrid(np.diff(rows), np.diff(columns), indexing="ij"))
+        top, left = (np.broadcast_to(edge, hidden.shape).astype(np.float64) for edge in (top, left))
+        patches = boxes(top, left, height * hidden, width * hidden, (h, w))
+        return draws.erase(patches, paint("mean", hidden.shape, np.zeros((3, len(draws))))).note(dice.stream, hidden=hidden)
+
+
+@technique("grid_mask", source="Chen et al. 2020, arXiv:2001.04086, section 3")
+class GridMask(Augmentation):
+    """Hide a regular lattice of squares, with probability ``p``: evenly spread, so that hardly any object vanishes whole.
+
+    ``period_range``: distance of the squares as a share of the shorter side, uniform. ``hide_ratio``: side of a square as a share
+    of that distance. The lattice starts at a random phase. Differs from the paper: the lattice is not rotated, and the
+    probability does not grow with the epoch.
+    """
+
+    stage = "erase"
+
+    p: Probability = 0.5
+    period_range: tuple[float, float] = (0.25, 0.5)
+    hide_ratio: Annotated[float, Ge(0), Lt(1), Search(0.3, 0.7)] = 0.5
+
+    def __post_init__(self) -> None:
+        check_range("grid_mask", "period_range", self.period_range, 1 / 16, 1.0)
+
+    def draw(self, dice: Dice, draws: Draws) -> Draws:
+        """Append the squares of the lattice."""
+        h, w = draws.canvas
+        coin, u, x, y = dice.uniform(4)
+        low, high = self.period_range
+        period = np.maximum((low + u * (high - low)) * min(h, w), 2.0)
+        n_down, n_across = (int(np.ceil(side / max(low * min(h, w), 2.0))) + 1 for side in (h, w))
+        top, left = np.meshgrid(np.arange(n_down) - 1.0, np.arange(n_across) - 1.0, indexing="ij")
+        top, left = (np.rint((edge.ravel() + phase[:, None]) * period[:, None]) for edge, phase in ((top, y), (left, x)))
+        side = np.rint(self.hide_ratio * period * (coin < self.p))[:, None] + 0 * top
+        squares = boxes(top, left, side, side, (h, w))
+        draws = draws.erase(squares, paint("mean", top.shape, np.zeros((3, len(draws)))))
+        return draws.note(dice.stream, period=period, side=side[:, 0])
+
+
+@technique("coarse_dropout", source="DeVries & Taylor 2017, arXiv:1708.04552, with several holes; Buslaev et al. 2020")
+class CoarseDropout(Augmentation):
+    """Paint over several small rectangles anywhere: ``n_holes`` of a side up to ``side_range`` of the picture's, uniform."""
+
+    stage = "erase"
+
+    n_holes: Annotated[int, Ge(1), Le(64), Search(2, 16)] = 8
+    side_range: tuple[float, float] = (0.05, 0.15)
+    fill: Fill = "mean"
+
+    def __post_init__(self) -> None:
+        check_range("coarse_dropout", "side_range", self.side_range, 0.0, 1.0)
+
+    def draw(self, dice: Dice, draws: Draws) -> Draws:
+        """Append the rectangles."""
+        h, w = draws.canvas
+        colors, u = np.split(dice.uniform(3 + 4 * self.n_holes), [3])
+        top, left, tall, wide = u.T.reshape(-1, self.n_holes, 4).transpose(2, 0, 1)
+        low, high = self.side_range
+        height, width = np.rint((low + tall * (high - low)) * h), np.rint((low + wide * (high - low)) * w)
+        holes = boxes(np.floor(top * (h - height + 1)), np.floor(left * (w - width + 1)), height, width, (h, w))
+        return draws.erase(holes, paint(self.fill, holes.shape[:2], colors)).note(dice.stream, holes=holes)

@@ -1,0 +1,88 @@
+"""Policies from the literature: RandAugment, TrivialAugment, AutoAugment.
+
+Their constants are the papers'; their pixels are ours: operations run in the order of the stages (geometry, tone, colour), with
+one resampling and one clamp, and mirror the border where the papers paint it grey.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import numpy as np
+from annotated_types import Ge, Le
+
+from descend.augment.auto_tables import TABLES
+from descend.augment.factors import Dice, Draws
+from descend.augment.operations import OPERATIONS, PUBLISHED, RANDOM_OPERATIONS, WIDE, Space, run
+from descend.augment.transform import Augmentation
+from descend.technique import Search, technique
+
+_BINS = 31  # magnitudes 0..30 of RandAugment and TrivialAugment
+_NAMES = tuple(OPERATIONS)
+
+
+@technique("randaugment", source="Cubuk et al. 2020, arXiv:1909.13719, section 3")
+class RandAugment(Augmentation):
+    """Run ``n_operations`` operations, each uniform over fourteen, all at the same ``magnitude`` (0 to 30).
+
+    Two knobs that are easy to search; it dislikes tasks where any single operation destroys the answer.
+    """
+
+    stage = "geometry"
+
+    n_operations: Annotated[int, Ge(1), Le(8), Search(1, 4)] = 2
+    magnitude: Annotated[int, Ge(0), Le(30), Search(1, 20)] = 9
+
+    def draw(self, dice: Dice, draws: Draws) -> Draws:
+        """Append the operations in turn; noted as index into the operations and strength, (B, n) each."""
+        u = dice.uniform(2 * self.n_operations).reshape(self.n_operations, 2, -1)
+        level = np.full(len(draws), self.magnitude / (_BINS - 1))
+        return _random(dice, draws, u, np.broadcast_to(level, (self.n_operations, len(draws))), PUBLISHED)
+
+
+@technique("trivialaugment", source="Müller & Hutter 2021, arXiv:2103.10158, section 3 and table 1 (wide)")
+class TrivialAugment(Augmentation):
+    """Run one operation, uniform over fourteen, at a magnitude uniform over 0 to 30 of a wide range: nothing to tune."""
+
+    stage = "geometry"
+
+    def draw(self, dice: Dice, draws: Draws) -> Draws:
+        """Append the operation; noted as index into the operations and strength, (B, 1) each."""
+        u = dice.uniform(3)
+        level = np.floor(u[2:] * _BINS) / (_BINS - 1)
+        return _random(dice, draws, u[None, :2], level, WIDE)
+
+
+def _random(dice: Dice, draws: Draws, u: np.ndarray, level: np.ndarray, space: Space) -> Draws:
+    index = np.floor(u[:, 0] * len(RANDOM_OPERATIONS)).astype(np.int64)
+    sign = np.where(u[:, 1] < 0.5, -1.0, 1.0)
+    strengths = np.zeros(index.shape)
+    for k, row in enumerate(index):
+        draws, strengths[k] = run(draws, RANDOM_OPERATIONS, row, level[k], sign[k], space)
+    return draws.note(dice.stream, operation=index.T, strength=strengths.T)
+
+
+@technique("autoaugment", source="Cubuk et al. 2019, arXiv:1805.09501, tables 7 to 9")
+class AutoAugment(Augmentation):
+    """Run one of 25 learned pairs of operations, each with its own probability and magnitude.
+
+    ``table``: the data set that the pairs were learned on; take the one most like yours.
+    """
+
+    stage = "geometry"
+
+    table: Literal["imagenet", "cifar10", "svhn"] = "imagenet"
+
+    def draw(self, dice: Dice, draws: Draws) -> Draws:
+        """Append the pair; noted as index of the pair (B,), index into the operations (-1: none) and strength, (B, 2) each."""
+        pairs = TABLES[self.table]
+        u = dice.uniform(5)
+        pair = np.floor(u[0] * len(pairs)).astype(np.int64)
+        operations, strengths = np.zeros((len(draws), 2), np.int64), np.zeros((len(draws), 2))
+        for k in range(2):
+            steps = [row[k] for row in pairs]
+            chosen = u[1 + k] < np.array([step.p for step in steps])[pair]
+            operations[:, k] = np.where(chosen, np.array([_NAMES.index(step.operation) for step in steps])[pair], -1)
+            level = np.array([(step.magnitude or 0) / 9 for step in steps])[pair]
+            draws, strengths[:, k] = run(draws, _NAMES, operations[:, k], level, np.where(u[3 + k] < 0.5, -1.0, 1.0), PUBLISHED)
+        return draws.note(dice.stream, pair=pair, operation=operations, strength=strengths)

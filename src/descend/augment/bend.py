@@ -1,0 +1,93 @@
+"""Geometry beyond the affine: perspective, elastic bending, quarter turns."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated
+
+import numpy as np
+from annotated_types import Ge, Le, Lt
+
+from descend.augment.channel import normal
+from descend.augment.factors import Dice, Draws, Floats
+from descend.augment.geometry import about_center
+from descend.augment.transform import Augmentation
+from descend.technique import Probability, Search, technique
+
+
+@technique("quarter_turn", source="Cohen & Welling 2016, arXiv:1602.07576 (the group p4)")
+class QuarterTurn(Augmentation):
+    """Turn the picture by 0, 90, 180 or 270 degrees, each as likely; pixels are copied.
+
+    For pictures without an up: microscopy, satellites. A picture that is not square keeps its size, and what the turn leaves
+    empty is mirrored. ``p``: probability of drawing at all.
+    """
+
+    stage = "geometry"
+
+    p: Probability = 1.0
+
+    def draw(self, dice: Dice, draws: Draws) -> Draws:
+        """Append the turn, exact to the bit; noted in degrees counter-clockwise."""
+        coin, u = dice.uniform(2)
+        quarters = np.where(coin < self.p, np.floor(4 * u), 0).astype(np.int64)
+        cos, sin = np.array([1.0, 0.0, -1.0, 0.0])[quarters], np.array([0.0, 1.0, 0.0, -1.0])[quarters]
+        linear = np.stack([np.stack([cos, -sin], -1), np.stack([sin, cos], -1)], 1)
+        return draws.warp(about_center(linear, draws.canvas)).note(dice.stream, degrees=90 * quarters)
+
+
+@technique("perspective", source="Hartley & Zisserman 2004, section 4.1 (four-point homography)")
+class Perspective(Augmentation):
+    """See the picture from a tilted camera: each corner moves inwards by up to ``distortion`` of half a side, uniform.
+
+    ``p``: probability. The view shows only stored pixels, enlarged where the camera comes closer.
+    """
+
+    stage = "geometry"
+
+    distortion: Annotated[float, Ge(0), Lt(1), Search(0.0, 0.6)] = 0.3
+    p: Probability = 0.5
+
+    def draw(self, dice: Dice, draws: Draws) -> Draws:
+        """Append the homography that takes the output's corners to the moved corners; noted as (x, y) of the four."""
+        h, w = draws.canvas
+        u = dice.uniform(9)
+        corners = np.array([(0.0, 0.0), (w, 0.0), (w, h), (0.0, h)])
+        inwards = np.sign(np.array([w / 2, h / 2]) - corners) * np.array([w / 2, h / 2]) * self.distortion
+        moved = corners + (u[0] < self.p)[:, None, None] * u[1:].T.reshape(-1, 4, 2) * inwards
+        return draws.warp(homography(corners, moved)).note(dice.stream, corners=moved)
+
+
+def homography(start: Floats, end: Floats) -> Floats:
+    """Solve for the matrices (B, 3, 3) that take four points ``start`` (4, 2) to ``end`` (B, 4, 2)."""
+    n = len(end)
+    system, right = np.zeros((n, 8, 8)), end.reshape(n, 8)
+    for k, (x, y) in enumerate(start):
+        system[:, 2 * k, :3] = system[:, 2 * k + 1, 3:6] = (x, y, 1.0)
+        system[:, 2 * k : 2 * k + 2, 6] = -x * end[:, k]
+        system[:, 2 * k : 2 * k + 2, 7] = -y * end[:, k]
+    solved = np.linalg.solve(system, right[..., None])[..., 0]
+    matrix = np.concatenate([solved, np.ones((n, 1))], 1).reshape(n, 3, 3)
+    matrix[(end == start).all((1, 2))] = np.eye(3)
+    return matrix.astype(np.float64)
+
+
+@technique("elastic", source="Ronneberger et al. 2015, arXiv:1505.04597, section 3.1; Simard et al. 2003")
+class Elastic(Augmentation):
+    """Bend the picture smoothly: a coarse grid of random shifts, interpolated by a cubic B-spline (Rueckert et al. 1999).
+
+    For handwriting and tissue; it dislikes rigid objects. ``strength``: standard deviation of a control point's shift as
+    a share of the shorter side. ``n_cells``: cells of the grid along each side; more cells bend more locally. Differs from the
+    paper: the grid follows the output, after every other geometry, so it shares their one resampling.
+    """
+
+    stage = "geometry"
+
+    strength: Annotated[float, Ge(0), Le(0.5), Search(0.0, 0.1)] = 0.03
+    n_cells: Annotated[int, Ge(1), Le(32), Search(2, 8)] = 3
+
+    def draw(self, dice: Dice, draws: Draws) -> Draws:
+        """Append the control points."""
+        side = self.n_cells + 3  # a cubic B-spline over n cells has n + 3 control points
+        shifts = normal(dice.uniform(4 * side * side)).T.reshape(-1, 2, side, side) * self.strength
+        return replace(draws, bends=(*draws.bends, shifts)).note(dice.stream, shifts=shifts)

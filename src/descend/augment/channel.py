@@ -1,0 +1,131 @@
+"""Changes of the colour channels as a whole, and noise: grey, invert, shuffle, drop, PCA lighting, Gaussian noise."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated
+
+import numpy as np
+from annotated_types import Ge
+
+from descend.augment.color import saturated
+from descend.augment.factors import Bools, Dice, Draws, Floats, Noise, check_range, tinted
+from descend.augment.transform import Augmentation
+from descend.technique import Probability, Search, technique
+
+_EIGENVALUES = np.array([0.2175, 0.0188, 0.0045])  # of the covariance of ImageNet's RGB values, unit 1 = full level
+_EIGENVECTORS = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])  # columns
+
+
+def inverted(chosen: Bools) -> Floats:
+    """Return the colour change (B, 3, 7) that takes x to 255 - x in the chosen pictures (B,)."""
+    sign = np.where(chosen, -1.0, 1.0)
+    return tinted(sign[:, None, None] * np.eye(3), b=np.repeat(np.where(chosen, 255.0, 0.0)[:, None], 3, 1))
+
+
+@technique("grayscale", source="Chen et al. 2020, arXiv:2002.05709, appendix A")
+class Grayscale(Augmentation):
+    """Replace colour by its grey, with probability ``p``, so that shape has to decide."""
+
+    stage = "color"
+
+    p: Probability = 0.1
+
+    def draw(self, dice: Dice, draws: Draws) -> Draws:
+        """Append saturation 0 for the chosen pictures."""
+        chosen = dice.uniform()[0] < self.p
+        return draws.tint(saturated(np.where(chosen, 0.0, 1.0))).note(dice.stream, chosen=chosen)
+
+
+@technique("invert", source="Cubuk et al. 2019, arXiv:1805.09501, table 6")
+class Invert(Augmentation):
+    """Take each level x to 255 - x, with probability ``p``: black on white becomes white on black."""
+
+    stage = "color"
+
+    p: Probability = 0.1
+
+    def draw(self, dice: Dice, draws: Draws) -> Draws:
+        """Append the inversion for the chosen pictures."""
+        chosen = dice.uniform()[0] < self.p
+        return draws.tint(inverted(chosen)).note(dice.stream, chosen=chosen)
+
+
+@technique("channel_shuffle", source="common practice; Buslaev et al. 2020, Albumentations")
+class ChannelShuffle(Augmentation):
+    """Put the three channels in another order, uniform over all six, with probability ``p``."""
+
+    stage = "color"
+
+    p: Probability = 0.2
+
+    def draw(self, dice: Dice, draws: Draws) -> Draws:
+        """Append a permutation matrix."""
+        coin, *rest = dice.uniform(4)
+        order = np.where(coin < self.p, np.argsort(rest, axis=0), np.arange(3)[:, None]).T
+        return draws.tint(tinted(np.eye(3)[order])).note(dice.stream, order=order)
+
+
+@technique("channel_drop", source="common practice; Tompson et al. 2015, arXiv:1411.4280, applied to the input")
+class ChannelDrop(Augmentation):
+    """Set one channel, uniform over the three, to black, with probability ``p``: no single channel may decide."""
+
+    stage = "color"
+
+    p: Probability = 0.1
+
+    def draw(self, dice: Dice, draws: Draws) -> Draws:
+        """Append a diagonal with one zero."""
+        coin, which = dice.uniform(2)
+        dropped = np.where(coin < self.p, np.floor(3 * which).astype(np.int64), -1)
+        keep = np.arange(3) != dropped[:, None]
+        return draws.tint(tinted(keep[:, :, None] * np.eye(3))).note(dice.stream, dropped=dropped)
+
+
+@technique("lighting", source="Krizhevsky et al. 2012, section 4.1")
+class Lighting(Augmentation):
+    """Add to every pixel a random multiple of the principal colours of ImageNet: the colour of the light changes.
+
+    ``sigma``: standard deviation of the three multiples (the paper: 0.1). ``b = 255 P (a * eigenvalues)``, with the constants of
+    Facebook's fb.resnet.torch.
+    """
+
+    stage = "color"
+
+    sigma: Annotated[float, Ge(0), Search(0.02, 0.3)] = 0.1
+
+    def draw(self, dice: Dice, draws: Draws) -> Draws:
+        """Append the offset."""
+        multiples = self.sigma * normal(dice.uniform(6))
+        offset = 255 * (_EIGENVECTORS @ (multiples * _EIGENVALUES[:, None])).T
+        still = np.broadcast_to(np.eye(3), (len(draws), 3, 3))
+        return draws.tint(tinted(still, b=offset)).note(dice.stream, offset=offset)
+
+
+@technique("noise", source="Bishop 1995, Training with noise is equivalent to Tikhonov regularization")
+class GaussianNoise(Augmentation):
+    """Add Gaussian noise to every pixel and channel, after colour and before the clamp.
+
+    ``sigma_range``: standard deviation in levels (of 255), uniform for each picture. The noise itself is a function of the same
+    coordinates as every draw, so it can be replayed. It is the most costly transform here: one random number a value.
+    """
+
+    stage = "color"
+
+    sigma_range: tuple[float, float] = (0.0, 10.0)
+
+    def __post_init__(self) -> None:
+        check_range("noise", "sigma_range", self.sigma_range, 0.0, 255.0)
+
+    def draw(self, dice: Dice, draws: Draws) -> Draws:
+        """Append the strength and the key of the noise; two independent noises add up to one."""
+        low, high = self.sigma_range
+        sigma = low + dice.uniform()[0] * (high - low)
+        before = draws.noise.sigma if draws.noise else 0.0
+        return replace(draws, noise=Noise(np.hypot(sigma, before), dice.key())).note(dice.stream, sigma=sigma)
+
+
+def normal(u: Floats) -> Floats:
+    """Return standard normal numbers (n, B) from uniform ones (2 n, B), by Box and Muller's cosine."""
+    radius, angle = np.split(u, 2)
+    return np.sqrt(-2 * np.log(radius)) * np.cos(2 * np.pi * angle)

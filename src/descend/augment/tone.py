@@ -1,0 +1,122 @@
+"""Tone: one curve per picture and channel, read as a table of 256 levels.
+
+Curves that bend (gamma, solarise, posterise) compose into one table. Autocontrast and equalisation depend on the levels of
+the picture itself, so a draw only says *whether*; they come before the table.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+from annotated_types import Ge, Le
+from numpy.typing import NDArray
+
+from descend.augment.factors import IDENTITY_TABLE, Bools, Dice, Draws, Floats, check_range
+from descend.augment.transform import Augmentation
+from descend.technique import Probability, Search, technique
+
+Table = NDArray[np.float32]
+
+
+def tables(curve: NDArray[np.floating]) -> Table:
+    """Return the same curve (B, 256) for each channel: (B, 3, 256) float32 levels."""
+    return np.repeat(curve[:, None], 3, 1).astype(np.float32)
+
+
+def gamma_curve(gamma: Floats) -> Table:
+    """Return ``255 (x / 255) ** gamma`` for each picture, gamma (B,)."""
+    curve = 255 * (IDENTITY_TABLE / 255) ** gamma[:, None]
+    curve[gamma == 1] = IDENTITY_TABLE
+    return tables(curve)
+
+
+def solarized(threshold: Floats) -> Table:
+    """Return the curve that inverts levels >= threshold (B,); above 255 nothing is."""
+    return tables(np.where(threshold[:, None] <= IDENTITY_TABLE, 255 - IDENTITY_TABLE, IDENTITY_TABLE))
+
+
+def posterized(bits: Floats) -> Table:
+    """Return the curve that keeps the upper ``bits`` (B,) of each level; 8 keeps all."""
+    kept = 256 - 2 ** (8 - bits.astype(np.int64))
+    return tables((np.arange(256) & kept[:, None]).astype(np.float32))
+
+
+@technique("gamma", source="Poynton 2012, Digital Video and HD, chapter 27 (power-law transfer)")
+class Gamma(Augmentation):
+    """Bend tones by ``255 (x / 255) ** g``, g log-uniform on ``gamma_range``: darker above 1, lighter below, ends stay."""
+
+    stage = "tone"
+
+    gamma_range: tuple[float, float] = (0.7, 1.4)
+
+    def __post_init__(self) -> None:
+        check_range("gamma", "gamma_range", self.gamma_range, 0.05, 20.0)
+
+    def draw(self, dice: Dice, draws: Draws) -> Draws:
+        """Append the curve."""
+        low, high = np.log(self.gamma_range)
+        gamma = np.exp(low + dice.uniform()[0] * (high - low))
+        return draws.curve(gamma_curve(gamma)).note(dice.stream, gamma=gamma)
+
+
+@technique("solarize", source="Cubuk et al. 2019, arXiv:1805.09501, table 6")
+class Solarize(Augmentation):
+    """Invert the levels from ``threshold`` up, with probability ``p``, as an over-exposed negative does."""
+
+    stage = "tone"
+
+    p: Probability = 0.2
+    threshold: Annotated[int, Ge(0), Le(255), Search(64, 224)] = 128
+
+    def draw(self, dice: Dice, draws: Draws) -> Draws:
+        """Append the curve."""
+        chosen = _coin(dice, self.p)
+        return draws.curve(solarized(np.where(chosen, self.threshold, 256.0))).note(dice.stream, chosen=chosen)
+
+
+@technique("posterize", source="Cubuk et al. 2019, arXiv:1805.09501, table 6")
+class Posterize(Augmentation):
+    """Keep only the upper ``bits`` of each level, with probability ``p``."""
+
+    stage = "tone"
+
+    p: Probability = 0.2
+    bits: Annotated[int, Ge(1), Le(8), Search(2, 6)] = 4
+
+    def draw(self, dice: Dice, draws: Draws) -> Draws:
+        """Append the curve."""
+        chosen = _coin(dice, self.p)
+        return draws.curve(posterized(np.where(chosen, self.bits, 8.0))).note(dice.stream, chosen=chosen)
+
+
+@technique("autocontrast", source="Cubuk et al. 2019, arXiv:1805.09501, table 6; Pillow's ImageOps")
+class Autocontrast(Augmentation):
+    """Spread each channel linearly over 0..255, with probability ``p``; a flat channel stays."""
+
+    stage = "tone"
+
+    p: Probability = 0.2
+
+    def draw(self, dice: Dice, draws: Draws) -> Draws:
+        """Choose the pictures."""
+        chosen = _coin(dice, self.p)
+        return draws.spread(chosen).note(dice.stream, chosen=chosen)
+
+
+@technique("equalize", source="Cubuk et al. 2019, arXiv:1805.09501, table 6; Pillow's ImageOps")
+class Equalize(Augmentation):
+    """Give each channel a flat histogram, with probability ``p``."""
+
+    stage = "tone"
+
+    p: Probability = 0.2
+
+    def draw(self, dice: Dice, draws: Draws) -> Draws:
+        """Choose the pictures."""
+        chosen = _coin(dice, self.p)
+        return draws.equalize(chosen).note(dice.stream, chosen=chosen)
+
+
+def _coin(dice: Dice, p: float) -> Bools:
+    return dice.uniform()[0] < p
