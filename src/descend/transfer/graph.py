@@ -31,15 +31,17 @@ def graph_file(engine: Engine) -> Path:
     return path
 
 
-def write_graph(module: nn.Module, example: torch.Tensor, path: Path, *, inputs: str, output: str, who: str) -> None:
-    """Export ``module`` for inputs shaped like ``example`` to ``path``. Raises ModelError.
+def write_graph(module: nn.Module, example: torch.Tensor, path: Path, *, inputs: str, output: str, who: str,
+                free_batch: bool = False) -> None:  # fmt: skip
+    """Export ``module`` for inputs shaped like ``example``, whose first size may be left free, to ``path``. Raises ModelError.
 
     The exporter folds batch norms and paddings into the convolutions; without that the runtimes gain little over torch.
     """
+    shapes = ({0: torch.export.Dim("batch")},) if free_batch else None
     try:
         with torch.no_grad():
             torch.onnx.export(module.eval(), (example,), path, dynamo=True, verbose=False, external_data=False,
-                              input_names=[inputs], output_names=[output])  # fmt: skip
+                              input_names=[inputs], output_names=[output], dynamic_shapes=shapes)  # fmt: skip
     except Exception as error:
         raise ModelError(who, f"torch must be able to export it to ONNX ({type(error).__name__})",
                          fix="Use --engine torch.") from error  # fmt: skip

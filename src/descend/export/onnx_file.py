@@ -1,0 +1,101 @@
+"""One file that anybody can run: pixels in, probabilities out, the class names inside."""
+
+from __future__ import annotations
+
+import copy
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.compose
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from descend.data.decode import decode_resized
+from descend.errors import ModelError
+from descend.export.agreement import AgreementReport, Answers, compared
+from descend.export.preprocessing import CROPPED, IMAGES, preprocessing
+from descend.models.stages import Classifier, to_input
+from descend.transfer.graph import write_graph
+
+LEVELS, PROBABILITIES = "levels", "probabilities"
+
+
+class _Probabilities(nn.Module):
+    """The classifier between the crop and the answer: levels (B, 3, S, S) float32 -> probabilities (B, K) float32."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
+        self.classifier = copy.deepcopy(classifier).cpu().eval()
+
+    def forward(self, levels: Tensor) -> Tensor:
+        body = self.classifier.backbone
+        return self.classifier(to_input(levels.permute(0, 2, 3, 1), body.mean, body.std)).softmax(1)
+
+
+def export_onnx(classifier: Classifier, path: Path, *, size: int, resolution: int, classes: Sequence[str],
+                check_images: Sequence[NDArray[np.uint8]]) -> AgreementReport:  # fmt: skip
+    """Write ``classifier`` to ``path`` as ONNX, preprocessing and softmax included, and return how well it agrees.
+
+    The file maps ``images`` (B, H, W, 3) uint8, RGB, any H and W, to ``probabilities`` (B, K) float32; its metadata hold
+    the class names as JSON. size: S, pixels of the network's input; resolution: R >= S, the shorter side before the crop.
+    check_images: real pictures, each (H, W, 3) uint8 in its own size. Raises ModelError, and writes nothing, where the
+    file would not agree with torch (see ``agreement``) or cannot be made.
+    """
+    if resolution < size:
+        raise ModelError("export", f"resolution must be at least the size of {size} px", got=resolution)
+    network = _Probabilities(classifier)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
+        made = Path(folder, path.name)
+        _write(network, made, size=size, resolution=resolution, classes=classes)
+        resized = [decode_resized(picture, resolution) for picture in check_images]
+        report = compared(check_images, resized, file=_file_answers(made), network=_network_answers(network, size))
+        if not report.agrees:
+            raise ModelError("export", f"the file must agree with torch ({report})", fix="Please report this backbone.")
+        made.replace(path)
+    return report
+
+
+def _write(network: _Probabilities, path: Path, *, size: int, resolution: int, classes: Sequence[str]) -> None:
+    example = torch.zeros(2, 3, size, size)
+    write_graph(
+        network, example, path, inputs=LEVELS, output=PROBABILITIES, who=network.classifier.backbone.name, free_batch=True
+    )
+    core = onnx.load(path)
+    opset = next(item.version for item in core.opset_import if item.domain == "")
+    before = preprocessing(resolution=resolution, size=size, opset=opset, ir_version=core.ir_version)
+    whole = onnx.compose.merge_models(before, core, io_map=[(CROPPED, LEVELS)], prefix1="pre/")
+    _rename(whole, f"pre/{IMAGES}", IMAGES)
+    onnx.helper.set_model_props(whole, {"classes": json.dumps(list(classes)), "made_by": "descend"})
+    onnx.checker.check_model(whole)
+    onnx.save(whole, path)
+
+
+def _rename(model: onnx.ModelProto, old: str, new: str) -> None:
+    """Give an input of the graph another name, wherever it is read."""
+    for value in model.graph.input:
+        value.name = new if value.name == old else value.name
+    for node in model.graph.node:
+        node.input[:] = [new if name == old else name for name in node.input]
+
+
+def _file_answers(path: Path) -> Answers:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    return lambda images: np.asarray(session.run([PROBABILITIES], {IMAGES: images})[0])
+
+
+def _network_answers(network: _Probabilities, size: int) -> Answers:
+    def answers(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        margin = (images.shape[1] - size) // 2
+        cropped = images[:, margin : margin + size, margin : margin + size]
+        with torch.inference_mode():
+            return network(torch.from_numpy(cropped.transpose(0, 3, 1, 2).astype(np.float32))).numpy()
+
+    return answers

@@ -1,0 +1,69 @@
+"""The decode policy's resize and crop as ONNX operations, so that whoever runs the file need not know them.
+
+    (B, H, W, 3) uint8 -> shorter side to R, bicubic with antialiasing -> centre R x R -> centre S x S -> (B, 3, S, S) float32
+
+The operations follow Pillow's: a = -0.5, half-pixel centres, weights that fall outside the picture left out. Pillow rounds
+to whole levels between its two passes and these do not, so a pixel may differ by a level.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import ArrayLike
+from onnx import helper, numpy_helper
+
+IMAGES, CROPPED = "images", "cropped"
+
+
+class _Graph:
+    """A growing list of nodes; ``add`` returns the name of the node's output."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+
+    def constant(self, value: ArrayLike, dtype: type = np.int64) -> str:
+        name = f"constant_{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.asarray(value, dtype), name))
+        return name
+
+    def add(self, operation: str, *inputs: str, output: str = "", **attributes: Any) -> str:
+        output = output or f"{operation.lower()}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(operation, list(inputs), [output], **attributes))
+        return output
+
+
+def preprocessing(*, resolution: int, size: int, opset: int, ir_version: int) -> onnx.ModelProto:
+    """Return the graph from ``images`` (B, H, W, 3) uint8, all sizes free, to ``cropped`` (B, 3, S, S) float32 levels.
+
+    resolution: R, pixels of the shorter side; size: S <= R. opset >= 18, where Resize learned antialiasing.
+    """
+    graph = _Graph()
+    planes = graph.add("Transpose", graph.add("Cast", IMAGES, to=onnx.TensorProto.FLOAT), perm=[0, 3, 1, 2])
+    sides = graph.add("Slice", graph.add("Shape", IMAGES), graph.constant([1]), graph.constant([3]))
+    shorter = graph.add("ReduceMin", sides, keepdims=1)
+    wanted = graph.add("Div", graph.add("Mul", sides, graph.constant([resolution])), shorter)  # the longer is rounded down
+    resized = graph.add("Resize", planes, "", "", wanted, axes=[2, 3], mode="cubic", cubic_coeff_a=-0.5, antialias=1,
+                        exclude_outside=1, coordinate_transformation_mode="half_pixel")  # fmt: skip
+    levels = graph.add("Clip", graph.add("Round", resized), graph.constant(0, np.float32), graph.constant(255, np.float32))
+    first = _half(graph, graph.add("Sub", wanted, graph.constant([resolution])))
+    start = graph.add("Add", first, graph.constant([(resolution - size) // 2]))
+    end = graph.add("Add", start, graph.constant([size]))
+    graph.add("Slice", levels, start, end, graph.constant([2, 3]), output=CROPPED)
+    made = helper.make_graph(
+        graph.nodes,
+        "preprocessing",
+        [helper.make_tensor_value_info(IMAGES, onnx.TensorProto.UINT8, ["batch", "height", "width", 3])],
+        [helper.make_tensor_value_info(CROPPED, onnx.TensorProto.FLOAT, ["batch", 3, size, size])],
+        graph.constants,
+    )
+    return helper.make_model(made, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir_version)
+
+
+def _half(graph: _Graph, margin: str) -> str:
+    """Halve whole numbers, a half going to the even neighbour: as Python's ``round`` does in the decode policy."""
+    exact = graph.add("Mul", graph.add("Cast", margin, to=onnx.TensorProto.FLOAT), graph.constant(0.5, np.float32))
+    return graph.add("Cast", graph.add("Round", exact), to=onnx.TensorProto.INT64)

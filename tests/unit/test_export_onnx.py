@@ -1,0 +1,107 @@
+"""The exported file: the same answers as torch on pictures of any size, and a refusal where they would differ."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from descend.data.decode import decode, decode_resized
+from descend.errors import ModelError
+from descend.export import AgreementReport, agreement, export_onnx
+from descend.export.preprocessing import CROPPED, preprocessing
+from descend.models import Classifier, backbone
+
+DATA = Path(os.environ.get("DESCEND_DATA", Path(__file__).parents[3] / "shared" / "data"))
+
+
+def drawn(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """A smooth picture with edges, like a photograph to a resampler: (H, W, 3) uint8."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (height // 9 + 2, width // 9 + 2, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def classifier(n_classes: int = 3) -> Classifier:
+    body = backbone("smallcnn(width=8)").build(0)
+    torch.manual_seed(0)
+    return Classifier(body, nn.Linear(body.n_features, n_classes))
+
+
+@pytest.mark.parametrize(("height", "width"), [(90, 61), (61, 90), (40, 40), (37, 200), (25, 31), (333, 250)])
+def test_resize_and_crop_are_the_decode_policys_to_a_level(height, width):
+    picture = drawn(height, width)
+    session = onnxruntime.InferenceSession(preprocessing(resolution=40, size=32, opset=20, ir_version=10).SerializeToString())
+    found = session.run([CROPPED], {"images": picture[None]})[0][0].transpose(1, 2, 0)
+    expected = decode_resized(picture, 40)[4:36, 4:36].astype(np.float32)
+    off = np.abs(found - expected)
+    assert off.max() <= 2
+    assert off.mean() < 0.3
+    if min(height, width) == 40:
+        assert off.max() == 0, "a picture of the right size is cropped only"
+
+
+def test_the_file_answers_like_torch_for_any_batch_and_size(tmp_path):
+    net = classifier().train()
+    path = tmp_path / "sub" / "net.onnx"
+    pictures = [drawn(48, 64, seed) for seed in range(4)]
+    report = export_onnx(net, path, size=28, resolution=32, classes=("a", "b", "c"), check_images=pictures)
+    assert report.agrees
+    assert report.n == 4
+    assert report.same_pixels < 1e-5
+    assert net.training, "the network itself is left as it was"
+    session = onnxruntime.InferenceSession(path)
+    answers = session.run(None, {"images": np.stack(pictures)})[0]
+    np.testing.assert_allclose(answers.sum(1), 1, atol=1e-5)
+    one = session.run(None, {"images": pictures[2][None]})[0]
+    np.testing.assert_allclose(one[0], answers[2], atol=1e-5)
+    stored = {item.key: item.value for item in onnx.load(path).metadata_props}
+    assert json.loads(stored["classes"]) == ["a", "b", "c"]
+    assert [entry.name for entry in path.parent.iterdir()] == ["net.onnx"]
+
+
+def test_a_file_that_would_disagree_is_not_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(agreement, "SAME_PIXELS", -1.0)
+    path = tmp_path / "net.onnx"
+    with pytest.raises(ModelError, match=r"must agree with torch \(1 pictures"):
+        export_onnx(classifier(), path, size=28, resolution=32, classes=("a", "b", "c"), check_images=[drawn(40, 40)])
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_checked_or_cropped_is_refused(tmp_path):
+    with pytest.raises(ModelError, match="one picture or more"):
+        agreement.compared([], [], file=lambda x: x, network=lambda x: x)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ModelError, match="at least the size of 28 px, got 20"):
+        export_onnx(classifier(), tmp_path / "x.onnx", size=28, resolution=20, classes="abc", check_images=[])
+
+
+def test_a_changed_clear_answer_is_counted_a_near_tie_is_not():
+    def fixed(*values):
+        return lambda images: np.array([values], np.float32)
+
+    picture = [np.zeros((2, 2, 3), np.uint8)]
+    clear = agreement.compared(picture, picture, file=fixed(0.4, 0.6), network=fixed(0.6, 0.4))
+    tie = agreement.compared(picture, picture, file=fixed(0.495, 0.505), network=fixed(0.505, 0.495))
+    assert (clear.n_changed, tie.n_changed) == (1, 0)
+    assert not clear.agrees
+    assert not AgreementReport(1, 0.0, 0.2, 0).agrees
+    assert AgreementReport(1, 0.0, 0.01, 0).agrees
+
+
+@pytest.mark.skipif(not (DATA / "hymenoptera").is_dir(), reason="needs the photographs of DESCEND_DATA")
+def test_lite0_agrees_on_photographs(tmp_path):
+    files = sorted((DATA / "hymenoptera").rglob("*.jpg"))[::40]
+    body = backbone("lite0").build(0)
+    torch.manual_seed(0)
+    net = Classifier(body, nn.Linear(body.n_features, 2))
+    report = export_onnx(net, tmp_path / "lite0.onnx", size=224, resolution=256, classes=("ants", "bees"),
+                         check_images=[decode(file) for file in files])  # fmt: skip
+    assert report.agrees, str(report)
+    assert report.n == len(files) > 3
