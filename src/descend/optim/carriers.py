@@ -1,0 +1,53 @@
+"""Who carries out a step: the compiled kernel where it may, torch tensors everywhere else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from descend.optim import tensors
+from descend.optim.rule import Numbers, Rule
+
+WORTH_COMPILING = 1 << 17
+"""Parameters of a model from which compiled kernels are used: below, a step is short beside the seconds that compiling takes."""
+
+
+def step(
+    rule: Rule,
+    params: list[Tensor],
+    grads: list[Tensor],
+    states: list[dict[str, Any]],
+    numbers: Numbers,
+    *,
+    compiled: bool,
+) -> None:
+    """Move ``params`` in place by one step of ``rule`` and update ``states``.
+
+    params, grads: of one device and dtype each; states: per parameter, slot name -> tensor. compiled: use kernels where
+    they apply. Kernels differ from tensors by a few units in the last place, never by more.
+    """
+    fast = [compiled and compilable(rule, p, g, state) for p, g, state in zip(params, grads, states, strict=True)]
+    for wanted in (True, False):
+        chosen = [position for position, one in enumerate(fast) if one is wanted]
+        if not chosen:
+            continue
+        parts = ([params[i] for i in chosen], [grads[i] for i in chosen], [states[i] for i in chosen])
+        if wanted:
+            from descend.optim import kernels  # here, because Numba takes a second to import
+
+            kernels.step(rule, *parts, numbers)
+        else:
+            tensors.step(rule, *parts, numbers)
+
+
+def compilable(rule: Rule, p: Tensor, g: Tensor, state: dict[str, Any]) -> bool:
+    """Return whether kernels may touch this parameter: plain dense CPU memory, of one dtype and one layout throughout."""
+    if not rule.elementwise or p.device.type != "cpu" or p.dtype not in (torch.float32, torch.float64):
+        return False
+    if type(p) not in (Tensor, nn.Parameter) or not (p.is_contiguous() or p.is_contiguous(memory_format=torch.channels_last)):
+        return False
+    strides, dtype = p.stride(), p.dtype
+    others = [g, *(state[name] for name in rule.slots if name not in rule.idle())]
+    return all(type(other) is Tensor and other.stride() == strides and other.dtype == dtype for other in others)

@@ -1,0 +1,210 @@
+"""Rules compiled by Numba: the same ``direction``, in one sweep over all tensors of a step.
+
+A kernel gets a table of addresses (one row per parameter: weights, gradient, slots) and a list of pieces (row, first element,
+count), so nothing is copied or flattened. Its text is written from the rule's slots and coefficients, its arithmetic has the
+width of the weights, and each element is read and written once.
+
+Python threads share the pieces; kernels release the interpreter lock. Numba's own thread pools are not used: they fight
+torch's, kill forked children, end the process when two threads launch at once, and double the time of compilation.
+
+Compiling takes about half a second, so machine code is kept in the user's cache folder. Numba alone would serve stale code after
+an edit of a rule, because it looks at one file's date; here the file's name holds a digest of everything that enters the kernel.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, lru_cache, wraps
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+import platformdirs
+import torch
+from numba import types
+from numba.extending import intrinsic, overload
+from torch import Tensor
+
+from descend.optim import ops
+from descend.optim.rule import Numbers, Rule
+
+PIECE = 1 << 14
+"""Elements per unit of parallel work: small enough to share out evenly, large enough that sharing costs nothing."""
+
+TURNS = 4
+"""Shares of the work per thread, so that a thread which is held up does not hold up the others."""
+
+
+def step(rule: Rule, params: list[Tensor], grads: list[Tensor], states: list[dict[str, Any]], numbers: Numbers) -> None:
+    """Move ``params`` and the slots in ``states`` in place by one step of ``rule``.
+
+    params, grads, slots: CPU tensors of one dtype, float32 or float64; those of one parameter have the same shape and the same
+    dense strides (``carriers.compilable`` says so).
+    """
+    active = tuple(name for name in rule.slots if name not in rule.idle())
+    layout = tuple(len(item) if isinstance(item, tuple) else 0 for item in numbers.coefficients)
+    kernel = _kernel(type(rule), active, layout, str(params[0].dtype).removeprefix("torch."))
+    rows = [
+        (p.data_ptr(), g.data_ptr(), *(state[name].data_ptr() for name in active))
+        for p, g, state in zip(params, grads, states, strict=True)
+    ]
+    flat = [numbers.scale, numbers.l2, numbers.shrink, numbers.rate]
+    for item in numbers.coefficients:
+        flat.extend(item if isinstance(item, tuple) else (item,))
+    c = np.array(flat, dtype=np.float64 if params[0].dtype == torch.float64 else np.float32)
+    _sweep(kernel, np.array(rows, dtype=np.int64), _pieces(tuple(p.numel() for p in params)), c)
+    torch.autograd.graph.increment_version(params)  # autograd must notice that weights changed under it
+
+
+def _sweep(kernel: Callable[..., None], table: np.ndarray, pieces: np.ndarray, c: np.ndarray) -> None:
+    """Run ``kernel`` over all pieces, on as many threads as torch uses. Pieces are independent, so the order does not matter."""
+    threads = min(torch.get_num_threads(), max(len(pieces), 1))
+    shares = iter(np.array_split(pieces, min(threads * TURNS, max(len(pieces), 1))) if threads > 1 else [pieces])
+
+    def work() -> None:
+        for share in shares:  # all threads draw from the same iterator
+            kernel(table, share, c)
+
+    others = [_pool(os.getpid()).submit(work) for _ in range(threads - 1)]
+    work()
+    for other in others:
+        other.result()
+
+
+@cache
+def _pool(process: int) -> ThreadPoolExecutor:  # noqa: ARG001 (a forked child has none of its parent's threads)
+    return ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="descend-optim")
+
+
+@lru_cache(maxsize=64)
+def _pieces(sizes: tuple[int, ...]) -> np.ndarray:
+    """Return (row, first element, count) of every unit of work: (N, 3) int64."""
+    cuts = [(row, first, min(PIECE, size - first)) for row, size in enumerate(sizes) for first in range(0, size, PIECE)]
+    return np.array(cuts, dtype=np.int64).reshape(-1, 3)
+
+
+# ------------------------------------------------------------------------------------------------ the vocabulary, compiled
+
+
+VOCABULARY: dict[Callable[..., Any], Callable[..., Any]] = {
+    ops.add_scaled: lambda a, b, k: a + b * k,
+    ops.ema: lambda old, new, mix: old * mix[0] + new * mix[1],
+    ops.sqrt: lambda x: np.sqrt(x),
+    ops.sign: lambda x: np.sign(x),
+    ops.maximum: lambda a, b: a if a > b or a != a else b,  # a != a: NaN stays NaN
+    ops.positive: lambda x: x * (not x < 0),
+}
+"""What each word of ``ops`` is on machine numbers."""
+
+
+def _teach(word: Callable[..., Any], meaning: Callable[..., Any]) -> None:
+    @wraps(meaning)  # Numba compares the names of arguments
+    def choose(*_: Any) -> Callable[..., Any]:
+        return meaning
+
+    overload(word)(choose)
+
+
+for _word, _meaning in VOCABULARY.items():
+    _teach(_word, _meaning)
+
+
+def _pointer_to(kind: Any) -> Any:
+    @intrinsic
+    def pointer(_: Any, address: Any) -> Any:  # noqa: ARG001 (Numba's protocol)
+        def generate(context: Any, builder: Any, __: Any, arguments: Any) -> Any:
+            return builder.inttoptr(arguments[0], context.get_value_type(types.CPointer(kind)))
+
+        return types.CPointer(kind)(types.int64), generate
+
+    return pointer
+
+
+_POINTERS = {"float32": (_pointer_to(types.float32), 4), "float64": (_pointer_to(types.float64), 8)}
+
+# ------------------------------------------------------------------------------------------------------ writing a kernel
+
+TEMPLATE = """
+@numba.njit(error_model="numpy")
+def block({addresses}, n, c):
+{views}
+    scale, l2, shrink, rate = c[0], c[1], c[2], c[3]
+{constants}
+    for i in range(n):
+        x = p[i]
+        {results} = direction(x, g[i] * scale + x * l2, {arguments})
+{stores}
+        p[i] = x * shrink - u * rate
+
+
+@numba.njit(error_model="numpy", nogil=True, cache={cached})
+def kernel(table, pieces, c):
+    for k in range(pieces.shape[0]):
+        row, first, n = pieces[k, 0], pieces[k, 1] * {width}, pieces[k, 2]
+        block({columns}, n, c)
+"""
+
+
+def _write(rule: type[Rule], active: tuple[str, ...], layout: tuple[int, ...], width: int, cached: bool) -> str:
+    """Return the kernel's text; layout: per coefficient 0 for a number, n for a tuple of n."""
+    arrays = ("p", "g", *(f"slot_{name}" for name in active))
+    constants, names, place = [], [], 4
+    for position, size in enumerate(layout):
+        values = [f"c[{place + offset}]" for offset in range(size or 1)]
+        place += len(values)
+        constants.append(f"    k{position} = " + (f"({', '.join(values)},)" if size else values[0]))
+        names.append(f"k{position}")
+    slots = [f"slot_{name}[i]" if name in active else "None" for name in rule.slots]
+    return TEMPLATE.format(
+        addresses=", ".join(f"at_{array}" for array in arrays),
+        views="\n".join(f"    {array} = numba.carray(pointer(at_{array}), n)" for array in arrays),
+        constants="\n".join(constants),
+        results=", ".join(["u", *(f"new_{name}" for name in rule.slots)]) + ("" if rule.slots else ","),
+        arguments=", ".join([*slots, *names]),
+        stores="\n".join(f"        slot_{name}[i] = new_{name}" for name in active),
+        columns=", ".join(f"table[row, {column}] + first" for column in range(len(arrays))),
+        width=width,
+        cached=cached,
+    )
+
+
+@cache
+def _kernel(rule: type[Rule], active: tuple[str, ...], layout: tuple[int, ...], dtype: str) -> Callable[..., None]:
+    """Return the kernel of ``rule`` for one dtype and one choice of slots; compiled at its first call."""
+    pointer, width = _POINTERS[dtype]
+    text = _write(rule, active, layout, width, cached=True)
+    parts = [text, dtype, inspect.getsource(rule.direction), *map(inspect.getsource, _sources()), numba.__version__]
+    file = _keep(f"{rule.name}_{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:16]}.py", text)
+    if file is None:
+        text = _write(rule, active, layout, width, cached=False)
+    direction = numba.njit(rule.direction, error_model="numpy")
+    scope = {"numba": numba, "direction": direction, "pointer": pointer, "__name__": __name__}
+    exec(compile(text, str(file or "<kernel>"), "exec"), scope)
+    return scope["kernel"]
+
+
+def _sources() -> Sequence[Any]:
+    return (inspect.getmodule(step), ops)
+
+
+def _keep(name: str, text: str) -> Path | None:
+    """Write the kernel's text into the cache folder, where Numba puts the machine code; None where that is not possible."""
+    folder = Path(platformdirs.user_cache_dir("descend", appauthor=False)) / "kernels"
+    file = folder / name
+    try:
+        if not file.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            handle, draft = tempfile.mkstemp(dir=folder)
+            with os.fdopen(handle, "w", encoding="utf-8") as stream:
+                stream.write(text)
+            Path(draft).replace(file)
+        (folder / "__pycache__").mkdir(exist_ok=True)
+    except OSError:
+        return None
+    return file if os.access(folder / "__pycache__", os.W_OK) else None

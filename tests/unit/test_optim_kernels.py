@@ -1,0 +1,139 @@
+"""Compiled kernels are held to the tensors they replace."""
+
+from __future__ import annotations
+
+import math
+import threading
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from descend.optim import Optimizer, Rule, carriers
+from descend.technique import build, registered
+
+SETTINGS = [kind() for kind in registered(Rule) if kind.elementwise]
+SETTINGS += [build(text, Rule) for text in ("rmsprop(momentum=0.9)", "signsgd(momentum=0.0)")]
+
+
+def walk(rule: Rule, *, compiled: bool, steps: int = 6, dtype: torch.dtype = torch.float32, **settings: Any) -> Optimizer:
+    draw = torch.Generator().manual_seed(3)
+    params = [
+        torch.randn(shape, generator=draw, dtype=dtype).requires_grad_() for shape in ((40, 1000), (7,), (), (0, 3), (2, 3, 5))
+    ]
+    optimizer = Optimizer(params, rule, compiled=compiled, **settings)
+    for _ in range(steps):
+        for parameter in params:
+            parameter.grad = torch.randn(parameter.shape, generator=draw, dtype=dtype)
+        optimizer.step(lambda: None)
+    return optimizer
+
+
+def everything(optimizer: Optimizer) -> list[torch.Tensor]:
+    found = []
+    for parameter in optimizer.param_groups[0]["params"]:
+        slots = optimizer.state[parameter]
+        found += [parameter.detach(), *(slots[name] for name in optimizer.rule.slots if name in slots)]
+    return found
+
+
+@pytest.mark.parametrize("rule", SETTINGS, ids=str)
+def test_kernel_and_tensors_agree_to_a_few_units_in_the_last_place(rule: Rule) -> None:
+    settings: dict[str, Any] = {"maximize": True, "gradients": "clip_norm(max_norm=50.0)"}
+    one, two = walk(rule, compiled=True, **settings), walk(rule, compiled=False, **settings)
+    for fast, plain in zip(everything(one), everything(two), strict=True):
+        largest = float(plain.abs().amax()) if plain.numel() else 0.0
+        torch.testing.assert_close(fast, plain, rtol=3e-5, atol=4e-7 * largest)
+
+
+@pytest.mark.parametrize("text", ["adamw", "rmsprop(centered=True)"])  # centred: a difference, which float32 would blur
+def test_double_precision_agrees_tightly(text: str) -> None:
+    one, two = (walk(build(text, Rule), compiled=compiled, dtype=torch.float64) for compiled in (True, False))
+    for fast, plain in zip(everything(one), everything(two), strict=True):
+        torch.testing.assert_close(fast, plain, rtol=1e-11, atol=1e-13)
+
+
+def test_thread_count_changes_nothing() -> None:
+    before = torch.get_num_threads()
+    results = []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            results.append(everything(walk(build("adamw", Rule), compiled=True)))
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(one, two) for one, two in zip(*results, strict=True))
+
+
+def test_nan_stays_nan() -> None:
+    parameter = torch.zeros(4, requires_grad=True)
+    parameter.grad = torch.tensor([1.0, math.nan, math.inf, 0.0])
+    Optimizer([parameter], "adamw", compiled=True, nonfinite="ignore").step()
+    assert parameter.isnan().tolist() == [False, True, True, False]
+
+
+def test_layouts_that_kernels_cannot_take_go_to_tensors() -> None:
+    rule = build("momentum(lr=1.0)", Rule)
+    base = torch.arange(24.0).reshape(4, 6)
+    strided = base[:, ::2].detach().requires_grad_()
+    mixed = torch.ones(2, 3, 4, 4).contiguous(memory_format=torch.channels_last).requires_grad_()
+    half = torch.ones(5, dtype=torch.bfloat16, requires_grad=True)
+    plain = torch.ones(5, requires_grad=True)
+    params = [strided, mixed, half, plain]
+    optimizer = Optimizer(params, rule, compiled=True)
+    expected = [torch.zeros_like(p) for p in params]
+    for parameter in params:
+        parameter.grad = parameter.detach().clone(memory_format=torch.contiguous_format)
+    optimizer.step()
+    fits = [carriers.compilable(rule, p, p.grad, optimizer.state[p]) for p in params if p.grad is not None]
+    assert fits == [False, False, False, True]
+    for parameter, zero in zip(params, expected, strict=True):
+        assert torch.equal(parameter.detach(), zero)
+    assert base[:, 1::2].any(dim=0).all()  # the columns in between are nobody's parameters
+
+
+def test_autograd_notices_the_change() -> None:
+    weight = nn.Parameter(torch.ones(3))
+    loss = (weight * weight).sum()
+    weight.grad = torch.ones(3)
+    Optimizer([weight], "sgd", compiled=True).step()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+def test_threads_may_step_at_once() -> None:
+    results: list[list[torch.Tensor]] = [[], []]
+
+    def work(number: int) -> None:
+        results[number] = everything(walk(build("adamw", Rule), compiled=True, steps=20))
+
+    workers = [threading.Thread(target=work, args=(number,)) for number in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert all(torch.equal(one, two) for one, two in zip(*results, strict=True))
+
+
+def test_a_run_that_changes_carriers_goes_on() -> None:
+    first = walk(build("adamw", Rule), compiled=True)
+    params = [p.detach().clone().requires_grad_() for p in first.param_groups[0]["params"]]
+    second = Optimizer(params, "adamw", compiled=False)
+    second.load_state_dict(first.state_dict())
+    for optimizer in (first, second):
+        for parameter in optimizer.param_groups[0]["params"]:
+            parameter.grad = torch.ones_like(parameter)
+        optimizer.step()
+    for one, two in zip(everything(first), everything(second), strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-7)
+
+
+def test_large_models_are_compiled_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr(carriers, "step", lambda *_, compiled: seen.append(compiled))
+    for size in (carriers.WORTH_COMPILING - 1, carriers.WORTH_COMPILING):
+        parameter = torch.zeros(size, requires_grad=True)
+        parameter.grad = torch.zeros(size)
+        Optimizer([parameter], "sgd").step()
+    assert seen == [False, True]
