@@ -37,7 +37,7 @@ def main(argv: list[str]) -> int:
     for kind, item in usage.items():
         print(f"  {kind:<10} {item.n:>5} {_size(item.n_bytes):>10}   {KINDS.get(kind, '')}")
     print(
-        f"  {'in all':<16} {_size(total):>10}   of {_size(cache.limit_bytes)}: least recently used goes first (DESCEND_CACHE_LIMIT)"
+        f"  {'in all':<16} {_size(total):>10}   of {_size(cache.limit_bytes)}, least recently used first (DESCEND_CACHE_LIMIT)"
     )
     return 0
 

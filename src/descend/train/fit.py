@@ -36,6 +36,7 @@ from descend.transfer import Engine, choose
 
 def fit(recipe: Recipe, *, arrays: Any, out: Path | None, progress: Progress, command: list[str]) -> Run:
     """Train from the beginning. ``arrays`` stands for data that is no path; see ``descend.fit``."""
+    folder.check_free(out)
     with _threads(recipe.threads):
         session = Session(recipe, progress)
         session.read(_source(recipe, arrays))
@@ -206,8 +207,7 @@ class Session:
             watcher = self._watcher(at, best, val)
             at = train(prepared.job, at, watcher, lambda: bool(interrupt))
         finished = at.epoch >= prepared.job.epochs
-        if not finished:
-            watcher.save(at)
+        watcher.save(at)  # of a finished run too: it holds the last epoch beside the best
         self._note_rate(watcher.n_done, time.perf_counter() - started)
         self._check_frozen(frozen)
         with self.timed("evaluate"):

@@ -55,14 +55,19 @@ def read_json(path: Path) -> Any:
         raise RunError(f"{path}", f"must be intact JSON ({error})") from None
 
 
+def check_free(out: Path | None) -> None:
+    """Raise RunError if ``out`` holds anything: nothing is ever overwritten."""
+    if out is not None and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
+        raise RunError("--out", "must be a new or empty folder", got=str(out),
+                       fix="Choose another, or go on with an interrupted run: descend fit --resume RUN.")  # fmt: skip
+
+
 def create(out: Path | None, name: str) -> Path:
-    """Make a fresh run folder: ``out``, or ``runs/NAME-YYYYmmdd-HHMMSS``. A folder that holds a run is never overwritten."""
+    """Make a fresh run folder: ``out``, or ``runs/NAME-YYYYmmdd-HHMMSS``."""
     if out is None:
         stem = Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
         out = next(p for p in (stem, *(stem.with_name(f"{stem.name}-{k}") for k in range(2, 1000))) if not p.exists())
-    if out.is_file() or (out.is_dir() and any(out.iterdir())):
-        raise RunError("--out", "must be a new or empty folder", got=str(out),
-                       fix="Choose another, or go on with an interrupted run: descend fit --resume RUN.")  # fmt: skip
+    check_free(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -1,0 +1,69 @@
+"""What many tests need: real photographs where they are, small made pictures everywhere, and a cache of their own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+DATA = Path(os.environ.get("DESCEND_DATA", Path(__file__).parents[1] / ".." / "shared" / "data")).resolve()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the user's cache out of the tests, and the tests out of the user's cache."""
+    before = os.environ.get("DESCEND_CACHE")
+    os.environ["DESCEND_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    if before is None:
+        del os.environ["DESCEND_CACHE"]
+    else:
+        os.environ["DESCEND_CACHE"] = before
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Callable[[str], Path]:
+    """Return a function that finds real data by name below DESCEND_DATA, or skips the test where it is absent."""
+
+    def find(name: str) -> Path:
+        path = DATA / name
+        if not path.exists():
+            pytest.skip(f"needs {name} in DESCEND_DATA")
+        return path
+
+    return find
+
+
+def shapes_folder(
+    root: Path, *, n: int = 12, side: int = 40, classes: tuple[str, ...] = ("disc", "square", "stripes"), seed: int = 0
+) -> Path:
+    """Make a folder of class folders with ``n`` pictures a class of shapes that differ in place, size and colour."""
+    rng = np.random.default_rng(seed)
+    for name in classes:
+        (root / name).mkdir(parents=True)
+        for i in range(n):
+            dark, light = (tuple(int(v) for v in rng.integers(low, low + 90, 3)) for low in (0, 160))
+            image = Image.new("RGB", (side + int(rng.integers(0, 12)), side), dark)
+            draw = ImageDraw.Draw(image)
+            x, y, r = (
+                int(v) for v in (rng.integers(4, side // 2), rng.integers(4, side // 2), rng.integers(side // 5, side // 3))
+            )
+            if name == "disc":
+                draw.ellipse((x, y, x + r, y + r), fill=light)
+            elif name == "square":
+                draw.rectangle((x, y, x + r, y + r), fill=light)
+            else:
+                for at in range(0, side, 6):
+                    draw.line((0, at, image.width, at), fill=light, width=2)
+            image.save(root / name / f"{i:02d}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small flat folder of three classes, made once."""
+    return shapes_folder(tmp_path_factory.mktemp("data") / "shapes")

@@ -1,0 +1,248 @@
+"""Whole runs on small made pictures: the promises of every transfer mode, of resuming, and of the run folder."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import descend
+from descend.errors import DataError, DescendError, KnobError, RunError
+from descend.train.progress import Silent
+from descend.train.run import Run
+
+SMALL: dict[str, Any] = {"size": 64, "epochs": 3, "batch": 8, "engine": "torch", "seed": 1}
+
+
+def weights(run: Run, part: str = "") -> dict[str, torch.Tensor]:
+    """Return the saved tensors whose name begins with ``part``."""
+    return {name: value for name, value in load_file(run.folder / "model.safetensors").items() if name.startswith(part)}
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    """Return whether both hold the same names and the same bits."""
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.fixture(scope="module")
+def by_features(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return descend.fit(shapes, out=tmp_path_factory.mktemp("runs") / "features", transfer="features", **SMALL)
+
+
+def test_the_run_folder_is_complete(by_features: Run) -> None:
+    names = {path.name for path in by_features.folder.iterdir()}
+    assert names >= {
+        "recipe.toml",
+        "metrics.jsonl",
+        "model.safetensors",
+        "checkpoint.pt",
+        "predictions.csv",
+        "report.html",
+        "record.json",
+    }
+    assert not [name for name in names if name.endswith(".part")]
+    lines = [json.loads(line) for line in (by_features.folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2, 3]
+    assert by_features.record.status == "finished"
+    assert by_features.record.test is not None
+    assert len(by_features.record.test_looks) == 1
+
+
+def test_summary_is_what_the_command_line_prints(by_features: Run) -> None:
+    found = json.loads(json.dumps(by_features.summary()))
+    assert set(found) >= {"run", "chosen", "val", "test", "wall_s", "images_per_s", "seed"}
+    assert set(found["chosen"]) == {"transfer", "backbone", "size", "engine", "epoch"}
+    assert found["val"]["n"] == sum(map(sum, by_features.record.confusion["val"]))
+
+
+def test_head_on_pictures_gives_the_same_head_as_features_bit_for_bit(by_features: Run, shapes: Path, tmp_path: Path) -> None:
+    run = descend.fit(shapes, out=tmp_path / "head", transfer="head", augment=[], **SMALL)
+    assert same(weights(run, "head."), weights(by_features, "head."))
+    assert weights(run, "head.")["head.weight"].abs().max() > 0
+
+
+def test_frozen_parameters_and_buffers_are_what_they_were(by_features: Run) -> None:
+    frozen = by_features.record.frozen
+    assert frozen["before"] == frozen["after"]
+    from descend.models import Lite0
+
+    fresh = {f"backbone.{name}": value for name, value in Lite0().build(0).state_dict().items()}
+    assert same(weights(by_features, "backbone."), fresh)
+
+
+def test_recipe_trains_the_same_run_again(by_features: Run, tmp_path: Path) -> None:
+    again = descend.fit(recipe=by_features.folder / "recipe.toml", out=tmp_path / "again")
+    assert same(weights(again), weights(by_features))
+    assert (again.folder / "recipe.toml").read_text() == (by_features.folder / "recipe.toml").read_text()
+
+
+def test_views_bring_augmentation_into_features(shapes: Path, by_features: Run, tmp_path: Path) -> None:
+    run = descend.fit(shapes, out=tmp_path / "views", transfer="features", views=2, augment=["flip(p=1.0)"], **SMALL)
+    assert not same(weights(run, "head."), weights(by_features, "head."))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"transfer": "finetune", "augment": ["flip"]},
+        {"transfer": "finetune", "freeze_to": "block4", "augment": []},
+        {"transfer": "finetune", "freeze_to": "block4", "augment": ["pad_crop(padding=4)"], "head": "mlp(hidden=8)"},
+    ],
+    ids=["whole", "cached-boundary", "engine-boundary"],
+)
+def test_finetuning_moves_what_it_should_and_only_that(
+    shapes: Path, tmp_path: Path, settings: dict[str, Any], by_features: Run
+) -> None:
+    run = descend.fit(shapes, out=tmp_path / "run", **{**SMALL, "epochs": 1, **settings})
+    assert run.record.status == "finished"
+    moved = {
+        name.split(".")[2]
+        for name, value in weights(run, "backbone.").items()
+        if not torch.equal(value, weights(by_features, "backbone.")[name])
+    }
+    stages = run.classifier.backbone.stage_names
+    frozen = set(stages[: stages.index(settings["freeze_to"]) + 1]) if "freeze_to" in settings else set()
+    assert not moved & frozen
+    assert moved == set(stages) - frozen
+    assert run.record.frozen["before"] == run.record.frozen["after"]
+    named = [name for group in run.record.parameter_groups for name in group["names"]]
+    assert len(named) == len(set(named))
+
+
+class StopAfter(Silent):
+    """A listener that presses Ctrl-C when a number of pictures has been trained on."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def update(self, stage: str, done: int, total: int, note: str = "") -> None:
+        if stage == "training" and done >= self.n:
+            self.n = 10**9
+            signal.raise_signal(signal.SIGINT)
+
+
+SCRATCH: dict[str, Any] = {
+    "transfer": "scratch", "backbone": "smallcnn(width=8)", "size": 16, "epochs": 3, "batch": 8, "seed": 2,
+    "augment": ["pad_crop(padding=2)", "flip", "mixup"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("settings", "n"),
+    [(SCRATCH, 8), (SCRATCH, 24), (SCRATCH, 40), ({"transfer": "features", "head": "mlp(hidden=8)", **SMALL}, 32)],
+    ids=["scratch, first step", "scratch, end of an epoch", "scratch, in the second epoch", "features"],
+)
+def test_resumed_is_bit_identical_to_uninterrupted(shapes: Path, tmp_path: Path, settings: dict[str, Any], n: int) -> None:
+    whole = descend.fit(shapes, out=tmp_path / "whole", **settings)
+    cut = descend.fit(shapes, out=tmp_path / "cut", progress=StopAfter(n), **settings)
+    assert cut.record.status == "interrupted"
+    assert cut.record.test is None
+    resumed = descend.resume(tmp_path / "cut")
+    assert resumed.record.status == "finished"
+    assert same(weights(resumed), weights(whole))
+    assert (tmp_path / "cut" / "predictions.csv").read_text() == (tmp_path / "whole" / "predictions.csv").read_text()
+    assert untimed(tmp_path / "cut") == untimed(tmp_path / "whole")
+
+
+def untimed(run: Path) -> list[dict[str, Any]]:
+    """Return the metrics of a run without what a clock decides."""
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in row.items() if name not in ("wall_s", "images_per_s")} for row in rows]
+
+
+def test_a_finished_run_is_not_resumed(by_features: Run) -> None:
+    with pytest.raises(RunError, match="finished"):
+        descend.resume(by_features.folder)
+
+
+def test_an_interrupted_run_predicts(shapes: Path, tmp_path: Path) -> None:
+    settings = {"transfer": "scratch", "backbone": "smallcnn(width=8)", "size": 16, "epochs": 2, "batch": 8}
+    run = descend.fit(shapes, out=tmp_path / "cut", progress=StopAfter(8), **settings)
+    assert descend.load(run.folder).predict(shapes / "disc").probabilities.shape == (12, 3)
+
+
+def test_changed_data_are_not_resumed(tmp_path: Path) -> None:
+    from tests.conftest import shapes_folder  # pyright: ignore[reportMissingImports]
+
+    data = shapes_folder(tmp_path / "data")
+    settings = {"transfer": "scratch", "backbone": "smallcnn(width=8)", "size": 16, "epochs": 2, "batch": 8}
+    descend.fit(data, out=tmp_path / "cut", progress=StopAfter(8), **settings)
+    (data / "disc" / "00.png").unlink()
+    with pytest.raises(RunError, match="data must be what they were"):
+        descend.resume(tmp_path / "cut")
+
+
+def test_predict_agrees_with_the_predictions_written_by_fit(by_features: Run, shapes: Path) -> None:
+    rows = [line.split(",") for line in (by_features.folder / "predictions.csv").read_text().splitlines()[1:]]
+    found = descend.load(by_features.folder).predict([shapes / row[0] for row in rows])
+    assert found.labels.tolist() == [row[3] for row in rows]
+    assert np.allclose(found.probabilities, [[float(v) for v in row[5:]] for row in rows], atol=1e-4)
+    assert np.allclose(found.probabilities.sum(1), 1, atol=1e-5)
+
+
+def test_predict_names_bad_files_and_goes_on(by_features: Run, shapes: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff nonsense")
+    found = by_features.predict([tmp_path / "broken.jpg", shapes / "disc" / "00.png", tmp_path / "absent.png"])
+    assert found.names == (str(shapes / "disc" / "00.png"),)
+    assert {Path(name).name for name in found.problems} == {"broken.jpg", "absent.png"}
+    with pytest.raises(DataError, match="readable"):
+        by_features.predict([tmp_path / "broken.jpg"])
+
+
+def test_eval_on_its_own_data_uses_the_held_back_split_and_counts(by_features: Run, shapes: Path, tmp_path: Path) -> None:
+    run = descend.load(by_features.folder)
+    looks = len(run.record.test_looks)
+    found = run.evaluate(shapes)
+    assert run.record.test is not None
+    assert found["split"] == "test"
+    assert found["n"] == run.record.test["n"]
+    assert found["accuracy"] == pytest.approx(run.record.test["accuracy"])
+    assert len(descend.load(by_features.folder).record.test_looks) == looks + 1
+
+
+def test_eval_matches_classes_by_name_and_refuses_strangers(by_features: Run, tmp_path: Path) -> None:
+    from tests.conftest import shapes_folder  # pyright: ignore[reportMissingImports]
+
+    some = shapes_folder(tmp_path / "some", n=4, classes=("square", "disc"), seed=7)
+    assert by_features.evaluate(some)["n"] == 8
+    other = shapes_folder(tmp_path / "other", n=4, classes=("disc", "sqare"), seed=7)
+    with pytest.raises(DataError, match=r"sqare.*Did you mean 'square'"):
+        by_features.evaluate(other)
+
+
+def test_arrays_train_and_resume(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % 2
+    images = (rng.integers(0, 60, (60, 12, 12)) + 150 * labels[:, None, None]).astype(np.uint8)
+    settings = {"epochs": 2, "batch": 16, "backbone": "smallcnn(width=4)"}
+    run = descend.fit((images, labels), out=tmp_path / "run", **settings)
+    assert run.record.chosen["transfer"] == "scratch"
+    assert run.predict(images[:5]).probabilities.shape == (5, 2)
+    cut = descend.fit((images, labels), out=tmp_path / "cut", progress=StopAfter(16), **settings)
+    assert descend.resume(cut.folder, data=(images, labels)).record.status == "finished"
+    assert same(weights(cut), weights(run))
+
+
+def test_unknown_stage_names_the_stages(shapes: Path, tmp_path: Path) -> None:
+    with pytest.raises(DescendError, match="block3"):
+        descend.fit(shapes, out=tmp_path / "run", transfer="finetune", freeze_to="blok3", **{**SMALL, "epochs": 1})
+
+
+def test_out_that_holds_something_is_refused_before_work(shapes: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("x")
+    with pytest.raises(RunError, match="new or empty"):
+        descend.fit(shapes, out=tmp_path, **SMALL)
+
+
+def test_missing_data_and_bad_device_are_explained(shapes: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="digits"):
+        descend.fit(out=tmp_path / "a")
+    with pytest.raises(KnobError, match="device"):
+        descend.fit(shapes, out=tmp_path / "b", device="cuda:77")
+    assert not (tmp_path / "b").exists()

@@ -1,0 +1,128 @@
+"""Recipes and plans: the same from every door, complete when written, and without dead settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from descend.errors import DescendError, KnobError, RunError, SpecError
+from descend.optim import SGD
+from descend.train import recipe as recipes
+from descend.train.plan import Facts, resolve
+from descend.train.recipe import Recipe, from_settings
+
+PHOTOS = Facts("photos", n_train=245, n_classes=2, side=375, grey=False)
+DIGITS = Facts("digits", n_train=1257, n_classes=10, side=8, grey=True)
+
+
+def test_recipe_survives_toml(tmp_path: Path) -> None:
+    asked = Recipe(
+        data="a b/'ü'", transfer="finetune", augment=("flip(p=0.5)",), rate_decay=0.5, epochs=3, optimizer="sgd(lr=0.1)"
+    )
+    path = tmp_path / "recipe.toml"
+    path.write_text(recipes.dump(asked), encoding="utf-8")
+    assert recipes.read(path) == asked
+
+
+def test_settings_lie_over_a_recipe_and_techniques_become_text() -> None:
+    base = Recipe(epochs=3, seed=4)
+    made = from_settings({"seed": 5, "optimizer": SGD(lr=0.5), "augment": ["flip"], "data": Path("x")}, base)
+    assert made == Recipe(epochs=3, seed=5, optimizer="sgd(lr=0.5)", augment=("flip",), data="x")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"epochs": 0}, ["epochs", ">= 1", "0"]),
+        ({"epochs": "3"}, ["epochs", "'3'"]),
+        ({"epoch": 3}, ["no knob 'epoch'", "Did you mean 'epochs'?"]),
+        ({"transfer": "fine-tune"}, ["transfer", "'finetune'", "'fine-tune'"]),
+        ({"rate_decay": 0.0}, ["rate_decay", "(0, 1]"]),
+    ],
+)
+def test_bad_settings_are_explained(settings: dict, words: list[str]) -> None:
+    with pytest.raises(KnobError) as caught:
+        from_settings(settings)
+    for word in words:
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["= 3", "\ufffe", "[optimizer]\nlr = 3"])
+def test_bad_toml_is_explained(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises((RunError, KnobError), match=r"recipe"):
+        recipes.read(path)
+
+
+def test_missing_recipe_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="exists"):
+        recipes.read(tmp_path / "none.toml")
+
+
+def test_small_pictures_are_trained_from_scratch_and_photographs_by_features() -> None:
+    assert resolve(Recipe(), DIGITS).transfer == "scratch"
+    plan = resolve(Recipe(), PHOTOS)
+    assert (plan.transfer, str(plan.backbone), plan.size) == ("features", "lite0()", 224)
+    assert all(plan.reasons.values())
+
+
+@pytest.mark.parametrize("transfer", ["features", "head", "finetune", "scratch"])
+@pytest.mark.parametrize("facts", [PHOTOS, DIGITS], ids=["photos", "digits"])
+def test_the_plan_of_a_plans_recipe_is_the_plan(transfer: str, facts: Facts) -> None:
+    plan = resolve(from_settings({"transfer": transfer, "data": "x"}), facts)
+    again = resolve(plan.recipe(), facts)
+    assert again.recipe() == plan.recipe()
+    assert again.describe() == plan.describe()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"transfer": "scratch", "engine": "torch"},
+        {"transfer": "scratch", "views": 2},
+        {"transfer": "scratch", "freeze_to": "stem"},
+        {"transfer": "scratch", "norm": "eval"},
+        {"transfer": "features", "freeze_to": "stem"},
+        {"transfer": "features", "augment": ["flip"]},
+        {"transfer": "features", "views": 2, "augment": []},
+        {"transfer": "features", "rate_decay": 0.5},
+        {"transfer": "head", "views": 2},
+        {"transfer": "head", "norm": "train"},
+        {"transfer": "finetune", "views": 2},
+        {"regularize": ["l2(strength=0.1)"], "optimizer": "adamw(weight_decay=0.1)"},
+        {"regularize": ["l2(strength=0.1)", "l2(strength=0.2)"]},
+    ],
+)
+def test_a_setting_without_effect_is_an_error(settings: dict) -> None:
+    with pytest.raises(KnobError):
+        resolve(from_settings(settings), PHOTOS)
+
+
+def test_l2_is_the_optimizers_weight_decay() -> None:
+    plan = resolve(from_settings({"regularize": ["l2(strength=0.25)"], "optimizer": "sgd(lr=0.1)"}), PHOTOS)
+    assert plan.optimizer == SGD(lr=0.1, weight_decay=0.25)
+    assert "l2" in str(plan.recipe().regularize)
+
+
+def test_label_smoothing_reaches_the_loss() -> None:
+    plan = resolve(from_settings({"regularize": ["label_smoothing(amount=0.2)"]}), PHOTOS)
+    assert plan.loss().smoothing == 0.2
+
+
+@pytest.mark.parametrize(
+    ("settings", "word"),
+    [
+        ({"optimizer": "adamww"}, "adamw"),
+        ({"schedule": "cosin"}, "cosine"),
+        ({"head": "mpl"}, "mlp"),
+        ({"transfer": "scratch", "augment": ["flipp"]}, "flip"),
+        ({"backbone": "resnet99"}, "resnet9"),
+        ({"regularize": ["l3"]}, "l2"),
+    ],
+)
+def test_misspelt_techniques_are_suggested(settings: dict, word: str) -> None:
+    with pytest.raises((SpecError, DescendError)) as caught:
+        resolve(from_settings(settings), PHOTOS)
+    assert word in str(caught.value)
