@@ -71,6 +71,7 @@ def test_chosen_epoch_is_the_recorded_one_else_the_last_best() -> None:
     assert words.chosen_epoch(RunRecord(chosen={"epoch": 5}), ROWS) == 5
     assert words.chosen_epoch(RunRecord(), ROWS) == 2
     assert words.chosen_epoch(RunRecord(), []) is None
+    assert words.chosen_epoch(RunRecord(chosen={"epoch": 0}), []) is None  # stopped before an epoch was complete
 
 
 @pytest.mark.parametrize(

@@ -98,8 +98,8 @@ def _draw(axes: Axes, line: Line, epochs: list[int], values: list[float], chosen
     alone = [at for at, here in enumerate(known) if here and not any(known[max(0, at - 1) : at] + known[at + 1 : at + 2])]
     points = list(range(len(values))) if len(values) <= _FEW else alone
     axes.plot(
-        epochs, values, line.dashes, color=line.color, linewidth=line.width, marker="o", markersize=3.2, markevery=points,
-        solid_capstyle="round", clip_on=False,
+        epochs, values, line.dashes, color=line.color, linewidth=line.width, marker="o", markevery=points,
+        markersize=3.2 if len(values) > 3 else 5.5, solid_capstyle="round", clip_on=False,
     )  # fmt: skip
     if line.color == VAL and chosen in epochs and known[epochs.index(chosen)]:
         at = values[epochs.index(chosen)]
@@ -126,7 +126,7 @@ def _dress(axes: Axes, title: str, epochs: list[int], values: list[float]) -> No
         axes.yaxis.set_minor_formatter(NullFormatter())
     else:
         axes.set_ylim(*_limits(values, ceiling=1.0 if percent else math.inf))
-        axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:.3g} %" if percent else f"{y:.4g}"))
 
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 TABLE_UP_TO, DRAWING_UP_TO = 20, 100  # classes
-N_PAIRS = 12
+DOTS = 250  # a side of the picture: smaller dots vanish on a screen, so each stands for several classes beyond that
+N_PAIRS = 10
 RIGHT, WRONG = (0, 114, 178), (213, 94, 0)  # Okabe and Ito's blue and vermilion: told apart with any colour vision
 
 
@@ -53,6 +54,11 @@ class Matrix:
     png: str
 
     @property
+    def block(self) -> int:
+        """The number of neighbouring classes that one dot of the picture stands for."""
+        return -(-len(self.classes) // DOTS)
+
+    @property
     def pitch(self) -> int:
         """The side of a cell of the drawing, in its own units (about pixels)."""
         return 14 if len(self.classes) <= 40 else 9
@@ -75,7 +81,7 @@ def matrix(split: str, counts: Sequence[Sequence[int]], classes: Sequence[str]) 
         pairs=_pairs(table, shares, classes),
         table=dense,
         cells=sparse,
-        png=_picture(shares) if size > DRAWING_UP_TO else "",
+        png=_picture(table, -(-size // DOTS)) if size > DRAWING_UP_TO else "",
     )
 
 
@@ -93,8 +99,11 @@ def _pairs(table: NDArray[np.int64], shares: NDArray[np.float64], classes: Seque
     return [Pair(classes[true], classes[answer], int(wrong[true, answer]), float(shares[true, answer])) for true, answer in found]
 
 
-def _picture(shares: NDArray[np.float64]) -> str:
-    """Return a base64 PNG of one pixel a cell: a colour whose opacity is the share, so it suits a light and a dark page."""
+def _picture(table: NDArray[np.int64], block: int) -> str:
+    """Return a base64 PNG, one pixel for ``block`` x ``block`` cells: its opacity is the share, so it suits any background."""
+    starts = np.arange(0, len(table), block)
+    joined = np.add.reduceat(np.add.reduceat(table, starts, axis=0), starts, axis=1)
+    shares = joined / np.maximum(joined.sum(axis=1, keepdims=True), 1)
     pixels = np.zeros((*shares.shape, 4), np.uint8)
     pixels[..., :3] = WRONG
     pixels[np.arange(len(shares)), np.arange(len(shares)), :3] = RIGHT

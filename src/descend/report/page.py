@@ -159,14 +159,15 @@ def _time(record: RunRecord, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any
         "stages": [(stage, seconds, seconds / total if total else 0.0) for stage, seconds in record.wall_s.items()],
         "total": total,
         "estimate": record.estimate_s,
+        "training": record.wall_s.get("train"),
         "images_per_s": record.images_per_s,
         "epoch": sum(epochs) / len(epochs) if epochs else None,
     }
 
 
 def _groups(groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the parameter groups as a table: every key that occurs, in order of appearance."""
-    columns = list(dict.fromkeys(key for group in groups for key in group if key != "params"))
+    """Return the parameter groups as a table: every key that occurs, but for the long lists of names."""
+    columns = list(dict.fromkeys(key for group in groups for key, value in group.items() if not isinstance(value, list)))
     columns.sort(key=lambda key: key != "name")
     return {
         "columns": columns,
