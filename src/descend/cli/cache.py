@@ -36,9 +36,7 @@ def main(argv: list[str]) -> int:
     print(f"{cache.root}   (moved by DESCEND_CACHE)")
     for kind, item in usage.items():
         print(f"  {kind:<10} {item.n:>5} {_size(item.n_bytes):>10}   {KINDS.get(kind, '')}")
-    print(
-        f"  {'in all':<16} {_size(total):>10}   of {_size(cache.limit_bytes)}, least recently used first (DESCEND_CACHE_LIMIT)"
-    )
+    print(f"  {'in all':<16} {_size(total):>10}   of {_size(cache.limit_bytes)}, least recently used first (DESCEND_CACHE_LIMIT)")
     return 0
 
 

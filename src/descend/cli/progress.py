@@ -32,30 +32,33 @@ class Terminal:
             self._start(stage, done, total)
         self._done = done
         now = time.perf_counter()
-        if self._bar is None or (now - self._drawn < REDRAW_S and done < total):
+        if now - self._drawn < REDRAW_S and done < total:
             return
         self._drawn = now
-        rate = (done - self._before) / max(now - self._started, 1e-9)
-        self._bar.update(self._bar.task_ids[0], completed=done, total=total, rate=f"{rate:,.0f} pictures/s", note=note)
+        if self._bar is not None:
+            rate = (done - self._before) / max(now - self._started, 1e-9)
+            self._bar.update(self._bar.task_ids[0], completed=done, total=total, rate=f"{rate:,.0f} pictures/s", note=note)
         if done >= total:
             self._finish()
 
     def _start(self, stage: str, done: int, total: int) -> None:
         self._stage, self._before, self._done = stage, done, done
-        self._started = time.perf_counter()
-        self._drawn = 0.0
+        self._started, self._drawn = time.perf_counter(), 0.0
+        if not self.console.is_terminal:
+            return
         self._bar = Progress(
             TextColumn("  {task.description}"), BarColumn(30), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(compact=True), TextColumn("{task.fields[note]}", markup=False),
-            console=self.console, transient=True, auto_refresh=self.console.is_terminal, refresh_per_second=4,
+            console=self.console, transient=True, refresh_per_second=4,
         )  # fmt: skip
         self._bar.add_task(stage, total=total, completed=done, rate="", note="")
         self._bar.start()
 
     def _finish(self) -> None:
-        if self._bar is None:
+        if not self._stage:
             return
-        self._bar.stop()
+        if self._bar is not None:
+            self._bar.stop()
         wall, n = time.perf_counter() - self._started, self._done - self._before
         if n:
             rate = f"{n / max(wall, 1e-9):,.0f} pictures/s"

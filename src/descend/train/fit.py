@@ -130,10 +130,8 @@ class Session:
         side = data.shorter_side[1]
         self.plan = resolve(self.recipe, Facts(data.name, len(data.indices("train")), len(data.classes), side, data.is_grey))
         _check_device(self.plan.device)
-        for name, value in self.plan.describe().items():
-            if name in self.plan.reasons or getattr(self.recipe, name, None) is not None:
-                shown = " ".join(value) if isinstance(value, tuple) else value
-                self.progress.say(f"  {name:<10} {shown}  ({self.plan.reasons.get(name, 'as asked')})")
+        for line in self.plan.lines(self.recipe):
+            self.progress.say(line)
 
     def prepare(self) -> None:
         """Decode the pictures, build the network, choose the engine, make the job; the recipe is written on the way."""

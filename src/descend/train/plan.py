@@ -84,6 +84,17 @@ class Plan:
         """Return the plan as plain text, for the record and the report."""
         return {name: _text(getattr(self, name)) for name in sorted(APPLIES[self.transfer] | {"norm"})}
 
+    def lines(self, asked: Recipe) -> list[str]:
+        """Return the plan as lines for a terminal: each setting with its reason; those asked for say so."""
+        found: list[str] = []
+        for name, value in self.describe().items():
+            reason = self.reasons.get(name)
+            if reason is None and getattr(asked, name) == getattr(Recipe(), name):
+                continue
+            shown = " ".join(value) if isinstance(value, tuple) else value
+            found.append(f"  {name:<10} {shown or 'none'}  ({reason or 'as asked'})")
+        return found
+
 
 def _text(value: Any) -> Any:
     if isinstance(value, tuple):
