@@ -27,6 +27,7 @@ TORCH: list[tuple[str, Callable[[Any], torch.optim.Optimizer]]] = [
     ("adamax(lr=0.01)", lambda p: torch.optim.Adamax(p, lr=0.01)),
     ("nadam(lr=0.01)", lambda p: torch.optim.NAdam(p, lr=0.01)),
     ("radam(lr=0.01)", lambda p: torch.optim.RAdam(p, lr=0.01)),
+    ("adafactor(eps=1e-30)", lambda p: torch.optim.Adafactor(p, eps=(1e-15, 1e-3))),
     ("adadelta", lambda p: torch.optim.Adadelta(p)),
     ("rmsprop(lr=0.001, centered=True, momentum=0.9)", lambda p: torch.optim.RMSprop(p, lr=0.001, centered=True, momentum=0.9)),
 ]
@@ -309,3 +310,34 @@ def test_memory_layout_and_views_are_respected() -> None:
     weight.grad = strided.clone(memory_format=torch.contiguous_format)
     Optimizer([weight], "sgd(lr=1.0)").step()
     assert not weight.any()
+
+
+def test_schedule_free_answers_with_the_mean_of_its_steps() -> None:
+    parameter = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+    optimizer = Optimizer([parameter], "schedule_free_sgd(lr=0.1, beta=0.9)")
+    for slope in (1.0, 2.0, 3.0):
+        parameter.grad = torch.full((1,), slope, dtype=torch.float64)
+        optimizer.step()
+    training = parameter.item()
+    z = [-0.1, -0.3, -0.6]
+    with optimizer.answering():
+        assert parameter.item() == pytest.approx(sum(z) / 3)
+    assert parameter.item() == training == pytest.approx(0.1 * z[-1] + 0.9 * sum(z) / 3)
+
+
+def test_answering_changes_nothing_for_plain_rules() -> None:
+    model = net()
+    optimizer = Optimizer(model.parameters(), "adamw")
+    train(model, optimizer, 2)
+    before = copy.deepcopy(model.state_dict())
+    with optimizer.answering():
+        assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_muon_makes_updates_orthogonal() -> None:
+    weight = torch.zeros(6, 4, dtype=torch.float64, requires_grad=True)
+    weight.grad = torch.randn(6, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    Optimizer([weight], "muon(lr=1.0, n_steps=8)").step()
+    values = torch.linalg.svdvals(weight.detach()) / 1.5**0.5
+    assert values.min() > 0.6
+    assert values.max() < 1.3

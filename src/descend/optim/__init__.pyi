@@ -13,10 +13,16 @@ from .gradients import ClipNorm as ClipNorm
 from .gradients import ClipValue as ClipValue
 from .gradients import GradientStage as GradientStage
 from .groups import parameter_groups as parameter_groups
+from .layerwise import LAMB as LAMB
+from .layerwise import LARS as LARS
+from .layerwise import Adafactor as Adafactor
+from .layerwise import Muon as Muon
 from .momentum import SGD as SGD
 from .momentum import Momentum as Momentum
 from .momentum import Nesterov as Nesterov
 from .optimizer import Optimizer as Optimizer
 from .rule import Rule as Rule
+from .schedule_free import ScheduleFreeAdamW as ScheduleFreeAdamW
+from .schedule_free import ScheduleFreeSGD as ScheduleFreeSGD
 from .signs import Lion as Lion
 from .signs import SignSGD as SignSGD

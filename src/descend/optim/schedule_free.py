@@ -1,0 +1,112 @@
+"""Rules that need no decay of the learning rate, because they average weights as they go.
+
+The paper walks with three points: z steps, x is the mean of all z, and gradients are taken at y = (1 - beta) z + beta x. Here the
+parameters are y, and the one slot is ``ahead = z - y``, which starts at zero:
+
+    c = rate**2 / sum of all rate**2
+    y <- y + c * ahead - rate * (1 - beta * (1 - c)) * s          s: the inner rule's step
+    ahead <- (1 - c) * (ahead - rate * beta * s)
+    x = y - (1 - beta) / beta * ahead                             evaluate this: ``with optimizer.answering(): ...``
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, ClassVar
+
+from annotated_types import Gt, Lt
+
+from descend.optim.ops import add_scaled, ema, share, sqrt
+from descend.optim.rule import Decay, Penalty, Rate, Rule, Tiny
+from descend.technique import Search, technique
+
+Blend = Annotated[float, Gt(0), Lt(1), Search(0.5, 0.98)]
+"""Where gradients are taken: 0 at the stepping point, 1 at the mean."""
+
+
+class Averaging(Rule):
+    """What both rules share: the weights of the mean."""
+
+    beta: Blend
+
+    memory: ClassVar = ("rates",)
+    decay: ClassVar = "inside"
+
+    def pace(self, t: int) -> float:  # noqa: ARG002 (Adam's depends on it)
+        """Return how far the stepping point goes at step ``t``."""
+        return self.lr
+
+    def rate(self, t: int) -> float:  # noqa: ARG002
+        """Return 1: the direction holds the rate."""
+        return 1.0
+
+    def remember(self, t: int, *memory: float) -> tuple[float, ...]:
+        """Return the sum of all squared rates."""
+        return (memory[0] + self.pace(t) ** 2,)
+
+    def blend(self, t: int, rates: float) -> tuple[float, float, float, float]:
+        """Return the factors of the step and of ``ahead`` in the direction, and the two by which ``ahead`` moves."""
+        c = self.pace(t) ** 2 / rates if rates else 0.0
+        return self.pace(t) * (1 - self.beta * (1 - c)), -c, -self.pace(t) * self.beta, 1 - c
+
+    def answer(self, p: Any, slots: tuple[Any, ...]) -> Any:
+        """Return the mean of all stepping points."""
+        return add_scaled(p, slots[0], -(1 - self.beta) / self.beta)
+
+
+@technique("schedule_free_sgd", source="Defazio et al. 2024, The Road Less Scheduled, arXiv:2405.15682, eqs. (3)-(5)")
+class ScheduleFreeSGD(Averaging):
+    """SGD that averages instead of decaying: use it with a constant rate after a warm-up.
+
+    Prefer it where the length of the run is not known. One slot. Evaluate under ``optimizer.answering()``; batch-norm statistics
+    belong to the training point and want refreshing there. Wants 10-50 times the lr of SGD with momentum.
+    """
+
+    lr: Rate = 1.0
+    beta: Blend = 0.9
+    weight_decay: Penalty = 0.0
+
+    slots: ClassVar = ("ahead",)
+
+    def coefficients(self, t: int, *memory: float) -> tuple[Any, ...]:
+        """Return the decay and the factors of the mean."""
+        return self.weight_decay, *self.blend(t, *memory)
+
+    @staticmethod
+    def direction(p, g, ahead, weight_decay, of_step, of_ahead, pull, keep):
+        """Return the way of the point where gradients are taken."""
+        step = add_scaled(g, p, weight_decay)
+        return add_scaled(step * of_step, ahead, of_ahead), add_scaled(ahead, step, pull) * keep
+
+
+@technique("schedule_free_adamw", source="Defazio et al. 2024, The Road Less Scheduled, arXiv:2405.15682, Algorithm 1")
+class ScheduleFreeAdamW(Averaging):
+    """AdamW that averages instead of decaying: use it with a constant rate after a warm-up.
+
+    Prefer it where the length of the run is not known. Two slots. Evaluate under ``optimizer.answering()``, as ScheduleFreeSGD.
+
+        v = beta2 * v + (1 - beta2) * g * g     s = g / (sqrt(v) + eps) + weight_decay * p     rate = lr * sqrt(1 - beta2**t)
+    """
+
+    lr: Rate = 2.5e-3
+    beta: Blend = 0.9
+    beta2: Decay = 0.999
+    eps: Tiny = 1e-8
+    weight_decay: Penalty = 1e-2
+
+    slots: ClassVar = ("ahead", "v")
+
+    def pace(self, t: int) -> float:
+        """Return lr, short while the second moment is young."""
+        return self.lr * math.sqrt(1 - self.beta2**t)
+
+    def coefficients(self, t: int, *memory: float) -> tuple[Any, ...]:
+        """Return the shares of the second moment, eps, the decay and the factors of the mean."""
+        return share(self.beta2), self.eps, self.weight_decay, *self.blend(t, *memory)
+
+    @staticmethod
+    def direction(p, g, ahead, v, mix, eps, weight_decay, of_step, of_ahead, pull, keep):
+        """Return the way of the point where gradients are taken."""
+        v = ema(v, g * g, mix)
+        step = add_scaled(g / (sqrt(v) + eps), p, weight_decay)
+        return add_scaled(step * of_step, ahead, of_ahead), add_scaled(ahead, step, pull) * keep, v
