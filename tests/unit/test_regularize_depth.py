@@ -11,7 +11,7 @@ from torch import nn
 
 from descend import rng
 from descend.errors import ModelError
-from descend.models import ResNet9, ResNet20, SmallCNN
+from descend.models import Lite0, ResNet9, ResNet20, SmallCNN
 from descend.regularize import StochasticDepth, StochasticDepthInBlocks, exact_average, expected_depth, linear_decay
 from descend.regularize.blocks import residual_blocks
 
@@ -82,7 +82,7 @@ MODELS = {
     "resnet18": (lambda: timm.create_model("resnet18", pretrained=False, num_classes=4), 8),
     "resnet26": (lambda: timm.create_model("resnet26", pretrained=False, num_classes=4), 8),
     "regnetx_002": (lambda: timm.create_model("regnetx_002", pretrained=False, num_classes=4), 13),
-    "lite0": (lambda: timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=4), 9),
+    "lite0": (lambda: Lite0(pretrained=False).build(0), 9),
     "convnext_atto": (lambda: timm.create_model("convnext_atto", pretrained=False, num_classes=4), 12),
     "vit": (lambda: timm.create_model("vit_tiny_patch16_224", pretrained=False, num_classes=4, img_size=64), 12),
     "resnet20": (lambda: ResNet20(width=8).build(0), 9),
@@ -176,3 +176,26 @@ def test_gradients_flow_and_twice_is_an_error():
 def test_a_network_without_branches_is_an_error():
     with pytest.raises(ModelError, match="residual blocks of a known kind"):
         StochasticDepthInBlocks().install(SmallCNN(width=8).build(0), 0)
+
+
+def test_a_residual_block_computes_what_the_paper_says():
+    """Block by block: relu(shortcut + m f(x) / (1 - p)), with m the layer's own draw."""
+    model = ResNet20(width=4).build(0)
+    blocks = residual_blocks(model)
+    plain = copy.deepcopy([block for _, block, _ in blocks])
+    StochasticDepthInBlocks(last=0.8).install(model, 3)
+    x = torch.randn(6, 4, 8, 8)
+    for (name, block, _), before, p in zip(blocks[:3], plain, linear_decay(0.8, 9), strict=False):
+        words = rng.bits(3, f"stochastic_depth/{name}.norm", ids=range(6), epoch=1)[:, 0]
+        m = torch.from_numpy(words >= round(p * 2**32)).float().view(6, 1, 1, 1) / (1 - p)
+        with rng.context(1, 0, range(6)):
+            ours = _trained(block, x)
+        branch = before.eval().norm(before.conv(before.first(x)))
+        torch.testing.assert_close(ours, torch.relu(x + m * branch), rtol=1e-5, atol=1e-6)
+
+
+def _trained(block, x):
+    """Run a block with its drop layers in training form and its norms in evaluation form."""
+    for module in block.modules():
+        module.training = isinstance(module, StochasticDepth)
+    return block(x)

@@ -27,13 +27,21 @@ def test_masks_are_the_words_of_the_floor(n, p):
     assert (kept == (words >= round(p * 2**32))).all()
 
 
+def test_units_of_feature_maps_are_numbered_with_the_channel_fastest():
+    layer = Dropout(0.3, seed=3, stream="maps")
+    with rng.context(2, 9, IDS, draw=1):
+        kept = layer(torch.ones(4, 5, 3, 2)).numpy() != 0
+    words = rng.bits(3, "maps", ids=IDS, n=30, epoch=2, draw=1).reshape(4, 3, 2, 5)
+    assert (kept == (words >= round(0.3 * 2**32)).transpose(0, 3, 1, 2)).all()
+
+
 @pytest.mark.parametrize("mode", ["inverted", "classic"])
 @pytest.mark.parametrize("kind", ["unit", "channel"])
 def test_mean_over_many_passes_is_the_test_output(mode, kind):
     """The mean of n kept-or-not units strays by more than 5 standard errors once in 1.7 million tries."""
     p, n = 0.3, 4000
     layer = Dropout(p, mode=mode, kind=kind, seed=1)
-    x = torch.tensor([[1.0, -2.0, 0.5]], dtype=torch.float64)
+    x = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64).reshape(1, 3, 1, 1)
     layer.train()
     mean = sum(layer(x) for _ in range(n)) / n
     scale = 1 / (1 - p) if mode == "inverted" else 1.0
@@ -175,7 +183,7 @@ def test_drop_block_is_the_papers_algorithm_on_the_floors_draws():
     with rng.context(3, 0, [8, 1]):
         ours = layer(torch.from_numpy(x)).numpy()
     gamma = p / size**2 * h * w / ((h - size + 1) * (w - size + 1))
-    words = rng.bits(5, "block", ids=[8, 1], n=c * 5 * 7, epoch=3).reshape(2, c, 5, 7)
+    words = rng.bits(5, "block", ids=[8, 1], n=c * 5 * 7, epoch=3).reshape(2, 5, 7, c).transpose(0, 3, 1, 2)
     starts = words < round(gamma * 2**32)
     assert starts.any()
     for i in range(2):

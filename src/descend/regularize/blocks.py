@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from descend.errors import ModelError
 from descend.regularize.depth import StochasticDepth
-from descend.regularize.install import OUTPUT, check_free, drop_output
+from descend.regularize.install import INPUT, OUTPUT, check_free, drop_output, end_of
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ FAMILIES = (
     Family(_has("bn3", "relu", "downsample", "conv3"), ("bn3",), _torchvision_without),
     Family(_has("bn2", "relu", "downsample", "conv2"), ("bn2",), _torchvision_without),
     Family(_has("first", "conv", "norm", "stride", "c_new"), ("norm",), _basic_without),  # our BasicBlock
-    Family(lambda b: list(dict(b.named_children())) == ["inner"], ("inner",), _same),  # our Residual
+    Family(lambda b: set(b._modules) - {INPUT, OUTPUT} == {"inner"}, ("inner",), _same),  # our Residual
 )
 
 
@@ -119,4 +119,5 @@ def _skippable(kind: type[nn.Module], family: Family) -> type[nn.Module]:
 
 def _layer_at(block: nn.Module, end: str) -> StochasticDepth:
     place = block.get_submodule(end)
-    return cast(StochasticDepth, place if isinstance(place, StochasticDepth) else place.get_submodule(OUTPUT))
+    found = place if isinstance(place, StochasticDepth) else end_of(place, -1).get_submodule(OUTPUT)
+    return cast(StochasticDepth, found)

@@ -33,17 +33,31 @@ class _OnOutput:
 
 def drop_input(module: nn.Module, layer: nn.Module) -> None:
     """Pass what enters ``module`` through ``layer`` first. Raises ModelError where that place is taken."""
-    _attach(module, INPUT, layer)
-    module.register_forward_pre_hook(_OnInput())
+    host = end_of(module, 0)
+    _attach(host, INPUT, layer)
+    host.register_forward_pre_hook(_OnInput())
 
 
 def drop_output(module: nn.Module, layer: nn.Module) -> None:
     """Pass what leaves ``module`` through ``layer``. Raises ModelError where that place is taken."""
-    _attach(module, OUTPUT, layer)
-    module.register_forward_hook(_OnOutput())
+    host = end_of(module, -1)
+    _attach(host, OUTPUT, layer)
+    host.register_forward_hook(_OnOutput())
+
+
+def end_of(module: nn.Module, position: int) -> nn.Module:
+    """Return the module that holds a layer for ``module``: in a chain its first (0) or last (-1) link, else itself.
+
+    A chain runs every child that it has, so that a layer attached to the chain itself would run twice.
+    """
+    while isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward and len(module) > 0:
+        module = module[position]
+    return module
 
 
 def _attach(module: nn.Module, place: str, layer: nn.Module) -> None:
+    if isinstance(module, (nn.Sequential, nn.ModuleList)):
+        raise ModelError(type(module).__name__, "must not run its children by itself", fix="Attach the layer to one of them.")
     check_free(module, place, nn.Module)
     layer.train(module.training)
     module.add_module(place, layer)
@@ -96,7 +110,7 @@ def _timm_stages(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     modules, seen = dict(model.named_modules()), set[str]()
     for entry in getattr(model, "feature_info", None) or ():
         name = str(entry["module"])
-        if name in modules and name not in seen:
+        if name in modules and name not in seen and list(modules[name].children()):  # a lone activation is the stem's
             seen.add(name)
             yield name, modules[name]
 

@@ -1,0 +1,155 @@
+"""Where techniques put their layers: in our backbones, in timm's models, in a plain chain, and never in two places."""
+
+from __future__ import annotations
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from descend import rng
+from descend.errors import ModelError
+from descend.models import Classifier, Lite0, ResNet9
+from descend.regularize import (
+    DropBlock,
+    DropBlockAfterStages,
+    DropConnect,
+    DropConnectConv2d,
+    DropConnectLinear,
+    Dropout,
+    DropoutBeforeHead,
+    SpatialDropout,
+    StochasticDepthInBlocks,
+    hold_in_eval,
+)
+from descend.regularize.install import drop_input, drop_output
+
+
+@pytest.fixture
+def lite0():
+    backbone = Lite0(pretrained=False).build(0)
+    return Classifier(backbone, nn.Sequential(nn.Linear(backbone.n_features, 8), nn.ReLU(), nn.Linear(8, 3))).eval()
+
+
+def places(model, kind):
+    return [name for name, module in model.named_modules() if isinstance(module, kind)]
+
+
+X = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+
+def test_our_backbones_get_layers_after_their_stages(lite0):
+    stages = [name for name in lite0.backbone.stage_names if name not in ("stem", "head")]
+    SpatialDropout(p=0.3).install(lite0, 0)
+    found = places(lite0, Dropout)
+    assert len(found) == len(stages)
+    for place, name in zip(found, stages, strict=True):
+        last = list(lite0.backbone.stages.get_submodule(name).named_modules())
+        assert place.startswith(f"backbone.stages.{name}.")
+        assert any(place == f"backbone.stages.{name}.{inner}.drop_output" for inner, _ in last)
+    with pytest.raises(ModelError, match="one drop layer must stand in one place"):
+        DropBlockAfterStages().install(lite0, 0)
+
+
+def test_drop_block_takes_the_last_two_stages(lite0):
+    DropBlockAfterStages(size=2).install(lite0, 0)
+    stages = [name for name in lite0.backbone.stage_names if name not in ("stem", "head")]
+    assert [name.split(".")[2] for name in places(lite0, DropBlock)] == stages[-2:]
+
+
+def test_every_place_has_a_stream_of_its_own(lite0):
+    SpatialDropout().install(lite0, 5)
+    DropoutBeforeHead().install(lite0, 5)
+    layers = [m for m in lite0.modules() if isinstance(m, Dropout)]
+    assert len({layer.source.stream for layer in layers}) == len(layers)
+    assert {layer.source.seed for layer in layers} == {5}
+
+
+def test_dropout_stands_before_the_head_and_only_there(lite0):
+    features = lite0.backbone(X).detach()
+    DropoutBeforeHead(p=0.5).install(lite0, 0)
+    lite0.head.train()
+    with rng.context(0, 0, [1, 2]):
+        whole, head_alone = lite0(X), lite0.head(features)
+    assert torch.equal(whole, head_alone)  # so it works on cached features too
+    layer = lite0.head[0].drop_input
+    with rng.context(0, 0, [1, 2]):
+        expected = lite0.head[2](lite0.head[1](nn.functional.linear(layer(features), lite0.head[0].weight, lite0.head[0].bias)))
+    torch.testing.assert_close(whole, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_a_chain_runs_its_layers_once():
+    """A chain runs all its children, so a layer attached to it by name would run a second time, at the end."""
+    torch.manual_seed(0)
+    chain = nn.Sequential(nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 6)), nn.Linear(6, 6))
+    weights = [p.detach() for p in chain.parameters()]
+    drop_input(chain, Dropout(0.5, stream="in"))
+    drop_output(chain, Dropout(0.5, stream="out"))
+    x = torch.randn(4, 6)
+    with rng.context(0, 0, [1, 2, 3, 4]):
+        answer = chain(x)
+        expected = Dropout(0.5, stream="in")(x)
+        for weight, bias in zip(weights[::2], weights[1::2], strict=True):
+            expected = nn.functional.linear(expected, weight, bias)
+        expected = Dropout(0.5, stream="out")(expected)
+    torch.testing.assert_close(answer, expected, rtol=1e-6, atol=1e-6)
+    with pytest.raises(ModelError, match="must not run its children"):
+        drop_input(nn.Sequential(), Dropout(0.5))
+
+
+def test_depth_and_channels_go_into_one_network_in_either_order():
+    answers = []
+    for order in ((SpatialDropout(), StochasticDepthInBlocks()), (StochasticDepthInBlocks(), SpatialDropout())):
+        model = ResNet9(width=4).build(0)
+        for technique in order:
+            technique.install(model, 0)
+        with rng.context(0, 0, [1, 2]):
+            answers.append(model.train()(X))
+    assert torch.equal(*answers)
+
+
+@pytest.mark.parametrize("name", ["resnet10t", "tf_efficientnet_lite0", "convnext_atto"])
+def test_timms_own_dropout_before_the_head_is_replaced_not_doubled(name):
+    torch.manual_seed(0)
+    model = timm.create_model(name, pretrained=False, num_classes=3, drop_rate=0.9).eval()
+    silent = model(X)
+    DropoutBeforeHead(p=0.0).install(model, 0)
+    for m in model.modules():
+        m.training = not isinstance(m, nn.BatchNorm2d)
+    assert torch.equal(model(X), silent)
+
+
+def test_timms_stages_are_known_by_its_feature_info():
+    model = timm.create_model("resnet10t", pretrained=False, num_classes=3)
+    SpatialDropout().install(model, 0)
+    assert places(model, Dropout) == [f"layer{n}.0.drop_output" for n in (1, 2, 3, 4)]  # and not after the stem
+    vit = timm.create_model("vit_tiny_patch16_224", pretrained=False, num_classes=3, img_size=64)
+    with pytest.raises(ModelError, match=r"needs feature maps \(B, C, H, W\)"):
+        SpatialDropout().install(vit, 0)(X)
+
+
+def test_dropconnect_takes_the_linear_layers_of_the_head_or_everything(lite0):
+    DropConnect(p=0.3).install(lite0, 0)
+    assert places(lite0, DropConnectLinear) == ["head.0", "head.2"]
+    assert places(lite0, DropConnectConv2d) == []
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.LazyLinear(2))
+    model(X)
+    DropConnect(p=0.3, layers="all", per="batch").install(model, 0)
+    assert isinstance(model[0], DropConnectConv2d)
+    assert isinstance(model[2], DropConnectLinear)
+
+
+def test_a_frozen_part_stays_deterministic(lite0):
+    SpatialDropout(p=0.5).install(lite0, 0)
+    hold_in_eval(lite0.backbone)
+    lite0.train()
+    assert torch.equal(lite0.backbone(X), lite0.backbone(X))
+
+
+def test_a_model_without_the_place_is_an_error():
+    with pytest.raises(ModelError, match="must have stages"):
+        SpatialDropout().install(nn.Linear(2, 2), 0)
+    with pytest.raises(ModelError, match="must end in a linear layer"):
+        DropoutBeforeHead().install(nn.ReLU(), 0)
+    with pytest.raises(ModelError, match="plain linear layer or convolution"):
+        DropConnect(layers="all").install(nn.ReLU(), 0)
