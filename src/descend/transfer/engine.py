@@ -38,7 +38,7 @@ class FrozenPrefix(nn.Module):
         self.stage = stage or backbone.stage_names[-1]
         self.backbone, self.size = backbone.name, size
         self.mean, self.std = backbone.mean, backbone.std
-        self.stages = copy.deepcopy(backbone.prefix(self.stage)).eval().requires_grad_(False)
+        self.stages = copy.deepcopy(backbone.prefix(self.stage)).cpu().eval().requires_grad_(False)
         self.weights_id = fingerprint(self.stages)
 
     def forward(self, images: Tensor) -> Tensor:
