@@ -61,6 +61,7 @@ def load(path: Path | str) -> Run:
 
 
 def _written_up(run: Run) -> Run:
+    run.record.save(run.folder)
     started = time.perf_counter()
     report.write(run.folder)
     run.record.add_wall("report", time.perf_counter() - started)

@@ -68,8 +68,10 @@ def test_every_technique_says_what_it_is_and_where_it_comes_from() -> None:
 )
 def test_every_export_exists(room: str) -> None:
     module = importlib.import_module(f"descend{room}")
+    inside = {m.name for m in pkgutil.iter_modules(module.__path__)}
     for name in module.__all__:
         assert getattr(module, name) is not None
+        assert name not in inside, f"{module.__name__}.{name} is also a file: once that is imported, the name means the module"
 
 
 def _loads(code: str) -> set[str]:

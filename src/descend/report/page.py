@@ -161,6 +161,7 @@ def _time(record: RunRecord, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any
         "estimate": record.estimate_s,
         "training": record.wall_s.get("train"),
         "images_per_s": record.images_per_s,
+        "rate_of": record.rate_of,
         "epoch": sum(epochs) / len(epochs) if epochs else None,
     }
 

@@ -69,6 +69,7 @@ def mistakes(
     take: Callable[[NDArray[np.int64]], NDArray[np.uint8]],
     rows: NDArray[np.int64],
     names: Sequence[str],
+    splits: Sequence[str],
     labels: NDArray[np.int64],
     probs: NDArray[np.float32],
     classes: tuple[str, ...],
@@ -77,6 +78,6 @@ def mistakes(
     found: list[dict[str, Any]] = []
     for at in worst(probs, labels):
         answer = int(probs[at].argmax())
-        entry = {"path": names[at], "label": classes[labels[at]], "predicted": classes[answer]}
+        entry = {"path": names[at], "split": splits[at], "label": classes[labels[at]], "predicted": classes[answer]}
         found.append(entry | {"confidence": float(probs[at, answer]), "jpeg": thumbnail(take(rows[[at]])[0])})
     return found

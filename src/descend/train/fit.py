@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
+from safetensors.torch import save as serialized
 
 from descend import data as data_room
 from descend.data import Dataset, Decoded
@@ -223,9 +223,8 @@ class Session:
     def _note_rate(self, n_trained: int, wall_s: float) -> None:
         """Note pictures per second: of computing features where that was the work, else of training."""
         shop = self.workshop
-        n, wall = (
-            (shop.n_computed, shop.computing_s) if shop.n_computed and self.plan.transfer == "features" else (n_trained, wall_s)
-        )
+        self.record.rate_of = "features" if shop.n_computed and self.plan.transfer == "features" else "training"
+        n, wall = (shop.n_computed, shop.computing_s) if self.record.rate_of == "features" else (n_trained, wall_s)
         self.record.images_per_s = round(n / max(wall, 1e-9), 1)
 
     def _check_frozen(self, before: str | None) -> None:
@@ -244,7 +243,7 @@ class Session:
             job.module.load_state_dict(best.state)
         state = {name: value.detach().cpu().contiguous() for name, value in self.prepared.classifier.state_dict().items()}
         with folder.replacing(self.folder / folder.MODEL) as part:
-            save_file(state, part)
+            part.write_bytes(serialized(state))
         self.record.status = "finished" if finished else "interrupted"
         self.record.chosen = {
             "transfer": self.plan.transfer, "backbone": str(self.plan.backbone), "size": self.plan.size,
@@ -272,7 +271,7 @@ class Session:
         names = [data.name_of(int(row)) for row in every]
         where = [split for split, at in rows.items() for _ in at]
         evaluate.write_predictions(self.folder / folder.PREDICTIONS, names, where, data.labels[every], answers, data.classes)
-        note.mistakes = evaluate.mistakes(self.decoded.take, every, names, data.labels[every], answers, data.classes)
+        note.mistakes = evaluate.mistakes(self.decoded.take, every, names, where, data.labels[every], answers, data.classes)
 
 
 def _check_device(device: str) -> None:

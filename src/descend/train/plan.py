@@ -153,7 +153,7 @@ def resolve(recipe: Recipe, facts: Facts) -> Plan:
         device=recipe.device,
         threads=recipe.threads,
         data=recipe.data,
-        reasons={name: why for name, why in choose.reasons.items() if name in APPLIES[transfer]},
+        reasons={name: why for name, why in choose.reasons.items() if name in APPLIES[transfer] | {"norm"}},
     )
 
 

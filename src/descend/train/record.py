@@ -48,6 +48,7 @@ class RunRecord:
     estimate_s: float | None = None
     wall_s: dict[str, float] = field(default_factory=dict)
     images_per_s: float | None = None
+    rate_of: str = ""  # what ``images_per_s`` counts: features or training
     seed: int = 0
     versions: dict[str, str] = field(default_factory=lambda: dict(versions()))
     machine: dict[str, Any] = field(default_factory=lambda: dict(machine()))

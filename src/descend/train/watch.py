@@ -37,6 +37,7 @@ class RunWatcher:
         self._total = n_train * (job.epochs - at.epoch) - at.n_seen
         self._before = at.n_seen
         self._epoch_started = self._saved = time.perf_counter()
+        progress.update("training", 0, self._total)
 
     def after_step(self, at: Position) -> None:
         """Tell the progress, and save a checkpoint when the last one is old."""

@@ -1,0 +1,50 @@
+"""What every benchmark shares: where the data are, what machine this is, how spread is told, where results go."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from descend.compare import Interval
+from descend.train.record import machine, versions
+
+HERE = Path(__file__).parent
+DATA = Path(os.environ.get("DESCEND_DATA", HERE.parent / ".." / "shared" / "data")).resolve()
+
+
+def data(name: str) -> Path:
+    """Return real data by name; a benchmark without its data cannot run."""
+    path = DATA / name
+    if not path.exists():
+        raise SystemExit(f"needs {name} in DESCEND_DATA (now {DATA})")
+    return path
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Return median, minimum and maximum."""
+    return {"median": statistics.median(values), "min": min(values), "max": max(values), "n": len(values)}
+
+
+def interval(found: Interval) -> dict[str, float]:
+    """Return an interval as plain data."""
+    return asdict(found)
+
+
+def environment() -> dict[str, Any]:
+    """Return machine, versions and commit."""
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, cwd=HERE).stdout.strip()
+    return {"machine": machine(), "versions": versions(), "commit": commit}
+
+
+def save(name: str, claim: str, result: dict[str, Any], **more: Any) -> None:
+    """Write ``benchmarks/results/NAME.json`` and print the result."""
+    path = HERE / "results" / f"{name}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({"claim": claim, "result": result, **more, **environment()}, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(result, indent=1))
