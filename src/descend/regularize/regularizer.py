@@ -49,11 +49,6 @@ class Regularizer(Technique, family="regularizer"):
         parameters: by name, as in ``dict(model.named_parameters())``.
         """
 
-    @property
-    def acts_after_step(self) -> bool:
-        """Whether ``after_step`` does anything, so that the loop can leave out what does not."""
-        return type(self).after_step is not Regularizer.after_step
-
     def should_stop(self, history: History) -> bool:
         """Return whether training ends now. history: per metric of the validation data, one number an epoch so far."""
         del history
