@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pytest
 from PIL import Image
 from tests.oracles.data_pictures import timm_eval
 
 from descend.data import Batches, decoded, load
 
-DATA = Path(os.environ.get("DESCEND_DATA", "../shared/data"))
+Find = Callable[[str], Path]
 
 
-def _place(name: str) -> Path:
-    place = DATA / name
-    if not place.exists():
-        pytest.skip(f"{place} is not there")
-    return place
-
-
-def test_hymenoptera(tmp_path: Path) -> None:
-    root = _place("hymenoptera")
+def test_hymenoptera(real_data: Find, tmp_path: Path) -> None:
+    root = real_data("hymenoptera")
     dataset = load(root, cache_dir=tmp_path)
     assert dataset.classes == ("ants", "bees")
     assert dataset.summary()["splits"] == {"train": 245, "val": 153, "test": 0}
@@ -42,8 +34,8 @@ def test_hymenoptera(tmp_path: Path) -> None:
     assert shown == {0: 124, 1: 121}
 
 
-def test_sign_digits(tmp_path: Path) -> None:
-    dataset = load(_place("sign-digits"), cache_dir=tmp_path)
+def test_sign_digits(real_data: Find, tmp_path: Path) -> None:
+    dataset = load(real_data("sign-digits"), cache_dir=tmp_path)
     assert dataset.classes == tuple("0123456789")
     assert len(dataset) == 2062
     assert dataset.summary()["splits"] == {"train": 1444, "val": 309, "test": 309}

@@ -34,7 +34,7 @@ from descend.errors import DataError, KnobError, PictureError
 
 KIND = "decoded"
 IN_MEMORY_BYTES = 2**30  # without a usable disk, this much is held in memory instead
-_MAPPED = 2**26
+_MAPPED = 2**24
 _FAULT = 2**16  # Linux maps 16 pages around each one touched
 _FIX = "Set DESCEND_CACHE to a folder with room, raise DESCEND_CACHE_LIMIT, or run: descend cache --clear"
 
