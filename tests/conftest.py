@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command line does, before torch loads
+
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw

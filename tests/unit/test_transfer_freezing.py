@@ -104,7 +104,7 @@ def test_one_stage_thawed_under_a_frozen_parent_trains(net):
 
 @pytest.mark.parametrize(
     ("policy", "statistics", "affine", "uses_batch"),
-    [("eval", False, False, False), ("affine-frozen", True, False, True), ("train", True, True, True)],
+    [("eval", False, True, False), ("affine-frozen", False, False, False), ("train", True, True, True)],
 )
 def test_each_norm_policy_moves_what_its_table_says(net, policy, statistics, affine, uses_batch):
     set_norm_policy(net.backbone, policy)

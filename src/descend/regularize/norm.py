@@ -7,8 +7,8 @@ what was learned on a million. So the policy is explicit. For the batch norms of
 ==================  ===============================  ==========================  ===================
 policy              normalises by                    stored mean and variance    gamma and beta
 ==================  ===============================  ==========================  ===================
-``eval``            the stored statistics            constant                    constant
-``affine-frozen``   the batch                        follow the batches          constant
+``eval``            the stored statistics            constant                    trained
+``affine-frozen``   the stored statistics            constant                    constant
 ``train``           the batch                        follow the batches          trained
 ==================  ===============================  ==========================  ===================
 
@@ -74,6 +74,6 @@ def set_norm_policy(module: nn.Module, policy: NormPolicy) -> None:
         raise KnobError("norm", f"the policy must be one of {', '.join(get_args(NormPolicy))}", got=policy)
     for norm in batch_norms(module):
         release(norm)
-        norm.requires_grad_(policy == "train")
-        if policy == "eval":
+        norm.requires_grad_(policy != "affine-frozen")
+        if policy != "train":
             hold_in_eval(norm)
