@@ -42,8 +42,10 @@ class Quiet:
     def after_step(self, at: Position) -> None:
         """Nothing."""
 
-    def after_epoch(self, at: Position, rate: float) -> None:
-        """Nothing."""
+    def after_epoch(self, at: Position, rate: float) -> bool:
+        """Nothing; go on."""
+        del at, rate
+        return True
 
 
 def pictures() -> Batches:

@@ -246,3 +246,50 @@ def test_missing_data_and_bad_device_are_explained(shapes: Path, tmp_path: Path)
     with pytest.raises(KnobError, match="device"):
         descend.fit(shapes, out=tmp_path / "b", device="cuda:77")
     assert not (tmp_path / "b").exists()
+
+
+REGULARIZERS = [
+    "label_smoothing(amount=0.2)", "l2(strength=0.5)", "l1(strength=0.01)", "elastic_net(l1=0.01, l2=0.01)", "max_norm(limit=0.01)",
+    "dropout(p=0.5)", "spatial_dropout(p=0.3)", "drop_block(p=0.3, size=2)", "dropconnect(p=0.5)", "stochastic_depth(last=0.5)",
+    "ghost_batch_norm(size=4)", "early_stopping(patience=1, min_delta=0.9)",
+]  # fmt: skip
+
+
+def test_the_list_of_regularizers_is_complete() -> None:
+    from descend.technique import registered
+
+    assert {text.split("(")[0] for text in REGULARIZERS} == {cls.name for cls in registered("regularizer")}
+
+
+def trained_with(shapes: Path, out: Path, transfer: str, **settings: Any) -> Run:
+    """Train shortly from scratch or on features."""
+    small = (
+        SMALL if transfer == "features" else {"backbone": "resnet9(width=4)", "size": 32, "epochs": 3, "batch": 8, "augment": []}
+    )
+    return descend.fit(shapes, out=out, transfer=transfer, **small, **settings)
+
+
+@pytest.mark.parametrize("transfer", ["scratch", "features"])
+@pytest.mark.parametrize("text", REGULARIZERS)
+def test_a_regularizer_changes_the_result_or_is_refused(
+    shapes: Path, tmp_path: Path, by_features: Run, text: str, transfer: str
+) -> None:
+    plain = by_features if transfer == "features" else trained_with(shapes, tmp_path / "plain", transfer)
+    try:
+        run = trained_with(shapes, tmp_path / "run", transfer, regularize=[text])
+    except KnobError as error:
+        assert "no effect" in str(error)  # noqa: PT017 (both outcomes are legal, silence is not)
+        assert transfer == "features"
+        return
+    assert not same(weights(run), weights(plain)) or untimed(run.folder) != untimed(plain.folder)
+    assert descend.load(run.folder).predict(shapes / "disc").probabilities.shape == (12, 3)
+
+
+def test_early_stopping_stops_and_keeps_what_it_says(shapes: Path, tmp_path: Path) -> None:
+    settings = {**SCRATCH, "epochs": 6, "regularize": ["early_stopping(patience=2, min_delta=0.9)"]}
+    run = descend.fit(shapes, out=tmp_path / "run", **settings)
+    rows = untimed(run.folder)
+    assert len(rows) == 3  # the first epoch gains over nothing, then two without a gain of 0.9
+    assert run.record.status == "finished"
+    accuracies = [row["val_accuracy"] for row in rows]
+    assert run.record.chosen["epoch"] == accuracies.index(max(accuracies)) + 1

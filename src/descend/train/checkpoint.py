@@ -36,8 +36,12 @@ class Best:
         """Keep this epoch if it is better; returns whether it is."""
         if (metric, -loss) <= (self.metric, -self.loss):
             return False
-        self.epoch, self.metric, self.loss, self.state = epoch, metric, loss, snapshot(module)
+        self.take(epoch, metric, loss, module)
         return True
+
+    def take(self, epoch: int, metric: float, loss: float, module: nn.Module) -> None:
+        """Keep this epoch, whatever was kept before."""
+        self.epoch, self.metric, self.loss, self.state = epoch, metric, loss, snapshot(module)
 
 
 def save(path: Path, module: nn.Module, optimizer: Optimizer, at: Position, best: Best) -> None:

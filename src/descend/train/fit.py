@@ -31,7 +31,7 @@ from descend.train.progress import Progress
 from descend.train.recipe import Recipe
 from descend.train.run import Run
 from descend.train.watch import RunWatcher
-from descend.transfer import Engine, choose
+from descend.transfer import Engine, choose, trainable_stages
 
 
 def fit(recipe: Recipe, *, arrays: Any, out: Path | None, progress: Progress, command: list[str]) -> Run:
@@ -140,8 +140,7 @@ class Session:
             body = architecture.build(self.plan.seed)
             body.check_size(self.plan.size)
             network = Classifier(body, self.plan.head.build(body.n_features, len(self.dataset.classes), self.plan.seed))
-            for item in self.plan.regularize:
-                item.install(network, self.plan.seed)
+            _install(self.plan, network)
         margin = body.crop_fraction if self.plan.transfer != "scratch" else 1.0
         resolution = int(self.plan.size / margin)
         self._note(architecture, body, resolution)
@@ -272,6 +271,23 @@ class Session:
         where = [split for split, at in rows.items() for _ in at]
         evaluate.write_predictions(self.folder / folder.PREDICTIONS, names, where, data.labels[every], answers, data.classes)
         note.mistakes = evaluate.mistakes(self.decoded.take, every, names, where, data.labels[every], answers, data.classes)
+
+
+def _install(plan: Plan, network: Classifier) -> None:
+    """Let the regularisers put their layers in. One whose layers all stand in a frozen part would do nothing: it is refused."""
+    trained: list[torch.nn.Module] = [network.head]
+    if plan.transfer == "scratch":
+        trained = [network]
+    elif plan.transfer == "finetune":
+        trained += network.backbone.stages[-len(trainable_stages(network.backbone, plan.freeze_to)) :]
+    for item in plan.regularize:
+        before = {(id(module), type(module)) for module in network.modules()}
+        item.install(network, plan.seed)
+        added = {(id(module), type(module)) for module in network.modules()} - before
+        alive = {(id(module), type(module)) for part in trained for module in part.modules()}
+        if added and not added & alive:
+            raise KnobError("regularize", f"{item} has no effect on a frozen backbone", got=f"transfer={plan.transfer!r}",
+                            fix="Use --transfer finetune or scratch, or dropout(p=...), which stands in the head.")  # fmt: skip
 
 
 def _check_device(device: str) -> None:

@@ -212,8 +212,9 @@ class _KeepBest:
     def after_step(self, at: Position) -> None:
         """Nothing to do."""
 
-    def after_epoch(self, at: Position, rate: float) -> None:
+    def after_epoch(self, at: Position, rate: float) -> bool:
         """Offer the epoch."""
         del rate
         judged = self.judge()
         self.best.offer(at.epoch, judged[self.metric], judged["loss"], self.module)
+        return True

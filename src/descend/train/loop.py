@@ -6,7 +6,7 @@
         backward, step          optimizer
         after_step              penalties that act on the weights (proximal L1, max-norm), with the rate
         watcher.after_step      progress, checkpoint
-    watcher.after_epoch         validation, selection, metrics
+    watcher.after_epoch         validation, selection, metrics, early stopping
 
 Order, masks and augmentation are functions of (seed, epoch, step, sample), so a loop that starts again at ``Position``
 continues bit for bit where it stopped.
@@ -77,8 +77,8 @@ class Watcher(Protocol):
         """Called when a step has been taken; ``at.step`` is the next one."""
         ...
 
-    def after_epoch(self, at: Position, rate: float) -> None:
-        """Called when an epoch is complete; ``rate`` is the last base learning rate."""
+    def after_epoch(self, at: Position, rate: float) -> bool:
+        """Called when an epoch is complete, with the last base learning rate; returns whether training goes on."""
         ...
 
 
@@ -122,6 +122,5 @@ def train(job: Job, at: Position, watcher: Watcher, interrupted: Callable[[], bo
             watcher.after_step(at)
             if interrupted():
                 return at
-        watcher.after_epoch(at, rate)
-        at = at.next_epoch()
+        at = at.next_epoch() if watcher.after_epoch(at, rate) else Position(job.epochs)
     return at

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from descend.errors import TrainingError
+from descend.regularize import EarlyStopping
 from descend.train import checkpoint, folder, metrics
 from descend.train.checkpoint import Best
 from descend.train.loop import Job, Position
@@ -32,6 +33,8 @@ class RunWatcher:
     ) -> None:  # fmt: skip
         self.path, self.job, self.best, self.metric = path, job, best, metric
         self.n_train, self.progress, self.validate, self.labels = n_train, progress, validate, labels
+        rows = folder.read_lines(path / folder.METRICS)  # of a resumed run
+        self.history = {name: [row[f"val_{name}"] for row in rows] for name in ("accuracy", "loss")}
         self.n_done = 0
         self._note = ""
         self._total = n_train * (job.epochs - at.epoch) - at.n_seen
@@ -47,14 +50,14 @@ class RunWatcher:
         if time.perf_counter() - self._saved > CHECKPOINT_EVERY_S:
             self.save(at)
 
-    def after_epoch(self, at: Position, rate: float) -> None:
-        """Measure on the validation split, keep the best epoch, and write a line of metrics."""
+    def after_epoch(self, at: Position, rate: float) -> bool:
+        """Measure on the validation split, keep the best epoch, write a line of metrics; stop early if asked to."""
         loss = float(at.loss_sum) / at.n_seen
         if not math.isfinite(loss):
             raise TrainingError("training", f"the loss must stay finite in epoch {at.epoch + 1}", got=loss,
                                 fix="Lower the learning rate, for example --optimizer \"adamw(lr=0.0003)\".")  # fmt: skip
         score = metrics.score(self.validate(), self.labels)
-        better = self.best.offer(at.epoch, score[self.metric], score["loss"], self.job.module)
+        better = self._select(at.epoch, score)
         wall = time.perf_counter() - self._epoch_started
         row: dict[str, Any] = {
             "epoch": at.epoch + 1,
@@ -67,6 +70,22 @@ class RunWatcher:
         self._note = f"epoch {at.epoch + 1}/{self.job.epochs}  loss {loss:.3f}  val {score[self.metric]:.2%}"
         self._before = 0
         self._epoch_started = time.perf_counter()
+        stops = any(rule.should_stop(self.history) for rule in self.job.regularizers)
+        if stops and at.epoch + 1 < self.job.epochs:
+            self.progress.say(f"  stopped early after epoch {at.epoch + 1}: no gain on the validation split")
+        return not stops
+
+    def _select(self, epoch: int, score: dict[str, Any]) -> bool:
+        """Keep this epoch's weights if selection prefers them; early stopping brings a selection of its own."""
+        for name in ("accuracy", "loss"):
+            self.history[name].append(score[name])
+        stopping = [rule for rule in self.job.regularizers if isinstance(rule, EarlyStopping)]
+        if not stopping:
+            return self.best.offer(epoch, score[self.metric], score["loss"], self.job.module)
+        better = stopping[-1].chosen_epoch(self.history) in (epoch, None)  # None: the last weights are the result
+        if better:
+            self.best.take(epoch, score[self.metric], score["loss"], self.job.module)
+        return better
 
     def save(self, at: Position) -> None:
         """Save a checkpoint of this position."""
