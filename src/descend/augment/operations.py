@@ -101,9 +101,7 @@ def strength(operation: str, level: Floats, sign: Floats, space: Space, canvas: 
             return np.zeros_like(level)
 
 
-def run(
-    draws: Draws, names: tuple[str, ...], index: Ints, level: Floats, sign: Floats, space: Space
-) -> tuple[Draws, Floats]:
+def run(draws: Draws, names: tuple[str, ...], index: Ints, level: Floats, sign: Floats, space: Space) -> tuple[Draws, Floats]:
     """Append to each picture the operation ``names[index]`` (B,); -1 appends none. Returns the strengths beside the draws."""
     strengths = np.zeros(len(draws))
     for k in np.unique(index[index >= 0]):

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from descend.augment import apply as meaning
+from descend.augment import fused
 from descend.augment.color import Normalize
 from descend.augment.factors import Dice, Draws, Ints, neutral
 from descend.augment.geometry import RandomResizedCrop, fit
@@ -132,8 +133,12 @@ class Pipeline:
             raise DataError("augment", f"the draw is for {len(draws)} pictures of {draws.source} pixels", got=tuple(images.shape))
         pixels = images if isinstance(images, torch.Tensor) else torch.from_numpy(_writable(images))
         mean, std = (torch.tensor(values, dtype=torch.float32, device=pixels.device) for values in (self.mean, self.std))
-        made = meaning.levels(pixels, draws, 255 * mean)
-        return meaning.rounded(made) if self.out == "uint8" else meaning.normalized(made, mean, std)
+        if pixels.device.type != "cpu":
+            made = meaning.levels(pixels, draws, 255 * mean)
+            return meaning.rounded(made) if self.out == "uint8" else meaning.normalized(made, mean, std)
+        if self.out == "uint8":
+            return meaning.rounded(fused.levels(pixels, draws, 255 * mean, torch.ones(3), torch.zeros(3)))
+        return fused.levels(pixels, draws, 255 * mean, 1 / (255 * std), -mean / std).permute(0, 3, 1, 2)
 
     def _in_order(self) -> list[tuple[Augmentation, str]]:
         """Return the transforms in the order of their stages, each with the name of its stream."""

@@ -1,0 +1,75 @@
+"""Run a draw through the compiled kernels, where they may run: on the CPU, on all threads, or on one in a worker process."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from descend.augment.apply import mixed
+from descend.augment.factors import Draws
+from descend.augment.neighborhood import processed
+
+_HOME = os.getpid()
+
+
+def may_use_threads() -> bool:
+    """Whether this is the main process: a forked child dies at its first parallel kernel, and workers share the cores anyway."""
+    return os.getpid() == _HOME and multiprocessing.parent_process() is None
+
+
+def ways(draws: Draws) -> NDArray[np.int64]:
+    """Return for each picture the cheapest way to read its pixels: (B,) int64, see ``kernels``."""
+    from descend.augment.kernels import AFFINE, COPIED, SAMPLED
+
+    affine = (draws.matrix[:, 2] == (0.0, 0.0, 1.0)).all(1)
+    if draws.shifts is not None:
+        affine &= ~draws.shifts.any((1, 2, 3))
+    return np.select([draws.copies, affine], [COPIED, AFFINE], SAMPLED)
+
+
+def levels(images: torch.Tensor, draws: Draws, mean: torch.Tensor, gain: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    """Apply everything: images (B, H, W, 3) uint8 on the CPU -> (B, h, w, 3) float32, ``levels * gain + bias``.
+
+    mean: (3,) levels that stand in for NaN in the fills; gain, bias: (3,) float32.
+    """
+    import numba
+
+    from descend.augment.kernels import run_part, run_threads
+
+    n, noise = len(draws), draws.noise
+    adapt = np.zeros((n, 2), bool)
+    for column, chosen in enumerate((draws.stretch, draws.flatten)):
+        if chosen is not None:
+            adapt[:, column] = chosen
+    words = np.empty((n, 3), np.uint64)
+    words[:, 0], words[:, 1:] = draws.ids.view(np.uint64), noise.key if noise else (0, 0)
+    out = torch.empty((n, *draws.canvas, 3), dtype=torch.float32)
+    n_threads = numba.get_num_threads() if may_use_threads() else 1
+    factors = (
+        np.ascontiguousarray(processed(images, draws.neighborhood).numpy()),
+        draws.matrix,
+        ways(draws),
+        draws.taps,
+        np.empty((n, 0, 0, 0), np.float32) if draws.shifts is None else draws.shifts,
+        adapt,
+        np.empty((n, 0, 0), np.float32) if draws.table is None else draws.table,
+        np.empty((n, 0, 0)) if draws.color is None else draws.color,
+        np.zeros(n) if noise is None else noise.sigma,
+        words,
+        np.empty((n, 0, 4), np.int64) if draws.boxes is None else draws.boxes,
+        np.empty((n, 0, 3), np.float32) if draws.fills is None else np.where(np.isnan(draws.fills), mean.numpy(), draws.fills),
+        gain.numpy(),
+        bias.numpy(),
+        out.numpy(),
+    )
+    if n_threads > 1:
+        run_threads(n_threads, *factors)
+    else:
+        run_part(0, 1, *factors)
+    for mix in draws.mixes:
+        out = mixed(out, mix)
+    return out

@@ -1,0 +1,92 @@
+"""The compiled path against the plain one that defines the meaning; threads and worker processes change nothing."""
+
+from __future__ import annotations
+
+import multiprocessing
+
+import numpy as np
+import pytest
+import torch
+
+from descend.augment import Pipeline, fused
+from descend.augment import apply as meaning
+
+IMAGES = np.random.default_rng(11).integers(0, 256, (12, 50, 60, 3), dtype=np.uint8)
+IDS = np.arange(12) * 77 - 300
+ONE, ZERO, MEAN = torch.ones(3), torch.zeros(3), torch.tensor([10.0, 20.0, 30.0])
+
+SMOOTH = [
+    [],
+    ["flip()", "pad_crop()", "quarter_turn()"],
+    ["random_resized_crop()", "flip()"],
+    ["rotate(degrees=180.0)", "shear()", "scale(anisotropic=True)", "shift()"],
+    ["perspective(p=0.7)", "elastic()"],
+    ["rotate()", "color_jitter(hue=0.1)", "random_erasing()", "cutout(fill=color)"],
+    ["rotate()", "gamma()", "noise()", "lighting()", "noise()"],
+    ["blur()", "jpeg()", "sharpen()"],
+    ["mixup()", "cutmix()"],
+    ["hide_and_seek()", "grid_mask()", "coarse_dropout(fill=black)"],
+    "strong",
+]
+STEPS = [["rotate()", "equalize()", "autocontrast()", "solarize()"], ["randaugment()"], ["trivialaugment()"], ["autoaugment()"]]
+
+
+def both(specs: str | list[str], size: int | None) -> tuple[torch.Tensor, torch.Tensor]:
+    draws = Pipeline(specs, size=size).draw(IDS, (50, 60), epoch=0, step=0)
+    images = torch.from_numpy(IMAGES)
+    return meaning.levels(images, draws, MEAN).float(), fused.levels(images, draws, MEAN, ONE, ZERO)
+
+
+@pytest.mark.parametrize("size", [None, 18, 90])
+@pytest.mark.parametrize("specs", SMOOTH, ids=str)
+def test_it_agrees_with_the_meaning(specs: str | list[str], size: int | None) -> None:
+    plain, fast = both(specs, size)
+    assert (plain - fast).abs().max() < 0.01  # levels; the two round positions and sums differently
+
+
+@pytest.mark.parametrize("size", [None, 90])
+@pytest.mark.parametrize("specs", STEPS, ids=str)
+def test_it_agrees_within_one_level_where_tables_have_steps(specs: list[str], size: int | None) -> None:
+    plain, fast = both(specs, size)
+    assert (plain - fast).abs().max() <= 1.01
+    assert (plain - fast).abs().mean() < 0.01
+
+
+def test_copies_are_equal_to_the_bit() -> None:
+    for specs in (["flip()", "pad_crop()"], ["quarter_turn()", "flip()"], ["flip()", "random_erasing()"]):
+        plain, fast = both(specs, 40)
+        assert torch.equal(plain, fast)
+
+
+def test_normalisation_agrees_with_the_meaning() -> None:
+    pipe = Pipeline(["rotate()", "color_jitter()"], mean=(0.2, 0.5, 0.7), std=(0.1, 0.2, 0.3))
+    draws = pipe.draw(IDS, (50, 60), epoch=0)
+    mean, std = torch.tensor(pipe.mean), torch.tensor(pipe.std)
+    plain = meaning.normalized(meaning.levels(torch.from_numpy(IMAGES), draws, 255 * mean), mean, std)
+    fast = pipe.apply(IMAGES, draws)
+    assert fast.stride() == plain.stride()
+    assert torch.allclose(plain, fast, atol=1e-3)
+
+
+def made(alone: bool = False) -> torch.Tensor:
+    if alone:
+        assert not fused.may_use_threads()
+    return Pipeline(["rotate()", "color_jitter()", "cutout()"], size=32)(IMAGES, ids=IDS, epoch=0)
+
+
+def _work(queue: multiprocessing.Queue) -> None:
+    queue.put(made(alone=True).numpy())
+
+
+@pytest.mark.parametrize("method", [m for m in ("fork", "spawn") if m in multiprocessing.get_all_start_methods()])
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")  # the hazard is the subject of this test
+def test_a_worker_process_takes_the_serial_path_and_gets_the_same_pictures(method: str) -> None:
+    expected = made()  # the parent has run its parallel kernel by now
+    context = multiprocessing.get_context(method)
+    queue = context.Queue()
+    worker = context.Process(target=_work, args=(queue,))
+    worker.start()
+    result = queue.get(timeout=120)
+    worker.join(timeout=60)
+    assert worker.exitcode == 0
+    assert np.array_equal(expected.numpy(), result)
