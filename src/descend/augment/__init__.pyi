@@ -47,3 +47,4 @@ from .tone import Posterize as Posterize
 from .tone import Solarize as Solarize
 from .transform import Augmentation as Augmentation
 from .transform import Stage as Stage
+from .wrap import Augmented as Augmented

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from typing import Literal, TypeAlias, get_args, overload
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, TypeAlias, get_args, overload
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from torch.utils.data import Dataset
 
 from descend.augment import apply as meaning
 from descend.augment import fused
@@ -18,6 +19,7 @@ from descend.augment.geometry import RandomResizedCrop, fit
 from descend.augment.mix import mix_targets, soften
 from descend.augment.policy import expand
 from descend.augment.transform import Augmentation, Stage
+from descend.augment.wrap import Augmented
 from descend.errors import DataError, KnobError
 
 Images: TypeAlias = torch.Tensor | NDArray[np.uint8]
@@ -139,6 +141,10 @@ class Pipeline:
         if self.out == "uint8":
             return meaning.rounded(fused.levels(pixels, draws, 255 * mean, torch.ones(3), torch.zeros(3)))
         return fused.levels(pixels, draws, 255 * mean, 1 / (255 * std), -mean / std).permute(0, 3, 1, 2)
+
+    def wrap(self, dataset: Sequence[Any] | Dataset[Any], ids: ArrayLike | None = None) -> Augmented:
+        """Return the data set with its pictures augmented one by one, for a DataLoader; see ``wrap.Augmented``."""
+        return Augmented(dataset, self, ids)
 
     def _in_order(self) -> list[tuple[Augmentation, str]]:
         """Return the transforms in the order of their stages, each with the name of its stream."""
