@@ -249,7 +249,8 @@ def test_missing_data_and_bad_device_are_explained(shapes: Path, tmp_path: Path)
 
 
 REGULARIZERS = [
-    "label_smoothing(amount=0.2)", "l2(strength=0.5)", "l1(strength=0.01)", "elastic_net(l1=0.01, l2=0.01)", "max_norm(limit=0.01)",
+    "label_smoothing(amount=0.2)", "l2(strength=0.5)", "l1(strength=0.01)", "elastic_net(l1=0.01, l2=0.01)",
+    "max_norm(limit=0.01)",
     "dropout(p=0.5)", "spatial_dropout(p=0.3)", "drop_block(p=0.3, size=2)", "dropconnect(p=0.5)", "stochastic_depth(last=0.5)",
     "ghost_batch_norm(size=4)", "early_stopping(patience=1, min_delta=0.9)",
 ]  # fmt: skip
