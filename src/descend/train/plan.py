@@ -234,7 +234,7 @@ def _rule(transfer: str) -> tuple[str, str]:
     if transfer in ("features", "head"):
         return "adamw(lr=0.005, weight_decay=0.01)", "the default for a head"
     if transfer == "finetune":
-        return "adamw(lr=0.001, weight_decay=0.01)", "gentle: the weights are already good"
+        return "adamw(lr=0.002, weight_decay=0.01)", "gentle: the weights are already good"
     return "adamw(lr=0.005, weight_decay=0.05)", "the default for training from scratch"
 
 
@@ -244,8 +244,8 @@ def _epochs(transfer: str, facts: Facts) -> tuple[int, str]:
     if transfer == "head":
         return 15, "each epoch runs the frozen backbone on freshly augmented pictures"
     if transfer == "finetune":
-        return 15, "the head is trained beforehand; few passes suffice"
-    n = max(15, min(60, round(75_000 / max(1, facts.n_train))))
+        return 10, "the head is trained beforehand; few passes suffice"
+    n = max(12, min(40, round(50_000 / max(1, facts.n_train))))
     return n, f"about {n * facts.n_train:,} pictures seen in all"
 
 

@@ -1,0 +1,67 @@
+"""The technique pages of the documentation, made from the techniques: text, knobs, legal intervals, search ranges, sources.
+
+``scripts/docs`` calls this; a test holds the committed pages to it, so they cannot fall behind the code.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from descend.technique import Knob, Technique, knobs, registered
+
+
+def pages() -> dict[str, str]:
+    """Return file name -> Markdown: one page a family, and an index."""
+    families = sorted({cls.family for cls in registered()})
+    found = {f"{family}.md": "\n".join(_page(family)) + "\n" for family in families}
+    lines = ["# Techniques", "", "Made by `scripts/docs` from the source; `descend list` prints the same.", ""]
+    for family in families:
+        names = ", ".join(f"`{cls.name}`" for cls in registered(family))
+        lines.append(f"- [{family}]({family}.md): {names}")
+    return found | {"README.md": "\n".join(lines) + "\n"}
+
+
+def _page(family: str) -> Iterator[str]:
+    yield f"# Family {family}\n"
+    for cls in registered(family):
+        yield f"## {cls.name}\n"
+        yield _as_markdown(inspect.getdoc(cls) or "") + "\n"
+        if knobs(cls):
+            yield "| knob | takes | default | worth searching |\n|---|---|---|---|"
+            yield from (_row(knob) for knob in knobs(cls))
+            yield ""
+        yield f"*Source:* {cls.source}. *Code:* `{_home(cls)}`\n"
+
+
+def _as_markdown(text: str) -> str:
+    return text.replace("``", "`")
+
+
+def _row(knob: Knob) -> str:
+    default = "must be given" if knob.default is dataclasses.MISSING else f"`{_text(knob.default)}`"
+    scale = " (log)" if knob.search and knob.search.log else ""
+    search = f"{knob.search.low:g} to {knob.search.high:g}{scale}" if knob.search else ""
+    return f"| `{knob.name}` | {knob.interval} | {default} | {search} |"
+
+
+def _text(value: object) -> str:
+    return str(value) if isinstance(value, Technique) else repr(value)
+
+
+def _home(cls: type[Technique]) -> str:
+    return "src/" + cls.__module__.replace(".", "/") + ".py"
+
+
+def main(folder: Path) -> None:
+    """Write the pages into ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in pages().items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,38 @@
+"""The documentation is true: technique pages are those of the code, links lead somewhere, settings exist."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from descend.cli.pages import pages
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def test_technique_pages_are_current() -> None:
+    folder = ROOT / "docs" / "techniques"
+    made = pages()
+    assert {path.name for path in folder.glob("*.md")} == set(made)
+    for name, text in made.items():
+        assert (folder / name).read_text(encoding="utf-8") == text, f"{name} has fallen behind: run scripts/docs"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)\)", path.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (path.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_flags_in_the_pages_exist(path: Path) -> None:
+    from descend.cli.fit import _parser
+
+    known = {flag for action in _parser()._actions for flag in action.option_strings}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.startswith("descend fit"):
+            assert set(re.findall(r"(?<=\s)--[a-z-]+", line)) <= known, line
