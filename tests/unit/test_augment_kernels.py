@@ -74,6 +74,17 @@ def made(alone: bool = False) -> torch.Tensor:
     return Pipeline(["rotate()", "color_jitter()", "cutout()"], size=32)(IMAGES, ids=IDS, epoch=0)
 
 
+def test_the_number_of_threads_is_torchs_and_stays_so() -> None:
+    before = torch.get_num_threads()
+    try:
+        for n_threads in (1, before):
+            torch.set_num_threads(n_threads)
+            made()
+            assert torch.get_num_threads() == n_threads
+    finally:
+        torch.set_num_threads(before)
+
+
 def _work(queue: multiprocessing.Queue) -> None:
     queue.put(made(alone=True).numpy())
 

@@ -48,7 +48,8 @@ def levels(images: torch.Tensor, draws: Draws, mean: torch.Tensor, gain: torch.T
     words = np.empty((n, 3), np.uint64)
     words[:, 0], words[:, 1:] = draws.ids.view(np.uint64), noise.key if noise else (0, 0)
     out = torch.empty((n, *draws.canvas, 3), dtype=torch.float32)
-    n_threads = numba.get_num_threads() if may_use_threads() else 1
+    allowed = torch.get_num_threads()
+    n_threads = min(numba.get_num_threads(), allowed) if may_use_threads() else 1
     factors = (
         np.ascontiguousarray(processed(images, draws.neighborhood).numpy()),
         draws.matrix,
@@ -70,6 +71,8 @@ def levels(images: torch.Tensor, draws: Draws, mean: torch.Tensor, gain: torch.T
         run_threads(n_threads, *factors)
     else:
         run_part(0, 1, *factors)
+    if torch.get_num_threads() != allowed:  # Numba's OpenMP pool, when it starts, resets the number that torch shares with it
+        torch.set_num_threads(allowed)
     for mix in draws.mixes:
         out = mixed(out, mix)
     return out
