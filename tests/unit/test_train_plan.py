@@ -87,6 +87,8 @@ def test_the_plan_of_a_plans_recipe_is_the_plan(transfer: str, facts: Facts) -> 
         {"transfer": "features", "freeze_to": "stem"},
         {"transfer": "features", "augment": ["flip"]},
         {"transfer": "features", "views": 2, "augment": []},
+        {"transfer": "features", "views": 2, "augment": ["mixup"]},
+        {"transfer": "features", "views": 2, "augment": ["strong"]},
         {"transfer": "features", "rate_decay": 0.5},
         {"transfer": "head", "views": 2},
         {"transfer": "head", "norm": "train"},

@@ -131,6 +131,10 @@ def resolve(recipe: Recipe, facts: Facts) -> Plan:
                         fix="Add --views 4, or use --transfer head.")  # fmt: skip
     if transfer == "features" and views > 0 and not augment:
         raise KnobError("views", "has no effect without an augmentation", got=views, fix="Add --augment flip, for example.")
+    drawn = expand(augment)
+    if transfer == "features" and any(item.stage == "mix" for item in drawn):
+        raise KnobError("augment", "cannot mix pictures whose features are computed one by one", got=list(augment),
+                        fix="Leave mixing out, or use --transfer head.")  # fmt: skip
     regularize = tuple(build(text, Regularizer) for text in recipe.regularize or ())
     return Plan(
         transfer=transfer,
@@ -140,7 +144,7 @@ def resolve(recipe: Recipe, facts: Facts) -> Plan:
         norm=choose("norm", *_norm(transfer)),
         rate_decay=choose("rate_decay", 0.7, "early stages hold general features: they move less"),
         views=views,
-        augment=expand(augment),
+        augment=drawn,
         regularize=regularize,
         optimizer=_optimizer(choose("optimizer", *_rule(transfer)), recipe, regularize),
         schedule=build(choose("schedule", "then(warmup(fraction=0.05), cosine())", "short warm-up, then down to zero"), Schedule),

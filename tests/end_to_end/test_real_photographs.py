@@ -1,0 +1,47 @@
+"""The main job on real photographs: ants and bees by features, through every engine that is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import descend
+from descend.train.run import Run
+from descend.transfer import ENGINES
+
+NEAR_TIE = 0.02  # answers whose two best probabilities are closer than this may differ between engines
+
+
+@pytest.fixture(scope="module")
+def runs(real_data: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    root, out = real_data("hymenoptera"), tmp_path_factory.mktemp("runs")
+    return {name: descend.fit(root, transfer="features", engine=name, out=out / name) for name in ENGINES}
+
+
+def test_ants_and_bees_are_told_apart(runs: dict[str, Run]) -> None:
+    for run in runs.values():
+        assert run.record.val is not None
+        assert run.record.val["n"] == 153
+        assert run.record.val["accuracy"] >= 0.93
+        assert run.record.test is None
+        assert run.record.data["splits"] == {"train": 245, "val": 153, "test": 0}
+
+
+def test_engines_give_the_same_answers_outside_near_ties(runs: dict[str, Run]) -> None:
+    tables = {
+        name: np.genfromtxt(run.folder / "predictions.csv", delimiter=",", skip_header=1)[:, 5:] for name, run in runs.items()
+    }
+    reference = tables.pop("torch")
+    clear = np.abs(reference[:, 0] - reference[:, 1]) > NEAR_TIE
+    assert clear.mean() > 0.9
+    for probabilities in tables.values():
+        assert np.array_equal(probabilities[clear].argmax(1), reference[clear].argmax(1))
+
+
+def test_a_warm_run_finds_everything_in_the_cache(runs: dict[str, Run], real_data: Callable[[str], Path], tmp_path: Path) -> None:
+    again = descend.fit(real_data("hymenoptera"), transfer="features", engine="torch", out=tmp_path / "run")
+    assert again.record.rate_of == "training"  # no feature was computed
+    assert (again.folder / "predictions.csv").read_text() == (runs["torch"].folder / "predictions.csv").read_text()
