@@ -67,3 +67,6 @@ def _run(verb: str, rest: list[str]) -> int:
     except BrokenPipeError:  # the reader of a pipe went away: `descend list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:  # a disk or a folder said no; its own words name the file
+        print(f"error: {error}", file=sys.stderr)
+        return 1

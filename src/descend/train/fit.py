@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,8 +17,9 @@ from safetensors.torch import save as serialized
 
 from descend import data as data_room
 from descend.data import Dataset, Decoded
+from descend.data.builtin import SETS
 from descend.errors import DataError, KnobError, RunError, TrainingError
-from descend.models import Classifier
+from descend.models import Backbone, Classifier
 from descend.technique import knobs
 from descend.train import checkpoint, evaluate, folder, metrics, record
 from descend.train import recipe as recipes
@@ -38,13 +40,15 @@ def fit(recipe: Recipe, *, arrays: Any, out: Path | None, progress: Progress, co
     """Train from the beginning. ``arrays`` stands for data that is no path; see ``descend.fit``."""
     folder.check_free(out)
     with _threads(recipe.threads):
-        session = Session(recipe, progress)
+        session = Session(_located(recipe), progress)
         session.read(_source(recipe, arrays))
         session.decide()
+        session.build()
         session.folder = folder.create(out, session.dataset.name)
         session.record.command = command
-        session.prepare()
-        return session.go(Position(), Best())
+        with session.kept_when_stopped():
+            session.prepare()
+            return session.go(Position(), Best())
 
 
 def resume(path: Path, *, arrays: Any, progress: Progress) -> Run:
@@ -62,13 +66,10 @@ def resume(path: Path, *, arrays: Any, progress: Progress) -> Run:
             raise RunError(f"run {path}", "its data must be what they were when it began", got=recipe.data or "other arrays",
                            fix="Restore them, or start anew: descend fit --recipe RUN/recipe.toml --out NEW.")  # fmt: skip
         session.decide()
-        session.prepare()
-        saved = path / folder.CHECKPOINT
-        if not saved.exists():
-            return session.go(Position(), Best())
-        at, best = checkpoint.load(saved, session.prepared.job.module, session.prepared.job.optimizer)
-        progress.say(f"going on in epoch {at.epoch + 1}, step {at.step + 1}")
-        return session.go(at, best)
+        session.build()
+        with session.kept_when_stopped():
+            session.prepare()
+            return session.go(*session.restored())
 
 
 def _source(recipe: Recipe, arrays: Any) -> Any:
@@ -77,6 +78,13 @@ def _source(recipe: Recipe, arrays: Any) -> Any:
     if recipe.data is None:
         raise DataError("fit", "needs DATA: a folder, a table, or the name of a built-in set", fix="Try: descend fit digits")
     return recipe.data
+
+
+def _located(recipe: Recipe) -> Recipe:
+    """Return the recipe with its data as an absolute path, so that a run can be resumed and repeated from anywhere."""
+    if recipe.data is None or recipe.data in SETS or not Path(recipe.data).exists():
+        return recipe
+    return replace(recipe, data=str(Path(recipe.data).resolve()))
 
 
 @contextmanager
@@ -97,6 +105,7 @@ class Session:
     dataset: Dataset
     plan: Plan
     decoded: Decoded
+    network: Classifier
     workshop: Workshop
     prepared: Prepared
 
@@ -112,6 +121,17 @@ class Session:
             yield
         finally:
             self.record.add_wall(stage, time.perf_counter() - started)
+
+    @contextmanager
+    def kept_when_stopped(self) -> Iterator[None]:
+        """When Ctrl-C falls outside the training loop, note it and say how to go on; what was computed lies in the cache."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.record.status = "interrupted"
+            self.record.save(self.folder)
+            self.progress.say(f"Stopped. Go on: descend fit --resume {self.folder}")
+            raise
 
     # ------------------------------------------------------------------------------------------------- before training
 
@@ -133,17 +153,22 @@ class Session:
         for line in self.plan.lines(self.recipe):
             self.progress.say(line)
 
-    def prepare(self) -> None:
-        """Decode the pictures, build the network, choose the engine, make the job; the recipe is written on the way."""
-        architecture = self.plan.backbone
+    def build(self) -> None:
+        """Build the network; what does not fit it is refused here, before a run folder exists."""
         with self.timed("build"):
-            body = architecture.build(self.plan.seed)
+            body = self.plan.backbone.build(self.plan.seed)
             body.check_size(self.plan.size)
-            network = Classifier(body, self.plan.head.build(body.n_features, len(self.dataset.classes), self.plan.seed))
-            _install(self.plan, network)
+            trainable_stages(body, self.plan.freeze_to)
+            head = self.plan.head.build(body.n_features, len(self.dataset.classes), self.plan.seed)
+            self.network = Classifier(body, head)
+            _install(self.plan, self.network)
+
+    def prepare(self) -> None:
+        """Decode the pictures, choose the engine, make the job; the recipe is written on the way."""
+        body = self.network.backbone
         margin = body.crop_fraction if self.plan.transfer != "scratch" else 1.0
         resolution = int(self.plan.size / margin)
-        self._note(architecture, body, resolution)
+        self._note(body, resolution)
         with self.timed("decode"):
             self.decoded = data_room.decoded(self.dataset, resolution, threads=self.plan.threads, progress=self.progress.update)
         for problem in self.decoded.dataset.problems[len(self.dataset.problems) :]:
@@ -152,26 +177,30 @@ class Session:
         with self.timed("engine"):
             engine = self._engine(body)
         with self.timed("features"):
-            self.workshop = Workshop(self.plan, self.decoded, network, engine, self.progress)
+            self.workshop = Workshop(self.plan, self.decoded, self.network, engine, self.progress)
             self.prepared = self.workshop.prepare()
         self.record.parameter_groups = [_group(group) for group in self.prepared.job.optimizer.param_groups]
 
-    def _engine(self, body: Any) -> Engine | None:
+    def _engine(self, body: Backbone) -> Engine | None:
         """Settle which engine runs the frozen part; once settled it stands in the recipe and is never chosen again."""
         if self.plan.engine != "auto":
             return None
-        self.progress.say("  measuring which engine is fastest here (once for this network and machine) ...")
+        self.progress.say("  choosing the engine (measured once for this network and machine) ...")
         choice = choose(body, size=self.plan.size)
         rates = ", ".join(f"{name} {rate:.0f}" for name, rate in choice.images_per_s.items())
         self.plan = self.plan.with_engine(choice.engine.name, f"the fastest here, pictures/s: {rates}")
         self.progress.say(f"  engine     {self.plan.engine}  ({self.plan.reasons['engine']})")
         self._write_plan()
+        if choice.engine.images_per_s:
+            n = (1 + self.plan.views) * len(self.dataset.indices("train")) + len(self.dataset.indices("val"))
+            self.progress.say(f"features of {n:,} views: about {spoken(n / choice.engine.images_per_s)}, unless cached")
         return choice.engine
 
-    def _note(self, architecture: Any, body: Any, resolution: int) -> None:
+    def _note(self, body: Backbone, resolution: int) -> None:
         """Begin the record and write the complete recipe."""
+        architecture = self.plan.backbone
         named = {knob.name for knob in knobs(type(architecture))}
-        bare = replace(architecture, pretrained=False) if "pretrained" in named else architecture
+        bare = replace(architecture, pretrained=False) if "pretrained" in named else architecture  # pyright: ignore[reportArgumentType] (every technique is a dataclass)
         note = self.record
         note.status = "running"
         note.data, note.data_fingerprint = self.dataset.summary(), self.dataset.fingerprint
@@ -189,17 +218,29 @@ class Session:
 
     # ------------------------------------------------------------------------------------------------ training and after
 
+    def restored(self) -> tuple[Position, Best]:
+        """Restore the checkpoint, if there is one; metrics of epochs after it (a crash) are dropped, they come again."""
+        saved, lines = self.folder / folder.CHECKPOINT, self.folder / folder.METRICS
+        if saved.exists():
+            at, best = checkpoint.load(saved, self.prepared.job.module, self.prepared.job.optimizer)
+            self.progress.say(f"going on in epoch {at.epoch + 1}, step {at.step + 1}")
+        else:
+            at, best = Position(), Best()
+        rows = folder.read_lines(lines)[: at.epoch]
+        folder.write_text(lines, "".join(json.dumps(row) + "\n" for row in rows))
+        return at, best
+
     def go(self, at: Position, best: Best) -> Run:
         """Train from ``at``, judge, and write everything down."""
         prepared, val = self.prepared, self.dataset.indices("val")
         frozen = prepared.frozen() if prepared.frozen else None
-        started = time.perf_counter()
-        if prepared.warm_up and at == Position():
+        if prepared.warm_up and (at.epoch, at.step) == (0, 0):
             with self.timed("head first"):
                 prepared.warm_up()
         with self.timed("estimate"):
             self.record.estimate_s = rehearse(prepared.job, len(val)) * (1 - at.epoch / prepared.job.epochs)
         self.progress.say(f"training {self.plan.epochs} epochs: about {spoken(self.record.estimate_s)}")
+        started = time.perf_counter()
         with self.timed("train"), graceful() as interrupt:
             watcher = self._watcher(at, best, val)
             at = train(prepared.job, at, watcher, lambda: bool(interrupt))

@@ -24,10 +24,14 @@ def replacing(path: Path) -> Iterator[Path]:
         yield part
         part.replace(path)
     except OSError as error:
-        raise RunError(f"run folder {path.parent}", f"must be writable ({error.strerror or error})",
-                       fix="Free some space or choose another --out; what was saved before is intact.") from error  # fmt: skip
+        raise _unwritable(path, error) from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def _unwritable(path: Path, error: OSError) -> RunError:
+    return RunError(f"run folder {path.parent}", f"must be writable ({error.strerror or error})",
+                    fix="Free some space or choose another --out; what was saved before is intact.")  # fmt: skip
 
 
 def write_text(path: Path, text: str) -> None:
@@ -74,9 +78,12 @@ def create(out: Path | None, name: str) -> Path:
 
 
 def append_line(path: Path, row: dict[str, Any]) -> None:
-    """Append one JSON line."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row, allow_nan=False) + "\n")
+    """Append one JSON line. Raises RunError where the disk does not take it."""
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row, allow_nan=False) + "\n")
+    except OSError as error:
+        raise _unwritable(path, error) from error
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

@@ -33,7 +33,7 @@ from descend.train.loop import Job, Position, train
 from descend.train.metrics import score
 from descend.train.plan import Plan
 from descend.train.progress import Progress
-from descend.transfer import Engine, FineTuning, extract, fingerprint, make_engine
+from descend.transfer import Engine, FineTuning, extract, fingerprint, freeze, make_engine
 from descend.transfer.finetune import stage_of
 
 Inputs = Callable[[NDArray[np.int64]], Iterator[Tensor]]
@@ -79,6 +79,7 @@ class Workshop:
         )
 
     def _features(self) -> Prepared:
+        freeze(self.classifier.backbone)
         engine, plan = self._frozen_engine(self.classifier.backbone), self.plan
         vectors = self._extract(engine, self.train_rows, n_views=1 + plan.views)
         feed = FeatureFeed(self.batches, vectors, self._places(self.train_rows), self.device)
@@ -87,6 +88,7 @@ class Workshop:
         return Prepared(self.classifier, job, self._cached(engine), lambda: fingerprint(self.classifier.backbone))
 
     def _head(self) -> Prepared:
+        freeze(self.classifier.backbone)
         engine = self._frozen_engine(self.classifier.backbone)
         feed = PictureFeed(self.batches, self._pipeline(out="uint8"), self.n_classes, self.device, prefix=engine)
         head = self._placed(self.classifier.head)
@@ -150,6 +152,7 @@ class Workshop:
         return Pipeline(specs, seed=self.plan.seed, size=self.plan.size, out=out, mean=triple(body.mean), std=triple(body.std))
 
     def _frozen_engine(self, backbone: Backbone) -> Engine:
+        """Return the engine of the whole backbone: the chosen one, or the one that is asked for."""
         return self.engine or make_engine(self.plan.engine, backbone, size=self.plan.size)
 
     def _placed(self, module: nn.Module) -> nn.Module:

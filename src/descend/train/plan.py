@@ -198,7 +198,7 @@ def _backbone(transfer: str, facts: Facts) -> tuple[str, str]:
     if facts.side <= 28:
         return "smallcnn", f"a small network for {facts.side} px pictures"
     if facts.side <= 96:
-        return "resnet9(width=32)", f"nine layers, quick on {facts.side} px pictures"
+        return "resnet9(width=24)", f"nine layers, quick on {facts.side} px pictures"
     return "lite0(pretrained=False)", "a mobile network: affordable on photographs without an accelerator"
 
 
