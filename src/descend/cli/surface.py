@@ -1,0 +1,175 @@
+"""``descend surface``: walk optimizers over a test surface, print what they did, draw it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+from descend.compare.stats import proportion
+from descend.landscape import Course, Outcome, Surface, draw_race, race, save
+from descend.landscape.drawing import check_path
+from descend.landscape.race import RATES, TUNING_SEEDS
+from descend.schedule import Schedule
+from descend.technique import build
+
+EPILOG = """examples:
+  descend surface ravine --optimizers "sgd(lr=0.1)" momentum adam --noise 0.1 --out fig.svg
+  descend surface "ravine(condition=1000, angle=30)" --steps 500 --out race.gif
+  descend surface saddle --optimizers "sgd(lr=0.1)" "momentum(lr=0.1)" --noise 0.01 --seeds 300
+  descend list surface                                  every surface with its knobs
+
+An optimizer without lr is tuned first, at the same cost for each. Its walks for tuning and those reported are different.
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Race, print, draw."""
+    asked = _parser().parse_args(argv)
+    course = Course(
+        surface=build(asked.surface, Surface),
+        n_steps=asked.steps,
+        noise=asked.noise,
+        spread=asked.spread,
+        start=None if asked.start is None else tuple(asked.start),
+        target=asked.target,
+        schedule=None if asked.schedule is None else build(asked.schedule, Schedule),
+    )
+    if asked.out is not None:
+        check_path(asked.out)  # before the work, not after it
+    n_seeds = asked.seeds if asked.seeds is not None else 100 if course.random else 1
+    outcomes = race(course, asked.optimizers, n_seeds=n_seeds, watch=lambda rule: print(f"walking {rule}", file=sys.stderr))
+    if asked.out is not None:
+        save(draw_race(course, outcomes), asked.out)
+    print(json.dumps(describe(course, outcomes)) if asked.json else _table(course, outcomes))
+    if asked.out is not None:
+        print(f"picture: {asked.out}", file=sys.stderr if asked.json else sys.stdout)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="descend surface", description="Walk optimizers over a test surface.", epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("surface", metavar="SURFACE", help="for example ravine, saddle or plateau; spec text sets its knobs")
+    parser.add_argument(
+        "--optimizers", nargs="+", metavar="SPEC", default=["sgd", "momentum", "adam"], help="default: sgd momentum adam"
+    )
+    parser.add_argument("--noise", type=float, default=0.0, metavar="X", help="standard deviation added to gradients; default 0")
+    parser.add_argument("--steps", type=int, default=200, metavar="N", help="steps of every walk; default 200")
+    parser.add_argument(
+        "--seeds", type=int, metavar="N", help="walks that are counted; default 100, or 1 where nothing is random"
+    )
+    parser.add_argument("--spread", type=float, default=0.1, metavar="X", help="scatter of their starts; default 0.1")
+    parser.add_argument("--start", type=float, nargs="+", metavar="X", help="one number a dimension; default the surface's")
+    parser.add_argument("--target", type=float, metavar="LOSS", help="the loss that counts as arrived; default the surface's")
+    parser.add_argument("--schedule", metavar="SPEC", help="decay of every optimizer's rate, for example cosine")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="draw seed 0: .svg, .png, or .gif (animated)")
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    return parser
+
+
+def median_steps(steps: tuple[float, ...]) -> tuple[float, float, float]:
+    """Return the (lower) median of first steps at the target, inf for never, and its 95 % interval: (median, low, high).
+
+    The interval is where Wilson's interval of the share that has arrived holds one half, so it needs no distribution, and a
+    bound is inf where too few arrive.
+    """
+    ordered, n = sorted(steps), len(steps)
+    if n == 1:
+        return ordered[0], ordered[0], ordered[0]
+    shares = [proportion(k, n) for k in range(1, n + 1)]
+    low = next(k for k, share in enumerate(shares) if share.high >= 0.5)
+    high = next((k for k, share in enumerate(shares) if share.low >= 0.5), None)
+    middle = ordered[(n - 1) // 2]
+    return middle, min(ordered[low], middle), math.inf if high is None else max(ordered[high], middle)
+
+
+def _share(k: int, n: int) -> dict[str, float | None]:
+    if n == 1:  # one walk without randomness is a fact, not a sample
+        return {"k": k, "n": n, "share": float(k), "low": None, "high": None}
+    found = proportion(k, n)
+    return {"k": k, "n": n, "share": found.mean, "low": found.low, "high": found.high}
+
+
+def _tuning_walks(course: Course) -> int:
+    return len(TUNING_SEEDS) if course.random else 1
+
+
+def _finite(number: float) -> float | None:
+    return number if math.isfinite(number) else None
+
+
+def describe(course: Course, outcomes: list[Outcome]) -> dict[str, Any]:
+    """Return a race as plain data: counts with Wilson's 95 % intervals, medians with theirs; None where it is never."""
+    return {
+        "surface": str(course.surface),
+        "steps": course.n_steps,
+        "noise": course.noise,
+        "spread": course.spread,
+        "start": list(course.start or course.surface.start()),
+        "target": course.goal,
+        "schedule": str(course.schedule) if course.schedule else None,
+        "trap": course.surface.trap() or None,
+        "tuning": {"rates": list(RATES), "walks_per_rate": _tuning_walks(course)},
+        "optimizers": [_outcome(outcome) for outcome in outcomes],
+    }
+
+
+def _outcome(outcome: Outcome) -> dict[str, Any]:
+    ordered = sorted(value if math.isfinite(value) else math.inf for value in outcome.final)
+    return {
+        "optimizer": outcome.label,
+        "tuned": outcome.tuned,
+        "at_edge": outcome.at_edge,
+        "steps_to_target": [_finite(number) for number in median_steps(outcome.steps)],
+        "arrived": _share(outcome.n_reached, outcome.n),
+        "escaped": None if outcome.n_escaped is None else _share(outcome.n_escaped, outcome.n),
+        "diverged": outcome.n_diverged,
+        "final_loss": _finite(ordered[(outcome.n - 1) // 2]),
+    }
+
+
+def _table(course: Course, outcomes: list[Outcome]) -> str:
+    found, trap = describe(course, outcomes), course.surface.trap()
+    walks = f"{outcomes[0].n} seeds, start spread {course.spread:g}" if course.random else "one walk each, nothing is random"
+    lines = [f"{found['surface']}: {course.n_steps} steps, gradient noise {course.noise:g}, {walks}"]
+    if any(outcome.tuned for outcome in outcomes):
+        n = _tuning_walks(course)
+        budget = f"{len(RATES)} rates from {RATES[0]:g} to {RATES[-1]:g}" + (f" on {n} other seeds" if course.random else "")
+        lines.append(f"* rate tuned: {budget}, {len(RATES) * n} walks an optimizer")
+    left = [f"left {trap}"] if trap else []
+    head = ["", f"steps to loss {course.goal:g}", "arrived", *left, "diverged", "final loss"]
+    rows = [head, *(_row(row) for row in found["optimizers"])]
+    widths = [max(len(row[at]) for row in rows) for at in range(len(head))]
+    lines += ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    if course.random:
+        lines.append("steps and final loss are medians; intervals are 95 %")
+    edges = [row["optimizer"] for row in found["optimizers"] if row["at_edge"]]
+    lines += [f"{name}: the best rate tried was the last one; give lr to go further" for name in edges]
+    return "\n".join(lines)
+
+
+def _row(row: dict[str, Any]) -> list[str]:
+    middle, low, high = ("never" if number is None else f"{number:.0f}" for number in row["steps_to_target"])
+    final = "infinite" if row["final_loss"] is None else f"{row['final_loss']:.3g}"
+    left = [_percent(row["escaped"])] if row["escaped"] else []
+    steps = middle if low == high else f"{middle} [{low}, {high}]"
+    return [
+        f"  {row['optimizer']}{' *' if row['tuned'] else ''}",
+        steps,
+        _percent(row["arrived"]),
+        *left,
+        str(row["diverged"]),
+        final,
+    ]
+
+
+def _percent(share: dict[str, Any]) -> str:
+    if share["n"] == 1:
+        return "yes" if share["k"] else "no"
+    return f"{share['share']:.0%} [{share['low']:.0%}, {share['high']:.0%}]"

@@ -1,0 +1,141 @@
+"""Figures on disk: SVG that is the same for the same numbers, PNG, and GIF of whatever moves.
+
+matplotlib through its objects alone: no pyplot, so nothing global is opened, chosen or left behind.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from PIL import Image
+
+from descend.errors import KnobError, RunError, nearest
+from descend.landscape.surface import Floats
+
+STYLE: dict[Any, Any] = {
+    "svg.hashsalt": "descend",
+    "svg.fonttype": "none",
+    "font.family": "DejaVu Sans",
+    "font.size": 10.0,
+    "axes.titlesize": 10.5,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#666666",
+    "axes.labelcolor": "#333333",
+    "xtick.color": "#555555",
+    "ytick.color": "#555555",
+    "axes.grid": False,
+    "legend.frameon": False,
+    "figure.facecolor": "white",
+    "path.simplify": True,
+    "path.simplify_threshold": 0.3,
+}
+
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Okabe & Ito's palette, told apart by every kind of colour vision; the eighth line begins again with other dashes."""
+
+DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (6, 1.5, 1.5, 1.5)))
+
+DPI, N_FRAMES, FRAME_MS, LAST_MS = 120, 60, 60, 2000
+
+
+@dataclasses.dataclass(frozen=True)
+class Moving:
+    """A line that grows, one point a step. x, y: (T + 1,) float64. marks: the steps that carry a dot."""
+
+    line: Line2D
+    x: Floats
+    y: Floats
+    marks: tuple[int, ...] = ()
+
+    def show(self, step: int) -> None:
+        """Let the line end at ``step``."""
+        self.line.set_data(self.x[: step + 1], self.y[: step + 1])
+        self.line.set_markevery([mark for mark in self.marks if mark <= min(step, len(self.x) - 1)])
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawing:
+    """A finished figure, and the lines in it that a GIF lets grow."""
+
+    figure: Figure
+    moving: tuple[Moving, ...] = ()
+
+    def bytes(self, suffix: str) -> bytes:
+        """Return the drawing as ``.svg``, ``.png`` or ``.gif``."""
+        with matplotlib.rc_context(STYLE):
+            return {".svg": self._svg, ".png": self._png, ".gif": self._gif}[suffix]()
+
+    def _svg(self) -> bytes:
+        buffer = io.BytesIO()
+        FigureCanvasSVG(self.figure).print_svg(buffer, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+        return buffer.getvalue()
+
+    def _png(self) -> bytes:
+        self.figure.set_dpi(DPI)
+        buffer = io.BytesIO()
+        FigureCanvasAgg(self.figure).print_png(buffer, metadata={"Software": None})
+        return buffer.getvalue()
+
+    def _gif(self) -> bytes:
+        self.figure.set_dpi(DPI * 0.75)
+        canvas = FigureCanvasAgg(self.figure)
+        for moving in self.moving:
+            moving.line.set_animated(True)  # left out of the background
+        canvas.draw()
+        background = canvas.copy_from_bbox(self.figure.bbox)
+        n_steps = max((len(moving.x) for moving in self.moving), default=1) - 1
+        frames: list[Image.Image] = []
+        for step in np.unique(np.linspace(0, n_steps, N_FRAMES).round().astype(int)):
+            canvas.restore_region(background)
+            for moving in self.moving:
+                moving.show(int(step))
+                self.figure.draw_artist(moving.line)
+            frames.append(Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy()).quantize(64))
+        for moving in self.moving:
+            moving.line.set_animated(False)
+        waits = [FRAME_MS] * (len(frames) - 1) + [LAST_MS]
+        buffer = io.BytesIO()
+        frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:], duration=waits, loop=0)
+        return buffer.getvalue()
+
+
+SUFFIXES = (".svg", ".png", ".gif")
+
+
+def check_path(path: Path) -> str:
+    """Return the ending of ``path`` in small letters, or raise KnobError for one that is no picture of ours."""
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise KnobError("picture", f"the file must end in {', '.join(SUFFIXES)}", got=path.name, fix=nearest(suffix, SUFFIXES))
+    if path.is_dir() or not path.parent.is_dir():
+        must = "must be a file, not a folder" if path.is_dir() else "must lie in a folder that exists"
+        raise RunError(str(path), must, got=str(path if path.is_dir() else path.parent))
+    return suffix
+
+
+def save(drawing: Drawing, path: Path | str) -> None:
+    """Write ``drawing`` as SVG, PNG or animated GIF, by the ending of ``path``; a file there is replaced whole or not at all.
+
+    Raises KnobError for another ending, RunError where the file cannot be written.
+    """
+    path = Path(path)
+    content = drawing.bytes(check_path(path))
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        beside.write_bytes(content)
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise RunError(str(path), "must be a file that can be written", got=error.strerror) from None
