@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from descend.optim import Optimizer, Rule, carriers
+from descend.optim import AdaGrad, Momentum, Optimizer, RMSProp, Rule, carriers, kernels
 from descend.technique import build, registered
 
 SETTINGS = [kind() for kind in registered(Rule) if kind.elementwise]
@@ -137,3 +137,18 @@ def test_large_models_are_compiled_by_themselves(monkeypatch: pytest.MonkeyPatch
         parameter.grad = torch.zeros(size)
         Optimizer([parameter], "sgd").step()
     assert seen == [False, True]
+
+
+def test_no_two_kernels_share_a_name() -> None:
+    # machine code from the cache is linked by name: under one name, kernels call each other's parts
+    def name(rule: type[Rule], active: tuple[str, ...], layout: tuple[int, ...], dtype: str) -> str:
+        return kernels._kernel(rule, active, layout, dtype).__name__
+
+    names = [
+        name(Momentum, ("v",), (0, 0), "float32"),
+        name(Momentum, ("v",), (0, 0), "float64"),
+        name(AdaGrad, ("s",), (0,), "float32"),
+        name(RMSProp, ("v",), (2, 0, 0, 0), "float32"),
+        name(RMSProp, ("v", "b"), (2, 0, 0, 0), "float32"),
+    ]
+    assert len(set(names)) == len(names)

@@ -9,6 +9,8 @@ torch's, kill forked children, end the process when two threads launch at once, 
 
 Compiling takes about half a second, so machine code is kept in the user's cache folder. Numba alone would serve stale code after
 an edit of a rule, because it looks at one file's date; here the file's name holds a digest of everything that enters the kernel.
+The digest is part of the functions' names too: machine code that comes from the cache is linked by name, and two kernels that
+were compiled in different processes under one name call each other's parts (met: a rule that returned another rule's numbers).
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, lru_cache, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numba
 import numpy as np
@@ -92,15 +94,28 @@ def _pieces(sizes: tuple[int, ...]) -> np.ndarray:
 # ------------------------------------------------------------------------------------------------ the vocabulary, compiled
 
 
-VOCABULARY: dict[Callable[..., Any], Callable[..., Any]] = {
-    ops.add_scaled: lambda a, b, k: a + b * k,
-    ops.ema: lambda old, new, mix: old * mix[0] + new * mix[1],
-    ops.sqrt: lambda x: np.sqrt(x),
-    ops.sign: lambda x: np.sign(x),
-    ops.maximum: lambda a, b: a if a > b or a != a else b,  # a != a: NaN stays NaN
-    ops.positive: lambda x: x * (not x < 0),
-}
-"""What each word of ``ops`` is on machine numbers."""
+def _add_scaled(a: Any, b: Any, k: Any) -> Any:
+    return a + b * k
+
+
+def _ema(old: Any, new: Any, mix: Any) -> Any:
+    return old * mix[0] + new * mix[1]
+
+
+def _sqrt(x: Any) -> Any:
+    return np.sqrt(x)
+
+
+def _sign(x: Any) -> Any:
+    return np.sign(x)
+
+
+def _maximum(a: Any, b: Any) -> Any:
+    return a if a > b or a != a else b  # a != a: NaN stays NaN
+
+
+def _positive(x: Any) -> Any:
+    return x * (not x < 0)
 
 
 def _teach(word: Callable[..., Any], meaning: Callable[..., Any]) -> None:
@@ -111,8 +126,12 @@ def _teach(word: Callable[..., Any], meaning: Callable[..., Any]) -> None:
     overload(word)(choose)
 
 
-for _word, _meaning in VOCABULARY.items():
-    _teach(_word, _meaning)
+_teach(ops.add_scaled, _add_scaled)
+_teach(ops.ema, _ema)
+_teach(ops.sqrt, _sqrt)
+_teach(ops.sign, _sign)
+_teach(ops.maximum, _maximum)
+_teach(ops.positive, _positive)
 
 
 def _pointer_to(kind: Any) -> Any:
@@ -132,7 +151,7 @@ _POINTERS = {"float32": (_pointer_to(types.float32), 4), "float64": (_pointer_to
 
 TEMPLATE = """
 @numba.njit(error_model="numpy")
-def block({addresses}, n, c):
+def block_DIGEST({addresses}, n, c):
 {views}
     scale, l2, shrink, rate = c[0], c[1], c[2], c[3]
 {constants}
@@ -143,15 +162,15 @@ def block({addresses}, n, c):
         p[i] = x * shrink - u * rate
 
 
-@numba.njit(error_model="numpy", nogil=True, cache={cached})
-def kernel(table, pieces, c):
+@numba.njit(error_model="numpy", nogil=True, **cached)
+def kernel_DIGEST(table, pieces, c):
     for k in range(pieces.shape[0]):
         row, first, n = pieces[k, 0], pieces[k, 1] * {width}, pieces[k, 2]
-        block({columns}, n, c)
+        block_DIGEST({columns}, n, c)
 """
 
 
-def _write(rule: type[Rule], active: tuple[str, ...], layout: tuple[int, ...], width: int, cached: bool) -> str:
+def _write(rule: type[Rule], active: tuple[str, ...], layout: tuple[int, ...], width: int) -> str:
     """Return the kernel's text; layout: per coefficient 0 for a number, n for a tuple of n."""
     arrays = ("p", "g", *(f"slot_{name}" for name in active))
     constants, names, place = [], [], 4
@@ -170,7 +189,6 @@ def _write(rule: type[Rule], active: tuple[str, ...], layout: tuple[int, ...], w
         stores="\n".join(f"        slot_{name}[i] = new_{name}" for name in active),
         columns=", ".join(f"table[row, {column}] + first" for column in range(len(arrays))),
         width=width,
-        cached=cached,
     )
 
 
@@ -178,15 +196,16 @@ def _write(rule: type[Rule], active: tuple[str, ...], layout: tuple[int, ...], w
 def _kernel(rule: type[Rule], active: tuple[str, ...], layout: tuple[int, ...], dtype: str) -> Callable[..., None]:
     """Return the kernel of ``rule`` for one dtype and one choice of slots; compiled at its first call."""
     pointer, width = _POINTERS[dtype]
-    text = _write(rule, active, layout, width, cached=True)
+    text = _write(rule, active, layout, width)
     parts = [text, dtype, inspect.getsource(rule.direction), *map(inspect.getsource, _sources()), numba.__version__]
-    file = _keep(f"{rule.name}_{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:16]}.py", text)
-    if file is None:
-        text = _write(rule, active, layout, width, cached=False)
+    digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+    text = text.replace("DIGEST", digest)
+    file = _keep(f"{rule.name}_{digest}.py", text)
+    cached = {"cache": True} if file else {}
     direction = numba.njit(rule.direction, error_model="numpy")
-    scope = {"numba": numba, "direction": direction, "pointer": pointer, "__name__": __name__}
+    scope = {"numba": numba, "direction": direction, "pointer": pointer, "cached": cached, "__name__": __name__}
     exec(compile(text, str(file or "<kernel>"), "exec"), scope)
-    return scope["kernel"]
+    return cast(Callable[..., None], scope[f"kernel_{digest}"])
 
 
 def _sources() -> Sequence[Any]:
