@@ -123,11 +123,11 @@ def _dress_paths(axes: Axes, course: Course, window: tuple[float, float, float, 
     n_dims = len(minimum)
     axes.set_xlabel("parameter 1")
     axes.set_ylabel(f"parameter {n_dims}")
-    axes.set_title(title or _title(course))
+    axes.set_title(f"{title or _title(course)}   (★ minimum)")
 
 
 def _title(course: Course) -> str:
-    return f"{course.surface}" + (f", gradient noise {course.noise:g}" if course.noise else "") + "   (★ minimum)"
+    return f"{course.surface}" + (f", gradient noise {course.noise:g}" if course.noise else "")
 
 
 def _dress_losses(axes: Axes, course: Course, outcomes: Sequence[Outcome]) -> None:
@@ -140,8 +140,8 @@ def _dress_losses(axes: Axes, course: Course, outcomes: Sequence[Outcome]) -> No
         max(FLOOR / 2, min(goal, max(float(shown.min()), goal * 1e-4)) / 2), max(min(float(shown.max()), begin * 30), goal) * 2
     )
     axes.axhline(goal, color="#777777", linewidth=0.9, linestyle=":", zorder=1)
-    axes.annotate(f"target {course.goal:g}", (1, goal), (-2, 3), xycoords=("axes fraction", "data"), textcoords="offset points",
-                  ha="right", color="#555555", bbox=_PATCH, fontsize=9, zorder=6)  # fmt: skip
+    place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}  # at the left, where losses are still high
+    axes.annotate(f"target {course.goal:g}", (0, goal), (5, 3), **place, color="#555555", fontsize=9, zorder=1.5)
     axes.grid(axis="y", color="#e3e3e3", linewidth=0.7)
     axes.set_axisbelow(True)
     axes.set_xlim(0, course.n_steps)
