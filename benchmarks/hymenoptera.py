@@ -47,7 +47,8 @@ def logistic_regression(root: Path) -> float:
         images = view(pixels.take(rows), ids=dataset.ids[rows], epoch=0).numpy()
         parts[split] = engine(images), dataset.labels[rows]
     model = LogisticRegressionCV(Cs=10, max_iter=5000, scoring="neg_log_loss", use_legacy_attributes=False, l1_ratios=(0,))
-    return float(model.fit(*parts["train"]).score(*parts["val"]))
+    features, labels = parts["val"]
+    return float((model.fit(*parts["train"]).predict(features) == labels).mean())  # .score would be the log loss
 
 
 def command(root: Path, cache: Path) -> tuple[float, dict[str, Any]]:

@@ -34,7 +34,7 @@ from descend.landscape import (
     critical_points,
     tune,
 )  # fmt: skip
-from descend.landscape.race import TUNING_SEEDS
+from descend.landscape.racing import TUNING_SEEDS
 from descend.optim import Adam, Rule
 from descend.optim.rule import move, start
 from descend.schedule import Schedule

@@ -36,7 +36,7 @@ from typing_extensions import Doc
 
 from descend.errors import DescendError, KnobError, SpecError, nearest
 
-ROOMS = ("optim", "schedule", "regularize", "augment", "models", "transfer")
+ROOMS = ("optim", "schedule", "regularize", "augment", "models", "transfer", "landscape")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -149,7 +149,7 @@ def test_the_verb_refuses_before_it_walks(words: list[str], match: str) -> None:
 
 def test_walking_and_drawing_leave_pyplot_alone() -> None:
     code = (
-        "import sys; from descend.landscape import *; from descend.landscape.race import race\n"
+        "import sys; from descend.landscape import *; from descend.landscape.racing import race\n"
         "course = Course(surface=Bowl(), n_steps=3); draw_race(course, race(course, ['sgd(lr=0.1)'], n_seeds=1)).bytes('.svg')\n"
         "assert 'matplotlib.pyplot' not in sys.modules"
     )

@@ -10,7 +10,7 @@ import pytest
 import descend.landscape as room
 from descend.errors import DescendError, KnobError, SpecError
 from descend.landscape import Bowl, Course, Plateau, Ravine, Saddle, Surface, race, tune
-from descend.landscape.race import TUNING_SEEDS
+from descend.landscape.racing import TUNING_SEEDS
 from descend.optim import SGD, Adam, Momentum, Nesterov, RMSProp, Rule
 from descend.optim.rule import move, start
 from descend.schedule import Cosine

@@ -15,6 +15,7 @@ VERBS = {
     "predict": "classify pictures with a trained run",
     "eval": "measure a trained run on labelled pictures",
     "export": "write a trained run as one ONNX file, preprocessing included",
+    "surface": "walk optimizers over test surfaces and draw their paths",
     "list": "list every technique with its knobs",
     "cache": "show or clear what is kept on disk between runs",
 }

@@ -12,7 +12,7 @@ from typing import Any
 from descend.compare.stats import proportion
 from descend.landscape import Course, Outcome, Surface, draw_race, race, save
 from descend.landscape.drawing import check_path
-from descend.landscape.race import RATES, TUNING_SEEDS
+from descend.landscape.racing import RATES, TUNING_SEEDS
 from descend.schedule import Schedule
 from descend.technique import build
 

@@ -5,9 +5,9 @@ from .drawing import Drawing as Drawing
 from .drawing import save as save
 from .figures import draw_race as draw_race
 from .figures import draw_slice as draw_slice
-from .race import Outcome as Outcome
-from .race import race as race
-from .race import tune as tune
+from .racing import Outcome as Outcome
+from .racing import race as race
+from .racing import tune as tune
 from .slice import Plane as Plane
 from .slice import Slice as Slice
 from .slice import path_plane as path_plane

@@ -13,7 +13,7 @@ from scipy.interpolate import RegularGridInterpolator
 
 from descend.landscape.course import Course
 from descend.landscape.drawing import COLORS, DASHES, STYLE, Drawing, Moving
-from descend.landscape.race import Outcome
+from descend.landscape.racing import Outcome
 from descend.landscape.slice import Slice
 from descend.landscape.surface import Floats, Surface
 
