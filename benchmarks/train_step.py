@@ -33,7 +33,7 @@ from descend.train.loop import Job, Position, train
 from descend.transfer import Linear
 from harness import save, spread
 
-PAIRS, EPOCHS, N, BATCH = 20, 1, 1280, 64
+PAIRS, EPOCHS, N, BATCH = 20, 1, 384, 64
 
 
 class Quiet:
@@ -83,7 +83,7 @@ def bare(module: nn.Module, inputs: Callable[[np.ndarray], torch.Tensor], labels
 
 
 def scratch_case(batches: Batches) -> tuple[Callable[[], None], Callable[[], None], int]:
-    body = ResNet9(width=32).build(0)
+    body = ResNet9(width=16).build(0)
     net = Classifier(body, Linear().build(body.n_features, 10, 0)).to(memory_format=torch.channels_last)
     specs = ["pad_crop(padding=4)", "flip()"]
     mean, std = (body.mean[0], body.mean[1], body.mean[2]), (body.std[0], body.std[1], body.std[2])
