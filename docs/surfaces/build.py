@@ -130,6 +130,12 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines + ["| " + " | ".join(cell(value) for value in row.values()) + " |" for row in rows])
 
 
+def fill(page: str, result: dict[str, Any]) -> str:
+    """Return the Markdown ``page`` with every table drawn anew."""
+    pattern = r"(<!-- table (\w+)\.(\w+) -->\n).*?(<!-- end -->)"
+    return re.sub(pattern, lambda found: f"{found[1]}\n{table(result[found[2]][found[3]])}\n\n{found[4]}", page, flags=re.DOTALL)
+
+
 def main() -> None:
     """Draw and fill."""
     result = json.loads(RESULTS.read_text(encoding="utf-8"))["result"]
@@ -138,12 +144,7 @@ def main() -> None:
         save(draw_race(course, race(course, rules, n_seeds=1), title=title), HERE / "figures" / f"{name}.svg")
     save(saddle_share(result["saddles"]["dimensions"]), HERE / "figures" / "saddle-share.svg")
     for page in sorted(HERE.glob("*.md")):
-        text = page.read_text(encoding="utf-8")
-        filled = re.sub(
-            r"(<!-- table (\w+)\.(\w+) -->\n).*?(<!-- end -->)",
-            lambda found: f"{found[1]}\n{table(result[found[2]][found[3]])}\n\n{found[4]}", text, flags=re.DOTALL,
-        )  # fmt: skip
-        page.write_text(filled, encoding="utf-8", newline="\n")
+        page.write_text(fill(page.read_text(encoding="utf-8"), result), encoding="utf-8", newline="\n")
 
 
 if __name__ == "__main__":
