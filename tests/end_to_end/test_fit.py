@@ -294,3 +294,13 @@ def test_early_stopping_stops_and_keeps_what_it_says(shapes: Path, tmp_path: Pat
     assert run.record.status == "finished"
     accuracies = [row["val_accuracy"] for row in rows]
     assert run.record.chosen["epoch"] == accuracies.index(max(accuracies)) + 1
+
+
+def test_a_rule_that_answers_elsewhere_is_judged_and_saved_there(shapes: Path, tmp_path: Path) -> None:
+    settings = {**SCRATCH, "optimizer": "schedule_free_adamw(lr=0.01)", "schedule": "constant"}
+    run = descend.fit(shapes, out=tmp_path / "run", **settings)
+    last = torch.load(run.folder / "checkpoint.pt", weights_only=True)  # the point of training, after the last epoch
+    assert not torch.equal(weights(run)["head.weight"], last["module"]["head.weight"])
+    again = descend.load(run.folder).evaluate(shapes, split="val")
+    assert run.record.val is not None
+    assert again["accuracy"] == pytest.approx(run.record.val["accuracy"])

@@ -56,8 +56,9 @@ class RunWatcher:
         if not math.isfinite(loss):
             raise TrainingError("training", f"the loss must stay finite in epoch {at.epoch + 1}", got=loss,
                                 fix="Lower the learning rate, for example --optimizer \"adamw(lr=0.0003)\".")  # fmt: skip
-        score = metrics.score(self.validate(), self.labels)
-        better = self._select(at.epoch, score)
+        with self.job.optimizer.answering():  # some rules train at one point and answer at another
+            score = metrics.score(self.validate(), self.labels)
+            better = self._select(at.epoch, score)
         wall = time.perf_counter() - self._epoch_started
         row: dict[str, Any] = {
             "epoch": at.epoch + 1,
