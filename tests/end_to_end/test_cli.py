@@ -54,6 +54,7 @@ def test_settings_without_data_come_from_a_recipe(run: Path, tmp_path: Path, cap
         (["fit", "--resume", "nowhere"], 1, "must be a run folder"),
         (["fit", "digits", "--resume", "nowhere"], 1, "takes no DATA"),
         (["predict", "nowhere", "x.png"], 1, "must be a run folder"),
+        (["cache", "--clear", "decodd"], 1, "Did you mean 'decoded'?"),
         (["list", "optimzer"], 1, "Did you mean 'optimizer'?"),
     ],
 )

@@ -6,10 +6,11 @@ import argparse
 import json
 
 from descend.data import CacheFolder
+from descend.errors import KnobError, nearest
 
 KINDS = {
     "decoded": "pictures, decoded and resized",
-    "scans": "digests and sizes of files already read",
+    "index": "digests and sizes of files already read",
     "features": "outputs of frozen backbones",
     "graphs": "exported backbones",
     "verdicts": "which engine was fastest here",
@@ -24,6 +25,10 @@ def main(argv: list[str]) -> int:
     asked = parser.parse_args(argv)
     cache = CacheFolder()
     if asked.clear is not None:
+        if asked.clear not in ("all", *KINDS):
+            raise KnobError(
+                "--clear", "must be a kind of entry, or nothing for all", got=asked.clear, fix=nearest(asked.clear, KINDS)
+            )
         freed = cache.clear(None if asked.clear == "all" else asked.clear)
         print(f"freed {_size(freed)}")
         return 0

@@ -42,7 +42,8 @@ class Terminal:
             self._finish()
 
     def _start(self, stage: str, done: int, total: int) -> None:
-        self._stage, self._before, self._done = stage, done, done
+        self._stage, self._done = stage, done
+        self._before = done if done > 1 else 0  # the first news of a stage may be of its first picture
         self._started, self._drawn = time.perf_counter(), 0.0
         if not self.console.is_terminal:
             return
