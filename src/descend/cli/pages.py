@@ -16,7 +16,8 @@ from descend.technique import Knob, Technique, knobs, registered
 
 def pages() -> dict[str, str]:
     """Return file name -> Markdown: one page a family, and an index."""
-    families = sorted({cls.family for cls in registered()})
+    ours = [cls for cls in registered() if cls.__module__.startswith("descend.")]  # anybody may register more
+    families = sorted({cls.family for cls in ours})
     found = {f"{family}.md": "\n".join(_page(family)) + "\n" for family in families}
     lines = ["# Techniques", "", "Made by `scripts/docs` from the source; `descend list` prints the same.", ""]
     for family in families:
