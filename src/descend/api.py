@@ -6,11 +6,13 @@ It stands above the rooms as the command line does, because a finished run is tr
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from descend import report
 from descend.train import fit as training
+from descend.train.folder import REPORT
 from descend.train.progress import Progress, Silent
 from descend.train.recipe import Recipe, from_settings, read
 from descend.train.run import Run
@@ -19,7 +21,7 @@ from descend.train.run import Run
 def fit(
     data: Any = None,
     *,
-    recipe: Recipe | Path | str | None = None,
+    recipe: Recipe | Mapping[str, Any] | Path | str | None = None,
     out: Path | str | None = None,
     progress: Progress | None = None,
     command: list[str] | None = None,
@@ -30,7 +32,7 @@ def fit(
     data: a folder of class folders; a folder with ``train/ val/ test/``; a CSV, TSV or Parquet table with the columns
     ``path,label[,split][,group]``; the name of a built-in set; or arrays ``(images (N, H, W[, 3]) uint8, labels (N,))``.
     It may stand in the recipe instead.
-    recipe: settings as a Recipe or a TOML file; ``settings`` given beside it win. Every setting of ``Recipe`` is one.
+    recipe: settings as a Recipe, a dict or a TOML file; ``settings`` given beside it win. Every setting of ``Recipe`` is one.
     out: the run folder, new or empty; default ``runs/NAME-DATE-TIME``.
     Returns the run, finished or interrupted (``run.record.status``).
     Raises a DescendError: KnobError, SpecError, DataError, ModelError, RunError, TrainingError, MissingExtra.
@@ -39,6 +41,7 @@ def fit(
         run.predict(["new.jpg"]).labels
     """
     base = read(Path(recipe)) if isinstance(recipe, (str, Path)) else recipe
+    base = from_settings(base) if isinstance(base, Mapping) else base
     if isinstance(data, (str, Path)):
         settings["data"], data = str(data), None
     asked = from_settings(settings, base)
@@ -52,7 +55,11 @@ def resume(run: Path | str, *, data: Any = None, progress: Progress | None = Non
     data: the arrays again, where the run was started on arrays; pictures on disk are found by the run's own recipe.
     Raises RunError if the run is finished or its data have changed.
     """
-    return _written_up(training.resume(Path(run), arrays=data, progress=progress or Silent()))
+    folder = Path(run)
+    before = Run(folder)
+    if before.record.status == "finished" and not (folder / REPORT).exists():
+        return _written_up(before)  # it was stopped, or the disk was full, when all but the report was done
+    return _written_up(training.resume(folder, arrays=data, progress=progress or Silent()))
 
 
 def load(path: Path | str) -> Run:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,3 +47,32 @@ def test_a_warm_run_finds_everything_in_the_cache(runs: dict[str, Run], real_dat
     again = descend.fit(real_data("hymenoptera"), transfer="features", engine="torch", out=tmp_path / "run")
     assert again.record.rate_of == "training"  # no feature was computed
     assert (again.folder / "predictions.csv").read_text() == (runs["torch"].folder / "predictions.csv").read_text()
+
+
+def test_hands_are_finetuned(real_data: Callable[[str], Path], tmp_path: Path) -> None:
+    root = real_data("sign-digits")
+    for label in sorted(path for path in root.iterdir() if path.is_dir()):
+        (tmp_path / "few" / label.name).mkdir(parents=True)
+        for path in sorted(label.iterdir())[:14]:
+            shutil.copy(path, tmp_path / "few" / label.name)
+    run = descend.fit(tmp_path / "few", transfer="finetune", engine="torch", size=64, epochs=2, batch=16, out=tmp_path / "run")
+    assert run.record.test is not None
+    assert run.record.test["accuracy"] > 0.3  # ten classes, a hundred pictures
+
+
+def test_cifar_is_trained_from_scratch(real_data: Callable[[str], Path], tmp_path: Path) -> None:
+    count: dict[str, int] = {}
+    with tarfile.open(real_data("cifar10.tar.xz")) as archive:
+        for member in archive:
+            if not member.isfile():
+                continue
+            _, split, label, _ = member.name.split("/")
+            count[f"{split}/{label}"] = count.get(f"{split}/{label}", 0) + 1
+            if count[f"{split}/{label}"] <= 12:
+                archive.extract(member, tmp_path, filter="data")
+    run = descend.fit(tmp_path / "cifar10", epochs=1, batch=32, out=tmp_path / "run")
+    assert run.record.chosen["transfer"] == "scratch"
+    assert run.record.chosen["size"] == 32
+    assert run.record.test is not None
+    assert run.record.test["n"] == 120
+    assert "<svg" in (run.folder / "report.html").read_text(encoding="utf-8")

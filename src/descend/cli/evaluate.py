@@ -22,6 +22,10 @@ def main(argv: list[str]) -> int:
     found = load(asked.run).evaluate(asked.data, split=asked.split, threads=asked.threads)
     for reason in found["problems"].values():
         print(f"skipped: {reason}", file=sys.stderr)
+    if found["n_trained_on"] and found["split"] == "test":
+        print(f"careful: {found['n_trained_on']} of these pictures were trained or selected on", file=sys.stderr)
+    if not found["look_noted"]:
+        print("careful: the run folder takes no writes, so this look at a test split is not counted", file=sys.stderr)
     if asked.json:
         print(json.dumps(found))
         return 0

@@ -10,9 +10,10 @@ from typing import Any, get_origin
 
 from descend.api import fit, resume
 from descend.cli.progress import Terminal
+from descend.data.builtin import SETS
 from descend.errors import KnobError
 from descend.technique import Knob, knobs
-from descend.train.recipe import Recipe
+from descend.train.recipe import LISTS, Recipe
 from descend.train.run import Run
 
 EPILOG = """examples:
@@ -31,6 +32,7 @@ def main(argv: list[str]) -> int:
     asked = vars(parser.parse_args(argv))
     as_json, resumed = asked.pop("json"), asked.pop("resume")
     settings = {name: _words(value) for name, value in asked.items() if value is not None}
+    _refuse_swallowed_data(settings, resumed)
     terminal = Terminal()
     if resumed is not None:
         if settings:
@@ -44,6 +46,17 @@ def main(argv: list[str]) -> int:
     else:
         print(_closing(run))
     return 130 if run.record.status == "interrupted" else 0
+
+
+def _refuse_swallowed_data(settings: dict[str, Any], resumed: Path | None) -> None:
+    """``--augment flip photos/`` reads photos/ as one more augmentation: say so instead of missing DATA."""
+    if resumed is not None or {"data", "recipe"} & set(settings):
+        return
+    for name in LISTS:
+        last = (settings.get(name) or [""])[-1]
+        if last and (last in SETS or Path(last).exists()):
+            raise KnobError("DATA", f"must stand before --{name}, which takes all that follows", got=last,
+                            fix=f"descend fit {shlex.quote(last)} --{name} ...")  # fmt: skip
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TextIO
 
 from descend.api import load
+from descend.errors import KnobError
 from descend.train.run import Predictions
 
 
@@ -23,12 +24,16 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--top", type=int, default=3, metavar="N", help="classes shown in the table; default 3")
     parser.add_argument("--threads", type=int, metavar="N")
     asked = parser.parse_args(argv)
+    if asked.out is not None and not asked.out.parent.is_dir():
+        raise KnobError("--out", "must lie in a folder that exists", got=str(asked.out))
+    if asked.top < 1:
+        raise KnobError("--top", "must be a whole number >= 1", got=asked.top)
     found = load(asked.run).predict(asked.pictures, threads=asked.threads)
     chosen = asked.format or {".csv": "csv", ".json": "json"}.get(asked.out.suffix if asked.out else "", "table")
     if asked.out is None:
         _write(found, chosen, asked.top, sys.stdout)
     else:
-        with asked.out.open("w", newline="", encoding="utf-8") as file:
+        with asked.out.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             _write(found, chosen, asked.top, file)
     for name, reason in found.problems.items():
         print(f"skipped: {reason if name in reason else f'{name}: {reason}'}", file=sys.stderr)

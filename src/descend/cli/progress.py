@@ -14,7 +14,7 @@ class Terminal:
     """A listener that prints lines and bars on standard error; where that is no terminal, one line a finished stage."""
 
     def __init__(self) -> None:
-        self.console = Console(stderr=True, highlight=False)
+        self.console = Console(stderr=True, highlight=False, emoji=False)
         self._bar: Progress | None = None
         self._stage = ""
         self._started = self._drawn = 0.0

@@ -163,16 +163,17 @@ class Dataset:
         _refuse_empty(self, counts.sum(axis=1) == 0, "picture that can be read")
         _refuse_empty(self, counts[:, TRAIN] == 0, "picture in train")
         if not counts[:, VAL].any():
-            raise DataError(self.name, "must have a picture for validation", got=f"{n} in all, in groups too large to divide",
-                            fix="Add pictures or groups, or give the split yourself.")  # fmt: skip
+            raise DataError(self.name, "must have a picture for validation", got=f"{n} in all",
+                            fix="Add pictures (or groups), or give the split yourself.")  # fmt: skip
 
 
 def _refuse_empty(dataset: Dataset, empty: NDArray[np.bool_], what: str) -> None:
     if empty.any():
         named = [name for name, lost in zip(dataset.classes, empty, strict=True) if lost]
         shown = ", ".join(map(repr, named[:5])) + (f" and {len(named) - 5} more" if len(named) > 5 else "")
+        bad = [str(item) for item in dataset.problems if item.kind == "unreadable"]
         raise DataError(dataset.name, f"every class must have a {what}, {shown} {'has' if len(named) == 1 else 'have'} none",
-                        fix="Add pictures or remove the class.")  # fmt: skip
+                        fix=" ".join(["Add pictures or remove the class.", *(f"Note: {text}." for text in bad)]))  # fmt: skip
 
 
 def unreadable(names: Sequence[str], reasons: dict[int, str]) -> list[Problem]:
@@ -222,9 +223,23 @@ def load(
     )
     if not len(dataset):
         raise DataError(dataset.name, "must have a picture that can be read", got=str(dataset.problems[-1]))
-    if split:
-        dataset.check_trainable()
-    return dataset
+    if not split:
+        return dataset
+    dataset.check_trainable()
+    return dataclasses.replace(dataset, problems=(*dataset.problems, *_few(dataset)))
+
+
+def _few(dataset: Dataset) -> list[Problem]:
+    """Return the problem of classes without a picture in a split that others have: no metric speaks for them there."""
+    counts = dataset.counts()
+    lacking = [
+        f"{name} (none in {part})"
+        for column, part in enumerate(SPLITS)
+        if counts[:, column].any()
+        for name, n in zip(dataset.classes, counts[:, column], strict=True)
+        if n == 0
+    ]
+    return problem("few", "1 class is too small for every split", "{n} times a class is too small for a split", lacking)
 
 
 def _fingerprint(classes: tuple[str, ...], *arrays: NDArray[Any]) -> str:

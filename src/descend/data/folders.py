@@ -64,11 +64,24 @@ def _subfolders(folder: Path, ignored: list[str]) -> list[str]:
     names: list[str] = []
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.is_dir() and not entry.name.startswith((".", "__")):  # .ipynb_checkpoints, __MACOSX
+            hidden = entry.name.startswith((".", "__"))  # .ipynb_checkpoints, __MACOSX
+            if entry.is_dir() and not hidden and not _holds_runs(Path(entry.path)):
                 names.append(entry.name)
             else:
                 ignored.append(entry.name + "/" * entry.is_dir())
     return sorted(names, key=natural)
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / "recipe.toml").is_file()
+
+
+def _holds_runs(folder: Path) -> bool:
+    """Say whether this is a run folder or holds nothing else: `descend fit .` writes ``runs/`` beside the classes."""
+    if _is_run(folder):
+        return True
+    inside = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    return bool(inside) and all(path.is_dir() and _is_run(path) for path in inside)
 
 
 def _holds_folders(folder: Path) -> bool:

@@ -67,5 +67,5 @@ def load(path: Path, module: nn.Module, optimizer: Optimizer) -> tuple[Position,
         optimizer.load_state_dict(state["optimizer"])
         return Position(**state["position"]), Best(**state["best"])
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, EOFError, pickle.UnpicklingError) as error:
-        raise RunError(f"checkpoint {path}", f"must be intact and fit this run ({type(error).__name__}: {error})",
+        raise RunError(f"checkpoint {path}", f"must be intact and fit this run ({type(error).__name__})",
                        fix="Train again from its recipe: descend fit --recipe RUN/recipe.toml.") from error  # fmt: skip

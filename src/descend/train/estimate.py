@@ -6,8 +6,10 @@ import copy
 import time
 
 import torch
+from torch import Tensor, nn
 
 from descend import rng
+from descend.errors import KnobError
 from descend.train.loop import Job
 
 REHEARSALS = 3
@@ -28,13 +30,24 @@ def rehearse(job: Job, n_val: int) -> float:
     for _ in range(REHEARSALS):
         started = time.perf_counter()
         with rng.context(0, 0, fed.ids):
-            job.loss(module(fed.inputs), fed.targets).backward()
+            job.loss(_tried(module, fed.inputs), fed.targets).backward()
         if fed.inputs.device.type == "cuda":
             torch.cuda.synchronize()
         walls.append(time.perf_counter() - started)
     step = min(walls) * 1.15 + feeding  # the optimizer's share, which a rehearsal must not take
     judged = n_val / max(1, len(fed.ids)) * min(walls) * VALIDATION
     return job.epochs * (job.feed.n_steps * step + judged)
+
+
+def _tried(module: nn.Module, inputs: Tensor) -> Tensor:
+    """Call the module; a batch too small for its batch norms is a setting to be changed, not a crash."""
+    try:
+        return module(inputs)
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise KnobError("batch", "must be larger: batch normalisation cannot learn from one value", got=len(inputs),
+                        fix="Raise --batch or --size.") from None  # fmt: skip
 
 
 def spoken(seconds: float) -> str:

@@ -40,7 +40,7 @@ def write_predictions(
 ) -> None:
     """Write one row a picture: path, split, label, predicted, confidence, and the probability of every class."""
     answers = probs.argmax(1)
-    with replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path) as part, part.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         table = csv.writer(file)
         table.writerow(["path", "split", "label", "predicted", "confidence", *(f"p_{name}" for name in classes)])
         for name, split, label, answer, row in zip(names, splits, labels, answers, probs, strict=True):

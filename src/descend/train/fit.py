@@ -46,9 +46,11 @@ def fit(recipe: Recipe, *, arrays: Any, out: Path | None, progress: Progress, co
         session.build()
         session.folder = folder.create(out, session.dataset.name)
         session.record.command = command
-        with session.kept_when_stopped():
+        try:
             session.prepare()
             return session.go(Position(), Best())
+        except KeyboardInterrupt:
+            return session.stopped()
 
 
 def resume(path: Path, *, arrays: Any, progress: Progress) -> Run:
@@ -61,20 +63,26 @@ def resume(path: Path, *, arrays: Any, progress: Progress) -> Run:
     with _threads(recipe.threads):
         session = Session(recipe, progress)
         session.folder, session.record = path, before
-        session.read(_source(recipe, arrays))
+        session.read(_source(recipe, arrays, resumed=True))
         if session.dataset.fingerprint != before.data_fingerprint:
             raise RunError(f"run {path}", "its data must be what they were when it began", got=recipe.data or "other arrays",
                            fix="Restore them, or start anew: descend fit --recipe RUN/recipe.toml --out NEW.")  # fmt: skip
         session.decide()
         session.build()
-        with session.kept_when_stopped():
+        try:
             session.prepare()
             return session.go(*session.restored())
+        except KeyboardInterrupt:
+            return session.stopped()
 
 
-def _source(recipe: Recipe, arrays: Any) -> Any:
+def _source(recipe: Recipe, arrays: Any, *, resumed: bool = False) -> Any:
     if arrays is not None:
         return arrays
+    if recipe.data is None and resumed:
+        raise DataError(
+            "resume", "needs the arrays again: the run was started on arrays", fix="descend.resume(RUN, data=(images, labels))."
+        )
     if recipe.data is None:
         raise DataError("fit", "needs DATA: a folder, a table, or the name of a built-in set", fix="Try: descend fit digits")
     return recipe.data
@@ -122,16 +130,11 @@ class Session:
         finally:
             self.record.add_wall(stage, time.perf_counter() - started)
 
-    @contextmanager
-    def kept_when_stopped(self) -> Iterator[None]:
-        """When Ctrl-C falls outside the training loop, note it and say how to go on; what was computed lies in the cache."""
-        try:
-            yield
-        except KeyboardInterrupt:
-            self.record.status = "interrupted"
-            self.record.save(self.folder)
-            self.progress.say(f"Stopped. Go on: descend fit --resume {self.folder}")
-            raise
+    def stopped(self) -> Run:
+        """Return the run as it is after a Ctrl-C outside the training loop; what was computed lies in the cache."""
+        self.record.status = "interrupted"
+        self.record.save(self.folder)
+        return Run(self.folder, self.record)
 
     # ------------------------------------------------------------------------------------------------- before training
 
@@ -174,6 +177,7 @@ class Session:
         for problem in self.decoded.dataset.problems[len(self.dataset.problems) :]:
             self.progress.say(f"  problem: {problem}")
         self.dataset = self.decoded.dataset
+        self.record.data = self.dataset.summary()  # pictures that could not be decoded are named and no longer counted
         with self.timed("engine"):
             engine = self._engine(body)
         with self.timed("features"):
@@ -192,7 +196,8 @@ class Session:
         self.progress.say(f"  engine     {self.plan.engine}  ({self.plan.reasons['engine']})")
         self._write_plan()
         if choice.engine.images_per_s:
-            n = (1 + self.plan.views) * len(self.dataset.indices("train")) + len(self.dataset.indices("val"))
+            n = (1 + self.plan.views) * len(self.dataset.indices("train"))
+            n += len(self.dataset.indices("val")) + len(self.dataset.indices("test"))
             self.progress.say(f"features of {n:,} views: about {spoken(n / choice.engine.images_per_s)}, unless cached")
         return choice.engine
 
@@ -235,10 +240,12 @@ class Session:
         prepared, val = self.prepared, self.dataset.indices("val")
         frozen = prepared.frozen() if prepared.frozen else None
         if prepared.warm_up and (at.epoch, at.step) == (0, 0):
+            self.progress.say("training the head first, on cached features")
             with self.timed("head first"):
                 prepared.warm_up()
         with self.timed("estimate"):
-            self.record.estimate_s = rehearse(prepared.job, len(val)) * (1 - at.epoch / prepared.job.epochs)
+            done = (at.epoch + at.step / prepared.job.feed.n_steps) / prepared.job.epochs
+            self.record.estimate_s = rehearse(prepared.job, len(val)) * (1 - done)
         self.progress.say(f"training {self.plan.epochs} epochs: about {spoken(self.record.estimate_s)}")
         started = time.perf_counter()
         with self.timed("train"), graceful() as interrupt:

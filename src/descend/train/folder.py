@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,8 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise _unwritable(path, error) from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # a folder that takes no writes lets nothing be removed; its own error is on its way
+            part.unlink(missing_ok=True)
 
 
 def _unwritable(path: Path, error: OSError) -> RunError:
@@ -37,7 +38,7 @@ def _unwritable(path: Path, error: OSError) -> RunError:
 def write_text(path: Path, text: str) -> None:
     """Write ``text`` (UTF-8) atomically."""
     with replacing(path) as part:
-        part.write_text(text, encoding="utf-8")
+        part.write_text(text, encoding="utf-8", errors="backslashreplace")  # file names need not be valid Unicode
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
@@ -53,6 +54,8 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError:
         raise RunError(str(path.parent), f"must be a run folder with a {path.name}",
                        fix="Give the folder that `descend fit` printed.") from None  # fmt: skip
+    except OSError as error:
+        raise RunError(str(path.parent), f"must be a run folder ({error.strerror})") from None
     except ValueError as error:
         raise RunError(f"{path}", f"must be intact JSON ({error})") from None
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+SAME_BREATH_S = 1.0  # a key pressed twice, or a signal that the shell and a wrapper both deliver
 
 
 class Interrupt:
@@ -14,15 +17,18 @@ class Interrupt:
 
     def __init__(self) -> None:
         self.asked = False
+        self._first = 0.0
 
     def __bool__(self) -> bool:
         return self.asked
 
     def ask(self, _signal: int = 0, _frame: FrameType | None = None) -> None:
-        """Ask the loop to stop; the second time, raise KeyboardInterrupt here and now."""
-        if self.asked:
+        """Ask the loop to stop; a second time, not in the same breath, raise KeyboardInterrupt here and now."""
+        now = time.monotonic()
+        if not self.asked:
+            self.asked, self._first = True, now
+        elif now - self._first > SAME_BREATH_S:
             raise KeyboardInterrupt
-        self.asked = True
 
 
 @contextmanager

@@ -107,7 +107,7 @@ def train(job: Job, at: Position, watcher: Watcher, interrupted: Callable[[], bo
     parameters = dict(job.module.named_parameters())
     while at.epoch < job.epochs:
         job.module.train()
-        rate = 0.0
+        rate = job.set_rate(at.epoch, max(at.step - 1, 0))  # where a resumed epoch has no step left
         for fed in job.feed.epoch(at.epoch, at.step):
             rate = job.set_rate(at.epoch, fed.step)
             with rng.context(at.epoch, fed.step, fed.ids):

@@ -122,7 +122,7 @@ def resolve(recipe: Recipe, facts: Facts) -> Plan:
     choose = _Chooser(recipe)
     transfer = choose("transfer", *_transfer(facts))
     _refuse_dead_settings(recipe, transfer)
-    architecture = backbone(choose("backbone", *_backbone(transfer, facts)))
+    architecture = _weights(backbone(choose("backbone", *_backbone(transfer, facts))), recipe, transfer)
     size = choose("size", *_size(transfer, facts))
     views = choose("views", 0, "plain views only: seconds instead of minutes")
     augment = choose("augment", *_augment(transfer, facts, size, views))
@@ -159,6 +159,28 @@ def resolve(recipe: Recipe, facts: Facts) -> Plan:
         data=recipe.data,
         reasons={name: why for name, why in choose.reasons.items() if name in APPLIES[transfer] | {"norm"}},
     )
+
+
+def _weights(architecture: Architecture, recipe: Recipe, transfer: str) -> Architecture:
+    """Return the architecture with the weights that the mode begins from: random for scratch, pretrained for all others."""
+    can_be = any(knob.name == "pretrained" for knob in knobs(type(architecture)))
+    if transfer == "scratch":
+        if (
+            recipe.backbone is not None
+            and _is_spec(recipe.backbone)
+            and parse(recipe.backbone).settings.get("pretrained") is True
+        ):
+            raise KnobError("backbone", "must begin from random weights with transfer='scratch'", got=recipe.backbone,
+                            fix="Leave pretrained out, or use --transfer finetune.")  # fmt: skip
+        return replace(architecture, pretrained=False) if can_be else architecture  # pyright: ignore[reportArgumentType]
+    if not getattr(architecture, "pretrained", False):
+        raise KnobError("backbone", f"must be pretrained with transfer={transfer!r}", got=str(architecture),
+                        fix="Use --transfer scratch, or a pretrained backbone such as lite0.")  # fmt: skip
+    return architecture
+
+
+def _is_spec(text: str) -> bool:
+    return "(" in text  # a bare timm name may hold dots, which spec text may not
 
 
 def _refuse_dead_settings(recipe: Recipe, transfer: str) -> None:

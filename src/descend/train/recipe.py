@@ -23,6 +23,7 @@ Transfer = Literal["auto", "features", "head", "finetune", "scratch"]
 EngineName = Literal["auto", "torch", "onnxruntime", "openvino"]
 NormPolicy = Literal["eval", "affine-frozen", "train"]
 Metric = Literal["accuracy", "balanced_accuracy", "macro_f1"]
+LISTS = ("augment", "regularize")  # one text may stand for a list of one
 
 
 @record("recipe")
@@ -54,6 +55,7 @@ class Recipe:
 def from_settings(settings: Mapping[str, Any], base: Recipe | None = None) -> Recipe:
     """Return ``base`` with ``settings`` laid over it; techniques become their text, lists become tuples."""
     clean = {name: _plain(value) for name, value in settings.items()}
+    clean |= {name: (clean[name],) for name in LISTS if isinstance(clean.get(name), str)}
     asked = {} if base is None else {f.name: getattr(base, f.name) for f in dataclasses.fields(base)}  # pyright: ignore
     return Recipe(**(asked | clean))
 
@@ -74,6 +76,8 @@ def read(path: Path) -> Recipe:
         settings = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RunError("recipe", "must be a TOML file that exists", got=str(path)) from None
+    except OSError as error:
+        raise RunError("recipe", f"must be a TOML file ({error.strerror})", got=str(path)) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RunError(f"recipe {path}", f"must be valid TOML ({error})") from None
     tables = [name for name, value in settings.items() if isinstance(value, dict)]

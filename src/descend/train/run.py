@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -79,9 +79,13 @@ class Run:
 
         A picture that cannot be read is named in ``problems`` and never stops the others. Raises DataError if none is left.
         """
-        if isinstance(pictures, np.ndarray):
+        if isinstance(pictures, np.ndarray) and pictures.ndim == 3 and pictures.shape[2] == 3:
+            pictures = pictures[None]  # one picture in colour
+        if isinstance(pictures, np.ndarray) or _are_arrays(pictures):
             sources: list[Any] = list(pictures)
             names = [f"[{i}]" for i in range(len(sources))]
+        elif not isinstance(pictures, (str, os.PathLike, Iterable)):
+            raise DataError("predict", "needs paths, folders or arrays", got=type(pictures).__name__)
         else:
             names = list_pictures([pictures] if isinstance(pictures, (str, os.PathLike)) else pictures)
             sources = list(names)
@@ -107,10 +111,30 @@ class Run:
         labels = columns[dataset.labels[rows[kept]]]
         if chosen == "test":
             self.record.look_at_test(f"descend eval {dataset.name}")
-            self.record.save(self.folder)
+        noted = chosen != "test" or self._note_look()
         score = metrics.score(answers, labels)
         detail = {"per_class": metrics.per_class(answers, labels, self.classes), "problems": problems}
+        detail |= {"look_noted": noted, "n_trained_on": self._n_trained_on(dataset.digests[rows[kept]], threads)}
         return {"run": str(self.folder), "split": chosen, **score, "test_looks": len(self.record.test_looks), **detail}
+
+    def _note_look(self) -> bool:
+        """Save the record with its new look; a run folder that takes no writes does not keep the answer from its owner."""
+        try:
+            self.record.save(self.folder)
+        except RunError:
+            return False
+        return True
+
+    def _n_trained_on(self, digests: NDArray[np.uint8], threads: int | None) -> int | None:
+        """Count pictures that the run was trained or selected on; None where its own data are not at hand to compare with."""
+        try:
+            own = None if self.recipe.data is None else self._as_in_training(self.recipe.data, threads)
+        except OSError:
+            own = None
+        if own is None:
+            return None
+        known = {own.digests[row].tobytes() for split in ("train", "val") for row in own.indices(split)}
+        return sum(digest.tobytes() in known for digest in digests)
 
     def summary(self) -> dict[str, Any]:
         """Return what ``descend fit --json`` prints."""
@@ -124,7 +148,9 @@ class Run:
         """Return the result in words: each split with its interval."""
         lines = [_line(name, score) for name, score in (("Validation", self.record.val), ("Test", self.record.test)) if score]
         if self.record.test is None and self.record.status == "finished":
-            lines.append("Test:       no test split was given; the validation accuracy chose the epoch, so it flatters a little")
+            given = self.record.data.get("given_split", True)
+            why = "no test split was given" if given else "too few pictures for a test split"
+            lines.append(f"Test:       {why}; the validation accuracy chose the epoch, so it flatters a little")
         return "\n".join(lines)
 
     # ------------------------------------------------------------------------------------------------------- private parts
@@ -189,6 +215,10 @@ class Run:
             raise DataError("eval", "the data's classes must be among the run's", got=unknown[:10],
                             fix=f"The run knows {', '.join(self.classes[:20])}. {nearest(unknown[0], self.classes)}")  # fmt: skip
         return np.array([self.classes.index(name) for name in dataset.classes], np.int64)
+
+
+def _are_arrays(pictures: Any) -> bool:
+    return isinstance(pictures, (list, tuple)) and len(pictures) > 0 and all(isinstance(item, np.ndarray) for item in pictures)
 
 
 def restored(note: record.RunRecord, state: dict[str, torch.Tensor]) -> Classifier:

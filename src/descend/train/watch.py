@@ -19,6 +19,7 @@ from descend.train.loop import Job, Position
 from descend.train.progress import Progress
 
 CHECKPOINT_EVERY_S = 20.0  # writing costs little, repeating an hour costs an hour
+FIRST_CHECKPOINT_S = 2.0
 
 
 class RunWatcher:
@@ -39,7 +40,8 @@ class RunWatcher:
         self._note = ""
         self._total = n_train * (job.epochs - at.epoch) - at.n_seen
         self._before = at.n_seen
-        self._epoch_started = self._saved = time.perf_counter()
+        self._epoch_started = time.perf_counter()
+        self._saved = self._epoch_started - CHECKPOINT_EVERY_S + FIRST_CHECKPOINT_S
         progress.update("training", 0, self._total)
 
     def after_step(self, at: Position) -> None:
@@ -52,12 +54,10 @@ class RunWatcher:
 
     def after_epoch(self, at: Position, rate: float) -> bool:
         """Measure on the validation split, keep the best epoch, write a line of metrics; stop early if asked to."""
-        loss = float(at.loss_sum) / at.n_seen
-        if not math.isfinite(loss):
-            raise TrainingError("training", f"the loss must stay finite in epoch {at.epoch + 1}", got=loss,
-                                fix="Lower the learning rate, for example --optimizer \"adamw(lr=0.0003)\".")  # fmt: skip
+        loss = _finite(float(at.loss_sum) / at.n_seen, at.epoch, "training")
         with self.job.optimizer.answering():  # some rules train at one point and answer at another
             score = metrics.score(self.validate(), self.labels)
+            _finite(score["loss"], at.epoch, "validation")
             better = self._select(at.epoch, score)
         wall = time.perf_counter() - self._epoch_started
         row: dict[str, Any] = {
@@ -92,3 +92,10 @@ class RunWatcher:
         """Save a checkpoint of this position."""
         checkpoint.save(self.path / folder.CHECKPOINT, self.job.module, self.job.optimizer, at, self.best)
         self._saved = time.perf_counter()
+
+
+def _finite(loss: float, epoch: int, which: str) -> float:
+    if not math.isfinite(loss):
+        raise TrainingError("training", f"the {which} loss must stay finite in epoch {epoch + 1}", got=loss,
+                            fix="Lower the learning rate, for example --optimizer \"adamw(lr=0.0003)\".")  # fmt: skip
+    return loss

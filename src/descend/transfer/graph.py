@@ -42,6 +42,8 @@ def write_graph(module: nn.Module, example: torch.Tensor, path: Path, *, inputs:
         with torch.no_grad():
             torch.onnx.export(module.eval(), (example,), path, dynamo=True, verbose=False, external_data=False,
                               input_names=[inputs], output_names=[output], dynamic_shapes=shapes)  # fmt: skip
+    except OSError:  # the disk, not the network
+        raise
     except Exception as error:
         raise ModelError(who, f"torch must be able to export it to ONNX ({type(error).__name__})",
                          fix="Use --engine torch.") from error  # fmt: skip

@@ -1,0 +1,220 @@
+"""What goes wrong in real life: each mishap has its own clear answer, and nothing that was computed is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import descend
+from descend import report
+from descend.cli import main
+from descend.errors import KnobError, RunError, TrainingError
+from descend.models import Lite0
+from descend.train.interrupt import Interrupt
+from descend.train.progress import Silent
+from descend.train.run import Run
+
+TINY: dict[str, Any] = {"transfer": "scratch", "backbone": "smallcnn(width=4)", "size": 16, "epochs": 2, "batch": 8}
+
+
+@pytest.fixture
+def folder(shapes: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(shapes, tmp_path / "data"))
+
+
+@pytest.fixture(scope="module")
+def run(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return descend.fit(shapes, out=tmp_path_factory.mktemp("runs") / "run", **TINY)
+
+
+class StopIn(Silent):
+    """A listener that presses Ctrl-C, without mercy, at the first news of a stage or the first line that holds a text."""
+
+    def __init__(self, stage: str) -> None:
+        self.stage = stage
+
+    def update(self, stage: str, done: int, total: int, note: str = "") -> None:
+        if stage == self.stage:
+            raise KeyboardInterrupt
+
+    def say(self, text: str) -> None:
+        if self.stage in text:
+            raise KeyboardInterrupt
+
+
+def test_scratch_begins_from_random_weights_whatever_the_backbone(shapes: Path, tmp_path: Path) -> None:
+    settings = {**TINY, "backbone": "lite0", "size": 32, "epochs": 1, "optimizer": "sgd(lr=0.0)"}
+    made = descend.fit(shapes, out=tmp_path / "run", **settings)
+    pretrained = dict(Lite0().build(0).named_parameters())
+    first = next(name for name, value in pretrained.items() if value.ndim == 4)
+    assert not torch.equal(dict(made.classifier.backbone.named_parameters())[first], pretrained[first])
+    assert made.recipe.backbone == "lite0(pretrained=False)"
+    with pytest.raises(KnobError, match="random weights"):
+        descend.fit(shapes, out=tmp_path / "no", **{**settings, "backbone": "lite0(pretrained=True)"})
+
+
+@pytest.mark.parametrize("transfer", ["features", "head", "finetune"])
+def test_what_is_not_pretrained_cannot_be_transferred(shapes: Path, tmp_path: Path, transfer: str) -> None:
+    with pytest.raises(KnobError, match="must be pretrained"):
+        descend.fit(shapes, out=tmp_path / "run", transfer=transfer, backbone="smallcnn")
+
+
+@pytest.mark.parametrize("place", ["runs/one", "run"])
+def test_a_run_inside_the_data_is_no_class(folder: Path, place: str) -> None:
+    first = descend.fit(folder, out=folder / place, **TINY)
+    again = descend.fit(folder, out=folder / "runs" / "two", **TINY)
+    assert first.record.data_fingerprint == again.record.data_fingerprint
+    assert again.classes == ("disc", "square", "stripes")
+
+
+def test_a_loss_that_is_not_finite_ends_in_words(shapes: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="Lower the learning rate"):
+        descend.fit(shapes, out=tmp_path / "run", **{**TINY, "batch": 64, "optimizer": "sgd(lr=1e30)"})
+
+
+def test_an_undecodable_picture_is_named_in_record_and_report(folder: Path, tmp_path: Path) -> None:
+    broken = folder / "disc" / "00.png"
+    broken.write_bytes(broken.read_bytes()[:100])
+    made = descend.fit(folder, out=tmp_path / "run", **TINY)
+    assert any("disc/00.png" in example for item in made.record.data["problems"] for example in item["examples"])
+    assert sum(made.record.data["splits"].values()) == 35
+    assert "disc/00.png" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_a_file_name_that_is_no_unicode_costs_nothing(folder: Path, tmp_path: Path) -> None:
+    os.rename(os.fsencode(folder / "disc" / "00.png"), os.fsencode(folder / "disc") + b"/\xff00.png")  # noqa: PTH104 (bytes: such a name is no string)
+    made = descend.fit(folder, out=tmp_path / "run", **TINY)
+    assert made.record.status == "finished"
+    assert main(["predict", str(made.folder), str(folder), "--out", str(tmp_path / "p.csv")]) == 0
+    assert "00.png" in (tmp_path / "p.csv").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("stage", ["decode", "training 2 epochs", "scan"])
+def test_ctrl_c_outside_the_loop_goes_on_where_it_can(folder: Path, tmp_path: Path, stage: str, run: Run) -> None:
+    (folder / "disc" / "00.png").touch()
+    os.environ["DESCEND_CACHE"], before = str(tmp_path / "cache"), os.environ["DESCEND_CACHE"]
+    try:
+        if stage == "scan":
+            with pytest.raises(KeyboardInterrupt):
+                descend.fit(folder, out=tmp_path / "run", progress=StopIn(stage), **TINY)
+            assert not (tmp_path / "run").exists()
+            return
+        cut = descend.fit(folder, out=tmp_path / "run", progress=StopIn(stage), **TINY)
+        assert cut.record.status == "interrupted"
+        assert (cut.folder / "report.html").exists()
+        assert descend.resume(cut.folder).record.val == run.record.val
+    finally:
+        os.environ["DESCEND_CACHE"] = before
+
+
+def test_the_rate_of_an_epoch_is_the_same_after_a_stop_on_its_last_step(shapes: Path, tmp_path: Path) -> None:
+    class StopAtTheEnd(Silent):
+        asked = False
+
+        def update(self, stage: str, done: int, total: int, note: str = "") -> None:
+            if stage == "training" and done and not self.asked:
+                self.asked = True
+                signal.raise_signal(signal.SIGINT)
+
+    settings = {**TINY, "batch": 64}  # one step an epoch
+    whole = descend.fit(shapes, out=tmp_path / "whole", **settings)
+    cut = descend.fit(shapes, out=tmp_path / "cut", progress=StopAtTheEnd(), **settings)
+    descend.resume(cut.folder)
+    rates = [
+        [json.loads(line)["rate"] for line in (made.folder / "metrics.jsonl").read_text().splitlines()] for made in (whole, cut)
+    ]
+    assert rates[0] == rates[1]
+    assert min(rates[0]) > 0
+
+
+def test_two_signals_in_one_breath_are_one() -> None:
+    interrupt = Interrupt()
+    interrupt.ask()
+    interrupt.ask()
+    assert interrupt
+    interrupt._first -= 10
+    with pytest.raises(KeyboardInterrupt):
+        interrupt.ask()
+
+
+def test_a_report_that_could_not_be_written_comes_with_resume(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(report, "write", stop)
+        with pytest.raises(KeyboardInterrupt):
+            descend.fit(shapes, out=tmp_path / "run", **TINY)
+    assert not (tmp_path / "run" / "report.html").exists()
+    assert descend.resume(tmp_path / "run").record.status == "finished"
+    assert (tmp_path / "run" / "report.html").exists()
+    with pytest.raises(RunError, match="unfinished"):
+        descend.resume(tmp_path / "run")
+
+
+def test_eval_answers_although_the_look_cannot_be_saved(run: Run, shapes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: object, folder: Path) -> None:
+        raise RunError("run folder", "must be writable")
+
+    monkeypatch.setattr("descend.train.record.RunRecord.save", refuse)
+    found = descend.load(run.folder).evaluate(shapes)
+    assert found["accuracy"] >= 0
+    assert found["look_noted"] is False
+
+
+def test_eval_tells_pictures_that_were_trained_on(
+    run: Run, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.fromarray(np.random.default_rng(5).integers(0, 255, (40, 40, 3), np.uint8)).save(folder / "disc" / "new.png")
+    found = descend.load(run.folder).evaluate(folder)
+    splits = run.record.data["splits"]
+    assert found["n_trained_on"] == splits["train"] + splits["val"]
+    assert main(["eval", str(run.folder), str(folder)]) == 0
+    assert "were trained or selected on" in capsys.readouterr().err
+
+
+def test_data_swallowed_by_a_list_flag_is_told(shapes: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "--augment", "flip()", str(shapes)]) == 1
+    assert "must stand before --augment" in capsys.readouterr().err
+
+
+def test_a_batch_of_one_that_a_norm_cannot_learn_from(shapes: Path, tmp_path: Path) -> None:
+    with pytest.raises(KnobError, match="--batch"):
+        descend.fit(shapes, out=tmp_path / "run", **{**TINY, "backbone": "resnet9(width=4)", "size": 8, "batch": 1})
+
+
+def test_a_class_with_one_picture_is_noted_and_nothing_warns(folder: Path, tmp_path: Path) -> None:
+    for path in sorted((folder / "disc").iterdir())[1:]:
+        path.unlink()
+    made = descend.fit(folder, out=tmp_path / "run", **TINY)
+    assert any(item["kind"] == "few" and "disc (none in val)" in item["examples"] for item in made.record.data["problems"])
+
+
+def test_one_text_stands_for_a_list_of_one(shapes: Path, tmp_path: Path) -> None:
+    made = descend.fit(shapes, out=tmp_path / "run", recipe={"augment": "flip()", **TINY})
+    assert made.recipe.augment == ("flip()",)
+
+
+def test_one_picture_and_lists_of_pictures(run: Run) -> None:
+    picture = np.zeros((20, 30, 3), np.uint8)
+    assert run.predict(picture).probabilities.shape == (1, 3)
+    assert run.predict([picture, picture[:10]]).probabilities.shape == (2, 3)
+
+
+@pytest.mark.parametrize("words", [["--top", "0"], ["--out", "no-such-folder/x.csv"]])
+def test_predict_refuses_before_it_works(run: Run, shapes: Path, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", str(run.folder), str(shapes), *words]) == 1
+    assert words[0] in capsys.readouterr().err
