@@ -53,9 +53,9 @@ def test_hands_are_finetuned(real_data: Callable[[str], Path], tmp_path: Path) -
     root = real_data("sign-digits")
     for label in sorted(path for path in root.iterdir() if path.is_dir()):
         (tmp_path / "few" / label.name).mkdir(parents=True)
-        for path in sorted(label.iterdir())[:14]:
+        for path in sorted(label.iterdir())[:20]:
             shutil.copy(path, tmp_path / "few" / label.name)
-    run = descend.fit(tmp_path / "few", transfer="finetune", engine="torch", size=64, epochs=2, batch=16, out=tmp_path / "run")
+    run = descend.fit(tmp_path / "few", transfer="finetune", engine="torch", size=96, epochs=5, batch=16, out=tmp_path / "run")
     assert run.record.test is not None
     assert run.record.test["accuracy"] > 0.3  # ten classes, a hundred pictures
 

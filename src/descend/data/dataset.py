@@ -152,7 +152,7 @@ class Dataset:
         splits[list(reasons)] = UNASSIGNED
         return dataclasses.replace(self, splits=splits, problems=(*self.problems, *unreadable(self.names, reasons)))
 
-    def check_trainable(self) -> None:
+    def check_trainable(self, *, grouped: bool = False) -> None:
         """Raise DataError unless two classes or more each have a picture to train on, and there is one to select on."""
         n, n_classes = int((self.splits != UNASSIGNED).sum()), len(self.classes)
         counts = self.counts()
@@ -163,8 +163,8 @@ class Dataset:
         _refuse_empty(self, counts.sum(axis=1) == 0, "picture that can be read")
         _refuse_empty(self, counts[:, TRAIN] == 0, "picture in train")
         if not counts[:, VAL].any():
-            raise DataError(self.name, "must have a picture for validation", got=f"{n} in all",
-                            fix="Add pictures (or groups), or give the split yourself.")  # fmt: skip
+            raise DataError(self.name, "must have a picture for validation", got=f"{n} in all" + grouped * ", in groups too large to divide",
+                            fix=f"Add {'groups' if grouped else 'pictures'}, or give the split yourself.")  # fmt: skip
 
 
 def _refuse_empty(dataset: Dataset, empty: NDArray[np.bool_], what: str) -> None:
@@ -225,7 +225,7 @@ def load(
         raise DataError(dataset.name, "must have a picture that can be read", got=str(dataset.problems[-1]))
     if not split:
         return dataset
-    dataset.check_trainable()
+    dataset.check_trainable(grouped=groups is not None)
     return dataclasses.replace(dataset, problems=(*dataset.problems, *_few(dataset)))
 
 
