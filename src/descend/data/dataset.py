@@ -163,8 +163,10 @@ class Dataset:
         _refuse_empty(self, counts.sum(axis=1) == 0, "picture that can be read")
         _refuse_empty(self, counts[:, TRAIN] == 0, "picture in train")
         if not counts[:, VAL].any():
-            raise DataError(self.name, "must have a picture for validation", got=f"{n} in all" + grouped * ", in groups too large to divide",
-                            fix=f"Add {'groups' if grouped else 'pictures'}, or give the split yourself.")  # fmt: skip
+            what = "groups" if grouped else "pictures"
+            raise DataError(self.name, "must have a picture for validation",
+                            got=f"{n} in all" + grouped * ", in groups too large to divide",
+                            fix=f"Add {what}, or give the split yourself.")  # fmt: skip
 
 
 def _refuse_empty(dataset: Dataset, empty: NDArray[np.bool_], what: str) -> None:
