@@ -129,3 +129,30 @@ def test_groups_too_large_to_divide(tree: Tree) -> None:
     table = _table(root / "t.csv", [row | {"group": "all"} for row in _rows()])
     with pytest.raises(DataError, match="groups too large to divide"):
         load(table)
+
+
+def test_rows_without_a_path_are_counted_and_left_out(tree: Tree) -> None:
+    root = tree(*many("a"), *many("b"))
+    dataset = load(_table(root / "t.csv", [*_rows(), {"path": "", "label": "a"}]))
+    assert len(dataset) == 20
+    assert {problem.kind: problem.n for problem in dataset.problems} == {"nameless": 1}
+    assert "row 22" in str(dataset.problems[0])
+
+
+def test_semicolons_and_repeated_columns_are_named(tree: Tree) -> None:
+    root = tree(*many("a"), *many("b"))
+    (root / "t.csv").write_text("path;label\na/1.png;a\n", encoding="utf-8")
+    with pytest.raises(DataError, match="semicolons"):
+        load(root / "t.csv")
+    (root / "t.csv").write_text("path,label,Label\na/1.png,a,b\n", encoding="utf-8")
+    with pytest.raises(DataError, match="one column 'label'"):
+        load(root / "t.csv")
+
+
+def test_a_group_torn_by_the_given_split_is_told(tree: Tree) -> None:
+    root = tree(*many("a", 12), *many("b", 12))
+    rows = [
+        row | {"split": ("train", "val")[i % 2], "group": f"patient {i // 2 if i < 4 else i}"} for i, row in enumerate(_rows(12))
+    ]
+    dataset = load(_table(root / "t.csv", rows))
+    assert {problem.kind: problem.n for problem in dataset.problems} == {"torn": 2}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -46,6 +46,7 @@ class Batches:
 
     indices: (n,) rows of the data set. labels: (N,) int64 for all rows, or None for the data set's own. shuffle: a new order in
     each epoch, ``rng.permutation(n, seed=seed, stream="order", epoch=epoch)``; otherwise the order of ``indices``.
+    positions: epoch -> (n,) positions in ``indices`` to visit instead (balanced sampling), or None for the usual order.
     drop_last: leave out a last batch that is not full; otherwise a last picture that would be alone joins the batch before,
     because batch normalisation cannot learn from a batch of one.
     """
@@ -59,8 +60,10 @@ class Batches:
         batch: int,
         seed: int = 0,
         shuffle: bool = True,
+        positions: Callable[[int], NDArray[np.int64] | None] | None = None,
         drop_last: bool = False,
     ) -> None:
+        self.positions = positions
         self.decoded, self.batch, self.seed, self.shuffle, self.drop_last = decoded, batch, seed, shuffle, drop_last
         self.indices = np.asarray(indices, np.int64)
         self._labels = decoded.dataset.labels if labels is None else labels
@@ -81,6 +84,9 @@ class Batches:
 
     def order(self, epoch: int) -> NDArray[np.int64]:
         """Return the rows in the order of an epoch: (n,) int64."""
+        chosen = None if self.positions is None else self.positions(epoch)
+        if chosen is not None:
+            return self.indices[chosen]
         if not self.shuffle:
             return self.indices
         return self.indices[rng.permutation(len(self.indices), seed=self.seed, stream="order", epoch=epoch)]

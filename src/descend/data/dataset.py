@@ -278,4 +278,16 @@ def _problems(listing: Listing, found: Scan, opened: NDArray[np.bool_]) -> list[
     problems += problem("conflict", "1 picture stands in several classes", "{n} pictures stand in several classes", conflicts)
     problems += problem("leak", "1 picture stands in several of the given splits",
                         "{n} pictures stand in several of the given splits", leaks)  # fmt: skip
-    return problems
+    return problems + _groups_across(listing, rows)
+
+
+def _groups_across(listing: Listing, rows: NDArray[np.int64]) -> list[Problem]:
+    """Return the problem of groups that a given split tears apart: its pictures help each other across the border."""
+    if listing.groups is None:
+        return []
+    order = rows[np.argsort(listing.groups[rows], kind="stable")]
+    borders = np.flatnonzero(np.diff(listing.groups[order])) + 1
+    torn = [group for group in np.split(order, borders) if len(set(listing.splits[group].tolist())) > 1]
+    shown = [f"the group of {listing.names[int(group[0])]}" for group in torn]
+    return problem("torn", "1 group stands in several of the given splits",
+                   "{n} groups stand in several of the given splits", shown)  # fmt: skip

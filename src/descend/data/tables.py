@@ -22,19 +22,23 @@ def read_table(table: Path) -> Listing:
     rows, has_split, has_group = _rows(table)
     if not rows:
         raise DataError(str(table), "must have at least one row below its header")
-    unlabelled = [row[0] for row in rows if not row[1]]
-    rows = [row for row in rows if row[1]]
+    nameless = [f"row {number}" for number, row in enumerate(rows, start=2) if not row[0]]
+    unlabelled = [row[0] for row in rows if row[0] and not row[1]]
+    rows = [row for row in rows if row[0] and row[1]]
     absent = [row[0] for row in rows if not (table.parent / row[0]).is_file()]
     gone = set(absent)
     rows = sorted((row for row in rows if row[0] not in gone), key=lambda row: natural(row[0]))
     if not rows:
-        raise DataError(str(table), "must name at least one labelled picture that exists", got=(absent or unlabelled)[0],
+        first = (absent or unlabelled or nameless)[0]
+        raise DataError(str(table), "must name at least one labelled picture that exists", got=first,
                         fix=f"Paths are relative to {table.parent}.")  # fmt: skip
     classes, labels = encode_labels([row[1] for row in rows])
     problems = problem("missing", "1 file of the table does not exist and is left out",
                        "{n} files of the table do not exist and are left out", absent)  # fmt: skip
     problems += problem("unlabelled", "1 row of the table has no label and is left out",
                         "{n} rows of the table have no label and are left out", unlabelled)  # fmt: skip
+    problems += problem("nameless", "1 row of the table has no path and is left out",
+                        "{n} rows of the table have no path and are left out", nameless)  # fmt: skip
     splits = _splits(table, rows) if has_split else np.full(len(rows), UNASSIGNED, np.int8)
     groups = _groups(rows) if has_group else None
     return Listing(table.stem, table.parent, classes, [row[0] for row in rows], labels, splits, groups, problems=problems)
@@ -55,11 +59,16 @@ def _rows(table: Path) -> tuple[list[_Row], bool, bool]:
 
 def _picked(table: Path, columns: Iterable[str], records: Iterable[Mapping[str, object]]) -> tuple[list[_Row], bool, bool]:
     """Keep the four columns we know, as stripped text; the header may be in any case and order."""
+    columns = list(columns)
     known = {str(column).strip().lower(): column for column in columns}
+    for twice in (name for name in _COLUMNS if sum(str(column).strip().lower() == name for column in columns) > 1):
+        raise DataError(str(table), f"must have one column {twice!r}", got=", ".join(map(str, columns)), fix="Rename the others.")
     for needed in ("path", "label"):
         if needed not in known:
-            raise DataError(str(table), f"must have a column {needed!r}", got=", ".join(known) or "no header",
-                            fix="A table reads path,label and may add split and group.")  # fmt: skip
+            fix = "A table reads path,label and may add split and group."
+            if len(known) == 1 and ";" in next(iter(known)):
+                fix = "Its columns are parted by semicolons: save it with commas, or with tabs as .tsv."
+            raise DataError(str(table), f"must have a column {needed!r}", got=", ".join(known) or "no header", fix=fix)
     kept = [known.get(column) for column in _COLUMNS]
     rows = [_row([_text(record.get(column)) if column else "" for column in kept]) for record in records]
     return rows, "split" in known, "group" in known
