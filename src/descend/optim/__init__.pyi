@@ -13,6 +13,8 @@ from .gradients import ClipNorm as ClipNorm
 from .gradients import ClipValue as ClipValue
 from .gradients import GradientStage as GradientStage
 from .groups import parameter_groups as parameter_groups
+from .interop import from_torch as from_torch
+from .interop import to_torch as to_torch
 from .layerwise import LAMB as LAMB
 from .layerwise import LARS as LARS
 from .layerwise import Adafactor as Adafactor
