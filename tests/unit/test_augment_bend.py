@@ -8,7 +8,7 @@ import pytest
 from scipy.interpolate import BSpline
 
 from descend.augment import Pipeline
-from descend.augment.factors import spline
+from descend.augment.points import spline
 
 IMAGES = np.stack(
     [cv2.GaussianBlur(p, (0, 0), 2) for p in np.random.default_rng(1).integers(0, 256, (12, 48, 48, 3), dtype=np.uint8)]
@@ -47,9 +47,9 @@ def test_perspective_is_opencvs_warp() -> None:
 
 
 def test_the_spline_basis_is_scipys() -> None:
-    basis = spline(40, 7)  # four cells
-    knots = np.arange(-3, 8)
     at = (np.arange(40) + 0.5) / 10
+    basis = spline(at / 4, 7)  # four cells
+    knots = np.arange(-3, 8)
     assert np.allclose(basis, BSpline.design_matrix(at, knots.astype(float), 3).toarray())
     assert np.allclose(basis.sum(1), 1)
 

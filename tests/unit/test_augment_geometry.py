@@ -173,12 +173,6 @@ def test_geometry_composes_into_one_resampling() -> None:
     assert np.abs(pipe.apply(images, back).numpy().astype(int) - images).max() <= 1
 
 
-def test_drawn_geometry_can_be_inverted() -> None:
-    draws = Pipeline(["rotate()", "random_resized_crop()", "shear()"], size=20).draw(IDS, (24, 32), epoch=0)
-    points = np.random.default_rng(0).uniform(0, 20, (16, 7, 2))
-    assert np.allclose(draws.place(draws.locate(points)), points)
-
-
 def test_one_pixel_wide_pictures_are_legal() -> None:
     images = pictures(3, 1, 1)
     made, _ = run(["rotate()", "pad_crop()"], images, size=4)

@@ -34,7 +34,7 @@ class RandAugment(Augmentation):
     magnitude: Annotated[int, Ge(0), Le(30), Search(1, 20)] = 9
 
     def draw(self, dice: Dice, draws: Draws) -> Draws:
-        """Append the operations in turn; noted as index into the operations and strength, (B, n) each."""
+        """Append the operations in turn; noted as their names and strengths, (B, n) each."""
         u = dice.uniform(2 * self.n_operations).reshape(self.n_operations, 2, -1)
         level = np.full(len(draws), self.magnitude / (_BINS - 1))
         return _random(dice, draws, u, np.broadcast_to(level, (self.n_operations, len(draws))), PUBLISHED)
@@ -47,7 +47,7 @@ class TrivialAugment(Augmentation):
     stage = "geometry"
 
     def draw(self, dice: Dice, draws: Draws) -> Draws:
-        """Append the operation; noted as index into the operations and strength, (B, 1) each."""
+        """Append the operation; noted as its name and strength, (B, 1) each."""
         u = dice.uniform(3)
         level = np.floor(u[2:] * _BINS) / (_BINS - 1)
         return _random(dice, draws, u[None, :2], level, WIDE)
@@ -59,7 +59,7 @@ def _random(dice: Dice, draws: Draws, u: np.ndarray, level: np.ndarray, space: S
     strengths = np.zeros(index.shape)
     for k, row in enumerate(index):
         draws, strengths[k] = run(draws, RANDOM_OPERATIONS, row, level[k], sign[k], space)
-    return draws.note(dice.stream, operation=index.T, strength=strengths.T)
+    return draws.note(dice.stream, operation=np.array(RANDOM_OPERATIONS)[index.T], strength=strengths.T)
 
 
 @technique("autoaugment", source="Cubuk et al. 2019, arXiv:1805.09501, tables 7 to 9")
@@ -74,7 +74,7 @@ class AutoAugment(Augmentation):
     table: Literal["imagenet", "cifar10", "svhn"] = "imagenet"
 
     def draw(self, dice: Dice, draws: Draws) -> Draws:
-        """Append the pair; noted as index of the pair (B,), index into the operations (-1: none) and strength, (B, 2) each."""
+        """Append the pair; noted as number of the pair (B,), names ("none": not done) and strengths, (B, 2) each."""
         pairs = TABLES[self.table]
         u = dice.uniform(5)
         pair = np.floor(u[0] * len(pairs)).astype(np.int64)
@@ -85,4 +85,4 @@ class AutoAugment(Augmentation):
             operations[:, k] = np.where(chosen, np.array([_NAMES.index(step.operation) for step in steps])[pair], -1)
             level = np.array([(step.magnitude or 0) / 9 for step in steps])[pair]
             draws, strengths[:, k] = run(draws, _NAMES, operations[:, k], level, np.where(u[3 + k] < 0.5, -1.0, 1.0), PUBLISHED)
-        return draws.note(dice.stream, pair=pair, operation=operations, strength=strengths)
+        return draws.note(dice.stream, pair=pair, operation=np.array([*_NAMES, "none"])[operations], strength=strengths)

@@ -21,9 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from descend import rng
+from descend.augment.describe import Description, described
+from descend.augment.points import Floats, bent, project, spline, unbent, unproject
 from descend.errors import KnobError
 
-Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
 Bools: TypeAlias = NDArray[np.bool_]
 
@@ -100,7 +101,7 @@ class Neighborhood:
 
 @dataclass(frozen=True)
 class Draws:
-    """The composed factors of one batch: readable (``parameters``), replayable (``apply`` them again), invertible (``locate``).
+    """The composed factors of one batch: readable (``describe``), replayable (``apply`` them again), invertible (``to_output``).
 
     matrix: (B, 3, 3) float64, output edge coordinates (x, y, 1) -> stored edge coordinates, homogeneous.
     color: (B, 3, 7) float64 ``[A | D | b]``: a pixel x becomes ``A x + D m + b`` with m the mean colour of the picture after
@@ -203,7 +204,7 @@ class Draws:
         h, w = self.canvas
         spots = np.array([(x, y) for x in (0.0, w / 2, w - 1.0) for y in (0.0, h / 2, h - 1.0)])
         at = np.broadcast_to(spots, (len(self), *spots.shape))
-        here, right, below = (self.locate(at + np.array(step, np.float64)) for step in ((0, 0), (1, 0), (0, 1)))
+        here, right, below = (project(self.matrix, at + np.array(step, np.float64)) for step in ((0, 0), (1, 0), (0, 1)))
         length = np.stack([np.linalg.norm(end - here, axis=-1).max(1) for end in (below, right)], -1)
         return np.maximum(np.ceil(length - 0.25 - 1e-9), 1).astype(np.int64)
 
@@ -211,16 +212,28 @@ class Draws:
     def shifts(self) -> NDArray[np.float32] | None:
         """By how much each output pixel is moved before ``matrix`` places it: (B, 2, h, w) float32 (x, y) pixels, or None."""
         h, w = self.canvas
-        fields = [min(h, w) * (spline(h, b.shape[2]) @ b @ spline(w, b.shape[3]).T) for b in self.bends]
+        down, across = ((np.arange(n) + 0.5) / n for n in (h, w))
+        fields = [min(h, w) * (spline(down, b.shape[2]) @ b @ spline(across, b.shape[3]).T) for b in self.bends]
         return np.sum(fields, axis=0).astype(np.float32) if fields else None
 
-    def locate(self, points: Floats) -> Floats:
-        """Map output points to the stored picture: (B, n, 2) (x, y) edge coordinates -> the same shape."""
-        return project(self.matrix, points)
+    def to_source(self, points: Floats) -> Floats:
+        """Map output points to the stored picture: (B, n, 2) (x, y) edge coordinates -> the same shape.
 
-    def place(self, points: Floats) -> Floats:
-        """Map points of the stored picture to the output, the inverse of ``locate``: (B, n, 2) (x, y) -> the same shape."""
-        return project(np.linalg.inv(self.matrix).astype(np.float64), points)
+        Points may fall outside the stored picture; the pixels there are its mirror image.
+        """
+        return project(self.matrix, bent(self.bends, np.asarray(points, np.float64), self.canvas))
+
+    def to_output(self, points: Floats) -> Floats:
+        """Map points of the stored picture to the output, the inverse of ``to_source``: (B, n, 2) (x, y) -> the same shape.
+
+        NaN marks points that no output pixel comes from because a bend folds there. Raises DataError for a geometry without
+        inverse.
+        """
+        return unbent(self.bends, unproject(self.matrix, np.asarray(points, np.float64)), self.canvas)
+
+    def describe(self) -> list[Description]:
+        """Return what was drawn, one flat readable dictionary per picture: ``{"rotate.degrees": -3.25, ...}``."""
+        return described(self.parameters, len(self))
 
 
 def neutral(
@@ -244,25 +257,6 @@ def tinted(a: Floats, d: Floats | None = None, b: Floats | None = None) -> Float
     if b is not None:
         change[..., 6] = b
     return change
-
-
-def project(matrix: Floats, points: Floats) -> Floats:
-    """Apply homographies (B, 3, 3) to points (B, n, 2)."""
-    moved = points @ np.swapaxes(matrix[:, :2, :2], 1, 2) + matrix[:, None, :2, 2]
-    depth = points @ matrix[:, 2, :2, None] + matrix[:, 2, 2, None, None]
-    return moved / depth
-
-
-def spline(n: int, n_points: int) -> Floats:
-    """Return the uniform cubic B-spline basis (n, n_points) at the centres of n pixels, spread over n_points - 3 cells."""
-    at = (np.arange(n) + 0.5) / n * (n_points - 3)
-    cell = np.minimum(np.floor(at), n_points - 4).astype(np.int64)
-    t = at - cell
-    parts = ((1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3)
-    basis = np.zeros((n, n_points))
-    for k, part in enumerate(parts):
-        basis[np.arange(n), cell + k] = part / 6
-    return basis
 
 
 def look_up(table: NDArray[np.float32], values: NDArray[np.float32]) -> NDArray[np.float32]:
