@@ -40,6 +40,13 @@ from .occlude import RandomErasing as RandomErasing
 from .pipeline import Pipeline as Pipeline
 from .policy import POLICIES as POLICIES
 from .policy import expand as expand
+from .policy import policy_for as policy_for
+from .testtime import FiveCrop as FiveCrop
+from .testtime import FlipViews as FlipViews
+from .testtime import RandomViews as RandomViews
+from .testtime import TenCrop as TenCrop
+from .testtime import TestTime as TestTime
+from .testtime import Views as Views
 from .tone import Autocontrast as Autocontrast
 from .tone import Equalize as Equalize
 from .tone import Gamma as Gamma

@@ -2,6 +2,8 @@
 
 ``light`` is safe for almost any photograph and short training; ``medium`` is the default for a few thousand pictures;
 ``strong`` suits training from scratch over many epochs, where the network would otherwise learn the pictures by heart.
+``signs`` neither mirrors nor recolours: for digits, letters and whatever else means something different in a mirror.
+``policy_for`` chooses among them by the data.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from descend.augment.transform import Augmentation
-from descend.errors import SpecError, nearest
+from descend.errors import KnobError, SpecError, nearest
 from descend.technique import build, parse, registered
 
 POLICIES: dict[str, tuple[str, ...]] = {
@@ -28,7 +30,33 @@ POLICIES: dict[str, tuple[str, ...]] = {
         "random_erasing(p=0.25)",
         "mixup()",
     ),
+    "signs": ("shift()", "rotate(degrees=10.0)", "scale(factor_range=[0.9, 1.1])"),
 }
+
+_BY_STRENGTH = ("light", "medium", "strong")
+_FEW, _MANY = 2_000, 20_000  # training pictures
+_SMALL_SIDE = 64  # pixels
+
+
+def policy_for(n_train: int, *, side: int, grey: bool) -> tuple[str, str]:
+    """Choose a policy by the data: (its name, the reason in words).
+
+    n_train: training pictures; the fewer there are, the sooner a network knows them by heart, and the stronger the policy. side:
+    the pictures' shorter side in pixels; below 64 the policy is one step milder, because a strong crop leaves too little to see.
+    grey: whether the pictures have no colour; such pictures are often digits or signs, which must not be mirrored.
+    Raises KnobError for a count or a side below 1.
+    """
+    for name, value in (("n_train", n_train), ("side", side)):
+        if value < 1:
+            raise KnobError("policy_for", f"{name} must be a whole number >= 1", got=value)
+    if grey:
+        return "signs", "grey pictures are often signs: small moves, no mirroring; light mirrors too"
+    wanted = 2 if n_train < _FEW else 1 if n_train < _MANY else 0
+    how_many = f"{n_train:,} training pictures"
+    if side < _SMALL_SIDE and wanted > 0:
+        return _BY_STRENGTH[wanted - 1], f"{how_many}, and {side} px are too few for stronger crops"
+    why = ("are plenty: mild is enough", "call for variety", "are soon known by heart")[wanted]
+    return _BY_STRENGTH[wanted], f"{how_many} {why}"
 
 
 def expand(specs: str | Augmentation | Iterable[str | Augmentation]) -> tuple[Augmentation, ...]:

@@ -1,0 +1,208 @@
+"""Several views of one picture at test time: the caller averages the answers, and what a single view got wrong evens out.
+
+``TestTime("ten_crop", size=224).views(images, ids)`` yields batches like the training's. A technique of family "tta" says how
+many views there are and how each differs from the plain one; drawing and pixels are the pipeline's.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator
+from typing import Annotated
+
+import numpy as np
+import torch
+from annotated_types import Ge
+from numpy.typing import ArrayLike
+
+from descend import rng
+from descend.augment.factors import Draws
+from descend.augment.geometry import stack, translation
+from descend.augment.pipeline import IMAGENET_MEAN, IMAGENET_STD, Color, Images, Pipeline, _checked
+from descend.augment.policy import expand
+from descend.augment.transform import Augmentation
+from descend.errors import DataError, KnobError
+from descend.technique import Search, Technique, build, technique
+
+
+class Views(Technique, family="tta"):
+    """A way to look at a picture more than once: a number of views, and what makes each of them differ."""
+
+    @property
+    @abstractmethod
+    def n_views(self) -> int:
+        """How many views there are of each picture."""
+
+    def drawn_from(self, own: tuple[Augmentation, ...]) -> tuple[Augmentation, ...]:
+        """Return the transforms that the views are drawn from, given the run's own; by default none, the plain view."""
+        del own
+        return ()
+
+    @abstractmethod
+    def arrange(self, draws: Draws, view: int) -> Draws:
+        """Turn the draw of view number ``view`` into that view."""
+
+
+def mirror(draws: Draws) -> Draws:
+    """Append ``x -> w - x`` for every picture: left and right swapped, pixels copied."""
+    return draws.warp(stack([[-1.0, 0.0, float(draws.canvas[1])], [0.0, 1.0, 0.0]], len(draws)))
+
+
+def crop(draws: Draws, place: int) -> Draws:
+    """Move the plain view to a place of the stored picture: 0 to 3 its corners, row by row, 4 its middle, where it is already.
+
+    Raises DataError where the stored picture leaves no room to move.
+    """
+    room = [have - want for have, want in zip(draws.source, draws.canvas, strict=True)]
+    if min(room) < 0 or max(room) == 0:
+        raise DataError("tta", f"crops of {draws.canvas} need stored pictures larger than that", got=draws.source,
+                        fix="Use flip, or a run whose pictures are stored larger than its crop.")  # fmt: skip
+    if place == 4:
+        return draws
+    down, across = divmod(place, 2)
+    zero = np.zeros(len(draws))
+    return draws.warp(translation(zero + across * room[1] - room[1] // 2, zero + down * room[0] - room[0] // 2))
+
+
+@technique("flip", source="common practice; Simonyan & Zisserman 2015, arXiv:1409.1556, section 3.2")
+class FlipViews(Views):
+    """The plain view and its mirror image.
+
+    Prefer it first: twice the cost, and the gain is most of what more views bring. It harms where left and right have meaning.
+    """
+
+    @property
+    def n_views(self) -> int:
+        """Two."""
+        return 2
+
+    def arrange(self, draws: Draws, view: int) -> Draws:
+        """View 0 is plain, view 1 mirrored."""
+        return mirror(draws) if view else draws
+
+
+@technique("five_crop", source="Krizhevsky et al. 2012, section 4.1, without the reflections")
+class FiveCrop(Views):
+    """The four corners and the middle of the stored picture, which must be larger than the crop.
+
+    Prefer it over ``ten_crop`` where pictures must not be mirrored. It costs five times one view.
+    """
+
+    @property
+    def n_views(self) -> int:
+        """Five: top left, top right, bottom left, bottom right, middle."""
+        return 5
+
+    def arrange(self, draws: Draws, view: int) -> Draws:
+        """Cut the crop at its place."""
+        return crop(draws, view)
+
+
+@technique("ten_crop", source="Krizhevsky et al. 2012, section 4.1")
+class TenCrop(Views):
+    """The four corners and the middle of the stored picture, and the mirror image of each.
+
+    The most thorough of the fixed views, at ten times the cost of one. The stored picture must be larger than the crop. The
+    middle is the plain view: where its margin is odd, torchvision's ``TenCrop`` may round another way.
+    """
+
+    @property
+    def n_views(self) -> int:
+        """Ten: those of ``five_crop``, then their mirror images in the same order."""
+        return 10
+
+    def arrange(self, draws: Draws, view: int) -> Draws:
+        """Cut the crop at its place; the later five are mirrored."""
+        placed = crop(draws, view % 5)
+        return mirror(placed) if view >= 5 else placed
+
+
+@technique("views", source="Shanmugam et al. 2021, arXiv:2011.11156, section 3 (the mean over random augmentations)")
+class RandomViews(Views):
+    """``k`` random views of the augmentation that the run was trained with, or of ``transforms`` given by position.
+
+    Prefer it where no fixed view fits: ``views(quarter_turn(), k=8)`` for pictures without an up. It costs ``k`` times one view.
+    Strong augmentations need many views to even out. The run's own mixing is left out: a mixed picture has no answer of its own.
+    """
+
+    k: Annotated[int, Ge(1), Search(2, 16)] = 8
+    transforms: tuple[Augmentation, ...] = ()
+
+    def __post_init__(self) -> None:
+        if any(transform.stage == "mix" for transform in self.transforms):
+            raise KnobError("views", "transforms must not mix pictures", got=[str(transform) for transform in self.transforms],
+                            fix="A mixed picture has no answer of its own.")  # fmt: skip
+
+    @property
+    def n_views(self) -> int:
+        """``k``."""
+        return self.k
+
+    def drawn_from(self, own: tuple[Augmentation, ...]) -> tuple[Augmentation, ...]:
+        """Return ``transforms``, else the run's own without mixing. Raises KnobError if neither leaves anything to draw."""
+        chosen = self.transforms or tuple(transform for transform in own if transform.stage != "mix")
+        if not any(transform.stage != "normalize" for transform in chosen):
+            raise KnobError("views", "needs transforms to draw from, and the run was trained without any", got=str(self),
+                            fix=f"Write views(flip(), k={self.k}), for example.")  # fmt: skip
+        return chosen
+
+    def arrange(self, draws: Draws, view: int) -> Draws:
+        """Leave the draw as it is: its number made it differ."""
+        del view
+        return draws
+
+
+class TestTime:
+    """The views of one technique of family "tta", for pictures stored at one size.
+
+    spec: the technique or its text: ``flip``, ``five_crop``, ``ten_crop``, ``views(k=8)``. seed: of random views; they are drawn
+    apart from the training's. size: the crop in pixels, one number or (height, width), as the network saw it; None takes the
+    whole stored picture. mean, std: three numbers in the unit 1 = full level, as in ``Pipeline``. augment: the run's own
+    augmentation, from which ``views(k=8)`` draws.
+
+    >>> tta = TestTime("flip", size=24)
+    >>> [tuple(view.shape) for view in tta.views(np.zeros((2, 32, 32, 3), np.uint8), ids=[7, 9])]
+    [(2, 3, 24, 24), (2, 3, 24, 24)]
+
+    Raises SpecError and KnobError on construction, DataError for batches it cannot read or crop.
+    """
+
+    __test__ = False  # pytest takes a class of such a name for one of its own
+
+    def __init__(
+        self,
+        spec: str | Views,
+        *,
+        seed: int = 0,
+        size: int | tuple[int, int] | None = None,
+        mean: Color = IMAGENET_MEAN,
+        std: Color = IMAGENET_STD,
+        augment: str | Augmentation | Iterable[str | Augmentation] = (),
+    ) -> None:
+        self.technique = build(spec, Views)
+        chosen = self.technique.drawn_from(expand(augment))
+        self.pipe = Pipeline(chosen, seed=rng.integer_seed(seed, "augment.tta"), size=size, mean=mean, std=std)
+
+    @property
+    def n_views(self) -> int:
+        """How many views there are of each picture: what a forward pass costs, times this."""
+        return self.technique.n_views
+
+    def __repr__(self) -> str:
+        return f"TestTime({str(self.technique)!r}, size={self.pipe.size})"
+
+    def views(self, images: Images, ids: ArrayLike) -> Iterator[torch.Tensor]:
+        """Return an iterator over the views: images (B, H, W, 3) uint8 -> ``n_views`` batches (B, 3, h, w) float32.
+
+        ids: (B,) sample ids. A view is a function of (seed, id, view number), whatever else stands in the batch. Average the
+        *probabilities* over the views; averaged logits let one confident view outvote the rest. Raises DataError here, before the
+        first view is asked for.
+        """
+        source = _checked(images)
+        draws = [self._draw(ids, source, view) for view in range(self.n_views)]
+        if len(draws[0]) != len(images):
+            raise DataError("tta", f"ids must be one for each of the {len(images)} pictures", got=len(draws[0]))
+        return (self.pipe.apply(images, draw) for draw in draws)
+
+    def _draw(self, ids: ArrayLike, source: tuple[int, int], view: int) -> Draws:
+        return self.technique.arrange(self.pipe.draw(ids, source, epoch=0, draw=view), view)

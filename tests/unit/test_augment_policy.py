@@ -1,0 +1,43 @@
+"""The choice of a policy by the data."""
+
+from __future__ import annotations
+
+import pytest
+
+from descend.augment import POLICIES, expand, policy_for
+from descend.errors import KnobError
+
+
+def test_every_policy_is_a_list_of_transforms_and_every_choice_a_policy() -> None:
+    for name in POLICIES:
+        assert len(expand(name)) >= 2
+    for n in (1, 100, 5_000, 60_000, 2_000_000):
+        for side in (8, 32, 63, 64, 500):
+            for grey in (False, True):
+                name, reason = policy_for(n, side=side, grey=grey)
+                assert name in POLICIES
+                assert len(reason.split()) > 3
+
+
+def test_fewer_pictures_never_get_a_milder_policy_and_small_ones_never_a_stronger() -> None:
+    order = ["light", "medium", "strong"]
+    counts = [1, 500, 1_999, 2_000, 10_000, 19_999, 20_000, 1_000_000]
+    large = [order.index(policy_for(n, side=224, grey=False)[0]) for n in counts]
+    small = [order.index(policy_for(n, side=32, grey=False)[0]) for n in counts]
+    assert large == sorted(large, reverse=True)
+    assert {0, 1, 2} == set(large)
+    assert all(s <= wide for s, wide in zip(small, large, strict=True))
+    assert small != large
+
+
+def test_grey_pictures_are_neither_mirrored_nor_recolored() -> None:
+    name, reason = policy_for(1_000, side=100, grey=True)
+    assert {transform.stage for transform in expand(name)} == {"geometry"}
+    assert "flip" not in {transform.name for transform in expand(name)}
+    assert "mirror" in reason
+
+
+@pytest.mark.parametrize(("n_train", "side", "knob"), [(0, 32, "n_train"), (10, 0, "side")])
+def test_nonsense_is_refused(n_train: int, side: int, knob: str) -> None:
+    with pytest.raises(KnobError, match=knob):
+        policy_for(n_train, side=side, grey=False)
