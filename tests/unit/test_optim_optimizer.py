@@ -341,3 +341,19 @@ def test_muon_makes_updates_orthogonal() -> None:
     values = torch.linalg.svdvals(weight.detach()) / 1.5**0.5
     assert values.min() > 0.6
     assert values.max() < 1.3
+
+
+def test_says_what_it_needs_and_whether_it_moved() -> None:
+    good, bad = bad_gradients()
+    optimizer = Optimizer([good, bad], "sgd", nonfinite="skip")
+    assert (optimizer.moved, optimizer.needs_closure, optimizer.averages) == (False, False, False)
+    optimizer.step()
+    assert not optimizer.moved
+    bad.grad = torch.ones(2, 2)
+    optimizer.step()
+    assert optimizer.moved
+    optimizer.zero_grad()
+    optimizer.step()  # nothing has a gradient
+    assert not optimizer.moved
+    assert Optimizer([good], "nesterov(form='lookahead')").needs_closure
+    assert Optimizer([good], "schedule_free_adamw").averages

@@ -9,6 +9,7 @@ from .adam_kin import RAdam as RAdam
 from .adaptive import Adadelta as Adadelta
 from .adaptive import AdaGrad as AdaGrad
 from .adaptive import RMSProp as RMSProp
+from .gradients import Accumulate as Accumulate
 from .gradients import ClipNorm as ClipNorm
 from .gradients import ClipValue as ClipValue
 from .gradients import GradientStage as GradientStage

@@ -2,14 +2,14 @@
 
 A stage reads all gradients of the step together. A ``Scaling`` answers with one number, which the step multiplies in
 where it reads the gradient anyway, so nothing is written twice; a ``Rewrite`` returns new gradients and never touches
-``parameter.grad``.
+``parameter.grad``; ``Accumulate`` keeps them until its window is full, and what follows it sees the window's mean.
 """
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from annotated_types import Gt
+from annotated_types import Ge, Gt
 from torch import Tensor
 
 from descend.optim.tensors import foreach
@@ -69,3 +69,22 @@ class ClipValue(Rewrite):
     def rewrite(self, params: list[Tensor], grads: list[Tensor]) -> list[Tensor]:  # noqa: ARG002 (other stages read the weights)
         """Return the gradients, clamped."""
         return list(foreach._foreach_clamp_max(foreach._foreach_clamp_min(grads, -self.max_value), self.max_value))
+
+
+@technique(
+    "accumulate", source="common practice; Goyal et al. 2017, arXiv:1706.02677, section 2.3 (a step is the mean of its batch)"
+)
+class Accumulate(GradientStage):
+    """Take one step for every ``n`` gradients, along their mean: a batch n times as large in the memory of one.
+
+    Prefer it where the batch that training wants does not fit. Costs the memory of one more gradient. ``step`` is called, and
+    gradients are cleared, for every batch as ever; ``optimizer.moved`` says when the window closed. Stages before this one act
+    on every gradient, those after it on the mean. ``optimizer.flush()`` moves by a window that is not full, as the mean
+    over the batches that it holds.
+
+        g = (g_1 + ... + g_n) / n
+
+    The mean is over batches: a shorter last batch weighs as much as the others.
+    """
+
+    n: Annotated[int, Ge(1), Search(2, 16, log=True)] = 4

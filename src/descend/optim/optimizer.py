@@ -14,13 +14,15 @@ from torch import Tensor
 
 from descend.errors import KnobError, ModelError, TrainingError
 from descend.optim import carriers, tensors
-from descend.optim.gradients import GradientStage, Rewrite, Scaling
+from descend.optim.gradients import Accumulate, GradientStage, Rewrite, Scaling
 from descend.optim.rule import Rule
 from descend.optim.settings import Group, checked_group, rule_of, settings_of
 from descend.optim.tensors import foreach
 from descend.technique import build
 
 NonFinite = Literal["error", "skip", "ignore"]
+PENDING = "accumulated"
+"""The name under which a parameter's state holds the sum of the gradients in an open window."""
 
 
 @dataclass
@@ -51,13 +53,17 @@ class Optimizer(torch.optim.Optimizer):
     compiled: let Numba kernels carry out the step on a CPU; None: where the model is large enough to repay the compilation.
     Results differ from those of torch tensors by a few units in the last place.
 
-    After a step ``gradient_norm`` is the joint norm of all gradients before scaling; None where nobody needed it.
+    After a step ``gradient_norm`` is the joint norm of all gradients before scaling; None where nobody needed it. ``moved`` says
+    whether the last ``step`` or ``flush`` moved the parameters: a skipped step does not, nor does one that only
+    accumulates. ``pending`` counts the steps that have been accumulated since the last move.
     Raises ModelError on sparse or complex gradients.
     """
 
     rule: Rule
     gradient_norm: float | None
     skipped: int
+    moved: bool
+    pending: int
 
     def __init__(
         self,
@@ -74,9 +80,11 @@ class Optimizer(torch.optim.Optimizer):
         self.stages: tuple[GradientStage, ...] = tuple(build(stage, GradientStage) for stage in stages)
         if nonfinite not in ("error", "skip", "ignore"):
             raise KnobError("Optimizer", "nonfinite must be one of 'error', 'skip', 'ignore'", got=nonfinite)
+        if sum(isinstance(stage, Accumulate) for stage in self.stages) > 1:
+            raise KnobError("Optimizer", "gradients must accumulate once at most", got=[str(stage) for stage in self.stages])
         self.nonfinite: NonFinite = nonfinite
         self.compiled = compiled
-        self.gradient_norm, self.skipped = None, 0
+        self.gradient_norm, self.skipped, self.moved, self.pending = None, 0, False, 0
         super().__init__(params, settings_of(self.rule) | {"maximize": maximize})
 
     # ---------------------------------------------------------------------------------------------------- groups and state
@@ -93,7 +101,7 @@ class Optimizer(torch.optim.Optimizer):
         saved = super().state_dict()
         for group in saved["param_groups"]:
             group["rule"] = self.rule.name
-        return saved
+        return saved | ({"pending": self.pending} if self.pending else {})
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Restore what ``state_dict`` returned, bit for bit; tensors are copied, never shared.
@@ -114,6 +122,7 @@ class Optimizer(torch.optim.Optimizer):
         for group in self.param_groups:
             group.pop("rule", None)
         self._undo_casts(seen[0])
+        self.pending = seen[0].get("pending", 0)
 
     def _undo_casts(self, saved: dict[str, Any]) -> None:
         """Take slots from ``saved`` once more: torch casts them to the dtype of the weights, or shares them."""
@@ -130,7 +139,7 @@ class Optimizer(torch.optim.Optimizer):
         return sum(parameter.numel() for parameter in self._parameters())
 
     def __getstate__(self) -> dict[str, Any]:
-        own = ("rule", "stages", "nonfinite", "compiled", "gradient_norm", "skipped")
+        own = ("rule", "stages", "nonfinite", "compiled", "gradient_norm", "skipped", "moved", "pending")
         return super().__getstate__() | {name: getattr(self, name) for name in own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -142,12 +151,78 @@ class Optimizer(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Move every parameter that has a gradient by one step; return the closure's loss, if there is a closure."""
+        self.moved = False
         loss = self._evaluate(closure)
         batches = list(self._batches())
-        scale = self._prepare(batches)
-        if scale is None:
+        if not self._usable(batches):
             self.skipped += 1
             return loss
+        self._go(batches, self.stages, self.gradient_norm)
+        return loss
+
+    @torch.no_grad()
+    def flush(self) -> bool:
+        """Move by what has been accumulated, be the window full or not; return whether there was anything.
+
+        To be called where training ends, or wherever a window must not reach beyond (an epoch). The gradient is the mean over
+        the ``pending`` steps that the window really holds.
+        """
+        self.moved = False
+        self._close(self.stages)
+        return self.moved
+
+    @property
+    def needs_closure(self) -> bool:
+        """Whether ``step`` needs a closure, because the rule wants the gradient elsewhere than at the parameters."""
+        return any(rule_of(self.rule, group).looks_ahead() for group in self.param_groups)
+
+    @property
+    def averages(self) -> bool:
+        """Whether ``answering`` makes a difference: the rule keeps an average that answers better than the parameters."""
+        return any(rule_of(self.rule, group).averages() for group in self.param_groups)
+
+    def _go(self, batches: list[Batch], stages: Sequence[GradientStage], norm: float | None = None) -> None:
+        """Lead the gradients, of joint ``norm`` if it is known, through ``stages``; move the parameters along what comes out."""
+        scale = 1.0
+        for place, stage in enumerate(stages):
+            if isinstance(stage, Scaling):
+                norm = _joint_norm(batches) if norm is None else norm
+                self.gradient_norm = norm if self.gradient_norm is None else self.gradient_norm
+                scale *= stage.scale(norm * scale)
+            elif isinstance(stage, Rewrite):
+                for batch in batches:
+                    grads = batch.grads if scale == 1.0 else list(foreach._foreach_mul(batch.grads, scale))
+                    batch.grads = stage.rewrite(batch.params, grads)
+                norm, scale = None, 1.0
+            elif isinstance(stage, Accumulate):
+                self._gather(batches, scale)
+                if self.pending >= stage.n:
+                    self._close(stages[place:])
+                return
+        self._move(batches, scale)
+
+    def _gather(self, batches: list[Batch], scale: float) -> None:
+        """Add gradients to those of the window."""
+        for batch in batches:
+            for grad, state in zip(batch.grads, batch.states, strict=True):
+                if PENDING in state:
+                    state[PENDING].add_(grad, alpha=scale)
+                else:
+                    state[PENDING] = grad.to(tensors.working_dtype(grad.dtype), copy=True).mul_(scale)
+        self.pending += 1
+
+    def _close(self, stages: Sequence[GradientStage]) -> None:
+        """End the window, if one is open: the mean of its gradients goes through the stages that follow the accumulating one."""
+        if not self.pending:
+            return
+        batches = list(self._batches(lambda parameter: self.state[parameter].pop(PENDING, None)))
+        for batch in batches:
+            foreach._foreach_div_(batch.grads, self.pending)
+        self.pending = 0
+        place = next(place for place, stage in enumerate(stages) if isinstance(stage, Accumulate))
+        self._go(batches, stages[place + 1 :])
+
+    def _move(self, batches: list[Batch], scale: float) -> None:
         compiled = self.compiled if self.compiled is not None else self._size() >= carriers.WORTH_COMPILING
         for batch in batches:
             for parameter, state in zip(batch.params, batch.states, strict=True):
@@ -157,7 +232,7 @@ class Optimizer(torch.optim.Optimizer):
             carriers.step(batch.rule, batch.params, batch.grads, batch.states, numbers, compiled=compiled)
             for state in batch.states:
                 state.update(zip(batch.rule.memory, numbers.memory, strict=True), step=t)
-        return loss
+        self.moved = bool(batches)
 
     def answering(self) -> AbstractContextManager[None]:
         """Hold the parameters, within a ``with`` block, at the point that training has found so far.
@@ -194,47 +269,38 @@ class Optimizer(torch.optim.Optimizer):
         with self._moved(lambda rule, parameter, slots: rule.vantage(parameter, slots), ahead), torch.enable_grad():
             return closure()
 
-    def _batches(self) -> Iterator[Batch]:
-        """Sort all parameters with a gradient into batches, in a fixed order."""
+    def _batches(self, gradient: Callable[[Tensor], Tensor | None] = lambda parameter: parameter.grad) -> Iterator[Batch]:
+        """Sort all parameters that have a ``gradient`` into batches, in a fixed order."""
         for number, group in enumerate(self.param_groups):
             rule = rule_of(self.rule, group)
             found: dict[tuple[Any, ...], Batch] = {}
             names = group.get("param_names") or [f"parameter {i} of group {number}" for i in range(len(group["params"]))]
             for name, parameter in zip(names, group["params"], strict=True):
-                if parameter.grad is None:
+                grad = gradient(parameter)
+                if grad is None:
                     continue
-                _refuse(name, parameter)
+                _refuse(name, parameter, grad)
                 state = self.state[parameter]
                 progress = (state.get("step", 0), *(state.get(name) for name in rule.memory))
-                key = (parameter.device, parameter.dtype, parameter.grad.dtype, progress)
+                key = (parameter.device, parameter.dtype, grad.dtype, progress)
                 batch = found.setdefault(key, Batch(rule, group["maximize"]))
                 batch.names.append(name)
                 batch.params.append(parameter)
-                batch.grads.append(parameter.grad)
+                batch.grads.append(grad)
                 batch.states.append(state)
             yield from found.values()
 
-    def _prepare(self, batches: list[Batch]) -> float | None:
-        """Run the gradient stages; return the scale of all gradients, or None where the step must be skipped."""
-        self.gradient_norm = norm = None
-        scale = 1.0
-        if self.nonfinite != "ignore":
-            self.gradient_norm = norm = _joint_norm(batches)
-            if not math.isfinite(norm):
-                if self.nonfinite == "skip":
-                    return None
-                raise _complaint(batches)
-        for stage in self.stages:
-            if isinstance(stage, Scaling):
-                norm = _joint_norm(batches) if norm is None else norm
-                self.gradient_norm = norm if self.gradient_norm is None else self.gradient_norm
-                scale *= stage.scale(norm * scale)
-            elif isinstance(stage, Rewrite):
-                for batch in batches:
-                    grads = batch.grads if scale == 1.0 else list(foreach._foreach_mul(batch.grads, scale))
-                    batch.grads = stage.rewrite(batch.params, grads)
-                norm, scale = None, 1.0
-        return scale
+    def _usable(self, batches: list[Batch]) -> bool:
+        """Return whether the step may be taken with these gradients; raise where one that is not finite is an error."""
+        self.gradient_norm = None
+        if self.nonfinite == "ignore":
+            return True
+        self.gradient_norm = _joint_norm(batches)
+        if math.isfinite(self.gradient_norm):
+            return True
+        if self.nonfinite == "skip":
+            return False
+        raise _complaint(batches)
 
 
 def _begin(rule: Rule, parameter: Tensor, state: dict[str, Any]) -> None:
@@ -249,9 +315,7 @@ def _begin(rule: Rule, parameter: Tensor, state: dict[str, Any]) -> None:
             state[name] = torch.full_like(like, rule.initial(name), dtype=tensors.working_dtype(parameter.dtype))
 
 
-def _refuse(name: str, parameter: Tensor) -> None:
-    grad = parameter.grad
-    assert grad is not None  # the caller leaves parameters without gradient out
+def _refuse(name: str, parameter: Tensor, grad: Tensor) -> None:
     kind = "sparse" if grad.layout != torch.strided else "complex" if grad.is_complex() or parameter.is_complex() else None
     if kind:
         what = f"{name} {tuple(parameter.shape)}"

@@ -99,6 +99,10 @@ class Rule(Technique, family="optimizer"):
         """Return the point at which the next gradient is to be taken."""
         return p
 
+    def averages(self) -> bool:
+        """Return whether ``answer`` differs from the parameters."""
+        return False
+
     def answer(self, p: Any, slots: tuple[Any, ...]) -> Any:  # noqa: ARG002 (rules that average use it)
         """Return the point that training has found so far: the parameters, unless the rule keeps a better one."""
         return p

@@ -49,6 +49,10 @@ class Averaging(Rule):
         c = self.pace(t) ** 2 / rates if rates else 0.0
         return self.pace(t) * (1 - self.beta * (1 - c)), -c, -self.pace(t) * self.beta, 1 - c
 
+    def averages(self) -> bool:
+        """Return True."""
+        return True
+
     def answer(self, p: Any, slots: tuple[Any, ...]) -> Any:
         """Return the mean of all stepping points."""
         return add_scaled(p, slots[0], -(1 - self.beta) / self.beta)

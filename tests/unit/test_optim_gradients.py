@@ -1,0 +1,79 @@
+"""What happens to gradients before the rule sees them: windows of several, and stages in their order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from descend.errors import KnobError
+from descend.optim import Optimizer
+
+
+def windows(text: str, stages: list[str], gradients: list[Tensor], **settings: Any) -> tuple[Tensor, Optimizer, list[bool]]:
+    parameter = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    optimizer, moved = Optimizer([parameter], text, gradients=stages, **settings), []
+    for gradient in gradients:
+        optimizer.zero_grad()
+        parameter.grad = gradient.clone()
+        optimizer.step()
+        moved.append(optimizer.moved)
+    return parameter.detach(), optimizer, moved
+
+
+def test_a_window_moves_along_its_mean_and_the_last_one_along_that_of_what_it_holds() -> None:
+    gradients = list(torch.randn(5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(4)))
+    after, optimizer, moved = windows("adam(lr=0.1)", ["accumulate(n=3)"], gradients)
+    assert moved == [False, False, True, False, False]
+    assert optimizer.pending == 2
+    assert optimizer.flush()
+    assert optimizer.moved
+    assert not optimizer.flush()
+    assert not optimizer.moved
+    means = [torch.stack(gradients[:3]).mean(0), torch.stack(gradients[3:]).mean(0)]
+    torch.testing.assert_close(after, windows("adam(lr=0.1)", [], means)[0], rtol=1e-12, atol=1e-14)
+
+
+def test_stages_before_a_window_see_each_gradient_and_those_after_it_the_mean() -> None:
+    gradients = [torch.tensor(g, dtype=torch.float64) for g in ([4.0, 0.0, 0.0], [0.0, 1.0, 0.0])]
+    before, _, _ = windows("sgd(lr=1.0)", ["clip_norm(max_norm=1.0)", "accumulate(n=2)"], gradients)
+    torch.testing.assert_close(-before, torch.tensor([0.5, 0.5, 0.0], dtype=torch.float64))
+    after, _, _ = windows("sgd(lr=1.0)", ["accumulate(n=2)", "clip_value(max_value=0.8)"], gradients)
+    torch.testing.assert_close(-after, torch.tensor([0.8, 0.5, 0.0], dtype=torch.float64))
+
+
+def test_a_skipped_gradient_does_not_enter_its_window() -> None:
+    gradients = [torch.full((3,), value, dtype=torch.float64) for value in (1.0, float("nan"), 3.0)]
+    after, optimizer, moved = windows("sgd(lr=1.0)", ["accumulate(n=2)"], gradients, nonfinite="skip")
+    assert (moved, optimizer.skipped) == ([False, False, True], 1)
+    assert after.tolist() == [-2.0] * 3
+
+
+def test_an_open_window_is_saved_and_restored() -> None:
+    gradients = list(torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(4)))
+    whole, _, _ = windows("momentum", ["accumulate(n=2)"], gradients)
+    part, first, _ = windows("momentum", ["accumulate(n=2)"], gradients[:3])
+    parameter = part.clone().requires_grad_()
+    second = Optimizer([parameter], "momentum", gradients="accumulate(n=2)")
+    second.load_state_dict(first.state_dict())
+    assert second.pending == 1
+    parameter.grad = gradients[3].clone()
+    second.step()
+    assert torch.equal(parameter.detach(), whole)
+
+
+def test_parameters_may_miss_from_parts_of_a_window() -> None:
+    one, two = torch.zeros(1, requires_grad=True), torch.zeros(1, requires_grad=True)
+    optimizer = Optimizer([one, two], "sgd(lr=1.0)", gradients="accumulate(n=2)")
+    one.grad = two.grad = torch.ones(1)
+    optimizer.step()
+    two.grad = None
+    optimizer.step()
+    assert (one.item(), two.item()) == (-1.0, -0.5)
+
+
+def test_two_windows_inside_each_other_are_refused() -> None:
+    with pytest.raises(KnobError, match="accumulate once"):
+        Optimizer([torch.zeros(1, requires_grad=True)], "sgd", gradients=["accumulate(n=2)", "accumulate(n=3)"])
