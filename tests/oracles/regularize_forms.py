@@ -25,6 +25,22 @@ def cross_entropy(logits, soft, *, smoothing, weights, focal, total):
     return loss / total
 
 
+def effective_number_weights(counts, beta):
+    """Cui et al. 2019, equation 2, term by term; scaled so that the mean over all samples is 1. E_n = sum of beta^i, i < n."""
+    inverse = [1 / sum(beta**i for i in range(n)) for n in counts]
+    scale = sum(counts) / sum(n * w for n, w in zip(counts, inverse, strict=True))
+    return np.array([scale * w for w in inverse])
+
+
+def sparse_sigmoid_gradient(x, w, b, target, strength):
+    """Ng 2011, section 3: value and weight gradient of the penalty for one layer of sigmoids, x (B, I), w (J, I), b (J,)."""
+    h = 1 / (1 + np.exp(-(x @ w.T + b)))
+    rate = h.mean(0)
+    value = strength * sum(target * math.log(target / r) + (1 - target) * math.log((1 - target) / (1 - r)) for r in rate)
+    delta = strength * (-target / rate + (1 - target) / (1 - rate)) * h * (1 - h) / len(x)
+    return value, delta.T @ x
+
+
 def soft_threshold(w, amount):
     """The minimiser over v of (v - w)^2 / 2 + amount |v|."""
     return np.sign(w) * np.maximum(np.abs(w) - amount, 0)

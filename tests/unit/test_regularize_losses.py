@@ -11,7 +11,19 @@ from tests.oracles import regularize_forms as oracle
 from torch.nn import functional as F
 
 from descend.errors import DataError, KnobError
-from descend.regularize import CrossEntropy, balanced_class_weights, cross_entropy
+from descend.regularize import (
+    L1,
+    BalancedSampling,
+    ClassWeights,
+    CrossEntropy,
+    Focal,
+    LabelSmoothing,
+    balanced_class_weights,
+    cross_entropy,
+    merged_class_weights,
+    merged_epoch_rows,
+    merged_knobs,
+)
 
 
 def batch(seed=0, n=7, k=5):
@@ -100,3 +112,51 @@ def test_balanced_weights_give_every_class_the_same_total_and_mean_one():
     assert (w * counts).sum() / counts.sum() == pytest.approx(1, rel=1e-6)
     with pytest.raises(DataError, match="at least one sample"):
         balanced_class_weights([3, 0])
+
+
+COUNTS = [90, 9, 1]
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5, 0.9, 0.999, 1.0])
+def test_class_weights_are_those_of_the_effective_number(beta):
+    weights = ClassWeights(beta=beta).class_weights(COUNTS)
+    assert weights.dtype == torch.float32
+    np.testing.assert_allclose(weights.numpy(), oracle.effective_number_weights(COUNTS, beta), rtol=1e-6)
+
+
+@given(st.lists(st.integers(1, 10**6), min_size=1, max_size=8), st.floats(0, 1))
+def test_no_beta_gives_a_common_class_more_than_a_rare_one(counts, beta):
+    weights = balanced_class_weights(counts, beta=beta).double().numpy()
+    assert (weights > 0).all()
+    assert (weights * counts).sum() / sum(counts) == pytest.approx(1, rel=1e-5)
+    assert (np.diff(weights[np.argsort(counts)]) <= 1e-6 * weights.max()).all()
+
+
+def test_beta_out_of_range_is_an_error():
+    with pytest.raises(KnobError, match="beta must be"):
+        balanced_class_weights(COUNTS, beta=1.1)
+
+
+def test_techniques_of_the_loss_make_the_loss():
+    logits, hard, _, w = batch()
+    techniques = [LabelSmoothing(amount=0.1), Focal(gamma=1.5), ClassWeights()]
+    loss = CrossEntropy(**merged_knobs(techniques, "loss_knobs"))
+    assert loss == CrossEntropy(smoothing=0.1, focal=1.5, class_weights="balanced")
+    expected = cross_entropy(logits, hard, smoothing=0.1, focal=1.5, class_weights=w)
+    torch.testing.assert_close(loss(logits, hard, w), expected, rtol=0, atol=0)
+
+
+def test_one_technique_gives_the_weights_and_one_the_rows():
+    labels = [0] * 9 + [1]
+    assert merged_class_weights([L1(), Focal()], [9, 1]) is None
+    assert merged_epoch_rows([L1(), ClassWeights()], labels, seed=0, epoch=0) is None
+    weights = merged_class_weights([L1(), ClassWeights(beta=0.9)], [9, 1])
+    assert weights is not None
+    assert torch.equal(weights, ClassWeights(beta=0.9).class_weights([9, 1]))
+    rows = merged_epoch_rows([L1(), BalancedSampling(power=0.5)], labels, seed=3, epoch=2)
+    assert rows is not None
+    assert (rows == BalancedSampling(power=0.5).epoch_rows(labels, seed=3, epoch=2)).all()
+    with pytest.raises(KnobError, match="class weights must be set once"):
+        merged_class_weights([ClassWeights(), ClassWeights(beta=0.9)], [9, 1])
+    with pytest.raises(KnobError, match="rows of an epoch must be set once"):
+        merged_epoch_rows([BalancedSampling(), BalancedSampling()], labels, seed=0, epoch=0)

@@ -37,7 +37,7 @@ def test_frozen_parameters_are_left_alone():
     before = model[0].weight.detach().clone()
     L1(strength=1.0).after_step(dict(model.named_parameters()), 1.0)
     assert torch.equal(model[0].weight, before)
-    assert sparsity(dict(model.named_parameters())) == 1.0  # of the trainable weights
+    assert sparsity(model) == {"3.weight": 1.0, "all": 1.0}  # of the trainable weights
 
 
 def test_l1_is_the_soft_threshold_and_its_zeros_are_exact():
@@ -49,12 +49,18 @@ def test_l1_is_the_soft_threshold_and_its_zeros_are_exact():
         assert ((after[name].detach().numpy() == 0) == (expected == 0)).all()
 
 
-def test_sparsity_is_the_share_of_exact_zeros():
-    _, after = stepped(L1(strength=0.2))
-    touched = [after["0.weight"], after["3.weight"]]
-    expected = sum(int((p == 0).sum()) for p in touched) / sum(p.numel() for p in touched)
-    assert 0 < expected < 1
-    assert sparsity(after) == expected
+def test_sparsity_is_the_share_of_exact_zeros_by_name_and_in_all():
+    model = net()
+    L1(strength=0.2).after_step(dict(model.named_parameters()), 0.5)
+    shares = sparsity(model)
+    touched = {"0.weight": model[0].weight, "3.weight": model[3].weight}
+    assert list(shares) == [*touched, "all"]
+    for name, p in touched.items():
+        assert shares[name] == int((p == 0).sum()) / p.numel()
+    together = sum(shares[name] * p.numel() for name, p in touched.items()) / sum(p.numel() for p in touched.values())
+    assert 0 < shares["all"] < 1
+    assert shares["all"] == pytest.approx(together, rel=1e-12)
+    assert sparsity(nn.BatchNorm2d(3)) == {"all": 0.0}
 
 
 def test_elastic_net_is_the_minimiser_of_its_objective():

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from descend.errors import DataError, KnobError
-from descend.regularize import EarlyStopping, balanced_rows, sample_weights
+from descend.regularize import BalancedSampling, EarlyStopping, balanced_rows, sample_weights
 
 
 def stops_after(rule, scores, metric="accuracy"):
@@ -71,6 +71,16 @@ def test_rows_are_a_function_of_seed_and_epoch():
     assert (balanced_rows(LABELS, 100, seed=0, epoch=3) == first).all()
     assert (balanced_rows(LABELS, 100, seed=0, epoch=4) != first).any()
     assert (balanced_rows(LABELS, 100, seed=1, epoch=3) != first).any()
+
+
+def test_an_epoch_of_balanced_sampling_is_as_long_as_the_data():
+    rows = BalancedSampling().epoch_rows(LABELS, seed=0, epoch=0)
+    assert np.abs(np.bincount(LABELS[rows]) - 1000 / 3).max() <= 2
+    assert rows.shape == (1000,)
+    half = np.bincount(LABELS[BalancedSampling(power=0.5).epoch_rows(LABELS, seed=0, epoch=0)])
+    assert np.abs(half / half.sum() - np.sqrt([0.9, 0.09, 0.01]) / np.sqrt([0.9, 0.09, 0.01]).sum()).max() < 0.003
+    plain = BalancedSampling(power=0.0).epoch_rows(LABELS, seed=0, epoch=0)
+    assert sorted(plain) == list(range(1000))
 
 
 def test_every_row_is_drawn_as_often_as_its_weight_says():

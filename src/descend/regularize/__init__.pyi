@@ -19,6 +19,10 @@ from .dropout import Dropout as Dropout
 from .ghost import GhostBatchNorm as GhostBatchNorm
 from .ghost import GhostBatchNorm2d as GhostBatchNorm2d
 from .ghost import reestimate_batch_norm as reestimate_batch_norm
+from .kl_sparsity import KLSparsity as KLSparsity
+from .loss_techniques import ClassWeights as ClassWeights
+from .loss_techniques import Focal as Focal
+from .loss_techniques import LabelSmoothing as LabelSmoothing
 from .losses import CrossEntropy as CrossEntropy
 from .losses import Loss as Loss
 from .losses import balanced_class_weights as balanced_class_weights
@@ -31,11 +35,13 @@ from .norm import set_norm_policy as set_norm_policy
 from .penalties import L1 as L1
 from .penalties import L2 as L2
 from .penalties import ElasticNet as ElasticNet
-from .penalties import LabelSmoothing as LabelSmoothing
 from .penalties import MaxNorm as MaxNorm
 from .penalties import sparsity as sparsity
 from .regularizer import Regularizer as Regularizer
+from .regularizer import merged_class_weights as merged_class_weights
+from .regularizer import merged_epoch_rows as merged_epoch_rows
 from .regularizer import merged_knobs as merged_knobs
+from .sampling import BalancedSampling as BalancedSampling
 from .sampling import balanced_rows as balanced_rows
 from .sampling import sample_weights as sample_weights
 from .stopping import EarlyStopping as EarlyStopping

@@ -76,7 +76,8 @@ class CrossEntropy(Loss):
     smoothing: the share of the target spread evenly over all classes; better calibrated, less over-confident; it also
     erases what the teacher knows about similar classes, so prefer 0 when the model is to be distilled.
     focal: the exponent that turns attention from easy samples to hard ones; for skewed classes with many easy negatives.
-    class_weights: "balanced" multiplies each class by N / (K n_k), so that rare classes count as much as common ones.
+    class_weights: "balanced" multiplies each class by the weight that the call gives, so that rare classes count; see
+    ``balanced_class_weights``.
     """
 
     smoothing: Annotated[float, Ge(0), Lt(1), Search(0.0, 0.2)] = 0.0
@@ -95,13 +96,19 @@ class CrossEntropy(Loss):
         return cross_entropy(logits, targets, smoothing=self.smoothing, class_weights=weights, focal=self.focal)
 
 
-def balanced_class_weights(counts: ArrayLike) -> Tensor:
-    """Return the weight of each class, N / (K n_k), whose mean over the samples is 1: counts (K,) whole -> (K,) float32.
+def balanced_class_weights(counts: ArrayLike, *, beta: float = 1.0) -> Tensor:
+    """Return the weight of each class, whose mean over the samples is 1: counts (K,) whole -> (K,) float32.
 
-    Raises DataError where a class has no sample.
+    A class's weight is proportional to 1 / E_k with the effective number ``E_k = (1 - beta^n_k) / (1 - beta)``, beta in [0, 1]:
+    at 1, its limit, that is n_k, and the weight N / (K n_k); at 0 all weights are 1.
+    Raises DataError where a class has no sample; KnobError for beta outside [0, 1].
+    Source: Cui et al. 2019, arXiv:1901.05555, equation 2.
     """
+    if not 0 <= beta <= 1:
+        raise KnobError("balanced_class_weights", "beta must be a number in [0, 1]", got=beta)
     n = np.asarray(counts)
     if n.ndim != 1 or n.size == 0 or (n <= 0).any():
         raise DataError("balanced_class_weights", "every class must have at least one sample", got=n.tolist(),
                         fix="Drop the empty class, or train without class weights.")  # fmt: skip
-    return torch.from_numpy(n.sum() / (n.size * n)).to(torch.float32)
+    effective = n.astype(np.float64) if beta == 1 else -np.expm1(n * np.log(beta)) / (1 - beta) if beta > 0 else np.ones(n.size)
+    return torch.from_numpy(n.sum() / (effective * (n / effective).sum())).to(torch.float32)

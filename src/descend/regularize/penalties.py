@@ -14,7 +14,7 @@ from typing import Annotated
 
 import torch
 from annotated_types import Ge, Gt
-from torch import Tensor
+from torch import Tensor, nn
 
 from descend.regularize.regularizer import Parameters, Regularizer
 from descend.technique import Search, technique
@@ -29,13 +29,15 @@ def penalized(parameters: Parameters) -> Iterator[tuple[str, Tensor]]:
             yield name, p
 
 
-def sparsity(parameters: Parameters) -> float:
-    """Return the share of penalised weights that are exactly zero, in [0, 1]; 0 where there are none."""
-    zeros = total = 0
-    for _, p in penalized(parameters):
-        zeros += p.numel() - int(torch.count_nonzero(p))
-        total += p.numel()
-    return zeros / total if total else 0.0
+def sparsity(model: nn.Module) -> dict[str, float]:
+    """Return the share of exactly zero weights, in [0, 1]: of each penalised parameter by name, and of "all" together.
+
+    Parameters that penalties do not touch are left out; a model without any has 0 of "all".
+    """
+    touched = dict(penalized(dict(model.named_parameters())))
+    zeros = {name: p.numel() - int(torch.count_nonzero(p)) for name, p in touched.items()}
+    total = sum(p.numel() for p in touched.values())
+    return {name: zeros[name] / p.numel() for name, p in touched.items()} | {"all": sum(zeros.values()) / max(total, 1)}
 
 
 @torch.no_grad()
@@ -115,17 +117,3 @@ class MaxNorm(Regularizer):
         for _, p in penalized(parameters):
             norm = torch.linalg.vector_norm(p, dim=tuple(range(1, p.ndim)), keepdim=True)
             p.mul_(torch.where(norm > self.limit, self.limit / norm, 1.0))  # where: inside the ball nothing changes, to the bit
-
-
-@technique("label_smoothing", source="Szegedy et al. 2016, arXiv:1512.00567, section 7")
-class LabelSmoothing(Regularizer):
-    """Targets of ``1 - amount`` instead of 1, the rest spread evenly; the loss does it, once, also to mixed targets.
-
-    Prefer it for better calibrated answers; avoid it for a model that will teach another.
-    """
-
-    amount: Annotated[float, Ge(0), Search(0.0, 0.2)] = 0.1
-
-    def loss_knobs(self) -> dict[str, float]:
-        """Set the loss's ``smoothing``."""
-        return {"smoothing": self.amount}

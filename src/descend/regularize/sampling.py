@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
+from annotated_types import Ge, Le
 from numpy.typing import ArrayLike, NDArray
 
 from descend import rng
 from descend.errors import DataError, KnobError
+from descend.regularize.regularizer import Regularizer
+from descend.technique import Search, technique
 
 
 def sample_weights(labels: ArrayLike, *, power: float = 1.0) -> NDArray[np.float64]:
@@ -32,12 +37,31 @@ def balanced_rows(labels: ArrayLike, n: int, *, seed: int, epoch: int, power: fl
     within one or two of its expectation, where independent draws would stray by its square root.
     A function of (seed, epoch). Raises KnobError for n < 1 or power outside [0, 1], DataError for labels that are not (N,).
     """
-    if n < 1:
-        raise KnobError("balanced_rows", "n must be a whole number >= 1", got=n)
     y = np.asarray(labels)
     weights = sample_weights(y, power=power)
+    if n < 1:
+        raise KnobError("balanced_rows", "n must be a whole number >= 1", got=n)
     by_class = np.argsort(y, kind="stable")  # neighbours in the sum are of one class, so that slices fall on classes
     edges = np.cumsum(weights[by_class])
     u = (np.arange(n) + rng.uniform(seed, "balanced_rows", ids=np.arange(n), epoch=epoch)[:, 0]) / n
     rows = by_class[np.minimum(np.searchsorted(edges, u * edges[-1], side="right"), y.size - 1)]
     return rows[rng.permutation(n, seed=seed, stream="balanced_rows/order", epoch=epoch)].astype(np.int64)
+
+
+@technique(
+    "balanced_sampling", source="Mahajan et al. 2018, arXiv:1805.00932, section 2.2: draws by 1 / n^power; power 1/2 there"
+)
+class BalancedSampling(Regularizer):
+    """Fill each epoch with rows drawn so that rare classes come more often, see ``balanced_rows``; as many rows as there are.
+
+    Prefer it to ``class_weights`` where a rare class would be missing from most batches. It repeats rare pictures, so add
+    augmentation; and it shows each common one less often than once an epoch.
+
+    power: 1 gives every class the same share, 0 leaves the data as they are (a permutation), 1/2 is the usual compromise.
+    """
+
+    power: Annotated[float, Ge(0), Le(1), Search(0.0, 1.0)] = 1.0
+
+    def epoch_rows(self, labels: ArrayLike, *, seed: int, epoch: int) -> NDArray[np.int64]:
+        """Return the rows of one epoch: labels (N,) whole -> (N,) int64. Raises DataError for labels that are not (N,)."""
+        return balanced_rows(labels, np.asarray(labels).size, seed=seed, epoch=epoch, power=self.power)
