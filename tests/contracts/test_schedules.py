@@ -11,11 +11,32 @@ import pytest
 from annotated_types import Ge, Gt, Le, Lt
 
 from descend.errors import KnobError
-from descend.schedule import Constant, Cosine, Exponential, Linear, Schedule, Warmup
+from descend.schedule import Constant, Cosine, Exponential, Heard, Linear, Schedule, Step, Warmup, Watch
 from descend.technique import Knob, build, knobs, registered, spec
 
 KINDS = list(registered(Schedule))
 POINTS = [k / 240 for k in range(241)]
+N_EPOCHS = 48  # five steps each
+
+
+def history(noise: float) -> Heard:
+    """Falls, halts with noise, at last creeps down without: something for every knob of every listener to hear."""
+    loss = [0.8 ** min(k, 2) * (1 + noise * math.sin(2.4 * k * k)) for k in range(24)]
+    loss += [0.9 * min(loss) * 0.9998**k for k in range(N_EPOCHS - len(loss))]
+    return Heard(
+        n_epochs=N_EPOCHS,
+        train_loss=tuple(0.8 * value * 0.98**k for k, value in enumerate(loss)),
+        val_loss=tuple(loss),
+        val_metric=tuple(0.9 - value / 2 if k < 20 else 0.8 for k, value in enumerate(loss)),
+    )
+
+
+HISTORIES = [history(noise) for noise in (0.01, 0.03, 0.04, 0.05, 0.2)]
+HEARD = HISTORIES[1]
+
+
+def curve_of(schedule: Schedule, heard: Heard = HEARD) -> list[float]:
+    return [schedule.factor(progress, heard) for progress in POINTS]
 
 
 def plain(kind: Any) -> Schedule:
@@ -30,9 +51,9 @@ def plain(kind: Any) -> Schedule:
 def other_values(knob: Knob) -> Iterator[Any]:
     """Legal values of a knob, besides its default."""
     if knob.name == "parts":
-        yield from ((Linear(), Cosine()), (Warmup(fraction=0.1), Constant(), Exponential()))
+        yield from ((Linear(), Cosine()), (Warmup(fraction=0.1), Constant(), Exponential()), (Warmup(), Watch(window=4)))
     elif knob.family is not None:
-        yield from (Linear(), Exponential())
+        yield from (Linear(), Exponential(), Step(), Watch(window=4))
     elif knob.name == "milestones":
         yield from ((0.2,), (0.1, 0.3, 0.6))
     for choice in knob.choices:
@@ -54,18 +75,39 @@ VARIANTS = [schedule for kind in KINDS for schedule in (plain(kind), *(other for
 
 @pytest.mark.parametrize("schedule", VARIANTS, ids=str)
 def test_factors_are_finite_and_between_zero_and_one(schedule: Schedule) -> None:
-    for progress in POINTS:
-        assert 0 <= schedule.factor(progress) <= 1 + 1e-12
+    assert all(0 <= factor <= 1 + 1e-12 for factor in curve_of(schedule))
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_every_knob_changes_something(kind: type[Schedule]) -> None:
-    curve = [plain(kind).factor(progress) for progress in POINTS]
+    curves = [curve_of(plain(kind), heard) for heard in HISTORIES]
     tried = set()
     for name, other in changed(kind):
         tried.add(name)
-        assert curve != [other.factor(progress) for progress in POINTS], f"{name}: {other}"
+        assert curves != [curve_of(other, heard) for heard in HISTORIES], f"{name}: {other}"
     assert tried == {knob.name for knob in knobs(kind)}
+
+
+@pytest.mark.parametrize("schedule", VARIANTS, ids=str)
+def test_closed_form_is_stepwise_is_resumed(schedule: Schedule) -> None:
+    """What was decided at a step stays decided: the whole history, the history by then, and a new object all agree."""
+    closed, stepwise = curve_of(schedule), list[float]()
+    for n in range(N_EPOCHS + 1):
+        by_then = Heard(N_EPOCHS, HEARD.train_loss[:n], HEARD.val_loss[:n], HEARD.val_metric[:n])
+        again = build(str(schedule), Schedule)
+        assert again.decisions(by_then) == [found for found in schedule.decisions(HEARD) if found.epoch <= n]
+        stepwise += [again.factor(progress, by_then) for progress in POINTS[5 * n : 5 * n + 5]]
+    assert closed == stepwise
+
+
+@pytest.mark.parametrize("schedule", VARIANTS, ids=str)
+def test_who_listens_says_so_and_all_others_need_no_history(schedule: Schedule) -> None:
+    if schedule.listens():
+        with pytest.raises(KnobError, match="must hear how the run goes"):
+            [schedule.factor(progress) for progress in POINTS]
+    else:
+        assert [schedule.factor(progress) for progress in POINTS] == curve_of(schedule)
+        assert schedule.decisions(HEARD) == []
 
 
 @pytest.mark.parametrize("schedule", VARIANTS, ids=str)

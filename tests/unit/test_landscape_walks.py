@@ -13,7 +13,7 @@ from descend.landscape import Bowl, Course, Plateau, Ravine, Saddle, Surface, ra
 from descend.landscape.racing import TUNING_SEEDS
 from descend.optim import SGD, Adam, Momentum, Nesterov, RMSProp, Rule
 from descend.optim.rule import move, start
-from descend.schedule import Cosine
+from descend.schedule import Cosine, Watch
 from descend.technique import registered
 
 RULES = list(registered(Rule))
@@ -159,6 +159,7 @@ def test_races_tune_only_what_has_no_rate_and_count_on_other_seeds() -> None:
     [
         ({"n_steps": 0}, "n_steps"), ({"noise": -1.0}, "noise"), ({"noise": math.nan}, "noise"), ({"spread": -0.1}, "spread"),
         ({"start": (1.0,)}, "start must be 2 numbers"), ({"start": (math.nan, 1.0)}, "start"), ({"target": -1.0}, "target"),
+        ({"schedule": Watch()}, r"schedule must not listen to epochs: a walk has none, got .watch\(\)."),
     ],
 )  # fmt: skip
 def test_bad_courses_are_refused(settings: dict[str, object], match: str) -> None:

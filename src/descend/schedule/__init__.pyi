@@ -1,7 +1,12 @@
 from .compose import During as During
+from .compose import PerEpoch as PerEpoch
 from .compose import Repeat as Repeat
 from .compose import Then as Then
 from .compose import Warmup as Warmup
+from .heard import Decision as Decision
+from .heard import Heard as Heard
+from .plateau import Plateau as Plateau
+from .plateau import Watch as Watch
 from .shapes import Constant as Constant
 from .shapes import Cosine as Cosine
 from .shapes import CosineRestarts as CosineRestarts

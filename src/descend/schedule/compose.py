@@ -4,6 +4,7 @@ How parts share the run. A part says by ``share()`` which part of the whole it i
 ``during(cosine(), fraction=0.5)`` do, plain shapes do not. In ``then(a, b, ...)`` every part that names its share gets it; what
 is left is divided equally among the others. A plain shape sees its own progress from 0 to 1 on its stretch. ``then`` and
 ``repeat`` are plain shapes themselves, so shares inside them are shares of their stretch. At a border the later part speaks.
+A part that listens hears the epochs that lie wholly within its own stretch.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from typing import Annotated
 from annotated_types import Ge, Gt, Le
 
 from descend.errors import KnobError
-from descend.schedule.shapes import ROUNDING, Schedule
+from descend.schedule.heard import ROUNDING, Decision, Heard
+from descend.schedule.shapes import Schedule
 from descend.technique import Search, technique
 
 Part = Annotated[float, Gt(0), Le(1), Search(0.01, 0.5)]
@@ -51,9 +53,17 @@ class During(Schedule):
     inner: Schedule
     fraction: Part = 0.5
 
-    def at(self, progress: float) -> float:
+    def listen(self, progress: float, heard: Heard | None) -> float:
         """Return the factor of ``inner`` at its own progress."""
-        return self.inner.at(min(progress / self.fraction, 1.0))
+        return self.inner.listen(min(progress / self.fraction, 1.0), heard and heard.within(0, self.fraction))
+
+    def listens(self) -> bool:
+        """Return whether ``inner`` does."""
+        return self.inner.listens()
+
+    def decisions(self, heard: Heard) -> list[Decision]:
+        """Return those of ``inner``."""
+        return self.inner.decisions(heard.within(0, self.fraction))
 
     def share(self) -> float:
         """Return ``fraction``."""
@@ -90,14 +100,27 @@ class Then(Schedule):
             ends.append(ends[-1] + (plain if share is None else share))
         return list(zip(ends[:-1], [*ends[1:-1], 1.0], strict=True))
 
-    def at(self, progress: float) -> float:
+    def listen(self, progress: float, heard: Heard | None) -> float:
         """Return the factor of the part whose turn it is."""
         stretches = self.stretches()
         turn = sum(progress + ROUNDING >= end for _, end in stretches[:-1])
         begin, end = stretches[turn]
         passed = min(max(progress - begin, 0.0), end - begin)
         part = self.parts[turn]
-        return part.at(passed if part.share() is not None else passed / (end - begin))
+        if part.share() is None:
+            return part.listen(passed / (end - begin), heard and heard.within(begin, end))
+        return part.listen(passed, heard and heard.within(begin, begin + 1))  # it finds its own end, by its share
+
+    def listens(self) -> bool:
+        """Return whether a part does."""
+        return any(part.listens() for part in self.parts)
+
+    def decisions(self, heard: Heard) -> list[Decision]:
+        """Return those of the parts, whose turn it has been."""
+        found: list[Decision] = []
+        for part, (begin, end) in zip(self.parts, self.stretches(), strict=True):
+            found += part.decisions(heard.within(begin, end if part.share() is None else begin + 1))
+        return found
 
 
 @technique("repeat", source="Loshchilov & Hutter 2017, arXiv:1608.03983 (restarts), for any shape")
@@ -107,8 +130,47 @@ class Repeat(Schedule):
     inner: Schedule
     n_cycles: Annotated[int, Ge(1), Search(1, 8)] = 2
 
-    def at(self, progress: float) -> float:
+    def listen(self, progress: float, heard: Heard | None) -> float:
         """Return the factor of ``inner`` at its own progress in the current cycle."""
         position = progress * self.n_cycles
         cycle = min(int(position + ROUNDING), self.n_cycles - 1)
-        return self.inner.at(min(max(position - cycle, 0.0), 1.0))
+        return self.inner.listen(min(max(position - cycle, 0.0), 1.0), heard and self._cycle(heard, cycle))
+
+    def listens(self) -> bool:
+        """Return whether ``inner`` does."""
+        return self.inner.listens()
+
+    def decisions(self, heard: Heard) -> list[Decision]:
+        """Return those of ``inner`` in every cycle."""
+        return [found for cycle in range(self.n_cycles) for found in self.inner.decisions(self._cycle(heard, cycle))]
+
+    def _cycle(self, heard: Heard, cycle: int) -> Heard:
+        return heard.within(cycle / self.n_cycles, (cycle + 1) / self.n_cycles)
+
+
+@technique("per_epoch", source="descend: torch's schedulers stepped once an epoch, for any shape")
+class PerEpoch(Schedule):
+    """Hold the factor of ``inner`` within each epoch: it changes at borders of epochs alone.
+
+    Prefer the plain shape, which changes at every step; this is for recipes that were published so. It listens, because only
+    the run knows how many epochs it has.
+    """
+
+    inner: Schedule
+
+    def listen(self, progress: float, heard: Heard | None) -> float:
+        """Return the factor of ``inner`` at the start of the epoch."""
+        heard = self.told_to(heard)
+        return self.inner.listen(heard.epoch_start(progress), heard)
+
+    def listens(self) -> bool:
+        """Return True: it must know the epochs."""
+        return True
+
+    def decisions(self, heard: Heard) -> list[Decision]:
+        """Return those of ``inner``."""
+        return self.inner.decisions(heard)
+
+    def share(self) -> float | None:
+        """Return that of ``inner``."""
+        return self.inner.share()

@@ -2,7 +2,8 @@
 
 ``factor(progress)`` multiplies the learning rate. ``progress`` runs from 0 (before the first step) to 1 (after the last), so
 the step with number k = 0, 1, ... of n is taken at ``factor(k / n)``, and a schedule does not know how long the run is: the
-same curve fits ten minutes and ten hours, and a resumed run continues on it by construction.
+same curve fits ten minutes and ten hours, and a resumed run continues on it by construction. Schedules that listen
+(``plateau.py``) also need the history of the run, and are pure functions of both.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Le, Lt
 
 from descend.errors import KnobError
+from descend.schedule.heard import ROUNDING, Decision, Heard
 from descend.technique import Search, Technique, technique
 
 Floor = Annotated[float, Ge(0), Le(1), Search(0.0, 0.2)]
@@ -27,22 +29,45 @@ Decline = Annotated[float, Ge(0), Search(1.0, 100.0, log=True)]
 Fraction = Annotated[float, Gt(0), Lt(1), Search(0.01, 0.5)]
 """A part of the run."""
 
-ROUNDING = 1e-9
-"""Progress this close before a drop has reached it: 0.3 / 0.1 is 2.9999999999999996."""
+Form = Literal["linear", "cosine", "sqrt"]
+"""The way down: a straight line, half a cosine, or 1 - sqrt."""
 
 
 class Schedule(Technique, family="schedule"):
-    """The base of every schedule. Subclasses define ``at``."""
+    """The base of every schedule. Subclasses define ``at``, or ``listen`` and its kin where the history or parts count."""
 
-    def factor(self, progress: float) -> float:
-        """Return what multiplies the learning rate at ``progress`` in [0, 1]; KnobError outside."""
+    def factor(self, progress: float, heard: Heard | None = None) -> float:
+        """Return what multiplies the learning rate at ``progress`` in [0, 1].
+
+        heard: the history of the run, of which only the epochs finished by then count; needed where ``listens()``. Raises
+        KnobError for progress outside [0, 1], for a history with gaps, and for one that is missing.
+        """
         if not 0 <= progress <= 1:
             raise KnobError(self.name, "progress must be a number in [0, 1]", got=progress)
-        return self.at(progress)
+        return self.listen(progress, None if heard is None else heard.until(progress))
 
     def at(self, progress: float) -> float:
         """Return the factor at ``progress``, which is in [0, 1]."""
         raise NotImplementedError
+
+    def listen(self, progress: float, heard: Heard | None) -> float:  # noqa: ARG002
+        """Return the factor at ``progress``, given what has been heard by then."""
+        return self.at(progress)
+
+    def listens(self) -> bool:
+        """Return whether this schedule cannot do without ``heard``."""
+        return False
+
+    def decisions(self, heard: Heard) -> list[Decision]:  # noqa: ARG002
+        """Return what the schedule has decided from ``heard``, in order; nothing where it decides nothing."""
+        return []
+
+    def told_to(self, heard: Heard | None) -> Heard:
+        """Return ``heard``; KnobError where there is none."""
+        if heard is None:
+            raise KnobError(self.name, "must hear how the run goes: factor(progress, heard)", got=None,
+                            fix="Where there are no epochs to hear of, use a fixed decay such as cosine().")  # fmt: skip
+        return heard
 
     def share(self) -> float | None:
         """Return the part of the run that this schedule is made for; None: it stretches over whatever it is given."""
@@ -228,14 +253,14 @@ class WarmupStableDecay(Schedule):
 
     Prefer it where the length of the run may change: everything before the fall can be reused.
 
-    warmup, decay: parts of the run. start: factor of the first step. form: the fall is a straight line, or ``1 - sqrt``.
+    warmup, decay: parts of the run. start: factor of the first step. form: of the fall; ``sqrt`` is 1 - sqrt.
     """
 
     warmup: Annotated[float, Ge(0), Lt(1), Search(0.0, 0.2)] = 0.05
     decay: Annotated[float, Gt(0), Le(1), Search(0.1, 0.5)] = 0.2
     start: Annotated[float, Ge(0), Le(1), Search(0.0, 0.2)] = 0.01
     floor: Floor = 0.0
-    form: Literal["linear", "sqrt"] = "linear"
+    form: Form = "linear"
 
     def __post_init__(self) -> None:
         if self.warmup + self.decay > 1 + ROUNDING:
@@ -245,8 +270,15 @@ class WarmupStableDecay(Schedule):
         """Return the height of the rise, the plain or the fall."""
         if progress < self.warmup:
             return _line(self.start, 1.0, progress / self.warmup)
-        fallen = max(progress - (1 - self.decay), 0.0) / self.decay
-        return _line(1.0, self.floor, min(math.sqrt(fallen) if self.form == "sqrt" else fallen, 1.0))
+        return fall(self.form, self.floor, max(progress - (1 - self.decay), 0.0) / self.decay)
+
+
+def fall(form: Form, floor: float, progress: float) -> float:
+    """Return the height, from 1 to ``floor``, of a fall of which the part ``progress`` is done; rounding may carry it past 1."""
+    progress = min(progress, 1.0)
+    if form == "cosine":
+        return _half_cosine(1.0, floor, progress)
+    return _line(1.0, floor, math.sqrt(progress) if form == "sqrt" else progress)
 
 
 def _line(start: float, end: float, progress: float) -> float:
