@@ -12,7 +12,7 @@ from torch import nn
 
 from descend import rng
 from descend.errors import KnobError, ModelError
-from descend.regularize import DropBlock, Dropout, StochasticDepth
+from descend.regularize import DropBlock, Dropout, StochasticDepth, exact_average
 
 IDS = [11, -7, 2**62, 5]
 
@@ -56,6 +56,18 @@ def test_mean_over_all_masks_is_the_test_output_exactly(mode):
     mean = sum(weight * x * mask * scale for mask, weight in oracle.masks(4, p))
     answer = Dropout(p, mode=mode).eval()(torch.from_numpy(x[None]))
     np.testing.assert_allclose(answer.numpy()[0], mean, rtol=1e-14)
+
+
+@pytest.mark.parametrize("mode", ["inverted", "classic"])
+@pytest.mark.parametrize(("kind", "n_masks"), [("unit", 2**8), ("channel", 2**2)])
+def test_mean_of_the_layers_own_training_passes_over_all_masks_is_its_test_output(mode, kind, n_masks):
+    """All that follows is linear, so that the expectation passes through it."""
+    torch.manual_seed(0)
+    net = nn.Sequential(Dropout(0.37, mode=mode, kind=kind), nn.Flatten(), nn.Linear(8, 3)).double()
+    x = torch.randn(2, 2, 2, 2, dtype=torch.float64)
+    exact = exact_average(net, x)
+    assert exact.n_masks == n_masks
+    torch.testing.assert_close(exact.logits, net.eval()(x).detach(), rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize("layer", [Dropout(0.0), Dropout(0.0, mode="classic"), DropBlock(0.0), StochasticDepth(0.0),
@@ -154,9 +166,15 @@ def test_rows_in_turn_belong_to_their_sample():
         layer(torch.ones(6, 10))
 
 
-def test_gradient_is_the_mask():
-    layer = Dropout(0.5)
-    x = torch.randn(3, 7, dtype=torch.float64, requires_grad=True)
+@pytest.mark.parametrize(("layer", "shape"), [
+    (Dropout(0.5), (3, 7)),
+    (Dropout(0.5, mode="classic", kind="channel"), (3, 4, 2, 2)),
+    (DropBlock(0.3, size=2), (3, 2, 3, 4)),
+    (StochasticDepth(0.5), (3, 4)),
+    (StochasticDepth(0.5, per="batch", mode="classic"), (3, 4)),
+])  # fmt: skip
+def test_gradient_is_the_mask(layer, shape):
+    x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
 
     def f(x):
         with rng.context(0, 0, [1, 2, 3]):

@@ -108,7 +108,7 @@ def test_depth_and_channels_go_into_one_network_in_either_order():
     assert torch.equal(*answers)
 
 
-@pytest.mark.parametrize("name", ["resnet10t", "tf_efficientnet_lite0", "convnext_atto"])
+@pytest.mark.parametrize("name", ["resnet10t", "tf_efficientnet_lite0", "convnext_atto", "efficientvit_b0"])
 def test_timms_own_dropout_before_the_head_is_replaced_not_doubled(name):
     torch.manual_seed(0)
     model = timm.create_model(name, pretrained=False, num_classes=3, drop_rate=0.9).eval()
@@ -117,6 +117,17 @@ def test_timms_own_dropout_before_the_head_is_replaced_not_doubled(name):
     for m in model.modules():
         m.training = not isinstance(m, nn.BatchNorm2d)
     assert torch.equal(model(X), silent)
+
+
+def test_the_dropout_of_a_plain_chain_is_replaced_in_that_place_only():
+    chain = nn.Sequential(nn.Linear(6, 6), nn.Dropout(0.3), nn.ReLU(), nn.Dropout(0.4), nn.Linear(6, 2))
+    DropoutBeforeHead(p=0.5).install(chain, 0)
+    assert [chain.get_submodule(name).p for name in ("1", "3", "4.drop_input")] == [0.3, 0.0, 0.5]
+
+
+def test_a_distilled_model_has_two_heads_and_is_refused():
+    with pytest.raises(ModelError, match="must have one head"):
+        DropoutBeforeHead().install(timm.create_model("levit_128s", pretrained=False, num_classes=3), 0)
 
 
 def test_timms_stages_are_known_by_its_feature_info():

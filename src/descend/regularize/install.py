@@ -6,6 +6,7 @@ parameter names, and with them every checkpoint, stay what they were.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
@@ -74,12 +75,15 @@ def head_of(model: nn.Module) -> tuple[str, nn.Module]:
     """Return the name and the module that turns features into logits.
 
     That is the child ``head`` of a model with ``backbone`` and ``head``, timm's ``get_classifier()``, or else the last
-    ``nn.Linear``. Raises ModelError where there is none.
+    ``nn.Linear``. Raises ModelError where there is none, or more than one.
     """
     if isinstance(getattr(model, "backbone", None), nn.Module) and isinstance(getattr(model, "head", None), nn.Module):
         return "head", cast(nn.Module, model.head)
     if callable(getattr(model, "get_classifier", None)):
         found = cast(Callable[[], object], model.get_classifier)()
+        if isinstance(found, tuple):
+            raise ModelError(type(model).__name__, "must have one head", got=f"{len(found)} (a distilled model)",
+                             fix="Attach the layer to each head by hand.")  # fmt: skip
         for name, module in model.named_modules():
             if module is found and not isinstance(module, nn.Identity):
                 return name, module
@@ -116,9 +120,15 @@ def _timm_stages(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 def silence_head(model: nn.Module) -> None:
-    """Switch off the dropout that a timm model itself has before its classifier, functional or not."""
+    """Switch off the dropout that a model itself has right before its classifier: timm's, functional or not, or a chain's."""
     if isinstance(getattr(model, "drop_rate", None), float):
         setattr(model, "drop_rate", 0.0)  # noqa: B010 (read by F.dropout in forward_head; a plain assignment fails type checks)
     for name, module in model.named_modules():
         if isinstance(module, nn.Dropout) and name.rsplit(".", 1)[-1] in ("head_drop", "drop") and "head" in name:
             module.p = 0.0
+    path, head = head_of(model)
+    chain = model.get_submodule(path.rpartition(".")[0])
+    links = list(chain.children()) if isinstance(chain, nn.Sequential) else []
+    for before, link in itertools.pairwise(links):
+        if link is head and isinstance(before, nn.Dropout):
+            before.p = 0.0
