@@ -17,7 +17,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from descend import rng
-from descend.cli.surface import median_steps
+from descend.compare import stats
 from descend.compare.stats import mean, proportion
 from descend.landscape import (
     Beale,
@@ -53,10 +53,10 @@ def share(hits: Any) -> dict[str, Any]:
 
 
 def median(steps: Any) -> dict[str, Any]:
-    middle, low, high = (
-        float(value) if math.isfinite(value) else None for value in median_steps(tuple(np.asarray(steps).tolist()))
-    )
-    return {"median": middle, "low": low, "high": high}
+    steps = np.asarray(steps).tolist()
+    found = stats.median(steps) if len(steps) > 1 else None  # one walk where nothing is random is a fact
+    numbers = (found.mean, found.low, found.high) if found else steps * 3
+    return dict(zip(("median", "low", "high"), (n if math.isfinite(n) else None for n in numbers), strict=True))
 
 
 def tuned(course: Course, text: str) -> Rule:

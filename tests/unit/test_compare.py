@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from descend.compare import paired, paired_seeds, proportion, runs_needed, verdict
+from descend.compare import Interval, median, paired, paired_seeds, proportion, runs_needed, verdict
 from descend.errors import DataError
 
 
@@ -38,6 +38,28 @@ def test_paired_interval_covers_the_truth_about_as_often_as_it_says() -> None:
         found = paired(list(shared + rng.normal(0.3, 1, 6)), list(shared))
         hits += found.low <= 0.3 <= found.high
     assert 0.92 <= hits / 600 <= 0.98
+
+
+def test_median_of_numbers_that_may_be_never() -> None:
+    found = median([float(k) for k in range(100, 0, -1)])
+    wilson = [proportion(k, 100) for k in range(101)]
+    assert found.mean == 50  # the lower one
+    assert (found.low, found.high) == (41, 60)  # the exact binomial interval is 40 to 61
+    assert wilson[40].high < 0.5 <= wilson[41].high
+    assert wilson[59].low < 0.5 <= wilson[60].low
+    assert median([3.0, 5.0, math.inf]) == Interval(5.0, -math.inf, math.inf, 3)  # three say nothing about a bound
+    assert median([math.inf] * 9).mean == math.inf
+    assert median([1.0] * 10 + [math.inf] * 2).high == 1.0
+    for nothing in ([], [1.0, math.nan]):
+        with pytest.raises(DataError, match="median: needs one number or more"):
+            median(nothing)
+
+
+def test_the_medians_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(2)
+    found = [median(list(rng.exponential(size=30))) for _ in range(600)]
+    hits = sum(interval.low <= math.log(2) <= interval.high for interval in found)
+    assert 0.93 <= hits / 600 <= 0.985
 
 
 def test_verdicts() -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from descend.cli.surface import main, median_steps
+from descend.cli.surface import main
 from descend.errors import DescendError, KnobError, RunError
 from descend.landscape import (
     Bowl,
@@ -95,14 +95,6 @@ def test_pictures_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.svg").mkdir()
     with pytest.raises(RunError, match="not a folder"):
         save(found, tmp_path / "a.svg")
-
-
-def test_medians_count_those_that_never_arrive() -> None:
-    assert median_steps((3.0, 5.0, math.inf)) == (5.0, 3.0, math.inf)
-    middle, low, high = median_steps(tuple(float(k) for k in range(1, 101)))
-    assert (middle, low) == (50.0, 41.0)
-    assert 58 <= high <= 61  # the exact binomial interval of the median of 100 is [40, 61]
-    assert median_steps((math.inf,) * 9)[0] == math.inf
 
 
 def test_the_verb_prints_counts_with_intervals(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from descend.compare.stats import proportion
+from descend.compare.stats import median, proportion
 from descend.landscape import Course, Outcome, Surface, draw_race, race, save
 from descend.landscape.drawing import check_path
 from descend.landscape.racing import RATES, TUNING_SEEDS
@@ -73,24 +73,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def median_steps(steps: tuple[float, ...]) -> tuple[float, float, float]:
-    """Return the (lower) median of first steps at the target, inf for never, and its 95 % interval: (median, low, high).
-
-    The interval is where Wilson's interval of the share that has arrived holds one half, so it needs no distribution, and a
-    bound is inf where too few arrive.
-    """
-    ordered, n = sorted(steps), len(steps)
-    if n == 1:
-        return ordered[0], ordered[0], ordered[0]
-    shares = [proportion(k, n) for k in range(1, n + 1)]
-    low = next(k for k, share in enumerate(shares) if share.high >= 0.5)
-    high = next((k for k, share in enumerate(shares) if share.low >= 0.5), None)
-    middle = ordered[(n - 1) // 2]
-    return middle, min(ordered[low], middle), math.inf if high is None else max(ordered[high], middle)
+def _steps(steps: tuple[float, ...]) -> list[float | None]:
+    if len(steps) == 1:  # one walk without randomness is a fact, not a sample
+        return [_finite(steps[0])] * 3
+    found = median(steps)
+    return [_finite(number) for number in (found.mean, max(found.low, 0.0), found.high)]
 
 
 def _share(k: int, n: int) -> dict[str, float | None]:
-    if n == 1:  # one walk without randomness is a fact, not a sample
+    if n == 1:
         return {"k": k, "n": n, "share": float(k), "low": None, "high": None}
     found = proportion(k, n)
     return {"k": k, "n": n, "share": found.mean, "low": found.low, "high": found.high}
@@ -126,7 +117,7 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
         "optimizer": outcome.label,
         "tuned": outcome.tuned,
         "at_edge": outcome.at_edge,
-        "steps_to_target": [_finite(number) for number in median_steps(outcome.steps)],
+        "steps_to_target": _steps(outcome.steps),
         "arrived": _share(outcome.n_reached, outcome.n),
         "escaped": None if outcome.n_escaped is None else _share(outcome.n_escaped, outcome.n),
         "diverged": outcome.n_diverged,

@@ -19,7 +19,7 @@ from descend.errors import DataError
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean (or a share) with its confidence interval, from ``n`` observations."""
+    """A mean (or a share, or a median) with its confidence interval, from ``n`` observations."""
 
     mean: float
     low: float
@@ -78,6 +78,24 @@ def proportion(k: int, n: int, level: float = 0.95) -> Interval:
     _check_level(level, "proportion")
     found = stats.binomtest(int(k), int(n)).proportion_ci(confidence_level=level, method="wilson")
     return Interval(k / n, float(found.low), float(found.high), int(n))
+
+
+def median(values: Sequence[float], level: float = 0.95) -> Interval:
+    """Return the (lower) median of ``values`` with an interval that needs no distribution; inf stands for "never" and is allowed.
+
+    The interval holds every t for which one half lies in Wilson's interval of the share of values up to t. It is open (-inf or
+    inf) where too few values were seen to bound it, or where too many are inf. Raises DataError without values, or with NaN.
+    Source: inversion of the sign test, Thompson 1936, Annals of Mathematical Statistics 7, 122-128.
+    """
+    ordered = np.sort(np.asarray(values, dtype=np.float64))
+    if ordered.ndim != 1 or ordered.size == 0 or np.isnan(ordered).any():
+        raise DataError("median", "needs one number or more in one row, none of them NaN", got=list(np.ravel(ordered)[:8]))
+    n = ordered.size
+    shares = [proportion(k, n, level) for k in range(n + 1)]  # of the values up to the k-th
+    low = next(k for k, share in enumerate(shares) if share.high >= 0.5)
+    high = next((k for k, share in enumerate(shares) if k and share.low >= 0.5), None)
+    bounds = -math.inf if low == 0 else float(ordered[low - 1]), math.inf if high is None else float(ordered[high - 1])
+    return Interval(float(ordered[(n - 1) // 2]), *bounds, n)
 
 
 def runs_needed(differences: Sequence[float], level: float = 0.95, power: float = 0.8) -> int:

@@ -7,6 +7,8 @@ from .heard import Decision as Decision
 from .heard import Heard as Heard
 from .plateau import Plateau as Plateau
 from .plateau import Watch as Watch
+from .range_test import RangeTest as RangeTest
+from .range_test import sweep_rates as sweep_rates
 from .shapes import Constant as Constant
 from .shapes import Cosine as Cosine
 from .shapes import CosineRestarts as CosineRestarts

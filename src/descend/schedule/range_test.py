@@ -1,0 +1,100 @@
+"""The learning-rate range test: raise the rate from step to step, watch the loss, and see which rates train.
+
+The engine knows no network: it calls ``step(rate)``, which takes one training step at that rate and returns the loss before it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
+
+from descend.errors import KnobError, TrainingError
+
+Floats = NDArray[np.float64]
+WIDTH = 0.04
+"""Of the Gaussian that smooths the losses, as a part of the whole sweep: a quarter of a decade where six decades are swept."""
+DIVERGED = 4.0
+"""The smoothed loss that ends the sweep, in units of the lowest so far; fastai's choice."""
+MEMORY = 0.9
+"""Of the running mean that is compared with ``DIVERGED`` while the sweep goes on."""
+
+
+@dataclass(frozen=True)
+class RangeTest:
+    """A finished sweep. rates, losses: (n,) float64, one a step taken. n_steps: planned. low, high: the rates planned."""
+
+    rates: Floats
+    losses: Floats
+    n_steps: int
+    low: float
+    high: float
+
+    @cached_property
+    def smooth(self) -> Floats:
+        """The losses without most of their noise: (n,) float64, a Gaussian mean over neighbours on both sides, so without lag."""
+        return gaussian_filter1d(self.losses, WIDTH * self.n_steps, mode="nearest")
+
+    @property
+    def lowest(self) -> float:
+        """The rate at which the smoothed loss is lowest: from here on the rate does harm."""
+        return float(self.rates[self.smooth.argmin()])
+
+    @property
+    def suggestion(self) -> float | None:
+        """The rate at which the smoothed loss falls most steeply over log(rate), before its lowest point; None if it never falls.
+
+        At the lowest point itself the loss is about to rise; where it falls most steeply each step brings most.
+        """
+        end = int(self.smooth.argmin()) + 1
+        slopes = np.gradient(self.smooth)[:end]
+        return float(self.rates[slopes.argmin()]) if slopes.min() < 0 and end > 1 else None
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the sweep ended before its last step."""
+        return len(self.rates) < self.n_steps
+
+
+def sweep_rates(
+    step: Callable[[float], float],
+    *,
+    low: float = 1e-6,
+    high: float = 1.0,
+    n_steps: int = 100,
+    watch: Callable[[int, int], None] = lambda *_: None,
+) -> RangeTest:
+    """Call ``step`` at ``n_steps`` rates from ``low`` to ``high``, each the same factor above the one before.
+
+    step: takes one training step at a rate and returns the loss of the batch before it. The sweep ends early when the running
+    mean of the losses exceeds ``DIVERGED`` times its lowest value, or at a loss that is not finite (which is left out). watch:
+    told (steps done, steps planned). The weights that ``step`` moves are the caller's to put back.
+    Raises KnobError unless 0 < low < high and n_steps >= 20, TrainingError where fewer than five steps had a finite loss.
+    Source: Smith 2017, Cyclical Learning Rates, arXiv:1506.01186, section 3.3; exponential with an early end: fastai, Howard &
+    Gugger 2020.
+    """
+    if not 0 < low < high < math.inf:
+        raise KnobError("range test", "rates must be finite numbers with 0 < low < high", got=(low, high))
+    if isinstance(n_steps, bool) or not isinstance(n_steps, int) or n_steps < 20:
+        raise KnobError("range test", "n_steps must be a whole number >= 20", got=n_steps)
+    rates, losses = np.geomspace(low, high, n_steps), list[float]()
+    running, least = 0.0, math.inf
+    for done, rate in enumerate(rates, 1):
+        loss = step(float(rate))
+        watch(done, n_steps)
+        if not math.isfinite(loss):
+            break
+        losses.append(loss)
+        running = MEMORY * running + (1 - MEMORY) * loss
+        mean = running / (1 - MEMORY**done)
+        least = min(least, mean)
+        if mean > DIVERGED * least:
+            break
+    if len(losses) < 5:
+        raise TrainingError("range test", "needs five steps with a finite loss", got=len(losses), fix="Begin lower: --low 1e-8.")
+    return RangeTest(rates[: len(losses)], np.array(losses), n_steps, low, high)
