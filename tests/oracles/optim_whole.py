@@ -85,7 +85,7 @@ def schedule_free_sgd(p: Array, gradient: Gradient, steps: int, *, lr: float, be
         y = (1 - beta) * z + beta * x
         z = z - lr * (gradient(t, y) + weight_decay * y)
         x = (1 - 1 / t) * x + z / t
-    return (1 - beta) * z + beta * x
+    return x
 
 
 def schedule_free_adamw(p: Array, gradient: Gradient, steps: int, **k: Any) -> Array:
@@ -100,4 +100,4 @@ def schedule_free_adamw(p: Array, gradient: Gradient, steps: int, **k: Any) -> A
         total += rate**2
         c = rate**2 / total
         x = (1 - c) * x + c * z
-    return (1 - k["beta"]) * z + k["beta"] * x
+    return x

@@ -7,7 +7,7 @@ the rows of one float64 array, so a hundred seeds cost about what one costs.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Annotated, Any
 
@@ -19,10 +19,11 @@ from scipy.special import ndtri
 from descend import rng
 from descend.errors import KnobError
 from descend.landscape.surface import Floats, Surface
-from descend.optim import Rule
+from descend.optim import Rule, with_knobs
+from descend.optim.ops import norm
 from descend.optim.rule import Numbers, move, start
 from descend.schedule import Schedule
-from descend.technique import build, knobs, record
+from descend.technique import build, record
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,8 +115,9 @@ class Course:
         with np.errstate(all="ignore"):  # a walk may diverge; that is a result
             party = _Party(rule, x)
             for t in range(1, self.n_steps + 1):
-                g = self.surface.gradient(party.vantage())
-                points[t] = party.step(g if noise is None else g + noise[t - 1], self._at(rule, t))
+                push = 0.0 if noise is None else noise[t - 1]
+                g = party.gradient(lambda at, push=push: self.surface.gradient(at) + push)
+                points[t] = party.step(g, self._at(rule, t))
             losses = self.surface.loss(points)
         return Trace(self.surface, rule, tuple(seeds), points, losses)
 
@@ -126,8 +128,8 @@ class Course:
 
 
 def at_rate(rule: Rule, lr: float) -> Rule:
-    """Return ``rule`` with another learning rate."""
-    return type(rule)(**{knob.name: getattr(rule, knob.name) for knob in knobs(type(rule))} | {"lr": lr})
+    """Return ``rule`` with another learning rate, that of the rule inside where it wraps one."""
+    return with_knobs(rule, lr=lr)
 
 
 class _Party:
@@ -143,9 +145,14 @@ class _Party:
     def _joined(self, parts: list[Any]) -> Floats:
         return parts[0] if self.together else np.stack(parts)
 
-    def vantage(self) -> Floats:
-        """Return where the gradient is wanted: (N, D)."""
-        return self._joined([self.rule.vantage(p, slots) for p, slots in zip(self.p, self.slots, strict=True)])
+    def gradient(self, at: Callable[[Floats], Floats]) -> Floats:
+        """Return the gradients (N, D) that the rule wants; at: points (N, D) -> gradients there."""
+        g = at(self._joined([self.rule.vantage(p, slots) for p, slots in zip(self.p, self.slots, strict=True)]))
+        ascent = self.rule.ascent
+        if ascent is None:
+            return g
+        pairs = list(zip(self._joined(self.p), g, strict=True))  # each walker climbs by the norm of its own gradient
+        return at(np.stack([ascent.climb(p, part, float(norm(ascent.pull(p, part)))) for p, part in pairs]))
 
     def step(self, g: Floats, rule: Rule) -> Floats:
         """Move everybody by one step of ``rule``, the party's rule at its current rate; return the answers (N, D)."""

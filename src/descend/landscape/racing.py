@@ -43,7 +43,9 @@ class Outcome:
 
     @property
     def label(self) -> str:
-        """The rule's text, its rate always in it."""
+        """The rule's text, its rate always in it; that of a wrapped rule shows where it is not the default."""
+        if self.rule.core is not self.rule:
+            return spec(self.rule)
         default = next(knob.default for knob in knobs(type(self.rule)) if knob.name == "lr")
         others = spec(at_rate(self.rule, default))
         inner = others.removeprefix(f"{self.rule.name}(").removesuffix(")")

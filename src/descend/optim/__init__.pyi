@@ -9,6 +9,9 @@ from .adam_kin import RAdam as RAdam
 from .adaptive import Adadelta as Adadelta
 from .adaptive import AdaGrad as AdaGrad
 from .adaptive import RMSProp as RMSProp
+from .averaging import EMA as EMA
+from .averaging import SWA as SWA
+from .averaging import Lookahead as Lookahead
 from .gradients import Accumulate as Accumulate
 from .gradients import ClipNorm as ClipNorm
 from .gradients import ClipValue as ClipValue
@@ -27,5 +30,8 @@ from .optimizer import Optimizer as Optimizer
 from .rule import Rule as Rule
 from .schedule_free import ScheduleFreeAdamW as ScheduleFreeAdamW
 from .schedule_free import ScheduleFreeSGD as ScheduleFreeSGD
+from .sharpness import SAM as SAM
 from .signs import Lion as Lion
 from .signs import SignSGD as SignSGD
+from .wrapper import knob_names as knob_names
+from .wrapper import with_knobs as with_knobs

@@ -65,7 +65,7 @@ class AdamW(Rule):
     weight_decay: Penalty = 1e-2
 
     slots: ClassVar = ("m", "v")
-    decay: ClassVar = "decoupled"
+    decays: ClassVar = "decoupled"
 
     def coefficients(self, t: int, *memory: float) -> tuple[Any, ...]:  # noqa: ARG002
         """Return the shares of both averages, eps, and what makes the averages unbiased."""

@@ -178,7 +178,7 @@ class AdaBelief(Rule):
     weight_decay: Penalty = 1e-2
 
     slots: ClassVar = ("m", "s")
-    decay: ClassVar = "decoupled"
+    decays: ClassVar = "decoupled"
 
     def coefficients(self, t: int, *memory: float) -> tuple[Any, ...]:  # noqa: ARG002
         """Return the shares of both averages, eps, and what makes the averages unbiased."""
@@ -214,7 +214,7 @@ class Adan(Rule):
     weight_decay: Penalty = 2e-2
 
     slots: ClassVar = ("m", "n", "v", "last")
-    decay: ClassVar = "decoupled"
+    decays: ClassVar = "decoupled"
 
     def coefficients(self, t: int, *memory: float) -> tuple[Any, ...]:  # noqa: ARG002
         """Return the shares of the averages, eps, beta2, whether there is a last gradient, and the factors of the averages."""

@@ -28,7 +28,11 @@ def step(
     params, grads: of one device and dtype each; states: per parameter, slot name -> tensor. compiled: use kernels where
     they apply. Kernels differ from tensors by a few units in the last place, never by more.
     """
-    fast = [compiled and compilable(rule, p, g, state) for p, g, state in zip(params, grads, states, strict=True)]
+    names = rule.needed(numbers)
+    fast = [
+        compiled and compilable(rule, p, g, [state.get(name) for name in names])
+        for p, g, state in zip(params, grads, states, strict=True)
+    ]
     for wanted in (True, False):
         chosen = [position for position, one in enumerate(fast) if one is wanted]
         if not chosen:
@@ -42,12 +46,11 @@ def step(
             tensors.step(rule, *parts, numbers)
 
 
-def compilable(rule: Rule, p: Tensor, g: Tensor, state: dict[str, Any]) -> bool:
+def compilable(rule: Rule, p: Tensor, g: Tensor, slots: list[Any]) -> bool:
     """Return whether kernels may touch this parameter: plain dense CPU memory, of one dtype and one layout throughout."""
     if not rule.elementwise or p.device.type != "cpu" or p.dtype not in (torch.float32, torch.float64):
         return False
     if type(p) not in (Tensor, nn.Parameter) or not (p.is_contiguous() or p.is_contiguous(memory_format=torch.channels_last)):
         return False
     strides, dtype = p.stride(), p.dtype
-    others = [g, *(state[name] for name in rule.slots if name not in rule.idle())]
-    return all(type(other) is Tensor and other.stride() == strides and other.dtype == dtype for other in others)
+    return all(type(other) is Tensor and other.stride() == strides and other.dtype == dtype for other in (g, *slots))

@@ -22,6 +22,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, lru_cache, wraps
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, cast
 
@@ -35,6 +36,10 @@ from torch import Tensor
 
 from descend.optim import ops
 from descend.optim.rule import Numbers, Rule
+from descend.optim.wrapper import Wrapper
+
+Tails = tuple[tuple[type[Wrapper], tuple[int, ...]], ...]
+"""Wrappers that are due in a step, innermost first, each with the layout of its numbers."""
 
 PIECE = 1 << 14
 """Elements per unit of parallel work: small enough to share out evenly, large enough that sharing costs nothing."""
@@ -49,19 +54,25 @@ def step(rule: Rule, params: list[Tensor], grads: list[Tensor], states: list[dic
     params, grads, slots: CPU tensors of one dtype, float32 or float64; those of one parameter have the same shape and the same
     dense strides (``carriers.compilable`` says so).
     """
-    active = tuple(name for name in rule.slots if name not in rule.idle())
-    layout = tuple(len(item) if isinstance(item, tuple) else 0 for item in numbers.coefficients)
-    kernel = _kernel(type(rule), active, layout, str(params[0].dtype).removeprefix("torch."))
+    active = rule.needed(numbers)
+    due = [(type(tail), after) for tail, after in zip(rule.tails, numbers.tails, strict=True) if after is not None]
+    tails = tuple((kind, _layout(after)) for kind, after in due)
+    kernel = _kernel(type(rule.core), active, _layout(numbers.coefficients), str(params[0].dtype).removeprefix("torch."), tails)
     rows = [
         (p.data_ptr(), g.data_ptr(), *(state[name].data_ptr() for name in active))
         for p, g, state in zip(params, grads, states, strict=True)
     ]
     flat = [numbers.scale, numbers.l2, numbers.shrink, numbers.rate]
-    for item in numbers.coefficients:
+    for item in chain(numbers.coefficients, *(after for _, after in due)):
         flat.extend(item if isinstance(item, tuple) else (item,))
     c = np.array(flat, dtype=np.float64 if params[0].dtype == torch.float64 else np.float32)
     _sweep(kernel, np.array(rows, dtype=np.int64), _pieces(tuple(p.numel() for p in params)), c)
     torch.autograd.graph.increment_version(params)  # autograd must notice that weights changed under it
+
+
+def _layout(numbers: tuple[Any, ...]) -> tuple[int, ...]:
+    """Return 0 for every number, n for every tuple of n."""
+    return tuple(len(item) if isinstance(item, tuple) else 0 for item in numbers)
 
 
 def _sweep(kernel: Callable[..., None], table: np.ndarray, pieces: np.ndarray, c: np.ndarray) -> None:
@@ -159,7 +170,9 @@ def block_DIGEST({addresses}, n, c):
         x = p[i]
         {results} = direction(x, g[i] * scale + x * l2, {arguments})
 {stores}
-        p[i] = x * shrink - u * rate
+        y = x * shrink - u * rate
+{tails}
+        p[i] = y
 
 
 @numba.njit(error_model="numpy", nogil=True, **cached)
@@ -170,40 +183,54 @@ def kernel_DIGEST(table, pieces, c):
 """
 
 
-def _write(rule: type[Rule], active: tuple[str, ...], layout: tuple[int, ...], width: int) -> str:
-    """Return the kernel's text; layout: per coefficient 0 for a number, n for a tuple of n."""
+def _write(rule: type[Rule], active: tuple[str, ...], layout: tuple[int, ...], width: int, tails: Tails) -> str:
+    """Return the kernel's text; active: slots it reads and writes; layouts as of ``_layout``."""
     arrays = ("p", "g", *(f"slot_{name}" for name in active))
-    constants, names, place = [], [], 4
-    for position, size in enumerate(layout):
-        values = [f"c[{place + offset}]" for offset in range(size or 1)]
-        place += len(values)
-        constants.append(f"    k{position} = " + (f"({', '.join(values)},)" if size else values[0]))
-        names.append(f"k{position}")
+    constants: list[str] = []
+    place = count(4)
+
+    def take(layout: tuple[int, ...]) -> list[str]:
+        """Name the next coefficients, and write where they come from."""
+        names = [f"k{len(constants) + offset}" for offset in range(len(layout))]
+        for name, size in zip(names, layout, strict=True):
+            values = [f"c[{next(place)}]" for _ in range(size or 1)]
+            constants.append(f"    {name} = " + (f"({', '.join(values)},)" if size else values[0]))
+        return names
+
     slots = [f"slot_{name}[i]" if name in active else "None" for name in rule.slots]
+    arguments = ", ".join([*slots, *take(layout)])
+    settled = []
+    for number, (tail, numbers) in enumerate(tails):
+        own = [f"slot_{name}[i]" for name in tail.own]
+        settled.append(f"        {', '.join(['y', *own])} = settle{number}({', '.join(['y', *own, *take(numbers)])})")
     return TEMPLATE.format(
         addresses=", ".join(f"at_{array}" for array in arrays),
         views="\n".join(f"    {array} = numba.carray(pointer(at_{array}), n)" for array in arrays),
         constants="\n".join(constants),
         results=", ".join(["u", *(f"new_{name}" for name in rule.slots)]) + ("" if rule.slots else ","),
-        arguments=", ".join([*slots, *names]),
-        stores="\n".join(f"        slot_{name}[i] = new_{name}" for name in active),
+        arguments=arguments,
+        stores="\n".join(f"        slot_{name}[i] = new_{name}" for name in active if name in rule.slots),
+        tails="\n".join(settled),
         columns=", ".join(f"table[row, {column}] + first" for column in range(len(arrays))),
         width=width,
     )
 
 
 @cache
-def _kernel(rule: type[Rule], active: tuple[str, ...], layout: tuple[int, ...], dtype: str) -> Callable[..., None]:
-    """Return the kernel of ``rule`` for one dtype and one choice of slots; compiled at its first call."""
+def _kernel(
+    rule: type[Rule], active: tuple[str, ...], layout: tuple[int, ...], dtype: str, tails: Tails = ()
+) -> Callable[..., None]:
+    """Return the kernel of ``rule`` and the ``tails`` due, for one dtype and choice of slots; compiled at its first call."""
     pointer, width = _POINTERS[dtype]
-    text = _write(rule, active, layout, width)
-    parts = [text, dtype, inspect.getsource(rule.direction), *map(inspect.getsource, _sources()), numba.__version__]
+    text = _write(rule, active, layout, width, tails)
+    pure = {"direction": rule.direction, **{f"settle{number}": tail.settle for number, (tail, _) in enumerate(tails)}}
+    parts = [text, dtype, *map(inspect.getsource, (*pure.values(), *_sources())), numba.__version__]
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
     text = text.replace("DIGEST", digest)
     file = _keep(f"{rule.name}_{digest}.py", text)
     cached = {"cache": True} if file else {}
-    direction = numba.njit(rule.direction, error_model="numpy")
-    scope = {"numba": numba, "direction": direction, "pointer": pointer, "cached": cached, "__name__": __name__}
+    scope: dict[str, Any] = {"numba": numba, "pointer": pointer, "cached": cached, "__name__": __name__}
+    scope |= {name: numba.njit(function, error_model="numpy") for name, function in pure.items()}
     exec(compile(text, str(file or "<kernel>"), "exec"), scope)
     return cast(Callable[..., None], scope[f"kernel_{digest}"])
 

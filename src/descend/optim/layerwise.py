@@ -28,7 +28,7 @@ class LARS(Rule):
     eta: Annotated[float, Gt(0), Search(1e-4, 1e-1, log=True)] = 1e-3
 
     slots: ClassVar = ("v",)
-    decay: ClassVar = "inside"
+    decays: ClassVar = "inside"
     elementwise: ClassVar = False
 
     def coefficients(self, t: int, *memory: float) -> tuple[Any, ...]:  # noqa: ARG002
@@ -64,7 +64,7 @@ class LAMB(Rule):
     weight_decay: Penalty = 1e-2
 
     slots: ClassVar = ("m", "v")
-    decay: ClassVar = "inside"
+    decays: ClassVar = "inside"
     elementwise: ClassVar = False
 
     def coefficients(self, t: int, *memory: float) -> tuple[Any, ...]:  # noqa: ARG002
@@ -101,7 +101,7 @@ class Adafactor(Rule):
     weight_decay: Penalty = 0.0
 
     slots: ClassVar = ("row", "col", "v")
-    decay: ClassVar = "decoupled"
+    decays: ClassVar = "decoupled"
     elementwise: ClassVar = False
 
     def extent(self, slot: str, shape: tuple[int, ...]) -> tuple[int, ...] | None:
@@ -159,7 +159,7 @@ class Muon(Rule):
     n_steps: Annotated[int, Ge(1), Le(20), Search(3, 8)] = 5
 
     slots: ClassVar = ("m",)
-    decay: ClassVar = "decoupled"
+    decays: ClassVar = "decoupled"
     elementwise: ClassVar = False
 
     def coefficients(self, t: int, *memory: float) -> tuple[Any, ...]:  # noqa: ARG002

@@ -15,9 +15,10 @@ from torch import Tensor
 from descend.errors import KnobError, ModelError, TrainingError
 from descend.optim import carriers, tensors
 from descend.optim.gradients import Accumulate, GradientStage, Rewrite, Scaling
-from descend.optim.rule import Rule
+from descend.optim.rule import Numbers, Rule
 from descend.optim.settings import Group, checked_group, rule_of, settings_of
 from descend.optim.tensors import foreach
+from descend.optim.wrapper import chain_of
 from descend.technique import build
 
 NonFinite = Literal["error", "skip", "ignore"]
@@ -100,7 +101,7 @@ class Optimizer(torch.optim.Optimizer):
         """Return slots, step counts and knobs, each group marked with the name of its rule."""
         saved = super().state_dict()
         for group in saved["param_groups"]:
-            group["rule"] = self.rule.name
+            group["rule"] = chain_of(self.rule)
         return saved | ({"pending": self.pending} if self.pending else {})
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -110,11 +111,10 @@ class Optimizer(torch.optim.Optimizer):
         """
         seen: list[dict[str, Any]] = []
         hook = self.register_load_state_dict_pre_hook(lambda _, given: seen.append(given))
-        names = {group.get("rule", self.rule.name) for group in state_dict["param_groups"]}
-        if names != {self.rule.name}:
-            raise KnobError(
-                "Optimizer.load_state_dict", f"state must be of rule {self.rule.name!r}", got=", ".join(sorted(names))
-            )
+        ours = chain_of(self.rule)
+        names = {group.get("rule", ours) for group in state_dict["param_groups"]}
+        if names != {ours}:
+            raise KnobError("Optimizer.load_state_dict", f"state must be of rule {ours!r}", got=", ".join(sorted(names)))
         try:
             super().load_state_dict(dict(state_dict))
         finally:
@@ -174,7 +174,7 @@ class Optimizer(torch.optim.Optimizer):
     @property
     def needs_closure(self) -> bool:
         """Whether ``step`` needs a closure, because the rule wants the gradient elsewhere than at the parameters."""
-        return any(rule_of(self.rule, group).looks_ahead() for group in self.param_groups)
+        return self.rule.ascent is not None or any(rule_of(self.rule, group).looks_ahead() for group in self.param_groups)
 
     @property
     def averages(self) -> bool:
@@ -225,10 +225,11 @@ class Optimizer(torch.optim.Optimizer):
     def _move(self, batches: list[Batch], scale: float) -> None:
         compiled = self.compiled if self.compiled is not None else self._size() >= carriers.WORTH_COMPILING
         for batch in batches:
-            for parameter, state in zip(batch.params, batch.states, strict=True):
-                _begin(batch.rule, parameter, state)
-            t, memory = batch.states[0]["step"] + 1, tuple(batch.states[0][name] for name in batch.rule.memory)
+            t = batch.states[0].get("step", 0) + 1
+            memory = tuple(batch.states[0].get(name, batch.rule.initial(name)) for name in batch.rule.memory)
             numbers = batch.rule.numbers(t, -scale if batch.maximize else scale, memory)
+            for parameter, state in zip(batch.params, batch.states, strict=True):
+                _begin(batch.rule, parameter, state, numbers)
             carriers.step(batch.rule, batch.params, batch.grads, batch.states, numbers, compiled=compiled)
             for state in batch.states:
                 state.update(zip(batch.rule.memory, numbers.memory, strict=True), step=t)
@@ -239,35 +240,45 @@ class Optimizer(torch.optim.Optimizer):
 
         Evaluate and save inside; it makes a difference for rules that average weights (``schedule_free``).
         """
-        return self._moved(lambda rule, parameter, slots: rule.answer(parameter, slots), self.param_groups)
+        return _held((p, rule.answer(p, slots)) for rule, p, slots in self._started())
 
-    @contextmanager
-    def _moved(self, where: Callable[[Rule, Tensor, tuple[Any, ...]], Tensor], groups: list[dict[str, Any]]) -> Iterator[None]:
-        """Hold parameters that have started at ``where(rule, parameter, slots)``, then put them back bit for bit."""
-        started = [(group, parameter) for group in groups for parameter in group["params"] if self.state.get(parameter)]
-        kept = [(parameter, parameter.detach().clone()) for _, parameter in started]
-        with torch.no_grad():
-            for group, parameter in started:
-                rule, state = rule_of(self.rule, group), self.state[parameter]
-                parameter.copy_(where(rule, parameter, tuple(state.get(name) for name in rule.slots)))
-        try:
-            yield
-        finally:
-            with torch.no_grad():
-                for parameter, value in kept:
-                    parameter.copy_(value)
+    def _started(self) -> Iterator[tuple[Rule, Tensor, tuple[Any, ...]]]:
+        """Yield every parameter that has made a step, with its rule and its slots."""
+        for group in self.param_groups:
+            rule = rule_of(self.rule, group)
+            for parameter in group["params"]:
+                if state := self.state.get(parameter):
+                    yield rule, parameter, tuple(state.get(name) for name in rule.slots)
 
     def _evaluate(self, closure: Callable[[], Any] | None) -> Any:
-        """Call the closure, at the point where the rule wants the gradient."""
-        ahead = [group for group in self.param_groups if rule_of(self.rule, group).looks_ahead()]
-        if ahead and closure is None:
-            raise KnobError(
-                self.rule.name, "form='lookahead' needs step(closure)", fix="Pass a closure, or choose form='current'."
-            )
+        """Call the closure at the point, or the two points, where the rule wants the gradient; return the first loss."""
         if closure is None:
+            if self.needs_closure:
+                raise KnobError(
+                    self.rule.name, "needs the gradient elsewhere too, by step(closure)",
+                    fix="Pass a closure that clears the gradients, computes the loss, calls backward and returns the loss.",
+                )  # fmt: skip
             return None
-        with self._moved(lambda rule, parameter, slots: rule.vantage(parameter, slots), ahead), torch.enable_grad():
-            return closure()
+        ahead = ((p, rule.vantage(p, slots)) for rule, p, slots in self._started() if rule.looks_ahead())
+        with _held(ahead), torch.enable_grad():
+            loss = closure()
+        if self.rule.ascent is not None:
+            with _held(self._tops()), torch.enable_grad():
+                closure()
+        return loss
+
+    def _tops(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield every parameter that has a gradient, and the point to which it climbs; none where a gradient is not finite."""
+        found = [
+            (ascent, p.to(tensors.working_dtype(p.dtype)), -p.grad if group["maximize"] else p.grad, p)
+            for group in self.param_groups
+            if (ascent := rule_of(self.rule, group).ascent)
+            for p in group["params"]
+            if p.grad is not None
+        ]
+        norm = math.hypot(*(float(torch.linalg.vector_norm(ascent.pull(p, g))) for ascent, p, g, _ in found))
+        if math.isfinite(norm):
+            yield from ((parameter, ascent.climb(p, g, norm)) for ascent, p, g, parameter in found)
 
     def _batches(self, gradient: Callable[[Tensor], Tensor | None] = lambda parameter: parameter.grad) -> Iterator[Batch]:
         """Sort all parameters that have a ``gradient`` into batches, in a fixed order."""
@@ -303,16 +314,33 @@ class Optimizer(torch.optim.Optimizer):
         raise _complaint(batches)
 
 
-def _begin(rule: Rule, parameter: Tensor, state: dict[str, Any]) -> None:
-    """Give a parameter the slots and memories that it does not have yet: at its first step, or when a knob calls for them."""
-    state.setdefault("step", 0)
-    for name in rule.memory:
-        state.setdefault(name, rule.initial(name))
-    for name in rule.slots:
+@contextmanager
+def _held(points: Iterable[tuple[Tensor, Tensor]]) -> Iterator[None]:
+    """Hold parameters at other points within the block, then put them back bit for bit."""
+    kept = []
+    with torch.no_grad():
+        for parameter, point in points:
+            kept.append((parameter, parameter.detach().clone()))
+            parameter.copy_(point)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for parameter, value in kept:
+                parameter.copy_(value)
+
+
+def _begin(rule: Rule, parameter: Tensor, state: dict[str, Any], numbers: Numbers) -> None:
+    """Give a parameter the slots that this step needs and it does not have yet: at its first, or when a knob calls for them."""
+    dtype = tensors.working_dtype(parameter.dtype)
+    for name in chain.from_iterable(tail.own for tail in rule.tails if tail.copies):
+        if name not in state:
+            state[name] = parameter.detach().to(dtype, copy=True)
+    for name in rule.needed(numbers):
         extent = rule.extent(name, tuple(parameter.shape))
         if extent is not None and name not in state:
             like = parameter if extent == tuple(parameter.shape) else parameter.new_empty(extent)
-            state[name] = torch.full_like(like, rule.initial(name), dtype=tensors.working_dtype(parameter.dtype))
+            state[name] = torch.full_like(like, rule.initial(name), dtype=dtype)
 
 
 def _refuse(name: str, parameter: Tensor, grad: Tensor) -> None:

@@ -8,20 +8,25 @@ A rule holds no parameters and no state. One step of any rule, on any carrier, i
     p = p * (1 - lr * weight_decay)     decoupled decay (AdamW), only where decay = "decoupled"
     p = p - rate * u
 
-so a rule writes nothing but its ``direction`` and the numbers that enter it.
+so a rule writes nothing but its ``direction`` and the numbers that enter it. Where rules are wrapped (``wrapper``), ``core`` is
+the innermost rule, which makes this step, and ``tails`` are the wrappers that do something with p after it.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from annotated_types import Ge, Lt
 
-from descend.optim.ops import add_scaled
+from descend.optim.ops import add_scaled, norm
 from descend.technique import Search, Technique
+
+if TYPE_CHECKING:
+    from descend.optim.sharpness import SAM
+    from descend.optim.wrapper import Wrapper
 
 Rate = Annotated[float, Ge(0), Search(1e-5, 1.0, log=True)]
 """A learning rate: how far one step goes."""
@@ -46,6 +51,7 @@ class Numbers:
     rate: float  # of the direction
     coefficients: tuple[Any, ...]
     memory: tuple[float, ...]  # to be kept for the next step
+    tails: tuple[tuple[Any, ...] | None, ...] = ()  # per tail, what it takes after its slots; None: nothing to do this step
 
 
 class Rule(Technique, family="optimizer"):
@@ -58,11 +64,26 @@ class Rule(Technique, family="optimizer"):
 
     slots: ClassVar[tuple[str, ...]] = ()
     memory: ClassVar[tuple[str, ...]] = ()  # running numbers (not tensors) that a step leaves to the next
-    decay: ClassVar[Literal["coupled", "decoupled", "inside"]] = "coupled"  # inside: direction does it
+    decays: ClassVar[Literal["coupled", "decoupled", "inside"]] = "coupled"  # inside: direction does it
     elementwise: ClassVar[bool] = True  # False: direction needs whole tensors, so it is called for one at a time
     direction: ClassVar[Callable[..., tuple[Any, ...]]]
 
     lr: Rate
+
+    @property
+    def core(self) -> Rule:
+        """The rule that makes the step: this one, unless it wraps another."""
+        return self
+
+    @property
+    def tails(self) -> tuple[Wrapper, ...]:
+        """The wrappers that do something after the step, in their order."""
+        return ()
+
+    @property
+    def ascent(self) -> SAM | None:
+        """What says where the gradient is wanted a second time, if it is."""
+        return None
 
     def remember(self, t: int, *memory: float) -> tuple[float, ...]:  # noqa: ARG002 (rules with memory use it)
         """Return the ``memory`` of step ``t`` from that of the step before."""
@@ -114,10 +135,16 @@ class Rule(Technique, family="optimizer"):
         """
         before = tuple(self.initial(name) for name in self.memory) if memory is None else memory
         memory = self.remember(t, *before)
-        strength = getattr(self, "weight_decay", 0.0)
-        l2 = strength if self.decay == "coupled" else 0.0
-        shrink = 1.0 - self.lr * strength if self.decay == "decoupled" else 1.0
-        return Numbers(scale, l2, shrink, self.rate(t), self.coefficients(t, *memory), memory)
+        strength = getattr(self.core, "weight_decay", 0.0)
+        l2 = strength if self.decays == "coupled" else 0.0
+        shrink = 1.0 - self.lr * strength if self.decays == "decoupled" else 1.0
+        tails = tuple(tail.due(t) for tail in self.tails)
+        return Numbers(scale, l2, shrink, self.rate(t), self.coefficients(t, *memory), memory, tails)
+
+    def needed(self, numbers: Numbers) -> tuple[str, ...]:
+        """Return the slots that a step with ``numbers`` reads and writes, in the order of ``slots``."""
+        own = {name for tail, due in zip(self.tails, numbers.tails, strict=True) if due is None for name in tail.own}
+        return tuple(name for name in self.slots if name not in own | self.idle())
 
 
 def move(rule: Rule, p: Any, g: Any, slots: tuple[Any, ...], numbers: Numbers) -> tuple[Any, tuple[Any, ...]]:
@@ -129,13 +156,35 @@ def move(rule: Rule, p: Any, g: Any, slots: tuple[Any, ...], numbers: Numbers) -
         g = g * numbers.scale
     if numbers.l2 != 0.0:
         g = add_scaled(g, p, numbers.l2)
-    u, *after = rule.direction(p, g, *slots, *numbers.coefficients)
+    core = rule.core
+    u, *after = core.direction(p, g, *slots[: len(core.slots)], *numbers.coefficients)
     if numbers.shrink != 1.0:
         p = p * numbers.shrink
-    return add_scaled(p, u, -numbers.rate), tuple(after)
+    p = add_scaled(p, u, -numbers.rate)
+    for tail, due in zip(rule.tails, numbers.tails, strict=True):
+        own = slots[len(after) : len(after) + len(tail.own)]
+        if due is not None:
+            p, *own = tail.settle(p, *(np.zeros_like(p) if slot is None else slot for slot in own), *due)
+        after.extend(own)
+    return p, tuple(after)
 
 
 def start(rule: Rule, p: Any) -> tuple[Any, ...]:
-    """Return fresh slots for parameters ``p`` (a float or array), those not needed None."""
-    extents = [(name, rule.extent(name, np.shape(p))) for name in rule.slots]
-    return tuple(None if extent is None else np.full(extent, rule.initial(name)) for name, extent in extents)
+    """Return fresh slots for parameters ``p`` (a float or array), those not needed, or not yet, None."""
+    late = {name: tail.copies for tail in rule.tails for name in tail.own}
+
+    def fresh(name: str) -> Any:
+        if name in late:
+            return np.array(p) if late[name] else None
+        extent = rule.extent(name, np.shape(p))
+        return None if extent is None else np.full(extent, rule.initial(name))
+
+    return tuple(fresh(name) for name in rule.slots)
+
+
+def gradient(rule: Rule, p: Any, slots: tuple[Any, ...], at: Callable[[Any], Any]) -> Any:
+    """Return the gradient of ``p``, one array and all there is, that the next step of ``rule`` wants; at: point -> gradient."""
+    g = at(rule.vantage(p, slots))
+    if rule.ascent is None:
+        return g
+    return at(rule.ascent.climb(p, g, float(norm(rule.ascent.pull(p, g)))))

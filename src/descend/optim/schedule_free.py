@@ -30,7 +30,7 @@ class Averaging(Rule):
     beta: Blend
 
     memory: ClassVar = ("rates",)
-    decay: ClassVar = "inside"
+    decays: ClassVar = "inside"
 
     def pace(self, t: int) -> float:  # noqa: ARG002 (Adam's depends on it)
         """Return how far the stepping point goes at step ``t``."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from descend.errors import KnobError, nearest
 from descend.optim.rule import Rule
-from descend.technique import knobs
+from descend.optim.wrapper import knob_names, knob_values, with_knobs
 
 LABELS = ("params", "param_names", "name", "lr_scale", "initial_lr", "maximize")
 """What a group may hold besides knobs: what it consists of, and what the training loop and torch's schedulers note there."""
@@ -43,14 +43,14 @@ def betas_of(settings: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def settings_of(rule: Rule) -> dict[str, Any]:
-    """Return a rule's knobs as the defaults of its parameter groups."""
-    plain = {knob.name: getattr(rule, knob.name) for knob in knobs(type(rule))}
+    """Return a rule's knobs, those inside wrappers among them, as the defaults of its parameter groups."""
+    plain = knob_values(rule)
     return plain | ({"betas": betas_of(plain)} if betas_of(plain) else {})
 
 
 def checked_group(rule: Rule, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the group that a user wrote, with ``betas`` spelled out; an unknown or illegal setting is an error."""
-    known = {knob.name for knob in knobs(type(rule))}
+    known = knob_names(rule)
     group = {key: value for key, value in given.items() if key != "betas"}
     if "betas" in given:
         names = [f"beta{position}" for position in range(1, len(betas_of(settings_of(rule))) + 1)]
@@ -66,12 +66,12 @@ def checked_group(rule: Rule, given: Mapping[str, Any]) -> dict[str, Any]:
 
 def rule_of(rule: Rule, group: Mapping[str, Any]) -> Rule:
     """Return the rule with the knobs that ``group`` holds now; an illegal one is a KnobError."""
-    return _rebuilt(type(rule), tuple((knob.name, _number(group[knob.name])) for knob in knobs(type(rule))))
+    return _rebuilt(rule, tuple((name, _number(group[name])) for name in knob_names(rule)))
 
 
 @lru_cache(maxsize=512)  # schedules change a knob every step, but all groups and many steps share values
-def _rebuilt(kind: type[Rule], settings: Iterable[tuple[str, Any]]) -> Rule:
-    return kind(**dict(settings))
+def _rebuilt(rule: Rule, settings: Iterable[tuple[str, Any]]) -> Rule:
+    return with_knobs(rule, **dict(settings))
 
 
 def _number(value: Any) -> Any:

@@ -23,7 +23,7 @@ class SignSGD(Rule):
     weight_decay: Penalty = 0.0
 
     slots: ClassVar = ("m",)
-    decay: ClassVar = "decoupled"
+    decays: ClassVar = "decoupled"
 
     def idle(self) -> frozenset[str]:
         """Return the mean where it would be the gradient itself."""
@@ -57,7 +57,7 @@ class Lion(Rule):
     weight_decay: Penalty = 1e-1
 
     slots: ClassVar = ("m",)
-    decay: ClassVar = "decoupled"
+    decays: ClassVar = "decoupled"
 
     def coefficients(self, t: int, *memory: float) -> tuple[Any, ...]:  # noqa: ARG002
         """Return the shares of the direction and of the mean that is kept."""

@@ -90,7 +90,7 @@ def step(rule: Rule, params: list[Tensor], grads: list[Tensor], states: list[dic
         p = Stack([tensor.to(working_dtype(tensor.dtype)) for tensor in params[portion]])
         g = Stack([tensor.to(kept.dtype) for tensor, kept in zip(grads[portion], p.items, strict=True)])
         shape = tuple(p.items[0].shape)  # stands for all: a rule whose slots depend on the shape gets single tensors
-        active = {name for name in rule.slots if rule.extent(name, shape) is not None}
+        active = {name for name in rule.needed(numbers) if rule.extent(name, shape) is not None}
         before = tuple(Stack([state[name] for state in states[portion]]) if name in active else None for name in rule.slots)
         if rule.elementwise:
             p, after = move(rule, p, g, before, numbers)
