@@ -16,11 +16,12 @@ VERBS = {
     "predict": "classify pictures with a trained run",
     "eval": "measure a trained run on labelled pictures",
     "export": "write a trained run as one ONNX file, preprocessing included",
+    "lr-find": "find a learning rate by a range test, before training",
     "surface": "walk optimizers over test surfaces and draw their paths",
     "list": "list every technique with its knobs",
     "cache": "show or clear what is kept on disk between runs",
 }
-_MODULES = {"eval": "evaluate", "list": "listing"}
+_MODULES = {"eval": "evaluate", "list": "listing", "lr-find": "lr_find"}
 
 HELP = (
     "usage: descend VERB ...\n\nTrain the best image classifier that the time allows, and measure what each technique bought.\n\n"

@@ -8,6 +8,8 @@ from .figures import draw_slice as draw_slice
 from .racing import Outcome as Outcome
 from .racing import race as race
 from .racing import tune as tune
+from .rates import draw_range_test as draw_range_test
+from .rates import draw_schedules as draw_schedules
 from .slice import Plane as Plane
 from .slice import Slice as Slice
 from .slice import path_plane as path_plane

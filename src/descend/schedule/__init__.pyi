@@ -8,6 +8,7 @@ from .heard import Heard as Heard
 from .plateau import Plateau as Plateau
 from .plateau import Watch as Watch
 from .range_test import RangeTest as RangeTest
+from .range_test import Sweep as Sweep
 from .range_test import sweep_rates as sweep_rates
 from .shapes import Constant as Constant
 from .shapes import Cosine as Cosine

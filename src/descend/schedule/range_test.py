@@ -1,6 +1,9 @@
 """The learning-rate range test: raise the rate from step to step, watch the loss, and see which rates train.
 
-The engine knows no network: it calls ``step(rate)``, which takes one training step at that rate and returns the loss before it.
+The engine knows no network. ``sweep_rates`` calls ``step(rate)``, which takes one training step at that rate and returns the loss
+before it; a loop that cannot be called step by step tells its losses to a ``Sweep`` instead.
+Source: Smith 2017, Cyclical Learning Rates, arXiv:1506.01186, section 3.3; exponential with an early end: fastai, Howard & Gugger
+2020.
 """
 
 from __future__ import annotations
@@ -61,40 +64,52 @@ class RangeTest:
         return len(self.rates) < self.n_steps
 
 
-def sweep_rates(
-    step: Callable[[float], float],
-    *,
-    low: float = 1e-6,
-    high: float = 1.0,
-    n_steps: int = 100,
-    watch: Callable[[int, int], None] = lambda *_: None,
-) -> RangeTest:
+class Sweep:
+    """A range test while it runs: ``rates`` says which rate step k is taken at, ``tell`` takes its loss.
+
+    Raises KnobError unless 0 < low < high and n_steps >= 20.
+    """
+
+    def __init__(self, *, low: float = 1e-6, high: float = 1.0, n_steps: int = 100) -> None:
+        if not 0 < low < high < math.inf:
+            raise KnobError("range test", "rates must be finite numbers with 0 < low < high", got=(low, high))
+        if isinstance(n_steps, bool) or not isinstance(n_steps, int) or n_steps < 20:
+            raise KnobError("range test", "n_steps must be a whole number >= 20", got=n_steps)
+        self.low, self.high, self.n_steps = low, high, n_steps
+        self.rates: Floats = np.geomspace(low, high, n_steps)
+        self.losses: list[float] = []
+        self._running, self._least = 0.0, math.inf
+
+    def tell(self, loss: float) -> bool:
+        """Take the loss of the next step; returns whether the sweep goes on.
+
+        It ends after its last step, at a loss that is not finite (which is left out), and when the running mean of the losses
+        exceeds ``DIVERGED`` times its lowest value.
+        """
+        if not math.isfinite(loss):
+            return False
+        self.losses.append(loss)
+        self._running = MEMORY * self._running + (1 - MEMORY) * loss
+        mean = self._running / (1 - MEMORY ** len(self.losses))
+        self._least = min(self._least, mean)
+        return mean <= DIVERGED * self._least and len(self.losses) < self.n_steps
+
+    def result(self) -> RangeTest:
+        """Return what was found; TrainingError where fewer than five steps had a finite loss."""
+        n = len(self.losses)
+        if n < 5:
+            raise TrainingError("range test", "needs five steps with a finite loss", got=n, fix="Begin lower: --low 1e-8.")
+        return RangeTest(self.rates[:n], np.array(self.losses), self.n_steps, self.low, self.high)
+
+
+def sweep_rates(step: Callable[[float], float], *, low: float = 1e-6, high: float = 1.0, n_steps: int = 100) -> RangeTest:
     """Call ``step`` at ``n_steps`` rates from ``low`` to ``high``, each the same factor above the one before.
 
-    step: takes one training step at a rate and returns the loss of the batch before it. The sweep ends early when the running
-    mean of the losses exceeds ``DIVERGED`` times its lowest value, or at a loss that is not finite (which is left out). watch:
-    told (steps done, steps planned). The weights that ``step`` moves are the caller's to put back.
-    Raises KnobError unless 0 < low < high and n_steps >= 20, TrainingError where fewer than five steps had a finite loss.
-    Source: Smith 2017, Cyclical Learning Rates, arXiv:1506.01186, section 3.3; exponential with an early end: fastai, Howard &
-    Gugger 2020.
+    step: takes one training step at a rate and returns the loss of the batch before it. The weights that it moves are the
+    caller's to put back. Ends early as ``Sweep.tell`` says. Raises KnobError and TrainingError as ``Sweep`` does.
     """
-    if not 0 < low < high < math.inf:
-        raise KnobError("range test", "rates must be finite numbers with 0 < low < high", got=(low, high))
-    if isinstance(n_steps, bool) or not isinstance(n_steps, int) or n_steps < 20:
-        raise KnobError("range test", "n_steps must be a whole number >= 20", got=n_steps)
-    rates, losses = np.geomspace(low, high, n_steps), list[float]()
-    running, least = 0.0, math.inf
-    for done, rate in enumerate(rates, 1):
-        loss = step(float(rate))
-        watch(done, n_steps)
-        if not math.isfinite(loss):
+    sweep = Sweep(low=low, high=high, n_steps=n_steps)
+    for rate in sweep.rates:
+        if not sweep.tell(step(float(rate))):
             break
-        losses.append(loss)
-        running = MEMORY * running + (1 - MEMORY) * loss
-        mean = running / (1 - MEMORY**done)
-        least = min(least, mean)
-        if mean > DIVERGED * least:
-            break
-    if len(losses) < 5:
-        raise TrainingError("range test", "needs five steps with a finite loss", got=len(losses), fix="Begin lower: --low 1e-8.")
-    return RangeTest(rates[: len(losses)], np.array(losses), n_steps, low, high)
+    return sweep.result()

@@ -1,0 +1,69 @@
+"""Pictures of learning rates: a range test, and schedules over a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from descend.landscape.drawing import COLORS, DASHES, STYLE, Drawing, Moving
+from descend.schedule import Decision, Heard, RangeTest, Schedule
+
+N_POINTS = 601
+
+
+def draw_range_test(found: RangeTest, *, title: str = "") -> Drawing:
+    """Draw the losses of a sweep over the rates: every step as a dot, the smooth curve, and the suggestion."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+        axes = figure.subplots()
+        axes.plot(found.rates, found.losses, ".", color="#9a9a9a", markersize=3.5, label="loss of the step's batch")
+        (line,) = axes.plot(found.rates, found.smooth, color=COLORS[0], linewidth=2, label="smoothed")
+        if found.suggestion is not None:
+            at = int(np.argmin(np.abs(found.rates - found.suggestion)))
+            label = f"suggestion {found.suggestion:.2g}: steepest fall"
+            axes.plot(found.suggestion, found.smooth[at], "o", color=COLORS[1], markersize=8, label=label)
+        least = int(found.smooth.argmin())
+        axes.plot(found.lowest, found.smooth[least], "v", color=COLORS[2], markersize=7, label=f"lowest {found.lowest:.2g}")
+        axes.set_xscale("log")
+        axes.set_xlim(found.low, found.high)
+        low, high = float(found.smooth.min()), float(found.smooth[: least + 1].max())
+        reach = max(high - low, 0.05 * abs(high), 1e-6)
+        axes.set_ylim(low - 0.25 * reach, high + 0.6 * reach)  # what diverged may leave by the top
+        axes.grid(axis="y", color="#e3e3e3", linewidth=0.7)
+        axes.set_axisbelow(True)
+        axes.set_xlabel("learning rate")
+        axes.set_ylabel("training loss")
+        axes.set_title(title or "learning-rate range test")
+        axes.legend(loc="lower left")
+        return Drawing(figure, (Moving(line, found.rates, found.smooth),))
+
+
+def draw_schedules(schedules: Mapping[str, Schedule], *, heard: Heard | None = None, title: str = "") -> Drawing:
+    """Draw the factor of each schedule over a run; those that listen hear ``heard``, and their decisions are marked.
+
+    schedules: label -> schedule.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 3.4), layout="constrained")
+        axes = figure.subplots()
+        progress = np.linspace(0, 1, N_POINTS)
+        for number, (label, schedule) in enumerate(schedules.items()):
+            color, dashes = COLORS[number % len(COLORS)], DASHES[number % len(DASHES)]
+            factors = [schedule.factor(float(p), heard) for p in progress]
+            axes.plot(progress, factors, linestyle=dashes, color=color, linewidth=1.8, label=label)
+            decisions: Sequence[Decision] = () if heard is None else schedule.decisions(heard)
+            for decision in decisions:
+                at = decision.epoch / (heard.n_epochs if heard else 1)
+                axes.plot(at, schedule.factor(at, heard), "D", color=color, markersize=5, zorder=4)
+        axes.set_xlim(0, 1)
+        axes.set_ylim(-0.03, 1.06)
+        axes.grid(axis="y", color="#e3e3e3", linewidth=0.7)
+        axes.set_axisbelow(True)
+        axes.set_xlabel("progress of the run")
+        axes.set_ylabel("factor on the learning rate")
+        axes.set_title(title)
+        figure.legend(loc="outside right upper")
+        return Drawing(figure)

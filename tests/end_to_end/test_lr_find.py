@@ -1,0 +1,134 @@
+"""``descend lr-find``: it sweeps, draws and suggests, and nothing is any different afterwards."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+
+from descend.cli import main
+from descend.errors import KnobError
+from descend.schedule import Sweep
+from descend.train.fit import Session
+from descend.train.progress import Silent
+from descend.train.range_test import find_rate, sweep_job, untouched
+from descend.train.recipe import Recipe
+
+SMALL = ["digits", "--backbone", "smallcnn(width=4)", "--threads", "1"]
+
+
+@pytest.fixture(scope="module")
+def session() -> Session:
+    recipe = Recipe(data="digits", backbone="smallcnn(width=4)", optimizer="momentum(lr=0.1)", threads=1)
+    return find_rate(recipe, Sweep(n_steps=20), progress=Silent())[1]
+
+
+def everything(session: Session) -> dict[str, bytes]:
+    job = session.prepared.job
+    found = {name: value.numpy().tobytes() for name, value in job.module.state_dict().items()}
+    return found | {
+        "optimizer": repr(job.optimizer.state_dict()).encode(),
+        "modes": repr([module.training for module in job.module.modules()]).encode(),
+        "gradients": repr([p.grad for p in job.module.parameters()]).encode(),
+        "batch": next(iter(job.feed.epoch(0))).inputs.numpy().tobytes(),
+    }
+
+
+def test_nothing_is_different_afterwards_to_the_bit(session: Session) -> None:
+    job = session.prepared.job
+    job.module.eval()
+    before = everything(session)
+    moved: list[bool] = []
+    with untouched(job):
+        found = sweep_job(job, Sweep(low=1e-3, high=1e3, n_steps=40), Silent())
+        for p in job.module.parameters():
+            moved.append(p.grad is not None)
+            p.data.add_(1)
+    assert everything(session) == before
+    assert not any(moved)
+    assert found.losses[:3].mean() != found.losses[-3:].mean()  # it did train
+    again = sweep_job(job, Sweep(low=1e-3, high=1e3, n_steps=40), Silent())
+    assert again.losses.tolist() == found.losses.tolist()
+    assert everything(session) == before
+
+
+def test_the_sweep_takes_the_losses_that_training_would_have(session: Session) -> None:
+    """The first loss is that of the untrained network on the first batch; a rate of almost zero leaves all others so too."""
+    job = session.prepared.job
+    job.module.train()
+    expected: list[float] = []
+    for epoch in (0, 1):
+        for fed in job.feed.epoch(epoch):
+            expected.append(job.loss(job.module(fed.inputs), fed.targets).item())
+    found = sweep_job(job, Sweep(low=1e-30, high=1e-29, n_steps=30), Silent())
+    assert found.losses.tolist() == pytest.approx(expected[:30], rel=1e-4)
+    assert 20 < job.feed.n_steps + 5 < 30  # the sweep has crossed an epoch's border
+
+
+def test_a_rate_of_zero_cannot_be_scaled(session: Session) -> None:
+    recipe = Recipe(data="digits", optimizer="sgd(lr=0.0)", threads=1)
+    with pytest.raises(KnobError, match=r"must have a learning rate above 0 to scale, got 'sgd\(lr=0.0\)'"):
+        find_rate(recipe, Sweep(), progress=Silent())
+
+
+def test_the_verb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["lr-find", *SMALL, "--optimizer", "adamw(weight_decay=0.03)", "--steps", "60", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [path.name for path in tmp_path.iterdir()] == ["lr-find.svg"]  # nothing but the picture, and no run
+    assert 1e-4 < told["suggestion"] < told["lowest"] <= 1.0
+    assert told["loss_lowest"] < told["loss_at_start"]
+    assert told["use"] == f"adamw(lr={float(format(told['suggestion'], '.2g'))}, weight_decay=0.03)"
+    assert "suggestion" in Path("lr-find.svg").read_text(encoding="utf-8")
+
+
+def test_the_command_it_prints_is_one_that_fit_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from descend.cli.fit import _parser
+
+    monkeypatch.chdir(tmp_path)
+    words = [
+        *SMALL,
+        "--augment",
+        "flip",
+        "rotate(degrees=5)",
+        "--optimizer=sgd",
+        "--high",
+        "10",
+        "--steps",
+        "40",
+        "--out",
+        "a.png",
+    ]
+    assert main(["lr-find", *words]) == 0
+    shown = capsys.readouterr().out
+    line = next(line for line in shown.splitlines() if line.startswith("Try:"))
+    asked = _parser().parse_args(shlex.split(line)[3:])
+    assert (asked.data, asked.augment, asked.threads) == ("digits", ["flip", "rotate(degrees=5)"], 1)
+    assert re.fullmatch(r"sgd\(lr=[\d.e-]+\)", asked.optimizer)
+    assert Path("a.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("words", "match"),
+    [
+        (["lr-find"], "lr-find: needs DATA"),
+        (["lr-find", "digits", "--low", "1", "--high", "0.1"], "0 < low < high"),
+        (["lr-find", "digits", "--out", "a.jpg"], "must end in .svg, .png, .gif"),
+    ],
+)
+def test_it_refuses_before_it_works(words: list[str], match: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 1
+    assert match in capsys.readouterr().err
+
+
+def test_threads_are_put_back(session: Session) -> None:
+    before = torch.get_num_threads()
+    recipe = Recipe(data="digits", backbone="smallcnn(width=4)", threads=1)
+    find_rate(recipe, Sweep(n_steps=20), progress=Silent())
+    assert torch.get_num_threads() == before
