@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from tests.oracles import optim_gradients
 from torch import Tensor
 
 from descend.errors import KnobError
@@ -77,3 +79,41 @@ def test_parameters_may_miss_from_parts_of_a_window() -> None:
 def test_two_windows_inside_each_other_are_refused() -> None:
     with pytest.raises(KnobError, match="accumulate once"):
         Optimizer([torch.zeros(1, requires_grad=True)], "sgd", gradients=["accumulate(n=2)", "accumulate(n=3)"])
+
+
+SHAPES = ((), (5,), (4, 3), (3, 2, 2, 2))
+
+
+def changed(stage: str) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Return weights, gradients and what a stage makes of them."""
+    draw = torch.Generator().manual_seed(8)
+    params = [torch.randn(shape, dtype=torch.float64, generator=draw).requires_grad_() for shape in SHAPES]
+    with torch.no_grad():
+        params[2][1] = 0.0  # a unit of weights that are all zero
+    before = [parameter.detach().clone() for parameter in params]
+    for parameter in params:
+        parameter.grad = torch.randn(parameter.shape, dtype=torch.float64, generator=draw)
+        if parameter.ndim > 1:
+            parameter.grad[0] *= 1e-3  # one unit that is short enough
+    Optimizer(params, "sgd(lr=1.0)", gradients=stage).step()
+    return [(p, q.grad, p - q.detach()) for p, q in zip(before, params, strict=True) if q.grad is not None]
+
+
+@pytest.mark.parametrize(("clip", "eps"), [(0.01, 1e-3), (0.3, 1e-2)])
+def test_adaptive_clipping_agrees_with_the_textbook_and_with_timm(clip: float, eps: float) -> None:
+    agc = pytest.importorskip("timm.utils.agc")
+    for p, g, after in changed(f"adaptive_clip(clip={clip}, eps={eps})"):
+        expected = optim_gradients.adaptive_clip(p.numpy(), g.numpy(), clip=clip, eps=eps)
+        np.testing.assert_allclose(after.numpy(), expected, rtol=1e-10, atol=1e-14)
+        theirs = p.clone().requires_grad_()
+        theirs.grad = g.clone()
+        agc.adaptive_clip_grad([theirs], clip_factor=clip, eps=eps)
+        torch.testing.assert_close(after, theirs.grad, rtol=1e-10, atol=1e-14)
+
+
+def test_centralizing_agrees_with_the_textbook_and_keeps_the_sums_of_weights() -> None:
+    for _, g, after in changed("centralize"):
+        np.testing.assert_allclose(after.numpy(), optim_gradients.centralize(g.numpy()), rtol=1e-10, atol=1e-14)
+        if g.ndim > 1:
+            assert after.flatten(1).sum(1).abs().max() < 1e-12
+            assert not torch.equal(after, g)

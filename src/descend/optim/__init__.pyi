@@ -13,6 +13,8 @@ from .averaging import EMA as EMA
 from .averaging import SWA as SWA
 from .averaging import Lookahead as Lookahead
 from .gradients import Accumulate as Accumulate
+from .gradients import AdaptiveClip as AdaptiveClip
+from .gradients import Centralize as Centralize
 from .gradients import ClipNorm as ClipNorm
 from .gradients import ClipValue as ClipValue
 from .gradients import GradientStage as GradientStage

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import torch
 from annotated_types import Ge, Gt
 from torch import Tensor
 
@@ -69,6 +70,51 @@ class ClipValue(Rewrite):
     def rewrite(self, params: list[Tensor], grads: list[Tensor]) -> list[Tensor]:  # noqa: ARG002 (other stages read the weights)
         """Return the gradients, clamped."""
         return list(foreach._foreach_clamp_max(foreach._foreach_clamp_min(grads, -self.max_value), self.max_value))
+
+
+@technique("adaptive_clip", source="Brock et al. 2021, arXiv:2102.06171, eq. (3)")
+class AdaptiveClip(Rewrite):
+    """Shorten the gradient of each unit to ``clip`` times the length of its weights, where it is longer.
+
+    Prefer it for networks without batch norm and for large batches: what is too long depends on the layer. Costs one reading of
+    the weights and one writing of the gradients. The paper leaves the last linear layer alone; this takes all.
+
+        g_i *= min(1, clip * max(norm(p_i), eps) / norm(g_i))      i: the weights of one output; a vector is one unit
+
+    clip: how long a step may be, relative to the weights; smaller for larger batches. eps: least length of weights, so that
+    those that begin at zero can move.
+    """
+
+    clip: Annotated[float, Gt(0), Search(1e-3, 0.3, log=True)] = 0.01
+    eps: Annotated[float, Gt(0), Search(1e-4, 1e-2, log=True)] = 1e-3
+
+    def rewrite(self, params: list[Tensor], grads: list[Tensor]) -> list[Tensor]:
+        """Return the gradients, no unit of them too long."""
+        return [self._shortened(p, g) for p, g in zip(params, grads, strict=True)]
+
+    def _shortened(self, p: Tensor, g: Tensor) -> Tensor:
+        length, limit = _unit_norms(g), _unit_norms(p).clamp(min=self.eps) * self.clip
+        return g * torch.where(length > limit, limit / length, torch.ones_like(length))
+
+
+def _unit_norms(x: Tensor) -> Tensor:
+    """Return the norm of each output's weights, shaped to be multiplied with ``x``."""
+    return torch.linalg.vector_norm(x, dim=tuple(range(1, x.ndim)) or None, keepdim=True)
+
+
+@technique("centralize", source="Yong et al. 2020, arXiv:2004.01461, eq. (1)")
+class Centralize(Rewrite):
+    """Take the mean of each unit's gradient away from it, so that the sum of a unit's weights stays where it began.
+
+    Prefer it for convolutional networks with batch norm, where it regularizes and steadies. Costs one writing of the gradients.
+    Vectors and scalars (norms, biases) stay as they are.
+
+        g_i -= mean(g_i)      i: the weights of one output
+    """
+
+    def rewrite(self, params: list[Tensor], grads: list[Tensor]) -> list[Tensor]:  # noqa: ARG002 (other stages read the weights)
+        """Return the gradients, every unit's mean zero."""
+        return [g if g.ndim < 2 else g - g.mean(dim=tuple(range(1, g.ndim)), keepdim=True) for g in grads]
 
 
 @technique(
