@@ -245,3 +245,12 @@ def test_more_state_than_torch_has_room_for_is_an_error() -> None:
     optimizer.state[parameter]["slow"] = torch.ones(1)
     with pytest.raises(ModelError, match=r"no room for, got \['slow'\]"):
         to_torch(optimizer)
+
+
+def test_an_open_window_of_gradients_is_an_error() -> None:
+    parameter: Tensor = torch.ones(1, requires_grad=True)
+    optimizer = Optimizer([parameter], "adam", gradients="accumulate(n=2)")
+    parameter.grad = torch.ones(1)
+    optimizer.step()
+    with pytest.raises(ModelError, match=r"Call flush\(\) first"):
+        to_torch(optimizer)

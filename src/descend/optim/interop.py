@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from descend.errors import KnobError, ModelError, nearest
-from descend.optim.optimizer import Optimizer
+from descend.optim.optimizer import PENDING, Optimizer
 from descend.optim.rule import Rule
 from descend.optim.settings import LABELS, rule_of, settings_of
 from descend.optim.tensors import working_dtype
@@ -282,7 +282,7 @@ def _their_state(match: Counterpart, key: int, state: Mapping[str, Any]) -> dict
     known = {**match.slots, "step": "step"}
     if extra := set(state) - set(known):
         must = f"parameter {key} must hold no state that torch.optim.{match.theirs.__name__} has no room for"
-        raise ModelError("to_torch", must, got=sorted(extra))
+        raise ModelError("to_torch", must, got=sorted(extra), fix="Call flush() first." if PENDING in extra else "")
     number = torch.get_default_dtype()  # in which torch keeps counts
     return {
         known[name]: value.detach().clone() if isinstance(value, Tensor) else torch.tensor(float(value), dtype=number)
