@@ -67,7 +67,7 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
 
 
 def module(name: str) -> Any:
-    """A trainer that is not installed everywhere; too large for the development extra."""
+    """A trainer of the development extra; an environment may do without it."""
     return pytest.importorskip(name, reason=f"needs {name}")
 
 
