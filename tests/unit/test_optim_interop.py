@@ -254,3 +254,21 @@ def test_an_open_window_of_gradients_is_an_error() -> None:
     optimizer.step()
     with pytest.raises(ModelError, match=r"Call flush\(\) first"):
         to_torch(optimizer)
+
+
+def test_state_of_torch_that_was_not_converted_is_an_error() -> None:
+    optimizer = Optimizer([torch.ones(3, 2, requires_grad=True)], "adamw")
+    with pytest.raises(KnobError, match=r"lacks 'beta1'. State of torch.optim goes through optim.from_torch"):
+        optimizer.load_state_dict(state_of("AdamW"))
+
+
+@pytest.mark.parametrize("rule", ["adamw", "adafactor"])
+def test_state_of_other_shapes_is_an_error_before_anything_is_loaded(rule: str) -> None:
+    small, large = torch.ones(2, 2, requires_grad=True), torch.ones(3, 3, requires_grad=True)
+    small.grad, large.grad = torch.ones(2, 2), torch.ones(3, 3)
+    one, two = Optimizer([small], f"{rule}(lr=0.5)"), Optimizer([large], rule)
+    one.step()
+    with pytest.raises(ModelError, match=r"parameter 0 \(3, 3\) must have shape \((3|1), (3|1)\), got"):
+        two.load_state_dict(one.state_dict())
+    assert two.param_groups[0]["lr"] != 0.5
+    assert not two.state

@@ -16,7 +16,7 @@ from descend.errors import KnobError, ModelError, TrainingError
 from descend.optim import carriers, tensors
 from descend.optim.gradients import Accumulate, GradientStage, Rewrite, Scaling
 from descend.optim.rule import Numbers, Rule
-from descend.optim.settings import Group, checked_group, rule_of, settings_of
+from descend.optim.settings import Group, check_saved, checked_group, rule_of, settings_of
 from descend.optim.tensors import foreach
 from descend.optim.wrapper import chain_of
 from descend.technique import build
@@ -107,7 +107,7 @@ class Optimizer(torch.optim.Optimizer):
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Restore what ``state_dict`` returned, bit for bit; tensors are copied, never shared.
 
-        Raises KnobError where the state is another rule's.
+        Raises KnobError where the state is another rule's or torch's own, ModelError where a slot does not fit its parameter.
         """
         seen: list[dict[str, Any]] = []
         hook = self.register_load_state_dict_pre_hook(lambda _, given: seen.append(given))
@@ -115,6 +115,7 @@ class Optimizer(torch.optim.Optimizer):
         names = {group.get("rule", ours) for group in state_dict["param_groups"]}
         if names != {ours}:
             raise KnobError("Optimizer.load_state_dict", f"state must be of rule {ours!r}", got=", ".join(sorted(names)))
+        check_saved(self.rule, state_dict, list(self._parameters()))
         try:
             super().load_state_dict(dict(state_dict))
         finally:

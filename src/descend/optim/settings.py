@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 from torch import Tensor
 
-from descend.errors import KnobError, nearest
+from descend.errors import KnobError, ModelError, nearest
 from descend.optim.rule import Rule
 from descend.optim.wrapper import knob_names, knob_values, with_knobs
 
@@ -62,6 +62,22 @@ def checked_group(rule: Rule, given: Mapping[str, Any]) -> dict[str, Any]:
             raise KnobError(rule.name, f"has no knob {key!r} for a parameter group", fix=nearest(key, known))
     rule_of(rule, settings_of(rule) | group)
     return group
+
+
+def check_saved(rule: Rule, saved: Mapping[str, Any], params: Sequence[Tensor]) -> None:
+    """Raise where saved groups lack knobs of ``rule``, or a saved slot does not fit the parameter in its place."""
+    who, rest = "Optimizer.load_state_dict", iter(params)
+    for group in saved["param_groups"]:
+        if missing := set(knob_names(rule)) - set(group):
+            raise KnobError(who, f"groups must hold all knobs of {rule.name!r}, but one lacks {min(missing)!r}",
+                            fix="State of torch.optim goes through optim.from_torch.")  # fmt: skip
+        here = rule_of(rule, group)
+        for key, parameter in zip(group["params"], rest, strict=False):  # torch says where their numbers differ
+            shape, state = tuple(parameter.shape), saved["state"].get(key, {})
+            for name in set(here.slots) & set(state):
+                if here.extent(name, shape) not in (None, tuple(state[name].shape)):
+                    must = f"slot {name!r} of parameter {key} {shape} must have shape {here.extent(name, shape)}"
+                    raise ModelError(who, must, got=tuple(state[name].shape))
 
 
 def rule_of(rule: Rule, group: Mapping[str, Any]) -> Rule:
