@@ -33,14 +33,14 @@ def write(run: Path) -> Path:
     Raises RunError if it holds no readable record, or cannot be written to.
     """
     run = Path(run)
-    page = _environment().get_template("page.html").render(_context(run))
+    page = environment().get_template("page.html").render(_context(run))
     path = run / folder.REPORT
     folder.write_text(path, page)
     return path
 
 
 @cache
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
     """Names of classes and files come from strangers: everything is escaped, and what HTML cannot hold is replaced."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("descend.report"),

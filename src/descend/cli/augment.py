@@ -1,0 +1,150 @@
+"""``descend augment``: look at what augmentations draw, and measure which answers of a trained run they flip."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from descend import data as data_room
+from descend.api import load
+from descend.augment import Augmentation, expand, policy_for
+from descend.augment.safety import Safety, Trial
+from descend.cli.progress import Terminal
+from descend.data import Dataset
+from descend.errors import KnobError
+from descend.report import gallery
+from descend.train.safety import measure
+
+EPILOG = """examples:
+  descend augment photos/ --augment medium --out gallery.html
+  descend augment photos/ --augment "rotate(degrees=30)" "random_erasing(p=0.5)" --n 4 --draws 12
+  descend augment digits --augment "flip()" "rotate(degrees=45)" --safety runs/digits
+  descend list augmentation                             every transform with its knobs
+"""
+PAGE_ONLY = {"n": 6, "draws": 8, "size": None, "seed": 0}  # settings of the pictures, with their defaults
+SAFETY_ONLY = {"per_class": 100, "tolerance": 0.05}
+
+
+def main(argv: list[str]) -> int:
+    """Write the gallery, measure safety, or both."""
+    asked = _parser().parse_args(argv)
+    _refuse_dead_settings(asked)
+    run = None if asked.safety is None else load(asked.safety)
+    dataset = data_room.load(asked.data, seed=asked.seed or 0, threads=asked.threads)
+    transforms = _transforms(asked, dataset, None if run is None else run.record.plan.get("augment"))
+    found: list[Safety] = []
+    if run is not None:
+        terminal = Terminal()
+        found = measure(
+            run, asked.data, transforms, **_given(asked, SAFETY_ONLY), seed=asked.seed or 0, threads=asked.threads,
+            watch=lambda done, total: terminal.update("safety", done, total),
+        )  # fmt: skip
+    out = asked.out or (None if run is not None else Path("gallery.html"))
+    if out is not None:
+        counts = _given(asked, PAGE_ONLY)
+        shown = gallery.pictures(
+            dataset, transforms, n=counts["n"], n_draws=counts["draws"], size=counts["size"], seed=counts["seed"]
+        )
+        gallery.write(out, dataset.name, transforms, shown, found)
+    if asked.json:
+        print(json.dumps({"augment": [str(item) for item in transforms], "safety": [describe(item) for item in found]}))
+    elif found:
+        print("\n".join(line for item in found for line in table(item)))
+    if out is not None:
+        print(f"gallery: {out}", file=sys.stderr if asked.json else sys.stdout)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="descend augment", description="Look at augmentations, and measure what they do to a trained run's answers.",
+        epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("data", metavar="DATA", help="a folder, a table, or the name of a built-in set (digits)")
+    parser.add_argument(
+        "--augment", nargs="+", action="extend", metavar="SPEC",
+        help="transforms or a policy name; default: the run's own with --safety, else a policy by the data",
+    )  # fmt: skip
+    parser.add_argument("--out", type=Path, metavar="FILE", help="the page; default gallery.html, or none with --safety")
+    parser.add_argument("--n", type=int, metavar="N", help="pictures on the page; default 6")
+    parser.add_argument("--draws", type=int, metavar="N", help="draws of each; default 8")
+    parser.add_argument("--size", type=int, metavar="N", help="side of the drawn pictures; default their own, 224 at most")
+    parser.add_argument("--seed", type=int, metavar="N", help="of every draw; default 0")
+    parser.add_argument("--safety", type=Path, metavar="RUN", help="count per class which answers of this run are flipped")
+    parser.add_argument("--per-class", type=int, metavar="N", help="pictures of each class for --safety; default 100")
+    parser.add_argument("--tolerance", type=float, metavar="X", help="share of flips that is acceptable; default 0.05")
+    parser.add_argument("--threads", type=int, metavar="N")
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    return parser
+
+
+def _given(asked: argparse.Namespace, defaults: dict[str, Any]) -> dict[str, Any]:
+    found = {name: getattr(asked, name) for name in defaults}
+    return {name: defaults[name] if value is None else value for name, value in found.items()}
+
+
+def _refuse_dead_settings(asked: argparse.Namespace) -> None:
+    def given(names: list[str]) -> list[str]:
+        return [name for name in names if getattr(asked, name) is not None]
+
+    if asked.safety is None and given(list(SAFETY_ONLY)):
+        name = given(list(SAFETY_ONLY))[0]
+        raise KnobError(f"--{name.replace('_', '-')}", "has no effect without --safety", got=getattr(asked, name))
+    if asked.safety is not None and asked.out is None and given(["n", "draws", "size"]):
+        name = given(["n", "draws", "size"])[0]
+        raise KnobError(f"--{name}", "has no effect without a page", got=getattr(asked, name), fix="Add --out gallery.html.")
+    for name in ("size", "threads"):
+        if getattr(asked, name) is not None and getattr(asked, name) < 1:
+            raise KnobError(f"--{name}", "must be a whole number >= 1", got=getattr(asked, name))
+    if asked.out is not None and not asked.out.parent.is_dir():
+        raise KnobError("--out", "must lie in a folder that exists", got=str(asked.out))
+
+
+def _transforms(asked: argparse.Namespace, dataset: Dataset, own: list[str] | None) -> tuple[Augmentation, ...]:
+    """Return what was asked for, else what the run was trained with, else the policy that suits the data, and say which."""
+    if asked.augment:
+        return expand(asked.augment)
+    if own:
+        print(f"augment: {' '.join(own)} (the run's own)", file=sys.stderr)
+        return expand(own)
+    name, reason = policy_for(len(dataset.indices("train")), side=dataset.shorter_side[1], grey=dataset.is_grey)
+    print(f"augment: {name} ({reason})", file=sys.stderr)
+    return expand(name)
+
+
+def describe(found: Safety) -> dict[str, Any]:
+    """Return one transform's safety as plain data, every class with its Wilson interval."""
+    return {
+        "augment": str(found.asked),
+        "limit": None if found.limit is None else str(found.limit),
+        "advice": found.advice(),
+        "tolerance": found.tolerance,
+        "trials": [{"augment": str(trial.transform), "classes": _classes(trial, found.tolerance)} for trial in found.trials],
+    }
+
+
+def _classes(trial: Trial, tolerance: float) -> list[dict[str, Any]]:
+    unsafe = trial.unsafe(tolerance)
+    return [
+        {
+            "class": flips.label, "flips": flips.k, "n": flips.n, "share": flips.share().mean, "low": flips.share().low,
+            "high": flips.share().high, "to": flips.to, "n_to": flips.n_to, "unsafe": flips in unsafe,
+        }
+        for flips in trial.classes
+    ]  # fmt: skip
+
+
+def table(found: Safety) -> list[str]:
+    """Return one transform's safety as lines: the advice, then every strength with all classes together and the worst."""
+    width = max(len(str(trial.transform)) for trial in found.trials)
+    return [found.advice(), *(f"  {trial.transform!s:<{width}}  {_line(trial)}" for trial in found.trials), ""]
+
+
+def _line(trial: Trial) -> str:
+    worst = trial.worst
+    all_of_it, share = trial.overall, worst.share()
+    goes = f", {worst.n_to} of {worst.k} to {worst.to}" if worst.to else ""
+    return f"{all_of_it.mean:>6.1%} flip   worst: {worst.label} {share.mean:.0%} [{share.low:.0%}, {share.high:.0%}]{goes}"

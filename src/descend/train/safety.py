@@ -1,0 +1,126 @@
+"""How often augmentations flip a trained run's answers, class by class: the measurement behind ``descend augment --safety``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from descend import data as data_room
+from descend import rng
+from descend.augment import Augmentation, Pipeline
+from descend.augment.safety import Flips, Safety, Trial, ladder
+from descend.data import Dataset, decode_resized
+from descend.data.pool import in_order, n_threads
+from descend.errors import DataError, KnobError, PictureError
+from descend.train.evaluate import probabilities
+from descend.train.run import BATCH, Run
+
+Watch = Callable[[int, int], None]
+
+
+def measure(
+    run: Run,
+    data: Any,
+    transforms: Sequence[Augmentation],
+    *,
+    per_class: int = 100,
+    tolerance: float = 0.05,
+    seed: int = 0,
+    threads: int | None = None,
+    watch: Watch | None = None,
+) -> list[Safety]:
+    """Transform pictures at rising strengths and count the answers that change, for each transform by itself.
+
+    data: labelled pictures, whatever ``fit`` takes; classes are matched by name. Those of a test split are left alone, because
+    the advice is for training. per_class: pictures of each class at most, chosen by ``seed``. Only pictures that the run answers
+    right as they are count, so a flip is a wrong answer that the transform caused. Every picture is drawn once at each strength.
+    tolerance: the share of flips that is still acceptable. watch(done, total) is told the pictures on the way.
+    Normalisation, and mixing, which changes the target with the picture, are passed over.
+
+    Raises KnobError (nothing to measure, a tolerance outside 0..1, no pictures asked for) and DataError (no picture of a known
+    class, or none answered right).
+    """
+    measured = [transform for transform in transforms if transform.stage not in ("mix", "normalize")]
+    if not measured:
+        raise KnobError("safety", "needs a transform that changes pictures one by one", got=[str(item) for item in transforms])
+    if per_class < 1 or not 0 <= tolerance < 1:
+        raise KnobError("safety", "per_class must be >= 1 and tolerance in [0, 1)", got=f"{per_class} and {tolerance}")
+    dataset = data_room.load(data, seed=run.record.seed, threads=threads)
+    rows = _chosen(dataset, run.classes, per_class, seed)
+    rungs = {transform: ladder(transform) for transform in dict.fromkeys(measured)}
+    views = {rung: _view(run, [rung], seed) for steps in rungs.values() for rung in steps}
+    answers = {rung: list[NDArray[np.int64]]() for rung in views}
+    plain, labels = list[NDArray[np.int64]](), list[NDArray[np.int64]]()
+    for images, kept in _batches(run, dataset, rows, n_threads(threads)):
+        ids = dataset.ids[kept]
+        labels.append(_as_in_run(dataset, run.classes)[dataset.labels[kept]])
+        plain.append(_answers(run, _view(run, [], seed), images, ids))
+        for rung, view in views.items():
+            answers[rung].append(_answers(run, view, images, ids))
+        if watch is not None:
+            watch(sum(map(len, plain)), len(rows))
+    truth = np.concatenate(labels)
+    right = np.concatenate(plain) == truth
+    if not right.any():
+        raise DataError("safety", "the run must answer one picture right or more", got=f"0 of {len(right)}")
+    counted = {rung: _flips(truth[right], np.concatenate(found)[right], run.classes) for rung, found in answers.items()}
+    return [Safety(asked, tuple(Trial(rung, counted[rung]) for rung in steps), tolerance) for asked, steps in rungs.items()]
+
+
+def _chosen(dataset: Dataset, classes: tuple[str, ...], per_class: int, seed: int) -> NDArray[np.int64]:
+    """Return up to ``per_class`` rows of every class that the run knows, none of them for testing, in the order of the data."""
+    rows = np.concatenate([dataset.indices("train"), dataset.indices("val")])
+    rows = rows[np.argsort(rng.uniform(seed, "safety.pictures", ids=dataset.ids[rows])[:, 0], kind="stable")]
+    known = [rows[dataset.labels[rows] == k][:per_class] for k, name in enumerate(dataset.classes) if name in classes]
+    if not known or not sum(map(len, known)):
+        raise DataError("safety", "the data must have pictures of the run's classes outside its test split",
+                        got=list(dataset.classes)[:10], fix=f"The run knows {', '.join(classes[:20])}.")  # fmt: skip
+    return np.sort(np.concatenate(known))
+
+
+def _as_in_run(dataset: Dataset, classes: tuple[str, ...]) -> NDArray[np.int64]:
+    """Return for every class of the data its number in the run, -1 where the run does not know it."""
+    return np.array([classes.index(name) if name in classes else -1 for name in dataset.classes], np.int64)
+
+
+def _view(run: Run, transforms: list[Augmentation], seed: int) -> Pipeline:
+    prepared = run.record.preprocessing
+    return Pipeline(transforms, seed=seed, size=prepared["size"], mean=tuple(prepared["mean"]), std=tuple(prepared["std"]))
+
+
+def _answers(run: Run, view: Pipeline, images: NDArray[np.uint8], ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    return probabilities(run.classifier, [view(images, ids=ids, epoch=0)]).argmax(1)
+
+
+def _batches(
+    run: Run, dataset: Dataset, rows: NDArray[np.int64], threads: int
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
+    """Yield decoded pictures with their rows, up to 32 at a time; those that cannot be decoded are passed over."""
+    resolution = run.record.preprocessing["resolution"]
+
+    def decode(row: int) -> NDArray[np.uint8] | None:
+        try:
+            return decode_resized(dataset.read(row), resolution, name=dataset.name_of(row))
+        except PictureError:  # training named it
+            return None
+
+    for start in range(0, len(rows), BATCH):
+        part = rows[start : start + BATCH]
+        images = list(in_order(decode, map(int, part), threads))
+        kept = [k for k, image in enumerate(images) if image is not None]
+        if kept:
+            yield np.stack([image for image in images if image is not None]), part[kept]
+
+
+def _flips(truth: NDArray[np.int64], answers: NDArray[np.int64], classes: tuple[str, ...]) -> tuple[Flips, ...]:
+    found = list[Flips]()
+    for label in np.unique(truth):
+        given = answers[truth == label]
+        others = Counter(given[given != label].tolist())
+        to, n_to = others.most_common(1)[0] if others else (None, 0)
+        found.append(Flips(classes[label], others.total(), len(given), None if to is None else classes[to], n_to))
+    return tuple(found)
