@@ -194,6 +194,7 @@ def state_of(name: str, change: Any = None, **settings: Any) -> dict[str, Any]:
 
 MISMATCHES: list[tuple[dict[str, Any], str, type[Exception], str]] = [
     (state_of("AdamW"), "lion", KnobError, "one that torch.optim has too, got 'lion'"),
+    (state_of("AdamW"), "ema(adamw())", KnobError, "one that torch.optim has too, got 'ema'"),  # its mean would begin late
     (state_of("RMSprop"), "adamw", KnobError, r"group 0 lacks 'amsgrad'. It looks like that of torch.optim.RMSprop"),
     (state_of("RAdam"), "adam", KnobError, r"group 0 lacks 'amsgrad'. It looks like that of torch.optim.RAdam"),
     (state_of("Adam"), "radam", KnobError, r"group 0 has 'amsgrad'. It looks like that of torch.optim.Adam"),
@@ -230,7 +231,8 @@ def test_what_does_not_fit_is_an_error(state: dict[str, Any], rule: str, kind: t
 
 
 @pytest.mark.parametrize(
-    "rule", ["momentum(form='lr_inside')", "nesterov(form='lookahead')", "rmsprop(eps_place='inside')", "lion"]
+    "rule",
+    ["momentum(form='lr_inside')", "nesterov(form='lookahead')", "rmsprop(eps_place='inside')", "lion", "lookahead(sgd())"],
 )
 def test_what_torch_lacks_is_an_error_on_the_way_back(rule: str) -> None:
     with pytest.raises(KnobError, match=r"to_torch: "):
