@@ -245,6 +245,8 @@ def test_missing_data_and_bad_device_are_explained(shapes: Path, tmp_path: Path)
         descend.fit(out=tmp_path / "a")
     with pytest.raises(KnobError, match="device"):
         descend.fit(shapes, out=tmp_path / "b", device="cuda:77")
+    with pytest.raises(KnobError, match="device"):
+        descend.fit(shapes, out=tmp_path / "b", device="meta")
     assert not (tmp_path / "b").exists()
 
 
@@ -252,6 +254,7 @@ REGULARIZERS = [
     "label_smoothing(amount=0.2)", "l2(strength=0.5)", "l1(strength=0.01)", "elastic_net(l1=0.01, l2=0.01)",
     "max_norm(limit=0.01)",
     "dropout(p=0.5)", "spatial_dropout(p=0.3)", "drop_block(p=0.3, size=2)", "dropconnect(p=0.5)", "stochastic_depth(last=0.5)",
+    "focal(gamma=3.0)", "class_weights()", "balanced_sampling()", "kl_sparsity(strength=1.0)",
     "ghost_batch_norm(size=4)", "early_stopping(patience=1, min_delta=0.9)",
 ]  # fmt: skip
 
@@ -280,7 +283,7 @@ def test_a_regularizer_changes_the_result_or_is_refused(
         run = trained_with(shapes, tmp_path / "run", transfer, regularize=[text])
     except KnobError as error:
         assert "no effect" in str(error)  # noqa: PT017 (both outcomes are legal, silence is not)
-        assert transfer == "features"
+        assert transfer == "features" or "class weights" in str(error)  # noqa: PT017 (these classes are equally common)
         return
     assert not same(weights(run), weights(plain)) or untimed(run.folder) != untimed(plain.folder)
     assert descend.load(run.folder).predict(shapes / "disc").probabilities.shape == (12, 3)

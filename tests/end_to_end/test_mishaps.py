@@ -6,7 +6,9 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -218,3 +220,47 @@ def test_one_picture_and_lists_of_pictures(run: Run) -> None:
 def test_predict_refuses_before_it_works(run: Run, shapes: Path, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", str(run.folder), str(shapes), *words]) == 1
     assert words[0] in capsys.readouterr().err
+
+
+def test_a_table_reached_by_a_link_keeps_the_folder_of_the_link(folder: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "tables"
+    elsewhere.mkdir()
+    rows = [f"{kind}/{n:02d}.png,{kind}" for kind in ("disc", "stripes") for n in range(12)]
+    (elsewhere / "table.csv").write_text("\n".join(["path,label", *rows]))
+    (folder / "table.csv").symlink_to(elsewhere / "table.csv")
+    made = descend.fit(folder / "table.csv", out=tmp_path / "run", **TINY)
+    again = descend.fit(recipe=made.folder / "recipe.toml", out=tmp_path / "again")
+    assert made.classes == again.classes == ("disc", "stripes")
+
+
+def test_two_runs_at_once_on_an_empty_cache_are_two_equal_runs(folder: Path, tmp_path: Path, run: Run) -> None:
+    (folder / "new").write_text("a file of its own, so that nothing is shared with another test's cache")
+    os.environ["DESCEND_CACHE"], before = str(tmp_path / "cache"), os.environ["DESCEND_CACHE"]
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            made = list(pool.map(lambda name: descend.fit(folder, out=tmp_path / name, **TINY), ("a", "b")))
+    finally:
+        os.environ["DESCEND_CACHE"] = before
+    assert [one.record.val for one in made] == [run.record.val] * 2
+
+
+FULL_DISK = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # every larger file ends as on a full disk: with an OSError
+from descend.cli import main
+sys.exit(main(["fit", *sys.argv[1:]]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such limit there")
+def test_a_disk_that_takes_no_more_is_said_and_the_run_is_no_ruin(shapes: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    asked = [str(shapes), "--out", str(out), "--transfer", "scratch", "--backbone", "resnet9(width=8)", "--size", "16",
+             "--epochs", "1"]  # fmt: skip
+    asked += ["--augment", "none"]
+    done = subprocess.run([sys.executable, "-c", FULL_DISK, *asked], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 1
+    assert "must be writable" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not [path for path in out.iterdir() if path.name.endswith(".part")]
+    assert main(["fit", "--resume", str(out)]) == 0

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from descend.api import load
+from descend.cli.predict import add_passes
 
 
 def main(argv: list[str]) -> int:
@@ -16,10 +17,11 @@ def main(argv: list[str]) -> int:
     parser.add_argument("run", type=Path, metavar="RUN", help="the run folder that `descend fit` printed")
     parser.add_argument("data", metavar="DATA", help="a folder, a table or a built-in set; classes are matched by name")
     parser.add_argument("--split", choices=("train", "val", "test"), help="default: test, else val")
+    add_passes(parser)
     parser.add_argument("--threads", type=int, metavar="N")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     asked = parser.parse_args(argv)
-    found = load(asked.run).evaluate(asked.data, split=asked.split, threads=asked.threads)
+    found = load(asked.run).evaluate(asked.data, split=asked.split, threads=asked.threads, tta=asked.tta, mc=asked.mc)
     for reason in found["problems"].values():
         print(f"skipped: {reason}", file=sys.stderr)
     if found["n_trained_on"] and found["split"] == "test":
@@ -33,6 +35,9 @@ def main(argv: list[str]) -> int:
     print(f"split {found['split']}, {found['n']:,} pictures")
     print(f"  accuracy           {found['accuracy']:.2%}   (95 % interval {low:.1%} to {high:.1%})")
     print(f"  balanced accuracy  {found['balanced_accuracy']:.2%}\n  macro F1           {found['macro_f1']:.2%}")
+    for kind, doubt in (found["doubt"] or {}).items():
+        shown = ", ".join(f"{name.replace('_', ' ')} {nats:.3f} nats" for name, nats in doubt.items())
+        print(f"  {kind} answers: {shown}")
     width = max(len(row["class"]) for row in found["per_class"])
     print(f"  {'class':<{width}}  precision  recall      F1       n")
     for row in found["per_class"]:

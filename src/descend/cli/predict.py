@@ -22,13 +22,14 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--format", choices=("table", "csv", "json"), help="default: by the ending of --out, else a table")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write here instead of standard output")
     parser.add_argument("--top", type=int, default=3, metavar="N", help="classes shown in the table; default 3")
+    add_passes(parser)
     parser.add_argument("--threads", type=int, metavar="N")
     asked = parser.parse_args(argv)
     if asked.out is not None and not asked.out.parent.is_dir():
         raise KnobError("--out", "must lie in a folder that exists", got=str(asked.out))
     if asked.top < 1:
         raise KnobError("--top", "must be a whole number >= 1", got=asked.top)
-    found = load(asked.run).predict(asked.pictures, threads=asked.threads)
+    found = load(asked.run).predict(asked.pictures, threads=asked.threads, tta=asked.tta, mc=asked.mc)
     chosen = asked.format or {".csv": "csv", ".json": "json"}.get(asked.out.suffix if asked.out else "", "table")
     if asked.out is None:
         _write(found, chosen, asked.top, sys.stdout)
@@ -42,29 +43,45 @@ def main(argv: list[str]) -> int:
     return 0
 
 
+def add_passes(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that ask a network more than once a picture."""
+    parser.add_argument("--tta", metavar="SPEC", help='average over test-time views: flip, five_crop, ten_crop or "views(k=8)"')
+    parser.add_argument("--mc", type=int, metavar="N", help="average over N random passes with dropout on")
+
+
 def _write(found: Predictions, chosen: str, top: int, file: TextIO) -> None:
     {"table": _table, "csv": _csv, "json": _json}[chosen](found, top, file)
 
 
 def _table(found: Predictions, top: int, file: TextIO) -> None:
     width = max(map(len, found.names))
-    for name, row in zip(found.names, found.probabilities, strict=True):
+    for name, row, doubt in zip(found.names, found.probabilities, _doubts(found), strict=True):
         best = sorted(zip(row, found.classes, strict=True), key=lambda pair: -pair[0])[: max(1, top)]
-        print(f"{name:<{width}}  " + "  ".join(f"{label} {p:.1%}" for p, label in best), file=file)
+        shown = [f"{label} {p:.1%}" for p, label in best] + [f"{what.replace('_', ' ')} {x:.3f}" for what, x in doubt.items()]
+        print(f"{name:<{width}}  " + "  ".join(shown), file=file)
 
 
 def _csv(found: Predictions, top: int, file: TextIO) -> None:
     del top
     table = csv.writer(file)
-    table.writerow(["path", "predicted", "confidence", *(f"p_{name}" for name in found.classes)])
-    for name, label, row in zip(found.names, found.labels, found.probabilities, strict=True):
-        table.writerow([name, label, f"{row.max():.6f}", *(f"{p:.6f}" for p in row)])
+    doubts = _doubts(found)
+    table.writerow(["path", "predicted", "confidence", *doubts[0], *(f"p_{name}" for name in found.classes)])
+    for name, label, row, doubt in zip(found.names, found.labels, found.probabilities, doubts, strict=True):
+        table.writerow([name, label, f"{row.max():.6f}", *(f"{x:.6f}" for x in doubt.values()), *(f"{p:.6f}" for p in row)])
 
 
 def _json(found: Predictions, top: int, file: TextIO) -> None:
     del top
     rows = [
-        {"path": name, "predicted": str(label), "probabilities": dict(zip(found.classes, map(float, row), strict=True))}
-        for name, label, row in zip(found.names, found.labels, found.probabilities, strict=True)
+        {"path": name, "predicted": str(label), **doubt, "probabilities": dict(zip(found.classes, map(float, row), strict=True))}
+        for name, label, row, doubt in zip(found.names, found.labels, found.probabilities, _doubts(found), strict=True)
     ]
     print(json.dumps({"predictions": rows, "skipped": found.problems}), file=file)
+
+
+def _doubts(found: Predictions) -> list[dict[str, float]]:
+    """Return, for each answer, its entropy and mutual information in nats; nothing after a single pass."""
+    if found.entropy is None or found.mutual_information is None:
+        return [{} for _ in found.names]
+    pairs = zip(found.entropy, found.mutual_information, strict=True)
+    return [{"entropy": float(entropy), "mutual_information": float(shared)} for entropy, shared in pairs]

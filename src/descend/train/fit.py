@@ -20,6 +20,7 @@ from descend.data import Dataset, Decoded
 from descend.data.builtin import SETS
 from descend.errors import DataError, KnobError, RunError, TrainingError
 from descend.models import Backbone, Classifier
+from descend.regularize import L1, ElasticNet, merged_class_weights, sparsity
 from descend.technique import knobs
 from descend.train import checkpoint, evaluate, folder, metrics, record
 from descend.train import recipe as recipes
@@ -32,6 +33,7 @@ from descend.train.plan import Facts, Plan, resolve
 from descend.train.progress import Progress
 from descend.train.recipe import Recipe
 from descend.train.run import Run
+from descend.train.snapshots import Snapshots
 from descend.train.watch import RunWatcher
 from descend.transfer import Engine, choose, trainable_stages
 
@@ -92,7 +94,7 @@ def _located(recipe: Recipe) -> Recipe:
     """Return the recipe with its data as an absolute path, so that a run can be resumed and repeated from anywhere."""
     if recipe.data is None or recipe.data in SETS or not Path(recipe.data).exists():
         return recipe
-    return replace(recipe, data=str(Path(recipe.data).resolve()))
+    return replace(recipe, data=str(Path(recipe.data).absolute()))  # a table reached by a link keeps the folder of the link
 
 
 @contextmanager
@@ -165,6 +167,7 @@ class Session:
             head = self.plan.head.build(body.n_features, len(self.dataset.classes), self.plan.seed)
             self.network = Classifier(body, head)
             _install(self.plan, self.network)
+            _check_weights(self.plan, self.dataset)
 
     def prepare(self) -> None:
         """Decode the pictures, choose the engine, make the job; the recipe is written on the way."""
@@ -252,6 +255,7 @@ class Session:
             watcher = self._watcher(at, best, val)
             at = train(prepared.job, at, watcher, lambda: bool(interrupt))
         finished = at.epoch >= prepared.job.epochs
+        self.record.decisions = watcher.decisions()
         watcher.save(at)  # of a finished run too: it holds the last epoch beside the best
         self._note_rate(watcher.n_done, time.perf_counter() - started)
         self._check_frozen(frozen)
@@ -261,10 +265,11 @@ class Session:
 
     def _watcher(self, at: Position, best: Best, val: NDArray[np.int64]) -> RunWatcher:
         prepared, labels = self.prepared, self.dataset.labels[val]
-        n_train = len(self.dataset.indices("train"))
+        n_train, plan = len(self.dataset.indices("train")), self.plan
         return RunWatcher(
-            self.folder, prepared.job, best, self.plan.metric, n_train, self.progress,
+            self.folder, prepared.job, best, plan.metric, n_train, self.progress,
             lambda: evaluate.probabilities(prepared.job.module, prepared.inputs(val)), labels, at,
+            Snapshots(self.folder, plan.snapshots, plan.epochs) if plan.snapshots else None,
         )  # fmt: skip
 
     def _note_rate(self, n_trained: int, wall_s: float) -> None:
@@ -288,6 +293,8 @@ class Session:
         job = self.prepared.job
         if best.state is not None:
             job.module.load_state_dict(best.state)
+        if any(isinstance(item, (L1, ElasticNet)) for item in self.plan.regularize):
+            self.record.sparsity = sparsity(job.module)
         state = {name: value.detach().cpu().contiguous() for name, value in self.prepared.classifier.state_dict().items()}
         with folder.replacing(self.folder / folder.MODEL) as part:
             part.write_bytes(serialized(state))
@@ -329,18 +336,32 @@ def _install(plan: Plan, network: Classifier) -> None:
     elif plan.transfer == "finetune":
         trained += network.backbone.stages[-len(trainable_stages(network.backbone, plan.freeze_to)) :]
     for item in plan.regularize:
-        before = {(id(module), type(module)) for module in network.modules()}
+        before = _marks(network)
         item.install(network, plan.seed)
-        added = {(id(module), type(module)) for module in network.modules()} - before
-        alive = {(id(module), type(module)) for part in trained for module in part.modules()}
+        added = _marks(network) - before
+        alive = {mark for part in trained for mark in _marks(part)}
         if added and not added & alive:
             raise KnobError("regularize", f"{item} has no effect on a frozen backbone", got=f"transfer={plan.transfer!r}",
                             fix="Use --transfer finetune or scratch, or dropout(p=...), which stands in the head.")  # fmt: skip
 
 
+def _marks(network: torch.nn.Module) -> set[tuple[int, type, int]]:
+    """Return what an installation can change in a network: its modules, their classes, and the hooks on them."""
+    return {(id(module), type(module), len(module._forward_hooks)) for module in network.modules()}
+
+
+def _check_weights(plan: Plan, data: Dataset) -> None:
+    """Refuse class weights that would all be 1, and two techniques that both give some."""
+    counts = np.bincount(data.labels[data.indices("train")], minlength=len(data.classes))
+    weights = merged_class_weights(plan.regularize, counts)
+    if weights is not None and torch.allclose(weights, torch.ones(len(counts)), rtol=1e-5):
+        raise KnobError("regularize", "class weights have no effect where all classes are equally common", got=counts.tolist(),
+                        fix="Leave them out.")  # fmt: skip
+
+
 def _check_device(device: str) -> None:
     try:
-        torch.empty(1, device=device)
+        torch.ones(1, device=device).item()  # there and back: the meta device takes tensors, but computes nothing
     except (RuntimeError, AssertionError) as error:
         raise KnobError(
             "device", f"must be usable here ({str(error).splitlines()[0]})", got=device, fix="Use --device cpu."

@@ -13,6 +13,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,10 @@ from descend.augment import Pipeline
 from descend.data import Batches, Decoded
 from descend.data.decode import POLICY
 from descend.models import Backbone, Classifier
-from descend.optim import Optimizer, parameter_groups
-from descend.technique import knobs
+from descend.optim import Optimizer, knob_names, parameter_groups
+from descend.regularize import merged_class_weights, merged_epoch_rows
+from descend.schedule import Schedule
+from descend.technique import build
 from descend.train.checkpoint import Best
 from descend.train.evaluate import probabilities
 from descend.train.feeds import FeatureFeed, PictureFeed, in_batches
@@ -37,7 +40,8 @@ from descend.transfer import Engine, FineTuning, extract, fingerprint, freeze, m
 from descend.transfer.finetune import stage_of
 
 Inputs = Callable[[NDArray[np.int64]], Iterator[Tensor]]
-HEAD_FIRST_EPOCHS, HEAD_FIRST_RULE = 40, "adamw(lr=0.005)"  # of the head alone, on cached features, before the backbone moves
+# Of the head alone, on cached features, before the backbone moves:
+HEAD_FIRST_EPOCHS, HEAD_FIRST_RULE, HEAD_FIRST_SCHEDULE = 40, "adamw(lr=0.005)", "then(warmup(fraction=0.05), cosine())"
 
 
 @dataclass
@@ -60,7 +64,7 @@ class Workshop:
         self.device = torch.device(plan.device)
         self.n_classes = len(self.dataset.classes)
         self.train_rows = self.dataset.indices("train")
-        self.batches = Batches(decoded, self.train_rows, batch=plan.batch, seed=plan.seed)
+        self.batches = Batches(decoded, self.train_rows, batch=plan.batch, seed=plan.seed, positions=self._positions)
         self.n_computed, self.computing_s = 0, 0.0  # features computed here, and the seconds they took
         self._last: tuple[int, float] | None = None
 
@@ -126,7 +130,7 @@ class Workshop:
         for group in optimizer.param_groups:
             group["initial_lr"] = group["lr"]
         feed = FeatureFeed(self.batches, vectors, self._places(self.train_rows), self.device)
-        job = Job(head, feed, optimizer, self.plan.schedule, self.plan.loss(), HEAD_FIRST_EPOCHS)
+        job = Job(head, feed, optimizer, build(HEAD_FIRST_SCHEDULE, Schedule), self._loss(), HEAD_FIRST_EPOCHS)
         best = Best()
         judge = _KeepBest(best, lambda: score(probabilities(head, held), labels), head, self.plan.metric)
         train(job, Position(), judge, lambda: False)
@@ -137,14 +141,24 @@ class Workshop:
 
     @property
     def _decays(self) -> bool:
-        return any(knob.name == "weight_decay" for knob in knobs(type(self.plan.optimizer)))
+        return "weight_decay" in knob_names(self.plan.optimizer)
+
+    def _positions(self, epoch: int) -> NDArray[np.int64] | None:
+        """Return which training pictures an epoch visits, where a technique (balanced sampling) says so."""
+        return merged_epoch_rows(self.plan.regularize, self.dataset.labels[self.train_rows], seed=self.plan.seed, epoch=epoch)
+
+    def _loss(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """Return the one loss, with the class weights that a technique asks for."""
+        counts = np.bincount(self.dataset.labels[self.train_rows], minlength=self.n_classes)
+        loss, weights = self.plan.loss(), merged_class_weights(self.plan.regularize, counts)
+        return loss if weights is None else partial(loss, weights=weights.to(self.device))
 
     def _job(self, module: nn.Module, feed: PictureFeed | FeatureFeed, groups: list[dict[str, Any]]) -> Job:
         plan = self.plan
-        optimizer = Optimizer(groups, plan.optimizer)
+        optimizer = Optimizer(groups, plan.optimizer, gradients=plan.gradients)
         for group in optimizer.param_groups:
             group["initial_lr"] = plan.optimizer.lr * group["lr_scale"]
-        return Job(module, feed, optimizer, plan.schedule, plan.loss(), plan.epochs, plan.regularize)
+        return Job(module, feed, optimizer, plan.schedule, self._loss(), plan.epochs, plan.regularize)
 
     def _pipeline(self, *, out: Any = "float", plain: bool = False) -> Pipeline:
         body = self.classifier.backbone

@@ -1,12 +1,13 @@
 """The training loop, on one screen. Techniques plug in at named moments; none rewrites another's data.
 
     for every epoch, for every batch:
-        set the rate            schedule.factor(progress) x each group's own rate
-        forward, loss           random layers learn their coordinates from rng.context
-        backward, step          optimizer
-        after_step              penalties that act on the weights (proximal L1, max-norm), with the rate
+        set the rate            schedule.factor(progress, what was heard) x each group's own rate
+        forward, loss           random layers learn their coordinates from rng.context; penalties on activations join the loss
+        backward, step          gradient stages, optimizer; a rule that needs a second gradient calls the closure again
+        after_step              penalties that act on the weights (proximal L1, max-norm), with the rate, if the weights moved
         watcher.after_step      progress, checkpoint
-    watcher.after_epoch         validation, selection, metrics, early stopping
+    flush                       an accumulation window that the epoch's end cut short
+    watcher.after_epoch         validation, selection, metrics, early stopping; schedules that listen hear of it
 
 Order, masks and augmentation are functions of (seed, epoch, step, sample), so a loop that starts again at ``Position``
 continues bit for bit where it stopped.
@@ -14,7 +15,8 @@ continues bit for bit where it stopped.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -24,8 +26,8 @@ from torch import Tensor, nn
 
 from descend import rng
 from descend.optim import Optimizer
-from descend.regularize import Regularizer
-from descend.schedule import Schedule
+from descend.regularize import Regularizer, batch_norms
+from descend.schedule import Heard, Schedule
 
 
 @dataclass(frozen=True)
@@ -93,13 +95,67 @@ class Job:
     loss: Callable[[Tensor, Tensor], Tensor]
     epochs: int
     regularizers: Sequence[Regularizer] = ()
+    heard: Heard | None = None  # the finished epochs, for schedules that listen
 
     def set_rate(self, epoch: int, step: int) -> float:
         """Set every group's learning rate for this step; returns the base rate (that of a group with lr_scale 1)."""
-        factor = self.schedule.factor((epoch * self.feed.n_steps + step) / (self.epochs * self.feed.n_steps))
+        factor = self.schedule.factor((epoch * self.feed.n_steps + step) / (self.epochs * self.feed.n_steps), self.heard)
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
         return self.optimizer.rule.lr * factor
+
+    def step(self, epoch: int, fed: Fed) -> tuple[Tensor, Tensor]:
+        """Take one step on a batch; returns the logits (B, K) and the mean loss, both of the first forward pass."""
+        passes: list[tuple[Tensor, Tensor]] = []
+
+        def closure() -> Tensor:
+            self.optimizer.zero_grad(set_to_none=True)
+            with rng.context(epoch, fed.step, fed.ids):  # a second pass sees the same masks
+                logits = self.module(fed.inputs)
+            passes.append((logits, self.loss(logits, fed.targets)))
+            extra = [term for item in self.regularizers if (term := item.extra_loss(self.module)) is not None]
+            total = sum(extra, passes[-1][1])
+            total.backward()
+            return total
+
+        if self.optimizer.needs_closure:
+            self.optimizer.step(_counting_once(self.module, closure))
+        else:
+            closure()
+            self.optimizer.step()
+        return passes[0]
+
+    def settle(self, parameters: Mapping[str, Tensor], rate: float) -> None:
+        """Let the techniques that act on weights have their turn, if the last step moved any."""
+        if self.optimizer.moved:
+            for technique in self.regularizers:
+                technique.after_step(parameters, rate)
+
+
+def _counting_once(module: nn.Module, closure: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    """Return ``closure`` that lets batch norms learn from its first call only: a second pass is of the same pictures."""
+    calls = 0
+
+    def counted() -> Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            return closure()
+        with _statistics_held(module):
+            return closure()
+
+    return counted
+
+
+@contextmanager
+def _statistics_held(module: nn.Module) -> Iterator[None]:
+    """Put the running statistics back after the block; the norms still normalise by the batch."""
+    kept = [(buffer, buffer.clone()) for norm in batch_norms(module) for buffer in norm.buffers(recurse=False)]
+    try:
+        yield
+    finally:
+        for buffer, value in kept:
+            buffer.copy_(value)
 
 
 def train(job: Job, at: Position, watcher: Watcher, interrupted: Callable[[], bool]) -> Position:
@@ -110,17 +166,13 @@ def train(job: Job, at: Position, watcher: Watcher, interrupted: Callable[[], bo
         rate = job.set_rate(at.epoch, max(at.step - 1, 0))  # where a resumed epoch has no step left
         for fed in job.feed.epoch(at.epoch, at.step):
             rate = job.set_rate(at.epoch, fed.step)
-            with rng.context(at.epoch, fed.step, fed.ids):
-                logits = job.module(fed.inputs)
-            loss = job.loss(logits, fed.targets)
-            job.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            job.optimizer.step()
-            for technique in job.regularizers:
-                technique.after_step(parameters, rate)
+            logits, loss = job.step(at.epoch, fed)
+            job.settle(parameters, rate)
             at.advance(fed, logits, loss)
             watcher.after_step(at)
             if interrupted():
                 return at
+        if job.optimizer.flush():
+            job.settle(parameters, rate)
         at = at.next_epoch() if watcher.after_epoch(at, rate) else Position(job.epochs)
     return at

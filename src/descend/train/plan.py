@@ -9,18 +9,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from descend.augment import Augmentation, expand
+from descend.augment import Augmentation, expand, policy_for
 from descend.errors import KnobError
 from descend.models import Architecture, backbone
-from descend.optim import Rule
+from descend.optim import GradientStage, Rule, knob_names, with_knobs
 from descend.regularize import CrossEntropy, Regularizer, merged_knobs
 from descend.schedule import Schedule
 from descend.technique import build, knobs, parse
 from descend.train.recipe import NormPolicy, Recipe
 from descend.transfer import Head
 
-ALWAYS = frozenset({"data", "transfer", "metric", "seed", "device", "threads"})
-TRAINING = frozenset({"backbone", "head", "augment", "regularize", "optimizer", "schedule", "epochs", "size", "batch"})
+ALWAYS = frozenset({"data", "transfer", "metric", "seed", "device", "threads", "snapshots"})
+TRAINING = frozenset(
+    {"backbone", "head", "augment", "regularize", "optimizer", "gradients", "schedule", "epochs", "size", "batch"}
+)
 APPLIES: dict[str, frozenset[str]] = {
     "features": ALWAYS | TRAINING | {"engine", "views"},
     "head": ALWAYS | TRAINING | {"engine"},
@@ -55,11 +57,13 @@ class Plan:
     augment: tuple[Augmentation, ...]
     regularize: tuple[Regularizer, ...]
     optimizer: Rule
+    gradients: tuple[GradientStage, ...]
     schedule: Schedule
     engine: str
     epochs: int
     size: int
     batch: int
+    snapshots: int | None
     metric: str
     seed: int
     device: str
@@ -126,6 +130,8 @@ def resolve(recipe: Recipe, facts: Facts) -> Plan:
     size = choose("size", *_size(transfer, facts))
     views = choose("views", 0, "plain views only: seconds instead of minutes")
     augment = choose("augment", *_augment(transfer, facts, size, views))
+    if recipe.augment == ("auto",):
+        augment, choose.reasons["augment"] = _policy(transfer, facts, views)
     if transfer == "features" and views == 0 and augment:
         raise KnobError("augment", "has no effect with transfer='features' and views=0", got=list(augment),
                         fix="Add --views 4, or use --transfer head.")  # fmt: skip
@@ -136,6 +142,9 @@ def resolve(recipe: Recipe, facts: Facts) -> Plan:
         raise KnobError("augment", "cannot mix pictures whose features are computed one by one", got=list(augment),
                         fix="Leave mixing out, or use --transfer head.")  # fmt: skip
     regularize = tuple(build(text, Regularizer) for text in recipe.regularize or ())
+    epochs = choose("epochs", *_epochs(transfer, facts))
+    if recipe.snapshots is not None and recipe.snapshots > epochs + 1:
+        raise KnobError("snapshots", f"must be at most {epochs + 1}, one more than epochs", got=recipe.snapshots)
     return Plan(
         transfer=transfer,
         backbone=architecture,
@@ -147,11 +156,13 @@ def resolve(recipe: Recipe, facts: Facts) -> Plan:
         augment=drawn,
         regularize=regularize,
         optimizer=_optimizer(choose("optimizer", *_rule(transfer)), recipe, regularize),
+        gradients=tuple(build(text, GradientStage) for text in recipe.gradients or ()),
         schedule=build(choose("schedule", "then(warmup(fraction=0.05), cosine())", "short warm-up, then down to zero"), Schedule),
         engine=choose("engine", "auto", "the fastest engine on this machine") if "engine" in APPLIES[transfer] else "none",
-        epochs=choose("epochs", *_epochs(transfer, facts)),
+        epochs=epochs,
         size=size,
         batch=choose("batch", *_batch(transfer, facts)),
+        snapshots=recipe.snapshots,
         metric=recipe.metric,
         seed=recipe.seed,
         device=recipe.device,
@@ -195,13 +206,13 @@ def _refuse_dead_settings(recipe: Recipe, transfer: str) -> None:
 def _optimizer(text: str, recipe: Recipe, regularize: tuple[Regularizer, ...]) -> Rule:
     """Build the rule with the knobs that regularisers set in it (l2 *is* weight decay); setting one twice is an error."""
     rule = build(text, Rule)
-    known = {knob.name for knob in knobs(type(rule))}
+    known = knob_names(rule)
     for name, value in merged_knobs(regularize, "optimizer_knobs").items():
         if name not in known:
             raise KnobError("regularize", f"sets {name}, which the optimizer {rule.name} does not have", got=value)
         if recipe.optimizer is not None and name in parse(recipe.optimizer).settings:
             raise KnobError("regularize", f"and the optimizer both set {name}", got=recipe.optimizer, fix="Set it in one place.")
-        rule = replace(rule, **{name: value})  # pyright: ignore[reportArgumentType]
+        rule = with_knobs(rule, **{name: value})
     return rule
 
 
@@ -246,6 +257,14 @@ def _augment(transfer: str, facts: Facts, size: int, views: int) -> tuple[tuple[
         return (f"pad_crop(padding={max(1, size // 8)})", *mirror), f"small shifts; {why_mirror}"
     scale = "[0.35, 1.0]" if transfer == "finetune" else "[0.6, 1.0]"
     return (f"random_resized_crop(scale_range={scale})", *mirror), f"random crops; {why_mirror}"
+
+
+def _policy(transfer: str, facts: Facts, views: int) -> tuple[tuple[str, ...], str]:
+    """Choose for ``--augment auto``: a policy by the size of the data set, as far as the mode can use one."""
+    if transfer == "features" and views == 0:
+        return (), "plain views need none"
+    name, why = policy_for(facts.n_train, side=facts.side, grey=facts.grey)
+    return (name,), why
 
 
 def _norm(transfer: str) -> tuple[str, str]:

@@ -23,7 +23,7 @@ Transfer = Literal["auto", "features", "head", "finetune", "scratch"]
 EngineName = Literal["auto", "torch", "onnxruntime", "openvino"]
 NormPolicy = Literal["eval", "affine-frozen", "train"]
 Metric = Literal["accuracy", "balanced_accuracy", "macro_f1"]
-LISTS = ("augment", "regularize")  # one text may stand for a list of one
+LISTS = ("augment", "regularize", "gradients")  # one text may stand for a list of one
 
 
 @record("recipe")
@@ -38,14 +38,16 @@ class Recipe:
     norm: Annotated[NormPolicy | None, Doc("finetune: what the pretrained batch norms do")] = None
     rate_decay: Annotated[float, Gt(0), Le(1), Doc("finetune: learning rate of a stage relative to the next one")] | None = None
     views: Annotated[int, Ge(0), Doc("features: augmented views a picture, beside the plain one")] | None = None
-    augment: Annotated[tuple[str, ...] | None, Doc("augmentations or a policy name; none switches off the default")] = None
+    augment: Annotated[tuple[str, ...] | None, Doc("augmentations or a policy name; auto: by size, none: off")] = None
     regularize: Annotated[tuple[str, ...] | None, Doc("regularisers")] = None
     optimizer: Annotated[str | None, Doc('a rule, for example "adamw(lr=0.001)"')] = None
+    gradients: Annotated[tuple[str, ...] | None, Doc("what happens to gradients before the step: clipping, accumulation")] = None
     schedule: Annotated[str | None, Doc('learning-rate decay, for example "then(warmup(fraction=0.05), cosine())"')] = None
     engine: Annotated[EngineName | None, Doc("what runs the frozen part; auto measures")] = None
     epochs: Annotated[int, Ge(1), Doc("passes over the training pictures")] | None = None
     size: Annotated[int, Ge(8), Doc("side of the square picture that the network sees, pixels")] | None = None
     batch: Annotated[int, Ge(1), Doc("pictures a step")] | None = None
+    snapshots: Annotated[int, Ge(2), Doc("states to keep along the run, for descend slice")] | None = None
     metric: Annotated[Metric, Doc("what selects the best epoch, on the validation split")] = "accuracy"
     seed: Annotated[int, Ge(0), Doc("of the split, the initial weights, the order and every augmentation")] = 0
     device: Annotated[str, Doc("cpu, cuda, cuda:1 or mps, for what is trained")] = "cpu"

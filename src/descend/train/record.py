@@ -39,6 +39,8 @@ class RunRecord:
     preprocessing: dict[str, Any] = field(default_factory=dict)  # resolution, size, mean, std
     parameter_groups: list[dict[str, Any]] = field(default_factory=list)
     frozen: dict[str, Any] = field(default_factory=dict)  # fingerprints before and after
+    decisions: list[dict[str, Any]] = field(default_factory=list)  # of a schedule that listens: epoch, what, why
+    sparsity: dict[str, float] = field(default_factory=dict)  # share of exact zeros, where a penalty makes them
     val: dict[str, Any] | None = None
     test: dict[str, Any] | None = None
     test_looks: list[dict[str, str]] = field(default_factory=list)

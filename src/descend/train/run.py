@@ -16,7 +16,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from descend import data as data_room
-from descend.augment import Pipeline
 from descend.data import Dataset, decode_resized, list_pictures
 from descend.data.pool import in_order, n_threads
 from descend.errors import DataError, PictureError, RunError, nearest
@@ -24,7 +23,7 @@ from descend.models import Classifier, backbone
 from descend.regularize import Regularizer
 from descend.technique import build
 from descend.train import folder, metrics, record
-from descend.train.evaluate import probabilities
+from descend.train.answering import Answering, Answers
 from descend.train.recipe import Recipe, read
 from descend.transfer import Head
 
@@ -36,7 +35,9 @@ class Predictions:
     """Answers, one row a readable picture, in the order given.
 
     labels: (n,) names of classes. probabilities: (n, K) float32, columns in the order of ``classes``. names: (n,) what each row
-    is about. problems: name -> reason, the pictures that could not be read.
+    is about. problems: name -> reason, the pictures that could not be read. entropy, mutual_information: (n,) float32, nats,
+    where every picture was asked more than once (``tta``, ``mc``), else None: all the doubt, and the part of it that comes from
+    the passes disagreeing.
     """
 
     labels: NDArray[np.str_]
@@ -44,6 +45,8 @@ class Predictions:
     classes: tuple[str, ...]
     names: tuple[str, ...]
     problems: dict[str, str]
+    entropy: NDArray[np.float32] | None = None
+    mutual_information: NDArray[np.float32] | None = None
 
 
 class Run:
@@ -74,10 +77,12 @@ class Run:
         except (SafetensorError, RuntimeError, OSError) as error:
             raise RunError(str(path), f"must be intact ({str(error).splitlines()[0]})") from error
 
-    def predict(self, pictures: Any, *, threads: int | None = None) -> Predictions:
+    def predict(self, pictures: Any, *, threads: int | None = None, tta: str | None = None, mc: int | None = None) -> Predictions:
         """Classify pictures: a path or several (files, or folders searched to their bottom), or (n, H, W[, 3]) uint8 arrays.
 
-        A picture that cannot be read is named in ``problems`` and never stops the others. Raises DataError if none is left.
+        tta: test-time views to average over, ``"flip"``, ``"ten_crop"`` or ``"views(k=8)"``. mc: random passes over the network's
+        dropout to average over. A picture that cannot be read is named in ``problems`` and never stops the others.
+        Raises DataError if none is left; KnobError where ``mc`` finds nothing random in the network.
         """
         if isinstance(pictures, np.ndarray) and pictures.ndim == 3 and pictures.shape[2] == 3:
             pictures = pictures[None]  # one picture in colour
@@ -89,14 +94,19 @@ class Run:
         else:
             names = list_pictures([pictures] if isinstance(pictures, (str, os.PathLike)) else pictures)
             sources = list(names)
-        answers, kept, problems = self._answers("predict", sources, names, n_threads(threads))
-        labels = np.array(self.classes)[answers.argmax(1)]
-        return Predictions(labels, answers, self.classes, tuple(names[at] for at in kept), problems)
+        ask = Answering(self.classifier, self.record, tta=tta, mc=mc)
+        found, kept, problems = self._answers("predict", sources, names, n_threads(threads), ask)
+        labels = np.array(self.classes)[found.probabilities.argmax(1)]
+        readable = tuple(names[at] for at in kept)
+        return Predictions(labels, found.probabilities, self.classes, readable, problems, found.entropy, found.mutual_information)
 
-    def evaluate(self, data: Any, *, split: str | None = None, threads: int | None = None) -> dict[str, Any]:
+    def evaluate(
+        self, data: Any, *, split: str | None = None, threads: int | None = None, tta: str | None = None, mc: int | None = None
+    ) -> dict[str, Any]:
         """Measure the run on labelled pictures, whatever ``fit`` takes: every metric, per class, and which split it was.
 
         split: ``train``, ``val`` or ``test``; by default ``test``, or ``val`` where the data give one and no test split.
+        tta, mc: as in ``predict``; the answer then tells the mean doubt of right and of wrong answers.
         Classes are matched by name. Raises DataError, naming them, where a class is unknown to the run.
         """
         dataset = self._as_in_training(data, threads) or data_room.load(data, split=False, threads=threads)
@@ -107,7 +117,9 @@ class Run:
             raise DataError("eval", f"the data must have pictures in split {chosen!r}", got=dataset.summary()["splits"])
         names = [dataset.name_of(int(row)) for row in rows]
         readers = [partial(dataset.read, int(row)) for row in rows]
-        answers, kept, problems = self._answers("eval", readers, names, n_threads(threads))
+        ask = Answering(self.classifier, self.record, tta=tta, mc=mc)
+        found, kept, problems = self._answers("eval", readers, names, n_threads(threads), ask)
+        answers = found.probabilities
         labels = columns[dataset.labels[rows[kept]]]
         if chosen == "test":
             self.record.look_at_test(f"descend eval {dataset.name}")
@@ -115,6 +127,7 @@ class Run:
         score = metrics.score(answers, labels)
         detail = {"per_class": metrics.per_class(answers, labels, self.classes), "problems": problems}
         detail |= {"look_noted": noted, "n_trained_on": self._n_trained_on(dataset.digests[rows[kept]], threads)}
+        detail |= {"tta": tta, "mc": mc, "doubt": _doubt(found, labels)}
         return {"run": str(self.folder), "split": chosen, **score, "test_looks": len(self.record.test_looks), **detail}
 
     def _note_look(self) -> bool:
@@ -156,19 +169,15 @@ class Run:
     # ------------------------------------------------------------------------------------------------------- private parts
 
     def _answers(
-        self, who: str, sources: Sequence[Any], names: Sequence[str], threads: int
-    ) -> tuple[NDArray[np.float32], list[int], dict[str, str]]:
-        """Decode and classify: probabilities of the readable pictures, their positions, and name -> reason of the others."""
-        prepared = self.record.preprocessing
-        view = Pipeline([], size=prepared["size"], mean=tuple(prepared["mean"]), std=tuple(prepared["std"]))
-        kept, problems, found = list[int](), dict[str, str](), list[NDArray[np.float32]]()
-        for images in self._chunks(sources, names, kept, problems, threads):
-            inputs = view(images, ids=np.zeros(len(images), np.int64), epoch=0)
-            found.append(probabilities(self.classifier, [inputs]))
+        self, who: str, sources: Sequence[Any], names: Sequence[str], threads: int, ask: Answering
+    ) -> tuple[Answers, list[int], dict[str, str]]:
+        """Decode and classify: answers to the readable pictures, their positions, and name -> reason of the others."""
+        kept, problems = list[int](), dict[str, str]()
+        found = [ask(images) for images in self._chunks(sources, names, kept, problems, threads)]
         if not found:
             why = "; ".join(f"{name}: {reason}" for name, reason in list(problems.items())[:3]) or "no picture at all"
             raise DataError(who, "needs one readable picture or more", got=why)
-        return np.concatenate(found), kept, problems
+        return Answers.joined(found), kept, problems
 
     def _chunks(
         self, sources: Sequence[Any], names: Sequence[str], kept: list[int], problems: dict[str, str], threads: int
@@ -219,6 +228,21 @@ class Run:
 
 def _are_arrays(pictures: Any) -> bool:
     return isinstance(pictures, (list, tuple)) and len(pictures) > 0 and all(isinstance(item, np.ndarray) for item in pictures)
+
+
+def _doubt(found: Answers, labels: NDArray[np.int64]) -> dict[str, dict[str, float]] | None:
+    """Return the mean entropy and mutual information, in nats, of right and of wrong answers; None after single passes."""
+    if found.entropy is None or found.mutual_information is None:
+        return None
+    right = found.probabilities.argmax(1) == labels
+    return {
+        name: {
+            "entropy": float(found.entropy[chosen].mean()),
+            "mutual_information": float(found.mutual_information[chosen].mean()),
+        }
+        for name, chosen in (("right", right), ("wrong", ~right))
+        if chosen.any()
+    }
 
 
 def restored(note: record.RunRecord, state: dict[str, torch.Tensor]) -> Classifier:

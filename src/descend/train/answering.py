@@ -1,0 +1,102 @@
+"""Asking a trained network about pictures: once, over several views (test-time augmentation), or over random masks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from descend.augment import Pipeline, TestTime
+from descend.errors import KnobError
+from descend.regularize import monte_carlo
+from descend.train.evaluate import probabilities
+from descend.train.record import RunRecord
+
+Floats = NDArray[np.float32]
+AGREEMENT = 1e-9  # nats: passes that draw no mask disagree by rounding at most
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The answers to n pictures: probabilities (n, K) float32, and, where each was asked more than once, two entropies.
+
+    entropy: (n,) float32, nats, of the averaged probabilities: all the doubt there is. mutual_information: (n,) float32, nats:
+    the part of it that comes from the passes (views, masks) disagreeing. Both are None after a single pass.
+    """
+
+    probabilities: Floats
+    entropy: Floats | None = None
+    mutual_information: Floats | None = None
+
+    @classmethod
+    def joined(cls, parts: list[Answers]) -> Answers:
+        """Return the answers of several batches as one."""
+        rows = np.concatenate([part.probabilities for part in parts])
+        entropies = [part.entropy for part in parts if part.entropy is not None]
+        shared = [part.mutual_information for part in parts if part.mutual_information is not None]
+        return cls(rows, np.concatenate(entropies), np.concatenate(shared)) if entropies else cls(rows)
+
+
+class Answering:
+    """Asks ``network`` about stored pictures, as the record of its run says they must be prepared.
+
+    tta: spec text of test-time views whose probabilities are averaged, or None for the plain one. mc: random passes over every
+    kind of dropout, averaged, or None for the usual weight-scaled pass. Both together average over every view of every pass.
+    Raises KnobError where ``mc`` is not a whole number >= 2, or (at the first pictures) where the network has nothing random.
+    """
+
+    def __init__(self, network: nn.Module, note: RunRecord, *, tta: str | None = None, mc: int | None = None) -> None:
+        if mc is not None and mc < 2:
+            raise KnobError("mc", "must be a whole number of passes >= 2", got=mc)
+        self.network, self.mc, self.seed = network, mc, note.seed
+        prepared = note.preprocessing
+        red, green, blue = prepared["mean"]
+        mean = (red, green, blue)
+        red, green, blue = prepared["std"]
+        std = (red, green, blue)
+        self._plain = Pipeline([], size=prepared["size"], mean=mean, std=std)
+        self._views: TestTime | None = None
+        if tta is not None:
+            own = note.plan["augment"]
+            self._views = TestTime(tta, seed=note.seed, size=prepared["size"], mean=mean, std=std, augment=own)
+
+    def __call__(self, images: NDArray[np.uint8]) -> Answers:
+        """Answer: images (B, R, R, 3) uint8, stored as in training."""
+        ids = _ids(images)
+        if self.mc is None and self._views is None:
+            return Answers(probabilities(self.network, self._inputs(images, ids)))
+        mean, own = torch.zeros(()), torch.zeros(())  # float64 from the first view on
+        for n, inputs in enumerate(self._inputs(images, ids), start=1):
+            p, entropy = self._asked(inputs, ids)
+            mean = mean + (p - mean) / n
+            own = own + (entropy - own) / n
+        entropy = torch.special.entr(mean).sum(1)
+        return Answers(*(value.float().numpy() for value in (mean, entropy, (entropy - own).clamp_min(0))))
+
+    def _inputs(self, images: NDArray[np.uint8], ids: NDArray[np.int64]) -> Iterator[Tensor]:
+        if self._views is None:
+            yield self._plain(images, ids=ids, epoch=0)
+        else:
+            yield from self._views.views(images, ids)
+
+    def _asked(self, inputs: Tensor, ids: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Return probabilities (B, K) of one view and the mean entropy (B,) of the single passes behind them, float64."""
+        if self.mc is None:
+            p = torch.from_numpy(probabilities(self.network, [inputs])).double()
+            return p, torch.special.entr(p).sum(1)
+        found = monte_carlo(self.network, inputs, self.mc, seed=self.seed, ids=ids)
+        if float(found.mutual_information.max()) < AGREEMENT:
+            raise KnobError("mc", "has no effect: the network has no random layer", got=self.mc,
+                            fix='Train with --regularize "dropout(p=0.2)", for example, or leave it out.')  # fmt: skip
+        return found.probabilities, found.predictive_entropy - found.mutual_information
+
+
+def _ids(images: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Return a number for each picture that depends on its pixels alone, so that draws do not depend on its place in a list."""
+    digests = [hashlib.blake2b(image.tobytes(), digest_size=8).digest() for image in images]
+    return np.frombuffer(b"".join(digests), np.int64) & np.iinfo(np.int64).max
