@@ -10,6 +10,7 @@ import torch
 
 from descend.augment import Pipeline, fused
 from descend.augment import apply as meaning
+from descend.augment.kernels import AFFINE, COPIED, SAMPLED, STRAIGHT
 
 IMAGES = np.random.default_rng(11).integers(0, 256, (12, 50, 60, 3), dtype=np.uint8)
 IDS = np.arange(12) * 77 - 300
@@ -19,6 +20,7 @@ SMOOTH = [
     [],
     ["flip()", "pad_crop()", "quarter_turn()"],
     ["random_resized_crop()", "flip()"],
+    ["quarter_turn()", "random_resized_crop(scale_range=[0.2, 1.0])", "flip(axis=vertical)", "shift()", "contrast()"],
     ["rotate(degrees=180.0)", "shear()", "scale(anisotropic=True)", "shift()"],
     ["perspective(p=0.7)", "elastic()"],
     ["rotate()", "color_jitter(hue=0.1)", "random_erasing()", "cutout(fill=color)"],
@@ -50,6 +52,34 @@ def test_it_agrees_within_one_level_where_tables_have_steps(specs: list[str], si
     plain, fast = both(specs, size)
     assert (plain - fast).abs().max() <= 1.01
     assert (plain - fast).abs().mean() < 0.01
+
+
+def test_pictures_take_the_cheapest_way_that_their_geometry_allows() -> None:
+    for specs, way in (
+        ("flip()", COPIED),
+        ("random_resized_crop()", STRAIGHT),
+        ("rotate()", AFFINE),
+        ("perspective(p=1.0)", SAMPLED),
+    ):
+        assert set(fused.ways(Pipeline(specs, size=30).draw(IDS, (50, 60), epoch=0))) == {way}
+    turned = Pipeline(["quarter_turn()", "scale(anisotropic=True)"]).draw(IDS, (50, 60), epoch=0)
+    assert (turned.matrix[:, 0, 0] == 0).any()
+    assert set(fused.ways(turned)) == {STRAIGHT}
+
+
+@pytest.mark.parametrize("stored", [(1, 1), (1, 7), (2, 2), (3, 40)])
+def test_tiny_and_flat_pictures_agree_with_the_meaning(stored: tuple[int, int]) -> None:
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (9, *stored, 3), dtype=np.uint8))
+    for specs in (
+        ["random_resized_crop()"],
+        ["rotate(degrees=180.0)", "color_jitter()"],
+        ["perspective(p=1.0)"],
+        ["pad_crop(padding=9)"],
+    ):
+        for size in (1, 5, 70):
+            draws = Pipeline(specs, size=size).draw(np.arange(9), stored, epoch=0)
+            fast = fused.levels(images, draws, MEAN, ONE, ZERO)
+            assert (meaning.levels(images, draws, MEAN) - fast).abs().max() < 0.02
 
 
 def test_copies_are_equal_to_the_bit() -> None:

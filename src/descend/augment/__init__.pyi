@@ -55,3 +55,4 @@ from .tone import Solarize as Solarize
 from .transform import Augmentation as Augmentation
 from .transform import Stage as Stage
 from .wrap import Augmented as Augmented
+from .wrap import PictureTransform as PictureTransform

@@ -35,7 +35,10 @@ GREY = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601 luma, the weights of Pill
 
 @dataclass(frozen=True)
 class Dice:
-    """The random numbers of one transform: a function of (seed, stream, epoch, sample id, draw), never a sequence."""
+    """The random numbers of one transform: a function of (seed, stream, epoch, sample id, draw), never a sequence.
+
+    batch, places: under several processes, the ids (N,) of the global batch and where in it the rows of ``ids`` stand (B,).
+    """
 
     seed: int
     stream: str
@@ -43,6 +46,8 @@ class Dice:
     epoch: int = 0
     draw: int = 0
     step: int | None = None
+    batch: Ints | None = None
+    places: Ints | None = None
 
     def uniform(self, n: int = 1) -> Floats:
         """Return ``n`` uniform numbers in (0, 1) for each sample: (n, B) float64, one row a quantity."""
@@ -57,17 +62,22 @@ class Dice:
         return rng.key(self.seed, f"augment.{self.stream}/pixels", epoch=self.epoch, draw=self.draw)
 
     def partners(self) -> Ints:
-        """Return for each row of the batch the row it is mixed with: (B,) int64, a permutation.
+        """Return for each row the row it is mixed with: (B,) int64, a permutation of the global batch as far as it is here.
 
-        It is drawn from (seed, stream, epoch, step, draw) over the batch sorted by id, so the order of the rows is immaterial.
+        It is drawn from (seed, stream, epoch, step, draw) over the global batch sorted by id, so neither the order of the rows
+        nor the number of processes matters. A row whose partner is elsewhere gets itself.
         """
         if self.step is None:
             raise KnobError(self.stream, "mixing needs the step of the batch", got=None, fix="Pass step=... beside epoch=...")
-        rank = np.argsort(self.ids, kind="stable")
+        batch = self.ids if self.batch is None else self.batch
+        places = np.arange(len(batch)) if self.places is None else self.places
+        rank = np.argsort(batch, kind="stable")
         stream = f"augment.{self.stream}/partner/step{self.step}/draw{self.draw}"
-        partners = np.empty(len(rank), np.int64)
+        partners, rows = np.empty(len(rank), np.int64), np.full(len(rank), -1)
         partners[rank] = rank[rng.permutation(len(rank), seed=self.seed, stream=stream, epoch=self.epoch)]
-        return partners
+        rows[places] = np.arange(len(places))
+        found = rows[partners[places]]
+        return np.where(found < 0, np.arange(len(places)), found)
 
 
 @dataclass(frozen=True)
@@ -109,6 +119,7 @@ class Draws:
     ones erase nothing; fills: (B, n, 3) float32 levels, NaN stands for the mean that normalisation subtracts. bends:
     each (B, 2, g, g), control points (x, y) of a cubic B-spline that moves the output pixels before ``matrix`` places them, in
     shares of the shorter side.
+    kept: only so many rows are results, the others stand there as partners; None keeps all.
     stretch, flatten: (B,) bool, the pictures whose levels are spread over 0..255 (autocontrast) and equalised before the table.
     """
 
@@ -130,6 +141,7 @@ class Draws:
     fills: NDArray[np.float32] | None = None
     noise: Noise | None = None
     mixes: tuple[Mix, ...] = ()
+    kept: int | None = None
     parameters: dict[str, dict[str, NDArray[np.generic]]] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -233,7 +245,7 @@ class Draws:
 
     def describe(self) -> list[Description]:
         """Return what was drawn, one flat readable dictionary per picture: ``{"rotate.degrees": -3.25, ...}``."""
-        return described(self.parameters, len(self))
+        return described(self.parameters, len(self))[: self.kept]
 
 
 def neutral(

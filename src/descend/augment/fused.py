@@ -23,12 +23,14 @@ def may_use_threads() -> bool:
 
 def ways(draws: Draws) -> NDArray[np.int64]:
     """Return for each picture the cheapest way to read its pixels: (B,) int64, see ``kernels``."""
-    from descend.augment.kernels import AFFINE, COPIED, SAMPLED
+    from descend.augment.kernels import AFFINE, COPIED, SAMPLED, STRAIGHT
 
     affine = (draws.matrix[:, 2] == (0.0, 0.0, 1.0)).all(1)
     if draws.shifts is not None:
         affine &= ~draws.shifts.any((1, 2, 3))
-    return np.select([draws.copies, affine], [COPIED, AFFINE], SAMPLED)
+    m = draws.matrix
+    along = ((m[:, 0, 1] == 0) & (m[:, 1, 0] == 0)) | ((m[:, 0, 0] == 0) & (m[:, 1, 1] == 0))
+    return np.select([draws.copies, affine & along, affine], [COPIED, STRAIGHT, AFFINE], SAMPLED)
 
 
 def levels(images: torch.Tensor, draws: Draws, mean: torch.Tensor, gain: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
@@ -47,7 +49,7 @@ def levels(images: torch.Tensor, draws: Draws, mean: torch.Tensor, gain: torch.T
             adapt[:, column] = chosen
     words = np.empty((n, 3), np.uint64)
     words[:, 0], words[:, 1:] = draws.ids.view(np.uint64), noise.key if noise else (0, 0)
-    out = torch.empty((n, *draws.canvas, 3), dtype=torch.float32)
+    out = np.empty((n, *draws.canvas, 3), np.float32)  # by NumPy, which asks for huge pages: torch's memory costs 4 times as much
     allowed = torch.get_num_threads()
     n_threads = min(numba.get_num_threads(), allowed) if may_use_threads() else 1
     factors = (
@@ -63,9 +65,9 @@ def levels(images: torch.Tensor, draws: Draws, mean: torch.Tensor, gain: torch.T
         words,
         np.empty((n, 0, 4), np.int64) if draws.boxes is None else draws.boxes,
         np.empty((n, 0, 3), np.float32) if draws.fills is None else np.where(np.isnan(draws.fills), mean.numpy(), draws.fills),
-        gain.numpy(),
-        bias.numpy(),
-        out.numpy(),
+        np.tile(gain.numpy(), draws.canvas[1]),
+        np.tile(bias.numpy(), draws.canvas[1]),
+        out,
     )
     if n_threads > 1:
         run_threads(n_threads, *factors)
@@ -73,6 +75,7 @@ def levels(images: torch.Tensor, draws: Draws, mean: torch.Tensor, gain: torch.T
         run_part(0, 1, *factors)
     if torch.get_num_threads() != allowed:  # Numba's OpenMP pool, when it starts, resets the number that torch shares with it
         torch.set_num_threads(allowed)
+    made = torch.from_numpy(out)
     for mix in draws.mixes:
-        out = mixed(out, mix)
-    return out
+        made = mixed(made, mix)
+    return made

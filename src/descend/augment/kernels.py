@@ -1,11 +1,12 @@
 """The meaning of a draw once more, compiled: one picture at a time, in cache, from uint8 to the training layout.
 
-``apply`` defines what these loops compute; tests hold them to it within one level of 255. Each loop does one thing over a whole
-row, because that is what the compiler turns into vector instructions (measured on 256 -> 224 px, one core): the stored pixels are
-packed into one 32-bit word each (0.03 ms), a row computes its positions (0.04), gathers four words a pixel (0.07), blends them
-channel by channel into planes of float levels (0.06), and the planes go through the colour matrix, clamp and normalisation into
-the interleaved output (0.05). One loop that does it all per pixel takes 0.56 ms for the resampling alone. Constants are int32 on
-purpose: a plain ``8`` is int64 to Numba and halves the vector width.
+``apply`` defines what these loops compute; tests hold them to it within one level of 255. A picture is made row by row, its
+channels interleaved as they are stored. Geometry writes a row of float levels; where nothing needs the whole picture first (a
+mean, a histogram), the row goes through tone, colour, clamp and normalisation to the output while it is still in the first
+cache. *Straight* maps (crops, flips, quarter turns, changes of size) blend stored rows and then pixels of the blended row, by
+tables of taps made once a picture; *affine* maps blend four neighbours a pixel; *sampled* ones pay for perspective and bends.
+Pixels are computed four numbers at a time, see ``lanes``; loops over whole rows become vector instructions by themselves, if they
+index plain slices: ``row[start + k]`` might be negative to Numba.
 
 All compiled code stands in this one file, because Numba's disk cache only watches the file of the function that it compiled.
 """
@@ -19,26 +20,20 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 
-compiled: Callable[..., Any] = njit(error_model="numpy", cache=True)
-summing: Callable[..., Any] = njit(error_model="numpy", cache=True, fastmath={"reassoc", "nsz"})  # sums in any order
+from descend.augment.lanes import between, four, four_bytes, held, put, through, times, times_plus
 
-COPIED, AFFINE, SAMPLED = range(3)
+compiled: Callable[..., Any] = njit(error_model="numpy", cache=True)
+
+COPIED, STRAIGHT, AFFINE, SAMPLED = range(4)
 _UNIT = 1 << 32  # positions along a row are counted in 2**-32 pixels
 _F, _I = np.float32, np.int32
-_BYTE, _GREEN, _BLUE = _I(255), _I(8), _I(16)
-
-
-@compiled
-def pack(picture, packed):
-    """Put the three levels of each pixel of (H, W, 3) into one word."""
-    flat = picture.reshape(-1)
-    for k in range(flat.size // 3):
-        packed[k] = _I(flat[3 * k]) | (_I(flat[3 * k + 1]) << _GREEN) | (_I(flat[3 * k + 2]) << _BLUE)
 
 
 @compiled
 def mirrored(i, n):
     """Fold a whole number into 0..n-1 by reflection about the first and the last pixel."""
+    if 0 <= i < n:
+        return i
     if n == 1:
         return 0
     i = abs(i) % (2 * n - 2)
@@ -50,8 +45,9 @@ def folded(x, n):
     """Return the pixel before a position, and the share of the one after it, mirrored into the picture."""
     if n == 1:
         return 0, _F(0)
-    period = 2.0 * n - 2.0
-    x = abs(x) % period
+    x, period = abs(x), 2.0 * n - 2.0
+    if x >= period:
+        x %= period
     if x > n - 1:
         x = period - x
     i = min(int(x), n - 2)
@@ -59,39 +55,109 @@ def folded(x, n):
 
 
 @compiled
-def read(packed, height, width, x, y):
-    """Return the three levels at pixel-centre coordinates (x, y), bilinear and mirrored."""
-    i, fy = folded(y, height)
-    j, fx = folded(x, width)
-    k, l = min(i + 1, height - 1), min(j + 1, width - 1)
-    w11 = fx * fy
-    w01, w10 = fx - w11, fy - w11
-    w00 = _F(1) - fx - w10
-    a, b, c, d = packed[i * width + j], packed[i * width + l], packed[k * width + j], packed[k * width + l]
-    return (
-        w00 * _F(a & _BYTE) + w01 * _F(b & _BYTE) + w10 * _F(c & _BYTE) + w11 * _F(d & _BYTE),
-        w00 * _F((a >> _GREEN) & _BYTE) + w01 * _F((b >> _GREEN) & _BYTE)
-        + w10 * _F((c >> _GREEN) & _BYTE) + w11 * _F((d >> _GREEN) & _BYTE),
-        w00 * _F(a >> _BLUE) + w01 * _F(b >> _BLUE) + w10 * _F(c >> _BLUE) + w11 * _F(d >> _BLUE),
-    )  # fmt: skip
+def look_up(plane, table):
+    """Replace the levels of one channel by their values in a table (256,), linear between entries, in place."""
+    for k in range(plane.size):
+        value = min(max(plane[k], _F(0)), _F(255))
+        low = min(int(value), 254)
+        plane[k] = table[low] + (value - _F(low)) * (table[low + 1] - table[low])
 
 
 @compiled
-def copy(packed, height, width, m, canvas, planes):
-    """Copy pixels where the map takes pixel centres to pixel centres; each coordinate then follows a row or a column alone."""
-    h, w = canvas
-    x0 = round(m[0, 0] / 2 + m[0, 1] / 2 + m[0, 2] - 0.5)
-    y0 = round(m[1, 0] / 2 + m[1, 1] / 2 + m[1, 2] - 0.5)
+def finish(row, ending, out):
+    """Take a row of levels (3 w + 1,) through tone and colour to the output (3 w,): ``clamp(A x + offset) * gain + bias``."""
+    table, color, offset, tinted, low, high, gain, bias, scratch = ending
+    if table.size:
+        for c in range(3):
+            look_up(row[c : out.size : 3], table[c])
+    if tinted:
+        r, g, b, o = four(color, 0), four(color, 4), four(color, 8), four(offset, 0)
+        for j in range(out.size // 3):
+            put(scratch, 3 * j, held(through(four(row, 3 * j), r, g, b, o), low, high))
+        row = scratch
+    for k in range(out.size):
+        out[k] = row[k] * gain[k] + bias[k]
+
+
+@compiled
+def taps_of(scale, start, n_samples, copied, n_out, n_in):
+    """Return which pixels of a line of n_in, and how much of each, make each pixel of a line of n_out: two (t, n_out) tables.
+
+    Output pixel j averages n_samples bilinear samples around ``scale * (j + 1/2) + start``; ``copied`` takes the pixel nearest.
+    """
+    n_taps = 2 if n_samples == 1 else int(abs(scale)) + 3
+    index, weight = np.empty((n_taps, n_out), np.int64), np.zeros((n_taps, n_out), np.float32)
+    lowest = 0.5 if scale > 0 else n_samples - 0.5
+    for j in range(n_out):
+        first = math.floor(scale * (j + lowest / n_samples) + start - (0.0 if copied else 0.5))
+        for k in range(n_samples):
+            x = first if copied else scale * (j + (k + 0.5) / n_samples) + start - 0.5
+            i = math.floor(x)
+            weight[i - first, j] += (1 - (x - i)) / n_samples
+            weight[i - first + 1, j] += (x - i) / n_samples
+        for t in range(n_taps):
+            index[t, j] = mirrored(first + t, n_in)
+    return index, weight
+
+
+@compiled
+def blend(flat, starts, weight, n, line):
+    """Write to a line the weighted sum of n stored bytes from each of the starts, two or more."""
+    a, b, p, q = flat[starts[0] : starts[0] + n], flat[starts[1] : starts[1] + n], weight[0], weight[1]
+    for k in range(n):
+        line[k] = p * _F(a[k]) + q * _F(b[k])
+    for t in range(2, starts.size):
+        a, p = flat[starts[t] : starts[t] + n], weight[t]
+        for k in range(n):
+            line[k] += p * _F(a[k])
+
+
+@compiled
+def pick(line, at, weight, row):
+    """Write to each pixel of a row the weighted sum of the pixels of a line that start at ``at`` (t, w), two or more."""
+    a, b, p, q = at[0], at[1], weight[0], weight[1]
+    for j in range(a.size):
+        put(row, 3 * j, times_plus(four(line, b[j]), q[j], times(four(line, a[j]), p[j])))
+    for t in range(2, len(at)):
+        a, p = at[t], weight[t]
+        for j in range(a.size):
+            for c in range(3):  # one by one: a fourth number would spoil the pixel to come
+                row[3 * j + c] += p[j] * line[a[j] + c]
+
+
+@compiled
+def straight(image, m, taps, copied, levels, later, ending, out):
+    """Resample where each output coordinate follows one stored coordinate: first down, then across."""
+    h, w, done = out.shape[0], out.shape[1], out.reshape(-1)
     turned = m[0, 0] == 0
-    column = np.empty(w, np.uint32)
-    for j in range(w):
-        column[j] = mirrored(int(m[1, 0]) * j + y0, height) * width if turned else mirrored(int(m[0, 0]) * j + x0, width)
+    stored = np.ascontiguousarray(image.transpose(1, 0, 2)) if turned else image
+    height, width = stored.shape[0], stored.shape[1]
+    x, y, x0, y0 = (m[1, 0], m[0, 1], m[1, 2], m[0, 2]) if turned else (m[0, 0], m[1, 1], m[0, 2], m[1, 2])
+    across, weight = taps_of(x, x0, taps[1], copied, w, width)
+    down, share = taps_of(y, y0, taps[0], copied, h, height)
+    low, n = across.min(), 3 * (across.max() + 1 - across.min())
+    starts, at = 3 * (down * width + low), 3 * (across - low)
+    flat, line = stored.reshape(-1), np.zeros(n + 1, np.float32)
     for i in range(h):
-        row = np.uint32(mirrored(int(m[0, 1]) * i + x0, width) if turned else mirrored(int(m[1, 1]) * i + y0, height) * width)
-        r, g, b = planes[0, i * w : i * w + w], planes[1, i * w : i * w + w], planes[2, i * w : i * w + w]
-        for j in range(w):
-            word = packed[row + column[j]]
-            r[j], g[j], b[j] = _F(word & _BYTE), _F((word >> _GREEN) & _BYTE), _F(word >> _BLUE)
+        row = levels[3 * i * w if later else 0 :][: 3 * w + 1]
+        blend(flat, starts[:, i], share[:, i], n, line)
+        pick(line, at, weight, row)
+        if not later:
+            finish(row, ending, done[3 * i * w : 3 * (i + 1) * w])
+
+
+@compiled
+def read(image, x, y, row, at):
+    """Write to ``row[at : at + 3]`` the levels at pixel-centre coordinates (x, y), bilinear and mirrored."""
+    i, fy = folded(y, image.shape[0])
+    j, fx = folded(x, image.shape[1])
+    k, l = min(i + 1, image.shape[0] - 1), min(j + 1, image.shape[1] - 1)
+    w11 = fx * fy
+    w01, w10 = fx - w11, fy - w11
+    w00 = _F(1) - fx - w10
+    for c in range(3):
+        a, b, d, e = image[i, j, c], image[i, l, c], image[k, j, c], image[k, l, c]
+        row[at + c] = w00 * _F(a) + w01 * _F(b) + w10 * _F(d) + w11 * _F(e)
 
 
 @compiled
@@ -105,90 +171,79 @@ def inside(start, step, limit, first, last):
 
 
 @compiled
-def walk(packed, width, x, y, dx, dy, n, words, shares, r, g, b):
-    """Blend the first n pixels of a row whose neighbours all lie inside the picture, from (x, y) in steps of (dx, dy)."""
-    unit, one, pitch = _F(1 / (1 << 24)), _F(1), np.uint32(width)
-    at, fx, fy = words[0], shares[0], shares[1]
-    for j in range(n):
+def walk(flat, pitch, x, y, dx, dy, at, fx, fy, row):
+    """Blend the pixels of a row whose neighbours all lie inside the stored bytes, from (x, y) in steps of (dx, dy)."""
+    unit, three = _F(1 / (1 << 24)), _I(3)
+    for j in range(at.size):
         u, v = x + dx * j, y + dy * j
         fx[j], fy[j] = _F(_I((u >> 8) & 0xFFFFFF)) * unit, _F(_I((v >> 8) & 0xFFFFFF)) * unit
-        at[j] = _I(v >> 32) * _I(width) + _I(u >> 32)
-    w0, w1, w2, w3 = words[1], words[2], words[3], words[4]
-    for j in range(n):
-        p = np.uint32(at[j])
-        q = p + pitch
-        w0[j], w1[j], w2[j], w3[j] = packed[p], packed[p + np.uint32(1)], packed[q], packed[q + np.uint32(1)]
-    for j in range(n):
-        w11 = fx[j] * fy[j]
-        w01, w10 = fx[j] - w11, fy[j] - w11
-        w00 = one - fx[j] - w10
-        k, l, m, o = w0[j], w1[j], w2[j], w3[j]
-        r[j] = w00 * _F(k & _BYTE) + w01 * _F(l & _BYTE) + w10 * _F(m & _BYTE) + w11 * _F(o & _BYTE)
-        g[j] = (w00 * _F((k >> _GREEN) & _BYTE) + w01 * _F((l >> _GREEN) & _BYTE)
-                + w10 * _F((m >> _GREEN) & _BYTE) + w11 * _F((o >> _GREEN) & _BYTE))  # fmt: skip
-        b[j] = w00 * _F(k >> _BLUE) + w01 * _F(l >> _BLUE) + w10 * _F(m >> _BLUE) + w11 * _F(o >> _BLUE)
+        at[j] = _I(v >> 32) * _I(pitch) + _I(u >> 32) * three
+    for j in range(at.size):
+        p, q = np.int64(at[j]), np.int64(at[j]) + pitch
+        above = between(four_bytes(flat, p), four_bytes(flat, p + 3), fx[j])
+        below = between(four_bytes(flat, q), four_bytes(flat, q + 3), fx[j])
+        put(row, 3 * j, between(above, below, fy[j]))
 
 
 @compiled
-def affine_row(packed, height, width, x0, y0, step, words, shares, r, g, b):
-    """Resample a row from (x0, y0) in ``step`` (x, y) stored pixels; only its ends outside the picture pay for the mirror."""
-    dx, dy = round(step[0] * _UNIT), round(step[1] * _UNIT)
+def affine_row(image, flat, x0, y0, m, at, fx, fy, row):
+    """Resample a row (3 w + 1,) from (x0, y0) in steps of m[:, 0] stored pixels; only what lies over the border goes slowly.
+
+    The last two columns count as border, because a pixel is read as four bytes.
+    """
+    height, width, w = image.shape[0], image.shape[1], at.size
+    dx, dy = math.floor(m[0, 0] * _UNIT + 0.5), math.floor(m[1, 0] * _UNIT + 0.5)
     x, y = math.floor(x0 * _UNIT), math.floor(y0 * _UNIT)
-    first, last = inside(x, dx, (width - 1) * _UNIT, 0, len(r))
+    first, last = inside(x, dx, max(width - 2, 0) * _UNIT, 0, w)
     first, last = inside(y, dy, (height - 1) * _UNIT, first, max(first, last))
     first, last = (first, last) if last > first else (0, 0)
-    walk(packed, width, x + dx * first, y + dy * first, dx, dy, last - first, words, shares, r[first:], g[first:], b[first:])
     for j in range(first):
-        r[j], g[j], b[j] = read(packed, height, width, x0 + step[0] * j, y0 + step[1] * j)
-    for j in range(last, len(r)):
-        r[j], g[j], b[j] = read(packed, height, width, x0 + step[0] * j, y0 + step[1] * j)
+        read(image, x0 + m[0, 0] * j, y0 + m[1, 0] * j, row, 3 * j)
+    x, y, room = x + dx * first, y + dy * first, row[3 * first :]
+    walk(flat, 3 * width, x, y, dx, dy, at[first:last], fx[first:last], fy[first:last], room)
+    for j in range(last, w):
+        read(image, x0 + m[0, 0] * j, y0 + m[1, 0] * j, row, 3 * j)
 
 
 @compiled
-def affine(packed, height, width, m, taps, canvas, planes):
+def affine(image, m, taps, levels, later, ending, out):
     """Resample under an affine map, averaging taps (down, across) samples a pixel."""
-    h, w = canvas
-    words, shares, row = np.empty((5, w), np.int32), np.empty((2, w), np.float32), np.empty((3, w), np.float32)
-    n = taps[0] * taps[1]
-    share = _F(1 / n)
+    h, w, done = out.shape[0], out.shape[1], out.reshape(-1)
+    at, fx, fy, line = np.empty(w, np.int32), np.empty(w, np.float32), np.empty(w, np.float32), np.empty(3 * w + 1, np.float32)
+    flat, n = image.reshape(-1), taps[0] * taps[1]
     for i in range(h):
+        row = levels[3 * i * w if later else 0 :][: 3 * w + 1]
+        row[:] = 0
         for k in range(n):
             x, y = (k % taps[1] + 0.5) / taps[1], i + (k // taps[1] + 0.5) / taps[0]
             x0, y0 = m[0, 0] * x + m[0, 1] * y + m[0, 2] - 0.5, m[1, 0] * x + m[1, 1] * y + m[1, 2] - 0.5
-            affine_row(packed, height, width, x0, y0, m[:2, 0], words, shares, row[0], row[1], row[2])
-            for c in range(3):
-                add(row[c], share, planes[c, i * w : i * w + w], k > 0)
+            affine_row(image, flat, x0, y0, m, at, fx, fy, line if n > 1 else row)
+            if n > 1:
+                row[: 3 * w] += _F(1 / n) * line[: 3 * w]
+        if not later:
+            finish(row, ending, done[3 * i * w : 3 * (i + 1) * w])
 
 
 @compiled
-def add(row, share, plane, onto):
-    """Write ``share`` of a row, or add it to what is there."""
-    if onto:
-        for j in range(row.size):
-            plane[j] += share * row[j]
-    else:
-        for j in range(row.size):
-            plane[j] = share * row[j]
-
-
-@compiled
-def sample(packed, height, width, m, taps, shift, canvas, planes):
+def sample(image, m, taps, shift, levels, later, ending, out):
     """Resample under a homography with optional shifts (2, h, w), averaging taps (down, across) samples a pixel."""
-    h, w = canvas
-    down, across = taps
+    h, w, done = out.shape[0], out.shape[1], out.reshape(-1)
+    line, n = np.empty(3 * w + 1, np.float32), taps[0] * taps[1]
     for i in range(h):
-        for j in range(w):
-            r, g, b = _F(0), _F(0), _F(0)
-            for k in range(down * across):
-                x, y = j + (k % across + 0.5) / across, i + (k // across + 0.5) / down
+        row = levels[3 * i * w if later else 0 :][: 3 * w + 1]
+        row[:] = 0
+        for k in range(n):
+            for j in range(w):
+                x, y = j + (k % taps[1] + 0.5) / taps[1], i + (k // taps[1] + 0.5) / taps[0]
                 if shift.size:
                     x, y = x + shift[0, i, j], y + shift[1, i, j]
                 depth = m[2, 0] * x + m[2, 1] * y + m[2, 2]
                 u, v = (m[0, 0] * x + m[0, 1] * y + m[0, 2]) / depth, (m[1, 0] * x + m[1, 1] * y + m[1, 2]) / depth
-                at = read(packed, height, width, u - 0.5, v - 0.5)
-                r, g, b = r + at[0], g + at[1], b + at[2]
-            share = _F(1 / (down * across))
-            planes[0, i * w + j], planes[1, i * w + j], planes[2, i * w + j] = r * share, g * share, b * share
+                read(image, u - 0.5, v - 0.5, line if n > 1 else row, 3 * j)
+            if n > 1:
+                row[: 3 * w] += _F(1 / n) * line[: 3 * w]
+        if not later:
+            finish(row, ending, done[3 * i * w : 3 * (i + 1) * w])
 
 
 @compiled
@@ -223,45 +278,14 @@ def equalizing(plane):
 
 
 @compiled
-def look_up(plane, table):
-    """Replace the levels of one channel by their values in a table (256,), linear between entries, in place."""
-    for k in range(plane.size):
-        value = min(max(plane[k], _F(0)), _F(255))
-        low = min(int(value), 254)
-        plane[k] = table[low] + (value - _F(low)) * (table[low + 1] - table[low])
-
-
-@summing
-def mean_of(plane):
-    """Return the mean level of one channel, summed in float64."""
-    total = 0.0
-    for k in range(plane.size):
-        total += plane[k]
-    return total / plane.size
-
-
-@compiled
-def offset_of(planes, color):
-    """Return the offset (3,) of a colour change (3, 7), with the mean colour of the picture where it is asked for."""
-    offset = color[:, 6].copy()
-    if (color[:, 3:6] != 0).any():
-        for c in range(3):
-            offset += color[:, 3 + c] * mean_of(planes[c])
-    return offset.astype(np.float32)
-
-
-@compiled
-def tint(planes, a, offset, low, high, gain, bias, out):
-    """Write ``clamp(a x + offset) * gain + bias`` of the planes (3, n) to an interleaved picture (3 n,)."""
-    r, g, b = planes[0], planes[1], planes[2]
-    a00, a01, a02, o0, g0, b0 = a[0, 0], a[0, 1], a[0, 2], offset[0], gain[0], bias[0]
-    a10, a11, a12, o1, g1, b1 = a[1, 0], a[1, 1], a[1, 2], offset[1], gain[1], bias[1]
-    a20, a21, a22, o2, g2, b2 = a[2, 0], a[2, 1], a[2, 2], offset[2], gain[2], bias[2]
-    for k in range(r.size):
-        x, y, z = r[k], g[k], b[k]
-        out[3 * k] = min(max(a00 * x + a01 * y + a02 * z + o0, low), high) * g0 + b0
-        out[3 * k + 1] = min(max(a10 * x + a11 * y + a12 * z + o1, low), high) * g1 + b1
-        out[3 * k + 2] = min(max(a20 * x + a21 * y + a22 * z + o2, low), high) * g2 + b2
+def means_of(levels, w):
+    """Return the mean level of each channel of interleaved rows of w pixels: (3,) float64; columns are summed first."""
+    columns = np.zeros(3 * w)
+    for start in range(0, levels.size, 3 * w):
+        row = levels[start : start + 3 * w]
+        for k in range(row.size):
+            columns[k] += row[k]
+    return columns.reshape(w, 3).sum(0) / (levels.size // 3)
 
 
 @compiled
@@ -293,14 +317,6 @@ def add_noise(values, sigma, identity, k0, k1):
 
 
 @compiled
-def clamp(values, gain, bias):
-    """Clamp interleaved levels (n, 3) and normalise them, in place."""
-    for k in range(len(values)):
-        for c in range(3):
-            values[k, c] = min(max(values[k, c], _F(0)), _F(255)) * gain[c] + bias[c]
-
-
-@compiled
 def paint(out, boxes, fills, gain, bias):
     """Fill boxes (n, 4) of a finished picture (h, w, 3) with levels (n, 3)."""
     for k in range(len(boxes)):
@@ -309,39 +325,49 @@ def paint(out, boxes, fills, gain, bias):
 
 
 @compiled
-def adapt_tone(planes, stretch, flatten, table):
-    """Run the tone of a picture, channel by channel, in place."""
+def complete(levels, adapt, table, color, offset, sigma, words, ending, gain, bias, out):
+    """Finish a picture (3 h w + 1,) whose tone or colour depends on all of it, or that takes noise before its clamp."""
+    width, whole, done = 3 * out.shape[1], levels[:-1], out.reshape(-1)
     for c in range(3):
-        if stretch:
-            spread(planes[c])
-        if flatten:
-            look_up(planes[c], equalizing(planes[c]))
+        plane = whole[c::3]
+        if adapt[0]:
+            spread(plane)
+        if adapt[1]:
+            look_up(plane, equalizing(plane))
         if table.size:
-            look_up(planes[c], table[c])
+            look_up(plane, table[c])
+    if color.size:
+        offset[:3] += (color[:, 3:6] * means_of(whole, out.shape[1])).sum(1)
+    for start in range(0, done.size, width):
+        finish(levels[start : start + width + 1], ending, done[start : start + width])
+    if sigma > 0:
+        add_noise(done, sigma, words[0], words[1], words[2])
+        for start in range(0, done.size, width):
+            row = done[start : start + width]
+            row[:] = np.minimum(np.maximum(row, _F(0)), _F(255)) * gain + bias
 
 
 @compiled
-def make(image, m, way, taps, shift, adapt, table, color, sigma, words, boxes, fills, gain, bias, packed, planes, out):
-    """Make one picture: image (H, W, 3) uint8 -> out (h, w, 3) float32; packed and planes are its scratch paper."""
-    height, width, canvas = image.shape[0], image.shape[1], (out.shape[0], out.shape[1])
-    pack(image, packed)
-    if way == COPIED:
-        copy(packed, height, width, m, canvas, planes)
-    elif way == AFFINE:
-        affine(packed, height, width, m, taps, canvas, planes)
-    else:
-        sample(packed, height, width, m, taps, shift, canvas, planes)
-    adapt_tone(planes, adapt[0], adapt[1], table)
-    a, offset = np.eye(3, dtype=np.float32), np.zeros(3, np.float32)
+def make(image, m, way, taps, shift, adapt, table, color, sigma, words, boxes, fills, gain, bias, levels, out):
+    """Make one picture: image (H, W, 3) uint8 -> out (h, w, 3) float32; gain, bias: (3 w,); levels: room to work."""
+    noisy, columns, offset = sigma > 0, np.zeros(13, np.float32), np.zeros(4, np.float32)
+    later = noisy or adapt[0] or adapt[1]
     if color.size:
-        a[:], offset[:] = color[:, :3], offset_of(planes, color)
-    if sigma > 0:
-        free, one = _F(np.inf), np.ones(3, np.float32)
-        tint(planes, a, offset, -free, free, one, one - one, out.reshape(-1))
-        add_noise(out.reshape(-1), sigma, words[0], words[1], words[2])
-        clamp(out.reshape(-1, 3), gain, bias)
+        for c in range(3):
+            columns[c], columns[c + 4], columns[c + 8], offset[c] = color[c, 0], color[c, 1], color[c, 2], color[c, 6]
+        later = later or (color[:, 3:6] != 0).any()
+    low, high = (_F(-np.inf), _F(np.inf)) if noisy else (_F(0), _F(255))
+    scale, shove = (np.ones_like(gain), np.zeros_like(bias)) if noisy else (gain, bias)
+    scratch = np.empty(gain.size + 1, np.float32)
+    ending = (table[:0] if later else table, columns, offset, color.size > 0, low, high, scale, shove, scratch)
+    if way <= STRAIGHT:
+        straight(image, m, taps, way == COPIED, levels, later, ending, out)
+    elif way == AFFINE:
+        affine(image, m, taps, levels, later, ending, out)
     else:
-        tint(planes, a, offset, _F(0), _F(255), gain, bias, out.reshape(-1))
+        sample(image, m, taps, shift, levels, later, ending, out)
+    if later:
+        complete(levels[: out.size + 1], adapt, table, color, offset, sigma, words, ending, gain, bias, out)
     paint(out, boxes, fills, gain, bias)
 
 
@@ -351,14 +377,13 @@ def run_part(part, n_parts, images, matrix, way, taps, shifts, adapt, table, col
 
     The result is ``levels * gain + bias``. matrix: (B, 3, 3) float64. way: (B,). taps: (B, 2). shifts: (B, 2, h, w) float32.
     adapt: (B, 2) bool, stretch and equalise. table: (B, 3, 256) float32. color: (B, 3, 7) float64. sigma: (B,) levels. words:
-    (B, 3) uint64, sample id and key of the noise. boxes: (B, n, 4), fills: (B, n, 3) levels. gain, bias: (3,) float32. A factor
+    (B, 3) uint64, sample id and key of the noise. boxes: (B, n, 4), fills: (B, n, 3) levels. gain, bias: (3 w,) float32. A factor
     that is absent has rows without entries.
     """
-    packed = np.empty(images.shape[1] * images.shape[2], np.int32)
-    planes = np.empty((3, out.shape[1] * out.shape[2]), np.float32)
+    levels = np.empty(out.shape[1] * out.shape[2] * 3 + 1, np.float32)
     for b in range(part, len(out), n_parts):
         make(images[b], matrix[b], way[b], taps[b], shifts[b], adapt[b], table[b], color[b], sigma[b], words[b], boxes[b],
-             fills[b], gain, bias, packed, planes, out[b])  # fmt: skip
+             fills[b], gain, bias, levels, out[b])  # fmt: skip
 
 
 def _run_threads(n_parts, images, matrix, way, taps, shifts, adapt, table, color, sigma, words, boxes, fills, gain, bias, out):

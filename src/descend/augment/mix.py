@@ -1,7 +1,8 @@
 """Mixing pictures and their targets: mixup blends two, cutmix pastes a box of one into the other.
 
-The partner is another row of the same batch. The targets become shares of classes, and the loss is their cross-entropy,
-which is linear in the target: ``CE(w a + (1 - w) b) = w CE(a) + (1 - w) CE(b)``, the loss of the papers.
+The partner is another row of the same batch, of all processes together where several train. The targets become shares of
+classes, and the loss is their cross-entropy, which is linear in the target: ``CE(w a + (1 - w) b) = w CE(a) + (1 - w) CE(b)``,
+the loss of the papers.
 """
 
 from __future__ import annotations
@@ -98,8 +99,8 @@ def soften(targets: torch.Tensor | ArrayLike, n: int, n_classes: int | None) -> 
 
 
 def mix_targets(shares: torch.Tensor, draws: Draws) -> torch.Tensor:
-    """Mix shares of classes (B, K) as the pictures were mixed."""
+    """Mix shares of classes (B, K) as the pictures were mixed: (``kept`` or B, K)."""
     for mix in draws.mixes:
         weight = torch.as_tensor(mix.weight, dtype=shares.dtype, device=shares.device)[:, None]
         shares = weight * shares + (1 - weight) * shares[torch.as_tensor(mix.partner, device=shares.device)]
-    return shares
+    return shares[: draws.kept]

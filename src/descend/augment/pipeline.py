@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Literal, TypeAlias, get_args, overload
 
 import numpy as np
@@ -19,7 +20,7 @@ from descend.augment.geometry import RandomResizedCrop, fit
 from descend.augment.mix import mix_targets, soften
 from descend.augment.policy import expand
 from descend.augment.transform import Augmentation, Stage
-from descend.augment.wrap import Augmented
+from descend.augment.wrap import Augmented, PictureTransform
 from descend.errors import DataError, KnobError
 
 Images: TypeAlias = torch.Tensor | NDArray[np.uint8]
@@ -78,8 +79,9 @@ class Pipeline:
 
     @overload
     def __call__(
-        self, images: Images, targets: None = None, *, ids: ArrayLike, epoch: int, step: int | None = None, draw: int = 0
-    ) -> torch.Tensor: ...
+        self, images: Images, targets: None = None, *, ids: ArrayLike, epoch: int, step: int | None = None, draw: int = 0,
+        own: ArrayLike | None = None,
+    ) -> torch.Tensor: ...  # fmt: skip
     @overload
     def __call__(
         self,
@@ -91,6 +93,7 @@ class Pipeline:
         step: int | None = None,
         n_classes: int | None = None,
         draw: int = 0,
+        own: ArrayLike | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]: ...
     def __call__(
         self,
@@ -102,49 +105,82 @@ class Pipeline:
         step: int | None = None,
         n_classes: int | None = None,
         draw: int = 0,
+        own: ArrayLike | None = None,
     ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         """Draw and apply: images (B, H, W, 3) uint8 -> pictures, or (pictures, shares (B, K) float32) if targets are given.
 
         targets: (B,) class numbers with ``n_classes``, or (B, K) shares. ids: (B,) sample ids. step: number of the batch in its
-        epoch, from which mixing draws partners. draw: numbers the views of one picture in one epoch.
+        epoch, from which mixing draws partners. draw: numbers the views of one picture in one epoch. own: for one of several
+        processes, its positions in the global batch: ids are then those of the global batch, images and targets those of
+        ``needed(ids, own, ...)``, and what comes back are the process' own rows, as one process would have made them.
         """
         if self.mixes and targets is None:
             raise KnobError(
                 "augment", "mixing pictures mixes their targets too", got=None, fix="Pass targets=..., or leave mixing out."
             )
         height, width = _checked(images)
-        draws = self.draw(ids, (height, width), epoch=epoch, step=step, draw=draw)
+        draws = self.draw(ids, (height, width), epoch=epoch, step=step, draw=draw, own=own)
         shares = None if targets is None else mix_targets(soften(targets, len(images), n_classes), draws)
         pictures = self.apply(images, draws)
         return pictures if shares is None else (pictures, shares)
 
-    def draw(self, ids: ArrayLike, source: tuple[int, int], *, epoch: int, step: int | None = None, draw: int = 0) -> Draws:
-        """Draw the factors of a batch: ids (B,) int64 of pictures stored with ``source`` = (height, width) pixels."""
-        ids = _ids(ids)
-        draws = neutral(ids, source, self.size, epoch=epoch, draw=draw, step=step)
+    def draw(
+        self, ids: ArrayLike, source: tuple[int, int], *, epoch: int, step: int | None = None, draw: int = 0,
+        own: ArrayLike | None = None,
+    ) -> Draws:  # fmt: skip
+        """Draw the factors of a batch: ids (B,) int64 of pictures stored with ``source`` = (height, width) pixels.
+
+        own: positions of one process' rows in the global batch ``ids``; the draw is then for the rows ``needed(...)``.
+        """
+        ids, places = _ids(ids), None
+        rows, kept = ids, None
+        if own is not None:
+            places = self.needed(ids, own, epoch=epoch, step=step, draw=draw)
+            rows, kept = ids[places], len(np.atleast_1d(own))
+        draws = replace(neutral(rows, source, self.size, epoch=epoch, draw=draw, step=step), kept=kept)
         fitted = False
         for transform, stream in self._in_order():
             if not fitted and transform.stage not in ("neighborhood", "geometry"):
                 draws, fitted = self._fit(draws), True
-            draws = transform.draw(Dice(self.seed, stream, ids, epoch, draw, step), draws)
+            draws = transform.draw(Dice(self.seed, stream, rows, epoch, draw, step, ids, places), draws)
         return draws if fitted else self._fit(draws)
 
+    def needed(self, ids: ArrayLike, own: ArrayLike, *, epoch: int, step: int | None = None, draw: int = 0) -> Ints:
+        """Return which rows of a global batch a process must read to make its own: positions, its own first, then partners.
+
+        ids: (N,) of the global batch, the same in every process. own: (b,) positions of the process' rows in it. Without mixing
+        these are all; with it, up to twice as many, or four times with two mixings.
+        """
+        ids, rows = _ids(ids), _ids(own)
+        if len(np.unique(rows)) < len(rows) or (len(rows) and not 0 <= rows.min() <= rows.max() < len(ids)):
+            raise DataError("augment", f"own must be different positions in a batch of {len(ids)}", got=rows.tolist()[:9])
+        for transform, stream in reversed(self._in_order()):
+            if transform.stage == "mix":
+                partners = Dice(self.seed, stream, ids, epoch, draw, step).partners()[rows]
+                rows = np.concatenate([rows, np.setdiff1d(partners, rows)])
+        return rows
+
     def apply(self, images: Images, draws: Draws) -> torch.Tensor:
-        """Apply drawn factors: images (B, H, W, 3) uint8 -> (B, 3, h, w) float32 or (B, h, w, 3) uint8."""
+        """Apply drawn factors: images (B, H, W, 3) uint8 -> (B, 3, h, w) float32 or (B, h, w, 3) uint8 (``draws.kept`` rows)."""
         if len(draws) != len(images) or draws.source != _checked(images):
             raise DataError("augment", f"the draw is for {len(draws)} pictures of {draws.source} pixels", got=tuple(images.shape))
         pixels = images if isinstance(images, torch.Tensor) else torch.from_numpy(_writable(images))
         mean, std = (torch.tensor(values, dtype=torch.float32, device=pixels.device) for values in (self.mean, self.std))
         if pixels.device.type != "cpu":
-            made = meaning.levels(pixels, draws, 255 * mean)
+            made = meaning.levels(pixels, draws, 255 * mean)[: draws.kept]
             return meaning.rounded(made) if self.out == "uint8" else meaning.normalized(made, mean, std)
         if self.out == "uint8":
-            return meaning.rounded(fused.levels(pixels, draws, 255 * mean, torch.ones(3), torch.zeros(3)))
-        return fused.levels(pixels, draws, 255 * mean, 1 / (255 * std), -mean / std).permute(0, 3, 1, 2)
+            return meaning.rounded(fused.levels(pixels, draws, 255 * mean, torch.ones(3), torch.zeros(3))[: draws.kept])
+        made = fused.levels(pixels, draws, 255 * mean, 1 / (255 * std), -mean / std)[: draws.kept]
+        return made.permute(0, 3, 1, 2)
 
     def wrap(self, dataset: Sequence[Any] | Dataset[Any], ids: ArrayLike | None = None) -> Augmented:
         """Return the data set with its pictures augmented one by one, for a DataLoader; see ``wrap.Augmented``."""
         return Augmented(dataset, self, ids)
+
+    def transform(self) -> PictureTransform:
+        """Return a function of one picture, for the places where torchvision's v2 transforms go; see ``PictureTransform``."""
+        return PictureTransform(self)
 
     def _in_order(self) -> list[tuple[Augmentation, str]]:
         """Return the transforms in the order of their stages, each with the name of its stream."""

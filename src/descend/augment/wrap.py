@@ -1,4 +1,4 @@
-"""A data set that augments each picture as it is read, for anyone's DataLoader."""
+"""Augmentation one picture at a time: a data set for anyone's DataLoader, and a bare function of a picture."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
+from PIL.Image import Image
 from torch.utils.data import Dataset
 
 from descend.errors import DataError, KnobError
@@ -27,10 +28,7 @@ class Augmented(Dataset[tuple[Any, ...]]):
     """
 
     def __init__(self, dataset: Sequence[Any] | Dataset[Any], pipe: Pipeline, ids: ArrayLike | None = None) -> None:
-        if pipe.mixes:
-            raise KnobError(
-                "augment.wrap", "mixing needs whole batches", got=str(pipe), fix="Call the pipeline on batches instead."
-            )
+        _refuse_mixing("augment.wrap", pipe)
         self.dataset: Any = dataset
         self.pipe = pipe
         self.ids = np.arange(len(self.dataset)) if ids is None else np.asarray(ids, np.int64)
@@ -50,3 +48,43 @@ class Augmented(Dataset[tuple[Any, ...]]):
         levels = picture if isinstance(picture, torch.Tensor) else np.asarray(picture)
         made = self.pipe(levels[None], ids=self.ids[index : index + 1], epoch=int(self._epoch))
         return (made[0], *rest)
+
+
+class PictureTransform:
+    """One picture in, its augmented form out: stands where a torchvision v2 transform stands.
+
+    Takes a Pillow image of any mode, a (3, H, W) or (1, H, W) uint8 tensor, or an (H, W, 3) uint8 array; gives a
+    (3, h, w) tensor, float32 or uint8 as the pipeline does. The draw comes from torch's generator, so ``torch.manual_seed``
+    repeats it and DataLoader workers differ. Unlike ``Pipeline.wrap`` it depends on their number and on the order of reading.
+
+    Raises KnobError (a pipeline that mixes) and DataError (pictures of another kind).
+    """
+
+    def __init__(self, pipe: Pipeline) -> None:
+        _refuse_mixing("augment.transform", pipe)
+        self.pipe = pipe
+
+    def __repr__(self) -> str:
+        return f"{self.pipe!r}.transform()"
+
+    def __call__(self, picture: Image | torch.Tensor | NDArray[np.uint8]) -> torch.Tensor:
+        """Augment one picture."""
+        sample = torch.randint(2**63 - 1, (1,))
+        made = self.pipe(_levels(picture)[None], ids=sample, epoch=0)[0]
+        return made.permute(2, 0, 1) if self.pipe.out == "uint8" else made
+
+
+def _levels(picture: Image | torch.Tensor | NDArray[np.uint8]) -> torch.Tensor | NDArray[np.uint8]:
+    if isinstance(picture, Image):
+        return np.asarray(picture.convert("RGB"))
+    if not isinstance(picture, torch.Tensor):
+        return np.asarray(picture)
+    if picture.ndim != 3 or picture.shape[0] not in (1, 3):
+        raise DataError("augment.transform", "a tensor must be (3, H, W) or (1, H, W)", got=tuple(picture.shape),
+                        fix="Put the channels first, as torchvision does.")  # fmt: skip
+    return picture.expand(3, -1, -1).permute(1, 2, 0)
+
+
+def _refuse_mixing(who: str, pipe: Pipeline) -> None:
+    if pipe.mixes:
+        raise KnobError(who, "mixing needs whole batches", got=str(pipe), fix="Call the pipeline on batches instead.")
