@@ -94,6 +94,7 @@ def test_the_plan_of_a_plans_recipe_is_the_plan(transfer: str, facts: Facts) -> 
         {"transfer": "head", "norm": "train"},
         {"transfer": "finetune", "views": 2},
         {"regularize": ["l2(strength=0.1)"], "optimizer": "adamw(weight_decay=0.1)"},
+        {"regularize": ["l2(strength=0.1)"], "optimizer": "sam(ema(adamw(weight_decay=0.1)))"},
         {"regularize": ["l2(strength=0.1)", "l2(strength=0.2)"]},
     ],
 )

@@ -15,7 +15,7 @@ from descend.models import Architecture, backbone
 from descend.optim import GradientStage, Rule, knob_names, with_knobs
 from descend.regularize import CrossEntropy, Regularizer, merged_knobs
 from descend.schedule import Schedule
-from descend.technique import build, knobs, parse
+from descend.technique import Call, build, knobs, parse
 from descend.train.recipe import NormPolicy, Recipe
 from descend.transfer import Head
 
@@ -210,10 +210,16 @@ def _optimizer(text: str, recipe: Recipe, regularize: tuple[Regularizer, ...]) -
     for name, value in merged_knobs(regularize, "optimizer_knobs").items():
         if name not in known:
             raise KnobError("regularize", f"sets {name}, which the optimizer {rule.name} does not have", got=value)
-        if recipe.optimizer is not None and name in parse(recipe.optimizer).settings:
+        if recipe.optimizer is not None and _sets(parse(recipe.optimizer), name):
             raise KnobError("regularize", f"and the optimizer both set {name}", got=recipe.optimizer, fix="Set it in one place.")
         rule = with_knobs(rule, **{name: value})
     return rule
+
+
+def _sets(call: Call, knob: str) -> bool:
+    """Return whether spec text sets ``knob``, in the rule itself or in one that it wraps."""
+    inside = (*call.arguments, *call.settings.values())
+    return knob in call.settings or any(_sets(part, knob) for part in inside if isinstance(part, Call))
 
 
 # Each of the following returns a default and the reason that is printed beside it.
