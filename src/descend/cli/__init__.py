@@ -18,6 +18,7 @@ VERBS = {
     "export": "write a trained run as one ONNX file, preprocessing included",
     "lr-find": "find a learning rate by a range test, before training",
     "augment": "look at augmentations, and measure which answers they flip",
+    "slice": "draw the loss of a trained network on planes through its weights",
     "surface": "walk optimizers over test surfaces and draw their paths",
     "list": "list every technique with its knobs",
     "cache": "show or clear what is kept on disk between runs",
