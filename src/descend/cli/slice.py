@@ -10,6 +10,7 @@ from pathlib import Path
 from descend.cli.progress import Terminal
 from descend.errors import RunError
 from descend.landscape import Plane, draw_slice, path_plane, random_plane, save, slice_loss
+from descend.train.folder import SNAPSHOTS
 from descend.train.run import Run
 from descend.train.states import States
 
@@ -33,7 +34,7 @@ def main(argv: list[str]) -> int:
     folder = asked.out or run.folder
     if not folder.is_dir():
         raise RunError("--out", "must be a folder that exists", got=str(folder))
-    if asked.plane == "path" and not list((run.folder / "snapshots").glob("*.safetensors")):
+    if asked.plane == "path" and not list((run.folder / SNAPSHOTS).glob("*.safetensors")):
         raise _no_path(run)
     states = States(run, n_pictures=asked.pictures, progress=Terminal())
     snapshots = states.snapshots()

@@ -20,12 +20,12 @@ from torch.nn.functional import cross_entropy
 
 from descend import rng
 from descend.errors import DataError, RunError
+from descend.train import folder
 from descend.train.fit import Session
 from descend.train.progress import Progress
 from descend.train.run import Run
 
 State = dict[str, NDArray[Any]]
-SNAPSHOTS = "snapshots"
 
 
 class States:
@@ -72,7 +72,7 @@ class States:
     def snapshots(self) -> dict[int, State]:
         """Return epochs done -> state, in order; empty for a run without snapshots. Raises RunError for a damaged one."""
         found: dict[int, State] = {}
-        for path in sorted((self.run.folder / SNAPSHOTS).glob("*.safetensors")):
+        for path in sorted((self.run.folder / folder.SNAPSHOTS).glob("*.safetensors")):
             try:
                 found[int(path.stem)] = load_file(path)
             except (SafetensorError, ValueError, OSError) as error:
