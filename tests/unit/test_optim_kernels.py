@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from descend.errors import TrainingError
 from descend.optim import AdaGrad, Momentum, Optimizer, RMSProp, Rule, carriers, kernels
 from descend.technique import build, registered
 
@@ -134,12 +135,12 @@ def test_a_run_that_changes_carriers_goes_on() -> None:
 
 def test_large_models_are_compiled_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    monkeypatch.setattr(carriers, "step", lambda *_, compiled: seen.append(compiled))
+    monkeypatch.setattr(carriers, "step", lambda *_, compiled, checked: seen.append((compiled, checked)))
     for size in (carriers.WORTH_COMPILING - 1, carriers.WORTH_COMPILING):
         parameter = torch.zeros(size, requires_grad=True)
         parameter.grad = torch.zeros(size)
         Optimizer([parameter], "sgd").step()
-    assert seen == [False, True]
+    assert seen == [(False, False), (True, True)]
 
 
 def test_no_two_kernels_share_a_name() -> None:
@@ -155,3 +156,45 @@ def test_no_two_kernels_share_a_name() -> None:
         name(RMSProp, ("v", "b"), (2, 0, 0, 0), "float32"),
     ]
     assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("place", [0, kernels.PIECE - 1, 5 * kernels.PIECE + 3])
+def test_kernels_stop_at_a_gradient_that_is_not_finite(bad: float, place: int) -> None:
+    params = [("good", torch.ones(10, requires_grad=True)), ("bad", torch.ones(6 * kernels.PIECE, requires_grad=True))]
+    optimizer = Optimizer(params, "adamw", compiled=True)
+    for _, parameter in params:
+        parameter.grad = torch.ones_like(parameter)
+    params[1][1].grad[place] = bad  # pyright: ignore[reportOptionalSubscript]
+    with pytest.raises(TrainingError, match=r"gradient of bad \(98304,\) must be finite, got '1 NaN or infinite of 98304'"):
+        optimizer.step()
+    piece = slice(place // kernels.PIECE * kernels.PIECE, (place // kernels.PIECE + 1) * kernels.PIECE)
+    assert (params[1][1][piece] == 1).all()
+    assert not optimizer.state[params[1][1]]["m"][piece].any()
+    assert not optimizer.moved
+
+
+def test_kernels_leave_everything_where_a_step_is_skipped() -> None:
+    parameter = torch.ones(3 * kernels.PIECE, requires_grad=True)
+    parameter.grad = torch.ones_like(parameter)
+    parameter.grad[-1] = math.nan
+    optimizer = Optimizer([parameter], "adamw", compiled=True, nonfinite="skip")
+    optimizer.step()
+    assert (parameter == 1).all()
+    assert optimizer.skipped == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_norm_that_kernels_find_on_their_way_is_the_norm(dtype: torch.dtype) -> None:
+    optimizer = walk(build("sgd", Rule), compiled=True, steps=1, dtype=dtype)
+    grads = [parameter.grad.flatten().double() for parameter in optimizer.param_groups[0]["params"]]
+    assert optimizer.gradient_norm == pytest.approx(float(torch.cat(grads).norm()), rel=1e-6)
+
+
+def test_kernels_do_not_mistake_large_gradients_for_infinite_ones() -> None:
+    parameter = torch.zeros(3, requires_grad=True)
+    parameter.grad = torch.full((3,), 1e30)
+    optimizer = Optimizer([parameter], "sgd(lr=1e-30)", compiled=True)
+    optimizer.step()
+    assert optimizer.gradient_norm == pytest.approx(3**0.5 * 1e30)
+    assert parameter.tolist() == pytest.approx([-1.0] * 3)

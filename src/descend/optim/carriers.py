@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -22,18 +23,22 @@ def step(
     numbers: Numbers,
     *,
     compiled: bool,
-) -> None:
+    checked: bool = False,
+) -> float | None:
     """Move ``params`` in place by one step of ``rule`` and update ``states``.
 
     params, grads: of one device and dtype each; states: per parameter, slot name -> tensor. compiled: use kernels where
-    they apply. Kernels differ from tensors by a few units in the last place, never by more.
+    they apply. Kernels differ from tensors by a few units in the last place, never by more. checked: stop at a gradient that is
+    not finite, and return the norm of all gradients, NaN where the step was stopped; parameters before that may have
+    moved. None if not checked.
     """
     names = rule.needed(numbers)
     fast = [
         compiled and compilable(rule, p, g, [state.get(name) for name in names])
         for p, g, state in zip(params, grads, states, strict=True)
     ]
-    for wanted in (True, False):
+    norms = [0.0]
+    for wanted in (False, True):
         chosen = [position for position, one in enumerate(fast) if one is wanted]
         if not chosen:
             continue
@@ -41,9 +46,13 @@ def step(
         if wanted:
             from descend.optim import kernels  # here, because Numba takes a second to import
 
-            kernels.step(rule, *parts, numbers)
+            norms.append(kernels.step(rule, *parts, numbers, checked=checked) or 0.0)
         else:
+            norms.append(tensors.joint_norm(parts[1]) if checked else 0.0)
+            if not math.isfinite(norms[-1]):
+                return math.nan
             tensors.step(rule, *parts, numbers)
+    return math.hypot(*norms) if checked else None
 
 
 def compilable(rule: Rule, p: Tensor, g: Tensor, slots: list[Any]) -> bool:

@@ -17,12 +17,13 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import math
 import os
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, lru_cache, wraps
-from itertools import chain, count
+from itertools import chain, count, pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -48,11 +49,15 @@ TURNS = 4
 """Shares of the work per thread, so that a thread which is held up does not hold up the others."""
 
 
-def step(rule: Rule, params: list[Tensor], grads: list[Tensor], states: list[dict[str, Any]], numbers: Numbers) -> None:
+def step(
+    rule: Rule, params: list[Tensor], grads: list[Tensor], states: list[dict[str, Any]], numbers: Numbers, *, checked: bool
+) -> float | None:
     """Move ``params`` and the slots in ``states`` in place by one step of ``rule``.
 
     params, grads, slots: CPU tensors of one dtype, float32 or float64; those of one parameter have the same shape and the same
-    dense strides (``carriers.compilable`` says so).
+    dense strides (``carriers.compilable`` says so). checked: look at every piece of a gradient right before it is used, while
+    it is on its way through the cache anyway, and stop at one that is not finite; return the norm of all gradients, NaN where
+    the step was stopped (the pieces before it have moved). None if not checked.
     """
     active = rule.needed(numbers)
     due = [(type(tail), after) for tail, after in zip(rule.tails, numbers.tails, strict=True) if after is not None]
@@ -66,8 +71,11 @@ def step(rule: Rule, params: list[Tensor], grads: list[Tensor], states: list[dic
     for item in chain(numbers.coefficients, *(after for _, after in due)):
         flat.extend(item if isinstance(item, tuple) else (item,))
     c = np.array(flat, dtype=np.float64 if params[0].dtype == torch.float64 else np.float32)
-    _sweep(kernel, np.array(rows, dtype=np.int64), _pieces(tuple(p.numel() for p in params)), c)
+    pieces = _pieces(tuple(p.numel() for p in params))
+    squares = np.zeros(len(pieces) if checked else 0)
+    _sweep(kernel, np.array(rows, dtype=np.int64), pieces, c, squares)
     torch.autograd.graph.increment_version(params)  # autograd must notice that weights changed under it
+    return math.sqrt(squares.sum()) if checked else None
 
 
 def _layout(numbers: tuple[Any, ...]) -> tuple[int, ...]:
@@ -75,14 +83,20 @@ def _layout(numbers: tuple[Any, ...]) -> tuple[int, ...]:
     return tuple(len(item) if isinstance(item, tuple) else 0 for item in numbers)
 
 
-def _sweep(kernel: Callable[..., None], table: np.ndarray, pieces: np.ndarray, c: np.ndarray) -> None:
-    """Run ``kernel`` over all pieces, on as many threads as torch uses. Pieces are independent, so the order does not matter."""
+def _sweep(kernel: Callable[..., bool], table: np.ndarray, pieces: np.ndarray, c: np.ndarray, squares: np.ndarray) -> None:
+    """Run ``kernel`` over all pieces, on as many threads as torch uses. Pieces are independent, so the order does not matter.
+
+    squares: room for one number a piece, or empty: nothing is checked.
+    """
     threads = min(torch.get_num_threads(), max(len(pieces), 1))
-    shares = iter(np.array_split(pieces, min(threads * TURNS, max(len(pieces), 1))) if threads > 1 else [pieces])
+    n_shares = min(threads * TURNS, max(len(pieces), 1)) if threads > 1 else 1
+    cuts = [len(pieces) * share // n_shares for share in range(n_shares + 1)]
+    shares = iter(list(pairwise(cuts)))
 
     def work() -> None:
-        for share in shares:  # all threads draw from the same iterator
-            kernel(table, share, c)
+        for first, last in shares:  # all threads draw from the same iterator
+            if not kernel(table, pieces[first:last], c, squares[first:last]):
+                break
 
     others = [_pool(os.getpid()).submit(work) for _ in range(threads - 1)]
     work()
@@ -175,11 +189,38 @@ def block_DIGEST({addresses}, n, c):
         p[i] = y
 
 
+@numba.njit(error_model="numpy", fastmath={{"reassoc", "contract"}})
+def squares_DIGEST(at, n):
+    g = numba.carray(pointer(at), n)
+    total = g[0] * g[0]
+    for i in range(1, n):
+        total += g[i] * g[i]
+    return total
+
+
+@numba.njit(error_model="numpy")
+def slowly_DIGEST(at, n):
+    g = numba.carray(pointer(at), n)
+    total = 0.0
+    for i in range(n):
+        total += np.float64(g[i]) * np.float64(g[i])
+        if not np.isfinite(g[i]):
+            return np.nan
+    return total
+
+
 @numba.njit(error_model="numpy", nogil=True, **cached)
-def kernel_DIGEST(table, pieces, c):
+def kernel_DIGEST(table, pieces, c, squares):
     for k in range(pieces.shape[0]):
         row, first, n = pieces[k, 0], pieces[k, 1] * {width}, pieces[k, 2]
+        if squares.size:
+            squares[k] = squares_DIGEST(table[row, 1] + first, n)
+            if not np.isfinite(squares[k]):  # or the sum of finite squares is too large for the width of the weights
+                squares[k] = slowly_DIGEST(table[row, 1] + first, n)
+                if np.isnan(squares[k]):
+                    return False
         block_DIGEST({columns}, n, c)
+    return True
 """
 
 
@@ -219,7 +260,7 @@ def _write(rule: type[Rule], active: tuple[str, ...], layout: tuple[int, ...], w
 @cache
 def _kernel(
     rule: type[Rule], active: tuple[str, ...], layout: tuple[int, ...], dtype: str, tails: Tails = ()
-) -> Callable[..., None]:
+) -> Callable[..., bool]:
     """Return the kernel of ``rule`` and the ``tails`` due, for one dtype and choice of slots; compiled at its first call."""
     pointer, width = _POINTERS[dtype]
     text = _write(rule, active, layout, width, tails)
@@ -229,10 +270,10 @@ def _kernel(
     text = text.replace("DIGEST", digest)
     file = _keep(f"{rule.name}_{digest}.py", text)
     cached = {"cache": True} if file else {}
-    scope: dict[str, Any] = {"numba": numba, "pointer": pointer, "cached": cached, "__name__": __name__}
+    scope: dict[str, Any] = {"numba": numba, "np": np, "pointer": pointer, "cached": cached, "__name__": __name__}
     scope |= {name: numba.njit(function, error_model="numpy") for name, function in pure.items()}
     exec(compile(text, str(file or "<kernel>"), "exec"), scope)
-    return cast(Callable[..., None], scope[f"kernel_{digest}"])
+    return cast(Callable[..., bool], scope[f"kernel_{digest}"])
 
 
 def _sources() -> Sequence[Any]:

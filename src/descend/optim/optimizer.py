@@ -49,8 +49,10 @@ class Optimizer(torch.optim.Optimizer):
     gradients: gradient stages, in order: ``"clip_norm(max_norm=1.0)"``, a stage, or several.
     maximize: climb instead of descend.
     nonfinite: on a NaN or infinite gradient, raise TrainingError with the parameter's name ("error"), leave all parameters and
-    state as they are and count the step in ``skipped`` ("skip"), or look away ("ignore"). Looking costs one reading of the
-    gradients (shared with clipping) and, on a GPU, one wait for it.
+    state as they are and count the step in ``skipped`` ("skip"), or look away ("ignore"). To skip costs one reading of the
+    gradients (shared with clipping) and, on a GPU, one wait for it. The error costs next to nothing where kernels carry out the
+    step, which then look at each piece of a gradient just before they use it: weights of that piece are not touched, but
+    others may have made the step already, so after the error go back to a checkpoint.
     compiled: let Numba kernels carry out the step on a CPU; None: where the model is large enough to repay the compilation.
     Results differ from those of torch tensors by a few units in the last place.
 
@@ -155,10 +157,13 @@ class Optimizer(torch.optim.Optimizer):
         self.moved = False
         loss = self._evaluate(closure)
         batches = list(self._batches())
-        if not self._usable(batches):
+        self.gradient_norm = None
+        if self.nonfinite == "error" and self._compiles() and not self.stages:
+            self._move(batches, 1.0, checked=True)
+        elif self._usable(batches):
+            self._go(batches, self.stages, self.gradient_norm)
+        else:
             self.skipped += 1
-            return loss
-        self._go(batches, self.stages, self.gradient_norm)
         return loss
 
     @torch.no_grad()
@@ -223,17 +228,27 @@ class Optimizer(torch.optim.Optimizer):
         place = next(place for place, stage in enumerate(stages) if isinstance(stage, Accumulate))
         self._go(batches, stages[place + 1 :])
 
-    def _move(self, batches: list[Batch], scale: float) -> None:
-        compiled = self.compiled if self.compiled is not None else self._size() >= carriers.WORTH_COMPILING
+    def _compiles(self) -> bool:
+        return self.compiled if self.compiled is not None else self._size() >= carriers.WORTH_COMPILING
+
+    def _move(self, batches: list[Batch], scale: float, *, checked: bool = False) -> None:
+        """Move the parameters by one step; if checked, up to a gradient that is not finite, which is an error."""
+        compiled, norms = self._compiles(), [0.0]
         for batch in batches:
             t = batch.states[0].get("step", 0) + 1
             memory = tuple(batch.states[0].get(name, batch.rule.initial(name)) for name in batch.rule.memory)
             numbers = batch.rule.numbers(t, -scale if batch.maximize else scale, memory)
             for parameter, state in zip(batch.params, batch.states, strict=True):
                 _begin(batch.rule, parameter, state, numbers)
-            carriers.step(batch.rule, batch.params, batch.grads, batch.states, numbers, compiled=compiled)
+            parts = (batch.params, batch.grads, batch.states)
+            norm = carriers.step(batch.rule, *parts, numbers, compiled=compiled, checked=checked)
+            if norm is not None:
+                norms.append(norm)
+                if math.isnan(norm):
+                    raise _complaint(batches)
             for state in batch.states:
                 state.update(zip(batch.rule.memory, numbers.memory, strict=True), step=t)
+        self.gradient_norm = math.hypot(*norms) if checked else self.gradient_norm
         self.moved = bool(batches)
 
     def answering(self) -> AbstractContextManager[None]:
@@ -304,7 +319,6 @@ class Optimizer(torch.optim.Optimizer):
 
     def _usable(self, batches: list[Batch]) -> bool:
         """Return whether the step may be taken with these gradients; raise where one that is not finite is an error."""
-        self.gradient_norm = None
         if self.nonfinite == "ignore":
             return True
         self.gradient_norm = _joint_norm(batches)
@@ -353,18 +367,9 @@ def _refuse(name: str, parameter: Tensor, grad: Tensor) -> None:
         )
 
 
-def _norms(grads: Iterable[Tensor], dtype: torch.dtype) -> Tensor:
-    return torch.stack(foreach._foreach_norm(list(grads), 2, dtype=dtype))
-
-
 def _joint_norm(batches: list[Batch]) -> float:
     """Return the Euclidean norm of all gradients together; finite exactly where all of them are."""
-    for dtype in (None, torch.float64):  # the sum of squares of finite float32 numbers may overflow
-        parts = [_norms(batch.grads, dtype or tensors.working_dtype(batch.grads[0].dtype)) for batch in batches]
-        total = math.hypot(*(float(torch.linalg.vector_norm(part)) for part in parts))
-        if math.isfinite(total):
-            break
-    return total
+    return math.hypot(*(tensors.joint_norm(batch.grads) for batch in batches))
 
 
 def _complaint(batches: list[Batch]) -> TrainingError:

@@ -6,6 +6,7 @@ it stands; each operation is one ``torch._foreach_`` call (on a GPU one launch f
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -126,3 +127,12 @@ def _portions(rule: Rule, params: list[Tensor]) -> Iterator[slice]:
             first, size = position, 0
         size += tensor.numel()
     yield slice(first, len(params))
+
+
+def joint_norm(grads: list[Tensor]) -> float:
+    """Return the Euclidean norm of all ``grads``, of one device and dtype, together; finite exactly where all of them are."""
+    for dtype in (working_dtype(grads[0].dtype), torch.float64):  # the sum of squares of finite float32 numbers may overflow
+        total = float(torch.linalg.vector_norm(torch.stack(foreach._foreach_norm(grads, 2, dtype=dtype))))
+        if math.isfinite(total):
+            break
+    return total
