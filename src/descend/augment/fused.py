@@ -51,7 +51,7 @@ def levels(images: torch.Tensor, draws: Draws, mean: torch.Tensor, gain: torch.T
     words[:, 0], words[:, 1:] = draws.ids.view(np.uint64), noise.key if noise else (0, 0)
     out = np.empty((n, *draws.canvas, 3), np.float32)  # by NumPy, which asks for huge pages: torch's memory costs 4 times as much
     allowed = torch.get_num_threads()
-    n_threads = min(numba.get_num_threads(), allowed) if may_use_threads() else 1
+    n_threads = min(numba.get_num_threads(), allowed, n) if may_use_threads() else 1
     factors = (
         np.ascontiguousarray(processed(images, draws.neighborhood).numpy()),
         draws.matrix,
