@@ -61,10 +61,13 @@ def inference(record: dict[str, Any], result: dict[str, Any]) -> list[Row]:
     del record
     found = result["arms"]["DropConnect"]
     against = result["DropConnect - dropout, by inference"]
+    gain = result["DropConnect, gaussian - mean weights"]
     ways = {"mean weights": "", "Gaussian moment matching": "_gaussian", "50 drawn masks": "_monte_carlo"}
     return [
         {"DropConnect answers by": way, "test errors, %": shown(found[f"error{end}"], 2),
-         "log loss, nats": shown(found[f"nll{end}"], 4), "errors minus dropout's": shown(against[f"error{end}"], 2, sign=True)}
+         "log loss, nats": shown(found[f"nll{end}"], 4), "errors minus dropout's": shown(against[f"error{end}"], 2, sign=True),
+         "errors minus mean weights'": shown(gain["error"], 2, sign=True) if end == "_gaussian" else "",
+         "log loss minus mean weights'": shown(gain["nll"], 4, sign=True) if end == "_gaussian" else ""}
         for way, end in ways.items()
     ]  # fmt: skip
 
