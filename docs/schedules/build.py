@@ -1,0 +1,102 @@
+"""Draw the pictures of docs/schedules and fill its tables from benchmarks/results/schedules.json.
+
+    python docs/schedules/build.py
+
+Tables are filled as those of docs/surfaces are. Same results, same bytes.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from descend.landscape import Drawing, draw_schedules, save
+from descend.landscape.drawing import COLORS, STYLE
+from descend.schedule import Heard, Schedule
+from descend.technique import build
+
+HERE = Path(__file__).parent
+RESULTS = HERE.parents[1] / "benchmarks" / "results" / "schedules.json"
+
+PICTURES: dict[str, tuple[str, list[str]]] = {
+    "steps": ("constant and in steps", ["constant()", "step()", "multi_step()", "per_epoch(exponential())"]),
+    "slow": ("slow decays", ["exponential()", "inverse_time()", "inverse_sqrt()"]),
+    "to-zero": ("to zero at the end", ["linear()", "polynomial()", "cosine()", "then(warmup(), cosine())"]),
+    "shaped": ("cycles and plains", ["cosine_restarts()", "one_cycle()", "wsd()", "repeat(linear(), n_cycles=3)"]),
+}
+N_EPOCHS = 24
+
+
+def tables() -> Any:
+    """Return the module that fills the tables of docs/surfaces."""
+    found = importlib.util.spec_from_file_location("surfaces_build", HERE.parent / "surfaces" / "build.py")
+    assert found is not None
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
+def run_picture(curves: dict[str, Any], text: str) -> Drawing:
+    """Draw one run: its losses above, its rate below, its decisions as lines."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+        above, below = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
+        found, fixed = curves[text], curves["constant()"]
+        epochs = np.arange(1, len(found["val_loss"]) + 1)
+        above.plot(epochs, fixed["val_loss"], color="#9a9a9a", linewidth=1.2, label="validation, constant()")
+        above.plot(epochs, found["train_loss"], color=COLORS[1], linewidth=1.4, linestyle="--", label="training")
+        above.plot(epochs, found["val_loss"], color=COLORS[0], linewidth=1.8, label="validation")
+        above.set_yscale("log")
+        above.set_ylabel("loss")
+        above.set_title(f"{text}, seed 0")
+        below.step(epochs, found["rates"], where="mid", color="#333333", linewidth=1.6)
+        below.set_ylim(0, 1.1 * max(found["rates"]))
+        below.set_ylabel("rate at its end")
+        below.set_xlabel("epoch")
+        for epoch, what, _ in found["decisions"]:
+            for axes in (above, below):
+                axes.axvline(epoch + 0.5, color=COLORS[2], linewidth=1.1, linestyle=":")
+            if "decay" in what:
+                above.annotate("decay begins", (epoch + 0.5, 0.93), (4, 0), xycoords=("data", "axes fraction"),
+                               textcoords="offset points", color=COLORS[2])  # fmt: skip
+        above.legend(loc="lower left")
+        return Drawing(figure)
+
+
+def decisions(curves: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what ``watch()`` decided for every seed."""
+    return [
+        {"seed": seed, "after epoch": told[0][0], "why": told[0][2]} for seed, told in enumerate(curves["watch() everywhere"])
+    ]
+
+
+def measured() -> dict[str, Any]:
+    """Return the tables of the page, by page and name."""
+    found = json.loads(RESULTS.read_text(encoding="utf-8"))["result"]
+    runs = [{name: "–" if value is None else value for name, value in row.items()} for row in found["schedules"]["runs"]]
+    return {"schedules": found["schedules"] | {"runs": runs, "decisions": decisions(found["curves"])}}
+
+
+def main() -> None:
+    """Draw and fill."""
+    curves = json.loads(RESULTS.read_text(encoding="utf-8"))["result"]["curves"]
+    (HERE / "figures").mkdir(exist_ok=True)
+    heard = Heard(N_EPOCHS, val_loss=(1.0,) * N_EPOCHS)  # for the number of epochs alone
+    for name, (title, texts) in PICTURES.items():
+        drawn = draw_schedules({text: build(text, Schedule) for text in texts}, heard=heard, title=title)
+        save(drawn, HERE / "figures" / f"{name}.svg")
+    for text in ("watch()", "plateau()"):
+        save(run_picture(curves, text), HERE / "figures" / f"{text.removesuffix('()')}.svg")
+    page = HERE / "README.md"
+    page.write_text(tables().fill(page.read_text(encoding="utf-8"), measured()), encoding="utf-8", newline="\n")
+
+
+if __name__ == "__main__":
+    main()
