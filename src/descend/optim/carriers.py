@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import compress
 from typing import Any
 
 import torch
@@ -13,6 +14,10 @@ from descend.optim.rule import Numbers, Rule
 
 WORTH_COMPILING = 1 << 17
 """Parameters of a model from which compiled kernels are used: below, a step is short beside the seconds that compiling takes."""
+
+
+KERNEL_DTYPES = (torch.float32, torch.float64)
+PLAIN = (Tensor, nn.Parameter)
 
 
 def step(
@@ -33,16 +38,16 @@ def step(
     moved. None if not checked.
     """
     names = rule.needed(numbers)
-    fast = [
-        compiled and compilable(rule, p, g, [state.get(name) for name in names])
-        for p, g, state in zip(params, grads, states, strict=True)
-    ]
+    if compiled and rule.elementwise and params[0].device.type == "cpu" and params[0].dtype in KERNEL_DTYPES:
+        fast = [fits(p, g, [state[name] for name in names]) for p, g, state in zip(params, grads, states, strict=True)]
+    else:
+        fast = [False] * len(params)
     norms = [0.0]
     for wanted in (False, True):
-        chosen = [position for position, one in enumerate(fast) if one is wanted]
-        if not chosen:
+        if wanted not in fast:
             continue
-        parts = ([params[i] for i in chosen], [grads[i] for i in chosen], [states[i] for i in chosen])
+        chosen = [one is wanted for one in fast]
+        parts = (list(compress(params, chosen)), list(compress(grads, chosen)), list(compress(states, chosen)))
         if wanted:
             from descend.optim import kernels  # here, because Numba takes a second to import
 
@@ -55,11 +60,12 @@ def step(
     return math.hypot(*norms) if checked else None
 
 
-def compilable(rule: Rule, p: Tensor, g: Tensor, slots: list[Any]) -> bool:
-    """Return whether kernels may touch this parameter: plain dense CPU memory, of one dtype and one layout throughout."""
-    if not rule.elementwise or p.device.type != "cpu" or p.dtype not in (torch.float32, torch.float64):
-        return False
-    if type(p) not in (Tensor, nn.Parameter) or not (p.is_contiguous() or p.is_contiguous(memory_format=torch.channels_last)):
+def fits(p: Tensor, g: Tensor, slots: list[Tensor]) -> bool:
+    """Return whether kernels may touch this parameter's memory: plain, dense, of one dtype and one layout throughout."""
+    if type(p) not in PLAIN or not (p.is_contiguous() or p.is_contiguous(memory_format=torch.channels_last)):
         return False
     strides, dtype = p.stride(), p.dtype
-    return all(type(other) is Tensor and other.stride() == strides and other.dtype == dtype for other in (g, *slots))
+    for other in (g, *slots):  # noqa: SIM110 (called for every parameter at every step, where a generator shows)
+        if type(other) is not Tensor or other.dtype != dtype or other.stride() != strides:
+            return False
+    return True

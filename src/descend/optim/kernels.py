@@ -55,7 +55,7 @@ def step(
     """Move ``params`` and the slots in ``states`` in place by one step of ``rule``.
 
     params, grads, slots: CPU tensors of one dtype, float32 or float64; those of one parameter have the same shape and the same
-    dense strides (``carriers.compilable`` says so). checked: look at every piece of a gradient right before it is used, while
+    dense strides (``carriers.fits`` says so). checked: look at every piece of a gradient right before it is used, while
     it is on its way through the cache anyway, and stop at one that is not finite; return the norm of all gradients, NaN where
     the step was stopped (the pieces before it have moved). None if not checked.
     """

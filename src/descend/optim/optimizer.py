@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
+from operator import attrgetter
 from typing import Any, Literal
 
 import torch
@@ -32,7 +33,6 @@ class Batch:
 
     rule: Rule
     maximize: bool
-    names: list[str] = field(default_factory=list)
     params: list[Tensor] = field(default_factory=list)
     grads: list[Tensor] = field(default_factory=list)
     states: list[dict[str, Any]] = field(default_factory=list)
@@ -238,16 +238,16 @@ class Optimizer(torch.optim.Optimizer):
             t = batch.states[0].get("step", 0) + 1
             memory = tuple(batch.states[0].get(name, batch.rule.initial(name)) for name in batch.rule.memory)
             numbers = batch.rule.numbers(t, -scale if batch.maximize else scale, memory)
-            for parameter, state in zip(batch.params, batch.states, strict=True):
-                _begin(batch.rule, parameter, state, numbers)
+            _begin(batch, numbers)
             parts = (batch.params, batch.grads, batch.states)
             norm = carriers.step(batch.rule, *parts, numbers, compiled=compiled, checked=checked)
             if norm is not None:
                 norms.append(norm)
                 if math.isnan(norm):
-                    raise _complaint(batches)
+                    raise self._complaint(batches)
+            after = dict(zip(batch.rule.memory, numbers.memory, strict=True), step=t)
             for state in batch.states:
-                state.update(zip(batch.rule.memory, numbers.memory, strict=True), step=t)
+                state.update(after)
         self.gradient_norm = math.hypot(*norms) if checked else self.gradient_norm
         self.moved = bool(batches)
 
@@ -296,26 +296,53 @@ class Optimizer(torch.optim.Optimizer):
         if math.isfinite(norm):
             yield from ((parameter, ascent.climb(p, g, norm)) for ascent, p, g, parameter in found)
 
-    def _batches(self, gradient: Callable[[Tensor], Tensor | None] = lambda parameter: parameter.grad) -> Iterator[Batch]:
+    def _batches(self, gradient: Callable[[Tensor], Tensor | None] = attrgetter("grad")) -> Iterator[Batch]:
         """Sort all parameters that have a ``gradient`` into batches, in a fixed order."""
-        for number, group in enumerate(self.param_groups):
+        for group in self.param_groups:
             rule = rule_of(self.rule, group)
+            memory = rule.memory
             found: dict[tuple[Any, ...], Batch] = {}
-            names = group.get("param_names") or [f"parameter {i} of group {number}" for i in range(len(group["params"]))]
-            for name, parameter in zip(names, group["params"], strict=True):
+            for parameter in group["params"]:
                 grad = gradient(parameter)
                 if grad is None:
                     continue
-                _refuse(name, parameter, grad)
                 state = self.state[parameter]
-                progress = (state.get("step", 0), *(state.get(name) for name in rule.memory))
-                key = (parameter.device, parameter.dtype, grad.dtype, progress)
-                batch = found.setdefault(key, Batch(rule, group["maximize"]))
-                batch.names.append(name)
+                progress = (state.get("step", 0), *[state.get(name) for name in memory])
+                key = (parameter.device, parameter.dtype, grad.dtype, grad.layout, progress)
+                batch = found.get(key)
+                if batch is None:
+                    self._refuse(parameter, grad)
+                    batch = found[key] = Batch(rule, group["maximize"])
                 batch.params.append(parameter)
                 batch.grads.append(grad)
                 batch.states.append(state)
             yield from found.values()
+
+    def _name(self, wanted: Tensor) -> str:
+        """Return what a parameter is called, by its model if that is known."""
+        for number, group in enumerate(self.param_groups):
+            names = group.get("param_names") or [f"parameter {i} of group {number}" for i in range(len(group["params"]))]
+            for name, parameter in zip(names, group["params"], strict=True):
+                if parameter is wanted:
+                    return f"{name} {tuple(wanted.shape)}"
+        raise LookupError("not a parameter of this optimizer")
+
+    def _refuse(self, parameter: Tensor, grad: Tensor) -> None:
+        """Raise ModelError for a gradient that is sparse or complex."""
+        kind = "sparse" if grad.layout != torch.strided else "complex" if grad.is_complex() or parameter.is_complex() else None
+        if kind:
+            must = f"gradients must be dense and real, but that of {self._name(parameter)} is {kind}"
+            raise ModelError("Optimizer", must, fix="Use torch.optim for it.")
+
+    def _complaint(self, batches: list[Batch]) -> TrainingError:
+        """Return the error that names the first gradient which is not finite."""
+        for batch in batches:
+            for parameter, grad in zip(batch.params, batch.grads, strict=True):
+                if bad := int((~torch.isfinite(grad)).sum()):
+                    return TrainingError("Optimizer", f"the gradient of {self._name(parameter)} must be finite",
+                                         got=f"{bad} NaN or infinite of {grad.numel()}",
+                                         fix="Lower the learning rate, clip gradients, or pass nonfinite='skip'.")  # fmt: skip
+        return TrainingError("Optimizer", "the joint norm of the gradients must be finite", fix="Lower the learning rate.")
 
     def _usable(self, batches: list[Batch]) -> bool:
         """Return whether the step may be taken with these gradients; raise where one that is not finite is an error."""
@@ -326,7 +353,7 @@ class Optimizer(torch.optim.Optimizer):
             return True
         if self.nonfinite == "skip":
             return False
-        raise _complaint(batches)
+        raise self._complaint(batches)
 
 
 @contextmanager
@@ -345,40 +372,21 @@ def _held(points: Iterable[tuple[Tensor, Tensor]]) -> Iterator[None]:
                 parameter.copy_(value)
 
 
-def _begin(rule: Rule, parameter: Tensor, state: dict[str, Any], numbers: Numbers) -> None:
-    """Give a parameter the slots that this step needs and it does not have yet: at its first, or when a knob calls for them."""
-    dtype = tensors.working_dtype(parameter.dtype)
-    for name in chain.from_iterable(tail.own for tail in rule.tails if tail.copies):
-        if name not in state:
-            state[name] = parameter.detach().to(dtype, copy=True)
-    for name in rule.needed(numbers):
-        extent = rule.extent(name, tuple(parameter.shape))
-        if extent is not None and name not in state:
-            like = parameter if extent == tuple(parameter.shape) else parameter.new_empty(extent)
-            state[name] = torch.full_like(like, rule.initial(name), dtype=dtype)
-
-
-def _refuse(name: str, parameter: Tensor, grad: Tensor) -> None:
-    kind = "sparse" if grad.layout != torch.strided else "complex" if grad.is_complex() or parameter.is_complex() else None
-    if kind:
-        what = f"{name} {tuple(parameter.shape)}"
-        raise ModelError(
-            "Optimizer", f"gradients must be dense and real, but that of {what} is {kind}", fix="Use torch.optim for it."
-        )
+def _begin(batch: Batch, numbers: Numbers) -> None:
+    """Give parameters the slots that this step needs and they do not have: at their first, or when a knob calls for them."""
+    rule = batch.rule
+    copies = frozenset(chain.from_iterable(tail.own for tail in rule.tails if tail.copies))
+    wanted = copies | set(rule.needed(numbers))
+    for parameter, state in zip(batch.params, batch.states, strict=True):
+        for name in () if wanted <= state.keys() else wanted - state.keys():
+            extent = rule.extent(name, tuple(parameter.shape))
+            if extent is not None:
+                dtype = tensors.working_dtype(parameter.dtype)
+                like = parameter if extent == tuple(parameter.shape) else parameter.new_empty(extent)
+                fresh = like.detach().to(dtype, copy=True) if name in copies else None
+                state[name] = torch.full_like(like, rule.initial(name), dtype=dtype) if fresh is None else fresh
 
 
 def _joint_norm(batches: list[Batch]) -> float:
     """Return the Euclidean norm of all gradients together; finite exactly where all of them are."""
     return math.hypot(*(tensors.joint_norm(batch.grads) for batch in batches))
-
-
-def _complaint(batches: list[Batch]) -> TrainingError:
-    """Return the error that names the first gradient which is not finite."""
-    for batch in batches:
-        for name, grad in zip(batch.names, batch.grads, strict=True):
-            if not bool(torch.isfinite(grad).all()):
-                bad = int((~torch.isfinite(grad)).sum())
-                return TrainingError("Optimizer", f"the gradient of {name} {tuple(grad.shape)} must be finite",
-                                     got=f"{bad} NaN or infinite of {grad.numel()}",
-                                     fix="Lower the learning rate, clip gradients, or pass nonfinite='skip'.")  # fmt: skip
-    return TrainingError("Optimizer", "the joint norm of the gradients must be finite", fix="Lower the learning rate.")

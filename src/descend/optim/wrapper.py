@@ -7,6 +7,7 @@ an average of weights costs no further pass over them. On steps without a ``due`
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from descend.errors import KnobError
@@ -129,7 +130,12 @@ class Wrapper(Rule):
 
 def plain_knobs(rule: Rule) -> tuple[str, ...]:
     """Return the names of a rule's own knobs, without the rule that it wraps."""
-    return tuple(knob.name for knob in knobs(type(rule)) if knob.family is None)
+    return _plain_knobs(type(rule))
+
+
+@cache
+def _plain_knobs(kind: type[Rule]) -> tuple[str, ...]:
+    return tuple(knob.name for knob in knobs(kind) if knob.family is None)
 
 
 def knob_names(rule: Rule) -> tuple[str, ...]:
