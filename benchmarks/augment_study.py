@@ -60,7 +60,7 @@ STUDIES = {
     "signs": Study(
         "sign-digits",
         {"none": [], "flip": ["flip()"], "moves": ["signs"], "moves and flip": ["signs", "flip()"]},
-        5,
+        3,
         {"backbone": "resnet9(width=8)", "size": 32, "epochs": 15, "batch": 32},
     ),
 }

@@ -50,7 +50,7 @@ def policy_for(n_train: int, *, side: int, grey: bool) -> tuple[str, str]:
         if value < 1:
             raise KnobError("policy_for", f"{name} must be a whole number >= 1", got=value)
     if grey:
-        return "signs", "grey pictures are often signs: small moves, no mirroring; light mirrors too"
+        return "signs", "grey pictures are often digits or signs: small moves, and no mirroring"
     wanted = 2 if n_train < _FEW else 1 if n_train < _MANY else 0
     how_many = f"{n_train:,} training pictures"
     if side < _SMALL_SIDE and wanted > 0:
