@@ -1,9 +1,15 @@
-"""Run a draw through the compiled kernels, where they may run: on the CPU, on all threads, or on one in a worker process."""
+"""Run a draw through the compiled kernels, where they may run: on the CPU, on all threads, or on one in a worker process.
+
+Python threads share the pictures, since kernels release the interpreter lock. Numba's own thread pools are not used: they fight
+torch's, kill forked children, and a parallel loop around the kernels doubles the time that compiling them takes.
+"""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 import numpy as np
 import torch
@@ -17,8 +23,13 @@ _HOME = os.getpid()
 
 
 def may_use_threads() -> bool:
-    """Whether this is the main process: a forked child dies at its first parallel kernel, and workers share the cores anyway."""
+    """Whether this is the main process: workers share the cores anyway."""
     return os.getpid() == _HOME and multiprocessing.parent_process() is None
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="descend-augment")
 
 
 def ways(draws: Draws) -> NDArray[np.int64]:
@@ -38,9 +49,7 @@ def levels(images: torch.Tensor, draws: Draws, mean: torch.Tensor, gain: torch.T
 
     mean: (3,) levels that stand in for NaN in the fills; gain, bias: (3,) float32.
     """
-    import numba
-
-    from descend.augment.kernels import run_part, run_threads
+    from descend.augment.kernels import run_part
 
     n, noise = len(draws), draws.noise
     adapt = np.zeros((n, 2), bool)
@@ -50,8 +59,7 @@ def levels(images: torch.Tensor, draws: Draws, mean: torch.Tensor, gain: torch.T
     words = np.empty((n, 3), np.uint64)
     words[:, 0], words[:, 1:] = draws.ids.view(np.uint64), noise.key if noise else (0, 0)
     out = np.empty((n, *draws.canvas, 3), np.float32)  # by NumPy, which asks for huge pages: torch's memory costs 4 times as much
-    allowed = torch.get_num_threads()
-    n_threads = min(numba.get_num_threads(), allowed, n) if may_use_threads() else 1
+    n_threads = min(torch.get_num_threads(), n) if may_use_threads() else 1
     factors = (
         np.ascontiguousarray(processed(images, draws.neighborhood).numpy()),
         draws.matrix,
@@ -69,12 +77,10 @@ def levels(images: torch.Tensor, draws: Draws, mean: torch.Tensor, gain: torch.T
         np.tile(bias.numpy(), draws.canvas[1]),
         out,
     )
-    if n_threads > 1:
-        run_threads(n_threads, *factors)
-    else:
-        run_part(0, 1, *factors)
-    if torch.get_num_threads() != allowed:  # Numba's OpenMP pool, when it starts, resets the number that torch shares with it
-        torch.set_num_threads(allowed)
+    others = [_pool().submit(run_part, part, n_threads, *factors) for part in range(1, n_threads)]
+    run_part(0, n_threads, *factors)
+    for other in others:
+        other.result()
     made = torch.from_numpy(out)
     for mix in draws.mixes:
         made = mixed(made, mix)

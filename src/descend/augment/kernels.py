@@ -8,7 +8,9 @@ tables of taps made once a picture; *affine* maps blend four neighbours a pixel;
 Pixels are computed four numbers at a time, see ``lanes``; loops over whole rows become vector instructions by themselves, if they
 index plain slices: ``row[start + k]`` might be negative to Numba.
 
-All compiled code stands in this one file, because Numba's disk cache only watches the file of the function that it compiled.
+All compiled code stands in this one file, because Numba's disk cache only watches the file of the function that it compiled. It
+loops where NumPy has a word, because Numba's versions of ``sum``, ``any``, ``transpose`` and their kin are general: they took two
+thirds of the 25 s of compilation.
 """
 
 from __future__ import annotations
@@ -18,11 +20,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from descend.augment.lanes import between, four, four_bytes, held, put, through, times, times_plus
 
-compiled: Callable[..., Any] = njit(error_model="numpy", cache=True)
+compiled: Callable[..., Any] = njit(error_model="numpy", cache=True, nogil=True)
 
 COPIED, STRAIGHT, AFFINE, SAMPLED = range(4)
 _UNIT = 1 << 32  # positions along a row are counted in 2**-32 pixels
@@ -52,6 +54,33 @@ def folded(x, n):
         x = period - x
     i = min(int(x), n - 2)
     return i, _F(x - i)
+
+
+@compiled
+def ends(values):
+    """Return the lowest and the highest of some numbers, one or more."""
+    low = high = values[0]
+    for value in values:
+        low, high = min(low, value), max(high, value)
+    return low, high
+
+
+@compiled
+def turned_over(image):
+    """Return a picture (H, W, 3) with rows and columns exchanged, contiguous."""
+    made = np.empty((image.shape[1], image.shape[0], 3), np.uint8)
+    for i in range(image.shape[0]):
+        for j in range(image.shape[1]):
+            for c in range(3):
+                made[j, i, c] = image[i, j, c]
+    return made
+
+
+@compiled
+def add_share(row, line, share):
+    """Add to a row its share of a line."""
+    for k in range(row.size):
+        row[k] += share * line[k]
 
 
 @compiled
@@ -130,13 +159,13 @@ def straight(image, m, taps, copied, levels, later, ending, out):
     """Resample where each output coordinate follows one stored coordinate: first down, then across."""
     h, w, done = out.shape[0], out.shape[1], out.reshape(-1)
     turned = m[0, 0] == 0
-    stored = np.ascontiguousarray(image.transpose(1, 0, 2)) if turned else image
+    stored = turned_over(image) if turned else image
     height, width = stored.shape[0], stored.shape[1]
     x, y, x0, y0 = (m[1, 0], m[0, 1], m[1, 2], m[0, 2]) if turned else (m[0, 0], m[1, 1], m[0, 2], m[1, 2])
     across, weight = taps_of(x, x0, taps[1], copied, w, width)
     down, share = taps_of(y, y0, taps[0], copied, h, height)
-    low, n = across.min(), 3 * (across.max() + 1 - across.min())
-    starts, at = 3 * (down * width + low), 3 * (across - low)
+    low, high = ends(across.reshape(-1))
+    n, starts, at = 3 * (high + 1 - low), 3 * (down * width + low), 3 * (across - low)
     flat, line = stored.reshape(-1), np.zeros(n + 1, np.float32)
     for i in range(h):
         row = levels[3 * i * w if later else 0 :][: 3 * w + 1]
@@ -219,7 +248,7 @@ def affine(image, m, taps, levels, later, ending, out):
             x0, y0 = m[0, 0] * x + m[0, 1] * y + m[0, 2] - 0.5, m[1, 0] * x + m[1, 1] * y + m[1, 2] - 0.5
             affine_row(image, flat, x0, y0, m, at, fx, fy, line if n > 1 else row)
             if n > 1:
-                row[: 3 * w] += _F(1 / n) * line[: 3 * w]
+                add_share(row[: 3 * w], line, _F(1 / n))
         if not later:
             finish(row, ending, done[3 * i * w : 3 * (i + 1) * w])
 
@@ -241,7 +270,7 @@ def sample(image, m, taps, shift, levels, later, ending, out):
                 u, v = (m[0, 0] * x + m[0, 1] * y + m[0, 2]) / depth, (m[1, 0] * x + m[1, 1] * y + m[1, 2]) / depth
                 read(image, u - 0.5, v - 0.5, line if n > 1 else row, 3 * j)
             if n > 1:
-                row[: 3 * w] += _F(1 / n) * line[: 3 * w]
+                add_share(row[: 3 * w], line, _F(1 / n))
         if not later:
             finish(row, ending, done[3 * i * w : 3 * (i + 1) * w])
 
@@ -249,7 +278,7 @@ def sample(image, m, taps, shift, levels, later, ending, out):
 @compiled
 def spread(plane):
     """Stretch the levels of one channel over 0..255, in place."""
-    low, high = plane.min(), plane.max()
+    low, high = ends(plane)
     if high > low:
         scale = _F(255) / (high - low)
         for k in range(plane.size):
@@ -268,8 +297,11 @@ def equalizing(plane):
     top = 255
     while counts[top] <= 0.5 and top > 0:
         top -= 1
-    step = math.floor((counts.sum() - counts[top] + 1e-6) / 255)
-    flat = step == 0 or (counts > 0.5).sum() < 2
+    total, n_used = 0.0, 0
+    for count in counts:
+        total, n_used = total + count, n_used + (count > 0.5)
+    step = math.floor((total - counts[top] + 1e-6) / 255)
+    flat = step == 0 or n_used < 2
     below = math.floor(step / 2)
     for level in range(256):
         table[level] = level if flat else min(math.floor((below + 1e-6) / step), 255)
@@ -285,7 +317,10 @@ def means_of(levels, w):
         row = levels[start : start + 3 * w]
         for k in range(row.size):
             columns[k] += row[k]
-    return columns.reshape(w, 3).sum(0) / (levels.size // 3)
+    means = np.zeros(3)
+    for k in range(columns.size):
+        means[k % 3] += columns[k] / (levels.size // 3)
+    return means
 
 
 @compiled
@@ -337,14 +372,17 @@ def complete(levels, adapt, table, color, offset, sigma, words, ending, gain, bi
         if table.size:
             look_up(plane, table[c])
     if color.size:
-        offset[:3] += (color[:, 3:6] * means_of(whole, out.shape[1])).sum(1)
+        means = means_of(whole, out.shape[1])
+        for c in range(3):
+            offset[c] += color[c, 3] * means[0] + color[c, 4] * means[1] + color[c, 5] * means[2]
     for start in range(0, done.size, width):
         finish(levels[start : start + width + 1], ending, done[start : start + width])
     if sigma > 0:
         add_noise(done, sigma, words[0], words[1], words[2])
         for start in range(0, done.size, width):
             row = done[start : start + width]
-            row[:] = np.minimum(np.maximum(row, _F(0)), _F(255)) * gain + bias
+            for k in range(row.size):
+                row[k] = min(max(row[k], _F(0)), _F(255)) * gain[k] + bias[k]
 
 
 @compiled
@@ -355,7 +393,7 @@ def make(image, m, way, taps, shift, adapt, table, color, sigma, words, boxes, f
     if color.size:
         for c in range(3):
             columns[c], columns[c + 4], columns[c + 8], offset[c] = color[c, 0], color[c, 1], color[c, 2], color[c, 6]
-        later = later or (color[:, 3:6] != 0).any()
+            later = later or color[c, 3] != 0 or color[c, 4] != 0 or color[c, 5] != 0
     low, high = (_F(-np.inf), _F(np.inf)) if noisy else (_F(0), _F(255))
     scale, shove = (np.ones_like(gain), np.zeros_like(bias)) if noisy else (gain, bias)
     scratch = np.empty(gain.size + 1, np.float32)
@@ -384,12 +422,3 @@ def run_part(part, n_parts, images, matrix, way, taps, shifts, adapt, table, col
     for b in range(part, len(out), n_parts):
         make(images[b], matrix[b], way[b], taps[b], shifts[b], adapt[b], table[b], color[b], sigma[b], words[b], boxes[b],
              fills[b], gain, bias, levels, out[b])  # fmt: skip
-
-
-def _run_threads(n_parts, images, matrix, way, taps, shifts, adapt, table, color, sigma, words, boxes, fills, gain, bias, out):
-    for part in prange(n_parts):
-        run_part(np.int64(part), n_parts, images, matrix, way, taps, shifts, adapt, table, color, sigma, words, boxes, fills,
-                 gain, bias, out)  # fmt: skip
-
-
-run_threads: Callable[..., None] = njit(error_model="numpy", cache=True, parallel=True)(_run_threads)
