@@ -42,8 +42,9 @@ from descend.optim.wrapper import Wrapper
 Tails = tuple[tuple[type[Wrapper], tuple[int, ...]], ...]
 """Wrappers that are due in a step, innermost first, each with the layout of its numbers."""
 
-PIECE = 1 << 14
-"""Elements per unit of parallel work: small enough to share out evenly, large enough that sharing costs nothing."""
+PIECE = 1 << 11
+"""Elements per unit of parallel work: few enough that a gradient which was looked at is still in the first-level cache when it is
+used. 50 M parameters, two cores, checked: SGD took 1.3 times torch's fused step with 1 << 14, 1.0 times with this."""
 
 TURNS = 4
 """Shares of the work per thread, so that a thread which is held up does not hold up the others."""
