@@ -191,3 +191,21 @@ def test_both_at_once_and_on_the_command_line(dropping: Run, shapes: Path, capsy
     assert "right answers: entropy" in capsys.readouterr().out
     assert main(["predict", str(dropping.folder), str(shapes / "disc"), "--tta", "flop"]) == 1
     assert "flip" in capsys.readouterr().err
+
+
+def test_constants_of_ones_own_hold_in_training_judging_and_predicting(shapes: Path, tmp_path: Path, plain: Run) -> None:
+    own = ["normalize(mean=[0.2, 0.3, 0.4], std=[0.1, 0.2, 0.3])"]
+    run = descend.fit(shapes, out=tmp_path / "run", **TINY | {"augment": own})
+    assert run.record.preprocessing["mean"] == [0.2, 0.3, 0.4]
+    assert not same(run, plain)
+    again = descend.load(run.folder).evaluate(shapes, split="val")
+    assert run.record.val is not None
+    assert again["loss"] == pytest.approx(run.record.val["loss"], rel=1e-4)
+    default = descend.fit(shapes, out=tmp_path / "default", **TINY | {"augment": ["normalize()"]})
+    assert same(default, plain)
+
+
+def test_a_run_too_short_to_watch_is_refused_before_anything_is_written(shapes: Path, tmp_path: Path) -> None:
+    with pytest.raises(KnobError, match="window"):
+        descend.fit(shapes, out=tmp_path / "run", **TINY | {"schedule": "watch()"})
+    assert not (tmp_path / "run").exists()

@@ -8,7 +8,7 @@ tables of taps made once a picture; *affine* maps blend four neighbours a pixel;
 Pixels are computed four numbers at a time, see ``lanes``; loops over whole rows become vector instructions by themselves, if they
 index plain slices: ``row[start + k]`` might be negative to Numba.
 
-All compiled code stands in this one file, because Numba's disk cache only watches the file of the function that it compiled. It
+Numba's disk cache watches this file alone: touch it after a change in ``lanes`` or ``grain``. The code
 loops where NumPy has a word, because Numba's versions of ``sum``, ``any``, ``transpose`` and their kin are general: they took two
 thirds of the 25 s of compilation.
 """
@@ -16,15 +16,11 @@ thirds of the 25 s of compilation.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-from numba import njit
 
+from descend.augment.grain import add_noise, compiled
 from descend.augment.lanes import between, four, four_bytes, held, put, through, times, times_plus
-
-compiled: Callable[..., Any] = njit(error_model="numpy", cache=True, nogil=True)
 
 COPIED, STRAIGHT, AFFINE, SAMPLED = range(4)
 _UNIT = 1 << 32  # positions along a row are counted in 2**-32 pixels
@@ -69,10 +65,8 @@ def ends(values):
 def turned_over(image):
     """Return a picture (H, W, 3) with rows and columns exchanged, contiguous."""
     made = np.empty((image.shape[1], image.shape[0], 3), np.uint8)
-    for i in range(image.shape[0]):
-        for j in range(image.shape[1]):
-            for c in range(3):
-                made[j, i, c] = image[i, j, c]
+    for j in range(image.shape[1]):
+        made[j] = image[:, j]
     return made
 
 
@@ -321,34 +315,6 @@ def means_of(levels, w):
     for k in range(columns.size):
         means[k % 3] += columns[k] / (levels.size // 3)
     return means
-
-
-@compiled
-def philox(c0, c1, c2, c3, k0, k1):
-    """Encrypt one counter of four 32-bit words, held in uint64; see ``rng.philox4x32``."""
-    low, half = np.uint64(0xFFFFFFFF), np.uint64(32)
-    for _ in range(10):
-        left, right = np.uint64(0xD2511F53) * c0, np.uint64(0xCD9E8D57) * c2
-        c0, c1, c2, c3 = (right >> half) ^ c1 ^ k0, right & low, (left >> half) ^ c3 ^ k1, left & low
-        k0, k1 = (k0 + np.uint64(0x9E3779B9)) & low, (k1 + np.uint64(0xBB67AE85)) & low
-    return c0, c1, c2, c3
-
-
-@compiled
-def add_noise(values, sigma, identity, k0, k1):
-    """Add Gaussian noise to flat levels, in place; see ``apply.noisy`` for which number goes where."""
-    low, high = identity & np.uint64(0xFFFFFFFF), identity >> np.uint64(32)
-    for block in range((values.size + 3) // 4):
-        a, b, c, d = philox(np.uint64(block), np.uint64(0), low, high, k0, k1)
-        for pair in range(2):
-            first, second = (a, b) if pair == 0 else (c, d)
-            radius = sigma * math.sqrt(-2 * math.log((float(first) + 0.5) * 2.0**-32))
-            angle = 2 * math.pi * (float(second) + 0.5) * 2.0**-32
-            at = 4 * block + 2 * pair
-            if at < values.size:
-                values[at] += _F(radius * math.cos(angle))
-            if at + 1 < values.size:
-                values[at + 1] += _F(radius * math.sin(angle))
 
 
 @compiled

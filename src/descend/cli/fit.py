@@ -31,7 +31,7 @@ def main(argv: list[str]) -> int:
     parser = _parser()
     asked = vars(parser.parse_args(argv))
     as_json, resumed = asked.pop("json"), asked.pop("resume")
-    settings = {name: _words(value) for name, value in asked.items() if value is not None}
+    settings = {name: words(value) for name, value in asked.items() if value is not None}
     _refuse_swallowed_data(settings, resumed)
     terminal = Terminal()
     if resumed is not None:
@@ -71,11 +71,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line of standard output")
     for knob in knobs(Recipe):
         if knob.name != "data":
-            parser.add_argument(f"--{knob.name.replace('_', '-')}", **_flag(knob))
+            parser.add_argument(f"--{knob.name.replace('_', '-')}", **flag(knob))
     return parser
 
 
-def _flag(knob: Knob) -> dict[str, Any]:
+def flag(knob: Knob) -> dict[str, Any]:
+    """Return the arguments of ``add_argument`` for one knob of the recipe."""
     options: dict[str, Any] = {"help": knob.doc, "default": None}
     if knob.choices:
         return options | {"choices": knob.choices}
@@ -86,7 +87,7 @@ def _flag(knob: Knob) -> dict[str, Any]:
     return options | {"type": kind, "metavar": {int: "N", float: "X", str: "TEXT"}[kind]}
 
 
-def _words(value: Any) -> Any:
+def words(value: Any) -> Any:
     """``--augment none`` asks for no augmentation at all."""
     return [] if value == ["none"] else value
 

@@ -8,7 +8,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from descend.cli.fit import _flag, _words
+from descend.cli.fit import flag, words
 from descend.cli.progress import Terminal
 from descend.landscape import draw_range_test, save
 from descend.landscape.course import at_rate
@@ -37,7 +37,7 @@ def main(argv: list[str]) -> int:
     out, as_json, recipe = asked.pop("out"), asked.pop("json"), asked.pop("recipe")
     sweep = Sweep(low=asked.pop("low"), high=asked.pop("high"), n_steps=asked.pop("steps"))
     suffix = check_path(out)  # before the work, not after it
-    settings = {name: _words(value) for name, value in asked.items() if value is not None}
+    settings = {name: words(value) for name, value in asked.items() if value is not None}
     base = None if recipe is None else read(recipe)
     found, session = find_rate(from_settings(settings, base), sweep, progress=Terminal())
     rule = session.plan.optimizer
@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     for knob in knobs(Recipe):
         if knob.name not in WITHOUT_EFFECT:
-            parser.add_argument(f"--{knob.name.replace('_', '-')}", **_flag(knob))
+            parser.add_argument(f"--{knob.name.replace('_', '-')}", **flag(knob))
     return parser
 
 

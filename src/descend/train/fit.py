@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save as serialized
 
 from descend import data as data_room
+from descend.augment import Normalize
 from descend.data import Dataset, Decoded
 from descend.data.builtin import SETS
 from descend.errors import DataError, KnobError, RunError, TrainingError
@@ -162,6 +163,9 @@ class Session:
         """Build the network; what does not fit it is refused here, before a run folder exists."""
         with self.timed("build"):
             body = self.plan.backbone.build(self.plan.seed)
+            for item in self.plan.augment:
+                if isinstance(item, Normalize):  # constants of one's own belong to the network: every later look uses them
+                    body.mean, body.std = item.mean or body.mean, item.std or body.std
             body.check_size(self.plan.size)
             trainable_stages(body, self.plan.freeze_to)
             head = self.plan.head.build(body.n_features, len(self.dataset.classes), self.plan.seed)

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from descend.augment import Pipeline
+from descend.augment import Normalize, Pipeline
 from descend.data import Batches, Decoded
 from descend.data.decode import POLICY
 from descend.models import Backbone, Classifier
@@ -162,7 +162,7 @@ class Workshop:
 
     def _pipeline(self, *, out: Any = "float", plain: bool = False) -> Pipeline:
         body = self.classifier.backbone
-        specs = () if plain else self.plan.augment
+        specs = [] if plain else [item for item in self.plan.augment if not isinstance(item, Normalize)]  # it stands in the body
         return Pipeline(specs, seed=self.plan.seed, size=self.plan.size, out=out, mean=triple(body.mean), std=triple(body.std))
 
     def _frozen_engine(self, backbone: Backbone) -> Engine:

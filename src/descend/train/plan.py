@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from descend.augment import Augmentation, expand, policy_for
+from descend.augment import Augmentation, Normalize, expand, policy_for
 from descend.errors import KnobError
 from descend.models import Architecture, backbone
 from descend.optim import GradientStage, Rule, knob_names, with_knobs
 from descend.regularize import CrossEntropy, Regularizer, merged_knobs
-from descend.schedule import Schedule
+from descend.schedule import Heard, Schedule
 from descend.technique import Call, build, knobs, parse
 from descend.train.recipe import NormPolicy, Recipe
 from descend.transfer import Head
@@ -132,17 +132,11 @@ def resolve(recipe: Recipe, facts: Facts) -> Plan:
     augment = choose("augment", *_augment(transfer, facts, size, views))
     if recipe.augment == ("auto",):
         augment, choose.reasons["augment"] = _policy(transfer, facts, views)
-    if transfer == "features" and views == 0 and augment:
-        raise KnobError("augment", "has no effect with transfer='features' and views=0", got=list(augment),
-                        fix="Add --views 4, or use --transfer head.")  # fmt: skip
-    if transfer == "features" and views > 0 and not augment:
-        raise KnobError("views", "has no effect without an augmentation", got=views, fix="Add --augment flip, for example.")
-    drawn = expand(augment)
-    if transfer == "features" and any(item.stage == "mix" for item in drawn):
-        raise KnobError("augment", "cannot mix pictures whose features are computed one by one", got=list(augment),
-                        fix="Leave mixing out, or use --transfer head.")  # fmt: skip
+    drawn = _drawn(augment, transfer, views)
     regularize = tuple(build(text, Regularizer) for text in recipe.regularize or ())
     epochs = choose("epochs", *_epochs(transfer, facts))
+    schedule = build(choose("schedule", "then(warmup(fraction=0.05), cosine())", "short warm-up, then down to zero"), Schedule)
+    schedule.decisions(Heard(n_epochs=epochs))  # one that listens may need more epochs than there are: it says so now
     if recipe.snapshots is not None and recipe.snapshots > epochs + 1:
         raise KnobError("snapshots", f"must be at most {epochs + 1}, one more than epochs", got=recipe.snapshots)
     return Plan(
@@ -157,7 +151,7 @@ def resolve(recipe: Recipe, facts: Facts) -> Plan:
         regularize=regularize,
         optimizer=_optimizer(choose("optimizer", *_rule(transfer)), recipe, regularize),
         gradients=tuple(build(text, GradientStage) for text in recipe.gradients or ()),
-        schedule=build(choose("schedule", "then(warmup(fraction=0.05), cosine())", "short warm-up, then down to zero"), Schedule),
+        schedule=schedule,
         engine=choose("engine", "auto", "the fastest engine on this machine") if "engine" in APPLIES[transfer] else "none",
         epochs=epochs,
         size=size,
@@ -170,6 +164,23 @@ def resolve(recipe: Recipe, facts: Facts) -> Plan:
         data=recipe.data,
         reasons={name: why for name, why in choose.reasons.items() if name in APPLIES[transfer] | {"norm"}},
     )
+
+
+def _drawn(augment: tuple[str, ...], transfer: str, views: int) -> tuple[Augmentation, ...]:
+    """Return the transforms that are asked for; refuse those that the mode cannot use."""
+    drawn = expand(augment)
+    moving = [item for item in drawn if not isinstance(item, Normalize)]
+    if len(drawn) - len(moving) > 1:
+        raise KnobError("augment", "must normalize once", got=list(augment))
+    if transfer == "features" and views == 0 and moving:
+        raise KnobError("augment", "has no effect with transfer='features' and views=0", got=list(augment),
+                        fix="Add --views 4, or use --transfer head.")  # fmt: skip
+    if transfer == "features" and views > 0 and not moving:
+        raise KnobError("views", "has no effect without an augmentation", got=views, fix="Add --augment flip, for example.")
+    if transfer == "features" and any(item.stage == "mix" for item in drawn):
+        raise KnobError("augment", "cannot mix pictures whose features are computed one by one", got=list(augment),
+                        fix="Leave mixing out, or use --transfer head.")  # fmt: skip
+    return drawn
 
 
 def _weights(architecture: Architecture, recipe: Recipe, transfer: str) -> Architecture:

@@ -248,6 +248,7 @@ def _doubt(found: Answers, labels: NDArray[np.int64]) -> dict[str, dict[str, flo
 def restored(note: record.RunRecord, state: dict[str, torch.Tensor]) -> Classifier:
     """Return the classifier that a record describes, with the weights of ``state``, in eval mode."""
     body = backbone(note.preprocessing["architecture"]).build(note.seed)
+    body.mean, body.std = tuple(note.preprocessing["mean"]), tuple(note.preprocessing["std"])
     head = build(note.plan["head"], Head).build(body.n_features, len(note.classes), note.seed)
     network: torch.nn.Module = Classifier(body, head)
     for text in note.plan["regularize"]:
