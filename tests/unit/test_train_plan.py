@@ -107,6 +107,7 @@ def test_l2_is_the_optimizers_weight_decay() -> None:
     plan = resolve(from_settings({"regularize": ["l2(strength=0.25)"], "optimizer": "sgd(lr=0.1)"}), PHOTOS)
     assert plan.optimizer == SGD(lr=0.1, weight_decay=0.25)
     assert "l2" in str(plan.recipe().regularize)
+    assert resolve(plan.recipe(), PHOTOS).optimizer == plan.optimizer  # the recipe that a run writes can be read again
 
 
 def test_label_smoothing_reaches_the_loss() -> None:

@@ -57,6 +57,7 @@ class Plan:
     augment: tuple[Augmentation, ...]
     regularize: tuple[Regularizer, ...]
     optimizer: Rule
+    rule: Rule  # the optimizer before regularisers set knobs in it: a recipe must not set them twice
     gradients: tuple[GradientStage, ...]
     schedule: Schedule
     engine: str
@@ -73,7 +74,7 @@ class Plan:
 
     def recipe(self) -> Recipe:
         """Return the complete recipe of this plan: every setting that has an effect, none that has not."""
-        values = {name: _text(getattr(self, name)) for name in APPLIES[self.transfer]}
+        values = {name: _text(getattr(self, name)) for name in APPLIES[self.transfer]} | {"optimizer": str(self.rule)}
         return Recipe(**{name: value for name, value in values.items() if value is not None})
 
     def with_engine(self, engine: str, reason: str) -> Plan:
@@ -134,6 +135,7 @@ def resolve(recipe: Recipe, facts: Facts) -> Plan:
         augment, choose.reasons["augment"] = _policy(transfer, facts, views)
     drawn = _drawn(augment, transfer, views)
     regularize = tuple(build(text, Regularizer) for text in recipe.regularize or ())
+    rule = build(choose("optimizer", *_rule(transfer)), Rule)
     epochs = choose("epochs", *_epochs(transfer, facts))
     schedule = build(choose("schedule", "then(warmup(fraction=0.05), cosine())", "short warm-up, then down to zero"), Schedule)
     schedule.decisions(Heard(n_epochs=epochs))  # one that listens may need more epochs than there are: it says so now
@@ -149,7 +151,8 @@ def resolve(recipe: Recipe, facts: Facts) -> Plan:
         views=views,
         augment=drawn,
         regularize=regularize,
-        optimizer=_optimizer(choose("optimizer", *_rule(transfer)), recipe, regularize),
+        optimizer=_optimizer(rule, recipe, regularize),
+        rule=rule,
         gradients=tuple(build(text, GradientStage) for text in recipe.gradients or ()),
         schedule=schedule,
         engine=choose("engine", "auto", "the fastest engine on this machine") if "engine" in APPLIES[transfer] else "none",
@@ -214,9 +217,8 @@ def _refuse_dead_settings(recipe: Recipe, transfer: str) -> None:
                             fix=f"It belongs to transfer {where}: add --transfer, or leave it out.")  # fmt: skip
 
 
-def _optimizer(text: str, recipe: Recipe, regularize: tuple[Regularizer, ...]) -> Rule:
-    """Build the rule with the knobs that regularisers set in it (l2 *is* weight decay); setting one twice is an error."""
-    rule = build(text, Rule)
+def _optimizer(rule: Rule, recipe: Recipe, regularize: tuple[Regularizer, ...]) -> Rule:
+    """Return the rule with the knobs that regularisers set in it (l2 *is* weight decay); setting one twice is an error."""
     known = knob_names(rule)
     for name, value in merged_knobs(regularize, "optimizer_knobs").items():
         if name not in known:
