@@ -74,7 +74,8 @@ class Plan:
 
     def recipe(self) -> Recipe:
         """Return the complete recipe of this plan: every setting that has an effect, none that has not."""
-        values = {name: _text(getattr(self, name)) for name in APPLIES[self.transfer]} | {"optimizer": str(self.rule)}
+        values: dict[str, Any] = {name: _text(getattr(self, name)) for name in APPLIES[self.transfer]}
+        values["optimizer"] = str(self.rule)
         return Recipe(**{name: value for name, value in values.items() if value is not None})
 
     def with_engine(self, engine: str, reason: str) -> Plan:
