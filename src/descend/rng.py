@@ -13,6 +13,7 @@ known-answer vectors of its Random123 library.
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -79,6 +80,23 @@ def permutation(n: int, *, seed: int, stream: str, epoch: int = 0) -> NDArray[np
 def integer_seed(seed: int, stream: str) -> int:
     """Return a 63-bit seed for a foreign generator (torch's weight initialisation, scikit-learn's splitters)."""
     return int.from_bytes(_digest(int(seed), stream), "little") >> 1
+
+
+_torch_lock = threading.RLock()
+
+
+@contextmanager
+def torch_drawn(seed: int, stream: str) -> Iterator[None]:
+    """Let torch's CPU generator draw from (seed, stream) within the block, and leave it where it was.
+
+    For code of others that knows no other generator, such as the first weights of layers. There is one such generator in a
+    process, so threads take turns.
+    """
+    import torch
+
+    with _torch_lock, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(integer_seed(seed, stream))
+        yield
 
 
 @dataclass(frozen=True)

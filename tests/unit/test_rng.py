@@ -1,7 +1,10 @@
 """The random floor: known answers of Random123, and the promise that a draw is a function."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 
 from descend import rng
@@ -67,3 +70,18 @@ def test_context_nests_and_restores() -> None:
         assert outer is not None
         assert outer.epoch == 1
     assert rng.coordinates() is None
+
+
+def test_torch_draws_by_seed_and_stream_in_any_thread_and_goes_back() -> None:
+    def drawn(seed: int) -> list[float]:
+        with rng.torch_drawn(seed, "init/net"):
+            return [float(torch.rand(())) for _ in range(50)]
+
+    torch.manual_seed(1)
+    expected = torch.rand(())
+    torch.manual_seed(1)
+    alone = [drawn(seed) for seed in range(8)]
+    assert torch.equal(torch.rand(()), expected)
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(drawn, range(8))) == alone
+    assert len({tuple(numbers) for numbers in alone}) == 8

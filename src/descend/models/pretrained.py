@@ -86,8 +86,7 @@ def _create(name: str, seed: int, *, pretrained: bool = False) -> Any:
 
     if not timm.is_model(name):
         raise ModelError("timm", "model must be a name timm knows", got=name, fix="See timm.list_models().")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(rng.integer_seed(seed, f"init/{name}"))
+    with rng.torch_drawn(seed, f"init/{name}"):
         return _fetched(name) if pretrained else timm.create_model(name, pretrained=False)
 
 

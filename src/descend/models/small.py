@@ -176,8 +176,7 @@ class ResNet20(Architecture):
 def _drawn(name: str, stages: Callable[[], Mapping[str, nn.Module]], seed: int, *, n_features: int, native_size: int,
            min_size: int) -> Backbone:  # fmt: skip
     """Build the stages with He's weights drawn from ``seed``; torch's own generator is left where it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(rng.integer_seed(seed, f"init/{name}"))
+    with rng.torch_drawn(seed, f"init/{name}"):
         net = Backbone(name, stages(), n_features=n_features, native_size=native_size, mean=_MEAN, std=_STD,
                        crop_fraction=1.0, min_size=min_size)  # fmt: skip
         for module in net.modules():

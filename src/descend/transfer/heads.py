@@ -6,7 +6,6 @@ from abc import abstractmethod
 from collections import OrderedDict
 from typing import Annotated
 
-import torch
 from annotated_types import Ge, Lt
 from torch import nn
 
@@ -31,9 +30,9 @@ class Linear(Head):
     Prefer it: on features of a good backbone it is hard to beat, and it trains in seconds.
     """
 
-    def build(self, n_features: int, n_classes: int, seed: int) -> nn.Module:  # noqa: ARG002 (nothing is drawn)
+    def build(self, n_features: int, n_classes: int, seed: int) -> nn.Module:
         """Return the layer, all zeros."""
-        with torch.random.fork_rng(devices=[]):  # torch's layer draws weights before they are set to zero
+        with rng.torch_drawn(seed, "init/head"):  # torch's layer draws weights before they are set to zero
             layer = nn.Linear(n_features, n_classes)
         nn.init.zeros_(layer.weight)
         nn.init.zeros_(layer.bias)
@@ -53,8 +52,7 @@ class MLP(Head):
 
     def build(self, n_features: int, n_classes: int, seed: int) -> nn.Module:
         """Return the two layers."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(rng.integer_seed(seed, "init/head"))
+        with rng.torch_drawn(seed, "init/head"):
             first, last = nn.Linear(n_features, self.hidden), nn.Linear(self.hidden, n_classes)
             nn.init.kaiming_normal_(first.weight, nonlinearity="relu")
         nn.init.zeros_(first.bias)
