@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command line does, before torch loads
 
@@ -38,6 +40,22 @@ def real_data() -> Callable[[str], Path]:
         return path
 
     return find
+
+
+@pytest.fixture(scope="session")
+def builder() -> Callable[[str], ModuleType]:
+    """Return a function that imports docs/FOLDER/build.py."""
+
+    def load(folder: str) -> ModuleType:
+        path = Path(__file__).parents[1] / "docs" / folder / "build.py"
+        found = importlib.util.spec_from_file_location(f"{folder}_build", path)
+        assert found is not None
+        assert found.loader is not None
+        module = importlib.util.module_from_spec(found)
+        found.loader.exec_module(module)
+        return module
+
+    return load
 
 
 def shapes_folder(

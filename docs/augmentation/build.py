@@ -2,13 +2,13 @@
 
     python docs/augmentation/build.py
 
-A table stands between ``<!-- table NAME -->`` and ``<!-- end -->``. Same results, same bytes.
+Tables are filled by docs/tables.py. Same results, same bytes.
 """
 
 from __future__ import annotations
 
 import json
-import re
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from descend.landscape.drawing import COLORS, STYLE
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parents[1] / "benchmarks" / "results" / "augment_study.json"
+fill = runpy.run_path(str(HERE.parent / "tables.py"))["fill"]
 
 Rows = dict[str, dict[str, float]]  # what -> mean, low, high
 
@@ -92,12 +93,17 @@ def setting(study: dict[str, Any]) -> str:
     )
 
 
+def tables(result: dict[str, Any]) -> dict[str, str]:
+    """Return name -> Markdown of everything measured that the page shows."""
+    made = {f"{name}_setting": setting(study) for name, study in result.items()}
+    made |= {name: arms(study) for name, study in result.items()}
+    return made | ({"classes": classes(result["signs"]["by class"]["flip over none"])} if "signs" in result else {})
+
+
 def main() -> None:
     """Draw and fill."""
     result = json.loads(RESULTS.read_text(encoding="utf-8"))["result"]
     (HERE / "figures").mkdir(exist_ok=True)
-    made = {f"{name}_setting": setting(study) for name, study in result.items()}
-    made |= {name: arms(study) for name, study in result.items()}
     others = {name: row for name, row in result["families"]["arms"].items() if name != "none"}
     drawing = panels(
         ({name: row["test over none"] for name, row in others.items()}, "test accuracy against none", "points"),
@@ -110,13 +116,8 @@ def main() -> None:
         titles = [name.replace(" over ", " against ") for name in pairs]
         drawing = panels(*((found, title, "points of recall") for found, title in zip(rows, titles, strict=True)))
         save(drawing, HERE / "figures" / "signs.svg")
-        made["classes"] = classes(pairs["flip over none"])
     page = HERE / "README.md"
-    pattern = r"(<!-- table (\w+) -->\n).*?(<!-- end -->)"
-    filled = re.sub(
-        pattern, lambda found: f"{found[1]}\n{made[found[2]]}\n\n{found[3]}", page.read_text(encoding="utf-8"), flags=re.DOTALL
-    )
-    page.write_text(filled, encoding="utf-8", newline="\n")
+    page.write_text(fill(page.read_text(encoding="utf-8"), tables(result).__getitem__), encoding="utf-8", newline="\n")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     python docs/regularization/build.py
 
-Tables stand between the same marks as those of docs/surfaces and are filled by its code. Same results, same bytes.
+Tables PAGE.NAME are filled by docs/tables.py. Same results, same bytes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from descend.landscape.drawing import COLORS, STYLE
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parents[1] / "benchmarks" / "results" / "regularization.json"
-fill = runpy.run_path(str(HERE.parent / "surfaces" / "build.py"))["fill"]
+fill = runpy.run_path(str(HERE.parent / "tables.py"))["fill_rows"]
 
 Row = dict[str, Any]
 

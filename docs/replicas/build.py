@@ -2,13 +2,13 @@
 
     python docs/replicas/build.py
 
-A table stands between ``<!-- table REPLICA.NAME -->`` and ``<!-- end -->``. Same results, same bytes.
+Tables REPLICA.NAME are filled by docs/tables.py. Same results, same bytes.
 """
 
 from __future__ import annotations
 
 import json
-import re
+import runpy
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 HERE = Path(__file__).parent
 RESULTS = HERE.parents[1] / "benchmarks" / "results"
 PAGE = HERE / "README.md"
+shared = runpy.run_path(str(HERE.parent / "tables.py"))
 
 Row = dict[str, str]
 METRICS = {  # name in the results -> heading, decimals
@@ -130,15 +131,12 @@ TABLES: dict[str, Callable[[dict[str, Any], dict[str, Any]], list[Row]]] = {
 def table(name: str) -> str:
     """Return the Markdown table of a name."""
     record = json.loads((RESULTS / f"replica_{name.split('.')[0]}.json").read_text(encoding="utf-8"))
-    rows = TABLES[name](record, record["result"])
-    lines = ["| " + " | ".join(rows[0]) + " |", "|" + " --- |" * len(rows[0])]
-    return "\n".join(lines + ["| " + " | ".join(row.values()) + " |" for row in rows])
+    return shared["table"](TABLES[name](record, record["result"]))
 
 
 def fill(page: str) -> str:
     """Return the Markdown ``page`` with every table drawn anew."""
-    pattern = r"(<!-- table ([\w.]+) -->\n).*?(<!-- end -->)"
-    return re.sub(pattern, lambda found: f"{found[1]}\n{table(found[2])}\n\n{found[3]}", page, flags=re.DOTALL)
+    return shared["fill"](page, table)
 
 
 if __name__ == "__main__":

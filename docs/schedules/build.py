@@ -2,13 +2,13 @@
 
     python docs/schedules/build.py
 
-Tables are filled as those of docs/surfaces are. Same results, same bytes.
+Tables PAGE.NAME are filled by docs/tables.py. Same results, same bytes.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from descend.technique import build
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parents[1] / "benchmarks" / "results" / "schedules.json"
+fill = runpy.run_path(str(HERE.parent / "tables.py"))["fill_rows"]
 
 PICTURES: dict[str, tuple[str, list[str]]] = {
     "steps": ("constant and in steps", ["constant()", "step()", "multi_step()", "per_epoch(exponential())"]),
@@ -31,16 +32,6 @@ PICTURES: dict[str, tuple[str, list[str]]] = {
     "shaped": ("cycles and plains", ["cosine_restarts()", "one_cycle()", "wsd()", "repeat(linear(), n_cycles=3)"]),
 }
 N_EPOCHS = 24
-
-
-def tables() -> Any:
-    """Return the module that fills the tables of docs/surfaces."""
-    found = importlib.util.spec_from_file_location("surfaces_build", HERE.parent / "surfaces" / "build.py")
-    assert found is not None
-    assert found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
 
 
 def run_picture(curves: dict[str, Any], text: str) -> Drawing:
@@ -95,7 +86,7 @@ def main() -> None:
     for text in ("watch()", "plateau()"):
         save(run_picture(curves, text), HERE / "figures" / f"{text.removesuffix('()')}.svg")
     page = HERE / "README.md"
-    page.write_text(tables().fill(page.read_text(encoding="utf-8"), measured()), encoding="utf-8", newline="\n")
+    page.write_text(fill(page.read_text(encoding="utf-8"), measured()), encoding="utf-8", newline="\n")
 
 
 if __name__ == "__main__":

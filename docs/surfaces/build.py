@@ -2,13 +2,13 @@
 
     python docs/surfaces/build.py
 
-A table stands between ``<!-- table PAGE.NAME -->`` and ``<!-- end -->``. Same results, same bytes.
+Tables PAGE.NAME are filled by docs/tables.py. Same results, same bytes.
 """
 
 from __future__ import annotations
 
 import json
-import re
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from descend.schedule import Cosine
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parents[1] / "benchmarks" / "results" / "surfaces.json"
+fill = runpy.run_path(str(HERE.parent / "tables.py"))["fill_rows"]
 
 PICTURES: dict[str, tuple[Course, list[str], str]] = {
     "zigzag": (Course(surface=Ravine(), n_steps=120), ["sgd(lr=0.19)", "momentum(lr=0.02)"], "condition number 100"),
@@ -108,32 +109,6 @@ def saddle_share(rows: list[dict[str, Any]]) -> Drawing:
         axes.set_title("critical points of an isotropic Gaussian random field")
         axes.legend(loc="center right")
         return Drawing(figure)
-
-
-def cell(value: Any) -> str:
-    """Return a number, share, mean or median as a reader wants it."""
-    if value is None:
-        return "never"
-    if isinstance(value, dict) and "share" in value:
-        return f"{value['share']:.0%} ({value['low']:.0%} to {value['high']:.0%})"
-    if isinstance(value, dict):
-        middle, low, high = (cell(value[key]) for key in ("mean" if "mean" in value else "median", "low", "high"))
-        return middle if low == middle == high else f"{middle} ({low} to {high})"
-    if isinstance(value, float):
-        return f"{value:,.0f}" if value == round(value) and abs(value) < 1e6 else f"{value:.3g}"
-    return str(value)
-
-
-def table(rows: list[dict[str, Any]]) -> str:
-    """Return a Markdown table."""
-    lines = ["| " + " | ".join(rows[0]) + " |", "|" + " --- |" * len(rows[0])]
-    return "\n".join(lines + ["| " + " | ".join(cell(value) for value in row.values()) + " |" for row in rows])
-
-
-def fill(page: str, result: dict[str, Any]) -> str:
-    """Return the Markdown ``page`` with every table drawn anew."""
-    pattern = r"(<!-- table (\w+)\.(\w+) -->\n).*?(<!-- end -->)"
-    return re.sub(pattern, lambda found: f"{found[1]}\n{table(result[found[2]][found[3]])}\n\n{found[4]}", page, flags=re.DOTALL)
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ import json
 import math
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -137,13 +137,8 @@ def test_rank_correlation_and_its_exact_p(shared: ModuleType, errors: list[float
 
 
 @pytest.fixture(scope="module")
-def build() -> ModuleType:
-    found = importlib.util.spec_from_file_location("replicas_build", ROOT / "docs" / "replicas" / "build.py")
-    assert found is not None
-    assert found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
+def build(builder: Callable[[str], ModuleType]) -> ModuleType:
+    return builder("replicas")
 
 
 def test_the_page_shows_what_was_measured(build: ModuleType) -> None:

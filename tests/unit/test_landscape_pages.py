@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -15,13 +15,8 @@ PAGES = sorted(DOCS.glob("*.md"))
 
 
 @pytest.fixture(scope="module")
-def build() -> ModuleType:
-    found = importlib.util.spec_from_file_location("surfaces_build", DOCS / "build.py")
-    assert found is not None
-    assert found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
+def build(builder: Callable[[str], ModuleType]) -> ModuleType:
+    return builder("surfaces")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

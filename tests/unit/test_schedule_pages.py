@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -17,18 +17,13 @@ TEXT = (DOCS / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
-def build() -> ModuleType:
-    found = importlib.util.spec_from_file_location("schedules_build", DOCS / "build.py")
-    assert found is not None
-    assert found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
+def build(builder: Callable[[str], ModuleType]) -> ModuleType:
+    return builder("schedules")
 
 
 def test_tables_hold_what_was_measured(build: ModuleType) -> None:
     tables = build.measured()
-    assert build.tables().fill(TEXT, tables) == TEXT
+    assert build.fill(TEXT, tables) == TEXT
     assert set(re.findall(r"<!-- table ([\w.]+) -->", TEXT)) == {f"schedules.{name}" for name in tables["schedules"]}
 
 
