@@ -118,7 +118,7 @@ class Pipeline:
             raise KnobError(
                 "augment", "mixing pictures mixes their targets too", got=None, fix="Pass targets=..., or leave mixing out."
             )
-        height, width = _checked(images)
+        height, width = checked(images)
         draws = self.draw(ids, (height, width), epoch=epoch, step=step, draw=draw, own=own)
         shares = None if targets is None else mix_targets(soften(targets, len(images), n_classes), draws)
         pictures = self.apply(images, draws)
@@ -162,7 +162,7 @@ class Pipeline:
 
     def apply(self, images: Images, draws: Draws) -> torch.Tensor:
         """Apply drawn factors: images (B, H, W, 3) uint8 -> (B, 3, h, w) float32 or (B, h, w, 3) uint8 (``draws.kept`` rows)."""
-        if len(draws) != len(images) or draws.source != _checked(images):
+        if len(draws) != len(images) or draws.source != checked(images):
             raise DataError("augment", f"the draw is for {len(draws)} pictures of {draws.source} pixels", got=tuple(images.shape))
         pixels = images if isinstance(images, torch.Tensor) else torch.from_numpy(_writable(images))
         mean, std = (torch.tensor(values, dtype=torch.float32, device=pixels.device) for values in (self.mean, self.std))
@@ -234,7 +234,7 @@ def _ids(ids: ArrayLike | torch.Tensor) -> Ints:
     return given.astype(np.int64)
 
 
-def _checked(images: Images) -> tuple[int, int]:
+def checked(images: Images) -> tuple[int, int]:
     """Return height and width of a legal batch, or say what is wrong with it and how to mend it."""
     if not isinstance(images, (np.ndarray, torch.Tensor)):
         raise DataError("augment", "images must be a NumPy array or a torch tensor", got=type(images).__name__)

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 from descend import rng
 from descend.augment.factors import Draws
 from descend.augment.geometry import stack, translation
-from descend.augment.pipeline import IMAGENET_MEAN, IMAGENET_STD, Color, Images, Pipeline, _checked
+from descend.augment.pipeline import IMAGENET_MEAN, IMAGENET_STD, Color, Images, Pipeline, checked
 from descend.augment.policy import expand
 from descend.augment.transform import Augmentation
 from descend.errors import DataError, KnobError
@@ -198,7 +198,7 @@ class TestTime:
         *probabilities* over the views; averaged logits let one confident view outvote the rest. Raises DataError here, before the
         first view is asked for.
         """
-        source = _checked(images)
+        source = checked(images)
         draws = [self._draw(ids, source, view) for view in range(self.n_views)]
         if len(draws[0]) != len(images):
             raise DataError("tta", f"ids must be one for each of the {len(images)} pictures", got=len(draws[0]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, get_origin
 
@@ -31,7 +32,7 @@ def main(argv: list[str]) -> int:
     parser = _parser()
     asked = vars(parser.parse_args(argv))
     as_json, resumed = asked.pop("json"), asked.pop("resume")
-    settings = {name: words(value) for name, value in asked.items() if value is not None}
+    settings = settings_of(asked)
     _refuse_swallowed_data(settings, resumed)
     terminal = Terminal()
     if resumed is not None:
@@ -64,19 +65,28 @@ def _parser() -> argparse.ArgumentParser:
         prog="descend fit", description="Train a classifier on labelled pictures.", epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.add_argument("data", nargs="?", metavar="DATA", help="a folder, a table, or the name of a built-in set (digits)")
-    parser.add_argument("--recipe", type=Path, help="a TOML file of settings; flags given beside it win")
     parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with an interrupted run")
     parser.add_argument("--out", type=Path, metavar="RUN", help="the run folder; default runs/NAME-DATE-TIME")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line of standard output")
-    for knob in knobs(Recipe):
-        if knob.name != "data":
-            parser.add_argument(f"--{knob.name.replace('_', '-')}", **flag(knob))
+    add_settings(parser)
     return parser
 
 
-def flag(knob: Knob) -> dict[str, Any]:
-    """Return the arguments of ``add_argument`` for one knob of the recipe."""
+def add_settings(parser: argparse.ArgumentParser, without: Collection[str] = ()) -> None:
+    """Add DATA, ``--recipe`` and a flag for every setting of the recipe but those in ``without``."""
+    parser.add_argument("data", nargs="?", metavar="DATA", help="a folder, a table, or the name of a built-in set (digits)")
+    parser.add_argument("--recipe", type=Path, help="a TOML file of settings; flags given beside it win")
+    for knob in knobs(Recipe):
+        if knob.name not in ("data", *without):
+            parser.add_argument(f"--{knob.name.replace('_', '-')}", **_flag(knob))
+
+
+def settings_of(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings among parsed flags, those not given left out; ``--augment none`` asks for no augmentation at all."""
+    return {name: [] if value == ["none"] else value for name, value in asked.items() if value is not None}
+
+
+def _flag(knob: Knob) -> dict[str, Any]:
     options: dict[str, Any] = {"help": knob.doc, "default": None}
     if knob.choices:
         return options | {"choices": knob.choices}
@@ -85,11 +95,6 @@ def flag(knob: Knob) -> dict[str, Any]:
         return options | {"nargs": "+", "action": "extend", "metavar": "SPEC", "help": f"{knob.doc}; repeatable"}
     kind = int if int in kinds else float if float in kinds else str
     return options | {"type": kind, "metavar": {int: "N", float: "X", str: "TEXT"}[kind]}
-
-
-def words(value: Any) -> Any:
-    """``--augment none`` asks for no augmentation at all."""
-    return [] if value == ["none"] else value
 
 
 def _closing(run: Run) -> str:

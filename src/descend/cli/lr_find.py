@@ -8,17 +8,16 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from descend.cli.fit import flag, words
+from descend.cli.fit import add_settings, settings_of
 from descend.cli.progress import Terminal
 from descend.landscape import draw_range_test, save
 from descend.landscape.course import at_rate
 from descend.landscape.drawing import check_path
 from descend.schedule import RangeTest, Sweep
-from descend.technique import knobs
 from descend.train.range_test import find_rate
-from descend.train.recipe import Recipe, from_settings, read
+from descend.train.recipe import from_settings, read
 
-WITHOUT_EFFECT = ("data", "schedule", "epochs", "metric", "snapshots")  # on a sweep; data is no flag
+WITHOUT_EFFECT = ("schedule", "epochs", "metric", "snapshots")  # on a sweep
 EPILOG = """examples:
   descend lr-find digits
   descend lr-find photos/ --transfer finetune --optimizer "sgd(lr=0.1)" --high 10 --out rates.png
@@ -37,9 +36,8 @@ def main(argv: list[str]) -> int:
     out, as_json, recipe = asked.pop("out"), asked.pop("json"), asked.pop("recipe")
     sweep = Sweep(low=asked.pop("low"), high=asked.pop("high"), n_steps=asked.pop("steps"))
     suffix = check_path(out)  # before the work, not after it
-    settings = {name: words(value) for name, value in asked.items() if value is not None}
     base = None if recipe is None else read(recipe)
-    found, session = find_rate(from_settings(settings, base), sweep, progress=Terminal())
+    found, session = find_rate(from_settings(settings_of(asked), base), sweep, progress=Terminal())
     rule = session.plan.optimizer
     save(draw_range_test(found, title=f"{rule.name} on {session.dataset.name}, {session.plan.transfer}"), out)
     told = describe(found) | {"optimizer": rule.name, "data": session.dataset.name, "picture": str(out), "format": suffix[1:]}
@@ -54,8 +52,6 @@ def _parser() -> argparse.ArgumentParser:
         prog="descend lr-find", description="Find a learning rate by a range test.", epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.add_argument("data", nargs="?", metavar="DATA", help="a folder, a table, or the name of a built-in set (digits)")
-    parser.add_argument("--recipe", type=Path, help="a TOML file of settings; flags given beside it win")
     parser.add_argument("--low", type=float, default=1e-6, metavar="X", help="the first rate; default 1e-6")
     parser.add_argument("--high", type=float, default=1.0, metavar="X", help="the last rate; default 1")
     parser.add_argument("--steps", type=int, default=100, metavar="N", help="training steps, one a rate; default 100")
@@ -63,9 +59,7 @@ def _parser() -> argparse.ArgumentParser:
         "--out", type=Path, default=Path("lr-find.svg"), metavar="FILE", help=".svg, .png or .gif; default lr-find.svg"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
-    for knob in knobs(Recipe):
-        if knob.name not in WITHOUT_EFFECT:
-            parser.add_argument(f"--{knob.name.replace('_', '-')}", **flag(knob))
+    add_settings(parser, WITHOUT_EFFECT)
     return parser
 
 

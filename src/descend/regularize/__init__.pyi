@@ -32,6 +32,7 @@ from .norm import batch_norms as batch_norms
 from .norm import hold_in_eval as hold_in_eval
 from .norm import release as release
 from .norm import set_norm_policy as set_norm_policy
+from .norm import statistics_kept as statistics_kept
 from .penalties import L1 as L1
 from .penalties import L2 as L2
 from .penalties import ElasticNet as ElasticNet

@@ -20,6 +20,7 @@ Source: Ioffe & Szegedy 2015, arXiv:1502.03167; constant norms in fine-tuning: H
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal, get_args
 
 from torch import nn
@@ -63,6 +64,17 @@ def release(module: nn.Module) -> None:
 def batch_norms(module: nn.Module) -> Iterator[nn.Module]:
     """Yield every batch norm at or below ``module``: the norms that keep statistics of past batches."""
     return (part for part in module.modules() if isinstance(part, _BatchNorm))
+
+
+@contextmanager
+def statistics_kept(module: nn.Module) -> Iterator[None]:
+    """Put the running statistics of every batch norm at or below ``module`` back after the block, to the bit."""
+    kept = [(buffer, buffer.clone()) for norm in batch_norms(module) for buffer in norm.buffers(recurse=False)]
+    try:
+        yield
+    finally:
+        for buffer, value in kept:
+            buffer.copy_(value)
 
 
 def set_norm_policy(module: nn.Module, policy: NormPolicy) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from descend.augment import Pipeline, TestTime
+from descend.augment import Augmentation, Pipeline, TestTime
 from descend.errors import KnobError
 from descend.regularize import monte_carlo
 from descend.train.evaluate import probabilities
@@ -54,16 +54,11 @@ class Answering:
         if mc is not None and mc < 2:
             raise KnobError("mc", "must be a whole number of passes >= 2", got=mc)
         self.network, self.mc, self.seed = network, mc, note.seed
-        prepared = note.preprocessing
-        red, green, blue = prepared["mean"]
-        mean = (red, green, blue)
-        red, green, blue = prepared["std"]
-        std = (red, green, blue)
-        self._plain = Pipeline([], size=prepared["size"], mean=mean, std=std)
+        self._plain = plain = as_trained(note)
         self._views: TestTime | None = None
         if tta is not None:
             own = note.plan["augment"]
-            self._views = TestTime(tta, seed=note.seed, size=prepared["size"], mean=mean, std=std, augment=own)
+            self._views = TestTime(tta, seed=note.seed, size=plain.size, mean=plain.mean, std=plain.std, augment=own)
 
     def __call__(self, images: NDArray[np.uint8]) -> Answers:
         """Answer: images (B, R, R, 3) uint8, stored as in training."""
@@ -94,6 +89,12 @@ class Answering:
             raise KnobError("mc", "has no effect: the network has no random layer", got=self.mc,
                             fix='Train with --regularize "dropout(p=0.2)", for example, or leave it out.')  # fmt: skip
         return found.probabilities, found.predictive_entropy - found.mutual_information
+
+
+def as_trained(note: RunRecord, transforms: Sequence[Augmentation] = (), *, seed: int = 0) -> Pipeline:
+    """Return what turns stored pictures into the inputs of a run's network: its size and constants, the plain view by default."""
+    prepared = note.preprocessing
+    return Pipeline(transforms, seed=seed, size=prepared["size"], mean=tuple(prepared["mean"]), std=tuple(prepared["std"]))
 
 
 def _ids(images: NDArray[np.uint8]) -> NDArray[np.int64]:

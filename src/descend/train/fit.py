@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,14 +22,14 @@ from descend.data import Dataset, Decoded
 from descend.data.builtin import SETS
 from descend.errors import DataError, KnobError, RunError, TrainingError
 from descend.models import Backbone, Classifier
-from descend.regularize import L1, ElasticNet, merged_class_weights, sparsity
+from descend.regularize import L1, ElasticNet, sparsity
 from descend.technique import knobs
 from descend.train import checkpoint, evaluate, folder, metrics, record
 from descend.train import recipe as recipes
 from descend.train.checkpoint import Best
 from descend.train.estimate import rehearse, spoken
 from descend.train.interrupt import graceful
-from descend.train.jobs import Prepared, Workshop
+from descend.train.jobs import Prepared, Workshop, class_counts, class_weights
 from descend.train.loop import Position, train
 from descend.train.plan import Facts, Plan, resolve
 from descend.train.progress import Progress
@@ -42,7 +43,7 @@ from descend.transfer import Engine, choose, trainable_stages
 def fit(recipe: Recipe, *, arrays: Any, out: Path | None, progress: Progress, command: list[str]) -> Run:
     """Train from the beginning. ``arrays`` stands for data that is no path; see ``descend.fit``."""
     folder.check_free(out)
-    with _threads(recipe.threads):
+    with threads(recipe.threads):
         session = Session(_located(recipe), progress)
         session.read(_source(recipe, arrays))
         session.decide()
@@ -63,7 +64,7 @@ def resume(path: Path, *, arrays: Any, progress: Progress) -> Run:
         raise RunError(f"run {path}", "must be unfinished to go on", got=before.status,
                        fix="To train it again: descend fit --recipe RUN/recipe.toml --out NEW.")  # fmt: skip
     recipe = recipes.read(path / folder.RECIPE)
-    with _threads(recipe.threads):
+    with threads(recipe.threads):
         session = Session(recipe, progress)
         session.folder, session.record = path, before
         session.read(_source(recipe, arrays, resumed=True))
@@ -98,8 +99,25 @@ def _located(recipe: Recipe) -> Recipe:
     return replace(recipe, data=str(Path(recipe.data).absolute()))  # a table reached by a link keeps the folder of the link
 
 
+def rehearsed(recipe: Recipe, source: Any, progress: Progress, of: Run | None = None) -> Session:
+    """Return the session of a run that is not to be made: all is prepared as for ``fit``, and no run folder is left behind.
+
+    of: a run that was made by this recipe before. Raises RunError where its data have changed since.
+    """
+    session = Session(recipe, progress)
+    session.read(source)
+    if of is not None and session.dataset.fingerprint != of.record.data_fingerprint:
+        raise RunError(f"run {of.folder}", "its data must be what they were when it was trained", got=recipe.data)
+    session.decide()
+    session.build()
+    with tempfile.TemporaryDirectory() as scratch:
+        session.folder = Path(scratch)
+        session.prepare()
+    return session
+
+
 @contextmanager
-def _threads(n: int | None) -> Iterator[None]:
+def threads(n: int | None) -> Iterator[None]:
     """Use ``n`` CPU threads while the block runs."""
     before = torch.get_num_threads()
     torch.set_num_threads(n or before)
@@ -356,11 +374,12 @@ def _marks(network: torch.nn.Module) -> set[tuple[int, type, int]]:
 
 def _check_weights(plan: Plan, data: Dataset) -> None:
     """Refuse class weights that would all be 1, and two techniques that both give some."""
-    counts = np.bincount(data.labels[data.indices("train")], minlength=len(data.classes))
-    weights = merged_class_weights(plan.regularize, counts)
-    if weights is not None and torch.allclose(weights, torch.ones(len(counts)), rtol=1e-5):
-        raise KnobError("regularize", "class weights have no effect where all classes are equally common", got=counts.tolist(),
-                        fix="Leave them out.")  # fmt: skip
+    weights = class_weights(plan, data)
+    if weights is not None and torch.allclose(weights, torch.ones_like(weights), rtol=1e-5):
+        counts = class_counts(data).tolist()
+        raise KnobError(
+            "regularize", "class weights have no effect where all classes are equally common", got=counts, fix="Leave them out."
+        )
 
 
 def _check_device(device: str) -> None:

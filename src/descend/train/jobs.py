@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from descend.augment import Normalize, Pipeline
-from descend.data import Batches, Decoded
+from descend.data import Batches, Dataset, Decoded
 from descend.data.decode import POLICY
 from descend.models import Backbone, Classifier
 from descend.optim import Optimizer, knob_names, parameter_groups
@@ -149,8 +149,7 @@ class Workshop:
 
     def _loss(self) -> Callable[[Tensor, Tensor], Tensor]:
         """Return the one loss, with the class weights that a technique asks for."""
-        counts = np.bincount(self.dataset.labels[self.train_rows], minlength=self.n_classes)
-        loss, weights = self.plan.loss(), merged_class_weights(self.plan.regularize, counts)
+        loss, weights = self.plan.loss(), class_weights(self.plan, self.dataset)
         return loss if weights is None else partial(loss, weights=weights.to(self.device))
 
     def _job(self, module: nn.Module, feed: PictureFeed | FeatureFeed, groups: list[dict[str, Any]]) -> Job:
@@ -212,6 +211,16 @@ class Workshop:
         for at in range(0, len(rows), self.plan.batch):
             part = rows[at : at + self.plan.batch]
             yield pipeline(self.decoded.take(part), ids=self.dataset.ids[part], epoch=0).to(self.device)
+
+
+def class_weights(plan: Plan, data: Dataset) -> Tensor | None:
+    """Return the weights that a technique of the plan gives the classes for the loss, (K,) float32, or None."""
+    return merged_class_weights(plan.regularize, class_counts(data))
+
+
+def class_counts(data: Dataset) -> NDArray[np.int64]:
+    """Return the number of training pictures of each class, (K,)."""
+    return np.bincount(data.labels[data.indices("train")], minlength=len(data.classes))
 
 
 def triple(values: Sequence[float]) -> tuple[float, float, float]:

@@ -16,7 +16,6 @@ continues bit for bit where it stopped.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -26,7 +25,7 @@ from torch import Tensor, nn
 
 from descend import rng
 from descend.optim import Optimizer
-from descend.regularize import Regularizer, batch_norms
+from descend.regularize import Regularizer, statistics_kept
 from descend.schedule import Heard, Schedule
 
 
@@ -141,21 +140,10 @@ def _counting_once(module: nn.Module, closure: Callable[[], Tensor]) -> Callable
         calls += 1
         if calls == 1:
             return closure()
-        with _statistics_held(module):
+        with statistics_kept(module):
             return closure()
 
     return counted
-
-
-@contextmanager
-def _statistics_held(module: nn.Module) -> Iterator[None]:
-    """Put the running statistics back after the block; the norms still normalise by the batch."""
-    kept = [(buffer, buffer.clone()) for norm in batch_norms(module) for buffer in norm.buffers(recurse=False)]
-    try:
-        yield
-    finally:
-        for buffer, value in kept:
-            buffer.copy_(value)
 
 
 def train(job: Job, at: Position, watcher: Watcher, interrupted: Callable[[], bool]) -> Position:

@@ -8,18 +8,14 @@ from __future__ import annotations
 
 import copy
 import math
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
-
-import torch
 
 from descend.errors import DataError, KnobError
 from descend.schedule import Heard, RangeTest, Schedule, Sweep
-from descend.train.fit import Session
+from descend.train.fit import Session, rehearsed, threads
 from descend.train.loop import Job, Position, train
 from descend.train.progress import Progress
 from descend.train.recipe import Recipe
@@ -36,22 +32,12 @@ def find_rate(recipe: Recipe, sweep: Sweep, *, arrays: Any = None, progress: Pro
         raise DataError(
             "lr-find", "needs DATA: a folder, a table, or the name of a built-in set", fix="Try: descend lr-find digits"
         )
-    session = Session(recipe, progress)
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(recipe.threads or n_threads)
-    try:
-        session.read(source)
-        session.decide()
-        session.build()
-        with tempfile.TemporaryDirectory() as scratch:
-            session.folder = Path(scratch)
-            session.prepare()
+    with threads(recipe.threads):
+        session = rehearsed(recipe, source, progress)
         if session.prepared.warm_up:
             progress.say("training the head first, on cached features")
             session.prepared.warm_up()
         return sweep_job(session.prepared.job, sweep, progress), session
-    finally:
-        torch.set_num_threads(n_threads)
 
 
 def sweep_job(job: Job, sweep: Sweep, progress: Progress) -> RangeTest:

@@ -172,39 +172,15 @@ class Run:
         self, who: str, sources: Sequence[Any], names: Sequence[str], threads: int, ask: Answering
     ) -> tuple[Answers, list[int], dict[str, str]]:
         """Decode and classify: answers to the readable pictures, their positions, and name -> reason of the others."""
-        kept, problems = list[int](), dict[str, str]()
-        found = [ask(images) for images in self._chunks(sources, names, kept, problems, threads)]
+        kept, problems, found = list[int](), dict[str, str](), list[Answers]()
+        resolution = self.record.preprocessing["resolution"]
+        for images, positions in stored(sources, names, problems, resolution=resolution, threads=threads):
+            kept.extend(positions)
+            found.append(ask(images))
         if not found:
             why = "; ".join(f"{name}: {reason}" for name, reason in list(problems.items())[:3]) or "no picture at all"
             raise DataError(who, "needs one readable picture or more", got=why)
         return Answers.joined(found), kept, problems
-
-    def _chunks(
-        self, sources: Sequence[Any], names: Sequence[str], kept: list[int], problems: dict[str, str], threads: int
-    ) -> Iterator[NDArray[np.uint8]]:
-        """Yield decoded pictures, up to 32 at a time: (n, R, R, 3) uint8; note positions and problems on the way."""
-        resolution = self.record.preprocessing["resolution"]
-
-        def decode(item: tuple[Any, str]) -> NDArray[np.uint8] | str:
-            source, name = item
-            try:
-                picture: Any = source() if callable(source) else source
-                return decode_resized(picture, resolution, name=name)
-            except PictureError as error:
-                return str(error)
-
-        waiting: list[NDArray[np.uint8]] = []
-        for at, image in enumerate(in_order(decode, zip(sources, names, strict=True), threads)):
-            if isinstance(image, str):
-                problems[names[at]] = image
-                continue
-            kept.append(at)
-            waiting.append(image)
-            if len(waiting) == BATCH:
-                yield np.stack(waiting)
-                waiting = []
-        if waiting:
-            yield np.stack(waiting)
 
     def _as_in_training(self, data: Any, threads: int | None) -> Dataset | None:
         """Return ``data`` with the split of the training if they are the very pictures the run was trained on, else None.
@@ -243,6 +219,36 @@ def _doubt(found: Answers, labels: NDArray[np.int64]) -> dict[str, dict[str, flo
         for name, chosen in (("right", right), ("wrong", ~right))
         if chosen.any()
     }
+
+
+def stored(
+    sources: Sequence[Any], names: Sequence[str], problems: dict[str, str], *, resolution: int, threads: int
+) -> Iterator[tuple[NDArray[np.uint8], list[int]]]:
+    """Yield pictures decoded as in training, up to 32 at a time: (n, R, R, 3) uint8, and their n positions in ``sources``.
+
+    resolution: R, pixels. sources: paths, arrays, or functions that give one. problems: takes name -> reason of the pictures that cannot be read.
+    """
+
+    def decode(item: tuple[Any, str]) -> NDArray[np.uint8] | str:
+        source, name = item
+        try:
+            picture: Any = source() if callable(source) else source
+            return decode_resized(picture, resolution, name=name)
+        except PictureError as error:
+            return str(error)
+
+    waiting, positions = list[NDArray[np.uint8]](), list[int]()
+    for at, image in enumerate(in_order(decode, zip(sources, names, strict=True), threads)):
+        if isinstance(image, str):
+            problems[names[at]] = image
+            continue
+        positions.append(at)
+        waiting.append(image)
+        if len(waiting) == BATCH:
+            yield np.stack(waiting), positions
+            waiting, positions = [], []
+    if waiting:
+        yield np.stack(waiting), positions
 
 
 def restored(note: record.RunRecord, state: dict[str, torch.Tensor]) -> Classifier:

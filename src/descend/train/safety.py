@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,12 @@ from descend import data as data_room
 from descend import rng
 from descend.augment import Augmentation, Pipeline
 from descend.augment.safety import Flips, Safety, Trial, ladder
-from descend.data import Dataset, decode_resized
-from descend.data.pool import in_order, n_threads
-from descend.errors import DataError, KnobError, PictureError
+from descend.data import Dataset
+from descend.data.pool import n_threads
+from descend.errors import DataError, KnobError
+from descend.train.answering import as_trained
 from descend.train.evaluate import probabilities
-from descend.train.run import BATCH, Run
+from descend.train.run import Run, stored
 
 Watch = Callable[[int, int], None]
 
@@ -52,13 +54,18 @@ def measure(
     dataset = data_room.load(data, seed=run.record.seed, threads=threads)
     rows = _chosen(dataset, run.classes, per_class, seed)
     rungs = {transform: ladder(transform) for transform in dict.fromkeys(measured)}
-    views = {rung: _view(run, [rung], seed) for steps in rungs.values() for rung in steps}
+    views = {rung: as_trained(run.record, [rung], seed=seed) for steps in rungs.values() for rung in steps}
+    unchanged = as_trained(run.record)
     answers = {rung: list[NDArray[np.int64]]() for rung in views}
     plain, labels = list[NDArray[np.int64]](), list[NDArray[np.int64]]()
-    for images, kept in _batches(run, dataset, rows, n_threads(threads)):
+    readers = [partial(dataset.read, int(row)) for row in rows]
+    names = [dataset.name_of(int(row)) for row in rows]
+    resolution = run.record.preprocessing["resolution"]
+    for images, positions in stored(readers, names, {}, resolution=resolution, threads=n_threads(threads)):
+        kept = rows[positions]
         ids = dataset.ids[kept]
         labels.append(_as_in_run(dataset, run.classes)[dataset.labels[kept]])
-        plain.append(_answers(run, _view(run, [], seed), images, ids))
+        plain.append(_answers(run, unchanged, images, ids))
         for rung, view in views.items():
             answers[rung].append(_answers(run, view, images, ids))
         if watch is not None:
@@ -87,33 +94,8 @@ def _as_in_run(dataset: Dataset, classes: tuple[str, ...]) -> NDArray[np.int64]:
     return np.array([classes.index(name) if name in classes else -1 for name in dataset.classes], np.int64)
 
 
-def _view(run: Run, transforms: list[Augmentation], seed: int) -> Pipeline:
-    prepared = run.record.preprocessing
-    return Pipeline(transforms, seed=seed, size=prepared["size"], mean=tuple(prepared["mean"]), std=tuple(prepared["std"]))
-
-
 def _answers(run: Run, view: Pipeline, images: NDArray[np.uint8], ids: NDArray[np.int64]) -> NDArray[np.int64]:
     return probabilities(run.classifier, [view(images, ids=ids, epoch=0)]).argmax(1)
-
-
-def _batches(
-    run: Run, dataset: Dataset, rows: NDArray[np.int64], threads: int
-) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
-    """Yield decoded pictures with their rows, up to 32 at a time; those that cannot be decoded are passed over."""
-    resolution = run.record.preprocessing["resolution"]
-
-    def decode(row: int) -> NDArray[np.uint8] | None:
-        try:
-            return decode_resized(dataset.read(row), resolution, name=dataset.name_of(row))
-        except PictureError:  # training named it
-            return None
-
-    for start in range(0, len(rows), BATCH):
-        part = rows[start : start + BATCH]
-        images = list(in_order(decode, map(int, part), threads))
-        kept = [k for k, image in enumerate(images) if image is not None]
-        if kept:
-            yield np.stack([image for image in images if image is not None]), part[kept]
 
 
 def _flips(truth: NDArray[np.int64], answers: NDArray[np.int64], classes: tuple[str, ...]) -> tuple[Flips, ...]:

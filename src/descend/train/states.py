@@ -6,8 +6,6 @@ What is moved is the module that was trained (a head, the later stages and a hea
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +19,7 @@ from torch.nn.functional import cross_entropy
 from descend import rng
 from descend.errors import DataError, RunError
 from descend.train import folder
-from descend.train.fit import Session
+from descend.train.fit import rehearsed
 from descend.train.progress import Progress
 from descend.train.run import Run
 
@@ -42,15 +40,7 @@ class States:
         if recipe.data is None:
             raise DataError("slice", "needs a run whose pictures lie on disk", got="a run on arrays")
         center = run.classifier.state_dict()
-        session = Session(recipe, progress)
-        session.read(recipe.data)
-        if session.dataset.fingerprint != run.record.data_fingerprint:
-            raise RunError(f"run {run.folder}", "its data must be what they were when it was trained", got=recipe.data)
-        session.decide()
-        session.build()
-        with tempfile.TemporaryDirectory() as scratch:
-            session.folder = Path(scratch)
-            session.prepare()
+        session = rehearsed(recipe, recipe.data, progress, of=run)
         session.prepared.classifier.load_state_dict(center)
         self.module, dataset = session.prepared.job.module, session.dataset
         rows = dataset.indices("val")

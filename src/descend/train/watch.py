@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from descend.errors import TrainingError
-from descend.regularize import EarlyStopping, batch_norms, reestimate_batch_norm
+from descend.regularize import EarlyStopping, batch_norms, reestimate_batch_norm, statistics_kept
 from descend.schedule import Heard
 from descend.train import checkpoint, folder, metrics
 from descend.train.checkpoint import Best
@@ -113,15 +113,13 @@ class RunWatcher:
     @contextmanager
     def _own_statistics(self, epoch: int) -> Iterator[None]:
         """Give averaged weights batch-norm statistics of their own while the block runs: the old ones belong to other weights."""
-        kept = [(buffer, buffer.clone()) for norm in batch_norms(self.job.module) for buffer in norm.buffers(recurse=False)]
-        if self.job.optimizer.averages and kept:
+        if not (self.job.optimizer.averages and any(batch_norms(self.job.module))):
+            yield
+            return
+        with statistics_kept(self.job.module):
             batches = islice(self.job.feed.epoch(epoch), STATISTICS_BATCHES)
             reestimate_batch_norm(self.job.module, (fed.inputs for fed in batches))
-        try:
             yield
-        finally:
-            for buffer, value in kept:
-                buffer.copy_(value)
 
     def _select(self, epoch: int, score: dict[str, Any]) -> bool:
         """Keep this epoch's weights if selection prefers them; early stopping brings a selection of its own."""
