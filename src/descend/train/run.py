@@ -226,7 +226,8 @@ def stored(
 ) -> Iterator[tuple[NDArray[np.uint8], list[int]]]:
     """Yield pictures decoded as in training, up to 32 at a time: (n, R, R, 3) uint8, and their n positions in ``sources``.
 
-    resolution: R, pixels. sources: paths, arrays, or functions that give one. problems: takes name -> reason of the pictures that cannot be read.
+    resolution: R, pixels. sources: paths, arrays, or functions that give one. problems: takes name -> reason of the pictures that
+    cannot be read.
     """
 
     def decode(item: tuple[Any, str]) -> NDArray[np.uint8] | str:
