@@ -42,7 +42,7 @@ class Study:
     settings: dict[str, Any]
 
 
-CIFAR = {"backbone": "resnet9(width=8)", "size": 32, "epochs": 6, "batch": 128}
+CIFAR = {"backbone": "resnet9(width=8)", "size": 32, "epochs": 6, "batch_size": 128}
 STUDIES = {
     "families": Study(
         "cifar10.tar.xz",
@@ -61,7 +61,7 @@ STUDIES = {
         "sign-digits",
         {"none": [], "flip": ["flip()"], "moves": ["signs"], "moves and flip": ["signs", "flip()"]},
         3,
-        {"backbone": "resnet9(width=8)", "size": 32, "epochs": 15, "batch": 32},
+        {"backbone": "resnet9(width=8)", "size": 32, "epochs": 15, "batch_size": 32},
     ),
 }
 

@@ -44,7 +44,7 @@ def measure(root: Path, cache: Path) -> dict[str, Any]:
     scanned = time.perf_counter()
     pixels = decoded(dataset, SIDE, cache_dir=cache)
     filled = time.perf_counter()
-    batches = Batches(pixels, dataset.indices("train"), batch=BATCH, seed=0)
+    batches = Batches(pixels, dataset.indices("train"), batch_size=BATCH, seed=0)
     after, seconds = [private()], []
     for epoch in range(EPOCHS):
         started, seen = time.perf_counter(), 0

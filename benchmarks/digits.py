@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 
-from descend.compare import mean
+from descend.stats import mean
 from harness import interval, save, spread
 
 SEEDS = 10

@@ -31,8 +31,8 @@ import timm
 import torch
 from numpy.typing import NDArray
 
-from descend.data.cachefolder import CacheFolder
 from descend.errors import MissingExtra
+from descend.files import CacheFolder
 from descend.models import backbone, to_input
 from descend.models.pretrained import lite0_weights
 from descend.transfer import ENGINES, make_engine

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from descend.compare import Interval
+from descend.stats import Interval
 from descend.train.record import machine, versions
 
 HERE = Path(__file__).parent

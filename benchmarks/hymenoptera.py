@@ -25,9 +25,9 @@ from sklearn.linear_model import LogisticRegressionCV
 
 from descend import api
 from descend.augment import Pipeline
-from descend.compare import mean
 from descend.data import decoded, load
 from descend.models import Lite0
+from descend.stats import mean
 from descend.train import folder
 from descend.transfer import make_engine
 from harness import data, interval, save, spread

@@ -25,11 +25,12 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 
 from descend import rng
-from descend.compare import PairedRuns, mean, paired_seeds
+from descend.compare import PairedRuns, paired_seeds
 from descend.data.builtin import mnist5k
 from descend.optim import Momentum, Optimizer, parameter_groups
 from descend.regularize import CrossEntropy, DropConnectLinear, Dropout, Regularizer, merged_knobs
 from descend.schedule import Cosine
+from descend.stats import mean
 from descend.technique import build
 from descend.train.evaluate import probabilities
 from descend.train.loop import Fed, Job, Position, train

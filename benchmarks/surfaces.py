@@ -16,9 +16,7 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtri
 
-from descend import rng
-from descend.compare import stats
-from descend.compare.stats import mean, proportion
+from descend import rng, stats
 from descend.landscape import (
     Beale,
     Bowl,
@@ -38,6 +36,7 @@ from descend.landscape.racing import TUNING_SEEDS
 from descend.optim import Adam, Rule
 from descend.optim.rule import move, start
 from descend.schedule import Schedule
+from descend.stats import mean, proportion
 from descend.technique import build
 from harness import interval, save
 

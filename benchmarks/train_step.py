@@ -51,7 +51,7 @@ class Quiet:
 def pictures() -> Batches:
     rng = np.random.default_rng(0)
     dataset = load((rng.integers(0, 256, (N * 2, 32, 32, 3), dtype=np.uint8), np.arange(N * 2) % 10))
-    return Batches(decoded(dataset, 32), dataset.indices("train")[:N], batch=BATCH)
+    return Batches(decoded(dataset, 32), dataset.indices("train")[:N], batch_size=BATCH)
 
 
 def ours(job: Job) -> None:

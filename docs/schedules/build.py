@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from descend.landscape import Drawing, draw_schedules, save
 from descend.landscape.drawing import COLORS, STYLE
-from descend.schedule import Heard, Schedule
+from descend.schedule import History, Schedule
 from descend.technique import build
 
 HERE = Path(__file__).parent
@@ -79,9 +79,9 @@ def main() -> None:
     """Draw and fill."""
     curves = json.loads(RESULTS.read_text(encoding="utf-8"))["result"]["curves"]
     (HERE / "figures").mkdir(exist_ok=True)
-    heard = Heard(N_EPOCHS, val_loss=(1.0,) * N_EPOCHS)  # for the number of epochs alone
+    history = History(N_EPOCHS, val_loss=(1.0,) * N_EPOCHS)  # for the number of epochs alone
     for name, (title, texts) in PICTURES.items():
-        drawn = draw_schedules({text: build(text, Schedule) for text in texts}, heard=heard, title=title)
+        drawn = draw_schedules({text: build(text, Schedule) for text in texts}, history=history, title=title)
         save(drawn, HERE / "figures" / f"{name}.svg")
     for text in ("watch()", "plateau()"):
         save(run_picture(curves, text), HERE / "figures" / f"{text.removesuffix('()')}.svg")

@@ -70,6 +70,7 @@ class Technique:
 T = TypeVar("T", bound=Technique)
 R = TypeVar("R")
 _registry: dict[tuple[str, str], type[Technique]] = {}
+_former_names: dict[tuple[str, str], str] = {}  # (family, old name) -> the name it has now
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
@@ -86,10 +87,11 @@ def record(name: str) -> Callable[[type[R]], type[R]]:
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
-def technique(name: str, *, source: str) -> Callable[[type[T]], type[T]]:
+def technique(name: str, *, source: str, formerly: str | None = None) -> Callable[[type[T]], type[T]]:
     """Register a class as the technique ``name`` of its family and make it a ``record``.
 
-    name: snake_case, acronyms run together. source: paper and equation, or where the practice comes from.
+    name: snake_case, acronyms run together. source: paper and equation, or where the practice comes from. formerly: a name it
+    had in an earlier version; it is no alias, but an error that tells the new one.
     """
 
     def register(cls: type[T]) -> type[T]:
@@ -98,6 +100,8 @@ def technique(name: str, *, source: str) -> Callable[[type[T]], type[T]]:
         taken = _registry.setdefault((made.family, name), made)
         if taken is not made and taken.__qualname__ != made.__qualname__:
             raise SpecError(f"@technique({name!r})", f"must be a new name in family {made.family!r}", got=taken.__qualname__)
+        if formerly is not None:
+            _former_names[made.family, formerly] = name
         return made
 
     return register
@@ -250,9 +254,9 @@ def find(name: str, family: type[T], *, who: str | None = None) -> type[T]:
     load_all()
     found = _registry.get((family.family, name))
     if found is None:
-        names = [cls.name for cls in registered(family)]
-        raise SpecError(who or family.family, f"must name a technique of family {family.family!r}", got=name,
-                        fix=nearest(name, names))  # fmt: skip
+        renamed = _former_names.get((family.family, name))
+        fix = f"It is called {renamed} now." if renamed else nearest(name, [cls.name for cls in registered(family)])
+        raise SpecError(who or family.family, f"must name a technique of family {family.family!r}", got=name, fix=fix)
     return cast(type[T], found)
 
 

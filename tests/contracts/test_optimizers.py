@@ -88,7 +88,7 @@ def drive(optimizer: Optimizer, steps: range, indices: Sequence[int] = range(len
 
 
 def answer(optimizer: Optimizer) -> list[torch.Tensor]:
-    with optimizer.answering():
+    with optimizer.evaluation_weights():
         return [parameter.detach().clone() for parameter in optimizer.param_groups[0]["params"]]
 
 

@@ -11,7 +11,7 @@ import pytest
 from annotated_types import Ge, Gt, Le, Lt
 
 from descend.errors import KnobError
-from descend.schedule import Constant, Cosine, Exponential, Heard, Linear, Schedule, Step, Warmup, Watch
+from descend.schedule import Constant, Cosine, Exponential, History, Linear, Schedule, Step, Warmup, Watch
 from descend.technique import Knob, build, knobs, registered, spec
 
 KINDS = list(registered(Schedule))
@@ -19,11 +19,11 @@ POINTS = [k / 240 for k in range(241)]
 N_EPOCHS = 48  # five steps each
 
 
-def history(noise: float) -> Heard:
+def history(noise: float) -> History:
     """Falls, halts with noise, at last creeps down without: something for every knob of every listener to hear."""
     loss = [0.8 ** min(k, 2) * (1 + noise * math.sin(2.4 * k * k)) for k in range(24)]
     loss += [0.9 * min(loss) * 0.9998**k for k in range(N_EPOCHS - len(loss))]
-    return Heard(
+    return History(
         n_epochs=N_EPOCHS,
         train_loss=tuple(0.8 * value * 0.98**k for k, value in enumerate(loss)),
         val_loss=tuple(loss),
@@ -35,8 +35,8 @@ HISTORIES = [history(noise) for noise in (0.01, 0.03, 0.04, 0.05, 0.2)]
 HEARD = HISTORIES[1]
 
 
-def curve_of(schedule: Schedule, heard: Heard = HEARD) -> list[float]:
-    return [schedule.factor(progress, heard) for progress in POINTS]
+def curve_of(schedule: Schedule, history: History = HEARD) -> list[float]:
+    return [schedule.factor(progress, history) for progress in POINTS]
 
 
 def plain(kind: Any) -> Schedule:
@@ -80,11 +80,11 @@ def test_factors_are_finite_and_between_zero_and_one(schedule: Schedule) -> None
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_every_knob_changes_something(kind: type[Schedule]) -> None:
-    curves = [curve_of(plain(kind), heard) for heard in HISTORIES]
+    curves = [curve_of(plain(kind), history) for history in HISTORIES]
     tried = set()
     for name, other in changed(kind):
         tried.add(name)
-        assert curves != [curve_of(other, heard) for heard in HISTORIES], f"{name}: {other}"
+        assert curves != [curve_of(other, history) for history in HISTORIES], f"{name}: {other}"
     assert tried == {knob.name for knob in knobs(kind)}
 
 
@@ -93,7 +93,7 @@ def test_closed_form_is_stepwise_is_resumed(schedule: Schedule) -> None:
     """What was decided at a step stays decided: the whole history, the history by then, and a new object all agree."""
     closed, stepwise = curve_of(schedule), list[float]()
     for n in range(N_EPOCHS + 1):
-        by_then = Heard(N_EPOCHS, HEARD.train_loss[:n], HEARD.val_loss[:n], HEARD.val_metric[:n])
+        by_then = History(N_EPOCHS, HEARD.train_loss[:n], HEARD.val_loss[:n], HEARD.val_metric[:n])
         again = build(str(schedule), Schedule)
         assert again.decisions(by_then) == [found for found in schedule.decisions(HEARD) if found.epoch <= n]
         stepwise += [again.factor(progress, by_then) for progress in POINTS[5 * n : 5 * n + 5]]
@@ -103,7 +103,7 @@ def test_closed_form_is_stepwise_is_resumed(schedule: Schedule) -> None:
 @pytest.mark.parametrize("schedule", VARIANTS, ids=str)
 def test_who_listens_says_so_and_all_others_need_no_history(schedule: Schedule) -> None:
     if schedule.listens():
-        with pytest.raises(KnobError, match="must hear how the run goes"):
+        with pytest.raises(KnobError, match="needs the history of the run"):
             [schedule.factor(progress) for progress in POINTS]
     else:
         assert [schedule.factor(progress) for progress in POINTS] == curve_of(schedule)

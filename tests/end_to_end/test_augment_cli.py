@@ -30,8 +30,8 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("run") / "run"
-    made = api.fit(photos, transfer="scratch", backbone="smallcnn(width=4)", augment=["shift(fraction=0.05)"], epochs=8, batch=8,
-                   size=16, threads=1, out=out)  # fmt: skip
+    made = api.fit(photos, transfer="scratch", backbone="smallcnn(width=4)", augment=["shift(fraction=0.05)"], epochs=8,
+                   batch_size=8, size=16, threads=1, out=out)  # fmt: skip
     assert made.record.val is not None
     assert made.record.val["accuracy"] > 0.9, "else there is nothing to flip"
     return out

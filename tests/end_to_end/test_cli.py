@@ -15,7 +15,7 @@ import pytest
 
 from descend.cli import main
 
-TINY = ["--backbone", "smallcnn(width=4)", "--transfer", "scratch", "--size", "16", "--epochs", "2", "--batch", "8"]
+TINY = ["--backbone", "smallcnn(width=4)", "--transfer", "scratch", "--size", "16", "--epochs", "2", "--batch-size", "8"]
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +147,7 @@ def test_ctrl_c_keeps_what_was_trained_and_says_how_to_go_on(shapes: Path, tmp_p
         *TINY[:-4],
         "--epochs",
         "100000",
-        "--batch",
+        "--batch-size",
         "8",
         "--out",
         str(out),

@@ -29,7 +29,7 @@ def test_hymenoptera(real_data: Find, tmp_path: Path) -> None:
         with Image.open(root / dataset.name_of(row)) as image:
             expected = timm_eval(np.array(image.convert("RGB")), 224, 0.875)
         np.testing.assert_array_equal(pixels.take([row])[0, 16:240, 16:240], expected)
-    batches = Batches(pixels, dataset.indices("train"), batch=32)
+    batches = Batches(pixels, dataset.indices("train"), batch_size=32)
     shown = Counter(np.concatenate([batch.targets for batch in batches.epoch(0)]).tolist())
     assert shown == {0: 124, 1: 121}
 

@@ -17,7 +17,7 @@ from descend.errors import DataError, DescendError, KnobError, RunError
 from descend.train.progress import Silent
 from descend.train.run import Run
 
-SMALL: dict[str, Any] = {"size": 64, "epochs": 3, "batch": 8, "engine": "torch", "seed": 1}
+SMALL: dict[str, Any] = {"size": 64, "epochs": 3, "batch_size": 8, "engine": "torch", "seed": 1}
 
 
 def weights(run: Run, part: str = "") -> dict[str, torch.Tensor]:
@@ -128,7 +128,7 @@ class StopAfter(Silent):
 
 
 SCRATCH: dict[str, Any] = {
-    "transfer": "scratch", "backbone": "smallcnn(width=8)", "size": 16, "epochs": 3, "batch": 8, "seed": 2,
+    "transfer": "scratch", "backbone": "smallcnn(width=8)", "size": 16, "epochs": 3, "batch_size": 8, "seed": 2,
     "augment": ["pad_crop(padding=2)", "flip", "mixup"],
 }  # fmt: skip
 
@@ -162,7 +162,7 @@ def test_a_finished_run_is_not_resumed(by_features: Run) -> None:
 
 
 def test_an_interrupted_run_predicts(shapes: Path, tmp_path: Path) -> None:
-    settings = {"transfer": "scratch", "backbone": "smallcnn(width=8)", "size": 16, "epochs": 2, "batch": 8}
+    settings = {"transfer": "scratch", "backbone": "smallcnn(width=8)", "size": 16, "epochs": 2, "batch_size": 8}
     run = descend.fit(shapes, out=tmp_path / "cut", progress=StopAfter(8), **settings)
     assert descend.load(run.folder).predict(shapes / "disc").probabilities.shape == (12, 3)
 
@@ -171,7 +171,7 @@ def test_changed_data_are_not_resumed(tmp_path: Path) -> None:
     from tests.conftest import shapes_folder  # pyright: ignore[reportMissingImports]
 
     data = shapes_folder(tmp_path / "data")
-    settings = {"transfer": "scratch", "backbone": "smallcnn(width=8)", "size": 16, "epochs": 2, "batch": 8}
+    settings = {"transfer": "scratch", "backbone": "smallcnn(width=8)", "size": 16, "epochs": 2, "batch_size": 8}
     descend.fit(data, out=tmp_path / "cut", progress=StopAfter(8), **settings)
     (data / "disc" / "00.png").unlink()
     with pytest.raises(RunError, match="data must be what they were"):
@@ -220,7 +220,7 @@ def test_arrays_train_and_resume(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     labels = np.arange(60) % 2
     images = (rng.integers(0, 60, (60, 12, 12)) + 150 * labels[:, None, None]).astype(np.uint8)
-    settings = {"epochs": 2, "batch": 16, "backbone": "smallcnn(width=4)"}
+    settings = {"epochs": 2, "batch_size": 16, "backbone": "smallcnn(width=4)"}
     run = descend.fit((images, labels), out=tmp_path / "run", **settings)
     assert run.record.chosen["transfer"] == "scratch"
     assert run.predict(images[:5]).probabilities.shape == (5, 2)
@@ -268,7 +268,9 @@ def test_the_list_of_regularizers_is_complete() -> None:
 def trained_with(shapes: Path, out: Path, transfer: str, **settings: Any) -> Run:
     """Train shortly from scratch or on features."""
     small = (
-        SMALL if transfer == "features" else {"backbone": "resnet9(width=4)", "size": 32, "epochs": 3, "batch": 8, "augment": []}
+        SMALL
+        if transfer == "features"
+        else {"backbone": "resnet9(width=4)", "size": 32, "epochs": 3, "batch_size": 8, "augment": []}
     )
     return descend.fit(shapes, out=out, transfer=transfer, **small, **settings)
 

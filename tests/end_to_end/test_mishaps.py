@@ -26,7 +26,7 @@ from descend.train.interrupt import Interrupt
 from descend.train.progress import Silent
 from descend.train.run import Run
 
-TINY: dict[str, Any] = {"transfer": "scratch", "backbone": "smallcnn(width=4)", "size": 16, "epochs": 2, "batch": 8}
+TINY: dict[str, Any] = {"transfer": "scratch", "backbone": "smallcnn(width=4)", "size": 16, "epochs": 2, "batch_size": 8}
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_a_run_inside_the_data_is_no_class(folder: Path, place: str) -> None:
 
 def test_a_loss_that_is_not_finite_ends_in_words(shapes: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="Lower the learning rate"):
-        descend.fit(shapes, out=tmp_path / "run", **{**TINY, "batch": 64, "optimizer": "sgd(lr=1e30)"})
+        descend.fit(shapes, out=tmp_path / "run", **{**TINY, "batch_size": 64, "optimizer": "sgd(lr=1e30)"})
 
 
 def test_an_undecodable_picture_is_named_in_record_and_report(folder: Path, tmp_path: Path) -> None:
@@ -129,12 +129,12 @@ def test_the_rate_of_an_epoch_is_the_same_after_a_stop_on_its_last_step(shapes: 
                 self.asked = True
                 signal.raise_signal(signal.SIGINT)
 
-    settings = {**TINY, "batch": 64}  # one step an epoch
+    settings = {**TINY, "batch_size": 64}  # one step an epoch
     whole = descend.fit(shapes, out=tmp_path / "whole", **settings)
     cut = descend.fit(shapes, out=tmp_path / "cut", progress=StopAtTheEnd(), **settings)
     descend.resume(cut.folder)
     rates = [
-        [json.loads(line)["rate"] for line in (made.folder / "metrics.jsonl").read_text().splitlines()] for made in (whole, cut)
+        [json.loads(line)["lr"] for line in (made.folder / "metrics.jsonl").read_text().splitlines()] for made in (whole, cut)
     ]
     assert rates[0] == rates[1]
     assert min(rates[0]) > 0
@@ -194,8 +194,8 @@ def test_data_swallowed_by_a_list_flag_is_told(shapes: Path, capsys: pytest.Capt
 
 
 def test_a_batch_of_one_that_a_norm_cannot_learn_from(shapes: Path, tmp_path: Path) -> None:
-    with pytest.raises(KnobError, match="--batch"):
-        descend.fit(shapes, out=tmp_path / "run", **{**TINY, "backbone": "resnet9(width=4)", "size": 8, "batch": 1})
+    with pytest.raises(KnobError, match="--batch-size"):
+        descend.fit(shapes, out=tmp_path / "run", **{**TINY, "backbone": "resnet9(width=4)", "size": 8, "batch_size": 1})
 
 
 def test_a_class_with_one_picture_is_noted_and_nothing_warns(folder: Path, tmp_path: Path) -> None:

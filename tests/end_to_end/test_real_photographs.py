@@ -55,7 +55,9 @@ def test_hands_are_finetuned(real_data: Callable[[str], Path], tmp_path: Path) -
         (tmp_path / "few" / label.name).mkdir(parents=True)
         for path in sorted(label.iterdir())[:20]:
             shutil.copy(path, tmp_path / "few" / label.name)
-    run = descend.fit(tmp_path / "few", transfer="finetune", engine="torch", size=96, epochs=5, batch=16, out=tmp_path / "run")
+    run = descend.fit(
+        tmp_path / "few", transfer="finetune", engine="torch", size=96, epochs=5, batch_size=16, out=tmp_path / "run"
+    )
     assert run.record.test is not None
     assert run.record.test["accuracy"] > 0.3  # ten classes, a hundred pictures
 
@@ -70,7 +72,7 @@ def test_cifar_is_trained_from_scratch(real_data: Callable[[str], Path], tmp_pat
             count[f"{split}/{label}"] = count.get(f"{split}/{label}", 0) + 1
             if count[f"{split}/{label}"] <= 12:
                 archive.extract(member, tmp_path, filter="data")
-    run = descend.fit(tmp_path / "cifar10", epochs=1, batch=32, out=tmp_path / "run")
+    run = descend.fit(tmp_path / "cifar10", epochs=1, batch_size=32, out=tmp_path / "run")
     assert run.record.chosen["transfer"] == "scratch"
     assert run.record.chosen["size"] == 32
     assert run.record.test is not None

@@ -19,7 +19,7 @@ from descend.train.progress import Silent
 from descend.train.run import Run
 
 TINY: dict[str, Any] = {
-    "transfer": "scratch", "backbone": "resnet9(width=4)", "size": 32, "epochs": 4, "batch": 8, "augment": [], "seed": 3,
+    "transfer": "scratch", "backbone": "resnet9(width=4)", "size": 32, "epochs": 4, "batch_size": 8, "augment": [], "seed": 3,
 }  # fmt: skip
 
 
@@ -56,7 +56,7 @@ class StopAt(Silent):
 
 REACHING = {
     "clipping": {"gradients": ["clip_norm(max_norm=0.1)"]},
-    "accumulation, the last window partial": {"gradients": ["accumulate(n=2)"], "batch": 5},
+    "accumulation, the last window partial": {"gradients": ["accumulate(n=2)"], "batch_size": 5},
     "two gradients a step": {"optimizer": "sam(sgd(lr=0.05), rho=0.5)"},
     "averaged weights": {"optimizer": "ema(adamw(lr=0.005), decay=0.9)"},
     "slow weights": {"optimizer": "lookahead(adamw(lr=0.005), k=2)"},
@@ -86,7 +86,7 @@ def test_it_acts_and_a_stopped_run_goes_on_bit_for_bit(shapes: Path, tmp_path: P
 def test_decisions_stand_in_the_record_and_the_report(shapes: Path, tmp_path: Path) -> None:
     schedule = "plateau(patience=0, gamma=0.1, threshold=0.9)"  # nothing gains 90 % twice: it must fall
     run = descend.fit(shapes, out=tmp_path / "run", **TINY | {"schedule": schedule, "epochs": 6})
-    rates = [json.loads(line)["rate"] for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+    rates = [json.loads(line)["lr"] for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
     assert rates[-1] < rates[0] / 5
     first = run.record.decisions[0]
     assert set(first) == {"epoch", "what", "why"}
@@ -111,7 +111,7 @@ def test_a_second_gradient_does_not_count_twice_in_batch_norms(shapes: Path, tmp
     trained = torch.load(run.folder / "checkpoint.pt", weights_only=True)["module"]
     counts = {int(value) for name, value in trained.items() if name.endswith("num_batches_tracked")}
     n_train = run.record.data["splits"]["train"]
-    assert counts == {TINY["epochs"] * -(-n_train // TINY["batch"])}
+    assert counts == {TINY["epochs"] * -(-n_train // TINY["batch_size"])}
 
 
 def test_exact_zeros_are_counted(shapes: Path, tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_skewed_classes_can_be_weighed(tmp_path: Path) -> None:
     labels = np.array([0] * 60 + [1] * 12)
     images = generator.integers(0, 120, (72, 16, 16, 3), dtype=np.uint8)
     images[labels == 1] += np.uint8(60)
-    settings = {"transfer": "scratch", "backbone": "smallcnn(width=4)", "size": 16, "epochs": 2, "batch": 8, "augment": []}
+    settings = {"transfer": "scratch", "backbone": "smallcnn(width=4)", "size": 16, "epochs": 2, "batch_size": 8, "augment": []}
     plain = descend.fit((images, labels), out=tmp_path / "plain", **settings)
     weighed = descend.fit((images, labels), out=tmp_path / "weighed", **settings, regularize=["class_weights()"])
     assert not same(plain, weighed)

@@ -24,7 +24,7 @@ SMOOTH = [
     ["rotate(degrees=180.0)", "shear()", "scale(anisotropic=True)", "shift()"],
     ["perspective(p=0.7)", "elastic()"],
     ["rotate()", "color_jitter(hue=0.1)", "random_erasing()", "cutout(fill=color)"],
-    ["rotate()", "gamma()", "noise()", "lighting()", "noise()"],
+    ["rotate()", "gamma()", "gaussian_noise()", "lighting()", "gaussian_noise()"],
     ["blur()", "jpeg()", "sharpen()"],
     ["mixup()", "cutmix()"],
     ["hide_and_seek()", "grid_mask()", "coarse_dropout(fill=black)"],

@@ -33,7 +33,7 @@ LAWS: list[tuple[str, str, Any, Any]] = [
     ("saturation(amount=0.3)", "factor", uniform(0.7, 1.3), None),
     ("hue(amount=0.2)", "share", uniform(-0.2, 0.2), None),
     ("color_jitter(brightness=0.2)", "brightness", uniform(0.8, 1.2), None),
-    ("noise(sigma_range=[2.0, 6.0])", "sigma", uniform(2, 6), None),
+    ("gaussian_noise(sigma_range=[2.0, 6.0])", "sigma", uniform(2, 6), None),
     ("blur(p=1.0, sigma_range=[0.5, 2.0])", "sigma", uniform(0.5, 2), None),
     ("sharpen(amount=0.6)", "factor", uniform(0.4, 1.6), None),
     ("grid_mask(period_range=[0.2, 0.4])", "period", uniform(0.2 * SIDE, 0.4 * SIDE), None),

@@ -62,7 +62,7 @@ STILL = ["solarize", "posterize", "equalize", "autocontrast", "invert", "graysca
 
 
 @pytest.mark.parametrize("spec", [*(f"{name}(p=0.0)" for name in STILL), "gamma(gamma_range=[1.0, 1.0])", "lighting(sigma=0.0)",
-                                  "noise(sigma_range=[0.0, 0.0])"])  # fmt: skip
+                                  "gaussian_noise(sigma_range=[0.0, 0.0])"])  # fmt: skip
 def test_magnitude_zero_is_the_identity_to_the_bit(spec: str) -> None:
     assert np.array_equal(run(spec)[0], IMAGES)
 
@@ -118,7 +118,7 @@ def test_lighting_adds_one_colour_along_the_published_axes() -> None:
 
 def test_noise_is_gaussian_and_independent_between_pictures_and_values() -> None:
     grey = np.full((4, 64, 64, 3), 128, np.uint8)
-    pipe = Pipeline("noise(sigma_range=[8.0, 8.0])", mean=(0.0, 0.0, 0.0), std=(1 / 255, 1 / 255, 1 / 255))
+    pipe = Pipeline("gaussian_noise(sigma_range=[8.0, 8.0])", mean=(0.0, 0.0, 0.0), std=(1 / 255, 1 / 255, 1 / 255))
     made = pipe(grey, ids=IDS[:4], epoch=0).double().numpy() - 128
     assert stats.kstest(made.ravel(), stats.norm(scale=8).cdf).pvalue > 1e-3
     flat = made.reshape(4, -1)

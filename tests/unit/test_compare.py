@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from descend.compare import Interval, median, paired, paired_seeds, proportion, runs_needed, verdict
+from descend.compare import paired_seeds
 from descend.errors import DataError
+from descend.stats import Interval, median, paired, proportion, runs_needed, verdict
 
 
 def test_paired_is_the_one_sample_t_interval_of_the_differences() -> None:

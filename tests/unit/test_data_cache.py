@@ -14,10 +14,11 @@ import psutil
 import pytest
 from tests.oracles.data_pictures import encoded, make_tree, many, scene
 
-from descend.data import CacheFolder, Dataset, Decoded, decoded, load
+from descend.data import Dataset, Decoded, decoded, load
 from descend.data import cache as room
 from descend.data.decode import decode_resized
 from descend.errors import DataError, KnobError
+from descend.files import CacheFolder
 
 
 @pytest.fixture

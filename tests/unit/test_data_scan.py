@@ -11,10 +11,10 @@ import pytest
 from tests.oracles.data_pictures import encoded, make_tree, many, scene
 
 from descend.data import scan as room
-from descend.data.cachefolder import CacheFolder
 from descend.data.dataset import load
 from descend.data.scan import scan
 from descend.data.sources import read
+from descend.files import CacheFolder
 
 
 @pytest.fixture

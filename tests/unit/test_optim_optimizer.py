@@ -320,17 +320,17 @@ def test_schedule_free_answers_with_the_mean_of_its_steps() -> None:
         optimizer.step()
     training = parameter.item()
     z = [-0.1, -0.3, -0.6]
-    with optimizer.answering():
+    with optimizer.evaluation_weights():
         assert parameter.item() == pytest.approx(sum(z) / 3)
     assert parameter.item() == training == pytest.approx(0.1 * z[-1] + 0.9 * sum(z) / 3)
 
 
-def test_answering_changes_nothing_for_plain_rules() -> None:
+def test_evaluation_weights_change_nothing_for_plain_rules() -> None:
     model = net()
     optimizer = Optimizer(model.parameters(), "adamw")
     train(model, optimizer, 2)
     before = copy.deepcopy(model.state_dict())
-    with optimizer.answering():
+    with optimizer.evaluation_weights():
         assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 

@@ -38,7 +38,7 @@ def test_groups_override_knobs_at_every_depth() -> None:
         one.grad = two.grad = torch.ones(1, dtype=torch.float64)
         optimizer.step()
     assert (one.item(), two.item()) == (pytest.approx(0.6), pytest.approx(-1.0))
-    with optimizer.answering():
+    with optimizer.evaluation_weights():
         assert one.item() > 0.6
         assert two.item() == pytest.approx(-1.0)  # an average that keeps nothing is the point itself
 
@@ -81,7 +81,7 @@ def test_swa_agrees_with_torch() -> None:
             averaged.update_parameters(model)
         if t == 2:
             assert all("mean" not in slots for slots in optimizer.state.values())  # takes no memory before it is due
-    with optimizer.answering():
+    with optimizer.evaluation_weights():
         for ours, theirs in zip(model.parameters(), averaged.module.parameters(), strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-14)
 
@@ -97,7 +97,7 @@ def test_ema_agrees_with_timm() -> None:
             model(torch.full((1, 3), float(t), dtype=torch.float64)).square().sum().mul(0.01).backward()
             optimizer.step()
             shadow.update(model, step=t)
-        with optimizer.answering():
+        with optimizer.evaluation_weights():
             for ours, theirs in zip(model.parameters(), shadow.module.parameters(), strict=True):
                 torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-8)  # timm's weight is a float32 number
 

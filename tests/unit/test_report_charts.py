@@ -15,7 +15,7 @@ from descend.report.charts import Chart, curves
 
 def rows(n: int, **changes: Any) -> list[dict[str, Any]]:
     made = [
-        {"epoch": k, "rate": 0.1 / k, "train_loss": 1 / k, "val_loss": 1.2 / k,
+        {"epoch": k, "lr": 0.1 / k, "train_loss": 1 / k, "val_loss": 1.2 / k,
          "train_accuracy": 1 - 1 / (k + 1), "val_accuracy": 1 - 1.1 / (k + 1)}
         for k in range(1, n + 1)
     ]  # fmt: skip

@@ -109,7 +109,7 @@ def epoch_rows(n: int, of: int, best_at: int) -> list[dict[str, Any]]:
         x = epoch / of
         wobble = 0.006 * math.sin(7 * epoch)
         rows.append({
-            "epoch": epoch, "rate": 0.005 * (1 + math.cos(math.pi * x)) / 2, "train_loss": 0.62 * math.exp(-5 * x) + 0.04,
+            "epoch": epoch, "lr": 0.005 * (1 + math.cos(math.pi * x)) / 2, "train_loss": 0.62 * math.exp(-5 * x) + 0.04,
             "train_accuracy": 0.995 - 0.3 * math.exp(-7 * x), "val_loss": 0.5 * math.exp(-6 * x) + 0.13 + wobble + 0.02 * x,
             "val_accuracy": 0.955 - 0.25 * math.exp(-8 * x) + wobble, "val_balanced_accuracy": 0.95, "val_macro_f1": 0.95,
             "wall_s": 0.021, "images_per_s": 11650.0, "best": epoch <= best_at,
@@ -160,13 +160,14 @@ def make_run(
                  "augment": ["random_resized_crop(scale_range=[0.6, 1.0])", "flip(p=0.5)"], "regularize": [], "norm": "eval",
                  "optimizer": "adamw(lr=0.005, weight_decay=0.01)", "schedule": "then(warmup(fraction=0.05), cosine())",
                  "epochs": 60,
-                 "batch": 64, "metric": "accuracy", "seed": 0, "device": "cpu", "threads": None, "data": "my photos/hymenoptera"},
+                 "batch_size": 64, "metric": "accuracy", "seed": 0, "device": "cpu", "threads": None,
+                 "data": "my photos/hymenoptera"},
         "reasons": {"transfer": "a pretrained backbone computes each picture's features once; a head trains on them in seconds",
                     "backbone": "EfficientNet-Lite0 with ImageNet weights, installed with descend",
                     "size": "the size the backbone was trained for",
                     "engine": "84 pictures a second, torch 30", "epochs": "an epoch on cached features takes milliseconds",
                     "augment": "random crops; mirrored: leave flip out if left and right matter",
-                    "batch": "small enough for many steps",
+                    "batch_size": "small enough for many steps",
                     "optimizer": "the default for a head", "head": "one linear layer is hard to beat on good features"},
         "chosen": {"transfer": "features", "backbone": "lite0()", "size": 224, "engine": "onnxruntime", "epoch": 31},
         "parameter_groups": [{"initial_lr": 0.005, "lr_scale": 1.0, "name": "all", "weight_decay": 0.01, "n_parameters": 2560,

@@ -18,7 +18,7 @@ DIGITS = Facts("digits", n_train=1257, n_classes=10, side=8, grey=True)
 
 def test_recipe_survives_toml(tmp_path: Path) -> None:
     asked = Recipe(
-        data="a b/'ü'", transfer="finetune", augment=("flip(p=0.5)",), rate_decay=0.5, epochs=3, optimizer="sgd(lr=0.1)"
+        data="a b/'ü'", transfer="finetune", augment=("flip(p=0.5)",), layer_decay=0.5, epochs=3, optimizer="sgd(lr=0.1)"
     )
     path = tmp_path / "recipe.toml"
     path.write_text(recipes.dump(asked), encoding="utf-8")
@@ -38,7 +38,7 @@ def test_settings_lie_over_a_recipe_and_techniques_become_text() -> None:
         ({"epochs": "3"}, ["epochs", "'3'"]),
         ({"epoch": 3}, ["no knob 'epoch'", "Did you mean 'epochs'?"]),
         ({"transfer": "fine-tune"}, ["transfer", "'finetune'", "'fine-tune'"]),
-        ({"rate_decay": 0.0}, ["rate_decay", "(0, 1]"]),
+        ({"layer_decay": 0.0}, ["layer_decay", "(0, 1]"]),
     ],
 )
 def test_bad_settings_are_explained(settings: dict, words: list[str]) -> None:
@@ -89,7 +89,7 @@ def test_the_plan_of_a_plans_recipe_is_the_plan(transfer: str, facts: Facts) -> 
         {"transfer": "features", "views": 2, "augment": []},
         {"transfer": "features", "views": 2, "augment": ["mixup"]},
         {"transfer": "features", "views": 2, "augment": ["strong"]},
-        {"transfer": "features", "rate_decay": 0.5},
+        {"transfer": "features", "layer_decay": 0.5},
         {"transfer": "head", "views": 2},
         {"transfer": "head", "norm": "train"},
         {"transfer": "finetune", "views": 2},

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from descend.data.cachefolder import CacheFolder
 from descend.errors import MissingExtra, ModelError
+from descend.files import CacheFolder
 from descend.models import Backbone, backbone, fingerprint, to_input
 from descend.transfer import ENGINES, choose, engine_openvino, engines, make_engine
 from descend.transfer.engine import Chunk, Engine, FrozenPrefix

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from descend.data.cachefolder import CacheFolder
+from descend.files import CacheFolder
 from descend.models import backbone
 from descend.transfer import extract, features, make_engine
 

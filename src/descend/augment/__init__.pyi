@@ -27,8 +27,8 @@ from .geometry import Rotate as Rotate
 from .geometry import Scale as Scale
 from .geometry import Shear as Shear
 from .geometry import Shift as Shift
-from .mix import Cutmix as Cutmix
-from .mix import Mixup as Mixup
+from .mix import CutMix as CutMix
+from .mix import MixUp as MixUp
 from .neighborhood import Blur as Blur
 from .neighborhood import Jpeg as Jpeg
 from .neighborhood import Sharpen as Sharpen

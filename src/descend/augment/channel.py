@@ -102,7 +102,7 @@ class Lighting(Augmentation):
         return draws.tint(tinted(still, b=offset)).note(dice.stream, offset=offset)
 
 
-@technique("noise", source="Bishop 1995, Training with noise is equivalent to Tikhonov regularization")
+@technique("gaussian_noise", formerly="noise", source="Bishop 1995, Training with noise is equivalent to Tikhonov regularization")
 class GaussianNoise(Augmentation):
     """Add Gaussian noise to every pixel and channel, after colour and before the clamp.
 
@@ -115,7 +115,7 @@ class GaussianNoise(Augmentation):
     sigma_range: tuple[float, float] = (0.0, 10.0)
 
     def __post_init__(self) -> None:
-        check_range("noise", "sigma_range", self.sigma_range, 0.0, 255.0)
+        check_range("gaussian_noise", "sigma_range", self.sigma_range, 0.0, 255.0)
 
     def draw(self, dice: Dice, draws: Draws) -> Draws:
         """Append the strength and the key of the noise; two independent noises add up to one."""

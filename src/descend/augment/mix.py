@@ -30,7 +30,7 @@ def beta(alpha: float, u: Floats) -> Floats:
 
 
 @technique("mixup", source="Zhang et al. 2018, arXiv:1710.09412, equation 1")
-class Mixup(Augmentation):
+class MixUp(Augmentation):
     """Blend each picture, and its target, with another of the batch: ``w x_i + (1 - w) x_j``, ``w ~ Beta(alpha, alpha)``.
 
     Prefer it for long training and noisy labels; it costs one blend, and training accuracy stops meaning much. Differs from
@@ -51,7 +51,7 @@ class Mixup(Augmentation):
 
 
 @technique("cutmix", source="Yun et al. 2019, arXiv:1905.04899, equations 1 and 2")
-class Cutmix(Augmentation):
+class CutMix(Augmentation):
     """Replace a box of each picture by the same box of another, and share the target by area.
 
     Prefer it over mixup where blended pictures look like nothing real. The box covers ``1 - w``, ``w ~ Beta(alpha, alpha)``, of

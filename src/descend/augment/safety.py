@@ -14,8 +14,8 @@ from typing import Any
 from annotated_types import Le
 
 from descend.augment.transform import Augmentation
-from descend.compare.stats import Interval, proportion
 from descend.errors import KnobError
+from descend.stats import Interval, proportion
 from descend.technique import Knob, knobs
 
 FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)  # of the strength that was asked for

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 
-from descend.data import CacheFolder
 from descend.errors import KnobError, nearest
+from descend.files import CacheFolder
 
 KINDS = {
     "decoded": "pictures, decoded and resized",

@@ -14,7 +14,7 @@ from descend.cli.progress import Terminal
 from descend.data.builtin import SETS
 from descend.errors import KnobError
 from descend.technique import Knob, knobs
-from descend.train.recipe import LISTS, Recipe
+from descend.train.recipe import FORMER_NAMES, LISTS, Recipe, renamed
 from descend.train.run import Run
 
 EPILOG = """examples:
@@ -79,6 +79,15 @@ def add_settings(parser: argparse.ArgumentParser, without: Collection[str] = ())
     for knob in knobs(Recipe):
         if knob.name not in ("data", *without):
             parser.add_argument(f"--{knob.name.replace('_', '-')}", **_flag(knob))
+    for old in FORMER_NAMES:
+        parser.add_argument(f"--{old.replace('_', '-')}", action=_Renamed, help=argparse.SUPPRESS, dest=old)
+
+
+class _Renamed(argparse.Action):
+    """A flag's former name: an error that tells the new one."""
+
+    def __call__(self, parser: object, namespace: object, values: object, option_string: object = None) -> None:  # noqa: ARG002 (argparse's protocol)
+        raise renamed(self.dest)
 
 
 def settings_of(asked: Mapping[str, Any]) -> dict[str, Any]:

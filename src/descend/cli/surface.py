@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from descend.compare.stats import median, proportion
 from descend.landscape import Course, Outcome, Surface, draw_race, race, save
 from descend.landscape.drawing import check_path
 from descend.landscape.racing import RATES, TUNING_SEEDS
 from descend.schedule import Schedule
+from descend.stats import median, proportion
 from descend.technique import build
 
 EPILOG = """examples:

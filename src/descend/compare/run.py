@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from descend.compare.stats import Interval, mean, paired, verdict
 from descend.errors import DataError
+from descend.stats import Interval, mean, paired, verdict
 
 Measure = Callable[[int], float]
 

@@ -2,7 +2,6 @@ from .batches import Batch as Batch
 from .batches import Batches as Batches
 from .cache import Decoded as Decoded
 from .cache import decoded as decoded
-from .cachefolder import CacheFolder as CacheFolder
 from .dataset import Dataset as Dataset
 from .dataset import load as load
 from .decode import decode_resized as decode_resized

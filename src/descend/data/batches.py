@@ -42,7 +42,7 @@ class Batch:
 
 
 class Batches:
-    """The pictures of ``indices``, ``batch`` at a time.
+    """The pictures of ``indices``, ``batch_size`` at a time.
 
     indices: (n,) rows of the data set. labels: (N,) int64 for all rows, or None for the data set's own. shuffle: a new order in
     each epoch, ``rng.permutation(n, seed=seed, stream="order", epoch=epoch)``; otherwise the order of ``indices``.
@@ -57,30 +57,32 @@ class Batches:
         indices: ArrayLike,
         labels: NDArray[np.int64] | None = None,
         *,
-        batch: int,
+        batch_size: int,
         seed: int = 0,
         shuffle: bool = True,
         positions: Callable[[int], NDArray[np.int64] | None] | None = None,
         drop_last: bool = False,
     ) -> None:
         self.positions = positions
-        self.decoded, self.batch, self.seed, self.shuffle, self.drop_last = decoded, batch, seed, shuffle, drop_last
+        self.decoded, self.batch_size, self.seed, self.shuffle, self.drop_last = decoded, batch_size, seed, shuffle, drop_last
         self.indices = np.asarray(indices, np.int64)
         self._labels = decoded.dataset.labels if labels is None else labels
         self._ids = decoded.dataset.ids
-        if batch < 1:
-            raise KnobError("Batches", "batch must be a whole number >= 1", got=batch)
+        if batch_size < 1:
+            raise KnobError("Batches", "batch_size must be a whole number >= 1", got=batch_size)
         if self.n_steps == 0:
-            raise KnobError("Batches", f"{len(self.indices)} pictures must fill a batch", got=batch, fix="Take a smaller batch.")
+            raise KnobError(
+                "Batches", f"{len(self.indices)} pictures must fill a batch", got=batch_size, fix="Take a smaller batch."
+            )
 
     @property
     def n_steps(self) -> int:
         """The number of batches in an epoch."""
         n = len(self.indices)
         if self.drop_last:
-            return n // self.batch
-        lonely = n % self.batch == 1 and n > self.batch > 1
-        return -(-n // self.batch) - lonely
+            return n // self.batch_size
+        lonely = n % self.batch_size == 1 and n > self.batch_size > 1
+        return -(-n // self.batch_size) - lonely
 
     def order(self, epoch: int) -> NDArray[np.int64]:
         """Return the rows in the order of an epoch: (n,) int64."""
@@ -111,8 +113,8 @@ class Batches:
             yield coming.result()
 
     def _rows(self, order: NDArray[np.int64], step: int) -> Rows:
-        end = None if step == self.n_steps - 1 and not self.drop_last else (step + 1) * self.batch
-        rows = order[step * self.batch : end]
+        end = None if step == self.n_steps - 1 and not self.drop_last else (step + 1) * self.batch_size
+        rows = order[step * self.batch_size : end]
         return Rows(self._ids[rows], rows, self._labels[rows], step)
 
     def _gather(self, order: NDArray[np.int64], step: int) -> Batch:

@@ -24,13 +24,13 @@ import numpy as np
 import PIL
 from numpy.typing import ArrayLike, NDArray
 
-from descend.data.cachefolder import CacheFolder
 from descend.data.dataset import Dataset
 from descend.data.decode import POLICY, decode_resized
 from descend.data.listing import Problem
 from descend.data.pool import Progress, in_order, n_threads
 from descend.data.scan import digest, reason
 from descend.errors import DataError, KnobError, PictureError
+from descend.files import CacheFolder
 
 KIND = "decoded"
 IN_MEMORY_BYTES = 2**30  # without a usable disk, this much is held in memory instead

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from descend.data.cachefolder import CacheFolder
 from descend.data.decode import decode
 from descend.data.listing import SPLITS, UNASSIGNED, Listing, Names, Problem, problem
 from descend.data.pool import Progress, n_threads
@@ -21,6 +20,7 @@ from descend.data.scan import Scan, scan
 from descend.data.sources import Data, read
 from descend.data.split import TEST, TRAIN, VAL, assign, sample_ids
 from descend.errors import DataError, KnobError, PictureError
+from descend.files import CacheFolder
 
 _SHOWN = 20  # classes listed on the terminal
 _LOOKED_AT = 24  # pictures decoded to see whether all are grey

@@ -20,11 +20,11 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from descend.data.cachefolder import CacheFolder
 from descend.data.decode import POLICY, probe
 from descend.data.listing import Listing
 from descend.data.pool import Progress, in_order
 from descend.errors import PictureError
+from descend.files import CacheFolder
 
 DIGEST_BYTES = 16
 _SETTLED_NS = 2_000_000_000  # a file changed this recently may change again within one tick of the file system's clock

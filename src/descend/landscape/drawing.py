@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import os
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from matplotlib.lines import Line2D
 from PIL import Image
 
 from descend.errors import KnobError, RunError, nearest
+from descend.files import write_bytes
 from descend.landscape.surface import Floats
 
 STYLE: dict[Any, Any] = {
@@ -132,10 +132,7 @@ def save(drawing: Drawing, path: Path | str) -> None:
     """
     path = Path(path)
     content = drawing.bytes(check_path(path))
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        beside.write_bytes(content)
-        beside.replace(path)
+        write_bytes(path, content)
     except OSError as error:
-        beside.unlink(missing_ok=True)
         raise RunError(str(path), "must be a file that can be written", got=error.strerror) from None

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from descend.landscape.drawing import COLORS, DASHES, STYLE, Drawing, Moving
-from descend.schedule import Decision, Heard, RangeTest, Schedule
+from descend.schedule import Decision, History, RangeTest, Schedule
 
 N_POINTS = 601
 
@@ -41,8 +41,8 @@ def draw_range_test(found: RangeTest, *, title: str = "") -> Drawing:
         return Drawing(figure, (Moving(line, found.rates, found.smooth),))
 
 
-def draw_schedules(schedules: Mapping[str, Schedule], *, heard: Heard | None = None, title: str = "") -> Drawing:
-    """Draw the factor of each schedule over a run; those that listen hear ``heard``, and their decisions are marked.
+def draw_schedules(schedules: Mapping[str, Schedule], *, history: History | None = None, title: str = "") -> Drawing:
+    """Draw the factor of each schedule over a run; those that listen hear ``history``, and their decisions are marked.
 
     schedules: label -> schedule.
     """
@@ -52,12 +52,12 @@ def draw_schedules(schedules: Mapping[str, Schedule], *, heard: Heard | None = N
         progress = np.linspace(0, 1, N_POINTS)
         for number, (label, schedule) in enumerate(schedules.items()):
             color, dashes = COLORS[number % len(COLORS)], DASHES[number % len(DASHES)]
-            factors = [schedule.factor(float(p), heard) for p in progress]
+            factors = [schedule.factor(float(p), history) for p in progress]
             axes.plot(progress, factors, linestyle=dashes, color=color, linewidth=1.8, label=label)
-            decisions: Sequence[Decision] = () if heard is None else schedule.decisions(heard)
+            decisions: Sequence[Decision] = () if history is None else schedule.decisions(history)
             for decision in decisions:
-                at = decision.epoch / (heard.n_epochs if heard else 1)
-                axes.plot(at, schedule.factor(at, heard), "D", color=color, markersize=5, zorder=4)
+                at = decision.epoch / (history.n_epochs if history else 1)
+                axes.plot(at, schedule.factor(at, history), "D", color=color, markersize=5, zorder=4)
         axes.set_xlim(0, 1)
         axes.set_ylim(-0.03, 1.06)
         axes.grid(axis="y", color="#e3e3e3", linewidth=0.7)

@@ -42,7 +42,7 @@ class EMA(Average):
     """Keep a running average of the weights, and answer with it; the walk of the inner rule stays as it is.
 
     Prefer it wherever the rate does not decay to zero: the average is better than any of the points it is made of. Costs one
-    slot, and no further pass over the weights. Evaluate under ``optimizer.answering()``; batch-norm statistics belong
+    slot, and no further pass over the weights. Evaluate under ``optimizer.evaluation_weights()``; batch-norm statistics belong
     to the walking weights and want refreshing there.
 
         mean_t = keep_t * mean_{t-1} + (1 - keep_t) * p_t          keep_1 = 0: the average begins at the first point reached
@@ -66,7 +66,8 @@ class SWA(Average):
     """Average the weights of chosen steps, all with the same weight, and answer with that.
 
     Prefer it for the last quarter of a run, with a rate that stays high or cycles. Costs one slot, from the first
-    sample on, and on other steps nothing. Evaluate under ``optimizer.answering()``; batch-norm statistics want refreshing there.
+    sample on, and on other steps nothing. Evaluate under ``optimizer.evaluation_weights()``; batch-norm
+    statistics want refreshing there.
 
         mean = (n * mean + p) / (n + 1)     at steps begin, begin + every, begin + 2 * every, ...
 

@@ -184,7 +184,7 @@ class Optimizer(torch.optim.Optimizer):
 
     @property
     def averages(self) -> bool:
-        """Whether ``answering`` makes a difference: the rule keeps an average that answers better than the parameters."""
+        """Whether ``evaluation_weights`` makes a difference: the rule keeps an average that generalizes better."""
         return any(rule_of(self.rule, group).averages() for group in self.param_groups)
 
     def _go(self, batches: list[Batch], stages: Sequence[GradientStage], norm: float | None = None) -> None:
@@ -251,7 +251,7 @@ class Optimizer(torch.optim.Optimizer):
         self.gradient_norm = math.hypot(*norms) if checked else self.gradient_norm
         self.moved = bool(batches)
 
-    def answering(self) -> AbstractContextManager[None]:
+    def evaluation_weights(self) -> AbstractContextManager[None]:
         """Hold the parameters, within a ``with`` block, at the point that training has found so far.
 
         Evaluate and save inside; it makes a difference for rules that average weights (``schedule_free``).

@@ -6,7 +6,7 @@ parameters are y, and the one slot is ``ahead = z - y``, which starts at zero:
     c = rate**2 / sum of all rate**2
     y <- y + c * ahead - rate * (1 - beta * (1 - c)) * s          s: the inner rule's step
     ahead <- (1 - c) * (ahead - rate * beta * s)
-    x = y - (1 - beta) / beta * ahead                             evaluate this: ``with optimizer.answering(): ...``
+    x = y - (1 - beta) / beta * ahead                             evaluate this: ``with optimizer.evaluation_weights(): ...``
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ class Averaging(Rule):
 class ScheduleFreeSGD(Averaging):
     """SGD that averages instead of decaying: use it with a constant rate after a warm-up.
 
-    Prefer it where the length of the run is not known. One slot. Evaluate under ``optimizer.answering()``; batch-norm statistics
-    belong to the training point and want refreshing there. Wants 10-50 times the lr of SGD with momentum.
+    Prefer it where the length of the run is not known. One slot. Evaluate under ``optimizer.evaluation_weights()``;
+    batch-norm statistics belong to the training point and want refreshing there. Wants 10-50 times the lr of SGD with momentum.
     """
 
     lr: Rate = 1.0
@@ -87,7 +87,8 @@ class ScheduleFreeSGD(Averaging):
 class ScheduleFreeAdamW(Averaging):
     """AdamW that averages instead of decaying: use it with a constant rate after a warm-up.
 
-    Prefer it where the length of the run is not known. Two slots. Evaluate under ``optimizer.answering()``, as ScheduleFreeSGD.
+    Prefer it where the length of the run is not known. Two slots. Evaluate under ``optimizer.evaluation_weights()``,
+    as ScheduleFreeSGD.
 
         v = beta2 * v + (1 - beta2) * g * g     s = g / (sqrt(v) + eps) + weight_decay * p     rate = lr * sqrt(1 - beta2**t)
     """

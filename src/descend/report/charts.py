@@ -56,7 +56,7 @@ class Chart:
 _CHARTS = (
     ("Loss", (Line("train_loss", "training", TRAIN, "--", 1.4), Line("val_loss", "validation", VAL, "-", 1.9))),
     ("Accuracy", (Line("train_accuracy", "training", TRAIN, "--", 1.4), Line("val_accuracy", "validation", VAL, "-", 1.9))),
-    ("Learning rate", (Line("rate", "learning rate", MUTED, "-", 1.6),)),
+    ("Learning rate", (Line("lr", "learning rate", MUTED, "-", 1.6),)),
 )
 
 

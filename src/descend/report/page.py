@@ -22,7 +22,7 @@ JUDGED = ("val", "test")
 MANY = 40  # classes: beyond, the page shows the weakest and folds the whole table away
 SHOWN = 15  # of the weakest classes
 _FIRST = ("transfer", "backbone", "head", "size", "engine", "freeze_to", "norm", "augment", "views", "regularize", "optimizer",
-          "gradients", "rate_decay", "schedule", "epochs", "batch", "metric")  # fmt: skip
+          "gradients", "layer_decay", "schedule", "epochs", "batch_size", "metric")  # fmt: skip
 _TOLD_ELSEWHERE = frozenset({"data", "seed", "device", "threads", "epoch"})
 
 

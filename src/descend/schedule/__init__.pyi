@@ -3,8 +3,8 @@ from .compose import PerEpoch as PerEpoch
 from .compose import Repeat as Repeat
 from .compose import Then as Then
 from .compose import Warmup as Warmup
-from .heard import Decision as Decision
-from .heard import Heard as Heard
+from .history import Decision as Decision
+from .history import History as History
 from .plateau import Plateau as Plateau
 from .plateau import Watch as Watch
 from .range_test import RangeTest as RangeTest

@@ -14,7 +14,7 @@ from typing import Annotated
 from annotated_types import Ge, Gt, Le
 
 from descend.errors import KnobError
-from descend.schedule.heard import ROUNDING, Decision, Heard
+from descend.schedule.history import ROUNDING, Decision, History
 from descend.schedule.shapes import Schedule
 from descend.technique import Search, technique
 
@@ -53,17 +53,17 @@ class During(Schedule):
     inner: Schedule
     fraction: Part = 0.5
 
-    def listen(self, progress: float, heard: Heard | None) -> float:
+    def listen(self, progress: float, history: History | None) -> float:
         """Return the factor of ``inner`` at its own progress."""
-        return self.inner.listen(min(progress / self.fraction, 1.0), heard and heard.within(0, self.fraction))
+        return self.inner.listen(min(progress / self.fraction, 1.0), history and history.within(0, self.fraction))
 
     def listens(self) -> bool:
         """Return whether ``inner`` does."""
         return self.inner.listens()
 
-    def decisions(self, heard: Heard) -> list[Decision]:
+    def decisions(self, history: History) -> list[Decision]:
         """Return those of ``inner``."""
-        return self.inner.decisions(heard.within(0, self.fraction))
+        return self.inner.decisions(history.within(0, self.fraction))
 
     def share(self) -> float:
         """Return ``fraction``."""
@@ -100,7 +100,7 @@ class Then(Schedule):
             ends.append(ends[-1] + (plain if share is None else share))
         return list(zip(ends[:-1], [*ends[1:-1], 1.0], strict=True))
 
-    def listen(self, progress: float, heard: Heard | None) -> float:
+    def listen(self, progress: float, history: History | None) -> float:
         """Return the factor of the part whose turn it is."""
         stretches = self.stretches()
         turn = sum(progress + ROUNDING >= end for _, end in stretches[:-1])
@@ -108,18 +108,18 @@ class Then(Schedule):
         passed = min(max(progress - begin, 0.0), end - begin)
         part = self.parts[turn]
         if part.share() is None:
-            return part.listen(passed / (end - begin), heard and heard.within(begin, end))
-        return part.listen(passed, heard and heard.within(begin, begin + 1))  # it finds its own end, by its share
+            return part.listen(passed / (end - begin), history and history.within(begin, end))
+        return part.listen(passed, history and history.within(begin, begin + 1))  # it finds its own end, by its share
 
     def listens(self) -> bool:
         """Return whether a part does."""
         return any(part.listens() for part in self.parts)
 
-    def decisions(self, heard: Heard) -> list[Decision]:
+    def decisions(self, history: History) -> list[Decision]:
         """Return those of the parts, whose turn it has been."""
         found: list[Decision] = []
         for part, (begin, end) in zip(self.parts, self.stretches(), strict=True):
-            found += part.decisions(heard.within(begin, end if part.share() is None else begin + 1))
+            found += part.decisions(history.within(begin, end if part.share() is None else begin + 1))
         return found
 
 
@@ -130,22 +130,22 @@ class Repeat(Schedule):
     inner: Schedule
     n_cycles: Annotated[int, Ge(1), Search(1, 8)] = 2
 
-    def listen(self, progress: float, heard: Heard | None) -> float:
+    def listen(self, progress: float, history: History | None) -> float:
         """Return the factor of ``inner`` at its own progress in the current cycle."""
         position = progress * self.n_cycles
         cycle = min(int(position + ROUNDING), self.n_cycles - 1)
-        return self.inner.listen(min(max(position - cycle, 0.0), 1.0), heard and self._cycle(heard, cycle))
+        return self.inner.listen(min(max(position - cycle, 0.0), 1.0), history and self._cycle(history, cycle))
 
     def listens(self) -> bool:
         """Return whether ``inner`` does."""
         return self.inner.listens()
 
-    def decisions(self, heard: Heard) -> list[Decision]:
+    def decisions(self, history: History) -> list[Decision]:
         """Return those of ``inner`` in every cycle."""
-        return [found for cycle in range(self.n_cycles) for found in self.inner.decisions(self._cycle(heard, cycle))]
+        return [found for cycle in range(self.n_cycles) for found in self.inner.decisions(self._cycle(history, cycle))]
 
-    def _cycle(self, heard: Heard, cycle: int) -> Heard:
-        return heard.within(cycle / self.n_cycles, (cycle + 1) / self.n_cycles)
+    def _cycle(self, history: History, cycle: int) -> History:
+        return history.within(cycle / self.n_cycles, (cycle + 1) / self.n_cycles)
 
 
 @technique("per_epoch", source="descend: torch's schedulers stepped once an epoch, for any shape")
@@ -158,18 +158,18 @@ class PerEpoch(Schedule):
 
     inner: Schedule
 
-    def listen(self, progress: float, heard: Heard | None) -> float:
+    def listen(self, progress: float, history: History | None) -> float:
         """Return the factor of ``inner`` at the start of the epoch."""
-        heard = self.told_to(heard)
-        return self.inner.listen(heard.epoch_start(progress), heard)
+        history = self.told_to(history)
+        return self.inner.listen(history.epoch_start(progress), history)
 
     def listens(self) -> bool:
         """Return True: it must know the epochs."""
         return True
 
-    def decisions(self, heard: Heard) -> list[Decision]:
+    def decisions(self, history: History) -> list[Decision]:
         """Return those of ``inner``."""
-        return self.inner.decisions(heard)
+        return self.inner.decisions(history)
 
     def share(self) -> float | None:
         """Return that of ``inner``."""

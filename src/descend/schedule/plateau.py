@@ -1,6 +1,6 @@
 """Schedules that listen: reduce on plateau, and watch first, then decay.
 
-Both are pure functions of progress and of the history that ``Heard`` carries. They change the rate at borders of epochs.
+Both are pure functions of progress and of the history that ``History`` carries. They change the rate at borders of epochs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from annotated_types import Ge, Gt, Lt
 from scipy.special import stdtr
 
 from descend.errors import KnobError
-from descend.schedule.heard import ROUNDING, Decision, Heard, Monitor
+from descend.schedule.history import ROUNDING, Decision, History, Monitor
 from descend.schedule.shapes import Drop, Floor, Form, Schedule, fall
 from descend.technique import Search, technique
 
@@ -46,13 +46,13 @@ class Plateau(Schedule):
         """Return True."""
         return True
 
-    def listen(self, progress: float, heard: Heard | None) -> float:  # noqa: ARG002 (only whole epochs count)
+    def listen(self, progress: float, history: History | None) -> float:  # noqa: ARG002 (only whole epochs count)
         """Return the factor after the drops so far."""
-        return min((factor for *_, factor in self._drops(self.told_to(heard))), default=1.0)
+        return min((factor for *_, factor in self._drops(self.told_to(history))), default=1.0)
 
-    def decisions(self, heard: Heard) -> list[Decision]:
+    def decisions(self, history: History) -> list[Decision]:
         """Return one decision a drop."""
-        first, verb = heard.epochs.start, "risen above" if self.monitor == "val_metric" else "fallen below"
+        first, verb = history.epochs.start, "risen above" if self.monitor == "val_metric" else "fallen below"
         behind = f"by {self.threshold:.2%} in the last {self.patience + 1} epochs that count"
         return [
             Decision(
@@ -60,14 +60,14 @@ class Plateau(Schedule):
                 what=f"rate drops to {factor:g} of where it began",
                 why=f"{self.monitor} has not {verb} {best:.4g} {behind}",
             )
-            for number, best, factor in self._drops(heard)
+            for number, best, factor in self._drops(history)
         ]
 
-    def _drops(self, heard: Heard) -> Iterator[tuple[int, float, float]]:
+    def _drops(self, history: History) -> Iterator[tuple[int, float, float]]:
         """Yield (epochs finished, best value so far, new factor) of every drop, in torch's order of events."""
         sign = -1.0 if self.monitor == "val_metric" else 1.0  # lower is better from here on
         best, factor, n_bad, n_cooling = math.inf, 1.0, 0, 0
-        for number, value in enumerate(heard.told(self.monitor, self.name), 1):
+        for number, value in enumerate(history.told(self.monitor, self.name), 1):
             if sign * value < sign * best - self.threshold * abs(best) or number == 1:
                 best, n_bad = value, 0
             else:
@@ -145,38 +145,40 @@ class Watch(Schedule):
         """Return True."""
         return True
 
-    def listen(self, progress: float, heard: Heard | None) -> float:
+    def listen(self, progress: float, history: History | None) -> float:
         """Return 1 while watching, then the height of the fall."""
-        heard = self.told_to(heard)
-        begin = heard.progress_after(heard.epochs.start + _stop(self, heard)[0])
+        history = self.told_to(history)
+        begin = history.progress_after(history.epochs.start + _stop(self, history)[0])
         return fall(self.form, self.floor, (progress - begin) / (1 - begin)) if progress > begin else 1.0
 
-    def decisions(self, heard: Heard) -> list[Decision]:
+    def decisions(self, history: History) -> list[Decision]:
         """Return the one decision, once it has been made: when the decay began, and why."""
-        n, found = _stop(self, heard)
-        told = heard.told(self.monitor, self.name)
+        n, found = _stop(self, history)
+        told = history.told(self.monitor, self.name)
         if len(told) < n:
             return []
-        share = 1 - heard.progress_after(heard.epochs.start + n)
-        what = f"decay begins ({self.form}, over the last {share:.0%} of {'the run' if heard.span == (0, 1) else 'its stretch'})"
+        share = 1 - history.progress_after(history.epochs.start + n)
+        what = (
+            f"decay begins ({self.form}, over the last {share:.0%} of {'the run' if history.span == (0, 1) else 'its stretch'})"
+        )
         last = found or self.look(told[:n])
         seen = f"over {last.n} epochs {self.monitor} changed by {math.expm1(last.slope):+.2%} an epoch"
         test = f"a fall of {self.worth:.2%} or more: p = {last.p:.2g}"
-        bar = f"{self.level / self.n_looks(heard):.2g} (level {self.level:g} over {self.n_looks(heard)} looks)"
+        bar = f"{self.level / self.n_looks(history):.2g} (level {self.level:g} over {self.n_looks(history)} looks)"
         if found:
             why = f"progress has stopped: {seen}; {test}, at most {bar}"
         else:
             why = f"the latest point, {self.latest:g} of the run: {seen}; {test}, never at most {bar}"
-        return [Decision(heard.epochs.start + n, what, why)]
+        return [Decision(history.epochs.start + n, what, why)]
 
     def look(self, told: tuple[float, ...]) -> Look:
         """Look at the last half of what was told, ``window`` epochs at least."""
         return fall_test(told[-max(self.window, len(told) // 2) :], self.worth)
 
-    def n_looks(self, heard: Heard) -> int:
+    def n_looks(self, history: History) -> int:
         """Return how often it can look: after the epochs from the first ``window`` to ``latest``."""
-        epochs = heard.epochs
-        final = sum(heard.progress_after(epoch + 1) <= self.latest + ROUNDING for epoch in epochs)
+        epochs = history.epochs
+        final = sum(history.progress_after(epoch + 1) <= self.latest + ROUNDING for epoch in epochs)
         if final < self.window:
             raise KnobError(
                 self.name, f"window must be at most the {final} epochs up to latest={self.latest:g}", got=self.window,
@@ -186,9 +188,9 @@ class Watch(Schedule):
 
 
 @lru_cache(maxsize=64)  # asked at every step, answered anew once an epoch
-def _stop(watch: Watch, heard: Heard) -> tuple[int, Look | None]:
+def _stop(watch: Watch, history: History) -> tuple[int, Look | None]:
     """Return after how many of its epochs the decay begins, as far as can be said now, and the look that decided."""
-    n_looks, told = watch.n_looks(heard), heard.told(watch.monitor, watch.name)
+    n_looks, told = watch.n_looks(history), history.told(watch.monitor, watch.name)
     final = watch.window + n_looks - 1
     for n in range(watch.window, min(len(told), final) + 1):
         found = watch.look(told[:n])

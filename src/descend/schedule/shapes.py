@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Le, Lt
 
 from descend.errors import KnobError
-from descend.schedule.heard import ROUNDING, Decision, Heard
+from descend.schedule.history import ROUNDING, Decision, History
 from descend.technique import Search, Technique, technique
 
 Floor = Annotated[float, Ge(0), Le(1), Search(0.0, 0.2)]
@@ -36,38 +36,38 @@ Form = Literal["linear", "cosine", "sqrt"]
 class Schedule(Technique, family="schedule"):
     """The base of every schedule. Subclasses define ``at``, or ``listen`` and its kin where the history or parts count."""
 
-    def factor(self, progress: float, heard: Heard | None = None) -> float:
+    def factor(self, progress: float, history: History | None = None) -> float:
         """Return what multiplies the learning rate at ``progress`` in [0, 1].
 
-        heard: the history of the run, of which only the epochs finished by then count; needed where ``listens()``. Raises
+        history: the history of the run, of which only the epochs finished by then count; needed where ``listens()``. Raises
         KnobError for progress outside [0, 1], for a history with gaps, and for one that is missing.
         """
         if not 0 <= progress <= 1:
             raise KnobError(self.name, "progress must be a number in [0, 1]", got=progress)
-        return self.listen(progress, None if heard is None else heard.until(progress))
+        return self.listen(progress, None if history is None else history.until(progress))
 
     def at(self, progress: float) -> float:
         """Return the factor at ``progress``, which is in [0, 1]."""
         raise NotImplementedError
 
-    def listen(self, progress: float, heard: Heard | None) -> float:  # noqa: ARG002
-        """Return the factor at ``progress``, given what has been heard by then."""
+    def listen(self, progress: float, history: History | None) -> float:  # noqa: ARG002
+        """Return the factor at ``progress``, given the history recorded by then."""
         return self.at(progress)
 
     def listens(self) -> bool:
-        """Return whether this schedule cannot do without ``heard``."""
+        """Return whether this schedule cannot do without ``history``."""
         return False
 
-    def decisions(self, heard: Heard) -> list[Decision]:  # noqa: ARG002
-        """Return what the schedule has decided from ``heard``, in order; nothing where it decides nothing."""
+    def decisions(self, history: History) -> list[Decision]:  # noqa: ARG002
+        """Return what the schedule has decided from ``history``, in order; nothing where it decides nothing."""
         return []
 
-    def told_to(self, heard: Heard | None) -> Heard:
-        """Return ``heard``; KnobError where there is none."""
-        if heard is None:
-            raise KnobError(self.name, "must hear how the run goes: factor(progress, heard)", got=None,
+    def told_to(self, history: History | None) -> History:
+        """Return ``history``; KnobError where there is none."""
+        if history is None:
+            raise KnobError(self.name, "needs the history of the run: factor(progress, history)", got=None,
                             fix="Where there are no epochs to hear of, use a fixed decay such as cosine().")  # fmt: skip
-        return heard
+        return history
 
     def share(self) -> float | None:
         """Return the part of the run that this schedule is made for; None: it stretches over whatever it is given."""

@@ -47,8 +47,8 @@ def _tried(module: nn.Module, inputs: Tensor) -> Tensor:
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise
-        raise KnobError("batch", "must be larger: batch normalisation cannot learn from one value", got=len(inputs),
-                        fix="Raise --batch or --size.") from None  # fmt: skip
+        raise KnobError("batch_size", "must be larger: batch normalisation cannot learn from one value", got=len(inputs),
+                        fix="Raise --batch-size or --size.") from None  # fmt: skip
 
 
 def spoken(seconds: float) -> str:

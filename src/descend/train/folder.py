@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from descend import files
 from descend.errors import RunError
 
 RECIPE, RECORD, METRICS = "recipe.toml", "record.json", "metrics.jsonl"
@@ -19,16 +19,12 @@ SNAPSHOTS = "snapshots"
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; it becomes ``path`` in one step when the block succeeds, else it is gone."""
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    """Yield a path to write at that becomes ``path`` as in ``files.replacing``; RunError where the disk does not take it."""
     try:
-        yield part
-        part.replace(path)
+        with files.replacing(path) as unfinished:
+            yield unfinished
     except OSError as error:
         raise _unwritable(path, error) from error
-    finally:
-        with suppress(OSError):  # a folder that takes no writes lets nothing be removed; its own error is on its way
-            part.unlink(missing_ok=True)
 
 
 def _unwritable(path: Path, error: OSError) -> RunError:

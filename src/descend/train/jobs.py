@@ -64,7 +64,7 @@ class Workshop:
         self.device = torch.device(plan.device)
         self.n_classes = len(self.dataset.classes)
         self.train_rows = self.dataset.indices("train")
-        self.batches = Batches(decoded, self.train_rows, batch=plan.batch, seed=plan.seed, positions=self._positions)
+        self.batches = Batches(decoded, self.train_rows, batch_size=plan.batch_size, seed=plan.seed, positions=self._positions)
         self.n_computed, self.computing_s = 0, 0.0  # features computed here, and the seconds they took
         self._last: tuple[int, float] | None = None
 
@@ -103,7 +103,7 @@ class Workshop:
         plan, whole = self.plan, self.classifier
         tuning = FineTuning(whole, freeze_to=plan.freeze_to, norm=plan.norm)
         tuning.thaw()
-        groups = parameter_groups(whole, no_decay=self._decays, rates=tuning.rates(plan.rate_decay), stage_of=stage_of)
+        groups = parameter_groups(whole, no_decay=self._decays, rates=tuning.rates(plan.layer_decay), stage_of=stage_of)
         warm_up = self._head_first
         if plan.freeze_to is None:
             module, prefix, inputs = whole, None, self._pictures
@@ -208,8 +208,8 @@ class Workshop:
     def _pictures(self, rows: NDArray[np.int64]) -> Iterator[Tensor]:
         """Yield the plain views of rows, as the network reads them."""
         pipeline = self._pipeline(plain=True)
-        for at in range(0, len(rows), self.plan.batch):
-            part = rows[at : at + self.plan.batch]
+        for at in range(0, len(rows), self.plan.batch_size):
+            part = rows[at : at + self.plan.batch_size]
             yield pipeline(self.decoded.take(part), ids=self.dataset.ids[part], epoch=0).to(self.device)
 
 

@@ -1,7 +1,7 @@
 """The training loop, on one screen. Techniques plug in at named moments; none rewrites another's data.
 
     for every epoch, for every batch:
-        set the rate            schedule.factor(progress, what was heard) x each group's own rate
+        set the rate            schedule.factor(progress, what was history) x each group's own rate
         forward, loss           random layers learn their coordinates from rng.context; penalties on activations join the loss
         backward, step          gradient stages, optimizer; a rule that needs a second gradient calls the closure again
         after_step              penalties that act on the weights (proximal L1, max-norm), with the rate, if the weights moved
@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from descend import rng
 from descend.optim import Optimizer
 from descend.regularize import Regularizer, statistics_kept
-from descend.schedule import Heard, Schedule
+from descend.schedule import History, Schedule
 
 
 @dataclass(frozen=True)
@@ -94,11 +94,11 @@ class Job:
     loss: Callable[[Tensor, Tensor], Tensor]
     epochs: int
     regularizers: Sequence[Regularizer] = ()
-    heard: Heard | None = None  # the finished epochs, for schedules that listen
+    history: History | None = None  # the finished epochs, for schedules that listen
 
     def set_rate(self, epoch: int, step: int) -> float:
         """Set every group's learning rate for this step; returns the base rate (that of a group with lr_scale 1)."""
-        factor = self.schedule.factor((epoch * self.feed.n_steps + step) / (self.epochs * self.feed.n_steps), self.heard)
+        factor = self.schedule.factor((epoch * self.feed.n_steps + step) / (self.epochs * self.feed.n_steps), self.history)
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
         return self.optimizer.rule.lr * factor

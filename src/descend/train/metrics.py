@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn import metrics
 
-from descend.compare.stats import proportion
+from descend.stats import proportion
 
 NAMES = ("accuracy", "balanced_accuracy", "macro_f1")
 

@@ -14,19 +14,19 @@ from descend.errors import KnobError
 from descend.models import Architecture, backbone
 from descend.optim import GradientStage, Rule, knob_names, with_knobs
 from descend.regularize import CrossEntropy, Regularizer, merged_knobs
-from descend.schedule import Heard, Schedule
+from descend.schedule import History, Schedule
 from descend.technique import Call, build, knobs, parse
 from descend.train.recipe import NormPolicy, Recipe
 from descend.transfer import Head
 
 ALWAYS = frozenset({"data", "transfer", "metric", "seed", "device", "threads", "snapshots"})
 TRAINING = frozenset(
-    {"backbone", "head", "augment", "regularize", "optimizer", "gradients", "schedule", "epochs", "size", "batch"}
+    {"backbone", "head", "augment", "regularize", "optimizer", "gradients", "schedule", "epochs", "size", "batch_size"}
 )
 APPLIES: dict[str, frozenset[str]] = {
     "features": ALWAYS | TRAINING | {"engine", "views"},
     "head": ALWAYS | TRAINING | {"engine"},
-    "finetune": ALWAYS | TRAINING | {"engine", "freeze_to", "norm", "rate_decay"},
+    "finetune": ALWAYS | TRAINING | {"engine", "freeze_to", "norm", "layer_decay"},
     "scratch": ALWAYS | TRAINING,
 }
 SMALL = 64  # pixels: below this an ImageNet backbone sees mostly interpolation, and a small network trains in minutes
@@ -52,7 +52,7 @@ class Plan:
     head: Head
     freeze_to: str | None
     norm: NormPolicy
-    rate_decay: float
+    layer_decay: float
     views: int
     augment: tuple[Augmentation, ...]
     regularize: tuple[Regularizer, ...]
@@ -63,7 +63,7 @@ class Plan:
     engine: str
     epochs: int
     size: int
-    batch: int
+    batch_size: int
     snapshots: int | None
     metric: str
     seed: int
@@ -139,7 +139,7 @@ def resolve(recipe: Recipe, facts: Facts) -> Plan:
     rule = build(choose("optimizer", *_rule(transfer)), Rule)
     epochs = choose("epochs", *_epochs(transfer, facts))
     schedule = build(choose("schedule", "then(warmup(fraction=0.05), cosine())", "short warm-up, then down to zero"), Schedule)
-    schedule.decisions(Heard(n_epochs=epochs))  # one that listens may need more epochs than there are: it says so now
+    schedule.decisions(History(n_epochs=epochs))  # one that listens may need more epochs than there are: it says so now
     if recipe.snapshots is not None and recipe.snapshots > epochs + 1:
         raise KnobError("snapshots", f"must be at most {epochs + 1}, one more than epochs", got=recipe.snapshots)
     return Plan(
@@ -148,7 +148,7 @@ def resolve(recipe: Recipe, facts: Facts) -> Plan:
         head=build(choose("head", "linear()", "one linear layer is hard to beat on good features"), Head),
         freeze_to=recipe.freeze_to,
         norm=choose("norm", *_norm(transfer)),
-        rate_decay=choose("rate_decay", 0.7, "early stages hold general features: they move less"),
+        layer_decay=choose("layer_decay", 0.7, "early stages hold general features: they move less"),
         views=views,
         augment=drawn,
         regularize=regularize,
@@ -159,7 +159,7 @@ def resolve(recipe: Recipe, facts: Facts) -> Plan:
         engine=choose("engine", "auto", "the fastest engine on this machine") if "engine" in APPLIES[transfer] else "none",
         epochs=epochs,
         size=size,
-        batch=choose("batch", *_batch(transfer, facts)),
+        batch_size=choose("batch_size", *_batch_size(transfer, facts)),
         snapshots=recipe.snapshots,
         metric=recipe.metric,
         seed=recipe.seed,
@@ -314,6 +314,6 @@ def _epochs(transfer: str, facts: Facts) -> tuple[int, str]:
     return n, f"about {n * facts.n_train:,} pictures seen in all"
 
 
-def _batch(transfer: str, facts: Facts) -> tuple[int, str]:
+def _batch_size(transfer: str, facts: Facts) -> tuple[int, str]:
     size = 128 if transfer == "scratch" and facts.n_train >= 4000 else 64 if transfer in ("features", "scratch") else 32
     return min(size, facts.n_train), "small enough for many steps, large enough to be quick"

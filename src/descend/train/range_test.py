@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from descend.errors import DataError, KnobError
-from descend.schedule import Heard, RangeTest, Schedule, Sweep
+from descend.schedule import History, RangeTest, Schedule, Sweep
 from descend.train.fit import Session, rehearsed, threads
 from descend.train.loop import Job, Position, train
 from descend.train.progress import Progress
@@ -75,7 +75,7 @@ class _Rates(Schedule):
     def __init__(self, sweep: Sweep, n_steps: int, lr: float) -> None:
         self.sweep, self.n_steps, self.lr = sweep, n_steps, lr
 
-    def listen(self, progress: float, heard: Heard | None) -> float:  # noqa: ARG002
+    def listen(self, progress: float, history: History | None) -> float:  # noqa: ARG002
         """Return the swept rate of this step, in units of the optimizer's own."""
         step = min(round(progress * self.n_steps), self.sweep.n_steps - 1)
         return float(self.sweep.rates[step]) / self.lr

@@ -24,6 +24,7 @@ EngineName = Literal["auto", "torch", "onnxruntime", "openvino"]
 NormPolicy = Literal["eval", "affine-frozen", "train"]
 Metric = Literal["accuracy", "balanced_accuracy", "macro_f1"]
 LISTS = ("augment", "regularize", "gradients")  # one text may stand for a list of one
+FORMER_NAMES = {"batch": "batch_size", "rate_decay": "layer_decay"}  # no aliases: an old name is an error that tells the new one
 
 
 @record("recipe")
@@ -36,7 +37,7 @@ class Recipe:
     head: Annotated[str | None, Doc('"linear" or "mlp(hidden=256, dropout=0.5)"')] = None
     freeze_to: Annotated[str | None, Doc("finetune: the last stage that stays frozen")] = None
     norm: Annotated[NormPolicy | None, Doc("finetune: what the pretrained batch norms do")] = None
-    rate_decay: Annotated[float, Gt(0), Le(1), Doc("finetune: learning rate of a stage relative to the next one")] | None = None
+    layer_decay: Annotated[float, Gt(0), Le(1), Doc("finetune: learning rate of a stage relative to the next one")] | None = None
     views: Annotated[int, Ge(0), Doc("features: augmented views a picture, beside the plain one")] | None = None
     augment: Annotated[tuple[str, ...] | None, Doc("augmentations or a policy name; auto: by size, none: off")] = None
     regularize: Annotated[tuple[str, ...] | None, Doc("regularisers")] = None
@@ -46,7 +47,7 @@ class Recipe:
     engine: Annotated[EngineName | None, Doc("what runs the frozen part; auto measures")] = None
     epochs: Annotated[int, Ge(1), Doc("passes over the training pictures")] | None = None
     size: Annotated[int, Ge(8), Doc("side of the square picture that the network sees, pixels")] | None = None
-    batch: Annotated[int, Ge(1), Doc("pictures a step")] | None = None
+    batch_size: Annotated[int, Ge(1), Doc("pictures per step")] | None = None
     snapshots: Annotated[int, Ge(2), Doc("states to keep along the run, for descend slice")] | None = None
     metric: Annotated[Metric, Doc("what selects the best epoch, on the validation split")] = "accuracy"
     seed: Annotated[int, Ge(0), Doc("of the split, the initial weights, the order and every augmentation")] = 0
@@ -56,10 +57,17 @@ class Recipe:
 
 def from_settings(settings: Mapping[str, Any], base: Recipe | None = None) -> Recipe:
     """Return ``base`` with ``settings`` laid over it; techniques become their text, lists become tuples."""
+    for old in FORMER_NAMES.keys() & settings.keys():
+        raise renamed(old)
     clean = {name: _plain(value) for name, value in settings.items()}
     clean |= {name: (clean[name],) for name in LISTS if isinstance(clean.get(name), str)}
     asked = {} if base is None else {f.name: getattr(base, f.name) for f in dataclasses.fields(base)}  # pyright: ignore
     return Recipe(**(asked | clean))
+
+
+def renamed(old: str) -> KnobError:
+    """Return the error for a setting's former name."""
+    return KnobError("recipe", f"knows no setting {old!r}", fix=f"It is called {FORMER_NAMES[old]} now.")
 
 
 def _plain(value: Any) -> Any:

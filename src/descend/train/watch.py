@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from descend.errors import TrainingError
 from descend.regularize import EarlyStopping, batch_norms, reestimate_batch_norm, statistics_kept
-from descend.schedule import Heard
+from descend.schedule import History
 from descend.train import checkpoint, folder, metrics
 from descend.train.checkpoint import Best
 from descend.train.loop import Job, Position
@@ -67,14 +67,14 @@ class RunWatcher:
     def after_epoch(self, at: Position, rate: float) -> bool:
         """Measure on the validation split, keep the best epoch, write a line of metrics; stop early if asked to."""
         loss = _finite(float(at.loss_sum) / at.n_seen, at.epoch, "training")
-        with self.job.optimizer.answering(), self._own_statistics(at.epoch):  # some rules train here and answer there
+        with self.job.optimizer.evaluation_weights(), self._own_statistics(at.epoch):  # some rules train here and answer there
             score = metrics.score(self.validate(), self.labels)
             _finite(score["loss"], at.epoch, "validation")
             better = self._select(at.epoch, score)
         wall = time.perf_counter() - self._epoch_started
         row: dict[str, Any] = {
             "epoch": at.epoch + 1,
-            "rate": rate,
+            "lr": rate,
             "train_loss": loss,
             "train_accuracy": int(at.n_right) / at.n_seen,
         }
@@ -97,13 +97,13 @@ class RunWatcher:
 
     def decisions(self) -> list[dict[str, Any]]:
         """Return what the schedule decided from the finished epochs: epoch, what, why. Empty if it does not listen."""
-        schedule, heard = self.job.schedule, self.job.heard
-        return [] if heard is None else [asdict(decision) for decision in schedule.decisions(heard)]
+        schedule, history = self.job.schedule, self.job.history
+        return [] if history is None else [asdict(decision) for decision in schedule.decisions(history)]
 
     def _hear(self) -> None:
         """Tell the schedule, if it listens, of all epochs so far."""
         if self.job.schedule.listens():
-            self.job.heard = Heard(
+            self.job.history = History(
                 n_epochs=self.job.epochs,
                 train_loss=tuple(self._train_losses),
                 val_loss=tuple(self.history["loss"]),

@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from descend.data.cachefolder import CacheFolder
 from descend.errors import ModelError
+from descend.files import CacheFolder
 from descend.models.stages import Backbone, fingerprint, to_input
 
 Compute = Callable[[Sequence[NDArray[np.uint8]]], Sequence[NDArray[np.float32]]]

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from descend.data.cachefolder import CacheFolder
 from descend.errors import MissingExtra, ModelError, nearest
+from descend.files import CacheFolder
 from descend.models.stages import Backbone
 from descend.transfer.engine import Engine, FrozenPrefix
 from descend.transfer.engine_onnxruntime import OnnxRuntimeEngine

@@ -28,7 +28,7 @@ class Decision:
 
 
 @dataclasses.dataclass(frozen=True)
-class Heard:
+class History:
     """The history of a run so far, as a listening schedule hears it.
 
     n_epochs: the epochs planned. train_loss, val_loss, val_metric: one number a finished epoch, in order; () for what is not
@@ -44,22 +44,22 @@ class Heard:
 
     def __post_init__(self) -> None:
         if self.n_epochs < 1:
-            raise KnobError("heard", "n_epochs must be a whole number >= 1", got=self.n_epochs)
+            raise KnobError("history", "n_epochs must be a whole number >= 1", got=self.n_epochs)
         lengths = {len(values) for values in (self.train_loss, self.val_loss, self.val_metric) if values}
         if len(lengths) > 1 or max(lengths, default=0) > self.n_epochs:
             must = f"each history must hold one number a finished epoch, of {self.n_epochs} at most"
-            raise KnobError("heard", must, got=[len(self.train_loss), len(self.val_loss), len(self.val_metric)])
+            raise KnobError("history", must, got=[len(self.train_loss), len(self.val_loss), len(self.val_metric)])
 
-    def until(self, progress: float) -> Heard:
-        """Return what had been heard at ``progress`` of the whole run; KnobError where an epoch finished by then is missing."""
+    def until(self, progress: float) -> History:
+        """Return the history as of ``progress`` of the whole run; KnobError where an epoch finished by then is missing."""
         n = math.floor(progress * self.n_epochs + ROUNDING)
         if max(map(len, (self.train_loss, self.val_loss, self.val_metric))) < n:
-            raise KnobError("heard", f"must hold the {n} epochs that have finished at progress {progress:g}", got=self)
+            raise KnobError("history", f"must hold the {n} epochs that have finished at progress {progress:g}", got=self)
         return dataclasses.replace(
             self, train_loss=self.train_loss[:n], val_loss=self.val_loss[:n], val_metric=self.val_metric[:n]
         )
 
-    def within(self, begin: float, end: float) -> Heard:
+    def within(self, begin: float, end: float) -> History:
         """Return what a part hears that rules from ``begin`` to ``end``, in parts of this span."""
         low, high = self.span
         return dataclasses.replace(self, span=(low + begin * (high - low), low + end * (high - low)))

@@ -9,8 +9,8 @@ from pathlib import Path
 import platformdirs
 import pytest
 
-from descend.data.cachefolder import CacheFolder, Usage, default_root, parse_bytes
 from descend.errors import KnobError
+from descend.files import CacheFolder, Usage, default_root, parse_bytes
 
 
 @pytest.fixture

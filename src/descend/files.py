@@ -1,9 +1,12 @@
-"""One folder for everything that can be computed again: its place, its size limit, and who is thrown out first.
+"""Files that appear whole or not at all, and the one folder for everything that can be computed again.
 
-``<root>/<kind>/<key><suffix>`` is an entry: one file, or one folder of files. Every kind of cache lives here (decoded pictures,
-feature vectors, exported graphs), so that one limit holds for all and ``descend cache`` shows all. An entry's modification time
-is the time of its last use. Entries appear whole (written beside, then renamed) and disappear whole; one that this process is
-using is never thrown out, and on Linux and macOS one that another process has open stays readable for it.
+``replacing`` is the one way in which the product writes a file: beside its place, flushed to the disk, then renamed. After a
+crash or a power cut the old content is there or the new one, never half a file.
+
+``<root>/<kind>/<key><suffix>`` is an entry of the cache: one file, or one folder of files. Every kind of cache lives here
+(decoded pictures, feature vectors, exported graphs, compiled kernels), so that one limit holds for all and ``descend cache``
+shows all. An entry's modification time is the time of its last use. Entries appear whole and disappear whole; one that this
+process is using is never thrown out, and on Linux and macOS one that another process has open stays readable for it.
 
 Environment: ``DESCEND_CACHE`` moves the folder, ``DESCEND_CACHE_LIMIT`` (``20GB``, ``500 MiB``) sets the limit.
 """
@@ -69,6 +72,41 @@ def default_root() -> Path:
     return Path(platformdirs.user_cache_dir("descend", appauthor=False))
 
 
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a hidden path to write a file or a folder at; it becomes ``path`` in one step when the block ends well.
+
+    What was written is on the disk before it gets its name, so a power cut leaves the old content or the new one. If the block
+    fails, nothing remains of it. Raises OSError as it comes.
+    """
+    unfinished = path.with_name(f"{_UNFINISHED}{uuid.uuid4().hex}{path.suffix}")
+    try:
+        yield unfinished
+        for written in [*unfinished.rglob("*"), unfinished] if unfinished.is_dir() else [unfinished]:
+            _flush(written)
+        unfinished.replace(path)
+        _flush(path.parent)
+    finally:
+        _delete(unfinished)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write ``content`` as ``path``, whole or not at all. Raises OSError as it comes."""
+    with replacing(path) as unfinished:
+        unfinished.write_bytes(content)
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file's content, or a folder's list of names, is on the disk."""
+    if path.is_dir() and os.name == "nt":  # Windows opens no folders; it keeps renames in its journal
+        return
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 class CacheFolder:
     """The cache folder at ``root`` (default: see ``default_root``) with room for ``limit_bytes`` (default: the environment)."""
 
@@ -84,21 +122,19 @@ class CacheFolder:
 
     @contextlib.contextmanager
     def writing(self, path: Path) -> Iterator[Path]:
-        """Yield a hidden path to write a file or a folder at; it becomes ``path`` when the block ends well, else vanishes.
+        """Yield a hidden path to write a file or a folder at; it becomes the entry ``path`` as in ``replacing``.
 
         Two processes may write the same entry at once: one of the two, whole, remains. Raises OSError as it comes.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f"{_UNFINISHED}{uuid.uuid4().hex}{path.suffix}")
+        written = False
         try:
-            yield unfinished
-            try:
-                unfinished.replace(path)
-            except OSError:  # a folder of that name is there already, or Windows keeps an open file
-                if not path.exists():
-                    raise
-        finally:
-            _delete(unfinished)
+            with replacing(path) as unfinished:
+                yield unfinished
+                written = True
+        except OSError:  # a folder of that name is there already, or Windows keeps an open file
+            if not (written and path.exists()):
+                raise
 
     def touch(self, path: Path) -> None:
         """Note that the entry has been used now."""
