@@ -3,6 +3,10 @@
 Two techniques are compared on the *same* seeds, so the difference within a seed is the observation: the spread that the
 seeds share cancels. A lone best run says nothing; an interval that holds zero says "not distinguishable", and
 ``runs_needed`` says how many more seeds would settle it.
+
+>>> from descend.stats import paired
+>>> print(paired([0.93, 0.95, 0.94], [0.90, 0.91, 0.91]))
++0.03333 [+0.01899, +0.04768] (n=3)
 """
 
 from __future__ import annotations

@@ -42,6 +42,8 @@ class Pipeline:
     A draw is a function of (seed, transform, epoch, sample id, draw number). A transform that stands in the list a k-th time has
     the stream ``name#k``, so adding another transform leaves its draws as they were.
 
+    >>> import numpy as np
+    >>> from descend.augment import Pipeline
     >>> pipe = Pipeline(["random_resized_crop()", "flip()"], seed=1, size=24, out="uint8")
     >>> pipe(np.zeros((2, 32, 32, 3), np.uint8), ids=[7, 9], epoch=0).shape
     torch.Size([2, 24, 24, 3])

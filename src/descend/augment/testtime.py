@@ -160,6 +160,8 @@ class TestTime:
     whole stored picture. mean, std: three numbers in the unit 1 = full level, as in ``Pipeline``. augment: the run's own
     augmentation, from which ``views(k=8)`` draws.
 
+    >>> import numpy as np
+    >>> from descend.augment import TestTime
     >>> tta = TestTime("flip", size=24)
     >>> [tuple(view.shape) for view in tta.views(np.zeros((2, 32, 32, 3), np.uint8), ids=[7, 9])]
     [(2, 3, 24, 24), (2, 3, 24, 24)]

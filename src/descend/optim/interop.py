@@ -1,10 +1,16 @@
 """State of ``torch.optim`` in ours and back: a run that began with one goes on with the other, on the same path.
 
-    ours = Optimizer(model.parameters(), "adamw")
-    ours.load_state_dict(from_torch(torch.load("optimizer.pt"), "adamw"))
-
-    theirs = torch.optim.AdamW(model.parameters())
-    theirs.load_state_dict(to_torch(ours))
+>>> import torch
+>>> from descend.optim import Optimizer, from_torch, to_torch
+>>> model = torch.nn.Linear(4, 2)
+>>> theirs = torch.optim.AdamW(model.parameters(), lr=0.003)
+>>> model(torch.ones(1, 4)).sum().backward()
+>>> theirs.step()
+>>> ours = Optimizer(model.parameters(), "adamw")
+>>> ours.load_state_dict(from_torch(theirs.state_dict(), "adamw"))
+>>> ours.param_groups[0]["lr"]
+0.003
+>>> theirs.load_state_dict(to_torch(ours))
 
 Both ways go from state dict to state dict, so they need no model and work on files. As with any ``load_state_dict``, the knobs
 in the state (rate, betas, decay, per group) replace those the optimizer was made with.

@@ -2,6 +2,11 @@
 
 Each technique is usable three ways: as a function or layer in anyone's PyTorch model, put into a given model by
 ``install``, and by its spec text (``"dropout(p=0.2)"``) wherever a recipe is written.
+
+>>> import torch
+>>> from descend.regularize import cross_entropy
+>>> round(cross_entropy(torch.tensor([[2.0, 0.0, 0.0]]), torch.tensor([0]), smoothing=0.1).item(), 4)
+0.3729
 """
 
 import lazy_loader

@@ -96,6 +96,7 @@ def _drawn(pipe: Pipeline, images: NDArray[np.uint8], dataset: Dataset, rows: ND
 def captions(noted: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield (transform, its parameters in words) of one picture's description; what was not done is left out.
 
+    >>> from descend.report.gallery import captions
     >>> list(captions({"rotate.degrees": -3.25, "flip.flipped": True, "random_erasing.erased": False, "random_erasing.top": 3}))
     [('rotate', 'degrees −3.25'), ('flip', '')]
     """

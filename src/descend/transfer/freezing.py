@@ -15,6 +15,13 @@ def freeze(module: nn.Module) -> str:
     Parameters ask for no gradient; the module is in evaluation mode and ``.train()`` on it, on a parent or on a child
     cannot undo that, so batch statistics stand still and dropout is off. The guard survives copying and pickling; a
     ``state_dict`` does not hold it, so whoever rebuilds a model freezes it again.
+
+    >>> import torch
+    >>> from descend.transfer import freeze
+    >>> model = torch.nn.Sequential(torch.nn.Linear(4, 2), torch.nn.BatchNorm1d(2))
+    >>> _ = freeze(model)
+    >>> model.train()[1].training
+    False
     """
     module.requires_grad_(False)
     hold_in_eval(module)
