@@ -373,14 +373,18 @@ def _nested(value: Any, knob: Knob, parent: Call) -> Any:
     raise _spec_error(parent.text, value.column, f"{parent.name}: {knob.name} must be {knob.interval}")
 
 
-def spec(value: Technique) -> str:
-    """Return the text form, with the knobs that differ from their defaults: ``adamw(lr=0.0003)``."""
-    changed = ((knob, getattr(value, knob.name)) for knob in knobs(type(value)))
-    inner = ", ".join(f"{knob.name}={_literal(setting)}" for knob, setting in changed if setting != knob.default)
-    return f"{value.name}({inner})"
+def spec(value: Technique, *, defaults: bool = False) -> str:
+    """Return the text form, with the knobs that differ from their defaults: ``adamw(lr=0.0003)``.
+
+    defaults: write those that equal their defaults too, in techniques inside as well: what a record of a run should hold,
+    because a default may change with the next version.
+    """
+    settings = ((knob, getattr(value, knob.name)) for knob in knobs(type(value)))
+    shown = (f"{knob.name}={_literal(setting, defaults)}" for knob, setting in settings if defaults or setting != knob.default)
+    return f"{value.name}({', '.join(shown)})"
 
 
-def _literal(value: Any) -> str:
+def _literal(value: Any, defaults: bool) -> str:
     if isinstance(value, (tuple, list)):
-        return f"[{', '.join(map(_literal, value))}]"
-    return spec(value) if isinstance(value, Technique) else repr(value)
+        return f"[{', '.join(_literal(item, defaults) for item in value)}]"
+    return spec(value, defaults=defaults) if isinstance(value, Technique) else repr(value)

@@ -32,10 +32,10 @@ def history(noise: float) -> History:
 
 
 HISTORIES = [history(noise) for noise in (0.01, 0.03, 0.04, 0.05, 0.2)]
-HEARD = HISTORIES[1]
+HISTORY = HISTORIES[1]
 
 
-def curve_of(schedule: Schedule, history: History = HEARD) -> list[float]:
+def curve_of(schedule: Schedule, history: History = HISTORY) -> list[float]:
     return [schedule.factor(progress, history) for progress in POINTS]
 
 
@@ -93,9 +93,9 @@ def test_closed_form_is_stepwise_is_resumed(schedule: Schedule) -> None:
     """What was decided at a step stays decided: the whole history, the history by then, and a new object all agree."""
     closed, stepwise = curve_of(schedule), list[float]()
     for n in range(N_EPOCHS + 1):
-        by_then = History(N_EPOCHS, HEARD.train_loss[:n], HEARD.val_loss[:n], HEARD.val_metric[:n])
+        by_then = History(N_EPOCHS, HISTORY.train_loss[:n], HISTORY.val_loss[:n], HISTORY.val_metric[:n])
         again = build(str(schedule), Schedule)
-        assert again.decisions(by_then) == [found for found in schedule.decisions(HEARD) if found.epoch <= n]
+        assert again.decisions(by_then) == [found for found in schedule.decisions(HISTORY) if found.epoch <= n]
         stepwise += [again.factor(progress, by_then) for progress in POINTS[5 * n : 5 * n + 5]]
     assert closed == stepwise
 
@@ -107,7 +107,7 @@ def test_who_listens_says_so_and_all_others_need_no_history(schedule: Schedule) 
             [schedule.factor(progress) for progress in POINTS]
     else:
         assert [schedule.factor(progress) for progress in POINTS] == curve_of(schedule)
-        assert schedule.decisions(HEARD) == []
+        assert schedule.decisions(HISTORY) == []
 
 
 @pytest.mark.parametrize("schedule", VARIANTS, ids=str)

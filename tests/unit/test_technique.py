@@ -79,6 +79,13 @@ def test_text_reads_and_round_trips(text: str, made: Toy) -> None:
     assert str(made) == spec(made)
 
 
+def test_full_text_names_every_knob_at_every_depth_and_reads_as_the_same() -> None:
+    full = "plain(lr=0.001, beta=0.9, count=None, mode='outside', on=True, degrees_range=[0.0, 1.0])"
+    made = Chain(parts=(Plain(mode="outside"), Wrap(inner=Plain(mode="outside"))))
+    assert spec(made, defaults=True) == f"chain(parts=[{full}, wrap(inner={full}, k=5)])"
+    assert build(spec(made, defaults=True), Toy) == made
+
+
 @pytest.mark.parametrize(
     ("text", "error", "words"),
     [

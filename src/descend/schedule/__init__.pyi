@@ -7,9 +7,8 @@ from .history import Decision as Decision
 from .history import History as History
 from .plateau import Plateau as Plateau
 from .plateau import Watch as Watch
-from .range_test import RangeTest as RangeTest
-from .range_test import Sweep as Sweep
-from .range_test import sweep_rates as sweep_rates
+from .rate_sweep import RangeTest as RangeTest
+from .rate_sweep import Sweep as Sweep
 from .shapes import Constant as Constant
 from .shapes import Cosine as Cosine
 from .shapes import CosineRestarts as CosineRestarts

@@ -10,7 +10,16 @@ import pytest
 from scipy.stats import norm
 
 from descend.errors import KnobError, TrainingError
-from descend.schedule.range_test import RangeTest, sweep_rates
+from descend.schedule import RangeTest, Sweep
+
+
+def sweep_rates(step: Callable[[float], float], *, low: float = 1e-6, high: float = 1.0, n_steps: int = 100) -> RangeTest:
+    """Sweep as a loop of one's own does. step: takes one training step at a rate and returns the loss before it."""
+    sweep = Sweep(low=low, high=high, n_steps=n_steps)
+    for rate in sweep.rates:
+        if not sweep.tell(step(float(rate))):
+            break
+    return sweep.result()
 
 
 def curve(shape: Callable[[float], float], *, noise: float = 0.0, seed: int = 0) -> Callable[[float], float]:

@@ -1,7 +1,6 @@
 """The learning-rate range test: raise the rate from step to step, watch the loss, and see which rates train.
 
-The engine knows no network. ``sweep_rates`` calls ``step(rate)``, which takes one training step at that rate and returns the loss
-before it; a loop that cannot be called step by step tells its losses to a ``Sweep`` instead.
+A ``Sweep`` knows no network: a training loop takes each step at the rate that it names and tells it the loss before that step.
 Source: Smith 2017, Cyclical Learning Rates, arXiv:1506.01186, section 3.3; exponential with an early end: fastai, Howard & Gugger
 2020.
 """
@@ -9,7 +8,6 @@ Source: Smith 2017, Cyclical Learning Rates, arXiv:1506.01186, section 3.3; expo
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -100,16 +98,3 @@ class Sweep:
         if n < 5:
             raise TrainingError("range test", "needs five steps with a finite loss", got=n, fix="Begin lower: --low 1e-8.")
         return RangeTest(self.rates[:n], np.array(self.losses), self.n_steps, self.low, self.high)
-
-
-def sweep_rates(step: Callable[[float], float], *, low: float = 1e-6, high: float = 1.0, n_steps: int = 100) -> RangeTest:
-    """Call ``step`` at ``n_steps`` rates from ``low`` to ``high``, each the same factor above the one before.
-
-    step: takes one training step at a rate and returns the loss of the batch before it. The weights that it moves are the
-    caller's to put back. Ends early as ``Sweep.tell`` says. Raises KnobError and TrainingError as ``Sweep`` does.
-    """
-    sweep = Sweep(low=low, high=high, n_steps=n_steps)
-    for rate in sweep.rates:
-        if not sweep.tell(step(float(rate))):
-            break
-    return sweep.result()
