@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import yaml
 
 import descend
 from descend import errors
@@ -84,6 +85,25 @@ def test_the_version_stands_in_one_place() -> None:
     path = ROOT / project["tool"]["hatch"]["version"]["path"]
     assert re.findall(r'^__version__ = "(.+?)"', path.read_text(encoding="utf-8"), re.MULTILINE) == [descend.__version__]
     assert metadata.version("descend") == descend.__version__
+
+
+def test_the_promised_pythons_are_those_that_are_tested() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    promised = re.findall(r":: (3\.\d+)", "\n".join(project["classifiers"]))
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
+    assert workflow["jobs"]["tests"]["strategy"]["matrix"]["python"] == promised
+    assert project["requires-python"] == f">={promised[0]}"
+
+
+def test_workflows_and_hooks_run_scripts_that_exist() -> None:
+    files = [*(ROOT / ".github").rglob("*.yml"), ROOT / ".pre-commit-config.yaml", ROOT / ".ci" / "run"]
+    called = {
+        name
+        for path in files
+        for name in re.findall(r"bash (?:\$root/)?((?:scripts|\.ci)/\w+)", path.read_text(encoding="utf-8"))
+    }
+    assert called >= {"scripts/check", "scripts/test", "scripts/docs", "scripts/build", ".ci/run"}
+    assert all((ROOT / name).is_file() for name in called)
 
 
 def test_the_command_line_tells_the_version(capsys: pytest.CaptureFixture[str]) -> None:
