@@ -36,3 +36,14 @@ def test_flags_in_the_pages_exist(path: Path) -> None:
     for line in path.read_text(encoding="utf-8").splitlines():
         if line.startswith("descend fit"):
             assert set(re.findall(r"(?<=\s)--[a-z-]+", line)) <= known, line
+
+
+def test_contributing_names_files_that_exist() -> None:
+    for name in re.findall(
+        r"`((?:src|tests|scripts|docs|\.github|\.ci)/[\w./*-]*)`", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    ):
+        assert list(ROOT.glob(name)), name
+
+
+def test_contributing_fits_a_screen() -> None:
+    assert len((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").splitlines()) <= 50
