@@ -34,6 +34,8 @@ def test_nothing_from_a_file_is_unpickled_into_arbitrary_objects(path: Path) -> 
 
 def test_code_is_made_from_text_only_where_the_promise_says_so() -> None:
     makers = {
-        path.relative_to(SOURCE.parents[1]).as_posix() for path in FILES if {"exec", "eval"} & {name for name, _ in _calls(path)}
+        f"src/descend/{path.relative_to(SOURCE).as_posix()}"
+        for path in FILES
+        if {"exec", "eval"} & {name for name, _ in _calls(path)}
     }
     assert makers == set(re.findall(r"src/descend/[\w/]+\.py", PROMISES))
