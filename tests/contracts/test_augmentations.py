@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Iterator
 from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from tests.oracles import augment_transforms as oracles
 
-from descend.augment import Augmentation, Pipeline, Stage
-from descend.technique import Knob, build, knobs, registered, spec
+from descend import technique as floor
+from descend.augment import Augmentation, Dice, Draws, Pipeline, Rotate, Stage, fused
+from descend.augment import apply as meaning
+from descend.augment.geometry import rotation
+from descend.technique import Knob, build, knobs, registered, spec, technique
 
 KINDS = list(registered(Augmentation))
 IMAGES = np.random.default_rng(8).integers(0, 256, (16, 20, 24, 3), dtype=np.uint8)
+SQUARE = np.random.default_rng(9).integers(0, 256, (16, 24, 24, 3), dtype=np.uint8)
 IDS = np.arange(16) * 11 - 40
+CONSTANTS: dict[str, Any] = {"mean": tuple(oracles.MEAN / 255), "std": (1 / 255,) * 3}  # the output is levels minus the mean
+EVERY_KIND = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 
 
 def views(transform: Augmentation, images: np.ndarray = IMAGES, ids: np.ndarray = IDS) -> torch.Tensor:
@@ -55,12 +64,89 @@ def variants(kind: type[Augmentation]) -> Iterator[tuple[Knob, Augmentation]]:
 VARIANTS = [variant for kind in KINDS for _, variant in variants(kind)]
 
 
+def noted(transform: Augmentation, images: NDArray[np.uint8]) -> tuple[Draws, dict[str, NDArray[Any]]]:
+    draws = Pipeline([transform], seed=1).draw(IDS, images.shape[1:3], epoch=2, step=0)
+    return draws, draws.parameters[transform.name]
+
+
+def steps(draws: Draws) -> float:
+    """Return the share of values that may differ: curves with steps turn a difference in interpolated bits into whole levels."""
+    stepped = draws.table is not None or draws.flatten is not None
+    return 0.01 if stepped and not draws.copies.all() else 0.0
+
+
+def check_oracle(transform: Augmentation) -> None:
+    """Compare what the transform does with the textbook form of its name."""
+    name, knob_values = transform.name, {knob.name: getattr(transform, knob.name) for knob in knobs(type(transform))}
+    oracle, law = getattr(oracles, name, None), oracles.LAWS.get(name)
+    assert oracle or law, (
+        f"{name} has no independent oracle. Write `def {name}(images, drawn, knobs)` in {inspect.getfile(oracles)}: what each"
+        " image must become, from the paper or from another library, given what the transform notes; or a law in LAWS, if the"
+        " pixels themselves are random."
+    )
+    draws, drawn = noted(transform, IMAGES)
+    levels = Pipeline([transform], **CONSTANTS).apply(IMAGES, draws).permute(0, 2, 3, 1).double().numpy() + oracles.MEAN
+    if law:
+        law(IMAGES, levels, drawn, knob_values)
+        return
+    expected = oracle(IMAGES, drawn, knob_values)
+    assert levels.shape == expected.shape
+    if transform.stage != "normalize":  # standardised values are no levels
+        expected = np.clip(expected, 0, 255)
+    off = np.abs(levels - expected) > oracles.TOLERANCE.get(name, 0.02)
+    assert off.mean() <= steps(draws), f"{transform} is not its oracle {name}: {off.mean():.1%} of the levels are others"
+
+
+def check_kernel(transform: Augmentation) -> None:
+    """Compare the compiled pass with the plain one that defines the meaning."""
+    for images in (IMAGES, SQUARE):
+        draws, _ = noted(transform, images)
+        pixels, mean = torch.from_numpy(images), torch.tensor(oracles.MEAN, dtype=torch.float32)
+        plain = meaning.levels(pixels, draws, mean).float()
+        gap = (plain - fused.levels(pixels, draws, mean, torch.ones(3), torch.zeros(3))).abs()
+        assert (gap > 0.01).double().mean() <= steps(draws), f"the kernel of {transform} is not its meaning"
+
+
+def check_neutral(kind: type[Augmentation]) -> None:
+    """Apply the neutral setting that a transform declares."""
+    declared = getattr(kind, "neutral", None)
+    assert declared is not None, (
+        f"{kind.name} must declare `neutral`: knobs that leave every image as it is to the bit, or why it has none, in words."
+    )
+    if isinstance(declared, str):
+        assert len(declared.split()) >= 4, f"{kind.name} must say why it has no neutral setting, got {declared!r}"
+        return
+    transform, whole = kind(**declared), np.eye(16, dtype=np.float32)
+    draws, _ = noted(transform, SQUARE)
+    pixels, mean = torch.from_numpy(SQUARE), torch.tensor(oracles.MEAN, dtype=torch.float32)
+    for levels in (meaning.levels(pixels, draws, mean), fused.levels(pixels, draws, mean, torch.ones(3), torch.zeros(3))):
+        assert torch.equal(levels.float(), pixels.float()), f"{transform} is not the identity to the bit"
+    if transform.stage == "mix":
+        _, shares = Pipeline([transform])(SQUARE, whole, ids=IDS, epoch=1, step=0)
+        assert torch.equal(shares, torch.from_numpy(whole))
+
+
+@pytest.mark.parametrize("transform", [*(kind() for kind in KINDS), *VARIANTS], ids=str)
+def test_agrees_with_its_oracle(transform: Augmentation) -> None:
+    check_oracle(transform)
+
+
+@pytest.mark.parametrize("transform", [*(kind() for kind in KINDS), *VARIANTS], ids=str)
+def test_the_kernel_equals_the_meaning(transform: Augmentation) -> None:
+    check_kernel(transform)
+
+
+@EVERY_KIND
+def test_the_neutral_setting_is_the_identity_to_the_bit(kind: type[Augmentation]) -> None:
+    check_neutral(kind)
+
+
 @pytest.mark.parametrize("transform", [*(kind() for kind in KINDS), *VARIANTS], ids=str)
 def test_spec_text_round_trips(transform: Augmentation) -> None:
     assert build(spec(transform), Augmentation) == transform
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+@EVERY_KIND
 def test_every_knob_changes_something(kind: type[Augmentation]) -> None:
     plain = views(kind())
     tried: set[str] = set()
@@ -81,13 +167,70 @@ def test_draws_do_not_depend_on_the_split_of_the_batch(kind: type[Augmentation])
     assert torch.equal(whole, joined)
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+@EVERY_KIND
 def test_what_was_drawn_can_be_read(kind: type[Augmentation]) -> None:
     draws = Pipeline([kind()]).draw(IDS, (20, 24), epoch=0, step=0)
     assert kind.name in draws.parameters
     assert all(len(values) == len(IDS) for values in draws.parameters[kind.name].values())
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+@EVERY_KIND
 def test_it_belongs_to_a_stage(kind: type[Augmentation]) -> None:
     assert kind.stage in get_args(Stage)
+
+
+# ------------------------------------------------------------------------------------------ what these questions catch
+
+
+def mirrored_copy(name: str, **members: Any) -> type[Augmentation]:
+    """Register a copy of `rotate` under another name, with some members replaced."""
+    return technique(name, source="a test")(type("Copy", (Rotate,), {"__qualname__": f"Copy.{name}", **members}))
+
+
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let what a test registers be forgotten after it."""
+    monkeypatch.setattr("descend.technique._registry", dict(floor._registry))
+
+
+def the_other_way(self: Rotate, dice: Dice, draws: Draws) -> Draws:
+    """Turn clockwise and note degrees counter-clockwise: what a wrong sign looks like."""
+    angle = (2 * dice.uniform()[0] - 1) * self.degrees
+    return draws.warp(rotation(-angle, draws.canvas)).note(dice.stream, degrees=angle)
+
+
+@pytest.mark.usefixtures("registry")
+def test_a_new_transform_without_an_oracle_is_told_where_to_put_one() -> None:
+    kind = mirrored_copy("turn_about")
+    assert kind in set(registered(Augmentation))
+    with pytest.raises(AssertionError, match=r"turn_about has no independent oracle.*def turn_about.*augment_transforms\.py"):
+        check_oracle(kind())
+
+
+@pytest.mark.usefixtures("registry")
+def test_a_wrong_sign_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(oracles, "turn_about", oracles.rotate, raising=False)
+    check_oracle(mirrored_copy("turn_about")())
+    with pytest.raises(AssertionError, match="is not its oracle"):
+        check_oracle(mirrored_copy("turn_about", draw=the_other_way)())
+
+
+@pytest.mark.usefixtures("registry")
+def test_a_false_or_missing_neutral_setting_is_caught() -> None:
+    with pytest.raises(AssertionError, match="not the identity to the bit"):
+        check_neutral(mirrored_copy("turn_about", neutral={"degrees": 1.0}))
+    with pytest.raises(AssertionError, match="must say why"):
+        check_neutral(mirrored_copy("turn_about", neutral="none"))
+    with pytest.raises(AssertionError, match="must declare `neutral`"):
+        check_neutral(mirrored_copy("turn_about", neutral=None))
+
+
+def test_a_kernel_that_does_something_else_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = fused.levels
+
+    def mirrored(images: torch.Tensor, draws: Draws, *constants: torch.Tensor) -> torch.Tensor:
+        return kernel(images, draws, *constants).flip(2)
+
+    monkeypatch.setattr(fused, "levels", mirrored)
+    with pytest.raises(AssertionError, match=r"the kernel of rotate\(\)"):
+        check_kernel(Rotate())

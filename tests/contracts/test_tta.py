@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 import pytest
 import torch
+from tests.oracles import augment_views as oracles
 
 from descend import augment
 from descend.augment import Views
@@ -31,6 +34,20 @@ def test_every_view_is_promised_and_differs_from_the_others(kind: type[Views]) -
     for a in range(len(found)):
         for b in range(a):
             assert not torch.equal(found[a], found[b]), (a, b)
+
+
+@EVERY_KIND
+def test_views_agree_with_their_oracle(kind: type[Views]) -> None:
+    oracle = getattr(oracles, kind.name, None)
+    assert oracle, (
+        f"{kind.name} has no independent oracle. Write `def {kind.name}(images, size)` in {inspect.getfile(oracles)}: the"
+        " views of some images, in their order."
+    )
+    settings = {"transforms": (augment.Flip(p=1.0),)} if kind is augment.RandomViews else {}
+    tta = augment.TestTime(kind(**settings), size=20, mean=(0.0, 0.0, 0.0), std=(1 / 255,) * 3)
+    expected = oracle(IMAGES, 20)
+    for view, ours in enumerate(tta.views(IMAGES, IDS)):
+        assert np.abs(ours.permute(0, 2, 3, 1).numpy() - expected[view % len(expected)]).max() < 1e-3, view
 
 
 @EVERY_KIND

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+from scipy.ndimage import map_coordinates
 
 Picture = NDArray[np.uint8]
 Levels = NDArray[np.float64]
@@ -25,6 +27,71 @@ def bilinear(picture: Picture, x: float, y: float) -> Levels:
     fy, fx = y - i, x - j
     top = (1 - fx) * padded[i, j] + fx * padded[i, j + 1]
     return (1 - fy) * top + fy * ((1 - fx) * padded[i + 1, j] + fx * padded[i + 1, j + 1])
+
+
+def read(image: Picture | Levels, x: Levels, y: Levels) -> Levels:
+    """Read many points as ``bilinear`` does, by SciPy: x, y (h, w) pixel centres -> (h, w, 3)."""
+    planes = np.moveaxis(image.astype(np.float64), -1, 0)
+    return np.stack([map_coordinates(plane, [y, x], order=1, mode="mirror") for plane in planes], -1)
+
+
+def project(matrix: Levels, x: Levels, y: Levels) -> Levels:
+    """Apply a homography to points: (2, ...)."""
+    u, v, depth = np.tensordot(matrix, np.stack([x, y, np.ones_like(x)]), 1)
+    return np.stack([u, v]) / depth
+
+
+def n_samples(matrix: Levels, h: int, w: int) -> tuple[int, int]:
+    """Return how many samples down and across a pixel averages: the length of its footprint, up to 1.25 counting as one."""
+    y, x = np.meshgrid((0.0, h / 2, h - 1.0), (0.0, w / 2, w - 1.0), indexing="ij")
+    start = project(matrix, x, y)
+    lengths = [np.linalg.norm(project(matrix, x + dx, y + dy) - start, axis=0).max() for dx, dy in ((0, 1), (1, 0))]
+    down, across = (max(1, int(np.ceil(length - 0.25 - 1e-9))) for length in lengths)
+    return down, across
+
+
+def warp(image: Picture, matrix: Levels, size: tuple[int, int] | None = None) -> Levels:
+    """Fill an image of ``size`` (h, w) from where ``matrix`` takes the edges of its pixels."""
+    h, w = size or image.shape[:2]
+    down, across = n_samples(matrix, h, w)
+    y, x = np.meshgrid((np.arange(h * down) + 0.5) / down, (np.arange(w * across) + 0.5) / across, indexing="ij")
+    u, v = project(matrix, x, y)
+    return read(image, u - 0.5, v - 0.5).reshape(h, down, w, across, 3).mean((1, 3))
+
+
+def stretch(image: Picture, box: tuple[float, float, float, float], size: tuple[int, int]) -> Levels:
+    """Spread a box (left, top, width, height) over an image of ``size`` (h, w)."""
+    left, top, width, height = box
+    return warp(image, np.array([[width / size[1], 0.0, left], [0.0, height / size[0], top], [0.0, 0.0, 1.0]]), size)
+
+
+def sharpness(image: Picture, factor: float) -> Levels:
+    """Blend with Pillow's smoothed image, which keeps its outermost pixels; whole levels."""
+    smooth = np.asarray(Image.fromarray(image).filter(ImageFilter.SMOOTH), np.float64)
+    return np.clip(np.floor(factor * image + (1 - factor) * smooth + 0.5), 0, 255)
+
+
+def autocontrast(levels: Picture | Levels) -> Levels:
+    """Stretch each channel over 0..255; a flat one stays."""
+    low, high = levels.min((0, 1)).astype(np.float64), levels.max((0, 1)).astype(np.float64)
+    spread = np.where(high > low, high - low, 255.0)
+    return (levels - np.where(high > low, low, 0.0)) * 255 / spread
+
+
+def equalize(levels: Levels) -> Levels:
+    """Flatten each channel's histogram by Pillow's rule; a level between two whole ones counts for both in proportion."""
+    out = levels.copy()
+    for c in range(3):
+        values = levels[..., c].ravel()
+        counts = np.zeros(257)
+        np.add.at(counts, np.floor(values).astype(int), 1 - values % 1)
+        np.add.at(counts, np.floor(values).astype(int) + 1, values % 1)
+        used = np.flatnonzero(counts[:256] > 0.5)
+        step = int((values.size - counts[used[-1]] + 1e-6) // 255)
+        if step and len(used) > 1:
+            below = step // 2 + np.concatenate([[0.0], np.cumsum(counts[:255])])
+            out[..., c] = np.interp(levels[..., c], np.arange(256), np.minimum((below + 1e-6) // step, 255))
+    return out
 
 
 def grey(levels: Levels) -> Levels:

@@ -6,7 +6,7 @@ one resampling and one clamp, and mirror the border where the papers paint it gr
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from annotated_types import Ge, Le
@@ -29,6 +29,7 @@ class RandAugment(Augmentation):
     """
 
     stage = "geometry"
+    neutral: ClassVar = "autocontrast and equalize, two of its operations, have no strength that could be zero"
 
     n_operations: Annotated[int, Ge(1), Le(8), Search(1, 4)] = 2
     magnitude: Annotated[int, Ge(0), Le(30), Search(1, 20)] = 9
@@ -45,6 +46,7 @@ class TrivialAugment(Augmentation):
     """Run one operation, uniform over fourteen, at a magnitude uniform over 0 to 30 of a wide range: nothing to tune."""
 
     stage = "geometry"
+    neutral: ClassVar = "autocontrast and equalize, two of its operations, have no strength that could be zero"
 
     def draw(self, dice: Dice, draws: Draws) -> Draws:
         """Append the operation; noted as its name and strength, (B, 1) each."""
@@ -70,6 +72,7 @@ class AutoAugment(Augmentation):
     """
 
     stage = "geometry"
+    neutral: ClassVar = "the learned pairs come with their own strengths"
 
     table: Literal["imagenet", "cifar10", "svhn"] = "imagenet"
 

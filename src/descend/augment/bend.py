@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from annotated_types import Ge, Le, Lt
@@ -24,6 +24,7 @@ class QuarterTurn(Augmentation):
     """
 
     stage = "geometry"
+    neutral: ClassVar = {"p": 0.0}
 
     p: Probability = 1.0
 
@@ -44,6 +45,7 @@ class Perspective(Augmentation):
     """
 
     stage = "geometry"
+    neutral: ClassVar = {"distortion": 0.0}
 
     distortion: Annotated[float, Ge(0), Lt(1), Search(0.0, 0.6)] = 0.3
     p: Probability = 0.5
@@ -82,6 +84,7 @@ class Elastic(Augmentation):
     """
 
     stage = "geometry"
+    neutral: ClassVar = {"strength": 0.0}
 
     strength: Annotated[float, Ge(0), Le(0.5), Search(0.0, 0.1)] = 0.03
     n_cells: Annotated[int, Ge(1), Le(32), Search(2, 8)] = 3

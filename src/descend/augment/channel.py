@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from annotated_types import Ge
@@ -28,6 +28,7 @@ class Grayscale(Augmentation):
     """Replace colour by its grey, with probability ``p``, so that shape has to decide."""
 
     stage = "color"
+    neutral: ClassVar = {"p": 0.0}
 
     p: Probability = 0.1
 
@@ -42,6 +43,7 @@ class Invert(Augmentation):
     """Take each level x to 255 - x, with probability ``p``: black on white becomes white on black."""
 
     stage = "color"
+    neutral: ClassVar = {"p": 0.0}
 
     p: Probability = 0.1
 
@@ -56,6 +58,7 @@ class ChannelShuffle(Augmentation):
     """Put the three channels in another order, uniform over all six, with probability ``p``."""
 
     stage = "color"
+    neutral: ClassVar = {"p": 0.0}
 
     p: Probability = 0.2
 
@@ -71,6 +74,7 @@ class ChannelDrop(Augmentation):
     """Set one channel, uniform over the three, to black, with probability ``p``: no single channel may decide."""
 
     stage = "color"
+    neutral: ClassVar = {"p": 0.0}
 
     p: Probability = 0.1
 
@@ -91,6 +95,7 @@ class Lighting(Augmentation):
     """
 
     stage = "color"
+    neutral: ClassVar = {"sigma": 0.0}
 
     sigma: Annotated[float, Ge(0), Search(0.02, 0.3)] = 0.1
 
@@ -111,6 +116,7 @@ class GaussianNoise(Augmentation):
     """
 
     stage = "color"
+    neutral: ClassVar = {"sigma_range": (0.0, 0.0)}
 
     sigma_range: tuple[float, float] = (0.0, 10.0)
 

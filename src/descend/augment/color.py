@@ -8,7 +8,7 @@ highlights that a clamp in between would burn.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from annotated_types import Ge, Le
@@ -65,6 +65,7 @@ class Brightness(Augmentation):
     """Multiply all levels by a factor uniform on [1 - amount, 1 + amount]: a lamp turned up or down."""
 
     stage = "color"
+    neutral: ClassVar = {"amount": 0.0}
 
     amount: Amount = 0.4
 
@@ -79,6 +80,7 @@ class Contrast(Augmentation):
     """Spread levels about the mean grey of the picture by a factor uniform on [1 - amount, 1 + amount]."""
 
     stage = "color"
+    neutral: ClassVar = {"amount": 0.0}
 
     amount: Amount = 0.4
 
@@ -93,6 +95,7 @@ class Saturation(Augmentation):
     """Move each pixel away from (> 1) or towards (< 1) its own grey by a factor uniform on [1 - amount, 1 + amount]."""
 
     stage = "color"
+    neutral: ClassVar = {"amount": 0.0}
 
     amount: Amount = 0.4
 
@@ -111,6 +114,7 @@ class Hue(Augmentation):
     """
 
     stage = "color"
+    neutral: ClassVar = {"amount": 0.0}
 
     amount: HueAmount = 0.05
 
@@ -128,6 +132,7 @@ class ColorJitter(Augmentation):
     """
 
     stage = "color"
+    neutral: ClassVar = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0}
 
     brightness: Amount = 0.4
     contrast: Amount = 0.4
@@ -152,6 +157,7 @@ class Normalize(Augmentation):
     """
 
     stage = "normalize"
+    neutral: ClassVar = "it changes no level: it says which constants the pipeline subtracts and divides by"
 
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None

@@ -6,7 +6,7 @@ the pixels are its mirror image (reflection about the outermost pixel centres), 
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 import numpy as np
 from annotated_types import Ge, Le
@@ -103,6 +103,7 @@ class Flip(Augmentation):
     """
 
     stage = "geometry"
+    neutral: ClassVar = {"p": 0.0}
 
     p: Probability = 0.5
     axis: Literal["horizontal", "vertical"] = "horizontal"
@@ -127,6 +128,7 @@ class PadCrop(Augmentation):
     """
 
     stage = "geometry"
+    neutral: ClassVar = {"padding": 0}
 
     padding: Annotated[int, Ge(0), Search(0, 8)] = 4
 
@@ -150,6 +152,7 @@ class RandomResizedCrop(Augmentation):
     """
 
     stage = "geometry"
+    neutral: ClassVar = {"scale_range": (1.0, 1.0), "ratio_range": (1.0, 1.0)}  # of square images
 
     size: Pixels | None = None
     scale_range: tuple[float, float] = (0.35, 1.0)
@@ -190,6 +193,7 @@ class CenterCrop(Augmentation):
     """Cut the middle ``size`` x ``size`` pixels, without chance or interpolation; too small a picture is enlarged first."""
 
     stage = "geometry"
+    neutral: ClassVar = "it sets the size of the output"
 
     size: Pixels = 224
 
@@ -203,6 +207,7 @@ class Resize(Augmentation):
     """Bring the shorter side to ``size`` pixels, without chance; the other side follows, so shapes stay true."""
 
     stage = "geometry"
+    neutral: ClassVar = "it sets the size of the output"
 
     size: Pixels = 256
 
@@ -221,6 +226,7 @@ class Rotate(Augmentation):
     """
 
     stage = "geometry"
+    neutral: ClassVar = {"degrees": 0.0}
 
     degrees: Angle = 15.0
 
@@ -235,6 +241,7 @@ class Shift(Augmentation):
     """Move the picture by up to ``fraction`` of its sides, uniform in each direction, with sub-pixel precision."""
 
     stage = "geometry"
+    neutral: ClassVar = {"fraction": 0.0}
 
     fraction: Annotated[float, Ge(0), Le(1), Search(0.0, 0.3)] = 0.1
 
@@ -253,6 +260,7 @@ class Scale(Augmentation):
     """
 
     stage = "geometry"
+    neutral: ClassVar = {"factor_range": (1.0, 1.0)}
 
     factor_range: tuple[float, float] = (0.8, 1.25)
     anisotropic: bool = False
@@ -273,6 +281,7 @@ class Shear(Augmentation):
     """Slant the picture by angles uniform on -degrees..degrees, along both axes or one (handwriting: horizontal)."""
 
     stage = "geometry"
+    neutral: ClassVar = {"degrees": 0.0}
 
     degrees: Annotated[float, Ge(0), Le(60), Search(0.0, 30.0)] = 10.0
     axis: Literal["both", "horizontal", "vertical"] = "both"

@@ -7,7 +7,7 @@ the loss of the papers.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -38,6 +38,7 @@ class MixUp(Augmentation):
     """
 
     stage = "mix"
+    neutral: ClassVar = {"p": 0.0}
 
     alpha: Alpha = 0.2
     p: Probability = 1.0
@@ -59,6 +60,7 @@ class CutMix(Augmentation):
     """
 
     stage = "mix"
+    neutral: ClassVar = {"p": 0.0}
 
     alpha: Alpha = 1.0
     p: Probability = 1.0

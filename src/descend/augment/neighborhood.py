@@ -6,7 +6,7 @@ They are the only operations that cost a pass of their own, and only for the pic
 from __future__ import annotations
 
 import io
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ class Blur(Augmentation):
     """
 
     stage = "neighborhood"
+    neutral: ClassVar = {"sigma_range": (0.0, 0.0)}
 
     p: Probability = 0.2
     sigma_range: tuple[float, float] = (0.1, 2.0)
@@ -50,6 +51,7 @@ class Sharpen(Augmentation):
     """Move each pixel away from (factor > 1) or towards (< 1) the mean of its neighbours, uniform on [1 - amount, 1 + amount]."""
 
     stage = "neighborhood"
+    neutral: ClassVar = {"amount": 0.0}
 
     amount: Annotated[float, Ge(0), Search(0.0, 0.9)] = 0.5
 
@@ -64,6 +66,7 @@ class Jpeg(Augmentation):
     """Compress and decompress as JPEG, with probability ``p``; ``quality_range`` on the encoder's scale, uniform."""
 
     stage = "neighborhood"
+    neutral: ClassVar = {"p": 0.0}
 
     p: Probability = 0.2
     quality_range: tuple[int, int] = (40, 90)

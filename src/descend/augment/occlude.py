@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from annotated_types import Ge, Gt, Le, Lt
@@ -24,6 +24,11 @@ def paint(fill: Fill, shape: tuple[int, int], colors: Floats) -> NDArray[np.floa
     return np.full((*shape, 3), np.nan if fill == "mean" else 0.0, np.float32)
 
 
+def noted(fill: Fill, colors: Floats) -> dict[str, Floats]:
+    """Return the drawn color of each image, (B, 3) levels, where boxes are filled with it; ``colors`` as in ``paint``."""
+    return {"color": 255 * colors.T} if fill == "color" else {}
+
+
 def boxes(top: Floats, left: Floats, height: Floats, width: Floats, canvas: tuple[int, int]) -> Ints:
     """Return boxes (..., 4) clipped to the canvas, from whole numbers of pixels (...)."""
     h, w = canvas
@@ -41,6 +46,7 @@ class RandomErasing(Augmentation):
     """
 
     stage = "erase"
+    neutral: ClassVar = {"p": 0.0}
 
     p: Probability = 0.5
     area_range: tuple[float, float] = (0.02, 0.33)
@@ -67,7 +73,8 @@ class RandomErasing(Augmentation):
         width = np.take_along_axis(width, pick, 0)[0] * erased
         top, left = np.floor(place[0] * (h - height + 1)), np.floor(place[1] * (w - width + 1))
         draws = draws.erase(boxes(top, left, height, width, (h, w))[:, None], paint(self.fill, (len(draws), 1), colors))
-        return draws.note(dice.stream, erased=erased, top=top, left=left, height=height, width=width)
+        drawn = {"erased": erased, "top": top, "left": left, "height": height, "width": width}
+        return draws.note(dice.stream, **drawn, **noted(self.fill, colors))
 
 
 @technique("cutout", source="DeVries & Taylor 2017, arXiv:1708.04552, section 3.2")
@@ -78,6 +85,7 @@ class Cutout(Augmentation):
     """
 
     stage = "erase"
+    neutral: ClassVar = {"p": 0.0}
 
     fraction: Annotated[float, Gt(0), Le(1), Search(0.1, 0.6)] = 0.5
     p: Probability = 1.0
@@ -90,7 +98,7 @@ class Cutout(Augmentation):
         side = np.rint(self.fraction * min(h, w)) * (u[0] < self.p)
         top, left = np.floor(u[1] * h) - side // 2, np.floor(u[2] * w) - side // 2
         draws = draws.erase(boxes(top, left, side, side, (h, w))[:, None], paint(self.fill, (len(draws), 1), u[3:]))
-        return draws.note(dice.stream, side=side, top=top, left=left)
+        return draws.note(dice.stream, side=side, top=top, left=left, **noted(self.fill, u[3:]))
 
 
 @technique("hide_and_seek", source="Singh & Lee 2017, arXiv:1704.04232, section 3.1")
@@ -98,6 +106,7 @@ class HideAndSeek(Augmentation):
     """Divide the picture into ``n_cells`` x ``n_cells`` patches and hide each with probability ``p_hide``."""
 
     stage = "erase"
+    neutral: ClassVar = {"p_hide": 0.0}
 
     n_cells: Annotated[int, Ge(2), Le(16), Search(3, 8)] = 4
     p_hide: Annotated[float, Ge(0), Le(1), Search(0.0, 0.6)] = 0.25
@@ -124,6 +133,7 @@ class GridMask(Augmentation):
     """
 
     stage = "erase"
+    neutral: ClassVar = {"hide_ratio": 0.0}
 
     p: Probability = 0.5
     period_range: tuple[float, float] = (0.25, 0.5)
@@ -133,7 +143,7 @@ class GridMask(Augmentation):
         check_range("grid_mask", "period_range", self.period_range, 1 / 16, 1.0)
 
     def draw(self, dice: Dice, draws: Draws) -> Draws:
-        """Append the squares of the lattice."""
+        """Append the squares of the lattice; noted in pixels, ``x`` and ``y`` the phase as shares of the period."""
         h, w = draws.canvas
         coin, u, x, y = dice.uniform(4)
         low, high = self.period_range
@@ -144,7 +154,7 @@ class GridMask(Augmentation):
         side = np.rint(self.hide_ratio * period * (coin < self.p))[:, None] + 0 * top
         squares = boxes(top, left, side, side, (h, w))
         draws = draws.erase(squares, paint("mean", top.shape, np.zeros((3, len(draws)))))
-        return draws.note(dice.stream, period=period, side=side[:, 0])
+        return draws.note(dice.stream, period=period, side=side[:, 0], x=x, y=y)
 
 
 @technique("coarse_dropout", source="DeVries & Taylor 2017, arXiv:1708.04552, with several holes; Buslaev et al. 2020")
@@ -152,6 +162,7 @@ class CoarseDropout(Augmentation):
     """Paint over several small rectangles anywhere: ``n_holes`` of a side up to ``side_range`` of the picture's, uniform."""
 
     stage = "erase"
+    neutral: ClassVar = {"side_range": (0.0, 0.0)}
 
     n_holes: Annotated[int, Ge(1), Le(64), Search(2, 16)] = 8
     side_range: tuple[float, float] = (0.05, 0.15)
@@ -168,4 +179,5 @@ class CoarseDropout(Augmentation):
         low, high = self.side_range
         height, width = np.rint((low + tall * (high - low)) * h), np.rint((low + wide * (high - low)) * w)
         holes = boxes(np.floor(top * (h - height + 1)), np.floor(left * (w - width + 1)), height, width, (h, w))
-        return draws.erase(holes, paint(self.fill, holes.shape[:2], colors)).note(dice.stream, holes=holes)
+        draws = draws.erase(holes, paint(self.fill, holes.shape[:2], colors))
+        return draws.note(dice.stream, holes=holes, **noted(self.fill, colors))

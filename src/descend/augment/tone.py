@@ -6,7 +6,7 @@ the picture itself, so a draw only says *whether*; they come before the table.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from annotated_types import Ge, Le
@@ -47,6 +47,7 @@ class Gamma(Augmentation):
     """Bend tones by ``255 (x / 255) ** g``, g log-uniform on ``gamma_range``: darker above 1, lighter below, ends stay."""
 
     stage = "tone"
+    neutral: ClassVar = {"gamma_range": (1.0, 1.0)}
 
     gamma_range: tuple[float, float] = (0.7, 1.4)
 
@@ -65,6 +66,7 @@ class Solarize(Augmentation):
     """Invert the levels from ``threshold`` up, with probability ``p``, as an over-exposed negative does."""
 
     stage = "tone"
+    neutral: ClassVar = {"p": 0.0}
 
     p: Probability = 0.2
     threshold: Annotated[int, Ge(0), Le(255), Search(64, 224)] = 128
@@ -80,6 +82,7 @@ class Posterize(Augmentation):
     """Keep only the upper ``bits`` of each level, with probability ``p``."""
 
     stage = "tone"
+    neutral: ClassVar = {"p": 0.0}
 
     p: Probability = 0.2
     bits: Annotated[int, Ge(1), Le(8), Search(2, 6)] = 4
@@ -95,6 +98,7 @@ class Autocontrast(Augmentation):
     """Spread each channel linearly over 0..255, with probability ``p``; a flat channel stays."""
 
     stage = "tone"
+    neutral: ClassVar = {"p": 0.0}
 
     p: Probability = 0.2
 
@@ -109,6 +113,7 @@ class Equalize(Augmentation):
     """Give each channel a flat histogram, with probability ``p``."""
 
     stage = "tone"
+    neutral: ClassVar = {"p": 0.0}
 
     p: Probability = 0.2
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 from descend.augment.factors import Dice, Draws
 from descend.technique import Technique
@@ -19,6 +20,7 @@ class Augmentation(Technique, family="augmentation"):
     """
 
     stage: ClassVar[Stage]
+    neutral: ClassVar[Mapping[str, Any] | str]  # knobs that leave every image as it is, to the bit; or why there are none
 
     @abstractmethod
     def draw(self, dice: Dice, draws: Draws) -> Draws:
