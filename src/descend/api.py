@@ -1,6 +1,7 @@
 """The Python face of the main job: ``descend.fit``, ``descend.resume`` and ``descend.load``.
 
-It stands above the rooms as the command line does, because a finished run is trained by ``train`` *and* written up by ``report``.
+It stands above the packages as the command line does, because a finished run is trained by ``train`` *and* written up by
+``report``.
 """
 
 from __future__ import annotations
@@ -8,10 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from descend import report
 from descend.train import fit as training
+from descend.train.fit_settings import FitSettings
 from descend.train.folder import REPORT
 from descend.train.progress import Progress, Silent
 from descend.train.recipe import Recipe, from_settings, read
@@ -25,7 +27,7 @@ def fit(
     out: Path | str | None = None,
     progress: Progress | None = None,
     command: list[str] | None = None,
-    **settings: Any,
+    **settings: Unpack[FitSettings],
 ) -> Run:
     """Train a classifier and write its run folder.
 
@@ -47,11 +49,13 @@ def fit(
     """
     base = read(Path(recipe)) if isinstance(recipe, (str, Path)) else recipe
     base = from_settings(base) if isinstance(base, Mapping) else base
+    asked: dict[str, Any] = {**settings}
     if isinstance(data, (str, Path)):
-        settings["data"], data = str(data), None
-    asked = from_settings(settings, base)
+        asked["data"], data = str(data), None
     folder = None if out is None else Path(out)
-    return _written_up(training.fit(asked, arrays=data, out=folder, progress=progress or Silent(), command=command or []))
+    return _written_up(
+        training.fit(from_settings(asked, base), arrays=data, out=folder, progress=progress or Silent(), command=command or [])
+    )
 
 
 def resume(run: Path | str, *, data: Any = None, progress: Progress | None = None) -> Run:
