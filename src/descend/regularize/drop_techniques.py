@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Lt
 from torch import nn
@@ -28,6 +28,8 @@ class DropoutBeforeHead(Regularizer):
     it works just the same, because it belongs to the head.
     """
 
+    neutral: ClassVar = {"p": 0.0}
+
     p: DropProbability = 0.2
     mode: Mode = "inverted"
 
@@ -45,6 +47,8 @@ class SpatialDropout(Regularizer):
 
     Prefer it to ``dropout`` inside convolutional networks, with a p of a third or less of what a dense layer takes.
     """
+
+    neutral: ClassVar = {"p": 0.0}
 
     p: DropProbability = 0.1
     mode: Mode = "inverted"
@@ -65,6 +69,8 @@ class DropBlockAfterStages(Regularizer):
     *Differs from the paper:* p is constant from the first step, where the authors raise it over training.
     """
 
+    neutral: ClassVar = {"p": 0.0}
+
     p: DropProbability = 0.1
     size: Annotated[int, Ge(1), Search(2, 7)] = 7
 
@@ -81,6 +87,8 @@ class DropConnect(Regularizer):
 
     Test time uses the mean weights. layers "all" with per "sample" runs every convolution sample by sample: slow.
     """
+
+    neutral: ClassVar = {"p": 0.0}
 
     p: DropProbability = 0.5
     per: Per = "sample"
@@ -108,6 +116,8 @@ class StochasticDepthInBlocks(Regularizer):
     last: the drop probability of the last block; block l of L has ``last * l / L``.
     per: "batch" really skips the blocks and saves their time; "sample" is less noisy and saves none.
     """
+
+    neutral: ClassVar = {"last": 0.0}
 
     last: Annotated[float, Ge(0), Lt(1), Search(0.0, 0.5)] = 0.2
     per: Per = "sample"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Ge
@@ -45,7 +45,10 @@ class GhostBatchNorm2d(nn.BatchNorm2d):
         if input.numel() == self.num_features:
             raise ModelError("GhostBatchNorm2d", "a channel must hold more than one value in training", got=tuple(input.shape),
                              fix="Drop the last batch of one, or keep this layer in evaluation mode.")  # fmt: skip
-        parts = input.split(_groups(input.shape[0], self.ghost))
+        groups = _groups(input.shape[0], self.ghost)
+        if len(groups) == 1:  # the whole batch: torch's own arithmetic, to the bit
+            return super().forward(input)
+        parts = input.split(groups)
         means, variances = ([x.detach().new_zeros(self.num_features) for x in parts] for _ in range(2))
         out = [  # with momentum 1 torch leaves each group's own mean and unbiased variance in the vectors that it is given
             F.batch_norm(part, mean, variance, self.weight, self.bias, training=True, momentum=1.0, eps=self.eps)
@@ -92,6 +95,8 @@ class GhostBatchNorm(Regularizer):
 
     Weights, running statistics and their names stay; norms that are held in evaluation mode remain held.
     """
+
+    neutral: ClassVar = {"size": 2**31}  # one group holds any batch
 
     size: Annotated[int, Ge(2), Search(8, 128, log=True)] = 32
 

@@ -6,7 +6,7 @@ model's state, and nothing happens in evaluation or where no gradient is taken.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 from annotated_types import Ge, Gt, Lt
@@ -100,6 +100,8 @@ class KLSparsity(Regularizer):
     has no upper end, is mapped to [0, 1).
     """
 
+    neutral: ClassVar = {"strength": 0.0}
+
     target: Annotated[float, Gt(0), Lt(1), Search(0.01, 0.3, log=True)] = 0.05
     strength: Annotated[float, Ge(0), Search(1e-5, 1e-1, log=True)] = 1e-3
     layers: tuple[str, ...] = ()
@@ -123,13 +125,15 @@ class KLSparsity(Regularizer):
         model.register_forward_pre_hook(_Begin())
         return model
 
-    def extra_loss(self, model: nn.Module) -> Tensor:
-        """Return the penalty of the training pass that ``model`` has just made, a scalar with gradient; asked once a pass.
+    def extra_loss(self, model: nn.Module) -> Tensor | None:
+        """Return the penalty of the training pass that ``model`` has just made, a scalar with gradient; asked once per pass.
 
-        Raises ModelError where no watched layer took part: the technique would have no effect.
+        None at strength 0. Raises ModelError where no watched layer took part: the technique would have no effect.
         """
         rates = [rate for _, watch in _watches(model) if watch.penalty == self for rate in watch.taken()]
         if not rates:
             raise ModelError(self.name, "a watched layer must take part in the training pass",
                              fix="Hidden layers of a frozen part cannot be penalised: train them, or leave it out.")  # fmt: skip
+        if self.strength == 0:  # not even a zero gradient is added
+            return None
         return self.strength * torch.stack([kl_divergence(self.target, rate).sum() for rate in rates]).sum()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from annotated_types import Ge, Le, Lt
 from numpy.typing import ArrayLike
@@ -20,6 +20,8 @@ class LabelSmoothing(Regularizer):
     Prefer it for better calibrated answers; avoid it for a model that will teach another.
     """
 
+    neutral: ClassVar = {"amount": 0.0}
+
     amount: Annotated[float, Ge(0), Lt(1), Search(0.0, 0.2)] = 0.1
 
     def loss_knobs(self) -> dict[str, float | str]:
@@ -36,6 +38,8 @@ class Focal(Regularizer):
 
     gamma: the exponent; 0 is plain cross-entropy.
     """
+
+    neutral: ClassVar = {"gamma": 0.0}
 
     gamma: Annotated[float, Ge(0), Le(10), Search(0.5, 3.0)] = 2.0
 
@@ -60,6 +64,8 @@ class ClassWeights(Regularizer):
     *Differs from the paper:* the weights' mean over the samples is 1, not their mean over the classes, so that the loss keeps its
     scale.
     """
+
+    neutral: ClassVar = {"beta": 0.0}
 
     beta: Annotated[float, Ge(0), Le(1), Search(0.9, 1.0)] = 1.0
 

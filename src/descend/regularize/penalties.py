@@ -10,7 +10,7 @@ dimensions (matrices and convolution kernels). Biases and the scales and shifts 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Ge, Gt
@@ -57,6 +57,8 @@ class L2(Regularizer):
     adaptive rule (coupled or decoupled) is the rule's definition. Setting both is an error.
     """
 
+    neutral: ClassVar = {"strength": 0.0}
+
     strength: Annotated[float, Ge(0), Search(1e-6, 1e-1, log=True)] = 1e-4
 
     def optimizer_knobs(self) -> dict[str, float]:
@@ -74,6 +76,8 @@ class L1(Regularizer):
         w <- sign(w) max(|w| - lr * strength, 0)
     """
 
+    neutral: ClassVar = {"strength": 0.0}
+
     strength: Strength = 1e-5
 
     def after_step(self, parameters: Parameters, lr: float) -> None:
@@ -89,6 +93,8 @@ class ElasticNet(Regularizer):
 
     The L2 part stands here, in the prox, and not in the optimizer: leave the rule's ``weight_decay`` at 0 with it.
     """
+
+    neutral: ClassVar = {"l1": 0.0, "l2": 0.0}
 
     l1: Strength = 1e-5
     l2: Annotated[float, Ge(0), Search(1e-6, 1e-1, log=True)] = 1e-4
@@ -107,6 +113,8 @@ class MaxNorm(Regularizer):
 
         w_o <- w_o * min(1, limit / |w_o|)
     """
+
+    neutral: ClassVar = {"limit": 1e30}
 
     limit: Annotated[float, Gt(0), Search(0.5, 5.0, log=True)] = 3.0
 

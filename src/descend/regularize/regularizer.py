@@ -16,7 +16,7 @@ The loop calls every moment of every regularizer; each technique fills in just w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -31,7 +31,12 @@ A = TypeVar("A")
 
 
 class Regularizer(Technique, family="regularizer"):
-    """The base of every regularizer: all moments, doing nothing."""
+    """The base of every regularizer: all moments, doing nothing.
+
+    neutral: knobs at which the technique changes nothing, to the bit; or the reason why it has none.
+    """
+
+    neutral: ClassVar[Mapping[str, Any] | str]
 
     def optimizer_knobs(self) -> dict[str, float]:
         """Return the knobs of the optimizer's rule that this technique sets."""

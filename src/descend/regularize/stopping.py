@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge
 
@@ -22,6 +22,8 @@ class EarlyStopping(Regularizer):
     metric: "accuracy" (more is better) or "loss" (less is better), of the validation data.
     restore: keep the weights of the best epoch (the first of equals); without it the last weights stay.
     """
+
+    neutral: ClassVar = {"patience": 10**9, "restore": False}
 
     patience: Annotated[int, Ge(1), Search(3, 20)] = 5
     min_delta: Annotated[float, Ge(0), Search(0.0, 0.01)] = 0.0
