@@ -13,7 +13,7 @@ from descend import rng
 from descend.errors import ModelError
 from descend.models import Lite0, ResNet9, ResNet20, SmallCNN
 from descend.regularize import StochasticDepth, StochasticDepthInBlocks, exact_average, expected_depth, linear_decay
-from descend.regularize.blocks import residual_blocks
+from descend.regularize.residual_blocks import residual_blocks
 
 
 @pytest.mark.parametrize("mode", ["inverted", "classic"])

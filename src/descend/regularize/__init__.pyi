@@ -1,12 +1,4 @@
-from .averaging import ExactAverage as ExactAverage
-from .averaging import MonteCarlo as MonteCarlo
-from .averaging import dropping as dropping
-from .averaging import exact_average as exact_average
-from .averaging import monte_carlo as monte_carlo
-from .block import DropBlock as DropBlock
-from .depth import StochasticDepth as StochasticDepth
-from .depth import expected_depth as expected_depth
-from .depth import linear_decay as linear_decay
+from .drop_block import DropBlock as DropBlock
 from .drop_techniques import DropBlockAfterStages as DropBlockAfterStages
 from .drop_techniques import DropConnect as DropConnect
 from .drop_techniques import DropoutBeforeHead as DropoutBeforeHead
@@ -27,6 +19,11 @@ from .losses import CrossEntropy as CrossEntropy
 from .losses import Loss as Loss
 from .losses import balanced_class_weights as balanced_class_weights
 from .losses import cross_entropy as cross_entropy
+from .mask_averages import ExactAverage as ExactAverage
+from .mask_averages import MonteCarlo as MonteCarlo
+from .mask_averages import dropping as dropping
+from .mask_averages import exact_average as exact_average
+from .mask_averages import monte_carlo as monte_carlo
 from .norm import NormPolicy as NormPolicy
 from .norm import batch_norms as batch_norms
 from .norm import hold_in_eval as hold_in_eval
@@ -45,4 +42,7 @@ from .regularizer import merged_knobs as merged_knobs
 from .sampling import BalancedSampling as BalancedSampling
 from .sampling import balanced_rows as balanced_rows
 from .sampling import sample_weights as sample_weights
+from .stochastic_depth import StochasticDepth as StochasticDepth
+from .stochastic_depth import expected_depth as expected_depth
+from .stochastic_depth import linear_decay as linear_decay
 from .stopping import EarlyStopping as EarlyStopping

@@ -8,13 +8,13 @@ from annotated_types import Ge, Lt
 from torch import nn
 
 from descend.errors import ModelError
-from descend.regularize.block import DropBlock
-from descend.regularize.blocks import put_depth, residual_blocks
-from descend.regularize.depth import StochasticDepth, linear_decay
+from descend.regularize.drop_block import DropBlock
 from descend.regularize.dropconnect import DropConnectConv2d, DropConnectLinear, Per
 from descend.regularize.dropout import Dropout, Mode
 from descend.regularize.install import drop_input, drop_output, head_of, silence_head, stages_of
 from descend.regularize.regularizer import Regularizer
+from descend.regularize.residual_blocks import put_depth, residual_blocks
+from descend.regularize.stochastic_depth import StochasticDepth, linear_decay
 from descend.technique import Search, technique
 
 DropProbability = Annotated[float, Ge(0), Lt(1), Search(0.0, 0.7)]

@@ -38,7 +38,7 @@ class _Masking:
                             fix="Say activation='relu', or use inference='mean': the means agree.")  # fmt: skip
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None, op: Operation, training: bool) -> Tensor:
-        """Return the layer's answer, with its activation."""
+        """Return the layer's output, with its activation."""
         if self.p == 0:
             return self._activated(op(x, weight, bias))
         if training:
@@ -141,7 +141,7 @@ class DropConnectConv2d(nn.Conv2d):
 
     The same three forms as ``DropConnectLinear``, with a convolution for the product. A dropped weight is missing at every
     place of the picture, so that the sums at different places share their masks: the Gaussian is exact in each place's mean
-    and variance and says nothing about how places go together. Per sample costs a convolution call a sample.
+    and variance and says nothing about how places go together. Per sample costs one convolution call per sample.
 
     x: (B, C, H, W), float. State names are those of ``nn.Conv2d``; zero padding only.
     Raises KnobError as ``DropConnectLinear``.

@@ -1,4 +1,4 @@
-"""Dropout: train a random sub-network at every step, answer with the average of all of them.
+"""Dropout: train a random sub-network at every step, predict with the average of all of them.
 
 A network with n droppable units holds 2^n sub-networks that share their weights. Each training sample trains one of them;
 at test time one pass through the whole network, with every unit at its expected value, stands for their average.
@@ -23,14 +23,14 @@ class Dropout(nn.Module):
 
     When to prefer it: wide fully connected layers and small data. Convolutions followed by batch normalisation gain little;
     there ``kind="channel"`` (spatial dropout) or ``DropBlock`` remove what neighbouring pixels would give away.
-    Costs about 2 ns a unit and step, and more epochs.
+    Costs about 2 ns per unit and step, and more epochs.
 
     mode "inverted":  training ``x * m / (1 - p)``, evaluation ``x``.
     mode "classic":   training ``x * m``,           evaluation ``x * (1 - p)``; the form of the paper. The two differ by a
                       constant factor that the next layer's learning rate and weight decay feel.
     m ~ Bernoulli(1 - p), one per unit and sample, or one per channel and sample (kind "channel").
 
-    x: (B, ...) for units, (B, C, H, W) for channels; any float type; the answer has the same shape, type and memory format.
+    x: (B, ...) for units, (B, C, H, W) for channels; any float type; the output has the same shape, type and memory format.
     The mask is a function of (seed, stream, epoch, sample id, draw), see ``masks``. p = 0 is the identity.
 
     Raises KnobError for p outside [0, 1) or an unknown mode or kind; ModelError where x does not fit the context's samples.

@@ -17,7 +17,7 @@ from descend.technique import Search, technique
 class LabelSmoothing(Regularizer):
     """Targets of ``1 - amount`` instead of 1, the rest spread evenly; the loss does it, once, also to mixed targets.
 
-    Prefer it for better calibrated answers; avoid it for a model that will teach another.
+    Prefer it for better calibrated predictions; avoid it for a model that will teach another.
     """
 
     neutral: ClassVar = {"amount": 0.0}
@@ -33,7 +33,7 @@ class LabelSmoothing(Regularizer):
 class Focal(Regularizer):
     """Each sample's loss times ``(1 - p)^gamma``, with p the probability of its true class: easy samples hardly count.
 
-    Prefer it where most samples are easy and the rare class is among the hard ones. Its answers are less confident than those
+    Prefer it where most samples are easy and the rare class is among the hard ones. Its predictions are less confident than those
     of plain cross-entropy; on balanced, clean data it only slows training down. The loss does it, see ``cross_entropy``.
 
     gamma: the exponent; 0 is plain cross-entropy.

@@ -34,7 +34,7 @@ NormPolicy = Literal["eval", "affine-frozen", "train"]
 class HeldInEval:
     """Stands in for ``module.train`` of one module, which stays in evaluation mode whatever it is told.
 
-    ``parent.train()`` calls ``train`` on every child, so a child that answers with this cannot be switched back by
+    ``parent.train()`` calls ``train`` on every child, so a child that holds this cannot be switched back by
     anybody above it. It lives in the module's ``__dict__``: copies and pickles of the module carry their own.
     """
 

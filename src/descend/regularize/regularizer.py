@@ -65,7 +65,7 @@ class Regularizer(Technique, family="regularizer"):
     def epoch_rows(self, labels: ArrayLike, *, seed: int, epoch: int) -> NDArray[np.int64] | None:
         """Return the rows to visit in this epoch, (n,) int64 positions in ``labels``, or None for a permutation of all.
 
-        labels: (N,) whole, of the training samples. The answer is a function of the arguments alone, so that a resumed epoch
+        labels: (N,) whole, of the training samples. They are a function of the arguments alone, so that a resumed epoch
         visits the same rows.
         """
         del labels, seed, epoch
@@ -83,7 +83,7 @@ class Regularizer(Technique, family="regularizer"):
         """
 
     def should_stop(self, history: History) -> bool:
-        """Return whether training ends now. history: per metric of the validation data, one number an epoch so far."""
+        """Return whether training ends now. history: per metric of the validation data, one number per epoch so far."""
         del history
         return False
 
@@ -123,17 +123,17 @@ def merged_epoch_rows(
     return _only(regularizers, "the rows of an epoch", lambda r: r.epoch_rows(labels, seed=seed, epoch=epoch))
 
 
-def _only(regularizers: Iterable[Regularizer], what: str, ask: Callable[[Regularizer], A | None]) -> A | None:
-    found: A | None = None
+def _only(regularizers: Iterable[Regularizer], what: str, value_of: Callable[[Regularizer], A | None]) -> A | None:
+    value: A | None = None
     owner: Regularizer | None = None
     for regularizer in regularizers:
-        answer = ask(regularizer)
-        if answer is None:
+        given = value_of(regularizer)
+        if given is None:
             continue
         if owner is not None:
             raise _twice(regularizer, what, owner)
-        found, owner = answer, regularizer
-    return found
+        value, owner = given, regularizer
+    return value
 
 
 def _twice(second: Regularizer, what: str, first: Regularizer) -> KnobError:

@@ -55,7 +55,7 @@ class BalancedSampling(Regularizer):
     """Fill each epoch with rows drawn so that rare classes come more often, see ``balanced_rows``; as many rows as there are.
 
     Prefer it to ``class_weights`` where a rare class would be missing from most batches. It repeats rare pictures, so add
-    augmentation; and it shows each common one less often than once an epoch.
+    augmentation; and it shows each common one less than once per epoch.
 
     power: 1 gives every class the same share, 0 leaves the data as they are (a permutation), 1/2 is the usual compromise.
     """

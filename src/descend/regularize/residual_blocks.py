@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from descend.errors import ModelError
-from descend.regularize.depth import StochasticDepth
 from descend.regularize.install import INPUT, OUTPUT, check_free, drop_output, end_of
+from descend.regularize.stochastic_depth import StochasticDepth
 
 
 @dataclass(frozen=True)

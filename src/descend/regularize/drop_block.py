@@ -14,7 +14,7 @@ class DropBlock(nn.Module):
     """Zero squares of ``size`` x ``size`` pixels in every channel while training; nothing when evaluating.
 
     When to prefer it: after the later stages of a convolutional network, where dropout of single pixels does nothing.
-    Costs about 2 ns a pixel.
+    Costs about 2 ns per pixel.
 
         gamma = p / size^2 * (H W) / ((H - size + 1) (W - size + 1))     chance that a square starts at a place
         M     = 0 on every square that started, 1 elsewhere

@@ -65,7 +65,7 @@ def test_entropies_are_those_of_the_passes():
     torch.testing.assert_close(result.probabilities, mean, rtol=1e-12, atol=0)
     torch.testing.assert_close(result.predictive_entropy, entropy, rtol=1e-12, atol=0)
     torch.testing.assert_close(result.mutual_information, entropy - own, rtol=1e-8, atol=1e-12)
-    assert torch.equal(result.answers, parts.argmax(2))
+    assert torch.equal(result.predictions, parts.argmax(2))
     assert (result.mutual_information > 0).all()
 
 

@@ -1,4 +1,4 @@
-"""Stochastic depth: train a network that is shorter at every step, answer with the whole of it.
+"""Stochastic depth: train a network that is shorter at every step, predict with the whole of it.
 
 A residual block computes ``shortcut(x) + f(x)``. Dropping its branch f leaves the shortcut, and the network goes on as if
 the block were not there.
@@ -41,7 +41,7 @@ class StochasticDepth(nn.Module):
         self.per = checked_choice("StochasticDepth", "per", per, ("sample", "batch"))
         self.mode = checked_choice("StochasticDepth", "mode", mode, ("inverted", "classic"))
         self.source = MaskSource(seed, stream)
-        self.decided = False  # true while a block that asked skips() computes its branches
+        self.decided = False  # true while a block that has called skips() computes its branches
 
     def forward(self, branch: Tensor) -> Tensor:
         """Return the branch as it goes into the sum."""
@@ -62,7 +62,7 @@ class StochasticDepth(nn.Module):
     def skips(self) -> bool:
         """Return whether this pass goes without the branch, before it is computed; only ever true per batch in training.
 
-        Whoever asks must not ask again for the same pass: outside a context every question is a new draw.
+        Call it once per pass: outside a context every call is a new draw.
         """
         if self.p == 0 or self.per == "sample" or not self.training:
             return False
@@ -70,7 +70,7 @@ class StochasticDepth(nn.Module):
 
     @contextmanager
     def known_kept(self) -> Iterator[None]:
-        """Take every branch as kept inside: for a block that asked ``skips`` and goes on to compute its branches."""
+        """Take every branch as kept inside: for a block that has called ``skips`` and goes on to compute its branches."""
         self.decided = self.per == "batch"
         try:
             yield

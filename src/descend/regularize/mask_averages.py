@@ -1,4 +1,4 @@
-"""What a network with random layers means at test time: the expectation, the exact average, or a sample of it.
+"""The average over masks that a network with random layers stands for at test time: its expectation, exact, or sampled.
 
 * The expectation is ``model.eval()``: one pass, every drop layer at its mean. The default everywhere.
 * ``exact_average`` runs all 2^n masks of a small network and weighs each by its probability: the truth that the
@@ -26,17 +26,17 @@ from descend.regularize.masks import MaskSource, forced
 
 @dataclass(frozen=True)
 class MonteCarlo:
-    """The answer of n random passes.
+    """The outcome of n random passes.
 
     probabilities: (B, K), the mean of the passes' softmax. predictive_entropy: (B,), of that mean, in nats: all the
     uncertainty there is. mutual_information: (B,), nats: the part of it that comes from the passes disagreeing; the rest is
-    doubt that every pass shares. answers: (n, B) int64, the class that each pass alone would have given.
+    doubt that every pass shares. predictions: (n, B) int64, the class that each pass alone would have predicted.
     """
 
     probabilities: Tensor
     predictive_entropy: Tensor
     mutual_information: Tensor
-    answers: Tensor
+    predictions: Tensor
 
 
 @torch.no_grad()
@@ -45,29 +45,29 @@ def monte_carlo(model: nn.Module, x: Tensor, n: int, *, seed: int = 0, ids: Arra
 
     That reaches our drop layers, torch's and timm's, and the functional calls (``F.dropout(..., training=self.training)``,
     attention dropout) inside anyone's forward. Normalisation layers stay in evaluation mode, so nothing is updated.
-    The passes are draws 0..n-1 of the samples' ids, so our layers answer the same whatever the batch; foreign layers draw
-    from a generator seeded for the pass, which is restored afterwards.
+    The passes are draws 0..n-1 of the samples' ids, so our layers draw the same whatever the batch; layers of others
+    draw from a generator seeded for the pass, which is restored afterwards.
 
     x: (B, ...), the model's input. ids: (B,) int64, default 0..B-1. Costs n forward passes.
-        H = -sum_k p_k log p_k of the mean p;   I = H - mean over passes of their own entropies
+        H = -sum_k p_k log p_k of the mean p;   I = H - the mean entropy of the single passes
 
     Raises KnobError for n < 1; ModelError where the model's training form gives no (B, K) tensor or updates a buffer.
     Source: Gal & Ghahramani 2016, arXiv:1506.02142; mutual information: Houlsby et al. 2011, arXiv:1112.5745, eq. 2.
     """
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise KnobError("monte_carlo", "n must be a whole number >= 1", got=n)
-    who = np.arange(x.shape[0]) if ids is None else np.asarray(ids, np.int64)
-    mean, own_entropy, answers = torch.zeros(()), torch.zeros(()), []
+    sample_ids = np.arange(x.shape[0]) if ids is None else np.asarray(ids, np.int64)
+    mean, pass_entropy, predictions = torch.zeros(()), torch.zeros(()), []
     with dropping(model), torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
         for draw in range(n):
             torch.manual_seed(rng.integer_seed(seed, f"monte_carlo/{draw}"))
-            with rng.context(0, 0, who, draw):
+            with rng.context(0, 0, sample_ids, draw):
                 log_p = torch.log_softmax(_logits(model, x).double(), dim=1)
             mean = mean + (log_p.exp() - mean) / (draw + 1)
-            own_entropy = own_entropy + (_entropy(log_p.exp()) - own_entropy) / (draw + 1)
-            answers.append(log_p.argmax(1))
+            pass_entropy = pass_entropy + (_entropy(log_p.exp()) - pass_entropy) / (draw + 1)
+            predictions.append(log_p.argmax(1))
     entropy = _entropy(mean)
-    return MonteCarlo(mean, entropy, (entropy - own_entropy).clamp_min(0), torch.stack(answers))
+    return MonteCarlo(mean, entropy, (entropy - pass_entropy).clamp_min(0), torch.stack(predictions))
 
 
 @contextmanager
@@ -95,7 +95,7 @@ def dropping(model: nn.Module) -> Iterator[None]:
 def _logits(model: nn.Module, x: Tensor) -> Tensor:
     logits = model(x)
     if not isinstance(logits, Tensor) or logits.ndim != 2:
-        raise ModelError(type(model).__name__, "its training form must answer (B, K) logits", got=type(logits).__name__,
+        raise ModelError(type(model).__name__, "its training form must return (B, K) logits", got=type(logits).__name__,
                          fix="Models with extra heads in training cannot be averaged over masks.")  # fmt: skip
     return logits
 
@@ -118,25 +118,25 @@ class ExactAverage:
 
 
 class _Enumeration:
-    """Stands in for the generator: first it learns which sources ask for how many bits, then it plays every pattern."""
+    """Stands in for the generator: first it notes how many bits each source draws, then it deals out every pattern."""
 
     def __init__(self) -> None:
-        self.asked: dict[MaskSource, tuple[int, float]] = {}
-        self.played: dict[MaskSource, Tensor] | None = None
+        self.n_drawn: dict[MaskSource, tuple[int, float]] = {}  # bits, and the drop probability of each
+        self.pattern: dict[MaskSource, Tensor] | None = None
 
     def __call__(self, source: MaskSource, n: int, p: float) -> Tensor:
-        if self.played is None:
-            self.asked[source] = (n, p)
+        if self.pattern is None:
+            self.n_drawn[source] = (n, p)
             return torch.ones(n)
-        return self.played[source]
+        return self.pattern[source]
 
     def patterns(self) -> Iterator[float]:
         """Set each pattern in turn and yield its probability."""
-        drop = torch.tensor([p for n, p in self.asked.values() for _ in range(n)], dtype=torch.float64)
-        sizes = [n for n, _ in self.asked.values()]
+        drop = torch.tensor([p for n, p in self.n_drawn.values() for _ in range(n)], dtype=torch.float64)
+        sizes = [n for n, _ in self.n_drawn.values()]
         for kept in itertools.product((0.0, 1.0), repeat=len(drop)):
             row = torch.tensor(kept, dtype=torch.float64)
-            self.played = dict(zip(self.asked, row.split(sizes), strict=True))
+            self.pattern = dict(zip(self.n_drawn, row.split(sizes), strict=True))
             yield float(torch.where(row == 1, 1 - drop, drop).prod())
 
 
@@ -144,8 +144,8 @@ class _Enumeration:
 def exact_average(model: nn.Module, x: Tensor, *, limit: int = 16) -> ExactAverage:
     """Average over every mask of the model's drop layers, each weighed by its probability. For small networks.
 
-    x: (B, ...). limit: the most random bits a sample; the cost is 2^bits forward passes. Works for all our
-    drop layers; foreign ones stay in evaluation form.     Raises ModelError above the limit, or where there is nothing random.
+    x: (B, ...). limit: the most random bits per sample; the cost is 2^bits forward passes. Works for all our drop layers;
+    those of others stay in evaluation form. Raises ModelError above the limit, or where there is nothing random.
     """
     enumeration = _Enumeration()
     layers = [m for m in model.modules() if any(isinstance(value, MaskSource) for value in _sources(m))]
@@ -155,9 +155,9 @@ def exact_average(model: nn.Module, x: Tensor, *, limit: int = 16) -> ExactAvera
         for layer in layers:
             layer.training = True
         _logits(model, x)
-        n_bits = sum(n for n, _ in enumeration.asked.values())
+        n_bits = sum(n for n, _ in enumeration.n_drawn.values())
         if not 0 < n_bits <= limit:
-            raise ModelError("exact_average", f"the model must draw 1 to {limit} bits a sample", got=n_bits,
+            raise ModelError("exact_average", f"the model must draw 1 to {limit} bits per sample", got=n_bits,
                              fix="Use a smaller network, or monte_carlo.")  # fmt: skip
         return _averaged(model, x, enumeration)
     finally:
