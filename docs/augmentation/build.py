@@ -27,9 +27,9 @@ Rows = dict[str, dict[str, float]]  # what -> mean, low, high
 
 
 def dots(axes: Axes, rows: Rows, color: str, title: str, unit: str) -> None:
-    """Draw differences in points with their intervals, one line each; filled where the interval leaves out zero."""
-    for at, found in enumerate(reversed(rows.values())):
-        middle, low, high = (100 * found[key] for key in ("mean", "low", "high"))
+    """Draw differences in points with their intervals, one line each; filled where the interval excludes zero."""
+    for at, interval in enumerate(reversed(rows.values())):
+        middle, low, high = (100 * interval[key] for key in ("mean", "low", "high"))
         inside = color if low > 0 or high < 0 else "white"
         axes.plot([low, high], [at, at], "-", color=color, linewidth=1.8)
         axes.plot([middle], [at], "o", color=color, markersize=6.5, markerfacecolor=inside, markeredgewidth=1.6)
@@ -53,9 +53,9 @@ def panels(*parts: tuple[Rows, str, str]) -> Drawing:
         return Drawing(figure)
 
 
-def points(found: dict[str, float], *, signed: bool = False) -> str:
+def points(interval: dict[str, float], *, signed: bool = False) -> str:
     """Return a share as percent, a difference as points, with its interval."""
-    middle, low, high = (f"{100 * found[key]:{'+' if signed else ''}.1f}" for key in ("mean", "low", "high"))
+    middle, low, high = (f"{100 * interval[key]:{'+' if signed else ''}.1f}" for key in ("mean", "low", "high"))
     return f"{middle} ({low} to {high})".replace("-", "−")
 
 
@@ -95,9 +95,9 @@ def setting(study: dict[str, Any]) -> str:
 
 def tables(result: dict[str, Any]) -> dict[str, str]:
     """Return name -> Markdown of everything measured that the page shows."""
-    made = {f"{name}_setting": setting(study) for name, study in result.items()}
-    made |= {name: arms(study) for name, study in result.items()}
-    return made | ({"classes": classes(result["signs"]["by class"]["flip over none"])} if "signs" in result else {})
+    texts = {f"{name}_setting": setting(study) for name, study in result.items()}
+    texts |= {name: arms(study) for name, study in result.items()}
+    return texts | ({"classes": classes(result["signs"]["by class"]["flip over none"])} if "signs" in result else {})
 
 
 def main() -> None:
@@ -114,7 +114,7 @@ def main() -> None:
         pairs = result["signs"]["by class"]
         rows = [{label: row["difference"] for label, row in pair.items()} for pair in pairs.values()]
         titles = [name.replace(" over ", " against ") for name in pairs]
-        drawing = panels(*((found, title, "points of recall") for found, title in zip(rows, titles, strict=True)))
+        drawing = panels(*((row, title, "points of recall") for row, title in zip(rows, titles, strict=True)))
         save(drawing, HERE / "figures" / "signs.svg")
     page = HERE / "README.md"
     page.write_text(fill(page.read_text(encoding="utf-8"), tables(result).__getitem__), encoding="utf-8", newline="\n")

@@ -120,26 +120,26 @@ def test_processes_together_make_the_batch_that_one_makes(specs: list[str], n_pr
     settings = {"epoch": 3, "step": 1, "draw": 2}
     whole, shares = Pipeline(specs, seed=1)(IMAGES, TARGETS, ids=IDS, n_classes=5, **settings)
     for k in range(n_processes):
-        own = np.arange(14)[k::n_processes]
+        local = np.arange(14)[k::n_processes]
         pipe = Pipeline(specs, seed=1)
-        rows = pipe.needed(IDS, own, **settings)
-        assert np.array_equal(rows[: len(own)], own)
-        assert len(rows) <= min(14, len(own) * 2 ** sum("m" in spec for spec in specs))
-        made, soft = pipe(IMAGES[rows], TARGETS[rows], ids=IDS, n_classes=5, own=own, **settings)
-        assert torch.equal(made, whole[own])
-        assert torch.equal(soft, shares[own])
+        rows = pipe.needed(IDS, local, **settings)
+        assert np.array_equal(rows[: len(local)], local)
+        assert len(rows) <= min(14, len(local) * 2 ** sum("m" in spec for spec in specs))
+        made, soft = pipe(IMAGES[rows], TARGETS[rows], ids=IDS, n_classes=5, local=local, **settings)
+        assert torch.equal(made, whole[local])
+        assert torch.equal(soft, shares[local])
 
 
 def test_a_process_can_read_and_replay_its_part() -> None:
     pipe = Pipeline("mixup()", out="uint8")
-    own = np.array([3, 9])
-    draws = pipe.draw(IDS, (12, 16), epoch=0, step=0, own=own)
-    rows = pipe.needed(IDS, own, epoch=0, step=0)
+    local = np.array([3, 9])
+    draws = pipe.draw(IDS, (12, 16), epoch=0, step=0, local=local)
+    rows = pipe.needed(IDS, local, epoch=0, step=0)
     assert len(draws) == len(rows)
     assert len(draws.describe()) == len(pipe.apply(IMAGES[rows], draws)) == 2
 
 
-@pytest.mark.parametrize("own", [[0, 0], [14], [-1]])
-def test_positions_outside_the_batch_are_refused(own: list[int]) -> None:
+@pytest.mark.parametrize("local", [[0, 0], [14], [-1]])
+def test_positions_outside_the_batch_are_refused(local: list[int]) -> None:
     with pytest.raises(DataError, match="different positions in a batch of 14"):
-        Pipeline("mixup()").needed(IDS, own, epoch=0, step=0)
+        Pipeline("mixup()").needed(IDS, local, epoch=0, step=0)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from descend import data
 from descend.augment import Augmentation, Pipeline, expand
-from descend.augment.safety import Flips, Safety, Trial
+from descend.augment.label_safety import Flips, Safety, Trial
 from descend.errors import KnobError
 from descend.report import gallery
 from descend.technique import build

@@ -42,7 +42,7 @@ def pictures(n: int = 60) -> tuple[np.ndarray, np.ndarray]:
 
 
 def found(specs: list[str], data: Any = None, **settings: Any) -> dict[str, Any]:
-    return {str(item.asked): item for item in measure(run(), data or pictures(), expand(specs), threads=1, **settings)}
+    return {str(item.transform): item for item in measure(run(), data or pictures(), expand(specs), threads=1, **settings)}
 
 
 def test_mirroring_flips_every_answer_and_turning_upside_down_none() -> None:

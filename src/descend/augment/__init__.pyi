@@ -16,8 +16,8 @@ from .color import Contrast as Contrast
 from .color import Hue as Hue
 from .color import Normalize as Normalize
 from .color import Saturation as Saturation
-from .factors import Dice as Dice
 from .factors import Draws as Draws
+from .factors import RandomStream as RandomStream
 from .geometry import CenterCrop as CenterCrop
 from .geometry import Flip as Flip
 from .geometry import PadCrop as PadCrop

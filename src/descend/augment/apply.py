@@ -1,8 +1,8 @@
 """The meaning of a draw, in plain torch on any device: geometry, tone, colour, one clamp, erase, mix, normalise.
 
 This file defines what every faster path must reproduce. Pixels are *levels* (0..255, float32) in NHWC order until the end.
-Where the geometry of a picture is a whole-pixel shift, a mirror image or a quarter turn, its pixels are copied; everything
-else is one bilinear resampling of the stored picture. Where the output is coarser than the stored picture, each output
+Where the geometry of an image is a whole-pixel shift, a mirror image or a quarter turn, its pixels are copied; everything
+else is one bilinear resampling of the stored image. Where the output is coarser than the stored image, each output
 pixel averages a grid of samples over its footprint, so strong downscaling does not alias.
 """
 
@@ -21,7 +21,7 @@ _CHUNK = 1 << 22  # samples per resampling call: bounds the memory of strong dow
 
 
 def resample(images: torch.Tensor, draws: Draws) -> torch.Tensor:
-    """Apply the geometry: images (B, H, W, C) uint8 -> (B, h, w, C), uint8 if every picture is copied, else float32 levels."""
+    """Apply the geometry: images (B, H, W, C) uint8 -> (B, h, w, C), uint8 if every image is copied, else float32 levels."""
     copies = draws.copies
     if copies.all():
         return copied(images, draws.matrix, draws.canvas)
@@ -61,7 +61,7 @@ def mirrored(index: Ints, n: int) -> Ints:
 
 
 def sampled(images: torch.Tensor, draws: Draws, rows: Ints) -> torch.Tensor:
-    """Resample the pictures that stand in ``rows`` of the draw: (b, H, W, C) uint8 -> (b, h, w, C) float32 levels."""
+    """Resample the images that stand in ``rows`` of the draw: (b, H, W, C) uint8 -> (b, h, w, C) float32 levels."""
     canvas, taps = draws.canvas, draws.taps[rows]
     out = torch.empty((len(images), *canvas, images.shape[3]), dtype=torch.float32, device=images.device)
     for down, across in np.unique(taps, axis=0):
@@ -95,7 +95,7 @@ def _bilinear(images: torch.Tensor, draws: Draws, rows: Ints, n_down: int, n_acr
 
 
 def _unit(position: torch.Tensor, n: int) -> torch.Tensor:
-    """Reflect positions (pixel centres 0..n-1) into the picture and bring them to grid_sample's -1..1."""
+    """Reflect positions (pixel centres 0..n-1) into the image and bring them to grid_sample's -1..1."""
     if n == 1:
         return torch.zeros_like(position)
     folded = position.abs() % (2 * n - 2)
@@ -121,21 +121,21 @@ def colored(pixels: torch.Tensor, color: Floats) -> torch.Tensor:
 
 
 def adapted(pixels: torch.Tensor, draws: Draws) -> torch.Tensor:
-    """Stretch and equalise the chosen pictures of float levels (B, h, w, 3), each by its own levels."""
+    """Stretch and equalise the chosen images of float levels (B, h, w, 3), each by its own levels."""
     for chosen, change in ((draws.stretch, stretched), (draws.flatten, _equalized)):
         for k in () if chosen is None else np.flatnonzero(chosen):
             pixels[k] = change(pixels[k])
     return pixels
 
 
-def _equalized(picture: torch.Tensor) -> torch.Tensor:
-    return toned(picture[None], equalizing(picture)[None])[0]
+def _equalized(image: torch.Tensor) -> torch.Tensor:
+    return toned(image[None], equalizing(image)[None])[0]
 
 
 def noisy(pixels: torch.Tensor, noise: Noise, ids: Ints) -> torch.Tensor:
     """Add Gaussian noise to float levels (B, h, w, 3).
 
-    Value j of a picture takes word j % 4 of Philox block j // 4, whose words (0, 1) and (2, 3) become two normal numbers each, by
+    Value j of an image takes word j % 4 of Philox block j // 4, whose words (0, 1) and (2, 3) become two normal numbers each, by
     Box and Muller: the radius from the first, the angle from the second.
     """
     count = pixels[0].numel()
@@ -156,21 +156,21 @@ def erased(pixels: torch.Tensor, draws: Draws, mean: torch.Tensor) -> torch.Tens
         return pixels
     fills = torch.as_tensor(draws.fills, device=pixels.device)
     fills = torch.where(fills.isnan(), mean, fills)
-    for picture, slot in np.argwhere((draws.boxes[..., 0] < draws.boxes[..., 1]) & (draws.boxes[..., 2] < draws.boxes[..., 3])):
-        top, bottom, left, right = draws.boxes[picture, slot]
-        pixels[picture, top:bottom, left:right] = fills[picture, slot]
+    for image, slot in np.argwhere((draws.boxes[..., 0] < draws.boxes[..., 1]) & (draws.boxes[..., 2] < draws.boxes[..., 3])):
+        top, bottom, left, right = draws.boxes[image, slot]
+        pixels[image, top:bottom, left:right] = fills[image, slot]
     return pixels
 
 
 def mixed(pixels: torch.Tensor, mix: Mix) -> torch.Tensor:
-    """Blend or paste each picture (B, h, w, C) with its partner."""
+    """Blend or paste each image (B, h, w, C) with its partner."""
     partner = torch.as_tensor(mix.partner, device=pixels.device)
     if mix.boxes is None:
         weight = torch.as_tensor(mix.weight, dtype=pixels.dtype, device=pixels.device)[:, None, None, None]
         return weight * pixels + (1 - weight) * pixels[partner]
     out = pixels.clone()
-    for picture, (top, bottom, left, right) in enumerate(mix.boxes):
-        out[picture, top:bottom, left:right] = pixels[partner[picture], top:bottom, left:right]
+    for image, (top, bottom, left, right) in enumerate(mix.boxes):
+        out[image, top:bottom, left:right] = pixels[partner[image], top:bottom, left:right]
     return out
 
 

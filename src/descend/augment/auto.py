@@ -12,7 +12,7 @@ import numpy as np
 from annotated_types import Ge, Le
 
 from descend.augment.auto_tables import TABLES
-from descend.augment.factors import Dice, Draws
+from descend.augment.factors import Draws, RandomStream
 from descend.augment.operations import OPERATIONS, PUBLISHED, RANDOM_OPERATIONS, WIDE, Space, run
 from descend.augment.transform import Augmentation
 from descend.technique import Search, technique
@@ -34,11 +34,11 @@ class RandAugment(Augmentation):
     n_operations: Annotated[int, Ge(1), Le(8), Search(1, 4)] = 2
     magnitude: Annotated[int, Ge(0), Le(30), Search(1, 20)] = 9
 
-    def draw(self, dice: Dice, draws: Draws) -> Draws:
+    def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Append the operations in turn; noted as their names and strengths, (B, n) each."""
-        u = dice.uniform(2 * self.n_operations).reshape(self.n_operations, 2, -1)
+        u = stream.uniform(2 * self.n_operations).reshape(self.n_operations, 2, -1)
         level = np.full(len(draws), self.magnitude / (_BINS - 1))
-        return _random(dice, draws, u, np.broadcast_to(level, (self.n_operations, len(draws))), PUBLISHED)
+        return _random(stream, draws, u, np.broadcast_to(level, (self.n_operations, len(draws))), PUBLISHED)
 
 
 @technique("trivialaugment", source="Müller & Hutter 2021, arXiv:2103.10158, section 3 and table 1 (wide)")
@@ -48,20 +48,20 @@ class TrivialAugment(Augmentation):
     stage = "geometry"
     neutral: ClassVar = "autocontrast and equalize, two of its operations, have no strength that could be zero"
 
-    def draw(self, dice: Dice, draws: Draws) -> Draws:
+    def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Append the operation; noted as its name and strength, (B, 1) each."""
-        u = dice.uniform(3)
+        u = stream.uniform(3)
         level = np.floor(u[2:] * _BINS) / (_BINS - 1)
-        return _random(dice, draws, u[None, :2], level, WIDE)
+        return _random(stream, draws, u[None, :2], level, WIDE)
 
 
-def _random(dice: Dice, draws: Draws, u: np.ndarray, level: np.ndarray, space: Space) -> Draws:
+def _random(stream: RandomStream, draws: Draws, u: np.ndarray, level: np.ndarray, space: Space) -> Draws:
     index = np.floor(u[:, 0] * len(RANDOM_OPERATIONS)).astype(np.int64)
     sign = np.where(u[:, 1] < 0.5, -1.0, 1.0)
     strengths = np.zeros(index.shape)
     for k, row in enumerate(index):
         draws, strengths[k] = run(draws, RANDOM_OPERATIONS, row, level[k], sign[k], space)
-    return draws.note(dice.stream, operation=np.array(RANDOM_OPERATIONS)[index.T], strength=strengths.T)
+    return draws.note(stream.name, operation=np.array(RANDOM_OPERATIONS)[index.T], strength=strengths.T)
 
 
 @technique("autoaugment", source="Cubuk et al. 2019, arXiv:1805.09501, tables 7 to 9")
@@ -76,10 +76,10 @@ class AutoAugment(Augmentation):
 
     table: Literal["imagenet", "cifar10", "svhn"] = "imagenet"
 
-    def draw(self, dice: Dice, draws: Draws) -> Draws:
+    def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Append the pair; noted as number of the pair (B,), names ("none": not done) and strengths, (B, 2) each."""
         pairs = TABLES[self.table]
-        u = dice.uniform(5)
+        u = stream.uniform(5)
         pair = np.floor(u[0] * len(pairs)).astype(np.int64)
         operations, strengths = np.zeros((len(draws), 2), np.int64), np.zeros((len(draws), 2))
         for k in range(2):
@@ -88,4 +88,4 @@ class AutoAugment(Augmentation):
             operations[:, k] = np.where(chosen, np.array([_NAMES.index(step.operation) for step in steps])[pair], -1)
             level = np.array([(step.magnitude or 0) / 9 for step in steps])[pair]
             draws, strengths[:, k] = run(draws, _NAMES, operations[:, k], level, np.where(u[3 + k] < 0.5, -1.0, 1.0), PUBLISHED)
-        return draws.note(dice.stream, pair=pair, operation=np.array([*_NAMES, "none"])[operations], strength=strengths)
+        return draws.note(stream.name, pair=pair, operation=np.array([*_NAMES, "none"])[operations], strength=strengths)

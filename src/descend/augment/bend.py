@@ -9,7 +9,7 @@ import numpy as np
 from annotated_types import Ge, Le, Lt
 
 from descend.augment.channel import normal
-from descend.augment.factors import Dice, Draws, Floats
+from descend.augment.factors import Draws, Floats, RandomStream
 from descend.augment.geometry import about_center
 from descend.augment.transform import Augmentation
 from descend.technique import Probability, Search, technique
@@ -28,13 +28,13 @@ class QuarterTurn(Augmentation):
 
     p: Probability = 1.0
 
-    def draw(self, dice: Dice, draws: Draws) -> Draws:
+    def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Append the turn, exact to the bit; noted in degrees counter-clockwise."""
-        coin, u = dice.uniform(2)
+        coin, u = stream.uniform(2)
         quarters = np.where(coin < self.p, np.floor(4 * u), 0).astype(np.int64)
         cos, sin = np.array([1.0, 0.0, -1.0, 0.0])[quarters], np.array([0.0, 1.0, 0.0, -1.0])[quarters]
         linear = np.stack([np.stack([cos, -sin], -1), np.stack([sin, cos], -1)], 1)
-        return draws.warp(about_center(linear, draws.canvas)).note(dice.stream, degrees=90 * quarters)
+        return draws.warp(about_center(linear, draws.canvas)).note(stream.name, degrees=90 * quarters)
 
 
 @technique("perspective", source="Hartley & Zisserman 2004, section 4.1 (four-point homography)")
@@ -50,14 +50,14 @@ class Perspective(Augmentation):
     distortion: Annotated[float, Ge(0), Lt(1), Search(0.0, 0.6)] = 0.3
     p: Probability = 0.5
 
-    def draw(self, dice: Dice, draws: Draws) -> Draws:
+    def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Append the homography that takes the output's corners to the moved corners; noted as (x, y) of the four."""
         h, w = draws.canvas
-        u = dice.uniform(9)
+        u = stream.uniform(9)
         corners = np.array([(0.0, 0.0), (w, 0.0), (w, h), (0.0, h)])
         inwards = np.sign(np.array([w / 2, h / 2]) - corners) * np.array([w / 2, h / 2]) * self.distortion
         moved = corners + (u[0] < self.p)[:, None, None] * u[1:].T.reshape(-1, 4, 2) * inwards
-        return draws.warp(homography(corners, moved)).note(dice.stream, corners=moved)
+        return draws.warp(homography(corners, moved)).note(stream.name, corners=moved)
 
 
 def homography(start: Floats, end: Floats) -> Floats:
@@ -89,8 +89,8 @@ class Elastic(Augmentation):
     strength: Annotated[float, Ge(0), Le(0.5), Search(0.0, 0.1)] = 0.03
     n_cells: Annotated[int, Ge(1), Le(32), Search(2, 8)] = 3
 
-    def draw(self, dice: Dice, draws: Draws) -> Draws:
+    def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Append the control points."""
         side = self.n_cells + 3  # a cubic B-spline over n cells has n + 3 control points
-        shifts = normal(dice.uniform(4 * side * side)).T.reshape(-1, 2, side, side) * self.strength
-        return replace(draws, bends=(*draws.bends, shifts)).note(dice.stream, shifts=shifts)
+        shifts = normal(stream.uniform(4 * side * side)).T.reshape(-1, 2, side, side) * self.strength
+        return replace(draws, bends=(*draws.bends, shifts)).note(stream.name, shifts=shifts)

@@ -9,7 +9,7 @@ import numpy as np
 from annotated_types import Ge
 
 from descend.augment.color import saturated
-from descend.augment.factors import Bools, Dice, Draws, Floats, Noise, check_range, tinted
+from descend.augment.factors import Bools, Draws, Floats, Noise, RandomStream, check_range, tinted
 from descend.augment.transform import Augmentation
 from descend.technique import Probability, Search, technique
 
@@ -18,7 +18,7 @@ _EIGENVECTORS = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140]
 
 
 def inverted(chosen: Bools) -> Floats:
-    """Return the colour change (B, 3, 7) that takes x to 255 - x in the chosen pictures (B,)."""
+    """Return the colour change (B, 3, 7) that takes x to 255 - x in the chosen images (B,)."""
     sign = np.where(chosen, -1.0, 1.0)
     return tinted(sign[:, None, None] * np.eye(3), b=np.repeat(np.where(chosen, 255.0, 0.0)[:, None], 3, 1))
 
@@ -32,10 +32,10 @@ class Grayscale(Augmentation):
 
     p: Probability = 0.1
 
-    def draw(self, dice: Dice, draws: Draws) -> Draws:
-        """Append saturation 0 for the chosen pictures."""
-        chosen = dice.uniform()[0] < self.p
-        return draws.tint(saturated(np.where(chosen, 0.0, 1.0))).note(dice.stream, chosen=chosen)
+    def draw(self, stream: RandomStream, draws: Draws) -> Draws:
+        """Append saturation 0 for the chosen images."""
+        chosen = stream.uniform()[0] < self.p
+        return draws.tint(saturated(np.where(chosen, 0.0, 1.0))).note(stream.name, chosen=chosen)
 
 
 @technique("invert", source="Cubuk et al. 2019, arXiv:1805.09501, table 6")
@@ -47,10 +47,10 @@ class Invert(Augmentation):
 
     p: Probability = 0.1
 
-    def draw(self, dice: Dice, draws: Draws) -> Draws:
-        """Append the inversion for the chosen pictures."""
-        chosen = dice.uniform()[0] < self.p
-        return draws.tint(inverted(chosen)).note(dice.stream, chosen=chosen)
+    def draw(self, stream: RandomStream, draws: Draws) -> Draws:
+        """Append the inversion for the chosen images."""
+        chosen = stream.uniform()[0] < self.p
+        return draws.tint(inverted(chosen)).note(stream.name, chosen=chosen)
 
 
 @technique("channel_shuffle", source="common practice; Buslaev et al. 2020, Albumentations")
@@ -62,11 +62,11 @@ class ChannelShuffle(Augmentation):
 
     p: Probability = 0.2
 
-    def draw(self, dice: Dice, draws: Draws) -> Draws:
+    def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Append a permutation matrix."""
-        coin, *rest = dice.uniform(4)
+        coin, *rest = stream.uniform(4)
         order = np.where(coin < self.p, np.argsort(rest, axis=0), np.arange(3)[:, None]).T
-        return draws.tint(tinted(np.eye(3)[order])).note(dice.stream, order=order)
+        return draws.tint(tinted(np.eye(3)[order])).note(stream.name, order=order)
 
 
 @technique("channel_drop", source="common practice; Tompson et al. 2015, arXiv:1411.4280, applied to the input")
@@ -78,12 +78,12 @@ class ChannelDrop(Augmentation):
 
     p: Probability = 0.1
 
-    def draw(self, dice: Dice, draws: Draws) -> Draws:
+    def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Append a diagonal with one zero."""
-        coin, which = dice.uniform(2)
+        coin, which = stream.uniform(2)
         dropped = np.where(coin < self.p, np.floor(3 * which).astype(np.int64), -1)
         keep = np.arange(3) != dropped[:, None]
-        return draws.tint(tinted(keep[:, :, None] * np.eye(3))).note(dice.stream, dropped=dropped)
+        return draws.tint(tinted(keep[:, :, None] * np.eye(3))).note(stream.name, dropped=dropped)
 
 
 @technique("lighting", source="Krizhevsky et al. 2012, section 4.1")
@@ -99,12 +99,12 @@ class Lighting(Augmentation):
 
     sigma: Annotated[float, Ge(0), Search(0.02, 0.3)] = 0.1
 
-    def draw(self, dice: Dice, draws: Draws) -> Draws:
+    def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Append the offset."""
-        multiples = self.sigma * normal(dice.uniform(6))
+        multiples = self.sigma * normal(stream.uniform(6))
         offset = 255 * (_EIGENVECTORS @ (multiples * _EIGENVALUES[:, None])).T
         still = np.broadcast_to(np.eye(3), (len(draws), 3, 3))
-        return draws.tint(tinted(still, b=offset)).note(dice.stream, offset=offset)
+        return draws.tint(tinted(still, b=offset)).note(stream.name, offset=offset)
 
 
 @technique("gaussian_noise", formerly="noise", source="Bishop 1995, Training with noise is equivalent to Tikhonov regularization")
@@ -112,7 +112,7 @@ class GaussianNoise(Augmentation):
     """Add Gaussian noise to every pixel and channel, after colour and before the clamp.
 
     ``sigma_range``: standard deviation in levels (of 255), uniform for each picture. The noise itself is a function of the same
-    coordinates as every draw, so it can be replayed. It is the most costly transform here: one random number a value.
+    coordinates as every draw, so it can be replayed. It is the most costly transform here: one random number per value.
     """
 
     stage = "color"
@@ -123,12 +123,12 @@ class GaussianNoise(Augmentation):
     def __post_init__(self) -> None:
         check_range("gaussian_noise", "sigma_range", self.sigma_range, 0.0, 255.0)
 
-    def draw(self, dice: Dice, draws: Draws) -> Draws:
+    def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Append the strength and the key of the noise; two independent noises add up to one."""
         low, high = self.sigma_range
-        sigma = low + dice.uniform()[0] * (high - low)
+        sigma = low + stream.uniform()[0] * (high - low)
         before = draws.noise.sigma if draws.noise else 0.0
-        return replace(draws, noise=Noise(np.hypot(sigma, before), dice.key())).note(dice.stream, sigma=sigma)
+        return replace(draws, noise=Noise(np.hypot(sigma, before), stream.key())).note(stream.name, sigma=sigma)
 
 
 def normal(u: Floats) -> Floats:

@@ -13,7 +13,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 from annotated_types import Ge, Le
 
-from descend.augment.factors import GREY, Dice, Draws, Floats, tinted
+from descend.augment.factors import GREY, Draws, Floats, RandomStream, tinted
 from descend.augment.transform import Augmentation
 from descend.errors import KnobError
 from descend.technique import Search, technique
@@ -69,10 +69,10 @@ class Brightness(Augmentation):
 
     amount: Amount = 0.4
 
-    def draw(self, dice: Dice, draws: Draws) -> Draws:
+    def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Append the gain."""
-        factor = around_one(dice.uniform()[0], self.amount)
-        return draws.tint(gain(factor)).note(dice.stream, factor=factor)
+        factor = around_one(stream.uniform()[0], self.amount)
+        return draws.tint(gain(factor)).note(stream.name, factor=factor)
 
 
 @technique("contrast", source="Howard 2013, arXiv:1312.5402, section 2; torchvision's ColorJitter")
@@ -84,10 +84,10 @@ class Contrast(Augmentation):
 
     amount: Amount = 0.4
 
-    def draw(self, dice: Dice, draws: Draws) -> Draws:
+    def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Append ``x' = c x + (1 - c) mean(grey)``."""
-        factor = around_one(dice.uniform()[0], self.amount)
-        return draws.tint(contrasted(factor)).note(dice.stream, factor=factor)
+        factor = around_one(stream.uniform()[0], self.amount)
+        return draws.tint(contrasted(factor)).note(stream.name, factor=factor)
 
 
 @technique("saturation", source="Howard 2013, arXiv:1312.5402, section 2; torchvision's ColorJitter")
@@ -99,10 +99,10 @@ class Saturation(Augmentation):
 
     amount: Amount = 0.4
 
-    def draw(self, dice: Dice, draws: Draws) -> Draws:
+    def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Append ``x' = s x + (1 - s) grey(x)``."""
-        factor = around_one(dice.uniform()[0], self.amount)
-        return draws.tint(saturated(factor)).note(dice.stream, factor=factor)
+        factor = around_one(stream.uniform()[0], self.amount)
+        return draws.tint(saturated(factor)).note(stream.name, factor=factor)
 
 
 @technique("hue", source="Gonzalez & Woods, Digital Image Processing, the YIQ colour model")
@@ -118,10 +118,10 @@ class Hue(Augmentation):
 
     amount: HueAmount = 0.05
 
-    def draw(self, dice: Dice, draws: Draws) -> Draws:
+    def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Append the turn; noted as a share of the circle."""
-        share = (2 * dice.uniform()[0] - 1) * self.amount
-        return draws.tint(hue_turned(2 * np.pi * share)).note(dice.stream, share=share)
+        share = (2 * stream.uniform()[0] - 1) * self.amount
+        return draws.tint(hue_turned(2 * np.pi * share)).note(stream.name, share=share)
 
 
 @technique("color_jitter", source="Howard 2013, arXiv:1312.5402, section 2; torchvision's ColorJitter")
@@ -139,14 +139,14 @@ class ColorJitter(Augmentation):
     saturation: Amount = 0.4
     hue: HueAmount = 0.0
 
-    def draw(self, dice: Dice, draws: Draws) -> Draws:
+    def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Append the four changes."""
-        u = dice.uniform(4)
+        u = stream.uniform(4)
         amounts = (self.brightness, self.contrast, self.saturation)
         b, c, s = (around_one(row, amount) for row, amount in zip(u, amounts, strict=False))
         share = (2 * u[3] - 1) * self.hue
         draws = draws.tint(gain(b)).tint(contrasted(c)).tint(saturated(s)).tint(hue_turned(2 * np.pi * share))
-        return draws.note(dice.stream, brightness=b, contrast=c, saturation=s, hue=share)
+        return draws.note(stream.name, brightness=b, contrast=c, saturation=s, hue=share)
 
 
 @technique("normalize", source="LeCun et al. 1998, Efficient BackProp, section 4.3")
@@ -166,6 +166,6 @@ class Normalize(Augmentation):
         if self.std is not None and min(self.std) <= 0:
             raise KnobError("normalize", "std must be three numbers > 0", got=self.std)
 
-    def draw(self, dice: Dice, draws: Draws) -> Draws:
+    def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Leave the draw as it is: the pipeline reads the constants."""
-        return draws.note(dice.stream)
+        return draws.note(stream.name)

@@ -1,11 +1,11 @@
-"""What a draw is: numbers per picture that compose, so that many transforms cost one pass over the pixels.
+"""What a draw is: numbers per image that compose, so that many transforms cost one pass over the pixels.
 
-A transform never touches a picture. It *draws factors*: a matrix that says where each output pixel comes from, a tone
+A transform never touches an image. It *draws factors*: a matrix that says where each output pixel comes from, a tone
 table, a colour matrix, boxes to erase, a partner to mix with. Two rotations in a row are one matrix product; brightness
 and then saturation are one 3 x 3 matrix. ``Draws`` holds the composed factors of a batch; ``apply`` (torch) and
 ``kernels`` (Numba) turn them into pixels. Whatever is absent is neutral, and neutral means identity to the bit.
 
-Geometry is written in *edge* coordinates: pixel ``i`` covers ``[i, i + 1)``, its centre is ``i + 0.5``, and a picture ``w``
+Geometry is written in *edge* coordinates: pixel ``i`` covers ``[i, i + 1)``, its centre is ``i + 0.5``, and an image ``w``
 pixels wide spans ``[0, w]``. A flip is then ``x -> w - x`` and a change of size is ``x -> x * W / w``, without halves.
 
 Colour values are *levels*, 0 to 255 as float, until the last step normalises them.
@@ -34,14 +34,14 @@ GREY = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601 luma, the weights of Pill
 
 
 @dataclass(frozen=True)
-class Dice:
+class RandomStream:
     """The random numbers of one transform: a function of (seed, stream, epoch, sample id, draw), never a sequence.
 
-    batch, places: under several processes, the ids (N,) of the global batch and where in it the rows of ``ids`` stand (B,).
+    batch, places: with several processes, the ids (N,) of the global batch and where in it the rows of ``ids`` stand (B,).
     """
 
     seed: int
-    stream: str
+    name: str
     ids: Ints  # (B,)
     epoch: int = 0
     draw: int = 0
@@ -50,34 +50,34 @@ class Dice:
     places: Ints | None = None
 
     def uniform(self, n: int = 1) -> Floats:
-        """Return ``n`` uniform numbers in (0, 1) for each sample: (n, B) float64, one row a quantity."""
-        return rng.uniform(self.seed, f"augment.{self.stream}", ids=self.ids, n=n, epoch=self.epoch, draw=self.draw).T
+        """Return ``n`` uniform numbers in (0, 1) for each sample: (n, B) float64, one row per quantity."""
+        return rng.uniform(self.seed, f"augment.{self.name}", ids=self.ids, n=n, epoch=self.epoch, draw=self.draw).T
 
-    def branch(self, name: str) -> Dice:
-        """Return the dice of an independent sub-stream, for a transform made of parts."""
-        return replace(self, stream=f"{self.stream}/{name}")
+    def branch(self, name: str) -> RandomStream:
+        """Return an independent sub-stream, for a transform made of parts."""
+        return replace(self, name=f"{self.name}/{name}")
 
     def key(self) -> tuple[int, int]:
         """Return the Philox key for per-pixel noise: two 32-bit words."""
-        return rng.key(self.seed, f"augment.{self.stream}/pixels", epoch=self.epoch, draw=self.draw)
+        return rng.key(self.seed, f"augment.{self.name}/pixels", epoch=self.epoch, draw=self.draw)
 
     def partners(self) -> Ints:
-        """Return for each row the row it is mixed with: (B,) int64, a permutation of the global batch as far as it is here.
+        """Return for each row the row that it is mixed with: (B,) int64, a permutation of the global batch as far as it is here.
 
         It is drawn from (seed, stream, epoch, step, draw) over the global batch sorted by id, so neither the order of the rows
         nor the number of processes matters. A row whose partner is elsewhere gets itself.
         """
         if self.step is None:
-            raise KnobError(self.stream, "mixing needs the step of the batch", got=None, fix="Pass step=... beside epoch=...")
+            raise KnobError(self.name, "mixing needs the step of the batch", got=None, fix="Pass step=... beside epoch=...")
         batch = self.ids if self.batch is None else self.batch
         places = np.arange(len(batch)) if self.places is None else self.places
         rank = np.argsort(batch, kind="stable")
-        stream = f"augment.{self.stream}/partner/step{self.step}/draw{self.draw}"
+        stream = f"augment.{self.name}/partner/step{self.step}/draw{self.draw}"
         partners, rows = np.empty(len(rank), np.int64), np.full(len(rank), -1)
         partners[rank] = rank[rng.permutation(len(rank), seed=self.seed, stream=stream, epoch=self.epoch)]
         rows[places] = np.arange(len(places))
-        found = rows[partners[places]]
-        return np.where(found < 0, np.arange(len(places)), found)
+        partner = rows[partners[places]]
+        return np.where(partner < 0, np.arange(len(places)), partner)
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Mix:
     """One mixing of a batch with a permutation of itself: ``x[i] = weight[i] x[i] + (1 - weight[i]) x[partner[i]]``.
 
     A box replaces pixels instead of blending; its rows are top, bottom, left, right in output pixels, and ``weight`` is
-    then exactly the share of pixels that picture ``i`` keeps.
+    then exactly the share of pixels that image ``i`` keeps.
     """
 
     partner: Ints  # (B,) row of the batch
@@ -103,10 +103,10 @@ class Noise:
 
 @dataclass(frozen=True)
 class Neighborhood:
-    """An operation that looks at neighbouring pixels; it runs on the stored picture, before the one pass."""
+    """An operation that looks at neighbouring pixels; it runs on the stored image, before the one pass."""
 
     kind: Literal["blur", "sharpen", "jpeg"]
-    strength: Floats  # (B,) standard deviation in stored pixels, blend factor, or quality; NaN leaves the picture alone
+    strength: Floats  # (B,) standard deviation in stored pixels, blend factor, or quality; NaN leaves the image alone
 
 
 @dataclass(frozen=True)
@@ -114,20 +114,20 @@ class Draws:
     """The composed factors of one batch: readable (``describe``), replayable (``apply`` them again), invertible (``to_output``).
 
     matrix: (B, 3, 3) float64, output edge coordinates (x, y, 1) -> stored edge coordinates, homogeneous.
-    color: (B, 3, 7) float64 ``[A | D | b]``: a pixel x becomes ``A x + D m + b`` with m the mean colour of the picture after
+    color: (B, 3, 7) float64 ``[A | D | b]``: a pixel x becomes ``A x + D m + b`` with m the mean colour of the image after
     tone; levels. table: (B, 3, 256) float32 levels. boxes: (B, n, 4) int64 top, bottom, left, right in output pixels, empty
     ones erase nothing; fills: (B, n, 3) float32 levels, NaN stands for the mean that normalisation subtracts. bends:
     each (B, 2, g, g), control points (x, y) of a cubic B-spline that moves the output pixels before ``matrix`` places them, in
     shares of the shorter side.
-    kept: only so many rows are results, the others stand there as partners; None keeps all.
-    stretch, flatten: (B,) bool, the pictures whose levels are spread over 0..255 (autocontrast) and equalised before the table.
+    kept: how many of the first rows are results; the others are there as partners. None keeps all.
+    stretch, flatten: (B,) bool, the images whose levels are spread over 0..255 (autocontrast) and equalised before the table.
     """
 
     ids: Ints
     epoch: int
     draw: int
     step: int | None
-    source: tuple[int, int]  # height and width of the stored pictures
+    source: tuple[int, int]  # height and width of the stored images
     canvas: tuple[int, int]  # height and width of the output
     matrix: Floats
     target: tuple[int, int] | None = None  # the output size that the pipeline asks for
@@ -148,7 +148,7 @@ class Draws:
         return len(self.ids)
 
     def note(self, stream: str, **values: NDArray[np.generic]) -> Draws:
-        """Record what a transform drew, under its stream, for people to read."""
+        """Record what a transform drew, under the name of its stream, for people to read."""
         return replace(self, parameters={**self.parameters, stream: values})
 
     def warp(self, matrix: Floats, canvas: tuple[int, int] | None = None) -> Draws:
@@ -175,15 +175,15 @@ class Draws:
         return replace(self, boxes=np.concatenate([self.boxes, boxes], 1), fills=np.concatenate([self.fills, fills], 1))
 
     def spread(self, chosen: Bools) -> Draws:
-        """Stretch the levels of the chosen pictures (B,) over 0..255, each channel by itself."""
+        """Stretch the levels of the chosen images (B,) over 0..255, each channel by itself."""
         return replace(self, stretch=chosen if self.stretch is None else self.stretch | chosen)
 
     def equalize(self, chosen: Bools) -> Draws:
-        """Equalise the histogram of the chosen pictures (B,), each channel by itself."""
+        """Equalise the histogram of the chosen images (B,), each channel by itself."""
         return replace(self, flatten=chosen if self.flatten is None else self.flatten | chosen)
 
     def around(self, kind: Literal["blur", "sharpen", "jpeg"], strength: Floats) -> Draws:
-        """Append an operation on neighbouring stored pixels; NaN in ``strength`` (B,) leaves a picture alone."""
+        """Append an operation on neighbouring stored pixels; NaN in ``strength`` (B,) leaves an image alone."""
         return replace(self, neighborhood=(*self.neighborhood, Neighborhood(kind, strength)))
 
     def mix(self, mix: Mix) -> Draws:
@@ -192,7 +192,7 @@ class Draws:
 
     @cached_property
     def copies(self) -> Bools:
-        """Which pictures need no interpolation, because pixel centres land on pixel centres: (B,) bool."""
+        """Which images need no interpolation, because pixel centres land on pixel centres: (B,) bool."""
         m = self.matrix
         linear = m[:, :2, :2]
         axes = (
@@ -229,14 +229,14 @@ class Draws:
         return np.sum(fields, axis=0).astype(np.float32) if fields else None
 
     def to_source(self, points: Floats) -> Floats:
-        """Map output points to the stored picture: (B, n, 2) (x, y) edge coordinates -> the same shape.
+        """Map output points to the stored image: (B, n, 2) (x, y) edge coordinates -> the same shape.
 
-        Points may fall outside the stored picture; the pixels there are its mirror image.
+        Points may fall outside the stored image; the pixels there are its mirror image.
         """
         return project(self.matrix, bent(self.bends, np.asarray(points, np.float64), self.canvas))
 
     def to_output(self, points: Floats) -> Floats:
-        """Map points of the stored picture to the output, the inverse of ``to_source``: (B, n, 2) (x, y) -> the same shape.
+        """Map points of the stored image to the output, the inverse of ``to_source``: (B, n, 2) (x, y) -> the same shape.
 
         NaN marks points that no output pixel comes from because a bend folds there. Raises DataError for a geometry without
         inverse.
@@ -244,7 +244,7 @@ class Draws:
         return unbent(self.bends, unproject(self.matrix, np.asarray(points, np.float64)), self.canvas)
 
     def describe(self) -> list[Description]:
-        """Return what was drawn, one flat readable dictionary per picture: ``{"rotate.degrees": -3.25, ...}``."""
+        """Return what was drawn, one flat readable dictionary per image: ``{"rotate.degrees": -3.25, ...}``."""
         return described(self.parameters, len(self))[: self.kept]
 
 

@@ -1,7 +1,7 @@
 """Where pixels come from: flips, crops, rotation, shift, scale, shear.
 
-Each transform draws one matrix per picture, from its own canvas back to the canvas before it. Outside the stored picture
-the pixels are its mirror image (reflection about the outermost pixel centres), so no transform invents a black border.
+Each transform draws one matrix per image, from its canvas back to the canvas before it. Outside the stored image the pixels
+are its mirror image (reflection about the outermost pixel centres), so no transform invents a black border.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal, TypeAlias
 import numpy as np
 from annotated_types import Ge, Le
 
-from descend.augment.factors import Dice, Draws, Floats, check_range
+from descend.augment.factors import Draws, Floats, RandomStream, check_range
 from descend.augment.transform import Augmentation
 from descend.technique import Probability, Search, technique
 
@@ -45,14 +45,14 @@ def about_center(linear: Floats, canvas: Canvas) -> Floats:
 
 
 def rotation(angle: Floats, canvas: Canvas) -> Floats:
-    """Return the matrices (B, 3, 3) that turn the picture by ``angle``: (B,) degrees, counter-clockwise."""
+    """Return the matrices (B, 3, 3) that turn the image by ``angle``: (B,) degrees, counter-clockwise."""
     turn = np.deg2rad(angle)
     cos, sin = np.cos(turn), np.sin(turn)
     return about_center(np.stack([np.stack([cos, -sin], -1), np.stack([sin, cos], -1)], 1), canvas)
 
 
 def zoom(x: Floats, y: Floats, canvas: Canvas) -> Floats:
-    """Return the matrices (B, 3, 3) that enlarge the picture ``x`` times in width and ``y`` times in height."""
+    """Return the matrices (B, 3, 3) that enlarge the image ``x`` times in width and ``y`` times in height."""
     zero = np.zeros_like(x)
     return about_center(np.stack([np.stack([1 / x, zero], -1), np.stack([zero, 1 / y], -1)], 1), canvas)
 
@@ -69,7 +69,7 @@ def crop_resize(left: Floats, top: Floats, width: Floats, height: Floats, canvas
 
 
 def fit(draws: Draws, canvas: Canvas) -> Draws:
-    """Cut the middle of the size asked for; where the picture is too small, enlarge it just enough first."""
+    """Cut the middle of that size; where the image is too small, enlarge it just enough first."""
     h, w = draws.canvas
     factor = max(canvas[0] / h, canvas[1] / w, 1.0)
     draws = resized(draws, (max(round(h * factor), canvas[0]), max(round(w * factor), canvas[1])))
@@ -108,22 +108,22 @@ class Flip(Augmentation):
     p: Probability = 0.5
     axis: Literal["horizontal", "vertical"] = "horizontal"
 
-    def draw(self, dice: Dice, draws: Draws) -> Draws:
-        """Append ``x -> w - x`` (or ``y -> h - y``) for the pictures that the coin picked."""
-        flipped = dice.uniform()[0] < self.p
+    def draw(self, stream: RandomStream, draws: Draws) -> Draws:
+        """Append ``x -> w - x`` (or ``y -> h - y``) for the images that the coin picked."""
+        flipped = stream.uniform()[0] < self.p
         h, w = draws.canvas
         along = 0 if self.axis == "horizontal" else 1
         matrix = stack([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], len(draws))
         matrix[flipped, along, along] = -1.0
         matrix[flipped, along, 2] = (w, h)[along]
-        return draws.warp(matrix).note(dice.stream, flipped=flipped)
+        return draws.warp(matrix).note(stream.name, flipped=flipped)
 
 
 @technique("pad_crop", source="Lee et al. 2015, arXiv:1409.5185; He et al. 2016, arXiv:1512.03385, section 4.2")
 class PadCrop(Augmentation):
     """Pad by reflection, then cut the old size at a random whole-pixel position.
 
-    The standard shift for small pictures (CIFAR, digits). Pixels are copied, never interpolated. ``padding``: pixels a side.
+    The standard shift for small pictures (CIFAR, digits). Pixels are copied, never interpolated. ``padding``: pixels per side.
     Differs from the paper: the border is a mirror image instead of black.
     """
 
@@ -132,10 +132,10 @@ class PadCrop(Augmentation):
 
     padding: Annotated[int, Ge(0), Search(0, 8)] = 4
 
-    def draw(self, dice: Dice, draws: Draws) -> Draws:
+    def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Append a whole-pixel shift, uniform on -padding..padding in each direction."""
-        shift = np.floor(dice.uniform(2) * (2 * self.padding + 1)) - self.padding
-        return draws.warp(translation(shift[0], shift[1])).note(dice.stream, x=shift[0], y=shift[1])
+        shift = np.floor(stream.uniform(2) * (2 * self.padding + 1)) - self.padding
+        return draws.warp(translation(shift[0], shift[1])).note(stream.name, x=shift[0], y=shift[1])
 
 
 _ATTEMPTS = 10  # as in torchvision: the first box that fits wins, so area and ratio keep their laws
@@ -146,7 +146,7 @@ class RandomResizedCrop(Augmentation):
     """Cut a box of random area, shape and place, and stretch it over the output.
 
     The strongest single augmentation for photographs. It dislikes tasks where size matters or where the object may be cut
-    away. ``scale_range``: share of the area, uniform. ``ratio_range``: width / height, log-uniform. ``size``: pixels a side of
+    away. ``scale_range``: share of the area, uniform. ``ratio_range``: width / height, log-uniform. ``size``: pixels per side of
     the (square) output; None takes the size of the pipeline. Of ten boxes the first that fits is taken, else the largest
     middle box of a legal shape. Differs from torchvision: boxes are not rounded to whole pixels.
     """
@@ -162,10 +162,10 @@ class RandomResizedCrop(Augmentation):
         check_range("random_resized_crop", "scale_range", self.scale_range, 1e-3, 1.0)
         check_range("random_resized_crop", "ratio_range", self.ratio_range, 0.1, 10.0)
 
-    def draw(self, dice: Dice, draws: Draws) -> Draws:
+    def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Append the map from the output back to the drawn box."""
         h, w = draws.canvas
-        place, rest = np.split(dice.uniform(2 + 2 * _ATTEMPTS), [2])
+        place, rest = np.split(stream.uniform(2 + 2 * _ATTEMPTS), [2])
         low, high = self.scale_range
         area = h * w * (low + rest[:_ATTEMPTS] * (high - low))
         first, last = np.log(self.ratio_range)
@@ -174,17 +174,17 @@ class RandomResizedCrop(Augmentation):
         left, top = place[0] * (w - width), place[1] * (h - height)
         canvas = (self.size, self.size) if self.size else draws.target or draws.canvas
         matrix = crop_resize(left, top, width, height, canvas)
-        return draws.warp(matrix, canvas).note(dice.stream, left=left, top=top, width=width, height=height)
+        return draws.warp(matrix, canvas).note(stream.name, left=left, top=top, width=width, height=height)
 
     def _first_fit(self, width: Floats, height: Floats, h: int, w: int) -> tuple[Floats, Floats]:
         fits = (width <= w) & (height <= h)
         pick = fits.argmax(0)[None]
         ratio = np.clip(w / h, *self.ratio_range)
         fallback = (min(w, h * ratio), min(h, w / ratio))
-        found = fits.any(0)
+        any_fits = fits.any(0)
         return (
-            np.where(found, np.take_along_axis(width, pick, 0)[0], fallback[0]),
-            np.where(found, np.take_along_axis(height, pick, 0)[0], fallback[1]),
+            np.where(any_fits, np.take_along_axis(width, pick, 0)[0], fallback[0]),
+            np.where(any_fits, np.take_along_axis(height, pick, 0)[0], fallback[1]),
         )
 
 
@@ -197,9 +197,9 @@ class CenterCrop(Augmentation):
 
     size: Pixels = 224
 
-    def draw(self, dice: Dice, draws: Draws) -> Draws:
+    def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Append the whole-pixel shift to the middle."""
-        return fit(draws, (self.size, self.size)).note(dice.stream)
+        return fit(draws, (self.size, self.size)).note(stream.name)
 
 
 @technique("resize", source="common practice")
@@ -211,11 +211,11 @@ class Resize(Augmentation):
 
     size: Pixels = 256
 
-    def draw(self, dice: Dice, draws: Draws) -> Draws:
+    def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Append the change of size."""
         h, w = draws.canvas
         factor = self.size / min(h, w)
-        return resized(draws, (round(h * factor), round(w * factor))).note(dice.stream)
+        return resized(draws, (round(h * factor), round(w * factor))).note(stream.name)
 
 
 @technique("rotate", source="Simard et al. 2003, ICDAR, section 2 (affine distortions)")
@@ -230,10 +230,10 @@ class Rotate(Augmentation):
 
     degrees: Angle = 15.0
 
-    def draw(self, dice: Dice, draws: Draws) -> Draws:
+    def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Append the rotation."""
-        angle = (2 * dice.uniform()[0] - 1) * self.degrees
-        return draws.warp(rotation(angle, draws.canvas)).note(dice.stream, degrees=angle)
+        angle = (2 * stream.uniform()[0] - 1) * self.degrees
+        return draws.warp(rotation(angle, draws.canvas)).note(stream.name, degrees=angle)
 
 
 @technique("shift", source="Simard et al. 2003, ICDAR, section 2 (affine distortions)")
@@ -245,11 +245,11 @@ class Shift(Augmentation):
 
     fraction: Annotated[float, Ge(0), Le(1), Search(0.0, 0.3)] = 0.1
 
-    def draw(self, dice: Dice, draws: Draws) -> Draws:
+    def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Append the translation; noted in pixels, positive to the right and down."""
         h, w = draws.canvas
-        x, y = (2 * dice.uniform(2) - 1) * self.fraction * np.array([[w], [h]])
-        return draws.warp(translation(-x, -y)).note(dice.stream, x=x, y=y)
+        x, y = (2 * stream.uniform(2) - 1) * self.fraction * np.array([[w], [h]])
+        return draws.warp(translation(-x, -y)).note(stream.name, x=x, y=y)
 
 
 @technique("scale", source="Simard et al. 2003, ICDAR, section 2 (affine distortions)")
@@ -268,12 +268,12 @@ class Scale(Augmentation):
     def __post_init__(self) -> None:
         check_range("scale", "factor_range", self.factor_range, 0.01, 100.0)
 
-    def draw(self, dice: Dice, draws: Draws) -> Draws:
+    def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Append the change of scale."""
         low, high = np.log(self.factor_range)
-        x, y = np.exp(low + dice.uniform(2) * (high - low))
+        x, y = np.exp(low + stream.uniform(2) * (high - low))
         y = y if self.anisotropic else x
-        return draws.warp(zoom(x, y, draws.canvas)).note(dice.stream, x=x, y=y)
+        return draws.warp(zoom(x, y, draws.canvas)).note(stream.name, x=x, y=y)
 
 
 @technique("shear", source="Simard et al. 2003, ICDAR, section 2 (affine distortions)")
@@ -286,10 +286,10 @@ class Shear(Augmentation):
     degrees: Annotated[float, Ge(0), Le(60), Search(0.0, 30.0)] = 10.0
     axis: Literal["both", "horizontal", "vertical"] = "both"
 
-    def draw(self, dice: Dice, draws: Draws) -> Draws:
+    def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Append the shear; noted in degrees."""
-        x, y = (2 * dice.uniform(2) - 1) * self.degrees
+        x, y = (2 * stream.uniform(2) - 1) * self.degrees
         x = x * (self.axis != "vertical")
         y = y * (self.axis != "horizontal")
         matrix = shearing(np.tan(np.deg2rad(x)), np.tan(np.deg2rad(y)), draws.canvas)
-        return draws.warp(matrix).note(dice.stream, x=x, y=y)
+        return draws.warp(matrix).note(stream.name, x=x, y=y)

@@ -15,7 +15,7 @@ from annotated_types import Gt
 from numpy.typing import ArrayLike
 from scipy.special import betaincinv
 
-from descend.augment.factors import Dice, Draws, Floats, Mix
+from descend.augment.factors import Draws, Floats, Mix, RandomStream
 from descend.augment.occlude import boxes
 from descend.augment.transform import Augmentation
 from descend.errors import DataError, KnobError
@@ -43,12 +43,12 @@ class MixUp(Augmentation):
     alpha: Alpha = 0.2
     p: Probability = 1.0
 
-    def draw(self, dice: Dice, draws: Draws) -> Draws:
+    def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Append the blend."""
-        coin, u = dice.uniform(2)
+        coin, u = stream.uniform(2)
         weight = np.where(coin < self.p, beta(self.alpha, u), 1.0)
-        partner = dice.partners()
-        return draws.mix(Mix(partner, weight)).note(dice.stream, partner=partner, weight=weight)
+        partner = stream.partners()
+        return draws.mix(Mix(partner, weight)).note(stream.name, partner=partner, weight=weight)
 
 
 @technique("cutmix", source="Yun et al. 2019, arXiv:1905.04899, equations 1 and 2")
@@ -65,16 +65,16 @@ class CutMix(Augmentation):
     alpha: Alpha = 1.0
     p: Probability = 1.0
 
-    def draw(self, dice: Dice, draws: Draws) -> Draws:
+    def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Append the box."""
         h, w = draws.canvas
-        coin, u, row, column = dice.uniform(4)
+        coin, u, row, column = stream.uniform(4)
         side = np.sqrt(1 - beta(self.alpha, u)) * (coin < self.p)
         height, width = np.floor(h * side), np.floor(w * side)
         box = boxes(np.floor(row * h) - height // 2, np.floor(column * w) - width // 2, height, width, (h, w))
         weight = 1 - (box[:, 1] - box[:, 0]) * (box[:, 3] - box[:, 2]) / (h * w)
-        partner = dice.partners()
-        return draws.mix(Mix(partner, weight, box)).note(dice.stream, partner=partner, weight=weight, box=box)
+        partner = stream.partners()
+        return draws.mix(Mix(partner, weight, box)).note(stream.name, partner=partner, weight=weight, box=box)
 
 
 def soften(targets: torch.Tensor | ArrayLike, n: int, n_classes: int | None) -> torch.Tensor:
@@ -101,7 +101,7 @@ def soften(targets: torch.Tensor | ArrayLike, n: int, n_classes: int | None) -> 
 
 
 def mix_targets(shares: torch.Tensor, draws: Draws) -> torch.Tensor:
-    """Mix shares of classes (B, K) as the pictures were mixed: (``kept`` or B, K)."""
+    """Mix shares of classes (B, K) as the images were mixed: (``kept`` or B, K)."""
     for mix in draws.mixes:
         weight = torch.as_tensor(mix.weight, dtype=shares.dtype, device=shares.device)[:, None]
         shares = weight * shares + (1 - weight) * shares[torch.as_tensor(mix.partner, device=shares.device)]

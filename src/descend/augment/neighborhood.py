@@ -1,6 +1,6 @@
-"""Operations that look at neighbouring pixels: blur, sharpen, JPEG. They run on the stored uint8 picture, before the one pass.
+"""Operations that look at neighbouring pixels: blur, sharpen, JPEG. They run on the stored uint8 image, before the one pass.
 
-They are the only operations that cost a pass of their own, and only for the pictures that draw them.
+They are the only operations that cost a pass of their own, and only for the images that draw them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from PIL import Image
 from torch.nn.functional import conv2d, pad
 
 from descend.augment.color import around_one
-from descend.augment.factors import Dice, Draws, Neighborhood, check_range
+from descend.augment.factors import Draws, Neighborhood, RandomStream, check_range
 from descend.augment.transform import Augmentation
 from descend.technique import Probability, Search, technique
 
@@ -38,12 +38,12 @@ class Blur(Augmentation):
     def __post_init__(self) -> None:
         check_range("blur", "sigma_range", self.sigma_range, 0.0, 20.0)
 
-    def draw(self, dice: Dice, draws: Draws) -> Draws:
-        """Choose pictures and widths."""
-        coin, u = dice.uniform(2)
+    def draw(self, stream: RandomStream, draws: Draws) -> Draws:
+        """Choose images and widths."""
+        coin, u = stream.uniform(2)
         low, high = self.sigma_range
         sigma = np.where(coin < self.p, low + u * (high - low), np.nan)
-        return draws.around("blur", np.where(sigma > 0, sigma, np.nan)).note(dice.stream, sigma=sigma)
+        return draws.around("blur", np.where(sigma > 0, sigma, np.nan)).note(stream.name, sigma=sigma)
 
 
 @technique("sharpen", source="Cubuk et al. 2019, arXiv:1805.09501, table 6 (Sharpness); Pillow's ImageEnhance")
@@ -55,10 +55,10 @@ class Sharpen(Augmentation):
 
     amount: Annotated[float, Ge(0), Search(0.0, 0.9)] = 0.5
 
-    def draw(self, dice: Dice, draws: Draws) -> Draws:
+    def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Choose the factors."""
-        factor = around_one(dice.uniform()[0], self.amount)
-        return draws.around("sharpen", np.where(factor == 1, np.nan, factor)).note(dice.stream, factor=factor)
+        factor = around_one(stream.uniform()[0], self.amount)
+        return draws.around("sharpen", np.where(factor == 1, np.nan, factor)).note(stream.name, factor=factor)
 
 
 @technique("jpeg", source="Hendrycks & Dietterich 2019, arXiv:1903.12261, section 4.1 (JPEG)")
@@ -74,12 +74,12 @@ class Jpeg(Augmentation):
     def __post_init__(self) -> None:
         check_range("jpeg", "quality_range", self.quality_range, 1, 100)
 
-    def draw(self, dice: Dice, draws: Draws) -> Draws:
-        """Choose pictures and qualities."""
-        coin, u = dice.uniform(2)
+    def draw(self, stream: RandomStream, draws: Draws) -> Draws:
+        """Choose images and qualities."""
+        coin, u = stream.uniform(2)
         low, high = self.quality_range
         quality = np.where(coin < self.p, np.floor(low + u * (high + 1 - low)), np.nan)
-        return draws.around("jpeg", quality).note(dice.stream, quality=quality)
+        return draws.around("jpeg", quality).note(stream.name, quality=quality)
 
 
 def processed(images: torch.Tensor, steps: tuple[Neighborhood, ...]) -> torch.Tensor:
@@ -93,23 +93,23 @@ def processed(images: torch.Tensor, steps: tuple[Neighborhood, ...]) -> torch.Te
     return images
 
 
-def _blurred(picture: torch.Tensor, sigma: float) -> torch.Tensor:
+def _blurred(image: torch.Tensor, sigma: float) -> torch.Tensor:
     """Convolve down and across with a Gaussian cut at three standard deviations, mirrored at the border."""
     reach = max(1, round(3 * sigma))
-    weights = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, device=picture.device) / sigma) ** 2)
+    weights = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, device=image.device) / sigma) ** 2)
     weights = weights / weights.sum()
-    x = picture.permute(2, 0, 1)[:, None].to(torch.float32)
+    x = image.permute(2, 0, 1)[:, None].to(torch.float32)
     for _ in ("down", "across"):
         mode = "reflect" if x.shape[2] > reach else "replicate"  # torch mirrors only within one period
         x = conv2d(pad(x, (0, 0, reach, reach), mode=mode), weights[None, None, :, None]).transpose(2, 3)
     return _levels(x[:, 0])
 
 
-def _sharpened(picture: torch.Tensor, factor: float) -> torch.Tensor:
-    """Blend with the smoothed picture; the outermost pixels stay, as in Pillow."""
-    x = picture.permute(2, 0, 1).to(torch.float32)
+def _sharpened(image: torch.Tensor, factor: float) -> torch.Tensor:
+    """Blend with the smoothed image; the outermost pixels stay, as in Pillow."""
+    x = image.permute(2, 0, 1).to(torch.float32)
     if min(x.shape[1:]) < 3:
-        return picture
+        return image
     kernel = torch.tensor(_SMOOTH, dtype=torch.float32, device=x.device)[None, None] / 13
     smooth = (conv2d(x[:, None], kernel)[:, 0] + 0.5).floor()
     x[:, 1:-1, 1:-1] = factor * x[:, 1:-1, 1:-1] + (1 - factor) * smooth
@@ -120,10 +120,10 @@ def _levels(x: torch.Tensor) -> torch.Tensor:
     return (x + 0.5).floor().clamp(0, 255).to(torch.uint8).permute(1, 2, 0)
 
 
-def _compressed(picture: torch.Tensor, quality: float) -> torch.Tensor:
+def _compressed(image: torch.Tensor, quality: float) -> torch.Tensor:
     file = io.BytesIO()
-    Image.fromarray(picture.cpu().numpy()).save(file, "JPEG", quality=int(quality))
-    return torch.from_numpy(np.array(Image.open(file))).to(picture.device)
+    Image.fromarray(image.cpu().numpy()).save(file, "JPEG", quality=int(quality))
+    return torch.from_numpy(np.array(Image.open(file))).to(image.device)
 
 
 _OPERATIONS = {"blur": _blurred, "sharpen": _sharpened, "jpeg": _compressed}

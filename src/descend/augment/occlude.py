@@ -8,7 +8,7 @@ import numpy as np
 from annotated_types import Ge, Gt, Le, Lt
 from numpy.typing import NDArray
 
-from descend.augment.factors import Dice, Draws, Floats, Ints, check_range
+from descend.augment.factors import Draws, Floats, Ints, RandomStream, check_range
 from descend.augment.transform import Augmentation
 from descend.technique import Probability, Search, technique
 
@@ -42,7 +42,7 @@ class RandomErasing(Augmentation):
 
     Prefer it where objects may be hidden in part; it dislikes small decisive details. ``area_range``: share of the output,
     uniform. ``ratio_range``: height / width, log-uniform. ``fill``: "mean" (zero after normalisation), "black", or one random
-    "color" a picture. Differs from the paper: it fills with noise, and draws the ratio uniformly.
+    "color" per picture. Differs from the paper: it fills with noise, and draws the ratio uniformly.
     """
 
     stage = "erase"
@@ -57,10 +57,10 @@ class RandomErasing(Augmentation):
         check_range("random_erasing", "area_range", self.area_range, 0.0, 1.0)
         check_range("random_erasing", "ratio_range", self.ratio_range, 0.01, 100.0)
 
-    def draw(self, dice: Dice, draws: Draws) -> Draws:
-        """Append one box a picture, empty where the coin says no or no attempt fits."""
+    def draw(self, stream: RandomStream, draws: Draws) -> Draws:
+        """Append one box per image, empty where the coin says no or no attempt fits."""
         h, w = draws.canvas
-        coin, place, colors, rest = np.split(dice.uniform(6 + 2 * _ATTEMPTS), [1, 3, 6])
+        coin, place, colors, rest = np.split(stream.uniform(6 + 2 * _ATTEMPTS), [1, 3, 6])
         low, high = self.area_range
         area = h * w * (low + rest[:_ATTEMPTS] * (high - low))
         first, last = np.log(self.ratio_range)
@@ -74,12 +74,12 @@ class RandomErasing(Augmentation):
         top, left = np.floor(place[0] * (h - height + 1)), np.floor(place[1] * (w - width + 1))
         draws = draws.erase(boxes(top, left, height, width, (h, w))[:, None], paint(self.fill, (len(draws), 1), colors))
         drawn = {"erased": erased, "top": top, "left": left, "height": height, "width": width}
-        return draws.note(dice.stream, **drawn, **noted(self.fill, colors))
+        return draws.note(stream.name, **drawn, **noted(self.fill, colors))
 
 
 @technique("cutout", source="DeVries & Taylor 2017, arXiv:1708.04552, section 3.2")
 class Cutout(Augmentation):
-    """Paint over a square whose middle may fall anywhere, so that it hangs over the border at times.
+    """Paint over a square whose middle may fall anywhere, so that it sometimes hangs over the border.
 
     ``fraction``: side of the square as a share of the shorter side (the paper: 16 of 32 px on CIFAR-10, 8 of 32 on CIFAR-100).
     """
@@ -91,14 +91,14 @@ class Cutout(Augmentation):
     p: Probability = 1.0
     fill: Fill = "mean"
 
-    def draw(self, dice: Dice, draws: Draws) -> Draws:
-        """Append one square a picture."""
+    def draw(self, stream: RandomStream, draws: Draws) -> Draws:
+        """Append one square per image."""
         h, w = draws.canvas
-        u = dice.uniform(6)
+        u = stream.uniform(6)
         side = np.rint(self.fraction * min(h, w)) * (u[0] < self.p)
         top, left = np.floor(u[1] * h) - side // 2, np.floor(u[2] * w) - side // 2
         draws = draws.erase(boxes(top, left, side, side, (h, w))[:, None], paint(self.fill, (len(draws), 1), u[3:]))
-        return draws.note(dice.stream, side=side, top=top, left=left, **noted(self.fill, u[3:]))
+        return draws.note(stream.name, side=side, top=top, left=left, **noted(self.fill, u[3:]))
 
 
 @technique("hide_and_seek", source="Singh & Lee 2017, arXiv:1704.04232, section 3.1")
@@ -111,16 +111,16 @@ class HideAndSeek(Augmentation):
     n_cells: Annotated[int, Ge(2), Le(16), Search(3, 8)] = 4
     p_hide: Annotated[float, Ge(0), Le(1), Search(0.0, 0.6)] = 0.25
 
-    def draw(self, dice: Dice, draws: Draws) -> Draws:
+    def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Append the hidden patches."""
         h, w = draws.canvas
-        hidden = self.p_hide > dice.uniform(self.n_cells**2).T
+        hidden = self.p_hide > stream.uniform(self.n_cells**2).T
         rows, columns = (np.rint(np.linspace(0, side, self.n_cells + 1)) for side in (h, w))
         top, left = (edge.ravel() for edge in np.meshgrid(rows[:-1], columns[:-1], indexing="ij"))
         height, width = (side.ravel() for side in np.meshgrid(np.diff(rows), np.diff(columns), indexing="ij"))
         top, left = (np.broadcast_to(edge, hidden.shape).astype(np.float64) for edge in (top, left))
         patches = boxes(top, left, height * hidden, width * hidden, (h, w))
-        return draws.erase(patches, paint("mean", hidden.shape, np.zeros((3, len(draws))))).note(dice.stream, hidden=hidden)
+        return draws.erase(patches, paint("mean", hidden.shape, np.zeros((3, len(draws))))).note(stream.name, hidden=hidden)
 
 
 @technique("grid_mask", source="Chen et al. 2020, arXiv:2001.04086, section 3")
@@ -142,10 +142,10 @@ class GridMask(Augmentation):
     def __post_init__(self) -> None:
         check_range("grid_mask", "period_range", self.period_range, 1 / 16, 1.0)
 
-    def draw(self, dice: Dice, draws: Draws) -> Draws:
+    def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Append the squares of the lattice; noted in pixels, ``x`` and ``y`` the phase as shares of the period."""
         h, w = draws.canvas
-        coin, u, x, y = dice.uniform(4)
+        coin, u, x, y = stream.uniform(4)
         low, high = self.period_range
         period = np.maximum((low + u * (high - low)) * min(h, w), 2.0)
         n_down, n_across = (int(np.ceil(side / max(low * min(h, w), 2.0))) + 1 for side in (h, w))
@@ -154,12 +154,12 @@ class GridMask(Augmentation):
         side = np.rint(self.hide_ratio * period * (coin < self.p))[:, None] + 0 * top
         squares = boxes(top, left, side, side, (h, w))
         draws = draws.erase(squares, paint("mean", top.shape, np.zeros((3, len(draws)))))
-        return draws.note(dice.stream, period=period, side=side[:, 0], x=x, y=y)
+        return draws.note(stream.name, period=period, side=side[:, 0], x=x, y=y)
 
 
 @technique("coarse_dropout", source="DeVries & Taylor 2017, arXiv:1708.04552, with several holes; Buslaev et al. 2020")
 class CoarseDropout(Augmentation):
-    """Paint over several small rectangles anywhere: ``n_holes`` of a side up to ``side_range`` of the picture's, uniform."""
+    """Paint over ``n_holes`` small rectangles anywhere, each side a share of the picture's, uniform on ``side_range``."""
 
     stage = "erase"
     neutral: ClassVar = {"side_range": (0.0, 0.0)}
@@ -171,13 +171,13 @@ class CoarseDropout(Augmentation):
     def __post_init__(self) -> None:
         check_range("coarse_dropout", "side_range", self.side_range, 0.0, 1.0)
 
-    def draw(self, dice: Dice, draws: Draws) -> Draws:
+    def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Append the rectangles."""
         h, w = draws.canvas
-        colors, u = np.split(dice.uniform(3 + 4 * self.n_holes), [3])
+        colors, u = np.split(stream.uniform(3 + 4 * self.n_holes), [3])
         top, left, tall, wide = u.T.reshape(-1, self.n_holes, 4).transpose(2, 0, 1)
         low, high = self.side_range
         height, width = np.rint((low + tall * (high - low)) * h), np.rint((low + wide * (high - low)) * w)
         holes = boxes(np.floor(top * (h - height + 1)), np.floor(left * (w - width + 1)), height, width, (h, w))
         draws = draws.erase(holes, paint(self.fill, holes.shape[:2], colors))
-        return draws.note(dice.stream, holes=holes, **noted(self.fill, colors))
+        return draws.note(stream.name, holes=holes, **noted(self.fill, colors))

@@ -1,7 +1,7 @@
 """The vocabulary of the learned and random policies, one entry per operation: how its strength becomes factors.
 
-An operation takes a strength for every picture and the pictures it is chosen for; the others get its neutral element, so one
-chain of factors serves a batch in which every picture has its own operations.
+An operation takes a strength for every image and the images it is chosen for; the others get its neutral element, so one
+chain of factors serves a batch in which every image has its own operations.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def strength(operation: str, level: Floats, sign: Floats, space: Space, canvas: 
 
 
 def run(draws: Draws, names: tuple[str, ...], index: Ints, level: Floats, sign: Floats, space: Space) -> tuple[Draws, Floats]:
-    """Append to each picture the operation ``names[index]`` (B,); -1 appends none. Returns the strengths beside the draws."""
+    """Append to each image the operation ``names[index]`` (B,); -1 appends none. Returns the strengths beside the draws."""
     strengths = np.zeros(len(draws))
     for k in np.unique(index[index >= 0]):
         chosen = index == k

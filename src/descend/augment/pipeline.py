@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from descend.augment import apply as meaning
 from descend.augment import fused
 from descend.augment.color import Normalize
-from descend.augment.factors import Dice, Draws, Ints, neutral
+from descend.augment.factors import Draws, Ints, RandomStream, neutral
 from descend.augment.geometry import RandomResizedCrop, fit
 from descend.augment.mix import mix_targets, soften
 from descend.augment.policy import expand
@@ -31,10 +31,10 @@ _ORDER = {stage: place for place, stage in enumerate(get_args(Stage))}
 
 
 class Pipeline:
-    """Augment batches of uint8 pictures: geometry, tone, colour, erase, mix, normalise, in one pass.
+    """Augment batches of uint8 images: geometry, tone, colour, erase, mix, normalise, in one pass.
 
     specs: transforms, their spec text, or policy names; an empty list is the deterministic view for evaluation, which cuts the
-    middle ``size`` pixels (enlarging too small a picture first) and copies pixels where it can. seed: of every draw. size: the
+    middle ``size`` pixels (enlarging too small an image first) and copies pixels where it can. seed: of every draw. size: the
     output in pixels, one number or (height, width); None keeps the size that the geometry yields. out: "float" gives normalised
     NCHW float32 in channels-last memory, "uint8" NHWC levels without normalisation. mean, std: three numbers in the unit
     1 = full level, ImageNet's by default; ``normalize(mean=..., std=...)`` in ``specs`` overrides them.
@@ -72,7 +72,7 @@ class Pipeline:
 
     @property
     def mixes(self) -> bool:
-        """Whether pictures are mixed with each other, so that calls need targets and a step."""
+        """Whether images are mixed with each other, so that calls need targets and a step."""
         return any(transform.stage == "mix" for transform in self.transforms)
 
     def __repr__(self) -> str:
@@ -82,7 +82,7 @@ class Pipeline:
     @overload
     def __call__(
         self, images: Images, targets: None = None, *, ids: ArrayLike, epoch: int, step: int | None = None, draw: int = 0,
-        own: ArrayLike | None = None,
+        local: ArrayLike | None = None,
     ) -> torch.Tensor: ...  # fmt: skip
     @overload
     def __call__(
@@ -95,7 +95,7 @@ class Pipeline:
         step: int | None = None,
         n_classes: int | None = None,
         draw: int = 0,
-        own: ArrayLike | None = None,
+        local: ArrayLike | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]: ...
     def __call__(
         self,
@@ -107,58 +107,58 @@ class Pipeline:
         step: int | None = None,
         n_classes: int | None = None,
         draw: int = 0,
-        own: ArrayLike | None = None,
+        local: ArrayLike | None = None,
     ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
-        """Draw and apply: images (B, H, W, 3) uint8 -> pictures, or (pictures, shares (B, K) float32) if targets are given.
+        """Draw and apply: images (B, H, W, 3) uint8 -> images, or (images, shares (B, K) float32) if targets are given.
 
         targets: (B,) class numbers with ``n_classes``, or (B, K) shares. ids: (B,) sample ids. step: number of the batch in its
-        epoch, from which mixing draws partners. draw: numbers the views of one picture in one epoch. own: for one of several
-        processes, its positions in the global batch: ids are then those of the global batch, images and targets those of
-        ``needed(ids, own, ...)``, and what comes back are the process' own rows, as one process would have made them.
+        epoch, from which mixing draws partners. draw: numbers the views of one image in one epoch. local: with several processes,
+        the positions of this one's rows in the global batch: ids are then those of the global batch, images and targets those of
+        ``needed(ids, local, ...)``, and the result holds the local rows, as a single process would have made them.
         """
         if self.mixes and targets is None:
             raise KnobError(
                 "augment", "mixing pictures mixes their targets too", got=None, fix="Pass targets=..., or leave mixing out."
             )
         height, width = checked(images)
-        draws = self.draw(ids, (height, width), epoch=epoch, step=step, draw=draw, own=own)
+        draws = self.draw(ids, (height, width), epoch=epoch, step=step, draw=draw, local=local)
         shares = None if targets is None else mix_targets(soften(targets, len(images), n_classes), draws)
-        pictures = self.apply(images, draws)
-        return pictures if shares is None else (pictures, shares)
+        augmented = self.apply(images, draws)
+        return augmented if shares is None else (augmented, shares)
 
     def draw(
         self, ids: ArrayLike, source: tuple[int, int], *, epoch: int, step: int | None = None, draw: int = 0,
-        own: ArrayLike | None = None,
+        local: ArrayLike | None = None,
     ) -> Draws:  # fmt: skip
-        """Draw the factors of a batch: ids (B,) int64 of pictures stored with ``source`` = (height, width) pixels.
+        """Draw the factors of a batch: ids (B,) int64 of images stored with ``source`` = (height, width) pixels.
 
-        own: positions of one process' rows in the global batch ``ids``; the draw is then for the rows ``needed(...)``.
+        local: positions of one process's rows in the global batch ``ids``; the draw is then for the rows ``needed(...)``.
         """
         ids, places = _ids(ids), None
         rows, kept = ids, None
-        if own is not None:
-            places = self.needed(ids, own, epoch=epoch, step=step, draw=draw)
-            rows, kept = ids[places], len(np.atleast_1d(own))
+        if local is not None:
+            places = self.needed(ids, local, epoch=epoch, step=step, draw=draw)
+            rows, kept = ids[places], len(np.atleast_1d(local))
         draws = replace(neutral(rows, source, self.size, epoch=epoch, draw=draw, step=step), kept=kept)
         fitted = False
-        for transform, stream in self._in_order():
+        for transform, name in self._in_order():
             if not fitted and transform.stage not in ("neighborhood", "geometry"):
                 draws, fitted = self._fit(draws), True
-            draws = transform.draw(Dice(self.seed, stream, rows, epoch, draw, step, ids, places), draws)
+            draws = transform.draw(RandomStream(self.seed, name, rows, epoch, draw, step, ids, places), draws)
         return draws if fitted else self._fit(draws)
 
-    def needed(self, ids: ArrayLike, own: ArrayLike, *, epoch: int, step: int | None = None, draw: int = 0) -> Ints:
-        """Return which rows of a global batch a process must read to make its own: positions, its own first, then partners.
+    def needed(self, ids: ArrayLike, local: ArrayLike, *, epoch: int, step: int | None = None, draw: int = 0) -> Ints:
+        """Return which rows of a global batch a process must read: positions, the local ones first, then their partners.
 
-        ids: (N,) of the global batch, the same in every process. own: (b,) positions of the process' rows in it. Without mixing
-        these are all; with it, up to twice as many, or four times with two mixings.
+        ids: (N,) of the global batch, the same in every process. local: (b,) positions of the process's rows in it. Without
+        mixing these are all; with it, up to twice as many, or four times with two mixings.
         """
-        ids, rows = _ids(ids), _ids(own)
+        ids, rows = _ids(ids), _ids(local)
         if len(np.unique(rows)) < len(rows) or (len(rows) and not 0 <= rows.min() <= rows.max() < len(ids)):
-            raise DataError("augment", f"own must be different positions in a batch of {len(ids)}", got=rows.tolist()[:9])
-        for transform, stream in reversed(self._in_order()):
+            raise DataError("augment", f"local must be different positions in a batch of {len(ids)}", got=rows.tolist()[:9])
+        for transform, name in reversed(self._in_order()):
             if transform.stage == "mix":
-                partners = Dice(self.seed, stream, ids, epoch, draw, step).partners()[rows]
+                partners = RandomStream(self.seed, name, ids, epoch, draw, step).partners()[rows]
                 rows = np.concatenate([rows, np.setdiff1d(partners, rows)])
         return rows
 
@@ -169,12 +169,12 @@ class Pipeline:
         pixels = images if isinstance(images, torch.Tensor) else torch.from_numpy(_writable(images))
         mean, std = (torch.tensor(values, dtype=torch.float32, device=pixels.device) for values in (self.mean, self.std))
         if pixels.device.type != "cpu":
-            made = meaning.levels(pixels, draws, 255 * mean)[: draws.kept]
-            return meaning.rounded(made) if self.out == "uint8" else meaning.normalized(made, mean, std)
+            levels = meaning.levels(pixels, draws, 255 * mean)[: draws.kept]
+            return meaning.rounded(levels) if self.out == "uint8" else meaning.normalized(levels, mean, std)
         if self.out == "uint8":
             return meaning.rounded(fused.levels(pixels, draws, 255 * mean, torch.ones(3), torch.zeros(3))[: draws.kept])
-        made = fused.levels(pixels, draws, 255 * mean, 1 / (255 * std), -mean / std)[: draws.kept]
-        return made.permute(0, 3, 1, 2)
+        normalized = fused.levels(pixels, draws, 255 * mean, 1 / (255 * std), -mean / std)[: draws.kept]
+        return normalized.permute(0, 3, 1, 2)
 
     def wrap(self, dataset: Sequence[Any] | Dataset[Any], ids: ArrayLike | None = None) -> Augmented:
         """Return the data set with its pictures augmented one by one, for a DataLoader; see ``wrap.Augmented``."""
@@ -198,16 +198,16 @@ class Pipeline:
         return draws if self.size is None else fit(draws, self.size)
 
     def _constants(self, mean: Color, std: Color) -> tuple[Color, Color]:
-        asked = [transform for transform in self.transforms if isinstance(transform, Normalize)]
-        if len(asked) > 1:
-            raise KnobError("normalize", "must stand in the list at most once", got=[str(transform) for transform in asked])
-        if asked and self.out == "uint8":
+        listed = [transform for transform in self.transforms if isinstance(transform, Normalize)]
+        if len(listed) > 1:
+            raise KnobError("normalize", "must stand in the list at most once", got=[str(transform) for transform in listed])
+        if listed and self.out == "uint8":
             raise KnobError(
-                "normalize", "has no effect on uint8 output", got=str(asked[0]), fix="Use out='float' or leave it out."
+                "normalize", "has no effect on uint8 output", got=str(listed[0]), fix="Use out='float' or leave it out."
             )
-        own = Normalize(mean=_triple(mean), std=_triple(std))  # validates what the caller gave
-        first = asked[0] if asked else own
-        return first.mean or own.mean or mean, first.std or own.std or std
+        default = Normalize(mean=_triple(mean), std=_triple(std))  # validates what the caller gave
+        chosen = listed[0] if listed else default
+        return chosen.mean or default.mean or mean, chosen.std or default.std or std
 
     def _check_sizes(self) -> None:
         sized = [transform for transform in self.transforms if isinstance(transform, RandomResizedCrop) and transform.size]

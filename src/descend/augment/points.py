@@ -1,4 +1,4 @@
-"""Points under a drawn geometry: from the output to the stored picture and back."""
+"""Points under a drawn geometry: from the output to the stored image and back."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from descend.errors import DataError
 
 Floats: TypeAlias = NDArray[np.float64]
 
-_ROUNDS = (
-    60  # of the fixed-point iteration that undoes a bend; it converges where neighbours move apart by less than they lie apart
-)
+_ROUNDS = 60  # of fixed-point iteration to undo a bend; it converges where neighbours part by less than their distance
 _CLOSE = 1e-6  # pixels
 
 
@@ -56,10 +54,10 @@ def bent(bends: tuple[Floats, ...], points: Floats, canvas: tuple[int, int]) -> 
 
 def unbent(bends: tuple[Floats, ...], points: Floats, canvas: tuple[int, int]) -> Floats:
     """Find the output points (B, n, 2) that ``bent`` takes to ``points``; NaN where a bend folds and the search fails."""
-    found = points.copy()
+    at = points.copy()
     if not bends:
-        return found
+        return at
     for _ in range(_ROUNDS):
-        found += points - bent(bends, found, canvas)
-    missed = np.abs(bent(bends, found, canvas) - points).max(-1, keepdims=True)
-    return np.where(missed < _CLOSE, found, np.nan)
+        at += points - bent(bends, at, canvas)
+    missed = np.abs(bent(bends, at, canvas) - points).max(-1, keepdims=True)
+    return np.where(missed < _CLOSE, at, np.nan)

@@ -41,9 +41,9 @@ _SMALL_SIDE = 64  # pixels
 def policy_for(n_train: int, *, side: int, grey: bool) -> tuple[str, str]:
     """Choose a policy by the data: (its name, the reason in words).
 
-    n_train: training pictures; the fewer there are, the sooner a network knows them by heart, and the stronger the policy. side:
-    the pictures' shorter side in pixels; below 64 the policy is one step milder, because a strong crop leaves too little to see.
-    grey: whether the pictures have no colour; such pictures are often digits or signs, which must not be mirrored.
+    n_train: the number of training pictures; the fewer there are, the sooner a network knows them by heart, and the stronger the
+    policy. side: their shorter side in pixels; below 64 the policy is one step milder, because a strong crop leaves too little to
+    see. grey: whether they have no colour; such pictures are often digits or signs, which must not be mirrored.
     Raises KnobError for a count or a side below 1.
     """
     for name, value in (("n_train", n_train), ("side", side)):
@@ -64,13 +64,13 @@ def expand(specs: str | Augmentation | Iterable[str | Augmentation]) -> tuple[Au
 
     Raises SpecError, with the nearest name, for text that is neither a policy nor a transform.
     """
-    found: list[Augmentation] = []
+    transforms: list[Augmentation] = []
     for item in [specs] if isinstance(specs, (str, Augmentation)) else specs:
         if isinstance(item, str) and item.strip() in POLICIES:
-            found.extend(build(text, Augmentation) for text in POLICIES[item.strip()])
+            transforms.extend(build(text, Augmentation) for text in POLICIES[item.strip()])
         else:
-            found.append(_transform(item))
-    return tuple(found)
+            transforms.append(_transform(item))
+    return tuple(transforms)
 
 
 def _transform(item: str | Augmentation) -> Augmentation:

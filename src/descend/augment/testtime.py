@@ -33,9 +33,9 @@ class Views(Technique, family="tta"):
     def n_views(self) -> int:
         """How many views there are of each picture."""
 
-    def drawn_from(self, own: tuple[Augmentation, ...]) -> tuple[Augmentation, ...]:
-        """Return the transforms that the views are drawn from, given the run's own; by default none, the plain view."""
-        del own
+    def drawn_from(self, trained_with: tuple[Augmentation, ...]) -> tuple[Augmentation, ...]:
+        """Return the transforms that the views are drawn from, given those of the training; by default none, the plain view."""
+        del trained_with
         return ()
 
     @abstractmethod
@@ -44,24 +44,24 @@ class Views(Technique, family="tta"):
 
 
 def mirror(draws: Draws) -> Draws:
-    """Append ``x -> w - x`` for every picture: left and right swapped, pixels copied."""
+    """Append ``x -> w - x`` for every image: left and right swapped, pixels copied."""
     return draws.warp(stack([[-1.0, 0.0, float(draws.canvas[1])], [0.0, 1.0, 0.0]], len(draws)))
 
 
 def crop(draws: Draws, place: int) -> Draws:
-    """Move the plain view to a place of the stored picture: 0 to 3 its corners, row by row, 4 its middle, where it is already.
+    """Move the plain view to a place of the stored image: 0 to 3 its corners, row by row, 4 its middle, where it is already.
 
-    Raises DataError where the stored picture leaves no room to move.
+    Raises DataError where the stored image leaves no margin to move in.
     """
-    room = [have - want for have, want in zip(draws.source, draws.canvas, strict=True)]
-    if min(room) < 0 or max(room) == 0:
+    margin = [have - want for have, want in zip(draws.source, draws.canvas, strict=True)]
+    if min(margin) < 0 or max(margin) == 0:
         raise DataError("tta", f"crops of {draws.canvas} need stored pictures larger than that", got=draws.source,
                         fix="Use flip, or a run whose pictures are stored larger than its crop.")  # fmt: skip
     if place == 4:
         return draws
     down, across = divmod(place, 2)
     zero = np.zeros(len(draws))
-    return draws.warp(translation(zero + across * room[1] - room[1] // 2, zero + down * room[0] - room[0] // 2))
+    return draws.warp(translation(zero + across * margin[1] - margin[1] // 2, zero + down * margin[0] - margin[0] // 2))
 
 
 @technique("flip", source="common practice; Simonyan & Zisserman 2015, arXiv:1409.1556, section 3.2")
@@ -122,7 +122,7 @@ class RandomViews(Views):
     """``k`` random views of the augmentation that the run was trained with, or of ``transforms`` given by position.
 
     Prefer it where no fixed view fits: ``views(quarter_turn(), k=8)`` for pictures without an up. It costs ``k`` times one view.
-    Strong augmentations need many views to even out. The run's own mixing is left out: a mixed picture has no answer of its own.
+    Strong augmentations need many views to even out. The run's mixing is left out: a mixed picture has no single answer.
     """
 
     k: Annotated[int, Ge(1), Search(2, 16)] = 8
@@ -131,16 +131,16 @@ class RandomViews(Views):
     def __post_init__(self) -> None:
         if any(transform.stage == "mix" for transform in self.transforms):
             raise KnobError("views", "transforms must not mix pictures", got=[str(transform) for transform in self.transforms],
-                            fix="A mixed picture has no answer of its own.")  # fmt: skip
+                            fix="A mixed picture has no single answer.")  # fmt: skip
 
     @property
     def n_views(self) -> int:
         """``k``."""
         return self.k
 
-    def drawn_from(self, own: tuple[Augmentation, ...]) -> tuple[Augmentation, ...]:
-        """Return ``transforms``, else the run's own without mixing. Raises KnobError if neither leaves anything to draw."""
-        chosen = self.transforms or tuple(transform for transform in own if transform.stage != "mix")
+    def drawn_from(self, trained_with: tuple[Augmentation, ...]) -> tuple[Augmentation, ...]:
+        """Return ``transforms``, else the training's without mixing. Raises KnobError if neither leaves anything to draw."""
+        chosen = self.transforms or tuple(transform for transform in trained_with if transform.stage != "mix")
         if not any(transform.stage != "normalize" for transform in chosen):
             raise KnobError("views", "needs transforms to draw from, and the run was trained without any", got=str(self),
                             fix=f"Write views(flip(), k={self.k}), for example.")  # fmt: skip
@@ -157,7 +157,7 @@ class TestTime:
 
     spec: the technique or its text: ``flip``, ``five_crop``, ``ten_crop``, ``views(k=8)``. seed: of random views; they are drawn
     apart from the training's. size: the crop in pixels, one number or (height, width), as the network saw it; None takes the
-    whole stored picture. mean, std: three numbers in the unit 1 = full level, as in ``Pipeline``. augment: the run's own
+    whole stored picture. mean, std: three numbers in the unit 1 = full level, as in ``Pipeline``. augment: the run's
     augmentation, from which ``views(k=8)`` draws.
 
     >>> import numpy as np
@@ -198,7 +198,7 @@ class TestTime:
 
         ids: (B,) sample ids. A view is a function of (seed, id, view number), whatever else stands in the batch. Average the
         *probabilities* over the views; averaged logits let one confident view outvote the rest. Raises DataError here, before the
-        first view is asked for.
+        first view is read.
         """
         source = checked(images)
         draws = [self._draw(ids, source, view) for view in range(self.n_views)]

@@ -1,7 +1,7 @@
-"""Tone: one curve per picture and channel, read as a table of 256 levels.
+"""Tone: one curve per image and channel, read as a table of 256 levels.
 
 Curves that bend (gamma, solarise, posterise) compose into one table. Autocontrast and equalisation depend on the levels of
-the picture itself, so a draw only says *whether*; they come before the table.
+the image itself, so a draw only says *whether*; they come before the table.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 from annotated_types import Ge, Le
 from numpy.typing import NDArray
 
-from descend.augment.factors import IDENTITY_TABLE, Bools, Dice, Draws, Floats, check_range
+from descend.augment.factors import IDENTITY_TABLE, Bools, Draws, Floats, RandomStream, check_range
 from descend.augment.transform import Augmentation
 from descend.technique import Probability, Search, technique
 
@@ -25,7 +25,7 @@ def tables(curve: NDArray[np.floating]) -> Table:
 
 
 def gamma_curve(gamma: Floats) -> Table:
-    """Return ``255 (x / 255) ** gamma`` for each picture, gamma (B,)."""
+    """Return ``255 (x / 255) ** gamma`` for each image, gamma (B,)."""
     curve = 255 * (IDENTITY_TABLE / 255) ** gamma[:, None]
     curve[gamma == 1] = IDENTITY_TABLE
     return tables(curve)
@@ -54,11 +54,11 @@ class Gamma(Augmentation):
     def __post_init__(self) -> None:
         check_range("gamma", "gamma_range", self.gamma_range, 0.05, 20.0)
 
-    def draw(self, dice: Dice, draws: Draws) -> Draws:
+    def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Append the curve."""
         low, high = np.log(self.gamma_range)
-        gamma = np.exp(low + dice.uniform()[0] * (high - low))
-        return draws.curve(gamma_curve(gamma)).note(dice.stream, gamma=gamma)
+        gamma = np.exp(low + stream.uniform()[0] * (high - low))
+        return draws.curve(gamma_curve(gamma)).note(stream.name, gamma=gamma)
 
 
 @technique("solarize", source="Cubuk et al. 2019, arXiv:1805.09501, table 6")
@@ -71,10 +71,10 @@ class Solarize(Augmentation):
     p: Probability = 0.2
     threshold: Annotated[int, Ge(0), Le(255), Search(64, 224)] = 128
 
-    def draw(self, dice: Dice, draws: Draws) -> Draws:
+    def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Append the curve."""
-        chosen = _coin(dice, self.p)
-        return draws.curve(solarized(np.where(chosen, self.threshold, 256.0))).note(dice.stream, chosen=chosen)
+        chosen = _coin(stream, self.p)
+        return draws.curve(solarized(np.where(chosen, self.threshold, 256.0))).note(stream.name, chosen=chosen)
 
 
 @technique("posterize", source="Cubuk et al. 2019, arXiv:1805.09501, table 6")
@@ -87,10 +87,10 @@ class Posterize(Augmentation):
     p: Probability = 0.2
     bits: Annotated[int, Ge(1), Le(8), Search(2, 6)] = 4
 
-    def draw(self, dice: Dice, draws: Draws) -> Draws:
+    def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Append the curve."""
-        chosen = _coin(dice, self.p)
-        return draws.curve(posterized(np.where(chosen, self.bits, 8.0))).note(dice.stream, chosen=chosen)
+        chosen = _coin(stream, self.p)
+        return draws.curve(posterized(np.where(chosen, self.bits, 8.0))).note(stream.name, chosen=chosen)
 
 
 @technique("autocontrast", source="Cubuk et al. 2019, arXiv:1805.09501, table 6; Pillow's ImageOps")
@@ -102,10 +102,10 @@ class Autocontrast(Augmentation):
 
     p: Probability = 0.2
 
-    def draw(self, dice: Dice, draws: Draws) -> Draws:
-        """Choose the pictures."""
-        chosen = _coin(dice, self.p)
-        return draws.spread(chosen).note(dice.stream, chosen=chosen)
+    def draw(self, stream: RandomStream, draws: Draws) -> Draws:
+        """Choose the images."""
+        chosen = _coin(stream, self.p)
+        return draws.spread(chosen).note(stream.name, chosen=chosen)
 
 
 @technique("equalize", source="Cubuk et al. 2019, arXiv:1805.09501, table 6; Pillow's ImageOps")
@@ -117,11 +117,11 @@ class Equalize(Augmentation):
 
     p: Probability = 0.2
 
-    def draw(self, dice: Dice, draws: Draws) -> Draws:
-        """Choose the pictures."""
-        chosen = _coin(dice, self.p)
-        return draws.equalize(chosen).note(dice.stream, chosen=chosen)
+    def draw(self, stream: RandomStream, draws: Draws) -> Draws:
+        """Choose the images."""
+        chosen = _coin(stream, self.p)
+        return draws.equalize(chosen).note(stream.name, chosen=chosen)
 
 
-def _coin(dice: Dice, p: float) -> Bools:
-    return dice.uniform()[0] < p
+def _coin(stream: RandomStream, p: float) -> Bools:
+    return stream.uniform()[0] < p

@@ -37,7 +37,7 @@ class Augmented(Dataset[tuple[Any, ...]]):
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
     def set_epoch(self, epoch: int) -> None:
-        """Announce the epoch, before its first sample is asked for."""
+        """Announce the epoch before its first sample is read."""
         self._epoch.fill_(int(epoch))
 
     def __len__(self) -> int:
@@ -46,8 +46,8 @@ class Augmented(Dataset[tuple[Any, ...]]):
     def __getitem__(self, index: int) -> tuple[Any, ...]:
         picture, *rest = self.dataset[index]
         levels = picture if isinstance(picture, torch.Tensor) else np.asarray(picture)
-        made = self.pipe(levels[None], ids=self.ids[index : index + 1], epoch=int(self._epoch))
-        return (made[0], *rest)
+        augmented = self.pipe(levels[None], ids=self.ids[index : index + 1], epoch=int(self._epoch))
+        return (augmented[0], *rest)
 
 
 class PictureTransform:
@@ -70,8 +70,8 @@ class PictureTransform:
     def __call__(self, picture: Image | torch.Tensor | NDArray[np.uint8]) -> torch.Tensor:
         """Augment one picture."""
         sample = torch.randint(2**63 - 1, (1,))
-        made = self.pipe(_levels(picture)[None], ids=sample, epoch=0)[0]
-        return made.permute(2, 0, 1) if self.pipe.out == "uint8" else made
+        augmented = self.pipe(_levels(picture)[None], ids=sample, epoch=0)[0]
+        return augmented.permute(2, 0, 1) if self.pipe.out == "uint8" else augmented
 
 
 def _levels(picture: Image | torch.Tensor | NDArray[np.uint8]) -> torch.Tensor | NDArray[np.uint8]:

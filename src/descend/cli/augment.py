@@ -11,7 +11,7 @@ from typing import Any
 from descend import data as data_room
 from descend.api import load
 from descend.augment import Augmentation, expand, policy_for
-from descend.augment.safety import Safety, Trial
+from descend.augment.label_safety import Safety, Trial
 from descend.cli.progress import Terminal
 from descend.data import Dataset
 from descend.errors import KnobError
@@ -118,7 +118,7 @@ def _transforms(asked: argparse.Namespace, dataset: Dataset, own: list[str] | No
 def describe(found: Safety) -> dict[str, Any]:
     """Return one transform's safety as plain data, every class with its Wilson interval."""
     return {
-        "augment": str(found.asked),
+        "augment": str(found.transform),
         "limit": None if found.limit is None else str(found.limit),
         "advice": found.advice(),
         "tolerance": found.tolerance,

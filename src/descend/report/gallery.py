@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from descend.augment import Augmentation, Pipeline
 from descend.augment.factors import Draws
+from descend.augment.label_safety import Safety, Trial
 from descend.augment.mix import mix_targets, soften
-from descend.augment.safety import Safety, Trial
 from descend.data import Dataset, decode_resized
 from descend.errors import DataError, KnobError, PictureError
 from descend.report import words

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from descend import data as data_room
 from descend import rng
 from descend.augment import Augmentation, Pipeline
-from descend.augment.safety import Flips, Safety, Trial, ladder
+from descend.augment.label_safety import Flips, Safety, Trial, ladder
 from descend.data import Dataset
 from descend.data.pool import n_threads
 from descend.errors import DataError, KnobError

@@ -2,7 +2,8 @@
 
 A network that was trained on the pictures as they are answers 9 for a 6 that stands on its head, and a network that is merely
 thrown by a transform answers anything. Both show as *flips*: pictures answered right as they are and wrong when transformed.
-Counting needs a network and is done in ``train.safety``; what is counted, at which strengths, and what follows, is said here.
+Counting needs a network, so the package ``train`` does it; what is counted, at which strengths, and what follows from it stands
+here.
 """
 
 from __future__ import annotations
@@ -18,24 +19,24 @@ from descend.errors import KnobError
 from descend.stats import Interval, proportion
 from descend.technique import Knob, knobs
 
-FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)  # of the strength that was asked for
+FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)  # of the strength that the transform names
 
 
 def ladder(transform: Augmentation) -> tuple[Augmentation, ...]:
     """Return the transform at rising strengths, always done (``p`` is 1): a quarter to four times what its knobs say.
 
-    Scaled are the knobs whose search range begins at 0, where nothing happens, and intervals about 1 of geometry and tone, on
+    Scaled are the knobs whose search range begins at 0, where nothing happens, and intervals around 1 of geometry and tone, on
     their logarithm. A transform without such knobs has one strength. Strengths beyond the legal interval end at its border, or
     are left out where it has none.
     """
     given = {knob.name: getattr(transform, knob.name) for knob in knobs(type(transform))}
     sure = given | {name: 1.0 for name in given if name == "p"}
     scaled = [knob for knob in knobs(type(transform)) if _is_strength(knob, transform)]
-    found = [_made(type(transform), sure | {k.name: _times(sure[k.name], f, k) for k in scaled}) for f in FACTORS if scaled]
-    return tuple(dict.fromkeys(rung for rung in found if rung is not None)) or (type(transform)(**sure),)
+    rungs = [_legal(type(transform), sure | {k.name: _times(sure[k.name], f, k) for k in scaled}) for f in FACTORS if scaled]
+    return tuple(dict.fromkeys(rung for rung in rungs if rung is not None)) or (type(transform)(**sure),)
 
 
-def _made(kind: type[Augmentation], settings: dict[str, Any]) -> Augmentation | None:
+def _legal(kind: type[Augmentation], settings: dict[str, Any]) -> Augmentation | None:
     try:
         return kind(**settings)
     except KnobError:  # an open interval, or one whose ends are checked by the transform itself
@@ -101,34 +102,34 @@ class Trial:
         Surely: the whole interval does, at 95 % for all classes together (Bonferroni), so that many classes raise no false alarm.
         """
         level = 1 - 0.05 / len(self.classes)
-        found = [flips for flips in self.classes if flips.share(level).low > tolerance]
-        return tuple(sorted(found, key=lambda flips: -flips.k / flips.n))
+        harmed = [flips for flips in self.classes if flips.share(level).low > tolerance]
+        return tuple(sorted(harmed, key=lambda flips: -flips.k / flips.n))
 
 
 @dataclass(frozen=True)
 class Safety:
-    """One transform as asked for, its trials from weak to strong, and the strength up to which no class is surely harmed."""
+    """One transform as it was given, its trials from weak to strong, and the strength up to which no class is surely harmed."""
 
-    asked: Augmentation
+    transform: Augmentation
     trials: tuple[Trial, ...]
     tolerance: float
 
     @property
     def limit(self) -> Augmentation | None:
-        """The strongest trial with nothing unsafe at it or below, with the ``p`` that was asked for.
+        """The strongest trial with nothing unsafe at it or below, with the ``p`` that the transform was given.
 
         None if the weakest is unsafe already.
         """
         safe = list(takewhile(lambda trial: not trial.unsafe(self.tolerance), self.trials))
         if not safe:
             return None
-        kind = type(self.asked)
-        return kind(**{k.name: getattr(self.asked if k.name == "p" else safe[-1].transform, k.name) for k in knobs(kind)})
+        kind = type(self.transform)
+        return kind(**{k.name: getattr(self.transform if k.name == "p" else safe[-1].transform, k.name) for k in knobs(kind)})
 
     def advice(self) -> str:
         """Return in one sentence what to do: keep it, lessen it to a limit, or leave it out, and which class says so."""
         if self.limit is None:
-            return f"leave {self.asked.name} out: {self._culprit(self.trials[0])}"
+            return f"leave {self.transform.name} out: {self._culprit(self.trials[0])}"
         broken = next((trial for trial in self.trials if trial.unsafe(self.tolerance)), None)
         if broken is None:
             return f"{self.limit} is safe as far as these pictures can tell" + (", the strongest tried" if self._many else "")
@@ -140,8 +141,8 @@ class Safety:
 
     def _culprit(self, trial: Trial) -> str:
         flips = trial.unsafe(self.tolerance)[0]
-        found = flips.share()
+        share = flips.share()
         return (
-            f"{flips.label!r} flips in {found.mean:.0%} [{found.low:.0%}, {found.high:.0%}] of its pictures, "
+            f"{flips.label!r} flips in {share.mean:.0%} [{share.low:.0%}, {share.high:.0%}] of its pictures, "
             f"{flips.n_to} of {flips.k} times to {flips.to!r}"
         )

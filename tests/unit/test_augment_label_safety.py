@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from descend.augment import Augmentation, Pipeline
-from descend.augment.safety import Flips, Safety, Trial, ladder
+from descend.augment.label_safety import Flips, Safety, Trial, ladder
 from descend.technique import build, knobs, registered
 
 KINDS = [kind for kind in registered(Augmentation) if vars(kind)["stage"] not in ("mix", "normalize")]
