@@ -34,7 +34,7 @@ from descend.landscape import (
 )  # fmt: skip
 from descend.landscape.racing import TUNING_SEEDS
 from descend.optim import Adam, Rule
-from descend.optim.rule import move, start
+from descend.optim.chain import chain_of
 from descend.schedule import Schedule
 from descend.stats import mean, proportion
 from descend.technique import build
@@ -322,11 +322,11 @@ def adam() -> dict[str, Table]:
     unbiased: Table = []
     n = 100_000
     rule = Adam()
-    p = np.zeros(n)
-    slots = start(rule, p)
+    chain, p = chain_of(rule), np.zeros(n)
+    slots = chain.start(p)
     for t in range(1, 1001):
         g = 0.5 + ndtri(rng.uniform(0, "benchmark/adam", ids=np.arange(n), epoch=t))[:, 0]
-        p, slots = move(rule, p, g, slots, rule.numbers(t))
+        p, slots = chain.move(p, g, slots, chain.scalars(t))
         if t in (1, 2, 5, 10, 100, 1000):
             m, v = slots
             m_hat, v_hat = m / (1 - rule.beta1**t), v / (1 - rule.beta2**t)

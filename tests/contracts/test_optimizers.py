@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 import torch
 from annotated_types import Ge, Gt, Le, Lt
-from tests.oracles import optim_kin, optim_rules, optim_whole, optim_wrappers
+from tests.oracles import optim_rules, optim_variants, optim_whole, optim_wrappers
 
 from descend.errors import KnobError
 from descend.optim import Momentum, Optimizer, Rule
-from descend.optim.rule import gradient, move, start
+from descend.optim.chain import chain_of
 from descend.optim.wrapper import Wrapper
 from descend.technique import Knob, build, knobs, registered, spec
 
@@ -55,6 +55,7 @@ def with_knob(kind: Any, name: str, value: Any) -> Any:
 
 
 VARIANTS = [rule for kind in RULES for rule in variants(kind)]
+ELEMENTWISE = [rule for rule in VARIANTS if chain_of(rule).core.elementwise]
 
 
 def problem(shape: tuple[int, ...], index: int = 0) -> tuple[np.ndarray, Callable[[int, np.ndarray], np.ndarray]]:
@@ -94,7 +95,7 @@ def answer(optimizer: Optimizer) -> list[torch.Tensor]:
 
 def together(rule: Rule) -> bool:
     """Whether what a tensor does depends on the others, so that it is compared with a textbook alone."""
-    return rule.ascent is not None
+    return chain_of(rule).perturbation is not None
 
 
 def settings(rule: Rule) -> dict[str, Any]:
@@ -105,22 +106,23 @@ def settings(rule: Rule) -> dict[str, Any]:
 
 @pytest.mark.parametrize("rule", VARIANTS, ids=str)
 def test_agrees_with_the_textbook(rule: Rule) -> None:
-    textbook = {**vars(optim_rules), **vars(optim_kin), **vars(optim_whole), **vars(optim_wrappers)}[rule.name]
+    textbook = {**vars(optim_rules), **vars(optim_variants), **vars(optim_whole), **vars(optim_wrappers)}[rule.name]
     for index, (shape, ours) in enumerate(zip(SHAPES, walk(rule, apart=together(rule)), strict=True)):
         p, gradient = problem(shape, index)
         np.testing.assert_allclose(ours.numpy(), textbook(p, gradient, STEPS, **settings(rule)), rtol=1e-12, atol=1e-13)
 
 
-@pytest.mark.parametrize("rule", [rule for rule in VARIANTS if rule.elementwise], ids=str)
+@pytest.mark.parametrize("rule", ELEMENTWISE, ids=str)
 def test_walks_the_same_on_plain_arrays(rule: Rule) -> None:
     for index, (shape, ours) in enumerate(zip(SHAPES, walk(rule, apart=together(rule)), strict=True)):
         p, slope = problem(shape, index)
-        slots, memory = start(rule, p), None
+        chain, memory = chain_of(rule), None
+        slots = chain.start(p)
         for t in range(1, STEPS + 1):
-            numbers = rule.numbers(t, memory=memory)
-            p, slots = move(rule, p, gradient(rule, p, slots, partial(slope, t)), slots, numbers)
-            memory = numbers.memory
-        np.testing.assert_allclose(ours.numpy(), rule.answer(p, slots), rtol=1e-13, atol=1e-14)
+            scalars = chain.scalars(t, memory=memory)
+            p, slots = chain.move(p, chain.gradient(p, slots, partial(slope, t)), slots, scalars)
+            memory = scalars.memory
+        np.testing.assert_allclose(ours.numpy(), chain.evaluation_weights(p, slots), rtol=1e-13, atol=1e-14)
 
 
 @pytest.mark.parametrize("kind", RULES, ids=lambda kind: kind.name)
@@ -150,7 +152,7 @@ def test_resumes_bit_for_bit(rule: Rule) -> None:
         assert torch.equal(parameter, expected)
 
 
-@pytest.mark.parametrize("rule", [rule for rule in VARIANTS if rule.elementwise], ids=str)
+@pytest.mark.parametrize("rule", ELEMENTWISE, ids=str)
 def test_splitting_a_tensor_changes_nothing(rule: Rule) -> None:
     p, gradient = problem((37,))
 
@@ -213,9 +215,9 @@ def test_half_precision_weights_keep_float32_slots(kind: type[Rule]) -> None:
     assert parameter.dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize("kind", [kind for kind in RULES if kind.elementwise], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", [kind for kind in RULES if chain_of(kind()).core.elementwise], ids=lambda kind: kind.name)
 def test_direction_holds_no_numbers(kind: type[Rule]) -> None:
-    pure = getattr(kind, "settle", None) if issubclass(kind, Wrapper) else kind.direction
+    pure = getattr(kind, "after_step" if issubclass(kind, Wrapper) else "direction", None)
     if pure is None:
         pytest.skip("declared: does nothing per element, its inner rule does")
     tree = ast.parse(textwrap.dedent(inspect.getsource(pure)))

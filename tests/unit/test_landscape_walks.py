@@ -12,7 +12,7 @@ from descend.errors import DescendError, KnobError, SpecError
 from descend.landscape import Bowl, Course, Plateau, Ravine, Saddle, Surface, race, tune
 from descend.landscape.racing import TUNING_SEEDS
 from descend.optim import SGD, Adam, Momentum, Nesterov, RMSProp, Rule
-from descend.optim.rule import move, start
+from descend.optim.chain import chain_of
 from descend.schedule import Cosine, Watch
 from descend.technique import registered
 
@@ -41,19 +41,19 @@ def test_a_walk_does_not_depend_on_its_company(kind: type[Rule]) -> None:
 
 @pytest.mark.parametrize("kind", RULES, ids=lambda kind: kind.name)
 def test_walkers_take_the_steps_that_the_rule_takes_on_floats(kind: type[Rule]) -> None:
-    surface, rule = Bowl(), kind()
-    if not rule.elementwise or rule.ascent is not None:
+    surface, rule = Bowl(), chain_of(kind())
+    if not rule.core.elementwise or rule.perturbation is not None:
         pytest.skip("declared: needs whole tensors, so there is no walk on single floats")
     x = list(surface.start())
-    slots, memory = [start(rule, value) for value in x], None
+    slots, memory = [rule.start(value) for value in x], None
     for t in range(1, 9):
-        g = surface.gradient([float(rule.vantage(value, kept)) for value, kept in zip(x, slots, strict=True)])
-        numbers = rule.numbers(t, memory=memory)
-        moved = [move(rule, value, float(part), kept, numbers) for value, part, kept in zip(x, g, slots, strict=True)]
-        x, slots, memory = [p for p, _ in moved], [kept for _, kept in moved], numbers.memory
-    answers = [float(rule.answer(value, kept)) for value, kept in zip(x, slots, strict=True)]
-    trace = Course(surface=surface, n_steps=8).walk(rule)
-    np.testing.assert_allclose(trace.points[-1, 0], answers, rtol=1e-12)
+        g = surface.gradient([float(rule.lookahead_point(value, kept)) for value, kept in zip(x, slots, strict=True)])
+        scalars = rule.scalars(t, memory=memory)
+        moved = [rule.move(value, float(part), kept, scalars) for value, part, kept in zip(x, g, slots, strict=True)]
+        x, slots, memory = [p for p, _ in moved], [kept for _, kept in moved], scalars.memory
+    expected = [float(rule.evaluation_weights(value, kept)) for value, kept in zip(x, slots, strict=True)]
+    trace = Course(surface=surface, n_steps=8).walk(rule.rule)
+    np.testing.assert_allclose(trace.points[-1, 0], expected, rtol=1e-12)
 
 
 def test_sgd_on_a_ravine_is_the_matrix_power() -> None:
@@ -96,11 +96,11 @@ def test_both_forms_of_nesterov_walk_the_same_path() -> None:
     ahead = course.walk(Nesterov(lr=0.02, form="lookahead"))
     here = course.walk(Nesterov(lr=0.02))
     assert not np.allclose(ahead.points, here.points)
-    slots, p = start(Nesterov(lr=0.02), np.array([course.surface.start()])), np.array([course.surface.start()])
-    rule = Nesterov(lr=0.02, form="lookahead")
+    rule, p = chain_of(Nesterov(lr=0.02, form="lookahead")), np.array([course.surface.start()])
+    slots = rule.start(p)
     for t in range(1, 61):
-        p, slots = move(rule, p, course.surface.gradient(rule.vantage(p, slots)), slots, rule.numbers(t))
-    np.testing.assert_allclose(rule.vantage(p, slots)[0], here.points[-1, 0], rtol=1e-9, atol=1e-12)
+        p, slots = rule.move(p, course.surface.gradient(rule.lookahead_point(p, slots)), slots, rule.scalars(t))
+    np.testing.assert_allclose(rule.lookahead_point(p, slots)[0], here.points[-1, 0], rtol=1e-9, atol=1e-12)
 
 
 def test_friction_stops_momentum_where_the_geometric_series_says() -> None:

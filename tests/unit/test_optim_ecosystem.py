@@ -13,12 +13,15 @@ from torch import Tensor, nn
 from torch.optim import lr_scheduler, swa_utils
 
 from descend.optim import Optimizer, Rule
+from descend.optim.chain import chain_of
 from descend.technique import registered
 
 PAIRS: list[tuple[str, Callable[[Any], torch.optim.Optimizer]]] = [
     ("momentum(lr=0.05)", lambda params: torch.optim.SGD(params, lr=0.05, momentum=0.9)),
     ("adamw(lr=0.01)", lambda params: torch.optim.AdamW(params, lr=0.01)),
 ]
+
+ELEMENTWISE = [kind for kind in registered(Rule) if chain_of(kind()).core.elementwise]
 
 
 def net(dtype: torch.dtype = torch.float64) -> nn.Module:
@@ -240,7 +243,7 @@ def test_bfloat16_weights_are_the_rounded_steps_of_float32() -> None:
     assert (weight.detach().float() == exact.detach()).float().mean() > 0.9
 
 
-@pytest.mark.parametrize("kind", [kind for kind in registered(Rule) if kind.elementwise], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", ELEMENTWISE, ids=lambda kind: kind.name)
 def test_no_rule_minds_the_number_of_threads(kind: type[Rule]) -> None:
     before, results = torch.get_num_threads(), []
     try:

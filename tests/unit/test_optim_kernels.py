@@ -11,10 +11,11 @@ import torch
 from torch import nn
 
 from descend.errors import TrainingError
-from descend.optim import AdaGrad, Momentum, Optimizer, RMSProp, Rule, carriers, kernels
+from descend.optim import AdaGrad, Momentum, Optimizer, RMSProp, Rule, UpdateRule, dispatch, kernels
+from descend.optim.chain import chain_of
 from descend.technique import build, registered
 
-SETTINGS = [kind() for kind in registered(Rule) if kind.elementwise]
+SETTINGS = [rule for kind in registered(Rule) if chain_of(rule := kind()).core.elementwise]
 SETTINGS += [
     build(text, Rule)
     for text in ("rmsprop(momentum=0.9)", "signsgd(momentum=0.0)", "ema(lookahead(momentum(lr=0.1), k=2), decay=0.9)")
@@ -38,7 +39,7 @@ def everything(optimizer: Optimizer) -> list[torch.Tensor]:
     found = []
     for parameter in optimizer.param_groups[0]["params"]:
         slots = optimizer.state[parameter]
-        found += [parameter.detach(), *(slots[name] for name in optimizer.rule.slots if name in slots)]
+        found += [parameter.detach(), *(slots[name] for name in chain_of(optimizer.rule).slots if name in slots)]
     return found
 
 
@@ -90,7 +91,7 @@ def test_layouts_that_kernels_cannot_take_go_to_tensors() -> None:
     for parameter in params:
         parameter.grad = parameter.detach().clone(memory_format=torch.contiguous_format)
     optimizer.step()
-    fits = [carriers.fits(p, p.grad, [optimizer.state[p]["v"]]) for p in params if p.grad is not None]
+    fits = [dispatch.fits(p, p.grad, [optimizer.state[p]["v"]]) for p in params if p.grad is not None]
     assert fits == [False, False, False, True]
     for parameter, zero in zip(params, expected, strict=True):
         assert torch.equal(parameter.detach(), zero)
@@ -120,7 +121,7 @@ def test_threads_may_step_at_once() -> None:
     assert all(torch.equal(one, two) for one, two in zip(*results, strict=True))
 
 
-def test_a_run_that_changes_carriers_goes_on() -> None:
+def test_a_run_that_changes_backends_goes_on() -> None:
     first = walk(build("adamw", Rule), compiled=True)
     params = [p.detach().clone().requires_grad_() for p in first.param_groups[0]["params"]]
     second = Optimizer(params, "adamw", compiled=False)
@@ -135,8 +136,8 @@ def test_a_run_that_changes_carriers_goes_on() -> None:
 
 def test_large_models_are_compiled_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    monkeypatch.setattr(carriers, "step", lambda *_, compiled, checked: seen.append((compiled, checked)))
-    for size in (carriers.WORTH_COMPILING - 1, carriers.WORTH_COMPILING):
+    monkeypatch.setattr(dispatch, "step", lambda *_, compiled, checked: seen.append((compiled, checked)))
+    for size in (dispatch.WORTH_COMPILING - 1, dispatch.WORTH_COMPILING):
         parameter = torch.zeros(size, requires_grad=True)
         parameter.grad = torch.zeros(size)
         Optimizer([parameter], "sgd").step()
@@ -145,7 +146,7 @@ def test_large_models_are_compiled_by_themselves(monkeypatch: pytest.MonkeyPatch
 
 def test_no_two_kernels_share_a_name() -> None:
     # machine code from the cache is linked by name: under one name, kernels call each other's parts
-    def name(rule: type[Rule], active: tuple[str, ...], layout: tuple[int, ...], dtype: str) -> str:
+    def name(rule: type[UpdateRule], active: tuple[str, ...], layout: tuple[int, ...], dtype: str) -> str:
         return kernels._kernel(rule, active, layout, dtype).__name__
 
     names = [

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from descend.errors import KnobError, ModelError, SpecError, TrainingError
 from descend.optim import SGD, Adam, AdamW, ClipNorm, Momentum, Nesterov, Optimizer
+from descend.optim.chain import chain_of
 
 TORCH: list[tuple[str, Callable[[Any], torch.optim.Optimizer]]] = [
     ("sgd(lr=0.05, weight_decay=0.01)", lambda p: torch.optim.SGD(p, lr=0.05, weight_decay=0.01)),
@@ -67,8 +68,8 @@ def test_both_forms_of_nesterov_walk_the_same_path() -> None:
     for _ in range(50):
         for parameter, optimizer in ((ahead, one), (current, two)):
             optimizer.step(lambda parameter=parameter: setattr(parameter, "grad", curvature * parameter.detach()))
-        vantage = one.rule.vantage(ahead.detach(), (one.state[ahead]["v"],))
-        torch.testing.assert_close(vantage, current.detach(), rtol=1e-10, atol=1e-12)
+        lookahead_point = chain_of(one.rule).lookahead_point(ahead.detach(), (one.state[ahead]["v"],))
+        torch.testing.assert_close(lookahead_point, current.detach(), rtol=1e-10, atol=1e-12)
 
 
 def test_lookahead_needs_a_closure() -> None:

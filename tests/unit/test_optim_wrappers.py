@@ -80,7 +80,7 @@ def test_swa_agrees_with_torch() -> None:
         if t >= 3 and t % 2:
             averaged.update_parameters(model)
         if t == 2:
-            assert all("mean" not in slots for slots in optimizer.state.values())  # takes no memory before it is due
+            assert all("mean" not in slots for slots in optimizer.state.values())  # takes no memory before it begins
     with optimizer.evaluation_weights():
         for ours, theirs in zip(model.parameters(), averaged.module.parameters(), strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-14)
@@ -114,7 +114,7 @@ def test_an_average_of_half_precision_weights_moves_where_they_cannot() -> None:
     assert mean[0] != mean[0].bfloat16()
 
 
-def test_sam_climbs_by_the_norm_of_all_parameters_and_comes_back() -> None:
+def test_sam_perturbs_by_the_norm_of_all_parameters_and_comes_back() -> None:
     one, two = point(3.0), point(4.0)
     seen, losses = [], iter((1.0, 2.0))
     optimizer = Optimizer([one, two], SAM(inner=SGD(lr=0.0), rho=0.5))
@@ -131,7 +131,7 @@ def test_sam_climbs_by_the_norm_of_all_parameters_and_comes_back() -> None:
         optimizer.step()
 
 
-def test_sam_climbs_down_when_maximizing() -> None:
+def test_sam_perturbs_downwards_when_maximizing() -> None:
     parameter, seen = point(3.0), []
     optimizer = Optimizer([parameter], SAM(inner=SGD(lr=0.0), rho=0.5), maximize=True)
 
@@ -143,7 +143,7 @@ def test_sam_climbs_down_when_maximizing() -> None:
     assert seen == [3.0, 2.5]
 
 
-def test_sam_does_not_climb_along_a_gradient_that_is_not_finite() -> None:
+def test_sam_does_not_perturb_along_a_gradient_that_is_not_finite() -> None:
     parameter = point(3.0, 1.0)
     optimizer = Optimizer([parameter], "sam(sgd)", nonfinite="skip")
     optimizer.step(lambda: setattr(parameter, "grad", torch.tensor([float("nan"), 1.0], dtype=torch.float64)))

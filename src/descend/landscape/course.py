@@ -1,6 +1,6 @@
 """One course for all rules: the same surface, start, noise and number of steps, walked by one loop.
 
-The loop is the whole of training without the network: ask the rule where it wants the gradient, add noise, ``move``. Walkers are
+The loop is the whole of training without the network: ask the rule where it wants the gradient, add noise, move. Walkers are
 the rows of one float64 array, so a hundred seeds cost about what one costs.
 """
 
@@ -20,8 +20,8 @@ from descend import rng
 from descend.errors import KnobError
 from descend.landscape.surface import Floats, Surface
 from descend.optim import Rule, with_knobs
+from descend.optim.chain import Chain, chain_of
 from descend.optim.ops import norm
-from descend.optim.rule import Numbers, move, start
 from descend.schedule import Schedule
 from descend.technique import build, record
 
@@ -30,8 +30,8 @@ from descend.technique import build, record
 class Trace:
     """Where N walkers went under one rule.
 
-    points: (T + 1, N, D) float64, the point that the rule would answer with after 0, 1, ..., T steps (rules that average answer
-    with their mean). losses: (T + 1, N), there and without noise; a walk that has diverged holds inf or NaN.
+    points: (T + 1, N, D) float64, the evaluation weights after 0, 1, ..., T steps: where the walker stands, or the mean
+    that a rule keeps. losses: (T + 1, N), there and without noise; a walk that has diverged holds inf or NaN.
     """
 
     surface: Surface
@@ -113,11 +113,11 @@ class Course:
         points = np.empty((self.n_steps + 1, *x.shape))
         points[0] = x
         with np.errstate(all="ignore"):  # a walk may diverge; that is a result
-            party = _Party(rule, x)
+            party = _Party(chain_of(rule), x)
             for t in range(1, self.n_steps + 1):
                 push = 0.0 if noise is None else noise[t - 1]
                 g = party.gradient(lambda at, push=push: self.surface.gradient(at) + push)
-                points[t] = party.step(g, self._at(rule, t))
+                points[t] = party.step(g, chain_of(self._at(rule, t)))
             losses = self.surface.loss(points)
         return Trace(self.surface, rule, tuple(seeds), points, losses)
 
@@ -135,10 +135,10 @@ def at_rate(rule: Rule, lr: float) -> Rule:
 class _Party:
     """Walkers under one rule: one array for all where the rule works per element, else one vector each."""
 
-    def __init__(self, rule: Rule, x: Floats) -> None:
-        self.together = rule.elementwise
+    def __init__(self, rule: Chain, x: Floats) -> None:
+        self.together = rule.core.elementwise
         self.p: list[Any] = [x] if self.together else list(x)
-        self.slots = [start(rule, p) for p in self.p]
+        self.slots = [rule.start(p) for p in self.p]
         self.rule, self.t = rule, 0
         self.memory: tuple[float, ...] | None = None
 
@@ -147,22 +147,23 @@ class _Party:
 
     def gradient(self, at: Callable[[Floats], Floats]) -> Floats:
         """Return the gradients (N, D) that the rule wants; at: points (N, D) -> gradients there."""
-        g = at(self._joined([self.rule.vantage(p, slots) for p, slots in zip(self.p, self.slots, strict=True)]))
-        ascent = self.rule.ascent
-        if ascent is None:
+        g = at(self._joined([self.rule.lookahead_point(p, slots) for p, slots in zip(self.p, self.slots, strict=True)]))
+        perturbation = self.rule.perturbation
+        if perturbation is None:
             return g
-        pairs = list(zip(self._joined(self.p), g, strict=True))  # each walker climbs by the norm of its own gradient
-        return at(np.stack([ascent.climb(p, part, float(norm(ascent.pull(p, part)))) for p, part in pairs]))
+        pairs = zip(self._joined(self.p), g, strict=True)  # each walker is perturbed by the norm of its own gradient
+        lengths = ((p, part, float(norm(perturbation.scaled_gradient(p, part)))) for p, part in pairs)
+        return at(np.stack([perturbation.perturbed(p, part, length) for p, part, length in lengths]))
 
-    def step(self, g: Floats, rule: Rule) -> Floats:
-        """Move everybody by one step of ``rule``, the party's rule at its current rate; return the answers (N, D)."""
+    def step(self, g: Floats, rule: Chain) -> Floats:
+        """Move everybody by one step of ``rule``, the party's rule at its current rate; return the evaluation weights (N, D)."""
         self.t, self.rule = self.t + 1, rule
-        numbers: Numbers = rule.numbers(self.t, memory=self.memory)
-        self.memory = numbers.memory
+        scalars = rule.scalars(self.t, memory=self.memory)
+        self.memory = scalars.memory
         pairs = zip(self.p, [g] if self.together else list(g), self.slots, strict=True)
-        moved = [move(rule, p, part, slots, numbers) for p, part, slots in pairs]
+        moved = [rule.move(p, part, slots, scalars) for p, part, slots in pairs]
         self.p, self.slots = [p for p, _ in moved], [slots for _, slots in moved]
-        return self._joined([rule.answer(p, slots) for p, slots in moved])
+        return self._joined([rule.evaluation_weights(p, slots) for p, slots in moved])
 
 
 @lru_cache(maxsize=4)

@@ -11,6 +11,7 @@ import numpy as np
 from descend.errors import KnobError
 from descend.landscape.course import Course, Trace, at_rate
 from descend.optim import Rule
+from descend.optim.chain import chain_of
 from descend.technique import build, knobs, parse, spec
 
 RATES = tuple(float(f"{10 ** (k / 6):.1e}") for k in range(-24, 7))
@@ -44,7 +45,7 @@ class Outcome:
     @property
     def label(self) -> str:
         """The rule's text, its rate always in it; that of a wrapped rule shows where it is not the default."""
-        if self.rule.core is not self.rule:
+        if chain_of(self.rule).wrappers:
             return spec(self.rule)
         default = next(knob.default for knob in knobs(type(self.rule)) if knob.name == "lr")
         others = spec(at_rate(self.rule, default))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from descend.optim.ops import ema, share, sqrt
-from descend.optim.rule import Decay, Penalty, Rate, Rule, Tiny
+from descend.optim.rule import Decay, Penalty, Rate, Tiny, UpdateRule
 from descend.technique import technique
 
 
 @technique("adam", source="Kingma & Ba 2015, arXiv:1412.6980, Algorithm 1")
-class Adam(Rule):
+class Adam(UpdateRule):
     """Momentum, with each coordinate's step divided by the size its gradient usually has.
 
     Works over a wide range of rates and scales; costs two slots. Its L2 decay is divided by that size too, which is
@@ -47,7 +47,7 @@ class Adam(Rule):
 
 
 @technique("adamw", source="Loshchilov & Hutter 2019, arXiv:1711.05101, Algorithm 2")
-class AdamW(Rule):
+class AdamW(UpdateRule):
     """Adam whose weight decay acts on the weights themselves; the default of descend.
 
     Prefer it to Adam wherever weights decay at all. Same cost.

@@ -7,12 +7,12 @@ from typing import Annotated, Any, ClassVar, Literal
 from annotated_types import Ge
 
 from descend.optim.ops import add_scaled, ema, positive, share, sqrt
-from descend.optim.rule import Decay, Penalty, Rate, Rule, Tiny
+from descend.optim.rule import Decay, Penalty, Rate, Tiny, UpdateRule
 from descend.technique import Search, technique
 
 
 @technique("adagrad", source="Duchi, Hazan & Singer 2011, JMLR 12, section 1.1, diagonal form")
-class AdaGrad(Rule):
+class AdaGrad(UpdateRule):
     """Divide each coordinate's step by the root of the sum of all its squared gradients.
 
     Prefer it for convex problems and rare features. Costs one slot. Its steps only ever shrink, so on a non-convex surface it
@@ -53,7 +53,7 @@ class AdaGrad(Rule):
 @technique(
     "rmsprop", source="Tieleman & Hinton 2012, Coursera lecture 6.5; centred: Graves 2013, arXiv:1308.0850, eqs. (38)-(45)"
 )
-class RMSProp(Rule):
+class RMSProp(UpdateRule):
     """AdaGrad that forgets: divide by the root of a running mean of squared gradients.
 
     Prefer it to AdaGrad on non-convex surfaces: its steps grow again where gradients get small. One slot, one more
@@ -78,7 +78,7 @@ class RMSProp(Rule):
 
     slots: ClassVar = ("v", "m", "b")
 
-    def idle(self) -> frozenset[str]:
+    def unused(self) -> frozenset[str]:
         """Return the slots of what is switched off."""
         return frozenset(({"m"} if not self.centered else set()) | ({"b"} if not self.momentum else set()))
 
@@ -103,7 +103,7 @@ class RMSProp(Rule):
 
 
 @technique("adadelta", source="Zeiler 2012, arXiv:1212.5701, Algorithm 1")
-class Adadelta(Rule):
+class Adadelta(UpdateRule):
     """RMSProp that also measures its own steps, so that a step has the unit of the weights.
 
     Prefer it where no rate is known: lr=1 is the paper's rule. Slow at the start. Costs two slots.

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from descend.errors import KnobError, ModelError, nearest
+from descend.optim.chain import chain_of
 from descend.optim.optimizer import PENDING, Optimizer
 from descend.optim.rule import Rule
 from descend.optim.settings import LABELS, rule_of, settings_of
@@ -253,7 +254,7 @@ def _our_state(rule: Rule, match: Counterpart, key: Any, state: Mapping[str, Any
         if name not in ours:
             raise ModelError("from_torch", f"{who} must hold known entries only, not {name!r}", fix=nearest(name, ours))
     for theirs, name in ours.items():
-        if match.counts and theirs not in given and name not in rule.idle():
+        if match.counts and theirs not in given and name not in chain_of(rule).core.unused():
             raise ModelError("from_torch", f"{who} must hold {theirs!r}", got=sorted(given))
     if len(shapes := {tuple(given[name].shape) for name in given if ours[name] in rule.slots}) > 1:
         raise ModelError("from_torch", f"{who} must hold tensors of one shape", got=sorted(shapes))

@@ -36,11 +36,12 @@ from numba.extending import intrinsic, overload
 from torch import Tensor
 
 from descend.optim import ops
-from descend.optim.rule import Numbers, Rule
+from descend.optim.chain import Chain, Scalars
+from descend.optim.rule import UpdateRule
 from descend.optim.wrapper import Wrapper
 
-Tails = tuple[tuple[type[Wrapper], tuple[int, ...]], ...]
-"""Wrappers that are due in a step, innermost first, each with the layout of its numbers."""
+Acting = tuple[tuple[type[Wrapper], tuple[int, ...]], ...]
+"""Wrappers that act after a step, innermost first, each with the layout of its coefficients."""
 
 PIECE = 1 << 11
 """Elements per unit of parallel work: few enough that a gradient which was looked at is still in the first-level cache when it is
@@ -51,25 +52,25 @@ TURNS = 4
 
 
 def step(
-    rule: Rule, params: list[Tensor], grads: list[Tensor], states: list[dict[str, Any]], numbers: Numbers, *, checked: bool
+    rule: Chain, params: list[Tensor], grads: list[Tensor], states: list[dict[str, Any]], scalars: Scalars, *, checked: bool
 ) -> float | None:
     """Move ``params`` and the slots in ``states`` in place by one step of ``rule``.
 
     params, grads, slots: CPU tensors of one dtype, float32 or float64; those of one parameter have the same shape and the same
-    dense strides (``carriers.fits`` says so). checked: look at every piece of a gradient right before it is used, while
+    dense strides (``dispatch.fits`` says so). checked: look at every piece of a gradient right before it is used, while
     it is on its way through the cache anyway, and stop at one that is not finite; return the norm of all gradients, NaN where
     the step was stopped (the pieces before it have moved). None if not checked.
     """
-    active = rule.needed(numbers)
-    due = [(type(tail), after) for tail, after in zip(rule.tails, numbers.tails, strict=True) if after is not None]
-    tails = tuple((kind, _layout(after)) for kind, after in due)
-    kernel = _kernel(type(rule.core), active, _layout(numbers.coefficients), str(params[0].dtype).removeprefix("torch."), tails)
+    active, dtype = rule.needed(scalars), str(params[0].dtype).removeprefix("torch.")
+    acting = [(type(part), numbers) for part, numbers in zip(rule.wrappers, scalars.after, strict=True) if numbers is not None]
+    after = tuple((kind, _layout(numbers)) for kind, numbers in acting)
+    kernel = _kernel(type(rule.core), active, _layout(scalars.coefficients), dtype, after)
     rows = [
         (p.data_ptr(), g.data_ptr(), *(state[name].data_ptr() for name in active))
         for p, g, state in zip(params, grads, states, strict=True)
     ]
-    flat = [numbers.scale, numbers.l2, numbers.shrink, numbers.rate]
-    for item in chain(numbers.coefficients, *(after for _, after in due)):
+    flat = [scalars.scale, scalars.l2, scalars.shrink, scalars.rate]
+    for item in chain(scalars.coefficients, *(numbers for _, numbers in acting)):
         flat.extend(item if isinstance(item, tuple) else (item,))
     c = np.array(flat, dtype=np.float64 if params[0].dtype == torch.float64 else np.float32)
     pieces = _pieces(tuple(p.numel() for p in params))
@@ -87,7 +88,7 @@ def _layout(numbers: tuple[Any, ...]) -> tuple[int, ...]:
 def _sweep(kernel: Callable[..., bool], table: np.ndarray, pieces: np.ndarray, c: np.ndarray, squares: np.ndarray) -> None:
     """Run ``kernel`` over all pieces, on as many threads as torch uses. Pieces are independent, so the order does not matter.
 
-    squares: room for one number a piece, or empty: nothing is checked.
+    squares: room for one number per piece, or empty: nothing is checked.
     """
     threads = min(torch.get_num_threads(), max(len(pieces), 1))
     n_shares = min(threads * TURNS, max(len(pieces), 1)) if threads > 1 else 1
@@ -186,7 +187,7 @@ def block_DIGEST({addresses}, n, c):
         {results} = direction(x, g[i] * scale + x * l2, {arguments})
 {stores}
         y = x * shrink - u * rate
-{tails}
+{after}
         p[i] = y
 
 
@@ -225,7 +226,7 @@ def kernel_DIGEST(table, pieces, c, squares):
 """
 
 
-def _write(rule: type[Rule], active: tuple[str, ...], layout: tuple[int, ...], width: int, tails: Tails) -> str:
+def _write(rule: type[UpdateRule], active: tuple[str, ...], layout: tuple[int, ...], width: int, after: Acting) -> str:
     """Return the kernel's text; active: slots it reads and writes; layouts as of ``_layout``."""
     arrays = ("p", "g", *(f"slot_{name}" for name in active))
     constants: list[str] = []
@@ -241,10 +242,10 @@ def _write(rule: type[Rule], active: tuple[str, ...], layout: tuple[int, ...], w
 
     slots = [f"slot_{name}[i]" if name in active else "None" for name in rule.slots]
     arguments = ", ".join([*slots, *take(layout)])
-    settled = []
-    for number, (tail, numbers) in enumerate(tails):
-        own = [f"slot_{name}[i]" for name in tail.own]
-        settled.append(f"        {', '.join(['y', *own])} = settle{number}({', '.join(['y', *own, *take(numbers)])})")
+    calls = []
+    for number, (wrapper, numbers) in enumerate(after):
+        changed = ["y", *(f"slot_{name}[i]" for name in wrapper.slots)]
+        calls.append(f"        {', '.join(changed)} = after{number}({', '.join([*changed, *take(numbers)])})")
     return TEMPLATE.format(
         addresses=", ".join(f"at_{array}" for array in arrays),
         views="\n".join(f"    {array} = numba.carray(pointer(at_{array}), n)" for array in arrays),
@@ -252,7 +253,7 @@ def _write(rule: type[Rule], active: tuple[str, ...], layout: tuple[int, ...], w
         results=", ".join(["u", *(f"new_{name}" for name in rule.slots)]) + ("" if rule.slots else ","),
         arguments=arguments,
         stores="\n".join(f"        slot_{name}[i] = new_{name}" for name in active if name in rule.slots),
-        tails="\n".join(settled),
+        after="\n".join(calls),
         columns=", ".join(f"table[row, {column}] + first" for column in range(len(arrays))),
         width=width,
     )
@@ -260,12 +261,15 @@ def _write(rule: type[Rule], active: tuple[str, ...], layout: tuple[int, ...], w
 
 @cache
 def _kernel(
-    rule: type[Rule], active: tuple[str, ...], layout: tuple[int, ...], dtype: str, tails: Tails = ()
+    rule: type[UpdateRule], active: tuple[str, ...], layout: tuple[int, ...], dtype: str, after: Acting = ()
 ) -> Callable[..., bool]:
-    """Return the kernel of ``rule`` and the ``tails`` due, for one dtype and choice of slots; compiled at its first call."""
+    """Return the kernel of ``rule`` and what acts after it, for one dtype and choice of slots; compiled at its first call."""
     pointer, width = _POINTERS[dtype]
-    text = _write(rule, active, layout, width, tails)
-    pure = {"direction": rule.direction, **{f"settle{number}": tail.settle for number, (tail, _) in enumerate(tails)}}
+    text = _write(rule, active, layout, width, after)
+    pure = {
+        "direction": rule.direction,
+        **{f"after{number}": wrapper.after_step for number, (wrapper, _) in enumerate(after)},
+    }
     parts = [text, dtype, *map(inspect.getsource, (*pure.values(), *_sources())), numba.__version__]
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
     text = text.replace("DIGEST", digest)

@@ -8,12 +8,12 @@ from typing import Annotated, Any, ClassVar
 from annotated_types import Ge, Gt, Le
 
 from descend.optim.ops import add_scaled, ema, norm, share, sqrt, trust
-from descend.optim.rule import Decay, Penalty, Rate, Rule, Tiny
+from descend.optim.rule import Decay, Penalty, Rate, Tiny, UpdateRule
 from descend.technique import Search, technique
 
 
 @technique("lars", source="You, Gitman & Ginsburg 2017, arXiv:1708.03888, Algorithm 1")
-class LARS(Rule):
+class LARS(UpdateRule):
     """Momentum in which every tensor's step is a fixed part of the length of its weights.
 
     Prefer it for very large batches. Costs one slot. Weights that are all zero take the plain step.
@@ -49,7 +49,7 @@ class LARS(Rule):
 
 
 @technique("lamb", source="You et al. 2020, arXiv:1904.00962, Algorithm 2")
-class LAMB(Rule):
+class LAMB(UpdateRule):
     """AdamW in which every tensor's step is as long as its weights, times lr.
 
     Prefer it for very large batches with attention. Costs two slots. Weights that are all zero take Adam's step.
@@ -82,7 +82,7 @@ class LAMB(Rule):
 
 
 @technique("adafactor", source="Shazeer & Stern 2018, arXiv:1804.04235, Algorithms 4-6")
-class Adafactor(Rule):
+class Adafactor(UpdateRule):
     """Adam without a first moment, whose second moment is kept as the means of its rows and columns.
 
     Prefer it where memory is short: a matrix of n by m costs n + m numbers. Tensors of more axes are stacks of matrices; vectors
@@ -104,7 +104,7 @@ class Adafactor(Rule):
     decays: ClassVar = "decoupled"
     elementwise: ClassVar = False
 
-    def extent(self, slot: str, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    def slot_shape(self, slot: str, shape: tuple[int, ...]) -> tuple[int, ...] | None:
         """Return the shape of row and column means for matrices, of the whole moment for vectors."""
         if len(shape) < 2:
             return shape if slot == "v" else None
@@ -139,7 +139,7 @@ QUINTIC = (3.4445, -4.7750, 2.0315)
 
 
 @technique("muon", source="Jordan et al. 2024, Muon: An optimizer for hidden layers, https://kellerjordan.github.io/posts/muon")
-class Muon(Rule):
+class Muon(UpdateRule):
     """Momentum whose matrix update is made orthogonal: all directions are learned at the same speed.
 
     Prefer it for the matrices of large networks; costs one slot and a few matrix products per step. Kernels of convolutions are

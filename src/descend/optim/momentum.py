@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any, ClassVar, Literal
 
 from descend.optim.ops import add_scaled
-from descend.optim.rule import Decay, Penalty, Rate, Rule
+from descend.optim.rule import Decay, Penalty, Rate, UpdateRule
 from descend.technique import technique
 
 
 @technique("sgd", source="Robbins & Monro 1951, A Stochastic Approximation Method, eq. (8)")
-class SGD(Rule):
+class SGD(UpdateRule):
     """Step against the gradient of the mini-batch.
 
     Costs no memory. Crawls along ravines, zigzags across them, and rests at saddle points.
@@ -32,7 +32,7 @@ class SGD(Rule):
 @technique(
     "momentum", source="Polyak 1964; Sutskever et al. 2013, On the importance of initialization and momentum, eqs. (1)-(2)"
 )
-class Momentum(Rule):
+class Momentum(UpdateRule):
     """Let gradients push a velocity: a ball that rolls, with friction ``1 - momentum``.
 
     Prefer it to SGD wherever the loss has ravines or small bumps; it costs one slot and overshoots.
@@ -70,7 +70,7 @@ class Momentum(Rule):
     "nesterov",
     source="Nesterov 1983; Sutskever et al. 2013, eqs. (3)-(4); change of variables: Bengio et al. 2013, arXiv:1212.0901",
 )
-class Nesterov(Rule):
+class Nesterov(UpdateRule):
     """Momentum that looks where it is going before it takes the gradient.
 
     Prefer it to Momentum on smooth ravines, where it overshoots less; same cost.
@@ -98,7 +98,7 @@ class Nesterov(Rule):
         """Return whether the gradient is wanted at the look-ahead point."""
         return self.form == "lookahead"
 
-    def vantage(self, p: Any, slots: tuple[Any, ...]) -> Any:
+    def lookahead_point(self, p: Any, slots: tuple[Any, ...]) -> Any:
         """Return where the velocity alone would carry the parameters."""
         return add_scaled(p, slots[0], -self.lr * self.momentum) if self.looks_ahead() else p
 

@@ -1,8 +1,8 @@
 """The vocabulary in which every optimizer rule is written.
 
-A rule's ``direction`` uses ``+ - * /``, ``abs`` and the functions below, on whatever carries the numbers: Python floats and
+A rule's ``direction`` uses ``+ - * /``, ``abs`` and the functions below, on every kind of number: Python floats and
 NumPy arrays (``landscape``), one torch tensor (rules that look at whole matrices), a ``Stack`` of torch tensors
-(``tensors``), or a machine register (the compiled kernels). Nothing here knows about training; a carrier that can do an
+(``tensors``), or a machine register (the compiled kernels). Nothing here knows about training; a type that can do an
 operation in one pass offers it as a method of the same name.
 
 Everything that is not per element is a number computed on the host by ``Rule.coefficients`` in float64. That is also
@@ -31,7 +31,7 @@ def ema(old: Any, new: Any, mix: Share) -> Any:
 
 
 def add_scaled(a: Any, b: Any, k: float) -> Any:
-    """Return ``a + k * b``, in one pass where the carrier can."""
+    """Return ``a + k * b``, in one pass where their type can."""
     return a.add_scaled(b, k) if hasattr(a, "add_scaled") else a + b * k
 
 
@@ -61,5 +61,5 @@ def positive(x: Any) -> Any:
 
 
 def maximum(a: Any, b: Any) -> Any:
-    """Return the larger of two elements; both are of the same carrier."""
+    """Return the larger of two elements; both of the same type."""
     return a.maximum(b) if hasattr(a, "maximum") else np.maximum(a, b)

@@ -17,14 +17,14 @@ from typing import Annotated, Any, ClassVar
 from annotated_types import Gt, Lt
 
 from descend.optim.ops import add_scaled, ema, share, sqrt
-from descend.optim.rule import Decay, Penalty, Rate, Rule, Tiny
+from descend.optim.rule import Decay, Penalty, Rate, Tiny, UpdateRule
 from descend.technique import Search, technique
 
 Blend = Annotated[float, Gt(0), Lt(1), Search(0.5, 0.98)]
 """Where gradients are taken: 0 at the stepping point, 1 at the mean."""
 
 
-class Averaging(Rule):
+class ScheduleFree(UpdateRule):
     """What both rules share: the weights of the mean."""
 
     beta: Blend
@@ -53,13 +53,13 @@ class Averaging(Rule):
         """Return True."""
         return True
 
-    def answer(self, p: Any, slots: tuple[Any, ...]) -> Any:
+    def evaluation_weights(self, p: Any, slots: tuple[Any, ...]) -> Any:
         """Return the mean of all stepping points."""
         return add_scaled(p, slots[0], -(1 - self.beta) / self.beta)
 
 
 @technique("schedule_free_sgd", source="Defazio et al. 2024, The Road Less Scheduled, arXiv:2405.15682, eqs. (3)-(5)")
-class ScheduleFreeSGD(Averaging):
+class ScheduleFreeSGD(ScheduleFree):
     """SGD that averages instead of decaying: use it with a constant rate after a warm-up.
 
     Prefer it where the length of the run is not known. One slot. Evaluate under ``optimizer.evaluation_weights()``;
@@ -84,7 +84,7 @@ class ScheduleFreeSGD(Averaging):
 
 
 @technique("schedule_free_adamw", source="Defazio et al. 2024, The Road Less Scheduled, arXiv:2405.15682, Algorithm 1")
-class ScheduleFreeAdamW(Averaging):
+class ScheduleFreeAdamW(ScheduleFree):
     """AdamW that averages instead of decaying: use it with a constant rate after a warm-up.
 
     Prefer it where the length of the run is not known. Two slots. Evaluate under ``optimizer.evaluation_weights()``,

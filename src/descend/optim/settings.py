@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from descend.errors import KnobError, ModelError, nearest
+from descend.optim.chain import Chain
 from descend.optim.rule import Rule
 from descend.optim.wrapper import knob_names, knob_values, with_knobs
 
@@ -71,23 +72,28 @@ def check_saved(rule: Rule, saved: Mapping[str, Any], params: Sequence[Tensor]) 
         if missing := set(knob_names(rule)) - set(group):
             raise KnobError(who, f"groups must hold all knobs of {rule.name!r}, but one lacks {min(missing)!r}",
                             fix="State of torch.optim goes through optim.from_torch.")  # fmt: skip
-        here = rule_of(rule, group)
+        here = group_chain(rule, group)
         for key, parameter in zip(group["params"], rest, strict=False):  # torch says where their numbers differ
             shape, state = tuple(parameter.shape), saved["state"].get(key, {})
             for name in set(here.slots) & set(state):
-                if here.extent(name, shape) not in (None, tuple(state[name].shape)):
-                    must = f"slot {name!r} of parameter {key} {shape} must have shape {here.extent(name, shape)}"
+                if here.slot_shape(name, shape) not in (None, tuple(state[name].shape)):
+                    must = f"slot {name!r} of parameter {key} {shape} must have shape {here.slot_shape(name, shape)}"
                     raise ModelError(who, must, got=tuple(state[name].shape))
 
 
 def rule_of(rule: Rule, group: Mapping[str, Any]) -> Rule:
     """Return the rule with the knobs that ``group`` holds now; an illegal one is a KnobError."""
+    return group_chain(rule, group).rule
+
+
+def group_chain(rule: Rule, group: Mapping[str, Any]) -> Chain:
+    """Return the rule with the knobs that ``group`` holds now, taken apart; an illegal knob is a KnobError."""
     return _rebuilt(rule, tuple((name, _number(group[name])) for name in knob_names(rule)))
 
 
 @lru_cache(maxsize=512)  # schedules change a knob every step, but all groups and many steps share values
-def _rebuilt(rule: Rule, settings: Iterable[tuple[str, Any]]) -> Rule:
-    return with_knobs(rule, **dict(settings))
+def _rebuilt(rule: Rule, settings: Iterable[tuple[str, Any]]) -> Chain:
+    return Chain(with_knobs(rule, **dict(settings)))
 
 
 def _number(value: Any) -> Any:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from descend.optim.ops import ema, share, sign
-from descend.optim.rule import Decay, Penalty, Rate, Rule
+from descend.optim.rule import Decay, Penalty, Rate, UpdateRule
 from descend.technique import technique
 
 
 @technique("signsgd", source="Bernstein et al. 2018, arXiv:1802.04434, Algorithms 1 (signSGD) and 2 (Signum)")
-class SignSGD(Rule):
+class SignSGD(UpdateRule):
     """Move every weight by lr, in the direction of its (mean) gradient's sign.
 
     Prefer it where gradient scales differ wildly or travel over a network; dislikes noise. Costs one slot, none without momentum.
@@ -25,7 +25,7 @@ class SignSGD(Rule):
     slots: ClassVar = ("m",)
     decays: ClassVar = "decoupled"
 
-    def idle(self) -> frozenset[str]:
+    def unused(self) -> frozenset[str]:
         """Return the mean where it would be the gradient itself."""
         return frozenset() if self.momentum else frozenset({"m"})
 
@@ -43,7 +43,7 @@ class SignSGD(Rule):
 
 
 @technique("lion", source="Chen et al. 2023, arXiv:2302.06675, Algorithm 2")
-class Lion(Rule):
+class Lion(UpdateRule):
     """Move every weight by lr, in the direction of the sign of a mean that leans on the newest gradient.
 
     Prefer it to AdamW where memory is short: one slot. Wants 3-10 times less lr and as many times more weight decay.

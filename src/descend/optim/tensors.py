@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from descend.optim.rule import Numbers, Rule, move
+from descend.optim.chain import Chain, Scalars
 
 foreach: Any = torch
 """Where torch keeps its list operations, which its own optimizers use and its type stubs leave out."""
@@ -81,7 +81,7 @@ def working_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype
 
 
-def step(rule: Rule, params: list[Tensor], grads: list[Tensor], states: list[dict[str, Any]], numbers: Numbers) -> None:
+def step(rule: Chain, params: list[Tensor], grads: list[Tensor], states: list[dict[str, Any]], scalars: Scalars) -> None:
     """Move ``params`` in place by one step of ``rule`` and put the new slots into ``states``.
 
     params, grads: tensors of any shapes, of one device and one dtype each. states: per parameter, slot name -> tensor of the
@@ -91,23 +91,23 @@ def step(rule: Rule, params: list[Tensor], grads: list[Tensor], states: list[dic
         p = Stack([tensor.to(working_dtype(tensor.dtype)) for tensor in params[portion]])
         g = Stack([tensor.to(kept.dtype) for tensor, kept in zip(grads[portion], p.items, strict=True)])
         shape = tuple(p.items[0].shape)  # stands for all: a rule whose slots depend on the shape gets single tensors
-        active = {name for name in rule.needed(numbers) if rule.extent(name, shape) is not None}
+        active = {name for name in rule.needed(scalars) if rule.slot_shape(name, shape) is not None}
         before = tuple(Stack([state[name] for state in states[portion]]) if name in active else None for name in rule.slots)
-        if rule.elementwise:
-            p, after = move(rule, p, g, before, numbers)
+        if rule.core.elementwise:
+            p, after = rule.move(p, g, before, scalars)
         else:
-            p, after = _one_by_one(rule, p, g, before, numbers)
+            p, after = _move_single(rule, p, g, before, scalars)
         foreach._foreach_copy_(params[portion], list(p.items))
         for name, new in zip(rule.slots, after, strict=True):
             _keep(name, new, states[portion], grads[portion])
 
 
-def _one_by_one(
-    rule: Rule, p: Stack, g: Stack, slots: tuple[Stack | None, ...], numbers: Numbers
+def _move_single(
+    rule: Chain, p: Stack, g: Stack, slots: tuple[Stack | None, ...], scalars: Scalars
 ) -> tuple[Stack, tuple[Stack | None, ...]]:
     """Move the single tensor in each stack by a rule that looks at whole tensors."""
     inside = tuple(None if slot is None else slot.items[0] for slot in slots)
-    moved, after = move(rule, p.items[0], g.items[0], inside, numbers)
+    moved, after = rule.move(p.items[0], g.items[0], inside, scalars)
     return Stack([moved]), tuple(None if new is None else Stack([new]) for new in after)
 
 
@@ -118,11 +118,11 @@ def _keep(name: str, new: Stack | None, states: list[dict[str, Any]], grads: lis
             state[name] = tensor.clone() if tensor is grad else tensor
 
 
-def _portions(rule: Rule, params: list[Tensor]) -> Iterator[slice]:
+def _portions(rule: Chain, params: list[Tensor]) -> Iterator[slice]:
     """Cut the list where a portion reaches PORTION elements; rules that need whole tensors get them one at a time."""
     first, size = 0, 0
     for position, tensor in enumerate(params):
-        if position > first and (not rule.elementwise or size + tensor.numel() > PORTION):
+        if position > first and (not rule.core.elementwise or size + tensor.numel() > PORTION):
             yield slice(first, position)
             first, size = position, 0
         size += tensor.numel()

@@ -34,8 +34,7 @@ def rehearse(job: Job, n_val: int) -> float:
         if fed.inputs.device.type == "cuda":
             torch.cuda.synchronize()
         walls.append(time.perf_counter() - started)
-    n_passes = 1 if job.optimizer.rule.ascent is None else 2
-    step = n_passes * min(walls) * 1.15 + feeding  # the optimizer's share, which a rehearsal must not take
+    step = job.optimizer.n_gradients * min(walls) * 1.15 + feeding  # the optimizer's share, which a rehearsal must not take
     judged = n_val / max(1, len(fed.ids)) * min(walls) * VALIDATION
     return job.epochs * (job.feed.n_steps * step + judged)
 

@@ -17,20 +17,20 @@ WARMUP_POWER = 2 / 3
 
 
 class Average(Wrapper):
-    """What wrappers share that answer with an average of weights and leave the walk alone."""
+    """What wrappers share that evaluate at an average of weights and leave the path of the inner rule as it is."""
 
-    own: ClassVar = ("mean",)
+    slots: ClassVar = ("mean",)
 
     def averages(self) -> bool:
         """Return True."""
         return True
 
-    def answer(self, p: Any, slots: tuple[Any, ...]) -> Any:
-        """Return the average; before there is one, the inner rule's answer."""
-        return super().answer(p, slots) if slots[-1] is None else slots[-1]
+    def evaluation_weights(self, p: Any, slots: tuple[Any, ...]) -> Any:
+        """Return the average; before there is one, what the inner rule evaluates at."""
+        return p if slots[0] is None else slots[0]
 
     @staticmethod
-    def settle(p, mean, mix):
+    def after_step(p, mean, mix):
         """Take the weights into the average."""
         return p, ema(mean, p, mix)
 
@@ -39,11 +39,11 @@ class Average(Wrapper):
     "ema", source="Polyak & Juditsky 1992; exponential form: Tarvainen & Valpola 2017, arXiv:1703.01780; warm-up as in timm"
 )
 class EMA(Average):
-    """Keep a running average of the weights, and answer with it; the walk of the inner rule stays as it is.
+    """Keep a running average of the weights, and evaluate at it; the path of the inner rule stays as it is.
 
     Prefer it wherever the rate does not decay to zero: the average is better than any of the points it is made of. Costs one
     slot, and no further pass over the weights. Evaluate under ``optimizer.evaluation_weights()``; batch-norm statistics belong
-    to the walking weights and want refreshing there.
+    to the weights that are trained and must be measured again there.
 
         mean_t = keep_t * mean_{t-1} + (1 - keep_t) * p_t          keep_1 = 0: the average begins at the first point reached
         warmup:  keep_t = min(decay, 1 - t**(-2/3)),  so that early points are soon forgotten;  off: keep_t = decay
@@ -55,7 +55,7 @@ class EMA(Average):
     decay: Decay = 0.999
     warmup: bool = True
 
-    def due(self, t: int) -> tuple[Any, ...]:
+    def coefficients(self, t: int) -> tuple[Any, ...]:
         """Return the shares of the average and of the weights."""
         grown = 1 - t**-WARMUP_POWER
         return (share(min(self.decay, grown) if self.warmup or t == 1 else self.decay),)
@@ -63,15 +63,15 @@ class EMA(Average):
 
 @technique("swa", source="Izmailov et al. 2018, arXiv:1803.05407, Algorithm 1")
 class SWA(Average):
-    """Average the weights of chosen steps, all with the same weight, and answer with that.
+    """Average the weights of chosen steps, all with the same weight, and evaluate at that average.
 
     Prefer it for the last quarter of a run, with a rate that stays high or cycles. Costs one slot, from the first
-    sample on, and on other steps nothing. Evaluate under ``optimizer.evaluation_weights()``; batch-norm
-    statistics want refreshing there.
+    sample on, and at other steps nothing. Evaluate under ``optimizer.evaluation_weights()``; batch-norm
+    statistics must be measured again there.
 
         mean = (n * mean + p) / (n + 1)     at steps begin, begin + every, begin + 2 * every, ...
 
-    begin: the first step that is taken into the average (from 1, the average of the whole walk, as Polyak's). every: steps from
+    begin: the first step that is taken into the average (from 1, the average of the whole path, as Polyak's). every: steps from
     one sample to the next; an epoch's, or a cycle's, in the paper.
     """
 
@@ -79,8 +79,8 @@ class SWA(Average):
     begin: Annotated[int, Ge(1), Search(1, 10_000, log=True)] = 1
     every: Annotated[int, Ge(1), Search(1, 1_000, log=True)] = 1
 
-    def due(self, t: int) -> tuple[Any, ...] | None:
-        """Return the shares of the average and of the weights, on steps that are sampled."""
+    def coefficients(self, t: int) -> tuple[Any, ...] | None:
+        """Return the shares of the average and of the weights, at steps that are sampled."""
         since, left = divmod(t - self.begin, self.every)
         return None if since < 0 or left else (share(since / (since + 1)),)
 
@@ -89,7 +89,7 @@ class SWA(Average):
 class Lookahead(Wrapper):
     """Let the inner rule run ``k`` steps ahead, go a part of the way after it, and start it again from there.
 
-    Prefer it to calm a rule with a high rate; slots of the inner rule go on. Costs one slot, and a pass in k steps is longer.
+    Prefer it to calm a rule with a high rate; slots of the inner rule go on. Costs one slot, and every k-th pass is longer.
 
         every k steps:  slow = slow + alpha * (p - slow),  p = slow          slow begins at the first parameters
 
@@ -100,15 +100,15 @@ class Lookahead(Wrapper):
     k: Annotated[int, Ge(1), Search(2, 10)] = 5
     alpha: Annotated[float, Gt(0), Le(1), Search(0.2, 0.8)] = 0.5
 
-    own: ClassVar = ("slow",)
+    slots: ClassVar = ("slow",)
     copies: ClassVar = True
 
-    def due(self, t: int) -> tuple[Any, ...] | None:
-        """Return the shares of the slow and the fast weights, on every k-th step."""
+    def coefficients(self, t: int) -> tuple[Any, ...] | None:
+        """Return the shares of the slow and the fast weights, at every k-th step."""
         return None if t % self.k else ((1 - self.alpha, self.alpha),)
 
     @staticmethod
-    def settle(p, slow, mix):
+    def after_step(p, slow, mix):
         """Pull the slow weights after the fast ones, and these back to them."""
         slow = ema(slow, p, mix)
         return slow, slow

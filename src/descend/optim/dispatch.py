@@ -1,4 +1,4 @@
-"""Who carries out a step: the compiled kernel where it may, torch tensors everywhere else."""
+"""Which backend carries out a step: the compiled kernel where it may, torch tensors everywhere else."""
 
 from __future__ import annotations
 
@@ -10,22 +10,21 @@ import torch
 from torch import Tensor, nn
 
 from descend.optim import tensors
-from descend.optim.rule import Numbers, Rule
+from descend.optim.chain import Chain, Scalars
 
 WORTH_COMPILING = 1 << 17
 """Parameters of a model from which compiled kernels are used: below, a step is short beside the seconds that compiling takes."""
-
 
 KERNEL_DTYPES = (torch.float32, torch.float64)
 PLAIN = (Tensor, nn.Parameter)
 
 
 def step(
-    rule: Rule,
+    rule: Chain,
     params: list[Tensor],
     grads: list[Tensor],
     states: list[dict[str, Any]],
-    numbers: Numbers,
+    scalars: Scalars,
     *,
     compiled: bool,
     checked: bool = False,
@@ -37,8 +36,8 @@ def step(
     not finite, and return the norm of all gradients, NaN where the step was stopped; parameters before that may have
     moved. None if not checked.
     """
-    names = rule.needed(numbers)
-    if compiled and rule.elementwise and params[0].device.type == "cpu" and params[0].dtype in KERNEL_DTYPES:
+    names = rule.needed(scalars)
+    if compiled and rule.core.elementwise and params[0].device.type == "cpu" and params[0].dtype in KERNEL_DTYPES:
         fast = [fits(p, g, [state[name] for name in names]) for p, g, state in zip(params, grads, states, strict=True)]
     else:
         fast = [False] * len(params)
@@ -51,12 +50,12 @@ def step(
         if wanted:
             from descend.optim import kernels  # here, because Numba takes a second to import
 
-            norms.append(kernels.step(rule, *parts, numbers, checked=checked) or 0.0)
+            norms.append(kernels.step(rule, *parts, scalars, checked=checked) or 0.0)
         else:
             norms.append(tensors.joint_norm(parts[1]) if checked else 0.0)
             if not math.isfinite(norms[-1]):
                 return math.nan
-            tensors.step(rule, *parts, numbers)
+            tensors.step(rule, *parts, scalars)
     return math.hypot(*norms) if checked else None
 
 

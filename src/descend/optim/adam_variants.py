@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 from annotated_types import Ge
 
 from descend.optim.ops import add_scaled, ema, maximum, share, sqrt
-from descend.optim.rule import Decay, Penalty, Rate, Rule, Tiny
+from descend.optim.rule import Decay, Penalty, Rate, Tiny, UpdateRule
 from descend.technique import Search, technique
 
 
@@ -16,7 +16,7 @@ from descend.technique import Search, technique
     "amsgrad",
     source="Reddi, Kale & Kumar 2018, arXiv:1904.09237, Algorithm 2; with bias correction as torch.optim.Adam(amsgrad=True)",
 )
-class AMSGrad(Rule):
+class AMSGrad(UpdateRule):
     """Adam that divides by the largest second moment it has seen, so that a coordinate's step never grows again.
 
     Prefer it where Adam fails to converge; rarely better elsewhere. Costs three slots.
@@ -46,7 +46,7 @@ class AMSGrad(Rule):
 
 
 @technique("adamax", source="Kingma & Ba 2015, arXiv:1412.6980, Algorithm 2")
-class Adamax(Rule):
+class Adamax(UpdateRule):
     """Adam with the infinity norm: divide by the largest recent gradient.
 
     Prefer it where gradients are sparse with rare spikes. Costs two slots.
@@ -79,7 +79,7 @@ class Adamax(Rule):
 @technique(
     "nadam", source="Dozat 2016, Incorporating Nesterov Momentum into Adam, Algorithm 8; momentum schedule: section 3.1 and torch"
 )
-class NAdam(Rule):
+class NAdam(UpdateRule):
     """Adam with Nesterov's momentum: the step looks one step ahead.
 
     Prefer it where Nesterov beats Momentum. Costs two slots.
@@ -125,7 +125,7 @@ class NAdam(Rule):
 
 
 @technique("radam", source="Liu et al. 2020, arXiv:1908.03265, Algorithm 2")
-class RAdam(Rule):
+class RAdam(UpdateRule):
     """Adam that divides only once it has seen enough to know by what.
 
     Prefer it to Adam where no warm-up is wanted. Costs two slots.
@@ -163,7 +163,7 @@ class RAdam(Rule):
 
 
 @technique("adabelief", source="Zhuang et al. 2020, arXiv:2010.07468, Algorithm 2")
-class AdaBelief(Rule):
+class AdaBelief(UpdateRule):
     """Adam that divides by how far gradients stray from their mean: long steps where the mean can be believed.
 
     Prefer it to AdamW where gradients are large but steady. Costs two slots.
@@ -194,7 +194,7 @@ class AdaBelief(Rule):
 
 
 @technique("adan", source="Xie et al. 2022, arXiv:2208.06677, Algorithm 1")
-class Adan(Rule):
+class Adan(UpdateRule):
     """Adam with Nesterov's momentum, kept as a mean of gradients and a mean of their differences.
 
     Prefer it for large batches and vision transformers. Costs four slots.

@@ -1,0 +1,122 @@
+"""Parameter buckets: parameters that make the same step, gathered so that one call moves all of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from descend.errors import ModelError, TrainingError
+from descend.optim import tensors
+from descend.optim.chain import Chain, Scalars
+
+Gradient = Callable[[Tensor], Tensor | None]
+Groups = Iterable[Mapping[str, Any]]
+
+
+@dataclass
+class Bucket:
+    """Parameters of one group that make the same step: one rule with one set of knobs, one device and dtype, one step count."""
+
+    rule: Chain
+    maximize: bool
+    params: list[Tensor] = field(default_factory=list)
+    grads: list[Tensor] = field(default_factory=list)
+    states: list[dict[str, Any]] = field(default_factory=list)
+
+    def scalars(self, scale: float) -> tuple[int, Scalars]:
+        """Return the number of the next step, and all that it needs besides the elements; scale: of the gradients."""
+        state, core = self.states[0], self.rule.core
+        t = state.get("step", 0) + 1
+        memory = tuple(state.get(name, core.initial(name)) for name in core.memory)
+        return t, self.rule.scalars(t, -scale if self.maximize else scale, memory)
+
+    def allocate(self, scalars: Scalars) -> None:
+        """Give parameters the slots that a step needs and they lack: at their first, or when a knob calls for them."""
+        rule = self.rule
+        wanted = rule.copied.union(rule.needed(scalars))
+        for parameter, state in zip(self.params, self.states, strict=True):
+            for name in () if wanted <= state.keys() else wanted - state.keys():
+                shape = rule.slot_shape(name, tuple(parameter.shape))
+                if shape is not None:
+                    state[name] = self._fresh(name, parameter, shape)
+
+    def _fresh(self, name: str, parameter: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """Return a slot before its first step, in the memory layout of its parameter where the shapes agree."""
+        dtype = tensors.working_dtype(parameter.dtype)
+        if name in self.rule.copied:
+            return parameter.detach().to(dtype, copy=True)
+        like = parameter.detach() if shape == tuple(parameter.shape) else parameter.new_empty(shape)
+        return torch.full_like(like, self.rule.initial(name), dtype=dtype)
+
+    def finish(self, t: int, scalars: Scalars) -> None:
+        """Note in the states that step ``t`` was made."""
+        after = dict(zip(self.rule.core.memory, scalars.memory, strict=True), step=t)
+        for state in self.states:
+            state.update(after)
+
+
+def gather(
+    groups: Sequence[tuple[Mapping[str, Any], Chain]],
+    state_of: Mapping[Tensor, dict[str, Any]],
+    gradient: Gradient = attrgetter("grad"),
+) -> Iterator[Bucket]:
+    """Sort all parameters that have a ``gradient`` into buckets, in a fixed order; groups: each with its rule.
+
+    Raises ModelError for a gradient that is sparse or complex.
+    """
+    for group, rule in groups:
+        buckets: dict[tuple[Any, ...], Bucket] = {}
+        for parameter in group["params"]:
+            grad = gradient(parameter)
+            if grad is None:
+                continue
+            state = state_of[parameter]
+            progress = (state.get("step", 0), *[state.get(name) for name in rule.core.memory])
+            key = (parameter.device, parameter.dtype, grad.dtype, grad.layout, progress)
+            bucket = buckets.get(key)
+            if bucket is None:
+                _refuse(parameter, grad, (each for each, _ in groups))
+                bucket = buckets[key] = Bucket(rule, group["maximize"])
+            bucket.params.append(parameter)
+            bucket.grads.append(grad)
+            bucket.states.append(state)
+        yield from buckets.values()
+
+
+def _refuse(parameter: Tensor, grad: Tensor, groups: Groups) -> None:
+    kind = "sparse" if grad.layout != torch.strided else "complex" if grad.is_complex() or parameter.is_complex() else None
+    if kind:
+        must = f"gradients must be dense and real, but that of {parameter_name(parameter, groups)} is {kind}"
+        raise ModelError("Optimizer", must, fix="Use torch.optim for it.")
+
+
+def joint_norm(buckets: Iterable[Bucket]) -> float:
+    """Return the Euclidean norm of all gradients together; finite exactly where all of them are."""
+    return math.hypot(*(tensors.joint_norm(bucket.grads) for bucket in buckets))
+
+
+def not_finite(buckets: Iterable[Bucket], groups: Groups) -> TrainingError:
+    """Return the error that names the first gradient which is not finite; groups: where names are looked up."""
+    for bucket in buckets:
+        for parameter, grad in zip(bucket.params, bucket.grads, strict=True):
+            if bad := int((~torch.isfinite(grad)).sum()):
+                return TrainingError("Optimizer", f"the gradient of {parameter_name(parameter, groups)} must be finite",
+                                     got=f"{bad} NaN or infinite of {grad.numel()}",
+                                     fix="Lower the learning rate, clip gradients, or pass nonfinite='skip'.")  # fmt: skip
+    return TrainingError("Optimizer", "the joint norm of the gradients must be finite", fix="Lower the learning rate.")
+
+
+def parameter_name(wanted: Tensor, groups: Groups) -> str:
+    """Return what a parameter is called, by its model if that is known, and its shape."""
+    for number, group in enumerate(groups):
+        names = group.get("param_names") or [f"parameter {i} of group {number}" for i in range(len(group["params"]))]
+        for name, parameter in zip(names, group["params"], strict=True):
+            if parameter is wanted:
+                return f"{name} {tuple(wanted.shape)}"
+    raise LookupError("not a parameter of these groups")
