@@ -1,4 +1,4 @@
-"""The data room on real photographs."""
+"""The data package on real photographs."""
 
 from __future__ import annotations
 

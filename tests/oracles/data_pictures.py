@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from io import BytesIO
 from pathlib import Path
 
@@ -43,6 +45,18 @@ def on_white(rgba: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Composite (H, W, 4) uint8 over white by the definition: alpha * color + (1 - alpha) * 255."""
     alpha = rgba[:, :, 3:].astype(np.float64) / 255
     return alpha * rgba[:, :, :3] + (1 - alpha) * 255
+
+
+def png_16_bits(values: NDArray[np.uint16]) -> bytes:
+    """Return a PNG file of 16 bits per channel, written by the format's definition: (H, W, C) uint16, C of 2, 3 or 4."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    height, width, channels = values.shape
+    header = struct.pack(">IIBBBBB", width, height, 16, {2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    body = zlib.compress(b"".join(b"\0" + row.astype(">u2").tobytes() for row in values))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
 
 
 def many(stem: str, n: int = 10) -> list[str]:

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import os
 import struct
+import subprocess
+import sys
+import threading
+import time
 import warnings
-import zlib
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile, ImageOps
-from tests.oracles.data_pictures import encoded, on_white, scene, timm_eval
+from tests.oracles.data_pictures import encoded, on_white, png_16_bits, scene, timm_eval
 
-from descend.data.decode import DRAFT_GAP, decode, decode_resized, is_picture_name, probe
+from descend.data import decode as decoding
+from descend.data.decode import DRAFT_GAP, decode, decode_resized, probe
+from descend.data.formats import is_picture_name
 from descend.errors import DataError, KnobError, PictureError
+from descend.pixels import PixelPolicy
 
 # -------------------------------------------------------------------------------------------------------------- geometry
 
@@ -167,14 +174,83 @@ def test_16_bit_netpbm_is_scaled() -> None:
 
 
 def test_16_bit_color_png_is_scaled() -> None:
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    values = np.array([[[0, 32768, 65535], [257, 25700, 65280]]], np.uint16)
+    np.testing.assert_allclose(decode(png_16_bits(values)), values.astype(float) / 257, atol=1)
 
-    values = np.array([[[0, 32768, 65535], [257, 25700, 65280]]], ">u2")
-    header = struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0)
-    body = zlib.compress(b"\0" + values.tobytes())
-    content = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
-    np.testing.assert_allclose(decode(content), values.astype(float) / 257, atol=1)
+
+@pytest.mark.parametrize("kind", ["png", "lzw", "deflate", "raw"])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_16_bit_color_keeps_all_bits_as_opencv_reads_them(kind: str, channels: int) -> None:
+    cv2 = pytest.importorskip("cv2")
+    values = np.random.default_rng(0).integers(0, 4096, (13, 17, channels)).astype(np.uint16)  # 12 bits of the 16
+    values[..., 3:] = 65535
+    compressions = {"raw": 1, "lzw": 5, "deflate": 8}
+    options = [cv2.IMWRITE_TIFF_COMPRESSION, compressions[kind]] if kind != "png" else []
+    _, buffer = cv2.imencode(".png" if kind == "png" else ".tiff", values, options)
+    theirs = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED)[:, :, 2::-1]
+    policy = PixelPolicy(scale=(0.0, 4095.0))
+    for source in (buffer.tobytes(), Image.open(BytesIO(buffer.tobytes()))):
+        np.testing.assert_array_equal(decode(source, policy=policy), np.rint(theirs / 4095 * 255))
+
+
+def test_16_bit_grey_with_alpha_keeps_all_bits() -> None:
+    pair = np.array([[[0, 65535], [2048, 65535], [4095, 65535], [4095, 0], [0, 32768]]], np.uint16)
+    shown = decode(png_16_bits(pair), policy=PixelPolicy(scale=(0.0, 4095.0), background="black"))
+    np.testing.assert_array_equal(shown[0, :, 1], [0, 128, 255, 0, 0])
+    white = decode(png_16_bits(pair), policy=PixelPolicy(scale=(0.0, 4095.0)))
+    np.testing.assert_allclose(white[0, :, 1], [0, 128, 255, 255, 127], atol=1)
+
+
+def test_one_scale_and_one_background_for_a_picture_of_any_kind() -> None:
+    dark = PixelPolicy(scale=(960.0, 1140.0), background="black")
+    wide = np.array([[960, 1050, 1140, 65535, 0]], np.uint16)
+    for content in (encoded(Image.fromarray(wide)), encoded(Image.fromarray(wide.astype(np.float32)), "tiff"),
+                    encoded(Image.fromarray(wide.astype(np.int32)), "tiff"), wide):  # fmt: skip
+        np.testing.assert_array_equal(decode(content, policy=dark)[0, :, 0], [0, 128, 255, 255, 0])
+        np.testing.assert_array_equal(decode_resized(content, 1, policy=dark)[0, 0], [255] * 3)  # the middle one
+    np.testing.assert_array_equal(decode(np.uint8([[7, 200]]), policy=dark)[0, :, 0], [7, 200])  # 8 bits are levels already
+    clear = np.zeros((2, 2, 4), np.uint8)
+    for background, level in (("white", 255), ("grey", 128), ("black", 0)):
+        assert (decode(encoded(clear), policy=PixelPolicy(background=background)) == level).all()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the peak of a process")
+def test_the_memory_of_a_deep_picture_is_bounded(tmp_path: Path) -> None:
+    side = 5000
+    Image.fromarray(np.zeros((side, side), np.uint16)).save(tmp_path / "wide.png", compress_level=1)
+    script = (
+        "import resource, sys\n"
+        "from descend.data.decode import decode_resized\n"
+        "decode_resized(sys.argv[1] + '/wide.png', 8) if sys.argv[2] == 'decode' else None\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    idle, busy = (
+        int(subprocess.run([sys.executable, "-c", script, tmp_path, what], check=True, capture_output=True).stdout) * 1024
+        for what in ("idle", "decode")
+    )
+    assert busy - idle < 3.2 * side**2 + 64 * 2**20  # 0.4 GB at Pillow's limit; float64 took 2.4 GB
+
+
+def test_large_pictures_are_decoded_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "LARGE", 100)
+    inside, most = [0], [0]
+    original = decoding._upright
+
+    def slow(*arguments: Any) -> Image.Image:
+        inside[0] += 1
+        most[0] = max(most[0], inside[0])
+        time.sleep(0.01)
+        inside[0] -= 1
+        return original(*arguments)
+
+    monkeypatch.setattr(decoding, "_upright", slow)
+    content = encoded(scene(20, 20))
+    threads = [threading.Thread(target=decode, args=(content,)) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1]
 
 
 def test_16_bit_big_endian_tiff_is_scaled() -> None:
@@ -203,9 +279,11 @@ def test_32_bit_integers_are_scaled() -> None:
     np.testing.assert_array_equal(decode(encoded(beyond, "tiff"))[0, :, 0], [0, 128, 255])
 
 
-def test_numbers_that_are_none_are_an_error() -> None:
+def test_a_pixel_that_is_no_number_is_black_and_leaves_the_others_alone() -> None:
+    with_nan = np.array([[0, 0.5, 1, np.nan, np.inf, -np.inf]], np.float32)
+    np.testing.assert_array_equal(decode(encoded(Image.fromarray(with_nan), "tiff"))[0, :, 0], [0, 128, 255, 0, 255, 0])
     with pytest.raises(PictureError, match="finite"):
-        decode(encoded(Image.fromarray(np.array([[0, np.nan]], np.float32)), "tiff"))
+        decode(encoded(Image.fromarray(np.full((2, 2), np.nan, np.float32)), "tiff"))
 
 
 # ------------------------------------------------------------------------------------------------- colors and animations

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tests.oracles.data_pictures import encoded, make_tree, many, scene
 
-from descend.data import scan as room
+from descend.data import scan as scanning
 from descend.data.dataset import load
 from descend.data.scan import scan
 from descend.data.sources import read
@@ -46,9 +46,9 @@ def _count_reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 @pytest.mark.parametrize("threads", [1, 3])
 def test_digest_and_size_of_every_picture(root: Path, cache: CacheFolder, threads: int) -> None:
     (root / "a/3.png").write_bytes(encoded(scene(5, 9)))
-    listing = read(root)
-    found = scan(listing, threads=threads, cache=cache)
-    for row, name in enumerate(listing.names):
+    manifest = read(root)
+    found = scan(manifest, threads=threads, cache=cache)
+    for row, name in enumerate(manifest.names):
         expected = hashlib.blake2b((root / name).read_bytes(), digest_size=16).digest()
         assert found.digests[row].tobytes() == expected
         assert found.sizes[row].tolist() == ([9, 5] if name == "a/3.png" else [8, 8])
@@ -98,13 +98,13 @@ def test_a_cache_that_cannot_be_written_is_done_without(root: Path, tmp_path: Pa
 
 
 def test_a_file_that_vanishes_has_a_reason(root: Path, cache: CacheFolder) -> None:
-    listing = read(root)
+    manifest = read(root)
     (root / "b/0.png").unlink()
-    assert list(scan(listing, threads=1, cache=cache).reasons) == [10]
+    assert list(scan(manifest, threads=1, cache=cache).reasons) == [10]
 
 
 def test_progress_counts_to_the_end(root: Path, cache: CacheFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "_CHUNK", 8)
+    monkeypatch.setattr(scanning, "_CHUNK", 8)
     news: list[tuple[str, int, int]] = []
     scan(read(root), threads=2, cache=cache, progress=lambda *told: news.append(told))
     assert news == [("scan", 8, 20), ("scan", 16, 20), ("scan", 20, 20)]

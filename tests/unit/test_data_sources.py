@@ -16,7 +16,7 @@ from tests.oracles.data_pictures import encoded, make_tree, many, scene
 
 from descend.data import builtin, list_pictures, load
 from descend.data.dataset import Dataset
-from descend.data.listing import Names, natural
+from descend.data.manifest import Names, natural
 from descend.errors import DataError, MissingExtra
 
 Tree = Callable[..., Path]

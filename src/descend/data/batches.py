@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from descend import rng
-from descend.data.cache import Decoded
+from descend.data.decoded_cache import Decoded
 from descend.errors import KnobError
 
 
@@ -118,5 +118,5 @@ class Batches:
         return Rows(self._ids[rows], rows, self._labels[rows], step)
 
     def _gather(self, order: NDArray[np.int64], step: int) -> Batch:
-        found = self._rows(order, step)
-        return Batch(found.ids, found.rows, self.decoded.take(found.rows), found.targets, step)
+        head = self._rows(order, step)
+        return Batch(head.ids, head.rows, self.decoded.take(head.rows), head.targets, step)

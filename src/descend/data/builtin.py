@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from descend.data.listing import UNASSIGNED
+from descend.data.manifest import UNASSIGNED
 from descend.errors import MissingExtra
 
 Arrays = tuple[NDArray[np.uint8], NDArray[Any], NDArray[np.int8]]  # pictures (N, H, W), labels (N,), splits (N,)
@@ -23,9 +23,9 @@ def digits() -> Arrays:
     """Return scikit-learn's 1,797 handwritten digits, 8 x 8, their 17 grey levels spread over 0..255."""
     from sklearn.datasets import load_digits
 
-    found: Any = load_digits()
-    pictures = np.rint(found.images * (255 / 16)).astype(np.uint8)
-    return pictures, found.target, np.full(len(pictures), UNASSIGNED, np.int8)
+    digits: Any = load_digits()
+    pictures = np.rint(digits.images * (255 / 16)).astype(np.uint8)
+    return pictures, digits.target, np.full(len(pictures), UNASSIGNED, np.int8)
 
 
 def mnist5k() -> Arrays:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from descend.data.decode import decode
-from descend.data.listing import SPLITS, UNASSIGNED, Listing, Names, Problem, problem
+from descend.data.manifest import SPLITS, UNASSIGNED, Manifest, Names, Problem, problem
 from descend.data.pool import Progress, n_threads
 from descend.data.scan import Scan, scan
 from descend.data.sources import Data, read
@@ -201,27 +201,27 @@ def load(
     evaluation: a source without splits is all ``test``, nothing is carved out, and one class is enough.
     threads: None for one per CPU. progress: called with (stage, done, total). Raises DataError or MissingExtra.
     """
-    listing = read(data)
-    found = scan(listing, threads=n_threads(threads), cache=CacheFolder(cache_dir), progress=progress)
-    opened = np.array([row not in found.reasons for row in range(len(listing.names))], np.bool_)
-    given = listing.splits[opened]
-    labels, digests = listing.labels[opened], found.digests[opened]
-    groups = None if listing.groups is None else listing.groups[opened]
+    manifest = read(data)
+    found = scan(manifest, threads=n_threads(threads), cache=CacheFolder(cache_dir), progress=progress)
+    opened = np.array([row not in found.reasons for row in range(len(manifest.names))], np.bool_)
+    given = manifest.splits[opened]
+    labels, digests = manifest.labels[opened], found.digests[opened]
+    groups = None if manifest.groups is None else manifest.groups[opened]
     unsplit = np.where(given == UNASSIGNED, np.int8(TEST), given)
     splits = assign(labels, digests, groups, given, seed=seed) if split else unsplit
     dataset = Dataset(
-        name=listing.name,
-        root=listing.root,
-        classes=listing.classes,
+        name=manifest.name,
+        root=manifest.root,
+        classes=manifest.classes,
         labels=labels,
         splits=splits,
         digests=digests,
         sizes=found.sizes[opened],
-        names=_kept(listing, opened),
+        names=_kept(manifest, opened),
         given_split=bool((given != UNASSIGNED).any()),
-        fingerprint=_fingerprint(listing.classes, digests, labels, splits),
-        problems=tuple(_problems(listing, found, opened)),
-        pictures=listing.pictures,
+        fingerprint=_fingerprint(manifest.classes, digests, labels, splits),
+        problems=tuple(_problems(manifest, found, opened)),
+        pictures=manifest.pictures,
     )
     if not len(dataset):
         raise DataError(dataset.name, "must have a picture that can be read", got=str(dataset.problems[-1]))
@@ -251,14 +251,14 @@ def _fingerprint(classes: tuple[str, ...], *arrays: NDArray[Any]) -> str:
     return state.hexdigest()
 
 
-def _kept(listing: Listing, opened: NDArray[np.bool_]) -> Sequence[str]:
-    if listing.root is None:
-        return listing.names
-    return Names(name for name, kept in zip(listing.names, opened, strict=True) if kept)
+def _kept(manifest: Manifest, opened: NDArray[np.bool_]) -> Sequence[str]:
+    if manifest.root is None:
+        return manifest.names
+    return Names(name for name, kept in zip(manifest.names, opened, strict=True) if kept)
 
 
-def _problems(listing: Listing, found: Scan, opened: NDArray[np.bool_]) -> list[Problem]:
-    problems = [*listing.problems, *unreadable(listing.names, found.reasons)]
+def _problems(manifest: Manifest, found: Scan, opened: NDArray[np.bool_]) -> list[Problem]:
+    problems = [*manifest.problems, *unreadable(manifest.names, found.reasons)]
     rows = np.flatnonzero(opened)
     if not len(rows):
         return problems
@@ -270,24 +270,24 @@ def _problems(listing: Listing, found: Scan, opened: NDArray[np.bool_]) -> list[
         together.setdefault(int(copies[position]), []).append(int(rows[position]))
     conflicts, leaks = list[str](), list[str]()
     for copy in together.values():
-        shown = " = ".join(listing.names[row] for row in copy[:4])
-        if len({int(listing.labels[row]) for row in copy}) > 1:
+        shown = " = ".join(manifest.names[row] for row in copy[:4])
+        if len({int(manifest.labels[row]) for row in copy}) > 1:
             conflicts.append(shown)
-        if len({int(listing.splits[row]) for row in copy}) > 1:
+        if len({int(manifest.splits[row]) for row in copy}) > 1:
             leaks.append(shown)
     problems += problem("conflict", "1 picture stands in several classes", "{n} pictures stand in several classes", conflicts)
     problems += problem("leak", "1 picture stands in several of the given splits",
                         "{n} pictures stand in several of the given splits", leaks)  # fmt: skip
-    return problems + _groups_across(listing, rows)
+    return problems + _groups_across(manifest, rows)
 
 
-def _groups_across(listing: Listing, rows: NDArray[np.int64]) -> list[Problem]:
+def _groups_across(manifest: Manifest, rows: NDArray[np.int64]) -> list[Problem]:
     """Return the problem of groups that a given split tears apart: its pictures help each other across the border."""
-    if listing.groups is None:
+    if manifest.groups is None:
         return []
-    order = rows[np.argsort(listing.groups[rows], kind="stable")]
-    borders = np.flatnonzero(np.diff(listing.groups[order])) + 1
-    torn = [group for group in np.split(order, borders) if len(set(listing.splits[group].tolist())) > 1]
-    shown = [f"the group of {listing.names[int(group[0])]}" for group in torn]
+    order = rows[np.argsort(manifest.groups[rows], kind="stable")]
+    borders = np.flatnonzero(np.diff(manifest.groups[order])) + 1
+    torn = [group for group in np.split(order, borders) if len(set(manifest.splits[group].tolist())) > 1]
+    shown = [f"the group of {manifest.names[int(group[0])]}" for group in torn]
     return problem("torn", "1 group stands in several of the given splits",
                    "{n} groups stand in several of the given splits", shown)  # fmt: skip

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from descend.data.decode import is_picture_name
-from descend.data.listing import SPLIT_WORDS, UNASSIGNED, Listing, Problem, encode_labels, natural, problem
+from descend.data.formats import is_picture_name
+from descend.data.manifest import SPLIT_WORDS, UNASSIGNED, Manifest, Problem, encode_labels, natural, problem
 from descend.errors import DataError
 
 
@@ -26,7 +26,7 @@ def list_pictures(sources: Iterable[str | os.PathLike[str]]) -> list[str]:
     return found
 
 
-def read_folder(root: Path) -> Listing:
+def read_folder(root: Path) -> Manifest:
     """List a folder of class folders, or a folder of ``train``, ``val`` and ``test`` folders that hold class folders."""
     ignored: list[str] = []
     folders = _subfolders(root, ignored)
@@ -51,7 +51,7 @@ def read_folder(root: Path) -> Listing:
         raise DataError(str(root), must, fix="Remove the folder or add pictures.")
     splits = np.array([row[2] for row in rows], np.int8)
     names = [row[0] for row in rows]
-    return Listing(root.resolve().name, root, classes, names, labels, splits, problems=_ignored(ignored))
+    return Manifest(root.resolve().name, root, classes, names, labels, splits, problems=_ignored(ignored))
 
 
 def _ignored(names: list[str]) -> list[Problem]:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from descend.data.decode import POLICY, probe
-from descend.data.listing import Listing
+from descend.data.manifest import Manifest
 from descend.data.pool import Progress, in_order
 from descend.errors import PictureError
 from descend.files import CacheFolder
@@ -49,20 +49,20 @@ def digest(content: bytes) -> bytes:
     return hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
 
 
-def scan(listing: Listing, *, threads: int, cache: CacheFolder, progress: Progress | None = None) -> Scan:
-    """Look at every picture of a listing."""
-    n = len(listing.names)
+def scan(manifest: Manifest, *, threads: int, cache: CacheFolder, progress: Progress | None = None) -> Scan:
+    """Look at every picture of a manifest."""
+    n = len(manifest.names)
     found = Scan(np.zeros((n, DIGEST_BYTES), np.uint8), np.zeros((n, 2), np.int32), {})
-    if listing.root is None:
-        _look_at_arrays(listing, found)
+    if manifest.root is None:
+        _look_at_arrays(manifest, found)
     else:
-        _look_at_files(listing.root, listing.names, found, threads, cache, progress)
+        _look_at_files(manifest.root, manifest.names, found, threads, cache, progress)
     return found
 
 
-def _look_at_arrays(listing: Listing, found: Scan) -> None:
-    pictures = listing.pictures
-    assert pictures is not None  # a listing without a root holds its pictures
+def _look_at_arrays(manifest: Manifest, found: Scan) -> None:
+    pictures = manifest.pictures
+    assert pictures is not None  # a manifest without a root holds its pictures
     found.sizes[:] = pictures.shape[2], pictures.shape[1]
     shape = str(pictures.shape[1:]).encode()
     for row, picture in enumerate(pictures):

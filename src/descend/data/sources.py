@@ -1,4 +1,4 @@
-"""DATA, whatever it is, becomes a listing: a folder, a table, the name of a built-in set, or arrays."""
+"""DATA, whatever it is, becomes a manifest: a folder, a table, the name of a built-in set, or arrays."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from descend.data import builtin, folders, tables
-from descend.data.listing import SPLIT_WORDS, UNASSIGNED, Listing, encode_labels
+from descend.data.manifest import SPLIT_WORDS, UNASSIGNED, Manifest, encode_labels
 from descend.errors import DataError, nearest
 
 Data = str | os.PathLike[str] | tuple[ArrayLike, ArrayLike] | Mapping[str, tuple[ArrayLike, ArrayLike]]
@@ -19,8 +19,8 @@ Data = str | os.PathLike[str] | tuple[ArrayLike, ArrayLike] | Mapping[str, tuple
 _PREFIX = "builtin:"
 
 
-def read(data: Data) -> Listing:
-    """Return the listing of a source: what `descend fit DATA` accepts, and in Python also arrays.
+def read(data: Data) -> Manifest:
+    """Return the manifest of a source: what `descend fit DATA` accepts, and in Python also arrays.
 
     Arrays are ``(images, labels)``, or a dict of such pairs under ``train``, ``val`` and ``test``; images are (N, H, W),
     (N, H, W, 1) or (N, H, W, 3) uint8, labels (N,) numbers or words. Raises DataError, or MissingExtra for a package.
@@ -36,7 +36,7 @@ def read(data: Data) -> Listing:
     raise DataError("data", must, got=type(data).__name__)
 
 
-def _read_place(text: str) -> Listing:
+def _read_place(text: str) -> Manifest:
     named = text.removeprefix(_PREFIX)
     path = Path(text).expanduser()
     if named in builtin.SETS:
@@ -70,7 +70,7 @@ def _pair(pair: Any, who: str) -> tuple[NDArray[np.uint8], NDArray[Any]]:
     return pictures, labels
 
 
-def _read_parts(parts: Mapping[str, Any]) -> Listing:
+def _read_parts(parts: Mapping[str, Any]) -> Manifest:
     unknown = [name for name in parts if str(name).lower() not in SPLIT_WORDS]
     if unknown or not parts:
         raise DataError("data", "the keys of a dict must be train, val and test", got=", ".join(map(repr, parts)))
@@ -84,9 +84,11 @@ def _read_parts(parts: Mapping[str, Any]) -> Listing:
     return _in_memory("arrays", pictures, labels, splits)
 
 
-def _in_memory(name: str, pictures: NDArray[np.uint8], labels: Sequence[Any] | NDArray[Any], splits: NDArray[np.int8]) -> Listing:
+def _in_memory(
+    name: str, pictures: NDArray[np.uint8], labels: Sequence[Any] | NDArray[Any], splits: NDArray[np.int8]
+) -> Manifest:
     classes, numbers = encode_labels([str(label) for label in labels])
-    return Listing(name, None, classes, _Numbered(name, len(pictures)), numbers, splits, pictures=pictures)
+    return Manifest(name, None, classes, _Numbered(name, len(pictures)), numbers, splits, pictures=pictures)
 
 
 class _Numbered(Sequence[str]):

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from descend import rng
-from descend.data.listing import UNASSIGNED
+from descend.data.manifest import UNASSIGNED
 
 TRAIN, VAL, TEST = 0, 1, 2
 SHARE = 0.15  # of validation, and of test

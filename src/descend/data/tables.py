@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from descend.data.listing import SPLIT_WORDS, UNASSIGNED, Listing, encode_labels, natural, problem
+from descend.data.manifest import SPLIT_WORDS, UNASSIGNED, Manifest, encode_labels, natural, problem
 from descend.errors import DataError, MissingExtra, nearest
 
 SUFFIXES = {".csv": ",", ".tsv": "\t", ".parquet": ""}
@@ -17,7 +17,7 @@ _COLUMNS = ("path", "label", "split", "group")
 _Row = tuple[str, str, str, str]
 
 
-def read_table(table: Path) -> Listing:
+def read_table(table: Path) -> Manifest:
     """List the pictures that a table names; rows without a file or a label are counted as problems and left out."""
     rows, has_split, has_group = _rows(table)
     if not rows:
@@ -41,7 +41,7 @@ def read_table(table: Path) -> Listing:
                         "{n} rows of the table have no path and are left out", nameless)  # fmt: skip
     splits = _splits(table, rows) if has_split else np.full(len(rows), UNASSIGNED, np.int8)
     groups = _groups(rows) if has_group else None
-    return Listing(table.stem, table.parent, classes, [row[0] for row in rows], labels, splits, groups, problems=problems)
+    return Manifest(table.stem, table.parent, classes, [row[0] for row in rows], labels, splits, groups, problems=problems)
 
 
 def _rows(table: Path) -> tuple[list[_Row], bool, bool]:

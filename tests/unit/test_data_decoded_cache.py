@@ -14,8 +14,7 @@ import psutil
 import pytest
 from tests.oracles.data_pictures import encoded, make_tree, many, scene
 
-from descend.data import Dataset, Decoded, decoded, load
-from descend.data import cache as room
+from descend.data import Dataset, Decoded, decoded, decoded_cache, load
 from descend.data.decode import decode_resized
 from descend.errors import DataError, KnobError
 from descend.files import CacheFolder
@@ -48,7 +47,7 @@ def decodings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         seen.append(name or "")
         return decode_resized(source, resolution, name=name)
 
-    monkeypatch.setattr(room, "decode_resized", counted)
+    monkeypatch.setattr(decoded_cache, "decode_resized", counted)
     return seen
 
 
@@ -78,7 +77,7 @@ def test_another_seed_another_place_and_other_names_share_the_pixels(
     assert len(decodings) == 20
     decoded(dataset, 9)
     assert len(decodings) == 40
-    assert cache.usage()[room.KIND].n == 2
+    assert cache.usage()[decoded_cache.KIND].n == 2
 
 
 def test_changed_bytes_are_decoded_again(root: Path, dataset: Dataset, decodings: list[str]) -> None:
@@ -126,8 +125,8 @@ def test_a_file_that_changes_meanwhile_does_not_poison_the_cache(root: Path, dat
     (root / "a/0.png").unlink()
     with pytest.raises(DataError, match="must stay readable"):
         decoded(dataset, 8)
-    assert room.KIND not in cache.usage()
-    assert list((cache.root / room.KIND).iterdir()) == []
+    assert decoded_cache.KIND not in cache.usage()
+    assert list((cache.root / decoded_cache.KIND).iterdir()) == []
 
 
 def test_interrupted_filling_leaves_nothing(dataset: Dataset, cache: CacheFolder) -> None:
@@ -138,7 +137,7 @@ def test_interrupted_filling_leaves_nothing(dataset: Dataset, cache: CacheFolder
 
     with pytest.raises(KeyboardInterrupt):
         decoded(dataset, 8, progress=stop)
-    assert list((cache.root / room.KIND).iterdir()) == []
+    assert list((cache.root / decoded_cache.KIND).iterdir()) == []
     assert len(decoded(dataset, 8)) == 20
 
 
@@ -166,7 +165,7 @@ def test_the_limit_throws_out_what_is_not_in_use(dataset: Dataset, cache: CacheF
     assert not gone.exists()
     assert kept.path is not None
     assert kept.path.exists()
-    assert cache.usage()[room.KIND].n_bytes <= 4 * n_bytes
+    assert cache.usage()[decoded_cache.KIND].n_bytes <= 4 * n_bytes
 
 
 def _full(*_: object, **__: object) -> None:
@@ -178,7 +177,7 @@ def test_without_room_on_disk_the_pixels_are_held_in_memory_and_that_is_said(
 ) -> None:
     expected = decoded(dataset, 8).take(np.arange(20))
     cache.clear()
-    monkeypatch.setattr(room.os, "fsync", _full)
+    monkeypatch.setattr(decoded_cache.os, "fsync", _full)
     held = decoded(dataset, 8)
     assert held.path is None
     np.testing.assert_array_equal(held.take(np.arange(20)), expected)
@@ -186,14 +185,14 @@ def test_without_room_on_disk_the_pixels_are_held_in_memory_and_that_is_said(
     assert problem.kind == "cache"
     assert "No space left" in str(problem)
     assert "DESCEND_CACHE" in str(problem)
-    monkeypatch.setattr(room, "IN_MEMORY_BYTES", 1000)
+    monkeypatch.setattr(decoded_cache, "IN_MEMORY_BYTES", 1000)
     with pytest.raises(DataError, match=r"room for 0\.00 GB.*No space left.*descend cache --clear"):
         decoded(dataset, 8)
 
 
 def test_more_than_the_limit_is_not_written(dataset: Dataset, cache: CacheFolder) -> None:
     assert "limit of" in str(decoded(dataset, 8, limit_bytes=100).dataset.problems[0])
-    assert room.KIND not in cache.usage()
+    assert decoded_cache.KIND not in cache.usage()
 
 
 def test_a_cache_folder_that_is_a_file(dataset: Dataset, tmp_path: Path) -> None:
@@ -228,7 +227,7 @@ def test_rows_out_of_range(dataset: Dataset) -> None:
 
 
 def test_threads_may_take_at_once(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "_MAPPED", 2**17)  # the map is opened anew all the time
+    monkeypatch.setattr(decoded_cache, "_MAPPED", 2**17)  # the map is opened anew all the time
     pixels = decoded(dataset, 8)
     expected = np.array(pixels.pixels)
     wrong: list[int] = []
@@ -250,7 +249,7 @@ def test_threads_may_take_at_once(dataset: Dataset, monkeypatch: pytest.MonkeyPa
 def test_private_memory_is_flat_while_everything_is_read(
     cache: CacheFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room, "_MAPPED", 2**22)
+    monkeypatch.setattr(decoded_cache, "_MAPPED", 2**22)
     dataset = load((np.arange(8000, dtype=np.uint16).view(np.uint8).reshape(4000, 2, 2), np.arange(4000) % 2))
     folder = tmp_path / "entry"
     folder.mkdir()

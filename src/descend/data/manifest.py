@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SPLITS = ("train", "val", "test")
-UNASSIGNED = -1  # in a listing: no split given; in a data set: left out because it cannot be decoded
+UNASSIGNED = -1  # in a manifest: no split given; in a data set: left out because it cannot be decoded
 SPLIT_WORDS = {
     "train": 0, "training": 0,
     "val": 1, "valid": 1, "validation": 1, "dev": 1,
@@ -72,7 +72,7 @@ class Names(Sequence[str]):
 
 
 @dataclass(frozen=True)
-class Listing:
+class Manifest:
     """Rows of a source, not yet opened.
 
     names: relative paths with forward slashes (absolute where a table says so), or ``digits[17]`` for pictures in memory.

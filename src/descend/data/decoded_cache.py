@@ -4,8 +4,8 @@ The file is keyed by the digests of the pictures in their order, the resolution 
 splits: another seed, another split or a copy of the folder elsewhere finds it. It is filled by a pool of threads, written in
 order with plain writes (a full disk is then an error; through a memory map it would be a killed process), and appears whole.
 
-Private memory stays flat: pages of the map that have been read count as this process's own until they are let go, so the map is
-opened anew after every ``_MAPPED`` bytes; the operating system's file cache keeps the pixels meanwhile.
+Private memory stays flat: pages of the map that have been read count as this process's memory until they are released, so the map
+is opened anew after every ``_MAPPED`` bytes; the operating system's file cache keeps the pixels meanwhile.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from descend.data.dataset import Dataset
 from descend.data.decode import POLICY, decode_resized
-from descend.data.listing import Problem
+from descend.data.manifest import Problem
 from descend.data.pool import Progress, in_order, n_threads
 from descend.data.scan import digest, reason
 from descend.errors import DataError, KnobError, PictureError
@@ -119,15 +119,15 @@ def decoded(
                 _fill(unfinished, dataset, resolution, n_threads(threads), progress)
             reasons = _stored(path, dataset, resolution) or {}
         cache.touch(path)
-        found = Decoded(_less(dataset, reasons), resolution, None, path)
-        weakref.finalize(found, cache.release, path)
+        pixels = Decoded(_less(dataset, reasons), resolution, None, path)
+        weakref.finalize(pixels, cache.release, path)
     except OSError as error:
         cache.release(path)
         return _without_disk(dataset, resolution, n_threads(threads), progress, error)
     except BaseException:
         cache.release(path)
         raise
-    return found
+    return pixels
 
 
 def _key(dataset: Dataset, resolution: int) -> str:
@@ -209,7 +209,7 @@ def _less(dataset: Dataset, reasons: dict[int, str]) -> Dataset:
 
 
 def _as_they_are(pictures: NDArray[Any]) -> NDArray[np.uint8]:
-    """Show pictures in memory, (N, R, R) or (N, R, R, C), as RGB without a copy: grey ones do not take three times the room."""
+    """Show pictures in memory, (N, R, R) or (N, R, R, C), as RGB without a copy: grey ones do not take three times the memory."""
     channels = pictures[..., None] if pictures.ndim == 3 else pictures
     return np.broadcast_to(channels, (*channels.shape[:3], 3))
 

@@ -1,0 +1,101 @@
+"""From a source to stored pixels: files, bytes, open files, Pillow images and arrays; every failure names the picture.
+
+This is the only file that opens pictures. It imports NumPy and Pillow and nothing heavier, so that a spawned worker starts fast.
+A file that is truncated, empty, foreign or suspiciously large raises ``PictureError``; nothing is ever filled up with black.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+from descend.data.deep_color import is_deep_color, read_deep_color
+from descend.data.formats import formats
+from descend.errors import DataError, DescendError, PictureError
+from descend.pixels import Picture
+
+Source = str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | NDArray[Any]
+
+
+def opened(source: Source) -> Image.Image | NDArray[Any]:
+    """Open a picture; the pixels of a file are not loaded yet."""
+    if ImageFile.LOAD_TRUNCATED_IMAGES:
+        raise DataError("Pillow", "ImageFile.LOAD_TRUNCATED_IMAGES must be off", fix="Truncated pictures would be half black.")
+    if isinstance(source, (Image.Image, np.ndarray)):
+        return source
+    if isinstance(source, (str, os.PathLike)):
+        source = read_file(Path(source))
+    if isinstance(source, bytes):
+        if not source:
+            raise PictureError("picture", "must be a readable picture (the file is empty)")
+        source = BytesIO(source)
+    image = Image.open(source, formats=formats())
+    if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
+        must = f"must have at most {Image.MAX_IMAGE_PIXELS:,} pixels (its header says {image.width} x {image.height})"
+        raise PictureError("picture", must, fix="Raise PIL.Image.MAX_IMAGE_PIXELS if you trust it.")
+    return image
+
+
+def read_file(path: Path) -> bytes:
+    """Return a file's bytes. Raises OSError; also for a pipe or a device, which may never end."""
+    if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():  # reading a folder fails by itself, with its reason
+        raise OSError(None, "not a file but a pipe, a socket or a device")
+    return path.read_bytes()
+
+
+def loaded(image: Image.Image | NDArray[Any]) -> Picture:
+    """Load the stored pixels of the first frame, all bits of them."""
+    if not isinstance(image, Image.Image):
+        return image
+    if is_deep_color(image):
+        return read_deep_color(image)
+    image.load()
+    return image
+
+
+def name_of(source: Source) -> str:
+    """Return what a source is called in errors."""
+    if isinstance(source, (str, os.PathLike)):
+        return os.fspath(source)
+    return str(getattr(source, "filename", "") or getattr(source, "name", "") or f"<{type(source).__name__}>")
+
+
+@contextmanager
+def naming(who: str) -> Iterator[None]:
+    """Turn whatever Pillow raises on a damaged file (anything, in practice) into a PictureError with a reason."""
+    _hush()
+    try:
+        yield
+    except PictureError as error:
+        raise PictureError(who, error.must, fix=error.fix) from None
+    except DescendError:
+        raise
+    except Exception as error:
+        raise PictureError(who, f"must be a readable picture ({_reason(error)})") from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "not a format that Pillow reads"
+    if isinstance(error, Image.DecompressionBombError):
+        return "more pixels than Pillow's limit"
+    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).strip().rstrip(".")
+
+
+def _hush() -> None:
+    """Keep Pillow's own warnings (odd metadata, large pictures) off the terminal: the policy decides about each.
+
+    ``warnings.catch_warnings`` swaps a process-wide list and is not safe in threads; one filter that stays is.
+    """
+    if not any(action == "ignore" and getattr(module, "pattern", "") == r"PIL\." for action, _, _, module, _ in warnings.filters):
+        warnings.filterwarnings("ignore", module=r"PIL\.")

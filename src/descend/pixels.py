@@ -1,0 +1,279 @@
+"""How stored pixels become 8-bit levels: one policy for files, arrays and anyone's Pillow images.
+
+* Deep pictures, with more than 8 bits per channel (16-bit and 32-bit integers, floats), are mapped to levels so that the two
+  ends of a *scale* become 0 and 255. A data set has one scale for all its pictures (``shared_scale``); a picture that stands
+  alone takes the usual one of its container (``usual_scale``). Values beyond the ends saturate; a pixel that is not a number
+  becomes 0.
+* Transparent pixels show the *background* behind them (alpha, palette transparency and color keys alike).
+* CMYK, YCbCr, palette, grey and 1-bit pictures become RGB by Pillow's plain conversion; color profiles are not applied.
+
+Everything here is a pure function of an image's mode and pixels; opening files is the business of ``descend.data.decode``.
+Pictures are converted in strips, so that besides the stored pixels and the 8-bit result nothing grows with the
+picture: ``flattened`` takes at most 4 bytes per pixel (1 for grey) beyond the picture it is given, and 64 MB.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from descend.errors import PictureError
+
+Background = Literal["white", "black", "grey"]
+BACKGROUNDS: tuple[Background, ...] = get_args(Background)
+_GROUND = {"white": 255, "black": 0, "grey": 128}
+_STRIP = 2**18  # pixels converted at once
+_USUAL_INTEGERS = (255.0, 1023.0, 4095.0, 16383.0, 65535.0)  # of 8, 10, 12, 14 and 16 bits
+_USUAL_FLOATS = (1.0, *_USUAL_INTEGERS)
+_LEAST_USE = 0.25  # a shared scale is a usual one only where the pictures use this part of it
+_SAMPLE = 2**20  # values that a picture's extremes are taken from
+_OUTLIERS = 1 / 1000  # of a picture's values, at either end: one hot pixel must not decide about a data set
+
+
+@dataclass(frozen=True)
+class PixelPolicy:
+    """What is chosen once for a data set and holds wherever its pictures are read.
+
+    scale: (low, high), the stored values that become levels 0 and 255 in deep pictures; None takes each picture's usual one.
+    background: what shows through transparent pixels.
+    """
+
+    scale: tuple[float, float] | None = None
+    background: Background = "white"
+
+
+USUAL = PixelPolicy()
+
+
+@dataclass(frozen=True)
+class DeepColor:
+    """A color picture of 16 bits per channel, for which Pillow has no mode: two 8-bit images of one mode, RGB, LA or RGBA.
+
+    upper, lower: the upper and the lower 8 bits of every channel.
+    """
+
+    upper: Image.Image
+    lower: Image.Image
+
+
+Picture = Image.Image | DeepColor | NDArray[Any]
+
+
+def rgb(picture: Picture, policy: PixelPolicy = USUAL) -> NDArray[np.uint8]:
+    """Return a picture's levels: (H, W, 3) uint8, RGB, the caller's own to write on.
+
+    picture: a Pillow image of any mode, or an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of bool, uint8 or uint16.
+    Raises PictureError for an array of another kind.
+
+    >>> rgb(np.array([[0, 257, 65535]], np.uint16))[0, :, 0].tolist()
+    [0, 1, 255]
+    >>> rgb(np.array([[960, 1050, 1140]], np.uint16), PixelPolicy(scale=(960, 1140)))[0, :, 0].tolist()
+    [0, 128, 255]
+    """
+    flat = np.array(flattened(picture, policy))  # a copy: Pillow's own buffer is read-only
+    return flat if flat.ndim == 3 else np.repeat(flat[:, :, None], 3, axis=2)
+
+
+def flattened(picture: Picture, policy: PixelPolicy = USUAL) -> Image.Image:
+    """Return a picture as an 8-bit image without transparency: mode L where it is grey by its mode, else RGB.
+
+    An image that is of such a mode already is returned as it is. Raises PictureError for an array of another kind.
+    """
+    if isinstance(picture, np.ndarray):
+        picture = _from_array(picture)
+    if is_deep(picture):
+        return _flat_deep(picture, policy)
+    assert isinstance(picture, Image.Image)  # everything else is deep
+    if picture.has_transparency_data:
+        return _on_ground(picture, policy.background)
+    wanted = "L" if picture.mode in ("1", "L") else "RGB"
+    return picture if picture.mode == wanted else picture.convert(wanted)
+
+
+def is_deep(picture: Picture) -> bool:
+    """Return whether a picture stores more than 8 bits per channel."""
+    if isinstance(picture, Image.Image):
+        return picture.mode.startswith(("I", "F"))
+    return isinstance(picture, DeepColor) or picture.dtype == np.uint16
+
+
+def _from_array(array: NDArray[Any]) -> Picture:
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    shaped = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
+    if not shaped or 0 in array.shape or array.dtype not in (np.bool_, np.uint8, np.uint16):
+        raise PictureError("picture", f"an array must be (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of bool, uint8 or uint16 "
+                           f"(it is {array.shape} {array.dtype})")  # fmt: skip
+    if array.dtype == np.uint16:
+        return array
+    return Image.fromarray(np.ascontiguousarray(array * np.uint8(255) if array.dtype == np.bool_ else array))
+
+
+# --------------------------------------------------------------------------------------------------------- transparency
+
+
+def _on_ground(image: Image.Image, background: Background) -> Image.Image:
+    """Return an image with transparency laid on a plain ground: mode RGB."""
+    flat = Image.new("RGB", image.size)
+    for top, strip in _image_strips(image):
+        flat.paste(_composited(strip.convert("RGBA"), background), (0, top))
+    return flat
+
+
+def _composited(strip: Image.Image, background: Background) -> Image.Image:
+    ground = Image.new("RGBA", strip.size, (*[_GROUND[background]] * 3, 255))
+    return Image.alpha_composite(ground, strip).convert("RGB")
+
+
+def has_transparency(picture: Picture) -> bool:
+    """Return whether a background can show through a picture."""
+    image = picture.upper if isinstance(picture, DeepColor) else picture
+    if isinstance(image, Image.Image):
+        return image.has_transparency_data or _color_key(image) is not None
+    return image.ndim == 3 and image.shape[2] == 4
+
+
+def contrast(picture: Picture, background: Background) -> int:
+    """Return how far a picture's levels spread on a background, in the widest of its channels: 0 where it shows one color."""
+    extrema: Any = flattened(picture, PixelPolicy(background=background)).getextrema()  # a pair, or one for each channel
+    return max(high - low for low, high in (extrema if isinstance(extrema[0], tuple) else (extrema,)))
+
+
+# -------------------------------------------------------------------------------------------------------- deep pictures
+
+
+def levels(values: NDArray[Any], scale: tuple[float, float]) -> NDArray[np.uint8]:
+    """Return stored values as levels: the ends of ``scale`` become 0 and 255, what lies beyond saturates, NaN becomes 0."""
+    low, high = scale
+    unit = (values.astype(np.float64) - low) / ((high - low) or 1.0)
+    return np.rint(np.nan_to_num(unit, nan=0.0, posinf=1.0, neginf=0.0).clip(0, 1) * 255).astype(np.uint8)
+
+
+def usual_scale(picture: Picture) -> tuple[float, float]:
+    """Return the scale of a deep picture that stands alone.
+
+    It is the range of a 16-bit container, or of as many bits as a TIFF file declares; for 32-bit integers and floats the
+    smallest of the usual ranges that holds the picture (0..65535; 0..1, 0..255 or 0..65535), else its own lowest and highest.
+    """
+    if not isinstance(picture, Image.Image):
+        return 0.0, 65535.0
+    if picture.mode.startswith("I;16"):
+        bits = getattr(picture, "tag_v2", {}).get(258, 16)  # TIFF's BitsPerSample: 12-bit cameras write 0..4095
+        return 0.0, float(2 ** (bits[0] if isinstance(bits, tuple) else bits) - 1)
+    low, high = np.inf, -np.inf
+    for _, values in value_strips(picture):
+        finite = values[np.isfinite(values)]
+        if finite.size:
+            low, high = min(low, float(finite.min())), max(high, float(finite.max()))
+    if low > high:
+        raise PictureError("picture", "must hold at least one finite number")
+    usual = (65535.0,) if picture.mode == "I" else (1.0, 255.0, 65535.0)
+    return next(((0.0, peak) for peak in usual if low >= 0 and high <= peak), (low, high))
+
+
+def shared_scale(lows: Sequence[float], highs: Sequence[float], *, floats: bool) -> tuple[float, float]:
+    """Return the one scale of many deep pictures from their lowest and highest values (``extremes``).
+
+    The smallest usual range that holds them all (0..1 for floats; 0 to the largest number of 8, 10, 12, 14 or 16 bits) keeps
+    black black and bright bright. Where they use less than a quarter of it, or lie outside, their own lowest and highest values
+    are the ends: 8 bits would lose too much.
+
+    >>> shared_scale([31, 0], [3967, 4012], floats=False)
+    (0.0, 4095.0)
+    >>> shared_scale([960], [1140], floats=False)
+    (960.0, 1140.0)
+    """
+    low, high = min(lows), max(highs)
+    peak = next((peak for peak in (_USUAL_FLOATS if floats else _USUAL_INTEGERS) if low >= 0 and high <= peak), None)
+    own = float(low), float(high)
+    return own if peak is None or high - low < _LEAST_USE * peak else (0.0, peak)
+
+
+def extremes(picture: Picture) -> tuple[float, float, int]:
+    """Return the lowest and the highest value of a deep picture, less a thousandth at either end, and its pixels without number.
+
+    Color channels count together, alpha does not. A picture without a single finite number gives (nan, nan, n).
+    """
+    every = max(1, int(np.ceil(np.sqrt(_n_pixels(picture) / _SAMPLE))))
+    parts, n_missing = list[NDArray[Any]](), 0
+    for top, strip in value_strips(picture):
+        colors = _colors(strip)
+        finite = np.isfinite(colors)
+        n_missing += int((~finite).sum())
+        sampled = slice(-top % every, None, every), slice(None, None, every)
+        parts.append(colors[sampled][finite[sampled]])
+    values = np.concatenate(parts)
+    if not values.size:
+        return np.nan, np.nan, n_missing
+    k = int(_OUTLIERS * (values.size - 1))
+    ordered = np.partition(values, (k, values.size - 1 - k))
+    return float(ordered[k]), float(ordered[values.size - 1 - k]), n_missing
+
+
+def value_strips(picture: Picture) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Yield (top row, values) of a deep picture from top to bottom: (h, W) or, in color, (h, W, C) uint16."""
+    if isinstance(picture, np.ndarray):
+        height = max(1, _STRIP // picture.shape[1])
+        yield from ((top, picture[top : top + height]) for top in range(0, len(picture), height))
+    elif isinstance(picture, Image.Image):
+        yield from ((top, np.asarray(strip)) for top, strip in _image_strips(picture))
+    else:
+        for (top, upper), (_, lower) in zip(_image_strips(picture.upper), _image_strips(picture.lower), strict=True):
+            yield top, np.asarray(upper).astype(np.uint16) << 8 | np.asarray(lower)
+
+
+def _flat_deep(picture: Picture, policy: PixelPolicy) -> Image.Image:
+    """Return a deep picture as L or RGB, strip by strip."""
+    scale = policy.scale or usual_scale(picture)
+    key = _color_key(picture)
+    flat: Image.Image | None = None
+    empty = True
+    for top, values in value_strips(picture):
+        empty = empty and not np.isfinite(values).any()
+        shown = levels(_colors(values), scale)
+        if key is not None:
+            shown[(values == key).reshape(*values.shape[:2], -1).all(axis=2)] = _GROUND[policy.background]
+        strip = Image.fromarray(shown.squeeze(2) if shown.shape[2:] == (1,) else shown)
+        if values.ndim == 3 and values.shape[2] in (2, 4):
+            strip.putalpha(Image.fromarray(levels(values[..., -1], (0.0, 65535.0))))
+            strip = _composited(strip.convert("RGBA"), policy.background)
+        flat = flat or Image.new(strip.mode, _size(picture))
+        flat.paste(strip, (0, top))
+    if empty or flat is None:
+        raise PictureError("picture", "must hold at least one finite number")
+    return flat
+
+
+def _colors(values: NDArray[Any]) -> NDArray[Any]:
+    """Return the channels less alpha: of 2, 3 and 4 the first 1, 3 and 3."""
+    return values if values.ndim == 2 else values[..., : values.shape[2] - 1 | 1]
+
+
+def _color_key(picture: Picture) -> NDArray[Any] | None:
+    """Return the stored value, or the (3,) values of the channels, that stand for transparency, or None."""
+    image = picture.upper if isinstance(picture, DeepColor) else picture
+    key = image.info.get("transparency") if isinstance(image, Image.Image) else None
+    return np.array(key) if isinstance(key, (int, tuple)) else None
+
+
+def _image_strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    height = max(1, _STRIP // image.width)
+    for top in range(0, image.height, height):
+        bottom = min(top + height, image.height)
+        yield top, image if height >= image.height else image.crop((0, top, image.width, bottom))
+
+
+def _size(picture: Picture) -> tuple[int, int]:
+    if isinstance(picture, np.ndarray):
+        return picture.shape[1], picture.shape[0]
+    return (picture if isinstance(picture, Image.Image) else picture.upper).size
+
+
+def _n_pixels(picture: Picture) -> int:
+    width, height = _size(picture)
+    return width * height

@@ -1,0 +1,100 @@
+"""The policy for pixels: one scale for deep pictures, one background for transparent ones, whatever holds them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.oracles.data_pictures import on_white, scene
+
+from descend import pixels
+from descend.errors import PictureError
+from descend.pixels import DeepColor, PixelPolicy, contrast, extremes, flattened, has_transparency, rgb, shared_scale
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "HSV"])
+def test_every_mode_gives_levels_of_one_s_own(mode: str) -> None:
+    image = Image.fromarray(scene(6, 9)).convert(mode)
+    shown = rgb(image)
+    np.testing.assert_array_equal(shown, np.array(image.convert("RGB")))
+    shown[:] = 0
+    assert np.array(image.convert("RGB")).any()
+
+
+def test_strips_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    alpha = np.random.default_rng(0).integers(0, 256, (31, 20, 1)).astype(np.uint8)
+    rgba = np.concatenate([scene(31, 20), alpha], axis=2)
+    deep = np.random.default_rng(1).integers(0, 65536, (31, 20)).astype(np.uint16)
+    color = np.random.default_rng(2).integers(0, 65536, (31, 20, 4)).astype(np.uint16)
+    pictures = [Image.fromarray(rgba), Image.fromarray(deep), deep, color, Image.fromarray(deep.astype(np.float32))]
+    whole = [(rgb(picture), None if picture is pictures[0] else extremes(picture)) for picture in pictures]
+    monkeypatch.setattr(pixels, "_STRIP", 70)
+    for picture, (shown, ends) in zip(pictures, whole, strict=True):
+        np.testing.assert_array_equal(rgb(picture), shown)
+        assert ends is None or extremes(picture) == ends
+    np.testing.assert_allclose(whole[0][0], on_white(rgba), atol=1)
+
+
+def test_16_bit_color_arrays_with_alpha_show_the_background() -> None:
+    color = np.array([[[65535, 0, 257, 65535], [65535, 0, 257, 0]]], np.uint16)
+    np.testing.assert_array_equal(rgb(color, PixelPolicy(background="grey"))[0], [[255, 0, 1], [128, 128, 128]])
+    upper, lower = (Image.fromarray((color >> shift & 255).astype(np.uint8)) for shift in (8, 0))
+    np.testing.assert_array_equal(rgb(DeepColor(upper, lower)), rgb(color))
+
+
+@pytest.mark.parametrize(
+    ("lows", "highs", "floats", "expected"),
+    [
+        ([0, 12], [4000, 3000], False, (0, 4095)),
+        ([0], [255], False, (0, 255)),  # 8 bits in a 16-bit file
+        ([3], [1020], False, (0, 1023)),
+        ([0], [65520], False, (0, 65535)),
+        ([960, 1000], [1140, 1130], False, (960, 1140)),  # less than a quarter of the range
+        ([0], [500_000], False, (0, 500_000)),
+        ([-1024], [3071], False, (-1024, 3071)),
+        ([0.1], [0.9], True, (0, 1)),
+        ([0.0], [1.01], True, (0, 1.01)),  # one that passes 1 does not make all others black
+        ([-0.02], [1.0], True, (-0.02, 1.0)),
+        ([0.0], [200.5], True, (0, 255)),
+        ([7], [7], False, (7, 7)),
+    ],
+)
+def test_the_shared_scale(lows: list[float], highs: list[float], floats: bool, expected: tuple[float, float]) -> None:
+    assert shared_scale(lows, highs, floats=floats) == expected
+
+
+def test_extremes_leave_out_a_thousandth_and_count_what_is_no_number() -> None:
+    values = np.linspace(0, 1, 5000, dtype=np.float32).reshape(50, 100)
+    values[0, 0], values[1, 1], values[2, 2] = 1e9, np.nan, -np.inf
+    low, high, n_missing = extremes(Image.fromarray(values))
+    assert 0 <= low < 0.002
+    assert 0.998 < high <= 1
+    assert n_missing == 2
+    assert np.isnan(extremes(Image.fromarray(np.full((2, 2), np.nan, np.float32)))[0])
+    transparent = np.array([[[5, 65535], [9, 0]]], np.uint16)  # alpha is no brightness
+    upper, lower = (Image.fromarray((transparent >> shift & 255).astype(np.uint8)) for shift in (8, 0))
+    assert extremes(DeepColor(upper, lower))[:2] == (5, 9)
+
+
+def test_the_extremes_of_a_large_picture_come_from_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pixels, "_SAMPLE", 400)
+    values = np.arange(10_000, dtype=np.uint16).reshape(100, 100)
+    low, high, _ = extremes(Image.fromarray(values))
+    assert (low, high) == (0, 95 * 100 + 95)  # every fifth row and column
+
+
+def test_contrast_on_each_background() -> None:
+    icon = np.zeros((4, 4, 4), np.uint8)
+    icon[1:3, 1:3] = 255  # white on nothing
+    image = Image.fromarray(icon)
+    assert has_transparency(image)
+    assert [contrast(image, background) for background in ("white", "black", "grey")] == [0, 255, 127]
+    assert not has_transparency(Image.fromarray(scene(4, 4)))
+    assert contrast(Image.fromarray(np.uint8([[3, 40]])), "white") == 37
+
+
+def test_a_plain_image_is_not_copied_and_other_arrays_are_refused() -> None:
+    image = Image.fromarray(scene(4, 4))
+    assert flattened(image) is image
+    with pytest.raises(PictureError, match="an array must be"):
+        rgb(np.zeros((2, 2), np.float32))
