@@ -86,6 +86,33 @@ def test_the_verb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert "suggestion" in Path("lr-find.svg").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("seed", [1, 5, 6])
+def test_no_rate_from_beyond_the_explosion_of_a_bounded_loss(seed: int) -> None:
+    """Seed 6 falls again at rates of 5 to 10, as deep as before; the loss stays below 4 times its lowest, so nothing ends it."""
+    result, _ = find_rate(
+        Recipe(data="digits", optimizer="sgd(lr=0.1)", seed=seed, threads=1), Sweep(high=10.0), progress=Silent()
+    )
+    assert not result.diverged
+    assert result.rise is not None
+    assert result.rise < 2
+    assert result.suggestion is not None
+    assert 0.1 < result.suggestion < 0.6
+
+
+def test_a_loss_that_is_flat_suggests_no_rate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["lr-find", *SMALL, "--optimizer", "sgd", "--high", "1e-3", "--steps", "40"]
+    assert main(words) == 1
+    shown = capsys.readouterr().out
+    assert "No suggestion: the loss has no clear fall. It falls by 0.0" in shown
+    assert "Try:" not in shown
+    assert main([*words, "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["suggestion"] is None
+    assert Path("lr-find.svg").exists()
+
+
 def test_the_command_it_prints_is_one_that_fit_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

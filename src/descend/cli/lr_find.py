@@ -25,26 +25,27 @@ EPILOG = """examples:
 Every setting of `descend fit` that bears on a training step is a flag here too. The optimizer's own lr has no part in it: it is
 what is looked for. No run is made, and nothing is written but the picture.
 
-The suggestion is the rate at which the smoothed loss falls most steeply, before its lowest point. It is a place to begin:
-after it, compare a few rates around it on the validation split.
+The suggestion is the rate at which the smoothed loss falls most steeply, before it first rises clearly. It is a place to begin:
+after it, compare a few rates around it on the validation split. Where the loss falls no further than batch noise would, there is
+no suggestion, and the exit status is 1.
 """
 
 
 def main(argv: list[str]) -> int:
-    """Sweep, draw, suggest."""
-    asked = vars(_parser().parse_args(argv))
-    out, as_json, recipe = asked.pop("out"), asked.pop("json"), asked.pop("recipe")
-    sweep = Sweep(low=asked.pop("low"), high=asked.pop("high"), n_steps=asked.pop("steps"))
+    """Sweep, draw, suggest. Returns 1 where no rate can be suggested."""
+    options = vars(_parser().parse_args(argv))
+    out, as_json, recipe = options.pop("out"), options.pop("json"), options.pop("recipe")
+    sweep = Sweep(low=options.pop("low"), high=options.pop("high"), n_steps=options.pop("steps"))
     suffix = check_path(out)  # before the work, not after it
     base = None if recipe is None else read(recipe)
-    found, session = find_rate(from_settings(settings_of(asked), base), sweep, progress=Terminal())
+    result, session = find_rate(from_settings(settings_of(options), base), sweep, progress=Terminal())
     rule = session.plan.optimizer
-    save(draw_range_test(found, title=f"{rule.name} on {session.dataset.name}, {session.plan.transfer}"), out)
-    told = describe(found) | {"optimizer": rule.name, "data": session.dataset.name, "picture": str(out), "format": suffix[1:]}
-    if found.suggestion is not None:
-        told["use"] = str(at_rate(rule, float(f"{found.suggestion:.2g}")))
-    print(json.dumps(told) if as_json else _text(told, argv))
-    return 0
+    save(draw_range_test(result, title=f"{rule.name} on {session.dataset.name}, {session.plan.transfer}"), out)
+    facts = describe(result) | {"optimizer": rule.name, "data": session.dataset.name, "picture": str(out), "format": suffix[1:]}
+    if result.suggestion is not None:
+        facts["use"] = str(at_rate(rule, float(f"{result.suggestion:.2g}")))
+    print(json.dumps(facts) if as_json else _text(facts, argv))
+    return 1 if result.suggestion is None else 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -63,42 +64,56 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def describe(found: RangeTest) -> dict[str, Any]:
+def describe(result: RangeTest) -> dict[str, Any]:
     """Return a range test as plain data."""
     return {
-        "suggestion": found.suggestion,
-        "lowest": found.lowest,
-        "rates": [found.low, float(found.rates[-1])],
-        "steps": len(found.rates),
-        "diverged": found.diverged,
-        "loss_at_start": float(found.smooth[0]),
-        "loss_lowest": float(found.smooth.min()),
+        "suggestion": result.suggestion,
+        "lowest": result.lowest,
+        "rise": result.rise,
+        "fall": result.fall,
+        "p_fall": result.p_fall,
+        "rates": [result.low, float(result.rates[-1])],
+        "steps": len(result.rates),
+        "diverged": result.diverged,
+        "loss_at_start": float(result.smooth[0]),
+        "loss_lowest": float(result.smooth[: result.n_before_rise].min()),
     }
 
 
-def _text(told: dict[str, Any], argv: list[str]) -> str:
-    low, last = told["rates"]
-    end = f"ended at {last:.2g}, where the loss had diverged" if told["diverged"] else "to its end"
-    lines = [f"{told['optimizer']} on {told['data']}: {told['steps']} steps from rate {low:.2g}, {end}"]
-    if told["suggestion"] is None:
-        lines.append("No suggestion: the loss never fell. Raise --high, or take more --steps.")
-    else:
-        lines.append(
-            f"Suggestion: {told['suggestion']:.2g}, where the loss falls most steeply; it is lowest at {told['lowest']:.2g}"
-        )
-        if told["lowest"] >= 0.9 * last and not told["diverged"]:
-            lines.append("The loss still fell at the highest rate: raise --high to see the end of it.")
-        lines.append(f"Try:     descend fit {_command(argv, told['use'])}")
-    return "\n".join([*lines, f"Picture: {told['picture']}"])
+def _text(facts: dict[str, Any], argv: list[str]) -> str:
+    low, last = facts["rates"]
+    end = f"ended at {last:.2g}, where the loss had diverged" if facts["diverged"] else "to its end"
+    lines = [f"{facts['optimizer']} on {facts['data']}: {facts['steps']} steps from rate {low:.2g}, {end}"]
+    lines += _no_suggestion(facts) if facts["suggestion"] is None else _suggestion(facts, argv)
+    return "\n".join([*lines, f"Picture: {facts['picture']}"])
+
+
+def _no_suggestion(facts: dict[str, Any]) -> list[str]:
+    where = f" before it rises at {facts['rise']:.2g}" if facts["rise"] is not None else ""
+    return [
+        f"No suggestion: the loss has no clear fall{where}. It falls by {facts['fall']:.2%},",
+        f"and so far or farther in {facts['p_fall']:.1%} of random orders of the same losses.",
+        "Raise --high, lower --low where it rises at once, or take more --steps.",
+    ]
+
+
+def _suggestion(facts: dict[str, Any], argv: list[str]) -> list[str]:
+    suggestion, lowest, rise = (facts[name] for name in ("suggestion", "lowest", "rise"))
+    lines = [f"Suggestion: {suggestion:.2g}, where the loss falls most steeply; it is lowest at {lowest:.2g}"]
+    if rise is not None:
+        lines.append(f"From {rise:.2g} on it rises clearly: what lies beyond does not count.")
+    elif lowest >= 0.9 * facts["rates"][1] and not facts["diverged"]:
+        lines.append("The loss still fell at the highest rate: raise --high to see the end of it.")
+    return [*lines, f"Try:     descend fit {_command(argv, facts['use'])}"]
 
 
 def _command(argv: list[str], rule: str) -> str:
     """Return the words of `descend fit` that train what was swept, at the suggested rate."""
-    own = {"--low", "--high", "--steps", "--out", "--optimizer"}
+    dropped = {"--low", "--high", "--steps", "--out", "--optimizer"}
     words, skip = list[str](), False
     for word in argv:
         name = word.split("=", 1)[0]
-        if not skip and name not in own and word != "--json":
+        if not skip and name not in dropped and word != "--json":
             words.append(word)
-        skip = not skip and name in own and "=" not in word
+        skip = not skip and name in dropped and "=" not in word
     return shlex.join([*words, "--optimizer", rule])

@@ -15,7 +15,7 @@ N_POINTS = 601
 
 
 def draw_range_test(found: RangeTest, *, title: str = "") -> Drawing:
-    """Draw the losses of a sweep over the rates: every step as a dot, the smooth curve, and the suggestion."""
+    """Draw the losses of a sweep over the rates: every step as a dot, the smooth curve, what counts of it, the suggestion."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 4.2), layout="constrained")
         axes = figure.subplots()
@@ -25,11 +25,14 @@ def draw_range_test(found: RangeTest, *, title: str = "") -> Drawing:
             at = int(np.argmin(np.abs(found.rates - found.suggestion)))
             label = f"suggestion {found.suggestion:.2g}: steepest fall"
             axes.plot(found.suggestion, found.smooth[at], "o", color=COLORS[1], markersize=8, label=label)
-        least = int(found.smooth.argmin())
+        end = found.n_before_rise
+        least = int(found.smooth[:end].argmin())
         axes.plot(found.lowest, found.smooth[least], "v", color=COLORS[2], markersize=7, label=f"lowest {found.lowest:.2g}")
+        if found.rise is not None:
+            axes.axvspan(found.rise, found.high, color="#eeeeee", zorder=0, label=f"rises clearly from {found.rise:.2g}")
         axes.set_xscale("log")
         axes.set_xlim(found.low, found.high)
-        low, high = float(found.smooth.min()), float(found.smooth[: least + 1].max())
+        low, high = float(found.smooth[:end].min()), float(found.smooth[: least + 1].max())
         reach = max(high - low, 0.05 * abs(high), 1e-6)
         axes.set_ylim(low - 0.25 * reach, high + 0.6 * reach)  # what diverged may leave by the top
         axes.grid(axis="y", color="#e3e3e3", linewidth=0.7)
