@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tests.oracles import augment_transforms as oracles
 
 from descend import technique as floor
-from descend.augment import Augmentation, Dice, Draws, Pipeline, Rotate, Stage, fused
+from descend.augment import Augmentation, Draws, Pipeline, RandomStream, Rotate, Stage, fused
 from descend.augment import apply as meaning
 from descend.augment.geometry import rotation
 from descend.technique import Knob, build, knobs, registered, spec, technique
@@ -193,10 +193,10 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("descend.technique._registry", dict(floor._registry))
 
 
-def the_other_way(self: Rotate, dice: Dice, draws: Draws) -> Draws:
+def the_other_way(self: Rotate, stream: RandomStream, draws: Draws) -> Draws:
     """Turn clockwise and note degrees counter-clockwise: what a wrong sign looks like."""
-    angle = (2 * dice.uniform()[0] - 1) * self.degrees
-    return draws.warp(rotation(-angle, draws.canvas)).note(dice.stream, degrees=angle)
+    angle = (2 * stream.uniform()[0] - 1) * self.degrees
+    return draws.warp(rotation(-angle, draws.canvas)).note(stream.name, degrees=angle)
 
 
 @pytest.mark.usefixtures("registry")
