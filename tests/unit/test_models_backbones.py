@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import urllib.error
+import urllib.request
+from email.message import Message
+
 import numpy as np
 import pytest
 import timm
@@ -12,6 +17,7 @@ from descend import rng
 from descend.errors import ModelError, SpecError
 from descend.models import Backbone, Classifier, Lite0, Timm, backbone, fingerprint, to_input
 from descend.models import pretrained as pretrained_module
+from descend.models.layouts import stages_of
 
 
 def pixels(n: int, size: int) -> torch.Tensor:
@@ -154,3 +160,26 @@ def test_a_classifier_is_its_head_on_its_backbone(lite0):
     with torch.inference_mode():
         lite0.eval()
         assert torch.equal(Classifier(lite0, head)(x), head(lite0(x)))
+
+
+def test_a_model_that_only_looks_like_a_known_layout_is_one_stage():
+    class Doubled(timm.models.resnet.ResNet):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    model = Doubled(timm.models.resnet.BasicBlock, (1, 1, 1, 1), num_classes=0).eval()
+    assert list(stages_of(model, 32)) == ["all"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "reached"),
+    [(None, True), (urllib.error.HTTPError("address", 403, "no", Message(), None), True), (urllib.error.URLError("none"), False)],
+)
+def test_any_answer_means_that_the_hub_is_within_reach(answer, reached, monkeypatch):
+    def urlopen(address, timeout):
+        if answer is not None:
+            raise answer
+        return contextlib.nullcontext()
+
+    monkeypatch.setattr(urllib.request, "urlopen", urlopen)
+    assert pretrained_module._within_reach("address") is reached

@@ -77,7 +77,7 @@ def test_gaps_stay_gaps_and_a_lone_value_is_a_point() -> None:
 
 def test_missing_columns_leave_out_the_line_then_the_chart() -> None:
     assert [line.name for line in curves(rows(5, val_loss=None), 2)[0].lines] == ["training"]
-    assert [chart.title for chart in curves(rows(5, rate=None), 2)] == ["Loss", "Accuracy"]
+    assert [chart.title for chart in curves(rows(5, lr=None), 2)] == ["Loss", "Accuracy"]
     assert curves([{"epoch": 1}], 1) == []
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from PIL import Image
 from descend import data
 from descend.augment import Augmentation, Pipeline, expand
 from descend.augment.label_safety import Flips, Safety, Trial
-from descend.errors import KnobError
+from descend.errors import DataError, KnobError
 from descend.report import gallery
 from descend.technique import build
 
@@ -117,3 +118,18 @@ def test_without_safety_the_page_does_not_speak_of_it(dataset: data.Dataset, tmp
 def test_nothing_to_show_is_refused(dataset: data.Dataset, n: int, n_draws: int) -> None:
     with pytest.raises(KnobError, match="gallery"):
         shown(dataset, "flip()", n=n, n_draws=n_draws)
+
+
+def test_pictures_that_cannot_be_decoded_are_passed_over(shapes: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(shapes, tmp_path / "shapes")
+    whole = data.load(root, threads=1)
+    first = whole.name_of(int(whole.indices("train")[0]))
+    (root / first).write_bytes((root / first).read_bytes()[:-200])  # cut short since it was looked at
+    everything = len(whole.indices("train"))
+    names = [picture.name for picture in shown(whole, "flip()", n=everything, n_draws=1)]
+    assert len(names) == everything - 1
+    assert first not in names
+    for file in root.rglob("*.png"):
+        file.write_bytes(b"no picture")
+    with pytest.raises(DataError, match="one picture that can be decoded"):
+        shown(whole, "flip()")

@@ -92,6 +92,10 @@ def test_plain_values(value: object, said: str) -> None:
     assert words.plain(value) == said
 
 
+def test_without_an_epoch_that_was_chosen_the_verdict_names_none() -> None:
+    assert "chosen at" not in say(rows=[], val=VAL, chosen={})
+
+
 def test_large_splits_earn_a_second_decimal() -> None:
     assert words.percent(0.98765, 9_999) == "98.8\xa0%"
     assert words.percent(0.98765, 10_000) == "98.77\xa0%"

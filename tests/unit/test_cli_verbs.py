@@ -1,0 +1,203 @@
+"""Each verb's own part: what it refuses before any work, and what it says about what came back. The work itself is faked."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from descend.cli import cache, evaluate, export, listing, lr_find, main, pages, predict
+from descend.cli.progress import Terminal
+from descend.train import Predictions
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "told"),
+    [(KeyboardInterrupt(), 130, "Stopped."), (PermissionError(13, "Permission denied", "runs"), 1, "Permission denied: 'runs'")],
+)
+def test_what_stops_a_verb_is_told_in_one_line(
+    raised: BaseException, status: int, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(rest: list[str]) -> int:
+        raise raised
+
+    monkeypatch.setattr(listing, "main", stopped)
+    assert main(["list"]) == status
+    (line,) = capsys.readouterr().err.splitlines()
+    assert told in line
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a pipe without a reader is another error there")
+def test_a_reader_that_has_gone_ends_the_verb_quietly() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "descend.cli", "list", "--json"], stdout=writing, stderr=subprocess.PIPE, timeout=120
+    )
+    os.close(writing)
+    assert done.returncode == 1
+    assert done.stderr == b""
+
+
+def test_cache_frees_one_kind_or_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("DESCEND_CACHE", str(tmp_path))
+    for kind, n_bytes in (("decoded", 2_000), ("features", 3_000_000)):
+        (tmp_path / kind).mkdir()
+        (tmp_path / kind / "entry").write_bytes(bytes(n_bytes))
+    assert cache.main(["--clear", "decoded"]) == 0
+    assert capsys.readouterr().out == "freed 2 KB\n"
+    assert cache.main(["--clear"]) == 0
+    assert capsys.readouterr().out == "freed 3 MB\n"
+    assert not list(tmp_path.glob("*/entry"))
+
+
+def _judged(**changes: Any) -> dict[str, Any]:
+    row = {"class": "disc", "precision": 1.0, "recall": 0.5, "f1": 2 / 3, "n": 4}
+    return {
+        "split": "test", "n": 4, "problems": {}, "n_trained_on": 0, "look_noted": True, "accuracy": 0.75,
+        "accuracy_interval": [0.3, 0.95], "balanced_accuracy": 0.75, "macro_f1": 0.7, "doubt": None, "per_class": [row],
+        "test_looks": 2,
+    } | changes  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "out", "err"),
+    [
+        ({}, "split test, 4 pictures", "looked at 2 times"),
+        ({"problems": {"a.png": "a.png is empty"}}, "75.00%", "skipped: a.png is empty"),
+        ({"n_trained_on": 3}, "75.00%", "careful: 3 of these pictures were trained or selected on"),
+        ({"look_noted": False}, "75.00%", "this look at a test split is not counted"),
+        ({"doubt": {"wrong": {"entropy": 0.5, "mutual_information": 0.25}}},
+         "wrong answers: entropy 0.500 nats, mutual information 0.250 nats", ""),
+    ],
+)  # fmt: skip
+def test_eval_prints_what_was_measured_and_warns_of_what_weakens_it(
+    changes: dict[str, Any], out: str, err: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(evaluate, "load", lambda path: SimpleNamespace(evaluate=lambda data, **asked: _judged(**changes)))
+    assert evaluate.main(["run", "data"]) == 0
+    told = capsys.readouterr()
+    assert out in told.out
+    assert err in told.err
+
+
+def test_eval_of_a_validation_split_speaks_of_no_looks(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = _judged(split="val", n_trained_on=4)
+    monkeypatch.setattr(evaluate, "load", lambda path: SimpleNamespace(evaluate=lambda data, **asked: found))
+    assert evaluate.main(["run", "data", "--split", "val"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_export_checks_on_pictures_that_can_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = SimpleNamespace(record=SimpleNamespace(preprocessing={"size": 8, "resolution": 9}), classifier=None, classes=("a", "b"))
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(export, "load", lambda path: run)
+    monkeypatch.setattr(export, "export_onnx", lambda classifier, out, **asked: given.update(asked, out=out) or "agrees")
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    assert main(["export", str(tmp_path), "--check", str(tmp_path)]) == 1
+    assert "--check needs one readable picture or more" in capsys.readouterr().err
+    for number in range(export.MOST + 2):
+        Image.new("RGB", (9, 9)).save(tmp_path / f"{number}.png")
+    assert main(["export", str(tmp_path), "--check", str(tmp_path)]) == 0
+    assert (given["out"], len(given["check_images"]), given["classes"]) == (tmp_path / "model.onnx", export.MOST, ("a", "b"))
+    assert "model.onnx: agrees" in capsys.readouterr().out
+
+
+def test_fit_notices_data_that_a_list_has_swallowed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "--augment", "flip()", "digits"]) == 1
+    assert "must stand before --augment" in capsys.readouterr().err
+
+
+def test_a_former_flag_tells_its_new_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "digits", "--batch", "8"]) == 1
+    assert "batch_size" in capsys.readouterr().err
+
+
+SWEPT: dict[str, Any] = {
+    "optimizer": "sgd", "data": "digits", "steps": 50, "rates": [1e-6, 1.0], "diverged": False, "suggestion": 0.1, "lowest": 0.5,
+    "use": "sgd(lr=0.1)", "picture": "lr-find.svg",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, "Try:     descend fit digits --optimizer 'sgd(lr=0.1)'"),
+        ({"diverged": True, "rates": [1e-6, 0.6]}, "ended at 0.6, where the loss had diverged"),
+        ({"suggestion": None}, "No suggestion"),
+        ({"lowest": 0.95}, "still fell at the highest rate"),
+    ],
+)
+def test_lr_find_says_what_the_sweep_showed(changes: dict[str, Any], told: str) -> None:
+    assert told in lr_find._text(SWEPT | changes, ["digits", "--high", "1", "--json"])
+
+
+def test_pages_are_written_into_a_folder(tmp_path: Path) -> None:
+    pages.main(tmp_path / "made")
+    assert {path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "made").iterdir()} == pages.pages()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--out", "no-such-folder/p.csv"], "--out: must lie in a folder that exists"),
+        (["--top", "0"], "--top: must be a whole number >= 1"),
+    ],
+)
+def test_predict_refuses_before_it_works(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "run", "a.png", *words]) == 1
+    assert told in capsys.readouterr().err
+
+
+ANSWERS = Predictions(np.array(["b"]), np.array([[0.25, 0.75]], np.float32), ("a", "b"), ("x.png",), {"y.png": "is empty"},
+                      np.array([0.5], np.float32), np.array([0.125], np.float32))  # fmt: skip
+TABLE = "x.png  b 75.0%  a 25.0%  entropy 0.500  mutual information 0.125"
+CSV = "path,predicted,confidence,entropy,mutual_information,p_a,p_b\nx.png,b,0.750000,0.500000,0.125000,0.250000,0.750000"
+ANSWER = {"path": "x.png", "predicted": "b", "entropy": 0.5, "mutual_information": 0.125, "probabilities": {"a": 0.25, "b": 0.75}}
+JSON = json.dumps({"predictions": [ANSWER], "skipped": {"y.png": "is empty"}})
+
+
+@pytest.mark.parametrize(("out", "told"), [("answers.txt", TABLE), ("answers.csv", CSV), ("answers.json", JSON)])
+def test_predict_writes_answers_with_their_doubt(
+    out: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(predict, "load", lambda path: SimpleNamespace(predict=lambda pictures, **asked: ANSWERS))
+    assert predict.main(["run", "pictures", "--out", str(tmp_path / out)]) == 0
+    assert (tmp_path / out).read_text(encoding="utf-8").strip() == told
+    assert capsys.readouterr().err.splitlines() == ["skipped: y.png: is empty", "1 of 2 files were skipped"]
+
+
+def _terminal(*, drawn: bool) -> tuple[Terminal, io.StringIO]:
+    terminal, text = Terminal(), io.StringIO()
+    terminal.console = Console(file=text, force_terminal=drawn, width=120, highlight=False)
+    return terminal, text
+
+
+@pytest.mark.parametrize("drawn", [False, True])
+def test_a_stage_leaves_one_line_and_class_names_are_no_markup(drawn: bool) -> None:
+    terminal, text = _terminal(drawn=drawn)
+    terminal.update("reading", 1, 40)
+    terminal.update("reading", 2, 40)  # within a tenth of a second: not drawn
+    terminal.update("reading", 40, 40)
+    terminal.update("training", 0, 10, "[red]")
+    terminal._drawn = 0.0  # as if time had passed
+    terminal.update("training", 5, 10, "[red]")
+    terminal.say("stopped at [red]")
+    assert "  reading: 40 pictures in " in text.getvalue()
+    assert "  training: 5 pictures in " in text.getvalue()
+    assert "stopped at [red]" in text.getvalue()
+    assert ("5/10" in text.getvalue()) is drawn
