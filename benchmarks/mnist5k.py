@@ -33,7 +33,7 @@ from descend.schedule import Cosine
 from descend.stats import mean
 from descend.technique import build
 from descend.train.evaluate import probabilities
-from descend.train.loop import Fed, Job, Position, train
+from descend.train.loop import Batch, Position, Task
 from descend.train.metrics import log_loss
 from harness import interval
 
@@ -126,26 +126,26 @@ def perceptron(setting: Setting, width: int, seed: int, **dropconnect: Any) -> n
     return nn.Sequential(*layers)
 
 
-class Feed:
+class BatchSource:
     """The training split in batches, in an order that is a function of (seed, epoch); a last short batch is left out."""
 
     def __init__(self, split: Split, batch: int, seed: int) -> None:
         self.split, self.batch, self.seed = split, batch, seed
         self.n_steps = len(split.y) // batch
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Fed]:
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch from step ``start`` on."""
         order = rng.permutation(len(self.split.y), seed=self.seed, stream="order", epoch=epoch)
         for step in range(start, self.n_steps):
             rows = order[step * self.batch : (step + 1) * self.batch]
-            yield Fed(self.split.ids[rows], self.split.x[rows], self.split.y[rows], step)
+            yield Batch(self.split.ids[rows], self.split.x[rows], self.split.y[rows], step)
 
 
 @dataclass
 class Watch:
     """Keeps the weights of the epoch with the lowest validation error, and lets the late regularizers in."""
 
-    job: Job
+    task: Task
     val: Split
     late: Sequence[Regularizer]
     least: float = float("inf")
@@ -157,11 +157,11 @@ class Watch:
     def after_epoch(self, at: Position, rate: float) -> bool:
         """Judge the epoch on the validation split."""
         del rate
-        error = error_of(probabilities(self.job.module, [self.val.x]), self.val)
+        error = error_of(probabilities(self.task.module, [self.val.x]), self.val)
         if error < self.least:
-            self.least, self.best = error, copy.deepcopy(self.job.module.state_dict())
-        if at.epoch + 1 == self.job.epochs * 3 // 4:
-            self.job.regularizers = [*self.job.regularizers, *self.late]
+            self.least, self.best = error, copy.deepcopy(self.task.module.state_dict())
+        if at.epoch + 1 == self.task.epochs * 3 // 4:
+            self.task.regularizers = [*self.task.regularizers, *self.late]
         return True
 
 
@@ -187,9 +187,9 @@ def fit(setting: Setting, protocol: Protocol, data: Mapping[str, Split], seed: i
     optimizer = Optimizer(parameter_groups(model), rule, gradients="clip_norm(max_norm=5.0)")
     for group in optimizer.param_groups:
         group["initial_lr"] = setting.lr
-    job = Job(model, Feed(data["train"], protocol.batch, seed), optimizer, Cosine(), loss, protocol.epochs, regularizers)
-    watch = Watch(job, data["val"], late)
-    train(job, Position(), watch, lambda: False)
+    task = Task(model, BatchSource(data["train"], protocol.batch, seed), optimizer, Cosine(), loss, protocol.epochs, regularizers)
+    watch = Watch(task, data["val"], late)
+    train_loop(task, Position(), watch, lambda: False)
     best = copy.deepcopy(model)
     best.load_state_dict(watch.best)
     return Trained(model.eval(), best.eval())

@@ -28,8 +28,8 @@ from descend.models import Classifier, ResNet9
 from descend.optim import Optimizer, parameter_groups
 from descend.regularize import CrossEntropy
 from descend.schedule import Cosine
-from descend.train.feeds import FeatureFeed, PictureFeed
-from descend.train.loop import Job, Position, train
+from descend.train.batch_sources import FeatureSource, ImageSource
+from descend.train.loop import Position, Task
 from descend.transfer import Linear
 from harness import save, spread
 
@@ -54,15 +54,15 @@ def pictures() -> Batches:
     return Batches(decoded(dataset, 32), dataset.indices("train")[:N], batch_size=BATCH)
 
 
-def ours(job: Job) -> None:
-    train(job, Position(), Quiet(), lambda: False)
+def ours(task: Task) -> None:
+    train_loop(task, Position(), Quiet(), lambda: False)
 
 
-def prepared(module: nn.Module, feed: PictureFeed | FeatureFeed) -> Job:
+def prepared(module: nn.Module, source: ImageSource | FeatureSource) -> Task:
     optimizer = Optimizer(parameter_groups(module), "adamw(lr=0.001)")
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]
-    return Job(module, feed, optimizer, Cosine(), CrossEntropy(), EPOCHS)
+    return Task(module, source, optimizer, Cosine(), CrossEntropy(), EPOCHS)
 
 
 def bare(module: nn.Module, inputs: Callable[[np.ndarray], torch.Tensor], labels: torch.Tensor, batch: int) -> Callable[[], None]:
@@ -87,12 +87,12 @@ def scratch_case(batches: Batches) -> tuple[Callable[[], None], Callable[[], Non
     net = Classifier(body, Linear().build(body.n_features, 10, 0)).to(memory_format=torch.channels_last)
     specs = ["pad_crop(padding=4)", "flip()"]
     mean, std = (body.mean[0], body.mean[1], body.mean[2]), (body.std[0], body.std[1], body.std[2])
-    feed = PictureFeed(batches, Pipeline(specs, size=32, mean=mean, std=std), 10, torch.device("cpu"))
+    source = ImageSource(batches, Pipeline(specs, size=32, mean=mean, std=std), 10, torch.device("cpu"))
     pipe, rows, stored = Pipeline(specs, size=32, mean=mean, std=std), batches.indices, batches.decoded
     ids, labels = stored.dataset.ids[rows], torch.from_numpy(stored.dataset.labels[rows])
     peer = bare(copy.deepcopy(net), lambda at: pipe(stored.take(rows[at]), ids=ids[at], epoch=0), labels, BATCH)
-    job = prepared(net, feed)
-    return lambda: ours(job), peer, feed.n_steps
+    task = prepared(net, source)
+    return lambda: ours(task), peer, source.n_steps
 
 
 def features_case(batches: Batches) -> tuple[Callable[[], None], Callable[[], None], int]:
@@ -102,9 +102,9 @@ def features_case(batches: Batches) -> tuple[Callable[[], None], Callable[[], No
     place[batches.indices] = np.arange(N)
     labels = torch.from_numpy(batches.decoded.dataset.labels[batches.indices])
     peer = bare(copy.deepcopy(head), lambda at: torch.from_numpy(vectors[at, 0]), labels, BATCH)
-    feed = FeatureFeed(batches, vectors, place, torch.device("cpu"))
-    job = prepared(head, feed)
-    return lambda: ours(job), peer, feed.n_steps
+    source = FeatureSource(batches, vectors, place, torch.device("cpu"))
+    task = prepared(head, source)
+    return lambda: ours(task), peer, source.n_steps
 
 
 def compare(case: tuple[Callable[[], None], Callable[[], None], int], repeats: int) -> dict[str, object]:

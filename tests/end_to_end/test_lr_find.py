@@ -13,66 +13,66 @@ import torch
 from descend.cli import main
 from descend.errors import KnobError
 from descend.schedule import Sweep
-from descend.train.fit import Session
+from descend.train.lr_sweep import find_lr, sweep_task, untouched
+from descend.train.prepare import TrainingSetup
 from descend.train.progress import Silent
-from descend.train.range_test import find_rate, sweep_job, untouched
 from descend.train.recipe import Recipe
 
 SMALL = ["digits", "--backbone", "smallcnn(width=4)", "--threads", "1"]
 
 
 @pytest.fixture(scope="module")
-def session() -> Session:
+def setup() -> TrainingSetup:
     recipe = Recipe(data="digits", backbone="smallcnn(width=4)", optimizer="momentum(lr=0.1)", threads=1)
-    return find_rate(recipe, Sweep(n_steps=20), progress=Silent())[1]
+    return find_lr(recipe, Sweep(n_steps=20), progress=Silent())[1]
 
 
-def everything(session: Session) -> dict[str, bytes]:
-    job = session.prepared.job
-    found = {name: value.numpy().tobytes() for name, value in job.module.state_dict().items()}
+def everything(setup: TrainingSetup) -> dict[str, bytes]:
+    task = setup.mode_task.task
+    found = {name: value.numpy().tobytes() for name, value in task.module.state_dict().items()}
     return found | {
-        "optimizer": repr(job.optimizer.state_dict()).encode(),
-        "modes": repr([module.training for module in job.module.modules()]).encode(),
-        "gradients": repr([p.grad for p in job.module.parameters()]).encode(),
-        "batch": next(iter(job.feed.epoch(0))).inputs.numpy().tobytes(),
+        "optimizer": repr(task.optimizer.state_dict()).encode(),
+        "modes": repr([module.training for module in task.module.modules()]).encode(),
+        "gradients": repr([p.grad for p in task.module.parameters()]).encode(),
+        "batch": next(iter(task.source.epoch(0))).inputs.numpy().tobytes(),
     }
 
 
-def test_nothing_is_different_afterwards_to_the_bit(session: Session) -> None:
-    job = session.prepared.job
-    job.module.eval()
-    before = everything(session)
+def test_nothing_is_different_afterwards_to_the_bit(setup: TrainingSetup) -> None:
+    task = setup.mode_task.task
+    task.module.eval()
+    before = everything(setup)
     moved: list[bool] = []
-    with untouched(job):
-        found = sweep_job(job, Sweep(low=1e-3, high=1e3, n_steps=40), Silent())
-        for p in job.module.parameters():
+    with untouched(task):
+        found = sweep_task(task, Sweep(low=1e-3, high=1e3, n_steps=40), Silent())
+        for p in task.module.parameters():
             moved.append(p.grad is not None)
             p.data.add_(1)
-    assert everything(session) == before
+    assert everything(setup) == before
     assert not any(moved)
     assert found.losses[:3].mean() != found.losses[-3:].mean()  # it did train
-    again = sweep_job(job, Sweep(low=1e-3, high=1e3, n_steps=40), Silent())
+    again = sweep_task(task, Sweep(low=1e-3, high=1e3, n_steps=40), Silent())
     assert again.losses.tolist() == found.losses.tolist()
-    assert everything(session) == before
+    assert everything(setup) == before
 
 
-def test_the_sweep_takes_the_losses_that_training_would_have(session: Session) -> None:
+def test_the_sweep_takes_the_losses_that_training_would_have(setup: TrainingSetup) -> None:
     """The first loss is that of the untrained network on the first batch; a rate of almost zero leaves all others so too."""
-    job = session.prepared.job
-    job.module.train()
+    task = setup.mode_task.task
+    task.module.train()
     expected: list[float] = []
     for epoch in (0, 1):
-        for fed in job.feed.epoch(epoch):
-            expected.append(job.loss(job.module(fed.inputs), fed.targets).item())
-    found = sweep_job(job, Sweep(low=1e-30, high=1e-29, n_steps=30), Silent())
+        for batch in task.source.epoch(epoch):
+            expected.append(task.loss(task.module(batch.inputs), batch.targets).item())
+    found = sweep_task(task, Sweep(low=1e-30, high=1e-29, n_steps=30), Silent())
     assert found.losses.tolist() == pytest.approx(expected[:30], rel=1e-4)
-    assert 20 < job.feed.n_steps + 5 < 30  # the sweep has crossed an epoch's border
+    assert 20 < task.source.n_steps + 5 < 30  # the sweep has crossed an epoch's border
 
 
-def test_a_rate_of_zero_cannot_be_scaled(session: Session) -> None:
+def test_a_rate_of_zero_cannot_be_scaled(setup: TrainingSetup) -> None:
     recipe = Recipe(data="digits", optimizer="sgd(lr=0.0)", threads=1)
     with pytest.raises(KnobError, match=r"must have a learning rate above 0 to scale, got 'sgd\(lr=0.0\)'"):
-        find_rate(recipe, Sweep(), progress=Silent())
+        find_lr(recipe, Sweep(), progress=Silent())
 
 
 def test_the_verb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -154,8 +154,8 @@ def test_it_refuses_before_it_works(words: list[str], match: str, capsys: pytest
     assert match in capsys.readouterr().err
 
 
-def test_threads_are_put_back(session: Session) -> None:
+def test_threads_are_put_back(setup: TrainingSetup) -> None:
     before = torch.get_num_threads()
     recipe = Recipe(data="digits", backbone="smallcnn(width=4)", threads=1)
-    find_rate(recipe, Sweep(n_steps=20), progress=Silent())
+    find_lr(recipe, Sweep(n_steps=20), progress=Silent())
     assert torch.get_num_threads() == before

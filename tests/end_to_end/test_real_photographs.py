@@ -1,4 +1,4 @@
-"""The main job on real photographs: ants and bees by features, through every engine that is installed."""
+"""The main task on real photographs: ants and bees by features, through every engine that is installed."""
 
 from __future__ import annotations
 

@@ -9,11 +9,12 @@ import pytest
 from descend.errors import DescendError, KnobError, RunError, SpecError
 from descend.optim import SGD
 from descend.train import recipe as recipes
-from descend.train.plan import Facts, resolve
+from descend.train.plan import DataProfile
 from descend.train.recipe import Recipe, from_settings
+from descend.train.resolve import resolve
 
-PHOTOS = Facts("photos", n_train=245, n_classes=2, side=375, grey=False)
-DIGITS = Facts("digits", n_train=1257, n_classes=10, side=8, grey=True)
+PHOTOS = DataProfile("photos", n_train=245, n_classes=2, side=375, grey=False)
+DIGITS = DataProfile("digits", n_train=1257, n_classes=10, side=8, grey=True)
 
 
 def test_recipe_survives_toml(tmp_path: Path) -> None:
@@ -70,7 +71,7 @@ def test_small_pictures_are_trained_from_scratch_and_photographs_by_features() -
 
 @pytest.mark.parametrize("transfer", ["features", "head", "finetune", "scratch"])
 @pytest.mark.parametrize("facts", [PHOTOS, DIGITS], ids=["photos", "digits"])
-def test_the_plan_of_a_plans_recipe_is_the_plan(transfer: str, facts: Facts) -> None:
+def test_the_plan_of_a_plans_recipe_is_the_plan(transfer: str, facts: DataProfile) -> None:
     plan = resolve(from_settings({"transfer": transfer, "data": "x"}), facts)
     again = resolve(plan.recipe(), facts)
     assert again.recipe() == plan.recipe()

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 from descend.augment import expand
 from descend.errors import DataError, KnobError
+from descend.train.augmentation_safety import measure
 from descend.train.run import Run
-from descend.train.safety import measure
 
 SIDE = 12
 
 
 class BrighterHalf(nn.Module):
-    """Answers 0 for left, 1 for right; what the halves say of class 2 is never asked."""
+    """InferenceResult 0 for left, 1 for right; what the halves say of class 2 is never asked."""
 
     def forward(self, x: Tensor) -> Tensor:
         left, right = x[..., : SIDE // 2].mean((1, 2, 3)), x[..., SIDE // 2 :].mean((1, 2, 3))

@@ -16,7 +16,7 @@ from descend.cli.progress import Terminal
 from descend.data import Dataset
 from descend.errors import KnobError
 from descend.report import gallery
-from descend.train.safety import measure
+from descend.train.augmentation_safety import measure
 
 EPILOG = """examples:
   descend augment photos/ --augment medium --out gallery.html
@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
     _refuse_dead_settings(asked)
     run = None if asked.safety is None else load(asked.safety)
     dataset = data_room.load(asked.data, seed=asked.seed or 0, threads=asked.threads)
-    transforms = _transforms(asked, dataset, None if run is None else run.record.plan.get("augment"))
+    transforms = _transforms(asked, dataset, None if run is None else run.record.specs("augment"))
     found: list[Safety] = []
     if run is not None:
         terminal = Terminal()

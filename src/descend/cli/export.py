@@ -24,7 +24,7 @@ def main(argv: list[str]) -> int:
     asked = parser.parse_args(argv)
     run = load(asked.run)
     out = asked.out or asked.run / "model.onnx"
-    prepared = run.record.preprocessing
+    prepared = run.record.preparation()
     pictures = []
     for path in list_pictures(asked.check):
         try:

@@ -14,7 +14,7 @@ from descend.landscape import draw_range_test, save
 from descend.landscape.course import at_rate
 from descend.landscape.drawing import check_path
 from descend.schedule import RangeTest, Sweep
-from descend.train.range_test import find_rate
+from descend.train.lr_sweep import find_lr
 from descend.train.recipe import from_settings, read
 
 WITHOUT_EFFECT = ("schedule", "epochs", "metric", "snapshots")  # on a sweep
@@ -38,10 +38,10 @@ def main(argv: list[str]) -> int:
     sweep = Sweep(low=options.pop("low"), high=options.pop("high"), n_steps=options.pop("steps"))
     suffix = check_path(out)  # before the work, not after it
     base = None if recipe is None else read(recipe)
-    result, session = find_rate(from_settings(settings_of(options), base), sweep, progress=Terminal())
-    rule = session.plan.optimizer
-    save(draw_range_test(result, title=f"{rule.name} on {session.dataset.name}, {session.plan.transfer}"), out)
-    facts = describe(result) | {"optimizer": rule.name, "data": session.dataset.name, "picture": str(out), "format": suffix[1:]}
+    result, setup = find_lr(from_settings(settings_of(options), base), sweep, progress=Terminal())
+    rule = setup.plan.optimizer
+    save(draw_range_test(result, title=f"{rule.name} on {setup.dataset.name}, {setup.plan.transfer}"), out)
+    facts = describe(result) | {"optimizer": rule.name, "data": setup.dataset.name, "picture": str(out), "format": suffix[1:]}
     if result.suggestion is not None:
         facts["use"] = str(at_rate(rule, float(f"{result.suggestion:.2g}")))
     print(json.dumps(facts) if as_json else _text(facts, argv))

@@ -72,7 +72,7 @@ def _context(run: Path) -> dict[str, Any]:
         "matrices": [found for found in matrices if found is not None],
         "time": _time(record, rows),
         "groups": _groups(record.parameter_groups),
-        "frozen": _frozen(record.frozen),
+        "frozen": _frozen(record.frozen or {}),
         "commands": _commands(run, record),
         "recipe": recipe.read_text(encoding="utf-8") if recipe.exists() else "",
         "words": words,
@@ -107,8 +107,9 @@ def _commonest(record: RunRecord) -> dict[str, Any] | None:
 
 def _plan(record: RunRecord) -> list[tuple[str, str, str]]:
     """Return (setting, value, why) in the order a reader asks."""
-    decided = record.chosen | record.plan
-    decided |= {name: value for name, value in record.chosen.items() if decided[name] == "auto"}
+    result: Mapping[str, Any] = record.chosen or {}
+    decided = {**result, **record.plan}
+    decided |= {name: value for name, value in result.items() if decided[name] == "auto"}
     names = [name for name in _FIRST if name in decided] + sorted(set(decided) - set(_FIRST))
     return [
         (name, words.plain(decided[name]), record.reasons.get(name) or _unexplained(name, decided[name]))

@@ -73,9 +73,8 @@ def times(n: int) -> str:
 
 def chosen_epoch(record: RunRecord, rows: Sequence[Mapping[str, Any]]) -> int | None:
     """Return the epoch whose weights were kept, from 1: as recorded, else the last that was the best so far; None before any."""
-    noted = record.chosen.get("epoch")
-    if isinstance(noted, int):
-        return noted if noted > 0 else None
+    if record.chosen is not None:
+        return record.chosen["epoch"] or None
     return next((int(row["epoch"]) for row in reversed(rows) if row.get("best")), None)
 
 

@@ -44,12 +44,12 @@ class Best:
         self.epoch, self.metric, self.loss, self.state = epoch, metric, loss, snapshot(module)
 
 
-def save(path: Path, module: nn.Module, optimizer: Optimizer, at: Position, best: Best) -> None:
+def save(path: Path, module: nn.Module, optimizer: Optimizer, position: Position, best: Best) -> None:
     """Write a checkpoint atomically; a failure leaves the one before."""
     state: dict[str, Any] = {
         "module": module.state_dict(),
         "optimizer": optimizer.state_dict(),
-        "position": {"epoch": at.epoch, "step": at.step, "n_seen": at.n_seen, "loss_sum": at.loss_sum, "n_right": at.n_right},
+        "position": vars(position),
         "best": {"epoch": best.epoch, "metric": best.metric, "loss": best.loss, "state": best.state},
     }
     with replacing(path) as part:

@@ -10,33 +10,34 @@ from torch import Tensor, nn
 
 from descend import rng
 from descend.errors import KnobError
-from descend.train.loop import Job
+from descend.train.loop import Task
 
 REHEARSALS = 3
 VALIDATION = 0.4  # of a training step's time, for each batch judged: forward without backward
 
 
-def rehearse(job: Job, n_val: int) -> float:
-    """Return the expected seconds of the job's epochs: a few steps on a copy of the module, and the validation after each.
+def rehearse(task: Task, n_val: int) -> float:
+    """Return the expected seconds of the task's epochs: a few steps on a copy of the module, and the validation after each.
 
     n_val: pictures in the validation split.
     """
-    fed = next(iter(job.feed.epoch(0)))
+    batch = next(iter(task.source.epoch(0)))
     started = time.perf_counter()
-    next(iter(job.feed.epoch(0)))
+    next(iter(task.source.epoch(0)))
     feeding = time.perf_counter() - started
-    module = copy.deepcopy(job.module).train()
+    module = copy.deepcopy(task.module).train()
     walls: list[float] = []
     for _ in range(REHEARSALS):
         started = time.perf_counter()
-        with rng.context(0, 0, fed.ids):
-            job.loss(_tried(module, fed.inputs), fed.targets).backward()
-        if fed.inputs.device.type == "cuda":
+        with rng.context(0, 0, batch.ids):
+            task.loss(_tried(module, batch.inputs), batch.targets).backward()
+        if batch.inputs.device.type == "cuda":
             torch.cuda.synchronize()
         walls.append(time.perf_counter() - started)
-    step = job.optimizer.n_gradients * min(walls) * 1.15 + feeding  # the optimizer's share, which a rehearsal must not take
-    judged = n_val / max(1, len(fed.ids)) * min(walls) * VALIDATION
-    return job.epochs * (job.feed.n_steps * step + judged)
+    # the optimizer's share is estimated, a rehearsal must not take a step:
+    step = task.optimizer.n_gradients * min(walls) * 1.15 + feeding
+    judged = n_val / max(1, len(batch.ids)) * min(walls) * VALIDATION
+    return task.epochs * (task.source.n_steps * step + judged)
 
 
 def _tried(module: nn.Module, inputs: Tensor) -> Tensor:

@@ -7,7 +7,6 @@ import csv
 import io
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from descend.train.folder import replacing
+from descend.train.record_types import Mistake
 
 
 def probabilities(module: nn.Module, batches: Iterable[Tensor]) -> NDArray[np.float32]:
@@ -68,16 +68,24 @@ def thumbnail(image: NDArray[np.uint8], side: int = 112) -> str:
 def mistakes(
     take: Callable[[NDArray[np.int64]], NDArray[np.uint8]],
     rows: NDArray[np.int64],
-    names: Sequence[str],
-    splits: Sequence[str],
+    names: list[str],
+    splits: list[str],
     labels: NDArray[np.int64],
     probs: NDArray[np.float32],
     classes: tuple[str, ...],
-) -> list[dict[str, Any]]:
+) -> list[Mistake]:
     """Describe the worst mistakes with their pictures. take: dataset rows -> pictures (B, R, R, 3); rows: of the answers."""
-    found: list[dict[str, Any]] = []
+    described: list[Mistake] = []
     for at in worst(probs, labels):
         answer = int(probs[at].argmax())
-        entry = {"path": names[at], "split": splits[at], "label": classes[labels[at]], "predicted": classes[answer]}
-        found.append(entry | {"confidence": float(probs[at, answer]), "jpeg": thumbnail(take(rows[[at]])[0])})
-    return found
+        described.append(
+            Mistake(
+                path=names[at],
+                split=splits[at],
+                label=classes[labels[at]],
+                predicted=classes[answer],
+                confidence=float(probs[at, answer]),
+                jpeg=thumbnail(take(rows[[at]])[0]),
+            )
+        )
+    return described

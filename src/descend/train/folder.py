@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -77,7 +77,7 @@ def create(out: Path | None, name: str) -> Path:
     return out
 
 
-def append_line(path: Path, row: dict[str, Any]) -> None:
+def append_line(path: Path, row: Mapping[str, object]) -> None:
     """Append one JSON line. Raises RunError where the disk does not take it."""
     try:
         with path.open("a", encoding="utf-8") as file:

@@ -9,26 +9,25 @@ from numpy.typing import NDArray
 from sklearn import metrics
 
 from descend.stats import proportion
+from descend.train.record_types import ClassScore, Score
 
-NAMES = ("accuracy", "balanced_accuracy", "macro_f1")
 
-
-def score(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, Any]:
+def score(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> Score:
     """Judge ``probabilities`` (n, K) against ``labels`` (n,): every metric, the log loss, ``n``, and accuracy's interval.
 
     The interval is Wilson's at 95 %: it says how far the accuracy could lie from this one on new pictures of the same kind.
     """
     predicted = probabilities.argmax(1)
     n_right = int((predicted == labels).sum())
-    found = proportion(n_right, len(labels))
-    return {
-        "accuracy": n_right / len(labels),
-        "accuracy_interval": [found.low, found.high],
-        "balanced_accuracy": _balanced(labels, predicted),
-        "macro_f1": _macro_f1(labels, predicted),
-        "loss": log_loss(probabilities, labels),
-        "n": len(labels),
-    }
+    interval = proportion(n_right, len(labels))
+    return Score(
+        accuracy=n_right / len(labels),
+        accuracy_interval=[interval.low, interval.high],
+        balanced_accuracy=_balanced(labels, predicted),
+        macro_f1=_macro_f1(labels, predicted),
+        loss=log_loss(probabilities, labels),
+        n=len(labels),
+    )
 
 
 def _balanced(labels: NDArray[np.int64], predicted: NDArray[np.int64]) -> float:
@@ -48,7 +47,7 @@ def log_loss(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> f
     return float(-np.log(own).mean())
 
 
-def per_class(probabilities: NDArray[np.float32], labels: NDArray[np.int64], classes: tuple[str, ...]) -> list[dict[str, Any]]:
+def per_class(probabilities: NDArray[np.float32], labels: NDArray[np.int64], classes: tuple[str, ...]) -> list[ClassScore]:
     """Return precision, recall, F1 and count of every class."""
     found: Any = metrics.precision_recall_fscore_support(
         labels,
@@ -57,7 +56,7 @@ def per_class(probabilities: NDArray[np.float32], labels: NDArray[np.int64], cla
         zero_division=0,  # pyright: ignore[reportArgumentType] (the stub knows words only)
     )
     rows = zip(classes, *found, strict=True)
-    return [{"class": c, "precision": float(p), "recall": float(r), "f1": float(f), "n": int(n)} for c, p, r, f, n in rows]
+    return [{"class": name, "precision": float(p), "recall": float(r), "f1": float(f), "n": int(n)} for name, p, r, f, n in rows]
 
 
 def confusion(probabilities: NDArray[np.float32], labels: NDArray[np.int64], n_classes: int) -> list[list[int]]:

@@ -18,11 +18,12 @@ from typing_extensions import Doc
 
 from descend.errors import KnobError, RunError
 from descend.technique import Technique, knobs, record
+from descend.train.record_types import Metric
 
 Transfer = Literal["auto", "features", "head", "finetune", "scratch"]
 EngineName = Literal["auto", "torch", "onnxruntime", "openvino"]
 NormPolicy = Literal["eval", "affine-frozen", "train"]
-Metric = Literal["accuracy", "balanced_accuracy", "macro_f1"]
+Setting = str | int | float | bool | tuple[str, ...] | None  # the value of one setting, as plain data
 LISTS = ("augment", "regularize", "gradients")  # one text may stand for a list of one
 FORMER_NAMES = {"batch": "batch_size", "rate_decay": "layer_decay"}  # no aliases: an old name is an error that tells the new one
 

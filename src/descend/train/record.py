@@ -16,10 +16,27 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from descend.errors import RunError
 from descend.train import folder
+from descend.train.record_types import (
+    Chosen,
+    ClassScore,
+    Decision,
+    FrozenCheck,
+    Machine,
+    Mistake,
+    ParameterGroup,
+    Preprocessing,
+    Score,
+    TestLook,
+)
 
-SCHEMA = 1
+PlainSetting = str | int | float | bool | list[str] | None
+"""The value of a setting in JSON."""
+
+SCHEMA = 2
 PACKAGES = ("descend", "torch", "torchvision", "timm", "numpy", "pillow", "onnxruntime", "openvino", "scikit-learn")
 
 
@@ -33,27 +50,27 @@ class RunRecord:
     data: dict[str, Any] = field(default_factory=dict)  # the data summary
     data_fingerprint: str = ""
     classes: list[str] = field(default_factory=list)
-    plan: dict[str, Any] = field(default_factory=dict)
+    plan: dict[str, PlainSetting] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
-    chosen: dict[str, Any] = field(default_factory=dict)  # transfer, backbone, size, engine, epoch
-    preprocessing: dict[str, Any] = field(default_factory=dict)  # resolution, size, mean, std
-    parameter_groups: list[dict[str, Any]] = field(default_factory=list)
-    frozen: dict[str, Any] = field(default_factory=dict)  # fingerprints before and after
-    decisions: list[dict[str, Any]] = field(default_factory=list)  # of a schedule that listens: epoch, what, why
+    chosen: Chosen | None = None  # None until something was trained
+    preprocessing: Preprocessing | None = None  # None until the plan is made
+    parameter_groups: list[ParameterGroup] = field(default_factory=list)
+    frozen: FrozenCheck | None = None  # None where nothing is frozen
+    decisions: list[Decision] = field(default_factory=list)  # of a schedule that listens
     sparsity: dict[str, float] = field(default_factory=dict)  # share of exact zeros, where a penalty makes them
-    val: dict[str, Any] | None = None
-    test: dict[str, Any] | None = None
-    test_looks: list[dict[str, str]] = field(default_factory=list)
-    per_class: dict[str, Any] = field(default_factory=dict)
-    confusion: dict[str, Any] = field(default_factory=dict)
-    mistakes: list[dict[str, Any]] = field(default_factory=list)
+    val: Score | None = None
+    test: Score | None = None
+    test_looks: list[TestLook] = field(default_factory=list)
+    per_class: dict[str, list[ClassScore]] = field(default_factory=dict)  # split -> one entry per class
+    confusion: dict[str, list[list[int]]] = field(default_factory=dict)  # split -> counts[true][predicted]
+    mistakes: list[Mistake] = field(default_factory=list)
     estimate_s: float | None = None
     wall_s: dict[str, float] = field(default_factory=dict)
     images_per_s: float | None = None
     rate_of: str = ""  # what ``images_per_s`` counts: features or training
     seed: int = 0
     versions: dict[str, str] = field(default_factory=lambda: dict(versions()))
-    machine: dict[str, Any] = field(default_factory=lambda: dict(machine()))
+    machine: Machine = field(default_factory=lambda: machine())
     schema: int = SCHEMA
 
     def save(self, run: Path) -> None:
@@ -64,6 +81,17 @@ class RunRecord:
         """Note one look at the test split: every look spends a little of its innocence."""
         self.test_looks.append({"when": datetime.now(UTC).isoformat(timespec="seconds"), "what": what})
 
+    def specs(self, setting: str) -> list[str]:
+        """Return the spec texts of a setting of the plan, such as ``augment``; empty where it has none."""
+        value = self.plan.get(setting)
+        return value if isinstance(value, list) else [] if value is None else [str(value)]
+
+    def preparation(self) -> Preprocessing:
+        """Return how a picture becomes the network's input. Raises RunError for a run that stopped before it had a plan."""
+        if self.preprocessing is None:
+            raise RunError("run", "must have a plan", fix="It stopped before anything was decided: train it again.")
+        return self.preprocessing
+
     def add_wall(self, stage: str, seconds: float) -> None:
         """Add time to a stage; a resumed run adds up."""
         self.wall_s[stage] = round(self.wall_s.get(stage, 0.0) + seconds, 3)
@@ -72,11 +100,20 @@ class RunRecord:
 def load(run: Path) -> RunRecord:
     """Read the record of a run folder. Raises RunError for a folder that holds none, or one of another version."""
     values = folder.read_json(run / folder.RECORD)
-    known = {item.name for item in dataclasses.fields(RunRecord)}
-    if not isinstance(values, dict) or values.get("schema") != SCHEMA or not set(values) <= known:
-        found = values.get("schema") if isinstance(values, dict) else values
-        raise RunError(f"run {run}", f"must have a record of schema {SCHEMA}", got=found, fix="It was made by another descend.")
-    return RunRecord(**values)
+    schema = values.get("schema") if isinstance(values, dict) else values
+    if schema != SCHEMA:
+        raise RunError(f"run {run}", f"must have a record of schema {SCHEMA}", got=schema, fix="It was made by another descend.")
+    try:
+        return _validated().validate_python(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        entry = ".".join(map(str, first["loc"]))
+        raise RunError(f"run {run}", f"{folder.RECORD} must be as descend wrote it ({entry}: {first['msg']})") from None
+
+
+@cache
+def _validated() -> TypeAdapter[RunRecord]:
+    return TypeAdapter(RunRecord)
 
 
 @cache
@@ -92,7 +129,7 @@ def versions() -> dict[str, str]:
 
 
 @cache
-def machine() -> dict[str, Any]:
+def machine() -> Machine:
     """Return what kind of machine this is; nothing that names it or its user."""
     return {"system": platform.system(), "processor": _processor(), "n_cpus": os.cpu_count(), "python": sys.implementation.name}
 

@@ -23,8 +23,9 @@ from descend.models import Classifier, backbone
 from descend.regularize import Regularizer
 from descend.technique import build
 from descend.train import folder, metrics, record
-from descend.train.answering import Answering, Answers
+from descend.train.inference import Inference, InferenceResult
 from descend.train.recipe import Recipe, read
+from descend.train.record_types import Score
 from descend.transfer import Head
 
 BATCH = 32
@@ -32,7 +33,7 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class Predictions:
-    """Answers, one row a readable picture, in the order given.
+    """InferenceResult, one row a readable picture, in the order given.
 
     labels: (n,) names of classes. probabilities: (n, K) float32, columns in the order of ``classes``. names: (n,) what each row
     is about. problems: name -> reason, the pictures that could not be read. entropy, mutual_information: (n,) float32, nats,
@@ -94,7 +95,7 @@ class Run:
         else:
             names = list_pictures([pictures] if isinstance(pictures, (str, os.PathLike)) else pictures)
             sources = list(names)
-        ask = Answering(self.classifier, self.record, tta=tta, mc=mc)
+        ask = Inference(self.classifier, self.record, tta=tta, mc=mc)
         found, kept, problems = self._answers("predict", sources, names, n_threads(threads), ask)
         labels = np.array(self.classes)[found.probabilities.argmax(1)]
         readable = tuple(names[at] for at in kept)
@@ -117,7 +118,7 @@ class Run:
             raise DataError("eval", f"the data must have pictures in split {chosen!r}", got=dataset.summary()["splits"])
         names = [dataset.name_of(int(row)) for row in rows]
         readers = [partial(dataset.read, int(row)) for row in rows]
-        ask = Answering(self.classifier, self.record, tta=tta, mc=mc)
+        ask = Inference(self.classifier, self.record, tta=tta, mc=mc)
         found, kept, problems = self._answers("eval", readers, names, n_threads(threads), ask)
         answers = found.probabilities
         labels = columns[dataset.labels[rows[kept]]]
@@ -169,18 +170,18 @@ class Run:
     # ------------------------------------------------------------------------------------------------------- private parts
 
     def _answers(
-        self, who: str, sources: Sequence[Any], names: Sequence[str], threads: int, ask: Answering
-    ) -> tuple[Answers, list[int], dict[str, str]]:
+        self, who: str, sources: Sequence[Any], names: Sequence[str], threads: int, ask: Inference
+    ) -> tuple[InferenceResult, list[int], dict[str, str]]:
         """Decode and classify: answers to the readable pictures, their positions, and name -> reason of the others."""
-        kept, problems, found = list[int](), dict[str, str](), list[Answers]()
-        resolution = self.record.preprocessing["resolution"]
+        kept, problems, found = list[int](), dict[str, str](), list[InferenceResult]()
+        resolution = self.record.preparation()["resolution"]
         for images, positions in stored(sources, names, problems, resolution=resolution, threads=threads):
             kept.extend(positions)
             found.append(ask(images))
         if not found:
             why = "; ".join(f"{name}: {reason}" for name, reason in list(problems.items())[:3]) or "no picture at all"
             raise DataError(who, "needs one readable picture or more", got=why)
-        return Answers.joined(found), kept, problems
+        return InferenceResult.joined(found), kept, problems
 
     def _as_in_training(self, data: Any, threads: int | None) -> Dataset | None:
         """Return ``data`` with the split of the training if they are the very pictures the run was trained on, else None.
@@ -206,7 +207,7 @@ def _are_arrays(pictures: Any) -> bool:
     return isinstance(pictures, (list, tuple)) and len(pictures) > 0 and all(isinstance(item, np.ndarray) for item in pictures)
 
 
-def _doubt(found: Answers, labels: NDArray[np.int64]) -> dict[str, dict[str, float]] | None:
+def _doubt(found: InferenceResult, labels: NDArray[np.int64]) -> dict[str, dict[str, float]] | None:
     """Return the mean entropy and mutual information, in nats, of right and of wrong answers; None after single passes."""
     if found.entropy is None or found.mutual_information is None:
         return None
@@ -254,18 +255,19 @@ def stored(
 
 def restored(note: record.RunRecord, state: dict[str, torch.Tensor]) -> Classifier:
     """Return the classifier that a record describes, with the weights of ``state``, in eval mode."""
-    body = backbone(note.preprocessing["architecture"]).build(note.seed)
-    body.mean, body.std = tuple(note.preprocessing["mean"]), tuple(note.preprocessing["std"])
-    head = build(note.plan["head"], Head).build(body.n_features, len(note.classes), note.seed)
+    prepared = note.preparation()
+    body = backbone(prepared["architecture"]).build(note.seed)
+    body.mean, body.std = tuple(prepared["mean"]), tuple(prepared["std"])
+    head = build(note.specs("head")[0], Head).build(body.n_features, len(note.classes), note.seed)
     network: torch.nn.Module = Classifier(body, head)
-    for text in note.plan["regularize"]:
+    for text in note.specs("regularize"):
         network = build(text, Regularizer).install(network, note.seed)
     network.load_state_dict(state)
     assert isinstance(network, Classifier)  # regularizers put layers into it, they do not replace it
     return network.eval().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] (missing in torch's stub)
 
 
-def _line(name: str, score: dict[str, Any]) -> str:
+def _line(name: str, score: Score) -> str:
     low, high = score["accuracy_interval"]
     return (
         f"{name + ':':<11} accuracy {score['accuracy']:.2%} of {score['n']} pictures (95 % interval {low:.1%} to {high:.1%}), "

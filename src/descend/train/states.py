@@ -19,9 +19,10 @@ from torch.nn.functional import cross_entropy
 from descend import rng
 from descend.errors import DataError, RunError
 from descend.train import folder
-from descend.train.fit import rehearsed
+from descend.train.prepare import prepare
 from descend.train.progress import Progress
 from descend.train.run import Run
+from descend.train.run_log import RunLog
 
 State = dict[str, NDArray[Any]]
 
@@ -40,14 +41,14 @@ class States:
         if recipe.data is None:
             raise DataError("slice", "needs a run whose pictures lie on disk", got="a run on arrays")
         center = run.classifier.state_dict()
-        session = rehearsed(recipe, recipe.data, progress, of=run)
-        session.prepared.classifier.load_state_dict(center)
-        self.module, dataset = session.prepared.job.module, session.dataset
+        setup = prepare(recipe, log=RunLog(writes=False), progress=progress, who="slice", of=run)
+        setup.classifier.load_state_dict(center)
+        self.module, dataset = setup.mode_task.task.module, setup.dataset
         rows = dataset.indices("val")
-        drawn = rng.uniform(session.record.seed, "slice", ids=dataset.ids[rows])[:, 0]
+        drawn = rng.uniform(run.record.seed, "slice", ids=dataset.ids[rows])[:, 0]
         rows = np.sort(rows[np.argsort(drawn, kind="stable")[:n_pictures]])
         self.n_pictures = len(rows)
-        self._inputs: list[Tensor] = list(session.prepared.inputs(rows))
+        self._inputs: list[Tensor] = list(setup.mode_task.inputs(rows))
         self._labels = torch.from_numpy(dataset.labels[rows]).to(self._inputs[0].device)
         _measuring(self.module)
 
@@ -61,13 +62,13 @@ class States:
 
     def snapshots(self) -> dict[int, State]:
         """Return epochs done -> state, in order; empty for a run without snapshots. Raises RunError for a damaged one."""
-        found: dict[int, State] = {}
+        states: dict[int, State] = {}
         for path in sorted((self.run.folder / folder.SNAPSHOTS).glob("*.safetensors")):
             try:
-                found[int(path.stem)] = load_file(path)
+                states[int(path.stem)] = load_file(path)
             except (SafetensorError, ValueError, OSError) as error:
                 raise RunError(str(path), f"must be an intact snapshot ({str(error).splitlines()[0]})") from error
-        return found
+        return states
 
     def loss(self, state: State) -> float:
         """Return the mean cross-entropy, in nats, of the sample at ``state``; the module is left there."""

@@ -22,7 +22,7 @@ AGREEMENT = 1e-9  # nats: passes that draw no mask disagree by rounding at most
 
 
 @dataclass(frozen=True)
-class Answers:
+class InferenceResult:
     """The answers to n pictures: probabilities (n, K) float32, and, where each was asked more than once, two entropies.
 
     entropy: (n,) float32, nats, of the averaged probabilities: all the doubt there is. mutual_information: (n,) float32, nats:
@@ -34,7 +34,7 @@ class Answers:
     mutual_information: Floats | None = None
 
     @classmethod
-    def joined(cls, parts: list[Answers]) -> Answers:
+    def joined(cls, parts: list[InferenceResult]) -> InferenceResult:
         """Return the answers of several batches as one."""
         rows = np.concatenate([part.probabilities for part in parts])
         entropies = [part.entropy for part in parts if part.entropy is not None]
@@ -42,7 +42,7 @@ class Answers:
         return cls(rows, np.concatenate(entropies), np.concatenate(shared)) if entropies else cls(rows)
 
 
-class Answering:
+class Inference:
     """Asks ``network`` about stored pictures, as the record of its run says they must be prepared.
 
     tta: spec text of test-time views whose probabilities are averaged, or None for the plain one. mc: random passes over every
@@ -57,21 +57,21 @@ class Answering:
         self._plain = plain = as_trained(note)
         self._views: TestTime | None = None
         if tta is not None:
-            own = note.plan["augment"]
-            self._views = TestTime(tta, seed=note.seed, size=plain.size, mean=plain.mean, std=plain.std, augment=own)
+            trained_with = note.specs("augment")
+            self._views = TestTime(tta, seed=note.seed, size=plain.size, mean=plain.mean, std=plain.std, augment=trained_with)
 
-    def __call__(self, images: NDArray[np.uint8]) -> Answers:
+    def __call__(self, images: NDArray[np.uint8]) -> InferenceResult:
         """Answer: images (B, R, R, 3) uint8, stored as in training."""
         ids = _ids(images)
         if self.mc is None and self._views is None:
-            return Answers(probabilities(self.network, self._inputs(images, ids)))
+            return InferenceResult(probabilities(self.network, self._inputs(images, ids)))
         mean, own = torch.zeros(()), torch.zeros(())  # float64 from the first view on
         for n, inputs in enumerate(self._inputs(images, ids), start=1):
             p, entropy = self._asked(inputs, ids)
             mean = mean + (p - mean) / n
             own = own + (entropy - own) / n
         entropy = torch.special.entr(mean).sum(1)
-        return Answers(*(value.float().numpy() for value in (mean, entropy, (entropy - own).clamp_min(0))))
+        return InferenceResult(*(value.float().numpy() for value in (mean, entropy, (entropy - own).clamp_min(0))))
 
     def _inputs(self, images: NDArray[np.uint8], ids: NDArray[np.int64]) -> Iterator[Tensor]:
         if self._views is None:
@@ -93,11 +93,17 @@ class Answering:
 
 def as_trained(note: RunRecord, transforms: Sequence[Augmentation] = (), *, seed: int = 0) -> Pipeline:
     """Return what turns stored pictures into the inputs of a run's network: its size and constants, the plain view by default."""
-    prepared = note.preprocessing
-    return Pipeline(transforms, seed=seed, size=prepared["size"], mean=tuple(prepared["mean"]), std=tuple(prepared["std"]))
+    prepared = note.preparation()
+    return Pipeline(transforms, seed=seed, size=prepared["size"], mean=rgb(prepared["mean"]), std=rgb(prepared["std"]))
 
 
 def _ids(images: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Return a number for each picture that depends on its pixels alone, so that draws do not depend on its place in a list."""
     digests = [hashlib.blake2b(image.tobytes(), digest_size=8).digest() for image in images]
     return np.frombuffer(b"".join(digests), np.int64) & np.iinfo(np.int64).max
+
+
+def rgb(values: Sequence[float]) -> tuple[float, float, float]:
+    """Return three numbers as a tuple of three."""
+    red, green, blue = values
+    return red, green, blue

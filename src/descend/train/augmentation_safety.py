@@ -17,8 +17,8 @@ from descend.augment.label_safety import Flips, Safety, Trial, ladder
 from descend.data import Dataset
 from descend.data.pool import n_threads
 from descend.errors import DataError, KnobError
-from descend.train.answering import as_trained
 from descend.train.evaluate import probabilities
+from descend.train.inference import as_trained
 from descend.train.run import Run, stored
 
 Watch = Callable[[int, int], None]
@@ -60,7 +60,7 @@ def measure(
     plain, labels = list[NDArray[np.int64]](), list[NDArray[np.int64]]()
     readers = [partial(dataset.read, int(row)) for row in rows]
     names = [dataset.name_of(int(row)) for row in rows]
-    resolution = run.record.preprocessing["resolution"]
+    resolution = run.record.preparation()["resolution"]
     for images, positions in stored(readers, names, {}, resolution=resolution, threads=n_threads(threads)):
         kept = rows[positions]
         ids = dataset.ids[kept]

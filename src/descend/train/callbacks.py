@@ -1,0 +1,166 @@
+"""What the loop calls during a run: validation and selection, metrics, checkpoints, progress."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from descend.errors import TrainingError
+from descend.regularize import EarlyStopping, batch_norms, reestimate_batch_norm, statistics_kept
+from descend.schedule import History
+from descend.train import checkpoint, folder, metrics
+from descend.train.checkpoint import Best
+from descend.train.loop import Position, Task
+from descend.train.progress import Progress
+from descend.train.record_types import Decision, EpochRow, Metric, Score
+from descend.train.snapshots import Snapshots
+
+CHECKPOINT_EVERY_S = 20.0  # writing costs little, repeating an hour costs an hour
+FIRST_CHECKPOINT_S = 2.0
+STATISTICS_BATCHES = 20  # that batch norms of averaged weights are measured on; more changes their third digit
+
+
+class KeepBest:
+    """A callback that only selects: after each epoch ``judge`` gives the score of the module as it is."""
+
+    def __init__(self, best: Best, judge: Callable[[], Score], module: nn.Module, metric: Metric) -> None:
+        self.best, self.judge, self.module, self.metric = best, judge, module, metric
+
+    def after_step(self, position: Position) -> None:
+        """Do nothing."""
+
+    def after_epoch(self, position: Position, lr: float) -> bool:
+        """Offer the epoch."""
+        del lr
+        score = self.judge()
+        self.best.offer(position.epoch, score[self.metric], score["loss"], self.module)
+        return True
+
+
+class RunCallback:
+    """Validates after each epoch, keeps the best, appends to metrics.jsonl, saves checkpoints and tells the progress.
+
+    validate: returns the validation probabilities (n, K). path: the run folder. snapshots: None where no states are kept.
+    """
+
+    def __init__(
+        self, path: Path, task: Task, best: Best, metric: Metric, n_train: int, progress: Progress,
+        validate: Callable[[], NDArray[np.float32]], labels: NDArray[np.int64], position: Position,
+        snapshots: Snapshots | None = None,
+    ) -> None:  # fmt: skip
+        self.path, self.task, self.best, self.metric = path, task, best, metric
+        self.n_train, self.progress, self.validate, self.labels = n_train, progress, validate, labels
+        rows = folder.read_lines(path / folder.METRICS)  # of a resumed run
+        self.snapshots = snapshots
+        self.history = {name: [row[f"val_{name}"] for row in rows] for name in {"accuracy", "loss", metric}}
+        self._train_losses = [row["train_loss"] for row in rows]
+        self._update_history()
+        if snapshots is not None and (position.epoch, position.step) == (0, 0):
+            snapshots.offer(0, task.module)
+        self.n_done = 0
+        self._note = ""
+        self._total = n_train * (task.epochs - position.epoch) - position.n_seen
+        self._before = position.n_seen
+        self._epoch_started = time.perf_counter()
+        self._saved = self._epoch_started - CHECKPOINT_EVERY_S + FIRST_CHECKPOINT_S
+        progress.update("training", 0, self._total)
+
+    def after_step(self, position: Position) -> None:
+        """Tell the progress, and save a checkpoint when the last one is old."""
+        self.n_done += position.n_seen - self._before
+        self._before = position.n_seen
+        self.progress.update("training", self.n_done, self._total, self._note)
+        if time.perf_counter() - self._saved > CHECKPOINT_EVERY_S:
+            self.save(position)
+
+    def after_epoch(self, position: Position, lr: float) -> bool:
+        """Measure on the validation split, keep the best epoch, write a line of metrics; stop early if asked to."""
+        loss = _finite(float(position.loss_sum) / position.n_seen, position.epoch, "training")
+        with self.task.optimizer.evaluation_weights(), self._averaged_statistics(position.epoch):
+            score = metrics.score(self.validate(), self.labels)
+            _finite(score["loss"], position.epoch, "validation")
+            better = self._select(position.epoch, score)
+        self._append_metrics(position, lr, loss, score, better)
+        self._train_losses.append(loss)
+        stops = any(rule.should_stop(self.history) for rule in self.task.regularizers)
+        if self.snapshots is not None:
+            self.snapshots.offer(position.epoch + 1, self.task.module, last=stops)
+        n_known = len(self.decisions())
+        self._update_history()
+        for decision in self.decisions()[n_known:]:
+            self.progress.say(f"  {decision['what']} after epoch {decision['epoch']}: {decision['why']}")
+        if stops and position.epoch + 1 < self.task.epochs:
+            self.progress.say(f"  stopped early after epoch {position.epoch + 1}: no gain on the validation split")
+        return not stops
+
+    def decisions(self) -> list[Decision]:
+        """Return what the schedule decided from the finished epochs: epoch, what, why. Empty if it does not listen."""
+        schedule, history = self.task.schedule, self.task.history
+        return [] if history is None else [Decision(**asdict(decision)) for decision in schedule.decisions(history)]
+
+    def save(self, position: Position) -> None:
+        """Save a checkpoint of this position."""
+        checkpoint.save(self.path / folder.CHECKPOINT, self.task.module, self.task.optimizer, position, self.best)
+        self._saved = time.perf_counter()
+
+    def _append_metrics(self, position: Position, lr: float, loss: float, score: Score, better: bool) -> None:
+        """Write the epoch's line, and start the clock of the next."""
+        wall = time.perf_counter() - self._epoch_started
+        row = EpochRow(
+            epoch=position.epoch + 1, lr=lr, train_loss=loss, train_accuracy=int(position.n_right) / position.n_seen,
+            val_loss=score["loss"], val_accuracy=score["accuracy"], val_balanced_accuracy=score["balanced_accuracy"],
+            val_macro_f1=score["macro_f1"], wall_s=wall, images_per_s=position.n_seen / wall, best=better,
+        )  # fmt: skip
+        folder.append_line(self.path / folder.METRICS, row)
+        self._note = f"epoch {position.epoch + 1}/{self.task.epochs}  loss {loss:.3f}  val {score[self.metric]:.2%}"
+        self._before = 0
+        self._epoch_started = time.perf_counter()
+
+    def _update_history(self) -> None:
+        """Tell the schedule, if it listens, of all epochs so far."""
+        if self.task.schedule.listens():
+            self.task.history = History(
+                n_epochs=self.task.epochs,
+                train_loss=tuple(self._train_losses),
+                val_loss=tuple(self.history["loss"]),
+                val_metric=tuple(self.history[self.metric]),
+            )
+
+    @contextmanager
+    def _averaged_statistics(self, epoch: int) -> Iterator[None]:
+        """Give averaged weights batch-norm statistics of their own while the block runs: the old ones belong to other weights."""
+        if not (self.task.optimizer.averages and any(batch_norms(self.task.module))):
+            yield
+            return
+        with statistics_kept(self.task.module):
+            batches = islice(self.task.source.epoch(epoch), STATISTICS_BATCHES)
+            reestimate_batch_norm(self.task.module, (batch.inputs for batch in batches))
+            yield
+
+    def _select(self, epoch: int, score: Score) -> bool:
+        """Keep this epoch's weights if selection prefers them; early stopping brings a selection of its own."""
+        for name, values in self.history.items():
+            values.append(score[name])
+        stopping = [rule for rule in self.task.regularizers if isinstance(rule, EarlyStopping)]
+        if not stopping:
+            return self.best.offer(epoch, score[self.metric], score["loss"], self.task.module)
+        better = stopping[-1].chosen_epoch(self.history) in (epoch, None)  # None: the last weights are the result
+        if better:
+            self.best.take(epoch, score[self.metric], score["loss"], self.task.module)
+        return better
+
+
+def _finite(loss: float, epoch: int, which: str) -> float:
+    if not math.isfinite(loss):
+        raise TrainingError("training", f"the {which} loss must stay finite in epoch {epoch + 1}", got=loss,
+                            fix="Lower the learning rate, for example --optimizer \"adamw(lr=0.0003)\".")  # fmt: skip
+    return loss

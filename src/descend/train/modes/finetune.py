@@ -1,0 +1,114 @@
+"""``finetune``: the head first, on cached features; then the backbone too, its early stages gently, or frozen (``freeze_to``)."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from torch import nn
+
+from descend.models import Classifier
+from descend.optim import Optimizer, parameter_groups
+from descend.schedule import Schedule
+from descend.technique import build
+from descend.train.batch_sources import FeatureSource, ImageSource
+from descend.train.callbacks import KeepBest
+from descend.train.checkpoint import Best
+from descend.train.evaluate import probabilities
+from descend.train.loop import Position, Task, train_loop
+from descend.train.metrics import score
+from descend.train.modes.features import FrozenBackbone
+from descend.train.modes.mode import Chosen, Default, random_crops
+from descend.train.plan import DataProfile, Plan
+from descend.train.task_builder import ModeTask, TaskBuilder
+from descend.transfer import FineTuning, fingerprint, make_engine, stage_of, trainable_stages
+
+# Of the head alone, on cached features, before the backbone moves:
+HEAD_FIRST_EPOCHS, HEAD_FIRST_RULE, HEAD_FIRST_SCHEDULE = 40, "adamw(lr=0.005)", "then(warmup(fraction=0.05), cosine())"
+
+
+class FineTune(FrozenBackbone):
+    """Early layers frozen, or slow; everything after them trains."""
+
+    name = "finetune"
+    settings = FrozenBackbone.settings | {"freeze_to", "norm", "layer_decay"}
+
+    def default_size(self, data: DataProfile, chosen: Chosen) -> Default:
+        """Return the pictures' own size, within what the backbone reads well."""
+        del chosen
+        side = max(96, min(224, -(-data.side // 32) * 32))
+        reason = f"the pictures are about {data.side} px: more pixels cost time and add nothing, 224 is the backbone's own"
+        return Default(side, reason)
+
+    def default_augment(self, data: DataProfile, chosen: Chosen) -> Default:
+        """Return wider crops than for a head: the backbone can learn to read them."""
+        del chosen
+        return random_crops(data, smallest=0.35)
+
+    def default_optimizer(self, data: DataProfile, chosen: Chosen) -> Default:
+        """Return a small rate."""
+        del data, chosen
+        return Default("adamw(lr=0.002, weight_decay=0.01)", "gentle: the weights are already good")
+
+    def default_epochs(self, data: DataProfile, chosen: Chosen) -> Default:
+        """Return few."""
+        del data, chosen
+        return Default(10, "the head is trained beforehand; few passes suffice")
+
+    def default_norm(self, data: DataProfile, chosen: Chosen) -> Default:
+        """Return the pretrained statistics."""
+        del data, chosen
+        return Default("eval", "small batches estimate statistics poorly; the pretrained ones stay")
+
+    def default_layer_decay(self, data: DataProfile, chosen: Chosen) -> Default:
+        """Return a gentle slope."""
+        del data, chosen
+        return Default(0.7, "early stages hold general features: they move less")
+
+    def trained_modules(self, network: Classifier, plan: Plan) -> list[nn.Module]:
+        """Return the stages after ``freeze_to``, and the head."""
+        stages = network.backbone.stages
+        n_moving = len(trainable_stages(network.backbone, plan.freeze_to))
+        return [*stages[len(stages) - n_moving :], network.head]
+
+    def task(self, builder: TaskBuilder) -> ModeTask:
+        """Return the moving stages and the head, behind a frozen engine where stages stay frozen.
+
+        The frozen engine's output is cached where nothing random stands before it.
+        """
+        plan, whole = builder.plan, builder.classifier
+        tuning = FineTuning(whole, freeze_to=plan.freeze_to, norm=plan.norm)
+        tuning.thaw()
+        groups = builder.groups(whole, rates=tuning.rates(plan.layer_decay), stage_of=stage_of)
+        if plan.freeze_to is None:
+            module, prefix, inputs = whole, None, builder.image_inputs
+        else:
+            module = nn.Sequential(OrderedDict(stages=tuning.moving, head=whole.head))
+            prefix = make_engine(plan.engine, whole.backbone, size=plan.size, stage=plan.freeze_to)
+            inputs = builder.cached_inputs(prefix)
+        if prefix is not None and not plan.augment:
+            maps = builder.extract(prefix, builder.train_rows)
+            source = FeatureSource(builder.batches, maps, builder.places(builder.train_rows), builder.device)
+        else:
+            out = "float" if prefix is None else "uint8"
+            source = ImageSource(builder.batches, builder.pipeline(out=out), builder.n_classes, builder.device, prefix=prefix)
+        task = builder.task(module, source, groups)
+        return ModeTask(task, inputs, lambda: fingerprint(tuning.frozen), lambda: train_head_first(builder))
+
+
+def train_head_first(builder: TaskBuilder) -> None:
+    """Train the head alone on cached features of plain views, so that fine-tuning does not begin with noise."""
+    head = builder.classifier.head
+    engine = builder.backbone_engine()
+    features = builder.extract(engine, builder.train_rows)
+    rows = builder.dataset.indices("val")
+    held_out, labels = list(builder.cached_inputs(engine)(rows)), builder.dataset.labels[rows]
+    optimizer = Optimizer(parameter_groups(head), HEAD_FIRST_RULE)
+    for group in optimizer.param_groups:
+        group["initial_lr"] = group["lr"]
+    source = FeatureSource(builder.batches, features, builder.places(builder.train_rows), builder.device)
+    task = Task(head, source, optimizer, build(HEAD_FIRST_SCHEDULE, Schedule), builder.loss(), HEAD_FIRST_EPOCHS)
+    best = Best()
+    select = KeepBest(best, lambda: score(probabilities(head, held_out), labels), head, builder.plan.metric)
+    train_loop(task, Position(), select, lambda: False)
+    assert best.state is not None  # the loop ran to its end
+    head.load_state_dict(best.state)

@@ -1,0 +1,30 @@
+"""``head``: the frozen backbone runs on freshly augmented pictures in every epoch; only the head trains."""
+
+from __future__ import annotations
+
+from descend.train.batch_sources import ImageSource
+from descend.train.modes.features import FrozenBackbone
+from descend.train.modes.mode import Chosen, Default
+from descend.train.plan import DataProfile
+from descend.train.task_builder import ModeTask, TaskBuilder
+from descend.transfer import fingerprint, freeze
+
+
+class HeadOnly(FrozenBackbone):
+    """A frozen backbone with a head of one's own."""
+
+    name = "head"
+
+    def default_epochs(self, data: DataProfile, chosen: Chosen) -> Default:
+        """Return few: each costs a pass of the backbone."""
+        del data, chosen
+        return Default(15, "each epoch runs the frozen backbone on freshly augmented pictures")
+
+    def task(self, builder: TaskBuilder) -> ModeTask:
+        """Return the head behind the frozen engine."""
+        backbone = builder.classifier.backbone
+        freeze(backbone)
+        engine = builder.backbone_engine()
+        source = ImageSource(builder.batches, builder.pipeline(out="uint8"), builder.n_classes, builder.device, prefix=engine)
+        task = builder.task(builder.classifier.head, source)
+        return ModeTask(task, builder.cached_inputs(engine), lambda: fingerprint(backbone))

@@ -1,0 +1,162 @@
+"""What a transfer mode is: which settings apply, the default of each with its reason, what is refused, and what is trained.
+
+A mode is one file in this package with one subclass of ``Mode``, and one line in ``modes/__init__.py``. ``resolve`` asks it
+for defaults (``default_epochs``, ``default_size``, ...: one method per setting, inherited where modes agree) and lets it refuse
+what it cannot use; ``prepare`` asks which modules it trains and for its task.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, ClassVar, NamedTuple
+
+from torch import nn
+
+from descend.augment import Augmentation, Normalize, policy_for
+from descend.errors import KnobError
+from descend.models import Architecture, Classifier
+from descend.technique import knobs
+from descend.train.plan import DataProfile, Plan
+from descend.train.recipe import Recipe
+from descend.train.task_builder import ModeTask, TaskBuilder
+
+ALWAYS = frozenset({"data", "transfer", "metric", "seed", "device", "threads", "snapshots"})
+TRAINING = frozenset(
+    {"backbone", "head", "augment", "regularize", "optimizer", "gradients", "schedule", "epochs", "size", "batch_size"}
+)
+SMALL_SIDE = 64  # pixels: below this an ImageNet backbone sees mostly interpolation, and a small network trains in minutes
+
+Chosen = Mapping[str, Any]
+"""The settings chosen so far, in the order of ``resolve``: techniques as objects."""
+
+
+class Default(NamedTuple):
+    """The value of a setting that nobody asked for, and why; ``reason`` is printed beside it."""
+
+    value: Any
+    reason: str
+
+
+class Mode(ABC):
+    """One way of using a backbone.
+
+    name: what ``--transfer`` calls it. settings: the names of the recipe's settings that have an effect. Each of them has a
+    method ``default_<setting>(data, chosen)``, unless None is its default.
+    """
+
+    name: ClassVar[str]
+    settings: ClassVar[frozenset[str]] = ALWAYS | TRAINING
+
+    def suits(self, data: DataProfile) -> str | None:
+        """Return why this mode is the default for these pictures, or None where it is not."""
+        del data
+        return None
+
+    # ------------------------------------------------------------------------------------------------------ defaults
+
+    @abstractmethod
+    def default_backbone(self, data: DataProfile, chosen: Chosen) -> Default:
+        """Return the architecture's spec text."""
+
+    @abstractmethod
+    def default_size(self, data: DataProfile, chosen: Chosen) -> Default:
+        """Return the side of what the network sees, pixels."""
+
+    @abstractmethod
+    def default_augment(self, data: DataProfile, chosen: Chosen) -> Default:
+        """Return spec texts of augmentations."""
+
+    @abstractmethod
+    def default_optimizer(self, data: DataProfile, chosen: Chosen) -> Default:
+        """Return the rule's spec text."""
+
+    @abstractmethod
+    def default_epochs(self, data: DataProfile, chosen: Chosen) -> Default:
+        """Return the number of epochs."""
+
+    @abstractmethod
+    def default_norm(self, data: DataProfile, chosen: Chosen) -> Default:
+        """Return what batch norms do."""
+
+    def augment_by_size(self, data: DataProfile, chosen: Chosen) -> Default:
+        """Return the augmentation for ``--augment auto``: a policy by the size of the data set."""
+        del chosen
+        name, why = policy_for(data.n_train, side=data.side, grey=data.grey)
+        return Default((name,), why)
+
+    def default_head(self, data: DataProfile, chosen: Chosen) -> Default:
+        """Return the head's spec text."""
+        del data, chosen
+        return Default("linear()", "one linear layer is hard to beat on good features")
+
+    def default_schedule(self, data: DataProfile, chosen: Chosen) -> Default:
+        """Return the schedule's spec text."""
+        del data, chosen
+        return Default("then(warmup(fraction=0.05), cosine())", "short warm-up, then down to zero")
+
+    def default_engine(self, data: DataProfile, chosen: Chosen) -> Default:
+        """Return what runs the frozen part."""
+        del data, chosen
+        return Default("auto", "the fastest engine on this machine")
+
+    def default_batch_size(self, data: DataProfile, chosen: Chosen) -> Default:
+        """Return pictures per step."""
+        del chosen
+        return Default(min(self.batch_size_for(data), data.n_train), "small enough for many steps, large enough to be quick")
+
+    def batch_size_for(self, data: DataProfile) -> int:
+        """Return pictures per step where the data set has as many."""
+        del data
+        return 32
+
+    # ------------------------------------------------------------------------------------------- what is refused and why
+
+    def prepared(self, architecture: Architecture, asked: Recipe) -> Architecture:
+        """Return the architecture with the weights that the mode begins from; KnobError where it cannot."""
+        del asked
+        if not getattr(architecture, "pretrained", False):
+            raise KnobError("backbone", f"must be pretrained with transfer={self.name!r}", got=str(architecture),
+                            fix="Use --transfer scratch, or a pretrained backbone such as lite0.")  # fmt: skip
+        return architecture
+
+    def check_augment(self, augment: tuple[Augmentation, ...], chosen: Chosen) -> None:
+        """Raise KnobError for augmentations that the mode cannot use."""
+        if sum(isinstance(item, Normalize) for item in augment) > 1:
+            raise KnobError("augment", "must normalize once", got=[str(item) for item in augment])
+        del chosen
+
+    # ------------------------------------------------------------------------------------------------- what is trained
+
+    @abstractmethod
+    def trained_modules(self, network: Classifier, plan: Plan) -> list[nn.Module]:
+        """Return the parts of the network whose parameters training moves."""
+
+    def crop_margin(self, network: Classifier) -> float:
+        """Return the side of the evaluation crop, as a fraction of the stored picture."""
+        return network.backbone.crop_fraction
+
+    @abstractmethod
+    def task(self, builder: TaskBuilder) -> ModeTask:
+        """Return what the loop trains, and how to feed it."""
+
+
+def with_pretrained(architecture: Architecture, pretrained: bool) -> Architecture:
+    """Return the architecture with its knob ``pretrained`` set, or as it is where it has none."""
+    if all(knob.name != "pretrained" for knob in knobs(type(architecture))):
+        return architecture
+    return replace(architecture, pretrained=pretrained)  # pyright: ignore[reportArgumentType] (every technique is a dataclass)
+
+
+def mirroring(data: DataProfile) -> tuple[tuple[str, ...], str]:
+    """Return whether pictures may be mirrored by default, as spec texts, and why."""
+    if data.grey:
+        return (), "no mirroring, grey pictures are often signs"
+    return ("flip(p=0.5)",), "mirrored: leave flip out if left and right matter"
+
+
+def random_crops(data: DataProfile, *, smallest: float) -> Default:
+    """Return random crops of ``smallest`` to 1 of the area, mirrored where pictures may be."""
+    mirror, why = mirroring(data)
+    return Default((f"random_resized_crop(scale_range=[{smallest}, 1.0])", *mirror), f"random crops; {why}")

@@ -1,0 +1,233 @@
+"""The first of three steps: from a recipe to everything that training needs.
+
+``fit``, ``resume``, ``lr-find`` and ``slice`` begin here:
+
+    scan the data -> resolve the plan -> build the network -> decode -> choose the engine -> extract features, build the task
+
+What is refused is refused before the run folder exists, and before pictures are decoded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from descend import data as data_package
+from descend.augment import Normalize
+from descend.data import Dataset, Decoded
+from descend.data.builtin import SETS
+from descend.errors import DataError, KnobError, RunError
+from descend.models import Backbone, Classifier
+from descend.train.estimate import spoken
+from descend.train.modes import MODES
+from descend.train.modes.mode import Mode, with_pretrained
+from descend.train.plan import DataProfile, Plan
+from descend.train.progress import Progress
+from descend.train.recipe import Recipe
+from descend.train.record_types import ParameterGroup, Preprocessing
+from descend.train.resolve import check_specs, resolve
+from descend.train.run import Run
+from descend.train.run_log import RunLog
+from descend.train.task_builder import Extraction, ModeTask, TaskBuilder, class_counts, class_weights
+from descend.transfer import Engine, choose, trainable_stages
+
+
+@dataclass(frozen=True)
+class TrainingSetup:
+    """Everything that training and judging need.
+
+    dataset, decoded: what can be decoded. plan: complete, the engine chosen. classifier: the whole network. mode_task: the
+    part that trains, and how to feed it. extraction: what had to be computed. log: where the run is written down.
+    """
+
+    dataset: Dataset
+    decoded: Decoded
+    plan: Plan
+    classifier: Classifier
+    mode_task: ModeTask
+    extraction: Extraction
+    log: RunLog
+    progress: Progress
+
+
+def prepare(
+    recipe: Recipe, *, arrays: Any = None, log: RunLog, progress: Progress, who: str = "fit", of: Run | None = None
+) -> TrainingSetup:
+    """Return everything that training needs.
+
+    arrays: data that is no path; see ``descend.fit``. of: the run that was made by this recipe before, where there is one. who:
+    the verb that errors name. Raises DataError, KnobError, SpecError, ModelError; RunError where the data have changed.
+    """
+    check_specs(recipe)
+    source = _source(recipe, arrays, who)
+    recipe = _located(recipe)
+    dataset = _scan(recipe, source, log, progress)
+    if of is not None and dataset.fingerprint != of.record.data_fingerprint:
+        raise RunError(f"run {of.folder}", "its data must be what they were when it began", got=recipe.data or "other arrays",
+                       fix="Restore them, or start anew: descend fit --recipe RUN/recipe.toml --out NEW.")  # fmt: skip
+    plan = resolve(recipe, _profile(dataset))
+    _check_device(plan.device)
+    for line in plan.lines(recipe):
+        progress.say(line)
+    mode = MODES[plan.transfer]
+    with log.timed("build"):
+        network = _network(plan, mode, dataset)
+    resolution = int(plan.size / mode.crop_margin(network))
+    log.begin(dataset, plan, _preprocessing(plan, network.backbone, resolution))
+    decoded = _decode(dataset, plan, resolution, log, progress)
+    with log.timed("engine"):
+        plan, engine = _engine(plan, network.backbone, decoded.dataset, log, progress)
+    with log.timed("features"):
+        builder = TaskBuilder(plan, decoded, network, engine, progress)
+        mode_task = mode.task(builder)
+    log.record.parameter_groups = [_described(group) for group in mode_task.task.optimizer.param_groups]
+    return TrainingSetup(decoded.dataset, decoded, plan, network, mode_task, builder.extraction, log, progress)
+
+
+@contextmanager
+def threads(n: int | None) -> Iterator[None]:
+    """Use ``n`` CPU threads while the block runs; None for torch's own choice."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(n or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _source(recipe: Recipe, arrays: Any, who: str) -> Any:
+    if arrays is not None:
+        return arrays
+    if recipe.data is None and who == "resume":
+        must = "needs the arrays again: the run was started on arrays"
+        raise DataError(who, must, fix="descend.resume(RUN, data=(images, labels)).")
+    if recipe.data is None:
+        raise DataError(who, "needs DATA: a folder, a table, or the name of a built-in set", fix=f"Try: descend {who} digits")
+    return recipe.data
+
+
+def _located(recipe: Recipe) -> Recipe:
+    """Return the recipe with its data as an absolute path, so that a run can be resumed and repeated from anywhere."""
+    if recipe.data is None or recipe.data in SETS or not Path(recipe.data).exists():
+        return recipe
+    return replace(recipe, data=str(Path(recipe.data).absolute()))  # a table reached by a link keeps the folder of the link
+
+
+def _scan(recipe: Recipe, source: Any, log: RunLog, progress: Progress) -> Dataset:
+    """Find, check and split the pictures, and say what was found."""
+    with log.timed("scan"):
+        dataset = data_package.load(source, seed=recipe.seed, threads=recipe.threads, progress=progress.update)
+    for line in dataset.describe():
+        progress.say(line)
+    return dataset
+
+
+def _profile(dataset: Dataset) -> DataProfile:
+    n_train, side = len(dataset.indices("train")), dataset.shorter_side[1]
+    return DataProfile(dataset.name, n_train, len(dataset.classes), side, dataset.is_grey)
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.ones(1, device=device).item()  # there and back: the meta device takes tensors, but computes nothing
+    except (RuntimeError, AssertionError) as error:
+        raise KnobError(
+            "device", f"must be usable here ({str(error).splitlines()[0]})", got=device, fix="Use --device cpu."
+        ) from None
+
+
+# --------------------------------------------------------------------------------------------------------- the network
+
+
+def _network(plan: Plan, mode: Mode, dataset: Dataset) -> Classifier:
+    """Build the network; what does not fit it is refused here, before a run folder exists."""
+    backbone = plan.backbone.build(plan.seed)
+    for item in plan.augment:
+        if isinstance(item, Normalize):  # constants of one's own belong to the network: every later look uses them
+            backbone.mean, backbone.std = item.mean or backbone.mean, item.std or backbone.std
+    backbone.check_size(plan.size)
+    trainable_stages(backbone, plan.freeze_to)
+    head = plan.head.build(backbone.n_features, len(dataset.classes), plan.seed)
+    network = Classifier(backbone, head)
+    _install_regularizers(plan, mode, network)
+    _check_class_weights(plan, dataset)
+    return network
+
+
+def _install_regularizers(plan: Plan, mode: Mode, network: Classifier) -> None:
+    """Let the regularizers put their layers in. One whose layers all stand in a frozen part would do nothing: it is refused."""
+    trained = mode.trained_modules(network, plan)
+    for item in plan.regularize:
+        before = _marks(network)
+        item.install(network, plan.seed)
+        added = _marks(network) - before
+        alive = {mark for part in trained for mark in _marks(part)}
+        if added and not added & alive:
+            raise KnobError("regularize", f"{item} has no effect on a frozen backbone", got=f"transfer={plan.transfer!r}",
+                            fix="Use --transfer finetune or scratch, or dropout(p=...), which stands in the head.")  # fmt: skip
+
+
+def _marks(network: nn.Module) -> set[tuple[int, type, int]]:
+    """Return what an installation can change in a network: its modules, their classes, and the hooks on them."""
+    return {(id(module), type(module), len(module._forward_hooks)) for module in network.modules()}
+
+
+def _check_class_weights(plan: Plan, data: Dataset) -> None:
+    """Refuse class weights that would all be 1, and two techniques that both give some."""
+    weights = class_weights(plan, data)
+    if weights is not None and torch.allclose(weights, torch.ones_like(weights), rtol=1e-5):
+        must = "class weights have no effect where all classes are equally common"
+        raise KnobError("regularize", must, got=class_counts(data).tolist(), fix="Leave them out.")
+
+
+def _preprocessing(plan: Plan, backbone: Backbone, resolution: int) -> Preprocessing:
+    return Preprocessing(
+        architecture=str(with_pretrained(plan.backbone, False)), resolution=resolution, size=plan.size,
+        mean=list(backbone.mean), std=list(backbone.std),
+    )  # fmt: skip
+
+
+# ----------------------------------------------------------------------------- the pictures, as the network's input
+
+
+def _decode(dataset: Dataset, plan: Plan, resolution: int, log: RunLog, progress: Progress) -> Decoded:
+    """Decode every picture once; those that cannot be decoded are named and no longer counted."""
+    with log.timed("decode"):
+        decoded = data_package.decoded(dataset, resolution, threads=plan.threads, progress=progress.update)
+    for problem in decoded.dataset.problems[len(dataset.problems) :]:
+        progress.say(f"  problem: {problem}")
+    log.record.data = decoded.dataset.summary()
+    return decoded
+
+
+def _engine(plan: Plan, backbone: Backbone, dataset: Dataset, log: RunLog, progress: Progress) -> tuple[Plan, Engine | None]:
+    """Decide which engine runs the frozen part; once decided it stands in the recipe and is never chosen again."""
+    if plan.engine != "auto":
+        return plan, None
+    progress.say("  choosing the engine (measured once for this network and machine) ...")
+    choice = choose(backbone, size=plan.size)
+    rates = ", ".join(f"{name} {rate:.0f}" for name, rate in choice.images_per_s.items())
+    plan = plan.with_engine(choice.engine.name, f"the fastest here, pictures/s: {rates}")
+    progress.say(f"  engine     {plan.engine}  ({plan.reasons['engine']})")
+    log.write_plan(plan)
+    if choice.engine.images_per_s:
+        n = (1 + plan.views) * len(dataset.indices("train")) + len(dataset.indices("val")) + len(dataset.indices("test"))
+        progress.say(f"features of {n:,} views: about {spoken(n / choice.engine.images_per_s)}, unless cached")
+    return plan, choice.engine
+
+
+def _described(group: dict[str, Any]) -> ParameterGroup:
+    """Return an optimizer's group for the record."""
+    described = ParameterGroup(
+        name=group["name"], names=list(group["param_names"]), n_parameters=sum(p.numel() for p in group["params"]),
+        lr_scale=group["lr_scale"], initial_lr=group["initial_lr"],
+    )  # fmt: skip
+    if "weight_decay" in group:
+        described["weight_decay"] = group["weight_decay"]
+    return described

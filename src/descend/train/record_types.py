@@ -1,0 +1,115 @@
+"""The typed parts of a run record and of its files: plain dictionaries in JSON, checked when they are read."""
+
+from __future__ import annotations
+
+from typing import Literal, NotRequired
+
+from typing_extensions import TypedDict
+
+Metric = Literal["accuracy", "balanced_accuracy", "macro_f1"]
+"""What may select the best epoch."""
+
+
+class Score(TypedDict):
+    """How good a set of answers is. accuracy_interval: [low, high], 95 %. loss: mean negative log-likelihood, nats."""
+
+    accuracy: float
+    accuracy_interval: list[float]
+    balanced_accuracy: float
+    macro_f1: float
+    loss: float
+    n: int
+
+
+ClassScore = TypedDict("ClassScore", {"class": str, "precision": float, "recall": float, "f1": float, "n": int})
+"""How good the answers are for one class; n: its pictures."""
+
+
+class Mistake(TypedDict):
+    """A wrong answer, with its picture: jpeg is base64."""
+
+    path: str
+    split: str
+    label: str
+    predicted: str
+    confidence: float
+    jpeg: str
+
+
+class EpochRow(TypedDict):
+    """One line of ``metrics.jsonl``. lr: the base learning rate of the epoch's last step."""
+
+    epoch: int
+    lr: float
+    train_loss: float
+    train_accuracy: float
+    val_loss: float
+    val_accuracy: float
+    val_balanced_accuracy: float
+    val_macro_f1: float
+    wall_s: float
+    images_per_s: float
+    best: bool
+
+
+class Decision(TypedDict):
+    """What a schedule that listens decided, after how many epochs, and why."""
+
+    epoch: int
+    what: str
+    why: str
+
+
+class Chosen(TypedDict):
+    """What the result is. epoch: counted from 1, the one that selection preferred."""
+
+    transfer: str
+    backbone: str
+    size: int
+    engine: str
+    epoch: int
+
+
+class Preprocessing(TypedDict):
+    """How a picture becomes the network's input. resolution: shorter side when stored, size: side of the view, pixels."""
+
+    architecture: str
+    resolution: int
+    size: int
+    mean: list[float]
+    std: list[float]
+
+
+class ParameterGroup(TypedDict):
+    """One of the optimizer's groups."""
+
+    name: str
+    names: list[str]
+    n_parameters: int
+    lr_scale: float
+    initial_lr: float
+    weight_decay: NotRequired[float]
+
+
+class FrozenCheck(TypedDict):
+    """Fingerprints of the frozen part before and after training, and what its batch norms did."""
+
+    before: str
+    after: str
+    norm: str
+
+
+class TestLook(TypedDict):
+    """One look at the test split: when (ISO 8601, UTC) and by what."""
+
+    when: str
+    what: str
+
+
+class Machine(TypedDict):
+    """What kind of machine this is; nothing that names it or its user."""
+
+    system: str
+    processor: str
+    n_cpus: int | None
+    python: str

@@ -1,0 +1,133 @@
+"""From what was asked for to what will be done: every open setting is chosen, with its reason; every dead one refused.
+
+``resolve`` is a pure function of a recipe and a profile of the data: one loop over the settings, in which the transfer mode gives
+the defaults.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from descend.augment import expand
+from descend.errors import KnobError
+from descend.models import backbone
+from descend.optim import GradientStage, Rule, knob_names, with_knobs
+from descend.regularize import Regularizer, merged_knobs
+from descend.schedule import History, Schedule
+from descend.technique import Call, build, knobs, parse
+from descend.train.modes import MODES
+from descend.train.modes.mode import Default, Mode
+from descend.train.plan import DataProfile, Plan
+from descend.train.recipe import Recipe
+from descend.transfer import Head
+
+TECHNIQUES: dict[str, Callable[[Any], Any]] = {
+    "backbone": backbone,
+    "head": lambda text: build(text, Head),
+    "augment": expand,
+    "regularize": lambda texts: tuple(build(text, Regularizer) for text in texts),
+    "optimizer": lambda text: build(text, Rule),
+    "gradients": lambda texts: tuple(build(text, GradientStage) for text in texts),
+    "schedule": lambda text: build(text, Schedule),
+}
+"""Settings that are spec text, and what turns it into techniques."""
+
+WITHOUT_EFFECT = {"freeze_to": None, "norm": "eval", "layer_decay": 1.0, "views": 0, "engine": "none"}
+"""What the plan says of settings that do not apply to its mode."""
+
+ORDER = ("backbone", "head", "size", "views", "augment", "regularize", "optimizer", "gradients", "epochs", "schedule", "norm",
+         "freeze_to", "layer_decay", "engine", "batch_size")  # fmt: skip
+"""A default may depend on the settings that stand before it."""
+
+
+def check_specs(recipe: Recipe) -> None:
+    """Raise SpecError or KnobError for spec text that names no technique: before any picture is looked at."""
+    for name, make in TECHNIQUES.items():
+        value = getattr(recipe, name)
+        if value not in (None, "auto", ("auto",)):
+            make(value)
+
+
+def resolve(recipe: Recipe, data: DataProfile) -> Plan:
+    """Decide the run. Raises KnobError for a setting without effect, SpecError for text that names no technique."""
+    reasons: dict[str, str] = {}
+    mode = _mode(recipe, data, reasons)
+    _refuse_settings_without_effect(recipe, mode)
+    chosen: dict[str, Any] = {}
+    for name in ORDER:
+        value = getattr(recipe, name)
+        if name not in mode.settings and name != "norm":
+            chosen[name] = WITHOUT_EFFECT[name]
+            continue
+        if name == "augment" and value == ("auto",):
+            value, reasons[name] = mode.augment_by_size(data, chosen)
+        elif value is None or value == "auto":
+            default = _default(mode, name, data, chosen)
+            value = default.value
+            if default.reason:
+                reasons[name] = default.reason
+        chosen[name] = TECHNIQUES[name](value) if name in TECHNIQUES else value
+        if name == "backbone":
+            chosen[name] = mode.prepared(chosen[name], recipe)
+        elif name == "augment":
+            mode.check_augment(chosen[name], chosen)
+    _check_epochs(recipe, chosen)
+    rule = chosen.pop("optimizer")
+    return Plan(
+        **chosen,
+        optimizer=_with_regularizers_knobs(rule, recipe, chosen["regularize"]),
+        rule=rule,
+        transfer=mode.name,
+        settings=mode.settings,
+        reasons=reasons,
+        **{name: getattr(recipe, name) for name in ("snapshots", "metric", "seed", "device", "threads", "data")},
+    )
+
+
+def _mode(recipe: Recipe, data: DataProfile, reasons: dict[str, str]) -> Mode:
+    if recipe.transfer != "auto":
+        return MODES[recipe.transfer]
+    mode, reasons["transfer"] = next((mode, why) for mode in MODES.values() if (why := mode.suits(data)) is not None)
+    return mode
+
+
+def _default(mode: Mode, name: str, data: DataProfile, chosen: dict[str, Any]) -> Default:
+    method = getattr(mode, f"default_{name}", None)
+    if method is not None:
+        return method(data, chosen)
+    return Default(() if name in ("regularize", "gradients") else None, "")
+
+
+def _refuse_settings_without_effect(recipe: Recipe, mode: Mode) -> None:
+    for knob in knobs(Recipe):
+        value = getattr(recipe, knob.name)
+        if value is not None and value != knob.default and knob.name not in mode.settings:
+            where = ", ".join(sorted(name for name, other in MODES.items() if knob.name in other.settings))
+            raise KnobError(knob.name, f"has no effect with transfer={mode.name!r}", got=value,
+                            fix=f"It belongs to transfer {where}: add --transfer, or leave it out.")  # fmt: skip
+
+
+def _check_epochs(recipe: Recipe, chosen: dict[str, Any]) -> None:
+    epochs = chosen["epochs"]
+    chosen["schedule"].decisions(History(n_epochs=epochs))  # one that listens may need more epochs than there are
+    if recipe.snapshots is not None and recipe.snapshots > epochs + 1:
+        raise KnobError("snapshots", f"must be at most {epochs + 1}, one more than epochs", got=recipe.snapshots)
+
+
+def _with_regularizers_knobs(rule: Rule, recipe: Recipe, regularize: tuple[Regularizer, ...]) -> Rule:
+    """Return the rule with the knobs that regularizers set in it (l2 *is* weight decay); setting one twice is an error."""
+    known = knob_names(rule)
+    for name, value in merged_knobs(regularize, "optimizer_knobs").items():
+        if name not in known:
+            raise KnobError("regularize", f"sets {name}, which the optimizer {rule.name} does not have", got=value)
+        if recipe.optimizer is not None and _sets(parse(recipe.optimizer), name):
+            raise KnobError("regularize", f"and the optimizer both set {name}", got=recipe.optimizer, fix="Set it in one place.")
+        rule = with_knobs(rule, **{name: value})
+    return rule
+
+
+def _sets(call: Call, knob: str) -> bool:
+    """Return whether spec text sets ``knob``, in the rule itself or in one that it wraps."""
+    nested = (*call.arguments, *call.settings.values())
+    return knob in call.settings or any(_sets(part, knob) for part in nested if isinstance(part, Call))

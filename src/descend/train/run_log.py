@@ -1,0 +1,77 @@
+"""What is written down while a run is made: its record and its recipe, in the run folder as soon as there is one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from descend.data import Dataset
+from descend.train import folder, record
+from descend.train import recipe as recipes
+from descend.train.plan import Plan
+from descend.train.record_types import Preprocessing
+from descend.train.run import Run
+
+
+class RunLog:
+    """The record of a run while it is made.
+
+    A log without a folder times and records all the same, and writes nothing: for what prepares a run that is not to be made
+    (a range test, a look at the loss). The folder is made when everything that can be refused has been checked.
+
+    folder: None until there is one. out: where it will be; None for ``runs/NAME-DATE-TIME``.
+    """
+
+    def __init__(self, *, out: Path | None = None, command: list[str] | None = None, writes: bool = True) -> None:
+        self.folder: Path | None = None
+        self.record = record.RunRecord(command=command or [])
+        self._out, self._writes = out, writes
+
+    @classmethod
+    def reopened(cls, path: Path) -> RunLog:
+        """Return the log of a run that goes on."""
+        log = cls()
+        log.folder, log.record = path, record.load(path)
+        return log
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Add the block's wall time to the record, also when it fails."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.record.add_wall(stage, time.perf_counter() - started)
+
+    def begin(self, dataset: Dataset, plan: Plan, preprocessing: Preprocessing) -> None:
+        """Make the run folder, if the run has none yet, and write the complete recipe and the record's beginning."""
+        if self._writes and self.folder is None:
+            self.folder = folder.create(self._out, dataset.name)
+        self.record.status = "running"
+        self.record.seed = plan.seed
+        self.record.data, self.record.data_fingerprint = dataset.summary(), dataset.fingerprint
+        self.record.classes = list(dataset.classes)
+        self.record.preprocessing = preprocessing
+        self.write_plan(plan)
+
+    def write_plan(self, plan: Plan) -> None:
+        """Write the recipe and the record of a plan."""
+        self.record.plan = {name: list(v) if isinstance(v, tuple) else v for name, v in plan.describe().items()}
+        self.record.reasons = plan.reasons
+        if self.folder is not None:
+            folder.write_text(self.folder / folder.RECIPE, recipes.dump(plan.recipe()))
+        self.save()
+
+    def save(self) -> None:
+        """Write the record."""
+        if self.folder is not None:
+            self.record.save(self.folder)
+
+    def stopped(self) -> Run:
+        """Return the run as it is after a Ctrl-C outside the training loop; what was computed lies in the cache."""
+        assert self.folder is not None  # whoever asks has looked
+        self.record.status = "interrupted"
+        self.save()
+        return Run(self.folder, self.record)

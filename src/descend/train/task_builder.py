@@ -1,0 +1,167 @@
+"""The parts that the transfer modes build their tasks from: batches, pipelines, cached features, groups, the loss."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from descend.augment import Normalize, Pipeline
+from descend.data import Batches, Dataset, Decoded
+from descend.data.decode import POLICY
+from descend.models import Classifier
+from descend.optim import Optimizer, knob_names, parameter_groups
+from descend.regularize import merged_class_weights, merged_epoch_rows
+from descend.train.batch_sources import feature_batches
+from descend.train.inference import rgb
+from descend.train.loop import BatchSource, Task
+from descend.train.plan import Plan
+from descend.train.progress import Progress
+from descend.transfer import Engine, extract, make_engine
+
+Inputs = Callable[[NDArray[np.int64]], Iterator[Tensor]]
+Group = dict[str, Any]
+"""A parameter group, in the form that torch gives it."""
+
+
+@dataclass(frozen=True)
+class ModeTask:
+    """What a mode trains.
+
+    task: for the loop. inputs: dataset rows -> the plain inputs of ``task.module``, in batches, for judging. frozen: the
+    fingerprint of what must not change, where something must not. head_first: to be done before the first epoch, not on resume.
+    """
+
+    task: Task
+    inputs: Inputs
+    frozen: Callable[[], str] | None = None
+    head_first: Callable[[], None] | None = None
+
+
+@dataclass
+class Extraction:
+    """What was computed rather than found in the cache: rows of features, and the seconds they took."""
+
+    n_computed: int = 0
+    wall_s: float = 0.0
+
+
+class TaskBuilder:
+    """Holds a plan, the decoded pictures and the network, and makes the parts of a task from them.
+
+    engine: the one that was measured fastest for the whole backbone; None where none was measured.
+    """
+
+    def __init__(self, plan: Plan, decoded: Decoded, classifier: Classifier, engine: Engine | None, progress: Progress) -> None:
+        self.plan, self.decoded, self.classifier, self.progress = plan, decoded, classifier, progress
+        self.dataset = decoded.dataset
+        self.device = torch.device(plan.device)
+        self.n_classes = len(self.dataset.classes)
+        self.train_rows = self.dataset.indices("train")
+        self.batches = Batches(decoded, self.train_rows, batch_size=plan.batch_size, seed=plan.seed, positions=self._positions)
+        self.extraction = Extraction()
+        self._engine = engine
+        self._last: tuple[int, float] | None = None
+
+    # ------------------------------------------------------------------------------------------------- what is trained
+
+    def task(self, module: nn.Module, source: BatchSource, groups: list[Group] | None = None) -> Task:
+        """Return the task that trains ``module``, moved to the device, on the batches of ``source``.
+
+        groups: the optimizer's parameter groups; by default those of ``module``, without decay for norms and biases.
+        """
+        plan = self.plan
+        module = module.to(self.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] (missing in torch's stub)
+        optimizer = Optimizer(groups or self.groups(module), plan.optimizer, gradients=plan.gradients)
+        for group in optimizer.param_groups:
+            group["initial_lr"] = plan.optimizer.lr * group["lr_scale"]
+        return Task(module, source, optimizer, plan.schedule, self.loss(), plan.epochs, plan.regularize)
+
+    def groups(
+        self, module: nn.Module, *, rates: dict[str, float] | None = None, stage_of: Callable[[str], str] | None = None
+    ) -> list[Group]:
+        """Return the parameter groups of ``module``; rates, stage_of: as in ``parameter_groups``."""
+        decays = "weight_decay" in knob_names(self.plan.optimizer)
+        return parameter_groups(module, no_decay=decays, rates=rates, stage_of=stage_of)
+
+    def loss(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """Return the one loss, with the class weights that a technique asks for."""
+        loss, weights = self.plan.loss(), class_weights(self.plan, self.dataset)
+        return loss if weights is None else partial(loss, weights=weights.to(self.device))
+
+    def _positions(self, epoch: int) -> NDArray[np.int64] | None:
+        """Return which training pictures an epoch visits, where a technique (balanced sampling) says so."""
+        return merged_epoch_rows(self.plan.regularize, self.dataset.labels[self.train_rows], seed=self.plan.seed, epoch=epoch)
+
+    # ------------------------------------------------------------------------------------------------- what it is fed
+
+    def pipeline(self, *, out: Literal["float", "uint8"] = "float", plain: bool = False) -> Pipeline:
+        """Return the plan's augmentation, or the plain view, for the network's size and constants."""
+        backbone = self.classifier.backbone
+        specs = [] if plain else [item for item in self.plan.augment if not isinstance(item, Normalize)]  # it is the backbone's
+        return Pipeline(specs, seed=self.plan.seed, size=self.plan.size, out=out, mean=rgb(backbone.mean), std=rgb(backbone.std))
+
+    def image_inputs(self, rows: NDArray[np.int64]) -> Iterator[Tensor]:
+        """Yield the plain views of rows, as the network reads them."""
+        pipeline = self.pipeline(plain=True)
+        for start in range(0, len(rows), self.plan.batch_size):
+            part = rows[start : start + self.plan.batch_size]
+            yield pipeline(self.decoded.take(part), ids=self.dataset.ids[part], epoch=0).to(self.device)
+
+    def cached_inputs(self, engine: Engine) -> Inputs:
+        """Return how to feed rows of val and test to what follows a frozen engine: their plain features, computed once."""
+        rows = np.concatenate([self.dataset.indices("val"), self.dataset.indices("test")])
+        features, place = self.extract(engine, rows)[:, 0], self.places(rows)
+        return lambda wanted: feature_batches(features[place[wanted]], self.device)
+
+    def places(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the place of each dataset row among ``rows``, (N,) int64; -1 where it is not among them."""
+        place = np.full(len(self.dataset), -1, np.int64)
+        place[rows] = np.arange(len(rows))
+        return place
+
+    # ------------------------------------------------------------------------------------------------- the frozen part
+
+    def backbone_engine(self) -> Engine:
+        """Return the engine of the whole backbone: the one measured fastest, or the one that was asked for."""
+        return self._engine or make_engine(self.plan.engine, self.classifier.backbone, size=self.plan.size)
+
+    def extract(self, engine: Engine, rows: NDArray[np.int64], *, n_views: int = 1) -> NDArray[np.float32]:
+        """Return the engine's output for rows, cached: (n, V, ...) float32, view 0 the plain one."""
+        plain, varied = self.pipeline(out="uint8", plain=True), self.pipeline(out="uint8")
+
+        def view(images: NDArray[np.uint8], ids: NDArray[np.int64], draw: int) -> NDArray[np.uint8]:
+            return (varied if draw else plain)(images, ids=ids, epoch=0, draw=draw).numpy()
+
+        return extract(
+            engine, self.decoded.take, rows, digests=self.dataset.digests, ids=self.dataset.ids, view=view,
+            preparation=f"decode {POLICY}, {self.decoded.resolution} px, crop {self.plan.size} px", n_views=n_views,
+            augmentation=" ".join(map(str, self.plan.augment)), seed=self.plan.seed,
+            progress=self._count_extracted,
+        )  # fmt: skip
+
+    def _count_extracted(self, done: int, total: int) -> None:
+        """Report the progress of an extraction, and count what was computed rather than found in the cache."""
+        now = time.perf_counter()
+        if self._last is not None and done > self._last[0]:
+            self.extraction.n_computed += done - self._last[0]
+            self.extraction.wall_s += now - self._last[1]
+        self._last = None if done == total else (done, now)
+        self.progress.update("features", done, total)
+
+
+def class_weights(plan: Plan, data: Dataset) -> Tensor | None:
+    """Return the weights that a technique of the plan gives the classes for the loss, (K,) float32, or None."""
+    return merged_class_weights(plan.regularize, class_counts(data))
+
+
+def class_counts(data: Dataset) -> NDArray[np.int64]:
+    """Return the number of training pictures of each class, (K,)."""
+    return np.bincount(data.labels[data.indices("train")], minlength=len(data.classes))
