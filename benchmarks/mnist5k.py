@@ -33,7 +33,7 @@ from descend.schedule import Cosine
 from descend.stats import mean
 from descend.technique import build
 from descend.train.evaluate import probabilities
-from descend.train.loop import Batch, Position, Task
+from descend.train.loop import Batch, Position, Task, train_loop
 from descend.train.metrics import log_loss
 from harness import interval
 

@@ -29,7 +29,7 @@ from descend.optim import Optimizer, parameter_groups
 from descend.regularize import CrossEntropy
 from descend.schedule import Cosine
 from descend.train.batch_sources import FeatureSource, ImageSource
-from descend.train.loop import Position, Task
+from descend.train.loop import Position, Task, train_loop
 from descend.transfer import Linear
 from harness import save, spread
 

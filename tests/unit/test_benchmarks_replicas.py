@@ -62,11 +62,11 @@ def test_smaller_splits_are_the_first_of_the_large_ones(shared: ModuleType) -> N
 
 def test_an_epoch_visits_everyone_once_in_the_order_of_its_seed(shared: ModuleType) -> None:
     split = shared.splits(200, 100)["train"]
-    feeds = {seed: shared.Feed(split, 50, seed) for seed in (0, 1)}
+    feeds = {seed: shared.BatchSource(split, 50, seed) for seed in (0, 1)}
     orders = {seed: np.concatenate([fed.ids for fed in feed.epoch(0)]) for seed, feed in feeds.items()}
     assert all(sorted(order) == sorted(split.ids) for order in orders.values())
     assert not np.array_equal(orders[0], orders[1])
-    assert np.array_equal(orders[0], np.concatenate([fed.ids for fed in shared.Feed(split, 50, 0).epoch(0)]))
+    assert np.array_equal(orders[0], np.concatenate([fed.ids for fed in shared.BatchSource(split, 50, 0).epoch(0)]))
     assert [fed.step for fed in feeds[0].epoch(0, start=2)] == [2, 3]
     pixels = dict(zip(split.ids, split.x, strict=True))
     for fed in feeds[1].epoch(3):

@@ -179,13 +179,14 @@ def make_run(
         "val": scores["val"], "test": scores["test"],
         "test_looks": [{"when": "2026-03-14T09:27:20+00:00", "what": "descend fit, after training"}],
         "per_class": tables, "confusion": confusion,
-        "mistakes": [{"path": f"val/{classes[k % size]}/{1030023514 + 7919 * k}_aad5c608f9.jpg", "label": classes[k % size],
+        "mistakes": [{"path": f"val/{classes[k % size]}/{1030023514 + 7919 * k}_aad5c608f9.jpg", "split": "val",
+                      "label": classes[k % size],
                       "predicted": classes[(k + 1) % size], "confidence": 0.998 - 0.02 * k, "jpeg": picture(k)}
                      for k in range(9)],
         "estimate_s": 1.5, "wall_s": {"scan": 0.42, "decode": 2.9, "features": 13.6, "train": 1.26, "evaluate": 0.31},
         "images_per_s": 11650.0, "seed": 0,
         "versions": {"python": "3.12.3", "descend": "0.1.0", "torch": "2.9.0", "timm": "1.0.22"},
-        "machine": {"system": "Linux", "processor": "A Processor @ 2.10GHz", "n_cpus": 2, "python": "cpython"}, "schema": 1,
+        "machine": {"system": "Linux", "processor": "A Processor @ 2.10GHz", "n_cpus": 2, "python": "cpython"}, "schema": 2,
     }  # fmt: skip
     record = {name: value for name, value in (record | changes).items() if name not in changes or value is not None}
     run.mkdir(parents=True, exist_ok=True)
@@ -302,7 +303,7 @@ def test_interrupted_run_says_so_and_how_to_go_on(tmp_path: Path) -> None:
         "confusion": {},
         "mistakes": [],
         "test_looks": [],
-        "chosen": {},
+        "chosen": None,
     }
     run = make_run(tmp_path / "run", **{**nothing, "status": "interrupted", "wall_s": {"scan": 1.0}})
     (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in epoch_rows(12, 60, 10)) + '{"epoch": 13, "ra')
@@ -318,32 +319,43 @@ def test_interrupted_run_says_so_and_how_to_go_on(tmp_path: Path) -> None:
 def test_a_record_with_nothing_in_it_still_gives_a_page(tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
-    (run / "record.json").write_text('{"schema": 1}')
+    (run / "record.json").write_text('{"schema": 2}')
     _, page = written(run)
     assert "Not finished before the first epoch was complete" in page.text
 
 
 def test_odd_parts_of_a_record_are_shown_not_fatal(tmp_path: Path) -> None:
-    bare = {"accuracy": 0.9, "n": 10}
+    odd = score(np.arange(10) % 2, np.r_[1, np.arange(1, 10) % 2])
     rows = [
         {"class": "ants", "precision": 0.0, "recall": 0.0, "f1": 0.0, "n": 0},
         {"class": "bees", "precision": 1.0, "recall": 0.9, "f1": 0.95, "n": 10},
     ]
     run = make_run(
-        tmp_path / "run", val=bare, test=None, per_class={"val": rows}, confusion={"val": [[1]]}, estimate_s=None,
+        tmp_path / "run", val=odd, test=None, per_class={"val": rows}, confusion={"val": [[1]]}, estimate_s=None,
             images_per_s=None,
-        frozen={"stem": {"before": "aa", "after": "bb"}, "note": "none"},
-            mistakes=[{"path": "x.jpg", "label": "ants", "predicted": "bees"}],
-        command=[], plan={"epochs": 60}, parameter_groups=[{"lr_scale": 0.1, "name": "stem", "param_names": ["a"] * 50}],
+        frozen={"before": "aa", "after": "bb", "norm": "none"},
+        mistakes=[{"path": "x.jpg", "split": "val", "label": "ants", "predicted": "bees", "confidence": 0.5, "jpeg": picture(0)}],
+        command=[], plan={"epochs": 60},
+        parameter_groups=[{"lr_scale": 0.1, "initial_lr": 0.1, "name": "stem", "n_parameters": 50, "names": ["a"] * 50}],
     )  # fmt: skip
     text, page = written(run)
     assert "the test split has not been looked at" in page.text
-    assert "stem: changed during training: aa before, bb after" in page.text
+    assert "changed during training: aa before, bb after" in page.text
     assert "0.1" in page.text
-    assert "param names" not in page.text
     assert 'class="heat' not in text
     assert "How this run was started" not in page.text
     assert "recipe.toml DATA" in page.text  # trained on arrays: the recipe does not know the pictures
+
+
+@pytest.mark.parametrize(
+    ("part", "entry"),
+    [({"val": {"accuracy": 0.9, "n": 10}}, "val"), ({"chosen": {"epoch": "3"}}, "chosen"), ({"mistakes": 3}, "mistakes"),
+     ({"frozen": ["aa", "bb"]}, "frozen"), ({"confusion": {"val": [["x"]]}}, "confusion"),
+     ({"plan": {"epochs": {"n": 3}}}, "plan")],
+)  # fmt: skip
+def test_parts_that_are_not_what_descend_writes_are_refused_by_name(tmp_path: Path, part: dict[str, Any], entry: str) -> None:
+    with pytest.raises(RunError, match=rf"record\.json must be as descend wrote it \({entry}"):
+        report.write(make_run(tmp_path / "run", **part))
 
 
 def test_what_is_no_run_is_an_error(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from torch import nn
 from descend.errors import KnobError, ModelError
 from descend.models import Backbone, Classifier, backbone
 from descend.regularize import set_norm_policy
-from descend.transfer import FineTuning, check_frozen, fingerprint, freeze, stage_of, stage_rates, thaw, trainable_stages
+from descend.transfer import FineTuning, fingerprint, freeze, stage_of, stage_rates, thaw, trainable_stages
 
 
 @pytest.fixture
@@ -41,14 +41,12 @@ def test_a_frozen_backbone_keeps_every_parameter_and_buffer_while_its_head_train
     train(net)
     assert fingerprint(net.backbone) == before
     assert fingerprint(net.head) != head
-    check_frozen(net.backbone, before)
 
 
-def test_what_was_promised_frozen_and_moved_is_an_error(net):
+def test_a_buffer_that_moved_changes_the_fingerprint(net):
     before = freeze(net.backbone)
     net.backbone.stages.stem.norm.running_mean += 1
-    with pytest.raises(ModelError, match="must stay"):
-        check_frozen(net.backbone, before)
+    assert fingerprint(net.backbone) != before
 
 
 @pytest.mark.parametrize(
@@ -161,13 +159,9 @@ def test_fine_tuning_trains_the_head_first_then_lets_the_later_stages_go(net):
     tuning.thaw()
     assert tuning.rates(0.5) == {"block1": 0.5, "block2": 1.0, "classifier": 1.0}  # pooling has nothing to train
     train(net)
-    tuning.check()
     assert fingerprint(tuning.frozen) == frozen
     assert fingerprint(tuning.moving) != moving
     assert {stage_of(n) for n, p in net.named_parameters() if p.requires_grad} == {"block1", "block2", "classifier"}
-    net.backbone.stages.stem.conv.weight.data += 1
-    with pytest.raises(ModelError, match="up to block0"):
-        tuning.check()
 
 
 def test_fine_tuning_everything_freezes_nothing_for_good(net):
@@ -177,4 +171,3 @@ def test_fine_tuning_everything_freezes_nothing_for_good(net):
     net.train()
     assert all(part.training for part in net.modules())
     assert all(p.requires_grad for p in net.parameters())
-    tuning.check()

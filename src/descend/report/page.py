@@ -72,7 +72,7 @@ def _context(run: Path) -> dict[str, Any]:
         "matrices": [found for found in matrices if found is not None],
         "time": _time(record, rows),
         "groups": _groups(record.parameter_groups),
-        "frozen": _frozen(record.frozen or {}),
+        "frozen": record.frozen,
         "commands": _commands(run, record),
         "recipe": recipe.read_text(encoding="utf-8") if recipe.exists() else "",
         "words": words,
@@ -175,19 +175,6 @@ def _groups(groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "columns": columns,
         "rows": [[words.plain(group[key]) if key in group else "" for key in columns] for group in groups],
     }
-
-
-def _frozen(frozen: Mapping[str, Any]) -> list[tuple[str, str, str, bool | None]]:
-    """Return (part, before, after, whether they agree) of what was promised not to change; unknown shapes are shown as found."""
-    parts = {"frozen part": frozen} if "before" in frozen or "after" in frozen else frozen
-    found: list[tuple[str, str, str, bool | None]] = []
-    for name, prints in parts.items():
-        if not isinstance(prints, Mapping):
-            found.append((str(name), words.plain(prints), "", None))
-            continue
-        before, after = prints.get("before"), prints.get("after")
-        found.append((str(name), words.plain(before), words.plain(after), None if None in (before, after) else before == after))
-    return found
 
 
 def _commands(run: Path, record: RunRecord) -> list[tuple[str, str]]:

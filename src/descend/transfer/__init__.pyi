@@ -9,7 +9,6 @@ from .finetune import FineTuning as FineTuning
 from .finetune import stage_of as stage_of
 from .finetune import stage_rates as stage_rates
 from .finetune import trainable_stages as trainable_stages
-from .freezing import check_frozen as check_frozen
 from .freezing import fingerprint as fingerprint
 from .freezing import freeze as freeze
 from .freezing import thaw as thaw

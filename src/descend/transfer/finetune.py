@@ -9,9 +9,9 @@ from __future__ import annotations
 from torch import nn
 
 from descend.errors import KnobError
-from descend.models.stages import Backbone, Classifier, fingerprint
+from descend.models.stages import Backbone, Classifier
 from descend.regularize.norm import NormPolicy
-from descend.transfer.freezing import check_frozen, freeze, thaw
+from descend.transfer.freezing import freeze, thaw
 
 CLASSIFIER = "classifier"  # the stage of the head's own parameters, beside the backbone's stages
 
@@ -44,7 +44,7 @@ def stage_of(parameter: str) -> str:
 
 
 class FineTuning:
-    """The frozen and the moving part of one classifier, and the promise about the frozen one.
+    """The frozen and the moving part of one classifier.
 
     freeze_to: the last frozen stage; None freezes nothing for good.
     norm: what the batch norms of the moving stages do (those of frozen stages are constant).
@@ -58,7 +58,6 @@ class FineTuning:
         self.stages = trainable_stages(classifier.backbone, freeze_to)
         for stage in classifier.backbone.stages:  # not the chain as a whole: a thawed stage must not hang below a held one
             freeze(stage)
-        self._promise = fingerprint(self.frozen)
 
     @property
     def frozen(self) -> nn.Sequential:
@@ -83,7 +82,3 @@ class FineTuning:
             name for name in self.stages if any(p.requires_grad for p in backbone.stages.get_submodule(name).parameters())
         )
         return {**stage_rates(names, decay), CLASSIFIER: 1.0}
-
-    def check(self) -> None:
-        """Raise ModelError unless every frozen parameter and buffer is as it was."""
-        check_frozen(self.frozen, self._promise, who=f"{self.classifier.backbone.name} up to {self.freeze_to}")

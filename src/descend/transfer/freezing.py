@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from torch import nn
 
-from descend.errors import ModelError
 from descend.models.stages import fingerprint
 from descend.regularize.norm import NormPolicy, hold_in_eval, release, set_norm_policy
 
@@ -34,10 +33,3 @@ def thaw(module: nn.Module, norm: NormPolicy = "train") -> None:
     module.requires_grad_(True)
     module.train()
     set_norm_policy(module, norm)
-
-
-def check_frozen(module: nn.Module, expected: str, *, who: str = "frozen part") -> None:
-    """Raise ModelError unless the fingerprint of ``module`` is still ``expected`` (from ``freeze``)."""
-    if (found := fingerprint(module)) != expected:
-        raise ModelError(who, f"its parameters and buffers must stay {expected}", got=found,
-                         fix="Something trained what was promised frozen; please report this.")  # fmt: skip

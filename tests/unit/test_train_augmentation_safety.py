@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from descend.augment import expand
 from descend.errors import DataError, KnobError
 from descend.train.augmentation_safety import measure
+from descend.train.record import RunRecord
 from descend.train.run import Run
 
 SIDE = 12
@@ -28,7 +29,7 @@ class BrighterHalf(nn.Module):
 
 def run(classes: tuple[str, ...] = ("left", "right", "up")) -> Run:
     prepared = {"resolution": SIDE, "size": SIDE, "mean": [0.5] * 3, "std": [0.5] * 3}
-    record = SimpleNamespace(preprocessing=prepared, seed=0)
+    record = RunRecord(preprocessing={"architecture": "", **prepared})
     return cast(Run, SimpleNamespace(classes=classes, classifier=BrighterHalf(), record=record))
 
 
