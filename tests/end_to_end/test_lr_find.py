@@ -89,9 +89,7 @@ def test_the_verb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
 @pytest.mark.parametrize("seed", [1, 5, 6])
 def test_no_rate_from_beyond_the_explosion_of_a_bounded_loss(seed: int) -> None:
     """Seed 6 falls again at rates of 5 to 10, as deep as before; the loss stays below 4 times its lowest, so nothing ends it."""
-    result, _ = find_rate(
-        Recipe(data="digits", optimizer="sgd(lr=0.1)", seed=seed, threads=1), Sweep(high=10.0), progress=Silent()
-    )
+    result, _ = find_lr(Recipe(data="digits", optimizer="sgd(lr=0.1)", seed=seed, threads=1), Sweep(high=10.0), progress=Silent())
     assert not result.diverged
     assert result.rise is not None
     assert result.rise < 2

@@ -26,8 +26,6 @@ from descend.technique import Search, technique
 
 _MEAN, _STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)  # nothing is known about the pictures, so the middle of the scale
 
-Width = Annotated[int, Ge(1)]
-
 
 class ConvNormReLU(nn.Sequential):
     """Convolve 3x3, normalise over the batch, rectify: (B, c_in, H, W) -> (B, c_out, H / stride, W / stride).
