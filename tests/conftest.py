@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 from collections.abc import Callable, Iterator
@@ -14,14 +15,20 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from descend.files import default_root
+
 DATA = Path(os.environ.get("DESCEND_DATA", Path(__file__).parents[1] / ".." / "shared" / "data")).resolve()
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep the user's cache out of the tests, and the tests out of the user's cache."""
+    """Keep the user's cache out of the tests, and the tests out of the user's cache; only compiled kernels are shared."""
     before = os.environ.get("DESCEND_CACHE")
-    os.environ["DESCEND_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    kernels, folder = default_root() / "kernels", tmp_path_factory.mktemp("cache")
+    with contextlib.suppress(OSError):  # without, every session compiles everything again: minutes
+        kernels.mkdir(parents=True, exist_ok=True)
+        (folder / "kernels").symlink_to(kernels, target_is_directory=True)
+    os.environ["DESCEND_CACHE"] = str(folder)
     yield
     if before is None:
         del os.environ["DESCEND_CACHE"]

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from descend import compiled
 from descend.errors import TrainingError
 from descend.optim import AdaGrad, Momentum, Optimizer, RMSProp, Rule, UpdateRule, dispatch, kernels
 from descend.optim.chain import chain_of
@@ -147,7 +148,7 @@ def test_large_models_are_compiled_by_themselves(monkeypatch: pytest.MonkeyPatch
 def test_no_two_kernels_share_a_name() -> None:
     # machine code from the cache is linked by name: under one name, kernels call each other's parts
     def name(rule: type[UpdateRule], active: tuple[str, ...], layout: tuple[int, ...], dtype: str) -> str:
-        return kernels._kernel(rule, active, layout, dtype).__name__
+        return compiled.digest(kernels._kernel(rule, active, layout, dtype))  # it is part of the name that is linked
 
     names = [
         name(Momentum, ("v",), (0, 0), "float32"),

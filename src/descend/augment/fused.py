@@ -1,15 +1,9 @@
-"""Run a draw through the compiled kernels, where they may run: on the CPU, on all threads, or on one in a worker process.
-
-Python threads share the pictures, since kernels release the interpreter lock. Numba's own thread pools are not used: they fight
-torch's, kill forked children, and a parallel loop around the kernels doubles the time that compiling them takes.
-"""
+"""Run a draw through the compiled kernels, where they may run: on the CPU, on all threads, or on one in a worker process."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 
 import numpy as np
 import torch
@@ -25,11 +19,6 @@ _HOME = os.getpid()
 def may_use_threads() -> bool:
     """Whether this is the main process: workers share the cores anyway."""
     return os.getpid() == _HOME and multiprocessing.parent_process() is None
-
-
-@cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="descend-augment")
 
 
 def ways(draws: Draws) -> NDArray[np.int64]:
@@ -50,6 +39,7 @@ def levels(images: torch.Tensor, draws: Draws, mean: torch.Tensor, gain: torch.T
     mean: (3,) levels that stand in for NaN in the fills; gain, bias: (3,) float32.
     """
     from descend.augment.kernels import run_part
+    from descend.compiled import run_parts
 
     n, noise = len(draws), draws.noise
     adapt = np.zeros((n, 2), bool)
@@ -77,10 +67,7 @@ def levels(images: torch.Tensor, draws: Draws, mean: torch.Tensor, gain: torch.T
         np.tile(bias.numpy(), draws.canvas[1]),
         out,
     )
-    others = [_pool().submit(run_part, part, n_threads, *factors) for part in range(1, n_threads)]
-    run_part(0, n_threads, *factors)
-    for other in others:
-        other.result()
+    run_parts(lambda part: run_part(part, n_threads, *factors), n_threads)
     made = torch.from_numpy(out)
     for mix in draws.mixes:
         made = mixed(made, mix)

@@ -1,19 +1,17 @@
-"""Gaussian noise, compiled, and how kernels are compiled. ``kernels`` caches the result and its file alone is watched."""
+"""Gaussian noise, compiled."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-from numba import njit
 
-compiled: Callable[..., Any] = njit(error_model="numpy", cache=True, nogil=True)
+from descend.compiled import helper
+
 _F = np.float32
 
 
-@compiled
+@helper
 def philox(c0, c1, c2, c3, k0, k1):
     """Encrypt one counter of four 32-bit words, held in uint64; see ``rng.philox4x32``."""
     low, half = np.uint64(0xFFFFFFFF), np.uint64(32)
@@ -24,7 +22,7 @@ def philox(c0, c1, c2, c3, k0, k1):
     return c0, c1, c2, c3
 
 
-@compiled
+@helper
 def add_noise(values, sigma, identity, k0, k1):
     """Add Gaussian noise to flat levels, in place; see ``apply.noisy`` for which number goes where."""
     low, high = identity & np.uint64(0xFFFFFFFF), identity >> np.uint64(32)

@@ -8,9 +8,8 @@ tables of taps made once a picture; *affine* maps blend four neighbours a pixel;
 Pixels are computed four numbers at a time, see ``lanes``; loops over whole rows become vector instructions by themselves, if they
 index plain slices: ``row[start + k]`` might be negative to Numba.
 
-Numba's disk cache watches this file alone: touch it after a change in ``lanes`` or ``grain``. The code
-loops where NumPy has a word, because Numba's versions of ``sum``, ``any``, ``transpose`` and their kin are general: they took two
-thirds of the 25 s of compilation.
+The code loops where NumPy has a word, because Numba's versions of ``sum``, ``any``, ``transpose`` and their kin are general:
+they took two thirds of the 25 s of compilation.
 """
 
 from __future__ import annotations
@@ -19,15 +18,16 @@ import math
 
 import numpy as np
 
-from descend.augment.grain import add_noise, compiled
+from descend.augment.grain import add_noise
 from descend.augment.lanes import between, four, four_bytes, held, put, through, times, times_plus
+from descend.compiled import helper, kernel
 
 COPIED, STRAIGHT, AFFINE, SAMPLED = range(4)
 _UNIT = 1 << 32  # positions along a row are counted in 2**-32 pixels
 _F, _I = np.float32, np.int32
 
 
-@compiled
+@helper
 def mirrored(i, n):
     """Fold a whole number into 0..n-1 by reflection about the first and the last pixel."""
     if 0 <= i < n:
@@ -38,7 +38,7 @@ def mirrored(i, n):
     return i if i < n else 2 * n - 2 - i
 
 
-@compiled
+@helper
 def folded(x, n):
     """Return the pixel before a position, and the share of the one after it, mirrored into the picture."""
     if n == 1:
@@ -52,7 +52,7 @@ def folded(x, n):
     return i, _F(x - i)
 
 
-@compiled
+@helper
 def ends(values):
     """Return the lowest and the highest of some numbers, one or more."""
     low = high = values[0]
@@ -61,7 +61,7 @@ def ends(values):
     return low, high
 
 
-@compiled
+@helper
 def turned_over(image):
     """Return a picture (H, W, 3) with rows and columns exchanged, contiguous."""
     made = np.empty((image.shape[1], image.shape[0], 3), np.uint8)
@@ -70,14 +70,14 @@ def turned_over(image):
     return made
 
 
-@compiled
+@helper
 def add_share(row, line, share):
     """Add to a row its share of a line."""
     for k in range(row.size):
         row[k] += share * line[k]
 
 
-@compiled
+@helper
 def look_up(plane, table):
     """Replace the levels of one channel by their values in a table (256,), linear between entries, in place."""
     for k in range(plane.size):
@@ -86,7 +86,7 @@ def look_up(plane, table):
         plane[k] = table[low] + (value - _F(low)) * (table[low + 1] - table[low])
 
 
-@compiled
+@helper
 def finish(row, ending, out):
     """Take a row of levels (3 w + 1,) through tone and colour to the output (3 w,): ``clamp(A x + offset) * gain + bias``."""
     table, color, offset, tinted, low, high, gain, bias, scratch = ending
@@ -102,7 +102,7 @@ def finish(row, ending, out):
         out[k] = row[k] * gain[k] + bias[k]
 
 
-@compiled
+@helper
 def taps_of(scale, start, n_samples, copied, n_out, n_in):
     """Return which pixels of a line of n_in, and how much of each, make each pixel of a line of n_out: two (t, n_out) tables.
 
@@ -123,7 +123,7 @@ def taps_of(scale, start, n_samples, copied, n_out, n_in):
     return index, weight
 
 
-@compiled
+@helper
 def blend(flat, starts, weight, n, line):
     """Write to a line the weighted sum of n stored bytes from each of the starts, two or more."""
     a, b, p, q = flat[starts[0] : starts[0] + n], flat[starts[1] : starts[1] + n], weight[0], weight[1]
@@ -135,7 +135,7 @@ def blend(flat, starts, weight, n, line):
             line[k] += p * _F(a[k])
 
 
-@compiled
+@helper
 def pick(line, at, weight, row):
     """Write to each pixel of a row the weighted sum of the pixels of a line that start at ``at`` (t, w), two or more."""
     a, b, p, q = at[0], at[1], weight[0], weight[1]
@@ -148,7 +148,7 @@ def pick(line, at, weight, row):
                 row[3 * j + c] += p[j] * line[a[j] + c]
 
 
-@compiled
+@helper
 def straight(image, m, taps, copied, levels, later, ending, out):
     """Resample where each output coordinate follows one stored coordinate: first down, then across."""
     h, w, done = out.shape[0], out.shape[1], out.reshape(-1)
@@ -169,7 +169,7 @@ def straight(image, m, taps, copied, levels, later, ending, out):
             finish(row, ending, done[3 * i * w : 3 * (i + 1) * w])
 
 
-@compiled
+@helper
 def read(image, x, y, row, at):
     """Write to ``row[at : at + 3]`` the levels at pixel-centre coordinates (x, y), bilinear and mirrored."""
     i, fy = folded(y, image.shape[0])
@@ -183,7 +183,7 @@ def read(image, x, y, row, at):
         row[at + c] = w00 * _F(a) + w01 * _F(b) + w10 * _F(d) + w11 * _F(e)
 
 
-@compiled
+@helper
 def inside(start, step, limit, first, last):
     """Return the range of j in first..last for which ``0 <= start + step * j < limit``."""
     if step == 0:
@@ -193,7 +193,7 @@ def inside(start, step, limit, first, last):
     return max(first, (start - limit) // -step + 1), min(last, start // -step + 1)
 
 
-@compiled
+@helper
 def walk(flat, pitch, x, y, dx, dy, at, fx, fy, row):
     """Blend the pixels of a row whose neighbours all lie inside the stored bytes, from (x, y) in steps of (dx, dy)."""
     unit, three = _F(1 / (1 << 24)), _I(3)
@@ -208,7 +208,7 @@ def walk(flat, pitch, x, y, dx, dy, at, fx, fy, row):
         put(row, 3 * j, between(above, below, fy[j]))
 
 
-@compiled
+@helper
 def affine_row(image, flat, x0, y0, m, at, fx, fy, row):
     """Resample a row (3 w + 1,) from (x0, y0) in steps of m[:, 0] stored pixels; only what lies over the border goes slowly.
 
@@ -228,7 +228,7 @@ def affine_row(image, flat, x0, y0, m, at, fx, fy, row):
         read(image, x0 + m[0, 0] * j, y0 + m[1, 0] * j, row, 3 * j)
 
 
-@compiled
+@helper
 def affine(image, m, taps, levels, later, ending, out):
     """Resample under an affine map, averaging taps (down, across) samples a pixel."""
     h, w, done = out.shape[0], out.shape[1], out.reshape(-1)
@@ -247,7 +247,7 @@ def affine(image, m, taps, levels, later, ending, out):
             finish(row, ending, done[3 * i * w : 3 * (i + 1) * w])
 
 
-@compiled
+@helper
 def sample(image, m, taps, shift, levels, later, ending, out):
     """Resample under a homography with optional shifts (2, h, w), averaging taps (down, across) samples a pixel."""
     h, w, done = out.shape[0], out.shape[1], out.reshape(-1)
@@ -269,7 +269,7 @@ def sample(image, m, taps, shift, levels, later, ending, out):
             finish(row, ending, done[3 * i * w : 3 * (i + 1) * w])
 
 
-@compiled
+@helper
 def spread(plane):
     """Stretch the levels of one channel over 0..255, in place."""
     low, high = ends(plane)
@@ -279,7 +279,7 @@ def spread(plane):
             plane[k] = (plane[k] - low) * scale
 
 
-@compiled
+@helper
 def equalizing(plane):
     """Return the table (256,) that flattens the histogram of one channel; see ``statistics.equalizing``."""
     table, counts = np.empty(256, np.float32), np.zeros(256)
@@ -303,7 +303,7 @@ def equalizing(plane):
     return table
 
 
-@compiled
+@helper
 def means_of(levels, w):
     """Return the mean level of each channel of interleaved rows of w pixels: (3,) float64; columns are summed first."""
     columns = np.zeros(3 * w)
@@ -317,7 +317,7 @@ def means_of(levels, w):
     return means
 
 
-@compiled
+@helper
 def paint(out, boxes, fills, gain, bias):
     """Fill boxes (n, 4) of a finished picture (h, w, 3) with levels (n, 3)."""
     for k in range(len(boxes)):
@@ -325,7 +325,7 @@ def paint(out, boxes, fills, gain, bias):
             out[boxes[k, 0] : boxes[k, 1], boxes[k, 2] : boxes[k, 3], c] = fills[k, c] * gain[c] + bias[c]
 
 
-@compiled
+@helper
 def complete(levels, adapt, table, color, offset, sigma, words, ending, gain, bias, out):
     """Finish a picture (3 h w + 1,) whose tone or colour depends on all of it, or that takes noise before its clamp."""
     width, whole, done = 3 * out.shape[1], levels[:-1], out.reshape(-1)
@@ -351,7 +351,7 @@ def complete(levels, adapt, table, color, offset, sigma, words, ending, gain, bi
                 row[k] = min(max(row[k], _F(0)), _F(255)) * gain[k] + bias[k]
 
 
-@compiled
+@helper
 def make(image, m, way, taps, shift, adapt, table, color, sigma, words, boxes, fills, gain, bias, levels, out):
     """Make one picture: image (H, W, 3) uint8 -> out (h, w, 3) float32; gain, bias: (3 w,); levels: room to work."""
     noisy, columns, offset = sigma > 0, np.zeros(13, np.float32), np.zeros(4, np.float32)
@@ -375,7 +375,7 @@ def make(image, m, way, taps, shift, adapt, table, color, sigma, words, boxes, f
     paint(out, boxes, fills, gain, bias)
 
 
-@compiled
+@kernel
 def run_part(part, n_parts, images, matrix, way, taps, shifts, adapt, table, color, sigma, words, boxes, fills, gain, bias, out):
     """Make every n_parts-th picture, from number ``part`` on: images (B, H, W, 3) uint8 -> out (B, h, w, 3) float32.
 

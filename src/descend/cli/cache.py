@@ -13,6 +13,7 @@ KINDS = {
     "index": "digests and sizes of files already read",
     "features": "outputs of frozen backbones",
     "graphs": "exported backbones",
+    "kernels": "compiled optimizers, augmentations and masks",
     "verdicts": "which engine was fastest here",
 }
 

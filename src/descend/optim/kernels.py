@@ -3,38 +3,24 @@
 A kernel gets a table of addresses (one row per parameter: weights, gradient, slots) and a list of pieces (row, first element,
 count), so nothing is copied or flattened. Its text is written from the rule's slots and coefficients, its arithmetic has the
 width of the weights, and each element is read and written once.
-
-Python threads share the pieces; kernels release the interpreter lock. Numba's own thread pools are not used: they fight
-torch's, kill forked children, end the process when two threads launch at once, and double the time of compilation.
-
-Compiling takes about half a second, so machine code is kept in the user's cache folder. Numba alone would serve stale code after
-an edit of a rule, because it looks at one file's date; here the file's name holds a digest of everything that enters the kernel.
-The digest is part of the functions' names too: machine code that comes from the cache is linked by name, and two kernels that
-were compiled in different processes under one name call each other's parts (met: a rule that returned another rule's numbers).
 """
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 import math
-import os
-import tempfile
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from functools import cache, lru_cache, wraps
 from itertools import chain, count, pairwise
-from pathlib import Path
 from typing import Any, cast
 
 import numba
 import numpy as np
-import platformdirs
 import torch
 from numba import types
 from numba.extending import intrinsic, overload
 from torch import Tensor
 
+from descend import compiled
 from descend.optim import ops
 from descend.optim.chain import Chain, Scalars
 from descend.optim.rule import UpdateRule
@@ -95,20 +81,12 @@ def _sweep(kernel: Callable[..., bool], table: np.ndarray, pieces: np.ndarray, c
     cuts = [len(pieces) * share // n_shares for share in range(n_shares + 1)]
     shares = iter(list(pairwise(cuts)))
 
-    def work() -> None:
+    def work(_: int) -> None:
         for first, last in shares:  # all threads draw from the same iterator
             if not kernel(table, pieces[first:last], c, squares[first:last]):
                 break
 
-    others = [_pool(os.getpid()).submit(work) for _ in range(threads - 1)]
-    work()
-    for other in others:
-        other.result()
-
-
-@cache
-def _pool(process: int) -> ThreadPoolExecutor:  # noqa: ARG001 (a forked child has none of its parent's threads)
-    return ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="descend-optim")
+    compiled.run_parts(work, threads)
 
 
 @lru_cache(maxsize=64)
@@ -177,8 +155,8 @@ _POINTERS = {"float32": (_pointer_to(types.float32), 4), "float64": (_pointer_to
 # ------------------------------------------------------------------------------------------------------ writing a kernel
 
 TEMPLATE = """
-@numba.njit(error_model="numpy")
-def block_DIGEST({addresses}, n, c):
+@compiled.helper
+def block({addresses}, n, c):
 {views}
     scale, l2, shrink, rate = c[0], c[1], c[2], c[3]
 {constants}
@@ -191,8 +169,8 @@ def block_DIGEST({addresses}, n, c):
         p[i] = y
 
 
-@numba.njit(error_model="numpy", fastmath={{"reassoc", "contract"}})
-def squares_DIGEST(at, n):
+@compiled.helper(fastmath={{"reassoc", "contract"}})
+def sum_squares(at, n):
     g = numba.carray(pointer(at), n)
     total = g[0] * g[0]
     for i in range(1, n):
@@ -200,8 +178,8 @@ def squares_DIGEST(at, n):
     return total
 
 
-@numba.njit(error_model="numpy")
-def slowly_DIGEST(at, n):
+@compiled.helper
+def sum_slowly(at, n):
     g = numba.carray(pointer(at), n)
     total = 0.0
     for i in range(n):
@@ -211,17 +189,17 @@ def slowly_DIGEST(at, n):
     return total
 
 
-@numba.njit(error_model="numpy", nogil=True, **cached)
-def kernel_DIGEST(table, pieces, c, squares):
+@compiled.kernel
+def {name}_step(table, pieces, c, squares):
     for k in range(pieces.shape[0]):
         row, first, n = pieces[k, 0], pieces[k, 1] * {width}, pieces[k, 2]
         if squares.size:
-            squares[k] = squares_DIGEST(table[row, 1] + first, n)
+            squares[k] = sum_squares(table[row, 1] + first, n)
             if not np.isfinite(squares[k]):  # or the sum of finite squares is too large for the width of the weights
-                squares[k] = slowly_DIGEST(table[row, 1] + first, n)
+                squares[k] = sum_slowly(table[row, 1] + first, n)
                 if np.isnan(squares[k]):
                     return False
-        block_DIGEST({columns}, n, c)
+        block({columns}, n, c)
     return True
 """
 
@@ -247,6 +225,7 @@ def _write(rule: type[UpdateRule], active: tuple[str, ...], layout: tuple[int, .
         changed = ["y", *(f"slot_{name}[i]" for name in wrapper.slots)]
         calls.append(f"        {', '.join(changed)} = after{number}({', '.join([*changed, *take(numbers)])})")
     return TEMPLATE.format(
+        name=rule.name,
         addresses=", ".join(f"at_{array}" for array in arrays),
         views="\n".join(f"    {array} = numba.carray(pointer(at_{array}), n)" for array in arrays),
         constants="\n".join(constants),
@@ -270,33 +249,7 @@ def _kernel(
         "direction": rule.direction,
         **{f"after{number}": wrapper.after_step for number, (wrapper, _) in enumerate(after)},
     }
-    parts = [text, dtype, *map(inspect.getsource, (*pure.values(), *_sources())), numba.__version__]
-    digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
-    text = text.replace("DIGEST", digest)
-    file = _keep(f"{rule.name}_{digest}.py", text)
-    cached = {"cache": True} if file else {}
-    scope: dict[str, Any] = {"numba": numba, "np": np, "pointer": pointer, "cached": cached, "__name__": __name__}
-    scope |= {name: numba.njit(function, error_model="numpy") for name, function in pure.items()}
-    exec(compile(text, str(file or "<kernel>"), "exec"), scope)
-    return cast(Callable[..., bool], scope[f"kernel_{digest}"])
-
-
-def _sources() -> Sequence[Any]:
-    return (inspect.getmodule(step), ops)
-
-
-def _keep(name: str, text: str) -> Path | None:
-    """Write the kernel's text into the cache folder, where Numba puts the machine code; None where that is not possible."""
-    folder = Path(platformdirs.user_cache_dir("descend", appauthor=False)) / "kernels"
-    file = folder / name
-    try:
-        if not file.exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            handle, draft = tempfile.mkstemp(dir=folder)
-            with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                stream.write(text)
-            Path(draft).replace(file)
-        (folder / "__pycache__").mkdir(exist_ok=True)
-    except OSError:
-        return None
-    return file if os.access(folder / "__pycache__", os.W_OK) else None
+    scope: dict[str, Any] = {"numba": numba, "np": np, "pointer": pointer, "compiled": compiled, "__name__": __name__}
+    scope |= {name: compiled.helper(function) for name, function in pure.items()}
+    exec(compile(text, f"<kernel of {rule.name}>", "exec"), scope)
+    return cast(Callable[..., bool], scope[f"{rule.name}_step"])

@@ -6,7 +6,6 @@ Drawing a mask is the whole cost of dropout. torch fills one from a sequential g
 of an AVX2 machine); this kernel takes 0.8 ns, because the numbers of a counter-based generator do not wait for each other.
 The stamp takes an eighth of the time of growing squares by max-pooling (64 maps of 32 x 28 x 28, squares of 3), because few
 begin anywhere.
-The file imports nothing else of the room, so the compiled code that Numba keeps on disk can never be stale.
 """
 
 from __future__ import annotations
@@ -14,15 +13,16 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit, uint64
 from numpy.typing import NDArray
+
+from descend.compiled import helper, kernel
 
 _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _W0, _W1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
 _LOW, _HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+@helper(inline="always")
 def _encrypt(block: Any, low: Any, high: Any, k0: Any, k1: Any) -> Any:
     a, b, c, d = block & _LOW, block >> _HALF, low, high
     for _ in range(10):
@@ -33,18 +33,18 @@ def _encrypt(block: Any, low: Any, high: Any, k0: Any, k1: Any) -> Any:
     return a, b, c, d
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _fill(out: Any, ids: Any, k0: Any, k1: Any, threshold: Any, scale: Any, zero: Any) -> None:
     for i in range(ids.size):
         row, low, high = out[i], ids[i] & _LOW, ids[i] >> _HALF
         whole = row.size // 4
         for j in range(whole):
-            a, b, c, d = _encrypt(uint64(j), low, high, k0, k1)
+            a, b, c, d = _encrypt(np.uint64(j), low, high, k0, k1)
             row[4 * j] = scale if a >= threshold else zero
             row[4 * j + 1] = scale if b >= threshold else zero
             row[4 * j + 2] = scale if c >= threshold else zero
             row[4 * j + 3] = scale if d >= threshold else zero
-        words = _encrypt(uint64(whole), low, high, k0, k1)
+        words = _encrypt(np.uint64(whole), low, high, k0, k1)
         for j in range(row.size - 4 * whole):
             row[4 * whole + j] = scale if words[j] >= threshold else zero
 
@@ -59,7 +59,7 @@ def fill(out: NDArray[Any], ids: NDArray[np.int64], key: tuple[int, int], p: flo
     _fill(out, ids.view(np.uint64), np.uint64(key[0]), np.uint64(key[1]), threshold, real(scale), real(0))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _stamp(out: Any, quiet: Any, side_h: Any, side_w: Any) -> None:
     samples, rows, columns, channels = quiet.shape
     one, zero = out.dtype.type(1), out.dtype.type(0)

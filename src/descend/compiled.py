@@ -1,0 +1,245 @@
+"""Numba in one place: how kernels are compiled, kept on disk, and run on threads.
+
+A *kernel* is called from Python, and its machine code is kept. A *helper* is compiled into the kernels that call it.
+
+Kept machine code must never outlive the text that it came from. Numba's own cache watches the one file that holds the
+function, so an edit of a helper in another file, or an upgrade of the package, serves the old code. Here an entry is named by
+a digest of everything that enters it: each function that the kernel reaches through its globals and closures (bytecode and
+constants), the text of each module that these come from (types, lowerings and overloads are registered there without being
+reached), the types of the arguments, the versions of Python, NumPy, Numba and llvmlite, the processor and its features.
+
+The digest of a function is part of its linked name as well: machine code that comes from a cache is linked by name, and two
+functions that were compiled in different processes under one name call each other's parts (met: an optimizer that returned
+another one's numbers).
+
+Entries lie in ``CacheFolder``, kind ``kernels``. A cache that is damaged, or cannot be written, costs the time to compile again.
+
+Python threads share the work, since kernels release the interpreter lock. Numba's own thread pools are not used: they fight
+torch's, kill forked children, end the process when two threads launch at once, and double the time of compilation.
+
+Importing this file imports Numba, which takes half a second: import it where a kernel is needed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import pickle
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import cache
+from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+
+import llvmlite
+import numba
+import numpy as np
+from numba.core import config
+from numba.core.caching import NullCache
+from numba.core.compiler import CompileResult
+from numba.core.dispatcher import Dispatcher
+from numba.core.serialize import dumps
+from numba.core.sigutils import normalize_signature
+from numba.core.types import Type
+from numba.extending import intrinsic
+
+from descend.files import CacheFolder
+
+KIND = "kernels"
+_VERSIONS = (sys.implementation.cache_tag, np.__version__, numba.__version__, llvmlite.__version__)
+_FOREIGN = sys.stdlib_module_names | {"numba", "llvmlite", "numpy"}  # their texts are known by their versions
+_SWITCHES = tuple(getattr(config, name) for name in ("OPT", "BOUNDSCHECK"))  # from Numba's environment variables
+_CHECK_BYTES = hashlib.sha256().digest_size
+
+
+def helper(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    """Compile ``function`` into the kernels that call it. Options: those of ``numba.njit``; use it with or without them."""
+    return _prepared(function, options, keep=False)
+
+
+def kernel(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    """Compile ``function`` at its first call from Python, without the interpreter lock, and keep the machine code on disk."""
+    return _prepared(function, {"nogil": True, **options}, keep=True)
+
+
+def _prepared(function: Callable[..., Any] | None, options: dict[str, Any], *, keep: bool) -> Any:
+    if function is None:
+        return lambda given: _prepared(given, options, keep=keep)
+    dispatcher = numba.njit(_copied(function), error_model="numpy", **options)  # NumPy's: no branch for a division by zero
+    if isinstance(dispatcher, Dispatcher):  # a plain function under NUMBA_DISABLE_JIT
+        dispatcher._cache = _Kept(dispatcher, keep=keep)  # pyright: ignore[reportAttributeAccessIssue] (untyped in Numba)
+    return dispatcher
+
+
+def _copied(function: Any) -> FunctionType:
+    """Return the function as one of its own, whose name may change."""
+    twin = FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__, function.__closure__)
+    twin.__kwdefaults__, twin.__doc__, twin.__module__ = function.__kwdefaults__, function.__doc__, function.__module__
+    twin.__qualname__ = function.__qualname__
+    return twin
+
+
+class _Kept(NullCache):
+    """What Numba asks for machine code before it compiles a function, and tells after."""
+
+    def __init__(self, dispatcher: Any, *, keep: bool) -> None:
+        self._dispatcher, self._keep = dispatcher, keep
+        self._name = dispatcher.py_func.__qualname__
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """Return what was compiled for the signature, or None; give the function the name that goes with its content."""
+        target_context.refresh()
+        self._dispatcher.py_func.__qualname__ = f"{self._name}_{digest(self._dispatcher)[:16]}"
+        if not self._keep:
+            return None
+        store, path = self._entry(sig, target_context)
+        try:
+            content = path.read_bytes()
+            payload = content[_CHECK_BYTES:]
+            if hashlib.sha256(payload).digest() != content[:_CHECK_BYTES]:
+                return None
+            found = CompileResult._rebuild(target_context, *pickle.loads(payload))
+        except Exception:  # absent, or of no use: then it is compiled again
+            return None
+        store.touch(path)
+        return found
+
+    def save_overload(self, sig: Any, cres: Any) -> None:
+        """Keep a compiled function, unless it holds addresses of this process."""
+        if not self._keep or cres.lifted or cres.library.has_dynamic_globals:
+            return
+        store, path = self._entry(sig, cres.target_context)
+        payload = dumps(cres._reduce())
+        with contextlib.suppress(OSError):
+            store.enforce_limit(len(payload) + _CHECK_BYTES)
+            with store.writing(path) as unfinished:
+                unfinished.write_bytes(hashlib.sha256(payload).digest() + payload)
+
+    def _entry(self, sig: Any, target_context: Any) -> tuple[CacheFolder, Path]:
+        store, (arguments, _) = CacheFolder(), normalize_signature(sig)
+        machine = target_context.codegen().magic_tuple()
+        parts = digest(self._dispatcher), [_described(kind) for kind in arguments], machine, *_SWITCHES
+        key = hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
+        return store, store.entry_path(KIND, f"{self._dispatcher.py_func.__name__}-{key}", ".bin")
+
+
+def _described(kind: Any) -> tuple[Any, ...]:
+    """Return the text of a type, with the fields of named tuples, which Numba does not print."""
+    return str(kind), str(getattr(kind, "fields", "")), *map(_described, getattr(kind, "types", ()))
+
+
+# ------------------------------------------------------------------------------------------------------------- the digest
+
+
+def digest(function: Callable[..., Any]) -> str:
+    """Return a digest of everything of ours that is compiled into a function: 64 hexadecimal digits."""
+    functions: dict[FunctionType, None] = {}
+    modules: set[str] = set()
+    parts: list[str] = []
+    _visit(function, functions, modules, parts)
+    state = hashlib.sha256(repr((_VERSIONS, parts)).encode())
+    for name in sorted(modules):
+        state.update(name.encode() + b"\0" + _text(name))
+    return state.hexdigest()
+
+
+def _visit(value: Any, functions: dict[FunctionType, None], modules: set[str], parts: list[str]) -> None:
+    """Add what a value brings with it to the functions, modules and constants that have been reached."""
+    if isinstance(value, Dispatcher):
+        parts.extend(f"{option} {_sorted(setting)}" for option, setting in sorted(value.targetoptions.items()))
+        value = value.py_func
+    elif isinstance(value, _Intrinsic):
+        value = value._defn
+    if isinstance(value, ModuleType):
+        return
+    name = getattr(value, "__module__", type(value).__module__) or ""
+    if isinstance(value, FunctionType):
+        if _is_foreign(name) or value in functions:
+            return
+        functions[value] = None
+        modules.add(name)
+        parts.extend(_content(value.__code__))
+        for reached in _reached(value):
+            _visit(reached, functions, modules, parts)
+    elif isinstance(value, (bool, int, float, complex, str, bytes, type(None), np.generic, Type)):
+        parts.append(f"{type(value).__name__} {value}")
+    elif isinstance(value, np.ndarray):
+        parts.append(f"{value.dtype.str} {value.shape} {hashlib.sha256(value.tobytes()).hexdigest()}")
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            _visit(item, functions, modules, parts)
+    elif not _is_foreign(name):
+        modules.add(name)
+
+
+_Intrinsic = type(intrinsic(lambda _: None))
+
+
+def _is_foreign(module: str) -> bool:
+    return module.partition(".")[0] in _FOREIGN
+
+
+def _content(code: CodeType) -> list[str]:
+    """Return what a function computes, as text: instructions, names, constants; those of functions inside it too."""
+    inner = [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+    plain = [_sorted(constant) for constant in code.co_consts if not isinstance(constant, CodeType)]
+    parts = [code.co_name, code.co_code.hex(), repr((code.co_names, code.co_varnames, code.co_freevars, plain))]
+    return parts + [part for constant in inner for part in _content(constant)]
+
+
+def _sorted(value: Any) -> Any:
+    """Return a set as a list, whose order is the same in every process."""
+    return sorted(value, key=repr) if isinstance(value, (set, frozenset)) else value
+
+
+def _reached(function: FunctionType) -> Iterator[Any]:
+    """Yield the values that a function finds in its defaults, its closure, its globals, and in modules among these."""
+    yield function.__defaults__
+    yield tuple((function.__kwdefaults__ or {}).values())
+    for cell in function.__closure__ or ():
+        yield cell.cell_contents
+    names = _names(function.__code__)
+    for name in names:
+        value = function.__globals__.get(name)
+        yield value
+        if isinstance(value, ModuleType) and not _is_foreign(value.__name__):
+            yield from (vars(value)[attribute] for attribute in names if attribute in vars(value))
+
+
+def _names(code: CodeType) -> list[str]:
+    return [*code.co_names, *(name for inner in code.co_consts if isinstance(inner, CodeType) for name in _names(inner))]
+
+
+@cache
+def _text(module: str) -> bytes:
+    """Return the text of a module as it was when first asked for; empty where there is no file, as in a notebook."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    try:
+        return Path(file).read_bytes() if file else b""
+    except OSError:
+        return b""
+
+
+# ------------------------------------------------------------------------------------------------------------ the threads
+
+
+def run_parts(work: Callable[[int], object], n_parts: int) -> None:
+    """Call ``work(part)`` for parts 0 to ``n_parts`` - 1, the first on this thread and each other on one of the pool's.
+
+    Returns when all have ended. Raises what the first part raised, or else the first of the others.
+    """
+    others = [_pool(os.getpid()).submit(work, part) for part in range(1, n_parts)]
+    try:
+        work(0)
+    finally:
+        wait(others)  # they write to memory that the caller may let go of
+    for other in others:
+        other.result()
+
+
+@cache
+def _pool(process: int) -> ThreadPoolExecutor:  # noqa: ARG001 (a forked child has none of its parent's threads)
+    return ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="descend-kernels")
