@@ -52,6 +52,7 @@ KIND = "kernels"
 _VERSIONS = (sys.implementation.cache_tag, np.__version__, numba.__version__, llvmlite.__version__)
 _FOREIGN = sys.stdlib_module_names | {"numba", "llvmlite", "numpy"}  # their texts are known by their versions
 _SWITCHES = tuple(getattr(config, name) for name in ("OPT", "BOUNDSCHECK"))  # from Numba's environment variables
+_USER = os.getuid() if hasattr(os, "getuid") else 0  # Windows, where every file seems to belong to 0
 _CHECK_BYTES = hashlib.sha256().digest_size
 
 
@@ -97,6 +98,8 @@ class _Kept(NullCache):
             return None
         store, path = self._entry(sig, target_context)
         try:
+            if path.stat().st_uid not in (_USER, 0):  # it is unpickled and run
+                return None
             content = path.read_bytes()
             payload = content[_CHECK_BYTES:]
             if hashlib.sha256(payload).digest() != content[:_CHECK_BYTES]:
@@ -121,7 +124,7 @@ class _Kept(NullCache):
     def _entry(self, sig: Any, target_context: Any) -> tuple[CacheFolder, Path]:
         store, (arguments, _) = CacheFolder(), normalize_signature(sig)
         machine = target_context.codegen().magic_tuple()
-        parts = digest(self._dispatcher), [_described(kind) for kind in arguments], machine, *_SWITCHES
+        parts = digest(self._dispatcher), [_described(kind) for kind in arguments], machine, *_SWITCHES, _USER
         key = hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
         return store, store.entry_path(KIND, f"{self._dispatcher.py_func.__name__}-{key}", ".bin")
 

@@ -24,9 +24,13 @@ def _calls(path: Path) -> Iterator[tuple[str, ast.Call]]:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.relative_to(SOURCE).as_posix())
 def test_nothing_from_a_file_is_unpickled_into_arbitrary_objects(path: Path) -> None:
+    machine_code = path == SOURCE / "compiled.py"
+    assert not machine_code or "`descend.compiled` unpickles" in PROMISES
     for name, call in _calls(path):
         given = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
-        assert not re.match(r"(pickle|dill|cloudpickle|joblib|shelve|marshal)\.(loads?|open|Unpickler)$", name), name
+        assert machine_code or not re.match(r"(pickle|dill|cloudpickle|joblib|shelve|marshal)\.(loads?|open|Unpickler)$", name), (
+            name
+        )
         assert "allow_pickle" not in given
         if name == "torch.load":
             assert given.get("weights_only") == "True"

@@ -198,6 +198,18 @@ def test_a_damaged_entry_is_compiled_again(cache: Path, damage: bytes | None) ->
     assert third.stats.cache_hits
 
 
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="Windows does not say whose a file is")
+def test_machine_code_that_another_user_wrote_is_not_run(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    applied(scaled(2.0))
+    (entry,) = CacheFolder().entries("kernels")
+    state = entry.path.stat()
+    stranger = os.stat_result([*state[:4], state.st_uid + 12345, *state[5:10]])
+    monkeypatch.setattr(Path, "stat", lambda path, **_: stranger if path == entry.path else os.stat(path))  # noqa: PTH116 (itself)
+    again = scaled(2.0)
+    assert applied(again) == [2.0, 4.0]
+    assert not again.stats.cache_hits
+
+
 def test_a_cache_that_cannot_be_written_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
     monkeypatch.setenv("DESCEND_CACHE", str(tmp_path / "file"))
