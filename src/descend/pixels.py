@@ -70,6 +70,8 @@ def rgb(picture: Picture, policy: PixelPolicy = USUAL) -> NDArray[np.uint8]:
     picture: a Pillow image of any mode, or an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of bool, uint8 or uint16.
     Raises PictureError for an array of another kind.
 
+    >>> import numpy as np
+    >>> from descend.pixels import PixelPolicy, rgb
     >>> rgb(np.array([[0, 257, 65535]], np.uint16))[0, :, 0].tolist()
     [0, 1, 255]
     >>> rgb(np.array([[960, 1050, 1140]], np.uint16), PixelPolicy(scale=(960, 1140)))[0, :, 0].tolist()
@@ -183,6 +185,7 @@ def shared_scale(lows: Sequence[float], highs: Sequence[float], *, floats: bool)
     black black and bright bright. Where they use less than a quarter of it, or lie outside, their own lowest and highest values
     are the ends: 8 bits would lose too much.
 
+    >>> from descend.pixels import shared_scale
     >>> shared_scale([31, 0], [3967, 4012], floats=False)
     (0.0, 4095.0)
     >>> shared_scale([960], [1140], floats=False)

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from descend.cli import cache, evaluate, export, listing, lr_find, main, pages, predict
+from descend.cli import cache, evaluate, export, listing, main, pages, predict
 from descend.cli.progress import Terminal
 from descend.train import Predictions
 
@@ -125,25 +125,6 @@ def test_fit_notices_data_that_a_list_has_swallowed(capsys: pytest.CaptureFixtur
 def test_a_former_flag_tells_its_new_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", "digits", "--batch", "8"]) == 1
     assert "batch_size" in capsys.readouterr().err
-
-
-SWEPT: dict[str, Any] = {
-    "optimizer": "sgd", "data": "digits", "steps": 50, "rates": [1e-6, 1.0], "diverged": False, "suggestion": 0.1, "lowest": 0.5,
-    "use": "sgd(lr=0.1)", "picture": "lr-find.svg",
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("changes", "told"),
-    [
-        ({}, "Try:     descend fit digits --optimizer 'sgd(lr=0.1)'"),
-        ({"diverged": True, "rates": [1e-6, 0.6]}, "ended at 0.6, where the loss had diverged"),
-        ({"suggestion": None}, "No suggestion"),
-        ({"lowest": 0.95}, "still fell at the highest rate"),
-    ],
-)
-def test_lr_find_says_what_the_sweep_showed(changes: dict[str, Any], told: str) -> None:
-    assert told in lr_find._text(SWEPT | changes, ["digits", "--high", "1", "--json"])
 
 
 def test_pages_are_written_into_a_folder(tmp_path: Path) -> None:
