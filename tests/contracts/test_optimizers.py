@@ -10,6 +10,7 @@ import io
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
@@ -104,7 +105,24 @@ def settings(rule: Rule) -> dict[str, Any]:
     return {name: (value.name, settings(value)) if isinstance(value, Rule) else value for name, value in values.items()}
 
 
-@pytest.mark.parametrize("rule", VARIANTS, ids=str)
+def middle(knob: Knob) -> Iterator[Any]:
+    """Return one legal value of a knob that is not its default, and every one of those that are chosen from a list."""
+    if knob.search is None:
+        yield from other_values(knob)
+        return
+    low, high = knob.search.low, knob.search.high
+    value = (max(low, 1e-9) * high) ** 0.5 if knob.search.log else low + 0.4 * (high - low)
+    yield max(round(value), 1) if knob.type is int else value
+
+
+def pairs_of_knobs(kind: type[Rule]) -> Iterator[Rule]:
+    """Yield the rule with every two knobs changed at once: forms that are each right may be wrong together."""
+    for one, two in combinations(knobs(kind), 2):
+        for value, other in product(middle(one), middle(two)):
+            yield dataclasses.replace(kind(), **{one.name: value, two.name: other})
+
+
+@pytest.mark.parametrize("rule", [*VARIANTS, *(rule for kind in RULES for rule in pairs_of_knobs(kind))], ids=str)
 def test_agrees_with_the_textbook(rule: Rule) -> None:
     textbook = {**vars(optim_rules), **vars(optim_variants), **vars(optim_whole), **vars(optim_wrappers)}[rule.name]
     for index, (shape, ours) in enumerate(zip(SHAPES, walk(rule, apart=together(rule)), strict=True)):

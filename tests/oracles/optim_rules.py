@@ -34,13 +34,16 @@ def momentum(p: Array, gradient: Gradient, steps: int, *, lr: float, momentum: f
 
 
 def nesterov(p: Array, gradient: Gradient, steps: int, *, lr: float, momentum: float, weight_decay: float, form: str) -> Array:
+    def of_penalized_loss(t: int, at: Array) -> Array:  # f(at) + weight_decay / 2 * |at|^2
+        return gradient(t, at) + weight_decay * at
+
     v = np.zeros_like(p)
     for t in range(1, steps + 1):
-        if form == "lookahead":
-            v = momentum * v + gradient(t, p - lr * momentum * v) + weight_decay * p
-            p = p - lr * v
-        else:
-            g = gradient(t, p) + weight_decay * p
+        if form == "lookahead":  # eqs. (3) and (4) as they stand: their velocity holds the rate and points downhill
+            v = momentum * v - lr * of_penalized_loss(t, p + momentum * v)
+            p = p + v
+        else:  # torch.optim.SGD(nesterov=True)
+            g = of_penalized_loss(t, p)
             v = momentum * v + g
             p = p - lr * (g + momentum * v)
     return p

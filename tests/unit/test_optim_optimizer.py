@@ -59,17 +59,43 @@ def test_a_thousand_steps_beside_torch(text: str, theirs: Callable[[Any], torch.
         torch.testing.assert_close(ours, expected, rtol=rtol, atol=rtol / 10)
 
 
-def test_both_forms_of_nesterov_walk_the_same_path() -> None:
+@pytest.mark.parametrize("weight_decay", [0.0, 0.03, 0.3])
+def test_both_forms_of_nesterov_walk_the_same_path(weight_decay: float) -> None:
     curvature = torch.tensor([1.0, 30.0], dtype=torch.float64)
     ahead = torch.tensor([1.0, -2.0], dtype=torch.float64, requires_grad=True)
     current = ahead.detach().clone().requires_grad_()
-    one = Optimizer([ahead], Nesterov(lr=0.02, form="lookahead"))
-    two = Optimizer([current], Nesterov(lr=0.02, form="current"))
+    one = Optimizer([ahead], Nesterov(lr=0.02, weight_decay=weight_decay, form="lookahead"))
+    two = Optimizer([current], Nesterov(lr=0.02, weight_decay=weight_decay, form="current"))
     for _ in range(50):
         for parameter, optimizer in ((ahead, one), (current, two)):
             optimizer.step(lambda parameter=parameter: setattr(parameter, "grad", curvature * parameter.detach()))
         lookahead_point = chain_of(one.rule).lookahead_point(ahead.detach(), (one.state[ahead]["v"],))
         torch.testing.assert_close(lookahead_point, current.detach(), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("weight_decay", [0.03, 0.3])
+def test_the_lookahead_form_of_nesterov_decays_as_autograd_of_the_penalized_loss(weight_decay: float) -> None:
+    # Sutskever et al. 2013, eqs. (3)-(4), on f(x) + weight_decay / 2 * |x|^2: autograd takes both gradients at the same point
+    parameter = torch.tensor([1.0, -2.0], dtype=torch.float64, requires_grad=True)
+    optimizer = Optimizer([parameter], Nesterov(lr=0.02, weight_decay=weight_decay, form="lookahead"))
+
+    def loss(at: Tensor) -> Tensor:
+        return at.pow(4).sum() + (at[0] * at[1]).sin()
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        value = loss(parameter)
+        value.backward()
+        return value
+
+    x, v = parameter.detach().clone(), torch.zeros(2, dtype=torch.float64)
+    for _ in range(50):
+        optimizer.step(closure)
+        ahead = (x + 0.9 * v).requires_grad_()
+        (slope,) = torch.autograd.grad(loss(ahead) + weight_decay / 2 * ahead.square().sum(), ahead)
+        v = 0.9 * v - 0.02 * slope
+        x = x + v
+    torch.testing.assert_close(parameter.detach(), x, rtol=1e-11, atol=1e-13)
 
 
 def test_lookahead_needs_a_closure() -> None:

@@ -75,12 +75,15 @@ class Nesterov(UpdateRule):
 
     Prefer it to Momentum on smooth ravines, where it overshoots less; same cost.
 
-        form="lookahead":  v = momentum * v + g(p - lr * momentum * v)     p -= lr * v
-        form="current":    v = momentum * v + g(p)                         p -= lr * (g + momentum * v)
+        form="lookahead":  v = momentum * v + h(p - lr * momentum * v)     p -= lr * v
+        form="current":    v = momentum * v + h(p)                         p -= lr * (h(p) + momentum * v)
+        h(x) = g(x) + weight_decay * x, the gradient of the loss with its L2 penalty
 
     The first is the definition, and needs a closure because it takes the gradient elsewhere. The second is the first
     seen from the look-ahead point (its p is the other's p - lr * momentum * v), and needs only the gradient at hand; while lr
     and momentum are constant both walk the same path. torch.optim.SGD(nesterov=True) is the second.
+
+    weight_decay: coupled L2, taken where the gradient is taken.
     """
 
     lr: Rate = 1e-2
@@ -91,8 +94,14 @@ class Nesterov(UpdateRule):
     slots: ClassVar = ("v",)
 
     def coefficients(self, t: int, *memory: float) -> tuple[Any, ...]:  # noqa: ARG002
-        """Return the friction, and the shares of the gradient and of the velocity in the direction."""
-        return (self.momentum, 0.0, 1.0) if self.looks_ahead() else (self.momentum, 1.0, self.momentum)
+        """Return the friction, and the shares of the gradient and of the velocity in the direction.
+
+        Looking ahead, L2 belongs to the look-ahead point q = p - lr * momentum * v as the gradient does. A step adds
+        weight_decay * p, so the rest, -weight_decay * lr * momentum * v, is taken from the friction.
+        """
+        if self.looks_ahead():
+            return self.momentum * (1 - self.lr * self.weight_decay), 0.0, 1.0
+        return self.momentum, 1.0, self.momentum
 
     def looks_ahead(self) -> bool:
         """Return whether the gradient is wanted at the look-ahead point."""
