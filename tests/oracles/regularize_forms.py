@@ -13,16 +13,23 @@ def softmax(z):
     return e / e.sum(axis=-1, keepdims=True)
 
 
-def cross_entropy(logits, soft, *, smoothing, weights, focal, total):
-    """Sum over samples and classes, one term at a time; divided by ``total``."""
+def cross_entropy(logits, soft, *, smoothing, weights, focal):
+    """The weighted mean of the samples' losses, one term at a time.
+
+    A class weight says how many times a sample of that class counts. So it belongs to the sample, before the sample's target is
+    smoothed: a sample that counts w times is w copies of it, whose targets are all smoothed alike. A mixed sample is so many
+    parts of each class and counts as often as these together.
+    """
     p = softmax(np.asarray(logits, np.float64))
     n, k = p.shape
-    loss = 0.0
+    loss = copies = 0.0
     for i in range(n):
+        count = sum(weights[j] * soft[i][j] for j in range(k))
+        copies += count
         for j in range(k):
             q = (1 - smoothing) * soft[i][j] + smoothing / k
-            loss -= weights[j] * q * (1 - p[i, j]) ** focal * math.log(p[i, j])
-    return loss / total
+            loss -= count * q * (1 - p[i, j]) ** focal * math.log(p[i, j])
+    return loss / copies
 
 
 def effective_number_weights(counts, beta):

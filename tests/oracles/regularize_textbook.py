@@ -155,13 +155,11 @@ def kl_sparsity(net: Network, *, target: float, strength: float, layers: Sequenc
 
 
 def label_smoothing(logits: Array, labels: Array, counts: Array, *, amount: float) -> float:
-    return forms.cross_entropy(logits, np.eye(len(counts))[labels], smoothing=amount, weights=np.ones(len(counts)), focal=0,
-                               total=len(labels))  # fmt: skip
+    return forms.cross_entropy(logits, np.eye(len(counts))[labels], smoothing=amount, weights=np.ones(len(counts)), focal=0)
 
 
 def focal(logits: Array, labels: Array, counts: Array, *, gamma: float) -> float:
-    return forms.cross_entropy(logits, np.eye(len(counts))[labels], smoothing=0, weights=np.ones(len(counts)), focal=gamma,
-                               total=len(labels))  # fmt: skip
+    return forms.cross_entropy(logits, np.eye(len(counts))[labels], smoothing=0, weights=np.ones(len(counts)), focal=gamma)
 
 
 def class_weights(logits: Array, labels: Array, counts: Array, *, beta: float) -> float:

@@ -34,10 +34,11 @@ def batch(seed=0, n=7, k=5):
     return logits, hard, soft / soft.sum(1, keepdim=True), torch.rand(k, generator=g, dtype=torch.float64) + 0.1
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize(("smoothing", "weighted", "soft"), [
+    (0.0, False, False), (0.1, False, False), (0.0, False, True), (0.1, False, True), (0.0, True, False),
+])  # fmt: skip
 def test_without_focal_it_is_torch(smoothing, weighted, soft):
+    """Where weights meet smoothed or soft targets torch is no oracle: see the tests below."""
     logits, hard, mixed, w = batch()
     targets = mixed if soft else hard
     weight = w if weighted else None
@@ -53,11 +54,53 @@ def test_it_is_the_written_out_sum(seed, smoothing, focal, weighted, soft):
     logits, hard, mixed, w = batch(seed)
     weights = w.numpy() if weighted else np.ones(5)
     one_hot = np.eye(5)[hard.numpy()]
-    total = len(hard) if soft else float((one_hot * weights).sum())
     expected = oracle.cross_entropy(logits.numpy(), mixed.numpy() if soft else one_hot, smoothing=smoothing, weights=weights,
-                                    focal=focal, total=total)  # fmt: skip
+                                    focal=focal)  # fmt: skip
     ours = cross_entropy(logits, mixed if soft else hard, smoothing=smoothing, class_weights=w if weighted else None, focal=focal)
     assert float(ours) == pytest.approx(expected, rel=1e-10)
+
+
+def test_weight_and_smoothing_by_hand():
+    """Two classes, weights 4 and 1, smoothing 0.2, one sample of each; p = (3/4, 1/4) for both samples.
+
+    Smoothed targets are (0.9, 0.1) and (0.1, 0.9). Sample losses: -(0.9 ln 3/4 + 0.1 ln 1/4) and -(0.1 ln 3/4 + 0.9 ln 1/4).
+    The first counts four times: the loss is (4 a + b) / 5. (torch gives (3.7 ln 4/3 + 1.3 ln 4) / 5.)
+    """
+    logits = torch.log(torch.tensor([[0.75, 0.25], [0.75, 0.25]], dtype=torch.float64))
+    loss = cross_entropy(logits, torch.tensor([0, 1]), smoothing=0.2, class_weights=torch.tensor([4.0, 1.0]))
+    a, b = (-(q * np.log(0.75) + (1 - q) * np.log(0.25)) for q in (0.9, 0.1))
+    assert float(loss) == pytest.approx((4 * a + b) / 5, rel=1e-12)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("focal", [0.0, 1.5])
+def test_a_weight_of_three_is_the_sample_three_times(smoothing, focal):
+    logits, _, _, _ = batch(n=4, k=3)
+    hard = torch.tensor([0, 1, 2, 1])
+    weighed = cross_entropy(logits, hard, smoothing=smoothing, focal=focal, class_weights=torch.tensor([1.0, 3.0, 2.0]))
+    rows = [0, 1, 1, 1, 2, 2, 3, 3, 3]
+    torch.testing.assert_close(weighed, cross_entropy(logits[rows], hard[rows], smoothing=smoothing, focal=focal), rtol=1e-12,
+                               atol=0)  # fmt: skip
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_weights_leave_the_best_prediction_of_each_sample_at_its_own_target(smoothing):
+    """Cross-entropy is lowest at p = q. A weight may scale a sample's pull, but not where it pulls: rare mass stays rare."""
+    _, _, soft, _ = batch()
+    q = (1 - smoothing) * soft + smoothing / 5
+    logits = q.log().requires_grad_()
+    weights = torch.tensor([0.5, 100.0, 0.5, 0.5, 0.5], dtype=torch.float64)
+    cross_entropy(logits, soft, smoothing=smoothing, class_weights=weights).backward()
+    assert logits.grad is not None
+    assert logits.grad.abs().max() < 1e-15
+
+
+@pytest.mark.parametrize("focal", [0.0, 1.5])
+def test_a_one_hot_target_costs_what_its_class_number_costs(focal):
+    logits, hard, _, w = batch()
+    settings = {"smoothing": 0.1, "class_weights": w, "focal": focal}
+    hard_loss, soft_loss = cross_entropy(logits, hard, **settings), cross_entropy(logits, F.one_hot(hard, 5).double(), **settings)
+    torch.testing.assert_close(hard_loss, soft_loss, rtol=1e-12, atol=0)
 
 
 def test_smoothing_a_mixed_target_once_is_mixing_smoothed_targets():
@@ -102,7 +145,8 @@ def test_class_weights_are_due_exactly_when_balanced():
     with pytest.raises(KnobError, match="must not be given"):
         CrossEntropy()(logits, hard, w)
     loss = CrossEntropy(class_weights="balanced", smoothing=0.1)(logits, hard, w)
-    torch.testing.assert_close(loss, F.cross_entropy(logits, hard, weight=w, label_smoothing=0.1))
+    one_hot = np.eye(5)[hard.numpy()]
+    assert float(loss) == pytest.approx(oracle.cross_entropy(logits.numpy(), one_hot, smoothing=0.1, weights=w.numpy(), focal=0))
 
 
 def test_balanced_weights_give_every_class_the_same_total_and_mean_one():

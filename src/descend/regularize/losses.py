@@ -21,12 +21,16 @@ def cross_entropy(logits: Tensor, targets: Tensor, *, smoothing: float = 0.0, cl
 
     With t the target distribution (one-hot for hard targets) and p = softmax(logits):
 
-        q = (1 - smoothing) t + smoothing / K               smoothing is applied once, to whatever the target is
-        loss_i = - sum_k  w_k  q_ik  (1 - p_ik)^focal  log p_ik
+        q      = (1 - smoothing) t + smoothing / K          smoothing is applied once, to whatever the target is
+        v_i    = sum_k  w_k  t_ik                           a sample weighs what its own target weighs, before smoothing
+        loss_i = - sum_k  q_ik  (1 - p_ik)^focal  log p_ik
+        loss   = sum_i  v_i  loss_i  /  sum_i  v_i
 
-    A mixed target is smoothed after mixing, which is the same as mixing smoothed targets. The mean divides by the sum of
-    the samples' class weights for hard targets and by B for soft ones: both are torch's ``cross_entropy``, which this is
-    wherever torch has it (focal = 0).
+    A mixed target is smoothed after mixing, which is the same as mixing smoothed targets. *Differs from torch* where class
+    weights meet smoothed or soft targets: torch's ``cross_entropy`` puts w_k inside the sum over classes, so that a weight of
+    100 multiplies the rare class's smoothing mass in every sample, and "rare" becomes the best prediction for all of them. Here
+    a sample's weight scales its loss and leaves its best prediction, p = q, where it is. Everywhere else, with focal = 0, it is
+    torch's.
 
     logits: (B, K) float. targets: (B,) int64, or (B, K) float rows that sum to 1. class_weights: (K,) float, >= 0.
     Raises DataError for shapes or types that do not fit.
@@ -34,19 +38,28 @@ def cross_entropy(logits: Tensor, targets: Tensor, *, smoothing: float = 0.0, cl
     Source: smoothing, Szegedy et al. 2016, arXiv:1512.00567, section 7; focal, Lin et al. 2017, arXiv:1708.02002, eq. 4.
     """
     _check(logits, targets, class_weights)
-    weights = None if class_weights is None else class_weights.to(logits)
-    if focal == 0:
-        soft = targets if targets.ndim == 1 else targets.to(logits.dtype)
-        return F.cross_entropy(logits, soft, weight=weights, label_smoothing=smoothing)
-    n_classes = logits.shape[1]
     hard = targets.ndim == 1
-    t = F.one_hot(targets, n_classes).to(logits.dtype) if hard else targets.to(logits.dtype)
-    w = torch.ones(n_classes, dtype=logits.dtype, device=logits.device) if weights is None else weights
+    targets = targets if hard else targets.to(logits.dtype)
+    weights = None if class_weights is None else class_weights.to(logits)
+    if focal == 0 and (weights is None or (hard and smoothing == 0)):
+        return F.cross_entropy(logits, targets, weight=weights, label_smoothing=smoothing)
+    losses = _losses(logits, targets, smoothing, focal)
+    if weights is None:
+        return losses.mean()
+    v = weights[targets] if hard else targets @ weights
+    return (v * losses).sum() / v.sum()
+
+
+def _losses(logits: Tensor, targets: Tensor, smoothing: float, focal: float) -> Tensor:
+    """Return the loss of each sample, (B,), before it is weighed."""
+    if focal == 0:
+        return F.cross_entropy(logits, targets, label_smoothing=smoothing, reduction="none")
+    n_classes = logits.shape[1]
+    t = F.one_hot(targets, n_classes).to(logits.dtype) if targets.ndim == 1 else targets
     q = (1 - smoothing) * t + smoothing / n_classes
     log_p = F.log_softmax(logits, dim=1)
     miss = (-torch.expm1(log_p)).clamp_min(torch.finfo(log_p.dtype).tiny)  # 1 - p; at 0 a power below 1 has no slope
-    total = -(w * q * miss**focal * log_p).sum()
-    return total / ((w * t).sum() if hard else logits.shape[0])
+    return -(q * miss**focal * log_p).sum(1)
 
 
 def _check(logits: Tensor, targets: Tensor, class_weights: Tensor | None) -> None:
@@ -76,7 +89,7 @@ class CrossEntropy(Loss):
     smoothing: the share of the target spread evenly over all classes; better calibrated, less over-confident; it also
     erases what the teacher knows about similar classes, so prefer 0 when the model is to be distilled.
     focal: the exponent that turns attention from easy samples to hard ones; for skewed classes with many easy negatives.
-    class_weights: "balanced" multiplies each class by the weight that the call gives, so that rare classes count; see
+    class_weights: "balanced" multiplies each sample by the weight that the call gives its class, so that rare classes count; see
     ``balanced_class_weights``.
     """
 
