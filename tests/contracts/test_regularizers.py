@@ -28,6 +28,8 @@ INSTALLED = [cls for cls in ALL if cls.install is not Regularizer.install]
 HISTORY = {  # a gain that is worth less than a percent, a dip, a late recovery; the loss disagrees about the best epoch
     "accuracy": [0.1, 0.5, 0.505, 0.4, 0.4, 0.4, 0.4, 0.52],
     "loss": [1.0, 0.5, 0.45, 0.44, 0.5, 0.6, 0.7, 0.8],
+    "balanced_accuracy": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8],
+    "macro_f1": [0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1],
 }
 
 

@@ -198,9 +198,9 @@ def balanced_sampling(labels: Array, *, power: float) -> Array:
     return len(labels) * shares / shares.sum()
 
 
-def early_stopping(history: dict[str, list[float]], *, patience: int, min_delta: float, metric: str,
+def early_stopping(history: dict[str, list[float]], *, patience: int, min_delta: float, metric: str | None,
                    restore: bool) -> tuple[int | None, int | None]:  # fmt: skip
-    scores = [-score if metric == "loss" else score for score in history[metric]]
+    scores = [-score if metric == "loss" else score for score in history[metric or "accuracy"]]
     end = None
     best, at = -np.inf, -1  # the last epoch that gained
     for epoch, score in enumerate(scores):

@@ -39,6 +39,15 @@ def test_the_first_best_epoch_is_restored_unless_asked_not_to():
         EarlyStopping().should_stop({"loss": [1.0]})
 
 
+def test_it_watches_the_metric_of_the_run_unless_it_has_one_of_its_own():
+    history = {"accuracy": [0.5, 0.6, 0.7, 0.8], "macro_f1": [0.9, 0.5, 0.5, 0.5], "loss": [0.1, 0.2, 0.3, 0.4]}
+    rule = EarlyStopping(patience=2)
+    assert not rule.should_stop(history, "accuracy")
+    assert rule.should_stop(history, "macro_f1")
+    assert (rule.chosen_epoch(history, "accuracy"), rule.chosen_epoch(history, "macro_f1")) == (3, 0)
+    assert EarlyStopping(patience=2, metric="loss").should_stop(history, "accuracy")
+
+
 @given(st.lists(st.floats(0, 1), max_size=30), st.integers(1, 5))
 def test_rising_scores_never_stop_and_flat_ones_do(scores, patience):
     rising = sorted(set(scores))

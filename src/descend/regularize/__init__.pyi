@@ -36,6 +36,7 @@ from .penalties import ElasticNet as ElasticNet
 from .penalties import MaxNorm as MaxNorm
 from .penalties import sparsity as sparsity
 from .regularizer import Regularizer as Regularizer
+from .regularizer import check_together as check_together
 from .regularizer import merged_class_weights as merged_class_weights
 from .regularizer import merged_epoch_rows as merged_epoch_rows
 from .regularizer import merged_knobs as merged_knobs

@@ -49,6 +49,7 @@ class SpatialDropout(Regularizer):
     """
 
     neutral: ClassVar = {"p": 0.0}
+    not_with: ClassVar = {"drop_block": "both drop at the end of the same stages"}
 
     p: DropProbability = 0.1
     mode: Mode = "inverted"

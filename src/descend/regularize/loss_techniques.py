@@ -54,11 +54,13 @@ class Focal(Regularizer):
 class ClassWeights(Regularizer):
     """Weigh each class in the loss by the inverse of its effective number of samples, so that rare classes count.
 
-    Prefer it to ``balanced_sampling`` where rare classes have enough pictures to fill batches: nothing is seen twice. Both
-    together count rare classes twice. Recall of rare classes rises, and probabilities are those of balanced classes, not of the
-    data.
+    Prefer it to ``balanced_sampling`` where rare classes have enough pictures to fill batches: nothing is seen twice. The two
+    are not combined: together they count rare classes twice. Recall of rare classes rises, and probabilities are those of
+    balanced classes, not of the data.
 
         E_k = (1 - beta^n_k) / (1 - beta)          w_k = c / E_k,  c such that the mean of w over the samples is 1
+
+    A sample weighs what its own target weighs, before smoothing; a mixed one in the shares of its classes, see ``cross_entropy``.
 
     beta: 1 is the limit E_k = n_k, the plain inverse frequency; 0 gives every class the weight 1; the paper takes 0.9 to 0.9999.
     *Differs from the paper:* the weights' mean over the samples is 1, not their mean over the classes, so that the loss keeps its
@@ -66,6 +68,7 @@ class ClassWeights(Regularizer):
     """
 
     neutral: ClassVar = {"beta": 0.0}
+    not_with: ClassVar = {"balanced_sampling": "both make rare classes count more, and together they count twice"}
 
     beta: Annotated[float, Ge(0), Le(1), Search(0.9, 1.0)] = 1.0
 

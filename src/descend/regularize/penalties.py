@@ -94,6 +94,7 @@ class ElasticNet(Regularizer):
     The L2 part stands here, in the prox, and not in the optimizer: leave the rule's ``weight_decay`` at 0 with it.
     """
 
+    not_with: ClassVar = {"l1": "its l1 is that penalty", "l2": "its l2 is that penalty"}
     neutral: ClassVar = {"l1": 0.0, "l2": 0.0}
 
     l1: Strength = 1e-5

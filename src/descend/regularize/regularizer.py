@@ -9,8 +9,8 @@ The loop calls every moment of every regularizer; each technique fills in just w
     epoch_rows(labels, seed, epoch)    before each epoch               balanced sampling
     extra_loss(model)                  after each forward pass         KL sparsity
     after_step(parameters, lr)         after each optimizer step       l1, elastic net, max-norm
-    should_stop(history)               after each epoch                early stopping
-    chosen_epoch(history)              at the end                      early stopping
+    should_stop(history, metric)       after each epoch                early stopping
+    chosen_epoch(history, metric)      at the end                      early stopping
 """
 
 from __future__ import annotations
@@ -34,9 +34,11 @@ class Regularizer(Technique, family="regularizer"):
     """The base of every regularizer: all moments, doing nothing.
 
     neutral: knobs at which the technique changes nothing, to the bit; or the reason why it has none.
+    not_with: names of techniques that it must not be combined with, each with the reason.
     """
 
     neutral: ClassVar[Mapping[str, Any] | str]
+    not_with: ClassVar[Mapping[str, str]] = {}
 
     def optimizer_knobs(self) -> dict[str, float]:
         """Return the knobs of the optimizer's rule that this technique sets."""
@@ -82,15 +84,32 @@ class Regularizer(Technique, family="regularizer"):
         parameters: by name, as in ``dict(model.named_parameters())``.
         """
 
-    def should_stop(self, history: History) -> bool:
-        """Return whether training ends now. history: per metric of the validation data, one number per epoch so far."""
-        del history
+    def should_stop(self, history: History, metric: str = "accuracy") -> bool:
+        """Return whether training ends now.
+
+        history: per metric of the validation data, one number per epoch so far. metric: the one by which the run selects.
+        """
+        del history, metric
         return False
 
-    def chosen_epoch(self, history: History) -> int | None:
-        """Return the epoch (from 0) whose weights are the result, or None to keep the last ones."""
-        del history
+    def chosen_epoch(self, history: History, metric: str = "accuracy") -> int | None:
+        """Return the epoch (from 0) whose weights are the result, or None to keep the last ones.
+
+        history, metric: as for ``should_stop``.
+        """
+        del history, metric
         return None
+
+
+def check_together(regularizers: Sequence[Regularizer]) -> None:
+    """Raise KnobError for a technique that is given twice, or beside one that it must not be combined with."""
+    for place, second in enumerate(regularizers):
+        for first in regularizers[:place]:
+            if first.name == second.name:
+                raise KnobError(str(second), "must be given once", got=f"{first} too", fix="Keep one of the two.")
+            reason = first.not_with.get(second.name) or second.not_with.get(first.name)
+            if reason:
+                raise KnobError(str(second), f"must not be combined with {first.name}: {reason}", fix="Keep one of the two.")
 
 
 def merged_knobs(regularizers: Iterable[Regularizer], moment: Literal["optimizer_knobs", "loss_knobs"]) -> dict[str, float | str]:

@@ -19,7 +19,8 @@ class EarlyStopping(Regularizer):
     near the end anyway, and stopping early only cuts the decay off. It is a pure function of the history, so that there is
     nothing to save and resume.
 
-    metric: "accuracy" (more is better) or "loss" (less is better), of the validation data.
+    metric: what must gain, of the validation data; of "loss" less is better, of the others more. None: the metric by which the
+    run selects (``--metric``). In a run it decides when training ends; which epoch is kept is always decided by ``--metric``.
     restore: keep the weights of the best epoch (the first of equals); without it the last weights stay.
     """
 
@@ -27,27 +28,28 @@ class EarlyStopping(Regularizer):
 
     patience: Annotated[int, Ge(1), Search(3, 20)] = 5
     min_delta: Annotated[float, Ge(0), Search(0.0, 0.01)] = 0.0
-    metric: Literal["accuracy", "loss"] = "accuracy"
+    metric: Literal["accuracy", "balanced_accuracy", "macro_f1", "loss"] | None = None
     restore: bool = True
 
-    def should_stop(self, history: History) -> bool:
+    def should_stop(self, history: History, metric: str = "accuracy") -> bool:
         """Return whether the last ``patience`` epochs brought no gain. Raises KnobError where the metric is missing."""
         best, since = float("-inf"), 0
-        for score in self._scores(history):
+        for score in self._scores(history, metric):
             if score > best + self.min_delta:
                 best, since = score, 0
             else:
                 since += 1
         return since >= self.patience
 
-    def chosen_epoch(self, history: History) -> int | None:
+    def chosen_epoch(self, history: History, metric: str = "accuracy") -> int | None:
         """Return the first epoch (from 0) of the best score, or None without ``restore`` or before the first epoch."""
-        scores = self._scores(history)
+        scores = self._scores(history, metric)
         return scores.index(max(scores)) if self.restore and scores else None
 
-    def _scores(self, history: History) -> list[float]:
-        """The history with more always better; a score that is not a number counts as the worst."""
-        if self.metric not in history:
-            raise KnobError(self.name, f"the history must hold {self.metric!r}", got=sorted(history))
-        sign = -1.0 if self.metric == "loss" else 1.0
-        return [sign * score if score == score else float("-inf") for score in history[self.metric]]
+    def _scores(self, history: History, metric: str) -> list[float]:
+        """Return the scores that must gain, turned so that more is better; one that is not a number counts as the worst."""
+        watched = self.metric or metric
+        if watched not in history:
+            raise KnobError(self.name, f"the history must hold {watched!r}", got=sorted(history))
+        sign = -1.0 if watched == "loss" else 1.0
+        return [sign * score if score == score else float("-inf") for score in history[watched]]
