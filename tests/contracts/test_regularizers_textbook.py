@@ -192,7 +192,9 @@ def test_techniques_of_the_wrong_sign_are_caught(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(by_name["l2"], "optimizer_knobs", lambda self: {"weight_decay": 0.0})
     monkeypatch.setattr(L1, "after_step", lambda self, parameters, lr: grow(parameters, lr))
     mirrored(monkeypatch, by_name["balanced_sampling"], "epoch_rows", (len(SKEWED) - 1) / 2)
-    monkeypatch.setattr(by_name["early_stopping"], "_scores", lambda self, history, metric: [-score for score in history[metric]])
+    monkeypatch.setattr(
+        by_name["early_stopping"], "_scores", lambda self, history, metric: [-score for score in history[metric or "accuracy"]]
+    )
     for name in ("dropout", "spatial_dropout", "kl_sparsity", "class_weights", "label_smoothing", "l2", "l1", "balanced_sampling",
                  "early_stopping"):  # fmt: skip
         with pytest.raises((AssertionError, IndexError)):

@@ -6,9 +6,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from descend.errors import DataError, KnobError
+from descend.optim import Optimizer
 from descend.regularize import BalancedSampling, EarlyStopping, balanced_rows, sample_weights
+from descend.schedule import Constant
+from descend.train.callbacks import RunCallback
+from descend.train.checkpoint import Best
+from descend.train.loop import Position, Task
+from descend.train.progress import Silent
 
 
 def stops_after(rule, scores, metric="accuracy"):
@@ -45,7 +52,9 @@ def test_it_watches_the_metric_of_the_run_unless_it_has_one_of_its_own():
     assert not rule.should_stop(history, "accuracy")
     assert rule.should_stop(history, "macro_f1")
     assert (rule.chosen_epoch(history, "accuracy"), rule.chosen_epoch(history, "macro_f1")) == (3, 0)
-    assert EarlyStopping(patience=2, metric="loss").should_stop(history, "accuracy")
+    rule = EarlyStopping(patience=2, metric="loss")
+    assert rule.should_stop(history, "accuracy")
+    assert (rule.chosen_epoch(history, "accuracy"), rule.chosen_epoch(history)) == (3, 0)  # the run selects where there is one
 
 
 @given(st.lists(st.floats(0, 1), max_size=30), st.integers(1, 5))
@@ -108,3 +117,27 @@ def test_impossible_requests_are_errors():
         balanced_rows(LABELS, 0, seed=0, epoch=0)
     with pytest.raises(DataError, match="labels must be"):
         balanced_rows([], 3, seed=0, epoch=0)
+
+
+def epochs_of_a_run(tmp_path, rule, metric, answers):
+    """Let the run's callback live through epochs whose validation predictions are given; returns how many, and the kept one."""
+    module = nn.Linear(1, 2)
+    optimizer = Optimizer(module.parameters(), "sgd(lr=0.1)")
+    task = Task(module, None, optimizer, Constant(), nn.CrossEntropyLoss(), len(answers), [rule])
+    predicted, best = iter(answers), Best()
+    labels = np.array([0, 0, 0, 0, 0, 0, 0, 0, 1, 1])
+    callback = RunCallback(tmp_path, task, best, metric, 10, Silent(), lambda: next(predicted), labels, Position())
+    n = next((n + 1 for n in range(len(answers)) if not callback.after_epoch(Position(epoch=n, n_seen=10), 0.1)), len(answers))
+    return n, best.epoch
+
+
+def test_in_a_run_the_metric_asked_for_selects_and_early_stopping_follows_it(tmp_path):
+    """First only the common class is right (accuracy 0.8, balanced 0.5), then the rare one and half of it (0.6, 0.75)."""
+    common, rare = np.zeros(10, int), np.array([0, 0, 0, 0, 1, 1, 1, 1, 1, 1])
+    answers = [np.eye(2, dtype=np.float32)[k] * 0.8 + 0.1 for k in (common, rare, common, common)]
+    for metric, n, kept in (("accuracy", 2, 0), ("balanced_accuracy", 3, 1)):
+        folder = tmp_path / metric
+        folder.mkdir()
+        assert epochs_of_a_run(folder, EarlyStopping(patience=1), metric, answers) == (n, kept)
+    (tmp_path / "loss").mkdir()  # the loss decides when to end, the run's metric what to keep
+    assert epochs_of_a_run(tmp_path / "loss", EarlyStopping(patience=1, metric="loss"), "balanced_accuracy", answers) == (2, 1)

@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 
+import descend
 from descend.errors import KnobError
 from descend.regularize import L1, L2, BalancedSampling, ClassWeights, EarlyStopping, ElasticNet, Regularizer, check_together
 from descend.technique import registered
@@ -50,3 +51,9 @@ def test_all_other_pairs_are_allowed() -> None:
     for first, second in itertools.combinations(ALL, 2):
         if {first.name, second.name} not in refused:
             check_together([first(), second()])
+
+
+@pytest.mark.parametrize("texts", [["class_weights()", "balanced_sampling(power=0.5)"], ["early_stopping()", "early_stopping()"]])
+def test_a_run_refuses_them_before_it_looks_at_pictures(texts: list[str]) -> None:
+    with pytest.raises(KnobError, match="Keep one of the two"):
+        descend.fit("no/such/folder", regularize=texts)

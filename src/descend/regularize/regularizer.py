@@ -84,15 +84,16 @@ class Regularizer(Technique, family="regularizer"):
         parameters: by name, as in ``dict(model.named_parameters())``.
         """
 
-    def should_stop(self, history: History, metric: str = "accuracy") -> bool:
+    def should_stop(self, history: History, metric: str | None = None) -> bool:
         """Return whether training ends now.
 
-        history: per metric of the validation data, one number per epoch so far. metric: the one by which the run selects.
+        history: per metric of the validation data, one number per epoch so far. metric: the one by which the run selects; None:
+        the technique's own, or accuracy.
         """
         del history, metric
         return False
 
-    def chosen_epoch(self, history: History, metric: str = "accuracy") -> int | None:
+    def chosen_epoch(self, history: History, metric: str | None = None) -> int | None:
         """Return the epoch (from 0) whose weights are the result, or None to keep the last ones.
 
         history, metric: as for ``should_stop``.

@@ -20,7 +20,7 @@ class EarlyStopping(Regularizer):
     nothing to save and resume.
 
     metric: what must gain, of the validation data; of "loss" less is better, of the others more. None: the metric by which the
-    run selects (``--metric``). In a run it decides when training ends; which epoch is kept is always decided by ``--metric``.
+    run selects (``--metric``). It decides when training ends; which epoch of a run is the best is for ``--metric`` to say.
     restore: keep the weights of the best epoch (the first of equals); without it the last weights stay.
     """
 
@@ -31,25 +31,25 @@ class EarlyStopping(Regularizer):
     metric: Literal["accuracy", "balanced_accuracy", "macro_f1", "loss"] | None = None
     restore: bool = True
 
-    def should_stop(self, history: History, metric: str = "accuracy") -> bool:
+    def should_stop(self, history: History, metric: str | None = None) -> bool:
         """Return whether the last ``patience`` epochs brought no gain. Raises KnobError where the metric is missing."""
         best, since = float("-inf"), 0
-        for score in self._scores(history, metric):
+        for score in self._scores(history, self.metric or metric):
             if score > best + self.min_delta:
                 best, since = score, 0
             else:
                 since += 1
         return since >= self.patience
 
-    def chosen_epoch(self, history: History, metric: str = "accuracy") -> int | None:
+    def chosen_epoch(self, history: History, metric: str | None = None) -> int | None:
         """Return the first epoch (from 0) of the best score, or None without ``restore`` or before the first epoch."""
-        scores = self._scores(history, metric)
+        scores = self._scores(history, metric or self.metric)
         return scores.index(max(scores)) if self.restore and scores else None
 
-    def _scores(self, history: History, metric: str) -> list[float]:
-        """Return the scores that must gain, turned so that more is better; one that is not a number counts as the worst."""
-        watched = self.metric or metric
-        if watched not in history:
-            raise KnobError(self.name, f"the history must hold {watched!r}", got=sorted(history))
-        sign = -1.0 if watched == "loss" else 1.0
-        return [sign * score if score == score else float("-inf") for score in history[watched]]
+    def _scores(self, history: History, metric: str | None) -> list[float]:
+        """Return the scores by ``metric`` (None: accuracy), more always better; one that is not a number counts as the worst."""
+        metric = metric or "accuracy"
+        if metric not in history:
+            raise KnobError(self.name, f"the history must hold {metric!r}", got=sorted(history))
+        sign = -1.0 if metric == "loss" else 1.0
+        return [sign * score if score == score else float("-inf") for score in history[metric]]

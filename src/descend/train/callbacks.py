@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,7 +62,7 @@ class RunCallback:
         self.n_train, self.progress, self.validate, self.labels = n_train, progress, validate, labels
         rows = folder.read_lines(path / folder.METRICS)  # of a resumed run
         self.snapshots = snapshots
-        self.history = {name: [row[f"val_{name}"] for row in rows] for name in {"accuracy", "loss", metric}}
+        self.history = {name: [row[f"val_{name}"] for row in rows] for name in ("loss", *get_args(Metric))}
         self._train_losses = [row["train_loss"] for row in rows]
         self._update_history()
         if snapshots is not None and (position.epoch, position.step) == (0, 0):
@@ -91,7 +92,7 @@ class RunCallback:
             better = self._select(position.epoch, score)
         self._append_metrics(position, lr, loss, score, better)
         self._train_losses.append(loss)
-        stops = any(rule.should_stop(self.history) for rule in self.task.regularizers)
+        stops = any(rule.should_stop(self.history, self.metric) for rule in self.task.regularizers)
         if self.snapshots is not None:
             self.snapshots.offer(position.epoch + 1, self.task.module, last=stops)
         n_known = len(self.decisions())
@@ -147,13 +148,13 @@ class RunCallback:
             yield
 
     def _select(self, epoch: int, score: Score) -> bool:
-        """Keep this epoch's weights if selection prefers them; early stopping brings a selection of its own."""
+        """Keep this epoch's weights if selection prefers them; early stopping keeps the first of equals, or the last epoch."""
         for name, values in self.history.items():
             values.append(score[name])
         stopping = [rule for rule in self.task.regularizers if isinstance(rule, EarlyStopping)]
         if not stopping:
             return self.best.offer(epoch, score[self.metric], score["loss"], self.task.module)
-        better = stopping[-1].chosen_epoch(self.history) in (epoch, None)  # None: the last weights are the result
+        better = stopping[0].chosen_epoch(self.history, self.metric) in (epoch, None)  # None: the last weights are the result
         if better:
             self.best.take(epoch, score[self.metric], score["loss"], self.task.module)
         return better

@@ -6,14 +6,14 @@ the defaults.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from descend.augment import expand
 from descend.errors import KnobError
 from descend.models import backbone
 from descend.optim import GradientStage, Rule, knob_names, with_knobs
-from descend.regularize import Regularizer, merged_knobs
+from descend.regularize import Regularizer, check_together, merged_knobs
 from descend.schedule import History, Schedule
 from descend.technique import Call, build, knobs, parse
 from descend.train.modes import MODES
@@ -22,11 +22,18 @@ from descend.train.plan import DataProfile, Plan
 from descend.train.recipe import Recipe
 from descend.transfer import Head
 
+
+def _regularizers(texts: Sequence[Any]) -> tuple[Regularizer, ...]:
+    regularizers = tuple(build(text, Regularizer) for text in texts)
+    check_together(regularizers)
+    return regularizers
+
+
 TECHNIQUES: dict[str, Callable[[Any], Any]] = {
     "backbone": backbone,
     "head": lambda text: build(text, Head),
     "augment": expand,
-    "regularize": lambda texts: tuple(build(text, Regularizer) for text in texts),
+    "regularize": _regularizers,
     "optimizer": lambda text: build(text, Rule),
     "gradients": lambda texts: tuple(build(text, GradientStage) for text in texts),
     "schedule": lambda text: build(text, Schedule),
