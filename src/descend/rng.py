@@ -18,26 +18,34 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-_MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
-_WEYL = (0x9E3779B9, 0xBB67AE85)
+_M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)  # multipliers
+_W0, _W1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)  # steps of the key, a Weyl sequence
 _LOW, _HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
 _ROUNDS = 10
+
+
+def philox_rounds(a: Any, b: Any, c: Any, d: Any, k0: Any, k1: Any) -> tuple[Any, Any, Any, Any]:
+    """Encrypt the four words of a counter under two words of a key; all are 32-bit words held in uint64.
+
+    The one text of Philox: it runs on NumPy arrays and scalars, and is compiled into kernels as it stands.
+    """
+    for _ in range(_ROUNDS):
+        left, right = _M0 * a, _M1 * c
+        a, b = (right >> _HALF) ^ b ^ k0, right & _LOW
+        c, d = (left >> _HALF) ^ d ^ k1, left & _LOW
+        k0, k1 = (k0 + _W0) & _LOW, (k1 + _W1) & _LOW
+    return a, b, c, d
 
 
 def philox4x32(counter: NDArray[np.uint64], key: tuple[int, int]) -> NDArray[np.uint64]:
     """Encrypt ``counter`` ((4, ...) uint64 holding 32-bit words) under ``key``; returns the same shape."""
     a, b, c, d = counter
-    k0, k1 = key
-    for _ in range(_ROUNDS):
-        left, right = _MULTIPLIERS[0] * a, _MULTIPLIERS[1] * c
-        a, b = (right >> _HALF) ^ b ^ np.uint64(k0), right & _LOW
-        c, d = (left >> _HALF) ^ d ^ np.uint64(k1), left & _LOW
-        k0, k1 = (k0 + _WEYL[0]) & 0xFFFFFFFF, (k1 + _WEYL[1]) & 0xFFFFFFFF
-    return np.stack([a, b, c, d])
+    return np.stack(philox_rounds(a, b, c, d, np.uint64(key[0]), np.uint64(key[1])))
 
 
 def _digest(*parts: object) -> bytes:

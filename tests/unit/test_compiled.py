@@ -22,8 +22,8 @@ from descend.files import CacheFolder
 PACKAGE = Path(descend.__file__).parent
 PROBE = """
 import numpy as np
-from descend.augment.grain import add_noise
-from descend.augment.lanes import between, four, put
+from descend.augment.noise_kernels import add_noise
+from descend.augment.simd import between, four, put
 from descend.compiled import kernel
 from descend.files import CacheFolder
 
@@ -40,9 +40,9 @@ print(len(CacheFolder().entries("kernels")))
 DIGESTS = """
 from descend.augment.kernels import run_part
 from descend.compiled import digest
-from descend.regularize.philox import _fill
+from descend.regularize.mask_kernels import _fill_masks
 print(digest(run_part))
-print(digest(_fill))
+print(digest(_fill_masks))
 """
 
 
@@ -108,13 +108,13 @@ def edit(tmp_path: Path, file: str, old: str, new: str) -> None:
 def test_an_edit_of_a_helper_changes_the_result(tmp_path: Path, run: Callable[[str], list[str]]) -> None:
     before, n_entries = run(PROBE)
     assert run(PROBE) == [before, n_entries] == [before, "1"]  # from the cache
-    edit(tmp_path, "augment/lanes.py", "_splat(builder, share), x)", "_splat(builder, share), y)")
+    edit(tmp_path, "augment/simd.py", "_splat(builder, share), x)", "_splat(builder, share), y)")
     lanes, n_entries = run(PROBE)
     old, new = (np.array(eval(text)) for text in (before, lanes))
     assert n_entries == "2"
     assert (new[:4] == old[:4]).all()
     np.testing.assert_allclose(new[4:] - old[4:], [4 - old[0], 5 - old[1], 6 - old[2], 7 - old[3]], rtol=1e-5)
-    edit(tmp_path, "augment/grain.py", "radius = sigma *", "radius = 2 * sigma *")
+    edit(tmp_path, "augment/noise_kernels.py", "radius = sigma *", "radius = 2 * sigma *")
     grain, _ = run(PROBE)
     np.testing.assert_allclose(np.array(eval(grain))[:4] - np.arange(4), 2 * (old[:4] - np.arange(4)), rtol=1e-5)
 
@@ -124,16 +124,22 @@ def test_every_file_that_is_compiled_in_is_in_the_digest(tmp_path: Path, run: Ca
     assert run(DIGESTS) == [augment, masks]
     for file, old, new in (
         ("augment/kernels.py", "_UNIT = 1 << 32", "_UNIT = 1 << 31"),
-        ("augment/lanes.py", "super().__init__(manager, kind, _FOUR)", "super().__init__(manager, kind, _FOUR )"),
-        ("augment/grain.py", "range(10)", "range(9)"),
+        ("augment/simd.py", "super().__init__(manager, kind, _FOUR)", "super().__init__(manager, kind, _FOUR )"),
+        ("augment/noise_kernels.py", "radius = sigma *", "radius = 2 * sigma *"),
     ):
         edit(tmp_path, file, old, new)
         changed, same = run(DIGESTS)
         assert changed != augment, file
         assert same == masks, file
         augment = changed
-    edit(tmp_path, "regularize/philox.py", "range(10)", "range(9)")
-    assert run(DIGESTS)[1] != masks
+    edit(tmp_path, "regularize/mask_kernels.py", ">= threshold", "> threshold")
+    same, changed = run(DIGESTS)
+    assert same == augment
+    assert changed != masks
+    edit(tmp_path, "rng.py", "_ROUNDS = 10", "_ROUNDS = 9")
+    last = run(DIGESTS)
+    assert last[0] != same
+    assert last[1] != changed
 
 
 def test_the_bytecode_counts_beside_the_text() -> None:

@@ -5,7 +5,7 @@ channels interleaved as they are stored. Geometry writes a row of float levels; 
 mean, a histogram), the row goes through tone, colour, clamp and normalisation to the output while it is still in the first
 cache. *Straight* maps (crops, flips, quarter turns, changes of size) blend stored rows and then pixels of the blended row, by
 tables of taps made once a picture; *affine* maps blend four neighbours a pixel; *sampled* ones pay for perspective and bends.
-Pixels are computed four numbers at a time, see ``lanes``; loops over whole rows become vector instructions by themselves, if they
+Pixels are computed four numbers at a time, see ``simd``; loops over whole rows become vector instructions by themselves, if they
 index plain slices: ``row[start + k]`` might be negative to Numba.
 
 The code loops where NumPy has a word, because Numba's versions of ``sum``, ``any``, ``transpose`` and their kin are general:
@@ -18,8 +18,8 @@ import math
 
 import numpy as np
 
-from descend.augment.grain import add_noise
-from descend.augment.lanes import between, four, four_bytes, held, put, through, times, times_plus
+from descend.augment.noise_kernels import add_noise
+from descend.augment.simd import between, four, four_bytes, held, put, through, times, times_plus
 from descend.compiled import helper, kernel
 
 COPIED, STRAIGHT, AFFINE, SAMPLED = range(4)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from descend.errors import KnobError, ModelError
-from descend.regularize import philox
+from descend.regularize import mask_kernels
 from descend.regularize.masks import MaskSource, channels_last, checked_probability
 
 
@@ -54,7 +54,7 @@ class DropBlock(nn.Module):
         draw = self.source.per_sample(b)
         drawn = draw.keep(b // draw.ids.size * c * rows * columns, gamma, torch.empty(0, dtype=x.dtype))
         quiet = drawn.reshape(b, rows, columns, c).contiguous().numpy()
-        mask = torch.from_numpy(philox.stamp(quiet, side_h, side_w))
+        mask = torch.from_numpy(mask_kernels.stamp(quiet, side_h, side_w))
         return channels_last(mask.to(x.device), x.shape, x)
 
     def extra_repr(self) -> str:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from descend import rng
 from descend.errors import KnobError, ModelError
-from descend.regularize import philox
+from descend.regularize import mask_kernels
 
 Forced = Callable[["MaskSource", int, float], Tensor]
 forced: ContextVar[Forced | None] = ContextVar("descend_forced_masks", default=None)
@@ -73,7 +73,7 @@ class Draw:
             row = bits(self.source, n, p).to(like.device, dtype) * scale
             return row.expand(self.ids.size, n)
         mask = torch.empty((self.ids.size, n), dtype=dtype)
-        philox.fill(mask.numpy(), self.ids, self.key, p, scale)
+        mask_kernels.fill(mask.numpy(), self.ids, self.key, p, scale)
         return mask.to(like.device)
 
     def one(self, row: int) -> Draw:

@@ -1,6 +1,6 @@
-"""The compiled kernels of the drop layers: a Philox that writes masks, and the stamp that grows DropBlock's squares.
+"""The compiled kernels of the drop layers: ``fill`` draws masks, ``stamp`` grows DropBlock's squares.
 
-``fill`` is the fast carrier of ``rng.bits``, word for word what the floor's generator gives.
+The masks are those of ``rng.bits``, word for word, and the generator is compiled from the same text.
 
 Drawing a mask is the whole cost of dropout. torch fills one from a sequential generator at about 11 ns a unit (one core
 of an AVX2 machine); this kernel takes 0.8 ns, because the numbers of a counter-based generator do not wait for each other.
@@ -15,36 +15,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from descend import rng
 from descend.compiled import helper, kernel
 
-_M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
-_W0, _W1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
 _LOW, _HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
-
-
-@helper(inline="always")
-def _encrypt(block: Any, low: Any, high: Any, k0: Any, k1: Any) -> Any:
-    a, b, c, d = block & _LOW, block >> _HALF, low, high
-    for _ in range(10):
-        left, right = _M0 * a, _M1 * c
-        a, b = (right >> _HALF) ^ b ^ k0, right & _LOW
-        c, d = (left >> _HALF) ^ d ^ k1, left & _LOW
-        k0, k1 = (k0 + _W0) & _LOW, (k1 + _W1) & _LOW
-    return a, b, c, d
+_philox = helper(rng.philox_rounds, inline="always")  # as a call it would keep LLVM from drawing several numbers at once
 
 
 @kernel
-def _fill(out: Any, ids: Any, k0: Any, k1: Any, threshold: Any, scale: Any, zero: Any) -> None:
+def _fill_masks(out: Any, ids: Any, k0: Any, k1: Any, threshold: Any, scale: Any, zero: Any) -> None:
     for i in range(ids.size):
         row, low, high = out[i], ids[i] & _LOW, ids[i] >> _HALF
         whole = row.size // 4
         for j in range(whole):
-            a, b, c, d = _encrypt(np.uint64(j), low, high, k0, k1)
+            block = np.uint64(j)
+            a, b, c, d = _philox(block & _LOW, block >> _HALF, low, high, k0, k1)
             row[4 * j] = scale if a >= threshold else zero
             row[4 * j + 1] = scale if b >= threshold else zero
             row[4 * j + 2] = scale if c >= threshold else zero
             row[4 * j + 3] = scale if d >= threshold else zero
-        words = _encrypt(np.uint64(whole), low, high, k0, k1)
+        block = np.uint64(whole)
+        words = _philox(block & _LOW, block >> _HALF, low, high, k0, k1)
         for j in range(row.size - 4 * whole):
             row[4 * whole + j] = scale if words[j] >= threshold else zero
 
@@ -56,7 +47,7 @@ def fill(out: NDArray[Any], ids: NDArray[np.int64], key: tuple[int, int], p: flo
     """
     real = out.dtype.type
     threshold = np.uint64(round(p * 2**32))
-    _fill(out, ids.view(np.uint64), np.uint64(key[0]), np.uint64(key[1]), threshold, real(scale), real(0))
+    _fill_masks(out, ids.view(np.uint64), np.uint64(key[0]), np.uint64(key[1]), threshold, real(scale), real(0))
 
 
 @kernel

@@ -23,18 +23,18 @@ operation: Any = intrinsic  # type checkers would count its first argument, whic
 _FUSE = ("contract",)  # a product and a sum may become one instruction
 
 
-class Lanes(types.Type):
+class FourFloats(types.Type):
     """Numba's name for four float32 in a register."""
 
     def __init__(self) -> None:
-        super().__init__(name="Lanes")
+        super().__init__(name="FourFloats")
 
 
-LANES = Lanes()
+FOUR_FLOATS = FourFloats()
 
 
-@register_model(Lanes)
-class _Register(models.PrimitiveModel):
+@register_model(FourFloats)
+class _Vector(models.PrimitiveModel):
     def __init__(self, manager: Any, kind: Any) -> None:
         super().__init__(manager, kind, _FOUR)
 
@@ -60,7 +60,7 @@ def four(typing, array, index):
     def build(context, builder, signature, values):
         return builder.load(_address(context, builder, signature.args[0], values[0], values[1], _FOUR), align=4)
 
-    return LANES(array, types.int64), build
+    return FOUR_FLOATS(array, types.int64), build
 
 
 @operation
@@ -73,7 +73,7 @@ def four_bytes(typing, array, index):
             builder.load(_address(context, builder, signature.args[0], values[0], values[1], four), align=1), _FOUR
         )
 
-    return LANES(array, types.int64), build
+    return FOUR_FLOATS(array, types.int64), build
 
 
 @operation
@@ -84,7 +84,7 @@ def put(typing, array, index, x):
         builder.store(values[2], _address(context, builder, signature.args[0], values[0], values[1], _FOUR), align=4)
         return context.get_dummy_value()
 
-    return types.void(array, types.int64, LANES), build
+    return types.void(array, types.int64, FOUR_FLOATS), build
 
 
 @operation
@@ -94,7 +94,7 @@ def times(typing, x, factor):
     def build(context, builder, signature, values):
         return builder.fmul(values[0], _splat(builder, values[1]), flags=_FUSE)
 
-    return LANES(LANES, types.float32), build
+    return FOUR_FLOATS(FOUR_FLOATS, types.float32), build
 
 
 @operation
@@ -104,7 +104,7 @@ def times_plus(typing, x, factor, y):
     def build(context, builder, signature, values):
         return _times_plus(builder, values[0], _splat(builder, values[1]), values[2])
 
-    return LANES(LANES, types.float32, LANES), build
+    return FOUR_FLOATS(FOUR_FLOATS, types.float32, FOUR_FLOATS), build
 
 
 @operation
@@ -118,7 +118,7 @@ def through(typing, x, a, b, c, d):
             d = _times_plus(builder, column, spread, d)
         return d
 
-    return LANES(LANES, LANES, LANES, LANES, LANES), build
+    return FOUR_FLOATS(FOUR_FLOATS, FOUR_FLOATS, FOUR_FLOATS, FOUR_FLOATS, FOUR_FLOATS), build
 
 
 @operation
@@ -129,7 +129,7 @@ def between(typing, x, y, share):
         x, y, share = values
         return _times_plus(builder, builder.fsub(y, x), _splat(builder, share), x)
 
-    return LANES(LANES, LANES, types.float32), build
+    return FOUR_FLOATS(FOUR_FLOATS, FOUR_FLOATS, types.float32), build
 
 
 @operation
@@ -141,4 +141,4 @@ def held(typing, x, low, high):
         x = builder.select(builder.fcmp_ordered(">", x, low), x, low)
         return builder.select(builder.fcmp_ordered("<", x, high), x, high)
 
-    return LANES(LANES, types.float32, types.float32), build
+    return FOUR_FLOATS(FOUR_FLOATS, types.float32, types.float32), build
