@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from numbers import Integral
 
 _NOTHING = object()
 
@@ -71,6 +72,12 @@ class TrainingError(DescendError, RuntimeError):
 
 class MissingExtra(DescendError, ImportError):
     """An optional dependency that is not installed; the message names the extra that brings it."""
+
+
+def check_count(who: str, value: object, *, knob: str = "", least: int = 1) -> None:
+    """Raise KnobError unless ``value`` is a whole number >= ``least``. knob: its name, where ``who`` is not that already."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
+        raise KnobError(who, f"{knob} must be a whole number >= {least}".lstrip(), got=value)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

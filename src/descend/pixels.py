@@ -24,6 +24,9 @@ from PIL import Image
 
 from descend.errors import PictureError
 
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # red, green and blue of its training pictures, in the unit 1 = full level
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
 Background = Literal["white", "black", "grey"]
 BACKGROUNDS: tuple[Background, ...] = get_args(Background)
 _GROUND = {"white": 255, "black": 0, "grey": 128}

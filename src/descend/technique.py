@@ -10,7 +10,7 @@ legal interval (``annotated_types``) and the range worth searching (``Search``):
         lr: Annotated[float, Ge(0), Search(1e-5, 1e-1, log=True)] = 1e-3
 
 *The registry.* A family is an abstract subclass of ``Technique`` (``class Rule(Technique, family="optimizer")``); names are
-unique in their family. Each room lists its exports in ``__init__.pyi``, which ``load_all`` walks.
+unique in their family. Each package lists its exports in ``__init__.pyi``, which ``load_all`` walks.
 
 *The text.* ``"adamw(lr=0.0003)"`` is the same object on the command line, in a recipe, in an error and in a report:
 ``build(text, Rule)`` reads it, ``str(object)`` writes it. Values are numbers, strings, booleans, ``None``, lists and
@@ -36,7 +36,7 @@ from typing_extensions import Doc
 
 from descend.errors import DescendError, KnobError, SpecError, nearest
 
-ROOMS = ("optim", "schedule", "regularize", "augment", "models", "transfer", "landscape")
+PACKAGES = ("optim", "schedule", "regularize", "augment", "models", "transfer", "landscape")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,9 +79,9 @@ def record(name: str) -> Callable[[type[R]], type[R]]:
 
     def make(cls: type[R]) -> type[R]:
         config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
-        made = cast(type[R], validated(cls, frozen=True, kw_only=True, config=config))
-        _explain(made, name)
-        return made
+        strict = cast(type[R], validated(cls, frozen=True, kw_only=True, config=config))
+        _explain(strict, name)
+        return strict
 
     return make
 
@@ -95,14 +95,14 @@ def technique(name: str, *, source: str, formerly: str | None = None) -> Callabl
     """
 
     def register(cls: type[T]) -> type[T]:
-        made = record(name)(cls)
-        made.name, made.source = name, source
-        taken = _registry.setdefault((made.family, name), made)
-        if taken is not made and taken.__qualname__ != made.__qualname__:
-            raise SpecError(f"@technique({name!r})", f"must be a new name in family {made.family!r}", got=taken.__qualname__)
+        strict = record(name)(cls)
+        strict.name, strict.source = name, source
+        present = _registry.setdefault((strict.family, name), strict)
+        if present is not strict and present.__qualname__ != strict.__qualname__:
+            raise SpecError(f"@technique({name!r})", f"must be a new name in family {strict.family!r}", got=present.__qualname__)
         if formerly is not None:
-            _former_names[made.family, formerly] = name
-        return made
+            _former_names[strict.family, formerly] = name
+        return strict
 
     return register
 
@@ -164,13 +164,17 @@ class Knob:
         return None
 
     @property
+    def takes_many(self) -> bool:
+        """Whether the knob takes a tuple of values."""
+        return any(get_origin(part) is tuple for part in _alternatives(self.type))
+
+    @property
     def interval(self) -> str:
         """What is legal, in words: ``a number in [0, 1)``."""
         if self.choices:
             return "one of " + ", ".join(repr(choice) for choice in self.choices)
         if self.family:
-            many = any(get_origin(part) is tuple for part in _alternatives(self.type))
-            return f"{'techniques' if many else 'a technique'} of family {self.family.family!r}"
+            return f"{'techniques' if self.takes_many else 'a technique'} of family {self.family.family!r}"
         parts = [part for part in _alternatives(self.type) if part is not type(None)]
         kinds = " or ".join(_KINDS.get(part, str(part)) for part in parts) + (f" {_span(self.bounds)}" if self.bounds else "")
         return kinds + (", or None" if type(None) in _alternatives(self.type) else "")
@@ -196,14 +200,14 @@ def _alternatives(annotation: Any) -> tuple[Any, ...]:
     return (annotation,)
 
 
-def _bare(annotation: Any, found: list[Any]) -> Any:
-    """Strip ``Annotated`` at every level of a union, collecting its metadata in ``found``."""
+def _bare(annotation: Any, collected: list[Any]) -> Any:
+    """Strip ``Annotated`` at every level of a union, adding its metadata to ``collected``."""
     if get_origin(annotation) is Annotated:
         inner, *metadata = get_args(annotation)
-        found.extend(metadata)
-        return _bare(inner, found)
+        collected.extend(metadata)
+        return _bare(inner, collected)
     if get_origin(annotation) in (Union, types.UnionType):
-        return Union[tuple(_bare(option, found) for option in get_args(annotation))]  # noqa: UP007 (built at run time)
+        return Union[tuple(_bare(option, collected) for option in get_args(annotation))]  # noqa: UP007 (built at run time)
     return annotation
 
 
@@ -211,19 +215,19 @@ def _bare(annotation: Any, found: list[Any]) -> Any:
 def knobs(cls: type) -> tuple[Knob, ...]:
     """Return the knobs of a technique or record in the order of its definition."""
     hints = typing.get_type_hints(cls, include_extras=True)
-    found: list[Knob] = []
+    listed: list[Knob] = []
     for field in dataclasses.fields(cast(Any, cls)):
         metadata: list[Any] = []
         bare = _bare(hints[field.name], metadata)
         bounds = tuple(item for item in metadata if isinstance(item, (Ge, Gt, Le, Lt)))
         search = next((item for item in metadata if isinstance(item, Search)), None)
         doc = next((item.documentation for item in metadata if isinstance(item, Doc)), "")
-        default = field.default if field.default is not dataclasses.MISSING else _made(field)
-        found.append(Knob(field.name, bare, default, bounds, search, doc))
-    return tuple(found)
+        default = field.default if field.default is not dataclasses.MISSING else _from_factory(field)
+        listed.append(Knob(field.name, bare, default, bounds, search, doc))
+    return tuple(listed)
 
 
-def _made(field: dataclasses.Field[Any]) -> Any:
+def _from_factory(field: dataclasses.Field[Any]) -> Any:
     factory = field.default_factory
     return dataclasses.MISSING if factory is dataclasses.MISSING else factory()
 
@@ -233,9 +237,9 @@ def _made(field: dataclasses.Field[Any]) -> Any:
 
 @cache
 def load_all() -> None:
-    """Import every technique that a room exports, so that the registry is complete."""
-    for room in ROOMS:
-        module = importlib.import_module(f"descend.{room}")
+    """Import every technique that a package exports, so that the registry is complete."""
+    for package in PACKAGES:
+        module = importlib.import_module(f"descend.{package}")
         for public in module.__all__:
             getattr(module, public)
 
@@ -252,12 +256,12 @@ def registered(family: type[Technique] | str | None = None) -> Iterator[type[Tec
 def find(name: str, family: type[T], *, who: str | None = None) -> type[T]:
     """Return the technique called ``name`` in ``family``; an unknown name is an error that suggests the nearest."""
     load_all()
-    found = _registry.get((family.family, name))
-    if found is None:
+    cls = _registry.get((family.family, name))
+    if cls is None:
         renamed = _former_names.get((family.family, name))
-        fix = f"It is called {renamed} now." if renamed else nearest(name, [cls.name for cls in registered(family)])
+        fix = f"It is called {renamed} now." if renamed else nearest(name, [known.name for known in registered(family)])
         raise SpecError(who or family.family, f"must name a technique of family {family.family!r}", got=name, fix=fix)
-    return cast(type[T], found)
+    return cast(type[T], cls)
 
 
 # --------------------------------------------------------------------------------------------------------------- text
@@ -351,9 +355,8 @@ def _positional(call: Call, known: dict[str, Knob]) -> dict[str, Any]:
     for knob in known.values():
         if not left or knob.family is None:
             continue
-        many = any(get_origin(part) is tuple for part in _alternatives(knob.type))
-        given[knob.name] = tuple(left) if many else left.pop(0)
-        left = [] if many else left
+        given[knob.name] = tuple(left) if knob.takes_many else left.pop(0)
+        left = [] if knob.takes_many else left
     if left or set(given) & set(call.settings):
         names = ", ".join(known) or "none"
         raise _spec_error(call.text, call.column, f"the knobs of {call.name} must be given by name",

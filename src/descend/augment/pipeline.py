@@ -22,11 +22,11 @@ from descend.augment.policy import expand
 from descend.augment.transform import Augmentation, Stage
 from descend.augment.wrap import Augmented, PictureTransform
 from descend.errors import DataError, KnobError
+from descend.pixels import IMAGENET_MEAN, IMAGENET_STD
 
 Images: TypeAlias = torch.Tensor | NDArray[np.uint8]
 Color: TypeAlias = tuple[float, float, float]
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _ORDER = {stage: place for place, stage in enumerate(get_args(Stage))}
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from descend.augment.transform import Augmentation
-from descend.errors import KnobError, SpecError, nearest
+from descend.errors import SpecError, check_count, nearest
 from descend.technique import build, parse, registered
 
 POLICIES: dict[str, tuple[str, ...]] = {
@@ -47,8 +47,7 @@ def policy_for(n_train: int, *, side: int, grey: bool) -> tuple[str, str]:
     Raises KnobError for a count or a side below 1.
     """
     for name, value in (("n_train", n_train), ("side", side)):
-        if value < 1:
-            raise KnobError("policy_for", f"{name} must be a whole number >= 1", got=value)
+        check_count("policy_for", value, knob=name)
     if grey:
         return "signs", "grey pictures are often digits or signs: small moves, and no mirroring"
     wanted = 2 if n_train < _FEW else 1 if n_train < _MANY else 0

@@ -18,10 +18,11 @@ from numpy.typing import ArrayLike
 from descend import rng
 from descend.augment.factors import Draws
 from descend.augment.geometry import stack, translation
-from descend.augment.pipeline import IMAGENET_MEAN, IMAGENET_STD, Color, Images, Pipeline, checked
+from descend.augment.pipeline import Color, Images, Pipeline, checked
 from descend.augment.policy import expand
 from descend.augment.transform import Augmentation
 from descend.errors import DataError, KnobError
+from descend.pixels import IMAGENET_MEAN, IMAGENET_STD
 from descend.technique import Search, Technique, build, technique
 
 

@@ -14,7 +14,7 @@ from descend.augment import Augmentation, expand, policy_for
 from descend.augment.label_safety import Safety, Trial
 from descend.cli.progress import Terminal
 from descend.data import Dataset
-from descend.errors import KnobError
+from descend.errors import KnobError, check_count
 from descend.report import gallery
 from descend.train.augmentation_safety import measure
 
@@ -97,8 +97,8 @@ def _refuse_dead_settings(asked: argparse.Namespace) -> None:
         name = given(["n", "draws", "size"])[0]
         raise KnobError(f"--{name}", "has no effect without a page", got=getattr(asked, name), fix="Add --out gallery.html.")
     for name in ("size", "threads"):
-        if getattr(asked, name) is not None and getattr(asked, name) < 1:
-            raise KnobError(f"--{name}", "must be a whole number >= 1", got=getattr(asked, name))
+        if getattr(asked, name) is not None:
+            check_count(f"--{name}", getattr(asked, name))
     if asked.out is not None and not asked.out.parent.is_dir():
         raise KnobError("--out", "must lie in a folder that exists", got=str(asked.out))
 

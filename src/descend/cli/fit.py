@@ -7,7 +7,7 @@ import json
 import shlex
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, get_origin
+from typing import Any
 
 from descend.api import fit, resume
 from descend.cli.progress import Terminal
@@ -100,7 +100,7 @@ def _flag(knob: Knob) -> dict[str, Any]:
     if knob.choices:
         return options | {"choices": knob.choices}
     kinds = getattr(knob.type, "__args__", (knob.type,))
-    if any(get_origin(kind) is tuple for kind in kinds):
+    if knob.takes_many:
         return options | {"nargs": "+", "action": "extend", "metavar": "SPEC", "help": f"{knob.doc}; repeatable"}
     kind = int if int in kinds else float if float in kinds else str
     return options | {"type": kind, "metavar": {int: "N", float: "X", str: "TEXT"}[kind]}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TextIO
 
 from descend.api import load
-from descend.errors import KnobError
+from descend.errors import KnobError, check_count
 from descend.train.run import Predictions
 
 
@@ -27,8 +27,7 @@ def main(argv: list[str]) -> int:
     asked = parser.parse_args(argv)
     if asked.out is not None and not asked.out.parent.is_dir():
         raise KnobError("--out", "must lie in a folder that exists", got=str(asked.out))
-    if asked.top < 1:
-        raise KnobError("--top", "must be a whole number >= 1", got=asked.top)
+    check_count("--top", asked.top)
     found = load(asked.run).predict(asked.pictures, threads=asked.threads, tta=asked.tta, mc=asked.mc)
     chosen = asked.format or {".csv": "csv", ".json": "json"}.get(asked.out.suffix if asked.out else "", "table")
     if asked.out is None:

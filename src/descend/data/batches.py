@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from descend import rng
 from descend.data.decoded_cache import Decoded
-from descend.errors import KnobError
+from descend.errors import KnobError, check_count
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,8 +68,7 @@ class Batches:
         self.indices = np.asarray(indices, np.int64)
         self._labels = decoded.dataset.labels if labels is None else labels
         self._ids = decoded.dataset.ids
-        if batch_size < 1:
-            raise KnobError("Batches", "batch_size must be a whole number >= 1", got=batch_size)
+        check_count("Batches", batch_size, knob="batch_size")
         if self.n_steps == 0:
             raise KnobError(
                 "Batches", f"{len(self.indices)} pictures must fill a batch", got=batch_size, fix="Take a smaller batch."

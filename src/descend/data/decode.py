@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image, JpegImagePlugin
 
 from descend.data.opening import Source, loaded, name_of, naming, opened
-from descend.errors import KnobError
+from descend.errors import check_count
 from descend.pixels import USUAL, PixelPolicy, flattened, rgb
 
 POLICY = 2  # part of every cache key: raise it when any pixel of any picture would change
@@ -51,8 +51,7 @@ def decode_resized(source: Source, resolution: int, *, name: str | None = None, 
     A picture whose shorter side has that size already is cropped only, without interpolation. source, name, policy: as in
     ``decode``. Raises PictureError.
     """
-    if resolution < 1:
-        raise KnobError("decode_resized", "resolution must be a whole number >= 1", got=resolution)
+    check_count("decode_resized", resolution, knob="resolution")
     with naming(name or name_of(source)):
         image = opened(source)
         drafted = None if image is source else _draft(image, resolution)

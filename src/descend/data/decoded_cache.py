@@ -29,7 +29,7 @@ from descend.data.decode import POLICY, decode_resized
 from descend.data.manifest import Problem
 from descend.data.pool import Progress, in_order, n_threads
 from descend.data.scan import digest, reason
-from descend.errors import DataError, KnobError, PictureError
+from descend.errors import DataError, PictureError, check_count
 from descend.files import CacheFolder
 
 KIND = "decoded"
@@ -101,8 +101,7 @@ def decoded(
     in 1 GiB, and a problem of kind ``cache`` says so.
     Raises DataError when neither is possible, or when a class loses all its training pictures.
     """
-    if resolution < 1:
-        raise KnobError("decoded", "resolution must be a whole number >= 1", got=resolution)
+    check_count("decoded", resolution, knob="resolution")
     if dataset.pictures is not None and dataset.uniform_side == resolution:
         return Decoded(dataset, resolution, _as_they_are(dataset.pictures))
     cache = CacheFolder(cache_dir, limit_bytes=limit_bytes)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from descend.errors import KnobError
+from descend.errors import check_count
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -24,8 +24,7 @@ _AHEAD = 4  # items in flight for each thread: enough to ride out one slow file
 def n_threads(threads: int | None) -> int:
     """Return the number of threads to use: as asked, or one for each CPU that this process may use. Raises KnobError below 1."""
     if threads is not None:
-        if threads < 1:
-            raise KnobError("threads", "must be a whole number >= 1", got=threads)
+        check_count("threads", threads)
         return threads
     affinity = getattr(os, "sched_getaffinity", None)  # Linux: containers and taskset give fewer CPUs than there are
     return len(affinity(0)) if affinity else os.cpu_count() or 1

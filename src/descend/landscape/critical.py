@@ -15,7 +15,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from descend import rng
-from descend.errors import KnobError
+from descend.errors import check_count
 from descend.landscape.surface import Floats
 
 
@@ -51,8 +51,7 @@ def critical_points(n_dims: int, n_samples: int, *, seed: int = 0) -> CriticalPo
     11.
     """
     for name, value in (("n_dims", n_dims), ("n_samples", n_samples)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise KnobError("critical_points", f"{name} must be a whole number >= 1", got=value)
+        check_count("critical_points", value, knob=name)
     drawn = ndtri(rng.uniform(seed, f"landscape/hessian/{n_dims}", ids=np.arange(n_samples), n=n_dims * n_dims + 1))
     square = drawn[:, 1:].reshape(-1, n_dims, n_dims)
     hessian = (square + square.swapaxes(1, 2)) / np.sqrt(2) + drawn[:, 0, None, None] * np.eye(n_dims)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from descend import rng
-from descend.errors import DataError, KnobError
+from descend.errors import DataError, KnobError, check_count
 from descend.landscape.surface import Floats
 
 State = Mapping[str, NDArray[Any]]
@@ -143,8 +143,7 @@ def slice_loss(
     extent more on every side. watch: told (done, total) after every point.
     Raises KnobError for n < 2 or a reach that is not positive.
     """
-    if isinstance(n, bool) or not isinstance(n, int) or n < 2:
-        raise KnobError("slice_loss", "n must be a whole number >= 2", got=n)
+    check_count("slice_loss", n, knob="n", least=2)
     if not 0 < reach < np.inf:
         raise KnobError("slice_loss", "reach must be a finite number > 0", got=reach)
     a, b = (np.linspace(low, high, n) for low, high in _limits(plane, reach))

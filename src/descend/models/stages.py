@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from descend.errors import ModelError, nearest
-
-_IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+from descend.pixels import IMAGENET_MEAN, IMAGENET_STD
 
 
 def to_input(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
@@ -56,7 +55,7 @@ class Backbone(nn.Module):
     """
 
     def __init__(self, name: str, stages: Mapping[str, nn.Module], *, n_features: int, native_size: int,
-                 mean: tuple[float, ...] = _IMAGENET[0], std: tuple[float, ...] = _IMAGENET[1],
+                 mean: tuple[float, ...] = IMAGENET_MEAN, std: tuple[float, ...] = IMAGENET_STD,
                  crop_fraction: float = 0.875, min_size: int = 1, fixed_size: bool = False,
                  pretrained: bool = False) -> None:  # fmt: skip
         super().__init__()

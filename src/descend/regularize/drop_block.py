@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from descend.errors import KnobError, ModelError
+from descend.errors import ModelError, check_count
 from descend.regularize import mask_kernels
 from descend.regularize.masks import MaskSource, channels_last, checked_probability
 
@@ -33,8 +33,7 @@ class DropBlock(nn.Module):
     def __init__(self, p: float, *, size: int = 7, stream: str = "drop_block", seed: int = 0) -> None:
         super().__init__()
         self.p = checked_probability("DropBlock", p)
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise KnobError("DropBlock", "size must be a whole number >= 1", got=size)
+        check_count("DropBlock", size, knob="size")
         self.size = size
         self.source = MaskSource(seed, stream)
 

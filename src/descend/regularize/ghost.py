@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from descend.errors import DataError, KnobError, ModelError
+from descend.errors import DataError, ModelError, check_count
 from descend.regularize.regularizer import Regularizer
 from descend.technique import Search, technique
 
@@ -34,8 +34,7 @@ class GhostBatchNorm2d(nn.BatchNorm2d):
     def __init__(self, num_features: int, ghost: int, *, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True,
                  track_running_stats: bool = True) -> None:  # fmt: skip
         super().__init__(num_features, eps=eps, momentum=momentum, affine=affine, track_running_stats=track_running_stats)
-        if isinstance(ghost, bool) or not isinstance(ghost, int) or ghost < 2:
-            raise KnobError("GhostBatchNorm2d", "ghost must be a whole number >= 2", got=ghost)
+        check_count("GhostBatchNorm2d", ghost, knob="ghost", least=2)
         self.ghost = ghost
 
     def forward(self, input: Tensor) -> Tensor:

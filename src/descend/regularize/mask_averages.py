@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from descend import rng
-from descend.errors import KnobError, ModelError
+from descend.errors import ModelError, check_count
 from descend.regularize.masks import MaskSource, forced
 
 
@@ -54,8 +54,7 @@ def monte_carlo(model: nn.Module, x: Tensor, n: int, *, seed: int = 0, ids: Arra
     Raises KnobError for n < 1; ModelError where the model's training form gives no (B, K) tensor or updates a buffer.
     Source: Gal & Ghahramani 2016, arXiv:1506.02142; mutual information: Houlsby et al. 2011, arXiv:1112.5745, eq. 2.
     """
-    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-        raise KnobError("monte_carlo", "n must be a whole number >= 1", got=n)
+    check_count("monte_carlo", n, knob="n")
     sample_ids = np.arange(x.shape[0]) if ids is None else np.asarray(ids, np.int64)
     mean, pass_entropy, predictions = torch.zeros(()), torch.zeros(()), []
     with dropping(model), torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):

@@ -9,7 +9,7 @@ from annotated_types import Ge, Le
 from numpy.typing import ArrayLike, NDArray
 
 from descend import rng
-from descend.errors import DataError, KnobError
+from descend.errors import DataError, KnobError, check_count
 from descend.regularize.regularizer import Regularizer
 from descend.technique import Search, technique
 
@@ -39,8 +39,7 @@ def balanced_rows(labels: ArrayLike, n: int, *, seed: int, epoch: int, power: fl
     """
     y = np.asarray(labels)
     weights = sample_weights(y, power=power)
-    if n < 1:
-        raise KnobError("balanced_rows", "n must be a whole number >= 1", got=n)
+    check_count("balanced_rows", n, knob="n")
     by_class = np.argsort(y, kind="stable")  # neighbours in the sum are of one class, so that slices fall on classes
     edges = np.cumsum(weights[by_class])
     u = (np.arange(n) + rng.uniform(seed, "balanced_rows", ids=np.arange(n), epoch=epoch)[:, 0]) / n

@@ -10,7 +10,7 @@ import dataclasses
 import math
 from typing import Literal
 
-from descend.errors import KnobError
+from descend.errors import KnobError, check_count
 
 ROUNDING = 1e-9
 """Progress this close before a border has reached it: 0.3 / 0.1 is 2.9999999999999996."""
@@ -43,8 +43,7 @@ class History:
     span: tuple[float, float] = (0.0, 1.0)
 
     def __post_init__(self) -> None:
-        if self.n_epochs < 1:
-            raise KnobError("history", "n_epochs must be a whole number >= 1", got=self.n_epochs)
+        check_count("history", self.n_epochs, knob="n_epochs")
         lengths = {len(values) for values in (self.train_loss, self.val_loss, self.val_metric) if values}
         if len(lengths) > 1 or max(lengths, default=0) > self.n_epochs:
             must = f"each history must hold one number a finished epoch, of {self.n_epochs} at most"

@@ -19,7 +19,7 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.stats import rankdata
 
 from descend import rng
-from descend.errors import KnobError, TrainingError
+from descend.errors import KnobError, TrainingError, check_count
 
 Floats = NDArray[np.float64]
 WIDTH = 0.04
@@ -156,8 +156,7 @@ class Sweep:
     def __init__(self, *, low: float = 1e-6, high: float = 1.0, n_steps: int = 100) -> None:
         if not 0 < low < high < math.inf:
             raise KnobError("range test", "rates must be finite numbers with 0 < low < high", got=(low, high))
-        if isinstance(n_steps, bool) or not isinstance(n_steps, int) or n_steps < 20:
-            raise KnobError("range test", "n_steps must be a whole number >= 20", got=n_steps)
+        check_count("range test", n_steps, knob="n_steps", least=20)
         self.low, self.high, self.n_steps = low, high, n_steps
         self.rates: Floats = np.geomspace(low, high, n_steps)
         self.losses: list[float] = []

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from descend.augment import Augmentation, Pipeline, TestTime
-from descend.errors import KnobError
+from descend.errors import KnobError, check_count
 from descend.regularize import monte_carlo
 from descend.train.evaluate import probabilities
 from descend.train.record import RunRecord
@@ -51,8 +51,8 @@ class Inference:
     """
 
     def __init__(self, network: nn.Module, note: RunRecord, *, tta: str | None = None, mc: int | None = None) -> None:
-        if mc is not None and mc < 2:
-            raise KnobError("mc", "must be a whole number of passes >= 2", got=mc)
+        if mc is not None:
+            check_count("mc", mc, least=2)
         self.network, self.mc, self.seed = network, mc, note.seed
         self._plain = plain = as_trained(note)
         self._views: TestTime | None = None

@@ -1,0 +1,23 @@
+"""The conditions that many doors share."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from descend.errors import KnobError, check_count
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.0, 1.5, True, "3", None, float("nan")])
+def test_what_is_no_count_is_refused_in_one_sentence(value: object) -> None:
+    with pytest.raises(KnobError, match=r"^here: n must be a whole number >= 1, got "):
+        check_count("here", value, knob="n")
+    with pytest.raises(KnobError, match=r"^--top: must be a whole number >= 1, got "):
+        check_count("--top", value)
+
+
+@pytest.mark.parametrize("value", [2, np.int64(2), 10**30])
+def test_counts_of_any_width_pass(value: object) -> None:
+    check_count("here", value, least=2)
+    with pytest.raises(KnobError):
+        check_count("here", 1, least=2)
