@@ -16,7 +16,7 @@ from tests.oracles import augment_transforms as oracles
 from descend import technique as floor
 from descend.augment import Augmentation, Draws, Pipeline, RandomStream, Rotate, Stage, fused
 from descend.augment import apply as meaning
-from descend.augment.geometry import rotation
+from descend.augment.matrices import rotation
 from descend.technique import Knob, build, knobs, registered, spec, technique
 
 KINDS = list(registered(Augmentation))
@@ -25,6 +25,19 @@ SQUARE = np.random.default_rng(9).integers(0, 256, (16, 24, 24, 3), dtype=np.uin
 IDS = np.arange(16) * 11 - 40
 CONSTANTS: dict[str, Any] = {"mean": tuple(oracles.MEAN / 255), "std": (1 / 255,) * 3}  # the output is levels minus the mean
 EVERY_KIND = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+
+
+PARTS = tuple(build(text, Augmentation) for text in ("rotate()", "hue(amount=0.2)", "blur(p=1.0)", "random_erasing(p=1.0)"))
+OTHER_PARTS = tuple(build(text, Augmentation) for text in ("shift(p=0.5)", "brightness()", "cutout()", "cutmix()"))
+
+
+def plain(kind: type[Augmentation]) -> Augmentation:
+    """The transform as it comes; one that is made of others, with some."""
+    return kind(**{knob.name: PARTS for knob in knobs(kind) if knob.default is dataclasses.MISSING})
+
+
+PLAIN = [plain(kind) for kind in KINDS]
+EVERY_PLAIN = pytest.mark.parametrize("transform", PLAIN, ids=lambda transform: transform.name)
 
 
 def views(transform: Augmentation, images: np.ndarray = IMAGES, ids: np.ndarray = IDS) -> torch.Tensor:
@@ -37,6 +50,8 @@ def views(transform: Augmentation, images: np.ndarray = IMAGES, ids: np.ndarray 
 
 def other_values(knob: Knob) -> Iterator[Any]:
     """Legal values of a knob, besides its default."""
+    if knob.family is not None:
+        yield OTHER_PARTS
     if knob.type is bool:
         yield not knob.default
     yield from (choice for choice in knob.choices if choice != knob.default)
@@ -47,7 +62,7 @@ def other_values(knob: Knob) -> Iterator[Any]:
     elif knob.default is None:
         yield (0.1, 0.2, 0.3) if "tuple" in str(knob.type) else 13
     elif knob.search is not None:
-        for value in (knob.search.low, knob.search.high):
+        for value in (knob.search.low, 0.5 if knob.name == "p" else knob.search.high):  # 0.9 of a few images may be all
             if value != knob.default:
                 yield round(value) if knob.type is int else float(value)
     elif knob.type is int:
@@ -58,15 +73,25 @@ def variants(kind: type[Augmentation]) -> Iterator[tuple[Knob, Augmentation]]:
     """The transform with each knob changed, one at a time."""
     for knob in knobs(kind):
         for value in other_values(knob):
-            yield knob, dataclasses.replace(kind(), **{knob.name: value})
+            yield knob, dataclasses.replace(plain(kind), **{knob.name: value})
 
 
 VARIANTS = [variant for kind in KINDS for _, variant in variants(kind)]
 
 
-def noted(transform: Augmentation, images: NDArray[np.uint8]) -> tuple[Draws, dict[str, NDArray[Any]]]:
+def noted(transform: Augmentation, images: NDArray[np.uint8]) -> tuple[Draws, dict[str, Any]]:
+    """Draw; return also what was noted, and under its name what each part of the transform noted."""
     draws = Pipeline([transform], seed=1).draw(IDS, images.shape[1:3], epoch=2, step=0)
-    return draws, draws.parameters[transform.name]
+    parts = {name.partition("/")[2]: values for name, values in draws.parameters.items() if "/" in name}
+    return draws, draws.parameters[transform.name] | parts
+
+
+def settings(transform: Augmentation) -> dict[str, Any]:
+    """Return the knobs as an oracle takes them: parts as (name, knobs)."""
+    values = {knob.name: getattr(transform, knob.name) for knob in knobs(type(transform))}
+    if "transforms" in values:
+        values["transforms"] = [(part.name, settings(part)) for part in values["transforms"]]
+    return values
 
 
 def steps(draws: Draws) -> float:
@@ -77,7 +102,7 @@ def steps(draws: Draws) -> float:
 
 def check_oracle(transform: Augmentation) -> None:
     """Compare what the transform does with the textbook form of its name."""
-    name, knob_values = transform.name, {knob.name: getattr(transform, knob.name) for knob in knobs(type(transform))}
+    name = transform.name
     oracle, law = getattr(oracles, name, None), oracles.LAWS.get(name)
     assert oracle or law, (
         f"{name} has no independent oracle. Write `def {name}(images, drawn, knobs)` in {inspect.getfile(oracles)}: what each"
@@ -87,11 +112,11 @@ def check_oracle(transform: Augmentation) -> None:
     draws, drawn = noted(transform, IMAGES)
     levels = Pipeline([transform], **CONSTANTS).apply(IMAGES, draws).permute(0, 2, 3, 1).double().numpy() + oracles.MEAN
     if law:
-        law(IMAGES, levels, drawn, knob_values)
+        law(IMAGES, levels, drawn, settings(transform))
         return
-    expected = oracle(IMAGES, drawn, knob_values)
+    expected = oracle(IMAGES, drawn, settings(transform))
     assert levels.shape == expected.shape
-    if transform.stage != "normalize":  # standardised values are no levels
+    if transform.stages != {"normalize"}:  # standardised values are no levels
         expected = np.clip(expected, 0, 255)
     off = np.abs(levels - expected) > oracles.TOLERANCE.get(name, 0.02)
     assert off.mean() <= steps(draws), f"{transform} is not its oracle {name}: {off.mean():.1%} of the levels are others"
@@ -116,22 +141,22 @@ def check_neutral(kind: type[Augmentation]) -> None:
     if isinstance(declared, str):
         assert len(declared.split()) >= 4, f"{kind.name} must say why it has no neutral setting, got {declared!r}"
         return
-    transform, whole = kind(**declared), np.eye(16, dtype=np.float32)
+    transform, whole = dataclasses.replace(plain(kind), **declared), np.eye(16, dtype=np.float32)
     draws, _ = noted(transform, SQUARE)
     pixels, mean = torch.from_numpy(SQUARE), torch.tensor(oracles.MEAN, dtype=torch.float32)
     for levels in (meaning.levels(pixels, draws, mean), fused.levels(pixels, draws, mean, torch.ones(3), torch.zeros(3))):
         assert torch.equal(levels.float(), pixels.float()), f"{transform} is not the identity to the bit"
-    if transform.stage == "mix":
+    if "mix" in transform.stages:
         _, shares = Pipeline([transform])(SQUARE, whole, ids=IDS, epoch=1, step=0)
         assert torch.equal(shares, torch.from_numpy(whole))
 
 
-@pytest.mark.parametrize("transform", [*(kind() for kind in KINDS), *VARIANTS], ids=str)
+@pytest.mark.parametrize("transform", [*PLAIN, *VARIANTS], ids=str)
 def test_agrees_with_its_oracle(transform: Augmentation) -> None:
     check_oracle(transform)
 
 
-@pytest.mark.parametrize("transform", [*(kind() for kind in KINDS), *VARIANTS], ids=str)
+@pytest.mark.parametrize("transform", [*PLAIN, *VARIANTS], ids=str)
 def test_the_kernel_equals_the_meaning(transform: Augmentation) -> None:
     check_kernel(transform)
 
@@ -141,42 +166,52 @@ def test_the_neutral_setting_is_the_identity_to_the_bit(kind: type[Augmentation]
     check_neutral(kind)
 
 
-@pytest.mark.parametrize("transform", [*(kind() for kind in KINDS), *VARIANTS], ids=str)
+@pytest.mark.parametrize("transform", [*PLAIN, *VARIANTS], ids=str)
 def test_spec_text_round_trips(transform: Augmentation) -> None:
     assert build(spec(transform), Augmentation) == transform
 
 
 @EVERY_KIND
 def test_every_knob_changes_something(kind: type[Augmentation]) -> None:
-    plain = views(kind())
+    as_it_comes = views(plain(kind))
     tried: set[str] = set()
     for knob, variant in variants(kind):
         changed = views(variant)
         assert changed.isfinite().all()
-        assert changed.shape != plain.shape or not torch.equal(changed, plain), variant
+        assert changed.shape != as_it_comes.shape or not torch.equal(changed, as_it_comes), variant
         tried.add(knob.name)
     assert tried == {knob.name for knob in knobs(kind)}, "a knob has no other value to try"
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.stage != "mix"], ids=lambda kind: kind.name)
-def test_draws_do_not_depend_on_the_split_of_the_batch(kind: type[Augmentation]) -> None:
+@pytest.mark.parametrize("transform", [t for t in PLAIN if "mix" not in t.stages], ids=lambda transform: transform.name)
+def test_draws_do_not_depend_on_the_split_of_the_batch(transform: Augmentation) -> None:
     """Mixing is apart: its partners come from the whole batch by definition."""
-    whole = views(kind())
-    parts = [views(kind(), IMAGES[k : k + 5], IDS[k : k + 5]) for k in range(0, 16, 5)]
+    whole = views(transform)
+    parts = [views(transform, IMAGES[k : k + 5], IDS[k : k + 5]) for k in range(0, 16, 5)]
     joined = torch.cat([part[: len(part) // 2] for part in parts] + [part[len(part) // 2 :] for part in parts])
     assert torch.equal(whole, joined)
 
 
-@EVERY_KIND
-def test_what_was_drawn_can_be_read(kind: type[Augmentation]) -> None:
-    draws = Pipeline([kind()]).draw(IDS, (20, 24), epoch=0, step=0)
-    assert kind.name in draws.parameters
-    assert all(len(values) == len(IDS) for values in draws.parameters[kind.name].values())
+@EVERY_PLAIN
+def test_what_was_drawn_can_be_read(transform: Augmentation) -> None:
+    draws = Pipeline([transform]).draw(IDS, (20, 24), epoch=0, step=0)
+    assert transform.name in draws.parameters
+    assert all(len(values) == len(IDS) for noted in draws.parameters.values() for values in noted.values())
+
+
+@EVERY_PLAIN
+def test_it_belongs_to_a_stage(transform: Augmentation) -> None:
+    assert transform.stages
+    assert transform.stages <= set(get_args(Stage))
 
 
 @EVERY_KIND
-def test_it_belongs_to_a_stage(kind: type[Augmentation]) -> None:
-    assert kind.stage in get_args(Stage)
+def test_it_can_be_left_out_at_random_or_says_why_not(kind: type[Augmentation]) -> None:
+    """Only what sets the size or the constants of the whole batch has no `p`, and no neutral setting either."""
+    has_p = any(knob.name == "p" for knob in knobs(kind))
+    assert has_p != isinstance(kind.neutral, str)
+    if has_p:
+        assert torch.equal(views(dataclasses.replace(plain(kind), p=0.0)), views(Rotate(degrees=0.0)))
 
 
 # ------------------------------------------------------------------------------------------ what these questions catch

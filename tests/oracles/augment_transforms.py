@@ -9,7 +9,7 @@ NumPy; imports nothing of ours. Pixel ``i`` covers ``[i, i + 1)``: positions cou
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import reduce
 from typing import Any
 
@@ -29,8 +29,14 @@ MEAN = np.array([51.0, 102.0, 153.0])  # the levels that "mean" stands for in th
 
 
 def each(images: Images, change: Callable[..., Any], *drawn: NDArray[Any]) -> Levels:
-    """Change the images one by one, each with its own row of what was drawn."""
-    return np.stack([np.asarray(change(*row), np.float64) for row in zip(images, *drawn, strict=True)])
+    """Change the images one by one, each with its own row of what was drawn; NaN says that an image was left alone."""
+    rows = zip(images, *drawn, strict=True)
+    return np.stack([np.asarray(image if left_alone(row) else change(image, *row), np.float64) for image, *row in rows])
+
+
+def left_alone(row: Iterable[Any]) -> bool:
+    """Whether a number that was noted is not a number."""
+    return any(np.isnan(value).any() for value in map(np.asarray, row) if value.dtype.kind == "f")
 
 
 # ------------------------------------------------------------------------------------------------------------- geometry
@@ -170,7 +176,7 @@ def blur(images: Images, drawn: Drawn, knobs: Knobs) -> Levels:
     """OpenCV's Gaussian, cut at three standard deviations, rounded to whole levels."""
 
     def one(image: Images, sigma: float) -> Levels | Images:
-        if np.isnan(sigma) or sigma == 0:
+        if sigma == 0:
             return image
         side = 2 * max(1, round(3 * sigma)) + 1
         return np.floor(cv2.GaussianBlur(image.astype(np.float64), (side, side), sigma, borderType=cv2.BORDER_REFLECT_101) + 0.5)
@@ -187,8 +193,6 @@ def jpeg(images: Images, drawn: Drawn, knobs: Knobs) -> Levels:
     """Pillow's JPEG of a quality."""
 
     def one(image: Images, quality: float) -> Images:
-        if np.isnan(quality):
-            return image
         file = io.BytesIO()
         Image.fromarray(image).save(file, "JPEG", quality=int(quality))
         return np.asarray(Image.open(file))
@@ -270,7 +274,7 @@ def grayscale(images: Images, drawn: Drawn, knobs: Knobs) -> Levels:
 
 def channel_shuffle(images: Images, drawn: Drawn, knobs: Knobs) -> Levels:
     """Reorder the channels."""
-    return each(images, lambda image, order: image[..., order], drawn["order"])
+    return each(images, lambda image, order: image[..., order.astype(int)], drawn["order"])
 
 
 def channel_drop(images: Images, drawn: Drawn, knobs: Knobs) -> Levels:
@@ -303,6 +307,8 @@ def painted(images: Images, drawn: Drawn, knobs: Knobs, boxes: Callable[[int], l
     out = images.astype(np.float64)
     for row in range(len(images)):
         for top, left, height, width in boxes(row):
+            if left_alone((top, left, height, width)):
+                continue
             bottom, right = max(0, int(top + height)), max(0, int(left + width))
             out[row, max(0, int(top)) : bottom, max(0, int(left)) : right] = filled(knobs, drawn, row)
     return out
@@ -353,15 +359,17 @@ def grid_mask(images: Images, drawn: Drawn, knobs: Knobs) -> Levels:
 
 def mixup(images: Images, drawn: Drawn, knobs: Knobs) -> Levels:
     """Blend with the partner."""
-    return each(images, lambda image, j, weight: weight * image + (1 - weight) * images[j], drawn["partner"], drawn["weight"])
+    return each(
+        images, lambda image, j, weight: weight * image + (1 - weight) * images[int(j)], drawn["partner"], drawn["weight"]
+    )
 
 
 def cutmix(images: Images, drawn: Drawn, knobs: Knobs) -> Levels:
     """Paste a box of the partner."""
 
     def one(image: Images, j: int, box: NDArray[np.int64]) -> Images:
-        out, (top, bottom, left, right) = image.copy(), box
-        out[top:bottom, left:right] = images[j, top:bottom, left:right]
+        out, (top, bottom, left, right) = image.copy(), box.astype(int)
+        out[top:bottom, left:right] = images[int(j), top:bottom, left:right]
         return out
 
     return each(images, one, drawn["partner"], drawn["box"])
@@ -408,15 +416,40 @@ def policy(images: Images, drawn: Drawn, knobs: Knobs) -> Levels:
 randaugment = trivialaugment = autoaugment = policy
 
 
+# ------------------------------------------------------------------------------------------------------------- choices
+
+ORDER = ("blur", "rotate", "shift", "hue", "brightness", "cutout", "random_erasing", "cutmix")  # as the stages are
+
+
+def in_turn(images: Images, drawn: Drawn, knobs: Knobs, chosen: dict[str, NDArray[np.bool_]]) -> Levels:
+    """Run each part, by its own oracle, on the images that it was chosen for."""
+    levels: Any = images
+    for name, part in sorted(knobs["transforms"], key=lambda named: ORDER.index(named[0])):
+        changed = np.clip(globals()[name](levels, drawn[name], part), 0, 255)
+        levels = np.where(chosen[name][:, None, None, None], changed, levels)
+    return levels.astype(np.float64)
+
+
+def one_of(images: Images, drawn: Drawn, knobs: Knobs) -> Levels:
+    """Run the part that is named."""
+    return in_turn(images, drawn, knobs, {name: drawn["chosen"] == name for name, _ in knobs["transforms"]})
+
+
+def some_of(images: Images, drawn: Drawn, knobs: Knobs) -> Levels:
+    """Run the parts that are marked, in the order of the list."""
+    return in_turn(images, drawn, knobs, {name: drawn["chosen"][:, k] for k, (name, _) in enumerate(knobs["transforms"])})
+
+
 # ----------------------------------------------------------------------------------------------------------------- laws
 
 
 def _gaussian_noise(images: Images, levels: Levels, drawn: Drawn, knobs: Knobs) -> None:
     """What was added is normal with the noted standard deviation, wherever nothing was clamped."""
-    inside = (levels > 0) & (levels < 255)
-    noise = (levels - images) / np.maximum(drawn["sigma"], 1e-9)[:, None, None, None]
-    middle = inside & (images > 60) & (images < 195)  # from there the clamp is six standard deviations away
-    assert stats.kstest(noise[middle], "norm").pvalue > 1e-3
+    noisy = drawn["sigma"] > 0  # not NaN
+    assert np.abs(levels - images)[~noisy].max(initial=0.0) < 1e-4
+    noise = (levels - images) / drawn["sigma"][:, None, None, None]
+    middle = noisy[:, None, None, None] & (images > 60) & (images < 195)  # from there the clamp is six standard deviations away
+    assert not noisy.any() or stats.kstest(noise[middle], "norm").pvalue > 1e-3
 
 
 LAWS: dict[str, Callable[[Images, Levels, Drawn, Knobs], None]] = {"gaussian_noise": _gaussian_noise}

@@ -36,7 +36,7 @@ LAWS: list[tuple[str, str, Any, Any]] = [
     ("gaussian_noise(sigma_range=[2.0, 6.0])", "sigma", uniform(2, 6), None),
     ("blur(p=1.0, sigma_range=[0.5, 2.0])", "sigma", uniform(0.5, 2), None),
     ("sharpen(amount=0.6)", "factor", uniform(0.4, 1.6), None),
-    ("grid_mask(period_range=[0.2, 0.4])", "period", uniform(0.2 * SIDE, 0.4 * SIDE), None),
+    ("grid_mask(p=1.0, period_range=[0.2, 0.4])", "period", uniform(0.2 * SIDE, 0.4 * SIDE), None),
     ("mixup(alpha=0.4)", "weight", stats.beta(0.4, 0.4), None),
 ]
 

@@ -113,7 +113,14 @@ def test_bad_targets_are_refused(targets: np.ndarray, n_classes: int | None, err
 
 
 @pytest.mark.parametrize(
-    "specs", [["flip()", "mixup()"], ["rotate()", "cutmix()"], ["mixup()", "cutmix()", "mixup()"], ["flip()"]]
+    "specs",
+    [
+        ["flip()", "mixup()"],
+        ["rotate()", "cutmix()"],
+        ["mixup()", "cutmix()", "mixup()"],
+        ["one_of(mixup(), cutmix())"],
+        ["flip()"],
+    ],
 )
 @pytest.mark.parametrize("n_processes", [2, 3])
 def test_processes_together_make_the_batch_that_one_makes(specs: list[str], n_processes: int) -> None:

@@ -16,8 +16,9 @@ from .color import Contrast as Contrast
 from .color import Hue as Hue
 from .color import Normalize as Normalize
 from .color import Saturation as Saturation
+from .composition import OneOf as OneOf
+from .composition import SomeOf as SomeOf
 from .factors import Draws as Draws
-from .factors import RandomStream as RandomStream
 from .geometry import CenterCrop as CenterCrop
 from .geometry import Flip as Flip
 from .geometry import PadCrop as PadCrop
@@ -41,6 +42,7 @@ from .pipeline import Pipeline as Pipeline
 from .policy import POLICIES as POLICIES
 from .policy import expand as expand
 from .policy import policy_for as policy_for
+from .random_stream import RandomStream as RandomStream
 from .testtime import FiveCrop as FiveCrop
 from .testtime import FlipViews as FlipViews
 from .testtime import RandomViews as RandomViews

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch.nn.functional import avg_pool2d, grid_sample
 
-from descend.augment.factors import N_LEVELS, Draws, Floats, Ints, Mix, Noise, split
+from descend.augment.factors import N_LEVELS, Draws, Mix, Noise, split
 from descend.augment.neighborhood import processed
+from descend.augment.points import Floats, Ints
 from descend.augment.statistics import equalizing, stretched
 from descend.rng import philox4x32
 
@@ -169,8 +170,10 @@ def mixed(pixels: torch.Tensor, mix: Mix) -> torch.Tensor:
         weight = torch.as_tensor(mix.weight, dtype=pixels.dtype, device=pixels.device)[:, None, None, None]
         return weight * pixels + (1 - weight) * pixels[partner]
     out = pixels.clone()
-    for image, (top, bottom, left, right) in enumerate(mix.boxes):
-        out[image, top:bottom, left:right] = pixels[partner[image], top:bottom, left:right]
+    inside = np.zeros(len(pixels)) if mix.inside is None else mix.inside
+    for row, ((top, bottom, left, right), share) in enumerate(zip(mix.boxes, inside, strict=True)):
+        other = pixels[partner[row], top:bottom, left:right]
+        out[row, top:bottom, left:right] = share * pixels[row, top:bottom, left:right] + (1 - share) * other if share else other
     return out
 
 

@@ -12,10 +12,11 @@ import numpy as np
 from annotated_types import Ge, Le
 
 from descend.augment.auto_tables import TABLES
-from descend.augment.factors import Draws, RandomStream
+from descend.augment.factors import Draws
 from descend.augment.operations import OPERATIONS, PUBLISHED, RANDOM_OPERATIONS, WIDE, Space, run
+from descend.augment.random_stream import RandomStream
 from descend.augment.transform import Augmentation
-from descend.technique import Search, technique
+from descend.technique import Probability, Search, technique
 
 _BINS = 31  # magnitudes 0..30 of RandAugment and TrivialAugment
 _NAMES = tuple(OPERATIONS)
@@ -29,10 +30,11 @@ class RandAugment(Augmentation):
     """
 
     stage = "geometry"
-    neutral: ClassVar = "autocontrast and equalize, two of its operations, have no strength that could be zero"
+    neutral: ClassVar = {"p": 0.0}
 
     n_operations: Annotated[int, Ge(1), Le(8), Search(1, 4)] = 2
     magnitude: Annotated[int, Ge(0), Le(30), Search(1, 20)] = 9
+    p: Probability = 1.0
 
     def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Append the operations in turn; noted as their names and strengths, (B, n) each."""
@@ -46,7 +48,9 @@ class TrivialAugment(Augmentation):
     """Run one operation, uniform over fourteen, at a magnitude uniform over 0 to 30 of a wide range: nothing to tune."""
 
     stage = "geometry"
-    neutral: ClassVar = "autocontrast and equalize, two of its operations, have no strength that could be zero"
+    neutral: ClassVar = {"p": 0.0}
+
+    p: Probability = 1.0
 
     def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Append the operation; noted as its name and strength, (B, 1) each."""
@@ -72,9 +76,10 @@ class AutoAugment(Augmentation):
     """
 
     stage = "geometry"
-    neutral: ClassVar = "the learned pairs come with their own strengths"
+    neutral: ClassVar = {"p": 0.0}
 
     table: Literal["imagenet", "cifar10", "svhn"] = "imagenet"
+    p: Probability = 1.0
 
     def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Append the pair; noted as number of the pair (B,), names ("none": not done) and strengths, (B, 2) each."""

@@ -9,8 +9,10 @@ import numpy as np
 from annotated_types import Ge, Le, Lt
 
 from descend.augment.channel import normal
-from descend.augment.factors import Draws, Floats, RandomStream
-from descend.augment.geometry import about_center
+from descend.augment.factors import Draws
+from descend.augment.matrices import about_center
+from descend.augment.points import Floats
+from descend.augment.random_stream import RandomStream
 from descend.augment.transform import Augmentation
 from descend.technique import Probability, Search, technique
 
@@ -20,7 +22,7 @@ class QuarterTurn(Augmentation):
     """Turn the picture by 0, 90, 180 or 270 degrees, each as likely; pixels are copied.
 
     For pictures without an up: microscopy, satellites. A picture that is not square keeps its size, and what the turn leaves
-    empty is mirrored. ``p``: probability of drawing at all.
+    empty is mirrored.
     """
 
     stage = "geometry"
@@ -30,8 +32,7 @@ class QuarterTurn(Augmentation):
 
     def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Append the turn, exact to the bit; noted in degrees counter-clockwise."""
-        coin, u = stream.uniform(2)
-        quarters = np.where(coin < self.p, np.floor(4 * u), 0).astype(np.int64)
+        quarters = np.floor(4 * stream.uniform()[0]).astype(np.int64)
         cos, sin = np.array([1.0, 0.0, -1.0, 0.0])[quarters], np.array([0.0, 1.0, 0.0, -1.0])[quarters]
         linear = np.stack([np.stack([cos, -sin], -1), np.stack([sin, cos], -1)], 1)
         return draws.warp(about_center(linear, draws.canvas)).note(stream.name, degrees=90 * quarters)
@@ -41,7 +42,7 @@ class QuarterTurn(Augmentation):
 class Perspective(Augmentation):
     """See the picture from a tilted camera: each corner moves inwards by up to ``distortion`` of half a side, uniform.
 
-    ``p``: probability. The view shows only stored pixels, enlarged where the camera comes closer.
+    The view shows only stored pixels, enlarged where the camera comes closer.
     """
 
     stage = "geometry"
@@ -53,10 +54,10 @@ class Perspective(Augmentation):
     def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Append the homography that takes the output's corners to the moved corners; noted as (x, y) of the four."""
         h, w = draws.canvas
-        u = stream.uniform(9)
+        u = stream.uniform(8)
         corners = np.array([(0.0, 0.0), (w, 0.0), (w, h), (0.0, h)])
         inwards = np.sign(np.array([w / 2, h / 2]) - corners) * np.array([w / 2, h / 2]) * self.distortion
-        moved = corners + (u[0] < self.p)[:, None, None] * u[1:].T.reshape(-1, 4, 2) * inwards
+        moved = corners + u.T.reshape(-1, 4, 2) * inwards
         return draws.warp(homography(corners, moved)).note(stream.name, corners=moved)
 
 
@@ -88,6 +89,7 @@ class Elastic(Augmentation):
 
     strength: Annotated[float, Ge(0), Le(0.5), Search(0.0, 0.1)] = 0.03
     n_cells: Annotated[int, Ge(1), Le(32), Search(2, 8)] = 3
+    p: Probability = 1.0
 
     def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Append the control points."""

@@ -9,7 +9,9 @@ import numpy as np
 from annotated_types import Ge
 
 from descend.augment.color import saturated
-from descend.augment.factors import Bools, Draws, Floats, Noise, RandomStream, check_range, tinted
+from descend.augment.factors import Draws, Noise, check_range, tinted
+from descend.augment.points import Bools, Floats
+from descend.augment.random_stream import RandomStream
 from descend.augment.transform import Augmentation
 from descend.technique import Probability, Search, technique
 
@@ -33,9 +35,8 @@ class Grayscale(Augmentation):
     p: Probability = 0.1
 
     def draw(self, stream: RandomStream, draws: Draws) -> Draws:
-        """Append saturation 0 for the chosen images."""
-        chosen = stream.uniform()[0] < self.p
-        return draws.tint(saturated(np.where(chosen, 0.0, 1.0))).note(stream.name, chosen=chosen)
+        """Append saturation 0."""
+        return draws.tint(saturated(np.zeros(len(draws)))).note(stream.name, chosen=draws.every)
 
 
 @technique("invert", source="Cubuk et al. 2019, arXiv:1805.09501, table 6")
@@ -48,9 +49,8 @@ class Invert(Augmentation):
     p: Probability = 0.1
 
     def draw(self, stream: RandomStream, draws: Draws) -> Draws:
-        """Append the inversion for the chosen images."""
-        chosen = stream.uniform()[0] < self.p
-        return draws.tint(inverted(chosen)).note(stream.name, chosen=chosen)
+        """Append the inversion."""
+        return draws.tint(inverted(draws.every)).note(stream.name, chosen=draws.every)
 
 
 @technique("channel_shuffle", source="common practice; Buslaev et al. 2020, Albumentations")
@@ -64,8 +64,7 @@ class ChannelShuffle(Augmentation):
 
     def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Append a permutation matrix."""
-        coin, *rest = stream.uniform(4)
-        order = np.where(coin < self.p, np.argsort(rest, axis=0), np.arange(3)[:, None]).T
+        order = np.argsort(stream.uniform(3), axis=0).T
         return draws.tint(tinted(np.eye(3)[order])).note(stream.name, order=order)
 
 
@@ -80,8 +79,7 @@ class ChannelDrop(Augmentation):
 
     def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Append a diagonal with one zero."""
-        coin, which = stream.uniform(2)
-        dropped = np.where(coin < self.p, np.floor(3 * which).astype(np.int64), -1)
+        dropped = np.floor(3 * stream.uniform()[0]).astype(np.int64)
         keep = np.arange(3) != dropped[:, None]
         return draws.tint(tinted(keep[:, :, None] * np.eye(3))).note(stream.name, dropped=dropped)
 
@@ -98,6 +96,7 @@ class Lighting(Augmentation):
     neutral: ClassVar = {"sigma": 0.0}
 
     sigma: Annotated[float, Ge(0), Search(0.02, 0.3)] = 0.1
+    p: Probability = 1.0
 
     def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Append the offset."""
@@ -119,6 +118,7 @@ class GaussianNoise(Augmentation):
     neutral: ClassVar = {"sigma_range": (0.0, 0.0)}
 
     sigma_range: tuple[float, float] = (0.0, 10.0)
+    p: Probability = 1.0
 
     def __post_init__(self) -> None:
         check_range("gaussian_noise", "sigma_range", self.sigma_range, 0.0, 255.0)

@@ -13,10 +13,12 @@ from typing import Annotated, ClassVar
 import numpy as np
 from annotated_types import Ge, Le
 
-from descend.augment.factors import GREY, Draws, Floats, RandomStream, tinted
+from descend.augment.factors import GREY, Draws, tinted
+from descend.augment.points import Floats
+from descend.augment.random_stream import RandomStream
 from descend.augment.transform import Augmentation
 from descend.errors import KnobError
-from descend.technique import Search, technique
+from descend.technique import Probability, Search, technique
 
 Amount = Annotated[float, Ge(0), Search(0.0, 0.8)]
 HueAmount = Annotated[float, Ge(0), Le(0.5), Search(0.0, 0.2)]
@@ -68,6 +70,7 @@ class Brightness(Augmentation):
     neutral: ClassVar = {"amount": 0.0}
 
     amount: Amount = 0.4
+    p: Probability = 1.0
 
     def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Append the gain."""
@@ -83,6 +86,7 @@ class Contrast(Augmentation):
     neutral: ClassVar = {"amount": 0.0}
 
     amount: Amount = 0.4
+    p: Probability = 1.0
 
     def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Append ``x' = c x + (1 - c) mean(grey)``."""
@@ -98,6 +102,7 @@ class Saturation(Augmentation):
     neutral: ClassVar = {"amount": 0.0}
 
     amount: Amount = 0.4
+    p: Probability = 1.0
 
     def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Append ``x' = s x + (1 - s) grey(x)``."""
@@ -117,6 +122,7 @@ class Hue(Augmentation):
     neutral: ClassVar = {"amount": 0.0}
 
     amount: HueAmount = 0.05
+    p: Probability = 1.0
 
     def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Append the turn; noted as a share of the circle."""
@@ -138,6 +144,7 @@ class ColorJitter(Augmentation):
     contrast: Amount = 0.4
     saturation: Amount = 0.4
     hue: HueAmount = 0.0
+    p: Probability = 1.0
 
     def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Append the four changes."""

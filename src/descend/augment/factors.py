@@ -15,18 +15,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal, TypeAlias
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from descend import rng
 from descend.augment.describe import Description, described
-from descend.augment.points import Floats, bent, project, spline, unbent, unproject
+from descend.augment.points import Bools, Floats, Ints, bent, project, spline, unbent, unproject
 from descend.errors import KnobError
-
-Ints: TypeAlias = NDArray[np.int64]
-Bools: TypeAlias = NDArray[np.bool_]
 
 N_LEVELS = 256
 IDENTITY_TABLE = np.arange(N_LEVELS, dtype=np.float32)
@@ -34,63 +30,18 @@ GREY = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601 luma, the weights of Pill
 
 
 @dataclass(frozen=True)
-class RandomStream:
-    """The random numbers of one transform: a function of (seed, stream, epoch, sample id, draw), never a sequence.
-
-    batch, places: with several processes, the ids (N,) of the global batch and where in it the rows of ``ids`` stand (B,).
-    """
-
-    seed: int
-    name: str
-    ids: Ints  # (B,)
-    epoch: int = 0
-    draw: int = 0
-    step: int | None = None
-    batch: Ints | None = None
-    places: Ints | None = None
-
-    def uniform(self, n: int = 1) -> Floats:
-        """Return ``n`` uniform numbers in (0, 1) for each sample: (n, B) float64, one row per quantity."""
-        return rng.uniform(self.seed, f"augment.{self.name}", ids=self.ids, n=n, epoch=self.epoch, draw=self.draw).T
-
-    def branch(self, name: str) -> RandomStream:
-        """Return an independent sub-stream, for a transform made of parts."""
-        return replace(self, name=f"{self.name}/{name}")
-
-    def key(self) -> tuple[int, int]:
-        """Return the Philox key for per-pixel noise: two 32-bit words."""
-        return rng.key(self.seed, f"augment.{self.name}/pixels", epoch=self.epoch, draw=self.draw)
-
-    def partners(self) -> Ints:
-        """Return for each row the row that it is mixed with: (B,) int64, a permutation of the global batch as far as it is here.
-
-        It is drawn from (seed, stream, epoch, step, draw) over the global batch sorted by id, so neither the order of the rows
-        nor the number of processes matters. A row whose partner is elsewhere gets itself.
-        """
-        if self.step is None:
-            raise KnobError(self.name, "mixing needs the step of the batch", got=None, fix="Pass step=... beside epoch=...")
-        batch = self.ids if self.batch is None else self.batch
-        places = np.arange(len(batch)) if self.places is None else self.places
-        rank = np.argsort(batch, kind="stable")
-        stream = f"augment.{self.name}/partner/step{self.step}/draw{self.draw}"
-        partners, rows = np.empty(len(rank), np.int64), np.full(len(rank), -1)
-        partners[rank] = rank[rng.permutation(len(rank), seed=self.seed, stream=stream, epoch=self.epoch)]
-        rows[places] = np.arange(len(places))
-        partner = rows[partners[places]]
-        return np.where(partner < 0, np.arange(len(places)), partner)
-
-
-@dataclass(frozen=True)
 class Mix:
-    """One mixing of a batch with a permutation of itself: ``x[i] = weight[i] x[i] + (1 - weight[i]) x[partner[i]]``.
+    """One mixing of a batch with a permutation of itself: ``x[i] = inside[i] x[i] + (1 - inside[i]) x[partner[i]]`` in a box.
 
-    A box replaces pixels instead of blending; its rows are top, bottom, left, right in output pixels, and ``weight`` is
-    then exactly the share of pixels that image ``i`` keeps.
+    partner: (B,) row of the batch. weight: (B,) in [0, 1], the share of image i and of its target in the result. boxes: (B, 4)
+    top, bottom, left, right in output pixels, half open; None is the whole image. inside: (B,) the share of image i within its
+    box; None pastes, so the share is 0, where there are boxes, and blends by ``weight`` where there are none.
     """
 
-    partner: Ints  # (B,) row of the batch
-    weight: Floats  # (B,) in [0, 1]
-    boxes: Ints | None = None  # (B, 4) output pixels, half open; None blends
+    partner: Ints
+    weight: Floats
+    boxes: Ints | None = None
+    inside: Floats | None = None
 
 
 @dataclass(frozen=True)
@@ -146,6 +97,11 @@ class Draws:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def every(self) -> Bools:
+        """All images of the batch: (B,) bool."""
+        return np.ones(len(self), bool)
 
     def note(self, stream: str, **values: NDArray[np.generic]) -> Draws:
         """Record what a transform drew, under the name of its stream, for people to read."""

@@ -6,92 +6,20 @@ are its mirror image (reflection about the outermost pixel centres), so no trans
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, TypeAlias
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from annotated_types import Ge, Le
 
-from descend.augment.factors import Draws, Floats, RandomStream, check_range
+from descend.augment.factors import Draws, check_range
+from descend.augment.matrices import crop_resize, fit, resized, rotation, shearing, stack, translation, zoom
+from descend.augment.points import Floats
+from descend.augment.random_stream import RandomStream
 from descend.augment.transform import Augmentation
 from descend.technique import Probability, Search, technique
 
 Angle = Annotated[float, Ge(0), Le(180), Search(0.0, 45.0)]
 Pixels = Annotated[int, Ge(1)]
-Canvas: TypeAlias = tuple[int, int]
-
-
-def stack(rows: list[list[Floats | float]], n: int) -> Floats:
-    """Return matrices (n, 3, 3) from two rows of scalars or (n,) arrays."""
-    matrix = np.zeros((n, 3, 3))
-    matrix[:, 2, 2] = 1
-    for i, row in enumerate(rows):
-        for j, entry in enumerate(row):
-            matrix[:, i, j] = entry
-    return matrix
-
-
-def translation(x: Floats, y: Floats) -> Floats:
-    """Return the matrices (B, 3, 3) that read ``x`` pixels to the right and ``y`` pixels below: (B,) pixels each."""
-    return stack([[1.0, 0.0, x], [0.0, 1.0, y]], len(x))
-
-
-def about_center(linear: Floats, canvas: Canvas) -> Floats:
-    """Return the matrices (B, 3, 3) of a linear map (B, 2, 2) about the middle of the canvas."""
-    center = np.array([canvas[1] / 2, canvas[0] / 2])
-    matrix = stack([], len(linear))
-    matrix[:, :2, :2] = linear
-    matrix[:, :2, 2] = center - linear @ center
-    return matrix
-
-
-def rotation(angle: Floats, canvas: Canvas) -> Floats:
-    """Return the matrices (B, 3, 3) that turn the image by ``angle``: (B,) degrees, counter-clockwise."""
-    turn = np.deg2rad(angle)
-    cos, sin = np.cos(turn), np.sin(turn)
-    return about_center(np.stack([np.stack([cos, -sin], -1), np.stack([sin, cos], -1)], 1), canvas)
-
-
-def zoom(x: Floats, y: Floats, canvas: Canvas) -> Floats:
-    """Return the matrices (B, 3, 3) that enlarge the image ``x`` times in width and ``y`` times in height."""
-    zero = np.zeros_like(x)
-    return about_center(np.stack([np.stack([1 / x, zero], -1), np.stack([zero, 1 / y], -1)], 1), canvas)
-
-
-def shearing(x: Floats, y: Floats, canvas: Canvas) -> Floats:
-    """Return the matrices (B, 3, 3) that read ``x`` pixels aside per pixel of height, ``y`` below per pixel of width."""
-    one = np.ones_like(x)
-    return about_center(np.stack([np.stack([one, x], -1), np.stack([y, one], -1)], 1), canvas)
-
-
-def crop_resize(left: Floats, top: Floats, width: Floats, height: Floats, canvas: Canvas) -> Floats:
-    """Return the matrices (B, 3, 3) that spread a box, (B,) pixels each, over a new canvas."""
-    return stack([[width / canvas[1], 0.0, left], [0.0, height / canvas[0], top]], len(left))
-
-
-def fit(draws: Draws, canvas: Canvas) -> Draws:
-    """Cut the middle of that size; where the image is too small, enlarge it just enough first."""
-    h, w = draws.canvas
-    factor = max(canvas[0] / h, canvas[1] / w, 1.0)
-    draws = resized(draws, (max(round(h * factor), canvas[0]), max(round(w * factor), canvas[1])))
-    return center_cut(draws, canvas)
-
-
-def resized(draws: Draws, canvas: Canvas) -> Draws:
-    """Stretch the whole present canvas over another."""
-    if canvas == draws.canvas:
-        return draws
-    zero = np.zeros(len(draws))
-    h, w = draws.canvas
-    return draws.warp(crop_resize(zero, zero, zero + w, zero + h, canvas), canvas)
-
-
-def center_cut(draws: Draws, canvas: Canvas) -> Draws:
-    """Cut the middle of the present canvas; an odd margin leaves the extra pixel below and to the right."""
-    if canvas == draws.canvas:
-        return draws
-    top, left = ((have - want) // 2 for have, want in zip(draws.canvas, canvas, strict=True))
-    zero = np.zeros(len(draws))
-    return draws.warp(translation(zero + left, zero + top), canvas)
 
 
 @technique("flip", source="common practice; Krizhevsky et al. 2012, section 4.1")
@@ -109,14 +37,13 @@ class Flip(Augmentation):
     axis: Literal["horizontal", "vertical"] = "horizontal"
 
     def draw(self, stream: RandomStream, draws: Draws) -> Draws:
-        """Append ``x -> w - x`` (or ``y -> h - y``) for the images that the coin picked."""
-        flipped = stream.uniform()[0] < self.p
+        """Append ``x -> w - x`` (or ``y -> h - y``)."""
         h, w = draws.canvas
         along = 0 if self.axis == "horizontal" else 1
         matrix = stack([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], len(draws))
-        matrix[flipped, along, along] = -1.0
-        matrix[flipped, along, 2] = (w, h)[along]
-        return draws.warp(matrix).note(stream.name, flipped=flipped)
+        matrix[:, along, along] = -1.0
+        matrix[:, along, 2] = (w, h)[along]
+        return draws.warp(matrix).note(stream.name, flipped=draws.every)
 
 
 @technique("pad_crop", source="Lee et al. 2015, arXiv:1409.5185; He et al. 2016, arXiv:1512.03385, section 4.2")
@@ -131,6 +58,7 @@ class PadCrop(Augmentation):
     neutral: ClassVar = {"padding": 0}
 
     padding: Annotated[int, Ge(0), Search(0, 8)] = 4
+    p: Probability = 1.0
 
     def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Append a whole-pixel shift, uniform on -padding..padding in each direction."""
@@ -157,6 +85,7 @@ class RandomResizedCrop(Augmentation):
     size: Pixels | None = None
     scale_range: tuple[float, float] = (0.35, 1.0)
     ratio_range: tuple[float, float] = (3 / 4, 4 / 3)
+    p: Probability = 1.0
 
     def __post_init__(self) -> None:
         check_range("random_resized_crop", "scale_range", self.scale_range, 1e-3, 1.0)
@@ -229,6 +158,7 @@ class Rotate(Augmentation):
     neutral: ClassVar = {"degrees": 0.0}
 
     degrees: Angle = 15.0
+    p: Probability = 1.0
 
     def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Append the rotation."""
@@ -244,6 +174,7 @@ class Shift(Augmentation):
     neutral: ClassVar = {"fraction": 0.0}
 
     fraction: Annotated[float, Ge(0), Le(1), Search(0.0, 0.3)] = 0.1
+    p: Probability = 1.0
 
     def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Append the translation; noted in pixels, positive to the right and down."""
@@ -264,6 +195,7 @@ class Scale(Augmentation):
 
     factor_range: tuple[float, float] = (0.8, 1.25)
     anisotropic: bool = False
+    p: Probability = 1.0
 
     def __post_init__(self) -> None:
         check_range("scale", "factor_range", self.factor_range, 0.01, 100.0)
@@ -285,6 +217,7 @@ class Shear(Augmentation):
 
     degrees: Annotated[float, Ge(0), Le(60), Search(0.0, 30.0)] = 10.0
     axis: Literal["both", "horizontal", "vertical"] = "both"
+    p: Probability = 1.0
 
     def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Append the shear; noted in degrees."""

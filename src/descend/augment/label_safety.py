@@ -47,7 +47,7 @@ def _is_strength(knob: Knob, transform: Augmentation) -> bool:
     value = getattr(transform, knob.name)
     if isinstance(value, tuple):
         around_one = len(value) == 2 and all(isinstance(end, float) for end in value) and value[0] <= 1 <= value[1]
-        return around_one and value[0] < value[1] and transform.stage in ("geometry", "tone")
+        return around_one and value[0] < value[1] and bool(transform.stages & {"geometry", "tone"})
     return knob.name != "p" and knob.search is not None and knob.search.low == 0 and value > 0
 
 

@@ -15,8 +15,10 @@ from annotated_types import Gt
 from numpy.typing import ArrayLike
 from scipy.special import betaincinv
 
-from descend.augment.factors import Draws, Floats, Mix, RandomStream
+from descend.augment.factors import Draws, Mix
 from descend.augment.occlude import boxes
+from descend.augment.points import Floats
+from descend.augment.random_stream import RandomStream
 from descend.augment.transform import Augmentation
 from descend.errors import DataError, KnobError
 from descend.technique import Probability, Search, technique
@@ -45,8 +47,7 @@ class MixUp(Augmentation):
 
     def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Append the blend."""
-        coin, u = stream.uniform(2)
-        weight = np.where(coin < self.p, beta(self.alpha, u), 1.0)
+        weight = beta(self.alpha, stream.uniform()[0])
         partner = stream.partners()
         return draws.mix(Mix(partner, weight)).note(stream.name, partner=partner, weight=weight)
 
@@ -68,8 +69,8 @@ class CutMix(Augmentation):
     def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Append the box."""
         h, w = draws.canvas
-        coin, u, row, column = stream.uniform(4)
-        side = np.sqrt(1 - beta(self.alpha, u)) * (coin < self.p)
+        u, row, column = stream.uniform(3)
+        side = np.sqrt(1 - beta(self.alpha, u))
         height, width = np.floor(h * side), np.floor(w * side)
         box = boxes(np.floor(row * h) - height // 2, np.floor(column * w) - width // 2, height, width, (h, w))
         weight = 1 - (box[:, 1] - box[:, 0]) * (box[:, 3] - box[:, 2]) / (h * w)

@@ -15,7 +15,8 @@ from PIL import Image
 from torch.nn.functional import conv2d, pad
 
 from descend.augment.color import around_one
-from descend.augment.factors import Draws, Neighborhood, RandomStream, check_range
+from descend.augment.factors import Draws, Neighborhood, check_range
+from descend.augment.random_stream import RandomStream
 from descend.augment.transform import Augmentation
 from descend.technique import Probability, Search, technique
 
@@ -39,10 +40,9 @@ class Blur(Augmentation):
         check_range("blur", "sigma_range", self.sigma_range, 0.0, 20.0)
 
     def draw(self, stream: RandomStream, draws: Draws) -> Draws:
-        """Choose images and widths."""
-        coin, u = stream.uniform(2)
+        """Append the width."""
         low, high = self.sigma_range
-        sigma = np.where(coin < self.p, low + u * (high - low), np.nan)
+        sigma = low + stream.uniform()[0] * (high - low)
         return draws.around("blur", np.where(sigma > 0, sigma, np.nan)).note(stream.name, sigma=sigma)
 
 
@@ -54,6 +54,7 @@ class Sharpen(Augmentation):
     neutral: ClassVar = {"amount": 0.0}
 
     amount: Annotated[float, Ge(0), Search(0.0, 0.9)] = 0.5
+    p: Probability = 1.0
 
     def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Choose the factors."""
@@ -75,10 +76,9 @@ class Jpeg(Augmentation):
         check_range("jpeg", "quality_range", self.quality_range, 1, 100)
 
     def draw(self, stream: RandomStream, draws: Draws) -> Draws:
-        """Choose images and qualities."""
-        coin, u = stream.uniform(2)
+        """Append the quality."""
         low, high = self.quality_range
-        quality = np.where(coin < self.p, np.floor(low + u * (high + 1 - low)), np.nan)
+        quality = np.floor(low + stream.uniform()[0] * (high + 1 - low))
         return draws.around("jpeg", quality).note(stream.name, quality=quality)
 
 

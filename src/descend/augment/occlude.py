@@ -8,7 +8,9 @@ import numpy as np
 from annotated_types import Ge, Gt, Le, Lt
 from numpy.typing import NDArray
 
-from descend.augment.factors import Draws, Floats, Ints, RandomStream, check_range
+from descend.augment.factors import Draws, check_range
+from descend.augment.points import Floats, Ints
+from descend.augment.random_stream import RandomStream
 from descend.augment.transform import Augmentation
 from descend.technique import Probability, Search, technique
 
@@ -58,9 +60,9 @@ class RandomErasing(Augmentation):
         check_range("random_erasing", "ratio_range", self.ratio_range, 0.01, 100.0)
 
     def draw(self, stream: RandomStream, draws: Draws) -> Draws:
-        """Append one box per image, empty where the coin says no or no attempt fits."""
+        """Append one box per image, empty where no attempt fits."""
         h, w = draws.canvas
-        coin, place, colors, rest = np.split(stream.uniform(6 + 2 * _ATTEMPTS), [1, 3, 6])
+        place, colors, rest = np.split(stream.uniform(5 + 2 * _ATTEMPTS), [2, 5])
         low, high = self.area_range
         area = h * w * (low + rest[:_ATTEMPTS] * (high - low))
         first, last = np.log(self.ratio_range)
@@ -68,7 +70,7 @@ class RandomErasing(Augmentation):
         height, width = np.rint(np.sqrt(area * ratio)), np.rint(np.sqrt(area / ratio))
         fits = (height < h) & (width < w)
         pick = fits.argmax(0)[None]
-        erased = fits.any(0) & (coin[0] < self.p)
+        erased = fits.any(0)
         height = np.take_along_axis(height, pick, 0)[0] * erased
         width = np.take_along_axis(width, pick, 0)[0] * erased
         top, left = np.floor(place[0] * (h - height + 1)), np.floor(place[1] * (w - width + 1))
@@ -94,11 +96,11 @@ class Cutout(Augmentation):
     def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Append one square per image."""
         h, w = draws.canvas
-        u = stream.uniform(6)
-        side = np.rint(self.fraction * min(h, w)) * (u[0] < self.p)
-        top, left = np.floor(u[1] * h) - side // 2, np.floor(u[2] * w) - side // 2
-        draws = draws.erase(boxes(top, left, side, side, (h, w))[:, None], paint(self.fill, (len(draws), 1), u[3:]))
-        return draws.note(stream.name, side=side, top=top, left=left, **noted(self.fill, u[3:]))
+        row, column, *colors = stream.uniform(5)
+        side = np.full(len(draws), np.rint(self.fraction * min(h, w)))
+        top, left = np.floor(row * h) - side // 2, np.floor(column * w) - side // 2
+        draws = draws.erase(boxes(top, left, side, side, (h, w))[:, None], paint(self.fill, (len(draws), 1), np.array(colors)))
+        return draws.note(stream.name, side=side, top=top, left=left, **noted(self.fill, np.array(colors)))
 
 
 @technique("hide_and_seek", source="Singh & Lee 2017, arXiv:1704.04232, section 3.1")
@@ -110,6 +112,7 @@ class HideAndSeek(Augmentation):
 
     n_cells: Annotated[int, Ge(2), Le(16), Search(3, 8)] = 4
     p_hide: Annotated[float, Ge(0), Le(1), Search(0.0, 0.6)] = 0.25
+    p: Probability = 1.0
 
     def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Append the hidden patches."""
@@ -145,13 +148,13 @@ class GridMask(Augmentation):
     def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Append the squares of the lattice; noted in pixels, ``x`` and ``y`` the phase as shares of the period."""
         h, w = draws.canvas
-        coin, u, x, y = stream.uniform(4)
+        u, x, y = stream.uniform(3)
         low, high = self.period_range
         period = np.maximum((low + u * (high - low)) * min(h, w), 2.0)
         n_down, n_across = (int(np.ceil(side / max(low * min(h, w), 2.0))) + 1 for side in (h, w))
         top, left = np.meshgrid(np.arange(n_down) - 1.0, np.arange(n_across) - 1.0, indexing="ij")
         top, left = (np.rint((edge.ravel() + phase[:, None]) * period[:, None]) for edge, phase in ((top, y), (left, x)))
-        side = np.rint(self.hide_ratio * period * (coin < self.p))[:, None] + 0 * top
+        side = np.rint(self.hide_ratio * period)[:, None] + 0 * top
         squares = boxes(top, left, side, side, (h, w))
         draws = draws.erase(squares, paint("mean", top.shape, np.zeros((3, len(draws)))))
         return draws.note(stream.name, period=period, side=side[:, 0], x=x, y=y)
@@ -167,6 +170,7 @@ class CoarseDropout(Augmentation):
     n_holes: Annotated[int, Ge(1), Le(64), Search(2, 16)] = 8
     side_range: tuple[float, float] = (0.05, 0.15)
     fill: Fill = "mean"
+    p: Probability = 1.0
 
     def __post_init__(self) -> None:
         check_range("coarse_dropout", "side_range", self.side_range, 0.0, 1.0)

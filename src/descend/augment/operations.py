@@ -13,8 +13,9 @@ import numpy as np
 
 from descend.augment.channel import inverted
 from descend.augment.color import contrasted, gain, saturated
-from descend.augment.factors import Bools, Draws, Floats, Ints
-from descend.augment.geometry import rotation, shearing, translation
+from descend.augment.factors import Draws
+from descend.augment.matrices import rotation, shearing, translation
+from descend.augment.points import Bools, Floats, Ints
 from descend.augment.tone import posterized, solarized
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Literal, TypeAlias, get_args, overload
@@ -15,10 +14,14 @@ from torch.utils.data import Dataset
 from descend.augment import apply as meaning
 from descend.augment import fused
 from descend.augment.color import Normalize
-from descend.augment.factors import Draws, Ints, RandomStream, neutral
-from descend.augment.geometry import RandomResizedCrop, fit
+from descend.augment.composition import numbered
+from descend.augment.factors import Draws, neutral
+from descend.augment.geometry import RandomResizedCrop
+from descend.augment.matrices import fit
 from descend.augment.mix import mix_targets, soften
+from descend.augment.points import Ints
 from descend.augment.policy import expand
+from descend.augment.random_stream import RandomStream
 from descend.augment.transform import Augmentation, Stage
 from descend.augment.wrap import Augmented, PictureTransform
 from descend.errors import DataError, KnobError
@@ -27,7 +30,7 @@ from descend.pixels import IMAGENET_MEAN, IMAGENET_STD
 Images: TypeAlias = torch.Tensor | NDArray[np.uint8]
 Color: TypeAlias = tuple[float, float, float]
 
-_ORDER = {stage: place for place, stage in enumerate(get_args(Stage))}
+_STAGES: tuple[Stage, ...] = get_args(Stage)
 
 
 class Pipeline:
@@ -62,6 +65,7 @@ class Pipeline:
         std: Color = IMAGENET_STD,
     ) -> None:
         self.transforms = expand(specs)
+        self._named = numbered(self.transforms)
         self.seed = int(seed)
         self.size = _pair(size)
         if out not in ("float", "uint8"):
@@ -73,7 +77,7 @@ class Pipeline:
     @property
     def mixes(self) -> bool:
         """Whether images are mixed with each other, so that calls need targets and a step."""
-        return any(transform.stage == "mix" for transform in self.transforms)
+        return any("mix" in transform.stages for transform in self.transforms)
 
     def __repr__(self) -> str:
         listing = ", ".join(repr(str(transform)) for transform in self.transforms)
@@ -140,12 +144,13 @@ class Pipeline:
             places = self.needed(ids, local, epoch=epoch, step=step, draw=draw)
             rows, kept = ids[places], len(np.atleast_1d(local))
         draws = replace(neutral(rows, source, self.size, epoch=epoch, draw=draw, step=step), kept=kept)
-        fitted = False
-        for transform, name in self._in_order():
-            if not fitted and transform.stage not in ("neighborhood", "geometry"):
-                draws, fitted = self._fit(draws), True
-            draws = transform.draw(RandomStream(self.seed, name, rows, epoch, draw, step, ids, places), draws)
-        return draws if fitted else self._fit(draws)
+        shared: dict[str, Any] = {"epoch": epoch, "draw": draw, "step": step, "batch": ids, "places": places}
+        for stage in _STAGES:
+            for transform, name in self._named:
+                draws = transform.draw_stage(stage, RandomStream(self.seed, name, rows, **shared), draws)
+            if stage == "geometry" and self.size is not None:
+                draws = fit(draws, self.size)
+        return draws
 
     def needed(self, ids: ArrayLike, local: ArrayLike, *, epoch: int, step: int | None = None, draw: int = 0) -> Ints:
         """Return which rows of a global batch a process must read: positions, the local ones first, then their partners.
@@ -156,10 +161,11 @@ class Pipeline:
         ids, rows = _ids(ids), _ids(local)
         if len(np.unique(rows)) < len(rows) or (len(rows) and not 0 <= rows.min() <= rows.max() < len(ids)):
             raise DataError("augment", f"local must be different positions in a batch of {len(ids)}", got=rows.tolist()[:9])
-        for transform, name in reversed(self._in_order()):
-            if transform.stage == "mix":
-                partners = RandomStream(self.seed, name, ids, epoch, draw, step).partners()[rows]
-                rows = np.concatenate([rows, np.setdiff1d(partners, rows)])
+        draws = neutral(ids, (1, 1), epoch=epoch, draw=draw, step=step)
+        for transform, name in self._named:
+            draws = transform.draw_stage("mix", RandomStream(self.seed, name, ids, epoch, draw, step), draws)
+        for mix in reversed(draws.mixes):
+            rows = np.concatenate([rows, np.setdiff1d(mix.partner[rows], rows)])
         return rows
 
     def apply(self, images: Images, draws: Draws) -> torch.Tensor:
@@ -183,19 +189,6 @@ class Pipeline:
     def transform(self) -> PictureTransform:
         """Return a function of one picture, for the places where torchvision's v2 transforms go; see ``PictureTransform``."""
         return PictureTransform(self)
-
-    def _in_order(self) -> list[tuple[Augmentation, str]]:
-        """Return the transforms in the order of their stages, each with the name of its stream."""
-        seen: Counter[str] = Counter()
-        named: list[tuple[Augmentation, str]] = []
-        for transform in self.transforms:
-            seen[transform.name] += 1
-            k = seen[transform.name]
-            named.append((transform, transform.name if k == 1 else f"{transform.name}#{k}"))
-        return sorted(named, key=lambda pair: _ORDER[pair[0].stage])
-
-    def _fit(self, draws: Draws) -> Draws:
-        return draws if self.size is None else fit(draws, self.size)
 
     def _constants(self, mean: Color, std: Color) -> tuple[Color, Color]:
         listed = [transform for transform in self.transforms if isinstance(transform, Normalize)]

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from descend.errors import DataError
 
 Floats: TypeAlias = NDArray[np.float64]
+Ints: TypeAlias = NDArray[np.int64]
+Bools: TypeAlias = NDArray[np.bool_]
 
 _ROUNDS = 60  # of fixed-point iteration to undo a bend; it converges where neighbours part by less than their distance
 _CLOSE = 1e-6  # pixels

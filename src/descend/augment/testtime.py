@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from descend import rng
 from descend.augment.factors import Draws
-from descend.augment.geometry import stack, translation
+from descend.augment.matrices import stack, translation
 from descend.augment.pipeline import Color, Images, Pipeline, checked
 from descend.augment.policy import expand
 from descend.augment.transform import Augmentation
@@ -130,7 +130,7 @@ class RandomViews(Views):
     transforms: tuple[Augmentation, ...] = ()
 
     def __post_init__(self) -> None:
-        if any(transform.stage == "mix" for transform in self.transforms):
+        if any("mix" in transform.stages for transform in self.transforms):
             raise KnobError("views", "transforms must not mix pictures", got=[str(transform) for transform in self.transforms],
                             fix="A mixed picture has no single answer.")  # fmt: skip
 
@@ -141,8 +141,8 @@ class RandomViews(Views):
 
     def drawn_from(self, trained_with: tuple[Augmentation, ...]) -> tuple[Augmentation, ...]:
         """Return ``transforms``, else the training's without mixing. Raises KnobError if neither leaves anything to draw."""
-        chosen = self.transforms or tuple(transform for transform in trained_with if transform.stage != "mix")
-        if not any(transform.stage != "normalize" for transform in chosen):
+        chosen = self.transforms or tuple(transform for transform in trained_with if "mix" not in transform.stages)
+        if all(transform.stages == {"normalize"} for transform in chosen):
             raise KnobError("views", "needs transforms to draw from, and the run was trained without any", got=str(self),
                             fix=f"Write views(flip(), k={self.k}), for example.")  # fmt: skip
         return chosen

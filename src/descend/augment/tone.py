@@ -12,7 +12,9 @@ import numpy as np
 from annotated_types import Ge, Le
 from numpy.typing import NDArray
 
-from descend.augment.factors import IDENTITY_TABLE, Bools, Draws, Floats, RandomStream, check_range
+from descend.augment.factors import IDENTITY_TABLE, Draws, check_range
+from descend.augment.points import Floats
+from descend.augment.random_stream import RandomStream
 from descend.augment.transform import Augmentation
 from descend.technique import Probability, Search, technique
 
@@ -50,6 +52,7 @@ class Gamma(Augmentation):
     neutral: ClassVar = {"gamma_range": (1.0, 1.0)}
 
     gamma_range: tuple[float, float] = (0.7, 1.4)
+    p: Probability = 1.0
 
     def __post_init__(self) -> None:
         check_range("gamma", "gamma_range", self.gamma_range, 0.05, 20.0)
@@ -73,8 +76,7 @@ class Solarize(Augmentation):
 
     def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Append the curve."""
-        chosen = _coin(stream, self.p)
-        return draws.curve(solarized(np.where(chosen, self.threshold, 256.0))).note(stream.name, chosen=chosen)
+        return draws.curve(solarized(np.full(len(draws), self.threshold))).note(stream.name, chosen=draws.every)
 
 
 @technique("posterize", source="Cubuk et al. 2019, arXiv:1805.09501, table 6")
@@ -89,8 +91,7 @@ class Posterize(Augmentation):
 
     def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Append the curve."""
-        chosen = _coin(stream, self.p)
-        return draws.curve(posterized(np.where(chosen, self.bits, 8.0))).note(stream.name, chosen=chosen)
+        return draws.curve(posterized(np.full(len(draws), self.bits))).note(stream.name, chosen=draws.every)
 
 
 @technique("autocontrast", source="Cubuk et al. 2019, arXiv:1805.09501, table 6; Pillow's ImageOps")
@@ -103,9 +104,8 @@ class Autocontrast(Augmentation):
     p: Probability = 0.2
 
     def draw(self, stream: RandomStream, draws: Draws) -> Draws:
-        """Choose the images."""
-        chosen = _coin(stream, self.p)
-        return draws.spread(chosen).note(stream.name, chosen=chosen)
+        """Append the stretch."""
+        return draws.spread(draws.every).note(stream.name, chosen=draws.every)
 
 
 @technique("equalize", source="Cubuk et al. 2019, arXiv:1805.09501, table 6; Pillow's ImageOps")
@@ -118,10 +118,5 @@ class Equalize(Augmentation):
     p: Probability = 0.2
 
     def draw(self, stream: RandomStream, draws: Draws) -> Draws:
-        """Choose the images."""
-        chosen = _coin(stream, self.p)
-        return draws.equalize(chosen).note(stream.name, chosen=chosen)
-
-
-def _coin(stream: RandomStream, p: float) -> Bools:
-    return stream.uniform()[0] < p
+        """Append the equalisation."""
+        return draws.equalize(draws.every).note(stream.name, chosen=draws.every)

@@ -60,7 +60,7 @@ def pictures(
     if not kept:
         raise DataError("gallery", "needs one picture that can be decoded", got=dataset.name)
     rows, images = np.array([row for row, _ in kept]), np.stack([image for _, image in kept])
-    levels = [transform for transform in transforms if transform.stage != "normalize"]  # a page shows levels
+    levels = [transform for transform in transforms if transform.stages != {"normalize"}]  # a page shows levels
     pipe = Pipeline(levels, seed=seed, size=side, out="uint8")
     drawn = [list(_drawn(pipe, images, dataset, rows, draw)) for draw in range(n_draws)]
     return tuple(

@@ -46,7 +46,7 @@ def measure(
     Raises KnobError (nothing to measure, a tolerance outside 0..1, no pictures asked for) and DataError (no picture of a known
     class, or none answered right).
     """
-    measured = [transform for transform in transforms if transform.stage not in ("mix", "normalize")]
+    measured = [transform for transform in transforms if not transform.stages & {"mix", "normalize"}]
     if not measured:
         raise KnobError("safety", "needs a transform that changes pictures one by one", got=[str(item) for item in transforms])
     if per_class < 1 or not 0 <= tolerance < 1:

@@ -96,7 +96,7 @@ class Features(FrozenBackbone):
         if chosen["views"] > 0 and not moving:
             raise KnobError("views", "has no effect without an augmentation", got=chosen["views"],
                             fix="Add --augment flip, for example.")  # fmt: skip
-        if any(item.stage == "mix" for item in augment):
+        if any("mix" in item.stages for item in augment):
             raise KnobError("augment", "cannot mix pictures whose features are computed one by one", got=texts,
                             fix="Leave mixing out, or use --transfer head.")  # fmt: skip
 
