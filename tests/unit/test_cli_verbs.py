@@ -18,7 +18,8 @@ from rich.console import Console
 
 from descend.cli import cache, evaluate, export, listing, main, pages, predict
 from descend.cli.progress import Terminal
-from descend.train import Predictions
+from descend.train import Predictions, RunRecord
+from descend.train.record_types import Preprocessing
 
 
 @pytest.mark.parametrize(
@@ -103,7 +104,8 @@ def test_eval_of_a_validation_split_speaks_of_no_looks(
 def test_export_checks_on_pictures_that_can_be_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = SimpleNamespace(record=SimpleNamespace(preprocessing={"size": 8, "resolution": 9}), classifier=None, classes=("a", "b"))
+    record = RunRecord(preprocessing=Preprocessing(architecture="lite0", resolution=9, size=8, mean=[0.5] * 3, std=[0.5] * 3))
+    run = SimpleNamespace(record=record, classifier=None, classes=("a", "b"))
     given: dict[str, Any] = {}
     monkeypatch.setattr(export, "load", lambda path: run)
     monkeypatch.setattr(export, "export_onnx", lambda classifier, out, **asked: given.update(asked, out=out) or "agrees")
