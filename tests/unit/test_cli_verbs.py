@@ -65,7 +65,7 @@ def test_cache_frees_one_kind_or_all(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def _judged(**changes: Any) -> dict[str, Any]:
     row = {"class": "disc", "precision": 1.0, "recall": 0.5, "f1": 2 / 3, "n": 4}
     return {
-        "split": "test", "n": 4, "problems": {}, "n_trained_on": 0, "look_noted": True, "accuracy": 0.75,
+        "split": "test", "n": 4, "n_independent": 4, "problems": {}, "n_trained_on": 0, "look_noted": True, "accuracy": 0.75,
         "accuracy_interval": [0.3, 0.95], "balanced_accuracy": 0.75, "macro_f1": 0.7, "doubt": None, "per_class": [row],
         "test_looks": 2,
     } | changes  # fmt: skip
@@ -104,8 +104,8 @@ def test_eval_of_a_validation_split_speaks_of_no_looks(
 def test_export_checks_on_pictures_that_can_be_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    record = RunRecord(preprocessing=Preprocessing(architecture="lite0", resolution=9, size=8, mean=[0.5] * 3, std=[0.5] * 3))
-    run = SimpleNamespace(record=record, classifier=None, classes=("a", "b"))
+    prepared = Preprocessing(architecture="", size=8, resolution=9, mean=[0.5] * 3, std=[0.5] * 3, scale=None, background="white")
+    run = SimpleNamespace(record=RunRecord(preprocessing=prepared), classifier=None, classes=("a", "b"))
     given: dict[str, Any] = {}
     monkeypatch.setattr(export, "load", lambda path: run)
     monkeypatch.setattr(export, "export_onnx", lambda classifier, out, **asked: given.update(asked, out=out) or "agrees")

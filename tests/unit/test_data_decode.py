@@ -21,8 +21,9 @@ from PIL import Image, ImageFile, ImageOps
 from tests.oracles.data_pictures import encoded, on_white, png_16_bits, scene, timm_eval
 
 from descend.data import decode as decoding
-from descend.data.decode import DRAFT_GAP, decode, decode_resized, probe
+from descend.data.decode import DRAFT_GAP, decode, decode_resized
 from descend.data.formats import is_picture_name
+from descend.data.traits import traits
 from descend.errors import DataError, KnobError, PictureError
 from descend.pixels import PixelPolicy
 
@@ -409,7 +410,7 @@ def test_every_kind_of_source_gives_the_same_picture(tmp_path: Path) -> None:
             assert shown.dtype == np.uint8
             shown[:] = 0  # ours to write on
     np.testing.assert_array_equal(picture, scene(9, 14))
-    assert probe(path) == (14, 9)
+    assert traits(path.read_bytes(), name="x")["size"].tolist() == [14, 9]
 
 
 def test_arrays() -> None:

@@ -43,9 +43,9 @@ def decodings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the pictures that were really decoded."""
     seen: list[str] = []
 
-    def counted(source: Any, resolution: int, *, name: str | None = None) -> Any:
-        seen.append(name or "")
-        return decode_resized(source, resolution, name=name)
+    def counted(source: Any, resolution: int, **options: Any) -> Any:
+        seen.append(options["name"])
+        return decode_resized(source, resolution, **options)
 
     monkeypatch.setattr(decoded_cache, "decode_resized", counted)
     return seen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 import shutil
@@ -281,13 +282,39 @@ def test_copies_with_two_labels_and_copies_across_splits_are_reported(tree: Tree
     root = tree(*many("train/a"), *(f"train/b/{i}.jpg" for i in range(10)), "val/a/v.jpg", "val/b/w.jpg")
     shutil.copy(root / "train/a/0.png", root / "train/b/copy.png")
     shutil.copy(root / "train/a/1.png", root / "val/a/copy.png")
-    shutil.copy(root / "val/a/v.jpg", root / "val/a/v2.jpg")  # a copy on one side is nobody's business
     (root / "val/b/w.jpg").write_bytes(encoded(scene(9, 9)))
     (root / "val/a/v.jpg").write_bytes(encoded(scene(9, 8)))
+    shutil.copy(root / "val/a/v.jpg", root / "val/a/v2.jpg")
     problems = {problem.kind: problem for problem in load(root).problems}
     assert problems["conflict"].examples == ("train/a/0.png = train/b/copy.png",)
     assert any("val/a/copy.png" in text for text in problems["leak"].examples)
+    assert problems["copies"].examples == ("val/a/v.jpg = val/a/v2.jpg",)
     assert "several of the given splits" in str(problems["leak"])
+
+
+def test_a_validation_split_that_cannot_be_read_is_not_replaced(tree: Tree) -> None:
+    root = tree(*many("train/a"), *many("train/b"), "val/a/0.png", "val/b/0.png")
+    for kind in "ab":
+        (root / "val" / kind / "0.png").write_bytes(b"broken")
+    with pytest.raises(DataError, match=r"validation split that is given.*remove it.*2 files cannot be decoded"):
+        load(root)
+
+
+def test_errors_carry_what_was_noted_before(tree: Tree) -> None:
+    root = tree(*many("a"), "a/notes.txt")
+    with pytest.raises(DataError, match=r"at least two classes, got 'a'\. Note: 1 file .*: a/notes\.txt\."):
+        load(root)
+
+
+def test_evidence_is_counted_in_distinct_pictures_and_groups(tree: Tree) -> None:
+    root = tree(*many("a", 4), *many("b", 4))
+    shutil.copy(root / "a/0.png", root / "a/copy.png")
+    dataset = load(root, split=False)
+    rows = np.arange(len(dataset))
+    assert len(set(dataset.evidence(rows).tolist())) == 8
+    grouped = dataclasses.replace(dataset, groups=np.array([0, 0, 1, 1, 2, 2, 2, 3, 3]))
+    assert len(set(grouped.evidence(rows).tolist())) == 3  # the copy joins the groups of a/0 and of itself
+    assert len(set(grouped.evidence(rows[:2]).tolist())) == 1
 
 
 def test_for_evaluation_nothing_is_split_and_one_class_is_enough(tree: Tree) -> None:

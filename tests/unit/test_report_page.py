@@ -83,7 +83,7 @@ def score(labels: np.ndarray, answers: np.ndarray) -> dict[str, Any]:
     reach = 1.96 * math.sqrt(share * (1 - share) / len(labels))
     ends = [max(0.0, share - reach), min(1.0, share + reach)]
     return {"accuracy": share, "accuracy_interval": ends, "balanced_accuracy": share - 0.003, "macro_f1": share - 0.005,
-            "loss": 0.141, "n": len(labels)}  # fmt: skip
+            "loss": 0.141, "n": len(labels), "n_independent": len(labels)}  # fmt: skip
 
 
 def per_class(table: np.ndarray, classes: list[str]) -> list[dict[str, Any]]:

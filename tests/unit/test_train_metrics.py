@@ -37,3 +37,34 @@ def test_per_class_and_confusion() -> None:
 def test_worst_mistakes_come_first() -> None:
     probs = np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.55, 0.45]], np.float32)
     assert evaluate.worst(probs, np.array([1, 0, 1, 1])).tolist() == [0, 1, 3]
+
+
+def test_repeating_rows_changes_nothing() -> None:
+    rng = np.random.default_rng(0)
+    probs = rng.dirichlet([1, 1, 1], 40).astype(np.float32)
+    labels = rng.integers(0, 3, 40)
+    once = metrics.score(probs, labels, copies=np.arange(40))
+    rows = np.repeat(np.arange(40), rng.integers(1, 12, 40))
+    repeated = metrics.score(probs[rows], labels[rows], copies=rows)
+    for name in ("accuracy", "balanced_accuracy", "macro_f1", "loss", "n_independent"):
+        assert repeated[name] == pytest.approx(once[name], rel=1e-12)
+    assert repeated["accuracy_interval"] == pytest.approx(once["accuracy_interval"])
+    assert (once["n"], once["n_independent"], repeated["n"]) == (40, 40, len(rows))
+    assert once == metrics.score(probs, labels)
+
+
+def test_the_interval_counts_a_group_once() -> None:
+    probs = np.repeat(np.array([[0.9, 0.1]], np.float32), 60, 0)
+    labels = (np.arange(60) >= 48).astype(np.int64)  # 80 % right
+    patients = metrics.score(probs, labels, groups=np.arange(60) // 6)
+    ten = metrics.score(probs[::6], labels[::6])
+    assert patients["n_independent"] == 10
+    assert patients["accuracy"] == 0.8
+    assert patients["accuracy_interval"] == ten["accuracy_interval"]
+    one_large = np.minimum(np.arange(60), 10)  # 10 groups of one, one of 50
+    assert metrics.score(probs, labels, groups=one_large)["n_independent"] == round(60**2 / (10 + 50**2))
+    both = metrics.score(
+        probs[[0, 0, 1, 59]], labels[[0, 0, 1, 59]], copies=np.array([0, 0, 1, 2]), groups=np.array([0, 0, 0, 1])
+    )
+    assert both["accuracy"] == pytest.approx(2 / 3)
+    assert both["n_independent"] == round(3**2 / (2**2 + 1**2))

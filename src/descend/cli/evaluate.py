@@ -9,6 +9,7 @@ from pathlib import Path
 
 from descend.api import load
 from descend.cli.predict import add_passes
+from descend.train.run import words_for
 
 
 def main(argv: list[str]) -> int:
@@ -32,7 +33,7 @@ def main(argv: list[str]) -> int:
         print(json.dumps(found))
         return 0
     low, high = found["accuracy_interval"]
-    print(f"split {found['split']}, {found['n']:,} pictures")
+    print(f"split {found['split']}, {words_for(found)}")
     print(f"  accuracy           {found['accuracy']:.2%}   (95 % interval {low:.1%} to {high:.1%})")
     print(f"  balanced accuracy  {found['balanced_accuracy']:.2%}\n  macro F1           {found['macro_f1']:.2%}")
     for kind, doubt in (found["doubt"] or {}).items():

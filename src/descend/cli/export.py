@@ -24,11 +24,11 @@ def main(argv: list[str]) -> int:
     asked = parser.parse_args(argv)
     run = load(asked.run)
     out = asked.out or asked.run / "model.onnx"
-    prepared = run.record.preparation()
+    prepared, policy = run.record.preparation(), run.record.pixel_policy()
     pictures = []
     for path in list_pictures(asked.check):
         try:
-            pictures.append(decode(path))
+            pictures.append(decode(path, policy=policy))
         except PictureError:  # predict names such files; here they only cannot serve as a check
             continue
         if len(pictures) == MOST:
@@ -36,7 +36,8 @@ def main(argv: list[str]) -> int:
     if not pictures:
         raise DataError("export", "--check needs one readable picture or more", got=asked.check)
     report = export_onnx(
-        run.classifier, out, size=prepared["size"], resolution=prepared["resolution"], classes=run.classes, check_images=pictures
-    )
+        run.classifier, out, size=prepared["size"], resolution=prepared["resolution"], classes=run.classes,
+        check_images=pictures, policy=policy,
+    )  # fmt: skip
     print(f"{out}: {report}")
     return 0

@@ -1,9 +1,9 @@
 from .batches import Batch as Batch
 from .batches import Batches as Batches
 from .dataset import Dataset as Dataset
-from .dataset import load as load
 from .decode import decode_resized as decode_resized
 from .decoded_cache import Decoded as Decoded
 from .decoded_cache import decoded as decoded
 from .folders import list_pictures as list_pictures
-from .manifest import Problem as Problem
+from .loading import load as load
+from .problems import Problem as Problem

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,13 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from descend.data.decode import decode
-from descend.data.manifest import SPLITS, UNASSIGNED, Manifest, Names, Problem, problem
-from descend.data.pool import Progress, n_threads
-from descend.data.scan import Scan, scan
-from descend.data.sources import Data, read
-from descend.data.split import TEST, TRAIN, VAL, assign, sample_ids
-from descend.errors import DataError, KnobError, PictureError
-from descend.files import CacheFolder
+from descend.data.manifest import SPLITS, UNASSIGNED
+from descend.data.problems import Problem, refusal, unreadable
+from descend.data.split import TRAIN, VAL, linked, sample_ids
+from descend.errors import KnobError, PictureError
+from descend.pixels import USUAL, PixelPolicy
 
 _SHOWN = 20  # classes listed on the terminal
 _LOOKED_AT = 24  # pictures decoded to see whether all are grey
@@ -34,6 +31,8 @@ class Dataset:
     digests: (N, 16) uint8, blake2b of each file's bytes. sizes: (N, 2) int32, width and height in pixels as stored.
     given_split: whether the source said which pictures are for testing or validation. fingerprint: 32 hexadecimal digits, a hash
     of the classes and of every picture's content, label and split as loaded; leaving pictures out later does not change it.
+    policy: how the pixels of all its pictures are read, the scale and the background. groups: (N,) int64, pictures that belong
+    together (one patient, one video), or None.
     """
 
     name: str
@@ -48,6 +47,8 @@ class Dataset:
     fingerprint: str
     problems: tuple[Problem, ...] = ()
     pictures: NDArray[Any] | None = field(default=None, repr=False)
+    policy: PixelPolicy = USUAL
+    groups: NDArray[np.int64] | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -73,11 +74,26 @@ class Dataset:
 
     def read(self, row: int) -> NDArray[np.uint8]:
         """Decode one picture in its own size: (H, W, 3) uint8. Raises PictureError."""
+        return decode(self.source(row), name=self.names[row], policy=self.policy)
+
+    def source(self, row: int) -> Path | NDArray[np.uint8]:
+        """Return what ``decode`` and ``decode_resized`` take for a picture: its file, or its pixels in memory."""
         path = self.path_of(row)
         if path is not None:
-            return decode(path, name=self.names[row])
+            return path
         assert self.pictures is not None  # no root: the pictures are in memory
-        return decode(self.pictures[row], name=self.names[row])
+        return self.pictures[row]
+
+    def copies(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Number the distinct pictures among rows, by their bytes: (n,) int64 -> (n,) int64."""
+        return linked(self.digests[rows], None)
+
+    def evidence(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Number the independent pieces of evidence among rows: copies of one picture, and pictures of one group, share a number.
+
+        rows: (n,) int64 -> (n,) int64.
+        """
+        return linked(self.digests[rows], None if self.groups is None else self.groups[rows])
 
     @property
     def shorter_side(self) -> tuple[int, int, int]:
@@ -125,6 +141,8 @@ class Dataset:
             "given_split": self.given_split,
             "shorter_side": {"min": smallest, "median": median, "max": largest},
             "grey": self.is_grey,
+            "scale": None if self.policy.scale is None else list(self.policy.scale),
+            "background": self.policy.background,
             "problems": [dataclasses.asdict(problem) | {"examples": list(problem.examples)} for problem in self.problems],
             "fingerprint": self.fingerprint,
         }
@@ -152,142 +170,25 @@ class Dataset:
         splits[list(reasons)] = UNASSIGNED
         return dataclasses.replace(self, splits=splits, problems=(*self.problems, *unreadable(self.names, reasons)))
 
-    def check_trainable(self, *, grouped: bool = False) -> None:
+    def check_trainable(self) -> None:
         """Raise DataError unless two classes or more each have a picture to train on, and there is one to select on."""
         n, n_classes = int((self.splits != UNASSIGNED).sum()), len(self.classes)
         counts = self.counts()
         if n_classes < 2:
-            raise DataError(self.name, "must have at least two classes", got=", ".join(self.classes))
+            raise refusal(self.name, "must have at least two classes", self.problems, got=", ".join(self.classes))
         if n < n_classes:
-            raise DataError(self.name, f"must have at least as many pictures as its {n_classes} classes", got=n)
-        _refuse_empty(self, counts.sum(axis=1) == 0, "picture that can be read")
-        _refuse_empty(self, counts[:, TRAIN] == 0, "picture in train")
+            raise refusal(self.name, f"must have at least as many pictures as its {n_classes} classes", self.problems, got=n)
+        self._refuse_empty(counts.sum(axis=1) == 0, "picture that can be read")
+        self._refuse_empty(counts[:, TRAIN] == 0, "picture in train")
         if not counts[:, VAL].any():
-            what = "groups" if grouped else "pictures"
-            raise DataError(self.name, "must have a picture for validation",
-                            got=f"{n} in all" + grouped * ", in groups too large to divide",
-                            fix=f"Add {what}, or give the split yourself.")  # fmt: skip
+            grouped = self.groups is not None
+            raise refusal(self.name, "must have a picture for validation", self.problems,
+                          got=f"{n} in all" + grouped * ", in groups too large to divide",
+                          fix=f"Add {'groups' if grouped else 'pictures'}, or give the split yourself.")  # fmt: skip
 
-
-def _refuse_empty(dataset: Dataset, empty: NDArray[np.bool_], what: str) -> None:
-    if empty.any():
-        named = [name for name, lost in zip(dataset.classes, empty, strict=True) if lost]
-        shown = ", ".join(map(repr, named[:5])) + (f" and {len(named) - 5} more" if len(named) > 5 else "")
-        bad = [str(item) for item in dataset.problems if item.kind == "unreadable"]
-        raise DataError(dataset.name, f"every class must have a {what}, {shown} {'has' if len(named) == 1 else 'have'} none",
-                        fix=" ".join(["Add pictures or remove the class.", *(f"Note: {text}." for text in bad)]))  # fmt: skip
-
-
-def unreadable(names: Sequence[str], reasons: dict[int, str]) -> list[Problem]:
-    """Return the problem of pictures that cannot be decoded, each with its reason."""
-    listed = [f"{names[row]} ({why})" for row, why in sorted(reasons.items())]
-    return problem(
-        "unreadable", "1 file cannot be decoded and is left out", "{n} files cannot be decoded and are left out", listed
-    )
-
-
-def load(
-    data: Data,
-    *,
-    seed: int = 0,
-    split: bool = True,
-    threads: int | None = None,
-    cache_dir: str | Path | None = None,
-    progress: Progress | None = None,
-) -> Dataset:
-    """Look at a source and return its data set; no picture is fully decoded yet.
-
-    data: a folder, a table, the name of a built-in set, or arrays (``sources.read``). seed: of the split. split=False is for
-    evaluation: a source without splits is all ``test``, nothing is carved out, and one class is enough.
-    threads: None for one per CPU. progress: called with (stage, done, total). Raises DataError or MissingExtra.
-    """
-    manifest = read(data)
-    found = scan(manifest, threads=n_threads(threads), cache=CacheFolder(cache_dir), progress=progress)
-    opened = np.array([row not in found.reasons for row in range(len(manifest.names))], np.bool_)
-    given = manifest.splits[opened]
-    labels, digests = manifest.labels[opened], found.digests[opened]
-    groups = None if manifest.groups is None else manifest.groups[opened]
-    unsplit = np.where(given == UNASSIGNED, np.int8(TEST), given)
-    splits = assign(labels, digests, groups, given, seed=seed) if split else unsplit
-    dataset = Dataset(
-        name=manifest.name,
-        root=manifest.root,
-        classes=manifest.classes,
-        labels=labels,
-        splits=splits,
-        digests=digests,
-        sizes=found.sizes[opened],
-        names=_kept(manifest, opened),
-        given_split=bool((given != UNASSIGNED).any()),
-        fingerprint=_fingerprint(manifest.classes, digests, labels, splits),
-        problems=tuple(_problems(manifest, found, opened)),
-        pictures=manifest.pictures,
-    )
-    if not len(dataset):
-        raise DataError(dataset.name, "must have a picture that can be read", got=str(dataset.problems[-1]))
-    if not split:
-        return dataset
-    dataset.check_trainable(grouped=groups is not None)
-    return dataclasses.replace(dataset, problems=(*dataset.problems, *_few(dataset)))
-
-
-def _few(dataset: Dataset) -> list[Problem]:
-    """Return the problem of classes without a picture in a split that others have: no metric speaks for them there."""
-    counts = dataset.counts()
-    lacking = [
-        f"{name} (none in {part})"
-        for column, part in enumerate(SPLITS)
-        if counts[:, column].any()
-        for name, n in zip(dataset.classes, counts[:, column], strict=True)
-        if n == 0
-    ]
-    return problem("few", "1 class is too small for every split", "{n} times a class is too small for a split", lacking)
-
-
-def _fingerprint(classes: tuple[str, ...], *arrays: NDArray[Any]) -> str:
-    state = hashlib.blake2b("\0".join(classes).encode("utf-8", "surrogatepass"), digest_size=16)
-    for array in arrays:
-        state.update(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes())
-    return state.hexdigest()
-
-
-def _kept(manifest: Manifest, opened: NDArray[np.bool_]) -> Sequence[str]:
-    if manifest.root is None:
-        return manifest.names
-    return Names(name for name, kept in zip(manifest.names, opened, strict=True) if kept)
-
-
-def _problems(manifest: Manifest, found: Scan, opened: NDArray[np.bool_]) -> list[Problem]:
-    problems = [*manifest.problems, *unreadable(manifest.names, found.reasons)]
-    rows = np.flatnonzero(opened)
-    if not len(rows):
-        return problems
-    _, copies, counts = np.unique(found.digests[rows], axis=0, return_inverse=True, return_counts=True)
-    copies = copies.reshape(-1)
-    repeated = np.flatnonzero(counts[copies] > 1)
-    together: dict[int, list[int]] = {}
-    for position in repeated:
-        together.setdefault(int(copies[position]), []).append(int(rows[position]))
-    conflicts, leaks = list[str](), list[str]()
-    for copy in together.values():
-        shown = " = ".join(manifest.names[row] for row in copy[:4])
-        if len({int(manifest.labels[row]) for row in copy}) > 1:
-            conflicts.append(shown)
-        if len({int(manifest.splits[row]) for row in copy}) > 1:
-            leaks.append(shown)
-    problems += problem("conflict", "1 picture stands in several classes", "{n} pictures stand in several classes", conflicts)
-    problems += problem("leak", "1 picture stands in several of the given splits",
-                        "{n} pictures stand in several of the given splits", leaks)  # fmt: skip
-    return problems + _groups_across(manifest, rows)
-
-
-def _groups_across(manifest: Manifest, rows: NDArray[np.int64]) -> list[Problem]:
-    """Return the problem of groups that a given split tears apart: its pictures help each other across the border."""
-    if manifest.groups is None:
-        return []
-    order = rows[np.argsort(manifest.groups[rows], kind="stable")]
-    borders = np.flatnonzero(np.diff(manifest.groups[order])) + 1
-    torn = [group for group in np.split(order, borders) if len(set(manifest.splits[group].tolist())) > 1]
-    shown = [f"the group of {manifest.names[int(group[0])]}" for group in torn]
-    return problem("torn", "1 group stands in several of the given splits",
-                   "{n} groups stand in several of the given splits", shown)  # fmt: skip
+    def _refuse_empty(self, empty: NDArray[np.bool_], what: str) -> None:
+        if empty.any():
+            named = [name for name, is_empty in zip(self.classes, empty, strict=True) if is_empty]
+            shown = ", ".join(map(repr, named[:5])) + (f" and {len(named) - 5} more" if len(named) > 5 else "")
+            must = f"every class must have a {what}, {shown} {'has' if len(named) == 1 else 'have'} none"
+            raise refusal(self.name, must, self.problems, fix="Add pictures or remove the class.")

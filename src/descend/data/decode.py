@@ -41,7 +41,7 @@ def decode(source: Source, *, name: str | None = None, policy: PixelPolicy = USU
     """
     with naming(name or name_of(source)):
         image = opened(source)
-        with _room_for(image):
+        with alone_if_large(image):
             return rgb(_upright(image, policy))
 
 
@@ -55,24 +55,14 @@ def decode_resized(source: Source, resolution: int, *, name: str | None = None, 
     with naming(name or name_of(source)):
         image = opened(source)
         drafted = None if image is source else _draft(image, resolution)
-        with _room_for(image):
+        with alone_if_large(image):
             upright = _upright(image, policy)
             box = _drafted_box(upright, drafted, _orientation(image)) if drafted else (0.0, 0.0, *upright.size)
             return rgb(_fitted(upright, box, resolution))
 
 
-def probe(source: Source, *, name: str | None = None) -> tuple[int, int]:
-    """Read (width, height) from a picture's header, before any orientation. Raises PictureError."""
-    with naming(name or name_of(source)):
-        return _size(opened(source))
-
-
-def _size(image: Image.Image | NDArray[Any]) -> tuple[int, int]:
-    return image.size if isinstance(image, Image.Image) else (image.shape[1], image.shape[0])
-
-
-def _room_for(image: Image.Image | NDArray[Any]) -> AbstractContextManager[Any]:
-    """Wait until no other large picture is being decoded, if this one is large."""
+def alone_if_large(image: Image.Image | NDArray[Any]) -> AbstractContextManager[Any]:
+    """Keep other large pictures from being decoded at the same time, if this one is large."""
     width, height = image.size if isinstance(image, Image.Image) else (0, 0)
     return _alone if width * height > LARGE else nullcontext()
 

@@ -26,9 +26,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from descend.data.dataset import Dataset
 from descend.data.decode import POLICY, decode_resized
-from descend.data.manifest import Problem
+from descend.data.opening import read_file
 from descend.data.pool import Progress, in_order, n_threads
-from descend.data.scan import digest, reason
+from descend.data.problems import Problem
+from descend.data.scan import Index, digest, reason
 from descend.errors import DataError, PictureError, check_count
 from descend.files import CacheFolder
 
@@ -115,14 +116,14 @@ def decoded(
                 cache.discard(path)
             _make_room(cache, len(dataset) * resolution**2 * 3)
             with cache.writing(path) as unfinished:
-                _fill(unfinished, dataset, resolution, n_threads(threads), progress)
+                _fill(unfinished, _pictures(dataset, resolution, n_threads(threads), progress, cache), dataset, resolution)
             reasons = _stored(path, dataset, resolution) or {}
         cache.touch(path)
         pixels = Decoded(_less(dataset, reasons), resolution, None, path)
         weakref.finalize(pixels, cache.release, path)
     except OSError as error:
         cache.release(path)
-        return _without_disk(dataset, resolution, n_threads(threads), progress, error)
+        return _without_disk(dataset, resolution, _pictures(dataset, resolution, n_threads(threads), progress, cache), error)
     except BaseException:
         cache.release(path)
         raise
@@ -130,7 +131,7 @@ def decoded(
 
 
 def _key(dataset: Dataset, resolution: int) -> str:
-    state = hashlib.blake2b(f"{POLICY}\0{PIL.__version__}\0{resolution}\0".encode(), digest_size=16)
+    state = hashlib.blake2b(f"{POLICY}\0{dataset.policy}\0{PIL.__version__}\0{resolution}\0".encode(), digest_size=16)
     state.update(dataset.digests.tobytes())
     return state.hexdigest()
 
@@ -152,11 +153,11 @@ def _make_room(cache: CacheFolder, n_bytes: int) -> None:
     cache.enforce_limit(n_bytes)
 
 
-def _fill(folder: Path, dataset: Dataset, resolution: int, threads: int, progress: Progress | None) -> None:
+def _fill(folder: Path, pictures: Iterator[NDArray[np.uint8] | str], dataset: Dataset, resolution: int) -> None:
     folder.mkdir()
     reasons: dict[int, str] = {}
     with (folder / "pixels").open("wb") as file:
-        for row, picture in enumerate(_pictures(dataset, resolution, threads, progress)):
+        for row, picture in enumerate(pictures):
             if isinstance(picture, str):
                 reasons[row] = picture
                 file.seek(resolution**2 * 3, os.SEEK_CUR)
@@ -168,14 +169,16 @@ def _fill(folder: Path, dataset: Dataset, resolution: int, threads: int, progres
     (folder / "bad.json").write_text(json.dumps(reasons), encoding="utf-8")
 
 
-def _pictures(dataset: Dataset, resolution: int, threads: int, progress: Progress | None) -> Iterator[NDArray[np.uint8] | str]:
+def _pictures(
+    dataset: Dataset, resolution: int, threads: int, progress: Progress | None, cache: CacheFolder
+) -> Iterator[NDArray[np.uint8] | str]:
     """Yield each row's pixels, or the reason why it has none."""
 
     def one(row: int) -> NDArray[np.uint8] | str:
         name = dataset.name_of(row)
-        content = _content(dataset, row) if dataset.pictures is None else dataset.pictures[row]
+        content = _content(dataset, row, cache) if dataset.pictures is None else dataset.pictures[row]
         try:
-            return decode_resized(content, resolution, name=name)
+            return decode_resized(content, resolution, name=name, policy=dataset.policy)
         except PictureError as error:
             return reason(error)
 
@@ -185,15 +188,16 @@ def _pictures(dataset: Dataset, resolution: int, threads: int, progress: Progres
             progress("decode", done, len(dataset))
 
 
-def _content(dataset: Dataset, row: int) -> bytes:
+def _content(dataset: Dataset, row: int, cache: CacheFolder) -> bytes:
     """Read a file that the scan has read before; a file that changed since must not enter the cache under its old digest."""
     path = dataset.path_of(row)
-    assert path is not None  # the pictures are files
+    assert path is not None and dataset.root is not None  # noqa: PT018 (the pictures are files)
     try:
-        content = path.read_bytes()
+        content = read_file(path)
     except OSError as error:
         raise DataError(str(path), f"must stay readable while it is used ({error.strerror})", fix="Run again.") from None
     if digest(content) != dataset.digests[row].tobytes():
+        Index(cache, dataset.root).forget(dataset.digests[row])  # or every later run would meet the same surprise
         raise DataError(str(path), "must not change while it is used", fix="Run again.")
     return content
 
@@ -213,14 +217,14 @@ def _as_they_are(pictures: NDArray[Any]) -> NDArray[np.uint8]:
     return np.broadcast_to(channels, (*channels.shape[:3], 3))
 
 
-def _without_disk(dataset: Dataset, resolution: int, threads: int, progress: Progress | None, error: OSError) -> Decoded:
+def _without_disk(dataset: Dataset, resolution: int, pictures: Iterator[NDArray[np.uint8] | str], error: OSError) -> Decoded:
     n_bytes = len(dataset) * resolution**2 * 3
     why = error.strerror or str(error)
     if n_bytes > IN_MEMORY_BYTES:
         raise DataError("cache", f"must have room for {n_bytes / 1e9:.2f} GB of decoded pictures ({why})", fix=_FIX) from error
     pixels = np.zeros((len(dataset), resolution, resolution, 3), np.uint8)
     reasons: dict[int, str] = {}
-    for row, picture in enumerate(_pictures(dataset, resolution, threads, progress)):
+    for row, picture in enumerate(pictures):
         if isinstance(picture, str):
             reasons[row] = picture
         else:

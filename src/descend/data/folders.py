@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from descend.data.formats import is_picture_name
-from descend.data.manifest import SPLIT_WORDS, UNASSIGNED, Manifest, Problem, encode_labels, natural, problem
+from descend.data.manifest import SPLIT_WORDS, UNASSIGNED, Manifest, encode_labels, natural
+from descend.data.problems import Problem, problem
 from descend.errors import DataError
 
 

@@ -11,6 +11,8 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from descend.data.problems import Problem
+
 SPLITS = ("train", "val", "test")
 UNASSIGNED = -1  # in a manifest: no split given; in a data set: left out because it cannot be decoded
 SPLIT_WORDS = {
@@ -18,33 +20,6 @@ SPLIT_WORDS = {
     "val": 1, "valid": 1, "validation": 1, "dev": 1,
     "test": 2, "testing": 2,
 }  # fmt: skip
-_EXAMPLES = 100
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something about the data that its owner should know; the data can still be used.
-
-    kind: ``ignored``, ``missing``, ``unlabelled``, ``unreadable``, ``conflict``, ``leak``, ``few`` or ``cache``.
-    examples: the first hundred names, each with its reason where there is one.
-    """
-
-    kind: str
-    message: str
-    n: int
-    examples: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        shown = ", ".join(self.examples[:3]) + (", ..." if self.n > 3 else "")
-        return f"{self.message}: {shown}" if shown else self.message
-
-
-def problem(kind: str, one: str, many: str, names: Sequence[str]) -> list[Problem]:
-    """Return the problem that ``names`` share as a list of one, or [] without names. ``{n}`` in ``many`` is their number."""
-    if not names:
-        return []
-    message = one if len(names) == 1 else many.format(n=f"{len(names):,}")
-    return [Problem(kind, message, len(names), tuple(names[:_EXAMPLES]))]
 
 
 class Names(Sequence[str]):

@@ -1,8 +1,10 @@
-"""The first look at every picture: a digest of its bytes, its size from the header, whether it opens at all.
+"""The first look at every picture: a digest of its bytes, its traits, whether it opens at all.
 
 The digest is the picture's identity everywhere: which copies must stay on one side of a split, what its augmentation draws
-are, where its decoded pixels and its features lie in the cache. An index on disk remembers (path, size, time of change) ->
-digest, so that a second run does not read the files again.
+are, where its decoded pixels and its features lie in the cache. An index on disk remembers what was seen of each file, so that a
+second run does not read the files again. A file is the one that was seen if its name, size, times of content and status change
+(in nanoseconds) and number in the file system are the same: names, sizes and times of content alone survive an exchange of two
+files, and unpacking.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import contextlib
 import hashlib
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -20,27 +22,30 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from descend.data.decode import POLICY, probe
+from descend.data.decode import POLICY
 from descend.data.manifest import Manifest
+from descend.data.opening import read_file
 from descend.data.pool import Progress, in_order
+from descend.data.traits import TRAITS, traits
 from descend.errors import PictureError
 from descend.files import CacheFolder
 
 DIGEST_BYTES = 16
 _SETTLED_NS = 2_000_000_000  # a file changed this recently may change again within one tick of the file system's clock
 _CHUNK = 256  # pictures given to a thread at once: a warm look takes microseconds
+_now_ns: Callable[[], int] = time.time_ns
 
 
 @dataclass(frozen=True)
 class Scan:
-    """What a look at N pictures found.
+    """What a look at N pictures gave.
 
-    digests: (N, 16) uint8, blake2b of the file's bytes. sizes: (N, 2) int32, width and height in pixels as stored, before
-    EXIF orientation. reasons: row -> why it cannot be opened; such rows hold zeros.
+    digests: (N, 16) uint8, blake2b of the file's bytes. traits: (N,) ``TRAITS``. reasons: row -> why it cannot be opened; such
+    rows hold zeros.
     """
 
     digests: NDArray[np.uint8]
-    sizes: NDArray[np.int32]
+    traits: NDArray[np.void]
     reasons: dict[int, str]
 
 
@@ -52,29 +57,29 @@ def digest(content: bytes) -> bytes:
 def scan(manifest: Manifest, *, threads: int, cache: CacheFolder, progress: Progress | None = None) -> Scan:
     """Look at every picture of a manifest."""
     n = len(manifest.names)
-    found = Scan(np.zeros((n, DIGEST_BYTES), np.uint8), np.zeros((n, 2), np.int32), {})
+    result = Scan(np.zeros((n, DIGEST_BYTES), np.uint8), np.zeros(n, TRAITS), {})
     if manifest.root is None:
-        _look_at_arrays(manifest, found)
+        _look_at_arrays(manifest, result)
     else:
-        _look_at_files(manifest.root, manifest.names, found, threads, cache, progress)
-    return found
+        _look_at_files(manifest.root, manifest.names, result, threads, cache, progress)
+    return result
 
 
-def _look_at_arrays(manifest: Manifest, found: Scan) -> None:
+def _look_at_arrays(manifest: Manifest, result: Scan) -> None:
     pictures = manifest.pictures
     assert pictures is not None  # a manifest without a root holds its pictures
-    found.sizes[:] = pictures.shape[2], pictures.shape[1]
+    result.traits["size"] = pictures.shape[2], pictures.shape[1]
     shape = str(pictures.shape[1:]).encode()
     for row, picture in enumerate(pictures):
-        found.digests[row] = np.frombuffer(digest(shape + picture.tobytes()), np.uint8)
+        result.digests[row] = np.frombuffer(digest(shape + picture.tobytes()), np.uint8)
 
 
 def _look_at_files(
-    root: Path, names: Sequence[str], found: Scan, threads: int, cache: CacheFolder, progress: Progress | None
+    root: Path, names: Sequence[str], result: Scan, threads: int, cache: CacheFolder, progress: Progress | None
 ) -> None:
-    index = _Index(cache, root)
-    known, now = index.load(), time.time_ns()
-    keys = np.zeros_like(found.digests)
+    index, now = Index(cache, root), _now_ns()
+    index.load()
+    keys = np.zeros_like(result.digests)
     keep = np.zeros(len(names), np.bool_)
     fresh = np.zeros(len(names), np.bool_)
 
@@ -83,29 +88,39 @@ def _look_at_files(
             path = root / names[row]
             try:
                 status = path.stat()
-                key = digest(f"{names[row]}\0{status.st_size}\0{status.st_mtime_ns}".encode("utf-8", "surrogatepass"))
-                entry = known.get(key)
-                fresh[row] = entry is None
-                identity, size = entry or _read(path, names[row])
+                key = _key(names[row], status)
+                before = index.find(key)
+                fresh[row] = before is None
+                result.digests[row], result.traits[row] = before or _read(path, names[row])
             except PictureError as error:
-                found.reasons[row] = reason(error)
+                result.reasons[row] = reason(error)
                 continue
             except OSError as error:
-                found.reasons[row] = error.strerror or str(error)
+                result.reasons[row] = error.strerror or str(error)
                 continue
-            found.digests[row], found.sizes[row] = np.frombuffer(identity, np.uint8), size
-            keys[row], keep[row] = np.frombuffer(key, np.uint8), status.st_mtime_ns < now - _SETTLED_NS
+            keys[row], keep[row] = np.frombuffer(key, np.uint8), _is_settled(status, now)
 
+    if progress is not None:
+        progress("scan", 0, len(names))
     for done, _ in enumerate(in_order(look, range(0, len(names), _CHUNK), threads), start=1):
         if progress is not None:
             progress("scan", min(done * _CHUNK, len(names)), len(names))
     if (fresh & keep).any():
-        index.save(keys[keep], found.digests[keep], found.sizes[keep])
+        index.save(keys[keep], result.digests[keep], result.traits[keep])
 
 
-def _read(path: Path, name: str) -> tuple[bytes, tuple[int, int]]:
-    content = path.read_bytes()
-    return digest(content), probe(content, name=name)
+def _key(name: str, status: os.stat_result) -> bytes:
+    state = (name, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+    return digest("\0".join(map(str, state)).encode("utf-8", "surrogatepass"))
+
+
+def _is_settled(status: os.stat_result, now: int) -> bool:
+    return max(status.st_mtime_ns, status.st_ctime_ns) < now - _SETTLED_NS
+
+
+def _read(path: Path, name: str) -> tuple[NDArray[np.uint8], NDArray[np.void]]:
+    content = read_file(path)
+    return np.frombuffer(digest(content), np.uint8), traits(content, name=name)
 
 
 def reason(error: PictureError) -> str:
@@ -113,25 +128,44 @@ def reason(error: PictureError) -> str:
     return error.must.removeprefix("must be a readable picture (").removesuffix(")")
 
 
-class _Index:
-    """What is known about the files below one folder, on disk."""
+class Index:
+    """What was seen of the files below one folder, on disk; in memory, arrays sorted by key."""
 
     def __init__(self, cache: CacheFolder, root: Path) -> None:
-        key = digest(f"{POLICY}\0{os.path.realpath(root)}".encode("utf-8", "surrogatepass")).hex()
+        key = digest(f"index 2\0{POLICY}\0{os.path.realpath(root)}".encode("utf-8", "surrogatepass")).hex()
         self._cache, self._path = cache, cache.entry_path("index", key, ".npz")
+        self._keys, self._digests = np.zeros((0, DIGEST_BYTES), np.uint8), np.zeros((0, DIGEST_BYTES), np.uint8)
+        self._traits = np.zeros(0, TRAITS)
+        self._heads = np.zeros(0, np.uint64)
 
-    def load(self) -> dict[bytes, tuple[bytes, tuple[int, int]]]:
+    def load(self) -> None:
+        """Read what is known; nothing, where there is no index yet or it is damaged: then the pictures are read anew."""
         try:
             with np.load(BytesIO(self._path.read_bytes())) as file:
-                keys, digests, sizes = file["keys"], file["digests"], file["sizes"]
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile):  # none yet, or damaged: then the pictures are read anew
-            return {}
+                keys, digests, seen = file["keys"], file["digests"], file["traits"]
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+            return
+        heads = np.ascontiguousarray(keys[:, :8]).view(np.uint64).reshape(-1)
+        order = np.argsort(heads)
+        self._keys, self._digests, self._traits, self._heads = keys[order], digests[order], seen[order], heads[order]
         self._cache.touch(self._path)
-        return {
-            key.tobytes(): (identity.tobytes(), (int(size[0]), int(size[1])))
-            for key, identity, size in zip(keys, digests, sizes, strict=True)
-        }
 
-    def save(self, keys: NDArray[np.uint8], digests: NDArray[np.uint8], sizes: NDArray[np.int32]) -> None:
-        with contextlib.suppress(OSError), self._cache.writing(self._path) as unfinished:  # without it the next run reads again
-            np.savez(unfinished, keys=keys, digests=digests, sizes=sizes)
+    def find(self, key: bytes) -> tuple[NDArray[np.uint8], NDArray[np.void]] | None:
+        """Return the digest and the traits of the file that was seen under a key, or None."""
+        wanted = np.frombuffer(key, np.uint8)
+        at = int(np.searchsorted(self._heads, wanted[:8].view(np.uint64)[0]))
+        if at < len(self._keys) and (self._keys[at] == wanted).all():
+            return self._digests[at], self._traits[at]
+        return None
+
+    def save(self, keys: NDArray[np.uint8], digests: NDArray[np.uint8], seen: NDArray[np.void]) -> None:
+        """Write what was seen of n files; without it the next run reads them again."""
+        with contextlib.suppress(OSError), self._cache.writing(self._path) as unfinished:
+            np.savez(unfinished, keys=keys, digests=digests, traits=seen)
+
+    def forget(self, content_digest: NDArray[np.uint8]) -> None:
+        """Drop what was seen of files with these contents: one of them has turned out to hold something else."""
+        self.load()
+        kept = (self._digests != content_digest).any(axis=1)
+        if not kept.all():
+            self.save(self._keys[kept], self._digests[kept], self._traits[kept])

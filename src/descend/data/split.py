@@ -39,13 +39,13 @@ def assign(
     else:
         pool, parts = np.flatnonzero(given == TRAIN), (TRAIN, VAL)
     if len(pool):
-        units = _units(digests[pool], None if groups is None else groups[pool])
+        units = linked(digests[pool], None if groups is None else groups[pool])
         splits[pool] = _place(labels[pool], units, _turn(digests[pool], units, seed), len(parts))
     return splits
 
 
-def _units(digests: NDArray[np.uint8], groups: NDArray[np.int64] | None) -> NDArray[np.int64]:
-    """Number the units: (N,) int64."""
+def linked(digests: NDArray[np.uint8], groups: NDArray[np.int64] | None) -> NDArray[np.int64]:
+    """Number the units of N pictures, linked by equal bytes, a group, or a chain of both: (N, 16) uint8 -> (N,) int64."""
     _, copies = np.unique(digests, axis=0, return_inverse=True)
     copies = copies.reshape(-1)
     if groups is None:

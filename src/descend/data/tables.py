@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from descend.data.manifest import SPLIT_WORDS, UNASSIGNED, Manifest, encode_labels, natural, problem
+from descend.data.manifest import SPLIT_WORDS, UNASSIGNED, Manifest, encode_labels, natural
+from descend.data.problems import problem
 from descend.errors import DataError, MissingExtra, nearest
 
 SUFFIXES = {".csv": ",", ".tsv": "\t", ".parquet": ""}

@@ -20,6 +20,7 @@ from descend.errors import ModelError
 from descend.export.agreement import AgreementReport, Answers, compared
 from descend.export.preprocessing import CROPPED, IMAGES, preprocessing
 from descend.models.stages import Classifier, to_input
+from descend.pixels import USUAL, PixelPolicy
 from descend.transfer.graph import write_graph
 
 LEVELS, PROBABILITIES = "levels", "probabilities"
@@ -38,13 +39,14 @@ class _Probabilities(nn.Module):
 
 
 def export_onnx(classifier: Classifier, path: Path, *, size: int, resolution: int, classes: Sequence[str],
-                check_images: Sequence[NDArray[np.uint8]]) -> AgreementReport:  # fmt: skip
+                check_images: Sequence[NDArray[np.uint8]], policy: PixelPolicy = USUAL) -> AgreementReport:  # fmt: skip
     """Write ``classifier`` to ``path`` as ONNX, preprocessing and softmax included, and return how well it agrees.
 
     The file maps ``images`` (B, H, W, 3) uint8, RGB, any H and W, to ``probabilities`` (B, K) float32; its metadata hold
     the class names as JSON. size: S, pixels of the network's input; resolution: R >= S, the shorter side before the crop.
-    check_images: real pictures, each (H, W, 3) uint8 in its own size. Raises ModelError, and writes nothing, where the
-    file would not agree with torch (see ``agreement``) or cannot be made.
+    check_images: real pictures, each (H, W, 3) uint8 in its own size. policy: how pixels became those levels, for the metadata
+    (``scale``, ``background``): whoever shows the file deep or transparent pictures must do the same.
+    Raises ModelError, and writes nothing, where the file would not agree with torch (see ``agreement``) or cannot be made.
     """
     if resolution < size:
         raise ModelError("export", f"resolution must be at least the size of {size} px", got=resolution)
@@ -52,7 +54,7 @@ def export_onnx(classifier: Classifier, path: Path, *, size: int, resolution: in
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
         made = Path(folder, path.name)
-        _write(network, made, size=size, resolution=resolution, classes=classes)
+        _write(network, made, size=size, resolution=resolution, classes=classes, policy=policy)
         resized = [decode_resized(picture, resolution) for picture in check_images]
         report = compared(check_images, resized, file=_file_answers(made), network=_network_answers(network, size))
         if not report.agrees:
@@ -61,7 +63,9 @@ def export_onnx(classifier: Classifier, path: Path, *, size: int, resolution: in
     return report
 
 
-def _write(network: _Probabilities, path: Path, *, size: int, resolution: int, classes: Sequence[str]) -> None:
+def _write(
+    network: _Probabilities, path: Path, *, size: int, resolution: int, classes: Sequence[str], policy: PixelPolicy
+) -> None:
     example = torch.zeros(2, 3, size, size)
     write_graph(
         network, example, path, inputs=LEVELS, output=PROBABILITIES, who=network.classifier.backbone.name, free_batch=True
@@ -71,7 +75,8 @@ def _write(network: _Probabilities, path: Path, *, size: int, resolution: int, c
     before = preprocessing(resolution=resolution, size=size, opset=opset, ir_version=core.ir_version)
     whole = onnx.compose.merge_models(before, core, io_map=[(CROPPED, LEVELS)], prefix1="pre/")
     _rename(whole, f"pre/{IMAGES}", IMAGES)
-    onnx.helper.set_model_props(whole, {"classes": json.dumps(list(classes)), "made_by": "descend"})
+    pixels = {"scale": json.dumps(policy.scale), "background": policy.background}
+    onnx.helper.set_model_props(whole, {"classes": json.dumps(list(classes)), "made_by": "descend", **pixels})
     onnx.checker.check_model(whole)
     onnx.save(whole, path)
 

@@ -76,7 +76,7 @@ def _decoded(dataset: Dataset, side: int, n: int) -> Iterator[tuple[int, NDArray
     order = [queue[turn] for turn in range(max(map(len, queues))) for queue in queues if turn < len(queue)]
     for row in map(int, order):
         try:
-            image = decode_resized(dataset.read(row), side, name=dataset.name_of(row))
+            image = decode_resized(dataset.source(row), side, name=dataset.name_of(row), policy=dataset.policy)
         except PictureError:
             continue
         yield row, image

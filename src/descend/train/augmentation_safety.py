@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -58,10 +57,9 @@ def measure(
     unchanged = as_trained(run.record)
     answers = {rung: list[NDArray[np.int64]]() for rung in views}
     plain, labels = list[NDArray[np.int64]](), list[NDArray[np.int64]]()
-    readers = [partial(dataset.read, int(row)) for row in rows]
+    sources = [dataset.source(int(row)) for row in rows]
     names = [dataset.name_of(int(row)) for row in rows]
-    resolution = run.record.preparation()["resolution"]
-    for images, positions in stored(readers, names, {}, resolution=resolution, threads=n_threads(threads)):
+    for images, positions in stored(sources, names, {}, record=run.record, threads=n_threads(threads)):
         kept = rows[positions]
         ids = dataset.ids[kept]
         labels.append(_as_in_run(dataset, run.classes)[dataset.labels[kept]])

@@ -50,18 +50,19 @@ class KeepBest:
 class RunCallback:
     """Validates after each epoch, keeps the best, appends to metrics.jsonl, saves checkpoints and tells the progress.
 
-    validate: returns the validation probabilities (n, K). path: the run folder. snapshots: None where no states are kept.
+    validate: returns the validation probabilities (n, K). path: the run folder. snapshots: None where no states are kept. copies:
+    (n,) int64, which validation pictures are the same one, or None where all differ.
     """
 
     def __init__(
         self, path: Path, task: Task, best: Best, metric: Metric, n_train: int, progress: Progress,
         validate: Callable[[], NDArray[np.float32]], labels: NDArray[np.int64], position: Position,
-        snapshots: Snapshots | None = None,
+        snapshots: Snapshots | None = None, copies: NDArray[np.int64] | None = None,
     ) -> None:  # fmt: skip
         self.path, self.task, self.best, self.metric = path, task, best, metric
         self.n_train, self.progress, self.validate, self.labels = n_train, progress, validate, labels
         rows = folder.read_lines(path / folder.METRICS)  # of a resumed run
-        self.snapshots = snapshots
+        self.snapshots, self.copies = snapshots, copies
         self.history = {name: [row[f"val_{name}"] for row in rows] for name in ("loss", *get_args(Metric))}
         self._train_losses = [row["train_loss"] for row in rows]
         self._update_history()
@@ -87,7 +88,7 @@ class RunCallback:
         """Measure on the validation split, keep the best epoch, write a line of metrics; stop early if asked to."""
         loss = _finite(float(position.loss_sum) / position.n_seen, position.epoch, "training")
         with self.task.optimizer.evaluation_weights(), self._averaged_statistics(position.epoch):
-            score = metrics.score(self.validate(), self.labels)
+            score = metrics.score(self.validate(), self.labels, copies=self.copies)
             _finite(score["loss"], position.epoch, "validation")
             better = self._select(position.epoch, score)
         self._append_metrics(position, lr, loss, score, better)

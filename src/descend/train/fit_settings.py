@@ -15,7 +15,7 @@ from descend.optim.gradients import GradientStage
 from descend.optim.rule import Rule
 from descend.regularize.regularizer import Regularizer
 from descend.schedule.shapes import Schedule
-from descend.train.recipe import EngineName, Metric, NormPolicy, Transfer
+from descend.train.recipe import BackgroundChoice, EngineName, Metric, NormPolicy, Transfer
 from descend.transfer.heads import Head
 
 
@@ -39,6 +39,7 @@ class FitSettings(TypedDict, total=False):
     size: int | None
     batch_size: int | None
     snapshots: int | None
+    background: BackgroundChoice
     metric: Metric
     seed: int
     device: str

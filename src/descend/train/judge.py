@@ -48,11 +48,12 @@ def _judge_splits(result: TrainingResult, splits: list[str]) -> None:
         labels = data.labels[chosen]
         record.per_class[split] = metrics.per_class(probs[split], labels, data.classes)
         record.confusion[split] = metrics.confusion(probs[split], labels, len(data.classes))
+        score = metrics.score(probs[split], labels, copies=data.copies(chosen), groups=data.evidence(chosen))
         if split == "test":
-            record.test = metrics.score(probs[split], labels)
+            record.test = score
             record.look_at_test("descend fit, after training")
         else:
-            record.val = metrics.score(probs[split], labels)
+            record.val = score
     every, answers = np.concatenate(list(rows.values())), np.concatenate(list(probs.values()))
     names = [data.name_of(int(row)) for row in every]
     where = [split for split, chosen in rows.items() for _ in chosen]

@@ -12,39 +12,69 @@ from descend.stats import proportion
 from descend.train.record_types import ClassScore, Score
 
 
-def score(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> Score:
+def score(
+    probabilities: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    *,
+    copies: NDArray[np.int64] | None = None,
+    groups: NDArray[np.int64] | None = None,
+) -> Score:
     """Judge ``probabilities`` (n, K) against ``labels`` (n,): every metric, the log loss, ``n``, and accuracy's interval.
 
     The interval is Wilson's at 95 %: it says how far the accuracy could lie from this one on new pictures of the same kind.
+    copies: (n,) int64, equal where two rows are one picture: it counts once, in every metric, so repeating rows changes nothing.
+    groups: (n,) int64, equal where pictures belong together (one patient, one video): each counts, but the interval treats what
+    is in one group as one piece of evidence. Their effective number is ``sum(m)^2 / sum(m^2)`` over the sizes m of the groups.
+    Source: Kish 1965, Survey Sampling, section 8.2, for wholly correlated clusters.
     """
     predicted = probabilities.argmax(1)
-    n_right = int((predicted == labels).sum())
-    interval = proportion(n_right, len(labels))
+    weights = _weights(copies)
+    accuracy = float(np.average(predicted == labels, weights=weights))
+    n_independent = _n_independent(len(labels), weights, groups)
+    interval = proportion(round(accuracy * n_independent), n_independent)
     return Score(
-        accuracy=n_right / len(labels),
+        accuracy=accuracy,
         accuracy_interval=[interval.low, interval.high],
-        balanced_accuracy=_balanced(labels, predicted),
-        macro_f1=_macro_f1(labels, predicted),
-        loss=log_loss(probabilities, labels),
+        balanced_accuracy=_balanced(labels, predicted, weights),
+        macro_f1=_macro_f1(labels, predicted, weights),
+        loss=log_loss(probabilities, labels, weights),
         n=len(labels),
+        n_independent=n_independent,
     )
 
 
-def _balanced(labels: NDArray[np.int64], predicted: NDArray[np.int64]) -> float:
+def _weights(copies: NDArray[np.int64] | None) -> NDArray[np.float64] | None:
+    """Return each row's share in its picture, (n,), or None where all pictures are distinct."""
+    if copies is None:
+        return None
+    _, picture, counts = np.unique(copies, return_inverse=True, return_counts=True)
+    return None if len(counts) == len(copies) else 1 / counts[picture]
+
+
+def _n_independent(n: int, weights: NDArray[np.float64] | None, groups: NDArray[np.int64] | None) -> int:
+    counted = np.ones(n) if weights is None else weights
+    if groups is not None:
+        _, group = np.unique(groups, return_inverse=True)
+        counted = np.bincount(group, weights=counted)
+        return max(1, round(float(counted.sum() ** 2 / (counted**2).sum())))
+    return max(1, round(float(counted.sum())))
+
+
+def _balanced(labels: NDArray[np.int64], predicted: NDArray[np.int64], weights: NDArray[np.float64] | None) -> float:
     """The mean recall of the classes that occur; one that only occurs among the answers has no recall to average."""
-    found: Any = metrics.recall_score(labels, predicted, labels=np.unique(labels), average="macro", zero_division=0)  # pyright: ignore[reportArgumentType] (the stub knows words only)
-    return float(found)
+    options: dict[str, Any] = {"average": "macro", "sample_weight": weights, "zero_division": 0}
+    return float(metrics.recall_score(labels, predicted, labels=np.unique(labels), **options))
 
 
-def _macro_f1(labels: NDArray[np.int64], predicted: NDArray[np.int64]) -> float:
-    found: Any = metrics.precision_recall_fscore_support(labels, predicted, average="macro", zero_division=0)  # pyright: ignore[reportArgumentType] (the stub knows words only)
-    return float(found[2])
+def _macro_f1(labels: NDArray[np.int64], predicted: NDArray[np.int64], weights: NDArray[np.float64] | None) -> float:
+    options: dict[str, Any] = {"average": "macro", "sample_weight": weights, "zero_division": 0}
+    return float(metrics.f1_score(labels, predicted, **options))
 
 
-def log_loss(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+def log_loss(probabilities: NDArray[np.float32], labels: NDArray[np.int64], weights: NDArray[np.float64] | None = None) -> float:
     """Return the mean negative log-likelihood in nats; a probability of zero counts as the smallest float32."""
-    own = np.maximum(probabilities[np.arange(len(labels)), labels].astype(np.float64), np.finfo(np.float32).tiny)
-    return float(-np.log(own).mean())
+    of_label = np.maximum(probabilities[np.arange(len(labels)), labels].astype(np.float64), np.finfo(np.float32).tiny)
+    return float(np.average(-np.log(of_label), weights=weights))
 
 
 def per_class(probabilities: NDArray[np.float32], labels: NDArray[np.int64], classes: tuple[str, ...]) -> list[ClassScore]:

@@ -13,7 +13,7 @@ from descend.optim import GradientStage, Rule
 from descend.regularize import CrossEntropy, NormPolicy, Regularizer, merged_knobs
 from descend.schedule import Schedule
 from descend.technique import Technique
-from descend.train.recipe import Recipe, Setting
+from descend.train.recipe import BackgroundChoice, Recipe, Setting
 from descend.train.record_types import Metric
 from descend.transfer import Head
 
@@ -51,6 +51,7 @@ class Plan:
     size: int
     batch_size: int
     snapshots: int | None
+    background: BackgroundChoice
     metric: Metric
     seed: int
     device: str

@@ -24,6 +24,7 @@ from descend.data import Dataset, Decoded
 from descend.data.builtin import SETS
 from descend.errors import DataError, KnobError, RunError
 from descend.models import Backbone, Classifier
+from descend.pixels import PixelPolicy
 from descend.train.estimate import spoken
 from descend.train.modes import MODES
 from descend.train.modes.mode import Mode, with_pretrained
@@ -79,7 +80,7 @@ def prepare(
     with log.timed("build"):
         network = _network(plan, mode, dataset)
     resolution = int(plan.size / mode.crop_margin(network))
-    log.begin(dataset, plan, _preprocessing(plan, network.backbone, resolution))
+    log.begin(dataset, plan, _preprocessing(plan, network.backbone, resolution, dataset.policy))
     decoded = _decode(dataset, plan, resolution, log, progress)
     with log.timed("engine"):
         plan, engine = _engine(plan, network.backbone, decoded.dataset, log, progress)
@@ -122,7 +123,9 @@ def _located(recipe: Recipe) -> Recipe:
 def _scan(recipe: Recipe, source: Any, log: RunLog, progress: Progress) -> Dataset:
     """Find, check and split the pictures, and say what was found."""
     with log.timed("scan"):
-        dataset = data_package.load(source, seed=recipe.seed, threads=recipe.threads, progress=progress.update)
+        dataset = data_package.load(
+            source, seed=recipe.seed, background=recipe.background, threads=recipe.threads, progress=progress.update
+        )
     for line in dataset.describe():
         progress.say(line)
     return dataset
@@ -186,10 +189,11 @@ def _check_class_weights(plan: Plan, data: Dataset) -> None:
         raise KnobError("regularize", must, got=class_counts(data).tolist(), fix="Leave them out.")
 
 
-def _preprocessing(plan: Plan, backbone: Backbone, resolution: int) -> Preprocessing:
+def _preprocessing(plan: Plan, backbone: Backbone, resolution: int, policy: PixelPolicy) -> Preprocessing:
     return Preprocessing(
         architecture=str(with_pretrained(plan.backbone, False)), resolution=resolution, size=plan.size,
         mean=list(backbone.mean), std=list(backbone.std),
+        scale=None if policy.scale is None else list(policy.scale), background=policy.background,
     )  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from descend.train.record_types import Metric
 Transfer = Literal["auto", "features", "head", "finetune", "scratch"]
 EngineName = Literal["auto", "torch", "onnxruntime", "openvino"]
 NormPolicy = Literal["eval", "affine-frozen", "train"]
+BackgroundChoice = Literal["auto", "white", "black", "grey"]
 Setting = str | int | float | bool | tuple[str, ...] | None  # the value of one setting, as plain data
 LISTS = ("augment", "regularize", "gradients")  # one text may stand for a list of one
 FORMER_NAMES = {"batch": "batch_size", "rate_decay": "layer_decay"}  # no aliases: an old name is an error that tells the new one
@@ -50,6 +51,7 @@ class Recipe:
     size: Annotated[int, Ge(8), Doc("side of the square picture that the network sees, pixels")] | None = None
     batch_size: Annotated[int, Ge(1), Doc("pictures per step")] | None = None
     snapshots: Annotated[int, Ge(2), Doc("states to keep along the run, for descend slice")] | None = None
+    background: Annotated[BackgroundChoice, Doc("what shows through transparent pixels; auto: where none is blank")] = "auto"
     metric: Annotated[Metric, Doc("what selects the best epoch, on the validation split")] = "accuracy"
     seed: Annotated[int, Ge(0), Doc("of the split, the initial weights, the order and every augmentation")] = 0
     device: Annotated[str, Doc("cpu, cuda, cuda:1 or mps, for what is trained")] = "cpu"

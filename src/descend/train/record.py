@@ -19,6 +19,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from descend.errors import RunError
+from descend.pixels import PixelPolicy
 from descend.train import folder
 from descend.train.record_types import (
     Chosen,
@@ -91,6 +92,12 @@ class RunRecord:
         if self.preprocessing is None:
             raise RunError("run", "must have a plan", fix="It stopped before anything was decided: train it again.")
         return self.preprocessing
+
+    def pixel_policy(self) -> PixelPolicy:
+        """Return the scale and the background that the run's pictures were read with."""
+        prepared = self.preparation()
+        scale = prepared["scale"]
+        return PixelPolicy(None if scale is None else (scale[0], scale[1]), prepared["background"])
 
     def add_wall(self, stage: str, seconds: float) -> None:
         """Add time to a stage; a resumed run adds up."""

@@ -6,12 +6,17 @@ from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict
 
+from descend.pixels import Background
+
 Metric = Literal["accuracy", "balanced_accuracy", "macro_f1"]
 """What may select the best epoch."""
 
 
 class Score(TypedDict):
-    """How good a set of answers is. accuracy_interval: [low, high], 95 %. loss: mean negative log-likelihood, nats."""
+    """How good a set of answers is. accuracy_interval: [low, high], 95 %. loss: mean negative log-likelihood, nats.
+
+    n: pictures. n_independent: distinct pictures, or groups of pictures, that the interval rests on.
+    """
 
     accuracy: float
     accuracy_interval: list[float]
@@ -19,6 +24,7 @@ class Score(TypedDict):
     macro_f1: float
     loss: float
     n: int
+    n_independent: int
 
 
 ClassScore = TypedDict("ClassScore", {"class": str, "precision": float, "recall": float, "f1": float, "n": int})
@@ -71,13 +77,19 @@ class Chosen(TypedDict):
 
 
 class Preprocessing(TypedDict):
-    """How a picture becomes the network's input. resolution: shorter side when stored, size: side of the view, pixels."""
+    """How a picture becomes the network's input.
+
+    resolution: shorter side when stored, size: side of the view, pixels. scale: [low, high], the stored values that become 0 and
+    255 in pictures of more than 8 bits, or None for the usual ones. background: what shows through transparent pixels.
+    """
 
     architecture: str
     resolution: int
     size: int
     mean: list[float]
     std: list[float]
+    scale: list[float] | None
+    background: Background
 
 
 class ParameterGroup(TypedDict):

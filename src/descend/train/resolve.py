@@ -88,7 +88,7 @@ def resolve(recipe: Recipe, data: DataProfile) -> Plan:
         transfer=mode.name,
         settings=mode.settings,
         reasons=reasons,
-        **{name: getattr(recipe, name) for name in ("snapshots", "metric", "seed", "device", "threads", "data")},
+        **{name: getattr(recipe, name) for name in ("snapshots", "background", "metric", "seed", "device", "threads", "data")},
     )
 
 

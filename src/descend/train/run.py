@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from descend.technique import build
 from descend.train import folder, metrics, record
 from descend.train.inference import Inference, InferenceResult
 from descend.train.recipe import Recipe, read
+from descend.train.record import RunRecord
 from descend.train.record_types import Score
 from descend.transfer import Head
 
@@ -117,15 +118,16 @@ class Run:
         if not len(rows):
             raise DataError("eval", f"the data must have pictures in split {chosen!r}", got=dataset.summary()["splits"])
         names = [dataset.name_of(int(row)) for row in rows]
-        readers = [partial(dataset.read, int(row)) for row in rows]
+        sources = [dataset.source(int(row)) for row in rows]
         ask = Inference(self.classifier, self.record, tta=tta, mc=mc)
-        found, kept, problems = self._answers("eval", readers, names, n_threads(threads), ask)
+        found, kept, problems = self._answers("eval", sources, names, n_threads(threads), ask)
         answers = found.probabilities
         labels = columns[dataset.labels[rows[kept]]]
         if chosen == "test":
             self.record.look_at_test(f"descend eval {dataset.name}")
         noted = chosen != "test" or self._note_look()
-        score = metrics.score(answers, labels)
+        judged = rows[kept]
+        score = metrics.score(answers, labels, copies=dataset.copies(judged), groups=dataset.evidence(judged))
         detail = {"per_class": metrics.per_class(answers, labels, self.classes), "problems": problems}
         detail |= {"look_noted": noted, "n_trained_on": self._n_trained_on(dataset.digests[rows[kept]], threads)}
         detail |= {"tta": tta, "mc": mc, "doubt": _doubt(found, labels)}
@@ -174,8 +176,7 @@ class Run:
     ) -> tuple[InferenceResult, list[int], dict[str, str]]:
         """Decode and classify: answers to the readable pictures, their positions, and name -> reason of the others."""
         kept, problems, found = list[int](), dict[str, str](), list[InferenceResult]()
-        resolution = self.record.preparation()["resolution"]
-        for images, positions in stored(sources, names, problems, resolution=resolution, threads=threads):
+        for images, positions in stored(sources, names, problems, record=self.record, threads=threads):
             kept.extend(positions)
             found.append(ask(images))
         if not found:
@@ -223,19 +224,19 @@ def _doubt(found: InferenceResult, labels: NDArray[np.int64]) -> dict[str, dict[
 
 
 def stored(
-    sources: Sequence[Any], names: Sequence[str], problems: dict[str, str], *, resolution: int, threads: int
+    sources: Sequence[Any], names: Sequence[str], problems: dict[str, str], *, record: RunRecord, threads: int
 ) -> Iterator[tuple[NDArray[np.uint8], list[int]]]:
     """Yield pictures decoded as in training, up to 32 at a time: (n, R, R, 3) uint8, and their n positions in ``sources``.
 
-    resolution: R, pixels. sources: paths, arrays, or functions that give one. problems: takes name -> reason of the pictures that
-    cannot be read.
+    sources: whatever ``decode_resized`` takes. problems: takes name -> reason of the pictures that cannot be read. record: of the
+    run; it tells the resolution R, the scale and the background.
     """
+    resolution, policy = record.preparation()["resolution"], record.pixel_policy()
 
     def decode(item: tuple[Any, str]) -> NDArray[np.uint8] | str:
         source, name = item
         try:
-            picture: Any = source() if callable(source) else source
-            return decode_resized(picture, resolution, name=name)
+            return decode_resized(source, resolution, name=name, policy=policy)
         except PictureError as error:
             return str(error)
 
@@ -267,9 +268,15 @@ def restored(note: record.RunRecord, state: dict[str, torch.Tensor]) -> Classifi
     return network.eval().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] (missing in torch's stub)
 
 
+def words_for(score: Mapping[str, Any]) -> str:
+    """Return how many pictures a score is over, and how many of them are independent evidence where that is fewer."""
+    independent = score["n_independent"]
+    return f"{score['n']:,} pictures" + (f", {independent:,} independent" if independent < score["n"] else "")
+
+
 def _line(name: str, score: Score) -> str:
     low, high = score["accuracy_interval"]
     return (
-        f"{name + ':':<11} accuracy {score['accuracy']:.2%} of {score['n']} pictures (95 % interval {low:.1%} to {high:.1%}), "
+        f"{name + ':':<11} accuracy {score['accuracy']:.2%} of {words_for(score)} (95 % interval {low:.1%} to {high:.1%}), "
         f"balanced {score['balanced_accuracy']:.2%}, macro F1 {score['macro_f1']:.2%}"
     )

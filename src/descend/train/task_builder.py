@@ -140,10 +140,10 @@ class TaskBuilder:
         def view(images: NDArray[np.uint8], ids: NDArray[np.int64], draw: int) -> NDArray[np.uint8]:
             return (varied if draw else plain)(images, ids=ids, epoch=0, draw=draw).numpy()
 
+        preparation = f"decode {POLICY}, {self.dataset.policy}, {self.decoded.resolution} px, crop {self.plan.size} px"
         return extract(
             engine, self.decoded.take, rows, digests=self.dataset.digests, ids=self.dataset.ids, view=view,
-            preparation=f"decode {POLICY}, {self.decoded.resolution} px, crop {self.plan.size} px", n_views=n_views,
-            augmentation=" ".join(map(str, self.plan.augment)), seed=self.plan.seed,
+            preparation=preparation, n_views=n_views, augmentation=" ".join(map(str, self.plan.augment)), seed=self.plan.seed,
             progress=self._count_extracted,
         )  # fmt: skip
 

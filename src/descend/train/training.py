@@ -88,7 +88,7 @@ def _callback(setup: TrainingSetup, run: Path, position: Position, best: Best) -
     return RunCallback(
         run, mode_task.task, best, plan.metric, len(setup.dataset.indices("train")), setup.progress,
         lambda: evaluate.probabilities(mode_task.task.module, mode_task.inputs(val)), setup.dataset.labels[val], position,
-        Snapshots(run, plan.snapshots, plan.epochs) if plan.snapshots else None,
+        Snapshots(run, plan.snapshots, plan.epochs) if plan.snapshots else None, setup.dataset.copies(val),
     )  # fmt: skip
 
 

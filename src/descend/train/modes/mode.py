@@ -22,7 +22,7 @@ from descend.train.plan import DataProfile, Plan
 from descend.train.recipe import Recipe
 from descend.train.task_builder import ModeTask, TaskBuilder
 
-ALWAYS = frozenset({"data", "transfer", "metric", "seed", "device", "threads", "snapshots"})
+ALWAYS = frozenset({"data", "transfer", "metric", "seed", "device", "threads", "snapshots", "background"})
 TRAINING = frozenset(
     {"backbone", "head", "augment", "regularize", "optimizer", "gradients", "schedule", "epochs", "size", "batch_size"}
 )

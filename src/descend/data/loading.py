@@ -1,0 +1,115 @@
+"""From a source to a data set: read, scan, split, check; every question about the data is settled here, before training."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from descend.data import problems
+from descend.data.dataset import Dataset
+from descend.data.manifest import SPLITS, UNASSIGNED, Manifest, Names
+from descend.data.pool import Progress, n_threads
+from descend.data.problems import Problem, problem, refusal
+from descend.data.scan import Scan, scan
+from descend.data.sources import Data, read
+from descend.data.split import TEST, VAL, assign
+from descend.data.traits import choose_policy
+from descend.files import CacheFolder
+from descend.pixels import Background
+
+
+def load(
+    data: Data,
+    *,
+    seed: int = 0,
+    split: bool = True,
+    background: Literal["auto"] | Background = "auto",
+    threads: int | None = None,
+    cache_dir: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Dataset:
+    """Look at a source and return its data set; only deep and transparent pictures have been decoded by then.
+
+    data: a folder, a table, the name of a built-in set, or arrays (``sources.read``). seed: of the split. split=False is for
+    evaluation: a source without splits is all ``test``, nothing is carved out, and one class is enough. background: what shows
+    through transparent pixels; auto takes white unless pictures would be blank on it. threads: None for one per CPU. progress:
+    called with (stage, done, total). Raises DataError, MissingExtra, or KnobError for a background that has no effect.
+    """
+    manifest = read(data)
+    seen = scan(manifest, threads=n_threads(threads), cache=CacheFolder(cache_dir), progress=progress)
+    opened = np.array([row not in seen.reasons for row in range(len(manifest.names))], np.bool_)
+    given = manifest.splits[opened]
+    labels, digests, names = manifest.labels[opened], seen.digests[opened], _kept(manifest, opened)
+    groups = None if manifest.groups is None else manifest.groups[opened]
+    notes = [
+        *manifest.problems,
+        *problems.unreadable(manifest.names, seen.reasons),
+        *problems.repeated(names, digests, labels, given),
+        *problems.torn(names, groups, given),
+    ]
+    if not len(labels):
+        raise refusal(manifest.name, "must have a picture that can be read", notes)
+    if split:
+        _refuse_lost_validation(manifest, seen, notes)
+    policy, about_pixels = choose_policy(seen.traits[opened], names, background)
+    splits = assign(labels, digests, groups, given, seed=seed) if split else np.where(given == UNASSIGNED, np.int8(TEST), given)
+    dataset = Dataset(
+        name=manifest.name,
+        root=manifest.root,
+        classes=manifest.classes,
+        labels=labels,
+        splits=splits,
+        digests=digests,
+        sizes=seen.traits["size"][opened],
+        names=names,
+        given_split=bool((given != UNASSIGNED).any()),
+        fingerprint=_fingerprint(manifest.classes, digests, labels, splits),
+        problems=(*notes, *about_pixels),
+        pictures=manifest.pictures,
+        policy=policy,
+        groups=groups,
+    )
+    if not split:
+        return dataset
+    dataset.check_trainable()
+    return dataclasses.replace(dataset, problems=(*dataset.problems, *_few(dataset)))
+
+
+def _refuse_lost_validation(manifest: Manifest, seen: Scan, notes: list[Problem]) -> None:
+    """Refuse a validation split that was given and holds nothing readable: another one must not take its place unasked."""
+    rows = np.flatnonzero(manifest.splits == VAL)
+    if len(rows) and all(int(row) in seen.reasons for row in rows):
+        raise refusal(manifest.name, "the validation split that is given must hold a picture that can be read", notes,
+                      fix="Mend its pictures, or remove it to have validation taken out of train.")  # fmt: skip
+
+
+def _few(dataset: Dataset) -> list[Problem]:
+    """Return the problem of classes without a picture in a split that others have: no metric speaks for them there."""
+    counts = dataset.counts()
+    lacking = [
+        f"{name} (none in {part})"
+        for column, part in enumerate(SPLITS)
+        if counts[:, column].any()
+        for name, n in zip(dataset.classes, counts[:, column], strict=True)
+        if n == 0
+    ]
+    return problem("few", "1 class is too small for every split", "{n} times a class is too small for a split", lacking)
+
+
+def _fingerprint(classes: tuple[str, ...], *arrays: NDArray[Any]) -> str:
+    state = hashlib.blake2b("\0".join(classes).encode("utf-8", "surrogatepass"), digest_size=16)
+    for array in arrays:
+        state.update(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes())
+    return state.hexdigest()
+
+
+def _kept(manifest: Manifest, opened: NDArray[np.bool_]) -> Sequence[str]:
+    if manifest.root is None:
+        return manifest.names
+    return Names(name for name, kept in zip(manifest.names, opened, strict=True) if kept)

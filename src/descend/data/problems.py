@@ -1,0 +1,100 @@
+"""What the owner of the data should know: each kind of problem is counted, told in one sentence, and named by examples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from descend.errors import DataError
+
+_EXAMPLES = 100
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something about the data that its owner should know; the data can still be used.
+
+    kind: ``ignored``, ``missing``, ``nameless``, ``unlabelled``, ``unreadable``, ``merged``, ``conflict``, ``leak``, ``copies``,
+    ``torn``, ``few``, ``scale``, ``no number``, ``background``, ``blank`` or ``cache``. n: how many things it is about.
+    examples: the first hundred names, each with its reason where there is one.
+    """
+
+    kind: str
+    message: str
+    n: int
+    examples: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        shown = ", ".join(self.examples[:3]) + (", ..." if self.examples and self.n > 3 else "")
+        return f"{self.message}: {shown}" if shown else self.message
+
+
+def problem(kind: str, one: str, many: str, names: Sequence[str]) -> list[Problem]:
+    """Return the problem that ``names`` share as a list of one, or [] without names. ``{n}`` in ``many`` is their number."""
+    if not names:
+        return []
+    message = one if len(names) == 1 else many.format(n=f"{len(names):,}")
+    return [Problem(kind, message, len(names), tuple(names[:_EXAMPLES]))]
+
+
+def refusal(who: str, must: str, problems: Iterable[Problem], *, got: object = None, fix: str = "") -> DataError:
+    """Return the error for data that cannot be used, with everything that was noted about them before."""
+    notes = [f"Note: {str(item).removesuffix('.')}." for item in problems]
+    return DataError(who, must, **({} if got is None else {"got": got}), fix=" ".join([*([fix] if fix else []), *notes]))
+
+
+def unreadable(names: Sequence[str], reasons: dict[int, str]) -> list[Problem]:
+    """Return the problem of pictures that cannot be decoded, each with its reason."""
+    listed = [f"{names[row]} ({why})" for row, why in sorted(reasons.items())]
+    return problem(
+        "unreadable", "1 file cannot be decoded and is left out", "{n} files cannot be decoded and are left out", listed
+    )
+
+
+def repeated(
+    names: Sequence[str], digests: NDArray[np.uint8], labels: NDArray[np.int64], given: NDArray[np.int8]
+) -> list[Problem]:
+    """Return what is to be said of pictures whose bytes occur more than once: two labels, two given splits, or mere copies.
+
+    names: (n,). digests: (n, 16) uint8. labels: (n,) int64. given: (n,) int8, the split that the source gave, -1 for none.
+    """
+    if not len(digests):
+        return []
+    _, copy_of, counts = np.unique(digests, axis=0, return_inverse=True, return_counts=True)
+    copy_of = copy_of.reshape(-1)
+    together: dict[int, list[int]] = {}
+    for row in np.flatnonzero(counts[copy_of] > 1):
+        together.setdefault(int(copy_of[row]), []).append(int(row))
+    conflicts, leaks, copies = list[str](), list[str](), list[str]()
+    for rows in together.values():
+        shown = " = ".join(names[row] for row in rows[:4]) + " = ..." * (len(rows) > 4)
+        if len(set(labels[rows].tolist())) > 1:
+            conflicts.append(shown)
+        if len(set(given[rows].tolist())) > 1:
+            leaks.append(shown)
+        first: dict[tuple[int, int], int] = {}
+        for row in rows:
+            before = first.setdefault((int(labels[row]), int(given[row])), row)
+            copies += [f"{names[row]} = {names[before]}"] * (before != row)
+    return [
+        *problem("conflict", "1 picture stands in several classes", "{n} pictures stand in several classes", conflicts),
+        *problem("leak", "1 picture stands in several of the given splits",
+                 "{n} pictures stand in several of the given splits", leaks),
+        *problem("copies", "1 picture is a copy of another in its class; copies count once as evidence",
+                 "{n} pictures are copies of others in their class; copies count once as evidence", copies),
+    ]  # fmt: skip
+
+
+def torn(names: Sequence[str], groups: NDArray[np.int64] | None, given: NDArray[np.int8]) -> list[Problem]:
+    """Return the problem of groups that a given split tears apart: its pictures help each other across the border."""
+    if groups is None or not len(groups):
+        return []
+    order = np.argsort(groups, kind="stable")
+    borders = np.flatnonzero(np.diff(groups[order])) + 1
+    parts = [rows for rows in np.split(order, borders) if len(set(given[rows].tolist())) > 1]
+    shown = [f"the group of {names[int(rows[0])]}" for rows in parts]
+    return problem("torn", "1 group stands in several of the given splits",
+                   "{n} groups stand in several of the given splits", shown)  # fmt: skip

@@ -1,0 +1,197 @@
+"""One scale and one background for a data set: found in the scan, told, and the same for every picture."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+from tests.oracles.data_pictures import encoded, png_16_bits, scene
+
+from descend.data import Dataset, decoded, load
+from descend.errors import KnobError
+from descend.pixels import Background, PixelPolicy
+
+Save = Callable[[Path, int, int], None]  # (path without ending, class, number)
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DESCEND_CACHE", str(tmp_path / "cache"))
+
+
+def _tree(root: Path, save: Save, n: int = 12) -> Path:
+    for number, name in enumerate(("a", "b")):
+        (root / name).mkdir(parents=True)
+        for i in range(n):
+            save(root / name / str(i), number, i)
+    return root
+
+
+def _notes(dataset: Dataset) -> dict[str, str]:
+    return {problem.kind: str(problem) for problem in dataset.problems}
+
+
+def _values(number: int, i: int) -> np.ndarray:
+    """Class means of 1000 and 1100 with noise of 10: of 12 bits."""
+    return np.random.default_rng(1000 * number + i).normal(1000 + 100 * number, 10, (32, 32)).clip(0, 4095)
+
+
+_HOLDERS: dict[str, Callable[[np.ndarray], tuple[str, bytes]]] = {
+    "16-bit PNG": lambda v: (".png", encoded(Image.fromarray(v.astype(np.uint16)))),
+    "stretched to 16 bits": lambda v: (".png", encoded(Image.fromarray(v.astype(np.uint16) * np.uint16(16)))),
+    "16-bit TIFF": lambda v: (".tiff", encoded(Image.fromarray(v.astype(np.uint16)), "tiff")),
+    "32-bit TIFF": lambda v: (".tiff", encoded(Image.fromarray(v.astype(np.int32)), "tiff")),
+    "float TIFF": lambda v: (".tiff", encoded(Image.fromarray(v.astype(np.float32) / 4095), "tiff")),
+    "16-bit color": lambda v: (".png", png_16_bits(np.repeat(v.astype(np.uint16)[..., None], 3, 2))),
+}
+
+
+@pytest.mark.parametrize("holder", _HOLDERS)
+def test_twelve_bits_are_told_apart_in_every_container(tmp_path: Path, holder: str) -> None:
+    def save(path: Path, number: int, i: int) -> None:
+        suffix, content = _HOLDERS[holder](_values(number, i))
+        path.with_suffix(suffix).write_bytes(content)
+
+    dataset = load(_tree(tmp_path / "set", save))
+    pixels = decoded(dataset, 32).take(np.arange(24)).astype(float).mean(axis=(1, 2, 3))
+    assert pixels[dataset.labels == 1].min() - pixels[dataset.labels == 0].max() > 100  # 16 bits scaled by 257 gave 0.4
+    assert "24 pictures hold more than 8 bits: stored values" in _notes(dataset)["scale"]
+    summary = json.loads(json.dumps(dataset.summary()))
+    assert summary["scale"] == list(dataset.policy.scale or ())
+
+
+def test_the_scale_is_a_usual_one_where_the_pictures_use_it(tmp_path: Path) -> None:
+    def save(path: Path, number: int, i: int) -> None:
+        values = np.linspace(0, 4000 - i, 64).reshape(8, 8).astype(np.uint16)
+        path.with_suffix(".png").write_bytes(encoded(Image.fromarray(values)))
+
+    dataset = load(_tree(tmp_path / "set", save))
+    assert dataset.policy.scale == (0, 4095)
+    np.testing.assert_array_equal(dataset.read(0)[7, 7], [round(4000 / 4095 * 255)] * 3)
+
+
+@pytest.mark.parametrize("peak", [1.0, 1.0001, 1.3])
+def test_one_pixel_beyond_one_leaves_all_others_as_they_are(tmp_path: Path, peak: float) -> None:
+    def save(path: Path, number: int, i: int) -> None:
+        values = np.linspace(0, 1, 2048, dtype=np.float32).reshape(32, 64)
+        values[0, 0], values[0, 1] = 0.5, (number + 2 * i) / 255
+        if i == 3:
+            values[-1, -1] = peak  # the scale of this picture alone would be 0 to 255
+        path.with_suffix(".tiff").write_bytes(encoded(Image.fromarray(values), "tiff"))
+
+    dataset = load(_tree(tmp_path / "set", save))
+    greys = {int(dataset.read(row)[0, 0, 0]) for row in range(len(dataset))}
+    assert greys == {128}
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf])
+def test_pixels_that_are_no_numbers_are_told_and_lose_no_picture(tmp_path: Path, odd: float) -> None:
+    def save(path: Path, number: int, i: int) -> None:
+        values = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
+        values[4, 4] = odd if i == 3 else 0.25
+        path.with_suffix(".tiff").write_bytes(encoded(Image.fromarray(values), "tiff"))
+
+    dataset = load(_tree(tmp_path / "set", save))
+    assert len(dataset) == 24
+    assert _notes(dataset)["no number"] == "2 pictures have pixels that are no numbers, shown black: a/3.tiff, b/3.tiff"
+    assert dataset.policy.scale == (0, 1)
+
+
+def test_a_picture_without_any_number_is_unreadable(tmp_path: Path) -> None:
+    def save(path: Path, number: int, i: int) -> None:
+        values = np.full((8, 8), np.nan if (number, i) == (0, 0) else 0.5 + i / 30, np.float32)
+        path.with_suffix(".tiff").write_bytes(encoded(Image.fromarray(values), "tiff"))
+
+    dataset = load(_tree(tmp_path / "set", save))
+    assert _notes(dataset)["unreadable"].endswith("a/0.tiff (it holds no finite number)")
+
+
+def test_another_scale_is_another_entry_of_the_cache(tmp_path: Path) -> None:
+    def save(path: Path, number: int, i: int) -> None:
+        path.with_suffix(".png").write_bytes(encoded(Image.fromarray(np.full((8, 8), 1000 + i, np.uint16))))
+
+    root = _tree(tmp_path / "set", save)
+    first = decoded(load(root), 8).path
+    (root / "b/wide.png").write_bytes(encoded(Image.fromarray(np.full((8, 8), 50_000, np.uint16))))
+    second = load(root)
+    assert second.policy.scale == (0, 65535)
+    (root / "b/wide.png").unlink()
+    assert decoded(load(root), 8).path == first
+    assert "blank" in _notes(second)  # one level in all: each picture is one grey by itself
+
+
+# ----------------------------------------------------------------------------------------------------------- background
+
+
+def _icons(root: Path, fills: Sequence[tuple[int, int, int, int]], n: int = 12) -> Path:
+    """Save discs and crosses of the colors in turn, on nothing."""
+
+    def save(path: Path, number: int, i: int) -> None:
+        image = Image.new("RGBA", (32, 32), (255, 255, 255, 0))
+        draw, fill = ImageDraw.Draw(image), fills[i % len(fills)]
+        if number == 0:
+            draw.ellipse((4 + i % 5, 6, 22, 24), fill=fill)
+        else:
+            draw.line((4 + i % 5, 6, 22, 24), fill=fill, width=4)
+        image.save(path.with_suffix(".png"))
+
+    return _tree(root, save, n)
+
+
+_WHITE, _BLACK, _OFF_WHITE, _RED = (255, 255, 255, 255), (0, 0, 0, 255), (250, 250, 250, 255), (200, 0, 0, 255)
+
+
+@pytest.mark.parametrize(
+    ("fills", "expected"),
+    [([_WHITE], "black"), ([_OFF_WHITE], "black"), ([_WHITE, _BLACK], "grey"), ([_BLACK], "white"), ([_RED], "white"),
+     ([_WHITE, _RED], "black")],
+)  # fmt: skip
+def test_symbols_do_not_vanish_in_their_background(
+    tmp_path: Path, fills: Sequence[tuple[int, int, int, int]], expected: Background
+) -> None:
+    dataset = load(_icons(tmp_path / "set", fills))
+    assert dataset.policy == PixelPolicy(background=expected)
+    assert dataset.summary()["background"] == expected
+    assert all(np.ptp(dataset.read(row)) > 100 for row in range(len(dataset)))
+    assert ("background" in _notes(dataset)) == (expected != "white")
+    assert "blank" not in _notes(dataset)
+
+
+def test_the_background_can_be_chosen_and_what_vanishes_is_named(tmp_path: Path) -> None:
+    root = _icons(tmp_path / "set", [_WHITE, _RED])
+    dataset = load(root, background="white")
+    assert dataset.policy.background == "white"
+    assert _notes(dataset)["blank"].startswith("12 pictures show a single color as they are read: a/0.png, a/2.png")
+    assert "background" not in _notes(dataset)
+    assert load(root, background="grey").policy.background == "grey"
+    with pytest.raises(KnobError, match="must be auto, white, black, grey"):
+        load(root, background="green")  # pyright: ignore[reportArgumentType]
+
+
+def test_a_background_that_nothing_shows_is_refused(tmp_path: Path) -> None:
+    root = _tree(tmp_path / "set", lambda path, number, i: Image.fromarray(scene(8, 8, i)).save(path.with_suffix(".png")))
+    with pytest.raises(KnobError, match="background: has no effect: no picture is transparent, got 'black'"):
+        load(root, background="black")
+
+
+def test_one_blank_picture_among_many_keeps_the_background_white(tmp_path: Path) -> None:
+    root = _icons(tmp_path / "set", [_BLACK], n=60)
+    Image.new("RGBA", (32, 32), _WHITE).save(root / "a/blank.png")
+    dataset = load(root)
+    assert dataset.policy.background == "white"
+    assert _notes(dataset)["blank"].endswith(": a/blank.png")
+
+
+def test_a_palette_with_transparency_counts(tmp_path: Path) -> None:
+    root = _icons(tmp_path / "set", [_WHITE])
+    for path in root.rglob("*.png"):
+        with Image.open(path) as image:
+            palette = Image.fromarray(np.array(image.getchannel("A")) // 255)  # 0 outside, 1 in the symbol
+        palette.putpalette([0, 0, 0, 255, 255, 255])
+        palette.save(path.with_suffix(".gif"), transparency=0)
+        path.unlink()
+    assert load(root).policy.background == "black"
