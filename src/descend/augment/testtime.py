@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -158,8 +158,7 @@ class TestTime:
 
     spec: the technique or its text: ``flip``, ``five_crop``, ``ten_crop``, ``views(k=8)``. seed: of random views; they are drawn
     apart from the training's. size: the crop in pixels, one number or (height, width), as the network saw it; None takes the
-    whole stored picture. mean, std: three numbers in the unit 1 = full level, as in ``Pipeline``. augment: the run's
-    augmentation, from which ``views(k=8)`` draws.
+    whole stored picture. out, mean, std: as in ``Pipeline``. augment: the run's augmentation, from which ``views(k=8)`` draws.
 
     >>> import numpy as np
     >>> from descend.augment import TestTime
@@ -178,13 +177,14 @@ class TestTime:
         *,
         seed: int = 0,
         size: int | tuple[int, int] | None = None,
+        out: Literal["float", "uint8"] = "float",
         mean: Color = IMAGENET_MEAN,
         std: Color = IMAGENET_STD,
         augment: str | Augmentation | Iterable[str | Augmentation] = (),
     ) -> None:
         self.technique = build(spec, Views)
         chosen = self.technique.drawn_from(expand(augment))
-        self.pipe = Pipeline(chosen, seed=rng.integer_seed(seed, "augment.tta"), size=size, mean=mean, std=std)
+        self.pipe = Pipeline(chosen, seed=rng.integer_seed(seed, "augment.tta"), size=size, out=out, mean=mean, std=std)
 
     @property
     def n_views(self) -> int:
@@ -195,7 +195,7 @@ class TestTime:
         return f"TestTime({str(self.technique)!r}, size={self.pipe.size})"
 
     def views(self, images: Images, ids: ArrayLike) -> Iterator[torch.Tensor]:
-        """Return an iterator over the views: images (B, H, W, 3) uint8 -> ``n_views`` batches (B, 3, h, w) float32.
+        """Return an iterator over the views: images (B, H, W, 3) uint8 -> ``n_views`` batches as ``out`` says.
 
         ids: (B,) sample ids. A view is a function of (seed, id, view number), whatever else stands in the batch. Average the
         *probabilities* over the views; averaged logits let one confident view outvote the rest. Raises DataError here, before the

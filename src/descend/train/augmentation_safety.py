@@ -18,7 +18,8 @@ from descend.data.pool import n_threads
 from descend.errors import DataError, KnobError
 from descend.train.evaluate import probabilities
 from descend.train.inference import as_trained
-from descend.train.run import Run, stored
+from descend.train.picture_sources import decoded_batches
+from descend.train.run import Run
 
 Watch = Callable[[int, int], None]
 
@@ -59,7 +60,7 @@ def measure(
     plain, labels = list[NDArray[np.int64]](), list[NDArray[np.int64]]()
     sources = [dataset.source(int(row)) for row in rows]
     names = [dataset.name_of(int(row)) for row in rows]
-    for images, positions in stored(sources, names, {}, record=run.record, threads=n_threads(threads)):
+    for images, positions in decoded_batches(sources, names, {}, record=run.record, threads=n_threads(threads)):
         kept = rows[positions]
         ids = dataset.ids[kept]
         labels.append(_as_in_run(dataset, run.classes)[dataset.labels[kept]])

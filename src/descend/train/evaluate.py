@@ -13,21 +13,43 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from descend.train.folder import replacing
 from descend.train.record_types import Mistake
 
+CHUNK = 4 * 3 * 224 * 224  # values read at once: four images of 224 px, so that what passes between layers stays in the cache
+
 
 def probabilities(module: nn.Module, batches: Iterable[Tensor]) -> NDArray[np.float32]:
-    """Return softmax(module(inputs)) over all batches, (n, K) float32; the module is in eval mode while it runs."""
+    """Return softmax(module(inputs)) over all batches, (n, K) float32; the module is in eval mode while it runs.
+
+    On the CPU the module reads chunks of one fixed size, the last one padded: libraries pick other kernels for other batch sizes,
+    and the last bits differ. So an answer depends neither on its companions nor on how the rows are divided into batches.
+    """
     was_training = module.training
     module.eval()
     try:
         with torch.inference_mode():
-            rows = [torch.softmax(module(inputs).float(), 1).cpu().numpy() for inputs in batches]
+            rows = [torch.softmax(_logits(module, inputs).float(), 1).cpu().numpy() for inputs in batches]
     finally:
         module.train(was_training)
     return np.concatenate(rows)
+
+
+def _logits(module: nn.Module, inputs: Tensor) -> Tensor:
+    if inputs.device.type != "cpu":  # small chunks would leave an accelerator idle, and its bits are its own
+        return module(inputs)
+    n = _rows_per_chunk(inputs)
+    parts = [*inputs.split(n)]
+    missing = n - len(parts[-1])
+    parts[-1] = pad(parts[-1], (0, 0) * (inputs.ndim - 1) + (0, missing))  # unlike cat, keeps images channels last
+    return torch.cat([module(part) for part in parts])[: len(inputs)]
+
+
+def _rows_per_chunk(inputs: Tensor) -> int:
+    """Return a power of two up to 64, so that batches of 64 divide evenly: 4 images of 224 px, 64 vectors of features."""
+    return 1 << max(0, min(6, (CHUNK // inputs[0].numel()).bit_length() - 1))
 
 
 def write_predictions(
@@ -38,7 +60,7 @@ def write_predictions(
     probs: NDArray[np.float32],
     classes: tuple[str, ...],
 ) -> None:
-    """Write one row a picture: path, split, label, predicted, confidence, and the probability of every class."""
+    """Write one row per picture: path, split, label, predicted, confidence, and the probability of every class."""
     answers = probs.argmax(1)
     with replacing(path) as part, part.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         table = csv.writer(file)

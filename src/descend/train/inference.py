@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,10 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from descend.augment import Augmentation, Pipeline, TestTime
-from descend.errors import KnobError, check_count
+from descend.errors import KnobError, MissingExtra, check_count
+from descend.models import Classifier
 from descend.regularize import monte_carlo
 from descend.train.evaluate import probabilities
 from descend.train.record import RunRecord
+from descend.transfer import Engine, make_engine
 
 Floats = NDArray[np.float32]
 AGREEMENT = 1e-9  # nats: passes that draw no mask disagree by rounding at most
@@ -45,56 +49,80 @@ class InferenceResult:
 class Inference:
     """Asks ``network`` about stored pictures, as the record of its run says they must be prepared.
 
+    The frozen part runs in the engine that it ran in during training, so that the answers to the run's own pictures are those of
+    the training to the bit; where that engine is not installed, torch computes it, and answers agree to rounding.
+
     tta: spec text of test-time views whose probabilities are averaged, or None for the plain one. mc: random passes over every
     kind of dropout, averaged, or None for the usual weight-scaled pass. Both together average over every view of every pass.
     Raises KnobError where ``mc`` is not a whole number >= 2, or (at the first pictures) where the network has nothing random.
     """
 
-    def __init__(self, network: nn.Module, note: RunRecord, *, tta: str | None = None, mc: int | None = None) -> None:
+    def __init__(self, network: Classifier, record: RunRecord, *, tta: str | None = None, mc: int | None = None) -> None:
         if mc is not None:
             check_count("mc", mc, least=2)
-        self.network, self.mc, self.seed = network, mc, note.seed
-        self._plain = plain = as_trained(note)
+        self.mc, self.seed = mc, record.seed
+        self.engine, self.module = _parts(network, record)
+        out = "float" if self.engine is None else "uint8"
+        self._plain = plain = as_trained(record, out=out)
         self._views: TestTime | None = None
         if tta is not None:
-            trained_with = note.specs("augment")
-            self._views = TestTime(tta, seed=note.seed, size=plain.size, mean=plain.mean, std=plain.std, augment=trained_with)
+            trained_with = record.specs("augment")
+            self._views = TestTime(
+                tta, seed=record.seed, size=plain.size, out=out, mean=plain.mean, std=plain.std, augment=trained_with
+            )
 
     def __call__(self, images: NDArray[np.uint8]) -> InferenceResult:
         """Answer: images (B, R, R, 3) uint8, stored as in training."""
         ids = _ids(images)
         if self.mc is None and self._views is None:
-            return InferenceResult(probabilities(self.network, self._inputs(images, ids)))
-        mean, own = torch.zeros(()), torch.zeros(())  # float64 from the first view on
+            return InferenceResult(probabilities(self.module, self._inputs(images, ids)))
+        mean, pass_entropy = torch.zeros(()), torch.zeros(())  # float64 from the first view on
         for n, inputs in enumerate(self._inputs(images, ids), start=1):
-            p, entropy = self._asked(inputs, ids)
+            p, entropy = self._one_view(inputs, ids)
             mean = mean + (p - mean) / n
-            own = own + (entropy - own) / n
+            pass_entropy = pass_entropy + (entropy - pass_entropy) / n
         entropy = torch.special.entr(mean).sum(1)
-        return InferenceResult(*(value.float().numpy() for value in (mean, entropy, (entropy - own).clamp_min(0))))
+        shared = (entropy - pass_entropy).clamp_min(0)
+        return InferenceResult(*(value.float().numpy() for value in (mean, entropy, shared)))
 
     def _inputs(self, images: NDArray[np.uint8], ids: NDArray[np.int64]) -> Iterator[Tensor]:
-        if self._views is None:
-            yield self._plain(images, ids=ids, epoch=0)
-        else:
-            yield from self._views.views(images, ids)
+        """Yield what the trained part reads, one batch per view."""
+        views = iter([self._plain(images, ids=ids, epoch=0)]) if self._views is None else self._views.views(images, ids)
+        for view in views:
+            yield view if self.engine is None else torch.from_numpy(self.engine(view.numpy()))
 
-    def _asked(self, inputs: Tensor, ids: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    def _one_view(self, inputs: Tensor, ids: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Return probabilities (B, K) of one view and the mean entropy (B,) of the single passes behind them, float64."""
         if self.mc is None:
-            p = torch.from_numpy(probabilities(self.network, [inputs])).double()
+            p = torch.from_numpy(probabilities(self.module, [inputs])).double()
             return p, torch.special.entr(p).sum(1)
-        found = monte_carlo(self.network, inputs, self.mc, seed=self.seed, ids=ids)
-        if float(found.mutual_information.max()) < AGREEMENT:
+        passes = monte_carlo(self.module, inputs, self.mc, seed=self.seed, ids=ids)
+        if float(passes.mutual_information.max()) < AGREEMENT:
             raise KnobError("mc", "has no effect: the network has no random layer", got=self.mc,
                             fix='Train with --regularize "dropout(p=0.2)", for example, or leave it out.')  # fmt: skip
-        return found.probabilities, found.predictive_entropy - found.mutual_information
+        return passes.probabilities, passes.predictive_entropy - passes.mutual_information
 
 
-def as_trained(note: RunRecord, transforms: Sequence[Augmentation] = (), *, seed: int = 0) -> Pipeline:
+def _parts(network: Classifier, record: RunRecord) -> tuple[Engine | None, nn.Module]:
+    """Return the engine of the frozen part, None where there is none, and what follows it."""
+    if record.frozen_part is None:
+        return None, network
+    name, stage = record.frozen_part["engine"], record.frozen_part["stage"]
+    size = record.preparation()["size"]
+    try:
+        engine = make_engine(name, network.backbone, size=size, stage=stage)
+    except MissingExtra:
+        engine = make_engine("torch", network.backbone, size=size, stage=stage)
+    return engine, nn.Sequential(OrderedDict(stages=network.backbone.suffix(stage), head=network.head))
+
+
+def as_trained(
+    record: RunRecord, transforms: Sequence[Augmentation] = (), *, seed: int = 0, out: Literal["float", "uint8"] = "float"
+) -> Pipeline:
     """Return what turns stored pictures into the inputs of a run's network: its size and constants, the plain view by default."""
-    prepared = note.preparation()
-    return Pipeline(transforms, seed=seed, size=prepared["size"], mean=rgb(prepared["mean"]), std=rgb(prepared["std"]))
+    prepared = record.preparation()
+    mean, std = rgb(prepared["mean"]), rgb(prepared["std"])
+    return Pipeline(transforms, seed=seed, size=prepared["size"], out=out, mean=mean, std=std)
 
 
 def _ids(images: NDArray[np.uint8]) -> NDArray[np.int64]:

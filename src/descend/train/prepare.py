@@ -26,12 +26,13 @@ from descend.errors import DataError, KnobError, RunError
 from descend.models import Backbone, Classifier
 from descend.pixels import PixelPolicy
 from descend.train.estimate import spoken
+from descend.train.labels import label_type
 from descend.train.modes import MODES
 from descend.train.modes.mode import Mode, with_pretrained
 from descend.train.plan import DataProfile, Plan
 from descend.train.progress import Progress
 from descend.train.recipe import Recipe
-from descend.train.record_types import ParameterGroup, Preprocessing
+from descend.train.record_types import FrozenPart, ParameterGroup, Preprocessing
 from descend.train.resolve import check_specs, resolve
 from descend.train.run import Run
 from descend.train.run_log import RunLog
@@ -87,6 +88,8 @@ def prepare(
     with log.timed("features"):
         builder = TaskBuilder(plan, decoded, network, engine, progress)
         mode_task = mode.task(builder)
+    if mode_task.engine is not None:
+        log.record.frozen_part = FrozenPart(engine=mode_task.engine.name, stage=mode_task.engine.prefix.stage)
     log.record.parameter_groups = [_described(group) for group in mode_task.task.optimizer.param_groups]
     return TrainingSetup(decoded.dataset, decoded, plan, network, mode_task, builder.extraction, log, progress)
 
@@ -126,6 +129,7 @@ def _scan(recipe: Recipe, source: Any, log: RunLog, progress: Progress) -> Datas
         dataset = data_package.load(
             source, seed=recipe.seed, background=recipe.background, threads=recipe.threads, progress=progress.update
         )
+    log.record.label_type = label_type(source)
     for line in dataset.describe():
         progress.say(line)
     return dataset

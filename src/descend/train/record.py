@@ -21,11 +21,13 @@ from pydantic import TypeAdapter, ValidationError
 from descend.errors import RunError
 from descend.pixels import PixelPolicy
 from descend.train import folder
+from descend.train.labels import LabelType
 from descend.train.record_types import (
     Chosen,
     ClassScore,
     Decision,
     FrozenCheck,
+    FrozenPart,
     Machine,
     Mistake,
     ParameterGroup,
@@ -55,6 +57,9 @@ class RunRecord:
     reasons: dict[str, str] = field(default_factory=dict)
     chosen: Chosen | None = None  # None until something was trained
     preprocessing: Preprocessing | None = None  # None until the plan is made
+    label_type: LabelType = "text"  # of the arrays that were trained on
+    picture_shape: list[int] = field(default_factory=list)  # of one picture in those arrays; empty where there were none
+    frozen_part: FrozenPart | None = None  # what an engine computes before the part that trains; None where everything trains
     parameter_groups: list[ParameterGroup] = field(default_factory=list)
     frozen: FrozenCheck | None = None  # None where nothing is frozen
     decisions: list[Decision] = field(default_factory=list)  # of a schedule that listens

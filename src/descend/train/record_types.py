@@ -31,6 +31,26 @@ ClassScore = TypedDict("ClassScore", {"class": str, "precision": float, "recall"
 """How good the answers are for one class; n: its pictures."""
 
 
+class Evaluation(Score):
+    """What ``Run.evaluate`` returns: the score, and how it was measured.
+
+    test_looks: looks at any test split so far. problems: name -> reason, pictures that cannot be read. look_noted: False where
+    the run folder takes no writes. n_trained_on: pictures that the run was trained or selected on; None where its own data are
+    not at hand. doubt: of "right" and "wrong" answers, the mean entropy and mutual information in nats; None after single passes.
+    """
+
+    run: str
+    split: str
+    test_looks: int
+    per_class: list[ClassScore]
+    problems: dict[str, str]
+    look_noted: bool
+    n_trained_on: int | None
+    tta: str | None
+    mc: int | None
+    doubt: dict[str, dict[str, float]] | None
+
+
 class Mistake(TypedDict):
     """A wrong answer, with its picture: jpeg is base64."""
 
@@ -103,6 +123,13 @@ class ParameterGroup(TypedDict):
     weight_decay: NotRequired[float]
 
 
+class FrozenPart(TypedDict):
+    """What computes the frozen part: the engine's name, and the last stage inside."""
+
+    engine: str
+    stage: str
+
+
 class FrozenCheck(TypedDict):
     """Fingerprints of the frozen part before and after training, and what its batch norms did."""
 
@@ -116,6 +143,19 @@ class TestLook(TypedDict):
 
     when: str
     what: str
+
+
+class RunSummary(TypedDict):
+    """What ``descend fit --json`` prints. wall_s: of each stage."""
+
+    run: str
+    status: str
+    chosen: Chosen | None
+    val: Score | None
+    test: Score | None
+    wall_s: dict[str, float]
+    images_per_s: float | None
+    seed: int
 
 
 class Machine(TypedDict):

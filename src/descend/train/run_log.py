@@ -53,6 +53,7 @@ class RunLog:
         self.record.seed = plan.seed
         self.record.data, self.record.data_fingerprint = dataset.summary(), dataset.fingerprint
         self.record.classes = list(dataset.classes)
+        self.record.picture_shape = [] if dataset.pictures is None else [*dataset.pictures.shape[1:]]
         self.record.preprocessing = preprocessing
         self.write_plan(plan)
 

@@ -22,6 +22,7 @@ from descend.regularize import merged_class_weights, merged_epoch_rows
 from descend.train.batch_sources import feature_batches
 from descend.train.inference import rgb
 from descend.train.loop import BatchSource, Task
+from descend.train.picture_sources import BATCH
 from descend.train.plan import Plan
 from descend.train.progress import Progress
 from descend.transfer import Engine, extract, make_engine
@@ -37,12 +38,14 @@ class ModeTask:
 
     task: for the loop. inputs: dataset rows -> the plain inputs of ``task.module``, in batches, for judging. frozen: the
     fingerprint of what must not change, where something must not. head_first: to be done before the first epoch, not on resume.
+    engine: what computes the frozen part in front of ``task.module``, where there is one.
     """
 
     task: Task
     inputs: Inputs
     frozen: Callable[[], str] | None = None
     head_first: Callable[[], None] | None = None
+    engine: Engine | None = None
 
 
 @dataclass
@@ -111,8 +114,8 @@ class TaskBuilder:
     def image_inputs(self, rows: NDArray[np.int64]) -> Iterator[Tensor]:
         """Yield the plain views of rows, as the network reads them."""
         pipeline = self.pipeline(plain=True)
-        for start in range(0, len(rows), self.plan.batch_size):
-            part = rows[start : start + self.plan.batch_size]
+        for start in range(0, len(rows), BATCH):
+            part = rows[start : start + BATCH]
             yield pipeline(self.decoded.take(part), ids=self.dataset.ids[part], epoch=0).to(self.device)
 
     def cached_inputs(self, engine: Engine) -> Inputs:

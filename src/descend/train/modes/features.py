@@ -108,4 +108,4 @@ class Features(FrozenBackbone):
         features = builder.extract(engine, builder.train_rows, n_views=1 + builder.plan.views)
         source = FeatureSource(builder.batches, features, builder.places(builder.train_rows), builder.device)
         task = builder.task(builder.classifier.head, source)
-        return ModeTask(task, builder.cached_inputs(engine), lambda: fingerprint(backbone))
+        return ModeTask(task, builder.cached_inputs(engine), lambda: fingerprint(backbone), engine=engine)

@@ -92,7 +92,7 @@ class FineTune(FrozenBackbone):
             out = "float" if prefix is None else "uint8"
             source = ImageSource(builder.batches, builder.pipeline(out=out), builder.n_classes, builder.device, prefix=prefix)
         task = builder.task(module, source, groups)
-        return ModeTask(task, inputs, lambda: fingerprint(tuning.frozen), lambda: train_head_first(builder))
+        return ModeTask(task, inputs, lambda: fingerprint(tuning.frozen), lambda: train_head_first(builder), prefix)
 
 
 def train_head_first(builder: TaskBuilder) -> None:

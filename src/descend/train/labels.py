@@ -1,0 +1,41 @@
+"""Labels in the type that their owner uses: what was trained on whole numbers answers whole numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+LabelType = Literal["text", "integer", "boolean"]
+"""What the labels of arrays were; those of folders, tables and built-in sets are text."""
+
+
+def label_type(data: object) -> LabelType:
+    """Return the type of the labels in ``(images, labels)`` or in a dict of such pairs; those of a path are text."""
+    if isinstance(data, Mapping):
+        kinds: list[LabelType] = [_type_of(pair[1]) for pair in data.values()]
+        return kinds[0] if len(set(kinds)) == 1 else "text"
+    return _type_of(data[1]) if isinstance(data, tuple) else "text"
+
+
+def _type_of(labels: Any) -> LabelType:
+    array = np.asarray(labels)
+    if array.dtype == np.bool_ or (array.dtype == np.object_ and all(isinstance(label, (bool, np.bool_)) for label in array)):
+        return "boolean"
+    whole = array.dtype == np.object_ and all(isinstance(label, (int, np.integer)) for label in array)
+    return "integer" if whole or array.dtype.kind in "iu" else "text"
+
+
+def typed(classes: Sequence[str], kind: LabelType) -> NDArray[Any]:
+    """Return the names of classes as labels of a type: (K,) str, int64 or bool.
+
+    >>> typed(("3", "10"), "integer")
+    array([ 3, 10])
+    """
+    if kind == "integer":
+        return np.array([int(name) for name in classes], np.int64)
+    if kind == "boolean":
+        return np.array([name == "True" for name in classes])
+    return np.array(classes)

@@ -1,0 +1,169 @@
+"""What ``Run.predict`` takes: every kind of picture alone and in lists, and arrays that can be read in two ways."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from descend.errors import DataError
+from descend.train.labels import label_type, typed
+from descend.train.picture_sources import decoded_batches, picture_sources
+from descend.train.record import RunRecord
+from descend.train.record_types import Preprocessing
+
+
+def stored_at(resolution: int) -> RunRecord:
+    """Return the record of a run that stores pictures at a resolution."""
+    prepared = Preprocessing(
+        architecture="", resolution=resolution, size=resolution, mean=[], std=[], scale=None, background="white"
+    )
+    return RunRecord(preprocessing=prepared)
+
+
+PICTURE = np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8)
+
+
+def pixels(pictures: object, shape: tuple[int, ...] = ()) -> list[np.ndarray]:
+    """Return what the network would be shown, at 30 px."""
+    sources, names = picture_sources(pictures, shape=shape)
+    assert len(sources) == len(names)
+    problems: dict[str, str] = {}
+    batches = [images for images, _ in decoded_batches(sources, names, problems, record=stored_at(30), threads=1)]
+    assert not problems
+    return [image for images in batches for image in images]
+
+
+def encoded() -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(PICTURE).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def file_at_its_end() -> io.BytesIO:
+    buffer = io.BytesIO()
+    Image.fromarray(PICTURE).save(buffer, "PNG")
+    return buffer
+
+
+ONE = {
+    "array": PICTURE,
+    "tensor": torch.from_numpy(PICTURE),
+    "image": Image.fromarray(PICTURE),
+    "bytes": encoded(),
+    "bytearray": bytearray(encoded()),
+    "memoryview": memoryview(encoded()),
+    "open file": file_at_its_end(),
+}
+
+
+@pytest.mark.parametrize("kind", ONE)
+def test_a_picture_of_any_kind_alone_and_in_a_list(kind: str) -> None:
+    (alone,) = pixels(ONE[kind])
+    np.testing.assert_array_equal(alone, PICTURE[5:35])
+    first, second = pixels([ONE[kind], PICTURE[::-1]])
+    np.testing.assert_array_equal(first, alone)
+    np.testing.assert_array_equal(second, alone[::-1])
+
+
+def test_paths_folders_and_pictures_may_stand_together(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        Image.fromarray(PICTURE).save(tmp_path / name)
+    assert picture_sources(tmp_path)[1] == picture_sources([str(tmp_path / "a.png"), tmp_path / "b.png"])[1]
+    assert picture_sources(np.array([str(tmp_path / "a.png")]))[1] == [str(tmp_path / "a.png")]
+    assert len(pixels([tmp_path / "a.png", PICTURE, encoded()])) == 3
+    with (tmp_path / "a.png").open("rb") as file:
+        assert len(pixels(file)) == 1
+
+
+@pytest.mark.parametrize(
+    ("shape", "n"),
+    [
+        ((40, 30), 1), ((40, 30, 3), 1), ((40, 30, 4), 1), ((40, 30, 1), 1), ((1, 40, 30), 1), ((7, 40, 30), 7), ((2, 40, 30), 2),
+        ((5, 40, 30, 3), 5), ((5, 40, 30, 4), 5), ((5, 40, 30, 1), 5), ((5, 3, 40, 30), 5), ((3, 3, 40, 30), 3),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("make", [np.asarray, torch.from_numpy], ids=["array", "tensor"])
+def test_an_array_is_one_picture_or_a_row_of_them(shape: tuple[int, ...], n: int, make: Any) -> None:
+    array = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
+    seen = pixels(make(array))
+    assert len(seen) == n
+    assert all(image.shape == (30, 30, 3) for image in seen)
+
+
+def test_one_picture_with_alpha_is_one_picture() -> None:
+    opaque = np.concatenate([PICTURE, np.full((40, 30, 1), 255, np.uint8)], axis=2)
+    (seen,) = pixels(opaque)
+    np.testing.assert_array_equal(seen, PICTURE[5:35])
+
+
+@pytest.mark.parametrize("n", [3, 4])
+def test_what_may_be_channels_or_pictures_is_refused_with_both_ways_out(n: int) -> None:
+    array = np.random.default_rng(1).integers(0, 256, (n, 40, 30), dtype=np.uint8)
+    with pytest.raises(DataError, match=rf"{n} grey pictures of 40 x 30 pixels, or one picture with its channels first"):
+        pixels(array)
+    assert len(pixels(list(array))) == n
+    assert len(pixels(array.transpose(1, 2, 0))) == len(pixels([array])) == 1
+    np.testing.assert_array_equal(pixels([array])[0], pixels(array.transpose(1, 2, 0))[0])
+    assert len(pixels(array, shape=(40, 30))) == n, "as in the array that the run was trained on"
+
+
+def test_arrays_of_unequal_sizes() -> None:
+    assert len(pixels([PICTURE, PICTURE[:31], PICTURE[..., 0], torch.from_numpy(PICTURE).permute(2, 0, 1)])) == 4
+
+
+@pytest.mark.parametrize(
+    ("pictures", "told"),
+    [
+        (3, "needs paths, folders, arrays, tensors"),
+        ({"a": PICTURE}, "needs paths, folders, arrays, tensors"),
+        ([PICTURE, 3.5], r"picture \[1\] must be a path, an array"),
+        (PICTURE.astype(np.float32) / 255, "must be uint8, uint16 or bool, got 'float32'. Scale them"),
+        (torch.rand(3, 40, 30), "must be uint8, uint16 or bool, got 'float32'. Scale them"),
+        ([PICTURE.astype(np.int64)], "must be uint8, uint16 or bool, got 'int64'"),
+        (np.zeros((2, 3, 4, 5, 6), np.uint8), "must be .H, W., .H, W, C."),
+        (np.zeros((0, 40, 30), np.uint8), "must be .H, W., .H, W, C."),
+    ],
+)  # fmt: skip
+def test_what_is_no_picture_is_refused_in_words(pictures: Any, told: str) -> None:
+    with pytest.raises(DataError, match=told):
+        picture_sources(pictures)
+
+
+def test_a_picture_that_cannot_be_read_is_named_and_the_others_are_yielded() -> None:
+    problems: dict[str, str] = {}
+    sources, names = picture_sources([PICTURE, b"no picture", PICTURE])
+    ((images, positions),) = decoded_batches(sources, names, problems, record=stored_at(8), threads=1)
+    assert (len(images), positions, [*problems]) == (2, [0, 2], ["[1]"])
+
+
+@pytest.mark.parametrize(
+    ("labels", "kind"),
+    [
+        (np.arange(4), "integer"),
+        ([3, 10, 3], "integer"),
+        (np.array([1, 2], np.uint8), "integer"),
+        (np.array([3, 10], object), "integer"),
+        (torch.arange(3), "integer"),
+        ([True, False], "boolean"),
+        (np.array([True, False], object), "boolean"),
+        (["a", "b"], "text"),
+        (np.array(["3", "10"], object), "text"),
+        (np.array([3, "10"], object), "text"),
+    ],
+)
+def test_labels_keep_their_type(labels: Any, kind: Any) -> None:
+    data = (np.zeros((len(labels), 8, 8), np.uint8), labels)
+    assert label_type(data) == label_type({"train": data, "test": data}) == kind
+    assert label_type({"train": data, "test": (data[0], [2.5])}) == "text"
+    names = sorted({str(label) for label in np.asarray(labels)})
+    assert set(typed(names, kind).tolist()) == set(np.asarray(labels).tolist()) or kind == "text"
+
+
+def test_labels_of_a_path_are_text() -> None:
+    assert label_type("digits") == label_type(Path("photos")) == "text"
