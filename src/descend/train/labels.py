@@ -31,6 +31,7 @@ def _type_of(labels: Any) -> LabelType:
 def typed(classes: Sequence[str], kind: LabelType) -> NDArray[Any]:
     """Return the names of classes as labels of a type: (K,) str, int64 or bool.
 
+    >>> from descend.train.labels import typed
     >>> typed(("3", "10"), "integer")
     array([ 3, 10])
     """
