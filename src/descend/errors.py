@@ -84,4 +84,5 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """Return ``Did you mean 'x'?`` for the closest of ``known``, else a list of what there is."""
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    close = [other for other in known if other.lower() == name.lower()] or close
     return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(known)}."

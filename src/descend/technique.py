@@ -63,6 +63,11 @@ class Technique:
         if family is not None:
             cls.family = family
 
+    @classmethod
+    def explain(cls, knob: str | None, value: Any) -> str:  # noqa: ARG003 (rules use it)
+        """Return what to write in place of a knob that it lacks, or (None) of a value by position; "" where nothing is known."""
+        return ""
+
     def __str__(self) -> str:
         return spec(self)
 
@@ -123,16 +128,16 @@ def _explain(cls: type, name: str) -> None:
 
 def _knob_error(cls: type, name: str, error: ValidationError) -> DescendError:
     first = error.errors()[0]
-    cause = first.get("ctx", {}).get("error")
-    if isinstance(cause, DescendError):  # raised by the technique's own __post_init__
+    if isinstance(cause := first.get("ctx", {}).get("error"), DescendError):  # raised by the technique's own __post_init__
         return cause
     known = {knob.name: knob for knob in knobs(cls)}
-    if first["type"] == "unexpected_positional_argument":
-        return KnobError(name, "knobs are given by name", got=first["input"], fix=f"Write {name}(knob=value).")
     where = str(first["loc"][0]) if first["loc"] else "knobs"
+    where = None if first["type"] == "unexpected_positional_argument" else where
+    advice = cls.explain(where, first["input"]) if issubclass(cls, Technique) else ""
+    if where is None:
+        return KnobError(name, "knobs are given by name", got=first["input"], fix=advice or f"Write {name}(knob=value).")
     if where not in known:
-        listing = nearest(where, known) if known else "It has none."
-        return KnobError(name, f"has no knob {where!r}", fix=listing)
+        return KnobError(name, f"has no knob {where!r}", fix=advice or (nearest(where, known) if known else "It has none."))
     if first["type"] == "missing":
         return KnobError(name, f"{where} must be given", fix=f"It takes {known[where].interval}.")
     return KnobError(name, f"{where} must be {known[where].interval}", got=first["input"])
@@ -329,6 +334,9 @@ def build(value: str | Call | Technique, family: type[T]) -> T:
         return value
     if isinstance(value, Technique):
         raise SpecError(str(value), f"must be of family {family.family!r}", got=value.family)
+    if not isinstance(value, (str, Call)):
+        fix = f"Write {value.__name__}()." if inspect.isclass(value) else ""
+        raise SpecError(family.family, "must be a technique or its text", got=value, fix=fix)
     call = parse(value) if isinstance(value, str) else value
     try:
         cls = find(call.name, family)
@@ -371,9 +379,11 @@ def _nested(value: Any, knob: Knob, parent: Call) -> Any:
         return value
     if knob.family is not None:
         return build(value, knob.family)
-    if value.bare:  # a plain word where a string is due: mode=ghost reads as mode="ghost"
+    constant = {"true": bool, "false": bool, "none": type(None)}.get(value.name.lower())
+    if value.bare and constant not in _alternatives(knob.type):  # a plain word for a string: mode=ghost reads as mode="ghost"
         return value.name
-    raise _spec_error(parent.text, value.column, f"{parent.name}: {knob.name} must be {knob.interval}")
+    fix = f"Write {knob.name}={value.name.capitalize()}." if value.bare else ""
+    raise _spec_error(parent.text, value.column, f"{parent.name}: {knob.name} must be {knob.interval}", fix=fix)
 
 
 def spec(value: Technique, *, defaults: bool = False) -> str:

@@ -20,7 +20,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from tests.oracles import optim_rules, optim_variants, optim_whole, optim_wrappers
 
 from descend.errors import KnobError
-from descend.optim import Momentum, Optimizer, Rule
+from descend.optim import Momentum, Optimizer, Rule, knob_names
 from descend.optim.chain import chain_of
 from descend.optim.wrapper import Wrapper
 from descend.technique import Knob, build, knobs, registered, spec
@@ -192,6 +192,52 @@ def test_splitting_a_tensor_changes_nothing(rule: Rule) -> None:
         torch.testing.assert_close(whole, split)
     else:
         assert torch.equal(whole, split)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("kind", RULES, ids=lambda kind: kind.name)
+def test_empty_parameters_change_nothing(kind: type[Rule], compiled: bool) -> None:
+    def run(shapes: Sequence[tuple[int, ...]], **settings: Any) -> list[torch.Tensor]:
+        params = [torch.ones(shape).requires_grad_() for shape in shapes]
+        optimizer = Optimizer(params, kind(), compiled=compiled, **settings)
+
+        def closure() -> None:
+            for parameter in params:
+                parameter.grad = torch.linspace(0.5, 1.0, parameter.numel()).reshape(parameter.shape)
+
+        for _ in range(3):
+            optimizer.step(closure)
+        twin = Optimizer(params, kind())
+        twin.load_state_dict(optimizer.state_dict())
+        return answer(twin)
+
+    empty = ((0,), (0, 3), (3, 0), (2, 0, 3), (0, 0))
+    stages = ["centralize", "adaptive_clip", "clip_value", "accumulate(n=1)", "clip_norm"]
+    for settings in ({}, {"gradients": stages}, {"nonfinite": "skip"}):
+        expected, *rest = run([(4, 3), *empty], **settings)
+        assert torch.equal(expected, run([(4, 3)], **settings)[0])
+        assert [tuple(parameter.shape) for parameter in rest] == list(empty)
+        run(empty, **settings)  # and nothing else
+
+
+@pytest.mark.parametrize("kind", RULES, ids=lambda kind: kind.name)
+def test_whatever_a_cycle_of_torch_writes_is_read(kind: type[Rule]) -> None:
+    parameter = torch.ones(2, requires_grad=True)
+    optimizer = Optimizer([parameter], kind())
+    before = {name: optimizer.param_groups[0][name] for name in knob_names(kind())}
+    settings = {"max_lr": 0.1, "total_steps": 10, "base_momentum": 0.3, "max_momentum": 0.6}
+    if not ("momentum" in before or {"beta1", "beta2"} <= set(before)):
+        with pytest.raises(ValueError, match="must support momentum or beta1"):
+            torch.optim.lr_scheduler.OneCycleLR(optimizer, **settings)
+        return
+    torch.optim.lr_scheduler.OneCycleLR(optimizer, **settings)
+    optimizer.step(lambda: setattr(parameter, "grad", torch.ones(2)))
+    group = optimizer.param_groups[0]
+    changed = {name for name in before if group[name] != before[name]}
+    assert {"lr"} < changed <= {"lr", "momentum", "beta1"}
+    assert [value for name, value in group.items() if name in ("momentum", "beta1")] == [0.6]
+    notes = {"params", "maximize", "initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum"}
+    assert set(group) - notes <= {*before, "betas"}
 
 
 @pytest.mark.parametrize("kind", RULES, ids=lambda kind: kind.name)

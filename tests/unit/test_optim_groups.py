@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from torch import nn
 
 from descend.errors import KnobError
@@ -57,6 +58,47 @@ def test_the_optimizer_takes_the_groups() -> None:
     assert decays["head"] == 0.3
     assert decays["head/no_decay"] == 0.0
     assert optimizer.state_dict()["param_groups"][0]["lr_scale"] == 0.1
+
+
+def test_rates_of_stages_hold_in_ones_own_loop() -> None:
+    model, twin = net(), net()
+    twin.load_state_dict(model.state_dict())
+    ours = Optimizer(parameter_groups(model, rates={"stem": 0.1, "blocks": 0.0}), "sgd(lr=0.5)")
+    theirs = torch.optim.SGD(
+        [{"params": twin.stem.parameters(), "lr": 0.05}, {"params": twin.blocks.parameters(), "lr": 0.0},
+         {"params": twin.head.parameters()}], lr=0.5,
+    )  # fmt: skip
+    assert sorted({group["lr"] for group in ours.param_groups}) == [0.0, 0.05, 0.5]
+    for each, optimizer in ((model, ours), (twin, theirs)):
+        scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+        for _ in range(3):
+            optimizer.zero_grad()
+            sum(parameter.square().sum() for parameter in each.parameters()).backward()
+            optimizer.step()
+            scheduler.step()
+    for one, two in zip(model.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(one, two)
+
+
+def test_a_rate_that_is_given_to_a_group_stays() -> None:
+    parameter = nn.Parameter(torch.ones(1))
+    assert Optimizer([{"params": [parameter], "lr_scale": 0.1, "lr": 0.3}], "sgd").param_groups[0]["lr"] == 0.3
+    optimizer = Optimizer([{"params": [parameter], "lr_scale": 0.1}], "ema(sgd)", lr=0.5)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.05)
+    optimizer.add_param_group({"params": [nn.Parameter(torch.ones(1))], "lr_scale": 2.0})
+    assert optimizer.param_groups[1]["lr"] == pytest.approx(1.0)
+    with pytest.raises(KnobError, match=r"sgd: lr must be a finite number >= 0, got -0\.1"):
+        Optimizer([{"params": [nn.Parameter(torch.ones(1))], "lr_scale": -1.0}], "sgd")
+
+
+def test_every_parameter_has_the_learning_rate_of_its_group() -> None:
+    model = net()
+    optimizer = Optimizer(parameter_groups(model, rates={"stem": 0.1, "blocks": 0.5}), "adamw(lr=0.02)")
+    for group in optimizer.param_groups:
+        group["lr"] *= 0.5  # as a schedule does
+    rates = {name: optimizer.learning_rates()[parameter] for name, parameter in model.named_parameters()}
+    expected = {"stem": 0.001, "blocks": 0.005, "head": 0.01}
+    assert rates == pytest.approx({name: expected[name.split(".")[0]] for name in rates})
 
 
 @pytest.mark.parametrize(

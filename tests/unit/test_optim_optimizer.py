@@ -147,9 +147,31 @@ def test_groups_override_knobs_and_spell_betas_both_ways() -> None:
     assert [group["lr"] for group in optimizer.param_groups] == [0.5, 1e-3]
     assert (optimizer.param_groups[0]["beta1"], optimizer.param_groups[0]["beta2"]) == (0.8, 0.9)
     optimizer.param_groups[1]["betas"] = (0.7, 0.95)
+    train(model, optimizer, 1)  # what reads the knobs reads what was written, in either spelling
     assert optimizer.param_groups[1]["beta1"] == 0.7
     optimizer.param_groups[1]["beta2"] = 0.5
+    train(model, optimizer, 1)
     assert optimizer.param_groups[1]["betas"] == (0.7, 0.5)
+    optimizer.param_groups[1]["beta1"] = 0.6
+    assert optimizer.state_dict()["param_groups"][1]["betas"] == (0.6, 0.5)
+    optimizer.param_groups[1]["beta1"] = 0.4
+    assert copy.deepcopy(optimizer).state_dict()["param_groups"][1]["betas"] == (0.4, 0.5)
+    optimizer.param_groups[1]["betas"] = (0.4, 0.5, 0.6)
+    with pytest.raises(KnobError, match=r"betas of a group must be 2 numbers, got \(0.4, 0.5, 0.6\)"):
+        optimizer.step()
+
+
+@pytest.mark.parametrize("spelling", ["betas", "beta1"])
+def test_either_spelling_of_betas_steers_the_step_as_torchs(spelling: str) -> None:
+    one, two = net(), net()
+    ours, theirs = Optimizer(one.parameters(), "adamw"), torch.optim.AdamW(two.parameters())
+    for t, beta in enumerate((0.9, 0.5, 0.5, 0.8)):
+        ours.param_groups[0][spelling] = (beta, 0.999) if spelling == "betas" else beta
+        theirs.param_groups[0]["betas"] = (beta, 0.999)
+        train(one, ours, 1, seed=t)
+        train(two, theirs, 1, seed=t)
+    for a, b in zip(one.parameters(), two.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -222,6 +244,26 @@ def test_loading_copies_and_checks_the_rule() -> None:
         assert torch.equal(saved["state"][key]["m"], slots["m"])
     with pytest.raises(KnobError, match=r"state must be of rule 'adamw', got 'adam'"):
         Optimizer(model.parameters(), "adamw").load_state_dict(saved)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("text", ["adamw", "momentum", "ema(sgd(lr=0.1))", "adafactor"])
+def test_state_in_double_precision_takes_the_precision_of_a_step(text: str, dtype: torch.dtype) -> None:
+    exact, coarse = net(), net(dtype)
+    before = Optimizer(exact.parameters(), text)
+    train(exact, before, 3)
+    after = Optimizer(coarse.parameters(), text)
+    after.load_state_dict(before.state_dict())
+    for one, two in zip(exact.parameters(), coarse.parameters(), strict=True):
+        tensors = {name: slot for name, slot in before.state[one].items() if isinstance(slot, Tensor)}
+        assert tensors
+        for name, slot in tensors.items():
+            assert after.state[two][name].dtype == torch.float32
+            assert torch.equal(after.state[two][name], slot.float())
+    train(coarse, after, 2)
+    assert {slot.dtype for slots in after.state.values() for slot in slots.values() if isinstance(slot, Tensor)} == {
+        torch.float32
+    }
 
 
 def bad_gradients() -> tuple[Tensor, Tensor]:

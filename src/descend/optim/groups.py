@@ -25,7 +25,7 @@ def parameter_groups(
     stage_of: parameter name -> stage, by default the name's first part.
 
     Each group holds ``params``, ``param_names``, ``name`` (the stage, ``stage/no_decay``, ``all`` or ``all/no_decay``) and
-    ``lr_scale``, by which the training loop multiplies the rate it writes into ``group["lr"]``. Order: as the model names them;
+    ``lr_scale``: ``Optimizer`` sets the group's ``lr`` to ``lr_scale`` times the rule's. Order: as the model names them;
     a tied parameter stands where it is named first. Raises KnobError where a rate is negative or its stage does not exist, or
     nothing is trainable.
     """

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from itertools import chain
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch._compile import _disable_dynamo  # the public torch.compiler.disable imports Dynamo at once, for seconds
 
 from descend.errors import KnobError
 from descend.optim import dispatch, tensors
 from descend.optim.buckets import Bucket, gather, joint_norm, not_finite
 from descend.optim.chain import Chain, chain_of
 from descend.optim.gradients import Accumulate, GradientStage, Rewrite, Scaling
+from descend.optim.points import evaluation_points, held, lookahead_points, perturbed_points
 from descend.optim.rule import Rule
-from descend.optim.settings import Group, check_saved, checked_group, group_chain, settings_of
+from descend.optim.settings import (
+    agree_on_betas,
+    betas_of,
+    check_parameters,
+    check_saved,
+    checked_group,
+    group_chain,
+    read_rule,
+    settings_of,
+)
 from descend.optim.tensors import foreach
 from descend.technique import build
 
@@ -33,7 +44,8 @@ class Optimizer(torch.optim.Optimizer):
     ``group["lr"]``, and a group may override any knob (an illegal or unknown one is a KnobError, at once).
 
     params: parameters, ``(name, parameter)`` pairs, or dicts with ``params`` and knobs; of any floating dtype and shape. Slots of
-    half-precision parameters are float32, as is the arithmetic.
+    half-precision parameters are float32, as is the arithmetic. A group with ``lr_scale`` and no ``lr`` takes ``lr_scale`` times
+    the rule's.
     gradients: gradient stages, in order: ``"clip_norm(max_norm=1.0)"``, a stage, or several.
     maximize: climb instead of descend.
     nonfinite: on a NaN or infinite gradient, raise TrainingError with the parameter's name ("error"), leave all parameters and
@@ -43,6 +55,7 @@ class Optimizer(torch.optim.Optimizer):
     others may have made the step already, so after the error go back to a checkpoint.
     compiled: let Numba kernels carry out the step on a CPU; None: where the model is large enough to repay the compilation.
     Results differ from those of torch tensors by a few units in the last place.
+    knobs: knobs of the rule, in place of those it has: ``Optimizer(params, "adamw", lr=1e-3, betas=(0.9, 0.95))``.
 
     After a step ``gradient_norm`` is the joint norm of all gradients before scaling; None where nobody needed it. ``moved`` says
     whether the last ``step`` or ``flush`` moved the parameters: a skipped step does not, nor does one that only
@@ -65,9 +78,11 @@ class Optimizer(torch.optim.Optimizer):
         maximize: bool = False,
         nonfinite: NonFinite = "error",
         compiled: bool | None = None,
+        **knobs: Any,
     ) -> None:
-        self.rule = build(rule, Rule)
-        stages = [gradients] if isinstance(gradients, (str, GradientStage)) else gradients
+        check_parameters(params)
+        self.rule = read_rule(rule, knobs)
+        stages = gradients if isinstance(gradients, Sequence) and not isinstance(gradients, str) else [gradients]
         self.stages: tuple[GradientStage, ...] = tuple(build(stage, GradientStage) for stage in stages)
         if nonfinite not in ("error", "skip", "ignore"):
             raise KnobError("Optimizer", "nonfinite must be one of 'error', 'skip', 'ignore'", got=nonfinite)
@@ -76,6 +91,7 @@ class Optimizer(torch.optim.Optimizer):
         self.nonfinite: NonFinite = nonfinite
         self.compiled = compiled
         self.gradient_norm, self.skipped, self.moved, self.pending = None, 0, False, 0
+        self._betas: list[tuple[Any, ...]] = []  # per group, those on which both spellings last agreed
         super().__init__(params, settings_of(self.rule) | {"maximize": maximize})
 
     # ---------------------------------------------------------------------------------------------------- groups and state
@@ -83,12 +99,20 @@ class Optimizer(torch.optim.Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters with knobs of their own; unknown and illegal knobs raise KnobError."""
         super().add_param_group(checked_group(self.rule, param_group))
-        group = Group(self.param_groups[-1])
-        group.update({name: group[name] for name in ("beta1", "beta2", "beta3") if name in group})
-        self.param_groups[-1] = group
+        self._betas.append(betas_of(self.param_groups[-1]))
+
+    def learning_rates(self) -> dict[Tensor, float]:
+        """Return the learning rate of every parameter: that of its group now, as schedules and ``lr_scale`` have made it."""
+        return {parameter: float(group["lr"]) for group in self.param_groups for parameter in group["params"]}
+
+    def __repr__(self) -> str:
+        first, _, groups = super().__repr__().partition("\n")
+        stages = f"\ngradients: {', '.join(map(str, self.stages))}" if self.stages else ""
+        return f"{first}\nrule: {self.rule}{stages}\n{groups}"
 
     def state_dict(self) -> dict[str, Any]:
         """Return slots, step counts and knobs, each group marked with the name of its rule."""
+        self._agree()
         saved = super().state_dict()
         for group in saved["param_groups"]:
             group["rule"] = chain_of(self.rule).name
@@ -96,6 +120,8 @@ class Optimizer(torch.optim.Optimizer):
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Restore what ``state_dict`` returned, bit for bit; tensors are copied, never shared.
+
+        Slots of weights that have another precision now take that of the step (float32 for float32 and half-precision weights).
 
         Raises KnobError where the state is another rule's or torch's own, ModelError where a slot does not fit its parameter.
         """
@@ -112,16 +138,17 @@ class Optimizer(torch.optim.Optimizer):
             hook.remove()
         for group in self.param_groups:
             group.pop("rule", None)
-        self._undo_casts(seen[0])
+        self._restore_slots(seen[0])
         self.pending = seen[0].get("pending", 0)
 
-    def _undo_casts(self, saved: dict[str, Any]) -> None:
-        """Take slots from ``saved`` once more: torch casts them to the dtype of the weights, or shares them."""
+    def _restore_slots(self, saved: dict[str, Any]) -> None:
+        """Take slots from ``saved`` again, in the dtype of a step: torch casts them to that of the weights, or shares them."""
         order = chain.from_iterable(group["params"] for group in saved["param_groups"])
         for key, parameter in zip(order, self._parameters(), strict=True):
             for name, value in saved["state"].get(key, {}).items():
                 if isinstance(value, Tensor):
-                    self.state[parameter][name] = value.detach().to(device=parameter.device, copy=True)
+                    dtype = tensors.working_dtype(parameter.dtype)
+                    self.state[parameter][name] = value.detach().to(parameter.device, dtype, copy=True)
 
     def _parameters(self) -> Iterator[Tensor]:
         return chain.from_iterable(group["params"] for group in self.param_groups)
@@ -129,16 +156,25 @@ class Optimizer(torch.optim.Optimizer):
     def _size(self) -> int:
         return sum(parameter.numel() for parameter in self._parameters())
 
+    def _agree(self) -> None:
+        """Let both spellings of betas in the groups agree, whichever was written."""
+        pairs = zip(self.param_groups, self._betas, strict=True)
+        self._betas = [agree_on_betas(self.rule, group, last) for group, last in pairs]
+
     def __getstate__(self) -> dict[str, Any]:
+        self._agree()
         own = ("rule", "stages", "nonfinite", "compiled", "gradient_norm", "skipped", "moved", "pending")
         return super().__getstate__() | {name: getattr(self, name) for name in own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self.param_groups = [group if isinstance(group, Group) else Group(group) for group in self.param_groups]
+        self._betas = [betas_of(group) for group in self.param_groups]
 
     # ------------------------------------------------------------------------------------------------------------- the step
 
+    # torch.compile leaves all of this as it is: a step has kernels, and numbers that change at every step
+
+    @_disable_dynamo
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Move every parameter that has a gradient by one step; return the closure's loss, if there is a closure."""
@@ -154,6 +190,7 @@ class Optimizer(torch.optim.Optimizer):
             self.skipped += 1
         return loss
 
+    @_disable_dynamo
     @torch.no_grad()
     def flush(self) -> bool:
         """Move by what has been accumulated, be the window full or not; return whether there was anything.
@@ -180,23 +217,18 @@ class Optimizer(torch.optim.Optimizer):
         """Whether ``evaluation_weights`` makes a difference: the rule keeps an average that generalizes better."""
         return any(rule.averages() for _, rule in self._chains())
 
+    @_disable_dynamo
     def evaluation_weights(self) -> AbstractContextManager[None]:
         """Hold the parameters, within a ``with`` block, at the weights that the rule has found so far.
 
         Evaluate and save inside; it makes a difference for rules that average weights (``schedule_free``).
         """
-        return _held((p, rule.evaluation_weights(p, slots)) for rule, p, slots in self._started())
+        return held(evaluation_points(self._chains(), self.state))
 
     def _chains(self) -> list[tuple[dict[str, Any], Chain]]:
         """Return every group with the rule that its knobs make now."""
+        self._agree()
         return [(group, group_chain(self.rule, group)) for group in self.param_groups]
-
-    def _started(self) -> Iterator[tuple[Chain, Tensor, tuple[Any, ...]]]:
-        """Yield every parameter that has made a step, with its rule and its slots."""
-        for group, rule in self._chains():
-            for parameter in group["params"]:
-                if state := self.state.get(parameter):
-                    yield rule, parameter, tuple(state.get(name) for name in rule.slots)
 
     def _evaluate(self, closure: Callable[[], Any] | None) -> Any:
         """Call the closure at the point, or the two points, where the rule wants the gradient; return the first loss."""
@@ -207,27 +239,13 @@ class Optimizer(torch.optim.Optimizer):
                     fix="Pass a closure that clears the gradients, computes the loss, calls backward and returns the loss.",
                 )  # fmt: skip
             return None
-        ahead = ((p, rule.lookahead_point(p, slots)) for rule, p, slots in self._started() if rule.core.looks_ahead())
-        with _held(ahead), torch.enable_grad():
+        chains = self._chains()
+        with held(lookahead_points(chains, self.state)), torch.enable_grad():
             loss = closure()
         if self.n_gradients > 1:
-            with _held(self._perturbed_points()), torch.enable_grad():
+            with held(perturbed_points(chains)), torch.enable_grad():
                 closure()
         return loss
-
-    def _perturbed_points(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield every parameter that has a gradient, and its point of the second one; none where a gradient is not finite."""
-        known = [
-            (rule.perturbation, p.to(tensors.working_dtype(p.dtype)), -p.grad if group["maximize"] else p.grad, p)
-            for group, rule in self._chains()
-            if rule.perturbation is not None
-            for p in group["params"]
-            if p.grad is not None
-        ]
-        norms = (torch.linalg.vector_norm(perturbation.scaled_gradient(p, g)) for perturbation, p, g, _ in known)
-        norm = math.hypot(*map(float, norms))
-        if math.isfinite(norm):
-            yield from ((parameter, perturbation.perturbed(p, g, norm)) for perturbation, p, g, parameter in known)
 
     # ------------------------------------------------------------------------------------------- gradients on their way
 
@@ -301,19 +319,3 @@ class Optimizer(torch.optim.Optimizer):
             bucket.finish(t, scalars)
         self.gradient_norm = math.hypot(*norms) if checked else self.gradient_norm
         self.moved = bool(buckets)
-
-
-@contextmanager
-def _held(points: Iterable[tuple[Tensor, Tensor]]) -> Iterator[None]:
-    """Hold parameters at other points within the block, then put them back bit for bit."""
-    kept = []
-    with torch.no_grad():
-        for parameter, point in points:
-            kept.append((parameter, parameter.detach().clone()))
-            parameter.copy_(point)
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for parameter, value in kept:
-                parameter.copy_(value)

@@ -19,7 +19,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Lt
 
-from descend.technique import Search, Technique
+from descend.technique import Search, Technique, knobs
 
 Rate = Annotated[float, Ge(0), Search(1e-5, 1.0, log=True)]
 """A learning rate: how far one step goes."""
@@ -34,6 +34,21 @@ Tiny = Annotated[float, Ge(0), Search(1e-10, 1e-3, log=True)]
 """A guard against division by zero, which also sets the size below which gradients stop being amplified."""
 
 
+ELSEWHERE = {
+    "amsgrad": "It is a rule of its own, amsgrad.",
+    "momentum": "It is a rule of its own, momentum.",
+    "nesterov": "It is a rule of its own, nesterov.",
+    "alpha": "It is called beta.",
+    "rho": "It is called beta.",
+    "maximize": "Write Optimizer(params, rule, maximize=True).",
+    **dict.fromkeys(
+        ("foreach", "fused", "capturable", "differentiable"),
+        "Leave it out: the optimizer chooses how a step is carried out, or Optimizer(params, rule, compiled=...) does.",
+    ),
+}
+"""Where the settings of torch.optim went that are no knob of the rule in question."""
+
+
 class Rule(Technique, family="optimizer"):
     """What an ``Optimizer`` runs: an ``UpdateRule``, or a ``Wrapper`` around another rule.
 
@@ -43,6 +58,20 @@ class Rule(Technique, family="optimizer"):
     slots: ClassVar[tuple[str, ...]] = ()  # the tensors that it keeps for each parameter
 
     lr: Rate
+
+    @classmethod
+    def explain(cls, knob: str | None, value: Any) -> str:
+        """Return what to write for a setting that people bring from torch.optim."""
+        if knob is None and isinstance(value, float | int):
+            return f"Write {cls.__name__}(lr={value})."
+        if knob is None and isinstance(value, Rule):
+            return f"Write {cls.__name__}(inner={type(value).__name__}(...))."
+        if knob is None:
+            return f"A rule holds no parameters: write Optimizer(params, {cls.__name__}(lr=...))."
+        betas = [each.name for each in knobs(cls) if each.name.startswith("beta")]
+        if knob == "betas" and isinstance(value, tuple | list) and len(value) == len(betas):
+            return f"Write {', '.join(f'{name}={beta}' for name, beta in zip(betas, value, strict=True))}."
+        return ELSEWHERE.get(knob, "")
 
     def initial(self, slot: str) -> float:  # noqa: ARG002 (rules that do not start from zero use it)
         """Return the value with which ``slot`` is filled, or a memory begins, before the first step."""

@@ -6,41 +6,93 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from descend.errors import KnobError, ModelError, nearest
 from descend.optim.chain import Chain
 from descend.optim.rule import Rule
 from descend.optim.wrapper import knob_names, knob_values, with_knobs
+from descend.technique import Technique, build, registered
 
 LABELS = ("params", "param_names", "name", "lr_scale", "initial_lr", "maximize")
 """What a group may hold besides knobs: what it consists of, and what the training loop and torch's schedulers note there."""
 
 
-class Group(dict[str, Any]):
-    """A parameter group in which ``betas`` and ``beta1``, ``beta2``, ... are two spellings of the same numbers.
-
-    torch's OneCycleLR and many training scripts write ``betas``; the knobs are single numbers.
-    """
-
-    def __setitem__(self, key: str, value: Any) -> None:
-        super().__setitem__(key, value)
-        if key == "betas":
-            for position, beta in enumerate(value, start=1):
-                super().__setitem__(f"beta{position}", beta)
-        elif key in ("beta1", "beta2", "beta3") and "betas" in self:
-            super().__setitem__("betas", betas_of(self))
-
-    def update(self, *mappings: Any, **settings: Any) -> None:  # dict's own bypasses __setitem__
-        """Set every given key, as ``dict.update``."""
-        for key, value in dict(*mappings, **settings).items():
-            self[key] = value
+BETAS = ("beta1", "beta2", "beta3")
 
 
 def betas_of(settings: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Return ``(beta1, beta2, ...)`` of knobs that have them, else ()."""
-    names = ("beta1", "beta2", "beta3")
-    return tuple(settings[name] for name in names if name in settings) if "beta2" in settings else ()
+    """Return ``(beta1, beta2, ...)`` of knobs that have two or more of them, else ()."""
+    numbers = tuple(settings[name] for name in BETAS if name in settings)
+    return numbers if len(numbers) > 1 else ()
+
+
+def agree_on_betas(rule: Rule, group: dict[str, Any], last: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Make ``betas`` and ``beta1``, ``beta2``, ... of a group the same numbers, after either was written; return these numbers.
+
+    torch's OneCycleLR and many training scripts write ``betas``; the knobs are single numbers. Groups are plain dicts, as
+    torch.compile wants them, so what was written shows when they are read. last: the numbers on which they agreed before;
+    ``betas`` wins where both differ from them. Raises KnobError for ``betas`` of another length.
+    """
+    single = betas_of(group)
+    if not single:
+        return ()
+    both = tuple(group.get("betas", single))
+    if both == single:
+        return both
+    if both == last:
+        both = group["betas"] = single
+    else:
+        group |= _spelled_out(rule, both)
+    return both
+
+
+def _spelled_out(rule: Rule, betas: Sequence[Any]) -> dict[str, Any]:
+    """Return ``beta1``, ``beta2``, ... for ``betas``."""
+    names = BETAS[: len(betas_of(knob_values(rule)))]
+    if not names:
+        raise KnobError(rule.name, "has no knob 'betas'", fix=f"Its knobs: {', '.join(knob_names(rule))}.")
+    if len(names) != len(betas):
+        raise KnobError(rule.name, f"betas of a group must be {len(names)} numbers", got=tuple(betas))
+    return dict(zip(names, betas, strict=True))
+
+
+def read_rule(given: Any, settings: Mapping[str, Any]) -> Rule:
+    """Return the rule that ``given`` stands for, with ``settings`` in place of its own knobs.
+
+    Raises SpecError and KnobError; what people bring from torch.optim gets an error that says what to write.
+    """
+    kind = _kind(given)
+    if issubclass(kind, torch.optim.Optimizer):
+        known = {rule.name for rule in registered(Rule)}
+        name = kind.__name__.lower()
+        fix = f"Write Optimizer(params, {name!r}, lr=...)." if name in known else f"Rules: {', '.join(sorted(known))}."
+        raise KnobError("Optimizer", "rule must be a rule of descend or its text", got=f"torch's {kind.__name__}", fix=fix)
+    if isinstance(given, float | int):
+        fix = f"Write Optimizer(params, 'adamw', lr={given})."
+        raise KnobError("Optimizer", "rule must be a rule or its text", got=given, fix=fix)
+    rule = build(given, Rule)
+    settings = dict(settings)
+    if "betas" in settings:
+        settings |= _spelled_out(rule, settings.pop("betas"))
+    known = knob_names(rule)
+    for name, value in settings.items():
+        if name not in known:
+            raise KnobError(rule.name, f"has no knob {name!r}", fix=rule.explain(name, value) or nearest(name, known))
+    return with_knobs(rule, **settings)
+
+
+def _kind(given: Any) -> type:
+    return given if isinstance(given, type) else type(given)
+
+
+def check_parameters(params: Any) -> None:
+    """Raise KnobError for what is often given in place of parameters."""
+    if isinstance(params, nn.Module):
+        raise KnobError("Optimizer", "params must be parameters", got=type(params).__name__, fix="Pass model.parameters().")
+    if isinstance(params, str | Technique):
+        raise KnobError("Optimizer", "params must be parameters", got=str(params), fix="Write Optimizer(params, rule).")
 
 
 def settings_of(rule: Rule) -> dict[str, Any]:
@@ -50,19 +102,22 @@ def settings_of(rule: Rule) -> dict[str, Any]:
 
 
 def checked_group(rule: Rule, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the group that a user wrote, with ``betas`` spelled out; an unknown or illegal setting is an error."""
+    """Return the group that a user wrote, complete; an unknown or illegal setting is an error.
+
+    ``betas`` are spelled out, and ``lr_scale`` (of ``parameter_groups``) without ``lr`` sets it: ``lr_scale`` times the rule's.
+    """
     known = knob_names(rule)
-    group = {key: value for key, value in given.items() if key != "betas"}
-    if "betas" in given:
-        names = [f"beta{position}" for position in range(1, len(betas_of(settings_of(rule))) + 1)]
-        if len(names) != len(given["betas"]):
-            raise KnobError(rule.name, f"betas of a group must be {len(names)} numbers", got=given["betas"])
-        group |= dict(zip(names, given["betas"], strict=True))
+    group = dict(given)
+    if "betas" in group:
+        group |= _spelled_out(rule, group["betas"])
+    if "lr_scale" in group:
+        group.setdefault("lr", rule.lr * group["lr_scale"])
     for key in group:
-        if key not in known and key not in LABELS:
+        if key not in known and key not in (*LABELS, "betas"):
             raise KnobError(rule.name, f"has no knob {key!r} for a parameter group", fix=nearest(key, known))
-    rule_of(rule, settings_of(rule) | group)
-    return group
+    complete = settings_of(rule) | group
+    rule_of(rule, complete)
+    return group | ({"betas": betas_of(complete)} if betas_of(complete) else {})
 
 
 def check_saved(rule: Rule, saved: Mapping[str, Any], params: Sequence[Tensor]) -> None:

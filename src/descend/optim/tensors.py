@@ -119,10 +119,13 @@ def _keep(name: str, new: Stack | None, states: list[dict[str, Any]], grads: lis
 
 
 def _portions(rule: Chain, params: list[Tensor]) -> Iterator[slice]:
-    """Cut the list where a portion reaches PORTION elements; rules that need whole tensors get them one at a time."""
+    """Cut the list where a portion reaches PORTION elements; rules of whole tensors get each that is not empty alone."""
+    if not rule.core.elementwise:
+        yield from (slice(place, place + 1) for place, tensor in enumerate(params) if tensor.numel())
+        return
     first, size = 0, 0
     for position, tensor in enumerate(params):
-        if position > first and (not rule.core.elementwise or size + tensor.numel() > PORTION):
+        if position > first and size + tensor.numel() > PORTION:
             yield slice(first, position)
             first, size = position, 0
         size += tensor.numel()
