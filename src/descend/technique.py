@@ -19,7 +19,6 @@ further techniques; nested techniques may be given by position: ``then(warmup(fr
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import importlib
 import inspect
@@ -35,6 +34,9 @@ from pydantic.dataclasses import dataclass as validated
 from typing_extensions import Doc
 
 from descend.errors import DescendError, KnobError, SpecError, nearest
+from descend.spec_text import Call as Call
+from descend.spec_text import parse as parse
+from descend.spec_text import spec_error
 
 PACKAGES = ("optim", "schedule", "regularize", "augment", "models", "transfer", "landscape")
 
@@ -272,59 +274,6 @@ def find(name: str, family: type[T], *, who: str | None = None) -> type[T]:
 # --------------------------------------------------------------------------------------------------------------- text
 
 
-@dataclasses.dataclass(frozen=True)
-class Call:
-    """Parsed spec text, not yet looked up: ``name(*arguments, **settings)``. ``column`` counts from 0 in ``text``."""
-
-    name: str
-    arguments: tuple[Any, ...]
-    settings: dict[str, Any]
-    text: str
-    column: int
-    bare: bool  # written without parentheses, so it may turn out to be a plain word
-
-
-def _spec_error(text: str, column: int, must: str, *, fix: str = "") -> SpecError:
-    pointer = f"\n    {text}\n    {' ' * column}^"
-    return SpecError(f"spec text, position {column + 1}", must, fix=(fix or "Write name(knob=value, ...).") + pointer)
-
-
-def parse(text: str) -> Call:
-    """Parse ``name(knob=value, ...)``. Only literals and further specs are values; nothing is ever evaluated."""
-    stripped = text.strip()
-    try:
-        tree = ast.parse(stripped, mode="eval").body
-    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
-        column = min(max((getattr(error, "offset", 1) or 1) - 1, 0), len(stripped))
-        raise _spec_error(stripped, column, f"must read like name(knob=value), {getattr(error, 'msg', error)}") from None
-    value = _value(tree, stripped)
-    if not isinstance(value, Call):
-        raise _spec_error(stripped, 0, f"must be a name, got {stripped!r}")
-    return value
-
-
-def _value(node: ast.expr, text: str) -> Any:
-    column = len(text.encode()[: node.col_offset].decode(errors="ignore"))  # ast counts bytes
-    match node:
-        case ast.Name(id=name):
-            return Call(name, (), {}, text, column, bare=True)
-        case ast.Call(func=ast.Name(id=name), args=arguments, keywords=keywords):
-            settings: dict[str, Any] = {}
-            for keyword in keywords:
-                if keyword.arg is None or keyword.arg in settings:
-                    raise _spec_error(text, column, f"every knob of {name} must be given once, by name")
-                settings[keyword.arg] = _value(keyword.value, text)
-            return Call(name, tuple(_value(item, text) for item in arguments), settings, text, column, bare=False)
-        case ast.List(elts=items) | ast.Tuple(elts=items):
-            return tuple(_value(item, text) for item in items)
-        case ast.Constant(value=int() | float() | str() | bool() | None as constant):
-            return constant
-        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)):
-            return -number
-        case _:
-            raise _spec_error(text, column, "a value must be a number, a string, True, False, None, a list or name(...)")
-
-
 def build(value: str | Call | Technique, family: type[T]) -> T:
     """Return the technique that ``value`` stands for: a technique of ``family`` as it is, or spec text that names one.
 
@@ -341,7 +290,7 @@ def build(value: str | Call | Technique, family: type[T]) -> T:
     try:
         cls = find(call.name, family)
     except SpecError as error:
-        raise _spec_error(call.text, call.column, f"{call.name!r} must name a technique of family {family.family!r}",
+        raise spec_error(call.text, call.column, f"{call.name!r} must name a technique of family {family.family!r}",
                           fix=error.fix) from None  # fmt: skip
     return cls(**_settings(cls, call))
 
@@ -367,7 +316,7 @@ def _positional(call: Call, known: dict[str, Knob]) -> dict[str, Any]:
         left = [] if knob.takes_many else left
     if left or set(given) & set(call.settings):
         names = ", ".join(known) or "none"
-        raise _spec_error(call.text, call.column, f"the knobs of {call.name} must be given by name",
+        raise spec_error(call.text, call.column, f"the knobs of {call.name} must be given by name",
                           fix=f"Its knobs: {names}.")  # fmt: skip
     return given
 
@@ -383,7 +332,7 @@ def _nested(value: Any, knob: Knob, parent: Call) -> Any:
     if value.bare and constant not in _alternatives(knob.type):  # a plain word for a string: mode=ghost reads as mode="ghost"
         return value.name
     fix = f"Write {knob.name}={value.name.capitalize()}." if value.bare else ""
-    raise _spec_error(parent.text, value.column, f"{parent.name}: {knob.name} must be {knob.interval}", fix=fix)
+    raise spec_error(parent.text, value.column, f"{parent.name}: {knob.name} must be {knob.interval}", fix=fix)
 
 
 def spec(value: Technique, *, defaults: bool = False) -> str:

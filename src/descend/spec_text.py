@@ -1,0 +1,63 @@
+"""Spec text, ``adamw(lr=0.0003)``, parsed: names, knobs and values, before anything is looked up."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+from typing import Any
+
+from descend.errors import SpecError
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """Parsed spec text, not yet looked up: ``name(*arguments, **settings)``. ``column`` counts from 0 in ``text``."""
+
+    name: str
+    arguments: tuple[Any, ...]
+    settings: dict[str, Any]
+    text: str
+    column: int
+    bare: bool  # written without parentheses, so it may turn out to be a plain word
+
+
+def spec_error(text: str, column: int, must: str, *, fix: str = "") -> SpecError:
+    """Return the error that points at ``column`` of a spec text."""
+    pointer = f"\n    {text}\n    {' ' * column}^"
+    return SpecError(f"spec text, position {column + 1}", must, fix=(fix or "Write name(knob=value, ...).") + pointer)
+
+
+def parse(text: str) -> Call:
+    """Parse ``name(knob=value, ...)``. Only literals and further specs are values; nothing is ever evaluated."""
+    stripped = text.strip()
+    try:
+        tree = ast.parse(stripped, mode="eval").body
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+        column = min(max((getattr(error, "offset", 1) or 1) - 1, 0), len(stripped))
+        raise spec_error(stripped, column, f"must read like name(knob=value), {getattr(error, 'msg', error)}") from None
+    value = _value(tree, stripped)
+    if not isinstance(value, Call):
+        raise spec_error(stripped, 0, f"must be a name, got {stripped!r}")
+    return value
+
+
+def _value(node: ast.expr, text: str) -> Any:
+    column = len(text.encode()[: node.col_offset].decode(errors="ignore"))  # ast counts bytes
+    match node:
+        case ast.Name(id=name):
+            return Call(name, (), {}, text, column, bare=True)
+        case ast.Call(func=ast.Name(id=name), args=arguments, keywords=keywords):
+            settings: dict[str, Any] = {}
+            for keyword in keywords:
+                if keyword.arg is None or keyword.arg in settings:
+                    raise spec_error(text, column, f"every knob of {name} must be given once, by name")
+                settings[keyword.arg] = _value(keyword.value, text)
+            return Call(name, tuple(_value(item, text) for item in arguments), settings, text, column, bare=False)
+        case ast.List(elts=items) | ast.Tuple(elts=items):
+            return tuple(_value(item, text) for item in items)
+        case ast.Constant(value=int() | float() | str() | bool() | None as constant):
+            return constant
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)):
+            return -number
+        case _:
+            raise spec_error(text, column, "a value must be a number, a string, True, False, None, a list or name(...)")
