@@ -10,7 +10,7 @@ import torch
 
 from descend.augment import Pipeline, fused
 from descend.augment import apply as meaning
-from descend.augment.kernels import AFFINE, COPIED, SAMPLED, STRAIGHT
+from descend.augment.resampling_kernels import AFFINE, COPIED, SAMPLED, STRAIGHT
 
 IMAGES = np.random.default_rng(11).integers(0, 256, (12, 50, 60, 3), dtype=np.uint8)
 IDS = np.arange(12) * 77 - 300

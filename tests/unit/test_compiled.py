@@ -123,7 +123,9 @@ def test_every_file_that_is_compiled_in_is_in_the_digest(tmp_path: Path, run: Ca
     augment, masks = run(DIGESTS)
     assert run(DIGESTS) == [augment, masks]
     for file, old, new in (
-        ("augment/kernels.py", "_UNIT = 1 << 32", "_UNIT = 1 << 31"),
+        ("augment/kernels.py", "if way <= STRAIGHT", "if way < STRAIGHT"),
+        ("augment/resampling_kernels.py", "_UNIT = 1 << 32", "_UNIT = 1 << 31"),
+        ("augment/color_kernels.py", "plane[k] - low", "plane[k] + low"),
         ("augment/simd.py", "super().__init__(manager, kind, _FOUR)", "super().__init__(manager, kind, _FOUR )"),
         ("augment/noise_kernels.py", "radius = sigma *", "radius = 2 * sigma *"),
     ):

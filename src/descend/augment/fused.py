@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,8 +23,8 @@ def may_use_threads() -> bool:
 
 
 def ways(draws: Draws) -> NDArray[np.int64]:
-    """Return for each picture the cheapest way to read its pixels: (B,) int64, see ``kernels``."""
-    from descend.augment.kernels import AFFINE, COPIED, SAMPLED, STRAIGHT
+    """Return for each picture the cheapest way to read its pixels: (B,) int64, see ``resampling_kernels``."""
+    from descend.augment.resampling_kernels import AFFINE, COPIED, SAMPLED, STRAIGHT
 
     affine = (draws.matrix[:, 2] == (0.0, 0.0, 1.0)).all(1)
     if draws.shifts is not None:
@@ -31,6 +32,59 @@ def ways(draws: Draws) -> NDArray[np.int64]:
     m = draws.matrix
     along = ((m[:, 0, 1] == 0) & (m[:, 1, 0] == 0)) | ((m[:, 0, 0] == 0) & (m[:, 1, 1] == 0))
     return np.select([draws.copies, affine & along, affine], [COPIED, STRAIGHT, AFFINE], SAMPLED)
+
+
+class Factors(NamedTuple):
+    """What the kernels read of a draw: one array per kind of factor, with a row per picture. Numba takes it as one argument."""
+
+    matrix: NDArray[np.float64]  # (B, 3, 3)
+    way: NDArray[np.int64]  # (B,) see ``ways``
+    taps: NDArray[np.int64]  # (B, 2) samples that are averaged down and across
+    shifts: NDArray[np.float32]  # (B, 2, h, w) pixels
+    stretch: NDArray[np.bool_]  # (B,)
+    flatten: NDArray[np.bool_]  # (B,)
+    table: NDArray[np.float32]  # (B, 3, 256) levels
+    color: NDArray[np.float64]  # (B, 3, 7)
+    sigma: NDArray[np.float64]  # (B,) of the noise, in levels
+    words: NDArray[np.uint64]  # (B, 3) sample id and key of the noise
+    boxes: NDArray[np.int64]  # (B, n, 4)
+    fills: NDArray[np.float32]  # (B, n, 3) levels
+    gain: NDArray[np.float32]  # (3 w,) the output is levels * gain + bias
+    bias: NDArray[np.float32]
+
+
+_ABSENT: dict[str, tuple[tuple[int, ...], type]] = {  # a row of a factor that the draw lacks, and its type
+    "shifts": ((0, 0, 0), np.float32),
+    "stretch": ((), np.bool_),
+    "flatten": ((), np.bool_),
+    "table": ((0, 0), np.float32),
+    "color": ((0, 0), np.float64),
+    "boxes": ((0, 4), np.int64),
+    "fills": ((0, 3), np.float32),
+}
+
+
+def factors_of(draws: Draws, mean: NDArray[np.float32], gain: NDArray[np.float32], bias: NDArray[np.float32]) -> Factors:
+    """Return the factors of a draw as the kernels take them. mean: (3,) levels that stand in for NaN in the fills."""
+    n, noise, width = len(draws), draws.noise, draws.canvas[1]
+    arrays: dict[str, NDArray[Any]] = {}
+    for name, (row, kind) in _ABSENT.items():
+        given = getattr(draws, name)
+        arrays[name] = np.zeros((n, *row), kind) if given is None else np.ascontiguousarray(given, kind)
+    words = np.empty((n, 3), np.uint64)
+    words[:, 0], words[:, 1:] = draws.ids.view(np.uint64), noise.key if noise else (0, 0)
+    if draws.fills is not None:
+        arrays["fills"] = np.where(np.isnan(arrays["fills"]), mean, arrays["fills"])
+    return Factors(
+        matrix=np.ascontiguousarray(draws.matrix),
+        way=ways(draws),
+        taps=draws.taps,
+        sigma=np.zeros(n) if noise is None else noise.sigma,
+        words=words,
+        gain=np.tile(gain, width),
+        bias=np.tile(bias, width),
+        **arrays,
+    )
 
 
 def levels(images: torch.Tensor, draws: Draws, mean: torch.Tensor, gain: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
@@ -41,34 +95,13 @@ def levels(images: torch.Tensor, draws: Draws, mean: torch.Tensor, gain: torch.T
     from descend.augment.kernels import run_part
     from descend.compiled import run_parts
 
-    n, noise = len(draws), draws.noise
-    adapt = np.zeros((n, 2), bool)
-    for column, chosen in enumerate((draws.stretch, draws.flatten)):
-        if chosen is not None:
-            adapt[:, column] = chosen
-    words = np.empty((n, 3), np.uint64)
-    words[:, 0], words[:, 1:] = draws.ids.view(np.uint64), noise.key if noise else (0, 0)
+    n = len(draws)
+    stored = np.ascontiguousarray(processed(images, draws.neighborhood).numpy())
+    factors = factors_of(draws, mean.numpy(), gain.numpy(), bias.numpy())
     out = np.empty((n, *draws.canvas, 3), np.float32)  # by NumPy, which asks for huge pages: torch's memory costs 4 times as much
     n_threads = min(torch.get_num_threads(), n) if may_use_threads() else 1
-    factors = (
-        np.ascontiguousarray(processed(images, draws.neighborhood).numpy()),
-        draws.matrix,
-        ways(draws),
-        draws.taps,
-        np.empty((n, 0, 0, 0), np.float32) if draws.shifts is None else draws.shifts,
-        adapt,
-        np.empty((n, 0, 0), np.float32) if draws.table is None else draws.table,
-        np.empty((n, 0, 0)) if draws.color is None else draws.color,
-        np.zeros(n) if noise is None else noise.sigma,
-        words,
-        np.empty((n, 0, 4), np.int64) if draws.boxes is None else draws.boxes,
-        np.empty((n, 0, 3), np.float32) if draws.fills is None else np.where(np.isnan(draws.fills), mean.numpy(), draws.fills),
-        np.tile(gain.numpy(), draws.canvas[1]),
-        np.tile(bias.numpy(), draws.canvas[1]),
-        out,
-    )
-    run_parts(lambda part: run_part(part, n_threads, *factors), n_threads)
-    made = torch.from_numpy(out)
+    run_parts(lambda part: run_part(part, n_threads, stored, factors, out), n_threads)
+    pixels = torch.from_numpy(out)
     for mix in draws.mixes:
-        made = mixed(made, mix)
-    return made
+        pixels = mixed(pixels, mix)
+    return pixels
