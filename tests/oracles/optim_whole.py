@@ -88,7 +88,25 @@ def schedule_free_sgd(p: Array, gradient: Gradient, steps: int, *, lr: float, be
     return x
 
 
-def schedule_free_adamw(p: Array, gradient: Gradient, steps: int, **k: Any) -> Array:
+def schedule_free_adamw(p: Array, gradient: Gradient, steps: int, *, form: str, **k: Any) -> Array:
+    return (_schedule_free_adamw if form == "paper" else _schedulefree_1_4)(p, gradient, steps, k)
+
+
+def _schedulefree_1_4(p: Array, gradient: Gradient, steps: int, k: dict[str, Any]) -> Array:
+    """AdamW of the authors' package since version 1.3, at a constant rate: the mean is then the plain mean of all z."""
+    points, squares = [p], []
+    for t in range(1, steps + 1):
+        z, x = points[-1], np.mean(points[1:] or points, axis=0)
+        y = z + k["beta"] * (x - z)
+        g = gradient(t, y)
+        squares.append(g**2)
+        powers = k["beta2"] ** np.arange(t)[::-1].reshape(-1, *[1] * p.ndim)  # Adam's average, unrolled: newest weighs most
+        size = np.sqrt((powers * squares).sum(0) / powers.sum(0)) + k["eps"]
+        points.append(z - k["lr"] * (g / size + k["weight_decay"] * y))
+    return np.mean(points[1:], axis=0)
+
+
+def _schedule_free_adamw(p: Array, gradient: Gradient, steps: int, k: dict[str, Any]) -> Array:
     x = z = p
     v, total = np.zeros_like(p), 0.0
     for t in range(1, steps + 1):

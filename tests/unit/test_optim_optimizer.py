@@ -394,6 +394,24 @@ def test_schedule_free_answers_with_the_mean_of_its_steps() -> None:
     assert parameter.item() == training == pytest.approx(0.1 * z[-1] + 0.9 * sum(z) / 3)
 
 
+def test_schedule_free_in_the_form_of_its_authors_package_ends_where_that_ends() -> None:
+    # written by schedulefree 1.4.1: AdamWScheduleFree([p], lr=0.05, betas=(0.9, 0.99), weight_decay=0.1), .eval() after 40 steps
+    package = torch.tensor([0.46436400581961457, -1.1555282549072412, 0.3754648893467901], dtype=torch.float64)
+    ends = {}
+    for form in ("package", "paper"):
+        p = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64, requires_grad=True)
+        optimizer = Optimizer([p], "schedule_free_adamw(beta=0.9, beta2=0.99, weight_decay=0.1)", form=form)
+        for t in range(1, 41):
+            optimizer.param_groups[0]["lr"] = 0.05 * min(1.0, t / 10) * (1.0 if t <= 25 else 0.1)  # the largest rate counts on
+            noise = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64).mul(t).sin()
+            p.grad = torch.tensor([1.0, 3.0, 0.2], dtype=torch.float64) * p.detach() + noise
+            optimizer.step()
+        with optimizer.evaluation_weights():
+            ends[form] = p.detach().clone()
+    torch.testing.assert_close(ends["package"], package, rtol=1e-13, atol=0.0)
+    assert (ends["paper"] - package).abs().max() > 0.05
+
+
 def test_evaluation_weights_change_nothing_for_plain_rules() -> None:
     model = net()
     optimizer = Optimizer(model.parameters(), "adamw")
