@@ -6,8 +6,9 @@
   becomes 0.
 * Transparent pixels show the *background* behind them (alpha, palette transparency and color keys alike).
 * CMYK, YCbCr, palette, grey and 1-bit pictures become RGB by Pillow's plain conversion; color profiles are not applied.
+* A picture stands upright as its EXIF orientation says (``turned``).
 
-Everything here is a pure function of an image's mode and pixels; opening files is the business of ``descend.data.decode``.
+Everything here is a pure function of an image in memory; opening files is the business of ``descend.data.decode``.
 Pictures are converted in strips, so that besides the stored pixels and the 8-bit result nothing grows with the
 picture: ``flattened`` takes at most 4 bytes per pixel (1 for grey) beyond the picture it is given, and 64 MB.
 """
@@ -117,6 +118,36 @@ def _from_array(array: NDArray[Any]) -> Picture:
     if array.dtype == np.uint16:
         return array
     return Image.fromarray(np.ascontiguousarray(array * np.uint8(255) if array.dtype == np.bool_ else array))
+
+
+# --------------------------------------------------------------------------------------------------------- orientation
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+SIDEWAYS = (5, 6, 7, 8)  # orientations that swap width and height
+
+
+def orientation(image: Image.Image | NDArray[Any]) -> int:
+    """Return the EXIF orientation of an image, 1 (upright) to 8; 1 where it has none."""
+    if not isinstance(image, Image.Image):
+        return 1
+    try:
+        return image.getexif().get(0x0112, 1)
+    except Exception:  # damaged metadata around sound pixels: Pillow raises a dozen kinds of error here
+        return 1
+
+
+def turned(image: Image.Image, orientation: int) -> Image.Image:
+    """Return an image of an EXIF orientation upright."""
+    turn = _TURNS.get(orientation)
+    return image if turn is None else image.transpose(turn)
 
 
 # --------------------------------------------------------------------------------------------------------- transparency

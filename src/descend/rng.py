@@ -79,8 +79,38 @@ def uniform(seed: int, stream: str, *, ids: ArrayLike, n: int = 1, epoch: int = 
     return (words.astype(np.float64) + 0.5) * 2.0**-32
 
 
+def visit_numbers(order: ArrayLike) -> NDArray[np.int64]:
+    """Return how often each entry stood in the order before: order (n,) whole -> (n,) int64, 0 at its first visit.
+
+    >>> visit_numbers([7, 3, 7, 7, 3]).tolist()
+    [0, 0, 1, 2, 1]
+    """
+    rows = np.asarray(order)
+    rank = np.argsort(rows, kind="stable")
+    first = np.ones(rows.size, bool)
+    first[1:] = rows[rank][1:] != rows[rank][:-1]
+    numbers = np.empty(rows.size, np.int64)
+    numbers[rank] = np.arange(rows.size) - np.maximum.accumulate(np.where(first, np.arange(rows.size), 0))
+    return numbers
+
+
+def visit_ids(ids: ArrayLike, visits: ArrayLike) -> NDArray[np.int64]:
+    """Return the ids by which samples draw on their k-th visit in an epoch: ids (B,), visits (B,) from 0 -> (B,) int64.
+
+    The first visit draws by the id itself. A later one draws by 64 random bits that are a function of (id, visit), so a sample
+    that an epoch repeats gets other draws each time, in whatever draws by its id.
+    """
+    ids, visits = np.asarray(ids, np.int64), np.asarray(visits, np.int64)
+    numbers, again = ids.copy(), visits > 0
+    words, later = ids[again].view(np.uint64), visits[again].view(np.uint64)
+    counter = np.stack([later & _LOW, later >> _HALF, words & _LOW, words >> _HALF])
+    low, high, *_ = philox4x32(counter, key(0, "visit"))
+    numbers[again] = (high << _HALF | low).view(np.int64)
+    return numbers
+
+
 def permutation(n: int, *, seed: int, stream: str, epoch: int = 0) -> NDArray[np.int64]:
-    """Return a permutation of ``range(n)``: (n,) int64. It sorts 64 random bits a sample, so ties do not matter."""
+    """Return a permutation of ``range(n)``: (n,) int64. It sorts 64 random bits per sample, so ties do not matter."""
     words = bits(seed, stream, ids=np.arange(n), n=2, epoch=epoch).astype(np.uint64)
     return np.argsort((words[:, 0] << _HALF) | words[:, 1], kind="stable").astype(np.int64)
 

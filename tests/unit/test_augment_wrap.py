@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import multiprocessing
+import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
+from torchvision.datasets import MNIST
 from torchvision.transforms import v2
 
 from descend.augment import Pipeline
+from descend.data.decode import decode
 from descend.errors import DataError, KnobError
 
 IMAGES = np.random.default_rng(12).integers(0, 256, (10, 20, 20, 3), dtype=np.uint8)
@@ -115,3 +119,105 @@ def test_a_transform_refuses_what_it_cannot_read() -> None:
         TRANSFORM(torch.from_numpy(IMAGES[0]))
     with pytest.raises(DataError, match=r"0\.\.1: multiply"):
         TRANSFORM(torch.rand(3, 9, 9))
+
+
+# ---------------------------------------------------------------------------------------------------- pictures of any kind
+
+GREY = IMAGES[0][..., 0]
+ALPHA = IMAGES[1][..., :1]
+ON_WHITE = np.rint((IMAGES[0].astype(float) * ALPHA + 255.0 * (255 - ALPHA)) / 255)  # the usual formula, white behind
+DEEP = (GREY.astype(np.uint16) * 257)[:, ::-1].copy()
+DEEP[0, :4] = 65535, 32768, 256, 1
+
+
+def with_mode(mode: str) -> Image.Image:
+    """A picture of some mode, whose pixels are known."""
+    if mode == "RGBA":
+        return Image.fromarray(np.concatenate([IMAGES[0], ALPHA], 2))
+    if mode == "LA":
+        return Image.merge("LA", [Image.fromarray(GREY), Image.fromarray(ALPHA[..., 0])])
+    if mode == "I;16":
+        return Image.fromarray(DEEP)
+    if mode == "I":
+        return Image.fromarray(DEEP.astype(np.int32))
+    if mode == "F":
+        return Image.fromarray((DEEP / 65535).astype(np.float32))
+    if mode == "P":
+        picture = Image.fromarray(GREY).convert("P")
+        picture.putpalette(np.arange(256, dtype=np.uint8)[::-1].repeat(3).tobytes())
+        return picture
+    return Image.fromarray(IMAGES[0]).convert(mode)
+
+
+EXPECTED = {
+    "L": np.asarray(Image.fromarray(IMAGES[0]).convert("L"))[..., None].repeat(3, 2),
+    "1": np.asarray(Image.fromarray(IMAGES[0]).convert("1"))[..., None].repeat(3, 2) * 255,
+    "RGB": IMAGES[0],
+    "RGBA": ON_WHITE,
+    "LA": np.rint((GREY.astype(float) * ALPHA[..., 0] + 255.0 * (255 - ALPHA[..., 0])) / 255)[..., None].repeat(3, 2),
+    "I;16": np.rint(DEEP / 257.0)[..., None].repeat(3, 2),
+    "I": np.rint(DEEP / 257.0)[..., None].repeat(3, 2),
+    "F": np.rint(DEEP / 257.0)[..., None].repeat(3, 2),
+    "P": (255 - GREY)[..., None].repeat(3, 2),
+    "CMYK": IMAGES[0],
+    "YCbCr": np.asarray(Image.fromarray(IMAGES[0]).convert("YCbCr").convert("RGB")),
+}
+AS_LEVELS = Pipeline([], out="uint8")
+
+
+@pytest.mark.parametrize("mode", EXPECTED)
+def test_pillow_images_of_any_mode_are_read_by_the_decode_policy(mode: str) -> None:
+    picture = with_mode(mode)
+    assert picture.mode == mode
+    for levels in (AS_LEVELS.transform()(picture).permute(1, 2, 0), AS_LEVELS.wrap([(picture, 0)])[0][0]):
+        assert np.abs(levels.numpy() - EXPECTED[mode]).max() <= (1 if "A" in mode else 0)
+        assert np.array_equal(levels.numpy(), decode(picture))
+
+
+def test_pictures_stand_upright() -> None:
+    picture = Image.fromarray(IMAGES[0][:, :13])
+    picture.getexif()[0x0112] = 6  # the top of the picture is at its right
+    expected = np.rot90(IMAGES[0][:, :13], -1)
+    assert np.array_equal(AS_LEVELS.transform()(picture).permute(1, 2, 0).numpy(), expected)
+    assert np.array_equal(AS_LEVELS.wrap([(picture, 0)])[0][0].numpy(), expected)
+
+
+TENSORS = {
+    "RGB": (torch.from_numpy(IMAGES[0]).permute(2, 0, 1), IMAGES[0]),
+    "grey": (torch.from_numpy(GREY)[None], GREY[..., None].repeat(3, 2)),
+    "RGBA": (torch.from_numpy(np.concatenate([IMAGES[0], ALPHA], 2)).permute(2, 0, 1), ON_WHITE),
+    "deep": (torch.from_numpy(DEEP)[None], np.rint(DEEP / 257.0)[..., None].repeat(3, 2)),
+}
+
+
+@pytest.mark.parametrize("kind", TENSORS)
+def test_tensors_with_the_channels_first_and_arrays_with_the_channels_last_are_the_same(kind: str) -> None:
+    tensor, expected = TENSORS[kind]
+    for picture in (tensor, tensor.permute(1, 2, 0).numpy()):
+        for levels in (AS_LEVELS.transform()(picture).permute(1, 2, 0), AS_LEVELS.wrap([(picture, 0)])[0][0]):
+            assert np.abs(levels.numpy() - expected).max() <= (kind == "RGBA")
+
+
+def test_wrap_takes_tensors_with_the_channels_last_but_not_what_reads_both_ways() -> None:
+    for tensor, expected in ((torch.from_numpy(IMAGES[0]), IMAGES[0]), (torch.from_numpy(GREY), TENSORS["grey"][1])):
+        assert np.array_equal(AS_LEVELS.wrap([(tensor, 0)])[0][0].numpy(), expected)
+    with pytest.raises(DataError, match="reads both ways"):
+        AS_LEVELS.wrap([(torch.zeros(3, 9, 3, dtype=torch.uint8), 0)])[0]
+    for picture in (torch.zeros(2, 9, 9, dtype=torch.uint8), np.zeros((9, 9, 2), np.uint8), "a.png", torch.rand(3, 9, 9)):
+        with pytest.raises(DataError):
+            AS_LEVELS.wrap([(picture, 0)])[0]
+
+
+def test_torchvisions_mnist_can_be_wrapped(tmp_path: Path) -> None:
+    """The class of torchvision itself, on files of its format."""
+    digits = IMAGES[..., 0]
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for part in ("train", "t10k"):
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(struct.pack(">4i", 2051, *digits.shape) + digits.tobytes())
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">2i", 2049, 10) + bytes(range(10)))
+    wrapped = AS_LEVELS.wrap(MNIST(tmp_path))  # pyright: ignore[reportArgumentType] (torchvision's types are loose)
+    assert len(wrapped) == 10
+    for k, (image, label) in enumerate(wrapped):
+        assert np.array_equal(image.numpy(), digits[k][..., None].repeat(3, 2))
+        assert label == k

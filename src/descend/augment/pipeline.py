@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias, get_args, overload
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch.utils.data import Dataset
 
 from descend.augment import apply as meaning
@@ -17,6 +17,7 @@ from descend.augment.color import Normalize
 from descend.augment.composition import numbered
 from descend.augment.factors import Draws, neutral
 from descend.augment.geometry import RandomResizedCrop
+from descend.augment.inputs import Images, checked, sample_ids, writable
 from descend.augment.matrices import fit
 from descend.augment.mix import mix_targets, soften
 from descend.augment.points import Ints
@@ -27,7 +28,6 @@ from descend.augment.wrap import Augmented, PictureTransform
 from descend.errors import DataError, KnobError
 from descend.pixels import IMAGENET_MEAN, IMAGENET_STD
 
-Images: TypeAlias = torch.Tensor | NDArray[np.uint8]
 Color: TypeAlias = tuple[float, float, float]
 
 _STAGES: tuple[Stage, ...] = get_args(Stage)
@@ -78,6 +78,11 @@ class Pipeline:
     def mixes(self) -> bool:
         """Whether images are mixed with each other, so that calls need targets and a step."""
         return any("mix" in transform.stages for transform in self.transforms)
+
+    @property
+    def is_random(self) -> bool:
+        """Whether chance has a part in it; without, every epoch shows the same view."""
+        return any(not isinstance(transform.neutral, str) for transform in self.transforms)
 
     def __repr__(self) -> str:
         listing = ", ".join(repr(str(transform)) for transform in self.transforms)
@@ -138,7 +143,7 @@ class Pipeline:
 
         local: positions of one process's rows in the global batch ``ids``; the draw is then for the rows ``needed(...)``.
         """
-        ids, places = _ids(ids), None
+        ids, places = sample_ids(ids), None
         rows, kept = ids, None
         if local is not None:
             places = self.needed(ids, local, epoch=epoch, step=step, draw=draw)
@@ -158,7 +163,7 @@ class Pipeline:
         ids: (N,) of the global batch, the same in every process. local: (b,) positions of the process's rows in it. Without
         mixing these are all; with it, up to twice as many, or four times with two mixings.
         """
-        ids, rows = _ids(ids), _ids(local)
+        ids, rows = sample_ids(ids), sample_ids(local)
         if len(np.unique(rows)) < len(rows) or (len(rows) and not 0 <= rows.min() <= rows.max() < len(ids)):
             raise DataError("augment", f"local must be different positions in a batch of {len(ids)}", got=rows.tolist()[:9])
         draws = neutral(ids, (1, 1), epoch=epoch, draw=draw, step=step)
@@ -172,7 +177,7 @@ class Pipeline:
         """Apply drawn factors: images (B, H, W, 3) uint8 -> (B, 3, h, w) float32 or (B, h, w, 3) uint8 (``draws.kept`` rows)."""
         if len(draws) != len(images) or draws.source != checked(images):
             raise DataError("augment", f"the draw is for {len(draws)} pictures of {draws.source} pixels", got=tuple(images.shape))
-        pixels = images if isinstance(images, torch.Tensor) else torch.from_numpy(_writable(images))
+        pixels = images if isinstance(images, torch.Tensor) else torch.from_numpy(writable(images))
         mean, std = (torch.tensor(values, dtype=torch.float32, device=pixels.device) for values in (self.mean, self.std))
         if pixels.device.type != "cpu":
             levels = meaning.levels(pixels, draws, 255 * mean)[: draws.kept]
@@ -220,39 +225,3 @@ def _pair(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
 def _triple(values: Color) -> Color:
     red, green, blue = map(float, values)
     return red, green, blue
-
-
-def _ids(ids: ArrayLike | torch.Tensor) -> Ints:
-    given = ids.cpu().numpy() if isinstance(ids, torch.Tensor) else np.asarray(ids)
-    if given.ndim != 1 or (given.dtype.kind not in "iu" and given.size):
-        raise DataError("augment", "ids must be (B,) whole numbers", got=f"{given.dtype} {given.shape}")
-    return given.astype(np.int64)
-
-
-def checked(images: Images) -> tuple[int, int]:
-    """Return height and width of a legal batch, or say what is wrong with it and how to mend it."""
-    if not isinstance(images, (np.ndarray, torch.Tensor)):
-        raise DataError("augment", "images must be a NumPy array or a torch tensor", got=type(images).__name__)
-    shape, kind = tuple(images.shape), str(images.dtype).removeprefix("torch.")
-    if kind != "uint8":
-        raise DataError("augment", "images must hold uint8 levels 0..255", got=kind, fix=_mend(images, kind))
-    if len(shape) != 4 or shape[3] != 3 or 0 in shape:
-        turned = len(shape) == 4 and shape[1] == 3
-        fix = (
-            "These look like NCHW: move the channels last." if turned else "Stack pictures of one size; repeat grey three times."
-        )
-        raise DataError("augment", "images must be (B, H, W, 3) with B, H, W > 0", got=shape, fix=fix)
-    return shape[1], shape[2]
-
-
-def _mend(images: Images, kind: str) -> str:
-    if not kind.startswith(("float", "bfloat")) or 0 in images.shape:
-        return "Convert them to uint8."
-    if float(images.max()) > 1:
-        return "These look like floats in 0..255: round them and convert to uint8."
-    return "These look like floats in 0..1: multiply by 255, round and convert to uint8."
-
-
-def _writable(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return an array that torch can wrap: contiguous, and copied if read-only (a memory map)."""
-    return np.require(images, requirements=["C", "W"])

@@ -17,8 +17,9 @@ from numpy.typing import ArrayLike
 
 from descend import rng
 from descend.augment.factors import Draws
+from descend.augment.inputs import Images, checked
 from descend.augment.matrices import stack, translation
-from descend.augment.pipeline import Color, Images, Pipeline, checked
+from descend.augment.pipeline import Color, Pipeline
 from descend.augment.policy import expand
 from descend.augment.transform import Augmentation
 from descend.errors import DataError, KnobError

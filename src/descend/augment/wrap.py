@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
-from PIL.Image import Image
-from torch.utils.data import Dataset
+from numpy.typing import ArrayLike
+from torch.utils.data import Dataset, Sampler
 
+from descend import rng
+from descend.augment.inputs import Picture, one_image
 from descend.errors import DataError, KnobError
 
 if TYPE_CHECKING:
     from descend.augment.pipeline import Pipeline
+
+_EPOCH, _READS, _ANNOUNCED, _WARNED = range(4)  # numbers that workers share: the epoch, reads since set_epoch, and two switches
+_FORGOTTEN = (
+    "augment.wrap: a second epoch has begun without set_epoch(epoch). Call it before every epoch: draws are a function of the"
+    " epoch, so a run that is resumed or repeated gets the same pictures only then."
+)
 
 
 class Augmented(Dataset[tuple[Any, ...]]):
@@ -22,7 +30,12 @@ class Augmented(Dataset[tuple[Any, ...]]):
 
     The draw of sample i is that of ``ids[i]`` (by default i) in the epoch that ``set_epoch`` announced, whatever the number of
     workers, their start method, or the order of reading; the epoch lies in shared memory, so persistent workers see it too.
-    Pictures: (H, W, 3) uint8 as NumPy, torch or Pillow. Mixing needs whole batches and is refused.
+    A sample that is read again before the next ``set_epoch``, because a sampler repeats it, gets another draw each time: that of
+    its first, second, ... visit. With several workers, which of two visits comes first depends on who is quicker; ``numbered``
+    makes that a function of the sampler alone.
+
+    Pictures: as ``Pipeline.transform`` takes them, and tensors (H, W, 3) or (H, W) besides. Mixing needs whole batches and is
+    refused. Warns once where a second epoch begins and ``set_epoch`` was forgotten.
 
     Raises KnobError (a pipeline that mixes) and DataError (ids that do not fit, pictures of another kind).
     """
@@ -34,28 +47,71 @@ class Augmented(Dataset[tuple[Any, ...]]):
         self.ids = np.arange(len(self.dataset)) if ids is None else np.asarray(ids, np.int64)
         if self.ids.shape != (len(self.dataset),):
             raise DataError("augment.wrap", f"ids must be ({len(self.dataset)},), one for each sample", got=self.ids.shape)
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        self._visits = torch.zeros(len(self.ids), dtype=torch.int64).share_memory_()  # of each sample since set_epoch
+        self._state = torch.zeros(4, dtype=torch.int64).share_memory_()
 
     def set_epoch(self, epoch: int) -> None:
         """Announce the epoch before its first sample is read."""
-        self._epoch.fill_(int(epoch))
+        self._visits.zero_()
+        self._state[_EPOCH], self._state[_READS], self._state[_ANNOUNCED] = int(epoch), 0, 1
+
+    def numbered(self, sampler: Iterable[int]) -> NumberedVisits:
+        """Return a sampler of the same samples that also tells which visit each is, for a DataLoader with workers."""
+        return NumberedVisits(sampler, len(self))
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return len(self.ids)
 
-    def __getitem__(self, index: int) -> tuple[Any, ...]:
-        picture, *rest = self.dataset[index]
-        levels = picture if isinstance(picture, torch.Tensor) else np.asarray(picture)
-        augmented = self.pipe(levels[None], ids=self.ids[index : index + 1], epoch=int(self._epoch))
+    def __getitem__(self, index: int | tuple[int, int]) -> tuple[Any, ...]:
+        row, visit = index if isinstance(index, tuple) else (index, None)
+        picture, *rest = self.dataset[row]
+        visit = self._visit_of(row, visit)
+        image = one_image("augment.wrap", picture, channels_last=True)
+        augmented = self.pipe(image, ids=rng.visit_ids(self.ids[[row]], [visit]), epoch=int(self._state[_EPOCH]))
         return (augmented[0], *rest)
+
+    def _visit_of(self, row: int, told: int | None) -> int:
+        """Return which visit of a sample this is, by what the sampler tells or else by counting."""
+        if told:
+            return told
+        n_before = int(self._visits[row])
+        over = n_before > 0 if told == 0 else self._is_over()  # a first visit comes once in an epoch
+        if over and self.pipe.is_random and not self._state[_WARNED]:
+            self._state[_WARNED] = 1
+            warnings.warn(_FORGOTTEN, stacklevel=3)
+        self._visits[row] = n_before + 1
+        self._state[_READS] += 1
+        return n_before if told is None else told
+
+    def _is_over(self) -> bool:
+        """Whether by all signs an epoch is over and the next one was not announced."""
+        return bool(self._state[_READS] == len(self)) and (not self._state[_ANNOUNCED] or bool((self._visits == 1).all()))
+
+
+class NumberedVisits(Sampler[tuple[int, int]]):
+    """The samples of a sampler, each with the number of its visit in this epoch, from 0."""
+
+    def __init__(self, sampler: Iterable[int], n: int) -> None:
+        self.sampler, self.n = sampler, n
+
+    def __len__(self) -> int:
+        return len(self.sampler)  # pyright: ignore[reportArgumentType] (as with any sampler, one without a length raises)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        visits = np.zeros(self.n, np.int64)
+        for index in self.sampler:
+            yield int(index), int(visits[index])
+            visits[index] += 1
 
 
 class PictureTransform:
     """One picture in, its augmented form out: stands where a torchvision v2 transform stands.
 
-    Takes a Pillow image of any mode, a (3, H, W) or (1, H, W) uint8 tensor, or an (H, W, 3) uint8 array; gives a
-    (3, h, w) tensor, float32 or uint8 as the pipeline does. The draw comes from torch's generator, so ``torch.manual_seed``
-    repeats it and DataLoader workers differ. Unlike ``Pipeline.wrap`` it depends on their number and on the order of reading.
+    Takes a Pillow image of any mode, a (1, H, W), (3, H, W) or (4, H, W) tensor, or an (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)
+    array; tensors and arrays hold uint8, uint16 or bool. It is read by the same policy as a file: 16 bits are scaled to 8,
+    transparent pixels show white, EXIF orientation is applied. Gives a (3, h, w) tensor, float32 or uint8 as the pipeline does.
+    The draw comes from torch's generator, so ``torch.manual_seed`` repeats it and DataLoader workers differ. Unlike
+    ``Pipeline.wrap`` it depends on their number and on the order of reading.
 
     Raises KnobError (a pipeline that mixes) and DataError (pictures of another kind).
     """
@@ -67,22 +123,11 @@ class PictureTransform:
     def __repr__(self) -> str:
         return f"{self.pipe!r}.transform()"
 
-    def __call__(self, picture: Image | torch.Tensor | NDArray[np.uint8]) -> torch.Tensor:
+    def __call__(self, picture: Picture) -> torch.Tensor:
         """Augment one picture."""
         sample = torch.randint(2**63 - 1, (1,))
-        augmented = self.pipe(_levels(picture)[None], ids=sample, epoch=0)[0]
+        augmented = self.pipe(one_image("augment.transform", picture), ids=sample, epoch=0)[0]
         return augmented.permute(2, 0, 1) if self.pipe.out == "uint8" else augmented
-
-
-def _levels(picture: Image | torch.Tensor | NDArray[np.uint8]) -> torch.Tensor | NDArray[np.uint8]:
-    if isinstance(picture, Image):
-        return np.asarray(picture.convert("RGB"))
-    if not isinstance(picture, torch.Tensor):
-        return np.asarray(picture)
-    if picture.ndim != 3 or picture.shape[0] not in (1, 3):
-        raise DataError("augment.transform", "a tensor must be (3, H, W) or (1, H, W)", got=tuple(picture.shape),
-                        fix="Put the channels first, as torchvision does.")  # fmt: skip
-    return picture.expand(3, -1, -1).permute(1, 2, 0)
 
 
 def _refuse_mixing(who: str, pipe: Pipeline) -> None:

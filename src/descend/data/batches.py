@@ -16,7 +16,10 @@ from descend.errors import KnobError, check_count
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """B rows of the data set, not yet read. ids: (B,) int64, sample ids. rows, targets: (B,) int64. step: from 0 in its epoch."""
+    """B rows of the data set, not yet read. ids: (B,) int64, by which the samples draw. rows, targets: (B,) int64. step: from 0.
+
+    The id of a row that the epoch visits again is another one than at its first visit, see ``rng.visit_ids``.
+    """
 
     ids: NDArray[np.int64]
     rows: NDArray[np.int64]
@@ -95,27 +98,34 @@ class Batches:
     def rows(self, epoch: int, start_step: int = 0) -> Iterator[Rows]:
         """Yield what the batches of an epoch hold, without reading a picture."""
         order = self.order(epoch)
+        ids = self._ids_of_visits(order)
         for step in range(start_step, self.n_steps):
-            yield self._rows(order, step)
+            yield self._rows(order, ids, step)
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch from ``start_step`` on; batch k is the same wherever one starts."""
         order = self.order(epoch)
+        ids = self._ids_of_visits(order)
         if start_step >= self.n_steps:
             return
         with ThreadPoolExecutor(1, thread_name_prefix="descend-batch") as ahead:
-            coming = ahead.submit(self._gather, order, start_step)
+            coming = ahead.submit(self._gather, order, ids, start_step)
             for step in range(start_step + 1, self.n_steps):
                 ready = coming.result()
-                coming = ahead.submit(self._gather, order, step)
+                coming = ahead.submit(self._gather, order, ids, step)
                 yield ready
             yield coming.result()
 
-    def _rows(self, order: NDArray[np.int64], step: int) -> Rows:
-        end = None if step == self.n_steps - 1 and not self.drop_last else (step + 1) * self.batch_size
-        rows = order[step * self.batch_size : end]
-        return Rows(self._ids[rows], rows, self._labels[rows], step)
+    def _ids_of_visits(self, order: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the id by which each visit of an epoch draws: (n,) int64."""
+        ids = self._ids[order]
+        return ids if self.positions is None else rng.visit_ids(ids, rng.visit_numbers(order))
 
-    def _gather(self, order: NDArray[np.int64], step: int) -> Batch:
-        head = self._rows(order, step)
+    def _rows(self, order: NDArray[np.int64], ids: NDArray[np.int64], step: int) -> Rows:
+        end = None if step == self.n_steps - 1 and not self.drop_last else (step + 1) * self.batch_size
+        part = slice(step * self.batch_size, end)
+        return Rows(ids[part], order[part], self._labels[order[part]], step)
+
+    def _gather(self, order: NDArray[np.int64], ids: NDArray[np.int64], step: int) -> Batch:
+        head = self._rows(order, ids, step)
         return Batch(head.ids, head.rows, self.decoded.take(head.rows), head.targets, step)

@@ -24,7 +24,7 @@ from PIL import Image, JpegImagePlugin
 
 from descend.data.opening import Source, loaded, name_of, naming, opened
 from descend.errors import check_count
-from descend.pixels import USUAL, PixelPolicy, flattened, rgb
+from descend.pixels import SIDEWAYS, USUAL, PixelPolicy, flattened, orientation, rgb, turned
 
 POLICY = 2  # part of every cache key: raise it when any pixel of any picture would change
 DRAFT_GAP = 2  # a drafted JPEG still has this many times the pixels asked for along each side, so the bicubic filter decides
@@ -57,7 +57,7 @@ def decode_resized(source: Source, resolution: int, *, name: str | None = None, 
         drafted = None if image is source else _draft(image, resolution)
         with alone_if_large(image):
             upright = _upright(image, policy)
-            box = _drafted_box(upright, drafted, _orientation(image)) if drafted else (0.0, 0.0, *upright.size)
+            box = _drafted_box(upright, drafted, orientation(image)) if drafted else (0.0, 0.0, *upright.size)
             return rgb(_fitted(upright, box, resolution))
 
 
@@ -69,30 +69,7 @@ def alone_if_large(image: Image.Image | NDArray[Any]) -> AbstractContextManager[
 
 def _upright(image: Image.Image | NDArray[Any], policy: PixelPolicy) -> Image.Image:
     """Return the first frame in mode L or RGB, turned as its EXIF orientation says."""
-    flat = flattened(loaded(image), policy)
-    turn = _TURNS.get(_orientation(image))
-    return flat if turn is None else flat.transpose(turn)
-
-
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-_SIDEWAYS = (5, 6, 7, 8)  # these swap width and height
-
-
-def _orientation(image: Image.Image | NDArray[Any]) -> int:
-    if not isinstance(image, Image.Image):
-        return 1
-    try:
-        return image.getexif().get(0x0112, 1)
-    except Exception:  # damaged metadata around sound pixels: Pillow raises a dozen kinds of error here
-        return 1
+    return turned(flattened(loaded(image), policy), orientation(image))
 
 
 def _draft(image: Image.Image | NDArray[Any], resolution: int) -> tuple[float, float] | None:
@@ -104,11 +81,11 @@ def _draft(image: Image.Image | NDArray[Any], resolution: int) -> tuple[float, f
     return None if drafted is None else drafted[1][2:]
 
 
-def _drafted_box(upright: Image.Image, exact: tuple[float, float], orientation: int) -> tuple[float, float, float, float]:
+def _drafted_box(upright: Image.Image, exact: tuple[float, float], turn: int) -> tuple[float, float, float, float]:
     """Return (left, top, right, bottom) of the picture proper: a draft pads right and bottom, and turning moves the padding."""
-    width, height = exact[::-1] if orientation in _SIDEWAYS else exact
-    left = upright.width - width if orientation in (2, 3, 6, 7) else 0.0
-    top = upright.height - height if orientation in (3, 4, 7, 8) else 0.0
+    width, height = exact[::-1] if turn in SIDEWAYS else exact
+    left = upright.width - width if turn in (2, 3, 6, 7) else 0.0
+    top = upright.height - height if turn in (3, 4, 7, 8) else 0.0
     return left, top, left + width, top + height
 
 
