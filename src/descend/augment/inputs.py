@@ -78,10 +78,6 @@ def _array(who: str, tensor: torch.Tensor, channels_last: bool) -> NDArray[Any]:
     last = channels_last and (len(shape) == 2 or (len(shape) == 3 and shape[2] == 3))
     if first == last:
         shapes = "(1, H, W), (3, H, W) or (4, H, W)" + (", (H, W) or (H, W, 3)" if channels_last else "")
-        fix = (
-            "It reads both ways: pass an array with the channels last."
-            if first
-            else "Put the channels first, as torchvision does."
-        )
+        fix = "It reads both ways: pass an array instead." if first else "Put the channels first, as torchvision does."
         raise DataError(who, f"a tensor must be {shapes}", got=shape, fix=fix)
     return tensor.cpu().permute(1, 2, 0).numpy() if first else tensor.cpu().numpy()
