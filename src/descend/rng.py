@@ -82,6 +82,7 @@ def uniform(seed: int, stream: str, *, ids: ArrayLike, n: int = 1, epoch: int = 
 def visit_numbers(order: ArrayLike) -> NDArray[np.int64]:
     """Return how often each entry stood in the order before: order (n,) whole -> (n,) int64, 0 at its first visit.
 
+    >>> from descend.rng import visit_numbers
     >>> visit_numbers([7, 3, 7, 7, 3]).tolist()
     [0, 0, 1, 2, 1]
     """
