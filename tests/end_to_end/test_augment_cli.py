@@ -79,5 +79,5 @@ def test_settings_without_effect_and_bad_ones_are_refused(photos: Path, run: Pat
         (["--size", "0"], ">= 1"),
         (["--out", "/nowhere/at/all/g.html"], "folder that exists"),
     ):
-        assert main(["augment", str(photos), *more]) == 1
+        assert main(["augment", str(photos), *more]) == 2
         assert words in capsys.readouterr().err

@@ -44,18 +44,21 @@ def test_settings_without_data_come_from_a_recipe(run: Path, tmp_path: Path, cap
     ("words", "status", "told"),
     [
         (["fti"], 2, "Did you mean 'fit'?"),
-        (["fit"], 1, "descend fit digits"),
+        (["fit"], 2, "descend fit digits"),
+        (["lr-find"], 2, "descend lr-find digits"),
+        (["fit", "--epochs", "3", "--augment", "flip"], 2, "fit: needs DATA"),
+        (["fit", "--recipe", "nowhere.toml"], 1, "must be a TOML file that exists"),
         (["fit", "no-such-folder"], 1, "no such folder"),
         (["fit", "digit"], 1, "Did you mean 'digits'?"),
-        (["fit", "digits", "--optimizer", "adamww"], 1, "Did you mean 'adamw'?"),
-        (["fit", "digits", "--optimizer", "adamw(lr=-1)"], 1, "lr must be a finite number >= 0, got -1"),
-        (["fit", "digits", "--engine", "torch"], 1, "has no effect with transfer='scratch'"),
-        (["fit", "digits", "--epochs", "0"], 1, "epochs must be a whole number >= 1"),
+        (["fit", "digits", "--optimizer", "adamww"], 2, "Did you mean 'adamw'?"),
+        (["fit", "digits", "--optimizer", "adamw(lr=-1)"], 2, "lr must be a finite number >= 0, got -1"),
+        (["fit", "digits", "--engine", "torch"], 2, "has no effect with transfer='scratch'"),
+        (["fit", "digits", "--epochs", "0"], 2, "epochs must be a whole number >= 1"),
         (["fit", "--resume", "nowhere"], 1, "must be a run folder"),
-        (["fit", "digits", "--resume", "nowhere"], 1, "takes no DATA"),
+        (["fit", "digits", "--resume", "nowhere"], 2, "takes no DATA"),
         (["predict", "nowhere", "x.png"], 1, "must be a run folder"),
-        (["cache", "--clear", "decodd"], 1, "Did you mean 'decoded'?"),
-        (["list", "optimzer"], 1, "Did you mean 'optimizer'?"),
+        (["cache", "--clear", "decodd"], 2, "Did you mean 'decoded'?"),
+        (["list", "optimzer"], 2, "Did you mean 'optimizer'?"),
     ],
 )
 def test_mistakes_are_explained_in_one_breath(
@@ -65,6 +68,13 @@ def test_mistakes_are_explained_in_one_breath(
     err = capsys.readouterr().err
     assert told in err
     assert "Traceback" not in err
+
+
+def test_an_unknown_flag_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["fit", "digits", "--no-such-flag"])
+    assert left.value.code == 2
+    assert "--no-such-flag" in capsys.readouterr().err
 
 
 def test_list_names_every_technique(capsys: pytest.CaptureFixture[str]) -> None:
@@ -168,3 +178,45 @@ def wait_for(condition: Callable[[], bool], timeout_s: float = 90) -> None:
     while not condition():
         assert time.monotonic() < until
         time.sleep(0.05)
+
+
+OWN_NETWORK = """
+from torch import nn
+from descend.models import Architecture
+from descend.models.stages import Backbone
+from descend.technique import technique
+
+
+@technique("one_layer", source="none")
+class OneLayer(Architecture):
+    width: int = 4
+
+    def build(self, seed):
+        body = nn.Sequential(nn.Conv2d(3, self.width, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        return Backbone(str(self), {"body": body}, n_features=self.width, native_size=16)
+"""
+
+
+def test_a_network_of_ones_own_is_used_again_by_naming_its_module(shapes: Path, tmp_path: Path) -> None:
+    (tmp_path / "my_networks.py").write_text(OWN_NETWORK, encoding="utf-8")
+    picture = str(shapes / "disc" / "00.png")
+
+    def told(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-P", "-c", "import sys; from descend.cli import main; sys.exit(main(sys.argv[1:]))", *words]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path)
+
+    settings = [str(shapes), *TINY[2:], "--backbone", "one_layer(width=3)", "--out", "run"]
+    fitted = told("fit", *settings, "--import", "my_networks")
+    assert fitted.returncode == 0, fitted.stderr
+    assert "--import my_networks" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    without = told("predict", "run", picture)
+    assert (without.returncode, "give --import my_networks" in without.stderr) == (1, True), without.stderr
+    answered = told("predict", "--import=my_networks", "run", picture)
+    assert answered.returncode == 0, answered.stderr
+    assert "00.png" in answered.stdout
+
+
+@pytest.mark.parametrize("words", [["--import", "no_such_module"], ["--import"], ["--import="]])
+def test_a_module_that_is_not_there_is_wrong_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", *words]) == 2
+    assert "--import: must name a module that Python finds from here" in capsys.readouterr().err

@@ -148,7 +148,7 @@ def test_the_command_it_prints_is_one_that_fit_takes(
     ],
 )
 def test_it_refuses_before_it_works(words: list[str], match: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(words) == 1
+    assert main(words) == 2
     assert match in capsys.readouterr().err
 
 

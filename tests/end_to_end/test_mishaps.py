@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -69,6 +70,19 @@ def test_scratch_begins_from_random_weights_whatever_the_backbone(shapes: Path, 
 def test_what_is_not_pretrained_cannot_be_transferred(shapes: Path, tmp_path: Path, transfer: str) -> None:
     with pytest.raises(KnobError, match="must be pretrained"):
         descend.fit(shapes, out=tmp_path / "run", transfer=transfer, backbone="smallcnn")
+
+
+def test_what_is_advised_without_a_network_works(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("descend.models.pretrained._within_reach", lambda address: False)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    small = ["--size", "32", "--epochs", "1", "--batch-size", "32", "--out", str(tmp_path / "run")]
+    assert main(["fit", str(shapes), "--transfer", "features", "--backbone", "resnet10t", *small]) == 1
+    advice = re.search(r"random weights: (--transfer .*?) \(", capsys.readouterr().err)
+    assert advice is not None
+    assert main(["fit", str(shapes), *advice[1].split(), *small]) == 0
 
 
 @pytest.mark.parametrize("place", ["runs/one", "run"])
@@ -189,7 +203,7 @@ def test_eval_tells_pictures_that_were_trained_on(
 
 
 def test_data_swallowed_by_a_list_flag_is_told(shapes: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["fit", "--augment", "flip()", str(shapes)]) == 1
+    assert main(["fit", "--augment", "flip()", str(shapes)]) == 2
     assert "must stand before --augment" in capsys.readouterr().err
 
 
@@ -218,7 +232,7 @@ def test_one_picture_and_lists_of_pictures(run: Run) -> None:
 
 @pytest.mark.parametrize("words", [["--top", "0"], ["--out", "no-such-folder/x.csv"]])
 def test_predict_refuses_before_it_works(run: Run, shapes: Path, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["predict", str(run.folder), str(shapes), *words]) == 1
+    assert main(["predict", str(run.folder), str(shapes), *words]) == 2
     assert words[0] in capsys.readouterr().err
 
 

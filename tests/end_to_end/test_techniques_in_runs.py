@@ -189,7 +189,7 @@ def test_both_at_once_and_on_the_command_line(dropping: Run, shapes: Path, capsy
     assert len(lines) == 13
     assert main(["eval", str(dropping.folder), str(shapes), "--mc", "3", "--split", "train"]) == 0
     assert "right answers: entropy" in capsys.readouterr().out
-    assert main(["predict", str(dropping.folder), str(shapes / "disc"), "--tta", "flop"]) == 1
+    assert main(["predict", str(dropping.folder), str(shapes / "disc"), "--tta", "flop"]) == 2
     assert "flip" in capsys.readouterr().err
 
 

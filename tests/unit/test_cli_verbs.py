@@ -120,12 +120,12 @@ def test_export_checks_on_pictures_that_can_be_read(
 
 
 def test_fit_notices_data_that_a_list_has_swallowed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["fit", "--augment", "flip()", "digits"]) == 1
+    assert main(["fit", "--augment", "flip()", "digits"]) == 2
     assert "must stand before --augment" in capsys.readouterr().err
 
 
 def test_a_former_flag_tells_its_new_name(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["fit", "digits", "--batch", "8"]) == 1
+    assert main(["fit", "digits", "--batch", "8"]) == 2
     assert "batch_size" in capsys.readouterr().err
 
 
@@ -142,7 +142,7 @@ def test_pages_are_written_into_a_folder(tmp_path: Path) -> None:
     ],
 )
 def test_predict_refuses_before_it_works(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["predict", "run", "a.png", *words]) == 1
+    assert main(["predict", "run", "a.png", *words]) == 2
     assert told in capsys.readouterr().err
 
 
@@ -170,6 +170,13 @@ def _terminal(*, drawn: bool) -> tuple[Terminal, io.StringIO]:
     return terminal, text
 
 
+def test_a_stage_whose_beginning_was_known_counts_what_was_done_and_names_the_whole() -> None:
+    terminal, text = _terminal(drawn=False)
+    terminal.update("scan", 256, 398)  # found in the index of earlier runs
+    terminal.update("scan", 398, 398)
+    assert "  scan: 142 of 398 pictures in " in text.getvalue()
+
+
 @pytest.mark.parametrize("drawn", [False, True])
 def test_a_stage_leaves_one_line_and_class_names_are_no_markup(drawn: bool) -> None:
     terminal, text = _terminal(drawn=drawn)
@@ -181,6 +188,6 @@ def test_a_stage_leaves_one_line_and_class_names_are_no_markup(drawn: bool) -> N
     terminal.update("training", 5, 10, "[red]")
     terminal.say("stopped at [red]")
     assert "  reading: 40 pictures in " in text.getvalue()
-    assert "  training: 5 pictures in " in text.getvalue()
+    assert "  training: 5 of 10 pictures in " in text.getvalue()
     assert "stopped at [red]" in text.getvalue()
     assert ("5/10" in text.getvalue()) is drawn

@@ -91,8 +91,40 @@ def test_a_changed_clear_answer_is_counted_a_near_tie_is_not():
     tie = agreement.compared(picture, picture, file=fixed(0.495, 0.505), network=fixed(0.505, 0.495))
     assert (clear.n_changed, tie.n_changed) == (1, 0)
     assert not clear.agrees
-    assert not AgreementReport(1, 0.0, 0.2, 0).agrees
-    assert AgreementReport(1, 0.0, 0.01, 0).agrees
+    assert not AgreementReport(1, 0.0, 0.2, 0.2, 0).agrees
+    assert AgreementReport(1, 0.0, 0.01, 0.01, 0).agrees
+
+
+def test_one_steep_picture_does_not_refuse_a_file_whose_answers_are_all_the_same():
+    pictures = [np.full((2, 2, 3), level, np.uint8) for level in range(16)]
+
+    def network(images):
+        return np.array([[0.6, 0.4]], np.float32)
+
+    def file(images):
+        return np.array([[0.9, 0.1] if images[0, 0, 0, 0] == 3 else [0.6, 0.4]], np.float32)
+
+    report = agreement.compared(pictures, pictures, file=network, network=network)
+    assert report.agrees
+    resized = [picture + np.uint8(100) for picture in pictures]  # the file answers alike on these
+    report = agreement.compared(pictures, resized, file=file, network=network)
+    assert report.worst == pytest.approx(0.3)
+    assert report.own_pixels == pytest.approx(0.3 / 16)
+    assert report.agrees, "no answer changed, and 15 of 16 pictures agree to the last digit"
+    many = agreement.compared(pictures[3:4] * 2, resized[3:4] * 2, file=file, network=network)
+    assert not many.agrees, "but where every picture is far off, the file is wrong"
+
+
+def test_a_clear_answer_that_changes_on_the_same_pixels_is_counted():
+    picture, small = [np.zeros((2, 2, 3), np.uint8)], [np.ones((2, 2, 3), np.uint8)]
+
+    def file(images):
+        return np.array([[0.4, 0.6] if images[0, 0, 0, 0] else [0.6, 0.4]], np.float32)
+
+    def network(images):
+        return np.array([[0.6, 0.4]], np.float32)
+
+    assert agreement.compared(picture, small, file=file, network=network).n_changed == 1
 
 
 @pytest.mark.skipif(not (DATA / "hymenoptera").is_dir(), reason="needs the photographs of DESCEND_DATA")

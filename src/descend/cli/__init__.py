@@ -1,4 +1,4 @@
-"""The command line: `descend VERB ...`. One thin file a verb: parse, call, print.
+"""The command line: `descend VERB ...`. One thin file per verb: parse, call, print.
 
 This file alone is loaded for ``descend --help``, so it imports neither torch nor pydantic: a verb's file is imported when
 the verb is used.
@@ -30,11 +30,16 @@ HELP = (
     + "verbs:\n"
     + "".join(f"  {verb:<9} {what}\n" for verb, what in VERBS.items())
     + "\nTry: descend fit digits\nEach verb has its own help: descend fit --help\n"
+    + "Every verb takes --import MODULE: a module, found from the current folder, that defines techniques of your own.\n"
 )
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one verb. Returns the exit status: 0 done, 1 an error that was explained, 2 wrong usage, 130 interrupted."""
+    """Run one verb. Returns the exit status: 0 done, 1 an error that was explained, 2 wrong usage, 130 interrupted.
+
+    Wrong usage is a command that must be typed differently: an unknown verb or flag, a value outside its interval, text that
+    names no technique, settings that exclude each other or have no effect.
+    """
     arguments = sys.argv[1:] if argv is None else argv
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file name that the terminal's encoding lacks is escaped, not fatal
@@ -54,6 +59,31 @@ def main(argv: list[str] | None = None) -> int:
     return _run(verb, rest)
 
 
+def _imported(words: list[str]) -> list[str]:
+    """Import what ``--import MODULE`` names, and return the other words. Raises KnobError for a module that is not found."""
+    from pathlib import Path
+
+    from descend.errors import KnobError
+
+    left, waiting = list[str](), iter(words)
+    for word in waiting:
+        name, given, value = word.partition("=")
+        if name != "--import":
+            left.append(word)
+            continue
+        module = value if given else next(waiting, "")
+        sys.path.insert(0, str(Path.cwd()))
+        try:
+            import_module(module)
+        except (ModuleNotFoundError, ValueError) as error:
+            if isinstance(error, ModuleNotFoundError) and error.name != module:
+                raise  # the module is there; what it imports is not
+            raise KnobError("--import", "must name a module that Python finds from here", got=module) from None
+        finally:
+            sys.path.pop(0)
+    return left
+
+
 def _unknown(verb: str) -> int:
     from descend.errors import nearest
 
@@ -62,13 +92,13 @@ def _unknown(verb: str) -> int:
 
 
 def _run(verb: str, rest: list[str]) -> int:
-    from descend.errors import DescendError
+    from descend.errors import DescendError, KnobError, SpecError
 
     try:
-        return import_module(f"descend.cli.{_MODULES.get(verb, verb)}").main(rest)
+        return import_module(f"descend.cli.{_MODULES.get(verb, verb)}").main(_imported(rest))
     except DescendError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, (KnobError, SpecError)) else 1
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
         return 130

@@ -14,7 +14,7 @@ from descend.cli.progress import Terminal
 from descend.data.builtin import SETS
 from descend.errors import KnobError
 from descend.technique import Knob, knobs
-from descend.train.recipe import FORMER_NAMES, LISTS, Recipe, renamed
+from descend.train.recipe import FORMER_NAMES, LISTS, Recipe, read, renamed
 from descend.train.run import Run
 
 EPILOG = """examples:
@@ -33,7 +33,8 @@ def main(argv: list[str]) -> int:
     asked = vars(parser.parse_args(argv))
     as_json, resumed = asked.pop("json"), asked.pop("resume")
     settings = settings_of(asked)
-    _refuse_swallowed_data(settings, resumed)
+    if resumed is None:
+        require_data("fit", settings)
     terminal = Terminal()
     if resumed is not None:
         if settings:
@@ -49,15 +50,17 @@ def main(argv: list[str]) -> int:
     return 130 if run.record.status == "interrupted" else 0
 
 
-def _refuse_swallowed_data(settings: dict[str, Any], resumed: Path | None) -> None:
-    """``--augment flip photos/`` reads photos/ as one more augmentation: say so instead of missing DATA."""
-    if resumed is not None or {"data", "recipe"} & set(settings):
+def require_data(verb: str, settings: Mapping[str, Any]) -> None:
+    """Raise KnobError unless DATA is given, in words or in a recipe; one that a list has swallowed is named."""
+    recipe = settings.get("recipe")
+    if "data" in settings or (recipe is not None and read(recipe).data is not None):
         return
-    for name in LISTS:
+    for name in LISTS:  # ``--augment flip photos/`` reads photos/ as one more augmentation
         last = (settings.get(name) or [""])[-1]
         if last and (last in SETS or Path(last).exists()):
             raise KnobError("DATA", f"must stand before --{name}, which takes all that follows", got=last,
-                            fix=f"descend fit {shlex.quote(last)} --{name} ...")  # fmt: skip
+                            fix=f"descend {verb} {shlex.quote(last)} --{name} ...")  # fmt: skip
+    raise KnobError(verb, "needs DATA: a folder, a table, or the name of a built-in set", fix=f"Try: descend {verb} digits")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -8,7 +8,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from descend.cli.fit import add_settings, settings_of
+from descend.cli.fit import add_settings, require_data, settings_of
 from descend.cli.progress import Terminal
 from descend.landscape import draw_range_test, save
 from descend.landscape.course import at_rate
@@ -34,6 +34,7 @@ no suggestion, and the exit status is 1.
 def main(argv: list[str]) -> int:
     """Sweep, draw, suggest. Returns 1 where no rate can be suggested."""
     options = vars(_parser().parse_args(argv))
+    require_data("lr-find", settings_of(options))
     out, as_json, recipe = options.pop("out"), options.pop("json"), options.pop("recipe")
     sweep = Sweep(low=options.pop("low"), high=options.pop("high"), n_steps=options.pop("steps"))
     suffix = check_path(out)  # before the work, not after it

@@ -11,14 +11,14 @@ REDRAW_S = 0.1
 
 
 class Terminal:
-    """A listener that prints lines and bars on standard error; where that is no terminal, one line a finished stage."""
+    """A listener that prints lines and bars on standard error; where that is no terminal, one line per finished stage."""
 
     def __init__(self) -> None:
         self.console = Console(stderr=True, highlight=False, emoji=False)
         self._bar: Progress | None = None
         self._stage = ""
         self._started = self._drawn = 0.0
-        self._before = self._done = 0
+        self._before = self._done = self._total = 0
 
     def say(self, text: str) -> None:
         """Print one line; nothing in it is markup (a class may be called ``[red]``)."""
@@ -30,7 +30,7 @@ class Terminal:
         if stage != self._stage:
             self._finish()
             self._start(stage, done, total)
-        self._done = done
+        self._done, self._total = done, total
         now = time.perf_counter()
         if now - self._drawn < REDRAW_S and done < total:
             return
@@ -63,5 +63,6 @@ class Terminal:
         wall, n = time.perf_counter() - self._started, self._done - self._before
         if n:
             rate = f"{n / max(wall, 1e-9):,.0f} pictures/s"
-            self.console.print(f"  {self._stage}: {n:,} pictures in {wall:.1f} s ({rate})", markup=False, soft_wrap=True)
+            count = f"{n:,}" if n >= self._total else f"{n:,} of {self._total:,}"  # the others were known, or it was stopped
+            self.console.print(f"  {self._stage}: {count} pictures in {wall:.1f} s ({rate})", markup=False, soft_wrap=True)
         self._bar, self._stage = None, ""

@@ -94,7 +94,8 @@ def _fetched(name: str) -> nn.Module:
     """Let timm fetch weights; whatever goes wrong underneath (hub, network, disk) becomes the one error that helps."""
     import timm
 
-    fix = "Use the default backbone lite0, whose weights come with pip, or pretrained=False."
+    fix = (f"Use --backbone lite0, whose weights come with pip, or random weights: --transfer scratch --backbone {name} "
+           f'("timm(model=\'{name}\', pretrained=False)" in Python).')  # fmt: skip
     config = timm.get_pretrained_cfg(name)
     if config is None or not config.has_weights:
         raise ModelError(name, "timm must have pretrained weights for it", fix=fix)

@@ -55,6 +55,7 @@ class RunRecord:
     classes: list[str] = field(default_factory=list)
     plan: dict[str, PlainSetting] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
+    modules: list[str] = field(default_factory=list)  # other than descend's, whose techniques the plan holds
     chosen: Chosen | None = None  # None until something was trained
     preprocessing: Preprocessing | None = None  # None until the plan is made
     label_type: LabelType = "text"  # of the arrays that were trained on

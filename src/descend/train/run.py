@@ -18,7 +18,7 @@ from descend import data as data_package
 from descend.data import Dataset
 from descend.data.opening import Source
 from descend.data.pool import n_threads
-from descend.errors import DataError, RunError, nearest
+from descend.errors import DataError, RunError, SpecError, nearest
 from descend.models import Classifier, backbone
 from descend.regularize import Regularizer
 from descend.technique import build
@@ -71,7 +71,10 @@ class Run:
 
     @cached_property
     def classifier(self) -> Classifier:
-        """The trained network, in eval mode on the CPU. Raises RunError if the run holds none or a damaged one."""
+        """The trained network, in eval mode on the CPU.
+
+        Raises RunError if the run holds none or a damaged one, or if it holds techniques of one's own that are not imported.
+        """
         path = self.folder / folder.MODEL
         if not path.exists():
             raise RunError(f"run {self.folder}", f"must hold {folder.MODEL}", fix="It stopped before anything was trained.")
@@ -79,6 +82,11 @@ class Run:
             return restored(self.record, load_file(path))
         except (SafetensorError, RuntimeError, OSError) as error:
             raise RunError(str(path), f"must be intact ({str(error).splitlines()[0]})") from error
+        except SpecError as error:
+            if not self.record.modules:
+                raise
+            raise RunError(f"run {self.folder}", f"needs techniques of {', '.join(self.record.modules)} ({error.must})",
+                           fix=_import_first(self.record.modules)) from error  # fmt: skip
 
     def predict(self, pictures: Any, *, threads: int | None = None, tta: str | None = None, mc: int | None = None) -> Predictions:
         """Classify pictures.
@@ -215,6 +223,15 @@ def _doubt(result: InferenceResult, labels: NDArray[np.int64]) -> dict[str, dict
         for name, chosen in (("right", right), ("wrong", ~right))
         if chosen.any()
     }
+
+
+def _import_first(modules: Sequence[str]) -> str:
+    """Return how to make techniques of one's own known."""
+    if "__main__" in modules:
+        return (
+            "They were defined in a script: move them to a module, and import it before descend.load (or give --import MODULE)."
+        )
+    return f"Import it before descend.load, or give {' '.join(f'--import {name}' for name in modules)}."
 
 
 def restored(record: RunRecord, state: dict[str, torch.Tensor]) -> Classifier:

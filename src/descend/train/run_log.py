@@ -8,11 +8,24 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from descend.data import Dataset
+from descend.technique import Technique, knobs
 from descend.train import folder, record
 from descend.train import recipe as recipes
 from descend.train.plan import Plan
 from descend.train.record_types import Preprocessing
 from descend.train.run import Run
+
+
+def _modules(value: object) -> Iterator[str]:
+    """Yield the modules, other than descend's, that define the techniques in a value of a plan, those inside others too."""
+    if isinstance(value, tuple):
+        for item in value:
+            yield from _modules(item)
+    elif isinstance(value, Technique):
+        if not type(value).__module__.startswith("descend."):
+            yield type(value).__module__
+        for knob in knobs(type(value)):
+            yield from _modules(getattr(value, knob.name))
 
 
 class RunLog:
@@ -61,6 +74,7 @@ class RunLog:
         """Write the recipe and the record of a plan."""
         self.record.plan = {name: list(v) if isinstance(v, tuple) else v for name, v in plan.describe().items()}
         self.record.reasons = plan.reasons
+        self.record.modules = sorted({module for value in vars(plan).values() for module in _modules(value)})
         if self.folder is not None:
             folder.write_text(self.folder / folder.RECIPE, recipes.dump(plan.recipe()))
         self.save()
