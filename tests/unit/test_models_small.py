@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from descend.models import ResNet9, ResNet20, SmallCNN, backbone
+from descend.models import ResNet9, ResNet20, SmallCNN, Timm, backbone
 from descend.models.small import BasicBlock
+from descend.models.stages import pooled
 
 
 @pytest.mark.parametrize(("spec", "smallest"), [("smallcnn(width=8)", 4), ("resnet9(width=4)", 8), ("resnet20(width=4)", 4)])
@@ -47,3 +48,35 @@ def test_the_shortcut_of_a_narrowing_block_has_no_parameters_and_keeps_every_sec
     expected = torch.zeros(1, 4, 3, 3)
     expected[:, 1:3] = x[:, :, ::2, ::2]
     assert torch.equal(block(x), expected)
+
+
+def test_tapped_stages_stand_before_the_features_in_their_order() -> None:
+    body = ResNet9(width=4).build(0).eval()
+    x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    late = body.late_stages
+    outputs, value = {}, x
+    with torch.no_grad():
+        for name, stage in body.stages.named_children():
+            value = stage(value)
+            outputs[name] = value
+        plain = body(x)
+        body.tap(reversed(late))
+        tapped = body(x)
+    assert late
+    assert body.taps == late
+    expected = torch.cat([*(outputs[name].flatten(2).mean(2) for name in late), plain], 1)
+    assert tapped.shape[1] == body.n_features
+    assert torch.allclose(tapped, expected, atol=1e-6)
+    body.tap(())
+    assert body.n_features == plain.shape[1]
+
+
+def test_a_stage_that_is_nothing_but_the_features_before_pooling_is_not_tapped() -> None:
+    body = Timm(model="resnet18", pretrained=False).build(0)
+    assert body.late_stages == ("layer2", "layer3")
+
+
+def test_tokens_are_averaged() -> None:
+    tokens = torch.arange(12.0).reshape(1, 3, 4)
+    assert pooled(tokens).tolist() == [[4.0, 5.0, 6.0, 7.0]]
+    assert pooled(tokens[0]).shape == (3, 4)

@@ -131,3 +131,23 @@ def test_misspelt_techniques_are_suggested(settings: dict, word: str) -> None:
     with pytest.raises((SpecError, DescendError)) as caught:
         resolve(from_settings(settings), PHOTOS)
     assert word in str(caught.value)
+
+
+def test_photographs_get_a_fitted_head_unless_something_is_named_that_only_training_has() -> None:
+    fitted = resolve(Recipe(), PHOTOS)
+    assert str(fitted.head) == "logistic()"
+    assert fitted.feature_stages == "auto"
+    assert not {"optimizer", "epochs", "schedule", "regularize"} & set(fitted.describe())
+    for setting in ({"optimizer": "sgd(lr=0.1)"}, {"epochs": 3}, {"schedule": "cosine()"}, {"regularize": ("dropout(p=0.2)",)},
+                    {"head": "mlp()"}, {"head": "linear()"}, {"metric": "macro_f1"}, {"snapshots": 2}):  # fmt: skip
+        trained = resolve(Recipe(**setting), PHOTOS)
+        assert str(trained.head).startswith(("linear", "mlp")), setting
+        assert trained.feature_stages == "last"
+        assert "optimizer" in trained.describe()
+
+
+def test_a_fitted_head_knows_no_learning_rate() -> None:
+    with pytest.raises(KnobError, match=r"optimizer: has no effect with head='logistic\(\)', got 'adam\(\)'. Use --head linear"):
+        resolve(Recipe(head="logistic()", optimizer="adam()"), PHOTOS)
+    with pytest.raises(KnobError, match=r"head: is fitted on cached features, not with transfer='finetune'"):
+        resolve(Recipe(head="logistic(strength=0.1)", transfer="finetune"), PHOTOS)

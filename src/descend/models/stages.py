@@ -7,7 +7,7 @@ output on disk, give each its own learning rate. So the chain is the definition,
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -41,12 +41,31 @@ def fingerprint(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def pooled(x: Tensor) -> Tensor:
+    """Return the mean over places: a map (B, C, H, W) or tokens (B, N, C) -> (B, C); vectors stay as they are."""
+    return x.mean((2, 3)) if x.ndim == 4 else x.mean(1) if x.ndim == 3 else x
+
+
+def run_stages(stages: nn.Sequential, x: Tensor, taps: Collection[str] = ()) -> Tensor:
+    """Return what the chain makes of ``x``; with taps, the pooled outputs of those stages first, in order: (B, sum of widths).
+
+    A tapped chain must end in a vector.
+    """
+    tapped: list[Tensor] = []
+    for name, stage in stages.named_children():
+        x = stage(x)
+        if name in taps:
+            tapped.append(pooled(x))
+    return torch.cat([*tapped, x], 1) if tapped else x
+
+
 class Backbone(nn.Module):
     """A chain of named stages from normalised pictures to pooled features: (B, 3, H, W) float32 -> (B, D) float32.
 
     name: the spec text of the architecture that built it.
     stages: in order; the last one ends in the pooled vector.
-    n_features: D.
+    n_features: D, of all that ``forward`` gives.
+    taps: stages whose pooled outputs stand before the last stage's vector in the features; none unless ``tap`` was called.
     mean, std: per channel, on the 0..1 scale of pixels; what ``to_input`` needs.
     native_size: the picture size (pixels, square) that the weights were trained for.
     crop_fraction: the side of the evaluation crop, as a fraction of the resized picture.
@@ -62,13 +81,39 @@ class Backbone(nn.Module):
         self.name, self.n_features, self.native_size = name, n_features, native_size
         self.mean, self.std, self.crop_fraction = mean, std, crop_fraction
         self.min_size, self.fixed_size, self.pretrained = min_size, fixed_size, pretrained
+        self.taps: tuple[str, ...] = ()
         self.stages = nn.Sequential()
         for stage, module in stages.items():
             self.stages.add_module(stage, module)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the features: x (B, 3, H, W) float32, normalised -> (B, D) float32."""
-        return self.stages(x)
+        return run_stages(self.stages, x, self.taps)
+
+    @property
+    def late_stages(self) -> tuple[str, ...]:
+        """The stages worth tapping: of those between the first and the last, the later two thirds, five at most.
+
+        A stage whose pooled output *is* the feature vector (nothing but pooling follows it) is not among them.
+        """
+        inner = list(self.stage_names[1:-1])
+        if inner and not any(True for _ in self.stages[-1].parameters()):
+            inner.pop()
+        late = inner[len(inner) // 3 :]
+        n = min(5, len(late))
+        return tuple(late[-1 - (len(late) - 1) * k // max(1, n - 1)] for k in reversed(range(n)))
+
+    def tap(self, names: Iterable[str]) -> None:
+        """Let the pooled outputs of the named stages join the features. Raises ModelError for a stage that it does not have."""
+        chosen = set(names)
+        for name in chosen:
+            self._position(name)
+        self.taps = tuple(name for name in self.stage_names if name in chosen)
+        side = self.native_size if self.fixed_size else max(32, self.min_size)
+        mode = self.training
+        with torch.inference_mode():
+            self.n_features = self.eval()(torch.zeros(1, 3, side, side)).shape[1]
+        self.train(mode)
 
     @property
     def stage_names(self) -> tuple[str, ...]:

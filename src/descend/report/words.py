@@ -129,4 +129,6 @@ def _test(record: RunRecord) -> str:
         return f"the test split{looks}: {percent(record.test.get('accuracy'), n)} of {n:,}" + (f" ({within})" if within else "")
     if record.data.get("splits", {}).get("test"):
         return "the test split has not been looked at"
+    if record.head_trials:
+        return "there is no test split, but nothing was chosen by validation, so this figure is an honest estimate"
     return "there is no test split, and validation also chose the epoch, so this figure flatters a little"

@@ -155,7 +155,10 @@ class RunCallback:
         stopping = [rule for rule in self.task.regularizers if isinstance(rule, EarlyStopping)]
         if not stopping:
             return self.best.offer(epoch, score[self.metric], score["loss"], self.task.module)
-        better = stopping[0].chosen_epoch(self.history, self.metric) in (epoch, None)  # None: the last weights are the result
+        chosen = stopping[0].chosen_epoch(self.history, self.metric)
+        if chosen is not None and self.best.epoch < 0:  # what training began with stays a candidate
+            return self.best.offer(epoch, score[self.metric], score["loss"], self.task.module)
+        better = chosen in (epoch, None)  # None: the last weights are the result
         if better:
             self.best.take(epoch, score[self.metric], score["loss"], self.task.module)
         return better

@@ -15,7 +15,7 @@ from descend.optim.gradients import GradientStage
 from descend.optim.rule import Rule
 from descend.regularize.regularizer import Regularizer
 from descend.schedule.shapes import Schedule
-from descend.train.recipe import BackgroundChoice, EngineName, Metric, NormPolicy, Transfer
+from descend.train.recipe import BackgroundChoice, EngineName, FeatureStages, Metric, NormPolicy, Transfer
 from descend.transfer.heads import Head
 
 
@@ -25,6 +25,7 @@ class FitSettings(TypedDict, total=False):
     transfer: Transfer
     backbone: str | Architecture | None
     head: str | Head | None
+    feature_stages: FeatureStages | None
     freeze_to: str | None
     norm: NormPolicy | None
     layer_decay: float | None

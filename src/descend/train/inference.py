@@ -6,6 +6,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -62,6 +63,8 @@ class Inference:
             check_count("mc", mc, least=2)
         self.mc, self.seed = mc, record.seed
         self.engine, self.module = _parts(network, record)
+        tapped = record.frozen_part is not None and bool(record.frozen_part["taps"])
+        self.n_columns = network.backbone.n_features if tapped else None  # of the engine's, counted from the last; None: all
         out = "float" if self.engine is None else "uint8"
         self._plain = plain = as_trained(record, out=out)
         self._views: TestTime | None = None
@@ -89,7 +92,11 @@ class Inference:
         """Yield what the trained part reads, one batch per view."""
         views = iter([self._plain(images, ids=ids, epoch=0)]) if self._views is None else self._views.views(images, ids)
         for view in views:
-            yield view if self.engine is None else torch.from_numpy(self.engine(view.numpy()))
+            if self.engine is None:
+                yield view
+            else:
+                features = self.engine(view.numpy())
+                yield torch.from_numpy(features if self.n_columns is None else features[:, -self.n_columns :])
 
     def _one_view(self, inputs: Tensor, ids: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Return probabilities (B, K) of one view and the mean entropy (B,) of the single passes behind them, float64."""
@@ -107,12 +114,13 @@ def _parts(network: Classifier, record: RunRecord) -> tuple[Engine | None, nn.Mo
     """Return the engine of the frozen part, None where there is none, and what follows it."""
     if record.frozen_part is None:
         return None, network
-    name, stage = record.frozen_part["engine"], record.frozen_part["stage"]
-    size = record.preparation()["size"]
+    stage = record.frozen_part["stage"]
+    make = partial(make_engine, backbone=network.backbone, size=record.preparation()["size"], stage=stage,
+                   taps=record.frozen_part["taps"])  # fmt: skip
     try:
-        engine = make_engine(name, network.backbone, size=size, stage=stage)
+        engine = make(record.frozen_part["engine"])
     except MissingExtra:
-        engine = make_engine("torch", network.backbone, size=size, stage=stage)
+        engine = make("torch")
     return engine, nn.Sequential(OrderedDict(stages=network.backbone.suffix(stage), head=network.head))
 
 

@@ -30,7 +30,7 @@ def judge(result: TrainingResult) -> Run:
 
 def _save_model(result: TrainingResult) -> None:
     setup = result.setup
-    module = setup.mode_task.task.module
+    module = setup.mode_task.module
     if result.best.state is not None:
         module.load_state_dict(result.best.state)
     if any(isinstance(item, (L1, ElasticNet)) for item in setup.plan.regularize):
@@ -63,4 +63,4 @@ def _judge_splits(result: TrainingResult, splits: list[str]) -> None:
 
 
 def _probabilities(setup: TrainingSetup, rows: np.ndarray) -> np.ndarray:
-    return evaluate.probabilities(setup.mode_task.task.module, setup.mode_task.inputs(rows))
+    return evaluate.probabilities(setup.mode_task.module, setup.mode_task.inputs(rows))

@@ -30,8 +30,11 @@ def find_lr(recipe: Recipe, sweep: Sweep, *, arrays: Any = None, progress: Progr
     for any run. The recipe's schedule, epochs and learning rate have no part in it.
     """
     with threads(recipe.threads):
-        setup = prepare(recipe, arrays=arrays, log=RunLog(writes=False), progress=progress, who="lr-find")
+        head = recipe.head or "linear()"  # the default head of cached features knows no learning rate
+        setup = prepare(replace(recipe, head=head), arrays=arrays, log=RunLog(writes=False), progress=progress, who="lr-find")
         train_head_first(setup)
+        if setup.mode_task.task is None:
+            raise KnobError("lr-find", "needs a head that is trained step by step", got=head, fix="Use --head linear.")
         return sweep_task(setup.mode_task.task, sweep, progress), setup
 
 

@@ -36,6 +36,7 @@ class Plan:
     transfer: str
     backbone: Architecture
     head: Head
+    feature_stages: str
     freeze_to: str | None
     norm: NormPolicy
     layer_decay: float
@@ -62,12 +63,12 @@ class Plan:
 
     def recipe(self) -> Recipe:
         """Return the complete recipe of this plan: every setting that has an effect, none that has not."""
-        values = {name: _text(getattr(self, name)) for name in self.settings} | {"optimizer": str(self.rule)}
+        values = {name: _text(self.rule if name == "optimizer" else getattr(self, name)) for name in self.settings}
         return Recipe(**{name: value for name, value in values.items() if value is not None})  # pyright: ignore[reportArgumentType] (pydantic checks)
 
-    def with_engine(self, engine: str, reason: str) -> Plan:
-        """Return the plan with ``auto`` replaced by the engine that measured fastest."""
-        return replace(self, engine=engine, reasons=self.reasons | {"engine": reason})
+    def decided(self, setting: str, value: str, reason: str) -> Plan:
+        """Return the plan with ``auto`` replaced by what was measured to be best."""
+        return replace(self, reasons=self.reasons | {setting: reason}, **{setting: value})  # pyright: ignore[reportArgumentType] (a setting of text)
 
     def loss(self) -> CrossEntropy:
         """Return the one loss, with the knobs that regularizers set in it."""

@@ -77,20 +77,22 @@ def prepare(
     _check_device(plan.device)
     for line in plan.lines(recipe):
         progress.say(line)
-    mode = MODES[plan.transfer]
+    mode = MODES[plan.transfer].variant(plan.recipe())
     with log.timed("build"):
         network = _network(plan, mode, dataset)
     resolution = int(plan.size / mode.crop_margin(network))
     log.begin(dataset, plan, _preprocessing(plan, network.backbone, resolution, dataset.policy))
     decoded = _decode(dataset, plan, resolution, log, progress)
     with log.timed("engine"):
-        plan, engine = _engine(plan, network.backbone, decoded.dataset, log, progress)
+        plan, engine = _engine(plan, mode, network.backbone, decoded.dataset, log, progress)
     with log.timed("features"):
         builder = TaskBuilder(plan, decoded, network, engine, progress)
         mode_task = mode.task(builder)
     if mode_task.engine is not None:
-        log.record.frozen_part = FrozenPart(engine=mode_task.engine.name, stage=mode_task.engine.prefix.stage)
-    log.record.parameter_groups = [_described(group) for group in mode_task.task.optimizer.param_groups]
+        prefix = mode_task.engine.prefix
+        log.record.frozen_part = FrozenPart(engine=mode_task.engine.name, stage=prefix.stage, taps=list(prefix.taps))
+    groups = mode_task.task.optimizer.param_groups if mode_task.task else []
+    log.record.parameter_groups = [_described(group) for group in groups]
     return TrainingSetup(decoded.dataset, decoded, plan, network, mode_task, builder.extraction, log, progress)
 
 
@@ -196,7 +198,7 @@ def _check_class_weights(plan: Plan, data: Dataset) -> None:
 def _preprocessing(plan: Plan, backbone: Backbone, resolution: int, policy: PixelPolicy) -> Preprocessing:
     return Preprocessing(
         architecture=str(with_pretrained(plan.backbone, False)), resolution=resolution, size=plan.size,
-        mean=list(backbone.mean), std=list(backbone.std),
+        mean=list(backbone.mean), std=list(backbone.std), taps=[],
         scale=None if policy.scale is None else list(policy.scale), background=policy.background,
     )  # fmt: skip
 
@@ -214,14 +216,16 @@ def _decode(dataset: Dataset, plan: Plan, resolution: int, log: RunLog, progress
     return decoded
 
 
-def _engine(plan: Plan, backbone: Backbone, dataset: Dataset, log: RunLog, progress: Progress) -> tuple[Plan, Engine | None]:
+def _engine(
+    plan: Plan, mode: Mode, backbone: Backbone, dataset: Dataset, log: RunLog, progress: Progress
+) -> tuple[Plan, Engine | None]:
     """Decide which engine runs the frozen part; once decided it stands in the recipe and is never chosen again."""
     if plan.engine != "auto":
         return plan, None
     progress.say("  choosing the engine (measured once for this network and machine) ...")
-    choice = choose(backbone, size=plan.size)
+    choice = choose(backbone, size=plan.size, taps=mode.taps(backbone, plan))
     rates = ", ".join(f"{name} {rate:.0f}" for name, rate in choice.images_per_s.items())
-    plan = plan.with_engine(choice.engine.name, f"the fastest here, pictures/s: {rates}")
+    plan = plan.decided("engine", choice.engine.name, f"the fastest here, pictures/s: {rates}")
     progress.say(f"  engine     {plan.engine}  ({plan.reasons['engine']})")
     log.write_plan(plan)
     if choice.engine.images_per_s:

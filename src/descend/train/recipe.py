@@ -21,6 +21,7 @@ from descend.technique import Technique, knobs, record
 from descend.train.record_types import Metric
 
 Transfer = Literal["auto", "features", "head", "finetune", "scratch"]
+FeatureStages = Literal["auto", "last", "late"]
 EngineName = Literal["auto", "torch", "onnxruntime", "openvino"]
 NormPolicy = Literal["eval", "affine-frozen", "train"]
 BackgroundChoice = Literal["auto", "white", "black", "grey"]
@@ -37,6 +38,7 @@ class Recipe:
     transfer: Annotated[Transfer, Doc("how the backbone is used; auto decides by the pictures")] = "auto"
     backbone: Annotated[str | None, Doc("ours (lite0, smallcnn, resnet9, resnet20) or any timm name")] = None
     head: Annotated[str | None, Doc('"linear" or "mlp(hidden=256, dropout=0.5)"')] = None
+    feature_stages: Annotated[FeatureStages | None, Doc("features: outputs of the last stage, or of late ones too")] = None
     freeze_to: Annotated[str | None, Doc("finetune: the last stage that stays frozen")] = None
     norm: Annotated[NormPolicy | None, Doc("finetune: what the pretrained batch norms do")] = None
     layer_decay: Annotated[float, Gt(0), Le(1), Doc("finetune: learning rate of a stage relative to the next one")] | None = None

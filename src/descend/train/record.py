@@ -28,6 +28,7 @@ from descend.train.record_types import (
     Decision,
     FrozenCheck,
     FrozenPart,
+    HeadTrial,
     Machine,
     Mistake,
     ParameterGroup,
@@ -63,6 +64,7 @@ class RunRecord:
     frozen_part: FrozenPart | None = None  # what an engine computes before the part that trains; None where everything trains
     parameter_groups: list[ParameterGroup] = field(default_factory=list)
     frozen: FrozenCheck | None = None  # None where nothing is frozen
+    head_trials: list[HeadTrial] = field(default_factory=list)  # of a head that was fitted, not trained
     decisions: list[Decision] = field(default_factory=list)  # of a schedule that listens
     sparsity: dict[str, float] = field(default_factory=dict)  # share of exact zeros, where a penalty makes them
     val: Score | None = None

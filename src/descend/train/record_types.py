@@ -96,11 +96,23 @@ class Chosen(TypedDict):
     epoch: int
 
 
+class HeadTrial(TypedDict):
+    """What a strength of the penalty reached in cross-validation, on features of the last or of late stages. loss, se: nats."""
+
+    feature_stages: str
+    strength: float
+    accuracy: float
+    loss: float
+    se: float
+    chosen: bool
+
+
 class Preprocessing(TypedDict):
     """How a picture becomes the network's input.
 
     resolution: shorter side when stored, size: side of the view, pixels. scale: [low, high], the stored values that become 0 and
-    255 in pictures of more than 8 bits, or None for the usual ones. background: what shows through transparent pixels.
+    255 in pictures of more than 8 bits, or None for the usual ones. background: what shows through transparent pixels. taps: stages of
+    the backbone whose pooled outputs join the features.
     """
 
     architecture: str
@@ -110,6 +122,7 @@ class Preprocessing(TypedDict):
     std: list[float]
     scale: list[float] | None
     background: Background
+    taps: list[str]
 
 
 class ParameterGroup(TypedDict):
@@ -124,10 +137,11 @@ class ParameterGroup(TypedDict):
 
 
 class FrozenPart(TypedDict):
-    """What computes the frozen part: the engine's name, and the last stage inside."""
+    """What computes the frozen part: the engine's name, the last stage inside, and the stages that were tapped on the way."""
 
     engine: str
     stage: str
+    taps: list[str]
 
 
 class FrozenCheck(TypedDict):

@@ -40,11 +40,11 @@ TECHNIQUES: dict[str, Callable[[Any], Any]] = {
 }
 """Settings that are spec text, and what turns it into techniques."""
 
-WITHOUT_EFFECT = {"freeze_to": None, "norm": "eval", "layer_decay": 1.0, "views": 0, "engine": "none"}
+WITHOUT_EFFECT = {"feature_stages": "last", "freeze_to": None, "layer_decay": 1.0, "views": 0, "engine": "none"}
 """What the plan says of settings that do not apply to its mode."""
 
-ORDER = ("backbone", "head", "size", "views", "augment", "regularize", "optimizer", "gradients", "epochs", "schedule", "norm",
-         "freeze_to", "layer_decay", "engine", "batch_size")  # fmt: skip
+ORDER = ("backbone", "head", "feature_stages", "size", "views", "augment", "regularize", "optimizer", "gradients", "epochs",
+         "schedule", "norm", "freeze_to", "layer_decay", "engine", "batch_size")  # fmt: skip
 """A default may depend on the settings that stand before it."""
 
 
@@ -59,12 +59,12 @@ def check_specs(recipe: Recipe) -> None:
 def resolve(recipe: Recipe, data: DataProfile) -> Plan:
     """Decide the run. Raises KnobError for a setting without effect, SpecError for text that names no technique."""
     reasons: dict[str, str] = {}
-    mode = _mode(recipe, data, reasons)
+    mode = _mode(recipe, data, reasons).variant(recipe)
     _refuse_settings_without_effect(recipe, mode)
     chosen: dict[str, Any] = {}
     for name in ORDER:
         value = getattr(recipe, name)
-        if name not in mode.settings and name != "norm":
+        if name not in mode.settings and name in WITHOUT_EFFECT:
             chosen[name] = WITHOUT_EFFECT[name]
             continue
         if name == "augment" and value == ("auto",):
@@ -72,11 +72,13 @@ def resolve(recipe: Recipe, data: DataProfile) -> Plan:
         elif value is None or value == "auto":
             default = _default(mode, name, data, chosen)
             value = default.value
-            if default.reason:
+            if default.reason and (name in mode.settings or name == "norm"):
                 reasons[name] = default.reason
         chosen[name] = TECHNIQUES[name](value) if name in TECHNIQUES else value
         if name == "backbone":
             chosen[name] = mode.prepared(chosen[name], recipe)
+        elif name == "head":
+            mode.check_head(chosen[name], chosen)
         elif name == "augment":
             mode.check_augment(chosen[name], chosen)
     _check_epochs(recipe, chosen)
@@ -111,8 +113,8 @@ def _refuse_settings_without_effect(recipe: Recipe, mode: Mode) -> None:
         value = getattr(recipe, knob.name)
         if value is not None and value != knob.default and knob.name not in mode.settings:
             where = ", ".join(sorted(name for name, other in MODES.items() if knob.name in other.settings))
-            raise KnobError(knob.name, f"has no effect with transfer={mode.name!r}", got=value,
-                            fix=f"It belongs to transfer {where}: add --transfer, or leave it out.")  # fmt: skip
+            raise KnobError(knob.name, f"has no effect with {mode.described()}", got=value,
+                            fix=mode.instead or f"It belongs to transfer {where}: add --transfer, or leave it out.")  # fmt: skip
 
 
 def _check_epochs(recipe: Recipe, chosen: dict[str, Any]) -> None:

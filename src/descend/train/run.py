@@ -172,7 +172,9 @@ class Run:
         if self.record.test is None and self.record.status == "finished":
             given = self.record.data.get("given_split", True)
             why = "no test split was given" if given else "too few pictures for a test split"
-            lines.append(f"Test:       {why}; the validation accuracy chose the epoch, so it flatters a little")
+            fitted = "nothing was chosen by the validation accuracy, so it is an honest estimate"
+            flatters = "the validation accuracy chose the epoch, so it flatters a little"
+            lines.append(f"Test:       {why}; {fitted if self.record.head_trials else flatters}")
         return "\n".join(lines)
 
     # ------------------------------------------------------------------------------------------------------- private parts
@@ -239,6 +241,7 @@ def restored(record: RunRecord, state: dict[str, torch.Tensor]) -> Classifier:
     prepared = record.preparation()
     body = backbone(prepared["architecture"]).build(record.seed)
     body.mean, body.std = tuple(prepared["mean"]), tuple(prepared["std"])
+    body.tap(prepared["taps"])
     head = build(record.specs("head")[0], Head).build(body.n_features, len(record.classes), record.seed)
     network: torch.nn.Module = Classifier(body, head)
     for text in record.specs("regularize"):

@@ -43,7 +43,7 @@ class States:
         center = run.classifier.state_dict()
         setup = prepare(recipe, log=RunLog(writes=False), progress=progress, who="slice", of=run)
         setup.classifier.load_state_dict(center)
-        self.module, dataset = setup.mode_task.task.module, setup.dataset
+        self.module, dataset = setup.mode_task.module, setup.dataset
         rows = dataset.indices("val")
         drawn = rng.uniform(run.record.seed, "slice", ids=dataset.ids[rows])[:, 0]
         rows = np.sort(rows[np.argsort(drawn, kind="stable")[:n_pictures]])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -25,6 +25,7 @@ from descend.train.loop import BatchSource, Task
 from descend.train.picture_sources import BATCH
 from descend.train.plan import Plan
 from descend.train.progress import Progress
+from descend.train.record_types import HeadTrial
 from descend.transfer import Engine, extract, make_engine
 
 Inputs = Callable[[NDArray[np.int64]], Iterator[Tensor]]
@@ -33,16 +34,29 @@ Group = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class ModeTask:
-    """What a mode trains.
+class FittedHead:
+    """A head that was fitted in one go. module, inputs: as in ``ModeTask``. trials: what cross-validation tried."""
 
-    task: for the loop. inputs: dataset rows -> the plain inputs of ``task.module``, in batches, for judging. frozen: the
-    fingerprint of what must not change, where something must not. head_first: to be done before the first epoch, not on resume.
-    engine: what computes the frozen part in front of ``task.module``, where there is one.
+    module: nn.Module
+    inputs: Inputs
+    feature_stages: str
+    trials: list[HeadTrial]
+
+
+@dataclass(frozen=True)
+class ModeTask:
+    """What a mode trains, by the loop or in one go.
+
+    module: the part of the network that trains. inputs: dataset rows -> the plain inputs of ``module``, in batches, for judging.
+    task: for the loop; None where ``fit`` does it in one go. frozen: the fingerprint of what must not change, where something
+    must not. head_first: to be done before the first epoch, not on resume.
+    engine: what computes the frozen part in front of ``module``, where there is one.
     """
 
-    task: Task
+    module: nn.Module
     inputs: Inputs
+    task: Task | None = None
+    fit: Callable[[], FittedHead] | None = None
     frozen: Callable[[], str] | None = None
     head_first: Callable[[], None] | None = None
     engine: Engine | None = None
@@ -118,10 +132,14 @@ class TaskBuilder:
             part = rows[start : start + BATCH]
             yield pipeline(self.decoded.take(part), ids=self.dataset.ids[part], epoch=0).to(self.device)
 
-    def cached_inputs(self, engine: Engine) -> Inputs:
-        """Return how to feed rows of val and test to what follows a frozen engine: their plain features, computed once."""
+    def cached_inputs(self, engine: Engine, n_columns: int | None = None) -> Inputs:
+        """Return how to feed rows of val and test to what follows a frozen engine: their plain features, computed once.
+
+        n_columns: how many of the features, counted from the last; None for all.
+        """
         rows = np.concatenate([self.dataset.indices("val"), self.dataset.indices("test")])
         features, place = self.extract(engine, rows)[:, 0], self.places(rows)
+        features = features if n_columns is None else features[:, -n_columns:]
         return lambda wanted: feature_batches(features[place[wanted]], self.device)
 
     def places(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -132,9 +150,14 @@ class TaskBuilder:
 
     # ------------------------------------------------------------------------------------------------- the frozen part
 
-    def backbone_engine(self) -> Engine:
-        """Return the engine of the whole backbone: the one measured fastest, or the one that was asked for."""
-        return self._engine or make_engine(self.plan.engine, self.classifier.backbone, size=self.plan.size)
+    def backbone_engine(self, taps: Sequence[str] = ()) -> Engine:
+        """Return the engine of the whole backbone: the one measured fastest, or the one that was asked for.
+
+        taps: stages whose pooled outputs it gives before the features.
+        """
+        if self._engine is not None and self._engine.prefix.taps == tuple(taps):
+            return self._engine
+        return make_engine(self.plan.engine, self.classifier.backbone, size=self.plan.size, taps=taps)
 
     def extract(self, engine: Engine, rows: NDArray[np.int64], *, n_views: int = 1) -> NDArray[np.float32]:
         """Return the engine's output for rows, cached: (n, V, ...) float32, view 0 the plain one."""

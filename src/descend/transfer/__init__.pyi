@@ -15,3 +15,7 @@ from .freezing import thaw as thaw
 from .heads import MLP as MLP
 from .heads import Head as Head
 from .heads import Linear as Linear
+from .heads import Logistic as Logistic
+from .logistic import LogisticFit as LogisticFit
+from .logistic import Trial as Trial
+from .logistic import fit_logistic as fit_logistic

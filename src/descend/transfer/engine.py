@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from descend.errors import ModelError
 from descend.files import CacheFolder
-from descend.models.stages import Backbone, fingerprint, to_input
+from descend.models.stages import Backbone, fingerprint, run_stages, to_input
 
 Compute = Callable[[Sequence[NDArray[np.uint8]]], Sequence[NDArray[np.float32]]]
 
@@ -29,26 +29,28 @@ class FrozenPrefix(nn.Module):
     """The first stages of a backbone, copied and fixed, with the normalisation of pixels in front.
 
     ``forward``: images (B, S, S, 3) uint8 -> pooled features (B, D) or, cut earlier, a map (B, C, H, W), float32.
-    size: S, pixels. stage: the last stage inside; None means all of them. Raises ModelError.
+    size: S, pixels. stage: the last stage inside; None means all of them. taps: stages whose pooled outputs stand before the
+    pooled features (``run_stages``); only where all stages are inside. Raises ModelError.
     """
 
-    def __init__(self, backbone: Backbone, *, size: int, stage: str | None = None) -> None:
+    def __init__(self, backbone: Backbone, *, size: int, stage: str | None = None, taps: Sequence[str] = ()) -> None:
         super().__init__()
         backbone.check_size(size)
         self.stage = stage or backbone.stage_names[-1]
-        self.backbone, self.size = backbone.name, size
+        self.backbone, self.size, self.taps = backbone.name, size, tuple(taps)
         self.mean, self.std = backbone.mean, backbone.std
         self.stages = copy.deepcopy(backbone.prefix(self.stage)).cpu().eval().requires_grad_(False)
         self.weights_id = fingerprint(self.stages)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the features: images (B, S, S, 3) uint8 -> (B, D) or (B, C, H, W) float32."""
-        return self.stages(to_input(images, self.mean, self.std))
+        return run_stages(self.stages, to_input(images, self.mean, self.std), self.taps)
 
     @property
     def key(self) -> str:
         """What decides the features, apart from the engine: network, cut, size and weights."""
-        return f"{self.backbone}|{self.stage}|{self.size}|{self.mean}|{self.std}|{self.weights_id}"
+        taps = "+".join((*self.taps, self.stage))
+        return f"{self.backbone}|{taps}|{self.size}|{self.mean}|{self.std}|{self.weights_id}"
 
 
 @dataclass(frozen=True)

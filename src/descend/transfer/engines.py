@@ -7,6 +7,7 @@ import json
 import platform
 import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,28 +41,36 @@ class Choice:
 
 
 def make_engine(
-    name: str, backbone: Backbone, *, size: int, stage: str | None = None, cache: CacheFolder | None = None
+    name: str,
+    backbone: Backbone,
+    *,
+    size: int,
+    stage: str | None = None,
+    taps: Sequence[str] = (),
+    cache: CacheFolder | None = None,
 ) -> Engine:
     """Return the engine called ``name`` (``auto`` measures) for the stages of ``backbone`` up to ``stage`` (None: all).
 
-    size: pixels of the square pictures it will get. The weights are copied: later training of ``backbone`` does not
-    reach it. Raises ModelError (unknown name or stage, size) and MissingExtra.
+    taps: as in ``FrozenPrefix``. size: pixels of the square pictures it will get. The weights are copied: later training of
+    ``backbone`` does not reach it. Raises ModelError (unknown name or stage, size) and MissingExtra.
     """
     if name == "auto":
-        return choose(backbone, size=size, stage=stage, cache=cache).engine
+        return choose(backbone, size=size, stage=stage, taps=taps, cache=cache).engine
     if name not in ENGINES:
         raise ModelError("engine", f"must be auto or one of {', '.join(ENGINES)}", got=name, fix=nearest(name, ENGINES))
     ENGINES[name].version()  # a missing extra is told before any work is done
-    return ENGINES[name](FrozenPrefix(backbone, size=size, stage=stage), cache)
+    return ENGINES[name](FrozenPrefix(backbone, size=size, stage=stage, taps=taps), cache)
 
 
-def choose(backbone: Backbone, *, size: int, stage: str | None = None, cache: CacheFolder | None = None) -> Choice:
+def choose(
+    backbone: Backbone, *, size: int, stage: str | None = None, taps: Sequence[str] = (), cache: CacheFolder | None = None
+) -> Choice:
     """Return the engine that computes this prefix fastest on this machine with this process's threads.
 
     Measures every engine that is installed, a few chunks each, in turn; the verdict is stored in the cache folder for
     (weights, cut, size, threads, machine, versions). An engine that cannot run the network is left out and named.
     """
-    prefix = FrozenPrefix(backbone, size=size, stage=stage)
+    prefix = FrozenPrefix(backbone, size=size, stage=stage, taps=taps)
     cache = cache or CacheFolder()
     engines, missing = _installed(prefix, cache)
     path = cache.entry_path("verdicts", _situation(engines), ".json")

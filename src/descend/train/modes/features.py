@@ -1,4 +1,8 @@
-"""``features``: the pretrained backbone computes each picture's features once, kept on disk; a head trains on them in seconds."""
+"""``features``: the pretrained backbone computes each picture's features once, kept on disk; a head on them takes seconds.
+
+The head is fitted to its optimum (``logistic``), unless something is named that only training has: an optimizer, a schedule,
+epochs, a regularizer, another head.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,18 @@ from torch import nn
 
 from descend.augment import Augmentation, Normalize
 from descend.errors import KnobError
-from descend.models import Classifier
+from descend.models import Backbone, Classifier
+from descend.technique import build, knobs
 from descend.train.batch_sources import FeatureSource
 from descend.train.modes.mode import SMALL_SIDE, Chosen, Default, Mode, random_crops
 from descend.train.plan import DataProfile, Plan
-from descend.train.task_builder import ModeTask, TaskBuilder
-from descend.transfer import fingerprint, freeze
+from descend.train.recipe import Recipe
+from descend.train.record_types import HeadTrial
+from descend.train.task_builder import FittedHead, ModeTask, TaskBuilder
+from descend.transfer import Engine, Head, Logistic, LogisticFit, fingerprint, fit_logistic, freeze
+
+TRAINED_ONLY = frozenset({"regularize", "optimizer", "gradients", "schedule", "epochs", "batch_size", "snapshots", "metric"})
+"""Settings of a head that is trained step by step; asking for one of them is asking for such a head."""
 
 
 class FrozenBackbone(Mode):
@@ -51,10 +61,27 @@ class FrozenBackbone(Mode):
 
 
 class Features(FrozenBackbone):
-    """Feature vectors extracted once, then a head."""
+    """Feature vectors extracted once, then a head that is trained on them."""
 
     name = "features"
-    settings = FrozenBackbone.settings | {"views"}
+    settings = FrozenBackbone.settings | {"views", "feature_stages"}
+
+    def variant(self, asked: Recipe) -> Mode:
+        """Return the fitted form where its head is asked for, or where no head and nothing that only training has is."""
+        if asked.head is not None:
+            return FITTED if isinstance(build(asked.head, Head), Logistic) else self
+        trains = any(getattr(asked, knob.name) not in (None, knob.default) for knob in knobs(Recipe) if knob.name in TRAINED_ONLY)
+        return self if trains else FITTED
+
+    def default_feature_stages(self, data: DataProfile, chosen: Chosen) -> Default:
+        """Return the usual features."""
+        del data, chosen
+        return Default("last", "the outputs that the backbone's own classifier reads")
+
+    def taps(self, backbone: Backbone, plan: Plan) -> tuple[str, ...]:
+        """Return the late stages, whichever of them will be used: they cost nothing beside the last, and serve later runs."""
+        del plan
+        return backbone.late_stages
 
     def suits(self, data: DataProfile) -> str | None:
         """Return the reason for photographs."""
@@ -80,6 +107,9 @@ class Features(FrozenBackbone):
         del data, chosen
         return Default(60, "an epoch on cached features takes milliseconds")
 
+    def check_head(self, head: Head, chosen: Chosen) -> None:
+        """Take any head."""
+
     def batch_size_for(self, data: DataProfile) -> int:
         """Return 64: a step on vectors is too short for less."""
         del data
@@ -102,10 +132,102 @@ class Features(FrozenBackbone):
 
     def task(self, builder: TaskBuilder) -> ModeTask:
         """Return the head on cached features of every view."""
-        backbone = builder.classifier.backbone
-        freeze(backbone)
-        engine = builder.backbone_engine()
-        features = builder.extract(engine, builder.train_rows, n_views=1 + builder.plan.views)
+        classifier, plan = builder.classifier, builder.plan
+        _tap_as_planned(builder)
+        freeze(classifier.backbone)
+        engine = builder.backbone_engine(classifier.backbone.late_stages)
+        n_columns = classifier.backbone.n_features
+        features = builder.extract(engine, builder.train_rows, n_views=1 + plan.views)[:, :, -n_columns:]
         source = FeatureSource(builder.batches, features, builder.places(builder.train_rows), builder.device)
-        task = builder.task(builder.classifier.head, source)
-        return ModeTask(task, builder.cached_inputs(engine), lambda: fingerprint(backbone), engine=engine)
+        task = builder.task(classifier.head, source)
+        inputs = builder.cached_inputs(engine, n_columns)
+        return ModeTask(task.module, inputs, task, frozen=lambda: fingerprint(classifier.backbone), engine=engine)
+
+
+class FittedFeatures(Features):
+    """Feature vectors extracted once, then a linear head fitted to its optimum."""
+
+    settings = Features.settings - TRAINED_ONLY
+    instead = "Use --head linear, or leave it out."
+
+    def described(self) -> str:
+        """Return the setting that chose this form."""
+        return "head='logistic()'"
+
+    def variant(self, asked: Recipe) -> Mode:
+        """Return itself: it is one."""
+        del asked
+        return self
+
+    def default_head(self, data: DataProfile, chosen: Chosen) -> Default:
+        """Return the head that needs no learning rate."""
+        del data, chosen
+        return Default("logistic()", "fitted to its optimum in seconds, the penalty chosen by cross-validation")
+
+    def default_feature_stages(self, data: DataProfile, chosen: Chosen) -> Default:
+        """Return the choice by measurement."""
+        del data, chosen
+        return Default("auto", "cross-validation decides whether late stages help beside the last")
+
+    def task(self, builder: TaskBuilder) -> ModeTask:
+        """Return the head, to be fitted to cached features of every view."""
+        backbone = builder.classifier.backbone
+        _tap_as_planned(builder)
+        freeze(backbone)
+        engine = builder.backbone_engine(backbone.late_stages)
+        builder.extract(engine, builder.train_rows, n_views=1 + builder.plan.views)  # what the fit reads lies in the cache then
+        inputs = builder.cached_inputs(engine, backbone.n_features)
+        head = builder.classifier.head
+        return ModeTask(
+            head, inputs, fit=lambda: fit_head(builder, engine), frozen=lambda: fingerprint(backbone.stages), engine=engine
+        )
+
+
+FITTED = FittedFeatures()
+
+
+def _tap_as_planned(builder: TaskBuilder) -> None:
+    """Let late stages join the features where the plan says so; the head is as wide as the features then."""
+    classifier, plan = builder.classifier, builder.plan
+    if plan.feature_stages == "late":
+        classifier.backbone.tap(classifier.backbone.late_stages)
+        classifier.head = plan.head.build(classifier.backbone.n_features, builder.n_classes, plan.seed)
+
+
+def fit_head(builder: TaskBuilder, engine: Engine) -> FittedHead:
+    """Fit the head on the last stage's features, and on those of late stages too where the plan leaves it open; keep the better.
+
+    The classifier is changed to what was chosen: its backbone's taps, and its head with the fitted weights.
+    """
+    plan, classifier, rows = builder.plan, builder.classifier, builder.train_rows
+    head, backbone, late = plan.head, classifier.backbone, classifier.backbone.late_stages
+    assert isinstance(head, Logistic)  # what this form of the mode is for
+    features = builder.extract(engine, rows, n_views=1 + plan.views)
+    labels, units = builder.dataset.labels[rows], builder.dataset.ids[rows]
+    backbone.tap(())
+    names = [plan.feature_stages] if plan.feature_stages != "auto" else ["last", "late"] if late else ["last"]
+    widths = {"last": backbone.n_features, "late": features.shape[2]}
+    fits: dict[str, LogisticFit] = {}
+    for name in names:
+        fits[name] = fit_logistic(
+            features[:, :, -widths[name] :], labels, builder.n_classes, units=units, strength=head.strength, n_folds=head.folds,
+            seed=plan.seed,
+        )  # fmt: skip
+    chosen = names[0] if len(names) == 1 else _better(fits)
+    backbone.tap(late if chosen == "late" else ())
+    classifier.head = head.filled(fits[chosen].weight, fits[chosen].bias)
+    trials = [
+        HeadTrial(
+            feature_stages=name, strength=trial.strength, accuracy=trial.accuracy, loss=trial.loss, se=trial.se,
+            chosen=name == chosen and trial.strength == fits[name].strength,
+        )
+        for name, fit in fits.items()
+        for trial in fit.trials
+    ]  # fmt: skip
+    return FittedHead(classifier.head, builder.cached_inputs(engine, widths[chosen]), chosen, trials)
+
+
+def _better(fits: dict[str, LogisticFit]) -> str:
+    """Return the features with the lower held-out loss; the simpler ones where no strength was tried."""
+    losses = {name: fit.best.loss for name, fit in fits.items() if fit.best is not None}
+    return min(losses, key=lambda name: losses[name]) if losses else "last"

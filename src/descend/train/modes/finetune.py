@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
+import torch
 from torch import nn
 
 from descend.models import Classifier
@@ -20,7 +21,7 @@ from descend.train.modes.features import FrozenBackbone
 from descend.train.modes.mode import Chosen, Default, random_crops
 from descend.train.plan import DataProfile, Plan
 from descend.train.task_builder import ModeTask, TaskBuilder
-from descend.transfer import FineTuning, fingerprint, make_engine, stage_of, trainable_stages
+from descend.transfer import FineTuning, fingerprint, fit_logistic, make_engine, stage_of, trainable_stages
 
 # Of the head alone, on cached features, before the backbone moves:
 HEAD_FIRST_EPOCHS, HEAD_FIRST_RULE, HEAD_FIRST_SCHEDULE = 40, "adamw(lr=0.005)", "then(warmup(fraction=0.05), cosine())"
@@ -92,14 +93,25 @@ class FineTune(FrozenBackbone):
             out = "float" if prefix is None else "uint8"
             source = ImageSource(builder.batches, builder.pipeline(out=out), builder.n_classes, builder.device, prefix=prefix)
         task = builder.task(module, source, groups)
-        return ModeTask(task, inputs, lambda: fingerprint(tuning.frozen), lambda: train_head_first(builder), prefix)
+        return ModeTask(
+            task.module, inputs, task, frozen=lambda: fingerprint(tuning.frozen),
+            head_first=lambda: train_head_first(builder), engine=prefix,
+        )  # fmt: skip
 
 
 def train_head_first(builder: TaskBuilder) -> None:
-    """Train the head alone on cached features of plain views, so that fine-tuning does not begin with noise."""
+    """Give the head its best weights for the backbone as it is, so that fine-tuning does not begin with noise.
+
+    A linear head is fitted to its optimum on cached features of plain views; any other is trained on them.
+    """
     head = builder.classifier.head
     engine = builder.backbone_engine()
     features = builder.extract(engine, builder.train_rows)
+    if isinstance(head, nn.Linear):
+        labels, units = builder.dataset.labels[builder.train_rows], builder.dataset.ids[builder.train_rows]
+        fit = fit_logistic(features, labels, builder.n_classes, units=units, seed=builder.plan.seed)
+        head.load_state_dict({"weight": torch.from_numpy(fit.weight), "bias": torch.from_numpy(fit.bias)})
+        return
     rows = builder.dataset.indices("val")
     held_out, labels = list(builder.cached_inputs(engine)(rows)), builder.dataset.labels[rows]
     optimizer = Optimizer(parameter_groups(head), HEAD_FIRST_RULE)

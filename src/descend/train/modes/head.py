@@ -27,4 +27,4 @@ class HeadOnly(FrozenBackbone):
         engine = builder.backbone_engine()
         source = ImageSource(builder.batches, builder.pipeline(out="uint8"), builder.n_classes, builder.device, prefix=engine)
         task = builder.task(builder.classifier.head, source)
-        return ModeTask(task, builder.cached_inputs(engine), lambda: fingerprint(backbone), engine=engine)
+        return ModeTask(task.module, builder.cached_inputs(engine), task, frozen=lambda: fingerprint(backbone), engine=engine)

@@ -16,11 +16,12 @@ from torch import nn
 
 from descend.augment import Augmentation, Normalize, policy_for
 from descend.errors import KnobError
-from descend.models import Architecture, Classifier
+from descend.models import Architecture, Backbone, Classifier
 from descend.technique import knobs
 from descend.train.plan import DataProfile, Plan
 from descend.train.recipe import Recipe
 from descend.train.task_builder import ModeTask, TaskBuilder
+from descend.transfer import Head, Logistic
 
 ALWAYS = frozenset({"data", "transfer", "metric", "seed", "device", "threads", "snapshots", "background"})
 TRAINING = frozenset(
@@ -47,12 +48,22 @@ class Mode(ABC):
     """
 
     name: ClassVar[str]
+    instead: ClassVar[str] = ""  # what to do about a setting that this form of a mode does not have
     settings: ClassVar[frozenset[str]] = ALWAYS | TRAINING
 
     def suits(self, data: DataProfile) -> str | None:
         """Return why this mode is the default for these pictures, or None where it is not."""
         del data
         return None
+
+    def described(self) -> str:
+        """Return the setting that chose this form of the mode, for an error."""
+        return f"transfer={self.name!r}"
+
+    def variant(self, asked: Recipe) -> Mode:
+        """Return the form of this mode that serves what was asked for: itself, unless settings decide between two."""
+        del asked
+        return self
 
     # ------------------------------------------------------------------------------------------------------ defaults
 
@@ -121,6 +132,13 @@ class Mode(ABC):
                             fix="Use --transfer scratch, or a pretrained backbone such as lite0.")  # fmt: skip
         return architecture
 
+    def check_head(self, head: Head, chosen: Chosen) -> None:
+        """Raise KnobError for a head that the mode cannot use."""
+        del chosen
+        if isinstance(head, Logistic):
+            raise KnobError("head", f"is fitted on cached features, not with transfer={self.name!r}", got=str(head),
+                            fix="Use --transfer features, or --head linear.")  # fmt: skip
+
     def check_augment(self, augment: tuple[Augmentation, ...], chosen: Chosen) -> None:
         """Raise KnobError for augmentations that the mode cannot use."""
         if sum(isinstance(item, Normalize) for item in augment) > 1:
@@ -132,6 +150,11 @@ class Mode(ABC):
     @abstractmethod
     def trained_modules(self, network: Classifier, plan: Plan) -> list[nn.Module]:
         """Return the parts of the network whose parameters training moves."""
+
+    def taps(self, backbone: Backbone, plan: Plan) -> tuple[str, ...]:
+        """Return the stages whose pooled outputs the frozen engine gives beside the features."""
+        del backbone, plan
+        return ()
 
     def crop_margin(self, network: Classifier) -> float:
         """Return the side of the evaluation crop, as a fraction of the stored picture."""

@@ -87,4 +87,5 @@ class Scratch(Mode):
     def task(self, builder: TaskBuilder) -> ModeTask:
         """Return the whole network on augmented images."""
         source = ImageSource(builder.batches, builder.pipeline(), builder.n_classes, builder.device)
-        return ModeTask(builder.task(builder.classifier, source), builder.image_inputs)
+        task = builder.task(builder.classifier, source)
+        return ModeTask(task.module, builder.image_inputs, task)

@@ -1,0 +1,219 @@
+"""Multinomial logistic regression, fitted to its optimum: the head that needs no learning rate and no epochs.
+
+    minimise over W, b:   mean_i w_i * -log softmax(W z_i + b)[y_i]  +  strength / 2 * |W|^2        z = (x - mean) / std
+
+The problem is convex, so there is one answer, whatever the start. Three things make it quick. The columns are rotated to their
+principal axes (the penalty does not see a rotation), in which a diagonal matrix is a good preconditioner: the curvature along
+axis j for class k is about mean(p_k (1 - p_k)) * variance_j + strength. Strengths are tried from strong to weak, each from the
+solution of the one before. And where there are more columns than samples, the axes are as many as the samples.
+
+Source: Cox 1958, JRSS B 20, 215-242; L-BFGS: Liu & Nocedal 1989, Mathematical Programming 45, 503-528, through SciPy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+from descend import rng
+from descend.errors import DataError
+
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+
+STRONGEST, WEAKEST = 1.0, 1e-6
+"""Strengths tried, in units of the mean loss for standardised columns: at 1 most weights are near 0, below 1e-6 none are held."""
+TOLERANCE = 1e-7
+"""Relative decrease of the loss at which a fit ends. At 1e-4 the answer is still far from its optimum and overconfident: on 1,444
+pictures of hands the held-out loss was 0.34 instead of 0.16, because a weak penalty had hardly begun to act."""
+ONE_FOLD_FROM = 400_000
+"""Samples x classes above which one fold is held out instead of one after another: a fit takes seconds there."""
+LEAST_GAIN = 1e-3  # nats of held-out loss: where a factor of ten in strength brings less, weaker ones are not tried
+NEGLIGIBLE = 1e-6  # variance of an axis relative to the largest, below which it carries rounding errors
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What one strength of the penalty reached on held-out folds. accuracy: in [0, 1]. loss: nats. se: of the loss."""
+
+    strength: float
+    accuracy: float
+    loss: float
+    se: float
+
+
+@dataclass(frozen=True)
+class LogisticFit:
+    """A fitted head: logits = x @ weight.T + bias for raw features x. weight: (K, D) float32, bias: (K,) float32.
+
+    trials: the strengths that were tried, in that order; empty where the strength was given.
+    """
+
+    weight: Floats
+    bias: Floats
+    strength: float
+    trials: tuple[Trial, ...]
+
+    @property
+    def best(self) -> Trial | None:
+        """The trial of the chosen strength."""
+        return min(self.trials, key=lambda trial: trial.loss, default=None)
+
+
+def fit_logistic(
+    features: Floats, labels: NDArray[np.int64], n_classes: int, *, units: NDArray[np.int64] | None = None,
+    strength: float | None = None, n_folds: int = 5, seed: int = 0,
+) -> LogisticFit:  # fmt: skip
+    """Fit the head to the features of n pictures.
+
+    features: (n, V, D) float32; the V views of a picture share its label, count 1 / V each, and stay on one side of a fold, where
+    their probabilities are averaged. labels: (n,) int64 below K = n_classes. units: (n,) what must stay on one side, such as
+    copies or groups; None: every picture by itself. strength: of the penalty, or None to choose it by cross-validation
+    (stratified, grouped), by the lowest held-out loss.
+    Raises DataError for features that are not finite, or a single class.
+    """
+    if not np.isfinite(features).all():
+        raise DataError("logistic", "features must be finite numbers", got="NaN or inf")
+    if len(np.unique(labels)) < 2:
+        raise DataError("logistic", "needs pictures of two classes or more", got=np.unique(labels).tolist())
+    axes = _Axes.of(features)
+    trials: list[Trial] = []
+    if strength is None:
+        folds = list(_folds(labels, units, n_folds, n_classes, seed))
+        trials = _search(axes, labels, n_classes, folds)
+        strength = min(trials, key=lambda trial: trial.loss).strength
+    solution = _Problem(axes.coordinates, labels, n_classes, axes.variances).solve(strength)
+    return LogisticFit(*axes.to_columns(solution), strength, tuple(trials))
+
+
+@dataclass(frozen=True)
+class _Axes:
+    """Standardised features in their principal axes. coordinates: (n, V, r) float32. variances: (r,) of each axis."""
+
+    mean: Doubles
+    scale: Doubles
+    rotation: Floats  # (D, r)
+    coordinates: Floats
+    variances: Doubles
+
+    @classmethod
+    def of(cls, features: Floats) -> _Axes:
+        """Standardise and rotate (n, V, D)."""
+        n, n_views, n_columns = features.shape
+        rows = features.reshape(n * n_views, n_columns)
+        mean, scale = rows.mean(0, dtype=np.float64), rows.std(0, dtype=np.float64)
+        scale[scale == 0] = 1.0  # a constant column says nothing: it stays at zero
+        z = ((rows - mean) / scale).astype(np.float32)
+        gram = z.T @ z if n_columns <= len(z) else z @ z.T
+        values, vectors = np.linalg.eigh(gram.astype(np.float64))
+        kept = values > NEGLIGIBLE * values[-1]
+        values, vectors = values[kept], vectors[:, kept]
+        rotation = vectors if n_columns <= len(z) else z.T @ (vectors / np.sqrt(values))
+        rotation = rotation.astype(np.float32)
+        return cls(mean, scale, rotation, (z @ rotation).reshape(n, n_views, -1), values / len(z))
+
+    def to_columns(self, solution: Doubles) -> tuple[Floats, Floats]:
+        """Return (weight (K, D), bias (K,)) for raw features, of a solution (r + 1, K) in these axes."""
+        weight = (self.rotation.astype(np.float64) @ solution[:-1]) / self.scale[:, None]
+        bias = solution[-1] - self.mean @ weight
+        return np.ascontiguousarray(weight.T).astype(np.float32), bias.astype(np.float32)
+
+
+class _Problem:
+    """The penalised loss of (n, V, r) coordinates, to be solved for one strength after another, each from the last solution."""
+
+    def __init__(self, coordinates: Floats, labels: NDArray[np.int64], n_classes: int, variances: Doubles) -> None:
+        n_views = coordinates.shape[1]
+        self.x = torch.from_numpy(np.ascontiguousarray(coordinates.reshape(-1, coordinates.shape[2])))
+        self.y = torch.from_numpy(np.repeat(labels, n_views))
+        self.rows = torch.arange(len(self.y))
+        self.n_classes, self.variances = n_classes, variances
+        self.solution: Doubles = np.zeros((self.x.shape[1] + 1, n_classes))
+
+    def solve(self, strength: float) -> Doubles:
+        """Return the solution (r + 1, K), the last row the biases."""
+        scale = self._preconditioner(strength)
+        shape = self.solution.shape
+
+        def loss_and_gradient(flat: Doubles) -> tuple[float, Doubles]:
+            w = torch.from_numpy(flat.reshape(shape)).float() * scale
+            log_p = torch.log_softmax(torch.addmm(w[-1], self.x, w[:-1]), 1)
+            loss = -log_p[self.rows, self.y].mean() + strength / 2 * w[:-1].square().sum()
+            residual = log_p.exp_()
+            residual[self.rows, self.y] -= 1
+            residual /= len(self.y)
+            gradient = torch.cat([self.x.T @ residual + strength * w[:-1], residual.sum(0)[None]]) * scale
+            return float(loss), gradient.double().numpy().ravel()
+
+        start = (self.solution / scale.double().numpy()).ravel()
+        options = {"maxiter": 500, "maxcor": 20, "ftol": TOLERANCE, "gtol": 1e-7}
+        result = minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B", options=options)
+        self.solution = result.x.reshape(shape) * scale.double().numpy()
+        return self.solution
+
+    def probabilities(self, coordinates: Floats) -> Doubles:
+        """Return the probabilities (n, K) of other pictures (n, V, r), averaged over their views."""
+        n, n_views, r = coordinates.shape
+        w = torch.from_numpy(self.solution).float()
+        p = torch.softmax(torch.addmm(w[-1], torch.from_numpy(coordinates.reshape(-1, r)), w[:-1]), 1)
+        return p.double().reshape(n, n_views, -1).mean(1).numpy()
+
+    def _preconditioner(self, strength: float) -> torch.Tensor:
+        """Return 1 / sqrt(curvature) at the last solution, (r + 1, K): the steps of all axes have one length then."""
+        w = torch.from_numpy(self.solution).float()
+        p = torch.softmax(torch.addmm(w[-1], self.x, w[:-1]), 1)
+        spread = (p * (1 - p)).mean(0).double().numpy() + 1e-12
+        curvature = np.concatenate([self.variances[:, None] * spread + strength, spread[None]])
+        return torch.from_numpy(1 / np.sqrt(curvature)).float()
+
+
+def _folds(
+    labels: NDArray[np.int64], units: NDArray[np.int64] | None, n_folds: int, n_classes: int, seed: int
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Yield (rows to fit, rows held out): each class in each fold where it has as many pictures, units whole."""
+    counts = np.bincount(labels, minlength=n_classes)
+    n_folds = max(2, min(n_folds, int(counts[counts > 0].min())))
+    state = rng.integer_seed(seed, "logistic folds") % 2**32
+    if units is None or len(np.unique(units)) == len(units):
+        splits = StratifiedKFold(n_folds, shuffle=True, random_state=state).split(labels, labels)
+    else:
+        splits = StratifiedGroupKFold(n_folds, shuffle=True, random_state=state).split(labels, labels, units)
+    for number, (fitted, held_out) in enumerate(splits):
+        if number and len(labels) * n_classes > ONE_FOLD_FROM:
+            return
+        yield fitted, held_out
+
+
+def _search(
+    axes: _Axes, labels: NDArray[np.int64], n_classes: int, folds: list[tuple[NDArray[np.int64], NDArray[np.int64]]]
+) -> list[Trial]:
+    """Try strengths by factors of ten until the held-out loss rises, then the two half-way neighbours of the best."""
+    problems = [_Problem(axes.coordinates[fitted], labels[fitted], n_classes, axes.variances) for fitted, _ in folds]
+    trials: list[Trial] = []
+
+    def tried(strength: float) -> Trial:
+        losses, right = list[Doubles](), list[NDArray[np.bool_]]()
+        for problem, (_, held_out) in zip(problems, folds, strict=True):
+            problem.solve(strength)
+            p = problem.probabilities(axes.coordinates[held_out])
+            losses.append(-np.log(np.maximum(p[np.arange(len(held_out)), labels[held_out]], 1e-12)))
+            right.append(p.argmax(1) == labels[held_out])
+        loss = np.concatenate(losses)
+        return Trial(strength, float(np.concatenate(right).mean()), float(loss.mean()), float(loss.std() / np.sqrt(len(loss))))
+
+    strength = STRONGEST
+    while strength >= WEAKEST:
+        lowest = min((trial.loss for trial in trials), default=np.inf)
+        trials.append(tried(strength))
+        if trials[-1].loss > lowest - LEAST_GAIN:
+            break
+        strength /= 10
+    best = min(trials, key=lambda trial: trial.loss).strength
+    trials.extend(tried(best * factor) for factor in (10**0.5, 10**-0.5))
+    return trials

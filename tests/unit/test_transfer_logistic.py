@@ -1,0 +1,127 @@
+"""The fitted head against scikit-learn's solvers, and its cross-validation against one written out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+
+from descend.errors import DataError
+from descend.transfer import fit_logistic
+from descend.transfer.logistic import _folds
+
+
+def blobs(n: int, d: int, k: int, *, views: int = 1, seed: int = 0, spread: float = 2.0) -> tuple[NDArray, NDArray]:
+    """Return features (n, V, d) with columns of very different scales, and labels that overlap."""
+    draw = np.random.default_rng(seed)
+    labels = np.arange(n) % k
+    centers = draw.normal(size=(k, d)) * spread
+    x = (draw.normal(size=(n, views, d)) * 3 + centers[labels][:, None]) * draw.uniform(0.01, 100, d) + draw.normal(size=d) * 50
+    return x.astype(np.float32), labels
+
+
+def reference(x: NDArray, labels: NDArray, strength: float) -> NDArray:
+    """Return scikit-learn's probabilities for standardised columns, by its Newton solver run to convergence."""
+    rows = x.reshape(-1, x.shape[2]).astype(np.float64)
+    scale = rows.std(0)
+    z = (rows - rows.mean(0)) / np.where(scale == 0, 1, scale)
+    y = np.repeat(labels, x.shape[1])
+    model = LogisticRegression(C=1 / (strength * len(z)), solver="newton-cg", tol=1e-10, max_iter=5000).fit(z, y)
+    scores = z @ model.coef_.T + model.intercept_
+    if scores.shape[1] == 1:  # two classes: scikit-learn holds one column w; two columns +-w/2 cost half as much penalty
+        pytest.fail("use three classes or more with this reference")
+    p = np.exp(scores - scores.max(1, keepdims=True))
+    return p / p.sum(1, keepdims=True)
+
+
+def probabilities(weight: NDArray, bias: NDArray, x: NDArray) -> NDArray:
+    scores = x.reshape(-1, x.shape[2]).astype(np.float64) @ weight.T.astype(np.float64) + bias
+    p = np.exp(scores - scores.max(1, keepdims=True))
+    return p / p.sum(1, keepdims=True)
+
+
+@pytest.mark.parametrize(
+    ("n", "d", "k", "views"), [(120, 10, 3, 1), (60, 200, 4, 1), (90, 30, 5, 3)], ids=["tall", "wide", "views"]
+)
+@pytest.mark.parametrize("strength", [1.0, 0.01])
+def test_the_solution_is_the_optimum(n: int, d: int, k: int, views: int, strength: float) -> None:
+    x, labels = blobs(n, d, k, views=views)
+    fit = fit_logistic(x, labels, k, strength=strength)
+    assert fit.trials == ()
+    assert fit.best is None
+    ours = probabilities(fit.weight, fit.bias, x)
+    assert np.abs(ours - reference(x, labels, strength)).max() < 5e-3
+
+
+def test_two_classes_share_the_penalty_between_two_columns() -> None:
+    """Softmax over two columns +-w: |W|^2 is 2 |w|^2 and the margin 2 w, so it is scikit-learn's column v = 2 w at half the strength."""
+    x, labels = blobs(80, 6, 2)
+    fit = fit_logistic(x, labels, 2, strength=0.02)
+    rows = x[:, 0].astype(np.float64)
+    z = (rows - rows.mean(0)) / rows.std(0)
+    model = LogisticRegression(C=1 / (0.01 * len(z)), solver="newton-cg", tol=1e-10, max_iter=5000).fit(z, labels)
+    assert np.abs(probabilities(fit.weight, fit.bias, x) - model.predict_proba(z)).max() < 5e-3
+
+
+def test_a_constant_column_has_no_weight() -> None:
+    x, labels = blobs(60, 5, 3)
+    x[:, :, 2] = 7.0
+    fit = fit_logistic(x, labels, 3, strength=0.1)
+    assert np.abs(fit.weight[:, 2]).max() < 1e-12
+    assert np.isfinite(fit.weight).all()
+
+
+def test_the_held_out_loss_is_that_of_models_that_never_saw_the_fold() -> None:
+    x, labels = blobs(90, 12, 3, spread=0.7)
+    fit = fit_logistic(x, labels, 3, n_folds=3, seed=4)
+    trial = min(fit.trials, key=lambda one: abs(np.log10(one.strength)))
+    rows = x[:, 0].astype(np.float64)
+    z = (rows - rows.mean(0)) / rows.std(0)
+    losses = np.zeros(90)
+    for fitted, held_out in _folds(labels, None, 3, 3, 4):
+        assert not set(fitted) & set(held_out)
+        model = LogisticRegression(C=1 / (trial.strength * len(fitted)), solver="newton-cg", tol=1e-10, max_iter=5000)
+        p = model.fit(z[fitted], labels[fitted]).predict_proba(z[held_out])
+        losses[held_out] = -np.log(p[np.arange(len(held_out)), labels[held_out]])
+    assert trial.loss == pytest.approx(losses.mean(), abs=2e-3)
+    assert trial.se == pytest.approx(losses.std() / 90**0.5, abs=2e-3)
+    assert fit.strength == min(fit.trials, key=lambda one: one.loss).strength
+
+
+def test_noise_asks_for_a_strong_penalty_and_clean_classes_for_a_weak_one() -> None:
+    draw = np.random.default_rng(0)
+    noise = draw.normal(size=(120, 1, 40)).astype(np.float32)
+    labels = np.arange(120) % 3
+    clean, _ = blobs(120, 40, 3, spread=4.0)
+    assert fit_logistic(noise, labels, 3).strength > 10 * fit_logistic(clean, labels, 3).strength
+
+
+def test_copies_stay_on_one_side() -> None:
+    labels = np.arange(60) % 2
+    units = np.arange(60) // 6
+    for fitted, held_out in _folds(labels, units, 3, 2, 0):
+        assert not set(units[fitted]) & set(units[held_out])
+
+
+def test_rare_classes_lower_the_number_of_folds() -> None:
+    labels = np.array([0] * 30 + [1] * 3)
+    folds = list(_folds(labels, None, 5, 2, 0))
+    assert len(folds) == 3
+    assert all((labels[held_out] == 1).sum() == 1 for _, held_out in folds)
+
+
+def test_the_same_seed_gives_the_same_bytes() -> None:
+    x, labels = blobs(60, 20, 3)
+    one, two = (fit_logistic(x, labels, 3, seed=1) for _ in range(2))
+    assert one.weight.tobytes() == two.weight.tobytes()
+    assert one.trials == two.trials
+
+
+def test_bad_features_are_explained() -> None:
+    x, labels = blobs(20, 4, 2)
+    with pytest.raises(DataError, match="two classes"):
+        fit_logistic(x, np.zeros(20, np.int64), 2)
+    x[3, 0, 1] = np.nan
+    with pytest.raises(DataError, match="finite"):
+        fit_logistic(x, labels, 2)
