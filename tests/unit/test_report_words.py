@@ -93,7 +93,7 @@ def test_plain_values(value: object, said: str) -> None:
 
 
 def test_without_an_epoch_that_was_chosen_the_verdict_names_none() -> None:
-    assert "chosen at" not in say(rows=[], val=VAL, chosen={})
+    assert "chosen at" not in say(rows=[], val=VAL, chosen=None)
 
 
 def test_large_splits_earn_a_second_decimal() -> None:

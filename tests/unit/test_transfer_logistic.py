@@ -55,7 +55,7 @@ def test_the_solution_is_the_optimum(n: int, d: int, k: int, views: int, strengt
 
 
 def test_two_classes_share_the_penalty_between_two_columns() -> None:
-    """Softmax over two columns +-w: |W|^2 is 2 |w|^2 and the margin 2 w, so it is scikit-learn's column v = 2 w at half the strength."""
+    """Two columns w and -w hold 2 |w|^2 for a margin of 2 w: one column v = 2 w of scikit-learn, at half the strength."""
     x, labels = blobs(80, 6, 2)
     fit = fit_logistic(x, labels, 2, strength=0.02)
     rows = x[:, 0].astype(np.float64)
