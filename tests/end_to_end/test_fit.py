@@ -99,17 +99,19 @@ def test_views_bring_augmentation_into_features(shapes: Path, by_features: Run, 
 def test_finetuning_moves_what_it_should_and_only_that(
     shapes: Path, tmp_path: Path, settings: dict[str, Any], by_features: Run
 ) -> None:
-    run = descend.fit(shapes, out=tmp_path / "run", **{**SMALL, "epochs": 1, **settings})
+    run = descend.fit(shapes, out=tmp_path / "run", **{**SMALL, "epochs": 1, "snapshots": 2, **settings})
     assert run.record.status == "finished"
+    start, end = (load_file(run.folder / "snapshots" / f"{n:04d}.safetensors") for n in (0, 1))
     moved = {
-        name.split(".")[2]
-        for name, value in weights(run, "backbone.").items()
-        if not torch.equal(value, weights(by_features, "backbone.")[name])
+        name.split("stages.")[1].split(".")[0] for name in start if "stages." in name and not torch.equal(start[name], end[name])
     }
     stages = run.classifier.backbone.stage_names
     frozen = set(stages[: stages.index(settings["freeze_to"]) + 1]) if "freeze_to" in settings else set()
-    assert not moved & frozen
     assert moved == set(stages) - frozen
+    kept = {
+        name for name, value in weights(run, "backbone.").items() if torch.equal(value, weights(by_features, "backbone.")[name])
+    }
+    assert {name.split(".")[2] for name in kept} >= frozen
     assert run.record.frozen["before"] == run.record.frozen["after"]
     named = [name for group in run.record.parameter_groups for name in group["names"]]
     assert len(named) == len(set(named))
@@ -309,3 +311,24 @@ def test_a_rule_that_answers_elsewhere_is_judged_and_saved_there(shapes: Path, t
     again = descend.load(run.folder).evaluate(shapes, split="val")
     assert run.record.val is not None
     assert again["accuracy"] == pytest.approx(run.record.val["accuracy"])
+
+
+@pytest.mark.parametrize("stages", ["last", "late"])
+def test_a_fitted_head_answers_as_it_was_judged_and_its_recipe_repeats_it(shapes: Path, tmp_path: Path, stages: str) -> None:
+    settings = {"size": 64, "engine": "torch", "seed": 1, "feature_stages": stages}
+    run = descend.fit(shapes, out=tmp_path / "one", **settings)
+    assert run.record.head_trials
+    assert sum(trial["chosen"] for trial in run.record.head_trials) == 1
+    assert run.record.preparation()["taps"] == (list(run.classifier.backbone.late_stages) if stages == "late" else [])
+    assert run.record.val is not None
+    score = run.evaluate(str(shapes), split="val")
+    assert score["loss"] == run.record.val["loss"]
+    again = descend.fit(recipe=run.folder / "recipe.toml", out=tmp_path / "two")
+    assert (again.folder / "model.safetensors").read_bytes() == (run.folder / "model.safetensors").read_bytes()
+    assert "How the head was fitted" in (run.folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_cross_validation_decides_which_features(shapes: Path, tmp_path: Path) -> None:
+    run = descend.fit(shapes, out=tmp_path / "run", size=64, engine="torch", seed=1)
+    best = {name: min(t["loss"] for t in run.record.head_trials if t["feature_stages"] == name) for name in ("last", "late")}
+    assert run.recipe.feature_stages == min(best, key=lambda name: best[name])

@@ -111,8 +111,8 @@ class Preprocessing(TypedDict):
     """How a picture becomes the network's input.
 
     resolution: shorter side when stored, size: side of the view, pixels. scale: [low, high], the stored values that become 0 and
-    255 in pictures of more than 8 bits, or None for the usual ones. background: what shows through transparent pixels. taps: stages of
-    the backbone whose pooled outputs join the features.
+    255 in pictures of more than 8 bits, or None for the usual ones. background: what shows through transparent pixels.
+    taps: stages of the backbone whose pooled outputs join the features.
     """
 
     architecture: str
