@@ -84,6 +84,27 @@ def test_stages_averages_and_kernels_work_in_a_compiled_step() -> None:
         torch.testing.assert_close(value, results[1][1][name])
 
 
+@pytest.mark.parametrize("text", ["sam(sgd(lr=0.1))", "nesterov(lr=0.1, form=lookahead)"])
+def test_a_closure_is_called_as_often_as_without_compilation(text: str) -> None:
+    losses = []
+    for compiling in (False, True):
+        model = net()
+        optimizer = Optimizer(model.parameters(), text)
+
+        def step(x: Tensor, y: Tensor, model: nn.Module = model, optimizer: Optimizer = optimizer) -> Any:
+            def closure() -> Tensor:
+                optimizer.zero_grad()
+                loss = nn.functional.mse_loss(model(x), y)
+                loss.backward()
+                return loss.detach()
+
+            return optimizer.step(closure)
+
+        step = torch.compile(step, backend="eager") if compiling else step
+        losses.append(torch.stack([step(X, Y) for _ in range(4)]))
+    torch.testing.assert_close(*losses)
+
+
 def test_groups_are_plain_dicts() -> None:
     optimizer = Optimizer([{"params": list(net().parameters()), "betas": (0.8, 0.9)}], "adamw")
     twin = Optimizer(net().parameters(), "adamw")

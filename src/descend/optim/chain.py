@@ -92,7 +92,7 @@ class Chain:
         return p, tuple(moved)
 
     def gradient(self, p: Any, slots: tuple[Any, ...], at: Callable[[Any], Any]) -> Any:
-        """Return the gradient of ``p``, one array and all there is, that the next step wants; at: point -> gradient."""
+        """Return the gradient for the next step of ``p``, the only parameter; at: point -> gradient."""
         g = at(self.lookahead_point(p, slots))
         if self.perturbation is None:
             return g

@@ -1,6 +1,6 @@
 """What is done to gradients between the backward pass and the rule.
 
-A stage reads all gradients of the step together. A ``Scaling`` answers with one number, which the step multiplies in
+A stage reads all gradients of the step together. A ``Scaling`` returns one number, which the step multiplies in
 where it reads the gradient anyway, so nothing is written twice; a ``Rewrite`` returns new gradients and never touches
 ``parameter.grad``; ``Accumulate`` keeps them until its window is full, and what follows it sees the window's mean.
 """

@@ -29,13 +29,10 @@ from torch import Tensor
 from descend.errors import KnobError, ModelError, nearest
 from descend.optim.chain import chain_of
 from descend.optim.optimizer import PENDING, Optimizer
-from descend.optim.rule import Rule
+from descend.optim.rule import IMPLEMENTATION, Rule
 from descend.optim.settings import LABELS, rule_of, settings_of
 from descend.optim.tensors import working_dtype
 from descend.technique import build, knobs
-
-CARRIERS = ("foreach", "fused", "capturable", "differentiable")
-"""What torch's groups say about how a step is carried out; it has no bearing on where the step leads."""
 
 LATER = ("decoupled_weight_decay",)
 """Settings that files written by older versions of torch lack; ``maximize``, a label of ours, is one more."""
@@ -182,8 +179,8 @@ def _check_form(who: str, rule: Rule, match: Counterpart) -> None:
 def _defaults(theirs: type[torch.optim.Optimizer]) -> tuple[dict[str, Any], bool]:
     """Return the settings of torch's optimizer in the installed version, and whether its state exists before the first step."""
     make: Any = theirs  # the base class, which the annotation names, wants defaults
-    made = make([torch.zeros(1, requires_grad=True)])
-    return dict(made.defaults), bool(made.state)
+    fresh = make([torch.zeros(1, requires_grad=True)])
+    return dict(fresh.defaults), bool(fresh.state)
 
 
 # ------------------------------------------------------------------------------------------------------------ theirs -> ours
@@ -204,8 +201,8 @@ def _our_rule(rule: Rule, match: Counterpart, number: int, group: Mapping[str, A
     if "rule" in group:
         raise KnobError("from_torch", f"the state must be that of {called}, but is one of ours", got=group["rule"],
                         fix="Load it as it is.")  # fmt: skip
-    known = {*_defaults(match.theirs)[0], *CARRIERS, *NOTES}
-    needed = known - {*CARRIERS, *NOTES, *LATER} | {"params"}
+    known = {*_defaults(match.theirs)[0], *IMPLEMENTATION, *NOTES}
+    needed = known - {*IMPLEMENTATION, *NOTES, *LATER} | {"params"}
     missing, unknown = needed - set(group), set(group) - known
     if missing or unknown:
         what = f"lacks {min(missing)!r}" if missing else f"has {min(unknown)!r}"
@@ -214,11 +211,11 @@ def _our_rule(rule: Rule, match: Counterpart, number: int, group: Mapping[str, A
         if not switch.holds(group):
             must = f"{switch.key} of group {number} must be {switch.value!r} for the rule {rule.name!r}"
             raise KnobError("from_torch", must, got=group[switch.key], fix=_alternative(match, group))
-    found = {
+    values = {
         ours: _plain(group[theirs] if place is None else group[theirs][place], like=getattr(rule, ours))
         for ours, theirs, place in _names(rule, match)
     }
-    return rule_of(rule, settings_of(rule) | found)
+    return rule_of(rule, settings_of(rule) | values)
 
 
 def _plain(value: Any, like: Any) -> Any:
@@ -229,9 +226,9 @@ def _plain(value: Any, like: Any) -> Any:
 
 def _guess(group: Mapping[str, Any]) -> str:
     """Return whose settings these seem to be."""
-    settings = set(group) - set(NOTES) - set(CARRIERS)
+    settings = set(group) - set(NOTES) - set(IMPLEMENTATION)
     for match in COUNTERPARTS.values():
-        if settings == set(_defaults(match.theirs)[0]) - set(NOTES) - set(CARRIERS):
+        if settings == set(_defaults(match.theirs)[0]) - set(NOTES) - set(IMPLEMENTATION):
             return f"It looks like that of torch.optim.{match.theirs.__name__}."
     return "Keep settings of your own out of the groups."
 

@@ -13,7 +13,7 @@ from descend.technique import technique
 class SGD(UpdateRule):
     """Step against the gradient of the mini-batch.
 
-    Costs no memory. Crawls along ravines, zigzags across them, and rests at saddle points.
+    Costs no memory. Crawls along ravines, zigzags across them, and stops at saddle points.
 
         p -= lr * g
 

@@ -47,9 +47,9 @@ class Optimizer(torch.optim.Optimizer):
     half-precision parameters are float32, as is the arithmetic. A group with ``lr_scale`` and no ``lr`` takes ``lr_scale`` times
     the rule's.
     gradients: gradient stages, in order: ``"clip_norm(max_norm=1.0)"``, a stage, or several.
-    maximize: climb instead of descend.
+    maximize: maximize the loss instead of minimizing it.
     nonfinite: on a NaN or infinite gradient, raise TrainingError with the parameter's name ("error"), leave all parameters and
-    state as they are and count the step in ``skipped`` ("skip"), or look away ("ignore"). To skip costs one reading of the
+    state as they are and count the step in ``skipped`` ("skip"), or do not check ("ignore"). To skip costs one reading of the
     gradients (shared with clipping) and, on a GPU, one wait for it. The error costs next to nothing where kernels carry out the
     step, which then look at each piece of a gradient just before they use it: weights of that piece are not touched, but
     others may have made the step already, so after the error go back to a checkpoint.
@@ -57,7 +57,7 @@ class Optimizer(torch.optim.Optimizer):
     Results differ from those of torch tensors by a few units in the last place.
     knobs: knobs of the rule, in place of those it has: ``Optimizer(params, "adamw", lr=1e-3, betas=(0.9, 0.95))``.
 
-    After a step ``gradient_norm`` is the joint norm of all gradients before scaling; None where nobody needed it. ``moved`` says
+    After a step ``gradient_norm`` is the joint norm of all gradients before scaling; None where it was not needed. ``moved`` says
     whether the last ``step`` or ``flush`` moved the parameters: a skipped step does not, nor does one that only
     accumulates. ``pending`` counts the steps that have been accumulated since the last move.
     Raises ModelError on sparse or complex gradients.
@@ -163,8 +163,8 @@ class Optimizer(torch.optim.Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         self._agree()
-        own = ("rule", "stages", "nonfinite", "compiled", "gradient_norm", "skipped", "moved", "pending")
-        return super().__getstate__() | {name: getattr(self, name) for name in own}
+        attributes = ("rule", "stages", "nonfinite", "compiled", "gradient_norm", "skipped", "moved", "pending")
+        return super().__getstate__() | {name: getattr(self, name) for name in attributes}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -219,9 +219,9 @@ class Optimizer(torch.optim.Optimizer):
 
     @_disable_dynamo
     def evaluation_weights(self) -> AbstractContextManager[None]:
-        """Hold the parameters, within a ``with`` block, at the weights that the rule has found so far.
+        """Hold the parameters, within a ``with`` block, at the weights to evaluate and to save.
 
-        Evaluate and save inside; it makes a difference for rules that average weights (``schedule_free``).
+        It makes a difference for rules that average weights (``schedule_free_adamw``, ``ema``).
         """
         return held(evaluation_points(self._chains(), self.state))
 

@@ -34,6 +34,9 @@ Tiny = Annotated[float, Ge(0), Search(1e-10, 1e-3, log=True)]
 """A guard against division by zero, which also sets the size below which gradients stop being amplified."""
 
 
+IMPLEMENTATION = ("foreach", "fused", "capturable", "differentiable")
+"""What torch's settings say about how a step is carried out; it has no bearing on where the step leads."""
+
 ELSEWHERE = {
     "amsgrad": "It is a rule of its own, amsgrad.",
     "momentum": "It is a rule of its own, momentum.",
@@ -42,8 +45,7 @@ ELSEWHERE = {
     "rho": "It is called beta.",
     "maximize": "Write Optimizer(params, rule, maximize=True).",
     **dict.fromkeys(
-        ("foreach", "fused", "capturable", "differentiable"),
-        "Leave it out: the optimizer chooses how a step is carried out, or Optimizer(params, rule, compiled=...) does.",
+        IMPLEMENTATION, "Leave it out: the optimizer chooses how a step is carried out, unless Optimizer(..., compiled=...) says."
     ),
 }
 """Where the settings of torch.optim went that are no knob of the rule in question."""

@@ -86,7 +86,7 @@ class ScheduleFreeSGD(ScheduleFree):
 
     @staticmethod
     def direction(p, g, ahead, weight_decay, of_step, of_ahead, drag, keep):
-        """Return the way of the point where gradients are taken."""
+        """Return the update of the point where gradients are taken."""
         step = add_scaled(g, p, weight_decay)
         return add_scaled(step * of_step, ahead, of_ahead), add_scaled(ahead, step, drag) * keep
 
@@ -132,7 +132,7 @@ class ScheduleFreeAdamW(ScheduleFree):
 
     @staticmethod
     def direction(p, g, ahead, v, mix, grow, eps, weight_decay, of_step, of_ahead, drag, keep):
-        """Return the way of the point where gradients are taken."""
+        """Return the update of the point where gradients are taken."""
         v = ema(v, g * g, mix)
         step = add_scaled(g / (sqrt(v * grow) + eps), p, weight_decay)
         return add_scaled(step * of_step, ahead, of_ahead), add_scaled(ahead, step, drag) * keep, v

@@ -13,7 +13,8 @@ from descend.technique import technique
 class SignSGD(UpdateRule):
     """Move every weight by lr, in the direction of its (mean) gradient's sign.
 
-    Prefer it where gradient scales differ wildly or travel over a network; dislikes noise. Costs one slot, none without momentum.
+    Prefer it where gradient scales differ wildly, or where gradients are sent over a network; it is sensitive to noise. Costs one
+    slot, none without momentum.
 
         m = momentum * m + (1 - momentum) * g      p -= lr * sign(m)
     """

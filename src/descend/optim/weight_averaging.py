@@ -41,7 +41,7 @@ class Average(Wrapper):
 class EMA(Average):
     """Keep a running average of the weights, and evaluate at it; the path of the inner rule stays as it is.
 
-    Prefer it wherever the rate does not decay to zero: the average is better than any of the points it is made of. Costs one
+    Prefer it wherever the rate does not decay to zero: the average is better than any of the points in it. Costs one
     slot, and no further pass over the weights. Evaluate under ``optimizer.evaluation_weights()``; batch-norm statistics belong
     to the weights that are trained and must be measured again there.
 
@@ -89,7 +89,7 @@ class SWA(Average):
 class Lookahead(Wrapper):
     """Let the inner rule run ``k`` steps ahead, go a part of the way after it, and start it again from there.
 
-    Prefer it to calm a rule with a high rate; slots of the inner rule go on. Costs one slot, and every k-th pass is longer.
+    Prefer it to calm a rule with a high rate; the inner rule keeps its slots. Costs one slot, and every k-th pass is longer.
 
         every k steps:  slow = slow + alpha * (p - slow),  p = slow          slow begins at the first parameters
 

@@ -94,11 +94,11 @@ def with_knobs(rule: Rule, **values: Any) -> Rule:
 
     Raises KnobError for a knob that no part of the rule has, and for a value that is illegal.
     """
-    own = {name: getattr(rule, name) for name in plain_knobs(rule)}
-    rest = {name: value for name, value in values.items() if name not in own}
+    names = plain_knobs(rule)
+    here = {name: values.get(name, getattr(rule, name)) for name in names}
+    inside = {name: value for name, value in values.items() if name not in names}
     if isinstance(rule, Wrapper):
-        inner = with_knobs(rule.inner, **rest) if rest else rule.inner
-        return type(rule)(**own | {name: values[name] for name in own.keys() & values.keys()} | {"inner": inner})
-    if rest:
-        raise KnobError(rule.name, f"has no knob {next(iter(rest))!r}", fix=f"Its knobs: {', '.join(own)}.")
-    return type(rule)(**own | values)
+        return type(rule)(**here | {"inner": with_knobs(rule.inner, **inside) if inside else rule.inner})
+    if inside:
+        raise KnobError(rule.name, f"has no knob {next(iter(inside))!r}", fix=f"Its knobs: {', '.join(names)}.")
+    return type(rule)(**here)
