@@ -1,4 +1,4 @@
-"""The Python face of the main job: ``descend.fit``, ``descend.resume`` and ``descend.load``.
+"""What Python code calls: ``descend.fit``, ``descend.resume`` and ``descend.load``.
 
 It stands above the packages as the command line does, because a finished run is trained by ``train`` *and* written up by
 ``report``.
@@ -49,12 +49,12 @@ def fit(
     """
     base = read(Path(recipe)) if isinstance(recipe, (str, Path)) else recipe
     base = from_settings(base) if isinstance(base, Mapping) else base
-    asked: dict[str, Any] = {**settings}
+    given: dict[str, Any] = {**settings}
     if isinstance(data, (str, Path)):
-        asked["data"], data = str(data), None
+        given["data"], data = str(data), None
     folder = None if out is None else Path(out)
     return _written_up(
-        training.fit(from_settings(asked, base), arrays=data, out=folder, progress=progress or Silent(), command=command or [])
+        training.fit(from_settings(given, base), arrays=data, out=folder, progress=progress or Silent(), command=command or [])
     )
 
 

@@ -156,12 +156,12 @@ def test_the_rate_of_an_epoch_is_the_same_after_a_stop_on_its_last_step(shapes: 
 
 def test_two_signals_in_one_breath_are_one() -> None:
     interrupt = Interrupt()
-    interrupt.ask()
-    interrupt.ask()
+    interrupt.request()
+    interrupt.request()
     assert interrupt
     interrupt._first -= 10
     with pytest.raises(KeyboardInterrupt):
-        interrupt.ask()
+        interrupt.request()
 
 
 def test_a_report_that_could_not_be_written_comes_with_resume(

@@ -1,4 +1,4 @@
-"""``descend cache``: what lies on disk between runs, its limit, and how to be rid of it."""
+"""``descend cache``: what is kept on disk between runs, its limit, and how to delete it."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="descend cache", description="Show or clear what is kept on disk between runs.")
     parser.add_argument("--clear", nargs="?", const="all", metavar="KIND", help="delete everything, or one kind")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
-    asked = parser.parse_args(argv)
+    args = parser.parse_args(argv)
     cache = CacheFolder()
-    if asked.clear is not None:
-        if asked.clear not in ("all", *KINDS):
+    if args.clear is not None:
+        if args.clear not in ("all", *KINDS):
             raise KnobError(
-                "--clear", "must be a kind of entry, or nothing for all", got=asked.clear, fix=nearest(asked.clear, KINDS)
+                "--clear", "must be a kind of entry, or nothing for all", got=args.clear, fix=nearest(args.clear, KINDS)
             )
-        freed = cache.clear(None if asked.clear == "all" else asked.clear)
+        freed = cache.clear(None if args.clear == "all" else args.clear)
         print(f"freed {_size(freed)}")
         return 0
     usage = cache.usage()
     total = sum(item.n_bytes for item in usage.values())
-    if asked.json:
+    if args.json:
         kinds = {kind: {"n": item.n, "bytes": item.n_bytes} for kind, item in usage.items()}
         print(json.dumps({"root": str(cache.root), "limit_bytes": cache.limit_bytes, "bytes": total, "kinds": kinds}))
         return 0

@@ -21,28 +21,28 @@ def main(argv: list[str]) -> int:
     add_passes(parser)
     parser.add_argument("--threads", type=int, metavar="N")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
-    asked = parser.parse_args(argv)
-    found = load(asked.run).evaluate(asked.data, split=asked.split, threads=asked.threads, tta=asked.tta, mc=asked.mc)
-    for reason in found["problems"].values():
+    args = parser.parse_args(argv)
+    score = load(args.run).evaluate(args.data, split=args.split, threads=args.threads, tta=args.tta, mc=args.mc)
+    for reason in score["problems"].values():
         print(f"skipped: {reason}", file=sys.stderr)
-    if found["n_trained_on"] and found["split"] == "test":
-        print(f"careful: {found['n_trained_on']} of these pictures were trained or selected on", file=sys.stderr)
-    if not found["look_noted"]:
+    if score["n_trained_on"] and score["split"] == "test":
+        print(f"careful: {score['n_trained_on']} of these pictures were trained or selected on", file=sys.stderr)
+    if not score["look_noted"]:
         print("careful: the run folder takes no writes, so this look at a test split is not counted", file=sys.stderr)
-    if asked.json:
-        print(json.dumps(found))
+    if args.json:
+        print(json.dumps(score))
         return 0
-    low, high = found["accuracy_interval"]
-    print(f"split {found['split']}, {words_for(found)}")
-    print(f"  accuracy           {found['accuracy']:.2%}   (95 % interval {low:.1%} to {high:.1%})")
-    print(f"  balanced accuracy  {found['balanced_accuracy']:.2%}\n  macro F1           {found['macro_f1']:.2%}")
-    for kind, doubt in (found["doubt"] or {}).items():
+    low, high = score["accuracy_interval"]
+    print(f"split {score['split']}, {words_for(score)}")
+    print(f"  accuracy           {score['accuracy']:.2%}   (95 % interval {low:.1%} to {high:.1%})")
+    print(f"  balanced accuracy  {score['balanced_accuracy']:.2%}\n  macro F1           {score['macro_f1']:.2%}")
+    for kind, doubt in (score["doubt"] or {}).items():
         shown = ", ".join(f"{name.replace('_', ' ')} {nats:.3f} nats" for name, nats in doubt.items())
         print(f"  {kind} answers: {shown}")
-    width = max(len(row["class"]) for row in found["per_class"])
+    width = max(len(row["class"]) for row in score["per_class"])
     print(f"  {'class':<{width}}  precision  recall      F1       n")
-    for row in found["per_class"]:
+    for row in score["per_class"]:
         print(f"  {row['class']:<{width}}  {row['precision']:>9.2%} {row['recall']:>7.2%} {row['f1']:>7.2%} {row['n']:>7,}")
-    if found["split"] == "test":
-        print(f"  the test split has been looked at {found['test_looks']} times by this run", file=sys.stderr)
+    if score["split"] == "test":
+        print(f"  the test split has been looked at {score['test_looks']} times by this run", file=sys.stderr)
     return 0

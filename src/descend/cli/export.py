@@ -21,12 +21,12 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--out", type=Path, metavar="FILE", help="default RUN/model.onnx")
     parser.add_argument("--check", nargs="+", required=True, metavar="FILES-OR-FOLDERS",
                         help="pictures on which the file must answer as torch does")  # fmt: skip
-    asked = parser.parse_args(argv)
-    run = load(asked.run)
-    out = asked.out or asked.run / "model.onnx"
+    args = parser.parse_args(argv)
+    run = load(args.run)
+    out = args.out or args.run / "model.onnx"
     prepared, policy = run.record.preparation(), run.record.pixel_policy()
     pictures = []
-    for path in list_pictures(asked.check):
+    for path in list_pictures(args.check):
         try:
             pictures.append(decode(path, policy=policy))
         except PictureError:  # predict names such files; here they only cannot serve as a check
@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
         if len(pictures) == MOST:
             break
     if not pictures:
-        raise DataError("export", "--check needs one readable picture or more", got=asked.check)
+        raise DataError("export", "--check needs one readable picture or more", got=args.check)
     report = export_onnx(
         run.classifier, out, size=prepared["size"], resolution=prepared["resolution"], classes=run.classes,
         check_images=pictures, policy=policy,

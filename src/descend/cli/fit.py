@@ -19,7 +19,7 @@ from descend.train.run import Run
 
 EPILOG = """examples:
   descend fit digits                                    the built-in set
-  descend fit photos/                                   one folder a class, or train/ val/ test/ with one folder a class
+  descend fit photos/                                   one folder per class, or train/ val/ test/ around such folders
   descend fit photos/ --transfer finetune --size 128
   descend fit table.csv --augment "flip(p=0.5)" --optimizer "adamw(lr=0.002)"
   descend fit --recipe runs/photos/recipe.toml --seed 1
@@ -30,9 +30,9 @@ EPILOG = """examples:
 def main(argv: list[str]) -> int:
     """Train, or go on with an interrupted run."""
     parser = _parser()
-    asked = vars(parser.parse_args(argv))
-    as_json, resumed = asked.pop("json"), asked.pop("resume")
-    settings = settings_of(asked)
+    args = vars(parser.parse_args(argv))
+    as_json, resumed = args.pop("json"), args.pop("resume")
+    settings = settings_of(args)
     if resumed is None:
         require_data("fit", settings)
     terminal = Terminal()
@@ -93,9 +93,9 @@ class _Renamed(argparse.Action):
         raise renamed(self.dest)
 
 
-def settings_of(asked: Mapping[str, Any]) -> dict[str, Any]:
+def settings_of(args: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings among parsed flags, those not given left out; ``--augment none`` asks for no augmentation at all."""
-    return {name: [] if value == ["none"] else value for name, value in asked.items() if value is not None}
+    return {name: [] if value == ["none"] else value for name, value in args.items() if value is not None}
 
 
 def _flag(knob: Knob) -> dict[str, Any]:

@@ -24,63 +24,73 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--top", type=int, default=3, metavar="N", help="classes shown in the table; default 3")
     add_passes(parser)
     parser.add_argument("--threads", type=int, metavar="N")
-    asked = parser.parse_args(argv)
-    if asked.out is not None and not asked.out.parent.is_dir():
-        raise KnobError("--out", "must lie in a folder that exists", got=str(asked.out))
-    check_count("--top", asked.top)
-    found = load(asked.run).predict(asked.pictures, threads=asked.threads, tta=asked.tta, mc=asked.mc)
-    chosen = asked.format or {".csv": "csv", ".json": "json"}.get(asked.out.suffix if asked.out else "", "table")
-    if asked.out is None:
-        _write(found, chosen, asked.top, sys.stdout)
+    args = parser.parse_args(argv)
+    if args.out is not None and not args.out.parent.is_dir():
+        raise KnobError("--out", "must lie in a folder that exists", got=str(args.out))
+    check_count("--top", args.top)
+    predictions = load(args.run).predict(args.pictures, threads=args.threads, tta=args.tta, mc=args.mc)
+    form = args.format or {".csv": "csv", ".json": "json"}.get(args.out.suffix if args.out else "", "table")
+    if args.out is None:
+        _write(predictions, form, args.top, sys.stdout)
     else:
-        with asked.out.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-            _write(found, chosen, asked.top, file)
-    for name, reason in found.problems.items():
+        with args.out.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+            _write(predictions, form, args.top, file)
+    for name, reason in predictions.problems.items():
         print(f"skipped: {reason if name in reason else f'{name}: {reason}'}", file=sys.stderr)
-    if found.problems:
-        print(f"{len(found.problems)} of {len(found.problems) + len(found.names)} files were skipped", file=sys.stderr)
+    if predictions.problems:
+        print(
+            f"{len(predictions.problems)} of {len(predictions.problems) + len(predictions.names)} files were skipped",
+            file=sys.stderr,
+        )
     return 0
 
 
 def add_passes(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that ask a network more than once a picture."""
+    """Add the flags that ask a network more than once about a picture."""
     parser.add_argument("--tta", metavar="SPEC", help='average over test-time views: flip, five_crop, ten_crop or "views(k=8)"')
     parser.add_argument("--mc", type=int, metavar="N", help="average over N random passes with dropout on")
 
 
-def _write(found: Predictions, chosen: str, top: int, file: TextIO) -> None:
-    {"table": _table, "csv": _csv, "json": _json}[chosen](found, top, file)
+def _write(predictions: Predictions, form: str, top: int, file: TextIO) -> None:
+    {"table": _table, "csv": _csv, "json": _json}[form](predictions, top, file)
 
 
-def _table(found: Predictions, top: int, file: TextIO) -> None:
-    width = max(map(len, found.names))
-    for name, row, doubt in zip(found.names, found.probabilities, _doubts(found), strict=True):
-        best = sorted(zip(row, found.classes, strict=True), key=lambda pair: -pair[0])[: max(1, top)]
+def _table(predictions: Predictions, top: int, file: TextIO) -> None:
+    width = max(map(len, predictions.names))
+    for name, row, doubt in zip(predictions.names, predictions.probabilities, _doubts(predictions), strict=True):
+        best = sorted(zip(row, predictions.classes, strict=True), key=lambda pair: -pair[0])[: max(1, top)]
         shown = [f"{label} {p:.1%}" for p, label in best] + [f"{what.replace('_', ' ')} {x:.3f}" for what, x in doubt.items()]
         print(f"{name:<{width}}  " + "  ".join(shown), file=file)
 
 
-def _csv(found: Predictions, top: int, file: TextIO) -> None:
+def _csv(predictions: Predictions, top: int, file: TextIO) -> None:
     del top
     table = csv.writer(file)
-    doubts = _doubts(found)
-    table.writerow(["path", "predicted", "confidence", *doubts[0], *(f"p_{name}" for name in found.classes)])
-    for name, label, row, doubt in zip(found.names, found.labels, found.probabilities, doubts, strict=True):
+    doubts = _doubts(predictions)
+    table.writerow(["path", "predicted", "confidence", *doubts[0], *(f"p_{name}" for name in predictions.classes)])
+    for name, label, row, doubt in zip(predictions.names, predictions.labels, predictions.probabilities, doubts, strict=True):
         table.writerow([name, label, f"{row.max():.6f}", *(f"{x:.6f}" for x in doubt.values()), *(f"{p:.6f}" for p in row)])
 
 
-def _json(found: Predictions, top: int, file: TextIO) -> None:
+def _json(predictions: Predictions, top: int, file: TextIO) -> None:
     del top
     rows = [
-        {"path": name, "predicted": str(label), **doubt, "probabilities": dict(zip(found.classes, map(float, row), strict=True))}
-        for name, label, row, doubt in zip(found.names, found.labels, found.probabilities, _doubts(found), strict=True)
+        {
+            "path": name,
+            "predicted": label.item(),
+            **doubt,
+            "probabilities": dict(zip(predictions.classes, map(float, row), strict=True)),
+        }
+        for name, label, row, doubt in zip(
+            predictions.names, predictions.labels, predictions.probabilities, _doubts(predictions), strict=True
+        )
     ]
-    print(json.dumps({"predictions": rows, "skipped": found.problems}), file=file)
+    print(json.dumps({"predictions": rows, "skipped": predictions.problems}), file=file)
 
 
-def _doubts(found: Predictions) -> list[dict[str, float]]:
+def _doubts(predictions: Predictions) -> list[dict[str, float]]:
     """Return, for each answer, its entropy and mutual information in nats; nothing after a single pass."""
-    if found.entropy is None or found.mutual_information is None:
-        return [{} for _ in found.names]
-    pairs = zip(found.entropy, found.mutual_information, strict=True)
+    if predictions.entropy is None or predictions.mutual_information is None:
+        return [{} for _ in predictions.names]
+    pairs = zip(predictions.entropy, predictions.mutual_information, strict=True)
     return [{"entropy": float(entropy), "mutual_information": float(shared)} for entropy, shared in pairs]

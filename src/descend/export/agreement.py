@@ -58,13 +58,13 @@ def compared(pictures: Sequence[NDArray[np.uint8]], resized: Sequence[NDArray[np
     """
     if not pictures:
         raise ModelError("export", "needs one picture or more to check the file with")
-    same, own = list[float](), list[float]()
+    same, resized_by_file = list[float](), list[float]()
     n_changed = 0
     for picture, small in zip(pictures, resized, strict=True):
         expected = network(small[None])[0]
         answers = file(small[None])[0], file(picture[None])[0]
-        for differences, answer in zip((same, own), answers, strict=True):
+        for differences, answer in zip((same, resized_by_file), answers, strict=True):
             differences.append(float(np.abs(answer - expected).max()))
         second, first = np.sort(expected)[-2:]
         n_changed += first - second > CLEAR and any(answer.argmax() != expected.argmax() for answer in answers)
-    return AgreementReport(len(pictures), float(np.mean(same)), float(np.mean(own)), max(own), n_changed)
+    return AgreementReport(len(pictures), float(np.mean(same)), float(np.mean(resized_by_file)), max(resized_by_file), n_changed)

@@ -53,13 +53,13 @@ def export_onnx(classifier: Classifier, path: Path, *, size: int, resolution: in
     network = _Probabilities(classifier)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
-        made = Path(folder, path.name)
-        _write(network, made, size=size, resolution=resolution, classes=classes, policy=policy)
+        unchecked = Path(folder, path.name)
+        _write(network, unchecked, size=size, resolution=resolution, classes=classes, policy=policy)
         resized = [decode_resized(picture, resolution) for picture in check_images]
-        report = compared(check_images, resized, file=_file_answers(made), network=_network_answers(network, size))
+        report = compared(check_images, resized, file=_file_answers(unchecked), network=_network_answers(network, size))
         if not report.agrees:
             raise ModelError("export", f"the file must agree with torch ({report})", fix="Please report this backbone.")
-        made.replace(path)
+        unchecked.replace(path)
     return report
 
 

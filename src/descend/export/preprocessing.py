@@ -49,18 +49,18 @@ def preprocessing(*, resolution: int, size: int, opset: int, ir_version: int) ->
     resized = graph.add("Resize", planes, "", "", wanted, axes=[2, 3], mode="cubic", cubic_coeff_a=-0.5, antialias=1,
                         exclude_outside=1, coordinate_transformation_mode="half_pixel")  # fmt: skip
     levels = graph.add("Clip", graph.add("Round", resized), graph.constant(0, np.float32), graph.constant(255, np.float32))
-    first = _half(graph, graph.add("Sub", wanted, graph.constant([resolution])))
-    start = graph.add("Add", first, graph.constant([(resolution - size) // 2]))
+    half_margin = _half(graph, graph.add("Sub", wanted, graph.constant([resolution])))
+    start = graph.add("Add", half_margin, graph.constant([(resolution - size) // 2]))
     end = graph.add("Add", start, graph.constant([size]))
     graph.add("Slice", levels, start, end, graph.constant([2, 3]), output=CROPPED)
-    made = helper.make_graph(
+    graph_proto = helper.make_graph(
         graph.nodes,
         "preprocessing",
         [helper.make_tensor_value_info(IMAGES, onnx.TensorProto.UINT8, ["batch", "height", "width", 3])],
         [helper.make_tensor_value_info(CROPPED, onnx.TensorProto.FLOAT, ["batch", 3, size, size])],
         graph.constants,
     )
-    return helper.make_model(made, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir_version)
+    return helper.make_model(graph_proto, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir_version)
 
 
 def _half(graph: _Graph, margin: str) -> str:

@@ -1,4 +1,4 @@
-"""The training room: recipe -> plan -> loop -> run record; everything that makes one `descend fit`."""
+"""Training: recipe -> plan -> loop -> run record; everything that makes one `descend fit`."""
 
 import lazy_loader
 

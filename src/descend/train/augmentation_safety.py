@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from descend import data as data_room
+from descend import data as data_package
 from descend import rng
 from descend.augment import Augmentation, Pipeline
 from descend.augment.label_safety import Flips, Safety, Trial, ladder
@@ -51,7 +51,7 @@ def measure(
         raise KnobError("safety", "needs a transform that changes pictures one by one", got=[str(item) for item in transforms])
     if per_class < 1 or not 0 <= tolerance < 1:
         raise KnobError("safety", "per_class must be >= 1 and tolerance in [0, 1)", got=f"{per_class} and {tolerance}")
-    dataset = data_room.load(data, seed=run.record.seed, threads=threads)
+    dataset = data_package.load(data, seed=run.record.seed, threads=threads)
     rows = _chosen(dataset, run.classes, per_class, seed)
     rungs = {transform: ladder(transform) for transform in dict.fromkeys(measured)}
     views = {rung: as_trained(run.record, [rung], seed=seed) for steps in rungs.values() for rung in steps}
@@ -73,8 +73,8 @@ def measure(
     right = np.concatenate(plain) == truth
     if not right.any():
         raise DataError("safety", "the run must answer one picture right or more", got=f"0 of {len(right)}")
-    counted = {rung: _flips(truth[right], np.concatenate(found)[right], run.classes) for rung, found in answers.items()}
-    return [Safety(asked, tuple(Trial(rung, counted[rung]) for rung in steps), tolerance) for asked, steps in rungs.items()]
+    counted = {rung: _flips(truth[right], np.concatenate(batches)[right], run.classes) for rung, batches in answers.items()}
+    return [Safety(named, tuple(Trial(rung, counted[rung]) for rung in steps), tolerance) for named, steps in rungs.items()]
 
 
 def _chosen(dataset: Dataset, classes: tuple[str, ...], per_class: int, seed: int) -> NDArray[np.int64]:
@@ -98,10 +98,10 @@ def _answers(run: Run, view: Pipeline, images: NDArray[np.uint8], ids: NDArray[n
 
 
 def _flips(truth: NDArray[np.int64], answers: NDArray[np.int64], classes: tuple[str, ...]) -> tuple[Flips, ...]:
-    found = list[Flips]()
+    flips = list[Flips]()
     for label in np.unique(truth):
         given = answers[truth == label]
         others = Counter(given[given != label].tolist())
         to, n_to = others.most_common(1)[0] if others else (None, 0)
-        found.append(Flips(classes[label], others.total(), len(given), None if to is None else classes[to], n_to))
-    return tuple(found)
+        flips.append(Flips(classes[label], others.total(), len(given), None if to is None else classes[to], n_to))
+    return tuple(flips)

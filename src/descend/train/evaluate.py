@@ -98,16 +98,16 @@ def mistakes(
 ) -> list[Mistake]:
     """Describe the worst mistakes with their pictures. take: dataset rows -> pictures (B, R, R, 3); rows: of the answers."""
     described: list[Mistake] = []
-    for at in worst(probs, labels):
-        answer = int(probs[at].argmax())
+    for position in worst(probs, labels):
+        answer = int(probs[position].argmax())
         described.append(
             Mistake(
-                path=names[at],
-                split=splits[at],
-                label=classes[labels[at]],
+                path=names[position],
+                split=splits[position],
+                label=classes[labels[position]],
                 predicted=classes[answer],
-                confidence=float(probs[at, answer]),
-                jpeg=thumbnail(take(rows[[at]])[0]),
+                confidence=float(probs[position, answer]),
+                jpeg=thumbnail(take(rows[[position]])[0]),
             )
         )
     return described

@@ -39,7 +39,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Write ``value`` as JSON, one line an entry, atomically; NaN is not JSON and is refused."""
+    """Write ``value`` as JSON, one line per entry, atomically; NaN is not JSON and is refused."""
     lines = [f"{json.dumps(name)}: {json.dumps(entry, allow_nan=False)}" for name, entry in value.items()]
     write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
 

@@ -16,17 +16,17 @@ class Interrupt:
     """A flag that the loop reads between steps. It is false until the user asks to stop."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self.requested = False
         self._first = 0.0
 
     def __bool__(self) -> bool:
-        return self.asked
+        return self.requested
 
-    def ask(self, _signal: int = 0, _frame: FrameType | None = None) -> None:
+    def request(self, _signal: int = 0, _frame: FrameType | None = None) -> None:
         """Ask the loop to stop; a second time, not in the same breath, raise KeyboardInterrupt here and now."""
         now = time.monotonic()
-        if not self.asked:
-            self.asked, self._first = True, now
+        if not self.requested:
+            self.requested, self._first = True, now
         elif now - self._first > SAME_BREATH_S:
             raise KeyboardInterrupt
 
@@ -38,7 +38,7 @@ def graceful() -> Iterator[Interrupt]:
     if threading.current_thread() is not threading.main_thread():
         yield interrupt
         return
-    before = signal.signal(signal.SIGINT, interrupt.ask)
+    before = signal.signal(signal.SIGINT, interrupt.request)
     try:
         yield interrupt
     finally:

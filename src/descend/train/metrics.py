@@ -79,13 +79,13 @@ def log_loss(probabilities: NDArray[np.float32], labels: NDArray[np.int64], weig
 
 def per_class(probabilities: NDArray[np.float32], labels: NDArray[np.int64], classes: tuple[str, ...]) -> list[ClassScore]:
     """Return precision, recall, F1 and count of every class."""
-    found: Any = metrics.precision_recall_fscore_support(
+    columns: Any = metrics.precision_recall_fscore_support(
         labels,
         probabilities.argmax(1),
         labels=np.arange(len(classes)),
         zero_division=0,  # pyright: ignore[reportArgumentType] (the stub knows words only)
     )
-    rows = zip(classes, *found, strict=True)
+    rows = zip(classes, *columns, strict=True)
     return [{"class": name, "precision": float(p), "recall": float(r), "f1": float(f), "n": int(n)} for name, p, r, f, n in rows]
 
 

@@ -42,7 +42,7 @@ class Recipe:
     freeze_to: Annotated[str | None, Doc("finetune: the last stage that stays frozen")] = None
     norm: Annotated[NormPolicy | None, Doc("finetune: what the pretrained batch norms do")] = None
     layer_decay: Annotated[float, Gt(0), Le(1), Doc("finetune: learning rate of a stage relative to the next one")] | None = None
-    views: Annotated[int, Ge(0), Doc("features: augmented views a picture, beside the plain one")] | None = None
+    views: Annotated[int, Ge(0), Doc("features: augmented views per picture, beside the plain one")] | None = None
     augment: Annotated[tuple[str, ...] | None, Doc("augmentations or a policy name; auto: by size, none: off")] = None
     regularize: Annotated[tuple[str, ...] | None, Doc("regularisers")] = None
     optimizer: Annotated[str | None, Doc('a rule, for example "adamw(lr=0.001)"')] = None
@@ -66,8 +66,8 @@ def from_settings(settings: Mapping[str, Any], base: Recipe | None = None) -> Re
         raise renamed(old)
     clean = {name: _plain(value) for name, value in settings.items()}
     clean |= {name: (clean[name],) for name in LISTS if isinstance(clean.get(name), str)}
-    asked = {} if base is None else {f.name: getattr(base, f.name) for f in dataclasses.fields(base)}  # pyright: ignore
-    return Recipe(**(asked | clean))
+    given = {} if base is None else {f.name: getattr(base, f.name) for f in dataclasses.fields(base)}  # pyright: ignore
+    return Recipe(**(given | clean))
 
 
 def renamed(old: str) -> KnobError:

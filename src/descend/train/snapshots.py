@@ -20,11 +20,11 @@ class Snapshots:
 
     def __init__(self, run: Path, n: int, epochs: int) -> None:
         self.path = run / folder.SNAPSHOTS
-        self.due = {round(k * epochs / (n - 1)) for k in range(n)}
+        self.epochs_kept = {round(k * epochs / (n - 1)) for k in range(n)}
 
     def offer(self, n_epochs: int, module: nn.Module, *, last: bool = False) -> None:
         """Write the state after ``n_epochs`` epochs if it is due, or if training ends here."""
-        if n_epochs not in self.due and not last:
+        if n_epochs not in self.epochs_kept and not last:
             return
         self.path.mkdir(exist_ok=True)
         state = {name: value.contiguous() for name, value in snapshot(module).items()}
