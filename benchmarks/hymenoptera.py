@@ -3,10 +3,11 @@
     python benchmarks/hymenoptera.py
 
 Claims: mean of 10 seeds at least 94.0 % validation accuracy and at most 0.7 points below scikit-learn's logistic regression on
-the same features (C by cross-validation on train); the whole command in at most 75 s cold and 25 s warm (median of 3), head
-training in at most 3 s of it. Cold means an empty cache folder; the operating system's file cache is warm in both.
+the same features (C by cross-validation on train); the whole command in at most 75 s cold and 25 s warm (median of 3), the
+head in at most 3 s of it. Cold means an empty cache folder; the operating system's file cache is warm in both.
 
-The validation split also chooses the epoch, so ``last_epoch`` is published beside it: nothing was chosen there.
+Two heads: the default, which is fitted (a seed draws only its folds, and the validation split chooses nothing), and one that is
+trained (``linear``), where the validation split also chooses the epoch; so ``last_epoch`` is published beside it.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from descend.data import decoded, load
 from descend.models import Lite0
 from descend.stats import mean
 from descend.train import folder
+from descend.train.run import Run
 from descend.transfer import make_engine
 from harness import data, interval, save, spread
 
@@ -60,6 +62,12 @@ def command(root: Path, cache: Path) -> tuple[float, dict[str, Any]]:
         return time.perf_counter() - started, json.loads(done.stdout.splitlines()[-1])
 
 
+def accuracy(run: Run) -> float:
+    """Return the validation accuracy."""
+    assert run.record.val is not None
+    return run.record.val["accuracy"]
+
+
 def main() -> None:
     root = data("hymenoptera")
     cold, warm, heads = [], [], []
@@ -70,18 +78,18 @@ def main() -> None:
             warm.append(wall)
             heads.append(told["wall_s"]["train"])
         print(f"cold {cold[-1]:.1f} s, warm {warm[-1]:.1f} s, head {heads[-1]:.2f} s", file=sys.stderr, flush=True)
-    best, last = [], []
+    fitted, best, last = [], [], []
     for seed in range(SEEDS):
         with tempfile.TemporaryDirectory() as out:
-            run = api.fit(root, transfer="features", seed=seed, out=Path(out) / "run")
-            assert run.record.val is not None
-            best.append(run.record.val["accuracy"])
+            fitted.append(accuracy(api.fit(root, transfer="features", seed=seed, out=Path(out) / "fitted")))
+            run = api.fit(root, transfer="features", head="linear()", seed=seed, out=Path(out) / "trained")
+            best.append(accuracy(run))
             last.append(folder.read_lines(run.folder / folder.METRICS)[-1]["val_accuracy"])
     peer = logistic_regression(root)
     result = {
-        "val_accuracy": interval(mean(best)), "each": best, "last_epoch": interval(mean(last)),
-        "scikit_learn": peer, "above_scikit_learn_points": 100 * (float(np.mean(best)) - peer),
-        "last_epoch_above_scikit_learn_points": 100 * (float(np.mean(last)) - peer),
+        "val_accuracy": interval(mean(fitted)), "each": fitted, "scikit_learn": peer,
+        "above_scikit_learn_points": 100 * (float(np.mean(fitted)) - peer),
+        "trained": {"val_accuracy": interval(mean(best)), "each": best, "last_epoch": interval(mean(last))},
         "cold_wall_s": spread(cold), "warm_wall_s": spread(warm), "head_training_s": spread(heads),
         "engine": told["chosen"]["engine"],
     }  # fmt: skip

@@ -95,7 +95,7 @@ def _offer_start(setup: TrainingSetup, best: Best) -> None:
         return
     val = setup.dataset.indices("val")
     probs = evaluate.probabilities(setup.mode_task.module, setup.mode_task.inputs(val))
-    start = metrics.score(probs, setup.dataset.labels[val])
+    start = metrics.score(probs, setup.dataset.labels[val], copies=setup.dataset.copies(val))
     best.offer(-1, start[setup.plan.metric], start["loss"], setup.mode_task.module)
     setup.progress.say(f"  before the first epoch: {start['accuracy']:.1%} right on the validation split")
 

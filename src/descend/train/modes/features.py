@@ -203,7 +203,7 @@ def fit_head(builder: TaskBuilder, engine: Engine) -> FittedHead:
     head, backbone, late = plan.head, classifier.backbone, classifier.backbone.late_stages
     assert isinstance(head, Logistic)  # what this form of the mode is for
     features = builder.extract(engine, rows, n_views=1 + plan.views)
-    labels, units = builder.dataset.labels[rows], builder.dataset.ids[rows]
+    labels, units = builder.dataset.labels[rows], builder.dataset.evidence(rows)
     backbone.tap(())
     names = [plan.feature_stages] if plan.feature_stages != "auto" else ["last", "late"] if late else ["last"]
     widths = {"last": backbone.n_features, "late": features.shape[2]}

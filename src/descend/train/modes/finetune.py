@@ -108,7 +108,7 @@ def train_head_first(builder: TaskBuilder) -> None:
     engine = builder.backbone_engine()
     features = builder.extract(engine, builder.train_rows)
     if isinstance(head, nn.Linear):
-        labels, units = builder.dataset.labels[builder.train_rows], builder.dataset.ids[builder.train_rows]
+        labels, units = builder.dataset.labels[builder.train_rows], builder.dataset.evidence(builder.train_rows)
         fit = fit_logistic(features, labels, builder.n_classes, units=units, seed=builder.plan.seed)
         head.load_state_dict({"weight": torch.from_numpy(fit.weight), "bias": torch.from_numpy(fit.bias)})
         return
