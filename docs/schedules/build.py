@@ -1,4 +1,4 @@
-"""Draw the pictures of docs/schedules and fill its tables from benchmarks/results/schedules.json.
+"""Draw the pictures of docs/schedules and fill its tables from benchmarks/results/schedules.json and watch_level.json.
 
     python docs/schedules/build.py
 
@@ -22,7 +22,7 @@ from descend.schedule import History, Schedule
 from descend.technique import build
 
 HERE = Path(__file__).parent
-RESULTS = HERE.parents[1] / "benchmarks" / "results" / "schedules.json"
+RESULTS = HERE.parents[1] / "benchmarks" / "results"
 fill = runpy.run_path(str(HERE.parent / "tables.py"))["fill_rows"]
 
 PICTURES: dict[str, tuple[str, list[str]]] = {
@@ -54,7 +54,7 @@ def run_picture(curves: dict[str, Any], text: str) -> Drawing:
         for epoch, what, _ in found["decisions"]:
             for axes in (above, below):
                 axes.axvline(epoch + 0.5, color=COLORS[2], linewidth=1.1, linestyle=":")
-            if "decay" in what:
+            if what.startswith("decay"):
                 above.annotate("decay begins", (epoch + 0.5, 0.93), (4, 0), xycoords=("data", "axes fraction"),
                                textcoords="offset points", color=COLORS[2])  # fmt: skip
         above.legend(loc="lower left")
@@ -64,20 +64,27 @@ def run_picture(curves: dict[str, Any], text: str) -> Drawing:
 def decisions(curves: dict[str, Any]) -> list[dict[str, Any]]:
     """Return what ``watch()`` decided for every seed."""
     return [
-        {"seed": seed, "after epoch": told[0][0], "why": told[0][2]} for seed, told in enumerate(curves["watch() everywhere"])
+        {"seed": seed, "after epoch": epoch, "decision": f"{what}: {why}"}
+        for seed, told in enumerate(curves["watch() everywhere"])
+        for epoch, what, why in told
     ]
+
+
+def result(name: str) -> dict[str, Any]:
+    """Return what a benchmark measured."""
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))["result"]
 
 
 def measured() -> dict[str, Any]:
     """Return the tables of the page, by page and name."""
-    found = json.loads(RESULTS.read_text(encoding="utf-8"))["result"]
+    found = result("schedules")
     runs = [{name: "–" if value is None else value for name, value in row.items()} for row in found["schedules"]["runs"]]
-    return {"schedules": found["schedules"] | {"runs": runs, "decisions": decisions(found["curves"])}}
+    return {"schedules": {"runs": runs, "decisions": decisions(found["curves"])}, "watch": result("watch_level")["watch"]}
 
 
 def main() -> None:
     """Draw and fill."""
-    curves = json.loads(RESULTS.read_text(encoding="utf-8"))["result"]["curves"]
+    curves = result("schedules")["curves"]
     (HERE / "figures").mkdir(exist_ok=True)
     history = History(N_EPOCHS, val_loss=(1.0,) * N_EPOCHS)  # for the number of epochs alone
     for name, (title, texts) in PICTURES.items():

@@ -24,7 +24,7 @@ def build(builder: Callable[[str], ModuleType]) -> ModuleType:
 def test_tables_hold_what_was_measured(build: ModuleType) -> None:
     tables = build.measured()
     assert build.fill(TEXT, tables) == TEXT
-    assert set(re.findall(r"<!-- table ([\w.]+) -->", TEXT)) == {f"schedules.{name}" for name in tables["schedules"]}
+    assert set(re.findall(r"<!-- table ([\w.]+) -->", TEXT)) == {f"{page}.{name}" for page in tables for name in tables[page]}
 
 
 def test_every_schedule_is_drawn_or_run(build: ModuleType) -> None:

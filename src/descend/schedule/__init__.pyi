@@ -6,7 +6,6 @@ from .compose import Warmup as Warmup
 from .history import Decision as Decision
 from .history import History as History
 from .plateau import Plateau as Plateau
-from .plateau import Watch as Watch
 from .rate_sweep import RangeTest as RangeTest
 from .rate_sweep import Sweep as Sweep
 from .shapes import Constant as Constant
@@ -22,3 +21,4 @@ from .shapes import Polynomial as Polynomial
 from .shapes import Schedule as Schedule
 from .shapes import Step as Step
 from .shapes import WarmupStableDecay as WarmupStableDecay
+from .watch import Watch as Watch
