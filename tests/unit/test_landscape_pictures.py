@@ -99,7 +99,18 @@ def test_pictures_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
 
 def test_the_verb_prints_counts_with_intervals(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     out = tmp_path / "fig.svg"
-    words = ["saddle", "--optimizers", "sgd(lr=0.1)", "momentum", "--noise", "0.1", "--seeds", "20", "--steps", "60"]
+    words = [
+        "saddle(sharpness=0.5)",
+        "--optimizers",
+        "sgd(lr=0.1)",
+        "momentum",
+        "--noise",
+        "0.1",
+        "--seeds",
+        "20",
+        "--steps",
+        "60",
+    ]
     assert main([*words, "--out", str(out)]) == 0
     shown = capsys.readouterr().out
     for piece in ("sgd(lr=0.1) ", " *", "* rate tuned: 31 rates", "left the saddle", "95 %", f"picture: {out}"):
@@ -112,6 +123,28 @@ def test_the_verb_prints_counts_with_intervals(capsys: pytest.CaptureFixture[str
     assert (first["tuned"], second["tuned"]) == (False, True)
     assert first["escaped"]["n"] == 20
     assert first["escaped"]["low"] <= first["escaped"]["share"] <= first["escaped"]["high"]
+
+
+def test_the_default_shows_that_sgd_does_not_leave_the_ridge(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["saddle", "--json", "--out", str(tmp_path / "saddle.svg")]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert {row["optimizer"].split("(")[0]: row["escaped"]["k"] for row in told["optimizers"]} == {
+        "sgd": 0,
+        "momentum": 1,
+        "adam": 1,
+    }
+    assert told["spread"] == 0
+
+
+def test_the_drawn_path_ends_where_the_table_says(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """The path's last point, read from the picture, lies as high as the final loss that is printed."""
+    for words in (["--spread", "0"], ["--spread", "0.4", "--seeds", "1"]):
+        assert main(["bowl", "--optimizers", "sgd(lr=0.02)", "--steps", "9", *words, "--json"]) == 0
+        told = json.loads(capsys.readouterr().out)["optimizers"][0]
+        course = Course(surface=Bowl(), n_steps=9, spread=float(words[1]))
+        (outcome,) = race(course, ["sgd(lr=0.02)"], n_seeds=1)
+        left = draw_race(course, [outcome]).moving[0]
+        assert Bowl().loss([left.x[-1], left.y[-1]]) == pytest.approx(told["final_loss"], rel=1e-12)
 
 
 def test_without_randomness_there_is_one_walk_and_no_interval(capsys: pytest.CaptureFixture[str]) -> None:

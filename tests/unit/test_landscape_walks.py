@@ -112,10 +112,30 @@ def test_friction_stops_momentum_where_the_geometric_series_says() -> None:
 
 
 def test_a_walk_on_the_ridge_itself_never_leaves_without_noise() -> None:
-    on_the_line = Course(surface=Saddle(), n_steps=500, start=(-1.5, 0.0))
+    surface = Saddle(sharpness=0.5)
+    on_the_line = Course(surface=surface, n_steps=500, start=(-1.5, 0.0))
     for rule in (SGD(lr=0.5), Momentum(lr=0.1), RMSProp(lr=0.1), Adam(lr=0.1)):
         assert not on_the_line.walk(rule).escaped().any()
-    assert Course(surface=Saddle(), n_steps=500, start=(-1.5, 0.0), noise=0.01).walk(SGD(lr=0.5), range(20)).escaped().all()
+    assert Course(surface=surface, n_steps=500, start=(-1.5, 0.0), noise=0.01).walk(SGD(lr=0.5), range(20)).escaped().all()
+
+
+@pytest.mark.parametrize("settings", [{}, {"noise": 0.1}, {"spread": 0.3}, {"noise": 0.1, "spread": 0.3}], ids=str)
+def test_the_picture_shows_one_of_the_walks_that_are_counted(settings: dict[str, float]) -> None:
+    course = Course(surface=Saddle(sharpness=0.5), n_steps=200, **settings)
+    for outcome in race(course, ["sgd(lr=0.1)", "adam(lr=0.01)"], n_seeds=7 if course.random else 1):
+        shown = outcome.picture
+        assert shown.seeds == (0,)
+        assert shown.steps_to(course.goal)[0] == outcome.steps[0]
+        assert shown.losses[-1, 0] == outcome.final[0]
+        np.testing.assert_array_equal(shown.points, course.walk(outcome.rule, (0,)).points)
+
+
+@pytest.mark.parametrize("lr", [0.001, 0.01, 0.1, 0.5, 1.0, 1.5, 1.9])
+def test_at_the_defaults_sgd_does_not_leave_the_saddle_at_any_rate(lr: float) -> None:
+    """On the ridge the distance from it grows by 1 + lr sharpness per step, and lr < 2 where the walk must not diverge."""
+    course = Course(surface=Saddle())
+    assert not course.walk(SGD(lr=lr)).escaped().any()
+    assert 1e-6 * (1 + lr * Saddle().sharpness) ** course.n_steps < 0.5
 
 
 def test_divergence_is_a_result() -> None:
@@ -140,7 +160,7 @@ def test_tuning_finds_the_best_rate_of_a_quadratic() -> None:
 
 
 def test_races_tune_only_what_has_no_rate_and_count_on_other_seeds() -> None:
-    course = Course(surface=Saddle(), n_steps=80, noise=0.05)
+    course = Course(surface=Saddle(sharpness=0.5), n_steps=80, noise=0.05)
     given, tuned, taken = race(course, ["sgd(lr=0.1)", "sgd", SGD(lr=0.2)], n_seeds=25)
     assert (given.tuned, given.rule.lr) == (False, 0.1)
     assert (taken.tuned, taken.rule.lr) == (False, 0.2)

@@ -19,34 +19,37 @@ from descend.technique import build
 EPILOG = """examples:
   descend surface ravine --optimizers "sgd(lr=0.1)" momentum adam --noise 0.1 --out fig.svg
   descend surface "ravine(condition=1000, angle=30)" --steps 500 --out race.gif
-  descend surface saddle --optimizers "sgd(lr=0.1)" "momentum(lr=0.1)" --noise 0.01 --seeds 300
+  descend surface saddle                                who leaves the ridge?
+  descend surface saddle --noise 0.01 --seeds 300       and with noise in the gradients?
   descend list surface                                  every surface with its knobs
 
-An optimizer without lr is tuned first, at the same cost for each. Its walks for tuning and those reported are different.
+An optimizer without lr is tuned first, at the same cost for each. Where something is random, its walks for tuning and those
+reported are different. The picture shows one of the walks that the table counts.
 """
 
 
 def main(argv: list[str]) -> int:
     """Race, print, draw."""
-    asked = _parser().parse_args(argv)
+    options = _parser().parse_args(argv)
     course = Course(
-        surface=build(asked.surface, Surface),
-        n_steps=asked.steps,
-        noise=asked.noise,
-        spread=asked.spread,
-        start=None if asked.start is None else tuple(asked.start),
-        target=asked.target,
-        schedule=None if asked.schedule is None else build(asked.schedule, Schedule),
+        surface=build(options.surface, Surface),
+        n_steps=options.steps,
+        noise=options.noise,
+        spread=options.spread,
+        start=None if options.start is None else tuple(options.start),
+        target=options.target,
+        schedule=None if options.schedule is None else build(options.schedule, Schedule),
     )
-    if asked.out is not None:
-        check_path(asked.out)  # before the work, not after it
-    n_seeds = asked.seeds if asked.seeds is not None else 100 if course.random else 1
-    outcomes = race(course, asked.optimizers, n_seeds=n_seeds, watch=lambda rule: print(f"walking {rule}", file=sys.stderr))
-    if asked.out is not None:
-        save(draw_race(course, outcomes), asked.out)
-    print(json.dumps(describe(course, outcomes)) if asked.json else _table(course, outcomes))
-    if asked.out is not None:
-        print(f"picture: {asked.out}", file=sys.stderr if asked.json else sys.stdout)
+    if options.out is not None:
+        check_path(options.out)  # before the work, not after it
+    n_seeds = options.seeds if options.seeds is not None else 100 if course.random else 1
+    outcomes = race(course, options.optimizers, n_seeds=n_seeds, watch=lambda rule: print(f"walking {rule}", file=sys.stderr))
+    if options.out is not None:
+        save(draw_race(course, outcomes), options.out)
+    print(json.dumps(describe(course, outcomes)) if options.json else _table(course, outcomes))
+    if options.out is not None:
+        which = f" (the walk of seed 0, one of the {n_seeds} counted)" if n_seeds > 1 else ""
+        print(f"picture: {options.out}{which}", file=sys.stderr if options.json else sys.stdout)
     return 0
 
 
@@ -64,8 +67,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--seeds", type=int, metavar="N", help="walks that are counted; default 100, or 1 where nothing is random"
     )
-    parser.add_argument("--spread", type=float, default=0.1, metavar="X", help="scatter of their starts; default 0.1")
-    parser.add_argument("--start", type=float, nargs="+", metavar="X", help="one number a dimension; default the surface's")
+    parser.add_argument("--spread", type=float, default=0.0, metavar="X", help="scatter of their starts; default 0")
+    parser.add_argument("--start", type=float, nargs="+", metavar="X", help="one number per dimension; default the surface's")
     parser.add_argument("--target", type=float, metavar="LOSS", help="the loss that counts as arrived; default the surface's")
     parser.add_argument("--schedule", metavar="SPEC", help="decay of every optimizer's rate, for example cosine")
     parser.add_argument("--out", type=Path, metavar="FILE", help="draw seed 0: .svg, .png, or .gif (animated)")
@@ -76,15 +79,15 @@ def _parser() -> argparse.ArgumentParser:
 def _steps(steps: tuple[float, ...]) -> list[float | None]:
     if len(steps) == 1:  # one walk without randomness is a fact, not a sample
         return [_finite(steps[0])] * 3
-    found = median(steps)
-    return [_finite(number) for number in (found.mean, max(found.low, 0.0), found.high)]
+    middle = median(steps)
+    return [_finite(number) for number in (middle.mean, max(middle.low, 0.0), middle.high)]
 
 
 def _share(k: int, n: int) -> dict[str, float | None]:
     if n == 1:
         return {"k": k, "n": n, "share": float(k), "low": None, "high": None}
-    found = proportion(k, n)
-    return {"k": k, "n": n, "share": found.mean, "low": found.low, "high": found.high}
+    share = proportion(k, n)
+    return {"k": k, "n": n, "share": share.mean, "low": share.low, "high": share.high}
 
 
 def _tuning_walks(course: Course) -> int:
@@ -126,21 +129,21 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
 
 
 def _table(course: Course, outcomes: list[Outcome]) -> str:
-    found, trap = describe(course, outcomes), course.surface.trap()
+    facts, trap = describe(course, outcomes), course.surface.trap()
     walks = f"{outcomes[0].n} seeds, start spread {course.spread:g}" if course.random else "one walk each, nothing is random"
-    lines = [f"{found['surface']}: {course.n_steps} steps, gradient noise {course.noise:g}, {walks}"]
+    lines = [f"{facts['surface']}: {course.n_steps} steps, gradient noise {course.noise:g}, {walks}"]
     if any(outcome.tuned for outcome in outcomes):
         n = _tuning_walks(course)
         budget = f"{len(RATES)} rates from {RATES[0]:g} to {RATES[-1]:g}" + (f" on {n} other seeds" if course.random else "")
-        lines.append(f"* rate tuned: {budget}, {len(RATES) * n} walks an optimizer")
+        lines.append(f"* rate tuned: {budget}, {len(RATES) * n} walks per optimizer")
     left = [f"left {trap}"] if trap else []
     head = ["", f"steps to loss {course.goal:g}", "arrived", *left, "diverged", "final loss"]
-    rows = [head, *(_row(row) for row in found["optimizers"])]
+    rows = [head, *(_row(row) for row in facts["optimizers"])]
     widths = [max(len(row[at]) for row in rows) for at in range(len(head))]
     lines += ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     if course.random:
         lines.append("steps and final loss are medians; intervals are 95 %")
-    edges = [row["optimizer"] for row in found["optimizers"] if row["at_edge"]]
+    edges = [row["optimizer"] for row in facts["optimizers"] if row["at_edge"]]
     lines += [f"{name}: the best rate tried was the last one; give lr to go further" for name in edges]
     return "\n".join(lines)
 

@@ -40,6 +40,13 @@ class Trace:
     points: Floats
     losses: Floats
 
+    def of(self, seed: int) -> Trace:
+        """Return the walk of one of ``seeds`` alone."""
+        at = self.seeds.index(seed)
+        return dataclasses.replace(
+            self, seeds=(seed,), points=self.points[:, at : at + 1].copy(), losses=self.losses[:, at : at + 1].copy()
+        )
+
     def steps_to(self, target: float) -> Floats:
         """Return each walker's first step with a loss of ``target`` or less: (N,) float64, inf for never."""
         there = self.losses <= target
@@ -92,32 +99,31 @@ class Course:
         """Whether walkers differ; without noise and spread they all walk the same."""
         return bool(self.noise or self.spread)
 
-    def starts(self, seeds: Sequence[int], *, exact: bool = False) -> Floats:
-        """Return the starting points of ``seeds``, without ``spread`` if exact: (N, D) float64."""
+    def starts(self, seeds: Sequence[int]) -> Floats:
+        """Return the starting points of ``seeds``: (N, D) float64."""
         here = np.array(self.surface.start() if self.start is None else self.start, np.float64)
-        if exact or not self.spread:
+        if not self.spread:
             return np.tile(here, (len(seeds), 1))
         return here + self.spread * ndtri(rng.uniform(0, "landscape/start", ids=seeds, n=here.size))
 
-    def walk(self, rule: str | Rule, seeds: Sequence[int] = (0,), *, exact: bool = False) -> Trace:
-        """Let one walker a seed take ``n_steps`` steps of ``rule`` (a rule or its spec text).
+    def walk(self, rule: str | Rule, seeds: Sequence[int] = (0,)) -> Trace:
+        """Let one walker per seed take ``n_steps`` steps of ``rule`` (a rule or its spec text).
 
-        seeds: whole numbers that name the walkers. exact: start all at ``start``, whatever ``spread``. Raises KnobError where
-        there is none, SpecError for a rule unknown.
+        seeds: whole numbers that name the walkers. Raises KnobError where there is none, SpecError for an unknown rule.
         """
         rule = build(rule, Rule)
         if len(seeds) == 0:
             raise KnobError("course", "a walk needs one seed or more", got=list(seeds))
-        x = self.starts(seeds, exact=exact)
+        x = self.starts(seeds)
         noise = _noises(tuple(seeds), self.n_steps, x.shape[1]) * self.noise if self.noise else None
         points = np.empty((self.n_steps + 1, *x.shape))
         points[0] = x
         with np.errstate(all="ignore"):  # a walk may diverge; that is a result
-            party = _Party(chain_of(rule), x)
+            walkers = _Walkers(chain_of(rule), x)
             for t in range(1, self.n_steps + 1):
                 push = 0.0 if noise is None else noise[t - 1]
-                g = party.gradient(lambda at, push=push: self.surface.gradient(at) + push)
-                points[t] = party.step(g, chain_of(self._at(rule, t)))
+                g = walkers.gradient(lambda at, push=push: self.surface.gradient(at) + push)
+                points[t] = walkers.step(g, chain_of(self._at(rule, t)))
             losses = self.surface.loss(points)
         return Trace(self.surface, rule, tuple(seeds), points, losses)
 
@@ -132,8 +138,8 @@ def at_rate(rule: Rule, lr: float) -> Rule:
     return with_knobs(rule, lr=lr)
 
 
-class _Party:
-    """Walkers under one rule: one array for all where the rule works per element, else one vector each."""
+class _Walkers:
+    """The walkers of one rule: one array for all where the rule works per element, else one vector each."""
 
     def __init__(self, rule: Chain, x: Floats) -> None:
         self.together = rule.core.elementwise
@@ -156,7 +162,7 @@ class _Party:
         return at(np.stack([perturbation.perturbed(p, part, length) for p, part, length in lengths]))
 
     def step(self, g: Floats, rule: Chain) -> Floats:
-        """Move everybody by one step of ``rule``, the party's rule at its current rate; return the evaluation weights (N, D)."""
+        """Move everybody by one step of ``rule``, their rule at its current rate; return the evaluation weights (N, D)."""
         self.t, self.rule = self.t + 1, rule
         scalars = rule.scalars(self.t, memory=self.memory)
         self.memory = scalars.memory

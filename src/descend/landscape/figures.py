@@ -26,7 +26,7 @@ _PATCH = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1.0} 
 
 
 def draw_race(course: Course, outcomes: Sequence[Outcome], *, title: str = "") -> Drawing:
-    """Draw the path of seed 0 of every rule over the contours of the surface, and beside it its loss.
+    """Draw the path of seed 0 of every rule, one of the walks counted, over the contours of the surface, and beside it its loss.
 
     In more than two dimensions the contours are those of the plane of the first and last coordinate through the minimum.
     Lines are told apart by colour (safe for colour-blind eyes), dashes and the legend, which holds each rule's spec text.
@@ -34,22 +34,23 @@ def draw_race(course: Course, outcomes: Sequence[Outcome], *, title: str = "") -
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9.4, 4.4), layout="constrained")
         left, right = figure.subplots(1, 2, width_ratios=(1.12, 1))
-        window = _window(course)
+        start = outcomes[0].picture.points[0, 0]  # the same for every rule
+        window = _window(course, start)
         _contours(left, course.surface, window)
         moving: list[Moving] = []
         for number, outcome in enumerate(outcomes):
             moving += _draw(left, right, outcome, number)
-        _dress_paths(left, course, window, title)
+        _dress_paths(left, course, start, window, title or _title(course, outcomes[0].n))
         _dress_losses(right, course, outcomes)
         figure.legend(handles=right.get_lines()[: len(outcomes)], loc="outside lower center", ncols=min(3, len(outcomes)))
         return Drawing(figure, tuple(moving))
 
 
-def _window(course: Course) -> tuple[float, float, float, float]:
+def _window(course: Course, start: Floats) -> tuple[float, float, float, float]:
     left, right, bottom, top = course.surface.window()
-    if course.start is None:
+    if course.start is None and not course.spread:
         return left, right, bottom, top
-    x, y, spare = course.start[0], course.start[-1], 0.08
+    x, y, spare = float(start[0]), float(start[-1]), 0.08
     wide, high = spare * (right - left), spare * (top - bottom)
     return min(left, x - wide), max(right, x + wide), min(bottom, y - high), max(top, y + high)
 
@@ -113,8 +114,8 @@ def _marks(x: Floats, y: Floats) -> list[int]:
     return marks[:150]
 
 
-def _dress_paths(axes: Axes, course: Course, window: tuple[float, float, float, float], title: str) -> None:
-    minimum, begin = course.surface.minimum(), course.start or course.surface.start()
+def _dress_paths(axes: Axes, course: Course, begin: Floats, window: tuple[float, float, float, float], title: str) -> None:
+    minimum = course.surface.minimum()
     axes.plot(minimum[0], minimum[-1], "*", color="#000000", markersize=11, markeredgecolor="white", zorder=5)
     axes.plot(begin[0], begin[-1], "o", color="white", markeredgecolor="#000000", markeredgewidth=1.4, markersize=7, zorder=5)
     axes.annotate("start", (begin[0], begin[-1]), (7, 7), textcoords="offset points", bbox=_PATCH, zorder=6)
@@ -123,11 +124,12 @@ def _dress_paths(axes: Axes, course: Course, window: tuple[float, float, float, 
     n_dims = len(minimum)
     axes.set_xlabel("parameter 1")
     axes.set_ylabel(f"parameter {n_dims}")
-    axes.set_title(f"{title or _title(course)}   (★ minimum)")
+    axes.set_title(f"{title}   (★ minimum)")
 
 
-def _title(course: Course) -> str:
-    return f"{course.surface}" + (f", gradient noise {course.noise:g}" if course.noise else "")
+def _title(course: Course, n: int) -> str:
+    noise, which = f", gradient noise {course.noise:g}" if course.noise else "", f", seed 0 of {n}" if n > 1 else ""
+    return f"{course.surface}{noise}{which}"
 
 
 def _dress_losses(axes: Axes, course: Course, outcomes: Sequence[Outcome]) -> None:

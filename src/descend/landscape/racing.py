@@ -25,7 +25,7 @@ TUNING_SEEDS = tuple(range(1_000_000, 1_000_016))
 class Outcome:
     """What one rule did on a course.
 
-    picture: the walk of seed 0 from the exact start. steps: for each of the n walkers, its first step at the target or below, inf
+    picture: the walk of seed 0, the first of the n. steps: for each of the n walkers, its first step at the target or below, inf
     for never. n_reached, n_escaped, n_diverged: counts of the n walkers; n_escaped is None where there is no trap. final: (n)
     losses after the last step. tuned: whether the rate was tuned, rather than given; at_edge: whether the tuned rate is the
     lowest or highest tried, so that the best may lie outside.
@@ -58,7 +58,7 @@ def tune(course: Course, rule: Rule, *, rates: Sequence[float] = RATES, seeds: S
 
     Best: the least mean logarithm of the loss, over all steps and walkers; losses below the target count as the target, and a
     walk that diverges rules its rate out. So it pays to be fast, and to stay where one has arrived.
-    Costs len(rates) * len(seeds) walks; one a rate where nothing is random.
+    Costs len(rates) * len(seeds) walks; one per rate where nothing is random.
     """
     if len(rates) == 0:
         raise KnobError("tune", "needs one rate or more", got=list(rates))
@@ -110,7 +110,7 @@ def _run(course: Course, rule: Rule, tuned: bool, n_seeds: int, rates: Sequence[
         rule=rule,
         tuned=tuned,
         at_edge=tuned and rule.lr in (min(rates), max(rates)),
-        picture=course.walk(rule, exact=True),
+        picture=trace.of(0),
         n=n_seeds,
         steps=tuple(steps.tolist()),
         n_reached=int(np.isfinite(steps).sum()),

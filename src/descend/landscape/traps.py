@@ -20,10 +20,11 @@ class Saddle(Surface):
 
         loss = x0**2 / 2 + sharpness * (x1**2 - 1)**2 / 4        saddle (0, 0), minima (0, 1) and (0, -1)
 
-    sharpness: how strongly the surface curves down at the saddle; it curves up with 1.
+    sharpness: how strongly the surface curves down at the saddle; it curves up with 1. At the default SGD is still on the ridge
+    after 200 steps at any rate that does not diverge; momentum and Adam have left.
     """
 
-    sharpness: Annotated[float, Gt(0), Search(1e-3, 10.0, log=True)] = 0.5
+    sharpness: Annotated[float, Gt(0), Search(1e-3, 10.0, log=True)] = 0.03
 
     def loss(self, x: Any) -> Floats:
         """Return the parabola across and the double well along."""
