@@ -248,7 +248,7 @@ def test_per_epoch_on_a_stretch_keeps_to_the_epochs_of_the_run() -> None:
 
 
 def test_a_history_that_does_not_fit_is_an_error() -> None:
-    with pytest.raises(KnobError, match=r"one number a finished epoch, of 2 at most, got \[3, 0, 0\]"):
+    with pytest.raises(KnobError, match=r"one number per finished epoch, of 2 at most, got \[3, 0, 0\]"):
         History(2, train_loss=(1.0, 1.0, 1.0))
     with pytest.raises(KnobError, match=r"got \[3, 2, 0\]"):
         History(4, train_loss=(1.0, 1.0, 1.0), val_loss=(1.0, 1.0))

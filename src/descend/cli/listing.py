@@ -17,15 +17,15 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="descend list", description="List every technique with its knobs.")
     parser.add_argument("family", nargs="?", help="only this family, for example optimizer")
     parser.add_argument("--json", action="store_true", help="one JSON array, with intervals, search ranges and sources")
-    asked = parser.parse_args(argv)
-    found = list(registered())
-    families = sorted({cls.family for cls in found})
-    if asked.family is not None and asked.family not in families:
+    options = parser.parse_args(argv)
+    techniques = list(registered())
+    families = sorted({cls.family for cls in techniques})
+    if options.family is not None and options.family not in families:
         raise SpecError(
-            "descend list", "the family must be one that exists", got=asked.family, fix=nearest(asked.family, families)
+            "descend list", "the family must be one that exists", got=options.family, fix=nearest(options.family, families)
         )
-    chosen = [cls for cls in found if asked.family in (None, cls.family)]
-    if asked.json:
+    chosen = [cls for cls in techniques if options.family in (None, cls.family)]
+    if options.json:
         print(json.dumps([describe(cls) for cls in chosen], indent=1))
         return 0
     width = max(len(_signature(cls)) for cls in chosen)

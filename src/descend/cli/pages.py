@@ -15,15 +15,15 @@ from descend.technique import Knob, Technique, knobs, registered
 
 
 def pages() -> dict[str, str]:
-    """Return file name -> Markdown: one page a family, and an index."""
+    """Return file name -> Markdown: one page per family, and an index."""
     ours = [cls for cls in registered() if cls.__module__.startswith("descend.")]  # anybody may register more
     families = sorted({cls.family for cls in ours})
-    found = {f"{family}.md": "\n".join(_page(family)) + "\n" for family in families}
+    texts = {f"{family}.md": "\n".join(_page(family)) + "\n" for family in families}
     lines = ["# Techniques", "", "Made by `scripts/docs` from the source; `descend list` prints the same.", ""]
     for family in families:
         names = ", ".join(f"`{cls.name}`" for cls in registered(family))
         lines.append(f"- [{family}]({family}.md): {names}")
-    return found | {"README.md": "\n".join(lines) + "\n"}
+    return texts | {"README.md": "\n".join(lines) + "\n"}
 
 
 def _page(family: str) -> Iterator[str]:

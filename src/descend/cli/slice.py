@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from descend.cli.progress import Terminal
+from descend.durations import duration
 from descend.errors import RunError
 from descend.landscape import Plane, draw_slice, path_plane, random_plane, save, slice_loss
 from descend.train.folder import SNAPSHOTS
@@ -19,7 +20,7 @@ EPILOG = """examples:
   descend fit digits --out runs/path --snapshots 12 && descend slice runs/path
   descend slice runs/path --plane path --reach 0.5 --grid 31 --format png --out figures/
 
-random   two random directions, each filter as long as the weights' own (Li et al. 2018): how sharp is the place found?
+random   two random directions, each filter as long as the weights' own (Li et al. 2018): how sharp is the minimum?
 path     the two main directions of the training path, which is drawn into it: how did training get there?
 
 The loss is the mean cross-entropy of validation pictures; batch norms that were trained measure their statistics anew at every
@@ -29,19 +30,19 @@ point. A plane shows two directions of very many: a minimum in it may be none.
 
 def main(argv: list[str]) -> int:
     """Evaluate, draw, say what was done."""
-    asked = _parser().parse_args(argv)
-    run = Run(asked.run)
-    folder = asked.out or run.folder
+    options = _parser().parse_args(argv)
+    run = Run(options.run)
+    folder = options.out or run.folder
     if not folder.is_dir():
         raise RunError("--out", "must be a folder that exists", got=str(folder))
-    if asked.plane == "path" and not list((run.folder / SNAPSHOTS).glob("*.safetensors")):
+    if options.plane == "path" and not list((run.folder / SNAPSHOTS).glob("*.safetensors")):
         raise _no_path(run)
-    states = States(run, n_pictures=asked.pictures, progress=Terminal())
+    states = States(run, n_pictures=options.pictures, progress=Terminal())
     snapshots = states.snapshots()
     planes: dict[str, tuple[Plane, str]] = {}
-    if asked.plane in ("random", "both"):
-        planes["random"] = random_plane(states.center(), seed=asked.seed), "loss around the trained weights (★)"
-    if asked.plane == "path" or (asked.plane == "both" and len(snapshots) > 2):
+    if options.plane in ("random", "both"):
+        planes["random"] = random_plane(states.center(), seed=options.seed), "loss around the trained weights (★)"
+    if options.plane == "path" or (options.plane == "both" and len(snapshots) > 2):
         if len(snapshots) < 3:
             raise _no_path(run)
         last = max(snapshots)
@@ -51,9 +52,9 @@ def main(argv: list[str]) -> int:
         print("loss along the training path, after each epoch kept:")
         print("  " + "  ".join(f"{epoch}: {states.loss(state):.3g}" for epoch, state in snapshots.items()))
     for name, (plane, title) in planes.items():
-        path = folder / f"slice-{name}.{asked.format}"
-        print(_evaluated(states, plane, title, path, asked))
-    if "path" not in planes and asked.plane == "both":
+        path = folder / f"slice-{name}.{options.format}"
+        print(_evaluated(states, plane, title, path, options))
+    if "path" not in planes and options.plane == "both":
         print("No training path: train with --snapshots N to keep its states.")
     return 0
 
@@ -67,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--plane", choices=("random", "path", "both"), default="both", help="default both, where the run has snapshots"
     )
-    parser.add_argument("--grid", type=int, default=21, metavar="N", help="N x N points a plane; default 21")
+    parser.add_argument("--grid", type=int, default=21, metavar="N", help="N x N points per plane; default 21")
     parser.add_argument(
         "--reach", type=float, default=1.0, metavar="X",
         help="random: in units of the weights' size; path: how much of its extent more on every side; default 1",
@@ -84,15 +85,16 @@ def _no_path(run: Run) -> RunError:
                     fix="Train it again with descend fit --recipe RUN/recipe.toml --snapshots 10 --out NEW.")  # fmt: skip
 
 
-def _evaluated(states: States, plane: Plane, title: str, path: Path, asked: argparse.Namespace) -> str:
+def _evaluated(states: States, plane: Plane, title: str, path: Path, options: argparse.Namespace) -> str:
     started = time.perf_counter()
     states.loss(states.center())
-    n_points = asked.grid**2
+    n_points = options.grid**2
     expected = (time.perf_counter() - started) * n_points
-    print(f"{path.stem}: {n_points} points on {states.n_pictures} validation pictures, about {expected:.0f} s", file=sys.stderr)
-    found = slice_loss(states.loss, plane, n=asked.grid, reach=asked.reach)
-    save(draw_slice(found, title=title), path)
+    cost = f"{n_points} points on {states.n_pictures} validation pictures, about {duration(expected, estimated=True)}"
+    print(f"{path.stem}: {cost}", file=sys.stderr)
+    sliced = slice_loss(states.loss, plane, n=options.grid, reach=options.reach)
+    save(draw_slice(sliced, title=title), path)
     wall = time.perf_counter() - started
-    low, high = found.losses.min(), found.losses.max()
-    points = f"loss {low:.3g} to {high:.3g} on {asked.grid} x {asked.grid} points, {states.n_pictures} validation pictures"
-    return f"{path}: {points}, {wall:.1f} s"
+    low, high = sliced.losses.min(), sliced.losses.max()
+    points = f"loss {low:.3g} to {high:.3g} on {options.grid} x {options.grid} points, {states.n_pictures} validation pictures"
+    return f"{path}: {points}, {duration(wall)}"

@@ -52,7 +52,7 @@ DPI, N_FRAMES, FRAME_MS, LAST_MS = 120, 60, 60, 2000
 
 @dataclasses.dataclass(frozen=True)
 class Moving:
-    """A line that grows, one point a step. x, y: (T + 1,) float64. marks: the steps that carry a dot."""
+    """A line that grows, one point per step. x, y: (T + 1,) float64. marks: the steps that carry a dot."""
 
     line: Line2D
     x: Floats
@@ -115,7 +115,7 @@ SUFFIXES = (".svg", ".png", ".gif")
 
 
 def check_path(path: Path) -> str:
-    """Return the ending of ``path`` in small letters, or raise KnobError for one that is no picture of ours."""
+    """Return the suffix of ``path`` in lower case; KnobError for one that cannot be written."""
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise KnobError("picture", f"the file must end in {', '.join(SUFFIXES)}", got=path.name, fix=nearest(suffix, SUFFIXES))

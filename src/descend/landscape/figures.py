@@ -151,34 +151,34 @@ def _dress_losses(axes: Axes, course: Course, outcomes: Sequence[Outcome]) -> No
     axes.set_title("loss, without noise" if course.noise else "loss")
 
 
-def _shade(axes: Axes, found: Slice) -> Floats:
+def _shade(axes: Axes, sliced: Slice) -> Floats:
     """Shade the slice, its coarse grid made smooth in between; losses that were not finite take the darkest shade."""
-    highest = found.losses[np.isfinite(found.losses)].max()
-    logs = np.log(np.maximum(np.where(np.isfinite(found.losses), found.losses, highest), FLOOR))
-    smooth = RegularGridInterpolator((found.a, found.b), logs)
-    a, b = np.linspace(found.a[0], found.a[-1], GRID), np.linspace(found.b[0], found.b[-1], GRID)
+    highest = sliced.losses[np.isfinite(sliced.losses)].max()
+    logs = np.log(np.maximum(np.where(np.isfinite(sliced.losses), sliced.losses, highest), FLOOR))
+    smooth = RegularGridInterpolator((sliced.a, sliced.b), logs)
+    a, b = np.linspace(sliced.a[0], sliced.a[-1], GRID), np.linspace(sliced.b[0], sliced.b[-1], GRID)
     return _bands(axes, a, b, np.exp(smooth(tuple(np.meshgrid(a, b)))))
 
 
-def draw_slice(found: Slice, *, title: str = "") -> Drawing:
+def draw_slice(sliced: Slice, *, title: str = "") -> Drawing:
     """Draw the loss on a plane through a network's weights, and the training path where the plane holds one."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(5.6, 4.6), layout="constrained")
         axes = figure.subplots()
-        levels = _shade(axes, found)
+        levels = _shade(axes, sliced)
         bar = figure.colorbar(axes.images[0], ax=axes, ticks=np.linspace(-0.5, N_BANDS - 0.5, len(levels)), label="loss")
         bar.ax.set_yticklabels([f"{level:.3g}" for level in levels])
         bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
         moving: list[Moving] = []
-        path = found.plane.path
+        path = sliced.plane.path
         if len(path):
             (line,) = axes.plot(path[:, 0], path[:, 1], "o-", color=COLORS[0], linewidth=1.6, markersize=3.5, zorder=3)
             moving.append(Moving(line, path[:, 0], path[:, 1], tuple(range(len(path)))))
             axes.annotate("first", (path[0, 0], path[0, 1]), (6, 6), textcoords="offset points", bbox=_PATCH, zorder=6)
         axes.plot(0, 0, "*", color="#000000", markersize=12, markeredgecolor="white", zorder=5)
         names = ["direction 1, in filter norms", "direction 2, in filter norms"]
-        if found.plane.explained:
-            names = [f"principal direction {k + 1} ({share:.0%} of the path)" for k, share in enumerate(found.plane.explained)]
+        if sliced.plane.explained:
+            names = [f"principal direction {k + 1} ({share:.0%} of the path)" for k, share in enumerate(sliced.plane.explained)]
         axes.set_xlabel(names[0])
         axes.set_ylabel(names[1])
         axes.set_title(title or "loss around the trained weights (★)")

@@ -14,25 +14,25 @@ from descend.schedule import Decision, History, RangeTest, Schedule
 N_POINTS = 601
 
 
-def draw_range_test(found: RangeTest, *, title: str = "") -> Drawing:
+def draw_range_test(result: RangeTest, *, title: str = "") -> Drawing:
     """Draw the losses of a sweep over the rates: every step as a dot, the smooth curve, what counts of it, the suggestion."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 4.2), layout="constrained")
         axes = figure.subplots()
-        axes.plot(found.rates, found.losses, ".", color="#9a9a9a", markersize=3.5, label="loss of the step's batch")
-        (line,) = axes.plot(found.rates, found.smooth, color=COLORS[0], linewidth=2, label="smoothed")
-        if found.suggestion is not None:
-            at = int(np.argmin(np.abs(found.rates - found.suggestion)))
-            label = f"suggestion {found.suggestion:.2g}: steepest fall"
-            axes.plot(found.suggestion, found.smooth[at], "o", color=COLORS[1], markersize=8, label=label)
-        end = found.n_before_rise
-        least = int(found.smooth[:end].argmin())
-        axes.plot(found.lowest, found.smooth[least], "v", color=COLORS[2], markersize=7, label=f"lowest {found.lowest:.2g}")
-        if found.rise is not None:
-            axes.axvspan(found.rise, found.high, color="#eeeeee", zorder=0, label=f"rises clearly from {found.rise:.2g}")
+        axes.plot(result.rates, result.losses, ".", color="#9a9a9a", markersize=3.5, label="loss of the step's batch")
+        (line,) = axes.plot(result.rates, result.smooth, color=COLORS[0], linewidth=2, label="smoothed")
+        if result.suggestion is not None:
+            at = int(np.argmin(np.abs(result.rates - result.suggestion)))
+            label = f"suggestion {result.suggestion:.2g}: steepest fall"
+            axes.plot(result.suggestion, result.smooth[at], "o", color=COLORS[1], markersize=8, label=label)
+        end = result.n_before_rise
+        least = int(result.smooth[:end].argmin())
+        axes.plot(result.lowest, result.smooth[least], "v", color=COLORS[2], markersize=7, label=f"lowest {result.lowest:.2g}")
+        if result.rise is not None:
+            axes.axvspan(result.rise, result.high, color="#eeeeee", zorder=0, label=f"rises clearly from {result.rise:.2g}")
         axes.set_xscale("log")
-        axes.set_xlim(found.low, found.high)
-        low, high = float(found.smooth[:end].min()), float(found.smooth[: least + 1].max())
+        axes.set_xlim(result.low, result.high)
+        low, high = float(result.smooth[:end].min()), float(result.smooth[: least + 1].max())
         reach = max(high - low, 0.05 * abs(high), 1e-6)
         axes.set_ylim(low - 0.25 * reach, high + 0.6 * reach)  # what diverged may leave by the top
         axes.grid(axis="y", color="#e3e3e3", linewidth=0.7)
@@ -41,7 +41,7 @@ def draw_range_test(found: RangeTest, *, title: str = "") -> Drawing:
         axes.set_ylabel("training loss")
         axes.set_title(title or "learning-rate range test")
         axes.legend(loc="lower left")
-        return Drawing(figure, (Moving(line, found.rates, found.smooth),))
+        return Drawing(figure, (Moving(line, result.rates, result.smooth),))
 
 
 def draw_schedules(schedules: Mapping[str, Schedule], *, history: History | None = None, title: str = "") -> Drawing:

@@ -110,10 +110,10 @@ def _is_float(value: Any) -> bool:
 
 
 def _floats(name: str, value: Any) -> Floats:
-    found = np.asarray(value, np.float64)
-    if not np.isfinite(found).all():
+    floats = np.asarray(value, np.float64)
+    if not np.isfinite(floats).all():
         raise DataError("slice", f"{name} must be finite")
-    return found
+    return floats
 
 
 def _flat(state: State, like: State, names: Sequence[str]) -> Floats:

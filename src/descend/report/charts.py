@@ -156,7 +156,7 @@ def _inline(drawing: str, name: str, alt: str) -> Markup:
     body = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", body, flags=re.DOTALL)
     body = re.sub(r"<defs>\s*</defs>|<g[^>]*/>", "", body)
     used = set(re.findall(r'(?:url\(|href=")#([^)"]+)', body))
-    body = re.sub(r' id="([^"]+)"', lambda found: f' id="{name}-{found[1]}"' if found[1] in used else "", body)
+    body = re.sub(r' id="([^"]+)"', lambda match: f' id="{name}-{match[1]}"' if match[1] in used else "", body)
     body = re.sub(r'(url\(|href=")#', rf"\1#{name}-", body)
     body = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size: \1", body)
     for color, variable in _VARIABLES.items():

@@ -95,8 +95,8 @@ def _pairs(table: NDArray[np.int64], shares: NDArray[np.float64], classes: Seque
     np.fill_diagonal(wrong, 0)
     rows, columns = np.nonzero(wrong)
     order = np.lexsort((columns, rows, -shares[rows, columns], -wrong[rows, columns]))[:N_PAIRS]
-    found = [(int(rows[at]), int(columns[at])) for at in order]
-    return [Pair(classes[true], classes[answer], int(wrong[true, answer]), float(shares[true, answer])) for true, answer in found]
+    cells = [(int(rows[at]), int(columns[at])) for at in order]
+    return [Pair(classes[true], classes[answer], int(wrong[true, answer]), float(shares[true, answer])) for true, answer in cells]
 
 
 def _picture(table: NDArray[np.int64], block: int) -> str:

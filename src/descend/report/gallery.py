@@ -64,8 +64,8 @@ def pictures(
     pipe = Pipeline(levels, seed=seed, size=side, out="uint8")
     drawn = [list(_drawn(pipe, images, dataset, rows, draw)) for draw in range(n_draws)]
     return tuple(
-        Shown(dataset.name_of(row), dataset.classes[dataset.labels[row]], thumbnail(image, SHOWN_SIDE), found)
-        for (row, image), found in zip(kept, zip(*drawn, strict=True), strict=True)
+        Shown(dataset.name_of(row), dataset.classes[dataset.labels[row]], thumbnail(image, SHOWN_SIDE), draws)
+        for (row, image), draws in zip(kept, zip(*drawn, strict=True), strict=True)
     )
 
 
@@ -87,9 +87,9 @@ def _decoded(dataset: Dataset, side: int, n: int) -> Iterator[tuple[int, NDArray
 
 def _drawn(pipe: Pipeline, images: NDArray[np.uint8], dataset: Dataset, rows: NDArray[np.int64], draw: int) -> Iterator[Drawn]:
     draws = pipe.draw(dataset.ids[rows], (images.shape[1], images.shape[2]), epoch=0, step=0, draw=draw)
-    made = pipe.apply(images, draws).numpy()
+    augmented = pipe.apply(images, draws).numpy()
     targets = _targets(draws, dataset, rows)
-    for image, noted, target in zip(made, draws.describe(), targets, strict=True):
+    for image, noted, target in zip(augmented, draws.describe(), targets, strict=True):
         yield Drawn(thumbnail(image, SHOWN_SIDE), (*captions(noted), *target))
 
 
@@ -129,33 +129,33 @@ def _targets(draws: Draws, dataset: Dataset, rows: NDArray[np.int64]) -> Iterato
 
 
 def write(
-    path: Path, name: str, transforms: Sequence[Augmentation], shown: Sequence[Shown], found: Sequence[Safety] = ()
+    path: Path, name: str, transforms: Sequence[Augmentation], shown: Sequence[Shown], safety: Sequence[Safety] = ()
 ) -> None:
-    """Write the page, atomically: the pictures, and what was found about safety if it was measured.
+    """Write the page, atomically: the pictures, and how safe the transforms are where it was measured.
 
     path: the HTML file; the page loads nothing. name: of the data. Raises RunError where it cannot be written.
     """
     page = environment().get_template("gallery.html").render(
-        name=name, transforms=list(map(str, transforms)), shown=shown, words=words, tables=[_table(item) for item in found],
-        tolerance=found[0].tolerance if found else 0.0,
+        name=name, transforms=list(map(str, transforms)), shown=shown, words=words, tables=[_table(item) for item in safety],
+        tolerance=safety[0].tolerance if safety else 0.0,
     )  # fmt: skip
     folder.write_text(path, page)
 
 
-def _table(found: Safety) -> dict[str, Any]:
-    """Return one transform's flips for the template: a row a strength, a column a class, the most flipped classes first."""
+def _table(safety: Safety) -> dict[str, Any]:
+    """Return one transform's flips: a row for each strength, a column for each class, the most flipped classes first."""
     totals: dict[str, int] = {}
-    for trial in found.trials:
+    for trial in safety.trials:
         for flips in trial.classes:
             totals[flips.label] = totals.get(flips.label, 0) + flips.k
     ordered = sorted(totals, key=lambda label: -totals[label])
     chosen = [label for label in totals if label in ordered[:SHOWN_CLASSES]]
     return {
-        "advice": found.advice(),
-        "safe": not any(trial.unsafe(found.tolerance) for trial in found.trials),
+        "advice": safety.advice(),
+        "safe": not any(trial.unsafe(safety.tolerance) for trial in safety.trials),
         "classes": chosen,
         "n_left_out": len(ordered) - len(chosen),
-        "rows": [_row(trial, chosen, found.tolerance) for trial in found.trials],
+        "rows": [_row(trial, chosen, safety.tolerance) for trial in safety.trials],
     }
 
 

@@ -69,7 +69,7 @@ def _context(run: Path) -> dict[str, Any]:
         "data": _data(record),
         "charts": curves(rows, words.chosen_epoch(record, rows)) if rows else [],
         "tables": [_class_table(split, record.per_class[split]) for split in JUDGED if record.per_class.get(split)],
-        "matrices": [found for found in matrices if found is not None],
+        "matrices": [table for table in matrices if table is not None],
         "time": _time(record, rows),
         "groups": _groups(record.parameter_groups),
         "frozen": record.frozen,
@@ -80,18 +80,18 @@ def _context(run: Path) -> dict[str, Any]:
 
 
 def _epochs(lines: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return one row an epoch, in order: a resumed run repeats those after its last checkpoint, and the later one counts."""
+    """Return one row per epoch, in order: a resumed run repeats those after its last checkpoint, and the later one counts."""
     rows = {int(line["epoch"]): line for line in lines if isinstance(line.get("epoch"), int)}
     return [rows[epoch] for epoch in sorted(rows)]
 
 
 def _scores(record: RunRecord) -> dict[str, Any]:
     """Return each judged split's scores, with what always answering the commonest class would reach, and a scale to draw on."""
-    found = {split: score for split in JUDGED if (score := getattr(record, split))}
+    scores = {split: score for split in JUDGED if (score := getattr(record, split))}
     bare = _commonest(record)
-    ends = [value for score in found.values() for value in (score.get("accuracy_interval") or (score.get("accuracy", 0.0),))]
+    ends = [value for score in scores.values() for value in (score.get("accuracy_interval") or (score.get("accuracy", 0.0),))]
     start = math.floor(10 * min(ends, default=0.0) - 0.2) / 10
-    return {"rows": found, "commonest": bare, "start": max(0.0, min(0.9, start))}
+    return {"rows": scores, "commonest": bare, "start": max(0.0, min(0.9, start))}
 
 
 def _commonest(record: RunRecord) -> dict[str, Any] | None:

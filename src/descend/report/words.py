@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from descend import durations
 from descend.train.record import RunRecord
 
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
@@ -38,15 +39,10 @@ def _digits(share: float, n: int) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Return a time as ``0.42 s``, ``17.2 s``, ``3 min 20 s`` or ``2 h 05 min``."""
+    """Return a time that does not break over lines; None, and what is not finite, is a dash."""
     if seconds is None or not math.isfinite(seconds):
         return "\N{EN DASH}"
-    if seconds < 60:
-        return f"{seconds:.2f}{_GAP}s" if seconds < 10 else f"{seconds:.1f}{_GAP}s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes}{_GAP}min {rest:02d}{_GAP}s"
-    return f"{minutes // 60}{_GAP}h {minutes % 60:02d}{_GAP}min"
+    return durations.duration(seconds).replace(" ", _GAP)
 
 
 def plain(value: Any) -> str:
@@ -129,6 +125,4 @@ def _test(record: RunRecord) -> str:
         return f"the test split{looks}: {percent(record.test.get('accuracy'), n)} of {n:,}" + (f" ({within})" if within else "")
     if record.data.get("splits", {}).get("test"):
         return "the test split has not been looked at"
-    if record.head_trials:
-        return "there is no test split, but nothing was chosen by validation, so this figure is an honest estimate"
-    return "there is no test split, and validation also chose the epoch, so this figure flatters a little"
+    return f"there is no test split, {record.without_test_split()}"

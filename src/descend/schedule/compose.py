@@ -116,11 +116,11 @@ class Then(Schedule):
         return any(part.listens() for part in self.parts)
 
     def decisions(self, history: History) -> list[Decision]:
-        """Return those of the parts, whose turn it has been."""
-        found: list[Decision] = []
+        """Return those of the parts, in order."""
+        decisions: list[Decision] = []
         for part, (begin, end) in zip(self.parts, self.stretches(), strict=True):
-            found += part.decisions(history.within(begin, end if part.share() is None else begin + 1))
-        return found
+            decisions += part.decisions(history.within(begin, end if part.share() is None else begin + 1))
+        return decisions
 
 
 @technique("repeat", source="Loshchilov & Hutter 2017, arXiv:1608.03983 (restarts), for any shape")
@@ -142,15 +142,15 @@ class Repeat(Schedule):
 
     def decisions(self, history: History) -> list[Decision]:
         """Return those of ``inner`` in every cycle."""
-        return [found for cycle in range(self.n_cycles) for found in self.inner.decisions(self._cycle(history, cycle))]
+        return [one for cycle in range(self.n_cycles) for one in self.inner.decisions(self._cycle(history, cycle))]
 
     def _cycle(self, history: History, cycle: int) -> History:
         return history.within(cycle / self.n_cycles, (cycle + 1) / self.n_cycles)
 
 
-@technique("per_epoch", source="descend: torch's schedulers stepped once an epoch, for any shape")
+@technique("per_epoch", source="descend: torch's schedulers stepped once per epoch, for any shape")
 class PerEpoch(Schedule):
-    """Hold the factor of ``inner`` within each epoch: it changes at borders of epochs alone.
+    """Hold the factor of ``inner`` within each epoch: it changes only where an epoch begins.
 
     Prefer the plain shape, which changes at every step; this is for recipes that were published so. It listens, because only
     the run knows how many epochs it has.

@@ -1,6 +1,6 @@
-"""What a listening schedule is told, and what it answers: the losses of the finished epochs, and its decisions.
+"""The history of a run, which schedules that listen decide by, and what they have decided.
 
-A schedule that listens holds no state. It decides anew from the whole history whenever it is asked, and a decision depends on
+A schedule that listens holds no state. It decides anew from the whole history at every call, and a decision depends on
 nothing that came after it, so a resumed run recomputes the decisions that the interrupted one made.
 """
 
@@ -29,11 +29,11 @@ class Decision:
 
 @dataclasses.dataclass(frozen=True)
 class History:
-    """The history of a run so far, as a listening schedule hears it.
+    """The history of a run so far: what its finished epochs measured.
 
-    n_epochs: the epochs planned. train_loss, val_loss, val_metric: one number a finished epoch, in order; () for what is not
-    measured. span: the part of the run that the listener rules, (0, 1) for all of it; schedules made of schedules narrow it, so
-    that a part hears only its own epochs. Raises KnobError unless the numbers fit each other and the planned epochs.
+    n_epochs: the epochs planned. train_loss, val_loss, val_metric: one number per finished epoch, in order; () for what is not
+    measured. span: the part of the run that the schedule asked rules, (0, 1) for all of it; schedules made of schedules narrow
+    it, so that each part reads only its own epochs. Raises KnobError unless the numbers fit each other and the planned epochs.
     """
 
     n_epochs: int
@@ -46,7 +46,7 @@ class History:
         check_count("history", self.n_epochs, knob="n_epochs")
         lengths = {len(values) for values in (self.train_loss, self.val_loss, self.val_metric) if values}
         if len(lengths) > 1 or max(lengths, default=0) > self.n_epochs:
-            must = f"each history must hold one number a finished epoch, of {self.n_epochs} at most"
+            must = f"each history must hold one number per finished epoch, of {self.n_epochs} at most"
             raise KnobError("history", must, got=[len(self.train_loss), len(self.val_loss), len(self.val_metric)])
 
     def until(self, progress: float) -> History:
@@ -59,7 +59,7 @@ class History:
         )
 
     def within(self, begin: float, end: float) -> History:
-        """Return what a part hears that rules from ``begin`` to ``end``, in parts of this span."""
+        """Return the history of the part from ``begin`` to ``end`` of this span."""
         low, high = self.span
         return dataclasses.replace(self, span=(low + begin * (high - low), low + end * (high - low)))
 
@@ -70,12 +70,12 @@ class History:
         return range(math.ceil(low - ROUNDING), min(math.floor(high + ROUNDING), self.n_epochs))
 
     def progress_after(self, n_finished: int) -> float:
-        """Return the listener's own progress when ``n_finished`` epochs of the run have finished."""
+        """Return the schedule's own progress when ``n_finished`` epochs of the run have finished."""
         low, high = self.span
         return (n_finished / self.n_epochs - low) / (high - low)
 
     def epoch_start(self, progress: float) -> float:
-        """Return the listener's own progress at the start of the epoch in which it is at ``progress``; not before its span."""
+        """Return the schedule's own progress at the start of the epoch in which it is at ``progress``; not before its span."""
         low, high = self.span
         n_finished = math.floor((low + progress * (high - low)) * self.n_epochs + ROUNDING)
         return min(max(self.progress_after(n_finished), 0.0), 1.0)

@@ -54,7 +54,7 @@ def fall_test(losses: tuple[float, ...], worth: float) -> Look:
     n = len(losses)
     if not np.isfinite(losses).all():
         return Look(math.nan, 1.0, n, math.nan)
-    y, x = np.log(np.maximum(losses, TINY)), np.arange(n) - (n - 1) / 2
+    y, x = np.log(np.maximum(losses, TINY)), np.arange(n, dtype=np.float64) - (n - 1) / 2
     bar = math.log1p(-worth)
     plain = float(x @ y) / float(x @ x)
     spread = float(np.linalg.norm(y - y.mean() - plain * x))

@@ -49,12 +49,3 @@ def _tried(module: nn.Module, inputs: Tensor) -> Tensor:
             raise
         raise KnobError("batch_size", "must be larger: batch normalisation cannot learn from one value", got=len(inputs),
                         fix="Raise --batch-size or --size.") from None  # fmt: skip
-
-
-def spoken(seconds: float) -> str:
-    """Return a duration as a person says it."""
-    if seconds < 10:
-        return f"{max(seconds, 1):.0f} s"
-    if seconds < 100:
-        return f"{round(seconds, -1):.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -12,7 +12,7 @@ from descend.models import Architecture
 from descend.optim import GradientStage, Rule
 from descend.regularize import CrossEntropy, NormPolicy, Regularizer, merged_knobs
 from descend.schedule import Schedule
-from descend.technique import Technique
+from descend.technique import Technique, spec
 from descend.train.recipe import BackgroundChoice, Recipe, Setting
 from descend.train.record_types import Metric
 from descend.transfer import Head
@@ -64,6 +64,8 @@ class Plan:
     def recipe(self) -> Recipe:
         """Return the complete recipe of this plan: every setting that has an effect, none that has not."""
         values = {name: _text(self.rule if name == "optimizer" else getattr(self, name)) for name in self.settings}
+        if "optimizer" in values and merged_knobs(self.regularize, "optimizer_knobs"):
+            values["optimizer"] = str(self.rule)  # its text must not set again what a regularizer sets
         return Recipe(**{name: value for name, value in values.items() if value is not None})  # pyright: ignore[reportArgumentType] (pydantic checks)
 
     def decided(self, setting: str, value: str, reason: str) -> Plan:
@@ -91,6 +93,7 @@ class Plan:
 
 
 def _text(value: Setting | Technique | tuple[Technique, ...]) -> Setting:
+    """Return techniques as text with every knob, for the defaults of another version may be others."""
     if isinstance(value, tuple):
-        return tuple(str(item) for item in value)
-    return str(value) if isinstance(value, Technique) else value
+        return tuple(spec(item, defaults=True) if isinstance(item, Technique) else item for item in value)
+    return spec(value, defaults=True) if isinstance(value, Technique) else value

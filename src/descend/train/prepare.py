@@ -22,10 +22,10 @@ from descend import data as data_package
 from descend.augment import Normalize
 from descend.data import Dataset, Decoded
 from descend.data.builtin import SETS
+from descend.durations import duration
 from descend.errors import DataError, KnobError, RunError
 from descend.models import Backbone, Classifier
 from descend.pixels import PixelPolicy
-from descend.train.estimate import spoken
 from descend.train.labels import label_type
 from descend.train.modes import MODES
 from descend.train.modes.mode import Mode, with_pretrained
@@ -230,7 +230,7 @@ def _engine(
     log.write_plan(plan)
     if choice.engine.images_per_s:
         n = (1 + plan.views) * len(dataset.indices("train")) + len(dataset.indices("val")) + len(dataset.indices("test"))
-        progress.say(f"features of {n:,} views: about {spoken(n / choice.engine.images_per_s)}, unless cached")
+        progress.say(f"features of {n:,} views: about {duration(n / choice.engine.images_per_s, estimated=True)}, unless cached")
     return plan, choice.engine
 
 

@@ -90,6 +90,12 @@ class RunRecord:
         """Note one look at the test split: every look spends a little of its innocence."""
         self.test_looks.append({"when": datetime.now(UTC).isoformat(timespec="seconds"), "what": what})
 
+    def without_test_split(self) -> str:
+        """Return what a result without a test split has to admit, as the end of a sentence."""
+        if self.head_trials:
+            return "but nothing was chosen by validation, so this figure is an honest estimate"
+        return "and validation also chose the epoch, so this figure flatters a little"
+
     def specs(self, setting: str) -> list[str]:
         """Return the spec texts of a setting of the plan, such as ``augment``; empty where it has none."""
         value = self.plan.get(setting)

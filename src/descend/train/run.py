@@ -172,9 +172,7 @@ class Run:
         if self.record.test is None and self.record.status == "finished":
             given = self.record.data.get("given_split", True)
             why = "no test split was given" if given else "too few pictures for a test split"
-            fitted = "nothing was chosen by the validation accuracy, so it is an honest estimate"
-            flatters = "the validation accuracy chose the epoch, so it flatters a little"
-            lines.append(f"Test:       {why}; {fitted if self.record.head_trials else flatters}")
+            lines.append(f"Test:       {why}, {self.record.without_test_split()}")
         return "\n".join(lines)
 
     # ------------------------------------------------------------------------------------------------------- private parts

@@ -7,11 +7,12 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from descend.durations import duration
 from descend.errors import TrainingError
 from descend.train import checkpoint, evaluate, folder, metrics
 from descend.train.callbacks import RunCallback
 from descend.train.checkpoint import Best
-from descend.train.estimate import rehearse, spoken
+from descend.train.estimate import rehearse
 from descend.train.interrupt import graceful
 from descend.train.loop import Position, Task, train_loop
 from descend.train.prepare import TrainingSetup
@@ -119,7 +120,7 @@ def _estimate(setup: TrainingSetup, task: Task, position: Position) -> None:
     with log.timed("estimate"):
         done = (position.epoch + position.step / task.source.n_steps) / task.epochs
         log.record.estimate_s = rehearse(task, len(setup.dataset.indices("val"))) * (1 - done)
-    setup.progress.say(f"training {task.epochs} epochs: about {spoken(log.record.estimate_s)}")
+    setup.progress.say(f"training {task.epochs} epochs: about {duration(log.record.estimate_s, estimated=True)}")
 
 
 def _callback(setup: TrainingSetup, task: Task, run: Path, position: Position, best: Best) -> RunCallback:
