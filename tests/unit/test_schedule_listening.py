@@ -208,7 +208,7 @@ def test_what_never_stops_decays_from_the_latest_border(latest: float) -> None:
 
 
 def test_a_run_too_short_to_look_is_an_error_at_its_start() -> None:
-    must = r"watch: must have 3 looks between 0.4 and 0.8, after 6 epochs or more, got '9 epochs'. Train 10 epochs or more"
+    must = r"watch: must have 3 looks between 0.4 and 0.8, after window=6 epochs or more, got '9 epochs'. Train 10 epochs or more"
     with pytest.raises(KnobError, match=must):
         Watch().decisions(History(9))
     assert Watch().decisions(History(10)) == []

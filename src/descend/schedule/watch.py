@@ -115,7 +115,7 @@ class Watch(Schedule):
         looks = self._looks(len(epochs), lambda n: history.progress_after(epochs.start + n))
         if len(looks) < self.confirm:
             enough = next(n for n in itertools.count(1) if len(self._looks(n, lambda k, n=n: k / n)) >= self.confirm)
-            where = f"between {self.earliest:g} and {self.latest:g}, after {self.window} epochs or more"
+            where = f"between {self.earliest:g} and {self.latest:g}, after window={self.window} epochs or more"
             raise KnobError(self.name, f"must have {self.confirm} looks {where}", got=f"{len(epochs)} epochs",
                             fix=f"Train {enough} epochs or more, or use a fixed decay such as cosine().")  # fmt: skip
         return looks
