@@ -8,6 +8,7 @@ def duration(seconds: float, *, estimated: bool = False) -> str:
 
     estimated: rounded as a person says it, for what is not known better: ``4 s``, ``20 s``, ``3 min``, ``1.5 h``.
 
+    >>> from descend.durations import duration
     >>> duration(200), duration(200, estimated=True)
     ('3 min 20 s', '3 min')
     """
