@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -10,8 +11,9 @@ from torch import Tensor
 
 from descend.errors import KnobError
 from descend.landscape import Course, Ravine
-from descend.optim import EMA, SAM, SGD, AdamW, Momentum, Nesterov, Optimizer, Rule, knob_names, with_knobs
-from descend.technique import build
+from descend.optim import EMA, SAM, SGD, AdamW, Momentum, Nesterov, Optimizer, Rule, Wrapper, knob_names, with_knobs
+from descend.optim.rule import Rate
+from descend.technique import build, record
 
 
 def point(*values: float) -> Tensor:
@@ -148,6 +150,49 @@ def test_sam_does_not_perturb_along_a_gradient_that_is_not_finite() -> None:
     optimizer = Optimizer([parameter], "sam(sgd)", nonfinite="skip")
     optimizer.step(lambda: setattr(parameter, "grad", torch.tensor([float("nan"), 1.0], dtype=torch.float64)))
     assert (optimizer.moved, optimizer.skipped, parameter.tolist()) == (False, 1, [3.0, 1.0])
+
+
+@record("halving")
+class Halving(Wrapper):
+    """A wrapper written elsewhere: halves the weights after every second step, and remembers what they were."""
+
+    inner: Rule = SGD()
+
+    slots: ClassVar = ("before",)
+
+    def coefficients(self, t: int) -> tuple[Any, ...] | None:
+        return None if t % 2 else (0.5,)
+
+    @staticmethod
+    def after_step(p, before, factor):
+        return p * factor, p
+
+
+Halving.name = "halving"
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_wrapper_is_a_rule_plus_what_it_adds(compiled: bool) -> None:
+    parameter = torch.full((3,), 8.0, requires_grad=True)
+    optimizer = Optimizer([parameter], Halving(inner=SGD(lr=1.0)), compiled=compiled)
+    weights = []
+    for _ in range(4):
+        parameter.grad = torch.ones(3)
+        optimizer.step()
+        weights.append(parameter[0].item())
+    assert weights == [7.0, 3.0, 2.0, 0.5]
+    assert optimizer.state[parameter]["before"].tolist() == [1.0] * 3
+    members = {name for name in vars(Wrapper) if not name.startswith("_")}  # none that hands on what the inner rule has
+    assert members == {"copies", "lr", "coefficients"}
+
+
+def test_a_rule_that_neither_steps_nor_wraps_is_refused() -> None:
+    @record("idle")
+    class Idle(Rule):
+        lr: Rate = 0.1
+
+    with pytest.raises(KnobError, match="Idle: a rule must extend UpdateRule or Wrapper"):
+        Optimizer([point(1.0)], Idle())
 
 
 def test_wrappers_that_share_a_name_or_a_gradient_are_refused() -> None:

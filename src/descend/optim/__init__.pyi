@@ -36,5 +36,6 @@ from .signs import SignSGD as SignSGD
 from .weight_averaging import EMA as EMA
 from .weight_averaging import SWA as SWA
 from .weight_averaging import Lookahead as Lookahead
+from .wrapper import Wrapper as Wrapper
 from .wrapper import knob_names as knob_names
 from .wrapper import with_knobs as with_knobs

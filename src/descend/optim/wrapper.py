@@ -65,7 +65,7 @@ def parts(rule: Rule) -> tuple[UpdateRule, *tuple[Wrapper, ...]]:
     if isinstance(rule, Wrapper):
         return (*parts(rule.inner), rule)
     if not isinstance(rule, UpdateRule):
-        raise KnobError(rule.name, "a rule must extend UpdateRule or Wrapper", got=type(rule).__qualname__)
+        raise KnobError(type(rule).__name__, "a rule must extend UpdateRule or Wrapper", got=type(rule).__base__)
     return (rule,)
 
 
