@@ -64,7 +64,7 @@ def test_what_is_no_picture_is_counted_and_named(tree: Tree) -> None:
     assert dataset.classes == ("a", "b")
     (ignored,) = dataset.problems
     assert ignored.kind == "ignored"
-    assert set(ignored.examples) == {"a/.DS_Store", "b/Thumbs.db", "b/.hidden.png", "notes.txt", ".git/", "a/.x", "z.png"}
+    assert set(ignored.examples) == {"a/.DS_Store", "b/Thumbs.db", "b/.hidden.png", "notes.txt", ".git/", "a/.x/", "z.png"}
     assert "7 files or folders" in str(ignored)
 
 

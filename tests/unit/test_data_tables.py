@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import sys
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.oracles.data_pictures import make_tree, many
 
@@ -156,3 +158,147 @@ def test_a_group_torn_by_the_given_split_is_told(tree: Tree) -> None:
     ]
     dataset = load(_table(root / "t.csv", rows))
     assert {problem.kind: problem.n for problem in dataset.problems} == {"torn": 2}
+
+
+# ------------------------------------------------------------------------------------------- how tables really look
+
+
+def _text(root: Path, text: str, name: str = "t.csv", encoding: str = "utf-8") -> Path:
+    (root / name).write_bytes(text.encode(encoding))
+    return root / name
+
+
+def test_an_unquoted_comma_is_refused_with_the_fix(tree: Tree) -> None:
+    root = tree(*many("a"), *many("b"))
+    text = "path,label\n" + "".join(f"a/{i}.png,wolf, grey\n" for i in range(4))
+    with pytest.raises(DataError, match=r"header's 2 cells, row 2 has 3, got .*' grey'.*Put quotes"):
+        load(_text(root, text))
+    quoted = "path,label\n" + "".join(f'{kind}/{i}.png,"wolf, {kind}"\n' for i in range(8) for kind in "ab")
+    assert load(_text(root, quoted)).classes == ("wolf, a", "wolf, b")
+    trailing = "path,label\n" + "".join(f"{kind}/{i}.png,{kind},,\n" for i in range(8) for kind in "ab")
+    assert len(load(_text(root, trailing))) == 16  # a spreadsheet's empty columns
+
+
+def test_paths_of_windows_are_found(tree: Tree) -> None:
+    root = tree(*many("img/a", 8), *many("img/b", 8))
+    for separators in ("\\", "\\/"):
+        rows = [f"img{separators[i % len(separators)]}{kind}{separators[0]}{i}.png,{kind}" for i in range(8) for kind in "ab"]
+        dataset = load(_text(root, "path,label\n" + "\n".join(rows)))
+        assert len(dataset) == 16
+        assert dataset.problems == ()
+        assert dataset.name_of(0) == "img/a/0.png"
+
+
+@pytest.mark.parametrize("on_disk", ["NFC", "NFD"])
+@pytest.mark.parametrize("in_table", ["NFC", "NFD"])
+def test_accents_are_found_in_any_form(tree: Tree, on_disk: str, in_table: str) -> None:
+    kinds = {form: unicodedata.normalize(form, "très/été") for form in ("NFC", "NFD")}
+    mixed = kinds[on_disk].split("/")[0] + "/" + unicodedata.normalize("NFC", kinds[on_disk].split("/")[1])
+    root = tree(*many(mixed, 8), *many("b", 8))
+    rows = [f"{kinds[in_table]}/{i}.png,{kinds[in_table]}" for i in range(8)] + [f"b/{i}.png,b" for i in range(8)]
+    dataset = load(_text(root, "path,label\n" + "\n".join(rows)))
+    assert len(dataset) == 16
+    assert dataset.classes == ("b", kinds["NFC"])
+    assert all((root / dataset.name_of(row)).is_file() for row in range(16))
+
+
+def test_more_than_a_tenth_missing_is_refused(tree: Tree) -> None:
+    root = tree(*many("a"), *many("b"))
+    rows = [f"{kind}/{i}.png,{kind}" for i in range(10) for kind in "ab"]
+    few = load(_text(root, "path,label\n" + "\n".join([*rows, "a/10.png,a", "b/10.png,b"])))
+    assert {problem.kind: problem.n for problem in few.problems} == {"missing": 2}
+    with pytest.raises(DataError, match=r"at most 10% of its files may be missing, 3 of 23 are.*Note: 3 files.*a/10\.png"):
+        load(_text(root, "path,label\n" + "\n".join([*rows, "a/10.png,a", "a/11.png,a", "b/10.png,b"])))
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        (r"C:\photos\1.png", "C: is a drive of another machine"),
+        ("https://example.org/1.png", "pictures must be files, got 'https://example.org/1.png'. Download them"),
+        ("file:///tmp/1.png", "pictures must be files"),
+        ("x" * 300 + ".png", "labelled picture that exists"),
+        ("/".join(["y" * 200] * 30), "labelled picture that exists"),
+        ("bad\0byte.png", "zero bytes"),
+    ],
+)
+def test_paths_that_cannot_be_files(tree: Tree, cell: str, message: str) -> None:
+    root = tree("1.png")
+    with pytest.raises(DataError, match=message):
+        load(_text(root, f"path,label\n{cell},a\n{cell},b\n"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_byte_order_mark_decides_the_encoding(tree: Tree, encoding: str) -> None:
+    root = tree(*many("a"), *many("b"))
+    text = "path,label\r\n" + "".join(f"{kind}/{i}.png,Kätzchen {kind}\r\n" for i in range(8) for kind in "ab")
+    assert load(_text(root, text, encoding=encoding)).classes == ("Kätzchen a", "Kätzchen b")
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "name", "message"),
+    [
+        ("path,label\n1.png,Köln\n", "cp1252", "t.csv", "must be a UTF-8 CSV table .*Windows-1252.*iconv -f cp1252"),
+        ("path,label\n1.png,a\n", "utf-16-le", "t.csv", "UTF-16 without a byte order mark.*iconv -f utf-16le"),
+        ("path,label\n1.png,Ā\n", "utf-16-be", "t.csv", "UTF-16 without a byte order mark"),
+        ("path\tlabel\n1.png\ta\n", "utf-8", "t.csv", "parted by tabs: name it .tsv"),
+        ("path,label\n1.png,a\n", "utf-8", "t.tsv", "parted by commas: name it .csv"),
+        ("path|label\n1.png|a\n", "utf-8", "t.csv", "parted by bars: save it with commas"),
+        ("filename,class\n1.png,a\n", "utf-8", "t.csv", "must have a column 'path'.*Rename the column 'filename' to 'path'"),
+        ("path,species,class\n1.png,a,b\n", "utf-8", "t.csv", "must have a column 'label'.*Rename the column 'class' to 'label'"),
+        (
+            'path,label\n1.png,"a\n2.png,b\n',
+            "utf-8",
+            "t.csv",
+            "must not go over several lines, one of row 2 does.*Close the quotes",
+        ),
+        (" PATH ,Label,path\n1.png,a,b\n", "utf-8", "t.csv", "must have one column 'path'"),
+    ],
+)
+def test_tables_of_other_kinds_are_refused_with_the_fix(tree: Tree, text: str, encoding: str, name: str, message: str) -> None:
+    root = tree("1.png", "2.png")
+    with pytest.raises(DataError, match=message):
+        load(_text(root, text, name, encoding))
+
+
+def test_a_caption_may_go_over_several_lines(tree: Tree) -> None:
+    root = tree(*many("a"), *many("b"))
+    text = "path,caption,label\n" + "".join(f'{kind}/{i}.png,"one,\ntwo",{kind}\n' for i in range(8) for kind in "ab")
+    assert load(_text(root, text)).classes == ("a", "b")
+
+
+def test_gaps_in_the_group_are_groups_of_their_own(tree: Tree) -> None:
+    root = tree(*many("a"), *many("b"))
+    rows = [row | {"group": ("nan", "", "1.0", "1")[i % 4]} for i, row in enumerate(_rows())]
+    dataset = load(_table(root / "t.csv", rows))
+    groups = dataset.groups
+    assert groups is not None
+    assert len(set(groups.tolist())) == 11  # ten gaps, and one group of 1.0 and 1
+    counts = sorted(np.unique(groups, return_counts=True)[1].tolist())
+    assert counts == [1] * 10 + [10]
+
+
+def test_a_data_frame_and_a_dict_of_columns(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    pandas = pytest.importorskip("pandas")
+    root = tree(*many("a"), *many("b"))
+    monkeypatch.chdir(root)
+    frame = pandas.DataFrame(_rows())
+    frame["split"] = ["train", "val"] * 10
+    for data in (frame, frame.to_dict("list")):
+        dataset = load(data)
+        assert dataset.counts().tolist() == [[5, 5, 0], [5, 5, 0]]
+        assert dataset.root == root
+    frame["path"] = [root / path for path in frame["path"]]  # Path objects, absolute
+    monkeypatch.chdir(root.parent)
+    assert len(load(frame)) == 20
+    with pytest.raises(DataError, match="data frame: must have a column 'label'"):
+        load(frame.drop(columns="label"))
+    with pytest.raises(DataError, match="columns must have one length"):
+        load({"path": ["a.png"], "label": []})
+
+
+def test_every_error_tells_what_was_noted_before(tree: Tree) -> None:
+    root = tree(*many("a"), "b/0.png")
+    rows = [*_rows()[:10], {"path": "b/0.png", "label": ""}]
+    with pytest.raises(DataError, match=r"at least two classes, got 'a'\. Note: 1 row of the table has no label.*: b/0\.png"):
+        load(_table(root / "t.csv", rows))

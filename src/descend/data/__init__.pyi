@@ -4,6 +4,8 @@ from .dataset import Dataset as Dataset
 from .decode import decode_resized as decode_resized
 from .decoded_cache import Decoded as Decoded
 from .decoded_cache import decoded as decoded
+from .folders import PictureFiles as PictureFiles
+from .folders import find_pictures as find_pictures
 from .folders import list_pictures as list_pictures
 from .loading import load as load
 from .problems import Problem as Problem

@@ -1,13 +1,28 @@
-"""Which files count as pictures: by the endings that Pillow reads, and by content where an ending says nothing."""
+"""Which files count as pictures, and which files and folders are the business of a system and not of the data.
+
+A file counts by its ending, if Pillow reads files of that kind; where an ending says nothing, by its content (``opening``).
+"""
 
 from __future__ import annotations
 
 import os
 from functools import cache
+from typing import Literal
 
 from PIL import Image
 
-_FOREIGN = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"})  # need an outside program, or are only identified
+from descend.data import heic
+
+FOREIGN = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"})  # need an outside program, or are only identified
+_SYSTEM_FOLDERS = frozenset({
+    "@eadir", "#recycle", "#snapshot", "@recycle", "$recycle.bin", "recycler", "recycled", "system volume information",
+    "lost+found", "found.000", "lost.dir", "network trash folder", "temporary items", "aquota",
+})  # fmt: skip
+_SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r", "folder.jpg.tmp"})
+_COPIES = (".bak", ".orig", ".old", ".tmp", ".temp", ".part", ".crdownload", ".download", ".swp", "_original", "~")
+_RAW = frozenset({".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".dng", ".raf", ".orf", ".rw2", ".pef", ".srw"})
+
+Kind = Literal["picture", "system", "other", "unknown"]
 
 
 @cache
@@ -15,7 +30,8 @@ def formats() -> tuple[str, ...]:
     """Return the names of the formats that count as pictures."""
     Image.preinit()  # the common formats register first and are tried first
     Image.init()
-    return tuple(name for name in Image.OPEN if name not in _FOREIGN)
+    heic.register()
+    return tuple(name for name in Image.OPEN if name not in FOREIGN)
 
 
 @cache
@@ -25,7 +41,34 @@ def suffixes() -> frozenset[str]:
     return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in known)
 
 
+def kind_of(name: str) -> Kind:
+    """Say what a file is by its name: a picture, a system's file, something else, or (by its content only) unknown."""
+    base = name.rpartition("/")[2]
+    if base.startswith(".") or base.casefold() in _SYSTEM_FILES:
+        return "system"
+    suffix = _suffix(base)
+    if suffix in suffixes():
+        return "picture"
+    return "other" if suffix in _RAW or suffix in heic.SUFFIXES or base.casefold().endswith(_COPIES) else "unknown"
+
+
 def is_picture_name(name: str) -> bool:
     """Say whether a file of this name counts as a picture: not hidden, and with an ending that Pillow reads."""
-    base = name.rpartition("/")[2]
-    return not base.startswith(".") and os.path.splitext(base)[1].lower() in suffixes()  # noqa: PTH122 (a name, not a path)
+    return kind_of(name) == "picture"
+
+
+def is_system_folder(name: str) -> bool:
+    """Say whether a folder of this name belongs to a system, a recycle bin or a tool: hidden ones do."""
+    return name.startswith((".", "__")) or name.casefold() in _SYSTEM_FOLDERS  # .git, .Trash-1000, __MACOSX, __pycache__
+
+
+def why_no_picture(name: str) -> str:
+    """Return why a file is passed over."""
+    suffix = _suffix(name)
+    if suffix in heic.SUFFIXES:
+        return heic.ADVICE
+    return "a camera's raw file: export it as JPEG or TIFF" if suffix in _RAW else "not a picture"
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()  # noqa: PTH122 (a name, not a path)

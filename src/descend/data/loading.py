@@ -41,7 +41,7 @@ def load(
     through transparent pixels; auto takes white unless pictures would be blank on it. threads: None for one per CPU. progress:
     called with (stage, done, total). Raises DataError, MissingExtra, or KnobError for a background that has no effect.
     """
-    manifest = read(data)
+    manifest = read(data, evaluation=not split)
     seen = scan(manifest, threads=n_threads(threads), cache=CacheFolder(cache_dir), progress=progress)
     opened = np.array([row not in seen.reasons for row in range(len(manifest.names))], np.bool_)
     given = manifest.splits[opened]

@@ -71,10 +71,3 @@ def natural(text: str) -> tuple[Any, ...]:
     parts = re.split(r"(\d+)", text)
     folded = tuple((0, int(part), "") if part.isdecimal() else (1, 0, part.casefold()) for part in parts if part)
     return (folded, text)
-
-
-def encode_labels(words: Sequence[str]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
-    """Return the distinct words in natural order and each word's position among them: (classes, (N,) int64)."""
-    classes = tuple(sorted(set(words), key=natural))
-    position = {word: index for index, word in enumerate(classes)}
-    return classes, np.fromiter((position[word] for word in words), np.int64, len(words))

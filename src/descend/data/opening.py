@@ -24,6 +24,8 @@ from descend.data.formats import formats
 from descend.errors import DataError, DescendError, PictureError
 from descend.pixels import Picture
 
+_MARKED = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "JPEG2000", "AVIF", "HEIF")
+
 Source = str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | NDArray[Any]
 
 
@@ -51,6 +53,18 @@ def read_file(path: Path) -> bytes:
     if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():  # reading a folder fails by itself, with its reason
         raise OSError(None, "not a file but a pipe, a socket or a device")
     return path.read_bytes()
+
+
+def is_picture_file(path: Path) -> bool:
+    """Say whether a file is a picture by its content, whatever its name; only formats that begin with a mark are tried."""
+    _hush()
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return False
+        with Image.open(path, formats=[name for name in _MARKED if name in formats()]):
+            return True
+    except Exception:  # Pillow raises a dozen kinds of error on files of other kinds
+        return False
 
 
 def loaded(image: Image.Image | NDArray[Any]) -> Picture:

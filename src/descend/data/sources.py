@@ -1,42 +1,61 @@
-"""DATA, whatever it is, becomes a manifest: a folder, a table, the name of a built-in set, or arrays."""
+"""DATA, whatever it is, becomes a manifest: a folder, a table, a data frame, the name of a built-in set, or arrays."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from descend.data import builtin, folders, tables
-from descend.data.manifest import SPLIT_WORDS, UNASSIGNED, Manifest, encode_labels
+from descend.data.labels import encode_labels
+from descend.data.manifest import SPLIT_WORDS, UNASSIGNED, Manifest
+from descend.data.problems import problem
+from descend.data.table_files import SUFFIXES
 from descend.errors import DataError, nearest
 
-Data = str | os.PathLike[str] | tuple[ArrayLike, ArrayLike] | Mapping[str, tuple[ArrayLike, ArrayLike]]
+
+class Frame(Protocol):
+    """A data frame: pandas' or polars', or whatever gives its columns by name."""
+
+    columns: Any
+
+    def __getitem__(self, name: Any, /) -> Any:
+        """Return a column."""
+        ...
+
+
+Data = str | os.PathLike[str] | tuple[ArrayLike, ArrayLike] | Mapping[str, Any] | Frame
 
 _PREFIX = "builtin:"
 
 
-def read(data: Data) -> Manifest:
-    """Return the manifest of a source: what `descend fit DATA` accepts, and in Python also arrays.
+def read(data: Data, *, evaluation: bool = False) -> Manifest:
+    """Return the manifest of a source: what `descend fit DATA` accepts, and in Python also arrays and data frames.
 
     Arrays are ``(images, labels)``, or a dict of such pairs under ``train``, ``val`` and ``test``; images are (N, H, W),
-    (N, H, W, 1) or (N, H, W, 3) uint8, labels (N,) numbers or words. Raises DataError, or MissingExtra for a package.
+    (N, H, W, 1) or (N, H, W, 3) uint8, labels (N,) numbers or words. A data frame, or a dict of columns, has the columns of a
+    table; its paths are relative to the working directory. evaluation: the pictures are measured on, not trained on, so that one
+    split, or one class, is enough. Raises DataError, or MissingExtra for a package.
     """
     if isinstance(data, (str, os.PathLike)):
-        return _read_place(os.fspath(data))
+        return _read_place(os.fspath(data), evaluation)
+    columns = _columns(data)
+    if columns is not None:
+        return _read_columns(columns)
     if isinstance(data, Mapping):
         return _read_parts(data)
     if isinstance(data, tuple) and len(data) == 2:
         pictures, labels = _pair(data, "(images, labels)")
         return _in_memory("arrays", pictures, labels, np.full(len(labels), UNASSIGNED, np.int8))
     must = "must be a folder, a table, the name of a built-in set, (images, labels), or a dict of train, val, test"
-    raise DataError("data", must, got=type(data).__name__)
+    raise DataError("data", must, got=type(data).__name__, fix="A list of files belongs in a data frame: path, label.")
 
 
-def _read_place(text: str) -> Manifest:
+def _read_place(text: str, evaluation: bool) -> Manifest:
     named = text.removeprefix(_PREFIX)
     path = Path(text).expanduser()
     if named in builtin.SETS:
@@ -45,35 +64,74 @@ def _read_place(text: str) -> Manifest:
                             fix=f"Write {_PREFIX}{text} or ./{text}.")  # fmt: skip
         return _in_memory(named, *builtin.SETS[named]())
     if path.is_dir():
-        return folders.read_folder(path)
+        return folders.read_folder(path, evaluation=evaluation)
     if path.is_file():
-        if path.suffix.lower() in tables.SUFFIXES:
+        if path.suffix.lower() in SUFFIXES:
             return tables.read_table(path)
-        raise DataError(text, f"a file must be a table ({', '.join(tables.SUFFIXES)})",
+        raise DataError(text, f"a file must be a table ({', '.join(SUFFIXES)})",
                         fix="Give the folder that holds the class folders.")  # fmt: skip
+    if "://" in text:
+        raise DataError(text, "must lie on this machine", fix="Download it, and give the folder or the table.")
     hint = nearest(named, builtin.SETS).replace("Known:", "Built-in sets:")
     raise DataError(text, "no such folder, table or built-in set", fix=hint)
+
+
+def _columns(data: Any) -> dict[str, Sequence[Any]] | None:
+    """Return the columns of a data frame (pandas, polars, or a dict of lists) by name, or None where this is none."""
+    if isinstance(data, Mapping):
+        named = {str(name).strip().lower() for name in data}
+        return dict(data) if {"path", "label"} <= named else None
+    names = getattr(data, "columns", None)
+    if names is None or not hasattr(data, "__getitem__"):
+        return None
+    names = list(names)
+    if len(set(names)) < len(names):
+        raise DataError("data frame", "must have each column once", got=", ".join(map(str, names)), fix="Rename the others.")
+    return {str(name): list(data[name]) for name in names}
+
+
+def _read_columns(columns: dict[str, Sequence[Any]]) -> Manifest:
+    who = "data frame"
+    lengths = {len(column) for column in columns.values()}
+    if len(lengths) > 1:
+        raise DataError(who, "all columns must have one length", got=sorted(lengths))
+    return tables.list_rows("table", Path.cwd(), who, list(columns), [list(row) for row in zip(*columns.values(), strict=True)])
 
 
 def _pair(pair: Any, who: str) -> tuple[NDArray[np.uint8], NDArray[Any]]:
     if not isinstance(pair, (tuple, list)) or len(pair) != 2:
         raise DataError(who, "must be a pair (images, labels)", got=type(pair).__name__)
-    pictures, labels = np.asarray(pair[0]), np.asarray(pair[1])
+    pictures, labels = _as_array(pair[0], who, "images"), _as_array(pair[1], who, "labels")
     shape = pictures.shape
+    if pictures.dtype.kind in "USO" and pictures.ndim == 1:
+        raise DataError(who, "images must be pixels", got=str(pictures[0])[:80],
+                        fix="Files belong in a data frame with the columns path and label.")  # fmt: skip
     if pictures.dtype != np.uint8 or not (pictures.ndim == 3 or (pictures.ndim == 4 and shape[3] in (1, 3))):
         must = "images must be (N, H, W), (N, H, W, 1) or (N, H, W, 3) uint8"
         raise DataError(who, must, got=f"{shape} {pictures.dtype}", fix="Scale floats to 0..255 and cast them to uint8.")
     if labels.ndim != 1 or len(labels) != len(pictures) or 0 in shape:
         raise DataError(who, f"must have at least one image and one label for each (images are {shape})", got=labels.shape)
-    if labels.dtype.kind not in "biuUSO":
+    if labels.dtype.kind not in "biufUSO":
         raise DataError(who, "labels must be whole numbers or words", got=str(labels.dtype))
     return pictures, labels
+
+
+def _as_array(values: Any, who: str, what: str) -> NDArray[Any]:
+    if what == "labels" and isinstance(values, (list, tuple)) and not any(map(np.ndim, values)):
+        array = np.empty(len(values), object)  # NumPy would make words of a None or NaN beside words
+        array[:] = list(values)
+        return array
+    try:
+        return np.asarray(values)
+    except ValueError:
+        raise DataError(who, f"{what} must have one shape", got="a ragged list", fix="Resize them, or give a folder.") from None
 
 
 def _read_parts(parts: Mapping[str, Any]) -> Manifest:
     unknown = [name for name in parts if str(name).lower() not in SPLIT_WORDS]
     if unknown or not parts:
-        raise DataError("data", "the keys of a dict must be train, val and test", got=", ".join(map(repr, parts)))
+        must = "the keys of a dict must be train, val and test, or path and label"
+        raise DataError("data", must, got=", ".join(map(repr, parts)))
     pairs = {name: _pair(pair, f"data[{name!r}]") for name, pair in parts.items()}
     shapes = {pictures.shape[1:] for pictures, _ in pairs.values()}
     if len(shapes) > 1:
@@ -87,22 +145,29 @@ def _read_parts(parts: Mapping[str, Any]) -> Manifest:
 def _in_memory(
     name: str, pictures: NDArray[np.uint8], labels: Sequence[Any] | NDArray[Any], splits: NDArray[np.int8]
 ) -> Manifest:
-    classes, numbers = encode_labels([str(label) for label in labels])
-    return Manifest(name, None, classes, _Numbered(name, len(pictures)), numbers, splits, pictures=pictures)
+    """List pictures in memory; those without a label are left out and keep no memory."""
+    classes, numbers, problems = encode_labels(list(labels), who=name)
+    rows = np.flatnonzero(numbers >= 0)
+    if not len(rows):
+        raise DataError(name, "must have at least one labelled picture", got=f"{len(numbers)} without a label")
+    if len(rows) < len(numbers):
+        unlabelled = [f"{name}[{row}]" for row in np.flatnonzero(numbers < 0)]
+        problems = [*problem("unlabelled", "1 picture has no label and is left out",
+                             "{n} pictures have no label and are left out", unlabelled), *problems]  # fmt: skip
+        pictures, numbers, splits = pictures[rows], numbers[rows], splits[rows]
+    return Manifest(name, None, classes, _Numbered(name, rows), numbers, splits, pictures=pictures, problems=problems)
 
 
 class _Numbered(Sequence[str]):
-    """``digits[0]``, ``digits[1]``, ... without storing any of them."""
+    """``digits[0]``, ``digits[1]``, ... without storing any of them. rows: (n,) int64, the numbers."""
 
-    def __init__(self, name: str, n: int) -> None:
-        self._name, self._n = name, n
+    def __init__(self, name: str, rows: NDArray[np.int64]) -> None:
+        self._name, self._rows = name, rows
 
     def __len__(self) -> int:
-        return self._n
+        return len(self._rows)
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(self._n))]
-        if not -self._n <= index < self._n:
-            raise IndexError(index)
-        return f"{self._name}[{int(index) % self._n}]"
+            return [self[i] for i in range(*index.indices(len(self)))]
+        return f"{self._name}[{self._rows[index]}]"

@@ -1,122 +1,178 @@
-"""Tables of pictures: ``path,label[,split][,group]`` as CSV, TSV or Parquet; paths are relative to the table's folder."""
+"""Tables of pictures: ``path,label[,split][,group]`` from a file or a data frame; paths are relative to the table's folder."""
 
 from __future__ import annotations
 
-import csv
 import os
-from collections.abc import Iterable, Mapping
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from descend.data.manifest import SPLIT_WORDS, UNASSIGNED, Manifest, encode_labels, natural
-from descend.data.problems import problem
-from descend.errors import DataError, MissingExtra, nearest
+from descend.data.labels import cell_text, encode_labels, whole_numbers
+from descend.data.manifest import SPLIT_WORDS, UNASSIGNED, Manifest, natural
+from descend.data.problems import problem, refusal
+from descend.data.table_files import Rows, pick_columns, read_rows
+from descend.errors import DataError, nearest
 
-SUFFIXES = {".csv": ",", ".tsv": "\t", ".parquet": ""}
-_COLUMNS = ("path", "label", "split", "group")
-_Row = tuple[str, str, str, str]
+MOST_MISSING = 0.1  # of the files that a table names: where more do not exist, something is wrong with the paths
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One row of a table: its number (the header is 1), and its cells as clean text; the label as it is."""
+
+    number: int
+    path: str
+    label: Any
+    split: str
+    group: str
 
 
 def read_table(table: Path) -> Manifest:
-    """List the pictures that a table names; rows without a file or a label are counted as problems and left out."""
-    rows, has_split, has_group = _rows(table)
+    """List the pictures that a table file names. Raises DataError or MissingExtra."""
+    header, rows = read_rows(table)
+    return list_rows(table.stem, table.parent, str(table), header, rows)
+
+
+def list_rows(name: str, root: Path, who: str, header: Sequence[Any], cells: Rows) -> Manifest:
+    """List the pictures of a table; rows without a file, a path or a label are counted as problems and left out.
+
+    root: the folder that paths are relative to. who: what errors call the table. Raises DataError, also where more than a tenth
+    of the files do not exist.
+    """
+    where = pick_columns(who, header)
+    rows = [_row(who, number, row, where) for number, row in enumerate(cells, start=2)]
     if not rows:
-        raise DataError(str(table), "must have at least one row below its header")
-    nameless = [f"row {number}" for number, row in enumerate(rows, start=2) if not row[0]]
-    unlabelled = [row[0] for row in rows if row[0] and not row[1]]
-    rows = [row for row in rows if row[0] and row[1]]
-    absent = [row[0] for row in rows if not (table.parent / row[0]).is_file()]
-    gone = set(absent)
-    rows = sorted((row for row in rows if row[0] not in gone), key=lambda row: natural(row[0]))
-    if not rows:
-        first = (absent or unlabelled or nameless)[0]
-        raise DataError(str(table), "must name at least one labelled picture that exists", got=first,
-                        fix=f"Paths are relative to {table.parent}.")  # fmt: skip
-    classes, labels = encode_labels([row[1] for row in rows])
-    problems = problem("missing", "1 file of the table does not exist and is left out",
-                       "{n} files of the table do not exist and are left out", absent)  # fmt: skip
-    problems += problem("unlabelled", "1 row of the table has no label and is left out",
-                        "{n} rows of the table have no label and are left out", unlabelled)  # fmt: skip
-    problems += problem("nameless", "1 row of the table has no path and is left out",
-                        "{n} rows of the table have no path and are left out", nameless)  # fmt: skip
-    splits = _splits(table, rows) if has_split else np.full(len(rows), UNASSIGNED, np.int8)
-    groups = _groups(rows) if has_group else None
-    return Manifest(table.stem, table.parent, classes, [row[0] for row in rows], labels, splits, groups, problems=problems)
+        raise DataError(who, "must have at least one row below its header")
+    labels = [row.label for row in rows]
+    classes, numbers, problems = encode_labels(labels, who=who)
+    nameless = [f"row {row.number}" for row in rows if not row.path]
+    unlabelled = [row.path for row, number in zip(rows, numbers, strict=True) if row.path and number < 0]
+    finder = _Finder(root)
+    found = [finder.find(row.path) if row.path and number >= 0 else None for row, number in zip(rows, numbers, strict=True)]
+    absent = [row.path for row, number, file in zip(rows, numbers, found, strict=True) if row.path and number >= 0 and not file]
+    problems = [
+        *problem("missing", "1 file of the table does not exist and is left out",
+                 "{n} files of the table do not exist and are left out", [path[:200] for path in absent]),
+        *problem("unlabelled", "1 row of the table has no label and is left out",
+                 "{n} rows of the table have no label and are left out", unlabelled),
+        *problem("nameless", "1 row of the table has no path and is left out",
+                 "{n} rows of the table have no path and are left out", nameless),
+        *problems,
+    ]  # fmt: skip
+    kept = sorted((index for index, file in enumerate(found) if file), key=lambda index: natural(found[index] or ""))
+    if not kept:
+        first = (absent or unlabelled or nameless)[0][:200]
+        raise refusal(
+            who, "must name at least one labelled picture that exists", problems, got=first, fix=_paths_fix(root, absent)
+        )
+    if len(absent) > MOST_MISSING * (len(absent) + len(kept)):
+        must = f"at most {MOST_MISSING:.0%} of its files may be missing, {len(absent):,} of {len(absent) + len(kept):,} are"
+        raise refusal(who, must, problems, fix=_paths_fix(root, absent))
+    used = sorted(set(numbers[kept].tolist()))
+    return Manifest(
+        name,
+        root,
+        tuple(classes[number] for number in used),
+        [found[index] or "" for index in kept],
+        np.searchsorted(used, numbers[kept]).astype(np.int64),
+        _splits(who, [rows[index] for index in kept]) if "split" in where else np.full(len(kept), UNASSIGNED, np.int8),
+        _groups([rows[index] for index in kept]) if "group" in where else None,
+        problems=problems,
+    )
 
 
-def _rows(table: Path) -> tuple[list[_Row], bool, bool]:
-    suffix = table.suffix.lower()
-    if suffix == ".parquet":
-        columns, records = _parquet(table)
-        return _picked(table, columns, records)
+def _row(who: str, number: int, cells: Sequence[Any], where: dict[str, int]) -> _Row:
+    path, label, split, group = (
+        cells[where[column]] if column in where else "" for column in ("path", "label", "split", "group")
+    )
+    path = clean_path(path)
+    if _URL.match(path):
+        raise DataError(who, "pictures must be files", got=path[:200], fix="Download them, and name the files in the table.")
+    for text in (path, label):
+        if isinstance(text, str) and "\n" in text.strip():
+            raise DataError(who, f"a path or a label must not go over several lines, one of row {number} does", got=text[:80],
+                            fix="Close the quotes before the end of the line.")  # fmt: skip
+    return _Row(number, path, label, cell_text(split), cell_text(group))
+
+
+def clean_path(cell: Any) -> str:
+    """Return a path's cell as text: "" where it is missing; accents stay as they are, the file system may tell them apart."""
+    text = "" if not cell_text(cell) else os.fspath(cell) if isinstance(cell, os.PathLike) else str(cell)
+    return text.strip().strip("\ufeff")
+
+
+class _Finder:
+    """Finds the files that paths mean: as written, with ``/`` for the backslashes of Windows, with accents in any form."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._listed: dict[Path, dict[str, str]] = {}
+
+    def find(self, path: str) -> str | None:
+        """Return the path of an existing file, with forward slashes, or None."""
+        forms = dict.fromkeys((path.replace("\\", "/"),) if os.sep == "\\" else (path, path.replace("\\", "/")))
+        for form in forms:
+            if _is_file(self._root / form):
+                return form
+        return next((found for form in forms if not form.isascii() and (found := self._composed(form))), None)
+
+    def _composed(self, path: str) -> str | None:
+        """Walk a path from folder to folder, accents composed or decomposed as each name may be."""
+        at, names = self._root, list[str]()
+        for part in Path(path).parts:
+            name = part if (at / part).exists() else self._names(at).get(unicodedata.normalize("NFC", part))
+            if name is None:
+                return None
+            at /= name
+            names.append(name)
+        return Path(*names).as_posix() if _is_file(at) else None
+
+    def _names(self, folder: Path) -> dict[str, str]:
+        if folder not in self._listed:
+            try:
+                names = [entry.name for entry in folder.iterdir()]
+            except OSError:
+                names = []
+            self._listed[folder] = {unicodedata.normalize("NFC", name): name for name in names}
+        return self._listed[folder]
+
+
+def _is_file(path: Path) -> bool:
     try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, delimiter=SUFFIXES[suffix])
-            return _picked(table, reader.fieldnames or (), reader)
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise DataError(str(table), f"must be a UTF-8 {suffix[1:].upper()} table ({error})") from None
+        return path.is_file()
+    except (OSError, ValueError):  # a name too long for any file system, or with a zero byte
+        return False
 
 
-def _picked(table: Path, columns: Iterable[str], records: Iterable[Mapping[str, object]]) -> tuple[list[_Row], bool, bool]:
-    """Keep the four columns we know, as stripped text; the header may be in any case and order."""
-    columns = list(columns)
-    known = {str(column).strip().lower(): column for column in columns}
-    for twice in (name for name in _COLUMNS if sum(str(column).strip().lower() == name for column in columns) > 1):
-        raise DataError(str(table), f"must have one column {twice!r}", got=", ".join(map(str, columns)), fix="Rename the others.")
-    for needed in ("path", "label"):
-        if needed not in known:
-            fix = "A table reads path,label and may add split and group."
-            if len(known) == 1 and ";" in next(iter(known)):
-                fix = "Its columns are parted by semicolons: save it with commas, or with tabs as .tsv."
-            raise DataError(str(table), f"must have a column {needed!r}", got=", ".join(known) or "no header", fix=fix)
-    kept = [known.get(column) for column in _COLUMNS]
-    rows = [_row([_text(record.get(column)) if column else "" for column in kept]) for record in records]
-    return rows, "split" in known, "group" in known
+def _paths_fix(root: Path, absent: Sequence[str]) -> str:
+    fix = f"Paths are relative to {root}."
+    drive = next((path for path in absent if _DRIVE.match(path)), None)
+    if drive is not None and os.sep == "/":
+        fix += f" {drive[:2]} is a drive of another machine: write the paths from that folder on."
+    return fix
 
 
-def _row(cells: list[str]) -> _Row:
-    path, label, split, group = cells
-    return path.replace("\\", "/") if os.sep == "\\" else path, label, split, group
-
-
-def _text(value: object) -> str:
-    """Return a cell as text: nothing for an empty or missing one, ``3`` for the 3.0 that Parquet makes of a gap in integers."""
-    if value is None or value != value:  # NaN is the one value that differs from itself
-        return ""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return str(value).strip()
-
-
-def _parquet(table: Path) -> tuple[list[str], list[dict[str, object]]]:
-    try:
-        import pyarrow.parquet as parquet
-    except ImportError:
-        raise MissingExtra(
-            "Parquet tables", "pyarrow must be installed", fix="Install it with: pip install 'descend[tables]'"
-        ) from None
-    try:
-        found = parquet.read_table(table)
-    except (OSError, ValueError) as error:
-        raise DataError(str(table), f"must be a Parquet table ({error})") from None
-    wanted = [name for name in found.column_names if name.strip().lower() in _COLUMNS]
-    return found.column_names, found.select(wanted).to_pylist()
-
-
-def _splits(table: Path, rows: list[_Row]) -> np.ndarray[tuple[int], np.dtype[np.int8]]:
-    words = {row[2].lower() for row in rows}
+def _splits(who: str, rows: list[_Row]) -> NDArray[np.int8]:
+    words = {row.split.lower() for row in rows}
     if words == {""}:
         return np.full(len(rows), UNASSIGNED, np.int8)
     for word in sorted(words):
         if word not in SPLIT_WORDS:
             hint = nearest(word, SPLIT_WORDS) if word else "Fill the column, or remove it to have the pictures split."
-            raise DataError(str(table), "every split must be train, val or test", got=word, fix=hint)
-    return np.array([SPLIT_WORDS[row[2].lower()] for row in rows], np.int8)
+            raise DataError(who, "every split must be train, val or test", got=word, fix=hint)
+    return np.array([SPLIT_WORDS[row.split.lower()] for row in rows], np.int8)
 
 
-def _groups(rows: list[_Row]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def _groups(rows: list[_Row]) -> NDArray[np.int64]:
     """Number the groups; an empty cell is a group of its own."""
     numbers: dict[str, int] = {}
-    keys = (row[3] or f"\0{index}" for index, row in enumerate(rows))
+    keys = (group or f"\0{index}" for index, group in enumerate(whole_numbers([row.group for row in rows])))
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.int64)

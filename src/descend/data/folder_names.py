@@ -1,0 +1,74 @@
+"""What the names of folders say: the split they stand for, whether they only wrap others, whether they stand aside."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from descend.data.manifest import SPLIT_WORDS
+
+_SPLIT_TOKENS = SPLIT_WORDS | {
+    "trainset": 0, "traindata": 0, "trainingset": 0, "valset": 1, "validset": 1, "validationset": 1, "devset": 1,
+    "testset": 2, "testdata": 2, "testingset": 2, "holdout": 2,
+}  # fmt: skip
+_WRAPPERS = frozenset({"image", "images", "img", "imgs", "picture", "pictures", "pics", "photo", "photos", "jpg", "jpeg", "jpegs",
+                       "png", "data", "dataset", "datasets", "raw", "all", "files", "jpegimages"})  # fmt: skip
+_FILLERS = _WRAPPERS | {"set", "sets", "split", "folder", "dir", "x", "cropped", "resized", "small", "full", "new", "final",
+                        "original", "images", "v"}  # fmt: skip
+_ASIDE = frozenset({"pred", "preds", "predict", "prediction", "predictions", "unlabeled", "unlabelled", "unsup", "unsupervised",
+                    "sample", "samples", "example", "examples", "submission", "doc", "docs", "figure", "figures", "figs",
+                    "assets", "annotation", "annotations", "label", "labels", "mask", "masks", "segmentation",
+                    "segmentations", "bbox", "meta", "metadata", "thumb", "thumbs", "thumbnails", "logs", "results", "outputs",
+                    "models", "checkpoints", "code", "scripts", "notebooks", "parts", "attributes"})  # fmt: skip
+_PARTITIONS = frozenset({"fold", "part", "batch", "split", "set", "chunk", "shard", "subset", "cv", "session", "day", "run",
+                         "round", "group", "domain", "site"})  # fmt: skip
+
+
+def tokens(name: str) -> list[str]:
+    """Return the words of a name in lower case: ``seg_train``, ``segTrain`` and ``seg-train2`` are seg and train."""
+    parted = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
+    return re.findall(r"[^\W\d_]+", parted.casefold())
+
+
+def is_split_word(name: str) -> bool:
+    """Return whether a name is a split's own: ``train``, ``Valid``, ``TEST``."""
+    return name.strip().casefold() in SPLIT_WORDS
+
+
+def split_names(names: Iterable[str]) -> dict[str, int]:
+    """Return the names, of folders side by side, that may stand for a split, each with its number.
+
+    A split's own word does (``train``); one among words that say nothing does too (``training_set``, ``test_images``); and so do
+    names that differ in such a word only (``seg_train``, ``seg_test``). ``train_station`` alone does not.
+    """
+    found: dict[str, int] = {}
+    others: dict[str, tuple[str, ...]] = {}
+    for name in names:
+        if is_split_word(name):
+            found[name] = SPLIT_WORDS[name.strip().casefold()]
+            continue
+        words = tokens(name)
+        splits = {_SPLIT_TOKENS[word] for word in words if word in _SPLIT_TOKENS}
+        if len(splits) == 1:
+            found[name] = splits.pop()
+            others[name] = tuple(word for word in words if word not in _SPLIT_TOKENS)
+    for name, rest in others.items():
+        kin = {found[other] for other, words in others.items() if words == rest and other in found}
+        if not set(rest) <= _FILLERS and len(kin) < 2:
+            del found[name]
+    return found
+
+
+def is_wrapper(name: str, around: str) -> bool:
+    """Return whether a folder only wraps others, by its name or because it repeats that of the folder around it."""
+    return name.casefold() == around.casefold() or (set(tokens(name)) <= _WRAPPERS and bool(tokens(name)))
+
+
+def stands_aside(name: str) -> bool:
+    """Return whether a folder's name says that it holds something else: predictions, samples, masks, documents."""
+    return bool(_ASIDE & set(tokens(name)))
+
+
+def are_partitions(names: Iterable[str]) -> bool:
+    """Return whether names number the parts of one thing: ``fold1``, ``fold2``; ``part_a``, ``part_b``."""
+    return all(_PARTITIONS & set(tokens(name)) for name in names)

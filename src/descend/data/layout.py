@@ -1,0 +1,260 @@
+"""How a tree of folders is to be read: which folders are classes, which are splits, and what belongs to neither.
+
+Evidence is weighed over all folders. A folder is a split where its name says so *and* the folders around it agree: class folders
+lie inside, several splits stand side by side, they name the same classes. A class may be called ``train``. Where two readings
+remain, both are said and neither is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from descend.data.folder_names import are_partitions, is_wrapper, split_names, stands_aside
+from descend.data.manifest import UNASSIGNED
+from descend.data.split import TRAIN, VAL
+from descend.data.tree import Folder
+from descend.errors import DataError
+
+_FEW = 0.1  # of the pictures: folders with less do not decide
+
+
+@dataclass
+class Layout:
+    """A reading. labelled: (class, split, the folder that holds its pictures). unlabelled: folders of pictures without a class.
+
+    empty: class folders that hold no picture. loose: paths of pictures beside class folders. beside: folders with pictures that
+    belong to neither classes nor splits. note: what was decided against, or nothing.
+    """
+
+    labelled: list[tuple[str, int, Folder]] = field(default_factory=list)
+    unlabelled: list[Folder] = field(default_factory=list)
+    empty: list[Folder] = field(default_factory=list)
+    loose: list[str] = field(default_factory=list)
+    beside: list[Folder] = field(default_factory=list)
+    note: str = ""
+
+
+def decide(root: Folder, who: str, *, evaluation: bool) -> Layout:
+    """Return how the tree is to be read. evaluation: one split, and one class, is enough. Raises DataError."""
+    layout = Layout()
+    level = _unwrapped(root, evaluation, layout)
+    parts = split_names(folder.name for folder in level.folders)
+    named = [folder for folder in level.folders if folder.name in parts]
+    if not any(folder.n_pictures for folder in named):
+        return _classes(level, who, layout)
+    reader = _Splits(level, who, evaluation, layout, {folder.path: parts[folder.name] for folder in named})
+    return reader.read()
+
+
+def _unwrapped(level: Folder, evaluation: bool, layout: Layout) -> Folder:
+    """Go down through folders that only wrap what counts (``images/``, a folder of the same name)."""
+    while True:
+        populated = level.populated
+        inside = [folder for folder in populated if not stands_aside(folder.name)] if len(populated) > 1 else populated
+        if len(inside) != 1 or len(level.pictures) > _FEW * level.n_pictures or split_names([inside[0].name]):
+            return level
+        (only,) = inside
+        if not only.populated or len(only.pictures) > _FEW * only.n_pictures:
+            return level  # pictures lie in it: a class, or no class at all
+        decides = only.n_pictures >= (1 - _FEW) * level.n_pictures
+        maybe_class = evaluation and not split_names(folder.name for folder in only.populated)
+        if not is_wrapper(only.name, level.name) and (maybe_class or not decides):
+            return level
+        layout.loose += [level.joined(name) for name in level.pictures]
+        layout.beside += [folder for folder in populated if folder is not only]
+        level = only
+
+
+# ---------------------------------------------------------------------------------------------------------- class folders
+
+
+def _classes(level: Folder, who: str, layout: Layout) -> Layout:
+    """Read the folders of a level as classes; a split may be given inside each of them."""
+    populated = level.populated
+    if _split_inside(populated):
+        for folder in populated:
+            numbers = split_names(part.name for part in folder.folders)
+            layout.labelled += [(folder.name, numbers[part.name], part) for part in folder.populated]
+    else:
+        _refuse_repeated_folders(populated, who)
+        layout.labelled += [(folder.name, UNASSIGNED, folder) for folder in populated]
+    layout.empty += [folder for folder in level.folders if not folder.n_pictures and not stands_aside(folder.name)]
+    layout.loose += [level.joined(name) for name in level.pictures]
+    return layout
+
+
+def _split_inside(classes: Sequence[Folder]) -> bool:
+    """Return whether each class folder holds split folders and nothing else: ``cat/train``, ``cat/test``, ``dog/train``, ..."""
+    numbers = [split_names(part.name for part in folder.populated) for folder in classes]
+    inside = all(
+        folder.populated and not folder.pictures and len(found) == len(folder.populated)
+        for folder, found in zip(classes, numbers, strict=True)
+    )
+    together = {number for found in numbers for number in found.values()}
+    return inside and len(classes) > 1 and TRAIN in together and len(together) > 1
+
+
+def _refuse_repeated_folders(classes: Sequence[Folder], who: str) -> None:
+    """Refuse folders that all hold folders of the same names and nothing else: those may be the classes as well."""
+    inner = [tuple(folder.name for folder in outer.populated) for outer in classes]
+    if len(classes) < 2 or len(set(inner)) > 1 or len(inner[0]) < 2 or any(outer.pictures for outer in classes):
+        return
+    if all(stands_aside(name) or is_wrapper(name, "") for name in inner[0]) or are_partitions(inner[0]):
+        return
+    outside = _listed(folder.name for folder in classes)
+    raise _ambiguous(who, f"classes {outside}", f"classes {_listed(inner[0])}, in each of them")
+
+
+# ---------------------------------------------------------------------------------------------------------- split folders
+
+
+class _Splits:
+    """Reads a level in which folders are named like splits. parts: path -> split."""
+
+    def __init__(self, level: Folder, who: str, evaluation: bool, layout: Layout, parts: dict[str, int]) -> None:
+        self.level, self.who, self.evaluation, self.layout = level, who, evaluation, layout
+        self.number = parts
+        self.named = [folder for folder in level.folders if folder.path in parts]
+        self.parts = {folder.path: _part(folder) for folder in self.named}
+        self.others = [folder for folder in level.populated if folder.path not in parts]
+        self.rivals = [folder for folder in self.others if not stands_aside(folder.name)]
+        structured = [folder for folder in self.named if self.parts[folder.path].populated]
+        trained = [folder for folder in structured if parts[folder.path] == TRAIN]
+        self.structured = structured
+        self.classes = {inner.name for folder in trained or structured for inner in self.parts[folder.path].populated}
+
+    def read(self) -> Layout:
+        """Return the reading that the evidence favors. Raises DataError where two remain."""
+        populated = [folder for folder in self.named if folder.n_pictures]
+        if not self.structured:
+            return self._flat(populated)
+        if self.rivals and not self._agree():
+            return self._contested(populated)
+        if len(populated) > 1 and not self._share_classes() and len(self._labelled_parts()) > 1:
+            raise self._both(populated)
+        return self._splits()
+
+    def _flat(self, populated: list[Folder]) -> Layout:
+        """Pictures lie directly in all folders that are named like splits."""
+        splits = {self.number[folder.path] for folder in populated}
+        if self.rivals and TRAIN in splits:
+            self.layout.note = f"{_listed(folder.name for folder in populated)} are read as classes: no class folders lie inside"
+            return _classes(self.level, self.who, self.layout)
+        names = _listed(folder.name for folder in populated)
+        if self.rivals:
+            raise self._both(populated)
+        must = f"pictures must lie in class folders, those in {names} lie directly there"
+        fix = "Make a folder for each class, or a table with the columns path,label."
+        if self.evaluation or splits != {TRAIN}:
+            fix += f" To classify pictures without labels: descend predict RUN {self.who}"
+        raise DataError(self.who, must, fix=fix)
+
+    def _agree(self) -> bool:
+        """Return whether the splits are certain although other folders stand beside them."""
+        populated = [folder for folder in self.named if folder.n_pictures]
+        splits = {self.number[folder.path] for folder in populated}
+        n_beside = sum(folder.n_pictures for folder in self.rivals)
+        few = n_beside < _FEW * self.level.n_pictures
+        if len(splits) > 1 and TRAIN in splits:
+            return self._share_classes() or (few and any(self.number[f.path] == TRAIN for f in self.structured))
+        return few and splits == {TRAIN}
+
+    def _share_classes(self) -> bool:
+        """Return whether two splits or more hold class folders of the same names."""
+        sets = [{inner.name for inner in self.parts[folder.path].populated} for folder in self.structured]
+        return any(first & second for i, first in enumerate(sets) for second in sets[:i])
+
+    def _contested(self, populated: list[Folder]) -> Layout:
+        """Weigh folders named like splits against others beside them."""
+        splits = {self.number[folder.path] for folder in populated}
+        beside = {folder.name for folder in self.rivals}
+        inside = [{inner.name for inner in folder.populated} for folder in self.rivals]
+        if TRAIN not in splits and len(beside) > 1 and self.classes <= beside:
+            return self._train_around()
+        strangers = all(names and not names & self.classes for names in inside)
+        if len(splits) == 1 and TRAIN in splits and strangers:
+            self.layout.note = f"{_listed(folder.name for folder in populated)} is read as a class, as the folders beside it"
+            return _classes(self.level, self.who, self.layout)
+        raise self._both(populated)
+
+    def _train_around(self) -> Layout:
+        """Class folders stand beside a test or validation folder that holds the same classes: they are for training."""
+        self.layout.note = "the class folders beside " + _listed(folder.name for folder in self.named) + " are read as train"
+        self.layout.labelled += [(folder.name, TRAIN, folder) for folder in self.rivals]
+        self.others = [folder for folder in self.others if folder not in self.rivals]
+        return self._splits(train_given=True)
+
+    def _splits(self, *, train_given: bool = False) -> Layout:
+        layout = self.layout
+        if not self.evaluation and not train_given and TRAIN not in self.number.values():
+            raise DataError(self.who, "must have a folder 'train' beside " + " and ".join(repr(f.name) for f in self.named))
+        labelled = self._labelled_parts()
+        for folder in self.named:
+            part, number = self.parts[folder.path], self.number[folder.path]
+            if folder in labelled:
+                layout.labelled += [(inner.name, number, inner) for inner in part.populated]
+                layout.empty += [inner for inner in part.folders if not inner.n_pictures and not stands_aside(inner.name)]
+                layout.loose += [inside.joined(name) for inside in _between(folder, part) for name in inside.pictures]
+            elif number == VAL and not self.evaluation:
+                raise self._lost_validation(folder)
+            elif folder.n_pictures:
+                if number == TRAIN and not self.evaluation:
+                    raise DataError(self.who, f"{folder.name!r} must hold class folders, pictures lie directly in it",
+                                    fix="Make a folder for each class, or a table with the columns path,label.")  # fmt: skip
+                layout.unlabelled.append(folder)
+        layout.loose += [self.level.joined(name) for name in self.level.pictures]
+        layout.beside += self.others
+        return layout
+
+    def _labelled_parts(self) -> list[Folder]:
+        """Return the split folders that hold class folders, less those that only wrap pictures without a class."""
+        return [folder for folder in self.structured if self._is_labelled(folder)]
+
+    def _is_labelled(self, folder: Folder) -> bool:
+        part = self.parts[folder.path]
+        names = {inner.name for inner in part.populated}
+        if self.number[folder.path] == TRAIN or names & self.classes:
+            return True
+        return len(names) > 1 and not part.pictures
+
+    def _lost_validation(self, folder: Folder) -> DataError:
+        what = "none of its folders is a class" if folder.n_pictures else "it holds no picture"
+        return DataError(self.who, f"{folder.name!r} must hold labelled pictures for validation ({what})",
+                         fix=f"Fill it, or rename or remove {folder.name!r} to have validation taken out of train.")  # fmt: skip
+
+    def _both(self, populated: list[Folder]) -> DataError:
+        names = [folder.name for folder in populated]
+        held = f"with classes {_listed(sorted(self.classes))}" if self.classes else "without labels"
+        everything = _listed(folder.name for folder in self.level.populated)
+        return _ambiguous(self.who, f"splits {_listed(names)} {held}", f"classes {everything}")
+
+
+def _part(folder: Folder) -> Folder:
+    """Return the folder of a split in which the class folders lie: itself, or what it wraps."""
+    while len(folder.populated) == 1 and not folder.pictures:
+        (only,) = folder.populated
+        same = split_names([folder.name]) == {folder.name: split_names([only.name]).get(only.name)}
+        if not (is_wrapper(only.name, folder.name) or same):
+            break
+        folder = only
+    return folder
+
+
+def _between(folder: Folder, part: Folder) -> list[Folder]:
+    """Return the folders from a split's own to the one that holds its class folders."""
+    path = [folder]
+    while path[-1] is not part:
+        (inner,) = path[-1].populated
+        path.append(inner)
+    return path
+
+
+def _ambiguous(who: str, first: str, second: str) -> DataError:
+    fix = "Rename the folders, give the one that holds the classes, or name the labels in a table: path,label."
+    return DataError(who, f"the folders can be read in two ways: {first}; or {second}", fix=fix)
+
+
+def _listed(names: Iterable[str]) -> str:
+    shown = [repr(name) for name in names]
+    return ", ".join(shown[:5]) + (f" and {len(shown) - 5} more" if len(shown) > 5 else "")

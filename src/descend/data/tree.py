@@ -1,0 +1,126 @@
+"""A folder, walked once: where its pictures lie, and what else lies there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from descend.data.formats import is_system_folder, kind_of, why_no_picture
+from descend.data.manifest import natural
+from descend.data.opening import is_picture_file
+
+_FOLDER_KINDS = ("a system's folder", "a run folder")
+_LINKED_DEPTH = 3  # folders above are shown wherever a link shows them, folders below once for each folder of this depth
+
+
+@dataclass
+class Folder:
+    """A folder of the tree. path: relative to the root, with forward slashes, "" for the root.
+
+    pictures: names of the pictures directly inside, in no order. folders: what lies below, in natural order. passed_over: (path,
+    why) of files that are no pictures, and of folders that are not entered.
+    """
+
+    name: str
+    path: str
+    pictures: list[str] = field(default_factory=list)
+    folders: list[Folder] = field(default_factory=list)
+    passed_over: list[tuple[str, str]] = field(default_factory=list)
+
+    @cached_property
+    def n_pictures(self) -> int:
+        """The number of pictures at any depth."""
+        return len(self.pictures) + sum(folder.n_pictures for folder in self.folders)
+
+    @property
+    def populated(self) -> list[Folder]:
+        """The folders directly inside that hold pictures at any depth."""
+        return [folder for folder in self.folders if folder.n_pictures]
+
+    def joined(self, name: str) -> str:
+        """Return the path of something directly inside."""
+        return f"{self.path}/{name}" if self.path else name
+
+    def below(self) -> Iterator[Folder]:
+        """Yield this folder and all below it."""
+        yield self
+        for folder in self.folders:
+            yield from folder.below()
+
+    def picture_paths(self) -> Iterator[str]:
+        """Yield the paths of all pictures at any depth."""
+        for folder in self.below():
+            yield from (folder.joined(name) for name in folder.pictures)
+
+
+def walk(root: Path) -> Folder:
+    """Return the tree below a folder. Links are followed, but never in a circle; system folders and runs are not entered."""
+    top = Folder(root.resolve().name, "")
+    _fill(top, os.path.realpath(root), {os.path.realpath(root)}, 0)
+    return top
+
+
+def _fill(folder: Folder, real: str, seen: set[str], depth: int) -> None:
+    """List what lies in the folder at ``real``. seen: folders that a link must not lead to again."""
+    try:
+        with os.scandir(real) as listed:
+            entries = list(listed)
+    except OSError as error:
+        folder.passed_over.append((f"{folder.path}/", (error.strerror or "cannot be listed").lower()))
+        return
+    for entry in entries:
+        path = folder.joined(entry.name)
+        kind = _kind(entry)
+        if kind == "folder":
+            target = os.path.realpath(entry.path) if entry.is_symlink() else f"{real}/{entry.name}"
+            if target not in seen:
+                inner = Folder(entry.name, path)
+                seen_below = seen if depth >= _LINKED_DEPTH else {*seen, target}
+                seen_below.add(target)
+                _fill(inner, target, seen_below, depth + 1)
+                folder.folders.append(inner)
+        elif kind == "picture":
+            folder.pictures.append(entry.name)
+        else:
+            folder.passed_over.append((path + "/" * (kind in _FOLDER_KINDS), kind))
+    folder.folders.sort(key=lambda inner: natural(inner.name))
+
+
+def _kind(entry: os.DirEntry[str]) -> str:
+    """Return ``folder``, ``picture``, or why something is passed over."""
+    try:
+        if entry.is_dir():
+            if is_system_folder(entry.name):
+                return _FOLDER_KINDS[0]
+            return _FOLDER_KINDS[1] if _holds_runs(Path(entry.path)) else "folder"
+        if not entry.is_file():
+            return "a broken link" if entry.is_symlink() else "a pipe, a socket or a device"
+    except OSError:  # a link to itself
+        return "a broken link"
+    kind = kind_of(entry.name)
+    if kind == "picture" or (kind == "unknown" and is_picture_file(Path(entry.path))):
+        return "picture"
+    return why_no_picture(entry.name)
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / "recipe.toml").is_file()
+
+
+def _holds_runs(folder: Path) -> bool:
+    """Say whether this is a run folder or holds nothing else: `descend fit .` writes ``runs/`` beside the classes."""
+    if _is_run(folder):
+        return True
+    n_runs = 0
+    try:
+        for path in folder.iterdir():
+            if not path.name.startswith("."):
+                if not (path.is_dir() and _is_run(path)):
+                    return False
+                n_runs += 1
+    except OSError:
+        return False
+    return n_runs > 0

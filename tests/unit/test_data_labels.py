@@ -1,0 +1,158 @@
+"""One rule for labels: the same values give the same classes from folders, tables, frames, lists and arrays."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.oracles.data_pictures import encoded, scene
+
+from descend.data import Dataset, load
+from descend.data.labels import encode_labels
+from descend.errors import DataError
+
+COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "Bébé") for form in ("NFC", "NFD"))
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DESCEND_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)  # what a data frame's paths are relative to
+
+
+def _images(n: int) -> np.ndarray:
+    return np.stack([scene(6, 6, seed) for seed in range(n)])
+
+
+def _from_list(labels: Sequence[Any], root: Path) -> Dataset:
+    return load((_images(len(labels)), list(labels)), split=False)
+
+
+def _from_array(labels: Sequence[Any], root: Path) -> Dataset:
+    return load((_images(len(labels)), np.array(labels, object)), split=False)
+
+
+def _from_parts(labels: Sequence[Any], root: Path) -> Dataset:
+    return load({"train": (_images(2), list(labels[:2])), "test": (_images(len(labels) - 2), list(labels[2:]))}, split=False)
+
+
+def _files(n: int, root: Path) -> list[str]:
+    for seed, image in enumerate(_images(n)):
+        (root / f"{seed}.png").write_bytes(encoded(image))
+    return [f"{seed}.png" for seed in range(n)]
+
+
+def _from_csv(labels: Sequence[Any], root: Path) -> Dataset:
+    pandas = pytest.importorskip("pandas")
+    pandas.DataFrame({"path": _files(len(labels), root), "label": labels}).to_csv(root / "t.csv", index=False)
+    return load(root / "t.csv", split=False)
+
+
+def _from_parquet(labels: Sequence[Any], root: Path) -> Dataset:
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    pandas.DataFrame({"path": _files(len(labels), root), "label": labels}).to_parquet(root / "t.parquet")
+    return load(root / "t.parquet", split=False)
+
+
+def _from_frame(labels: Sequence[Any], root: Path) -> Dataset:
+    pandas = pytest.importorskip("pandas")
+    return load(pandas.DataFrame({"path": _files(len(labels), root), "Label": labels}), split=False)
+
+
+def _from_columns(labels: Sequence[Any], root: Path) -> Dataset:
+    return load({"path": _files(len(labels), root), "label": list(labels)}, split=False)
+
+
+SOURCES: dict[str, Callable[[Sequence[Any], Path], Dataset]] = {
+    "list": _from_list, "array": _from_array, "dict of splits": _from_parts, "CSV": _from_csv, "Parquet": _from_parquet,
+    "data frame": _from_frame, "columns": _from_columns,
+}  # fmt: skip
+
+# labels -> (classes, rows without a label)
+CASES: dict[str, tuple[list[Any], list[str], int]] = {
+    "None": (["cat", "dog", None, "cat", "dog", "cat"], ["cat", "dog"], 1),
+    "NaN": (["cat", "dog", float("nan"), "cat", "dog", "cat"], ["cat", "dog"], 1),
+    "the text nan": (["cat", "dog", "nan", "NaN", "dog", "cat"], ["cat", "dog"], 2),
+    "other texts for a gap": (["cat", "dog", "", "  ", "<NA>", "NULL"], ["cat", "dog"], 4),
+    "integers beside a gap": ([0.0, 1.0, float("nan"), 1.0, 0.0, 10.0], ["0", "1", "10"], 1),
+    "integers as text": (["0", "1.0", "1", "0.0", "007", "-1"], ["0", "1", "007", "-1"], 0),
+    "versions": (["1.0", "1.5", "1.0", "1.5", "2.0", "2.0"], ["1.0", "1.5", "2.0"], 0),
+    "blanks around": ([" cat", "cat ", "dog", "dog\t", "\N{NO-BREAK SPACE}cat", "\N{ZERO WIDTH NO-BREAK SPACE}dog"],
+                      ["cat", "dog"], 0),
+    "accents": ([COMPOSED, DECOMPOSED, "dog", COMPOSED, DECOMPOSED, "dog"], [COMPOSED, "dog"], 0),
+    "booleans": ([True, False, True, False, True, False], ["False", "True"], 0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("source", SOURCES)
+def test_one_rule_for_all_sources(source: str, case: str, tmp_path: Path) -> None:
+    labels, classes, n_missing = CASES[case]
+    dataset = SOURCES[source](labels, tmp_path)
+    assert list(dataset.classes) == classes
+    assert len(dataset) == len(labels) - n_missing
+    assert sum(problem.n for problem in dataset.problems if problem.kind == "unlabelled") == n_missing
+
+
+def test_an_unlabelled_picture_in_memory_keeps_no_place(tmp_path: Path) -> None:
+    dataset = _from_list(["cat", None, "dog", "cat", "dog"], tmp_path)
+    assert [dataset.name_of(row) for row in range(4)] == ["arrays[0]", "arrays[2]", "arrays[3]", "arrays[4]"]
+    np.testing.assert_array_equal(dataset.read(1), _images(3)[2])
+    assert "arrays[1]" in str(dataset.problems[0])
+
+
+@pytest.mark.parametrize("source", ["array", "Parquet", "data frame", "columns"])
+def test_numbers_that_are_not_whole_are_no_classes(source: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"labels must be whole numbers or words, got '0\.5'"):
+        SOURCES[source]([0.5, 1.0, 0.25, 1.0], tmp_path)
+
+
+def test_bytes_and_numpy_text() -> None:
+    images = _images(4)
+    assert load((images, np.array([b"cat", b"dog"] * 2)), split=False).classes == ("cat", "dog")
+    assert load((images, np.array(["cat", "dog"] * 2)), split=False).classes == ("cat", "dog")
+    assert load((images, np.array([1, 2] * 2, np.uint8)), split=False).classes == ("1", "2")
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        ([np.zeros((4, 4), np.uint8), np.zeros((4, 5), np.uint8)], ["a", "b"], "images must have one shape"),
+        (["a.png", "b.png"], ["a", "b"], "images must be pixels, got 'a.png'. Files belong in a data frame"),
+        (np.zeros((2, 4, 4), np.uint8), [[1, 0], [0, 1]], "one label for each"),
+        (np.zeros((2, 4, 4), np.uint8), [None, None], "at least one labelled picture, got '2 without a label'"),
+    ],
+)
+def test_lists_that_cannot_be_read(images: Any, labels: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        load((images, labels))
+
+
+def test_folders_follow_the_same_rule(tmp_path: Path) -> None:
+    seed = 0
+    for name in (COMPOSED, DECOMPOSED, "dog", "dog ", "nan"):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        for _ in range(4):
+            seed += 1
+            (tmp_path / "set" / name / f"{seed}.png").write_bytes(encoded(scene(6, 6, seed)))
+    dataset = load(tmp_path / "set", split=False)
+    assert dataset.classes == (COMPOSED, "dog")
+    assert len(dataset) == 16
+    problems = {problem.kind: problem for problem in dataset.problems}
+    assert problems["unlabelled"].n == 4
+    assert "'nan', which stands for a missing label" in str(problems["unlabelled"])
+    assert problems["merged"].n == 2
+
+
+def test_what_may_have_been_meant_otherwise_is_told() -> None:
+    classes, _, problems = encode_labels(["Cat", "cat", "None", "dog", "cat "], who="t")
+    assert set(classes) == {"Cat", "cat", "None", "dog"}
+    told = {problem.kind: str(problem) for problem in problems}
+    assert "'Cat' and 'cat'" in told["similar"]
+    assert "'None'" in told["doubtful"]
+    assert "'cat' = 'cat '" in told["merged"]
