@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ import descend
 from descend.cli import main
 from descend.data import decode_resized, decoded, load
 from descend.pixels import PixelPolicy
-from descend.train.run import Run, stored
+from descend.train.picture_sources import decoded_batches
+from descend.train.run import Run
 
 SCRATCH: dict[str, Any] = {"transfer": "scratch", "backbone": "smallcnn(width=16)"}
 
@@ -70,7 +72,7 @@ def test_the_scale_of_the_training_pictures_holds_for_new_ones(tmp_path: Path) -
     flat = np.full((16, 16), 1090, np.uint16)  # alone, it would be one of 257 levels
     (tmp_path / "new.png").write_bytes(encoded(Image.fromarray(flat)))
     assert run.predict(tmp_path / "new.png").labels.tolist() == ["b"]
-    ((images, _),) = stored([tmp_path / "new.png"], ["new"], {}, record=run.record, threads=1)
+    ((images, _),) = decoded_batches([tmp_path / "new.png"], ["new"], {}, record=run.record, threads=1)
     np.testing.assert_array_equal(images[0], decode_resized(flat, 16, policy=PixelPolicy((scale[0], scale[1]))))
 
 
@@ -125,6 +127,27 @@ def test_evaluation_sees_the_pixels_of_training(tmp_path: Path, colors: Run) -> 
             (root / name / f"{i}.jpg").write_bytes(encoded(scene(300, 400, i), "jpeg", quality=95))
     dataset = load(root)
     sources, names = [dataset.source(row) for row in range(len(dataset))], list(dataset.names)
-    ((images, _),) = stored(sources, names, {}, record=colors.record, threads=1)
+    ((images, _),) = decoded_batches(sources, names, {}, record=colors.record, threads=1)
     np.testing.assert_array_equal(images, decoded(dataset, 16).take(np.arange(len(dataset))))
     assert (images != np.stack([decode_resized(dataset.read(row), 16) for row in range(len(dataset))])).any()
+
+
+def test_prediction_counts_and_names_what_it_passes_over(colors: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for i in range(2):
+        (tmp_path / f"{i}.png").write_bytes(encoded(scene(16, 16, i)))
+    (tmp_path / "scan0001").write_bytes(encoded(scene(16, 16, 3)))  # a picture without an ending
+    (tmp_path / "notes.txt").write_text("none", encoding="utf-8")
+    (tmp_path / "clip.mov").write_bytes(bytes(40))
+    os.mkfifo(tmp_path / "pipe.png")
+    assert main(["predict", str(colors.folder), str(tmp_path)]) == 0
+    told = capsys.readouterr()
+    assert len(told.out.splitlines()) == 3
+    assert f"passed over (not a picture): 2: {tmp_path / 'clip.mov'}, {tmp_path / 'notes.txt'}" in told.err
+    assert "passed over (a pipe, a socket or a device): 1: " in told.err
+    assert "3 of 6 files were skipped" in told.err
+    named = colors.predict([tmp_path / "0.png", tmp_path / "pipe.png"])  # a pipe that is named does not hang
+    assert list(named.problems) == [str(tmp_path / "pipe.png")]
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").write_text("none", encoding="utf-8")
+    with pytest.raises(descend.DataError, match=r"one readable picture or more.*notes\.txt: not a picture"):
+        colors.predict(tmp_path / "other")

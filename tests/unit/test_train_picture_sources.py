@@ -31,7 +31,7 @@ PICTURE = np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8)
 
 def pixels(pictures: object, shape: tuple[int, ...] = ()) -> list[np.ndarray]:
     """Return what the network would be shown, at 30 px."""
-    sources, names = picture_sources(pictures, shape=shape)
+    sources, names, _ = picture_sources(pictures, shape=shape)
     assert len(sources) == len(names)
     problems: dict[str, str] = {}
     batches = [images for images, _ in decoded_batches(sources, names, problems, record=stored_at(30), threads=1)]
@@ -137,7 +137,7 @@ def test_what_is_no_picture_is_refused_in_words(pictures: Any, told: str) -> Non
 
 def test_a_picture_that_cannot_be_read_is_named_and_the_others_are_yielded() -> None:
     problems: dict[str, str] = {}
-    sources, names = picture_sources([PICTURE, b"no picture", PICTURE])
+    sources, names, _ = picture_sources([PICTURE, b"no picture", PICTURE])
     ((images, positions),) = decoded_batches(sources, names, problems, record=stored_at(8), threads=1)
     assert (len(images), positions, [*problems]) == (2, [0, 2], ["[1]"])
 

@@ -13,6 +13,8 @@ from descend.api import load
 from descend.errors import KnobError, check_count
 from descend.train.run import Predictions
 
+SHOWN = 10  # names of files passed over, for each reason
+
 
 def main(argv: list[str]) -> int:
     """Print or write predictions."""
@@ -37,12 +39,21 @@ def main(argv: list[str]) -> int:
             _write(predictions, form, args.top, file)
     for name, reason in predictions.problems.items():
         print(f"skipped: {reason if name in reason else f'{name}: {reason}'}", file=sys.stderr)
-    if predictions.problems:
-        print(
-            f"{len(predictions.problems)} of {len(predictions.problems) + len(predictions.names)} files were skipped",
-            file=sys.stderr,
-        )
+    _say_passed_over(predictions.passed_over)
+    n_skipped = len(predictions.problems) + len(predictions.passed_over)
+    if n_skipped:
+        print(f"{n_skipped} of {n_skipped + len(predictions.names)} files were skipped", file=sys.stderr)
     return 0
+
+
+def _say_passed_over(passed_over: dict[str, str]) -> None:
+    """Name files that are no pictures, a line for each reason."""
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in passed_over.items():
+        by_reason.setdefault(reason, []).append(name)
+    for reason, names in by_reason.items():
+        shown = ", ".join(names[:SHOWN]) + ", ..." * (len(names) > SHOWN)
+        print(f"passed over ({reason}): {len(names)}: {shown}", file=sys.stderr)
 
 
 def add_passes(parser: argparse.ArgumentParser) -> None:
@@ -85,7 +96,7 @@ def _json(predictions: Predictions, top: int, file: TextIO) -> None:
             predictions.names, predictions.labels, predictions.probabilities, _doubts(predictions), strict=True
         )
     ]
-    print(json.dumps({"predictions": rows, "skipped": predictions.problems}), file=file)
+    print(json.dumps({"predictions": rows, "skipped": predictions.problems | predictions.passed_over}), file=file)
 
 
 def _doubts(predictions: Predictions) -> list[dict[str, float]]:

@@ -15,7 +15,7 @@ from descend.data.labels import encode_labels
 from descend.data.layout import Layout, decide
 from descend.data.manifest import Manifest, natural
 from descend.data.problems import Problem, problem, refusal
-from descend.data.tree import Folder, walk
+from descend.data.tree import SYSTEM_FILE, SYSTEM_FOLDER, Folder, walk
 from descend.errors import DataError
 
 
@@ -30,7 +30,8 @@ class PictureFiles:
 def find_pictures(sources: Iterable[str | os.PathLike[str]]) -> PictureFiles:
     """Find the picture files that files and folders stand for, folders searched to their bottom, in natural order.
 
-    A file that is named is taken whatever its ending; in folders, files that are no pictures are passed over and named.
+    A file that is named is taken whatever its ending; in folders, files that are no pictures are passed over and named, but for
+    those of a system (thumbnails, recycle bins, hidden files).
     """
     found = PictureFiles()
     for source in sources:
@@ -40,8 +41,10 @@ def find_pictures(sources: Iterable[str | os.PathLike[str]]) -> PictureFiles:
             continue
         tree = walk(path)
         found.paths.extend(str(path / name) for name in sorted(tree.picture_paths(), key=natural))
-        for folder in tree.below():
-            found.passed_over.update({str(path / name): why for name, why in folder.passed_over})
+        others = [
+            entry for folder in tree.below() for entry in folder.passed_over if entry[1] not in (SYSTEM_FILE, SYSTEM_FOLDER)
+        ]
+        found.passed_over.update({str(path / name): why for name, why in sorted(others, key=lambda entry: natural(entry[0]))})
     return found
 
 

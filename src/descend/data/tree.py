@@ -12,7 +12,7 @@ from descend.data.formats import is_system_folder, kind_of, why_no_picture
 from descend.data.manifest import natural
 from descend.data.opening import is_picture_file
 
-_FOLDER_KINDS = ("a system's folder", "a run folder")
+SYSTEM_FILE, SYSTEM_FOLDER, RUN_FOLDER = "a system's file", "a system's folder", "a run folder"
 _LINKED_DEPTH = 3  # folders above are shown wherever a link shows them, folders below once for each folder of this depth
 
 
@@ -85,7 +85,7 @@ def _fill(folder: Folder, real: str, seen: set[str], depth: int) -> None:
         elif kind == "picture":
             folder.pictures.append(entry.name)
         else:
-            folder.passed_over.append((path + "/" * (kind in _FOLDER_KINDS), kind))
+            folder.passed_over.append((path + "/" * (kind in (SYSTEM_FOLDER, RUN_FOLDER)), kind))
     folder.folders.sort(key=lambda inner: natural(inner.name))
 
 
@@ -94,13 +94,15 @@ def _kind(entry: os.DirEntry[str]) -> str:
     try:
         if entry.is_dir():
             if is_system_folder(entry.name):
-                return _FOLDER_KINDS[0]
-            return _FOLDER_KINDS[1] if _holds_runs(Path(entry.path)) else "folder"
+                return SYSTEM_FOLDER
+            return RUN_FOLDER if _holds_runs(Path(entry.path)) else "folder"
         if not entry.is_file():
             return "a broken link" if entry.is_symlink() else "a pipe, a socket or a device"
     except OSError:  # a link to itself
         return "a broken link"
     kind = kind_of(entry.name)
+    if kind == "system":
+        return SYSTEM_FILE
     if kind == "picture" or (kind == "unknown" and is_picture_file(Path(entry.path))):
         return "picture"
     return why_no_picture(entry.name)

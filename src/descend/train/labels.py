@@ -14,6 +14,8 @@ LabelType = Literal["text", "integer", "boolean"]
 
 def label_type(data: object) -> LabelType:
     """Return the type of the labels in ``(images, labels)`` or in a dict of such pairs; those of a path are text."""
+    if isinstance(data, Mapping) and {"path", "label"} <= {str(name).strip().lower() for name in data}:
+        return "text"  # columns of a table
     if isinstance(data, Mapping):
         kinds: list[LabelType] = [_type_of(pair[1]) for pair in data.values()]
         return kinds[0] if len(set(kinds)) == 1 else "text"

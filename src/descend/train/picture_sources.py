@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from descend.data import decode_resized, list_pictures
+from descend.data import decode_resized, find_pictures
 from descend.data.opening import Source
 from descend.data.pool import in_order
 from descend.errors import DataError, PictureError
@@ -22,15 +22,22 @@ CHANNELS = (1, 3, 4)  # grey, RGB, RGBA
 PIXEL_TYPES = (np.bool_, np.uint8, np.uint16)
 
 
-def picture_sources(pictures: object, *, shape: Sequence[int] = ()) -> tuple[list[Source], list[str]]:
-    """Return what stands for each picture, and its name: a path, or ``[i]`` for what has none.
+class PictureSources(NamedTuple):
+    """What stands for each picture, its name (a path, or ``[i]`` for what has none), and path -> why of the files passed over."""
+
+    sources: list[Source]
+    names: list[str]
+    passed_over: dict[str, str]
+
+
+def picture_sources(pictures: object, *, shape: Sequence[int] = ()) -> PictureSources:
+    """Return what stands for each picture, and its name.
 
     pictures: as in ``Run.predict``. shape: of one picture in the array that the run was trained on, () where there was none: it
     tells a picture from a row of pictures. Raises DataError, with the readings, for an array that can be read in two ways.
     """
     if isinstance(pictures, (str, os.PathLike)):
-        names = list_pictures([pictures])
-        return [*names], names
+        return _found([pictures])
     if _is_picture(pictures):
         return _numbered([_one(pictures, 0)])
     if isinstance(pictures, torch.Tensor) or (isinstance(pictures, np.ndarray) and pictures.dtype.kind not in "OUS"):
@@ -40,8 +47,7 @@ def picture_sources(pictures: object, *, shape: Sequence[int] = ()) -> tuple[lis
                         got=type(pictures).__name__)  # fmt: skip
     items = [*pictures]
     if all(isinstance(item, (str, os.PathLike)) for item in items):
-        names = list_pictures(items)
-        return [*names], names
+        return _found(items)
     return _numbered([_one(item, place) for place, item in enumerate(items)])
 
 
@@ -81,8 +87,13 @@ def decoded_batches(
         yield np.stack(images), positions
 
 
-def _numbered(sources: list[Any]) -> tuple[list[Source], list[str]]:
-    return sources, [f"[{place}]" for place in range(len(sources))]
+def _found(places: list[Any]) -> PictureSources:
+    files = find_pictures(places)
+    return PictureSources([*files.paths], files.paths, files.passed_over)
+
+
+def _numbered(sources: list[Any]) -> PictureSources:
+    return PictureSources(sources, [f"[{place}]" for place in range(len(sources))], {})
 
 
 def _is_picture(item: object) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,8 @@ class Predictions:
 
     labels: (n,) names of classes, or whole numbers or booleans where the run was trained on arrays with such labels. classes: the
     names, in the order of the columns. probabilities: (n, K) float32. names: (n,) what each row is about. problems: name ->
-    reason, the pictures that could not be read. entropy, mutual_information: (n,) float32, nats, where every picture was asked
+    reason, the pictures that could not be read. passed_over: path -> reason, files in the folders given that are no pictures, or
+    pictures of a kind that is not read here. entropy, mutual_information: (n,) float32, nats, where every picture was asked
     more than once (``tta``, ``mc``), else None: all the doubt, and the part of it that comes from the passes disagreeing.
     """
 
@@ -50,6 +52,7 @@ class Predictions:
     problems: dict[str, str]
     entropy: NDArray[np.float32] | None = None
     mutual_information: NDArray[np.float32] | None = None
+    passed_over: dict[str, str] = field(default_factory=dict)
 
 
 class Run:
@@ -98,13 +101,13 @@ class Run:
         A picture that cannot be read is named in ``problems`` and never stops the others. Raises DataError if none is left, or
         if an array can be read in two ways; KnobError where ``mc`` finds nothing random in the network.
         """
-        sources, names = picture_sources(pictures, shape=self.record.picture_shape)
+        sources, names, passed_over = picture_sources(pictures, shape=self.record.picture_shape)
         inference = Inference(self.classifier, self.record, tta=tta, mc=mc)
-        result, kept, problems = self._classify("predict", sources, names, n_threads(threads), inference)
+        result, kept, problems = self._classify("predict", sources, names, n_threads(threads), inference, passed_over)
         labels = typed(self.classes, self.record.label_type)[result.probabilities.argmax(1)]
         readable = tuple(names[position] for position in kept)
         return Predictions(
-            labels, result.probabilities, self.classes, readable, problems, result.entropy, result.mutual_information
+            labels, result.probabilities, self.classes, readable, problems, result.entropy, result.mutual_information, passed_over
         )
 
     def evaluate(
@@ -178,7 +181,13 @@ class Run:
     # ------------------------------------------------------------------------------------------------------- private parts
 
     def _classify(
-        self, who: str, sources: Sequence[Source], names: Sequence[str], threads: int, inference: Inference
+        self,
+        who: str,
+        sources: Sequence[Source],
+        names: Sequence[str],
+        threads: int,
+        inference: Inference,
+        passed_over: Mapping[str, str] = MappingProxyType({}),
     ) -> tuple[InferenceResult, list[int], dict[str, str]]:
         """Decode and classify: answers to the readable pictures, their positions, and name -> reason of the others."""
         kept, problems, results = list[int](), dict[str, str](), list[InferenceResult]()
@@ -186,7 +195,8 @@ class Run:
             kept.extend(positions)
             results.append(inference(images))
         if not results:
-            why = "; ".join(f"{name}: {reason}" for name, reason in list(problems.items())[:3]) or "no picture at all"
+            left_out = list({**problems, **passed_over}.items())[:3]
+            why = "; ".join(f"{name}: {reason}" for name, reason in left_out) or "no picture at all"
             raise DataError(who, "needs one readable picture or more", got=why)
         return InferenceResult.joined(results), kept, problems
 
