@@ -43,6 +43,7 @@ def encode_labels(values: Sequence[Any], *, who: str) -> tuple[tuple[str, ...], 
 def whole_numbers(texts: list[str]) -> list[str]:
     """Return texts as they are, or, where all of them are whole numbers, without the ``.0`` that a gap leaves behind them.
 
+    >>> from descend.data.labels import whole_numbers
     >>> whole_numbers(["1.0", "", "2"]), whole_numbers(["1.0", "1.5"])
     (['1', '', '2'], ['1.0', '1.5'])
     """
@@ -62,6 +63,7 @@ def label_text(value: Any, *, who: str) -> str:
 def cell_text(value: Any) -> str:
     """Return what stands in a cell as clean text: "" for an empty or missing one, ``3`` for the float 3.0.
 
+    >>> from descend.data.labels import cell_text
     >>> [cell_text(value) for value in (" cat ", None, float("nan"), "NaN", 3.0, b"dog", True)]
     ['cat', '', '', '', '3', 'dog', 'True']
     """
