@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
@@ -29,10 +31,42 @@ def bilinear(picture: Picture, x: float, y: float) -> Levels:
     return (1 - fy) * top + fy * ((1 - fx) * padded[i + 1, j] + fx * padded[i + 1, j + 1])
 
 
-def read(image: Picture | Levels, x: Levels, y: Levels) -> Levels:
-    """Read many points as ``bilinear`` does, by SciPy: x, y (h, w) pixel centres -> (h, w, 3)."""
-    planes = np.moveaxis(image.astype(np.float64), -1, 0)
-    return np.stack([map_coordinates(plane, [y, x], order=1, mode="mirror") for plane in planes], -1)
+SCIPY_MODES = {"reflect": "mirror", "constant": "grid-constant", "replicate": "nearest", "wrap": "grid-wrap"}
+NUMPY_MODES = {"reflect": "reflect", "constant": "constant", "replicate": "edge", "wrap": "wrap"}
+
+
+def read(image: Picture | Levels, x: Levels, y: Levels, border: str = "reflect", fill: Levels | None = None) -> Levels:
+    """Read many points as ``bilinear`` does, by SciPy: x, y (h, w) pixel centres -> (h, w, 3). fill: of a constant border."""
+    planes, mode = np.moveaxis(image.astype(np.float64), -1, 0), SCIPY_MODES[border]
+    levels = np.zeros(3) if fill is None else fill
+    return np.stack(
+        [map_coordinates(plane, [y, x], order=1, mode=mode, cval=level) for plane, level in zip(planes, levels, strict=True)], -1
+    )
+
+
+def keys(x: float) -> float:
+    """Keys 1981, equation 15: the cubic convolution kernel."""
+    s = abs(x)
+    if s < 1:
+        return 3 / 2 * s**3 - 5 / 2 * s**2 + 1
+    return -1 / 2 * s**3 + 5 / 2 * s**2 - 4 * s + 2 if s < 2 else 0.0
+
+
+def read_cubic(image: Picture | Levels, x: Levels, y: Levels, border: str = "reflect", fill: Levels | None = None) -> Levels:
+    """Read many points by cubic convolution over an image that is padded: x, y (h, w) pixel centres -> (h, w, 3)."""
+    pad = int(np.ceil(max(np.abs(x).max(), np.abs(y).max()))) + 3
+    planes = []
+    for c in range(3):
+        constant = {"constant_values": 0.0 if fill is None else fill[c]} if border == "constant" else {}
+        planes.append(np.pad(image[..., c].astype(np.float64), pad, mode=NUMPY_MODES[border], **constant))
+    out = np.zeros((*x.shape, 3))
+    for at in np.ndindex(x.shape):
+        i, j = int(np.floor(y[at])), int(np.floor(x[at]))
+        down = np.array([keys(y[at] - (i + k)) for k in (-1, 0, 1, 2)])
+        across = np.array([keys(x[at] - (j + k)) for k in (-1, 0, 1, 2)])
+        for c in range(3):
+            out[at][c] = down @ planes[c][pad + i - 1 : pad + i + 3, pad + j - 1 : pad + j + 3] @ across
+    return out
 
 
 def project(matrix: Levels, x: Levels, y: Levels) -> Levels:
@@ -50,13 +84,14 @@ def n_samples(matrix: Levels, h: int, w: int) -> tuple[int, int]:
     return down, across
 
 
-def warp(image: Picture, matrix: Levels, size: tuple[int, int] | None = None) -> Levels:
-    """Fill an image of ``size`` (h, w) from where ``matrix`` takes the edges of its pixels."""
+def warp(image: Picture, matrix: Levels, size: tuple[int, int] | None = None, *, cubic: bool = False, **how: Any) -> Levels:
+    """Fill an image of ``size`` (h, w) from where ``matrix`` takes the edges of its pixels; how: border and fill."""
     h, w = size or image.shape[:2]
     down, across = n_samples(matrix, h, w)
     y, x = np.meshgrid((np.arange(h * down) + 0.5) / down, (np.arange(w * across) + 0.5) / across, indexing="ij")
     u, v = project(matrix, x, y)
-    return read(image, u - 0.5, v - 0.5).reshape(h, down, w, across, 3).mean((1, 3))
+    samples = (read_cubic if cubic else read)(image, u - 0.5, v - 0.5, **how)
+    return samples.reshape(h, down, w, across, 3).mean((1, 3))
 
 
 def stretch(image: Picture, box: tuple[float, float, float, float], size: tuple[int, int]) -> Levels:
@@ -87,10 +122,10 @@ def equalize(levels: Levels) -> Levels:
         np.add.at(counts, np.floor(values).astype(int), 1 - values % 1)
         np.add.at(counts, np.floor(values).astype(int) + 1, values % 1)
         used = np.flatnonzero(counts[:256] > 0.5)
-        step = int((values.size - counts[used[-1]] + 1e-6) // 255)
+        step = int((values.size - counts[used[-1]] + 1e-3) // 255)
         if step and len(used) > 1:
             below = step // 2 + np.concatenate([[0.0], np.cumsum(counts[:255])])
-            out[..., c] = np.interp(levels[..., c], np.arange(256), np.minimum((below + 1e-6) // step, 255))
+            out[..., c] = np.interp(levels[..., c], np.arange(256), np.minimum((below + 1e-3) // step, 255))
     return out
 
 

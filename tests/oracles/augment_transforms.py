@@ -1,9 +1,10 @@
 """One textbook form per augmentation, named as the technique: what each image must become, given what was drawn.
 
-``oracle(images, drawn, knobs) -> levels``. images: (B, H, W, 3) uint8. drawn: what the transform noted, name -> (B, ...).
-knobs: its settings. The result is (B, h, w, 3) levels as floats, before rounding. Where the pixels themselves are random,
-``LAWS`` holds a check ``law(images, levels, drawn, knobs)`` instead. Written from papers and from Pillow, OpenCV, SciPy and
-NumPy; imports nothing of ours. Pixel ``i`` covers ``[i, i + 1)``: positions count edges, so an image of width w spans 0..w.
+``oracle(images, drawn, knobs) -> levels``. images: (B, H, W, 3) uint8. drawn: what the transform noted, name -> (B, ...), NaN
+where an image was left alone. knobs: its settings. The result is (B, h, w, 3) levels as floats, before rounding, NaN where
+an image is filled with noise. Where all pixels are random, ``LAWS`` holds a check ``law(images, levels, drawn, knobs)`` instead.
+Written from papers and from Pillow, OpenCV, SciPy and NumPy; imports nothing of ours. Pixel ``i`` covers ``[i, i + 1)``:
+positions count edges, so an image of width w spans 0..w.
 """
 
 from __future__ import annotations
@@ -141,6 +142,33 @@ def center_crop(images: Images, drawn: Drawn, knobs: Knobs) -> Levels:
         return enlarged[top : top + side, left : left + side]
 
     return each(images, one)
+
+
+def squash(images: Images, drawn: Drawn, knobs: Knobs) -> Levels:
+    """Stretch over a square."""
+    h, w = images.shape[1:3]
+    side = knobs["size"] or min(h, w)
+    return each(images, lambda image: pixels.stretch(image, (0, 0, w, h), (side, side)))
+
+
+def letterbox(images: Images, drawn: Drawn, knobs: Knobs) -> Levels:
+    """Fit into a square, in the middle, and fill the rest with the mean."""
+    h, w = images.shape[1:3]
+    side = knobs["size"] or max(h, w)
+    factor = side / max(h, w)
+    tall, wide = round(h * factor), round(w * factor)
+    top, left = (side - tall) // 2, (side - wide) // 2
+    matrix = np.array([[w / wide, 0.0, -left * w / wide], [0.0, h / tall, -top * h / tall], [0.0, 0.0, 1.0]])
+    return each(images, lambda image: pixels.warp(image, matrix, (side, side), border="constant", fill=MEAN))
+
+
+def resampling(images: Images, drawn: Drawn, knobs: Knobs) -> Levels:
+    """Turn, reading pixels as it says."""
+    fill = {"mean": MEAN, "black": np.zeros(3), "white": np.full(3, 255.0)}[knobs["fill"]]
+    how = {"cubic": knobs["interpolation"] == "bicubic", "border": knobs["border"], "fill": fill}
+    return each(
+        images, lambda image, angle: pixels.warp(image, turned(angle, *image.shape[:2]), **how), drawn["rotate"]["degrees"]
+    )
 
 
 def perspective(images: Images, drawn: Drawn, knobs: Knobs) -> Levels:
@@ -297,8 +325,10 @@ def normalize(images: Images, drawn: Drawn, knobs: Knobs) -> Levels:
 
 
 def filled(knobs: Knobs, drawn: Drawn, row: int) -> Levels:
-    """Return the color (3,) that a box of an image is painted with."""
+    """Return the color (3,) that a box of an image is painted with, NaN for noise."""
     fill = knobs.get("fill", "mean")
+    if fill == "noise":
+        return np.full(3, np.nan)
     return drawn["color"][row] if fill == "color" else MEAN if fill == "mean" else np.zeros(3)
 
 

@@ -14,7 +14,7 @@ from descend.augment.resampling_kernels import AFFINE, COPIED, SAMPLED, STRAIGHT
 
 IMAGES = np.random.default_rng(11).integers(0, 256, (12, 50, 60, 3), dtype=np.uint8)
 IDS = np.arange(12) * 77 - 300
-ONE, ZERO, MEAN = torch.ones(3), torch.zeros(3), torch.tensor([10.0, 20.0, 30.0])
+ONE, ZERO, MEAN, STD = torch.ones(3), torch.zeros(3), torch.tensor([10.0, 20.0, 30.0]), torch.tensor([5.0, 6.0, 7.0])
 
 SMOOTH = [
     [],
@@ -36,7 +36,7 @@ STEPS = [["rotate()", "equalize()", "autocontrast()", "solarize()"], ["randaugme
 def both(specs: str | list[str], size: int | None) -> tuple[torch.Tensor, torch.Tensor]:
     draws = Pipeline(specs, size=size).draw(IDS, (50, 60), epoch=0, step=0)
     images = torch.from_numpy(IMAGES)
-    return meaning.levels(images, draws, MEAN).float(), fused.levels(images, draws, MEAN, ONE, ZERO)
+    return meaning.levels(images, draws, MEAN, STD).float(), fused.levels(images, draws, MEAN, STD, ONE, ZERO)
 
 
 @pytest.mark.parametrize("size", [None, 18, 90])
@@ -78,8 +78,8 @@ def test_tiny_and_flat_pictures_agree_with_the_meaning(stored: tuple[int, int]) 
     ):
         for size in (1, 5, 70):
             draws = Pipeline(specs, size=size).draw(np.arange(9), stored, epoch=0)
-            fast = fused.levels(images, draws, MEAN, ONE, ZERO)
-            assert (meaning.levels(images, draws, MEAN) - fast).abs().max() < 0.02
+            fast = fused.levels(images, draws, MEAN, STD, ONE, ZERO)
+            assert (meaning.levels(images, draws, MEAN, STD) - fast).abs().max() < 0.02
 
 
 def test_copies_are_equal_to_the_bit() -> None:
@@ -92,7 +92,7 @@ def test_normalisation_agrees_with_the_meaning() -> None:
     pipe = Pipeline(["rotate()", "color_jitter()"], mean=(0.2, 0.5, 0.7), std=(0.1, 0.2, 0.3))
     draws = pipe.draw(IDS, (50, 60), epoch=0)
     mean, std = torch.tensor(pipe.mean), torch.tensor(pipe.std)
-    plain = meaning.normalized(meaning.levels(torch.from_numpy(IMAGES), draws, 255 * mean), mean, std)
+    plain = meaning.normalized(meaning.levels(torch.from_numpy(IMAGES), draws, 255 * mean, 255 * std), mean, std)
     fast = pipe.apply(IMAGES, draws)
     assert fast.stride() == plain.stride()
     assert torch.allclose(plain, fast, atol=1e-3)

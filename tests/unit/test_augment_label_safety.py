@@ -12,7 +12,7 @@ from descend.technique import build, knobs, registered
 
 PARTS = {"transforms": (build("rotate()", Augmentation), build("flip()", Augmentation))}
 EVERY = [kind(**(PARTS if "transforms" in {knob.name for knob in knobs(kind)} else {})) for kind in registered(Augmentation)]
-TRANSFORMS = [transform for transform in EVERY if not transform.stages & {"mix", "normalize"}]
+TRANSFORMS = [transform for transform in EVERY if not (transform.batch_wide or "mix" in transform.stages)]
 IMAGES = np.random.default_rng(5).integers(0, 256, (4, 16, 16, 3), dtype=np.uint8)
 
 

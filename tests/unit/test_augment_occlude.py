@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from torchvision.transforms import v2 as tv
 
-from descend.augment import Pipeline
+from descend.augment import Pipeline, fused
+from descend.augment import apply as meaning
 
 IMAGES = np.random.default_rng(3).integers(1, 255, (10, 20, 30, 3), dtype=np.uint8)
 IDS = np.arange(50, 60)
@@ -101,3 +103,61 @@ def test_coarse_dropout_paints_the_holes_it_notes() -> None:
     assert width.min() >= 10
     assert width.max() <= 20
     assert (hidden("coarse_dropout(n_holes=1)", 50).sum((1, 2)) > 0).all()
+
+
+# --------------------------------------------------------------------------------------------------------- noisy fills
+
+NOISY = ["random_erasing(p=1.0, fill=noise, area_range=[0.2, 0.3])", "cutout(fill=noise)", "coarse_dropout(fill=noise)"]
+
+
+@pytest.mark.parametrize("spec", NOISY)
+def test_noise_fills_as_torchvision_and_timm_do_with_a_standard_normal_number_per_value(spec: str) -> None:
+    """The law of torchvision's `RandomErasing(value="random")`, which works on normalised pictures too."""
+    pipe = Pipeline(spec, mean=(0.2, 0.4, 0.6), std=(0.1, 0.2, 0.3))
+    draws = pipe.draw(IDS, (20, 30), epoch=0)
+    made, plain = pipe.apply(IMAGES, draws), Pipeline([], mean=(0.2, 0.4, 0.6), std=(0.1, 0.2, 0.3))(IMAGES, ids=IDS, epoch=0)
+    assert draws.boxes is not None
+    for k, boxes in enumerate(draws.boxes):
+        inside = np.zeros((20, 30), bool)
+        for top, bottom, left, right in boxes:
+            inside[top:bottom, left:right] = True
+        assert torch.equal(made[k][:, ~inside], plain[k][:, ~inside])
+    drawn = made[made != plain].numpy()
+    theirs = tv.RandomErasing(p=1.0, scale=(0.3, 0.3), value="random")(torch.zeros(3, 100, 100))
+    assert stats.ks_2samp(drawn, theirs[theirs != 0].numpy()).pvalue > 1e-3
+    assert stats.kstest(drawn, "norm").pvalue > 1e-3
+    assert len(np.unique(drawn)) > 0.99 * drawn.size  # every value has a number of its own
+
+
+def test_noise_can_be_replayed_and_differs_by_picture_epoch_and_transform() -> None:
+    pipe = Pipeline(["cutout(fraction=1.0, fill=noise)"], seed=3)
+    draws = pipe.draw(IDS, (20, 30), epoch=0)
+    made = pipe.apply(IMAGES, draws)
+    assert torch.equal(made, pipe.apply(IMAGES, draws))
+    assert torch.equal(made[4:6], pipe(IMAGES[4:6], ids=IDS[4:6], epoch=0))
+    assert not torch.isclose(made[0], made[1]).any(0).all()
+    others = [pipe(IMAGES, ids=IDS, epoch=1), Pipeline(["cutout(fraction=1.0, fill=noise)"], seed=4)(IMAGES, ids=IDS, epoch=0)]
+    assert all((made == other).double().mean() < 0.9 for other in others)
+
+
+def test_noise_among_levels_has_the_mean_and_spread_of_normalization_and_is_clamped() -> None:
+    spec = "random_erasing(p=1.0, fill=noise, area_range=[0.5, 0.5])"
+    pipe = Pipeline(spec, out="uint8", mean=(0.1, 0.5, 0.9), std=(0.2, 0.1, 0.2))
+    draws = pipe.draw(np.arange(40), (64, 64), epoch=0)
+    made = pipe.apply(np.zeros((40, 64, 64, 3), np.uint8), draws).numpy()
+    assert draws.boxes is not None
+    for c, (mean, std) in enumerate(((0.1, 0.2), (0.5, 0.1), (0.9, 0.2))):
+        values = np.concatenate([image[t:b, x:r, c].ravel() for image, ((t, b, x, r),) in zip(made, draws.boxes, strict=True)])
+        expected = np.clip(stats.norm(255 * mean, 255 * std).ppf((np.arange(9999) + 0.5) / 9999), 0, 255)
+        assert abs(values.mean() - expected.mean()) < 1
+        assert abs(values.std() - expected.std()) < 1
+
+
+@pytest.mark.parametrize("spec", [*NOISY, "grid_mask(p=1.0)"])
+def test_the_kernel_paints_what_the_meaning_paints(spec: str) -> None:
+    specs = [spec, "random_erasing(p=1.0, fill=color)", "random_erasing(p=1.0, fill=noise)", "gaussian_noise()", "mixup()"]
+    draws = Pipeline(specs).draw(IDS, (20, 30), epoch=0, step=0)
+    mean, std = torch.tensor([10.0, 20.0, 30.0]), torch.tensor([5.0, 50.0, 70.0])
+    plain = meaning.levels(torch.from_numpy(IMAGES), draws, mean, std)
+    fast = fused.levels(torch.from_numpy(IMAGES), draws, mean, std, torch.ones(3), torch.zeros(3))
+    assert (plain - fast).abs().max() < 0.01

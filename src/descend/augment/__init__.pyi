@@ -19,11 +19,9 @@ from .color import Saturation as Saturation
 from .composition import OneOf as OneOf
 from .composition import SomeOf as SomeOf
 from .factors import Draws as Draws
-from .geometry import CenterCrop as CenterCrop
 from .geometry import Flip as Flip
 from .geometry import PadCrop as PadCrop
 from .geometry import RandomResizedCrop as RandomResizedCrop
-from .geometry import Resize as Resize
 from .geometry import Rotate as Rotate
 from .geometry import Scale as Scale
 from .geometry import Shear as Shear
@@ -43,6 +41,11 @@ from .policy import POLICIES as POLICIES
 from .policy import expand as expand
 from .policy import policy_for as policy_for
 from .random_stream import RandomStream as RandomStream
+from .resampling import Resampling as Resampling
+from .sizes import CenterCrop as CenterCrop
+from .sizes import Letterbox as Letterbox
+from .sizes import Resize as Resize
+from .sizes import Squash as Squash
 from .testtime import FiveCrop as FiveCrop
 from .testtime import FlipViews as FlipViews
 from .testtime import RandomViews as RandomViews

@@ -164,6 +164,7 @@ class Normalize(Augmentation):
     """
 
     stage = "normalize"
+    batch_wide: ClassVar = True
     neutral: ClassVar = "it changes no level: it says which constants the pipeline subtracts and divides by"
 
     mean: tuple[float, float, float] | None = None

@@ -11,6 +11,7 @@ from descend.augment.simd import four, held, put, through
 from descend.compiled import helper
 
 _F = np.float32
+_ALMOST = 1e-3  # as in ``statistics``
 
 
 class Finish(NamedTuple):
@@ -86,11 +87,11 @@ def equalizing(plane):
     total, n_used = 0.0, 0
     for count in counts:
         total, n_used = total + count, n_used + (count > 0.5)
-    step = math.floor((total - counts[top] + 1e-6) / 255)
+    step = math.floor((total - counts[top] + _ALMOST) / 255)
     flat = step == 0 or n_used < 2
     below = math.floor(step / 2)
     for level in range(256):
-        table[level] = level if flat else min(math.floor((below + 1e-6) / step), 255)
+        table[level] = level if flat else min(math.floor((below + _ALMOST) / step), 255)
         below += counts[level]
     return table
 

@@ -41,9 +41,10 @@ def check_parts(who: str, transforms: tuple[Augmentation, ...]) -> None:
     texts = [str(part) for part in transforms]
     if len(transforms) < 2:
         raise KnobError(who, "must have two transforms or more to choose from", got=texts)
-    if any("normalize" in part.stages for part in transforms):
-        raise KnobError(who, "cannot choose normalize, which holds for the whole batch", got=texts,
-                        fix="Write normalize beside it in the list.")  # fmt: skip
+    shared = [part.name for part in transforms if part.batch_wide]
+    if shared:
+        raise KnobError(who, f"cannot choose {shared[0]}, which holds for the whole batch", got=texts,
+                        fix=f"Write {shared[0]} beside it in the list.")  # fmt: skip
 
 
 def parts_of(transforms: tuple[Augmentation, ...], stream: RandomStream) -> list[tuple[Augmentation, RandomStream]]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +60,27 @@ class Neighborhood:
     strength: Floats  # (B,) standard deviation in stored pixels, blend factor, or quality; NaN leaves the image alone
 
 
+Interpolation = Literal["bilinear", "bicubic"]
+Border = Literal["reflect", "constant", "replicate", "wrap"]
+BORDERS: tuple[Border, ...] = get_args(Border)
+_NAN = float("nan")
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How stored pixels are read, between them and beyond them; one way for the whole batch.
+
+    interpolation: "bilinear", or "bicubic" (Keys 1981, a = -1/2), whose overshoot is clamped to 0..255. border: what lies beyond
+    the outermost pixels: their mirror image ("reflect", about the outermost pixel centres), one color ("constant"), the outermost
+    pixel again ("replicate"), or the opposite side ("wrap"). fill: the levels of a constant border, NaN for the mean that
+    normalisation subtracts.
+    """
+
+    interpolation: Interpolation = "bilinear"
+    border: Border = "reflect"
+    fill: tuple[float, float, float] = (_NAN, _NAN, _NAN)
+
+
 @dataclass(frozen=True)
 class Draws:
     """The composed factors of one batch: readable (``describe``), replayable (``apply`` them again), invertible (``to_output``).
@@ -67,10 +88,10 @@ class Draws:
     matrix: (B, 3, 3) float64, output edge coordinates (x, y, 1) -> stored edge coordinates, homogeneous.
     color: (B, 3, 7) float64 ``[A | D | b]``: a pixel x becomes ``A x + D m + b`` with m the mean colour of the image after
     tone; levels. table: (B, 3, 256) float32 levels. boxes: (B, n, 4) int64 top, bottom, left, right in output pixels, empty
-    ones erase nothing; fills: (B, n, 3) float32 levels, NaN stands for the mean that normalisation subtracts. bends:
-    each (B, 2, g, g), control points (x, y) of a cubic B-spline that moves the output pixels before ``matrix`` places them, in
-    shares of the shorter side.
-    kept: how many of the first rows are results; the others are there as partners. None keeps all.
+    ones erase nothing; fills: (B, n, 3) float32 levels, NaN stands for the mean that normalisation subtracts, infinity for
+    normal noise with that mean and with the standard deviation that it divides by, drawn under the key ``grain``. bends: each
+    (B, 2, g, g), control points (x, y) of a cubic B-spline that moves the output pixels before ``matrix`` places them, in
+    shares of the shorter side. kept: how many of the first rows are results; the others are there as partners. None keeps all.
     stretch, flatten: (B,) bool, the images whose levels are spread over 0..255 (autocontrast) and equalised before the table.
     """
 
@@ -90,8 +111,10 @@ class Draws:
     table: NDArray[np.float32] | None = None
     boxes: Ints | None = None
     fills: NDArray[np.float32] | None = None
+    grain: tuple[int, int] | None = None  # the Philox key of noisy fills
     noise: Noise | None = None
     mixes: tuple[Mix, ...] = ()
+    sampling: Sampling | None = None  # None is the default, and not chosen by anyone yet
     kept: int | None = None
     parameters: dict[str, dict[str, NDArray[np.generic]]] = field(default_factory=dict)
 

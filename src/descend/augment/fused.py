@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from descend.augment.apply import mixed
-from descend.augment.factors import Draws
+from descend.augment.factors import BORDERS, Draws, Sampling
 from descend.augment.neighborhood import processed
+from descend.augment.resampling import outside_of
 
 _HOME = os.getpid()
 
@@ -31,7 +32,8 @@ def ways(draws: Draws) -> NDArray[np.int64]:
         affine &= ~draws.shifts.any((1, 2, 3))
     m = draws.matrix
     along = ((m[:, 0, 1] == 0) & (m[:, 1, 0] == 0)) | ((m[:, 0, 0] == 0) & (m[:, 1, 1] == 0))
-    return np.select([draws.copies, affine & along, affine], [COPIED, STRAIGHT, AFFINE], SAMPLED)
+    bilinear = draws.sampling is None or draws.sampling.interpolation == "bilinear"
+    return np.select([draws.copies, affine & along, affine & bilinear], [COPIED, STRAIGHT, AFFINE], SAMPLED)
 
 
 class Factors(NamedTuple):
@@ -46,11 +48,14 @@ class Factors(NamedTuple):
     table: NDArray[np.float32]  # (B, 3, 256) levels
     color: NDArray[np.float64]  # (B, 3, 7)
     sigma: NDArray[np.float64]  # (B,) of the noise, in levels
-    words: NDArray[np.uint64]  # (B, 3) sample id and key of the noise
+    words: NDArray[np.uint64]  # (B, 5) sample id, key of the noise, key of the noise in fills
     boxes: NDArray[np.int64]  # (B, n, 4)
-    fills: NDArray[np.float32]  # (B, n, 3) levels
+    fills: NDArray[np.float32]  # (B, n, 3) levels, infinite where noise is painted
+    mean: NDArray[np.float32]  # (3,) levels, of that noise
+    std: NDArray[np.float32]
     gain: NDArray[np.float32]  # (3 w,) the output is levels * gain + bias
     bias: NDArray[np.float32]
+    reading: Any  # resampling_kernels.Reading
 
 
 _ABSENT: dict[str, tuple[tuple[int, ...], type]] = {  # a row of a factor that the draw lacks, and its type
@@ -64,40 +69,53 @@ _ABSENT: dict[str, tuple[tuple[int, ...], type]] = {  # a row of a factor that t
 }
 
 
-def factors_of(draws: Draws, mean: NDArray[np.float32], gain: NDArray[np.float32], bias: NDArray[np.float32]) -> Factors:
-    """Return the factors of a draw as the kernels take them. mean: (3,) levels that stand in for NaN in the fills."""
+def reading_of(draws: Draws, mean: torch.Tensor) -> Any:
+    """Return how the kernels read stored pixels. mean: (3,) levels that stand in for NaN in the color of the border."""
+    from descend.augment.resampling_kernels import Reading
+
+    sampling = draws.sampling or Sampling()
+    return Reading(BORDERS.index(sampling.border), sampling.interpolation == "bicubic", outside_of(draws, mean).numpy())
+
+
+def factors_of(draws: Draws, mean: torch.Tensor, std: torch.Tensor, gain: torch.Tensor, bias: torch.Tensor) -> Factors:
+    """Return the factors of a draw as the kernels take them; mean, std, gain, bias: as in ``levels``."""
     n, noise, width = len(draws), draws.noise, draws.canvas[1]
     arrays: dict[str, NDArray[Any]] = {}
     for name, (row, kind) in _ABSENT.items():
         given = getattr(draws, name)
         arrays[name] = np.zeros((n, *row), kind) if given is None else np.ascontiguousarray(given, kind)
-    words = np.empty((n, 3), np.uint64)
-    words[:, 0], words[:, 1:] = draws.ids.view(np.uint64), noise.key if noise else (0, 0)
+    words = np.zeros((n, 5), np.uint64)
+    words[:, 0], words[:, 1:3], words[:, 3:] = draws.ids.view(np.uint64), noise.key if noise else 0, draws.grain or 0
     if draws.fills is not None:
-        arrays["fills"] = np.where(np.isnan(arrays["fills"]), mean, arrays["fills"])
+        arrays["fills"] = np.where(np.isnan(arrays["fills"]), mean.numpy(), arrays["fills"])
     return Factors(
         matrix=np.ascontiguousarray(draws.matrix),
         way=ways(draws),
         taps=draws.taps,
         sigma=np.zeros(n) if noise is None else noise.sigma,
         words=words,
-        gain=np.tile(gain, width),
-        bias=np.tile(bias, width),
+        mean=mean.numpy(),
+        std=std.numpy(),
+        gain=np.tile(gain.numpy(), width),
+        bias=np.tile(bias.numpy(), width),
+        reading=reading_of(draws, mean),
         **arrays,
     )
 
 
-def levels(images: torch.Tensor, draws: Draws, mean: torch.Tensor, gain: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+def levels(
+    images: torch.Tensor, draws: Draws, mean: torch.Tensor, std: torch.Tensor, gain: torch.Tensor, bias: torch.Tensor
+) -> torch.Tensor:
     """Apply everything: images (B, H, W, 3) uint8 on the CPU -> (B, h, w, 3) float32, ``levels * gain + bias``.
 
-    mean: (3,) levels that stand in for NaN in the fills; gain, bias: (3,) float32.
+    mean, std: (3,) float32, the levels that normalisation subtracts and divides by; fills may ask for them. gain, bias: (3,).
     """
     from descend.augment.kernels import run_part
     from descend.compiled import run_parts
 
     n = len(draws)
     stored = np.ascontiguousarray(processed(images, draws.neighborhood).numpy())
-    factors = factors_of(draws, mean.numpy(), gain.numpy(), bias.numpy())
+    factors = factors_of(draws, mean, std, gain, bias)
     out = np.empty((n, *draws.canvas, 3), np.float32)  # by NumPy, which asks for huge pages: torch's memory costs 4 times as much
     n_threads = min(torch.get_num_threads(), n) if may_use_threads() else 1
     run_parts(lambda part: run_part(part, n_threads, stored, factors, out), n_threads)

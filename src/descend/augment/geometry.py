@@ -1,7 +1,8 @@
 """Where pixels come from: flips, crops, rotation, shift, scale, shear.
 
 Each transform draws one matrix per image, from its canvas back to the canvas before it. Outside the stored image the pixels
-are its mirror image (reflection about the outermost pixel centres), so no transform invents a black border.
+are its mirror image (reflection about the outermost pixel centres), so no transform invents a black border; ``resampling``
+chooses otherwise.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import numpy as np
 from annotated_types import Ge, Le
 
 from descend.augment.factors import Draws, check_range
-from descend.augment.matrices import crop_resize, fit, resized, rotation, shearing, stack, translation, zoom
+from descend.augment.matrices import crop_resize, rotation, shearing, stack, translation, zoom
 from descend.augment.points import Floats
 from descend.augment.random_stream import RandomStream
 from descend.augment.transform import Augmentation
@@ -48,10 +49,10 @@ class Flip(Augmentation):
 
 @technique("pad_crop", source="Lee et al. 2015, arXiv:1409.5185; He et al. 2016, arXiv:1512.03385, section 4.2")
 class PadCrop(Augmentation):
-    """Pad by reflection, then cut the old size at a random whole-pixel position.
+    """Pad the picture, then cut the old size at a random whole-pixel position.
 
     The standard shift for small pictures (CIFAR, digits). Pixels are copied, never interpolated. ``padding``: pixels per side.
-    Differs from the paper: the border is a mirror image instead of black.
+    Differs from the paper: the border is a mirror image; ``resampling(border=constant, fill=black)`` makes it black.
     """
 
     stage = "geometry"
@@ -115,36 +116,6 @@ class RandomResizedCrop(Augmentation):
             np.where(any_fits, np.take_along_axis(width, pick, 0)[0], fallback[0]),
             np.where(any_fits, np.take_along_axis(height, pick, 0)[0], fallback[1]),
         )
-
-
-@technique("center_crop", source="common practice")
-class CenterCrop(Augmentation):
-    """Cut the middle ``size`` x ``size`` pixels, without chance or interpolation; too small a picture is enlarged first."""
-
-    stage = "geometry"
-    neutral: ClassVar = "it sets the size of the output"
-
-    size: Pixels = 224
-
-    def draw(self, stream: RandomStream, draws: Draws) -> Draws:
-        """Append the whole-pixel shift to the middle."""
-        return fit(draws, (self.size, self.size)).note(stream.name)
-
-
-@technique("resize", source="common practice")
-class Resize(Augmentation):
-    """Bring the shorter side to ``size`` pixels, without chance; the other side follows, so shapes stay true."""
-
-    stage = "geometry"
-    neutral: ClassVar = "it sets the size of the output"
-
-    size: Pixels = 256
-
-    def draw(self, stream: RandomStream, draws: Draws) -> Draws:
-        """Append the change of size."""
-        h, w = draws.canvas
-        factor = self.size / min(h, w)
-        return resized(draws, (round(h * factor), round(w * factor))).note(stream.name)
 
 
 @technique("rotate", source="Simard et al. 2003, ICDAR, section 2 (affine distortions)")

@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from descend.augment.color_kernels import Finish, equalizing, finish, look_up, means_of, spread
-from descend.augment.noise_kernels import add_noise
+from descend.augment.noise_kernels import add_noise, fill_noise
 from descend.augment.resampling_kernels import AFFINE, COPIED, STRAIGHT, affine, sample, straight
 from descend.compiled import helper, kernel
 
@@ -22,11 +22,19 @@ _F = np.float32
 
 
 @helper
-def paint(out, boxes, fills, gain, bias):
-    """Fill boxes (n, 4) of a finished picture (h, w, 3) with levels (n, 3)."""
+def paint(out, factors, b):
+    """Fill the boxes (n, 4) of a finished picture (h, w, 3) with their levels (n, 3), infinity with noise."""
+    boxes, fills, gain, bias, words = factors.boxes[b], factors.fills[b], factors.gain, factors.bias, factors.words[b]
+    done, width = out.reshape(-1), 3 * out.shape[1]
     for k in range(len(boxes)):
-        for c in range(3):
-            out[boxes[k, 0] : boxes[k, 1], boxes[k, 2] : boxes[k, 3], c] = fills[k, c] * gain[c] + bias[c]
+        top, bottom, left, right = boxes[k]
+        for i in range(top, bottom):
+            if np.isinf(fills[k, 0]):
+                start, stop = i * width + 3 * left, i * width + 3 * right
+                fill_noise(done, start, stop, factors.mean, factors.std, gain, bias, words[0], words[3], words[4])
+            else:
+                for c in range(3):
+                    out[i, left:right, c] = fills[k, c] * gain[c] + bias[c]
 
 
 @helper
@@ -72,14 +80,14 @@ def make(image, factors, b, levels, out):
     to = Finish(table[:0] if later else table, columns, offset, color.size > 0, low, high, scale, shift, scratch)
     way, matrix, taps = factors.way[b], factors.matrix[b], factors.taps[b]
     if way <= STRAIGHT:
-        straight(image, matrix, taps, way == COPIED, levels, later, to, out)
+        straight(image, matrix, taps, way == COPIED, factors.reading, levels, later, to, out)
     elif way == AFFINE:
-        affine(image, matrix, taps, levels, later, to, out)
+        affine(image, matrix, taps, factors.reading, levels, later, to, out)
     else:
-        sample(image, matrix, taps, factors.shifts[b], levels, later, to, out)
+        sample(image, matrix, taps, factors.shifts[b], factors.reading, levels, later, to, out)
     if later:
         complete(levels[: out.size + 1], factors, b, to, out)
-    paint(out, factors.boxes[b], factors.fills[b], gain, bias)
+    paint(out, factors, b)
 
 
 @kernel

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -14,16 +15,25 @@ from descend.augment.random_stream import RandomStream
 from descend.augment.transform import Augmentation
 from descend.technique import Probability, Search, technique
 
-Fill = Literal["mean", "black", "color"]
+Fill = Literal["mean", "black", "color", "noise"]
 
 _ATTEMPTS = 10  # as in the paper's loop, which retries until the box fits; ten leave a miss in about 1 of 10,000
 
 
 def paint(fill: Fill, shape: tuple[int, int], colors: Floats) -> NDArray[np.float32]:
-    """Return the fills (B, n, 3) of ``shape`` (B, n) boxes; ``colors`` (3, B) in (0, 1) is read by "color" only."""
+    """Return the fills (B, n, 3) of ``shape`` (B, n) boxes; ``colors`` (3, B) in (0, 1) is read by "color" only.
+
+    NaN and infinity stand for the mean and for noise, see ``Draws.fills``.
+    """
     if fill == "color":
         return np.broadcast_to((255 * colors.T)[:, None], (*shape, 3)).astype(np.float32)
-    return np.full((*shape, 3), np.nan if fill == "mean" else 0.0, np.float32)
+    return np.full((*shape, 3), {"mean": np.nan, "black": 0.0, "noise": np.inf}[fill], np.float32)
+
+
+def erase(draws: Draws, stream: RandomStream, boxes: Ints, fill: Fill, colors: Floats) -> Draws:
+    """Append boxes (B, n, 4) with one kind of fill."""
+    draws = draws.erase(boxes, paint(fill, boxes.shape[:2], colors))
+    return replace(draws, grain=draws.grain or stream.key()) if fill == "noise" else draws
 
 
 def noted(fill: Fill, colors: Floats) -> dict[str, Floats]:
@@ -43,8 +53,9 @@ class RandomErasing(Augmentation):
     """Paint over a box of random area, shape and place, with probability ``p``.
 
     Prefer it where objects may be hidden in part; it dislikes small decisive details. ``area_range``: share of the output,
-    uniform. ``ratio_range``: height / width, log-uniform. ``fill``: "mean" (zero after normalisation), "black", or one random
-    "color" per picture. Differs from the paper: it fills with noise, and draws the ratio uniformly.
+    uniform. ``ratio_range``: height / width, log-uniform. ``fill``: "mean" (zero after normalisation), "black", one random
+    "color" per picture, or "noise", a number per pixel and channel that is standard normal after normalisation, as in torchvision
+    and timm. Differs from the paper: its noise is uniform over 0..255, and it draws the ratio uniformly.
     """
 
     stage = "erase"
@@ -74,7 +85,7 @@ class RandomErasing(Augmentation):
         height = np.take_along_axis(height, pick, 0)[0] * erased
         width = np.take_along_axis(width, pick, 0)[0] * erased
         top, left = np.floor(place[0] * (h - height + 1)), np.floor(place[1] * (w - width + 1))
-        draws = draws.erase(boxes(top, left, height, width, (h, w))[:, None], paint(self.fill, (len(draws), 1), colors))
+        draws = erase(draws, stream, boxes(top, left, height, width, (h, w))[:, None], self.fill, colors)
         drawn = {"erased": erased, "top": top, "left": left, "height": height, "width": width}
         return draws.note(stream.name, **drawn, **noted(self.fill, colors))
 
@@ -99,7 +110,7 @@ class Cutout(Augmentation):
         row, column, *colors = stream.uniform(5)
         side = np.full(len(draws), np.rint(self.fraction * min(h, w)))
         top, left = np.floor(row * h) - side // 2, np.floor(column * w) - side // 2
-        draws = draws.erase(boxes(top, left, side, side, (h, w))[:, None], paint(self.fill, (len(draws), 1), np.array(colors)))
+        draws = erase(draws, stream, boxes(top, left, side, side, (h, w))[:, None], self.fill, np.array(colors))
         return draws.note(stream.name, side=side, top=top, left=left, **noted(self.fill, np.array(colors)))
 
 
@@ -183,5 +194,5 @@ class CoarseDropout(Augmentation):
         low, high = self.side_range
         height, width = np.rint((low + tall * (high - low)) * h), np.rint((low + wide * (high - low)) * w)
         holes = boxes(np.floor(top * (h - height + 1)), np.floor(left * (w - width + 1)), height, width, (h, w))
-        draws = draws.erase(holes, paint(self.fill, holes.shape[:2], colors))
+        draws = erase(draws, stream, holes, self.fill, colors)
         return draws.note(stream.name, holes=holes, **noted(self.fill, colors))

@@ -71,6 +71,7 @@ class Pipeline:
         if out not in ("float", "uint8"):
             raise KnobError("augment", "out must be 'float' or 'uint8'", got=out)
         self.out = out
+        self._check_batch_wide()
         self.mean, self.std = self._constants(mean, std)
         self._check_sizes()
 
@@ -180,12 +181,11 @@ class Pipeline:
         pixels = images if isinstance(images, torch.Tensor) else torch.from_numpy(writable(images))
         mean, std = (torch.tensor(values, dtype=torch.float32, device=pixels.device) for values in (self.mean, self.std))
         if pixels.device.type != "cpu":
-            levels = meaning.levels(pixels, draws, 255 * mean)[: draws.kept]
+            levels = meaning.levels(pixels, draws, 255 * mean, 255 * std)[: draws.kept]
             return meaning.rounded(levels) if self.out == "uint8" else meaning.normalized(levels, mean, std)
-        if self.out == "uint8":
-            return meaning.rounded(fused.levels(pixels, draws, 255 * mean, torch.ones(3), torch.zeros(3))[: draws.kept])
-        normalized = fused.levels(pixels, draws, 255 * mean, 1 / (255 * std), -mean / std)[: draws.kept]
-        return normalized.permute(0, 3, 1, 2)
+        gain, bias = (torch.ones(3), torch.zeros(3)) if self.out == "uint8" else (1 / (255 * std), -mean / std)
+        out = fused.levels(pixels, draws, 255 * mean, 255 * std, gain, bias)[: draws.kept]
+        return meaning.rounded(out) if self.out == "uint8" else out.permute(0, 3, 1, 2)
 
     def wrap(self, dataset: Sequence[Any] | Dataset[Any], ids: ArrayLike | None = None) -> Augmented:
         """Return the data set with its pictures augmented one by one, for a DataLoader; see ``wrap.Augmented``."""
@@ -195,10 +195,18 @@ class Pipeline:
         """Return a function of one picture, for the places where torchvision's v2 transforms go; see ``PictureTransform``."""
         return PictureTransform(self)
 
+    def _check_batch_wide(self) -> None:
+        listed = [transform for transform in self.transforms if transform.batch_wide]
+        for name in {transform.name for transform in listed}:
+            same = [str(transform) for transform in listed if transform.name == name]
+            if len(same) > 1:
+                raise KnobError(name, "must stand in the list at most once", got=same)
+        moving = any("geometry" in transform.stages for transform in self.transforms if not transform.batch_wide)
+        if self.size is None and not moving and any(transform.stage == "geometry" for transform in listed):
+            raise KnobError("resampling", "has no effect without a transform that moves pixels, or a size", got=str(listed[0]))
+
     def _constants(self, mean: Color, std: Color) -> tuple[Color, Color]:
         listed = [transform for transform in self.transforms if isinstance(transform, Normalize)]
-        if len(listed) > 1:
-            raise KnobError("normalize", "must stand in the list at most once", got=[str(transform) for transform in listed])
         if listed and self.out == "uint8":
             raise KnobError(
                 "normalize", "has no effect on uint8 output", got=str(listed[0]), fix="Use out='float' or leave it out."

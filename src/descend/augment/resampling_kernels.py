@@ -1,7 +1,8 @@
 """Kernels of geometry: rows of float levels read from a stored picture by the cheapest way that its map allows.
 
 *Straight* maps (crops, flips, quarter turns, changes of size) blend stored rows and then pixels of the blended row, by tables of
-taps made once per picture; *affine* maps blend four neighbours per pixel; *sampled* ones pay for perspective and bends. A row
+taps made once per picture; *affine* maps blend four neighbours per pixel; *sampled* ones pay for perspective, bends and bicubic
+reading. A row
 goes on to ``finish`` while it is in the first cache, unless tone or colour need the whole picture (``later``): then all rows are
 kept in ``levels``.
 
@@ -12,6 +13,7 @@ to Numba.
 from __future__ import annotations
 
 import math
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,19 +22,40 @@ from descend.augment.simd import between, four, four_bytes, put, times, times_pl
 from descend.compiled import helper
 
 COPIED, STRAIGHT, AFFINE, SAMPLED = range(4)
+REFLECT, CONSTANT, REPLICATE, WRAP = range(4)  # in the order of ``factors.BORDERS``
 _UNIT = 1 << 32  # positions along a row are counted in 2**-32 pixels
 _F, _I = np.float32, np.int32
 
 
+class Reading(NamedTuple):
+    """How stored pixels are read, see ``factors.Sampling``."""
+
+    border: Any  # its number in ``factors.BORDERS``
+    cubic: Any
+    outside: Any  # (3,) float32, the levels of a constant border
+
+
 @helper
-def mirrored(i, n):
-    """Fold a whole number into 0..n-1 by reflection about the first and the last pixel."""
+def placed(i, n, border):
+    """Fold a whole number into 0..n-1 as the border says; -1 is beyond a constant border."""
     if 0 <= i < n:
         return i
+    if border == CONSTANT:
+        return -1
+    if border == REPLICATE:
+        return 0 if i < 0 else n - 1
+    if border == WRAP:
+        return i % n
     if n == 1:
         return 0
     i = abs(i) % (2 * n - 2)
     return i if i < n else 2 * n - 2 - i
+
+
+@helper
+def keys(x):
+    """Weigh a pixel at a distance of 0 to 2 for cubic convolution, a = -1/2; see ``resampling``."""
+    return (1.5 * x - 2.5) * x * x + 1 if x <= 1 else ((-0.5 * x + 2.5) * x - 4) * x + 2
 
 
 @helper
@@ -66,24 +89,33 @@ def add_share(row, line, share):
 
 
 @helper
-def taps_of(scale, start, n_samples, copied, n_out, n_in):
-    """Return which pixels of a line of n_in, and how much of each, make each pixel of a line of n_out: two (t, n_out) tables.
+def taps_of(scale, start, n_samples, copied, n_out, n_in, reading):
+    """Return which pixels of a line of n_in, and how much of each, make each pixel of a line of n_out.
 
-    Output pixel j averages n_samples bilinear samples around ``scale * (j + 1/2) + start``; ``copied`` takes the pixel nearest.
+    Two (t, n_out) tables, and the share (n_out,) of the pixels that lie inside: beyond a constant border they weigh nothing.
+    Output pixel j averages n_samples samples around ``scale * (j + 1/2) + start``; ``copied`` takes the pixel nearest.
     """
-    n_taps = 2 if n_samples == 1 else int(abs(scale)) + 3
-    index, weight = np.empty((n_taps, n_out), np.int64), np.zeros((n_taps, n_out), np.float32)
+    cubic = reading.cubic and not copied
+    n_taps = (4 if cubic else 2) if n_samples == 1 else int(abs(scale)) + (5 if cubic else 3)
+    index, weight, inside = np.empty((n_taps, n_out), np.int64), np.zeros((n_taps, n_out), np.float32), np.ones(n_out, np.float32)
     lowest = 0.5 if scale > 0 else n_samples - 0.5
     for j in range(n_out):
-        first = math.floor(scale * (j + lowest / n_samples) + start - (0.0 if copied else 0.5))
+        first = math.floor(scale * (j + lowest / n_samples) + start - (0.0 if copied else 0.5)) - (1 if cubic else 0)
         for k in range(n_samples):
             x = first if copied else scale * (j + (k + 0.5) / n_samples) + start - 0.5
             i = math.floor(x)
-            weight[i - first, j] += (1 - (x - i)) / n_samples
-            weight[i - first + 1, j] += (x - i) / n_samples
+            if cubic:
+                for t in range(4):
+                    weight[i - 1 + t - first, j] += keys(abs(x - (i - 1 + t))) / n_samples
+            else:
+                weight[i - first, j] += (1 - (x - i)) / n_samples
+                weight[i - first + 1, j] += (x - i) / n_samples
         for t in range(n_taps):
-            index[t, j] = mirrored(first + t, n_in)
-    return index, weight
+            index[t, j] = placed(first + t, n_in, reading.border)
+            if index[t, j] < 0:
+                inside[j] -= weight[t, j]
+                index[t, j] = weight[t, j] = 0
+    return index, weight, inside
 
 
 @helper
@@ -112,15 +144,15 @@ def pick(line, at, weight, row):
 
 
 @helper
-def straight(image, m, taps, copied, levels, later, to, out):
+def straight(image, m, taps, copied, reading, levels, later, to, out):
     """Resample where each output coordinate follows one stored coordinate: first down, then across."""
     h, w, done = out.shape[0], out.shape[1], out.reshape(-1)
     turned = m[0, 0] == 0
     stored = turned_over(image) if turned else image
     height, width = stored.shape[0], stored.shape[1]
     x, y, x0, y0 = (m[1, 0], m[0, 1], m[1, 2], m[0, 2]) if turned else (m[0, 0], m[1, 1], m[0, 2], m[1, 2])
-    across, weight = taps_of(x, x0, taps[1], copied, w, width)
-    down, share = taps_of(y, y0, taps[0], copied, h, height)
+    across, weight, part = taps_of(x, x0, taps[1], copied, w, width, reading)
+    down, share, whole = taps_of(y, y0, taps[0], copied, h, height, reading)
     low, high = ends(across.reshape(-1))
     n, starts, at = 3 * (high + 1 - low), 3 * (down * width + low), 3 * (across - low)
     flat, line = stored.reshape(-1), np.zeros(n + 1, np.float32)
@@ -128,13 +160,29 @@ def straight(image, m, taps, copied, levels, later, to, out):
         row = levels[3 * i * w if later else 0 :][: 3 * w + 1]
         blend(flat, starts[:, i], share[:, i], n, line)
         pick(line, at, weight, row)
+        if reading.border == CONSTANT:
+            for j in range(w):
+                for c in range(3):
+                    row[3 * j + c] += (_F(1) - whole[i] * part[j]) * reading.outside[c]
+        if reading.cubic:
+            clamp(row)
         if not later:
             finish(row, to, done[3 * i * w : 3 * (i + 1) * w])
 
 
 @helper
-def read(image, x, y, row, at):
-    """Write to ``row[at : at + 3]`` the levels at pixel-centre coordinates (x, y), bilinear and mirrored."""
+def clamp(row):
+    """Bring what cubic convolution overshot back into 0..255."""
+    for k in range(row.size):
+        row[k] = min(max(row[k], _F(0)), _F(255))
+
+
+@helper
+def read(image, x, y, reading, row, at):
+    """Write to ``row[at : at + 3]`` the levels at pixel-centre coordinates (x, y)."""
+    if reading.cubic or reading.border != REFLECT:
+        gather(image, x, y, reading, row, at)
+        return
     i, fy = folded(y, image.shape[0])
     j, fx = folded(x, image.shape[1])
     k, l = min(i + 1, image.shape[0] - 1), min(j + 1, image.shape[1] - 1)
@@ -144,6 +192,23 @@ def read(image, x, y, row, at):
     for c in range(3):
         a, b, d, e = image[i, j, c], image[i, l, c], image[k, j, c], image[k, l, c]
         row[at + c] = w00 * _F(a) + w01 * _F(b) + w10 * _F(d) + w11 * _F(e)
+
+
+@helper
+def gather(image, x, y, reading, row, at):
+    """Write to ``row[at : at + 3]`` the sum over all neighbours of a position, for every interpolation and border."""
+    i, j = math.floor(y), math.floor(x)
+    start, stop = (-1, 3) if reading.cubic else (0, 2)
+    for c in range(3):
+        row[at + c] = 0
+    for k in range(start, stop):
+        line = placed(i + k, image.shape[0], reading.border)
+        share = keys(abs(y - (i + k))) if reading.cubic else 1 - abs(y - (i + k))
+        for l in range(start, stop):
+            place = placed(j + l, image.shape[1], reading.border)
+            part = _F(share * (keys(abs(x - (j + l))) if reading.cubic else 1 - abs(x - (j + l))))
+            for c in range(3):
+                row[at + c] += part * (reading.outside[c] if line < 0 or place < 0 else _F(image[line, place, c]))
 
 
 @helper
@@ -172,7 +237,7 @@ def walk(flat, pitch, x, y, dx, dy, at, fx, fy, row):
 
 
 @helper
-def affine_row(image, flat, x0, y0, m, at, fx, fy, row):
+def affine_row(image, flat, x0, y0, m, reading, at, fx, fy, row):
     """Resample a row (3 w + 1,) from (x0, y0) in steps of m[:, 0] stored pixels; only what lies over the border goes slowly.
 
     The last two columns count as border, because a pixel is read as four bytes.
@@ -184,16 +249,16 @@ def affine_row(image, flat, x0, y0, m, at, fx, fy, row):
     first, last = inside(y, dy, (height - 1) * _UNIT, first, max(first, last))
     first, last = (first, last) if last > first else (0, 0)
     for j in range(first):
-        read(image, x0 + m[0, 0] * j, y0 + m[1, 0] * j, row, 3 * j)
+        read(image, x0 + m[0, 0] * j, y0 + m[1, 0] * j, reading, row, 3 * j)
     x, y, rest = x + dx * first, y + dy * first, row[3 * first :]
     walk(flat, 3 * width, x, y, dx, dy, at[first:last], fx[first:last], fy[first:last], rest)
     for j in range(last, w):
-        read(image, x0 + m[0, 0] * j, y0 + m[1, 0] * j, row, 3 * j)
+        read(image, x0 + m[0, 0] * j, y0 + m[1, 0] * j, reading, row, 3 * j)
 
 
 @helper
-def affine(image, m, taps, levels, later, to, out):
-    """Resample under an affine map, averaging taps (down, across) samples a pixel."""
+def affine(image, m, taps, reading, levels, later, to, out):
+    """Resample bilinearly under an affine map, averaging taps (down, across) samples per pixel."""
     h, w, done = out.shape[0], out.shape[1], out.reshape(-1)
     at, fx, fy, line = np.empty(w, np.int32), np.empty(w, np.float32), np.empty(w, np.float32), np.empty(3 * w + 1, np.float32)
     flat, n = image.reshape(-1), taps[0] * taps[1]
@@ -203,7 +268,7 @@ def affine(image, m, taps, levels, later, to, out):
         for k in range(n):
             x, y = (k % taps[1] + 0.5) / taps[1], i + (k // taps[1] + 0.5) / taps[0]
             x0, y0 = m[0, 0] * x + m[0, 1] * y + m[0, 2] - 0.5, m[1, 0] * x + m[1, 1] * y + m[1, 2] - 0.5
-            affine_row(image, flat, x0, y0, m, at, fx, fy, line if n > 1 else row)
+            affine_row(image, flat, x0, y0, m, reading, at, fx, fy, line if n > 1 else row)
             if n > 1:
                 add_share(row[: 3 * w], line, _F(1 / n))
         if not later:
@@ -211,8 +276,8 @@ def affine(image, m, taps, levels, later, to, out):
 
 
 @helper
-def sample(image, m, taps, shift, levels, later, to, out):
-    """Resample under a homography with optional shifts (2, h, w), averaging taps (down, across) samples a pixel."""
+def sample(image, m, taps, shift, reading, levels, later, to, out):
+    """Resample under a homography with optional shifts (2, h, w), averaging taps (down, across) samples per pixel."""
     h, w, done = out.shape[0], out.shape[1], out.reshape(-1)
     line, n = np.empty(3 * w + 1, np.float32), taps[0] * taps[1]
     for i in range(h):
@@ -225,8 +290,10 @@ def sample(image, m, taps, shift, levels, later, to, out):
                     x, y = x + shift[0, i, j], y + shift[1, i, j]
                 depth = m[2, 0] * x + m[2, 1] * y + m[2, 2]
                 u, v = (m[0, 0] * x + m[0, 1] * y + m[0, 2]) / depth, (m[1, 0] * x + m[1, 1] * y + m[1, 2]) / depth
-                read(image, u - 0.5, v - 0.5, line if n > 1 else row, 3 * j)
+                read(image, u - 0.5, v - 0.5, reading, line if n > 1 else row, 3 * j)
             if n > 1:
                 add_share(row[: 3 * w], line, _F(1 / n))
+        if reading.cubic:
+            clamp(row)
         if not later:
             finish(row, to, done[3 * i * w : 3 * (i + 1) * w])

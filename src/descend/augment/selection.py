@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from descend.augment.matrices import fit
 from descend.augment.points import Bools, Floats
 from descend.errors import KnobError
 
+T = TypeVar("T")
 Option = tuple[Draws, Bools]  # what a transform made of a draw, and the rows (B,) that it was chosen for
 
 
@@ -39,6 +40,8 @@ def selected(before: Draws, options: Sequence[Option]) -> Draws:
         stretch=_per_row(draws, options, lambda d: d.stretch, ~draws.every),
         flatten=_per_row(draws, options, lambda d: d.flatten, ~draws.every),
         noise=_noise(draws, options),
+        grain=_first(draws.grain, *(option.grain for option, _ in options)),
+        sampling=_first(draws.sampling, *(option.sampling for option, _ in options)),
         bends=(*draws.bends, *_bends(draws, options)),
         neighborhood=(*draws.neighborhood, *_neighborhood(draws, options)),
         mixes=(*draws.mixes, *_mixes(draws, options)),
@@ -76,6 +79,11 @@ def _per_row(before: Draws, options: Sequence[Option], read: Callable[[Draws], A
         return None
     start = neutral if start is None else start
     return _rows(start, [(value, chosen) for value, chosen in values if value is not None])
+
+
+def _first(*values: T | None) -> T | None:
+    """Return what holds for the whole batch: the first that was chosen."""
+    return next((value for value in values if value is not None), None)
 
 
 def _noise(before: Draws, options: Sequence[Option]) -> Noise | None:

@@ -6,7 +6,7 @@ import torch
 
 from descend.augment.factors import N_LEVELS
 
-_ALMOST = 1e-6  # sums of shares of pixels miss whole numbers by rounding
+_ALMOST = 1e-3  # pixels: sums of their shares miss whole numbers by rounding
 
 
 def stretched(image: torch.Tensor) -> torch.Tensor:

@@ -143,7 +143,7 @@ class RandomViews(Views):
     def drawn_from(self, trained_with: tuple[Augmentation, ...]) -> tuple[Augmentation, ...]:
         """Return ``transforms``, else the training's without mixing. Raises KnobError if neither leaves anything to draw."""
         chosen = self.transforms or tuple(transform for transform in trained_with if "mix" not in transform.stages)
-        if all(transform.stages == {"normalize"} for transform in chosen):
+        if all(transform.batch_wide for transform in chosen):
             raise KnobError("views", "needs transforms to draw from, and the run was trained without any", got=str(self),
                             fix=f"Write views(flip(), k={self.k}), for example.")  # fmt: skip
         return chosen

@@ -23,6 +23,7 @@ class Augmentation(Technique, family="augmentation"):
     """
 
     stage: ClassVar[Stage]
+    batch_wide: ClassVar[bool] = False  # whether it holds for the whole batch, so that images cannot differ in it
     neutral: ClassVar[Mapping[str, Any] | str]  # knobs that leave every image as it is, to the bit; or why there are none
 
     @property

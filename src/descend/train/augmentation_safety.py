@@ -41,12 +41,13 @@ def measure(
     the advice is for training. per_class: pictures of each class at most, chosen by ``seed``. Only pictures that the run answers
     right as they are count, so a flip is a wrong answer that the transform caused. Every picture is drawn once at each strength.
     tolerance: the share of flips that is still acceptable. watch(done, total) is told the pictures on the way.
-    Normalisation, and mixing, which changes the target with the picture, are passed over.
+    Normalisation, and mixing, which changes the target with the picture, are passed over; a ``resampling`` holds for all others.
 
     Raises KnobError (nothing to measure, a tolerance outside 0..1, no pictures asked for) and DataError (no picture of a known
     class, or none answered right).
     """
-    measured = [transform for transform in transforms if not transform.stages & {"mix", "normalize"}]
+    measured = [transform for transform in transforms if not (transform.batch_wide or "mix" in transform.stages)]
+    reading = [transform for transform in transforms if transform.batch_wide and "normalize" not in transform.stages]
     if not measured:
         raise KnobError("safety", "needs a transform that changes pictures one by one", got=[str(item) for item in transforms])
     if per_class < 1 or not 0 <= tolerance < 1:
@@ -54,7 +55,7 @@ def measure(
     dataset = data_package.load(data, seed=run.record.seed, threads=threads)
     rows = _chosen(dataset, run.classes, per_class, seed)
     rungs = {transform: ladder(transform) for transform in dict.fromkeys(measured)}
-    views = {rung: as_trained(run.record, [rung], seed=seed) for steps in rungs.values() for rung in steps}
+    views = {rung: as_trained(run.record, [*reading, rung], seed=seed) for steps in rungs.values() for rung in steps}
     unchanged = as_trained(run.record)
     answers = {rung: list[NDArray[np.int64]]() for rung in views}
     plain, labels = list[NDArray[np.int64]](), list[NDArray[np.int64]]()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from descend.augment import Augmentation, Normalize
+from descend.augment import Augmentation
 from descend.errors import KnobError
 from descend.models import Backbone, Classifier
 from descend.technique import build, knobs
@@ -118,7 +118,7 @@ class Features(FrozenBackbone):
     def check_augment(self, augment: tuple[Augmentation, ...], chosen: Chosen) -> None:
         """Refuse augmentation without views, views without augmentation, and mixing."""
         super().check_augment(augment, chosen)
-        moving = [item for item in augment if not isinstance(item, Normalize)]
+        moving = [item for item in augment if not item.batch_wide]
         texts = [str(item) for item in augment]
         if chosen["views"] == 0 and moving:
             raise KnobError("augment", "has no effect with transfer='features' and views=0", got=texts,
