@@ -29,7 +29,8 @@ from torch.nn import functional as F
 from descend import rng
 from descend.models import Classifier, ResNet20, SmallCNN
 from descend.regularize import DropBlock, Dropout, StochasticDepthInBlocks
-from descend.regularize.install import drop_input, drop_output, stages_of
+from descend.regularize.feature_maps import stages_of
+from descend.regularize.install import drop_input, drop_output
 from descend.regularize.residual_blocks import residual_blocks
 
 BATCH, K = 64, 10

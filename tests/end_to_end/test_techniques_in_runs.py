@@ -209,3 +209,19 @@ def test_a_run_too_short_to_watch_is_refused_before_anything_is_written(shapes: 
     with pytest.raises(KnobError, match="window"):
         descend.fit(shapes, out=tmp_path / "run", **TINY | {"schedule": "watch()"})
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"freeze_to": "head", "regularize": ["stochastic_depth()"]}, "no effect on a frozen part"),
+        ({"regularize": ["ghost_batch_norm(size=4)"]}, "no effect with norm='eval'"),
+        ({"regularize": ["dropconnect(layers=all)", "dropconnect()"]}, "must be given once"),
+    ],
+)
+def test_a_regularizer_that_reaches_nothing_is_refused_before_anything_is_written(
+    shapes: Path, tmp_path: Path, settings: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(KnobError, match=words):
+        descend.fit(shapes, out=tmp_path / "run", transfer="finetune", **settings)
+    assert not (tmp_path / "run").exists()

@@ -173,6 +173,40 @@ def test_gradients_flow_and_twice_is_an_error():
         technique.install(technique.install(timm.create_model("resnet10t", pretrained=False), 0), 0)
 
 
+@pytest.mark.parametrize("name", ["resnet10t", "resnet26t", "regnetx_002"])
+def test_a_skipped_block_leaves_alone_the_shortcut_that_autograd_keeps(name):
+    """Timm's activations work in place, and the shortcut is the output of the block before, which its backward pass needs."""
+    model = timm.create_model(name, pretrained=False, num_classes=3).train()
+    StochasticDepthInBlocks(last=0.5, per="batch").install(model, 0)
+    for m in model.modules():
+        if isinstance(m, StochasticDepth):
+            m.p = 1 - 1e-12
+    model(torch.randn(2, 3, 64, 64)).square().sum().backward()
+    assert torch.isfinite(model.conv1[0].weight.grad if name.startswith("resnet") else model.stem.conv.weight.grad).all()
+
+
+def test_a_block_that_is_not_what_it_looks_like_is_refused_per_batch_only():
+    class Odd(nn.Module):  # looks like a plain residual block, and does something else beside its branch
+        def __init__(self):
+            super().__init__()
+            self.conv, self.drop_path = nn.Conv2d(8, 8, 1), nn.Identity()
+
+        def forward(self, x):
+            return 2 * x + self.drop_path(self.conv(x))
+
+    def net():
+        return nn.Sequential(nn.Conv2d(3, 8, 1), Odd(), nn.Flatten(), nn.LazyLinear(2))
+
+    model = net()
+    StochasticDepthInBlocks().install(model, 0)
+    assert isinstance(model[1].drop_path, StochasticDepth)
+    model = net()
+    with pytest.raises(ModelError, match=r"stochastic_depth: per='batch' must know .* got 'Odd'.*per='sample'"):
+        StochasticDepthInBlocks(per="batch").install(model, 0)
+    assert type(model[1]) is Odd
+    assert type(model[1].drop_path) is nn.Identity
+
+
 def test_a_network_without_branches_is_an_error():
     with pytest.raises(ModelError, match="residual blocks of a known kind"):
         StochasticDepthInBlocks().install(SmallCNN(width=8).build(0), 0)

@@ -191,6 +191,27 @@ def test_train_and_eval_reach_it_and_its_state_is_empty():
     assert torch.equal(model(x), model[0](x))
 
 
+@pytest.mark.parametrize("make", [lambda layout: Dropout(0.5, kind="channel", layout=layout),
+                                  lambda layout: DropBlock(0.3, size=2, layout=layout)])  # fmt: skip
+def test_maps_with_the_channel_last_lose_the_same_units(make):
+    """(B, H, W, C), as in Swin: the mask is that of the same maps with the channel first."""
+    x = torch.randn(4, 5, 6, 3, generator=torch.Generator().manual_seed(0))
+    with rng.context(0, 0, IDS):
+        first = make("NCHW")(x.permute(0, 3, 1, 2).contiguous())
+    with rng.context(0, 0, IDS):
+        last = make("NHWC")(x)
+    assert torch.equal(last, first.permute(0, 2, 3, 1))
+    assert (last == 0).any()
+    assert last.is_contiguous()
+
+
+def test_a_layout_without_effect_is_an_error():
+    with pytest.raises(KnobError, match="layout has no effect with kind='unit'"):
+        Dropout(0.5, layout="NHWC")
+    with pytest.raises(KnobError, match="layout must be one of"):
+        DropBlock(0.5, layout="CHW")
+
+
 # ---------------------------------------------------------------------------------------------------------- DropBlock
 
 

@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from descend import rng
-from descend.errors import ModelError
-from descend.models import Classifier, Lite0, ResNet9
+from descend.errors import KnobError, ModelError
+from descend.models import Classifier, Lite0, ResNet9, ResNet20
 from descend.regularize import (
+    L1,
     DropBlock,
     DropBlockAfterStages,
     DropConnect,
@@ -18,11 +19,16 @@ from descend.regularize import (
     DropConnectLinear,
     Dropout,
     DropoutBeforeHead,
+    GhostBatchNorm,
+    KLSparsity,
     SpatialDropout,
     StochasticDepthInBlocks,
     hold_in_eval,
+    install_all,
+    set_norm_policy,
 )
-from descend.regularize.install import drop_input, drop_output
+from descend.regularize.install import drop_input, drop_output, runs_its_children
+from descend.transfer import FineTuning
 
 
 @pytest.fixture
@@ -155,6 +161,95 @@ def test_a_frozen_part_stays_deterministic(lite0):
     hold_in_eval(lite0.backbone)
     lite0.train()
     assert torch.equal(lite0.backbone(X), lite0.backbone(X))
+
+
+# --------------------------------------------------------------------------------- does it reach a part that trains
+
+
+def stages(classifier, first):
+    chain = classifier.backbone.stages
+    return list(chain)[classifier.backbone.stage_names.index(first) :]
+
+
+@pytest.mark.parametrize("technique", [StochasticDepthInBlocks(), SpatialDropout(), DropBlockAfterStages(size=2), KLSparsity(),
+                                       GhostBatchNorm()], ids=str)  # fmt: skip
+def test_what_reaches_only_frozen_parts_is_refused(lite0, technique):
+    """``--freeze-to head`` freezes every stage: only the classifier's own head trains."""
+    lite0.head = nn.Linear(lite0.backbone.n_features, 3)
+    with pytest.raises(KnobError, match=rf"{technique.name}.*has no effect on a frozen part"):
+        install_all([technique], lite0, trained=[lite0.head], norm="eval", seed=0)
+
+
+def test_one_place_that_trains_is_enough(lite0):
+    install_all([StochasticDepthInBlocks(), SpatialDropout(), L1()], lite0, trained=stages(lite0, "block5"), norm="eval", seed=0)
+
+
+@pytest.mark.parametrize("norm", ["eval", "affine-frozen"])
+def test_ghost_batches_need_norms_that_look_at_the_batch(lite0, norm):
+    with pytest.raises(KnobError, match=rf"ghost_batch_norm.*has no effect with norm='{norm}'.*--norm train"):
+        install_all([GhostBatchNorm()], lite0, trained=[lite0], norm=norm, seed=0)
+
+
+def test_ghost_batches_are_fine_with_norms_that_do(lite0):
+    install_all([GhostBatchNorm()], lite0, trained=[lite0], norm="train", seed=0)
+
+
+@pytest.mark.parametrize("norm", ["eval", "affine-frozen", "train"])
+@pytest.mark.parametrize("technique", [KLSparsity(), KLSparsity(layers=("backbone.stages.block6.0.bn1",)),
+                                       StochasticDepthInBlocks(last=0.9), SpatialDropout(p=0.5)], ids=str)  # fmt: skip
+def test_what_stands_beside_a_held_norm_or_in_it_still_trains(lite0, technique, norm):
+    """Timm's norms hold their activation; fine-tuning holds norms in evaluation mode by default, and nothing else."""
+    install_all([technique], lite0, trained=[lite0], norm=norm, seed=0)
+    FineTuning(lite0, freeze_to=None, norm=norm).thaw()
+    lite0.train()
+    with rng.context(0, 0, [1, 2]):
+        first = lite0(X)
+    extra = technique.extra_loss(lite0)
+    with rng.context(1, 0, [1, 2]):
+        other = lite0(X)
+    if isinstance(technique, KLSparsity):
+        assert extra is not None
+        assert extra.requires_grad
+    else:
+        assert not torch.equal(first, other)
+    norms = [m for m in lite0.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert {m.training for m in norms} == {norm == "train"}
+
+
+def test_our_blocks_end_in_a_norm_and_are_dropped_though_it_is_held():
+    backbone = ResNet20(width=4).build(0)
+    model = Classifier(backbone, nn.Linear(backbone.n_features, 3))
+    StochasticDepthInBlocks(last=0.9).install(model, 0)
+    set_norm_policy(model.train(), "eval")
+    answers = []
+    for epoch in range(2):
+        with rng.context(epoch, 0, [1, 2]):
+            answers.append(model(X))
+    assert not torch.equal(*answers)
+
+
+def test_a_timm_model_without_its_head_is_refused_in_place_of_its_last_linear_layer():
+    vit = timm.create_model("test_vit", pretrained=False, num_classes=0, img_size=64)
+    for technique in (DropoutBeforeHead(), DropConnect()):
+        with pytest.raises(ModelError, match=f"{technique.name}: VisionTransformer must have a head"):
+            technique.install(vit, 0)
+
+
+def test_a_module_that_runs_its_own_children_does_not_run_the_layer_too():
+    class Runs(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x):
+            for child in self.children():
+                x = child(x)
+            return x
+
+    assert runs_its_children(Runs())
+    assert not runs_its_children(nn.Linear(2, 2))
+    with pytest.raises(ModelError, match="must not run its children"):
+        drop_output(Runs(), Dropout(0.5))
 
 
 def test_a_model_without_the_place_is_an_error():

@@ -11,6 +11,7 @@ from .dropout import Dropout as Dropout
 from .ghost import GhostBatchNorm as GhostBatchNorm
 from .ghost import GhostBatchNorm2d as GhostBatchNorm2d
 from .ghost import reestimate_batch_norm as reestimate_batch_norm
+from .install import install_all as install_all
 from .kl_sparsity import KLSparsity as KLSparsity
 from .loss_techniques import ClassWeights as ClassWeights
 from .loss_techniques import Focal as Focal

@@ -11,9 +11,10 @@ from descend.errors import ModelError
 from descend.regularize.drop_block import DropBlock
 from descend.regularize.dropconnect import DropConnectConv2d, DropConnectLinear, Per
 from descend.regularize.dropout import Dropout, Mode
-from descend.regularize.install import drop_input, drop_output, head_of, silence_head, stages_of
+from descend.regularize.feature_maps import feature_maps
+from descend.regularize.install import drop_input, head_of, silence_head
 from descend.regularize.regularizer import Regularizer
-from descend.regularize.residual_blocks import put_depth, residual_blocks
+from descend.regularize.residual_blocks import check_places_free, check_shortcuts, put_depth, residual_blocks
 from descend.regularize.stochastic_depth import StochasticDepth, linear_decay
 from descend.technique import Search, technique
 
@@ -35,8 +36,8 @@ class DropoutBeforeHead(Regularizer):
 
     def install(self, model: nn.Module, seed: int) -> nn.Module:
         """Attach ``Dropout`` to the input of the head; a whole model or a head alone may be given."""
+        name, head = head_of(model, self.name)
         silence_head(model)
-        name, head = head_of(model)
         drop_input(head, Dropout(self.p, stream=f"dropout/{name}", seed=seed, mode=self.mode))
         return model
 
@@ -55,10 +56,11 @@ class SpatialDropout(Regularizer):
     mode: Mode = "inverted"
 
     def install(self, model: nn.Module, seed: int) -> nn.Module:
-        """Attach ``Dropout(kind="channel")`` to the output of each stage. Raises ModelError for a model without stages."""
-        for name, stage in stages_of(model):
-            layer = Dropout(self.p, stream=f"spatial_dropout/{name}", seed=seed, mode=self.mode, kind="channel")
-            drop_output(stage, layer)
+        """Attach ``Dropout(kind="channel")`` to the output of each stage. Raises ModelError where these are no feature maps."""
+        for place in feature_maps(model, self.name):
+            stream = f"spatial_dropout/{place.name}"
+            layer = Dropout(self.p, stream=stream, seed=seed, mode=self.mode, kind="channel", layout=place.layout)
+            place.holder.attach(layer)
         return model
 
 
@@ -76,9 +78,10 @@ class DropBlockAfterStages(Regularizer):
     size: Annotated[int, Ge(1), Search(2, 7)] = 7
 
     def install(self, model: nn.Module, seed: int) -> nn.Module:
-        """Attach ``DropBlock`` to the outputs of the last two stages. Raises ModelError for a model without stages."""
-        for name, stage in stages_of(model)[-2:]:
-            drop_output(stage, DropBlock(self.p, size=self.size, stream=f"drop_block/{name}", seed=seed))
+        """Attach ``DropBlock`` to the outputs of the last two stages. Raises ModelError where these are no feature maps."""
+        for place in feature_maps(model, self.name)[-2:]:
+            stream = f"drop_block/{place.name}"
+            place.holder.attach(DropBlock(self.p, size=self.size, stream=stream, seed=seed, layout=place.layout))
         return model
 
 
@@ -96,17 +99,25 @@ class DropConnect(Regularizer):
     layers: Literal["head", "all"] = "head"
 
     def install(self, model: nn.Module, seed: int) -> nn.Module:
-        """Change the layers in place; parameters and their names stay. Raises ModelError where there is none to change."""
-        name, top = head_of(model) if self.layers == "head" else ("", model)
-        found = [(f"{name}.{inner}".strip("."), m) for inner, m in top.named_modules() if type(m) in (nn.Linear, nn.Conv2d)]
-        if not found:
-            raise ModelError(type(model).__name__, "must have a plain linear layer or convolution there", got=name)
-        for path, layer in found:
-            stream = f"dropconnect/{path}"
-            if isinstance(layer, nn.Linear):
-                DropConnectLinear.adopt(layer, self.p, per=self.per, stream=stream, seed=seed)
-            elif isinstance(layer, nn.Conv2d):
-                DropConnectConv2d.adopt(layer, self.p, per=self.per, stream=stream, seed=seed)
+        """Change the layers in place; parameters and their names stay. Raises ModelError where one cannot be masked."""
+        kind = type(model).__name__
+        name, top = head_of(model, self.name) if self.layers == "head" else ("", model)
+        if any(isinstance(m, nn.MultiheadAttention) for m in top.modules()):
+            raise ModelError(self.name, f"cannot mask the projections of nn.MultiheadAttention, which {kind} holds",
+                             fix="Use layers='head'.")  # fmt: skip
+        layers = [(f"{name}.{path}".strip("."), m) for path, m in top.named_modules()
+                  if isinstance(m, (nn.Linear, nn.Conv2d)) and "masking" not in vars(m)]  # fmt: skip
+        if not layers:
+            raise ModelError(self.name, f"{kind} must have a plain linear layer or convolution there", got=name)
+        before: list[tuple[nn.Module, type]] = [(layer, type(layer)) for _, layer in layers]
+        try:
+            for path, layer in layers:
+                masked = DropConnectLinear if isinstance(layer, nn.Linear) else DropConnectConv2d
+                masked.adopt(layer, self.p, per=self.per, stream=f"dropconnect/{path}", seed=seed)  # pyright: ignore[reportArgumentType] (the two go together)
+        except ModelError:
+            for layer, cls in before:
+                layer.__class__ = cls
+            raise
         return model
 
 
@@ -126,7 +137,10 @@ class StochasticDepthInBlocks(Regularizer):
 
     def install(self, model: nn.Module, seed: int) -> nn.Module:
         """Put a layer at the end of every residual branch. Raises ModelError for a model without known blocks."""
-        blocks = residual_blocks(model)
+        blocks = residual_blocks(model, self.name)
+        check_places_free(blocks)
+        if self.per == "batch":
+            check_shortcuts(model, blocks, self.name)
         for (name, block, family), p in zip(blocks, linear_decay(self.last, len(blocks)), strict=True):
 
             def make(end: str, name: str = name, p: float = p) -> StochasticDepth:

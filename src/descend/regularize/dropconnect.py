@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from descend.errors import KnobError
+from descend.errors import KnobError, ModelError
 from descend.regularize.masks import Draw, MaskSource, checked_choice, checked_probability
+from descend.regularize.subclassing import become
 
 Per = Literal["sample", "batch"]
 Inference = Literal["mean", "gaussian"]
@@ -91,6 +92,55 @@ def expected_relu(mean: Tensor, variance: Tensor) -> Tensor:
     return mean * (0.5 * torch.erfc(-z / math.sqrt(2))) + s * density
 
 
+class _DropConnect:
+    """Mixed into a subclass of ``nn.Linear`` or ``nn.Conv2d``: its own forward, on masked weights."""
+
+    masking: _Masking
+    weight: Tensor
+    bias: Tensor | None
+    training: bool
+
+    def forward(self, input: Tensor) -> Tensor:
+        return self.masking.forward(input, self.weight, self.bias, self._with, self.training)
+
+    def _with(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Return what the layer computes from other weights: they hide the parameters while its own forward runs."""
+        self.__dict__.update(weight=weight, bias=bias)
+        try:
+            return super().forward(x)  # pyright: ignore[reportAttributeAccessIssue] (the class it is mixed into has one)
+        finally:
+            del self.__dict__["weight"], self.__dict__["bias"]
+
+
+def _adopt(layer: nn.Module, ours: type[nn.Module], plain: type[nn.Module], masking: _Masking) -> None:
+    kind = type(layer)
+    if kind is plain:
+        layer.__class__ = ours
+    else:
+        become(layer, _DropConnect)
+        if not _scales_with_its_weights(layer):
+            layer.__class__ = kind
+            raise ModelError("dropconnect", f"must mask weights as they are used, but {kind.__name__} computes others from them",
+                             fix="Use layers='head', or leave dropconnect out.")  # fmt: skip
+    layer.__dict__["masking"] = masking
+
+
+@torch.no_grad()
+def _scales_with_its_weights(layer: Any) -> bool:
+    """Return whether twice the weights give exactly twice the output, as in every layer that uses its weights as they are."""
+    if isinstance(layer, nn.Conv2d):
+        sides = [step * (size - 1) + 1 for step, size in zip(layer.dilation, layer.kernel_size, strict=True)]
+        shape = (layer.in_channels, *sides)
+    else:
+        shape = (layer.in_features,)
+    like, masked = layer.weight, cast(Any, layer)
+    x = torch.linspace(-1, 1, math.prod(shape), dtype=like.dtype, device=like.device).reshape(1, *shape)
+    weight = torch.linspace(-1, 1, like.numel(), dtype=like.dtype, device=like.device).reshape(like.shape)
+    bias = None if layer.bias is None else torch.ones_like(layer.bias)
+    outputs = [masked._with(x, factor * weight, None if bias is None else factor * bias) for factor in (1, 2)]
+    return torch.equal(outputs[1], 2 * outputs[0])
+
+
 class DropConnectLinear(nn.Linear):
     """A linear layer whose single weights and biases are dropped with probability p while training.
 
@@ -119,9 +169,11 @@ class DropConnectLinear(nn.Linear):
 
     @classmethod
     def adopt(cls, layer: nn.Linear, p: float, *, per: Per = "sample", stream: str = "dropconnect", seed: int = 0) -> None:
-        """Make a plain layer one of this kind in place: the same object, parameters and names."""
-        layer.__class__ = cls
-        layer.__dict__["masking"] = _Masking(cls.__name__, p, per, "mean", "none", MaskSource(seed, stream))
+        """Mask the weights of a plain layer, or of one of a subclass, in place: the same object, parameters and names.
+
+        A subclass keeps its own forward. Raises ModelError where that is not linear in ``weight`` and ``bias``.
+        """
+        _adopt(layer, cls, nn.Linear, _Masking(cls.__name__, p, per, "mean", "none", MaskSource(seed, stream)))
 
     def forward(self, input: Tensor) -> Tensor:
         """Return (B, ..., out_features)."""
@@ -159,9 +211,11 @@ class DropConnectConv2d(nn.Conv2d):
 
     @classmethod
     def adopt(cls, layer: nn.Conv2d, p: float, *, per: Per = "sample", stream: str = "dropconnect", seed: int = 0) -> None:
-        """Make a plain layer one of this kind in place: the same object, parameters and names."""
-        layer.__class__ = cls
-        layer.__dict__["masking"] = _Masking(cls.__name__, p, per, "mean", "none", MaskSource(seed, stream))
+        """Mask the weights of a plain layer, or of one of a subclass, in place: the same object, parameters and names.
+
+        A subclass keeps its own forward. Raises ModelError where that is not linear in ``weight`` and ``bias``.
+        """
+        _adopt(layer, cls, nn.Conv2d, _Masking(cls.__name__, p, per, "mean", "none", MaskSource(seed, stream)))
 
     def forward(self, input: Tensor) -> Tensor:
         """Return (B, out_channels, H', W')."""

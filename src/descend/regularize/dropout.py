@@ -11,11 +11,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from descend.errors import ModelError
+from descend.errors import KnobError, ModelError
 from descend.regularize.masks import MaskSource, channels_last, checked_choice, checked_probability
 
 Mode = Literal["inverted", "classic"]
 Kind = Literal["unit", "channel"]
+Layout = Literal["NCHW", "NHWC"]
 
 
 class Dropout(nn.Module):
@@ -30,21 +31,26 @@ class Dropout(nn.Module):
                       constant factor that the next layer's learning rate and weight decay feel.
     m ~ Bernoulli(1 - p), one per unit and sample, or one per channel and sample (kind "channel").
 
-    x: (B, ...) for units, (B, C, H, W) for channels; any float type; the output has the same shape, type and memory format.
+    x: (B, ...) for units; for channels (B, C, H, W), or (B, H, W, C) with ``layout="NHWC"``; any float type; the output has the
+    same shape, type and memory format.
     The mask is a function of (seed, stream, epoch, sample id, draw), see ``masks``. p = 0 is the identity.
 
-    Raises KnobError for p outside [0, 1) or an unknown mode or kind; ModelError where x does not fit the context's samples.
+    Raises KnobError for p outside [0, 1), an unknown mode, kind or layout, or a layout without effect; ModelError where x does
+    not fit the context's samples.
 
     Source: Srivastava, Hinton, Krizhevsky, Sutskever & Salakhutdinov 2014, JMLR 15:1929, section 4; channels: Tompson et
     al. 2015, arXiv:1411.4280, section 3.2.
     """
 
     def __init__(self, p: float, *, stream: str = "dropout", seed: int = 0, mode: Mode = "inverted",
-                 kind: Kind = "unit") -> None:  # fmt: skip
+                 kind: Kind = "unit", layout: Layout = "NCHW") -> None:  # fmt: skip
         super().__init__()
         self.p = checked_probability("Dropout", p)
         self.mode = checked_choice("Dropout", "mode", mode, ("inverted", "classic"))
         self.kind = checked_choice("Dropout", "kind", kind, ("unit", "channel"))
+        self.layout = checked_choice("Dropout", "layout", layout, ("NCHW", "NHWC"))
+        if kind == "unit" and layout != "NCHW":
+            raise KnobError("Dropout", "layout has no effect with kind='unit'", got=layout, fix="Say kind='channel'.")
         self.source = MaskSource(seed, stream)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -57,13 +63,16 @@ class Dropout(nn.Module):
 
     def _mask(self, x: Tensor) -> Tensor:
         if self.kind == "channel" and x.ndim != 4:
-            raise ModelError("Dropout", "kind='channel' needs feature maps (B, C, H, W)", got=tuple(x.shape))
-        shape = x.shape if self.kind == "unit" else torch.Size((*x.shape[:2], 1, 1))
+            raise ModelError("Dropout", "kind='channel' needs feature maps (B, C, H, W) or (B, H, W, C)", got=tuple(x.shape))
+        if self.kind == "unit":
+            shape = x.shape
+        else:
+            shape = torch.Size((*x.shape[:2], 1, 1) if self.layout == "NCHW" else (x.shape[0], 1, 1, x.shape[3]))
         draw = self.source.per_sample(x.shape[0])
         scale = 1 / (1 - self.p) if self.mode == "inverted" else 1.0
         mask = draw.keep(shape.numel() // draw.ids.size, self.p, x, scale=scale).to(x.dtype)
-        return mask.reshape(shape) if x.ndim != 4 else channels_last(mask, shape, x)
+        return channels_last(mask, shape, x) if x.ndim == 4 and self.layout == "NCHW" else mask.reshape(shape)
 
     def extra_repr(self) -> str:
         """Return the settings, for ``print(model)``."""
-        return f"p={self.p}, mode={self.mode!r}, kind={self.kind!r}, stream={self.source.stream!r}"
+        return f"p={self.p}, mode={self.mode!r}, kind={self.kind!r}, layout={self.layout!r}, stream={self.source.stream!r}"

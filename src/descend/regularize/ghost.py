@@ -96,16 +96,22 @@ class GhostBatchNorm(Regularizer):
     """
 
     neutral: ClassVar = {"size": 2**31}  # one group holds any batch
+    needs_norm: ClassVar = "train"
 
     size: Annotated[int, Ge(2), Search(8, 128, log=True)] = 32
 
     def install(self, model: nn.Module, seed: int) -> nn.Module:
         """Change the class of each ``BatchNorm2d`` in place. Raises ModelError where there is none."""
         del seed
-        plain = [m for m in model.modules() if type(m) is nn.BatchNorm2d]
-        acting = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d) and type(m).__name__ == "BatchNormAct2d"]
-        if not plain and not acting:
-            raise ModelError(type(model).__name__, "must have a BatchNorm2d", fix="Leave ghost_batch_norm out.")
+        norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d) and not isinstance(m, GhostBatchNorm2d)]
+        plain = [norm for norm in norms if type(norm) is nn.BatchNorm2d]
+        acting = [norm for norm in norms if type(norm).__name__ == "BatchNormAct2d"]
+        unknown = next((norm for norm in norms if norm not in plain and norm not in acting), None)
+        if unknown is not None:
+            raise ModelError(self.name, "must know what a norm does beside normalising", got=type(unknown).__name__,
+                             fix="Leave ghost_batch_norm out.")  # fmt: skip
+        if not norms:
+            raise ModelError(self.name, f"{type(model).__name__} must have a BatchNorm2d", fix="Leave ghost_batch_norm out.")
         for norm in [*plain, *acting]:
             norm.__class__ = GhostBatchNorm2d if norm in plain else _GhostBatchNormAct2d
             norm.__dict__["ghost"] = self.size

@@ -1,49 +1,94 @@
-"""How a drop layer gets into a model that was built without one.
+"""How a layer gets into a model that was built without it, and whether it reaches a part that trains.
 
-Layers are attached, not wrapped around: a hook calls the layer, and the layer is a child of the module it serves. So
+Layers are attached, not wrapped around: a hook calls the layer, and the layer is a child of a module near the place. So
 parameter names, and with them every checkpoint, stay what they were.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 from torch import Tensor, nn
 
-from descend.errors import ModelError
+from descend.errors import KnobError, ModelError
+from descend.regularize.norm import NormPolicy
+from descend.regularize.regularizer import Regularizer
 
 INPUT, OUTPUT = "drop_input", "drop_output"  # the names under which a module holds its attached layers
+RUNNERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+WALKS = {"children", "named_children", "items", "values", "_modules"}  # the ways to run whatever children there are
+
+# --------------------------------------------------------------------------------------------------------- attached layers
 
 
 class _OnInput:
-    """The hook that passes a module's first argument through its attached layer; a class, because it must be copyable."""
+    """The hook that passes a module's first argument through an attached layer; a class, because it must be copyable."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        self.layer = layer
 
     def __call__(self, module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        return (module.get_submodule(INPUT)(inputs[0]), *inputs[1:])
+        del module
+        return (self.layer(inputs[0]), *inputs[1:])
 
 
 class _OnOutput:
-    """The hook that passes a module's answer through its attached layer."""
+    """The hook that passes a module's output through an attached layer."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        self.layer = layer
 
     def __call__(self, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
-        del inputs
-        return module.get_submodule(OUTPUT)(output)
+        del module, inputs
+        return self.layer(output)
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A place for a layer: the module whose output passes through it, and the module that holds it as a child, under ``name``."""
+
+    module: nn.Module
+    parent: nn.Module
+    name: str = OUTPUT
+
+    def attach(self, layer: nn.Module) -> None:
+        """Pass the output of ``module`` through ``layer``. Raises ModelError where the place is taken."""
+        _adopt(self.parent, self.name, layer)
+        self.module.register_forward_hook(_OnOutput(layer))
+
+
+def holder_of(model: nn.Module, path: str, same_output: Sequence[nn.Module], who: str) -> Holder:
+    """Return the place for a layer on the output of the module at ``path``.
+
+    same_output: the module itself and those within it that return the very same tensor, the last to finish first. A module that
+    runs whatever children it has would run the layer too, so that another must hold it. Raises ModelError, which names ``who``.
+    """
+    module = next((part for part in same_output if not runs_its_children(part)), None)
+    if module is not None:
+        return Holder(module, module)
+    above = path
+    while above:
+        above = above.rpartition(".")[0]
+        parent = model.get_submodule(above)
+        if not runs_its_children(parent):
+            return Holder(model.get_submodule(path), parent, f"{OUTPUT}_{path.replace('.', '_')}")
+    raise ModelError(who, f"{type(model).__name__} must not run its children by itself", fix="Put the layer into it by hand.")
 
 
 def drop_input(module: nn.Module, layer: nn.Module) -> None:
     """Pass what enters ``module`` through ``layer`` first. Raises ModelError where that place is taken."""
     host = end_of(module, 0)
-    _attach(host, INPUT, layer)
-    host.register_forward_pre_hook(_OnInput())
+    _adopt(host, INPUT, layer)
+    host.register_forward_pre_hook(_OnInput(layer))
 
 
 def drop_output(module: nn.Module, layer: nn.Module) -> None:
     """Pass what leaves ``module`` through ``layer``. Raises ModelError where that place is taken."""
     host = end_of(module, -1)
-    _attach(host, OUTPUT, layer)
-    host.register_forward_hook(_OnOutput())
+    Holder(host, host).attach(layer)
 
 
 def end_of(module: nn.Module, position: int) -> nn.Module:
@@ -56,12 +101,19 @@ def end_of(module: nn.Module, position: int) -> nn.Module:
     return module
 
 
-def _attach(module: nn.Module, place: str, layer: nn.Module) -> None:
-    if isinstance(module, (nn.Sequential, nn.ModuleList)):
-        raise ModelError(type(module).__name__, "must not run its children by itself", fix="Attach the layer to one of them.")
-    check_free(module, place, nn.Module)
-    layer.train(module.training)
-    module.add_module(place, layer)
+def runs_its_children(module: nn.Module) -> bool:
+    """Return whether ``module`` runs whatever children it has, as chains do, instead of those that it knows by name."""
+    methods = (getattr(type(module), name) for name in dir(type(module)) if name.lstrip("_").startswith("forward"))
+    codes = (getattr(method, "__code__", None) for method in methods)
+    return isinstance(module, RUNNERS) or any(code is not None and WALKS & set(code.co_names) for code in codes)
+
+
+def _adopt(parent: nn.Module, name: str, layer: nn.Module) -> None:
+    if runs_its_children(parent):
+        raise ModelError(type(parent).__name__, "must not run its children by itself", fix="Attach the layer to one of them.")
+    check_free(parent, name, nn.Module)
+    layer.train(parent.training)
+    parent.add_module(name, layer)
 
 
 def check_free(module: nn.Module, place: str, kind: type[nn.Module]) -> None:
@@ -71,52 +123,31 @@ def check_free(module: nn.Module, place: str, kind: type[nn.Module]) -> None:
                          fix="Install a technique of this kind once.")  # fmt: skip
 
 
-def head_of(model: nn.Module) -> tuple[str, nn.Module]:
+# ---------------------------------------------------------------------------------------------------------------- the head
+
+
+def head_of(model: nn.Module, who: str = "head") -> tuple[str, nn.Module]:
     """Return the name and the module that turns features into logits.
 
     That is the child ``head`` of a model with ``backbone`` and ``head``, timm's ``get_classifier()``, or else the last
-    ``nn.Linear``. Raises ModelError where there is none, or more than one.
+    ``nn.Linear``. Raises ModelError, which names ``who``, where there is none, or more than one.
     """
+    kind = type(model).__name__
     if isinstance(getattr(model, "backbone", None), nn.Module) and isinstance(getattr(model, "head", None), nn.Module):
         return "head", cast(nn.Module, model.head)
     if callable(getattr(model, "get_classifier", None)):
-        found = cast(Callable[[], object], model.get_classifier)()
-        if isinstance(found, tuple):
-            raise ModelError(type(model).__name__, "must have one head", got=f"{len(found)} (a distilled model)",
+        classifier = cast(Callable[[], object], model.get_classifier)()
+        if isinstance(classifier, tuple):
+            raise ModelError(who, f"{kind} must have one head", got=f"{len(classifier)} (a distilled model)",
                              fix="Attach the layer to each head by hand.")  # fmt: skip
         for name, module in model.named_modules():
-            if module is found and not isinstance(module, nn.Identity):
+            if module is classifier and not isinstance(module, nn.Identity):
                 return name, module
+        raise ModelError(who, f"{kind} must have a head", got=classifier, fix="Build it with num_classes=..., or head and all.")
     linears = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     if not linears:
-        raise ModelError(type(model).__name__, "must end in a linear layer", fix="Attach the layer by hand.")
+        raise ModelError(who, f"{kind} must end in a linear layer", fix="Attach the layer by hand.")
     return linears[-1]
-
-
-def stages_of(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Return the modules after which a model's feature maps change scale: name and module, from the pixels on.
-
-    For our backbones these are the stages between stem and head; for timm's models what ``feature_info`` names.
-    Raises ModelError where the model has neither.
-    """
-    chain = getattr(getattr(model, "backbone", model), "stages", None)
-    if isinstance(chain, nn.Sequential) and "stem" in dict(chain.named_children()):
-        prefix = "backbone.stages." if hasattr(model, "backbone") else "stages."
-        return [(prefix + name, stage) for name, stage in chain.named_children() if name not in ("stem", "head")]
-    found = list(_timm_stages(model))
-    if not found:
-        raise ModelError(type(model).__name__, "must have stages (ours, or timm's feature_info)",
-                         fix="Put the layer into the model by hand.")  # fmt: skip
-    return found
-
-
-def _timm_stages(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    modules, seen = dict(model.named_modules()), set[str]()
-    for entry in getattr(model, "feature_info", None) or ():
-        name = str(entry["module"])
-        if name in modules and name not in seen and list(modules[name].children()):  # a lone activation is the stem's
-            seen.add(name)
-            yield name, modules[name]
 
 
 def silence_head(model: nn.Module) -> None:
@@ -132,3 +163,34 @@ def silence_head(model: nn.Module) -> None:
     for before, link in itertools.pairwise(links):
         if link is head and isinstance(before, nn.Dropout):
             before.p = 0.0
+
+
+# --------------------------------------------------------------------------------------------------- all of a run's techniques
+
+
+def install_all(
+    regularizers: Iterable[Regularizer], network: nn.Module, *, trained: Sequence[nn.Module], norm: NormPolicy, seed: int
+) -> None:
+    """Install every technique in ``network``, in place; one whose change reaches no module that trains is refused.
+
+    trained: the modules of ``network`` that training moves, with all below them. norm: what their batch norms will do. seed: of
+    the random layers. Raises KnobError where a technique would have no effect, ModelError where the network has no place for it.
+    """
+    for technique in regularizers:
+        before = _state(network)
+        technique.install(network, seed)
+        changed = {module for module, state in _state(network).items() if before.get(module) != state}
+        if not changed:
+            continue  # it acts elsewhere: on the loss, the weights, the rows
+        if not changed & {module for part in trained for module in part.modules()}:
+            raise KnobError(str(technique), "has no effect on a frozen part of the network, and changes no other",
+                            fix="Let more of it train (--transfer finetune or scratch, an earlier --freeze-to), "
+                                "or use dropout(p=...), which stands in the head.")  # fmt: skip
+        if technique.needs_norm not in (None, norm):
+            raise KnobError(str(technique), f"has no effect with norm={norm!r}, under which batch norms ignore the batch",
+                            fix=f"Add --norm {technique.needs_norm}, or leave it out.")  # fmt: skip
+
+
+def _state(network: nn.Module) -> dict[nn.Module, tuple[type, int, int]]:
+    """Return what an installation can change of each module: its class and its hooks; new modules are new keys."""
+    return {m: (type(m), len(m._forward_hooks), len(m._forward_pre_hooks)) for m in network.modules()}

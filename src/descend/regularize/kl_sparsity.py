@@ -13,12 +13,23 @@ from annotated_types import Ge, Gt, Lt
 from torch import Tensor, nn
 
 from descend.errors import ModelError
+from descend.regularize.dropout import Layout
+from descend.regularize.feature_maps import layout_of
+from descend.regularize.norm import told_to_train
+from descend.regularize.probe import Pass, readable_pictures
 from descend.regularize.regularizer import Regularizer
 from descend.technique import Search, technique
 
 ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Hardswish, nn.Mish, nn.Softplus, nn.Sigmoid,
                nn.Hardsigmoid, nn.Tanh)  # fmt: skip
+NAMES = ("relu", "elu", "silu", "swish", "mish", "sigmoid", "tanh")  # gelu ends in elu
 EDGE = 1e-6  # rates are kept this far from 0 and 1, where the divergence is infinite
+
+
+def is_activation(module: nn.Module) -> bool:
+    """Return whether a module is an activation: one of torch's, or one of another package that is called like one."""
+    foreign = not type(module).__module__.startswith("torch.nn") and next(module.children(), None) is None
+    return isinstance(module, ACTIVATIONS) or (foreign and type(module).__name__.lower().endswith(NAMES))
 
 
 def kl_divergence(target: float, rates: Tensor) -> Tensor:
@@ -31,36 +42,43 @@ def kl_divergence(target: float, rates: Tensor) -> Tensor:
     return target * (target / rates).log() + (1 - target) * ((1 - target) / (1 - rates)).log()
 
 
-def activity(layer: nn.Module, output: Tensor) -> Tensor:
+def activity(layer: nn.Module, output: Tensor, layout: Layout = "NCHW") -> Tensor:
     """Return what share of its full activity each unit has, in [0, 1], averaged over samples and places: (C,) float.
 
-    output: (B, C), (B, C, H, W) or tokens (B, T, C). Sigmoids count as they are, tanh as (1 + a) / 2, all others, whose
-    activity has no upper end, as the probability of which it is the odds: a / (1 + a) with a = max(output, 0).
+    output: (B, C), tokens (B, T, C), or maps, (B, C, H, W) or (B, H, W, C) as ``layout`` says. Sigmoids count as they are, tanh
+    as (1 + a) / 2, all others, whose activity has no upper end, as the probability of which it is the odds: a / (1 + a) with
+    a = max(output, 0).
     """
     a = output.float() if output.dtype in (torch.float16, torch.bfloat16) else output
-    if isinstance(layer, nn.Tanh):
+    kind = type(layer).__name__.lower()
+    if kind == "tanh":
         a = (1 + a) / 2
-    elif not isinstance(layer, (nn.Sigmoid, nn.Hardsigmoid)):
-        a = a.clamp_min(0)
+    elif kind not in ("sigmoid", "hardsigmoid"):
+        a = a.relu()  # not clamp_min, which would need the output in the backward pass: an in-place layer may overwrite it
         a = a / (1 + a)
-    unit = 1 if a.ndim == 4 else a.ndim - 1
+    unit = 1 if a.ndim == 4 and layout == "NCHW" else a.ndim - 1
     return a.mean([dim for dim in range(a.ndim) if dim != unit])
 
 
 class _Watch:
     """The hook on one layer; it holds the rates of the pass under way, which no copy or pickle takes along."""
 
-    def __init__(self, penalty: KLSparsity) -> None:
+    def __init__(self, penalty: KLSparsity, layout: Layout) -> None:
         self.penalty = penalty
+        self.layout: Layout = layout
         self.rates: list[Tensor] = []
 
     def __call__(self, layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
         del inputs
-        if layer.training and output.requires_grad:
-            self.rates.append(activity(layer, output))
+        if told_to_train(layer) and output.requires_grad:
+            self.rates.append(activity(layer, output, self.layout))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"penalty": self.penalty, "rates": []}  # a graph's tensors cannot be copied, and belong to the original
+        return {
+            "penalty": self.penalty,
+            "layout": self.layout,
+            "rates": [],
+        }  # a graph's tensors cannot be copied, and belong to the original
 
     def taken(self) -> list[Tensor]:
         """Return what was noted since the last time, and forget it."""
@@ -107,21 +125,23 @@ class KLSparsity(Regularizer):
     layers: tuple[str, ...] = ()
 
     def install(self, model: nn.Module, seed: int) -> nn.Module:
-        """Hook the layers; the model's parameters, state and answers stay. Raises ModelError where there is none to watch."""
+        """Hook the layers; the model's parameters, state and outputs stay. Raises ModelError where there is none to watch."""
         del seed
         modules = dict(model.named_modules())
         missing = next((name for name in self.layers if name not in modules), None)
         if missing is not None:
             raise ModelError(self.name, "layers must name modules of the model", got=missing,
                              fix=f"It has {', '.join(name for name in list(modules)[1:6])}, ...")  # fmt: skip
-        found = [modules[name] for name in self.layers] or [m for m in modules.values() if isinstance(m, ACTIVATIONS)]
-        if not found:
-            raise ModelError(type(model).__name__, "must have an activation that is a module of its own",
+        watched = [modules[name] for name in self.layers] or [m for m in modules.values() if is_activation(m)]
+        if not watched:
+            raise ModelError(self.name, f"{type(model).__name__} must have an activation that is a module of its own",
                              fix="Name modules in layers, or leave kl_sparsity out: it acts on hidden units.")  # fmt: skip
         if _watches(model):
-            raise ModelError(type(model).__name__, "must be watched by one kl_sparsity", fix="Install it once.")
-        for layer in found:
-            layer.register_forward_hook(_Watch(self))
+            raise ModelError(self.name, f"{type(model).__name__} must be watched by one kl_sparsity", fix="Install it once.")
+        passes = [Pass(model, x) for x in readable_pictures(model, 2)]
+        for layer in watched:
+            layout: Layout = layout_of([seen.output(layer) for seen in passes]) or "NCHW"
+            layer.register_forward_hook(_Watch(self, layout))
         model.register_forward_pre_hook(_Begin())
         return model
 

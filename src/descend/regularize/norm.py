@@ -40,9 +40,11 @@ class HeldInEval:
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
+        self.mode = False  # what the module was last told
 
     def __call__(self, mode: bool = True) -> nn.Module:
         """Tell ``mode`` to the children, each of which is held too unless it has been released; return the module."""
+        self.mode = mode
         for child in self.module.children():
             child.train(mode)
         return self.module
@@ -53,6 +55,12 @@ def hold_in_eval(module: nn.Module) -> None:
     module.eval()
     for part in module.modules():
         part.__dict__["train"] = HeldInEval(part)
+
+
+def told_to_train(module: nn.Module) -> bool:
+    """Return whether ``module`` takes part in training: by its mode, or, where it is held, by the mode it was last told."""
+    held = module.__dict__.get("train")
+    return held.mode if isinstance(held, HeldInEval) else module.training
 
 
 def release(module: nn.Module) -> None:
@@ -80,7 +88,7 @@ def statistics_kept(module: nn.Module) -> Iterator[None]:
 def set_norm_policy(module: nn.Module, policy: NormPolicy) -> None:
     """Make every batch norm at or below ``module`` follow ``policy`` (see the table above). Raises KnobError.
 
-    Setting another policy later replaces this one.
+    Setting another policy later replaces this one. What stands inside a norm (an activation, a drop layer) is not held with it.
     """
     if policy not in get_args(NormPolicy):
         raise KnobError("norm", f"the policy must be one of {', '.join(get_args(NormPolicy))}", got=policy)
@@ -88,4 +96,5 @@ def set_norm_policy(module: nn.Module, policy: NormPolicy) -> None:
         release(norm)
         norm.requires_grad_(policy != "affine-frozen")
         if policy != "train":
-            hold_in_eval(norm)
+            norm.training = False
+            norm.__dict__["train"] = HeldInEval(norm)

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from descend import data as data_package
 from descend.augment import Normalize
@@ -26,6 +25,7 @@ from descend.durations import duration
 from descend.errors import DataError, KnobError, RunError
 from descend.models import Backbone, Classifier
 from descend.pixels import PixelPolicy
+from descend.regularize import install_all
 from descend.train.labels import label_type
 from descend.train.modes import MODES
 from descend.train.modes.mode import Mode, with_pretrained
@@ -164,27 +164,9 @@ def _network(plan: Plan, mode: Mode, dataset: Dataset) -> Classifier:
     trainable_stages(backbone, plan.freeze_to)
     head = plan.head.build(backbone.n_features, len(dataset.classes), plan.seed)
     network = Classifier(backbone, head)
-    _install_regularizers(plan, mode, network)
+    install_all(plan.regularize, network, trained=mode.trained_modules(network, plan), norm=plan.norm, seed=plan.seed)
     _check_class_weights(plan, dataset)
     return network
-
-
-def _install_regularizers(plan: Plan, mode: Mode, network: Classifier) -> None:
-    """Let the regularizers put their layers in. One whose layers all stand in a frozen part would do nothing: it is refused."""
-    trained = mode.trained_modules(network, plan)
-    for item in plan.regularize:
-        before = _marks(network)
-        item.install(network, plan.seed)
-        added = _marks(network) - before
-        alive = {mark for part in trained for mark in _marks(part)}
-        if added and not added & alive:
-            raise KnobError("regularize", f"{item} has no effect on a frozen backbone", got=f"transfer={plan.transfer!r}",
-                            fix="Use --transfer finetune or scratch, or dropout(p=...), which stands in the head.")  # fmt: skip
-
-
-def _marks(network: nn.Module) -> set[tuple[int, type, int]]:
-    """Return what an installation can change in a network: its modules, their classes, and the hooks on them."""
-    return {(id(module), type(module), len(module._forward_hooks)) for module in network.modules()}
 
 
 def _check_class_weights(plan: Plan, data: Dataset) -> None:
