@@ -1,5 +1,5 @@
 from .architecture import Architecture as Architecture
-from .architecture import backbone as backbone
+from .names import backbone as backbone
 from .pretrained import Lite0 as Lite0
 from .pretrained import Timm as Timm
 from .small import ResNet9 as ResNet9

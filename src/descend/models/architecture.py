@@ -1,13 +1,11 @@
-"""What a backbone is before it is built: a technique with knobs, found by name or by the name timm knows it by."""
+"""What a backbone is before it is built: a technique with knobs."""
 
 from __future__ import annotations
 
-import re
 from abc import abstractmethod
 
-from descend.errors import SpecError
 from descend.models.stages import Backbone
-from descend.technique import Technique, build, registered
+from descend.technique import Technique
 
 
 class Architecture(Technique, family="backbone"):
@@ -16,31 +14,3 @@ class Architecture(Technique, family="backbone"):
     @abstractmethod
     def build(self, seed: int) -> Backbone:
         """Return a new backbone; random weights are a function of ``seed``. Raises ModelError."""
-
-
-def backbone(value: str | Architecture) -> Architecture:
-    """Return the architecture that ``value`` stands for: spec text (``resnet9(width=32)``) or a timm name (``resnet18``).
-
-    Our own names win over timm's. Raises SpecError for a name that nobody knows.
-    """
-    if not isinstance(value, str) or not re.fullmatch(r"\s*[\w.]+\s*", value):
-        return build(value, Architecture)
-    name = value.strip()
-    if name in {cls.name for cls in registered(Architecture)}:
-        return build(name, Architecture)
-    import timm  # heavy: only where a name is not ours
-
-    from descend.models.pretrained import Timm
-
-    if timm.is_model(name):
-        return Timm(model=name)
-    raise _unknown(name, timm.list_models())
-
-
-def _unknown(name: str, timm_names: list[str]) -> SpecError:
-    import difflib
-
-    ours = [cls.name for cls in registered(Architecture)]
-    close = difflib.get_close_matches(name, [*ours, *timm_names], n=3, cutoff=0.6)
-    hint = f"Did you mean {' or '.join(map(repr, close))}?" if close else f"Ours: {', '.join(ours)}; or any timm name."
-    return SpecError("backbone", "must name one of ours or a timm model", got=name, fix=hint)

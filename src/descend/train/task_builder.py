@@ -98,7 +98,7 @@ class TaskBuilder:
         module = module.to(self.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] (missing in torch's stub)
         optimizer = Optimizer(groups or self.groups(module), plan.optimizer, gradients=plan.gradients)
         for group in optimizer.param_groups:
-            group["initial_lr"] = plan.optimizer.lr * group["lr_scale"]
+            group["initial_lr"] = group["lr"]
         return Task(module, source, optimizer, plan.schedule, self.loss(), plan.epochs, plan.regularize)
 
     def groups(
