@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from annotated_types import Ge, Gt, Le, Lt
+from tests.oracles import schedule_curves as oracles
 
 from descend.errors import KnobError
 from descend.schedule import Constant, Cosine, Exponential, History, Linear, Schedule, Step, Warmup, Watch
@@ -81,6 +83,51 @@ def changed(kind: type[Schedule]) -> list[tuple[str, Schedule, Schedule]]:
 
 
 VARIANTS = [schedule for kind in KINDS for schedule in (plain(kind), *(after for *_, after in changed(kind)))]
+
+
+def settings(schedule: Schedule) -> Any:
+    """The schedule as an oracle takes it: its name and knobs, those inside as well."""
+
+    def plainly(value: Any) -> Any:
+        if isinstance(value, tuple) and any(isinstance(item, Schedule) for item in value):
+            return [settings(item) for item in value]
+        return settings(value) if isinstance(value, Schedule) else value
+
+    return schedule.name, {knob.name: plainly(getattr(schedule, knob.name)) for knob in knobs(type(schedule))}
+
+
+def check_oracle(schedule: Schedule) -> None:
+    """Compare a schedule with the formula of its name at every point; its absence is a failure that says where one goes."""
+    assert hasattr(oracles, schedule.name), (
+        f"{schedule.name} has no independent oracle. Write `def {schedule.name}(p, run, ...)`, the factor on the learning rate at"
+        f" progress p, from its paper's formula in {inspect.getfile(oracles)}, which imports nothing of descend."
+    )
+    run = oracles.Run(N_EPOCHS, HISTORY.train_loss, HISTORY.val_loss, HISTORY.val_metric)
+    expected = [oracles.factor(settings(schedule), progress, run) for progress in POINTS]
+    assert curve_of(schedule) == pytest.approx(expected, rel=1e-9, abs=1e-9), f"{schedule} is not its oracle"
+
+
+@pytest.mark.parametrize("schedule", VARIANTS, ids=str)
+def test_agrees_with_its_oracle(schedule: Schedule) -> None:
+    check_oracle(schedule)
+
+
+def test_a_new_schedule_without_an_oracle_is_told_where_to_put_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Cubic(Cosine):
+        """Not registered, so that no other test meets it."""
+
+        def at(self, progress: float) -> float:
+            """Return the cube of what is left."""
+            return (1 - progress) ** 3
+
+    Cubic.name = "cubic"
+    with pytest.raises(AssertionError, match=r"cubic has no independent oracle.*def cubic.*schedule_curves\.py"):
+        check_oracle(Cubic())
+    monkeypatch.setattr(oracles, "cubic", lambda p, run, floor: (1 - p) ** 3, raising=False)
+    check_oracle(Cubic())
+    monkeypatch.setattr(oracles, "cubic", lambda p, run, floor: (1 - p) ** 2, raising=False)
+    with pytest.raises(AssertionError, match="is not its oracle"):
+        check_oracle(Cubic())
 
 
 @pytest.mark.parametrize("schedule", VARIANTS, ids=str)

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 
 import numpy as np
 import pytest
 from scipy import optimize
 from scipy.special import ndtri
+from tests.oracles import landscape_surfaces as oracles
 
-import descend.landscape as room
 from descend import rng
 from descend.errors import KnobError
 from descend.landscape import Beale, Bowl, LocalMinimum, Plateau, Rastrigin, Ravine, Rosenbrock, Saddle, Surface, critical_points
-from descend.technique import knobs
+from descend.technique import knobs, registered
 
-KINDS = [made for name in room.__all__ if isinstance(made := getattr(room, name), type) and issubclass(made, Surface)]
-KINDS.remove(Surface)
+KINDS = list(registered(Surface))
 SURFACES: list[Surface] = [
     *(kind() for kind in KINDS), Ravine(condition=1e3, n_dims=7, angle=30.0), Bowl(n_dims=4), Rastrigin(ruggedness=2.0, n_dims=3),
     Saddle(sharpness=4.0), Saddle(sharpness=0.01), Plateau(width=12.0), LocalMinimum(ridge=-0.1), Rosenbrock(steepness=5.0),
@@ -34,6 +34,37 @@ def places(surface: Surface, n: int = 40) -> np.ndarray:
 def test_all_surfaces_are_here() -> None:
     names = {kind.name for kind in KINDS}
     assert names == {"ravine", "saddle", "plateau", "local_minimum", "rosenbrock", "beale", "rastrigin", "bowl"}
+
+
+def check_oracle(surface: Surface) -> None:
+    """Compare a surface with the formula of its name; its absence is a failure that says where one goes."""
+    oracle = getattr(oracles, surface.name, None)
+    assert oracle is not None, (
+        f"{surface.name} has no independent oracle. Write `def {surface.name}(x, ...)`, the loss at a point, from its source's"
+        f" formula in {inspect.getfile(oracles)}, which imports nothing of descend."
+    )
+    settings = {knob.name: getattr(surface, knob.name) for knob in knobs(type(surface))}
+    expected = [oracle(point, **settings) for point in places(surface).tolist()]
+    np.testing.assert_allclose(surface.loss(places(surface)), expected, rtol=1e-10, atol=1e-12, err_msg="not its oracle")
+
+
+@pytest.mark.parametrize("surface", SURFACES, ids=str)
+def test_losses_agree_with_their_oracle(surface: Surface) -> None:
+    check_oracle(surface)
+
+
+def test_a_new_surface_without_an_oracle_is_told_where_to_put_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Trough(Bowl):
+        """Not registered, so that no other test meets it."""
+
+    Trough.name = "trough"
+    with pytest.raises(AssertionError, match=r"trough has no independent oracle.*def trough.*landscape_surfaces\.py"):
+        check_oracle(Trough())
+    monkeypatch.setattr(oracles, "trough", oracles.bowl, raising=False)
+    check_oracle(Trough())
+    monkeypatch.setattr(oracles, "trough", lambda x, n_dims: 1.001 * oracles.bowl(x, n_dims), raising=False)
+    with pytest.raises(AssertionError, match="not its oracle"):
+        check_oracle(Trough())
 
 
 @pytest.mark.parametrize("surface", SURFACES, ids=str)

@@ -7,7 +7,6 @@ import math
 import numpy as np
 import pytest
 
-import descend.landscape as room
 from descend.errors import DescendError, KnobError, SpecError
 from descend.landscape import Bowl, Course, Plateau, Ravine, Saddle, Surface, race, tune
 from descend.landscape.racing import TUNING_SEEDS
@@ -17,8 +16,7 @@ from descend.schedule import Cosine, Watch
 from descend.technique import registered
 
 RULES = list(registered(Rule))
-KINDS = [made for name in room.__all__ if isinstance(made := getattr(room, name), type) and issubclass(made, Surface)]
-KINDS.remove(Surface)
+KINDS = list(registered(Surface))
 
 
 @pytest.mark.parametrize("kind", RULES, ids=lambda kind: kind.name)
