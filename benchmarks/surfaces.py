@@ -37,7 +37,7 @@ from descend.optim import Adam, Rule
 from descend.optim.chain import chain_of
 from descend.schedule import Schedule
 from descend.stats import mean, proportion
-from descend.technique import build
+from descend.technique import build, spec
 from harness import interval, save
 
 N = 200
@@ -156,12 +156,14 @@ def noise() -> dict[str, Table]:
                 }
             )
     decay: Table = []
-    for text in ("sgd(lr=0.1)", "momentum(lr=0.01)", "adam(lr=0.1)"):
-        row: dict[str, Any] = {"optimizer": text}
-        for schedule in ("constant", "cosine", "inverse_time"):
-            course = Course(surface=Ravine(condition=4.0), n_steps=300, noise=0.3, schedule=build(schedule, Schedule))
-            row[f"final loss, {schedule}"] = interval(mean(course.walk(text, SEEDS).losses[-1].tolist()))
-        decay.append(row)
+    for condition in (4.0, 100.0):
+        surface = Ravine(condition=condition)
+        for text in ("sgd(lr=0.1)", "momentum(lr=0.01)", "adam(lr=0.1)"):
+            row: dict[str, Any] = {"surface": spec(surface, defaults=True), "optimizer": text}
+            for schedule in ("constant", "cosine", "inverse_time"):
+                course = Course(surface=surface, n_steps=300, noise=0.3, schedule=build(schedule, Schedule))
+                row[f"final loss, {schedule}"] = interval(mean(course.walk(text, SEEDS).losses[-1].tolist()))
+            decay.append(row)
     race: Table = []
     for level in (0.0, 0.1, 0.3):
         row = {"gradient noise": level}

@@ -43,20 +43,19 @@ PICTURES: dict[str, tuple[Course, list[str], str]] = {
         "the same ravine, turned by 30°",
     ),
     "saddle": (
-        Course(surface=Saddle(), n_steps=400),
+        Course(surface=Saddle(sharpness=0.5), n_steps=400),
         ["sgd(lr=0.1)", "momentum(lr=0.1)", "adam(lr=0.01)", "rmsprop(lr=0.01)"],
         "from the ridge of a saddle, a millionth beside the line",
     ),
-    "noise": (
-        Course(surface=Ravine(condition=4.0), n_steps=200, noise=0.3),
-        ["sgd(lr=0.1)", "momentum(lr=0.01)", "adam(lr=0.1)"],
-        "constant rates, gradient noise 0.3",
-    ),
-    "noise-cosine": (
-        Course(surface=Ravine(condition=4.0), n_steps=200, noise=0.3, schedule=Cosine()),
-        ["sgd(lr=0.1)", "momentum(lr=0.01)", "adam(lr=0.1)"],
-        "the same noise, rates decayed by cosine()",
-    ),
+    **{
+        f"noise{'-cosine' if schedule else ''}{suffix}": (
+            Course(surface=Ravine(condition=condition), n_steps=300, noise=0.3, schedule=schedule),
+            ["sgd(lr=0.1)", "momentum(lr=0.01)", "adam(lr=0.1)"],
+            f"condition number {condition:g}, noise 0.3, {'cosine()' if schedule else 'constant rates'}",
+        )
+        for condition, suffix in ((4.0, ""), (100.0, "-100"))
+        for schedule in (None, Cosine())
+    },
     "local-minimum": (
         Course(surface=LocalMinimum(), n_steps=150),
         ["sgd(lr=0.01)", "momentum(lr=0.01, momentum=0.5)", "momentum(lr=0.01)"],
