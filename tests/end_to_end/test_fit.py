@@ -35,6 +35,26 @@ def by_features(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return descend.fit(shapes, out=tmp_path_factory.mktemp("runs") / "features", transfer="features", **SMALL)
 
 
+def test_the_cost_of_features_is_told_only_where_some_must_be_computed(shapes: Path, tmp_path: Path) -> None:
+    class Heard(Silent):
+        def __init__(self) -> None:
+            self.lines: list[str] = []
+
+        def say(self, text: str) -> None:
+            self.lines.append(text)
+
+    told: list[list[str]] = []
+    for name in ("first", "second"):
+        heard = Heard()
+        settings = {"transfer": "features", "size": 56, "seed": 9}  # a size of its own: nothing lies in the cache
+        run = descend.fit(shapes, out=tmp_path / name, progress=heard, **settings)
+        told.append([line for line in heard.lines if line.startswith("features of")])
+    first, second = told
+    n_train = run.record.data["splits"]["train"]
+    assert [line.split(":")[0] for line in first] == [f"features of {n_train} views", f"features of {36 - n_train} views"]
+    assert second == []
+
+
 def test_the_run_folder_is_complete(by_features: Run) -> None:
     names = {path.name for path in by_features.folder.iterdir()}
     assert names >= {

@@ -221,7 +221,7 @@ def test_a_class_with_one_picture_is_noted_and_nothing_warns(folder: Path, tmp_p
 
 def test_one_text_stands_for_a_list_of_one(shapes: Path, tmp_path: Path) -> None:
     made = descend.fit(shapes, out=tmp_path / "run", recipe={"augment": "flip()", **TINY})
-    assert made.recipe.augment == ("flip()",)
+    assert made.recipe.augment == ("flip(p=0.5, axis='horizontal')",), "with every knob, for a default may change"
 
 
 def test_one_picture_and_lists_of_pictures(run: Run) -> None:

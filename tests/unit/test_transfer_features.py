@@ -7,7 +7,7 @@ import pytest
 
 from descend.files import CacheFolder
 from descend.models import backbone
-from descend.transfer import extract, features, make_engine
+from descend.transfer import extract, features, make_engine, n_missing
 
 N, R, S = 10, 20, 16
 
@@ -80,6 +80,18 @@ def test_only_what_is_new_is_computed_in_any_order(cache):
     found = get(engine, rows=[5, 3, 1, 0, 2])
     assert engine.asked == 2
     assert np.array_equal(found[:, 0], engine.inner(view(IMAGES, IDS, 0))[[5, 3, 1, 0, 2]])
+
+
+def test_what_is_missing_is_counted_before_it_is_computed(cache):
+    engine, where = Counting(cache), {"digests": DIGESTS, "preparation": "crop", "augmentation": "corner"}
+    assert n_missing(engine, np.arange(N), n_views=3, **where) == 3 * N
+    get(engine, rows=[0, 1, 2])
+    assert n_missing(engine, np.arange(N), n_views=3, **where) == 3 * N - 3
+    assert n_missing(engine, np.arange(N), n_views=3, **where | {"preparation": "squash"}) == 3 * N
+    assert n_missing(engine, np.array([5, 5, 5]), **where) == 1, "copies are computed once"
+    get(engine, n_views=3)
+    assert n_missing(engine, np.arange(N), n_views=3, **where) == 0
+    assert n_missing(engine, np.arange(N), n_views=3, **where, seed=1) == 2 * N, "the plain view serves every seed"
 
 
 def test_identical_pictures_are_computed_once(cache):

@@ -6,6 +6,7 @@ import numpy as np
 from safetensors.torch import save as serialized
 
 from descend.regularize import L1, ElasticNet, sparsity
+from descend.technique import spec
 from descend.train import evaluate, folder, metrics
 from descend.train.prepare import TrainingSetup
 from descend.train.record_types import Chosen
@@ -21,8 +22,9 @@ def judge(result: TrainingResult) -> Run:
         log.record.status = "finished" if result.finished else "interrupted"
         plan = setup.plan
         log.record.chosen = Chosen(
-            transfer=plan.transfer, backbone=str(plan.backbone), size=plan.size, engine=plan.engine, epoch=result.best.epoch + 1
-        )
+            transfer=plan.transfer, backbone=spec(plan.backbone, defaults=True), size=plan.size, engine=plan.engine,
+            epoch=result.best.epoch + 1,
+        )  # fmt: skip
         _judge_splits(result, ["val", "test"] if result.finished else ["val"])
         log.save()
     return Run(result.folder, log.record)

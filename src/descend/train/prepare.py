@@ -21,11 +21,11 @@ from descend import data as data_package
 from descend.augment import Normalize
 from descend.data import Dataset, Decoded
 from descend.data.builtin import SETS
-from descend.durations import duration
 from descend.errors import DataError, KnobError, RunError
 from descend.models import Backbone, Classifier
 from descend.pixels import PixelPolicy
 from descend.regularize import install_all
+from descend.technique import spec
 from descend.train.labels import label_type
 from descend.train.modes import MODES
 from descend.train.modes.mode import Mode, with_pretrained
@@ -84,7 +84,7 @@ def prepare(
     log.begin(dataset, plan, _preprocessing(plan, network.backbone, resolution, dataset.policy))
     decoded = _decode(dataset, plan, resolution, log, progress)
     with log.timed("engine"):
-        plan, engine = _engine(plan, mode, network.backbone, decoded.dataset, log, progress)
+        plan, engine = _engine(plan, mode, network.backbone, log, progress)
     with log.timed("features"):
         builder = TaskBuilder(plan, decoded, network, engine, progress)
         mode_task = mode.task(builder)
@@ -179,7 +179,7 @@ def _check_class_weights(plan: Plan, data: Dataset) -> None:
 
 def _preprocessing(plan: Plan, backbone: Backbone, resolution: int, policy: PixelPolicy) -> Preprocessing:
     return Preprocessing(
-        architecture=str(with_pretrained(plan.backbone, False)), resolution=resolution, size=plan.size,
+        architecture=spec(with_pretrained(plan.backbone, False), defaults=True), resolution=resolution, size=plan.size,
         mean=list(backbone.mean), std=list(backbone.std), taps=[],
         scale=None if policy.scale is None else list(policy.scale), background=policy.background,
     )  # fmt: skip
@@ -198,9 +198,7 @@ def _decode(dataset: Dataset, plan: Plan, resolution: int, log: RunLog, progress
     return decoded
 
 
-def _engine(
-    plan: Plan, mode: Mode, backbone: Backbone, dataset: Dataset, log: RunLog, progress: Progress
-) -> tuple[Plan, Engine | None]:
+def _engine(plan: Plan, mode: Mode, backbone: Backbone, log: RunLog, progress: Progress) -> tuple[Plan, Engine | None]:
     """Decide which engine runs the frozen part; once decided it stands in the recipe and is never chosen again."""
     if plan.engine != "auto":
         return plan, None
@@ -210,9 +208,6 @@ def _engine(
     plan = plan.decided("engine", choice.engine.name, f"the fastest here, pictures/s: {rates}")
     progress.say(f"  engine     {plan.engine}  ({plan.reasons['engine']})")
     log.write_plan(plan)
-    if choice.engine.images_per_s:
-        n = (1 + plan.views) * len(dataset.indices("train")) + len(dataset.indices("val")) + len(dataset.indices("test"))
-        progress.say(f"features of {n:,} views: about {duration(n / choice.engine.images_per_s, estimated=True)}, unless cached")
     return plan, choice.engine
 
 

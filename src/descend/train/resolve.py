@@ -97,7 +97,7 @@ def resolve(recipe: Recipe, data: DataProfile) -> Plan:
 def _mode(recipe: Recipe, data: DataProfile, reasons: dict[str, str]) -> Mode:
     if recipe.transfer != "auto":
         return MODES[recipe.transfer]
-    mode, reasons["transfer"] = next((mode, why) for mode in MODES.values() if (why := mode.suits(data)) is not None)
+    mode, reasons["transfer"] = next((mode, why) for mode in MODES.values() if (why := mode.suits(data, recipe)) is not None)
     return mode
 
 
@@ -111,10 +111,13 @@ def _default(mode: Mode, name: str, data: DataProfile, chosen: dict[str, Any]) -
 def _refuse_settings_without_effect(recipe: Recipe, mode: Mode) -> None:
     for knob in knobs(Recipe):
         value = getattr(recipe, knob.name)
-        if value is not None and value != knob.default and knob.name not in mode.settings:
-            where = ", ".join(sorted(name for name, other in MODES.items() if knob.name in other.settings))
-            raise KnobError(knob.name, f"has no effect with {mode.described()}", got=value,
-                            fix=mode.instead or f"It belongs to transfer {where}: add --transfer, or leave it out.")  # fmt: skip
+        if value is None or value == knob.default or knob.name in mode.settings:
+            continue
+        if mode.name in MODES and knob.name in MODES[mode.name].settings:  # another form of the mode has it
+            raise KnobError(knob.name, f"has no effect with {mode.described()}", got=value, fix=mode.instead)
+        where = ", ".join(sorted(name for name, other in MODES.items() if knob.name in other.settings))
+        raise KnobError(knob.name, f"has no effect with transfer={mode.name!r}", got=value,
+                        fix=f"It belongs to transfer {where}: add --transfer, or leave it out.")  # fmt: skip
 
 
 def _check_epochs(recipe: Recipe, chosen: dict[str, Any]) -> None:

@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from descend.augment import Normalize, Pipeline
 from descend.data import Batches, Dataset, Decoded
 from descend.data.decode import POLICY
+from descend.durations import duration
 from descend.models import Classifier
 from descend.optim import Optimizer, knob_names, parameter_groups
 from descend.regularize import merged_class_weights, merged_epoch_rows
+from descend.technique import spec
 from descend.train.batch_sources import feature_batches
 from descend.train.inference import rgb
 from descend.train.loop import BatchSource, Task
@@ -26,7 +28,7 @@ from descend.train.picture_sources import BATCH
 from descend.train.plan import Plan
 from descend.train.progress import Progress
 from descend.train.record_types import HeadTrial
-from descend.transfer import Engine, extract, make_engine
+from descend.transfer import Engine, extract, make_engine, n_missing
 
 Inputs = Callable[[NDArray[np.int64]], Iterator[Tensor]]
 Group = dict[str, Any]
@@ -167,9 +169,13 @@ class TaskBuilder:
             return (varied if draw else plain)(images, ids=ids, epoch=0, draw=draw).numpy()
 
         preparation = f"decode {POLICY}, {self.dataset.policy}, {self.decoded.resolution} px, crop {self.plan.size} px"
+        augmentation = " ".join(spec(item, defaults=True) for item in self.plan.augment)  # a default may change
+        where = {"digests": self.dataset.digests, "preparation": preparation, "n_views": n_views, "augmentation": augmentation}
+        n = n_missing(engine, rows, **where, seed=self.plan.seed)
+        if n and engine.images_per_s:
+            self.progress.say(f"features of {n:,} views: about {duration(n / engine.images_per_s, estimated=True)}")
         return extract(
-            engine, self.decoded.take, rows, digests=self.dataset.digests, ids=self.dataset.ids, view=view,
-            preparation=preparation, n_views=n_views, augmentation=" ".join(map(str, self.plan.augment)), seed=self.plan.seed,
+            engine, self.decoded.take, rows, ids=self.dataset.ids, view=view, **where, seed=self.plan.seed,
             progress=self._count_extracted,
         )  # fmt: skip
 

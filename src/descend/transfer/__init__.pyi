@@ -5,6 +5,7 @@ from .engines import Choice as Choice
 from .engines import choose as choose
 from .engines import make_engine as make_engine
 from .features import extract as extract
+from .features import n_missing as n_missing
 from .finetune import FineTuning as FineTuning
 from .finetune import stage_of as stage_of
 from .finetune import stage_rates as stage_rates

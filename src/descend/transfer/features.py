@@ -44,7 +44,7 @@ def extract(engine: Engine, take: Take, rows: NDArray[np.int64], *, digests: NDA
     """
     rows = np.asarray(rows, np.int64)
     out, done = None, 0
-    plain, augmented = Store(engine, preparation), Store(engine, f"{preparation}|{augmentation}|{seed}")
+    plain, augmented = _stores(engine, preparation, augmentation, seed)
     with plain, augmented:
         for draw in range(n_views):
             store = augmented if draw else plain
@@ -68,6 +68,20 @@ def extract(engine: Engine, take: Take, rows: NDArray[np.int64], *, digests: NDA
             store.read(keys, out[:, draw])
     assert out is not None  # n_views >= 1
     return out
+
+
+def n_missing(engine: Engine, rows: NDArray[np.int64], *, digests: NDArray[np.uint8], preparation: str, n_views: int = 1,
+              augmentation: str = "", seed: int = 0) -> int:  # fmt: skip
+    """Return how many views ``extract``, called with the same arguments, has to compute: copies count once."""
+    plain, augmented = _stores(engine, preparation, augmentation, seed)
+    with plain, augmented:
+        views = ((augmented if draw else plain, {_row_key(digests[row], draw) for row in rows}) for draw in range(n_views))
+        return sum(key not in store for store, keys in views for key in keys)
+
+
+def _stores(engine: Engine, preparation: str, augmentation: str, seed: int) -> tuple[Store, Store]:
+    """Return the stores of the plain and of the augmented views."""
+    return Store(engine, preparation), Store(engine, f"{preparation}|{augmentation}|{seed}")
 
 
 def _row_key(digest: NDArray[np.uint8], draw: int) -> bytes:

@@ -13,7 +13,7 @@ from descend.errors import KnobError
 from descend.models import Backbone, Classifier
 from descend.technique import build, knobs
 from descend.train.batch_sources import FeatureSource
-from descend.train.modes.mode import SMALL_SIDE, Chosen, Default, Mode, random_crops
+from descend.train.modes.mode import SMALL_SIDE, Chosen, Default, Mode, random_crops, varies_pictures
 from descend.train.plan import DataProfile, Plan
 from descend.train.recipe import Recipe
 from descend.train.record_types import HeadTrial
@@ -83,9 +83,9 @@ class Features(FrozenBackbone):
         del plan
         return backbone.late_stages
 
-    def suits(self, data: DataProfile) -> str | None:
-        """Return the reason for photographs."""
-        if data.side < SMALL_SIDE:
+    def suits(self, data: DataProfile, asked: Recipe) -> str | None:
+        """Return the reason for photographs, unless they are to be augmented without views."""
+        if data.side < SMALL_SIDE or (varies_pictures(asked) and asked.views is None):
             return None
         return "a pretrained backbone computes each picture's features once; a head trains on them in seconds"
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from descend.train.batch_sources import ImageSource
 from descend.train.modes.features import FrozenBackbone
-from descend.train.modes.mode import Chosen, Default
+from descend.train.modes.mode import SMALL_SIDE, Chosen, Default, varies_pictures
 from descend.train.plan import DataProfile
+from descend.train.recipe import Recipe
 from descend.train.task_builder import ModeTask, TaskBuilder
 from descend.transfer import fingerprint, freeze
 
@@ -14,6 +15,12 @@ class HeadOnly(FrozenBackbone):
     """A frozen backbone with a head of one's own."""
 
     name = "head"
+
+    def suits(self, data: DataProfile, asked: Recipe) -> str | None:
+        """Return the reason for photographs that are to be augmented."""
+        if data.side < SMALL_SIDE or not varies_pictures(asked):
+            return None
+        return "augmentation was asked for: the head sees freshly augmented pictures; --views 4 is quicker where nothing is mixed"
 
     def default_epochs(self, data: DataProfile, chosen: Chosen) -> Default:
         """Return few: each costs a pass of the backbone."""

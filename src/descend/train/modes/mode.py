@@ -14,7 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from torch import nn
 
-from descend.augment import Augmentation, Normalize, policy_for
+from descend.augment import Augmentation, Normalize, expand, policy_for
 from descend.errors import KnobError
 from descend.models import Architecture, Backbone, Classifier
 from descend.technique import knobs
@@ -51,9 +51,9 @@ class Mode(ABC):
     instead: ClassVar[str] = ""  # what to do about a setting that this form of a mode does not have
     settings: ClassVar[frozenset[str]] = ALWAYS | TRAINING
 
-    def suits(self, data: DataProfile) -> str | None:
-        """Return why this mode is the default for these pictures, or None where it is not."""
-        del data
+    def suits(self, data: DataProfile, asked: Recipe) -> str | None:
+        """Return why this mode is the default for these pictures and what was asked for, or None where it is not."""
+        del data, asked
         return None
 
     def described(self) -> str:
@@ -163,6 +163,13 @@ class Mode(ABC):
     @abstractmethod
     def task(self, builder: TaskBuilder) -> ModeTask:
         """Return what the loop trains, and how to feed it."""
+
+
+def varies_pictures(asked: Recipe) -> bool:
+    """Return whether augmentation was asked for by name; ``auto`` leaves it to the mode."""
+    if asked.augment is None or asked.augment == ("auto",):
+        return False
+    return any(not isinstance(item, Normalize) for item in expand(asked.augment))
 
 
 def with_pretrained(architecture: Architecture, pretrained: bool) -> Architecture:

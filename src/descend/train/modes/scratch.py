@@ -19,8 +19,9 @@ class Scratch(Mode):
 
     name = "scratch"
 
-    def suits(self, data: DataProfile) -> str | None:
+    def suits(self, data: DataProfile, asked: Recipe) -> str | None:
         """Return the reason for small pictures."""
+        del asked
         if data.side >= SMALL_SIDE:
             return None
         return f"the pictures are {data.side} px: too small for a backbone pretrained on photographs"
