@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from descend.data import heic
 from descend.data.folder_names import is_wrapper, stands_aside
@@ -60,22 +61,23 @@ def read_folder(root: Path, *, evaluation: bool = False) -> Manifest:
     """
     tree = walk(root)
     layout = decide(tree, str(root), evaluation=evaluation)
-    rows: list[tuple[str, str, int]] = []
-    left_out = list[str]()
-    for label, split, folder in layout.labelled:
-        rows += [(path, label, split) for path in _class_pictures(folder, left_out)]
-    rows.sort(key=lambda row: natural(row[0]))
-    classes, labels, about_labels = encode_labels([row[1] for row in rows], who=str(root))
+    names, source, left_out = list[str](), list[int](), list[str]()  # source: the place in layout.labelled that a name is from
+    for place, (_, _, folder) in enumerate(layout.labelled):
+        names += _class_pictures(folder, left_out)
+        source += [place] * (len(names) - len(source))
+    classes, numbers, about_labels = encode_labels([label for label, _, _ in layout.labelled], who=str(root))
+    order = np.array(sorted(range(len(names)), key=lambda row: natural(names[row])), np.int64)
+    places = np.array(source, np.int64)[order]
     problems = [*_passed_over(root, tree, layout, left_out), *about_labels]
+    labels = numbers[places]
     if (labels < 0).any():
-        problems += _without_label([row for row, label in zip(rows, labels, strict=True) if label < 0])
-        rows = [row for row, label in zip(rows, labels, strict=True) if label >= 0]
-        labels = labels[labels >= 0]
-    if not rows:
+        problems += _without_label([names[row] for row in order[labels < 0]], layout, numbers)
+        order, places, labels = order[labels >= 0], places[labels >= 0], labels[labels >= 0]
+    if not len(order):
         raise _refusal(root, tree, problems)
     _refuse_empty_classes(root, layout, problems)
-    splits = np.array([row[2] for row in rows], np.int8)
-    return Manifest(tree.name, root, classes, [row[0] for row in rows], labels, splits, problems=problems)
+    splits = np.array([split for _, split, _ in layout.labelled], np.int8)[places]
+    return Manifest(tree.name, root, classes, [names[row] for row in order], labels, splits, problems=problems)
 
 
 def _class_pictures(folder: Folder, left_out: list[str]) -> Iterator[str]:
@@ -112,12 +114,12 @@ def _passed_over(root: Path, tree: Folder, layout: Layout, left_out: list[str]) 
     return problems
 
 
-def _without_label(rows: list[tuple[str, str, int]]) -> list[Problem]:
-    named = sorted({row[1] for row in rows})
-    words = ", ".join(map(repr, named))
+def _without_label(names: list[str], layout: Layout, numbers: NDArray[np.int64]) -> list[Problem]:
+    folders = {label for (label, _, _), number in zip(layout.labelled, numbers, strict=True) if number < 0}
+    words = ", ".join(map(repr, sorted(folders)))
     return problem("unlabelled", f"1 picture lies in a folder called {words}, which stands for a missing label, and is left out",
                    f"{{n}} pictures lie in a folder called {words}, which stands for a missing label, and are left out",
-                   [row[0] for row in rows])  # fmt: skip
+                   names)  # fmt: skip
 
 
 def _refuse_empty_classes(root: Path, layout: Layout, problems: list[Problem]) -> None:

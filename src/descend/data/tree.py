@@ -65,28 +65,27 @@ def walk(root: Path) -> Folder:
 
 def _fill(folder: Folder, real: str, seen: set[str], depth: int) -> None:
     """List what lies in the folder at ``real``. seen: folders that a link must not lead to again."""
+    inside: list[tuple[str, str]] = []
     try:
-        with os.scandir(real) as listed:
-            entries = list(listed)
+        with os.scandir(real) as entries:
+            for entry in entries:
+                kind = _kind(entry)
+                if kind == "folder":
+                    inside.append((entry.name, os.path.realpath(entry.path) if entry.is_symlink() else f"{real}/{entry.name}"))
+                elif kind == "picture":
+                    folder.pictures.append(entry.name)
+                else:
+                    slash = "/" * (kind in (SYSTEM_FOLDER, RUN_FOLDER))
+                    folder.passed_over.append((folder.joined(entry.name) + slash, kind))
     except OSError as error:
         folder.passed_over.append((f"{folder.path}/", (error.strerror or "cannot be listed").lower()))
-        return
-    for entry in entries:
-        path = folder.joined(entry.name)
-        kind = _kind(entry)
-        if kind == "folder":
-            target = os.path.realpath(entry.path) if entry.is_symlink() else f"{real}/{entry.name}"
-            if target not in seen:
-                inner = Folder(entry.name, path)
-                seen_below = seen if depth >= _LINKED_DEPTH else {*seen, target}
-                seen_below.add(target)
-                _fill(inner, target, seen_below, depth + 1)
-                folder.folders.append(inner)
-        elif kind == "picture":
-            folder.pictures.append(entry.name)
-        else:
-            folder.passed_over.append((path + "/" * (kind in (SYSTEM_FOLDER, RUN_FOLDER)), kind))
-    folder.folders.sort(key=lambda inner: natural(inner.name))
+    for name, target in sorted(inside, key=lambda item: natural(item[0])):
+        if target not in seen:
+            inner = Folder(name, folder.joined(name))
+            seen_below = seen if depth >= _LINKED_DEPTH else {*seen, target}
+            seen_below.add(target)
+            _fill(inner, target, seen_below, depth + 1)
+            folder.folders.append(inner)
 
 
 def _kind(entry: os.DirEntry[str]) -> str:
