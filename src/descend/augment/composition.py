@@ -65,7 +65,7 @@ def numbered(transforms: tuple[Augmentation, ...]) -> list[tuple[Augmentation, s
 
 @technique("one_of", source="Buslaev et al. 2020, Albumentations, doi:10.3390/info11020125 (OneOf)")
 class OneOf(Composition):
-    """Apply one of several transforms to each picture, each as likely: ``one_of(rotate(), shear(), blur())``.
+    """Apply one of several transforms to each picture, each as likely: ``one_of(rotate(), shear(), blur(p=1.0))``.
 
     Prefer it where two transforms together are too much, or stand for the same thing: ``one_of(mixup(), cutmix())`` mixes every
     picture in one of the two ways, while two coins of 0.5 leave a quarter alone and mix a quarter twice. ``p``: the probability
@@ -95,7 +95,7 @@ class OneOf(Composition):
 
 @technique("some_of", source="Buslaev et al. 2020, Albumentations, doi:10.3390/info11020125 (SomeOf)")
 class SomeOf(Composition):
-    """Apply ``n`` of several transforms to each picture, every selection as likely: ``some_of(blur(), rotate(), hue(), n=2)``.
+    """Apply ``n`` of several transforms to each picture, every selection as likely: ``some_of(gamma(), rotate(), hue(), n=2)``.
 
     Prefer it over a long list, of which every picture would get everything. ``p``: the probability that any is applied; the
     ``p`` of a part still holds within its turn. Within a stage the order of the list holds.

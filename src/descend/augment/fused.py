@@ -24,7 +24,7 @@ def may_use_threads() -> bool:
 
 
 def ways(draws: Draws) -> NDArray[np.int64]:
-    """Return for each picture the cheapest way to read its pixels: (B,) int64, see ``resampling_kernels``."""
+    """Return for each image the cheapest way to read its pixels: (B,) int64, see ``resampling_kernels``."""
     from descend.augment.resampling_kernels import AFFINE, COPIED, SAMPLED, STRAIGHT
 
     affine = (draws.matrix[:, 2] == (0.0, 0.0, 1.0)).all(1)
@@ -37,7 +37,7 @@ def ways(draws: Draws) -> NDArray[np.int64]:
 
 
 class Factors(NamedTuple):
-    """What the kernels read of a draw: one array per kind of factor, with a row per picture. Numba takes it as one argument."""
+    """What the kernels read of a draw: one array per kind of factor, with a row per image. Numba takes it as one argument."""
 
     matrix: NDArray[np.float64]  # (B, 3, 3)
     way: NDArray[np.int64]  # (B,) see ``ways``

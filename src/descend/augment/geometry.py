@@ -122,7 +122,7 @@ class RandomResizedCrop(Augmentation):
 class Rotate(Augmentation):
     """Turn the picture about its middle by an angle uniform on -degrees..degrees, counter-clockwise positive.
 
-    Prefer small angles for pictures with an up and a down (10-20), 180 for microscopy and aerial views; 6 and 9 part at 90.
+    Prefer small angles for pictures with an up and a down (10-20), 180 for microscopy and aerial views; upside down, a 6 is a 9.
     """
 
     stage = "geometry"

@@ -1,8 +1,8 @@
-"""The meaning of a draw once more, compiled: one picture at a time, in cache, from uint8 to the training layout.
+"""The meaning of a draw once more, compiled: one image at a time, in cache, from uint8 to the training layout.
 
-``apply`` defines what these loops compute; tests hold them to it within one level of 255. A picture is made row by row, its
+``apply`` defines what these loops compute; tests hold them to it within one level of 255. A image is made row by row, its
 channels interleaved as they are stored: geometry writes a row of float levels (``resampling_kernels``), which goes through tone,
-colour, clamp and normalisation (``color_kernels``) to the output; where those need the whole picture first (a mean, a histogram),
+colour, clamp and normalisation (``color_kernels``) to the output; where those need the whole image first (a mean, a histogram),
 it is finished afterwards. Pixels are computed four numbers at a time, see ``simd``.
 
 The code loops where NumPy has a word, because Numba's versions of ``sum``, ``any``, ``transpose`` and their kin are general: they
@@ -23,7 +23,7 @@ _F = np.float32
 
 @helper
 def paint(out, factors, b):
-    """Fill the boxes (n, 4) of a finished picture (h, w, 3) with their levels (n, 3), infinity with noise."""
+    """Fill the boxes (n, 4) of a finished image (h, w, 3) with their levels (n, 3), infinity with noise."""
     boxes, fills, gain, bias, words = factors.boxes[b], factors.fills[b], factors.gain, factors.bias, factors.words[b]
     done, width = out.reshape(-1), 3 * out.shape[1]
     for k in range(len(boxes)):
@@ -39,7 +39,7 @@ def paint(out, factors, b):
 
 @helper
 def complete(levels, factors, b, to, out):
-    """Finish a picture (3 h w + 1,) whose tone or colour depends on all of it, or that takes noise before its clamp."""
+    """Finish an image (3 h w + 1,) whose tone or colour depends on all of it, or that takes noise before its clamp."""
     width, whole, done, table, color = 3 * out.shape[1], levels[:-1], out.reshape(-1), factors.table[b], factors.color[b]
     for c in range(3):
         plane = whole[c::3]
@@ -66,7 +66,7 @@ def complete(levels, factors, b, to, out):
 
 @helper
 def make(image, factors, b, levels, out):
-    """Make picture b of a batch: image (H, W, 3) uint8 -> out (h, w, 3) float32; levels: (3 h w + 1,) float32, overwritten."""
+    """Make image b of a batch: image (H, W, 3) uint8 -> out (h, w, 3) float32; levels: (3 h w + 1,) float32, overwritten."""
     gain, bias, table, color = factors.gain, factors.bias, factors.table[b], factors.color[b]
     noisy, columns, offset = factors.sigma[b] > 0, np.zeros(13, np.float32), np.zeros(4, np.float32)
     later = noisy or factors.stretch[b] or factors.flatten[b]
@@ -92,7 +92,7 @@ def make(image, factors, b, levels, out):
 
 @kernel
 def run_part(part, n_parts, images, factors, out):
-    """Make every n_parts-th picture, from number ``part`` on: images (B, H, W, 3) uint8 -> out (B, h, w, 3) float32.
+    """Make every n_parts-th image, from number ``part`` on: images (B, H, W, 3) uint8 -> out (B, h, w, 3) float32.
 
     factors: see ``fused.Factors``.
     """

@@ -34,7 +34,7 @@ def add_noise(values, sigma, identity, k0, k1):
 
 @helper
 def fill_noise(values, start, stop, mean, std, gain, bias, identity, k0, k1):
-    """Write noise of a mean and a standard deviation (3,), in levels, to ``values[start:stop]`` of a finished picture."""
+    """Write noise of a mean and a standard deviation (3,), in levels, to ``values[start:stop]`` of a finished image."""
     for block in range(start // 4, (stop + 3) // 4):
         numbers = normals(block, identity, k0, k1)
         for at in range(max(start, 4 * block), min(stop, 4 * block + 4)):

@@ -8,12 +8,11 @@ output pixel averages a grid of samples over its footprint, so strong downscalin
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from annotated_types import Ge, Le
-from numpy.typing import NDArray
 from torch.nn.functional import avg_pool2d, grid_sample
 
 from descend.augment.factors import Border, Draws, Interpolation, Sampling
@@ -103,15 +102,18 @@ def copied(images: torch.Tensor, draws: Draws, rows: Ints, outside: torch.Tensor
     return torch.where(torch.as_tensor(missing, device=images.device)[..., None], outside, pixels) if missing.any() else pixels
 
 
-def _placed(index: Ints, n: Ints, border: Border) -> tuple[Ints, NDArray[np.bool_]]:
-    """Fold whole numbers into 0..n-1 as the border says; returns also which of them are beyond a constant border."""
-    out = (index < 0) | (index >= n)
+def _placed(index: Any, n: Any, border: Border) -> tuple[Any, Any]:
+    """Fold whole numbers into 0..n-1 as the border says; returns also which of them are beyond a constant border.
+
+    index, n: NumPy arrays, or a tensor and a number; hence nothing but operators.
+    """
+    beyond = (index < 0) | (index >= n)
     if border in ("constant", "replicate"):
-        return np.clip(index, 0, n - 1), out & (border == "constant")
+        return index * ~beyond + (n - 1) * (index >= n), beyond & (border == "constant")
     if border == "wrap":
-        return index % n, np.zeros_like(out)
-    index = np.abs(index) % np.maximum(2 * n - 2, 1)
-    return np.where(index < n, index, 2 * n - 2 - index), np.zeros_like(out)
+        return index % n, beyond & False
+    index = abs(index) % (2 * n - 2 + (n == 1))
+    return index - 2 * (index - (n - 1)) * (index >= n), beyond & False
 
 
 def sampled(images: torch.Tensor, draws: Draws, rows: Ints, outside: torch.Tensor) -> torch.Tensor:
@@ -185,14 +187,9 @@ def _neighbors(at: torch.Tensor, n: int, sampling: Sampling) -> list[tuple[torch
     first = at.floor()
     t = at - first
     weights = [(0, 1 - t), (1, t)] if sampling.interpolation == "bilinear" else [(k, _keys((t - k).abs())) for k in (-1, 0, 1, 2)]
-    return [(index, weight, out) for k, weight in weights for index, out in [_folded(first.long() + k, n, sampling.border)]]
+    return [(index, weight, out) for k, weight in weights for index, out in [_placed(first.long() + k, n, sampling.border)]]
 
 
 def _keys(x: torch.Tensor) -> torch.Tensor:
     """Cubic convolution with a = -1/2 at distances 0 to 2. Source: Keys 1981, IEEE Trans. ASSP 29(6), equation 15."""
     return torch.where(x <= 1, (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2)
-
-
-def _folded(index: torch.Tensor, n: int, border: Border) -> tuple[torch.Tensor, torch.Tensor]:
-    places, out = _placed(index.cpu().numpy(), np.array(n), border)
-    return torch.as_tensor(places, device=index.device), torch.as_tensor(out, device=index.device)

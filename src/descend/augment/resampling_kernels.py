@@ -1,9 +1,9 @@
-"""Kernels of geometry: rows of float levels read from a stored picture by the cheapest way that its map allows.
+"""Kernels of geometry: rows of float levels read from a stored image by the cheapest way that its map allows.
 
 *Straight* maps (crops, flips, quarter turns, changes of size) blend stored rows and then pixels of the blended row, by tables of
-taps made once per picture; *affine* maps blend four neighbours per pixel; *sampled* ones pay for perspective, bends and bicubic
+taps made once per image; *affine* maps blend four neighbours per pixel; *sampled* ones pay for perspective, bends and bicubic
 reading. A row
-goes on to ``finish`` while it is in the first cache, unless tone or colour need the whole picture (``later``): then all rows are
+goes on to ``finish`` while it is in the first cache, unless tone or colour need the whole image (``later``): then all rows are
 kept in ``levels``.
 
 Loops over whole rows become vector instructions by themselves, if they index plain slices: ``row[start + k]`` might be negative
@@ -60,7 +60,7 @@ def keys(x):
 
 @helper
 def folded(x, n):
-    """Return the pixel before a position, and the share of the one after it, mirrored into the picture."""
+    """Return the pixel before a position, and the share of the one after it, mirrored into the image."""
     if n == 1:
         return 0, _F(0)
     x, period = abs(x), 2.0 * n - 2.0
@@ -74,7 +74,7 @@ def folded(x, n):
 
 @helper
 def turned_over(image):
-    """Return a picture (H, W, 3) with rows and columns exchanged, contiguous."""
+    """Return an image (H, W, 3) with rows and columns exchanged, contiguous."""
     turned = np.empty((image.shape[1], image.shape[0], 3), np.uint8)
     for j in range(image.shape[1]):
         turned[j] = image[:, j]
