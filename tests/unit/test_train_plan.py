@@ -8,10 +8,12 @@ import pytest
 
 from descend.errors import DescendError, KnobError, RunError, SpecError
 from descend.optim import SGD
+from descend.technique import spec
 from descend.train import recipe as recipes
 from descend.train.plan import DataProfile
 from descend.train.recipe import Recipe, from_settings
 from descend.train.resolve import resolve
+from descend.transfer import MLP
 
 PHOTOS = DataProfile("photos", n_train=245, n_classes=2, side=375, grey=False)
 DIGITS = DataProfile("digits", n_train=1257, n_classes=10, side=8, grey=True)
@@ -76,6 +78,23 @@ def test_the_plan_of_a_plans_recipe_is_the_plan(transfer: str, facts: DataProfil
     again = resolve(plan.recipe(), facts)
     assert again.recipe() == plan.recipe()
     assert again.describe() == plan.describe()
+
+
+def test_plan_recipe_and_terminal_name_every_knob_those_at_their_defaults_too() -> None:
+    asked = Recipe(transfer="scratch", head="mlp()", augment=("flip()",), optimizer="sgd()")
+    plan = resolve(asked, DIGITS)
+    shown = "\n".join(plan.lines(asked))
+    assert plan.describe()["head"] == plan.recipe().head == spec(MLP(), defaults=True) == "mlp(hidden=256, dropout=0.5)"
+    assert "mlp(hidden=256, dropout=0.5)  (as asked)" in shown
+    assert "flip(p=0.5, axis='horizontal')" in shown
+    assert plan.recipe().optimizer == "sgd(lr=0.1, weight_decay=0.0)"
+    assert "cosine(floor=0.0)" in str(plan.recipe().schedule)
+
+
+def test_a_recipe_leaves_to_the_regularizer_what_the_regularizer_sets() -> None:
+    plan = resolve(Recipe(transfer="scratch", optimizer="adamw()", regularize=("l2(strength=0.1)",)), DIGITS)
+    assert "weight_decay" not in (plan.recipe().optimizer or "")
+    assert resolve(plan.recipe(), DIGITS).optimizer == plan.optimizer
 
 
 @pytest.mark.parametrize(

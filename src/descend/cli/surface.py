@@ -14,7 +14,7 @@ from descend.landscape.drawing import check_path
 from descend.landscape.racing import RATES, TUNING_SEEDS
 from descend.schedule import Schedule
 from descend.stats import median, proportion
-from descend.technique import build
+from descend.technique import build, spec
 
 EPILOG = """examples:
   descend surface ravine --optimizers "sgd(lr=0.1)" momentum adam --noise 0.1 --out fig.svg
@@ -101,7 +101,7 @@ def _finite(number: float) -> float | None:
 def describe(course: Course, outcomes: list[Outcome]) -> dict[str, Any]:
     """Return a race as plain data: counts with Wilson's 95 % intervals, medians with theirs; None where it is never."""
     return {
-        "surface": str(course.surface),
+        "surface": spec(course.surface, defaults=True),
         "steps": course.n_steps,
         "noise": course.noise,
         "spread": course.spread,
