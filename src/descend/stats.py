@@ -4,6 +4,10 @@ Two techniques are compared on the *same* seeds, so the difference within a seed
 seeds share cancels. A lone best run says nothing; an interval that holds zero says "not distinguishable", and
 ``runs_needed`` says how many more seeds would settle it.
 
+Where all runs judge the same pictures (a split that was given), seeds are half of the chance only: further pictures would have
+been answered otherwise too. ``paired_runs_and_items`` covers both, and ``mcnemar`` is for one run each. How often each of them calls
+two equal settings different is measured in ``docs/design/comparison.md``.
+
 >>> from descend.stats import paired
 >>> print(paired([0.93, 0.95, 0.94], [0.90, 0.91, 0.91]))
 +0.03333 [+0.01899, +0.04768] (n=3)
@@ -16,9 +20,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from descend.errors import DataError
+
+_LARGE = 1000
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,18 @@ class Interval:
         return f"{self.mean:+.4g} [{self.low:+.4g}, {self.high:+.4g}] (n={self.n})"
 
 
-def _checked(values: Sequence[float], who: str, least: int) -> np.ndarray:
+@dataclass(frozen=True)
+class McNemar:
+    """How two runs differ on the same ``n`` pictures. difference: share right by a - share right by b, with its interval."""
+
+    only_a: int  # pictures that only a has right
+    only_b: int
+    n: int
+    p_value: float
+    difference: Interval
+
+
+def _checked(values: Sequence[float], who: str, least: int) -> NDArray[np.float64]:
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or array.size < least or not np.isfinite(array).all():
         raise DataError(who, f"needs {least} finite numbers or more in one row", got=list(np.ravel(array)[:8]))
@@ -61,27 +79,149 @@ def mean(values: Sequence[float], level: float = 0.95) -> Interval:
 
 
 def paired(a: Sequence[float], b: Sequence[float], level: float = 0.95) -> Interval:
-    """Return the mean of ``a - b`` over paired runs with Student's t interval.
+    """Return the mean of ``a - b`` over paired runs with Student's t interval; open where all differences are equal.
 
-    a, b: one number a seed, in the same order of seeds. Raises DataError unless both have the same two or more seeds.
+    a, b: one number per seed, in the same order of seeds. Two or more equal differences tell nothing about their spread: accuracy
+    goes in steps of one picture, and three seeds that differ by the same picture are no certainty. Raises DataError unless both
+    have the same two or more seeds.
     Source: Student 1908; the use for paired runs: Dietterich 1998, section 3.
     """
-    first, second = _checked(a, "paired", 2), _checked(b, "paired", 2)
+    differences = _differences(a, b, "paired")
+    if _all_equal(differences):
+        _check_level(level, "paired")
+        return Interval(float(differences[0]), -math.inf, math.inf, differences.size)
+    return mean(differences.tolist(), level)
+
+
+def _differences(a: Sequence[float], b: Sequence[float], who: str) -> NDArray[np.float64]:
+    first, second = _checked(a, who, 2), _checked(b, who, 2)
     if first.size != second.size:
-        raise DataError("paired", "both sides must have the same seeds", got=f"{first.size} and {second.size} runs")
-    return mean(list(first - second), level)
+        raise DataError(who, "both sides must have the same seeds", got=f"{first.size} and {second.size} runs")
+    return first - second
+
+
+def _all_equal(differences: NDArray[np.float64]) -> bool:
+    return bool(np.ptp(differences) <= 1e-12 * np.abs(differences).max())  # .91 - .90 and .81 - .80 differ in the last bit
+
+
+def paired_runs_and_items(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> Interval:
+    """Return the mean of ``a - b`` with an interval that covers further seeds and further pictures; n counts the seeds.
+
+    a, b: (n_seeds, n_pictures), what each run scored on each picture (right or wrong, or a share in [0, 1]), the same seeds and
+    the same pictures on both sides. Pictures that belong together (one patient) are one column: their mean.
+
+    With the mean squares of d = a - b between seeds, between pictures, and of the remainder, where seeds and pictures are crossed
+    random effects,
+
+        variance of the mean = max(ms_seeds + ms_pictures - ms_rest, ms_seeds, ms_pictures) / (n_seeds * n_pictures)
+
+    and Student's t has Satterthwaite's degrees of freedom. It stands in place of a bootstrap over rows and columns, whose
+    percentiles are far from what they promise: two or three seeds hold too few resamples (``benchmarks/false_alarms.py``).
+    Raises DataError for one seed (see ``mcnemar``), one picture, or scores outside [0, 1].
+    Source: Dorfman, Berbaum & Metz 1992, Investigative Radiology 27, 723-731, for readers and cases; Satterthwaite 1946,
+    Biometrics Bulletin 2, 110-114; the bound by ms_seeds: Hillis 2007, Statistics in Medicine 26, 596-619.
+    """
+    parts = _crossed(_paired_scores(a, b, "paired_runs_and_items", n_seeds=2), level)
+    error = math.sqrt(parts.variance)
+    if error == 0:  # every run differs by the same on every picture: as one run each that does
+        n = parts.n_pictures
+        return Interval(parts.mean, *_wald(max(parts.mean, 0) * n, max(-parts.mean, 0) * n, n, level), parts.n_seeds)
+    reach = float(stats.t.ppf((1 + level) / 2, parts.freedom)) * error
+    return Interval(parts.mean, parts.mean - reach, parts.mean + reach, parts.n_seeds)
+
+
+@dataclass(frozen=True)
+class _Crossed:
+    """The parts of the variance of a mean over crossed seeds and pictures. seeds, pictures, rest: mean squares."""
+
+    mean: float
+    n_seeds: int
+    n_pictures: int
+    seeds: float
+    pictures: float
+    rest: float
+
+    @property
+    def variance(self) -> float:
+        """The variance of the mean."""
+        total = max(self.seeds + self.pictures - self.rest, self.seeds, self.pictures)
+        return total / (self.n_seeds * self.n_pictures)
+
+    @property
+    def freedom(self) -> float:
+        """Satterthwaite's degrees of freedom of ``variance``."""
+        rows, columns = self.n_seeds - 1, self.n_pictures - 1
+        spread = self.seeds**2 / rows + self.pictures**2 / columns + self.rest**2 / (rows * columns)
+        return max((self.variance * self.n_seeds * self.n_pictures) ** 2 / spread, min(rows, columns))
+
+
+def _crossed(d: NDArray[np.float64], level: float) -> _Crossed:
+    _check_level(level, "paired_runs_and_items")
+    n_seeds, n_pictures = d.shape
+    centre, by_seed, by_picture = float(d.mean()), d.mean(1), d.mean(0)
+    rest = d - by_seed[:, None] - by_picture + centre
+    return _Crossed(
+        centre,
+        n_seeds,
+        n_pictures,
+        seeds=n_pictures * float(by_seed.var(ddof=1)),
+        pictures=n_seeds * float(by_picture.var(ddof=1)),
+        rest=float((rest**2).sum()) / ((n_seeds - 1) * (n_pictures - 1)),
+    )
+
+
+def _paired_scores(a: ArrayLike, b: ArrayLike, who: str, *, n_seeds: int) -> NDArray[np.float64]:
+    """Return ``a - b``, (n_seeds, n_pictures), or say why they cannot be compared."""
+    first, second = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if first.shape != second.shape or first.ndim != 2:
+        raise DataError(who, "both sides must be (n_seeds, n_pictures), alike", got=f"{first.shape} and {second.shape}")
+    if first.shape[0] < n_seeds or first.shape[1] < 2:
+        raise DataError(who, f"needs {n_seeds} seeds and 2 pictures or more", got=f"{first.shape[0]} and {first.shape[1]}",
+                        fix="Compare one run each by mcnemar." if first.shape[0] == 1 else "")  # fmt: skip
+    for side in (first, second):
+        if not ((side >= 0) & (side <= 1)).all():
+            raise DataError(who, "scores must lie in [0, 1]", got=f"{side.min():g} to {side.max():g}")
+    return first - second
+
+
+def mcnemar(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> McNemar:
+    """Compare one run of each of two settings on the same pictures, by the pictures that only one of them has right.
+
+    a, b: (n_pictures,) bool (or 0 and 1), whether each was right. The p value is exact (binomial); the interval adds one to both
+    counts (adjusted Wald), so that it has a width where the runs differ on no picture. It speaks of these two networks on
+    further pictures: what another seed would have given is not covered.
+    Raises DataError unless both hold right or wrong for the same two or more pictures.
+    Source: McNemar 1947, Psychometrika 12, 153-157; Bonett & Price 2012, J. Educ. Behav. Stat. 37, 479-488; advised by Fagerland,
+    Lydersen & Laake 2014, Statistics in Medicine 33, 2850-2875.
+    """
+    first, second = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if first.ndim != 1 or not np.isin(first, (0, 1)).all() or not np.isin(second, (0, 1)).all():
+        raise DataError("mcnemar", "both sides must be (n_pictures,) right or wrong", got=f"{first.shape} and {second.shape}")
+    differences = _paired_scores(first[None], second[None], "mcnemar", n_seeds=1)[0]
+    _check_level(level, "mcnemar")
+    n, only_a, only_b = differences.size, int((differences > 0).sum()), int((differences < 0).sum())
+    p_value = float(stats.binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
+    return McNemar(only_a, only_b, n, p_value, Interval((only_a - only_b) / n, *_wald(only_a, only_b, n, level), n))
+
+
+def _wald(only_a: float, only_b: float, n: int, level: float) -> tuple[float, float]:
+    """Return the interval of Bonett & Price 2012 for the difference of two paired shares."""
+    p, q = (only_a + 1) / (n + 2), (only_b + 1) / (n + 2)
+    reach = float(stats.norm.ppf((1 + level) / 2)) * math.sqrt((p + q - (p - q) ** 2) / (n + 2))
+    return max(p - q - reach, -1.0), min(p - q + reach, 1.0)
 
 
 def proportion(k: int, n: int, level: float = 0.95) -> Interval:
     """Return ``k / n`` with Wilson's score interval: sound near 0 and 1 and for small ``n``.
 
+    k, n: whole numbers. Raises DataError otherwise.
     Source: Wilson 1927, through ``scipy.stats.binomtest``.
     """
-    if not (0 <= k <= n and n > 0):
-        raise DataError("proportion", "needs 0 <= k <= n and n > 0", got=f"k={k}, n={n}")
+    if not (0 <= k <= n and n > 0 and float(k).is_integer() and float(n).is_integer()):
+        raise DataError("proportion", "needs whole numbers with 0 <= k <= n and n > 0", got=f"k={k}, n={n}")
     _check_level(level, "proportion")
-    found = stats.binomtest(int(k), int(n)).proportion_ci(confidence_level=level, method="wilson")
-    return Interval(k / n, float(found.low), float(found.high), int(n))
+    bounds = stats.binomtest(int(k), int(n)).proportion_ci(confidence_level=level, method="wilson")
+    return Interval(k / n, float(bounds.low), float(bounds.high), int(n))
 
 
 def median(values: Sequence[float], level: float = 0.95) -> Interval:
@@ -103,25 +243,75 @@ def median(values: Sequence[float], level: float = 0.95) -> Interval:
 
 
 def runs_needed(differences: Sequence[float], level: float = 0.95, power: float = 0.8) -> int:
-    """Return about how many paired seeds would tell the observed mean difference from zero, or 0 if it *is* zero.
+    """Return how many paired seeds would tell a mean difference like the observed one from zero, or 0 if it *is* zero.
 
-    The normal approximation, at the observed spread; an estimate to plan by, not a promise.
+    The power of the two-sided t test (noncentral t), if the observed mean and spread are the true ones: an estimate to plan by,
+    not a promise. Raises DataError where all differences are equal, since nothing is known about their spread then.
+    Source: Cohen 1988, Statistical Power Analysis for the Behavioral Sciences, chapter 2.
     """
     sample = _checked(differences, "runs_needed", 2)
     _check_level(level, "runs_needed")
-    centre, spread = float(sample.mean()), float(sample.std(ddof=1))
-    if centre == 0:
+    _check_level(power, "runs_needed")
+    if sample.mean() == 0:
         return 0
-    reach = float(stats.norm.ppf((1 + level) / 2) + stats.norm.ppf(power))
-    return max(2, math.ceil((reach * spread / centre) ** 2))
+    if _all_equal(sample):
+        raise DataError("runs_needed", "needs differences of which two or more differ", got=sample.tolist()[:8])
+    effect = abs(float(sample.mean() / sample.std(ddof=1)))
+    n = max(2, math.floor((stats.norm.ppf((1 + level) / 2) + stats.norm.ppf(power)) ** 2 / effect**2))  # never more is needed
+    while _power(effect, n, level) < power:
+        n += 1
+    return n
 
 
-def verdict(a: Sequence[float], b: Sequence[float], level: float = 0.95) -> str:
-    """Say in words whether ``a`` and ``b`` differ on these paired seeds, and if not, how many more runs would tell."""
-    found = paired(a, b, level)
-    if found.distinguishable:
-        return f"{'higher' if found.mean > 0 else 'lower'} by {abs(found.mean):.4g} ({level:.0%} interval {found})"
-    differences = [x - y for x, y in zip(a, b, strict=True)]
-    more = runs_needed(differences, level) - found.n
+def _power(effect: float, n: int, level: float) -> float:
+    """Return the chance that a two-sided t test of n differences, of mean ``effect`` in units of their spread, finds it."""
+    limit, shift = float(stats.t.ppf((1 + level) / 2, n - 1)), effect * math.sqrt(n)
+    if n > _LARGE:  # SciPy's noncentral t loses its digits; it is normal by now
+        return float(stats.norm.sf(limit - shift) + stats.norm.cdf(-limit - shift))
+    return float(stats.nct.sf(limit, n - 1, shift) + stats.nct.cdf(-limit, n - 1, shift))
+
+
+def verdict(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> str:
+    """Say in words whether ``a`` and ``b`` differ, and if that is not known, what would tell.
+
+    a, b: (n_seeds,), one number per seed; or (n_seeds, n_pictures) for runs that judged the same pictures.
+    """
+    if np.ndim(a) == 2:
+        return _verdict_on_pictures(a, b, level)
+    first, second = (np.asarray(side, np.float64).tolist() for side in (a, b))
+    interval = paired(first, second, level)
+    if interval.distinguishable:
+        return _apart(interval, level)
+    differences = _differences(first, second, "verdict")
+    if _all_equal(differences):
+        amount = f"{interval.mean:+.4g} on each" if abs(interval.mean) > 0 else "equal on each"
+        return f"not distinguishable with {interval.n} seeds: {amount}, and equal differences tell nothing about their spread"
+    more = runs_needed(differences.tolist(), level) - interval.n
     hint = f", run about {more} more" if more > 0 else ""
-    return f"not distinguishable with {found.n} seeds{hint} ({level:.0%} interval {found})"
+    return f"not distinguishable with {interval.n} seeds{hint} ({level:.0%} interval {interval})"
+
+
+def _apart(interval: Interval, level: float) -> str:
+    return f"{'higher' if interval.mean > 0 else 'lower'} by {abs(interval.mean):.4g} ({level:.0%} interval {interval})"
+
+
+def _verdict_on_pictures(a: ArrayLike, b: ArrayLike, level: float) -> str:
+    if len(np.asarray(a)) == 1:
+        return _verdict_on_two_networks(mcnemar(np.asarray(a)[0], np.asarray(b)[0], level), level)
+    interval = paired_runs_and_items(a, b, level)
+    if interval.distinguishable:
+        return _apart(interval, level)
+    parts = _crossed(_paired_scores(a, b, "verdict", n_seeds=2), level)
+    pictures_alone = math.sqrt(max(parts.pictures - parts.rest, 0) / (parts.n_seeds * parts.n_pictures))
+    reach = float(stats.norm.ppf((1 + level) / 2)) * pictures_alone
+    hint = "more pictures would tell, more seeds alone would not" if reach >= abs(parts.mean) else "more seeds would tell"
+    where = f"{parts.n_seeds} seeds and {parts.n_pictures} pictures"
+    return f"not distinguishable with {where}; {hint} ({level:.0%} interval {interval})"
+
+
+def _verdict_on_two_networks(test: McNemar, level: float) -> str:
+    counts = f"{test.only_a} pictures only the first has right, {test.only_b} only the second, p = {test.p_value:.2g}"
+    known = f"{level:.0%} interval {test.difference}; other seeds are not covered"
+    if test.p_value >= 1 - level:
+        return f"not distinguishable with one run each ({counts}; {known})"
+    return f"{'higher' if test.difference.mean > 0 else 'lower'} by {abs(test.difference.mean):.4g} ({counts}; {known})"

@@ -6,31 +6,50 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from descend.errors import DataError
-from descend.stats import Interval, mean, paired, verdict
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-Measure = Callable[[int], float]
+from descend.errors import DataError
+from descend.stats import Interval, mcnemar, mean, paired, paired_runs_and_items, verdict
+
+Measure = Callable[[int], ArrayLike]
+"""Takes a seed; returns one score, or for each picture of one and the same test set whether it was right."""
 
 
 @dataclass(frozen=True)
 class PairedRuns:
-    """What every candidate scored on every seed: ``scores[name][i]`` belongs to ``seeds[i]``; ``wall_s`` likewise."""
+    """What every candidate scored on every seed: ``scores[name][i]`` belongs to ``seeds[i]``; ``wall_s`` likewise.
+
+    items: for candidates that tell it, (n_seeds, n_pictures) float64, what each run scored on each picture. Differences then cover
+    further pictures as well as further seeds.
+    """
 
     seeds: tuple[int, ...]
     scores: dict[str, list[float]] = field(default_factory=dict)
     wall_s: dict[str, list[float]] = field(default_factory=dict)
+    items: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def mean(self, name: str, level: float = 0.95) -> Interval:
         """Return the mean score of one candidate over the seeds."""
         return mean(self.scores[name], level)
 
     def difference(self, name: str, baseline: str, level: float = 0.95) -> Interval:
-        """Return how much ``name`` scored above ``baseline``, seed by seed."""
-        return paired(self.scores[name], self.scores[baseline], level)
+        """Return how much ``name`` scored above ``baseline``, seed by seed, and picture by picture where both tell it."""
+        first, second = self._sides(name, baseline)
+        if np.ndim(first) == 1:
+            return paired(self.scores[name], self.scores[baseline], level)
+        if len(self.seeds) == 1:
+            return mcnemar(np.ravel(first), np.ravel(second), level).difference
+        return paired_runs_and_items(first, second, level)
 
     def verdict(self, name: str, baseline: str, level: float = 0.95) -> str:
         """Return the difference in words."""
-        return f"{name} against {baseline}: {verdict(self.scores[name], self.scores[baseline], level)}"
+        return f"{name} against {baseline}: {verdict(*self._sides(name, baseline), level)}"
+
+    def _sides(self, name: str, baseline: str) -> tuple[ArrayLike, ArrayLike]:
+        if name in self.items and baseline in self.items:
+            return self.items[name], self.items[baseline]
+        return self.scores[name], self.scores[baseline]
 
 
 def paired_seeds(
@@ -41,7 +60,8 @@ def paired_seeds(
 ) -> PairedRuns:
     """Call every candidate with every seed: all candidates on the first seed, then all on the second, and so on.
 
-    candidates: name -> function of the seed that returns one score. The order inside a seed rotates, so that a machine
+    candidates: name -> function of the seed that returns one score, or an array (n_pictures,) of what it scored on each picture of
+    a test set that is the same for every run (``run.predict(test).labels == labels``); its mean is the score. The order inside a seed rotates, so that a machine
     that warms up or slows down favours nobody. report(name, seed, score) is called after each run.
     """
     if not candidates or not seeds or len(set(seeds)) != len(seeds):
@@ -49,14 +69,25 @@ def paired_seeds(
             "paired_seeds", "needs one candidate or more and distinct seeds", got=f"{list(candidates)}, {list(seeds)}"
         )
     runs = PairedRuns(tuple(seeds), {name: [] for name in candidates}, {name: [] for name in candidates})
-    names = list(candidates)
+    names, outcomes = list(candidates), {name: list[NDArray[np.float64]]() for name in candidates}
     for turn, seed in enumerate(seeds):
         shift = turn % len(names)
         for name in names[shift:] + names[:shift]:
             start = time.perf_counter()
-            score = float(candidates[name](seed))
+            outcomes[name].append(np.asarray(candidates[name](seed), np.float64))
             runs.wall_s[name].append(time.perf_counter() - start)
-            runs.scores[name].append(score)
+            _check_outcomes(name, outcomes)
+            runs.scores[name].append(float(outcomes[name][-1].mean()))
             if report is not None:
-                report(name, seed, score)
+                report(name, seed, runs.scores[name][-1])
+    runs.items.update({name: np.stack(rows) for name, rows in outcomes.items() if rows[0].ndim})
     return runs
+
+
+def _check_outcomes(name: str, outcomes: Mapping[str, list[NDArray[np.float64]]]) -> None:
+    """Refuse, before more time is spent, what cannot be compared picture by picture."""
+    last = outcomes[name][-1].shape
+    others = {row.shape for rows in outcomes.values() for row in rows if row.ndim}
+    if len(last) > 1 or last == (0,) or (last and len(others) > 1) or last != outcomes[name][0].shape:
+        must = "must return one score, or an array (n_pictures,) for the same pictures in every run"
+        raise DataError(f"paired_seeds: {name}", must, got=last)
