@@ -1,9 +1,9 @@
 """Two settings of equal quality, simulated: how often does each interval call them different? 5 % is what it promises.
 
-Claims: ``descend.stats.paired_runs_and_items`` stays between 1 and 9 % in every world below. Beside it: the interval over seeds alone
-(``paired``), and the percentiles of a bootstrap that draws seeds and pictures with replacement (Owen 2007, Ann. Appl. Stat. 1,
-386-411). A world has pictures of differing difficulty (spread 2 logits), settings that find other pictures hard (``own``), and
-runs that turn out better or worse (``seed``), both as spreads in logits; over all pictures there could be, the settings are equal.
+Claims: ``descend.stats.paired_runs_and_items`` stays between 1 and 9 % in every world below. Beside it: the interval over seeds
+alone (``paired``), and the percentiles of a bootstrap that draws seeds and pictures with replacement (Owen 2007, Ann. Appl. Stat.
+1, 386-411). A world has pictures of differing difficulty (spread 2 logits), settings that find other pictures hard (``own``), and
+runs that turn out better or worse (``seed``), both as spreads in logits; over all pictures there could be the settings are equal.
 
     python benchmarks/false_alarms.py --draws 1000
 """
@@ -15,10 +15,10 @@ import itertools
 from typing import Any
 
 import numpy as np
-from harness import save
 from numpy.typing import NDArray
 
 from descend.stats import paired, paired_runs_and_items
+from harness import save
 
 Scores = NDArray[np.float64]
 WORLDS = {"pictures": (2.0, 0.1), "seeds": (0.0, 0.5), "both": (1.0, 0.3), "neither": (0.0, 0.0)}

@@ -5,8 +5,8 @@ seeds share cancels. A lone best run says nothing; an interval that holds zero s
 ``runs_needed`` says how many more seeds would settle it.
 
 Where all runs judge the same pictures (a split that was given), seeds are half of the chance only: further pictures would have
-been answered otherwise too. ``paired_runs_and_items`` covers both, and ``mcnemar`` is for one run each. How often each of them calls
-two equal settings different is measured in ``docs/design/comparison.md``.
+been answered otherwise too. ``paired_runs_and_items`` covers both, and ``mcnemar`` is for one run each. How often each of them
+calls two equal settings different is measured in ``docs/design/comparison.md``.
 
 >>> from descend.stats import paired
 >>> print(paired([0.93, 0.95, 0.94], [0.90, 0.91, 0.91]))
@@ -25,7 +25,7 @@ from scipy import stats
 
 from descend.errors import DataError
 
-_LARGE = 1000
+_LARGE = 1000  # runs from which the noncentral t is as good as normal
 
 
 @dataclass(frozen=True)
@@ -266,7 +266,7 @@ def runs_needed(differences: Sequence[float], level: float = 0.95, power: float 
 def _power(effect: float, n: int, level: float) -> float:
     """Return the chance that a two-sided t test of n differences, of mean ``effect`` in units of their spread, finds it."""
     limit, shift = float(stats.t.ppf((1 + level) / 2, n - 1)), effect * math.sqrt(n)
-    if n > _LARGE:  # SciPy's noncentral t loses its digits; it is normal by now
+    if n > _LARGE:
         return float(stats.norm.sf(limit - shift) + stats.norm.cdf(-limit - shift))
     return float(stats.nct.sf(limit, n - 1, shift) + stats.nct.cdf(-limit, n - 1, shift))
 

@@ -20,8 +20,8 @@ Measure = Callable[[int], ArrayLike]
 class PairedRuns:
     """What every candidate scored on every seed: ``scores[name][i]`` belongs to ``seeds[i]``; ``wall_s`` likewise.
 
-    items: for candidates that tell it, (n_seeds, n_pictures) float64, what each run scored on each picture. Differences then cover
-    further pictures as well as further seeds.
+    items: for candidates that tell it, (n_seeds, n_pictures) float64, what each run scored on each picture. Differences then
+    cover further pictures as well as further seeds.
     """
 
     seeds: tuple[int, ...]
@@ -60,9 +60,10 @@ def paired_seeds(
 ) -> PairedRuns:
     """Call every candidate with every seed: all candidates on the first seed, then all on the second, and so on.
 
-    candidates: name -> function of the seed that returns one score, or an array (n_pictures,) of what it scored on each picture of
-    a test set that is the same for every run (``run.predict(test).labels == labels``); its mean is the score. The order inside a seed rotates, so that a machine
-    that warms up or slows down favours nobody. report(name, seed, score) is called after each run.
+    candidates: name -> function of the seed that returns one score, or an array (n_pictures,) of what the run scored on each
+    picture of a test set that is the same for every run (``run.predict(test).labels == labels``); its mean is the score. The
+    order inside a seed rotates, so that a machine that warms up or slows down favours nobody. report(name, seed, score) is called
+    after each run. Raises DataError as soon as two runs judged other pictures.
     """
     if not candidates or not seeds or len(set(seeds)) != len(seeds):
         raise DataError(
