@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from descend import rng
 from descend.data.decoded_cache import Decoded
+from descend.data.pool import in_order
 from descend.errors import KnobError, check_count
 
 
@@ -106,15 +107,8 @@ class Batches:
         """Yield the batches of an epoch from ``start_step`` on; batch k is the same wherever one starts."""
         order = self.order(epoch)
         ids = self._ids_of_visits(order)
-        if start_step >= self.n_steps:
-            return
-        with ThreadPoolExecutor(1, thread_name_prefix="descend-batch") as ahead:
-            coming = ahead.submit(self._gather, order, ids, start_step)
-            for step in range(start_step + 1, self.n_steps):
-                ready = coming.result()
-                coming = ahead.submit(self._gather, order, ids, step)
-                yield ready
-            yield coming.result()
+        gather = partial(self._gather, order, ids)
+        yield from in_order(gather, range(start_step, self.n_steps), 1, in_flight=2)  # one is used while the next is gathered
 
     def _ids_of_visits(self, order: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the id by which each visit of an epoch draws: (n,) int64."""

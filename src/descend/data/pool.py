@@ -18,7 +18,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Progress = Callable[[str, int, int], None]  # (stage, done, total)
 
-_AHEAD = 4  # items in flight for each thread: enough to ride out one slow file
+_AHEAD = 4  # items in flight per thread: enough to ride out one slow file
 
 
 def n_threads(threads: int | None) -> int:
@@ -30,12 +30,16 @@ def n_threads(threads: int | None) -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-def in_order(work: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
+def in_order(
+    work: Callable[[Item], Result], items: Iterable[Item], threads: int, *, in_flight: int | None = None
+) -> Iterator[Result]:
     """Yield ``work(item)`` for each item, in the order of the items, computed by ``threads`` threads.
 
-    An exception of ``work`` is raised at its item's turn; what has not been started by then is dropped.
+    in_flight: how many items may be begun before the consumer has taken the first of them; by default four per thread, and with one
+    thread the work is done in the consumer's own. An exception of ``work`` is raised at its item's turn; what has not been started
+    by then is dropped.
     """
-    if threads == 1:
+    if threads == 1 and in_flight is None:
         yield from map(work, items)
         return
     pending: deque[Future[Result]] = deque()
@@ -43,7 +47,7 @@ def in_order(work: Callable[[Item], Result], items: Iterable[Item], threads: int
         try:
             for item in items:
                 pending.append(pool.submit(work, item))
-                if len(pending) >= _AHEAD * threads:
+                if len(pending) >= (in_flight or _AHEAD * threads):
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
