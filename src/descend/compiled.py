@@ -76,7 +76,7 @@ def _prepared(function: Callable[..., Any] | None, options: dict[str, Any], *, k
 
 
 def _copied(function: Any) -> FunctionType:
-    """Return the function as one of its own, whose name may change."""
+    """Return a copy of the function, whose name may change."""
     twin = FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__, function.__closure__)
     twin.__kwdefaults__, twin.__doc__, twin.__module__ = function.__kwdefaults__, function.__doc__, function.__module__
     twin.__qualname__ = function.__qualname__
@@ -104,11 +104,11 @@ class _Kept(NullCache):
             payload = content[_CHECK_BYTES:]
             if hashlib.sha256(payload).digest() != content[:_CHECK_BYTES]:
                 return None
-            found = CompileResult._rebuild(target_context, *pickle.loads(payload))
+            cres = CompileResult._rebuild(target_context, *pickle.loads(payload))
         except Exception:  # absent, or of no use: then it is compiled again
             return None
         store.touch(path)
-        return found
+        return cres
 
     def save_overload(self, sig: Any, cres: Any) -> None:
         """Keep a compiled function, unless it holds addresses of this process."""

@@ -27,9 +27,9 @@ class DescendError(Exception):
     """The root: ``who`` complains that ``must`` does not hold, ``got`` was met instead, ``fix`` says what to do."""
 
     def __init__(self, who: str, must: str, *, got: object = _NOTHING, fix: str = "") -> None:
-        found = "" if got is _NOTHING else f", got {got!r}"
+        met = "" if got is _NOTHING else f", got {got!r}"
         self.who, self.must, self.fix = who, must, fix
-        super().__init__(f"{who}: {must}{found}.{' ' + fix if fix else ''}")
+        super().__init__(f"{who}: {must}{met}.{' ' + fix if fix else ''}")
 
     def __reduce__(self) -> tuple[object, ...]:  # the arguments differ from the message, so the default pickle fails
         return _revive, (type(self), str(self), self.__dict__)

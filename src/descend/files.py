@@ -108,7 +108,7 @@ def _flush(path: Path) -> None:
 
 
 class CacheFolder:
-    """The cache folder at ``root`` (default: see ``default_root``) with room for ``limit_bytes`` (default: the environment)."""
+    """The cache folder at ``root`` (default: see ``default_root``) that may hold ``limit_bytes`` (default: the environment)."""
 
     def __init__(self, root: str | os.PathLike[str] | None = None, *, limit_bytes: int | None = None) -> None:
         self.root = Path(os.path.abspath(root)) if root is not None else default_root()  # noqa: PTH100 (links stay as they are)
@@ -155,13 +155,13 @@ class CacheFolder:
 
     def entries(self, kind: str | None = None) -> list[Entry]:
         """Return what lies in the cache, of one kind or of all, least recently used first."""
-        found: list[Entry] = []
+        listed: list[Entry] = []
         for folder in _listed(self.root):
             if folder.is_dir() and kind in (None, folder.name):
                 for path in _listed(folder):
                     with contextlib.suppress(FileNotFoundError):  # thrown out by another process meanwhile
-                        found.append(Entry(folder.name, path, _size(path), path.stat().st_mtime))
-        return sorted(found, key=lambda entry: (entry.last_use, str(entry.path)))
+                        listed.append(Entry(folder.name, path, _size(path), path.stat().st_mtime))
+        return sorted(listed, key=lambda entry: (entry.last_use, str(entry.path)))
 
     def usage(self) -> dict[str, Usage]:
         """Return the number and the bytes of the entries of each kind."""

@@ -4,7 +4,7 @@ Numba's loops become vector instructions where neighbours in a loop are neighbou
 output pixel reads from a place of its own. But the channels of a pixel do lie together, so these operations load four numbers,
 compute on all, and store all; the fourth is overwritten by the next pixel's first. (256 -> 224 px, one core: a separable
 resampling takes 0.071 ms with them and 0.106 ms without.) They are LLVM vectors, which every processor has. An array that is read
-or written this way needs room for one more number at its end.
+or written this way must be one number longer than what it holds.
 """
 
 # ruff: noqa: ARG001 (numba prescribes the arguments of an intrinsic)

@@ -19,7 +19,7 @@ KINDS = {
 
 
 def main(argv: list[str]) -> int:
-    """Print or clear the cache."""
+    """Show or clear the cache."""
     parser = argparse.ArgumentParser(prog="descend cache", description="Show or clear what is kept on disk between runs.")
     parser.add_argument("--clear", nargs="?", const="all", metavar="KIND", help="delete everything, or one kind")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")

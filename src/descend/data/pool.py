@@ -35,9 +35,9 @@ def in_order(
 ) -> Iterator[Result]:
     """Yield ``work(item)`` for each item, in the order of the items, computed by ``threads`` threads.
 
-    in_flight: how many items may be begun before the consumer has taken the first of them; by default four per thread, and with one
-    thread the work is done in the consumer's own. An exception of ``work`` is raised at its item's turn; what has not been started
-    by then is dropped.
+    in_flight: how many items may be begun before the consumer has taken the first of them; by default four per thread, and with
+    one thread the work is done in the consumer's own. An exception of ``work`` is raised at its item's turn; what has not been
+    started by then is dropped.
     """
     if threads == 1 and in_flight is None:
         yield from map(work, items)

@@ -74,7 +74,7 @@ def _layout(numbers: tuple[Any, ...]) -> tuple[int, ...]:
 def _sweep(kernel: Callable[..., bool], table: np.ndarray, pieces: np.ndarray, c: np.ndarray, squares: np.ndarray) -> None:
     """Run ``kernel`` over all pieces, on as many threads as torch uses. Pieces are independent, so the order does not matter.
 
-    squares: room for one number per piece, or empty: nothing is checked.
+    squares: one number per piece, written; or empty, and nothing is checked.
     """
     threads = min(torch.get_num_threads(), max(len(pieces), 1))
     n_shares = min(threads * TURNS, max(len(pieces), 1)) if threads > 1 else 1

@@ -2,7 +2,7 @@
 
 The masks are those of ``rng.bits``, word for word, and the generator is compiled from the same text.
 
-Drawing a mask is the whole cost of dropout. torch fills one from a sequential generator at about 11 ns a unit (one core
+Drawing a mask is the whole cost of dropout. torch fills one from a sequential generator at about 11 ns per unit (one core
 of an AVX2 machine); this kernel takes 0.8 ns, because the numbers of a counter-based generator do not wait for each other.
 The stamp takes an eighth of the time of growing squares by max-pooling (64 maps of 32 x 28 x 28, squares of 3), because few
 begin anywhere.

@@ -1,6 +1,6 @@
 """Which units a drop layer keeps: masks as a function of where the training stands.
 
-Every random layer owns a ``MaskSource(seed, stream)``. Asked for masks it reads the floor's ``rng.context``:
+Every random layer owns a ``MaskSource(seed, stream)``. When a mask is drawn it reads ``rng.context``:
 
 * per sample: a function of (seed, stream, epoch, sample id, draw). How the batch was cut does not matter.
 * per batch: a function of (seed, stream, epoch, step, draw), the same in every process.
