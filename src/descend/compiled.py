@@ -116,10 +116,13 @@ class _Kept(NullCache):
             return
         store, path = self._entry(sig, cres.target_context)
         payload = dumps(cres._reduce())
+        content = hashlib.sha256(payload).digest() + payload
+        if len(content) > store.limit_bytes:  # nothing else must go for what cannot be kept
+            return
         with contextlib.suppress(OSError):
-            store.enforce_limit(len(payload) + _CHECK_BYTES)
+            store.enforce_limit(len(content))
             with store.writing(path) as unfinished:
-                unfinished.write_bytes(hashlib.sha256(payload).digest() + payload)
+                unfinished.write_bytes(content)
 
     def _entry(self, sig: Any, target_context: Any) -> tuple[CacheFolder, Path]:
         store, (arguments, _) = CacheFolder(), normalize_signature(sig)

@@ -189,6 +189,11 @@ def test_the_limit_counts_kernels(cache: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("DESCEND_CACHE_LIMIT", str(int(1.5 * n_bytes)))
     applied(scaled(3.0))
     assert CacheFolder().usage()["kernels"].n == 1
+    monkeypatch.setenv("DESCEND_CACHE_LIMIT", "99")
+    (cache / "decoded").mkdir()
+    (cache / "decoded" / "small").write_bytes(b"9")
+    assert applied(scaled(4.0)) == [4.0, 8.0]
+    assert (cache / "decoded" / "small").exists()
 
 
 @pytest.mark.parametrize("damage", [b"", b"nonsense", None])
