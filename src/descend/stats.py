@@ -6,7 +6,7 @@ seeds share cancels. A lone best run says nothing; an interval that holds zero s
 
 Where all runs judge the same pictures (a split that was given), seeds are half of the chance only: further pictures would have
 been answered otherwise too. ``paired_runs_and_items`` covers both, and ``mcnemar`` is for one run each. How often each of them
-calls two equal settings different is measured in ``docs/design/comparison.md``.
+calls two equal settings different is measured in ``docs/comparison``.
 
 >>> from descend.stats import paired
 >>> print(paired([0.93, 0.95, 0.94], [0.90, 0.91, 0.91]))
@@ -110,29 +110,29 @@ def paired_runs_and_items(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> In
     a, b: (n_seeds, n_pictures), what each run scored on each picture (right or wrong, or a share in [0, 1]), the same seeds and
     the same pictures on both sides. Pictures that belong together (one patient) are one column: their mean.
 
-    With the mean squares of d = a - b between seeds, between pictures, and of the remainder, where seeds and pictures are crossed
-    random effects,
+    With the mean squares of d = a - b between seeds, between pictures, and of the remainder, seeds and pictures being crossed
+    random effects, the interval reaches
 
-        variance of the mean = max(ms_seeds + ms_pictures - ms_rest, ms_seeds, ms_pictures) / (n_seeds * n_pictures)
+        sqrt((t_seeds^2 ms_seeds + t_pictures^2 max(ms_pictures - ms_rest, 0)) / (n_seeds n_pictures))
 
-    and Student's t has Satterthwaite's degrees of freedom. It stands in place of a bootstrap over rows and columns, whose
-    percentiles are far from what they promise: two or three seeds hold too few resamples (``benchmarks/false_alarms.py``).
+    to either side, and no less than pictures alone would have it, t_pictures sqrt(ms_pictures / (n_seeds n_pictures)). Each part
+    has its own Student's t, so few seeds make it wide only as far as seeds matter. Two other ways miss their level with two or
+    three seeds (``benchmarks/false_alarms.py``): one t with Satterthwaite's degrees of freedom, and percentiles of a bootstrap.
     Raises DataError for one seed (see ``mcnemar``), one picture, or scores outside [0, 1].
-    Source: Dorfman, Berbaum & Metz 1992, Investigative Radiology 27, 723-731, for readers and cases; Satterthwaite 1946,
-    Biometrics Bulletin 2, 110-114; the bound by ms_seeds: Hillis 2007, Statistics in Medicine 26, 596-619.
+    Source: Dorfman, Berbaum & Metz 1992, Investigative Radiology 27, 723-731, for readers and cases; margins added in squares:
+    Howe 1974, J. Am. Stat. Assoc. 69, 789-794; Zou & Donner 2008, Statistics in Medicine 27, 1693-1702.
     """
     parts = _crossed(_paired_scores(a, b, "paired_runs_and_items", n_seeds=2), level)
-    error = math.sqrt(parts.variance)
-    if error == 0:  # every run differs by the same on every picture: as one run each that does
+    reach = parts.reach(level)
+    if reach == 0:  # every run differs by the same on every picture: as one run each that does
         n = parts.n_pictures
         return Interval(parts.mean, *_wald(max(parts.mean, 0) * n, max(-parts.mean, 0) * n, n, level), parts.n_seeds)
-    reach = float(stats.t.ppf((1 + level) / 2, parts.freedom)) * error
     return Interval(parts.mean, parts.mean - reach, parts.mean + reach, parts.n_seeds)
 
 
 @dataclass(frozen=True)
 class _Crossed:
-    """The parts of the variance of a mean over crossed seeds and pictures. seeds, pictures, rest: mean squares."""
+    """A mean over crossed seeds and pictures. seeds, pictures, rest: mean squares."""
 
     mean: float
     n_seeds: int
@@ -142,17 +142,16 @@ class _Crossed:
     rest: float
 
     @property
-    def variance(self) -> float:
-        """The variance of the mean."""
-        total = max(self.seeds + self.pictures - self.rest, self.seeds, self.pictures)
-        return total / (self.n_seeds * self.n_pictures)
+    def pictures_error(self) -> float:
+        """The standard error of the mean that would be left if there were any number of seeds."""
+        return math.sqrt(max(self.pictures - self.rest, 0) / (self.n_seeds * self.n_pictures))
 
-    @property
-    def freedom(self) -> float:
-        """Satterthwaite's degrees of freedom of ``variance``."""
-        rows, columns = self.n_seeds - 1, self.n_pictures - 1
-        spread = self.seeds**2 / rows + self.pictures**2 / columns + self.rest**2 / (rows * columns)
-        return max((self.variance * self.n_seeds * self.n_pictures) ** 2 / spread, min(rows, columns))
+    def reach(self, level: float) -> float:
+        """Return how far the interval reaches to either side of the mean."""
+        t_seeds, t_pictures = (float(stats.t.ppf((1 + level) / 2, n - 1)) for n in (self.n_seeds, self.n_pictures))
+        n = self.n_seeds * self.n_pictures
+        both = math.hypot(t_seeds * math.sqrt(self.seeds / n), t_pictures * self.pictures_error)
+        return max(both, t_pictures * math.sqrt(self.pictures / n))
 
 
 def _crossed(d: NDArray[np.float64], level: float) -> _Crossed:
@@ -302,9 +301,8 @@ def _verdict_on_pictures(a: ArrayLike, b: ArrayLike, level: float) -> str:
     if interval.distinguishable:
         return _apart(interval, level)
     parts = _crossed(_paired_scores(a, b, "verdict", n_seeds=2), level)
-    pictures_alone = math.sqrt(max(parts.pictures - parts.rest, 0) / (parts.n_seeds * parts.n_pictures))
-    reach = float(stats.norm.ppf((1 + level) / 2)) * pictures_alone
-    hint = "more pictures would tell, more seeds alone would not" if reach >= abs(parts.mean) else "more seeds would tell"
+    least = float(stats.norm.ppf((1 + level) / 2)) * parts.pictures_error
+    hint = "more pictures would tell, more seeds alone would not" if least >= abs(parts.mean) else "more seeds would tell"
     where = f"{parts.n_seeds} seeds and {parts.n_pictures} pictures"
     return f"not distinguishable with {where}; {hint} ({level:.0%} interval {interval})"
 

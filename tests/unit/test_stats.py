@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Callable
 from math import comb
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -51,12 +54,11 @@ def test_the_interval_is_that_of_crossed_random_effects(shape: tuple[int, int]) 
     draw = np.random.default_rng(sum(shape))
     a, b = draw.random(shape), draw.random(shape)
     seeds, pictures, rest = parts_by_projection(a - b)
-    total = max(seeds + pictures - rest, seeds, pictures)
-    spread = seeds**2 / (shape[0] - 1) + pictures**2 / (shape[1] - 1) + rest**2 / ((shape[0] - 1) * (shape[1] - 1))
-    freedom = max(total**2 / spread, min(shape) - 1)
+    of_seeds, of_pictures = (scipy_stats.t.ppf(0.95, n - 1) for n in shape)
+    squares = max(of_seeds**2 * seeds + of_pictures**2 * max(pictures - rest, 0), of_pictures**2 * pictures)
     interval = paired_runs_and_items(a, b, 0.9)
     assert interval.mean == pytest.approx((a - b).mean())
-    assert reach(interval) == pytest.approx(scipy_stats.t.ppf(0.95, freedom) * math.sqrt(total / (a - b).size))
+    assert reach(interval) == pytest.approx(math.sqrt(squares / (a - b).size))
     assert (interval.low + interval.high) / 2 == pytest.approx(interval.mean)
     assert interval.n == shape[0]
 
@@ -74,13 +76,14 @@ def test_it_is_the_t_test_over_seeds_where_pictures_agree_and_over_pictures_wher
 
 
 @pytest.mark.parametrize(
-    ("n_seeds", "own", "seed"), [(3, 2.0, 0.1), (3, 0.0, 0.5), (10, 2.0, 0.1), (5, 1.0, 0.3)], ids=lambda value: str(value)
+    ("n_seeds", "own", "seed"), [(2, 0.0, 0.5), (3, 2.0, 0.1), (3, 0.0, 0.5), (10, 2.0, 0.1), (5, 1.0, 0.3)], ids=str
 )
-def test_equal_settings_are_called_different_about_as_often_as_promised(n_seeds: int, own: float, seed: float) -> None:
+def test_equal_settings_are_called_different_no_more_often_than_promised(n_seeds: int, own: float, seed: float) -> None:
     draw = np.random.default_rng(n_seeds)
     worlds = [equal_settings(draw, n_seeds, 150, own=own, seed=seed) for _ in range(300)]
     alarms = np.mean([paired_runs_and_items(a, b).distinguishable for a, b in worlds])
-    assert 0.01 <= alarms <= 0.085  # 5 % +- 2.8 standard errors of 300 draws
+    assert alarms <= 0.085  # 5 % + 2.8 standard errors of 300 draws
+    assert alarms > 0 or n_seeds < 5  # with few seeds it is wider than it need be
     if own == 2.0 and n_seeds == 10:  # what an interval over seeds alone says of the same runs
         assert np.mean([paired(a.mean(1).tolist(), b.mean(1).tolist()).distinguishable for a, b in worlds]) > 0.25
 
@@ -231,3 +234,10 @@ def test_the_runner_stops_at_once_where_runs_judged_other_pictures(second: Score
     with pytest.raises(DataError, match="paired_seeds: a: must return one score, or an array"):
         paired_seeds({"a": measure}, range(5))
     assert asked == [0, 1]
+
+
+def test_the_page_shows_what_was_simulated(builder: Callable[[str], ModuleType]) -> None:
+    build = builder("comparison")
+    result = json.loads(build.RESULTS.read_text(encoding="utf-8"))["result"]
+    page = (build.HERE / "README.md").read_text(encoding="utf-8")
+    assert build.filled(page, result) == page
