@@ -1,6 +1,6 @@
 """The meaning of a draw once more, compiled: one image at a time, in cache, from uint8 to the training layout.
 
-``apply`` defines what these loops compute; tests hold them to it within one level of 255. A image is made row by row, its
+``apply`` defines what these loops compute; tests hold them to it within one level of 255. An image is made row by row, its
 channels interleaved as they are stored: geometry writes a row of float levels (``resampling_kernels``), which goes through tone,
 colour, clamp and normalisation (``color_kernels``) to the output; where those need the whole image first (a mean, a histogram),
 it is finished afterwards. Pixels are computed four numbers at a time, see ``simd``.
