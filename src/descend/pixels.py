@@ -36,6 +36,7 @@ _USUAL_INTEGERS = (255.0, 1023.0, 4095.0, 16383.0, 65535.0)  # of 8, 10, 12, 14 
 _USUAL_FLOATS = (1.0, *_USUAL_INTEGERS)
 _LEAST_USE = 0.25  # a shared scale is a usual one only where the pictures use this part of it
 _SAMPLE = 2**20  # values that a picture's extremes are taken from
+_OVERSHOOT = 0.05  # of a usual range, which resampling adds
 _OUTLIERS = 1 / 1000  # of a picture's values, at either end: one hot pixel must not decide about a data set
 
 
@@ -194,22 +195,19 @@ def usual_scale(picture: Picture) -> tuple[float, float]:
     """Return the scale of a deep picture that stands alone.
 
     It is the range of a 16-bit container, or of as many bits as a TIFF file declares; for 32-bit integers and floats the
-    smallest of the usual ranges that holds the picture (0..65535; 0..1, 0..255 or 0..65535), else its own lowest and highest.
+    smallest of the usual ranges that holds the picture (0..65535; 0..1, 0..255 or 0..65535) but for a thousandth of its values
+    and a twentieth of the range, else its own lowest and highest. Raises PictureError for one without a finite number.
     """
     if not isinstance(picture, Image.Image):
         return 0.0, 65535.0
     if picture.mode.startswith("I;16"):
         bits = getattr(picture, "tag_v2", {}).get(258, 16)  # TIFF's BitsPerSample: 12-bit cameras write 0..4095
         return 0.0, float(2 ** (bits[0] if isinstance(bits, tuple) else bits) - 1)
-    low, high = np.inf, -np.inf
-    for _, values in value_strips(picture):
-        finite = values[np.isfinite(values)]
-        if finite.size:
-            low, high = min(low, float(finite.min())), max(high, float(finite.max()))
-    if low > high:
+    low, high, _ = extremes(picture)
+    if np.isnan(low):
         raise PictureError("picture", "must hold at least one finite number")
     usual = (65535.0,) if picture.mode == "I" else (1.0, 255.0, 65535.0)
-    return next(((0.0, peak) for peak in usual if low >= 0 and high <= peak), (low, high))
+    return next(((0.0, peak) for peak in usual if low >= 0 and high <= peak * (1 + _OVERSHOOT)), (low, high))
 
 
 def shared_scale(lows: Sequence[float], highs: Sequence[float], *, floats: bool) -> tuple[float, float]:

@@ -273,6 +273,17 @@ def test_float_pictures_take_the_smallest_usual_range(values: list[float], expec
     np.testing.assert_array_equal(decode(content)[0, :, 0], expected)
 
 
+@pytest.mark.parametrize("peak", [1.0, 1.0001, 1.04])
+def test_a_little_beyond_a_usual_range_is_still_that_range(peak: float) -> None:
+    values = np.linspace(0, 1, 2000, dtype=np.float32).reshape(20, 100)
+    values[0, 0] = 0.5
+    values[5] *= peak
+    assert decode(encoded(Image.fromarray(values), "tiff"))[0, 0, 0] == 128
+    values[7, 7] = 1e6  # one hot pixel
+    shown = decode(encoded(Image.fromarray(values), "tiff"))
+    assert (shown[0, 0, 0], shown[7, 7, 0]) == (128, 255)
+
+
 def test_32_bit_integers_are_scaled() -> None:
     inside = Image.fromarray(np.array([[0, 257, 65535]], np.int32))
     np.testing.assert_array_equal(decode(encoded(inside, "tiff"))[0, :, 0], [0, 1, 255])

@@ -24,7 +24,6 @@ def _smooth() -> np.ndarray:
 
 
 def _heic(image: Image.Image, **options: object) -> bytes:
-    heic.register()
     buffer = BytesIO()
     image.save(buffer, "HEIF", quality=95, **options)
     return buffer.getvalue()

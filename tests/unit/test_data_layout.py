@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from pathlib import Path
 
 import pytest
 from tests.oracles.data_pictures import encoded, scene
 
-from descend.data import load
+from descend.data import find_pictures, load
 from descend.data.dataset import Dataset
 from descend.data.folder_names import split_names
 from descend.errors import DataError
@@ -164,6 +165,19 @@ def test_layouts_to_measure_on(name: str, tmp_path: Path) -> None:
 def test_unlabelled_pictures_to_measure_on_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"those in 'test' lie directly there.*descend predict RUN"):
         load(plant(tmp_path / "set", {"test": 12}), split=False)
+
+
+def test_classes_of_two_splits_are_compared_as_labels_are(tmp_path: Path) -> None:
+    composed, decomposed = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    tree = {f"train/{composed}": 8, "train/tea": 8, f"val/{decomposed}": 4, "val/tea ": 4}
+    assert shown(load(plant(tmp_path / "set", tree))) == ([composed, "tea"], [16, 8, 0])
+
+
+def test_places_that_no_file_system_could_hold(tmp_path: Path) -> None:
+    for place in ("x" * 300, str(tmp_path / ("y" * 300) / "z"), "zero\0byte"):
+        with pytest.raises(DataError, match="no such folder, table or built-in set"):
+            load(place)
+        assert find_pictures([place]).paths == [place]  # decoding it names the reason
 
 
 def _problems(dataset: Dataset) -> dict[str, str]:

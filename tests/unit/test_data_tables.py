@@ -291,6 +291,9 @@ def test_a_data_frame_and_a_dict_of_columns(tree: Tree, monkeypatch: pytest.Monk
     frame["path"] = [root / path for path in frame["path"]]  # Path objects, absolute
     monkeypatch.chdir(root.parent)
     assert len(load(frame)) == 20
+    arrow = pytest.importorskip("pyarrow").table(pandas.DataFrame(_rows()).to_dict("list"))
+    monkeypatch.chdir(root)
+    assert len(load(arrow)) == 20
     with pytest.raises(DataError, match="data frame: must have a column 'label'"):
         load(frame.drop(columns="label"))
     with pytest.raises(DataError, match="columns must have one length"):

@@ -41,22 +41,22 @@ def split_names(names: Iterable[str]) -> dict[str, int]:
     A split's own word does (``train``); one among words that say nothing does too (``training_set``, ``test_images``); and so do
     names that differ in such a word only (``seg_train``, ``seg_test``). ``train_station`` alone does not.
     """
-    found: dict[str, int] = {}
+    numbers: dict[str, int] = {}
     others: dict[str, tuple[str, ...]] = {}
     for name in names:
         if is_split_word(name):
-            found[name] = SPLIT_WORDS[name.strip().casefold()]
+            numbers[name] = SPLIT_WORDS[name.strip().casefold()]
             continue
         words = tokens(name)
         splits = {_SPLIT_TOKENS[word] for word in words if word in _SPLIT_TOKENS}
         if len(splits) == 1:
-            found[name] = splits.pop()
+            numbers[name] = splits.pop()
             others[name] = tuple(word for word in words if word not in _SPLIT_TOKENS)
     for name, rest in others.items():
-        kin = {found[other] for other, words in others.items() if words == rest and other in found}
+        kin = {numbers[other] for other, words in others.items() if words == rest and other in numbers}
         if not set(rest) <= _FILLERS and len(kin) < 2:
-            del found[name]
-    return found
+            del numbers[name]
+    return numbers
 
 
 def is_wrapper(name: str, around: str) -> bool:

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from descend.data import heic
 from descend.data.folder_names import is_wrapper, stands_aside
-from descend.data.labels import encode_labels
+from descend.data.labels import clean_text, encode_labels
 from descend.data.layout import Layout, decide
 from descend.data.manifest import Manifest, natural
+from descend.data.opening import is_folder
 from descend.data.problems import Problem, problem, refusal
 from descend.data.tree import SYSTEM_FILE, SYSTEM_FOLDER, Folder, walk
 from descend.errors import DataError
@@ -34,19 +35,19 @@ def find_pictures(sources: Iterable[str | os.PathLike[str]]) -> PictureFiles:
     A file that is named is taken whatever its ending; in folders, files that are no pictures are passed over and named, but for
     those of a system (thumbnails, recycle bins, hidden files).
     """
-    found = PictureFiles()
+    files = PictureFiles()
     for source in sources:
         path = Path(source)
-        if not path.is_dir():
-            found.paths.append(str(path))
+        if not is_folder(path):
+            files.paths.append(str(path))
             continue
         tree = walk(path)
-        found.paths.extend(str(path / name) for name in sorted(tree.picture_paths(), key=natural))
+        files.paths.extend(str(path / name) for name in sorted(tree.picture_paths(), key=natural))
         others = [
             entry for folder in tree.below() for entry in folder.passed_over if entry[1] not in (SYSTEM_FILE, SYSTEM_FOLDER)
         ]
-        found.passed_over.update({str(path / name): why for name, why in sorted(others, key=lambda entry: natural(entry[0]))})
-    return found
+        files.passed_over.update({str(path / name): why for name, why in sorted(others, key=lambda entry: natural(entry[0]))})
+    return files
 
 
 def list_pictures(sources: Iterable[str | os.PathLike[str]]) -> list[str]:
@@ -124,8 +125,8 @@ def _without_label(names: list[str], layout: Layout, numbers: NDArray[np.int64])
 
 def _refuse_empty_classes(root: Path, layout: Layout, problems: list[Problem]) -> None:
     """Refuse class folders without a picture; one that has some in another split is not empty."""
-    held = {label for label, _, folder in layout.labelled if folder.n_pictures}
-    missing = sorted({folder.name for folder in layout.empty} - held, key=natural)
+    held = {clean_text(label) for label, _, folder in layout.labelled if folder.n_pictures}
+    missing = sorted({folder.label for folder in layout.empty} - held, key=natural)
     if missing:
         hold = "holds" if len(missing) == 1 else "hold"
         must = f"every class folder must hold a picture, {', '.join(map(repr, missing))} {hold} none"

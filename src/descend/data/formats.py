@@ -30,7 +30,7 @@ def formats() -> tuple[str, ...]:
     """Return the names of the formats that count as pictures."""
     Image.preinit()  # the common formats register first and are tried first
     Image.init()
-    heic.register()
+    heic.available()
     return tuple(name for name in Image.OPEN if name not in FOREIGN)
 
 

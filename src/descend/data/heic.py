@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
+from functools import cache
 
 SUFFIXES = frozenset({".heic", ".heics", ".heif", ".heifs", ".hif"})
 ADVICE = "HEIC pictures need: pip install 'descend[heic]'"
 
 
+@cache
 def available() -> bool:
-    """Return whether HEIC files can be read here."""
-    return find_spec("pillow_heif") is not None
-
-
-def register() -> None:
-    """Make Pillow read HEIC files, if the extra is installed; orientation is applied as for other files."""
-    if available():
+    """Make Pillow read HEIC files and say whether it can; orientation is applied as for other files."""
+    try:
         from pillow_heif import register_heif_opener  # pyright: ignore[reportMissingImports] (an extra)
-
-        register_heif_opener()
+    except ImportError:
+        return False
+    register_heif_opener()
+    return True

@@ -90,7 +90,7 @@ def _merged(values: Sequence[Any], texts: Sequence[str]) -> list[Problem]:
     for value, text in zip(values, texts, strict=True):
         if text and isinstance(value, str):
             spellings.setdefault(text, set()).add(value)
-    several = [" = ".join(map(repr, sorted(found))) for found in spellings.values() if len(found) > 1]
+    several = [" = ".join(map(repr, sorted(ways))) for ways in spellings.values() if len(ways) > 1]
     return problem("merged", "1 class was spelled in several ways", "{n} classes were spelled in several ways", several)
 
 

@@ -87,17 +87,17 @@ def _classes(level: Folder, who: str, layout: Layout) -> Layout:
 def _split_inside(classes: Sequence[Folder]) -> bool:
     """Return whether each class folder holds split folders and nothing else: ``cat/train``, ``cat/test``, ``dog/train``, ..."""
     numbers = [split_names(part.name for part in folder.populated) for folder in classes]
-    inside = all(
-        folder.populated and not folder.pictures and len(found) == len(folder.populated)
-        for folder, found in zip(classes, numbers, strict=True)
+    only_splits = all(
+        folder.populated and not folder.pictures and len(named) == len(folder.populated)
+        for folder, named in zip(classes, numbers, strict=True)
     )
-    together = {number for found in numbers for number in found.values()}
-    return inside and len(classes) > 1 and TRAIN in together and len(together) > 1
+    together = {number for named in numbers for number in named.values()}
+    return only_splits and len(classes) > 1 and TRAIN in together and len(together) > 1
 
 
 def _refuse_repeated_folders(classes: Sequence[Folder], who: str) -> None:
     """Refuse folders that all hold folders of the same names and nothing else: those may be the classes as well."""
-    inner = [tuple(folder.name for folder in outer.populated) for outer in classes]
+    inner = [tuple(folder.label for folder in outer.populated) for outer in classes]
     if len(classes) < 2 or len(set(inner)) > 1 or len(inner[0]) < 2 or any(outer.pictures for outer in classes):
         return
     if all(stands_aside(name) or is_wrapper(name, "") for name in inner[0]) or are_partitions(inner[0]):
@@ -122,7 +122,7 @@ class _Splits:
         structured = [folder for folder in self.named if self.parts[folder.path].populated]
         trained = [folder for folder in structured if parts[folder.path] == TRAIN]
         self.structured = structured
-        self.classes = {inner.name for folder in trained or structured for inner in self.parts[folder.path].populated}
+        self.classes = {inner.label for folder in trained or structured for inner in self.parts[folder.path].populated}
 
     def read(self) -> Layout:
         """Return the reading that the evidence favors. Raises DataError where two remain."""
@@ -162,14 +162,14 @@ class _Splits:
 
     def _share_classes(self) -> bool:
         """Return whether two splits or more hold class folders of the same names."""
-        sets = [{inner.name for inner in self.parts[folder.path].populated} for folder in self.structured]
+        sets = [{inner.label for inner in self.parts[folder.path].populated} for folder in self.structured]
         return any(first & second for i, first in enumerate(sets) for second in sets[:i])
 
     def _contested(self, populated: list[Folder]) -> Layout:
         """Weigh folders named like splits against others beside them."""
         splits = {self.number[folder.path] for folder in populated}
-        beside = {folder.name for folder in self.rivals}
-        inside = [{inner.name for inner in folder.populated} for folder in self.rivals]
+        beside = {folder.label for folder in self.rivals}
+        inside = [{inner.label for inner in folder.populated} for folder in self.rivals]
         if TRAIN not in splits and len(beside) > 1 and self.classes <= beside:
             return self._train_around()
         strangers = all(names and not names & self.classes for names in inside)
@@ -213,7 +213,7 @@ class _Splits:
 
     def _is_labelled(self, folder: Folder) -> bool:
         part = self.parts[folder.path]
-        names = {inner.name for inner in part.populated}
+        names = {inner.label for inner in part.populated}
         if self.number[folder.path] == TRAIN or names & self.classes:
             return True
         return len(names) > 1 and not part.pictures

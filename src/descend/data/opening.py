@@ -48,6 +48,22 @@ def opened(source: Source) -> Image.Image | NDArray[Any]:
     return image
 
 
+def is_file(path: Path) -> bool:
+    """Say whether a path leads to a file; one that no file system could hold does not."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name too long, or with a zero byte
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Say whether a path leads to a folder; one that no file system could hold does not."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
 def read_file(path: Path) -> bytes:
     """Return a file's bytes. Raises OSError; also for a pipe or a device, which may never end."""
     if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():  # reading a folder fails by itself, with its reason

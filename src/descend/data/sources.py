@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from descend.data import builtin, folders, tables
 from descend.data.labels import encode_labels
 from descend.data.manifest import SPLIT_WORDS, UNASSIGNED, Manifest
+from descend.data.opening import is_file, is_folder
 from descend.data.problems import problem
 from descend.data.table_files import SUFFIXES
 from descend.errors import DataError, nearest
@@ -59,13 +60,13 @@ def _read_place(text: str, evaluation: bool) -> Manifest:
     named = text.removeprefix(_PREFIX)
     path = Path(text).expanduser()
     if named in builtin.SETS:
-        if path.exists():
+        if is_folder(path) or is_file(path):
             raise DataError(text, "must mean one thing: there is a built-in set and a folder of that name",
                             fix=f"Write {_PREFIX}{text} or ./{text}.")  # fmt: skip
         return _in_memory(named, *builtin.SETS[named]())
-    if path.is_dir():
+    if is_folder(path):
         return folders.read_folder(path, evaluation=evaluation)
-    if path.is_file():
+    if is_file(path):
         if path.suffix.lower() in SUFFIXES:
             return tables.read_table(path)
         raise DataError(text, f"a file must be a table ({', '.join(SUFFIXES)})",
@@ -73,21 +74,22 @@ def _read_place(text: str, evaluation: bool) -> Manifest:
     if "://" in text:
         raise DataError(text, "must lie on this machine", fix="Download it, and give the folder or the table.")
     hint = nearest(named, builtin.SETS).replace("Known:", "Built-in sets:")
-    raise DataError(text, "no such folder, table or built-in set", fix=hint)
+    raise DataError(text[:200], "no such folder, table or built-in set", fix=hint)
 
 
 def _columns(data: Any) -> dict[str, Sequence[Any]] | None:
-    """Return the columns of a data frame (pandas, polars, or a dict of lists) by name, or None where this is none."""
+    """Return the columns of a data frame (pandas, polars, pyarrow, or a dict of lists) by name, or None where this is none."""
     if isinstance(data, Mapping):
         named = {str(name).strip().lower() for name in data}
         return dict(data) if {"path", "label"} <= named else None
-    names = getattr(data, "columns", None)
+    names = getattr(data, "column_names", None) or getattr(data, "columns", None)  # pyarrow says column_names
     if names is None or not hasattr(data, "__getitem__"):
         return None
     names = list(names)
     if len(set(names)) < len(names):
         raise DataError("data frame", "must have each column once", got=", ".join(map(str, names)), fix="Rename the others.")
-    return {str(name): list(data[name]) for name in names}
+    columns = {str(name): data[name] for name in names}
+    return {name: column.to_pylist() if hasattr(column, "to_pylist") else list(column) for name, column in columns.items()}
 
 
 def _read_columns(columns: dict[str, Sequence[Any]]) -> Manifest:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from descend.data.labels import cell_text, encode_labels, whole_numbers
 from descend.data.manifest import SPLIT_WORDS, UNASSIGNED, Manifest, natural
+from descend.data.opening import is_file
 from descend.data.problems import problem, refusal
 from descend.data.table_files import Rows, pick_columns, read_rows
 from descend.errors import DataError, nearest
@@ -56,8 +57,8 @@ def list_rows(name: str, root: Path, who: str, header: Sequence[Any], cells: Row
     nameless = [f"row {row.number}" for row in rows if not row.path]
     unlabelled = [row.path for row, number in zip(rows, numbers, strict=True) if row.path and number < 0]
     finder = _Finder(root)
-    found = [finder.find(row.path) if row.path and number >= 0 else None for row, number in zip(rows, numbers, strict=True)]
-    absent = [row.path for row, number, file in zip(rows, numbers, found, strict=True) if row.path and number >= 0 and not file]
+    files = [finder.find(row.path) if row.path and number >= 0 else None for row, number in zip(rows, numbers, strict=True)]
+    absent = [row.path for row, number, file in zip(rows, numbers, files, strict=True) if row.path and number >= 0 and not file]
     problems = [
         *problem("missing", "1 file of the table does not exist and is left out",
                  "{n} files of the table do not exist and are left out", [path[:200] for path in absent]),
@@ -67,7 +68,7 @@ def list_rows(name: str, root: Path, who: str, header: Sequence[Any], cells: Row
                  "{n} rows of the table have no path and are left out", nameless),
         *problems,
     ]  # fmt: skip
-    kept = sorted((index for index, file in enumerate(found) if file), key=lambda index: natural(found[index] or ""))
+    kept = sorted((index for index, file in enumerate(files) if file), key=lambda index: natural(files[index] or ""))
     if not kept:
         first = (absent or unlabelled or nameless)[0][:200]
         raise refusal(
@@ -81,7 +82,7 @@ def list_rows(name: str, root: Path, who: str, header: Sequence[Any], cells: Row
         name,
         root,
         tuple(classes[number] for number in used),
-        [found[index] or "" for index in kept],
+        [files[index] or "" for index in kept],
         np.searchsorted(used, numbers[kept]).astype(np.int64),
         _splits(who, [rows[index] for index in kept]) if "split" in where else np.full(len(kept), UNASSIGNED, np.int8),
         _groups([rows[index] for index in kept]) if "group" in where else None,
@@ -120,9 +121,9 @@ class _Finder:
         """Return the path of an existing file, with forward slashes, or None."""
         forms = dict.fromkeys((path.replace("\\", "/"),) if os.sep == "\\" else (path, path.replace("\\", "/")))
         for form in forms:
-            if _is_file(self._root / form):
+            if is_file(self._root / form):
                 return form
-        return next((found for form in forms if not form.isascii() and (found := self._composed(form))), None)
+        return next((file for form in forms if not form.isascii() and (file := self._composed(form))), None)
 
     def _composed(self, path: str) -> str | None:
         """Walk a path from folder to folder, accents composed or decomposed as each name may be."""
@@ -133,7 +134,7 @@ class _Finder:
                 return None
             at /= name
             names.append(name)
-        return Path(*names).as_posix() if _is_file(at) else None
+        return Path(*names).as_posix() if is_file(at) else None
 
     def _names(self, folder: Path) -> dict[str, str]:
         if folder not in self._listed:
@@ -143,13 +144,6 @@ class _Finder:
                 names = []
             self._listed[folder] = {unicodedata.normalize("NFC", name): name for name in names}
         return self._listed[folder]
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # a name too long for any file system, or with a zero byte
-        return False
 
 
 def _paths_fix(root: Path, absent: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from descend.data.formats import is_system_folder, kind_of, why_no_picture
+from descend.data.labels import clean_text
 from descend.data.manifest import natural
 from descend.data.opening import is_picture_file
 
@@ -29,6 +30,11 @@ class Folder:
     pictures: list[str] = field(default_factory=list)
     folders: list[Folder] = field(default_factory=list)
     passed_over: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def label(self) -> str:
+        """The class that the folder would be: its name, as labels are compared."""
+        return clean_text(self.name)
 
     @cached_property
     def n_pictures(self) -> int:
