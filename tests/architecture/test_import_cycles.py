@@ -15,11 +15,6 @@ import descend
 SOURCE = Path(descend.__file__).parent
 Graph = Mapping[str, set[str]]
 
-KNOWN: set[frozenset[str]] = {
-    frozenset({"descend.augment.pipeline", "descend.augment.wrap"}),  # Pipeline.wrap returns what names Pipeline in its types
-}
-"""Circles that still wait to be cut; one that is gone must leave this list."""
-
 
 def modules(root: Path) -> dict[str, Path]:
     """Return every module of the package in the folder ``root``: name -> file."""
@@ -79,10 +74,9 @@ def test_no_module_imports_itself_in_a_circle() -> None:
     assert len(graph) > 100
     assert "descend.optim.adam" in graph["descend.optim.sharpness"]
     found = circles(graph)
-    for circle in found - KNOWN:
+    for circle in found:
         edges = [f"{name} -> {other}" for name in sorted(circle) for other in sorted(graph[name] & circle)]
         raise AssertionError("modules import each other in a circle:\n" + "\n".join(edges))
-    assert not KNOWN - found, f"is no circle any more, take it out of KNOWN: {KNOWN - found}"
 
 
 def test_circles_are_found_however_they_are_hidden(tmp_path: Path) -> None:

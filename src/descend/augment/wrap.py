@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -15,8 +15,26 @@ from descend import rng
 from descend.augment.inputs import Picture, one_image
 from descend.errors import DataError, KnobError
 
-if TYPE_CHECKING:
-    from descend.augment.pipeline import Pipeline
+
+class BatchTransform(Protocol):
+    """What is wrapped: a pipeline, as seen from here. images: (B, H, W, 3) uint8; ids: (B,) int64."""
+
+    out: str
+
+    @property
+    def mixes(self) -> bool:
+        """Whether samples of a batch are mixed."""
+        ...
+
+    @property
+    def is_random(self) -> bool:
+        """Whether anything is drawn."""
+        ...
+
+    def __call__(self, images: Any, /, *, ids: ArrayLike, epoch: int) -> torch.Tensor:
+        """Augment a batch."""
+        ...
+
 
 _EPOCH, _READS, _ANNOUNCED, _WARNED = range(4)  # numbers that workers share: the epoch, reads since set_epoch, and two switches
 _FORGOTTEN = (
@@ -40,7 +58,7 @@ class Augmented(Dataset[tuple[Any, ...]]):
     Raises KnobError (a pipeline that mixes) and DataError (ids that do not fit, pictures of another kind).
     """
 
-    def __init__(self, dataset: Sequence[Any] | Dataset[Any], pipe: Pipeline, ids: ArrayLike | None = None) -> None:
+    def __init__(self, dataset: Sequence[Any] | Dataset[Any], pipe: BatchTransform, ids: ArrayLike | None = None) -> None:
         _refuse_mixing("augment.wrap", pipe)
         self.dataset: Any = dataset
         self.pipe = pipe
@@ -116,7 +134,7 @@ class PictureTransform:
     Raises KnobError (a pipeline that mixes) and DataError (pictures of another kind).
     """
 
-    def __init__(self, pipe: Pipeline) -> None:
+    def __init__(self, pipe: BatchTransform) -> None:
         _refuse_mixing("augment.transform", pipe)
         self.pipe = pipe
 
@@ -130,6 +148,6 @@ class PictureTransform:
         return augmented.permute(2, 0, 1) if self.pipe.out == "uint8" else augmented
 
 
-def _refuse_mixing(who: str, pipe: Pipeline) -> None:
+def _refuse_mixing(who: str, pipe: BatchTransform) -> None:
     if pipe.mixes:
         raise KnobError(who, "mixing needs whole batches", got=str(pipe), fix="Call the pipeline on batches instead.")
