@@ -158,7 +158,7 @@ def test_closed_form_is_stepwise_is_resumed(schedule: Schedule) -> None:
 
 @pytest.mark.parametrize("schedule", VARIANTS, ids=str)
 def test_who_listens_says_so_and_all_others_need_no_history(schedule: Schedule) -> None:
-    if schedule.listens():
+    if schedule.needs_history():
         with pytest.raises(KnobError, match="needs the history of the run"):
             [schedule.factor(progress) for progress in POINTS]
     else:

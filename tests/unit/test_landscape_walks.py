@@ -177,7 +177,7 @@ def test_races_tune_only_what_has_no_rate_and_count_on_other_seeds() -> None:
     [
         ({"n_steps": 0}, "n_steps"), ({"noise": -1.0}, "noise"), ({"noise": math.nan}, "noise"), ({"spread": -0.1}, "spread"),
         ({"start": (1.0,)}, "start must be 2 numbers"), ({"start": (math.nan, 1.0)}, "start"), ({"target": -1.0}, "target"),
-        ({"schedule": Watch()}, r"schedule must not listen to epochs: a walk has none, got .watch\(\)."),
+        ({"schedule": Watch()}, r"schedule must not need the history of epochs: a walk has none, got .watch\(\)."),
     ],
 )  # fmt: skip
 def test_bad_courses_are_refused(settings: dict[str, object], match: str) -> None:

@@ -85,8 +85,8 @@ class Course:
         n_dims = len(self.surface.minimum())
         if self.start is not None and len(self.start) != n_dims:
             raise KnobError("course", f"start must be {n_dims} numbers on {self.surface}", got=self.start)
-        if self.schedule is not None and self.schedule.listens():
-            raise KnobError("course", "schedule must not listen to epochs: a walk has none", got=str(self.schedule),
+        if self.schedule is not None and self.schedule.needs_history():
+            raise KnobError("course", "schedule must not need the history of epochs: a walk has none", got=str(self.schedule),
                             fix="Use a fixed decay such as cosine().")  # fmt: skip
 
     @property

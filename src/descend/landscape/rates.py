@@ -45,7 +45,7 @@ def draw_range_test(result: RangeTest, *, title: str = "") -> Drawing:
 
 
 def draw_schedules(schedules: Mapping[str, Schedule], *, history: History | None = None, title: str = "") -> Drawing:
-    """Draw the factor of each schedule over a run; those that listen hear ``history``, and their decisions are marked.
+    """Draw the factor of each schedule over a run; those that need one are given ``history``, and their decisions are marked.
 
     schedules: label -> schedule.
     """

@@ -4,7 +4,7 @@ How parts share the run. A part says by ``share()`` which part of the whole it i
 ``during(cosine(), fraction=0.5)`` do, plain shapes do not. In ``then(a, b, ...)`` every part that names its share gets it; what
 is left is divided equally among the others. A plain shape sees its own progress from 0 to 1 on its stretch. ``then`` and
 ``repeat`` are plain shapes themselves, so shares inside them are shares of their stretch. At a border the later part speaks.
-A part that listens hears the epochs that lie wholly within its own stretch.
+A part that needs the history reads the epochs that lie wholly within its own stretch.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ class During(Schedule):
     inner: Schedule
     fraction: Part = 0.5
 
-    def listen(self, progress: float, history: History | None) -> float:
+    def factor_at(self, progress: float, history: History | None) -> float:
         """Return the factor of ``inner`` at its own progress."""
-        return self.inner.listen(min(progress / self.fraction, 1.0), history and history.within(0, self.fraction))
+        return self.inner.factor_at(min(progress / self.fraction, 1.0), history and history.within(0, self.fraction))
 
-    def listens(self) -> bool:
+    def needs_history(self) -> bool:
         """Return whether ``inner`` does."""
-        return self.inner.listens()
+        return self.inner.needs_history()
 
     def decisions(self, history: History) -> list[Decision]:
         """Return those of ``inner``."""
@@ -100,7 +100,7 @@ class Then(Schedule):
             ends.append(ends[-1] + (plain if share is None else share))
         return list(zip(ends[:-1], [*ends[1:-1], 1.0], strict=True))
 
-    def listen(self, progress: float, history: History | None) -> float:
+    def factor_at(self, progress: float, history: History | None) -> float:
         """Return the factor of the part whose turn it is."""
         stretches = self.stretches()
         turn = sum(progress + ROUNDING >= end for _, end in stretches[:-1])
@@ -108,12 +108,12 @@ class Then(Schedule):
         passed = min(max(progress - begin, 0.0), end - begin)
         part = self.parts[turn]
         if part.share() is None:
-            return part.listen(passed / (end - begin), history and history.within(begin, end))
-        return part.listen(passed, history and history.within(begin, begin + 1))  # it finds its own end, by its share
+            return part.factor_at(passed / (end - begin), history and history.within(begin, end))
+        return part.factor_at(passed, history and history.within(begin, begin + 1))  # it finds its own end, by its share
 
-    def listens(self) -> bool:
+    def needs_history(self) -> bool:
         """Return whether a part does."""
-        return any(part.listens() for part in self.parts)
+        return any(part.needs_history() for part in self.parts)
 
     def decisions(self, history: History) -> list[Decision]:
         """Return those of the parts, in order."""
@@ -130,15 +130,15 @@ class Repeat(Schedule):
     inner: Schedule
     n_cycles: Annotated[int, Ge(1), Search(1, 8)] = 2
 
-    def listen(self, progress: float, history: History | None) -> float:
+    def factor_at(self, progress: float, history: History | None) -> float:
         """Return the factor of ``inner`` at its own progress in the current cycle."""
         position = progress * self.n_cycles
         cycle = min(int(position + ROUNDING), self.n_cycles - 1)
-        return self.inner.listen(min(max(position - cycle, 0.0), 1.0), history and self._cycle(history, cycle))
+        return self.inner.factor_at(min(max(position - cycle, 0.0), 1.0), history and self._cycle(history, cycle))
 
-    def listens(self) -> bool:
+    def needs_history(self) -> bool:
         """Return whether ``inner`` does."""
-        return self.inner.listens()
+        return self.inner.needs_history()
 
     def decisions(self, history: History) -> list[Decision]:
         """Return those of ``inner`` in every cycle."""
@@ -152,18 +152,18 @@ class Repeat(Schedule):
 class PerEpoch(Schedule):
     """Hold the factor of ``inner`` within each epoch: it changes only where an epoch begins.
 
-    Prefer the plain shape, which changes at every step; this is for recipes that were published so. It listens, because only
-    the run knows how many epochs it has.
+    Prefer the plain shape, which changes at every step; this is for recipes that were published so. It needs the history,
+    because only that knows how many epochs there are.
     """
 
     inner: Schedule
 
-    def listen(self, progress: float, history: History | None) -> float:
+    def factor_at(self, progress: float, history: History | None) -> float:
         """Return the factor of ``inner`` at the start of the epoch."""
-        history = self.told_to(history)
-        return self.inner.listen(history.epoch_start(progress), history)
+        history = self.required(history)
+        return self.inner.factor_at(history.epoch_start(progress), history)
 
-    def listens(self) -> bool:
+    def needs_history(self) -> bool:
         """Return True: it must know the epochs."""
         return True
 

@@ -1,7 +1,7 @@
-"""The history of a run, which schedules that listen decide by, and what they have decided.
+"""The history of a run, by which some schedules decide, and what they have decided.
 
-A schedule that listens holds no state. It decides anew from the whole history at every call, and a decision depends on
-nothing that came after it, so a resumed run recomputes the decisions that the interrupted one made.
+Such a schedule holds no state. It decides anew from the whole history at every call, and a decision depends on nothing that
+came after it, so a resumed run recomputes the decisions that the interrupted one made.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Monitor = Literal["val_loss", "train_loss", "val_metric"]
 
 @dataclasses.dataclass(frozen=True)
 class Decision:
-    """One decision of a listening schedule. epoch: how many epochs had finished. what: the change. why: with its numbers."""
+    """One decision of a schedule. epoch: how many epochs had finished. what: the change. why: with its numbers."""
 
     epoch: int
     what: str
@@ -32,8 +32,8 @@ class History:
     """The history of a run so far: what its finished epochs measured.
 
     n_epochs: the epochs planned. train_loss, val_loss, val_metric: one number per finished epoch, in order; () for what is not
-    measured. span: the part of the run that the schedule asked rules, (0, 1) for all of it; schedules made of schedules narrow
-    it, so that each part reads only its own epochs. Raises KnobError unless the numbers fit each other and the planned epochs.
+    measured. span: the part of the run that is scheduled, (0, 1) for all of it; schedules made of schedules narrow it, so that
+    each part reads only its own epochs. Raises KnobError unless the numbers fit each other and the planned epochs.
     """
 
     n_epochs: int
@@ -80,7 +80,7 @@ class History:
         n_finished = math.floor((low + progress * (high - low)) * self.n_epochs + ROUNDING)
         return min(max(self.progress_after(n_finished), 0.0), 1.0)
 
-    def told(self, monitor: Monitor, who: str) -> tuple[float, ...]:
+    def monitored(self, monitor: Monitor, who: str) -> tuple[float, ...]:
         """Return the numbers of the span's finished epochs; KnobError where the run measures others but not these."""
         values: tuple[float, ...] = getattr(self, monitor)
         if not values and (self.train_loss or self.val_loss or self.val_metric):  # in the first epoch all are empty

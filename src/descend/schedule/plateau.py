@@ -32,13 +32,13 @@ class Plateau(Schedule):
     cooldown: Annotated[int, Ge(0), Search(1, 5)] = 0
     floor: Floor = 0.0
 
-    def listens(self) -> bool:
+    def needs_history(self) -> bool:
         """Return True."""
         return True
 
-    def listen(self, progress: float, history: History | None) -> float:  # noqa: ARG002 (only whole epochs count)
+    def factor_at(self, progress: float, history: History | None) -> float:  # noqa: ARG002 (only whole epochs count)
         """Return the factor after the drops so far."""
-        return min((factor for *_, factor in self._drops(self.told_to(history))), default=1.0)
+        return min((factor for *_, factor in self._drops(self.required(history))), default=1.0)
 
     def decisions(self, history: History) -> list[Decision]:
         """Return one decision per drop."""
@@ -57,7 +57,7 @@ class Plateau(Schedule):
         """Yield (epochs finished, best value so far, new factor) of every drop, in torch's order of events."""
         sign = -1.0 if self.monitor == "val_metric" else 1.0  # lower is better from here on
         best, factor, n_bad, n_cooling = sign * math.inf, 1.0, 0, 0
-        for number, value in enumerate(history.told(self.monitor, self.name), 1):
+        for number, value in enumerate(history.monitored(self.monitor, self.name), 1):
             if math.isfinite(value) and (math.isinf(best) or sign * value < sign * best - self.threshold * abs(best)):
                 best, n_bad = value, 0
             else:

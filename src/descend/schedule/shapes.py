@@ -2,8 +2,8 @@
 
 ``factor(progress)`` multiplies the learning rate. ``progress`` runs from 0 (before the first step) to 1 (after the last), so
 the step with number k = 0, 1, ... of n is taken at ``factor(k / n)``, and a schedule does not know how long the run is: the
-same curve fits ten minutes and ten hours, and a resumed run continues on it by construction. Schedules that listen
-(``plateau.py``) also need the history of the run, and are pure functions of both.
+same curve fits ten minutes and ten hours, and a resumed run continues on it by construction. Some
+(``plateau``, ``watch``) also need the history of the run, and are pure functions of both.
 """
 
 from __future__ import annotations
@@ -34,27 +34,27 @@ Form = Literal["linear", "cosine", "sqrt"]
 
 
 class Schedule(Technique, family="schedule"):
-    """The base of every schedule. Subclasses define ``at``, or ``listen`` and its kin where the history or parts count."""
+    """The base of every schedule. Subclasses define ``at``; ``factor_at`` and the rest where the history or parts count."""
 
     def factor(self, progress: float, history: History | None = None) -> float:
         """Return what multiplies the learning rate at ``progress`` in [0, 1].
 
-        history: the history of the run, of which only the epochs finished by then count; needed where ``listens()``. Raises
+        history: the history of the run, of which only the epochs finished by then count; needed where ``needs_history()``. Raises
         KnobError for progress outside [0, 1], for a history with gaps, and for one that is missing.
         """
         if not 0 <= progress <= 1:
             raise KnobError(self.name, "progress must be a number in [0, 1]", got=progress)
-        return self.listen(progress, None if history is None else history.until(progress))
+        return self.factor_at(progress, None if history is None else history.until(progress))
 
     def at(self, progress: float) -> float:
         """Return the factor at ``progress``, which is in [0, 1]."""
         raise NotImplementedError
 
-    def listen(self, progress: float, history: History | None) -> float:  # noqa: ARG002
+    def factor_at(self, progress: float, history: History | None) -> float:  # noqa: ARG002
         """Return the factor at ``progress``, given the history recorded by then."""
         return self.at(progress)
 
-    def listens(self) -> bool:
+    def needs_history(self) -> bool:
         """Return whether this schedule cannot do without ``history``."""
         return False
 
@@ -62,11 +62,11 @@ class Schedule(Technique, family="schedule"):
         """Return what the schedule has decided from ``history``, in order; nothing where it decides nothing."""
         return []
 
-    def told_to(self, history: History | None) -> History:
+    def required(self, history: History | None) -> History:
         """Return ``history``; KnobError where there is none."""
         if history is None:
             raise KnobError(self.name, "needs the history of the run: factor(progress, history)", got=None,
-                            fix="Where there are no epochs to hear of, use a fixed decay such as cosine().")  # fmt: skip
+                            fix="Where there are no epochs, use a fixed decay such as cosine().")  # fmt: skip
         return history
 
     def share(self) -> float | None:

@@ -65,13 +65,13 @@ class Watch(Schedule):
         if self.earliest >= self.latest:
             raise KnobError("watch", f"earliest must be smaller than latest={self.latest:g}", got=self.earliest)
 
-    def listens(self) -> bool:
+    def needs_history(self) -> bool:
         """Return True."""
         return True
 
-    def listen(self, progress: float, history: History | None) -> float:
+    def factor_at(self, progress: float, history: History | None) -> float:
         """Return 1 while watching, then the height of the fall."""
-        history = self.told_to(history)
+        history = self.required(history)
         events = _events(self, history)
         decided = events and events[-1][1] in ("has stopped", "latest")
         begin = history.progress_after(history.epochs.start + (events[-1][0] if decided else self.looks(history)[-1]))
@@ -101,9 +101,9 @@ class Watch(Schedule):
                 why = f"the latest point, {self.latest:g} of the run: {seen}; {test}, never at most {bar}"
                 return Decision(epoch, begins, why)
 
-    def look(self, told: tuple[float, ...]) -> Look:
-        """Look at the last half of what was told, ``window`` epochs at least."""
-        return fall_test(told[-max(self.window, len(told) // 2) :], self.worth)
+    def look(self, losses: tuple[float, ...]) -> Look:
+        """Test the last half of ``losses``, one per epoch, ``window`` at least."""
+        return fall_test(losses[-max(self.window, len(losses) // 2) :], self.worth)
 
     def bar(self, n_looks: int) -> float:
         """Return the p value at which a look rejects, in a run of so many looks."""
@@ -134,10 +134,10 @@ def _events(watch: Watch, history: History) -> tuple[Event, ...]:
 
 
 def _changes(watch: Watch, history: History) -> Iterator[Event]:
-    looks, told = watch.looks(history), history.told(watch.monitor, watch.name)
+    looks, losses = watch.looks(history), history.monitored(watch.monitor, watch.name)
     bar, last, n_agreeing, announced = watch.bar(len(looks)), looks[-1], 0, False
-    for n in range(looks[0], min(len(told), last) + 1):
-        look = watch.look(told[:n])
+    for n in range(looks[0], min(len(losses), last) + 1):
+        look = watch.look(losses[:n])
         n_agreeing = n_agreeing + 1 if look.p <= bar else 0
         if n_agreeing == watch.confirm or n == last:
             yield n, "has stopped" if n_agreeing == watch.confirm else "latest", look

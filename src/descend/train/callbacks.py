@@ -105,7 +105,7 @@ class RunCallback:
         return not stops
 
     def decisions(self) -> list[Decision]:
-        """Return what the schedule decided from the finished epochs: epoch, what, why. Empty if it does not listen."""
+        """Return what the schedule decided from the finished epochs: epoch, what, why. Empty if it needs no history."""
         schedule, history = self.task.schedule, self.task.history
         return [] if history is None else [Decision(**asdict(decision)) for decision in schedule.decisions(history)]
 
@@ -128,8 +128,8 @@ class RunCallback:
         self._epoch_started = time.perf_counter()
 
     def _update_history(self) -> None:
-        """Tell the schedule, if it listens, of all epochs so far."""
-        if self.task.schedule.listens():
+        """Give the schedule the history of all epochs so far, if it needs one."""
+        if self.task.schedule.needs_history():
             self.task.history = History(
                 n_epochs=self.task.epochs,
                 train_loss=tuple(self._train_losses),

@@ -7,7 +7,7 @@
         after_step              penalties that act on the weights (proximal L1, max-norm), with the rate, if the weights moved
         callback.after_step     progress, checkpoint
     flush                       an accumulation window that the epoch's end cut short
-    callback.after_epoch        validation, selection, metrics, early stopping; the history that schedules listen to grows
+    callback.after_epoch        validation, selection, metrics, early stopping; the history that some schedules need grows
 
 Order, masks and augmentation are functions of (seed, epoch, step, sample), so a loop that starts again at ``Position``
 continues bit for bit where it stopped.
@@ -94,7 +94,7 @@ class Task:
     loss: Callable[[Tensor, Tensor], Tensor]
     epochs: int
     regularizers: Sequence[Regularizer] = ()
-    history: History | None = None  # the finished epochs, for schedules that listen
+    history: History | None = None  # the finished epochs, for schedules that need them
 
     def set_lr(self, epoch: int, step: int) -> float:
         """Set every group's learning rate for this step; returns the base rate (that of a group with lr_scale 1)."""

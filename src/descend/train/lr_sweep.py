@@ -73,7 +73,7 @@ class _Rates(Schedule):
     def __init__(self, sweep: Sweep, n_steps: int, lr: float) -> None:
         self.sweep, self.n_steps, self.lr = sweep, n_steps, lr
 
-    def listen(self, progress: float, history: History | None) -> float:  # noqa: ARG002
+    def factor_at(self, progress: float, history: History | None) -> float:  # noqa: ARG002
         """Return the swept rate of this step, in units of the optimizer's own."""
         step = min(round(progress * self.n_steps), self.sweep.n_steps - 1)
         return float(self.sweep.rates[step]) / self.lr

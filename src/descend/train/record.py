@@ -65,7 +65,7 @@ class RunRecord:
     parameter_groups: list[ParameterGroup] = field(default_factory=list)
     frozen: FrozenCheck | None = None  # None where nothing is frozen
     head_trials: list[HeadTrial] = field(default_factory=list)  # of a head that was fitted, not trained
-    decisions: list[Decision] = field(default_factory=list)  # of a schedule that listens
+    decisions: list[Decision] = field(default_factory=list)  # of a schedule that needs the history
     sparsity: dict[str, float] = field(default_factory=dict)  # share of exact zeros, where a penalty makes them
     val: Score | None = None
     test: Score | None = None

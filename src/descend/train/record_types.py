@@ -79,7 +79,7 @@ class EpochRow(TypedDict):
 
 
 class Decision(TypedDict):
-    """What a schedule that listens decided, after how many epochs, and why."""
+    """What a schedule decided from the history, after how many epochs, and why."""
 
     epoch: int
     what: str

@@ -122,7 +122,7 @@ def _refuse_settings_without_effect(recipe: Recipe, mode: Mode) -> None:
 
 def _check_epochs(recipe: Recipe, chosen: dict[str, Any]) -> None:
     epochs = chosen["epochs"]
-    chosen["schedule"].decisions(History(n_epochs=epochs))  # one that listens may need more epochs than there are
+    chosen["schedule"].decisions(History(n_epochs=epochs))  # it may need more epochs than there are
     if recipe.snapshots is not None and recipe.snapshots > epochs + 1:
         raise KnobError("snapshots", f"must be at most {epochs + 1}, one more than epochs", got=recipe.snapshots)
 
