@@ -114,7 +114,7 @@ def test_an_edit_of_a_helper_changes_the_result(tmp_path: Path, run: Callable[[s
     assert n_entries == "2"
     assert (new[:4] == old[:4]).all()
     np.testing.assert_allclose(new[4:] - old[4:], [4 - old[0], 5 - old[1], 6 - old[2], 7 - old[3]], rtol=1e-5)
-    edit(tmp_path, "augment/noise_kernels.py", "radius = sigma *", "radius = 2 * sigma *")
+    edit(tmp_path, "augment/noise_kernels.py", "_F(sigma *", "_F(2 * sigma *")
     grain, _ = run(PROBE)
     np.testing.assert_allclose(np.array(eval(grain))[:4] - np.arange(4), 2 * (old[:4] - np.arange(4)), rtol=1e-5)
 
@@ -127,7 +127,7 @@ def test_every_file_that_is_compiled_in_is_in_the_digest(tmp_path: Path, run: Ca
         ("augment/resampling_kernels.py", "_UNIT = 1 << 32", "_UNIT = 1 << 31"),
         ("augment/color_kernels.py", "plane[k] - low", "plane[k] + low"),
         ("augment/simd.py", "super().__init__(manager, kind, _FOUR)", "super().__init__(manager, kind, _FOUR )"),
-        ("augment/noise_kernels.py", "radius = sigma *", "radius = 2 * sigma *"),
+        ("augment/noise_kernels.py", "_F(sigma *", "_F(2 * sigma *"),
     ):
         edit(tmp_path, file, old, new)
         changed, same = run(DIGESTS)
