@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from descend.errors import ModelError, check_count
 from descend.regularize import mask_kernels
 from descend.regularize.dropout import Layout
-from descend.regularize.masks import MaskSource, channels_last, checked_choice, checked_probability
+from descend.regularize.masks import MaskSource, channels_last, checked_choice, checked_probability, untraced
 
 
 class DropBlock(nn.Module):
@@ -47,6 +47,7 @@ class DropBlock(nn.Module):
             raise ModelError("DropBlock", "x must be (B, C, H, W) or (B, H, W, C)", got=tuple(x.shape))
         return x * self._mask(x).to(x.dtype)
 
+    @untraced
     def _mask(self, x: Tensor) -> Tensor:
         b, c, h, w = x.shape if self.layout == "NCHW" else (x.shape[0], x.shape[3], *x.shape[1:3])
         side_h, side_w = min(self.size, h), min(self.size, w)

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from descend.errors import KnobError, ModelError
-from descend.regularize.masks import Draw, MaskSource, checked_choice, checked_probability
+from descend.regularize.masks import Draw, MaskSource, checked_choice, checked_probability, untraced
 from descend.regularize.subclassing import become
 
 Per = Literal["sample", "batch"]
@@ -64,9 +64,11 @@ class _Masking:
         mask = mask.to(weight.dtype)
         return weight * mask[:n].view_as(weight), None if bias is None else bias * mask[n:]
 
+    @untraced
     def _drop_per_batch(self, x: Tensor, weight: Tensor, bias: Tensor | None, op: Operation) -> Tensor:
         return op(x, *self._masked(self.source.per_batch(), weight, bias))
 
+    @untraced
     def _drop_per_sample(self, x: Tensor, weight: Tensor, bias: Tensor | None, op: Operation) -> Tensor:
         """Run each sample through its own weights; the backward pass draws them again, so one copy lives at a time."""
         draw = self.source.per_sample(x.shape[0])

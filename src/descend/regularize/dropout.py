@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from descend.errors import KnobError, ModelError
-from descend.regularize.masks import MaskSource, channels_last, checked_choice, checked_probability
+from descend.regularize.masks import MaskSource, channels_last, checked_choice, checked_probability, untraced
 
 Mode = Literal["inverted", "classic"]
 Kind = Literal["unit", "channel"]
@@ -61,6 +61,7 @@ class Dropout(nn.Module):
             return x if self.mode == "inverted" else x * (1 - self.p)
         return x * self._mask(x)
 
+    @untraced
     def _mask(self, x: Tensor) -> Tensor:
         if self.kind == "channel" and x.ndim != 4:
             raise ModelError("Dropout", "kind='channel' needs feature maps (B, C, H, W) or (B, H, W, C)", got=tuple(x.shape))

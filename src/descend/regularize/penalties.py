@@ -71,7 +71,7 @@ class L1(Regularizer):
     """The lasso: after each step every weight moves ``lr * strength`` towards zero and stays there when it arrives.
 
     Prefer it where weights should be exactly zero (features to be dropped, see ``sparsity``); costs one pass over the
-    weights a step. With an adaptive rule the prox is the plain one, not in the rule's metric.
+    weights per step. With an adaptive rule the prox is the plain one, not in the rule's metric.
 
         w <- sign(w) max(|w| - lr * strength, 0)
     """

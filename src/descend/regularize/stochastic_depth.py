@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from descend.regularize.dropconnect import Per
 from descend.regularize.dropout import Mode
-from descend.regularize.masks import MaskSource, checked_choice, checked_probability
+from descend.regularize.masks import MaskSource, checked_choice, checked_probability, untraced
 
 
 class StochasticDepth(nn.Module):
@@ -51,14 +51,19 @@ class StochasticDepth(nn.Module):
             return branch if self.mode == "inverted" else branch * (1 - self.p)
         if self.decided:
             return self._kept(branch)
+        return branch * self._mask(branch)
+
+    @untraced
+    def _mask(self, branch: Tensor) -> Tensor:
         if self.per == "sample":
             draw = self.source.per_sample(branch.shape[0])
             n = branch.shape[0] // draw.ids.size
         else:
             draw, n = self.source.per_batch(), 1
         mask = draw.keep(n, self.p, branch, scale=self._scale).to(branch.dtype)
-        return branch * mask.reshape((-1,) + (1,) * (branch.ndim - 1))
+        return mask.reshape((-1,) + (1,) * (branch.ndim - 1))
 
+    @untraced
     def skips(self) -> bool:
         """Return whether this pass goes without the branch, before it is computed; only ever true per batch in training.
 
