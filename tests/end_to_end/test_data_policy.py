@@ -53,6 +53,8 @@ def test_white_symbols_on_nothing_are_told_apart(tmp_path: Path) -> None:
     properties = {item.key: item.value for item in onnx.load(run.folder / "model.onnx").metadata_props}
     assert (properties["background"], json.loads(properties["scale"])) == ("black", None)
     assert 'background = "auto"' in (run.folder / "recipe.toml").read_text(encoding="utf-8")
+    assert run.record.test["n_independent"] < run.record.test["n"]  # some symbols lie in the same place
+    assert "6 independent" in (run.folder / "report.html").read_text(encoding="utf-8")
     with pytest.raises(descend.KnobError, match="background: has no effect: no picture is transparent"):
         descend.fit("digits", background="black", out=tmp_path / "other")
 

@@ -165,5 +165,20 @@ def test_labels_keep_their_type(labels: Any, kind: Any) -> None:
     assert set(typed(names, kind).tolist()) == set(np.asarray(labels).tolist()) or kind == "text"
 
 
+@pytest.mark.parametrize(
+    ("labels", "kind"),
+    [
+        ([0.0, 1.0, float("nan")], "integer"),
+        (np.array([3.0, np.nan], object), "integer"),
+        ([3, None, 4], "integer"),
+        ([True, None], "boolean"),
+        (["a", None], "text"),
+        ([0.5, float("nan")], "text"),
+    ],
+)
+def test_a_gap_does_not_change_the_type_of_labels(labels: Any, kind: str) -> None:
+    assert label_type((np.zeros((len(labels), 8, 8), np.uint8), labels)) == kind
+
+
 def test_labels_of_a_path_are_text() -> None:
     assert label_type("digits") == label_type(Path("photos")) == "text"

@@ -8,6 +8,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from descend.data.labels import cell_text
+
 LabelType = Literal["text", "integer", "boolean"]
 """What the labels of arrays were; those of folders, tables and built-in sets are text."""
 
@@ -23,11 +25,22 @@ def label_type(data: object) -> LabelType:
 
 
 def _type_of(labels: Any) -> LabelType:
-    array = np.asarray(labels)
+    array = _present(np.asarray(labels))
     if array.dtype == np.bool_ or (array.dtype == np.object_ and all(isinstance(label, (bool, np.bool_)) for label in array)):
         return "boolean"
     whole = array.dtype == np.object_ and all(isinstance(label, (int, np.integer)) for label in array)
     return "integer" if whole or array.dtype.kind in "iu" else "text"
+
+
+def _present(labels: NDArray[Any]) -> NDArray[Any]:
+    """Return the labels that are not missing; the whole floats that a gap makes of integers are integers again."""
+    if labels.dtype.kind == "f":
+        numbers = labels[~np.isnan(labels)]
+        return numbers.astype(np.int64) if (numbers == np.rint(numbers)).all() else labels
+    if labels.dtype != np.object_:
+        return labels
+    words = np.array([bool(cell_text(label)) for label in labels], np.bool_)
+    return np.array([int(label) if isinstance(label, float) and label.is_integer() else label for label in labels[words]], object)
 
 
 def typed(classes: Sequence[str], kind: LabelType) -> NDArray[Any]:
