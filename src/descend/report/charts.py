@@ -20,6 +20,8 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from descend.train.record_types import EpochRow
+
 INK, MUTED, GRID, TRAIN, VAL, PAPER = "#000001", "#000002", "#000003", "#000004", "#000005", "#000006"
 _VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--rule", TRAIN: "--train", VAL: "--val", PAPER: "--paper"}
 _SETTINGS: dict[Any, Any] = {
@@ -60,7 +62,7 @@ _CHARTS = (
 )
 
 
-def curves(rows: Sequence[Mapping[str, Any]], chosen: int | None) -> list[Chart]:
+def curves(rows: Sequence[EpochRow], chosen: int | None) -> list[Chart]:
     """Draw loss, accuracy and learning rate over the epochs; a chart without a single number is left out.
 
     rows: the lines of metrics.jsonl in order of ``epoch``; what is missing or not finite leaves a gap. chosen: the epoch whose
@@ -70,7 +72,7 @@ def curves(rows: Sequence[Mapping[str, Any]], chosen: int | None) -> list[Chart]
     return [chart for chart in charts if chart is not None]
 
 
-def _chart(title: str, lines: Sequence[Line], rows: Sequence[Mapping[str, Any]], chosen: int | None) -> Chart | None:
+def _chart(title: str, lines: Sequence[Line], rows: Sequence[EpochRow], chosen: int | None) -> Chart | None:
     epochs = [int(row["epoch"]) for row in rows]
     columns = {line: [_number(row.get(line.column)) for row in rows] for line in lines}
     columns = {line: values for line, values in columns.items() if any(map(math.isfinite, values))}

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jinja2
 from markupsafe import Markup
@@ -17,6 +17,7 @@ from descend.report.charts import curves
 from descend.report.confusion import matrix
 from descend.train import folder
 from descend.train.record import RunRecord, load
+from descend.train.record_types import ClassScore, EpochRow, ParameterGroup
 
 JUDGED = ("val", "test")
 MANY = 40  # classes: beyond, the page shows the weakest and folds the whole table away
@@ -79,9 +80,9 @@ def _context(run: Path) -> dict[str, Any]:
     }
 
 
-def _epochs(lines: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def _epochs(lines: Sequence[Mapping[str, Any]]) -> list[EpochRow]:
     """Return one row per epoch, in order: a resumed run repeats those after its last checkpoint, and the later one counts."""
-    rows = {int(line["epoch"]): line for line in lines if isinstance(line.get("epoch"), int)}
+    rows = {int(line["epoch"]): cast(EpochRow, line) for line in lines if isinstance(line.get("epoch"), int)}
     return [rows[epoch] for epoch in sorted(rows)]
 
 
@@ -144,7 +145,7 @@ def _data(record: RunRecord) -> dict[str, Any]:
     }
 
 
-def _class_table(split: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _class_table(split: str, rows: Sequence[ClassScore]) -> dict[str, Any]:
     """Return the table of one split: rows as given, the lowest recall, and the weakest classes where there are many."""
     known = [row for row in rows if row.get("n")]
     ordered = sorted(known, key=lambda row: (row["recall"], -row["n"]))
@@ -153,7 +154,7 @@ def _class_table(split: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any
     return {"split": split, "rows": rows, "lowest": lowest, "weakest": weakest}
 
 
-def _time(record: RunRecord, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _time(record: RunRecord, rows: Sequence[EpochRow]) -> dict[str, Any]:
     epochs = [row["wall_s"] for row in rows if isinstance(row.get("wall_s"), (int, float))]
     total = sum(record.wall_s.values())
     return {
@@ -167,7 +168,7 @@ def _time(record: RunRecord, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any
     }
 
 
-def _groups(groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _groups(groups: Sequence[ParameterGroup]) -> dict[str, Any]:
     """Return the parameter groups as a table: every key that occurs, but for the long lists of names."""
     columns = list(dict.fromkeys(key for group in groups for key, value in group.items() if not isinstance(value, list)))
     columns.sort(key=lambda key: key != "name")

@@ -9,6 +9,7 @@ from typing import Any
 
 from descend import durations
 from descend.train.record import RunRecord
+from descend.train.record_types import EpochRow, Score
 
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
 METRICS = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1"}
@@ -27,7 +28,7 @@ def percent(share: float | None, n: int = 0) -> str:
     return "\N{EN DASH}" if share is None else f"{_digits(share, n)}{_GAP}%"
 
 
-def interval(score: Mapping[str, Any]) -> str:
+def interval(score: Score) -> str:
     """Return the interval of a score as ``90.9-97.8 %`` (with an en dash), or nothing if it has none."""
     ends = score.get("accuracy_interval")
     n = int(score.get("n", 0))
@@ -67,14 +68,14 @@ def times(n: int) -> str:
     return {1: "once", 2: "twice"}.get(n, f"{n} times")
 
 
-def chosen_epoch(record: RunRecord, rows: Sequence[Mapping[str, Any]]) -> int | None:
+def chosen_epoch(record: RunRecord, rows: Sequence[EpochRow]) -> int | None:
     """Return the epoch whose weights were kept, from 1: as recorded, else the last that was the best so far; None before any."""
     if record.chosen is not None:
         return record.chosen["epoch"] or None
     return next((int(row["epoch"]) for row in reversed(rows) if row.get("best")), None)
 
 
-def verdict(record: RunRecord, rows: Sequence[Mapping[str, Any]]) -> str:
+def verdict(record: RunRecord, rows: Sequence[EpochRow]) -> str:
     """Return the result in one sentence: the validation score with its interval, the epoch, and what the test split says."""
     begun = "" if record.status == "finished" else f"{_standing(record, rows)}: "
     if record.val is None:
@@ -82,12 +83,12 @@ def verdict(record: RunRecord, rows: Sequence[Mapping[str, Any]]) -> str:
     return f"{begun}{_right(record.val, 'validation')}{_selection(record, rows)}; {_test(record)}."
 
 
-def _standing(record: RunRecord, rows: Sequence[Mapping[str, Any]]) -> str:
+def _standing(record: RunRecord, rows: Sequence[EpochRow]) -> str:
     word = {"interrupted": "Interrupted", "running": "Not finished"}.get(record.status, record.status.capitalize())
     return f"{word} after epoch {rows[-1]['epoch']}{_of(record)}" if rows else f"{word} before the first epoch was complete"
 
 
-def _so_far(record: RunRecord, rows: Sequence[Mapping[str, Any]]) -> str:
+def _so_far(record: RunRecord, rows: Sequence[EpochRow]) -> str:
     metric = str(record.plan.get("metric", "accuracy"))
     known = [row for row in rows if row.get(f"val_{metric}") is not None]
     if not known:
@@ -103,13 +104,13 @@ def _of(record: RunRecord) -> str:
     return f" of {epochs}" if isinstance(epochs, int) else ""
 
 
-def _right(score: Mapping[str, Any], kind: str) -> str:
+def _right(score: Score, kind: str) -> str:
     n, within = int(score.get("n", 0)), interval(score)
     sure = f" (95{_GAP}% interval {within})" if within else ""
     return f"{percent(score.get('accuracy'), n)} of {n:,} {kind} pictures right{sure}"
 
 
-def _selection(record: RunRecord, rows: Sequence[Mapping[str, Any]]) -> str:
+def _selection(record: RunRecord, rows: Sequence[EpochRow]) -> str:
     epoch, metric = chosen_epoch(record, rows), str(record.plan.get("metric", "accuracy"))
     if epoch is None:
         return ""
