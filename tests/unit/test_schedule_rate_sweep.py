@@ -146,6 +146,13 @@ def test_bad_settings_are_refused(knobs: dict[str, float], match: str) -> None:
         sweep_rates(lambda rate: rate, **knobs)  # pyright: ignore[reportArgumentType]
 
 
+def test_the_luck_of_the_first_batch_does_not_end_a_sweep() -> None:
+    sweep = Sweep(n_steps=20)
+    losses = [0.001, 0.02, 0.015, 0.01, 0.012] + [0.01] * 15  # a head that is fitted already: small losses, far apart
+    assert [sweep.tell(loss) for loss in losses] == [True] * 19 + [False]
+    assert len(sweep.result().losses) == 20
+
+
 def test_a_network_that_explodes_at_once_is_an_error() -> None:
     taken: list[float] = []
     with pytest.raises(TrainingError, match=r"needs five steps with a finite loss, got 2. Begin lower"):

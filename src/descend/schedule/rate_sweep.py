@@ -31,6 +31,8 @@ MEMORY = 0.9
 RISE_NOISE, RISE_OF_FALL, RISE_OF_LOSS = 6.0, 0.25, 0.05
 """What makes a rise clear: more than this many standard errors of batch noise, and more than these parts of the fall before it
 and of the loss itself. At 6, one flat noisy sweep in fifty is cut; at 5, one in thirty (measured on normal noise, 100 steps)."""
+FEWEST = 5
+"""Losses that a sweep needs; before that, a running mean is the luck of one batch."""
 LEVEL, N_PERMUTED = 0.01, 999
 """A fall is clear where no more than this part of so many random orders of the same losses fall as far ..."""
 FALL_OF_LOSS = 0.005
@@ -173,12 +175,14 @@ class Sweep:
         self.losses.append(loss)
         self._running = MEMORY * self._running + (1 - MEMORY) * loss
         mean = self._running / (1 - MEMORY ** len(self.losses))
+        if len(self.losses) < FEWEST:
+            return True
         self._least = min(self._least, mean)
         return mean <= DIVERGED * self._least and len(self.losses) < self.n_steps
 
     def result(self) -> RangeTest:
         """Return what was measured; TrainingError where fewer than five steps had a finite loss."""
         n = len(self.losses)
-        if n < 5:
+        if n < FEWEST:
             raise TrainingError("range test", "needs five steps with a finite loss", got=n, fix="Begin lower: --low 1e-8.")
         return RangeTest(self.rates[:n], np.array(self.losses), self.n_steps, self.low, self.high)
