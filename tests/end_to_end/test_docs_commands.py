@@ -1,7 +1,7 @@
 """Every command in README and docs runs as it is typed there, on small pictures.
 
 The folders that the pages name exist in the working directory, and so do the runs that they speak of: ``runs/photos-...`` is the
-last run of those pictures on the page, ``RUN`` the last one of any, and where the page trains none, one that was trained beforehand.
+last run of those pictures on the page, ``RUN`` the last one of any; where the page trains none, one that was trained beforehand.
 What a command leaves open (size, epochs, engine) is small here; what it asks for it gets.
 """
 
