@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from descend import report
+from descend.progress import Progress, Silent
 from descend.train import fit as training
 from descend.train.fit_settings import FitSettings
 from descend.train.folder import REPORT
-from descend.train.progress import Progress, Silent
 from descend.train.recipe import Recipe, from_settings, read
 from descend.train.run import Run
 

@@ -21,11 +21,11 @@ from tests.conftest import shapes_folder  # pyright: ignore[reportMissingImports
 
 import descend
 from descend.cli import VERBS, main
+from descend.progress import Silent
 from descend.train.modes.features import Features, FrozenBackbone
 from descend.train.modes.finetune import FineTune
 from descend.train.modes.mode import Default, Mode
 from descend.train.modes.scratch import Scratch
-from descend.train.progress import Silent
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted(page for page in (ROOT / "docs").rglob("*.md") if page.parent.name != "techniques")]

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 import descend
 from descend.errors import DataError, DescendError, KnobError, RunError
-from descend.train.progress import Silent
+from descend.progress import Silent
 from descend.train.run import Run
 
 SMALL: dict[str, Any] = {"size": 64, "epochs": 3, "batch_size": 8, "engine": "torch", "seed": 1}

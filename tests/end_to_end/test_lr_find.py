@@ -12,10 +12,10 @@ import torch
 
 from descend.cli import main
 from descend.errors import KnobError
+from descend.progress import Silent
 from descend.schedule import Sweep
 from descend.train.lr_sweep import find_lr, sweep_task, untouched
 from descend.train.prepare import TrainingSetup
-from descend.train.progress import Silent
 from descend.train.recipe import Recipe
 
 SMALL = ["digits", "--backbone", "smallcnn(width=4)", "--threads", "1"]

@@ -23,8 +23,8 @@ from descend import report
 from descend.cli import main
 from descend.errors import KnobError, RunError, TrainingError
 from descend.models import Lite0
+from descend.progress import Silent
 from descend.train.interrupt import Interrupt
-from descend.train.progress import Silent
 from descend.train.run import Run
 
 TINY: dict[str, Any] = {"transfer": "scratch", "backbone": "smallcnn(width=4)", "size": 16, "epochs": 2, "batch_size": 8}

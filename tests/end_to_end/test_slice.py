@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 import descend
 from descend.cli import main
 from descend.errors import RunError
-from descend.train.progress import Silent
+from descend.progress import Silent
 from descend.train.run import Run
 from descend.train.states import States
 

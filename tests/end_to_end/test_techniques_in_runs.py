@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 import descend
 from descend.cli import main
 from descend.errors import KnobError
-from descend.train.progress import Silent
+from descend.progress import Silent
 from descend.train.run import Run
 
 TINY: dict[str, Any] = {

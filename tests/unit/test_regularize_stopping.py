@@ -10,12 +10,12 @@ from torch import nn
 
 from descend.errors import DataError, KnobError
 from descend.optim import Optimizer
+from descend.progress import Silent
 from descend.regularize import BalancedSampling, EarlyStopping, balanced_rows, sample_weights
 from descend.schedule import Constant
 from descend.train.callbacks import RunCallback
 from descend.train.checkpoint import Best
 from descend.train.loop import Position, Task
-from descend.train.progress import Silent
 
 
 def stops_after(rule, scores, metric="accuracy"):

@@ -78,7 +78,7 @@ def test_only_pictures_answered_right_count_and_only_so_many() -> None:
 
 def test_the_same_seed_counts_the_same_and_progress_ends_at_the_end() -> None:
     told: list[tuple[int, int]] = []
-    first = found(["rotate(degrees=180)"], watch=lambda done, total: told.append((done, total)))
+    first = found(["rotate(degrees=180)"], progress=lambda stage, done, total: told.append((done, total)))
     assert first == found(["rotate(degrees=180)"])
     assert first != found(["rotate(degrees=180)"], seed=3)
     assert told[-1][0] == told[-1][1]

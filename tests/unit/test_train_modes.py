@@ -12,6 +12,7 @@ from torch import nn
 from descend.augment import expand
 from descend.errors import DescendError, KnobError, SpecError
 from descend.models import Classifier, backbone
+from descend.progress import Silent
 from descend.technique import knobs
 from descend.train import modes, prepare, recipe
 from descend.train.modes import MODES
@@ -19,7 +20,6 @@ from descend.train.modes.features import TRAINED_ONLY
 from descend.train.modes.mode import ALWAYS, Chosen, Default, Mode
 from descend.train.modes.scratch import Scratch
 from descend.train.plan import DataProfile
-from descend.train.progress import Silent
 from descend.train.recipe import Recipe, from_settings
 from descend.train.resolve import ORDER, TECHNIQUES, resolve
 from descend.train.run_log import RunLog

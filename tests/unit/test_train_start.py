@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from descend.progress import Silent
 from descend.train.checkpoint import Best
 from descend.train.prepare import TrainingSetup
-from descend.train.progress import Silent
 from descend.train.training import _offer_start
 
 

@@ -154,7 +154,7 @@ def test_an_interruption_keeps_what_was_finished(cache):
 def test_progress_counts_rows_found_and_rows_computed(cache):
     get(Counting(cache), rows=range(6))
     seen = []
-    get(Counting(cache), n_views=2, progress=lambda done, total: seen.append((done, total)))
+    get(Counting(cache), n_views=2, progress=lambda stage, done, total: seen.append((done, total)))
     assert seen[0] == (6, 2 * N)
     assert seen[-1] == (2 * N, 2 * N)
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)

@@ -40,7 +40,7 @@ def main(argv: list[str]) -> int:
         terminal = Terminal()
         found = measure(
             run, asked.data, transforms, **_given(asked, SAFETY_ONLY), seed=asked.seed or 0, threads=asked.threads,
-            watch=lambda done, total: terminal.update("safety", done, total),
+            progress=terminal.update,
         )  # fmt: skip
     out = asked.out or (None if run is not None else Path("gallery.html"))
     if out is not None:

@@ -27,11 +27,12 @@ from numpy.typing import ArrayLike, NDArray
 from descend.data.dataset import Dataset
 from descend.data.decode import POLICY, decode_resized
 from descend.data.opening import read_file
-from descend.data.pool import Progress, in_order, n_threads
+from descend.data.pool import in_order, n_threads
 from descend.data.problems import Problem
 from descend.data.scan import Index, digest, reason
 from descend.errors import DataError, PictureError, check_count
 from descend.files import CacheFolder
+from descend.progress import Update
 
 KIND = "decoded"
 IN_MEMORY_BYTES = 2**30  # without a usable disk, this much is held in memory instead
@@ -93,7 +94,7 @@ def decoded(
     threads: int | None = None,
     cache_dir: str | Path | None = None,
     limit_bytes: int | None = None,
-    progress: Progress | None = None,
+    progress: Update | None = None,
 ) -> Decoded:
     """Decode every picture to ``resolution`` x ``resolution`` pixels, or find that done in the cache.
 
@@ -170,7 +171,7 @@ def _fill(folder: Path, pictures: Iterator[NDArray[np.uint8] | str], dataset: Da
 
 
 def _pictures(
-    dataset: Dataset, resolution: int, threads: int, progress: Progress | None, cache: CacheFolder
+    dataset: Dataset, resolution: int, threads: int, progress: Update | None, cache: CacheFolder
 ) -> Iterator[NDArray[np.uint8] | str]:
     """Yield each row's pixels, or the reason why it has none."""
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from descend.data import problems
 from descend.data.dataset import Dataset
 from descend.data.manifest import SPLITS, UNASSIGNED, Manifest, Names
-from descend.data.pool import Progress, n_threads
+from descend.data.pool import n_threads
 from descend.data.problems import Problem, problem, refusal
 from descend.data.scan import Scan, scan
 from descend.data.sources import Data, read
@@ -22,6 +22,7 @@ from descend.data.split import TEST, VAL, assign
 from descend.data.traits import choose_policy
 from descend.files import CacheFolder
 from descend.pixels import Background
+from descend.progress import Update
 
 
 def load(
@@ -32,7 +33,7 @@ def load(
     background: Literal["auto"] | Background = "auto",
     threads: int | None = None,
     cache_dir: str | Path | None = None,
-    progress: Progress | None = None,
+    progress: Update | None = None,
 ) -> Dataset:
     """Look at a source and return its data set; only deep and transparent pictures have been decoded by then.
 

@@ -16,7 +16,6 @@ from descend.errors import check_count
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Progress = Callable[[str, int, int], None]  # (stage, done, total)
 
 _AHEAD = 4  # items in flight per thread: enough to ride out one slow file
 

@@ -25,10 +25,11 @@ from numpy.typing import NDArray
 from descend.data.decode import POLICY
 from descend.data.manifest import Manifest
 from descend.data.opening import read_file
-from descend.data.pool import Progress, in_order
+from descend.data.pool import in_order
 from descend.data.traits import TRAITS, traits
 from descend.errors import PictureError
 from descend.files import CacheFolder
+from descend.progress import Update
 
 DIGEST_BYTES = 16
 _SETTLED_NS = 2_000_000_000  # a file changed this recently may change again within one tick of the file system's clock
@@ -54,7 +55,7 @@ def digest(content: bytes) -> bytes:
     return hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
 
 
-def scan(manifest: Manifest, *, threads: int, cache: CacheFolder, progress: Progress | None = None) -> Scan:
+def scan(manifest: Manifest, *, threads: int, cache: CacheFolder, progress: Update | None = None) -> Scan:
     """Look at every picture of a manifest."""
     n = len(manifest.names)
     result = Scan(np.zeros((n, DIGEST_BYTES), np.uint8), np.zeros(n, TRAITS), {})
@@ -75,7 +76,7 @@ def _look_at_arrays(manifest: Manifest, result: Scan) -> None:
 
 
 def _look_at_files(
-    root: Path, names: Sequence[str], result: Scan, threads: int, cache: CacheFolder, progress: Progress | None
+    root: Path, names: Sequence[str], result: Scan, threads: int, cache: CacheFolder, progress: Update | None
 ) -> None:
     index, now = Index(cache, root), _now_ns()
     index.load()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,11 @@ from descend.augment.label_safety import Flips, Safety, Trial, ladder
 from descend.data import Dataset
 from descend.data.pool import n_threads
 from descend.errors import DataError, KnobError
+from descend.progress import Update
 from descend.train.evaluate import probabilities
 from descend.train.inference import as_trained
 from descend.train.picture_sources import decoded_batches
 from descend.train.run import Run
-
-Watch = Callable[[int, int], None]
 
 
 def measure(
@@ -33,14 +32,14 @@ def measure(
     tolerance: float = 0.05,
     seed: int = 0,
     threads: int | None = None,
-    watch: Watch | None = None,
+    progress: Update | None = None,
 ) -> list[Safety]:
     """Transform pictures at rising strengths and count the answers that change, for each transform by itself.
 
     data: labelled pictures, whatever ``fit`` takes; classes are matched by name. Those of a test split are left alone, because
     the advice is for training. per_class: pictures of each class at most, chosen by ``seed``. Only pictures that the run answers
     right as they are count, so a flip is a wrong answer that the transform caused. Every picture is drawn once at each strength.
-    tolerance: the share of flips that is still acceptable. watch(done, total) is told the pictures on the way.
+    tolerance: the share of flips that is still acceptable. progress: called with ("safety", pictures done, pictures in all).
     Normalisation, and mixing, which changes the target with the picture, are passed over; a ``resampling`` holds for all others.
 
     Raises KnobError (nothing to measure, a tolerance outside 0..1, no pictures asked for) and DataError (no picture of a known
@@ -68,8 +67,8 @@ def measure(
         plain.append(_answers(run, unchanged, images, ids))
         for rung, view in views.items():
             answers[rung].append(_answers(run, view, images, ids))
-        if watch is not None:
-            watch(sum(map(len, plain)), len(rows))
+        if progress is not None:
+            progress("safety", sum(map(len, plain)), len(rows))
     truth = np.concatenate(labels)
     right = np.concatenate(plain) == truth
     if not right.any():

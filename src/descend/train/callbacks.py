@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from descend.errors import TrainingError
+from descend.progress import Progress
 from descend.regularize import EarlyStopping, batch_norms, reestimate_batch_norm, statistics_kept
 from descend.schedule import History
 from descend.train import checkpoint, folder, metrics
 from descend.train.checkpoint import Best
 from descend.train.loop import Position, Task
-from descend.train.progress import Progress
 from descend.train.record_types import Decision, EpochRow, Metric, Score
 from descend.train.snapshots import Snapshots
 

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from descend.errors import RunError
+from descend.progress import Progress
 from descend.train import folder
 from descend.train import recipe as recipes
 from descend.train.judge import judge
 from descend.train.prepare import prepare, threads
-from descend.train.progress import Progress
 from descend.train.recipe import Recipe
 from descend.train.run import Run
 from descend.train.run_log import RunLog

@@ -14,10 +14,10 @@ from dataclasses import replace
 from typing import Any
 
 from descend.errors import KnobError
+from descend.progress import Progress
 from descend.schedule import History, RangeTest, Schedule, Sweep
 from descend.train.loop import Position, Task, train_loop
 from descend.train.prepare import TrainingSetup, prepare, threads
-from descend.train.progress import Progress
 from descend.train.recipe import Recipe
 from descend.train.run_log import RunLog
 from descend.train.training import train_head_first

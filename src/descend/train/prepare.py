@@ -24,13 +24,13 @@ from descend.data.builtin import SETS
 from descend.errors import DataError, KnobError, RunError
 from descend.models import Backbone, Classifier
 from descend.pixels import PixelPolicy
+from descend.progress import Progress
 from descend.regularize import install_all
 from descend.technique import spec
 from descend.train.labels import label_type
 from descend.train.modes import MODES
 from descend.train.modes.mode import Mode, with_pretrained
 from descend.train.plan import DataProfile, Plan
-from descend.train.progress import Progress
 from descend.train.recipe import Recipe
 from descend.train.record_types import FrozenPart, ParameterGroup, Preprocessing
 from descend.train.resolve import check_specs, resolve

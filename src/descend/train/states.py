@@ -18,9 +18,9 @@ from torch.nn.functional import cross_entropy
 
 from descend import rng
 from descend.errors import DataError, RunError
+from descend.progress import Progress
 from descend.train import folder
 from descend.train.prepare import prepare
-from descend.train.progress import Progress
 from descend.train.run import Run
 from descend.train.run_log import RunLog
 

@@ -19,6 +19,7 @@ from descend.data.decode import POLICY
 from descend.durations import duration
 from descend.models import Classifier
 from descend.optim import Optimizer, knob_names, parameter_groups
+from descend.progress import Progress
 from descend.regularize import merged_class_weights, merged_epoch_rows
 from descend.technique import spec
 from descend.train.batch_sources import feature_batches
@@ -26,7 +27,6 @@ from descend.train.inference import rgb
 from descend.train.loop import BatchSource, Task
 from descend.train.picture_sources import BATCH
 from descend.train.plan import Plan
-from descend.train.progress import Progress
 from descend.train.record_types import HeadTrial
 from descend.transfer import Engine, extract, make_engine, n_missing
 
@@ -179,14 +179,14 @@ class TaskBuilder:
             progress=self._count_extracted,
         )  # fmt: skip
 
-    def _count_extracted(self, done: int, total: int) -> None:
+    def _count_extracted(self, stage: str, done: int, total: int) -> None:
         """Report the progress of an extraction, and count what was computed rather than found in the cache."""
         now = time.perf_counter()
         if self._last is not None and done > self._last[0]:
             self.extraction.n_computed += done - self._last[0]
             self.extraction.wall_s += now - self._last[1]
         self._last = None if done == total else (done, now)
-        self.progress.update("features", done, total)
+        self.progress.update(stage, done, total)
 
 
 def class_weights(plan: Plan, data: Dataset) -> Tensor | None:

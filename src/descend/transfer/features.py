@@ -19,11 +19,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from descend.progress import Update
 from descend.transfer.engine import Engine
 
 Take = Callable[[NDArray[np.int64]], NDArray[np.uint8]]
 View = Callable[[NDArray[np.uint8], NDArray[np.int64], int], NDArray[np.uint8]]
-Progress = Callable[[int, int], None]
 
 SEGMENT_BYTES = 16 * 2**20  # what a crash can lose, and the memory that waits to be written
 IN_MEMORY_BYTES = 64 * 2**20  # a larger answer is memory-mapped
@@ -31,7 +31,7 @@ IN_MEMORY_BYTES = 64 * 2**20  # a larger answer is memory-mapped
 
 def extract(engine: Engine, take: Take, rows: NDArray[np.int64], *, digests: NDArray[np.uint8], ids: NDArray[np.int64],
             view: View, preparation: str, n_views: int = 1, augmentation: str = "", seed: int = 0, batch: int = 64,
-            progress: Progress | None = None) -> NDArray[np.float32]:  # fmt: skip
+            progress: Update | None = None) -> NDArray[np.float32]:  # fmt: skip
     """Return the features of ``n_views`` views of the pictures ``rows``: (n, V, D) float32, or (n, V, C, H, W) for a map.
 
     take: row numbers (B,) int64 -> pictures (B, R, R, 3) uint8. digests: (N, 16) uint8 and ids: (N,) int64, of all rows.
@@ -39,8 +39,8 @@ def extract(engine: Engine, take: Take, rows: NDArray[np.int64], *, digests: NDA
     others are augmented.
     preparation: what happened to a picture before the engine (decoding, size, crop, interpolation and their version);
     augmentation, seed: what decides views 1 and up. Only what no earlier run has left on disk is computed.
-    progress: called with (rows done, rows in all), rows found on disk included. An exception, Ctrl-C too, passes through
-    after what was finished is on disk. The answer is mapped from a temporary file where it is larger than 64 MiB.
+    progress: called with ("features", rows done, rows in all), rows found on disk included. An exception, Ctrl-C too,
+    passes through after what was finished is on disk. The answer is mapped from a temporary file where it is larger than 64 MiB.
     """
     rows = np.asarray(rows, np.int64)
     out, done = None, 0
@@ -53,7 +53,7 @@ def extract(engine: Engine, take: Take, rows: NDArray[np.int64], *, digests: NDA
 
             def report(left: int, before: int = done) -> None:
                 if progress is not None:
-                    progress(before + len(rows) - left, n_views * len(rows))
+                    progress("features", before + len(rows) - left, n_views * len(rows))
 
             report(len(missing))
             new, at = [*missing], np.array([*missing.values()], np.int64)

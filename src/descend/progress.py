@@ -1,8 +1,12 @@
-"""What a run tells while it works. The command line draws it with rich; Python code may pass its own listener."""
+"""What long work tells while it goes on. The command line draws it with rich; Python code may pass its own listener."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
+
+Update = Callable[[str, int, int], None]
+"""Takes the news of one kind of work: (stage, done, total)."""
 
 
 class Progress(Protocol):
