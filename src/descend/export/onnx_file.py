@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from descend.data.decode import decode_resized
 from descend.errors import ModelError
 from descend.export.agreement import AgreementReport, Answers, compared
 from descend.export.preprocessing import CROPPED, IMAGES, preprocessing
+from descend.files import replacing
 from descend.models.stages import Classifier, to_input
 from descend.pixels import USUAL, PixelPolicy
 from descend.transfer.graph import write_graph
@@ -52,14 +52,12 @@ def export_onnx(classifier: Classifier, path: Path, *, size: int, resolution: in
         raise ModelError("export", f"resolution must be at least the size of {size} px", got=resolution)
     network = _Probabilities(classifier)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
-        unchecked = Path(folder, path.name)
+    with replacing(path) as unchecked:
         _write(network, unchecked, size=size, resolution=resolution, classes=classes, policy=policy)
         resized = [decode_resized(picture, resolution) for picture in check_images]
         report = compared(check_images, resized, file=_file_answers(unchecked), network=_network_answers(network, size))
         if not report.agrees:
             raise ModelError("export", f"the file must agree with torch ({report})", fix="Please report this backbone.")
-        unchecked.replace(path)
     return report
 
 
