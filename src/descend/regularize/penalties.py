@@ -71,7 +71,8 @@ class L1(Regularizer):
     """The lasso: after each step every weight moves ``lr * strength`` towards zero and stays there when it arrives.
 
     Prefer it where weights should be exactly zero (features to be dropped, see ``sparsity``); costs one pass over the
-    weights per step. With an adaptive rule the prox is the plain one, not in the rule's metric.
+    weights per step. Each parameter group is shrunk by its own learning rate. With an adaptive rule the prox is the plain one,
+    not in the rule's metric: its steps do not shrink with the gradient, so it gives next to no exact zeros. Take SGD for zeros.
 
         w <- sign(w) max(|w| - lr * strength, 0)
     """
@@ -91,7 +92,8 @@ class ElasticNet(Regularizer):
 
         w <- sign(w) max(|w| - lr * l1, 0) / (1 + lr * l2)
 
-    The L2 part stands here, in the prox, and not in the optimizer: leave the rule's ``weight_decay`` at 0 with it.
+    The L2 part stands here, in the prox, and not in the optimizer: leave the rule's ``weight_decay`` at 0 with it. For exact
+    zeros take SGD, as with ``l1``.
     """
 
     not_with: ClassVar = {"l1": "its l1 is that penalty", "l2": "its l2 is that penalty"}

@@ -82,7 +82,7 @@ class Regularizer(Technique, family="regularizer"):
         return None
 
     def after_step(self, parameters: Parameters, lr: float) -> None:
-        """Change parameters in place, right after the optimizer moved them by a step of learning rate ``lr``.
+        """Change parameters in place, right after the optimizer moved them by a step of rate ``lr``, that of their group.
 
         parameters: by name, as in ``dict(model.named_parameters())``.
         """

@@ -125,11 +125,18 @@ class Task:
             self.optimizer.step()
         return passes[0]
 
-    def regularize_weights(self, parameters: Mapping[str, Tensor], lr: float) -> None:
-        """Let the techniques that act on weights have their turn, if the last step moved any."""
-        if self.optimizer.moved:
-            for technique in self.regularizers:
-                technique.after_step(parameters, lr)
+    def regularize_weights(self, parameters: Mapping[str, Tensor]) -> None:
+        """Let the techniques that act on weights have their turn, if the last step moved any: each group's with its own rate."""
+        acting = [item for item in self.regularizers if type(item).after_step is not Regularizer.after_step]
+        if not (acting and self.optimizer.moved):
+            return
+        rates, by_rate = self.optimizer.learning_rates(), dict[float, dict[str, Tensor]]()
+        for name, parameter in parameters.items():
+            if parameter in rates:  # what the optimizer does not move is left alone
+                by_rate.setdefault(rates[parameter], {})[name] = parameter
+        for technique in acting:
+            for lr, moved in by_rate.items():
+                technique.after_step(moved, lr)
 
 
 def _updating_statistics_once(module: nn.Module, closure: Callable[[], Tensor]) -> Callable[[], Tensor]:
@@ -156,12 +163,12 @@ def train_loop(task: Task, position: Position, callback: Callback, interrupted: 
         for batch in task.source.epoch(position.epoch, position.step):
             lr = task.set_lr(position.epoch, batch.step)
             logits, loss = task.step(position.epoch, batch)
-            task.regularize_weights(parameters, lr)
+            task.regularize_weights(parameters)
             position.advance(batch, logits, loss)
             callback.after_step(position)
             if interrupted():
                 return position
         if task.optimizer.flush():
-            task.regularize_weights(parameters, lr)
+            task.regularize_weights(parameters)
         position = position.next_epoch() if callback.after_epoch(position, lr) else Position(task.epochs)
     return position
