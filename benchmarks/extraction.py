@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from descend.errors import MissingExtra
 from descend.files import CacheFolder
 from descend.models import backbone, to_input
-from descend.models.pretrained import lite0_weights
+from descend.models.lite import packaged_weights
 from descend.transfer import ENGINES, make_engine
 
 RESULT = Path(__file__).parent / "results" / "extraction.json"
@@ -45,7 +45,7 @@ Extract = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 def timm_eager(images: NDArray[np.uint8]) -> dict[str, Extract]:
     """The peers: timm's own model and forward pass, in the batch size that is quickest on ``images``, and in batches of 32."""
     model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-    model.load_state_dict(dict(zip(model.state_dict(), lite0_weights().values(), strict=True)))
+    model.load_state_dict(dict(zip(model.state_dict(), packaged_weights(0).values(), strict=True)))
     model.reset_classifier(0)
     model = model.eval().to(memory_format=torch.channels_last)
     mean, std = model.pretrained_cfg["mean"], model.pretrained_cfg["std"]

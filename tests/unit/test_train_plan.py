@@ -71,6 +71,24 @@ def test_small_pictures_are_trained_from_scratch_and_photographs_by_features() -
     assert all(plan.reasons.values())
 
 
+@pytest.mark.parametrize(
+    ("backbone", "frozen", "finetuned"),
+    [
+        ("lite0", 224, 224),
+        ("lite1", 240, 240),
+        ("lite2", 260, 260),
+        ("vit_small_patch16_dinov3", 256, 256),
+        ("vit_tiny_patch16_384", 384, 384),
+    ],
+)
+def test_the_default_size_is_the_backbones_own(backbone: str, frozen: int, finetuned: int) -> None:
+    assert resolve(Recipe(backbone=backbone), PHOTOS).size == frozen
+    assert resolve(Recipe(backbone=backbone, transfer="finetune"), PHOTOS).size == finetuned
+    small = DataProfile("small", n_train=245, n_classes=2, side=100, grey=False)
+    fixed = backbone.startswith("vit")
+    assert resolve(Recipe(backbone=backbone, transfer="finetune"), small).size == (finetuned if fixed else 128)
+
+
 @pytest.mark.parametrize("transfer", ["features", "head", "finetune", "scratch"])
 @pytest.mark.parametrize("facts", [PHOTOS, DIGITS], ids=["photos", "digits"])
 def test_the_plan_of_a_plans_recipe_is_the_plan(transfer: str, facts: DataProfile) -> None:

