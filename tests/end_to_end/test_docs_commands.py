@@ -1,0 +1,171 @@
+"""Every command in README and docs runs as it is typed there, on small pictures.
+
+The folders that the pages name exist in the working directory, and so do the runs that they speak of: ``runs/photos-...`` is the
+last run of those pictures on the page, ``RUN`` the last one of any; where the page trains none, one that was trained beforehand.
+What a command leaves open (backbone from scratch, size, epochs, engine) is small here; what it asks for it gets. A command that
+stands on several pages runs once, unless it fails.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.conftest import shapes_folder  # pyright: ignore[reportMissingImports]
+
+import descend
+from descend.cli import VERBS, main
+from descend.data import builtin
+from descend.progress import Silent
+from descend.train.modes.features import Features, FrozenBackbone
+from descend.train.modes.finetune import FineTune
+from descend.train.modes.mode import Default, Mode
+from descend.train.modes.scratch import Scratch
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted(page for page in (ROOT / "docs").rglob("*.md") if page.parent.name != "techniques")]
+SET_OF = re.compile(r"runs/([\w-]+?)-(?:\.\.\.|\d{8}-\d{6})")
+N_DIGITS = 200
+SMALL = {True: "smallcnn(width=2)", False: "resnet9(width=4)"}  # under 28 px, or not
+
+
+def commands(page: Path) -> list[str]:
+    """Return the lines of a page's code blocks that call ``descend``, without what follows a #."""
+    lines, fenced = list[str](), False
+    for line in page.read_text(encoding="utf-8").splitlines():
+        if line.startswith("```"):
+            fenced = not fenced
+        elif fenced or line.startswith("    "):
+            lines += [part.strip() for part in line.split("&&") if re.match(r"descend [a-z-]+", part.strip())]
+    return [shlex.join(shlex.split(line, comments=True)) for line in lines if line.split()[1] in VERBS]
+
+
+@dataclass
+class Place:
+    """The working directory of the pages: pictures under the names that they use, and runs of them.
+
+    trained: the pictures' name -> a run that was made beforehand, finished (``photos``) or stopped (``interrupted``).
+    runs: the words of ``fit`` -> the run that they made, so that another page has it without training again.
+    done: the words of every other command that has succeeded.
+    """
+
+    folder: Path
+    trained: dict[str, Path] = field(default_factory=dict)
+    runs: dict[tuple[str, ...], Path] = field(default_factory=dict)
+    done: set[tuple[str, ...]] = field(default_factory=set)
+
+    def words(self, command: str, page_runs: dict[str, Path]) -> tuple[str, ...]:
+        """Return a command's words, every run that a page leaves open put in. page_runs: the runs of this page so far."""
+        return tuple(self._word(word, page_runs, resumed="--resume" in command) for word in shlex.split(command)[1:])
+
+    def _word(self, word: str, page_runs: dict[str, Path], *, resumed: bool) -> str:
+        if match := SET_OF.match(word):
+            run = self._unfinished() if resumed else page_runs.get(match[1], self.trained["photos"])
+            return str(run) + word[match.end() :]
+        if word == "RUN":
+            return str([self.trained["photos"], *page_runs.values()][-1])
+        return {"DATA": "photos"}.get(word, word)
+
+    def _unfinished(self) -> Path:
+        """Return a run that was stopped, one of its own for each who goes on with it."""
+        stopped = self.trained["interrupted"]
+        return shutil.copytree(stopped, stopped.with_name(f"cut-{len([*stopped.parent.iterdir()])}"))
+
+    def run(self, words: tuple[str, ...], page_runs: dict[str, Path]) -> int:
+        """Run a command, or answer from what an equal one has made; note the run that a ``fit`` makes. Returns its status."""
+        if words[0] != "fit" or "--resume" in words:
+            status = 0 if words in self.done else main([*words])
+            self.done |= {words} if status == 0 else set()
+            return status
+        data = "recipe" if words[1].startswith("--") else Path(words[1]).name
+        status = 0
+        if words not in self.runs:
+            out = Path(words[words.index("--out") + 1]) if "--out" in words else Path("runs", f"{data}-{len(self.runs)}")
+            status = main([*words, *([] if "--out" in words else ["--out", str(out)])])
+            if status == 0:
+                self.runs[words] = self.folder / out
+        page_runs.pop(data, None)  # the last run stands last
+        page_runs |= {data: self.runs[words]} if status == 0 else {}
+        return status
+
+
+@pytest.fixture(scope="module")
+def small_defaults() -> Iterator[None]:
+    """Make small what a command leaves open; every setting that it names stays as it is typed."""
+
+    def constant(value: Any) -> Any:
+        return lambda self, data, chosen: Default(value, "small, for a test")
+
+    pictures, labels, splits = builtin.digits()
+    with pytest.MonkeyPatch.context() as patch:
+        for mode in (FrozenBackbone, FineTune, Scratch):
+            patch.setattr(mode, "default_size", constant(32))
+            patch.setattr(mode, "default_epochs", constant(1), raising=False)
+        for mode in (Features, Scratch):
+            patch.setattr(mode, "default_epochs", constant(12))  # long enough for what listens, and for 12 snapshots
+        patch.setattr(Scratch, "default_backbone", lambda self, data, chosen: Default(SMALL[data.side < 28], "small, for a test"))
+        patch.setattr(Mode, "default_engine", constant("torch"))
+        patch.setitem(builtin.SETS, "digits", lambda: (pictures[:N_DIGITS], labels[:N_DIGITS], splits[:N_DIGITS]))
+        yield
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, small_defaults: None) -> Place:
+    place = Place(tmp_path_factory.mktemp("docs"))
+    for name, seed in (("photos", 0), ("other-photos", 1), ("other-pictures", 2), ("sign-digits", 3)):
+        shapes_folder(place.folder / name, n=6, side=72, seed=seed)
+    shapes_folder(place.folder / "cifar10", n=6, side=32, seed=4)
+    for part, n in (("train", 6), ("val", 3)):
+        shapes_folder(place.folder / "hymenoptera" / part, n=n, side=72, seed=n)
+    shapes_folder(place.folder / "new", n=2, side=72, classes=("x",), seed=5)
+    for name in ("new-pictures", "new-photos"):
+        (place.folder / name).symlink_to(place.folder / "new")
+    out = place.folder / "before"
+    place.trained["interrupted"] = descend.fit(place.folder / "photos", out=out / "cut", epochs=3, progress=StopAfter(1)).folder
+    with pytest.MonkeyPatch.context() as patch:  # pages speak of runs whose commands stand on other pages
+        patch.chdir(place.folder)
+        for data, folder in (("photos/", out / "photos"), ("digits", place.folder / "runs" / "digits")):
+            assert main(["fit", data, "--out", str(folder)]) == 0
+            place.runs["fit", data] = folder
+    place.trained["photos"] = place.runs["fit", "photos/"]
+    return place
+
+
+class StopAfter(Silent):
+    """A listener that presses Ctrl-C when a number of pictures has been trained on."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def update(self, stage: str, done: int, total: int, note: str = "") -> None:
+        if stage == "training" and done >= self.n:
+            self.n = 10**9
+            signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_command_of_the_page_runs(
+    page: Path, place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(place.folder)
+    page_runs: dict[str, Path] = {}
+    for command in commands(page):
+        words = place.words(command, page_runs)
+        if words[0] == "cache":  # its own, so that nothing compiled or computed is lost
+            monkeypatch.setenv("DESCEND_CACHE", str(tmp_path / "cache"))
+        status = place.run(words, page_runs)
+        out, err = capsys.readouterr()
+        assert status == 0 or (words[0] == "lr-find" and "No suggestion" in out), f"{command}\n{out}\n{err}"
+
+
+def test_the_pages_have_commands_of_every_verb() -> None:
+    verbs = {command.split()[1] for page in PAGES for command in commands(page)}
+    assert verbs == {*VERBS}, f"no page shows {sorted({*VERBS} - verbs)}"
+    assert sum(len(commands(page)) for page in PAGES) > 50
