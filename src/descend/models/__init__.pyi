@@ -11,3 +11,5 @@ from .stages import Backbone as Backbone
 from .stages import Classifier as Classifier
 from .stages import fingerprint as fingerprint
 from .stages import to_input as to_input
+from .weight_file import WeightReport as WeightReport
+from .weight_file import load_weights as load_weights

@@ -110,6 +110,10 @@ def staged(name: str, model: Any, *, pretrained: bool) -> Backbone:
     stages = stages_of(model, size)
     with torch.inference_mode():
         n_features = nn.Sequential(*stages.values()).eval()(torch.zeros(1, 3, size, size)).shape[1]
-    return Backbone(name, stages, n_features=n_features, native_size=size, mean=tuple(config["mean"]),
-                    std=tuple(config["std"]), min_size=32, fixed_size=bool(config.get("fixed_input_size")),
-                    pretrained=pretrained).train()  # fmt: skip
+    net = Backbone(name, stages, n_features=n_features, native_size=size, mean=tuple(config["mean"]),
+                   std=tuple(config["std"]), min_size=32, fixed_size=bool(config.get("fixed_input_size")),
+                   pretrained=pretrained)  # fmt: skip
+    theirs = {id(value): own for own, value in model.state_dict(keep_vars=True).items()}
+    ours = net.state_dict(keep_vars=True)
+    net.timm_names = {own: theirs[id(value)] for own, value in ours.items() if id(value) in theirs}
+    return net.train()

@@ -71,6 +71,7 @@ class Backbone(nn.Module):
     crop_fraction: the side of the evaluation crop, as a fraction of the resized picture.
     min_size: the smallest picture it can read; ``fixed_size`` says that it reads ``native_size`` only.
     pretrained: whether the weights were learned before, or drawn at random.
+    timm_names: the names that timm gives the tensors, by their names here; empty where the network is not timm's.
     """
 
     def __init__(self, name: str, stages: Mapping[str, nn.Module], *, n_features: int, native_size: int,
@@ -82,6 +83,7 @@ class Backbone(nn.Module):
         self.mean, self.std, self.crop_fraction = mean, std, crop_fraction
         self.min_size, self.fixed_size, self.pretrained = min_size, fixed_size, pretrained
         self.taps: tuple[str, ...] = ()
+        self.timm_names: dict[str, str] = {}
         self.stages = nn.Sequential()
         for stage, module in stages.items():
             self.stages.add_module(stage, module)

@@ -14,7 +14,7 @@ from descend.errors import RunError
 
 RECIPE, RECORD, METRICS = "recipe.toml", "record.json", "metrics.jsonl"
 MODEL, CHECKPOINT, PREDICTIONS, REPORT = "model.safetensors", "checkpoint.pt", "predictions.csv", "report.html"
-SNAPSHOTS = "snapshots"
+SNAPSHOTS, INITIAL = "snapshots", "initial.safetensors"
 
 
 @contextmanager

@@ -27,6 +27,8 @@ def judge(result: TrainingResult) -> Run:
         )  # fmt: skip
         _judge_splits(result, ["val", "test"] if result.finished else ["val"])
         log.save()
+        if result.finished:
+            (result.folder / folder.INITIAL).unlink(missing_ok=True)  # the model holds what is needed now
     return Run(result.folder, log.record)
 
 

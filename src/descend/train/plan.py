@@ -35,6 +35,7 @@ class Plan:
 
     transfer: str
     backbone: Architecture
+    weights: str | None
     head: Head
     feature_stages: str
     freeze_to: str | None

@@ -27,6 +27,7 @@ from descend.pixels import PixelPolicy
 from descend.progress import Progress
 from descend.regularize import install_all
 from descend.technique import spec
+from descend.train.initial_weights import check_file, initial_state, keep, load_initial
 from descend.train.labels import label_type
 from descend.train.modes import MODES
 from descend.train.modes.mode import Mode, with_pretrained
@@ -69,6 +70,7 @@ def prepare(
     check_specs(recipe)
     source = _source(recipe, arrays, who)
     recipe = _located(recipe)
+    check_file(recipe, of)
     dataset = _scan(recipe, source, log, progress)
     if of is not None and dataset.fingerprint != of.record.data_fingerprint:
         raise RunError(f"run {of.folder}", "its data must be what they were when it began", got=recipe.data or "other arrays",
@@ -79,9 +81,15 @@ def prepare(
         progress.say(line)
     mode = MODES[plan.transfer].variant(plan.recipe())
     with log.timed("build"):
-        network = _network(plan, mode, dataset)
+        backbone = plan.backbone.build(plan.seed)
+        plan = load_initial(backbone, plan, of, log)
+        if plan.weights is not None:
+            progress.say(f"  weights    {plan.reasons['weights']}")
+        initial = initial_state(backbone, plan)
+        network = _network(plan, mode, backbone, dataset)
     resolution = int(plan.size / mode.crop_margin(network))
     log.begin(dataset, plan, _preprocessing(plan, network.backbone, resolution, dataset.policy))
+    keep(initial, log)
     decoded = _decode(dataset, plan, resolution, log, progress)
     with log.timed("engine"):
         plan, engine = _engine(plan, mode, network.backbone, log, progress)
@@ -119,7 +127,9 @@ def _source(recipe: Recipe, arrays: Any, who: str) -> Any:
 
 
 def _located(recipe: Recipe) -> Recipe:
-    """Return the recipe with its data as an absolute path, so that a run can be resumed and repeated from anywhere."""
+    """Return the recipe with absolute paths, so that a run can be resumed and repeated from anywhere."""
+    if recipe.weights is not None:
+        recipe = replace(recipe, weights=str(Path(recipe.weights).absolute()))
     if recipe.data is None or recipe.data in SETS or not Path(recipe.data).exists():
         return recipe
     return replace(recipe, data=str(Path(recipe.data).absolute()))  # a table reached by a link keeps the folder of the link
@@ -154,9 +164,8 @@ def _check_device(device: str) -> None:
 # --------------------------------------------------------------------------------------------------------- the network
 
 
-def _network(plan: Plan, mode: Mode, dataset: Dataset) -> Classifier:
+def _network(plan: Plan, mode: Mode, backbone: Backbone, dataset: Dataset) -> Classifier:
     """Build the network; what does not fit it is refused here, before a run folder exists."""
-    backbone = plan.backbone.build(plan.seed)
     for item in plan.augment:
         if isinstance(item, Normalize):  # constants of one's own belong to the network: every later look uses them
             backbone.mean, backbone.std = item.mean or backbone.mean, item.std or backbone.std

@@ -29,6 +29,7 @@ from descend.train.record_types import (
     FrozenCheck,
     FrozenPart,
     HeadTrial,
+    LoadedWeights,
     Machine,
     Mistake,
     ParameterGroup,
@@ -61,6 +62,7 @@ class RunRecord:
     preprocessing: Preprocessing | None = None  # None until the plan is made
     label_type: LabelType = "text"  # of the arrays that were trained on
     picture_shape: list[int] = field(default_factory=list)  # of one picture in those arrays; empty where there were none
+    weights: LoadedWeights | None = None  # from a file of one's own
     frozen_part: FrozenPart | None = None  # what an engine computes before the part that trains; None where everything trains
     parameter_groups: list[ParameterGroup] = field(default_factory=list)
     frozen: FrozenCheck | None = None  # None where nothing is frozen

@@ -136,6 +136,22 @@ class ParameterGroup(TypedDict):
     weight_decay: NotRequired[float]
 
 
+class LoadedWeights(TypedDict):
+    """How the tensors of a file were matched with those of the backbone; see ``descend.models.WeightReport``."""
+
+    file: str
+    digest: str
+    n_matched: int
+    n_tensors: int
+    share: float
+    inside: str
+    prefix: str
+    missing: list[str]
+    wrong_shape: list[str]
+    classifier: list[str]
+    unexpected: list[str]
+
+
 class FrozenPart(TypedDict):
     """What computes the frozen part: the engine's name, the last stage inside, and the stages that were tapped on the way."""
 

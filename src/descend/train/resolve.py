@@ -40,11 +40,11 @@ TECHNIQUES: dict[str, Callable[[Any], Any]] = {
 }
 """Settings that are spec text, and what turns it into techniques."""
 
-WITHOUT_EFFECT = {"feature_stages": "last", "freeze_to": None, "layer_decay": 1.0, "views": 0, "engine": "none"}
+WITHOUT_EFFECT = {"weights": None, "feature_stages": "last", "freeze_to": None, "layer_decay": 1.0, "views": 0, "engine": "none"}
 """What the plan says of settings that do not apply to its mode."""
 
-ORDER = ("backbone", "head", "feature_stages", "size", "views", "augment", "regularize", "optimizer", "gradients", "epochs",
-         "schedule", "norm", "freeze_to", "layer_decay", "engine", "batch_size")  # fmt: skip
+ORDER = ("backbone", "weights", "head", "feature_stages", "size", "views", "augment", "regularize", "optimizer", "gradients",
+         "epochs", "schedule", "norm", "freeze_to", "layer_decay", "engine", "batch_size")  # fmt: skip
 """A default may depend on the settings that stand before it."""
 
 

@@ -126,10 +126,11 @@ class Mode(ABC):
 
     def prepared(self, architecture: Architecture, asked: Recipe) -> Architecture:
         """Return the architecture with the weights that the mode begins from; KnobError where it cannot."""
-        del asked
+        if asked.weights is not None:
+            return with_pretrained(architecture, False)  # they come from the file: none are fetched
         if not getattr(architecture, "pretrained", False):
             raise KnobError("backbone", f"must be pretrained with transfer={self.name!r}", got=str(architecture),
-                            fix="Use --transfer scratch, or a pretrained backbone such as lite0.")  # fmt: skip
+                            fix="Use --transfer scratch, a pretrained backbone such as lite0, or --weights FILE.")  # fmt: skip
         return architecture
 
     def check_head(self, head: Head, chosen: Chosen) -> None:

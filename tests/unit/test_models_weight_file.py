@@ -1,0 +1,199 @@
+"""Weights from a file: whatever wraps them, the same network as torch's own ``load_state_dict`` gives, or a refusal in words."""
+
+from __future__ import annotations
+
+import argparse
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from descend.errors import ModelError
+from descend.models import Backbone, backbone, load_weights
+
+X = torch.linspace(-2, 2, 2 * 3 * 64 * 64).reshape(2, 3, 64, 64)
+
+
+@pytest.fixture(scope="module")
+def trained() -> Any:
+    """Timm's ResNet-18 with 1,000 classes and statistics that are not those of a new network."""
+    torch.manual_seed(7)
+    model = timm.create_model("resnet18", pretrained=False)
+    for buffer in model.buffers():
+        if buffer.is_floating_point():
+            buffer.copy_(torch.rand(buffer.shape) + 0.5)
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def state(trained: Any) -> dict[str, torch.Tensor]:
+    return {name: value.detach().clone() for name, value in trained.state_dict().items()}
+
+
+@pytest.fixture(scope="module")
+def expected(trained: Any) -> torch.Tensor:
+    with torch.inference_mode():
+        return trained.forward_head(trained.forward_features(X), pre_logits=True)
+
+
+def empty() -> Backbone:
+    return backbone("timm(model=resnet18, pretrained=False)").build(0).eval()
+
+
+def features(net: Backbone) -> torch.Tensor:
+    with torch.inference_mode():
+        return net(X)
+
+
+def prefixed(state: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {prefix + name: value for name, value in state.items()}
+
+
+WRAPPED = {
+    "plain": (lambda s: s, "", ""),
+    "module": (lambda s: prefixed(s, "module."), "", "module."),
+    "compiled": (lambda s: prefixed(s, "module._orig_mod."), "", "module._orig_mod."),
+    "lightning": (lambda s: {"state_dict": prefixed(s, "model."), "epoch": 3, "optimizer_states": [1]}, "state_dict", "model."),
+    "nested": (lambda s: {"checkpoint": {"model": OrderedDict(s)}, "optimizer": {"state": {0: {"m": torch.ones(3)}}}},
+               "checkpoint.model", ""),
+    "averaged": (lambda s: {"model": {k: v + 1 for k, v in s.items()}, "model_ema": s}, "model_ema", ""),
+    "tower": (lambda s: {**prefixed(s, "visual.trunk."), "text.embedding": torch.ones(4, 4)}, "", "visual.trunk."),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("wrapping", WRAPPED)
+def test_wrapped_weights_compute_what_the_model_they_are_of_computes(wrapping, state, expected, tmp_path):
+    wrap, inside, prefix = WRAPPED[wrapping]
+    torch.save(wrap(state), tmp_path / "w.pth")
+    net = empty()
+    report = load_weights(net, tmp_path / "w.pth")
+    assert torch.equal(features(net), expected)
+    assert (report.inside, report.prefix, report.share, report.missing, report.wrong_shape) == (inside, prefix, 1.0, (), ())
+    assert report.n_matched == report.n_tensors == 100
+    assert {name.removeprefix(prefix) for name in report.classifier} == {"fc.weight", "fc.bias"}
+    assert ("text.embedding" in report.unexpected) == (wrapping == "tower")
+    assert net.weights_id.startswith("pretrained-")
+
+
+def test_safetensors_and_half_precision_are_read_too(state, expected, tmp_path):
+    save_file(
+        {name: value.half() if value.is_floating_point() else value for name, value in state.items()}, tmp_path / "w.safetensors"
+    )
+    net = empty()
+    load_weights(net, tmp_path / "w.safetensors")
+    torch.testing.assert_close(features(net), expected, rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize(
+    "text", ["resnet9(width=8)", "lite0(pretrained=False)", "timm(model=convnext_atto, pretrained=False)",
+             "timm(model=vit_tiny_patch16_224, pretrained=False)"],
+)  # fmt: skip
+def test_the_model_of_a_run_of_ours_is_such_a_file(text, tmp_path):
+    made = backbone(text)
+    ours, net = made.build(1), made.build(2)
+    saved = {f"backbone.{key}": value.contiguous().clone() for key, value in ours.state_dict().items()}
+    save_file({**saved, "head.weight": torch.ones(3, ours.n_features)}, tmp_path / "model.safetensors")
+    report = load_weights(net, tmp_path / "model.safetensors")
+    for key, value in ours.state_dict().items():
+        assert torch.equal(net.state_dict()[key], value), key
+    assert (report.share, report.classifier, report.unexpected) == (1.0, ("head.weight",), ())
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "convnext_atto", "mobilenetv3_small_100", "tf_efficientnet_lite0"])
+def test_timms_own_names_are_known_for_every_layout(name, tmp_path):
+    theirs = timm.create_model(name, pretrained=False)
+    save_file({key: value.contiguous() for key, value in theirs.state_dict().items()}, tmp_path / "w.safetensors")
+    net = backbone(f"timm(model={name}, pretrained=False)").build(3).eval()
+    report = load_weights(net, tmp_path / "w.safetensors")
+    x = torch.linspace(-2, 2, 3 * 224 * 224).reshape(1, 3, 224, 224)
+    with torch.inference_mode():
+        expected = theirs.eval().forward_head(theirs.forward_features(x), pre_logits=True)
+        assert torch.equal(net(x), expected)
+    assert (report.share, report.missing, report.unexpected) == (1.0, (), ())
+    assert report.classifier
+
+
+def test_what_is_missing_or_of_the_wrong_shape_is_told_and_the_rest_is_loaded(state, tmp_path):
+    changed = dict(state)
+    del changed["layer1.0.bn1.bias"]
+    changed["conv1.weight"] = torch.ones(64, 1, 7, 7)
+    torch.save({**changed, "extra": torch.ones(2)}, tmp_path / "w.pt")
+    net = empty()
+    before = net.state_dict()["stages.stem.conv1.weight"].clone()
+    report = load_weights(net, tmp_path / "w.pt")
+    assert report.missing == ("layer1.0.bn1.bias",)
+    assert report.wrong_shape == ("conv1.weight: float32 (64, 1, 7, 7) for float32 (64, 3, 7, 7)",)
+    assert report.unexpected == ("extra",)
+    assert report.n_matched == 98
+    assert torch.equal(net.state_dict()["stages.stem.conv1.weight"], before)
+    for words in (
+        "98 of 100 tensors",
+        "99.9% of the parameters",
+        "1 missing, drawn at random (layer1.0.bn1.bias)",
+        "1 of the wrong shape",
+        "1 not of the backbone (extra)",
+        "classifier left out (fc.bias, fc.weight)",
+    ):
+        assert words in report.summary()
+
+
+def test_statistics_of_batch_norms_are_weights_too(trained, tmp_path):
+    torch.save({name: value.detach() for name, value in trained.named_parameters()}, tmp_path / "w.pt")
+    with pytest.raises(ModelError, match=r"90% or more of the tensors.*60 of 100 tensors, 100\.0% of the parameters"):
+        load_weights(empty(), tmp_path / "w.pt")
+
+
+def test_weights_of_another_network_are_refused_and_nothing_is_changed(tmp_path):
+    torch.save(timm.create_model("resnet50", pretrained=False).state_dict(), tmp_path / "w.pt")
+    net = empty()
+    before = net.weights_id
+    with pytest.raises(ModelError, match=r"90% or more.*of the parameters.*wrong shape.*Name the backbone"):
+        load_weights(net, tmp_path / "w.pt")
+    assert net.weights_id == before
+    torch.save({"a": torch.ones(3)}, tmp_path / "w.pt")
+    with pytest.raises(ModelError, match=r"tensors of the backbone timm.*got \['a'\]"):
+        load_weights(net, tmp_path / "w.pt")
+
+
+class Bomb:
+    """A pickle that would write a file."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.target,)
+
+
+@pytest.mark.parametrize("kind", ["code", "namespace", "module", "list", "text", "empty", "safetensors", "none", "folder"])
+def test_what_is_no_file_of_tensors_is_refused_in_words_and_never_run(kind, state, tmp_path):
+    path = tmp_path / ("w.safetensors" if kind == "safetensors" else "w.pt")
+    if kind in ("text", "empty", "safetensors"):
+        path.write_text("" if kind == "empty" else "not weights", encoding="utf-8")
+    elif kind == "folder":
+        path.mkdir()
+    elif kind != "none":
+        content = {
+            "code": {"state_dict": state, "x": Bomb(tmp_path / "ran")},
+            "namespace": {"state_dict": state, "args": argparse.Namespace(lr=1)},
+            "module": nn.Linear(2, 2),
+            "list": [torch.ones(2)],
+        }[kind]
+        torch.save(content, path)
+    with pytest.raises(ModelError, match=r"weights.*must (be|hold)"):
+        load_weights(empty(), path)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_weights_that_are_not_finite_or_no_numbers_of_the_kind_are_refused(state, tmp_path):
+    torch.save({**state, "conv1.weight": torch.full_like(state["conv1.weight"], torch.nan)}, tmp_path / "w.pt")
+    with pytest.raises(ModelError, match="finite"):
+        load_weights(empty(), tmp_path / "w.pt")
+    torch.save({name: value.to(torch.int8) for name, value in state.items()}, tmp_path / "w.pt")
+    with pytest.raises(ModelError, match=r"got '0 of 100 tensors.*conv1\.weight: int8 \(64, 3, 7, 7\) for float32"):
+        load_weights(empty(), tmp_path / "w.pt")
