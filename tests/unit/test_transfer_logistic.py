@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 
 from descend.errors import DataError
 from descend.transfer import fit_logistic
-from descend.transfer.logistic import _folds
+from descend.transfer.logistic import folds_of
 
 
 def blobs(n: int, d: int, k: int, *, views: int = 1, seed: int = 0, spread: float = 2.0) -> tuple[NDArray, NDArray]:
@@ -79,7 +79,7 @@ def test_the_held_out_loss_is_that_of_models_that_never_saw_the_fold() -> None:
     rows = x[:, 0].astype(np.float64)
     z = (rows - rows.mean(0)) / rows.std(0)
     losses = np.zeros(90)
-    for fitted, held_out in _folds(labels, None, 3, 3, 4):
+    for fitted, held_out in folds_of(labels, None, 3, 3, 4):
         assert not set(fitted) & set(held_out)
         model = LogisticRegression(C=1 / (trial.strength * len(fitted)), solver="newton-cg", tol=1e-10, max_iter=5000)
         p = model.fit(z[fitted], labels[fitted]).predict_proba(z[held_out])
@@ -100,13 +100,13 @@ def test_noise_asks_for_a_strong_penalty_and_clean_classes_for_a_weak_one() -> N
 def test_copies_stay_on_one_side() -> None:
     labels = np.arange(60) % 2
     units = np.arange(60) // 6
-    for fitted, held_out in _folds(labels, units, 3, 2, 0):
+    for fitted, held_out in folds_of(labels, units, 3, 2, 0):
         assert not set(units[fitted]) & set(units[held_out])
 
 
 def test_rare_classes_lower_the_number_of_folds() -> None:
     labels = np.array([0] * 30 + [1] * 3)
-    folds = list(_folds(labels, None, 5, 2, 0))
+    folds = list(folds_of(labels, None, 5, 2, 0))
     assert len(folds) == 3
     assert all((labels[held_out] == 1).sum() == 1 for _, held_out in folds)
 

@@ -82,18 +82,18 @@ def fit_logistic(
         raise DataError("logistic", "features must be finite numbers", got="NaN or inf")
     if len(np.unique(labels)) < 2:
         raise DataError("logistic", "needs pictures of two classes or more", got=np.unique(labels).tolist())
-    axes = _Axes.of(features)
+    axes = Axes.of(features)
     trials: list[Trial] = []
     if strength is None:
-        folds = list(_folds(labels, units, n_folds, n_classes, seed))
-        trials = _search(axes, labels, n_classes, folds)
+        folds = list(folds_of(labels, units, n_folds, n_classes, seed))
+        trials = search(axes, labels, n_classes, folds)
         strength = min(trials, key=lambda trial: trial.loss).strength
-    solution = _Problem(axes.coordinates, labels, n_classes, axes.variances).solve(strength)
+    solution = Problem(axes.coordinates, labels, n_classes, axes.variances).solve(strength)
     return LogisticFit(*axes.to_columns(solution), strength, tuple(trials))
 
 
 @dataclass(frozen=True)
-class _Axes:
+class Axes:
     """Standardised features in their principal axes. coordinates: (n, V, r) float32. variances: (r,) of each axis."""
 
     mean: Doubles
@@ -103,8 +103,8 @@ class _Axes:
     variances: Doubles
 
     @classmethod
-    def of(cls, features: Floats) -> _Axes:
-        """Standardise and rotate (n, V, D)."""
+    def of(cls, features: Floats, *, most: int | None = None) -> Axes:
+        """Standardise and rotate (n, V, D). most: how many axes are kept, those of the largest variance; None for all."""
         n, n_views, n_columns = features.shape
         rows = features.reshape(n * n_views, n_columns)
         mean, scale = rows.mean(0, dtype=np.float64), rows.std(0, dtype=np.float64)
@@ -113,6 +113,7 @@ class _Axes:
         gram = z.T @ z if n_columns <= len(z) else z @ z.T
         values, vectors = np.linalg.eigh(gram.astype(np.float64))
         kept = values > NEGLIGIBLE * values[-1]
+        kept[: -most if most else 0] = False
         values, vectors = values[kept], vectors[:, kept]
         rotation = vectors if n_columns <= len(z) else z.T @ (vectors / np.sqrt(values))
         rotation = rotation.astype(np.float32)
@@ -125,7 +126,7 @@ class _Axes:
         return np.ascontiguousarray(weight.T).astype(np.float32), bias.astype(np.float32)
 
 
-class _Problem:
+class Problem:
     """The penalised loss of (n, V, r) coordinates, to be solved for one strength after another, each from the last solution."""
 
     def __init__(self, coordinates: Floats, labels: NDArray[np.int64], n_classes: int, variances: Doubles) -> None:
@@ -173,7 +174,7 @@ class _Problem:
         return torch.from_numpy(1 / np.sqrt(curvature)).float()
 
 
-def _folds(
+def folds_of(
     labels: NDArray[np.int64], units: NDArray[np.int64] | None, n_folds: int, n_classes: int, seed: int
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Yield (rows to fit, rows held out): each class in each fold where it has as many pictures, units whole."""
@@ -190,11 +191,11 @@ def _folds(
         yield fitted, held_out
 
 
-def _search(
-    axes: _Axes, labels: NDArray[np.int64], n_classes: int, folds: list[tuple[NDArray[np.int64], NDArray[np.int64]]]
+def search(
+    axes: Axes, labels: NDArray[np.int64], n_classes: int, folds: list[tuple[NDArray[np.int64], NDArray[np.int64]]]
 ) -> list[Trial]:
     """Try strengths by factors of ten until the held-out loss rises, then the two half-way neighbours of the best."""
-    problems = [_Problem(axes.coordinates[fitted], labels[fitted], n_classes, axes.variances) for fitted, _ in folds]
+    problems = [Problem(axes.coordinates[fitted], labels[fitted], n_classes, axes.variances) for fitted, _ in folds]
     trials: list[Trial] = []
 
     def tried(strength: float) -> Trial:
