@@ -19,7 +19,7 @@ from .heads import Linear as Linear
 from .heads import Logistic as Logistic
 from .label_changes import LabelChanges as LabelChanges
 from .label_changes import balanced_sample as balanced_sample
-from .label_changes import label_changes as label_changes
+from .label_changes import measure_label_changes as measure_label_changes
 from .logistic import LogisticFit as LogisticFit
 from .logistic import Trial as Trial
 from .logistic import fit_logistic as fit_logistic

@@ -133,7 +133,7 @@ class LabelChanges:
         )
 
 
-def label_changes(
+def measure_label_changes(
     plain: Floats, transformed: Floats, labels: Ints, *, units: Ints | None = None, limit: int = LIMIT,
     n_folds: int = 5, seed: int = 0,
 ) -> LabelChanges | None:  # fmt: skip
@@ -147,10 +147,10 @@ def label_changes(
     Raises DataError for arrays that do not fit together, and features that are not finite.
     """
     if plain.shape != transformed.shape or plain.ndim != 2 or len(plain) != len(labels):
-        raise DataError("label_changes", "features must be two arrays (n, D), with n labels",
+        raise DataError("measure_label_changes", "features must be two arrays (n, D), with n labels",
                         got=f"{plain.shape}, {transformed.shape} and {labels.shape}")  # fmt: skip
     if not (np.isfinite(plain).all() and np.isfinite(transformed).all()):
-        raise DataError("label_changes", "features must be finite numbers", got="NaN or inf")
+        raise DataError("measure_label_changes", "features must be finite numbers", got="NaN or inf")
     units = np.arange(len(labels)) if units is None else units
     rows = balanced_sample(labels, units, limit=limit, seed=seed)
     measured, y = np.unique(labels[rows], return_inverse=True)  # classes that are not measured take no part
