@@ -30,7 +30,9 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 Background = Literal["white", "black", "grey"]
 BACKGROUNDS: tuple[Background, ...] = get_args(Background)
-_GROUND = {"white": 255, "black": 0, "grey": 128}
+GROUND_LEVEL: dict[Background, int] = {"white": 255, "black": 0, "grey": 128}
+Fit = Literal["crop", "squash", "pad"]
+FITS: tuple[Fit, ...] = get_args(Fit)
 _STRIP = 2**18  # pixels converted at once
 _USUAL_INTEGERS = (255.0, 1023.0, 4095.0, 16383.0, 65535.0)  # of 8, 10, 12, 14 and 16 bits
 _USUAL_FLOATS = (1.0, *_USUAL_INTEGERS)
@@ -45,11 +47,14 @@ class PixelPolicy:
     """What is chosen once for a data set and holds wherever its pictures are read.
 
     scale: (low, high), the stored values that become levels 0 and 255 in deep pictures; None takes each picture's usual one.
-    background: what shows through transparent pixels.
+    background: what shows through transparent pixels, and around a picture that is padded.
+    fit: how a picture that is not square becomes one. ``crop`` keeps the centre square and its shapes; ``squash`` keeps the whole
+    picture and bends its shapes; ``pad`` keeps both, on bars of the background's color, at fewer pixels.
     """
 
     scale: tuple[float, float] | None = None
     background: Background = "white"
+    fit: Fit = "crop"
 
 
 USUAL = PixelPolicy()
@@ -163,7 +168,7 @@ def _on_ground(image: Image.Image, background: Background) -> Image.Image:
 
 
 def _composited(strip: Image.Image, background: Background) -> Image.Image:
-    ground = Image.new("RGBA", strip.size, (*[_GROUND[background]] * 3, 255))
+    ground = Image.new("RGBA", strip.size, (*[GROUND_LEVEL[background]] * 3, 255))
     return Image.alpha_composite(ground, strip).convert("RGB")
 
 
@@ -272,7 +277,7 @@ def _flat_deep(picture: Picture, policy: PixelPolicy) -> Image.Image:
         empty = empty and not np.isfinite(values).any()
         shown = levels(_colors(values), scale)
         if key is not None:
-            shown[(values == key).reshape(*values.shape[:2], -1).all(axis=2)] = _GROUND[policy.background]
+            shown[(values == key).reshape(*values.shape[:2], -1).all(axis=2)] = GROUND_LEVEL[policy.background]
         strip = Image.fromarray(shown.squeeze(2) if shown.shape[2:] == (1,) else shown)
         if values.ndim == 3 and values.shape[2] in (2, 4):
             strip.putalpha(Image.fromarray(levels(values[..., -1], (0.0, 65535.0))))

@@ -104,7 +104,9 @@ def test_eval_of_a_validation_split_speaks_of_no_looks(
 def test_export_checks_on_pictures_that_can_be_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    prepared = Preprocessing(architecture="", size=8, resolution=9, mean=[0.5] * 3, std=[0.5] * 3, scale=None, background="white")
+    prepared = Preprocessing(
+        architecture="", size=8, resolution=9, mean=[0.5] * 3, std=[0.5] * 3, scale=None, background="white", fit="crop", taps=[]
+    )
     run = SimpleNamespace(record=RunRecord(preprocessing=prepared), classifier=None, classes=("a", "b"))
     given: dict[str, Any] = {}
     monkeypatch.setattr(export, "load", lambda path: run)

@@ -19,6 +19,7 @@ from descend.errors import ModelError
 from descend.export import AgreementReport, agreement, export_onnx
 from descend.export.preprocessing import CROPPED, preprocessing
 from descend.models import Classifier, backbone
+from descend.pixels import FITS, PixelPolicy
 
 DATA = Path(os.environ.get("DESCEND_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
@@ -35,12 +36,14 @@ def classifier(n_classes: int = 3) -> Classifier:
     return Classifier(body, nn.Linear(body.n_features, n_classes))
 
 
-@pytest.mark.parametrize(("height", "width"), [(90, 61), (61, 90), (40, 40), (37, 200), (25, 31), (333, 250)])
-def test_resize_and_crop_are_the_decode_policys_to_a_level(height, width):
-    picture = drawn(height, width)
-    session = onnxruntime.InferenceSession(preprocessing(resolution=40, size=32, opset=20, ir_version=10).SerializeToString())
+@pytest.mark.parametrize("fit", FITS)
+@pytest.mark.parametrize(("height", "width"), [(90, 61), (61, 90), (40, 40), (37, 200), (25, 31), (333, 250), (2, 300)])
+def test_resize_crop_and_bars_are_the_decode_policys_to_a_level(height, width, fit):
+    picture, policy = drawn(height, width), PixelPolicy(background="grey", fit=fit)
+    graph = preprocessing(resolution=40, size=32, policy=policy, opset=20, ir_version=10)
+    session = onnxruntime.InferenceSession(graph.SerializeToString())
     found = session.run([CROPPED], {"images": picture[None]})[0][0].transpose(1, 2, 0)
-    expected = decode_resized(picture, 40)[4:36, 4:36].astype(np.float32)
+    expected = decode_resized(picture, 40, policy=policy)[4:36, 4:36].astype(np.float32)
     off = np.abs(found - expected)
     assert off.max() <= 2
     assert off.mean() < 0.3

@@ -21,8 +21,9 @@ from descend.train.record_types import Preprocessing
 def stored_at(resolution: int) -> RunRecord:
     """Return the record of a run that stores pictures at a resolution."""
     prepared = Preprocessing(
-        architecture="", resolution=resolution, size=resolution, mean=[], std=[], scale=None, background="white"
-    )
+        architecture="", resolution=resolution, size=resolution, mean=[], std=[], scale=None, background="white",
+        fit="crop", taps=[],
+    )  # fmt: skip
     return RunRecord(preprocessing=prepared)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from descend.data.shapes import CropLoss
 from descend.errors import DescendError, KnobError, RunError, SpecError
 from descend.optim import SGD
 from descend.technique import spec
@@ -15,6 +16,7 @@ from descend.train.recipe import Recipe, from_settings
 from descend.train.resolve import resolve
 from descend.transfer import MLP
 
+PANORAMAS = DataProfile("wide", n_train=90, n_classes=2, side=200, grey=False, crop_loss=CropLoss(0.75, 1.0))
 PHOTOS = DataProfile("photos", n_train=245, n_classes=2, side=375, grey=False)
 DIGITS = DataProfile("digits", n_train=1257, n_classes=10, side=8, grey=True)
 
@@ -188,3 +190,23 @@ def test_a_fitted_head_knows_no_learning_rate() -> None:
         resolve(Recipe(head="logistic()", optimizer="adam()"), PHOTOS)
     with pytest.raises(KnobError, match=r"head: is fitted on cached features, not with transfer='finetune'"):
         resolve(Recipe(head="logistic(strength=0.1)", transfer="finetune"), PHOTOS)
+
+
+@pytest.mark.parametrize("transfer", ["features", "head", "finetune", "scratch"])
+def test_shapes_decide_how_pictures_become_square_in_every_mode(transfer: str) -> None:
+    for facts, fit in ((PHOTOS, "crop"), (PANORAMAS, "squash")):
+        plan = resolve(from_settings({"transfer": transfer}), facts)
+        assert plan.fit == plan.recipe().fit == fit
+        assert plan.reasons["fit"]
+        assert resolve(plan.recipe(), facts).describe() == plan.describe()
+    asked = Recipe(fit="pad")
+    plan = resolve(asked, PANORAMAS)
+    assert plan.recipe().fit == "pad"
+    assert "  fit        pad  (as asked)" in plan.lines(asked)
+
+
+def test_a_fit_for_square_pictures_is_refused() -> None:
+    for fit in ("squash", "pad"):
+        with pytest.raises(KnobError, match=f"fit: is about pictures that are not square, and all of these are, got '{fit}'"):
+            resolve(Recipe(fit=fit), DIGITS)
+    assert resolve(Recipe(fit="crop"), DIGITS).fit == "crop"  # what the recipe of such a run says

@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 from descend.data.decode import decode
 from descend.data.manifest import SPLITS, UNASSIGNED
 from descend.data.problems import Problem, refusal, unreadable
+from descend.data.shapes import CropLoss, crop_loss
 from descend.data.split import TRAIN, VAL, linked, sample_ids
 from descend.errors import KnobError, PictureError
-from descend.pixels import USUAL, PixelPolicy
+from descend.pixels import USUAL, Fit, PixelPolicy
 
 _SHOWN = 20  # classes listed on the terminal
+_LEAST_TOLD = 0.005  # of the pictures' area unseen: below, it would read 0 %
 _LOOKED_AT = 24  # pictures decoded to see whether all are grey
 
 
@@ -31,7 +33,7 @@ class Dataset:
     digests: (N, 16) uint8, blake2b of each file's bytes. sizes: (N, 2) int32, width and height in pixels as stored.
     given_split: whether the source said which pictures are for testing or validation. fingerprint: 32 hexadecimal digits, a hash
     of the classes and of every picture's content, label and split as loaded; leaving pictures out later does not change it.
-    policy: how the pixels of all its pictures are read, the scale and the background. groups: (N,) int64, pictures that belong
+    policy: how all its pictures are read: the scale, the background and the fit. groups: (N,) int64, pictures that belong
     together (one patient, one video), or None.
     """
 
@@ -107,6 +109,15 @@ class Dataset:
         sides = np.unique(self.sizes[self.splits != UNASSIGNED])
         return int(sides[0]) if len(sides) == 1 else None
 
+    @property
+    def crop_loss(self) -> CropLoss:
+        """What a centre crop never sees of the pictures."""
+        return crop_loss(self.sizes[self.splits != UNASSIGNED])
+
+    def fitted(self, fit: Fit) -> Dataset:
+        """Return the data set with its pictures made square by ``fit``."""
+        return self if fit == self.policy.fit else dataclasses.replace(self, policy=dataclasses.replace(self.policy, fit=fit))
+
     @cached_property
     def is_grey(self) -> bool:
         """Whether the pictures are grey: all of 24, spread over the rows, have equal channels."""
@@ -140,15 +151,17 @@ class Dataset:
             },
             "given_split": self.given_split,
             "shorter_side": {"min": smallest, "median": median, "max": largest},
+            "unseen_by_crop": self.crop_loss.area,
             "grey": self.is_grey,
             "scale": None if self.policy.scale is None else list(self.policy.scale),
             "background": self.policy.background,
+            "fit": self.policy.fit,
             "problems": [dataclasses.asdict(problem) | {"examples": list(problem.examples)} for problem in self.problems],
             "fingerprint": self.fingerprint,
         }
 
     def describe(self) -> list[str]:
-        """Return the summary as lines for a terminal: size, splits, classes (twenty at most), problems."""
+        """Return the summary as lines for a terminal: size, splits, what a crop loses, classes (twenty at most), problems."""
         counts = self.counts()
         smallest, median, largest = self.shorter_side
         side = f"{median} px" if smallest == largest else f"{smallest} to {largest} px, median {median}"
@@ -157,6 +170,8 @@ class Dataset:
             f"{self.name}: {n_all:,} pictures, {len(self.classes)} classes, shorter side {side}",
             "  " + ", ".join(f"{n:,} {part}" for part, n in parts) + (" (given)" if self.given_split else " (split here)"),
         ]
+        if (unseen := self.crop_loss.area) >= _LEAST_TOLD:
+            lines.append(f"  a centre crop never sees {unseen:.0%} of the pictures' area")
         width = max(map(len, self.classes))
         for name, row in list(zip(self.classes, counts, strict=True))[:_SHOWN]:
             lines.append(f"  {name:{width}}  " + "  ".join(f"{n:>7,}" for n in row))

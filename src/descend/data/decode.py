@@ -3,9 +3,10 @@
 * EXIF orientation is applied.
 * Pixels become levels by the policy of ``descend.pixels``: deep pictures are scaled, transparent ones laid on a background.
 * Of an animation, the first frame counts.
-* Resizing is Pillow's antialiased bicubic, shorter side first, then a centre crop: the evaluation geometry of timm and
-  torchvision to the pixel. Only a JPEG at least ``2 * DRAFT_GAP`` times larger than the size asked for is first shrunk while it
-  is decoded.
+* Resizing is Pillow's antialiased bicubic. A picture becomes square by the ``fit`` of its policy: ``crop``, shorter side first,
+  then the centre (the evaluation geometry of timm and torchvision to the pixel); ``squash``, both sides at once; ``pad``, longer
+  side first, then bars (the geometry of ``PIL.ImageOps.pad``). Only a JPEG at least ``2 * DRAFT_GAP`` times larger along each
+  side than it will be is first shrunk while it is decoded.
 
 Memory: beside its file, a picture takes 4 bytes per pixel (3 in 16-bit grey), 8 with transparency, 12 in 16-bit color, and 4
 more where it must be turned: at Pillow's limit of 89 million pixels 0.3 to 1.4 GB. Pictures beyond ``LARGE`` pixels are decoded
@@ -24,13 +25,15 @@ from PIL import Image, JpegImagePlugin
 
 from descend.data.opening import Source, loaded, name_of, naming, opened
 from descend.errors import check_count
-from descend.pixels import SIDEWAYS, USUAL, PixelPolicy, flattened, orientation, rgb, turned
+from descend.pixels import GROUND_LEVEL, SIDEWAYS, USUAL, Background, Fit, PixelPolicy, flattened, orientation, rgb, turned
 
 POLICY = 2  # part of every cache key: raise it when any pixel of any picture would change
 DRAFT_GAP = 2  # a drafted JPEG still has this many times the pixels asked for along each side, so the bicubic filter decides
 LARGE = 2**24  # pixels: a picture beyond is decoded alone, so that threads do not multiply its memory
 _LONGEST = 4  # pictures longer than this many times their width are resized only where the crop will be
 _alone = threading.Lock()
+
+Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels
 
 
 def decode(source: Source, *, name: str | None = None, policy: PixelPolicy = USUAL) -> NDArray[np.uint8]:
@@ -46,19 +49,20 @@ def decode(source: Source, *, name: str | None = None, policy: PixelPolicy = USU
 
 
 def decode_resized(source: Source, resolution: int, *, name: str | None = None, policy: PixelPolicy = USUAL) -> NDArray[np.uint8]:
-    """Decode a picture, bring its shorter side to ``resolution`` pixels and crop the centre: (R, R, 3) uint8, RGB.
+    """Decode a picture and make it a square of ``resolution`` pixels per side by the policy's fit: (R, R, 3) uint8, RGB.
 
-    A picture whose shorter side has that size already is cropped only, without interpolation. source, name, policy: as in
-    ``decode``. Raises PictureError.
+    ``crop`` brings the shorter side to R and keeps the centre, ``squash`` brings both sides to R, ``pad`` brings the longer side
+    to R and lays the picture on the middle of the background. A picture that has its size already is cropped or padded only,
+    without interpolation. source, name, policy: as in ``decode``. Raises PictureError.
     """
     check_count("decode_resized", resolution, knob="resolution")
     with naming(name or name_of(source)):
         image = opened(source)
-        drafted = None if image is source else _draft(image, resolution)
+        drafted = None if image is source else _draft(image, resolution, policy.fit)
         with alone_if_large(image):
             upright = _upright(image, policy)
             box = _drafted_box(upright, drafted, orientation(image)) if drafted else (0.0, 0.0, *upright.size)
-            return rgb(_fitted(upright, box, resolution))
+            return rgb(_fitted(upright, box, resolution, policy))
 
 
 def alone_if_large(image: Image.Image | NDArray[Any]) -> AbstractContextManager[Any]:
@@ -72,16 +76,16 @@ def _upright(image: Image.Image | NDArray[Any], policy: PixelPolicy) -> Image.Im
     return turned(flattened(loaded(image), policy), orientation(image))
 
 
-def _draft(image: Image.Image | NDArray[Any], resolution: int) -> tuple[float, float] | None:
+def _draft(image: Image.Image | NDArray[Any], resolution: int, fit: Fit) -> tuple[float, float] | None:
     """Let a JPEG's decoder shrink by 2, 4 or 8 where that leaves enough; return the exact (width, height), before rounding up."""
     if not isinstance(image, JpegImagePlugin.JpegImageFile):
         return None
-    wanted = _resized(image.size, resolution)
+    wanted = _resized(image.size, resolution, fit)
     drafted = image.draft(None, (DRAFT_GAP * wanted[0], DRAFT_GAP * wanted[1]))
     return None if drafted is None else drafted[1][2:]
 
 
-def _drafted_box(upright: Image.Image, exact: tuple[float, float], turn: int) -> tuple[float, float, float, float]:
+def _drafted_box(upright: Image.Image, exact: tuple[float, float], turn: int) -> Box:
     """Return (left, top, right, bottom) of the picture proper: a draft pads right and bottom, and turning moves the padding."""
     width, height = exact[::-1] if turn in SIDEWAYS else exact
     left = upright.width - width if turn in (2, 3, 6, 7) else 0.0
@@ -89,16 +93,41 @@ def _drafted_box(upright: Image.Image, exact: tuple[float, float], turn: int) ->
     return left, top, left + width, top + height
 
 
-def _resized(size: tuple[float, float], resolution: int) -> tuple[int, int]:
-    """Return (width, height) with the shorter side at ``resolution``; the longer one is rounded down, as in torchvision."""
+def _resized(size: tuple[float, float], resolution: int, fit: Fit) -> tuple[int, int]:
+    """Return the (width, height) of the resized picture before it is cropped or padded to ``resolution``.
+
+    ``crop`` rounds the longer side down, as torchvision does; ``pad`` rounds the shorter one to the nearest, as Pillow does.
+    """
     width, height = size
+    if fit == "squash":
+        return resolution, resolution
+    if fit == "pad":
+        shorter = max(1, round(min(size) / max(size) * resolution))
+        return (shorter, resolution) if width <= height else (resolution, shorter)
     longer = int(resolution * max(size) / min(size))
     return (resolution, longer) if width <= height else (longer, resolution)
 
 
-def _fitted(image: Image.Image, box: tuple[float, float, float, float], resolution: int) -> Image.Image:
-    """Resize what is in ``box`` (left, top, right, bottom) and crop its centre."""
-    width, height = _resized((box[2] - box[0], box[3] - box[1]), resolution)
+def _fitted(image: Image.Image, box: Box, resolution: int, policy: PixelPolicy) -> Image.Image:
+    """Make what is in ``box`` a square of ``resolution`` pixels per side."""
+    size = _resized((box[2] - box[0], box[3] - box[1]), resolution, policy.fit)
+    if policy.fit == "crop":
+        return _cropped(image, box, size, resolution)
+    whole = image if image.size == size else image.resize(size, Image.Resampling.BICUBIC, box=box)
+    return _on_bars(whole, resolution, policy.background) if policy.fit == "pad" else whole
+
+
+def _on_bars(image: Image.Image, resolution: int, background: Background) -> Image.Image:
+    """Lay a picture of mode L or RGB on the middle of a plain square."""
+    level = GROUND_LEVEL[background]
+    square = Image.new(image.mode, (resolution, resolution), level if image.mode == "L" else (level, level, level))
+    square.paste(image, (round((resolution - image.width) / 2), round((resolution - image.height) / 2)))
+    return square
+
+
+def _cropped(image: Image.Image, box: Box, size: tuple[int, int], resolution: int) -> Image.Image:
+    """Resize what is in ``box`` to ``size`` (width, height) and keep its centre."""
+    width, height = size
     left, top = round((width - resolution) / 2), round((height - resolution) / 2)  # half to even, as torchvision rounds
     if max(width, height) > _LONGEST * resolution:
         x, y = (box[2] - box[0]) / width, (box[3] - box[1]) / height  # source pixels for each of ours

@@ -1,8 +1,9 @@
 """Decoded pictures, once: ``(N, R, R, 3) uint8`` in one file, memory-mapped, shared by all runs that need the same pixels.
 
-The file is keyed by the digests of the pictures in their order, the resolution and the decode policy, not by names, labels or
-splits: another seed, another split or a copy of the folder elsewhere finds it. It is filled by a pool of threads, written in
-order with plain writes (a full disk is then an error; through a memory map it would be a killed process), and appears whole.
+The file is keyed by the digests of the pictures in their order, the resolution and the policies (decoding; scale, background and
+fit), not by names, labels or splits: another seed, another split or a copy of the folder elsewhere finds it. It is filled by a
+pool of threads, written in order with plain writes (a full disk is then an error; through a memory map it would be a killed
+process), and appears whole.
 
 Private memory stays flat: pages of the map that have been read count as this process's memory until they are released, so the map
 is opened anew after every ``_MAPPED`` bytes; the operating system's file cache keeps the pixels meanwhile.
@@ -98,9 +99,9 @@ def decoded(
 ) -> Decoded:
     """Decode every picture to ``resolution`` x ``resolution`` pixels, or find that done in the cache.
 
-    Shorter side to ``resolution``, centre crop (``decode_resized``); pictures that have this size are not interpolated, and those
-    in memory that have it are used where they are. If the cache cannot be written, the pixels are held in memory where they fit
-    in 1 GiB, and a problem of kind ``cache`` says so.
+    They become square by the fit of the data set's policy (``decode_resized``); pictures that have this size are not
+    interpolated, and those in memory that have it are used where they are. If the cache cannot be written, the pixels are held in
+    memory where they fit in 1 GiB, and a problem of kind ``cache`` says so.
     Raises DataError when neither is possible, or when a class loses all its training pictures.
     """
     check_count("decoded", resolution, knob="resolution")

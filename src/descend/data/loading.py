@@ -21,7 +21,7 @@ from descend.data.sources import Data, read
 from descend.data.split import TEST, VAL, assign
 from descend.data.traits import choose_policy
 from descend.files import CacheFolder
-from descend.pixels import Background
+from descend.pixels import Background, Fit
 from descend.progress import Update
 
 
@@ -31,6 +31,7 @@ def load(
     seed: int = 0,
     split: bool = True,
     background: Literal["auto"] | Background = "auto",
+    fit: Fit = "crop",
     threads: int | None = None,
     cache_dir: str | Path | None = None,
     progress: Update | None = None,
@@ -39,8 +40,10 @@ def load(
 
     data: a folder, a table, the name of a built-in set, or arrays (``sources.read``). seed: of the split. split=False is for
     evaluation: a source without splits is all ``test``, nothing is carved out, and one class is enough. background: what shows
-    through transparent pixels; auto takes white unless pictures would be blank on it. threads: None for one per CPU. progress:
-    called with (stage, done, total). Raises DataError, MissingExtra, or KnobError for a background that has no effect.
+    through transparent pixels and around padded pictures; auto takes white unless pictures would be blank on it, and grey for
+    padded pictures without transparency. fit: how pictures become square when they are resized (``PixelPolicy``). threads: None
+    for one per CPU. progress: called with (stage, done, total). Raises DataError, MissingExtra, or KnobError for a background
+    that has no effect.
     """
     manifest = read(data, evaluation=not split)
     seen = scan(manifest, threads=n_threads(threads), cache=CacheFolder(cache_dir), progress=progress)
@@ -58,7 +61,7 @@ def load(
         raise refusal(manifest.name, "must have a picture that can be read", notes)
     if split:
         _refuse_lost_validation(manifest, seen, notes)
-    policy, about_pixels = choose_policy(seen.traits[opened], names, background)
+    policy, about_pixels = choose_policy(seen.traits[opened], names, background, fit)
     splits = assign(labels, digests, groups, given, seed=seed) if split else np.where(given == UNASSIGNED, np.int8(TEST), given)
     dataset = Dataset(
         name=manifest.name,

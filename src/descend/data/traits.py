@@ -18,7 +18,18 @@ from descend.data.deep_color import is_deep_color
 from descend.data.opening import loaded, naming, opened
 from descend.data.problems import Problem, problem
 from descend.errors import KnobError, PictureError
-from descend.pixels import BACKGROUNDS, Background, PixelPolicy, contrast, extremes, has_transparency, is_deep, shared_scale
+from descend.pixels import (
+    BACKGROUNDS,
+    FITS,
+    Background,
+    Fit,
+    PixelPolicy,
+    contrast,
+    extremes,
+    has_transparency,
+    is_deep,
+    shared_scale,
+)
 
 TRAITS = np.dtype([("size", "<i4", 2), ("flags", "u1"), ("low", "<f8"), ("high", "<f8")])
 DEEP, FLOATS, NO_NUMBER, TRANSPARENT = 1, 2, 4, 8
@@ -59,25 +70,30 @@ def _look(image: Image.Image, seen: NDArray[np.void]) -> None:
 
 
 def choose_policy(
-    seen: NDArray[np.void], names: Sequence[str], background: Literal["auto"] | Background = "auto"
+    seen: NDArray[np.void], names: Sequence[str], background: Literal["auto"] | Background = "auto", fit: Fit = "crop"
 ) -> tuple[PixelPolicy, list[Problem]]:
     """Choose how the pixels of a whole data set are read, and tell what its owner should know about that.
 
     seen: (n,) ``TRAITS`` of its pictures. names: (n,). background: ``auto`` takes white, unless more than 1 % of the transparent
-    pictures would be blank on it and fewer on black or grey. Raises KnobError for a background that no picture would show.
+    pictures would be blank on it and fewer on black or grey; where none is transparent, the bars of ``fit="pad"`` are grey, the
+    least conspicuous beside photographs and about zero after normalization. Raises KnobError for a background that no picture
+    would show.
     """
+    if fit not in FITS:
+        raise KnobError("fit", f"must be one of {', '.join(FITS)}", got=fit)
     if background not in ("auto", *BACKGROUNDS):
         raise KnobError("background", f"must be auto, {', '.join(BACKGROUNDS)}", got=background)
     flags = seen["flags"]
-    if background != "auto" and not (flags & TRANSPARENT).any():
+    see_through = bool((flags & TRANSPARENT).any())
+    if background != "auto" and fit != "pad" and not see_through:
         raise KnobError("background", "has no effect: no picture is transparent", got=background, fix="Leave it out.")
     scale, notes = _scale(seen)
-    chosen = _background(flags) if background == "auto" else background
-    if chosen != "white" and background == "auto":
+    chosen = background if background != "auto" else "grey" if fit == "pad" and not see_through else _background(flags)
+    if chosen != "white" and background == "auto" and see_through:
         n, n_blank = int((flags & TRANSPARENT > 0).sum()), int(_blank(flags, "white").sum())
         message = f"{n_blank:,} of {n:,} transparent pictures would be blank on white; all are laid on {chosen}"
         notes.append(Problem("background", message, n_blank))
-    policy = PixelPolicy(scale, chosen)
+    policy = PixelPolicy(scale, chosen, fit)
     blank = _blank(flags, chosen) | _flat(seen, scale)
     dark = [names[int(row)] for row in np.flatnonzero(flags & NO_NUMBER)]
     plain = [names[int(row)] for row in np.flatnonzero(blank)]

@@ -43,9 +43,10 @@ def export_onnx(classifier: Classifier, path: Path, *, size: int, resolution: in
     """Write ``classifier`` to ``path`` as ONNX, preprocessing and softmax included, and return how well it agrees.
 
     The file maps ``images`` (B, H, W, 3) uint8, RGB, any H and W, to ``probabilities`` (B, K) float32; its metadata hold
-    the class names as JSON. size: S, pixels of the network's input; resolution: R >= S, the shorter side before the crop.
+    the class names as JSON. size: S, pixels of the network's input; resolution: R >= S, the side of the square before the crop.
     check_images: real pictures, each (H, W, 3) uint8 in its own size. policy: how pixels became those levels, for the metadata
-    (``scale``, ``background``): whoever shows the file deep or transparent pictures must do the same.
+    (``scale``, ``background``), because whoever shows the file deep or transparent pictures must do the same; and how a picture
+    becomes square (``fit``), which the file does itself.
     Raises ModelError, and writes nothing, where the file would not agree with torch (see ``agreement``) or cannot be made.
     """
     if resolution < size:
@@ -54,7 +55,7 @@ def export_onnx(classifier: Classifier, path: Path, *, size: int, resolution: in
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as unchecked:
         _write(network, unchecked, size=size, resolution=resolution, classes=classes, policy=policy)
-        resized = [decode_resized(picture, resolution) for picture in check_images]
+        resized = [decode_resized(picture, resolution, policy=policy) for picture in check_images]
         report = compared(check_images, resized, file=_file_answers(unchecked), network=_network_answers(network, size))
         if not report.agrees:
             raise ModelError("export", f"the file must agree with torch ({report})", fix="Please report this backbone.")
@@ -70,10 +71,10 @@ def _write(
     )
     core = onnx.load(path)
     opset = next(item.version for item in core.opset_import if item.domain == "")
-    before = preprocessing(resolution=resolution, size=size, opset=opset, ir_version=core.ir_version)
+    before = preprocessing(resolution=resolution, size=size, policy=policy, opset=opset, ir_version=core.ir_version)
     whole = onnx.compose.merge_models(before, core, io_map=[(CROPPED, LEVELS)], prefix1="pre/")
     _rename(whole, f"pre/{IMAGES}", IMAGES)
-    pixels = {"scale": json.dumps(policy.scale), "background": policy.background}
+    pixels = {"scale": json.dumps(policy.scale), "background": policy.background, "fit": policy.fit}
     onnx.helper.set_model_props(whole, {"classes": json.dumps(list(classes)), "made_by": "descend", **pixels})
     onnx.checker.check_model(whole)
     onnx.save(whole, path)

@@ -1,6 +1,6 @@
-"""The decode policy's resize and crop as ONNX operations, so that whoever runs the file need not know them.
+"""The decode policy's resize, crop and bars as ONNX operations, so that whoever runs the file need not know them.
 
-    (B, H, W, 3) uint8 -> shorter side to R, bicubic with antialiasing -> centre R x R -> centre S x S -> (B, 3, S, S) float32
+    (B, H, W, 3) uint8 -> bicubic with antialiasing -> R x R by the policy's fit -> centre S x S -> (B, 3, S, S) float32
 
 The operations follow Pillow's: a = -0.5, half-pixel centres, weights that fall outside the picture left out. Pillow rounds
 to whole levels between its two passes and these do not, so a pixel may differ by a level.
@@ -14,6 +14,8 @@ import numpy as np
 import onnx
 from numpy.typing import ArrayLike
 from onnx import helper, numpy_helper
+
+from descend.pixels import GROUND_LEVEL, USUAL, Fit, PixelPolicy
 
 IMAGES, CROPPED = "images", "cropped"
 
@@ -36,21 +38,25 @@ class _Graph:
         return output
 
 
-def preprocessing(*, resolution: int, size: int, opset: int, ir_version: int) -> onnx.ModelProto:
+def preprocessing(*, resolution: int, size: int, opset: int, ir_version: int, policy: PixelPolicy = USUAL) -> onnx.ModelProto:
     """Return the graph from ``images`` (B, H, W, 3) uint8, all sizes free, to ``cropped`` (B, 3, S, S) float32 levels.
 
-    resolution: R, pixels of the shorter side; size: S <= R. opset >= 18, where Resize learned antialiasing.
+    resolution: R, pixels per side of the square; size: S <= R. opset >= 18, where Resize learned antialiasing. policy: its fit
+    makes the square, its background is the color of bars.
     """
     graph = _Graph()
     planes = graph.add("Transpose", graph.add("Cast", IMAGES, to=onnx.TensorProto.FLOAT), perm=[0, 3, 1, 2])
     sides = graph.add("Slice", graph.add("Shape", IMAGES), graph.constant([1]), graph.constant([3]))
-    shorter = graph.add("ReduceMin", sides, keepdims=1)
-    wanted = graph.add("Div", graph.add("Mul", sides, graph.constant([resolution])), shorter)  # the longer is rounded down
+    wanted = _resized(graph, sides, resolution, policy.fit)
     resized = graph.add("Resize", planes, "", "", wanted, axes=[2, 3], mode="cubic", cubic_coeff_a=-0.5, antialias=1,
                         exclude_outside=1, coordinate_transformation_mode="half_pixel")  # fmt: skip
     levels = graph.add("Clip", graph.add("Round", resized), graph.constant(0, np.float32), graph.constant(255, np.float32))
-    half_margin = _half(graph, graph.add("Sub", wanted, graph.constant([resolution])))
-    start = graph.add("Add", half_margin, graph.constant([(resolution - size) // 2]))
+    inset = graph.constant([(resolution - size) // 2] * 2)
+    start = inset
+    if policy.fit == "crop":
+        start = graph.add("Add", _half(graph, graph.add("Sub", wanted, graph.constant([resolution]))), inset)
+    elif policy.fit == "pad":
+        levels = _on_bars(graph, levels, graph.add("Sub", graph.constant([resolution]), wanted), GROUND_LEVEL[policy.background])
     end = graph.add("Add", start, graph.constant([size]))
     graph.add("Slice", levels, start, end, graph.constant([2, 3]), output=CROPPED)
     graph_proto = helper.make_graph(
@@ -61,6 +67,25 @@ def preprocessing(*, resolution: int, size: int, opset: int, ir_version: int) ->
         graph.constants,
     )
     return helper.make_model(graph_proto, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir_version)
+
+
+def _resized(graph: _Graph, sides: str, resolution: int, fit: Fit) -> str:
+    """Return the (height, width) of the resized picture, (2,) int64, rounded as in the decode policy."""
+    if fit == "squash":
+        return graph.constant([resolution] * 2)
+    if fit == "crop":  # the longer side is rounded down
+        return graph.add("Div", graph.add("Mul", sides, graph.constant([resolution])), graph.add("ReduceMin", sides, keepdims=1))
+    exact = graph.add("Cast", sides, to=onnx.TensorProto.DOUBLE)
+    share = graph.add("Div", exact, graph.add("ReduceMax", exact, keepdims=1))
+    rounded = graph.add("Round", graph.add("Mul", share, graph.constant(resolution, np.float64)))
+    return graph.add("Max", graph.add("Cast", rounded, to=onnx.TensorProto.INT64), graph.constant([1]))
+
+
+def _on_bars(graph: _Graph, levels: str, margin: str, level: int) -> str:
+    """Lay levels (B, 3, h, w) on the middle of a plain square. margin: (2,) int64, what is lacking in height and width."""
+    before = _half(graph, margin)
+    pads = graph.add("Concat", before, graph.add("Sub", margin, before), axis=0)
+    return graph.add("Pad", levels, pads, graph.constant(level, np.float32), graph.constant([2, 3]))
 
 
 def _half(graph: _Graph, margin: str) -> str:

@@ -22,8 +22,8 @@ from descend.train.record_types import ClassScore, EpochRow, ParameterGroup
 JUDGED = ("val", "test")
 MANY = 40  # classes: beyond, the page shows the weakest and folds the whole table away
 SHOWN = 15  # of the weakest classes
-_FIRST = ("transfer", "backbone", "head", "size", "engine", "freeze_to", "norm", "augment", "views", "regularize", "optimizer",
-          "gradients", "layer_decay", "schedule", "epochs", "batch_size", "metric")  # fmt: skip
+_FIRST = ("transfer", "backbone", "head", "size", "fit", "engine", "freeze_to", "norm", "augment", "views", "regularize",
+          "optimizer", "gradients", "layer_decay", "schedule", "epochs", "batch_size", "metric")  # fmt: skip
 _TOLD_ELSEWHERE = frozenset({"data", "seed", "device", "threads", "epoch"})
 
 
@@ -139,6 +139,7 @@ def _data(record: RunRecord) -> dict[str, Any]:
         "given_split": record.data.get("given_split"),
         "side": record.data.get("shorter_side") or {},
         "grey": record.data.get("grey"),
+        "unseen": record.data.get("unseen_by_crop") or 0.0,
         "problems": record.data.get("problems") or [],
         "fingerprint": record.data_fingerprint or record.data.get("fingerprint") or "",
         "folded": len(totals) > MANY,

@@ -15,7 +15,7 @@ from descend.optim.gradients import GradientStage
 from descend.optim.rule import Rule
 from descend.regularize.regularizer import Regularizer
 from descend.schedule.shapes import Schedule
-from descend.train.recipe import BackgroundChoice, EngineName, FeatureStages, Metric, NormPolicy, Transfer
+from descend.train.recipe import BackgroundChoice, EngineName, FeatureStages, FitChoice, Metric, NormPolicy, Transfer
 from descend.transfer.heads import Head
 
 
@@ -42,6 +42,7 @@ class FitSettings(TypedDict, total=False):
     batch_size: int | None
     snapshots: int | None
     background: BackgroundChoice
+    fit: FitChoice
     metric: Metric
     seed: int
     device: str

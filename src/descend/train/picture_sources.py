@@ -61,7 +61,7 @@ def decoded_batches(
 ) -> Iterator[tuple[NDArray[np.uint8], list[int]]]:
     """Yield pictures decoded as in training, up to 64 at a time: (n, R, R, 3) uint8, and their n positions in ``sources``.
 
-    record: of the run; it tells the resolution R, the scale and the background. problems: takes name -> reason of those that
+    record: of the run; it tells the resolution R, and how pixels are read. problems: takes name -> reason of those that
     cannot be read.
     """
     resolution, policy = record.preparation()["resolution"], record.pixel_policy()

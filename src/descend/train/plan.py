@@ -8,8 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from descend.augment import Augmentation
+from descend.data.shapes import SQUARE, CropLoss
 from descend.models import Architecture
 from descend.optim import GradientStage, Rule
+from descend.pixels import Fit
 from descend.regularize import CrossEntropy, NormPolicy, Regularizer, merged_knobs
 from descend.schedule import Schedule
 from descend.technique import Technique, spec
@@ -27,6 +29,7 @@ class DataProfile:
     n_classes: int
     side: int  # pixels: the median shorter side
     grey: bool
+    crop_loss: CropLoss = SQUARE
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class Plan:
     engine: str
     epochs: int
     size: int
+    fit: Fit
     batch_size: int
     snapshots: int | None
     background: BackgroundChoice

@@ -87,7 +87,7 @@ def prepare(
             progress.say(f"  weights    {plan.reasons['weights']}")
         initial = initial_state(backbone, plan)
         network = _network(plan, mode, backbone, dataset)
-    resolution = int(plan.size / mode.crop_margin(network))
+    dataset, resolution = dataset.fitted(plan.fit), _stored_side(plan, mode, network)
     log.begin(dataset, plan, _preprocessing(plan, network.backbone, resolution, dataset.policy))
     keep(initial, log)
     decoded = _decode(dataset, plan, resolution, log, progress)
@@ -139,8 +139,9 @@ def _scan(recipe: Recipe, source: Any, log: RunLog, progress: Progress) -> Datas
     """Find, check and split the pictures, and say what was found."""
     with log.timed("scan"):
         dataset = data_package.load(
-            source, seed=recipe.seed, background=recipe.background, threads=recipe.threads, progress=progress.update
-        )
+            source, seed=recipe.seed, background=recipe.background, fit="crop" if recipe.fit == "auto" else recipe.fit,
+            threads=recipe.threads, progress=progress.update,
+        )  # fmt: skip
     log.record.label_type = label_type(source)
     for line in dataset.describe():
         progress.say(line)
@@ -149,7 +150,7 @@ def _scan(recipe: Recipe, source: Any, log: RunLog, progress: Progress) -> Datas
 
 def _profile(dataset: Dataset) -> DataProfile:
     n_train, side = len(dataset.indices("train")), dataset.shorter_side[1]
-    return DataProfile(dataset.name, n_train, len(dataset.classes), side, dataset.is_grey)
+    return DataProfile(dataset.name, n_train, len(dataset.classes), side, dataset.is_grey, dataset.crop_loss)
 
 
 def _check_device(device: str) -> None:
@@ -186,11 +187,17 @@ def _check_class_weights(plan: Plan, data: Dataset) -> None:
         raise KnobError("regularize", must, got=class_counts(data).tolist(), fix="Leave them out.")
 
 
+def _stored_side(plan: Plan, mode: Mode, network: Classifier) -> int:
+    """Return the side of stored pictures, pixels: a picture that is kept whole must not lose its border to the view."""
+    return plan.size if plan.fit != "crop" else int(plan.size / mode.crop_margin(network))
+
+
 def _preprocessing(plan: Plan, backbone: Backbone, resolution: int, policy: PixelPolicy) -> Preprocessing:
     return Preprocessing(
         architecture=spec(with_pretrained(plan.backbone, False), defaults=True), resolution=resolution, size=plan.size,
         mean=list(backbone.mean), std=list(backbone.std), taps=[],
         scale=None if policy.scale is None else list(policy.scale), background=policy.background,
+        fit=policy.fit,
     )  # fmt: skip
 
 

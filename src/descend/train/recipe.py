@@ -25,6 +25,7 @@ FeatureStages = Literal["auto", "last", "late"]
 EngineName = Literal["auto", "torch", "onnxruntime", "openvino"]
 NormPolicy = Literal["eval", "affine-frozen", "train"]
 BackgroundChoice = Literal["auto", "white", "black", "grey"]
+FitChoice = Literal["auto", "crop", "squash", "pad"]
 Setting = str | int | float | bool | tuple[str, ...] | None  # the value of one setting, as plain data
 LISTS = ("augment", "regularize", "gradients")  # one text may stand for a list of one
 FORMER_NAMES = {"batch": "batch_size", "rate_decay": "layer_decay"}  # no aliases: an old name is an error that tells the new one
@@ -55,6 +56,7 @@ class Recipe:
     batch_size: Annotated[int, Ge(1), Doc("pictures per step")] | None = None
     snapshots: Annotated[int, Ge(2), Doc("states to keep along the run, for descend slice")] | None = None
     background: Annotated[BackgroundChoice, Doc("what shows through transparent pixels; auto: where none is blank")] = "auto"
+    fit: Annotated[FitChoice, Doc("how a picture becomes square: its centre, bent, or on bars; auto: by the shapes")] = "auto"
     metric: Annotated[Metric, Doc("what selects the best epoch, on the validation split")] = "accuracy"
     seed: Annotated[int, Ge(0), Doc("of the split, the initial weights, the order and every augmentation")] = 0
     device: Annotated[str, Doc("cpu, cuda, cuda:1 or mps, for what is trained")] = "cpu"

@@ -110,10 +110,10 @@ class RunRecord:
         return self.preprocessing
 
     def pixel_policy(self) -> PixelPolicy:
-        """Return the scale and the background that the run's pictures were read with."""
+        """Return the scale, the background and the fit that the run's pictures were read with."""
         prepared = self.preparation()
         scale = prepared["scale"]
-        return PixelPolicy(None if scale is None else (scale[0], scale[1]), prepared["background"])
+        return PixelPolicy(None if scale is None else (scale[0], scale[1]), prepared["background"], prepared["fit"])
 
     def add_wall(self, stage: str, seconds: float) -> None:
         """Add time to a stage; a resumed run adds up."""

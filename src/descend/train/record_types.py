@@ -6,7 +6,7 @@ from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict
 
-from descend.pixels import Background
+from descend.pixels import Background, Fit
 
 Metric = Literal["accuracy", "balanced_accuracy", "macro_f1"]
 """What may select the best epoch."""
@@ -110,9 +110,10 @@ class HeadTrial(TypedDict):
 class Preprocessing(TypedDict):
     """How a picture becomes the network's input.
 
-    resolution: shorter side when stored, size: side of the view, pixels. scale: [low, high], the stored values that become 0 and
-    255 in pictures of more than 8 bits, or None for the usual ones. background: what shows through transparent pixels.
-    taps: stages of the backbone whose pooled outputs join the features.
+    resolution: side of the stored square, size: side of the view, pixels. scale: [low, high], the stored values that become 0 and
+    255 in pictures of more than 8 bits, or None for the usual ones. background: what shows through transparent pixels and around
+    padded pictures. fit: how a picture that is not square becomes one. taps: stages of the backbone whose pooled outputs join the
+    features.
     """
 
     architecture: str
@@ -122,6 +123,7 @@ class Preprocessing(TypedDict):
     std: list[float]
     scale: list[float] | None
     background: Background
+    fit: Fit
     taps: list[str]
 
 

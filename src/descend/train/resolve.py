@@ -43,8 +43,8 @@ TECHNIQUES: dict[str, Callable[[Any], Any]] = {
 WITHOUT_EFFECT = {"weights": None, "feature_stages": "last", "freeze_to": None, "layer_decay": 1.0, "views": 0, "engine": "none"}
 """What the plan says of settings that do not apply to its mode."""
 
-ORDER = ("backbone", "weights", "head", "feature_stages", "size", "views", "augment", "regularize", "optimizer", "gradients",
-         "epochs", "schedule", "norm", "freeze_to", "layer_decay", "engine", "batch_size")  # fmt: skip
+ORDER = ("backbone", "weights", "head", "feature_stages", "size", "fit", "views", "augment", "regularize", "optimizer",
+         "gradients", "epochs", "schedule", "norm", "freeze_to", "layer_decay", "engine", "batch_size")  # fmt: skip
 """A default may depend on the settings that stand before it."""
 
 
@@ -61,6 +61,7 @@ def resolve(recipe: Recipe, data: DataProfile) -> Plan:
     reasons: dict[str, str] = {}
     mode = _mode(recipe, data, reasons).variant(recipe)
     _refuse_settings_without_effect(recipe, mode)
+    _check_fit(recipe, data)
     chosen: dict[str, Any] = {}
     for name in ORDER:
         value = getattr(recipe, name)
@@ -118,6 +119,11 @@ def _refuse_settings_without_effect(recipe: Recipe, mode: Mode) -> None:
         where = ", ".join(sorted(name for name, other in MODES.items() if knob.name in other.settings))
         raise KnobError(knob.name, f"has no effect with transfer={mode.name!r}", got=value,
                         fix=f"It belongs to transfer {where}: add --transfer, or leave it out.")  # fmt: skip
+
+
+def _check_fit(recipe: Recipe, data: DataProfile) -> None:
+    if recipe.fit in ("squash", "pad") and data.crop_loss.area == 0:
+        raise KnobError("fit", "is about pictures that are not square, and all of these are", got=recipe.fit, fix="Leave it out.")
 
 
 def _check_epochs(recipe: Recipe, chosen: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, NamedTuple
 from torch import nn
 
 from descend.augment import Augmentation, Normalize, expand, policy_for
+from descend.data.shapes import fit_for
 from descend.errors import KnobError
 from descend.models import Architecture, Backbone, Classifier
 from descend.technique import knobs
@@ -23,7 +24,7 @@ from descend.train.recipe import Recipe
 from descend.train.task_builder import ModeTask, TaskBuilder
 from descend.transfer import Head, Logistic
 
-ALWAYS = frozenset({"data", "transfer", "metric", "seed", "device", "threads", "snapshots", "background"})
+ALWAYS = frozenset({"data", "transfer", "metric", "seed", "device", "threads", "snapshots", "background", "fit"})
 TRAINING = frozenset(
     {"backbone", "head", "augment", "regularize", "optimizer", "gradients", "schedule", "epochs", "size", "batch_size"}
 )
@@ -74,6 +75,11 @@ class Mode(ABC):
     @abstractmethod
     def default_size(self, data: DataProfile, chosen: Chosen) -> Default:
         """Return the side of what the network sees, pixels."""
+
+    def default_fit(self, data: DataProfile, chosen: Chosen) -> Default:
+        """Return how pictures become square: the centre, unless that loses most of many of them."""
+        del chosen
+        return Default(*fit_for(data.crop_loss))
 
     @abstractmethod
     def default_augment(self, data: DataProfile, chosen: Chosen) -> Default:
@@ -158,7 +164,7 @@ class Mode(ABC):
         return ()
 
     def crop_margin(self, network: Classifier) -> float:
-        """Return the side of the evaluation crop, as a fraction of the stored picture."""
+        """Return the side of the evaluation crop, as a fraction of a stored picture that is its centre square."""
         return network.backbone.crop_fraction
 
     @abstractmethod

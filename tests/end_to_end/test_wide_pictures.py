@@ -1,0 +1,112 @@
+"""Wide and tall pictures: what decides stands near an end, where a centre crop never looks."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from PIL import Image
+
+import descend
+from descend.cli import main
+from descend.data.decode import decode
+from descend.pixels import Fit, PixelPolicy
+from descend.train.run import Run
+
+LONG, SHORT, N = 128, 32, 40
+COLORS = {"copper": (200, 120, 40), "teal": (40, 140, 160)}
+SCRATCH: dict[str, Any] = {"transfer": "scratch", "backbone": "smallcnn(width=16)", "augment": [], "epochs": 12, "batch_size": 16}
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """4:1 pictures, half of them upright, with a small square near one of the two ends; its color is the class."""
+    root = tmp_path_factory.mktemp("wide") / "ends"
+    for number, (name, color) in enumerate(COLORS.items()):
+        (root / name).mkdir(parents=True)
+        for i in range(N):
+            rng = np.random.default_rng(1000 * number + i)
+            picture = rng.normal(128, 12, (SHORT, LONG, 3))
+            top, left = rng.integers(0, SHORT - 12), rng.integers(0, 20) + (i % 2) * (LONG - 32)
+            picture[top : top + 12, left : left + 12] = color
+            image = Image.fromarray(picture.clip(0, 255).astype(np.uint8))
+            (image if i % 4 < 2 else image.transpose(Image.Transpose.ROTATE_90)).save(root / name / f"{i}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def runs(wide: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    """A run for each fit; ``auto`` is asked for nothing."""
+    out = tmp_path_factory.mktemp("runs")
+    asked: dict[str, dict[str, Any]] = {"auto": {}} | {fit: {"fit": fit} for fit in ("crop", "squash", "pad")}
+    return {name: descend.fit(wide, **SCRATCH, **setting, out=out / name) for name, setting in asked.items()}
+
+
+def _accuracy(run: Run) -> float:
+    assert run.record.val is not None
+    return run.record.val["accuracy"]
+
+
+def test_the_default_sees_what_a_crop_never_does(runs: dict[str, Run]) -> None:
+    assert _accuracy(runs["crop"]) <= 0.75  # of two classes, 12 pictures
+    for name in ("auto", "squash", "pad"):
+        assert _accuracy(runs[name]) >= 0.95
+    auto, squash = runs["auto"], runs["squash"]
+    assert auto.record.preparation() == squash.record.preparation()
+    assert (auto.folder / "predictions.csv").read_bytes() == (squash.folder / "predictions.csv").read_bytes()
+    assert tomllib.loads((auto.folder / "recipe.toml").read_text(encoding="utf-8"))["fit"] == "squash"
+
+
+def test_the_choice_and_its_reason_are_told(runs: dict[str, Run]) -> None:
+    record = runs["auto"].record
+    assert record.data["unseen_by_crop"] == pytest.approx(0.75)
+    assert record.reasons["fit"] == "a centre crop would lose more than half of every picture: all is seen, with bent shapes"
+    page = (runs["auto"].folder / "report.html").read_text(encoding="utf-8")
+    assert "A centre crop never sees 75" in page
+    assert record.reasons["fit"] in page
+
+
+@pytest.mark.parametrize("fit", ["crop", "squash", "pad"])
+def test_prediction_evaluation_and_export_read_pictures_as_training_did(runs: dict[str, Run], wide: Path, fit: Fit) -> None:
+    run = Run(runs[fit].folder)
+    prepared = run.record.preparation()
+    expected = PixelPolicy(background="grey" if fit == "pad" else "white", fit=fit)
+    assert run.record.pixel_policy() == expected
+    assert (prepared["size"], prepared["resolution"]) == (SHORT, SHORT)
+    evaluated = run.evaluate(wide, split="val")
+    assert run.record.val is not None
+    assert {name: evaluated[name] for name in run.record.val} == run.record.val
+    table = np.genfromtxt(run.folder / "predictions.csv", delimiter=",", skip_header=1, dtype=None, encoding="utf-8")
+    predicted = run.predict([wide / row[0] for row in table])
+    np.testing.assert_allclose(predicted.probabilities, [[row[5], row[6]] for row in table], atol=1e-6)
+    check = sorted(wide.rglob("*.png"))[::9]
+    assert main(["export", str(run.folder), "--check", *map(str, check)]) == 0
+    properties = {item.key: item.value for item in onnx.load(run.folder / "model.onnx").metadata_props}
+    assert (properties["fit"], json.loads(properties["classes"])) == (fit, list(COLORS))
+    session = onnxruntime.InferenceSession(run.folder / "model.onnx")
+    answers = np.stack([np.asarray(session.run(None, {"images": decode(path)[None]})[0])[0] for path in check])
+    assert (answers.argmax(1) == run.predict(check).probabilities.argmax(1)).mean() >= 0.9
+
+
+def test_a_whole_picture_loses_no_border_to_the_view_of_a_pretrained_backbone(wide: Path, tmp_path: Path) -> None:
+    sides = {}
+    for fit in ("crop", "squash", "pad"):
+        run = descend.fit(wide, transfer="features", backbone="lite0", size=64, engine="torch", fit=fit, out=tmp_path / fit)
+        sides[fit] = run.record.preparation()["resolution"]
+        if fit != "crop":
+            assert _accuracy(run) >= 0.95
+    assert sides == {"crop": 73, "squash": 64, "pad": 64}
+
+
+def test_the_flag_is_refused_where_every_picture_is_square(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["fit", "digits", "--fit", "squash", "--out", str(tmp_path / "run")]) == 2
+    assert (
+        "fit: is about pictures that are not square, and all of these are, got 'squash'. Leave it out." in capsys.readouterr().err
+    )
+    assert not (tmp_path / "run").exists()
