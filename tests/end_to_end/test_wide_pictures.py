@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 import tomllib
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +105,22 @@ def test_a_whole_picture_loses_no_border_to_the_view_of_a_pretrained_backbone(wi
         if fit != "crop":
             assert _accuracy(run) >= 0.95
     assert sides == {"crop": 73, "squash": 64, "pad": 64}
+
+
+def test_the_gallery_shows_pictures_as_a_run_sees_them(runs: dict[str, Run], wide: Path, tmp_path: Path) -> None:
+    def shown(*asked: str) -> np.ndarray:
+        page = tmp_path / "page.html"
+        assert main(["augment", str(wide), "--augment", "flip()", "--n", "8", "--draws", "1", "--out", str(page), *asked]) == 0
+        found = re.findall(r"data:image/jpeg;base64,([^\"]+)", page.read_text(encoding="utf-8"))
+        return np.stack([np.asarray(Image.open(BytesIO(base64.b64decode(text)))) for text in found]).astype(int)
+
+    def n_colored(pictures: np.ndarray) -> int:
+        return int((np.abs(pictures[..., 0] - pictures[..., 2]).max(axis=(1, 2)) > 90).sum())
+
+    assert n_colored(shown()) == 16  # the small square is there in each picture and in its draw
+    padded = shown("--safety", str(runs["pad"].folder))
+    bars = np.minimum(np.abs(padded[:, :4] - 128).max(axis=(1, 2, 3)), np.abs(padded[:, :, :4] - 128).max(axis=(1, 2, 3)))
+    assert (bars <= 3).all()
 
 
 def test_the_flag_is_refused_where_every_picture_is_square(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

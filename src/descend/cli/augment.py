@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from descend.augment import Augmentation, expand, policy_for
 from descend.augment.label_safety import Safety, Trial
 from descend.cli.progress import Terminal
 from descend.data import Dataset
+from descend.data.shapes import fit_for
 from descend.errors import KnobError, check_count
 from descend.report import gallery
 from descend.train.augmentation_safety import measure
+from descend.train.run import Run
 
 EPILOG = """examples:
   descend augment photos/ --augment medium --out gallery.html
@@ -33,7 +36,7 @@ def main(argv: list[str]) -> int:
     asked = _parser().parse_args(argv)
     _refuse_dead_settings(asked)
     run = None if asked.safety is None else load(asked.safety)
-    dataset = data_room.load(asked.data, seed=asked.seed or 0, threads=asked.threads)
+    dataset = _as_read(data_room.load(asked.data, seed=asked.seed or 0, threads=asked.threads), run)
     transforms = _transforms(asked, dataset, None if run is None else run.record.specs("augment"))
     found: list[Safety] = []
     if run is not None:
@@ -101,6 +104,12 @@ def _refuse_dead_settings(asked: argparse.Namespace) -> None:
             check_count(f"--{name}", getattr(asked, name))
     if asked.out is not None and not asked.out.parent.is_dir():
         raise KnobError("--out", "must lie in a folder that exists", got=str(asked.out))
+
+
+def _as_read(dataset: Dataset, run: Run | None) -> Dataset:
+    """Return the data set with its pictures read as in the run's training, or as in that of a run with default settings."""
+    policy = replace(dataset.policy, fit=fit_for(dataset.crop_loss)[0]) if run is None else run.record.pixel_policy()
+    return replace(dataset, policy=policy)
 
 
 def _transforms(asked: argparse.Namespace, dataset: Dataset, own: list[str] | None) -> tuple[Augmentation, ...]:
