@@ -8,6 +8,8 @@ features are Lite0's at 224 px (a crop from 256 px, as in training), the head is
 compared is the cross-validated loss on train, in nats; the validation accuracy is published beside it. The cut keeps what the
 photographer framed, so a centre that holds the subject is taken for granted: what a crop loses where the subject stands at an
 end is the business of tests/end_to_end/test_wide_pictures.py.
+
+Missed at 3:1, where crop and squash lie within each other's spread: the default is squash there for what a crop may never see.
 """
 
 from __future__ import annotations

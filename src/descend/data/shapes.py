@@ -42,10 +42,11 @@ def fit_for(loss: CropLoss) -> tuple[Fit, str]:
     """Return how pictures become square by default, and why.
 
     Ordinary photographs are cropped: the centre keeps shapes true and holds the subject (a crop of 3:2 loses 33 % of the area, of
-    16:9 44 %). Cut to longer and longer shapes, photographs of ants and bees are told apart better by their centre than squashed
-    up to 2:1, and no longer at 3:1; bars are worse than both at every shape (benchmarks/fit_by_shape.py). Where more than a tenth
-    of the pictures are longer than 2:1, what decides may lie where a crop never looks, and all are squashed: that costs the
-    others little, and a crop could cost these everything.
+    16:9 44 %). Photographs of ants and bees, cut to longer and longer shapes around what was framed, have a lower held-out loss
+    by their centre than squashed up to 2:1; at 3:1 the two no longer differ by more than their spread, and bars are no better
+    anywhere (benchmarks/fit_by_shape.py). Where more than a tenth of the pictures are longer than 2:1, what decides may stand
+    where a crop never looks, and all are squashed: that costs some points where the subject is in the middle after all, and a
+    crop costs everything where it is not.
     """
     if loss.area == 0:
         return "crop", "every picture is square"
