@@ -98,13 +98,16 @@ def test_prediction_evaluation_and_export_read_pictures_as_training_did(runs: di
 
 
 def test_a_whole_picture_loses_no_border_to_the_view_of_a_pretrained_backbone(wide: Path, tmp_path: Path) -> None:
-    sides = {}
+    sides, losses = {}, set[float]()
     for fit in ("crop", "squash", "pad"):
         run = descend.fit(wide, transfer="features", backbone="lite0", size=64, engine="torch", fit=fit, out=tmp_path / fit)
         sides[fit] = run.record.preparation()["resolution"]
+        assert run.record.val is not None
+        losses.add(run.record.val["loss"])
         if fit != "crop":
             assert _accuracy(run) >= 0.95
     assert sides == {"crop": 73, "squash": 64, "pad": 64}
+    assert len(losses) == 3  # no fit finds the features of another in the cache
 
 
 def test_the_gallery_shows_pictures_as_a_run_sees_them(runs: dict[str, Run], wide: Path, tmp_path: Path) -> None:

@@ -55,7 +55,9 @@ class Recipe:
     size: Annotated[int, Ge(8), Doc("side of the square picture that the network sees, pixels")] | None = None
     batch_size: Annotated[int, Ge(1), Doc("pictures per step")] | None = None
     snapshots: Annotated[int, Ge(2), Doc("states to keep along the run, for descend slice")] | None = None
-    background: Annotated[BackgroundChoice, Doc("what shows through transparent pixels; auto: where none is blank")] = "auto"
+    background: Annotated[BackgroundChoice, Doc("what shows through transparent pixels, and bars; auto: where none is blank")] = (
+        "auto"
+    )
     fit: Annotated[FitChoice, Doc("how a picture becomes square: its centre, bent, or on bars; auto: by the shapes")] = "auto"
     metric: Annotated[Metric, Doc("what selects the best epoch, on the validation split")] = "accuracy"
     seed: Annotated[int, Ge(0), Doc("of the split, the initial weights, the order and every augmentation")] = 0
