@@ -75,7 +75,7 @@ def test_what_is_not_pretrained_cannot_be_transferred(shapes: Path, tmp_path: Pa
 def test_what_is_advised_without_a_network_works(
     shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("descend.models.pretrained._within_reach", lambda address: False)
+    monkeypatch.setattr("descend.models.hub.answers", lambda address: False)
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     small = ["--size", "32", "--epochs", "1", "--batch-size", "32", "--out", str(tmp_path / "run")]

@@ -15,9 +15,8 @@ from torch import nn
 
 from descend import rng
 from descend.errors import MissingExtra, ModelError, SpecError
-from descend.models import Backbone, Classifier, Lite0, Timm, backbone, fingerprint, to_input
+from descend.models import Backbone, Classifier, Lite0, Timm, backbone, fingerprint, hub, to_input
 from descend.models import lite as lite_module
-from descend.models import pretrained as pretrained_module
 from descend.models.layouts import stages_of
 
 
@@ -33,7 +32,7 @@ def lite0() -> Backbone:
 @pytest.mark.parametrize(
     "name",
     ["tf_efficientnet_lite0", "mobilenetv2_100", "mobilenetv3_small_100", "resnet18", "convnext_atto", "regnety_002",
-     "vit_tiny_patch16_224", "densenet121"],
+     "vit_tiny_patch16_224", "hgnetv2_b0", "densenet121"],
 )  # fmt: skip
 def test_the_chain_of_stages_computes_what_timm_computes(name):
     ours = Timm(model=name, pretrained=False).build(3).eval()
@@ -194,4 +193,4 @@ def test_any_answer_means_that_the_hub_is_within_reach(answer, reached, monkeypa
         return contextlib.nullcontext()
 
     monkeypatch.setattr(urllib.request, "urlopen", urlopen)
-    assert pretrained_module._within_reach("address") is reached
+    assert hub.answers("address") is reached

@@ -29,12 +29,12 @@ DIGITS = DataProfile("digits", n_train=1257, n_classes=10, side=8, grey=True)
 ICONS = DataProfile("icons", n_train=9000, n_classes=10, side=48, grey=False)
 PROFILES = pytest.mark.parametrize("data", [PHOTOS, DIGITS, ICONS], ids=lambda data: data.name)
 EACH = pytest.mark.parametrize("name", MODES)
-OPEN_WITHOUT_A_REASON = {"weights", "regularize", "gradients", "freeze_to"}  # nothing, unless it is asked for
+OPEN_WITHOUT_A_REASON = {"download", "weights", "regularize", "gradients", "freeze_to"}  # nothing, unless it is asked for
 LEGAL: dict[str, Any] = {
     "head": "mlp", "freeze_to": "stem", "norm": "train", "layer_decay": 0.5, "views": 2, "augment": ("flip",),
     "regularize": ("label_smoothing",), "optimizer": "sgd", "gradients": ("clip_norm",), "schedule": "linear", "engine": "torch",
     "epochs": 3, "size": 64, "batch_size": 8, "feature_stages": "late", "backbone": "lite0",
-    "weights": "mine.safetensors",
+    "weights": "mine.safetensors", "download": True,
 }  # fmt: skip
 """A value of each setting that is legal by itself."""
 

@@ -105,6 +105,8 @@ def _flag(knob: Knob) -> dict[str, Any]:
     kinds = getattr(knob.type, "__args__", (knob.type,))
     if knob.takes_many:
         return options | {"nargs": "+", "action": "extend", "metavar": "SPEC", "help": f"{knob.doc}; repeatable"}
+    if bool in kinds or knob.type is bool:
+        return options | {"action": "store_true"}
     kind = int if int in kinds else float if float in kinds else str
     return options | {"type": kind, "metavar": {int: "N", float: "X", str: "TEXT"}[kind]}
 

@@ -74,6 +74,11 @@ def regnet(model: Any) -> Stages:
     return {"stem": model.stem, **layers, "head": _chain(model, "final_conv", "head")}
 
 
+def hgnet(model: Any) -> Stages:
+    """HGNet and HGNetV2: stem, four stages, pooling and a last 1x1 convolution."""
+    return {"stem": model.stem, **dict(_numbered("stage", model.stages)), "head": model.head}
+
+
 def transformer(model: Any) -> Stages:
     """Vision transformer: patch embedding with its tokens, blocks, then a norm and the pooling of tokens."""
     stem, head = _without(model, "norm", "fc_norm", "attn_pool"), _without(model, "patch_embed", "norm_pre")
@@ -114,4 +119,4 @@ class _TokenPooling(nn.Module):
         return self.model.forward_head(self.model.norm(x), pre_logits=True)
 
 
-LAYOUTS: tuple[Callable[[Any], Stages], ...] = (efficientnet, mobilenetv3, resnet, convnext, regnet, transformer)
+LAYOUTS: tuple[Callable[[Any], Stages], ...] = (efficientnet, mobilenetv3, resnet, convnext, hgnet, regnet, transformer)

@@ -24,6 +24,7 @@ class FitSettings(TypedDict, total=False):
 
     transfer: Transfer
     backbone: str | Architecture | None
+    download: bool | None
     weights: str | None
     head: str | Head | None
     feature_stages: FeatureStages | None

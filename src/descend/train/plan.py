@@ -38,6 +38,7 @@ class Plan:
 
     transfer: str
     backbone: Architecture
+    download: bool | None
     weights: str | None
     head: Head
     feature_stages: str

@@ -27,6 +27,7 @@ from descend.pixels import PixelPolicy
 from descend.progress import Progress
 from descend.regularize import install_all
 from descend.technique import spec
+from descend.train.auto_backbone import check_auto, with_backbone
 from descend.train.initial_weights import check_file, initial_state, keep, load_initial
 from descend.train.labels import label_type
 from descend.train.modes import MODES
@@ -71,11 +72,15 @@ def prepare(
     source = _source(recipe, arrays, who)
     recipe = _located(recipe)
     check_file(recipe, of)
+    check_auto(recipe)
     dataset = _scan(recipe, source, log, progress)
     if of is not None and dataset.fingerprint != of.record.data_fingerprint:
         raise RunError(f"run {of.folder}", "its data must be what they were when it began", got=recipe.data or "other arrays",
                        fix="Restore them, or start anew: descend fit --recipe RUN/recipe.toml --out NEW.")  # fmt: skip
-    plan = resolve(recipe, _profile(dataset))
+    profile = _profile(dataset)
+    recipe, chosen = with_backbone(recipe, profile, len(dataset.labels), progress)
+    plan = resolve(recipe, profile)
+    plan = replace(plan, reasons=plan.reasons | chosen)
     _check_device(plan.device)
     for line in plan.lines(recipe):
         progress.say(line)

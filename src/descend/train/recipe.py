@@ -37,7 +37,10 @@ class Recipe:
 
     data: Annotated[str | None, Doc("a folder, a table, or the name of a built-in set")] = None
     transfer: Annotated[Transfer, Doc("how the backbone is used; auto decides by the pictures")] = "auto"
-    backbone: Annotated[str | None, Doc("ours (lite0, smallcnn, resnet9, resnet20) or any timm name")] = None
+    backbone: Annotated[str | None, Doc("ours (lite0 to lite2, smallcnn, resnet9, resnet20), any timm name, or auto")] = None
+    download: Annotated[bool, Doc("backbone auto: weights may be fetched from the hub, not only taken from its cache")] | None = (
+        None
+    )
     weights: Annotated[str | None, Doc("a file of one's own with the backbone's weights: safetensors, .pt or .pth")] = None
     head: Annotated[str | None, Doc('"linear" or "mlp(hidden=256, dropout=0.5)"')] = None
     feature_stages: Annotated[FeatureStages | None, Doc("features: outputs of the last stage, or of late ones too")] = None

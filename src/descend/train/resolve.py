@@ -40,11 +40,19 @@ TECHNIQUES: dict[str, Callable[[Any], Any]] = {
 }
 """Settings that are spec text, and what turns it into techniques."""
 
-WITHOUT_EFFECT = {"weights": None, "feature_stages": "last", "freeze_to": None, "layer_decay": 1.0, "views": 0, "engine": "none"}
+WITHOUT_EFFECT = {
+    "download": None,
+    "weights": None,
+    "feature_stages": "last",
+    "freeze_to": None,
+    "layer_decay": 1.0,
+    "views": 0,
+    "engine": "none",
+}
 """What the plan says of settings that do not apply to its mode."""
 
-ORDER = ("backbone", "weights", "head", "feature_stages", "size", "fit", "views", "augment", "regularize", "optimizer",
-         "gradients", "epochs", "schedule", "norm", "freeze_to", "layer_decay", "engine", "batch_size")  # fmt: skip
+ORDER = ("backbone", "download", "weights", "head", "feature_stages", "size", "fit", "views", "augment", "regularize",
+         "optimizer", "gradients", "epochs", "schedule", "norm", "freeze_to", "layer_decay", "engine", "batch_size")  # fmt: skip
 """A default may depend on the settings that stand before it."""
 
 
@@ -93,6 +101,11 @@ def resolve(recipe: Recipe, data: DataProfile) -> Plan:
         reasons=reasons,
         **{name: getattr(recipe, name) for name in ("snapshots", "background", "metric", "seed", "device", "threads", "data")},
     )
+
+
+def mode_of(recipe: Recipe, data: DataProfile) -> str:
+    """Return the name of the transfer mode that ``resolve`` will take."""
+    return _mode(recipe, data, {}).name
 
 
 def _mode(recipe: Recipe, data: DataProfile, reasons: dict[str, str]) -> Mode:

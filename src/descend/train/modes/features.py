@@ -27,7 +27,7 @@ TRAINED_ONLY = frozenset({"regularize", "optimizer", "gradients", "schedule", "e
 class FrozenBackbone(Mode):
     """What the modes share that train a head on a frozen backbone."""
 
-    settings = Mode.settings | {"engine", "weights"}
+    settings = Mode.settings | {"engine", "download", "weights"}
 
     def default_backbone(self, data: DataProfile, chosen: Chosen) -> Default:
         """Return the one whose weights are installed."""
