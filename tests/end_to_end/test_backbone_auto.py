@@ -136,6 +136,26 @@ def test_what_the_hub_does_not_give_after_all_is_left_out(shapes: Path, tmp_path
     assert (run.recipe.backbone or "").startswith("lite0")
 
 
+def test_a_rung_of_a_fixed_size_is_left_out_where_another_size_is_asked_for(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fixed = next(entry for entry in LADDER if entry.architecture.fixed_size)
+    monkeypatch.setattr(auto_backbone, "available_backbones", lambda download: [LADDER[0], fixed])
+    run = descend.fit(shapes, out=tmp_path / "run", backbone="auto", size=64, **FEATURES)
+    assert (run.recipe.backbone or "").startswith("lite0")
+
+
+def test_a_hub_that_answers_is_not_called_silent_where_pips_packages_are_missing(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offered = [entry for entry in LADDER if entry.name not in ("lite1()", "lite2()")]
+    monkeypatch.setattr(auto_backbone, "available_backbones", lambda download: offered)
+    monkeypatch.setattr(auto_backbone, "LIMIT_S", 1e-4)
+    run = descend.fit(shapes, out=tmp_path / "run", backbone="auto", download=True, size=64, **FEATURES)
+    assert (run.recipe.backbone or "").startswith("lite0")
+    assert "does not answer" not in run.record.reasons["backbone"]
+
+
 def test_small_pictures_keep_their_own_default(tmp_path: Path) -> None:
     run = descend.fit("digits", out=tmp_path / "run", backbone="auto", epochs=1, augment=[])
     assert (run.recipe.backbone or "").startswith("smallcnn")

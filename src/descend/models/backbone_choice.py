@@ -61,14 +61,15 @@ def choose_backbone(
     return BackboneChoice(quickest, rates, reason)
 
 
-def measured_images_per_s(entry: LadderEntry) -> float:
+def measured_images_per_s(entry: LadderEntry, *, size: int | None = None) -> float:
     """Return pictures per second of the network with random weights in plain torch, with this process's threads.
 
-    A second or two. Weights do not change the speed, so nothing is fetched; a faster engine may do twice as much.
+    size: pixels of the square pictures, the rung's own by default. It takes a second or two. Weights do not change the speed, so
+    nothing is fetched; a faster engine may do twice as much.
     """
     architecture = replace(entry.architecture, pretrained=False)  # pyright: ignore[reportCallIssue, reportArgumentType] (each has the knob)
     net = architecture.build(0).eval()
-    batch = torch.zeros(CHUNK, 3, entry.size, entry.size).to(memory_format=torch.channels_last)
+    batch = torch.zeros(CHUNK, 3, size or entry.size, size or entry.size).to(memory_format=torch.channels_last)
     with torch.inference_mode():
         net(batch)  # memory and kernels: not counted
         started = time.perf_counter()

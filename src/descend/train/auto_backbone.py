@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from descend.errors import KnobError, ModelError
-from descend.models import LADDER, BackboneChoice, LadderEntry, Timm, available_backbones, choose_backbone
+from descend.models import LADDER, BackboneChoice, LadderEntry, Timm, available_backbones, choose_backbone, measured_images_per_s
 from descend.progress import Progress
 from descend.train.modes import MODES
 from descend.train.plan import DataProfile
@@ -36,12 +37,12 @@ def with_backbone(recipe: Recipe, data: DataProfile, n_images: int, progress: Pr
         return recipe, {}
     progress.say("  choosing the backbone (a short measurement of those at hand) ...")
     entries = available_backbones(bool(recipe.download))
-    stranded = bool(recipe.download) and len(entries) < len(LADDER)
-    choice = _usable(recipe, entries, n_passes(recipe, data, n_images))
+    stranded = bool(recipe.download) and any(_on_hub(entry) and entry not in entries for entry in LADDER)
+    choice = _usable(recipe, data, entries, n_passes(recipe, data, n_images))
     reason = choice.reason
     if stranded:
         reason += "; nothing can be fetched: the hub does not answer"
-    elif not recipe.download and not isinstance(choice.entry.architecture, Timm):
+    elif not recipe.download and not _on_hub(choice.entry):
         reason += "; --download lets stronger ones be fetched"
     return replace(recipe, backbone=choice.entry.name, download=None), {"backbone": reason}
 
@@ -55,10 +56,16 @@ def n_passes(recipe: Recipe, data: DataProfile, n_images: int) -> float:
     return n_images + epochs * data.n_train * (BACKWARD if mode.name == "finetune" else 1.0)
 
 
-def _usable(recipe: Recipe, entries: list[LadderEntry], n_images: float) -> BackboneChoice:
-    """Return the choice among the rungs whose weights can be had: one that the hub does not give after all is left out."""
+def _usable(recipe: Recipe, data: DataProfile, entries: Sequence[LadderEntry], n_images: float) -> BackboneChoice:
+    """Return the choice among the rungs that read pictures of the run's size and whose weights can be had.
+
+    One that the hub does not give after all is left out.
+    """
+    mode = MODES[mode_of(recipe, data)]
+    sizes = {e.name: recipe.size or mode.default_size(data, {"backbone": e.architecture}).value for e in entries}
+    entries = [e for e in entries if sizes[e.name] == e.size or not e.architecture.fixed_size]
     while True:
-        choice = choose_backbone(entries, n_images, LIMIT_S)
+        choice = choose_backbone(entries, n_images, LIMIT_S, lambda e: measured_images_per_s(e, size=sizes[e.name]))
         if choice.entry.at_hand:
             return choice
         try:
@@ -66,3 +73,7 @@ def _usable(recipe: Recipe, entries: list[LadderEntry], n_images: float) -> Back
             return choice
         except ModelError:
             entries.remove(choice.entry)
+
+
+def _on_hub(entry: LadderEntry) -> bool:
+    return isinstance(entry.architecture, Timm)
