@@ -32,7 +32,7 @@ def lite0() -> Backbone:
 @pytest.mark.parametrize(
     "name",
     ["tf_efficientnet_lite0", "mobilenetv2_100", "mobilenetv3_small_100", "resnet18", "convnext_atto", "regnety_002",
-     "vit_tiny_patch16_224", "hgnetv2_b0", "densenet121"],
+     "vit_tiny_patch16_224", "hgnetv2_b0", "eva02_tiny_patch14_224", "densenet121"],
 )  # fmt: skip
 def test_the_chain_of_stages_computes_what_timm_computes(name):
     ours = Timm(model=name, pretrained=False).build(3).eval()
@@ -46,6 +46,13 @@ def test_the_chain_of_stages_computes_what_timm_computes(name):
     assert torch.equal(found, expected)
     assert found.shape == (2, ours.n_features)
     assert (ours.stage_names == ("all",)) == (name == "densenet121")
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "eva02_tiny_patch14_224", "hgnetv2_b0"])
+def test_every_parameter_of_the_chain_learns(name):
+    net = Timm(model=name, pretrained=False).build(0)
+    net(to_input(pixels(2, 224), net.mean, net.std)).square().sum().backward()
+    assert [key for key, value in net.named_parameters() if value.grad is None] == []
 
 
 def test_prefix_and_suffix_share_the_modules_and_make_the_whole(lite0):

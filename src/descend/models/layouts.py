@@ -86,6 +86,15 @@ def transformer(model: Any) -> Stages:
     return {"stem": _Embedding(stem), **dict(_numbered("block", model.blocks)), "head": _TokenPooling(head)}
 
 
+def rotary_transformer(model: Any) -> Stages:
+    """Vision transformer with rotary positions (EVA, DINOv3): as ``transformer``, each block with the rotation of its places."""
+    with torch.inference_mode(False), torch.no_grad():  # a tensor made in inference mode could take no part in training
+        rotation = model.rope.get_embed(shape=model.patch_embed.grid_size).clone()
+    stages = transformer(model)
+    blocks = {name: _RotaryBlock(stage, rotation) for name, stage in stages.items() if name.startswith("block")}
+    return {"stem": _RotaryEmbedding(_without(model, "norm", "fc_norm", "attn_pool")), **blocks, "head": stages["head"]}
+
+
 def _without(model: Any, *names: str) -> Any:
     """Return a second view of ``model``, sharing its parameters, with its blocks and the named parts taken out."""
     view = copy.copy(model)
@@ -108,6 +117,31 @@ class _Embedding(nn.Module):
         return self.model.forward_features(x)
 
 
+class _RotaryEmbedding(nn.Module):
+    """The part of a rotary transformer before its blocks: (B, 3, H, W) -> tokens (B, N, D)."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens, _ = self.model._pos_embed(self.model.patch_embed(x))
+        return self.model.norm_pre(tokens)
+
+
+class _RotaryBlock(nn.Module):
+    """A block and the rotation that it gives to the tokens of each place: tokens (B, N, D) -> (B, N, D)."""
+
+    def __init__(self, block: nn.Module, rotation: Tensor) -> None:
+        super().__init__()
+        self.block = block
+        self.rotation: Tensor
+        self.register_buffer("rotation", rotation, persistent=False)  # follows from the size
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.block(x, rope=self.rotation)
+
+
 class _TokenPooling(nn.Module):
     """The part of a vision transformer after its blocks: tokens (B, N, D) -> (B, D)."""
 
@@ -119,4 +153,13 @@ class _TokenPooling(nn.Module):
         return self.model.forward_head(self.model.norm(x), pre_logits=True)
 
 
-LAYOUTS: tuple[Callable[[Any], Stages], ...] = (efficientnet, mobilenetv3, resnet, convnext, hgnet, regnet, transformer)
+LAYOUTS: tuple[Callable[[Any], Stages], ...] = (
+    efficientnet,
+    mobilenetv3,
+    resnet,
+    convnext,
+    hgnet,
+    regnet,
+    transformer,
+    rotary_transformer,
+)
