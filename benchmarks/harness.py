@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from descend.files import default_root
 from descend.stats import Interval
 from descend.train.record import machine, versions
 
@@ -34,6 +35,25 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 def interval(found: Interval) -> dict[str, float]:
     """Return an interval as plain data."""
     return asdict(found)
+
+
+def seconds(text: str) -> float:
+    """Return the seconds of a budget as ``descend fit`` takes it: ``30s``, ``5m``, ``1h``."""
+    return float(text[:-1]) * {"s": 1, "m": 60, "h": 3600}[text[-1]]
+
+
+def allowed(budget_s: float) -> float:
+    """Return the wall time that a whole process may take and still keep its budget: 5 %, or 5 s, more."""
+    return budget_s + max(0.05 * budget_s, 5.0)
+
+
+def fresh_cache(folder: Path) -> dict[str, str]:
+    """Return an environment in which descend's cache is empty but for compiled kernels, which a first run leaves for good."""
+    kernels = default_root() / "kernels"
+    kernels.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True)
+    (folder / "kernels").symlink_to(kernels, target_is_directory=True)
+    return {**os.environ, "DESCEND_CACHE": str(folder)}
 
 
 def environment() -> dict[str, Any]:

@@ -1,0 +1,83 @@
+"""The methods of ``anytime.py``: each a command that gets a split, a budget and a seed, and answers every test picture."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from harness import fresh_cache, seconds
+
+PEERS = Path(__file__).parent / "peers"
+PATIENCE_S = 1800.0  # beyond the budget, before a method is stopped
+
+Answer = dict[str, Any]
+"""accuracy, right (``class/file`` -> bool), facts, complete (more time changes nothing); or no_answer, the reason. And wall_s."""
+
+
+def descend(settings: list[str], *, complete: bool) -> Callable[[Path, str, int], Answer]:
+    """Return ``descend fit`` as a command of its own, its cache empty. settings: ``BUDGET`` stands for the budget."""
+
+    def run(folder: Path, budget: str, seed: int) -> Answer:
+        with tempfile.TemporaryDirectory() as work:
+            out, given = Path(work) / "run", [budget if word == "BUDGET" else word for word in settings]
+            command = [sys.executable, "-m", "descend.cli", "fit", str(folder), *given, "--seed", str(seed), "--json"]
+            text, answer = finished([*command, "--out", str(out)], budget, env=fresh_cache(Path(work) / "cache"))
+            if text is None:
+                return answer
+            with (out / "predictions.csv").open(encoding="utf-8", newline="") as file:
+                rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
+            predicted = {f"{row['label']}/{Path(row['path']).name}": row["predicted"] for row in rows}
+            return answer | judged(folder, predicted, json.loads(text)["chosen"] or {}, complete=complete)
+
+    return run
+
+
+def peer(script: str) -> Callable[[Path, str, int], Answer]:
+    """Return a peer's script as a command (see ``peers/protocol.py``)."""
+
+    def run(folder: Path, budget: str, seed: int) -> Answer:
+        command = [sys.executable, str(PEERS / script), str(folder), "--seed", str(seed)]
+        text, answer = finished([*command, "--deadline", f"{time.time() + seconds(budget):.3f}"], budget)
+        if text is None:
+            return answer
+        told = json.loads(text)
+        complete = told["facts"].pop("complete")
+        return answer | judged(folder, told["predicted"], told["facts"], complete=complete)
+
+    return run
+
+
+def finished(command: list[str], budget: str, env: dict[str, str] | None = None) -> tuple[str | None, Answer]:
+    """Run a command; return the last line that it printed, or None where it failed, and its wall time, or why it failed."""
+    started = time.perf_counter()
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=env, timeout=seconds(budget) + PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        return None, {"no_answer": "stopped", "wall_s": time.perf_counter() - started}
+    wall_s = round(time.perf_counter() - started, 2)
+    if done.returncode or not done.stdout.strip():
+        return None, {"no_answer": "\n".join(done.stderr.strip().splitlines()[-3:]), "wall_s": wall_s}
+    return done.stdout.strip().splitlines()[-1], {"wall_s": wall_s}
+
+
+def judged(folder: Path, predicted: dict[str, str], facts: dict[str, Any], *, complete: bool) -> Answer:
+    """Return how right the answers are. A test picture that a method left unanswered counts as wrong."""
+    pictures = sorted(f"{path.parent.name}/{path.name}" for path in (folder / "test").glob("*/*"))
+    right = {name: predicted.get(name) == name.split("/")[0] for name in pictures}
+    return {"accuracy": sum(right.values()) / len(right), "right": right, "facts": facts, "complete": complete}
+
+
+METHODS: dict[str, Callable[[Path, str, int], Answer]] = {
+    "auto": descend(["--transfer", "auto", "--budget", "BUDGET"], complete=False),
+    "features": descend(["--transfer", "features"], complete=True),
+    "logistic": peer("logistic.py"),
+    "finetune": peer("finetune.py"),
+    "fastai": peer("fastai_finetune.py"),
+}
