@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -27,6 +28,7 @@ def fit(
     out: Path | str | None = None,
     progress: Progress | None = None,
     command: list[str] | None = None,
+    started: float | None = None,
     **settings: Unpack[FitSettings],
 ) -> Run:
     """Train a classifier and write its run folder.
@@ -36,6 +38,7 @@ def fit(
     It may stand in the recipe instead.
     recipe: settings as a Recipe, a dict or a TOML file; ``settings`` given beside it win. Every setting of ``Recipe`` is one.
     out: the run folder, new or empty; default ``runs/NAME-DATE-TIME``.
+    started: reading of ``time.perf_counter`` from which a ``budget`` counts; default now.
     Returns the run, finished or interrupted (``run.record.status``).
     Raises a DescendError: KnobError, SpecError, DataError, ModelError, RunError, TrainingError, MissingExtra.
 
@@ -53,12 +56,14 @@ def fit(
     if isinstance(data, (str, Path)):
         given["data"], data = str(data), None
     folder = None if out is None else Path(out)
-    return _written_up(
-        training.fit(from_settings(given, base), arrays=data, out=folder, progress=progress or Silent(), command=command or [])
-    )
+    run = training.fit(
+        from_settings(given, base), arrays=data, out=folder, progress=progress or Silent(), command=command or [],
+        search=_search(started),
+    )  # fmt: skip
+    return _written_up(run)
 
 
-def resume(run: Path | str, *, data: Any = None, progress: Progress | None = None) -> Run:
+def resume(run: Path | str, *, data: Any = None, progress: Progress | None = None, started: float | None = None) -> Run:
     """Go on with an interrupted run, bit for bit as if it had not stopped.
 
     data: the arrays again, where the run was started on arrays; pictures on disk are found by the run's own recipe.
@@ -68,12 +73,19 @@ def resume(run: Path | str, *, data: Any = None, progress: Progress | None = Non
     before = Run(folder)
     if before.record.status == "finished" and not (folder / REPORT).exists():
         return _written_up(before)  # it was stopped, or the disk was full, when all but the report was done
-    return _written_up(training.resume(folder, arrays=data, progress=progress or Silent()))
+    return _written_up(training.resume(folder, arrays=data, progress=progress or Silent(), search=_search(started)))
 
 
 def load(path: Path | str) -> Run:
     """Open a run folder, to predict with it, to evaluate it, or to read its record."""
     return Run(Path(path))
+
+
+def _search(started: float | None) -> training.Search:
+    """Return what makes the run of a plan whose transfer is ``auto``, with its clock running."""
+    from descend.search.run import search  # it trains: for those who only load a run, too much to import
+
+    return partial(search, started=time.perf_counter() if started is None else started)
 
 
 def _written_up(run: Run) -> Run:

@@ -9,7 +9,11 @@ from __future__ import annotations
 import io
 import os
 import sys
+import time
 from importlib import import_module
+
+STARTED = time.perf_counter()
+"""When the command began: budgets count from here, the imports that follow included."""
 
 VERBS = {
     "fit": "train a classifier on a folder of labelled pictures",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from descend.api import fit, resume
+from descend.cli import STARTED
 from descend.cli.progress import Terminal
 from descend.data.builtin import SETS
 from descend.errors import KnobError
@@ -40,9 +41,9 @@ def main(argv: list[str]) -> int:
         if settings:
             raise KnobError("--resume", "takes no DATA and no other setting: a run goes on as it began", got=sorted(settings)[0],
                             fix=f"descend fit --resume {resumed}")  # fmt: skip
-        run = resume(resumed, progress=terminal)
+        run = resume(resumed, progress=terminal, started=STARTED)
     else:
-        run = fit(**settings, progress=terminal, command=["descend", "fit", *argv])
+        run = fit(**settings, progress=terminal, command=["descend", "fit", *argv], started=STARTED)
     if as_json:
         print(json.dumps(run.summary()))
     else:

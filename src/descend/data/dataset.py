@@ -185,6 +185,17 @@ class Dataset:
         splits[list(reasons)] = UNASSIGNED
         return dataclasses.replace(self, splits=splits, problems=(*self.problems, *unreadable(self.names, reasons)))
 
+    def only(self, rows: NDArray[np.int64], *, why: str) -> Dataset:
+        """Return the data set of these rows, (n,) int64, alone; the rest is left aside and counted, for the reason given."""
+        aside = len(self) - len(rows)
+        note = Problem("part", f"{aside:,} pictures are left aside: {why}", aside)
+        taken = {
+            name: None if (array := getattr(self, name)) is None else array[rows]
+            for name in ("labels", "splits", "digests", "sizes", "pictures", "groups")
+        }
+        names = [self.names[row] for row in rows]
+        return dataclasses.replace(self, **taken, names=names, problems=(*self.problems, note))
+
     def check_trainable(self) -> None:
         """Raise DataError unless two classes or more each have a picture to train on, and there is one to select on."""
         n, n_classes = int((self.splits != UNASSIGNED).sum()), len(self.classes)

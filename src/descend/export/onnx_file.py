@@ -19,6 +19,7 @@ from descend.errors import ModelError
 from descend.export.agreement import AgreementReport, Answers, compared
 from descend.export.preprocessing import CROPPED, IMAGES, preprocessing
 from descend.files import replacing
+from descend.models.ensemble import Ensemble
 from descend.models.stages import Classifier, to_input
 from descend.pixels import USUAL, PixelPolicy
 from descend.transfer.graph import write_graph
@@ -29,16 +30,16 @@ LEVELS, PROBABILITIES = "levels", "probabilities"
 class _Probabilities(nn.Module):
     """The classifier between the crop and the answer: levels (B, 3, S, S) float32 -> probabilities (B, K) float32."""
 
-    def __init__(self, classifier: Classifier) -> None:
+    def __init__(self, classifier: Classifier | Ensemble) -> None:
         super().__init__()
         self.classifier = copy.deepcopy(classifier).cpu().eval()
 
     def forward(self, levels: Tensor) -> Tensor:
-        body = self.classifier.backbone
-        return self.classifier(to_input(levels.permute(0, 2, 3, 1), body.mean, body.std)).softmax(1)
+        network = self.classifier
+        return network(to_input(levels.permute(0, 2, 3, 1), network.mean, network.std)).softmax(1)
 
 
-def export_onnx(classifier: Classifier, path: Path, *, size: int, resolution: int, classes: Sequence[str],
+def export_onnx(classifier: Classifier | Ensemble, path: Path, *, size: int, resolution: int, classes: Sequence[str],
                 check_images: Sequence[NDArray[np.uint8]], policy: PixelPolicy = USUAL) -> AgreementReport:  # fmt: skip
     """Write ``classifier`` to ``path`` as ONNX, preprocessing and softmax included, and return how well it agrees.
 
@@ -66,9 +67,7 @@ def _write(
     network: _Probabilities, path: Path, *, size: int, resolution: int, classes: Sequence[str], policy: PixelPolicy
 ) -> None:
     example = torch.zeros(2, 3, size, size)
-    write_graph(
-        network, example, path, inputs=LEVELS, output=PROBABILITIES, who=network.classifier.backbone.name, free_batch=True
-    )
+    write_graph(network, example, path, inputs=LEVELS, output=PROBABILITIES, who=network.classifier.name, free_batch=True)
     core = onnx.load(path)
     opset = next(item.version for item in core.opset_import if item.domain == "")
     before = preprocessing(resolution=resolution, size=size, policy=policy, opset=opset, ir_version=core.ir_version)

@@ -8,6 +8,8 @@ from .ladder import available_backbones as available_backbones
 from .lite import Lite0 as Lite0
 from .lite import Lite1 as Lite1
 from .lite import Lite2 as Lite2
+from .ensemble import Ensemble as Ensemble
+from .ensemble import Member as Member
 from .names import backbone as backbone
 from .pretrained import Timm as Timm
 from .small import ResNet9 as ResNet9

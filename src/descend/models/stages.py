@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from descend.errors import ModelError, nearest
 from descend.pixels import IMAGENET_MEAN, IMAGENET_STD
@@ -59,6 +60,19 @@ def run_stages(stages: nn.Sequential, x: Tensor, taps: Collection[str] = ()) -> 
     return torch.cat([*tapped, x], 1) if tapped else x
 
 
+def seen(x: Tensor, view: Tensor | None) -> Tensor:
+    """Return pictures x (B, 3, S, S) resampled by the matrix ``view`` (s, S): (B, 3, s, s); those of other sizes as they are."""
+    if view is None or x.shape[-1] != view.shape[1]:
+        return x
+    return (view @ x @ view.T).contiguous(memory_format=torch.channels_last)
+
+
+def resampling(before: int, after: int) -> Tensor:
+    """Return the matrix (after, before) that resamples a row of pixels linearly, antialiased, with torch's weights."""
+    weights = interpolate(torch.eye(before)[None, None], size=(after, before), mode="bilinear", antialias=True)
+    return weights[0, 0]
+
+
 class Backbone(nn.Module):
     """A chain of named stages from normalised pictures to pooled features: (B, 3, H, W) float32 -> (B, D) float32.
 
@@ -66,6 +80,7 @@ class Backbone(nn.Module):
     stages: in order; the last one ends in the pooled vector.
     n_features: D, of all that ``forward`` gives.
     taps: stages whose pooled outputs stand before the last stage's vector in the features; none unless ``tap`` was called.
+    view: the resampling matrix (s, S) of a backbone that looks at pictures of S pixels in s; None unless ``look`` was called.
     mean, std: per channel, on the 0..1 scale of pixels; what ``to_input`` needs.
     native_size: the picture size (pixels, square) that the weights were trained for.
     crop_fraction: the side of the evaluation crop, as a fraction of the resized picture.
@@ -84,13 +99,23 @@ class Backbone(nn.Module):
         self.min_size, self.fixed_size, self.pretrained = min_size, fixed_size, pretrained
         self.taps: tuple[str, ...] = ()
         self.timm_names: dict[str, str] = {}
+        self.view: Tensor | None
+        self.register_buffer("view", None, persistent=False)
         self.stages = nn.Sequential()
         for stage, module in stages.items():
             self.stages.add_module(stage, module)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the features: x (B, 3, H, W) float32, normalised -> (B, D) float32."""
-        return run_stages(self.stages, x, self.taps)
+        return run_stages(self.stages, seen(x, self.view), self.taps)
+
+    def look(self, size: int, *, of: int) -> None:
+        """Look at pictures of ``of`` pixels in ``size``: they are resampled before the first stage, others are read as they are.
+
+        Raises ModelError for a size that the backbone cannot read.
+        """
+        self.check_size(size)
+        self.view = None if size == of else resampling(of, size)
 
     @property
     def late_stages(self) -> tuple[str, ...]:
@@ -160,6 +185,21 @@ class Classifier(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.head = head
+
+    @property
+    def name(self) -> str:
+        """The backbone's name."""
+        return self.backbone.name
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """The channels' means that pictures are normalised with."""
+        return self.backbone.mean
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """The channels' standard deviations that pictures are normalised with."""
+        return self.backbone.std
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits: x (B, 3, H, W) float32, normalised -> (B, K) float32."""

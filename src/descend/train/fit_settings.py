@@ -38,6 +38,10 @@ class FitSettings(TypedDict, total=False):
     gradients: str | GradientStage | Sequence[str | GradientStage] | None
     schedule: str | Schedule | None
     engine: EngineName | None
+    budget: str | None
+    steps: Sequence[str] | None
+    latency: str | None
+    max_size: str | None
     epochs: int | None
     size: int | None
     batch_size: int | None

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from descend.augment import Augmentation, Pipeline, TestTime
 from descend.errors import KnobError, MissingExtra, check_count
-from descend.models import Classifier
+from descend.models import Classifier, Ensemble
 from descend.regularize import monte_carlo
 from descend.train.evaluate import probabilities
 from descend.train.record import RunRecord
@@ -58,13 +58,17 @@ class Inference:
     Raises KnobError where ``mc`` is not a whole number >= 2, or (at the first pictures) where the network has nothing random.
     """
 
-    def __init__(self, network: Classifier, record: RunRecord, *, tta: str | None = None, mc: int | None = None) -> None:
+    def __init__(
+        self, network: Classifier | Ensemble, record: RunRecord, *, tta: str | None = None, mc: int | None = None
+    ) -> None:
         if mc is not None:
             check_count("mc", mc, least=2)
         self.mc, self.seed = mc, record.seed
         self.engine, self.module = _parts(network, record)
         tapped = record.frozen_part is not None and bool(record.frozen_part["taps"])
-        self.n_columns = network.backbone.n_features if tapped else None  # of the engine's, counted from the last; None: all
+        self.n_columns = (
+            network.backbone.n_features if tapped and isinstance(network, Classifier) else None
+        )  # of the engine's, counted from the last; None: all
         out = "float" if self.engine is None else "uint8"
         self._plain = plain = as_trained(record, out=out)
         self._views: TestTime | None = None
@@ -110,9 +114,9 @@ class Inference:
         return passes.probabilities, passes.predictive_entropy - passes.mutual_information
 
 
-def _parts(network: Classifier, record: RunRecord) -> tuple[Engine | None, nn.Module]:
+def _parts(network: Classifier | Ensemble, record: RunRecord) -> tuple[Engine | None, nn.Module]:
     """Return the engine of the frozen part, None where there is none, and what follows it."""
-    if record.frozen_part is None:
+    if record.frozen_part is None or isinstance(network, Ensemble):
         return None, network
     stage = record.frozen_part["stage"]
     make = partial(make_engine, backbone=network.backbone, size=record.preparation()["size"], stage=stage,

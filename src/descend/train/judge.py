@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import numpy as np
-from safetensors.torch import save as serialized
+from collections.abc import Mapping
 
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.torch import save as serialized
+from torch import nn
+
+from descend.data import Dataset, Decoded
 from descend.regularize import L1, ElasticNet, sparsity
 from descend.technique import spec
 from descend.train import evaluate, folder, metrics
 from descend.train.prepare import TrainingSetup
 from descend.train.record_types import Chosen
 from descend.train.run import Run
+from descend.train.run_log import RunLog
 from descend.train.training import TrainingResult
 
 
@@ -25,29 +31,37 @@ def judge(result: TrainingResult) -> Run:
             transfer=plan.transfer, backbone=spec(plan.backbone, defaults=True), size=plan.size, engine=plan.engine,
             epoch=result.best.epoch + 1,
         )  # fmt: skip
-        _judge_splits(result, ["val", "test"] if result.finished else ["val"])
+        rows = judged_rows(setup.dataset, finished=result.finished)
+        judge_answers(log, setup.decoded, rows, {split: _probabilities(setup, chosen) for split, chosen in rows.items()})
         log.save()
         if result.finished:
             (result.folder / folder.INITIAL).unlink(missing_ok=True)  # the model holds what is needed now
     return Run(result.folder, log.record)
 
 
-def _save_model(result: TrainingResult) -> None:
-    setup = result.setup
-    module = setup.mode_task.module
-    if result.best.state is not None:
-        module.load_state_dict(result.best.state)
-    if any(isinstance(item, (L1, ElasticNet)) for item in setup.plan.regularize):
-        setup.log.record.sparsity = sparsity(module)
-    state = {name: value.detach().cpu().contiguous() for name, value in setup.classifier.state_dict().items()}
-    with folder.replacing(result.folder / folder.MODEL) as path:
+def judged_rows(dataset: Dataset, *, finished: bool) -> dict[str, NDArray[np.int64]]:
+    """Return the rows of the splits that a run is judged on: validation, and test where the run is finished and there is one."""
+    splits = ["val", "test"] if finished else ["val"]
+    return {split: rows for split in splits if len(rows := dataset.indices(split))}
+
+
+def save_model(log: RunLog, module: nn.Module) -> None:
+    """Write the network's parameters and buffers into the run folder."""
+    assert log.folder is not None  # a run that is judged has one
+    state = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
+    with folder.replacing(log.folder / folder.MODEL) as path:
         path.write_bytes(serialized(state))
 
 
-def _judge_splits(result: TrainingResult, splits: list[str]) -> None:
-    setup, record, data = result.setup, result.setup.log.record, result.setup.dataset
-    rows = {split: data.indices(split) for split in splits if len(data.indices(split))}
-    probs = {split: _probabilities(setup, chosen) for split, chosen in rows.items()}
+def judge_answers(
+    log: RunLog, decoded: Decoded, rows: Mapping[str, NDArray[np.int64]], probs: Mapping[str, NDArray[np.float32]]
+) -> None:
+    """Write down how good answers are: scores, classes, confusions, the table of predictions, the worst mistakes.
+
+    rows, probs: split -> the rows (n,) and the probabilities (n, K) for them. The look at a test split is counted.
+    """
+    record, data = log.record, decoded.dataset
+    assert log.folder is not None  # a run that is judged has one
     for split, chosen in rows.items():
         labels = data.labels[chosen]
         record.per_class[split] = metrics.per_class(probs[split], labels, data.classes)
@@ -58,13 +72,23 @@ def _judge_splits(result: TrainingResult, splits: list[str]) -> None:
             record.look_at_test("descend fit, after training")
         else:
             record.val = score
-    every, answers = np.concatenate(list(rows.values())), np.concatenate(list(probs.values()))
+    every, answers = np.concatenate(list(rows.values())), np.concatenate([probs[split] for split in rows])
     names = [data.name_of(int(row)) for row in every]
     where = [split for split, chosen in rows.items() for _ in chosen]
     labels = data.labels[every]
-    evaluate.write_predictions(result.folder / folder.PREDICTIONS, names, where, labels, answers, data.classes)
-    record.mistakes = evaluate.mistakes(setup.decoded.take, every, names, where, labels, answers, data.classes)
+    evaluate.write_predictions(log.folder / folder.PREDICTIONS, names, where, labels, answers, data.classes)
+    record.mistakes = evaluate.mistakes(decoded.take, every, names, where, labels, answers, data.classes)
 
 
-def _probabilities(setup: TrainingSetup, rows: np.ndarray) -> np.ndarray:
+def _save_model(result: TrainingResult) -> None:
+    setup = result.setup
+    module = setup.mode_task.module
+    if result.best.state is not None:
+        module.load_state_dict(result.best.state)
+    if any(isinstance(item, (L1, ElasticNet)) for item in setup.plan.regularize):
+        setup.log.record.sparsity = sparsity(module)
+    save_model(setup.log, setup.classifier)
+
+
+def _probabilities(setup: TrainingSetup, rows: NDArray[np.int64]) -> NDArray[np.float32]:
     return evaluate.probabilities(setup.mode_task.module, setup.mode_task.inputs(rows))

@@ -64,6 +64,10 @@ class Plan:
     device: str
     threads: int | None
     data: str | None
+    budget: str | None
+    steps: tuple[str, ...] | None
+    latency: str | None
+    max_size: str | None
     settings: frozenset[str]  # of the recipe: those that apply to the transfer mode
     reasons: dict[str, str] = field(default_factory=dict)
 

@@ -3,6 +3,7 @@
 ``fit``, ``resume``, ``lr-find`` and ``slice`` begin here:
 
     scan the data -> resolve the plan -> build the network -> decode -> choose the engine -> extract features, build the task
+    '----------- survey -----------'
 
 What is refused is refused before the run folder exists, and before pictures are decoded.
 """
@@ -43,6 +44,15 @@ from descend.transfer import Engine, choose, trainable_stages
 
 
 @dataclass(frozen=True)
+class Survey:
+    """What is known before any picture is decoded: the data, and a complete plan for them. of: the run that goes on, if one does."""
+
+    dataset: Dataset
+    plan: Plan
+    of: Run | None = None
+
+
+@dataclass(frozen=True)
 class TrainingSetup:
     """Everything that training and judging need.
 
@@ -60,10 +70,10 @@ class TrainingSetup:
     progress: Progress
 
 
-def prepare(
+def survey(
     recipe: Recipe, *, arrays: Any = None, log: RunLog, progress: Progress, who: str = "fit", of: Run | None = None
-) -> TrainingSetup:
-    """Return everything that training needs.
+) -> Survey:
+    """Look at the data and decide the run.
 
     arrays: data that is no path; see ``descend.fit``. of: the run that was made by this recipe before, where there is one. who:
     the verb that errors name. Raises DataError, KnobError, SpecError, ModelError; RunError where the data have changed.
@@ -84,18 +94,24 @@ def prepare(
     _check_device(plan.device)
     for line in plan.lines(recipe):
         progress.say(line)
-    mode = MODES[plan.transfer].variant(plan.recipe())
-    with log.timed("build"):
-        backbone = plan.backbone.build(plan.seed)
-        plan = load_initial(backbone, plan, of, log)
-        if plan.weights is not None:
-            progress.say(f"  weights    {plan.reasons['weights']}")
-        initial = initial_state(backbone, plan)
-        network = _network(plan, mode, backbone, dataset)
-    dataset, resolution = dataset.fitted(plan.fit), _stored_side(plan, mode, network)
-    log.begin(dataset, plan, _preprocessing(plan, network.backbone, resolution, dataset.policy))
+    return Survey(dataset, plan, of)
+
+
+def prepare(
+    recipe: Recipe, *, arrays: Any = None, log: RunLog, progress: Progress, who: str = "fit", of: Run | None = None
+) -> TrainingSetup:
+    """Return everything that training needs; arguments and errors as of ``survey``."""
+    return prepared(survey(recipe, arrays=arrays, log=log, progress=progress, who=who, of=of), log=log, progress=progress)
+
+
+def prepared(surveyed: Survey, *, log: RunLog, progress: Progress) -> TrainingSetup:
+    """Return everything that the training of a plan needs."""
+    mode = MODES[surveyed.plan.transfer].variant(surveyed.plan.recipe())
+    plan, network, initial = built(surveyed, mode, log, progress)
+    dataset, resolution = surveyed.dataset.fitted(plan.fit), stored_side(plan, mode, network)
+    log.begin(dataset, plan, preprocessing(plan, network.backbone, resolution, dataset.policy))
     keep(initial, log)
-    decoded = _decode(dataset, plan, resolution, log, progress)
+    decoded = decode(dataset, plan, resolution, log, progress)
     with log.timed("engine"):
         plan, engine = _engine(plan, mode, network.backbone, log, progress)
     with log.timed("features"):
@@ -107,6 +123,18 @@ def prepare(
     groups = mode_task.task.optimizer.param_groups if mode_task.task else []
     log.record.parameter_groups = [_described(group) for group in groups]
     return TrainingSetup(decoded.dataset, decoded, plan, network, mode_task, builder.extraction, log, progress)
+
+
+def built(surveyed: Survey, mode: Mode, log: RunLog, progress: Progress) -> tuple[Plan, Classifier, State | None]:
+    """Return the plan, its network with the weights that it begins with, and those weights where a run must keep them."""
+    plan = surveyed.plan
+    with log.timed("build"):
+        backbone = plan.backbone.build(plan.seed)
+        plan = load_initial(backbone, plan, surveyed.of, log)
+        if plan.weights is not None:
+            progress.say(f"  weights    {plan.reasons['weights']}")
+        initial = initial_state(backbone, plan)
+        return plan, _network(plan, mode, backbone, surveyed.dataset), initial
 
 
 @contextmanager
@@ -192,15 +220,16 @@ def _check_class_weights(plan: Plan, data: Dataset) -> None:
         raise KnobError("regularize", must, got=class_counts(data).tolist(), fix="Leave them out.")
 
 
-def _stored_side(plan: Plan, mode: Mode, network: Classifier) -> int:
+def stored_side(plan: Plan, mode: Mode, network: Classifier) -> int:
     """Return the side of stored pictures, pixels: a picture that is kept whole must not lose its border to the view."""
     return plan.size if plan.fit != "crop" else int(plan.size / mode.crop_margin(network))
 
 
-def _preprocessing(plan: Plan, backbone: Backbone, resolution: int, policy: PixelPolicy) -> Preprocessing:
+def preprocessing(plan: Plan, backbone: Backbone, resolution: int, policy: PixelPolicy) -> Preprocessing:
+    """Return how pictures become the input of a plan's network, for the record."""
     return Preprocessing(
         architecture=spec(with_pretrained(plan.backbone, False), defaults=True), resolution=resolution, size=plan.size,
-        mean=list(backbone.mean), std=list(backbone.std), taps=[],
+        mean=list(backbone.mean), std=list(backbone.std), taps=[], members=[],
         scale=None if policy.scale is None else list(policy.scale), background=policy.background,
         fit=policy.fit,
     )  # fmt: skip
@@ -209,7 +238,7 @@ def _preprocessing(plan: Plan, backbone: Backbone, resolution: int, policy: Pixe
 # ----------------------------------------------------------------------------- the pictures, as the network's input
 
 
-def _decode(dataset: Dataset, plan: Plan, resolution: int, log: RunLog, progress: Progress) -> Decoded:
+def decode(dataset: Dataset, plan: Plan, resolution: int, log: RunLog, progress: Progress) -> Decoded:
     """Decode every picture once; those that cannot be decoded are named and no longer counted."""
     with log.timed("decode"):
         decoded = data_package.decoded(dataset, resolution, threads=plan.threads, progress=progress.update)

@@ -27,7 +27,7 @@ NormPolicy = Literal["eval", "affine-frozen", "train"]
 BackgroundChoice = Literal["auto", "white", "black", "grey"]
 FitChoice = Literal["auto", "crop", "squash", "pad"]
 Setting = str | int | float | bool | tuple[str, ...] | None  # the value of one setting, as plain data
-LISTS = ("augment", "regularize", "gradients")  # one text may stand for a list of one
+LISTS = ("augment", "regularize", "gradients", "steps")  # one text may stand for a list of one
 FORMER_NAMES = {"batch": "batch_size", "rate_decay": "layer_decay"}  # no aliases: an old name is an error that tells the new one
 
 
@@ -54,6 +54,12 @@ class Recipe:
     gradients: Annotated[tuple[str, ...] | None, Doc("what happens to gradients before the step: clipping, accumulation")] = None
     schedule: Annotated[str | None, Doc('learning-rate decay, for example "then(warmup(fraction=0.05), cosine())"')] = None
     engine: Annotated[EngineName | None, Doc("what runs the frozen part; auto measures")] = None
+    budget: Annotated[str | None, Doc("auto: wall time of the whole command, for example 30s, 5m or 1h")] = None
+    steps: Annotated[
+        tuple[str, ...] | None, Doc("auto: the steps to take, as a search has written them, instead of searching")
+    ] = None
+    latency: Annotated[str | None, Doc("auto: what one answer may take on this machine, for example 20ms")] = None
+    max_size: Annotated[str | None, Doc("auto: what the model may weigh, for example 20MB")] = None
     epochs: Annotated[int, Ge(1), Doc("passes over the training pictures")] | None = None
     size: Annotated[int, Ge(8), Doc("side of the square picture that the network sees, pixels")] | None = None
     batch_size: Annotated[int, Ge(1), Doc("pictures per step")] | None = None

@@ -35,13 +35,14 @@ from descend.train.record_types import (
     ParameterGroup,
     Preprocessing,
     Score,
+    SearchStep,
     TestLook,
 )
 
 PlainSetting = str | int | float | bool | list[str] | None
 """The value of a setting in JSON."""
 
-SCHEMA = 2
+SCHEMA = 3
 PACKAGES = ("descend", "torch", "torchvision", "timm", "numpy", "pillow", "onnxruntime", "openvino", "scikit-learn")
 
 
@@ -67,6 +68,9 @@ class RunRecord:
     parameter_groups: list[ParameterGroup] = field(default_factory=list)
     frozen: FrozenCheck | None = None  # None where nothing is frozen
     head_trials: list[HeadTrial] = field(default_factory=list)  # of a head that was fitted, not trained
+    search: list[SearchStep] = field(default_factory=list)  # what ``auto`` tried, in order
+    budget_used_s: float = 0.0  # of a search's budget, by all its sessions
+    choices_by_val: int = 0  # choices of a search that the validation split made: its accuracy flatters by them
     decisions: list[Decision] = field(default_factory=list)  # of a schedule that needs the history
     sparsity: dict[str, float] = field(default_factory=dict)  # share of exact zeros, where a penalty makes them
     val: Score | None = None
@@ -94,7 +98,7 @@ class RunRecord:
 
     def without_test_split(self) -> str:
         """Return what a result without a test split has to admit, as the end of a sentence."""
-        if self.head_trials:
+        if self.head_trials and not self.choices_by_val:
             return "but nothing was chosen by validation, so this figure is an honest estimate"
         return "and validation also chose the epoch, so this figure flatters a little"
 

@@ -107,13 +107,48 @@ class HeadTrial(TypedDict):
     chosen: bool
 
 
+class EnsembleMember(TypedDict):
+    """One network of an ensemble: how it is built, and what it looks at.
+
+    taps: as in ``Preprocessing``. view: pixels of the picture that it looks at, resampled from the run's size. mirrored: whether
+    it also looks at the mirror image. weight: of its probabilities.
+    """
+
+    architecture: str
+    taps: list[str]
+    view: int
+    mirrored: bool
+    weight: float
+
+
+class SearchStep(TypedDict):
+    """One step of a search: its text, why it was taken, and what came of it.
+
+    began_s, ended_s: seconds since the command began. accuracy, loss: of this step's own answers, with the number n of pictures
+    they were measured on; measured: by "cross-validation" on training pictures, or on "validation". outcome: in words.
+    best_accuracy, best_interval: on validation, of the best answer there was when the step had ended.
+    """
+
+    step: str
+    why: str
+    began_s: float
+    ended_s: float
+    accuracy: float | None
+    loss: float | None
+    n: int
+    measured: str
+    outcome: str
+    best_accuracy: float | None
+    best_interval: list[float]
+
+
 class Preprocessing(TypedDict):
     """How a picture becomes the network's input.
 
     resolution: side of the stored square, size: side of the view, pixels. scale: [low, high], the stored values that become 0 and
     255 in pictures of more than 8 bits, or None for the usual ones. background: what shows through transparent pixels and around
     padded pictures. fit: how a picture that is not square becomes one. taps: stages of the backbone whose pooled outputs join the
-    features.
+    features. members: the networks of an ensemble; empty for a single network.
     """
 
     architecture: str
@@ -125,6 +160,7 @@ class Preprocessing(TypedDict):
     background: Background
     fit: Fit
     taps: list[str]
+    members: list[EnsembleMember]
 
 
 class ParameterGroup(TypedDict):

@@ -17,7 +17,7 @@ from descend.regularize import Regularizer, check_together, merged_knobs
 from descend.schedule import History, Schedule
 from descend.technique import Call, build, knobs, parse
 from descend.train.modes import MODES
-from descend.train.modes.mode import Default, Mode
+from descend.train.modes.mode import Default, Mode, asked_beyond
 from descend.train.plan import DataProfile, Plan
 from descend.train.recipe import Recipe
 from descend.transfer import Head
@@ -41,6 +41,7 @@ TECHNIQUES: dict[str, Callable[[Any], Any]] = {
 """Settings that are spec text, and what turns it into techniques."""
 
 WITHOUT_EFFECT = {
+    "budget": None,
     "download": None,
     "weights": None,
     "feature_stages": "last",
@@ -51,8 +52,11 @@ WITHOUT_EFFECT = {
 }
 """What the plan says of settings that do not apply to its mode."""
 
+SEARCH_ONLY = ("budget", "steps", "latency", "max_size")
+"""Settings that ask for a search."""
+
 ORDER = ("backbone", "download", "weights", "head", "feature_stages", "size", "fit", "views", "augment", "regularize",
-         "optimizer", "gradients", "epochs", "schedule", "norm", "freeze_to", "layer_decay", "engine", "batch_size")  # fmt: skip
+         "optimizer", "gradients", "epochs", "schedule", "norm", "freeze_to", "layer_decay", "engine", "batch_size", "budget")  # fmt: skip
 """A default may depend on the settings that stand before it."""
 
 
@@ -99,7 +103,10 @@ def resolve(recipe: Recipe, data: DataProfile) -> Plan:
         transfer=mode.name,
         settings=mode.settings,
         reasons=reasons,
-        **{name: getattr(recipe, name) for name in ("snapshots", "background", "metric", "seed", "device", "threads", "data")},
+        **{
+            name: getattr(recipe, name)
+            for name in ("snapshots", "background", "metric", "seed", "device", "threads", "data", "steps", "latency", "max_size")
+        },
     )
 
 
@@ -111,8 +118,20 @@ def mode_of(recipe: Recipe, data: DataProfile) -> str:
 def _mode(recipe: Recipe, data: DataProfile, reasons: dict[str, str]) -> Mode:
     if recipe.transfer != "auto":
         return MODES[recipe.transfer]
+    _refuse_search_with_others(recipe)
     mode, reasons["transfer"] = next((mode, why) for mode in MODES.values() if (why := mode.suits(data, recipe)) is not None)
     return mode
+
+
+def _refuse_search_with_others(recipe: Recipe) -> None:
+    """Refuse a budget beside a setting that the search decides by itself: it belongs to one mode."""
+    searching = next((name for name in SEARCH_ONLY if getattr(recipe, name) is not None), None)
+    others = asked_beyond(recipe, MODES["auto"].settings)
+    if searching is None or not others:
+        return
+    where = ", ".join(name for name, mode in MODES.items() if others[0] in mode.settings)
+    raise KnobError(others[0], f"is decided by the search that {searching} asks for", got=getattr(recipe, others[0]),
+                    fix=f"It belongs to transfer {where}: name one and leave {searching} out, or leave it out.")  # fmt: skip
 
 
 def _default(mode: Mode, name: str, data: DataProfile, chosen: dict[str, Any]) -> Default:

@@ -20,7 +20,7 @@ from descend.data import Dataset
 from descend.data.opening import Source
 from descend.data.pool import n_threads
 from descend.errors import DataError, RunError, SpecError, nearest
-from descend.models import Classifier, backbone
+from descend.models import Backbone, Classifier, Ensemble, Member, backbone
 from descend.regularize import Regularizer
 from descend.technique import build
 from descend.train import folder, metrics
@@ -30,8 +30,8 @@ from descend.train.picture_sources import decoded_batches, picture_sources
 from descend.train.recipe import Recipe, read
 from descend.train.record import RunRecord
 from descend.train.record import load as load_record
-from descend.train.record_types import Evaluation, RunSummary, Score
-from descend.transfer import Head
+from descend.train.record_types import EnsembleMember, Evaluation, RunSummary, Score
+from descend.transfer import Head, Linear
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Run:
         return read(self.folder / folder.RECIPE)
 
     @cached_property
-    def classifier(self) -> Classifier:
+    def classifier(self) -> Classifier | Ensemble:
         """The trained network, in eval mode on the CPU.
 
         Raises RunError if the run holds none or a damaged one, or if it holds techniques of one's own that are not imported.
@@ -244,12 +244,12 @@ def _import_first(modules: Sequence[str]) -> str:
     return f"Import it before descend.load, or give {' '.join(f'--import {name}' for name in modules)}."
 
 
-def restored(record: RunRecord, state: dict[str, torch.Tensor]) -> Classifier:
-    """Return the classifier that a record describes, with the weights of ``state``, in eval mode."""
+def restored(record: RunRecord, state: dict[str, torch.Tensor]) -> Classifier | Ensemble:
+    """Return the network that a record describes, with the weights of ``state``, in eval mode."""
     prepared = record.preparation()
-    body = backbone(prepared["architecture"]).build(record.seed)
-    body.mean, body.std = tuple(prepared["mean"]), tuple(prepared["std"])
-    body.tap(prepared["taps"])
+    if prepared["members"]:
+        return _ensemble(record, prepared["members"], state)
+    body = _backbone(record, prepared["architecture"], prepared["taps"])
     head = build(record.specs("head")[0], Head).build(body.n_features, len(record.classes), record.seed)
     network: torch.nn.Module = Classifier(body, head)
     for text in record.specs("regularize"):
@@ -257,6 +257,28 @@ def restored(record: RunRecord, state: dict[str, torch.Tensor]) -> Classifier:
     network.load_state_dict(state)
     assert isinstance(network, Classifier)  # regularizers put layers into it, they do not replace it
     return network.eval().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] (missing in torch's stub)
+
+
+def _ensemble(record: RunRecord, members: Sequence[EnsembleMember], state: dict[str, torch.Tensor]) -> Ensemble:
+    """Return the ensemble that a search has made."""
+    built: list[Member] = []
+    for member in members:
+        body = _backbone(record, member["architecture"], member["taps"])
+        body.look(member["view"], of=record.preparation()["size"])
+        head = Linear().build(body.n_features, len(record.classes), record.seed)
+        built.append(Member(Classifier(body, head), mirrored=member["mirrored"]))
+    ensemble = Ensemble(built, [member["weight"] for member in members])
+    ensemble.load_state_dict(state)
+    return ensemble.eval().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] (missing in torch's stub)
+
+
+def _backbone(record: RunRecord, architecture: str, taps: Sequence[str]) -> Backbone:
+    """Return a backbone as a record describes it, its weights not yet restored."""
+    prepared = record.preparation()
+    body = backbone(architecture).build(record.seed)
+    body.mean, body.std = tuple(prepared["mean"]), tuple(prepared["std"])
+    body.tap(taps)
+    return body
 
 
 def words_for(score: Mapping[str, Any]) -> str:

@@ -168,16 +168,23 @@ class TaskBuilder:
         def view(images: NDArray[np.uint8], ids: NDArray[np.int64], draw: int) -> NDArray[np.uint8]:
             return (varied if draw else plain)(images, ids=ids, epoch=0, draw=draw).numpy()
 
-        preparation = f"decode {POLICY}, {self.dataset.policy}, {self.decoded.resolution} px, crop {self.plan.size} px"
-        augmentation = " ".join(spec(item, defaults=True) for item in self.plan.augment)  # a default may change
-        where = {"digests": self.dataset.digests, "preparation": preparation, "n_views": n_views, "augmentation": augmentation}
-        n = n_missing(engine, rows, **where, seed=self.plan.seed)
+        where, n = self._where(n_views), self.n_missing(engine, rows, n_views=n_views)
         if n and engine.images_per_s:
             self.progress.say(f"features of {n:,} views: about {duration(n / engine.images_per_s, estimated=True)}")
         return extract(
             engine, self.decoded.take, rows, ids=self.dataset.ids, view=view, **where, seed=self.plan.seed,
             progress=self._count_extracted,
         )  # fmt: skip
+
+    def n_missing(self, engine: Engine, rows: NDArray[np.int64], *, n_views: int = 1) -> int:
+        """Return how many views of rows ``extract`` would have to compute."""
+        return n_missing(engine, rows, **self._where(n_views), seed=self.plan.seed)
+
+    def _where(self, n_views: int) -> dict[str, Any]:
+        """Return what names the features of the plan's views in the cache, beside engine and seed."""
+        preparation = f"decode {POLICY}, {self.dataset.policy}, {self.decoded.resolution} px, crop {self.plan.size} px"
+        augmentation = " ".join(spec(item, defaults=True) for item in self.plan.augment)  # a default may change
+        return {"digests": self.dataset.digests, "preparation": preparation, "n_views": n_views, "augmentation": augmentation}
 
     def _count_extracted(self, stage: str, done: int, total: int) -> None:
         """Report the progress of an extraction, and count what was computed rather than found in the cache."""

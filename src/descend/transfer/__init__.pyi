@@ -4,6 +4,7 @@ from .engines import ENGINES as ENGINES
 from .engines import Choice as Choice
 from .engines import choose as choose
 from .engines import make_engine as make_engine
+from .engines import remembered as remembered
 from .features import extract as extract
 from .features import n_missing as n_missing
 from .finetune import FineTuning as FineTuning
@@ -21,5 +22,7 @@ from .label_changes import LabelChanges as LabelChanges
 from .label_changes import balanced_sample as balanced_sample
 from .label_changes import measure_label_changes as measure_label_changes
 from .logistic import LogisticFit as LogisticFit
+from .logistic import StageFit as StageFit
 from .logistic import Trial as Trial
 from .logistic import fit_logistic as fit_logistic
+from .logistic import fit_stages as fit_stages

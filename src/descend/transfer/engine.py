@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from descend.errors import ModelError
 from descend.files import CacheFolder
-from descend.models.stages import Backbone, fingerprint, run_stages, to_input
+from descend.models.stages import Backbone, fingerprint, run_stages, seen, to_input
 
 Compute = Callable[[Sequence[NDArray[np.uint8]]], Sequence[NDArray[np.float32]]]
 
@@ -39,18 +39,26 @@ class FrozenPrefix(nn.Module):
         self.stage = stage or backbone.stage_names[-1]
         self.backbone, self.size, self.taps = backbone.name, size, tuple(taps)
         self.mean, self.std = backbone.mean, backbone.std
+        self.view: Tensor | None
+        self.register_buffer("view", backbone.view, persistent=False)
         self.stages = copy.deepcopy(backbone.prefix(self.stage)).cpu().eval().requires_grad_(False)
         self.weights_id = fingerprint(self.stages)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the features: images (B, S, S, 3) uint8 -> (B, D) or (B, C, H, W) float32."""
-        return run_stages(self.stages, to_input(images, self.mean, self.std), self.taps)
+        return run_stages(self.stages, seen(to_input(images, self.mean, self.std), self.view), self.taps)
+
+    @property
+    def seen_size(self) -> int:
+        """The side of the pictures that the first stage reads, pixels."""
+        return self.size if self.view is None else len(self.view)
 
     @property
     def key(self) -> str:
         """What decides the features, apart from the engine: network, cut, size and weights."""
         taps = "+".join((*self.taps, self.stage))
-        return f"{self.backbone}|{taps}|{self.size}|{self.mean}|{self.std}|{self.weights_id}"
+        size = self.size if self.view is None else f"{self.seen_size} of {self.size}"
+        return f"{self.backbone}|{taps}|{size}|{self.mean}|{self.std}|{self.weights_id}"
 
 
 @dataclass(frozen=True)

@@ -70,13 +70,10 @@ def choose(
     Measures every engine that is installed, a few chunks each, in turn; the verdict is stored in the cache folder for
     (weights, cut, size, threads, machine, versions). An engine that cannot run the network is left out and named.
     """
-    prefix = FrozenPrefix(backbone, size=size, stage=stage, taps=taps)
     cache = cache or CacheFolder()
-    engines, missing = _installed(prefix, cache)
-    path = cache.entry_path("verdicts", _situation(engines), ".json")
-    if (verdict := _remembered(path, engines)) is not None:
-        cache.touch(path)
-        return _choice(engines, verdict["images_per_s"], missing | verdict["failed"], remembered=True)
+    engines, missing, path = _candidates(FrozenPrefix(backbone, size=size, stage=stage, taps=taps), cache)
+    if (known := _known(engines, missing, path, cache)) is not None:
+        return known
     failed = {}
     for name in [*engines]:
         try:
@@ -88,6 +85,13 @@ def choose(
     with cache.writing(path) as made:
         made.write_text(json.dumps({"images_per_s": rates, "failed": failed}), encoding="utf-8")
     return _choice(engines, rates, missing | failed, remembered=False)
+
+
+def remembered(backbone: Backbone, *, size: int, taps: Sequence[str] = (), cache: CacheFolder | None = None) -> Choice | None:
+    """Return what ``choose`` found in an earlier run on this machine, or None: asking costs no measurement."""
+    cache = cache or CacheFolder()
+    engines, missing, path = _candidates(FrozenPrefix(backbone, size=size, taps=taps), cache)
+    return _known(engines, missing, path, cache)
 
 
 def measure(engines: dict[str, Engine], *, rounds: int = 3, n_chunks: int = 4) -> dict[str, float]:
@@ -103,6 +107,20 @@ def measure(engines: dict[str, Engine], *, rounds: int = 3, n_chunks: int = 4) -
             if round_:  # the first is warm-up: memory, thread pools, kernels compiled on demand
                 walls[name].append(time.perf_counter() - start)
     return {name: round(len(images) / statistics.median(wall), 2) for name, wall in walls.items()}
+
+
+def _candidates(prefix: FrozenPrefix, cache: CacheFolder) -> tuple[dict[str, Engine], dict[str, str], Path]:
+    """Return the engines that are installed, why others are not, and where the verdict on them is kept."""
+    engines, missing = _installed(prefix, cache)
+    return engines, missing, cache.entry_path("verdicts", _situation(engines), ".json")
+
+
+def _known(engines: dict[str, Engine], missing: dict[str, str], path: Path, cache: CacheFolder) -> Choice | None:
+    verdict = _remembered(path, engines)
+    if verdict is None:
+        return None
+    cache.touch(path)
+    return _choice(engines, verdict["images_per_s"], missing | verdict["failed"], remembered=True)
 
 
 def _installed(prefix: FrozenPrefix, cache: CacheFolder) -> tuple[dict[str, Engine], dict[str, str]]:

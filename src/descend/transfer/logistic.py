@@ -93,6 +93,45 @@ def fit_logistic(
 
 
 @dataclass(frozen=True)
+class StageFit:
+    """The head on the features that did better in cross-validation: those of the ``last`` stage, or of ``late`` ones beside it.
+
+    trials: features -> the strengths that were tried on them.
+    """
+
+    stages: str
+    fit: LogisticFit
+    trials: dict[str, tuple[Trial, ...]]
+
+    @property
+    def loss(self) -> float:
+        """The held-out loss, nats; infinite where no strength was tried."""
+        return np.inf if self.fit.best is None else self.fit.best.loss
+
+
+def fit_stages(
+    features: Floats, labels: NDArray[np.int64], n_classes: int, *, n_last: int, stages: str = "auto",
+    units: NDArray[np.int64] | None = None, strength: float | None = None, n_folds: int = 5, seed: int = 0,
+) -> StageFit:  # fmt: skip
+    """Fit the head on the last ``n_last`` columns of the features, on all of them, or (``auto``) on both; return the better.
+
+    features: (n, V, D) float32, pooled outputs of late stages before those of the last. stages: ``auto``, ``last`` or ``late``.
+    The simpler ones win where no strength is tried. The rest as in ``fit_logistic``.
+    """
+    names = [stages] if stages != "auto" else ["last"] if n_last == features.shape[2] else ["last", "late"]
+    columns = {"last": n_last, "late": features.shape[2]}
+    fits = {
+        name: fit_logistic(
+            features[:, :, -columns[name] :], labels, n_classes, units=units, strength=strength, n_folds=n_folds, seed=seed
+        )
+        for name in names
+    }
+    tried = {name: StageFit(name, fit, {}) for name, fit in fits.items()}
+    best = min(names, key=lambda name: tried[name].loss)
+    return StageFit(best, fits[best], {name: fit.trials for name, fit in fits.items()})
+
+
+@dataclass(frozen=True)
 class Axes:
     """Standardised features in their principal axes. coordinates: (n, V, r) float32. variances: (r,) of each axis."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from descend.train.modes.auto import Auto
 from descend.train.modes.features import Features
 from descend.train.modes.finetune import FineTune
 from descend.train.modes.head import HeadOnly
@@ -11,6 +12,7 @@ from descend.train.modes.scratch import Scratch
 MODES: dict[str, Mode] = {
     mode.name: mode
     for mode in (
+        Auto(),
         Features(),
         HeadOnly(),
         FineTune(),

@@ -18,7 +18,7 @@ from descend.train.plan import DataProfile, Plan
 from descend.train.recipe import Recipe
 from descend.train.record_types import HeadTrial
 from descend.train.task_builder import FittedHead, ModeTask, TaskBuilder
-from descend.transfer import Engine, Head, Logistic, LogisticFit, fingerprint, fit_logistic, freeze
+from descend.transfer import Engine, Head, Logistic, fingerprint, fit_stages, freeze
 
 TRAINED_ONLY = frozenset({"regularize", "optimizer", "gradients", "schedule", "epochs", "batch_size", "snapshots", "metric"})
 """Settings of a head that is trained step by step; asking for one of them is asking for such a head."""
@@ -205,29 +205,18 @@ def fit_head(builder: TaskBuilder, engine: Engine) -> FittedHead:
     features = builder.extract(engine, rows, n_views=1 + plan.views)
     labels, units = builder.dataset.labels[rows], builder.dataset.evidence(rows)
     backbone.tap(())
-    names = [plan.feature_stages] if plan.feature_stages != "auto" else ["last", "late"] if late else ["last"]
-    widths = {"last": backbone.n_features, "late": features.shape[2]}
-    fits: dict[str, LogisticFit] = {}
-    for name in names:
-        fits[name] = fit_logistic(
-            features[:, :, -widths[name] :], labels, builder.n_classes, units=units, strength=head.strength, n_folds=head.folds,
-            seed=plan.seed,
-        )  # fmt: skip
-    chosen = names[0] if len(names) == 1 else _better(fits)
-    backbone.tap(late if chosen == "late" else ())
-    classifier.head = head.filled(fits[chosen].weight, fits[chosen].bias)
+    best = fit_stages(
+        features, labels, builder.n_classes, n_last=backbone.n_features, stages=plan.feature_stages, units=units,
+        strength=head.strength, n_folds=head.folds, seed=plan.seed,
+    )  # fmt: skip
+    backbone.tap(late if best.stages == "late" else ())
+    classifier.head = head.filled(best.fit.weight, best.fit.bias)
     trials = [
         HeadTrial(
             feature_stages=name, strength=trial.strength, accuracy=trial.accuracy, loss=trial.loss, se=trial.se,
-            chosen=name == chosen and trial.strength == fits[name].strength,
+            chosen=name == best.stages and trial.strength == best.fit.strength,
         )
-        for name, fit in fits.items()
-        for trial in fit.trials
+        for name, tried in best.trials.items()
+        for trial in tried
     ]  # fmt: skip
-    return FittedHead(classifier.head, builder.cached_inputs(engine, widths[chosen]), chosen, trials)
-
-
-def _better(fits: dict[str, LogisticFit]) -> str:
-    """Return the features with the lower held-out loss; the simpler ones where no strength was tried."""
-    losses = {name: fit.best.loss for name, fit in fits.items() if fit.best is not None}
-    return min(losses, key=lambda name: losses[name]) if losses else "last"
+    return FittedHead(classifier.head, builder.cached_inputs(engine, backbone.n_features), best.stages, trials)

@@ -172,6 +172,11 @@ class Mode(ABC):
         """Return what the loop trains, and how to feed it."""
 
 
+def asked_beyond(asked: Recipe, settings: frozenset[str]) -> list[str]:
+    """Return the names of the settings that were asked for and are not among ``settings``."""
+    return [knob.name for knob in knobs(Recipe) if getattr(asked, knob.name) != knob.default and knob.name not in settings]
+
+
 def varies_pictures(asked: Recipe) -> bool:
     """Return whether augmentation was asked for by name; ``auto`` leaves it to the mode."""
     if asked.augment is None or asked.augment == ("auto",):

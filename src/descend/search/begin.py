@@ -1,0 +1,117 @@
+"""The first seconds of a search: how fast this machine is, how many pictures the time allows, and which engine computes."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from descend.data import Dataset, decode_resized
+from descend.data.pool import in_order, n_threads
+from descend.durations import duration
+from descend.errors import KnobError, PictureError
+from descend.models import Backbone
+from descend.progress import Progress
+from descend.search.clock import Clock
+from descend.search.steps import PartStep
+from descend.search.study import nested
+from descend.train.plan import Plan
+from descend.transfer import choose, make_engine, remembered
+
+LOOKED_AT = 24  # pictures decoded to see how long one takes
+LEAST_PER_CLASS = 8  # pictures of all splits, for a first answer
+FIRST_SHARE = 0.4  # of the budget that decoding, and the first features of all pictures, may take
+MARGIN = 1.2  # of every estimate: the machine may get busier
+EXPORT_S = 12.0  # that an engine takes to start with a network that is new to it; torch's own starts at once
+CLOSING_S = 5.0  # the head, the model, the report
+WORTH_EXPORT_S = 30.0  # of torch's time, from which another engine may repay its start
+
+
+@dataclass(frozen=True)
+class Speeds:
+    """Pictures per second: decoded, and computed by torch and by the fastest engine known. engine: its name; reason: why it."""
+
+    decoded: float
+    torch: float
+    computed: float
+    engine: str
+    reason: str
+
+    def first_s(self, n: int) -> float:
+        """Return the seconds that decoding n pictures and computing their first features take."""
+        return n * (1 / self.decoded + 1 / self.computed)
+
+
+def speeds(dataset: Dataset, plan: Plan, backbone: Backbone, resolution: int, clock: Clock, progress: Progress) -> Speeds:
+    """Measure what a plan's pictures cost here. backbone: with the first view set.
+
+    The fastest engine is known from an earlier run, or measured where the pictures are many and the budget allows; else torch's,
+    which starts at once, computes.
+    """
+    decoded = _decoded_per_s(dataset, resolution, n_threads(plan.threads))
+    taps = backbone.late_stages
+    torch_rate = _computed_per_s(backbone, plan.size)
+    if plan.engine != "auto":
+        return Speeds(decoded, torch_rate, torch_rate, plan.engine, "")
+    known = remembered(backbone, size=plan.size, taps=taps)
+    n = int((dataset.splits >= 0).sum())
+    if known is None and min(n / torch_rate, clock.left() / 2) > WORTH_EXPORT_S:
+        progress.say("  choosing the engine (measured once for this network and machine) ...")
+        known = choose(backbone, size=plan.size, taps=taps)
+    if known is None:
+        return Speeds(decoded, torch_rate, torch_rate, "torch", "it starts at once, which counts for so few pictures")
+    rates = known.images_per_s
+    shown = ", ".join(f"{name} {rate:.0f}" for name, rate in rates.items())
+    best = known.engine.name
+    return Speeds(decoded, rates.get("torch", torch_rate), rates[best], best, f"the fastest here, pictures/s: {shown}")
+
+
+def part(dataset: Dataset, measured: Speeds, clock: Clock) -> PartStep | None:
+    """Return the share of the pictures that the time allows to look at, or None where it allows all.
+
+    Raises KnobError where it does not allow enough for a first answer.
+    """
+    n = int((dataset.splits >= 0).sum())
+    least = min(n, LEAST_PER_CLASS * len(dataset.classes))
+    need = MARGIN * measured.first_s(least) + CLOSING_S
+    if clock.left() < need:
+        must = f"must leave time for a first answer: about {duration(clock.used() + need, estimated=True)} here"
+        raise KnobError("budget", must, got=duration(clock.budget_s), fix="Raise --budget.")
+    allowed = max(least, int(n * FIRST_SHARE * clock.left() / (MARGIN * measured.first_s(n))))
+    return None if allowed >= n else PartStep(share=round(allowed / n, 4))
+
+
+def taken_part(dataset: Dataset, step: PartStep, seed: int) -> Dataset:
+    """Return the part of the data set that takes part: of every split and class its share, one picture or more."""
+    rows = []
+    for split in ("train", "val", "test"):
+        order = nested(dataset, split, seed)
+        rows.append(order[: max(min(len(order), len(dataset.classes)), round(step.share * len(order)))])
+    return dataset.only(np.sort(np.concatenate(rows)), why="the budget does not suffice to look at all")
+
+
+def _decoded_per_s(dataset: Dataset, resolution: int, threads: int) -> float:
+    rows = np.flatnonzero(dataset.splits >= 0)
+    rows = rows[np.linspace(0, len(rows) - 1, min(LOOKED_AT, len(rows))).astype(int)]
+
+    def work(row: int) -> None:
+        try:
+            decode_resized(dataset.source(row), resolution, name=dataset.name_of(row), policy=dataset.policy)
+        except PictureError:  # counted when everything is decoded
+            return
+
+    started = time.perf_counter()
+    for _ in in_order(work, map(int, rows), threads):
+        pass
+    return len(rows) / max(time.perf_counter() - started, 1e-6)
+
+
+def _computed_per_s(backbone: Backbone, size: int) -> float:
+    """Return torch's pictures per second, of a second call: the first one warms up."""
+    engine = make_engine("torch", backbone, size=size, taps=backbone.late_stages)
+    images = np.zeros((2 * engine.chunk, size, size, 3), np.uint8)
+    engine(images)
+    started = time.perf_counter()
+    engine(images)
+    return len(images) / (time.perf_counter() - started)

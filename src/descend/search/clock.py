@@ -1,0 +1,65 @@
+"""The budget's clock: how much is left of the time that the whole command may take."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from descend.progress import Progress
+
+
+class OutOfTime(Exception):
+    """The time set aside for a piece of work is spent; caught within the search."""
+
+
+class Clock:
+    """Counts the seconds since the command began.
+
+    budget_s: of all sessions together; infinity where steps are replayed. used_s: by sessions before this one. started: reading
+    of ``time.perf_counter`` at the command's beginning.
+    """
+
+    def __init__(self, budget_s: float, *, started: float, used_s: float = 0.0) -> None:
+        self.budget_s, self._started = budget_s, started - used_s
+
+    def used(self) -> float:
+        """Return the seconds used so far."""
+        return time.perf_counter() - self._started
+
+    def left(self) -> float:
+        """Return the seconds left; negative when the budget is overdrawn."""
+        return self.budget_s - self.used()
+
+    @property
+    def limited(self) -> bool:
+        """Whether there is a budget at all."""
+        return math.isfinite(self.budget_s)
+
+
+class Watch:
+    """A progress listener that hands everything on, and raises OutOfTime at news that arrives too late."""
+
+    def __init__(self, progress: Progress, clock: Clock) -> None:
+        self._progress, self._clock = progress, clock
+        self._reserve = -math.inf
+
+    def say(self, text: str) -> None:
+        """Hand a line on."""
+        self._progress.say(text)
+
+    def update(self, stage: str, done: int, total: int, note: str = "") -> None:
+        """Hand news on. Raises OutOfTime while ``holding`` where less than the reserve is left."""
+        self._progress.update(stage, done, total, note)
+        if done < total and self._clock.left() < self._reserve:
+            raise OutOfTime
+
+    @contextmanager
+    def holding(self, reserve: float) -> Iterator[None]:
+        """Let work within the block go on only while more than ``reserve`` seconds are left."""
+        before, self._reserve = self._reserve, reserve
+        try:
+            yield
+        finally:
+            self._reserve = before

@@ -1,0 +1,122 @@
+"""What a search has found so far: every answer, how good it is, and the mixture of them that is best."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from descend.durations import duration
+from descend.search import mixture
+from descend.search.rungs import best_head
+from descend.search.steps import Step, text
+from descend.search.study import Answer, Study
+from descend.train import metrics
+from descend.train.record_types import Score, SearchStep
+
+
+class Findings:
+    """The answers of a search, in order.
+
+    taken: every step with its answer. answers: those that take part in the mixture, the best head and every trained network.
+    weights: of those, 0 for one that is left out. choices: how often validation decided between two.
+    """
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self.taken: list[tuple[Step, Answer]] = []
+        self.answers: list[Answer] = []
+        self.weights: NDArray[np.float64] = np.zeros(0)
+        self.choices = 0
+        self._val: dict[int, NDArray[np.float32]] = {}
+
+    @property
+    def kept(self) -> list[Answer]:
+        """The answers with a weight."""
+        return [answer for answer, weight in zip(self.answers, self.weights, strict=True) if weight > 0]
+
+    def on_val(self, answer: Answer) -> NDArray[np.float32]:
+        """Return an answer's probabilities on validation, computed once."""
+        if id(answer) not in self._val:
+            self._val[id(answer)] = self.study.probabilities(answer, self.study.rows("val", answer.share))
+        return self._val[id(answer)]
+
+    def add(self, step: Step, answer: Answer, why: str, began: float) -> list[str]:
+        """Take a step's answer in, weigh all anew, and write it down; returns what came of it, in words."""
+        before, own = self._score(), self._score_of(answer)
+        self.taken.append((step, answer))
+        head = best_head(self.taken)
+        trained = [tuned for _, tuned in self.taken if not tuned.frozen]
+        self.answers = [head, *trained]
+        self.weights = self._weighed()
+        after = self._score()
+        outcome = "; ".join(part for part in (self._fate(answer, head), answer.why) if part)
+        self._record(text(step), why, began, outcome, answer, own)
+        lines = [f"{self._measured(answer, own)}; {outcome}"]
+        if after is not None:
+            gain = "" if before is None else f" ({100 * (after['accuracy'] - before['accuracy']):+.1f} points)"
+            used = duration(self.study.clock.used())
+            lines.append(f"best answer after {used}: {after['accuracy']:.1%} of validation{gain}")
+        return lines
+
+    def note_lost(self, step: str, why: str, began: float) -> None:
+        """Write down a step whose time ran out."""
+        self._record(step, why, began, "its time ran out", None, None)
+
+    # ---------------------------------------------------------------------------------------------------------- private
+
+    def _fate(self, answer: Answer, head: Answer) -> str:
+        """Say what became of an answer."""
+        if answer.frozen:
+            return "kept" if answer is head else "dropped: another view has the lower held-out loss"
+        weight = self.weights[self.answers.index(answer)]
+        return f"kept with weight {weight:.2f}" if weight > 0 else "dropped: it adds nothing on validation"
+
+    def _measured(self, answer: Answer, own: Score) -> str:
+        """Say how good an answer is by itself: a head in cross-validation, anything else on validation."""
+        if answer.trial is not None:
+            return f"{answer.trial.accuracy:.1%} right in cross-validation"
+        return f"{own['accuracy']:.1%} of validation"
+
+    def _record(self, step: str, why: str, began: float, outcome: str, answer: Answer | None, own: Score | None) -> None:
+        log, best = self.study.log, self._score()
+        trial = None if answer is None else answer.trial
+        n_train = 0 if answer is None else len(self.study.rows("train", answer.share))
+        judged = own if trial is None else trial
+        record = log.record
+        record.search.append(
+            SearchStep(
+                step=step, why=why, began_s=round(began, 2), ended_s=round(self.study.clock.used(), 2),
+                accuracy=None if own is None else own["accuracy"] if trial is None else trial.accuracy,
+                loss=None if own is None else own["loss"] if trial is None else trial.loss,
+                n=0 if own is None else own["n"] if trial is None else n_train,
+                measured="" if judged is None else "validation" if trial is None else "cross-validation", outcome=outcome,
+                best_accuracy=None if best is None else best["accuracy"],
+                best_interval=[] if best is None else best["accuracy_interval"],
+            )
+        )  # fmt: skip
+        record.budget_used_s, record.choices_by_val = self.study.clock.used(), self.choices
+        log.save()
+
+    def _weighed(self) -> NDArray[np.float64]:
+        if len(self.answers) == 1:
+            return np.ones(1)
+        self.choices += 1
+        labels = self.study.dataset.labels[self.study.rows("val")]
+        return mixture.weights([self.on_val(answer) for answer in self.answers], labels)
+
+    def _score(self) -> Score | None:
+        """Return the score on validation of the mixture as it is."""
+        if not self.answers:
+            return None
+        return self._scored(self.mixed_on_val(), self.answers[0].share)
+
+    def mixed_on_val(self) -> NDArray[np.float32]:
+        """Return the probabilities of the mixture on validation."""
+        return mixture.mixed([self.on_val(answer) for answer in self.answers], self.weights)
+
+    def _score_of(self, answer: Answer) -> Score:
+        return self._scored(self.on_val(answer), answer.share)
+
+    def _scored(self, p: NDArray[np.float32], share: float) -> Score:
+        rows, data = self.study.rows("val", share), self.study.dataset
+        return metrics.score(p, data.labels[rows], copies=data.copies(rows), groups=data.evidence(rows))

@@ -1,0 +1,172 @@
+"""The step that trains late stages: from the best head so far, on augmented pictures, for as many steps as the time allows."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.optimize import minimize_scalar
+from torch import nn
+
+from descend.augment import Pipeline
+from descend.data import Batches
+from descend.errors import TrainingError
+from descend.models import Classifier
+from descend.optim import Optimizer, Rule
+from descend.regularize import CrossEntropy
+from descend.schedule import Schedule
+from descend.search.steps import FineTuneStep
+from descend.search.study import Answer, Study
+from descend.technique import build
+from descend.train.batch_sources import ImageSource
+from descend.train.inference import rgb
+from descend.train.loop import Batch, BatchSource, Position, Task, train_loop
+from descend.transfer import FineTuning, make_engine, stage_of
+
+RULE = "adamw(weight_decay=0.01)"
+SCHEDULE = "then(warmup(fraction=0.05), cosine())"
+CROPS = "random_resized_crop(scale_range=[0.35, 1.0])"
+LAYER_DECAY = 0.8  # rate of a stage relative to the next one
+SMOOTHING = 0.1
+REHEARSED = 3  # steps, the first of which warms up
+
+
+class Visits:
+    """A batch source whose one epoch is a number of steps, over as many passes of another source as that takes."""
+
+    def __init__(self, passes: BatchSource, n_steps: int) -> None:
+        self._passes, self.n_steps = passes, n_steps
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Yield the batches from step ``start`` on."""
+        del epoch
+        done, step = divmod(start, self._passes.n_steps)
+        taken = start
+        while taken < self.n_steps:
+            for batch in self._passes.epoch(done, step):
+                if taken == self.n_steps:
+                    return
+                yield replace(batch, step=taken)
+                taken += 1
+            done, step = done + 1, 0
+
+
+@dataclass
+class Pace:
+    """A callback that tells the progress, and says when to stop: at a step that is given, or where time runs out.
+
+    deadline: whether the time for training is over. stop_at: known beforehand in a replay. told: called with the step before
+    which time ran out, so that it is written down before it is acted on.
+    """
+
+    n_steps: int
+    stop_at: int | None
+    deadline: Callable[[], bool]
+    told: Callable[[int], None]
+    update: Callable[[str, int, int], None]
+    batch_size: int
+    stopped: int | None = None
+
+    def after_step(self, position: Position) -> None:
+        """Tell the progress."""
+        done = position.step
+        self.update("fine-tuning", done * self.batch_size, self.n_steps * self.batch_size)
+        if done == self.stop_at or (self.stop_at is None and done < self.n_steps and self.deadline()):
+            self.stopped = done
+            if self.stop_at is None:
+                self.told(done)
+        if not np.isfinite(float(position.loss_sum)):
+            raise TrainingError("fine-tuning", "the loss must be finite", got=float(position.loss_sum))
+
+    def after_epoch(self, position: Position, lr: float) -> bool:
+        """End."""
+        del position, lr
+        return False
+
+
+def fine_tuned(study: Study, step: FineTuneStep, start: Answer, *, train_s: float, told: Callable[[int], None]) -> Answer:
+    """Return the answer of a network whose late stages were trained from ``start``.
+
+    train_s: seconds that training may take; where they end early, ``told`` learns the step before which it stopped. The rate
+    falls to zero over the planned steps; where they are cut short the weights stay as they are then. Raises TrainingError.
+    """
+    classifier = copy.deepcopy(start.classifier)
+    classifier.backbone.view = None  # training pictures are drawn in the size that they are read in
+    task = _task(study, step, classifier)
+    end = time.perf_counter() + train_s
+    pace = Pace(step.n_steps, step.stop_at, lambda: time.perf_counter() > end, told, study.progress.update, step.batch_size)
+    train_loop(task, Position(), pace, lambda: pace.stopped is not None)
+    assert isinstance(task.module, Classifier)  # as it was given
+    return answered(study, step, task.module)
+
+
+def answered(study: Study, step: FineTuneStep, classifier: Classifier) -> Answer:
+    """Return the answer of a trained network: it looks at the run's pictures in the step's view."""
+    backbone = classifier.eval().backbone
+    backbone.look(step.view, of=study.plan.size)
+    engine = make_engine("torch", backbone, size=study.plan.size, taps=backbone.taps)
+    return Answer(classifier, engine, step.view, step.mirrored, share=1.0, frozen=False)
+
+
+def calibrated(study: Study, answer: Answer) -> Answer:
+    """Return the answer with its logits divided by the temperature that validation prefers; its first choices stay as they are.
+
+    Source: Guo et al. 2017, arXiv:1706.04599, section 4.2.
+    """
+    rows = study.rows("val")
+    features = study.features(answer.engine, rows, mirrored=answer.mirrored)[:, :, -answer.classifier.backbone.n_features :]
+    labels, head = torch.from_numpy(study.dataset.labels[rows]), answer.classifier.head
+    assert isinstance(head, nn.Linear)  # every step's head is one
+    with torch.inference_mode():
+        logits = head(torch.from_numpy(np.ascontiguousarray(features))).double()
+
+    def loss(log_temperature: float) -> float:
+        p = torch.softmax(logits / np.exp(log_temperature), 2).mean(1)
+        return float(-p[torch.arange(len(labels)), labels].clamp_min(1e-12).log().mean())
+
+    best: Any = minimize_scalar(loss, bounds=(np.log(0.2), np.log(5.0)), method="bounded")
+    temperature = float(np.exp(best.x))
+    scaled = copy.deepcopy(answer.classifier)
+    scaled.head.load_state_dict({name: value / temperature for name, value in head.state_dict().items()})
+    return replace(answer, classifier=scaled, why=f"temperature {temperature:.2f}")
+
+
+def images_per_s(study: Study, step: FineTuneStep, start: Answer) -> float:
+    """Return how many pictures per second training visits with this step's settings: a few steps on a copy."""
+    classifier = copy.deepcopy(start.classifier)
+    classifier.backbone.view = None
+    task = _task(study, step, classifier)
+    walls: list[float] = []
+    for number, batch in enumerate(task.source.epoch(0)):
+        started = time.perf_counter()
+        task.module.train()
+        task.step(0, batch)
+        walls.append(time.perf_counter() - started)
+        if number + 1 == REHEARSED:
+            break
+    return step.batch_size / float(np.median(walls[1:] or walls))
+
+
+def _task(study: Study, step: FineTuneStep, classifier: Classifier) -> Task:
+    plan, builder = study.plan, study.builder
+    seed = plan.seed + 1_000_003 * step.draw
+    tuning = FineTuning(classifier, freeze_to=step.freeze_to, norm="eval")
+    tuning.thaw()
+    groups = builder.groups(classifier, rates=tuning.rates(LAYER_DECAY), stage_of=stage_of)
+    module = classifier.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] (missing in torch's stub)
+    optimizer = Optimizer(groups, replace(build(RULE, Rule), lr=step.lr))  # pyright: ignore[reportArgumentType, reportCallIssue] (the rule has a rate)
+    for group in optimizer.param_groups:
+        group["initial_lr"] = group["lr"]
+    rows = study.rows("train")
+    batches = Batches(study.decoded, rows, batch_size=min(step.batch_size, len(rows)), seed=seed)
+    augment = [CROPS, "flip(p=0.5)"] if step.mirrored else [CROPS]
+    mean, std = rgb(classifier.mean), rgb(classifier.std)
+    pipeline = Pipeline(augment, seed=seed, size=step.size, mean=mean, std=std)
+    images = ImageSource(batches, pipeline, study.n_classes, torch.device("cpu"))
+    loss = CrossEntropy(smoothing=SMOOTHING)
+    return Task(module, Visits(images, step.n_steps), optimizer, build(SCHEDULE, Schedule), loss, epochs=1)

@@ -1,0 +1,204 @@
+"""The search itself: one step after another while time is left, the best answer so far always at hand, then judged once.
+
+    survey -> how fast, how many pictures -> a first answer -> the rung with the most gain per second, again and again -> judged
+
+Decisions that look at a clock become steps in the run's recipe before they are acted on. Resuming takes the steps that are
+written there again, from what is cached and saved, and then goes on; a new run of the recipe takes them, and nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from descend.data import Dataset
+from descend.durations import duration
+from descend.progress import Progress
+from descend.quantities import seconds
+from descend.search import begin, networks, rungs
+from descend.search.clock import Clock, OutOfTime, Watch
+from descend.search.conclude import concluded
+from descend.search.features import fitted
+from descend.search.findings import Findings
+from descend.search.finetune import answered, calibrated, fine_tuned
+from descend.search.rungs import Rung
+from descend.search.steps import FeatureStep, FineTuneStep, PartStep, Step, read, text
+from descend.search.study import Answer, Study
+from descend.train.modes.auto import Auto
+from descend.train.plan import Plan
+from descend.train.prepare import Survey, build_network, decode, preprocessing
+from descend.train.run import Run
+from descend.train.run_log import RunLog
+
+
+def search(surveyed: Survey, log: RunLog, progress: Progress, *, started: float) -> Run:
+    """Make the run of a plan whose transfer is ``auto``.
+
+    started: reading of ``time.perf_counter`` when the command began. Ctrl-C leaves the best answer so far, judged on validation;
+    before there is one, KeyboardInterrupt passes through. Raises KnobError for a budget that allows no answer.
+    """
+    return Search(surveyed, log, progress, started).run()
+
+
+class Search:
+    """One search: the steps that are known beforehand, those that it decides, and what they found."""
+
+    def __init__(self, surveyed: Survey, log: RunLog, progress: Progress, started: float) -> None:
+        plan, resumed = surveyed.plan, log.folder is not None
+        self.log, self.progress = log, progress
+        self.known: list[Step] = [read(item) for item in plan.steps or ()]
+        self.deciding = resumed or not self.known  # a recipe with steps takes those and no other
+        budget_s = seconds(plan.budget, who="budget") if plan.budget and self.deciding else math.inf
+        self.clock = Clock(budget_s, started=started, used_s=log.record.budget_used_s)
+        self.watch = Watch(progress, self.clock)
+        self.written = [text(step) for step in self.known]
+        self.study = self._study(plan, surveyed.dataset)
+        self.findings = Findings(self.study)
+
+    def run(self) -> Run:
+        """Search, and judge what was found."""
+        finished = True
+        try:
+            for step in self.known:
+                self._take(step, "as the recipe says", limit=math.inf)
+            if self.deciding:
+                self._first_answers()
+                self._climb()
+        except KeyboardInterrupt:
+            if not self.findings.answers:
+                raise
+            finished = False
+            self.progress.say("stopped: the best answer so far is kept")
+        return concluded(self.study, self.findings, finished=finished)
+
+    # ------------------------------------------------------------------------------------------------------- beginning
+
+    def _study(self, plan: Plan, dataset: Dataset) -> Study:
+        """Return the pictures and the network, decoded and built; what the time does not allow to look at is left aside."""
+        log = self.log
+        with log.timed("build"):
+            backbone = build_network(plan, Auto(), dataset).backbone
+        native = min(plan.size, backbone.native_size)
+        resolution = int(plan.size / backbone.crop_fraction)
+        backbone.look(native, of=plan.size)
+        speeds = None
+        if self.deciding:
+            with log.timed("measure"):
+                speeds = begin.speeds(dataset, plan, backbone, resolution, self.clock, self.progress)
+            if plan.engine == "auto":
+                plan = plan.decided("engine", speeds.engine, speeds.reason)
+            self._decide_part(dataset, speeds)
+        plan = self._with_steps(plan)
+        parts = [step for step in self.known if isinstance(step, PartStep)]
+        for step in parts:
+            dataset = begin.taken_part(dataset, step, plan.seed)
+            self.progress.say(f"  {dataset.problems[-1]}")
+        backbone.look(plan.size, of=plan.size)
+        log.begin(dataset, plan, preprocessing(plan, backbone, resolution, dataset.policy))
+        study = Study(plan, decode(dataset, plan, resolution, log, self.watch), backbone, self.clock, self.watch, log)
+        if speeds is not None:
+            study.note_rate("torch", native, speeds.torch)
+            study.note_rate(plan.engine, native, speeds.computed)
+        self.known = [step for step in self.known if not isinstance(step, PartStep)]
+        return study
+
+    def _decide_part(self, dataset: Dataset, speeds: begin.Speeds) -> None:
+        if any(isinstance(step, PartStep) for step in self.known):
+            return
+        step = begin.part(dataset, speeds, self.clock)
+        if step is not None:
+            self.known.insert(0, step)
+            self.written.insert(0, text(step))
+
+    # ---------------------------------------------------------------------------------------------------------- steps
+
+    def _first_answers(self) -> None:
+        """Fit a head to the features of all pictures; where that takes long, to those of a few before."""
+        step = FeatureStep(size=self.study.native)
+        if self._has(step):
+            return
+        expected = rungs.features_s(self.study, step, judged=False)
+        if expected > rungs.FIRST_LOOK_S and not self.findings.answers:
+            n = len(self.study.rows("train"))
+            share = max(rungs.FIRST_LOOK_S / 2 / expected, min(1.0, 2 * self.study.n_classes / n))
+            if share < 0.5:
+                self._take(FeatureStep(size=step.size, share=round(share, 4)), "a first answer, from a part", limit=math.inf)
+        self._take(step, "features of the pretrained network, a head fitted to its optimum", limit=rungs.CLOSING_S)
+
+    def _climb(self) -> None:
+        """Take the most promising step, again and again, while one fits and is worth it."""
+        while True:
+            left = self.clock.left() - rungs.judging_s(self.study, self.findings.kept)
+            rung = rungs.next_rung(self.study, self.findings.taken, left)
+            if isinstance(rung, str):
+                self.progress.say(f"search ends after {duration(self.clock.used())}: {rung}")
+                self.log.record.reasons["search"] = rung
+                return
+            if not self._take_rung(rung):
+                return
+
+    def _take_rung(self, rung: Rung) -> bool:
+        self.progress.say(f"  {rung.why}: about {duration(rung.seconds, estimated=True)}")
+        return self._take(rung.step, rung.why, limit=rungs.judging_s(self.study, self.findings.kept))
+
+    def _take(self, step: Step, why: str, *, limit: float) -> bool:
+        """Take a step and keep what it brings; returns False where its time ran out.
+
+        limit: seconds that must be left all the while; infinite for a step that is taken whatever the clock says.
+        """
+        began = self.clock.used()
+        if text(step) not in self.written:
+            self.written.append(text(step))
+            self._write()
+        try:
+            with self.watch.holding(-math.inf if math.isinf(limit) else limit), self.log.timed(step.word):
+                answer = self._answer(step)
+        except OutOfTime:
+            self.written.remove(text(step))
+            self._write()
+            self.findings.note_lost(text(step), why, began)
+            self.progress.say("    its time ran out: dropped")
+            return bool(self.findings.answers) or self._smaller(step)
+        for line in self.findings.add(step, answer, why, began):
+            self.progress.say(f"    {line}")
+        self.log.save()
+        return True
+
+    def _smaller(self, step: Step) -> bool:
+        """Take the first answer from the pictures whose features are computed already: slower than measured, but something."""
+        assert isinstance(step, FeatureStep)  # the first answer is of features
+        done = self.study.share_done(step.size)
+        return self._take(replace(step, share=done), "a first answer, from what was done in time", limit=math.inf)
+
+    def _answer(self, step: Step) -> Answer:
+        assert not isinstance(step, PartStep)  # it was taken at the beginning
+        if isinstance(step, FeatureStep):
+            return fitted(self.study, step)
+        start = rungs.best_head(self.findings.taken)
+        saved = networks.load(self.log, step, start.classifier)
+        if saved is not None:
+            return answered(self.study, step, saved)
+        free = step in self.known  # a step that is taken again takes the time that it takes
+        train_s = math.inf if free else rungs.training_s(self.study, step, self.findings.kept)
+        answer = fine_tuned(self.study, step, start, train_s=train_s, told=lambda stop: self._cut(step, stop))
+        answer = calibrated(self.study, answer)
+        networks.save(self.log, step, answer.classifier)
+        return answer
+
+    def _cut(self, step: FineTuneStep, stop_at: int) -> None:
+        """Write down that a step ends early, before it does."""
+        place = self.written.index(text(step))
+        self.written[place] = text(replace(step, stop_at=stop_at))
+        self._write()
+        self.progress.say(f"    slower than measured: stopped before step {stop_at + 1} of {step.n_steps}")
+
+    def _has(self, step: Step) -> bool:
+        return any(taken == step for taken, _ in self.findings.taken)
+
+    def _with_steps(self, plan: Plan) -> Plan:
+        return replace(plan, steps=tuple(self.written) or None)
+
+    def _write(self) -> None:
+        """Write the steps into the run's recipe."""
+        self.study.plan = self._with_steps(self.study.plan)
+        self.log.write_plan(self.study.plan)

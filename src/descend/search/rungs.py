@@ -1,0 +1,162 @@
+"""Which step is worth its seconds next: the expected share of the remaining error that it removes, per second that it costs.
+
+What a step costs is measured here, on this machine, in this run. What it brings is not known before it is tried; the shares below
+are what such steps removed on other sets of photographs, and they only decide the order. Whether a step *did* help is measured,
+and what did not help is dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from descend.search.begin import CLOSING_S, EXPORT_S, MARGIN
+from descend.search.features import n_views_needed
+from descend.search.finetune import images_per_s
+from descend.search.steps import FeatureStep, FineTuneStep, Step
+from descend.search.study import Answer, Study
+
+MIRROR_SHARE = 0.06
+LARGER_SHARE = 0.10
+"""Of the error: mirror images and 288 px instead of 224, with 2,527 photographs in 6 classes and with 81 fine classes."""
+FINETUNE_SHARE, AGAIN_SHARE = 0.25, 0.08
+"""Of the error: late stages trained for five passes or more; a second training averaged with the first."""
+LEAST_GAIN = 5e-4  # of accuracy: a step that is expected to bring less is not taken
+LEAST_PASSES, MOST_PASSES = 2.0, 15.0  # of fine-tuning over the training pictures
+ENOUGH_PASSES = 5.0  # at which the largest affordable pictures are preferred to more passes
+TRAIN_SIZES = (96, 128, 160, 192, 224)
+LARGER_THAN_TRAINED = 1.25
+"""A network is asked about pictures of 1.25 times the size it was trained in: random crops show objects larger than they are
+(Touvron et al. 2019, arXiv:1906.06423)."""
+LR = 3e-4
+FIRST_LOOK_S = 20.0  # a first answer that takes longer is preceded by one from fewer pictures
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A step that could be taken. gain: of accuracy, expected. seconds: expected, with its share of the final judging."""
+
+    step: Step
+    why: str
+    gain: float
+    seconds: float
+
+    @property
+    def gain_per_s(self) -> float:
+        """What the order follows."""
+        return self.gain / max(self.seconds, 0.1)
+
+
+Taken = Sequence[tuple[Step, Answer]]
+
+
+def next_rung(study: Study, taken: Taken, time_left: float) -> Rung | str:
+    """Return the rung with the highest expected gain per second among those that fit, or why there is none.
+
+    taken: the steps so far with their answers. time_left: seconds, without what judging the answer so far will take.
+    """
+    error = remaining_error(taken)
+    rungs = [rung for rung in _rungs(study, taken, error, time_left) if rung.seconds <= time_left]
+    worth = [rung for rung in rungs if rung.gain >= LEAST_GAIN]
+    if worth:
+        return max(worth, key=lambda rung: rung.gain_per_s)
+    if rungs:
+        return f"nothing left is expected to bring {LEAST_GAIN:.2%}: about {error:.1%} of the answers are still wrong"
+    return "nothing that is left fits into the time that is left"
+
+
+def remaining_error(taken: Taken) -> float:
+    """Return the share of wrong answers that the best head leaves in cross-validation."""
+    trials = [(answer.trial, answer) for _, answer in taken if answer.trial is not None]
+    if not trials:
+        return 0.5
+    best = min((trial for trial, _ in trials), key=lambda trial: trial.loss)
+    return max(1 - best.accuracy, 1e-4)
+
+
+def features_s(study: Study, step: FeatureStep, *, done: FeatureStep | None = None, judged: bool = True) -> float:
+    """Return the seconds that a step on features is expected to take. judged: with the final judging of what it would be."""
+    n = n_views_needed(study, step, done=done)
+    if judged:
+        n += len(study.rows("test")) * (1 + step.mirrored)
+    new = study.plan.engine != "torch" and done is None
+    return MARGIN * n / study.rate(step.size) + EXPORT_S * new
+
+
+def judging_s(study: Study, answers: Sequence[Answer]) -> float:
+    """Return the seconds that judging these answers on the test split will take, and closing the run."""
+    n = len(study.rows("test"))
+    views = sum((1 + answer.mirrored) / _rate_of(study, answer) for answer in answers)
+    return CLOSING_S + MARGIN * n * views
+
+
+def training_s(study: Study, step: FineTuneStep, kept: Sequence[Answer]) -> float:
+    """Return the seconds that training may take, so that what it makes and what is kept can still be judged."""
+    n_judged = (len(study.rows("val")) + len(study.rows("test"))) * (1 + step.mirrored)
+    judged_s = MARGIN * n_judged / study.rate(step.view, engine="torch")
+    return max(1.0, study.clock.left() - judging_s(study, kept) - judged_s)
+
+
+def _rate_of(study: Study, answer: Answer) -> float:
+    return answer.engine.images_per_s or study.rate(answer.view)
+
+
+def _rungs(study: Study, taken: Taken, error: float, time_left: float) -> Iterator[Rung]:
+    steps = [step for step, _ in taken]
+    looks = [step for step in steps if isinstance(step, FeatureStep) and step.share == 1.0]
+    native, largest = study.native, study.plan.size
+    at_native = next((step for step in looks if step.size == native), None)
+    mirrors = study.may_mirror
+    if mirrors and at_native is not None and not any(step.mirrored for step in looks):
+        step = FeatureStep(size=native, mirrored=True)
+        seconds = features_s(study, step, done=at_native)
+        yield Rung(step, "the mirror image of each picture as a second view", error * MIRROR_SHARE, seconds)
+    if largest > native and not any(step.size == largest for step in looks):
+        step = FeatureStep(size=largest, mirrored=mirrors)
+        gain = error * (LARGER_SHARE + MIRROR_SHARE * mirrors)
+        yield Rung(step, f"more pixels: {largest} instead of {native}", gain, features_s(study, step))
+    tuned = [step for step in steps if isinstance(step, FineTuneStep)]
+    if at_native is not None and len(tuned) < 3:
+        rung = _fine_tuning(study, taken, len(tuned), error, time_left)
+        if rung is not None:
+            yield rung
+
+
+def _fine_tuning(study: Study, taken: Taken, draw: int, error: float, time_left: float) -> Rung | None:
+    """Return the fine-tuning that fills the time that is left, in the largest pictures that allow enough passes."""
+    start = best_head(taken)
+    n_train = len(study.rows("train"))
+    sizes = [size for size in TRAIN_SIZES if size <= study.plan.size] or [study.plan.size]
+    fixed = study.pretrained.fixed_size
+    sizes = [study.plan.size] if fixed else sizes
+    best: FineTuneStep | None = None
+    seconds = 0.0
+    for size in sizes:
+        view = study.plan.size if fixed else min(study.plan.size, round(size * LARGER_THAN_TRAINED / 32) * 32)
+        step = FineTuneStep(
+            size=size, view=view, freeze_to=study.early_stage, lr=LR, n_steps=1, batch_size=min(32, n_train),
+            mirrored=study.may_mirror, draw=draw,
+        )  # fmt: skip
+        rate = study.training_rate(step, lambda step=step: images_per_s(study, step, start))
+        n_judged = (len(study.rows("val")) + len(study.rows("test"))) * (1 + step.mirrored)
+        judged_s = MARGIN * n_judged / study.rate(view, engine="torch")
+        passes = min(MOST_PASSES, (time_left - judged_s) * rate / MARGIN / n_train)
+        if passes < (LEAST_PASSES if best is None else ENOUGH_PASSES):
+            break
+        best = replace(step, n_steps=max(1, round(passes * n_train / step.batch_size)))
+        seconds = passes * n_train / rate + judged_s
+    if best is None:
+        return None
+    share = AGAIN_SHARE if draw else FINETUNE_SHARE
+    passes = best.n_steps * best.batch_size / n_train
+    which = f"the stages after {best.freeze_to}" if best.freeze_to else "all stages"
+    why = f"train {which} for {passes:.1f} passes at {best.size} px"
+    return Rung(best, why + " once more, to average" * bool(draw), error * share * min(1.0, passes / ENOUGH_PASSES), seconds)
+
+
+def best_head(taken: Taken) -> Answer:
+    """Return the answer with the lowest held-out loss among the heads on frozen features of all pictures."""
+    heads = [answer for _, answer in taken if answer.frozen]
+    largest = max(answer.share for answer in heads)
+    heads = [answer for answer in heads if answer.share == largest]
+    return min(heads, key=lambda answer: float("inf") if answer.trial is None else answer.trial.loss)

@@ -1,0 +1,85 @@
+"""What a search can do, step by step, as text that replays it.
+
+A step holds everything that was decided by looking at a clock or at measurements of speed: what is left to decide (which stages,
+which views, which penalty) follows from the data alone. So the steps of a finished search, taken again, end in the same bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from annotated_types import Ge, Gt, Le
+
+from descend.errors import SpecError, nearest
+from descend.spec_text import parse
+from descend.technique import knobs, record
+
+
+@record("part step")
+class PartStep:
+    """Leave all but a share of the pictures aside: of every class and split, what the time allows to look at."""
+
+    word: ClassVar[str] = "part"
+
+    share: Annotated[float, Gt(0), Le(1)]
+
+
+@record("features step")
+class FeatureStep:
+    """Fit a head to the features of pictures looked at in ``size`` pixels.
+
+    mirrored: whether mirror images are offered too; the data decide whether they are used. share: of the pictures of every class
+    and split that are used; below 1 for a first answer within seconds.
+    """
+
+    word: ClassVar[str] = "features"
+
+    size: Annotated[int, Ge(8)]
+    mirrored: bool = False
+    share: Annotated[float, Gt(0), Le(1)] = 1.0
+
+
+@record("finetune step")
+class FineTuneStep:
+    """Train the stages after ``freeze_to`` from the best head so far, on augmented pictures of ``size`` pixels.
+
+    lr: peak rate of the last stage. n_steps: of ``batch_size`` pictures each. stop_at: the step before which time ran out, None
+    where all were taken. view: pixels of the view that the trained network is asked about.
+    """
+
+    word: ClassVar[str] = "finetune"
+
+    size: Annotated[int, Ge(8)]
+    view: Annotated[int, Ge(8)]
+    freeze_to: str | None
+    lr: Annotated[float, Gt(0)]
+    n_steps: Annotated[int, Ge(1)]
+    batch_size: Annotated[int, Ge(1)] = 32
+    mirrored: bool = False
+    draw: Annotated[int, Ge(0)] = 0  # which of several trainings: each has its own order and augmentation
+    stop_at: Annotated[int, Ge(1)] | None = None
+
+
+Step = PartStep | FeatureStep | FineTuneStep
+STEPS: dict[str, type[PartStep] | type[FeatureStep] | type[FineTuneStep]] = {
+    cls.word: cls for cls in (PartStep, FeatureStep, FineTuneStep)
+}
+
+
+def text(step: Step) -> str:
+    """Return a step as text: every knob that differs from its default."""
+    values = {knob.name: getattr(step, knob.name) for knob in knobs(type(step)) if getattr(step, knob.name) != knob.default}
+    shown = [f"{name}={_written(value)}" for name, value in values.items()]
+    return f"{step.word}({', '.join(shown)})"
+
+
+def _written(value: object) -> str:
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+def read(text_: str) -> Step:
+    """Return the step that text stands for. Raises SpecError for another word, KnobError for a knob or value it has not."""
+    call = parse(text_)
+    if call.name not in STEPS:
+        raise SpecError("steps", f"must be one of {', '.join(STEPS)}", got=call.name, fix=nearest(call.name, STEPS))
+    return STEPS[call.name](**call.settings)

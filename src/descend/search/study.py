@@ -1,0 +1,176 @@
+"""What all steps of a search share: the pictures, the pretrained network, an engine, and answers that are computed once.
+
+Every step looks at the same stored pictures; a step that wants smaller ones lets its network resample them. So all members of the
+answer read one input, and what an engine has computed for one step is found in the cache by the next.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from descend import rng
+from descend.augment import expand
+from descend.data import Dataset, Decoded
+from descend.models import Backbone, Classifier
+from descend.progress import Progress
+from descend.search.clock import Clock, Watch
+from descend.search.steps import FineTuneStep
+from descend.train.plan import Plan
+from descend.train.run_log import RunLog
+from descend.train.task_builder import TaskBuilder
+from descend.transfer import Engine, Trial, make_engine
+
+MIRROR = ("flip(p=1.0)",)
+
+Probabilities = NDArray[np.float32]  # (n, K)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one step made: a network, how it looks at pictures, and how good it is.
+
+    classifier: reads pictures of the run's size. engine: computes its backbone's features. trial: of the cross-validation that
+    chose its head, where one did. share: of the pictures that it was made from. frozen: whether its backbone is the pretrained
+    one. why: what was decided on the way, in words.
+    """
+
+    classifier: Classifier
+    engine: Engine
+    view: int
+    mirrored: bool
+    share: float
+    frozen: bool
+    trial: Trial | None = None
+    why: str = ""
+
+
+class Study:
+    """The pictures, the network and the clock of one search.
+
+    plan: with the engine decided. dataset: the part that takes part. pretrained: the backbone as it came.
+    """
+
+    def __init__(self, plan: Plan, decoded: Decoded, pretrained: Backbone, clock: Clock, watch: Watch, log: RunLog) -> None:
+        self.plan, self.decoded, self.pretrained = plan, decoded, pretrained
+        self.clock, self.watch, self.log = clock, watch, log
+        self.dataset = decoded.dataset
+        self.n_classes = len(self.dataset.classes)
+        self.order = {split: nested(self.dataset, split, plan.seed) for split in ("train", "val", "test")}
+        head = plan.head.build(pretrained.n_features, self.n_classes, plan.seed)
+        views = replace(plan, augment=expand(MIRROR))  # view 0 is the plain one, view 1 its mirror image
+        self.builder = TaskBuilder(views, decoded, Classifier(pretrained, head), None, watch)
+        self.native = min(plan.size, pretrained.native_size)
+        self.may_mirror = not self.dataset.is_grey
+        self._engines: dict[int, Engine] = {}
+        self._rates: dict[tuple[str, int], float] = {}
+        self._training: dict[tuple[int, str | None], float] = {}
+
+    @property
+    def progress(self) -> Progress:
+        """Who is told."""
+        return self.watch
+
+    def rows(self, split: str, share: float = 1.0) -> NDArray[np.int64]:
+        """Return the rows of a split that take part in a step with this share, the same first ones for every share."""
+        rows = self.order[split]
+        return rows[: max(1, round(share * len(rows)))] if len(rows) else rows
+
+    def backbone(self, view: int, taps: Sequence[str] = ()) -> Backbone:
+        """Return a copy of the pretrained backbone that looks at the run's pictures in ``view`` pixels."""
+        backbone = copy.deepcopy(self.pretrained)
+        backbone.look(view, of=self.plan.size)
+        backbone.tap(taps)
+        return backbone
+
+    def frozen_engine(self, view: int) -> Engine:
+        """Return the engine of the pretrained backbone for a view, with late stages tapped; made once."""
+        if view not in self._engines:
+            taps = self.pretrained.late_stages
+            self._engines[view] = make_engine(self.plan.engine, self.backbone(view), size=self.plan.size, taps=taps)
+        return self._engines[view]
+
+    @property
+    def early_stage(self) -> str | None:
+        """The last of the stages that fine-tuning leaves frozen: early ones cost most of a step and hold general features."""
+        names = self.pretrained.stage_names
+        return names[len(names) // 4] if len(names) >= 4 else None
+
+    def rate(self, view: int, *, engine: str | None = None) -> float:
+        """Return an engine's pictures per second at a view, the plan's by default: as measured last, or by area from another."""
+        name = engine or self.plan.engine
+        if (name, view) in self._rates:
+            return self._rates[name, view]
+        known = [(size, rate) for (other, size), rate in self._rates.items() if other == name]
+        known = known or [(size, rate) for (_, size), rate in self._rates.items()]
+        size, rate = min(known, key=lambda item: abs(item[0] - view))
+        return rate * (size / view) ** 2
+
+    def note_rate(self, engine: str, view: int, rate: float) -> None:
+        """Note how many pictures per second an engine computes at a view."""
+        self._rates[engine, view] = rate
+
+    def training_rate(self, step: FineTuneStep, measure: Callable[[], float]) -> float:
+        """Return the pictures per second of training with a step's size and frozen part, measured once."""
+        key = (step.size, step.freeze_to)
+        if key not in self._training:
+            self._training[key] = measure()
+        return self._training[key]
+
+    def features(self, engine: Engine, rows: NDArray[np.int64], *, mirrored: bool) -> NDArray[np.float32]:
+        """Return the engine's features of rows: (n, 1 or 2, D) float32, cached; notes how fast they were computed."""
+        before, started = self.builder.extraction.n_computed, time.perf_counter()
+        features = self.builder.extract(engine, rows, n_views=1 + mirrored)
+        n = self.builder.extraction.n_computed - before
+        if n >= 32:  # fewer say little of the rate
+            self.note_rate(engine.name, engine.prefix.seen_size, n / (time.perf_counter() - started))
+        return features
+
+    def share_done(self, view: int) -> float:
+        """Return the share of the training pictures, in their nested order, whose plain features at a view are on disk."""
+        rows, engine = self.rows("train"), self.frozen_engine(view)
+        low, high = 0, len(rows)
+        while low < high:  # the rows are computed in order
+            middle = (low + high + 1) // 2
+            done = self.builder.n_missing(engine, rows[:middle]) == 0
+            low, high = (middle, high) if done else (low, middle - 1)
+        return max(low, min(len(rows), 2 * self.n_classes)) / len(rows)
+
+    def probabilities(self, answer: Answer, rows: NDArray[np.int64]) -> Probabilities:
+        """Return an answer's probabilities for rows, (n, K): the mean over the views that it looks at."""
+        if not len(rows):
+            return np.zeros((0, self.n_classes), np.float32)
+        features = self.features(answer.engine, rows, mirrored=answer.mirrored)
+        n_columns = answer.classifier.backbone.n_features
+        with torch.inference_mode():
+            logits = answer.classifier.head(torch.from_numpy(np.ascontiguousarray(features[:, :, -n_columns:])))
+            return torch.softmax(logits, 2).mean(1).numpy()
+
+
+def nested(dataset: Dataset, split: str, seed: int) -> NDArray[np.int64]:
+    """Return the rows of a split in an order whose every beginning holds all classes in their shares: (n,) int64.
+
+    Copies and pictures of one group stay together only as the split keeps them; within one split they may be parted.
+    """
+    rows = dataset.indices(split)
+    if not len(rows):
+        return rows
+    draw = rng.uniform(seed, "part", ids=dataset.ids[rows])[:, 0]
+    labels = dataset.labels[rows]
+    place = np.empty(len(rows))
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        ranked = members[np.lexsort((members, draw[members]))]
+        place[ranked] = (np.arange(len(ranked)) + 0.5) / len(ranked)
+    first = np.empty(len(rows), bool)
+    first[:] = False
+    for label in np.unique(labels):  # every class has a picture in even the smallest part
+        members = np.flatnonzero(labels == label)
+        first[members[np.argmin(place[members])]] = True
+    return rows[np.lexsort((np.arange(len(rows)), place, ~first))]

@@ -1,0 +1,63 @@
+"""``auto``: a search within a budget of time, over features, sizes, views and fine-tuning; see ``descend.search``.
+
+Here stands only what a plan must know of it: which pictures it suits, which settings it takes, and their defaults.
+"""
+
+from __future__ import annotations
+
+from descend.errors import KnobError
+from descend.models import Backbone
+from descend.train.modes.features import FrozenBackbone
+from descend.train.modes.mode import ALWAYS, SMALL_SIDE, Chosen, Default, asked_beyond
+from descend.train.plan import DataProfile, Plan
+from descend.train.recipe import Recipe
+from descend.train.task_builder import ModeTask, TaskBuilder
+
+NATIVE_SHARE = 1.3  # a convolutional backbone reads pictures up to this much larger than its own size with profit
+
+
+class Auto(FrozenBackbone):
+    """The best answer that the time allows, out of several ways to use a pretrained backbone."""
+
+    name = "auto"
+    settings = (ALWAYS - {"snapshots"}) | {"backbone", "size", "engine", "budget", "steps", "latency", "max_size"}
+
+    def suits(self, data: DataProfile, asked: Recipe) -> str | None:
+        """Return the reason for photographs, unless something is asked for that the search decides by itself."""
+        if data.side < SMALL_SIDE or asked.device != "cpu" or asked_beyond(asked, self.settings):
+            return None
+        return "a search within the budget, over ways to use a pretrained backbone; --transfer features is the quick look"
+
+    def default_budget(self, data: DataProfile, chosen: Chosen) -> Default:
+        """Return five minutes."""
+        del data, chosen
+        return Default("5m", "of the whole command; --budget 1m or 1h for another")
+
+    def default_size(self, data: DataProfile, chosen: Chosen) -> Default:
+        """Return the largest size worth looking at: that of the pictures, within what the backbone reads well."""
+        backbone = chosen["backbone"]
+        native = getattr(backbone, "native_size", 224)
+        largest = round(native * NATIVE_SHARE / 32) * 32
+        side = max(native, min(largest, data.side // 32 * 32))
+        return Default(side, f"the pictures are about {data.side} px; smaller views are resampled from this one")
+
+    def default_augment(self, data: DataProfile, chosen: Chosen) -> Default:
+        """Return none: each step has its own."""
+        del data, chosen
+        return Default((), "each step has its own")
+
+    def default_epochs(self, data: DataProfile, chosen: Chosen) -> Default:
+        """Return one: steps count otherwise."""
+        del data, chosen
+        return Default(1, "each step has its own")
+
+    def taps(self, backbone: Backbone, plan: Plan) -> tuple[str, ...]:
+        """Return the late stages."""
+        del plan
+        return backbone.late_stages
+
+    def task(self, builder: TaskBuilder) -> ModeTask:
+        """Refuse: a search has many tasks."""
+        del builder
+        raise KnobError("transfer", "must name one mode here: a search has no single task", got="auto",
+                        fix="Use --transfer features, head, finetune or scratch.")  # fmt: skip
