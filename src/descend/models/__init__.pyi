@@ -5,11 +5,11 @@ from .backbone_choice import measured_images_per_s as measured_images_per_s
 from .ladder import LADDER as LADDER
 from .ladder import LadderEntry as LadderEntry
 from .ladder import available_backbones as available_backbones
+from .ensemble import Ensemble as Ensemble
+from .ensemble import Member as Member
 from .lite import Lite0 as Lite0
 from .lite import Lite1 as Lite1
 from .lite import Lite2 as Lite2
-from .ensemble import Ensemble as Ensemble
-from .ensemble import Member as Member
 from .names import backbone as backbone
 from .pretrained import Timm as Timm
 from .small import ResNet9 as ResNet9

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from descend.models import Ensemble, Member
-from descend.search import mixture, networks
+import numpy as np
+from numpy.typing import NDArray
+
+from descend.search import limits, mixture, networks
+from descend.search.features import FEW, refitted
 from descend.search.findings import Findings
-from descend.search.study import Study
+from descend.search.steps import KeepStep
+from descend.search.study import Answer, Study
 from descend.technique import spec
 from descend.train.judge import judge_answers, judged_rows, save_model
 from descend.train.modes.mode import with_pretrained
@@ -13,27 +17,35 @@ from descend.train.record_types import Chosen, EnsembleMember
 from descend.train.run import Run
 
 
-def concluded(study: Study, findings: Findings, *, finished: bool) -> Run:
-    """Save the best mixture as one network, judge it on validation, and on test when the search is finished."""
+def concluded(study: Study, findings: Findings, keep: KeepStep | None, *, finished: bool) -> Run:
+    """Save the best mixture as one network, judge it on validation, and on test when the search is finished.
+
+    keep: what limits allow to ship, where there are any. Where validation was taken out of train by us, chose nothing, and
+    pictures are few, the heads are fitted once more with its pictures; its figure is of the heads before.
+    """
     log, plan, record = study.log, study.plan, study.log.record
-    kept = [(answer, float(w)) for answer, w in zip(findings.answers, findings.weights, strict=True) if w > 0]
+    if keep is None:
+        kept = [(answer, float(w)) for answer, w in zip(findings.answers, findings.weights, strict=True) if w > 0]
+        answers, weights = [answer for answer, _ in kept], [w for _, w in kept]
+    else:
+        answers, weights = limits.selected(findings, keep)
     with log.timed("evaluate"):
         rows = judged_rows(study.dataset, finished=finished)
-        if kept[0][0].share < 1:  # stopped at the first look
-            rows = {"val": study.rows("val", kept[0][0].share)}
-        weights = findings.weights[findings.weights > 0]
-        probs = {
-            split: mixture.mixed([study.probabilities(answer, chosen) for answer, _ in kept], weights)
-            for split, chosen in rows.items()
-        }
-        ensemble = Ensemble([Member(answer.classifier, mirrored=answer.mirrored) for answer, _ in kept], [w for _, w in kept])
+        if answers[0].share < 1:  # stopped at the first look
+            rows = {"val": study.rows("val", answers[0].share)}
+        probs = {"val": _mixed(study, answers, weights, rows["val"])}
+        if finished and _may_refit(study, answers):
+            answers = [refitted(study, answer) for answer in answers]
+            record.reasons["refit"] = "fitted once more, to training and validation pictures together"
+        probs |= {split: _mixed(study, answers, weights, rows[split]) for split in rows if split != "val"}
+        ensemble = limits.joined(answers, weights)
         save_model(log, ensemble)
         architecture = spec(with_pretrained(plan.backbone, False), defaults=True)
         assert record.preprocessing is not None  # since the beginning
         record.preprocessing["members"] = [
             EnsembleMember(architecture=architecture, taps=list(answer.classifier.backbone.taps), view=answer.view,
                            mirrored=answer.mirrored, weight=weight)
-            for answer, weight in kept
+            for answer, weight in zip(answers, weights, strict=True)
         ]  # fmt: skip
         record.status = "finished" if finished else "interrupted"
         record.chosen = Chosen(
@@ -46,3 +58,12 @@ def concluded(study: Study, findings: Findings, *, finished: bool) -> Run:
         networks.clear(log)
     assert log.folder is not None  # a search writes its run
     return Run(log.folder, record)
+
+
+def _mixed(study: Study, answers: list[Answer], weights: list[float], rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    return mixture.mixed([study.probabilities(answer, rows) for answer in answers], np.array(weights))
+
+
+def _may_refit(study: Study, answers: list[Answer]) -> bool:
+    """Return whether heads may learn from validation too: it was not given by the user, and the pictures are few."""
+    return all(answer.frozen for answer in answers) and not study.dataset.given_split and len(study.rows("train")) < FEW

@@ -10,6 +10,7 @@ from descend.search import mixture
 from descend.search.rungs import best_head
 from descend.search.steps import Step, text
 from descend.search.study import Answer, Study
+from descend.stats import proportion
 from descend.train import metrics
 from descend.train.record_types import Score, SearchStep
 
@@ -27,7 +28,7 @@ class Findings:
         self.answers: list[Answer] = []
         self.weights: NDArray[np.float64] = np.zeros(0)
         self.choices = 0
-        self._val: dict[int, NDArray[np.float32]] = {}
+        self._val: dict[Answer, NDArray[np.float32]] = {}
 
     @property
     def kept(self) -> list[Answer]:
@@ -36,9 +37,9 @@ class Findings:
 
     def on_val(self, answer: Answer) -> NDArray[np.float32]:
         """Return an answer's probabilities on validation, computed once."""
-        if id(answer) not in self._val:
-            self._val[id(answer)] = self.study.probabilities(answer, self.study.rows("val", answer.share))
-        return self._val[id(answer)]
+        if answer not in self._val:
+            self._val[answer] = self.study.probabilities(answer, self.study.rows("val", answer.share))
+        return self._val[answer]
 
     def add(self, step: Step, answer: Answer, why: str, began: float) -> list[str]:
         """Take a step's answer in, weigh all anew, and write it down; returns what came of it, in words."""
@@ -74,7 +75,9 @@ class Findings:
     def _measured(self, answer: Answer, own: Score) -> str:
         """Say how good an answer is by itself: a head in cross-validation, anything else on validation."""
         if answer.trial is not None:
-            return f"{answer.trial.accuracy:.1%} right in cross-validation"
+            n = len(self.study.rows("train", answer.share))
+            interval = proportion(round(answer.trial.accuracy * n), n)
+            return f"{answer.trial.accuracy:.1%} right in cross-validation ({interval.low:.1%} to {interval.high:.1%})"
         return f"{own['accuracy']:.1%} of validation"
 
     def _record(self, step: str, why: str, began: float, outcome: str, answer: Answer | None, own: Score | None) -> None:

@@ -15,14 +15,14 @@ from descend.data import Dataset
 from descend.durations import duration
 from descend.progress import Progress
 from descend.quantities import seconds
-from descend.search import begin, networks, rungs
+from descend.search import begin, limits, networks, rungs
 from descend.search.clock import Clock, OutOfTime, Watch
 from descend.search.conclude import concluded
 from descend.search.features import fitted
 from descend.search.findings import Findings
 from descend.search.finetune import answered, calibrated, fine_tuned
 from descend.search.rungs import Rung
-from descend.search.steps import FeatureStep, FineTuneStep, PartStep, Step, read, text
+from descend.search.steps import FeatureStep, FineTuneStep, KeepStep, PartStep, Step, read, text
 from descend.search.study import Answer, Study
 from descend.train.modes.auto import Auto
 from descend.train.plan import Plan
@@ -47,6 +47,9 @@ class Search:
         plan, resumed = surveyed.plan, log.folder is not None
         self.log, self.progress = log, progress
         self.known: list[Step] = [read(item) for item in plan.steps or ()]
+        if resumed:  # what was shipped when it was stopped says nothing of what will be
+            self.known = [step for step in self.known if not isinstance(step, KeepStep)]
+        self.keep = next((step for step in self.known if isinstance(step, KeepStep)), None)
         self.deciding = resumed or not self.known  # a recipe with steps takes those and no other
         budget_s = seconds(plan.budget, who="budget") if plan.budget and self.deciding else math.inf
         self.clock = Clock(budget_s, started=started, used_s=log.record.budget_used_s)
@@ -60,7 +63,8 @@ class Search:
         finished = True
         try:
             for step in self.known:
-                self._take(step, "as the recipe says", limit=math.inf)
+                if not isinstance(step, (PartStep, KeepStep)):  # those are of the beginning and of the end
+                    self._take(step, "as the recipe says", limit=math.inf)
             if self.deciding:
                 self._first_answers()
                 self._climb()
@@ -69,7 +73,15 @@ class Search:
                 raise
             finished = False
             self.progress.say("stopped: the best answer so far is kept")
-        return concluded(self.study, self.findings, finished=finished)
+        return concluded(self.study, self.findings, self._limits(), finished=finished)
+
+    def _limits(self) -> KeepStep | None:
+        """Return what may be shipped, decided once and written down; None where nothing limits it."""
+        if self.keep is None and limits.limited(self.study.plan) and self.deciding:
+            self.keep = limits.choose(self.study, self.findings)
+            self.written.append(text(self.keep))
+            self._write()
+        return self.keep
 
     # ------------------------------------------------------------------------------------------------------- beginning
 
@@ -79,7 +91,8 @@ class Search:
         with log.timed("build"):
             backbone = build_network(plan, Auto(), dataset).backbone
         native = min(plan.size, backbone.native_size)
-        resolution = int(plan.size / backbone.crop_fraction)
+        margin = round(plan.size * (1 / backbone.crop_fraction - 1) / 2)
+        resolution = plan.size + 2 * margin  # even: the mirror image of the crop is the crop of the mirror image
         backbone.look(native, of=plan.size)
         speeds = None
         if self.deciding:
@@ -99,7 +112,6 @@ class Search:
         if speeds is not None:
             study.note_rate("torch", native, speeds.torch)
             study.note_rate(plan.engine, native, speeds.computed)
-        self.known = [step for step in self.known if not isinstance(step, PartStep)]
         return study
 
     def _decide_part(self, dataset: Dataset, speeds: begin.Speeds) -> None:
@@ -159,6 +171,8 @@ class Search:
             self.findings.note_lost(text(step), why, began)
             self.progress.say("    its time ran out: dropped")
             return bool(self.findings.answers) or self._smaller(step)
+        if not self.findings.taken:
+            limits.check(self.study, answer)
         for line in self.findings.add(step, answer, why, began):
             self.progress.say(f"    {line}")
         self.log.save()
@@ -171,7 +185,7 @@ class Search:
         return self._take(replace(step, share=done), "a first answer, from what was done in time", limit=math.inf)
 
     def _answer(self, step: Step) -> Answer:
-        assert not isinstance(step, PartStep)  # it was taken at the beginning
+        assert not isinstance(step, (PartStep, KeepStep))  # those are taken elsewhere
         if isinstance(step, FeatureStep):
             return fitted(self.study, step)
         start = rungs.best_head(self.findings.taken)

@@ -60,10 +60,21 @@ class FineTuneStep:
     stop_at: Annotated[int, Ge(1)] | None = None
 
 
-Step = PartStep | FeatureStep | FineTuneStep
-STEPS: dict[str, type[PartStep] | type[FeatureStep] | type[FineTuneStep]] = {
-    cls.word: cls for cls in (PartStep, FeatureStep, FineTuneStep)
-}
+@record("keep step")
+class KeepStep:
+    """Ship these answers, by their places among the best head and the trained networks: others would break a limit.
+
+    mirrored: whether those that look at the mirror image too may do so.
+    """
+
+    word: ClassVar[str] = "keep"
+
+    members: tuple[int, ...]
+    mirrored: bool = True
+
+
+Step = PartStep | FeatureStep | FineTuneStep | KeepStep
+STEPS: dict[str, type[Step]] = {cls.word: cls for cls in (PartStep, FeatureStep, FineTuneStep, KeepStep)}
 
 
 def text(step: Step) -> str:

@@ -32,13 +32,13 @@ MIRROR = ("flip(p=1.0)",)
 Probabilities = NDArray[np.float32]  # (n, K)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Answer:
-    """What one step made: a network, how it looks at pictures, and how good it is.
+    """What one step made: a network, how it looks at pictures, and how good it is. Equal to itself only.
 
     classifier: reads pictures of the run's size. engine: computes its backbone's features. trial: of the cross-validation that
     chose its head, where one did. share: of the pictures that it was made from. frozen: whether its backbone is the pretrained
-    one. why: what was decided on the way, in words.
+    one. strength: of the penalty on a head that was fitted. why: what was decided on the way, in words.
     """
 
     classifier: Classifier
@@ -48,6 +48,7 @@ class Answer:
     share: float
     frozen: bool
     trial: Trial | None = None
+    strength: float | None = None
     why: str = ""
 
 

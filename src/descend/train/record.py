@@ -98,7 +98,12 @@ class RunRecord:
 
     def without_test_split(self) -> str:
         """Return what a result without a test split has to admit, as the end of a sentence."""
-        if self.head_trials and not self.choices_by_val:
+        if self.search:
+            n = self.choices_by_val
+            return f"and validation also made {n} choice{'s' * (n != 1)}, so this figure flatters a little" if n else (
+                "but nothing was chosen by validation, so this figure is an honest estimate"
+            )
+        if self.head_trials:
             return "but nothing was chosen by validation, so this figure is an honest estimate"
         return "and validation also chose the epoch, so this figure flatters a little"
 

@@ -68,14 +68,14 @@ class LogisticFit:
 
 def fit_logistic(
     features: Floats, labels: NDArray[np.int64], n_classes: int, *, units: NDArray[np.int64] | None = None,
-    strength: float | None = None, n_folds: int = 5, seed: int = 0,
+    strength: float | None = None, n_folds: int = 5, n_repeats: int = 1, seed: int = 0,
 ) -> LogisticFit:  # fmt: skip
     """Fit the head to the features of n pictures.
 
     features: (n, V, D) float32; the V views of a picture share its label, count 1 / V each, and stay on one side of a fold, where
     their probabilities are averaged. labels: (n,) int64 below K = n_classes. units: (n,) what must stay on one side, such as
     copies or groups; None: every picture by itself. strength: of the penalty, or None to choose it by cross-validation
-    (stratified, grouped), by the lowest held-out loss.
+    (stratified, grouped), by the lowest held-out loss. n_repeats: how often the folds are drawn, for few pictures.
     Raises DataError for features that are not finite, or a single class.
     """
     if not np.isfinite(features).all():
@@ -85,7 +85,7 @@ def fit_logistic(
     axes = Axes.of(features)
     trials: list[Trial] = []
     if strength is None:
-        folds = list(folds_of(labels, units, n_folds, n_classes, seed))
+        folds = [fold for r in range(n_repeats) for fold in folds_of(labels, units, n_folds, n_classes, seed, r)]
         trials = search(axes, labels, n_classes, folds)
         strength = min(trials, key=lambda trial: trial.loss).strength
     solution = Problem(axes.coordinates, labels, n_classes, axes.variances).solve(strength)
@@ -111,7 +111,7 @@ class StageFit:
 
 def fit_stages(
     features: Floats, labels: NDArray[np.int64], n_classes: int, *, n_last: int, stages: str = "auto",
-    units: NDArray[np.int64] | None = None, strength: float | None = None, n_folds: int = 5, seed: int = 0,
+    units: NDArray[np.int64] | None = None, strength: float | None = None, n_folds: int = 5, n_repeats: int = 1, seed: int = 0,
 ) -> StageFit:  # fmt: skip
     """Fit the head on the last ``n_last`` columns of the features, on all of them, or (``auto``) on both; return the better.
 
@@ -122,7 +122,14 @@ def fit_stages(
     columns = {"last": n_last, "late": features.shape[2]}
     fits = {
         name: fit_logistic(
-            features[:, :, -columns[name] :], labels, n_classes, units=units, strength=strength, n_folds=n_folds, seed=seed
+            features[:, :, -columns[name] :],
+            labels,
+            n_classes,
+            units=units,
+            strength=strength,
+            n_folds=n_folds,
+            n_repeats=n_repeats,
+            seed=seed,
         )
         for name in names
     }
@@ -214,12 +221,12 @@ class Problem:
 
 
 def folds_of(
-    labels: NDArray[np.int64], units: NDArray[np.int64] | None, n_folds: int, n_classes: int, seed: int
+    labels: NDArray[np.int64], units: NDArray[np.int64] | None, n_folds: int, n_classes: int, seed: int, repeat: int = 0
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Yield (rows to fit, rows held out): each class in each fold where it has as many pictures, units whole."""
     counts = np.bincount(labels, minlength=n_classes)
     n_folds = max(2, min(n_folds, int(counts[counts > 0].min())))
-    state = rng.integer_seed(seed, "logistic folds") % 2**32
+    state = rng.integer_seed(seed, "logistic folds" + f"#{repeat}" * (repeat > 0)) % 2**32
     if units is None or len(np.unique(units)) == len(units):
         splits = StratifiedKFold(n_folds, shuffle=True, random_state=state).split(labels, labels)
     else:
@@ -235,6 +242,7 @@ def search(
 ) -> list[Trial]:
     """Try strengths by factors of ten until the held-out loss rises, then the two half-way neighbours of the best."""
     problems = [Problem(axes.coordinates[fitted], labels[fitted], n_classes, axes.variances) for fitted, _ in folds]
+    n_held_out = len(np.unique(np.concatenate([held_out for _, held_out in folds])))  # repeats hold the same ones out again
     trials: list[Trial] = []
 
     def tried(strength: float) -> Trial:
@@ -245,7 +253,8 @@ def search(
             losses.append(-np.log(np.maximum(p[np.arange(len(held_out)), labels[held_out]], 1e-12)))
             right.append(p.argmax(1) == labels[held_out])
         loss = np.concatenate(losses)
-        return Trial(strength, float(np.concatenate(right).mean()), float(loss.mean()), float(loss.std() / np.sqrt(len(loss))))
+        se = float(loss.std() / np.sqrt(n_held_out))
+        return Trial(strength, float(np.concatenate(right).mean()), float(loss.mean()), se)
 
     strength = STRONGEST
     while strength >= WEAKEST:

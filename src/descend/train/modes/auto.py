@@ -35,8 +35,9 @@ class Auto(FrozenBackbone):
 
     def default_size(self, data: DataProfile, chosen: Chosen) -> Default:
         """Return the largest size worth looking at: that of the pictures, within what the backbone reads well."""
-        backbone = chosen["backbone"]
-        native = getattr(backbone, "native_size", 224)
+        native = chosen["backbone"].native_size or 224
+        if chosen["backbone"].fixed_size:
+            return Default(native, "the only size that the backbone reads")
         largest = round(native * NATIVE_SHARE / 32) * 32
         side = max(native, min(largest, data.side // 32 * 32))
         return Default(side, f"the pictures are about {data.side} px; smaller views are resampled from this one")

@@ -1,0 +1,197 @@
+"""``--transfer auto`` on small pictures: an answer within the budget, its steps replayed, stopped and gone on with, limited."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+from PIL import Image
+from tests.conftest import shapes_folder  # pyright: ignore[reportMissingImports]
+
+import descend
+from descend.cli import main
+from descend.errors import DataError, KnobError
+from descend.progress import Silent
+from descend.train.run import Run
+
+SMALL = {"size": 64, "engine": "torch"}
+LONG = {**SMALL, "budget": "10m"}  # more than the steps can use: nothing then depends on the load of the machine
+
+
+class StopAt(Silent):
+    """A listener that presses Ctrl-C when a stage has come to some number of pictures."""
+
+    def __init__(self, stage: str, n: int) -> None:
+        self.stage, self.n, self.lines = stage, n, list[str]()
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+    def update(self, stage: str, done: int, total: int, note: str = "") -> None:
+        if stage == self.stage and done >= self.n:
+            self.stage = ""
+            signal.raise_signal(signal.SIGINT)
+
+
+@pytest.fixture(scope="module")
+def doubtful(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures whose labels are drawn by lot for a third: no head is right about all, so the search goes on to training."""
+    root = shapes_folder(tmp_path_factory.mktemp("data") / "doubtful", n=14, side=72, seed=3)
+    files = sorted(root.rglob("*.png"))
+    for one, other in zip(files[::6], files[3::6], strict=False):
+        if one.parent != other.parent:
+            swapped = one.with_suffix(".tmp")
+            one.rename(swapped)
+            other.rename(one)
+            swapped.rename(other)
+    for one, other in zip(files[:4], files[-4:], strict=True):
+        swapped = one.with_suffix(".tmp")
+        one.rename(swapped)
+        other.rename(one)
+        swapped.rename(other)
+    return root
+
+
+@pytest.fixture(scope="module")
+def found(doubtful: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return descend.fit(doubtful, out=tmp_path_factory.mktemp("runs") / "found", **LONG)
+
+
+def contents(run: Run) -> list[bytes]:
+    return [(run.folder / name).read_bytes() for name in ("model.safetensors", "predictions.csv")]
+
+
+def test_the_search_is_the_default_on_photographs_and_writes_down_its_steps(found: Run) -> None:
+    assert found.record.plan["transfer"] == "auto"
+    assert found.record.status == "finished"
+    steps = [step["step"] for step in found.record.search]
+    assert steps[0] == "features(size=64)"
+    assert any(step.startswith("finetune(") for step in steps)
+    assert found.recipe.steps == tuple(steps)
+    assert found.record.test_looks[0]["what"] == "descend fit, after training"
+    assert len(found.record.test_looks) == 1
+    assert found.record.choices_by_val >= 1
+    assert "choice" in found.record.without_test_split()
+    assert not (found.folder / "search").exists()
+
+
+def test_the_recipe_replays_the_steps_to_the_same_bytes(found: Run, tmp_path: Path) -> None:
+    again = descend.fit(recipe=found.folder / "recipe.toml", out=tmp_path / "again")
+    assert contents(again) == contents(found)
+    assert [step["step"] for step in again.record.search] == [step["step"] for step in found.record.search]
+
+
+def test_predictions_evaluation_and_export_agree_with_what_was_judged(found: Run, doubtful: Path, tmp_path: Path) -> None:
+    assert found.record.test is not None
+    again = descend.load(found.folder)
+    score = again.evaluate(str(doubtful), split="test")
+    assert score["accuracy"] == found.record.test["accuracy"]
+    assert score["loss"] == pytest.approx(found.record.test["loss"], abs=1e-4)
+    picture = next(doubtful.rglob("*.png"))
+    out = tmp_path / "model.onnx"
+    assert main(["export", str(found.folder), "--out", str(out), "--check", str(doubtful)]) == 0
+    image = np.asarray(Image.open(picture).convert("RGB"))[None]
+    answers = onnxruntime.InferenceSession(str(out)).run(None, {"images": image})[0]
+    np.testing.assert_allclose(answers, again.predict(picture).probabilities, atol=2e-2)
+
+
+def test_no_trained_answer_is_kept_that_validation_likes_less(found: Run) -> None:
+    accuracy = [step["best_accuracy"] for step in found.record.search]
+    assert all(value is not None for value in accuracy)
+    assert found.record.val is not None
+    assert found.record.val["accuracy"] == accuracy[-1]
+
+
+@pytest.mark.parametrize(("stage", "n"), [("fine-tuning", 60), ("features", 40)])
+def test_a_stopped_search_keeps_its_best_and_goes_on_to_the_same_bytes(
+    found: Run, doubtful: Path, tmp_path: Path, stage: str, n: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DESCEND_CACHE", str(tmp_path / "cache"))  # nothing is known beforehand
+    cut = descend.fit(doubtful, out=tmp_path / "cut", progress=StopAt(stage, n), **LONG)
+    assert cut.record.status == "interrupted"
+    if stage == "fine-tuning":
+        assert cut.record.val is not None
+        assert cut.record.test is None
+        assert cut.predict(doubtful / "disc").probabilities.shape == (14, 3)
+    whole = descend.resume(cut.folder)
+    assert whole.record.status == "finished"
+    again = descend.fit(recipe=whole.folder / "recipe.toml", out=tmp_path / "again")
+    assert contents(again) == contents(whole)
+
+
+def test_an_easy_set_ends_early_and_says_why(tmp_path: Path) -> None:
+    shapes_folder(tmp_path / "shapes", n=12, side=72)
+    heard = StopAt("", 0)
+    run = descend.fit(tmp_path / "shapes", out=tmp_path / "run", progress=heard, **LONG)
+    assert [step["step"] for step in run.record.search] == ["features(size=64)"]
+    assert any("nothing left is expected to bring" in line for line in heard.lines)
+    assert "honest estimate" in run.record.without_test_split()
+    assert run.record.reasons["refit"].startswith("fitted once more")  # few pictures, and validation was carved here
+
+
+def test_limits_keep_a_model_small_and_say_what_is_least(found: Run, doubtful: Path, tmp_path: Path) -> None:
+    run = descend.fit(doubtful, out=tmp_path / "small", max_size="20MB", **LONG)
+    assert len(run.record.preparation()["members"]) == 1
+    assert (run.folder / "model.safetensors").stat().st_size < 20e6
+    assert run.recipe.steps is not None
+    assert run.recipe.steps[-1].startswith("keep(")
+    again = descend.fit(recipe=run.folder / "recipe.toml", out=tmp_path / "again")
+    assert contents(again) == contents(run)
+    with pytest.raises(KnobError, match=r"max_size.*one network: 1\d\.\dMB"):
+        descend.fit(doubtful, out=tmp_path / "none", max_size="1MB", **LONG)
+    with pytest.raises(KnobError, match=r"latency.*one look at one picture"):
+        descend.fit(doubtful, out=tmp_path / "never", latency="0.001ms", **LONG)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"budget": "5"}, "needs a unit"),
+        ({"budget": "0m"}, "above 0"),
+        ({"budget": "-1s"}, "above 0"),
+        ({"budget": "1ms"}, "time for a first answer"),
+        ({"budget": "1m", "epochs": 3}, "epochs is decided by the search that budget asks for.*transfer features"),
+        ({"budget": "1m", "freeze_to": "block1"}, "transfer finetune"),
+        ({"budget": "1m", "transfer": "features"}, "budget has no effect with transfer='features'"),
+        ({"steps": ["features(size=64)"], "optimizer": "sgd"}, "optimizer is decided"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_refused_before_anything_is_written(
+    doubtful: Path, tmp_path: Path, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(KnobError, match=message):
+        descend.fit(doubtful, out=tmp_path / "run", **{**SMALL, **settings})
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_class_of_one_picture_and_a_set_with_one_readable_class(tmp_path: Path) -> None:
+    root = shapes_folder(tmp_path / "lonely", n=8, side=72)
+    for file in sorted((root / "disc").iterdir())[1:]:
+        file.unlink()
+    run = descend.fit(root, out=tmp_path / "run", **LONG)
+    assert run.record.status == "finished"
+    for file in (*(root / "disc").iterdir(), *(root / "square").iterdir()):
+        file.write_bytes(b"no picture")
+    with pytest.raises(DataError, match="square"):
+        descend.fit(root, out=tmp_path / "none", **LONG)
+
+
+def test_a_part_is_taken_where_time_is_short_and_replayed(doubtful: Path, tmp_path: Path) -> None:
+    steps = ["part(share=0.6)", "features(size=64)"]
+    run = descend.fit(doubtful, out=tmp_path / "run", steps=steps, **SMALL)
+    n = sum(run.record.data["splits"].values())
+    assert 24 <= n <= 30
+    assert any("left aside" in problem["message"] for problem in run.record.data["problems"])
+    again = descend.fit(recipe=run.folder / "recipe.toml", out=tmp_path / "again")
+    assert contents(again) == contents(run)
+
+
+def test_json_on_the_command_line(doubtful: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["fit", str(doubtful), "--steps", "features(size=64)", "--size", "64", "--engine", "torch", "--json"]
+    assert main([*words, "--out", str(tmp_path / "run")]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["chosen"]["transfer"] == "auto"

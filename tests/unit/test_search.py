@@ -1,0 +1,204 @@
+"""The parts of the search, each by itself: steps as text, the clock, nested parts, weights of a mixture, the network of it."""
+
+from __future__ import annotations
+
+import math
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize
+from torch.nn.functional import interpolate
+
+from descend.errors import KnobError, ModelError, SpecError
+from descend.models import Classifier, Ensemble, Member, backbone
+from descend.progress import Silent
+from descend.quantities import n_bytes, seconds
+from descend.search import mixture
+from descend.search.clock import Clock, OutOfTime, Watch
+from descend.search.finetune import Visits
+from descend.search.steps import FeatureStep, FineTuneStep, KeepStep, PartStep, read, text
+from descend.search.study import nested
+from descend.train.loop import Batch
+
+STEPS = [
+    PartStep(share=0.25),
+    FeatureStep(size=224),
+    FeatureStep(size=288, mirrored=True, share=0.1),
+    FineTuneStep(size=160, view=192, freeze_to="block1", lr=3e-4, n_steps=400, mirrored=True),
+    FineTuneStep(size=64, view=64, freeze_to=None, lr=1e-3, n_steps=7, batch_size=8, draw=2, stop_at=5),
+    KeepStep(members=(0, 2), mirrored=False),
+]
+
+
+@pytest.mark.parametrize("step", STEPS, ids=text)
+def test_a_step_is_its_text(step: Any) -> None:
+    assert read(text(step)) == step
+
+
+def test_steps_that_are_none_are_refused() -> None:
+    with pytest.raises(SpecError, match="Did you mean 'features'"):
+        read("feature(size=224)")
+    with pytest.raises(KnobError, match="size"):
+        read("features(size=0)")
+    with pytest.raises(KnobError, match="lr"):
+        read("finetune(size=64, view=64, freeze_to=None, lr=-1, n_steps=1)")
+
+
+@pytest.mark.parametrize(("written", "value"), [("30s", 30), ("5m", 300), ("1.5h", 5400), ("20ms", 0.02), (" 2m ", 120)])
+def test_times_as_people_write_them(written: str, value: float) -> None:
+    assert seconds(written, who="budget") == pytest.approx(value)
+
+
+@pytest.mark.parametrize("written", ["5", "0m", "-1s", "s", "", "5 minutes", "nan", "infs", "1e999s", "5M"])
+def test_what_is_no_time_is_refused(written: str) -> None:
+    with pytest.raises(KnobError, match="budget"):
+        seconds(written, who="budget")
+
+
+def test_sizes_as_people_write_them() -> None:
+    assert n_bytes("20MB", who="max_size") == 20e6
+    with pytest.raises(KnobError, match="unit"):
+        n_bytes("20", who="max_size")
+
+
+def test_the_clock_counts_earlier_sessions() -> None:
+    clock = Clock(100.0, started=time.perf_counter() - 10, used_s=30)
+    assert clock.used() == pytest.approx(40, abs=1)
+    assert clock.left() == pytest.approx(60, abs=1)
+    assert not Clock(math.inf, started=0.0).limited
+
+
+def test_news_that_comes_too_late_ends_the_work() -> None:
+    watch = Watch(Silent(), Clock(5.0, started=time.perf_counter()))
+    watch.update("features", 1, 10)  # nothing is held back yet
+    with watch.holding(3.0):
+        watch.update("features", 2, 10)
+    with watch.holding(60.0):
+        watch.update("features", 10, 10)  # what is done is done
+        with pytest.raises(OutOfTime):
+            watch.update("features", 3, 10)
+    watch.update("features", 4, 10)
+
+
+def dataset_of(labels: Any) -> Any:
+    """Stand in for a data set whose pictures are all for training."""
+    rows = np.arange(len(labels))
+    return SimpleNamespace(
+        labels=np.asarray(labels), ids=rows * 7919, indices=lambda split: rows if split == "train" else rows[:0]
+    )
+
+
+def test_every_beginning_of_the_order_holds_all_classes_in_their_shares() -> None:
+    labels = np.random.default_rng(0).permutation(np.repeat([0, 1, 2, 3], [800, 150, 49, 1]))
+    order = nested(dataset_of(labels), "train", seed=3)
+    assert sorted(order) == list(range(1000))
+    assert not np.array_equal(order, nested(dataset_of(labels), "train", seed=4))
+    for n in (4, 50, 333, 1000):
+        counts = np.bincount(labels[order[:n]], minlength=4)
+        assert (counts > 0).all()
+        assert np.abs(counts - n * np.array([0.8, 0.15, 0.049, 0.001])).max() < 4
+
+
+def likelihoods(n: int, *qualities: float, seed: int = 0) -> tuple[list[Any], Any]:
+    """Return answers (n, 3) of members that give the true class about these probabilities, and the labels."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 3, n)
+    answers = []
+    for quality in qualities:
+        true = np.clip(rng.normal(quality, 0.15, n), 0.02, 0.97)
+        p = np.repeat(((1 - true) / 2)[:, None], 3, 1)
+        p[np.arange(n), labels] = true
+        answers.append(p.astype(np.float32))
+    return answers, labels
+
+
+def test_weights_maximise_the_penalised_likelihood() -> None:
+    answers, labels = likelihoods(400, 0.7, 0.6)
+    p = np.stack([answer[np.arange(400), labels] for answer in answers]).astype(float)
+
+    def loss(x: Any) -> float:
+        w = np.array([x[0], 1 - x[0]])
+        return -(np.log(w @ p).sum() + mixture.PRIOR * np.log(w).sum())
+
+    best = minimize(loss, [0.5], bounds=[(1e-6, 1 - 1e-6)]).x[0]
+    w = mixture.weights(answers, labels)
+    expected = [best, 1 - best] if min(best, 1 - best) >= mixture.NEGLIGIBLE else [1.0, 0.0]
+    np.testing.assert_allclose(w, expected, atol=2e-3)
+
+
+def test_a_member_that_adds_nothing_is_left_out_and_few_pictures_weigh_alike() -> None:
+    answers, labels = likelihoods(600, 0.9, 0.3)
+    assert mixture.weights(answers, labels).tolist() == [1.0, 0.0]
+    few = mixture.weights([answer[:3] for answer in answers], labels[:3])
+    assert few.min() > 0.3
+    assert mixture.weights([answer[:0] for answer in answers], labels[:0]).tolist() == [0.5, 0.5]
+
+
+def test_a_mixture_of_one_is_itself() -> None:
+    answers, labels = likelihoods(50, 0.6)
+    assert mixture.weights(answers, labels).tolist() == [1.0]
+    np.testing.assert_allclose(mixture.mixed(answers, np.ones(1)), answers[0])
+
+
+class Counting:
+    """A source of three batches per epoch, each telling its epoch in its inputs."""
+
+    n_steps = 3
+
+    def epoch(self, epoch: int, start: int = 0) -> Any:
+        for step in range(start, 3):
+            yield Batch(np.zeros(1, np.int64), torch.tensor([epoch, step]), torch.zeros(1), step)
+
+
+@pytest.mark.parametrize("start", [0, 2, 3, 7])
+def test_visits_number_their_steps_over_passes(start: int) -> None:
+    batches = list(Visits(Counting(), 8).epoch(0, start))
+    assert [batch.step for batch in batches] == list(range(start, 8))
+    assert [batch.inputs.tolist() for batch in batches] == [[step // 3, step % 3] for step in range(start, 8)]
+
+
+def classifier(seed: int) -> Classifier:
+    body = backbone("smallcnn(width=4)").build(seed)
+    head = torch.nn.Linear(body.n_features, 3)
+    torch.nn.init.normal_(head.weight, std=3.0, generator=torch.Generator().manual_seed(seed))
+    return Classifier(body, head).eval()
+
+
+def test_an_ensemble_is_the_weighted_mean_of_probabilities() -> None:
+    one, two = classifier(0), classifier(1)
+    two.backbone.look(24, of=32)
+    x = torch.randn(5, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        small = interpolate(x, size=(24, 24), mode="bilinear", antialias=True)
+        mirrored = (one(x).softmax(1) + one(torch.flip(x, [3])).softmax(1)) / 2
+        expected = 0.75 * mirrored + 0.25 * two.head(two.backbone.stages(small)).softmax(1)
+        network = Ensemble([Member(one, mirrored=True), Member(two, mirrored=False)], [3.0, 1.0]).eval()
+        torch.testing.assert_close(network(x).exp(), expected, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(network(x).softmax(1), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_view_is_torchs_antialiased_resampling_and_leaves_other_sizes_alone() -> None:
+    body = classifier(0).backbone
+    x = torch.rand(2, 3, 40, 40)
+    with torch.inference_mode():
+        plain = body(x[:, :, :32, :32])
+        body.look(28, of=40)
+        resized = interpolate(x, size=(28, 28), mode="bilinear", antialias=True)
+        torch.testing.assert_close(body(x), body.stages(resized), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(body(x[:, :, :32, :32]), plain)
+    assert "view" not in body.state_dict()
+
+
+def test_an_ensemble_needs_members_and_weights() -> None:
+    with pytest.raises(ModelError, match="weight"):
+        Ensemble([], [])
+    with pytest.raises(ModelError, match="weight"):
+        Ensemble([Member(classifier(0), mirrored=False)], [0.0])
+    other = classifier(0)
+    other.backbone.mean = (0.1, 0.1, 0.1)
+    with pytest.raises(ModelError, match="normalised"):
+        Ensemble([Member(classifier(0), mirrored=False), Member(other, mirrored=False)], [1.0, 1.0])
