@@ -2,11 +2,11 @@ from .architecture import Architecture as Architecture
 from .backbone_choice import BackboneChoice as BackboneChoice
 from .backbone_choice import choose_backbone as choose_backbone
 from .backbone_choice import measured_images_per_s as measured_images_per_s
+from .ensemble import Ensemble as Ensemble
+from .ensemble import Member as Member
 from .ladder import LADDER as LADDER
 from .ladder import LadderEntry as LadderEntry
 from .ladder import available_backbones as available_backbones
-from .ensemble import Ensemble as Ensemble
-from .ensemble import Member as Member
 from .lite import Lite0 as Lite0
 from .lite import Lite1 as Lite1
 from .lite import Lite2 as Lite2

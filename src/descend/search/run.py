@@ -24,9 +24,10 @@ from descend.search.finetune import answered, calibrated, fine_tuned
 from descend.search.rungs import Rung
 from descend.search.steps import FeatureStep, FineTuneStep, KeepStep, PartStep, Step, read, text
 from descend.search.study import Answer, Study
+from descend.train.initial_weights import keep
 from descend.train.modes.auto import Auto
 from descend.train.plan import Plan
-from descend.train.prepare import Survey, build_network, decode, preprocessing
+from descend.train.prepare import Survey, built, decode, preprocessing, stored_side
 from descend.train.run import Run
 from descend.train.run_log import RunLog
 
@@ -55,7 +56,7 @@ class Search:
         self.clock = Clock(budget_s, started=started, used_s=log.record.budget_used_s)
         self.watch = Watch(progress, self.clock)
         self.written = [text(step) for step in self.known]
-        self.study = self._study(plan, surveyed.dataset)
+        self.study = self._study(surveyed)
         self.findings = Findings(self.study)
 
     def run(self) -> Run:
@@ -85,14 +86,14 @@ class Search:
 
     # ------------------------------------------------------------------------------------------------------- beginning
 
-    def _study(self, plan: Plan, dataset: Dataset) -> Study:
+    def _study(self, surveyed: Survey) -> Study:
         """Return the pictures and the network, decoded and built; what the time does not allow to look at is left aside."""
         log = self.log
-        with log.timed("build"):
-            backbone = build_network(plan, Auto(), dataset).backbone
+        plan, network, initial = built(surveyed, Auto(), log, self.progress)
+        dataset, backbone = surveyed.dataset.fitted(plan.fit), network.backbone
         native = min(plan.size, backbone.native_size)
-        margin = round(plan.size * (1 / backbone.crop_fraction - 1) / 2)
-        resolution = plan.size + 2 * margin  # even: the mirror image of the crop is the crop of the mirror image
+        resolution = stored_side(plan, Auto(), network)
+        resolution -= (resolution - plan.size) % 2  # even margins: the mirror image of the crop is the crop of the mirror image
         backbone.look(native, of=plan.size)
         speeds = None
         if self.deciding:
@@ -108,6 +109,7 @@ class Search:
             self.progress.say(f"  {dataset.problems[-1]}")
         backbone.look(plan.size, of=plan.size)
         log.begin(dataset, plan, preprocessing(plan, backbone, resolution, dataset.policy))
+        keep(initial, log)
         study = Study(plan, decode(dataset, plan, resolution, log, self.watch), backbone, self.clock, self.watch, log)
         if speeds is not None:
             study.note_rate("torch", native, speeds.torch)

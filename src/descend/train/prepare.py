@@ -29,6 +29,7 @@ from descend.progress import Progress
 from descend.regularize import install_all
 from descend.technique import spec
 from descend.train.auto_backbone import check_auto, with_backbone
+from descend.train.checkpoint import State
 from descend.train.initial_weights import check_file, initial_state, keep, load_initial
 from descend.train.labels import label_type
 from descend.train.modes import MODES
@@ -45,7 +46,7 @@ from descend.transfer import Engine, choose, trainable_stages
 
 @dataclass(frozen=True)
 class Survey:
-    """What is known before any picture is decoded: the data, and a complete plan for them. of: the run that goes on, if one does."""
+    """What is known before any picture is decoded: the data, and a complete plan for them. of: the run that goes on, or None."""
 
     dataset: Dataset
     plan: Plan

@@ -100,8 +100,10 @@ class RunRecord:
         """Return what a result without a test split has to admit, as the end of a sentence."""
         if self.search:
             n = self.choices_by_val
-            return f"and validation also made {n} choice{'s' * (n != 1)}, so this figure flatters a little" if n else (
-                "but nothing was chosen by validation, so this figure is an honest estimate"
+            return (
+                f"and validation also made {n} choice{'s' * (n != 1)}, so this figure flatters a little"
+                if n
+                else ("but nothing was chosen by validation, so this figure is an honest estimate")
             )
         if self.head_trials:
             return "but nothing was chosen by validation, so this figure is an honest estimate"

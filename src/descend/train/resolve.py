@@ -56,7 +56,8 @@ SEARCH_ONLY = ("budget", "steps", "latency", "max_size")
 """Settings that ask for a search."""
 
 ORDER = ("backbone", "download", "weights", "head", "feature_stages", "size", "fit", "views", "augment", "regularize",
-         "optimizer", "gradients", "epochs", "schedule", "norm", "freeze_to", "layer_decay", "engine", "batch_size", "budget")  # fmt: skip
+         "optimizer", "gradients", "epochs", "schedule", "norm", "freeze_to", "layer_decay", "engine", "batch_size",
+         "budget")  # fmt: skip
 """A default may depend on the settings that stand before it."""
 
 

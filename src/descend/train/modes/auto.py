@@ -20,7 +20,9 @@ class Auto(FrozenBackbone):
     """The best answer that the time allows, out of several ways to use a pretrained backbone."""
 
     name = "auto"
-    settings = (ALWAYS - {"snapshots"}) | {"backbone", "size", "engine", "budget", "steps", "latency", "max_size"}
+    settings = (ALWAYS - {"snapshots"}) | {
+        "backbone", "download", "weights", "size", "fit", "engine", "budget", "steps", "latency", "max_size",
+    }  # fmt: skip
 
     def suits(self, data: DataProfile, asked: Recipe) -> str | None:
         """Return the reason for photographs, unless something is asked for that the search decides by itself."""
