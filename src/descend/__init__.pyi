@@ -8,6 +8,7 @@ from . import optim as optim
 from . import regularize as regularize
 from . import report as report
 from . import schedule as schedule
+from . import search as search
 from . import train as train
 from . import transfer as transfer
 from .api import fit as fit

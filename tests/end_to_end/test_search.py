@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import descend
 from descend.cli import main
 from descend.errors import DataError, KnobError
 from descend.progress import Silent
+from descend.search import rungs
 from descend.train.run import Run
 
 SMALL = {"size": 64, "engine": "torch"}
@@ -36,6 +39,14 @@ class StopAt(Silent):
         if stage == self.stage and done >= self.n:
             self.stage = ""
             signal.raise_signal(signal.SIGINT)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _short() -> Iterator[None]:
+    """Let a training be three passes: what is tested does not depend on how good it gets."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rungs, "MOST_PASSES", 3.0)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +122,10 @@ def test_no_trained_answer_is_kept_that_validation_likes_less(found: Run) -> Non
 def test_a_stopped_search_keeps_its_best_and_goes_on_to_the_same_bytes(
     found: Run, doubtful: Path, tmp_path: Path, stage: str, n: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("DESCEND_CACHE", str(tmp_path / "cache"))  # nothing is known beforehand
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    (cache / "kernels").symlink_to(Path(os.environ["DESCEND_CACHE"]) / "kernels", target_is_directory=True)
+    monkeypatch.setenv("DESCEND_CACHE", str(cache))  # no feature is known beforehand
     cut = descend.fit(doubtful, out=tmp_path / "cut", progress=StopAt(stage, n), **LONG)
     assert cut.record.status == "interrupted"
     if stage == "fine-tuning":
@@ -155,10 +169,10 @@ def test_limits_keep_a_model_small_and_say_what_is_least(found: Run, doubtful: P
         ({"budget": "0m"}, "above 0"),
         ({"budget": "-1s"}, "above 0"),
         ({"budget": "1ms"}, "time for a first answer"),
-        ({"budget": "1m", "epochs": 3}, "epochs is decided by the search that budget asks for.*transfer features"),
+        ({"budget": "1m", "epochs": 3}, "epochs: is decided by the search that budget asks for.*transfer features"),
         ({"budget": "1m", "freeze_to": "block1"}, "transfer finetune"),
-        ({"budget": "1m", "transfer": "features"}, "budget has no effect with transfer='features'"),
-        ({"steps": ["features(size=64)"], "optimizer": "sgd"}, "optimizer is decided"),
+        ({"budget": "1m", "transfer": "features"}, "budget: has no effect with transfer='features'"),
+        ({"steps": ["features(size=64)"], "optimizer": "sgd"}, "optimizer: is decided"),
     ],
 )
 def test_what_cannot_be_asked_for_is_refused_before_anything_is_written(

@@ -21,14 +21,15 @@ from descend.train.modes.mode import ALWAYS, Chosen, Default, Mode
 from descend.train.modes.scratch import Scratch
 from descend.train.plan import DataProfile
 from descend.train.recipe import Recipe, from_settings
-from descend.train.resolve import ORDER, TECHNIQUES, resolve
+from descend.train.resolve import ORDER, SEARCH_ONLY, TECHNIQUES, resolve
 from descend.train.run_log import RunLog
 
 PHOTOS = DataProfile("photos", n_train=245, n_classes=2, side=375, grey=False)
 DIGITS = DataProfile("digits", n_train=1257, n_classes=10, side=8, grey=True)
 ICONS = DataProfile("icons", n_train=9000, n_classes=10, side=48, grey=False)
 PROFILES = pytest.mark.parametrize("data", [PHOTOS, DIGITS, ICONS], ids=lambda data: data.name)
-EACH = pytest.mark.parametrize("name", MODES)
+NAMED = [name for name in MODES if name != "auto"]  # auto is what is chosen where none is named
+EACH = pytest.mark.parametrize("name", NAMED)
 OPEN_WITHOUT_A_REASON = {"download", "weights", "regularize", "gradients", "freeze_to"}  # nothing, unless it is asked for
 LEGAL: dict[str, Any] = {
     "head": "mlp", "freeze_to": "stem", "norm": "train", "layer_decay": 0.5, "views": 2, "augment": ("flip",),
@@ -48,7 +49,7 @@ def test_the_recipe_knows_the_modes_name(name: str) -> None:
 
 
 def test_every_name_that_a_recipe_knows_is_a_mode() -> None:
-    assert {*get_args(recipe.Transfer)} - {"auto"} == {*MODES}, f"one line per mode stands in {Path(modes.__file__).parent.name}/"
+    assert {*get_args(recipe.Transfer)} == {*MODES}, f"one line per mode stands in {Path(modes.__file__).parent.name}/"
 
 
 @EACH
@@ -107,7 +108,7 @@ def test_a_setting_without_effect_is_refused_by_name_and_one_with_effect_taken(n
 
 
 def test_every_setting_was_tried() -> None:
-    assert {*LEGAL} == {knob.name for knob in knobs(Recipe)} - ALWAYS
+    assert {*LEGAL} == {knob.name for knob in knobs(Recipe)} - ALWAYS - {*SEARCH_ONLY}
 
 
 def network() -> Classifier:
@@ -175,7 +176,11 @@ def test_normalizing_twice_is_refused(name: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "data", "expected"),
     [
-        ({}, PHOTOS, "features"),
+        ({}, PHOTOS, "auto"),
+        ({"budget": "1m", "size": 128, "engine": "torch"}, PHOTOS, "auto"),
+        ({"steps": ("features(size=224)",)}, PHOTOS, "auto"),
+        ({"metric": "macro_f1"}, PHOTOS, "features"),
+        ({"epochs": 3}, PHOTOS, "features"),
         ({}, DIGITS, "scratch"),
         ({}, ICONS, "scratch"),
         ({"augment": ("medium",)}, PHOTOS, "head"),
@@ -195,6 +200,35 @@ def test_the_mode_follows_the_pictures_and_what_was_asked_for(settings: Any, dat
     assert plan.reasons["transfer"]
     if "augment" in settings and settings["augment"] != ("auto",):
         assert plan.augment == expand(settings["augment"])
+
+
+def test_a_search_is_decided_with_its_reasons_and_its_recipe_gives_the_plan_again() -> None:
+    plan = resolve(Recipe(budget="2m"), PHOTOS)
+    assert (plan.transfer, plan.budget, plan.size) == ("auto", "2m", 288)
+    for setting in plan.settings - ALWAYS - OPEN_WITHOUT_A_REASON - {*SEARCH_ONLY}:
+        assert plan.reasons.get(setting), setting
+    again = resolve(plan.recipe(), PHOTOS)
+    assert again.describe() == plan.describe()
+    assert again.recipe() == plan.recipe()
+    assert resolve(Recipe(), PHOTOS).reasons["budget"]
+    assert resolve(Recipe(backbone="vit_tiny_patch16_384"), PHOTOS).size == 384  # it reads no other
+
+
+@pytest.mark.parametrize("search", [{"budget": "1m"}, {"steps": ("features(size=64)",)}, {"latency": "9ms"}, {"max_size": "9MB"}])
+@pytest.mark.parametrize("setting", sorted({*LEGAL} - MODES["auto"].settings))
+def test_a_search_beside_what_it_decides_is_refused_and_a_mode_is_named(search: dict[str, Any], setting: str) -> None:
+    with pytest.raises(KnobError, match=rf"{setting}: is decided by the search that {next(iter(search))} asks for") as caught:
+        resolve(from_settings({**search, setting: LEGAL[setting]}), PHOTOS)
+    advised = str(caught.value).split("It belongs to transfer ")[1].split(":")[0].split(", ")
+    assert all(setting in MODES[mode].settings for mode in advised)
+
+
+@EACH
+@pytest.mark.parametrize("setting", SEARCH_ONLY)
+def test_a_mode_that_is_named_takes_no_search(name: str, setting: str) -> None:
+    value = ("features(size=64)",) if setting == "steps" else "1m"
+    with pytest.raises(KnobError, match=rf"{setting}: has no effect with transfer='{name}'.*leave --transfer out"):
+        resolve(from_settings({"transfer": name, setting: value}), PHOTOS)
 
 
 def test_augmentation_without_views_is_still_refused_where_the_mode_was_named() -> None:

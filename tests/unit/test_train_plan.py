@@ -66,10 +66,10 @@ def test_missing_recipe_is_explained(tmp_path: Path) -> None:
         recipes.read(tmp_path / "none.toml")
 
 
-def test_small_pictures_are_trained_from_scratch_and_photographs_by_features() -> None:
+def test_small_pictures_are_trained_from_scratch_and_photographs_searched() -> None:
     assert resolve(Recipe(), DIGITS).transfer == "scratch"
     plan = resolve(Recipe(), PHOTOS)
-    assert (plan.transfer, str(plan.backbone), plan.size) == ("features", "lite0()", 224)
+    assert (plan.transfer, str(plan.backbone), plan.size) == ("auto", "lite0()", 288)
     assert all(plan.reasons.values())
 
 
@@ -84,7 +84,7 @@ def test_small_pictures_are_trained_from_scratch_and_photographs_by_features() -
     ],
 )
 def test_the_default_size_is_the_backbones_own(backbone: str, frozen: int, finetuned: int) -> None:
-    assert resolve(Recipe(backbone=backbone), PHOTOS).size == frozen
+    assert resolve(Recipe(backbone=backbone, transfer="features"), PHOTOS).size == frozen
     assert resolve(Recipe(backbone=backbone, transfer="finetune"), PHOTOS).size == finetuned
     small = DataProfile("small", n_train=245, n_classes=2, side=100, grey=False)
     fixed = backbone.startswith("vit")
@@ -173,7 +173,7 @@ def test_misspelt_techniques_are_suggested(settings: dict, word: str) -> None:
 
 
 def test_photographs_get_a_fitted_head_unless_something_is_named_that_only_training_has() -> None:
-    fitted = resolve(Recipe(), PHOTOS)
+    fitted = resolve(Recipe(transfer="features"), PHOTOS)
     assert str(fitted.head) == "logistic()"
     assert fitted.feature_stages == "auto"
     assert not {"optimizer", "epochs", "schedule", "regularize"} & set(fitted.describe())

@@ -149,7 +149,10 @@ def _refuse_settings_without_effect(recipe: Recipe, mode: Mode) -> None:
             continue
         if mode.name in MODES and knob.name in MODES[mode.name].settings:  # another form of the mode has it
             raise KnobError(knob.name, f"has no effect with {mode.described()}", got=value, fix=mode.instead)
-        where = ", ".join(sorted(name for name, other in MODES.items() if knob.name in other.settings))
+        if knob.name in SEARCH_ONLY:
+            raise KnobError(knob.name, f"has no effect with transfer={mode.name!r}", got=value,
+                            fix="It asks for a search: leave --transfer out, or leave it out.")  # fmt: skip
+        where = ", ".join(sorted(name for name, other in MODES.items() if knob.name in other.settings and name != "auto"))
         raise KnobError(knob.name, f"has no effect with transfer={mode.name!r}", got=value,
                         fix=f"It belongs to transfer {where}: add --transfer, or leave it out.")  # fmt: skip
 

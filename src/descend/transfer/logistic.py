@@ -12,6 +12,7 @@ Source: Cox 1958, JRSS B 20, 215-242; L-BFGS: Liu & Nocedal 1989, Mathematical P
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -227,10 +228,12 @@ def folds_of(
     counts = np.bincount(labels, minlength=n_classes)
     n_folds = max(2, min(n_folds, int(counts[counts > 0].min())))
     state = rng.integer_seed(seed, "logistic folds" + f"#{repeat}" * (repeat > 0)) % 2**32
-    if units is None or len(np.unique(units)) == len(units):
-        splits = StratifiedKFold(n_folds, shuffle=True, random_state=state).split(labels, labels)
-    else:
-        splits = StratifiedGroupKFold(n_folds, shuffle=True, random_state=state).split(labels, labels, units)
+    with warnings.catch_warnings():  # a class of one picture is on one side of every fold: all that can be done
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        if units is None or len(np.unique(units)) == len(units):
+            splits = list(StratifiedKFold(n_folds, shuffle=True, random_state=state).split(labels, labels))
+        else:
+            splits = list(StratifiedGroupKFold(n_folds, shuffle=True, random_state=state).split(labels, labels, units))
     for number, (fitted, held_out) in enumerate(splits):
         if number and len(labels) * n_classes > ONE_FOLD_FROM:
             return
