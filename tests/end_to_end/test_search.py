@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw, ImageOps
 from tests.conftest import shapes_folder  # pyright: ignore[reportMissingImports]
 
 import descend
@@ -209,3 +209,23 @@ def test_json_on_the_command_line(doubtful: Path, tmp_path: Path, capsys: pytest
     words = ["fit", str(doubtful), "--steps", "features(size=64)", "--size", "64", "--engine", "torch", "--json"]
     assert main([*words, "--out", str(tmp_path / "run")]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["chosen"]["transfer"] == "auto"
+
+
+def test_pictures_that_mean_another_thing_in_the_mirror_are_not_mirrored(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("left", "right"):
+        (tmp_path / "arrows" / name).mkdir(parents=True)
+        for number in range(40):
+            dark, light = (tuple(int(v) for v in rng.integers(low, low + 80, 3)) for low in (0, 170))
+            image = Image.new("RGB", (96, 96), light)
+            x, y, r = (int(v) for v in (*rng.integers(34, 62, 2), rng.integers(18, 30)))
+            draw = ImageDraw.Draw(image)
+            draw.polygon([(x + r, y), (x - r // 2, y - r), (x - r // 2, y + r)], fill=dark)
+            draw.rectangle([x - r, y - r // 4, x, y + r // 4], fill=dark)
+            (image if name == "right" else ImageOps.mirror(image)).save(tmp_path / "arrows" / name / f"{number}.png")
+    run = descend.fit(tmp_path / "arrows", out=tmp_path / "run", **LONG | {"size": 96})
+    assert run.record.reasons["mirroring"].startswith("mirrored, ")
+    assert all("mirrored=True" not in step["step"] for step in run.record.search)
+    assert not any(member["mirrored"] for member in run.record.preparation()["members"])
+    assert run.record.val is not None
+    assert run.record.val["accuracy"] > 0.8

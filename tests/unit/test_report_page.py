@@ -186,7 +186,7 @@ def make_run(
         "estimate_s": 1.5, "wall_s": {"scan": 0.42, "decode": 2.9, "features": 13.6, "train": 1.26, "evaluate": 0.31},
         "images_per_s": 11650.0, "seed": 0,
         "versions": {"python": "3.12.3", "descend": "0.1.0", "torch": "2.9.0", "timm": "1.0.22"},
-        "machine": {"system": "Linux", "processor": "A Processor @ 2.10GHz", "n_cpus": 2, "python": "cpython"}, "schema": 2,
+        "machine": {"system": "Linux", "processor": "A Processor @ 2.10GHz", "n_cpus": 2, "python": "cpython"}, "schema": 3,
     }  # fmt: skip
     record = {name: value for name, value in (record | changes).items() if name not in changes or value is not None}
     run.mkdir(parents=True, exist_ok=True)
@@ -319,7 +319,7 @@ def test_interrupted_run_says_so_and_how_to_go_on(tmp_path: Path) -> None:
 def test_a_record_with_nothing_in_it_still_gives_a_page(tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
-    (run / "record.json").write_text('{"schema": 2}')
+    (run / "record.json").write_text('{"schema": 3}')
     _, page = written(run)
     assert "Not finished before the first epoch was complete" in page.text
 

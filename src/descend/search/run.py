@@ -15,7 +15,7 @@ from descend.data import Dataset
 from descend.durations import duration
 from descend.progress import Progress
 from descend.quantities import seconds
-from descend.search import begin, limits, networks, rungs
+from descend.search import begin, limits, mirroring, networks, rungs
 from descend.search.clock import Clock, OutOfTime, Watch
 from descend.search.conclude import concluded
 from descend.search.features import fitted
@@ -30,6 +30,8 @@ from descend.train.plan import Plan
 from descend.train.prepare import Survey, built, decode, preprocessing, stored_side
 from descend.train.run import Run
 from descend.train.run_log import RunLog
+
+MIRROR_CHECK_S = 10.0  # that must be left when the check of mirror images ends: with less no step follows
 
 
 def search(surveyed: Survey, log: RunLog, progress: Progress, *, started: float) -> Run:
@@ -141,6 +143,7 @@ class Search:
 
     def _climb(self) -> None:
         """Take the most promising step, again and again, while one fits and is worth it."""
+        self._look_in_the_mirror()
         while True:
             left = self.clock.left() - rungs.judging_s(self.study, self.findings.kept)
             rung = rungs.next_rung(self.study, self.findings.taken, left)
@@ -150,6 +153,18 @@ class Search:
                 return
             if not self._take_rung(rung):
                 return
+
+    def _look_in_the_mirror(self) -> None:
+        """Measure whether pictures may be mirrored, where the time that is left can be used for more than that."""
+        reserve = rungs.judging_s(self.study, self.findings.kept) + MIRROR_CHECK_S
+        try:
+            with self.watch.holding(reserve), self.log.timed("label check"):
+                if self.clock.left() > reserve:
+                    self.study.may_mirror, why = mirroring.measured(self.study)
+                    self.log.record.reasons["mirroring"] = why
+                    self.progress.say(f"  mirroring  {'allowed' if self.study.may_mirror else 'left out'}  ({why})")
+        except OutOfTime:
+            return
 
     def _take_rung(self, rung: Rung) -> bool:
         self.progress.say(f"  {rung.why}: about {duration(rung.seconds, estimated=True)}")

@@ -68,7 +68,7 @@ class Study:
         views = replace(plan, augment=expand(MIRROR))  # view 0 is the plain one, view 1 its mirror image
         self.builder = TaskBuilder(views, decoded, Classifier(pretrained, head), None, watch)
         self.native = min(plan.size, pretrained.native_size)
-        self.may_mirror = not self.dataset.is_grey
+        self.may_mirror = False  # until it is measured
         self._engines: dict[int, Engine] = {}
         self._rates: dict[tuple[str, int], float] = {}
         self._training: dict[tuple[int, str | None], float] = {}
