@@ -70,17 +70,19 @@ class Plan:
     max_size: str | None
     settings: frozenset[str]  # of the recipe: those that apply to the transfer mode
     reasons: dict[str, str] = field(default_factory=dict)
+    open_settings: dict[str, Setting] = field(default_factory=dict)  # to be measured yet, with what was asked: so in the recipe
 
     def recipe(self) -> Recipe:
         """Return the complete recipe of this plan: every setting that has an effect, none that has not."""
         values = {name: _text(self.rule if name == "optimizer" else getattr(self, name)) for name in self.settings}
         if "optimizer" in values and merged_knobs(self.regularize, "optimizer_knobs"):
             values["optimizer"] = str(self.rule)  # its text must not set again what a regularizer sets
+        values |= self.open_settings
         return Recipe(**{name: value for name, value in values.items() if value is not None})  # pyright: ignore[reportArgumentType] (pydantic checks)
 
-    def decided(self, setting: str, value: str, reason: str) -> Plan:
-        """Return the plan with ``auto`` replaced by what was measured to be best."""
-        return replace(self, reasons=self.reasons | {setting: reason}, **{setting: value})  # pyright: ignore[reportArgumentType] (a setting of text)
+    def decided(self, setting: str, value: str | tuple[Augmentation, ...], reason: str) -> Plan:
+        """Return the plan with ``auto``, or a default, replaced by what was measured to be best."""
+        return replace(self, reasons=self.reasons | {setting: reason}, **{setting: value})  # pyright: ignore[reportArgumentType] (a setting of the plan)
 
     def loss(self) -> CrossEntropy:
         """Return the one loss, with the knobs that regularizers set in it."""

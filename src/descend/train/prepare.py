@@ -2,8 +2,9 @@
 
 ``fit``, ``resume``, ``lr-find`` and ``slice`` begin here:
 
-    scan the data -> resolve the plan -> build the network -> decode -> choose the engine -> extract features, build the task
+    scan the data -> resolve the plan -> build the network -> decode -> choose the engine
     '----------- survey -----------'
+    -> measure the default augmentation -> extract features, build the task
 
 What is refused is refused before the run folder exists, and before pictures are decoded.
 """
@@ -28,6 +29,7 @@ from descend.pixels import PixelPolicy
 from descend.progress import Progress
 from descend.regularize import install_all
 from descend.technique import spec
+from descend.train import label_check
 from descend.train.auto_backbone import check_auto, with_backbone
 from descend.train.checkpoint import State
 from descend.train.initial_weights import check_file, initial_state, keep, load_initial
@@ -90,7 +92,7 @@ def survey(
                        fix="Restore them, or start anew: descend fit --recipe RUN/recipe.toml --out NEW.")  # fmt: skip
     profile = _profile(dataset)
     recipe, chosen = with_backbone(recipe, profile, len(dataset.labels), progress)
-    plan = resolve(recipe, profile)
+    plan = label_check.until_measured(resolve(recipe, profile), recipe)
     plan = replace(plan, reasons=plan.reasons | chosen)
     _check_device(plan.device)
     for line in plan.lines(recipe):
@@ -115,6 +117,7 @@ def prepared(surveyed: Survey, *, log: RunLog, progress: Progress) -> TrainingSe
     decoded = decode(dataset, plan, resolution, log, progress)
     with log.timed("engine"):
         plan, engine = _engine(plan, mode, network.backbone, log, progress)
+    plan = label_check.measured(plan, decoded, network.backbone, log, progress)
     with log.timed("features"):
         builder = TaskBuilder(plan, decoded, network, engine, progress)
         mode_task = mode.task(builder)

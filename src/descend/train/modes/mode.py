@@ -195,7 +195,7 @@ def mirroring(data: DataProfile) -> tuple[tuple[str, ...], str]:
     """Return whether pictures may be mirrored by default, as spec texts, and why."""
     if data.grey:
         return (), "no mirroring, grey pictures are often signs"
-    return ("flip(p=0.5)",), "mirrored: leave flip out if left and right matter"
+    return ("flip(p=0.5)",), "mirrored where that changes no labels"
 
 
 def random_crops(data: DataProfile, *, smallest: float) -> Default:
