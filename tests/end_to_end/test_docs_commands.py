@@ -18,12 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
+from safetensors.torch import save_file
 from tests.conftest import shapes_folder  # pyright: ignore[reportMissingImports]
 
 import descend
 from descend.cli import VERBS, main
 from descend.data import builtin
 from descend.progress import Silent
+from descend.search import rungs
+from descend.train.modes.auto import Auto
 from descend.train.modes.features import Features, FrozenBackbone
 from descend.train.modes.finetune import FineTune
 from descend.train.modes.mode import Default, Mode
@@ -105,7 +109,8 @@ def small_defaults() -> Iterator[None]:
 
     pictures, labels, splits = builtin.digits()
     with pytest.MonkeyPatch.context() as patch:
-        for mode in (FrozenBackbone, FineTune, Scratch):
+        patch.setattr(rungs, "MOST_PASSES", 3.0)
+        for mode in (Auto, FrozenBackbone, FineTune, Scratch):
             patch.setattr(mode, "default_size", constant(32))
             patch.setattr(mode, "default_epochs", constant(1), raising=False)
         for mode in (Features, Scratch):
@@ -135,6 +140,9 @@ def place(tmp_path_factory: pytest.TempPathFactory, small_defaults: None) -> Pla
             assert main(["fit", data, "--out", str(folder)]) == 0
             place.runs["fit", data] = folder
     place.trained["photos"] = place.runs["fit", "photos/"]
+    save_file(timm.create_model("resnet18").state_dict(), place.folder / "resnet18.safetensors")
+    small = {"transfer": "scratch", "backbone": "resnet9(width=24)", "size": 32, "epochs": 1}
+    descend.fit(place.folder / "cifar10", out=place.folder / "runs" / "other", **small)
     return place
 
 

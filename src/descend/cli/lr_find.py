@@ -16,8 +16,9 @@ from descend.landscape.drawing import check_path
 from descend.schedule import RangeTest, Sweep
 from descend.train.lr_sweep import find_lr
 from descend.train.recipe import from_settings, read
+from descend.train.resolve import SEARCH_ONLY
 
-WITHOUT_EFFECT = ("schedule", "epochs", "metric", "snapshots")  # on a sweep
+WITHOUT_EFFECT = ("schedule", "epochs", "metric", "snapshots", *SEARCH_ONLY)  # on a sweep
 EPILOG = """examples:
   descend lr-find digits
   descend lr-find photos/ --transfer finetune --optimizer "sgd(lr=0.1)" --high 10 --out rates.png
@@ -34,9 +35,10 @@ no suggestion, and the exit status is 1.
 def main(argv: list[str]) -> int:
     """Sweep, draw, suggest. Returns 1 where no rate can be suggested."""
     options = vars(_parser().parse_args(argv))
+    low, high, n_steps = (options.pop(name) for name in ("low", "high", "steps"))  # of the sweep: a recipe's steps are others
     require_data("lr-find", settings_of(options))
     out, as_json, recipe = options.pop("out"), options.pop("json"), options.pop("recipe")
-    sweep = Sweep(low=options.pop("low"), high=options.pop("high"), n_steps=options.pop("steps"))
+    sweep = Sweep(low=low, high=high, n_steps=n_steps)
     suffix = check_path(out)  # before the work, not after it
     base = None if recipe is None else read(recipe)
     result, setup = find_lr(from_settings(settings_of(options), base), sweep, progress=Terminal())
