@@ -21,7 +21,7 @@ from descend.transfer import choose, make_engine, remembered
 
 LOOKED_AT = 24  # pictures decoded to see how long one takes
 LEAST_PER_CLASS = 8  # pictures of all splits, for a first answer
-FIRST_SHARE = 0.4  # of the budget that decoding, and the first features of all pictures, may take
+FIRST_SHARE = 0.75  # of the time left that decoding and the first features of all pictures may take: more pictures help most
 MARGIN = 1.2  # of every estimate: the machine may get busier
 EXPORT_S = 12.0  # that an engine takes to start with a network that is new to it; torch's own starts at once
 CLOSING_S = 5.0  # the head, the model, the report
