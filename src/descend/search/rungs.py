@@ -24,6 +24,7 @@ FINETUNE_SHARE, AGAIN_SHARE = 0.25, 0.08
 LEAST_GAIN = 5e-4  # of accuracy: a step that is expected to bring less is not taken
 LEAST_PASSES, MOST_PASSES = 2.0, 15.0  # of fine-tuning over the training pictures
 ENOUGH_PASSES = 5.0  # at which the largest affordable pictures are preferred to more passes
+MOST_TRAININGS = 3  # of the same settings, averaged: a fourth changes little
 TRAIN_SIZES = (96, 128, 160, 192, 224)
 LARGER_THAN_TRAINED = 1.25
 """A network is asked about pictures of 1.25 times the size it was trained in: random crops show objects larger than they are
@@ -118,7 +119,7 @@ def _rungs(study: Study, taken: Taken, error: float, time_left: float) -> Iterat
         gain = error * (LARGER_SHARE + MIRROR_SHARE * mirrors)
         yield Rung(step, f"more pixels: {largest} instead of {native}", gain, features_s(study, step))
     tuned = [step for step in steps if isinstance(step, FineTuneStep)]
-    if at_native is not None and len(tuned) < 3:
+    if at_native is not None and len(tuned) < MOST_TRAININGS:
         rung = _fine_tuning(study, taken, len(tuned), error, time_left)
         if rung is not None:
             yield rung
