@@ -29,7 +29,9 @@ class BrighterHalf(nn.Module):
 
 def run(classes: tuple[str, ...] = ("left", "right", "up")) -> Run:
     prepared = {"resolution": SIDE, "size": SIDE, "mean": [0.5] * 3, "std": [0.5] * 3}
-    record = RunRecord(preprocessing={"architecture": "", "scale": None, "background": "white", **prepared})
+    record = RunRecord(
+        preprocessing={"architecture": "", "scale": None, "background": "white", "fit": "crop", "members": [], **prepared}
+    )
     return cast(Run, SimpleNamespace(classes=classes, classifier=BrighterHalf(), record=record))
 
 
