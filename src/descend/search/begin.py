@@ -17,7 +17,7 @@ from descend.search.clock import Clock
 from descend.search.steps import PartStep
 from descend.search.study import nested
 from descend.train.plan import Plan
-from descend.transfer import choose, make_engine, remembered
+from descend.transfer import choose, make_engine, measure, remembered
 
 LOOKED_AT = 24  # pictures decoded to see how long one takes
 LEAST_PER_CLASS = 8  # pictures of all splits, for a first answer
@@ -51,7 +51,8 @@ def speeds(dataset: Dataset, plan: Plan, backbone: Backbone, resolution: int, cl
     """
     decoded = _decoded_per_s(dataset, resolution, n_threads(plan.threads))
     taps = backbone.late_stages
-    torch_rate = _computed_per_s(backbone, plan.size)
+    engine = make_engine("torch", backbone, size=plan.size, taps=taps)
+    torch_rate = measure({engine.name: engine}, rounds=1, n_chunks=2)[engine.name]
     if plan.engine != "auto":
         return Speeds(decoded, torch_rate, torch_rate, plan.engine, "")
     known = remembered(backbone, size=plan.size, taps=taps)
@@ -105,13 +106,3 @@ def _decoded_per_s(dataset: Dataset, resolution: int, threads: int) -> float:
     for _ in in_order(work, map(int, rows), threads):
         pass
     return len(rows) / max(time.perf_counter() - started, 1e-6)
-
-
-def _computed_per_s(backbone: Backbone, size: int) -> float:
-    """Return torch's pictures per second, of a second call: the first one warms up."""
-    engine = make_engine("torch", backbone, size=size, taps=backbone.late_stages)
-    images = np.zeros((2 * engine.chunk, size, size, 3), np.uint8)
-    engine(images)
-    started = time.perf_counter()
-    engine(images)
-    return len(images) / (time.perf_counter() - started)

@@ -12,7 +12,6 @@ from descend.search.steps import KeepStep
 from descend.search.study import Answer, Study
 from descend.technique import spec
 from descend.train.judge import judge_answers, judged_rows, save_model
-from descend.train.modes.mode import with_pretrained
 from descend.train.record_types import Chosen, EnsembleMember
 from descend.train.run import Run
 
@@ -25,8 +24,7 @@ def concluded(study: Study, findings: Findings, keep: KeepStep | None, *, finish
     """
     log, plan, record = study.log, study.plan, study.log.record
     if keep is None:
-        kept = [(answer, float(w)) for answer, w in zip(findings.answers, findings.weights, strict=True) if w > 0]
-        answers, weights = [answer for answer, _ in kept], [w for _, w in kept]
+        answers, weights = mixture.with_weight(findings.answers, findings.weights)
     else:
         answers, weights = limits.selected(findings, keep)
     with log.timed("evaluate"):
@@ -40,11 +38,10 @@ def concluded(study: Study, findings: Findings, keep: KeepStep | None, *, finish
         probs |= {split: _mixed(study, answers, weights, rows[split]) for split in rows if split != "val"}
         ensemble = limits.joined(answers, weights)
         save_model(log, ensemble)
-        architecture = spec(with_pretrained(plan.backbone, False), defaults=True)
         assert record.preprocessing is not None  # since the beginning
         record.preprocessing["members"] = [
-            EnsembleMember(architecture=architecture, taps=list(answer.classifier.backbone.taps), view=answer.view,
-                           mirrored=answer.mirrored, weight=weight)
+            EnsembleMember(architecture=record.preprocessing["architecture"], taps=list(answer.classifier.backbone.taps),
+                           view=answer.view, mirrored=answer.mirrored, weight=weight)
             for answer, weight in zip(answers, weights, strict=True)
         ]  # fmt: skip
         record.status = "finished" if finished else "interrupted"

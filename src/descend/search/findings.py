@@ -33,7 +33,12 @@ class Findings:
     @property
     def kept(self) -> list[Answer]:
         """The answers with a weight."""
-        return [answer for answer, weight in zip(self.answers, self.weights, strict=True) if weight > 0]
+        return mixture.with_weight(self.answers, self.weights)[0]
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """The labels of the validation pictures that the answers are weighed on, (n,)."""
+        return self.study.dataset.labels[self.study.rows("val", self.answers[0].share)]
 
     def on_val(self, answer: Answer) -> NDArray[np.float32]:
         """Return an answer's probabilities on validation, computed once."""
@@ -43,7 +48,7 @@ class Findings:
 
     def add(self, step: Step, answer: Answer, why: str, began: float) -> list[str]:
         """Take a step's answer in, weigh all anew, and write it down; returns what came of it, in words."""
-        before, own = self._score(), self._score_of(answer)
+        before = self._score()
         self.taken.append((step, answer))
         head = best_head(self.taken)
         trained = [tuned for _, tuned in self.taken if not tuned.frozen]
@@ -51,8 +56,8 @@ class Findings:
         self.weights = self._weighed()
         after = self._score()
         outcome = "; ".join(part for part in (self._fate(answer, head), answer.why) if part)
-        self._record(text(step), why, began, outcome, answer, own)
-        lines = [f"{self._measured(answer, own)}; {outcome}"]
+        self._record(text(step), why, began, outcome, answer)
+        lines = [f"{self._measured(answer)}; {outcome}"]
         if after is not None:
             gain = "" if before is None else f" ({100 * (after['accuracy'] - before['accuracy']):+.1f} points)"
             used = duration(self.study.clock.used())
@@ -61,7 +66,7 @@ class Findings:
 
     def note_lost(self, step: str, why: str, began: float) -> None:
         """Write down a step whose time ran out."""
-        self._record(step, why, began, "its time ran out", None, None)
+        self._record(step, why, began, "its time ran out", None)
 
     # ---------------------------------------------------------------------------------------------------------- private
 
@@ -72,50 +77,46 @@ class Findings:
         weight = self.weights[self.answers.index(answer)]
         return f"kept with weight {weight:.2f}" if weight > 0 else "dropped: it adds nothing on validation"
 
-    def _measured(self, answer: Answer, own: Score) -> str:
+    def _measured(self, answer: Answer) -> str:
         """Say how good an answer is by itself: a head in cross-validation, anything else on validation."""
         if answer.trial is not None:
             n = len(self.study.rows("train", answer.share))
             interval = proportion(round(answer.trial.accuracy * n), n)
             return f"{answer.trial.accuracy:.1%} right in cross-validation ({interval.low:.1%} to {interval.high:.1%})"
-        return f"{own['accuracy']:.1%} of validation"
+        return f"{self._score_of(answer)['accuracy']:.1%} of validation"
 
-    def _record(self, step: str, why: str, began: float, outcome: str, answer: Answer | None, own: Score | None) -> None:
+    def _record(self, step: str, why: str, began: float, outcome: str, answer: Answer | None) -> None:
         log, best = self.study.log, self._score()
-        trial = None if answer is None else answer.trial
-        n_train = 0 if answer is None else len(self.study.rows("train", answer.share))
-        judged = own if trial is None else trial
-        record = log.record
-        record.search.append(
+        accuracy, loss, n, measured = (None, None, 0, "") if answer is None else self._figures(answer)
+        log.record.search.append(
             SearchStep(
-                step=step, why=why, began_s=round(began, 2), ended_s=round(self.study.clock.used(), 2),
-                accuracy=None if own is None else own["accuracy"] if trial is None else trial.accuracy,
-                loss=None if own is None else own["loss"] if trial is None else trial.loss,
-                n=0 if own is None else own["n"] if trial is None else n_train,
-                measured="" if judged is None else "validation" if trial is None else "cross-validation", outcome=outcome,
-                best_accuracy=None if best is None else best["accuracy"],
+                step=step, why=why, began_s=round(began, 2), ended_s=round(self.study.clock.used(), 2), accuracy=accuracy,
+                loss=loss, n=n, measured=measured, outcome=outcome, best_accuracy=None if best is None else best["accuracy"],
                 best_interval=[] if best is None else best["accuracy_interval"],
             )
         )  # fmt: skip
-        record.budget_used_s, record.choices_by_val = self.study.clock.used(), self.choices
+        log.record.budget_used_s, log.record.choices_by_val = self.study.clock.used(), self.choices
         log.save()
+
+    def _figures(self, answer: Answer) -> tuple[float, float, int, str]:
+        """Return an answer's own accuracy and loss, on how many pictures, and measured by what."""
+        if answer.trial is not None:
+            return answer.trial.accuracy, answer.trial.loss, len(self.study.rows("train", answer.share)), "cross-validation"
+        own = self._score_of(answer)
+        return own["accuracy"], own["loss"], own["n"], "validation"
 
     def _weighed(self) -> NDArray[np.float64]:
         if len(self.answers) == 1:
             return np.ones(1)
         self.choices += 1
-        labels = self.study.dataset.labels[self.study.rows("val")]
-        return mixture.weights([self.on_val(answer) for answer in self.answers], labels)
+        return mixture.weights([self.on_val(answer) for answer in self.answers], self.labels)
 
     def _score(self) -> Score | None:
         """Return the score on validation of the mixture as it is."""
         if not self.answers:
             return None
-        return self._scored(self.mixed_on_val(), self.answers[0].share)
-
-    def mixed_on_val(self) -> NDArray[np.float32]:
-        """Return the probabilities of the mixture on validation."""
-        return mixture.mixed([self.on_val(answer) for answer in self.answers], self.weights)
+        p = mixture.mixed([self.on_val(answer) for answer in self.answers], self.weights)
+        return self._scored(p, self.answers[0].share)
 
     def _score_of(self, answer: Answer) -> Score:
         return self._scored(self.on_val(answer), answer.share)

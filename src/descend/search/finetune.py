@@ -17,15 +17,17 @@ from descend.augment import Pipeline
 from descend.data import Batches
 from descend.errors import TrainingError
 from descend.models import Classifier
-from descend.optim import Optimizer, Rule
+from descend.optim import Rule, with_knobs
 from descend.regularize import CrossEntropy
 from descend.schedule import Schedule
 from descend.search.steps import FineTuneStep
 from descend.search.study import Answer, Study
 from descend.technique import build
 from descend.train.batch_sources import ImageSource
+from descend.train.estimate import rehearse
 from descend.train.inference import rgb
 from descend.train.loop import Batch, BatchSource, Position, Task, train_loop
+from descend.train.task_builder import scheduled
 from descend.transfer import FineTuning, make_engine, stage_of
 
 RULE = "adamw(weight_decay=0.01)"
@@ -33,7 +35,6 @@ SCHEDULE = "then(warmup(fraction=0.05), cosine())"
 CROPS = "random_resized_crop(scale_range=[0.35, 1.0])"
 LAYER_DECAY = 0.8  # rate of a stage relative to the next one
 SMOOTHING = 0.1
-REHEARSED = 3  # steps, the first of which warms up
 
 
 class Visits:
@@ -95,11 +96,9 @@ def fine_tuned(study: Study, step: FineTuneStep, start: Answer, *, train_s: floa
     train_s: seconds that training may take; where they end early, ``told`` learns the step before which it stopped. The rate
     falls to zero over the planned steps; where they are cut short the weights stay as they are then. Raises TrainingError.
     """
-    classifier = copy.deepcopy(start.classifier)
-    classifier.backbone.view = None  # training pictures are drawn in the size that they are read in
-    task = _task(study, step, classifier)
+    task = _task(study, step, start)
     end = time.perf_counter() + train_s
-    pace = Pace(step.n_steps, step.stop_at, lambda: time.perf_counter() > end, told, study.progress.update, step.batch_size)
+    pace = Pace(step.n_steps, step.stop_at, lambda: time.perf_counter() > end, told, study.watch.update, step.batch_size)
     train_loop(task, Position(), pace, lambda: pace.stopped is not None)
     assert isinstance(task.module, Classifier)  # as it was given
     return answered(study, step, task.module)
@@ -119,11 +118,7 @@ def calibrated(study: Study, answer: Answer) -> Answer:
     Source: Guo et al. 2017, arXiv:1706.04599, section 4.2.
     """
     rows = study.rows("val")
-    features = study.features(answer.engine, rows, mirrored=answer.mirrored)[:, :, -answer.classifier.backbone.n_features :]
-    labels, head = torch.from_numpy(study.dataset.labels[rows]), answer.classifier.head
-    assert isinstance(head, nn.Linear)  # every step's head is one
-    with torch.inference_mode():
-        logits = head(torch.from_numpy(np.ascontiguousarray(features))).double()
+    labels, logits = torch.from_numpy(study.dataset.labels[rows]), study.logits(answer, rows).double()
 
     def loss(log_temperature: float) -> float:
         p = torch.softmax(logits / np.exp(log_temperature), 2).mean(1)
@@ -132,36 +127,26 @@ def calibrated(study: Study, answer: Answer) -> Answer:
     best: Any = minimize_scalar(loss, bounds=(np.log(0.2), np.log(5.0)), method="bounded")
     temperature = float(np.exp(best.x))
     scaled = copy.deepcopy(answer.classifier)
-    scaled.head.load_state_dict({name: value / temperature for name, value in head.state_dict().items()})
+    assert isinstance(scaled.head, nn.Linear)  # every step's head is one: its logits scale with its weights
+    scaled.head.load_state_dict({name: value / temperature for name, value in scaled.head.state_dict().items()})
     return replace(answer, classifier=scaled, why=f"temperature {temperature:.2f}")
 
 
 def images_per_s(study: Study, step: FineTuneStep, start: Answer) -> float:
     """Return how many pictures per second training visits with this step's settings: a few steps on a copy."""
+    return step.batch_size / rehearse(_task(study, replace(step, n_steps=1), start), n_val=0)
+
+
+def _task(study: Study, step: FineTuneStep, start: Answer) -> Task:
     classifier = copy.deepcopy(start.classifier)
-    classifier.backbone.view = None
-    task = _task(study, step, classifier)
-    walls: list[float] = []
-    for number, batch in enumerate(task.source.epoch(0)):
-        started = time.perf_counter()
-        task.module.train()
-        task.step(0, batch)
-        walls.append(time.perf_counter() - started)
-        if number + 1 == REHEARSED:
-            break
-    return step.batch_size / float(np.median(walls[1:] or walls))
-
-
-def _task(study: Study, step: FineTuneStep, classifier: Classifier) -> Task:
+    classifier.backbone.view = None  # training pictures are drawn in the size that they are read in
     plan, builder = study.plan, study.builder
     seed = plan.seed + 1_000_003 * step.draw
     tuning = FineTuning(classifier, freeze_to=step.freeze_to, norm="eval")
     tuning.thaw()
     groups = builder.groups(classifier, rates=tuning.rates(LAYER_DECAY), stage_of=stage_of)
     module = classifier.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] (missing in torch's stub)
-    optimizer = Optimizer(groups, replace(build(RULE, Rule), lr=step.lr))  # pyright: ignore[reportArgumentType, reportCallIssue] (the rule has a rate)
-    for group in optimizer.param_groups:
-        group["initial_lr"] = group["lr"]
+    optimizer = scheduled(groups, with_knobs(build(RULE, Rule), lr=step.lr))
     rows = study.rows("train")
     batches = Batches(study.decoded, rows, batch_size=min(step.batch_size, len(rows)), seed=seed)
     augment = [CROPS, "flip(p=0.5)"] if step.mirrored else [CROPS]

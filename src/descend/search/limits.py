@@ -10,9 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from descend.durations import duration
 from descend.errors import KnobError
 from descend.models import Ensemble, Member
 from descend.quantities import n_bytes, seconds
@@ -42,23 +40,16 @@ def check(study: Study, answer: Answer) -> None:
 
 def choose(study: Study, findings: Findings) -> KeepStep:
     """Return which answers may be kept, and whether they may look twice: what loses least on validation within the limits."""
-    labels = study.dataset.labels[study.rows("val")]
-    options = sorted(_options(findings), key=lambda option: _loss(findings, *option, labels))
-    for places, mirrored in options:
-        answers, weights = selected(findings, KeepStep(members=places, mirrored=mirrored))
-        network = joined(answers, weights)
-        if _allowed(study.plan, network):
-            return KeepStep(members=places, mirrored=mirrored)
+    for step in sorted(_options(findings), key=lambda option: _loss(findings, option)):
+        if _allowed(study.plan, joined(*selected(findings, step))):
+            return step
     raise AssertionError("the first answer kept the limits")  # ``check`` has seen to it
 
 
 def selected(findings: Findings, step: KeepStep) -> tuple[list[Answer], list[float]]:
     """Return the answers that a step keeps, and their weights; those whose weight is negligible are left out."""
     answers = [_looking(findings.answers[place], mirrored=step.mirrored) for place in step.members]
-    labels = findings.study.dataset.labels[findings.study.rows("val")]
-    weights = mixture.weights([findings.on_val(answer) for answer in answers], labels)
-    kept = [(answer, float(w)) for answer, w in zip(answers, weights, strict=True) if w > 0]
-    return [answer for answer, _ in kept], [w for _, w in kept]
+    return mixture.with_weight(answers, mixture.weights([findings.on_val(answer) for answer in answers], findings.labels))
 
 
 def joined(answers: Sequence[Answer], weights: Sequence[float]) -> Ensemble:
@@ -83,20 +74,20 @@ def size_of(network: Ensemble) -> int:
     return sum(value.numel() * value.element_size() for value in network.state_dict().values())
 
 
-def _options(findings: Findings) -> Iterator[tuple[tuple[int, ...], bool]]:
-    """Yield all ways to keep answers: (their places, whether those that look twice may)."""
+def _options(findings: Findings) -> Iterator[KeepStep]:
+    """Yield all ways to keep answers."""
     places = range(len(findings.answers))
     for n in range(1, len(places) + 1):
         for chosen in itertools.combinations(places, n):
-            yield chosen, True
+            yield KeepStep(members=chosen)
             if any(findings.answers[place].mirrored for place in chosen):
-                yield chosen, False
+                yield KeepStep(members=chosen, mirrored=False)
 
 
-def _loss(findings: Findings, places: tuple[int, ...], mirrored: bool, labels: NDArray[np.int64]) -> float:
-    answers, weights = selected(findings, KeepStep(members=places, mirrored=mirrored))
+def _loss(findings: Findings, step: KeepStep) -> float:
+    answers, weights = selected(findings, step)
     p = mixture.mixed([findings.on_val(answer) for answer in answers], np.array(weights))
-    return float(-np.log(np.maximum(p[np.arange(len(labels)), labels], 1e-12)).mean())
+    return float(-np.log(np.maximum(p[np.arange(len(p)), findings.labels], 1e-12)).mean())
 
 
 def _looking(answer: Answer, *, mirrored: bool) -> Answer:
@@ -107,8 +98,3 @@ def _allowed(plan: Plan, network: Ensemble) -> bool:
     if plan.max_size is not None and size_of(network) > n_bytes(plan.max_size, who="max_size"):
         return False
     return plan.latency is None or answer_s(network, plan.size) <= seconds(plan.latency, who="latency")
-
-
-def described(study: Study, network: Ensemble) -> str:
-    """Return what an answer costs, in words."""
-    return f"{duration(answer_s(network, study.plan.size))} per picture, {size_of(network) / 1e6:.1f} MB"

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from descend.search.study import Study
-from descend.transfer import balanced_sample, measure_label_changes
-
-SAMPLE, PER_CLASS, MOST = 300, 15, 1000  # pictures measured: a few seconds; more where there are many classes
+from descend.train.label_check import middle_stages, sampled
+from descend.transfer import measure_label_changes
 
 
 def measured(study: Study) -> tuple[bool, str]:
@@ -20,9 +19,7 @@ def measured(study: Study) -> tuple[bool, str]:
     data = study.dataset
     if data.is_grey:
         return False, "grey pictures are often signs"
-    train = study.rows("train")
-    limit = min(MOST, max(SAMPLE, PER_CLASS * study.n_classes))
-    rows = train[balanced_sample(data.labels[train], data.evidence(train), limit=limit, seed=study.plan.seed)]
+    rows = sampled(data, study.rows("train"), study.plan.seed)
     if len(np.unique(data.labels[rows])) < 2:
         return True, "too few pictures to measure"
     features = study.features(study.frozen_engine(study.native), rows, mirrored=True)
@@ -41,6 +38,9 @@ def _looks(study: Study) -> list[slice]:
     last = slice(-n_last, None)
     if not late:
         return [last]
-    first, end = (1, 3) if len(late) > 3 else (0, 1)
-    widths = [study.backbone(study.native, [stage]).n_features - n_last for stage in late]
-    return [slice(sum(widths[:first]), sum(widths[:end])), last]
+    body, ends = study.backbone(study.native), [0]
+    for n in range(1, len(late) + 1):
+        body.tap(late[:n])
+        ends.append(body.n_features - n_last)
+    middle = middle_stages(study.pretrained)
+    return [slice(ends[late.index(middle[0])], ends[late.index(middle[-1]) + 1]), last]

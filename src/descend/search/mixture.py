@@ -10,9 +10,12 @@ Source: linear opinion pool, Stone 1961; weights by expectation-maximisation, De
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+Member = TypeVar("Member")
 
 PRIOR = 5.0  # pictures
 ROUNDS = 200  # of expectation-maximisation; two members settle within fifty
@@ -46,6 +49,12 @@ def _settled(p: NDArray[np.float64]) -> NDArray[np.float64]:
         w = responsible.sum(1) + PRIOR
         w /= w.sum()
     return w
+
+
+def with_weight(answers: Sequence[Member], w: NDArray[np.float64]) -> tuple[list[Member], list[float]]:
+    """Return the members that have a weight above 0, and their weights."""
+    kept = [(answer, float(weight)) for answer, weight in zip(answers, w, strict=True) if weight > 0]
+    return [answer for answer, _ in kept], [weight for _, weight in kept]
 
 
 def mixed(answers: Sequence[NDArray[np.float32]], w: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -42,9 +42,13 @@ def load(log: RunLog, step: FineTuneStep, like: Classifier) -> Classifier | None
 
 def clear(log: RunLog) -> None:
     """Remove what is kept: the run's model holds what it needs."""
-    shutil.rmtree(_path(log, None).parent, ignore_errors=True)
+    shutil.rmtree(_folder(log), ignore_errors=True)
 
 
-def _path(log: RunLog, step: FineTuneStep | None) -> Path:
+def _folder(log: RunLog) -> Path:
     assert log.folder is not None  # a search writes its run
-    return log.folder / FOLDER / f"finetune-{0 if step is None else step.draw}.safetensors"
+    return log.folder / FOLDER
+
+
+def _path(log: RunLog, step: FineTuneStep) -> Path:
+    return _folder(log) / f"finetune-{step.draw}.safetensors"

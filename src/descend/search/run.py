@@ -67,7 +67,7 @@ class Search:
         try:
             for step in self.known:
                 if not isinstance(step, (PartStep, KeepStep)):  # those are of the beginning and of the end
-                    self._take(step, "as the recipe says", limit=math.inf)
+                    self._take(step, "as the recipe says")
             if self.deciding:
                 self._first_answers()
                 self._climb()
@@ -138,8 +138,8 @@ class Search:
             n = len(self.study.rows("train"))
             share = max(rungs.FIRST_LOOK_S / 2 / expected, min(1.0, 2 * self.study.n_classes / n))
             if share < 0.5:
-                self._take(FeatureStep(size=step.size, share=round(share, 4)), "a first answer, from a part", limit=math.inf)
-        self._take(step, "features of the pretrained network, a head fitted to its optimum", limit=rungs.CLOSING_S)
+                self._take(FeatureStep(size=step.size, share=round(share, 4)), "a first answer, from a part")
+        self._take(step, "features of the pretrained network, a head fitted to its optimum", reserve=begin.CLOSING_S)
 
     def _climb(self) -> None:
         """Take the most promising step, again and again, while one fits and is worth it."""
@@ -168,19 +168,19 @@ class Search:
 
     def _take_rung(self, rung: Rung) -> bool:
         self.progress.say(f"  {rung.why}: about {duration(rung.seconds, estimated=True)}")
-        return self._take(rung.step, rung.why, limit=rungs.judging_s(self.study, self.findings.kept))
+        return self._take(rung.step, rung.why, reserve=rungs.judging_s(self.study, self.findings.kept))
 
-    def _take(self, step: Step, why: str, *, limit: float) -> bool:
+    def _take(self, step: Step, why: str, *, reserve: float = -math.inf) -> bool:
         """Take a step and keep what it brings; returns False where its time ran out.
 
-        limit: seconds that must be left all the while; infinite for a step that is taken whatever the clock says.
+        reserve: seconds that must be left all the while; by default the step is taken whatever the clock says.
         """
         began = self.clock.used()
         if text(step) not in self.written:
             self.written.append(text(step))
             self._write()
         try:
-            with self.watch.holding(-math.inf if math.isinf(limit) else limit), self.log.timed(step.word):
+            with self.watch.holding(reserve), self.log.timed(step.word):
                 answer = self._answer(step)
         except OutOfTime:
             self.written.remove(text(step))
@@ -199,7 +199,7 @@ class Search:
         """Take the first answer from the pictures whose features are computed already: slower than measured, but something."""
         assert isinstance(step, FeatureStep)  # the first answer is of features
         done = self.study.share_done(step.size)
-        return self._take(replace(step, share=done), "a first answer, from what was done in time", limit=math.inf)
+        return self._take(replace(step, share=done), "a first answer, from what was done in time")
 
     def _answer(self, step: Step) -> Answer:
         assert not isinstance(step, (PartStep, KeepStep))  # those are taken elsewhere

@@ -95,9 +95,13 @@ def judging_s(study: Study, answers: Sequence[Answer]) -> float:
 
 def training_s(study: Study, step: FineTuneStep, kept: Sequence[Answer]) -> float:
     """Return the seconds that training may take, so that what it makes and what is kept can still be judged."""
+    return max(1.0, study.clock.left() - judging_s(study, kept) - _trained_judging_s(study, step))
+
+
+def _trained_judging_s(study: Study, step: FineTuneStep) -> float:
+    """Return the seconds that the answers of a trained network for validation and test are expected to take."""
     n_judged = (len(study.rows("val")) + len(study.rows("test"))) * (1 + step.mirrored)
-    judged_s = MARGIN * n_judged / study.rate(step.view, engine="torch")
-    return max(1.0, study.clock.left() - judging_s(study, kept) - judged_s)
+    return MARGIN * n_judged / study.rate(step.view, engine="torch")
 
 
 def _rate_of(study: Study, answer: Answer) -> float:
@@ -141,8 +145,7 @@ def _fine_tuning(study: Study, taken: Taken, draw: int, error: float, time_left:
             mirrored=study.may_mirror, draw=draw,
         )  # fmt: skip
         rate = study.training_rate(step, lambda step=step: images_per_s(study, step, start))
-        n_judged = (len(study.rows("val")) + len(study.rows("test"))) * (1 + step.mirrored)
-        judged_s = MARGIN * n_judged / study.rate(view, engine="torch")
+        judged_s = _trained_judging_s(study, step)
         passes = min(MOST_PASSES, (time_left - judged_s) * rate / MARGIN / n_train)
         if passes < (LEAST_PASSES if best is None else ENOUGH_PASSES):
             break

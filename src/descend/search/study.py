@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from descend import rng
 from descend.augment import expand
 from descend.data import Dataset, Decoded
 from descend.models import Backbone, Classifier
-from descend.progress import Progress
 from descend.search.clock import Clock, Watch
 from descend.search.steps import FineTuneStep
 from descend.train.plan import Plan
@@ -72,11 +72,6 @@ class Study:
         self._engines: dict[int, Engine] = {}
         self._rates: dict[tuple[str, int], float] = {}
         self._training: dict[tuple[int, str | None], float] = {}
-
-    @property
-    def progress(self) -> Progress:
-        """Who is told."""
-        return self.watch
 
     def rows(self, split: str, share: float = 1.0) -> NDArray[np.int64]:
         """Return the rows of a split that take part in a step with this share, the same first ones for every share."""
@@ -147,11 +142,14 @@ class Study:
         """Return an answer's probabilities for rows, (n, K): the mean over the views that it looks at."""
         if not len(rows):
             return np.zeros((0, self.n_classes), np.float32)
+        return torch.softmax(self.logits(answer, rows), 2).mean(1).numpy()
+
+    def logits(self, answer: Answer, rows: NDArray[np.int64]) -> Tensor:
+        """Return an answer's logits for the views of rows that it looks at, (n, V, K) float32."""
         features = self.features(answer.engine, rows, mirrored=answer.mirrored)
         n_columns = answer.classifier.backbone.n_features
         with torch.inference_mode():
-            logits = answer.classifier.head(torch.from_numpy(np.ascontiguousarray(features[:, :, -n_columns:])))
-            return torch.softmax(logits, 2).mean(1).numpy()
+            return answer.classifier.head(torch.from_numpy(np.ascontiguousarray(features[:, :, -n_columns:])))
 
 
 def nested(dataset: Dataset, split: str, seed: int) -> NDArray[np.int64]:
@@ -164,14 +162,10 @@ def nested(dataset: Dataset, split: str, seed: int) -> NDArray[np.int64]:
         return rows
     draw = rng.uniform(seed, "part", ids=dataset.ids[rows])[:, 0]
     labels = dataset.labels[rows]
-    place = np.empty(len(rows))
+    place, first = np.empty(len(rows)), np.zeros(len(rows), bool)
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
         ranked = members[np.lexsort((members, draw[members]))]
         place[ranked] = (np.arange(len(ranked)) + 0.5) / len(ranked)
-    first = np.empty(len(rows), bool)
-    first[:] = False
-    for label in np.unique(labels):  # every class has a picture in even the smallest part
-        members = np.flatnonzero(labels == label)
-        first[members[np.argmin(place[members])]] = True
+        first[ranked[0]] = True  # every class has a picture in even the smallest part
     return rows[np.lexsort((np.arange(len(rows)), place, ~first))]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 
 from descend.augment import Augmentation, Pipeline
-from descend.data import Decoded
+from descend.data import Dataset, Decoded
 from descend.data.decode import POLICY
 from descend.models import Backbone, backbone
 from descend.progress import Progress
@@ -31,7 +31,7 @@ CHECKED = {"flip": "mirrored", "rotate": "turned", "color_jitter": "recolored"}
 hide or move what is seen; they do not turn it into something else."""
 LEAST_SIDE = 32  # pixels: smaller pictures say too little to a network that was trained on photographs
 READABLE_SIDE = 96  # pixels, to which smaller pictures are enlarged
-SAMPLE, PER_CLASS = 300, 15  # pictures measured: a few seconds; more where there are many classes, 1,000 at most
+SAMPLE, PER_CLASS, MOST = 300, 15, 1000  # pictures measured: a few seconds; more where there are many classes
 
 View = Callable[[NDArray[np.uint8], NDArray[np.int64], int], NDArray[np.uint8]]
 
@@ -66,9 +66,7 @@ def measured(plan: Plan, decoded: Decoded, network: Backbone, log: RunLog, progr
 def _measure(plan: Plan, decoded: Decoded, network: Backbone, progress: Progress) -> dict[Augmentation, list[LabelChanges]]:
     """Return what each checked transform does, seen by middle stages and by the last; nothing where pictures are too few."""
     dataset = decoded.dataset
-    train = dataset.indices("train")
-    limit = min(1000, max(SAMPLE, PER_CLASS * len(dataset.classes)))
-    rows = train[balanced_sample(dataset.labels[train], dataset.evidence(train), limit=limit, seed=plan.seed)]
+    rows = sampled(dataset, dataset.indices("train"), plan.seed)
     labels, units = dataset.labels[rows], dataset.evidence(rows)
     if len(np.unique(labels)) < 2:
         return {}
@@ -88,15 +86,25 @@ def _measure(plan: Plan, decoded: Decoded, network: Backbone, progress: Progress
     return changes
 
 
-def _engine(plan: Plan, network: Backbone) -> Engine:
-    """Return what computes the features, those of middle stages before the last.
+def sampled(dataset: Dataset, train: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """Return those of the training rows, (n,) int64, that are measured."""
+    limit = min(MOST, max(SAMPLE, PER_CLASS * len(dataset.classes)))
+    return train[balanced_sample(dataset.labels[train], dataset.evidence(train), limit=limit, seed=seed)]
+
+
+def middle_stages(network: Backbone) -> tuple[str, ...]:
+    """Return the stages that see what a transform does.
 
     A network that was trained on mirrored pictures is blind to mirroring in its last stage; its middle ones see it.
     """
     late = network.late_stages
-    middle = late[1:3] if len(late) > 3 else late[:1]
+    return late[1:3] if len(late) > 3 else late[:1]
+
+
+def _engine(plan: Plan, network: Backbone) -> Engine:
+    """Return what computes the features, those of middle stages before the last."""
     name = "torch" if plan.engine in ("none", "auto") else plan.engine
-    return make_engine(name, network, size=max(plan.size, READABLE_SIDE), taps=middle)
+    return make_engine(name, network, size=max(plan.size, READABLE_SIDE), taps=middle_stages(network))
 
 
 def _features(

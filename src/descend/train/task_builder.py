@@ -18,7 +18,7 @@ from descend.data import Batches, Dataset, Decoded
 from descend.data.decode import POLICY
 from descend.durations import duration
 from descend.models import Classifier
-from descend.optim import Optimizer, knob_names, parameter_groups
+from descend.optim import GradientStage, Optimizer, Rule, knob_names, parameter_groups
 from descend.progress import Progress
 from descend.regularize import merged_class_weights, merged_epoch_rows
 from descend.technique import spec
@@ -98,9 +98,7 @@ class TaskBuilder:
         """
         plan = self.plan
         module = module.to(self.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] (missing in torch's stub)
-        optimizer = Optimizer(groups or self.groups(module), plan.optimizer, gradients=plan.gradients)
-        for group in optimizer.param_groups:
-            group["initial_lr"] = group["lr"]
+        optimizer = scheduled(groups or self.groups(module), plan.optimizer, plan.gradients)
         return Task(module, source, optimizer, plan.schedule, self.loss(), plan.epochs, plan.regularize)
 
     def groups(
@@ -194,6 +192,14 @@ class TaskBuilder:
             self.extraction.wall_s += now - self._last[1]
         self._last = None if done == total else (done, now)
         self.progress.update(stage, done, total)
+
+
+def scheduled(groups: list[Group], rule: Rule | str, gradients: Sequence[GradientStage] = ()) -> Optimizer:
+    """Return an optimizer whose groups remember the rate that they begin with: schedules are relative to it."""
+    optimizer = Optimizer(groups, rule, gradients=gradients)
+    for group in optimizer.param_groups:
+        group["initial_lr"] = group["lr"]
+    return optimizer
 
 
 def class_weights(plan: Plan, data: Dataset) -> Tensor | None:

@@ -4,6 +4,7 @@ from .engines import ENGINES as ENGINES
 from .engines import Choice as Choice
 from .engines import choose as choose
 from .engines import make_engine as make_engine
+from .engines import measure as measure
 from .engines import remembered as remembered
 from .features import extract as extract
 from .features import n_missing as n_missing

@@ -134,9 +134,8 @@ def fit_stages(
         )
         for name in names
     }
-    tried = {name: StageFit(name, fit, {}) for name, fit in fits.items()}
-    best = min(names, key=lambda name: tried[name].loss)
-    return StageFit(best, fits[best], {name: fit.trials for name, fit in fits.items()})
+    trials = {name: fit.trials for name, fit in fits.items()}
+    return min((StageFit(name, fit, trials) for name, fit in fits.items()), key=lambda fitted: fitted.loss)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from descend.models import Classifier
-from descend.optim import Optimizer, parameter_groups
+from descend.optim import parameter_groups
 from descend.schedule import Schedule
 from descend.technique import build
 from descend.train.batch_sources import FeatureSource, ImageSource
@@ -20,7 +20,7 @@ from descend.train.metrics import score
 from descend.train.modes.features import FrozenBackbone
 from descend.train.modes.mode import Chosen, Default, random_crops
 from descend.train.plan import DataProfile, Plan
-from descend.train.task_builder import ModeTask, TaskBuilder
+from descend.train.task_builder import ModeTask, TaskBuilder, scheduled
 from descend.transfer import FineTuning, fingerprint, fit_logistic, make_engine, stage_of, trainable_stages
 
 # Of the head alone, on cached features, before the backbone moves:
@@ -116,9 +116,7 @@ def train_head_first(builder: TaskBuilder) -> None:
         return
     rows = builder.dataset.indices("val")
     held_out, labels = list(builder.cached_inputs(engine)(rows)), builder.dataset.labels[rows]
-    optimizer = Optimizer(parameter_groups(head), HEAD_FIRST_RULE)
-    for group in optimizer.param_groups:
-        group["initial_lr"] = group["lr"]
+    optimizer = scheduled(parameter_groups(head), HEAD_FIRST_RULE)
     source = FeatureSource(builder.batches, features, builder.places(builder.train_rows), builder.device)
     task = Task(head, source, optimizer, build(HEAD_FIRST_SCHEDULE, Schedule), builder.loss(), HEAD_FIRST_EPOCHS)
     best = Best()
