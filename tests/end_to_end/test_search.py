@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -230,3 +231,10 @@ def test_pictures_that_mean_another_thing_in_the_mirror_are_not_mirrored(tmp_pat
     assert not any(member["mirrored"] for member in run.record.preparation()["members"])
     assert run.record.val is not None
     assert run.record.val["accuracy"] > 0.8
+
+
+def test_the_budget_counts_from_the_command_not_from_the_process(doubtful: Path, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time, "perf_counter", lambda now=time.perf_counter: now() + 7200)  # the process is two hours old
+        words = ["fit", str(doubtful), "--budget", "2m", "--size", "64", "--engine", "torch", "--out", str(tmp_path / "run")]
+        assert main(words) == 0

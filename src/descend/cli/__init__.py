@@ -10,10 +10,11 @@ import io
 import os
 import sys
 import time
+from contextvars import ContextVar
 from importlib import import_module
 
-STARTED = time.perf_counter()
-"""When the command began: budgets count from here, the imports that follow included."""
+STARTED: ContextVar[float | None] = ContextVar("started", default=None)
+"""Reading of ``time.perf_counter`` when the command began: budgets count from there, the imports that follow included."""
 
 VERBS = {
     "fit": "train a classifier on a folder of labelled pictures",
@@ -44,6 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     Wrong usage is a command that must be typed differently: an unknown verb or flag, a value outside its interval, text that
     names no technique, settings that exclude each other or have no effect.
     """
+    STARTED.set(time.perf_counter())
     arguments = sys.argv[1:] if argv is None else argv
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file name that the terminal's encoding lacks is escaped, not fatal

@@ -41,9 +41,9 @@ def main(argv: list[str]) -> int:
         if settings:
             raise KnobError("--resume", "takes no DATA and no other setting: a run goes on as it began", got=sorted(settings)[0],
                             fix=f"descend fit --resume {resumed}")  # fmt: skip
-        run = resume(resumed, progress=terminal, started=STARTED)
+        run = resume(resumed, progress=terminal, started=STARTED.get())
     else:
-        run = fit(**settings, progress=terminal, command=["descend", "fit", *argv], started=STARTED)
+        run = fit(**settings, progress=terminal, command=["descend", "fit", *argv], started=STARTED.get())
     if as_json:
         print(json.dumps(run.summary()))
     else:
