@@ -44,7 +44,7 @@ class Runs:
         self.path, self.commit = work / "runs.jsonl", environment()["commit"]
         lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
         rows = [row for row in map(json.loads, lines) if row["commit"] == self.commit]
-        self.answers: dict[Key, Answer] = {tuple(row["key"]): row["answer"] for row in rows}  # pyright: ignore[reportAttributeAccessIssue]
+        self.answers: dict[Key, Answer] = {tuple(row["key"]): row["answer"] for row in rows}  # pyright: ignore[reportAttributeAccessIssue] (rows of JSON)
 
     def keep(self, key: Key, answer: Answer) -> None:
         """Add a run."""

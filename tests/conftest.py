@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +17,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from descend.files import default_root
+from descend.progress import Silent
 
 DATA = Path(os.environ.get("DESCEND_DATA", Path(__file__).parents[1] / ".." / "shared" / "data")).resolve()
 
@@ -63,6 +65,18 @@ def builder() -> Callable[[str], ModuleType]:
         return module
 
     return load
+
+
+class StopAfter(Silent):
+    """A listener that presses Ctrl-C when a number of pictures has been trained on."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def update(self, stage: str, done: int, total: int, note: str = "") -> None:
+        if stage == "training" and done >= self.n:
+            self.n = 10**9
+            signal.raise_signal(signal.SIGINT)
 
 
 def shapes_folder(

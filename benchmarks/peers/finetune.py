@@ -91,7 +91,7 @@ def train(network: nn.Module, pictures: Pictures, n_epochs: float, seconds: floa
     The cycle follows the larger of the share of steps done and the share of time gone, so that a machine that slows down ends
     with a small rate, too.
     """
-    head = [*network.get_classifier().parameters()]  # pyright: ignore[reportCallIssue]
+    head = [*network.get_classifier().parameters()]  # pyright: ignore[reportCallIssue] (missing in timm's stub)
     body = [p for p in network.parameters() if all(p is not q for q in head)]
     groups = [{"params": body, "peak": RATE}, {"params": head, "peak": HEAD_RATE}]
     optimizer = torch.optim.AdamW(groups, lr=RATE, weight_decay=WEIGHT_DECAY)

@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import timm
-import torch
-from safetensors.torch import save_file
+from tests.fake_hub import empty_hub, put_into_cache  # pyright: ignore[reportMissingImports] (pytest finds it)
 
 import descend
 from descend.cli import main
@@ -32,28 +30,13 @@ class Told(Silent):
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """An empty hub cache and no network."""
-
-    def unreachable(address: str) -> bool:
-        raise AssertionError(f"the network must not be asked: {address}")
-
-    monkeypatch.setattr(hub, "answers", unreachable)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    return tmp_path / "hub"
+    return empty_hub(monkeypatch, tmp_path)
 
 
 @pytest.fixture
 def cached(alone: Path) -> None:
     """Random weights of one strong backbone, as the hub client would have left them."""
-    folder = alone / f"models--timm--{STRONG}"
-    snapshot = folder / "snapshots" / "abc123"
-    snapshot.mkdir(parents=True)
-    (folder / "refs").mkdir()
-    (folder / "refs" / "main").write_text("abc123", encoding="utf-8")
-    torch.manual_seed(3)
-    state = timm.create_model(STRONG, pretrained=False).state_dict()
-    save_file({name: value.contiguous() for name, value in state.items()}, snapshot / "model.safetensors")
+    put_into_cache(alone, STRONG)
 
 
 @pytest.mark.usefixtures("cached")

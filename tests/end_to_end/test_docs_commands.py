@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
-import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,12 +19,11 @@ from typing import Any
 import pytest
 import timm
 from safetensors.torch import save_file
-from tests.conftest import shapes_folder  # pyright: ignore[reportMissingImports]
+from tests.conftest import StopAfter, shapes_folder  # pyright: ignore[reportMissingImports]
 
 import descend
 from descend.cli import VERBS, main
 from descend.data import builtin
-from descend.progress import Silent
 from descend.search import rungs
 from descend.train.modes.auto import Auto
 from descend.train.modes.features import Features, FrozenBackbone
@@ -145,18 +143,6 @@ def place(tmp_path_factory: pytest.TempPathFactory, small_defaults: None) -> Pla
     small = {"transfer": "scratch", "backbone": "resnet9(width=24)", "size": 32, "epochs": 1}
     descend.fit(place.folder / "cifar10", out=place.folder / "runs" / "other", **small)
     return place
-
-
-class StopAfter(Silent):
-    """A listener that presses Ctrl-C when a number of pictures has been trained on."""
-
-    def __init__(self, n: int) -> None:
-        self.n = n
-
-    def update(self, stage: str, done: int, total: int, note: str = "") -> None:
-        if stage == "training" and done >= self.n:
-            self.n = 10**9
-            signal.raise_signal(signal.SIGINT)
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=lambda page: str(page.relative_to(ROOT)))

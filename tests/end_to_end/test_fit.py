@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.conftest import StopAfter  # pyright: ignore[reportMissingImports] (pytest finds it)
 
 import descend
 from descend.errors import DataError, DescendError, KnobError, RunError
@@ -137,18 +137,6 @@ def test_finetuning_moves_what_it_should_and_only_that(
     assert len(named) == len(set(named))
 
 
-class StopAfter(Silent):
-    """A listener that presses Ctrl-C when a number of pictures has been trained on."""
-
-    def __init__(self, n: int) -> None:
-        self.n = n
-
-    def update(self, stage: str, done: int, total: int, note: str = "") -> None:
-        if stage == "training" and done >= self.n:
-            self.n = 10**9
-            signal.raise_signal(signal.SIGINT)
-
-
 SCRATCH: dict[str, Any] = {
     "transfer": "scratch", "backbone": "smallcnn(width=8)", "size": 16, "epochs": 3, "batch_size": 8, "seed": 2,
     "augment": ["pad_crop(padding=2)", "flip", "mixup"],
@@ -190,7 +178,7 @@ def test_an_interrupted_run_predicts(shapes: Path, tmp_path: Path) -> None:
 
 
 def test_changed_data_are_not_resumed(tmp_path: Path) -> None:
-    from tests.conftest import shapes_folder  # pyright: ignore[reportMissingImports]
+    from tests.conftest import StopAfter, shapes_folder  # pyright: ignore[reportMissingImports]
 
     data = shapes_folder(tmp_path / "data")
     settings = {"transfer": "scratch", "backbone": "smallcnn(width=8)", "size": 16, "epochs": 2, "batch_size": 8}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from safetensors.torch import save_file
+from tests.fake_hub import empty_hub, put_into_cache  # pyright: ignore[reportMissingImports] (pytest finds it)
 from torch.utils.flop_counter import FlopCounterMode
 
 from descend.errors import ModelError
@@ -21,39 +21,16 @@ QUICK = "mobilenetv4_conv_medium.e500_r256_in1k"
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """No network, an empty cache of the hub, and none of the packages with weights but lite0's."""
-
-    def unreachable(address: str) -> bool:
-        raise AssertionError(f"the network must not be asked: {address}")
-
-    monkeypatch.setattr(hub, "answers", unreachable)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     for level in (1, 2):
         monkeypatch.setitem(PRESENT, f"lite{level}", False)
     monkeypatch.setattr(
         "descend.models.ladder.importlib.util.find_spec",
         lambda name: object() if PRESENT.get(name.split("_")[1], False) else None,
     )
-    return tmp_path / "hub"
+    return empty_hub(monkeypatch, tmp_path)
 
 
 PRESENT = {"lite0": True, "lite1": False, "lite2": False}
-
-
-def put_into_cache(cache: Path, model: str, file: str = "model.safetensors") -> torch.nn.Module:
-    """Write random weights where the hub client would have put those of ``model``."""
-    repository = timm.get_pretrained_cfg(model).hf_hub_id
-    folder = cache / f"models--{repository.replace('/', '--')}"
-    (folder / "refs").mkdir(parents=True)
-    (folder / "refs" / "main").write_text("abc123", encoding="utf-8")
-    (folder / "snapshots" / "abc123").mkdir(parents=True)
-    torch.manual_seed(3)
-    net = timm.create_model(model, pretrained=False)
-    state = {name: value.contiguous() for name, value in net.state_dict().items()}
-    path = folder / "snapshots" / "abc123" / file
-    save_file(state, path) if file.endswith("safetensors") else torch.save(state, path)
-    return net
 
 
 @pytest.mark.parametrize("name", NAMES)

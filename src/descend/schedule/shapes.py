@@ -50,7 +50,7 @@ class Schedule(Technique, family="schedule"):
         """Return the factor at ``progress``, which is in [0, 1]."""
         raise NotImplementedError
 
-    def factor_at(self, progress: float, history: History | None) -> float:  # noqa: ARG002
+    def factor_at(self, progress: float, history: History | None) -> float:  # noqa: ARG002 (a shape knows progress alone)
         """Return the factor at ``progress``, given the history recorded by then."""
         return self.at(progress)
 
