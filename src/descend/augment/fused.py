@@ -103,6 +103,28 @@ def factors_of(draws: Draws, mean: torch.Tensor, std: torch.Tensor, gain: torch.
     )
 
 
+def copied(images: torch.Tensor, draws: Draws) -> torch.Tensor | None:
+    """Return the output as it lies in the stored pixels: images (B, H, W, 3) uint8 -> (B, h, w, 3) uint8; None where it does not.
+
+    So is the view for evaluation, and its mirror image: all rows are cut at one place, and nothing else happens to them. No
+    kernel is needed, so none is compiled.
+    """
+    others = (draws.stretch, draws.flatten, draws.color, draws.table, draws.boxes, draws.noise)
+    if draws.neighborhood or draws.bends or draws.mixes or any(factor is not None for factor in others):
+        return None
+    m = draws.matrix
+    if not len(m) or not draws.copies.all() or (m != m[0]).any() or m[0, 0, 0] == 0:  # turned by 90 degrees
+        return None
+    across, down = (_places(m[0, axis, axis], m[0, axis, 2], draws.canvas[1 - axis], draws.source[1 - axis]) for axis in (0, 1))
+    return None if across is None or down is None else images[:, down][:, :, across]
+
+
+def _places(scale: float, start: float, n_out: int, n_in: int) -> torch.Tensor | None:
+    """Return which stored pixel each output pixel of a line copies, (n_out,), or None where some lie outside."""
+    places = np.floor(scale * (np.arange(n_out) + 0.5) + start).astype(np.int64)
+    return torch.from_numpy(places) if places.min() >= 0 and places.max() < n_in else None
+
+
 def levels(
     images: torch.Tensor, draws: Draws, mean: torch.Tensor, std: torch.Tensor, gain: torch.Tensor, bias: torch.Tensor
 ) -> torch.Tensor:

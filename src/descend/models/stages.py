@@ -47,17 +47,34 @@ def pooled(x: Tensor) -> Tensor:
     return x.mean((2, 3)) if x.ndim == 4 else x.mean(1) if x.ndim == 3 else x
 
 
-def run_stages(stages: nn.Sequential, x: Tensor, taps: Collection[str] = ()) -> Tensor:
-    """Return what the chain makes of ``x``; with taps, the pooled outputs of those stages first, in order: (B, sum of widths).
+QUARTERS = "/quarters"
+"""What follows a stage's name in a tap that keeps where things are: the means of a map's four quarters, instead of its mean."""
+MOST_QUARTERS = 2048  # columns that quarters may add to the features
 
-    A tapped chain must end in a vector.
+
+def quarters(x: Tensor) -> Tensor:
+    """Return the means over the upper left, upper right, lower left and lower right quarter of a map: (B, C, H, W) -> (B, 4 C).
+
+    Quarters of odd sides share the middle row or column.
     """
-    tapped: list[Tensor] = []
+    down, across = ((side + 1) // 2 for side in x.shape[2:])
+    rows, columns = (slice(None, down), slice(-down, None)), (slice(None, across), slice(-across, None))
+    return torch.cat([pooled(x[:, :, row, column]) for row in rows for column in columns], 1)
+
+
+def run_stages(stages: nn.Sequential, x: Tensor, taps: Collection[str] = ()) -> Tensor:
+    """Return what the chain makes of ``x``; with taps, the pooled outputs of those stages first: (B, sum of widths).
+
+    Quarters stand first, then means, then what the chain ends in, a vector: fewer taps are the last columns of more.
+    """
+    means, parts = list[Tensor](), list[Tensor]()
     for name, stage in stages.named_children():
         x = stage(x)
+        if name + QUARTERS in taps:
+            parts.append(quarters(x))
         if name in taps:
-            tapped.append(pooled(x))
-    return torch.cat([*tapped, x], 1) if tapped else x
+            means.append(pooled(x))
+    return torch.cat([*parts, *means, x], 1) if taps else x
 
 
 def seen(x: Tensor, view: Tensor | None) -> Tensor:
@@ -130,17 +147,62 @@ class Backbone(nn.Module):
         n = min(5, len(late))
         return tuple(late[-1 - (len(late) - 1) * k // max(1, n - 1)] for k in reversed(range(n)))
 
+    @property
+    def late_quarters(self) -> tuple[str, ...]:
+        """The taps of quarters that are worth their columns: of late stages but the last, from the first on, while they are few.
+
+        None of stages whose outputs are tokens: where a token stands is not told by its place alone.
+        """
+        widths, names, total = self._widths(), list[str](), 0
+        for name in self.late_stages[:-1]:
+            width, is_map = widths[name]
+            total += 4 * width
+            if not is_map or total > MOST_QUARTERS:
+                break
+            names.append(name + QUARTERS)
+        return tuple(names)
+
+    @property
+    def every_tap(self) -> tuple[str, ...]:
+        """All taps that are worth their columns: one pass gives what each of ``feature_sets`` reads."""
+        return (*self.late_quarters, *self.late_stages)
+
+    @property
+    def feature_sets(self) -> dict[str, tuple[str, ...]]:
+        """What a head may read: the taps of ``last`` (none), ``late`` and ``quarters``, each with those of the one before."""
+        late, parts = self.late_stages, self.late_quarters
+        return {"last": ()} | ({"late": late} if late else {}) | ({"quarters": (*parts, *late)} if parts else {})
+
+    def n_columns(self, taps: Iterable[str]) -> int:
+        """Return how many columns the features have with these taps."""
+        widths = self._widths()
+        tapped = sum(widths[name.removesuffix(QUARTERS)][0] * (4 if name.endswith(QUARTERS) else 1) for name in taps)
+        return tapped + widths[self.stage_names[-1]][0]
+
     def tap(self, names: Iterable[str]) -> None:
-        """Let the pooled outputs of the named stages join the features. Raises ModelError for a stage that it does not have."""
+        """Let the pooled outputs of the named stages join the features; ``block3/quarters`` stands for those of its quarters.
+
+        Raises ModelError for a stage that it does not have.
+        """
         chosen = set(names)
         for name in chosen:
-            self._position(name)
-        self.taps = tuple(name for name in self.stage_names if name in chosen)
+            self._position(name.removesuffix(QUARTERS))
+        parts = [name + QUARTERS for name in self.stage_names if name + QUARTERS in chosen]
+        self.taps = (*parts, *(name for name in self.stage_names if name in chosen))
+        self.n_features = self.n_columns(self.taps)
+
+    def _widths(self) -> dict[str, tuple[int, bool]]:
+        """Return each stage's number of channels, and whether its output is a map."""
         side = self.native_size if self.fixed_size else max(32, self.min_size)
-        mode = self.training
+        mode, widths = self.training, dict[str, tuple[int, bool]]()
+        self.eval()
         with torch.inference_mode():
-            self.n_features = self.eval()(torch.zeros(1, 3, side, side)).shape[1]
+            x = torch.zeros(1, 3, side, side, device=next(self.parameters()).device)
+            for name, stage in self.stages.named_children():
+                x = stage(x)
+                widths[name] = (pooled(x).shape[1], x.ndim == 4)
         self.train(mode)
+        return widths
 
     @property
     def stage_names(self) -> tuple[str, ...]:

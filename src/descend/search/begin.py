@@ -23,9 +23,9 @@ LOOKED_AT = 24  # pictures decoded to see how long one takes
 LEAST_PER_CLASS = 8  # pictures of all splits, for a first answer
 FIRST_SHARE = 0.75  # of the time left that decoding and the first features of all pictures may take: more pictures help most
 MARGIN = 1.2  # of every estimate: the machine may get busier
-EXPORT_S = 12.0  # that an engine takes to start with a network that is new to it; torch's own starts at once
+EXPORT_S = 5.0  # that an engine takes to start with a network that is new to it; torch's own starts at once
 CLOSING_S = 5.0  # the head, the model, the report
-WORTH_EXPORT_S = 30.0  # of torch's time, from which another engine may repay its start
+WORTH_EXPORT_S = 12.0  # of torch's time, from which another engine may repay its start
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def speeds(dataset: Dataset, plan: Plan, backbone: Backbone, resolution: int, cl
     which starts at once, computes.
     """
     decoded = _decoded_per_s(dataset, resolution, n_threads(plan.threads))
-    taps = backbone.late_stages
+    taps = backbone.every_tap
     engine = make_engine("torch", backbone, size=plan.size, taps=taps)
     torch_rate = measure({engine.name: engine}, rounds=1, n_chunks=2)[engine.name]
     if plan.engine != "auto":

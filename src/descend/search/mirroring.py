@@ -34,13 +34,10 @@ def measured(study: Study) -> tuple[bool, str]:
 
 def _looks(study: Study) -> list[slice]:
     """Return the columns of the tapped features that hold middle stages, where there are some, and those of the last."""
-    late, n_last = study.pretrained.late_stages, study.pretrained.n_features
-    last = slice(-n_last, None)
-    if not late:
+    body, middle = study.pretrained, middle_stages(study.pretrained)
+    last = slice(-body.n_columns(()), None)
+    if not middle:
         return [last]
-    body, ends = study.backbone(study.native), [0]
-    for n in range(1, len(late) + 1):
-        body.tap(late[:n])
-        ends.append(body.n_features - n_last)
-    middle = middle_stages(study.pretrained)
-    return [slice(ends[late.index(middle[0])], ends[late.index(middle[-1]) + 1]), last]
+    late = body.late_stages
+    first, after = late.index(middle[0]), late.index(middle[-1]) + 1
+    return [slice(-body.n_columns(late[first:]), -body.n_columns(late[after:])), last]

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from descend.search.begin import CLOSING_S, EXPORT_S, MARGIN
-from descend.search.features import n_views_needed
+from descend.search.features import fit_s, n_views_needed
 from descend.search.finetune import images_per_s
 from descend.search.steps import FeatureStep, FineTuneStep, Step
 from descend.search.study import Answer, Study
@@ -83,7 +83,7 @@ def features_s(study: Study, step: FeatureStep, *, done: FeatureStep | None = No
     if judged:
         n += len(study.rows("test")) * (1 + step.mirrored)
     new = study.plan.engine != "torch" and done is None
-    return MARGIN * n / study.rate(step.size) + EXPORT_S * new
+    return MARGIN * (n / study.rate(step.size) + fit_s(study, step)) + EXPORT_S * new
 
 
 def judging_s(study: Study, answers: Sequence[Answer]) -> float:

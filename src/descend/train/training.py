@@ -69,7 +69,7 @@ def _fitted(setup: TrainingSetup, run: Path) -> TrainingResult:
     plan = setup.plan
     if best is not None:
         told = f"{best['accuracy']:.1%} right in cross-validation, strength {best['strength']:.2g}"
-        setup.progress.say(f"  features of the {head.feature_stages} stage{'s' * (head.feature_stages == 'late')}: {told}")
+        setup.progress.say(f"  features ({head.feature_stages}): {told}")
     if plan.feature_stages == "auto":
         plan = plan.decided("feature_stages", head.feature_stages, "the lower loss in cross-validation")
     if log.record.preprocessing is not None:

@@ -22,8 +22,10 @@ from .heads import Logistic as Logistic
 from .label_changes import LabelChanges as LabelChanges
 from .label_changes import balanced_sample as balanced_sample
 from .label_changes import measure_label_changes as measure_label_changes
+from .logistic import ONE_FOLD_FROM as ONE_FOLD_FROM
 from .logistic import LogisticFit as LogisticFit
 from .logistic import StageFit as StageFit
 from .logistic import Trial as Trial
 from .logistic import fit_logistic as fit_logistic
 from .logistic import fit_stages as fit_stages
+from .logistic import offered as offered

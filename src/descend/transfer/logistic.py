@@ -13,7 +13,7 @@ Source: Cox 1958, JRSS B 20, 215-242; L-BFGS: Liu & Nocedal 1989, Mathematical P
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from descend import rng
 from descend.errors import DataError
+from descend.models import Backbone
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -36,6 +37,7 @@ pictures of hands the held-out loss was 0.34 instead of 0.16, because a weak pen
 ONE_FOLD_FROM = 400_000
 """Samples x classes above which one fold is held out instead of one after another: a fit takes seconds there."""
 LEAST_GAIN = 1e-3  # nats of held-out loss: where a factor of ten in strength brings less, weaker ones are not tried
+MOST_WITH_QUARTERS = 10_000  # pictures
 NEGLIGIBLE = 1e-6  # variance of an axis relative to the largest, below which it carries rounding errors
 
 
@@ -69,14 +71,15 @@ class LogisticFit:
 
 def fit_logistic(
     features: Floats, labels: NDArray[np.int64], n_classes: int, *, units: NDArray[np.int64] | None = None,
-    strength: float | None = None, n_folds: int = 5, n_repeats: int = 1, seed: int = 0,
+    strength: float | None = None, around: float | None = None, n_folds: int = 5, n_repeats: int = 1, seed: int = 0,
 ) -> LogisticFit:  # fmt: skip
     """Fit the head to the features of n pictures.
 
     features: (n, V, D) float32; the V views of a picture share its label, count 1 / V each, and stay on one side of a fold, where
     their probabilities are averaged. labels: (n,) int64 below K = n_classes. units: (n,) what must stay on one side, such as
     copies or groups; None: every picture by itself. strength: of the penalty, or None to choose it by cross-validation
-    (stratified, grouped), by the lowest held-out loss. n_repeats: how often the folds are drawn, for few pictures.
+    (stratified, grouped), by the lowest held-out loss. around: a strength that did well on similar features: the choice begins
+    there, and needs fewer fits. n_repeats: how often the folds are drawn, for few pictures.
     Raises DataError for features that are not finite, or a single class.
     """
     if not np.isfinite(features).all():
@@ -87,7 +90,7 @@ def fit_logistic(
     trials: list[Trial] = []
     if strength is None:
         folds = [fold for r in range(n_repeats) for fold in folds_of(labels, units, n_folds, n_classes, seed, r)]
-        trials = search(axes, labels, n_classes, folds)
+        trials = search(axes, labels, n_classes, folds, around=around)
         strength = min(trials, key=lambda trial: trial.loss).strength
     solution = Problem(axes.coordinates, labels, n_classes, axes.variances).solve(strength)
     return LogisticFit(*axes.to_columns(solution), strength, tuple(trials))
@@ -95,9 +98,9 @@ def fit_logistic(
 
 @dataclass(frozen=True)
 class StageFit:
-    """The head on the features that did better in cross-validation: those of the ``last`` stage, or of ``late`` ones beside it.
+    """The head on the features that did best in cross-validation. stages: their name.
 
-    trials: features -> the strengths that were tried on them.
+    trials: name of features -> the strengths that were tried on them.
     """
 
     stages: str
@@ -111,31 +114,35 @@ class StageFit:
 
 
 def fit_stages(
-    features: Floats, labels: NDArray[np.int64], n_classes: int, *, n_last: int, stages: str = "auto",
-    units: NDArray[np.int64] | None = None, strength: float | None = None, n_folds: int = 5, n_repeats: int = 1, seed: int = 0,
+    features: Floats, labels: NDArray[np.int64], n_classes: int, columns: Mapping[str, int], *,
+    units: NDArray[np.int64] | None = None, strength: float | None = None, around: float | None = None,
+    n_folds: int = 5, n_repeats: int = 1, seed: int = 0,
 ) -> StageFit:  # fmt: skip
-    """Fit the head on the last ``n_last`` columns of the features, on all of them, or (``auto``) on both; return the better.
+    """Fit the head on several sets of features, each the last columns of all; return the best in cross-validation.
 
-    features: (n, V, D) float32, pooled outputs of late stages before those of the last. stages: ``auto``, ``last`` or ``late``.
-    The simpler ones win where no strength is tried. The rest as in ``fit_logistic``.
+    features: (n, V, D) float32. columns: name -> how many of the last columns, from few to many, such as {"last": 1280,
+    "late": 2024}. Where no strength is tried, or losses are equal, the first wins. around: as in ``fit_logistic``, for the first
+    set; each later one is tried around what was best for the one before. The rest as in ``fit_logistic``.
     """
-    names = [stages] if stages != "auto" else ["last"] if n_last == features.shape[2] else ["last", "late"]
-    columns = {"last": n_last, "late": features.shape[2]}
-    fits = {
-        name: fit_logistic(
-            features[:, :, -columns[name] :],
-            labels,
-            n_classes,
-            units=units,
-            strength=strength,
-            n_folds=n_folds,
-            n_repeats=n_repeats,
-            seed=seed,
-        )
-        for name in names
-    }
-    trials = {name: fit.trials for name, fit in fits.items()}
-    return min((StageFit(name, fit, trials) for name, fit in fits.items()), key=lambda fitted: fitted.loss)
+    best: StageFit | None = None
+    trials: dict[str, tuple[Trial, ...]] = {}
+    for name, n_columns in columns.items():
+        fit = fit_logistic(
+            features[:, :, -n_columns:], labels, n_classes, units=units, strength=strength, around=around, n_folds=n_folds,
+            n_repeats=n_repeats, seed=seed,
+        )  # fmt: skip
+        trials[name], around = fit.trials, fit.strength
+        tried = StageFit(name, fit, trials)
+        if best is None or tried.loss < best.loss:
+            best = tried
+    assert best is not None  # a head reads some features
+    return best
+
+
+def offered(backbone: Backbone, n: int) -> dict[str, tuple[str, ...]]:
+    """Return the sets of features, name -> taps, that are worth trying for n pictures: quarters of many take minutes to fit."""
+    sets = backbone.feature_sets
+    return {name: taps for name, taps in sets.items() if name != "quarters" or n <= MOST_WITH_QUARTERS}
 
 
 @dataclass(frozen=True)
@@ -240,9 +247,13 @@ def folds_of(
 
 
 def search(
-    axes: Axes, labels: NDArray[np.int64], n_classes: int, folds: list[tuple[NDArray[np.int64], NDArray[np.int64]]]
-) -> list[Trial]:
-    """Try strengths by factors of ten until the held-out loss rises, then the two half-way neighbours of the best."""
+    axes: Axes, labels: NDArray[np.int64], n_classes: int, folds: list[tuple[NDArray[np.int64], NDArray[np.int64]]], *,
+    around: float | None = None,
+) -> list[Trial]:  # fmt: skip
+    """Try strengths by factors of ten until the held-out loss rises, then the two half-way neighbours of the best.
+
+    around: where to begin, and to look both ways; None begins with the strongest.
+    """
     problems = [Problem(axes.coordinates[fitted], labels[fitted], n_classes, axes.variances) for fitted, _ in folds]
     n_held_out = len(np.unique(np.concatenate([held_out for _, held_out in folds])))  # repeats hold the same ones out again
     trials: list[Trial] = []
@@ -258,13 +269,20 @@ def search(
         se = float(loss.std() / np.sqrt(n_held_out))
         return Trial(strength, float(np.concatenate(right).mean()), float(loss.mean()), se)
 
-    strength = STRONGEST
-    while strength >= WEAKEST:
-        lowest = min((trial.loss for trial in trials), default=np.inf)
-        trials.append(tried(strength))
-        if trials[-1].loss > lowest - LEAST_GAIN:
-            break
-        strength /= 10
+    def walked(strength: float, factor: float) -> None:
+        while WEAKEST <= strength <= STRONGEST:
+            lowest = min((trial.loss for trial in trials), default=np.inf)
+            trials.append(tried(strength))
+            if trials[-1].loss > lowest - LEAST_GAIN:
+                break
+            strength *= factor
+
+    if around is None:
+        walked(STRONGEST, 1 / 10)
+    else:
+        walked(around, 10)
+        walked(around / 10, 1 / 10)
     best = min(trials, key=lambda trial: trial.loss).strength
-    trials.extend(tried(best * factor) for factor in (10**0.5, 10**-0.5))
+    if around is None:
+        trials.extend(tried(best * factor) for factor in (10**0.5, 10**-0.5))
     return trials

@@ -57,7 +57,7 @@ class Auto(FrozenBackbone):
     def taps(self, backbone: Backbone, plan: Plan) -> tuple[str, ...]:
         """Return the late stages."""
         del plan
-        return backbone.late_stages
+        return backbone.every_tap
 
     def task(self, builder: TaskBuilder) -> ModeTask:
         """Refuse: a search has many tasks."""

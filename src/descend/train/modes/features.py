@@ -18,7 +18,7 @@ from descend.train.plan import DataProfile, Plan
 from descend.train.recipe import Recipe
 from descend.train.record_types import HeadTrial
 from descend.train.task_builder import FittedHead, ModeTask, TaskBuilder
-from descend.transfer import Engine, Head, Logistic, fingerprint, fit_stages, freeze
+from descend.transfer import Engine, Head, Logistic, fingerprint, fit_stages, freeze, offered
 
 TRAINED_ONLY = frozenset({"regularize", "optimizer", "gradients", "schedule", "epochs", "batch_size", "snapshots", "metric"})
 """Settings of a head that is trained step by step; asking for one of them is asking for such a head."""
@@ -79,9 +79,9 @@ class Features(FrozenBackbone):
         return Default("last", "the outputs that the backbone's own classifier reads")
 
     def taps(self, backbone: Backbone, plan: Plan) -> tuple[str, ...]:
-        """Return the late stages, whichever of them will be used: they cost nothing beside the last, and serve later runs."""
+        """Return all, whichever of them will be used: they cost nothing beside the last stage, and serve later runs."""
         del plan
-        return backbone.late_stages
+        return backbone.every_tap
 
     def suits(self, data: DataProfile, asked: Recipe) -> str | None:
         """Return the reason for photographs, unless they are to be augmented without views."""
@@ -135,7 +135,7 @@ class Features(FrozenBackbone):
         classifier, plan = builder.classifier, builder.plan
         _tap_as_planned(builder)
         freeze(classifier.backbone)
-        engine = builder.backbone_engine(classifier.backbone.late_stages)
+        engine = builder.backbone_engine(classifier.backbone.every_tap)
         n_columns = classifier.backbone.n_features
         features = builder.extract(engine, builder.train_rows, n_views=1 + plan.views)[:, :, -n_columns:]
         source = FeatureSource(builder.batches, features, builder.places(builder.train_rows), builder.device)
@@ -174,7 +174,7 @@ class FittedFeatures(Features):
         backbone = builder.classifier.backbone
         _tap_as_planned(builder)
         freeze(backbone)
-        engine = builder.backbone_engine(backbone.late_stages)
+        engine = builder.backbone_engine(backbone.every_tap)
         builder.extract(engine, builder.train_rows, n_views=1 + builder.plan.views)  # what the fit reads lies in the cache then
         inputs = builder.cached_inputs(engine, backbone.n_features)
         head = builder.classifier.head
@@ -187,29 +187,29 @@ FITTED = FittedFeatures()
 
 
 def _tap_as_planned(builder: TaskBuilder) -> None:
-    """Let late stages join the features where the plan says so; the head is as wide as the features then."""
+    """Let other stages join the features where the plan says so; the head is as wide as the features then."""
     classifier, plan = builder.classifier, builder.plan
-    if plan.feature_stages == "late":
-        classifier.backbone.tap(classifier.backbone.late_stages)
+    if plan.feature_stages not in ("auto", "last"):
+        classifier.backbone.tap(_named(classifier.backbone, plan.feature_stages)[plan.feature_stages])
         classifier.head = plan.head.build(classifier.backbone.n_features, builder.n_classes, plan.seed)
 
 
 def fit_head(builder: TaskBuilder, engine: Engine) -> FittedHead:
-    """Fit the head on the last stage's features, and on those of late stages too where the plan leaves it open; keep the better.
+    """Fit the head on the features that the plan names, or where it leaves them open on each set of them; keep the best.
 
     The classifier is changed to what was chosen: its backbone's taps, and its head with the fitted weights.
     """
     plan, classifier, rows = builder.plan, builder.classifier, builder.train_rows
-    head, backbone, late = plan.head, classifier.backbone, classifier.backbone.late_stages
+    head, backbone = plan.head, classifier.backbone
     assert isinstance(head, Logistic)  # what this form of the mode is for
     features = builder.extract(engine, rows, n_views=1 + plan.views)
     labels, units = builder.dataset.labels[rows], builder.dataset.evidence(rows)
-    backbone.tap(())
+    sets = offered(backbone, len(rows)) if plan.feature_stages == "auto" else _named(backbone, plan.feature_stages)
+    columns = {name: backbone.n_columns(taps) for name, taps in sets.items()}
     best = fit_stages(
-        features, labels, builder.n_classes, n_last=backbone.n_features, stages=plan.feature_stages, units=units,
-        strength=head.strength, n_folds=head.folds, seed=plan.seed,
-    )  # fmt: skip
-    backbone.tap(late if best.stages == "late" else ())
+        features, labels, builder.n_classes, columns, units=units, strength=head.strength, n_folds=head.folds, seed=plan.seed
+    )
+    backbone.tap(sets[best.stages])
     classifier.head = head.filled(best.fit.weight, best.fit.bias)
     trials = [
         HeadTrial(
@@ -220,3 +220,12 @@ def fit_head(builder: TaskBuilder, engine: Engine) -> FittedHead:
         for trial in tried
     ]  # fmt: skip
     return FittedHead(classifier.head, builder.cached_inputs(engine, backbone.n_features), best.stages, trials)
+
+
+def _named(backbone: Backbone, stages: str) -> dict[str, tuple[str, ...]]:
+    """Return the one set of features that a plan names. Raises KnobError where the backbone does not have it."""
+    sets = backbone.feature_sets
+    if stages not in sets:
+        must = f"{backbone.name} must have such stages: it has {', '.join(sets)}"
+        raise KnobError("feature_stages", must, got=stages, fix="Leave it out: cross-validation chooses.")
+    return {stages: sets[stages]}
