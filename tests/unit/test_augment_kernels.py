@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -65,6 +66,26 @@ def test_pictures_take_the_cheapest_way_that_their_geometry_allows() -> None:
     turned = Pipeline(["quarter_turn()", "scale(anisotropic=True)"]).draw(IDS, (50, 60), epoch=0)
     assert (turned.matrix[:, 0, 0] == 0).any()
     assert set(fused.ways(turned)) == {STRAIGHT}
+
+
+@pytest.mark.parametrize("out", ["uint8", "float"])
+@pytest.mark.parametrize("specs", [[], ["flip(p=1.0)"], ["flip(p=1.0, axis=vertical)"]], ids=str)
+def test_pixels_that_are_only_cut_out_are_those_of_the_kernels(
+    specs: list[str], out: Literal["float", "uint8"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe = Pipeline(specs, size=37, out=out)
+    assert fused.copied(torch.from_numpy(IMAGES), pipe.draw(IDS, (50, 60), epoch=0)) is not None
+    quick = pipe(IMAGES, ids=IDS, epoch=0)
+    monkeypatch.setattr(fused, "copied", lambda images, draws: None)
+    compiled = pipe(IMAGES, ids=IDS, epoch=0)
+    assert torch.equal(quick, compiled)
+    assert quick.stride() == compiled.stride()
+
+
+def test_pixels_that_are_more_than_cut_out_take_the_kernels() -> None:
+    images = torch.from_numpy(IMAGES)
+    for specs, size in (("flip()", 37), ("quarter_turn()", 37), ("contrast()", 37), ("cutout()", 37), ("mixup()", 37), ([], 70)):
+        assert fused.copied(images, Pipeline(specs, size=size).draw(IDS, (50, 60), epoch=0, step=0)) is None, specs
 
 
 @pytest.mark.parametrize("stored", [(1, 1), (1, 7), (2, 2), (3, 40)])

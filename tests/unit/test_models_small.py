@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import adaptive_avg_pool2d
 
 from descend.models import ResNet9, ResNet20, SmallCNN, Timm, backbone
 from descend.models.small import BasicBlock
@@ -69,6 +70,29 @@ def test_tapped_stages_stand_before_the_features_in_their_order() -> None:
     assert torch.allclose(tapped, expected, atol=1e-6)
     body.tap(())
     assert body.n_features == plain.shape[1]
+
+
+def test_quarters_stand_before_the_means_and_odd_sides_share_the_middle() -> None:
+    body = ResNet9(width=4).build(0).eval()
+    x = torch.randn(2, 3, 40, 40, generator=torch.Generator().manual_seed(0))  # maps of 10 and 5 pixels, and more
+    outputs, value = {}, x
+    with torch.no_grad():
+        for name, stage in body.stages.named_children():
+            value = stage(value)
+            outputs[name] = value
+        body.tap(body.every_tap)
+        tapped = body(x)
+    parts = [name.removesuffix("/quarters") for name in body.late_quarters]
+    assert parts
+    assert set(parts) < set(body.late_stages)
+    expected = [adaptive_avg_pool2d(outputs[name], 2).flatten(2).transpose(1, 2).flatten(1) for name in parts]
+    expected += [outputs[name].flatten(2).mean(2) for name in body.late_stages]
+    assert torch.allclose(tapped, torch.cat([*expected, value], 1), atol=1e-6)
+    assert body.n_features == tapped.shape[1] == body.n_columns(body.every_tap)
+    for taps in body.feature_sets.values():  # fewer taps are the last columns of more
+        body.tap(taps)
+        with torch.no_grad():
+            assert torch.equal(body(x), tapped[:, -body.n_columns(taps) :])
 
 
 def test_a_stage_that_is_nothing_but_the_features_before_pooling_is_not_tapped() -> None:

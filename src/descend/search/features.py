@@ -41,15 +41,18 @@ def fitted(study: Study, step: FeatureStep) -> Answer:
             n_repeats=n_repeats, seed=study.plan.seed,
         )  # fmt: skip
 
-    started = time.perf_counter()
-    best, mirrored, why = fit(1, sets, USUAL_STRENGTH), False, ""
+    started, expected = time.perf_counter(), fit_s(study, step)
+    known = (step.size, step.share)
+    if known not in study.plain_fits:
+        study.plain_fits[known] = fit(1, sets, USUAL_STRENGTH)
+    best, mirrored, why = study.plain_fits[known], False, ""
     if step.mirrored:
         both = fit(2, [best.stages], best.fit.strength)
         mirrored = both.loss < best.loss
         verb = "help" if mirrored else "do not help"
         why = f"mirror images {verb}: held-out loss {best.loss:.3f} without, {both.loss:.3f} with"
         best = both if mirrored else best
-    study.fit_pace *= (time.perf_counter() - started) / fit_s(study, step)
+    study.fit_pace *= (time.perf_counter() - started) / expected
     backbone.tap(sets[best.stages])
     head = Logistic.filled(best.fit.weight, best.fit.bias)
     classifier = Classifier(backbone, head).eval()
@@ -80,10 +83,10 @@ def fit_s(study: Study, step: FeatureStep) -> float:
     """
     n = len(study.rows("train", step.share))
     sets = offered(study.pretrained, n)
-    fits = len(sets) + 2.0 * step.mirrored  # with twice the rows
+    fits = len(sets) * ((step.size, step.share) not in study.plain_fits) + 2.0 * step.mirrored  # with twice the rows
     n_folds, n_repeats = _folds(n)
     folds = 1 if n * study.n_classes > ONE_FOLD_FROM else n_folds * n_repeats
-    n_axes = min(n, study.pretrained.n_columns(sets["last"]))
+    n_axes = min(n, study.pretrained.n_columns(()))
     return study.fit_pace * fits * folds * n * n_axes * max(1.0, study.n_classes / 30)
 
 

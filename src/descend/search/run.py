@@ -20,10 +20,11 @@ from descend.search.clock import Clock, OutOfTime, Watch
 from descend.search.conclude import concluded
 from descend.search.features import fitted
 from descend.search.findings import Findings
-from descend.search.finetune import answered, calibrated, fine_tuned
+from descend.search.finetune import RULE, answered, calibrated, fine_tuned
 from descend.search.rungs import Rung
 from descend.search.steps import FeatureStep, FineTuneStep, KeepStep, PartStep, Step, read, text
 from descend.search.study import Answer, Study
+from descend.search.warm_up import WarmUp
 from descend.train.initial_weights import keep
 from descend.train.modes.auto import Auto
 from descend.train.plan import Plan
@@ -69,6 +70,7 @@ class Search:
                 if not isinstance(step, (PartStep, KeepStep)):  # those are of the beginning and of the end
                     self._take(step, "as the recipe says")
             if self.deciding:
+                self.study.warm_up = WarmUp(RULE)
                 self._first_answers()
                 self._climb()
         except KeyboardInterrupt:
@@ -76,7 +78,11 @@ class Search:
                 raise
             finished = False
             self.progress.say("stopped: the best answer so far is kept")
-        return concluded(self.study, self.findings, self._limits(), finished=finished)
+        try:
+            return concluded(self.study, self.findings, self._limits(), finished=finished)
+        finally:
+            if self.study.warm_up is not None:
+                self.study.warm_up.end()
 
     def _limits(self) -> KeepStep | None:
         """Return what may be shipped, decided once and written down; None where nothing limits it."""

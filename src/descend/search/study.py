@@ -22,10 +22,11 @@ from descend.data import Dataset, Decoded
 from descend.models import Backbone, Classifier
 from descend.search.clock import Clock, Watch
 from descend.search.steps import FineTuneStep
+from descend.search.warm_up import WarmUp
 from descend.train.plan import Plan
 from descend.train.run_log import RunLog
 from descend.train.task_builder import TaskBuilder
-from descend.transfer import Engine, Trial, make_engine
+from descend.transfer import Engine, StageFit, Trial, make_engine
 
 MIRROR = ("flip(p=1.0)",)
 
@@ -71,7 +72,9 @@ class Study:
         self.builder = TaskBuilder(views, decoded, Classifier(pretrained, head), None, watch)
         self.native = min(plan.size, pretrained.native_size)
         self.may_mirror = False  # until it is measured
+        self.warm_up: WarmUp | None = None  # what compiles for fine-tuning meanwhile
         self.fit_pace = FIT_PACE
+        self.plain_fits: dict[tuple[int, float], StageFit] = {}  # (pixels of the view, share) -> the head on plain views
         self._engines: dict[int, Engine] = {}
         self._rates: dict[tuple[str, int], float] = {}
         self._training: dict[tuple[int, str | None], float] = {}

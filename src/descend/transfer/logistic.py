@@ -13,7 +13,7 @@ Source: Cox 1958, JRSS B 20, 215-242; L-BFGS: Liu & Nocedal 1989, Mathematical P
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,7 +37,7 @@ pictures of hands the held-out loss was 0.34 instead of 0.16, because a weak pen
 ONE_FOLD_FROM = 400_000
 """Samples x classes above which one fold is held out instead of one after another: a fit takes seconds there."""
 LEAST_GAIN = 1e-3  # nats of held-out loss: where a factor of ten in strength brings less, weaker ones are not tried
-MOST_WITH_QUARTERS = 10_000  # pictures
+MANY, MOST_WITH_QUARTERS = 1000, 10_000  # pictures
 NEGLIGIBLE = 1e-6  # variance of an axis relative to the largest, below which it carries rounding errors
 
 
@@ -82,18 +82,47 @@ def fit_logistic(
     there, and needs fewer fits. n_repeats: how often the folds are drawn, for few pictures.
     Raises DataError for features that are not finite, or a single class.
     """
-    if not np.isfinite(features).all():
-        raise DataError("logistic", "features must be finite numbers", got="NaN or inf")
-    if len(np.unique(labels)) < 2:
-        raise DataError("logistic", "needs pictures of two classes or more", got=np.unique(labels).tolist())
-    axes = Axes.of(features)
-    trials: list[Trial] = []
-    if strength is None:
-        folds = [fold for r in range(n_repeats) for fold in folds_of(labels, units, n_folds, n_classes, seed, r)]
-        trials = search(axes, labels, n_classes, folds, around=around)
-        strength = min(trials, key=lambda trial: trial.loss).strength
-    solution = Problem(axes.coordinates, labels, n_classes, axes.variances).solve(strength)
-    return LogisticFit(*axes.to_columns(solution), strength, tuple(trials))
+    settings = {"units": units, "strength": strength, "around": around, "n_folds": n_folds, "n_repeats": n_repeats, "seed": seed}
+    return _Searched.of(features, labels, n_classes, **settings).fit()
+
+
+@dataclass(frozen=True)
+class _Searched:
+    """Features in their axes, and the strength that is best for them: all that is needed to decide whether to fit a head."""
+
+    axes: Axes
+    labels: NDArray[np.int64]
+    n_classes: int
+    strength: float
+    trials: tuple[Trial, ...]
+
+    @classmethod
+    def of(
+        cls, features: Floats, labels: NDArray[np.int64], n_classes: int, *, units: NDArray[np.int64] | None,
+        strength: float | None, around: float | None, n_folds: int, n_repeats: int, seed: int,
+    ) -> _Searched:  # fmt: skip
+        """Arguments and errors as of ``fit_logistic``."""
+        if not np.isfinite(features).all():
+            raise DataError("logistic", "features must be finite numbers", got="NaN or inf")
+        if len(np.unique(labels)) < 2:
+            raise DataError("logistic", "needs pictures of two classes or more", got=np.unique(labels).tolist())
+        axes = Axes.of(features)
+        trials: list[Trial] = []
+        if strength is None:
+            folds = [fold for r in range(n_repeats) for fold in folds_of(labels, units, n_folds, n_classes, seed, r)]
+            trials = search(axes, labels, n_classes, folds, around=around)
+            strength = min(trials, key=lambda trial: trial.loss).strength
+        return cls(axes, labels, n_classes, strength, tuple(trials))
+
+    @property
+    def loss(self) -> float:
+        """The lowest held-out loss, nats; infinite where no strength was tried."""
+        return min((trial.loss for trial in self.trials), default=np.inf)
+
+    def fit(self) -> LogisticFit:
+        """Fit the head to all pictures."""
+        solution = Problem(self.axes.coordinates, self.labels, self.n_classes, self.axes.variances).solve(self.strength)
+        return LogisticFit(*self.axes.to_columns(solution), self.strength, self.trials)
 
 
 @dataclass(frozen=True)
@@ -124,25 +153,29 @@ def fit_stages(
     "late": 2024}. Where no strength is tried, or losses are equal, the first wins. around: as in ``fit_logistic``, for the first
     set; each later one is tried around what was best for the one before. The rest as in ``fit_logistic``.
     """
-    best: StageFit | None = None
-    trials: dict[str, tuple[Trial, ...]] = {}
+    searched: dict[str, _Searched] = {}
     for name, n_columns in columns.items():
-        fit = fit_logistic(
+        searched[name] = _Searched.of(
             features[:, :, -n_columns:], labels, n_classes, units=units, strength=strength, around=around, n_folds=n_folds,
             n_repeats=n_repeats, seed=seed,
         )  # fmt: skip
-        trials[name], around = fit.trials, fit.strength
-        tried = StageFit(name, fit, trials)
-        if best is None or tried.loss < best.loss:
-            best = tried
-    assert best is not None  # a head reads some features
-    return best
+        around = searched[name].strength
+    best = min(searched, key=lambda name: searched[name].loss)
+    return StageFit(best, searched[best].fit(), {name: item.trials for name, item in searched.items()})
 
 
 def offered(backbone: Backbone, n: int) -> dict[str, tuple[str, ...]]:
-    """Return the sets of features, name -> taps, that are worth trying for n pictures: quarters of many take minutes to fit."""
-    sets = backbone.feature_sets
-    return {name: taps for name, taps in sets.items() if name != "quarters" or n <= MOST_WITH_QUARTERS}
+    """Return the sets of features, name -> taps, that are worth trying for n pictures.
+
+    Quarters of many pictures take minutes to fit; and with a thousand pictures the penalty finds by itself which columns of
+    late stages do not help.
+    """
+    sets = dict(backbone.feature_sets)
+    if n > MOST_WITH_QUARTERS:
+        sets.pop("quarters", None)
+    if n >= MANY and "late" in sets:
+        del sets["last"]
+    return sets
 
 
 @dataclass(frozen=True)
@@ -151,7 +184,7 @@ class Axes:
 
     mean: Doubles
     scale: Doubles
-    rotation: Floats  # (D, r)
+    rotation: Callable[[], Floats]  # -> (D, r); made when it is needed
     coordinates: Floats
     variances: Doubles
 
@@ -168,13 +201,17 @@ class Axes:
         kept = values > NEGLIGIBLE * values[-1]
         kept[: -most if most else 0] = False
         values, vectors = values[kept], vectors[:, kept]
-        rotation = vectors if n_columns <= len(z) else z.T @ (vectors / np.sqrt(values))
-        rotation = rotation.astype(np.float32)
-        return cls(mean, scale, rotation, (z @ rotation).reshape(n, n_views, -1), values / len(z))
+        roots = np.sqrt(values)
+        if n_columns <= len(z):
+            rotation = vectors.astype(np.float32)
+            return cls(mean, scale, lambda: rotation, (z @ rotation).reshape(n, n_views, -1), values / len(z))
+        coordinates = (vectors * roots).astype(np.float32)  # z = U S V^T: the coordinates are U S, the rotation is V
+        rotate = lambda: z.T @ (vectors / roots).astype(np.float32)  # noqa: E731
+        return cls(mean, scale, rotate, coordinates.reshape(n, n_views, -1), values / len(z))
 
     def to_columns(self, solution: Doubles) -> tuple[Floats, Floats]:
         """Return (weight (K, D), bias (K,)) for raw features, of a solution (r + 1, K) in these axes."""
-        weight = (self.rotation.astype(np.float64) @ solution[:-1]) / self.scale[:, None]
+        weight = (self.rotation().astype(np.float64) @ solution[:-1]) / self.scale[:, None]
         bias = solution[-1] - self.mean @ weight
         return np.ascontiguousarray(weight.T).astype(np.float32), bias.astype(np.float32)
 

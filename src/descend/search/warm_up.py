@@ -1,0 +1,68 @@
+"""Compile what fine-tuning needs while features are computed: on a machine that is new to descend that takes a while.
+
+A process of its own compiles: a thread would hold the interpreter's lock, and fitting a head took three times as long beside it.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from descend.files import CacheFolder
+
+AUGMENT = ("random_resized_crop()", "flip()")  # one kernel carries out every transform of pixels
+KIND = "kernels"  # the folder in the cache that compiled code lies in
+N_WEIGHTS = 500_000  # as many as a real layer has: smaller ones are moved without a kernel
+NICE = 15  # of the process: it takes the time that the search leaves
+
+
+class WarmUp:
+    """A process that compiles, where nothing is compiled yet."""
+
+    def __init__(self, rule: str) -> None:
+        folder = CacheFolder().root / KIND
+        needed = not (folder.is_dir() and any(folder.iterdir()))
+        command = [sys.executable, "-m", "descend.search.warm_up", rule]
+        nothing = subprocess.DEVNULL
+        self._process = subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing) if needed else None
+
+    @property
+    def going_on(self) -> bool:
+        """Whether it is not done yet."""
+        return self._process is not None and self._process.poll() is None
+
+    def wait(self, seconds: float) -> None:
+        """Wait until it is done, for so many seconds at most."""
+        if self._process is not None:
+            try:
+                self._process.wait(max(0.0, seconds))
+            except subprocess.TimeoutExpired:
+                return
+
+    def end(self) -> None:
+        """End it, done or not: what is written to the cache is whole or absent."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+
+def _work(rule: str) -> None:
+    """Draw one augmented picture and take one step of the rule: what their first use compiles is kept on disk."""
+    import numpy as np
+    import torch
+    from torch import nn
+
+    from descend.augment import Pipeline
+    from descend.optim import Optimizer
+
+    if hasattr(os, "nice"):  # not on Windows
+        os.nice(NICE)
+    Pipeline(AUGMENT, size=8)(np.zeros((1, 16, 16, 3), np.uint8), ids=[0], epoch=0)
+    weight = nn.Parameter(torch.zeros(N_WEIGHTS))
+    weight.grad = torch.zeros(N_WEIGHTS)
+    Optimizer([weight], rule).step()
+
+
+if __name__ == "__main__":
+    _work(sys.argv[1])
