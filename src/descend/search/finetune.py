@@ -28,7 +28,7 @@ from descend.train.estimate import rehearse
 from descend.train.inference import rgb
 from descend.train.loop import Batch, BatchSource, Position, Task, train_loop
 from descend.train.task_builder import scheduled
-from descend.transfer import FineTuning, make_engine, stage_of
+from descend.transfer import FineTuning, make_engine, stage_of, with_frozen_norms
 
 RULE = "adamw(weight_decay=0.01)"
 SCHEDULE = "then(warmup(fraction=0.05), cosine())"
@@ -96,12 +96,11 @@ def fine_tuned(study: Study, step: FineTuneStep, start: Answer, *, train_s: floa
     train_s: seconds that training may take; where they end early, ``told`` learns the step before which it stopped. The rate
     falls to zero over the planned steps; where they are cut short the weights stay as they are then. Raises TrainingError.
     """
-    task = _task(study, step, start)
+    classifier, task = _task(study, step, start)
     end = time.perf_counter() + train_s
     pace = Pace(step.n_steps, step.stop_at, lambda: time.perf_counter() > end, told, study.watch.update, step.batch_size)
     train_loop(task, Position(), pace, lambda: pace.stopped is not None)
-    assert isinstance(task.module, Classifier)  # as it was given
-    return answered(study, step, task.module)
+    return answered(study, step, classifier)
 
 
 def answered(study: Study, step: FineTuneStep, classifier: Classifier) -> Answer:
@@ -134,18 +133,22 @@ def calibrated(study: Study, answer: Answer) -> Answer:
 
 def images_per_s(study: Study, step: FineTuneStep, start: Answer) -> float:
     """Return how many pictures per second training visits with this step's settings: a few steps on a copy."""
-    return step.batch_size / rehearse(_task(study, replace(step, n_steps=1), start), n_val=0)
+    return step.batch_size / rehearse(_task(study, replace(step, n_steps=1), start)[1], n_val=0)
 
 
-def _task(study: Study, step: FineTuneStep, start: Answer) -> Task:
+def _task(study: Study, step: FineTuneStep, start: Answer) -> tuple[Classifier, Task]:
+    """Return a copy of the network that a step starts from, and the task that trains it.
+
+    What the task trains shares the network's tensors, with norms that stand still made part of the convolutions.
+    """
     classifier = copy.deepcopy(start.classifier)
     classifier.backbone.view = None  # training pictures are drawn in the size that they are read in
     plan, builder = study.plan, study.builder
     seed = plan.seed + 1_000_003 * step.draw
     tuning = FineTuning(classifier, freeze_to=step.freeze_to, norm="eval")
     tuning.thaw()
+    classifier = classifier.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] (missing in torch's stub)
     groups = builder.groups(classifier, rates=tuning.rates(LAYER_DECAY), stage_of=stage_of)
-    module = classifier.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] (missing in torch's stub)
     optimizer = scheduled(groups, with_knobs(build(RULE, Rule), lr=step.lr))
     rows = study.rows("train")
     batches = Batches(study.decoded, rows, batch_size=min(step.batch_size, len(rows)), seed=seed)
@@ -153,5 +156,6 @@ def _task(study: Study, step: FineTuneStep, start: Answer) -> Task:
     mean, std = rgb(classifier.mean), rgb(classifier.std)
     pipeline = Pipeline(augment, seed=seed, size=step.size, mean=mean, std=std)
     images = ImageSource(batches, pipeline, study.n_classes, torch.device("cpu"))
+    quick = with_frozen_norms(classifier, torch.randn(1, 3, step.size, step.size, generator=torch.Generator().manual_seed(0)))
     loss = CrossEntropy(smoothing=SMOOTHING)
-    return Task(module, Visits(images, step.n_steps), optimizer, build(SCHEDULE, Schedule), loss, epochs=1)
+    return classifier, Task(quick, Visits(images, step.n_steps), optimizer, build(SCHEDULE, Schedule), loss, epochs=1)

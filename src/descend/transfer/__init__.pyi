@@ -12,6 +12,7 @@ from .finetune import FineTuning as FineTuning
 from .finetune import stage_of as stage_of
 from .finetune import stage_rates as stage_rates
 from .finetune import trainable_stages as trainable_stages
+from .folding import with_frozen_norms as with_frozen_norms
 from .freezing import fingerprint as fingerprint
 from .freezing import freeze as freeze
 from .freezing import thaw as thaw

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -33,6 +34,56 @@ def folded(module: nn.Module, example: Tensor) -> nn.Module:
         expected, found = plain(example), made(example)
     close = torch.allclose(found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
     return made if close else plain
+
+
+class FrozenNormConv(nn.Module):
+    """A convolution and the frozen norm behind it as one convolution, whose weights are made from both at every call.
+
+    Its gradients are those of the two in turn, for the convolution's weight and the norm's gamma and beta alike: where mean and
+    variance stand still, the norm is linear. What is saved are two passes over the map forwards, and two backwards.
+    """
+
+    def __init__(self, conv: nn.Module, norm: Any) -> None:
+        super().__init__()
+        self.norm, self.conv = norm, copy.copy(conv)  # they share their tensors with the originals
+        bias = nn.Parameter(torch.zeros_like(norm.running_mean), requires_grad=False)  # a place for what is given at each call
+        self.conv._parameters = {**conv._parameters, "bias": bias}
+        self.bias = conv._parameters["bias"]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the normalised map, before the activation: x (B, C, H, W) -> (B, K, h, w)."""
+        norm = self.norm
+        scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+        mean = norm.running_mean if self.bias is None else norm.running_mean - self.bias
+        weight = self.conv.get_parameter("weight") * scale[:, None, None, None]
+        return functional_call(self.conv, {"weight": weight, "bias": norm.bias - mean * scale}, (x,))
+
+
+def with_frozen_norms(module: nn.Module, example: Tensor) -> nn.Module:
+    """Return a copy of ``module`` that shares its tensors and trains them faster: norms in inference form join convolutions.
+
+    example: one input (B, C, H, W), to see what follows what. Norms that learn from batches stay as they are; where the copy
+    disagrees on the example, ``module`` itself is returned. Activations in place are undone: torch copies there.
+    """
+    tensors = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
+    made = copy.deepcopy(module, tensors)
+    standing = {part for part in made.modules() if isinstance(part, _BatchNorm) and not part.training and part.affine}
+    modes = [(part, part.training) for root in (module, made) for part in root.modules()]
+    for root in (module, made):
+        root.eval()  # the example must teach no norm
+    names = {part: name for name, part in made.named_modules()}
+    for conv, norm in _pairs(made, example):
+        if norm in standing and norm.track_running_stats:
+            _replace(made, names[conv], FrozenNormConv(conv, norm))
+            _replace(made, names[norm], _what_remains(norm))
+    for part in made.modules():
+        if getattr(part, "inplace", False):
+            vars(part)["inplace"] = False
+    with torch.inference_mode():
+        expected, found = module(example), made(example)
+    for part, training in modes:
+        part.training = training
+    return made if torch.allclose(found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max())) else module
 
 
 def _pairs(module: nn.Module, example: Tensor) -> list[tuple[Any, Any]]:
