@@ -151,7 +151,8 @@ def fit_stages(
 
     features: (n, V, D) float32. columns: name -> how many of the last columns, from few to many, such as {"last": 1280,
     "late": 2024}. Where no strength is tried, or losses are equal, the first wins. around: as in ``fit_logistic``, for the first
-    set; each later one is tried around what was best for the one before. The rest as in ``fit_logistic``.
+    set; each later one is tried around what was best for the one before, so alone it may get another strength. The rest as in
+    ``fit_logistic``.
     """
     searched: dict[str, _Searched] = {}
     for name, n_columns in columns.items():
@@ -159,7 +160,7 @@ def fit_stages(
             features[:, :, -n_columns:], labels, n_classes, units=units, strength=strength, around=around, n_folds=n_folds,
             n_repeats=n_repeats, seed=seed,
         )  # fmt: skip
-        around = searched[name].strength
+        around = None if around is None else searched[name].strength
     best = min(searched, key=lambda name: searched[name].loss)
     return StageFit(best, searched[best].fit(), {name: item.trials for name, item in searched.items()})
 
