@@ -108,6 +108,7 @@ def small_defaults() -> Iterator[None]:
     pictures, labels, splits = builtin.digits()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rungs, "MOST_PASSES", 3.0)
+        patch.setattr(rungs, "FULL_PASSES", 2.0)
         patch.setattr(rungs, "MOST_TRAININGS", 1)
         for mode in (Auto, FrozenBackbone, FineTune, Scratch):
             patch.setattr(mode, "default_size", constant(32))

@@ -47,6 +47,7 @@ def _short() -> Iterator[None]:
     """Let a training be three passes: what is tested does not depend on how good it gets."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rungs, "MOST_PASSES", 3.0)
+        patch.setattr(rungs, "FULL_PASSES", 2.0)
         patch.setattr(rungs, "MOST_TRAININGS", 1)
         yield
 

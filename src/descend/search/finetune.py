@@ -32,7 +32,7 @@ from descend.transfer import FineTuning, make_engine, stage_of, with_frozen_norm
 
 RULE = "adamw(weight_decay=0.01)"
 SCHEDULE = "then(warmup(fraction=0.05), cosine())"
-CROPS = "random_resized_crop(scale_range=[0.35, 1.0])"
+CROPS = "random_resized_crop(scale_range=[0.5, 1.0])"
 LAYER_DECAY = 0.8  # rate of a stage relative to the next one
 SMOOTHING = 0.1
 
