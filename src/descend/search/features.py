@@ -52,7 +52,8 @@ def fitted(study: Study, step: FeatureStep) -> Answer:
         verb = "help" if mirrored else "do not help"
         why = f"mirror images {verb}: held-out loss {best.loss:.3f} without, {both.loss:.3f} with"
         best = both if mirrored else best
-    study.fit_pace *= (time.perf_counter() - started) / expected
+    if expected:  # 0 where the same fit is asked for again
+        study.fit_pace *= (time.perf_counter() - started) / expected
     backbone.tap(sets[best.stages])
     head = Logistic.filled(best.fit.weight, best.fit.bias)
     classifier = Classifier(backbone, head).eval()
