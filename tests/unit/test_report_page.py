@@ -361,3 +361,41 @@ def test_parts_that_are_not_what_descend_writes_are_refused_by_name(tmp_path: Pa
 def test_what_is_no_run_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="must be a run folder"):
         report.write(tmp_path)
+
+
+SEARCH: list[dict[str, Any]] = [
+    {"step": "features(size=224)", "why": "features of the <pretrained> network", "began_s": 4.2, "ended_s": 12.0,
+     "accuracy": 0.90, "loss": 0.3, "n": 200, "measured": "cross-validation", "outcome": "kept", "best_accuracy": 0.88,
+     "best_interval": [0.82, 0.92]},
+    {"step": "features(size=288)", "why": "more pixels", "began_s": 12.0, "ended_s": 31.0, "accuracy": None, "loss": None,
+     "n": 0, "measured": "", "outcome": "its time ran out", "best_accuracy": 0.88, "best_interval": [0.82, 0.92]},
+    {"step": "finetune(size=128)", "why": "train late stages", "began_s": 31.0, "ended_s": 58.0, "accuracy": 0.91, "loss": 0.3,
+     "n": 153, "measured": "validation", "outcome": "kept with weight 0.60", "best_accuracy": 0.93,
+     "best_interval": [0.88, 0.96]},
+]  # fmt: skip
+
+
+def test_a_search_is_shown_step_by_step_with_its_intervals(tmp_path: Path) -> None:
+    searched = {"search": SEARCH, "budget_used_s": 61.0, "choices_by_val": 2, "reasons": {"search": "nothing is left"}}
+    page = Page(report.write(make_run(tmp_path / "run", **searched)).read_text(encoding="utf-8"))
+    assert "3 steps in 1 min 01 s" in page.text
+    assert "It ended because nothing is left" in page.text
+    assert "Validation decided twice between answers" in page.text
+    for step in SEARCH:
+        assert step["step"] in page.text
+        assert step["why"] in page.text
+        assert step["outcome"] in page.text
+    z, n, share = 1.959964, 200, 0.9  # Wilson 1927
+    middle, half = share + z * z / (2 * n), z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    low, high = (100 * (middle + sign * half) / (1 + z * z / n) for sign in (-1, 1))
+    assert f"{low:.1f} % to {high:.1f} %, cross-validation of 200" in page.text
+    (drawing,) = [held for held in page.having("svg") if "best answer" in str(held.get("aria-label"))]
+    assert "88.0% after 12.0" in str(drawing["aria-label"]).replace("\xa0", " ")
+    assert "No epoch was completed" not in page.text
+
+
+def test_a_search_whose_heads_were_chosen_by_cross_validation_alone_says_so(tmp_path: Path) -> None:
+    searched = {"search": SEARCH[:1], "budget_used_s": 12.0, "choices_by_val": 0, "reasons": {}}
+    page = Page(report.write(make_run(tmp_path / "run", **searched)).read_text(encoding="utf-8"))
+    assert "validation had no part in it" in page.text
+    assert "1 step in" in page.text

@@ -24,7 +24,7 @@ from descend.train.record_types import EpochRow
 
 INK, MUTED, GRID, TRAIN, VAL, PAPER = "#000001", "#000002", "#000003", "#000004", "#000005", "#000006"
 _VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--rule", TRAIN: "--train", VAL: "--val", PAPER: "--paper"}
-_SETTINGS: dict[Any, Any] = {
+SETTINGS: dict[Any, Any] = {
     "svg.hashsalt": "descend",
     "svg.fonttype": "none",
     "font.family": "DejaVu Sans",
@@ -78,7 +78,7 @@ def _chart(title: str, lines: Sequence[Line], rows: Sequence[EpochRow], chosen: 
     columns = {line: values for line, values in columns.items() if any(map(math.isfinite, values))}
     if not columns:
         return None
-    with matplotlib.rc_context(_SETTINGS):
+    with matplotlib.rc_context(SETTINGS):
         figure = Figure(figsize=(4.6, 3.0))
         FigureCanvasSVG(figure)
         axes = figure.add_axes((0.135, 0.155, 0.845, 0.765))
@@ -87,8 +87,8 @@ def _chart(title: str, lines: Sequence[Line], rows: Sequence[EpochRow], chosen: 
         _dress(axes, title, epochs, [v for values in columns.values() for v in values if math.isfinite(v)])
         if chosen in epochs:
             _mark(axes, chosen)
-        drawing = _render(figure)
-    return Chart(title, _inline(drawing, title.lower().replace(" ", "-"), _alt(title, columns, epochs, chosen)), tuple(columns))
+        drawing = render(figure)
+    return Chart(title, inline(drawing, title.lower().replace(" ", "-"), _alt(title, columns, epochs, chosen)), tuple(columns))
 
 
 def _number(value: object) -> float:
@@ -110,7 +110,8 @@ def _draw(axes: Axes, line: Line, epochs: list[int], values: list[float], chosen
         )
 
 
-def _dress(axes: Axes, title: str, epochs: list[int], values: list[float]) -> None:
+def dress(axes: Axes, across: str) -> None:
+    """Give axes the look of the page: no box, pale lines across. across: what the horizontal axis counts."""
     axes.patch.set_visible(False)
     for side in ("top", "left", "right"):
         axes.spines[side].set_visible(False)
@@ -118,7 +119,11 @@ def _dress(axes: Axes, title: str, epochs: list[int], values: list[float]) -> No
     axes.tick_params(length=0, labelcolor=MUTED, pad=5)
     axes.grid(axis="y", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.set_xlabel("epoch", color=MUTED, labelpad=2)
+    axes.set_xlabel(across, color=MUTED, labelpad=2)
+
+
+def _dress(axes: Axes, title: str, epochs: list[int], values: list[float]) -> None:
+    dress(axes, "epoch")
     axes.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
     percent = title == "Accuracy"
@@ -127,12 +132,13 @@ def _dress(axes: Axes, title: str, epochs: list[int], values: list[float]) -> No
         axes.yaxis.set_major_locator(LogLocator(numticks=6))
         axes.yaxis.set_minor_formatter(NullFormatter())
     else:
-        axes.set_ylim(*_limits(values, ceiling=1.0 if percent else math.inf))
+        axes.set_ylim(*limits(values, ceiling=1.0 if percent else math.inf))
         axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:.3g} %" if percent else f"{y:.4g}"))
 
 
-def _limits(values: list[float], ceiling: float) -> tuple[float, float]:
+def limits(values: Sequence[float], ceiling: float) -> tuple[float, float]:
+    """Return the ends of a vertical axis: a little more than the values span, not below 0 for shares and losses."""
     low, high = min(values), max(values)
     spare = 0.06 * (high - low) or 0.05 * abs(high) or 0.5
     return max(0.0, low - spare) if low >= 0 else low - spare, max(high, min(ceiling, high + spare))
@@ -146,13 +152,14 @@ def _mark(axes: Axes, chosen: int) -> None:
     axes.text(chosen, 1.02, f"epoch {chosen}", transform=axes.get_xaxis_transform(), color=INK, ha=side, va="bottom")
 
 
-def _render(figure: Figure) -> str:
+def render(figure: Figure) -> str:
+    """Return a figure as the text of an SVG file, the same for the same figure."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata=_NO_METADATA)
     return buffer.getvalue()
 
 
-def _inline(drawing: str, name: str, alt: str) -> Markup:
+def inline(drawing: str, name: str, alt: str) -> Markup:
     """Turn matplotlib's SVG file into an element for the page: no prolog or global style, ids of its own, colours by variable."""
     body = drawing[drawing.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", body, flags=re.DOTALL)

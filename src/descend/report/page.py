@@ -15,6 +15,7 @@ from markupsafe import Markup
 from descend.report import words
 from descend.report.charts import curves
 from descend.report.confusion import matrix
+from descend.report.search import search
 from descend.train import folder
 from descend.train.record import RunRecord, load
 from descend.train.record_types import ClassScore, EpochRow, ParameterGroup
@@ -68,6 +69,7 @@ def _context(run: Path) -> dict[str, Any]:
         "scores": _scores(record),
         "plan": _plan(record),
         "data": _data(record),
+        "search": search(record),
         "charts": curves(rows, words.chosen_epoch(record, rows)) if rows else [],
         "tables": [_class_table(split, record.per_class[split]) for split in JUDGED if record.per_class.get(split)],
         "matrices": [table for table in matrices if table is not None],

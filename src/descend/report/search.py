@@ -1,0 +1,97 @@
+"""How a search went: accuracy against time as a drawing, and what each step was, cost and brought."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from descend.report import words
+from descend.report.charts import SETTINGS, TRAIN, VAL, dress, inline, limits, render
+from descend.stats import Interval, proportion
+from descend.train.record import RunRecord
+from descend.train.record_types import SearchStep
+
+CROSS_VALIDATION = "cross-validation"
+
+
+def search(record: RunRecord) -> dict[str, Any] | None:
+    """Return what the page shows of a search: its drawing, its steps and its end; None for a run without one."""
+    if not record.search:
+        return None
+    best = [step for step in record.search if step["best_accuracy"] is not None]
+    return {
+        "drawing": _drawing(record.search),
+        "steps": [step | {"interval": own_interval(step)} for step in record.search],
+        "has_best": bool(best),
+        "used_s": record.budget_used_s,
+        "budget": record.plan.get("budget"),
+        "end": record.reasons.get("search"),
+        "choices": record.choices_by_val,
+    }
+
+
+def own_interval(step: SearchStep) -> Interval | None:
+    """Return the accuracy of a step's own answers with its 95 % interval; None where the step was lost."""
+    if step["accuracy"] is None or not step["n"]:
+        return None
+    return proportion(round(step["accuracy"] * step["n"]), step["n"])
+
+
+def _drawing(steps: Sequence[SearchStep]) -> Markup:
+    """Draw the best answer's accuracy on validation over the seconds of the command, and each step's own where it ended."""
+    with matplotlib.rc_context(SETTINGS):
+        figure = Figure(figsize=(7.2, 3.2))
+        FigureCanvasSVG(figure)
+        axes = figure.add_axes((0.1, 0.15, 0.88, 0.8))
+        shown = [*_draw_best(axes, steps), *_draw_own(axes, steps)]
+        dress(axes, "seconds since the command began")
+        axes.set_xlim(0, 1.02 * max(step["ended_s"] for step in steps))
+        axes.set_ylim(*limits(shown or [0.0, 1.0], ceiling=1.0))
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:.3g} %"))
+        drawing = render(figure)
+    return inline(drawing, "search", _alt(steps))
+
+
+def _draw_best(axes: Axes, steps: Sequence[SearchStep]) -> list[float]:
+    known = [step for step in steps if step["best_accuracy"] is not None]
+    if not known:
+        return []
+    ends = [step["ended_s"] for step in known] + [1.02 * max(step["ended_s"] for step in steps)]
+    values = [float(step["best_accuracy"] or 0.0) for step in known]
+    lows, highs = zip(*(step["best_interval"] or (value, value) for step, value in zip(known, values, strict=True)), strict=True)
+    axes.step(ends, [*values, values[-1]], where="post", color=VAL, linewidth=1.9)
+    for bounds in (lows, highs):
+        axes.step(ends, [*bounds, bounds[-1]], where="post", color=VAL, linewidth=0.8, linestyle=":")
+    return [*values, *lows, *highs]
+
+
+def _draw_own(axes: Axes, steps: Sequence[SearchStep]) -> list[float]:
+    shown: list[float] = []
+    for number, step in enumerate(steps, 1):
+        interval = own_interval(step)
+        if interval is None:
+            continue
+        color, shape = (TRAIN, "o") if step["measured"] == CROSS_VALIDATION else (VAL, "s")
+        at = step["ended_s"]
+        axes.plot([at, at], [interval.low, interval.high], color=color, linewidth=1.1)
+        axes.plot([at], [interval.mean], shape, color=color, markersize=5)
+        axes.annotate(str(number), (at, interval.mean), textcoords="offset points", xytext=(6, -13), color=color)
+        shown += [interval.low, interval.high]
+    return shown
+
+
+def _alt(steps: Sequence[SearchStep]) -> str:
+    parts = [
+        f"{step['best_accuracy']:.1%} after {words.duration(step['ended_s'])}"
+        for step in steps
+        if step["best_accuracy"] is not None
+    ]
+    return f"Accuracy of the best answer on validation against time: {', '.join(parts) or 'not measured'}."
