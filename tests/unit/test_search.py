@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
+import shutil
+import subprocess
+import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,8 +18,10 @@ import torch
 from scipy.optimize import minimize
 from torch.nn.functional import interpolate
 
+from descend.augment import Pipeline
 from descend.errors import KnobError, ModelError, SpecError
 from descend.models import Classifier, Ensemble, Member, backbone
+from descend.optim import Optimizer
 from descend.progress import Silent
 from descend.quantities import n_bytes, seconds
 from descend.search import mixture
@@ -22,6 +29,7 @@ from descend.search.clock import Clock, OutOfTime, Watch
 from descend.search.finetune import Visits
 from descend.search.steps import FeatureStep, FineTuneStep, KeepStep, PartStep, read, text
 from descend.search.study import nested
+from descend.search.warm_up import WarmUp
 from descend.train.loop import Batch
 
 STEPS = [
@@ -202,3 +210,30 @@ def test_an_ensemble_needs_members_and_weights() -> None:
     other.backbone.mean = (0.1, 0.1, 0.1)
     with pytest.raises(ModelError, match="normalised"):
         Ensemble([Member(classifier(0), mirrored=False), Member(other, mirrored=False)], [1.0, 1.0])
+
+
+def test_a_warm_up_is_begun_where_nothing_is_compiled_and_can_be_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DESCEND_CACHE", str(tmp_path))
+    begun = WarmUp("adamw()")
+    assert begun.going_on
+    begun.wait(0.01)
+    begun.end()
+    assert not begun.going_on
+    (tmp_path / "kernels").mkdir()
+    (tmp_path / "kernels" / "one.bin").touch()
+    assert not WarmUp("adamw()").going_on
+
+
+def test_what_a_warm_up_compiles_is_what_training_calls(tmp_path: Path) -> None:
+    kernels = Path(os.environ["DESCEND_CACHE"]) / "kernels"
+    Pipeline(["random_resized_crop()"], size=8)(np.zeros((1, 9, 9, 3), np.uint8), ids=[0], epoch=0)
+    weight = torch.nn.Parameter(torch.zeros(500_000))
+    weight.grad = torch.zeros(500_000)
+    Optimizer([weight], "adamw()").step()
+    (tmp_path / "kernels").mkdir()
+    for file in kernels.iterdir():
+        shutil.copy(file, tmp_path / "kernels")
+    before = sorted((tmp_path / "kernels").iterdir())
+    command = [sys.executable, "-m", "descend.search.warm_up", "adamw()"]
+    subprocess.run(command, check=True, env=os.environ | {"DESCEND_CACHE": str(tmp_path)}, timeout=300)
+    assert sorted((tmp_path / "kernels").iterdir()) == before

@@ -64,7 +64,15 @@ class Search:
 
     def run(self) -> Run:
         """Search, and judge what was found."""
-        finished = True
+        try:
+            finished = self._searched()
+            return concluded(self.study, self.findings, self._limits(), finished=finished)
+        finally:
+            if self.study.warm_up is not None:
+                self.study.warm_up.end()
+
+    def _searched(self) -> bool:
+        """Take the steps that are known, then those that are decided; returns False where Ctrl-C ended it with an answer."""
         try:
             for step in self.known:
                 if not isinstance(step, (PartStep, KeepStep)):  # those are of the beginning and of the end
@@ -76,13 +84,9 @@ class Search:
         except KeyboardInterrupt:
             if not self.findings.answers:
                 raise
-            finished = False
             self.progress.say("stopped: the best answer so far is kept")
-        try:
-            return concluded(self.study, self.findings, self._limits(), finished=finished)
-        finally:
-            if self.study.warm_up is not None:
-                self.study.warm_up.end()
+            return False
+        return True
 
     def _limits(self) -> KeepStep | None:
         """Return what may be shipped, decided once and written down; None where nothing limits it."""

@@ -22,7 +22,7 @@ class WarmUp:
 
     def __init__(self, rule: str) -> None:
         folder = CacheFolder().root / KIND
-        needed = not (folder.is_dir() and any(folder.iterdir()))
+        needed = bool(sys.executable) and not (folder.is_dir() and any(folder.iterdir()))  # no Python of its own: embedded
         command = [sys.executable, "-m", "descend.search.warm_up", rule]
         nothing = subprocess.DEVNULL
         self._process = subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing) if needed else None
