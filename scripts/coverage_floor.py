@@ -1,6 +1,6 @@
 """Hold the test run to its floor: at least 90 % of the branches in ``src`` were taken.
 
-    python -m pytest --cov --cov-report=json:FILE && python scripts/coverage_floor.py FILE
+    python -m pytest -n logical --cov --cov-report=json:FILE && python scripts/coverage_floor.py FILE
 
 Kernels that Numba compiles do not count (pyproject.toml, ``tool.coverage.report``): no tracer sees their lines run.
 """

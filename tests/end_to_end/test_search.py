@@ -20,7 +20,8 @@ import descend
 from descend.cli import main
 from descend.errors import DataError, KnobError
 from descend.progress import Silent
-from descend.search import rungs
+from descend.search import features, rungs
+from descend.search.clock import OutOfTime
 from descend.train.run import Run
 
 SMALL = {"size": 64, "engine": "torch"}
@@ -204,6 +205,24 @@ def test_a_part_is_taken_where_time_is_short_and_replayed(doubtful: Path, tmp_pa
     n = sum(run.record.data["splits"].values())
     assert 24 <= n <= 30
     assert any("left aside" in problem["message"] for problem in run.record.data["problems"])
+    again = descend.fit(recipe=run.folder / "recipe.toml", out=tmp_path / "again")
+    assert contents(again) == contents(run)
+
+
+def test_a_head_whose_time_runs_out_is_fitted_once_instead_and_replayed(
+    doubtful: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(*args: Any, check: Any, **settings: Any) -> None:  # as the clock would end it, in the middle of a fit
+        del args, settings, check
+        raise OutOfTime
+
+    monkeypatch.setattr(rungs, "LEAST_GAIN", 1.0)  # nothing else is tried
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(features, "fit_stages", late)
+        run = descend.fit(doubtful, out=tmp_path / "run", **LONG)
+    assert run.recipe.steps == ("features(size=64, quick=True)",)
+    assert next(step["outcome"] for step in run.record.search) == "its time ran out"
+    assert run.record.test is not None
     again = descend.fit(recipe=run.folder / "recipe.toml", out=tmp_path / "again")
     assert contents(again) == contents(run)
 

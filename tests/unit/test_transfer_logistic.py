@@ -118,6 +118,21 @@ def test_the_same_seed_gives_the_same_bytes() -> None:
     assert one.trials == two.trials
 
 
+def test_a_fit_can_be_ended_in_its_middle() -> None:
+    x, labels = blobs(60, 20, 3)
+    calls = 0
+
+    def check() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 7:
+            raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        fit_logistic(x, labels, 3, check=check)
+    assert calls == 7
+
+
 def test_bad_features_are_explained() -> None:
     x, labels = blobs(20, 4, 2)
     with pytest.raises(DataError, match="two classes"):

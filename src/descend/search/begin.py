@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import time
 from dataclasses import dataclass
 
@@ -14,14 +15,15 @@ from descend.errors import KnobError, PictureError
 from descend.models import Backbone
 from descend.progress import Progress
 from descend.search.clock import Clock
+from descend.search.features import choice_s
 from descend.search.steps import PartStep
-from descend.search.study import nested
+from descend.search.study import FIT_PACE, nested
 from descend.train.plan import Plan
 from descend.transfer import choose, make_engine, measure, remembered
 
 LOOKED_AT = 24  # pictures decoded to see how long one takes
 LEAST_PER_CLASS = 8  # pictures of all splits, for a first answer
-FIRST_SHARE = 0.75  # of the time left that decoding and the first features of all pictures may take: more pictures help most
+FIRST_SHARE = 0.75  # of the time left that decoding, first features and their head may take: more pictures help most
 MARGIN = 1.2  # of every estimate: the machine may get busier
 EXPORT_S = 5.0  # that an engine takes to start with a network that is new to it; torch's own starts at once
 CLOSING_S = 5.0  # the head, the model, the report
@@ -68,19 +70,26 @@ def speeds(dataset: Dataset, plan: Plan, backbone: Backbone, resolution: int, cl
     return Speeds(decoded, rates.get("torch", torch_rate), rates[best], best, f"the fastest here, pictures/s: {shown}")
 
 
-def part(dataset: Dataset, measured: Speeds, clock: Clock) -> PartStep | None:
+def part(dataset: Dataset, backbone: Backbone, measured: Speeds, clock: Clock) -> PartStep | None:
     """Return the share of the pictures that the time allows to look at, or None where it allows all.
 
     Raises KnobError where it does not allow enough for a first answer.
     """
-    n = int((dataset.splits >= 0).sum())
+    n, n_train = int((dataset.splits >= 0).sum()), len(dataset.indices("train"))
     least = min(n, LEAST_PER_CLASS * len(dataset.classes))
+
+    def first_s(looked_at: int) -> float:
+        n_fitted = round(n_train * looked_at / n)
+        return MARGIN * (measured.first_s(looked_at) + choice_s(backbone, n_fitted, len(dataset.classes), FIT_PACE))
+
     need = MARGIN * measured.first_s(least) + CLOSING_S
     if clock.left() < need:
         must = f"must leave time for a first answer: about {duration(clock.used() + need, estimated=True)} here"
         raise KnobError("budget", must, got=duration(clock.budget_s), fix="Raise --budget.")
-    allowed = max(least, int(n * FIRST_SHARE * clock.left() / (MARGIN * measured.first_s(n))))
-    return None if allowed >= n else PartStep(share=round(allowed / n, 4))
+    if first_s(n) <= FIRST_SHARE * clock.left():
+        return None
+    allowed = bisect.bisect_right(range(least, n), FIRST_SHARE * clock.left(), key=first_s) + least - 1
+    return PartStep(share=round(max(least, allowed) / n, 4))
 
 
 def taken_part(dataset: Dataset, step: PartStep, seed: int) -> Dataset:

@@ -52,7 +52,12 @@ class Watch:
     def update(self, stage: str, done: int, total: int, note: str = "") -> None:
         """Hand news on. Raises OutOfTime while ``holding`` where less than the reserve is left."""
         self._progress.update(stage, done, total, note)
-        if done < total and self._clock.left() < self._reserve:
+        if done < total:
+            self.check()
+
+    def check(self) -> None:
+        """Raise OutOfTime while ``holding`` where less than the reserve is left."""
+        if self._clock.left() < self._reserve:
             raise OutOfTime
 
     @contextmanager

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from descend.data import Dataset
 from descend.durations import duration
+from descend.models import Backbone
 from descend.progress import Progress
 from descend.quantities import seconds
 from descend.search import begin, limits, mirroring, networks, rungs
@@ -21,7 +22,6 @@ from descend.search.conclude import concluded
 from descend.search.features import fitted
 from descend.search.findings import Findings
 from descend.search.finetune import RULE, answered, calibrated, fine_tuned
-from descend.search.rungs import Rung
 from descend.search.steps import FeatureStep, FineTuneStep, KeepStep, PartStep, Step, read, text
 from descend.search.study import Answer, Study
 from descend.search.warm_up import WarmUp
@@ -32,6 +32,7 @@ from descend.train.prepare import Survey, built, decode, preprocessing, stored_s
 from descend.train.run import Run
 from descend.train.run_log import RunLog
 
+MORE = 1.5  # times as many pictures, from which one quick fit is better than one that was chosen by cross-validation
 MIRROR_CHECK_S = 10.0  # that must be left when the check of mirror images ends: with less no step follows
 
 
@@ -113,7 +114,7 @@ class Search:
                 speeds = begin.speeds(dataset, plan, backbone, resolution, self.clock, self.progress)
             if plan.engine == "auto":
                 plan = plan.decided("engine", speeds.engine, speeds.reason)
-            self._decide_part(dataset, speeds)
+            self._decide_part(dataset, backbone, speeds)
         plan = self._with_steps(plan)
         parts = [step for step in self.known if isinstance(step, PartStep)]
         for step in parts:
@@ -123,15 +124,16 @@ class Search:
         log.begin(dataset, plan, preprocessing(plan, backbone, resolution, dataset.policy))
         keep(initial, log)
         study = Study(plan, decode(dataset, plan, resolution, log, self.watch), backbone, self.clock, self.watch, log)
+        study.is_part = bool(parts)
         if speeds is not None:
             study.note_rate("torch", native, speeds.torch)
             study.note_rate(plan.engine, native, speeds.computed)
         return study
 
-    def _decide_part(self, dataset: Dataset, speeds: begin.Speeds) -> None:
+    def _decide_part(self, dataset: Dataset, backbone: Backbone, speeds: begin.Speeds) -> None:
         if any(isinstance(step, PartStep) for step in self.known):
             return
-        step = begin.part(dataset, speeds, self.clock)
+        step = begin.part(dataset, backbone, speeds, self.clock)
         if step is not None:
             self.known.insert(0, step)
             self.written.insert(0, text(step))
@@ -141,15 +143,16 @@ class Search:
     def _first_answers(self) -> None:
         """Fit a head to the features of all pictures; where that takes long, to those of a few before."""
         step = FeatureStep(size=self.study.native)
-        if self._has(step):
+        if self._has(step) or self._has(replace(step, quick=True)):
             return
+        reserve = rungs.first_reserve_s(self.study, step)
         expected = rungs.features_s(self.study, step, judged=False)
         if expected > rungs.FIRST_LOOK_S and not self.findings.answers:
             n = len(self.study.rows("train"))
             share = max(rungs.FIRST_LOOK_S / 2 / expected, min(1.0, 2 * self.study.n_classes / n))
             if share < 0.5:
-                self._take(FeatureStep(size=step.size, share=round(share, 4)), "a first answer, from a part")
-        self._take(step, "features of the pretrained network, a head fitted to its optimum", reserve=begin.CLOSING_S)
+                self._take(FeatureStep(size=step.size, share=round(share, 4)), "a first answer, from a part", reserve=reserve)
+        self._take(step, "features of the pretrained network, a head fitted to its optimum", reserve=reserve)
 
     def _climb(self) -> None:
         """Take the most promising step, again and again, while one fits and is worth it."""
@@ -161,8 +164,8 @@ class Search:
                 self.progress.say(f"search ends after {duration(self.clock.used())}: {rung}")
                 self.log.record.reasons["search"] = rung
                 return
-            if not self._take_rung(rung):
-                return
+            self.progress.say(f"  {rung.why}: about {duration(rung.seconds, estimated=True)}")
+            self._take(rung.step, rung.why, reserve=rungs.judging_s(self.study, self.findings.kept))
 
     def _look_in_the_mirror(self) -> None:
         """Measure whether pictures may be mirrored, where the time that is left can be used for more than that."""
@@ -176,12 +179,8 @@ class Search:
         except OutOfTime:
             return
 
-    def _take_rung(self, rung: Rung) -> bool:
-        self.progress.say(f"  {rung.why}: about {duration(rung.seconds, estimated=True)}")
-        return self._take(rung.step, rung.why, reserve=rungs.judging_s(self.study, self.findings.kept))
-
-    def _take(self, step: Step, why: str, *, reserve: float = -math.inf) -> bool:
-        """Take a step and keep what it brings; returns False where its time ran out.
+    def _take(self, step: Step, why: str, *, reserve: float = -math.inf) -> None:
+        """Take a step and keep what it brings; it is dropped where its time runs out.
 
         reserve: seconds that must be left all the while; by default the step is taken whatever the clock says.
         """
@@ -197,19 +196,21 @@ class Search:
             self._write()
             self.findings.note_lost(text(step), why, began)
             self.progress.say("    its time ran out: dropped")
-            return bool(self.findings.answers) or self._smaller(step)
+            self._take_what_is_done(step)
+            return
         if not self.findings.taken:
             limits.check(self.study, answer)
         for line in self.findings.add(step, answer, why, began):
             self.progress.say(f"    {line}")
         self.log.save()
-        return True
 
-    def _smaller(self, step: Step) -> bool:
-        """Take the first answer from the pictures whose features are computed already: slower than measured, but something."""
-        assert isinstance(step, FeatureStep)  # the first answer is of features
-        done = self.study.share_done(step.size)
-        return self._take(replace(step, share=done), "a first answer, from what was done in time")
+    def _take_what_is_done(self, step: Step) -> None:
+        """Fit a head once to the features that are there, where there is no answer yet or one from far fewer pictures."""
+        if not isinstance(step, FeatureStep) or step.size != self.study.native or step.mirrored:
+            return
+        done = min(step.share, self.study.share_done(step.size))
+        if done > MORE * max((answer.share for answer in self.findings.answers), default=0.0):
+            self._take(replace(step, share=done, quick=True), "from what was done in time")
 
     def _answer(self, step: Step) -> Answer:
         assert not isinstance(step, (PartStep, KeepStep))  # those are taken elsewhere

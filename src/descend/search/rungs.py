@@ -29,6 +29,8 @@ FULL_STEPS, FULL_PASSES = 250, 8.0
 at 128 px end at 87 to 93 %, below the head that they start from (96 %), and 451 at 98 %; 472 steps on 3,021 flowers gain three
 points."""
 SIZE_POWER = 0.75  # how the gain of training falls with the side of pictures, where they are smaller than the network's own
+TRAINING_MARGIN = 1.05
+"""Of a training's estimate: one that time cuts short in its last tenth has taken its rate down to a few percent of its peak."""
 MOST_TRAININGS = 3  # of the same settings, averaged: a fourth changes little
 TRAIN_SIZES = (96, 128, 160, 192, 224)
 QUICKEST_TRAINING = 0.5  # pictures trained per picture that torch computes features of: 0.3 to 0.4 were measured
@@ -103,6 +105,15 @@ def judging_s(study: Study, answers: Sequence[Answer]) -> float:
     return CLOSING_S + MARGIN * n * views
 
 
+def first_reserve_s(study: Study, step: FeatureStep) -> float:
+    """Return the seconds that must be left while the first answer is made: for one quick fit instead, to judge it and to close.
+
+    Twice the expected ones: nothing was measured yet, and this reserve is what keeps the budget on a busy machine.
+    """
+    quick_s = fit_s(study, replace(step, quick=True))
+    return CLOSING_S + 2 * (quick_s + len(study.rows("test")) / study.rate(step.size))
+
+
 def training_s(study: Study, step: FineTuneStep, kept: Sequence[Answer]) -> float:
     """Return the seconds that training may take, so that what it makes and what is kept can still be judged."""
     return max(1.0, study.clock.left() - judging_s(study, kept) - _trained_judging_s(study, step))
@@ -160,7 +171,7 @@ def _fine_tuning(study: Study, taken: Taken, draw: int, error: float, time_left:
             break  # not worth measuring
         rate = study.training_rate(step, lambda step=step: images_per_s(study, step, start))
         judged_s = _trained_judging_s(study, step)
-        passes = min(MOST_PASSES, (time_left - judged_s) * rate / MARGIN / n_train)
+        passes = min(MOST_PASSES, (time_left - judged_s) * rate / TRAINING_MARGIN / n_train)
         progress = _progress(n_train, passes * n_train, step)
         if progress < 1:
             break

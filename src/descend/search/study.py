@@ -72,6 +72,7 @@ class Study:
         self.builder = TaskBuilder(views, decoded, Classifier(pretrained, head), None, watch)
         self.native = min(plan.size, pretrained.native_size)
         self.may_mirror = False  # until it is measured
+        self.is_part = False  # of what the user has, where time does not allow more
         self.warm_up: WarmUp | None = None  # what compiles for fine-tuning meanwhile
         self.fit_pace = FIT_PACE
         self.plain_fits: dict[tuple[int, float], StageFit] = {}  # (pixels of the view, share) -> the head on plain views

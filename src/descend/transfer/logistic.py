@@ -41,6 +41,10 @@ MANY, MOST_WITH_QUARTERS = 1000, 10_000  # pictures
 NEGLIGIBLE = 1e-6  # variance of an axis relative to the largest, below which it carries rounding errors
 
 
+def _go_on() -> None:
+    """Let a fit go on."""
+
+
 @dataclass(frozen=True)
 class Trial:
     """What one strength of the penalty reached on held-out folds. accuracy: in [0, 1]. loss: nats. se: of the loss."""
@@ -72,6 +76,7 @@ class LogisticFit:
 def fit_logistic(
     features: Floats, labels: NDArray[np.int64], n_classes: int, *, units: NDArray[np.int64] | None = None,
     strength: float | None = None, around: float | None = None, n_folds: int = 5, n_repeats: int = 1, seed: int = 0,
+    check: Callable[[], None] = _go_on,
 ) -> LogisticFit:  # fmt: skip
     """Fit the head to the features of n pictures.
 
@@ -79,11 +84,14 @@ def fit_logistic(
     their probabilities are averaged. labels: (n,) int64 below K = n_classes. units: (n,) what must stay on one side, such as
     copies or groups; None: every picture by itself. strength: of the penalty, or None to choose it by cross-validation
     (stratified, grouped), by the lowest held-out loss. around: a strength that did well on similar features: the choice begins
-    there, and needs fewer fits. n_repeats: how often the folds are drawn, for few pictures.
+    there, and needs fewer fits. n_repeats: how often the folds are drawn, for few pictures. check: called before every
+    evaluation of the loss; what it raises ends the fit.
     Raises DataError for features that are not finite, or a single class.
     """
-    settings = {"units": units, "strength": strength, "around": around, "n_folds": n_folds, "n_repeats": n_repeats, "seed": seed}
-    return _Searched.of(features, labels, n_classes, **settings).fit()
+    return _Searched.of(
+        features, labels, n_classes, units=units, strength=strength, around=around, n_folds=n_folds, n_repeats=n_repeats,
+        seed=seed, check=check,
+    ).fit()  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -95,24 +103,26 @@ class _Searched:
     n_classes: int
     strength: float
     trials: tuple[Trial, ...]
+    check: Callable[[], None]
 
     @classmethod
     def of(
         cls, features: Floats, labels: NDArray[np.int64], n_classes: int, *, units: NDArray[np.int64] | None,
-        strength: float | None, around: float | None, n_folds: int, n_repeats: int, seed: int,
+        strength: float | None, around: float | None, n_folds: int, n_repeats: int, seed: int, check: Callable[[], None],
     ) -> _Searched:  # fmt: skip
         """Arguments and errors as of ``fit_logistic``."""
         if not np.isfinite(features).all():
             raise DataError("logistic", "features must be finite numbers", got="NaN or inf")
         if len(np.unique(labels)) < 2:
             raise DataError("logistic", "needs pictures of two classes or more", got=np.unique(labels).tolist())
+        check()
         axes = Axes.of(features)
         trials: list[Trial] = []
         if strength is None:
             folds = [fold for r in range(n_repeats) for fold in folds_of(labels, units, n_folds, n_classes, seed, r)]
-            trials = search(axes, labels, n_classes, folds, around=around)
+            trials = search(axes, labels, n_classes, folds, around=around, check=check)
             strength = min(trials, key=lambda trial: trial.loss).strength
-        return cls(axes, labels, n_classes, strength, tuple(trials))
+        return cls(axes, labels, n_classes, strength, tuple(trials), check)
 
     @property
     def loss(self) -> float:
@@ -121,7 +131,8 @@ class _Searched:
 
     def fit(self) -> LogisticFit:
         """Fit the head to all pictures."""
-        solution = Problem(self.axes.coordinates, self.labels, self.n_classes, self.axes.variances).solve(self.strength)
+        problem = Problem(self.axes.coordinates, self.labels, self.n_classes, self.axes.variances, self.check)
+        solution = problem.solve(self.strength)
         return LogisticFit(*self.axes.to_columns(solution), self.strength, self.trials)
 
 
@@ -145,7 +156,7 @@ class StageFit:
 def fit_stages(
     features: Floats, labels: NDArray[np.int64], n_classes: int, columns: Mapping[str, int], *,
     units: NDArray[np.int64] | None = None, strength: float | None = None, around: float | None = None,
-    n_folds: int = 5, n_repeats: int = 1, seed: int = 0,
+    n_folds: int = 5, n_repeats: int = 1, seed: int = 0, check: Callable[[], None] = _go_on,
 ) -> StageFit:  # fmt: skip
     """Fit the head on several sets of features, each the last columns of all; return the best in cross-validation.
 
@@ -158,7 +169,7 @@ def fit_stages(
     for name, n_columns in columns.items():
         searched[name] = _Searched.of(
             features[:, :, -n_columns:], labels, n_classes, units=units, strength=strength, around=around, n_folds=n_folds,
-            n_repeats=n_repeats, seed=seed,
+            n_repeats=n_repeats, seed=seed, check=check,
         )  # fmt: skip
         around = None if around is None else searched[name].strength
     best = min(searched, key=lambda name: searched[name].loss)
@@ -220,12 +231,15 @@ class Axes:
 class Problem:
     """The penalised loss of (n, V, r) coordinates, to be solved for one strength after another, each from the last solution."""
 
-    def __init__(self, coordinates: Floats, labels: NDArray[np.int64], n_classes: int, variances: Doubles) -> None:
+    def __init__(
+        self, coordinates: Floats, labels: NDArray[np.int64], n_classes: int, variances: Doubles,
+        check: Callable[[], None] = _go_on,
+    ) -> None:  # fmt: skip
         n_views = coordinates.shape[1]
         self.x = torch.from_numpy(np.ascontiguousarray(coordinates.reshape(-1, coordinates.shape[2])))
         self.y = torch.from_numpy(np.repeat(labels, n_views))
         self.rows = torch.arange(len(self.y))
-        self.n_classes, self.variances = n_classes, variances
+        self.n_classes, self.variances, self.check = n_classes, variances, check
         self.solution: Doubles = np.zeros((self.x.shape[1] + 1, n_classes))
 
     def solve(self, strength: float) -> Doubles:
@@ -234,6 +248,7 @@ class Problem:
         shape = self.solution.shape
 
         def loss_and_gradient(flat: Doubles) -> tuple[float, Doubles]:
+            self.check()
             w = torch.from_numpy(flat.reshape(shape)).float() * scale
             log_p = torch.log_softmax(torch.addmm(w[-1], self.x, w[:-1]), 1)
             loss = -log_p[self.rows, self.y].mean() + strength / 2 * w[:-1].square().sum()
@@ -286,13 +301,13 @@ def folds_of(
 
 def search(
     axes: Axes, labels: NDArray[np.int64], n_classes: int, folds: list[tuple[NDArray[np.int64], NDArray[np.int64]]], *,
-    around: float | None = None,
+    around: float | None = None, check: Callable[[], None] = _go_on,
 ) -> list[Trial]:  # fmt: skip
     """Try strengths by factors of ten until the held-out loss rises, then the two half-way neighbours of the best.
 
-    around: where to begin, and to look both ways; None begins with the strongest.
+    around: where to begin, and to look both ways; None begins with the strongest. check: as in ``fit_logistic``.
     """
-    problems = [Problem(axes.coordinates[fitted], labels[fitted], n_classes, axes.variances) for fitted, _ in folds]
+    problems = [Problem(axes.coordinates[fitted], labels[fitted], n_classes, axes.variances, check) for fitted, _ in folds]
     n_held_out = len(np.unique(np.concatenate([held_out for _, held_out in folds])))  # repeats hold the same ones out again
     trials: list[Trial] = []
 
