@@ -18,9 +18,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import tempfile
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from descend.compare import PairedRuns
 from descend.stats import mean
-from harness import allowed, environment, interval, save, seconds, spread
+from harness import allowed, environment, in_lanes, interval, save, seconds, spread
 from methods import METHODS, Answer
 from splits import KNOWN, split
 
@@ -42,7 +42,7 @@ class Runs:
     """What has been measured on this commit, one JSON line per run."""
 
     def __init__(self, work: Path) -> None:
-        self.path, self.commit = work / "runs.jsonl", environment()["commit"]
+        self.path, self.commit, self._writing = work / "runs.jsonl", environment()["commit"], threading.Lock()
         lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
         rows = [row for row in map(json.loads, lines) if row["commit"] == self.commit]
         self.answers: dict[Key, Answer] = {tuple(row["key"]): row["answer"] for row in rows}  # pyright: ignore[reportAttributeAccessIssue] (rows of JSON)
@@ -50,12 +50,12 @@ class Runs:
     def keep(self, key: Key, answer: Answer) -> None:
         """Add a run."""
         self.answers[key] = answer
-        with self.path.open("a", encoding="utf-8") as file:
+        with self._writing, self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"key": key, "commit": self.commit, "answer": answer}) + "\n")
 
     def complete(self, method: str, name: str, seed: int) -> Answer | None:
         """Return the answer to which more time adds nothing, if the method has given one."""
-        given = (answer for key, answer in self.answers.items() if (key[0], key[1], key[3]) == (method, name, seed))
+        given = (answer for key, answer in [*self.answers.items()] if (key[0], key[1], key[3]) == (method, name, seed))
         return next((answer for answer in given if answer.get("complete")), None)
 
 
@@ -66,35 +66,40 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, metavar="N")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=[*METHODS])
     parser.add_argument("--cores", type=int, default=2, metavar="N", help="cores that every method runs on; default 2")
+    parser.add_argument("--lanes", type=int, default=1, metavar="N", help="sets, seeds and budgets measured at once; default 1")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "descend-anytime", help="kept between calls")
     parser.add_argument("--no-save", action="store_true", help="print the result only")
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: given.cores])  # every process below inherits it
     budgets, runs = sorted(given.budgets, key=seconds), Runs(given.work)
-    measure(given.data, budgets, given.seeds, given.methods, runs, given.work)
+    folders = {(name, seed): split(name, seed, given.work) for name in given.data for seed in range(given.seeds)}
+    cells = [(seed, name, budget) for seed in range(given.seeds) for name in given.data for budget in budgets]
+
+    def work(turn: int) -> None:
+        (seed, name, _), shift = cells[turn], turn % len(given.methods)
+        measure(folders[name, seed], cells[turn], [*given.methods[shift:], *given.methods[:shift]], runs)
+
+    in_lanes(work, range(len(cells)), lanes=given.lanes, cores=given.cores)
     seeds = range(given.seeds)
     result = {name: {budget: compared(runs, name, budget, seeds, given.methods) for budget in budgets} for name in given.data}
     if given.no_save:
         print(json.dumps(result, indent=1))
     else:
         claim = "auto is first or tied for first at every budget on every set"
-        save("anytime", claim, result, seeds=given.seeds, cores=given.cores)
+        save("anytime", claim, result, seeds=given.seeds, cores=given.cores, lanes=given.lanes)
 
 
-def measure(data: Sequence[str], budgets: Sequence[str], n_seeds: int, methods: Sequence[str], runs: Runs, work: Path) -> None:
-    """Run what has not been run yet: every method on one seed, set and budget before the next."""
-    cells = [(seed, name, budget) for seed in range(n_seeds) for name in data for budget in budgets]
-    for turn, (seed, name, budget) in enumerate(cells):
-        folder, shift = split(name, seed, work), turn % len(methods)
-        for method in [*methods[shift:], *methods[:shift]]:
-            key = (method, name, budget, seed)
-            if key in runs.answers:
-                continue
-            answer = runs.complete(method, name, seed) or METHODS[method](folder, budget, seed)
-            runs.keep(key, answer)
-            told = f"{answer['accuracy']:.4f}" if "accuracy" in answer else f"no answer: {answer['no_answer']}"
-            print(f"{name} seed {seed} {budget} {method}: {told} in {answer['wall_s']:.1f} s", file=sys.stderr, flush=True)
+def measure(folder: Path, cell: tuple[int, str, str], methods: Sequence[str], runs: Runs) -> None:
+    """Run what has not been run yet of a seed, set and budget: one method after another, on the same processors."""
+    seed, name, budget = cell
+    for method in methods:
+        key = (method, name, budget, seed)
+        if key in runs.answers:
+            continue
+        answer = runs.complete(method, name, seed) or METHODS[method](folder, budget, seed)
+        runs.keep(key, answer)
+        told = f"{answer['accuracy']:.4f}" if "accuracy" in answer else f"no answer: {answer['no_answer']}"
+        print(f"{name} seed {seed} {budget} {method}: {told} in {answer['wall_s']:.1f} s", file=sys.stderr, flush=True)
 
 
 def compared(runs: Runs, name: str, budget: str, seeds: Sequence[int], methods: Sequence[str]) -> dict[str, Any]:

@@ -6,14 +6,19 @@ import json
 import os
 import statistics
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from queue import SimpleQueue
+from typing import Any, TypeVar
 
 from descend.files import default_root
 from descend.stats import Interval
 from descend.train.record import machine, versions
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
 
 HERE = Path(__file__).parent
 DATA = Path(os.environ.get("DESCEND_DATA", HERE.parent / ".." / "shared" / "data")).resolve()
@@ -54,6 +59,30 @@ def fresh_cache(folder: Path) -> dict[str, str]:
     folder.mkdir(parents=True)
     (folder / "kernels").symlink_to(kernels, target_is_directory=True)
     return {**os.environ, "DESCEND_CACHE": str(folder)}
+
+
+def in_lanes(work: Callable[[Job], Result], jobs: Iterable[Job], *, lanes: int, cores: int) -> list[Result]:
+    """Return ``work(job)`` of every job, as many at once as there are lanes, each on ``cores`` processors of its own.
+
+    The processes that ``work`` starts inherit its processors. What lanes share is memory's bandwidth and the processor's clock:
+    results are of one machine only.
+    """
+    processors, free = sorted(os.sched_getaffinity(0)), SimpleQueue[list[int]]()
+    if lanes * cores > len(processors):
+        raise SystemExit(f"{lanes} lanes of {cores} cores need {lanes * cores} processors, got {len(processors)}")
+    for lane in range(lanes):
+        free.put(processors[lane * cores : (lane + 1) * cores])
+
+    def pinned(job: Job) -> Result:
+        own = free.get()
+        os.sched_setaffinity(0, own)  # of this thread, on Linux
+        try:
+            return work(job)
+        finally:
+            free.put(own)
+
+    with ThreadPoolExecutor(lanes) as pool:
+        return list(pool.map(pinned, jobs))
 
 
 def environment() -> dict[str, Any]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -110,9 +112,27 @@ def test_runs_are_read_again_and_a_complete_answer_serves_larger_budgets(
         return answered([True, False], 1.0, complete=budget == "1m")
 
     monkeypatch.setattr(anytime, "METHODS", {"features": method})
+    words = ["anytime.py", str(tmp_path / "set"), "--budgets", "30s", "1m", "5m", "--seeds", "2", "--methods", "features"]
+    monkeypatch.setattr(sys, "argv", [*words, "--cores", "1", "--work", str(tmp_path), "--no-save"])
     for _ in range(2):  # the second finds everything on disk
-        anytime.measure([str(tmp_path / "set")], ["30s", "1m", "5m"], 2, ["features"], anytime.Runs(tmp_path), tmp_path)
+        anytime.main()
     assert asked == [("30s", 0), ("1m", 0), ("30s", 1), ("1m", 1)]
+
+
+def test_lanes_do_not_share_processors(scripts: dict[str, ModuleType]) -> None:
+    n = len(os.sched_getaffinity(0))
+
+    def work(job: int) -> tuple[int, frozenset[int]]:
+        time.sleep(0.02)
+        return job, frozenset(os.sched_getaffinity(0))
+
+    results = scripts["harness"].in_lanes(work, range(3 * n), lanes=n, cores=1)
+    assert [job for job, _ in results] == list(range(3 * n))
+    assert {len(own) for _, own in results} == {1}
+    assert len({own for _, own in results}) == n
+    assert len(os.sched_getaffinity(0)) == n
+    with pytest.raises(SystemExit, match="processors"):
+        scripts["harness"].in_lanes(work, [1], lanes=n + 1, cores=1)
 
 
 @pytest.mark.parametrize(("budget", "limit"), [("30s", 35), ("1m", 65), ("20m", 1260)])
