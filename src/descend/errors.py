@@ -12,24 +12,33 @@
 
 A message reads ``<who>: <what must hold>, got <value>. <fix>``: who complains, the condition, what was met, and what
 to do. Catch ``DescendError`` to catch them all; the second base keeps ``except ValueError`` honest in plain Python code.
+
+What was met may be anything (a file's name, a whole file given for a number), so a message is safe to print: control characters
+are escaped, and ``who`` and ``got`` are cut after 200 characters.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from numbers import Integral
+
+from descend.printable import printable, shortened
 
 _NOTHING = object()
 
 
 class DescendError(Exception):
-    """The root: ``who`` complains that ``must`` does not hold, ``got`` was met instead, ``fix`` says what to do."""
+    """The root: ``who`` complains that ``must`` does not hold, ``got`` was met instead, ``fix`` says what to do.
 
-    def __init__(self, who: str, must: str, *, got: object = _NOTHING, fix: str = "") -> None:
-        met = "" if got is _NOTHING else f", got {got!r}"
+    below: lines to show below the sentence.
+    """
+
+    def __init__(self, who: str, must: str, *, got: object = _NOTHING, fix: str = "", below: Sequence[str] = ()) -> None:
+        met = "" if got is _NOTHING else f", got {shortened(repr(got))}"
         self.who, self.must, self.fix = who, must, fix
-        super().__init__(f"{who}: {must}{met}.{' ' + fix if fix else ''}")
+        sentence = f"{shortened(who)}: {must}{met}.{' ' + fix if fix else ''}"
+        super().__init__("\n".join(map(printable, (sentence, *below))))
 
     def __reduce__(self) -> tuple[object, ...]:  # the arguments differ from the message, so the default pickle fails
         return _revive, (type(self), str(self), self.__dict__)

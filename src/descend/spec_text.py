@@ -7,6 +7,9 @@ import dataclasses
 from typing import Any
 
 from descend.errors import SpecError
+from descend.printable import printable, shortened
+
+_SHOWN = 120  # characters of a spec text that an error shows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,9 +25,12 @@ class Call:
 
 
 def spec_error(text: str, column: int, must: str, *, fix: str = "") -> SpecError:
-    """Return the error that points at ``column`` of a spec text."""
-    pointer = f"\n    {text}\n    {' ' * column}^"
-    return SpecError(f"spec text, position {column + 1}", must, fix=(fix or "Write name(knob=value, ...).") + pointer)
+    """Return the error that points at ``column`` of a spec text; of a long one, the part around it is shown."""
+    start = max(0, column - _SHOWN // 2)
+    before, after = printable(text[start:column]), printable(text[column : start + _SHOWN])
+    left, right = "..." * (start > 0), "..." * (start + _SHOWN < len(text))
+    below = [f"    {left}{before}{after}{right}", f"    {' ' * (len(left) + len(before))}^"]
+    return SpecError(f"spec text, position {column + 1}", must, fix=fix or "Write name(knob=value, ...).", below=below)
 
 
 def parse(text: str) -> Call:
@@ -37,7 +43,7 @@ def parse(text: str) -> Call:
         raise spec_error(stripped, column, f"must read like name(knob=value), {getattr(error, 'msg', error)}") from None
     value = _value(tree, stripped)
     if not isinstance(value, Call):
-        raise spec_error(stripped, 0, f"must be a name, got {stripped!r}")
+        raise spec_error(stripped, 0, f"must be a name, got {shortened(repr(stripped))}")
     return value
 
 

@@ -91,26 +91,29 @@ def _imported(words: list[str]) -> list[str]:
 
 
 def _unknown(verb: str) -> int:
+    from descend.cli.output import tell
     from descend.errors import nearest
+    from descend.printable import shortened
 
-    print(f"descend: must be given a verb, got {verb!r}. {nearest(verb, VERBS)}", file=sys.stderr)
+    tell(f"descend: must be given a verb, got {shortened(repr(verb))}. {nearest(verb, VERBS)}", file=sys.stderr)
     return 2
 
 
 def _run(verb: str, rest: list[str]) -> int:
+    from descend.cli.output import tell
     from descend.errors import DescendError, KnobError, SpecError
 
     try:
         return import_module(f"descend.cli.{_MODULES.get(verb, verb)}").main(_imported(rest))
     except DescendError as error:
-        print(f"error: {error}", file=sys.stderr)
+        tell(*f"error: {error}".split("\n"), file=sys.stderr)
         return 2 if isinstance(error, (KnobError, SpecError)) else 1
     except KeyboardInterrupt:
-        print("Stopped.", file=sys.stderr)
+        tell("Stopped.", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of a pipe went away: `descend list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:  # a disk or a folder said no; its own words name the file
-        print(f"error: {error}", file=sys.stderr)
+        tell(f"error: {error}", file=sys.stderr)
         return 1

@@ -13,6 +13,7 @@ from descend import data as data_room
 from descend.api import load
 from descend.augment import Augmentation, expand, policy_for
 from descend.augment.label_safety import Safety, Trial
+from descend.cli.output import Parser, tell
 from descend.cli.progress import Terminal
 from descend.data import Dataset
 from descend.data.shapes import fit_for
@@ -53,16 +54,16 @@ def main(argv: list[str]) -> int:
         )
         gallery.write(out, dataset.name, transforms, shown, found)
     if asked.json:
-        print(json.dumps({"augment": [str(item) for item in transforms], "safety": [describe(item) for item in found]}))
+        tell(json.dumps({"augment": [str(item) for item in transforms], "safety": [describe(item) for item in found]}))
     elif found:
-        print("\n".join(line for item in found for line in table(item)))
+        tell(*(line for item in found for line in table(item)))
     if out is not None:
-        print(f"gallery: {out}", file=sys.stderr if asked.json else sys.stdout)
+        tell(f"gallery: {out}", file=sys.stderr if asked.json else sys.stdout)
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="descend augment", description="Look at augmentations, and measure what they do to a trained run's answers.",
         epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
@@ -117,10 +118,10 @@ def _transforms(asked: argparse.Namespace, dataset: Dataset, own: list[str] | No
     if asked.augment:
         return expand(asked.augment)
     if own:
-        print(f"augment: {' '.join(own)} (the run's own)", file=sys.stderr)
+        tell(f"augment: {' '.join(own)} (the run's own)", file=sys.stderr)
         return expand(own)
     name, reason = policy_for(len(dataset.indices("train")), side=dataset.shorter_side[1], grey=dataset.is_grey)
-    print(f"augment: {name} ({reason})", file=sys.stderr)
+    tell(f"augment: {name} ({reason})", file=sys.stderr)
     return expand(name)
 
 

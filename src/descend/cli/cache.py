@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 
+from descend.cli.output import Parser, tell
 from descend.errors import KnobError, nearest
 from descend.files import CacheFolder
 
@@ -20,7 +20,7 @@ KINDS = {
 
 def main(argv: list[str]) -> int:
     """Show or clear the cache."""
-    parser = argparse.ArgumentParser(prog="descend cache", description="Show or clear what is kept on disk between runs.")
+    parser = Parser(prog="descend cache", description="Show or clear what is kept on disk between runs.")
     parser.add_argument("--clear", nargs="?", const="all", metavar="KIND", help="delete everything, or one kind")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     args = parser.parse_args(argv)
@@ -31,18 +31,18 @@ def main(argv: list[str]) -> int:
                 "--clear", "must be a kind of entry, or nothing for all", got=args.clear, fix=nearest(args.clear, KINDS)
             )
         freed = cache.clear(None if args.clear == "all" else args.clear)
-        print(f"freed {_size(freed)}")
+        tell(f"freed {_size(freed)}")
         return 0
     usage = cache.usage()
     total = sum(item.n_bytes for item in usage.values())
     if args.json:
         kinds = {kind: {"n": item.n, "bytes": item.n_bytes} for kind, item in usage.items()}
-        print(json.dumps({"root": str(cache.root), "limit_bytes": cache.limit_bytes, "bytes": total, "kinds": kinds}))
+        tell(json.dumps({"root": str(cache.root), "limit_bytes": cache.limit_bytes, "bytes": total, "kinds": kinds}))
         return 0
-    print(f"{cache.root}   (moved by DESCEND_CACHE)")
+    tell(f"{cache.root}   (moved by DESCEND_CACHE)")
     for kind, item in usage.items():
-        print(f"  {kind:<10} {item.n:>5} {_size(item.n_bytes):>10}   {KINDS.get(kind, '')}")
-    print(f"  {'in all':<16} {_size(total):>10}   of {_size(cache.limit_bytes)}, least recently used first (DESCEND_CACHE_LIMIT)")
+        tell(f"  {kind:<10} {item.n:>5} {_size(item.n_bytes):>10}   {KINDS.get(kind, '')}")
+    tell(f"  {'in all':<16} {_size(total):>10}   of {_size(cache.limit_bytes)}, least recently used first (DESCEND_CACHE_LIMIT)")
     return 0
 
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from pathlib import Path
 
 from descend.api import load
+from descend.cli.output import Parser, tell
 from descend.cli.predict import add_passes
+from descend.printable import printable
 from descend.train.run import words_for
 
 
 def main(argv: list[str]) -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(prog="descend eval", description="Measure a trained run on labelled pictures.")
+    parser = Parser(prog="descend eval", description="Measure a trained run on labelled pictures.")
     parser.add_argument("run", type=Path, metavar="RUN", help="the run folder that `descend fit` printed")
     parser.add_argument("data", metavar="DATA", help="a folder, a table or a built-in set; classes are matched by name")
     parser.add_argument("--split", choices=("train", "val", "test"), help="default: test, else val")
@@ -24,25 +25,26 @@ def main(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     score = load(args.run).evaluate(args.data, split=args.split, threads=args.threads, tta=args.tta, mc=args.mc)
     for reason in score["problems"].values():
-        print(f"skipped: {reason}", file=sys.stderr)
+        tell(f"skipped: {reason}", file=sys.stderr)
     if score["n_trained_on"] and score["split"] == "test":
-        print(f"careful: {score['n_trained_on']} of these pictures were trained or selected on", file=sys.stderr)
+        tell(f"careful: {score['n_trained_on']} of these pictures were trained or selected on", file=sys.stderr)
     if not score["look_noted"]:
-        print("careful: the run folder takes no writes, so this look at a test split is not counted", file=sys.stderr)
+        tell("careful: the run folder takes no writes, so this look at a test split is not counted", file=sys.stderr)
     if args.json:
-        print(json.dumps(score))
+        tell(json.dumps(score))
         return 0
     low, high = score["accuracy_interval"]
-    print(f"split {score['split']}, {words_for(score)}")
-    print(f"  accuracy           {score['accuracy']:.2%}   (95 % interval {low:.1%} to {high:.1%})")
-    print(f"  balanced accuracy  {score['balanced_accuracy']:.2%}\n  macro F1           {score['macro_f1']:.2%}")
+    tell(f"split {score['split']}, {words_for(score)}")
+    tell(f"  accuracy           {score['accuracy']:.2%}   (95 % interval {low:.1%} to {high:.1%})")
+    tell(f"  balanced accuracy  {score['balanced_accuracy']:.2%}", f"  macro F1           {score['macro_f1']:.2%}")
     for kind, doubt in (score["doubt"] or {}).items():
         shown = ", ".join(f"{name.replace('_', ' ')} {nats:.3f} nats" for name, nats in doubt.items())
-        print(f"  {kind} answers: {shown}")
-    width = max(len(row["class"]) for row in score["per_class"])
-    print(f"  {'class':<{width}}  precision  recall      F1       n")
-    for row in score["per_class"]:
-        print(f"  {row['class']:<{width}}  {row['precision']:>9.2%} {row['recall']:>7.2%} {row['f1']:>7.2%} {row['n']:>7,}")
+        tell(f"  {kind} answers: {shown}")
+    names = [printable(row["class"]) for row in score["per_class"]]
+    width = max(map(len, names))
+    tell(f"  {'class':<{width}}  precision  recall      F1       n")
+    for name, row in zip(names, score["per_class"], strict=True):
+        tell(f"  {name:<{width}}  {row['precision']:>9.2%} {row['recall']:>7.2%} {row['f1']:>7.2%} {row['n']:>7,}")
     if score["split"] == "test":
-        print(f"  the test split has been looked at {score['test_looks']} times by this run", file=sys.stderr)
+        tell(f"  the test split has been looked at {score['test_looks']} times by this run", file=sys.stderr)
     return 0

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from descend.api import load
+from descend.cli.output import Parser, tell
 from descend.data import list_pictures
 from descend.data.decode import decode
 from descend.errors import DataError, PictureError
@@ -16,7 +16,7 @@ MOST = 16  # pictures to check on
 
 def main(argv: list[str]) -> int:
     """Write the file and say how well it agrees."""
-    parser = argparse.ArgumentParser(prog="descend export", description="Write a trained run as one ONNX file.")
+    parser = Parser(prog="descend export", description="Write a trained run as one ONNX file.")
     parser.add_argument("run", type=Path, metavar="RUN", help="the run folder that `descend fit` printed")
     parser.add_argument("--out", type=Path, metavar="FILE", help="default RUN/model.onnx")
     parser.add_argument("--check", nargs="+", required=True, metavar="FILES-OR-FOLDERS",
@@ -39,5 +39,5 @@ def main(argv: list[str]) -> int:
         run.classifier, out, size=prepared["size"], resolution=prepared["resolution"], classes=run.classes,
         check_images=pictures, policy=policy,
     )  # fmt: skip
-    print(f"{out}: {report}")
+    tell(f"{out}: {report}")
     return 0

@@ -11,6 +11,7 @@ from typing import Any
 
 from descend.api import fit, resume
 from descend.cli import STARTED
+from descend.cli.output import Parser, tell
 from descend.cli.progress import Terminal
 from descend.data.builtin import SETS
 from descend.errors import KnobError
@@ -45,9 +46,9 @@ def main(argv: list[str]) -> int:
     else:
         run = fit(**settings, progress=terminal, command=["descend", "fit", *argv], started=STARTED.get())
     if as_json:
-        print(json.dumps(run.summary()))
+        tell(json.dumps(run.summary()))
     else:
-        print(_closing(run))
+        tell(*_closing(run))
     return 130 if run.record.status == "interrupted" else 0
 
 
@@ -65,7 +66,7 @@ def require_data(verb: str, settings: Mapping[str, Any]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="descend fit", description="Train a classifier on labelled pictures.", epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
@@ -112,9 +113,12 @@ def _flag(knob: Knob) -> dict[str, Any]:
     return options | {"type": kind, "metavar": {int: "N", float: "X", str: "TEXT"}[kind]}
 
 
-def _closing(run: Run) -> str:
+def _closing(run: Run) -> list[str]:
     folder = shlex.quote(str(run.folder))
     if run.record.status == "interrupted":
-        return f"Stopped; what was trained is kept in {run.folder}\nGo on:   descend fit --resume {folder}"
-    lines = [run.verdict(), f"Report:  {run.folder / 'report.html'}", f"Predict: descend predict {folder} FILES-OR-FOLDERS"]
-    return "\n".join(lines)
+        return [f"Stopped; what was trained is kept in {run.folder}", f"Go on:   descend fit --resume {folder}"]
+    return [
+        *run.verdict().splitlines(),
+        f"Report:  {run.folder / 'report.html'}",
+        f"Predict: descend predict {folder} FILES-OR-FOLDERS",
+    ]

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import inspect
 import json
 from typing import Any
 
+from descend.cli.output import Parser, tell
 from descend.errors import SpecError, nearest
 from descend.technique import Knob, Technique, knobs, registered
 
 
 def main(argv: list[str]) -> int:
     """Print the techniques, all or of one family."""
-    parser = argparse.ArgumentParser(prog="descend list", description="List every technique with its knobs.")
+    parser = Parser(prog="descend list", description="List every technique with its knobs.")
     parser.add_argument("family", nargs="?", help="only this family, for example optimizer")
     parser.add_argument("--json", action="store_true", help="one JSON array, with intervals, search ranges and sources")
     options = parser.parse_args(argv)
@@ -26,14 +26,14 @@ def main(argv: list[str]) -> int:
         )
     chosen = [cls for cls in techniques if options.family in (None, cls.family)]
     if options.json:
-        print(json.dumps([describe(cls) for cls in chosen], indent=1))
+        tell(*json.dumps([describe(cls) for cls in chosen], indent=1).splitlines())
         return 0
     width = max(len(_signature(cls)) for cls in chosen)
     for family in sorted({cls.family for cls in chosen}):
-        print(f"{family}:")
+        tell(f"{family}:")
         for cls in chosen:
             if cls.family == family:
-                print(f"  {_signature(cls):<{min(width, 60)}}  {_sentence(cls)}")
+                tell(f"  {_signature(cls):<{min(width, 60)}}  {_sentence(cls)}")
     return 0
 
 

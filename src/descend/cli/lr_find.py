@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from descend.cli.fit import add_settings, require_data, settings_of
+from descend.cli.output import Parser, tell
 from descend.cli.progress import Terminal
 from descend.landscape import draw_range_test, save
 from descend.landscape.course import at_rate
@@ -47,12 +48,12 @@ def main(argv: list[str]) -> int:
     facts = describe(result) | {"optimizer": rule.name, "data": setup.dataset.name, "picture": str(out), "format": suffix[1:]}
     if result.suggestion is not None:
         facts["use"] = str(at_rate(rule, float(f"{result.suggestion:.2g}")))
-    print(json.dumps(facts) if as_json else _text(facts, argv))
+    tell(*([json.dumps(facts)] if as_json else _text(facts, argv)))
     return 1 if result.suggestion is None else 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="descend lr-find", description="Find a learning rate by a range test.", epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
@@ -83,12 +84,12 @@ def describe(result: RangeTest) -> dict[str, Any]:
     }
 
 
-def _text(facts: dict[str, Any], argv: list[str]) -> str:
+def _text(facts: dict[str, Any], argv: list[str]) -> list[str]:
     low, last = facts["rates"]
     end = f"ended at {last:.2g}, where the loss had diverged" if facts["diverged"] else "to its end"
     lines = [f"{facts['optimizer']} on {facts['data']}: {facts['steps']} steps from rate {low:.2g}, {end}"]
     lines += _no_suggestion(facts) if facts["suggestion"] is None else _suggestion(facts, argv)
-    return "\n".join([*lines, f"Picture: {facts['picture']}"])
+    return [*lines, f"Picture: {facts['picture']}"]
 
 
 def _no_suggestion(facts: dict[str, Any]) -> list[str]:

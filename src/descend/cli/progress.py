@@ -7,6 +7,8 @@ import time
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from descend.printable import printable
+
 REDRAW_S = 0.1
 
 
@@ -21,9 +23,9 @@ class Terminal:
         self._before = self._done = self._total = 0
 
     def say(self, text: str) -> None:
-        """Print one line; nothing in it is markup (a class may be called ``[red]``)."""
+        """Print one line; nothing in it is markup (a class may be called ``[red]``) or a control character."""
         self._finish()
-        self.console.print(text, markup=False, soft_wrap=True)
+        self._print(text)
 
     def update(self, stage: str, done: int, total: int, note: str = "") -> None:
         """Draw the stage's bar, ten times a second at most."""
@@ -37,7 +39,9 @@ class Terminal:
         self._drawn = now
         if self._bar is not None:
             rate = (done - self._before) / max(now - self._started, 1e-9)
-            self._bar.update(self._bar.task_ids[0], completed=done, total=total, rate=f"{rate:,.0f} pictures/s", note=note)
+            self._bar.update(
+                self._bar.task_ids[0], completed=done, total=total, rate=f"{rate:,.0f} pictures/s", note=printable(note)
+            )
         if done >= total:
             self._finish()
 
@@ -64,5 +68,8 @@ class Terminal:
         if n:
             rate = f"{n / max(wall, 1e-9):,.0f} pictures/s"
             count = f"{n:,}" if n >= self._total else f"{n:,} of {self._total:,}"  # the others were known, or it was stopped
-            self.console.print(f"  {self._stage}: {count} pictures in {wall:.1f} s ({rate})", markup=False, soft_wrap=True)
+            self._print(f"  {self._stage}: {count} pictures in {wall:.1f} s ({rate})")
         self._bar, self._stage = None, ""
+
+    def _print(self, text: str) -> None:
+        self.console.print(printable(text), markup=False, soft_wrap=True)

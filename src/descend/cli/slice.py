@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+from descend.cli.output import Parser, tell
 from descend.cli.progress import Terminal
 from descend.durations import duration
 from descend.errors import RunError
@@ -49,18 +50,18 @@ def main(argv: list[str]) -> int:
         title = f"training path to epoch {last} (★)"
         planes["path"] = path_plane(list(snapshots.values()), names=states.trained()), title
     if snapshots:
-        print("loss along the training path, after each epoch kept:")
-        print("  " + "  ".join(f"{epoch}: {states.loss(state):.3g}" for epoch, state in snapshots.items()))
+        tell("loss along the training path, after each epoch kept:")
+        tell("  " + "  ".join(f"{epoch}: {states.loss(state):.3g}" for epoch, state in snapshots.items()))
     for name, (plane, title) in planes.items():
         path = folder / f"slice-{name}.{options.format}"
-        print(_evaluated(states, plane, title, path, options))
+        tell(_evaluated(states, plane, title, path, options))
     if "path" not in planes and options.plane == "both":
-        print("No training path: train with --snapshots N to keep its states.")
+        tell("No training path: train with --snapshots N to keep its states.")
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="descend slice", description="Draw the loss of a trained network on planes through its weights.", epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
@@ -91,7 +92,7 @@ def _evaluated(states: States, plane: Plane, title: str, path: Path, options: ar
     n_points = options.grid**2
     expected = (time.perf_counter() - started) * n_points
     cost = f"{n_points} points on {states.n_pictures} validation pictures, about {duration(expected, estimated=True)}"
-    print(f"{path.stem}: {cost}", file=sys.stderr)
+    tell(f"{path.stem}: {cost}", file=sys.stderr)
     sliced = slice_loss(states.loss, plane, n=options.grid, reach=options.reach)
     save(draw_slice(sliced, title=title), path)
     wall = time.perf_counter() - started

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from descend.cli.output import Parser, tell
 from descend.landscape import Course, Outcome, Surface, draw_race, race, save
 from descend.landscape.drawing import check_path
 from descend.landscape.racing import RATES, TUNING_SEEDS
@@ -43,18 +44,18 @@ def main(argv: list[str]) -> int:
     if options.out is not None:
         check_path(options.out)  # before the work, not after it
     n_seeds = options.seeds if options.seeds is not None else 100 if course.random else 1
-    outcomes = race(course, options.optimizers, n_seeds=n_seeds, watch=lambda rule: print(f"walking {rule}", file=sys.stderr))
+    outcomes = race(course, options.optimizers, n_seeds=n_seeds, watch=lambda rule: tell(f"walking {rule}", file=sys.stderr))
     if options.out is not None:
         save(draw_race(course, outcomes), options.out)
-    print(json.dumps(describe(course, outcomes)) if options.json else _table(course, outcomes))
+    tell(*([json.dumps(describe(course, outcomes))] if options.json else _table(course, outcomes)))
     if options.out is not None:
         which = f" (the walk of seed 0, one of the {n_seeds} counted)" if n_seeds > 1 else ""
-        print(f"picture: {options.out}{which}", file=sys.stderr if options.json else sys.stdout)
+        tell(f"picture: {options.out}{which}", file=sys.stderr if options.json else sys.stdout)
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="descend surface", description="Walk optimizers over a test surface.", epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
@@ -128,7 +129,7 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _table(course: Course, outcomes: list[Outcome]) -> str:
+def _table(course: Course, outcomes: list[Outcome]) -> list[str]:
     facts, trap = describe(course, outcomes), course.surface.trap()
     walks = f"{outcomes[0].n} seeds, start spread {course.spread:g}" if course.random else "one walk each, nothing is random"
     lines = [f"{facts['surface']}: {course.n_steps} steps, gradient noise {course.noise:g}, {walks}"]
@@ -144,8 +145,7 @@ def _table(course: Course, outcomes: list[Outcome]) -> str:
     if course.random:
         lines.append("steps and final loss are medians; intervals are 95 %")
     edges = [row["optimizer"] for row in facts["optimizers"] if row["at_edge"]]
-    lines += [f"{name}: the best rate tried was the last one; give lr to go further" for name in edges]
-    return "\n".join(lines)
+    return [*lines, *(f"{name}: the best rate tried was the last one; give lr to go further" for name in edges)]
 
 
 def _row(row: dict[str, Any]) -> list[str]:

@@ -19,6 +19,7 @@ from descend.data.shapes import CropLoss, crop_loss
 from descend.data.split import TRAIN, VAL, linked, sample_ids
 from descend.errors import KnobError, PictureError
 from descend.pixels import USUAL, Fit, PixelPolicy
+from descend.printable import printable
 
 _SHOWN = 20  # classes listed on the terminal
 _LEAST_TOLD = 0.005  # of the pictures' area unseen: below, it would read 0 %
@@ -172,8 +173,9 @@ class Dataset:
         ]
         if (unseen := self.crop_loss.area) >= _LEAST_TOLD:
             lines.append(f"  a centre crop never sees {unseen:.0%} of the pictures' area")
-        width = max(map(len, self.classes))
-        for name, row in list(zip(self.classes, counts, strict=True))[:_SHOWN]:
+        names = [printable(name) for name in self.classes[:_SHOWN]]
+        width = max(map(len, names))
+        for name, row in zip(names, counts[:_SHOWN], strict=True):
             lines.append(f"  {name:{width}}  " + "  ".join(f"{n:>7,}" for n in row))
         if len(self.classes) > _SHOWN:
             lines.append(f"  ... and {len(self.classes) - _SHOWN} more classes")

@@ -44,7 +44,8 @@ def problem(kind: str, one: str, many: str, names: Sequence[str]) -> list[Proble
 def refusal(who: str, must: str, problems: Iterable[Problem], *, got: object = None, fix: str = "") -> DataError:
     """Return the error for data that cannot be used, with everything that was noted about them before."""
     notes = [f"Note: {str(item).removesuffix('.')}." for item in problems]
-    return DataError(who, must, **({} if got is None else {"got": got}), fix=" ".join([*([fix] if fix else []), *notes]))
+    advice = " ".join([*([fix] if fix else []), *notes])
+    return DataError(who, must, fix=advice) if got is None else DataError(who, must, got=got, fix=advice)
 
 
 def unreadable(names: Sequence[str], reasons: dict[int, str]) -> list[Problem]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import csv
 import io
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from descend.csv_table import write_table
 from descend.train.folder import replacing
 from descend.train.record_types import Mistake
 
@@ -63,10 +63,10 @@ def write_predictions(
     """Write one row per picture: path, split, label, predicted, confidence, and the probability of every class."""
     answers = probs.argmax(1)
     with replacing(path) as part, part.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-        table = csv.writer(file)
-        table.writerow(["path", "split", "label", "predicted", "confidence", *(f"p_{name}" for name in classes)])
-        for name, split, label, answer, row in zip(names, splits, labels, answers, probs, strict=True):
-            table.writerow([name, split, classes[label], classes[answer], f"{row[answer]:.6f}", *(f"{p:.6f}" for p in row)])
+        header = ["path", "split", "label", "predicted", "confidence", *(f"p_{name}" for name in classes)]
+        rows = zip(names, splits, labels, answers, probs.tolist(), strict=True)
+        cells = ([name, split, classes[label], classes[answer], row[answer], *row] for name, split, label, answer, row in rows)
+        write_table(file, header, cells)
 
 
 def worst(probs: NDArray[np.float32], labels: NDArray[np.int64], n: int = 24) -> NDArray[np.int64]:

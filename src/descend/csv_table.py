@@ -1,0 +1,35 @@
+"""CSV tables that the product writes: cells that a spreadsheet would run as formulas are disarmed.
+
+A cell of text that begins with ``=``, ``+``, ``-``, ``@``, a tab or a carriage return gets an apostrophe before it (OWASP, "CSV
+Injection"): a file called ``=cmd|...`` or a class called ``@SUM(...)`` would be run otherwise by whoever opens the table. Numbers
+stay numbers, also where they are negative, and so does text that is a plain number: a class ``-1``.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable, Sequence
+from typing import TextIO
+
+Cell = str | int | float
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
+
+
+def write_table(file: TextIO, header: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
+    """Write a header and rows as CSV (RFC 4180); floats get six decimals. file: opened with ``newline=""``."""
+    table = csv.writer(file)
+    table.writerow([disarmed(name) for name in header])
+    table.writerows([_text(cell) for cell in row] for row in rows)
+
+
+def disarmed(text: str) -> str:
+    """Return the text of a cell so that no spreadsheet takes it for a formula."""
+    return f"'{text}" if text.startswith(_FORMULA) and not _NUMBER.fullmatch(text) else text
+
+
+def _text(cell: Cell) -> str:
+    if isinstance(cell, str):
+        return disarmed(cell)
+    return f"{cell:.6f}" if isinstance(cell, float) else str(cell)
