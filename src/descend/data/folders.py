@@ -17,7 +17,7 @@ from descend.data.layout import Layout, decide
 from descend.data.manifest import Manifest, natural
 from descend.data.opening import is_folder
 from descend.data.problems import Problem, problem, refusal
-from descend.data.tree import SYSTEM_FILE, SYSTEM_FOLDER, Folder, walk
+from descend.data.tree import EXPECTED, SYSTEM_FILE, SYSTEM_FOLDER, Folder, walk
 from descend.errors import DataError
 
 
@@ -33,10 +33,12 @@ def find_pictures(sources: Iterable[str | os.PathLike[str]]) -> PictureFiles:
     """Find the picture files that files and folders stand for, folders searched to their bottom, in natural order.
 
     A file that is named is taken whatever its ending; in folders, files that are no pictures are passed over and named, but for
-    those of a system (thumbnails, recycle bins, hidden files).
+    those of a system (thumbnails, recycle bins, hidden files). Raises DataError for a name without a letter.
     """
     files = PictureFiles()
     for source in sources:
+        if not os.fspath(source).strip():
+            raise DataError("pictures", "must be files or folders", got=os.fspath(source), fix="Write . for the current folder.")
         path = Path(source)
         if not is_folder(path):
             files.paths.append(str(path))
@@ -96,12 +98,12 @@ def _passed_over(root: Path, tree: Folder, layout: Layout, left_out: list[str]) 
     """Return the problems of what lies below the root and is not among the labelled pictures."""
     files = [entry for folder in tree.below() for entry in folder.passed_over]
     needs_extra = [path for path, why in files if why == heic.ADVICE]
-    others = [path for path, why in files if why != heic.ADVICE]
+    others = sorted((entry for entry in files if entry[1] != heic.ADVICE), key=lambda entry: natural(entry[0]))
+    ignored = [path if why in EXPECTED else f"{path} ({why})" for path, why in others]
     beside = [f"{folder.path}/ ({folder.n_pictures:,} pictures)" for folder in layout.beside]
     problems = problem("ignored", "1 file or folder is no picture in a class folder and was ignored",
                        "{n} files or folders are no pictures in a class folder and were ignored",
-                       [*sorted(layout.loose, key=natural), *beside, *sorted(left_out, key=natural),
-                        *sorted(others, key=natural)])  # fmt: skip
+                       [*sorted(layout.loose, key=natural), *beside, *sorted(left_out, key=natural), *ignored])  # fmt: skip
     problems += problem(
         "heic", f"1 picture is left out: {heic.ADVICE}", f"{{n}} pictures are left out: {heic.ADVICE}", needs_extra
     )
@@ -134,6 +136,9 @@ def _refuse_empty_classes(root: Path, layout: Layout, problems: list[Problem]) -
 
 
 def _refusal(root: Path, tree: Folder, problems: list[Problem]) -> DataError:
+    unlisted = next((why for path, why in tree.passed_over if path == "./"), None)
+    if unlisted is not None:
+        return DataError(str(root), f"must be a folder that can be read ({unlisted})")
     n_loose = len(tree.pictures)
     if n_loose:
         return refusal(str(root), f"pictures must lie in one folder for each class ({n_loose:,} lie directly in it)", problems,

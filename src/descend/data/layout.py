@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from descend.data.folder_names import are_partitions, is_wrapper, split_names, stands_aside
 from descend.data.manifest import UNASSIGNED
 from descend.data.split import TRAIN, VAL
-from descend.data.tree import Folder
+from descend.data.tree import EXPECTED, Folder
 from descend.errors import DataError
 
 _FEW = 0.1  # of the pictures: folders with less do not decide
@@ -40,9 +40,11 @@ def decide(root: Folder, who: str, *, evaluation: bool) -> Layout:
     layout = Layout()
     level = _unwrapped(root, evaluation, layout)
     parts = split_names(folder.name for folder in level.folders)
+    if not evaluation:
+        _refuse_closed_splits(level, who)
     named = [folder for folder in level.folders if folder.name in parts]
     if not any(folder.n_pictures for folder in named):
-        return _classes(level, who, layout)
+        return _classes(level, who, layout, evaluation)
     reader = _Splits(level, who, evaluation, layout, {folder.path: parts[folder.name] for folder in named})
     return reader.read()
 
@@ -66,10 +68,25 @@ def _unwrapped(level: Folder, evaluation: bool, layout: Layout) -> Folder:
         level = only
 
 
+def _refuse_closed_splits(level: Folder, who: str) -> None:
+    """Refuse a folder called like validation or test that cannot be entered: what it holds must not be replaced unasked."""
+    closed = {path.rstrip("/").rpartition("/")[2]: why for path, why in level.passed_over if why not in EXPECTED}
+    for name, number in split_names(closed).items():
+        if number != TRAIN:
+            raise _lost(who, name, number, closed[name])
+
+
+def _lost(who: str, name: str, number: int, why: str) -> DataError:
+    """Return the error for a validation or test folder that is given and gives nothing."""
+    use, instead = ("validation", " to have validation taken out of train") if number == VAL else ("testing", "")
+    return DataError(who, f"{name!r} must hold labelled pictures for {use} ({why})",
+                     fix=f"Fill it, or rename or remove {name!r}{instead}.")  # fmt: skip
+
+
 # ---------------------------------------------------------------------------------------------------------- class folders
 
 
-def _classes(level: Folder, who: str, layout: Layout) -> Layout:
+def _classes(level: Folder, who: str, layout: Layout, evaluation: bool) -> Layout:
     """Read the folders of a level as classes; a split may be given inside each of them."""
     populated = level.populated
     if _split_inside(populated):
@@ -77,6 +94,7 @@ def _classes(level: Folder, who: str, layout: Layout) -> Layout:
             numbers = split_names(part.name for part in folder.folders)
             layout.labelled += [(folder.name, numbers[part.name], part) for part in folder.populated]
     else:
+        _refuse_empty_inside(populated, who, evaluation)
         _refuse_repeated_folders(populated, who)
         layout.labelled += [(folder.name, UNASSIGNED, folder) for folder in populated]
     layout.empty += [folder for folder in level.folders if not folder.n_pictures and not stands_aside(folder.name)]
@@ -93,6 +111,18 @@ def _split_inside(classes: Sequence[Folder]) -> bool:
     )
     together = {number for named in numbers for number in named.values()}
     return only_splits and len(classes) > 1 and TRAIN in together and len(together) > 1
+
+
+def _refuse_empty_inside(classes: Sequence[Folder], who: str, evaluation: bool) -> None:
+    """Refuse ``cat/train`` and ``dog/train`` with pictures beside ``cat/val`` and ``dog/val`` without any."""
+    numbers = [split_names(part.name for part in folder.folders) for folder in classes]
+    held = {numbers[at].get(part.name) for at, folder in enumerate(classes) for part in folder.populated}
+    if evaluation or held != {TRAIN}:
+        return
+    for named, folder in zip(numbers, classes, strict=True):
+        for name, number in named.items():
+            if number != TRAIN:
+                raise _lost(who, f"{folder.name}/{name}", number, "it holds no picture")
 
 
 def _refuse_repeated_folders(classes: Sequence[Folder], who: str) -> None:
@@ -140,7 +170,7 @@ class _Splits:
         splits = {self.number[folder.path] for folder in populated}
         if self.rivals and TRAIN in splits:
             self.layout.note = f"{_listed(folder.name for folder in populated)} are read as classes: no class folders lie inside"
-            return _classes(self.level, self.who, self.layout)
+            return _classes(self.level, self.who, self.layout, self.evaluation)
         names = _listed(folder.name for folder in populated)
         if self.rivals:
             raise self._both(populated)
@@ -175,7 +205,7 @@ class _Splits:
         strangers = all(names and not names & self.classes for names in inside)
         if len(splits) == 1 and TRAIN in splits and strangers:
             self.layout.note = f"{_listed(folder.name for folder in populated)} is read as a class, as the folders beside it"
-            return _classes(self.level, self.who, self.layout)
+            return _classes(self.level, self.who, self.layout, self.evaluation)
         raise self._both(populated)
 
     def _train_around(self) -> Layout:
@@ -196,8 +226,9 @@ class _Splits:
                 layout.labelled += [(inner.name, number, inner) for inner in part.populated]
                 layout.empty += [inner for inner in part.folders if not inner.n_pictures and not stands_aside(inner.name)]
                 layout.loose += [inside.joined(name) for inside in _between(folder, part) for name in inside.pictures]
-            elif number == VAL and not self.evaluation:
-                raise self._lost_validation(folder)
+            elif (number == VAL or (number != TRAIN and not folder.n_pictures)) and not self.evaluation:
+                why = "none of its folders is a class" if folder.n_pictures else _why_empty(folder)
+                raise _lost(self.who, folder.name, number, why)
             elif folder.n_pictures:
                 if number == TRAIN and not self.evaluation:
                     raise DataError(self.who, f"{folder.name!r} must hold class folders, pictures lie directly in it",
@@ -218,11 +249,6 @@ class _Splits:
             return True
         return len(names) > 1 and not part.pictures
 
-    def _lost_validation(self, folder: Folder) -> DataError:
-        what = "none of its folders is a class" if folder.n_pictures else "it holds no picture"
-        return DataError(self.who, f"{folder.name!r} must hold labelled pictures for validation ({what})",
-                         fix=f"Fill it, or rename or remove {folder.name!r} to have validation taken out of train.")  # fmt: skip
-
     def _both(self, populated: list[Folder]) -> DataError:
         names = [folder.name for folder in populated]
         held = f"with classes {_listed(sorted(self.classes))}" if self.classes else "without labels"
@@ -239,6 +265,12 @@ def _part(folder: Folder) -> Folder:
             break
         folder = only
     return folder
+
+
+def _why_empty(folder: Folder) -> str:
+    """Return why a folder has no pictures: what kept it, or a folder in it, from being read, if anything did."""
+    reasons = [why for inner in folder.below() for _, why in inner.passed_over if why not in EXPECTED]
+    return f"it holds no picture that can be read: {reasons[0]}" if reasons else "it holds no picture"
 
 
 def _between(folder: Folder, part: Folder) -> list[Folder]:

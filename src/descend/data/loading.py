@@ -60,7 +60,7 @@ def load(
     if not len(labels):
         raise refusal(manifest.name, "must have a picture that can be read", notes)
     if split:
-        _refuse_lost_validation(manifest, seen, notes)
+        _refuse_lost_splits(manifest, seen, notes)
     policy, about_pixels = choose_policy(seen.traits[opened], names, background, fit)
     splits = assign(labels, digests, groups, given, seed=seed) if split else np.where(given == UNASSIGNED, np.int8(TEST), given)
     dataset = Dataset(
@@ -74,7 +74,7 @@ def load(
         names=names,
         given_split=bool((given != UNASSIGNED).any()),
         fingerprint=_fingerprint(manifest.classes, digests, labels, splits),
-        problems=(*notes, *about_pixels),
+        problems=(*notes, *(_carved(given, splits) if split else ()), *about_pixels),
         pictures=manifest.pictures,
         policy=policy,
         groups=groups,
@@ -85,12 +85,21 @@ def load(
     return dataclasses.replace(dataset, problems=(*dataset.problems, *_few(dataset)))
 
 
-def _refuse_lost_validation(manifest: Manifest, seen: Scan, notes: list[Problem]) -> None:
-    """Refuse a validation split that was given and holds nothing readable: another one must not take its place unasked."""
-    rows = np.flatnonzero(manifest.splits == VAL)
-    if len(rows) and all(int(row) in seen.reasons for row in rows):
-        raise refusal(manifest.name, "the validation split that is given must hold a picture that can be read", notes,
-                      fix="Mend its pictures, or remove it to have validation taken out of train.")  # fmt: skip
+def _refuse_lost_splits(manifest: Manifest, seen: Scan, notes: list[Problem]) -> None:
+    """Refuse a split for validation or testing that was given and holds nothing readable: nothing takes its place unasked."""
+    for number, name, instead in ((VAL, "validation", " to have validation taken out of train"), (TEST, "test", "")):
+        rows = np.flatnonzero(manifest.splits == number)
+        if len(rows) and all(int(row) in seen.reasons for row in rows):
+            raise refusal(manifest.name, f"the {name} split that is given must hold a picture that can be read", notes,
+                          fix=f"Mend its pictures, or remove it{instead}.")  # fmt: skip
+
+
+def _carved(given: NDArray[np.int8], splits: NDArray[np.int8]) -> list[Problem]:
+    """Return the note that validation was taken out of train, where the other splits are given."""
+    n = int((splits == VAL).sum())
+    if (given == UNASSIGNED).all() or (given == VAL).any() or not n:
+        return []
+    return [Problem("carved", f"no validation split is given: {n:,} pictures of train are set aside for it", n)]
 
 
 def _few(dataset: Dataset) -> list[Problem]:

@@ -6,11 +6,13 @@ A file that is truncated, empty, foreign or suspiciously large raises ``PictureE
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
@@ -24,6 +26,12 @@ from descend.data.formats import formats
 from descend.errors import DataError, DescendError, PictureError
 from descend.pixels import Picture
 
+LARGEST_FILE = 2**30  # bytes; a picture of 89 million pixels, uncompressed in 16-bit color with alpha, has 0.7 GB
+_READ_AT_ONCE = 2**24  # bytes; of a larger file the header is looked at first
+_KERNEL_FILE_SYSTEMS = frozenset({
+    "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "devpts", "efivarfs", "fusectl", "mqueue", "nfsd", "proc",
+    "pstore", "rpc_pipefs", "securityfs", "selinuxfs", "sysfs", "tracefs",
+})  # fmt: skip
 _MARKED = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "JPEG2000", "AVIF", "HEIF")
 
 Source = str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | NDArray[Any]
@@ -65,17 +73,60 @@ def is_folder(path: Path) -> bool:
 
 
 def read_file(path: Path) -> bytes:
-    """Return a file's bytes. Raises OSError; also for a pipe or a device, which may never end."""
-    if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():  # reading a folder fails by itself, with its reason
+    """Return the bytes of a picture's file, of 1 GiB at most.
+
+    Raises OSError; also for a pipe, a device or a file of the kernel, which are never opened, because they may never end.
+    PictureError for a file beyond the bound, and for one of more than 16 MiB that does not begin like a picture.
+    """
+    n_bytes = _size_on_disk(path)
+    if n_bytes > LARGEST_FILE:
+        raise PictureError("picture", f"must be a readable picture (the file has {n_bytes:,} bytes, more than {LARGEST_FILE:,})")
+    if n_bytes > _READ_AT_ONCE:
+        _check_header(path)
+    return path.read_bytes() if n_bytes else b""
+
+
+def _check_header(path: Path) -> None:
+    """Raise PictureError unless a file begins like a picture; no more than its header is read."""
+    try:
+        Image.open(path, formats=formats()).close()
+    except UnidentifiedImageError as error:
+        raise PictureError("picture", f"must be a readable picture ({_reason(error)})") from None
+    except Exception:  # it is opened again, in full, and its error told there
+        return
+
+
+def _size_on_disk(path: Path) -> int:
+    """Return the size of a file without opening it. Raises OSError for what is none."""
+    status = path.stat()
+    if status.st_dev in kernel_file_systems():
+        raise OSError(None, "a file of the kernel")
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):  # reading a folder fails by itself, with its reason
         raise OSError(None, "not a file but a pipe, a socket or a device")
-    return path.read_bytes()
+    return status.st_size
+
+
+@cache
+def kernel_file_systems() -> frozenset[int]:
+    """Return the device numbers of the file systems that a Linux kernel makes up while they are read: ``/proc`` and its kin.
+
+    Their files look like others, and reading one may wait for ever (``/proc/kmsg``) or never end.
+    """
+    devices = set[int]()
+    with contextlib.suppress(OSError, ValueError):  # no Linux, or no /proc
+        for mount in Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            head, _, tail = mount.partition(" - ")
+            if tail.split()[0] in _KERNEL_FILE_SYSTEMS:
+                major, _, minor = head.split()[2].partition(":")
+                devices.add(os.makedev(int(major), int(minor)))
+    return frozenset(devices)
 
 
 def is_picture_file(path: Path) -> bool:
     """Say whether a file is a picture by its content, whatever its name; only formats that begin with a mark are tried."""
     _hush()
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
+        if not _size_on_disk(path) or path.is_dir():
             return False
         with Image.open(path, formats=[name for name in _MARKED if name in formats()]):
             return True

@@ -18,8 +18,8 @@ class Problem:
     """Something about the data that its owner should know; the data can still be used.
 
     kind: ``ignored``, ``heic``, ``layout``, ``missing``, ``nameless``, ``unlabelled``, ``unreadable``, ``merged``, ``similar``,
-    ``doubtful``, ``conflict``, ``leak``, ``copies``, ``torn``, ``few``, ``scale``, ``no number``, ``background``, ``blank``,
-    ``cache`` or ``part``. n: how many things it is about.
+    ``doubtful``, ``conflict``, ``leak``, ``copies``, ``torn``, ``carved``, ``few``, ``scale``, ``no number``, ``background``,
+    ``blank``, ``cache`` or ``part``. n: how many things it is about.
     examples: the first hundred names, each with its reason where there is one.
     """
 

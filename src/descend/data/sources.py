@@ -57,8 +57,7 @@ def read(data: Data, *, evaluation: bool = False) -> Manifest:
 
 
 def _read_place(text: str, evaluation: bool) -> Manifest:
-    named = text.removeprefix(_PREFIX)
-    path = Path(text).expanduser()
+    named, path = text.removeprefix(_PREFIX), _path(text)
     if named in builtin.SETS:
         if is_folder(path) or is_file(path):
             raise DataError(text, "must mean one thing: there is a built-in set and a folder of that name",
@@ -68,13 +67,36 @@ def _read_place(text: str, evaluation: bool) -> Manifest:
         return folders.read_folder(path, evaluation=evaluation)
     if is_file(path):
         if path.suffix.lower() in SUFFIXES:
-            return tables.read_table(path)
+            return tables.read_table(path, evaluation=evaluation)
         raise DataError(text, f"a file must be a table ({', '.join(SUFFIXES)})",
                         fix="Give the folder that holds the class folders.")  # fmt: skip
     if "://" in text:
         raise DataError(text, "must lie on this machine", fix="Download it, and give the folder or the table.")
     hint = nearest(named, builtin.SETS).replace("Known:", "Built-in sets:")
-    raise DataError(text[:200], "no such folder, table or built-in set", fix=hint)
+    raise DataError(text, f"no such folder, table or built-in set{_why_none(path)}", fix=hint)
+
+
+def _path(text: str) -> Path:
+    if not text.strip():
+        raise DataError("data", "must be a folder, a table or the name of a built-in set", got=text,
+                        fix="Write . for the current folder.")  # fmt: skip
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        user = Path(text).parts[0]
+        raise DataError(text, f"must lie in the home of a user that exists, {user!r} has none",
+                        fix=f"Write ./{user} for a folder of that name.") from None  # fmt: skip
+
+
+def _why_none(path: Path) -> str:
+    """Return why a path leads to neither a folder nor a file, in brackets; "" where nothing is there."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return ""
+    except OSError as error:
+        return f" ({error.strerror})"
+    return " (it is a pipe, a socket or a device)"
 
 
 def _columns(data: Any) -> dict[str, Sequence[Any]] | None:

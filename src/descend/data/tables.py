@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from descend.data.labels import cell_text, encode_labels, whole_numbers
 from descend.data.manifest import SPLIT_WORDS, UNASSIGNED, Manifest, natural
-from descend.data.opening import is_file
-from descend.data.problems import problem, refusal
+from descend.data.opening import is_file, is_folder
+from descend.data.problems import Problem, problem, refusal
 from descend.data.table_files import Rows, pick_columns, read_rows
 from descend.errors import DataError, nearest
 
@@ -36,17 +36,17 @@ class _Row:
     group: str
 
 
-def read_table(table: Path) -> Manifest:
-    """List the pictures that a table file names. Raises DataError or MissingExtra."""
+def read_table(table: Path, *, evaluation: bool = False) -> Manifest:
+    """List the pictures that a table file names; evaluation: as in ``list_rows``. Raises DataError or MissingExtra."""
     header, rows = read_rows(table)
-    return list_rows(table.stem, table.parent, str(table), header, rows)
+    return list_rows(table.stem, table.parent, str(table), header, rows, evaluation=evaluation)
 
 
-def list_rows(name: str, root: Path, who: str, header: Sequence[Any], cells: Rows) -> Manifest:
+def list_rows(name: str, root: Path, who: str, header: Sequence[Any], cells: Rows, *, evaluation: bool = False) -> Manifest:
     """List the pictures of a table; rows without a file, a path or a label are counted as problems and left out.
 
-    root: the folder that paths are relative to. who: what errors call the table. Raises DataError, also where more than a tenth
-    of the files do not exist.
+    root: the folder that paths are relative to. who: what errors call the table. evaluation: a given split may have lost all its
+    pictures. Raises DataError, also where more than a tenth of the files do not exist.
     """
     where = pick_columns(who, header)
     rows = [_row(who, number, row, where) for number, row in enumerate(cells, start=2)]
@@ -77,6 +77,8 @@ def list_rows(name: str, root: Path, who: str, header: Sequence[Any], cells: Row
     if len(absent) > MOST_MISSING * (len(absent) + len(kept)):
         must = f"at most {MOST_MISSING:.0%} of its files may be missing, {len(absent):,} of {len(absent) + len(kept):,} are"
         raise refusal(who, must, problems, fix=_paths_fix(root, absent))
+    if "split" in where and not evaluation:
+        _refuse_lost_splits(who, rows, [rows[index] for index in kept], problems)
     used = sorted(set(numbers[kept].tolist()))
     return Manifest(
         name,
@@ -129,7 +131,7 @@ class _Finder:
         """Walk a path from folder to folder, accents composed or decomposed as each name may be."""
         at, names = self._root, list[str]()
         for part in Path(path).parts:
-            name = part if (at / part).exists() else self._names(at).get(unicodedata.normalize("NFC", part))
+            name = part if is_file(at / part) or is_folder(at / part) else self._names(at).get(unicodedata.normalize("NFC", part))
             if name is None:
                 return None
             at /= name
@@ -163,6 +165,16 @@ def _splits(who: str, rows: list[_Row]) -> NDArray[np.int8]:
             hint = nearest(word, SPLIT_WORDS) if word else "Fill the column, or remove it to have the pictures split."
             raise DataError(who, "every split must be train, val or test", got=word, fix=hint)
     return np.array([SPLIT_WORDS[row.split.lower()] for row in rows], np.int8)
+
+
+def _refuse_lost_splits(who: str, rows: list[_Row], kept: list[_Row], problems: list[Problem]) -> None:
+    """Refuse a split that rows are given and none of them keeps; test rows without a label are pictures to classify."""
+    left = {SPLIT_WORDS.get(row.split.lower()) for row in kept}
+    for number, name in ((1, "val"), (2, "test")):
+        given = [row for row in rows if SPLIT_WORDS.get(row.split.lower()) == number]
+        if given and number not in left and (name == "val" or any(cell_text(row.label) for row in given)):
+            raise refusal(who, f"the rows of split {name!r} must name a labelled picture that exists", problems,
+                          fix="Mend them, or remove them.")  # fmt: skip
 
 
 def _groups(rows: list[_Row]) -> NDArray[np.int64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,10 +12,13 @@ from pathlib import Path
 from descend.data.formats import is_system_folder, kind_of, why_no_picture
 from descend.data.labels import clean_text
 from descend.data.manifest import natural
-from descend.data.opening import is_picture_file
+from descend.data.opening import is_picture_file, kernel_file_systems
 
 SYSTEM_FILE, SYSTEM_FOLDER, RUN_FOLDER = "a system's file", "a system's folder", "a run folder"
+EXPECTED = ("not a picture", SYSTEM_FILE, SYSTEM_FOLDER, RUN_FOLDER)  # reasons for passing over that hide nothing
+DEEPEST = 64  # folders within each other; what lies deeper is passed over
 _LINKED_DEPTH = 3  # folders above are shown wherever a link shows them, folders below once for each folder of this depth
+_BROKEN = (errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR)
 
 
 @dataclass
@@ -84,9 +88,11 @@ def _fill(folder: Folder, real: str, seen: set[str], depth: int) -> None:
                     slash = "/" * (kind in (SYSTEM_FOLDER, RUN_FOLDER))
                     folder.passed_over.append((folder.joined(entry.name) + slash, kind))
     except OSError as error:
-        folder.passed_over.append((f"{folder.path}/", (error.strerror or "cannot be listed").lower()))
+        folder.passed_over.append((f"{folder.path or '.'}/", (error.strerror or "cannot be listed").lower()))
     for name, target in sorted(inside, key=lambda item: natural(item[0])):
-        if target not in seen:
+        if depth >= DEEPEST:
+            folder.passed_over.append((f"{folder.joined(name)}/", f"deeper than {DEEPEST} folders"))
+        elif target not in seen:
             inner = Folder(name, folder.joined(name))
             seen_below = seen if depth >= _LINKED_DEPTH else {*seen, target}
             seen_below.add(target)
@@ -100,11 +106,16 @@ def _kind(entry: os.DirEntry[str]) -> str:
         if entry.is_dir():
             if is_system_folder(entry.name):
                 return SYSTEM_FOLDER
+            if entry.stat().st_dev in kernel_file_systems():
+                return "a folder of the kernel"
             return RUN_FOLDER if _holds_runs(Path(entry.path)) else "folder"
         if not entry.is_file():
-            return "a broken link" if entry.is_symlink() else "a pipe, a socket or a device"
-    except OSError:  # a link to itself
-        return "a broken link"
+            entry.stat()  # of what a link leads to; a broken one fails
+            return "a pipe, a socket or a device"
+    except OSError as error:
+        return (
+            "a broken link" if entry.is_symlink() and error.errno in _BROKEN else (error.strerror or "cannot be opened").lower()
+        )
     kind = kind_of(entry.name)
     if kind == "system":
         return SYSTEM_FILE

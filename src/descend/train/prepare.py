@@ -23,6 +23,7 @@ from descend import data as data_package
 from descend.augment import Normalize
 from descend.data import Dataset, Decoded
 from descend.data.builtin import SETS
+from descend.data.opening import is_file, is_folder
 from descend.errors import DataError, KnobError, RunError
 from descend.models import Backbone, Classifier
 from descend.pixels import PixelPolicy
@@ -166,10 +167,19 @@ def _source(recipe: Recipe, arrays: Any, who: str) -> Any:
 def _located(recipe: Recipe) -> Recipe:
     """Return the recipe with absolute paths, so that a run can be resumed and repeated from anywhere."""
     if recipe.weights is not None:
-        recipe = replace(recipe, weights=str(Path(recipe.weights).absolute()))
-    if recipe.data is None or recipe.data in SETS or not Path(recipe.data).exists():
+        recipe = replace(recipe, weights=_absolute("weights", recipe.weights))
+    if recipe.data is None or recipe.data in SETS or not (is_folder(Path(recipe.data)) or is_file(Path(recipe.data))):
         return recipe
-    return replace(recipe, data=str(Path(recipe.data).absolute()))  # a table reached by a link keeps the folder of the link
+    return replace(recipe, data=_absolute("DATA", recipe.data))  # a table reached by a link keeps the folder of the link
+
+
+def _absolute(who: str, place: str) -> str:
+    """Return an absolute path that a recipe can hold: TOML is UTF-8, and a path that is not could not be read again."""
+    path = str(Path(place).absolute())
+    if not path.isascii() and any("\ud800" <= letter <= "\udfff" for letter in path):
+        raise DataError(who, "must have a path in UTF-8, so that the recipe can name it", got=path,
+                        fix="Rename the folder, or reach it by a link: ln -s FOLDER photos.")  # fmt: skip
+    return path
 
 
 def _scan(recipe: Recipe, source: Any, log: RunLog, progress: Progress) -> Dataset:
