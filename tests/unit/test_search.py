@@ -24,7 +24,7 @@ from descend.models import Classifier, Ensemble, Member, backbone
 from descend.optim import Optimizer
 from descend.progress import Silent
 from descend.quantities import n_bytes, seconds
-from descend.search import mixture
+from descend.search import mixture, rungs
 from descend.search.clock import Clock, OutOfTime, Watch
 from descend.search.finetune import Visits
 from descend.search.steps import FeatureStep, FineTuneStep, KeepStep, PartStep, read, text
@@ -223,6 +223,13 @@ def test_a_warm_up_is_begun_where_nothing_is_compiled_and_can_be_ended(tmp_path:
     (tmp_path / "kernels").mkdir()
     (tmp_path / "kernels" / "one.bin").touch()
     assert not WarmUp("adamw()").going_on
+
+
+def test_nothing_is_waited_for_when_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rungs, "_rungs", lambda *args: iter(()))
+    busy = SimpleNamespace(going_on=True, wait=lambda seconds: None)
+    study: Any = SimpleNamespace(warm_up=busy, clock=SimpleNamespace(used=lambda: 30.0))
+    assert rungs.next_rung(study, [], -1.0) == "nothing that is left fits into the time that is left"
 
 
 def test_what_a_warm_up_compiles_is_what_training_calls(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from descend.errors import KnobError, PictureError
 from descend.models import Backbone
 from descend.progress import Progress
 from descend.search.clock import Clock
-from descend.search.features import choice_s
+from descend.search.features import choice_s, quick_fit_s
 from descend.search.steps import PartStep
 from descend.search.study import FIT_PACE, nested
 from descend.train.plan import Plan
@@ -78,18 +78,23 @@ def part(dataset: Dataset, backbone: Backbone, measured: Speeds, clock: Clock) -
     n, n_train = int((dataset.splits >= 0).sum()), len(dataset.indices("train"))
     least = min(n, LEAST_PER_CLASS * len(dataset.classes))
 
-    def first_s(looked_at: int) -> float:
-        n_fitted = round(n_train * looked_at / n)
-        return MARGIN * (measured.first_s(looked_at) + choice_s(backbone, n_fitted, len(dataset.classes), FIT_PACE))
+    def fits(looked_at: int) -> bool:
+        """Return whether so many pictures leave time for a first answer in one fit, and most of them time for more."""
+        fitted = (backbone, round(n_train * looked_at / n), len(dataset.classes), FIT_PACE)
+        first_s = MARGIN * measured.first_s(looked_at)
+        return (
+            first_s + 2 * quick_fit_s(*fitted) + CLOSING_S <= left and first_s + MARGIN * choice_s(*fitted) <= FIRST_SHARE * left
+        )
 
-    need = MARGIN * measured.first_s(least) + CLOSING_S
-    if clock.left() < need:
+    left = clock.left()
+    if not fits(least):
+        need = MARGIN * measured.first_s(least) + 2 * quick_fit_s(backbone, least, len(dataset.classes), FIT_PACE) + CLOSING_S
         must = f"must leave time for a first answer: about {duration(clock.used() + need, estimated=True)} here"
         raise KnobError("budget", must, got=duration(clock.budget_s), fix="Raise --budget.")
-    if first_s(n) <= FIRST_SHARE * clock.left():
+    if fits(n):
         return None
-    allowed = bisect.bisect_right(range(least, n), FIRST_SHARE * clock.left(), key=first_s) + least - 1
-    return PartStep(share=round(max(least, allowed) / n, 4))
+    too_many = bisect.bisect_left(range(least, n), True, key=lambda looked_at: not fits(looked_at))
+    return PartStep(share=round((least + too_many - 1) / n, 4))
 
 
 def taken_part(dataset: Dataset, step: PartStep, seed: int) -> Dataset:

@@ -29,8 +29,8 @@ def concluded(study: Study, findings: Findings, keep: KeepStep | None, *, finish
         answers, weights = limits.selected(findings, keep)
     with log.timed("evaluate"):
         rows = judged_rows(study.dataset, finished=finished)
-        if answers[0].share < 1:  # stopped at the first look
-            rows = {"val": study.rows("val", answers[0].share)}
+        if answers[0].share < 1:  # made from what was done in time: nobody has looked at the rest of validation
+            rows["val"] = study.rows("val", answers[0].share)
         probs = {"val": _mixed(study, answers, weights, rows["val"])}
         if finished and _may_refit(study, answers):
             answers = [refitted(study, answer) for answer in answers]

@@ -100,7 +100,7 @@ def fine_tuned(study: Study, step: FineTuneStep, start: Answer, *, train_s: floa
     end = time.perf_counter() + train_s
     pace = Pace(step.n_steps, step.stop_at, lambda: time.perf_counter() > end, told, study.watch.update, step.batch_size)
     train_loop(task, Position(), pace, lambda: pace.stopped is not None)
-    return answered(study, step, classifier)
+    return answered(study, step, classifier.to("cpu"))
 
 
 def answered(study: Study, step: FineTuneStep, classifier: Classifier) -> Answer:
@@ -139,7 +139,8 @@ def images_per_s(study: Study, step: FineTuneStep, start: Answer) -> float:
 def _task(study: Study, step: FineTuneStep, start: Answer) -> tuple[Classifier, Task]:
     """Return a copy of the network that a step starts from, and the task that trains it.
 
-    What the task trains shares the network's tensors, with norms that stand still made part of the convolutions.
+    Both are on the plan's device; features are computed by engines on the processor. What the task trains shares the network's
+    tensors, with norms that stand still made part of the convolutions.
     """
     classifier = copy.deepcopy(start.classifier)
     classifier.backbone.view = None  # training pictures are drawn in the size that they are read in
@@ -147,7 +148,7 @@ def _task(study: Study, step: FineTuneStep, start: Answer) -> tuple[Classifier, 
     seed = plan.seed + 1_000_003 * step.draw
     tuning = FineTuning(classifier, freeze_to=step.freeze_to, norm="eval")
     tuning.thaw()
-    classifier = classifier.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] (missing in torch's stub)
+    classifier = classifier.to(builder.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] (missing in torch's stub)
     groups = builder.groups(classifier, rates=tuning.rates(LAYER_DECAY), stage_of=stage_of)
     optimizer = scheduled(groups, with_knobs(build(RULE, Rule), lr=step.lr))
     rows = study.rows("train")
@@ -155,7 +156,8 @@ def _task(study: Study, step: FineTuneStep, start: Answer) -> tuple[Classifier, 
     augment = [CROPS, "flip(p=0.5)"] if step.mirrored else [CROPS]
     mean, std = rgb(classifier.mean), rgb(classifier.std)
     pipeline = Pipeline(augment, seed=seed, size=step.size, mean=mean, std=std)
-    images = ImageSource(batches, pipeline, study.n_classes, torch.device("cpu"))
-    quick = with_frozen_norms(classifier, torch.randn(1, 3, step.size, step.size, generator=torch.Generator().manual_seed(0)))
+    images = ImageSource(batches, pipeline, study.n_classes, builder.device)
+    example = torch.randn(1, 3, step.size, step.size, generator=torch.Generator().manual_seed(0)).to(builder.device)
+    quick = with_frozen_norms(classifier, example)
     loss = CrossEntropy(smoothing=SMOOTHING)
     return classifier, Task(quick, Visits(images, step.n_steps), optimizer, build(SCHEDULE, Schedule), loss, epochs=1)

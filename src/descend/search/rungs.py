@@ -71,7 +71,7 @@ def next_rung(study: Study, taken: Taken, time_left: float) -> Rung | str:
     worth = [rung for rung in rungs if rung.gain >= LEAST_GAIN]
     if worth:
         return max(worth, key=lambda rung: rung.gain_per_s)
-    if study.warm_up is not None and study.warm_up.going_on:
+    if time_left > 0 and study.warm_up is not None and study.warm_up.going_on:
         began = study.clock.used()
         study.warm_up.wait(time_left)
         return next_rung(study, taken, time_left - (study.clock.used() - began))
@@ -106,12 +106,9 @@ def judging_s(study: Study, answers: Sequence[Answer]) -> float:
 
 
 def first_reserve_s(study: Study, step: FeatureStep) -> float:
-    """Return the seconds that must be left while the first answer is made: for one quick fit instead, to judge it and to close.
-
-    Twice the expected ones: nothing was measured yet, and this reserve is what keeps the budget on a busy machine.
-    """
+    """Return the seconds that must be left while the first answer is made: for one quick fit instead, and to judge that."""
     quick_s = fit_s(study, replace(step, quick=True))
-    return CLOSING_S + 2 * (quick_s + len(study.rows("test")) / study.rate(step.size))
+    return CLOSING_S + 2 * quick_s + MARGIN * len(study.rows("test")) / study.rate(step.size)
 
 
 def training_s(study: Study, step: FineTuneStep, kept: Sequence[Answer]) -> float:

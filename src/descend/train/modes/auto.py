@@ -26,7 +26,7 @@ class Auto(FrozenBackbone):
 
     def suits(self, data: DataProfile, asked: Recipe) -> str | None:
         """Return the reason for photographs, unless something is asked for that the search decides by itself."""
-        if data.side < SMALL_SIDE or asked.device != "cpu" or asked_beyond(asked, self.settings):
+        if data.side < SMALL_SIDE or asked_beyond(asked, self.settings):
             return None
         return "a search within the budget, over ways to use a pretrained backbone; --transfer features is the quick look"
 
