@@ -22,7 +22,6 @@ Importing this file imports Numba, which takes half a second: import it where a 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import pickle
@@ -53,7 +52,6 @@ _VERSIONS = (sys.implementation.cache_tag, np.__version__, numba.__version__, ll
 _FOREIGN = sys.stdlib_module_names | {"numba", "llvmlite", "numpy"}  # their texts are known by their versions
 _SWITCHES = tuple(getattr(config, name) for name in ("OPT", "BOUNDSCHECK"))  # from Numba's environment variables
 _USER = os.getuid() if hasattr(os, "getuid") else 0  # Windows, where every file seems to belong to 0
-_CHECK_BYTES = hashlib.sha256().digest_size
 
 
 def helper(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
@@ -100,29 +98,17 @@ class _Kept(NullCache):
         try:
             if path.stat().st_uid not in (_USER, 0):  # it is unpickled and run
                 return None
-            content = path.read_bytes()
-            payload = content[_CHECK_BYTES:]
-            if hashlib.sha256(payload).digest() != content[:_CHECK_BYTES]:
-                return None
-            cres = CompileResult._rebuild(target_context, *pickle.loads(payload))
+            content = store.load(path)
+            return None if content is None else CompileResult._rebuild(target_context, *pickle.loads(content))
         except Exception:  # absent, or of no use: then it is compiled again
             return None
-        store.touch(path)
-        return cres
 
     def save_overload(self, sig: Any, cres: Any) -> None:
         """Keep a compiled function, unless it holds addresses of this process."""
         if not self._keep or cres.lifted or cres.library.has_dynamic_globals:
             return
         store, path = self._entry(sig, cres.target_context)
-        payload = dumps(cres._reduce())
-        content = hashlib.sha256(payload).digest() + payload
-        if len(content) > store.limit_bytes:  # nothing else must go for what cannot be kept
-            return
-        with contextlib.suppress(OSError):
-            store.enforce_limit(len(content))
-            with store.writing(path) as unfinished:
-                unfinished.write_bytes(content)
+        store.store(path, dumps(cres._reduce()))
 
     def _entry(self, sig: Any, target_context: Any) -> tuple[CacheFolder, Path]:
         store, (arguments, _) = CacheFolder(), normalize_signature(sig)

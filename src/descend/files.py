@@ -8,32 +8,42 @@ crash or a power cut the old content is there or the new one, never half a file.
 shows all. An entry's modification time is the time of its last use. Entries appear whole and disappear whole; one that this
 process is using is never thrown out, and on Linux and macOS one that another process has open stays readable for it.
 
-Environment: ``DESCEND_CACHE`` moves the folder, ``DESCEND_CACHE_LIMIT`` (``20GB``, ``500 MiB``) sets the limit.
+The cache never stops a run. ``CacheFolder.store`` keeps bytes behind their digest and drops what the disk does not take;
+``CacheFolder.load`` returns what is whole and throws out what is not. Where the folder cannot be written at all, a temporary one
+serves this process and those that it starts. Either is logged once (logger ``descend.files``), with the remedy.
+
+Environment: ``DESCEND_CACHE`` moves the folder, ``DESCEND_CACHE_LIMIT`` (``20GB``, ``500 MiB``) sets the limit;
+``DESCEND_CACHE_TEMPORARY`` is set by a process that needs a temporary folder, for those that it starts.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import hashlib
+import logging
 import os
 import re
-import shutil
+import tempfile
 import threading
-import time
-import uuid
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from descend.errors import KnobError
+from descend.unfinished import delete, is_abandoned, sweep_unfinished, unfinished_name
 
 DEFAULT_LIMIT = "20GB"
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
-_UNFINISHED = "."  # an entry being written has a hidden name
-_ABANDONED_S = 24 * 3600.0
+_TEMPORARY = "DESCEND_CACHE_TEMPORARY"
+_FIX = "Set DESCEND_CACHE to a folder that can be written and has free space."
+SEAL_BYTES = hashlib.sha256().digest_size
 
 _held: Counter[Path] = Counter()
 _lock = threading.Lock()
+_told: set[Path] = set()
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -66,7 +76,7 @@ def default_root() -> Path:
     """Return ``$DESCEND_CACHE``, or the place where this system keeps a user's caches."""
     chosen = os.environ.get("DESCEND_CACHE")
     if chosen:
-        return Path(chosen).expanduser()
+        return Path(os.path.expanduser(chosen))  # noqa: PTH111 (leaves the name of an unknown user alone, where pathlib raises)
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("descend", appauthor=False))
@@ -79,7 +89,7 @@ def replacing(path: Path) -> Iterator[Path]:
     What was written is on the disk before it gets its name, so a power cut leaves the old content or the new one. If the block
     fails, nothing remains of it. Raises OSError as it comes.
     """
-    unfinished = path.with_name(f"{_UNFINISHED}{uuid.uuid4().hex}{path.suffix}")
+    unfinished = path.with_name(unfinished_name(path.suffix))
     try:
         yield unfinished
         for written in [*unfinished.rglob("*"), unfinished] if unfinished.is_dir() else [unfinished]:
@@ -87,7 +97,7 @@ def replacing(path: Path) -> Iterator[Path]:
         unfinished.replace(path)
         _flush(path.parent)
     finally:
-        _delete(unfinished)
+        delete(unfinished)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -107,6 +117,46 @@ def _flush(path: Path) -> None:
         os.close(handle)
 
 
+def sealed(content: bytes) -> bytes:
+    """Return ``content`` behind its digest (SHA-256, ``SEAL_BYTES`` long)."""
+    return hashlib.sha256(content).digest() + content
+
+
+def unsealed(content: bytes) -> bytes | None:
+    """Return what ``sealed`` was given, or None if a byte of it has changed."""
+    digest, inner = content[:SEAL_BYTES], content[SEAL_BYTES:]
+    return inner if hashlib.sha256(inner).digest() == digest else None
+
+
+def _accepts(folder: Path) -> bool:
+    """Return whether the system lets this process write in ``folder``, or make it, as far as it tells beforehand."""
+    while not os.path.lexists(folder):
+        folder = folder.parent
+    return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
+
+
+def _temporary_root(root: Path) -> Path | None:
+    """Return the folder that serves this process and those that it starts in place of ``root``; None where there is none."""
+    with _lock:
+        chosen = os.environ.get(_TEMPORARY)
+        if not chosen or not os.access(chosen, os.W_OK):
+            try:
+                place = Path(tempfile.gettempdir())
+                sweep_unfinished(place)
+                chosen = str(place / unfinished_name())
+                Path(chosen).mkdir(mode=0o700)
+            except OSError:
+                return None
+            atexit.register(_remove_temporary, Path(chosen), os.getpid())
+            os.environ[_TEMPORARY] = chosen
+    return Path(chosen) / hashlib.blake2b(os.fsencode(root), digest_size=8).hexdigest()
+
+
+def _remove_temporary(folder: Path, process: int) -> None:
+    if os.getpid() == process:  # a forked child leaves it to its parent
+        delete(folder)
+
+
 class CacheFolder:
     """The cache folder at ``root`` (default: see ``default_root``) that may hold ``limit_bytes`` (default: the environment)."""
 
@@ -118,7 +168,61 @@ class CacheFolder:
 
     def entry_path(self, kind: str, key: str, suffix: str = "") -> Path:
         """Return where the entry lies or would lie. ``key`` must be a plain file name; a hash makes a good one."""
-        return self.root / kind / f"{key}{suffix}"
+        path = self.root / kind / f"{key}{suffix}"
+        return path if os.path.lexists(path) else self.folder_of(kind) / path.name
+
+    def folder_of(self, kind: str) -> Path:
+        """Return the folder for new entries of a kind: where the cache cannot be written, one in a temporary folder."""
+        folder = self.root / kind
+        if _accepts(folder):
+            return folder
+        temporary = _temporary_root(self.root)
+        if temporary is None:
+            return folder
+        self.tell("it is read-only, or no folder", "a temporary folder takes its place until this process ends")
+        return temporary / kind
+
+    def store(self, path: Path, content: bytes) -> bool:
+        """Keep ``content`` as the entry ``path``, for ``load``; return whether the disk and the limit take it.
+
+        If they do not, the entry is missing and nothing else happens.
+        """
+        n_bytes = SEAL_BYTES + len(content)
+        if n_bytes > self.limit_bytes:  # nothing else must go for what cannot be kept
+            return False
+        try:
+            self.enforce_limit(n_bytes)
+            with self.writing(path) as unfinished:
+                unfinished.write_bytes(sealed(content))
+        except OSError as error:
+            self.tell(error.strerror or str(error), "what it does not take is computed again by later runs")
+            return False
+        return True
+
+    def load(self, path: Path, *, touch: bool = True) -> bytes | None:
+        """Return what ``store`` kept as ``path``, or None; an entry that is not as it was stored is thrown out.
+
+        touch: whether to note that it has been used.
+        """
+        if not os.path.lexists(path):
+            return None
+        try:
+            content = unsealed(path.read_bytes()) if path.is_file() else None  # to read a pipe would wait for ever
+        except OSError:
+            return None
+        if content is None:
+            self.discard(path)
+        elif touch:
+            self.touch(path)
+        return content
+
+    def tell(self, why: str, consequence: str) -> None:
+        """Log that the cache cannot be written: once for each folder in this process."""
+        with _lock:
+            if self.root in _told:
+                return
+            _told.add(self.root)
+        _log.warning("cache folder %s: must be writable (%s); %s. %s", self.root, why, consequence, _FIX)
 
     @contextlib.contextmanager
     def writing(self, path: Path) -> Iterator[Path]:
@@ -156,11 +260,10 @@ class CacheFolder:
     def entries(self, kind: str | None = None) -> list[Entry]:
         """Return what lies in the cache, of one kind or of all, least recently used first."""
         listed: list[Entry] = []
-        for folder in _listed(self.root):
-            if folder.is_dir() and kind in (None, folder.name):
-                for path in _listed(folder):
-                    with contextlib.suppress(FileNotFoundError):  # thrown out by another process meanwhile
-                        listed.append(Entry(folder.name, path, _size(path), path.stat().st_mtime))
+        for folder in self._kinds():
+            for path in _listed(folder) if kind in (None, folder.name) else ():
+                with contextlib.suppress(OSError):  # thrown out by another process meanwhile, or another user's
+                    listed.append(Entry(folder.name, path, _size(path), path.stat().st_mtime))
         return sorted(listed, key=lambda entry: (entry.last_use, str(entry.path)))
 
     def usage(self) -> dict[str, Usage]:
@@ -192,32 +295,37 @@ class CacheFolder:
 
     def discard(self, path: Path) -> bool:
         """Throw out one entry, in use or not; say whether it is gone by this."""
-        hidden = path.with_name(f"{_UNFINISHED}{uuid.uuid4().hex}")
+        hidden = path.with_name(unfinished_name())
         try:
             path.replace(hidden)  # whole or not at all: nobody finds half an entry
         except OSError:  # gone already, or open in another process on Windows
             return False
-        _delete(hidden)
+        delete(hidden)
         return True
 
     def _evict(self, entry: Entry) -> int:
         with _lock:  # nobody begins to use it meanwhile
             return entry.n_bytes if _held[entry.path] <= 0 and self.discard(entry.path) else 0
 
+    def _kinds(self) -> list[Path]:
+        """Return the folders of the kinds, those in the temporary folder too if there is one."""
+        roots = [self.root] if _TEMPORARY not in os.environ else [self.root, _temporary_root(self.root) or self.root]
+        return [folder for root in roots for folder in _listed(root) if os.path.isdir(folder)]  # noqa: PTH112 (never raises)
+
     def _sweep(self) -> None:
-        """Delete what killed processes left half-written."""
-        now = time.time()
-        for folder in _listed(self.root):
-            for path in folder.glob(f"{_UNFINISHED}*") if folder.is_dir() else ():
-                with contextlib.suppress(FileNotFoundError):
-                    if now - path.stat().st_mtime > _ABANDONED_S:
-                        _delete(path)
+        """Delete what killed processes left half-written, in entries that are folders too."""
+        for kind in self._kinds():
+            for folder in [kind, *(entry for entry in _listed(kind) if os.path.isdir(entry))]:  # noqa: PTH112 (never raises)
+                with contextlib.suppress(OSError):
+                    for path in folder.glob(".*"):
+                        if is_abandoned(path):
+                            delete(path)
 
 
 def _listed(folder: Path) -> list[Path]:
     try:
-        return [path for path in folder.iterdir() if not path.name.startswith(_UNFINISHED)]
-    except (FileNotFoundError, NotADirectoryError):
+        return [path for path in folder.iterdir() if not path.name.startswith(".")]
+    except OSError:  # absent, no folder, or not for this user to read
         return []
 
 
@@ -225,11 +333,3 @@ def _size(path: Path) -> int:
     if path.is_dir():
         return sum(inner.stat().st_size for inner in path.rglob("*") if inner.is_file())
     return path.stat().st_size
-
-
-def _delete(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)

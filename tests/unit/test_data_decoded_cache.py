@@ -150,9 +150,9 @@ def test_a_damaged_entry_is_made_anew(dataset: Dataset, damage: str) -> None:
     if damage == "short":
         (path / "pixels").write_bytes(b"half")
     elif damage == "no list":
-        (path / "bad.json").unlink()
+        (path / "rows").unlink()
     else:
-        (path / "bad.json").write_text("", encoding="utf-8")
+        (path / "rows").write_text("", encoding="utf-8")
     np.testing.assert_array_equal(decoded(dataset, 8).take(np.arange(20)), expected)
 
 
@@ -185,9 +185,30 @@ def test_without_room_on_disk_the_pixels_are_held_in_memory_and_that_is_said(
     assert problem.kind == "cache"
     assert "No space left" in str(problem)
     assert "DESCEND_CACHE" in str(problem)
+
+
+def test_what_fits_neither_on_disk_nor_in_memory_is_decoded_when_it_is_taken(
+    root: Path, monkeypatch: pytest.MonkeyPatch, cache: CacheFolder, decodings: list[str]
+) -> None:
+    (root / "a/0.png").write_bytes(encoded(scene(8, 8))[:60])  # the header is fine
+    stored = decoded(load(root), 8)
+    splits, expected = stored.dataset.splits, np.array(stored.pixels)
+    del stored
+    cache.clear()
+    dataset = load(root)
+    decodings.clear()
+    monkeypatch.setattr(decoded_cache.os, "fsync", _full)
     monkeypatch.setattr(decoded_cache, "IN_MEMORY_BYTES", 1000)
-    with pytest.raises(DataError, match=r"room for 0\.00 GB.*No space left.*descend cache --clear"):
-        decoded(dataset, 8)
+    held = decoded(dataset, 8, threads=2)
+    assert held.path is None
+    assert "No space left" in str(held.dataset.problems[-1])
+    assert "slow" in str(held.dataset.problems[-1])
+    np.testing.assert_array_equal(held.dataset.splits, splits)
+    rows = np.flatnonzero(held.dataset.splits >= 0)
+    n_looked_at = len(decodings)
+    np.testing.assert_array_equal(held.take(rows), expected[rows])
+    assert len(decodings) == n_looked_at + len(rows)
+    np.testing.assert_array_equal(held.pixels, expected)
 
 
 def test_more_than_the_limit_is_not_written(dataset: Dataset, cache: CacheFolder) -> None:
@@ -195,9 +216,14 @@ def test_more_than_the_limit_is_not_written(dataset: Dataset, cache: CacheFolder
     assert decoded_cache.KIND not in cache.usage()
 
 
-def test_a_cache_folder_that_is_a_file(dataset: Dataset, tmp_path: Path) -> None:
+def test_a_cache_folder_that_is_a_file(dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("DESCEND_CACHE_TEMPORARY", str(tmp_path / "temporary"))
     (tmp_path / "file").touch()
-    assert decoded(dataset, 8, cache_dir=tmp_path / "file").path is None
+    pixels = decoded(dataset, 8, cache_dir=tmp_path / "file")
+    assert pixels.path is not None
+    assert pixels.path.is_relative_to(tmp_path / "temporary")
+    np.testing.assert_array_equal(pixels.take(np.arange(20)), decoded(dataset, 8).take(np.arange(20)))
 
 
 def test_pictures_in_memory(cache: CacheFolder) -> None:

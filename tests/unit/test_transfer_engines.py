@@ -180,13 +180,13 @@ def test_the_graph_is_exported_once_per_weights(monkeypatch, tmp_path):
     from descend.transfer import graph
 
     cache, written = CacheFolder(tmp_path), []
-    original = graph.write_graph
+    original = graph.exported
 
     def counted(*args, **kwargs):
         written.append(kwargs["who"])
-        original(*args, **kwargs)
+        return original(*args, **kwargs)
 
-    monkeypatch.setattr(graph, "write_graph", counted)
+    monkeypatch.setattr(graph, "exported", counted)
     for seed in (0, 0, 1):
         make_engine("onnxruntime", backbone("smallcnn(width=4)").build(seed), size=16, cache=cache).start()
     assert len(written) == 2

@@ -169,7 +169,7 @@ def test_a_full_or_forbidden_disk_costs_the_cache_only(tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(features.np, "save", full)
+    monkeypatch.setattr("os.fsync", full)
     assert np.array_equal(get(Counting(CacheFolder(tmp_path / "c"))), expected)
 
 

@@ -1,5 +1,8 @@
 """Decoded pictures, once: ``(N, R, R, 3) uint8`` in one file, memory-mapped, shared by all runs that need the same pixels.
 
+Each row has a checksum (CRC-32, 5 GB/s), compared when the row is first taken; a row that differs is decoded again, and the
+entry is thrown out. Where there is neither disk nor memory for the pixels, pictures are decoded each time they are taken.
+
 The file is keyed by the digests of the pictures in their order, the resolution and the policies (decoding; scale, background and
 fit), not by names, labels or splits: another seed, another split or a copy of the folder elsewhere finds it. It is filled by a
 pool of threads, written in order with plain writes (a full disk is then an error; through a memory map it would be a killed
@@ -16,7 +19,8 @@ import json
 import os
 import threading
 import weakref
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
@@ -32,7 +36,7 @@ from descend.data.pool import in_order, n_threads
 from descend.data.problems import Problem
 from descend.data.scan import Index, digest, reason
 from descend.errors import DataError, PictureError, check_count
-from descend.files import CacheFolder
+from descend.files import CacheFolder, sealed, unsealed
 from descend.progress import Update
 
 KIND = "decoded"
@@ -42,33 +46,57 @@ _FAULT = 2**16  # Linux maps 16 pages around each one touched
 _FIX = "Set DESCEND_CACHE to a folder with room, raise DESCEND_CACHE_LIMIT, or run: descend cache --clear"
 
 
+Decode = Callable[[int], "NDArray[np.uint8] | str"]  # a row -> its pixels, or the reason why it has none
+
+
 class Decoded:
     """All pictures of ``dataset``, decoded at one resolution; row i is the data set's row i.
 
     ``dataset`` is the one given less the pictures that could not be decoded: their split is -1, and ``take`` refuses them.
-    ``path`` is the folder in the cache, or None when the pixels are held in memory.
+    ``path`` is the folder in the cache, or None when the pixels are held in memory or decoded as they are taken.
+    checksums: (N,) uint32, CRC-32 of each row in ``path``. decode: what decodes a row that differs, or that lies nowhere;
+    threads: by how many.
     """
 
-    def __init__(self, dataset: Dataset, resolution: int, pixels: NDArray[np.uint8] | None, path: Path | None = None) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        resolution: int,
+        pixels: NDArray[np.uint8] | None,
+        path: Path | None = None,
+        *,
+        checksums: NDArray[np.uint32] | None = None,
+        decode: Decode | None = None,
+        threads: int = 1,
+    ) -> None:
         self.dataset, self.resolution, self.path = dataset, resolution, path
         self._bad = dataset.splits < 0
+        self._checksums, self._decode, self._threads = checksums, decode, threads
+        self._checked = np.zeros(len(dataset), np.bool_)
         self._lock = threading.Lock()
         self._since = 0
         self._file: IO[bytes] | None = None
-        if pixels is None:
-            assert path is not None  # either pixels or a file that holds them
+        if path is not None:
             self._file = (path / "pixels").open("rb")
             weakref.finalize(self, self._file.close)
-        self._pixels = self._map() if pixels is None else pixels
+            pixels = self._map()
+        self._pixels = pixels
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     @property
     def pixels(self) -> NDArray[np.uint8]:
-        """All rows as one read-only (N, R, R, 3) uint8 array, mapped where there is a file; ``take`` is kinder to memory."""
+        """All rows as one read-only (N, R, R, 3) uint8 array, mapped where there is a file; ``take`` is kinder to memory.
+
+        Rows that were not taken before are not compared with their checksums. Those that lie nowhere are decoded now.
+        """
         with self._lock:
-            return self._pixels
+            if self._pixels is not None:
+                return self._pixels
+        pixels = np.zeros((len(self), self.resolution, self.resolution, 3), np.uint8)
+        pixels[~self._bad] = self.take(np.flatnonzero(~self._bad))
+        return pixels
 
     def take(self, rows: ArrayLike) -> NDArray[np.uint8]:
         """Return a copy of some rows: (B,) -> (B, R, R, 3) uint8. Safe to call from several threads."""
@@ -81,7 +109,33 @@ class Decoded:
                 self._since += len(rows) * (self.resolution**2 * 3 + _FAULT)
                 if self._since > _MAPPED:
                     self._pixels, self._since = self._map(), 0
-        return np.ascontiguousarray(pixels[rows])
+        if pixels is None:
+            taken = np.empty((len(rows), self.resolution, self.resolution, 3), np.uint8)
+            for at, picture in enumerate(in_order(self._again, rows.tolist(), self._threads)):
+                taken[at] = picture
+            return taken
+        taken = np.ascontiguousarray(pixels[rows])
+        if self._checksums is not None:
+            self._check(rows, taken, self._checksums)
+        return taken
+
+    def _check(self, rows: NDArray[np.int64], taken: NDArray[np.uint8], checksums: NDArray[np.uint32]) -> None:
+        """Compare rows that are taken for the first time with their checksums; decode anew what is not as it was written."""
+        for at in np.flatnonzero(~self._checked[rows]):
+            row = int(rows[at])
+            if zlib.crc32(taken[at]) == checksums[row]:
+                self._checked[row] = True
+            else:
+                taken[at] = self._again(row)
+                if self.path is not None:  # later runs decode everything anew; this one keeps the file that it has open
+                    CacheFolder(self.path.parents[1]).discard(self.path)
+
+    def _again(self, row: int) -> NDArray[np.uint8]:
+        assert self._decode is not None  # given where it can be needed
+        picture = self._decode(row)
+        if isinstance(picture, str):
+            raise DataError(self.dataset.name_of(row), f"must stay readable while it is used ({picture})", fix="Run again.")
+        return picture
 
     def _map(self) -> NDArray[np.uint8]:
         assert self._file is not None  # called only where there is one
@@ -100,32 +154,36 @@ def decoded(
     """Decode every picture to ``resolution`` x ``resolution`` pixels, or find that done in the cache.
 
     They become square by the fit of the data set's policy (``decode_resized``); pictures that have this size are not
-    interpolated, and those in memory that have it are used where they are. If the cache cannot be written, the pixels are held in
-    memory where they fit in 1 GiB, and a problem of kind ``cache`` says so.
-    Raises DataError when neither is possible, or when a class loses all its training pictures.
+    interpolated, and those in memory that have it are used where they are. If the cache does not take them, the pixels are held
+    in memory where they fit in 1 GiB, and else decoded each time they are taken; a problem of kind ``cache`` says so.
+    Raises DataError when a class loses all its training pictures.
     """
     check_count("decoded", resolution, knob="resolution")
     if dataset.pictures is not None and dataset.uniform_side == resolution:
         return Decoded(dataset, resolution, _as_they_are(dataset.pictures))
     cache = CacheFolder(cache_dir, limit_bytes=limit_bytes)
     path = cache.entry_path(KIND, _key(dataset, resolution))
+    decode = _decoding(dataset, resolution, cache)
+    workers = n_threads(threads)
     cache.hold(path)
     try:
-        existed = path.exists()
-        reasons = _stored(path, dataset, resolution)
-        if reasons is None:
-            if existed:  # and is not whole: something has damaged it
-                cache.discard(path)
+        stored = _stored(path, dataset, resolution)
+        if stored is None:
+            cache.discard(path)  # if there is one, it is not whole
             _make_room(cache, len(dataset) * resolution**2 * 3)
             with cache.writing(path) as unfinished:
-                _fill(unfinished, _pictures(dataset, resolution, n_threads(threads), progress, cache), dataset, resolution)
-            reasons = _stored(path, dataset, resolution) or {}
+                _fill(unfinished, _pictures(dataset, decode, workers, progress), dataset, resolution)
+            stored = _stored(path, dataset, resolution)
+            if stored is None:
+                raise OSError(None, "what was written there cannot be read")
         cache.touch(path)
-        pixels = Decoded(_less(dataset, reasons), resolution, None, path)
+        reasons, checksums = stored
+        less = _less(dataset, reasons)
+        pixels = Decoded(less, resolution, None, path, checksums=checksums, decode=decode, threads=workers)
         weakref.finalize(pixels, cache.release, path)
     except OSError as error:
         cache.release(path)
-        return _without_disk(dataset, resolution, _pictures(dataset, resolution, n_threads(threads), progress, cache), error)
+        return _without_disk(dataset, resolution, decode, workers, progress, error)
     except BaseException:
         cache.release(path)
         raise
@@ -133,20 +191,24 @@ def decoded(
 
 
 def _key(dataset: Dataset, resolution: int) -> str:
-    state = hashlib.blake2b(f"{POLICY}\0{dataset.policy}\0{PIL.__version__}\0{resolution}\0".encode(), digest_size=16)
+    text = f"checksums\0{POLICY}\0{dataset.policy}\0{PIL.__version__}\0{resolution}\0"
+    state = hashlib.blake2b(text.encode(), digest_size=16)
     state.update(dataset.digests.tobytes())
     return state.hexdigest()
 
 
-def _stored(path: Path, dataset: Dataset, resolution: int) -> dict[int, str] | None:
-    """Return the rows of a whole entry that have no pixels, with the reasons; None if there is no whole entry."""
+def _stored(path: Path, dataset: Dataset, resolution: int) -> tuple[dict[int, str], NDArray[np.uint32]] | None:
+    """Return the rows of an entry that have no pixels, with the reasons, and all checksums; None if there is no whole entry."""
     try:
         if (path / "pixels").stat().st_size != len(dataset) * resolution**2 * 3:
             return None
-        noted = json.loads((path / "bad.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+        noted = unsealed((path / "rows").read_bytes())
+    except OSError:
         return None
-    return {int(row): why for row, why in noted.items()}
+    if noted is None:
+        return None
+    rows = json.loads(noted)
+    return {int(row): why for row, why in rows["bad"].items()}, np.array(rows["crc32"], np.uint32)
 
 
 def _make_room(cache: CacheFolder, n_bytes: int) -> None:
@@ -158,6 +220,7 @@ def _make_room(cache: CacheFolder, n_bytes: int) -> None:
 def _fill(folder: Path, pictures: Iterator[NDArray[np.uint8] | str], dataset: Dataset, resolution: int) -> None:
     folder.mkdir()
     reasons: dict[int, str] = {}
+    checksums: list[int] = []
     with (folder / "pixels").open("wb") as file:
         for row, picture in enumerate(pictures):
             if isinstance(picture, str):
@@ -165,18 +228,15 @@ def _fill(folder: Path, pictures: Iterator[NDArray[np.uint8] | str], dataset: Da
                 file.seek(resolution**2 * 3, os.SEEK_CUR)
             else:
                 file.write(picture.data)
+            checksums.append(0 if isinstance(picture, str) else zlib.crc32(picture.data))
         file.truncate(len(dataset) * resolution**2 * 3)
-        file.flush()
-        os.fsync(file.fileno())  # after a power cut the entry is whole or absent, never black
-    (folder / "bad.json").write_text(json.dumps(reasons), encoding="utf-8")
+    (folder / "rows").write_bytes(sealed(json.dumps({"bad": reasons, "crc32": checksums}).encode()))
 
 
-def _pictures(
-    dataset: Dataset, resolution: int, threads: int, progress: Update | None, cache: CacheFolder
-) -> Iterator[NDArray[np.uint8] | str]:
-    """Yield each row's pixels, or the reason why it has none."""
+def _decoding(dataset: Dataset, resolution: int, cache: CacheFolder) -> Decode:
+    """Return the function from a row to its pixels, or to the reason why it has none."""
 
-    def one(row: int) -> NDArray[np.uint8] | str:
+    def decode(row: int) -> NDArray[np.uint8] | str:
         name = dataset.name_of(row)
         content = _content(dataset, row, cache) if dataset.pictures is None else dataset.pictures[row]
         try:
@@ -184,7 +244,12 @@ def _pictures(
         except PictureError as error:
             return reason(error)
 
-    for done, result in enumerate(in_order(one, range(len(dataset)), threads), start=1):
+    return decode
+
+
+def _pictures(dataset: Dataset, decode: Decode, threads: int, progress: Update | None) -> Iterator[NDArray[np.uint8] | str]:
+    """Yield each row's pixels, or the reason why it has none."""
+    for done, result in enumerate(in_order(decode, range(len(dataset)), threads), start=1):
         yield result
         if progress is not None:
             progress("decode", done, len(dataset))
@@ -219,18 +284,20 @@ def _as_they_are(pictures: NDArray[Any]) -> NDArray[np.uint8]:
     return np.broadcast_to(channels, (*channels.shape[:3], 3))
 
 
-def _without_disk(dataset: Dataset, resolution: int, pictures: Iterator[NDArray[np.uint8] | str], error: OSError) -> Decoded:
-    n_bytes = len(dataset) * resolution**2 * 3
-    why = error.strerror or str(error)
-    if n_bytes > IN_MEMORY_BYTES:
-        raise DataError("cache", f"must have room for {n_bytes / 1e9:.2f} GB of decoded pictures ({why})", fix=_FIX) from error
-    pixels = np.zeros((len(dataset), resolution, resolution, 3), np.uint8)
+def _without_disk(
+    dataset: Dataset, resolution: int, decode: Decode, threads: int, progress: Update | None, error: OSError
+) -> Decoded:
+    in_memory = len(dataset) * resolution**2 * 3 <= IN_MEMORY_BYTES
+    pixels = np.zeros((len(dataset), resolution, resolution, 3), np.uint8) if in_memory else None
     reasons: dict[int, str] = {}
-    for row, picture in enumerate(pictures):
+    for row, picture in enumerate(_pictures(dataset, decode, threads, progress)):  # all: who can be decoded must be known now
         if isinstance(picture, str):
             reasons[row] = picture
-        else:
+        elif pixels is not None:
             pixels[row] = picture
-    note = Problem("cache", f"the decoded pictures are held in memory, the cache cannot take them ({why}). {_FIX}", 1)
+    where = "are held in memory" if in_memory else "do not fit in memory, each is decoded whenever it is needed: slow"
+    why = error.strerror or str(error)
+    note = Problem("cache", f"the decoded pictures {where}, the cache cannot take them ({why}). {_FIX}", 1)
     less = _less(dataset, reasons)
-    return Decoded(replace(less, problems=(*less.problems, note)), resolution, pixels)
+    less = replace(less, problems=(*less.problems, note))
+    return Decoded(less, resolution, pixels, decode=decode, threads=threads)

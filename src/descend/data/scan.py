@@ -9,7 +9,6 @@ files, and unpacking.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import time
@@ -17,7 +16,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -133,23 +131,22 @@ class Index:
     """What was seen of the files below one folder, on disk; in memory, arrays sorted by key."""
 
     def __init__(self, cache: CacheFolder, root: Path) -> None:
-        key = digest(f"index 2\0{POLICY}\0{os.path.realpath(root)}".encode("utf-8", "surrogatepass")).hex()
-        self._cache, self._path = cache, cache.entry_path("index", key, ".npz")
+        key = digest(f"index 3\0{POLICY}\0{os.path.realpath(root)}".encode("utf-8", "surrogatepass")).hex()
+        self._cache, self._path = cache, cache.entry_path("index", key, ".sealed")
         self._keys, self._digests = np.zeros((0, DIGEST_BYTES), np.uint8), np.zeros((0, DIGEST_BYTES), np.uint8)
         self._traits = np.zeros(0, TRAITS)
         self._heads = np.zeros(0, np.uint64)
 
     def load(self) -> None:
         """Read what is known; nothing, where there is no index yet or it is damaged: then the pictures are read anew."""
-        try:
-            with np.load(BytesIO(self._path.read_bytes())) as file:
-                keys, digests, seen = file["keys"], file["digests"], file["traits"]
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+        content = self._cache.load(self._path)
+        if content is None:
             return
+        with np.load(BytesIO(content)) as file:
+            keys, digests, seen = file["keys"], file["digests"], file["traits"]
         heads = np.ascontiguousarray(keys[:, :8]).view(np.uint64).reshape(-1)
         order = np.argsort(heads)
         self._keys, self._digests, self._traits, self._heads = keys[order], digests[order], seen[order], heads[order]
-        self._cache.touch(self._path)
 
     def find(self, key: bytes) -> tuple[NDArray[np.uint8], NDArray[np.void]] | None:
         """Return the digest and the traits of the file that was seen under a key, or None."""
@@ -161,8 +158,9 @@ class Index:
 
     def save(self, keys: NDArray[np.uint8], digests: NDArray[np.uint8], seen: NDArray[np.void]) -> None:
         """Write what was seen of n files; without it the next run reads them again."""
-        with contextlib.suppress(OSError), self._cache.writing(self._path) as unfinished:
-            np.savez(unfinished, keys=keys, digests=digests, traits=seen)
+        content = BytesIO()
+        np.savez(content, keys=keys, digests=digests, traits=seen)
+        self._cache.store(self._path, content.getvalue())
 
     def forget(self, content_digest: NDArray[np.uint8]) -> None:
         """Drop what was seen of files with these contents: one of them has turned out to hold something else."""

@@ -22,7 +22,7 @@ from descend.files import replacing
 from descend.models.ensemble import Ensemble
 from descend.models.stages import Classifier, to_input
 from descend.pixels import USUAL, PixelPolicy
-from descend.transfer.graph import write_graph
+from descend.transfer.graph import exported
 
 LEVELS, PROBABILITIES = "levels", "probabilities"
 
@@ -67,8 +67,8 @@ def _write(
     network: _Probabilities, path: Path, *, size: int, resolution: int, classes: Sequence[str], policy: PixelPolicy
 ) -> None:
     example = torch.zeros(2, 3, size, size)
-    write_graph(network, example, path, inputs=LEVELS, output=PROBABILITIES, who=network.classifier.name, free_batch=True)
-    core = onnx.load(path)
+    graph = exported(network, example, inputs=LEVELS, output=PROBABILITIES, who=network.classifier.name, free_batch=True)
+    core = onnx.load_from_string(graph)
     opset = next(item.version for item in core.opset_import if item.domain == "")
     before = preprocessing(resolution=resolution, size=size, policy=policy, opset=opset, ir_version=core.ir_version)
     whole = onnx.compose.merge_models(before, core, io_map=[(CROPPED, LEVELS)], prefix1="pre/")

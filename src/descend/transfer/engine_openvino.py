@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from descend.errors import MissingExtra
 from descend.transfer.engine import Compute, Engine
-from descend.transfer.graph import graph_file
+from descend.transfer.graph import graph
 
 
 def available() -> bool:
@@ -37,7 +37,8 @@ class OpenVinoEngine(Engine):
 
         settings = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": "f32",
                     "INFERENCE_NUM_THREADS": self.threads}  # fmt: skip
-        model = openvino.Core().compile_model(str(graph_file(self)), "CPU", settings)
+        core = openvino.Core()
+        model = core.compile_model(core.read_model(graph(self)), "CPU", settings)
         queue = openvino.AsyncInferQueue(model)  # one chunk on each thread at a time
 
         def compute(chunks: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:

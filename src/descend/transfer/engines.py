@@ -82,8 +82,7 @@ def choose(
             failed[name] = str(error)
             del engines[name]
     rates = measure(engines)
-    with cache.writing(path) as made:
-        made.write_text(json.dumps({"images_per_s": rates, "failed": failed}), encoding="utf-8")
+    cache.store(path, json.dumps({"images_per_s": rates, "failed": failed}).encode())
     return _choice(engines, rates, missing | failed, remembered=False)
 
 
@@ -112,14 +111,13 @@ def measure(engines: dict[str, Engine], *, rounds: int = 3, n_chunks: int = 4) -
 def _candidates(prefix: FrozenPrefix, cache: CacheFolder) -> tuple[dict[str, Engine], dict[str, str], Path]:
     """Return the engines that are installed, why others are not, and where the verdict on them is kept."""
     engines, missing = _installed(prefix, cache)
-    return engines, missing, cache.entry_path("verdicts", _situation(engines), ".json")
+    return engines, missing, cache.entry_path("verdicts", _situation(engines), ".sealed")
 
 
 def _known(engines: dict[str, Engine], missing: dict[str, str], path: Path, cache: CacheFolder) -> Choice | None:
-    verdict = _remembered(path, engines)
+    verdict = _remembered(path, engines, cache)
     if verdict is None:
         return None
-    cache.touch(path)
     return _choice(engines, verdict["images_per_s"], missing | verdict["failed"], remembered=True)
 
 
@@ -142,12 +140,14 @@ def _situation(engines: dict[str, Engine]) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def _remembered(path: Path, engines: dict[str, Engine]) -> dict[str, dict[str, Any]] | None:
+def _remembered(path: Path, engines: dict[str, Engine], cache: CacheFolder) -> dict[str, dict[str, Any]] | None:
     """Return the stored verdict, or None if there is none that can be used."""
     try:
-        verdict = json.loads(path.read_text(encoding="utf-8"))
-        return verdict if verdict["images_per_s"].keys() <= engines.keys() and "failed" in verdict else None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        verdict = json.loads(cache.load(path) or b"null")
+        rates = verdict["images_per_s"]
+        usable = rates and rates.keys() <= engines.keys() and all(rate > 0 for rate in rates.values())
+        return verdict if usable and isinstance(verdict["failed"], dict) else None
+    except (ValueError, TypeError, KeyError, AttributeError):
         return None
 
 

@@ -4,21 +4,26 @@ A *store* holds what one engine, one prefix and one way of preparing pictures ga
 is one view of one picture, found by the digest of the picture's bytes and the number of the view. View 0 is the plain
 evaluation view and lies in a store of its own, so that it serves every augmentation and seed.
 
-On disk a store is a folder of segments, each two files: ``NAME.rows.npy`` with the features and then, once those are safe,
-``NAME.keys.npy`` which makes them count. An interrupted extraction keeps every segment it finished.
+On disk a store is a folder of segments, each one file: a digest, the keys of its rows, the rows. An interrupted extraction keeps
+every segment it finished. A segment that does not agree with its digest is thrown out, and its rows are computed again; each
+process asks that once of each segment.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import tempfile
 import uuid
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from descend.files import SEAL_BYTES, CacheFolder
 from descend.progress import Update
 from descend.transfer.engine import Engine
 
@@ -27,6 +32,8 @@ View = Callable[[NDArray[np.uint8], NDArray[np.int64], int], NDArray[np.uint8]]
 
 SEGMENT_BYTES = 16 * 2**20  # what a crash can lose, and the memory that waits to be written
 IN_MEMORY_BYTES = 64 * 2**20  # a larger answer is memory-mapped
+_SUFFIX = ".segment"
+_whole: set[tuple[Path, int, int, int]] = set()  # segments that agreed with their digests, as they were then
 
 
 def extract(engine: Engine, take: Take, rows: NDArray[np.int64], *, digests: NDArray[np.uint8], ids: NDArray[np.int64],
@@ -40,7 +47,8 @@ def extract(engine: Engine, take: Take, rows: NDArray[np.int64], *, digests: NDA
     preparation: what happened to a picture before the engine (decoding, size, crop, interpolation and their version);
     augmentation, seed: what decides views 1 and up. Only what no earlier run has left on disk is computed.
     progress: called with ("features", rows done, rows in all), rows found on disk included. An exception, Ctrl-C too,
-    passes through after what was finished is on disk. The answer is mapped from a temporary file where it is larger than 64 MiB.
+    passes through after what was finished is on disk. The answer is mapped from a temporary file where it is larger than 64 MiB
+    and the disk has the space.
     """
     rows = np.asarray(rows, np.int64)
     out, done = None, 0
@@ -64,7 +72,7 @@ def extract(engine: Engine, take: Take, rows: NDArray[np.int64], *, digests: NDA
             store.flush()
             done += len(rows)
             if out is None:
-                out = _room((len(rows), n_views, *store.row_shape), engine.cache.root)
+                out = _empty((len(rows), n_views, *store.row_shape), engine.cache.folder_of("features"))
             store.read(keys, out[:, draw])
     assert out is not None  # n_views >= 1
     return out
@@ -88,13 +96,44 @@ def _row_key(digest: NDArray[np.uint8], draw: int) -> bytes:
     return hashlib.blake2b(digest.tobytes() + draw.to_bytes(8, "little"), digest_size=16).digest()
 
 
-def _room(shape: tuple[int, ...], folder: Path) -> NDArray[np.float32]:
-    """Return an array to fill: in memory, or if it is large in a nameless file, whose pages the system may drop."""
-    if 4 * np.prod(shape, dtype=np.int64) <= IN_MEMORY_BYTES:
-        return np.empty(shape, np.float32)
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder) as file:
-        return np.memmap(file, np.float32, "w+", shape=shape).view(np.ndarray)
+def _empty(shape: tuple[int, ...], folder: Path) -> NDArray[np.float32]:
+    """Return an array to fill: in memory, or if it is large in a nameless file, whose pages the system may drop.
+
+    The file's blocks are allocated first: where the disk is full, writing to a map of a file with holes would kill the process.
+    """
+    n_bytes = 4 * int(np.prod(shape, dtype=np.int64))
+    if n_bytes > IN_MEMORY_BYTES:
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder) as file:
+                if hasattr(os, "posix_fallocate"):
+                    os.posix_fallocate(file.fileno(), 0, n_bytes)
+                else:  # macOS, Windows
+                    for start in range(0, n_bytes, 2**20):
+                        file.write(bytes(min(2**20, n_bytes - start)))
+                    file.flush()
+                return np.memmap(file, np.float32, "r+", shape=shape).view(np.ndarray)
+    return np.empty(shape, np.float32)
+
+
+def _opened(path: Path, cache: CacheFolder) -> tuple[list[bytes], NDArray[np.float32]] | None:
+    """Return the keys and the mapped rows of a segment; None, and no segment any more, if it is not as it was written."""
+    try:
+        status = path.stat()
+        state = (path, status.st_ino, status.st_size, status.st_mtime_ns)
+        if state not in _whole:
+            if cache.load(path, touch=False) is None:
+                return None
+            _whole.add(state)
+        with path.open("rb") as file:
+            file.seek(SEAL_BYTES)
+            keys = np.load(file)
+            np.lib.format.read_magic(file)
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+            rows = np.memmap(file, dtype, "r", offset=file.tell(), shape=shape)
+    except OSError:  # thrown out by another process meanwhile
+        return None
+    return [bytes(key) for key in keys], rows.view(np.ndarray)
 
 
 class Store:
@@ -105,27 +144,32 @@ class Store:
     """
 
     def __init__(self, engine: Engine, preparation: str) -> None:
-        name = hashlib.blake2b(f"{engine.key}|{engine.prefix.key}|{preparation}".encode(), digest_size=16).hexdigest()
+        key = f"sealed|{engine.key}|{engine.prefix.key}|{preparation}"
+        name = hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
         self.cache = engine.cache
-        self.folder: Path = self.cache.entry_path("features", name)
+        self.folder: Path = self.cache.folder_of("features") / name  # of new segments
+        self._folders = {self.folder, self.cache.entry_path("features", name)}  # two where the cache can only be read
         self._where: dict[bytes, tuple[int, int]] = {}  # row key -> segment, position in it
         self._segments: list[NDArray[np.float32]] = []
         self._keys: list[bytes] = []  # added, not yet written
         self._rows: list[NDArray[np.float32]] = []
 
     def __enter__(self) -> Store:
-        self.cache.hold(self.folder)
-        for keys in sorted(self.folder.glob("*.keys.npy")):
-            rows = np.load(keys.with_name(keys.name.replace(".keys.", ".rows.")), mmap_mode="r")
-            self._index([bytes(key) for key in np.load(keys)], rows)
-        if self._segments:
-            self.cache.touch(self.folder)
+        for folder in sorted(self._folders):
+            self.cache.hold(folder)
+            with contextlib.suppress(OSError):
+                for path in sorted(folder.glob(f"[!.]*{_SUFFIX}")):
+                    segment = _opened(path, self.cache)
+                    if segment is not None:
+                        self._index(*segment)
+                self.cache.touch(folder)
         return self
 
     def __exit__(self, *_: object) -> None:
         self.flush()  # after an interruption too
         self._segments.clear()  # lets go of the maps
-        self.cache.release(self.folder)
+        for folder in self._folders:
+            self.cache.release(folder)
 
     def __contains__(self, key: bytes) -> bool:
         return key in self._where
@@ -148,10 +192,7 @@ class Store:
             return
         keys, rows = self._keys, np.concatenate(self._rows)
         self._keys, self._rows = [], []
-        try:
-            self._index(keys, self._written(keys, rows))
-        except OSError:
-            self._index(keys, rows)
+        self._index(*(self._written(keys, rows) or (keys, rows)))
 
     def read(self, keys: list[bytes], out: NDArray[np.float32]) -> None:
         """Copy the rows of ``keys``, in their order, to ``out`` (n, ...) float32."""
@@ -160,17 +201,11 @@ class Store:
             at = np.flatnonzero(places[:, 0] == segment)
             out[at] = self._segments[segment][places[at, 1]]
 
-    def _written(self, keys: list[bytes], rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        if rows.nbytes > self.cache.limit_bytes:
-            return rows
-        self.cache.enforce_limit(rows.nbytes)
-        name = uuid.uuid4().hex
-        path = self.folder / f"{name}.rows.npy"
-        with self.cache.writing(path) as made:
-            np.save(made, rows)
-        with self.cache.writing(self.folder / f"{name}.keys.npy") as made:
-            np.save(made, np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 16))
-        return np.load(path, mmap_mode="r")
+    def _written(self, keys: list[bytes], rows: NDArray[np.float32]) -> tuple[list[bytes], NDArray[np.float32]] | None:
+        content, path = BytesIO(), self.folder / f"{uuid.uuid4().hex}{_SUFFIX}"
+        np.save(content, np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 16))
+        np.save(content, rows)
+        return _opened(path, self.cache) if self.cache.store(path, content.getvalue()) else None
 
     def _index(self, keys: list[bytes], rows: NDArray[np.float32]) -> None:
         self._segments.append(rows)
