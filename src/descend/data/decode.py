@@ -6,7 +6,7 @@
 * Resizing is Pillow's antialiased bicubic. A picture becomes square by the ``fit`` of its policy: ``crop``, shorter side first,
   then the centre (the evaluation geometry of timm and torchvision to the pixel); ``squash``, both sides at once; ``pad``, longer
   side first, then bars (the geometry of ``PIL.ImageOps.pad``). Only a JPEG at least ``2 * DRAFT_GAP`` times larger along each
-  side than it will be is first shrunk while it is decoded.
+  side than it will be, or beyond Pillow's limit, is first shrunk while it is decoded.
 
 Memory: beside its file, a picture takes 4 bytes per pixel (3 in 16-bit grey), 8 with transparency, 12 in 16-bit color, and 4
 more where it must be turned: at Pillow's limit of 89 million pixels 0.3 to 1.4 GB. Pictures beyond ``LARGE`` pixels are decoded
@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, JpegImagePlugin
 
-from descend.data.opening import Source, loaded, name_of, naming, opened
+from descend.data.large_jpeg import largest_draft
+from descend.data.opening import Source, check_pixels, loaded, name_of, naming, opened
 from descend.errors import check_count
 from descend.pixels import GROUND_LEVEL, SIDEWAYS, USUAL, Background, Fit, PixelPolicy, flattened, orientation, rgb, turned
 
@@ -44,6 +45,8 @@ def decode(source: Source, *, name: str | None = None, policy: PixelPolicy = USU
     """
     with naming(name or name_of(source)):
         image = opened(source)
+        if image is not source:
+            check_pixels(image)
         with alone_if_large(image):
             return rgb(_upright(image, policy))
 
@@ -59,6 +62,8 @@ def decode_resized(source: Source, resolution: int, *, name: str | None = None, 
     with naming(name or name_of(source)):
         image = opened(source)
         drafted = None if image is source else _draft(image, resolution, policy.fit)
+        if image is not source:
+            check_pixels(image)
         with alone_if_large(image):
             upright = _upright(image, policy)
             box = _drafted_box(upright, drafted, orientation(image)) if drafted else (0.0, 0.0, *upright.size)
@@ -80,8 +85,8 @@ def _draft(image: Image.Image | NDArray[Any], resolution: int, fit: Fit) -> tupl
     """Let a JPEG's decoder shrink by 2, 4 or 8 where that leaves enough; return the exact (width, height), before rounding up."""
     if not isinstance(image, JpegImagePlugin.JpegImageFile):
         return None
-    wanted = _resized(image.size, resolution, fit)
-    drafted = image.draft(None, (DRAFT_GAP * wanted[0], DRAFT_GAP * wanted[1]))
+    wanted, most = _resized(image.size, resolution, fit), largest_draft(image.size)
+    drafted = image.draft(None, (min(DRAFT_GAP * wanted[0], most[0]), min(DRAFT_GAP * wanted[1], most[1])))
     return None if drafted is None else drafted[1][2:]
 
 

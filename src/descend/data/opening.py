@@ -7,6 +7,8 @@ A file that is truncated, empty, foreign or suspiciously large raises ``PictureE
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import logging
 import os
 import stat
 import warnings
@@ -23,6 +25,8 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from descend.data.deep_color import is_deep_color, read_deep_color
 from descend.data.formats import formats
+from descend.data.large_jpeg import can_be_within_limit, is_beyond_limit, reopened
+from descend.data.truncation import refuse_truncated
 from descend.errors import DataError, DescendError, PictureError
 from descend.pixels import Picture
 
@@ -38,7 +42,10 @@ Source = str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | NDArray[Any]
 
 
 def opened(source: Source) -> Image.Image | NDArray[Any]:
-    """Open a picture; the pixels of a file are not loaded yet."""
+    """Open a picture; the pixels of a file are not loaded yet.
+
+    A file beyond Pillow's limit is a JPEG that its decoder can shrink: after that, ``check_pixels`` decides.
+    """
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise DataError("Pillow", "ImageFile.LOAD_TRUNCATED_IMAGES must be off", fix="Truncated pictures would be half black.")
     if isinstance(source, (Image.Image, np.ndarray)):
@@ -49,11 +56,28 @@ def opened(source: Source) -> Image.Image | NDArray[Any]:
         if not source:
             raise PictureError("picture", "must be a readable picture (the file is empty)")
         source = BytesIO(source)
-    image = Image.open(source, formats=formats())
-    if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
+    image = _identified(source)
+    if not can_be_within_limit(image):
+        check_pixels(image)
+    refuse_truncated(image)
+    return image
+
+
+def _identified(source: IO[bytes]) -> Image.Image:
+    try:
+        return Image.open(source, formats=formats())
+    except Image.DecompressionBombError:  # beyond twice the limit, Pillow does not open it at all
+        image = reopened(source)
+        if image is None:
+            raise
+        return image
+
+
+def check_pixels(image: Image.Image | NDArray[Any]) -> None:
+    """Raise PictureError for a file, opened here, that would be loaded with more pixels than Pillow's limit."""
+    if isinstance(image, Image.Image) and is_beyond_limit(image):
         must = f"must have at most {Image.MAX_IMAGE_PIXELS:,} pixels (its header says {image.width} x {image.height})"
         raise PictureError("picture", must, fix="Raise PIL.Image.MAX_IMAGE_PIXELS if you trust it.")
-    return image
 
 
 def is_file(path: Path) -> bool:
@@ -176,7 +200,24 @@ def _reason(error: Exception) -> str:
 def _hush() -> None:
     """Keep Pillow's own warnings (odd metadata, large pictures) off the terminal: the policy decides about each.
 
+    What it logs, and what libtiff prints from C, is of damaged files too: the error that follows says it.
     ``warnings.catch_warnings`` swaps a process-wide list and is not safe in threads; one filter that stays is.
     """
     if not any(action == "ignore" and getattr(module, "pattern", "") == r"PIL\." for action, _, _, module, _ in warnings.filters):
         warnings.filterwarnings("ignore", module=r"PIL\.")
+    _silence_decoders()
+
+
+@cache
+def _silence_decoders() -> None:
+    """Set, once for the process and so safely for threads, no handler for libtiff's messages and one for Pillow's log.
+
+    libtiff's own handlers print; the library is found behind Pillow's, whose dependency it is. Where it is linked otherwise (in
+    Windows), its messages go on being printed. A program that handles Pillow's log itself goes on receiving it.
+    """
+    logging.getLogger("PIL").addHandler(logging.NullHandler())  # with none, Python prints errors itself
+    for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
+        with contextlib.suppress(OSError, AttributeError, TypeError):
+            set_handler = getattr(ctypes.CDLL(Image.core.__file__), name)
+            set_handler.argtypes, set_handler.restype = [ctypes.c_void_p], ctypes.c_void_p
+            set_handler(None)

@@ -1,0 +1,131 @@
+"""Pictures within a bound of memory, never half decoded, and nothing printed by the libraries below."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from descend.data.decode import decode, decode_resized
+from descend.data.large_jpeg import MOST_DRAFTED, largest_draft
+from descend.data.traits import traits
+from descend.errors import PictureError
+
+RNG = np.random.default_rng(0)
+SMOOTH = Image.fromarray(RNG.integers(0, 255, (4, 4, 3), dtype=np.uint8)).resize((23, 17), Image.Resampling.BICUBIC)
+LIMIT = 5_000  # pixels, in place of Pillow's 89 million
+
+
+def _encoded(image: Image.Image, form: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, form, **options)
+    return file.getvalue()
+
+
+PARTIAL = {
+    "pcx palette": _encoded(SMOOTH.convert("P"), "PCX"),
+    "pcx grey": _encoded(SMOOTH.convert("L"), "PCX"),
+    "pcx color": _encoded(SMOOTH, "PCX"),
+    "pcx 1 bit": _encoded(SMOOTH.convert("1"), "PCX"),
+    "jp2": _encoded(SMOOTH, "JPEG2000"),
+    "j2k": _encoded(SMOOTH, "JPEG2000", no_jp2=True),
+    "jp2 grey, lossy": _encoded(SMOOTH.convert("L"), "JPEG2000", irreversible=True),
+}
+
+
+@pytest.mark.parametrize("name", PARTIAL)
+def test_a_file_cut_at_any_byte_is_refused_and_a_whole_one_is_read(name: str) -> None:
+    content = PARTIAL[name]
+    assert (decode(content) == np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))).all()
+    for n in range(len(content)):
+        with pytest.raises(PictureError):
+            decode(content[:n])
+
+
+def test_a_jpeg_2000_that_is_padded_or_has_a_long_box_is_whole() -> None:
+    whole = decode(PARTIAL["j2k"])
+    assert (decode(PARTIAL["j2k"] + bytes(7)) == whole).all()  # as in DICOM, to an even length
+    content = PARTIAL["jp2"]
+    at = content.index(b"jp2c") - 4
+    stream = content[at + 8 :]
+    for length in (b"\0\0\0\0jp2c", b"\0\0\0\1jp2c" + (len(stream) + 16).to_bytes(8, "big")):
+        assert (decode(content[:at] + length + stream) == whole).all()
+    for length in (b"\0\0\0\3jp2c", b"\0\0\0\1jp2c" + (len(stream) + 17).to_bytes(8, "big")):
+        with pytest.raises(PictureError):
+            decode(content[:at] + length + stream)
+
+
+# -------------------------------------------------------------------------------------------- JPEG beyond Pillow's limit
+
+
+@pytest.fixture
+def limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", LIMIT)
+
+
+@pytest.mark.usefixtures("limited")
+@pytest.mark.parametrize("size", [(90, 70), (240, 200), (200, 480)])  # more than the limit, than twice, than sixteen times
+def test_a_large_jpeg_is_shrunk_while_it_is_decoded(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = SMOOTH.resize(size, Image.Resampling.BICUBIC)
+    content = _encoded(picture, "JPEG", quality=95)
+    assert traits(content, name="x")["size"].tolist() == list(size)
+    plain = {resolution: decode_resized(np.asarray(picture), resolution) for resolution in (8, 60)}
+    loaded = list[int]()
+    load = Image.Image.load
+
+    def noted(image: Image.Image) -> Any:
+        loaded.append(image.width * image.height)
+        return load(image)
+
+    monkeypatch.setattr(Image.Image, "load", noted)
+    for resolution, expected in plain.items():
+        assert np.abs(decode_resized(content, resolution).astype(float) - expected).mean() < 4
+    assert max(loaded) <= LIMIT
+    with pytest.raises(PictureError, match="must have at most 5,000 pixels"):
+        decode(content)
+
+
+@pytest.mark.usefixtures("limited")
+def test_what_must_be_held_whole_stays_under_the_limit() -> None:
+    picture = SMOOTH.resize((240, 200))
+    for content in (_encoded(picture, "JPEG", progressive=True), _encoded(picture, "PNG"), _encoded(picture, "WEBP")):
+        with pytest.raises(PictureError, match="pixels"):
+            decode_resized(content, 16)
+        with pytest.raises(PictureError, match="pixels"):
+            traits(content, name="x")
+    baseline = _encoded(picture, "JPEG")
+    scan = baseline.index(b"\xff\xda")
+    assert decode_resized(baseline, 16).shape == (16, 16, 3)
+    one_by_one = baseline[: scan + 4] + b"\1" + baseline[scan + 5 :]  # a scan that says it holds one channel of three
+    with pytest.raises(PictureError, match="pixels"):
+        decode_resized(one_by_one, 16)
+
+
+def test_the_draft_is_the_largest_below_the_limit() -> None:
+    limit = Image.MAX_IMAGE_PIXELS
+    assert limit is not None
+    for side in (100, 9_459, 9_460, 20_000, 32_768):
+        width, height = largest_draft((side, side))
+        assert side // width in (1, 2, 4, 8)
+        assert width == height
+        assert -((-side // (side // width)) ** 2) <= limit
+    assert MOST_DRAFTED == 32_768**2
+
+
+# -------------------------------------------------------------------------------------------------------- nothing printed
+
+
+def test_damaged_tiff_files_print_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    for options in ({"compression": "tiff_lzw"}, {"compression": "jpeg"}, {"compression": "tiff_deflate"}, {}):
+        content = _encoded(SMOOTH, "TIFF", **options)
+        for place in range(8, len(content), 5):
+            damaged = bytearray(content)
+            damaged[place] ^= 0xFF
+            for candidate in (bytes(damaged), content[:place]):
+                with contextlib.suppress(PictureError):
+                    decode(candidate)
+    assert capfd.readouterr() == ("", "")
