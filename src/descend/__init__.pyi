@@ -9,6 +9,7 @@ from . import regularize as regularize
 from . import report as report
 from . import schedule as schedule
 from . import search as search
+from . import stats as stats
 from . import train as train
 from . import transfer as transfer
 from .api import fit as fit

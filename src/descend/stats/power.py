@@ -1,0 +1,142 @@
+"""How many runs would settle it: the power of the tests that belong to the intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from descend.errors import DataError
+from descend.stats.crossed import Crossed, crossed
+from descend.stats.intervals import all_equal, check_level, checked
+
+_LARGE = 1000  # degrees of freedom from which the noncentral t is as good as normal
+_MOST = 100_000  # seeds or pictures: beyond, the answer is "never"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What it takes to tell a difference of ``settle`` from zero, most probably.
+
+    n_seeds: in all, those that were run included; None where no number of seeds would do on these pictures.
+    n_pictures: with as many seeds as one likes, or with one run each; None where pictures play no part or cannot be planned.
+    least: the smallest difference that any number of seeds could settle on these pictures; 0 where pictures play no part.
+    reason: why there is no n_seeds; "" where there is one.
+    """
+
+    settle: float
+    n_seeds: int | None
+    n_pictures: int | None
+    least: float
+    reason: str
+
+
+def runs_needed(differences: Sequence[float], level: float = 0.95, power: float = 0.8, *, settle: float | None = None) -> int:
+    """Return how many paired seeds would tell a mean difference from zero, or 0 if it *is* zero.
+
+    settle: the difference to be told from zero; by default the one observed. The power of the two-sided t test (noncentral t),
+    if that and the observed spread are the true ones: an estimate to plan by, not a promise. For runs that judged the same
+    pictures, see ``plan_runs``. Raises DataError where all differences are equal, since nothing is known about their spread then.
+    Source: Cohen 1988, Statistical Power Analysis for the Behavioral Sciences, chapter 2.
+    """
+    sample = checked(differences, "runs_needed", 2)
+    check_level(level, "runs_needed")
+    check_level(power, "runs_needed")
+    aim = float(sample.mean()) if settle is None else settle
+    if aim == 0:
+        return 0
+    if all_equal(sample):
+        raise DataError("runs_needed", "needs differences of which two or more differ", got=sample.tolist()[:8])
+    effect = abs(aim / float(sample.std(ddof=1)))
+    n = max(2, math.floor((stats.norm.ppf((1 + level) / 2) + stats.norm.ppf(power)) ** 2 / effect**2))  # never more is needed
+    while _power(effect * math.sqrt(n), float(stats.t.ppf((1 + level) / 2, n - 1)), n - 1) < power:
+        n += 1
+    return n
+
+
+def plan_runs(differences: ArrayLike, settle: float, level: float = 0.95, power: float = 0.8) -> Plan:
+    """Return how many seeds would tell a true difference of ``settle`` from zero with chance ``power``.
+
+    differences: of scores, a - b: (n_seeds,), (n_seeds, n_pictures), or one run each, (1, n_pictures). With the variances by
+    seeds, by pictures and of the remainder as observed, further seeds shrink the first and the last only: what the pictures leave
+    open stays, and below ``Plan.least`` no number of seeds settles anything. An estimate to plan by, not a promise: it inherits
+    the uncertainty of a spread that was seen on a few seeds.
+    Raises DataError for a ``settle`` of zero or less, and as ``difference`` does.
+    Source: Hillis, Obuchowski & Berbaum 2011, Academic Radiology 18, 129-142, for readers and cases.
+    """
+    d = np.asarray(differences, np.float64)
+    check_level(level, "plan_runs")
+    check_level(power, "plan_runs")
+    if not settle > 0:
+        raise DataError("plan_runs", "the difference to settle must be positive", got=settle)
+    if d.ndim == 2 and len(d) == 1:
+        return _plan_one_run(d[0], settle, level, power)
+    if d.ndim == 2:
+        return _plan_crossed(crossed(d), settle, level, power)
+    sample = checked(d.tolist(), "plan_runs", 2)
+    if all_equal(sample):
+        return Plan(settle, None, None, 0.0, "equal differences tell nothing about their spread")
+    return Plan(settle, runs_needed(sample.tolist(), level, power, settle=settle), None, 0.0, "")
+
+
+def _plan_one_run(d: NDArray[np.float64], settle: float, level: float, power: float) -> Plan:
+    """Plan from (n_pictures,): nothing is known about seeds."""
+    z = float(stats.norm.ppf((1 + level) / 2) + stats.norm.ppf(power))
+    apart = (float((d != 0).sum()) + 2) / (d.size + 2)  # share of pictures that one of the two has right, as in ``mcnemar``
+    n_pictures = math.ceil(z**2 * max(apart - settle**2, 0) / settle**2)
+    least = z * math.sqrt(apart / d.size)
+    return Plan(settle, None, max(n_pictures, 2), least, "one run each tells nothing about further seeds")
+
+
+def _plan_crossed(parts: Crossed, settle: float, level: float, power: float) -> Plan:
+    if parts.constant:
+        return Plan(settle, None, None, 0.0, "equal differences tell nothing about their spread")
+    z = float(stats.norm.ppf((1 + level) / 2) + stats.norm.ppf(power))
+    least = z * parts.pictures_error
+    n_seeds = _smallest(lambda n: crossed_power(parts, n, settle, level), power) if settle > least else None
+    if n_seeds is not None:
+        return Plan(settle, n_seeds, None, least, "")
+    n_pictures = math.ceil(parts.n_pictures * (least / settle) ** 2)
+    return Plan(settle, None, n_pictures, least, f"{parts.n_pictures:,} pictures leave it open, however many seeds there are")
+
+
+def crossed_power(parts: Crossed, n_seeds: int, settle: float, level: float) -> float:
+    """Return the chance that ``paired_runs_and_items`` with ``n_seeds`` finds ``settle``, the variances being as in ``parts``.
+
+    Its reach is taken where the expected mean squares put it, and varies with Satterthwaite's degrees of freedom. Where only
+    seeds or only pictures matter, this is the power of the t test.
+    """
+    by_seeds = max(parts.seeds - parts.rest, 0)
+    by_pictures = max(parts.pictures - parts.rest, 0) * n_seeds / parts.n_seeds
+    planned = Crossed(
+        settle, n_seeds, parts.n_pictures, seeds=by_seeds + parts.rest, pictures=by_pictures + parts.rest, rest=parts.rest
+    )
+    total = by_seeds + by_pictures + parts.rest
+    of_seeds, of_pictures = n_seeds - 1, parts.n_pictures - 1
+    spread = planned.seeds**2 / of_seeds + planned.pictures**2 / of_pictures + parts.rest**2 / (of_seeds * of_pictures)
+    error = math.sqrt(total / (n_seeds * parts.n_pictures))
+    return _power(settle / error, planned.reach((1 - level) / 2) / error, total**2 / spread)
+
+
+def _smallest(chance: Callable[[int], float], power: float) -> int | None:
+    """Return the smallest whole number from 2 on whose chance reaches ``power``; None where none up to 100,000 does."""
+    low, high = 1, 2
+    while chance(high) < power:
+        low, high = high, 2 * high
+        if high > _MOST:
+            return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if chance(middle) >= power else (middle, high)
+    return high
+
+
+def _power(shift: float, limit: float, freedom: float) -> float:
+    """Return the chance that |t| passes ``limit``, t being off zero by ``shift`` standard errors."""
+    if freedom > _LARGE:
+        return float(stats.norm.sf(limit - shift) + stats.norm.cdf(-limit - shift))
+    return float(stats.nct.sf(limit, freedom, shift) + stats.nct.cdf(-limit, freedom, shift))

@@ -1,0 +1,116 @@
+"""Looking repeatedly without paying for it in false verdicts: alpha spending over looks that are fixed beforehand."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from descend.errors import DataError
+from descend.stats.intervals import check_level, root
+
+_N_NODES = 200
+_FARTHEST = 7.0  # |z| with a two-sided p value of 3e-12: no look asks for more, and its level is still below 1 in float64
+
+Spend = Callable[[float, float], float]
+"""(alpha, share of the seeds seen so far, in (0, 1]) -> how much of alpha may be spent by then; all of it at 1."""
+
+
+def obrien_fleming(alpha: float, share: float) -> float:
+    """Spend almost nothing early: the last look is nearly as sharp as a single one.
+
+    Source: Lan & DeMets 1983, Biometrika 70, 659-663, after O'Brien & Fleming 1979, Biometrics 35, 549-556.
+    """
+    return float(4 * stats.norm.sf(stats.norm.isf(alpha / 4) / math.sqrt(share)))  # alpha / 2 for either side
+
+
+def pocock(alpha: float, share: float) -> float:
+    """Spend evenly: large differences are found early, the last look is blunter.
+
+    Source: Lan & DeMets 1983, Biometrika 70, 659-663, after Pocock 1977, Biometrika 64, 191-199.
+    """
+    return alpha * math.log(1 + (math.e - 1) * share)
+
+
+@dataclass(frozen=True)
+class Spending:
+    """Seeds are added until the interval decides: the level that the interval has at each look, so that all looks keep ``level``.
+
+    looks: numbers of seeds at which one looks, rising, the first 2 or more, the last as many as there can be. Fixed before the
+    first run.
+
+    The look with n seeds tests at the p value of the normal boundary that spends what is allowed by n / looks[-1], and the
+    interval (Student's t) is drawn at that level: Pocock's significance level approach. Seeds beyond those that were seen
+    share their pictures with them, which makes looks more alike than assumed and the rule stricter. Where a budget ends
+    early, for a reason that is not the scores, the last look may spend all that is left (``last=True``).
+
+    >>> from descend.stats import Spending
+    >>> looks = Spending((3, 6, 9, 12))
+    >>> [round(looks.level_at(n), 4) for n in looks.looks]
+    [0.9821, 0.9821, 0.9816, 0.9812]
+    """
+
+    looks: tuple[int, ...]
+    level: float = 0.95
+    spend: Spend = pocock
+
+    def __post_init__(self) -> None:
+        """Refuse looks out of order."""
+        check_level(self.level, "Spending")
+        looks = self.looks
+        if not looks or looks[0] < 2 or any(later <= earlier for earlier, later in itertools.pairwise(looks)):
+            raise DataError("Spending", "looks must be rising numbers of seeds from 2 on", got=looks)
+
+    def level_at(self, n_seeds: int, *, last: bool = False, level: float | None = None) -> float:
+        """Return the level of the interval at the look with ``n_seeds``.
+
+        last: the budget ends here, before looks[-1]. level: overall, instead of ``self.level`` (for ``holm_levels``).
+        Raises DataError for a number of seeds at which no look was planned.
+        """
+        before = tuple(n for n in self.looks if n < n_seeds)
+        if not 2 <= n_seeds <= self.looks[-1] or not (last or n_seeds in self.looks):
+            raise DataError("Spending", f"looks are planned with {', '.join(map(str, self.looks))} seeds", got=n_seeds)
+        level = self.level if level is None else level
+        check_level(level, "Spending")
+        shares = [n / self.looks[-1] for n in (*before, n_seeds)]
+        spent = [self.spend(1 - level, share) for share in shares]
+        if last:
+            spent[-1] = 1 - level
+        return 1 - float(2 * stats.norm.sf(boundaries(tuple(shares), tuple(spent))[-1]))
+
+
+@lru_cache(maxsize=1024)
+def boundaries(shares: tuple[float, ...], spent: tuple[float, ...]) -> tuple[float, ...]:
+    """Return the limits of |z| at each look for which the chance to have passed one is what is spent so far.
+
+    shares: of the information, rising. spent: alpha up to each look, rising. The density of the sum that has passed no limit yet
+    is carried from look to look by Gauss-Legendre integration.
+    Source: Armitage, McPherson & Rowe 1969, J. R. Statist. Soc. A 132, 235-244.
+    """
+    nodes, weights = np.polynomial.legendre.leggauss(_N_NODES)
+    sums, mass = np.zeros(1), np.ones(1)  # before the first look: certainly at zero
+    limits: list[float] = []
+    for share, before, now, earlier in zip(shares, (0.0, *shares), spent, (0.0, *spent), strict=False):
+        step = math.sqrt(share - before)
+        limits.append(_limit(sums / step, mass, math.sqrt(share) / step, now - earlier))
+        edge = limits[-1] * math.sqrt(share)
+        density = stats.norm.pdf((edge * nodes[:, None] - sums) / step) @ mass / step
+        sums, mass = edge * nodes, edge * weights * density
+    return tuple(limits)
+
+
+def _limit(sums: NDArray[np.float64], mass: NDArray[np.float64], stretch: float, allowed: float) -> float:
+    """Return the |z| that the next sum passes with chance ``allowed``. sums: so far, in steps; stretch: of its spread."""
+
+    def passes(z: float) -> float:
+        return float(mass @ (stats.norm.sf(z * stretch - sums) + stats.norm.cdf(-z * stretch - sums)))
+
+    if passes(_FARTHEST) >= allowed:
+        return _FARTHEST
+    return root(lambda z: passes(z) - allowed, 0.0, _FARTHEST)
