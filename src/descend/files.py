@@ -37,6 +37,7 @@ from descend.unfinished import delete, is_abandoned, sweep_unfinished, unfinishe
 DEFAULT_LIMIT = "20GB"
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 _TEMPORARY = "DESCEND_CACHE_TEMPORARY"
+_INHERITED = os.environ.get(_TEMPORARY)  # made, and talked about, by the process that started this one
 _FIX = "Set DESCEND_CACHE to a folder that can be written and has free space."
 SEAL_BYTES = hashlib.sha256().digest_size
 
@@ -179,7 +180,8 @@ class CacheFolder:
         temporary = _temporary_root(self.root)
         if temporary is None:
             return folder
-        self.tell("it is read-only, or no folder", "a temporary folder takes its place until this process ends")
+        if os.environ[_TEMPORARY] != _INHERITED:
+            self.tell("it is read-only, or no folder", "a temporary folder takes its place until this process ends")
         return temporary / kind
 
     def store(self, path: Path, content: bytes) -> bool:

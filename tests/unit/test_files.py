@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import pytest
 
 from descend.errors import KnobError
 from descend.files import CacheFolder, Usage, default_root, parse_bytes
+from descend.unfinished import sweep_unfinished, unfinished_name
 
 
 @pytest.fixture
@@ -140,3 +144,197 @@ def test_the_environment_decides(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     monkeypatch.delenv("DESCEND_CACHE_LIMIT")
     assert default_root() == Path(platformdirs.user_cache_dir("descend", appauthor=False))
     assert CacheFolder().limit_bytes == 20 * 10**9
+
+
+# ----------------------------------------------------------------------------------- what is written reaches the disk in order
+
+
+def test_a_file_is_flushed_then_renamed_then_its_folder_is_flushed(cache: CacheFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[str, str]] = []
+    fsync, rename = os.fsync, os.replace
+
+    def flushed(handle: int) -> None:
+        fsync(handle)
+        status = os.fstat(handle)
+        inside = cache.root.rglob("*")
+        calls.append(("fsync", next(p.name for p in (cache.root, *inside) if p.stat().st_ino == status.st_ino)))
+
+    def renamed(old: Path, new: Path) -> None:
+        rename(old, new)
+        calls.append(("rename", f"{Path(old).name} {Path(new).name}"))
+
+    monkeypatch.setattr(os, "fsync", flushed)
+    monkeypatch.setattr(os, "replace", renamed)
+    assert cache.store(cache.entry_path("a", "x", ".bin"), b"content")
+    hidden = calls[0][1]
+    assert hidden.startswith(".")
+    assert hidden.endswith(".bin")
+    assert calls == [("fsync", hidden), ("rename", f"{hidden} x.bin"), ("fsync", "a")]
+
+
+# ------------------------------------------------------------------------------------------------------------- sealed entries
+
+
+def test_what_is_stored_is_loaded_and_counts_as_used(cache: CacheFolder) -> None:
+    path = cache.entry_path("a", "x")
+    assert cache.load(path) is None
+    assert cache.store(path, b"content")
+    os.utime(path, (0, 0))
+    assert cache.load(path) == b"content"
+    assert path.stat().st_mtime > time.time() - 60
+    assert cache.store(path, b"")
+    assert cache.load(path) == b""
+
+
+def test_storing_makes_space_and_refuses_what_would_need_all(cache: CacheFolder) -> None:
+    old = put(cache, "a", "old", 900, 30)
+    assert not cache.store(cache.entry_path("a", "x"), bytes(1000))
+    assert old.exists()
+    assert cache.store(cache.entry_path("a", "x"), bytes(500))
+    assert not old.exists()
+
+
+def test_a_failure_is_logged_once_for_each_folder_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    for name in ("one", "one", "two"):
+        cache = CacheFolder(tmp_path / name)
+        for key in ("x", "y"):
+            path = cache.entry_path("a", key)
+            assert not cache.store(path, b"content")
+            assert cache.load(path) is None
+    assert len(caplog.messages) == 2
+    for name, message in zip(("one", "two"), caplog.messages, strict=True):
+        assert f"cache folder {tmp_path / name}: must be writable (No space left on device)" in message
+        assert "Set DESCEND_CACHE" in message
+
+
+# ----------------------------------------------------------------------------------------------- a folder that cannot be written
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The place where temporary folders are made; the process has made none yet."""
+    place = tmp_path / "temporary"
+    place.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    monkeypatch.setenv("DESCEND_CACHE_TEMPORARY", "")
+    return place
+
+
+def test_where_nothing_can_be_written_one_temporary_folder_serves_all(
+    tmp_path: Path, temporary: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    roots = [tmp_path / "file" / "x", tmp_path / "file" / "x", tmp_path / "file" / "y"]
+    paths = []
+    for number, root in enumerate(roots):
+        cache = CacheFolder(root, limit_bytes=1000)
+        paths.append(cache.entry_path("a", "k"))
+        assert cache.load(paths[-1]) == (b"0" if number == 1 else None)
+        assert cache.store(paths[-1], str(number).encode())
+        assert [entry.path for entry in cache.entries()] == [paths[-1]]
+    assert paths[0] == paths[1] != paths[2]
+    assert len(list(temporary.iterdir())) == 1
+    assert all(path.is_relative_to(temporary) for path in paths)
+    assert [message.count("a temporary folder") for message in caplog.messages] == [1, 1]
+    assert CacheFolder(roots[0], limit_bytes=1000).enforce_limit(1000)[0].kind == "a", "the limit holds there too"
+
+
+def test_what_lies_in_a_folder_that_can_only_be_read_is_used(
+    cache: CacheFolder, temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = cache.entry_path("a", "old")
+    cache.store(old, b"content")
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: not str(path).startswith(str(cache.root)) and access(path, mode))
+    assert cache.entry_path("a", "old") == old
+    assert cache.load(old) == b"content"
+    new = cache.entry_path("a", "new")
+    assert new.is_relative_to(temporary)
+    assert cache.store(new, b"more")
+    assert {entry.path for entry in cache.entries()} == {old, new}
+
+
+def test_without_any_place_to_write_entries_are_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, temporary: Path) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "file" / "temporary"))
+    cache = CacheFolder(tmp_path / "file" / "x")
+    path = cache.entry_path("a", "k")
+    assert not cache.store(path, b"content")
+    assert cache.load(path) is None
+    assert cache.usage() == {}
+
+
+_CHILD = """
+import subprocess, sys
+from descend.files import CacheFolder
+path = CacheFolder().entry_path("a", "k")
+depth = int(sys.argv[1])
+print(path, CacheFolder().load(path), flush=True)
+CacheFolder().store(path, b"content")
+if depth:
+    subprocess.run([sys.executable, "-c", sys.argv[2], str(depth - 1), sys.argv[2]], check=True)
+    print(path.exists())
+"""
+
+
+def test_child_processes_share_the_temporary_folder_which_ends_with_its_maker(tmp_path: Path) -> None:
+    environment = os.environ | {"DESCEND_CACHE": os.devnull + "/x", "TMPDIR": str(tmp_path), "DESCEND_CACHE_TEMPORARY": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", _CHILD, "1", _CHILD], env=environment, capture_output=True, text=True, check=True
+    )
+    (mine, nothing), (childs, content), (still_there,) = (line.split() for line in done.stdout.splitlines())
+    assert mine == childs
+    assert (nothing, content, still_there) == ("None", "b'content'", "True")
+    assert done.stderr.count("must be writable") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_may_not_be_listed_is_an_empty_cache(cache: CacheFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(folder: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    cache.store(cache.entry_path("a", "x"), b"content")
+    monkeypatch.setattr(Path, "iterdir", forbidden)
+    assert cache.entries() == []
+    assert cache.enforce_limit(10**6) == []
+    assert cache.load(cache.entry_path("a", "x")) == b"content"
+
+
+# ------------------------------------------------------------------------------------------------- what killed processes leave
+
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from descend.files import replacing
+with replacing(Path(sys.argv[1])) as unfinished:
+    unfinished.write_bytes(b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows does not tell whether a process is alive")
+def test_what_a_killed_process_was_writing_is_swept_at_once(cache: CacheFolder, tmp_path: Path) -> None:
+    inside = cache.root / "features" / "store"
+    for folder in (tmp_path / "run", inside):
+        folder.mkdir(parents=True)
+        subprocess.run([sys.executable, "-c", _KILLED, str(folder / "model.safetensors")], check=False)
+        assert len(list(folder.iterdir())) == 1
+    mine, foreign = tmp_path / "run" / unfinished_name(), tmp_path / "run" / ".hidden"
+    elsewhere = tmp_path / "run" / f".0123abcd-1-{'0' * 32}.json"
+    for path in (mine, foreign, elsewhere):
+        path.touch()
+    assert sweep_unfinished(tmp_path / "run") == 1
+    assert {*(tmp_path / "run").iterdir()} == {mine, foreign, elsewhere}
+    for path in (mine, foreign, elsewhere):
+        os.utime(path, (0, 0))
+    assert sweep_unfinished(tmp_path / "run") == 2
+    assert list((tmp_path / "run").iterdir()) == [foreign], "it is not one of ours"
+    assert sweep_unfinished(tmp_path / "none") == 0
+    cache.enforce_limit()
+    assert list(inside.iterdir()) == []

@@ -182,6 +182,20 @@ def test_a_large_answer_is_mapped_not_held(cache, monkeypatch):
     assert {entry.kind for entry in cache.entries()} == {"features"}
 
 
+def test_a_large_answer_is_held_where_the_disk_lacks_the_space(cache, monkeypatch):
+    """To write to a map of a file with holes, once the disk is full, ends the process."""
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    expected = get(Counting(cache))
+    monkeypatch.setattr(features, "IN_MEMORY_BYTES", 100)
+    monkeypatch.setattr(features.os, "posix_fallocate", full, raising=False)
+    found = get(Counting(cache))
+    assert np.array_equal(found, expected)
+    assert not isinstance(found.base, np.memmap)
+
+
 def test_two_runs_may_fill_one_store(cache):
     engine = Counting(cache)
     outer = Counting(cache)

@@ -21,7 +21,7 @@ class WarmUp:
     """A process that compiles, where nothing is compiled yet."""
 
     def __init__(self, rule: str) -> None:
-        folder = CacheFolder().root / KIND
+        folder = CacheFolder().folder_of(KIND)
         needed = bool(sys.executable) and not (folder.is_dir() and any(folder.iterdir()))  # no Python of its own: embedded
         command = [sys.executable, "-m", "descend.search.warm_up", rule]
         nothing = subprocess.DEVNULL
