@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from descend import report
+from descend.errors import DescendError
 from descend.progress import Progress, Silent
 from descend.train import fit as training
 from descend.train.fit_settings import FitSettings
@@ -89,9 +90,16 @@ def _search(started: float | None) -> training.Search:
 
 
 def _written_up(run: Run) -> Run:
-    run.record.save(run.folder)
-    started = time.perf_counter()
-    report.write(run.folder)
-    run.record.add_wall("report", time.perf_counter() - started)
-    run.record.save(run.folder)
+    """Write the report of a run. Raises the error that ended its training, when all that could be kept is kept."""
+    try:
+        run.record.save(run.folder)
+        started = time.perf_counter()
+        report.write(run.folder)
+        run.record.add_wall("report", time.perf_counter() - started)
+        run.record.save(run.folder)
+    except (DescendError, OSError):
+        if run.failure is None:
+            raise
+    if run.failure is not None:
+        raise run.failure
     return run

@@ -40,6 +40,10 @@ class DescendError(Exception):
         sentence = f"{shortened(who)}: {must}{met}.{' ' + fix if fix else ''}"
         super().__init__("\n".join(map(printable, (sentence, *below))))
 
+    def add_lines(self, *lines: str) -> None:
+        """Show more lines below the sentence: what only a caller knows."""
+        self.args = ("\n".join([str(self), *map(printable, lines)]),)
+
     def __reduce__(self) -> tuple[object, ...]:  # the arguments differ from the message, so the default pickle fails
         return _revive, (type(self), str(self), self.__dict__)
 

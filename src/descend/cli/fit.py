@@ -121,4 +121,5 @@ def _closing(run: Run) -> list[str]:
         *run.verdict().splitlines(),
         f"Report:  {run.folder / 'report.html'}",
         f"Predict: descend predict {folder} FILES-OR-FOLDERS",
+        *run.record.notes,
     ]

@@ -19,7 +19,7 @@ from descend.train.lr_sweep import find_lr
 from descend.train.recipe import from_settings, read
 from descend.train.resolve import SEARCH_ONLY
 
-WITHOUT_EFFECT = ("schedule", "epochs", "metric", "snapshots", *SEARCH_ONLY)  # on a sweep
+WITHOUT_EFFECT = ("schedule", "epochs", "metric", "on_nan", "snapshots", *SEARCH_ONLY)  # on a sweep
 EPILOG = """examples:
   descend lr-find digits
   descend lr-find photos/ --transfer finetune --optimizer "sgd(lr=0.1)" --high 10 --out rates.png

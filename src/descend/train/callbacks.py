@@ -22,6 +22,7 @@ from descend.schedule import History
 from descend.train import checkpoint, folder, metrics
 from descend.train.checkpoint import Best
 from descend.train.loop import Position, Task
+from descend.train.nonfinite import Rollback
 from descend.train.record_types import Decision, EpochRow, Metric, Score
 from descend.train.snapshots import Snapshots
 
@@ -51,20 +52,23 @@ class RunCallback:
     """Validates after each epoch, keeps the best, appends to metrics.jsonl, saves checkpoints and tells the progress.
 
     validate: returns the validation probabilities (n, K). path: the run folder. snapshots: None where no states are kept. copies:
-    (n,) int64, which validation pictures are the same one, or None where all differ.
+    (n,) int64, which validation pictures are the same one, or None where all differ. rollback: keeps every good epoch; None where
+    training never goes back to one.
+
+    ``position`` is where training stands: after an error, the step or the end of the epoch that failed.
     """
 
     def __init__(
         self, path: Path, task: Task, best: Best, metric: Metric, n_train: int, progress: Progress,
         validate: Callable[[], NDArray[np.float32]], labels: NDArray[np.int64], position: Position,
-        snapshots: Snapshots | None = None, copies: NDArray[np.int64] | None = None,
+        snapshots: Snapshots | None = None, copies: NDArray[np.int64] | None = None, rollback: Rollback | None = None,
     ) -> None:  # fmt: skip
         self.path, self.task, self.best, self.metric = path, task, best, metric
         self.n_train, self.progress, self.validate, self.labels = n_train, progress, validate, labels
         rows = folder.read_lines(path / folder.METRICS)  # of a resumed run
-        self.snapshots, self.copies = snapshots, copies
+        self.snapshots, self.copies, self.rollback, self.position = snapshots, copies, rollback, position
         self.history = {name: [row[f"val_{name}"] for row in rows] for name in ("loss", *get_args(Metric))}
-        self._train_losses = [row["train_loss"] for row in rows]
+        self.train_losses = [row["train_loss"] for row in rows]
         self._update_history()
         if snapshots is not None and (position.epoch, position.step) == (0, 0):
             snapshots.offer(0, task.module)
@@ -78,6 +82,7 @@ class RunCallback:
 
     def after_step(self, position: Position) -> None:
         """Tell the progress, and save a checkpoint when the last one is old."""
+        self.position = position
         self.n_done += position.n_seen - self._before
         self._before = position.n_seen
         self.progress.update("training", self.n_done, self._total, self._note)
@@ -86,13 +91,14 @@ class RunCallback:
 
     def after_epoch(self, position: Position, lr: float) -> bool:
         """Measure on the validation split, keep the best epoch, write a line of metrics; stop early if asked to."""
-        loss = _finite(float(position.loss_sum) / position.n_seen, position.epoch, "training")
+        self.position = position
+        loss = _finite(_mean_loss(position), position.epoch, "training")
         with self.task.optimizer.evaluation_weights(), self._averaged_statistics(position.epoch):
             score = metrics.score(self.validate(), self.labels, copies=self.copies)
             _finite(score["loss"], position.epoch, "validation")
             better = self._select(position.epoch, score)
         self._append_metrics(position, lr, loss, score, better)
-        self._train_losses.append(loss)
+        self.train_losses.append(loss)
         stops = any(rule.should_stop(self.history, self.metric) for rule in self.task.regularizers)
         if self.snapshots is not None:
             self.snapshots.offer(position.epoch + 1, self.task.module, last=stops)
@@ -102,7 +108,15 @@ class RunCallback:
             self.progress.say(f"  {decision['what']} after epoch {decision['epoch']}: {decision['why']}")
         if stops and position.epoch + 1 < self.task.epochs:
             self.progress.say(f"  stopped early after epoch {position.epoch + 1}: no gain on the validation split")
+        self.position = position.next_epoch()
+        if self.rollback is not None:
+            self.rollback.keep(self.position, self.task)
         return not stops
+
+    def went_back(self, position: Position) -> None:
+        """Learn that training went back to ``position``: the pictures of the epoch that failed come again."""
+        self._total += self._before
+        self._before, self.position, self._epoch_started = 0, position, time.perf_counter()
 
     def decisions(self) -> list[Decision]:
         """Return what the schedule decided from the finished epochs: epoch, what, why. Empty if it needs no history."""
@@ -111,7 +125,7 @@ class RunCallback:
 
     def save(self, position: Position) -> None:
         """Save a checkpoint of this position."""
-        checkpoint.save(self.path / folder.CHECKPOINT, self.task.module, self.task.optimizer, position, self.best)
+        checkpoint.save(self.path / folder.CHECKPOINT, self.task.module, self.task.optimizer, position, self.best, self.rollback)
         self._saved = time.perf_counter()
 
     def _append_metrics(self, position: Position, lr: float, loss: float, score: Score, better: bool) -> None:
@@ -132,7 +146,7 @@ class RunCallback:
         if self.task.schedule.needs_history():
             self.task.history = History(
                 n_epochs=self.task.epochs,
-                train_loss=tuple(self._train_losses),
+                train_loss=tuple(self.train_losses),
                 val_loss=tuple(self.history["loss"]),
                 val_metric=tuple(self.history[self.metric]),
             )
@@ -162,6 +176,14 @@ class RunCallback:
         if better:
             self.best.take(epoch, score[self.metric], score["loss"], self.task.module)
         return better
+
+
+def _mean_loss(position: Position) -> float:
+    """Return the mean training loss of an epoch, nats. Raises TrainingError where every step of it was dropped."""
+    if not position.n_seen:
+        raise TrainingError("training", f"must have a step with finite gradients in epoch {position.epoch + 1}", got=0,
+                            fix="Lower the learning rate, for example --optimizer \"adamw(lr=0.0003)\".")  # fmt: skip
+    return float(position.loss_sum) / position.n_seen
 
 
 def _finite(loss: float, epoch: int, which: str) -> float:

@@ -14,6 +14,7 @@ from descend.errors import RunError
 from descend.optim import Optimizer
 from descend.train.folder import replacing
 from descend.train.loop import Position
+from descend.train.nonfinite import Rollback
 
 State = dict[str, Tensor]
 
@@ -44,14 +45,18 @@ class Best:
         self.epoch, self.metric, self.loss, self.state = epoch, metric, loss, snapshot(module)
 
 
-def save(path: Path, module: nn.Module, optimizer: Optimizer, position: Position, best: Best) -> None:
-    """Write a checkpoint atomically; a failure leaves the one before."""
+def save(
+    path: Path, module: nn.Module, optimizer: Optimizer, position: Position, best: Best, rollback: Rollback | None = None
+) -> None:
+    """Write a checkpoint atomically; a failure leaves the one before. rollback: where training may go back to a good epoch."""
     state: dict[str, Any] = {
         "module": module.state_dict(),
         "optimizer": optimizer.state_dict(),
         "position": vars(position),
         "best": {"epoch": best.epoch, "metric": best.metric, "loss": best.loss, "state": best.state},
     }
+    if rollback is not None:
+        state["rollback"] = vars(rollback)
     with replacing(path) as part:
         try:
             torch.save(state, part)
@@ -59,12 +64,14 @@ def save(path: Path, module: nn.Module, optimizer: Optimizer, position: Position
             raise OSError(str(error)) from error
 
 
-def load(path: Path, module: nn.Module, optimizer: Optimizer) -> tuple[Position, Best]:
-    """Restore a checkpoint into ``module`` and ``optimizer``. Raises RunError if it is damaged or does not fit."""
+def load(path: Path, module: nn.Module, optimizer: Optimizer, rollback: Rollback | None = None) -> tuple[Position, Best]:
+    """Restore a checkpoint into ``module``, ``optimizer`` and ``rollback``. Raises RunError if it is damaged or does not fit."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         module.load_state_dict(state["module"])
         optimizer.load_state_dict(state["optimizer"])
+        if rollback is not None:
+            rollback.n, rollback.state = state["rollback"]["n"], state["rollback"]["state"]
         return Position(**state["position"]), Best(**state["best"])
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, EOFError, pickle.UnpicklingError) as error:
         raise RunError(f"checkpoint {path}", f"must be intact and fit this run ({type(error).__name__})",

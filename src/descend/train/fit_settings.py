@@ -15,7 +15,7 @@ from descend.optim.gradients import GradientStage
 from descend.optim.rule import Rule
 from descend.regularize.regularizer import Regularizer
 from descend.schedule.shapes import Schedule
-from descend.train.recipe import BackgroundChoice, EngineName, FeatureStages, FitChoice, Metric, NormPolicy, Transfer
+from descend.train.recipe import BackgroundChoice, EngineName, FeatureStages, FitChoice, Metric, NormPolicy, OnNan, Transfer
 from descend.transfer.heads import Head
 
 
@@ -49,6 +49,7 @@ class FitSettings(TypedDict, total=False):
     background: BackgroundChoice
     fit: FitChoice
     metric: Metric
+    on_nan: OnNan
     seed: int
     device: str
     threads: int | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 
 import numpy as np
@@ -10,9 +11,11 @@ from safetensors.torch import save as serialized
 from torch import nn
 
 from descend.data import Dataset, Decoded
+from descend.errors import DescendError, TrainingError
 from descend.regularize import L1, ElasticNet, sparsity
 from descend.technique import spec
 from descend.train import evaluate, folder, metrics
+from descend.train.failure import kept, tell
 from descend.train.prepare import TrainingSetup
 from descend.train.record_types import Chosen
 from descend.train.run import Run
@@ -21,6 +24,32 @@ from descend.train.training import TrainingResult
 
 
 def judge(result: TrainingResult) -> Run:
+    """Restore the best epoch, save it, judge it, and write everything down.
+
+    Where an error ended the training, the best epoch so far is kept as after Ctrl-C, and the run has the error as ``failure``.
+    Raises that error where nothing can be kept, for the disk may be full.
+    """
+    failure, log = result.failure, result.setup.log
+    if failure is None:
+        return _judged(result)
+    log.record.status, log.record.stopped_by = "interrupted", str(failure).partition("\n")[0]
+    try:
+        if result.best.state is None:
+            log.save()
+        else:
+            _judged(result)
+    except (DescendError, OSError, MemoryError) as second:
+        why = str(second).partition("\n")[0]
+        tell(failure, f"and the best epoch so far could not be saved ({why})")
+        raise failure from second
+    tell(failure, *kept(result.best, result.folder, result.position))
+    if isinstance(failure, TrainingError) and failure.__cause__ is None and result.setup.plan.on_nan == "stop":
+        recipe = shlex.quote(str(result.folder / folder.RECIPE))
+        tell(failure, f"to train again, going back by itself: descend fit --recipe {recipe} --on-nan rollback")
+    return Run(result.folder, log.record, failure)
+
+
+def _judged(result: TrainingResult) -> Run:
     """Restore the best epoch, save it, judge it, and write everything down."""
     setup, log = result.setup, result.setup.log
     with log.timed("evaluate"):

@@ -16,7 +16,7 @@ continues bit for bit where it stopped.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
@@ -58,6 +58,7 @@ class Position:
     n_seen: int = 0
     loss_sum: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
     n_right: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.int64))
+    n_dropped: int = 0  # steps of the whole run
 
     def advance(self, batch: Batch, logits: Tensor, loss: Tensor) -> None:
         """Count one step that was taken. Nothing here waits for the device."""
@@ -66,9 +67,13 @@ class Position:
         self.loss_sum = self.loss_sum.to(loss.device) + loss.detach().double() * len(labels)
         self.n_right = self.n_right.to(loss.device) + (logits.detach().argmax(1) == labels).sum()
 
+    def drop(self, batch: Batch) -> None:
+        """Count one step that was dropped: its pictures are not part of the epoch's training metrics."""
+        self.step, self.n_dropped = batch.step + 1, self.n_dropped + 1
+
     def next_epoch(self) -> Position:
         """Return the start of the next epoch."""
-        return Position(self.epoch + 1)
+        return Position(self.epoch + 1, n_dropped=self.n_dropped)
 
 
 class Callback(Protocol):
@@ -95,11 +100,12 @@ class Task:
     epochs: int
     regularizers: Sequence[Regularizer] = ()
     history: History | None = None  # the finished epochs, for schedules that need them
+    rate_factor: float = 1.0  # of every learning rate, beside the schedule's: below 1 after a rollback
 
     def set_lr(self, epoch: int, step: int) -> float:
         """Set every group's learning rate for this step; returns the base rate (that of a group with lr_scale 1)."""
         progress = (epoch * self.source.n_steps + step) / (self.epochs * self.source.n_steps)
-        factor = self.schedule.factor(progress, self.history)
+        factor = self.schedule.factor(progress, self.history) * self.rate_factor
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
         return self.optimizer.rule.lr * factor
@@ -124,6 +130,17 @@ class Task:
             closure()
             self.optimizer.step()
         return passes[0]
+
+    def step_or_drop(self, epoch: int, batch: Batch) -> tuple[Tensor, Tensor] | None:
+        """Take one step as ``step`` does; None, with nothing changed, where the optimizer skips gradients that are not finite."""
+        skips, n_skipped = self.optimizer.nonfinite == "skip", self.optimizer.skipped
+        buffers = [(buffer, buffer.clone()) for buffer in self.module.buffers()] if skips else []
+        result = self.step(epoch, batch)
+        if self.optimizer.skipped == n_skipped:
+            return result
+        for buffer, before in buffers:  # batch norms have looked at the batch
+            buffer.copy_(before)
+        return None
 
     def regularize_weights(self, parameters: Mapping[str, Tensor]) -> None:
         """Let the techniques that act on weights have their turn, if the last step moved any: each group's with its own rate."""
@@ -162,13 +179,18 @@ def train_loop(task: Task, position: Position, callback: Callback, interrupted: 
         lr = task.set_lr(position.epoch, max(position.step - 1, 0))  # where a resumed epoch has no step left
         for batch in task.source.epoch(position.epoch, position.step):
             lr = task.set_lr(position.epoch, batch.step)
-            logits, loss = task.step(position.epoch, batch)
-            task.regularize_weights(parameters)
-            position.advance(batch, logits, loss)
+            taken = task.step_or_drop(position.epoch, batch)
+            if taken is None:
+                position.drop(batch)
+            else:
+                task.regularize_weights(parameters)
+                position.advance(batch, *taken)
             callback.after_step(position)
             if interrupted():
                 return position
         if task.optimizer.flush():
             task.regularize_weights(parameters)
-        position = position.next_epoch() if callback.after_epoch(position, lr) else Position(task.epochs)
+        position = (
+            position.next_epoch() if callback.after_epoch(position, lr) else replace(position.next_epoch(), epoch=task.epochs)
+        )
     return position

@@ -15,7 +15,7 @@ from descend.pixels import Fit
 from descend.regularize import CrossEntropy, NormPolicy, Regularizer, merged_knobs
 from descend.schedule import Schedule
 from descend.technique import Technique, spec
-from descend.train.recipe import BackgroundChoice, Recipe, Setting
+from descend.train.recipe import BackgroundChoice, OnNan, Recipe, Setting
 from descend.train.record_types import Metric
 from descend.transfer import Head
 
@@ -60,6 +60,7 @@ class Plan:
     snapshots: int | None
     background: BackgroundChoice
     metric: Metric
+    on_nan: OnNan
     seed: int
     device: str
     threads: int | None

@@ -26,6 +26,7 @@ EngineName = Literal["auto", "torch", "onnxruntime", "openvino"]
 NormPolicy = Literal["eval", "affine-frozen", "train"]
 BackgroundChoice = Literal["auto", "white", "black", "grey"]
 FitChoice = Literal["auto", "crop", "squash", "pad"]
+OnNan = Literal["stop", "skip", "rollback"]
 Setting = str | int | float | bool | tuple[str, ...] | None  # the value of one setting, as plain data
 LISTS = ("augment", "regularize", "gradients", "steps")  # one text may stand for a list of one
 FORMER_NAMES = {"batch": "batch_size", "rate_decay": "layer_decay"}  # no aliases: an old name is an error that tells the new one
@@ -69,6 +70,7 @@ class Recipe:
     )
     fit: Annotated[FitChoice, Doc("how a picture becomes square: its centre, bent, or on bars; auto: by the shapes")] = "auto"
     metric: Annotated[Metric, Doc("what selects the best epoch, on the validation split")] = "accuracy"
+    on_nan: Annotated[OnNan, Doc("gradients or a loss not finite: stop, skip the step, or roll back with half the rate")] = "stop"
     seed: Annotated[int, Ge(0), Doc("of the split, the initial weights, the order and every augmentation")] = 0
     device: Annotated[str, Doc("cpu, cuda, cuda:1 or mps, for what is trained")] = "cpu"
     threads: Annotated[int, Ge(1), Doc("CPU threads; default: all cores")] | None = None

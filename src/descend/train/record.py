@@ -51,6 +51,7 @@ class RunRecord:
     """Everything that is known of a run. Splits that were not looked at are None."""
 
     status: str = "running"  # running | interrupted | finished
+    stopped_by: str = ""  # the error that ended the training; empty where none did
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     command: list[str] = field(default_factory=list)
     data: dict[str, Any] = field(default_factory=dict)  # the data summary
@@ -71,6 +72,7 @@ class RunRecord:
     search: list[SearchStep] = field(default_factory=list)  # what ``auto`` tried, in order
     budget_used_s: float = 0.0  # of a search's budget, by all its sessions
     choices_by_val: int = 0  # choices of a search that the validation split made: its accuracy flatters by them
+    notes: list[str] = field(default_factory=list)  # on the training, to be told at the end: dropped steps, a loss that grew
     decisions: list[Decision] = field(default_factory=list)  # of a schedule that needs the history
     sparsity: dict[str, float] = field(default_factory=dict)  # share of exact zeros, where a penalty makes them
     val: Score | None = None

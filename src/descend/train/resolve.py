@@ -55,6 +55,9 @@ WITHOUT_EFFECT = {
 SEARCH_ONLY = ("budget", "steps", "latency", "max_size")
 """Settings that ask for a search."""
 
+AS_ASKED = ("snapshots", "background", "metric", "on_nan", "seed", "device", "threads", "data", "steps", "latency", "max_size")
+"""Settings that the plan takes as they are."""
+
 ORDER = ("backbone", "download", "weights", "head", "feature_stages", "size", "fit", "views", "augment", "regularize",
          "optimizer", "gradients", "epochs", "schedule", "norm", "freeze_to", "layer_decay", "engine", "batch_size",
          "budget")  # fmt: skip
@@ -104,10 +107,7 @@ def resolve(recipe: Recipe, data: DataProfile) -> Plan:
         transfer=mode.name,
         settings=mode.settings,
         reasons=reasons,
-        **{
-            name: getattr(recipe, name)
-            for name in ("snapshots", "background", "metric", "seed", "device", "threads", "data", "steps", "latency", "max_size")
-        },
+        **{name: getattr(recipe, name) for name in AS_ASKED},
     )
 
 

@@ -56,10 +56,13 @@ class Predictions:
 
 
 class Run:
-    """One run folder. Opening it costs little; the network is built when it is first used."""
+    """One run folder. Opening it costs little; the network is built when it is first used.
 
-    def __init__(self, path: Path, opened: RunRecord | None = None) -> None:
-        self.folder = path
+    failure: the error that has just ended its training; whoever writes the run up raises it then.
+    """
+
+    def __init__(self, path: Path, opened: RunRecord | None = None, failure: Exception | None = None) -> None:
+        self.folder, self.failure = path, failure
         self.record = load_record(path) if opened is None else opened
 
     @property

@@ -62,7 +62,7 @@ class RunLog:
         """Make the run folder, if the run has none yet, and write the complete recipe and the record's beginning."""
         if self._writes and self.folder is None:
             self.folder = folder.create(self._out, dataset.name)
-        self.record.status = "running"
+        self.record.status, self.record.stopped_by = "running", ""
         self.record.seed = plan.seed
         self.record.data, self.record.data_fingerprint = dataset.summary(), dataset.fingerprint
         self.record.classes = list(dataset.classes)

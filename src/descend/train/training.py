@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from descend.durations import duration
@@ -13,46 +13,91 @@ from descend.train import checkpoint, evaluate, folder, metrics
 from descend.train.callbacks import RunCallback
 from descend.train.checkpoint import Best
 from descend.train.estimate import rehearse
-from descend.train.interrupt import graceful
+from descend.train.failure import located
+from descend.train.interrupt import Interrupt, graceful
 from descend.train.loop import Position, Task, train_loop
+from descend.train.nonfinite import MOST_ROLLBACKS, Rollback, notes
 from descend.train.prepare import TrainingSetup
 from descend.train.snapshots import Snapshots
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """A training that has ended, or was interrupted. best: the epoch that selection preferred. finished: not interrupted."""
+    """A training that has ended, or was interrupted. best: the epoch that selection preferred. finished: not interrupted.
+
+    position: where it stopped. failure: the error that ended it, told in full, or None.
+    """
 
     setup: TrainingSetup
     folder: Path
     best: Best
     finished: bool
+    position: Position = field(default_factory=Position)
+    failure: Exception | None = None
 
 
 def train(setup: TrainingSetup, *, restore: bool = False) -> TrainingResult:
-    """Train until the last epoch, early stopping or Ctrl-C; the run folder holds a checkpoint and a line per epoch.
+    """Train until the last epoch, early stopping, Ctrl-C or an error; the run folder holds a checkpoint and a line per epoch.
 
-    restore: go on from the folder's checkpoint. Raises TrainingError where the loss is not finite.
+    restore: go on from the folder's checkpoint. An error in the loop is not raised but stands in the result, so that the best
+    epoch so far can be saved first.
     """
     task, log = setup.mode_task.task, setup.log
     assert log.folder is not None  # a log that writes has one since ``prepare``
     if task is None:
         return _fitted(setup, log.folder)
     frozen = setup.mode_task.frozen() if setup.mode_task.frozen else None
-    position, best = _restored(setup, task, log.folder) if restore else (Position(), Best())
+    rollback = Rollback() if setup.plan.on_nan == "rollback" else None
+    task.optimizer.nonfinite = "skip" if setup.plan.on_nan == "skip" else "error"
+    position, best = _restored(setup, task, log.folder, rollback) if restore else (Position(), Best())
     if (position.epoch, position.step) == (0, 0):
         train_head_first(setup)
         _offer_start(setup, best)
     _estimate(setup, task, position)
+    if rollback is not None and rollback.state is None:
+        rollback.keep(position, task)
     started = time.perf_counter()
     with log.timed("train"), graceful() as interrupt:
-        callback = _callback(setup, task, log.folder, position, best)
-        position = train_loop(task, position, callback, lambda: bool(interrupt))
+        callback = _callback(setup, task, log.folder, position, best, rollback)
+        failure = _looped(setup, task, callback, interrupt)
+    position = callback.position
     log.record.decisions = callback.decisions()
-    callback.save(position)  # of a finished run too: it holds the last epoch beside the best
+    n_rollbacks = 0 if rollback is None else rollback.n
+    log.record.notes = notes(
+        callback.train_losses, len(setup.dataset.classes), n_dropped=position.n_dropped, n_rollbacks=n_rollbacks
+    )
     _note_throughput(setup, callback.n_done, time.perf_counter() - started)
-    _check_frozen(setup, frozen)
-    return TrainingResult(setup, log.folder, best, position.epoch >= task.epochs)
+    if failure is None:
+        _check_frozen(setup, frozen)
+    finished = failure is None and position.epoch >= task.epochs
+    return TrainingResult(setup, log.folder, best, finished, position, failure)
+
+
+def _looped(setup: TrainingSetup, task: Task, callback: RunCallback, interrupt: Interrupt) -> Exception | None:
+    """Run the loop, and save where it ends; after each error that a rollback may help, again. Returns the error that ended it."""
+    position = callback.position
+    while True:
+        try:
+            callback.position = position = train_loop(task, position, callback, lambda: bool(interrupt))
+            callback.save(position)  # of a finished run too: it holds the last epoch beside the best
+        except Exception as error:  # whatever it is, the best epoch so far must not be lost
+            back = callback.rollback.go_back(task) if isinstance(error, TrainingError) and callback.rollback else None
+            if back is None:
+                return located(error, task, callback.position)
+            setup.progress.say(_rolled_back(callback, error))
+            callback.went_back(back)
+            position = back
+        else:
+            return None
+
+
+def _rolled_back(callback: RunCallback, error: Exception) -> str:
+    """Return the line that tells a rollback."""
+    assert callback.rollback is not None  # it has just been used
+    at, n = callback.position, callback.rollback.n
+    where = f"the end of epoch {at.epoch}" if at.epoch else "the beginning"
+    what = str(error).partition(".")[0]
+    return f"  epoch {at.epoch + 1}: {what}: back to {where} with half the learning rate ({n} of {MOST_ROLLBACKS})"
 
 
 def _fitted(setup: TrainingSetup, run: Path) -> TrainingResult:
@@ -101,11 +146,13 @@ def _offer_start(setup: TrainingSetup, best: Best) -> None:
     setup.progress.say(f"  before the first epoch: {start['accuracy']:.1%} right on the validation split")
 
 
-def _restored(setup: TrainingSetup, task: Task, run: Path) -> tuple[Position, Best]:
+def _restored(setup: TrainingSetup, task: Task, run: Path, rollback: Rollback | None) -> tuple[Position, Best]:
     """Restore the checkpoint, if there is one; metrics of epochs after it (a crash) are dropped, they come again."""
     saved, lines = run / folder.CHECKPOINT, run / folder.METRICS
     if saved.exists():
-        position, best = checkpoint.load(saved, task.module, task.optimizer)
+        position, best = checkpoint.load(saved, task.module, task.optimizer, rollback)
+        if rollback is not None:
+            rollback.apply_rate(task)
         setup.progress.say(f"going on in epoch {position.epoch + 1}, step {position.step + 1}")
     else:
         position, best = Position(), Best()
@@ -123,12 +170,14 @@ def _estimate(setup: TrainingSetup, task: Task, position: Position) -> None:
     setup.progress.say(f"training {task.epochs} epochs: about {duration(log.record.estimate_s, estimated=True)}")
 
 
-def _callback(setup: TrainingSetup, task: Task, run: Path, position: Position, best: Best) -> RunCallback:
+def _callback(
+    setup: TrainingSetup, task: Task, run: Path, position: Position, best: Best, rollback: Rollback | None
+) -> RunCallback:
     mode_task, plan, val = setup.mode_task, setup.plan, setup.dataset.indices("val")
     return RunCallback(
         run, task, best, plan.metric, len(setup.dataset.indices("train")), setup.progress,
         lambda: evaluate.probabilities(mode_task.module, mode_task.inputs(val)), setup.dataset.labels[val], position,
-        Snapshots(run, plan.snapshots, plan.epochs) if plan.snapshots else None, setup.dataset.copies(val),
+        Snapshots(run, plan.snapshots, plan.epochs) if plan.snapshots else None, setup.dataset.copies(val), rollback,
     )  # fmt: skip
 
 

@@ -20,7 +20,9 @@ from descend.train.record_types import HeadTrial
 from descend.train.task_builder import FittedHead, ModeTask, TaskBuilder
 from descend.transfer import Engine, Head, Logistic, fingerprint, fit_stages, freeze, offered
 
-TRAINED_ONLY = frozenset({"regularize", "optimizer", "gradients", "schedule", "epochs", "batch_size", "snapshots", "metric"})
+TRAINED_ONLY = frozenset(
+    {"regularize", "optimizer", "gradients", "schedule", "epochs", "batch_size", "snapshots", "metric", "on_nan"}
+)
 """Settings of a head that is trained step by step; asking for one of them is asking for such a head."""
 
 
