@@ -5,10 +5,10 @@
 Claim: no crash, no hang beyond 10 s, no other error, no memory beyond the stated bound (12 bytes per pixel at Pillow's limit, and
 128 MiB), and no file that is cut short gives other pixels than the whole one.
 
-Small files are cut at every byte; then files are mutated at random (bits, bytes, 32-bit fields, pieces taken out, doubled, or from
-another file). Child processes decode them, so that a crash, a hang (SIGALRM, whose default ends a process also inside C) or too large
-an allocation is counted with the file that caused it; ``--keep FOLDER`` keeps such files. One mutant is a function of (seed, number),
-whatever the number of mutants.
+Small files are cut at every byte; then files are mutated at random (bits, bytes, 32-bit fields, pieces taken out, doubled, or
+from another file). Child processes decode them, so that a crash, a hang (SIGALRM, whose default ends a process also inside C) or
+too large an allocation is counted with the file that caused it; ``--keep FOLDER`` keeps such files. NumPy's warnings count as
+errors. One mutant is a function of (seed, number), whatever the number of mutants.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import resource
 import signal
 import struct
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -143,8 +144,9 @@ def attempt(content: bytes, whole: Pixels | None = None) -> str:
         traits(content, name="x")
         decode_resized(content, 16, name="x")
         pixels = decode(content, name="x")
-    except PictureError:
-        return "refused"
+    except PictureError as error:
+        warned = isinstance(error.__cause__, RuntimeWarning)
+        return f"warning: {error.__cause__}" if warned else "refused"
     except Exception as error:
         return f"error: {type(error).__name__}: {error}"[:200]
     return "pixels" if whole is None or np.array_equal(pixels, whole) else "other pixels"
@@ -181,6 +183,7 @@ def _in_child(files: list[tuple[str, bytes]], start: int, wholes: dict[str, Pixe
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    warnings.simplefilter("error", RuntimeWarning)
     idle = peak = _peak_bytes()
     for row in range(start, len(files)):
         shared[:16] = struct.pack("<qq", row, peak - idle)

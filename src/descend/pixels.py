@@ -192,7 +192,8 @@ def contrast(picture: Picture, background: Background) -> int:
 def levels(values: NDArray[Any], scale: tuple[float, float]) -> NDArray[np.uint8]:
     """Return stored values as levels: the ends of ``scale`` become 0 and 255, what lies beyond saturates, NaN becomes 0."""
     low, high = scale
-    unit = (values.astype(np.float64) - low) / ((high - low) or 1.0)
+    with np.errstate(invalid="ignore", over="ignore"):  # of damaged floats: signalling NaN, infinity
+        unit = (values.astype(np.float64) - low) / ((high - low) or 1.0)
     return np.rint(np.nan_to_num(unit, nan=0.0, posinf=1.0, neginf=0.0).clip(0, 1) * 255).astype(np.uint8)
 
 
