@@ -39,7 +39,7 @@ from descend.errors import PictureError
 
 HANG_S = 10
 MEMORY_BOUND = 12 * 89_478_485 + 2**27  # bytes beyond those of the idle process
-ADDRESS_SPACE = 4 * 2**30
+ADDRESS_SPACE = 4 * 2**30  # bytes that a child may take beyond those it begins with
 LARGEST = 8_192  # bytes; icons that hold a picture of 1,024 pixels are cut at every byte in vain
 CHUNK = 500  # files to a child process
 MODES = ("RGB", "L", "P", "1", "RGBA", "LA", "CMYK", "I;16", "F")
@@ -180,10 +180,12 @@ def look(files: list[tuple[str, bytes]], wholes: dict[str, Pixels], keep: Path |
 
 
 def _in_child(files: list[tuple[str, bytes]], start: int, wholes: dict[str, Pixels], shared: mmap.mmap) -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
+    taken = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (taken + ADDRESS_SPACE, taken + ADDRESS_SPACE))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     warnings.simplefilter("error", RuntimeWarning)
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # one of those; the policy refuses such pictures itself
     idle = peak = _peak_bytes()
     for row in range(start, len(files)):
         shared[:16] = struct.pack("<qq", row, peak - idle)
@@ -210,11 +212,11 @@ def run(files: dict[str, bytes], n_mutants: int, seed: int, keep: Path | None, t
     pending = list(cuts(files))
     for first in range(0, len(pending), CHUNK):
         look(pending[first : first + CHUNK], wholes, keep, cut)
-    tell(f"cut: {dict(cut.counts)}")
+    tell(f"cut: {dict(cut.counts.most_common(8))}")
     for first in range(0, n_mutants, CHUNK):
         look(list(mutants(files, seed, range(first, min(first + CHUNK, n_mutants)))), {}, keep, mutated)
         if first % (CHUNK * 40) == 0:
-            tell(f"{first + CHUNK:,} mutants, {time.perf_counter() - started:.0f} s: {dict(mutated.counts)}")
+            tell(f"{first + CHUNK:,} mutants, {time.perf_counter() - started:.0f} s: {dict(mutated.counts.most_common(8))}")
     return {
         "formats": sorted({name.split(" ")[0] for name in files}),
         "n_whole_files": len(files),

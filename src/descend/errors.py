@@ -87,10 +87,12 @@ class MissingExtra(DescendError, ImportError):
     """An optional dependency that is not installed; the message names the extra that brings it."""
 
 
-def check_count(who: str, value: object, *, knob: str = "", least: int = 1) -> None:
-    """Raise KnobError unless ``value`` is a whole number >= ``least``. knob: its name, where ``who`` is not that already."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
-        raise KnobError(who, f"{knob} must be a whole number >= {least}".lstrip(), got=value)
+def check_count(who: str, value: object, *, knob: str = "", least: int = 1, most: int | None = None) -> None:
+    """Raise KnobError unless ``value`` is a whole number from ``least`` to ``most``. knob: its name, where ``who`` is another."""
+    fits = not isinstance(value, bool) and isinstance(value, Integral) and least <= int(value) <= (most or int(value))
+    if not fits:
+        span = f">= {least}" if most is None else f"in [{least}, {most}]"
+        raise KnobError(who, f"{knob} must be a whole number {span}".lstrip(), got=value)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

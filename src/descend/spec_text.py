@@ -56,7 +56,7 @@ def _value(node: ast.expr, text: str) -> Any:
             settings: dict[str, Any] = {}
             for keyword in keywords:
                 if keyword.arg is None or keyword.arg in settings:
-                    raise spec_error(text, column, f"every knob of {name} must be given once, by name")
+                    raise spec_error(text, column, f"every knob of {shortened(name)} must be given once, by name")
                 settings[keyword.arg] = _value(keyword.value, text)
             return Call(name, tuple(_value(item, text) for item in arguments), settings, text, column, bare=False)
         case ast.List(elts=items) | ast.Tuple(elts=items):

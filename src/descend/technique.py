@@ -34,6 +34,7 @@ from pydantic.dataclasses import dataclass as validated
 from typing_extensions import Doc
 
 from descend.errors import DescendError, KnobError, SpecError, nearest
+from descend.printable import shortened
 from descend.spec_text import Call as Call
 from descend.spec_text import parse as parse
 from descend.spec_text import spec_error
@@ -77,6 +78,7 @@ class Technique:
 T = TypeVar("T", bound=Technique)
 R = TypeVar("R")
 _registry: dict[tuple[str, str], type[Technique]] = {}
+_OWN_ARGUMENT = "__dataclass_self__"  # what pydantic calls ``self``, so that a field may be called that
 _former_names: dict[tuple[str, str], str] = {}  # (family, old name) -> the name it has now
 
 
@@ -119,7 +121,9 @@ def _explain(cls: type, name: str) -> None:
     construct = cls.__init__
 
     @wraps(construct)
-    def __init__(self: object, *args: Any, **kwargs: Any) -> None:
+    def __init__(self: object, /, *args: Any, **kwargs: Any) -> None:
+        if _OWN_ARGUMENT in kwargs:
+            raise _unknown_knob(cls, name, _OWN_ARGUMENT, kwargs[_OWN_ARGUMENT])
         try:
             construct(self, *args, **kwargs)
         except ValidationError as error:
@@ -135,14 +139,22 @@ def _knob_error(cls: type, name: str, error: ValidationError) -> DescendError:
     known = {knob.name: knob for knob in knobs(cls)}
     where = str(first["loc"][0]) if first["loc"] else "knobs"
     where = None if first["type"] == "unexpected_positional_argument" else where
-    advice = cls.explain(where, first["input"]) if issubclass(cls, Technique) else ""
     if where is None:
+        advice = cls.explain(None, first["input"]) if issubclass(cls, Technique) else ""
         return KnobError(name, "knobs are given by name", got=first["input"], fix=advice or f"Write {name}(knob=value).")
     if where not in known:
-        return KnobError(name, f"has no knob {where!r}", fix=advice or (nearest(where, known) if known else "It has none."))
+        return _unknown_knob(cls, name, where, first["input"])
     if first["type"] == "missing":
         return KnobError(name, f"{where} must be given", fix=f"It takes {known[where].interval}.")
     return KnobError(name, f"{where} must be {known[where].interval}", got=first["input"])
+
+
+def _unknown_knob(cls: type, name: str, knob: str, value: Any) -> KnobError:
+    known = [item.name for item in knobs(cls)]
+    advice = cls.explain(knob, value) if issubclass(cls, Technique) else ""
+    return KnobError(
+        name, f"has no knob {shortened(repr(knob))}", fix=advice or (nearest(knob, known) if known else "It has none.")
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -290,8 +302,8 @@ def build(value: str | Call | Technique, family: type[T]) -> T:
     try:
         cls = find(call.name, family)
     except SpecError as error:
-        raise spec_error(call.text, call.column, f"{call.name!r} must name a technique of family {family.family!r}",
-                          fix=error.fix) from None  # fmt: skip
+        must = f"{shortened(repr(call.name))} must name a technique of family {family.family!r}"
+        raise spec_error(call.text, call.column, must, fix=error.fix) from None
     return cls(**_settings(cls, call))
 
 

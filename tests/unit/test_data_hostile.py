@@ -196,6 +196,14 @@ def test_a_path_that_no_recipe_can_name_is_refused_before_the_scan(tmp_path: Pat
     assert prepare._located(Recipe(data=str(tmp_path / "photos"))).data == str(tmp_path / "photos")
 
 
+@pytest.mark.parametrize("verb", ["fit", "augment"])
+def test_more_threads_than_a_system_starts_are_refused(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([verb, "digits", "--threads", "100000"]) == 2
+    said = capsys.readouterr().err
+    assert "in [1, 1024]" in said
+    assert "got 100000" in said
+
+
 # --------------------------------------------------------------------------------------- splits that are given and lost
 
 

@@ -21,3 +21,9 @@ def test_counts_of_any_width_pass(value: object) -> None:
     check_count("here", value, least=2)
     with pytest.raises(KnobError):
         check_count("here", 1, least=2)
+
+
+def test_a_count_may_have_an_upper_end() -> None:
+    check_count("here", 1024, most=1024)
+    with pytest.raises(KnobError, match=r"^here: threads must be a whole number in \[1, 1024\], got 100000\.$"):
+        check_count("here", 100_000, knob="threads", most=1024)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import urllib.error
 import urllib.request
 from email.message import Message
@@ -201,3 +202,17 @@ def test_any_answer_means_that_the_hub_is_within_reach(answer, reached, monkeypa
 
     monkeypatch.setattr(urllib.request, "urlopen", urlopen)
     assert hub.answers("address") is reached
+
+
+def test_a_hub_that_never_answers_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    released = threading.Event()
+
+    def silent(address: str, timeout: float) -> None:  # a look-up of a name has no time limit of its own
+        released.wait(60)
+        raise OSError
+
+    monkeypatch.setattr(urllib.request, "urlopen", silent)
+    monkeypatch.setattr(hub, "PATIENCE_S", 0.01)
+    assert not hub.answers("https://hub.invalid")
+    assert not released.is_set()
+    released.set()

@@ -144,3 +144,12 @@ def test_plain_decays_never_rise(pair: tuple[Schedule, object], one: float, two:
     schedule = pair[0]
     if not isinstance(schedule, (CosineRestarts, Warmup, Then)):
         assert schedule.factor(max(one, two)) <= schedule.factor(min(one, two)) + 1e-12
+
+
+@pytest.mark.parametrize(("stretch", "n_cycles"), [(1e308, 3), (1e5, 200), (1.5, 1751)])
+def test_cycles_beyond_what_a_float_holds_leave_the_last_ones(stretch: float, n_cycles: int) -> None:
+    shape = build(f"cosine_restarts(stretch={stretch}, n_cycles={n_cycles})", Schedule)
+    last = 1 - 1 / stretch  # the share of the last cycle, the others being a geometric series
+    for progress in (1 - last, 0.75, 1.0):
+        inside = (progress - (1 - last)) / last
+        assert shape.factor_at(progress, None) == pytest.approx((1 + math.cos(math.pi * inside)) / 2, abs=1e-9)

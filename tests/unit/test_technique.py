@@ -159,3 +159,14 @@ def test_errors_survive_pickling() -> None:
         Plain(lr=-1)
     again = pickle.loads(pickle.dumps(caught.value))
     assert (type(again), str(again), again.who) == (KnobError, str(caught.value), "plain")
+
+
+@pytest.mark.parametrize("knob", ["self", "cls", "args", "__dataclass_self__", "x" * 3000])
+def test_a_knob_may_be_called_anything_and_is_still_unknown(knob: str) -> None:
+    for name, family in (("adamw", "optimizer"), ("cosine", "schedule")):
+        cls = next(cls for cls in floor.registered(family) if cls.name == name)
+        with pytest.raises(KnobError, match="has no knob") as caught:
+            floor.build(f"{name}({knob}=1)", cls)
+        assert len(str(caught.value)) < 500
+        with pytest.raises(KnobError, match="has no knob"):
+            cls(**{knob: 1})

@@ -17,13 +17,17 @@ from descend.errors import check_count
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+MOST_THREADS = 1024  # beyond what any machine gains from, and below what a system refuses to start
 _AHEAD = 4  # items in flight per thread: enough to ride out one slow file
 
 
 def n_threads(threads: int | None) -> int:
-    """Return the number of threads to use: as asked, or one for each CPU that this process may use. Raises KnobError below 1."""
+    """Return the number of threads to use: as asked, or one for each CPU that this process may use.
+
+    Raises KnobError for less than 1 and for more than ``MOST_THREADS``.
+    """
     if threads is not None:
-        check_count("threads", threads)
+        check_count("threads", threads, most=MOST_THREADS)
         return threads
     affinity = getattr(os, "sched_getaffinity", None)  # Linux: containers and taskset give fewer CPUs than there are
     return len(affinity(0)) if affinity else os.cpu_count() or 1

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 
+PATIENCE_S = 3.0
 FILES = ("model.safetensors", "pytorch_model.bin")  # what timm looks for, in its order
 
 
@@ -24,21 +26,32 @@ def is_cached(model: str) -> bool:
 
 
 def within_reach() -> bool:
-    """Return whether the hub answers, within five seconds, and the environment does not say to stay offline."""
+    """Return whether the hub answers, within three seconds, and the environment does not say to stay offline."""
     from huggingface_hub import constants
 
     return not constants.HF_HUB_OFFLINE and answers(constants.ENDPOINT)
 
 
 def answers(address: str) -> bool:
-    """Return whether a server answers at an address; any answer will do."""
-    try:
-        with urllib.request.urlopen(address, timeout=5):
-            return True
-    except urllib.error.HTTPError:  # an answer, if not a friendly one
-        return True
-    except OSError:
-        return False
+    """Return whether a server answers at an address within ``PATIENCE_S``; any answer will do.
+
+    The wait is for all together: the time limit of a connection covers neither the look-up of its name nor a second address.
+    """
+    answered: list[bool] = []
+
+    def ask() -> None:
+        try:
+            with urllib.request.urlopen(address, timeout=PATIENCE_S):
+                answered.append(True)
+        except urllib.error.HTTPError:  # an answer, if not a friendly one
+            answered.append(True)
+        except OSError:
+            answered.append(False)
+
+    asking = threading.Thread(target=ask, name="descend-hub", daemon=True)
+    asking.start()
+    asking.join(PATIENCE_S)
+    return any(answered)
 
 
 @contextlib.contextmanager

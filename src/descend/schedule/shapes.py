@@ -214,7 +214,7 @@ class CosineRestarts(Schedule):
 
     def at(self, progress: float) -> float:
         """Return the half cosine of the current cycle."""
-        lengths = [self.stretch**number for number in range(self.n_cycles)]
+        lengths = [self.stretch ** (number - self.n_cycles + 1) for number in range(self.n_cycles)]  # of the last: none overflows
         position = progress * sum(lengths)
         for length in lengths[:-1]:
             if position < length * (1 - ROUNDING):

@@ -73,7 +73,7 @@ class Recipe:
     on_nan: Annotated[OnNan, Doc("gradients or a loss not finite: stop, skip the step, or roll back with half the rate")] = "stop"
     seed: Annotated[int, Ge(0), Doc("of the split, the initial weights, the order and every augmentation")] = 0
     device: Annotated[str, Doc("cpu, cuda, cuda:1 or mps, for what is trained")] = "cpu"
-    threads: Annotated[int, Ge(1), Doc("CPU threads; default: all cores")] | None = None
+    threads: Annotated[int, Ge(1), Le(1024), Doc("CPU threads; default: all cores")] | None = None
 
 
 def from_settings(settings: Mapping[str, Any], base: Recipe | None = None) -> Recipe:
