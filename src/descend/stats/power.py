@@ -100,6 +100,8 @@ def _plan_crossed(parts: Crossed, settle: float, level: float, power: float) -> 
     n_seeds = _smallest(lambda n: crossed_power(parts, n, settle, level), power) if settle > least else None
     if n_seeds is not None:
         return Plan(settle, n_seeds, None, least, "")
+    if settle > least:
+        return Plan(settle, None, None, least, f"more than {_MOST:,} seeds would be needed")
     n_pictures = math.ceil(parts.n_pictures * (least / settle) ** 2)
     return Plan(settle, None, n_pictures, least, f"{parts.n_pictures:,} pictures leave it open, however many seeds there are")
 

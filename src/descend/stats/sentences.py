@@ -75,14 +75,18 @@ def _what_would_settle(known: Difference, plan: Plan) -> str:
     aim = f"a difference of {_points(plan.settle)} points"
     if plan.n_seeds is not None:
         more = plan.n_seeds - known.n_seeds
-        if more > 0:
-            return f"about {more:,} more would settle {aim}"
-        return f"{aim} would have been found in 4 of 5 cases"
+        return f"about {_about(more)} more would settle {aim}" if more > 0 else f"{aim} would have been found in 4 of 5 cases"
     if plan.n_pictures is None:
         return plan.reason
-    who = "one run each" if known.n_seeds == 1 else "more seeds alone"
-    least = _points(plan.least)
-    return f"{who} cannot settle less than {least} points here, {aim} takes about {plan.n_pictures:,} pictures"
+    least, pictures = _points(plan.least), f"it takes about {_about(plan.n_pictures)} pictures"
+    if known.n_seeds == 1:
+        return f"one run each on so many settles {least} points at best; for {aim} {pictures}"
+    return f"no number of seeds settles {aim} on these pictures ({least} at best), {pictures}"
+
+
+def _about(count: int) -> str:
+    """Return a number that is planned, not counted: two digits of it."""
+    return f"{round(count, min(0, 2 - len(str(count)))):,}"
 
 
 def _points(share: float) -> str:

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from descend.errors import DataError
 from descend.stats.intervals import check_level, root
@@ -27,7 +27,7 @@ def obrien_fleming(alpha: float, share: float) -> float:
 
     Source: Lan & DeMets 1983, Biometrika 70, 659-663, after O'Brien & Fleming 1979, Biometrics 35, 549-556.
     """
-    return float(4 * stats.norm.sf(stats.norm.isf(alpha / 4) / math.sqrt(share)))  # alpha / 2 for either side
+    return 4 * float(special.ndtr(special.ndtri(alpha / 4) / math.sqrt(share)))  # alpha / 2 for either side
 
 
 def pocock(alpha: float, share: float) -> float:
@@ -73,16 +73,14 @@ class Spending:
         last: the budget ends here, before looks[-1]. level: overall, instead of ``self.level`` (for ``holm_levels``).
         Raises DataError for a number of seeds at which no look was planned.
         """
-        before = tuple(n for n in self.looks if n < n_seeds)
         if not 2 <= n_seeds <= self.looks[-1] or not (last or n_seeds in self.looks):
             raise DataError("Spending", f"looks are planned with {', '.join(map(str, self.looks))} seeds", got=n_seeds)
         level = self.level if level is None else level
         check_level(level, "Spending")
-        shares = [n / self.looks[-1] for n in (*before, n_seeds)]
-        spent = [self.spend(1 - level, share) for share in shares]
-        if last:
-            spent[-1] = 1 - level
-        return 1 - float(2 * stats.norm.sf(boundaries(tuple(shares), tuple(spent))[-1]))
+        looks = (*(n for n in self.looks if n < n_seeds), n_seeds) if last else self.looks
+        shares = tuple(n / self.looks[-1] for n in looks)
+        spent = tuple(1 - level if last and n == n_seeds else self.spend(1 - level, n / self.looks[-1]) for n in looks)
+        return 1 - 2 * float(special.ndtr(-boundaries(shares, spent)[looks.index(n_seeds)]))
 
 
 @lru_cache(maxsize=1024)
@@ -100,7 +98,7 @@ def boundaries(shares: tuple[float, ...], spent: tuple[float, ...]) -> tuple[flo
         step = math.sqrt(share - before)
         limits.append(_limit(sums / step, mass, math.sqrt(share) / step, now - earlier))
         edge = limits[-1] * math.sqrt(share)
-        density = stats.norm.pdf((edge * nodes[:, None] - sums) / step) @ mass / step
+        density = np.exp(-0.5 * ((edge * nodes[:, None] - sums) / step) ** 2) @ mass / (step * math.sqrt(2 * math.pi))
         sums, mass = edge * nodes, edge * weights * density
     return tuple(limits)
 
@@ -109,7 +107,7 @@ def _limit(sums: NDArray[np.float64], mass: NDArray[np.float64], stretch: float,
     """Return the |z| that the next sum passes with chance ``allowed``. sums: so far, in steps; stretch: of its spread."""
 
     def passes(z: float) -> float:
-        return float(mass @ (stats.norm.sf(z * stretch - sums) + stats.norm.cdf(-z * stretch - sums)))
+        return float(mass @ (special.ndtr(sums - z * stretch) + special.ndtr(-z * stretch - sums)))
 
     if passes(_FARTHEST) >= allowed:
         return _FARTHEST
