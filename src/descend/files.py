@@ -201,11 +201,8 @@ class CacheFolder:
             return False
         return True
 
-    def load(self, path: Path, *, touch: bool = True) -> bytes | None:
-        """Return what ``store`` kept as ``path``, or None; an entry that is not as it was stored is thrown out.
-
-        touch: whether to note that it has been used.
-        """
+    def load(self, path: Path) -> bytes | None:
+        """Return what ``store`` kept as ``path``, or None; an entry that is not as it was stored is thrown out."""
         if not os.path.lexists(path):
             return None
         try:
@@ -214,9 +211,21 @@ class CacheFolder:
             return None
         if content is None:
             self.discard(path)
-        elif touch:
+        else:
             self.touch(path)
         return content
+
+    def verify(self, path: Path) -> bool:
+        """Return whether ``path`` is as ``store`` left it, to be mapped from ``SEAL_BYTES`` on; throw it out if it differs."""
+        try:
+            if path.is_file():
+                with path.open("rb") as file:
+                    if file.read(SEAL_BYTES) == hashlib.file_digest(file, hashlib.sha256).digest():
+                        return True
+        except OSError:
+            return False
+        self.discard(path)
+        return False
 
     def tell(self, why: str, consequence: str) -> None:
         """Log that the cache cannot be written: once for each folder in this process."""

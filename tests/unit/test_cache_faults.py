@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 from tests.oracles.data_pictures import make_tree, many
 
+from descend.cli import main
 from descend.data import decoded, decoded_cache, load, scan
 from descend.files import CacheFolder
 from descend.models import backbone
@@ -42,6 +43,7 @@ class Fill:
     def __call__(self) -> str:
         """Return a digest of every result."""
         features._whole.clear()
+        features._refused.clear()
         self.work.clear()
         cache = CacheFolder(self.cache, limit_bytes=10**9)
         dataset = load(self.pictures, split=False, cache_dir=self.cache, threads=1)
@@ -219,6 +221,21 @@ def test_a_damaged_entry_is_noticed_and_made_anew(fill: Fill, entry: str, damage
     assert fill() == expected
     assert fill() == expected
     assert not fill.work, "all was found in the cache"
+
+
+def test_a_fit_without_a_folder_to_cache_in_gives_the_same_model_and_says_so_once(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fit = ["fit", str(shapes), "--transfer", "features", "--size", "32", "--engine", "onnxruntime"]
+    assert main([*fit, "--out", str(tmp_path / "healthy")]) == 0
+    assert caplog.messages == []
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("DESCEND_CACHE_TEMPORARY", str(tmp_path / "temporary"))
+    monkeypatch.setenv("DESCEND_CACHE", os.devnull + "/x")
+    assert main([*fit, "--out", str(tmp_path / "without")]) == 0
+    assert [message.count(os.devnull) for message in caplog.messages] == [1]
+    model = "model.safetensors"
+    assert (tmp_path / "without" / model).read_bytes() == (tmp_path / "healthy" / model).read_bytes()
 
 
 def test_a_whole_cache_saves_all_work(fill: Fill) -> None:

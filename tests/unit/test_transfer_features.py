@@ -171,6 +171,14 @@ def test_a_full_or_forbidden_disk_costs_the_cache_only(tmp_path, monkeypatch):
 
     monkeypatch.setattr("os.fsync", full)
     assert np.array_equal(get(Counting(CacheFolder(tmp_path / "c"))), expected)
+    again = Counting(CacheFolder(tmp_path / "c"))
+    assert np.array_equal(get(again), expected)
+    assert again.asked == 0, "what the disk refused stays in memory, as far as there is space"
+    monkeypatch.setattr(features, "REFUSED_BYTES", 0)
+    for _ in range(2):
+        again = Counting(CacheFolder(tmp_path / "d"))
+        assert np.array_equal(get(again), expected)
+        assert again.asked == N
 
 
 def test_a_large_answer_is_mapped_not_held(cache, monkeypatch):

@@ -32,8 +32,10 @@ View = Callable[[NDArray[np.uint8], NDArray[np.int64], int], NDArray[np.uint8]]
 
 SEGMENT_BYTES = 16 * 2**20  # what a crash can lose, and the memory that waits to be written
 IN_MEMORY_BYTES = 64 * 2**20  # a larger answer is memory-mapped
+REFUSED_BYTES = 2**28  # so much of what the disk does not take is kept for later calls in this process
 _SUFFIX = ".segment"
 _whole: set[tuple[Path, int, int, int]] = set()  # segments that agreed with their digests, as they were then
+_refused: dict[Path, list[tuple[list[bytes], NDArray[np.float32]]]] = {}  # folder of a store -> segments that are in memory only
 
 
 def extract(engine: Engine, take: Take, rows: NDArray[np.int64], *, digests: NDArray[np.uint8], ids: NDArray[np.int64],
@@ -122,7 +124,7 @@ def _opened(path: Path, cache: CacheFolder) -> tuple[list[bytes], NDArray[np.flo
         status = path.stat()
         state = (path, status.st_ino, status.st_size, status.st_mtime_ns)
         if state not in _whole:
-            if cache.load(path, touch=False) is None:
+            if not cache.verify(path):
                 return None
             _whole.add(state)
         with path.open("rb") as file:
@@ -140,7 +142,7 @@ class Store:
     """The rows of one store, open within ``with``: ``key in store``, ``add``, ``flush``, ``read``.
 
     Other processes may add to it at the same time. Where the disk is full or cannot be written, or the cache's limit is
-    too small, rows stay in memory and serve this run alone.
+    too small, rows stay in memory: all for this store, and up to 256 MiB in all for later ones of this process.
     """
 
     def __init__(self, engine: Engine, preparation: str) -> None:
@@ -155,6 +157,8 @@ class Store:
         self._rows: list[NDArray[np.float32]] = []
 
     def __enter__(self) -> Store:
+        for segment in _refused.get(self.folder, ()):
+            self._index(*segment)
         for folder in sorted(self._folders):
             self.cache.hold(folder)
             with contextlib.suppress(OSError):
@@ -192,7 +196,12 @@ class Store:
             return
         keys, rows = self._keys, np.concatenate(self._rows)
         self._keys, self._rows = [], []
-        self._index(*(self._written(keys, rows) or (keys, rows)))
+        segment = self._written(keys, rows)
+        if segment is None:
+            segment = keys, rows
+            if rows.nbytes + sum(kept.nbytes for store in _refused.values() for _, kept in store) <= REFUSED_BYTES:
+                _refused.setdefault(self.folder, []).append(segment)
+        self._index(*segment)
 
     def read(self, keys: list[bytes], out: NDArray[np.float32]) -> None:
         """Copy the rows of ``keys``, in their order, to ``out`` (n, ...) float32."""
