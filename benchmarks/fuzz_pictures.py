@@ -2,11 +2,11 @@
 
     python benchmarks/fuzz_pictures.py --mutants 200000 --seed 0
 
-Claim: no crash, no hang beyond 10 s, no other error, no memory beyond the stated bound (12 bytes per pixel at Pillow's limit, and
+Claim: no crash, no hang beyond 10 s of work, no other error, no memory beyond the stated bound (12 bytes per pixel at Pillow's limit, and
 128 MiB), and no file that is cut short gives other pixels than the whole one.
 
 Small files are cut at every byte; then files are mutated at random (bits, bytes, 32-bit fields, pieces taken out, doubled, or
-from another file). Child processes decode them, so that a crash, a hang (SIGALRM, whose default ends a process also inside C) or
+from another file). Child processes decode them, so that a crash, a hang (by timers whose signals end a process also inside C) or
 too large an allocation is counted with the file that caused it; ``--keep FOLDER`` keeps such files. NumPy's warnings count as
 errors. One mutant is a function of (seed, number), whatever the number of mutants.
 """
@@ -37,7 +37,8 @@ from descend.data.formats import formats
 from descend.data.traits import traits
 from descend.errors import PictureError
 
-HANG_S = 10
+HANG_S = 10  # of processor time, so that a busy machine makes no hang
+WAIT_S = 120  # of wall time: a hang that waits
 MEMORY_BOUND = 12 * 89_478_485 + 2**27  # bytes beyond those of the idle process
 ADDRESS_SPACE = 4 * 2**30  # bytes that a child may take beyond those it begins with
 LARGEST = 8_192  # bytes; icons that hold a picture of 1,024 pixels are cut at every byte in vain
@@ -168,7 +169,11 @@ def look(files: list[tuple[str, bytes]], wholes: dict[str, Pixels], keep: Path |
             outcome.add(shared[16 + 256 * row : 272 + 256 * row].rstrip(b"\0").decode(errors="replace"), files[row][0])
         if last < len(files):
             ended_by = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
-            kind = "hang" if ended_by == signal.SIGALRM else f"crash: {signal.Signals(ended_by).name if ended_by else 'exit'}"
+            kind = (
+                "hang"
+                if ended_by in (signal.SIGALRM, signal.SIGPROF)
+                else f"crash: {signal.Signals(ended_by).name if ended_by else 'exit'}"
+            )
             outcome.add(kind, files[last][0])
             last += 1
         start = last
@@ -183,16 +188,19 @@ def _in_child(files: list[tuple[str, bytes]], start: int, wholes: dict[str, Pixe
     taken = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (taken + ADDRESS_SPACE, taken + ADDRESS_SPACE))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    for timer in (signal.SIGALRM, signal.SIGPROF):
+        signal.signal(timer, signal.SIG_DFL)
     warnings.simplefilter("error", RuntimeWarning)
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # one of those; the policy refuses such pictures itself
     idle = peak = _peak_bytes()
     for row in range(start, len(files)):
         shared[:16] = struct.pack("<qq", row, peak - idle)
-        signal.alarm(HANG_S)
+        signal.setitimer(signal.ITIMER_PROF, HANG_S)
+        signal.alarm(WAIT_S)
         name, content = files[row]
         kind = attempt(content, wholes.get(name.rpartition("[")[0]))
         signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         before, peak = peak, max(peak, _peak_bytes())
         if peak > before and peak - idle > MEMORY_BOUND:
             kind = f"memory: {(peak - idle) / 2**20:.0f} MiB"

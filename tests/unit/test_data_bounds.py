@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
+from descend.data import decode as decode_module
 from descend.data.decode import decode, decode_resized
 from descend.data.large_jpeg import MOST_DRAFTED, largest_draft
 from descend.data.traits import traits
@@ -103,6 +104,25 @@ def test_what_must_be_held_whole_stays_under_the_limit() -> None:
     one_by_one = baseline[: scan + 4] + b"\1" + baseline[scan + 5 :]  # a scan that says it holds one channel of three
     with pytest.raises(PictureError, match="pixels"):
         decode_resized(one_by_one, 16)
+
+
+def test_what_is_held_whole_is_decoded_alone_however_small_its_draft(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Lock:
+        n = 0
+
+        def __enter__(self) -> None:
+            self.n += 1
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    lock = Lock()
+    monkeypatch.setattr(decode_module, "_alone", lock)
+    monkeypatch.setattr(decode_module, "LARGE", LIMIT)
+    picture = SMOOTH.resize((240, 200))
+    for progressive, resolution, n in ((False, 16, 0), (True, 16, 1), (False, 150, 2), (True, 150, 3)):
+        decode_resized(_encoded(picture, "JPEG", progressive=progressive), resolution)
+        assert lock.n == n
 
 
 def test_the_draft_is_the_largest_below_the_limit() -> None:

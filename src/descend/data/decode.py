@@ -9,8 +9,9 @@
   side than it will be, or beyond Pillow's limit, is first shrunk while it is decoded.
 
 Memory: beside its file, a picture takes 4 bytes per pixel (3 in 16-bit grey), 8 with transparency, 12 in 16-bit color, and 4
-more where it must be turned: at Pillow's limit of 89 million pixels 0.3 to 1.4 GB. Pictures beyond ``LARGE`` pixels are decoded
-one at a time, whatever the number of threads.
+more where it must be turned; some decoders take more by themselves: 7 in a progressive JPEG, 8 in AVIF, 12 in WebP, 16 in JPEG
+2000. At Pillow's limit of 89 million pixels that is 0.3 to 1.8 GB. Pictures beyond ``LARGE`` pixels are decoded one at a time,
+whatever the number of threads.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, JpegImagePlugin
 
-from descend.data.large_jpeg import largest_draft
+from descend.data.large_jpeg import is_held_whole, largest_draft
 from descend.data.opening import Source, check_pixels, loaded, name_of, naming, opened
 from descend.errors import check_count
 from descend.pixels import GROUND_LEVEL, SIDEWAYS, USUAL, Background, Fit, PixelPolicy, flattened, orientation, rgb, turned
@@ -61,10 +62,11 @@ def decode_resized(source: Source, resolution: int, *, name: str | None = None, 
     check_count("decode_resized", resolution, knob="resolution")
     with naming(name or name_of(source)):
         image = opened(source)
+        held = alone_if_large(image) if is_held_whole(image) else None  # before its size is that of a draft
         drafted = None if image is source else _draft(image, resolution, policy.fit)
         if image is not source:
             check_pixels(image)
-        with alone_if_large(image):
+        with held or alone_if_large(image):
             upright = _upright(image, policy)
             box = _drafted_box(upright, drafted, orientation(image)) if drafted else (0.0, 0.0, *upright.size)
             return rgb(_fitted(upright, box, resolution, policy))

@@ -6,8 +6,9 @@ is held in memory as a whole before a pixel of it is known; those stay under the
 
 from __future__ import annotations
 
-from typing import IO
+from typing import IO, Any
 
+from numpy.typing import NDArray
 from PIL import Image, JpegImagePlugin
 
 MOST_DRAFTED = 2**30  # pixels of a baseline JPEG: 32,768 a side
@@ -26,11 +27,17 @@ def can_be_within_limit(image: Image.Image) -> bool:
     """Say whether an image, opened and not loaded, is within the limit, or a JPEG that its decoder can bring there."""
     if not is_beyond_limit(image):
         return True
-    if not isinstance(image, JpegImagePlugin.JpegImageFile) or image.width * image.height > MOST_DRAFTED or image.fp is None:
+    is_jpeg = isinstance(image, JpegImagePlugin.JpegImageFile)
+    return is_jpeg and image.width * image.height <= MOST_DRAFTED and not is_held_whole(image)
+
+
+def is_held_whole(image: Image.Image | NDArray[Any]) -> bool:
+    """Say whether an image, opened and not loaded, is a JPEG that its decoder holds as a whole, however far it shrinks it."""
+    if not isinstance(image, JpegImagePlugin.JpegImageFile) or image.fp is None:
         return False
     position = image.fp.tell()
     try:
-        return _is_decoded_in_rows(image.fp)
+        return not _is_decoded_in_rows(image.fp)
     finally:
         image.fp.seek(position)
 
