@@ -2,8 +2,8 @@
 
     python benchmarks/fuzz_pictures.py --mutants 200000 --seed 0
 
-Claim: no crash, no hang beyond 10 s of work, no other error, no memory beyond the stated bound (12 bytes per pixel at Pillow's limit, and
-128 MiB), and no file that is cut short gives other pixels than the whole one.
+Claim: no crash, no hang beyond 10 s of work, no other error, no memory beyond the stated bound (12 bytes per pixel at Pillow's
+limit, and 128 MiB), and no file that is cut short gives other pixels than the whole one.
 
 Small files are cut at every byte; then files are mutated at random (bits, bytes, 32-bit fields, pieces taken out, doubled, or
 from another file). Child processes decode them, so that a crash, a hang (by timers whose signals end a process also inside C) or
