@@ -17,7 +17,6 @@ from descend.errors import DescendError
 from descend.progress import Progress, Silent
 from descend.train import fit as training
 from descend.train.fit_settings import FitSettings
-from descend.train.folder import REPORT
 from descend.train.recipe import Recipe, from_settings, read
 from descend.train.run import Run
 
@@ -57,24 +56,20 @@ def fit(
     if isinstance(data, (str, Path)):
         given["data"], data = str(data), None
     folder = None if out is None else Path(out)
-    run = training.fit(
+    return training.fit(
         from_settings(given, base), arrays=data, out=folder, progress=progress or Silent(), command=command or [],
-        search=_search(started),
+        search=_search(started), write_up=_written_up,
     )  # fmt: skip
-    return _written_up(run)
 
 
 def resume(run: Path | str, *, data: Any = None, progress: Progress | None = None, started: float | None = None) -> Run:
     """Go on with an interrupted run, bit for bit as if it had not stopped.
 
     data: the arrays again, where the run was started on arrays; pictures on disk are found by the run's own recipe.
-    Raises RunError if the run is finished or its data have changed.
+    A run that lacks only its report, or whose model is damaged, is completed. Raises RunError if the run is finished, its data
+    have changed, or another process has it.
     """
-    folder = Path(run)
-    before = Run(folder)
-    if before.record.status == "finished" and not (folder / REPORT).exists():
-        return _written_up(before)  # it was stopped, or the disk was full, when all but the report was done
-    return _written_up(training.resume(folder, arrays=data, progress=progress or Silent(), search=_search(started)))
+    return training.resume(Path(run), arrays=data, progress=progress or Silent(), search=_search(started), write_up=_written_up)
 
 
 def load(path: Path | str) -> Run:

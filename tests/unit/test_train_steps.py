@@ -113,6 +113,7 @@ def test_a_reopened_log_goes_on_and_a_stopped_one_says_so(tmp_path: Path) -> Non
     setup = prepared(tmp_path / "run")
     run = setup.log.stopped()
     assert (run.folder, run.record.status) == (tmp_path / "run", "interrupted")
+    setup.log.close()
     again = RunLog.reopened(tmp_path / "run")
     assert (again.folder, again.record) == (tmp_path / "run", run.record)
     prepared(None, log=again)
@@ -183,10 +184,12 @@ def test_what_comes_before_the_first_epoch_is_done_once_and_its_state_is_a_candi
 
 
 def test_metrics_of_epochs_after_the_checkpoint_are_dropped(tmp_path: Path) -> None:
-    train(prepared(tmp_path / "run"))
+    setup = prepared(tmp_path / "run")
+    train(setup)
     lines = tmp_path / "run" / folder.METRICS
     with lines.open("a") as file:
         file.write('{"epoch": 3}\n{"epoch": 4, "cut')
+    setup.log.close()
     again = prepared(None, log=RunLog.reopened(tmp_path / "run"))
     result = train(again, restore=True)
     assert result.finished

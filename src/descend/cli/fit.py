@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from descend.cli.progress import Terminal
 from descend.data.builtin import SETS
 from descend.errors import KnobError
 from descend.technique import Knob, knobs
+from descend.train.interrupt import EXIT_TERMINATED, terminable
 from descend.train.recipe import FORMER_NAMES, LISTS, Recipe, read, renamed
 from descend.train.run import Run
 
@@ -37,19 +39,31 @@ def main(argv: list[str]) -> int:
     settings = settings_of(args)
     if resumed is None:
         require_data("fit", settings)
+    with terminable() as termination:
+        try:
+            run = _run(resumed, settings, ["descend", "fit", *argv])
+        except KeyboardInterrupt:
+            if not termination.requested:
+                raise
+            tell("Stopped.", file=sys.stderr)
+            return EXIT_TERMINATED
+        if as_json:
+            tell(json.dumps(run.summary()))
+        else:
+            tell(*_closing(run))
+    if run.record.status != "interrupted":
+        return 0
+    return EXIT_TERMINATED if termination.requested else 130
+
+
+def _run(resumed: Path | None, settings: dict[str, Any], command: list[str]) -> Run:
     terminal = Terminal()
-    if resumed is not None:
-        if settings:
-            raise KnobError("--resume", "takes no DATA and no other setting: a run goes on as it began", got=sorted(settings)[0],
-                            fix=f"descend fit --resume {resumed}")  # fmt: skip
-        run = resume(resumed, progress=terminal, started=STARTED.get())
-    else:
-        run = fit(**settings, progress=terminal, command=["descend", "fit", *argv], started=STARTED.get())
-    if as_json:
-        tell(json.dumps(run.summary()))
-    else:
-        tell(*_closing(run))
-    return 130 if run.record.status == "interrupted" else 0
+    if resumed is None:
+        return fit(**settings, progress=terminal, command=command, started=STARTED.get())
+    if settings:
+        raise KnobError("--resume", "takes no DATA and no other setting: a run goes on as it began", got=sorted(settings)[0],
+                        fix=f"descend fit --resume {resumed}")  # fmt: skip
+    return resume(resumed, progress=terminal, started=STARTED.get())
 
 
 def require_data(verb: str, settings: Mapping[str, Any]) -> None:

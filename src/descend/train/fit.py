@@ -1,4 +1,4 @@
-"""One run from start to end: prepare, train, judge. Each stage is timed and told."""
+"""One run from start to end: prepare, train, judge, write up. Each stage is timed and told."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from descend.errors import RunError
 from descend.progress import Progress
 from descend.train import folder
 from descend.train import recipe as recipes
+from descend.train.interrupt import ending_with_sigterm
 from descend.train.judge import judge
 from descend.train.prepare import Survey, prepared, survey, threads
 from descend.train.recipe import Recipe
@@ -20,33 +21,68 @@ from descend.train.training import train
 Search = Callable[[Survey, RunLog, Progress], Run]
 """Makes the run of a plan whose transfer is ``auto``; it stands above this package, so it is handed down."""
 
+WriteUp = Callable[[Run], Run]
+"""Writes the report of a run and returns it; it stands above this package too. The run folder is locked until it is done."""
 
-def fit(recipe: Recipe, *, arrays: Any, out: Path | None, progress: Progress, command: list[str], search: Search) -> Run:
+
+def fit(
+    recipe: Recipe,
+    *,
+    arrays: Any,
+    out: Path | None,
+    progress: Progress,
+    command: list[str],
+    search: Search,
+    write_up: WriteUp,
+) -> Run:
     """Train from the beginning. ``arrays`` stands for data that is no path; see ``descend.fit``."""
     folder.check_free(out)
-    log = RunLog(out=out, command=command)
-    with threads(recipe.threads):
-        try:
-            return _made(survey(recipe, arrays=arrays, log=log, progress=progress), log, progress, search)
-        except KeyboardInterrupt:
-            if log.folder is None:
-                raise
-            return log.stopped()
+    with ending_with_sigterm(), RunLog(out=out, command=command) as log:
+        with threads(recipe.threads):
+            try:
+                run = _made(survey(recipe, arrays=arrays, log=log, progress=progress), log, progress, search)
+            except KeyboardInterrupt:
+                if log.folder is None:
+                    raise
+                run = log.stopped()
+        return write_up(run)
 
 
-def resume(path: Path, *, arrays: Any, progress: Progress, search: Search) -> Run:
-    """Go on with an interrupted run. Raises RunError if it is finished, or if its data are not what they were."""
-    log = RunLog.reopened(path)
-    if log.record.status == "finished":
-        raise RunError(f"run {path}", "must be unfinished to go on", got=log.record.status,
-                       fix="To train it again: descend fit --recipe RUN/recipe.toml --out NEW.")  # fmt: skip
-    recipe = recipes.read(path / folder.RECIPE)
-    with threads(recipe.threads):
-        try:
-            surveyed = survey(recipe, arrays=arrays, log=log, progress=progress, who="resume", of=Run(path))
-            return _made(surveyed, log, progress, search, restore=True)
-        except KeyboardInterrupt:
-            return log.stopped()
+def resume(path: Path, *, arrays: Any, progress: Progress, search: Search, write_up: WriteUp) -> Run:
+    """Go on with an interrupted run; one that lacks only its report, or whose model is damaged, is completed.
+
+    Raises RunError if nothing is left to do, if the data are not what they were, or if another process has the run.
+    """
+    with ending_with_sigterm(), RunLog.reopened(path) as log:
+        if log.record.status == "finished" and _is_judged(path, log):
+            return write_up(Run(path, log.record))
+        recipe = recipes.read(path / folder.RECIPE)
+        with threads(recipe.threads):
+            try:
+                surveyed = survey(recipe, arrays=arrays, log=log, progress=progress, who="resume", of=Run(path))
+                run = _made(surveyed, log, progress, search, restore=True)
+            except KeyboardInterrupt:
+                run = log.stopped()
+        return write_up(run)
+
+
+def _is_judged(path: Path, log: RunLog) -> bool:
+    """Return whether a finished run lacks only what is written after judging; False where its model must be built again.
+
+    Raises RunError where nothing is missing, or where a damaged model cannot be built again.
+    """
+    model = path / folder.MODEL
+    damage = folder.damage(model)
+    if damage is None:
+        if (path / folder.REPORT).exists() and "report" in log.record.wall_s:
+            raise RunError(f"run {path}", "must be unfinished to go on", got=log.record.status,
+                           fix="To train it again: descend fit --recipe RUN/recipe.toml --out NEW.")  # fmt: skip
+        return True
+    if not ((path / folder.CHECKPOINT).exists() or log.record.head_trials):
+        raise RunError(str(model), f"must be intact ({damage}), and there is no checkpoint to build it from",
+                       fix="Train again from its recipe: descend fit --recipe RUN/recipe.toml --out NEW.")  # fmt: skip
+    model.unlink(missing_ok=True)  # nothing may be read from it
+    return False
 
 
 def _made(surveyed: Survey, log: RunLog, progress: Progress, search: Search, *, restore: bool = False) -> Run:

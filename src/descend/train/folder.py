@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
+
 from descend import files
 from descend.errors import RunError
+from descend.train.lock import LOCK
+from descend.unfinished import sweep_unfinished
 
 RECIPE, RECORD, METRICS = "recipe.toml", "record.json", "metrics.jsonl"
 MODEL, CHECKPOINT, PREDICTIONS, REPORT = "model.safetensors", "checkpoint.pt", "predictions.csv", "report.html"
 SNAPSHOTS, INITIAL = "snapshots", "initial.safetensors"
+_LEFT_OVER = (RECIPE, LOCK)
 
 
 @contextmanager
@@ -58,23 +64,68 @@ def read_json(path: Path) -> Any:
 
 
 def check_free(out: Path | None) -> None:
-    """Raise RunError if ``out`` holds anything: nothing is ever overwritten."""
-    if out is not None and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
+    """Raise RunError if ``out`` holds anything: nothing is ever overwritten.
+
+    What a process that was killed while it made a run here has left is nothing: a recipe without a record.
+    """
+    if out is not None and (out.is_file() or (out.is_dir() and any(path.name not in _LEFT_OVER for path in _listed(out)))):
         raise RunError("--out", "must be a new or empty folder", got=str(out),
                        fix="Choose another, or go on with an interrupted run: descend fit --resume RUN.")  # fmt: skip
 
 
-def create(out: Path | None, name: str) -> Path:
-    """Make a fresh run folder: ``out``, or ``runs/NAME-YYYYmmdd-HHMMSS``."""
-    if out is None:
-        stem = Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
-        out = next(p for p in (stem, *(stem.with_name(f"{stem.name}-{k}") for k in range(2, 1000))) if not p.exists())
+def create(out: Path | None, name: str, fill: Callable[[Path], None] = lambda _: None) -> Path:
+    """Make a fresh run folder: ``out``, or ``runs/NAME-YYYYmmdd-HHMMSS``.
+
+    fill: writes what the folder holds when it appears: nobody sees it without, and of two processes that choose the same name
+    one gets the next. An empty folder that is there already is filled where it is. Raises RunError.
+    """
     check_free(out)
+    if out is not None and out.is_dir():
+        fill(out)
+        return out
+    stem = Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}" if out is None else out
+    names = (stem, *(stem.with_name(f"{stem.name}-{k}") for k in range(2, 1000))) if out is None else (stem,)
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        sweep_unfinished(stem.parent)
+        for place in names:
+            if not place.exists() and _born(place, fill):
+                return place
     except OSError as error:
-        raise RunError("--out", f"must be a folder that can be made ({error.strerror})", got=str(out)) from None
-    return out
+        raise RunError("--out", f"must be a folder that can be made ({error.strerror})", got=str(stem)) from None
+    raise RunError("--out", "must be a new or empty folder", got=str(stem), fix="Choose another.")
+
+
+def _born(place: Path, fill: Callable[[Path], None]) -> bool:
+    """Let a filled folder appear as ``place``; False where another process was quicker."""
+    try:
+        with files.replacing(place) as unfinished:
+            unfinished.mkdir()
+            fill(unfinished)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            return False
+        raise
+    return True
+
+
+def _listed(folder: Path) -> list[Path]:
+    """Return what is in a folder but what others are just writing there."""
+    sweep_unfinished(folder)
+    return list(folder.iterdir())
+
+
+def damage(model: Path) -> str | None:
+    """Return what is wrong with a file of safetensors, None if it can be read."""
+    try:
+        with safe_open(model, framework="numpy") as file:
+            for name in file.keys():  # noqa: SIM118 (no mapping)
+                file.get_tensor(name)
+    except FileNotFoundError:
+        return "it is missing"
+    except (SafetensorError, OSError) as error:
+        return str(error).splitlines()[0]
+    return None
 
 
 def append_line(path: Path, row: Mapping[str, object]) -> None:

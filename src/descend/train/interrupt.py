@@ -1,4 +1,4 @@
-"""Ctrl-C: the first one asks the loop to stop after the step in hand; a second one stops at once."""
+"""Ctrl-C and SIGTERM: the first one asks the loop to stop after the step in hand; a second one stops at once."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from types import FrameType
 
 SAME_BREATH_S = 1.0  # a key pressed twice, or a signal that the shell and a wrapper both deliver
+EXIT_TERMINATED = 128 + signal.SIGTERM
+"""What a process that SIGTERM has ended returns to the shell."""
 
 
 class Interrupt:
@@ -31,15 +33,69 @@ class Interrupt:
             raise KeyboardInterrupt
 
 
+class Termination:
+    """What SIGTERM does while a run is made. requested: whether it came. interrupt: that of the loop, while a loop runs."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self.interrupt: Interrupt | None = None
+
+    def request(self, _signal: int = 0, _frame: FrameType | None = None) -> None:
+        """Ask the loop to stop; where none runs, raise KeyboardInterrupt, as Ctrl-C does there."""
+        self.requested = True
+        if self.interrupt is None:
+            raise KeyboardInterrupt
+        self.interrupt.request()
+
+
+@contextmanager
+def terminable() -> Iterator[Termination]:
+    """Let SIGTERM end a run in the block as Ctrl-C does; the signal is remembered.
+
+    A handler that somebody else has installed stays, and within another such block this one does nothing: the outer one learns
+    of the signal. Outside the main thread Python allows no handler.
+    """
+    termination = Termination()
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield termination
+        return
+    signal.signal(signal.SIGTERM, termination.request)
+    try:
+        yield termination
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextmanager
+def ending_with_sigterm() -> Iterator[None]:
+    """Let SIGTERM end a run in the block as Ctrl-C does, and then the process, as it would have without."""
+    with terminable() as termination:
+        try:
+            yield
+        finally:
+            if termination.requested:
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
+                signal.raise_signal(signal.SIGTERM)
+
+
 @contextmanager
 def graceful() -> Iterator[Interrupt]:
-    """Turn Ctrl-C into a flag while the block runs. Outside the main thread Python allows no handler: the flag stays false."""
+    """Turn Ctrl-C, and SIGTERM within ``terminable``, into a flag while the block runs.
+
+    Outside the main thread Python allows no handler: the flag stays false.
+    """
     interrupt = Interrupt()
     if threading.current_thread() is not threading.main_thread():
         yield interrupt
         return
     before = signal.signal(signal.SIGINT, interrupt.request)
+    termination = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    if isinstance(termination, Termination):
+        termination.interrupt = interrupt
     try:
         yield interrupt
     finally:
         signal.signal(signal.SIGINT, before)
+        if isinstance(termination, Termination):
+            termination.interrupt = None

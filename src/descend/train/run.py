@@ -26,6 +26,7 @@ from descend.technique import build
 from descend.train import folder, metrics
 from descend.train.inference import Inference, InferenceResult
 from descend.train.labels import typed
+from descend.train.lock import in_use
 from descend.train.picture_sources import decoded_batches, picture_sources
 from descend.train.recipe import Recipe, read
 from descend.train.record import RunRecord
@@ -146,7 +147,12 @@ class Run:
         )  # fmt: skip
 
     def _note_look(self) -> bool:
-        """Save the record with its new look; a run folder that takes no writes does not keep the answer from its owner."""
+        """Save the record with its new look; a run folder that takes no writes does not keep the answer from its owner.
+
+        While a process goes on with the run, the record is that process's.
+        """
+        if in_use(self.folder):
+            return False
         try:
             self.record.save(self.folder)
         except RunError:

@@ -6,11 +6,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 from descend.data import Dataset
 from descend.technique import Technique, knobs
 from descend.train import folder, record
 from descend.train import recipe as recipes
+from descend.train.lock import RunLock
 from descend.train.plan import Plan
 from descend.train.record_types import Preprocessing
 from descend.train.run import Run
@@ -41,13 +43,27 @@ class RunLog:
         self.folder: Path | None = None
         self.record = record.RunRecord(command=command or [])
         self._out, self._writes = out, writes
+        self._lock: RunLock | None = None
 
     @classmethod
     def reopened(cls, path: Path) -> RunLog:
-        """Return the log of a run that goes on."""
+        """Return the log of a run that goes on. Raises RunError where it is no run, or where another process has it."""
         log = cls()
+        record.load(path)  # a folder that is none of ours gets no lock
+        log._lock = RunLock(path)
         log.folder, log.record = path, record.load(path)
         return log
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the lock of the run folder back."""
+        if self._lock is not None:
+            self._lock.release()
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -59,25 +75,43 @@ class RunLog:
             self.record.add_wall(stage, time.perf_counter() - started)
 
     def begin(self, dataset: Dataset, plan: Plan, preprocessing: Preprocessing) -> None:
-        """Make the run folder, if the run has none yet, and write the complete recipe and the record's beginning."""
-        if self._writes and self.folder is None:
-            self.folder = folder.create(self._out, dataset.name)
+        """Write the complete recipe and the record's beginning; a run that has no folder yet gets one, with both inside."""
         self.record.status, self.record.stopped_by = "running", ""
         self.record.seed = plan.seed
         self.record.data, self.record.data_fingerprint = dataset.summary(), dataset.fingerprint
         self.record.classes = list(dataset.classes)
         self.record.picture_shape = [] if dataset.pictures is None else [*dataset.pictures.shape[1:]]
         self.record.preprocessing = preprocessing
-        self.write_plan(plan)
+        self._note(plan)
+        if self._writes and self.folder is None:
+            self._create(dataset.name, plan)
+        else:
+            self.write_plan(plan)
 
     def write_plan(self, plan: Plan) -> None:
         """Write the recipe and the record of a plan."""
-        self.record.plan = {name: list(v) if isinstance(v, tuple) else v for name, v in plan.describe().items()}
-        self.record.reasons = plan.reasons
-        self.record.modules = sorted({module for value in vars(plan).values() for module in _modules(value)})
+        self._note(plan)
         if self.folder is not None:
             folder.write_text(self.folder / folder.RECIPE, recipes.dump(plan.recipe()))
         self.save()
+
+    def _create(self, name: str, plan: Plan) -> None:
+        """Let the run folder appear, locked, recipe and record inside."""
+
+        def fill(place: Path) -> None:
+            self._lock = RunLock(place)
+            folder.check_free(place)  # nobody else has begun meanwhile
+            folder.write_text(place / folder.RECIPE, recipes.dump(plan.recipe()))
+            self.record.save(place)
+
+        self.folder = folder.create(self._out, name, fill)
+        if self._lock is not None:
+            self._lock.folder = self.folder
+
+    def _note(self, plan: Plan) -> None:
+        self.record.plan = {name: list(v) if isinstance(v, tuple) else v for name, v in plan.describe().items()}
+        self.record.reasons = plan.reasons
+        self.record.modules = sorted({module for value in vars(plan).values() for module in _modules(value)})
 
     def save(self) -> None:
         """Write the record."""
