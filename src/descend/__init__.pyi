@@ -1,6 +1,7 @@
 from . import augment as augment
 from . import compare as compare
 from . import data as data
+from . import doctor as doctor
 from . import export as export
 from . import landscape as landscape
 from . import models as models
@@ -15,6 +16,7 @@ from . import transfer as transfer
 from .api import fit as fit
 from .api import load as load
 from .api import resume as resume
+from .doctor import diagnose as diagnose
 from .errors import DataError as DataError
 from .errors import DescendError as DescendError
 from .errors import KnobError as KnobError

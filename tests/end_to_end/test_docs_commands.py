@@ -158,7 +158,9 @@ def test_every_command_of_the_page_runs(
             monkeypatch.setenv("DESCEND_CACHE", str(tmp_path / "cache"))
         status = place.run(words, page_runs)
         out, err = capsys.readouterr()
-        assert status == 0 or (words[0] == "lr-find" and "No suggestion" in out), f"{command}\n{out}\n{err}"
+        unsuggested = words[0] == "lr-find" and "No suggestion" in out
+        ill = words[0] == "doctor" and "FINDING" in out  # of a network of four channels
+        assert status == 0 or unsuggested or ill, f"{command}\n{out}\n{err}"
 
 
 def test_the_pages_have_commands_of_every_verb() -> None:

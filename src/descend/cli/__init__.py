@@ -22,6 +22,7 @@ VERBS = {
     "eval": "measure a trained run on labelled pictures",
     "export": "write a trained run as one ONNX file, preprocessing included",
     "lr-find": "find a learning rate by a range test, before training",
+    "doctor": "check in under a minute that a training is sound, before it is made",
     "augment": "look at augmentations, and measure which answers they flip",
     "slice": "draw the loss of a trained network on planes through its weights",
     "surface": "walk optimizers over test surfaces and draw their paths",

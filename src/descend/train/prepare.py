@@ -91,7 +91,7 @@ def survey(
     if of is not None and dataset.fingerprint != of.record.data_fingerprint:
         raise RunError(f"run {of.folder}", "its data must be what they were when it began", got=recipe.data or "other arrays",
                        fix="Restore them, or start anew: descend fit --recipe RUN/recipe.toml --out NEW.")  # fmt: skip
-    profile = _profile(dataset)
+    profile = profile_of(dataset)
     recipe, chosen = with_backbone(recipe, profile, len(dataset.labels), progress)
     plan = label_check.until_measured(resolve(recipe, profile), recipe)
     plan = replace(plan, reasons=plan.reasons | chosen)
@@ -195,7 +195,8 @@ def _scan(recipe: Recipe, source: Any, log: RunLog, progress: Progress) -> Datas
     return dataset
 
 
-def _profile(dataset: Dataset) -> DataProfile:
+def profile_of(dataset: Dataset) -> DataProfile:
+    """Return what the defaults depend on in a data set."""
     n_train, side = len(dataset.indices("train")), dataset.shorter_side[1]
     return DataProfile(dataset.name, n_train, len(dataset.classes), side, dataset.is_grey, dataset.crop_loss)
 

@@ -1,0 +1,105 @@
+"""``descend doctor``: is the training that is about to be made sound? Quick checks, each with its figures and the fix."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from descend.cli.fit import add_settings, require_data, settings_of
+from descend.cli.progress import Terminal
+from descend.doctor import Diagnosis, Finding, diagnose
+from descend.doctor.examination import SCHEMA
+from descend.errors import DescendError, KnobError
+
+WITHOUT_EFFECT = ("metric", "snapshots")  # on the first steps of a training
+SHOWN_ROWS = 8  # of a table on the terminal; --json has them all
+MARKS = {"ok": "ok", "note": "note", "finding": "FINDING"}
+EPILOG = """examples:
+  descend doctor digits
+  descend doctor photos/ recipe.toml --out sheet.png
+  descend doctor photos/ --transfer finetune --optimizer "adamw(lr=0.1)" --json
+
+Every setting of `descend fit` is a flag here too, and means the same. A handful of pictures of every class is looked at, no run
+is made, and nothing is written but the contact sheet: pictures with their labels, plain and augmented, as the network gets them.
+
+Exit status: 0 healthy, 1 findings, 2 unusable (the data or the settings are refused, with the sentence of `descend fit`).
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Examine, print. Returns 0 healthy, 1 findings, 2 unusable."""
+    options = vars(_parser().parse_args(argv))
+    as_json = options.pop("json")
+    try:
+        diagnosis = _diagnosed(options)
+    except (DescendError, OSError) as error:
+        if as_json:
+            print(json.dumps({"schema": SCHEMA, "status": "unusable", "error": str(error)}))
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(json.dumps(diagnosis.describe()) if as_json else "\n".join(lines(diagnosis)))
+    return 0 if diagnosis.healthy else 1
+
+
+def _diagnosed(options: dict[str, Any]) -> Diagnosis:
+    out, file = options.pop("out"), options.pop("file")
+    if file is not None and options["recipe"] is not None:
+        raise KnobError("RECIPE", "must be given once", got=str(file), fix="Leave --recipe out.")
+    settings = settings_of(options | ({} if file is None else {"recipe": file}))
+    require_data("doctor", settings)
+    return diagnose(out=out, progress=Terminal(), **settings)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="descend doctor", description="Check the training that is about to be made.", epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    add_settings(parser, WITHOUT_EFFECT)
+    parser.add_argument("file", nargs="?", type=Path, metavar="RECIPE", help="a TOML file of settings, as --recipe")
+    parser.add_argument(
+        "--out", type=Path, default=Path("doctor.png"), metavar="FILE", help="the contact sheet, .png; default doctor.png"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    return parser
+
+
+def lines(diagnosis: Diagnosis) -> Iterator[str]:
+    """Yield the diagnosis as text: every check with its mark, what it saw and the fix; tables where something is not ok."""
+    yield from (f"note: {note}" for note in diagnosis.notes)
+    width = max(len(finding.check) for finding in diagnosis.findings)
+    for finding in diagnosis.findings:
+        yield f"{MARKS[finding.severity]:<7}  {finding.check:<{width}}  {finding.what}"
+        if finding.fix and finding.severity != "ok":
+            yield f"{'':<{9 + width}}  fix: {finding.fix}"
+        if finding.table and (finding.severity == "finding" or finding.check == "throughput"):
+            yield from (f"{'':<{9 + width}}    {row}" for row in _table(finding))
+    n = sum(finding.severity == "finding" for finding in diagnosis.findings)
+    verdict = "healthy" if diagnosis.healthy else f"{n} finding{'s' * (n > 1)}"
+    yield f"{diagnosis.data}: {verdict}; {diagnosis.n_pictures:,} pictures looked at in {sum(diagnosis.wall_s.values()):.0f} s"
+    if diagnosis.sheet is not None:
+        yield f"Contact sheet: {diagnosis.sheet}"
+
+
+def _table(finding: Finding) -> Iterator[str]:
+    """Yield the rows of a finding's table, those with the smallest and the largest figures where there are many."""
+    rows, key = list(finding.table), list(finding.table[0])[-1]
+    left_out = len(rows) - SHOWN_ROWS
+    if left_out > 0:
+        order = sorted(range(len(rows)), key=lambda place: rows[place][key])
+        ends = {*order[: SHOWN_ROWS // 2], *order[-(SHOWN_ROWS // 2) :]}
+        rows = [row for place, row in enumerate(rows) if place in ends]
+    cells = [[*map(str, rows[0])], *([_cell(value) for value in row.values()] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+    for row in cells:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    if left_out > 0:
+        yield f"... and {left_out} more between them (--json has all)"
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,139 @@
+"""All checks of a run, one after another, and what they found together."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Unpack
+
+from descend.doctor import (
+    frozen,
+    gradient_check,
+    initial_loss,
+    layers,
+    overfit,
+    pairs,
+    penalties,
+    pipeline,
+    throughput,
+    updates,
+)
+from descend.doctor.contact_sheet import check_sheet_path, write_contact_sheet
+from descend.doctor.finding import Check, Finding
+from descend.doctor.subject import Subject, prepare_subject
+from descend.errors import DescendError
+from descend.progress import Progress, Silent
+from descend.train.fit_settings import FitSettings
+from descend.train.prepare import threads
+from descend.train.recipe import Recipe, from_settings, read
+
+SCHEMA = "descend.doctor/1"
+"""Of ``Diagnosis.describe``; a key that changes its meaning or goes away raises the number."""
+
+CHECKS: dict[str, Check] = {
+    pipeline.CHECK: pipeline.input_pipeline,
+    initial_loss.CHECK: initial_loss.initial_loss,
+    overfit.CHECK: overfit.overfit,
+    gradient_check.CHECK: gradient_check.gradient_check,
+    updates.CHECK: updates.updates,
+    layers.ACTIVATIONS: layers.activations,
+    layers.GRADIENTS: layers.gradients,
+    layers.DEAD: layers.dead_units,
+    frozen.CHECK: frozen.frozen_parts,
+    penalties.CHECK: penalties.penalties,
+    throughput.CHECK: throughput.throughput,
+    pairs.CHECK: pairs.pairs,
+}
+"""Every check, in the order in which they run and are shown; a new one is its file and its line here."""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What all checks found.
+
+    data: name of the data set. plan: the settings that were examined, as text. notes: how these differ from what ``fit`` would
+    do. n_pictures: looked at. sheet: the contact sheet, where one was written. wall_s: seconds of each check.
+    """
+
+    data: str
+    plan: Mapping[str, Any]
+    notes: tuple[str, ...]
+    n_pictures: int
+    findings: tuple[Finding, ...]
+    wall_s: Mapping[str, float]
+    sheet: Path | None = None
+
+    @property
+    def healthy(self) -> bool:
+        """Whether no check has a finding; notes do not count."""
+        return all(finding.severity != "finding" for finding in self.findings)
+
+    def describe(self) -> dict[str, Any]:
+        """Return everything as plain data for JSON; numbers that are not finite become null."""
+        return _plain({
+            "schema": SCHEMA, "status": "healthy" if self.healthy else "findings", "data": self.data, "plan": dict(self.plan),
+            "notes": list(self.notes), "n_pictures": self.n_pictures,
+            "findings": [dataclasses.asdict(finding) for finding in self.findings],
+            "sheet": None if self.sheet is None else str(self.sheet), "wall_s": dict(self.wall_s),
+        })  # fmt: skip
+
+
+def diagnose(
+    data: Any = None,
+    *,
+    recipe: Recipe | Mapping[str, Any] | Path | str | None = None,
+    out: Path | str | None = None,
+    progress: Progress | None = None,
+    **settings: Unpack[FitSettings],
+) -> Diagnosis:
+    """Examine the run that ``descend.fit`` would make with the same arguments, in under a minute, on a handful of pictures.
+
+    data, recipe, settings: as for ``descend.fit``. out: where the contact sheet goes, a PNG; None writes none. Nothing else is
+    written but what every run caches. Raises what ``descend.fit`` would raise: DataError, KnobError, SpecError, ModelError.
+
+    >>> import descend
+    >>> descend.diagnose("digits", backbone="smallcnn(width=4)").healthy
+    True
+    """
+    base = read(Path(recipe)) if isinstance(recipe, (str, Path)) else recipe
+    base = from_settings(base) if isinstance(base, Mapping) else base
+    given: dict[str, Any] = {**settings}
+    if isinstance(data, (str, Path)):
+        given["data"], data = str(data), None
+    if out is not None:
+        check_sheet_path(Path(out))
+    asked = from_settings(given, base)
+    with threads(asked.threads):
+        subject = prepare_subject(asked, arrays=data, progress=progress or Silent())
+        if out is not None:
+            write_contact_sheet(subject, Path(out))
+        return dataclasses.replace(examine(subject, progress or Silent()), sheet=None if out is None else Path(out))
+
+
+def examine(subject: Subject, progress: Progress) -> Diagnosis:
+    """Run every check; one that cannot be carried out because training fails is a finding itself."""
+    findings, walls = list[Finding](), dict[str, float]()
+    for name, check in CHECKS.items():
+        progress.say(f"checking: {name}")
+        started = time.perf_counter()
+        try:
+            findings += check(subject)
+        except DescendError as error:
+            findings.append(Finding(name, "finding", str(error), {"error": type(error).__name__}, error.fix))
+        walls[name] = time.perf_counter() - started
+    dataset = subject.builder.dataset
+    return Diagnosis(dataset.name, subject.plan.describe(), subject.notes, len(dataset), tuple(findings), walls)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
