@@ -341,6 +341,37 @@ def test_the_contact_sheet_shows_plain_pictures_and_draws(tmp_path: Path) -> Non
     assert all((cells[0] != cell).any() for cell in cells[1:])
 
 
+class Raising(Regularizer):
+    def extra_loss(self, model: nn.Module) -> Tensor:
+        raise IndexError("no such layer")
+
+    def __str__(self) -> str:
+        return "raising()"
+
+
+def test_a_technique_that_raises_is_told_once_and_other_checks_have_their_say(healthy: Subject) -> None:
+    diagnosis = examine(with_regularizer(healthy, Raising()), Silent())
+    findings = [finding for finding in diagnosis.findings if finding.severity == "finding"]
+    assert [finding.what for finding in findings] == ["the training fails here: IndexError: no such layer"]
+    assert {"input pipeline", "initial loss", "overfit", "pairs"} <= {finding.check for finding in diagnosis.findings}
+
+
+def test_gradients_that_accumulate_move_weights_all_the_same() -> None:
+    windowed = subject(gradients=("accumulate(n=8)",))
+    assert all(ratio > 1e-4 for ratio in windowed.trial.ratios.values())
+
+
+def test_units_that_a_pretrained_network_does_not_need_here_are_no_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    silent = subject()
+    with torch.no_grad():
+        silent.classifier.backbone.stages.block0.norm.bias[:2] = -100.0
+    assert found("dead units", silent)
+    monkeypatch.setattr(silent.classifier.backbone, "pretrained", True)
+    (finding,) = CHECKS["dead units"](silent)
+    assert finding.severity == "note"
+    assert "50% of backbone.stages.block0.act" in finding.what
+
+
 def test_a_training_that_fails_is_a_finding() -> None:
     planted = subject(optimizer="adamw(lr=0.005)")
     planted.classifier.head.weight.data.fill_(math.nan)

@@ -122,11 +122,21 @@ def examine(subject: Subject, progress: Progress) -> Diagnosis:
         started = time.perf_counter()
         try:
             findings += check(subject)
-        except DescendError as error:
-            findings.append(Finding(name, "finding", str(error), {"error": type(error).__name__}, error.fix))
+        except Exception as error:  # techniques of one's own may raise anything, and every other check still has its say
+            failed = _failed(name, error)
+            if failed.what not in {finding.what for finding in findings}:  # checks share a trial: it fails once
+                findings.append(failed)
         walls[name] = time.perf_counter() - started
     dataset = subject.builder.dataset
     return Diagnosis(dataset.name, subject.plan.describe(), subject.notes, len(dataset), tuple(findings), walls)
+
+
+def _failed(check: str, error: Exception) -> Finding:
+    kind = type(error).__name__
+    if isinstance(error, DescendError):
+        return Finding(check, "finding", str(error), {"error": kind}, error.fix)
+    what = f"the training fails here: {kind}: {str(error).splitlines()[0] if str(error) else ''}"
+    return Finding(check, "finding", what, {"error": kind, "message": str(error)}, "Look at techniques of your own first.")
 
 
 def _plain(value: Any) -> Any:

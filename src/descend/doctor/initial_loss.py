@@ -41,7 +41,7 @@ def _after_head_first(subject: Subject, found: Finding) -> Finding:
     with untouched(subject.task):
         subject.mode_task.head_first()
         loss = first_loss(subject, subject.task)
-    what = f"{found.what}; {loss:.3f} once the head is fitted, from where the backbone begins to train"
+    what = f"{found.what}; {loss:.3f} once the head is fitted (to this handful)"
     return Finding(CHECK, "ok", what, {**found.evidence, "loss_after_head": loss})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from descend.doctor.finding import Finding, named
 from descend.doctor.subject import Subject
+from descend.doctor.trial import Layer
 
 ACTIVATIONS, GRADIENTS, DEAD = "activations", "gradients", "dead units"
 FLAT, HUGE = 1e-5, 1e4  # standard deviation of what a layer gives out
@@ -52,22 +53,33 @@ def gradients(subject: Subject) -> list[Finding]:
 
 
 def dead_units(subject: Subject) -> list[Finding]:
-    """Flag rectifiers whose units stay at zero for every picture of the batch.
+    """Flag rectifiers whose units stay at zero for every picture of a batch.
 
-    A rectifier that is a module of its own is seen; ``F.relu`` is not.
+    Units of a pretrained network that answer to none of these pictures are not dead, they know other things: there it counts
+    what died in the trial's steps, or a layer that is silent altogether. A rectifier that is a module of its own is seen;
+    ``F.relu`` is not.
     """
     counted = [layer for layer in subject.trial.layers if layer.n_dead is not None]
     if not counted:
         return [Finding(DEAD, "ok", "what trains has no rectifier that is a module of its own")]
+    shares = {layer.name: _share(layer) for layer in counted}
+    begun = {layer.name: _share(layer) for layer in subject.trial.at_first if layer.n_dead is not None}
+    pretrained = subject.classifier.backbone.pretrained
+    died = {name: share - begun.get(name, 0.0) * (pretrained and share < 1) for name, share in shares.items()}
     table = tuple({"layer": layer.name, "units": layer.n_units, "dead": layer.n_dead} for layer in counted)
-    shares = {layer.name: (layer.n_dead or 0) / layer.n_units for layer in counted}
     n_dead, n_units = sum(layer.n_dead or 0 for layer in counted), sum(layer.n_units for layer in counted)
     evidence = {"dead": n_dead, "units": n_units, "layers": {name: share for name, share in shares.items() if share > 0}}
-    many = [name for name, share in shares.items() if share >= MANY_DEAD]
     told = f"{n_dead:,} of {n_units:,} units are at zero for every picture of a batch"
-    if many:
-        worst = max(many, key=lambda name: shares[name])
+    worst = max(died, key=lambda name: died[name])
+    if died[worst] >= MANY_DEAD:
         return [Finding(DEAD, "finding", f"{told}, {shares[worst]:.0%} of {worst}", evidence,
                         "Lower the learning rate, or look at biases and shifts that are far below zero.", table)]  # fmt: skip
-    some = any(share >= SOME_DEAD for share in shares.values())
-    return [Finding(DEAD, "note" if some else "ok", told, evidence, table=table)]
+    some = max(shares, key=lambda name: shares[name])
+    if shares[some] < SOME_DEAD:
+        return [Finding(DEAD, "ok", told, evidence, table=table)]
+    why = ": what they were trained to see is not in these pictures" if pretrained else ""
+    return [Finding(DEAD, "note", f"{told}, {shares[some]:.0%} of {some}{why}", evidence, table=table)]
+
+
+def _share(layer: Layer) -> float:
+    return (layer.n_dead or 0) / layer.n_units

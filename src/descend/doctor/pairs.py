@@ -130,7 +130,7 @@ PAIRS = (
         lambda s: isinstance(chain_of(s.plan.optimizer).core, ScheduleFree) and _falls(s),
         "the rule averages its path so that the rate need not fall; with a falling rate the average looks back at the beginning",
         'Add --schedule "warmup()" or constant.',
-        "Defazio et al. 2024, arXiv:2405.15682", "finding",
+        "Defazio et al. 2024, arXiv:2405.15682",
     ),
     Pair(
         "early_stopping", "falling schedule", lambda s: "early_stopping" in _regularizers(s) and _falls(s),

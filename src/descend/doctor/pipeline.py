@@ -18,7 +18,7 @@ MEAN_RANGE, STD_RANGE = 3.0, (0.05, 5.0)  # of normalised pictures
 def input_pipeline(subject: Subject) -> list[Finding]:
     """Compare what arrives with the data set: labels and pixels picture by picture, and the numbers' size."""
     batches = list(subject.batches(N_BATCHES))
-    found = [*_labels(subject, batches), *_pixels(subject, batches), *_numbers(batches)]
+    found = [*_labels(subject, batches), *_pixels(subject, batches), *_numbers(subject, batches)]
     n = sum(len(batch.ids) for _, batch in batches)
     inputs = torch.cat([batch.inputs.flatten(1) for _, batch in batches])
     shape = tuple(batches[0][1].inputs.shape)
@@ -57,8 +57,8 @@ def _labels(subject: Subject, batches: list[tuple[int, Batch]]) -> list[Finding]
 
 def _pixels(subject: Subject, batches: list[tuple[int, Batch]]) -> list[Finding]:
     """Make the same views from the stored pictures again, by the ids that arrived: they must be equal to the bit."""
-    source, builder = subject.task.source, subject.builder
-    if not isinstance(source, ImageSource) or source.prefix is not None or source.pipeline.mixes:
+    builder = subject.builder
+    if not _sees_pictures(subject) or builder.pipeline().mixes:
         return []
     wrong, n = 0, 0
     for epoch, batch in batches:
@@ -75,7 +75,13 @@ def _pixels(subject: Subject, batches: list[tuple[int, Batch]]) -> list[Finding]
                     "The order of pictures and that of ids differ somewhere: look at the batch source.")]  # fmt: skip
 
 
-def _numbers(batches: list[tuple[int, Batch]]) -> list[Finding]:
+def _sees_pictures(subject: Subject) -> bool:
+    """Return whether what trains reads pictures; behind a frozen part it reads features, whose size is their own."""
+    source = subject.task.source
+    return isinstance(source, ImageSource) and source.prefix is None
+
+
+def _numbers(subject: Subject, batches: list[tuple[int, Batch]]) -> list[Finding]:
     inputs = torch.cat([batch.inputs.flatten(1).float() for _, batch in batches])
     evidence = {"mean": float(inputs.mean()), "std": float(inputs.std())}
     if not bool(inputs.isfinite().all()):
@@ -83,7 +89,7 @@ def _numbers(batches: list[tuple[int, Batch]]) -> list[Finding]:
     if len(inputs) > 1 and bool((inputs == inputs[0]).all()):
         return [Finding(CHECK, "finding", "all pictures arrive alike", evidence, "Look at what decodes and cuts them.")]
     low, high = STD_RANGE
-    if inputs.ndim == 2 and (abs(evidence["mean"]) > MEAN_RANGE or not low <= evidence["std"] <= high):
+    if _sees_pictures(subject) and (abs(evidence["mean"]) > MEAN_RANGE or not low <= evidence["std"] <= high):
         told = f"inputs have mean {evidence['mean']:.3g} and standard deviation {evidence['std']:.3g}"
         return [
             Finding(

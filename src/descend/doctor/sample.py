@@ -9,7 +9,7 @@ from descend import rng
 from descend.data import Dataset
 
 LEAST_PER_CLASS = 4  # training pictures, where there are as many
-MOST_FOR_CLASSES = 512  # training pictures that the least of every class may add up to, before it is lowered
+MOST_FOR_CLASSES = 512  # training pictures that the least of every class may add up to, before it is lowered to two
 N_VAL = 32
 
 
@@ -26,7 +26,7 @@ def stratified(dataset: Dataset, rows: NDArray[np.int64], n: int, *, seed: int) 
     So classes are about as common as in all rows, and none is missing.
     """
     n_classes = len(dataset.classes)
-    least = max(1, min(LEAST_PER_CLASS, MOST_FOR_CLASSES // n_classes))
+    least = max(2, min(LEAST_PER_CLASS, MOST_FOR_CLASSES // n_classes))
     order = _shuffled(dataset, rows, seed)
     rank = np.empty(len(order), np.int64)  # 0 for the first picture of its class, 1 for the second, ...
     for label in range(n_classes):

@@ -42,7 +42,8 @@ class Trial:
 
     losses: before each step, nats. ratios: parameter -> length of the last update relative to the weights before the
     first one: a rate that is far too high makes the weights so large that its updates look small beside them.
-    gradients: parameter -> root mean square of the gradient in the last step. layers: activations of the last step.
+    gradients: parameter -> root mean square of the gradient in the last step. layers: activations of the last step; at_first: of
+    the first one.
     fixed_moved: names of parameters that no optimizer holds, and of buffers that are held, that changed all the same; n_fixed: of
     how many. unmoved: names of parameters that the optimizer holds and that no step changed; n_moving: of how many. seconds:
     median per step of each part.
@@ -52,6 +53,7 @@ class Trial:
     ratios: dict[str, float] = field(default_factory=dict)
     gradients: dict[str, float] = field(default_factory=dict)
     layers: list[Layer] = field(default_factory=list)
+    at_first: list[Layer] = field(default_factory=list)
     fixed_moved: list[str] = field(default_factory=list)
     unmoved: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -67,6 +69,8 @@ def steps(task: Task, batches: Iterable[tuple[int, Batch]], *, rate: float = 1.0
         for group in task.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * rate
         _, loss = task.step(epoch, batch)
+        if not task.optimizer.moved:  # an open window of accumulation: every step counts by itself here
+            task.optimizer.flush()
         task.regularize_weights(parameters)
         yield float(loss.detach())
 
@@ -91,7 +95,7 @@ def run_trial(
         for n, (epoch, batch) in enumerate(batches, start=1):
             last = n == MOST_STEPS or (n >= LEAST_STEPS and time.perf_counter() - started > LIMIT_S)
             previous = {name: weights[name].detach().clone() for name in sized}
-            with _watched(task.module, trial.layers if last else None):
+            with _watched(task.module, trial.layers if last else trial.at_first if n == 1 else None):
                 trial.losses += clock.steps(task, epoch, batch, rate=min(1.0, n / LEAST_STEPS))
             if last:
                 break
@@ -201,7 +205,7 @@ class _Clock:
         self.walls.append({"forward": forward, "backward": end - marks["begin"] - forward - stepping, "step": stepping})
 
     def medians(self) -> dict[str, float]:
-        """Return the median seconds of each part; the first step warms up, the last one is watched, and both do not count."""
+        """Return the median seconds of each part; the first and the last step are watched, which takes time, and do not count."""
         late = self.walls[1:-1]
         return (
             {part: sorted(wall[part] for wall in late)[len(late) // 2] for part in ("forward", "backward", "step")}
