@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from descend.errors import RunError
 from descend.optim import Optimizer
-from descend.train.folder import replacing
+from descend.train.folder import replacing, verify
 from descend.train.loop import Position
 from descend.train.nonfinite import Rollback
 
@@ -66,6 +67,9 @@ def save(
 
 def load(path: Path, module: nn.Module, optimizer: Optimizer, rollback: Rollback | None = None) -> tuple[Position, Best]:
     """Restore a checkpoint into ``module``, ``optimizer`` and ``rollback``. Raises RunError if it is damaged or does not fit."""
+    if path.exists():
+        resume = f"descend fit --resume {shlex.quote(str(path.parent))}"
+        verify(path, f"Restore it, or delete it and train from the beginning: {resume}.")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         module.load_state_dict(state["module"])

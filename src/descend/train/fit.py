@@ -8,7 +8,7 @@ from typing import Any
 
 from descend.errors import RunError
 from descend.progress import Progress
-from descend.train import folder
+from descend.train import folder, manifest
 from descend.train import recipe as recipes
 from descend.train.interrupt import ending_with_sigterm
 from descend.train.judge import judge
@@ -56,7 +56,7 @@ def resume(path: Path, *, arrays: Any, progress: Progress, search: Search, write
     with ending_with_sigterm(), RunLog.reopened(path) as log:
         if log.record.status == "finished" and _is_judged(path, log):
             return write_up(Run(path, log.record))
-        recipe = recipes.read(path / folder.RECIPE)
+        recipe = _recipe(path)
         with threads(recipe.threads):
             try:
                 surveyed = survey(recipe, arrays=arrays, log=log, progress=progress, who="resume", of=Run(path))
@@ -64,6 +64,17 @@ def resume(path: Path, *, arrays: Any, progress: Progress, search: Search, write
             except KeyboardInterrupt:
                 run = log.stopped()
         return write_up(run)
+
+
+def _recipe(path: Path) -> Recipe:
+    """Return the recipe of a run that goes on. Raises RunError where it is not the one that the run began with."""
+    recipe = recipes.read(path / folder.RECIPE)
+    differing = manifest.changed_settings(path / folder.RECIPE)
+    if differing:
+        raise RunError(f"run {path}", f"must go on with the recipe that it began with; its {folder.RECIPE} differs in "
+                       f"{', '.join(differing[:10])}",
+                       fix="Undo the change, or train anew: descend fit --recipe RUN/recipe.toml --out NEW.")  # fmt: skip
+    return recipe
 
 
 def _is_judged(path: Path, log: RunLog) -> bool:

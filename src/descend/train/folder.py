@@ -14,21 +14,29 @@ from safetensors import SafetensorError, safe_open
 
 from descend import files
 from descend.errors import RunError
+from descend.train import manifest
 from descend.train.lock import LOCK
 from descend.unfinished import sweep_unfinished
 
 RECIPE, RECORD, METRICS = "recipe.toml", "record.json", "metrics.jsonl"
 MODEL, CHECKPOINT, PREDICTIONS, REPORT = "model.safetensors", "checkpoint.pt", "predictions.csv", "report.html"
 SNAPSHOTS, INITIAL = "snapshots", "initial.safetensors"
-_LEFT_OVER = (RECIPE, LOCK)
+CHANGED = "its SHA-256 digest is not the one in the run's manifest: it is damaged, or of another run"
+_VERIFIED = (RECIPE, MODEL, CHECKPOINT, INITIAL)
+_LEFT_OVER = (RECIPE, LOCK, manifest.MANIFEST)
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a path to write at that becomes ``path`` as in ``files.replacing``; RunError where the disk does not take it."""
+    """Yield a path to write at that becomes ``path`` as in ``files.replacing``; RunError where the disk does not take it.
+
+    The run's manifest learns the digest of what is verified when it is read.
+    """
     try:
         with files.replacing(path) as unfinished:
             yield unfinished
+            if path.name in _VERIFIED:
+                manifest.expect(path, unfinished)
     except OSError as error:
         raise _unwritable(path, error) from error
 
@@ -59,7 +67,7 @@ def read_json(path: Path) -> Any:
                        fix="Give the folder that `descend fit` printed.") from None  # fmt: skip
     except OSError as error:
         raise RunError(str(path.parent), f"must be a run folder ({error.strerror})") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RunError(f"{path}", f"must be intact JSON ({error})") from None
 
 
@@ -115,9 +123,20 @@ def _listed(folder: Path) -> list[Path]:
     return list(folder.iterdir())
 
 
-def damage(model: Path) -> str | None:
-    """Return what is wrong with a file of safetensors, None if it can be read."""
+def verify(path: Path, fix: str) -> None:
+    """Raise RunError where a file of a run is another than was written. fix: what to do then."""
     try:
+        if manifest.is_changed(path):
+            raise RunError(str(path), f"must be intact ({CHANGED})", fix=fix)
+    except OSError as error:
+        raise RunError(str(path), f"must be readable ({error.strerror or error})") from None
+
+
+def damage(model: Path) -> str | None:
+    """Return what is wrong with a run's model, None if it is as it was written and can be read."""
+    try:
+        if manifest.is_changed(model):
+            return CHANGED
         with safe_open(model, framework="numpy") as file:
             for name in file.keys():  # noqa: SIM118 (no mapping)
                 file.get_tensor(name)

@@ -35,7 +35,10 @@ def load_initial(backbone: Backbone, plan: Plan, of: Run | None, log: RunLog) ->
     """
     if plan.weights is None:
         return plan
-    report = load_weights(backbone, _source(plan.weights, of))
+    source = _source(plan.weights, of)
+    if of is not None and source.parent == of.folder:
+        folder.verify(source, "Train anew: descend fit --recipe RUN/recipe.toml --out NEW.")
+    report = load_weights(backbone, source)
     if of is not None:
         reason = log.record.reasons.get("weights", "those that the run began with")
     else:

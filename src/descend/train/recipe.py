@@ -109,7 +109,7 @@ def read(path: Path) -> Recipe:
         raise RunError("recipe", "must be a TOML file that exists", got=str(path)) from None
     except OSError as error:
         raise RunError("recipe", f"must be a TOML file ({error.strerror})", got=str(path)) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RunError(f"recipe {path}", f"must be valid TOML ({error})") from None
     tables = [name for name, value in settings.items() if isinstance(value, dict)]
     if tables:

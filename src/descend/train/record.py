@@ -14,8 +14,9 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from annotated_types import Predicate
 from pydantic import TypeAdapter, ValidationError
 
 from descend.errors import RunError
@@ -41,6 +42,9 @@ from descend.train.record_types import (
 
 PlainSetting = str | int | float | bool | list[str] | None
 """The value of a setting in JSON."""
+
+Shares = Annotated[dict[str, float], Predicate(lambda shares: not shares or "all" in shares)]
+"""Part of the network -> a share in it; that in ``all`` of them is among them."""
 
 SCHEMA = 3
 PACKAGES = ("descend", "torch", "torchvision", "timm", "numpy", "pillow", "onnxruntime", "openvino", "scikit-learn")
@@ -74,7 +78,7 @@ class RunRecord:
     choices_by_val: int = 0  # choices of a search that the validation split made: its accuracy flatters by them
     notes: list[str] = field(default_factory=list)  # on the training, to be told at the end: dropped steps, a loss that grew
     decisions: list[Decision] = field(default_factory=list)  # of a schedule that needs the history
-    sparsity: dict[str, float] = field(default_factory=dict)  # share of exact zeros, where a penalty makes them
+    sparsity: Shares = field(default_factory=dict)  # of exact zeros, where a penalty makes them
     val: Score | None = None
     test: Score | None = None
     test_looks: list[TestLook] = field(default_factory=list)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal, NotRequired
+from typing import Annotated, Literal, NotRequired
 
+from annotated_types import Ge, Le, Len
 from typing_extensions import TypedDict
 
 from descend.pixels import Background, Fit
 
 Metric = Literal["accuracy", "balanced_accuracy", "macro_f1"]
 """What may select the best epoch."""
+
+Side = Annotated[int, Ge(1), Le(65_536)]
+"""The side of a square picture, pixels."""
 
 
 class Score(TypedDict):
@@ -19,7 +23,7 @@ class Score(TypedDict):
     """
 
     accuracy: float
-    accuracy_interval: list[float]
+    accuracy_interval: Annotated[list[float], Len(2, 2)]
     balanced_accuracy: float
     macro_f1: float
     loss: float
@@ -116,7 +120,7 @@ class EnsembleMember(TypedDict):
 
     architecture: str
     taps: list[str]
-    view: int
+    view: Side
     mirrored: bool
     weight: float
 
@@ -152,11 +156,11 @@ class Preprocessing(TypedDict):
     """
 
     architecture: str
-    resolution: int
-    size: int
-    mean: list[float]
-    std: list[float]
-    scale: list[float] | None
+    resolution: Side
+    size: Side
+    mean: Annotated[list[float], Len(3, 3)]
+    std: Annotated[list[float], Len(3, 3)]
+    scale: Annotated[list[float], Len(2, 2)] | None
     background: Background
     fit: Fit
     taps: list[str]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,8 +20,9 @@ from descend import data as data_package
 from descend.data import Dataset
 from descend.data.opening import Source
 from descend.data.pool import n_threads
-from descend.errors import DataError, RunError, SpecError, nearest
+from descend.errors import DataError, DescendError, RunError, SpecError, nearest
 from descend.models import Backbone, Classifier, Ensemble, Member, backbone
+from descend.printable import shortened
 from descend.regularize import Regularizer
 from descend.technique import build
 from descend.train import folder, metrics
@@ -85,15 +87,29 @@ class Run:
         path = self.folder / folder.MODEL
         if not path.exists():
             raise RunError(f"run {self.folder}", f"must hold {folder.MODEL}", fix="It stopped before anything was trained.")
+        folder.verify(path, self._how_to_rebuild())
         try:
             return restored(self.record, load_file(path))
-        except (SafetensorError, RuntimeError, OSError) as error:
-            raise RunError(str(path), f"must be intact ({str(error).splitlines()[0]})") from error
+        except (SafetensorError, OSError) as error:
+            raise RunError(str(path), f"must be intact ({str(error).splitlines()[0]})", fix=self._how_to_rebuild()) from error
         except SpecError as error:
             if not self.record.modules:
                 raise
             raise RunError(f"run {self.folder}", f"needs techniques of {', '.join(self.record.modules)} ({error.must})",
                            fix=_import_first(self.record.modules)) from error  # fmt: skip
+        except DescendError:
+            raise
+        except Exception as error:  # a record from somewhere else may describe anything
+            why = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise RunError(f"run {self.folder}", f"its record must describe the network of {folder.MODEL} ({shortened(why)})",
+                           fix=self._how_to_rebuild()) from error  # fmt: skip
+
+    def _how_to_rebuild(self) -> str:
+        """Return what to do about a model that is damaged."""
+        run = shlex.quote(str(self.folder))
+        if (self.folder / folder.CHECKPOINT).exists() or self.record.head_trials:
+            return f"Build it again: descend fit --resume {run}."
+        return f"Train again from its recipe: descend fit --recipe {run}/{folder.RECIPE} --out NEW."
 
     def predict(self, pictures: Any, *, threads: int | None = None, tta: str | None = None, mc: int | None = None) -> Predictions:
         """Classify pictures.

@@ -1,0 +1,87 @@
+"""The digests of a run's files, in one file beside them: what has changed since it was written is noticed when it is read.
+
+``manifest.json`` holds the SHA-256 digests of model, checkpoint, initial weights and recipe, and the recipe's settings. A digest
+is written down *before* its file gets its name, beside those that the file had before, so that a crash between the two leaves a
+run that verifies. A run folder without a manifest (of an older version) is opened unverified.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict
+
+from descend import files
+from descend.errors import RunError
+
+MANIFEST = "manifest.json"
+N_DIGESTS = 4  # of one file: the newest, and those it had when processes may have been killed
+
+
+class Manifest(TypedDict):
+    """What the file holds. files: name -> digests in hexadecimal, the newest first. recipe: its settings, as TOML gives them."""
+
+    files: dict[str, list[str]]
+    recipe: dict[str, Any]
+
+
+def expect(path: Path, unfinished: Path) -> None:
+    """Write down that ``path`` will be what lies at ``unfinished`` now. Raises OSError.
+
+    Only a recipe begins a manifest: it is the first file of a run.
+    """
+    is_recipe = path.suffix == ".toml"
+    manifest = _read(path.parent)
+    if manifest is None:
+        if not is_recipe:
+            return
+        manifest = Manifest(files={}, recipe={})
+    before = manifest["files"].get(path.name, [])
+    digest = _digest(unfinished)
+    manifest["files"][path.name] = [digest, *(other for other in before if other != digest)][:N_DIGESTS]
+    if is_recipe:
+        manifest["recipe"] = tomllib.loads(unfinished.read_text(encoding="utf-8"))
+    files.write_bytes(path.parent / MANIFEST, json.dumps(manifest, indent=1).encode())
+
+
+def is_changed(path: Path) -> bool:
+    """Return whether a file is another than was written; False where nothing is known of it. Raises RunError, OSError."""
+    manifest = _read(path.parent)
+    known = [] if manifest is None else manifest["files"].get(path.name, [])
+    return bool(known) and _digest(path) not in known
+
+
+def changed_settings(recipe: Path) -> list[str]:
+    """Return the names of the settings in which a run's recipe is another than was written. Raises RunError, OSError."""
+    manifest = _read(recipe.parent)
+    if manifest is None or not is_changed(recipe):
+        return []
+    try:
+        now = tomllib.loads(recipe.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RunError(f"recipe {recipe}", f"must be valid TOML ({error})") from None
+    then = manifest["recipe"]
+    return sorted(name for name in now.keys() | then.keys() if now.get(name) != then.get(name))
+
+
+def _read(folder: Path) -> Manifest | None:
+    """Return the manifest of a run folder, None where it has none."""
+    path = folder / MANIFEST
+    try:
+        return TypeAdapter(Manifest).validate_json(path.read_bytes(), strict=True)
+    except FileNotFoundError:
+        return None
+    except (ValidationError, RecursionError):
+        raise RunError(
+            str(path), "must be as descend wrote it", fix="Delete it to open the run without verifying its files."
+        ) from None
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,163 @@
+"""The files of a run belong together: what was changed, swapped or made up is noticed and named; older runs still open."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.conftest import StopAfter  # pyright: ignore[reportMissingImports] (pytest finds it)
+
+import descend
+from descend.cli import main
+from descend.errors import DescendError, RunError
+from descend.train import folder, manifest
+from descend.train.run import Run
+
+TINY: dict[str, Any] = {"transfer": "scratch", "backbone": "smallcnn(width=4)", "size": 16, "epochs": 2, "batch_size": 8}
+
+
+@pytest.fixture(scope="module")
+def finished(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return descend.fit(shapes, out=tmp_path_factory.mktemp("runs") / "finished", **TINY).folder
+
+
+@pytest.fixture(scope="module")
+def stopped(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return descend.fit(shapes, out=tmp_path_factory.mktemp("runs") / "stopped", progress=StopAfter(32), **TINY).folder
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+@pytest.fixture
+def cut(stopped: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(stopped, tmp_path / "cut"))
+
+
+def flip(path: Path, at: float) -> None:
+    """Change one bit of a file, at a share of its length."""
+    content = bytearray(path.read_bytes())
+    content[int(at * (len(content) - 1))] ^= 1
+    path.write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize("at", [0.0, 0.5, 0.99, 1.0])
+def test_a_flipped_bit_of_the_model_is_noticed_and_mended(
+    run: Path, shapes: Path, at: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = (run / folder.MODEL).read_bytes()
+    flip(run / folder.MODEL, at)
+    assert main(["predict", str(run), str(shapes / "disc")]) == 1
+    told = capsys.readouterr().err
+    assert "model.safetensors: must be intact (its SHA-256 digest" in told
+    assert f"descend fit --resume {run}" in told
+    descend.resume(run)
+    assert (run / folder.MODEL).read_bytes() == whole
+    assert descend.load(run).predict(shapes / "disc").probabilities.shape == (12, 3)
+
+
+@pytest.mark.parametrize("at", [0.0, 0.5, 1.0])
+def test_a_flipped_bit_of_the_checkpoint_is_refused(cut: Path, finished: Path, at: float) -> None:
+    flip(cut / folder.CHECKPOINT, at)
+    with pytest.raises(
+        RunError, match=r"checkpoint\.pt: must be intact .*delete it and train from the beginning: descend fit --resume"
+    ):
+        descend.resume(cut)
+    (cut / folder.CHECKPOINT).unlink()
+    descend.resume(cut)
+    assert (cut / folder.MODEL).read_bytes() == (finished / folder.MODEL).read_bytes()
+
+
+def test_the_checkpoint_of_another_run_is_refused(cut: Path, shapes: Path, tmp_path: Path) -> None:
+    other = descend.fit(shapes, out=tmp_path / "other", progress=StopAfter(32), seed=7, **TINY)
+    shutil.copy(other.folder / folder.CHECKPOINT, cut / folder.CHECKPOINT)
+    with pytest.raises(RunError, match="or of another run"):
+        descend.resume(cut)
+
+
+def test_an_edited_recipe_is_refused_by_the_settings_that_differ(cut: Path, finished: Path) -> None:
+    path = cut / folder.RECIPE
+    began = path.read_text()
+    path.write_text(began.replace("epochs = 2", "epochs = 3").replace("batch_size = 8", "") + "threads = 1\n")
+    with pytest.raises(RunError, match=r"differs in batch_size, epochs, threads\. Undo the change"):
+        descend.resume(cut)
+    path.write_text(f"# a remark\n{began}")
+    assert descend.resume(cut).record.status == "finished"
+    assert (cut / folder.MODEL).read_bytes() == (finished / folder.MODEL).read_bytes()
+
+
+def test_a_run_without_a_manifest_opens_and_goes_on(run: Path, cut: Path, finished: Path, shapes: Path) -> None:
+    (run / manifest.MANIFEST).unlink()
+    (cut / manifest.MANIFEST).unlink()
+    assert descend.load(run).predict(shapes / "disc").probabilities.shape == (12, 3)
+    descend.resume(cut)
+    assert (cut / folder.MODEL).read_bytes() == (finished / folder.MODEL).read_bytes()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b'{"files": {"model.safetensors": "x"}, "recipe": {}}', b"\xff", b"[" * 10**5]
+)
+def test_a_damaged_manifest_is_one_sentence(run: Path, content: bytes) -> None:
+    (run / manifest.MANIFEST).write_bytes(content)
+    with pytest.raises(RunError, match=r"manifest\.json: must be as descend wrote it\. Delete it"):
+        _ = descend.load(run).classifier
+
+
+def test_a_crash_between_manifest_and_file_leaves_a_run_that_verifies(cut: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = Path.replace
+
+    def crashing(self: Path, target: Path) -> Path:
+        if target.name == folder.CHECKPOINT:
+            raise KeyboardInterrupt
+        return plain(self, target)
+
+    before = (cut / folder.CHECKPOINT).read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", crashing)
+        for content in (b"new", b"newer"):
+            with pytest.raises(KeyboardInterrupt), folder.replacing(cut / folder.CHECKPOINT) as part:
+                part.write_bytes(content)
+    assert (cut / folder.CHECKPOINT).read_bytes() == before
+    folder.verify(cut / folder.CHECKPOINT, "")
+    assert descend.resume(cut).record.status == "finished"
+
+
+@pytest.mark.parametrize(
+    ("entry", "value"),
+    [
+        ("size", 10**30), ("size", 0), ("mean", []), ("scale", []), ("architecture", "smallcnn(width=8)"), ("architecture", "x("),
+        ("architecture", "../../x"), ("taps", ["nowhere"]), ("members", [{}]), ("fit", "x"), ("background", None),
+    ],
+)  # fmt: skip
+def test_a_made_up_record_is_one_sentence(run: Path, entry: str, value: object) -> None:
+    record = json.loads((run / folder.RECORD).read_text())
+    record["preprocessing"][entry] = value
+    (run / folder.RECORD).write_text(json.dumps(record))
+    with pytest.raises(DescendError):
+        _ = descend.load(run).classifier
+
+
+@pytest.mark.parametrize(
+    ("entry", "value"),
+    [
+        ("classes", []), ("classes", ["a"]), ("plan", {}), ("plan", {"head": ["mlp(hidden=-1)"]}), ("val", {}), ("schema", "3"),
+        ("sparsity", {"a": 1.0}), ("status", None),
+    ],
+)  # fmt: skip
+def test_a_made_up_entry_is_one_sentence(run: Path, entry: str, value: object) -> None:
+    record = json.loads((run / folder.RECORD).read_text())
+    (run / folder.RECORD).write_text(json.dumps(record | {entry: value}))
+    with pytest.raises(DescendError):
+        _ = descend.load(run).classifier
+
+
+@pytest.mark.parametrize("content", ["[" * 10**5, "\ufeff{}", '{"schema": 3}' * 2, "null", "3", '{"schema": NaN}'])
+def test_a_record_that_is_none_is_one_sentence(tmp_path: Path, content: str) -> None:
+    (tmp_path / folder.RECORD).write_text(content, encoding="utf-8")
+    with pytest.raises(RunError):
+        Run(tmp_path)
