@@ -1,21 +1,56 @@
-"""An error in the training loop, told with the place where it happened and with what is kept."""
+"""An error that stops a training, told with the place where it happened, what to change, and what is kept."""
 
 from __future__ import annotations
 
+import errno
+
 from descend.errors import DescendError, TrainingError
+from descend.printable import shortened
 from descend.train.checkpoint import Best
 from descend.train.loop import Position, Task
 from descend.train.nonfinite import largest_gradients
+from descend.train.plan import Plan
 
-OUT_OF_RESOURCES = (OSError, MemoryError)
-"""Errors of the machine: what they say is made a sentence; other foreign errors keep their type and their traceback."""
+_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+"""What torch's RuntimeErrors say: it has no common type for a full memory."""
 
 
-def located(error: Exception, task: Task, position: Position) -> Exception:
-    """Return the error with lines that say where training stood: epoch, step, learning rate, largest gradients.
+def in_words(error: Exception, plan: Plan) -> Exception:
+    """Return a full memory as a TrainingError that names what to make smaller; any other error as it is."""
+    what = str(error).partition("\n")[0]
+    of_torch = isinstance(error, RuntimeError) and any(words in what for words in _NO_MEMORY)
+    if isinstance(error, DescendError) or not (isinstance(error, MemoryError) or of_torch):
+        return error
+    sizes = f"batches of {plan.batch_size} pictures of {plan.size} x {plan.size} px"
+    failure = TrainingError(
+        "training", f"must fit into memory, with {sizes} ({shortened(what) or 'no more memory'})",
+        fix=f"{_smaller(plan)} Or close other programs.",
+    )  # fmt: skip
+    failure.__cause__ = error
+    return failure
 
-    position: the step that failed, or the end of an epoch. A full memory or disk becomes a TrainingError; what a callback of
-    one's own has raised is returned as it is, with the lines as notes.
+
+def _smaller(plan: Plan) -> str:
+    """Return what makes a step smaller."""
+    if plan.batch_size == 1 or "batch_size" not in plan.settings:
+        return "Lower --size."
+    half = plan.batch_size // 2
+    return f'Lower --batch-size, for example to {half} (--gradients "accumulate(n=2)" keeps the pictures per step), or --size.'
+
+
+def _of_the_disk(error: OSError) -> TrainingError:
+    """Return what a disk or a file has refused as a sentence."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    failure = TrainingError("training", f"was stopped by the system ({type(error).__name__}: {error})",
+                            fix="Free some space." if full else "What was saved before is intact.")  # fmt: skip
+    failure.__cause__ = error
+    return failure
+
+
+def located(error: Exception, plan: Plan, task: Task, position: Position) -> Exception:
+    """Return the error, in words, with lines that say where training stood: epoch, step, learning rate, largest gradients.
+
+    position: the step that failed, or the end of an epoch. What a callback of one's own has raised has the lines as notes.
     """
     n_steps = task.source.n_steps
     step = min(position.step, n_steps - 1)
@@ -25,12 +60,7 @@ def located(error: Exception, task: Task, position: Position) -> Exception:
     worst = largest_gradients(task.module)
     if worst:
         lines.append(f"gradient norms, the worst first: {worst}")
-    if isinstance(error, OUT_OF_RESOURCES) or "out of memory" in str(error):  # torch has no common type for the latter
-        kind = type(error).__name__
-        fix = "Free some space." if isinstance(error, OSError) else "Lower --batch-size or --size, or close other programs."
-        failure = TrainingError("training", f"was stopped by the system ({kind}: {str(error) or 'no more memory'})", fix=fix)
-        failure.__cause__ = error
-        error = failure
+    error = _of_the_disk(error) if isinstance(error, OSError) else in_words(error, plan)
     tell(error, *lines)
     return error
 

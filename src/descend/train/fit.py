@@ -10,6 +10,7 @@ from descend.errors import RunError
 from descend.progress import Progress
 from descend.train import folder, manifest
 from descend.train import recipe as recipes
+from descend.train.failure import in_words
 from descend.train.interrupt import ending_with_sigterm
 from descend.train.judge import judge
 from descend.train.prepare import Survey, prepared, survey, threads
@@ -97,6 +98,11 @@ def _is_judged(path: Path, log: RunLog) -> bool:
 
 
 def _made(surveyed: Survey, log: RunLog, progress: Progress, search: Search, *, restore: bool = False) -> Run:
-    if surveyed.plan.transfer == "auto":
-        return search(surveyed, log, progress)
-    return judge(train(prepared(surveyed, log=log, progress=progress), restore=restore))
+    try:
+        if surveyed.plan.transfer == "auto":
+            return search(surveyed, log, progress)
+        return judge(train(prepared(surveyed, log=log, progress=progress), restore=restore))
+    except Exception as error:
+        told = in_words(error, surveyed.plan)
+        log.failed(told)
+        raise told from error.__cause__ if told is error else error

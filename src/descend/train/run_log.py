@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
 from descend.data import Dataset
+from descend.errors import RunError
 from descend.technique import Technique, knobs
 from descend.train import folder, record
 from descend.train import recipe as recipes
@@ -16,6 +17,7 @@ from descend.train.lock import RunLock
 from descend.train.plan import Plan
 from descend.train.record_types import Preprocessing
 from descend.train.run import Run
+from descend.unfinished import sweep_unfinished
 
 
 def _modules(value: object) -> Iterator[str]:
@@ -51,6 +53,8 @@ class RunLog:
         log = cls()
         record.load(path)  # a folder that is none of ours gets no lock
         log._lock = RunLock(path)
+        for place in (path, *(inner for inner in path.iterdir() if inner.is_dir())):  # snapshots, networks of a search
+            sweep_unfinished(place)
         log.folder, log.record = path, record.load(path)
         return log
 
@@ -117,6 +121,12 @@ class RunLog:
         """Write the record."""
         if self.folder is not None:
             self.record.save(self.folder)
+
+    def failed(self, error: Exception) -> None:
+        """Write down what stopped the run, where it has a folder that takes it: the error itself matters more."""
+        self.record.status, self.record.stopped_by = "interrupted", str(error).partition("\n")[0]
+        with suppress(RunError):
+            self.save()
 
     def stopped(self) -> Run:
         """Return the run as it is after a Ctrl-C outside the training loop; what was computed lies in the cache."""

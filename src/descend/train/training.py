@@ -83,7 +83,7 @@ def _looped(setup: TrainingSetup, task: Task, callback: RunCallback, interrupt: 
         except Exception as error:  # whatever it is, the best epoch so far must not be lost
             back = callback.rollback.go_back(task) if isinstance(error, TrainingError) and callback.rollback else None
             if back is None:
-                return located(error, task, callback.position)
+                return located(error, setup.plan, task, callback.position)
             setup.progress.say(_rolled_back(callback, error))
             callback.went_back(back)
             position = back
