@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from math import comb
@@ -238,6 +237,5 @@ def test_the_runner_stops_at_once_where_runs_judged_other_pictures(second: Score
 
 def test_the_page_shows_what_was_simulated(builder: Callable[[str], ModuleType]) -> None:
     build = builder("comparison")
-    result = json.loads(build.RESULTS.read_text(encoding="utf-8"))["result"]
     page = (build.HERE / "README.md").read_text(encoding="utf-8")
-    assert build.filled(page, result) == page
+    assert build.filled(page, build.results()) == page
