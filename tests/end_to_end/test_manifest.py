@@ -161,3 +161,23 @@ def test_a_record_that_is_none_is_one_sentence(tmp_path: Path, content: str) -> 
     (tmp_path / folder.RECORD).write_text(content, encoding="utf-8")
     with pytest.raises(RunError):
         Run(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["missing", "values", "no rows", "no text"])
+def test_the_metrics_that_decide_come_from_the_checkpoint(cut: Path, finished: Path, damage: str) -> None:
+    path = cut / folder.METRICS
+    assert path.read_text()
+    if damage == "missing":
+        path.unlink()
+    elif damage == "values":
+        path.write_text(
+            json.dumps(json.loads(path.read_text()) | {"val_accuracy": 1.0, "val_loss": 0.0, "train_loss": 0.0}) + "\n"
+        )
+    else:
+        path.write_bytes(b"3\n[1]\n" if damage == "no rows" else b"\xff\xfe\n")
+    descend.resume(cut)
+    found, expected = (folder.read_lines(run / folder.METRICS) for run in (cut, finished))
+    assert [(row["epoch"], row["train_loss"], row["val_loss"]) for row in found] == [
+        (row["epoch"], row["train_loss"], row["val_loss"]) for row in expected
+    ]
+    assert (cut / folder.MODEL).read_bytes() == (finished / folder.MODEL).read_bytes()

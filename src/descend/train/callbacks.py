@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,10 +65,10 @@ class RunCallback:
     ) -> None:  # fmt: skip
         self.path, self.task, self.best, self.metric = path, task, best, metric
         self.n_train, self.progress, self.validate, self.labels = n_train, progress, validate, labels
-        rows = folder.read_lines(path / folder.METRICS)  # of a resumed run
+        self.rows: list[Any] = folder.read_lines(path / folder.METRICS)  # of a resumed run
         self.snapshots, self.copies, self.rollback, self.position = snapshots, copies, rollback, position
-        self.history = {name: [row[f"val_{name}"] for row in rows] for name in ("loss", *get_args(Metric))}
-        self.train_losses = [row["train_loss"] for row in rows]
+        self.history = {name: [row[f"val_{name}"] for row in self.rows] for name in ("loss", *get_args(Metric))}
+        self.train_losses = [row["train_loss"] for row in self.rows]
         self._update_history()
         if snapshots is not None and (position.epoch, position.step) == (0, 0):
             snapshots.offer(0, task.module)
@@ -125,7 +125,9 @@ class RunCallback:
 
     def save(self, position: Position) -> None:
         """Save a checkpoint of this position."""
-        checkpoint.save(self.path / folder.CHECKPOINT, self.task.module, self.task.optimizer, position, self.best, self.rollback)
+        checkpoint.save(
+            self.path / folder.CHECKPOINT, self.task.module, self.task.optimizer, position, self.best, self.rollback, self.rows
+        )
         self._saved = time.perf_counter()
 
     def _append_metrics(self, position: Position, lr: float, loss: float, score: Score, better: bool) -> None:
@@ -137,6 +139,7 @@ class RunCallback:
             val_macro_f1=score["macro_f1"], wall_s=wall, images_per_s=position.n_seen / wall, best=better,
         )  # fmt: skip
         folder.append_line(self.path / folder.METRICS, row)
+        self.rows.append(row)
         self._note = f"epoch {position.epoch + 1}/{self.task.epochs}  loss {loss:.3f}  val {score[self.metric]:.2%}"
         self._before = 0
         self._epoch_started = time.perf_counter()

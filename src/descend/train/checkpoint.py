@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from descend.optim import Optimizer
 from descend.train.folder import replacing, verify
 from descend.train.loop import Position
 from descend.train.nonfinite import Rollback
+from descend.train.record_types import EpochRow
 
 State = dict[str, Tensor]
 
@@ -47,14 +49,25 @@ class Best:
 
 
 def save(
-    path: Path, module: nn.Module, optimizer: Optimizer, position: Position, best: Best, rollback: Rollback | None = None
+    path: Path,
+    module: nn.Module,
+    optimizer: Optimizer,
+    position: Position,
+    best: Best,
+    rollback: Rollback | None = None,
+    rows: Sequence[EpochRow] = (),
 ) -> None:
-    """Write a checkpoint atomically; a failure leaves the one before. rollback: where training may go back to a good epoch."""
+    """Write a checkpoint atomically; a failure leaves the one before.
+
+    rollback: where training may go back to a good epoch. rows: metrics of the epochs so far, from which schedules and early
+    stopping decide.
+    """
     state: dict[str, Any] = {
         "module": module.state_dict(),
         "optimizer": optimizer.state_dict(),
         "position": vars(position),
         "best": {"epoch": best.epoch, "metric": best.metric, "loss": best.loss, "state": best.state},
+        "rows": [dict(row) for row in rows],
     }
     if rollback is not None:
         state["rollback"] = vars(rollback)
@@ -65,8 +78,17 @@ def save(
             raise OSError(str(error)) from error
 
 
-def load(path: Path, module: nn.Module, optimizer: Optimizer, rollback: Rollback | None = None) -> tuple[Position, Best]:
-    """Restore a checkpoint into ``module``, ``optimizer`` and ``rollback``. Raises RunError if it is damaged or does not fit."""
+def load(
+    path: Path,
+    module: nn.Module,
+    optimizer: Optimizer,
+    rollback: Rollback | None = None,
+    rows: list[EpochRow] | None = None,
+) -> tuple[Position, Best]:
+    """Restore a checkpoint into ``module``, ``optimizer``, ``rollback`` and ``rows``.
+
+    A checkpoint of an older version holds no rows: ``rows`` stays as it is. Raises RunError if it is damaged or does not fit.
+    """
     if path.exists():
         resume = f"descend fit --resume {shlex.quote(str(path.parent))}"
         verify(path, f"Restore it, or delete it and train from the beginning: {resume}.")
@@ -76,6 +98,8 @@ def load(path: Path, module: nn.Module, optimizer: Optimizer, rollback: Rollback
         optimizer.load_state_dict(state["optimizer"])
         if rollback is not None:
             rollback.n, rollback.state = state["rollback"]["n"], state["rollback"]["state"]
+        if rows is not None and "rows" in state:
+            rows[:] = state["rows"]
         return Position(**state["position"]), Best(**state["best"])
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, EOFError, pickle.UnpicklingError) as error:
         raise RunError(f"checkpoint {path}", f"must be intact and fit this run ({type(error).__name__})",

@@ -6,6 +6,7 @@ import json
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from descend.durations import duration
 from descend.errors import TrainingError
@@ -147,17 +148,17 @@ def _offer_start(setup: TrainingSetup, best: Best) -> None:
 
 
 def _restored(setup: TrainingSetup, task: Task, run: Path, rollback: Rollback | None) -> tuple[Position, Best]:
-    """Restore the checkpoint, if there is one; metrics of epochs after it (a crash) are dropped, they come again."""
+    """Restore the checkpoint, if there is one, and the metrics of its epochs; those after it (a crash) come again."""
     saved, lines = run / folder.CHECKPOINT, run / folder.METRICS
+    rows: list[Any] = folder.read_lines(lines)
     if saved.exists():
-        position, best = checkpoint.load(saved, task.module, task.optimizer, rollback)
+        position, best = checkpoint.load(saved, task.module, task.optimizer, rollback, rows)
         if rollback is not None:
             rollback.apply_rate(task)
         setup.progress.say(f"going on in epoch {position.epoch + 1}, step {position.step + 1}")
     else:
         position, best = Position(), Best()
-    rows = folder.read_lines(lines)[: position.epoch]
-    folder.write_text(lines, "".join(json.dumps(row) + "\n" for row in rows))
+    folder.write_text(lines, "".join(json.dumps(row) + "\n" for row in rows[: position.epoch]))
     return position, best
 
 
