@@ -140,3 +140,15 @@ def test_lite0_agrees_on_photographs(tmp_path):
                          check_images=[decode(file) for file in files])  # fmt: skip
     assert report.agrees, str(report)
     assert report.n == len(files) > 3
+
+
+def test_a_disk_that_takes_no_more_is_said_with_the_file(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("descend.export.onnx_file.onnx.save", full)
+    with pytest.raises(ModelError, match=r"net\.onnx must be writable \(No space left on device\)\. Free some space"):
+        export_onnx(
+            classifier(), tmp_path / "net.onnx", size=28, resolution=32, classes=("a", "b", "c"), check_images=[drawn(48, 64)]
+        )
+    assert not list(tmp_path.iterdir())

@@ -92,3 +92,20 @@ def test_a_write_that_fails_leaves_the_one_before(tmp_path: Path, monkeypatch: p
         save(path, task.module, task.optimizer, Position(), Best())
     assert path.read_bytes() == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no disk that is always full")
+def test_a_full_disk_is_said_in_its_own_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = make_task(seeded_module(nn.Linear(N_INPUTS, 4000)))
+    monkeypatch.setattr(Path, "open", lambda self, mode: open("/dev/full", mode))  # noqa: PTH123, SIM115 (it stands for what is replaced)
+    with pytest.raises(
+        RunError, match=r"must be writable \(checkpoint\.pt: No space left on device\)\. Free some space"
+    ) as caught:
+        save(tmp_path / "checkpoint.pt", task.module, task.optimizer, Position(), Best())
+    assert "enforce" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_same_training_is_the_same_file(tmp_path: Path) -> None:
+    first, second = (written(tmp_path / name) for name in ("one.pt", "two.pt"))
+    assert first.read_bytes() == second.read_bytes()

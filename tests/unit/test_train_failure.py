@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
+from tests.fakes import make_task  # pyright: ignore[reportMissingImports]
 
 import descend
-from descend.errors import KnobError, TrainingError
+from descend.errors import KnobError, RunError, TrainingError
 from descend.train import training
-from descend.train.loop import Batch, Task
+from descend.train.failure import located
+from descend.train.loop import Batch, Position, Task
+from descend.train.plan import Plan
 from descend.train.run import Run
 from descend.unfinished import unfinished_name
 
@@ -78,3 +81,9 @@ def test_what_killed_processes_were_writing_is_swept_when_a_run_goes_on(tmp_path
             (place / name).write_bytes(b"half")
     descend.resume(run.folder, data=(IMAGES, LABELS))
     assert [path.name for path in run.folder.rglob("*.pt") if path.name != "checkpoint.pt"] == [ours, ours]
+
+
+def test_what_fails_after_the_last_step_is_of_the_last_epoch() -> None:
+    task = make_task(epochs=2)
+    told = located(RunError("run folder", "must be writable"), cast("Plan", None), task, Position(2))
+    assert "\n  in epoch 2, step 4 of 4, at learning rate 0.1" in str(told)

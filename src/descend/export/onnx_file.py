@@ -53,13 +53,17 @@ def export_onnx(classifier: Classifier | Ensemble, path: Path, *, size: int, res
     if resolution < size:
         raise ModelError("export", f"resolution must be at least the size of {size} px", got=resolution)
     network = _Probabilities(classifier)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as unchecked:
-        _write(network, unchecked, size=size, resolution=resolution, classes=classes, policy=policy)
-        resized = [decode_resized(picture, resolution, policy=policy) for picture in check_images]
-        report = compared(check_images, resized, file=_file_answers(unchecked), network=_network_answers(network, size))
-        if not report.agrees:
-            raise ModelError("export", f"the file must agree with torch ({report})", fix="Please report this backbone.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as unchecked:
+            _write(network, unchecked, size=size, resolution=resolution, classes=classes, policy=policy)
+            resized = [decode_resized(picture, resolution, policy=policy) for picture in check_images]
+            report = compared(check_images, resized, file=_file_answers(unchecked), network=_network_answers(network, size))
+            if not report.agrees:
+                raise ModelError("export", f"the file must agree with torch ({report})", fix="Please report this backbone.")
+    except OSError as error:
+        raise ModelError("export", f"{path} must be writable ({error.strerror or error})",
+                         fix="Free some space or choose another --out.") from error  # fmt: skip
     return report
 
 

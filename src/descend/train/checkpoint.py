@@ -73,9 +73,16 @@ def save(
         state["rollback"] = vars(rollback)
     with replacing(path) as part:
         try:
-            torch.save(state, part)
-        except RuntimeError as error:  # torch reports a full disk as a RuntimeError of its zip writer
-            raise OSError(str(error)) from error
+            with part.open("wb") as file:
+                torch.save(state, file)
+        except RuntimeError as error:  # of torch's zip writer, which cannot end what it has begun on a full disk
+            raise _refused(error) or OSError(str(error).partition("\n")[0]) from error
+
+
+def _refused(error: BaseException) -> OSError | None:
+    """Return what the disk said when torch was writing, None where it said nothing."""
+    before = error.__context__
+    return before if before is None or isinstance(before, OSError) else _refused(before)
 
 
 def load(

@@ -53,10 +53,10 @@ def located(error: Exception, plan: Plan, task: Task, position: Position) -> Exc
     position: the step that failed, or the end of an epoch. What a callback of one's own has raised has the lines as notes.
     """
     n_steps = task.source.n_steps
-    step = min(position.step, n_steps - 1)
-    lines = [
-        f"in epoch {position.epoch + 1}, step {step + 1} of {n_steps}, at learning rate {task.set_lr(position.epoch, step):.3g}"
-    ]
+    epoch, step = position.epoch, min(position.step, n_steps - 1)
+    if epoch == task.epochs:  # what follows the last step failed
+        epoch, step = epoch - 1, n_steps - 1
+    lines = [f"in epoch {epoch + 1}, step {step + 1} of {n_steps}, at learning rate {task.set_lr(epoch, step):.3g}"]
     worst = largest_gradients(task.module)
     if worst:
         lines.append(f"gradient norms, the worst first: {worst}")

@@ -42,7 +42,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def _unwritable(path: Path, error: OSError) -> RunError:
-    return RunError(f"run folder {path.parent}", f"must be writable ({error.strerror or error})",
+    return RunError(f"run folder {path.parent}", f"must be writable ({path.name}: {error.strerror or error})",
                     fix="Free some space or choose another --out; what was saved before is intact.")  # fmt: skip
 
 
