@@ -14,6 +14,7 @@ from descend.doctor import (
     frozen,
     gradient_check,
     initial_loss,
+    label_signal,
     layers,
     overfit,
     pairs,
@@ -36,6 +37,7 @@ SCHEMA = "descend.doctor/1"
 
 CHECKS: dict[str, Check] = {
     pipeline.CHECK: pipeline.input_pipeline,
+    label_signal.CHECK: label_signal.label_signal,
     initial_loss.CHECK: initial_loss.initial_loss,
     overfit.CHECK: overfit.overfit,
     gradient_check.CHECK: gradient_check.gradient_check,

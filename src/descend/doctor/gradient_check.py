@@ -15,13 +15,12 @@ from torch import Tensor, nn
 
 from descend import rng
 from descend.doctor.finding import Finding, named
-from descend.doctor.subject import Subject
+from descend.doctor.subject import LARGE_INPUT, N_QUICK, Subject
 from descend.regularize import Regularizer
 from descend.train.loop import Batch
 
 CHECK = "gradient check"
-N_PICTURES, N_LARGE = 8, 2
-LARGE_INPUT = 20_000  # numbers per picture, from which two pictures suffice
+N_LARGE = 2  # large pictures; of others a few more
 STEPS = (1e-8, 1e-7, 1e-6)
 """Of the difference; the best counts. Kinks of rectifiers spoil large ones (0.3 % at 1e-6 on digits, whose background is
 constant), rounding the small ones."""
@@ -45,7 +44,7 @@ class Slope:
 def gradient_check(subject: Subject) -> list[Finding]:
     """Compare slopes of everything through which gradients go, on a copy of what trains."""
     ((epoch, batch),) = subject.batches(1)
-    few = N_LARGE if batch.inputs[0].numel() > LARGE_INPUT else N_PICTURES
+    few = N_LARGE if batch.inputs[0].numel() > LARGE_INPUT else N_QUICK
     batch = Batch(batch.ids[:few], batch.inputs[:few].double(), batch.targets[:few], batch.step)
     module = _nudged(subject)
     penalties = [item for item in subject.task.regularizers if type(item).extra_loss is not Regularizer.extra_loss]

@@ -9,7 +9,6 @@ import torch
 from descend import rng
 from descend.doctor.finding import Finding
 from descend.doctor.subject import Subject, plain_loss
-from descend.train.loop import Task
 from descend.train.lr_sweep import untouched
 
 CHECK = "initial loss"
@@ -18,8 +17,8 @@ ABOVE, BELOW = 1.3, 0.7  # times the loss of a guess
 
 def initial_loss(subject: Subject) -> list[Finding]:
     """Compare the loss of the first batch, without smoothing and weights, with that of a guess among all classes."""
-    task, guess = subject.task, math.log(subject.n_classes)
-    loss = first_loss(subject, task)
+    guess = math.log(subject.n_classes)
+    loss = _first_loss(subject)
     evidence = {"loss": loss, "expected": guess, "n_classes": subject.n_classes}
     told = f"{loss:.3f} nats before the first step, a guess among {subject.n_classes} classes has {guess:.3f}"
     if not math.isfinite(loss):
@@ -31,23 +30,12 @@ def initial_loss(subject: Subject) -> list[Finding]:
     if loss < BELOW * guess:
         return [Finding(CHECK, "note", f"{told}: the head knows the classes already", evidence,
                         "Expected only where its weights were trained before; else labels leak into the inputs.")]  # fmt: skip
-    return [_after_head_first(subject, Finding(CHECK, "ok", told, evidence))]
+    return [Finding(CHECK, "ok", told, evidence)]
 
 
-def _after_head_first(subject: Subject, found: Finding) -> Finding:
-    """Return the finding with the loss from which fine-tuning really starts, where the head is fitted first."""
-    if subject.mode_task.head_first is None:
-        return found
-    with untouched(subject.task):
-        subject.mode_task.head_first()
-        loss = first_loss(subject, subject.task)
-    what = f"{found.what}; {loss:.3f} once the head is fitted (to this handful)"
-    return Finding(CHECK, "ok", what, {**found.evidence, "loss_after_head": loss})
-
-
-def first_loss(subject: Subject, task: Task) -> float:
-    """Return the plain loss of the first batch in training form, in nats; the task stays as it was."""
-    ((epoch, batch),) = subject.batches(1)
+def _first_loss(subject: Subject) -> float:
+    """Return the plain loss of the first batch in training form, in nats; the subject stays as it was."""
+    task, ((epoch, batch),) = subject.task, subject.batches(1)
     with untouched(task), torch.no_grad(), rng.context(epoch, batch.step, batch.ids):
         task.module.train()
         return float(plain_loss(task.module(batch.inputs), batch.targets))

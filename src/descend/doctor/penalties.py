@@ -46,7 +46,7 @@ def _overrides(item: Regularizer, moment: str) -> bool:
 def _in_the_loss(subject: Subject, item: Regularizer) -> Finding:
     """Return whether a penalty on activations makes the loss larger."""
     task = subject.task
-    ((epoch, batch),) = subject.batches(1)
+    ((epoch, batch),) = subject.quick_batches(1)
     with untouched(task), rng.context(epoch, batch.step, batch.ids):
         task.module.train()
         loss = float(task.loss(task.module(batch.inputs), batch.targets).detach())
@@ -85,7 +85,7 @@ def _size_after(subject: Subject, task: Task, *, decay: bool = True) -> float:
     with untouched(task):
         for group in task.optimizer.param_groups if not decay else ():
             group["weight_decay"] = 0.0
-        for _ in steps(task, subject.batches(N_STEPS)):
+        for _ in steps(task, subject.quick_batches(N_STEPS)):
             pass
         with torch.no_grad():
             touched = penalized(dict(task.module.named_parameters()))

@@ -33,6 +33,7 @@ from descend.train.task_builder import ModeTask, TaskBuilder, class_weights
 from descend.transfer import remembered
 
 N_BATCHES = 2  # of the plan's size, that the handful fills
+LARGE_INPUT, N_QUICK = 20_000, 8  # numbers per picture, and pictures that suffice then
 FEW, FEW_PER_CLASS = 20, 4  # pictures to be learned by heart
 
 
@@ -80,12 +81,18 @@ class Subject:
     @cached_property
     def trial(self) -> Trial:
         """A few steps of the training, taken once and measured for every check that asks; the subject stays as it was."""
-        return run_trial(self.task, self.classifier, self.batches(MOST_STEPS), self.mode_task.head_first)
+        return run_trial(self.task, self.classifier, self.batches(MOST_STEPS))
 
     def batches(self, n: int) -> Iterator[tuple[int, Batch]]:
         """Yield the first ``n`` batches of the training with their epochs."""
         every = ((epoch, batch) for epoch in itertools.count() for batch in self.task.source.epoch(epoch))
         return itertools.islice(every, n)
+
+    def quick_batches(self, n: int) -> Iterator[tuple[int, Batch]]:
+        """Yield the first ``n`` batches, cut to a few pictures where a picture is large: for checks that need no statistics."""
+        for epoch, batch in self.batches(n):
+            few = N_QUICK if batch.inputs[0].numel() > LARGE_INPUT else len(batch.ids)
+            yield epoch, Batch(batch.ids[:few], batch.inputs[:few], batch.targets[:few], batch.step)
 
     def bare_task(self) -> Task:
         """Return a task of its own: a few pictures in one batch, from the run's initial weights, by its rule at its peak rate.

@@ -1,13 +1,14 @@
 """A few steps of a training, taken once and measured from all sides, then undone.
 
-The last steps count: the first ones of an adaptive rule move every weight by the whole rate, and behind a head of zeros no
-gradient reaches the layers before the second.
+The last step counts: the first one of an adaptive rule moves every weight by the whole rate, and behind a head of zeros no
+gradient reaches the layers before the second. All are taken at a tenth of the peak rate, as in a warm-up: a few steps at the peak
+from a cold start would break a network that the whole run trains well (Lite0 on hands: loss 35 after four).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -20,6 +21,7 @@ from descend.train.loop import Batch, Task
 from descend.train.lr_sweep import untouched
 
 LEAST_STEPS, MOST_STEPS = 4, 10
+RATE = 0.1  # of the peak
 N_SEEN = 8  # pictures of the batch, for the spread of activations
 LIMIT_S = 8.0  # after which no further step is begun, once there are enough
 
@@ -40,8 +42,8 @@ class Layer:
 class Trial:
     """What was seen.
 
-    losses: before each step, nats. ratios: parameter -> length of the last update relative to the weights before the
-    first one: a rate that is far too high makes the weights so large that its updates look small beside them.
+    losses: before each step, nats. ratios: parameter -> length of the last update, as it would be at the peak rate, relative to
+    the weights before the first one: a rate that is far too high makes weights so large that its updates look small beside them.
     gradients: parameter -> root mean square of the gradient in the last step. layers: activations of the last step; at_first: of
     the first one.
     fixed_moved: names of parameters that no optimizer holds, and of buffers that are held, that changed all the same; n_fixed: of
@@ -75,17 +77,10 @@ def steps(task: Task, batches: Iterable[tuple[int, Batch]], *, rate: float = 1.0
         yield float(loss.detach())
 
 
-def run_trial(
-    task: Task, whole: nn.Module, batches: Iterable[tuple[int, Batch]], head_first: Callable[[], None] | None = None
-) -> Trial:
-    """Take the steps, with a rate that rises to its peak, measure, and put everything back.
-
-    whole: the network that ``task`` trains, or trains a part of. head_first: what the run does before its first step.
-    """
+def run_trial(task: Task, whole: nn.Module, batches: Iterable[tuple[int, Batch]]) -> Trial:
+    """Take the steps, measure, and put everything back. whole: the network that ``task`` trains, or trains a part of."""
     trial, clock, weights = Trial(), _Clock(), _weights(task)
     with untouched(task), _restored(whole), _timed(task, clock):
-        if head_first is not None:
-            head_first()
         task.module.train()
         moving, held = _moving(whole, task), _held(whole, task)
         before, started = _state(whole), time.perf_counter()
@@ -96,10 +91,10 @@ def run_trial(
             last = n == MOST_STEPS or (n >= LEAST_STEPS and time.perf_counter() - started > LIMIT_S)
             previous = {name: weights[name].detach().clone() for name in sized}
             with _watched(task.module, trial.layers if last else trial.at_first if n == 1 else None):
-                trial.losses += clock.steps(task, epoch, batch, rate=min(1.0, n / LEAST_STEPS))
+                trial.losses += clock.steps(task, epoch, batch, rate=RATE)
             if last:
                 break
-        trial.ratios = {name: _length(weights[name] - previous[name]) / begun[name] for name in sized}
+        trial.ratios = {name: _length(weights[name] - previous[name]) / begun[name] / RATE for name in sized}
         trial.gradients = {name: _rms(p.grad) for name, p in weights.items() if p.grad is not None}
         after = _state(whole)
         changed = {name for name in before if not torch.equal(before[name], after[name])}

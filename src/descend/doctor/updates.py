@@ -10,12 +10,12 @@ from descend.doctor.subject import Subject
 
 CHECK = "updates"
 USUAL_RANGE = (1e-5, 1e-2)
-TOO_FAR = 0.1  # a tenth of all that a weight is, in one step
+TOO_FAR = 0.3  # of all that a weight is, in one step; healthy defaults reach 0.1 in their first steps
 RISEN = 1.5  # times the first loss, and the loss of a guess
 
 
 def updates(subject: Subject) -> list[Finding]:
-    """Judge the last of a few steps at the peak rate, parameter by parameter; weights that begin at zero are left out."""
+    """Judge the last of a few steps, as it would be at the peak rate, per weight; weights that begin at zero are left out."""
     trial = subject.trial
     ratios, lr = trial.ratios, subject.task.optimizer.rule.lr
     if not ratios:
