@@ -39,7 +39,7 @@ class Terminated(Silent):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signal there")
-@pytest.mark.parametrize(("stage", "n"), [("training", 40), ("training", 8), ("decode", 0)])
+@pytest.mark.parametrize(("stage", "n"), [("training", 40), ("decode", 0)])
 def test_sigterm_is_ctrl_c_with_143(
     run: Run,
     shapes: Path,
@@ -99,14 +99,14 @@ def test_a_run_that_lacks_only_its_last_record_is_completed(run: Run) -> None:
         descend.resume(run.folder)
 
 
-@pytest.mark.parametrize("damage", ["empty", "cut", "missing"])
+@pytest.mark.parametrize("damage", ["cut", "missing"])
 def test_a_finished_run_builds_a_damaged_model_again(run: Run, damage: str) -> None:
     path = run.folder / "model.safetensors"
     whole = path.read_bytes()
     if damage == "missing":
         path.unlink()
     else:
-        path.write_bytes(b"" if damage == "empty" else whole[:-100])
+        path.write_bytes(whole[:-100])
     again = descend.resume(run.folder)
     assert path.read_bytes() == whole
     assert again.record.status == "finished"

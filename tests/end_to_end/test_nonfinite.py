@@ -95,14 +95,13 @@ def test_going_on_is_resumed_to_the_bit(shapes: Path, tmp_path: Path, monkeypatc
         if mode == "skip"
         else "Training went back to the last good epoch 2 times and ended with 0.25 of the learning rate."
     ]
-    for n in (8, 48):
-        out = tmp_path / f"cut{n}"
-        cut = descend.fit(shapes, out=out, on_nan=mode, progress=StopAfter(n), **TINY)
-        assert cut.record.status == "interrupted"
-        again = descend.resume(out)
-        assert again.record.notes == whole.record.notes
-        assert (out / "model.safetensors").read_bytes() == (whole.folder / "model.safetensors").read_bytes()
-        assert [row["train_loss"] for row in rows(out)] == [row["train_loss"] for row in rows(whole.folder)]
+    out = tmp_path / "cut"
+    cut = descend.fit(shapes, out=out, on_nan=mode, progress=StopAfter(48), **TINY)
+    assert cut.record.status == "interrupted"
+    again = descend.resume(out)
+    assert again.record.notes == whole.record.notes
+    assert (out / "model.safetensors").read_bytes() == (whole.folder / "model.safetensors").read_bytes()
+    assert [row["train_loss"] for row in rows(out)] == [row["train_loss"] for row in rows(whole.folder)]
 
 
 def test_a_rollback_goes_back_to_the_end_of_the_epoch_before_with_half_the_rate(
