@@ -337,6 +337,24 @@ def test_a_pair_that_works_against_each_other_is_told(pair: str) -> None:
     assert pair in told
 
 
+def test_class_weights_with_smoothing_tell_what_torch_would_make_of_them() -> None:
+    """Two classes, 120 and 12 training pictures: torch's best answer for a common picture is found by minimising its own loss."""
+    pictures = np.random.default_rng(0).integers(0, 256, (220, 8, 8), dtype=np.uint8)
+    recipe = Recipe(**SMALL | {"data": None, "regularize": ("class_weights()", "label_smoothing(amount=0.2)")})
+    skewed = prepare_subject(recipe, arrays=(pictures, np.array([0] * 200 + [1] * 20)), progress=Silent())
+    (finding,) = CHECKS["pairs"](skewed)
+    dataset = skewed.surveyed.dataset
+    counts = np.bincount(dataset.labels[dataset.indices("train")])
+    weights = torch.tensor(counts.sum() / (2 * counts), dtype=torch.float64)
+    p = torch.linspace(0.001, 0.999, 9999, dtype=torch.float64)
+    logits = torch.stack([p.log(), (1 - p).log()], 1)
+    losses = nn.functional.cross_entropy(
+        logits, torch.zeros(len(p), dtype=torch.int64), weight=weights, label_smoothing=0.2, reduction="none"
+    )
+    assert finding.evidence["best_p_in_torch"] == pytest.approx(float(p[losses.argmin()]), abs=2e-3)
+    assert finding.evidence["best_p_here"] == pytest.approx(0.9)
+
+
 # ------------------------------------------------------------------------------------------------ what is looked at, and how
 
 

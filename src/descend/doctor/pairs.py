@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
+
 from descend.doctor.finding import Finding
 from descend.doctor.subject import Subject
 from descend.optim import EMA
@@ -16,6 +18,7 @@ from descend.optim.chain import chain_of
 from descend.optim.schedule_free import ScheduleFree
 from descend.regularize import batch_norms
 from descend.regularize.penalties import ElasticNet
+from descend.train.task_builder import class_counts, class_weights
 
 CHECK = "pairs"
 DROPPED_MAPS = ("spatial_dropout", "drop_block")
@@ -29,7 +32,8 @@ class Pair:
     """Two techniques that work against each other.
 
     given: whether a subject has both. why: what happens, in words. fix: what to do. source: who showed or derived it.
-    severity: ``finding`` where harm follows from the definitions, ``note`` where it depends on the data.
+    severity: ``finding`` where harm follows from the definitions, ``note`` where it depends on the data. figures: what it comes
+    to with this subject, where that can be computed.
     """
 
     first: str
@@ -39,6 +43,7 @@ class Pair:
     fix: str
     source: str
     severity: Literal["note", "finding"] = "note"
+    figures: Callable[[Subject], dict[str, float]] = lambda _: {}
 
 
 def _both(*names: str) -> Callable[[Subject], bool]:
@@ -80,13 +85,27 @@ def _long_memory(subject: Subject) -> bool:
     return any(subject.n_steps * (1 - item.decay) < MEMORIES for item in averages)
 
 
+def _sure_of_the_commonest(subject: Subject) -> dict[str, float]:
+    """Return the best probability that a picture of the commonest class may give it, by torch's weighted smoothing and by ours.
+
+    torch's loss of such a picture is ``- sum_k w_k q_k log p_k``, whose best p is w q, scaled to sum 1; ours has p = q.
+    """
+    dataset, smoothing = subject.surveyed.dataset, subject.plan.loss().smoothing
+    weights = class_weights(subject.plan, dataset)
+    assert weights is not None  # the pair has class weights
+    common = int(class_counts(dataset).argmax())
+    q = torch.full_like(weights, smoothing / len(weights))
+    q[common] += 1 - smoothing
+    return {"best_p_in_torch": float((weights * q / (weights * q).sum())[common]), "best_p_here": float(q[common])}
+
+
 PAIRS = (
     Pair(
         "class_weights", "label_smoothing", _both("class_weights", "label_smoothing"),
         "elsewhere (torch) the weight of a rare class multiplies its smoothing in every picture, and everything is called rare; "
         "here a picture weighs what its own class weighs, so answers stay right, but confidence is changed twice",
         "Keep one where probabilities matter; another loss than descend's must not combine them.",
-        "cross_entropy's definition; Szegedy et al. 2016, arXiv:1512.00567, section 7",
+        "cross_entropy's definition; Szegedy et al. 2016, arXiv:1512.00567, section 7", figures=_sure_of_the_commonest,
     ),
     Pair(
         "mixing", "label_smoothing", lambda s: _mixes(s) and "label_smoothing" in _regularizers(s),
@@ -163,7 +182,7 @@ def pairs(subject: Subject) -> list[Finding]:
     """Return what of the table the recipe has."""
     found = [
         Finding(CHECK, pair.severity, f"{pair.first} with {pair.second}: {pair.why}",
-                {"first": pair.first, "second": pair.second, "source": pair.source}, pair.fix)
+                {"first": pair.first, "second": pair.second, "source": pair.source, **pair.figures(subject)}, pair.fix)
         for pair in PAIRS if pair.given(subject)
     ]  # fmt: skip
     return found or [Finding(CHECK, "ok", f"none of {len(PAIRS)} pairs that work against each other", {"n": len(PAIRS)})]

@@ -183,6 +183,13 @@ def _layer(path: str, part: nn.Module, output: Tensor) -> Layer:
 # ------------------------------------------------------------------------------------------------------- time of the parts
 
 
+def _now() -> float:
+    """Return the time when an accelerator has done what was asked of it so far."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
 class _Clock:
     """Where the time of a step goes: forward, backward, step."""
 
@@ -192,9 +199,9 @@ class _Clock:
 
     def steps(self, task: Task, epoch: int, batch: Batch, *, rate: float) -> Iterator[float]:
         """Take one step, and note the time of its parts."""
-        self.marks = {"begin": time.perf_counter()}
+        self.marks = {"begin": _now()}
         yield from steps(task, [(epoch, batch)], rate=rate)
-        end, marks = time.perf_counter(), self.marks
+        end, marks = _now(), self.marks
         forward = marks.get("forward done", end) - marks["begin"]
         stepping = 0.0 if task.optimizer.needs_closure else marks.get("stepped", end) - marks.get("to step", end)
         self.walls.append({"forward": forward, "backward": end - marks["begin"] - forward - stepping, "step": stepping})
@@ -212,7 +219,7 @@ class _Clock:
 @contextmanager
 def _timed(task: Task, clock: _Clock) -> Iterator[None]:
     def mark(name: str) -> None:
-        clock.marks.setdefault(name, time.perf_counter())
+        clock.marks.setdefault(name, _now())
 
     optimizer: Optimizer = task.optimizer
     hooks = [
