@@ -74,8 +74,8 @@ def lines(diagnosis: Diagnosis) -> Iterator[str]:
     width = max(len(finding.check) for finding in diagnosis.findings)
     for finding in diagnosis.findings:
         yield f"{MARKS[finding.severity]:<7}  {finding.check:<{width}}  {finding.what}"
-        if finding.fix and finding.severity != "ok":
-            yield f"{'':<{9 + width}}  fix: {finding.fix}"
+        if finding.fix:
+            yield f"{'':<{9 + width}}  {'if too slow' if finding.severity == 'ok' else 'fix'}: {finding.fix}"
         if finding.table and (finding.severity == "finding" or finding.check == "throughput"):
             yield from (f"{'':<{9 + width}}    {row}" for row in _table(finding))
     n = sum(finding.severity == "finding" for finding in diagnosis.findings)
