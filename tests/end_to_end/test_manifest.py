@@ -11,6 +11,7 @@ import pytest
 from tests.conftest import StopAfter  # pyright: ignore[reportMissingImports] (pytest finds it)
 
 import descend
+from descend import report
 from descend.cli import main
 from descend.errors import DescendError, RunError
 from descend.train import folder, manifest
@@ -136,6 +137,7 @@ def test_a_crash_between_manifest_and_file_leaves_a_run_that_verifies(cut: Path,
 )  # fmt: skip
 def test_a_made_up_record_is_one_sentence(run: Path, entry: str, value: object) -> None:
     record = json.loads((run / folder.RECORD).read_text())
+    del record["digest"]
     record["preprocessing"][entry] = value
     (run / folder.RECORD).write_text(json.dumps(record))
     with pytest.raises(DescendError):
@@ -151,6 +153,7 @@ def test_a_made_up_record_is_one_sentence(run: Path, entry: str, value: object) 
 )  # fmt: skip
 def test_a_made_up_entry_is_one_sentence(run: Path, entry: str, value: object) -> None:
     record = json.loads((run / folder.RECORD).read_text())
+    del record["digest"]
     (run / folder.RECORD).write_text(json.dumps(record | {entry: value}))
     with pytest.raises(DescendError):
         _ = descend.load(run).classifier
@@ -179,3 +182,47 @@ def test_the_metrics_that_decide_come_from_the_checkpoint(cut: Path, finished: P
         (row["epoch"], row["train_loss"], row["val_loss"]) for row in expected
     ]
     assert (cut / folder.MODEL).read_bytes() == (finished / folder.MODEL).read_bytes()
+
+
+@pytest.mark.parametrize("at", [0.1, 0.3, 0.5, 0.7, 0.9, 0.99])
+def test_a_flipped_letter_of_the_record_is_noticed(run: Path, at: float) -> None:
+    content = (run / folder.RECORD).read_text()
+    place = next(k for k in range(int(at * len(content)), len(content)) if content[k].isalnum())
+    (run / folder.RECORD).write_text(content[:place] + ("1" if content[place] != "1" else "2") + content[place + 1 :])
+    with pytest.raises(RunError, match=r"record\.json|must have a record of schema"):
+        Run(run)
+
+
+def test_an_edited_record_opens_without_its_digest_and_its_layout_is_free(run: Path) -> None:
+    record = json.loads((run / folder.RECORD).read_text())
+    (run / folder.RECORD).write_text(json.dumps(record, indent=4))
+    assert Run(run).record.seed == 0
+    (run / folder.RECORD).write_text(json.dumps(record | {"seed": 5}))
+    with pytest.raises(RunError, match=r'record\.json: must be as descend wrote it.*delete its entry "digest"'):
+        Run(run)
+    del record["digest"]
+    (run / folder.RECORD).write_text(json.dumps(record | {"seed": 5}))
+    assert Run(run).record.seed == 5
+
+
+@pytest.mark.parametrize("damage", ["a digit", "missing"])
+def test_damaged_metrics_of_a_finished_run_are_noticed_and_written_anew(run: Path, damage: str) -> None:
+    path, model = run / folder.METRICS, (run / folder.MODEL).read_bytes()
+    whole = path.read_text()
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_text(whole.replace('"val_accuracy": 0.', '"val_accuracy": 1.', 1))
+    with pytest.raises(RunError, match=r"metrics\.jsonl: must be as training wrote it.*descend fit --resume"):
+        report.write(run)
+    descend.resume(run)
+    assert path.read_text() == whole
+    assert (run / folder.MODEL).read_bytes() == model
+
+
+def test_a_run_of_an_older_version_is_said_to_be_unverified(run: Path, shapes: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", str(run), str(shapes / "disc")]) == 0
+    assert "older version" not in capsys.readouterr().err
+    (run / manifest.MANIFEST).unlink()
+    assert main(["predict", str(run), str(shapes / "disc")]) == 0
+    assert "of an older version: its files cannot be verified" in capsys.readouterr().err

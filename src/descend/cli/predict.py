@@ -38,7 +38,10 @@ def main(argv: list[str]) -> int:
     if args.out is not None and args.out.is_dir():
         raise KnobError("--out", "must be a file, not a folder", got=str(args.out))
     check_count("--top", args.top)
-    predictions = load(args.run).predict(args.pictures, threads=args.threads, tta=args.tta, mc=args.mc)
+    run = load(args.run)
+    if not run.is_verified:
+        tell("note: this run is of an older version: its files cannot be verified", file=sys.stderr)
+    predictions = run.predict(args.pictures, threads=args.threads, tta=args.tta, mc=args.mc)
     form = args.format or {".csv": "csv", ".json": "json"}.get(args.out.suffix if args.out else "", "table")
     if args.out is None:
         _write(predictions, form, args.top, sys.stdout)

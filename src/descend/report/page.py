@@ -58,7 +58,7 @@ def environment() -> jinja2.Environment:
 
 def _context(run: Path) -> dict[str, Any]:
     record = load(run)
-    rows = _epochs(folder.read_lines(run / folder.METRICS))
+    rows = _epochs(record.epoch_rows(run))
     recipe = run / folder.RECIPE
     matrices = [matrix(split, record.confusion[split], record.classes) for split in JUDGED if record.confusion.get(split)]
     return {

@@ -50,13 +50,15 @@ def fit(
 
 
 def resume(path: Path, *, arrays: Any, progress: Progress, search: Search, write_up: WriteUp) -> Run:
-    """Go on with an interrupted run; one that lacks only its report, or whose model is damaged, is completed.
+    """Go on with an interrupted run; one that lacks only its report, or whose model or metrics are damaged, is completed.
 
     Raises RunError if nothing is left to do, if the data are not what they were, or if another process has the run.
     """
     with ending_with_sigterm(), RunLog.reopened(path) as log:
         if log.record.status == "finished" and _is_judged(path, log):
             return write_up(Run(path, log.record))
+        if not manifest.is_there(path):
+            progress.say("  this run is of an older version: its files cannot be verified")
         recipe = _recipe(path)
         with threads(recipe.threads):
             try:
@@ -85,6 +87,8 @@ def _is_judged(path: Path, log: RunLog) -> bool:
     """
     model = path / folder.MODEL
     damage = folder.damage(model)
+    if damage is None and log.record.metrics_are_changed(path) and (path / folder.CHECKPOINT).exists():
+        return False
     if damage is None:
         if (path / folder.REPORT).exists() and "report" in log.record.wall_s:
             raise RunError(f"run {path}", "must be unfinished to go on", got=log.record.status,

@@ -2,7 +2,8 @@
 
 ``manifest.json`` holds the SHA-256 digests of model, checkpoint, initial weights and recipe, and the recipe's settings. A digest
 is written down *before* its file gets its name, beside those that the file had before, so that a crash between the two leaves a
-run that verifies. A run folder without a manifest (of an older version) is opened unverified.
+run that verifies. A run folder without a manifest (of an older version) is opened unverified. The record, which changes often,
+holds its own digest, and that of ``metrics.jsonl`` when training has ended.
 """
 
 from __future__ import annotations
@@ -30,6 +31,11 @@ class Manifest(TypedDict):
     recipe: dict[str, Any]
 
 
+def is_there(folder: Path) -> bool:
+    """Return whether the files of a run folder can be verified."""
+    return (folder / MANIFEST).exists()
+
+
 def expect(path: Path, unfinished: Path) -> None:
     """Write down that ``path`` will be what lies at ``unfinished`` now. Raises OSError.
 
@@ -42,7 +48,7 @@ def expect(path: Path, unfinished: Path) -> None:
             return
         manifest = Manifest(files={}, recipe={})
     before = manifest["files"].get(path.name, [])
-    digest = _digest(unfinished)
+    digest = digest_of(unfinished)
     manifest["files"][path.name] = [digest, *(other for other in before if other != digest)][:N_DIGESTS]
     if is_recipe:
         manifest["recipe"] = tomllib.loads(unfinished.read_text(encoding="utf-8"))
@@ -53,7 +59,7 @@ def is_changed(path: Path) -> bool:
     """Return whether a file is another than was written; False where nothing is known of it. Raises RunError, OSError."""
     manifest = _read(path.parent)
     known = [] if manifest is None else manifest["files"].get(path.name, [])
-    return bool(known) and _digest(path) not in known
+    return bool(known) and digest_of(path) not in known
 
 
 def changed_settings(recipe: Path) -> list[str]:
@@ -82,6 +88,7 @@ def _read(folder: Path) -> Manifest | None:
         ) from None
 
 
-def _digest(path: Path) -> str:
+def digest_of(path: Path) -> str:
+    """Return the SHA-256 digest of a file, in hexadecimal. Raises OSError."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

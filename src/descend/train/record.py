@@ -6,8 +6,11 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import os
 import platform
+import shlex
 import sys
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,6 +26,7 @@ from descend.errors import RunError
 from descend.pixels import PixelPolicy
 from descend.train import folder
 from descend.train.labels import LabelType
+from descend.train.manifest import digest_of
 from descend.train.record_types import (
     Chosen,
     ClassScore,
@@ -47,6 +51,7 @@ Shares = Annotated[dict[str, float], Predicate(lambda shares: not shares or "all
 """Part of the network -> a share in it; that in ``all`` of them is among them."""
 
 SCHEMA = 3
+DIGEST = "digest"  # the name of the entry that holds that of all others
 PACKAGES = ("descend", "torch", "torchvision", "timm", "numpy", "pillow", "onnxruntime", "openvino", "scikit-learn")
 
 
@@ -92,11 +97,27 @@ class RunRecord:
     seed: int = 0
     versions: dict[str, str] = field(default_factory=lambda: dict(versions()))
     machine: Machine = field(default_factory=lambda: machine())
+    metrics_digest: str = ""  # of metrics.jsonl, SHA-256, when training ended; empty while it runs and where there is none
     schema: int = SCHEMA
 
     def save(self, run: Path) -> None:
-        """Write the record into the run folder, atomically."""
-        folder.write_json(run / folder.RECORD, dataclasses.asdict(self))
+        """Write the record and its digest into the run folder, atomically."""
+        values = json.loads(json.dumps(dataclasses.asdict(self), allow_nan=False))
+        folder.write_json(run / folder.RECORD, values | {DIGEST: _digest(values)})
+
+    def metrics_are_changed(self, run: Path) -> bool:
+        """Return whether ``metrics.jsonl`` is another than when training ended."""
+        try:
+            return bool(self.metrics_digest) and digest_of(run / folder.METRICS) != self.metrics_digest
+        except OSError:
+            return True
+
+    def epoch_rows(self, run: Path) -> list[dict[str, Any]]:
+        """Return the lines of ``metrics.jsonl``, one per epoch. Raises RunError where they are not those that training wrote."""
+        if self.metrics_are_changed(run):
+            raise RunError(str(run / folder.METRICS), "must be as training wrote it: it is damaged or was edited",
+                           fix=f"Write it anew: descend fit --resume {shlex.quote(str(run))}.")  # fmt: skip
+        return folder.read_lines(run / folder.METRICS)
 
     def look_at_test(self, what: str) -> None:
         """Note one look at the test split: every look spends a little of its innocence."""
@@ -140,15 +161,27 @@ class RunRecord:
 def load(run: Path) -> RunRecord:
     """Read the record of a run folder. Raises RunError for a folder that holds none, or one of another version."""
     values = folder.read_json(run / folder.RECORD)
+    digest = values.pop(DIGEST, None) if isinstance(values, dict) else None
     schema = values.get("schema") if isinstance(values, dict) else values
     if schema != SCHEMA:
         raise RunError(f"run {run}", f"must have a record of schema {SCHEMA}", got=schema, fix="It was made by another descend.")
+    if digest is not None and digest != _digest(values):  # records of older versions have none
+        raise RunError(str(run / folder.RECORD), "must be as descend wrote it: it is damaged or was edited",
+                       fix=f'Restore it from a copy; to open it as it is, delete its entry "{DIGEST}".')  # fmt: skip
     try:
         return _validated().validate_python(values)
     except ValidationError as error:
         first = error.errors()[0]
         entry = ".".join(map(str, first["loc"]))
         raise RunError(f"run {run}", f"{folder.RECORD} must be as descend wrote it ({entry}: {first['msg']})") from None
+
+
+def _digest(values: dict[str, Any]) -> str:
+    """Return the SHA-256 digest of a record's values, in hexadecimal, however they are laid out; "" for what has none."""
+    try:
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    except RecursionError:
+        return ""
 
 
 @cache

@@ -25,7 +25,7 @@ from descend.models import Backbone, Classifier, Ensemble, Member, backbone
 from descend.printable import shortened
 from descend.regularize import Regularizer
 from descend.technique import build
-from descend.train import folder, metrics
+from descend.train import folder, manifest, metrics
 from descend.train.inference import Inference, InferenceResult
 from descend.train.labels import typed
 from descend.train.lock import in_use
@@ -72,6 +72,11 @@ class Run:
     def classes(self) -> tuple[str, ...]:
         """The names of the classes, in the order of the probabilities."""
         return tuple(self.record.classes)
+
+    @property
+    def is_verified(self) -> bool:
+        """Whether model and checkpoint are verified by their digests when they are read; not so in runs of older versions."""
+        return manifest.is_there(self.folder)
 
     @cached_property
     def recipe(self) -> Recipe:

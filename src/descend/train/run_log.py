@@ -81,6 +81,7 @@ class RunLog:
     def begin(self, dataset: Dataset, plan: Plan, preprocessing: Preprocessing) -> None:
         """Write the complete recipe and the record's beginning; a run that has no folder yet gets one, with both inside."""
         self.record.status, self.record.stopped_by = "running", ""
+        self.record.metrics_digest = ""
         self.record.seed = plan.seed
         self.record.data, self.record.data_fingerprint = dataset.summary(), dataset.fingerprint
         self.record.classes = list(dataset.classes)

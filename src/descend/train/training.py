@@ -17,6 +17,7 @@ from descend.train.estimate import rehearse
 from descend.train.failure import located
 from descend.train.interrupt import Interrupt, graceful
 from descend.train.loop import Position, Task, train_loop
+from descend.train.manifest import digest_of
 from descend.train.nonfinite import MOST_ROLLBACKS, Rollback, notes
 from descend.train.prepare import TrainingSetup
 from descend.train.snapshots import Snapshots
@@ -67,6 +68,8 @@ def train(setup: TrainingSetup, *, restore: bool = False) -> TrainingResult:
     log.record.notes = notes(
         callback.train_losses, len(setup.dataset.classes), n_dropped=position.n_dropped, n_rollbacks=n_rollbacks
     )
+    lines = log.folder / folder.METRICS
+    log.record.metrics_digest = digest_of(lines) if lines.exists() else ""
     _note_throughput(setup, callback.n_done, time.perf_counter() - started)
     if failure is None:
         _check_frozen(setup, frozen)
