@@ -21,7 +21,7 @@ FOLDER = "search"
 def save(log: RunLog, step: FineTuneStep, classifier: Classifier) -> None:
     """Keep a network that a step has trained."""
     path = _path(log, step)
-    path.parent.mkdir(exist_ok=True)
+    folder.make_inner(path.parent)
     state = {name: value.contiguous() for name, value in classifier.state_dict().items()}
     with folder.replacing(path) as part:
         part.write_bytes(serialized(state))

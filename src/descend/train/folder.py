@@ -46,6 +46,14 @@ def _unwritable(path: Path, error: OSError) -> RunError:
                     fix="Free some space or choose another --out; what was saved before is intact.")  # fmt: skip
 
 
+def make_inner(path: Path) -> None:
+    """Make a folder within a run folder, where there is none yet. Raises RunError where the disk does not take it."""
+    try:
+        path.mkdir(exist_ok=True)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
 def write_text(path: Path, text: str) -> None:
     """Write ``text`` (UTF-8) atomically."""
     with replacing(path) as part:
@@ -110,6 +118,11 @@ def _born(place: Path, fill: Callable[[Path], None]) -> bool:
         with files.replacing(place) as unfinished:
             unfinished.mkdir()
             fill(unfinished)
+    except RunError as error:  # it names the hidden folder, which nobody knows
+        refused = error.__cause__ or error.__context__
+        if isinstance(refused, OSError):
+            raise refused from None
+        raise
     except OSError as error:
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
             return False

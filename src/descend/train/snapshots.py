@@ -26,7 +26,7 @@ class Snapshots:
         """Write the state after ``n_epochs`` epochs if it is due, or if training ends here."""
         if n_epochs not in self.epochs_kept and not last:
             return
-        self.path.mkdir(exist_ok=True)
+        folder.make_inner(self.path)
         state = {name: value.contiguous() for name, value in snapshot(module).items()}
         with folder.replacing(self.path / f"{n_epochs:04d}.safetensors") as part:
             part.write_bytes(save(state, {"epoch": str(n_epochs)}))
