@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 from descend import files
 from descend.errors import RunError
 from descend.train import folder
-from descend.train.interrupt import Termination, graceful, terminable
+from descend.train.interrupt import Termination, graceful, terminable, unswallowed
 from descend.train.lock import LOCK, RunLock, in_use
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="no such locks or signals there")
@@ -156,3 +157,46 @@ def test_the_note_of_the_owner_is_json(tmp_path: Path) -> None:
     if sys.platform != "win32":
         assert json.loads((tmp_path / LOCK).read_text())["pid"] == os.getpid()
     lock.release()
+
+
+class Finalized:
+    """Meets a signal where Python cannot raise what its handler raises."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __del__(self) -> None:
+        signal.raise_signal(self.number)
+
+
+def wait_after(number: int) -> None:
+    one = Finalized(number)
+    del one
+    time.sleep(10)  # what waits is ended too
+
+
+@posix
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_in_a_finalizer_is_not_lost(number: int) -> None:
+    with terminable() as termination, unswallowed():
+        with pytest.raises(KeyboardInterrupt):
+            wait_after(number)
+        assert termination.requested == (number == signal.SIGTERM)
+        one = Finalized(number)
+        with graceful() as interrupt:
+            del one
+            assert interrupt
+
+
+def test_other_errors_of_finalizers_are_told_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: told.append(unraisable.exc_type))
+
+    class Broken:
+        def __del__(self) -> None:
+            raise LookupError
+
+    with unswallowed():
+        broken = Broken()
+        del broken
+    assert told == [LookupError]

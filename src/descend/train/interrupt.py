@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import _thread
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -10,6 +12,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 SAME_BREATH_S = 1.0  # a key pressed twice, or a signal that the shell and a wrapper both deliver
+AGAIN_S = 0.05  # until an interrupt that was swallowed comes again
 EXIT_TERMINATED = 128 + signal.SIGTERM
 """What a process that SIGTERM has ended returns to the shell."""
 
@@ -68,11 +71,48 @@ def terminable() -> Iterator[Termination]:
 
 
 @contextmanager
+def unswallowed() -> Iterator[None]:
+    """Let an interrupt come again that Python could not raise, while the block runs.
+
+    In a finalizer, in the callback of a weak reference and in one of C code (compilers have them) an exception is printed and
+    forgotten: a run would go on although it was told to stop.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before, timers = sys.unraisablehook, list[threading.Timer]()
+
+    def hook(unraisable: sys.UnraisableHookArgs, /) -> None:
+        if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+            before(unraisable)
+            return
+        timers.append(threading.Timer(AGAIN_S, _interrupt_main))
+        timers[-1].start()
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+        for timer in timers:
+            timer.cancel()
+
+
+def _interrupt_main() -> None:
+    """Do what Ctrl-C does, from another thread; a real signal also ends a call that waits."""
+    if sys.platform == "win32":
+        _thread.interrupt_main()
+    else:
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+
+@contextmanager
 def ending_with_sigterm() -> Iterator[None]:
-    """Let SIGTERM end a run in the block as Ctrl-C does, and then the process, as it would have without."""
+    """Let SIGTERM end a run in the block as Ctrl-C does, and then the process, as it would have without; neither is lost."""
     with terminable() as termination:
         try:
-            yield
+            with unswallowed():
+                yield
         finally:
             if termination.requested:
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)
