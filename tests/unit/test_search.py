@@ -24,9 +24,10 @@ from descend.models import Classifier, Ensemble, Member, backbone
 from descend.optim import Optimizer
 from descend.progress import Silent
 from descend.quantities import n_bytes, seconds
-from descend.search import mixture, rungs
+from descend.search import begin, mixture, rungs
 from descend.search.clock import Clock, OutOfTime, Watch
 from descend.search.finetune import Visits
+from descend.search.run import Search
 from descend.search.steps import FeatureStep, FineTuneStep, KeepStep, PartStep, read, text
 from descend.search.study import nested
 from descend.search.warm_up import WarmUp
@@ -245,3 +246,16 @@ def test_what_a_warm_up_compiles_is_what_training_calls(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "descend.search.warm_up", "adamw()"]
     subprocess.run(command, check=True, env=os.environ | {"DESCEND_CACHE": str(tmp_path)}, timeout=300)
     assert sorted((tmp_path / "kernels").iterdir()) == before
+
+
+def test_a_resumed_search_does_not_decide_again_which_pictures_take_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise KnobError("budget", "must leave time for a first answer")
+
+    monkeypatch.setattr(begin, "part", refuse)
+    resumed: Any = SimpleNamespace(known=[FeatureStep(size=64)], clock=None)
+    new: Any = SimpleNamespace(known=[], clock=None)
+    nothing: Any = None
+    Search._decide_part(resumed, nothing, nothing, nothing)
+    with pytest.raises(KnobError):
+        Search._decide_part(new, nothing, nothing, nothing)

@@ -131,7 +131,7 @@ class Search:
         return study
 
     def _decide_part(self, dataset: Dataset, backbone: Backbone, speeds: begin.Speeds) -> None:
-        if any(isinstance(step, PartStep) for step in self.known):
+        if self.known:  # a resumed search: this was decided before its first step, whatever the machine is like now
             return
         step = begin.part(dataset, backbone, speeds, self.clock)
         if step is not None:
