@@ -220,3 +220,10 @@ def test_divergence_is_the_last_line_of_fit(shapes: Path, tmp_path: Path, capsys
     assert main(["fit", str(shapes), "--out", str(tmp_path / "run"), *words, "--optimizer", "sgd(lr=30.0)", "--schedule",
                  "then(warmup(fraction=0.7), constant())"]) == 0  # fmt: skip
     assert "Training diverged" in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_a_loss_that_exploded_in_the_first_epoch_is_told_too() -> None:
+    (told,) = notes([2e5, 1e5], 3, n_dropped=0, n_rollbacks=0)
+    assert "is 1e+05 in the last epoch, and that of guessing 1.1. Lower the learning rate." in told
+    assert notes([2.1], 3, n_dropped=0, n_rollbacks=0) == []
+    assert notes([], 3, n_dropped=0, n_rollbacks=0) == []

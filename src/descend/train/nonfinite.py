@@ -20,7 +20,7 @@ from descend.train.loop import Position, Task
 MOST_ROLLBACKS = 3
 RATE_FACTOR = 0.5  # of the learning rate, at every rollback
 N_WORST = 3
-FAR_ABOVE = 2.0  # times the first epoch's loss
+FAR_ABOVE = 2.0  # times the first epoch's loss, or that of guessing
 
 
 @dataclass
@@ -78,9 +78,15 @@ def notes(train_losses: Sequence[float], n_classes: int, *, n_dropped: int, n_ro
         told.append(
             f"Training went back to the last good epoch {times} and ended with {RATE_FACTOR**n_rollbacks:g} of the learning rate."
         )
-    if len(train_losses) > 1 and train_losses[-1] > max(FAR_ABOVE * train_losses[0], math.log(n_classes)):
+    guessing = math.log(n_classes)
+    if len(train_losses) > 1 and train_losses[-1] > max(FAR_ABOVE * train_losses[0], guessing):
         told.append(
             f"Training diverged: the training loss rose from {train_losses[0]:.3g} in the first epoch to {train_losses[-1]:.3g} "
             "in the last, worse than guessing. Lower the learning rate."
+        )
+    elif train_losses and train_losses[-1] > FAR_ABOVE * guessing:  # it exploded in the first epoch
+        told.append(
+            f"Training diverged: the training loss is {train_losses[-1]:.3g} in the last epoch, "
+            f"and that of guessing {guessing:.3g}. Lower the learning rate."
         )
     return told
