@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from descend.compare import PairedRuns
+from descend.comparison import PairedRuns
 from descend.stats import mean
 from harness import allowed, environment, in_lanes, interval, save, seconds, spread
 from methods import METHODS, Answer

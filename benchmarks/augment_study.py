@@ -25,7 +25,7 @@ from typing import Any
 
 from cifar_scratch import unpack
 from descend import api
-from descend.compare import PairedRuns
+from descend.comparison import PairedRuns
 from harness import HERE, data, environment, interval
 
 RESULTS = HERE / "results" / "augment_study.json"

@@ -25,7 +25,7 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 
 from descend import rng
-from descend.compare import PairedRuns, paired_seeds
+from descend.comparison import PairedRuns, paired_seeds
 from descend.data.builtin import mnist5k
 from descend.optim import Momentum, Optimizer, parameter_groups
 from descend.regularize import CrossEntropy, DropConnectLinear, Dropout, Regularizer, merged_knobs

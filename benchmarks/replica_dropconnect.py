@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from descend.compare import PairedRuns
+from descend.comparison import PairedRuns
 from descend.regularize import monte_carlo
 from descend.train.metrics import log_loss
 from harness import interval, save

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from descend import api
-from descend.compare import paired_seeds
+from descend.comparison import paired_seeds
 from harness import data, interval, save
 
 

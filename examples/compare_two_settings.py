@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 
 import descend
-from descend.compare import paired_seeds
+from descend.comparison import paired_seeds
 
 
 def accuracy(seed: int, **settings: object) -> float:

@@ -1,5 +1,5 @@
 from . import augment as augment
-from . import compare as compare
+from . import comparison as comparison
 from . import data as data
 from . import doctor as doctor
 from . import export as export
@@ -13,6 +13,7 @@ from . import search as search
 from . import stats as stats
 from . import train as train
 from . import transfer as transfer
+from .api import compare as compare
 from .api import fit as fit
 from .api import load as load
 from .api import resume as resume

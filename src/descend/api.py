@@ -1,4 +1,4 @@
-"""What Python code calls: ``descend.fit``, ``descend.resume`` and ``descend.load``.
+"""What Python code calls: ``descend.fit``, ``descend.resume``, ``descend.load`` and ``descend.compare``.
 
 It stands above the packages as the command line does, because a finished run is trained by ``train`` *and* written up by
 ``report``.
@@ -7,12 +7,13 @@ It stands above the packages as the command line does, because a finished run is
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
-from descend import report
+from descend import comparison, report
+from descend.comparison import Comparison, Settings
 from descend.errors import DescendError
 from descend.progress import Progress, Silent
 from descend.train import fit as training
@@ -70,6 +71,50 @@ def resume(run: Path | str, *, data: Any = None, progress: Progress | None = Non
     have changed, or another process has it.
     """
     return training.resume(Path(run), arrays=data, progress=progress or Silent(), search=_search(started), write_up=_written_up)
+
+
+def compare(
+    data: Any = None,
+    candidates: Sequence[str] = (),
+    *,
+    recipe: Recipe | Mapping[str, Any] | Path | str | None = None,
+    seeds: int = 5,
+    budget: str | None = None,
+    until_decided: bool = False,
+    jobs: int = 1,
+    level: float = 0.95,
+    settle: float = 0.005,
+    out: Path | str | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Comparison:
+    """Train every candidate on the same seeds, pictures and split, and say which differ, with intervals.
+
+    data, recipe, settings: as in ``fit``: the recipe that candidates are changes of; its ``seed`` is the first one. candidates:
+    two texts or more, the first is the one that the others are measured against: ``"base"``, ``"optimizer=adam"``,
+    ``"add:mixup(alpha=0.2)"``, ``"drop:dropout"``, ``"transfer=finetune size=128"``, or a recipe file. seeds: runs of each, at
+    most. budget: wall time of all runs, such as ``"30m"``; that of one ``auto`` run is a candidate's ``"budget=1m"``.
+    until_decided: end at the first planned look at which every verdict is known. jobs: runs at the same time. level: of all
+    verdicts together. settle: the difference worth finding, a share of the pictures. out: the folder; default
+    ``comparisons/NAME-DATE-TIME``.
+    A run made before with the same settings and data, in the same parent folder, is taken as it is.
+    Raises a DescendError for what can be refused beforehand; a candidate that fails later is told in the result.
+
+    >>> import descend
+    >>> found = descend.compare("digits", ["base", "optimizer=sgd(lr=0.1)"], seeds=2, epochs=1, augment=[], out="cmp/one")
+    >>> print(found.verdicts()[0].text)
+    optimizer=sgd(lr=0.1) ... base...
+    """
+    base = read(Path(recipe)) if isinstance(recipe, (str, Path)) else recipe
+    base = from_settings(base) if isinstance(base, Mapping) else base
+    given = dict(settings)
+    if isinstance(data, (str, Path)):
+        given["data"], data = str(data), None
+    how = Settings(n_seeds=seeds, budget=budget, until_decided=until_decided, jobs=jobs, level=level, settle=settle)
+    return comparison.compare(
+        candidates, from_settings(given, base), how, fit=fit, resume=resume, out=None if out is None else Path(out),
+        progress=progress or Silent(), arrays=data,
+    )  # fmt: skip
 
 
 def load(path: Path | str) -> Run:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from descend.compare import PairedRuns
+from descend.comparison import PairedRuns
 
 pytest.importorskip("mlxtend")
 

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats as scipy_stats
 
-from descend.compare import PairedRuns, paired_seeds
+from descend.comparison import PairedRuns, paired_seeds
 from descend.errors import DataError
 from descend.stats import Interval, mcnemar, paired, paired_runs_and_items, runs_needed, verdict
 

@@ -21,6 +21,7 @@ VERBS = {
     "predict": "classify pictures with a trained run",
     "eval": "measure a trained run on labelled pictures",
     "export": "write a trained run as one ONNX file, preprocessing included",
+    "compare": "train candidates on the same seeds, and say which differ, with intervals",
     "lr-find": "find a learning rate by a range test, before training",
     "doctor": "check in under a minute that a training is sound, before it is made",
     "augment": "look at augmentations, and measure which answers they flip",

@@ -51,5 +51,6 @@ class FitSettings(TypedDict, total=False):
     metric: Metric
     on_nan: OnNan
     seed: int
+    split_seed: int | None
     device: str
     threads: int | None

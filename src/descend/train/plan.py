@@ -62,6 +62,7 @@ class Plan:
     metric: Metric
     on_nan: OnNan
     seed: int
+    split_seed: int | None
     device: str
     threads: int | None
     data: str | None

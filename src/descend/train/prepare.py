@@ -186,9 +186,12 @@ def _scan(recipe: Recipe, source: Any, log: RunLog, progress: Progress) -> Datas
     """Find, check and split the pictures, and say what was found."""
     with log.timed("scan"):
         dataset = data_package.load(
-            source, seed=recipe.seed, background=recipe.background, fit="crop" if recipe.fit == "auto" else recipe.fit,
-            threads=recipe.threads, progress=progress.update,
+            source, seed=recipe.seed if recipe.split_seed is None else recipe.split_seed, background=recipe.background,
+            fit="crop" if recipe.fit == "auto" else recipe.fit, threads=recipe.threads, progress=progress.update,
         )  # fmt: skip
+    if recipe.split_seed is not None and dataset.given_split:
+        raise KnobError("split_seed", "has no effect: the data say which pictures are for testing", got=recipe.split_seed,
+                        fix="Leave it out.")  # fmt: skip
     log.record.label_type = label_type(source)
     for line in dataset.describe():
         progress.say(line)

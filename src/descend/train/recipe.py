@@ -72,6 +72,7 @@ class Recipe:
     metric: Annotated[Metric, Doc("what selects the best epoch, on the validation split")] = "accuracy"
     on_nan: Annotated[OnNan, Doc("gradients or a loss not finite: stop, skip the step, or roll back with half the rate")] = "stop"
     seed: Annotated[int, Ge(0), Doc("of the split, the initial weights, the order and every augmentation")] = 0
+    split_seed: Annotated[int, Ge(0), Doc("of the split alone; default: the seed")] | None = None
     device: Annotated[str, Doc("cpu, cuda, cuda:1 or mps, for what is trained")] = "cpu"
     threads: Annotated[int, Ge(1), Le(1024), Doc("CPU threads; default: all cores")] | None = None
 

@@ -153,6 +153,12 @@ class RunRecord:
         scale = prepared["scale"]
         return PixelPolicy(None if scale is None else (scale[0], scale[1]), prepared["background"], prepared["fit"])
 
+    @property
+    def split_seed(self) -> int:
+        """The seed of the split: the run's own, unless the split had one."""
+        chosen = self.plan.get("split_seed")
+        return chosen if isinstance(chosen, int) else self.seed
+
     def add_wall(self, stage: str, seconds: float) -> None:
         """Add time to a stage; a resumed run adds up."""
         self.wall_s[stage] = round(self.wall_s.get(stage, 0.0) + seconds, 3)

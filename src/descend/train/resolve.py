@@ -55,7 +55,10 @@ WITHOUT_EFFECT = {
 SEARCH_ONLY = ("budget", "steps", "latency", "max_size")
 """Settings that ask for a search."""
 
-AS_ASKED = ("snapshots", "background", "metric", "on_nan", "seed", "device", "threads", "data", "steps", "latency", "max_size")
+AS_ASKED = (
+    "snapshots", "background", "metric", "on_nan", "seed", "split_seed", "device", "threads", "data", "steps", "latency",
+    "max_size",
+)  # fmt: skip
 """Settings that the plan takes as they are."""
 
 ORDER = ("backbone", "download", "weights", "head", "feature_stages", "size", "fit", "views", "augment", "regularize",

@@ -236,7 +236,7 @@ class Run:
         Without this, measuring a run on its own flat folder would count the pictures it has learned by heart.
         """
         try:
-            dataset = data_package.load(data, seed=self.record.seed, threads=threads)
+            dataset = data_package.load(data, seed=self.record.split_seed, threads=threads)
         except DataError:  # fine to measure on, but nothing one could have trained on
             return None
         return dataset if dataset.fingerprint == self.record.data_fingerprint else None

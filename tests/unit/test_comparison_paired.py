@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from descend.compare import paired_seeds
+from descend.comparison import paired_seeds
 from descend.errors import DataError
 from descend.stats import Interval, median, paired, proportion, runs_needed, verdict
 

@@ -1,0 +1,75 @@
+"""``descend compare``: candidates on the same seeds, pictures and split, and what can be said of their difference."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from descend.api import compare
+from descend.cli.fit import add_settings, require_data, settings_of
+from descend.cli.output import Parser, tell
+from descend.cli.progress import Terminal
+from descend.comparison import Comparison
+from descend.comparison.result import FILE
+from descend.errors import KnobError
+
+EPILOG = """examples:
+  descend compare photos/ base "add:mixup(alpha=0.2)"
+  descend compare photos/ transfer=features transfer=finetune auto.toml --seeds 3
+  descend compare digits base drop:pad_crop optimizer=adam --until-decided --seeds 20
+  descend compare digits "optimizer=sgd(lr=0.1)" "optimizer=adam(lr=0.002)" --epochs 5 --jobs 2
+
+The first candidate is the one that the others are measured against. A candidate is `base`, a recipe file, or changes of the base
+separated by spaces: setting=value, add:technique, drop:technique; the items of a list are joined by `+`. Every setting of
+`descend fit` is a flag here too, and holds for all. All runs share one split; test is looked at once per run. Runs lie beside the
+comparison, named by their settings: what was made before is not made again, so the same command with the same --out goes on.
+
+Verdicts hold for further seeds and further pictures, at 95 % for all candidates together (Holm). --until-decided looks after 3,
+5, 8, ... seeds and ends when every verdict is known; what each look may spend is fixed beforehand, so the 95 % still hold.
+--budget is the time of all runs together; that of one auto run is a setting of a candidate: "transfer=auto budget=1m".
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Compare, write, tell. Returns 130 where Ctrl-C ended it."""
+    options = vars(_parser().parse_args(argv))
+    own = {name: options.pop(name) for name in ("candidates", "seeds", "budget", "until_decided", "jobs", "out")}
+    as_json, settle = options.pop("json"), options.pop("settle") / 100
+    settings = settings_of(options)
+    if _looks_like_a_candidate(settings.get("data", "")):
+        raise KnobError("compare", "DATA stands before the candidates", got=settings["data"], fix="descend compare DATA base ...")
+    require_data("compare", settings)
+    found = compare(**own, settle=settle, progress=Terminal(), **settings)
+    tell(*([json.dumps(summary(found))] if as_json else [*found.lines(), f"Results: {found.folder / FILE}"]))
+    return 130 if found.ended.startswith("stopped") else 0
+
+
+def summary(found: Comparison) -> dict[str, Any]:
+    """Return the comparison in one object: its folder and every verdict."""
+    lines = map(json.loads, (found.folder / FILE).read_text(encoding="utf-8").splitlines())
+    facts = {"comparison": str(found.folder), "seeds": list(found.seeds), "split": found.split, "ended": found.ended}
+    return facts | {"verdicts": [line for line in lines if line["kind"] == "verdict"]}
+
+
+def _looks_like_a_candidate(word: str) -> bool:
+    return word == "base" or "=" in word or word.startswith(("add:", "drop:"))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="descend compare", description="Compare candidates on the same seeds and pictures.", epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    add_settings(parser, without=("split_seed", "budget"))
+    what = "base, setting=value, add:SPEC, drop:NAME or recipe.toml"
+    parser.add_argument("candidates", nargs="+", metavar="CANDIDATE", help=what)
+    parser.add_argument("--seeds", type=int, default=5, metavar="N", help="runs of each candidate; default 5")
+    parser.add_argument("--budget", metavar="TIME", help="wall time of all runs together, for example 30m")
+    parser.add_argument("--until-decided", action="store_true", help="end as soon as every verdict is known; --seeds is the most")
+    parser.add_argument("--settle", type=float, default=0.5, metavar="POINTS", help="the difference worth finding; default 0.5")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at the same time; default 1")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="default comparisons/NAME-DATE-TIME")
+    parser.add_argument("--json", action="store_true", help="one JSON object as the last line of standard output")
+    return parser

@@ -1,5 +1,0 @@
-"""Evidence: paired seeds, intervals and the statistics behind every comparison."""
-
-import lazy_loader
-
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

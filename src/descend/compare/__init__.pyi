@@ -1,2 +1,0 @@
-from .run import PairedRuns as PairedRuns
-from .run import paired_seeds as paired_seeds

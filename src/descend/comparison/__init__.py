@@ -1,0 +1,12 @@
+"""Evidence: candidates on the same seeds and pictures, and what can be said of their difference.
+
+candidates  what is compared, from the words that name it
+runs        the runs, each in a folder named by its settings, so that none is made twice
+loop        seed after seed, until the seeds, the budget or the doubt are used up
+result      differences with intervals and verdicts, as lines, JSON and a frame
+paired      the same for any function of a seed
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

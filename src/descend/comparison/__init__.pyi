@@ -1,0 +1,11 @@
+from .candidates import Candidate as Candidate
+from .candidates import candidates as candidates
+from .loop import Settings as Settings
+from .loop import compare as compare
+from .paired import PairedRuns as PairedRuns
+from .paired import paired_seeds as paired_seeds
+from .result import Comparison as Comparison
+from .result import Costs as Costs
+from .result import Verdict as Verdict
+from .result import load as load
+from .runs import Made as Made

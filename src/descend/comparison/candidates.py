@@ -1,0 +1,158 @@
+"""What is compared, from the words that name it: a recipe file, settings, techniques added to a recipe or dropped from it.
+
+base                                        the recipe that the others are changes of
+optimizer=adam                              a setting of the recipe, several are separated by spaces
+"transfer=finetune size=128"
+add:mixup(alpha=0.2)                        one more augmentation, regulariser or gradient stage
+drop:dropout                                one less
+tuned.toml                                  a recipe of its own
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from descend.augment import Augmentation
+from descend.errors import KnobError, SpecError, nearest
+from descend.optim import GradientStage
+from descend.regularize import Regularizer
+from descend.technique import Technique, build, knobs, parse, registered
+from descend.train.recipe import LISTS, Recipe, from_settings, read
+
+BASE = "base"
+OF_THE_COMPARISON = ("data", "seed", "split_seed")  # settings that all candidates share
+FAMILIES: dict[str, type[Technique]] = {"augment": Augmentation, "regularize": Regularizer, "gradients": GradientStage}
+"""Settings that hold several techniques, to which one can be added, and their families."""
+
+Completed = Callable[[Recipe], Recipe]
+"""Gives a recipe with every setting that it leaves open decided for the data."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One of the things compared. name: the words it was given by. recipe: what is asked for; each run has a seed of its own."""
+
+    name: str
+    recipe: Recipe
+
+
+def candidates(texts: Sequence[str], base: Recipe, completed: Completed) -> list[Candidate]:
+    """Return the candidates that texts name, as changes of ``base``.
+
+    completed: as it says; used where a technique is added to a list that the recipe leaves open, or dropped from one, and to find
+    candidates that differ in nothing. Raises KnobError or SpecError for what is unknown, has no effect, or is the same twice.
+    """
+    if len(texts) < 2:
+        raise KnobError("compare", "needs two candidates or more", got=list(texts), fix='Such as: base "add:mixup(alpha=0.2)".')
+    made = [Candidate(text, _changed(text, base, completed)) for text in texts]
+    known: dict[Recipe, str] = {}
+    for candidate in made:
+        recipe = completed(candidate.recipe)
+        if recipe in known:
+            same = f"{known[recipe]!r} and {candidate.name!r}"
+            raise KnobError("compare", "candidates must differ in what they train", got=same,
+                            fix="A setting may be the default already: descend fit prints the plan.")  # fmt: skip
+        known[recipe] = candidate.name
+    return made
+
+
+def _changed(text: str, base: Recipe, completed: Completed) -> Recipe:
+    recipe = base
+    for word in words(text):
+        if word == BASE:
+            continue
+        verb, colon, technique = word.partition(":")
+        name, equals, value = word.partition("=")
+        if colon and verb in ("add", "drop"):
+            recipe = (_added if verb == "add" else _dropped)(technique, recipe, completed)
+        elif equals and name.replace("-", "_").isidentifier():
+            recipe = from_settings({name.replace("-", "_"): _value(name.replace("-", "_"), value)}, recipe)
+        elif word.endswith(".toml"):
+            shared = {name: getattr(base, name) for name in OF_THE_COMPARISON}
+            recipe = dataclasses.replace(read(Path(word)), **shared)  # pyright: ignore[reportArgumentType] (a record is a dataclass)
+        else:
+            raise SpecError("compare", "a candidate must be base, setting=value, add:technique, drop:technique or a recipe.toml",
+                            got=word, fix=nearest(word, [BASE]))  # fmt: skip
+    return recipe
+
+
+def words(text: str) -> Iterator[str]:
+    """Yield the words of a text that are separated by spaces outside brackets and quotation marks."""
+    yield from (part for part in split(text, " ") if part)
+
+
+def split(text: str, at: str) -> list[str]:
+    """Return the parts of a text between the signs ``at`` that stand outside brackets and quotation marks."""
+    parts, depth, quote = [""], 0, ""
+    for sign in text:
+        if quote:
+            quote = "" if sign == quote else quote
+        elif sign in "\"'":
+            quote = sign
+        else:
+            depth += (sign in "([") - (sign in ")]")
+        if sign == at and not depth and not quote:
+            parts.append("")
+        else:
+            parts[-1] += sign
+    return parts
+
+
+def _value(name: str, text: str) -> Any:
+    """Return the value of a setting that text stands for; parts of a list are joined by ``+``, and ``none`` is an empty one."""
+    known = {knob.name: knob for knob in knobs(Recipe)}
+    if name in OF_THE_COMPARISON:
+        raise KnobError("compare", f"{name} must be one for all candidates", got=text, fix=f"Give --{name.replace('_', '-')}.")
+    if name not in known:
+        raise KnobError("compare", f"the recipe has no setting {name!r}", fix=nearest(name, known))
+    if name in LISTS:
+        return () if text == "none" else tuple(part.strip() for part in split(text, "+"))
+    kinds = getattr(known[name].type, "__args__", (known[name].type,))
+    for kind in (int, float):
+        if kind in kinds:
+            try:
+                return kind(text)
+            except ValueError:
+                raise KnobError("compare", f"{name} must be {known[name].interval}", got=text) from None
+    if bool in kinds:
+        return {"true": True, "false": False}.get(text.lower(), text)
+    return text
+
+
+def _added(text: str, recipe: Recipe, completed: Completed) -> Recipe:
+    setting = _setting_of(parse(text).name)
+    build(text, FAMILIES[setting])  # what is wrong with it is said here
+    return from_settings({setting: (*_listed(recipe, setting, completed), text)}, recipe)
+
+
+def _dropped(name: str, recipe: Recipe, completed: Completed) -> Recipe:
+    setting = _setting_of(name)
+    before = _listed(recipe, setting, completed)
+    left = tuple(text for text in before if parse(text).name != name)
+    if len(left) == len(before):
+        held = ", ".join(parse(text).name for text in before) or "none"
+        raise KnobError("compare", f"{name} must be in the recipe to be dropped", got=f"{setting}: {held}")
+    return from_settings({setting: left}, recipe)
+
+
+def _setting_of(name: str) -> str:
+    for setting, family in FAMILIES.items():
+        if any(technique.name == name for technique in registered(family)):
+            return setting
+    alone = next((technique.family for technique in registered() if technique.name == name), None)
+    if alone in {knob.name for knob in knobs(Recipe)}:
+        raise KnobError("compare", f"there is one {alone} in a recipe: {name} takes the place of another", got=name,
+                        fix=f"Write {alone}={name}.")  # fmt: skip
+    names = [technique.name for family in FAMILIES.values() for technique in registered(family)]
+    raise SpecError("compare", "must name an augmentation, a regulariser or a gradient stage", got=name, fix=nearest(name, names))
+
+
+def _listed(recipe: Recipe, setting: str, completed: Completed) -> tuple[str, ...]:
+    asked = getattr(recipe, setting)
+    if asked is None or asked == ("auto",):
+        asked = getattr(completed(recipe), setting)
+    return tuple(asked or ())

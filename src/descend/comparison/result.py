@@ -1,0 +1,285 @@
+"""What a comparison found: differences with intervals and verdicts, what each candidate cost, as lines, JSON and a frame."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import statistics
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from descend.comparison.paired import PairedRuns
+from descend.comparison.runs import Made, outcomes
+from descend.durations import duration
+from descend.errors import MissingExtra, RunError
+from descend.stats import Difference, Interval, Spending, bootstrap_runs_and_items, differences, mean, verdict_in_points
+from descend.train import folder
+from descend.train.record_types import Machine
+
+SCHEMA = 1
+FILE = "comparison.jsonl"
+FEWEST_SEEDS = 2  # for an interval that covers further seeds
+
+
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """How one candidate differs from the base. All figures are shares of pictures, in [-1, 1].
+
+    known: the difference at the level that Holm's procedure, and the looks, leave for it; its interval excludes zero exactly
+    where the candidate is called different. bootstrap: a second interval, which decides nothing; None with one seed. settle: the
+    difference worth finding.
+    """
+
+    name: str
+    base: str
+    known: Difference
+    bootstrap: Interval | None
+    settle: float
+
+    @property
+    def different(self) -> bool:
+        """Whether the two are told apart."""
+        return self.known.distinguishable
+
+    @property
+    def text(self) -> str:
+        """The verdict in one sentence."""
+        return f"{self.name} against {self.base}: {verdict_in_points(self.known, self.settle)}"
+
+    def facts(self) -> dict[str, Any]:
+        """Return the verdict as plain data. p_value: of this difference by itself."""
+        plan = self.known.plan(self.settle)
+        return {
+            "name": self.name, "base": self.base, "interval": dataclasses.asdict(self.known.interval), "level": self.known.level,
+            "p_value": self.known.p_value, "covers": self.known.covers, "different": self.different,
+            "bootstrap": None if self.bootstrap is None else dataclasses.asdict(self.bootstrap), "settle": self.settle,
+            "n_seeds_to_settle": plan.n_seeds, "n_pictures_to_settle": plan.n_pictures, "text": self.text,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What one candidate took and reached besides, over its runs. Accuracies are of validation, in [0, 1].
+
+    best_epoch, last_epoch: mean over runs; None without epochs. to_target_s: median seconds of training until validation first
+    reached the target; None where more than half never did. wall_s: median of a whole run. peak_bytes: the largest.
+    """
+
+    accuracy: Interval | None
+    n_runs: int
+    n_failed: int
+    best_epoch: float | None
+    last_epoch: float | None
+    to_target_s: float | None
+    wall_s: float | None
+    peak_bytes: int | None
+
+
+@dataclass
+class Comparison:
+    """Candidates on the same seeds and the same pictures, and what came of it; the first candidate is the base.
+
+    split: what was judged: ``test``, or ``val`` where there is no test split. level: of all verdicts together. settle: the
+    difference that counts as worth finding. looks: numbers of seeds at which it may end early, fixed beforehand; empty for none.
+    """
+
+    folder: Path
+    data: str
+    names: tuple[str, ...]
+    recipes: dict[str, str]
+    made: list[Made] = field(default_factory=list)
+    split: str = "test"
+    level: float = 0.95
+    settle: float = 0.005
+    looks: tuple[int, ...] = ()
+    machine: Machine | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    ended: str = ""  # why there are no more seeds
+
+    # ------------------------------------------------------------------------------------------------------------ what came
+
+    def finished(self, name: str) -> list[Made]:
+        """Return the finished runs of a candidate, by seed."""
+        return sorted((item for item in self.made if item.name == name and item.status == "finished"), key=lambda item: item.seed)
+
+    @property
+    def base(self) -> str:
+        """The candidate that the others are measured against."""
+        return self.names[0]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds on which the base is finished."""
+        return tuple(item.seed for item in self.finished(self.base))
+
+    @property
+    def n_pictures(self) -> int:
+        """How many pictures were judged."""
+        return next(iter(self.paired(self.base).items.values())).shape[1]
+
+    def accuracy_of(self, item: Made) -> float:
+        """Return the accuracy of a finished run on the pictures that are compared."""
+        return float(outcomes([item], self.split)[item.name].mean())
+
+    def paired(self, name: str) -> PairedRuns:
+        """Return a candidate beside the base, on the seeds that both have finished."""
+        both = {item.seed for item in self.finished(name)} & set(self.seeds)
+        names = dict.fromkeys((self.base, name))
+        items = outcomes([item for known in names for item in self.finished(known) if item.seed in both], self.split)
+        scores = {known: rows.mean(1).tolist() for known, rows in items.items()}
+        return PairedRuns(tuple(sorted(both)), scores, {}, items)
+
+    def verdicts(self) -> list[Verdict]:
+        """Return the verdict on every candidate but the base that shares finished seeds with it, by one rule fixed beforehand."""
+        compared = [name for name in self.names[1:] if {item.seed for item in self.finished(name)} & set(self.seeds)]
+        pairs = {name: self.paired(name).items for name in compared}
+        sides = {name: (items[name], items[self.base]) for name, items in pairs.items()}
+        if not sides:
+            return []
+        looks, last = None, False
+        if self.looks and (n := min(len(one) for one, _ in sides.values())) >= FEWEST_SEEDS:
+            looks, last = Spending(self.looks, self.level), n not in self.looks
+            sides = {name: (one[:n], other[:n]) for name, (one, other) in sides.items()}  # a look is at the same seeds of all
+        found = differences(sides, self.level, looks=looks, last=last)
+        return [
+            Verdict(name, self.base, known, bootstrap_runs_and_items(*sides[name], self.level) if known.n_seeds > 1 else None,
+                    self.settle)
+            for name, known in found.items()
+        ]  # fmt: skip
+
+    @cached_property
+    def target(self) -> float | None:
+        """The validation accuracy that every candidate reaches on average: the lowest of their mean best epochs."""
+        means = [value for name in self.names if (value := self._mean_best(name)) is not None]
+        return min(means, default=None)
+
+    def costs(self, name: str) -> Costs:
+        """Return what a candidate took."""
+        runs = self.finished(name)
+        curves = [curve for item in runs if (curve := _epochs(item))]
+        peaks = [item.peak_bytes for item in runs if item.peak_bytes]
+        reached = [_seconds_to(curve, self.target) for curve in curves] if self.target is not None else []
+        median = statistics.median(reached) if reached else math.inf
+        last = [curve[-1]["val_accuracy"] for curve in curves]
+        return Costs(
+            accuracy=self._accuracy(runs), n_runs=len(runs),
+            n_failed=sum(item.name == name and item.status == "failed" for item in self.made),
+            best_epoch=self._mean_best(name), last_epoch=float(np.mean(last)) if last else None,
+            to_target_s=median if math.isfinite(median) else None,
+            wall_s=statistics.median(item.wall_s for item in runs) if runs else None, peak_bytes=max(peaks, default=None),
+        )  # fmt: skip
+
+    def _accuracy(self, runs: list[Made]) -> Interval | None:
+        """Return the mean accuracy of runs of one candidate over their seeds; one run alone has no interval."""
+        if not runs:
+            return None
+        each = next(iter(outcomes(runs, self.split).values())).mean(1).tolist()
+        return mean(each, self.level) if len(each) >= FEWEST_SEEDS else Interval(each[0], -math.inf, math.inf, 1)
+
+    def _mean_best(self, name: str) -> float | None:
+        best = [max(row["val_accuracy"] for row in curve) for item in self.finished(name) if (curve := _epochs(item))]
+        return float(np.mean(best)) if best else None
+
+    # -------------------------------------------------------------------------------------------------------------- as text
+
+    def lines(self) -> list[str]:
+        """Return the table and the verdicts as lines for a terminal."""
+        rows = [("candidate", "accuracy", "runs", "best epoch", "last epoch", "to target", "time", "memory")]
+        rows += [_row(name, self.costs(name)) for name in self.names]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        failures = [f"{item.name}, seed {item.seed}, failed: {item.error}" for item in self.made if item.status == "failed"]
+        return [*table, "", *(verdict.text for verdict in self.verdicts()), *failures, *([self.ended] if self.ended else [])]
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
+    # -------------------------------------------------------------------------------------------------------------- as data
+
+    @property
+    def frame(self) -> Any:
+        """One row per run, as a pandas frame. Raises MissingExtra without pandas."""
+        try:
+            import pandas as pd
+        except ImportError:
+            raise MissingExtra("comparison.frame", "tables") from None
+        accuracy: dict[Made, float] = {}
+        for name in self.names:
+            if runs := self.finished(name):
+                accuracy |= zip(runs, outcomes(runs, self.split)[name].mean(1), strict=True)
+        return pd.DataFrame([dataclasses.asdict(item) | {self.split: accuracy.get(item)} for item in self.made])
+
+    def save(self) -> None:
+        """Write the comparison as JSON lines: what was compared, every run, every verdict."""
+        facts = {
+            "kind": "comparison", "schema": SCHEMA, "data": self.data, "names": list(self.names), "recipes": self.recipes,
+            "split": self.split,
+            "level": self.level, "settle": self.settle, "looks": list(self.looks),
+            "machine": self.machine, "versions": self.versions,
+            "ended": self.ended,
+        }  # fmt: skip
+        lines = [facts, *({"kind": "run"} | dataclasses.asdict(item) for item in self.made)]
+        lines += [{"kind": "verdict"} | item.facts() for item in self.verdicts()]
+        folder.write_text(self.folder / FILE, "".join(json.dumps(_finite(line)) + "\n" for line in lines))
+
+
+def load(path: Path) -> Comparison:
+    """Read a comparison's folder. Raises RunError where there is none, or one of another version."""
+    try:
+        lines = [json.loads(line) for line in (path / FILE).read_text(encoding="utf-8").splitlines()]
+        facts = lines[0]
+        if facts["schema"] != SCHEMA:
+            raise RunError(f"comparison {path}", f"must have schema {SCHEMA}", got=facts["schema"], fix="Make it again.")
+        made = [
+            Made(**{name: value for name, value in line.items() if name != "kind"}) for line in lines if line["kind"] == "run"
+        ]
+    except OSError as error:
+        raise RunError(f"comparison {path}", f"must be a folder with {FILE} ({error.strerror})") from None
+    except (ValueError, LookupError, TypeError) as error:
+        raise RunError(str(path / FILE), f"must be as descend wrote it ({error})") from None
+    return Comparison(
+        path, facts["data"], tuple(facts["names"]), facts["recipes"], made, facts["split"], facts["level"], facts["settle"],
+        tuple(facts["looks"]), facts["machine"], facts["versions"], facts["ended"],
+    )  # fmt: skip
+
+
+def _finite(value: Any) -> Any:
+    """Return plain data in which numbers that JSON lacks are None: an open interval has no ends."""
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def _epochs(item: Made) -> list[dict[str, Any]]:
+    """Return the rows of a run's epochs, in order; a resumed run repeats some, and the later one counts."""
+    rows = {row["epoch"]: row for row in folder.read_lines(Path(item.place) / folder.METRICS) if "val_accuracy" in row}
+    return [dict(rows[epoch]) for epoch in sorted(rows)]
+
+
+def _seconds_to(curve: list[dict[str, Any]], target: float) -> float:
+    spent = 0.0
+    for row in curve:
+        spent += row["wall_s"]
+        if row["val_accuracy"] >= target:
+            return spent
+    return math.inf
+
+
+def _row(name: str, costs: Costs) -> tuple[str, ...]:
+    def share(value: float | None) -> str:
+        return "-" if value is None else f"{value:.1%}"
+
+    accuracy = share(None if costs.accuracy is None else costs.accuracy.mean)
+    if costs.accuracy is not None and costs.accuracy.n >= FEWEST_SEEDS:
+        accuracy += f" ±{100 * (costs.accuracy.high - costs.accuracy.mean):.1f}"
+    seconds = ["-" if value is None else duration(value) for value in (costs.to_target_s, costs.wall_s)]
+    memory = "-" if costs.peak_bytes is None else f"{costs.peak_bytes / 1e9:.1f} GB"
+    runs = str(costs.n_runs) + (f" ({costs.n_failed} failed)" if costs.n_failed else "")
+    return (name, accuracy, runs, share(costs.best_epoch), share(costs.last_epoch), *seconds, memory)

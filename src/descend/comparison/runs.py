@@ -1,0 +1,146 @@
+"""The runs of a comparison: every candidate on every seed, each in a folder named by its settings, so that none is made twice."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import dataclasses
+import hashlib
+import json
+import re
+import shutil
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from descend.comparison.candidates import Candidate
+from descend.errors import DescendError, RunError
+from descend.progress import Silent
+from descend.train import folder
+from descend.train import record as records
+from descend.train.recipe import dump
+from descend.train.run import Run
+
+Fit = Callable[..., Run]
+"""``descend.fit`` and ``descend.resume``; they stand above this package, so they are handed down."""
+
+FAILED = "failed.txt"  # beside the run's folder: what stopped it
+KEY_LENGTH = 10  # hexadecimal digits
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run to be made. place: its folder, below the one that all comparisons beside this one share."""
+
+    candidate: Candidate
+    seed: int
+    place: Path
+
+
+@dataclass(frozen=True)
+class Made:
+    """What became of a job.
+
+    status: finished, failed or interrupted. wall_s: of the whole run. peak_bytes: of the process while it ran, None where this
+    system does not tell. error: what stopped it. again: whether it lay there already.
+    """
+
+    name: str
+    seed: int
+    place: str
+    status: str
+    wall_s: float
+    peak_bytes: int | None = None
+    error: str = ""
+    again: bool = False
+
+
+def job(candidate: Candidate, seed: int, split_seed: int | None, root: Path, data_fingerprint: str) -> Job:
+    """Return the job of a candidate and seed; its folder is named by its settings, its data and the version of descend."""
+    recipe = dataclasses.replace(candidate.recipe, seed=seed, split_seed=split_seed)  # pyright: ignore[reportArgumentType] (a record is a dataclass)
+    facts = json.dumps([dump(recipe), data_fingerprint, records.versions()["descend"]])
+    key = hashlib.blake2b(facts.encode(), digest_size=KEY_LENGTH // 2).hexdigest()
+    name = re.sub(r"[^a-z0-9]+", "-", candidate.name.lower()).strip("-")[:40]
+    return Job(Candidate(candidate.name, recipe), seed, root / f"{name}-{seed}-{key}")
+
+
+def make(item: Job, *, fit: Fit, resume: Fit, data: Any = None) -> Made:
+    """Make a run, go on with one that was interrupted, or take the one that lies there. What fails is told, never raised.
+
+    data: arrays, where the recipe names no data. KeyboardInterrupt passes through when nothing of the run can be kept.
+    """
+    began = _finished(item)
+    if began is not None:
+        return began
+    started = time.perf_counter()
+    _forget_peak()
+    try:
+        run = _made(item, fit, resume, data)
+    except KeyboardInterrupt:
+        raise
+    except Exception as error:  # one candidate that cannot be trained must not cost the others
+        told = str(error) if isinstance(error, DescendError) else f"{type(error).__name__}: {error}"
+        item.place.mkdir(parents=True, exist_ok=True)
+        folder.write_text(item.place / FAILED, traceback.format_exc())
+        return Made(item.candidate.name, item.seed, str(item.place), "failed", time.perf_counter() - started, _peak(), told)
+    return Made(item.candidate.name, item.seed, str(item.place), run.record.status, sum(run.record.wall_s.values()), _peak())
+
+
+def _made(item: Job, fit: Fit, resume: Fit, data: Any) -> Run:
+    if (item.place / folder.RECORD).exists():
+        try:
+            return resume(item.place, data=data, progress=Silent())
+        except RunError:  # stopped where nothing can be gone on with
+            shutil.rmtree(item.place)
+    elif item.place.exists():
+        shutil.rmtree(item.place)
+    item.place.parent.mkdir(parents=True, exist_ok=True)
+    return fit(data, recipe=item.candidate.recipe, out=item.place, progress=Silent(), command=["descend", "compare"])
+
+
+def _finished(item: Job) -> Made | None:
+    with contextlib.suppress(RunError):
+        record = records.load(item.place)
+        if record.status == "finished" and (item.place / folder.PREDICTIONS).exists():
+            return Made(item.candidate.name, item.seed, str(item.place), "finished", sum(record.wall_s.values()), again=True)
+    return None
+
+
+def right(run: Path, split: str) -> dict[str, bool]:
+    """Return picture -> whether a run's answer is right, for a split that it was judged on, in the order of the file."""
+    with (run / folder.PREDICTIONS).open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        return {row["path"]: row["label"] == row["predicted"] for row in csv.DictReader(file) if row["split"] == split}
+
+
+def outcomes(made: list[Made], split: str) -> dict[str, NDArray[np.float64]]:
+    """Return name -> (n_seeds, n_pictures), what each run answered rightly. Raises RunError where runs judged other pictures."""
+    rows: dict[str, list[dict[str, bool]]] = {}
+    for item in made:
+        rows.setdefault(item.name, []).append(right(Path(item.place), split))
+    pictures = next(iter(rows.values()))[0].keys()
+    for name, answers in rows.items():
+        if any(answer.keys() != pictures for answer in answers):
+            raise RunError("compare", "all runs must have judged the same pictures", got=name,
+                           fix="Candidates that see other pictures cannot be compared picture by picture.")  # fmt: skip
+    return {name: np.array([[*answer.values()] for answer in answers], np.float64) for name, answers in rows.items()}
+
+
+def _forget_peak() -> None:
+    """Let the system count the peak of memory from here."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def _peak() -> int | None:
+    """Return the peak of resident memory since ``_forget_peak``, bytes; None where the system does not tell."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), None)

@@ -1,0 +1,222 @@
+"""``descend compare``: candidates as words, runs that are made once, verdicts that are read back, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.conftest import shapes_folder  # pyright: ignore[reportMissingImports]
+
+import descend
+from descend.cli import main
+from descend.comparison import Made, candidates, load
+from descend.comparison.candidates import split, words
+from descend.comparison.result import Comparison
+from descend.errors import DataError, KnobError, SpecError
+from descend.progress import Silent
+from descend.train.recipe import Recipe
+
+QUICK: dict[str, Any] = {"epochs": 2, "backbone": "smallcnn(width=16)", "batch_size": 32, "threads": 1}
+
+
+def completed(recipe: Recipe) -> Recipe:
+    """Stand in for the data: default lists, everything else as asked."""
+    lists = {"augment": ("flip(p=0.5)", "pad_crop(padding=1)"), "regularize": (), "gradients": ()}
+    given = {name: getattr(recipe, name) if getattr(recipe, name) is not None else value for name, value in lists.items()}
+    settings = {name: getattr(recipe, name) for name in Recipe.__dataclass_fields__}  # pyright: ignore[reportAttributeAccessIssue]
+    return Recipe(**(settings | given))
+
+
+def recipes(*texts: str, **base: Any) -> list[Recipe]:
+    return [candidate.recipe for candidate in candidates(texts, Recipe(data="x", **base), completed)]
+
+
+def test_words_and_parts_are_split_outside_brackets() -> None:
+    assert [*words('a=1  add:then(b(), c(d="x y")) e')] == ["a=1", 'add:then(b(), c(d="x y"))', "e"]
+    assert split("flip(p=1+0)+noise()", "+") == ["flip(p=1+0)", "noise()"]
+
+
+def test_candidates_are_changes_of_the_base() -> None:
+    base, adam, mixed, plain, two = recipes(
+        "base", "optimizer=adam(lr=0.01)", "add:mixup(alpha=0.2)", "drop:flip add:dropout(p=0.1)",
+        "epochs=3 layer-decay=0.5 augment=none",
+        epochs=2,
+    )  # fmt: skip
+    assert base == Recipe(data="x", epochs=2)
+    assert adam.optimizer == "adam(lr=0.01)"
+    assert mixed.augment == ("flip(p=0.5)", "pad_crop(padding=1)", "mixup(alpha=0.2)")
+    assert (plain.augment, plain.regularize) == (("pad_crop(padding=1)",), ("dropout(p=0.1)",))
+    assert (two.epochs, two.layer_decay, two.augment) == (3, 0.5, ())
+
+
+def test_a_recipe_file_keeps_the_data_and_seed_of_the_comparison(tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text('data = "elsewhere"\nseed = 9\nepochs = 7\n')
+    _, own = recipes("base", str(tmp_path / "own.toml"), seed=3)
+    assert (own.data, own.seed, own.epochs) == ("x", 3, 7)
+
+
+@pytest.mark.parametrize(
+    ("texts", "error", "words_"),
+    [
+        (["base"], KnobError, "two candidates"),
+        (["base", "base"], KnobError, "must differ"),
+        (["base", "optimiser=adam"], KnobError, "no setting 'optimiser'.*Did you mean 'optimizer'"),
+        (["base", "epochs=many"], KnobError, "epochs must be"),
+        (["base", "seed=2"], KnobError, "one for all"),
+        (["base", "add:mixpu(alpha=0.2)"], SpecError, "mixup"),
+        (["base", "add:mixup(alpha=-1)"], KnobError, "alpha"),
+        (["base", "add:adam"], KnobError, "optimizer=adam"),
+        (["base", "drop:mixup"], KnobError, "flip, pad_crop"),
+        (["base", "mixup"], SpecError, "must be base"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_compared_is_said(texts: list[str], error: type[Exception], words_: str) -> None:
+    with pytest.raises(error, match=words_):
+        recipes(*texts)
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+    out = tmp_path_factory.mktemp("all") / "one"
+    return descend.compare("digits", ["base", "optimizer=adamw(lr=1e-7)"], seeds=3, out=out, **QUICK)
+
+
+def test_a_candidate_that_hardly_learns_is_called_worse(found: Comparison) -> None:
+    (verdict,) = found.verdicts()
+    assert verdict.different
+    assert verdict.text.startswith("optimizer=adamw(lr=1e-7) against base: worse by ")
+    assert verdict.bootstrap is not None
+    assert verdict.known.interval.mean == pytest.approx(verdict.bootstrap.mean)
+    assert verdict.known.covers == "seeds and pictures"
+    assert found.seeds == (0, 1, 2)
+    costs = found.costs("base")
+    assert costs.n_runs == 3
+    assert costs.best_epoch is not None
+    assert costs.last_epoch is not None
+    assert costs.best_epoch >= costs.last_epoch > 0.4
+    assert costs.wall_s
+    assert any(line.startswith("base ") for line in found.lines())
+
+
+def test_all_runs_judge_one_split_and_seeds_differ(found: Comparison) -> None:
+    runs = [descend.load(Path(item.place)) for item in found.made]
+    assert {run.record.seed for run in runs} == {0, 1, 2}
+    assert {run.record.split_seed for run in runs} == {0}
+    assert found.paired("base").items["base"].shape == (3, 270)
+    assert len({run.record.test["accuracy"] for run in runs if run.record.test}) > 1
+    assert all(len(run.record.test_looks) == 1 for run in runs)
+
+
+def test_a_comparison_is_read_back_and_its_runs_are_taken_again(found: Comparison) -> None:
+    again = load(found.folder)
+    assert [item.facts() for item in again.verdicts()] == [item.facts() for item in found.verdicts()]
+    assert str(again) == str(found)
+    wider = descend.compare("digits", ["base", "optimizer=adamw(lr=1e-7)"], seeds=2, out=found.folder.parent / "two", **QUICK)
+    assert [item.again for item in wider.made] == [True] * 4
+    lines = [json.loads(line) for line in (found.folder / "comparison.jsonl").read_text().splitlines()]
+    assert [line["kind"] for line in lines] == ["comparison", *["run"] * 6, "verdict"]
+    assert len(found.frame) == 6
+    assert sorted(found.frame["test"])[0] < 0.3
+
+
+def test_a_candidate_that_fails_is_told_and_costs_nothing_else(tmp_path: Path) -> None:
+    bad = "optimizer=sgd(lr=1e30)"
+    result = descend.compare("digits", ["base", bad, "batch_size=128"], seeds=2, out=tmp_path / "c", **QUICK)
+    failed = [item for item in result.made if item.status == "failed"]
+    assert [item.name for item in failed] == [bad]  # not tried on the next seed
+    assert "finite" in failed[0].error
+    assert [verdict.name for verdict in result.verdicts()] == ["batch_size=128"]
+    assert any("failed" in line for line in result.lines())
+
+
+def test_processes_give_the_same_numbers(found: Comparison, tmp_path: Path) -> None:
+    beside = descend.compare("digits", ["base", "optimizer=adamw(lr=1e-7)"], seeds=1, jobs=2, out=tmp_path / "c", **QUICK)
+    for item in beside.made:
+        same = next(other for other in found.made if (other.name, other.seed) == (item.name, item.seed))
+        assert (Path(item.place) / "model.safetensors").read_bytes() == (Path(same.place) / "model.safetensors").read_bytes()
+
+
+def test_it_ends_when_every_verdict_is_known(found: Comparison) -> None:
+    texts, out = ["base", "optimizer=adamw(lr=1e-7)"], found.folder.parent / "until"
+    early = descend.compare("digits", texts, seeds=12, until_decided=True, out=out, **QUICK)
+    assert early.ended == "ended after 3 seeds: every verdict is known"
+    assert early.looks == (3, 5, 8, 12)
+    assert early.verdicts()[0].known.level > 0.97  # a look has a part of the 5 %
+
+
+class StopsAfter(Silent):
+    """A listener that presses Ctrl-C after some lines."""
+
+    def __init__(self, n: int) -> None:
+        self.left = n
+
+    def say(self, text: str) -> None:
+        self.left -= 1
+        if not self.left:
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_ctrl_c_keeps_what_is_finished(found: Comparison) -> None:
+    out, texts = found.folder.parent / "stopped", ["base", "optimizer=adamw(lr=1e-7)"]
+    stopped = descend.compare("digits", texts, seeds=3, out=out, progress=StopsAfter(3), **QUICK)
+    assert stopped.ended.startswith("stopped")
+    assert len(load(out).made) == 2
+    assert len(descend.compare("digits", texts, seeds=3, out=out, **QUICK).made) == 6
+
+
+def test_a_budget_that_allows_no_run_each_says_what_does(tmp_path: Path) -> None:
+    with pytest.raises(KnobError, match=r"one run of each candidate: about"):
+        descend.compare("digits", ["base", "batch_size=64"], budget="10ms", out=tmp_path / "c", **QUICK)
+
+
+def test_a_given_split_stays(tmp_path: Path) -> None:
+    root = tmp_path / "given"
+    for part, seed in (("train", 0), ("test", 1)):
+        shapes_folder(root / part, n=8, side=32, seed=seed)
+    small: dict[str, Any] = {"augment": [], "size": 16, **QUICK}
+    result = descend.compare(root, ["base", "optimizer=adamw(lr=0.02)"], seeds=2, out=tmp_path / "c", **small)
+    assert result.paired("base").items["base"].shape[1] == sum(1 for _ in (root / "test").rglob("*.png"))
+    with pytest.raises(KnobError, match="split_seed"):
+        descend.fit(root, split_seed=1, out=tmp_path / "r", **small)
+
+
+def test_the_command_line(found: Comparison, capsys: pytest.CaptureFixture[str]) -> None:
+    out = found.folder.parent / "cli"
+    words_ = [
+        "compare",
+        "digits",
+        "base",
+        "optimizer=adamw(lr=1e-7)",
+        "--epochs",
+        "2",
+        "--backbone",
+        "smallcnn(width=16)",
+        "--batch-size",
+        "32",
+    ]
+    assert main([*words_, "--threads", "1", "--seeds", "3", "--out", str(out)]) == 0
+    assert "against base: worse by" in capsys.readouterr().out
+    assert main([*words_, "--threads", "1", "--seeds", "3", "--out", str(out), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["verdicts"][0]["different"] is True
+    assert main(["compare", "base", "optimizer=adam"]) == 2
+    assert "DATA stands before" in capsys.readouterr().err
+
+
+def test_one_seed_speaks_of_two_networks() -> None:
+    made = [Made("a", 0, "", "finished", 1.0), Made("b", 0, "", "finished", 1.0)]
+    comparison = Comparison(Path(), "x", ("a", "b"), {}, made)
+    rng = np.random.default_rng(0)
+    items = {name: (rng.random((1, 100)) < p).astype(float) for name, p in (("a", 0.5), ("b", 0.95))}
+    comparison.paired = lambda name: descend.comparison.PairedRuns((0,), {}, {}, items)  # type: ignore[method-assign]
+    (verdict,) = comparison.verdicts()
+    assert verdict.different
+    assert "better" in verdict.text
+
+
+def test_data_that_cannot_be_read_is_said_as_fit_says_it(tmp_path: Path) -> None:
+    with pytest.raises(DataError):
+        descend.compare(tmp_path / "none", ["base", "optimizer=adam"])
