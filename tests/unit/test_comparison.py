@@ -14,7 +14,7 @@ from tests.conftest import shapes_folder  # pyright: ignore[reportMissingImports
 import descend
 from descend.cli import main
 from descend.comparison import Made, candidates, load
-from descend.comparison.candidates import split, words
+from descend.comparison.candidate import split, words
 from descend.comparison.result import Comparison
 from descend.errors import DataError, KnobError, SpecError
 from descend.progress import Silent

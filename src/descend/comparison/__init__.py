@@ -1,6 +1,6 @@
 """Evidence: candidates on the same seeds and pictures, and what can be said of their difference.
 
-candidates  what is compared, from the words that name it
+candidate   what is compared, from the words that name it
 runs        the runs, each in a folder named by its settings, so that none is made twice
 loop        seed after seed, until the seeds, the budget or the doubt are used up
 result      differences with intervals and verdicts, as lines, JSON and a frame

@@ -1,5 +1,5 @@
-from .candidates import Candidate as Candidate
-from .candidates import candidates as candidates
+from .candidate import Candidate as Candidate
+from .candidate import candidates as candidates
 from .loop import Settings as Settings
 from .loop import compare as compare
 from .paired import PairedRuns as PairedRuns

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from descend.comparison.candidates import Candidate, candidates
+from descend.comparison.candidate import Candidate, candidates
 from descend.comparison.result import Comparison
 from descend.comparison.runs import Fit, Job, Made, job, make
 from descend.data import Dataset

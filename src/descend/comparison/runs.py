@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from descend.comparison.candidates import Candidate
+from descend.comparison.candidate import Candidate
 from descend.errors import DescendError, RunError
 from descend.progress import Silent
 from descend.train import folder
