@@ -60,6 +60,7 @@ class Search:
         self.clock = Clock(budget_s, started=started, used_s=log.record.budget_used_s)
         self.watch = Watch(progress, self.clock)
         self.written = [text(step) for step in self.known]
+        self.place = 0  # among those, of the step that is taken now
         self.study = self._study(surveyed)
         self.findings = Findings(self.study)
 
@@ -188,11 +189,12 @@ class Search:
         if text(step) not in self.written:
             self.written.append(text(step))
             self._write()
+        self.place = self.written.index(text(step))
         try:
             with self.watch.holding(reserve), self.log.timed(step.word):
                 answer = self._answer(step)
         except OutOfTime:
-            self.written.remove(text(step))
+            self.written.pop(self.place)  # as it stands there: one that time cut short was written anew
             self._write()
             self.findings.note_lost(text(step), why, began)
             self.progress.say("    its time ran out: dropped")
@@ -229,8 +231,7 @@ class Search:
 
     def _cut(self, step: FineTuneStep, stop_at: int) -> None:
         """Write down that a step ends early, before it does."""
-        place = self.written.index(text(step))
-        self.written[place] = text(replace(step, stop_at=stop_at))
+        self.written[self.place] = text(replace(step, stop_at=stop_at))
         self._write()
         self.progress.say(f"    slower than measured: stopped before step {stop_at + 1} of {step.n_steps}")
 
