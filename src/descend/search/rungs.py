@@ -106,9 +106,13 @@ def judging_s(study: Study, answers: Sequence[Answer]) -> float:
 
 
 def first_reserve_s(study: Study, step: FeatureStep) -> float:
-    """Return the seconds that must be left while the first answer is made: for one quick fit instead, and to judge that."""
+    """Return the seconds that must be left while the first answer is made: for one quick fit instead, and to judge that.
+
+    Judging asks for the features of validation as soon as there is an answer, and of test at the end.
+    """
     quick_s = fit_s(study, replace(step, quick=True))
-    return CLOSING_S + 2 * quick_s + MARGIN * len(study.rows("test")) / study.rate(step.size)
+    n_judged = len(study.rows("val", step.share)) + len(study.rows("test"))
+    return CLOSING_S + 2 * quick_s + MARGIN * n_judged / study.rate(step.size)
 
 
 def training_s(study: Study, step: FineTuneStep, kept: Sequence[Answer]) -> float:
