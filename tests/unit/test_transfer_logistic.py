@@ -111,6 +111,13 @@ def test_rare_classes_lower_the_number_of_folds() -> None:
     assert all((labels[held_out] == 1).sum() == 1 for _, held_out in folds)
 
 
+def test_one_picture_per_class_is_fitted_without_folds() -> None:
+    x, _ = blobs(12, 6, 3)
+    fit = fit_logistic(x, np.arange(12), 12)
+    assert fit.trials == ()
+    assert ((x[:, 0] @ fit.weight.T + fit.bias).argmax(1) == np.arange(12)).all()
+
+
 def test_the_same_seed_gives_the_same_bytes() -> None:
     x, labels = blobs(60, 20, 3)
     one, two = (fit_logistic(x, labels, 3, seed=1) for _ in range(2))

@@ -36,6 +36,7 @@ TOLERANCE = 1e-7
 pictures of hands the held-out loss was 0.34 instead of 0.16, because a weak penalty had hardly begun to act."""
 ONE_FOLD_FROM = 400_000
 """Samples x classes above which one fold is held out instead of one after another: a fit takes seconds there."""
+WITHOUT_FOLDS = 0.01  # the strength where every class has one picture: nothing can be held out
 LEAST_GAIN = 1e-3  # nats of held-out loss: where a factor of ten in strength brings less, weaker ones are not tried
 MANY, MOST_WITH_QUARTERS = 1000, 10_000  # pictures
 NEGLIGIBLE = 1e-6  # variance of an axis relative to the largest, below which it carries rounding errors
@@ -120,8 +121,8 @@ class _Searched:
         trials: list[Trial] = []
         if strength is None:
             folds = [fold for r in range(n_repeats) for fold in folds_of(labels, units, n_folds, n_classes, seed, r)]
-            trials = search(axes, labels, n_classes, folds, around=around, check=check)
-            strength = min(trials, key=lambda trial: trial.loss).strength
+            trials = search(axes, labels, n_classes, folds, around=around, check=check) if folds else []
+            strength = min(trials, key=lambda trial: trial.loss).strength if trials else around or WITHOUT_FOLDS
         return cls(axes, labels, n_classes, strength, tuple(trials), check)
 
     @property
@@ -283,8 +284,13 @@ class Problem:
 def folds_of(
     labels: NDArray[np.int64], units: NDArray[np.int64] | None, n_folds: int, n_classes: int, seed: int, repeat: int = 0
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Yield (rows to fit, rows held out): each class in each fold where it has as many pictures, units whole."""
+    """Yield (rows to fit, rows held out): each class in each fold where it has as many pictures, units whole.
+
+    Yields nothing where every class has a single picture.
+    """
     counts = np.bincount(labels, minlength=n_classes)
+    if counts.max() < 2:
+        return
     n_folds = max(2, min(n_folds, int(counts[counts > 0].min())))
     state = rng.integer_seed(seed, "logistic folds" + f"#{repeat}" * (repeat > 0)) % 2**32
     with warnings.catch_warnings():  # a class of one picture is on one side of every fold: all that can be done
