@@ -33,7 +33,7 @@ def _answers(*names: str, problems: dict[str, str] | None = None, passed_over: d
 def answers(monkeypatch: pytest.MonkeyPatch) -> list[Predictions]:
     """A list whose last entry is what the run answers."""
     given = [_answers("x.png")]
-    monkeypatch.setattr(verb, "load", lambda _: SimpleNamespace(predict=lambda *_, **__: given[-1]))
+    monkeypatch.setattr(verb, "load", lambda _: SimpleNamespace(is_verified=True, predict=lambda *_, **__: given[-1]))
     return given
 
 

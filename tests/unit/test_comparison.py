@@ -143,8 +143,9 @@ def test_processes_give_the_same_numbers(found: Comparison, tmp_path: Path) -> N
 def test_it_ends_when_every_verdict_is_known(found: Comparison) -> None:
     texts, out = ["base", "optimizer=adamw(lr=1e-7)"], found.folder.parent / "until"
     early = descend.compare("digits", texts, seeds=12, until_decided=True, out=out, **QUICK)
-    assert early.ended == "ended after 3 seeds: every verdict is known"
     assert early.looks == (3, 5, 8, 12)
+    assert len(early.seeds) in (5, 8)  # the first look may spend next to nothing
+    assert early.ended == f"ended after {len(early.seeds)} seeds: every verdict is known"
     assert early.verdicts()[0].known.level > 0.97  # a look has a part of the 5 %
 
 

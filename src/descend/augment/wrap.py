@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import multiprocessing.context
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
@@ -43,6 +45,20 @@ _FORGOTTEN = (
 )
 
 
+class _WorkersLock:
+    """A lock that worker processes share, however they are started; a copy or a pickled one begins with a lock of its own."""
+
+    def __init__(self) -> None:
+        self.lock = multiprocessing.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        starting = multiprocessing.context.get_spawning_popen() is not None  # else a lock cannot be pickled
+        return {"lock": self.lock if starting else None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.lock = state["lock"] or multiprocessing.Lock()
+
+
 class Augmented(Dataset[tuple[Any, ...]]):
     """Wrap a map-style data set of (picture, target, ...) so that its pictures come augmented; the rest passes through.
 
@@ -67,6 +83,7 @@ class Augmented(Dataset[tuple[Any, ...]]):
             raise DataError("augment.wrap", f"ids must be ({len(self.dataset)},), one for each sample", got=self.ids.shape)
         self._visits = torch.zeros(len(self.ids), dtype=torch.int64).share_memory_()  # of each sample since set_epoch
         self._state = torch.zeros(4, dtype=torch.int64).share_memory_()
+        self._counting = _WorkersLock()
 
     def set_epoch(self, epoch: int) -> None:
         """Announce the epoch before its first sample is read."""
@@ -92,13 +109,15 @@ class Augmented(Dataset[tuple[Any, ...]]):
         """Return which visit of a sample this is, by what the sampler tells or else by counting."""
         if told:
             return told
-        n_before = int(self._visits[row])
-        over = n_before > 0 if told == 0 else self._is_over()  # a first visit comes once in an epoch
-        if over and self.pipe.is_random and not self._state[_WARNED]:
-            self._state[_WARNED] = 1
+        with self._counting.lock:  # two workers that read one sample at once must not count one visit
+            n_before = int(self._visits[row])
+            over = n_before > 0 if told == 0 else self._is_over()  # a first visit comes once in an epoch
+            warn = over and self.pipe.is_random and not self._state[_WARNED]
+            self._state[_WARNED] |= int(warn)
+            self._visits[row] = n_before + 1
+            self._state[_READS] += 1
+        if warn:
             warnings.warn(_FORGOTTEN, stacklevel=3)
-        self._visits[row] = n_before + 1
-        self._state[_READS] += 1
         return n_before if told is None else told
 
     def _is_over(self) -> bool:

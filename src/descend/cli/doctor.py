@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from descend.cli.fit import add_settings, require_data, settings_of
+from descend.cli.output import tell
 from descend.cli.progress import Terminal
 from descend.doctor import Diagnosis, Finding, diagnose
 from descend.doctor.examination import SCHEMA
@@ -38,10 +39,10 @@ def main(argv: list[str]) -> int:
         diagnosis = _diagnosed(options)
     except (DescendError, OSError) as error:
         if as_json:
-            print(json.dumps({"schema": SCHEMA, "status": "unusable", "error": str(error)}))
-        print(f"error: {error}", file=sys.stderr)
+            tell(json.dumps({"schema": SCHEMA, "status": "unusable", "error": str(error)}))
+        tell(*f"error: {error}".split("\n"), file=sys.stderr)
         return 2
-    print(json.dumps(diagnosis.describe()) if as_json else "\n".join(lines(diagnosis)))
+    tell(*([json.dumps(diagnosis.describe())] if as_json else lines(diagnosis)))
     return 0 if diagnosis.healthy else 1
 
 

@@ -23,6 +23,7 @@ from descend.durations import duration
 from descend.errors import KnobError, check_count
 from descend.progress import Progress, Silent
 from descend.quantities import seconds
+from descend.stats import Spending
 from descend.train import folder
 from descend.train import record as records
 from descend.train.prepare import Survey, prepare, survey
@@ -31,8 +32,7 @@ from descend.train.run_log import RunLog
 
 ROOT, SHARED = "comparisons", "shared-runs"
 """Where comparisons lie by default, and beside them the runs that they share."""
-FIRST_LOOK, LOOKS_GROW = 3, 1.6
-"""Seeds at the first look at the verdicts, and how many times as many at each further one."""
+FIRST_LOOK = 3  # seeds
 MARGIN = 1.1  # of the time that the next seed is expected to take
 
 
@@ -64,13 +64,8 @@ class Settings:
 
     @cached_property
     def looks(self) -> tuple[int, ...]:
-        """The numbers of seeds at which the comparison may end early: each 1.6 times the one before; none unless asked for."""
-        if not self.until_decided:
-            return ()
-        counts = [min(FIRST_LOOK, self.n_seeds)]
-        while counts[-1] < self.n_seeds:
-            counts.append(min(self.n_seeds, max(counts[-1] + 1, round(counts[-1] * LOOKS_GROW))))
-        return tuple(counts)
+        """The numbers of seeds at which the comparison may end early; none unless asked for."""
+        return Spending.between(FIRST_LOOK, self.n_seeds).looks if self.until_decided else ()
 
 
 def compare(

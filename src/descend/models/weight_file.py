@@ -56,7 +56,11 @@ class WeightReport:
 
     def summary(self) -> str:
         """Return the report in one line."""
-        parts = [f"{self.n_matched} of {self.n_tensors} tensors, {self.share:.1%} of the parameters, from {self.file}"]
+        return f"from {self.file}: {self.matches()}"
+
+    def matches(self) -> str:
+        """Return what matched, and what did not."""
+        parts = [f"{self.n_matched} of {self.n_tensors} tensors, {self.share:.1%} of the parameters"]
         parts += [f"found in {self.inside!r}"] if self.inside else []
         parts += [f"prefix {self.prefix!r} taken off"] if self.prefix else []
         parts += [f"its classifier left out ({_some(self.classifier)})"] if self.classifier else []
@@ -143,7 +147,7 @@ def _check(report: WeightReport, backbone: Backbone, values: list[Tensor]) -> No
     who = f"weights {report.file}"
     if min(report.share, report.n_matched / report.n_tensors) < LEAST_SHARE:
         must = f"must hold {LEAST_SHARE:.0%} or more of the tensors and of the parameters of the backbone {backbone.name}"
-        raise ModelError(who, must, got=report.summary(), fix="Name the backbone that they belong to: --backbone.")
+        raise ModelError(who, must, got=report.matches(), fix="Name the backbone that they belong to: --backbone.")
     if any(not bool(torch.isfinite(value.float()).all()) for value in values):
         raise ModelError(who, "must be finite numbers", got="NaN or infinity", fix="The training that wrote them has diverged.")
 
