@@ -45,18 +45,22 @@ _FORGOTTEN = (
 )
 
 
+def _new_lock() -> Any:
+    return multiprocessing.get_context("spawn").Lock()  # forked processes inherit it, spawned ones are handed it
+
+
 class _WorkersLock:
     """A lock that worker processes share, however they are started; a copy or a pickled one begins with a lock of its own."""
 
     def __init__(self) -> None:
-        self.lock = multiprocessing.Lock()
+        self.lock = _new_lock()
 
     def __getstate__(self) -> dict[str, Any]:
         starting = multiprocessing.context.get_spawning_popen() is not None  # else a lock cannot be pickled
         return {"lock": self.lock if starting else None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.lock = state["lock"] or multiprocessing.Lock()
+        self.lock = state["lock"] or _new_lock()
 
 
 class Augmented(Dataset[tuple[Any, ...]]):
