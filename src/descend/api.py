@@ -18,7 +18,7 @@ from descend.errors import DescendError
 from descend.progress import Progress, Silent
 from descend.train import fit as training
 from descend.train.fit_settings import FitSettings
-from descend.train.recipe import Recipe, from_settings, read
+from descend.train.recipe import Recipe, from_arguments
 from descend.train.run import Run
 
 
@@ -51,14 +51,10 @@ def fit(
 
     On photographs: ``run = descend.fit("photos", transfer="finetune", size=128)``, then ``run.predict(["new.jpg"]).labels``.
     """
-    base = read(Path(recipe)) if isinstance(recipe, (str, Path)) else recipe
-    base = from_settings(base) if isinstance(base, Mapping) else base
-    given: dict[str, Any] = {**settings}
-    if isinstance(data, (str, Path)):
-        given["data"], data = str(data), None
+    asked, arrays = from_arguments(data, recipe, settings)
     folder = None if out is None else Path(out)
     return training.fit(
-        from_settings(given, base), arrays=data, out=folder, progress=progress or Silent(), command=command or [],
+        asked, arrays=arrays, out=folder, progress=progress or Silent(), command=command or [],
         search=_search(started), write_up=_written_up,
     )  # fmt: skip
 
@@ -105,15 +101,11 @@ def compare(
     >>> print(found.verdicts()[0].text)
     optimizer=sgd(lr=0.1) ... base...
     """
-    base = read(Path(recipe)) if isinstance(recipe, (str, Path)) else recipe
-    base = from_settings(base) if isinstance(base, Mapping) else base
-    given = dict(settings)
-    if isinstance(data, (str, Path)):
-        given["data"], data = str(data), None
+    base, arrays = from_arguments(data, recipe, settings)
     how = Settings(n_seeds=seeds, budget=budget, until_decided=until_decided, jobs=jobs, level=level, settle=settle)
     return comparison.compare(
-        candidates, from_settings(given, base), how, fit=fit, resume=resume, out=None if out is None else Path(out),
-        progress=progress or Silent(), arrays=data,
+        candidates, base, how, fit=fit, resume=resume, out=None if out is None else Path(out),
+        progress=progress or Silent(), arrays=arrays,
     )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from descend.comparison.candidate import split, words
 from descend.comparison.result import Comparison
 from descend.errors import DataError, KnobError, SpecError
 from descend.progress import Silent
+from descend.train.lock import RunLock
 from descend.train.recipe import Recipe
 
 QUICK: dict[str, Any] = {"epochs": 2, "backbone": "smallcnn(width=16)", "batch_size": 32, "threads": 1}
@@ -167,6 +169,22 @@ def test_ctrl_c_keeps_what_is_finished(found: Comparison) -> None:
     assert stopped.ended.startswith("stopped")
     assert len(load(out).made) == 2
     assert len(descend.compare("digits", texts, seeds=3, out=out, **QUICK).made) == 6
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no lock there")
+def test_a_run_that_another_process_has_is_left_alone(tmp_path: Path) -> None:
+    texts, out = ["base", "batch_size=64"], tmp_path / "one"
+    made = descend.compare("digits", texts, seeds=1, out=out, **QUICK).made
+    place = next(item.place for item in made if item.name == "base")
+    (Path(place) / "predictions.csv").unlink()
+    record = json.loads((Path(place) / "record.json").read_text())
+    lock = RunLock(Path(place))
+    try:
+        again = descend.compare("digits", texts, seeds=1, out=out, **QUICK)
+    finally:
+        lock.release()
+    assert [item.status for item in again.made if item.name == "base"] == ["failed"]
+    assert json.loads((Path(place) / "record.json").read_text()) == record
 
 
 def test_a_budget_that_allows_no_run_each_says_what_does(tmp_path: Path) -> None:

@@ -226,6 +226,26 @@ def test_a_warm_up_is_begun_where_nothing_is_compiled_and_can_be_ended(tmp_path:
     assert not WarmUp("adamw()").going_on
 
 
+def test_a_budget_is_refused_only_where_one_quick_fit_does_not_fit() -> None:
+    """However long choosing the head would take: that is left out then."""
+    labels = np.repeat([0, 1], 2000)
+    data: Any = SimpleNamespace(
+        splits=np.zeros(4000, int), indices=lambda split: np.arange(4000), classes=("a", "b"), labels=labels
+    )
+    body: Any = SimpleNamespace(n_columns=lambda taps: 1280, feature_sets={"last": (), "late": ("a",), "quarters": ("b",)})
+    speeds = begin.Speeds(decoded=1000, torch=40, computed=40, engine="torch", reason="")
+    clock: Any = SimpleNamespace(left=lambda: 9.0, used=lambda: 21.0, budget_s=30.0)
+    step = begin.part(data, body, speeds, clock)
+    assert step is not None
+    assert 0 < step.share < 0.05
+    clock.left = lambda: 5.0
+    with pytest.raises(KnobError, match="must leave time for a first answer") as refused:
+        begin.part(data, body, speeds, clock)
+    assert "Raise --budget" in str(refused.value)
+    clock.left = lambda: 1000.0
+    assert begin.part(data, body, speeds, clock) is None
+
+
 def test_nothing_is_waited_for_when_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rungs, "_rungs", lambda *args: iter(()))
     busy = SimpleNamespace(going_on=True, wait=lambda seconds: None)

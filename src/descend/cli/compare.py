@@ -12,8 +12,10 @@ from descend.cli.fit import add_settings, require_data, settings_of
 from descend.cli.output import Parser, tell
 from descend.cli.progress import Terminal
 from descend.comparison import Comparison
+from descend.comparison.candidate import is_change
 from descend.comparison.result import FILE
 from descend.errors import KnobError
+from descend.plain_data import finite
 
 EPILOG = """examples:
   descend compare photos/ base "add:mixup(alpha=0.2)"
@@ -38,7 +40,7 @@ def main(argv: list[str]) -> int:
     own = {name: options.pop(name) for name in ("candidates", "seeds", "budget", "until_decided", "jobs", "out")}
     as_json, settle = options.pop("json"), options.pop("settle") / 100
     settings = settings_of(options)
-    if _looks_like_a_candidate(settings.get("data", "")):
+    if is_change(settings.get("data", "")):
         raise KnobError("compare", "DATA stands before the candidates", got=settings["data"], fix="descend compare DATA base ...")
     require_data("compare", settings)
     found = compare(**own, settle=settle, progress=Terminal(), **settings)
@@ -48,13 +50,9 @@ def main(argv: list[str]) -> int:
 
 def summary(found: Comparison) -> dict[str, Any]:
     """Return the comparison in one object: its folder and every verdict."""
-    lines = map(json.loads, (found.folder / FILE).read_text(encoding="utf-8").splitlines())
+    verdicts = [{"kind": "verdict"} | verdict.facts() for verdict in found.verdicts()]
     facts = {"comparison": str(found.folder), "seeds": list(found.seeds), "split": found.split, "ended": found.ended}
-    return facts | {"verdicts": [line for line in lines if line["kind"] == "verdict"]}
-
-
-def _looks_like_a_candidate(word: str) -> bool:
-    return word == "base" or "=" in word or word.startswith(("add:", "drop:"))
+    return finite(facts | {"verdicts": verdicts})
 
 
 def _parser() -> argparse.ArgumentParser:

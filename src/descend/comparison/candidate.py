@@ -23,7 +23,7 @@ from descend.regularize import Regularizer
 from descend.technique import Technique, build, knobs, parse, registered
 from descend.train.recipe import LISTS, Recipe, from_settings, read
 
-BASE = "base"
+BASE, VERBS = "base", ("add", "drop")
 OF_THE_COMPARISON = ("data", "seed", "split_seed")  # settings that all candidates share
 FAMILIES: dict[str, type[Technique]] = {"augment": Augmentation, "regularize": Regularizer, "gradients": GradientStage}
 """Settings that hold several techniques, to which one can be added, and their families."""
@@ -67,7 +67,7 @@ def _changed(text: str, base: Recipe, completed: Completed) -> Recipe:
             continue
         verb, colon, technique = word.partition(":")
         name, equals, value = word.partition("=")
-        if colon and verb in ("add", "drop"):
+        if colon and verb in VERBS:
             recipe = (_added if verb == "add" else _dropped)(technique, recipe, completed)
         elif equals and name.replace("-", "_").isidentifier():
             recipe = from_settings({name.replace("-", "_"): _value(name.replace("-", "_"), value)}, recipe)
@@ -78,6 +78,11 @@ def _changed(text: str, base: Recipe, completed: Completed) -> Recipe:
             raise SpecError("compare", "a candidate must be base, setting=value, add:technique, drop:technique or a recipe.toml",
                             got=word, fix=nearest(word, [BASE]))  # fmt: skip
     return recipe
+
+
+def is_change(word: str) -> bool:
+    """Return whether a word names a candidate other than a recipe file, so that it cannot be meant as the data."""
+    return word == BASE or "=" in word or (word.partition(":")[0] in VERBS and ":" in word)
 
 
 def words(text: str) -> Iterator[str]:

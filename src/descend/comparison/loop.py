@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -105,7 +104,8 @@ class _Looked:
 
     def __init__(self, base: Recipe, arrays: Any) -> None:
         self.base, self._arrays = base, arrays
-        self._plans: dict[Recipe, Survey] = {}
+        self._surveys: dict[Recipe, Survey] = {}
+        self._completed: dict[Recipe, Recipe] = {}
 
     @property
     def dataset(self) -> Dataset:
@@ -113,16 +113,18 @@ class _Looked:
 
     def completed(self, recipe: Recipe) -> Recipe:
         """Return the recipe with its open settings decided, those that are measured on the data too."""
-        plan = self._survey(recipe).plan
-        if plan.open_settings:
-            plan = prepare(recipe, arrays=self._arrays, log=RunLog(writes=False), progress=Silent(), who="compare").plan
-        return plan.recipe()
+        if recipe not in self._completed:
+            plan = self._survey(recipe).plan
+            if plan.open_settings:
+                plan = prepare(recipe, arrays=self._arrays, log=RunLog(writes=False), progress=Silent(), who="compare").plan
+            self._completed[recipe] = plan.recipe()
+        return self._completed[recipe]
 
     def _survey(self, recipe: Recipe) -> Survey:
-        if recipe not in self._plans:
+        if recipe not in self._surveys:
             log = RunLog(writes=False)
-            self._plans[recipe] = survey(recipe, arrays=self._arrays, log=log, progress=Silent(), who="compare")
-        return self._plans[recipe]
+            self._surveys[recipe] = survey(recipe, arrays=self._arrays, log=log, progress=Silent(), who="compare")
+        return self._surveys[recipe]
 
 
 class _Loop:
@@ -156,7 +158,7 @@ class _Loop:
         began = time.perf_counter()
         for made in work([item for item in ordered if item.candidate.name in self.alive]):
             self.found.made.append(made)
-            self.found.save()
+            self.found.save(judged=False)
             self.progress.say(f"  seed {made.seed}  {made.name}: {self._told(made)}")
             if made.status == "interrupted":
                 raise KeyboardInterrupt
@@ -218,6 +220,6 @@ def _with_threads(candidate: Candidate, n_jobs: int) -> Candidate:
 def _place(out: Path | None, name: str) -> Path:
     """Return the comparison's folder, made where it is not there."""
     if out is None:
-        return folder.create(Path(ROOT) / f"{name}-{datetime.now():%Y%m%d-%H%M%S}", name)
+        return folder.create(None, name, root=ROOT)
     out.mkdir(parents=True, exist_ok=True)
     return out

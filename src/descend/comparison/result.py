@@ -7,16 +7,17 @@ import json
 import math
 import statistics
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from descend.comparison.paired import PairedRuns
-from descend.comparison.runs import Made, outcomes
+from descend.comparison.runs import Made, outcomes, right
 from descend.durations import duration
 from descend.errors import MissingExtra, RunError
+from descend.plain_data import finite
 from descend.stats import Difference, Interval, Spending, bootstrap_runs_and_items, differences, mean, verdict_in_points
 from descend.train import folder
 from descend.train.record_types import Machine
@@ -100,6 +101,7 @@ class Comparison:
     machine: Machine | None = None
     versions: dict[str, str] = field(default_factory=dict)
     ended: str = ""  # why there are no more seeds
+    _right: dict[Made, dict[str, bool]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     # ------------------------------------------------------------------------------------------------------------ what came
 
@@ -124,13 +126,20 @@ class Comparison:
 
     def accuracy_of(self, item: Made) -> float:
         """Return the accuracy of a finished run on the pictures that are compared."""
-        return float(outcomes([item], self.split)[item.name].mean())
+        return float(self._outcomes([item])[item.name].mean())
+
+    def _outcomes(self, items: list[Made]) -> dict[str, NDArray[np.float64]]:
+        """Return ``outcomes`` of finished runs; the answers of each are read once."""
+        for item in items:
+            if item not in self._right:
+                self._right[item] = right(Path(item.place), self.split)
+        return outcomes({item: self._right[item] for item in items})
 
     def paired(self, name: str) -> PairedRuns:
         """Return a candidate beside the base, on the seeds that both have finished."""
         both = {item.seed for item in self.finished(name)} & set(self.seeds)
         names = dict.fromkeys((self.base, name))
-        items = outcomes([item for known in names for item in self.finished(known) if item.seed in both], self.split)
+        items = self._outcomes([item for known in names for item in self.finished(known) if item.seed in both])
         scores = {known: rows.mean(1).tolist() for known, rows in items.items()}
         return PairedRuns(tuple(sorted(both)), scores, {}, items)
 
@@ -152,7 +161,7 @@ class Comparison:
             for name, known in found.items()
         ]  # fmt: skip
 
-    @cached_property
+    @property
     def target(self) -> float | None:
         """The validation accuracy that every candidate reaches on average: the lowest of their mean best epochs."""
         means = [value for name in self.names if (value := self._mean_best(name)) is not None]
@@ -163,7 +172,8 @@ class Comparison:
         runs = self.finished(name)
         curves = [curve for item in runs if (curve := _epochs(item))]
         peaks = [item.peak_bytes for item in runs if item.peak_bytes]
-        reached = [_seconds_to(curve, self.target) for curve in curves] if self.target is not None else []
+        target = self.target
+        reached = [_seconds_to(curve, target) for curve in curves] if target is not None else []
         median = statistics.median(reached) if reached else math.inf
         last = [curve[-1]["val_accuracy"] for curve in curves]
         return Costs(
@@ -178,7 +188,7 @@ class Comparison:
         """Return the mean accuracy of runs of one candidate over their seeds; one run alone has no interval."""
         if not runs:
             return None
-        each = next(iter(outcomes(runs, self.split).values())).mean(1).tolist()
+        each = next(iter(self._outcomes(runs).values())).mean(1).tolist()
         return mean(each, self.level) if len(each) >= FEWEST_SEEDS else Interval(each[0], -math.inf, math.inf, 1)
 
     def _mean_best(self, name: str) -> float | None:
@@ -208,24 +218,23 @@ class Comparison:
             import pandas as pd
         except ImportError:
             raise MissingExtra("comparison.frame", "tables") from None
-        accuracy: dict[Made, float] = {}
-        for name in self.names:
-            if runs := self.finished(name):
-                accuracy |= zip(runs, outcomes(runs, self.split)[name].mean(1), strict=True)
-        return pd.DataFrame([dataclasses.asdict(item) | {self.split: accuracy.get(item)} for item in self.made])
+        accuracies = [self.accuracy_of(item) if item.status == "finished" else None for item in self.made]
+        rows = zip(self.made, accuracies, strict=True)
+        return pd.DataFrame([dataclasses.asdict(item) | {self.split: accuracy} for item, accuracy in rows])
 
-    def save(self) -> None:
-        """Write the comparison as JSON lines: what was compared, every run, every verdict."""
-        facts = {
-            "kind": "comparison", "schema": SCHEMA, "data": self.data, "names": list(self.names), "recipes": self.recipes,
-            "split": self.split,
-            "level": self.level, "settle": self.settle, "looks": list(self.looks),
-            "machine": self.machine, "versions": self.versions,
-            "ended": self.ended,
+    def facts(self) -> dict[str, Any]:
+        """Return what was compared, and how, as plain data."""
+        return {
+            "schema": SCHEMA, "data": self.data, "names": list(self.names), "recipes": self.recipes, "split": self.split,
+            "level": self.level, "settle": self.settle, "looks": list(self.looks), "machine": self.machine,
+            "versions": self.versions, "ended": self.ended,
         }  # fmt: skip
-        lines = [facts, *({"kind": "run"} | dataclasses.asdict(item) for item in self.made)]
-        lines += [{"kind": "verdict"} | item.facts() for item in self.verdicts()]
-        folder.write_text(self.folder / FILE, "".join(json.dumps(_finite(line)) + "\n" for line in lines))
+
+    def save(self, *, judged: bool = True) -> None:
+        """Write the comparison as JSON lines: what was compared, every run, and where it is judged every verdict."""
+        lines = [{"kind": "comparison"} | self.facts(), *({"kind": "run"} | dataclasses.asdict(item) for item in self.made)]
+        lines += [{"kind": "verdict"} | item.facts() for item in self.verdicts()] if judged else []
+        folder.write_text(self.folder / FILE, "".join(json.dumps(finite(line)) + "\n" for line in lines))
 
 
 def load(path: Path) -> Comparison:
@@ -248,19 +257,8 @@ def load(path: Path) -> Comparison:
     )  # fmt: skip
 
 
-def _finite(value: Any) -> Any:
-    """Return plain data in which numbers that JSON lacks are None: an open interval has no ends."""
-    if isinstance(value, dict):
-        return {name: _finite(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value
-
-
 def _epochs(item: Made) -> list[dict[str, Any]]:
-    """Return the rows of a run's epochs, in order; a resumed run repeats some, and the later one counts."""
-    rows = {row["epoch"]: row for row in folder.read_lines(Path(item.place) / folder.METRICS) if "val_accuracy" in row}
-    return [dict(rows[epoch]) for epoch in sorted(rows)]
+    return [row for row in folder.by_epoch(folder.read_lines(Path(item.place) / folder.METRICS)) if "val_accuracy" in row]
 
 
 def _seconds_to(curve: list[dict[str, Any]], target: float) -> float:

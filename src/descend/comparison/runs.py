@@ -11,7 +11,7 @@ import re
 import shutil
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from descend.errors import DescendError, RunError
 from descend.progress import Silent
 from descend.train import folder
 from descend.train import record as records
+from descend.train.lock import in_use
 from descend.train.recipe import dump
 from descend.train.run import Run
 
@@ -97,6 +98,8 @@ def _made(item: Job, fit: Fit, resume: Fit, data: Any) -> Run:
         try:
             return resume(item.place, data=data, progress=Silent())
         except RunError:  # stopped where nothing can be gone on with
+            if in_use(item.place):  # by another comparison that shares it
+                raise
             shutil.rmtree(item.place)
     elif item.place.exists():
         shutil.rmtree(item.place)
@@ -118,17 +121,17 @@ def right(run: Path, split: str) -> dict[str, bool]:
         return {row["path"]: row["label"] == row["predicted"] for row in csv.DictReader(file) if row["split"] == split}
 
 
-def outcomes(made: list[Made], split: str) -> dict[str, NDArray[np.float64]]:
+def outcomes(answers: Mapping[Made, dict[str, bool]]) -> dict[str, NDArray[np.float64]]:
     """Return name -> (n_seeds, n_pictures), what each run answered rightly. Raises RunError where runs judged other pictures."""
     rows: dict[str, list[dict[str, bool]]] = {}
-    for item in made:
-        rows.setdefault(item.name, []).append(right(Path(item.place), split))
+    for item, answer in answers.items():
+        rows.setdefault(item.name, []).append(answer)
     pictures = next(iter(rows.values()))[0].keys()
-    for name, answers in rows.items():
-        if any(answer.keys() != pictures for answer in answers):
+    for name, each in rows.items():
+        if any(answer.keys() != pictures for answer in each):
             raise RunError("compare", "all runs must have judged the same pictures", got=name,
                            fix="Candidates that see other pictures cannot be compared picture by picture.")  # fmt: skip
-    return {name: np.array([[*answer.values()] for answer in answers], np.float64) for name, answers in rows.items()}
+    return {name: np.array([[*answer.values()] for answer in each], np.float64) for name, each in rows.items()}
 
 
 def _forget_peak() -> None:

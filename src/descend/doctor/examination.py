@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,10 +26,11 @@ from descend.doctor.contact_sheet import check_sheet_path, write_contact_sheet
 from descend.doctor.finding import Check, Finding
 from descend.doctor.subject import Subject, prepare_subject
 from descend.errors import DescendError
+from descend.plain_data import finite
 from descend.progress import Progress, Silent
 from descend.train.fit_settings import FitSettings
 from descend.train.prepare import threads
-from descend.train.recipe import Recipe, from_settings, read
+from descend.train.recipe import Recipe, from_arguments
 
 SCHEMA = "descend.doctor/1"
 """Of ``Diagnosis.describe``; a key that changes its meaning or goes away raises the number."""
@@ -76,7 +76,7 @@ class Diagnosis:
 
     def describe(self) -> dict[str, Any]:
         """Return everything as plain data for JSON; numbers that are not finite become null."""
-        return _plain({
+        return finite({
             "schema": SCHEMA, "status": "healthy" if self.healthy else "findings", "data": self.data, "plan": dict(self.plan),
             "notes": list(self.notes), "n_pictures": self.n_pictures,
             "findings": [dataclasses.asdict(finding) for finding in self.findings],
@@ -101,16 +101,11 @@ def diagnose(
     >>> descend.diagnose("digits", backbone="smallcnn(width=4)").healthy
     True
     """
-    base = read(Path(recipe)) if isinstance(recipe, (str, Path)) else recipe
-    base = from_settings(base) if isinstance(base, Mapping) else base
-    given: dict[str, Any] = {**settings}
-    if isinstance(data, (str, Path)):
-        given["data"], data = str(data), None
     if out is not None:
         check_sheet_path(Path(out))
-    asked = from_settings(given, base)
+    asked, arrays = from_arguments(data, recipe, settings)
     with threads(asked.threads):
-        subject = prepare_subject(asked, arrays=data, progress=progress or Silent())
+        subject = prepare_subject(asked, arrays=arrays, progress=progress or Silent())
         if out is not None:
             write_contact_sheet(subject, Path(out))
         return dataclasses.replace(examine(subject, progress or Silent()), sheet=None if out is None else Path(out))
@@ -139,13 +134,3 @@ def _failed(check: str, error: Exception) -> Finding:
         return Finding(check, "finding", str(error), {"error": kind}, error.fix)
     what = f"the training fails here: {kind}: {str(error).splitlines()[0] if str(error) else ''}"
     return Finding(check, "finding", what, {"error": kind, "message": str(error)}, "Look at techniques of your own first.")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value

@@ -58,7 +58,7 @@ def environment() -> jinja2.Environment:
 
 def _context(run: Path) -> dict[str, Any]:
     record = load(run)
-    rows = _epochs(record.epoch_rows(run))
+    rows = cast("list[EpochRow]", folder.by_epoch(record.epoch_rows(run)))
     recipe = run / folder.RECIPE
     matrices = [matrix(split, record.confusion[split], record.classes) for split in JUDGED if record.confusion.get(split)]
     return {
@@ -80,12 +80,6 @@ def _context(run: Path) -> dict[str, Any]:
         "recipe": recipe.read_text(encoding="utf-8") if recipe.exists() else "",
         "words": words,
     }
-
-
-def _epochs(lines: Sequence[Mapping[str, Any]]) -> list[EpochRow]:
-    """Return one row per epoch, in order: a resumed run repeats those after its last checkpoint, and the later one counts."""
-    rows = {int(line["epoch"]): cast(EpochRow, line) for line in lines if isinstance(line.get("epoch"), int)}
-    return [rows[epoch] for epoch in sorted(rows)]
 
 
 def _scores(record: RunRecord) -> dict[str, Any]:

@@ -78,23 +78,24 @@ def part(dataset: Dataset, backbone: Backbone, measured: Speeds, clock: Clock) -
     n, n_train = int((dataset.splits >= 0).sum()), len(dataset.indices("train"))
     least = min(n, LEAST_PER_CLASS * len(dataset.classes))
 
-    def fits(looked_at: int) -> bool:
-        """Return whether so many pictures leave time for a first answer in one fit, and most of them time for more."""
-        fitted = (backbone, round(n_train * looked_at / n), len(dataset.classes), FIT_PACE)
-        first_s = MARGIN * measured.first_s(looked_at)
-        return (
-            first_s + 2 * quick_fit_s(*fitted) + CLOSING_S <= left and first_s + MARGIN * choice_s(*fitted) <= FIRST_SHARE * left
-        )
+    def answer_s(looked_at: int) -> float:
+        """Return the seconds that a first answer in one fit takes."""
+        n_fitted = round(n_train * looked_at / n)
+        return MARGIN * measured.first_s(looked_at) + 2 * quick_fit_s(backbone, n_fitted, n_classes, FIT_PACE) + CLOSING_S
 
-    left = clock.left()
-    if not fits(least):
-        need = MARGIN * measured.first_s(least) + 2 * quick_fit_s(backbone, least, len(dataset.classes), FIT_PACE) + CLOSING_S
-        must = f"must leave time for a first answer: about {duration(clock.used() + need, estimated=True)} here"
+    def fits(looked_at: int) -> bool:
+        """Return whether so many pictures leave time for that, and most of them time for more."""
+        chosen_s = choice_s(backbone, round(n_train * looked_at / n), n_classes, FIT_PACE)
+        return answer_s(looked_at) <= left and MARGIN * (measured.first_s(looked_at) + chosen_s) <= FIRST_SHARE * left
+
+    left, n_classes = clock.left(), len(dataset.classes)
+    if answer_s(least) > left:
+        must = f"must leave time for a first answer: about {duration(clock.used() + answer_s(least), estimated=True)} here"
         raise KnobError("budget", must, got=duration(clock.budget_s), fix="Raise --budget.")
     if fits(n):
         return None
     too_many = bisect.bisect_left(range(least, n), True, key=lambda looked_at: not fits(looked_at))
-    return PartStep(share=round((least + too_many - 1) / n, 4))
+    return PartStep(share=round((least + max(too_many - 1, 0)) / n, 4))
 
 
 def taken_part(dataset: Dataset, step: PartStep, seed: int) -> Dataset:

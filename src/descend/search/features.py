@@ -12,13 +12,22 @@ from numpy.typing import NDArray
 from descend.models import Backbone, Classifier
 from descend.search.steps import FeatureStep
 from descend.search.study import Answer, Study
-from descend.transfer import ONE_FOLD_FROM, Engine, Logistic, LogisticFit, StageFit, fit_logistic, fit_stages, offered
+from descend.transfer import (
+    ONE_FOLD_FROM,
+    USUAL_STRENGTH,
+    Engine,
+    Logistic,
+    LogisticFit,
+    StageFit,
+    fit_logistic,
+    fit_stages,
+    offered,
+)
 
 FEW, REPEATS = 300, 3
 """Training pictures, below which the folds are drawn so often: one draw of five folds would decide by chance."""
 MANY = 1000
 """Training pictures, from which three folds do: on 1,444 pictures of hands their held-out loss was 0.070 where five had 0.068."""
-USUAL_STRENGTH = 0.01  # of the penalty, where the choice begins
 QUICK_S = 0.5  # that a fit takes however few the pictures are
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -89,8 +89,8 @@ def check_free(out: Path | None) -> None:
                        fix="Choose another, or go on with an interrupted run: descend fit --resume RUN.")  # fmt: skip
 
 
-def create(out: Path | None, name: str, fill: Callable[[Path], None] = lambda _: None) -> Path:
-    """Make a fresh run folder: ``out``, or ``runs/NAME-YYYYmmdd-HHMMSS``.
+def create(out: Path | None, name: str, fill: Callable[[Path], None] = lambda _: None, root: str = "runs") -> Path:
+    """Make a fresh run folder: ``out``, or ``ROOT/NAME-YYYYmmdd-HHMMSS``.
 
     fill: writes what the folder holds when it appears: nobody sees it without, and of two processes that choose the same name
     one gets the next. An empty folder that is there already is filled where it is. Raises RunError.
@@ -99,7 +99,7 @@ def create(out: Path | None, name: str, fill: Callable[[Path], None] = lambda _:
     if out is not None and out.is_dir():
         fill(out)
         return out
-    stem = Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}" if out is None else out
+    stem = Path(root) / f"{name}-{datetime.now():%Y%m%d-%H%M%S}" if out is None else out
     names = (stem, *(stem.with_name(f"{stem.name}-{k}") for k in range(2, 1000))) if out is None else (stem,)
     try:
         stem.parent.mkdir(parents=True, exist_ok=True)
@@ -167,6 +167,12 @@ def append_line(path: Path, row: Mapping[str, object]) -> None:
             file.write(json.dumps(row, allow_nan=False) + "\n")
     except OSError as error:
         raise _unwritable(path, error) from error
+
+
+def by_epoch(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the lines of ``metrics.jsonl``, one per epoch in order; where a crash has left two of one, the later one counts."""
+    rows = {line["epoch"]: dict(line) for line in lines if isinstance(line.get("epoch"), int)}
+    return [rows[epoch] for epoch in sorted(rows)]
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

@@ -87,6 +87,17 @@ def from_settings(settings: Mapping[str, Any], base: Recipe | None = None) -> Re
     return Recipe(**(given | clean))
 
 
+def from_arguments(
+    data: Any, recipe: Recipe | Mapping[str, Any] | Path | str | None, settings: Mapping[str, Any]
+) -> tuple[Recipe, Any]:
+    """Return the recipe that the arguments of ``descend.fit`` ask for, and the data where they are no path, else None."""
+    base = read(Path(recipe)) if isinstance(recipe, (str, Path)) else recipe
+    base = from_settings(base) if isinstance(base, Mapping) else base
+    if isinstance(data, (str, Path)):
+        return from_settings({**settings, "data": str(data)}, base), None
+    return from_settings(settings, base), data
+
+
 def renamed(old: str) -> KnobError:
     """Return the error for a setting's former name."""
     return KnobError("recipe", f"knows no setting {old!r}", fix=f"It is called {FORMER_NAMES[old]} now.")

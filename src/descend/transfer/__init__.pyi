@@ -24,6 +24,7 @@ from .label_changes import LabelChanges as LabelChanges
 from .label_changes import balanced_sample as balanced_sample
 from .label_changes import measure_label_changes as measure_label_changes
 from .logistic import ONE_FOLD_FROM as ONE_FOLD_FROM
+from .logistic import USUAL_STRENGTH as USUAL_STRENGTH
 from .logistic import LogisticFit as LogisticFit
 from .logistic import StageFit as StageFit
 from .logistic import Trial as Trial

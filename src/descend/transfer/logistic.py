@@ -36,7 +36,8 @@ TOLERANCE = 1e-7
 pictures of hands the held-out loss was 0.34 instead of 0.16, because a weak penalty had hardly begun to act."""
 ONE_FOLD_FROM = 400_000
 """Samples x classes above which one fold is held out instead of one after another: a fit takes seconds there."""
-WITHOUT_FOLDS = 0.01  # the strength where every class has one picture: nothing can be held out
+USUAL_STRENGTH = 0.01
+"""Where a choice may begin, and what is taken where there is none: without time, or where every class has one picture."""
 LEAST_GAIN = 1e-3  # nats of held-out loss: where a factor of ten in strength brings less, weaker ones are not tried
 MANY, MOST_WITH_QUARTERS = 1000, 10_000  # pictures
 NEGLIGIBLE = 1e-6  # variance of an axis relative to the largest, below which it carries rounding errors
@@ -122,7 +123,7 @@ class _Searched:
         if strength is None:
             folds = [fold for r in range(n_repeats) for fold in folds_of(labels, units, n_folds, n_classes, seed, r)]
             trials = search(axes, labels, n_classes, folds, around=around, check=check) if folds else []
-            strength = min(trials, key=lambda trial: trial.loss).strength if trials else around or WITHOUT_FOLDS
+            strength = min(trials, key=lambda trial: trial.loss).strength if trials else around or USUAL_STRENGTH
         return cls(axes, labels, n_classes, strength, tuple(trials), check)
 
     @property
