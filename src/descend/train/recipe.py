@@ -22,7 +22,7 @@ from descend.train.record_types import Metric
 
 Transfer = Literal["auto", "features", "head", "finetune", "scratch"]
 FeatureStages = Literal["auto", "last", "late", "quarters"]
-EngineName = Literal["auto", "torch", "onnxruntime", "openvino"]
+EngineName = Literal["auto", "torch", "onnxruntime", "openvino", "openvino-bf16"]
 NormPolicy = Literal["eval", "affine-frozen", "train"]
 BackgroundChoice = Literal["auto", "white", "black", "grey"]
 FitChoice = Literal["auto", "crop", "squash", "pad"]

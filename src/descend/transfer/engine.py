@@ -85,6 +85,7 @@ class Engine(ABC):
     """
 
     name: ClassVar[str]
+    precision: ClassVar[str] = "f32"  # of its sums and maps
 
     def __init__(self, prefix: FrozenPrefix, cache: CacheFolder | None = None) -> None:
         self.prefix = prefix
@@ -106,7 +107,7 @@ class Engine(ABC):
     @property
     def key(self) -> str:
         """What decides the last bits of the features, apart from the prefix: runtime, version, precision, chunk."""
-        return f"{self.name}-{self.version()}-f32-c{self.chunk}"
+        return f"{self.name}-{self.version()}-{self.precision}-c{self.chunk}"
 
     def start(self) -> None:
         """Start the runtime now, to keep the first call from paying for it."""

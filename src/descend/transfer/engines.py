@@ -13,16 +13,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from descend.errors import MissingExtra, ModelError, nearest
 from descend.files import CacheFolder
 from descend.models.stages import Backbone
 from descend.transfer.engine import Engine, FrozenPrefix
 from descend.transfer.engine_onnxruntime import OnnxRuntimeEngine
-from descend.transfer.engine_openvino import OpenVinoEngine
+from descend.transfer.engine_openvino import OpenVinoBfloat16Engine, OpenVinoEngine
 from descend.transfer.engine_torch import TorchEngine
 
-ENGINES: dict[str, type[Engine]] = {cls.name: cls for cls in (TorchEngine, OnnxRuntimeEngine, OpenVinoEngine)}
+ENGINES: dict[str, type[Engine]] = {
+    cls.name: cls for cls in (TorchEngine, OnnxRuntimeEngine, OpenVinoEngine, OpenVinoBfloat16Engine)
+}
+LEAST_AGREEMENT = 0.99
+"""Cosine between the features of an engine in another precision and those in float32, below which it is left out."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,10 @@ def choose(
         except ModelError as error:  # torch always starts
             failed[name] = str(error)
             del engines[name]
+    for name in [name for name, engine in engines.items() if engine.precision != TorchEngine.precision]:
+        if (agreement := _agreement(engines[name], engines[TorchEngine.name])) < LEAST_AGREEMENT:
+            failed[name] = f"its features agree with float32 to {agreement:.3f} only, not {LEAST_AGREEMENT} (cosine)"
+            del engines[name]
     rates = measure(engines)
     cache.store(path, json.dumps({"images_per_s": rates, "failed": failed}).encode())
     return _choice(engines, rates, missing | failed, remembered=False)
@@ -95,9 +104,7 @@ def remembered(backbone: Backbone, *, size: int, taps: Sequence[str] = (), cache
 
 def measure(engines: dict[str, Engine], *, rounds: int = 3, n_chunks: int = 4) -> dict[str, float]:
     """Return pictures per second (median of ``rounds``) of each engine, measured in turn so that all meet the same load."""
-    engine = next(iter(engines.values()))
-    shape = (n_chunks * engine.chunk, engine.prefix.size, engine.prefix.size, 3)
-    images = (np.arange(np.prod(shape)) % 251).astype(np.uint8).reshape(shape)
+    images = _images(next(iter(engines.values())), n_chunks)
     walls: dict[str, list[float]] = {name: [] for name in engines}
     for round_ in range(rounds + 1):
         for name, engine in engines.items():
@@ -106,6 +113,19 @@ def measure(engines: dict[str, Engine], *, rounds: int = 3, n_chunks: int = 4) -
             if round_:  # the first is warm-up: memory, thread pools, kernels compiled on demand
                 walls[name].append(time.perf_counter() - start)
     return {name: round(len(images) / statistics.median(wall), 2) for name, wall in walls.items()}
+
+
+def _images(engine: Engine, n_chunks: int) -> NDArray[np.uint8]:
+    shape = (n_chunks * engine.chunk, engine.prefix.size, engine.prefix.size, 3)
+    return (np.arange(np.prod(shape)) % 251).astype(np.uint8).reshape(shape)
+
+
+def _agreement(engine: Engine, reference: Engine) -> float:
+    """Return the lowest cosine between the features of two engines for a picture."""
+    images = _images(engine, 1)
+    a, b = (each(images).reshape(len(images), -1).astype(np.float64) for each in (engine, reference))
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return float(((a * b).sum(1) / np.maximum(norms, 1e-12)).min())
 
 
 def _candidates(prefix: FrozenPrefix, cache: CacheFolder) -> tuple[dict[str, Engine], dict[str, str], Path]:
@@ -128,7 +148,7 @@ def _installed(prefix: FrozenPrefix, cache: CacheFolder) -> tuple[dict[str, Engi
         try:
             cls.version()
             engines[name] = cls(prefix, cache)
-        except MissingExtra as error:
+        except (MissingExtra, ModelError) as error:  # not installed; not for this processor
             missing[name] = str(error)
     return engines, missing
 
