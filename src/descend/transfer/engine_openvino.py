@@ -6,6 +6,7 @@ import importlib.metadata
 import importlib.util
 from collections.abc import Sequence
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,10 @@ from numpy.typing import NDArray
 from descend.errors import MissingExtra, ModelError
 from descend.transfer.engine import Compute, Engine
 from descend.transfer.graph import graph
+from descend.transfer.signal_stack import kept_signal_stack
+
+if TYPE_CHECKING:
+    import openvino
 
 
 def available() -> bool:
@@ -21,11 +26,20 @@ def available() -> bool:
 
 
 @cache
-def computes_in_bfloat16() -> bool:
-    """Return whether this processor multiplies bfloat16 numbers in hardware (AMX, AVX-512 BF16)."""
+def core() -> openvino.Core:
+    """Return the OpenVINO of this process with its CPU plugin loaded, which leaves the handling of signals as it was."""
     import openvino
 
-    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    with kept_signal_stack():
+        found = openvino.Core()
+        found.get_versions("CPU")  # loads the plugin
+    return found
+
+
+@cache
+def computes_in_bfloat16() -> bool:
+    """Return whether this processor multiplies bfloat16 numbers in hardware (AMX, AVX-512 BF16)."""
+    return "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 class OpenVinoEngine(Engine):
@@ -46,8 +60,7 @@ class OpenVinoEngine(Engine):
 
         settings = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": self.precision,
                     "INFERENCE_NUM_THREADS": self.threads}  # fmt: skip
-        core = openvino.Core()
-        model = core.compile_model(core.read_model(graph(self)), "CPU", settings)
+        model = core().compile_model(core().read_model(graph(self)), "CPU", settings)
         queue = openvino.AsyncInferQueue(model)  # one chunk on each thread at a time
 
         def compute(chunks: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
