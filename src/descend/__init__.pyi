@@ -20,6 +20,7 @@ from .api import resume as resume
 from .doctor import diagnose as diagnose
 from .errors import DataError as DataError
 from .errors import DescendError as DescendError
+from .errors import DivergenceError as DivergenceError
 from .errors import KnobError as KnobError
 from .errors import MissingExtra as MissingExtra
 from .errors import ModelError as ModelError

@@ -7,7 +7,8 @@
     │   └── PictureError                one file that cannot be decoded
     ├── ModelError       (ValueError)   a backbone, layer or weight file that does not fit
     ├── RunError         (RuntimeError) a run folder that is missing, foreign, damaged or in the way
-    ├── TrainingError    (RuntimeError) training that cannot go on (a loss that is not finite, for example)
+    ├── TrainingError    (RuntimeError) training that cannot go on
+    │   └── DivergenceError             gradients or a loss that are not finite
     └── MissingExtra     (ImportError)  an optional dependency that is not installed
 
 A message reads ``<who>: <what must hold>, got <value>. <fix>``: who complains, the condition, what was met, and what
@@ -81,6 +82,10 @@ class RunError(DescendError, RuntimeError):
 
 class TrainingError(DescendError, RuntimeError):
     """Training that cannot go on."""
+
+
+class DivergenceError(TrainingError):
+    """Training whose gradients or loss have become NaN or infinite."""
 
 
 class MissingExtra(DescendError, ImportError):

@@ -78,37 +78,50 @@ def compare(
     that was made before with the same settings, data and version is taken as it is, so a comparison that was interrupted goes on.
     Ctrl-C ends it with what is finished. Raises DescendErrors for what can be refused before the first run.
     """
-    looked = _Looked(base, arrays)
+    looked = LookedAt(base, arrays)
     chosen = candidates(texts, looked.base, looked.completed)
-    dataset = looked.dataset
+    return carried_out(chosen, looked, settings, fit=fit, resume=resume, out=out, progress=progress)
+
+
+def carried_out(
+    chosen: Sequence[Candidate], looked: LookedAt, settings: Settings, *, fit: Fit, resume: Fit, out: Path | None,
+    progress: Progress, against: dict[str, str] | None = None,
+) -> Comparison:  # fmt: skip
+    """Run candidates that are known, and return what came of it; see ``compare``.
+
+    against: what each is measured against, by default all others against the first. Where it is empty, none is measured against
+    another: each runs on every seed, whichever fails.
+    """
+    base, dataset = looked.base, looked.dataset
     place = _place(out, dataset.name)
     root = place.parent / SHARED
     found = Comparison(
         place, dataset.name, tuple(candidate.name for candidate in chosen),
         {candidate.name: dump(candidate.recipe) for candidate in chosen},
         split="test" if len(dataset.indices("test")) else "val", level=settings.level, settle=settings.settle,
-        looks=settings.looks, machine=records.machine(), versions=dict(records.versions()),
+        looks=settings.looks, machine=records.machine(), versions=dict(records.versions()), against=against,
     )  # fmt: skip
     chosen = [_with_threads(candidate, settings.jobs) for candidate in chosen]
     split_seed = None if dataset.given_split else base.seed
     jobs = [[job(candidate, base.seed + k, split_seed, root, dataset.fingerprint) for candidate in chosen]
             for k in range(settings.n_seeds)]  # fmt: skip
     progress.say(f"comparing {len(chosen)} candidates on {dataset.name}, {settings.n_seeds} seeds; runs lie in {root}")
-    _Loop(found, settings, jobs, progress, fit, resume, arrays).run()
+    _Loop(found, settings, jobs, progress, fit, resume, looked.arrays).run()
     found.save()
     return found
 
 
-class _Looked:
+class LookedAt:
     """The data, looked at once, and what a recipe becomes for them."""
 
     def __init__(self, base: Recipe, arrays: Any) -> None:
-        self.base, self._arrays = base, arrays
+        self.base, self.arrays = base, arrays
         self._surveys: dict[Recipe, Survey] = {}
         self._completed: dict[Recipe, Recipe] = {}
 
     @property
     def dataset(self) -> Dataset:
+        """What is trained on and judged."""
         return self._survey(self.base).dataset
 
     def completed(self, recipe: Recipe) -> Recipe:
@@ -116,14 +129,14 @@ class _Looked:
         if recipe not in self._completed:
             plan = self._survey(recipe).plan
             if plan.open_settings:
-                plan = prepare(recipe, arrays=self._arrays, log=RunLog(writes=False), progress=Silent(), who="compare").plan
+                plan = prepare(recipe, arrays=self.arrays, log=RunLog(writes=False), progress=Silent(), who="compare").plan
             self._completed[recipe] = plan.recipe()
         return self._completed[recipe]
 
     def _survey(self, recipe: Recipe) -> Survey:
         if recipe not in self._surveys:
             log = RunLog(writes=False)
-            self._surveys[recipe] = survey(recipe, arrays=self._arrays, log=log, progress=Silent(), who="compare")
+            self._surveys[recipe] = survey(recipe, arrays=self.arrays, log=log, progress=Silent(), who="compare")
         return self._surveys[recipe]
 
 
@@ -138,6 +151,7 @@ class _Loop:
         self.started = time.perf_counter()
         self.budget_s = None if settings.budget is None else seconds(settings.budget, who="budget")
         self.alive = list(found.names)
+        self.alone = not found.opposites  # none is measured against another
 
     def run(self) -> None:
         """Go on until there is a reason to end."""
@@ -162,7 +176,7 @@ class _Loop:
             self.progress.say(f"  seed {made.seed}  {made.name}: {self._told(made)}")
             if made.status == "interrupted":
                 raise KeyboardInterrupt
-            if made.status == "failed":  # it will fail on the next seed too
+            if made.status == "failed" and not self.alone:  # it will fail on the next seed too
                 self.alive.remove(made.name)
             if turn == 0:
                 self._check_budget(time.perf_counter() - began)
@@ -192,7 +206,8 @@ class _Loop:
                             got=self.settings.budget, fix="Raise --budget, or lower epochs for all.")  # fmt: skip
 
     def _reason_to_end(self, n_seeds: int) -> str:
-        if len(self.alive) < 2 or self.found.base not in self.alive:
+        pairs = self.found.opposites.items()
+        if not self.alone and not any(name in self.alive and other in self.alive for name, other in pairs):
             return "ended: fewer than two candidates, or not the first one, can be trained"
         if self._decided(n_seeds):
             return f"ended after {n_seeds} seeds: every verdict is known"

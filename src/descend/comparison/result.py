@@ -85,8 +85,9 @@ class Costs:
 class Comparison:
     """Candidates on the same seeds and the same pictures, and what came of it; the first candidate is the base.
 
-    split: what was judged: ``test``, or ``val`` where there is no test split. level: of all verdicts together. settle: the
-    difference that counts as worth finding. looks: numbers of seeds at which it may end early, fixed beforehand; empty for none.
+    against: what each candidate is measured against; by default all but the base against the base. split: what was judged:
+    ``test``, or ``val`` where there is no test split. level: of all verdicts together. settle: the difference that is worth
+    finding. looks: numbers of seeds at which it may end early, fixed beforehand; empty for none.
     """
 
     folder: Path
@@ -101,6 +102,7 @@ class Comparison:
     machine: Machine | None = None
     versions: dict[str, str] = field(default_factory=dict)
     ended: str = ""  # why there are no more seeds
+    against: dict[str, str] | None = None
     _right: dict[Made, dict[str, bool]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     # ------------------------------------------------------------------------------------------------------------ what came
@@ -113,6 +115,11 @@ class Comparison:
     def base(self) -> str:
         """The candidate that the others are measured against."""
         return self.names[0]
+
+    @property
+    def opposites(self) -> dict[str, str]:
+        """Candidate -> what it is measured against."""
+        return dict.fromkeys(self.names[1:], self.base) if self.against is None else self.against
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -136,18 +143,22 @@ class Comparison:
         return outcomes({item: self._right[item] for item in items})
 
     def paired(self, name: str) -> PairedRuns:
-        """Return a candidate beside the base, on the seeds that both have finished."""
-        both = {item.seed for item in self.finished(name)} & set(self.seeds)
-        names = dict.fromkeys((self.base, name))
+        """Return a candidate beside what it is measured against, on the seeds that both have finished."""
+        other, both = self.opposites.get(name, self.base), self._seeds_of_both(name)
+        names = dict.fromkeys((other, name))
         items = self._outcomes([item for known in names for item in self.finished(known) if item.seed in both])
         scores = {known: rows.mean(1).tolist() for known, rows in items.items()}
         return PairedRuns(tuple(sorted(both)), scores, {}, items)
 
+    def _seeds_of_both(self, name: str) -> set[int]:
+        opposite = self.finished(self.opposites.get(name, self.base))
+        return {item.seed for item in self.finished(name)} & {item.seed for item in opposite}
+
     def verdicts(self) -> list[Verdict]:
-        """Return the verdict on every candidate but the base that shares finished seeds with it, by one rule fixed beforehand."""
-        compared = [name for name in self.names[1:] if {item.seed for item in self.finished(name)} & set(self.seeds)]
-        pairs = {name: self.paired(name).items for name in compared}
-        sides = {name: (items[name], items[self.base]) for name, items in pairs.items()}
+        """Return the verdict on every candidate that shares finished seeds with its opposite, by one rule fixed beforehand."""
+        against = self.opposites
+        pairs = {name: self.paired(name).items for name in against if self._seeds_of_both(name)}
+        sides = {name: (items[name], items[against[name]]) for name, items in pairs.items()}
         if not sides:
             return []
         looks, last = None, False
@@ -156,7 +167,7 @@ class Comparison:
             sides = {name: (one[:n], other[:n]) for name, (one, other) in sides.items()}  # a look is at the same seeds of all
         found = differences(sides, self.level, looks=looks, last=last)
         return [
-            Verdict(name, self.base, known, bootstrap_runs_and_items(*sides[name], self.level) if known.n_seeds > 1 else None,
+            Verdict(name, against[name], known, bootstrap_runs_and_items(*sides[name], self.level) if known.n_seeds > 1 else None,
                     self.settle)
             for name, known in found.items()
         ]  # fmt: skip
@@ -227,7 +238,7 @@ class Comparison:
         return {
             "schema": SCHEMA, "data": self.data, "names": list(self.names), "recipes": self.recipes, "split": self.split,
             "level": self.level, "settle": self.settle, "looks": list(self.looks), "machine": self.machine,
-            "versions": self.versions, "ended": self.ended,
+            "versions": self.versions, "ended": self.ended, "against": self.against,
         }  # fmt: skip
 
     def save(self, *, judged: bool = True) -> None:
@@ -253,7 +264,7 @@ def load(path: Path) -> Comparison:
         raise RunError(str(path / FILE), f"must be as descend wrote it ({error})") from None
     return Comparison(
         path, facts["data"], tuple(facts["names"]), facts["recipes"], made, facts["split"], facts["level"], facts["settle"],
-        tuple(facts["looks"]), facts["machine"], facts["versions"], facts["ended"],
+        tuple(facts["looks"]), facts["machine"], facts["versions"], facts["ended"], facts.get("against"),
     )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from descend.comparison.candidate import Candidate
-from descend.errors import DescendError, RunError
+from descend.errors import DescendError, DivergenceError, RunError
 from descend.progress import Silent
 from descend.train import folder
 from descend.train import record as records
@@ -31,7 +31,8 @@ from descend.train.run import Run
 Fit = Callable[..., Run]
 """``descend.fit`` and ``descend.resume``; they stand above this package, so they are handed down."""
 
-FAILED = "failed.txt"  # beside the run's folder: what stopped it
+FAILED, MADE = "failed.txt", "made.json"
+"""In the run's folder: what stopped it, and what making it took, for comparisons that take it as it is."""
 KEY_LENGTH = 10  # hexadecimal digits
 
 
@@ -49,7 +50,8 @@ class Made:
     """What became of a job.
 
     status: finished, failed or interrupted. wall_s: of the whole run. peak_bytes: of the process while it ran, None where this
-    system does not tell. error: what stopped it. again: whether it lay there already.
+    system does not tell. error: what stopped it. again: whether it lay there already. diverged: whether it failed because its
+    gradients or its loss became NaN or infinite, as it would again.
     """
 
     name: str
@@ -60,15 +62,20 @@ class Made:
     peak_bytes: int | None = None
     error: str = ""
     again: bool = False
+    diverged: bool = False
 
 
 def job(candidate: Candidate, seed: int, split_seed: int | None, root: Path, data_fingerprint: str) -> Job:
-    """Return the job of a candidate and seed; its folder is named by its settings, its data and the version of descend."""
+    """Return the job of a candidate and seed; its folder is named by its settings, its data and the version of descend.
+
+    A run of the same that was made under another name is taken.
+    """
     recipe = dataclasses.replace(candidate.recipe, seed=seed, split_seed=split_seed)  # pyright: ignore[reportArgumentType] (a record is a dataclass)
     facts = json.dumps([dump(recipe), data_fingerprint, records.versions()["descend"]])
     key = hashlib.blake2b(facts.encode(), digest_size=KEY_LENGTH // 2).hexdigest()
     name = re.sub(r"[^a-z0-9]+", "-", candidate.name.lower()).strip("-")[:40]
-    return Job(Candidate(candidate.name, recipe), seed, root / f"{name}-{seed}-{key}")
+    place = next(root.glob(f"*-{key}"), root / f"{name}-{seed}-{key}")
+    return Job(Candidate(candidate.name, recipe), seed, place)
 
 
 def make(item: Job, *, fit: Fit, resume: Fit, data: Any = None) -> Made:
@@ -76,11 +83,12 @@ def make(item: Job, *, fit: Fit, resume: Fit, data: Any = None) -> Made:
 
     data: arrays, where the recipe names no data. KeyboardInterrupt passes through when nothing of the run can be kept.
     """
-    began = _finished(item)
-    if began is not None:
-        return began
+    before = _made_before(item)
+    if before is not None:
+        return before
     started = time.perf_counter()
     _forget_peak()
+    name, place = item.candidate.name, str(item.place)
     try:
         run = _made(item, fit, resume, data)
     except KeyboardInterrupt:
@@ -89,8 +97,9 @@ def make(item: Job, *, fit: Fit, resume: Fit, data: Any = None) -> Made:
         told = str(error) if isinstance(error, DescendError) else f"{type(error).__name__}: {error}"
         item.place.mkdir(parents=True, exist_ok=True)
         folder.write_text(item.place / FAILED, traceback.format_exc())
-        return Made(item.candidate.name, item.seed, str(item.place), "failed", time.perf_counter() - started, _peak(), told)
-    return Made(item.candidate.name, item.seed, str(item.place), run.record.status, sum(run.record.wall_s.values()), _peak())
+        wall_s, diverged = time.perf_counter() - started, isinstance(error, DivergenceError)
+        return _noted(Made(name, item.seed, place, "failed", wall_s, _peak(), told, diverged=diverged))
+    return _noted(Made(name, item.seed, place, run.record.status, sum(run.record.wall_s.values()), _peak()))
 
 
 def _made(item: Job, fit: Fit, resume: Fit, data: Any) -> Run:
@@ -107,11 +116,26 @@ def _made(item: Job, fit: Fit, resume: Fit, data: Any) -> Run:
     return fit(data, recipe=item.candidate.recipe, out=item.place, progress=Silent(), command=["descend", "compare"])
 
 
-def _finished(item: Job) -> Made | None:
+def _noted(made: Made) -> Made:
+    """Write down what making a run took, and return it."""
+    facts = dataclasses.asdict(made)
+    folder.write_json(Path(made.place) / MADE, {name: facts[name] for name in ("wall_s", "peak_bytes", "error", "diverged")})
+    return made
+
+
+def _made_before(item: Job) -> Made | None:
+    """Return the run that lies there, finished or diverged; None where it must be made."""
+    noted: dict[str, Any] = {}
+    with contextlib.suppress(RunError):
+        noted = folder.read_json(item.place / MADE)
+    name, place = item.candidate.name, str(item.place)
+    if noted.get("diverged"):
+        return Made(name, item.seed, place, "failed", noted["wall_s"], noted["peak_bytes"], noted["error"], True, True)
     with contextlib.suppress(RunError):
         record = records.load(item.place)
         if record.status == "finished" and (item.place / folder.PREDICTIONS).exists():
-            return Made(item.candidate.name, item.seed, str(item.place), "finished", sum(record.wall_s.values()), again=True)
+            wall_s = sum(record.wall_s.values())
+            return Made(name, item.seed, place, "finished", wall_s, noted.get("peak_bytes"), again=True)
     return None
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from descend.errors import ModelError, TrainingError
+from descend.errors import DivergenceError, ModelError
 from descend.optim import tensors
 from descend.optim.chain import Chain, Scalars
 
@@ -101,15 +101,15 @@ def joint_norm(buckets: Iterable[Bucket]) -> float:
     return math.hypot(*(tensors.joint_norm(bucket.grads) for bucket in buckets))
 
 
-def not_finite(buckets: Iterable[Bucket], groups: Groups) -> TrainingError:
+def not_finite(buckets: Iterable[Bucket], groups: Groups) -> DivergenceError:
     """Return the error that names the first gradient which is not finite; groups: where names are looked up."""
     for bucket in buckets:
         for parameter, grad in zip(bucket.params, bucket.grads, strict=True):
             if bad := int((~torch.isfinite(grad)).sum()):
-                return TrainingError("Optimizer", f"the gradient of {parameter_name(parameter, groups)} must be finite",
-                                     got=f"{bad} NaN or infinite of {grad.numel()}",
-                                     fix="Lower the learning rate, clip gradients, or pass nonfinite='skip'.")  # fmt: skip
-    return TrainingError("Optimizer", "the joint norm of the gradients must be finite", fix="Lower the learning rate.")
+                return DivergenceError("Optimizer", f"the gradient of {parameter_name(parameter, groups)} must be finite",
+                                       got=f"{bad} NaN or infinite of {grad.numel()}",
+                                       fix="Lower the learning rate, clip gradients, or pass nonfinite='skip'.")  # fmt: skip
+    return DivergenceError("Optimizer", "the joint norm of the gradients must be finite", fix="Lower the learning rate.")
 
 
 def parameter_name(wanted: Tensor, groups: Groups) -> str:

@@ -15,7 +15,7 @@ from torch import nn
 
 from descend.augment import Pipeline
 from descend.data import Batches
-from descend.errors import TrainingError
+from descend.errors import DivergenceError
 from descend.models import Classifier
 from descend.optim import Rule, with_knobs
 from descend.regularize import CrossEntropy
@@ -82,7 +82,7 @@ class Pace:
             if self.stop_at is None:
                 self.told(done)
         if not np.isfinite(float(position.loss_sum)):
-            raise TrainingError("fine-tuning", "the loss must be finite", got=float(position.loss_sum))
+            raise DivergenceError("fine-tuning", "the loss must be finite", got=float(position.loss_sum))
 
     def after_epoch(self, position: Position, lr: float) -> bool:
         """End."""
@@ -94,7 +94,7 @@ def fine_tuned(study: Study, step: FineTuneStep, start: Answer, *, train_s: floa
     """Return the answer of a network whose late stages were trained from ``start``.
 
     train_s: seconds that training may take; where they end early, ``told`` learns the step before which it stopped. The rate
-    falls to zero over the planned steps; where they are cut short the weights stay as they are then. Raises TrainingError.
+    falls to zero over the planned steps; where they are cut short the weights stay as they are then. Raises DivergenceError.
     """
     classifier, task = _task(study, step, start)
     end = time.perf_counter() + train_s

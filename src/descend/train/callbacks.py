@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from descend.errors import TrainingError
+from descend.errors import DivergenceError
 from descend.progress import Progress
 from descend.regularize import EarlyStopping, batch_norms, reestimate_batch_norm, statistics_kept
 from descend.schedule import History
@@ -182,15 +182,15 @@ class RunCallback:
 
 
 def _mean_loss(position: Position) -> float:
-    """Return the mean training loss of an epoch, nats. Raises TrainingError where every step of it was dropped."""
+    """Return the mean training loss of an epoch, nats. Raises DivergenceError where every step of it was dropped."""
     if not position.n_seen:
-        raise TrainingError("training", f"must have a step with finite gradients in epoch {position.epoch + 1}", got=0,
-                            fix="Lower the learning rate, for example --optimizer \"adamw(lr=0.0003)\".")  # fmt: skip
+        raise DivergenceError("training", f"must have a step with finite gradients in epoch {position.epoch + 1}", got=0,
+                              fix="Lower the learning rate, for example --optimizer \"adamw(lr=0.0003)\".")  # fmt: skip
     return float(position.loss_sum) / position.n_seen
 
 
 def _finite(loss: float, epoch: int, which: str) -> float:
     if not math.isfinite(loss):
-        raise TrainingError("training", f"the {which} loss must stay finite in epoch {epoch + 1}", got=loss,
-                            fix="Lower the learning rate, for example --optimizer \"adamw(lr=0.0003)\".")  # fmt: skip
+        raise DivergenceError("training", f"the {which} loss must stay finite in epoch {epoch + 1}", got=loss,
+                              fix="Lower the learning rate, for example --optimizer \"adamw(lr=0.0003)\".")  # fmt: skip
     return loss
