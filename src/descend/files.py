@@ -94,9 +94,9 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield unfinished
         for written in [*unfinished.rglob("*"), unfinished] if unfinished.is_dir() else [unfinished]:
-            _flush(written)
+            flush(written)
         unfinished.replace(path)
-        _flush(path.parent)
+        flush(path.parent)
     finally:
         delete(unfinished)
 
@@ -107,8 +107,8 @@ def write_bytes(path: Path, content: bytes) -> None:
         unfinished.write_bytes(content)
 
 
-def _flush(path: Path) -> None:
-    """Wait until a file's content, or a folder's list of names, is on the disk."""
+def flush(path: Path) -> None:
+    """Wait until a file's content, or a folder's list of names, is on the disk. Raises OSError as it comes."""
     if path.is_dir() and os.name == "nt":  # Windows opens no folders; it keeps renames in its journal
         return
     handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)

@@ -169,7 +169,9 @@ def test_ctrl_c_keeps_what_was_trained_and_says_how_to_go_on(shapes: Path, tmp_p
     assert process.returncode == 130
     assert f"descend fit --resume {out}" in told
     assert "Traceback" not in err
-    assert {"model.safetensors", "checkpoint.pt", "report.html", "predictions.csv"} <= {path.name for path in out.iterdir()}
+    assert {"model.safetensors", "checkpoint.safetensors", "report.html", "predictions.csv"} <= {
+        path.name for path in out.iterdir()
+    }
 
 
 def wait_for(condition: Callable[[], bool], timeout_s: float = 90) -> None:

@@ -114,7 +114,7 @@ def test_a_finished_run_builds_a_damaged_model_again(run: Run, damage: str) -> N
 
 
 def test_without_a_checkpoint_a_damaged_model_is_one_sentence(run: Run) -> None:
-    (run.folder / "checkpoint.pt").unlink()
+    (run.folder / "checkpoint.safetensors").unlink()
     (run.folder / "model.safetensors").write_bytes(b"")
     with pytest.raises(RunError, match=r"must be intact .*no checkpoint.*Train again from its recipe"):
         descend.resume(run.folder)

@@ -15,6 +15,7 @@ from tests.conftest import StopAfter  # pyright: ignore[reportMissingImports] (p
 import descend
 from descend.errors import DataError, DescendError, KnobError, RunError
 from descend.progress import Silent
+from descend.train import state_file
 from descend.train.run import Run
 
 SMALL: dict[str, Any] = {"size": 64, "epochs": 3, "batch_size": 8, "engine": "torch", "seed": 1}
@@ -61,7 +62,7 @@ def test_the_run_folder_is_complete(by_features: Run) -> None:
         "recipe.toml",
         "metrics.jsonl",
         "model.safetensors",
-        "checkpoint.pt",
+        "checkpoint.safetensors",
         "predictions.csv",
         "report.html",
         "record.json",
@@ -314,7 +315,7 @@ def test_early_stopping_stops_and_keeps_what_it_says(shapes: Path, tmp_path: Pat
 def test_a_rule_that_answers_elsewhere_is_judged_and_saved_there(shapes: Path, tmp_path: Path) -> None:
     settings = {**SCRATCH, "optimizer": "schedule_free_adamw(lr=0.01)", "schedule": "constant"}
     run = descend.fit(shapes, out=tmp_path / "run", **settings)
-    last = torch.load(run.folder / "checkpoint.pt", weights_only=True)  # the point of training, after the last epoch
+    last = state_file.read(run.folder / "checkpoint.safetensors")  # the point of training, after the last epoch
     assert not torch.equal(weights(run)["head.weight"], last["module"]["head.weight"])
     again = descend.load(run.folder).evaluate(shapes, split="val")
     assert run.record.val is not None

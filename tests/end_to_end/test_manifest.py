@@ -66,7 +66,7 @@ def test_a_flipped_bit_of_the_model_is_noticed_and_mended(
 def test_a_flipped_bit_of_the_checkpoint_is_refused(cut: Path, finished: Path, at: float) -> None:
     flip(cut / folder.CHECKPOINT, at)
     with pytest.raises(
-        RunError, match=r"checkpoint\.pt: must be intact .*delete it and train from the beginning: descend fit --resume"
+        RunError, match=r"checkpoint\.safetensors: must be intact .*delete it and train from the beginning: descend fit --resume"
     ):
         descend.resume(cut)
     (cut / folder.CHECKPOINT).unlink()

@@ -16,6 +16,7 @@ import descend
 from descend.cli import main
 from descend.errors import KnobError
 from descend.progress import Silent
+from descend.train import folder, state_file
 from descend.train.run import Run
 
 TINY: dict[str, Any] = {
@@ -96,7 +97,7 @@ def test_decisions_stand_in_the_record_and_the_report(shapes: Path, tmp_path: Pa
 
 def test_averaged_weights_are_judged_and_saved_with_statistics_of_their_own(shapes: Path, tmp_path: Path) -> None:
     run = descend.fit(shapes, out=tmp_path / "run", **TINY | {"optimizer": "ema(adamw(lr=0.005), decay=0.99)"})
-    trained = torch.load(run.folder / "checkpoint.pt", weights_only=True)["module"]
+    trained = state_file.read(run.folder / folder.CHECKPOINT)["module"]
     kept = weights(run)
     norms = [name for name in kept if name.endswith("running_mean")]
     assert norms
@@ -108,7 +109,7 @@ def test_averaged_weights_are_judged_and_saved_with_statistics_of_their_own(shap
 
 def test_a_second_gradient_does_not_count_twice_in_batch_norms(shapes: Path, tmp_path: Path) -> None:
     run = descend.fit(shapes, out=tmp_path / "run", **TINY | {"optimizer": "sam(sgd(lr=0.01))"})
-    trained = torch.load(run.folder / "checkpoint.pt", weights_only=True)["module"]
+    trained = state_file.read(run.folder / folder.CHECKPOINT)["module"]
     counts = {int(value) for name, value in trained.items() if name.endswith("num_batches_tracked")}
     n_train = run.record.data["splits"]["train"]
     assert counts == {TINY["epochs"] * -(-n_train // TINY["batch_size"])}
@@ -137,7 +138,7 @@ def test_snapshots_are_kept_from_the_first_to_the_last(shapes: Path, tmp_path: P
     run = descend.fit(shapes, out=tmp_path / "run", **TINY, snapshots=3)
     found = sorted(path.name for path in (run.folder / "snapshots").iterdir())
     assert found == ["0000.safetensors", "0002.safetensors", "0004.safetensors"]
-    last = torch.load(run.folder / "checkpoint.pt", weights_only=True)["module"]
+    last = state_file.read(run.folder / folder.CHECKPOINT)["module"]
     kept = load_file(run.folder / "snapshots" / found[-1])
     assert all(torch.equal(kept[name], last[name]) for name in last)
     with pytest.raises(KnobError, match="snapshots: must be at most 5"):

@@ -80,7 +80,7 @@ def test_what_killed_processes_were_writing_is_swept_when_a_run_goes_on(tmp_path
         for name in (ours, theirs):
             (place / name).write_bytes(b"half")
     descend.resume(run.folder, data=(IMAGES, LABELS))
-    assert [path.name for path in run.folder.rglob("*.pt") if path.name != "checkpoint.pt"] == [ours, ours]
+    assert [path.name for path in run.folder.rglob("*.pt")] == [ours, ours]
 
 
 def test_what_fails_after_the_last_step_is_of_the_last_epoch() -> None:

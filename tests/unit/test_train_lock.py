@@ -109,7 +109,7 @@ def test_a_folder_appears_with_all_it_holds_or_not_at_all(tmp_path: Path, monkey
         folder.write_text(place / "a", "1")
         folder.write_text(place / "b", "2")
 
-    monkeypatch.setattr(files, "_flush", stopping)
+    monkeypatch.setattr(files, "flush", stopping)
     out = tmp_path / "run"
     try:
         folder.create(out, "x", fill)

@@ -105,7 +105,7 @@ def _decoded_per_s(subject: Subject) -> float:
 
 def _checkpoint_s(subject: Subject) -> float:
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "checkpoint.pt"
+        path = Path(folder) / "checkpoint.safetensors"
         started = time.perf_counter()
         checkpoint.save(path, subject.module, subject.task.optimizer, Position(), Best(state=checkpoint.snapshot(subject.module)))
         return time.perf_counter() - started

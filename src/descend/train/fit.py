@@ -60,6 +60,7 @@ def resume(path: Path, *, arrays: Any, progress: Progress, search: Search, write
         if not manifest.is_there(path):
             progress.say("  this run is of an older version: its files cannot be verified")
         recipe = _recipe(path)
+        folder.has_checkpoint(path)  # one that cannot be read is refused before pictures are decoded
         with threads(recipe.threads):
             try:
                 surveyed = survey(recipe, arrays=arrays, log=log, progress=progress, who="resume", of=Run(path))
@@ -87,14 +88,14 @@ def _is_judged(path: Path, log: RunLog) -> bool:
     """
     model = path / folder.MODEL
     damage = folder.damage(model)
-    if damage is None and log.record.metrics_are_changed(path) and (path / folder.CHECKPOINT).exists():
+    if damage is None and log.record.metrics_are_changed(path) and folder.has_checkpoint(path):
         return False
     if damage is None:
         if (path / folder.REPORT).exists() and "report" in log.record.wall_s:
             raise RunError(f"run {path}", "must be unfinished to go on", got=log.record.status,
                            fix="To train it again: descend fit --recipe RUN/recipe.toml --out NEW.")  # fmt: skip
         return True
-    if not ((path / folder.CHECKPOINT).exists() or log.record.head_trials):
+    if not (folder.has_checkpoint(path) or log.record.head_trials):
         raise RunError(str(model), f"must be intact ({damage}), and there is no checkpoint to build it from",
                        fix="Train again from its recipe: descend fit --recipe RUN/recipe.toml --out NEW.")  # fmt: skip
     model.unlink(missing_ok=True)  # nothing may be read from it

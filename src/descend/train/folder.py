@@ -19,7 +19,8 @@ from descend.train.lock import LOCK
 from descend.unfinished import sweep_unfinished
 
 RECIPE, RECORD, METRICS = "recipe.toml", "record.json", "metrics.jsonl"
-MODEL, CHECKPOINT, PREDICTIONS, REPORT = "model.safetensors", "checkpoint.pt", "predictions.csv", "report.html"
+MODEL, PREDICTIONS, REPORT = "model.safetensors", "predictions.csv", "report.html"
+CHECKPOINT, PREVIOUS, FORMER_CHECKPOINT = "checkpoint.safetensors", "checkpoint.previous.safetensors", "checkpoint.pt"
 SNAPSHOTS, INITIAL = "snapshots", "initial.safetensors"
 CHANGED = "its SHA-256 digest is not the one in the run's manifest: it is damaged, or of another run"
 _VERIFIED = (RECIPE, MODEL, CHECKPOINT, INITIAL)
@@ -27,16 +28,20 @@ _LEFT_OVER = (RECIPE, LOCK, manifest.MANIFEST)
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, previous: Path | None = None) -> Iterator[Path]:
     """Yield a path to write at that becomes ``path`` as in ``files.replacing``; RunError where the disk does not take it.
 
-    The run's manifest learns the digest of what is verified when it is read.
+    The run's manifest learns the digest of what is verified when it is read. previous: the name under which what is there now
+    stays. Between the two renames only that one exists.
     """
     try:
         with files.replacing(path) as unfinished:
             yield unfinished
             if path.name in _VERIFIED:
                 manifest.expect(path, unfinished)
+            if previous is not None and path.exists():
+                files.flush(unfinished)
+                path.replace(previous)
     except OSError as error:
         raise _unwritable(path, error) from error
 
@@ -136,13 +141,23 @@ def _listed(folder: Path) -> list[Path]:
     return list(folder.iterdir())
 
 
-def verify(path: Path, fix: str) -> None:
-    """Raise RunError where a file of a run is another than was written. fix: what to do then."""
+def verify(path: Path, fix: str, *, as_: str | None = None) -> None:
+    """Raise RunError where a file of a run is another than was written. fix: what to do then. as_: the name it had then."""
     try:
-        if manifest.is_changed(path):
+        if manifest.is_changed(path, as_):
             raise RunError(str(path), f"must be intact ({CHANGED})", fix=fix)
     except OSError as error:
         raise RunError(str(path), f"must be readable ({error.strerror or error})") from None
+
+
+def has_checkpoint(run: Path) -> bool:
+    """Return whether a run can go on from a checkpoint. Raises RunError for one in a format that is no longer read."""
+    if (run / CHECKPOINT).exists() or (run / PREVIOUS).exists():
+        return True
+    if (run / FORMER_CHECKPOINT).exists():
+        raise RunError(f"run {run}", f"must have a {CHECKPOINT}: an older version wrote {FORMER_CHECKPOINT}, which is not read",
+                       fix="Delete that file to train from the beginning, or go on with the version that wrote it.")  # fmt: skip
+    return False
 
 
 def damage(model: Path) -> str | None:

@@ -55,10 +55,13 @@ def expect(path: Path, unfinished: Path) -> None:
     files.write_bytes(path.parent / MANIFEST, json.dumps(manifest, indent=1).encode())
 
 
-def is_changed(path: Path) -> bool:
-    """Return whether a file is another than was written; False where nothing is known of it. Raises RunError, OSError."""
+def is_changed(path: Path, as_: str | None = None) -> bool:
+    """Return whether a file is another than was written; False where nothing is known of it. Raises RunError, OSError.
+
+    as_: the name under which it was written, where it has another one now.
+    """
     manifest = _read(path.parent)
-    known = [] if manifest is None else manifest["files"].get(path.name, [])
+    known = [] if manifest is None else manifest["files"].get(as_ or path.name, [])
     return bool(known) and digest_of(path) not in known
 
 

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from descend import rng
 from descend.durations import duration
 from descend.errors import TrainingError
 from descend.train import checkpoint, evaluate, folder, metrics
@@ -51,17 +56,19 @@ def train(setup: TrainingSetup, *, restore: bool = False) -> TrainingResult:
     frozen = setup.mode_task.frozen() if setup.mode_task.frozen else None
     rollback = Rollback() if setup.plan.on_nan == "rollback" else None
     task.optimizer.nonfinite = "skip" if setup.plan.on_nan == "skip" else "error"
-    position, best = _restored(setup, task, log.folder, rollback) if restore else (Position(), Best())
-    if (position.epoch, position.step) == (0, 0):
-        train_head_first(setup)
-        _offer_start(setup, best)
-    _estimate(setup, task, position)
-    if rollback is not None and rollback.state is None:
-        rollback.keep(position, task)
-    started = time.perf_counter()
-    with log.timed("train"), graceful() as interrupt:
-        callback = _callback(setup, task, log.folder, position, best, rollback)
-        failure = _looped(setup, task, callback, interrupt)
+    with _own_generator(setup.plan.seed):
+        position, best = _restored(setup, task, log.folder, rollback) if restore else (Position(), Best())
+        if (position.epoch, position.step) == (0, 0):
+            train_head_first(setup)
+            _offer_start(setup, best)
+        with torch.random.fork_rng(devices=[]):
+            _estimate(setup, task, position)
+        if rollback is not None and rollback.state is None:
+            rollback.keep(position, task)
+        started = time.perf_counter()
+        with log.timed("train"), graceful() as interrupt:
+            callback = _callback(setup, task, log.folder, position, best, rollback)
+            failure = _looped(setup, task, callback, interrupt)
     position = callback.position
     log.record.decisions = callback.decisions()
     n_rollbacks = 0 if rollback is None else rollback.n
@@ -74,7 +81,17 @@ def train(setup: TrainingSetup, *, restore: bool = False) -> TrainingResult:
     if failure is None:
         _check_frozen(setup, frozen)
     finished = failure is None and position.epoch >= task.epochs
+    if finished:
+        checkpoint.forget_previous(log.folder)
     return TrainingResult(setup, log.folder, best, finished, position, failure)
+
+
+@contextmanager
+def _own_generator(seed: int) -> Iterator[None]:
+    """Let torch's CPU generator begin from ``seed``, and leave it as it was: layers of one's own may draw from it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(rng.integer_seed(seed, "training"))
+        yield
 
 
 def _looped(setup: TrainingSetup, task: Task, callback: RunCallback, interrupt: Interrupt) -> Exception | None:
@@ -152,10 +169,11 @@ def _offer_start(setup: TrainingSetup, best: Best) -> None:
 
 def _restored(setup: TrainingSetup, task: Task, run: Path, rollback: Rollback | None) -> tuple[Position, Best]:
     """Restore the checkpoint, if there is one, and the metrics of its epochs; those after it (a crash) come again."""
-    saved, lines = run / folder.CHECKPOINT, run / folder.METRICS
+    lines = run / folder.METRICS
     rows: list[Any] = folder.read_lines(lines)
-    if saved.exists():
-        position, best = checkpoint.load(saved, task.module, task.optimizer, rollback, rows)
+    if folder.has_checkpoint(run):
+        path = run / folder.CHECKPOINT
+        position, best = checkpoint.load(path, task.module, task.optimizer, rollback, rows, setup.progress)
         if rollback is not None:
             rollback.apply_rate(task)
         setup.progress.say(f"going on in epoch {position.epoch + 1}, step {position.step + 1}")
