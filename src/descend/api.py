@@ -1,7 +1,7 @@
 """What Python code calls: ``descend.fit``, ``descend.resume``, ``descend.load`` and ``descend.compare``.
 
 It stands above the packages as the command line does, because a finished run is trained by ``train`` *and* written up by
-``report``.
+``report``. What a function needs is imported when it is called: naming these four costs nothing.
 """
 
 from __future__ import annotations
@@ -10,16 +10,17 @@ import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from descend import comparison, report
-from descend.comparison import Comparison, Settings
 from descend.errors import DescendError
 from descend.progress import Progress, Silent
-from descend.train import fit as training
-from descend.train.fit_settings import FitSettings
-from descend.train.recipe import Recipe, from_arguments
-from descend.train.run import Run
+
+if TYPE_CHECKING:
+    from descend.train import fit as training
+    from descend.train.fit_settings import FitSettings
+    from descend.train.recipe import Recipe
+    from descend.train.run import Run
 
 
 def fit(
@@ -51,6 +52,9 @@ def fit(
 
     On photographs: ``run = descend.fit("photos", transfer="finetune", size=128)``, then ``run.predict(["new.jpg"]).labels``.
     """
+    from descend.train import fit as training
+    from descend.train.recipe import from_arguments
+
     asked, arrays = from_arguments(data, recipe, settings)
     folder = None if out is None else Path(out)
     return training.fit(
@@ -66,6 +70,8 @@ def resume(run: Path | str, *, data: Any = None, progress: Progress | None = Non
     A run that lacks only its report, or whose model is damaged, is completed. Raises RunError if the run is finished, its data
     have changed, or another process has it.
     """
+    from descend.train import fit as training
+
     return training.resume(Path(run), arrays=data, progress=progress or Silent(), search=_search(started), write_up=_written_up)
 
 
@@ -83,7 +89,7 @@ def compare(
     out: Path | str | None = None,
     progress: Progress | None = None,
     **settings: Any,
-) -> Comparison:
+) -> comparison.Comparison:
     """Train every candidate on the same seeds, pictures and split, and say which differ, with intervals.
 
     data, recipe, settings: as in ``fit``: the recipe that candidates are changes of; its ``seed`` is the first one. candidates:
@@ -101,8 +107,10 @@ def compare(
     >>> print(found.verdicts()[0].text)
     optimizer=sgd(lr=0.1) ... base...
     """
+    from descend.train.recipe import from_arguments
+
     base, arrays = from_arguments(data, recipe, settings)
-    how = Settings(n_seeds=seeds, budget=budget, until_decided=until_decided, jobs=jobs, level=level, settle=settle)
+    how = comparison.Settings(n_seeds=seeds, budget=budget, until_decided=until_decided, jobs=jobs, level=level, settle=settle)
     return comparison.compare(
         candidates, base, how, fit=fit, resume=resume, out=None if out is None else Path(out),
         progress=progress or Silent(), arrays=arrays,
@@ -111,6 +119,8 @@ def compare(
 
 def load(path: Path | str) -> Run:
     """Open a run folder, to predict with it, to evaluate it, or to read its record."""
+    from descend.train.run import Run
+
     return Run(Path(path))
 
 

@@ -17,22 +17,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from descend.errors import PictureError
+from descend.pixel_choices import BACKGROUNDS as BACKGROUNDS
+from descend.pixel_choices import FITS as FITS
+from descend.pixel_choices import Background, Fit
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # red, green and blue of its training pictures, in the unit 1 = full level
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-Background = Literal["white", "black", "grey"]
-BACKGROUNDS: tuple[Background, ...] = get_args(Background)
 GROUND_LEVEL: dict[Background, int] = {"white": 255, "black": 0, "grey": 128}
-Fit = Literal["crop", "squash", "pad"]
-FITS: tuple[Fit, ...] = get_args(Fit)
 _STRIP = 2**18  # pixels converted at once
 _USUAL_INTEGERS = (255.0, 1023.0, 4095.0, 16383.0, 65535.0)  # of 8, 10, 12, 14 and 16 bits
 _USUAL_FLOATS = (1.0, *_USUAL_INTEGERS)

@@ -22,6 +22,7 @@ SOURCE = Path(descend.__file__).parent
 ROOT = Path(__file__).parents[2]
 PACKAGES = sorted(m.name for m in pkgutil.iter_modules([str(SOURCE)]) if m.ispkg and m.name != "cli")
 ERRORS = sorted(name for name, value in vars(errors).items() if inspect.isclass(value) and issubclass(value, Exception))
+LATER = {"torch", "numpy", "PIL", "rich", "scipy", "sklearn", "matplotlib", "timm", "numba"}  # than a verb's arguments are parsed
 HEAVY = {"torch", "pydantic", "pydantic_core", "numpy", "rich", "timm", "sklearn", "scipy", "matplotlib", "numba", "PIL"}
 
 
@@ -67,6 +68,20 @@ def test_packages_are_reached_in_a_fresh_process() -> None:
 
 def test_help_imports_neither_torch_nor_pydantic() -> None:
     assert not _loaded_by("from descend.cli import main; main(['--help'])") & HEAVY
+
+
+def test_help_of_a_verb_imports_what_its_flags_need_and_no_more() -> None:
+    """Import what is heavy inside the function that needs it: the answer to a wrong flag must not wait for torch."""
+    code = (
+        "import sys, contextlib; from descend.cli import main, VERBS\n"
+        "for verb in VERBS:\n"
+        "    with contextlib.suppress(SystemExit):\n"
+        "        main([verb, '--help'])\n"
+        f"    print('late:', verb, *{LATER} & sys.modules.keys(), file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    told = [line.split() for line in done.stderr.splitlines() if line.startswith("late:")]
+    assert [(verb, modules) for _, verb, *modules in told if modules] == []
 
 
 def test_decoding_imports_no_torch() -> None:

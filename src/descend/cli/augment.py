@@ -7,20 +7,19 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from descend import data as data_room
+from descend import augment, data
 from descend.api import load
-from descend.augment import Augmentation, expand, policy_for
-from descend.augment.label_safety import Safety, Trial
 from descend.cli.output import Parser, tell
 from descend.cli.progress import Terminal
-from descend.data import Dataset
-from descend.data.shapes import fit_for
 from descend.errors import KnobError, check_count
-from descend.report import gallery
-from descend.train.augmentation_safety import measure
-from descend.train.run import Run
+
+if TYPE_CHECKING:
+    from descend.augment import Augmentation
+    from descend.augment.label_safety import Safety, Trial
+    from descend.data import Dataset
+    from descend.train.run import Run
 
 EPILOG = """examples:
   descend augment photos/ --augment medium --out gallery.html
@@ -36,8 +35,11 @@ def main(argv: list[str]) -> int:
     """Write the gallery, measure safety, or both."""
     asked = _parser().parse_args(argv)
     _refuse_dead_settings(asked)
+    from descend.report import gallery
+    from descend.train.augmentation_safety import measure
+
     run = None if asked.safety is None else load(asked.safety)
-    dataset = _as_read(data_room.load(asked.data, seed=asked.seed or 0, threads=asked.threads), run)
+    dataset = _as_read(data.load(asked.data, seed=asked.seed or 0, threads=asked.threads), run)
     transforms = _transforms(asked, dataset, None if run is None else run.record.specs("augment"))
     found: list[Safety] = []
     if run is not None:
@@ -109,6 +111,8 @@ def _refuse_dead_settings(asked: argparse.Namespace) -> None:
 
 def _as_read(dataset: Dataset, run: Run | None) -> Dataset:
     """Return the data set with its pictures read as in the run's training, or as in that of a run with default settings."""
+    from descend.data.shapes import fit_for
+
     policy = replace(dataset.policy, fit=fit_for(dataset.crop_loss)[0]) if run is None else run.record.pixel_policy()
     return replace(dataset, policy=policy)
 
@@ -116,13 +120,13 @@ def _as_read(dataset: Dataset, run: Run | None) -> Dataset:
 def _transforms(asked: argparse.Namespace, dataset: Dataset, own: list[str] | None) -> tuple[Augmentation, ...]:
     """Return what was asked for, else what the run was trained with, else the policy that suits the data, and say which."""
     if asked.augment:
-        return expand(asked.augment)
+        return augment.expand(asked.augment)
     if own:
         tell(f"augment: {' '.join(own)} (the run's own)", file=sys.stderr)
-        return expand(own)
-    name, reason = policy_for(len(dataset.indices("train")), side=dataset.shorter_side[1], grey=dataset.is_grey)
+        return augment.expand(own)
+    name, reason = augment.policy_for(len(dataset.indices("train")), side=dataset.shorter_side[1], grey=dataset.is_grey)
     tell(f"augment: {name} ({reason})", file=sys.stderr)
-    return expand(name)
+    return augment.expand(name)
 
 
 def describe(found: Safety) -> dict[str, Any]:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from descend.api import compare
 from descend.cli.fit import add_settings, require_data, settings_of
 from descend.cli.output import Parser, tell
 from descend.cli.progress import Terminal
-from descend.comparison import Comparison
-from descend.comparison.candidate import is_change
-from descend.comparison.result import FILE
 from descend.errors import KnobError
 from descend.plain_data import finite
+
+if TYPE_CHECKING:
+    from descend.comparison import Comparison
 
 EPILOG = """examples:
   descend compare photos/ base "add:mixup(alpha=0.2)"
@@ -37,6 +37,9 @@ Verdicts hold for further seeds and further pictures, at 95 % for all candidates
 def main(argv: list[str]) -> int:
     """Compare, write, tell. Returns 130 where Ctrl-C ended it."""
     options = vars(_parser().parse_args(argv))
+    from descend.comparison.candidate import is_change
+    from descend.comparison.result import FILE
+
     own = {name: options.pop(name) for name in ("candidates", "seeds", "budget", "until_decided", "jobs", "out")}
     as_json, settle = options.pop("json"), options.pop("settle") / 100
     settings = settings_of(options)

@@ -7,14 +7,15 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from descend.cli.fit import add_settings, require_data, settings_of
-from descend.cli.output import tell
+from descend.cli.output import Parser, tell
 from descend.cli.progress import Terminal
-from descend.doctor import Diagnosis, Finding, diagnose
-from descend.doctor.examination import SCHEMA
 from descend.errors import DescendError, KnobError
+
+if TYPE_CHECKING:
+    from descend.doctor import Diagnosis, Finding
 
 WITHOUT_EFFECT = ("metric", "snapshots")  # on the first steps of a training
 SHOWN_ROWS = 8  # of a table on the terminal; --json has them all
@@ -35,6 +36,8 @@ def main(argv: list[str]) -> int:
     """Examine, print. Returns 0 healthy, 1 findings, 2 unusable."""
     options = vars(_parser().parse_args(argv))
     as_json = options.pop("json")
+    from descend.doctor.examination import SCHEMA
+
     try:
         diagnosis = _diagnosed(options)
     except (DescendError, OSError) as error:
@@ -47,6 +50,8 @@ def main(argv: list[str]) -> int:
 
 
 def _diagnosed(options: dict[str, Any]) -> Diagnosis:
+    from descend.doctor import diagnose
+
     out, file = options.pop("out"), options.pop("file")
     if file is not None and options["recipe"] is not None:
         raise KnobError("RECIPE", "must be given once", got=str(file), fix="Leave --recipe out.")
@@ -56,7 +61,7 @@ def _diagnosed(options: dict[str, Any]) -> Diagnosis:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="descend doctor", description="Check the training that is about to be made.", epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip

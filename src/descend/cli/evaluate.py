@@ -10,7 +10,6 @@ from descend.api import load
 from descend.cli.output import Parser, tell
 from descend.cli.predict import add_passes
 from descend.printable import printable
-from descend.train.run import words_for
 
 
 def main(argv: list[str]) -> int:
@@ -23,6 +22,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--threads", type=int, metavar="N")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     args = parser.parse_args(argv)
+    from descend.train.run import words_for
+
     score = load(args.run).evaluate(args.data, split=args.split, threads=args.threads, tta=args.tta, mc=args.mc)
     for reason in score["problems"].values():
         tell(f"skipped: {reason}", file=sys.stderr)

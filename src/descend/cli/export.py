@@ -6,10 +6,7 @@ from pathlib import Path
 
 from descend.api import load
 from descend.cli.output import Parser, tell
-from descend.data import list_pictures
-from descend.data.decode import decode
 from descend.errors import DataError, PictureError
-from descend.export import export_onnx
 
 MOST = 16  # pictures to check on
 
@@ -22,6 +19,10 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--check", nargs="+", required=True, metavar="FILES-OR-FOLDERS",
                         help="pictures on which the file must answer as torch does")  # fmt: skip
     args = parser.parse_args(argv)
+    from descend.data import list_pictures
+    from descend.data.decode import decode
+    from descend.export import export_onnx
+
     run = load(args.run)
     out = args.out or args.run / "model.onnx"
     prepared, policy = run.record.preparation(), run.record.pixel_policy()

@@ -8,18 +8,19 @@ import shlex
 import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from descend.api import fit, resume
 from descend.cli import STARTED
 from descend.cli.output import Parser, tell
 from descend.cli.progress import Terminal
-from descend.data.builtin import SETS
 from descend.errors import KnobError
 from descend.technique import Knob, knobs
 from descend.train.interrupt import EXIT_TERMINATED, terminable
 from descend.train.recipe import FORMER_NAMES, LISTS, Recipe, read, renamed
-from descend.train.run import Run
+
+if TYPE_CHECKING:
+    from descend.train.run import Run
 
 EPILOG = """examples:
   descend fit digits                                    the built-in set
@@ -71,6 +72,8 @@ def require_data(verb: str, settings: Mapping[str, Any]) -> None:
     recipe = settings.get("recipe")
     if "data" in settings or (recipe is not None and read(recipe).data is not None):
         return
+    from descend.data.builtin import SETS
+
     for name in LISTS:  # ``--augment flip photos/`` reads photos/ as one more augmentation
         last = (settings.get(name) or [""])[-1]
         if last and (last in SETS or Path(last).exists()):

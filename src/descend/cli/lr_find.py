@@ -6,18 +6,16 @@ import argparse
 import json
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from descend import landscape
 from descend.cli.fit import add_settings, require_data, settings_of
 from descend.cli.output import Parser, tell
 from descend.cli.progress import Terminal
-from descend.landscape import draw_range_test, save
-from descend.landscape.course import at_rate
-from descend.landscape.drawing import check_path
-from descend.schedule import RangeTest, Sweep
-from descend.train.lr_sweep import find_lr
-from descend.train.recipe import from_settings, read
-from descend.train.resolve import SEARCH_ONLY
+from descend.train.recipe import SEARCH_ONLY, from_settings, read
+
+if TYPE_CHECKING:
+    from descend.schedule import RangeTest
 
 WITHOUT_EFFECT = ("schedule", "epochs", "metric", "on_nan", "snapshots", *SEARCH_ONLY)  # on a sweep
 EPILOG = """examples:
@@ -38,13 +36,18 @@ def main(argv: list[str]) -> int:
     options = vars(_parser().parse_args(argv))
     low, high, n_steps = (options.pop(name) for name in ("low", "high", "steps"))  # of the sweep: a recipe's steps are others
     require_data("lr-find", settings_of(options))
+    from descend.landscape.course import at_rate
+    from descend.landscape.drawing import check_path
+    from descend.schedule import Sweep
+    from descend.train.lr_sweep import find_lr
+
     out, as_json, recipe = options.pop("out"), options.pop("json"), options.pop("recipe")
     sweep = Sweep(low=low, high=high, n_steps=n_steps)
     suffix = check_path(out)  # before the work, not after it
     base = None if recipe is None else read(recipe)
     result, setup = find_lr(from_settings(settings_of(options), base), sweep, progress=Terminal())
     rule = setup.plan.optimizer
-    save(draw_range_test(result, title=f"{rule.name} on {setup.dataset.name}, {setup.plan.transfer}"), out)
+    landscape.save(landscape.draw_range_test(result, title=f"{rule.name} on {setup.dataset.name}, {setup.plan.transfer}"), out)
     facts = describe(result) | {"optimizer": rule.name, "data": setup.dataset.name, "picture": str(out), "format": suffix[1:]}
     if result.suggestion is not None:
         facts["use"] = str(at_rate(rule, float(f"{result.suggestion:.2g}")))

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from descend.api import load
 from descend.cli.output import Parser, tell
@@ -17,7 +17,9 @@ from descend.csv_table import write_table
 from descend.errors import KnobError, check_count
 from descend.files import replacing
 from descend.printable import printable
-from descend.train.run import Predictions
+
+if TYPE_CHECKING:
+    from descend.train.run import Predictions
 
 SHOWN = 10  # names of files passed over, for each reason
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from typing import TYPE_CHECKING
 
 from descend.printable import printable
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 REDRAW_S = 0.1
 
@@ -16,6 +17,8 @@ class Terminal:
     """A listener that prints lines and bars on standard error; where that is no terminal, one line per finished stage."""
 
     def __init__(self) -> None:
+        from rich.console import Console
+
         self.console = Console(stderr=True, highlight=False, emoji=False)
         self._bar: Progress | None = None
         self._stage = ""
@@ -51,6 +54,8 @@ class Terminal:
         self._started, self._drawn = time.perf_counter(), 0.0
         if not self.console.is_terminal:
             return
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
         self._bar = Progress(
             TextColumn("  {task.description}"), BarColumn(30), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(compact=True), TextColumn("{task.fields[note]}", markup=False),

@@ -6,15 +6,19 @@ import argparse
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from descend import landscape
+from descend.api import load
 from descend.cli.output import Parser, tell
 from descend.cli.progress import Terminal
 from descend.durations import duration
 from descend.errors import RunError
-from descend.landscape import Plane, draw_slice, path_plane, random_plane, save, slice_loss
-from descend.train.folder import SNAPSHOTS
-from descend.train.run import Run
-from descend.train.states import States
+
+if TYPE_CHECKING:
+    from descend.landscape import Plane
+    from descend.train.run import Run
+    from descend.train.states import States
 
 EPILOG = """examples:
   descend slice runs/digits
@@ -32,7 +36,10 @@ point. A plane shows two directions of very many: a minimum in it may be none.
 def main(argv: list[str]) -> int:
     """Evaluate, draw, say what was done."""
     options = _parser().parse_args(argv)
-    run = Run(options.run)
+    from descend.train.folder import SNAPSHOTS
+    from descend.train.states import States
+
+    run = load(options.run)
     folder = options.out or run.folder
     if not folder.is_dir():
         raise RunError("--out", "must be a folder that exists", got=str(folder))
@@ -42,13 +49,13 @@ def main(argv: list[str]) -> int:
     snapshots = states.snapshots()
     planes: dict[str, tuple[Plane, str]] = {}
     if options.plane in ("random", "both"):
-        planes["random"] = random_plane(states.center(), seed=options.seed), "loss around the trained weights (★)"
+        planes["random"] = landscape.random_plane(states.center(), seed=options.seed), "loss around the trained weights (★)"
     if options.plane == "path" or (options.plane == "both" and len(snapshots) > 2):
         if len(snapshots) < 3:
             raise _no_path(run)
         last = max(snapshots)
         title = f"training path to epoch {last} (★)"
-        planes["path"] = path_plane(list(snapshots.values()), names=states.trained()), title
+        planes["path"] = landscape.path_plane(list(snapshots.values()), names=states.trained()), title
     if snapshots:
         tell("loss along the training path, after each epoch kept:")
         tell("  " + "  ".join(f"{epoch}: {states.loss(state):.3g}" for epoch, state in snapshots.items()))
@@ -93,8 +100,8 @@ def _evaluated(states: States, plane: Plane, title: str, path: Path, options: ar
     expected = (time.perf_counter() - started) * n_points
     cost = f"{n_points} points on {states.n_pictures} validation pictures, about {duration(expected, estimated=True)}"
     tell(f"{path.stem}: {cost}", file=sys.stderr)
-    sliced = slice_loss(states.loss, plane, n=options.grid, reach=options.reach)
-    save(draw_slice(sliced, title=title), path)
+    sliced = landscape.slice_loss(states.loss, plane, n=options.grid, reach=options.reach)
+    landscape.save(landscape.draw_slice(sliced, title=title), path)
     wall = time.perf_counter() - started
     low, high = sliced.losses.min(), sliced.losses.max()
     points = f"loss {low:.3g} to {high:.3g} on {options.grid} x {options.grid} points, {states.n_pictures} validation pictures"

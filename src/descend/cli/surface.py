@@ -7,15 +7,14 @@ import json
 import math
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from descend import landscape, stats
 from descend.cli.output import Parser, tell
-from descend.landscape import Course, Outcome, Surface, draw_race, race, save
-from descend.landscape.drawing import check_path
-from descend.landscape.racing import RATES, TUNING_SEEDS
-from descend.schedule import Schedule
-from descend.stats import median, proportion
 from descend.technique import build, spec
+
+if TYPE_CHECKING:
+    from descend.landscape import Course, Outcome
 
 EPILOG = """examples:
   descend surface ravine --optimizers "sgd(lr=0.1)" momentum adam --noise 0.1 --out fig.svg
@@ -32,8 +31,11 @@ reported are different. The picture shows one of the walks that the table counts
 def main(argv: list[str]) -> int:
     """Race, print, draw."""
     options = _parser().parse_args(argv)
-    course = Course(
-        surface=build(options.surface, Surface),
+    from descend.landscape.drawing import check_path
+    from descend.schedule import Schedule
+
+    course = landscape.Course(
+        surface=build(options.surface, landscape.Surface),
         n_steps=options.steps,
         noise=options.noise,
         spread=options.spread,
@@ -44,9 +46,11 @@ def main(argv: list[str]) -> int:
     if options.out is not None:
         check_path(options.out)  # before the work, not after it
     n_seeds = options.seeds if options.seeds is not None else 100 if course.random else 1
-    outcomes = race(course, options.optimizers, n_seeds=n_seeds, watch=lambda rule: tell(f"walking {rule}", file=sys.stderr))
+    outcomes = landscape.race(
+        course, options.optimizers, n_seeds=n_seeds, watch=lambda rule: tell(f"walking {rule}", file=sys.stderr)
+    )
     if options.out is not None:
-        save(draw_race(course, outcomes), options.out)
+        landscape.save(landscape.draw_race(course, outcomes), options.out)
     tell(*([json.dumps(describe(course, outcomes))] if options.json else _table(course, outcomes)))
     if options.out is not None:
         which = f" (the walk of seed 0, one of the {n_seeds} counted)" if n_seeds > 1 else ""
@@ -80,18 +84,20 @@ def _parser() -> argparse.ArgumentParser:
 def _steps(steps: tuple[float, ...]) -> list[float | None]:
     if len(steps) == 1:  # one walk without randomness is a fact, not a sample
         return [_finite(steps[0])] * 3
-    middle = median(steps)
+    middle = stats.median(steps)
     return [_finite(number) for number in (middle.mean, max(middle.low, 0.0), middle.high)]
 
 
 def _share(k: int, n: int) -> dict[str, float | None]:
     if n == 1:
         return {"k": k, "n": n, "share": float(k), "low": None, "high": None}
-    share = proportion(k, n)
+    share = stats.proportion(k, n)
     return {"k": k, "n": n, "share": share.mean, "low": share.low, "high": share.high}
 
 
 def _tuning_walks(course: Course) -> int:
+    from descend.landscape.racing import TUNING_SEEDS
+
     return len(TUNING_SEEDS) if course.random else 1
 
 
@@ -101,6 +107,8 @@ def _finite(number: float) -> float | None:
 
 def describe(course: Course, outcomes: list[Outcome]) -> dict[str, Any]:
     """Return a race as plain data: counts with Wilson's 95 % intervals, medians with theirs; None where it is never."""
+    from descend.landscape.racing import RATES
+
     return {
         "surface": spec(course.surface, defaults=True),
         "steps": course.n_steps,
@@ -130,6 +138,8 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
 
 
 def _table(course: Course, outcomes: list[Outcome]) -> list[str]:
+    from descend.landscape.racing import RATES
+
     facts, trap = describe(course, outcomes), course.surface.trap()
     walks = f"{outcomes[0].n} seeds, start spread {course.spread:g}" if course.random else "one walk each, nothing is random"
     lines = [f"{facts['surface']}: {course.n_steps} steps, gradient noise {course.noise:g}, {walks}"]

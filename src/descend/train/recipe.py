@@ -29,6 +29,7 @@ FitChoice = Literal["auto", "crop", "squash", "pad"]
 OnNan = Literal["stop", "skip", "rollback"]
 Setting = str | int | float | bool | tuple[str, ...] | None  # the value of one setting, as plain data
 LISTS = ("augment", "regularize", "gradients", "steps")  # one text may stand for a list of one
+SEARCH_ONLY = ("budget", "steps", "latency", "max_size")  # they ask for a search
 FORMER_NAMES = {"batch": "batch_size", "rate_decay": "layer_decay"}  # no aliases: an old name is an error that tells the new one
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, NotRequired
 from annotated_types import Ge, Le, Len
 from typing_extensions import TypedDict
 
-from descend.pixels import Background, Fit
+from descend.pixel_choices import Background, Fit
 
 Metric = Literal["accuracy", "balanced_accuracy", "macro_f1"]
 """What may select the best epoch."""

@@ -19,7 +19,7 @@ from descend.technique import Call, build, knobs, parse
 from descend.train.modes import MODES
 from descend.train.modes.mode import Default, Mode, asked_beyond
 from descend.train.plan import DataProfile, Plan
-from descend.train.recipe import Recipe
+from descend.train.recipe import SEARCH_ONLY, Recipe
 from descend.transfer import Head
 
 
@@ -51,9 +51,6 @@ WITHOUT_EFFECT = {
     "engine": "none",
 }
 """What the plan says of settings that do not apply to its mode."""
-
-SEARCH_ONLY = ("budget", "steps", "latency", "max_size")
-"""Settings that ask for a search."""
 
 AS_ASKED = (
     "snapshots", "background", "metric", "on_nan", "seed", "split_seed", "device", "threads", "data", "steps", "latency",

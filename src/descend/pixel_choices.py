@@ -1,0 +1,10 @@
+"""The words that choose how pixels become levels and squares: so that whoever only reads a recipe imports no NumPy."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+Background = Literal["white", "black", "grey"]
+BACKGROUNDS: tuple[Background, ...] = get_args(Background)
+Fit = Literal["crop", "squash", "pad"]
+FITS: tuple[Fit, ...] = get_args(Fit)
