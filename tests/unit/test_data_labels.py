@@ -122,8 +122,8 @@ def test_bytes_and_numpy_text() -> None:
 @pytest.mark.parametrize(
     ("images", "labels", "message"),
     [
-        ([np.zeros((4, 4), np.uint8), np.zeros((4, 5), np.uint8)], ["a", "b"], "images must have one shape"),
-        (["a.png", "b.png"], ["a", "b"], "images must be pixels, got 'a.png'. Files belong in a data frame"),
+        ([np.zeros((4, 4), np.uint8), [[1, 2], [3]]], ["a", "b"], "images must have one shape"),
+        (["a.png", "b.png"], ["a", "b"], "must name at least one labelled picture that exists, got 'a.png'"),
         (np.zeros((2, 4, 4), np.uint8), [[1, 0], [0, 1]], "one label for each"),
         (np.zeros((2, 4, 4), np.uint8), [None, None], "at least one labelled picture, got '2 without a label'"),
     ],

@@ -183,3 +183,15 @@ def test_a_gap_does_not_change_the_type_of_labels(labels: Any, kind: str) -> Non
 
 def test_labels_of_a_path_are_text() -> None:
     assert label_type("digits") == label_type(Path("photos")) == "text"
+
+
+def test_the_pictures_of_a_table_or_of_a_data_set(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    Image.fromarray(PICTURE).save(tmp_path / "a" / "1.png")
+    torchvision, pandas = pytest.importorskip("torchvision.datasets"), pytest.importorskip("pandas")
+    for pictures in (torchvision.ImageFolder(tmp_path), pandas.DataFrame({"Path": [str(tmp_path / "a" / "1.png")], "n": [3]})):
+        sources, names, _ = picture_sources(pictures)
+        assert names == [str(tmp_path / "a" / "1.png")]
+        np.testing.assert_array_equal(np.asarray(Image.open(sources[0])), PICTURE)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(DataError, match=r"must have a column 'path', got 'n'. Rename"):
+        picture_sources(pandas.DataFrame({"n": [3]}))

@@ -79,8 +79,8 @@ class Dataset:
         """Decode one picture in its own size: (H, W, 3) uint8. Raises PictureError."""
         return decode(self.source(row), name=self.names[row], policy=self.policy)
 
-    def source(self, row: int) -> Path | NDArray[np.uint8]:
-        """Return what ``decode`` and ``decode_resized`` take for a picture: its file, or its pixels in memory."""
+    def source(self, row: int) -> Path | NDArray[np.uint8] | bytes:
+        """Return what ``decode`` and ``decode_resized`` take for a picture: its file, or its pixels or bytes in memory."""
         path = self.path_of(row)
         if path is not None:
             return path

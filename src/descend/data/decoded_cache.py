@@ -159,7 +159,7 @@ def decoded(
     Raises DataError when a class loses all its training pictures.
     """
     check_count("decoded", resolution, knob="resolution")
-    if dataset.pictures is not None and dataset.uniform_side == resolution:
+    if dataset.pictures is not None and dataset.pictures.ndim > 1 and dataset.uniform_side == resolution:
         return Decoded(dataset, resolution, _as_they_are(dataset.pictures))
     cache = CacheFolder(cache_dir, limit_bytes=limit_bytes)
     path = cache.entry_path(KIND, _key(dataset, resolution))

@@ -38,7 +38,7 @@ def load(
 ) -> Dataset:
     """Look at a source and return its data set; only deep and transparent pictures have been decoded by then.
 
-    data: a folder, a table, the name of a built-in set, or arrays (``sources.read``). seed: of the split. split=False is for
+    data: a folder, a table, a built-in set, arrays, or lists (``sources.read``). seed: of the split. split=False is for
     evaluation: a source without splits is all ``test``, nothing is carved out, and one class is enough. background: what shows
     through transparent pixels and around padded pictures; auto takes white unless pictures would be blank on it, and grey for
     padded pictures without transparency. fit: how pictures become square when they are resized (``PixelPolicy``). threads: None
@@ -75,7 +75,7 @@ def load(
         given_split=bool((given != UNASSIGNED).any()),
         fingerprint=_fingerprint(manifest.classes, digests, labels, splits),
         problems=(*notes, *(_carved(given, splits) if split else ()), *about_pixels),
-        pictures=manifest.pictures,
+        pictures=manifest.pictures[opened] if manifest.pictures is not None and seen.reasons else manifest.pictures,
         policy=policy,
         groups=groups,
     )
@@ -123,6 +123,6 @@ def _fingerprint(classes: tuple[str, ...], *arrays: NDArray[Any]) -> str:
 
 
 def _kept(manifest: Manifest, opened: NDArray[np.bool_]) -> Sequence[str]:
-    if manifest.root is None:
+    if manifest.root is None and opened.all():
         return manifest.names
     return Names(name for name, kept in zip(manifest.names, opened, strict=True) if kept)

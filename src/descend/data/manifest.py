@@ -52,7 +52,8 @@ class Manifest:
 
     names: relative paths with forward slashes (absolute where a table says so), or ``digits[17]`` for pictures in memory.
     labels: (N,) int64, index into ``classes``. splits: (N,) int8, 0 train, 1 val, 2 test, -1 not given.
-    groups: (N,) int64 or None. pictures: (N, H, W) or (N, H, W, C) uint8 for a source in memory, else None.
+    groups: (N,) int64 or None. pictures: (N, H, W) or (N, H, W, C) uint8, or (N,) encoded
+    bytes, for a source in memory, else None.
     """
 
     name: str

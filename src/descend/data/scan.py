@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,10 +68,22 @@ def scan(manifest: Manifest, *, threads: int, cache: CacheFolder, progress: Upda
 def _look_at_arrays(manifest: Manifest, result: Scan) -> None:
     pictures = manifest.pictures
     assert pictures is not None  # a manifest without a root holds its pictures
+    if pictures.dtype == np.object_:
+        _look_at_encoded(manifest.names, pictures, result)
+        return
     result.traits["size"] = pictures.shape[2], pictures.shape[1]
     shape = str(pictures.shape[1:]).encode()
     for row, picture in enumerate(pictures):
         result.digests[row] = np.frombuffer(digest(shape + picture.tobytes()), np.uint8)
+
+
+def _look_at_encoded(names: Sequence[str], pictures: NDArray[Any], result: Scan) -> None:
+    for row, content in enumerate(pictures):
+        result.digests[row] = np.frombuffer(digest(content), np.uint8)
+        try:
+            result.traits[row] = traits(content, name=names[row])
+        except PictureError as error:
+            result.reasons[row] = reason(error)
 
 
 def _look_at_files(

@@ -1,4 +1,4 @@
-"""DATA, whatever it is, becomes a manifest: a folder, a table, a data frame, the name of a built-in set, or arrays."""
+"""DATA, whatever it is, becomes a manifest: a folder, a table, a data frame, a built-in set, arrays, or lists."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from descend.data import builtin, folders, tables
 from descend.data.labels import encode_labels
+from descend.data.listed import Listed, has_images, listed, unlabelled
 from descend.data.manifest import SPLIT_WORDS, UNASSIGNED, Manifest
 from descend.data.opening import is_file, is_folder
 from descend.data.problems import problem
@@ -29,7 +30,7 @@ class Frame(Protocol):
         ...
 
 
-Data = str | os.PathLike[str] | tuple[ArrayLike, ArrayLike] | Mapping[str, Any] | Frame
+Data = str | os.PathLike[str] | tuple[ArrayLike, ArrayLike] | Mapping[str, Any] | Frame | Sequence[tuple[Any, Any]] | Listed
 
 _PREFIX = "builtin:"
 
@@ -39,21 +40,25 @@ def read(data: Data, *, evaluation: bool = False) -> Manifest:
 
     Arrays are ``(images, labels)``, or a dict of such pairs under ``train``, ``val`` and ``test``; images are (N, H, W),
     (N, H, W, 1) or (N, H, W, 3) uint8, labels (N,) numbers or words. A data frame, or a dict of columns, has the columns of a
-    table; its paths are relative to the working directory. evaluation: the pictures are measured on, not trained on, so that one
-    split, or one class, is enough. Raises DataError, or MissingExtra for a package.
+    table; its paths are relative to the working directory. What other libraries hold is read too (``listed``).
+    evaluation: the pictures are measured on, not trained on, so that one split, or one class, is enough. Raises DataError, or
+    MissingExtra for a package.
     """
     if isinstance(data, (str, os.PathLike)):
         return _read_place(os.fspath(data), evaluation)
     columns = _columns(data)
     if columns is not None:
         return _read_columns(columns)
+    data = listed(data)
+    if isinstance(data, Listed):
+        return _read_listed(data)
     if isinstance(data, Mapping):
         return _read_parts(data)
     if isinstance(data, tuple) and len(data) == 2:
         pictures, labels = _pair(data, "(images, labels)")
         return _in_memory("arrays", pictures, labels, np.full(len(labels), UNASSIGNED, np.int8))
     must = "must be a folder, a table, the name of a built-in set, (images, labels), or a dict of train, val, test"
-    raise DataError("data", must, got=type(data).__name__, fix="A list of files belongs in a data frame: path, label.")
+    raise DataError("data", must, got=type(data).__name__, fix="Files go with their labels: (paths, labels).")
 
 
 def _read_place(text: str, evaluation: bool) -> Manifest:
@@ -105,13 +110,30 @@ def _columns(data: Any) -> dict[str, Sequence[Any]] | None:
         named = {str(name).strip().lower() for name in data}
         return dict(data) if {"path", "label"} <= named else None
     names = getattr(data, "column_names", None) or getattr(data, "columns", None)  # pyarrow says column_names
-    if names is None or not hasattr(data, "__getitem__"):
+    if names is None or not hasattr(data, "__getitem__") or has_images(data):
         return None
     names = list(names)
     if len(set(names)) < len(names):
         raise DataError("data frame", "must have each column once", got=", ".join(map(str, names)), fix="Rename the others.")
     columns = {str(name): data[name] for name in names}
     return {name: column.to_pylist() if hasattr(column, "to_pylist") else list(column) for name, column in columns.items()}
+
+
+def labels_column(data: Any) -> Sequence[Any] | None:
+    """Return the labels of a data frame or of a dict of columns, None for other data."""
+    columns = None if isinstance(data, (str, os.PathLike)) else _columns(data)
+    return next((column for name, column in (columns or {}).items() if name.strip().lower() == "label"), None)
+
+
+def pictures_alone(data: Any) -> Any:
+    """Return the pictures of a data frame, or of another library's data set, without their labels; all else as it is."""
+    columns = None if isinstance(data, (str, os.PathLike, Mapping)) else _columns(data)
+    if columns is None:
+        return unlabelled(data)
+    path = next((column for name, column in columns.items() if name.strip().lower() == "path"), None)
+    if path is None:
+        raise DataError("data frame", "must have a column 'path'", got=", ".join(columns), fix="Rename the column of files.")
+    return [*path]
 
 
 def _read_columns(columns: dict[str, Sequence[Any]]) -> Manifest:
@@ -122,14 +144,25 @@ def _read_columns(columns: dict[str, Sequence[Any]]) -> Manifest:
     return tables.list_rows("table", Path.cwd(), who, list(columns), [list(row) for row in zip(*columns.values(), strict=True)])
 
 
+def _read_listed(data: Listed) -> Manifest:
+    """List pictures that another library holds: files as a table names them, all others in memory."""
+    unknown = [word for word in dict.fromkeys(data.splits or ()) if word.lower() not in SPLIT_WORDS]
+    if unknown:
+        raise DataError("data", "the keys of a dict must be train, val and test", got=", ".join(map(repr, unknown)))
+    if data.is_of_files:
+        columns = [data.sources, data.labels] + ([data.splits] if data.splits else [])
+        rows = [list(row) for row in zip(*columns, strict=True)]
+        return tables.list_rows(data.name, data.root, data.name, ["path", "label", "split"][: len(columns)], rows)
+    n = len(data.labels)
+    splits = [SPLIT_WORDS[word.lower()] for word in data.splits] if data.splits else [UNASSIGNED] * n
+    return _in_memory(data.name, data.in_memory(), data.labels, np.array(splits, np.int8))
+
+
 def _pair(pair: Any, who: str) -> tuple[NDArray[np.uint8], NDArray[Any]]:
     if not isinstance(pair, (tuple, list)) or len(pair) != 2:
         raise DataError(who, "must be a pair (images, labels)", got=type(pair).__name__)
     pictures, labels = _as_array(pair[0], who, "images"), _as_array(pair[1], who, "labels")
     shape = pictures.shape
-    if pictures.dtype.kind in "USO" and pictures.ndim == 1:
-        raise DataError(who, "images must be pixels", got=str(pictures[0])[:80],
-                        fix="Files belong in a data frame with the columns path and label.")  # fmt: skip
     if pictures.dtype != np.uint8 or not (pictures.ndim == 3 or (pictures.ndim == 4 and shape[3] in (1, 3))):
         must = "images must be (N, H, W), (N, H, W, 1) or (N, H, W, 3) uint8"
         raise DataError(who, must, got=f"{shape} {pictures.dtype}", fix="Scale floats to 0..255 and cast them to uint8.")
@@ -166,9 +199,7 @@ def _read_parts(parts: Mapping[str, Any]) -> Manifest:
     return _in_memory("arrays", pictures, labels, splits)
 
 
-def _in_memory(
-    name: str, pictures: NDArray[np.uint8], labels: Sequence[Any] | NDArray[Any], splits: NDArray[np.int8]
-) -> Manifest:
+def _in_memory(name: str, pictures: NDArray[Any], labels: Sequence[Any] | NDArray[Any], splits: NDArray[np.int8]) -> Manifest:
     """List pictures in memory; those without a label are left out and keep no memory."""
     classes, numbers, problems = encode_labels(list(labels), who=name)
     rows = np.flatnonzero(numbers >= 0)

@@ -9,15 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from descend.data.labels import cell_text
+from descend.data.listed import Listed
+from descend.data.sources import labels_column
 
 LabelType = Literal["text", "integer", "boolean"]
 """What the labels of arrays were; those of folders, tables and built-in sets are text."""
 
 
 def label_type(data: object) -> LabelType:
-    """Return the type of the labels in ``(images, labels)`` or in a dict of such pairs; those of a path are text."""
-    if isinstance(data, Mapping) and {"path", "label"} <= {str(name).strip().lower() for name in data}:
-        return "text"  # columns of a table
+    """Return the type of the labels in ``(images, labels)``, a dict of such pairs, a data frame or a list; of a path, text."""
+    labels = data.labels if isinstance(data, Listed) else labels_column(data)
+    if labels is not None:
+        return _type_of(labels)
     if isinstance(data, Mapping):
         kinds: list[LabelType] = [_type_of(pair[1]) for pair in data.values()]
         return kinds[0] if len(set(kinds)) == 1 else "text"

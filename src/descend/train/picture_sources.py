@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from descend.data import decode_resized, find_pictures
+from descend.data.one_picture import CHANNELS, as_pixels, as_source, channels_last, is_one_picture, is_path, is_pixels
 from descend.data.opening import Source
 from descend.data.pool import in_order
+from descend.data.sources import pictures_alone
 from descend.errors import DataError, PictureError
 from descend.train.record import RunRecord
 
 BATCH = 64  # pictures decoded before the network is asked; full chunks of every size fit (``evaluate.probabilities``)
-CHANNELS = (1, 3, 4)  # grey, RGB, RGBA
-PIXEL_TYPES = (np.bool_, np.uint8, np.uint16)
 
 
 class PictureSources(NamedTuple):
@@ -36,19 +33,20 @@ def picture_sources(pictures: object, *, shape: Sequence[int] = ()) -> PictureSo
     pictures: as in ``Run.predict``. shape: of one picture in the array that the run was trained on, () where there was none: it
     tells a picture from a row of pictures. Raises DataError, with the readings, for an array that can be read in two ways.
     """
-    if isinstance(pictures, (str, os.PathLike)):
+    pictures = pictures_alone(pictures)
+    if is_path(pictures):
         return _found([pictures])
-    if _is_picture(pictures):
-        return _numbered([_one(pictures, 0)])
-    if isinstance(pictures, torch.Tensor) or (isinstance(pictures, np.ndarray) and pictures.dtype.kind not in "OUS"):
-        return _numbered(_rows(_array(pictures), tuple(shape)))
+    if is_one_picture(pictures):
+        return _numbered([as_source(pictures, 0, who="predict")])
+    if is_pixels(pictures):
+        return _numbered(_rows(as_pixels(pictures, who="predict"), tuple(shape)))
     if not isinstance(pictures, Iterable) or isinstance(pictures, Mapping):
         raise DataError("predict", "needs paths, folders, arrays, tensors, Pillow images, bytes or open files",
                         got=type(pictures).__name__)  # fmt: skip
     items = [*pictures]
-    if all(isinstance(item, (str, os.PathLike)) for item in items):
+    if all(is_path(item) for item in items):
         return _found(items)
-    return _numbered([_one(item, place) for place, item in enumerate(items)])
+    return _numbered([as_source(item, place, who="predict") for place, item in enumerate(items)])
 
 
 def decoded_batches(
@@ -96,33 +94,6 @@ def _numbered(sources: list[Any]) -> PictureSources:
     return PictureSources(sources, [f"[{place}]" for place in range(len(sources))], {})
 
 
-def _is_picture(item: object) -> bool:
-    """Return whether an object is one picture by its kind: encoded, opened by Pillow, or a file that is open."""
-    return isinstance(item, (bytes, bytearray, memoryview, Image.Image)) or hasattr(item, "read")
-
-
-def _one(item: object, place: int) -> Source:
-    """Return one member of a list as a picture, channels last."""
-    if isinstance(item, (bytearray, memoryview)):
-        return bytes(item)
-    if _is_picture(item) or isinstance(item, (str, os.PathLike)):
-        return item  # pyright: ignore[reportReturnType] (by its kind, it is one)
-    if isinstance(item, (np.ndarray, torch.Tensor)):
-        return _channels_last(_array(item))
-    raise DataError("predict", f"picture [{place}] must be a path, an array, a tensor, a Pillow image, bytes or an open file",
-                    got=type(item).__name__)  # fmt: skip
-
-
-def _array(pictures: NDArray[Any] | torch.Tensor) -> NDArray[Any]:
-    array = pictures.numpy(force=True) if isinstance(pictures, torch.Tensor) else pictures
-    if array.dtype not in PIXEL_TYPES:
-        raise DataError("predict", "pixels must be uint8, uint16 or bool", got=str(array.dtype),
-                        fix="Scale them to 0..255 and cast them to uint8; undo any normalisation first.")  # fmt: skip
-    if array.ndim not in (2, 3, 4) or 0 in array.shape:
-        raise DataError("predict", "an array must be (H, W), (H, W, C), (n, H, W) or (n, H, W, C)", got=array.shape)
-    return array
-
-
 def _rows(array: NDArray[Any], shape: tuple[int, ...]) -> list[NDArray[Any]]:
     """Return the pictures of an array. An array like the one that was trained on is read as that one was."""
     if shape and array.shape[1:] == shape:
@@ -130,7 +101,7 @@ def _rows(array: NDArray[Any], shape: tuple[int, ...]) -> list[NDArray[Any]]:
     if array.ndim == 2 or array.shape == shape:
         return [array]
     if array.ndim == 4:
-        return [_channels_last(picture) for picture in array]
+        return [channels_last(picture) for picture in array]
     n, height, width = array.shape
     if width in CHANNELS:
         return [array]
@@ -139,10 +110,3 @@ def _rows(array: NDArray[Any], shape: tuple[int, ...]) -> list[NDArray[Any]]:
     raise DataError("predict", f"an array of {array.shape} may be {n} grey pictures of {height} x {width} pixels, or one picture "
                     "with its channels first: say which",
                     fix="Give list(array) for the grey pictures, array.transpose(1, 2, 0) for the one.")  # fmt: skip
-
-
-def _channels_last(picture: NDArray[Any]) -> NDArray[Any]:
-    """Return one picture with its channels last: (H, W) and (H, W, C) as they are, (C, H, W) turned."""
-    if picture.ndim == 3 and picture.shape[2] not in CHANNELS and picture.shape[0] in CHANNELS:
-        return picture.transpose(1, 2, 0)
-    return picture

@@ -23,6 +23,7 @@ from descend import data as data_package
 from descend.augment import Normalize
 from descend.data import Dataset, Decoded
 from descend.data.builtin import SETS
+from descend.data.listed import listed
 from descend.data.opening import is_file, is_folder
 from descend.errors import DataError, KnobError, RunError
 from descend.models import Backbone, Classifier
@@ -155,7 +156,7 @@ def threads(n: int | None) -> Iterator[None]:
 
 def _source(recipe: Recipe, arrays: Any, who: str) -> Any:
     if arrays is not None:
-        return arrays
+        return listed(arrays)  # once: a data set of another library may decode every picture that it gives
     if recipe.data is None and who == "resume":
         must = "needs the arrays again: the run was started on arrays"
         raise DataError(who, must, fix="descend.resume(RUN, data=(images, labels)).")

@@ -121,8 +121,9 @@ class Run:
 
         pictures: a path or several (files, or folders searched to their bottom); one array or tensor (H, W), (H, W, C) or a row
         of them (n, H, W[, C]), of uint8, uint16 or bool; a Pillow image, encoded bytes or an open file; or a list of any of
-        these, whose sizes may differ. Channels may stand first where that leaves no doubt. tta: test-time views to average over,
-        ``"flip"``, ``"ten_crop"`` or ``"views(k=8)"``. mc: random passes over the network's dropout to average over.
+        these, whose sizes may differ; a data frame with a column ``path``, or another library's data set. Channels may stand
+        first where that leaves no doubt. tta: test-time views to average over, ``"flip"``, ``"ten_crop"`` or ``"views(k=8)"``.
+        mc: random passes over the network's dropout to average over.
         A picture that cannot be read is named in ``problems`` and never stops the others. Raises DataError if none is left, or
         if an array can be read in two ways; KnobError where ``mc`` finds nothing random in the network.
         """

@@ -1,0 +1,271 @@
+"""Labelled pictures as other libraries hold them, listed: a source and a label for each, so that one code reads them all.
+
+    (pictures, labels)     paths, or pictures of any kind and of unequal sizes
+    ImageFolder            torchvision's: its files and the names of its classes
+    [(picture, label)]     a list, or any object with a length whose members are such pairs: torchvision's CIFAR10, a Subset
+    Dataset                Hugging Face's: its column of images, and the names of its ClassLabel
+    {"train": ..., ...}    a dict of these, such as Hugging Face's DatasetDict
+
+The libraries themselves are not imported: an object is known by what it has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from descend.data.one_picture import as_source, is_one_picture, is_path, is_pixels
+from descend.data.opening import Source, naming, read_file
+from descend.errors import DataError
+from descend.pixels import orientation
+
+SMALL = 64  # pixels per side: smaller pictures are kept as pixels, larger ones encoded, which takes less memory
+_IN_TIFF = ("F", "I", "CMYK", "YCbCr", "LAB", "PA")  # modes of Pillow that PNG does not hold
+_HELD_AS = {"HSV": "RGB", "RGBX": "RGB", "RGBa": "RGBA", "La": "LA"}  # ... nor TIFF
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Labelled pictures in a list.
+
+    sources: of each picture, its file or the picture itself. labels: as their owner writes them. root: the folder that paths are
+    relative to. splits: the words of a given split, or None.
+    """
+
+    name: str
+    sources: Sequence[Source]
+    labels: Sequence[Any]
+    root: Path
+    splits: Sequence[str] | None = None
+
+    @property
+    def is_of_files(self) -> bool:
+        """Whether every picture is named by its path."""
+        return all(is_path(source) for source in self.sources)
+
+    def in_memory(self) -> NDArray[Any]:
+        """Return the pictures, held in memory: (N, H, W[, C]) uint8 where all are small and alike, else (N,) encoded bytes.
+
+        Raises DataError, which names the picture, for one that cannot be read.
+        """
+        held = [self._held(place) for place in range(len(self.sources))]
+        pixels = [item for item in held if isinstance(item, np.ndarray)]
+        if len(pixels) == len(held) and len({item.shape for item in pixels}) == 1:
+            return np.stack(pixels)
+        encoded = np.empty(len(held), object)
+        encoded[:] = [_encoded(item) if isinstance(item, np.ndarray) else item for item in held]
+        return encoded
+
+    def _held(self, place: int) -> Source:
+        source = self.sources[place]
+        with naming(f"{self.name}[{place}]"):
+            return kept(read_file(self.root / source) if is_path(source) else source)  # pyright: ignore[reportOperatorIssue]
+
+
+def listed(data: Any) -> Any:
+    """Return ``data`` as a ``Listed`` where it is one of the kinds above; else as it is. Raises DataError."""
+    if isinstance(data, Mapping):
+        return _joined(data)
+    found = _listed(data)
+    return data if found is None else found
+
+
+def has_images(data: Any) -> bool:
+    """Return whether an object is a Dataset of Hugging Face with a column of images."""
+    return bool(_features(data, "Image"))
+
+
+def unlabelled(data: Any) -> Any:
+    """Return the pictures of an ImageFolder, or of another library's data set, without their labels; all else as it is."""
+    if isinstance(data, (list, tuple, Mapping)):
+        return data
+    if has_images(data):
+        return _images(data)
+    found = _listed(data)
+    return data if found is None else [*_from_anywhere(found)]
+
+
+def _listed(data: Any) -> Listed | None:
+    if isinstance(data, Listed):
+        return data
+    if data is None or is_path(data) or is_one_picture(data) or is_pixels(data):
+        return None
+    if isinstance(data, tuple) and len(data) == 2:
+        return _pair(*data)
+    if has_images(data):
+        return _hugging_face(data)
+    if hasattr(data, "samples") and hasattr(data, "classes"):
+        return _image_folder(data)
+    if hasattr(data, "columns") or hasattr(data, "column_names") or not hasattr(data, "__getitem__"):
+        return None
+    return _pairs(data)
+
+
+def _joined(parts: Mapping[str, Any]) -> Any:
+    """Join the parts of a dict, whose names are splits; arrays, and the columns of a table, stay as they are."""
+    found = {str(name): _listed(value) for name, value in parts.items()}
+    whole = [part for part in found.values() if part is not None]
+    if not whole:
+        return parts
+    others = [name for name, part in found.items() if part is None]
+    if others:
+        raise DataError("data", "all parts of a dict must hold pictures in the same way", got=", ".join(map(repr, others)),
+                        fix="Give (list(images), labels) for an array.")  # fmt: skip
+    sources = [*chain.from_iterable(_from_anywhere(part) for part in whole)]
+    labels = [*chain.from_iterable(part.labels for part in whole)]
+    splits = [name for name, part in found.items() if part is not None for _ in part.labels]
+    return Listed(whole[0].name, sources, labels, Path.cwd(), splits)
+
+
+def _from_anywhere(part: Listed) -> Iterable[Source]:
+    return (str(part.root / source) if is_path(source) else source for source in part.sources)  # pyright: ignore[reportOperatorIssue]
+
+
+def _pair(pictures: Any, labels: Any) -> Listed | None:
+    """List ``(pictures, labels)``; None for what is one array of pixels, or of numbers."""
+    if is_pixels(pictures) or is_path(pictures) or is_one_picture(pictures) or not hasattr(pictures, "__len__"):
+        return None
+    rows = list(pictures)
+    if not rows or not all(is_path(row) or is_one_picture(row) or is_pixels(row) for row in rows) or _are_one_array(rows):
+        return None
+    found = [_plain(label) for label in labels]
+    if len(found) != len(rows):
+        must = f"must have one label for each of its {len(rows):,} pictures"
+        raise DataError("(pictures, labels)", must, got=len(found))
+    return Listed("pictures", [as_source(row, place, who="fit") for place, row in enumerate(rows)], found, Path.cwd())
+
+
+def _are_one_array(rows: list[Any]) -> bool:
+    """Return whether pictures are rows of one array: pixels of one shape and type."""
+    return all(isinstance(row, np.ndarray) for row in rows) and len({(row.shape, row.dtype.str) for row in rows}) == 1
+
+
+def _image_folder(data: Any) -> Listed:
+    """List torchvision's ImageFolder. Raises DataError for one with a transform, which nothing here would apply."""
+    who, root = type(data).__name__, Path(data.root).absolute()
+    for name in ("transform", "target_transform"):
+        if getattr(data, name, None) is not None:
+            raise DataError(who, f"must have no {name}: descend reads, sizes and augments its files by settings of its own",
+                            got=getattr(data, name), fix=f"Give {who}(root), and augment=[...], size=..., fit=...")  # fmt: skip
+    files = [str(Path(path).absolute()).removeprefix(f"{root}/") for path, _ in data.samples]
+    return Listed(root.name, files, [data.classes[number] for _, number in data.samples], root)
+
+
+def _pairs(data: Any) -> Listed | None:
+    """List an object with a length whose members are pairs of a picture and a label; None where the first member is none."""
+    who = type(data).__name__
+    try:
+        n, first = len(data), data[0]
+    except (TypeError, LookupError):
+        return None
+    if not _is_pair(first):
+        return None
+    names = _class_names(data)
+    sources, labels = list[Source](), list[Any]()
+    for place in range(n):
+        with naming(f"{who}[{place}]"):
+            member = data[place]
+            if not _is_pair(member):
+                raise DataError(f"{who}[{place}]", "must be a pair (picture, label)", got=type(member).__name__)
+            sources.append(kept(as_source(member[0], place, who=who)))
+        label = _plain(member[1])
+        labels.append(names[label] if names and isinstance(label, int) and 0 <= label < len(names) else label)
+    return Listed("pictures" if who == "list" else who.lower(), sources, labels, Path.cwd())
+
+
+def _is_pair(member: Any) -> bool:
+    return isinstance(member, (tuple, list)) and len(member) == 2
+
+
+def _class_names(data: Any) -> Sequence[str]:
+    """Return the names of numbered classes, where a data set, or the one that it is a part of, tells them."""
+    while data is not None:
+        names = getattr(data, "classes", None)
+        if isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names):
+            return names
+        data = getattr(data, "dataset", None)
+    return ()
+
+
+def _features(data: Any, kind: str) -> list[str]:
+    """Return the columns of a kind in a Dataset of Hugging Face; none in other data."""
+    features = getattr(data, "features", None)
+    if not isinstance(features, Mapping) or not hasattr(data, "cast_column"):
+        return []
+    return [name for name, feature in features.items() if type(feature).__name__ == kind]
+
+
+def _hugging_face(data: Any) -> Listed:
+    """List a Dataset of Hugging Face by its first column of images and its labels."""
+    sources, column = _images(data), (*_features(data, "ClassLabel"), "label")[0]
+    if column not in data.column_names:
+        raise DataError("Dataset", "must have a column of labels", got=", ".join(data.column_names), fix="Call it 'label'.")
+    names, labels = getattr(data.features[column], "names", None), [*data.with_format(None)[column]]
+    if names:
+        labels = [names[label] if label is not None and label >= 0 else None for label in labels]  # -1: the label is unknown
+    return Listed(str(getattr(data.info, "dataset_name", None) or "dataset"), sources, labels, Path.cwd())
+
+
+def _images(data: Any) -> list[Source]:
+    """Return the first column of images of a Dataset of Hugging Face, as they are stored."""
+    if not hasattr(data, "__len__"):
+        raise DataError("Dataset", "must have a length", got=type(data).__name__, fix="Load it without streaming=True.")
+    image = _features(data, "Image")[0]
+    encoded = data.with_format(None).cast_column(image, type(data.features[image])(decode=False))
+    return [_file_or_bytes(cell, place) for place, cell in enumerate(encoded[image])]
+
+
+def _file_or_bytes(cell: Any, place: int) -> Source:
+    if cell is None or not (cell["bytes"] or cell["path"]):
+        raise DataError(f"Dataset[{place}]", "must have a picture", got=None, fix="Filter such rows out.")
+    return cell["bytes"] or str(cell["path"])
+
+
+def _plain(label: Any) -> Any:
+    """Return a label as plain Python: tensors and arrays of one element are that element. Raises DataError for several."""
+    if isinstance(label, (list, tuple)) or getattr(label, "ndim", 0):
+        raise DataError(
+            "data", "a label must be one word or one number", got=label, fix="Turn one-hot rows into numbers: argmax(1)."
+        )
+    return label.item() if hasattr(label, "item") else label
+
+
+def kept(source: Source) -> Source:
+    """Return a picture in a form that takes little memory and holds nothing open: a path, bytes, or few pixels."""
+    if is_path(source) or isinstance(source, bytes):
+        return source
+    if isinstance(source, Image.Image):
+        return np.array(source) if _is_simple(source) else _encoded(source)
+    if isinstance(source, np.ndarray):
+        return np.array(source) if _is_few(source) else _encoded(source)
+    source.seek(0)  # pyright: ignore[reportAttributeAccessIssue] (an open file is what is left)
+    return source.read()  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _is_simple(image: Image.Image) -> bool:
+    is_upright = orientation(image) == 1
+    return image.mode in ("L", "RGB") and max(image.size) <= SMALL and is_upright and not image.has_transparency_data
+
+
+def _is_few(pixels: NDArray[Any]) -> bool:
+    return pixels.dtype == np.uint8 and max(pixels.shape[:2]) <= SMALL and (pixels.ndim == 2 or pixels.shape[2] in (1, 3))
+
+
+def _encoded(picture: Image.Image | NDArray[Any]) -> bytes:
+    """Encode a picture without loss, quickly."""
+    if isinstance(picture, np.ndarray):
+        grey = picture.ndim == 3 and picture.shape[2] == 1
+        picture = Image.fromarray(np.ascontiguousarray(picture[..., 0] if grey else picture))
+    picture = picture.convert(_HELD_AS[picture.mode]) if picture.mode in _HELD_AS else picture
+    options = {"format": "TIFF"} if picture.mode in _IN_TIFF else {"format": "PNG", "compress_level": 1}
+    buffer = BytesIO()
+    picture.save(buffer, exif=picture.getexif(), **options)
+    return buffer.getvalue()

@@ -1,0 +1,179 @@
+"""What other libraries hold, as data: the same pictures and labels as in their files, whatever they come in."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import Subset
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import ToTensor
+
+from descend.data import load
+from descend.data.listed import listed
+from descend.errors import DataError
+from descend.train.labels import label_type
+
+SIDES = ((90, 70), (80, 100), (64, 64), (10, 12))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Eight pictures of unequal sizes in the folders ``ant`` and ``bee``."""
+    rng = np.random.default_rng(0)
+    for name in ("ant", "bee"):
+        (tmp_path / name).mkdir()
+        for number, side in enumerate(SIDES):
+            pixels = rng.integers(0, 256, (*side, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / f"{number}.png")
+    return tmp_path
+
+
+def shown(data: Any) -> list[tuple[str, bytes]]:
+    """Return the label and the pixels of every picture, in a fixed order."""
+    dataset = load(data, split=False)
+    return sorted((dataset.classes[dataset.labels[row]], dataset.read(row).tobytes()) for row in range(len(dataset)))
+
+
+def pairs(photos: Path) -> list[tuple[Path, str]]:
+    return [(path, path.parent.name) for path in sorted(photos.rglob("*.png"))]
+
+
+KINDS = {
+    "paths": lambda photos: tuple(zip(*pairs(photos), strict=True)),
+    "array of paths": lambda photos: (np.array([str(path) for path, _ in pairs(photos)]), [label for _, label in pairs(photos)]),
+    "images": lambda photos: ([Image.open(path) for path, _ in pairs(photos)], [label for _, label in pairs(photos)]),
+    "bytes": lambda photos: ([path.read_bytes() for path, _ in pairs(photos)], [label for _, label in pairs(photos)]),
+    "open files": lambda photos: [(io.BytesIO(path.read_bytes()), label) for path, label in pairs(photos)],
+    "arrays": lambda photos: [(np.asarray(Image.open(path)), label) for path, label in pairs(photos)],
+    "tensors": lambda photos: [
+        (torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1), label) for path, label in pairs(photos)
+    ],
+    "paths and images": lambda photos: [
+        (path if place % 2 else Image.open(path), label) for place, (path, label) in enumerate(pairs(photos))
+    ],
+    "ImageFolder": lambda photos: ImageFolder(photos),
+    "Subset": lambda photos: Subset(ImageFolder(photos), range(8)),
+    "parts": lambda photos: {"train": pairs(photos)[:5], "validation": ImageFolder(photos), "test": pairs(photos)[:1]},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_pictures_and_labels_in_every_form(kind: str, photos: Path) -> None:
+    data = KINDS[kind](photos)
+    expected = shown(photos)
+    if kind == "parts":
+        dataset = load(data, split=False)
+        assert np.bincount(dataset.splits).tolist() == [5, 8, 1]
+        expected = sorted(expected + [one for path, _ in [*pairs(photos)[:5], *pairs(photos)[:1]] for one in shown_alone(path)])
+    assert shown(data) == expected
+
+
+def shown_alone(path: Path) -> list[tuple[str, bytes]]:
+    return [(path.parent.name, np.asarray(Image.open(path)).tobytes())]
+
+
+def test_files_stay_files_and_are_named_within_their_folder(photos: Path) -> None:
+    dataset = load(ImageFolder(photos), split=False)
+    assert dataset.pictures is None
+    assert dataset.root == photos
+    assert sorted(dataset.names)[0] == "ant/0.png"
+
+
+def test_small_pictures_of_one_shape_are_one_array_with_the_names_of_their_classes() -> None:
+    class Icons:
+        classes = ["cross", "dot"]  # noqa: RUF012 (as torchvision's CIFAR10 has it)
+
+        def __len__(self) -> int:
+            return 6
+
+        def __getitem__(self, row: int) -> tuple[Image.Image, int]:
+            return Image.new("RGB", (8, 8), (row, 0, 0)), row % 2
+
+    dataset = load(Icons(), split=False)  # pyright: ignore[reportArgumentType] (an iterator ends by IndexError, this by its length)
+    assert dataset.pictures is not None
+    assert dataset.pictures.shape == (6, 8, 8, 3)
+    assert dataset.classes == ("cross", "dot")
+    assert dataset.name_of(2) == "icons[2]"
+    assert label_type(listed(Icons())) == "text"
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGBA", "CMYK", "YCbCr", "LAB", "HSV", "I;16", "F"])
+def test_an_image_of_any_mode_is_what_predict_would_see(mode: str) -> None:
+    from descend.data.decode import decode
+
+    image = Image.new(mode, (70, 9), 1 if mode in ("1", "P", "PA", "I;16", "F", "L") else None)
+    other = Image.new("RGB", (70, 9), "red")
+    dataset = load(([image, other, image], ["a", "b", "a"]), split=False)
+    np.testing.assert_array_equal(dataset.read(0), decode(image, policy=dataset.policy))
+
+
+def test_an_image_that_lies_on_its_side_stays_turned() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    buffer = io.BytesIO()
+    Image.new("RGB", (20, 10), "red").save(buffer, "JPEG", exif=exif)
+    dataset = load([(Image.open(buffer), "a"), (Image.new("RGB", (5, 5)), "b")], split=False)
+    assert dataset.read(0).shape == (20, 10, 3)
+
+
+def test_labels_keep_their_type() -> None:
+    icons = [Image.new("L", (4, 4), level) for level in range(4)]
+    for labels, kind in (([3, 10, 3, 10], "integer"), (torch.tensor([0, 1, 0, 1]), "integer"), ([True, False] * 2, "boolean")):
+        assert label_type(listed((icons, labels))) == kind
+    assert label_type(listed([(icon, np.int64(7)) for icon in icons])) == "integer"
+    assert label_type({"path": ["a", "b"], "label": [1, 2]}) == "integer"
+    assert label_type({"path": ["a", "b"], "label": ["1", "2"]}) == "text"
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (([b"no picture", b"neither"], ["a", "b"]), r"must have a picture that can be read. Note: 2 files .* pictures\[0\]"),
+        ((["a.png"], ["a", "b"]), "one label for each of its 1 pictures, got 2"),
+        ([(np.zeros((4, 4, 3)), "a")] * 2, "pixels must be uint8, uint16 or bool, got 'float64'"),
+        ([(np.zeros((4, 4), np.uint8), [0, 1])], r"one word or one number, got \[0, 1\]. Turn one-hot"),
+        ([(np.zeros((4, 4), np.uint8), 0), 3], r"list\[1\]: must be a pair \(picture, label\), got 'int'"),
+        ({"train": [(b"", 0)], "tset": [(b"", 1)]}, "keys of a dict must be train, val and test, got \"'tset'\""),
+        ({"train": [(b"", 0)], "val": (np.zeros((2, 4, 4), np.uint8), [0, 1])}, r"in the same way, got \"'val'\". Give \(list"),
+        (["a.png", "b.png"], r"got 'list'. Files go with their labels: \(paths, labels\)"),
+    ],
+)
+def test_what_cannot_be_read_is_told_in_words(data: Any, told: str) -> None:
+    with pytest.raises(DataError, match=told):
+        load(data)
+
+
+def test_a_transform_that_nothing_would_apply_is_refused(photos: Path) -> None:
+    with pytest.raises(DataError, match="ImageFolder: must have no transform"):
+        load(ImageFolder(photos, ToTensor()))  # pyright: ignore[reportArgumentType]
+
+
+def test_a_picture_that_cannot_be_read_is_left_out_and_named(photos: Path) -> None:
+    data = [(path.read_bytes(), label) for path, label in pairs(photos)]
+    data.insert(2, (b"broken", "ant"))
+    dataset = load(data, split=False)
+    assert len(dataset) == 8
+    assert dataset.name_of(2) == "pictures[3]"
+    assert "pictures[2]" in str(dataset.problems[0])
+    assert dataset.read(2).tobytes() == np.asarray(Image.open(pairs(photos)[2][0])).tobytes()
+
+
+def test_a_dataset_of_hugging_face(photos: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features({"picture": datasets.Image(), "kind": datasets.ClassLabel(names=["ant", "bee"])})
+    rows = {
+        "picture": [{"bytes": path.read_bytes(), "path": None} for path, _ in pairs(photos)],
+        "kind": [("ant", "bee").index(label) for _, label in pairs(photos)],
+    }
+    data = datasets.Dataset.from_dict(rows, features=features)
+    assert shown(data) == shown(photos)
+    parts = datasets.DatasetDict({"train": data, "validation": data.select([0])})
+    assert np.bincount(load(parts, split=False).splits).tolist() == [8, 1]
+    with pytest.raises(DataError, match="must have a column of labels, got 'picture'"):
+        load(data.remove_columns("kind"))
