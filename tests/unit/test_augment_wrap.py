@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,6 +59,40 @@ def test_what_cannot_work_is_refused() -> None:
         Pipeline("mixup()").wrap(SAMPLES)
     with pytest.raises(DataError, match=r"\(10,\)"):
         PIPE.wrap(SAMPLES, [1, 2])
+
+
+class Counted(Pipeline):
+    """A pipeline that keeps the shapes of the batches that it is given."""
+
+    shapes: list[tuple[int, ...]]
+
+    def __call__(self, images: Any, *args: Any, **settings: Any) -> Any:
+        self.shapes = [*getattr(self, "shapes", []), images.shape]
+        return super().__call__(images, *args, **settings)
+
+
+class ReadTogether(list[Any]):
+    """Samples that like to be read several at once."""
+
+    def __getitems__(self, rows: list[int]) -> list[Any]:
+        return [self[row] for row in rows]
+
+    def __getitem__(self, row: Any) -> Any:
+        return super().__getitem__(row)
+
+
+def test_a_loader_has_pictures_of_one_shape_augmented_together_with_the_pixels_of_each_alone() -> None:
+    pictures = [IMAGES[0], IMAGES[1, :13], IMAGES[2], IMAGES[3, :13], IMAGES[4]]
+    samples = [(Image.fromarray(picture), k) for k, picture in enumerate(pictures)]
+    pipe = Counted(["rotate()", "color_jitter()"], seed=3, size=16)
+    for dataset in (samples, ReadTogether(samples)):
+        pipe.shapes = []
+        wrapped = pipe.wrap(dataset)
+        images, targets = next(iter(DataLoader(wrapped, 5)))
+        assert pipe.shapes == [(3, 20, 20, 3), (2, 13, 20, 3)]
+        assert targets.tolist() == [0, 1, 2, 3, 4]
+        for k, picture in enumerate(pictures):
+            assert torch.equal(images[k], pipe(picture[None], ids=[k], epoch=0)[0])
 
 
 RECIPE = ["random_resized_crop()", "flip()", "color_jitter()"]

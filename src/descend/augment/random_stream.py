@@ -29,7 +29,12 @@ class RandomStream:
 
     def uniform(self, n: int = 1) -> Floats:
         """Return ``n`` uniform numbers in (0, 1) for each sample: (n, B) float64, one row per quantity."""
-        return rng.uniform(self.seed, f"augment.{self.name}", ids=self.ids, n=n, epoch=self.epoch, draw=self.draw).T
+        from descend.augment.stream_kernels import fill_uniform
+
+        key = rng.key(self.seed, f"augment.{self.name}", epoch=self.epoch, draw=self.draw)
+        numbers = np.empty((n, len(self.ids)))
+        fill_uniform(np.ascontiguousarray(self.ids).view(np.uint64), np.uint64(key[0]), np.uint64(key[1]), numbers)
+        return numbers
 
     def coin(self, p: float) -> Bools:
         """Return which samples a transform with probability ``p`` is applied to: (B,) bool.

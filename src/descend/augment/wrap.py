@@ -1,16 +1,16 @@
-"""Augmentation one picture at a time: a data set for anyone's DataLoader, and a bare function of a picture."""
+"""Augmentation in anyone's code: a data set for a DataLoader, and a bare function of a picture."""
 
 from __future__ import annotations
 
 import multiprocessing
 import multiprocessing.context
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch.utils.data import Dataset, Sampler
 
 from descend import rng
@@ -102,31 +102,57 @@ class Augmented(Dataset[tuple[Any, ...]]):
         return len(self.ids)
 
     def __getitem__(self, index: int | tuple[int, int]) -> tuple[Any, ...]:
-        row, visit = index if isinstance(index, tuple) else (index, None)
-        picture, *rest = self.dataset[row]
-        visit = self._visit_of(row, visit)
-        image = one_image("augment.wrap", picture, channels_last=True)
-        augmented = self.pipe(image, ids=rng.visit_ids(self.ids[[row]], [visit]), epoch=int(self._state[_EPOCH]))
-        return (augmented[0], *rest)
+        return self.__getitems__([index])[0]
 
-    def _visit_of(self, row: int, told: int | None) -> int:
-        """Return which visit of a sample this is, by what the sampler tells or else by counting."""
-        if told:
-            return told
+    def __getitems__(self, indices: Sequence[int | tuple[int, int]]) -> list[tuple[Any, ...]]:
+        """Return several samples at once, which is how torch's loaders ask: pictures of one shape are augmented together."""
+        rows, told = zip(*(index if isinstance(index, tuple) else (index, None) for index in indices), strict=True)
+        samples = [(one_image("augment.wrap", picture, channels_last=True), *rest) for picture, *rest in self._read(rows)]
+        ids = rng.visit_ids(self.ids[list(rows)], self._visits_of(rows, told))
+        augmented: list[Any] = [None] * len(rows)
+        for places in _by_shape([sample[0] for sample in samples]):
+            images = np.concatenate([samples[place][0] for place in places])
+            pixels = self.pipe(images, ids=ids[places], epoch=int(self._state[_EPOCH]))
+            for place, image in zip(places, pixels, strict=True):
+                augmented[place] = image
+        return [(image, *rest) for image, (_, *rest) in zip(augmented, samples, strict=True)]
+
+    def _read(self, rows: Sequence[int]) -> Iterable[Any]:
+        """Read samples as the data set prefers to be read."""
+        together: Callable[[list[int]], list[Any]] | None = getattr(self.dataset, "__getitems__", None)
+        return [self.dataset[row] for row in rows] if together is None else together(list(rows))
+
+    def _visits_of(self, rows: Sequence[int], told: Sequence[int | None]) -> list[int]:
+        """Return which visit of each sample this is, by what the sampler tells or else by counting."""
         with self._counting.lock:  # two workers that read one sample at once must not count one visit
-            n_before = int(self._visits[row])
-            over = n_before > 0 if told == 0 else self._is_over()  # a first visit comes once in an epoch
-            warn = over and self.pipe.is_random and not self._state[_WARNED]
-            self._state[_WARNED] |= int(warn)
-            self._visits[row] = n_before + 1
-            self._state[_READS] += 1
-        if warn:
-            warnings.warn(_FORGOTTEN, stacklevel=3)
-        return n_before if told is None else told
+            visits, warn = zip(*map(self._count, rows, told), strict=True)
+        if any(warn):
+            warnings.warn(_FORGOTTEN, stacklevel=4)
+        return list(visits)
+
+    def _count(self, row: int, told: int | None) -> tuple[int, bool]:
+        """Count a visit; returns its number, and whether to warn."""
+        if told:
+            return told, False
+        n_before = int(self._visits[row])
+        over = n_before > 0 if told == 0 else self._is_over()  # a first visit comes once in an epoch
+        warn = over and self.pipe.is_random and not self._state[_WARNED]
+        self._state[_WARNED] |= int(warn)
+        self._visits[row] = n_before + 1
+        self._state[_READS] += 1
+        return (n_before if told is None else told), bool(warn)
 
     def _is_over(self) -> bool:
         """Whether by all signs an epoch is over and the next one was not announced."""
         return bool(self._state[_READS] == len(self)) and (not self._state[_ANNOUNCED] or bool((self._visits == 1).all()))
+
+
+def _by_shape(images: Sequence[NDArray[np.uint8]]) -> list[list[int]]:
+    """Return the places of images of one shape, shape by shape."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for place, image in enumerate(images):
+        groups.setdefault(image.shape, []).append(place)
+    return list(groups.values())
 
 
 class NumberedVisits(Sampler[tuple[int, int]]):
