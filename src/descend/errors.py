@@ -15,7 +15,8 @@ A message reads ``<who>: <what must hold>, got <value>. <fix>``: who complains, 
 to do. Catch ``DescendError`` to catch them all; the second base keeps ``except ValueError`` honest in plain Python code.
 
 What was met may be anything (a file's name, a whole file given for a number), so a message is safe to print: control characters
-are escaped, and ``who`` and ``got`` are cut after 200 characters.
+are escaped, ``who`` and ``got`` are cut after 200 characters, and the condition and the fix, which may repeat names and what a
+library has said, after 1,000 and 4,000.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from numbers import Integral
 from descend.printable import printable, shortened
 
 _NOTHING = object()
+MOST_CONDITION, MOST_FIX = 1_000, 4_000  # characters
 
 
 class DescendError(Exception):
@@ -37,6 +39,7 @@ class DescendError(Exception):
 
     def __init__(self, who: str, must: str, *, got: object = _NOTHING, fix: str = "", below: Sequence[str] = ()) -> None:
         met = "" if got is _NOTHING else f", got {shortened(repr(got))}"
+        must, fix = shortened(must, MOST_CONDITION), shortened(fix, MOST_FIX)
         self.who, self.must, self.fix = who, must, fix
         sentence = f"{shortened(who)}: {must}{met}.{' ' + fix if fix else ''}"
         super().__init__("\n".join(map(printable, (sentence, *below))))

@@ -12,9 +12,11 @@ from tests.oracles.data_pictures import encoded, scene
 from descend.cli import main
 from descend.data import find_pictures, load, tree
 from descend.data.decode import decode
-from descend.data.opening import LARGEST_FILE, kernel_file_systems, read_file
-from descend.errors import DataError, PictureError
+from descend.data.opening import LARGEST_FILE, read_file
+from descend.errors import DataError, KnobError, PictureError, RunError
+from descend.regular_files import MOST_TEXT, kernel_file_systems
 from descend.train import prepare
+from descend.train.folder import verify
 from descend.train.recipe import Recipe
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="/proc, and names of any bytes")
@@ -169,6 +171,31 @@ def test_a_place_that_is_none_is_refused_in_one_sentence(place: str, says: str, 
     assert says in capsys.readouterr().err
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes in the file system")
+def test_recipes_and_run_folders_that_are_pipes_or_never_end_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.mkfifo(tmp_path / "pipe.toml")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/record.json").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "model.safetensors")
+    assert main(["fit", "--recipe", str(tmp_path / "pipe.toml")]) == 1
+    assert main(["predict", str(tmp_path / "run"), "x.png"]) == 1
+    assert capsys.readouterr().err.count("a pipe, a socket or a device") == 2
+    with pytest.raises(RunError, match="a pipe"):
+        verify(tmp_path / "model.safetensors", "")
+    with (tmp_path / "huge.toml").open("wb") as file:
+        file.truncate(MOST_TEXT + 1)
+    assert main(["fit", "--recipe", str(tmp_path / "huge.toml")]) == 1
+    assert f"more than {MOST_TEXT:,}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--out", "o" * 5_000], ["--device", "d" * 5_000], ["--size", "99999"]])
+def test_no_message_repeats_thousands_of_characters(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "digits", "--transfer", "scratch", "--epochs", "1", *words]) in (1, 2)
+    assert len(capsys.readouterr().err.splitlines()[-1]) < 1_500
+
+
 def test_predict_takes_no_empty_name_for_the_current_folder() -> None:
     with pytest.raises(DataError, match=r"Write \. for the current folder"):
         find_pictures(["x.png", ""])
@@ -202,6 +229,54 @@ def test_more_threads_than_a_system_starts_are_refused(verb: str, capsys: pytest
     said = capsys.readouterr().err
     assert "in [1, 1024]" in said
     assert "got 100000" in said
+
+
+# ----------------------------------------------------------------------------------------------- tables from anywhere
+
+
+def test_a_table_reaches_out_of_its_folder_only_where_that_is_allowed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root, secret = plant(tmp_path / "set", "cat", "dog"), encoded(scene(6, 6, seed=999))
+    (tmp_path / "secret.png").write_bytes(secret)
+    rows = [f"{label}/{number}.png,{label}" for label in ("cat", "dog") for number in range(8)]
+    table = root / "t.csv"
+    for path in (
+        "../secret.png",
+        "cat/../../secret.png",
+        "..\\secret.png",
+        str(tmp_path / "secret.png"),
+        "cat/../../set/../secret.png",
+    ):
+        table.write_text("\n".join(["path,label", *rows, f"{path},cat"]))
+        with pytest.raises(DataError, match="pictures must lie below the table's folder") as caught:
+            load(table)
+        assert "--outside" in str(caught.value)
+        assert len(load(table, outside=True)) == 17
+    assert main(["fit", str(table), "--out", str(tmp_path / "run")]) == 1
+    assert "cat/../../set/../secret.png" in capsys.readouterr().err
+    inside = [f"{root}/cat/0.png,cat", "cat/../dog/0.png,dog", "./cat/1.png,cat", "..cat/2.png,cat"]
+    (root / "..cat").mkdir()
+    (root / "..cat/2.png").write_bytes(secret)
+    table.write_text("\n".join(["path,label", *rows, *inside]))
+    assert len(load(table)) == 20
+    for data in (table, root):
+        with pytest.raises(KnobError, match="outside: has no effect"):
+            load(data, outside=True)
+
+
+@pytest.mark.parametrize(
+    ("cell", "says"),
+    [
+        ("x" * 200_000 + ",cat", r"field limit .*, in line 18\)\. A cell that large is mostly a quotation mark"),
+        ("cat/0.png," + "y" * 5_000, "a label must have at most 1,000 characters, that of row 18 has 5,000"),
+    ],
+)
+def test_a_huge_cell_is_refused_in_a_short_sentence(cell: str, says: str, tmp_path: Path) -> None:
+    root = plant(tmp_path / "set", "cat", "dog")
+    rows = [f"{label}/{number}.png,{label}" for label in ("cat", "dog") for number in range(8)]
+    (root / "t.csv").write_text("\n".join(["path,label", *rows, cell]))
+    with pytest.raises(DataError, match=says) as caught:
+        load(root / "t.csv")
+    assert len(str(caught.value)) < 600
 
 
 # --------------------------------------------------------------------------------------- splits that are given and lost

@@ -30,6 +30,7 @@ VERBS = {
     "list": "list every technique with its knobs",
     "cache": "show or clear what is kept on disk between runs",
 }
+MOST_SAID = 500  # characters of what the system says
 _MODULES = {"eval": "evaluate", "list": "listing", "lr-find": "lr_find"}
 
 HELP = (
@@ -104,6 +105,7 @@ def _unknown(verb: str) -> int:
 def _run(verb: str, rest: list[str]) -> int:
     from descend.cli.output import tell
     from descend.errors import DescendError, KnobError, SpecError
+    from descend.printable import shortened
 
     try:
         return import_module(f"descend.cli.{_MODULES.get(verb, verb)}").main(_imported(rest))
@@ -117,5 +119,5 @@ def _run(verb: str, rest: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:  # a disk or a folder said no; its own words name the file
-        tell(f"error: {error}", file=sys.stderr)
+        tell(f"error: {shortened(str(error), MOST_SAID)}", file=sys.stderr)
         return 1

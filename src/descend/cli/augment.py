@@ -39,14 +39,14 @@ def main(argv: list[str]) -> int:
     from descend.train.augmentation_safety import measure
 
     run = None if asked.safety is None else load(asked.safety)
-    dataset = _as_read(data.load(asked.data, seed=asked.seed or 0, threads=asked.threads), run)
+    dataset = _as_read(data.load(asked.data, seed=asked.seed or 0, outside=asked.outside, threads=asked.threads), run)
     transforms = _transforms(asked, dataset, None if run is None else run.record.specs("augment"))
     found: list[Safety] = []
     if run is not None:
         terminal = Terminal()
         found = measure(
-            run, asked.data, transforms, **_given(asked, SAFETY_ONLY), seed=asked.seed or 0, threads=asked.threads,
-            progress=terminal.update,
+            run, asked.data, transforms, **_given(asked, SAFETY_ONLY), seed=asked.seed or 0, outside=asked.outside,
+            threads=asked.threads, progress=terminal.update,
         )  # fmt: skip
     out = asked.out or (None if run is not None else Path("gallery.html"))
     if out is not None:
@@ -74,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
         "--augment", nargs="+", action="extend", metavar="SPEC",
         help="transforms or a policy name; default: the run's own with --safety, else a policy by the data",
     )  # fmt: skip
+    parser.add_argument("--outside", action="store_true", help="a table may name pictures that do not lie below its folder")
     parser.add_argument("--out", type=Path, metavar="FILE", help="the page; default gallery.html, or none with --safety")
     parser.add_argument("--n", type=int, metavar="N", help="pictures on the page; default 6")
     parser.add_argument("--draws", type=int, metavar="N", help="draws of each; default 8")

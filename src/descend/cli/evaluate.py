@@ -18,13 +18,16 @@ def main(argv: list[str]) -> int:
     parser.add_argument("run", type=Path, metavar="RUN", help="the run folder that `descend fit` printed")
     parser.add_argument("data", metavar="DATA", help="a folder, a table or a built-in set; classes are matched by name")
     parser.add_argument("--split", choices=("train", "val", "test"), help="default: test, else val")
+    parser.add_argument("--outside", action="store_true", help="a table may name pictures that do not lie below its folder")
     add_passes(parser)
     parser.add_argument("--threads", type=int, metavar="N")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     args = parser.parse_args(argv)
     from descend.train.run import words_for
 
-    score = load(args.run).evaluate(args.data, split=args.split, threads=args.threads, tta=args.tta, mc=args.mc)
+    score = load(args.run).evaluate(
+        args.data, split=args.split, threads=args.threads, tta=args.tta, mc=args.mc, outside=args.outside
+    )
     for reason in score["problems"].values():
         tell(f"skipped: {reason}", file=sys.stderr)
     if score["n_trained_on"] and score["split"] == "test":

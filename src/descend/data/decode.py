@@ -32,6 +32,7 @@ from descend.pixels import GROUND_LEVEL, SIDEWAYS, USUAL, Background, Fit, Pixel
 POLICY = 2  # part of every cache key: raise it when any pixel of any picture would change
 DRAFT_GAP = 2  # a drafted JPEG still has this many times the pixels asked for along each side, so the bicubic filter decides
 LARGE = 2**24  # pixels: a picture beyond is decoded alone, so that threads do not multiply its memory
+LARGEST_SIDE = 8_192  # pixels of a resized picture: 200 MB
 _LONGEST = 4  # pictures longer than this many times their width are resized only where the crop will be
 _alone = threading.Lock()
 
@@ -59,7 +60,7 @@ def decode_resized(source: Source, resolution: int, *, name: str | None = None, 
     to R and lays the picture on the middle of the background. A picture that has its size already is cropped or padded only,
     without interpolation. source, name, policy: as in ``decode``. Raises PictureError.
     """
-    check_count("decode_resized", resolution, knob="resolution")
+    check_count("decode_resized", resolution, knob="resolution", most=LARGEST_SIDE)
     with naming(name or name_of(source)):
         image = opened(source)
         held = alone_if_large(image) if is_held_whole(image) else None  # before its size is that of a draft

@@ -32,6 +32,7 @@ def load(
     split: bool = True,
     background: Literal["auto"] | Background = "auto",
     fit: Fit = "crop",
+    outside: bool = False,
     threads: int | None = None,
     cache_dir: str | Path | None = None,
     progress: Update | None = None,
@@ -41,11 +42,11 @@ def load(
     data: a folder, a table, a built-in set, arrays, or lists (``sources.read``). seed: of the split. split=False is for
     evaluation: a source without splits is all ``test``, nothing is carved out, and one class is enough. background: what shows
     through transparent pixels and around padded pictures; auto takes white unless pictures would be blank on it, and grey for
-    padded pictures without transparency. fit: how pictures become square when they are resized (``PixelPolicy``). threads: None
-    for one per CPU. progress: called with (stage, done, total). Raises DataError, MissingExtra, or KnobError for a background
-    that has no effect.
+    padded pictures without transparency. fit: how pictures become square when they are resized (``PixelPolicy``). outside: a
+    table file may name pictures that do not lie below its folder. threads: None for one per CPU. progress: called with (stage,
+    done, total). Raises DataError, MissingExtra, or KnobError for a background or ``outside`` that has no effect.
     """
-    manifest = read(data, evaluation=not split)
+    manifest = read(data, evaluation=not split, outside=outside)
     seen = scan(manifest, threads=n_threads(threads), cache=CacheFolder(cache_dir), progress=progress)
     opened = np.array([row not in seen.reasons for row in range(len(manifest.names))], np.bool_)
     given = manifest.splits[opened]

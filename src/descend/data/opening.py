@@ -10,7 +10,6 @@ import contextlib
 import ctypes
 import logging
 import os
-import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,13 +28,10 @@ from descend.data.large_jpeg import can_be_within_limit, is_beyond_limit, reopen
 from descend.data.truncation import refuse_truncated
 from descend.errors import DataError, DescendError, PictureError
 from descend.pixels import Picture
+from descend.regular_files import size_on_disk
 
 LARGEST_FILE = 2**30  # bytes; a picture of 89 million pixels, uncompressed in 16-bit color with alpha, has 0.7 GB
 _READ_AT_ONCE = 2**24  # bytes; of a larger file the header is looked at first
-_KERNEL_FILE_SYSTEMS = frozenset({
-    "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "devpts", "efivarfs", "fusectl", "mqueue", "nfsd", "proc",
-    "pstore", "rpc_pipefs", "securityfs", "selinuxfs", "sysfs", "tracefs",
-})  # fmt: skip
 _MARKED = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "JPEG2000", "AVIF", "HEIF")
 
 Source = str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | NDArray[Any]
@@ -102,7 +98,7 @@ def read_file(path: Path) -> bytes:
     Raises OSError; also for a pipe, a device or a file of the kernel, which are never opened, because they may never end.
     PictureError for a file beyond the bound, and for one of more than 16 MiB that does not begin like a picture.
     """
-    n_bytes = _size_on_disk(path)
+    n_bytes = size_on_disk(path)
     if n_bytes > LARGEST_FILE:
         raise PictureError("picture", f"must be a readable picture (the file has {n_bytes:,} bytes, more than {LARGEST_FILE:,})")
     if n_bytes > _READ_AT_ONCE:
@@ -120,37 +116,11 @@ def _check_header(path: Path) -> None:
         return
 
 
-def _size_on_disk(path: Path) -> int:
-    """Return the size of a file without opening it. Raises OSError for what is none."""
-    status = path.stat()
-    if status.st_dev in kernel_file_systems():
-        raise OSError(None, "a file of the kernel")
-    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):  # reading a folder fails by itself, with its reason
-        raise OSError(None, "not a file but a pipe, a socket or a device")
-    return status.st_size
-
-
-@cache
-def kernel_file_systems() -> frozenset[int]:
-    """Return the device numbers of the file systems that a Linux kernel makes up while they are read: ``/proc`` and its kin.
-
-    Their files look like others, and reading one may wait for ever (``/proc/kmsg``) or never end.
-    """
-    devices = set[int]()
-    with contextlib.suppress(OSError, ValueError):  # no Linux, or no /proc
-        for mount in Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            head, _, tail = mount.partition(" - ")
-            if tail.split()[0] in _KERNEL_FILE_SYSTEMS:
-                major, _, minor = head.split()[2].partition(":")
-                devices.add(os.makedev(int(major), int(minor)))
-    return frozenset(devices)
-
-
 def is_picture_file(path: Path) -> bool:
     """Say whether a file is a picture by its content, whatever its name; only formats that begin with a mark are tried."""
     _hush()
     try:
-        if not _size_on_disk(path) or path.is_dir():
+        if not size_on_disk(path) or path.is_dir():
             return False
         with Image.open(path, formats=[name for name in _MARKED if name in formats()]):
             return True

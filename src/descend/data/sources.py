@@ -17,7 +17,7 @@ from descend.data.manifest import SPLIT_WORDS, UNASSIGNED, Manifest
 from descend.data.opening import is_file, is_folder
 from descend.data.problems import problem
 from descend.data.table_files import SUFFIXES
-from descend.errors import DataError, nearest
+from descend.errors import DataError, KnobError, nearest
 
 
 class Frame(Protocol):
@@ -35,17 +35,19 @@ Data = str | os.PathLike[str] | tuple[ArrayLike, ArrayLike] | Mapping[str, Any] 
 _PREFIX = "builtin:"
 
 
-def read(data: Data, *, evaluation: bool = False) -> Manifest:
+def read(data: Data, *, evaluation: bool = False, outside: bool = False) -> Manifest:
     """Return the manifest of a source: what `descend fit DATA` accepts, and in Python also arrays and data frames.
 
     Arrays are ``(images, labels)``, or a dict of such pairs under ``train``, ``val`` and ``test``; images are (N, H, W),
     (N, H, W, 1) or (N, H, W, 3) uint8, labels (N,) numbers or words. A data frame, or a dict of columns, has the columns of a
     table; its paths are relative to the working directory. What other libraries hold is read too (``listed``).
-    evaluation: the pictures are measured on, not trained on, so that one split, or one class, is enough. Raises DataError, or
-    MissingExtra for a package.
+    evaluation: the pictures are measured on, not trained on, so that one split, or one class, is enough. outside: a table may name
+    pictures that do not lie below its folder. Raises DataError, MissingExtra for a package, or KnobError for ``outside`` without
+    effect.
     """
     if isinstance(data, (str, os.PathLike)):
-        return _read_place(os.fspath(data), evaluation)
+        return _read_place(os.fspath(data), evaluation, outside)
+    _refuse_outside(outside)
     columns = _columns(data)
     if columns is not None:
         return _read_columns(columns)
@@ -61,8 +63,16 @@ def read(data: Data, *, evaluation: bool = False) -> Manifest:
     raise DataError("data", must, got=type(data).__name__, fix="Files go with their labels: (paths, labels).")
 
 
-def _read_place(text: str, evaluation: bool) -> Manifest:
+def _refuse_outside(outside: bool) -> None:
+    if outside:
+        raise KnobError("outside", "has no effect unless the data are a table", fix="Leave it out.")
+
+
+def _read_place(text: str, evaluation: bool, outside: bool) -> Manifest:
     named, path = text.removeprefix(_PREFIX), _path(text)
+    is_table = is_file(path) and path.suffix.lower() in SUFFIXES
+    if not is_table:
+        _refuse_outside(outside)
     if named in builtin.SETS:
         if is_folder(path) or is_file(path):
             raise DataError(text, "must mean one thing: there is a built-in set and a folder of that name",
@@ -70,9 +80,9 @@ def _read_place(text: str, evaluation: bool) -> Manifest:
         return _in_memory(named, *builtin.SETS[named]())
     if is_folder(path):
         return folders.read_folder(path, evaluation=evaluation)
+    if is_table:
+        return tables.read_table(path, evaluation=evaluation, outside=outside)
     if is_file(path):
-        if path.suffix.lower() in SUFFIXES:
-            return tables.read_table(path, evaluation=evaluation)
         raise DataError(text, f"a file must be a table ({', '.join(SUFFIXES)})",
                         fix="Give the folder that holds the class folders.")  # fmt: skip
     if "://" in text:

@@ -31,10 +31,13 @@ def read_rows(table: Path) -> tuple[list[str], Rows]:
     if table.suffix.lower() == ".parquet":
         return _parquet(table)
     delimiter = SUFFIXES[table.suffix.lower()]
+    reader = csv.reader(io.StringIO(_text(table), newline=None), delimiter=delimiter)
     try:
-        rows = list(csv.reader(io.StringIO(_text(table), newline=None), delimiter=delimiter))
+        rows = list(reader)
     except csv.Error as error:
-        raise DataError(str(table), f"must be a {_kind(table)} table ({error})") from None
+        raise DataError(str(table), f"must be a {_kind(table)} table ({error}, in line {reader.line_num:,})",
+                        fix="A cell that large is mostly a quotation mark that is never closed: double it, or remove it."
+                        * ("limit" in str(error))) from None  # fmt: skip
     header = [clean_text(cell) for cell in rows[0]] if rows else []
     _refuse_other_delimiter(table, header, delimiter)
     return header, [_as_long(table, header, number, row) for number, row in enumerate(rows[1:], start=2) if row]

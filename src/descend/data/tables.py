@@ -18,8 +18,9 @@ from descend.data.manifest import SPLIT_WORDS, UNASSIGNED, Manifest, natural
 from descend.data.opening import is_file, is_folder
 from descend.data.problems import Problem, problem, refusal
 from descend.data.table_files import Rows, pick_columns, read_rows
-from descend.errors import DataError, nearest
+from descend.errors import DataError, KnobError, nearest
 
+MOST_LABEL = 1_000  # characters; folders, the other source of labels, have at most 255
 MOST_MISSING = 0.1  # of the files that a table names: where more do not exist, something is wrong with the paths
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
@@ -36,9 +37,14 @@ class _Row:
     group: str
 
 
-def read_table(table: Path, *, evaluation: bool = False) -> Manifest:
-    """List the pictures that a table file names; evaluation: as in ``list_rows``. Raises DataError or MissingExtra."""
+def read_table(table: Path, *, evaluation: bool = False, outside: bool = False) -> Manifest:
+    """List the pictures that a table file names; evaluation: as in ``list_rows``.
+
+    outside: rows may name pictures that do not lie below the table's folder. A table may come from anywhere, and what it names is
+    read, and shown in the report. Raises DataError, MissingExtra, or KnobError for ``outside`` without effect.
+    """
     header, rows = read_rows(table)
+    _check_outside(table, header, rows, allowed=outside)
     return list_rows(table.stem, table.parent, str(table), header, rows, evaluation=evaluation)
 
 
@@ -99,6 +105,9 @@ def _row(who: str, number: int, cells: Sequence[Any], where: dict[str, int]) -> 
     path = clean_path(path)
     if _URL.match(path):
         raise DataError(who, "pictures must be files", got=path[:200], fix="Download them, and name the files in the table.")
+    if isinstance(label, str) and len(label) > MOST_LABEL:
+        raise DataError(who, f"a label must have at most {MOST_LABEL:,} characters, that of row {number} has {len(label):,}",
+                        got=label, fix="Close the quotes before the end of the line.")  # fmt: skip
     for text in (path, label):
         if isinstance(text, str) and "\n" in text.strip():
             raise DataError(who, f"a path or a label must not go over several lines, one of row {number} does", got=text[:80],
@@ -110,6 +119,30 @@ def clean_path(cell: Any) -> str:
     """Return a path's cell as text: "" where it is missing; accents stay as they are, the file system may tell them apart."""
     text = "" if not cell_text(cell) else os.fspath(cell) if isinstance(cell, os.PathLike) else str(cell)
     return text.strip().strip("\ufeff")
+
+
+def _check_outside(table: Path, header: Sequence[Any], rows: Rows, *, allowed: bool) -> None:
+    """Refuse paths that lead out of the table's folder to files that exist, or a permission that no row needs."""
+    where = pick_columns(str(table), header)["path"]
+    root = os.path.normpath(table.parent.absolute())
+    leading_out = [path for row in rows if _leads_out(path := clean_path(row[where]), root)]
+    finder = _Finder(table.parent)
+    reached = [] if allowed else [path for path in leading_out if finder.find(path)]  # the others are told as missing
+    if reached:
+        rest = f", nor do {len(reached) - 1:,} more" if len(reached) > 1 else ""
+        raise DataError(str(table), f"pictures must lie below the table's folder, {reached[0][:200]!r} does not{rest}",
+                        fix="Put the table above its pictures, or allow it if you trust the table: --outside.")  # fmt: skip
+    if allowed and not leading_out:
+        raise KnobError("outside", "has no effect: all pictures of the table lie below its folder", fix="Leave it out.")
+
+
+def _leads_out(path: str, root: str) -> bool:
+    """Say whether a path, by its words, leads out of a folder; links inside are followed as everywhere."""
+    path = path.replace("\\", "/")
+    if not (path.startswith("/") or ".." in path or ":" in path):
+        return False
+    full = os.path.normpath(os.path.join(root, path))  # noqa: PTH118 (as text: nothing is looked at)
+    return not any(Path(full).is_relative_to(place) for place in (root, os.path.realpath(root)))
 
 
 class _Finder:

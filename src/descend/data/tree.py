@@ -12,7 +12,8 @@ from pathlib import Path
 from descend.data.formats import is_system_folder, kind_of, why_no_picture
 from descend.data.labels import clean_text
 from descend.data.manifest import natural
-from descend.data.opening import is_picture_file, kernel_file_systems
+from descend.data.opening import is_picture_file
+from descend.regular_files import kernel_file_systems
 
 SYSTEM_FILE, SYSTEM_FOLDER, RUN_FOLDER = "a system's file", "a system's folder", "a run folder"
 EXPECTED = ("not a picture", SYSTEM_FILE, SYSTEM_FOLDER, RUN_FOLDER)  # reasons for passing over that hide nothing

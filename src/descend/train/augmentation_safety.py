@@ -31,6 +31,7 @@ def measure(
     per_class: int = 100,
     tolerance: float = 0.05,
     seed: int = 0,
+    outside: bool = False,
     threads: int | None = None,
     progress: Update | None = None,
 ) -> list[Safety]:
@@ -39,7 +40,8 @@ def measure(
     data: labelled pictures, whatever ``fit`` takes; classes are matched by name. Those of a test split are left alone, because
     the advice is for training. per_class: pictures of each class at most, chosen by ``seed``. Only pictures that the run answers
     right as they are count, so a flip is a wrong answer that the transform caused. Every picture is drawn once at each strength.
-    tolerance: the share of flips that is still acceptable. progress: called with ("safety", pictures done, pictures in all).
+    tolerance: the share of flips that is still acceptable. outside: a table may name pictures that do not lie below its folder.
+    progress: called with ("safety", pictures done, pictures in all).
     Normalisation, and mixing, which changes the target with the picture, are passed over; a ``resampling`` holds for all others.
 
     Raises KnobError (nothing to measure, a tolerance outside 0..1, no pictures asked for) and DataError (no picture of a known
@@ -51,7 +53,7 @@ def measure(
         raise KnobError("safety", "needs a transform that changes pictures one by one", got=[str(item) for item in transforms])
     if per_class < 1 or not 0 <= tolerance < 1:
         raise KnobError("safety", "per_class must be >= 1 and tolerance in [0, 1)", got=f"{per_class} and {tolerance}")
-    dataset = data_package.load(data, seed=run.record.split_seed, threads=threads)
+    dataset = data_package.load(data, seed=run.record.split_seed, outside=outside, threads=threads)
     rows = _chosen(dataset, run.classes, per_class, seed)
     rungs = {transform: ladder(transform) for transform in dict.fromkeys(measured)}
     views = {rung: as_trained(run.record, [*reading, rung], seed=seed) for steps in rungs.values() for rung in steps}

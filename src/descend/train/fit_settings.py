@@ -22,6 +22,7 @@ from descend.transfer.heads import Head
 class FitSettings(TypedDict, total=False):
     """Every setting of a recipe but ``data``, which ``descend.fit`` takes first."""
 
+    outside: bool | None
     transfer: Transfer
     backbone: str | Architecture | None
     download: bool | None

@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 
 from descend import files
 from descend.errors import RunError
+from descend.regular_files import read_text_bytes, size_on_disk
 from descend.train import manifest
 from descend.train.lock import LOCK
 from descend.unfinished import sweep_unfinished
@@ -74,12 +75,12 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
 def read_json(path: Path) -> Any:
     """Read JSON; a missing or damaged file is a RunError that names the folder."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_text_bytes(path).decode())
     except FileNotFoundError:
         raise RunError(str(path.parent), f"must be a run folder with a {path.name}",
                        fix="Give the folder that `descend fit` printed.") from None  # fmt: skip
     except OSError as error:
-        raise RunError(str(path.parent), f"must be a run folder ({error.strerror})") from None
+        raise RunError(str(path.parent), f"must be a run folder ({path.name}: {error.strerror})") from None
     except (ValueError, RecursionError) as error:
         raise RunError(f"{path}", f"must be intact JSON ({error})") from None
 
@@ -144,6 +145,7 @@ def _listed(folder: Path) -> list[Path]:
 def verify(path: Path, fix: str, *, as_: str | None = None) -> None:
     """Raise RunError where a file of a run is another than was written. fix: what to do then. as_: the name it had then."""
     try:
+        size_on_disk(path)  # of a run folder from elsewhere
         if manifest.is_changed(path, as_):
             raise RunError(str(path), f"must be intact ({CHANGED})", fix=fix)
     except OSError as error:
@@ -163,6 +165,7 @@ def has_checkpoint(run: Path) -> bool:
 def damage(model: Path) -> str | None:
     """Return what is wrong with a run's model, None if it is as it was written and can be read."""
     try:
+        size_on_disk(model)
         if manifest.is_changed(model):
             return CHANGED
         with safe_open(model, framework="numpy") as file:
@@ -195,7 +198,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     rows: list[dict[str, Any]] = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in _text(path).splitlines():
         try:
             row = json.loads(line)
         except (ValueError, RecursionError):
@@ -204,3 +207,10 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
             break
         rows.append(row)
     return rows
+
+
+def _text(path: Path) -> str:
+    try:
+        return read_text_bytes(path).decode(errors="replace")
+    except OSError as error:
+        raise RunError(str(path), f"must be readable ({error.strerror})") from None

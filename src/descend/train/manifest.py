@@ -19,6 +19,7 @@ from typing_extensions import TypedDict
 
 from descend import files
 from descend.errors import RunError
+from descend.regular_files import read_text_bytes, size_on_disk
 
 MANIFEST = "manifest.json"
 N_DIGESTS = 4  # of one file: the newest, and those it had when processes may have been killed
@@ -82,10 +83,10 @@ def _read(folder: Path) -> Manifest | None:
     """Return the manifest of a run folder, None where it has none."""
     path = folder / MANIFEST
     try:
-        return TypeAdapter(Manifest).validate_json(path.read_bytes(), strict=True)
+        return TypeAdapter(Manifest).validate_json(read_text_bytes(path), strict=True)
     except FileNotFoundError:
         return None
-    except (ValidationError, RecursionError):
+    except (ValidationError, RecursionError, OSError):
         raise RunError(
             str(path), "must be as descend wrote it", fix="Delete it to open the run without verifying its files."
         ) from None
@@ -93,5 +94,6 @@ def _read(folder: Path) -> Manifest | None:
 
 def digest_of(path: Path) -> str:
     """Return the SHA-256 digest of a file, in hexadecimal. Raises OSError."""
+    size_on_disk(path)  # refuses a pipe, which would be waited for
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -66,6 +66,7 @@ class Plan:
     device: str
     threads: int | None
     data: str | None
+    outside: bool | None
     budget: str | None
     steps: tuple[str, ...] | None
     latency: str | None

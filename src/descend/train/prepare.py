@@ -188,7 +188,8 @@ def _scan(recipe: Recipe, source: Any, log: RunLog, progress: Progress) -> Datas
     with log.timed("scan"):
         dataset = data_package.load(
             source, seed=recipe.seed if recipe.split_seed is None else recipe.split_seed, background=recipe.background,
-            fit="crop" if recipe.fit == "auto" else recipe.fit, threads=recipe.threads, progress=progress.update,
+            fit="crop" if recipe.fit == "auto" else recipe.fit, outside=bool(recipe.outside), threads=recipe.threads,
+            progress=progress.update,
         )  # fmt: skip
     if recipe.split_seed is not None and dataset.given_split:
         raise KnobError("split_seed", "has no effect: the data say which pictures are for testing", got=recipe.split_seed,

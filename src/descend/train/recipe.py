@@ -17,6 +17,7 @@ from annotated_types import Ge, Gt, Le
 from typing_extensions import Doc
 
 from descend.errors import KnobError, RunError
+from descend.regular_files import read_text_bytes
 from descend.technique import Technique, knobs, record
 from descend.train.record_types import Metric
 
@@ -38,6 +39,7 @@ class Recipe:
     """What to train and how. Spec texts name techniques: ``"adamw(lr=0.003)"``, ``"mlp(hidden=256, dropout=0.5)"``."""
 
     data: Annotated[str | None, Doc("a folder, a table, or the name of a built-in set")] = None
+    outside: Annotated[bool, Doc("a table may name pictures that do not lie below its folder")] | None = None
     transfer: Annotated[Transfer, Doc("how the backbone is used; auto decides by the pictures")] = "auto"
     backbone: Annotated[str | None, Doc("ours (lite0 to lite2, smallcnn, resnet9, resnet20), any timm name, or auto")] = None
     download: Annotated[bool, Doc("backbone auto: weights may be fetched from the hub, not only taken from its cache")] | None = (
@@ -117,12 +119,12 @@ def _plain(value: Any) -> Any:
 def read(path: Path) -> Recipe:
     """Read a TOML recipe. Raises RunError for a file that is not TOML, KnobError for a setting that does not exist."""
     try:
-        settings = tomllib.loads(path.read_text(encoding="utf-8"))
+        settings = tomllib.loads(read_text_bytes(path).decode())
     except FileNotFoundError:
         raise RunError("recipe", "must be a TOML file that exists", got=str(path)) from None
     except OSError as error:
         raise RunError("recipe", f"must be a TOML file ({error.strerror})", got=str(path)) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # TOML, UTF-8, a number of more digits than Python reads
         raise RunError(f"recipe {path}", f"must be valid TOML ({error})") from None
     tables = [name for name, value in settings.items() if isinstance(value, dict)]
     if tables:

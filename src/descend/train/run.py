@@ -137,16 +137,26 @@ class Run:
         )
 
     def evaluate(
-        self, data: Any, *, split: str | None = None, threads: int | None = None, tta: str | None = None, mc: int | None = None
+        self,
+        data: Any,
+        *,
+        split: str | None = None,
+        threads: int | None = None,
+        tta: str | None = None,
+        mc: int | None = None,
+        outside: bool = False,
     ) -> Evaluation:
         """Measure the run on labelled pictures, whatever ``fit`` takes: every metric, per class, and which split it was.
 
         split: ``train``, ``val`` or ``test``; by default ``test``, or ``val`` where the data give one and no test split.
+        outside: a table may name pictures that do not lie below its folder.
         tta, mc: as in ``predict``; the answer then tells the mean doubt of right and of wrong answers.
         On a split of the run's own data the score is the recorded one to the bit, on the same machine with the same threads.
         Classes are matched by name. Raises DataError, naming them, where a class is unknown to the run.
         """
-        dataset = self._as_in_training(data, threads) or data_package.load(data, split=False, threads=threads)
+        dataset = self._as_in_training(data, threads, outside) or data_package.load(
+            data, split=False, outside=outside, threads=threads
+        )
         columns = self._columns(dataset)
         chosen = split or ("test" if len(dataset.indices("test")) else "val")
         rows = dataset.indices(chosen)
@@ -184,7 +194,9 @@ class Run:
     def _n_trained_on(self, digests: NDArray[np.uint8], threads: int | None) -> int | None:
         """Count pictures that the run was trained or selected on; None where its own data are not at hand to compare with."""
         try:
-            training = None if self.recipe.data is None else self._as_in_training(self.recipe.data, threads)
+            training = (
+                None if self.recipe.data is None else self._as_in_training(self.recipe.data, threads, bool(self.recipe.outside))
+            )
         except OSError:
             training = None
         if training is None:
@@ -231,13 +243,13 @@ class Run:
             raise DataError(who, "needs one readable picture or more", got=why)
         return InferenceResult.joined(results), kept, problems
 
-    def _as_in_training(self, data: Any, threads: int | None) -> Dataset | None:
+    def _as_in_training(self, data: Any, threads: int | None, outside: bool) -> Dataset | None:
         """Return ``data`` with the split of the training if they are the very pictures the run was trained on, else None.
 
         Without this, measuring a run on its own flat folder would count the pictures it has learned by heart.
         """
         try:
-            dataset = data_package.load(data, seed=self.record.split_seed, threads=threads)
+            dataset = data_package.load(data, seed=self.record.split_seed, outside=outside, threads=threads)
         except DataError:  # fine to measure on, but nothing one could have trained on
             return None
         return dataset if dataset.fingerprint == self.record.data_fingerprint else None
