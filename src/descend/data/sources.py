@@ -41,9 +41,9 @@ def read(data: Data, *, evaluation: bool = False, outside: bool = False) -> Mani
     Arrays are ``(images, labels)``, or a dict of such pairs under ``train``, ``val`` and ``test``; images are (N, H, W),
     (N, H, W, 1) or (N, H, W, 3) uint8, labels (N,) numbers or words. A data frame, or a dict of columns, has the columns of a
     table; its paths are relative to the working directory. What other libraries hold is read too (``listed``).
-    evaluation: the pictures are measured on, not trained on, so that one split, or one class, is enough. outside: a table may name
-    pictures that do not lie below its folder. Raises DataError, MissingExtra for a package, or KnobError for ``outside`` without
-    effect.
+    evaluation: the pictures are measured on, not trained on, so that one split, or one class, is enough. outside: a table may
+    name pictures that do not lie below its folder. Raises DataError, MissingExtra for a package, or KnobError for ``outside``
+    without effect.
     """
     if isinstance(data, (str, os.PathLike)):
         return _read_place(os.fspath(data), evaluation, outside)
