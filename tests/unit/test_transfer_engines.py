@@ -15,6 +15,7 @@ from descend.models import Backbone, backbone, fingerprint, to_input
 from descend.transfer import ENGINES, choose, engine_openvino, engines, make_engine
 from descend.transfer.engine import Chunk, Engine, FrozenPrefix
 from descend.transfer.folding import folded
+from descend.transfer.onnx_recorder import Unsupported, recorded
 
 SIZE = 64
 
@@ -203,16 +204,72 @@ def test_the_graph_is_exported_once_per_weights(monkeypatch, tmp_path):
     from descend.transfer import graph
 
     cache, written = CacheFolder(tmp_path), []
-    original = graph.exported
+    original = graph.recorded
 
     def counted(*args, **kwargs):
-        written.append(kwargs["who"])
+        written.append(kwargs["output"])
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(graph, "exported", counted)
+    monkeypatch.setattr(graph, "recorded", counted)
     for seed in (0, 0, 1):
         make_engine("onnxruntime", backbone("smallcnn(width=4)").build(seed), size=16, cache=cache).start()
     assert len(written) == 2
+
+
+def _refused(*args, **kwargs):
+    raise Unsupported("an operation")
+
+
+def _wrong(module, example, *, inputs, output):
+    return recorded(nn.Sequential(module, nn.Sigmoid()), example, inputs=inputs, output=output)
+
+
+@pytest.mark.parametrize("instead", [_refused, _wrong])
+def test_what_the_recorder_cannot_write_or_writes_wrongly_is_exported_by_torch(monkeypatch, tmp_path, instead):
+    """A sigmoid behind the network is written, but that is not the network."""
+    from descend.transfer import graph
+
+    monkeypatch.setattr(graph, "recorded", instead)
+    net = backbone("smallcnn(width=4)").build(0).eval()
+    images = pictures(3, 16)
+    found = make_engine("onnxruntime", net, size=16, cache=CacheFolder(tmp_path))(images)
+    np.testing.assert_allclose(found, eager(net, net.stage_names[-1], images), rtol=1e-4, atol=1e-5)
+
+
+class Odd(nn.Module):
+    """One of each operation that real networks have beside convolutions."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.layer = nn.BatchNorm2d(3), nn.LayerNorm(5)
+        self.act = nn.ModuleList([nn.GELU(), nn.SiLU(), nn.Hardswish(), nn.Hardsigmoid(), nn.Sigmoid(), nn.ReLU6(inplace=True)])
+        self.linear = nn.Linear(5, 4)
+
+    def forward(self, x):
+        x = self.norm(x.permute(0, 3, 1, 2).float() / 100 - 1.0)
+        y = torch.nn.functional.pad(x, (1, 2, 0, 1), value=0.5)[:, :, ::2, 1:6]
+        for act in self.act:
+            y = y + act(y * 1.5)
+        y = self.layer(y) - torch.clamp(y, -0.25)
+        z = self.linear(y.mean(2)).transpose(1, 2).flatten(1)
+        top = nn.functional.max_pool2d(x, 3, 2, 1).amax((2, 3))
+        pooled = nn.functional.adaptive_avg_pool2d(x, 1).flatten(1)
+        return torch.cat([z, top.unsqueeze(1).squeeze(1), pooled, torch.matmul(y, y.transpose(2, 3)).flatten(1)], 1)
+
+
+def test_every_operation_is_recorded_as_torch_computes_it():
+    import onnxruntime
+
+    net = Odd().eval()
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 7, 6, 3), dtype=np.uint8))
+    with torch.no_grad():
+        expected = net(images).numpy()
+    content = recorded(net, images, inputs="images", output="y")
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    np.testing.assert_allclose(session.run(None, {"images": images.numpy()})[0], expected, rtol=1e-4, atol=1e-5)
+    for unknown in (nn.Softmax(1), nn.ConvTranspose2d(3, 2, 3), nn.AdaptiveAvgPool2d(2), nn.BatchNorm2d(3).train()):
+        with pytest.raises(Unsupported):
+            recorded(unknown, torch.ones(1, 3, 6, 6), inputs="x", output="y")
 
 
 # ------------------------------------------------------------------------------------------------------------- folding

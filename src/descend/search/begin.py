@@ -25,9 +25,9 @@ LOOKED_AT = 24  # pictures decoded to see how long one takes
 LEAST_PER_CLASS = 8  # pictures of all splits, for a first answer
 FIRST_SHARE = 0.75  # of the time left that decoding, first features and their head may take: more pictures help most
 MARGIN = 1.2  # of every estimate: the machine may get busier
-EXPORT_S = 5.0  # that an engine takes to start with a network that is new to it; torch's own starts at once
+EXPORT_S = 2.0  # that an engine takes to start with a network that is new to it; torch's own starts at once
 CLOSING_S = 5.0  # the head, the model, the report
-WORTH_EXPORT_S = 12.0  # of torch's time, from which another engine may repay its start
+WORTH_EXPORT_S = 8.0  # of torch's time, from which another engine may repay its start
 
 
 @dataclass(frozen=True)
