@@ -48,13 +48,14 @@ class WarmUp:
 
 
 def _work(rule: str) -> None:
-    """Draw one augmented picture and take one step of the rule: what their first use compiles is kept on disk."""
+    """Draw one augmented picture, one gradient and one step of the rule: what their first use compiles is kept on disk."""
     import numpy as np
     import torch
     from torch import nn
 
     from descend.augment import Pipeline
     from descend.optim import Optimizer
+    from descend.transfer.depthwise_kernels import weight_gradient
 
     if hasattr(os, "nice"):  # not on Windows
         os.nice(NICE)
@@ -62,6 +63,8 @@ def _work(rule: str) -> None:
     weight = nn.Parameter(torch.zeros(N_WEIGHTS))
     weight.grad = torch.zeros(N_WEIGHTS)
     Optimizer([weight], rule).step()
+    image = np.zeros((1, 5, 5, 8), np.float32)
+    weight_gradient(image, image, side=5, stride=1, padding=2, n_threads=1)
 
 
 if __name__ == "__main__":

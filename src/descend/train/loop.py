@@ -27,6 +27,7 @@ from descend import rng
 from descend.optim import Optimizer
 from descend.regularize import Regularizer, statistics_kept
 from descend.schedule import History, Schedule
+from descend.transfer import quick_gradients
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,9 @@ class Task:
     history: History | None = None  # the finished epochs, for schedules that need them
     rate_factor: float = 1.0  # of every learning rate, beside the schedule's: below 1 after a rollback
 
+    def __post_init__(self) -> None:
+        self._gradients = quick_gradients(self.module)
+
     def set_lr(self, epoch: int, step: int) -> float:
         """Set every group's learning rate for this step; returns the base rate (that of a group with lr_scale 1)."""
         progress = (epoch * self.source.n_steps + step) / (self.epochs * self.source.n_steps)
@@ -116,7 +120,7 @@ class Task:
 
         def closure() -> Tensor:
             self.optimizer.zero_grad(set_to_none=True)
-            with rng.context(epoch, batch.step, batch.ids):  # a second pass sees the same masks
+            with rng.context(epoch, batch.step, batch.ids), self._gradients:  # a second pass sees the same masks
                 logits = self.module(batch.inputs)
             passes.append((logits, self.loss(logits, batch.targets)))
             extra = [term for item in self.regularizers if (term := item.extra_loss(self.module)) is not None]

@@ -1,3 +1,4 @@
+from .depthwise import quick_gradients as quick_gradients
 from .engine import Engine as Engine
 from .engine import FrozenPrefix as FrozenPrefix
 from .engines import ENGINES as ENGINES
