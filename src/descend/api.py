@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from descend import comparison, report
 from descend.errors import DescendError
+from descend.notebook import NotebookBar, is_notebook
 from descend.progress import Progress, Silent
 
 if TYPE_CHECKING:
     from descend.train import fit as training
+    from descend.train.callbacks import OnEpoch
     from descend.train.fit_settings import FitSettings
     from descend.train.recipe import Recipe
     from descend.train.run import Run
@@ -29,6 +31,7 @@ def fit(
     recipe: Recipe | Mapping[str, Any] | Path | str | None = None,
     out: Path | str | None = None,
     progress: Progress | None = None,
+    on_epoch: OnEpoch | None = None,
     command: list[str] | None = None,
     started: float | None = None,
     **settings: Unpack[FitSettings],
@@ -42,7 +45,10 @@ def fit(
     val and test. It may stand in the recipe instead, where it is a path.
     recipe: settings as a Recipe, a dict or a TOML file; ``settings`` given beside it win. Every setting of ``Recipe`` is one.
     out: the run folder, new or empty; default ``runs/NAME-DATE-TIME``.
-    started: reading of ``time.perf_counter`` from which a ``budget`` counts; default now.
+    progress: hears what goes on; default a bar in a notebook, nothing elsewhere (``descend.progress.Silent()`` anywhere).
+    on_epoch: a function of each epoch's row, a dict (``EpochRow``), for loggers: ``descend.TensorBoard("tb")``. An error that it
+    raises ends the training as it is, with notes that say how to go on. started: reading of ``time.perf_counter`` from which a
+    ``budget`` counts; default now.
     Returns the run, finished or interrupted (``run.record.status``).
     Raises a DescendError: KnobError, SpecError, DataError, ModelError, RunError, TrainingError, MissingExtra.
 
@@ -60,21 +66,31 @@ def fit(
     asked, arrays = from_arguments(data, recipe, settings)
     folder = None if out is None else Path(out)
     return training.fit(
-        asked, arrays=arrays, out=folder, progress=progress or Silent(), command=command or [],
-        search=_search(started), write_up=_written_up,
+        asked, arrays=arrays, out=folder, progress=progress or _listener(), command=command or [],
+        search=_search(started), write_up=_written_up, on_epoch=on_epoch,
     )  # fmt: skip
 
 
-def resume(run: Path | str, *, data: Any = None, progress: Progress | None = None, started: float | None = None) -> Run:
+def resume(
+    run: Path | str,
+    *,
+    data: Any = None,
+    progress: Progress | None = None,
+    on_epoch: OnEpoch | None = None,
+    started: float | None = None,
+) -> Run:
     """Go on with an interrupted run, bit for bit as if it had not stopped.
 
-    data: the arrays again, where the run was started on arrays; pictures on disk are found by the run's own recipe.
+    data: the arrays again, where the run was started on arrays; pictures on disk are found by the run's own recipe. progress,
+    on_epoch: as in ``fit``.
     A run that lacks only its report, or whose model is damaged, is completed. Raises RunError if the run is finished, its data
     have changed, or another process has it.
     """
     from descend.train import fit as training
 
-    return training.resume(Path(run), arrays=data, progress=progress or Silent(), search=_search(started), write_up=_written_up)
+    return training.resume(
+        Path(run), arrays=data, progress=progress or _listener(), search=_search(started), write_up=_written_up, on_epoch=on_epoch
+    )
 
 
 def compare(
@@ -124,6 +140,11 @@ def load(path: Path | str) -> Run:
     from descend.train.run import Run
 
     return Run(Path(path))
+
+
+def _listener() -> Progress:
+    """Return what shows the progress where nothing was said: a bar in a notebook."""
+    return NotebookBar() if is_notebook() else Silent()
 
 
 def _search(started: float | None) -> training.Search:

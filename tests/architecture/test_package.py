@@ -22,6 +22,7 @@ SOURCE = Path(descend.__file__).parent
 ROOT = Path(__file__).parents[2]
 PACKAGES = sorted(m.name for m in pkgutil.iter_modules([str(SOURCE)]) if m.ispkg and m.name != "cli")
 ERRORS = sorted(name for name, value in vars(errors).items() if inspect.isclass(value) and issubclass(value, Exception))
+INTERFACES = {"TensorBoard"}  # what other tools expect of a package
 LATER = {"torch", "numpy", "PIL", "rich", "scipy", "sklearn", "matplotlib", "timm", "numba"}  # than a verb's arguments are parsed
 HEAVY = {"torch", "pydantic", "pydantic_core", "numpy", "rich", "timm", "sklearn", "scipy", "matplotlib", "numba", "PIL"}
 
@@ -48,7 +49,7 @@ def test_every_error_is_reached_from_the_top(name: str) -> None:
 
 
 def test_the_top_offers_nothing_else() -> None:
-    assert set(descend.__all__) == {"fit", "resume", "load", "compare", "diagnose", *PACKAGES, *ERRORS}
+    assert set(descend.__all__) == {"fit", "resume", "load", "compare", "diagnose", *INTERFACES, *PACKAGES, *ERRORS}
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

@@ -19,7 +19,7 @@ from descend.files import replacing
 from descend.printable import printable
 
 if TYPE_CHECKING:
-    from descend.train.run import Predictions
+    from descend.train.answers import Predictions
 
 SHOWN = 10  # names of files passed over, for each reason
 

@@ -69,6 +69,10 @@ class Ensemble(nn.Module):
     def _members(self) -> list[Member]:
         return [member for member in self.members if isinstance(member, Member)]
 
+    def features(self, x: Tensor) -> Tensor:
+        """Return the features of all members, one after the other: x (B, 3, S, S) float32, normalised -> (B, D) float32."""
+        return torch.cat([member.classifier.backbone(x) for member in self._members], 1)
+
     def forward(self, x: Tensor) -> Tensor:
         """Return log probabilities: x (B, 3, S, S) float32, normalised -> (B, K) float32."""
         terms = [member(x) + math.log(weight) for member, weight in zip(self.members, self.weights, strict=True)]

@@ -1,4 +1,5 @@
+from .answers import FeatureVectors as FeatureVectors
+from .answers import Predictions as Predictions
 from .recipe import Recipe as Recipe
 from .record import RunRecord as RunRecord
-from .run import Predictions as Predictions
 from .run import Run as Run

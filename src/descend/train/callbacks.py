@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, get_args
@@ -31,6 +31,10 @@ FIRST_CHECKPOINT_S = 2.0
 STATISTICS_BATCHES = 20  # that batch norms of averaged weights are measured on; more changes their third digit
 
 
+OnEpoch = Callable[[dict[str, Any]], object]
+"""Takes the row of an epoch, as ``metrics.jsonl`` holds it (``EpochRow``); what it returns is ignored."""
+
+
 class KeepBest:
     """A callback that only selects: after each epoch ``judge`` gives the score of the module as it is."""
 
@@ -53,7 +57,7 @@ class RunCallback:
 
     validate: returns the validation probabilities (n, K). path: the run folder. snapshots: None where no states are kept. copies:
     (n,) int64, which validation pictures are the same one, or None where all differ. rollback: keeps every good epoch; None where
-    training never goes back to one.
+    training never goes back to one. on_epoch: takes a copy of each epoch's row; ``foreign`` is the error that it has raised.
 
     ``position`` is where training stands: after an error, the step or the end of the epoch that failed.
     """
@@ -62,11 +66,13 @@ class RunCallback:
         self, path: Path, task: Task, best: Best, metric: Metric, n_train: int, progress: Progress,
         validate: Callable[[], NDArray[np.float32]], labels: NDArray[np.int64], position: Position,
         snapshots: Snapshots | None = None, copies: NDArray[np.int64] | None = None, rollback: Rollback | None = None,
+        on_epoch: OnEpoch | None = None,
     ) -> None:  # fmt: skip
         self.path, self.task, self.best, self.metric = path, task, best, metric
         self.n_train, self.progress, self.validate, self.labels = n_train, progress, validate, labels
         self.rows: list[Any] = folder.read_lines(path / folder.METRICS)  # of a resumed run
         self.snapshots, self.copies, self.rollback, self.position = snapshots, copies, rollback, position
+        self.on_epoch, self.foreign = on_epoch, None
         self.history = {name: [row[f"val_{name}"] for row in self.rows] for name in ("loss", *get_args(Metric))}
         self.train_losses = [row["train_loss"] for row in self.rows]
         self._update_history()
@@ -111,6 +117,8 @@ class RunCallback:
         self.position = position.next_epoch()
         if self.rollback is not None:
             self.rollback.keep(self.position, self.task)
+        if self.on_epoch is not None:
+            self._call(self.on_epoch, replace(self.position, epoch=self.task.epochs) if stops else self.position)
         return not stops
 
     def went_back(self, position: Position) -> None:
@@ -129,6 +137,18 @@ class RunCallback:
             self.path / folder.CHECKPOINT, self.task.module, self.task.optimizer, position, self.best, self.rollback, self.rows
         )
         self._saved = time.perf_counter()
+
+    def _call(self, on_epoch: OnEpoch, position: Position) -> None:
+        """Give the epoch's row to its owner; where that fails the epoch is kept, and the error says whose it is."""
+        try:
+            on_epoch(dict(self.rows[-1]))
+        except Exception as error:
+            self.save(position)
+            self.foreign = error
+            error.add_note(f"  raised by on_epoch, given the row of epoch {self.rows[-1]['epoch']}")
+            error.add_note(f"  nothing is lost: descend.resume({str(self.path)!r}) goes on after that epoch")
+            raise
+        self._epoch_started = time.perf_counter()
 
     def _append_metrics(self, position: Position, lr: float, loss: float, score: Score, better: bool) -> None:
         """Write the epoch's line, and start the clock of the next."""

@@ -27,17 +27,26 @@ def probabilities(module: nn.Module, batches: Iterable[Tensor]) -> NDArray[np.fl
     On the CPU the module reads chunks of one fixed size, the last one padded: libraries pick other kernels for other batch sizes,
     and the last bits differ. So an answer depends neither on its companions nor on how the rows are divided into batches.
     """
+    return _outputs(module, batches, lambda logits: torch.softmax(logits, 1))
+
+
+def vectors(module: nn.Module, batches: Iterable[Tensor]) -> NDArray[np.float32]:
+    """Return module(inputs) over all batches, (n, D) float32, computed as ``probabilities`` are."""
+    return _outputs(module, batches, lambda values: values)
+
+
+def _outputs(module: nn.Module, batches: Iterable[Tensor], last: Callable[[Tensor], Tensor]) -> NDArray[np.float32]:
     was_training = module.training
     module.eval()
     try:
         with torch.inference_mode():
-            rows = [torch.softmax(_logits(module, inputs).float(), 1).cpu().numpy() for inputs in batches]
+            rows = [last(_in_chunks(module, inputs).float()).cpu().numpy() for inputs in batches]
     finally:
         module.train(was_training)
     return np.concatenate(rows)
 
 
-def _logits(module: nn.Module, inputs: Tensor) -> Tensor:
+def _in_chunks(module: nn.Module, inputs: Tensor) -> Tensor:
     if inputs.device.type != "cpu":  # small chunks would leave an accelerator idle, and its bits are its own
         return module(inputs)
     n = _rows_per_chunk(inputs)

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from descend.errors import RunError
+from descend.errors import KnobError, RunError
 from descend.progress import Progress
 from descend.train import folder, manifest
 from descend.train import recipe as recipes
+from descend.train.callbacks import OnEpoch
 from descend.train.failure import in_words
 from descend.train.interrupt import ending_with_sigterm
 from descend.train.judge import judge
@@ -35,10 +36,11 @@ def fit(
     command: list[str],
     search: Search,
     write_up: WriteUp,
+    on_epoch: OnEpoch | None = None,
 ) -> Run:
     """Train from the beginning. ``arrays`` stands for data that is no path; see ``descend.fit``."""
     folder.check_free(out)
-    with ending_with_sigterm(), RunLog(out=out, command=command) as log:
+    with ending_with_sigterm(), RunLog(out=out, command=command, on_epoch=on_epoch) as log:
         with threads(recipe.threads):
             try:
                 run = _made(survey(recipe, arrays=arrays, log=log, progress=progress), log, progress, search)
@@ -49,12 +51,14 @@ def fit(
         return write_up(run)
 
 
-def resume(path: Path, *, arrays: Any, progress: Progress, search: Search, write_up: WriteUp) -> Run:
+def resume(
+    path: Path, *, arrays: Any, progress: Progress, search: Search, write_up: WriteUp, on_epoch: OnEpoch | None = None
+) -> Run:
     """Go on with an interrupted run; one that lacks only its report, or whose model or metrics are damaged, is completed.
 
     Raises RunError if nothing is left to do, if the data are not what they were, or if another process has the run.
     """
-    with ending_with_sigterm(), RunLog.reopened(path) as log:
+    with ending_with_sigterm(), RunLog.reopened(path, on_epoch) as log:
         if log.record.status == "finished" and _is_judged(path, log):
             return write_up(Run(path, log.record))
         if not manifest.is_there(path):
@@ -103,6 +107,9 @@ def _is_judged(path: Path, log: RunLog) -> bool:
 
 
 def _made(surveyed: Survey, log: RunLog, progress: Progress, search: Search, *, restore: bool = False) -> Run:
+    if log.on_epoch is not None and "epochs" not in surveyed.plan.settings:
+        raise KnobError("on_epoch", f"has no effect: transfer {surveyed.plan.transfer} trains no epochs here",
+                        fix='Leave it out, or name what trains them: transfer="finetune", or epochs=20.')  # fmt: skip
     try:
         if surveyed.plan.transfer == "auto":
             return search(surveyed, log, progress)

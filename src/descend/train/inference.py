@@ -18,7 +18,7 @@ from descend.augment import Augmentation, Pipeline, TestTime
 from descend.errors import KnobError, MissingExtra, check_count
 from descend.models import Classifier, Ensemble
 from descend.regularize import monte_carlo
-from descend.train.evaluate import probabilities
+from descend.train.evaluate import probabilities, vectors
 from descend.train.record import RunRecord
 from descend.transfer import Engine, make_engine
 
@@ -65,6 +65,7 @@ class Inference:
             check_count("mc", mc, least=2)
         self.mc, self.seed = mc, record.seed
         self.engine, self.module = _parts(network, record)
+        self._body = _without_head(self.module)
         tapped = record.frozen_part is not None and bool(record.frozen_part["taps"])
         self.n_columns = (
             network.backbone.n_features if tapped and isinstance(network, Classifier) else None
@@ -91,6 +92,10 @@ class Inference:
         entropy = torch.special.entr(mean).sum(1)
         shared = (entropy - pass_entropy).clamp_min(0)
         return InferenceResult(*(value.float().numpy() for value in (mean, entropy, shared)))
+
+    def features(self, images: NDArray[np.uint8]) -> Floats:
+        """Return what the head reads of the plain view: images (B, R, R, 3) uint8, stored as in training -> (B, D) float32."""
+        return vectors(self._body, self._inputs(images, _ids(images)))
 
     def _inputs(self, images: NDArray[np.uint8], ids: NDArray[np.int64]) -> Iterator[Tensor]:
         """Yield what the trained part reads, one batch per view."""
@@ -126,6 +131,24 @@ def _parts(network: Classifier | Ensemble, record: RunRecord) -> tuple[Engine | 
     except MissingExtra:
         engine = make("torch")
     return engine, nn.Sequential(OrderedDict(stages=network.backbone.suffix(stage), head=network.head))
+
+
+class _Features(nn.Module):
+    """The features of an ensemble: of all its members."""
+
+    def __init__(self, ensemble: Ensemble) -> None:
+        super().__init__()
+        self.ensemble = ensemble
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.ensemble.features(x)
+
+
+def _without_head(module: nn.Module) -> nn.Module:
+    """Return the part of a network, or of what follows its frozen part, that stands before the head."""
+    if isinstance(module, Ensemble):
+        return _Features(module)
+    return module.backbone if isinstance(module, Classifier) else module.get_submodule("stages")
 
 
 def as_trained(

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -26,6 +25,7 @@ from descend.printable import shortened
 from descend.regularize import Regularizer
 from descend.technique import build
 from descend.train import folder, manifest, metrics
+from descend.train.answers import FeatureVectors, Predictions
 from descend.train.inference import Inference, InferenceResult
 from descend.train.labels import typed
 from descend.train.lock import in_use
@@ -34,28 +34,12 @@ from descend.train.recipe import Recipe, read
 from descend.train.record import RunRecord
 from descend.train.record import load as load_record
 from descend.train.record_types import EnsembleMember, Evaluation, RunSummary, Score
+from descend.train.run_views import Mistakes, card, frame
+from descend.train.transform import Transform
 from descend.transfer import Head, Linear
 
-
-@dataclass(frozen=True)
-class Predictions:
-    """Answers, one row per readable picture, in the order given.
-
-    labels: (n,) names of classes, or whole numbers or booleans where the run was trained on arrays with such labels. classes: the
-    names, in the order of the columns. probabilities: (n, K) float32. names: (n,) what each row is about. problems: name ->
-    reason, the pictures that could not be read. passed_over: path -> reason, files in the folders given that are no pictures, or
-    pictures of a kind that is not read here. entropy, mutual_information: (n,) float32, nats, where every picture was asked
-    more than once (``tta``, ``mc``), else None: all the doubt, and the part of it that comes from the passes disagreeing.
-    """
-
-    labels: NDArray[Any]
-    probabilities: NDArray[np.float32]
-    classes: tuple[str, ...]
-    names: tuple[str, ...]
-    problems: dict[str, str]
-    entropy: NDArray[np.float32] | None = None
-    mutual_information: NDArray[np.float32] | None = None
-    passed_over: dict[str, str] = field(default_factory=dict)
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 class Run:
@@ -135,6 +119,45 @@ class Run:
         return Predictions(
             labels, result.probabilities, self.classes, readable, problems, result.entropy, result.mutual_information, passed_over
         )
+
+    def features(self, pictures: Any, *, threads: int | None = None) -> FeatureVectors:
+        """Return the features of pictures, (n, D): what the trained network's head reads, for searching, plotting or clustering.
+
+        pictures: as in ``predict``. Those of an ensemble are its members', one after the other. Raises DataError if no picture
+        can be read.
+        """
+        sources, names, passed_over = picture_sources(pictures, shape=self.record.picture_shape)
+        inference, problems, kept, rows = Inference(self.classifier, self.record), dict[str, str](), list[int](), []
+        for images, positions in decoded_batches(sources, names, problems, record=self.record, threads=n_threads(threads)):
+            kept.extend(positions)
+            rows.append(inference.features(images))
+        _refuse_none("features", rows, {**problems, **passed_over})
+        return FeatureVectors(np.concatenate(rows), tuple(names[position] for position in kept), problems, passed_over)
+
+    @cached_property
+    def transform(self) -> Transform:
+        """From a picture of any kind to the network's input, (3, S, S) float32, as in training but unaugmented."""
+        return Transform.of(self.record)
+
+    @property
+    def history(self) -> DataFrame:
+        """The epochs, a row of ``metrics.jsonl`` each, as a pandas DataFrame; empty where a head was fitted without epochs.
+
+        Raises MissingExtra without pandas, RunError where the file was changed.
+        """
+        return frame(self.record.epoch_rows(self.folder))
+
+    @property
+    def mistakes(self) -> Mistakes:
+        """The most confident wrong answers of validation and test, 24 at most; every answer stands in ``predictions.csv``."""
+        return Mistakes(self.record.mistakes)
+
+    def _repr_html_(self) -> str:
+        report = self.folder / folder.REPORT
+        return card(str(self.folder), self.record, str(report) if report.exists() else None)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r}, {self.record.status})"
 
     def evaluate(
         self,
@@ -237,10 +260,7 @@ class Run:
         for images, positions in decoded_batches(sources, names, problems, record=self.record, threads=threads):
             kept.extend(positions)
             results.append(inference(images))
-        if not results:
-            left_out = list({**problems, **passed_over}.items())[:3]
-            why = "; ".join(f"{name}: {reason}" for name, reason in left_out) or "no picture at all"
-            raise DataError(who, "needs one readable picture or more", got=why)
+        _refuse_none(who, results, {**problems, **passed_over})
         return InferenceResult.joined(results), kept, problems
 
     def _as_in_training(self, data: Any, threads: int | None, outside: bool) -> Dataset | None:
@@ -261,6 +281,13 @@ class Run:
             raise DataError("eval", "the data's classes must be among the run's", got=unknown[:10],
                             fix=f"The run knows {', '.join(self.classes[:20])}. {nearest(unknown[0], self.classes)}")  # fmt: skip
         return np.array([self.classes.index(name) for name in dataset.classes], np.int64)
+
+
+def _refuse_none(who: str, answers: Sequence[object], left_out: Mapping[str, str]) -> None:
+    """Raise DataError where there is no answer. left_out: name -> why."""
+    if not answers:
+        why = "; ".join(f"{name}: {reason}" for name, reason in list(left_out.items())[:3]) or "no picture at all"
+        raise DataError(who, "needs one readable picture or more", got=why)
 
 
 def _doubt(result: InferenceResult, labels: NDArray[np.int64]) -> dict[str, dict[str, float]] | None:

@@ -13,6 +13,7 @@ from descend.errors import RunError
 from descend.technique import Technique, knobs
 from descend.train import folder, record
 from descend.train import recipe as recipes
+from descend.train.callbacks import OnEpoch
 from descend.train.lock import RunLock
 from descend.train.plan import Plan
 from descend.train.record_types import Preprocessing
@@ -38,19 +39,21 @@ class RunLog:
     A log without a folder times and records all the same, and writes nothing: for what prepares a run that is not to be made
     (a range test, a look at the loss). The folder is made when everything that can be refused has been checked.
 
-    folder: None until there is one. out: where it will be; None for ``runs/NAME-DATE-TIME``.
+    on_epoch: takes each epoch's row. folder: None until there is one. out: where it will be; None for ``runs/NAME-DATE-TIME``.
     """
 
-    def __init__(self, *, out: Path | None = None, command: list[str] | None = None, writes: bool = True) -> None:
+    def __init__(
+        self, *, out: Path | None = None, command: list[str] | None = None, writes: bool = True, on_epoch: OnEpoch | None = None
+    ) -> None:
         self.folder: Path | None = None
         self.record = record.RunRecord(command=command or [])
-        self._out, self._writes = out, writes
+        self._out, self._writes, self.on_epoch = out, writes, on_epoch
         self._lock: RunLock | None = None
 
     @classmethod
-    def reopened(cls, path: Path) -> RunLog:
+    def reopened(cls, path: Path, on_epoch: OnEpoch | None = None) -> RunLog:
         """Return the log of a run that goes on. Raises RunError where it is no run, or where another process has it."""
-        log = cls()
+        log = cls(on_epoch=on_epoch)
         record.load(path)  # a folder that is none of ours gets no lock
         log._lock = RunLock(path)
         for place in (path, *(inner for inner in path.iterdir() if inner.is_dir())):  # snapshots, networks of a search

@@ -102,6 +102,8 @@ def _looped(setup: TrainingSetup, task: Task, callback: RunCallback, interrupt: 
             callback.position = position = train_loop(task, position, callback, lambda: bool(interrupt))
             callback.save(position)  # of a finished run too: it holds the last epoch beside the best
         except Exception as error:  # whatever it is, the best epoch so far must not be lost
+            if error is callback.foreign:
+                return error
             back = callback.rollback.go_back(task) if isinstance(error, TrainingError) and callback.rollback else None
             if back is None:
                 return located(error, setup.plan, task, callback.position)
@@ -200,6 +202,7 @@ def _callback(
         run, task, best, plan.metric, len(setup.dataset.indices("train")), setup.progress,
         lambda: evaluate.probabilities(mode_task.module, mode_task.inputs(val)), setup.dataset.labels[val], position,
         Snapshots(run, plan.snapshots, plan.epochs) if plan.snapshots else None, setup.dataset.copies(val), rollback,
+        setup.log.on_epoch,
     )  # fmt: skip
 
 

@@ -1,0 +1,46 @@
+"""What a run answers on new pictures: predictions, and the features behind them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Answers, one row per readable picture, in the order given.
+
+    labels: (n,) names of classes, or whole numbers or booleans where the run was trained on arrays with such labels. classes: the
+    names, in the order of the columns. probabilities: (n, K) float32. names: (n,) what each row is about. problems: name ->
+    reason, the pictures that could not be read. passed_over: path -> reason, files in the folders given that are no pictures, or
+    pictures of a kind that is not read here. entropy, mutual_information: (n,) float32, nats, where every picture was asked
+    more than once (``tta``, ``mc``), else None: all the doubt, and the part of it that comes from the passes disagreeing.
+    """
+
+    labels: NDArray[Any]
+    probabilities: NDArray[np.float32]
+    classes: tuple[str, ...]
+    names: tuple[str, ...]
+    problems: dict[str, str]
+    entropy: NDArray[np.float32] | None = None
+    mutual_information: NDArray[np.float32] | None = None
+    passed_over: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FeatureVectors:
+    """What the network's head reads of pictures, one row per readable picture, in the order given; ``np.asarray`` gives vectors.
+
+    vectors: (n, D) float32. names, problems, passed_over: as in ``Predictions``.
+    """
+
+    vectors: NDArray[np.float32]
+    names: tuple[str, ...]
+    problems: dict[str, str]
+    passed_over: dict[str, str] = field(default_factory=dict)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.array(self.vectors, dtype, copy=copy)
