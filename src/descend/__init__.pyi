@@ -28,6 +28,7 @@ from .errors import PictureError as PictureError
 from .errors import RunError as RunError
 from .errors import SpecError as SpecError
 from .errors import TrainingError as TrainingError
+from .estimator import ImageClassifier as ImageClassifier
 from .train.tensorboard import TensorBoard as TensorBoard
 
 __version__: str

@@ -12,7 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from descend import comparison, report
+from descend import comparison
+from descend import report as report_package
 from descend.errors import DescendError
 from descend.notebook import NotebookBar, is_notebook
 from descend.progress import Progress, Silent
@@ -32,6 +33,7 @@ def fit(
     out: Path | str | None = None,
     progress: Progress | None = None,
     on_epoch: OnEpoch | None = None,
+    report: bool = True,
     command: list[str] | None = None,
     started: float | None = None,
     **settings: Unpack[FitSettings],
@@ -47,8 +49,8 @@ def fit(
     out: the run folder, new or empty; default ``runs/NAME-DATE-TIME``.
     progress: hears what goes on; default a bar in a notebook, nothing elsewhere (``descend.progress.Silent()`` anywhere).
     on_epoch: a function of each epoch's row, a dict (``EpochRow``), for loggers: ``descend.TensorBoard("tb")``. An error that it
-    raises ends the training as it is, with notes that say how to go on. started: reading of ``time.perf_counter`` from which a
-    ``budget`` counts; default now.
+    raises ends the training as it is, with notes that say how to go on. report: whether ``report.html`` is written.
+    started: reading of ``time.perf_counter`` from which a ``budget`` counts; default now.
     Returns the run, finished or interrupted (``run.record.status``).
     Raises a DescendError: KnobError, SpecError, DataError, ModelError, RunError, TrainingError, MissingExtra.
 
@@ -67,7 +69,7 @@ def fit(
     folder = None if out is None else Path(out)
     return training.fit(
         asked, arrays=arrays, out=folder, progress=progress or _listener(), command=command or [],
-        search=_search(started), write_up=_written_up, on_epoch=on_epoch,
+        search=_search(started), write_up=_written_up if report else _recorded, on_epoch=on_epoch,
     )  # fmt: skip
 
 
@@ -154,12 +156,19 @@ def _search(started: float | None) -> training.Search:
     return partial(search, started=time.perf_counter() if started is None else started)
 
 
+def _recorded(run: Run) -> Run:
+    """Return a run as it is, without a report. Raises the error that ended its training."""
+    if run.failure is not None:
+        raise run.failure
+    return run
+
+
 def _written_up(run: Run) -> Run:
     """Write the report of a run. Raises the error that ended its training, when all that could be kept is kept."""
     try:
         run.record.save(run.folder)
         started = time.perf_counter()
-        report.write(run.folder)
+        report_package.write(run.folder)
         run.record.add_wall("report", time.perf_counter() - started)
         run.record.save(run.folder)
     except (DescendError, OSError):

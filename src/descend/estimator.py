@@ -1,0 +1,188 @@
+"""``descend.ImageClassifier``: a training with scikit-learn's contract, for its pipelines, cross-validation and searches."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import shutil
+import tempfile
+from collections.abc import Sequence
+from numbers import Integral
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+
+from descend import api
+from descend.errors import DataError, KnobError
+from descend.flat_pictures import FlatPictures
+from descend.models.architecture import Architecture
+from descend.optim.rule import Rule
+from descend.schedule.shapes import Schedule
+from descend.technique import Technique, build
+from descend.transfer.heads import Head
+
+FAMILIES: dict[str, type[Technique]] = {"optimizer": Rule, "schedule": Schedule, "head": Head, "backbone": Architecture}
+"""Settings that are one technique: a search may set a knob of it, as ``optimizer__lr``."""
+_OWN = ("validation_fraction", "image_shape", "picture_fit", "random_state", "keep_in")
+
+
+class ImageClassifier(ClassifierMixin, BaseEstimator):
+    """Trains on pictures as ``descend.fit`` does, behind ``fit``, ``predict``, ``predict_proba`` and ``score``.
+
+    Its settings are those of ``descend.fit`` (``Recipe`` says what each does), but for three: ``picture_fit`` is the setting
+    ``fit``, whose name the method has; ``random_state`` is the seed, where it is a whole number; and the split is made here:
+    ``validation_fraction`` of the pictures given to ``fit``, in each class, chooses the epoch, all others train, and none is
+    kept for testing, which is the business of whoever cross-validates. A knob of a technique that is named may be searched:
+    ``GridSearchCV(ImageClassifier(optimizer="adamw", ...), {"optimizer__lr": [0.001, 0.01]})``.
+
+    X: an array (n, H, W) or (n, H, W, 3) of uint8; a list of paths, Pillow images, bytes or arrays of any size; or numbers
+    (n, n_features), each row a flattened picture of ``image_shape`` (H, W), by default of the smallest square that holds the
+    row. Such numbers become 256 levels between the smallest and the largest of the training. y: (n,) words or numbers.
+
+    keep_in: a folder that gets a run folder with each ``fit``, its report included; by default nothing is kept on disk.
+    ``classes_``: (K,) the labels, sorted; ``run_``: the trained run. Raises DataError and KnobError, which are ValueErrors.
+
+    >>> from sklearn.datasets import load_digits
+    >>> import descend
+    >>> X, y = load_digits(return_X_y=True)
+    >>> model = descend.ImageClassifier(transfer="scratch", epochs=2, augment=[]).fit(X[:600], y[:600])
+    >>> model.score(X[600:700], y[600:700]) > 0.5
+    True
+    """
+
+    def __init__(
+        self, *, transfer: Any = "auto", backbone: Any = None, download: Any = None, weights: Any = None, head: Any = None,
+        feature_stages: Any = None, freeze_to: Any = None, norm: Any = None, layer_decay: Any = None, views: Any = None,
+        augment: Any = None, regularize: Any = None, optimizer: Any = None, gradients: Any = None, schedule: Any = None,
+        engine: Any = None, budget: Any = None, steps: Any = None, latency: Any = None, max_size: Any = None,
+        epochs: Any = None, size: Any = None, batch_size: Any = None, background: Any = "auto", picture_fit: Any = "auto",
+        metric: Any = "accuracy", on_nan: Any = "stop", device: Any = "cpu", threads: Any = None,
+        validation_fraction: float = 0.15, image_shape: Any = None, random_state: Any = 0, keep_in: Any = None,
+    ) -> None:  # fmt: skip
+        self.transfer, self.backbone, self.download, self.weights, self.head = transfer, backbone, download, weights, head
+        self.feature_stages, self.freeze_to, self.norm, self.layer_decay = feature_stages, freeze_to, norm, layer_decay
+        self.views, self.augment, self.regularize, self.optimizer = views, augment, regularize, optimizer
+        self.gradients, self.schedule, self.engine, self.budget, self.steps = gradients, schedule, engine, budget, steps
+        self.latency, self.max_size, self.epochs, self.size, self.batch_size = latency, max_size, epochs, size, batch_size
+        self.background, self.picture_fit, self.metric, self.on_nan = background, picture_fit, metric, on_nan
+        self.device, self.threads, self.validation_fraction = device, threads, validation_fraction
+        self.image_shape, self.random_state, self.keep_in = image_shape, random_state, keep_in
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters; ``optimizer__lr=0.01`` sets a knob of the technique that ``optimizer`` names."""
+        plain = {name: value for name, value in params.items() if name.partition("__")[0] not in FAMILIES or "__" not in name}
+        super().set_params(**plain)
+        for name in params.keys() - plain.keys():
+            setting, _, knob = name.partition("__")
+            named = getattr(self, setting)
+            if named is None:
+                raise KnobError(name, f"must belong to a technique that is named, and {setting} is left to descend",
+                                fix=f'Name it: {setting}="adamw", for example.')  # fmt: skip
+            setattr(self, setting, _with_knob(build(named, FAMILIES[setting]), name, knob, params[name]))
+        return self
+
+    def fit(self, X: Any, y: Any) -> Self:
+        """Train anew. Returns the estimator."""
+        X, y = self._checked(X, y)
+        self.classes_, numbers = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise DataError(
+                type(self).__name__, "must have two classes or more to tell apart", got=f"1 class, n_samples = {len(y)}"
+            )
+        seed = self._seed()
+        held_out = _held_out(numbers, self.validation_fraction, seed)
+        train, val = np.flatnonzero(~held_out), np.flatnonzero(held_out)
+        val = val if len(val) else train  # one picture per class: it must choose the epoch, too
+        data = {name: (_rows(X, rows), numbers[rows]) for name, rows in (("train", train), ("val", val))}
+        settings = {name: value for name, value in self.get_params(deep=False).items() if name not in _OWN}
+        place = Path(tempfile.mkdtemp(prefix="run-", dir=self.keep_in))
+        try:
+            self.run_ = api.fit(data, out=place, report=self.keep_in is not None, seed=seed, fit=self.picture_fit, **settings)
+            _ = self.run_.classifier, self.run_.recipe  # read, so that the folder may go
+        finally:
+            if self.keep_in is None:
+                shutil.rmtree(place, ignore_errors=True)
+        return self
+
+    def predict_proba(self, X: Any) -> NDArray[np.float32]:
+        """Return the probability of each class, (n, K), in the order of ``classes_``. Raises DataError for a broken picture."""
+        check_is_fitted(self)
+        pictures = self._pictures(X, reset=False)
+        answers = self.run_.predict(pictures if isinstance(pictures, np.ndarray) else list(pictures))
+        if answers.problems:
+            name, why = next(iter(answers.problems.items()))
+            raise DataError(f"X{name}" if name.startswith("[") else name, f"must be a readable picture ({why})")
+        return answers.probabilities[:, np.argsort([int(name) for name in answers.classes])]
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Return the most probable class of each picture, (n,), in the type of ``y``."""
+        answers = self.predict_proba(X).argmax(1)
+        return self.classes_[answers]
+
+    def _checked(self, X: Any, y: Any) -> tuple[Any, NDArray[Any]]:
+        if y is None:
+            raise DataError(type(self).__name__, "requires y to be passed, but the target y is None")
+        X = self._pictures(X, reset=True)
+        y = column_or_1d(y, warn=True)
+        check_classification_targets(y)
+        if len(y) != len(X):
+            raise DataError(type(self).__name__, f"must have one label for each of {len(X)} pictures", got=len(y))
+        return X, y
+
+    def _pictures(self, X: Any, *, reset: bool) -> Any:
+        """Return pictures as ``fit`` and ``predict`` of descend take them; rows of numbers become pixels."""
+        if not _are_rows(X):
+            if hasattr(X, "iloc"):  # a column of a frame
+                X = X.tolist()
+            return X if isinstance(X, np.ndarray) else list(X)
+        X = validate_data(self, X, reset=reset, dtype=np.float64)
+        if reset:
+            self._flat_ = FlatPictures.of(X, self.image_shape)
+        return self._flat_.pixels(X)
+
+    def _seed(self) -> int:
+        if isinstance(self.random_state, Integral):
+            return int(self.random_state)
+        return int(check_random_state(self.random_state).randint(2**31))
+
+
+def _with_knob(named: Technique, name: str, knob: str, value: Any) -> str:
+    known = {field.name for field in dataclasses.fields(named)}  # pyright: ignore[reportArgumentType] (every technique is a dataclass)
+    if knob not in known:
+        raise KnobError(name, f"must be a knob of {named}", fix=f"It has {', '.join(sorted(known))}.")
+    return str(dataclasses.replace(named, **{knob: value}))  # pyright: ignore[reportArgumentType]
+
+
+def _are_rows(X: Any) -> bool:
+    """Return whether X is a table of numbers, or what scikit-learn refuses in its own words; not pictures."""
+    if hasattr(X, "toarray") or hasattr(X, "columns"):
+        return True
+    if isinstance(X, np.ndarray):
+        return X.ndim == 2 or (X.ndim < 2 and X.dtype.kind not in "OUS")
+    with contextlib.suppress(TypeError, ValueError, AttributeError):
+        return not hasattr(X, "iloc") and bool(len(X)) and np.ndim(X[0]) == 1 and not isinstance(X[0], (str, bytes))
+    return not hasattr(X, "__len__")
+
+
+def _rows(X: Any, rows: NDArray[np.int64]) -> Any:
+    return X[rows] if isinstance(X, np.ndarray) else [X[row] for row in rows]
+
+
+def _held_out(labels: NDArray[np.int64], fraction: float, seed: int) -> NDArray[np.bool_]:
+    """Choose a share of every class, (n,) bool: at least one picture in all, never the only one of its class."""
+    if not 0 < fraction < 1:
+        raise KnobError("validation_fraction", "must lie between 0 and 1", got=fraction)
+    generator, chosen = np.random.default_rng(seed), np.zeros(len(labels), np.bool_)
+    classes: Sequence[NDArray[np.int64]] = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    for rows in classes:
+        chosen[generator.permutation(rows)[: min(round(fraction * len(rows)), len(rows) - 1)]] = True
+    largest = max(classes, key=len)
+    if not chosen.any() and len(largest) > 1:
+        chosen[generator.choice(largest)] = True
+    return chosen

@@ -1,0 +1,111 @@
+"""``ImageClassifier`` keeps scikit-learn's contract: the checks that are quick; all of them run in ``benchmarks``."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils import estimator_checks
+
+import descend
+from descend.errors import DataError, KnobError
+from descend.estimator import _OWN, FAMILIES
+from descend.flat_pictures import FlatPictures
+from descend.technique import knobs
+from descend.train.recipe import Recipe
+
+LABELS = np.arange(40) % 2
+IMAGES = (np.random.default_rng(0).integers(0, 60, (40, 12, 12)) + 150 * LABELS[:, None, None]).astype(np.uint8)
+
+
+def tiny(**settings: Any) -> descend.ImageClassifier:
+    chosen = {"transfer": "scratch", "backbone": "smallcnn(width=4)", "epochs": 2, "batch_size": 16, "augment": [], "threads": 1}
+    return descend.ImageClassifier(**(chosen | {"optimizer": "adamw(lr=0.02)"} | settings))
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        "check_no_attributes_set_in_init", "check_parameters_default_constructible", "check_get_params_invariance",
+        "check_set_params", "check_estimators_unfitted", "check_estimators_nan_inf", "check_fit2d_1sample", "check_fit1d",
+        "check_complex_data", "check_requires_y_none", "check_classifiers_one_label", "check_estimator_sparse_tag",
+        "check_n_features_in", "check_classifiers_regression_target",
+    ],
+)  # fmt: skip
+def test_the_quick_checks_of_scikit_learn(check: str) -> None:
+    getattr(estimator_checks, check)("ImageClassifier", tiny(epochs=1))
+
+
+def test_every_setting_of_a_recipe_is_a_parameter() -> None:
+    settings = {knob.name for knob in knobs(Recipe)} - {"data", "fit", "seed", "split_seed", "snapshots"}
+    assert set(descend.ImageClassifier().get_params()) == settings | set(_OWN)
+    assert set(FAMILIES) <= settings
+    defaults = {knob.name: getattr(Recipe(), knob.name) for knob in knobs(Recipe)}
+    assert all(value == defaults[name] for name, value in descend.ImageClassifier().get_params().items() if name in settings)
+
+
+def test_rows_of_digits_are_pictures_in_a_pipeline_and_in_cross_validation() -> None:
+    rows, labels = load_digits(return_X_y=True)
+    rows, names = rows[labels < 2], np.array(["nil", "one"])[labels[labels < 2]]
+    model = make_pipeline(FunctionTransformer(), tiny(epochs=3))
+    scores = cross_val_score(model, rows, names, cv=2)
+    assert scores.min() > 0.9
+    assert clone(model).get_params()["imageclassifier__epochs"] == 3
+
+
+def test_a_grid_over_a_knob() -> None:
+    search = GridSearchCV(tiny(epochs=6), {"optimizer__lr": [1e-9, 0.02]}, cv=2, refit=False).fit(IMAGES, LABELS)
+    assert search.best_params_ == {"optimizer__lr": 0.02}
+    assert tiny().set_params(optimizer__lr=0.5).optimizer == "adamw(lr=0.5)"
+    with pytest.raises(KnobError, match=r"schedule is left to descend. Name it"):
+        tiny().set_params(schedule__peak=3)
+    with pytest.raises(KnobError, match="must be a knob of adamw"):
+        tiny().set_params(optimizer__rate=3)
+
+
+def test_pictures_of_any_kind_and_labels_of_any_type(tmp_path: Path) -> None:
+    labels = np.where(LABELS == 1, 30, 4)
+    pictures = [Image.fromarray(image).resize((12 + place % 5, 12)) for place, image in enumerate(IMAGES)]
+    model = tiny(keep_in=str(tmp_path)).fit(pictures, labels)
+    assert model.score(pictures, labels) > 0.9
+    assert model.classes_.tolist() == [4, 30]
+    assert model.predict(pictures[:2]).dtype == labels.dtype
+    (folder,) = tmp_path.iterdir()
+    assert (folder / "report.html").exists()
+    np.testing.assert_array_equal(
+        pickle.loads(pickle.dumps(model)).predict_proba(pictures[:3]), model.predict_proba(pictures[:3])
+    )
+    with pytest.raises(DataError, match=r"X\[1\]: must be a readable picture"):
+        model.predict([pictures[0], b"broken"])
+    with pytest.raises(NotFittedError):
+        clone(model).predict(pictures)
+
+
+def test_validation_is_a_share_of_every_class_and_nothing_is_kept_for_testing() -> None:
+    model = tiny(epochs=1, validation_fraction=0.2).fit(IMAGES, LABELS)
+    record = model.run_.record
+    assert record.data["counts"] == {name: {"train": 16, "val": 4, "test": 0} for name in "01"}
+    assert not model.run_.folder.exists()
+    for fraction in (0, 1):
+        with pytest.raises(KnobError, match="validation_fraction: must lie between 0 and 1"):
+            tiny(validation_fraction=fraction).fit(IMAGES, LABELS)
+
+
+def test_rows_become_levels_between_the_extremes_of_the_training() -> None:
+    rows = np.array([[-1.0, 0.0, 3.0], [1.0, 1.0, 1.0]])
+    flat = FlatPictures.of(rows, None)
+    assert flat.pixels(rows).tolist() == [[[0, 64], [255, 0]], [[128, 128], [128, 0]]]
+    assert flat.pixels(np.array([[9.0, -9.0, 3.0]])).tolist() == [[[255, 0], [255, 0]]]
+    assert FlatPictures.of(rows, (1, 3)).pixels(rows).shape == (2, 1, 3)
+    with pytest.raises(KnobError, match="image_shape: must be of 3 pixels, as X has columns"):
+        FlatPictures.of(rows, (2, 2))
