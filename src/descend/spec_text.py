@@ -33,6 +33,11 @@ def spec_error(text: str, column: int, must: str, *, fix: str = "") -> SpecError
     return SpecError(f"spec text, position {column + 1}", must, fix=fix or "Write name(knob=value, ...).", below=below)
 
 
+def unknown_technique(call: Call, family: str, fix: str) -> SpecError:
+    """Return the error for a name that stands for no technique of ``family``."""
+    return spec_error(call.text, call.column, f"{shortened(repr(call.name))} must name a technique of family {family!r}", fix=fix)
+
+
 def parse(text: str) -> Call:
     """Parse ``name(knob=value, ...)``. Only literals and further specs are values; nothing is ever evaluated."""
     stripped = text.strip()

@@ -37,7 +37,7 @@ from descend.errors import DescendError, KnobError, SpecError, nearest
 from descend.printable import shortened
 from descend.spec_text import Call as Call
 from descend.spec_text import parse as parse
-from descend.spec_text import spec_error
+from descend.spec_text import spec_error, unknown_technique
 
 PACKAGES = ("optim", "schedule", "regularize", "augment", "models", "transfer", "landscape")
 
@@ -258,14 +258,42 @@ def _from_factory(field: dataclasses.Field[Any]) -> Any:
 def load_all() -> None:
     """Import every technique that a package exports, so that the registry is complete."""
     for package in PACKAGES:
-        module = importlib.import_module(f"descend.{package}")
-        for public in module.__all__:
-            getattr(module, public)
+        _load(package)
+
+
+@cache
+def _load(package: str) -> None:
+    module = importlib.import_module(f"descend.{package}")
+    for public in module.__all__:
+        getattr(module, public)
+
+
+def _load_family(family: type[Technique]) -> None:
+    """Import the techniques of one family: they live in the package that defines it. What else there is, the user imported."""
+    root, _, inside = family.__module__.partition(".")
+    package = inside.partition(".")[0]
+    if root == "descend" and package in PACKAGES:
+        _load(package)
+    else:
+        load_all()
+
+
+def any_registered() -> bool:
+    """Return whether this process has imported any technique yet."""
+    return bool(_registry)
+
+
+def former_name(cls: type[Technique]) -> str | None:
+    """Return the name that a technique had in an earlier version, if it had another."""
+    return next((old for (family, old), now in _former_names.items() if (family, now) == (cls.family, cls.name)), None)
 
 
 def registered(family: type[Technique] | str | None = None) -> Iterator[type[Technique]]:
     """Yield every registered technique, of one family or of all, sorted by family and name."""
-    load_all()
+    if isinstance(family, str) or family is None:
+        load_all()
+    else:
+        _load_family(family)
     wanted = family if isinstance(family, str) or family is None else family.family
     for (kind, _), cls in sorted(_registry.items()):
         if wanted in (None, kind):
@@ -274,7 +302,7 @@ def registered(family: type[Technique] | str | None = None) -> Iterator[type[Tec
 
 def find(name: str, family: type[T], *, who: str | None = None) -> type[T]:
     """Return the technique called ``name`` in ``family``; an unknown name is an error that suggests the nearest."""
-    load_all()
+    _load_family(family)
     cls = _registry.get((family.family, name))
     if cls is None:
         renamed = _former_names.get((family.family, name))
@@ -302,8 +330,7 @@ def build(value: str | Call | Technique, family: type[T]) -> T:
     try:
         cls = find(call.name, family)
     except SpecError as error:
-        must = f"{shortened(repr(call.name))} must name a technique of family {family.family!r}"
-        raise spec_error(call.text, call.column, must, fix=error.fix) from None
+        raise unknown_technique(call, family.family, error.fix) from None
     return cls(**_settings(cls, call))
 
 

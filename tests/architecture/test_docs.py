@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from descend.cli import catalogue
 from descend.cli.pages import pages
 
 ROOT = Path(__file__).parents[2]
@@ -19,6 +20,10 @@ def test_technique_pages_are_current() -> None:
     assert {path.name for path in folder.glob("*.md")} == set(made)
     for name, text in made.items():
         assert (folder / name).read_text(encoding="utf-8") == text, f"{name} has fallen behind: run scripts/docs"
+
+
+def test_the_catalogue_is_current() -> None:
+    assert catalogue.FILE.read_text(encoding="utf-8") == catalogue.text(), "catalogue.json has fallen behind: run scripts/docs"
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())

@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import Annotated, ClassVar
 
 import numpy as np
+import scipy
 import torch
 from annotated_types import Gt
 from numpy.typing import ArrayLike
-from scipy.special import betaincinv
 
 from descend.augment.factors import Draws, Mix
 from descend.augment.occlude import boxes
@@ -28,7 +28,7 @@ Alpha = Annotated[float, Gt(0), Search(0.1, 2.0, log=True)]
 
 def beta(alpha: float, u: Floats) -> Floats:
     """Map uniform numbers to Beta(alpha, alpha), by the inverse of its distribution."""
-    return np.clip(betaincinv(alpha, alpha, u), 0.0, 1.0)
+    return np.clip(scipy.special.betaincinv(alpha, alpha, u), 0.0, 1.0)
 
 
 @technique("mixup", source="Zhang et al. 2018, arXiv:1710.09412, equation 1")

@@ -10,28 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from descend.augment.policy_names import POLICIES as POLICIES
+from descend.augment.policy_names import unknown_transform
 from descend.augment.transform import Augmentation
-from descend.errors import SpecError, check_count, nearest
+from descend.errors import SpecError, check_count
 from descend.technique import build, parse, registered
-
-POLICIES: dict[str, tuple[str, ...]] = {
-    "light": ("random_resized_crop(scale_range=[0.6, 1.0])", "flip()"),
-    "medium": (
-        "random_resized_crop()",
-        "flip()",
-        "rotate(degrees=10.0)",
-        "color_jitter(brightness=0.2, contrast=0.2, saturation=0.2)",
-    ),
-    "strong": (
-        "random_resized_crop(scale_range=[0.2, 1.0])",
-        "flip()",
-        "rotate()",
-        "color_jitter(hue=0.05)",
-        "random_erasing(p=0.25)",
-        "mixup()",
-    ),
-    "signs": ("shift()", "rotate(degrees=10.0)", "scale(factor_range=[0.9, 1.1])"),
-}
 
 _BY_STRENGTH = ("light", "medium", "strong")
 _FEW, _MANY = 2_000, 20_000  # training pictures
@@ -79,5 +62,5 @@ def _transform(item: str | Augmentation) -> Augmentation:
         if name in POLICIES:
             raise SpecError("augment", f"the policy {name!r} takes no knobs", got=item, fix=f"Write {name}.")
         if name not in known:
-            raise SpecError("augment", "must name a transform or a policy", got=name, fix=nearest(name, [*known, *POLICIES]))
+            raise unknown_transform(name, known)
     return build(item, Augmentation)

@@ -29,6 +29,7 @@ VERBS = {
     "surface": "walk optimizers over test surfaces and draw their paths",
     "list": "list every technique with its knobs",
     "cache": "show or clear what is kept on disk between runs",
+    "completion": "print the script that completes commands in bash, zsh or fish",
 }
 MOST_SAID = 500  # characters of what the system says
 _MODULES = {"eval": "evaluate", "list": "listing", "lr-find": "lr_find"}
@@ -36,8 +37,9 @@ _MODULES = {"eval": "evaluate", "list": "listing", "lr-find": "lr_find"}
 HELP = (
     "usage: descend VERB ...\n\nTrain the best image classifier that the time allows, and measure what each technique bought.\n\n"
     + "verbs:\n"
-    + "".join(f"  {verb:<9} {what}\n" for verb, what in VERBS.items())
+    + "".join(f"  {verb:<10} {what}\n" for verb, what in VERBS.items())
     + "\nTry: descend fit digits\nEach verb has its own help: descend fit --help\n"
+    + "Every verb takes -q: no progress, only results and errors.\n"
     + "Every verb takes --import MODULE: a module, found from the current folder, that defines techniques of your own.\n"
 )
 
@@ -66,6 +68,11 @@ def main(argv: list[str] | None = None) -> int:
         return _unknown(verb)
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch loads: its idle threads would fight Numba's for the cores
     return _run(verb, rest)
+
+
+def module_of(verb: str) -> str:
+    """Return the name of the module that holds a verb."""
+    return f"descend.cli.{_MODULES.get(verb, verb)}"
 
 
 def _imported(words: list[str]) -> list[str]:
@@ -103,12 +110,13 @@ def _unknown(verb: str) -> int:
 
 
 def _run(verb: str, rest: list[str]) -> int:
-    from descend.cli.output import tell
+    from descend.cli.output import QUIET, tell
     from descend.errors import DescendError, KnobError, SpecError
     from descend.printable import shortened
 
+    QUIET.set(False)  # an earlier command of this process may have been asked to be quiet
     try:
-        return import_module(f"descend.cli.{_MODULES.get(verb, verb)}").main(_imported(rest))
+        return import_module(module_of(verb)).main(_imported(rest))
     except DescendError as error:
         tell(*f"error: {error}".split("\n"), file=sys.stderr)
         return 2 if isinstance(error, (KnobError, SpecError)) else 1

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from descend.api import compare
-from descend.cli.fit import add_settings, require_data, settings_of
+from descend.cli.fit import add_settings, check_settings, settings_of
 from descend.cli.output import Parser, tell
 from descend.cli.progress import Terminal
 from descend.errors import KnobError
@@ -45,7 +45,7 @@ def main(argv: list[str]) -> int:
     settings = settings_of(options)
     if is_change(settings.get("data", "")):
         raise KnobError("compare", "DATA stands before the candidates", got=settings["data"], fix="descend compare DATA base ...")
-    require_data("compare", settings)
+    check_settings("compare", settings)
     found = compare(**own, settle=settle, progress=Terminal(), **settings)
     tell(*([json.dumps(summary(found))] if as_json else [*found.lines(), f"Results: {found.folder / FILE}"]))
     return 130 if found.ended.startswith("stopped") else 0

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from descend.cli.fit import add_settings, require_data, settings_of
+from descend.cli.fit import add_settings, check_settings, settings_of
 from descend.cli.output import Parser, tell
 from descend.cli.progress import Terminal
 from descend.errors import DescendError, KnobError
@@ -56,7 +56,7 @@ def _diagnosed(options: dict[str, Any]) -> Diagnosis:
     if file is not None and options["recipe"] is not None:
         raise KnobError("RECIPE", "must be given once", got=str(file), fix="Leave --recipe out.")
     settings = settings_of(options | ({} if file is None else {"recipe": file}))
-    require_data("doctor", settings)
+    check_settings("doctor", settings)
     return diagnose(out=out, progress=Terminal(), **settings)
 
 

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from descend.api import fit, resume
 from descend.cli import STARTED
+from descend.cli.catalogue import check_names
 from descend.cli.output import Parser, tell
 from descend.cli.progress import Terminal
 from descend.errors import KnobError
 from descend.technique import Knob, knobs
 from descend.train.interrupt import EXIT_TERMINATED, terminable
-from descend.train.recipe import FORMER_NAMES, LISTS, Recipe, read, renamed
+from descend.train.recipe import FORMER_NAMES, LISTS, Recipe, from_arguments, read, renamed
 
 if TYPE_CHECKING:
     from descend.train.run import Run
@@ -39,7 +40,7 @@ def main(argv: list[str]) -> int:
     as_json, resumed = args.pop("json"), args.pop("resume")
     settings = settings_of(args)
     if resumed is None:
-        require_data("fit", settings)
+        check_settings("fit", settings)
     with terminable() as termination:
         try:
             run = _run(resumed, settings, ["descend", "fit", *argv])
@@ -65,6 +66,18 @@ def _run(resumed: Path | None, settings: dict[str, Any], command: list[str]) -> 
         raise KnobError("--resume", "takes no DATA and no other setting: a run goes on as it began", got=sorted(settings)[0],
                         fix=f"descend fit --resume {resumed}")  # fmt: skip
     return resume(resumed, progress=terminal, started=STARTED.get())
+
+
+def check_settings(verb: str, settings: Mapping[str, Any]) -> None:
+    """Raise what can be said of settings before torch is imported: no DATA, none there, a technique that there is not."""
+    require_data(verb, settings)
+    chosen = {name: value for name, value in settings.items() if name not in ("recipe", "out")}
+    recipe, _ = from_arguments(None, settings.get("recipe"), chosen)
+    check_names(recipe)
+    if recipe.data is not None and not Path(recipe.data).exists():
+        from descend.data.sources import check_place
+
+        check_place(recipe.data)
 
 
 def require_data(verb: str, settings: Mapping[str, Any]) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-import inspect
 import json
-from typing import Any
 
+from descend.cli.catalogue import entries
 from descend.cli.output import Parser, tell
 from descend.errors import SpecError, nearest
-from descend.technique import Knob, Technique, knobs, registered
+
+WIDEST = 60  # columns of a signature that summaries are lined up behind
 
 
 def main(argv: list[str]) -> int:
@@ -18,53 +17,20 @@ def main(argv: list[str]) -> int:
     parser.add_argument("family", nargs="?", help="only this family, for example optimizer")
     parser.add_argument("--json", action="store_true", help="one JSON array, with intervals, search ranges and sources")
     options = parser.parse_args(argv)
-    techniques = list(registered())
-    families = sorted({cls.family for cls in techniques})
+    techniques = entries()
+    families = sorted({entry["family"] for entry in techniques})
     if options.family is not None and options.family not in families:
         raise SpecError(
             "descend list", "the family must be one that exists", got=options.family, fix=nearest(options.family, families)
         )
-    chosen = [cls for cls in techniques if options.family in (None, cls.family)]
+    chosen = [entry for entry in techniques if options.family in (None, entry["family"])]
     if options.json:
-        tell(*json.dumps([describe(cls) for cls in chosen], indent=1).splitlines())
+        tell(*json.dumps(chosen, indent=1).splitlines())
         return 0
-    width = max(len(_signature(cls)) for cls in chosen)
-    for family in sorted({cls.family for cls in chosen}):
+    width = min(WIDEST, max(len(entry["signature"]) for entry in chosen))
+    for family in sorted({entry["family"] for entry in chosen}):
         tell(f"{family}:")
-        for cls in chosen:
-            if cls.family == family:
-                tell(f"  {_signature(cls):<{min(width, 60)}}  {_sentence(cls)}")
+        for entry in chosen:
+            if entry["family"] == family:
+                tell(f"  {entry['signature']:<{width}}  {entry['summary']}")
     return 0
-
-
-def describe(cls: type[Technique]) -> dict[str, Any]:
-    """Return a technique as plain data."""
-    return {
-        "family": cls.family,
-        "name": cls.name,
-        "summary": _sentence(cls),
-        "source": cls.source,
-        "knobs": [_knob(knob) for knob in knobs(cls)],
-    }
-
-
-def _knob(knob: Knob) -> dict[str, Any]:
-    given = knob.default is not dataclasses.MISSING
-    default = str(knob.default) if isinstance(knob.default, (Technique, tuple)) else knob.default
-    search = dataclasses.asdict(knob.search) if knob.search else None
-    return {
-        "name": knob.name,
-        "takes": knob.interval,
-        "required": not given,
-        "default": default if given else None,
-        "search": search,
-    }
-
-
-def _signature(cls: type[Technique]) -> str:
-    parts = (k.name if k.default is dataclasses.MISSING else f"{k.name}={k.default!r}" for k in knobs(cls))
-    return f"{cls.name}({', '.join(parts)})"
-
-
-def _sentence(cls: type[Technique]) -> str:
-    return (inspect.getdoc(cls) or "").split("\n\n")[0].replace("\n", " ")

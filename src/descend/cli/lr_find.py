@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from descend import landscape
-from descend.cli.fit import add_settings, require_data, settings_of
+from descend.cli.fit import add_settings, check_settings, settings_of
 from descend.cli.output import Parser, tell
 from descend.cli.progress import Terminal
 from descend.train.recipe import SEARCH_ONLY, from_settings, read
@@ -35,7 +35,7 @@ def main(argv: list[str]) -> int:
     """Sweep, draw, suggest. Returns 1 where no rate can be suggested."""
     options = vars(_parser().parse_args(argv))
     low, high, n_steps = (options.pop(name) for name in ("low", "high", "steps"))  # of the sweep: a recipe's steps are others
-    require_data("lr-find", settings_of(options))
+    check_settings("lr-find", settings_of(options))
     from descend.landscape.course import at_rate
     from descend.landscape.drawing import check_path
     from descend.schedule import Sweep

@@ -1,6 +1,6 @@
-"""The technique pages of the documentation, made from the techniques: text, knobs, legal intervals, search ranges, sources.
+"""The technique pages of the documentation, and the catalogue of the command line, made from the techniques.
 
-``scripts/docs`` calls this; a test holds the committed pages to it, so they cannot fall behind the code.
+``scripts/docs`` calls this; a test holds the committed files to it, so they cannot fall behind the code.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from descend.cli import catalogue
 from descend.technique import Knob, Technique, knobs, registered
 
 
@@ -58,7 +59,8 @@ def _home(cls: type[Technique]) -> str:
 
 
 def main(folder: Path) -> None:
-    """Write the pages into ``folder``."""
+    """Write the pages into ``folder``, and the catalogue that the command line reads."""
+    catalogue.FILE.write_text(catalogue.text(), encoding="utf-8")
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in pages().items():
         (folder / name).write_text(text, encoding="utf-8")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from descend.cli.output import QUIET
 from descend.printable import printable
 
 if TYPE_CHECKING:
@@ -28,10 +29,13 @@ class Terminal:
     def say(self, text: str) -> None:
         """Print one line; nothing in it is markup (a class may be called ``[red]``) or a control character."""
         self._finish()
-        self._print(text)
+        if not QUIET.get():
+            self._print(text)
 
     def update(self, stage: str, done: int, total: int, note: str = "") -> None:
         """Draw the stage's bar, ten times a second at most."""
+        if QUIET.get():
+            return
         if stage != self._stage:
             self._finish()
             self._start(stage, done, total)

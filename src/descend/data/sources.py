@@ -68,7 +68,19 @@ def _refuse_outside(outside: bool) -> None:
         raise KnobError("outside", "has no effect unless the data are a table", fix="Leave it out.")
 
 
+def check_place(text: str) -> None:
+    """Raise DataError unless ``text`` is the name of a built-in set, or there is a folder or a file of that name."""
+    named, path = text.removeprefix(_PREFIX), _path(text)
+    if named in builtin.SETS or is_folder(path) or is_file(path):
+        return
+    if "://" in text:
+        raise DataError(text, "must lie on this machine", fix="Download it, and give the folder or the table.")
+    hint = nearest(named, builtin.SETS).replace("Known:", "Built-in sets:")
+    raise DataError(text, f"no such folder, table or built-in set{_why_none(path)}", fix=hint)
+
+
 def _read_place(text: str, evaluation: bool, outside: bool) -> Manifest:
+    check_place(text)
     named, path = text.removeprefix(_PREFIX), _path(text)
     is_table = is_file(path) and path.suffix.lower() in SUFFIXES
     if not is_table:
@@ -82,13 +94,8 @@ def _read_place(text: str, evaluation: bool, outside: bool) -> Manifest:
         return folders.read_folder(path, evaluation=evaluation)
     if is_table:
         return tables.read_table(path, evaluation=evaluation, outside=outside)
-    if is_file(path):
-        raise DataError(text, f"a file must be a table ({', '.join(SUFFIXES)})",
-                        fix="Give the folder that holds the class folders.")  # fmt: skip
-    if "://" in text:
-        raise DataError(text, "must lie on this machine", fix="Download it, and give the folder or the table.")
-    hint = nearest(named, builtin.SETS).replace("Known:", "Built-in sets:")
-    raise DataError(text, f"no such folder, table or built-in set{_why_none(path)}", fix=hint)
+    raise DataError(text, f"a file must be a table ({', '.join(SUFFIXES)})",
+                    fix="Give the folder that holds the class folders.")  # fmt: skip
 
 
 def _path(text: str) -> Path:

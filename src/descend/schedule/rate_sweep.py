@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter1d
-from scipy.stats import rankdata
 
 from descend import rng
 from descend.errors import KnobError, TrainingError, check_count
@@ -52,7 +51,7 @@ class RangeTest:
     @cached_property
     def smooth(self) -> Floats:
         """The losses without most of their noise: (n,) float64, a Gaussian mean over neighbours on both sides, so without lag."""
-        return gaussian_filter1d(self.losses, WIDTH * self.n_steps, mode="nearest")
+        return scipy.ndimage.gaussian_filter1d(self.losses, WIDTH * self.n_steps, mode="nearest")
 
     @cached_property
     def n_before_rise(self) -> int:
@@ -138,14 +137,14 @@ def fall_by_chance(losses: Floats, width: float) -> float:
     Source: a permutation test, Fisher 1935; its p value with the order seen counted in: Phipson & Smyth 2010,
     doi:10.2202/1544-6115.1585.
     """
-    ranks = rankdata(losses)
+    ranks = scipy.stats.rankdata(losses)
     orders = rng.uniform(0, "schedule/fall", ids=np.arange(N_PERMUTED), n=len(ranks)).argsort(axis=1)
     seen, *others = _largest_fall(np.concatenate([ranks[None], ranks[orders]]), width)
     return (1 + sum(other >= seen * (1 - 1e-12) for other in others)) / (N_PERMUTED + 1)
 
 
 def _largest_fall(rows: Floats, width: float) -> Floats:
-    smooth = gaussian_filter1d(rows, width, axis=1, mode="nearest")
+    smooth = scipy.ndimage.gaussian_filter1d(rows, width, axis=1, mode="nearest")
     return (np.maximum.accumulate(smooth, axis=1) - smooth).max(axis=1)
 
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.special import stdtr
 
 Floats = NDArray[np.float64]
 TINY = 1e-12
@@ -61,7 +61,7 @@ def fall_test(losses: tuple[float, ...], worth: float) -> Look:
     if spread <= TINY * abs(plain - bar) * math.sqrt(float(x @ x)):  # a curve without noise says it all
         return Look(plain, 0.0 if plain > bar else 1.0, n, 0.0)
     slopes, errors, weights = _fits(y, x)
-    p = stdtr(n - 2, (bar - slopes) / errors)
+    p = scipy.special.stdtr(n - 2, (bar - slopes) / errors)
     return Look(float(weights @ slopes), float(weights @ p), n, float(weights @ CORRELATIONS))
 
 

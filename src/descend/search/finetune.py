@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import scipy
 import torch
-from scipy.optimize import minimize_scalar
 from torch import nn
 
 from descend.augment import Pipeline
@@ -123,7 +123,7 @@ def calibrated(study: Study, answer: Answer) -> Answer:
         p = torch.softmax(logits / np.exp(log_temperature), 2).mean(1)
         return float(-p[torch.arange(len(labels)), labels].clamp_min(1e-12).log().mean())
 
-    best: Any = minimize_scalar(loss, bounds=(np.log(0.2), np.log(5.0)), method="bounded")
+    best: Any = scipy.optimize.minimize_scalar(loss, bounds=(np.log(0.2), np.log(5.0)), method="bounded")
     temperature = float(np.exp(best.x))
     scaled = copy.deepcopy(answer.classifier)
     assert isinstance(scaled.head, nn.Linear)  # every step's head is one: its logits scale with its weights

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from descend.stats.crossed import crossed
 from descend.stats.intervals import Interval, all_equal, check_level, paired_differences
@@ -52,7 +52,7 @@ def _movements(values: NDArray[np.float64], level: float, n: int, draw: np.rando
     """Return how far the mean of ``values`` moves in ``n`` resamples, (n,), stretched to what so few values leave open."""
     size, tail = values.size, (1 - level) / 2
     distinct, counts = np.unique(values - values.mean(), return_counts=True)  # right and wrong: a few values, drawn at once
-    stretch = math.sqrt(size / (size - 1)) * float(stats.t.isf(tail, size - 1) / stats.norm.isf(tail))
+    stretch = math.sqrt(size / (size - 1)) * float(scipy.stats.t.isf(tail, size - 1) / scipy.stats.norm.isf(tail))
     return stretch * (draw.multinomial(size, counts / size, n) @ distinct) / size
 
 

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
 
 from descend.stats.intervals import Interval, check_level, root
 from descend.stats.one_run import adjusted_wald, adjusted_wald_p_value, paired_scores
@@ -67,7 +67,7 @@ class Crossed:
 
     def reach(self, tail: float) -> float:
         """Return how far the interval that leaves out ``tail`` on either side reaches from the mean."""
-        t_seeds, t_pictures = (-float(special.stdtrit(n - 1, tail)) for n in (self.n_seeds, self.n_pictures))
+        t_seeds, t_pictures = (-float(scipy.special.stdtrit(n - 1, tail)) for n in (self.n_seeds, self.n_pictures))
         n = self.n_seeds * self.n_pictures
         both = math.hypot(t_seeds * math.sqrt(self.seeds / n), t_pictures * self.pictures_error)
         return max(both, t_pictures * math.sqrt(self.pictures / n))

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import optimize, stats
 
 from descend.errors import DataError
 
@@ -47,15 +47,15 @@ def check_level(level: float, who: str) -> None:
 
 def root(function: Callable[[float], float], low: float, high: float) -> float:
     """Return where ``function`` changes its sign between ``low`` and ``high``: Brent's method."""
-    return float(optimize.brentq(function, low, high, xtol=1e-10))  # pyright: ignore[reportArgumentType] (a number unless full_output)
+    return float(scipy.optimize.brentq(function, low, high, xtol=1e-10))  # pyright: ignore[reportArgumentType] (a number unless full_output)
 
 
 def mean(values: Sequence[float], level: float = 0.95) -> Interval:
     """Return the mean of ``values`` with Student's t interval."""
     sample = checked(values, "mean", 2)
     check_level(level, "mean")
-    centre, error = float(sample.mean()), float(stats.sem(sample))
-    reach = float(stats.t.ppf((1 + level) / 2, sample.size - 1)) * error
+    centre, error = float(sample.mean()), float(scipy.stats.sem(sample))
+    reach = float(scipy.stats.t.ppf((1 + level) / 2, sample.size - 1)) * error
     return Interval(centre, centre - reach, centre + reach, sample.size)
 
 
@@ -82,7 +82,7 @@ def paired_p_value(differences: NDArray[np.float64]) -> float:
     """Return the p value of Student's t test of (n_seeds,) differences: below 1 - level where the interval leaves out zero."""
     if all_equal(differences):
         return 1.0
-    return float(2 * stats.t.sf(abs(differences.mean()) / stats.sem(differences), differences.size - 1))
+    return float(2 * scipy.stats.t.sf(abs(differences.mean()) / scipy.stats.sem(differences), differences.size - 1))
 
 
 def paired_differences(a: Sequence[float], b: Sequence[float], who: str) -> NDArray[np.float64]:
@@ -107,7 +107,7 @@ def proportion(k: int, n: int, level: float = 0.95) -> Interval:
     if not (0 <= k <= n and n > 0 and float(k).is_integer() and float(n).is_integer()):
         raise DataError("proportion", "needs whole numbers with 0 <= k <= n and n > 0", got=f"k={k}, n={n}")
     check_level(level, "proportion")
-    bounds = stats.binomtest(int(k), int(n)).proportion_ci(confidence_level=level, method="wilson")
+    bounds = scipy.stats.binomtest(int(k), int(n)).proportion_ci(confidence_level=level, method="wilson")
     return Interval(k / n, float(bounds.low), float(bounds.high), int(n))
 
 

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from descend.errors import DataError
 from descend.stats.intervals import Interval, check_level
@@ -44,14 +44,14 @@ def mcnemar(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> McNemar:
 def mcnemar_of(differences: NDArray[np.float64], level: float) -> McNemar:
     """Return the test for (n_pictures,) differences: 1 where only a is right, -1 where only b is."""
     n, only_a, only_b = differences.size, int((differences > 0).sum()), int((differences < 0).sum())
-    p_value = float(stats.binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
+    p_value = float(scipy.stats.binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
     return McNemar(only_a, only_b, n, p_value, Interval((only_a - only_b) / n, *adjusted_wald(only_a, only_b, n, level), n))
 
 
 def adjusted_wald(only_a: float, only_b: float, n: int, level: float) -> tuple[float, float]:
     """Return the interval of Bonett & Price 2012 for the difference of two paired shares."""
     p, q = (only_a + 1) / (n + 2), (only_b + 1) / (n + 2)
-    reach = float(stats.norm.ppf((1 + level) / 2)) * math.sqrt((p + q - (p - q) ** 2) / (n + 2))
+    reach = float(scipy.stats.norm.ppf((1 + level) / 2)) * math.sqrt((p + q - (p - q) ** 2) / (n + 2))
     return max(p - q - reach, -1.0), min(p - q + reach, 1.0)
 
 
@@ -59,7 +59,7 @@ def adjusted_wald_p_value(only_a: float, only_b: float, n: int) -> float:
     """Return the p value that belongs to ``adjusted_wald``: below 1 - level exactly where the interval leaves out zero."""
     p, q = (only_a + 1) / (n + 2), (only_b + 1) / (n + 2)
     error = math.sqrt((p + q - (p - q) ** 2) / (n + 2))
-    return float(2 * stats.norm.sf(abs(p - q) / error)) if error else 0.0
+    return float(2 * scipy.stats.norm.sf(abs(p - q) / error)) if error else 0.0
 
 
 def paired_scores(a: ArrayLike, b: ArrayLike, who: str, *, n_seeds: int) -> NDArray[np.float64]:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from descend.errors import DataError
 from descend.stats.crossed import Crossed, crossed
@@ -52,8 +52,9 @@ def runs_needed(differences: Sequence[float], level: float = 0.95, power: float 
     if all_equal(sample):
         raise DataError("runs_needed", "needs differences of which two or more differ", got=sample.tolist()[:8])
     effect = abs(aim / float(sample.std(ddof=1)))
-    n = max(2, math.floor((stats.norm.ppf((1 + level) / 2) + stats.norm.ppf(power)) ** 2 / effect**2))  # never more is needed
-    while _power(effect * math.sqrt(n), float(stats.t.ppf((1 + level) / 2, n - 1)), n - 1) < power:
+    z = float(scipy.stats.norm.ppf((1 + level) / 2) + scipy.stats.norm.ppf(power))
+    n = max(2, math.floor(z**2 / effect**2))  # never more is needed
+    while _power(effect * math.sqrt(n), float(scipy.stats.t.ppf((1 + level) / 2, n - 1)), n - 1) < power:
         n += 1
     return n
 
@@ -85,7 +86,7 @@ def plan_runs(differences: ArrayLike, settle: float, level: float = 0.95, power:
 
 def _plan_one_run(d: NDArray[np.float64], settle: float, level: float, power: float) -> Plan:
     """Plan from (n_pictures,): nothing is known about seeds."""
-    z = float(stats.norm.ppf((1 + level) / 2) + stats.norm.ppf(power))
+    z = float(scipy.stats.norm.ppf((1 + level) / 2) + scipy.stats.norm.ppf(power))
     apart = (float((d != 0).sum()) + 2) / (d.size + 2)  # share of pictures that one of the two has right, as in ``mcnemar``
     n_pictures = math.ceil(z**2 * max(apart - settle**2, 0) / settle**2)
     least = z * math.sqrt(apart / d.size)
@@ -95,7 +96,7 @@ def _plan_one_run(d: NDArray[np.float64], settle: float, level: float, power: fl
 def _plan_crossed(parts: Crossed, settle: float, level: float, power: float) -> Plan:
     if parts.constant:
         return Plan(settle, None, None, 0.0, "equal differences tell nothing about their spread")
-    z = float(stats.norm.ppf((1 + level) / 2) + stats.norm.ppf(power))
+    z = float(scipy.stats.norm.ppf((1 + level) / 2) + scipy.stats.norm.ppf(power))
     least = z * parts.pictures_error
     n_seeds = _smallest(lambda n: crossed_power(parts, n, settle, level), power) if settle > least else None
     if n_seeds is not None:
@@ -140,5 +141,5 @@ def _smallest(chance: Callable[[int], float], power: float) -> int | None:
 def _power(shift: float, limit: float, freedom: float) -> float:
     """Return the chance that |t| passes ``limit``, t being off zero by ``shift`` standard errors."""
     if freedom > _LARGE:
-        return float(stats.norm.sf(limit - shift) + stats.norm.cdf(-limit - shift))
-    return float(stats.nct.sf(limit, freedom, shift) + stats.nct.cdf(-limit, freedom, shift))
+        return float(scipy.stats.norm.sf(limit - shift) + scipy.stats.norm.cdf(-limit - shift))
+    return float(scipy.stats.nct.sf(limit, freedom, shift) + scipy.stats.nct.cdf(-limit, freedom, shift))

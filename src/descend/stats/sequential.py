@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import special
 
 from descend.errors import DataError
 from descend.stats.intervals import check_level, root
@@ -30,7 +30,7 @@ def obrien_fleming(alpha: float, share: float) -> float:
 
     Source: Lan & DeMets 1983, Biometrika 70, 659-663, after O'Brien & Fleming 1979, Biometrics 35, 549-556.
     """
-    return 4 * float(special.ndtr(special.ndtri(alpha / 4) / math.sqrt(share)))  # alpha / 2 for either side
+    return 4 * float(scipy.special.ndtr(scipy.special.ndtri(alpha / 4) / math.sqrt(share)))  # alpha / 2 for either side
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Spending:
         shares = tuple(n / self.looks[-1] for n in looks)
         alpha = (1 - level) * (1 if len(looks) == 1 else _SPENT)
         spent = tuple(alpha if last and n == n_seeds else self.spend(alpha, n / self.looks[-1]) for n in looks)
-        return 1 - 2 * float(special.ndtr(-boundaries(shares, spent)[looks.index(n_seeds)]))
+        return 1 - 2 * float(scipy.special.ndtr(-boundaries(shares, spent)[looks.index(n_seeds)]))
 
 
 @lru_cache(maxsize=1024)
@@ -121,7 +121,7 @@ def _limit(sums: NDArray[np.float64], mass: NDArray[np.float64], stretch: float,
     """Return the |z| that the next sum passes with chance ``allowed``. sums: so far, in steps; stretch: of its spread."""
 
     def passes(z: float) -> float:
-        return float(mass @ (special.ndtr(sums - z * stretch) + special.ndtr(-z * stretch - sums)))
+        return float(mass @ (scipy.special.ndtr(sums - z * stretch) + scipy.special.ndtr(-z * stretch - sums)))
 
     if passes(_FARTHEST) >= allowed:
         return _FARTHEST

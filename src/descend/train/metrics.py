@@ -1,4 +1,7 @@
-"""The numbers a classifier is judged by, from scikit-learn, with the interval that the size of the split allows."""
+"""The numbers a classifier is judged by, from scikit-learn, with the interval that the size of the split allows.
+
+scikit-learn and SciPy take a second to import: what needs them imports them, so that an answer to one picture does not wait.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn import metrics
 
-from descend.stats import proportion
+from descend import stats
 from descend.train.record_types import ClassScore, Score
 
 
@@ -31,7 +33,7 @@ def score(
     weights = _weights(copies)
     accuracy = float(np.average(predicted == labels, weights=weights))
     n_independent = _n_independent(len(labels), weights, groups)
-    interval = proportion(round(accuracy * n_independent), n_independent)
+    interval = stats.proportion(round(accuracy * n_independent), n_independent)
     return Score(
         accuracy=accuracy,
         accuracy_interval=[interval.low, interval.high],
@@ -62,11 +64,15 @@ def _n_independent(n: int, weights: NDArray[np.float64] | None, groups: NDArray[
 
 def _balanced(labels: NDArray[np.int64], predicted: NDArray[np.int64], weights: NDArray[np.float64] | None) -> float:
     """The mean recall of the classes that occur; one that only occurs among the answers has no recall to average."""
+    from sklearn import metrics
+
     options: dict[str, Any] = {"average": "macro", "sample_weight": weights, "zero_division": 0}
     return float(metrics.recall_score(labels, predicted, labels=np.unique(labels), **options))
 
 
 def _macro_f1(labels: NDArray[np.int64], predicted: NDArray[np.int64], weights: NDArray[np.float64] | None) -> float:
+    from sklearn import metrics
+
     options: dict[str, Any] = {"average": "macro", "sample_weight": weights, "zero_division": 0}
     return float(metrics.f1_score(labels, predicted, **options))
 
@@ -79,6 +85,8 @@ def log_loss(probabilities: NDArray[np.float32], labels: NDArray[np.int64], weig
 
 def per_class(probabilities: NDArray[np.float32], labels: NDArray[np.int64], classes: tuple[str, ...]) -> list[ClassScore]:
     """Return precision, recall, F1 and count of every class."""
+    from sklearn import metrics
+
     columns: Any = metrics.precision_recall_fscore_support(
         labels,
         probabilities.argmax(1),
@@ -91,4 +99,6 @@ def per_class(probabilities: NDArray[np.float32], labels: NDArray[np.int64], cla
 
 def confusion(probabilities: NDArray[np.float32], labels: NDArray[np.int64], n_classes: int) -> list[list[int]]:
     """Return counts[true][predicted]."""
+    from sklearn import metrics
+
     return metrics.confusion_matrix(labels, probabilities.argmax(1), labels=np.arange(n_classes)).tolist()

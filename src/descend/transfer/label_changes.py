@@ -23,8 +23,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.stats import hypergeom
 
 from descend import rng
 from descend.errors import DataError
@@ -253,7 +253,7 @@ def _exchanges(measured: Ints, y: Ints, answers: Ints) -> tuple[Exchange, ...]:
     found: list[Exchange] = []
     for a, b in candidates.tolist():
         table = counts[np.ix_([a, b], [a, b])]
-        p = float(hypergeom.cdf(table[0, 0], table.sum(), table[0].sum(), table[:, 0].sum())) * k * (k - 1) / 2
+        p = float(scipy.stats.hypergeom.cdf(table[0, 0], table.sum(), table[0].sum(), table[:, 0].sum())) * k * (k - 1) / 2
         if p <= ALPHA:
             n_a, n_b = int(counts[a].sum()), int(counts[b].sum())
             found.append(Exchange(int(measured[a]), int(measured[b]), n_a, int(table[0, 1]), n_b, int(table[1, 0]), min(p, 1.0)))

@@ -17,10 +17,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import minimize
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from descend import rng
 from descend.errors import DataError
@@ -262,7 +261,7 @@ class Problem:
 
         start = (self.solution / scale.double().numpy()).ravel()
         options = {"maxiter": 500, "maxcor": 20, "ftol": TOLERANCE, "gtol": 1e-7}
-        result = minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B", options=options)
+        result = scipy.optimize.minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B", options=options)
         self.solution = result.x.reshape(shape) * scale.double().numpy()
         return self.solution
 
@@ -289,6 +288,8 @@ def folds_of(
 
     Yields nothing where every class has a single picture.
     """
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold  # a second of imports: only where a head is fitted
+
     counts = np.bincount(labels, minlength=n_classes)
     if counts.max() < 2:
         return
