@@ -13,10 +13,12 @@ from . import search as search
 from . import stats as stats
 from . import train as train
 from . import transfer as transfer
+from .api import ablate as ablate
 from .api import compare as compare
 from .api import fit as fit
 from .api import load as load
 from .api import resume as resume
+from .api import sensitivity as sensitivity
 from .doctor import diagnose as diagnose
 from .errors import DataError as DataError
 from .errors import DescendError as DescendError

@@ -1,7 +1,7 @@
-"""What Python code calls: ``descend.fit``, ``descend.resume``, ``descend.load`` and ``descend.compare``.
+"""What Python code calls: ``descend.fit``, ``descend.resume``, ``descend.load``, and what trains many runs to compare them.
 
 It stands above the packages as the command line does, because a finished run is trained by ``train`` *and* written up by
-``report``. What a function needs is imported when it is called: naming these four costs nothing.
+``report``. What a function needs is imported when it is called: naming these costs nothing.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from descend import comparison
 from descend import report as report_package
@@ -135,6 +135,90 @@ def compare(
         candidates, base, how, fit=fit, resume=resume, out=None if out is None else Path(out),
         progress=progress or Silent(), arrays=arrays,
     )  # fmt: skip
+
+
+def ablate(
+    data: Any = None,
+    *,
+    recipe: Recipe | Mapping[str, Any] | Path | str | None = None,
+    add: Sequence[str] = (),
+    seeds: int = 5,
+    budget: str | None = None,
+    jobs: int = 1,
+    level: float = 0.95,
+    settle: float = 0.005,
+    out: Path | str | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> comparison.Ablation:
+    """Leave every technique of a recipe out, and add every one alone to none, and say what each buys, with intervals.
+
+    data, recipe, settings: as in ``fit``; the recipe is what ``fit`` would choose, and where that is a search, what the search
+    chose. A finished run's folder may stand for its recipe. add: techniques that it lacks, such as ``"mixup(alpha=0.2)"``. The
+    rest: as in ``compare``, whose runs are shared. Raises a DescendError for what can be refused beforehand.
+
+    >>> import descend
+    >>> found = descend.ablate("digits", seeds=2, epochs=1, augment="pad_crop", schedule="constant", out="abl/one")
+    >>> [rung.name for rung in found.rungs()][:3]
+    ['base', 'drop:pad_crop', 'drop:weight_decay']
+    """
+    from descend.train.recipe import from_arguments
+
+    base, arrays = from_arguments(data, recipe_of(recipe), settings)
+    how = comparison.Settings(n_seeds=seeds, budget=budget, jobs=jobs, level=level, settle=settle)
+    return comparison.ablate(
+        base, how, add=add, fit=fit, resume=resume, out=None if out is None else Path(out), progress=progress or Silent(),
+        arrays=arrays,
+    )  # fmt: skip
+
+
+def sensitivity(
+    data: Any = None,
+    optimizers: Sequence[str] = ("sgd", "momentum", "adam"),
+    *,
+    recipe: Recipe | Mapping[str, Any] | Path | str | None = None,
+    rates: int | None = None,
+    low: float | None = None,
+    high: float | None = None,
+    within: float = 0.01,
+    seeds: int = 3,
+    budget: str | None = None,
+    jobs: int = 1,
+    level: float = 0.95,
+    out: Path | str | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> comparison.Sensitivity:
+    """Measure accuracy against learning rate, rule by rule, and how many decades of rates stay close to the best.
+
+    data, recipe, settings: as in ``fit``, without an optimizer. optimizers: spec texts without ``lr``. rates: of each rule, by
+    default two per decade of the range worth searching that its knob ``lr`` names; low, high: other ends. within: what a rate may
+    cost, a share of the pictures. The rest: as in ``compare``, whose runs are shared. Raises a DescendError for what can be
+    refused beforehand; a run that diverges is a result.
+
+    >>> import descend
+    >>> found = descend.sensitivity("digits", ["sgd", "adam"], rates=2, low=1e-3, seeds=1, epochs=1, augment=[], out="sens/one")
+    >>> print(found)
+    optimizer  best rate  validation ...
+    """
+    from descend.train.recipe import from_arguments
+
+    base, arrays = from_arguments(data, recipe_of(recipe), settings)
+    how = comparison.Settings(n_seeds=seeds, budget=budget, jobs=jobs, level=level)
+    return comparison.sweep_rates(
+        base, optimizers, how, n_rates=rates, low=low, high=high, within=within, fit=fit, resume=resume,
+        out=None if out is None else Path(out), progress=progress or Silent(), arrays=arrays,
+    )  # fmt: skip
+
+
+Asked = TypeVar("Asked")
+
+
+def recipe_of(recipe: Asked) -> Asked | Path:
+    """Return a recipe as it is given, or the file of it where a run's folder is given."""
+    from descend.train.folder import RECIPE
+
+    return Path(recipe) / RECIPE if isinstance(recipe, (str, Path)) and Path(recipe).is_dir() else recipe
 
 
 def load(path: Path | str) -> Run:

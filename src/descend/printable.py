@@ -8,6 +8,7 @@ are shown escaped, as Python writes them. Accents, other scripts and emoji stay 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 MOST = 200  # characters of bad input that a message repeats
 _OBEYED = re.compile(
@@ -24,6 +25,17 @@ def printable(text: str) -> str:
     café\x1b[2J\n.png
     """
     return _OBEYED.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows of cells as lines in which columns stand below each other.
+
+    >>> from descend.printable import columns
+    >>> columns([("rule", "lr"), ("momentum", "0.1")])
+    ['rule      lr', 'momentum  0.1']
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def shortened(text: str, most: int = MOST) -> str:

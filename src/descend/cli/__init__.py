@@ -22,6 +22,8 @@ VERBS = {
     "eval": "measure a trained run on labelled pictures",
     "export": "write a trained run as one ONNX file, preprocessing included",
     "compare": "train candidates on the same seeds, and say which differ, with intervals",
+    "ablate": "leave every technique of a recipe out, and say what each buys, with intervals",
+    "sensitivity": "accuracy against learning rate, rule by rule: which rule forgives a bad rate",
     "lr-find": "find a learning rate by a range test, before training",
     "doctor": "check in under a minute that a training is sound, before it is made",
     "augment": "look at augmentations, and measure which answers they flip",
@@ -37,7 +39,7 @@ _MODULES = {"eval": "evaluate", "list": "listing", "lr-find": "lr_find"}
 HELP = (
     "usage: descend VERB ...\n\nTrain the best image classifier that the time allows, and measure what each technique bought.\n\n"
     + "verbs:\n"
-    + "".join(f"  {verb:<10} {what}\n" for verb, what in VERBS.items())
+    + "".join(f"  {verb:<11} {what}\n" for verb, what in VERBS.items())
     + "\nTry: descend fit digits\nEach verb has its own help: descend fit --help\n"
     + "Every verb takes -q: no progress, only results and errors.\n"
     + "Every verb takes --import MODULE: a module, found from the current folder, that defines techniques of your own.\n"

@@ -66,11 +66,16 @@ def _parser() -> argparse.ArgumentParser:
     add_settings(parser, without=("split_seed", "budget"))
     what = "base, setting=value, add:SPEC, drop:NAME or recipe.toml"
     parser.add_argument("candidates", nargs="+", metavar="CANDIDATE", help=what)
-    parser.add_argument("--seeds", type=int, default=5, metavar="N", help="runs of each candidate; default 5")
-    parser.add_argument("--budget", metavar="TIME", help="wall time of all runs together, for example 30m")
+    add_running(parser, seeds=5)
     parser.add_argument("--until-decided", action="store_true", help="end as soon as every verdict is known; --seeds is the most")
     parser.add_argument("--settle", type=float, default=0.5, metavar="POINTS", help="the difference worth finding; default 0.5")
+    return parser
+
+
+def add_running(parser: argparse.ArgumentParser, *, seeds: int) -> None:
+    """Add the flags of everything that makes many runs. seeds: how many by default."""
+    parser.add_argument("--seeds", type=int, default=seeds, metavar="N", help=f"runs of each candidate; default {seeds}")
+    parser.add_argument("--budget", metavar="TIME", help="wall time of all runs together, for example 30m")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at the same time; default 1")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="default comparisons/NAME-DATE-TIME")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line of standard output")
-    return parser

@@ -13,6 +13,7 @@ from descend.cli.fit import add_settings, check_settings, settings_of
 from descend.cli.output import Parser, tell
 from descend.cli.progress import Terminal
 from descend.errors import DescendError, KnobError
+from descend.printable import columns
 
 if TYPE_CHECKING:
     from descend.doctor import Diagnosis, Finding
@@ -100,9 +101,7 @@ def _table(finding: Finding) -> Iterator[str]:
         ends = {*order[: SHOWN_ROWS // 2], *order[-(SHOWN_ROWS // 2) :]}
         rows = [row for place, row in enumerate(rows) if place in ends]
     cells = [[*map(str, rows[0])], *([_cell(value) for value in row.values()] for row in rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
-    for row in cells:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    yield from columns(cells)
     if left_out > 0:
         yield f"... and {left_out} more between them (--json has all)"
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from descend import landscape, stats
 from descend.cli.output import Parser, tell
+from descend.printable import columns
 from descend.technique import build, spec
 
 if TYPE_CHECKING:
@@ -150,8 +151,7 @@ def _table(course: Course, outcomes: list[Outcome]) -> list[str]:
     left = [f"left {trap}"] if trap else []
     head = ["", f"steps to loss {course.goal:g}", "arrived", *left, "diverged", "final loss"]
     rows = [head, *(_row(row) for row in facts["optimizers"])]
-    widths = [max(len(row[at]) for row in rows) for at in range(len(head))]
-    lines += ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines += columns(rows)
     if course.random:
         lines.append("steps and final loss are medians; intervals are 95 %")
     edges = [row["optimizer"] for row in facts["optimizers"] if row["at_edge"]]

@@ -5,6 +5,8 @@ runs        the runs, each in a folder named by its settings, so that none is ma
 loop        seed after seed, until the seeds, the budget or the doubt are used up
 result      differences with intervals and verdicts, as lines, JSON and a frame
 paired      the same for any function of a seed
+ablation    every technique of a recipe left out, and added to none (recipe_parts, ladder)
+sensitivity accuracy against learning rate, rule by rule (width, rate_curves)
 """
 
 import lazy_loader

@@ -1,5 +1,9 @@
+from .ablation import Ablation as Ablation
+from .ablation import ablate as ablate
+from .ablation import load_ablation as load_ablation
 from .candidate import Candidate as Candidate
 from .candidate import candidates as candidates
+from .ladder import Rung as Rung
 from .loop import Settings as Settings
 from .loop import compare as compare
 from .paired import PairedRuns as PairedRuns
@@ -9,3 +13,10 @@ from .result import Costs as Costs
 from .result import Verdict as Verdict
 from .result import load as load
 from .runs import Made as Made
+from .sensitivity import Sensitivity as Sensitivity
+from .sensitivity import grid as grid
+from .sensitivity import load_sensitivity as load_sensitivity
+from .sensitivity import sweep_rates as sweep_rates
+from .width import Curve as Curve
+from .width import Width as Width
+from .width import width_of as width_of

@@ -48,7 +48,7 @@ def candidates(texts: Sequence[str], base: Recipe, completed: Completed) -> list
     """
     if len(texts) < 2:
         raise KnobError("compare", "needs two candidates or more", got=list(texts), fix='Such as: base "add:mixup(alpha=0.2)".')
-    made = [Candidate(text, _changed(text, base, completed)) for text in texts]
+    made = [Candidate(text, changed(text, base, completed)) for text in texts]
     known: dict[Recipe, str] = {}
     for candidate in made:
         recipe = completed(candidate.recipe)
@@ -60,7 +60,8 @@ def candidates(texts: Sequence[str], base: Recipe, completed: Completed) -> list
     return made
 
 
-def _changed(text: str, base: Recipe, completed: Completed) -> Recipe:
+def changed(text: str, base: Recipe, completed: Completed) -> Recipe:
+    """Return the recipe that one text names; arguments and errors as of ``candidates``."""
     recipe = base
     for word in words(text):
         if word == BASE:

@@ -11,6 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -85,26 +86,25 @@ def compare(
 
 def carried_out(
     chosen: Sequence[Candidate], looked: LookedAt, settings: Settings, *, fit: Fit, resume: Fit, out: Path | None,
-    progress: Progress, against: dict[str, str] | None = None,
+    progress: Progress, against: dict[str, str] | None = None, split: str | None = None,
 ) -> Comparison:  # fmt: skip
     """Run candidates that are known, and return what came of it; see ``compare``.
 
     against: what each is measured against, by default all others against the first. Where it is empty, none is measured against
-    another: each runs on every seed, whichever fails.
+    another: each runs on every seed, whichever fails. split: what is compared, by default test where there is one. Candidates
+    that train the same are one run under several names.
     """
     base, dataset = looked.base, looked.dataset
-    place = _place(out, dataset.name)
-    root = place.parent / SHARED
+    place, root = _place(out, dataset.name), shared_root(out)
     found = Comparison(
         place, dataset.name, tuple(candidate.name for candidate in chosen),
         {candidate.name: dump(candidate.recipe) for candidate in chosen},
-        split="test" if len(dataset.indices("test")) else "val", level=settings.level, settle=settings.settle,
+        split=split or ("test" if len(dataset.indices("test")) else "val"), level=settings.level, settle=settings.settle,
         looks=settings.looks, machine=records.machine(), versions=dict(records.versions()), against=against,
     )  # fmt: skip
     chosen = [_with_threads(candidate, settings.jobs) for candidate in chosen]
     split_seed = None if dataset.given_split else base.seed
-    jobs = [[job(candidate, base.seed + k, split_seed, root, dataset.fingerprint) for candidate in chosen]
-            for k in range(settings.n_seeds)]  # fmt: skip
+    jobs = [_jobs(chosen, base.seed + k, split_seed, root, dataset.fingerprint) for k in range(settings.n_seeds)]
     progress.say(f"comparing {len(chosen)} candidates on {dataset.name}, {settings.n_seeds} seeds; runs lie in {root}")
     _Loop(found, settings, jobs, progress, fit, resume, looked.arrays).run()
     found.save()
@@ -170,7 +170,10 @@ class _Loop:
         shift = turn % len(self.found.names)
         ordered = [*self.jobs[turn][shift:], *self.jobs[turn][:shift]]
         began = time.perf_counter()
-        for made in work([item for item in ordered if item.candidate.name in self.alive]):
+        ordered = [item for item in ordered if item.candidate.name in self.alive]
+        places = {item.place: item for item in reversed(ordered)}
+        first = [item for item in ordered if places[item.place] is item]
+        for made in chain(work(first), work([item for item in ordered if places[item.place] is not item])):
             self.found.made.append(made)
             self.found.save(judged=False)
             self.progress.say(f"  seed {made.seed}  {made.name}: {self._told(made)}")
@@ -220,6 +223,17 @@ class _Loop:
         return n_seeds in self.found.looks[:-1] and all(verdict.different for verdict in self.found.verdicts())
 
 
+def _jobs(chosen: Sequence[Candidate], seed: int, split_seed: int | None, root: Path, data_fingerprint: str) -> list[Job]:
+    """Return the jobs of one seed; those of the same settings have the same place, that of the first."""
+    places: dict[Recipe, Path] = {}
+    jobs: list[Job] = []
+    for candidate in chosen:
+        item = job(candidate, seed, split_seed, root, data_fingerprint)
+        place = places.setdefault(item.candidate.recipe, item.place)
+        jobs.append(dataclasses.replace(item, place=place))
+    return jobs
+
+
 def _make(item: Job, how: dict[str, Any]) -> Made:
     return make(item, **how)
 
@@ -230,6 +244,11 @@ def _with_threads(candidate: Candidate, n_jobs: int) -> Candidate:
         return candidate
     threads = max(1, (os.cpu_count() or 1) // n_jobs)
     return Candidate(candidate.name, dataclasses.replace(candidate.recipe, threads=threads))  # pyright: ignore[reportArgumentType] (a record is a dataclass)
+
+
+def shared_root(out: Path | None) -> Path:
+    """Return the folder of the runs that all comparisons beside ``out`` share."""
+    return (Path(ROOT) if out is None else out.parent) / SHARED
 
 
 def _place(out: Path | None, name: str) -> Path:

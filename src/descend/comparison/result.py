@@ -18,6 +18,7 @@ from descend.comparison.runs import Made, outcomes, right
 from descend.durations import duration
 from descend.errors import MissingExtra, RunError
 from descend.plain_data import finite
+from descend.printable import columns
 from descend.stats import Difference, Interval, Spending, bootstrap_runs_and_items, differences, mean, verdict_in_points
 from descend.train import folder
 from descend.train.record_types import Machine
@@ -212,10 +213,12 @@ class Comparison:
         """Return the table and the verdicts as lines for a terminal."""
         rows = [("candidate", "accuracy", "runs", "best epoch", "last epoch", "to target", "time", "memory")]
         rows += [_row(name, self.costs(name)) for name in self.names]
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-        failures = [f"{item.name}, seed {item.seed}, failed: {item.error}" for item in self.made if item.status == "failed"]
-        return [*table, "", *(verdict.text for verdict in self.verdicts()), *failures, *([self.ended] if self.ended else [])]
+        told = [verdict.text for verdict in self.verdicts()]
+        return [*columns(rows), "", *told, *self.failures(), *([self.ended] if self.ended else [])]
+
+    def failures(self) -> list[str]:
+        """Return a line on every run that failed."""
+        return [f"{item.name}, seed {item.seed}, failed: {item.error}" for item in self.made if item.status == "failed"]
 
     def __str__(self) -> str:
         return "\n".join(self.lines())
@@ -282,13 +285,15 @@ def _seconds_to(curve: list[dict[str, Any]], target: float) -> float:
 
 
 def _row(name: str, costs: Costs) -> tuple[str, ...]:
-    def share(value: float | None) -> str:
-        return "-" if value is None else f"{value:.1%}"
-
-    accuracy = share(None if costs.accuracy is None else costs.accuracy.mean)
-    if costs.accuracy is not None and costs.accuracy.n >= FEWEST_SEEDS:
-        accuracy += f" ±{100 * (costs.accuracy.high - costs.accuracy.mean):.1f}"
+    best, last = ("-" if value is None else f"{value:.1%}" for value in (costs.best_epoch, costs.last_epoch))
     seconds = ["-" if value is None else duration(value) for value in (costs.to_target_s, costs.wall_s)]
     memory = "-" if costs.peak_bytes is None else f"{costs.peak_bytes / 1e9:.1f} GB"
     runs = str(costs.n_runs) + (f" ({costs.n_failed} failed)" if costs.n_failed else "")
-    return (name, accuracy, runs, share(costs.best_epoch), share(costs.last_epoch), *seconds, memory)
+    return (name, share(costs.accuracy), runs, best, last, *seconds, memory)
+
+
+def share(accuracy: Interval | None) -> str:
+    """Return a mean accuracy in words, with half of its interval where more than one seed tells it."""
+    if accuracy is None:
+        return "-"
+    return f"{accuracy.mean:.1%}" + (f" ±{100 * (accuracy.high - accuracy.mean):.1f}" if accuracy.n >= FEWEST_SEEDS else "")

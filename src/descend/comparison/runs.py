@@ -103,7 +103,8 @@ def make(item: Job, *, fit: Fit, resume: Fit, data: Any = None) -> Made:
 
 
 def _made(item: Job, fit: Fit, resume: Fit, data: Any) -> Run:
-    if (item.place / folder.RECORD).exists():
+    begins_anew = item.candidate.recipe.steps and not in_use(item.place)  # gone on with, it would decide upon more steps
+    if (item.place / folder.RECORD).exists() and not begins_anew:
         try:
             return resume(item.place, data=data, progress=Silent())
         except RunError:  # stopped where nothing can be gone on with
@@ -117,9 +118,13 @@ def _made(item: Job, fit: Fit, resume: Fit, data: Any) -> Run:
 
 
 def _noted(made: Made) -> Made:
-    """Write down what making a run took, and return it."""
+    """Write down what making a run took, where it need not be made again, and return it."""
     facts = dataclasses.asdict(made)
-    folder.write_json(Path(made.place) / MADE, {name: facts[name] for name in ("wall_s", "peak_bytes", "error", "diverged")})
+    if made.status == "finished" or made.diverged:
+        with contextlib.suppress(RunError):  # a full disk: the run itself is there
+            folder.write_json(
+                Path(made.place) / MADE, {name: facts[name] for name in ("wall_s", "peak_bytes", "error", "diverged")}
+            )
     return made
 
 

@@ -175,13 +175,13 @@ def _with_regularizers_knobs(rule: Rule, recipe: Recipe, regularize: tuple[Regul
     for name, value in merged_knobs(regularize, "optimizer_knobs").items():
         if name not in known:
             raise KnobError("regularize", f"sets {name}, which the optimizer {rule.name} does not have", got=value)
-        if recipe.optimizer is not None and _sets(parse(recipe.optimizer), name):
+        if recipe.optimizer is not None and sets_knob(parse(recipe.optimizer), name):
             raise KnobError("regularize", f"and the optimizer both set {name}", got=recipe.optimizer, fix="Set it in one place.")
         rule = with_knobs(rule, **{name: value})
     return rule
 
 
-def _sets(call: Call, knob: str) -> bool:
+def sets_knob(call: Call, knob: str) -> bool:
     """Return whether spec text sets ``knob``, in the rule itself or in one that it wraps."""
     nested = (*call.arguments, *call.settings.values())
-    return knob in call.settings or any(_sets(part, knob) for part in nested if isinstance(part, Call))
+    return knob in call.settings or any(sets_knob(part, knob) for part in nested if isinstance(part, Call))
