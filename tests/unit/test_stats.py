@@ -14,7 +14,7 @@ from scipy import stats as scipy_stats
 
 from descend.comparison import PairedRuns, paired_seeds
 from descend.errors import DataError
-from descend.stats import Interval, mcnemar, paired, paired_runs_and_items, runs_needed, verdict
+from descend.stats import Interval, difference, mcnemar, paired, paired_runs_and_items, runs_needed, verdict
 
 Scores = NDArray[np.float64]
 
@@ -239,3 +239,15 @@ def test_the_page_shows_what_was_simulated(builder: Callable[[str], ModuleType])
     build = builder("comparison")
     page = (build.HERE / "README.md").read_text(encoding="utf-8")
     assert build.filled(page, build.results()) == page
+
+
+@pytest.mark.parametrize("n_seeds", [3, 4, 10])
+def test_seeds_that_differ_by_the_same_number_of_pictures_have_a_p_value(n_seeds: int) -> None:
+    a, b = np.ones((n_seeds, 400)), np.ones((n_seeds, 400))
+    b[:, :40] = 0  # the same pictures on all seeds, but for two
+    b[0, 40], b[1, 41] = 0, 0
+    b[2:, 42] = 0
+    known = difference(a, b)
+    assert known.scores.mean(1).std() == 0
+    at = scipy_stats.t.sf(known.interval.mean / (known.scores.mean(0).std(ddof=1) / math.sqrt(400)), 399)
+    assert known.p_value == pytest.approx(2 * at, rel=0.2)

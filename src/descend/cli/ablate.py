@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from descend.api import ablate, recipe_of
 from descend.cli.compare import add_running
-from descend.cli.fit import add_settings, require_data, settings_of
+from descend.cli.fit import add_settings, check_settings, settings_of
 from descend.cli.output import Parser, tell
 from descend.cli.progress import Terminal
 from descend.errors import KnobError
@@ -44,7 +44,7 @@ def main(argv: list[str]) -> int:
     own = {name: options.pop(name) for name in ("seeds", "budget", "jobs", "out", "add")}
     as_json, settle = options.pop("json"), options.pop("settle") / 100
     settings = with_recipe("ablate", settings_of(options))
-    require_data("ablate", settings)
+    check_settings("ablate", settings)
     found = ablate(**own, settle=settle, progress=Terminal(), **settings)
     tell(*([json.dumps(summary(found))] if as_json else _closing(found)))
     return 130 if found.ended.startswith("stopped") else 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from descend.api import sensitivity
 from descend.cli.compare import add_running
-from descend.cli.fit import add_settings, require_data, settings_of
+from descend.cli.fit import add_settings, check_settings, settings_of
 from descend.cli.output import Parser, tell
 from descend.cli.progress import Terminal
 from descend.errors import KnobError
@@ -43,7 +43,7 @@ def main(argv: list[str]) -> int:
     if "data" not in settings and (last in SETS or "/" in last):
         raise KnobError("DATA", "must stand before --optimizers, which takes all that follows", got=last,
                         fix=f"descend sensitivity {last} --optimizers ...")  # fmt: skip
-    require_data("sensitivity", settings)
+    check_settings("sensitivity", settings)
     found = sensitivity(**own, within=within, progress=Terminal(), **settings)
     tell(*([json.dumps(summary(found))] if as_json else _closing(found)))
     return 130 if found.ended.startswith("stopped") else 0

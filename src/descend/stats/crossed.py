@@ -67,10 +67,10 @@ class Crossed:
 
     def reach(self, tail: float) -> float:
         """Return how far the interval that leaves out ``tail`` on either side reaches from the mean."""
-        t_seeds, t_pictures = (-float(scipy.special.stdtrit(n - 1, tail)) for n in (self.n_seeds, self.n_pictures))
         n = self.n_seeds * self.n_pictures
-        both = math.hypot(t_seeds * math.sqrt(self.seeds / n), t_pictures * self.pictures_error)
-        return max(both, t_pictures * math.sqrt(self.pictures / n))
+        by_seeds = _far(self.n_seeds, tail, math.sqrt(self.seeds / n))
+        both = math.hypot(by_seeds, _far(self.n_pictures, tail, self.pictures_error))
+        return max(both, _far(self.n_pictures, tail, math.sqrt(self.pictures / n)))
 
     def p_value(self) -> float:
         """Return the p value that belongs to the interval: 1 - the highest level at which it still leaves out zero."""
@@ -85,6 +85,13 @@ class Crossed:
     @property
     def _counts(self) -> tuple[float, float, int]:
         return max(self.mean, 0) * self.n_pictures, max(-self.mean, 0) * self.n_pictures, self.n_pictures
+
+
+def _far(n: int, tail: float, error: float) -> float:
+    """Return how far ``tail`` lies from the mean of n numbers with this standard error; 0 where there is no error."""
+    from scipy import special
+
+    return abs(float(special.stdtrit(n - 1, tail))) * error if error else 0.0  # far out it is inf, for some n of the wrong sign
 
 
 def crossed(d: NDArray[np.float64]) -> Crossed:
