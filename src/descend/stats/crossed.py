@@ -89,9 +89,9 @@ class Crossed:
 
 def _far(n: int, tail: float, error: float) -> float:
     """Return how far ``tail`` lies from the mean of n numbers with this standard error; 0 where there is no error."""
-    from scipy import special
-
-    return abs(float(special.stdtrit(n - 1, tail))) * error if error else 0.0  # far out it is inf, for some n of the wrong sign
+    return (
+        abs(float(scipy.special.stdtrit(n - 1, tail))) * error if error else 0.0
+    )  # far out it is inf, for some n of the wrong sign
 
 
 def crossed(d: NDArray[np.float64]) -> Crossed:
