@@ -8,10 +8,14 @@ from typing import Literal
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from descend.augment import Pipeline, fused
 from descend.augment import apply as meaning
-from descend.augment.resampling_kernels import AFFINE, COPIED, SAMPLED, STRAIGHT
+from descend.augment.factors import Neighborhood
+from descend.augment.memory import uncleared
+from descend.augment.neighborhood import compiled, processed
+from descend.augment.row_kernels import AFFINE, COPIED, SAMPLED, STRAIGHT
 
 IMAGES = np.random.default_rng(11).integers(0, 256, (12, 50, 60, 3), dtype=np.uint8)
 IDS = np.arange(12) * 77 - 300
@@ -107,6 +111,54 @@ def test_copies_are_equal_to_the_bit() -> None:
     for specs in (["flip()", "pad_crop()"], ["quarter_turn()", "flip()"], ["flip()", "random_erasing()"]):
         plain, fast = both(specs, 40)
         assert torch.equal(plain, fast)
+
+
+@pytest.mark.parametrize(
+    "specs", [*SMOOTH[:6], ["jpeg()", "gaussian_noise()", "random_erasing(fill=noise)"], ["equalize()"]], ids=str
+)
+def test_whole_levels_are_the_float_ones_rounded(specs: list[str]) -> None:
+    draws = Pipeline(specs, size=40).draw(IDS, (50, 60), epoch=0)
+    images = torch.from_numpy(IMAGES)
+    levels = fused.levels(images, draws, MEAN, STD, ONE, ZERO)
+    assert torch.equal(fused.whole_levels(images, draws, MEAN, STD), meaning.rounded(levels))
+
+
+@pytest.mark.parametrize("border", ["reflect", "constant", "replicate", "wrap"])
+@pytest.mark.parametrize("geometry", ["rotate(degrees=180.0)", "shift(fraction=1.0)", "perspective(p=1.0, distortion=0.9)"])
+def test_rows_that_leave_the_picture_agree_with_the_meaning(geometry: str, border: str) -> None:
+    plain, fast = both([geometry, "scale(factor_range=[0.3, 0.6])", f"resampling(border={border})"], None)
+    assert (plain - fast).abs().max() < 0.01
+
+
+def test_blur_and_sharpness_are_the_plain_ones_to_the_bit() -> None:
+    for height, width in ((9, 31), (3, 3), (1, 6)):
+        images = np.random.default_rng(height).integers(0, 256, (4, height, width, 3), dtype=np.uint8)
+        for kind, strengths in (("blur", (0.1, 0.8, 2.5, np.nan)), ("sharpen", (0.2, 1.9, 3.0, np.nan))):
+            steps, out = (Neighborhood(kind, np.array(strengths)),) * 2, np.empty_like(images)
+            for part in range(2):
+                compiled(images, steps, part, 2, out)
+            assert np.array_equal(out, processed(torch.from_numpy(images), steps).numpy())
+
+
+def test_memory_serves_again_only_when_nobody_looks_at_it() -> None:
+    first = uncleared((300, 1000), np.float32)
+    first[:] = 1
+    looked_at = torch.from_numpy(first).view(30, 10000)[3:]
+    place = first.ctypes.data
+    del first
+    assert uncleared((300, 1000), np.float32).ctypes.data != place
+    assert bool((looked_at == 1).all())
+    del looked_at
+    places = {array.ctypes.data for array in [uncleared((300, 1000), np.float32) for _ in range(2)]}
+    assert place in places
+
+
+def test_numbers_of_noise_are_normal_and_independent() -> None:
+    numbers = meaning.normal(np.arange(20), (3, 4), 20_001).astype(np.float64)
+    assert stats.kstest(numbers.ravel(), "norm").pvalue > 1e-3
+    assert abs(numbers.var() - 1) < 0.01
+    for a, b in ((numbers[:, 1:], numbers[:, :-1]), (numbers[1:], numbers[:-1]), (numbers[:, 1:] ** 2, numbers[:, :-1] ** 2)):
+        assert stats.pearsonr(a.ravel(), b.ravel()).pvalue > 1e-3
 
 
 def test_normalisation_agrees_with_the_meaning() -> None:

@@ -28,12 +28,12 @@ from descend.compiled import kernel
 from descend.files import CacheFolder
 
 @kernel
-def probe(values):
-    add_noise(values[:4], 1.0, np.uint64(3), np.uint64(5), np.uint64(7))
+def probe(values, table, words, numbers):
+    add_noise(values[:4], 0, 1.0, table, np.uint64(3), np.uint64(5), np.uint64(7), words, numbers)
     put(values, 4, between(four(values, 0), four(values, 4), np.float32(0.25)))
 
 values = np.arange(8, dtype=np.float32)
-probe(values)
+probe(values, np.linspace(-1, 1, 4097).astype(np.float32), np.zeros((4, 1), np.uint32), np.zeros(8, np.float32))
 print([float(value) for value in values])
 print(len(CacheFolder().entries("kernels")))
 """
@@ -114,7 +114,7 @@ def test_an_edit_of_a_helper_changes_the_result(tmp_path: Path, run: Callable[[s
     assert n_entries == "2"
     assert (new[:4] == old[:4]).all()
     np.testing.assert_allclose(new[4:] - old[4:], [4 - old[0], 5 - old[1], 6 - old[2], 7 - old[3]], rtol=1e-5)
-    edit(tmp_path, "augment/noise_kernels.py", "_F(sigma *", "_F(2 * sigma *")
+    edit(tmp_path, "augment/noise_kernels.py", "+= sigma *", "+= 2 * sigma *")
     grain, _ = run(PROBE)
     np.testing.assert_allclose(np.array(eval(grain))[:4] - np.arange(4), 2 * (old[:4] - np.arange(4)), rtol=1e-5)
 
@@ -123,11 +123,11 @@ def test_every_file_that_is_compiled_in_is_in_the_digest(tmp_path: Path, run: Ca
     augment, masks = run(DIGESTS)
     assert run(DIGESTS) == [augment, masks]
     for file, old, new in (
-        ("augment/kernels.py", "if way <= STRAIGHT", "if way < STRAIGHT"),
-        ("augment/resampling_kernels.py", "_UNIT = 1 << 32", "_UNIT = 1 << 31"),
+        ("augment/kernels.py", "== STRAIGHT", "<= STRAIGHT"),
+        ("augment/resampling_kernels.py", "_ALMOST_ONE = 1 - 1e-12", "_ALMOST_ONE = 1 - 1e-11"),
         ("augment/color_kernels.py", "plane[k] - low", "plane[k] + low"),
         ("augment/simd.py", "super().__init__(manager, kind, _FOUR)", "super().__init__(manager, kind, _FOUR )"),
-        ("augment/noise_kernels.py", "_F(sigma *", "_F(2 * sigma *"),
+        ("augment/noise_kernels.py", "+= sigma *", "+= 2 * sigma *"),
     ):
         edit(tmp_path, file, old, new)
         changed, same = run(DIGESTS)

@@ -7,28 +7,29 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from descend.augment.simd import four, held, put, through
-from descend.compiled import helper
+from descend.augment.simd import four, held, put, put_bytes, scaled, through
+from descend.compiled import LEAN, helper
 
+lean = helper(**LEAN)
 _F = np.float32
 _ALMOST = 1e-3  # as in ``statistics``
 
 
+COLOR, OFFSET, GAIN, BIAS, LAST, N_NUMBERS = 0, 12, 16, 20, 24, 28  # where in ``Finish.numbers`` what begins
+
+
 class Finish(NamedTuple):
-    """What takes a row of w pixels from levels to the output: ``clamp(A table(x) + offset) * gain + bias``."""
+    """What takes a row of w pixels from levels to the output: ``clamp(A x + offset) * gain + bias``, or whole levels.
 
-    table: Any  # (3, 256) float32 levels, or no entries
-    color: Any  # (13,) float32: the columns of A, four numbers apart
-    offset: Any  # (4,) float32
+    One array holds all numbers, four apart: the three columns of A, offset, gain, bias, and room for the last pixel of a row.
+    """
+
+    numbers: Any  # (28,) float32
     tinted: Any  # whether A and the offset change anything
-    low: Any  # of the clamp, float32
-    high: Any
-    gain: Any  # (3 w,) float32
-    bias: Any
-    scratch: Any  # (3 w + 1,) float32, overwritten
+    rounded: Any  # whether the output is whole levels, without gain and bias
 
 
-@helper
+@lean
 def ends(values):
     """Return the lowest and the highest of some numbers, one or more."""
     low = high = values[0]
@@ -37,32 +38,75 @@ def ends(values):
     return low, high
 
 
-@helper
-def look_up(plane, table):
-    """Replace the levels of one channel by their values in a table (256,), linear between entries, in place."""
-    for k in range(plane.size):
-        value = min(max(plane[k], _F(0)), _F(255))
-        low = min(int(value), 254)
-        plane[k] = table[low] + (value - _F(low)) * (table[low + 1] - table[low])
+@lean
+def look_up(levels, n, table):
+    """Replace n interleaved levels by their values in the tables (3, 256) of their channels, linear between entries, in place."""
+    for c in range(3):
+        below, above = table[c], table[c][1:]
+        for k in range(c, n, 3):
+            value = min(max(levels[k], _F(0)), _F(255))
+            low = np.uint32(min(value, _F(254)))  # unsigned: a place that may be negative costs two more instructions
+            levels[k] = below[low] + (value - _F(low)) * (above[low] - below[low])
 
 
-@helper
-def finish(row, to, out):
-    """Take a row of levels (3 w + 1,) through tone and colour to the output (3 w,), as ``to`` says."""
-    table, color, offset, tinted, low, high, gain, bias, scratch = to
-    if table.size:
-        for c in range(3):
-            look_up(row[c : out.size : 3], table[c])
-    if tinted:
-        r, g, b, o = four(color, 0), four(color, 4), four(color, 8), four(offset, 0)
-        for j in range(out.size // 3):
-            put(scratch, 3 * j, held(through(four(row, 3 * j), r, g, b, o), low, high))
-        row = scratch
-    for k in range(out.size):
-        out[k] = row[k] * gain[k] + bias[k]
+@lean
+def look_up_whole(levels, n, table):
+    """Replace n interleaved whole levels by their values in the tables (3, 256) of their channels, in place."""
+    red, green, blue = table[0], table[1], table[2]
+    for k in range(0, n, 3):
+        levels[k] = red[np.uint32(levels[k])]
+        levels[k + 1] = green[np.uint32(levels[k + 1])]
+        levels[k + 2] = blue[np.uint32(levels[k + 2])]
 
 
-@helper
+@lean
+def finish(row, to, at, out, whole_out):
+    """Take a row of levels (3 w + 1,) through colour to the output, as ``to`` says: floats ``out`` or whole levels ``whole_out``.
+
+    at: where in the output the row begins.
+    """
+    n, numbers = row.size - 1, to.numbers
+    r, g, b, o = four(numbers, COLOR), four(numbers, COLOR + 4), four(numbers, COLOR + 8), four(numbers, OFFSET)
+    gain, bias = four(numbers, GAIN), four(numbers, BIAS)
+    if to.tinted:
+        if to.rounded:
+            for k in range(0, n - 3, 3):
+                put_bytes(whole_out, at + k, held(through(four(row, k), r, g, b, o), _F(0), _F(255)))
+        else:
+            for k in range(0, n - 3, 3):
+                put(out, at + k, scaled(held(through(four(row, k), r, g, b, o), _F(0), _F(255)), gain, bias))
+        put(numbers, LAST, held(through(four(row, n - 3), r, g, b, o), _F(0), _F(255)))
+    else:
+        if to.rounded:
+            for k in range(0, n - 3, 3):
+                put_bytes(whole_out, at + k, four(row, k))
+        else:
+            for k in range(0, n - 3, 3):
+                put(out, at + k, scaled(four(row, k), gain, bias))
+        put(numbers, LAST, four(row, n - 3))
+    for c in range(3):  # one by one: a fourth number would lie in the next image
+        store(numbers[LAST + c], c, at + n - 3 + c, to, out, whole_out)
+
+
+@lean
+def store(value, c, at, to, out, whole_out):
+    """Write one level of channel c, 0..255 or beyond, to the output."""
+    if to.rounded:
+        whole_out[at] = np.uint8(min(max(value, _F(0)), _F(255)) + _F(0.5))
+    else:
+        out[at] = value * to.numbers[GAIN + c] + to.numbers[BIAS + c]
+
+
+@lean
+def tint(row, to, out):
+    """Write a row (3 w + 1,) after its colour change, but not clamped, to ``out``."""
+    numbers = to.numbers
+    r, g, b, o = four(numbers, COLOR), four(numbers, COLOR + 4), four(numbers, COLOR + 8), four(numbers, OFFSET)
+    for k in range(0, row.size - 1, 3):
+        put(out, k, through(four(row, k), r, g, b, o) if to.tinted else four(row, k))
+
+
+@lean
 def spread(plane):
     """Stretch the levels of one channel over 0..255, in place."""
     low, high = ends(plane)
@@ -72,15 +116,31 @@ def spread(plane):
             plane[k] = (plane[k] - low) * scale
 
 
-@helper
-def equalizing(plane):
-    """Return the table (256,) that flattens the histogram of one channel; see ``statistics.equalizing``."""
-    table, counts = np.empty(256, np.float32), np.zeros(256)
-    for value in plane:
-        value = min(max(value, _F(0)), _F(255))
-        low = min(int(value), 254)
-        counts[low] += 1 - float(value - _F(low))
-        counts[low + 1] += float(value - _F(low))
+@lean
+def histogram(levels, n, whole, counts):
+    """Count n interleaved levels by channel, (3, 256) float64; one between two whole levels counts for both in proportion."""
+    for c in range(3):
+        for k in range(256):
+            counts[c, k] = 0
+    if whole:
+        red, green, blue = counts[0], counts[1], counts[2]
+        for k in range(0, n, 3):
+            red[np.uint32(levels[k])] += 1
+            green[np.uint32(levels[k + 1])] += 1
+            blue[np.uint32(levels[k + 2])] += 1
+        return
+    for c in range(3):
+        below, above = counts[c], counts[c][1:]
+        for k in range(c, n, 3):
+            value = min(max(levels[k], _F(0)), _F(255))
+            low = np.uint32(min(value, _F(254)))
+            below[low] += 1 - float(value - _F(low))
+            above[low] += float(value - _F(low))
+
+
+@lean
+def equalizing(counts, table):
+    """Write to ``table`` (256,) what flattens a histogram (256,); see ``statistics.equalizing``."""
     top = 255
     while counts[top] <= 0.5 and top > 0:
         top -= 1
@@ -93,18 +153,19 @@ def equalizing(plane):
     for level in range(256):
         table[level] = level if flat else min(math.floor((below + _ALMOST) / step), 255)
         below += counts[level]
-    return table
 
 
-@helper
-def means_of(levels, w):
-    """Return the mean level of each channel of interleaved rows of w pixels: (3,) float64; columns are summed first."""
-    columns = np.zeros(3 * w)
-    for start in range(0, levels.size, 3 * w):
-        row = levels[start : start + 3 * w]
-        for k in range(row.size):
-            columns[k] += row[k]
-    means = np.zeros(3)
-    for k in range(columns.size):
-        means[k % 3] += columns[k] / (levels.size // 3)
-    return means
+@lean
+def add_row(sums, row):
+    """Add a row to the sums (3 w,) float64 of its columns."""
+    for k in range(sums.size):
+        sums[k] += row[k]
+
+
+@lean
+def means_of(sums, n_rows):
+    """Return the mean level of each channel from the sums of interleaved columns: three float64."""
+    red, green, blue, n = 0.0, 0.0, 0.0, sums.size // 3 * n_rows
+    for k in range(0, sums.size, 3):
+        red, green, blue = red + sums[k] / n, green + sums[k + 1] / n, blue + sums[k + 2] / n
+    return red, green, blue

@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 import torch
 from annotated_types import Ge
+from numpy.typing import NDArray
 from PIL import Image
 from torch.nn.functional import conv2d, pad
 
@@ -93,16 +94,28 @@ def processed(images: torch.Tensor, steps: tuple[Neighborhood, ...]) -> torch.Te
     return images
 
 
-def _blurred(image: torch.Tensor, sigma: float) -> torch.Tensor:
-    """Convolve down and across with a Gaussian cut at three standard deviations, mirrored at the border."""
+def gaussian(sigma: float) -> NDArray[np.int32]:
+    """Return the weights of a Gaussian cut at three standard deviations in 2**-16, from its middle outwards; they sum up to 1."""
     reach = max(1, round(3 * sigma))
-    weights = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, device=image.device) / sigma) ** 2)
-    weights = weights / weights.sum()
-    x = image.permute(2, 0, 1)[:, None].to(torch.float32)
-    for _ in ("down", "across"):
+    weights = np.exp(-0.5 * (np.arange(reach + 1) / sigma) ** 2)
+    weights = np.rint(weights / (2 * weights.sum() - weights[0]) * 2**16).astype(np.int32)
+    weights[0] = 2**16 - 2 * weights[1:].sum()
+    return weights
+
+
+def _blurred(image: torch.Tensor, sigma: float) -> torch.Tensor:
+    """Convolve down and across, mirrored at the border; rounded to 1/128 of a level in between.
+
+    All numbers are whole (weights in 2**-16), so that sums are exact in any order and the kernels agree to the bit.
+    """
+    half = torch.as_tensor(gaussian(sigma), device=image.device).double()
+    weights, reach = torch.cat([half.flip(0), half[1:]]), len(half) - 1
+    x = image.permute(2, 0, 1)[:, None].double()
+    for unit in (2**9, 2**23):
         mode = "reflect" if x.shape[2] > reach else "replicate"  # torch mirrors only within one period
         x = conv2d(pad(x, (0, 0, reach, reach), mode=mode), weights[None, None, :, None]).transpose(2, 3)
-    return _levels(x[:, 0])
+        x = (x / unit + 0.5).floor()
+    return x[:, 0].to(torch.uint8).permute(1, 2, 0)
 
 
 def _sharpened(image: torch.Tensor, factor: float) -> torch.Tensor:
@@ -127,3 +140,41 @@ def _compressed(image: torch.Tensor, quality: float) -> torch.Tensor:
 
 
 _OPERATIONS = {"blur": _blurred, "sharpen": _sharpened, "jpeg": _compressed}
+
+
+# ------------------------------------------------------------------------------------------------------- the same, compiled
+
+
+def compiled(images: NDArray[np.uint8], steps: tuple[Neighborhood, ...], part: int, n_parts: int, out: NDArray[np.uint8]) -> None:
+    """Run the drawn operations on every n_parts-th image, from number ``part`` on, by kernels where there are some.
+
+    images, out: (B, H, W, 3); what no operation changes is copied.
+    """
+    for k in range(part, len(images), n_parts):
+        image, chosen = images[k], [step for step in steps if not np.isnan(step.strength[k])]
+        for step in chosen:
+            changed = out[k] if step is chosen[-1] else np.empty_like(image)
+            _COMPILED[step.kind](image, float(step.strength[k]), changed)
+            image = changed
+        if not chosen:
+            out[k] = image
+
+
+def _fast_blur(image: NDArray[np.uint8], sigma: float, out: NDArray[np.uint8]) -> None:
+    from descend.augment.neighborhood_kernels import blur
+
+    weights, n = gaussian(sigma), 3 * image.shape[1]
+    blur(image, weights, np.empty(n + 6 * (len(weights) - 1), np.int32), np.empty(n, np.int32), out)
+
+
+def _fast_sharpen(image: NDArray[np.uint8], factor: float, out: NDArray[np.uint8]) -> None:
+    from descend.augment.neighborhood_kernels import sharpen
+
+    sharpen(image, np.float32(factor), np.float32(1 - factor), out)
+
+
+def _fast_jpeg(image: NDArray[np.uint8], quality: float, out: NDArray[np.uint8]) -> None:
+    out[:] = _compressed(torch.from_numpy(image), quality).numpy()
+
+
+_COMPILED = {"blur": _fast_blur, "sharpen": _fast_sharpen, "jpeg": _fast_jpeg}

@@ -2,41 +2,42 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
-from descend import rng
-from descend.compiled import helper
+from descend.augment.color_kernels import lean
+from descend.augment.stream_kernels import philox
 
 _F = np.float32
-_philox = helper(rng.philox_rounds)
+_LOW, _HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
 
 
-@helper
-def normals(block, identity, k0, k1):
-    """Return four standard normal numbers of a sample; see ``apply.noisy``."""
-    low, high = identity & np.uint64(0xFFFFFFFF), identity >> np.uint64(32)
-    a, b, c, d = _philox(np.uint64(block), np.uint64(0), low, high, k0, k1)
-    radius, angle = math.sqrt(-2 * math.log((float(a) + 0.5) * 2.0**-32)), 2 * math.pi * (float(b) + 0.5) * 2.0**-32
-    other, turn = math.sqrt(-2 * math.log((float(c) + 0.5) * 2.0**-32)), 2 * math.pi * (float(d) + 0.5) * 2.0**-32
-    return radius * math.cos(angle), radius * math.sin(angle), other * math.cos(turn), other * math.sin(turn)
+@lean
+def fill_normals(start, stop, borders, identity, k0, k1, words, numbers):
+    """Write the standard normal numbers of a sample to ``numbers``, in blocks of eight, so that ``start`` to ``stop`` are there.
+
+    See ``apply.normal`` for which number goes where; borders: ``apply.quantiles()``. Returns where in ``numbers`` the first is.
+    words: (4, n) uint32, overwritten.
+    """
+    first, n_blocks = start // 8, (stop + 7) // 8 - start // 8
+    for k in range(n_blocks):
+        block = np.uint64(first + k)
+        a, b, c, d = philox(block & _LOW, block >> _HALF, identity & _LOW, identity >> _HALF, k0, k1)
+        words[0, k], words[1, k], words[2, k], words[3, k] = a, b, c, d
+    ends, mask, unit, half = borders[1:], np.uint32(0xFFF), _F(2.0**-12), _F(0.5)
+    for w in range(4):
+        line, places = words[w], numbers[2 * w :]
+        for k in range(n_blocks):
+            word = line[k]
+            one, other = word & mask, word >> np.uint32(20)
+            share, rest = np.int32((word >> np.uint32(12)) & mask), np.int32((word >> np.uint32(8)) & mask)
+            places[8 * k] = borders[one] + (_F(share) + half) * unit * (ends[one] - borders[one])
+            places[8 * k + 1] = borders[other] + (_F(rest) + half) * unit * (ends[other] - borders[other])
+    return start - 8 * first
 
 
-@helper
-def add_noise(values, sigma, identity, k0, k1):
-    """Add Gaussian noise to flat levels, in place; see ``apply.noisy`` for which number goes where."""
-    for block in range((values.size + 3) // 4):
-        numbers = normals(block, identity, k0, k1)
-        for k in range(min(4, values.size - 4 * block)):
-            values[4 * block + k] += _F(sigma * numbers[k])
-
-
-@helper
-def fill_noise(values, start, stop, mean, std, gain, bias, identity, k0, k1):
-    """Write noise of a mean and a standard deviation (3,), in levels, to ``values[start:stop]`` of a finished image."""
-    for block in range(start // 4, (stop + 3) // 4):
-        numbers = normals(block, identity, k0, k1)
-        for at in range(max(start, 4 * block), min(stop, 4 * block + 4)):
-            c = at % 3
-            values[at] = (mean[c] + std[c] * _F(numbers[at - 4 * block])) * gain[c] + bias[c]
+@lean
+def add_noise(row, start, sigma, borders, identity, k0, k1, words, numbers):
+    """Add Gaussian noise to a row of levels, in place; its first is value ``start`` of the image."""
+    offset, sigma = fill_normals(start, start + row.size, borders, identity, k0, k1, words, numbers), _F(sigma)
+    for k in range(row.size):
+        row[k] += sigma * numbers[offset + k]

@@ -186,11 +186,12 @@ class Pipeline:
         copied = fused.copied(pixels, draws)
         if copied is not None and self.out == "uint8":
             return copied[: draws.kept]
-        gain, bias = (torch.ones(3), torch.zeros(3)) if self.out == "uint8" else (1 / (255 * std), -mean / std)
+        if self.out == "uint8":
+            return fused.whole_levels(pixels, draws, 255 * mean, 255 * std)[: draws.kept]
+        gain, bias = 1 / (255 * std), -mean / std
         if copied is not None:  # multiplied, then added, as the kernels do: what a picture gets does not depend on its companions
             return copied[: draws.kept].float().mul_(gain).add_(bias).permute(0, 3, 1, 2)
-        out = fused.levels(pixels, draws, 255 * mean, 255 * std, gain, bias)[: draws.kept]
-        return meaning.rounded(out) if self.out == "uint8" else out.permute(0, 3, 1, 2)
+        return fused.levels(pixels, draws, 255 * mean, 255 * std, gain, bias)[: draws.kept].permute(0, 3, 1, 2)
 
     def wrap(self, dataset: Sequence[Any] | Dataset[Any], ids: ArrayLike | None = None) -> Augmented:
         """Return the data set with its pictures augmented one by one, for a DataLoader; see ``wrap.Augmented``."""

@@ -18,7 +18,6 @@ from numba import types
 from numba.extending import intrinsic, models, register_model
 
 _FOUR = ir.VectorType(ir.FloatType(), 4)
-_ZEROS = ir.Constant(ir.VectorType(ir.IntType(32), 4), [0] * 4)
 operation: Any = intrinsic  # type checkers would count its first argument, which Numba supplies
 _FUSE = ("contract",)  # a product and a sum may become one instruction
 
@@ -39,9 +38,15 @@ class _Vector(models.PrimitiveModel):
         super().__init__(manager, kind, _FOUR)
 
 
-def _splat(builder: Any, value: Any) -> Any:
-    nothing = ir.Constant(_FOUR, ir.Undefined)
-    return builder.shuffle_vector(builder.insert_element(nothing, value, ir.Constant(ir.IntType(32), 0)), nothing, _ZEROS)
+def _lanes(*numbers: int) -> Any:
+    return ir.Constant(ir.VectorType(ir.IntType(32), len(numbers)), list(numbers))
+
+
+def _splat(builder: Any, value: Any, n: int = 4) -> Any:
+    nothing = ir.Constant(ir.VectorType(ir.FloatType(), n), ir.Undefined)
+    return builder.shuffle_vector(
+        builder.insert_element(nothing, value, ir.Constant(ir.IntType(32), 0)), nothing, _lanes(*[0] * n)
+    )
 
 
 def _address(context: Any, builder: Any, kind: Any, array: Any, index: Any, four: Any) -> Any:
@@ -77,6 +82,27 @@ def four_bytes(typing, array, index):
 
 
 @operation
+def bilinear(typing, array, above, below, across, down):
+    """Return the blend of four pixels of contiguous uint8: those that start at ``above`` and ``below``, and the next to each.
+
+    across, down: the shares of the right and of the lower ones. Eight bytes are read from either place.
+    """
+
+    def build(context, builder, signature, values):
+        array, above, below, across, down = values
+        eight, floats = ir.VectorType(ir.IntType(8), 8), ir.VectorType(ir.FloatType(), 8)
+        upper, lower = (
+            builder.uitofp(builder.load(_address(context, builder, signature.args[0], array, at, eight), align=1), floats)
+            for at in (above, below)
+        )
+        line = _times_plus(builder, builder.fsub(lower, upper), _splat(builder, down, 8), upper)
+        left, right = (builder.shuffle_vector(line, line, _lanes(*range(k, k + 4))) for k in (0, 3))
+        return _times_plus(builder, builder.fsub(right, left), _splat(builder, across), left)
+
+    return FOUR_FLOATS(array, types.int64, types.int64, types.float32, types.float32), build
+
+
+@operation
 def put(typing, array, index, x):
     """Store ``array[index : index + 4] = x`` in contiguous float32."""
 
@@ -85,6 +111,30 @@ def put(typing, array, index, x):
         return context.get_dummy_value()
 
     return types.void(array, types.int64, FOUR_FLOATS), build
+
+
+@operation
+def put_bytes(typing, array, index, x):
+    """Store four levels of 0..255, rounded to the nearest whole one, in contiguous uint8."""
+
+    def build(context, builder, signature, values):
+        four, half = ir.VectorType(ir.IntType(8), 4), ir.Constant(_FOUR, [0.5] * 4)
+        whole = builder.fptosi(builder.fadd(values[2], half), ir.VectorType(ir.IntType(32), 4))
+        place = _address(context, builder, signature.args[0], values[0], values[1], four)
+        builder.store(builder.trunc(whole, four), place, align=1)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, FOUR_FLOATS), build
+
+
+@operation
+def scaled(typing, x, gain, bias):
+    """Return ``x * gain + bias`` for four gains and four biases, rounded twice as torch rounds it."""
+
+    def build(context, builder, signature, values):
+        return builder.fadd(builder.fmul(values[0], values[1]), values[2])
+
+    return FOUR_FLOATS(FOUR_FLOATS, FOUR_FLOATS, FOUR_FLOATS), build
 
 
 @operation
@@ -114,7 +164,7 @@ def through(typing, x, a, b, c, d):
     def build(context, builder, signature, values):
         x, a, b, c, d = values
         for k, column in enumerate((a, b, c)):
-            spread = builder.shuffle_vector(x, x, ir.Constant(ir.VectorType(ir.IntType(32), 4), [k] * 4))
+            spread = builder.shuffle_vector(x, x, _lanes(*[k] * 4))
             d = _times_plus(builder, column, spread, d)
         return d
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from descend import rng
-from descend.compiled import helper, kernel
+from descend.compiled import LEAN, helper, kernel
 
 _LOW, _HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
-philox = helper(rng.philox_rounds)
+philox = helper(rng.philox_rounds, **LEAN)
 
 
-@kernel
+@kernel(**LEAN)
 def fill_uniform(ids, k0, k1, out):
     """Write the uniform numbers of ``rng.uniform`` for sample ids (B,) uint64 under a key: out (n, B) float64."""
     for block in range((len(out) + 3) // 4):
