@@ -1,3 +1,4 @@
+from . import audit as audit
 from . import augment as augment
 from . import comparison as comparison
 from . import data as data
@@ -19,6 +20,7 @@ from .api import fit as fit
 from .api import load as load
 from .api import resume as resume
 from .api import sensitivity as sensitivity
+from .audit import scan as scan
 from .doctor import diagnose as diagnose
 from .errors import DataError as DataError
 from .errors import DescendError as DescendError

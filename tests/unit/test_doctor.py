@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from descend.data import builtin
-from descend.doctor import CHECKS, Finding, Subject, examine, overfit, prepare_subject
+from descend.doctor import CHECKS, Subject, examine, overfit, prepare_subject
 from descend.doctor.gradient_check import slope
 from descend.doctor.label_signal import agreement
 from descend.doctor.pairs import PAIRS
+from descend.findings import Finding
 from descend.progress import Silent
 from descend.regularize import Regularizer
 from descend.train.batch_sources import ImageSource

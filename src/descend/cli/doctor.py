@@ -9,18 +9,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from descend.cli.findings import told
 from descend.cli.fit import add_settings, check_settings, settings_of
 from descend.cli.output import Parser, tell
 from descend.cli.progress import Terminal
 from descend.errors import DescendError, KnobError
-from descend.printable import columns
+from descend.findings import verdict
 
 if TYPE_CHECKING:
-    from descend.doctor import Diagnosis, Finding
+    from descend.doctor import Diagnosis
 
 WITHOUT_EFFECT = ("metric", "snapshots")  # on the first steps of a training
-SHOWN_ROWS = 8  # of a table on the terminal; --json has them all
-MARKS = {"ok": "ok", "note": "note", "finding": "FINDING"}
 EPILOG = """examples:
   descend doctor digits
   descend doctor photos/ recipe.toml --out sheet.png
@@ -78,33 +77,8 @@ def _parser() -> argparse.ArgumentParser:
 def lines(diagnosis: Diagnosis) -> Iterator[str]:
     """Yield the diagnosis as text: every check with its mark, what it saw and the fix; tables where something is not ok."""
     yield from (f"note: {note}" for note in diagnosis.notes)
-    width = max(len(finding.check) for finding in diagnosis.findings)
-    for finding in diagnosis.findings:
-        yield f"{MARKS[finding.severity]:<7}  {finding.check:<{width}}  {finding.what}"
-        if finding.fix:
-            yield f"{'':<{9 + width}}  {'if too slow' if finding.severity == 'ok' else 'fix'}: {finding.fix}"
-        if finding.table and (finding.severity == "finding" or finding.check == "throughput"):
-            yield from (f"{'':<{9 + width}}    {row}" for row in _table(finding))
-    n = sum(finding.severity == "finding" for finding in diagnosis.findings)
-    verdict = "healthy" if diagnosis.healthy else f"{n} finding{'s' * (n > 1)}"
-    yield f"{diagnosis.data}: {verdict}; {diagnosis.n_pictures:,} pictures looked at in {sum(diagnosis.wall_s.values()):.0f} s"
+    yield from told(diagnosis.findings, always="throughput")
+    end = verdict(diagnosis.findings, "healthy")
+    yield f"{diagnosis.data}: {end}; {diagnosis.n_pictures:,} pictures looked at in {sum(diagnosis.wall_s.values()):.0f} s"
     if diagnosis.sheet is not None:
         yield f"Contact sheet: {diagnosis.sheet}"
-
-
-def _table(finding: Finding) -> Iterator[str]:
-    """Yield the rows of a finding's table, those with the smallest and the largest figures where there are many."""
-    rows, key = list(finding.table), list(finding.table[0])[-1]
-    left_out = len(rows) - SHOWN_ROWS
-    if left_out > 0:
-        order = sorted(range(len(rows)), key=lambda place: rows[place][key])
-        ends = {*order[: SHOWN_ROWS // 2], *order[-(SHOWN_ROWS // 2) :]}
-        rows = [row for place, row in enumerate(rows) if place in ends]
-    cells = [[*map(str, rows[0])], *([_cell(value) for value in row.values()] for row in rows)]
-    yield from columns(cells)
-    if left_out > 0:
-        yield f"... and {left_out} more between them (--json has all)"
-
-
-def _cell(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

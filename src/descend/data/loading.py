@@ -14,15 +14,19 @@ from numpy.typing import NDArray
 from descend.data import problems
 from descend.data.dataset import Dataset
 from descend.data.manifest import SPLITS, UNASSIGNED, Manifest, Names
+from descend.data.near_copies import LEAST_SIDE, NONE, NearCopies, grouped, near_copies
 from descend.data.pool import n_threads
 from descend.data.problems import Problem, problem, refusal
 from descend.data.scan import Scan, scan
+from descend.data.signatures import Pictures, signatures
 from descend.data.sources import Data, read
-from descend.data.split import TEST, VAL, assign
+from descend.data.split import SHARE, TEST, TRAIN, VAL, assign
 from descend.data.traits import choose_policy
 from descend.files import CacheFolder
 from descend.pixels import Background, Fit
 from descend.progress import Update
+
+FEW_TOGETHER = 8  # near copies that are kept together however few pictures there are
 
 
 def load(
@@ -37,7 +41,10 @@ def load(
     cache_dir: str | Path | None = None,
     progress: Update | None = None,
 ) -> Dataset:
-    """Look at a source and return its data set; only deep and transparent pictures have been decoded by then.
+    """Look at a source and return its data set.
+
+    Where it is split, near copies are sought, and kept on one side: every picture is decoded once for that, and its signature
+    kept on disk. Without a split, only deep and transparent pictures have been decoded by then.
 
     data: a folder, a table, a built-in set, arrays, or lists (``sources.read``). seed: of the split. split=False is for
     evaluation: a source without splits is all ``test``, nothing is carved out, and one class is enough. background: what shows
@@ -63,7 +70,15 @@ def load(
     if split:
         _refuse_lost_splits(manifest, seen, notes)
     policy, about_pixels = choose_policy(seen.traits[opened], names, background, fit)
-    splits = assign(labels, digests, groups, given, seed=seed) if split else np.where(given == UNASSIGNED, np.int8(TEST), given)
+    sizes = seen.traits["size"][opened]
+    in_memory = manifest.pictures[opened] if manifest.pictures is not None and seen.reasons else manifest.pictures
+    if split:
+        pictures = Pictures(manifest.root, names, digests, policy, in_memory)
+        near = _near(pictures, sizes, threads=n_threads(threads), cache=CacheFolder(cache_dir), progress=progress)
+        splits, groups = _split(labels, digests, near, groups, given, seed=seed)
+        notes += problems.near(names, near.pairs, labels, given, splits)
+    else:
+        splits = np.where(given == UNASSIGNED, np.int8(TEST), given)
     dataset = Dataset(
         name=manifest.name,
         root=manifest.root,
@@ -71,12 +86,12 @@ def load(
         labels=labels,
         splits=splits,
         digests=digests,
-        sizes=seen.traits["size"][opened],
+        sizes=sizes,
         names=names,
         given_split=bool((given != UNASSIGNED).any()),
         fingerprint=_fingerprint(manifest.classes, digests, labels, splits),
         problems=(*notes, *(_carved(given, splits) if split else ()), *about_pixels),
-        pictures=manifest.pictures[opened] if manifest.pictures is not None and seen.reasons else manifest.pictures,
+        pictures=in_memory,
         policy=policy,
         groups=groups,
     )
@@ -84,6 +99,29 @@ def load(
         return dataset
     dataset.check_trainable()
     return dataclasses.replace(dataset, problems=(*dataset.problems, *_few(dataset)))
+
+
+def _near(
+    pictures: Pictures, sizes: NDArray[np.int32], *, threads: int, cache: CacheFolder, progress: Update | None
+) -> NearCopies:
+    """Find near copies; pictures too small to tell are not even looked at."""
+    if sizes.max() < LEAST_SIDE:
+        return NONE
+    seen = signatures(pictures, threads=threads, cache=cache, progress=progress)
+    return near_copies(seen, pictures.digests, sizes, pictures.squashed)
+
+
+def _split(
+    labels: NDArray[np.int64], digests: NDArray[np.uint8], near: NearCopies, groups: NDArray[np.int64] | None,
+    given: NDArray[np.int8], *, seed: int,
+) -> tuple[NDArray[np.int8], NDArray[np.int64] | None]:  # fmt: skip
+    """Return the splits, and the groups that they keep together: near copies too, unless that leaves a class or a split empty."""
+    joined = grouped(len(labels), near, groups, largest=max(FEW_TOGETHER, int(SHARE * len(labels))))
+    splits = assign(labels, digests, joined, given, seed=seed)
+    trained = np.bincount(labels[splits == TRAIN], minlength=int(labels.max()) + 1)
+    if joined is not groups and ((trained == 0).any() or not (splits == VAL).any()):
+        return assign(labels, digests, groups, given, seed=seed), groups
+    return splits, joined
 
 
 def _refuse_lost_splits(manifest: Manifest, seen: Scan, notes: list[Problem]) -> None:

@@ -18,8 +18,8 @@ class Problem:
     """Something about the data that its owner should know; the data can still be used.
 
     kind: ``ignored``, ``heic``, ``layout``, ``missing``, ``nameless``, ``unlabelled``, ``unreadable``, ``merged``, ``similar``,
-    ``doubtful``, ``conflict``, ``leak``, ``copies``, ``torn``, ``carved``, ``few``, ``scale``, ``no number``, ``background``,
-    ``blank``, ``cache`` or ``part``. n: how many things it is about.
+    ``doubtful``, ``conflict``, ``leak``, ``copies``, ``near copies``, ``near leak``, ``near conflict``, ``torn``, ``carved``,
+    ``few``, ``scale``, ``no number``, ``background``, ``blank``, ``cache`` or ``part``. n: how many things it is about.
     examples: the first hundred names, each with its reason where there is one.
     """
 
@@ -87,6 +87,29 @@ def repeated(
                  "{n} pictures stand in several of the given splits", leaks),
         *problem("copies", "1 picture is a copy of another in its class; copies count once as evidence",
                  "{n} pictures are copies of others in their class; copies count once as evidence", copies),
+    ]  # fmt: skip
+
+
+def near(
+    names: Sequence[str], pairs: NDArray[np.int64], labels: NDArray[np.int64], given: NDArray[np.int8], splits: NDArray[np.int8]
+) -> list[Problem]:
+    """Return what is to be said of near copies: in two classes, in two given splits, or merely there.
+
+    pairs: (P, 2) int64, rows. labels, given, splits: (n,), as in ``repeated``; splits: where the pictures have come to stand.
+    """
+    shown = [f"{names[one]} ~ {names[other]}" for one, other in pairs.tolist()]
+    one, other = pairs.T
+    conflict, leak = labels[one] != labels[other], given[one] != given[other]
+    torn_apart = (splits[one] != splits[other]) & ~leak
+    kept = "; each is on one side of the split that is made here" if (given == -1).any() and not torn_apart.any() else ""
+    return [
+        *problem("near copies", f"1 pair of near copies (saved again, resized or mirrored){kept}",
+                 f"{{n}} pairs of near copies (saved again, resized or mirrored){kept}", shown),
+        *problem("near leak", "1 pair of near copies stands on both sides of the given split",
+                 "{n} pairs of near copies stand on both sides of the given split",
+                 [text for text, tells in zip(shown, leak, strict=True) if tells]),
+        *problem("near conflict", "1 pair of near copies stands in two classes", "{n} pairs of near copies stand in two classes",
+                 [text for text, tells in zip(shown, conflict, strict=True) if tells]),
     ]  # fmt: skip
 
 

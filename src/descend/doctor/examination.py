@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
@@ -23,9 +23,9 @@ from descend.doctor import (
     updates,
 )
 from descend.doctor.contact_sheet import check_sheet_path, write_contact_sheet
-from descend.doctor.finding import Check, Finding
 from descend.doctor.subject import Subject, prepare_subject
 from descend.errors import DescendError
+from descend.findings import Finding
 from descend.plain_data import finite
 from descend.progress import Progress, Silent
 from descend.train.fit_settings import FitSettings
@@ -34,6 +34,9 @@ from descend.train.recipe import Recipe, from_arguments
 
 SCHEMA = "descend.doctor/1"
 """Of ``Diagnosis.describe``; a key that changes its meaning or goes away raises the number."""
+
+Check = Callable[[Subject], list[Finding]]
+"""Looks at one thing of a subject, which is afterwards what it was before."""
 
 CHECKS: dict[str, Check] = {
     pipeline.CHECK: pipeline.input_pipeline,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from descend.doctor.finding import Finding, named
 from descend.doctor.subject import Subject
+from descend.findings import Finding, named
 
 CHECK = "frozen parts"
 

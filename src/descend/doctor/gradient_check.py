@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from descend import rng
-from descend.doctor.finding import Finding, named
 from descend.doctor.subject import LARGE_INPUT, N_QUICK, Subject
+from descend.findings import Finding, named
 from descend.regularize import Regularizer
 from descend.train.loop import Batch
 

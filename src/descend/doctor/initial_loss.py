@@ -7,8 +7,8 @@ import math
 import torch
 
 from descend import rng
-from descend.doctor.finding import Finding
 from descend.doctor.subject import Subject, plain_loss
+from descend.findings import Finding
 from descend.train.lr_sweep import untouched
 
 CHECK = "initial loss"

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 from torch.nn.functional import adaptive_avg_pool2d
 
-from descend.doctor.finding import Finding
 from descend.doctor.subject import Subject
+from descend.findings import Finding
 
 CHECK = "labels"
 PIXELS = 16  # side to which pictures are averaged where no pretrained network looks at them

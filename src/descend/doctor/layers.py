@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from descend.doctor.finding import Finding, named
 from descend.doctor.subject import Subject
 from descend.doctor.trial import Layer
+from descend.findings import Finding, named
 
 ACTIVATIONS, GRADIENTS, DEAD = "activations", "gradients", "dead units"
 FLAT, HUGE = 1e-5, 1e4  # standard deviation of what a layer gives out

@@ -10,9 +10,9 @@ import math
 import time
 from collections.abc import Iterator
 
-from descend.doctor.finding import Finding
 from descend.doctor.subject import Subject
 from descend.doctor.trial import steps
+from descend.findings import Finding
 from descend.train.loop import Batch, Task
 
 CHECK = "overfit"

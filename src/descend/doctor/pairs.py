@@ -11,8 +11,8 @@ from typing import Literal
 
 import torch
 
-from descend.doctor.finding import Finding
 from descend.doctor.subject import Subject
+from descend.findings import Finding
 from descend.optim import EMA
 from descend.optim.chain import chain_of
 from descend.optim.schedule_free import ScheduleFree

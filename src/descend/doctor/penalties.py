@@ -12,9 +12,9 @@ from dataclasses import replace
 import torch
 
 from descend import rng
-from descend.doctor.finding import Finding
 from descend.doctor.subject import Subject
 from descend.doctor.trial import steps
+from descend.findings import Finding
 from descend.regularize import ElasticNet, Regularizer
 from descend.regularize.penalties import penalized
 from descend.train.loop import Task

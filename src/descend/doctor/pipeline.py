@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from descend.doctor.finding import Finding, named
 from descend.doctor.subject import Subject
+from descend.findings import Finding, named
 from descend.train.batch_sources import ImageSource
 from descend.train.loop import Batch
 

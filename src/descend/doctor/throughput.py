@@ -12,8 +12,8 @@ import numpy as np
 
 from descend.data import decode_resized
 from descend.data.pool import in_order, n_threads
-from descend.doctor.finding import Finding
 from descend.doctor.subject import Subject
+from descend.findings import Finding
 from descend.train import checkpoint
 from descend.train.batch_sources import ImageSource
 from descend.train.callbacks import CHECKPOINT_EVERY_S

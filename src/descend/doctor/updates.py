@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import statistics
 
-from descend.doctor.finding import Finding, named
 from descend.doctor.subject import Subject
+from descend.findings import Finding, named
 
 CHECK = "updates"
 USUAL_RANGE = (1e-5, 1e-2)

@@ -1,1 +1,2 @@
 from .page import write as write
+from .scan_page import write_scan as write_scan

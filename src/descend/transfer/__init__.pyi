@@ -1,3 +1,5 @@
+from .cross_validation import OutOfFold as OutOfFold
+from .cross_validation import out_of_fold as out_of_fold
 from .depthwise import quick_gradients as quick_gradients
 from .engine import Engine as Engine
 from .engine import FrozenPrefix as FrozenPrefix

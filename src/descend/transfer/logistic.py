@@ -288,23 +288,27 @@ def folds_of(
 
     Yields nothing where every class has a single picture.
     """
-    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold  # a second of imports: only where a head is fitted
 
     counts = np.bincount(labels, minlength=n_classes)
     if counts.max() < 2:
         return
     n_folds = max(2, min(n_folds, int(counts[counts > 0].min())))
-    state = rng.integer_seed(seed, "logistic folds" + f"#{repeat}" * (repeat > 0)) % 2**32
-    with warnings.catch_warnings():  # a class of one picture is on one side of every fold: all that can be done
-        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
-        if units is None or len(np.unique(units)) == len(units):
-            splits = list(StratifiedKFold(n_folds, shuffle=True, random_state=state).split(labels, labels))
-        else:
-            splits = list(StratifiedGroupKFold(n_folds, shuffle=True, random_state=state).split(labels, labels, units))
+    splits = stratified(labels, units, n_folds, rng.integer_seed(seed, "logistic folds" + f"#{repeat}" * (repeat > 0)) % 2**32)
     for number, (fitted, held_out) in enumerate(splits):
         if number and len(labels) * n_classes > ONE_FOLD_FROM:
             return
         yield fitted, held_out
+
+
+def stratified(
+    labels: NDArray[np.int64], units: NDArray[np.int64] | None, n_folds: int, state: int
+) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Return (rows to fit, rows held out) of each fold, units whole. state: of scikit-learn's shuffling."""
+    with warnings.catch_warnings():  # a class of one picture is on one side of every fold: all that can be done
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        if units is None or len(np.unique(units)) == len(units):
+            return list(StratifiedKFold(n_folds, shuffle=True, random_state=state).split(labels, labels))
+        return list(StratifiedGroupKFold(n_folds, shuffle=True, random_state=state).split(labels, labels, units))
 
 
 def search(

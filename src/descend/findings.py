@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from descend.doctor.subject import Subject
-
 Severity = Literal["ok", "note", "finding"]
-"""``ok``: as it should be. ``note``: worth knowing, the run may go on. ``finding``: the run would suffer."""
+"""``ok``: as it should be. ``note``: worth knowing, one may go on. ``finding``: something to be mended."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +15,7 @@ class Finding:
     """One answer of one check.
 
     check: its name. what: one sentence. evidence: figures, ready for JSON. fix: what to do, "" where there is nothing to do.
-    table: rows of figures, each a mapping with the same keys, for what is told layer by layer or part by part.
+    table: rows of figures, each a mapping with the same keys, for what is told part by part.
     """
 
     check: str
@@ -28,10 +26,17 @@ class Finding:
     table: tuple[Mapping[str, Any], ...] = ()
 
 
-Check = Callable[[Subject], list[Finding]]
-"""Looks at one thing of a subject, which is afterwards what it was before."""
-
-
 def named(names: Sequence[str]) -> str:
     """Return the first three names, and how many more there are."""
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def counted(n: int, one: str, many: str) -> str:
+    """Return ``1 picture is`` or ``1,200 pictures are``."""
+    return f"{n:,} {one if n == 1 else many}"
+
+
+def verdict(findings: Sequence[Finding], sound: str) -> str:
+    """Return how many findings there are, in words; ``sound`` where there are none."""
+    n = sum(finding.severity == "finding" for finding in findings)
+    return counted(n, "finding", "findings") if n else sound

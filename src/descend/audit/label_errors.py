@@ -1,0 +1,54 @@
+"""Pictures whose label is likely wrong: a classifier that never saw them is confident of another class.
+
+Confident learning: a picture with label i counts as class j where its out-of-fold probability of j is at least the mean
+probability of j among the pictures labelled j, and the highest of those that are. Where j is not i, the label is likely wrong.
+Thresholds of their own make it work for heads that are not sure of anything, as those are that were fitted to wrong labels too.
+Source: Northcutt, Jiang & Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels", JAIR 70, 1373-1411,
+equations 1 and 2, and "prune by" the off-diagonals of the confident joint.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from descend.audit.material import Material
+from descend.findings import Finding, counted
+
+CHECK = "labels"
+
+
+def label_errors(material: Material) -> list[Finding]:
+    """Name the pictures whose label is likely wrong, the surest first; nothing where no network has looked at them."""
+    deep = material.deep
+    if deep is None:
+        return []
+    labels, p = material.dataset.labels[deep.rows], deep.probabilities
+    other = confident_class(p, labels)
+    accuracy = float((p.argmax(axis=1) == labels).mean())
+    sure = np.flatnonzero((other >= 0) & (other != labels))
+    sure = sure[np.argsort(p[sure, labels[sure]] - p[sure, other[sure]], kind="stable")]
+    evidence = {"n": len(sure), "n_looked_at": len(labels), "accuracy": accuracy, "network": deep.network}
+    judge = f"a head on {deep.network} that never saw a picture gives {accuracy:.1%} of them their label"
+    if not len(sure):
+        return [Finding(CHECK, "ok", f"no label is likely wrong; {judge}", evidence)]
+    what = f"{counted(len(sure), 'label is', 'labels are')} likely wrong of {len(labels):,}; {judge}"
+    table = tuple(
+        material.told(int(deep.rows[at]), rather=material.dataset.classes[other[at]], label_probability=float(p[at, labels[at]]))
+        for at in sure
+    )
+    return [Finding(CHECK, "finding", what, evidence, "Look at each: hard pictures of the right class are among them.", table)]
+
+
+def confident_class(p: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the class that each sample is confidently counted as, (n,) int64; -1 where it is none.
+
+    p: (n, K), out of fold. labels: (n,). The threshold of class j is the mean of p[:, j] over samples labelled j (equation 2).
+    """
+    n_classes = p.shape[1]
+    counts = np.bincount(labels, minlength=n_classes)
+    sums = np.bincount(labels, weights=p[np.arange(len(labels)), labels].astype(np.float64), minlength=n_classes)
+    thresholds = np.where(counts > 0, sums / np.maximum(counts, 1), np.inf)
+    confident = np.where(p >= thresholds, p, -np.inf)
+    best = confident.argmax(axis=1)
+    return np.where(np.isfinite(confident.max(axis=1)), best, -1).astype(np.int64)

@@ -1,0 +1,174 @@
+"""What a picture looks like, in a few numbers: a perceptual hash, its mirror image's, its extremes, and how it is stored.
+
+Every picture is decoded once for it, squashed to ``SIDE`` x ``SIDE`` pixels, whatever its bytes are: a copy that was saved
+again, resized or mirrored has the signature of its original, or one a few bits away. An index on disk, keyed by contents, keeps
+what was computed.
+
+Source of the hash: the DCT hash of C. Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions" (2010), by the
+package ImageHash.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from descend.data.decode import POLICY, alone_if_large, decode_resized
+from descend.data.deep_color import is_deep_color
+from descend.data.opening import naming, opened, read_file
+from descend.data.pool import in_order
+from descend.data.scan import DIGEST_BYTES, digest, reason
+from descend.errors import PictureError
+from descend.files import CacheFolder
+from descend.pixels import PixelPolicy
+from descend.progress import Update
+
+SIDE = 32  # pixels: what the hash is computed of, and what two pictures are compared by
+SIGNATURE = np.dtype([
+    ("hash", "<u8"), ("mirrored", "<u8"), ("low", "u1"), ("high", "u1"), ("mean", "u1"), ("mode", "S8"), ("format", "S10"),
+    ("bits", "u1"),
+])  # fmt: skip
+MOST_KEPT = 2**20  # signatures in an index, 60 MB; beyond, those of the newest look alone are kept
+_CHUNK = 64  # pictures given to a thread at once
+_BITS = {"1": 1, "I;16": 16, "I;16B": 16, "I;16L": 16, "I;16N": 16, "I": 32, "F": 32}
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """N pictures as signatures need them: the files below ``root``, or ``arrays``, (N, H, W[, C]) uint8 or (N,) encoded bytes.
+
+    digests: (N, 16) uint8. policy: how they are read.
+    """
+
+    root: Path | None
+    names: Sequence[str]
+    digests: NDArray[np.uint8]
+    policy: PixelPolicy
+    arrays: NDArray[Any] | None = None
+
+    def squashed(self, row: int) -> NDArray[np.uint8]:
+        """Return a whole picture at ``SIDE`` x ``SIDE`` pixels: (S, S, 3) uint8. Raises PictureError, OSError."""
+        source = self.content(row)
+        return decode_resized(source, SIDE, name=self.names[row], policy=replace(self.policy, fit="squash"))
+
+    def content(self, row: int) -> bytes | NDArray[np.uint8]:
+        """Return a picture's file or pixels. Raises OSError."""
+        if self.root is not None:
+            return read_file(self.root / self.names[row])
+        assert self.arrays is not None  # no root: the pictures are in memory
+        return self.arrays[row]
+
+
+@dataclass(frozen=True)
+class Signatures:
+    """rows: (N,) ``SIGNATURE``; zeros where a picture cannot be decoded. reasons: row -> why it cannot.
+
+    low, high, mean: of its grey levels at ``SIDE`` pixels, 0 to 255. mode: Pillow's name of the color mode, as stored. bits: of
+    one channel.
+    """
+
+    rows: NDArray[np.void]
+    reasons: dict[int, str]
+
+
+def signatures(pictures: Pictures, *, threads: int, cache: CacheFolder, progress: Update | None = None) -> Signatures:
+    """Return the signature of every picture; only what no earlier look has left on disk is decoded."""
+    _, first, same = np.unique(pictures.digests, axis=0, return_index=True, return_inverse=True)  # of copies, one is looked at
+    seen = np.zeros(len(first), SIGNATURE)
+    index = _Index(cache, pictures)
+    wanted = np.flatnonzero(~index.fill(pictures.digests[first], seen))
+    reasons: dict[int, str] = {}
+
+    def look(start: int) -> None:
+        for at in map(int, wanted[start : start + _CHUNK]):
+            try:
+                seen[at] = _signature(pictures, int(first[at]))
+            except PictureError as error:
+                reasons[at] = reason(error)
+            except OSError as error:
+                reasons[at] = error.strerror or str(error)
+
+    for done, _ in enumerate(in_order(look, range(0, len(wanted), _CHUNK), threads), start=1):
+        if progress is not None:
+            progress("looks", min(done * _CHUNK, len(wanted)), len(wanted))
+    if len(wanted) > len(reasons):
+        kept = np.setdiff1d(np.arange(len(first)), list(reasons))
+        index.save(pictures.digests[first[kept]], seen[kept])
+    same = same.reshape(-1)
+    return Signatures(seen[same], {row: reasons[at] for row, at in enumerate(same.tolist()) if at in reasons})
+
+
+def _signature(pictures: Pictures, row: int) -> tuple[object, ...]:
+    content = pictures.content(row)
+    squash = replace(pictures.policy, fit="squash")
+    small = decode_resized(content, SIDE, name=pictures.names[row], policy=squash)
+    image = Image.fromarray(small).convert("L")
+    grey = np.asarray(image)
+    low, high, mean = int(grey.min()), int(grey.max()), int(grey.mean())
+    mode, kind, bits = _stored_as(content, pictures.names[row])
+    return _hash(image), _hash(ImageOps.mirror(image)), low, high, mean, mode, kind, bits
+
+
+def _hash(image: Image.Image) -> np.uint64:
+    import imagehash
+
+    return np.packbits(imagehash.phash(image).hash.ravel()).view(">u8")[0]
+
+
+def _stored_as(content: bytes | NDArray[np.uint8], name: str) -> tuple[bytes, bytes, int]:
+    """Return mode, format and bits per channel of a picture as it is stored."""
+    if not isinstance(content, bytes):
+        return (b"L" if content.ndim == 2 or content.shape[2] == 1 else b"RGB"), b"", 8
+    with naming(name):
+        image = opened(content)
+        assert isinstance(image, Image.Image)  # bytes are no array
+        with alone_if_large(image):
+            bits = 16 if is_deep_color(image) else _BITS.get(image.mode, 8)
+        return image.mode.encode(), (image.format or "").encode(), bits
+
+
+class _Index:
+    """The signatures of earlier looks at one source under one policy, on disk, sorted by the digests of the contents."""
+
+    def __init__(self, cache: CacheFolder, pictures: Pictures) -> None:
+        place = "arrays" if pictures.root is None else str(pictures.root.absolute())
+        text = f"signatures 1\0{POLICY}\0{pictures.policy.scale}\0{pictures.policy.background}\0{place}"
+        key = digest(text.encode("utf-8", "surrogatepass")).hex()
+        self._cache, self._path = cache, cache.entry_path("index", key, ".sealed")
+        self._digests, self._rows = np.zeros((0, DIGEST_BYTES), np.uint8), np.zeros(0, SIGNATURE)
+        content = cache.load(self._path)
+        if content is not None:
+            with np.load(BytesIO(content)) as file:
+                self._digests, self._rows = file["digests"], file["rows"]
+
+    def fill(self, digests: NDArray[np.uint8], rows: NDArray[np.void]) -> NDArray[np.bool_]:
+        """Fill in the rows whose contents are known, and return which these are: (N,) bool."""
+        known = np.zeros(len(digests), np.bool_)
+        if len(self._digests):
+            at = np.minimum(np.searchsorted(_heads(self._digests), _heads(digests)), len(self._digests) - 1)
+            known = (self._digests[at] == digests).all(axis=1)
+            rows[known] = self._rows[at[known]]
+        return known
+
+    def save(self, digests: NDArray[np.uint8], rows: NDArray[np.void]) -> None:
+        """Write the signatures of these contents beside what was known; without them the next look decodes again."""
+        if len(self._digests) + len(digests) <= MOST_KEPT:  # tables of one folder, and pictures in memory, share an index
+            digests, rows = np.concatenate([digests, self._digests]), np.concatenate([rows, self._rows])
+            _, first = np.unique(digests, axis=0, return_index=True)
+            digests, rows = digests[first], rows[first]
+        order = np.argsort(_heads(digests))
+        content = BytesIO()
+        np.savez(content, digests=digests[order], rows=rows[order])
+        self._cache.store(self._path, content.getvalue())
+
+
+def _heads(digests: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """Return the first 8 bytes of each digest as a number that sorts: (N, 16) uint8 -> (N,)."""
+    return np.ascontiguousarray(digests[:, :8]).view("<u8").reshape(-1)

@@ -1,0 +1,152 @@
+"""Near copies: found as comparing all pairs would find them, kept on one side of a split, and no one else's split changes."""
+
+from __future__ import annotations
+
+import io
+from itertools import combinations
+from pathlib import Path
+
+import imagehash
+import numpy as np
+from PIL import Image, ImageOps
+from tests.unit.test_audit import clean_set, jpeg, photograph
+
+from descend.data import load, near_copies, signatures
+from descend.data.near_copies import NONE, NearCopies, chained, grouped
+from descend.data.scan import digest
+from descend.data.signatures import SIGNATURE, Pictures, Signatures
+from descend.data.split import assign
+from descend.files import CacheFolder
+from descend.pixels import USUAL
+
+
+def test_candidates_are_those_of_all_pairs() -> None:
+    generator = np.random.default_rng(0)
+    words = generator.integers(0, 2**63, 300).astype(np.uint64)
+    for row in range(0, 300, 3):  # some are a few bits from another
+        flips = generator.choice(64, generator.integers(0, 9), replace=False)
+        words[row] = words[row + 1] ^ np.bitwise_or.reduce(np.uint64(1) << flips.astype(np.uint64), initial=np.uint64(0))
+    mirrored = generator.permutation(words)
+    expected = {}
+    for one, other in combinations(range(300), 2):
+        plain = bin(int(words[one]) ^ int(words[other])).count("1") <= 6
+        if plain or bin(int(words[one]) ^ int(mirrored[other])).count("1") <= 6:
+            expected[one, other] = not plain
+    pairs, turned = near_copies._candidates(words, mirrored)
+    assert {tuple(pair): bool(flag) for pair, flag in zip(pairs.tolist(), turned, strict=True)} == expected
+    assert len(expected) > 100
+
+
+def test_many_pictures_with_one_hash_stay_quick_and_together() -> None:
+    words = np.full(500, 77, np.uint64)
+    pairs, _ = near_copies._candidates(words, ~words)
+    assert len(pairs) <= 500 * near_copies.MOST_NEIGHBOURS
+    assert len(np.unique(chained(500, pairs))) == 1
+
+
+def test_signatures_are_those_of_imagehash_and_kept_by_content(tmp_path: Path) -> None:
+    pictures = np.stack([np.asarray(photograph(i).resize((32, 32))) for i in range(3)])
+    digests = np.arange(48, dtype=np.uint8).reshape(3, 16)
+    cache = CacheFolder(tmp_path)
+    source = Pictures(None, ["a", "b", "c"], digests, USUAL, pictures)
+    seen = signatures.signatures(source, threads=1, cache=cache).rows
+    for row, picture in enumerate(pictures):
+        image = Image.fromarray(picture).convert("L")
+        for field, turned in (("hash", image), ("mirrored", ImageOps.mirror(image))):
+            assert f"{int(seen[field][row]):016x}" == str(imagehash.phash(turned))
+    gone = Pictures(tmp_path / "nowhere", ["b", "new"], digests[[1, 0]], USUAL)  # nothing can be read: what is known is known
+    index = signatures._Index(cache, Pictures(None, [], digests[:0], USUAL))
+    assert index.fill(digests, np.zeros(3, SIGNATURE)).all()
+    again = signatures.signatures(gone, threads=1, cache=cache)
+    assert set(again.reasons) == {0, 1}  # another place: looked for, and not found
+
+
+def test_near_copies_stay_on_one_side_and_others_where_they_were(tmp_path: Path) -> None:
+    root = tmp_path / "pets"
+    for number, name in enumerate(("cat", "dog")):
+        (root / name).mkdir(parents=True)
+        for i in range(30):
+            photograph(1000 * number + i).save(root / name / f"{i:02}.png")
+    before = load(root, threads=1)
+    plain = assign(before.labels, before.digests, None, np.full(60, -1, np.int8), seed=0)
+    assert before.groups is None
+    assert (before.splits == plain).all()
+    pairs = [(root / "cat" / f"{i:02}.png", root / "cat" / f"again{i:02}.jpg") for i in range(0, 30, 3)]
+    for original, copy in pairs:
+        copy.write_bytes(jpeg(Image.open(original), 50))
+    after = load(root, threads=1)
+    row = {name: at for at, name in enumerate(after.names)}
+    for original, copy in pairs:
+        assert len({int(after.splits[row[path.relative_to(root).as_posix()]]) for path in (original, copy)}) == 1
+    assert len(np.unique(after.evidence(np.arange(len(after))))) == 60
+    assert [problem.n for problem in after.problems if problem.kind == "near copies"] == [len(pairs)]
+    again = load(root, threads=2, cache_dir=tmp_path / "other")
+    assert again.fingerprint == after.fingerprint
+
+
+def test_too_few_pictures_to_keep_together_are_split_as_before(tmp_path: Path) -> None:
+    root = tmp_path / "few"
+    for number, name in enumerate(("cat", "dog")):
+        (root / name).mkdir(parents=True)
+        for quality in (90, 60, 40):
+            (root / name / f"{quality}.jpg").write_bytes(jpeg(photograph(number), quality))
+    dataset = load(root, threads=1)
+    assert dataset.groups is None
+    assert dataset.counts().sum(axis=0).min() >= 1
+
+
+def test_groups_grow_by_near_copies_and_long_chains_are_left() -> None:
+    pairs = np.array([[0, 1], [1, 2], [4, 5]])
+    near = NearCopies(pairs, np.zeros(3, np.bool_), np.ones(3, np.float32))
+    joined = grouped(7, near, None, largest=3)
+    assert joined is not None
+    assert [np.flatnonzero(joined == joined[row]).tolist() for row in (0, 3, 4, 6)] == [[0, 1, 2], [3], [4, 5], [6]]
+    given = np.array([8, 8, 8, 3, 3, 5, 6])
+    merged = grouped(7, near, given, largest=3)
+    assert merged is not None
+    assert [np.flatnonzero(merged == merged[row]).tolist() for row in (0, 3, 6)] == [[0, 1, 2], [3, 4, 5], [6]]
+    assert grouped(7, NONE, given, largest=3) is given
+    shorter = grouped(7, near, None, largest=2)
+    assert shorter is not None
+    assert len(np.unique(shorter)) == 6
+
+
+def _compare(pictures: list[Image.Image]) -> NearCopies:
+    stack = [np.asarray(picture.convert("RGB").resize((32, 32), Image.Resampling.BICUBIC)) for picture in pictures]
+    images = np.stack(stack)
+    digests = np.stack([np.frombuffer(digest(image.tobytes()), np.uint8) for image in images])
+    seen = signatures.signatures(Pictures(None, list(map(str, range(len(images)))), digests, USUAL, images), threads=1,
+                                 cache=CacheFolder())  # fmt: skip
+    return near_copies.near_copies(seen, digests, np.full((len(images), 2), 64, np.int32), images.__getitem__)
+
+
+def test_drawn_symbols_in_mirrored_places_and_flat_pictures_are_no_copies() -> None:
+    symbol = Image.new("L", (64, 64))
+    symbol.paste(255, (10, 12, 26, 28))
+    flat = [Image.new("L", (64, 64), level) for level in (40, 41)]
+    assert not len(_compare([symbol, ImageOps.mirror(symbol), *flat]).pairs)
+    found = _compare([photograph(1), ImageOps.mirror(photograph(1))])
+    assert found.pairs.tolist() == [[0, 1]]
+    assert found.mirrored.tolist() == [True]
+
+
+def test_copies_of_photographs_are_found_and_photographs_of_one_kind_are_not() -> None:
+    originals = [photograph(i) for i in range(40)]
+    copies = [Image.open(io.BytesIO(jpeg(picture, 60))) for picture in originals]
+    found = _compare([*originals, *copies])
+    assert {tuple(pair) for pair in found.pairs.tolist()} == {(i, 40 + i) for i in range(40)}
+
+
+def test_given_splits_are_kept_and_near_leaks_told(tmp_path: Path) -> None:
+    root = clean_set(tmp_path / "pets")
+    (root / "test" / "dog" / "leak.jpg").write_bytes(jpeg(Image.open(root / "train" / "cat" / "04.png")))
+    told = {problem.kind: problem for problem in load(root, threads=1).problems}
+    assert told["near leak"].examples == told["near conflict"].examples
+    assert "test/dog/leak.jpg" in told["near leak"].examples[0]
+    assert "train/cat/04.png" in told["near leak"].examples[0]
+
+
+def test_pictures_that_cannot_be_decoded_get_the_reason() -> None:
+    pictures = Pictures(Path("/nowhere"), ["x.png"], np.zeros((1, 16), np.uint8), USUAL)
+    seen: Signatures = signatures.signatures(pictures, threads=1, cache=CacheFolder())
+    assert "No such file" in seen.reasons[0]
