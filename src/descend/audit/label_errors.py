@@ -4,7 +4,9 @@ Confident learning: a picture with label i counts as class j where its out-of-fo
 probability of j among the pictures labelled j, and the highest of those that are. Where j is not i, the label is likely wrong.
 Thresholds of their own make it work for heads that are not sure of anything, as those are that were fitted to wrong labels too.
 Source: Northcutt, Jiang & Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels", JAIR 70, 1373-1411,
-equations 1 and 2, and "prune by" the off-diagonals of the confident joint.
+equations 1 and 2, the off-diagonals of the confident joint. Differs from the paper: the pictures that look most like one must
+agree (``OUTVOTED``). On 2,062 hands of ten classes, as they are, 8 are named instead of 33; of 41 swapped ones, 26 are found
+instead of 31. On 398 insects with 7 swapped, 5 of them are named either way, beside 1 other instead of 2.
 """
 
 from __future__ import annotations
@@ -13,9 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from descend.audit.material import Material
+from descend.audit.outliers import nearest
 from descend.findings import Finding, counted
 
 CHECK = "labels"
+NEIGHBOURS, OUTVOTED = 10, 3  # of so many pictures, the other class must have more than three times the votes of the label
 
 
 def label_errors(material: Material) -> list[Finding]:
@@ -26,9 +30,17 @@ def label_errors(material: Material) -> list[Finding]:
     labels, p = material.dataset.labels[deep.rows], deep.probabilities
     other = confident_class(p, labels)
     accuracy = float((p.argmax(axis=1) == labels).mean())
-    sure = np.flatnonzero((other >= 0) & (other != labels))
+    doubtful = (other >= 0) & (other != labels)
+    own_votes, other_votes = votes(deep.features, material.family[deep.rows], labels, other)
+    sure = np.flatnonzero(doubtful & (OUTVOTED * own_votes < other_votes))
     sure = sure[np.argsort(p[sure, labels[sure]] - p[sure, other[sure]], kind="stable")]
-    evidence = {"n": len(sure), "n_looked_at": len(labels), "accuracy": accuracy, "network": deep.network}
+    evidence = {
+        "n": len(sure),
+        "n_doubtful": int(doubtful.sum()),
+        "n_looked_at": len(labels),
+        "accuracy": accuracy,
+        "network": deep.network,
+    }
     judge = f"a head on {deep.network} that never saw a picture gives {accuracy:.1%} of them their label"
     if not len(sure):
         return [Finding(CHECK, "ok", f"no label is likely wrong; {judge}", evidence)]
@@ -52,3 +64,14 @@ def confident_class(p: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArra
     confident = np.where(p >= thresholds, p, -np.inf)
     best = confident.argmax(axis=1)
     return np.where(np.isfinite(confident.max(axis=1)), best, -1).astype(np.int64)
+
+
+def votes(
+    features: NDArray[np.float32], units: NDArray[np.int64], labels: NDArray[np.int64], other: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return how many of each sample's nearest neighbours, copies aside, have its label, and how many the other class.
+
+    Features are centered first. features: (n, D). units, labels, other: (n,). Returns (n,) int64, twice.
+    """
+    around = labels[nearest(features - features.mean(axis=0), units, NEIGHBOURS)[0]]
+    return (around == labels[:, None]).sum(axis=1), (around == other[:, None]).sum(axis=1)

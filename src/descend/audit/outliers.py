@@ -40,18 +40,28 @@ def loneliness(features: NDArray[np.float32], units: NDArray[np.int64], *, k: in
     Features are scaled to length 1 first. Source: Sun, Ming, Zhu & Li 2022, "Out-of-Distribution Detection with Deep Nearest
     Neighbors", arXiv:2204.06507.
     """
+    similarity = nearest(features, units, k)[1]
+    return np.sqrt(np.maximum(2 - 2 * similarity[:, -1], 0)) if similarity.size else np.zeros(len(features))
+
+
+def nearest(features: NDArray[np.float32], units: NDArray[np.int64], k: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the k nearest neighbours of other units, by cosine: their places (n, k), nearest first, and their cosines (n, k).
+
+    features: (n, D). units: (n,). With fewer than k others, a neighbour may be of the same unit, and its cosine is 1.
+    """
     unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
-    n = len(unit)
-    k = min(k, n - 1)
-    distances = np.zeros(n)
-    for start in range(0, n, _AT_ONCE):
+    n, k = len(unit), min(k, len(unit) - 1)
+    places, cosines = np.zeros((n, k), np.int64), np.zeros((n, k))
+    for start in range(0, n if k else 0, _AT_ONCE):
         part = slice(start, start + _AT_ONCE)
         near = unit[part] @ unit.T
         near[units[part, None] == units[None, :]] = -np.inf  # copies are no company
-        if k:
-            cosine = np.partition(near, n - k, axis=1)[:, n - k]
-            distances[part] = np.sqrt(np.maximum(2 - 2 * np.where(np.isfinite(cosine), cosine, 1), 0))
-    return distances
+        best = np.argpartition(near, n - k, axis=1)[:, n - k :]
+        order = np.argsort(-np.take_along_axis(near, best, axis=1), axis=1, kind="stable")
+        places[part] = np.take_along_axis(best, order, axis=1)
+        found = np.take_along_axis(near, places[part], axis=1)
+        cosines[part] = np.where(np.isfinite(found), found, 1)
+    return places, cosines
 
 
 def spreads(scores: NDArray[np.float64]) -> NDArray[np.float64]:

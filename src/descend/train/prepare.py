@@ -47,6 +47,8 @@ from descend.train.run_log import RunLog
 from descend.train.task_builder import Extraction, ModeTask, TaskBuilder, class_counts, class_weights
 from descend.transfer import Engine, choose, trainable_stages
 
+SHOWN_BY_SCAN = frozenset({"conflict", "leak", "copies", "near copies", "near leak", "near conflict", "blank"})
+
 
 @dataclass(frozen=True)
 class Survey:
@@ -197,6 +199,8 @@ def _scan(recipe: Recipe, source: Any, log: RunLog, progress: Progress) -> Datas
     log.record.label_type = label_type(source)
     for line in dataset.describe():
         progress.say(line)
+    if any(problem.kind in SHOWN_BY_SCAN for problem in dataset.problems):
+        progress.say("  to see these pictures: descend scan DATA --page scan.html")
     return dataset
 
 

@@ -288,7 +288,6 @@ def folds_of(
 
     Yields nothing where every class has a single picture.
     """
-
     counts = np.bincount(labels, minlength=n_classes)
     if counts.max() < 2:
         return
@@ -304,6 +303,8 @@ def stratified(
     labels: NDArray[np.int64], units: NDArray[np.int64] | None, n_folds: int, state: int
 ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Return (rows to fit, rows held out) of each fold, units whole. state: of scikit-learn's shuffling."""
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold  # a second of imports: only where a head is fitted
+
     with warnings.catch_warnings():  # a class of one picture is on one side of every fold: all that can be done
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
         if units is None or len(np.unique(units)) == len(units):
