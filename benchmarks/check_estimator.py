@@ -1,6 +1,6 @@
 """Claim: ``descend.ImageClassifier`` passes every check that scikit-learn has for an estimator; no failure is expected.
 
-Usage: python benchmarks/check_estimator.py [--epochs N]. About 90 checks of two or three trainings each: half a minute of one
+Usage: python benchmarks/check_estimator.py [--epochs N]. 55 checks of two or three trainings each: most of a minute of one
 core. The test suite runs the few checks that need no training, or one (tests/unit/test_estimator.py).
 """
 

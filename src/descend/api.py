@@ -222,9 +222,16 @@ def recipe_of(recipe: Asked) -> Asked | Path:
 
 
 def load(path: Path | str) -> Run:
-    """Open a run folder, to predict with it, to evaluate it, or to read its record."""
+    """Open a run folder, to predict with it, to evaluate it, or to read its record.
+
+    path: the folder, or ``hf://owner/name[@revision]``, a run that was pushed to the Hugging Face hub.
+    """
     from descend.train.run import Run
 
+    if str(path).startswith("hf:/"):
+        from descend.publishing import fetched
+
+        path = fetched(str(path))
     return Run(Path(path))
 
 

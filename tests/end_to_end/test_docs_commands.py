@@ -20,6 +20,7 @@ import pytest
 import timm
 from safetensors.torch import save_file
 from tests.conftest import StopAfter, shapes_folder  # pyright: ignore[reportMissingImports]
+from tests.fake_hub import folder_hub  # pyright: ignore[reportMissingImports]
 
 import descend
 from descend.cli import VERBS, main
@@ -99,7 +100,7 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def small_defaults() -> Iterator[None]:
+def small_defaults(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Make small what a command leaves open; every setting that it names stays as it is typed."""
 
     def constant(value: Any) -> Any:
@@ -117,6 +118,7 @@ def small_defaults() -> Iterator[None]:
             patch.setattr(mode, "default_epochs", constant(12))  # long enough for what listens, and for 12 snapshots
         patch.setattr(Scratch, "default_backbone", lambda self, data, chosen: Default(SMALL[data.side < 28], "small, for a test"))
         patch.setattr(Mode, "default_engine", constant("torch"))
+        folder_hub(patch, tmp_path_factory.mktemp("hub"))
         patch.setitem(builtin.SETS, "digits", lambda: (pictures[:N_DIGITS], labels[:N_DIGITS], splits[:N_DIGITS]))
         yield
 

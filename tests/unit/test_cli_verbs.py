@@ -18,7 +18,7 @@ from rich.console import Console
 
 from descend.cli import cache, evaluate, export, listing, main, pages, predict
 from descend.cli.progress import Terminal
-from descend.train import Predictions, RunRecord
+from descend.train import Predictions, RunRecord, exporting
 from descend.train.record_types import Preprocessing
 
 
@@ -107,18 +107,26 @@ def test_export_checks_on_pictures_that_can_be_read(
     prepared = Preprocessing(
         architecture="", size=8, resolution=9, mean=[0.5] * 3, std=[0.5] * 3, scale=None, background="white", fit="crop", taps=[]
     )
-    run = SimpleNamespace(record=RunRecord(preprocessing=prepared), classifier=None, classes=("a", "b"))
+    record = RunRecord(preprocessing=prepared, classes=["a", "b"])
+    run = SimpleNamespace(
+        folder=tmp_path,
+        export=lambda out, **asked: exporting.export(None, record, out, data=None, **asked),  # pyright: ignore
+    )
     given: dict[str, Any] = {}
     monkeypatch.setattr(export, "load", lambda path: run)
-    monkeypatch.setattr("descend.export.export_onnx", lambda classifier, out, **asked: given.update(asked, out=out) or "agrees")
+    monkeypatch.setattr(exporting, "export_onnx", lambda classifier, out, **asked: given.update(asked, out=out) or "agrees")
     (tmp_path / "broken.png").write_bytes(b"no picture")
     assert main(["export", str(tmp_path), "--check", str(tmp_path)]) == 1
     assert "--check needs one readable picture or more" in capsys.readouterr().err
-    for number in range(export.MOST + 2):
+    for number in range(18):
         Image.new("RGB", (9, 9)).save(tmp_path / f"{number}.png")
     assert main(["export", str(tmp_path), "--check", str(tmp_path)]) == 0
-    assert (given["out"], len(given["check_images"]), given["classes"]) == (tmp_path / "model.onnx", export.MOST, ("a", "b"))
+    assert (given["out"], len([*given["check_images"]]), given["classes"]) == (tmp_path / "model.onnx", 18, ["a", "b"])
     assert "model.onnx: agrees" in capsys.readouterr().out
+    assert main(["export", str(tmp_path)]) == 1
+    assert "needs the run's pictures to check the file on" in capsys.readouterr().err
+    assert main(["export", str(tmp_path), "--out", "net.pt"]) == 2
+    assert "must be the name of an ONNX file, ending in .onnx, got 'net.pt'. Write net.onnx." in capsys.readouterr().err
 
 
 def test_fit_notices_data_that_a_list_has_swallowed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,6 +21,7 @@ VERBS = {
     "predict": "classify pictures with a trained run",
     "eval": "measure a trained run on labelled pictures",
     "export": "write a trained run as one ONNX file, preprocessing included",
+    "push": "upload a finished run to the Hugging Face hub, with a model card",
     "compare": "train candidates on the same seeds, and say which differ, with intervals",
     "ablate": "leave every technique of a recipe out, and say what each buys, with intervals",
     "sensitivity": "accuracy against learning rate, rule by rule: which rule forgives a bad rate",

@@ -6,39 +6,25 @@ from pathlib import Path
 
 from descend.api import load
 from descend.cli.output import Parser, tell
-from descend.errors import DataError, PictureError
-
-MOST = 16  # pictures to check on
 
 
 def main(argv: list[str]) -> int:
     """Write the file and say how well it agrees."""
-    parser = Parser(prog="descend export", description="Write a trained run as one ONNX file.")
-    parser.add_argument("run", type=Path, metavar="RUN", help="the run folder that `descend fit` printed")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="default RUN/model.onnx")
-    parser.add_argument("--check", nargs="+", required=True, metavar="FILES-OR-FOLDERS",
-                        help="pictures on which the file must answer as torch does")  # fmt: skip
-    args = parser.parse_args(argv)
-    from descend.data import list_pictures
-    from descend.data.decode import decode
-    from descend.export import export_onnx
-
-    run = load(args.run)
-    out = args.out or args.run / "model.onnx"
-    prepared, policy = run.record.preparation(), run.record.pixel_policy()
-    pictures = []
-    for path in list_pictures(args.check):
-        try:
-            pictures.append(decode(path, policy=policy))
-        except PictureError:  # predict names such files; here they only cannot serve as a check
-            continue
-        if len(pictures) == MOST:
-            break
-    if not pictures:
-        raise DataError("export", "--check needs one readable picture or more", got=args.check)
-    report = export_onnx(
-        run.classifier, out, size=prepared["size"], resolution=prepared["resolution"], classes=run.classes,
-        check_images=pictures, policy=policy,
+    parser = Parser(
+        prog="descend export", description="Write a trained run as one ONNX file: pixels in, probabilities out.",
+        epilog="The file does not turn pictures by their EXIF orientation: whoever opens them must (docs/how-to/export.md).",
     )  # fmt: skip
-    tell(f"{out}: {report}")
+    parser.add_argument("run", type=Path, metavar="RUN", help="the run folder that `descend fit` printed")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="ends in .onnx; default RUN/model.onnx")
+    parser.add_argument("--check", nargs="+", metavar="FILES-OR-FOLDERS",
+                        help="pictures on which the file must answer as torch does; default: the validation split")  # fmt: skip
+    args = parser.parse_args(argv)
+    from descend.cli.progress import Terminal
+    from descend.train.exporting import check_suffix
+
+    if args.out is not None:
+        check_suffix(args.out)
+    run = load(args.run)
+    out = args.out or run.folder / "model.onnx"
+    tell(f"{out}: {run.export(out, check=args.check, progress=Terminal())}")
     return 0

@@ -7,7 +7,7 @@ the pictures, and no clear answer may change.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,14 +50,12 @@ class AgreementReport:
         )
 
 
-def compared(pictures: Sequence[NDArray[np.uint8]], resized: Sequence[NDArray[np.uint8]], *, file: Answers,
+def compared(pictures: Iterable[NDArray[np.uint8]], resized: Iterable[NDArray[np.uint8]], *, file: Answers,
              network: Answers) -> AgreementReport:  # fmt: skip
     """Ask both about every picture: (H, W, 3) uint8 as it is, and (R, R, 3) uint8 as the decode policy resizes it.
 
     The network sees the resized form both times. Raises ModelError if there is no picture.
     """
-    if not pictures:
-        raise ModelError("export", "needs one picture or more to check the file with")
     same, resized_by_file = list[float](), list[float]()
     n_changed = 0
     for picture, small in zip(pictures, resized, strict=True):
@@ -67,4 +65,6 @@ def compared(pictures: Sequence[NDArray[np.uint8]], resized: Sequence[NDArray[np
             differences.append(float(np.abs(answer - expected).max()))
         second, first = np.sort(expected)[-2:]
         n_changed += first - second > CLEAR and any(answer.argmax() != expected.argmax() for answer in answers)
-    return AgreementReport(len(pictures), float(np.mean(same)), float(np.mean(resized_by_file)), max(resized_by_file), n_changed)
+    if not same:
+        raise ModelError("export", "needs one picture or more to check the file with")
+    return AgreementReport(len(same), float(np.mean(same)), float(np.mean(resized_by_file)), max(resized_by_file), n_changed)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import tee
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,7 @@ class _Probabilities(nn.Module):
 
 
 def export_onnx(classifier: Classifier | Ensemble, path: Path, *, size: int, resolution: int, classes: Sequence[str],
-                check_images: Sequence[NDArray[np.uint8]], policy: PixelPolicy = USUAL) -> AgreementReport:  # fmt: skip
+                check_images: Iterable[NDArray[np.uint8]], policy: PixelPolicy = USUAL) -> AgreementReport:  # fmt: skip
     """Write ``classifier`` to ``path`` as ONNX, preprocessing and softmax included, and return how well it agrees.
 
     The file maps ``images`` (B, H, W, 3) uint8, RGB, any H and W, to ``probabilities`` (B, K) float32; its metadata hold
@@ -57,8 +58,9 @@ def export_onnx(classifier: Classifier | Ensemble, path: Path, *, size: int, res
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as unchecked:
             _write(network, unchecked, size=size, resolution=resolution, classes=classes, policy=policy)
-            resized = [decode_resized(picture, resolution, policy=policy) for picture in check_images]
-            report = compared(check_images, resized, file=_file_answers(unchecked), network=_network_answers(network, size))
+            pictures, again = tee(check_images)  # one at a time: a validation split need not fit into memory
+            resized = (decode_resized(picture, resolution, policy=policy) for picture in again)
+            report = compared(pictures, resized, file=_file_answers(unchecked), network=_network_answers(network, size))
             if not report.agrees:
                 raise ModelError("export", f"the file must agree with torch ({report})", fix="Please report this backbone.")
     except OSError as error:

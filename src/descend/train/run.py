@@ -22,6 +22,7 @@ from descend.data.pool import n_threads
 from descend.errors import DataError, DescendError, RunError, SpecError, nearest
 from descend.models import Backbone, Classifier, Ensemble, Member, backbone
 from descend.printable import shortened
+from descend.progress import Progress, Silent
 from descend.regularize import Regularizer
 from descend.technique import build
 from descend.train import folder, manifest, metrics
@@ -40,6 +41,8 @@ from descend.transfer import Head, Linear
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+    from descend.export import AgreementReport
 
 
 class Run:
@@ -133,6 +136,21 @@ class Run:
             rows.append(inference.features(images))
         _refuse_none("features", rows, {**problems, **passed_over})
         return FeatureVectors(np.concatenate(rows), tuple(names[position] for position in kept), problems, passed_over)
+
+    def export(
+        self, out: Path | str | None = None, *, data: Any = None, check: Any = None, progress: Progress | None = None
+    ) -> AgreementReport:
+        """Write the network as an ONNX file that takes pixels and answers probabilities, and return how well it agrees.
+
+        out: the file, default ``model.onnx`` in the run folder. check: files or folders on which it must answer as the run does;
+        default the whole validation split. data: the arrays, where the run was trained on arrays. What the file reads and gives
+        is described in ``docs/how-to/export.md``. Raises ModelError, and writes nothing, where it would not agree.
+        """
+        from descend.train.exporting import export  # onnx, for those who export
+
+        place = self.folder / "model.onnx" if out is None else Path(out)
+        source = self.recipe.data if data is None else data
+        return export(self.classifier, self.record, place, data=source, check=check, progress=progress or Silent())
 
     @cached_property
     def transform(self) -> Transform:

@@ -1,0 +1,98 @@
+"""The exported file of a run: checked on its whole validation split, and served with onnxruntime and Pillow alone."""
+
+from __future__ import annotations
+
+import http.client
+import importlib.util
+import io
+import json
+import threading
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import descend
+from descend.errors import DataError, KnobError
+from descend.train.run import Run
+
+LABELS = np.array(["ant", "bee"])[np.arange(40) % 2]
+IMAGES = (np.random.default_rng(0).integers(0, 60, (40, 20, 20, 3)) + 150 * (LABELS == "bee")[:, None, None, None]).astype(
+    np.uint8
+)
+SETTINGS: dict[str, Any] = {"transfer": "scratch", "backbone": "smallcnn(width=4)", "epochs": 2, "batch_size": 16, "augment": []}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return descend.fit((IMAGES, LABELS), out=tmp_path_factory.mktemp("runs") / "run", **SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def served() -> ModuleType:
+    path = Path(__file__).parents[2] / "examples" / "serve" / "classify.py"
+    spec = importlib.util.spec_from_file_location("classify", path)
+    assert spec is not None and spec.loader is not None  # noqa: PT018
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def png(image: np.ndarray, mode: str = "RGB", **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image).convert(mode).save(buffer, "PNG", **options)
+    return buffer.getvalue()
+
+
+def test_the_file_is_checked_on_the_whole_validation_split_and_served_without_descend(run: Run, served: ModuleType) -> None:
+    assert run.record.val is not None
+    report = run.export(data=(IMAGES, LABELS))
+    assert report.n == run.record.val["n"]
+    classify = served.Classifier(run.folder / "model.onnx")
+    expected = run.predict(IMAGES[:2]).probabilities
+    for row, image in zip(expected, IMAGES, strict=False):
+        for mode in ("RGB", "RGBA"):
+            answer = classify(png(image, mode))
+            assert [*answer] == ["ant", "bee"]
+            np.testing.assert_allclose([*answer.values()], row, atol=1e-4)
+    wide = np.concatenate([IMAGES[0], IMAGES[0]])  # (40, 20, 3): upright, and once more lying with a note to turn it
+    exif = Image.Exif()
+    exif[0x0112] = 8  # to be turned by 90 degrees, counter-clockwise
+    lying = np.rot90(wide, -1)
+    assert classify(png(lying, exif=exif)) == classify(png(wide))
+
+
+def test_it_answers_over_http(run: Run, served: ModuleType) -> None:
+    run.export(data=(IMAGES, LABELS))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), served.handler(served.Classifier(run.folder / "model.onnx")))
+    server.RequestHandlerClass.log_message = lambda *_: None  # pyright: ignore[reportAttributeAccessIssue]
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        answers = []
+        for body in (png(IMAGES[1]), b"no picture"):
+            connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1])
+            connection.request("POST", "/", body)
+            response = connection.getresponse()
+            answers.append((response.status, json.loads(response.read())))
+            connection.close()
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    assert answers[0][0] == 200
+    assert answers[0][1]["class"] == run.predict(IMAGES[1]).labels[0]
+    assert answers[1][0] == 400
+
+
+def test_what_it_cannot_be_checked_on_or_named_is_told(run: Run, tmp_path: Path) -> None:
+    for data in (None, (IMAGES[::-1], LABELS)):
+        with pytest.raises(DataError, match=r"needs the run's pictures .* Give others: --check"):
+            run.export(tmp_path / "m.onnx", data=data)
+    with pytest.raises(KnobError, match=r"ending in .onnx, got '.*m.pt'. Write m.onnx"):
+        run.export(tmp_path / "m.pt", data=(IMAGES, LABELS))
+    assert not [*tmp_path.iterdir()]
