@@ -1,0 +1,205 @@
+"""Small real runs of every mode, as processes that can be killed, resumed and compared byte by byte.
+
+``kills.py``, ``power_cuts.py`` and ``memory_flat.py`` share it. A process is a fork of one that has imported everything; it runs
+verbs of the command line as they are, in a session of its own, so that what outlives it can be found.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+TIMES = ("wall_s", "seconds", "images_per_s")  # of metrics: what no two runs share
+SETTINGS: dict[str, list[str]] = {
+    "features": ["--transfer", "features", "--size", "64", "--engine", "torch"],
+    "features trained": ["--transfer", "features", "--size", "64", "--engine", "torch", "--optimizer", "adam(lr=0.01)",
+                         "--epochs", "4", "--views", "1", "--augment", "flip"],
+    "head": ["--transfer", "head", "--size", "64", "--engine", "torch", "--epochs", "2", "--augment", "flip", "cutmix",
+             "--head", "mlp(hidden=32, dropout=0.3)"],
+    "finetune": ["--transfer", "finetune", "--size", "32", "--epochs", "2", "--batch-size", "8", "--augment", "flip",
+                 "--gradients", "accumulate(n=2)", "--optimizer", "ema(sgd(lr=0.01))"],
+    "scratch": ["--transfer", "scratch", "--backbone", "smallcnn(width=8)", "--size", "24", "--epochs", "6", "--batch-size", "8",
+                "--augment", "flip", "mixup", "--regularize", "dropout(p=0.2)", "--schedule", "plateau", "--optimizer",
+                "adamw(lr=0.004)", "--on-nan", "skip"],
+    "auto": ["--budget", "25s"],
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a process ended. status: its exit status, or minus the signal that ended it. said: what it printed."""
+
+    status: int
+    wall_s: float
+    said: str
+    orphans: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Interruption:
+    """What ends a process: a signal after so many seconds, or SIGKILL before its k-th operation on files."""
+
+    kind: str  # SIGKILL, SIGTERM, SIGINT or operation
+    at: float
+
+    def __str__(self) -> str:
+        return f"operation {self.at:.0f}" if self.kind == "operation" else f"{self.kind} at {self.at:.2f} s"
+
+
+def pictures(source: Path, target: Path, n: int, seed: int = 0) -> Path:
+    """Copy ``n`` pictures of each class of a folder of real ones (``class/`` or ``train/class/``)."""
+    root = source / "train" if (source / "train").is_dir() else source
+    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+        (target / folder.name).mkdir(parents=True)
+        for path in random.Random(seed).sample(sorted(folder.iterdir()), n):
+            shutil.copy(path, target / folder.name / path.name)
+    return target
+
+
+def preload() -> None:
+    """Import what the verbs import, so that a fork begins at once; no thread pool is started."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    import descend.cli.fit
+    import descend.cli.predict
+    import descend.data
+    import descend.search.run
+    import descend.technique
+    from descend.models import Lite0
+
+    Lite0().build(0)
+    descend.technique.load_all()
+
+
+def process(arguments: Sequence[str], cache: Path, log: Path, interruption: Interruption | None = None) -> Ended:
+    """Run one verb in a process of its own, interrupted or not, and wait for its end."""
+    started = time.perf_counter()
+    child = begun(arguments, cache, log, interruption)
+    if interruption is not None and interruption.kind != "operation":
+        while time.perf_counter() - started < interruption.at and not has_ended(child):
+            time.sleep(0.005)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.Signals[interruption.kind])
+    _, status = os.waitpid(child, 0)
+    orphans = _left_of(child)
+    wall_s = time.perf_counter() - started
+    return Ended(os.waitstatus_to_exitcode(status), wall_s, log.read_text(encoding="utf-8", errors="replace"), orphans)
+
+
+def begun(arguments: Sequence[str], cache: Path, log: Path, interruption: Interruption | None = None) -> int:
+    """Begin a process that runs one verb; return its number."""
+    child = os.fork()
+    if child == 0:
+        _be(arguments, cache, log, interruption)
+    return child
+
+
+def _be(arguments: Sequence[str], cache: Path, log: Path, interruption: Interruption | None) -> None:
+    """Become the process that runs a verb; it never returns."""
+    os.setsid()
+    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    os.dup2(handle, 1)
+    os.dup2(handle, 2)
+    sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ["DESCEND_CACHE"] = str(cache)
+    sys.addaudithook(operations(interruption.at if interruption and interruption.kind == "operation" else 0))
+    from descend.cli import main
+
+    status = 70
+    try:
+        status = main(list(arguments))
+    except SystemExit as leaving:
+        status = leaving.code if isinstance(leaving.code, int) else 1
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    print(f"operations: {_counted[0]}", flush=True)
+    os._exit(status)
+
+
+_counted = [0]
+
+
+def operations(at: float, act: Callable[[], None] | None = None) -> Callable[[str, tuple[Any, ...]], None]:
+    """Return an audit hook that counts operations that change files, and before number ``at`` kills the process, or acts."""
+    changes = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link", "os.symlink")
+
+    def hook(event: str, given: tuple[Any, ...]) -> None:
+        if event == "open":
+            mode = given[2] if isinstance(given[2], int) else 0
+            if not mode & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+                return
+        elif event not in changes:
+            return
+        _counted[0] += 1
+        if _counted[0] == at:
+            if act is None:
+                os.kill(os.getpid(), signal.SIGKILL)
+            else:
+                act()
+
+    return hook
+
+
+def has_ended(child: int) -> bool:
+    """Return whether a child has ended; it need not have been waited for."""
+    try:
+        state = Path(f"/proc/{child}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+    except OSError:
+        return True
+    return state == "Z"
+
+
+def _left_of(session: int, patience_s: float = 15.0) -> tuple[int, ...]:
+    """Return the processes of a session that are still there some time after its leader has ended; end them."""
+    deadline = time.perf_counter() + patience_s
+    while (left := _members(session)) and time.perf_counter() < deadline:
+        time.sleep(0.2)
+    for member in left:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(member, signal.SIGKILL)
+    return left
+
+
+def _members(session: int) -> tuple[int, ...]:
+    members = list[int]()
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = path.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+            if int(fields[3]) == session and fields[0] != "Z":
+                members.append(int(path.parent.name))
+    return tuple(members)
+
+
+def n_operations(ended: Ended) -> int:
+    """Return how many operations on files a process that came to its end has made."""
+    return int(ended.said.rpartition("operations: ")[2] or 0)
+
+
+def result_of(run: Path) -> dict[str, Any]:
+    """Return what must be the same after any interruption: model, answers, scores, metrics, less times."""
+    record = json.loads((run / "record.json").read_text(encoding="utf-8"))
+    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines() if (run / "metrics.jsonl").exists() else []
+    rows = {row["epoch"]: {k: v for k, v in row.items() if k not in TIMES} for row in map(json.loads, lines) if "epoch" in row}
+    return {
+        "model": (run / "model.safetensors").read_bytes(),
+        "predictions": (run / "predictions.csv").read_bytes() if (run / "predictions.csv").exists() else b"",
+        "scores": (record["val"], record["test"], record["chosen"], record["status"]),
+        "metrics": rows,
+    }
+
+
+def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """Return the names of what differs between two results."""
+    return [name for name in one if one[name] != other[name]]
