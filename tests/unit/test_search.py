@@ -80,6 +80,10 @@ def test_the_clock_counts_earlier_sessions() -> None:
     assert clock.used() == pytest.approx(40, abs=1)
     assert clock.left() == pytest.approx(60, abs=1)
     assert not Clock(math.inf, started=0.0).limited
+    for took, closing_s in ((1, 5.0), (20, 8.0), (500, 20.0)):  # a busy machine takes longer for its start, and for its end
+        clock = Clock(1000.0, started=time.perf_counter() - took, used_s=100)
+        clock.note_start()
+        assert clock.closing_s == pytest.approx(closing_s, abs=0.05)
 
 
 def test_news_that_comes_too_late_ends_the_work() -> None:
@@ -234,7 +238,7 @@ def test_a_budget_is_refused_only_where_one_quick_fit_does_not_fit() -> None:
     )
     body: Any = SimpleNamespace(n_columns=lambda taps: 1280, feature_sets={"last": (), "late": ("a",), "quarters": ("b",)})
     speeds = begin.Speeds(decoded=1000, torch=40, computed=40, engine="torch", reason="")
-    clock: Any = SimpleNamespace(left=lambda: 9.0, used=lambda: 21.0, budget_s=30.0)
+    clock: Any = SimpleNamespace(left=lambda: 9.0, used=lambda: 21.0, budget_s=30.0, closing_s=5.0)
     step = begin.part(data, body, speeds, clock)
     assert step is not None
     assert 0 < step.share < 0.05

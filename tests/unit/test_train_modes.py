@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -183,6 +184,7 @@ def test_normalizing_twice_is_refused(name: str) -> None:
         ({"epochs": 3}, PHOTOS, "features"),
         ({}, DIGITS, "scratch"),
         ({}, ICONS, "scratch"),
+        ({"budget": "1m"}, ICONS, "auto"),
         ({"augment": ("medium",)}, PHOTOS, "head"),
         ({"augment": ("strong",)}, PHOTOS, "head"),
         ({"augment": ("mixup(alpha=0.2)",)}, PHOTOS, "head"),
@@ -212,6 +214,16 @@ def test_a_search_is_decided_with_its_reasons_and_its_recipe_gives_the_plan_agai
     assert again.recipe() == plan.recipe()
     assert resolve(Recipe(), PHOTOS).reasons["budget"]
     assert resolve(Recipe(backbone="vit_tiny_patch16_384"), PHOTOS).size == 384  # it reads no other
+
+
+def test_small_pictures_are_enlarged_where_a_search_is_asked_for() -> None:
+    plan = resolve(Recipe(budget="2m"), replace(ICONS, side=32))
+    assert plan.size == 128
+    assert "enlarged" in plan.reasons["transfer"]
+    assert resolve(plan.recipe(), replace(ICONS, side=32)).recipe() == plan.recipe()
+    for data in (DIGITS, replace(ICONS, side=16), replace(ICONS, grey=True)):
+        with pytest.raises(KnobError, match=r"budget: has no effect here: the pictures are .* px: too small .*--epochs"):
+            resolve(Recipe(budget="2m"), data)
 
 
 @pytest.mark.parametrize("search", [{"budget": "1m"}, {"steps": ("features(size=64)",)}, {"latency": "9ms"}, {"max_size": "9MB"}])

@@ -26,7 +26,6 @@ LEAST_PER_CLASS = 8  # pictures of all splits, for a first answer
 FIRST_SHARE = 0.75  # of the time left that decoding, first features and their head may take: more pictures help most
 MARGIN = 1.2  # of every estimate: the machine may get busier
 EXPORT_S = 2.0  # that an engine takes to start with a network that is new to it; torch's own starts at once
-CLOSING_S = 5.0  # the head, the model, the report
 WORTH_EXPORT_S = 8.0  # of torch's time, from which another engine may repay its start
 
 
@@ -51,6 +50,7 @@ def speeds(dataset: Dataset, plan: Plan, backbone: Backbone, resolution: int, cl
     The fastest engine is known from an earlier run, or measured where the pictures are many and the budget allows; else torch's,
     which starts at once, computes.
     """
+    clock.note_start()
     decoded = _decoded_per_s(dataset, resolution, n_threads(plan.threads))
     taps = backbone.every_tap
     engine = make_engine("torch", backbone, size=plan.size, taps=taps)
@@ -81,7 +81,7 @@ def part(dataset: Dataset, backbone: Backbone, measured: Speeds, clock: Clock) -
     def answer_s(looked_at: int) -> float:
         """Return the seconds that a first answer in one fit takes."""
         n_fitted = round(n_train * looked_at / n)
-        return MARGIN * measured.first_s(looked_at) + 2 * quick_fit_s(backbone, n_fitted, n_classes, FIT_PACE) + CLOSING_S
+        return MARGIN * measured.first_s(looked_at) + 2 * quick_fit_s(backbone, n_fitted, n_classes, FIT_PACE) + clock.closing_s
 
     def fits(looked_at: int) -> bool:
         """Return whether so many pictures leave time for that, and most of them time for more."""

@@ -9,6 +9,11 @@ from contextlib import contextmanager
 
 from descend.progress import Progress
 
+CLOSING_S = 5.0, 20.0  # the last head, the model, the report: on a quiet machine, and at most
+CLOSING_PER_START = (
+    0.4  # of the seconds from the command to its first measurement: 6 where nothing else runs, up to 50 where much does
+)
+
 
 class OutOfTime(Exception):
     """The time set aside for a piece of work is spent; caught within the search."""
@@ -18,11 +23,17 @@ class Clock:
     """Counts the seconds since the command began.
 
     budget_s: of all sessions together; infinity where steps are replayed. used_s: by sessions before this one. started: reading
-    of ``time.perf_counter`` at the command's beginning.
+    of ``time.perf_counter`` at the command's beginning. closing_s: seconds that closing the run is expected to take.
     """
 
     def __init__(self, budget_s: float, *, started: float, used_s: float = 0.0) -> None:
         self.budget_s, self._started = budget_s, started - used_s
+        self._used_before, self.closing_s = used_s, CLOSING_S[0]
+
+    def note_start(self) -> None:
+        """Note that the first measurement begins: how long it took to come so far tells how long closing the run will take."""
+        took = self.used() - self._used_before
+        self.closing_s = min(max(CLOSING_S[0], CLOSING_PER_START * took), CLOSING_S[1])
 
     def used(self) -> float:
         """Return the seconds used so far."""

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from descend.search.begin import CLOSING_S, EXPORT_S, MARGIN
+from descend.search.begin import EXPORT_S, MARGIN
 from descend.search.features import fit_s, n_views_needed
 from descend.search.finetune import images_per_s
 from descend.search.steps import FeatureStep, FineTuneStep, Step
@@ -102,7 +102,7 @@ def judging_s(study: Study, answers: Sequence[Answer]) -> float:
     """Return the seconds that judging these answers on the test split will take, and closing the run."""
     n = len(study.rows("test"))
     views = sum((1 + answer.mirrored) / _rate_of(study, answer) for answer in answers)
-    return CLOSING_S + MARGIN * n * views
+    return study.clock.closing_s + MARGIN * n * views
 
 
 def first_reserve_s(study: Study, step: FeatureStep) -> float:
@@ -112,7 +112,7 @@ def first_reserve_s(study: Study, step: FeatureStep) -> float:
     """
     quick_s = fit_s(study, replace(step, quick=True))
     n_judged = len(study.rows("val", step.share)) + len(study.rows("test"))
-    return CLOSING_S + 2 * quick_s + MARGIN * n_judged / study.rate(step.size)
+    return study.clock.closing_s + 2 * quick_s + MARGIN * n_judged / study.rate(step.size)
 
 
 def training_s(study: Study, step: FineTuneStep, kept: Sequence[Answer]) -> float:

@@ -76,7 +76,7 @@ def resolve(recipe: Recipe, data: DataProfile) -> Plan:
     """Decide the run. Raises KnobError for a setting without effect, SpecError for text that names no technique."""
     reasons: dict[str, str] = {}
     mode = _mode(recipe, data, reasons).variant(recipe)
-    _refuse_settings_without_effect(recipe, mode)
+    _refuse_settings_without_effect(recipe, mode, reasons.get("transfer"))
     _check_fit(recipe, data)
     chosen: dict[str, Any] = {}
     for name in ORDER:
@@ -142,13 +142,17 @@ def _default(mode: Mode, name: str, data: DataProfile, chosen: dict[str, Any]) -
     return Default(() if name in ("regularize", "gradients") else None, "")
 
 
-def _refuse_settings_without_effect(recipe: Recipe, mode: Mode) -> None:
+def _refuse_settings_without_effect(recipe: Recipe, mode: Mode, why_mode: str | None) -> None:
+    """Refuse what would change nothing. why_mode: why the pictures chose the mode, None where it was asked for."""
     for knob in knobs(Recipe):
         value = getattr(recipe, knob.name)
         if value is None or value == knob.default or knob.name in mode.settings:
             continue
         if mode.name in MODES and knob.name in MODES[mode.name].settings:  # another form of the mode has it
             raise KnobError(knob.name, f"has no effect with {mode.described()}", got=value, fix=mode.instead)
+        if knob.name in SEARCH_ONLY and why_mode is not None:
+            raise KnobError(knob.name, f"has no effect here: {why_mode}", got=value,
+                            fix="A network trained from scratch takes as long as its --epochs; leave it out.")  # fmt: skip
         if knob.name in SEARCH_ONLY:
             raise KnobError(knob.name, f"has no effect with transfer={mode.name!r}", got=value,
                             fix="It asks for a search: leave --transfer out, or leave it out.")  # fmt: skip

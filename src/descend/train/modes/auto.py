@@ -10,9 +10,11 @@ from descend.models import Backbone
 from descend.train.modes.features import FrozenBackbone
 from descend.train.modes.mode import ALWAYS, SMALL_SIDE, Chosen, Default, asked_beyond
 from descend.train.plan import DataProfile, Plan
-from descend.train.recipe import Recipe
+from descend.train.recipe import SEARCH_ONLY, Recipe
 from descend.train.task_builder import ModeTask, TaskBuilder
 
+LEAST_SIDE = 24  # pixels of colour pictures that a search may be asked for: below it little is left to see
+ENLARGED = 4  # times, that small pictures become larger
 NATIVE_SHARE = 1.3  # a convolutional backbone reads pictures up to this much larger than its own size with profit
 
 
@@ -26,8 +28,13 @@ class Auto(FrozenBackbone):
 
     def suits(self, data: DataProfile, asked: Recipe) -> str | None:
         """Return the reason for photographs, unless something is asked for that the search decides by itself."""
-        if data.side < SMALL_SIDE or asked_beyond(asked, self.settings):
+        if asked_beyond(asked, self.settings):
             return None
+        if data.side < SMALL_SIDE:
+            searching = any(getattr(asked, name) is not None for name in SEARCH_ONLY)
+            if data.grey or data.side < LEAST_SIDE or not searching:
+                return None
+            return f"a search is asked for: pictures of {data.side} px are enlarged for a backbone pretrained on photographs"
         return "a search within the budget, over ways to use a pretrained backbone; --transfer features is the quick look"
 
     def default_budget(self, data: DataProfile, chosen: Chosen) -> Default:
@@ -40,6 +47,8 @@ class Auto(FrozenBackbone):
         native = chosen["backbone"].native_size or 224
         if chosen["backbone"].fixed_size:
             return Default(native, "the only size that the backbone reads")
+        if data.side < SMALL_SIDE:
+            return Default(min(native, ENLARGED * data.side), f"{ENLARGED} times the pictures' side: more pixels only cost time")
         largest = round(native * NATIVE_SHARE / 32) * 32
         side = max(native, min(largest, data.side // 32 * 32))
         return Default(side, f"the pictures are about {data.side} px; smaller views are resampled from this one")
