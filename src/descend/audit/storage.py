@@ -25,8 +25,8 @@ def modes(material: Material) -> list[Finding]:
 
 def depths(material: Material) -> list[Finding]:
     """Count the bits of a channel; deep pictures among shallow ones are read on a scale of their own."""
-    kinds = [f"{bits} bit{'s' * (bits > 1)} per channel" for bits in material.seen.rows["bits"].tolist()]
-    finding = _counted(material, DEPTHS, kinds, "every picture has")
+    kinds = [f"of {bits} bit{'s' * (bits > 1)} per channel" for bits in material.seen.rows["bits"].tolist()]
+    finding = _counted(material, DEPTHS, kinds, "every picture is")
     deep = [problem.message for problem in material.problems("scale")]
     if len(finding.evidence["n"]) > 1 and deep:
         fix = "Store all pictures with one depth: the scale is guessed from the deep ones alone."
