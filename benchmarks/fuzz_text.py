@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib
 import json
 import os
 import re
@@ -43,8 +44,7 @@ SPECS = (
 
 def work(target: str, runs: int, seconds: int, seed: int, place: Path) -> None:
     """Fuzz one target in this process, which ends with it; what happened is written to ``place``."""
-    import atheris
-
+    atheris: Any = importlib.import_module("atheris")  # its module says nothing of its types
     with atheris.instrument_imports(include=["descend"]):
         import descend.data.tables
         import descend.technique
@@ -100,13 +100,12 @@ class Tally:
 def spec_target(place: Path) -> Callable[[bytes], str]:
     """Build a technique of any family from text; its own text must give it again."""
     del place
-    from descend.technique import build, registered, spec
+    from descend.technique import Technique, build, registered, spec
 
-    families = sorted({cls.family: cls.__mro__[1] for cls in registered()}.items())
-    of_family = [next(base for base in cls.__mro__ if "family" in base.__dict__) for _, cls in _one_of_each(families)]
+    families: list[type[Technique]] = list({cls.family: _family(cls) for cls in registered()}.values())
 
     def attempt(content: bytes) -> str:
-        family = of_family[content[0] % len(of_family)] if content else of_family[0]
+        family = families[content[0] % len(families)] if content else families[0]
         value = build(content[1:].decode(errors="replace"), family)
         again = build(spec(value), family), build(spec(value, defaults=True), family)
         return "taken" if again == (value, value) else f"not read again: {spec(value)}"
@@ -114,11 +113,9 @@ def spec_target(place: Path) -> Callable[[bytes], str]:
     return attempt
 
 
-def _one_of_each(families: list[tuple[str, type]]) -> list[tuple[str, type]]:
-    from descend.technique import registered
-
-    first = {cls.family: cls for cls in registered()}
-    return [(name, first[name]) for name, _ in families]
+def _family(cls: type[Any]) -> type[Any]:
+    """Return the class that declares a technique's family: what all techniques of the family extend."""
+    return next(base for base in cls.__mro__ if "family" in base.__dict__)
 
 
 def recipe_target(place: Path) -> Callable[[bytes], str]:

@@ -26,10 +26,11 @@ import numpy as np
 
 import interrupted
 from descend.progress import Silent
+from descend.train.recipe import Transfer
 
 MIB = 2**20
 WORKERS = (0, 2)
-MODES = ("scratch", "head", "finetune")
+MODES: tuple[Transfer, ...] = ("scratch", "head", "finetune")
 
 
 def private_bytes(process: int) -> int:
@@ -78,7 +79,7 @@ class Sampler(Silent):
             self.samples.append(measured(lambda: [os.getpid()]))
 
 
-def over_epochs(pictures: Path, mode: str, epochs: int, place: Path) -> dict[str, Any]:
+def over_epochs(pictures: Path, mode: Transfer, epochs: int, place: Path) -> dict[str, Any]:
     """Train for many epochs in this process, sampled after each."""
     import descend
 
