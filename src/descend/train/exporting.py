@@ -48,8 +48,9 @@ def export(
 
 def _validation(record: RunRecord, data: Any, policy: PixelPolicy, progress: Progress) -> Iterator[NDArray[np.uint8]]:
     """Return the pictures of the run's validation split. Raises DataError where they are not at hand any more."""
+    outside = bool(record.plan.get("outside"))
     try:
-        dataset = None if data is None else data_package.load(data, seed=record.split_seed)
+        dataset = None if data is None else data_package.load(data, seed=record.split_seed, outside=outside)
     except DataError:
         dataset = None
     if dataset is None or dataset.fingerprint != record.data_fingerprint:
