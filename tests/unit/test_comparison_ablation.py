@@ -12,6 +12,7 @@ import pytest
 from tests.fake_runs import fake_fit  # pyright: ignore[reportMissingImports]
 
 import descend
+import descend.api
 from descend.cli import main
 from descend.cli.ablate import with_recipe
 from descend.comparison import Ablation, Settings, ablate, load_ablation
@@ -157,7 +158,8 @@ def test_what_cannot_be_ablated_is_said(
     assert made == []
 
 
-def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(descend.api, "fit", fake_fit(worth, [])["fit"])
     (tmp_path / "own.toml").write_text('augment = ["pad_crop"]\nschedule = "constant"\noptimizer = "sgd(lr=0.1)"\nepochs = 1\n')
     words = ["--backbone", "smallcnn(width=16)", "--batch-size", "128", "--threads", "1", "--seeds", "1"]
     out = ["--out", str(tmp_path / "c" / "one")]
