@@ -106,6 +106,7 @@ def compare(
     jobs: int = 1,
     level: float = 0.95,
     settle: float = 0.005,
+    tune: int | None = None,
     out: Path | str | None = None,
     progress: Progress | None = None,
     **settings: Any,
@@ -117,9 +118,11 @@ def compare(
     ``"add:mixup(alpha=0.2)"``, ``"drop:dropout"``, ``"transfer=finetune size=128"``, or a recipe file. seeds: runs of each, at
     most. budget: wall time of all runs, such as ``"30m"``; that of one ``auto`` run is a candidate's ``"budget=1m"``.
     until_decided: end at the first planned look at which every verdict is known. jobs: runs at the same time. level: of all
-    verdicts together. settle: the difference worth finding, a share of the pictures. out: the folder; default
-    ``comparisons/NAME-DATE-TIME``.
-    A run made before with the same settings and data, in the same parent folder, is taken as it is.
+    verdicts together. settle: the difference worth finding, a share of the pictures. tune: trials on validation that each
+    candidate gets first, to set the knobs that it leaves open; 0 compares as written; default 8 where a candidate names an
+    optimizer without its rate, else 0. out: the folder; default ``comparisons/NAME-DATE-TIME``.
+    A run made before with the same settings and data, in the same parent folder, is taken as it is. The folder gets the results
+    as JSON lines and ``report.html``; in a notebook the comparison shows itself with a picture.
     Raises a DescendError for what can be refused beforehand; a candidate that fails later is told in the result.
 
     >>> import descend
@@ -130,11 +133,15 @@ def compare(
     from descend.train.recipe import from_arguments
 
     base, arrays = from_arguments(data, recipe, settings)
-    how = comparison.Settings(n_seeds=seeds, budget=budget, until_decided=until_decided, jobs=jobs, level=level, settle=settle)
-    return comparison.compare(
+    how = comparison.Settings(
+        n_seeds=seeds, budget=budget, until_decided=until_decided, jobs=jobs, level=level, settle=settle, n_trials=tune
+    )
+    found = comparison.compare(
         candidates, base, how, fit=fit, resume=resume, out=None if out is None else Path(out),
         progress=progress or Silent(), arrays=arrays,
     )  # fmt: skip
+    report_package.write_comparison(found)
+    return found
 
 
 def ablate(

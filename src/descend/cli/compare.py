@@ -22,6 +22,7 @@ EPILOG = """examples:
   descend compare photos/ transfer=features transfer=finetune auto.toml --seeds 3
   descend compare digits base drop:pad_crop optimizer=adam --until-decided --seeds 20
   descend compare digits "optimizer=sgd(lr=0.1)" "optimizer=adam(lr=0.002)" --epochs 5 --jobs 2
+  descend compare digits optimizer=sgd optimizer=adam --epochs 5 --tune 12
 
 The first candidate is the one that the others are measured against. A candidate is `base`, a recipe file, or changes of the base
 separated by spaces: setting=value, add:technique, drop:technique; the items of a list are joined by `+`. Every setting of
@@ -30,6 +31,11 @@ comparison, named by their settings: what was made before is not made again, so 
 
 Verdicts hold for further seeds and further pictures, at 95 % for all candidates together (Holm). --until-decided looks after 3,
 5, 8, ... seeds and ends when every verdict is known; what each look may spend is fixed beforehand, so the 95 % still hold.
+
+--tune N first gives each candidate the same N trials on validation, to set what it leaves open: the learning rate, and the knobs
+of techniques that it alone brings, in the ranges that `descend list` prints. By default candidates get 8 trials each where one of
+them names an optimizer without its rate, and are compared as written elsewhere. --no-tuning compares as written in any case.
+
 --budget is the time of all runs together; that of one auto run is a setting of a candidate: "transfer=auto budget=1m".
 """
 
@@ -38,16 +44,15 @@ def main(argv: list[str]) -> int:
     """Compare, write, tell. Returns 130 where Ctrl-C ended it."""
     options = vars(_parser().parse_args(argv))
     from descend.comparison.candidate import is_change
-    from descend.comparison.result import FILE
 
-    own = {name: options.pop(name) for name in ("candidates", "seeds", "budget", "until_decided", "jobs", "out")}
+    own = {name: options.pop(name) for name in ("candidates", "seeds", "budget", "until_decided", "jobs", "tune", "out")}
     as_json, settle = options.pop("json"), options.pop("settle") / 100
     settings = settings_of(options)
     if is_change(settings.get("data", "")):
         raise KnobError("compare", "DATA stands before the candidates", got=settings["data"], fix="descend compare DATA base ...")
     check_settings("compare", settings)
     found = compare(**own, settle=settle, progress=Terminal(), **settings)
-    tell(*([json.dumps(summary(found))] if as_json else [*found.lines(), f"Results: {found.folder / FILE}"]))
+    tell(*([json.dumps(summary(found))] if as_json else [*found.lines(), *_files(found)]))
     return 130 if found.ended.startswith("stopped") else 0
 
 
@@ -56,6 +61,13 @@ def summary(found: Comparison) -> dict[str, Any]:
     verdicts = [{"kind": "verdict"} | verdict.facts() for verdict in found.verdicts()]
     facts = {"comparison": str(found.folder), "seeds": list(found.seeds), "split": found.split, "ended": found.ended}
     return finite(facts | {"verdicts": verdicts})
+
+
+def _files(found: Comparison) -> list[str]:
+    from descend.comparison.result import FILE
+    from descend.train.folder import REPORT
+
+    return [f"Results: {found.folder / FILE}", f"Report:  {found.folder / REPORT}"]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -69,6 +81,9 @@ def _parser() -> argparse.ArgumentParser:
     add_running(parser, seeds=5)
     parser.add_argument("--until-decided", action="store_true", help="end as soon as every verdict is known; --seeds is the most")
     parser.add_argument("--settle", type=float, default=0.5, metavar="POINTS", help="the difference worth finding; default 0.5")
+    trials = parser.add_mutually_exclusive_group()
+    trials.add_argument("--tune", type=int, metavar="N", help="trials of each candidate before it is compared")
+    trials.add_argument("--no-tuning", dest="tune", action="store_const", const=0, help="compare candidates as they are written")
     return parser
 
 

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from descend.augment import Augmentation
-from descend.errors import KnobError, SpecError, nearest
+from descend.errors import DescendError, KnobError, SpecError, nearest
 from descend.optim import GradientStage
 from descend.regularize import Regularizer
 from descend.technique import Technique, build, knobs, parse, registered
@@ -48,16 +49,29 @@ def candidates(texts: Sequence[str], base: Recipe, completed: Completed) -> list
     """
     if len(texts) < 2:
         raise KnobError("compare", "needs two candidates or more", got=list(texts), fix='Such as: base "add:mixup(alpha=0.2)".')
-    made = [Candidate(text, changed(text, base, completed)) for text in texts]
-    known: dict[Recipe, str] = {}
-    for candidate in made:
-        recipe = completed(candidate.recipe)
+    made, known = list[Candidate](), dict[Recipe, str]()
+    for text in texts:
+        with _named(text):
+            candidate = Candidate(text, changed(text, base, completed))
+            recipe = completed(candidate.recipe)
+        made.append(candidate)
         if recipe in known:
             same = f"{known[recipe]!r} and {candidate.name!r}"
             raise KnobError("compare", "candidates must differ in what they train", got=same,
                             fix="A setting may be the default already: descend fit prints the plan.")  # fmt: skip
         known[recipe] = candidate.name
     return made
+
+
+@contextmanager
+def _named(text: str) -> Iterator[None]:
+    """Let an error say which candidate it is about, where its words do not."""
+    try:
+        yield
+    except DescendError as error:
+        if text != BASE:
+            error.add_lines(f"  in candidate {text}")
+        raise
 
 
 def changed(text: str, base: Recipe, completed: Completed) -> Recipe:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import multiprocessing
 import os
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -17,13 +14,16 @@ from typing import Any
 
 from descend.comparison.candidate import Candidate, candidates
 from descend.comparison.result import Comparison
-from descend.comparison.runs import Fit, Job, Made, job, make
+from descend.comparison.runs import Fit, Job, Made, job, lost, make
+from descend.comparison.search_space import Range, Values, applied, search_space
+from descend.comparison.tuning import DEFAULT_TRIALS, FOLDER, SEED_OFFSET, Rounds, Tuning
+from descend.comparison.workers import Work, workers
 from descend.data import Dataset
 from descend.durations import duration
 from descend.errors import KnobError, check_count
 from descend.progress import Progress, Silent
 from descend.quantities import seconds
-from descend.stats import Spending
+from descend.stats import Spending, least_difference
 from descend.train import folder
 from descend.train import record as records
 from descend.train.prepare import Survey, prepare, survey
@@ -34,6 +34,7 @@ ROOT, SHARED = "comparisons", "shared-runs"
 """Where comparisons lie by default, and beside them the runs that they share."""
 FIRST_LOOK = 3  # seeds
 MARGIN = 1.1  # of the time that the next seed is expected to take
+APART = 0.1  # of the pictures: a guess, before anything is known of two candidates
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ class Settings:
 
     n_seeds: most seeds. budget: wall time of all runs, for example "30m", or None. until_decided: end at the first of the planned
     looks at which every verdict is known. jobs: runs at the same time, each in a process with its share of the processors.
-    level: of all verdicts together. settle: the difference, in [0, 1], that is worth finding.
+    level: of all verdicts together. settle: the difference, in [0, 1], that is worth finding. n_trials: of each candidate before
+    they are compared; 0 compares them as written; None: 8 where a candidate names an optimizer without its rate, else 0.
     """
 
     n_seeds: int = 5
@@ -51,9 +53,12 @@ class Settings:
     jobs: int = 1
     level: float = 0.95
     settle: float = 0.005
+    n_trials: int | None = None
 
     def __post_init__(self) -> None:
         check_count("compare", self.n_seeds, knob="seeds")
+        if self.n_trials:
+            check_count("compare", self.n_trials, knob="tune", least=2)  # the first trial is the candidate as written
         check_count("compare", self.jobs, knob="jobs")
         if not 0 < self.level < 1:
             raise KnobError("compare", "level must lie in (0, 1)", got=self.level)
@@ -95,20 +100,97 @@ def carried_out(
     that train the same are one run under several names.
     """
     base, dataset = looked.base, looked.dataset
+    tunings, n_trials, why = _tunings(settings, chosen, looked, free=against is None)
     place, root = _place(out, dataset.name), shared_root(out)
     found = Comparison(
         place, dataset.name, tuple(candidate.name for candidate in chosen),
         {candidate.name: dump(candidate.recipe) for candidate in chosen},
-        split=split or ("test" if len(dataset.indices("test")) else "val"), level=settings.level, settle=settings.settle,
+        split=split or ("test" if looked.has_test else "val"), level=settings.level, settle=settings.settle,
         looks=settings.looks, machine=records.machine(), versions=dict(records.versions()), against=against,
+        as_written=why, tunings=tunings,
     )  # fmt: skip
-    chosen = [_with_threads(candidate, settings.jobs) for candidate in chosen]
+    threaded = tuple(_with_threads(candidate, settings.jobs) for candidate in chosen)
     split_seed = None if dataset.given_split else base.seed
-    jobs = [_jobs(chosen, base.seed + k, split_seed, root, dataset.fingerprint) for k in range(settings.n_seeds)]
-    progress.say(f"comparing {len(chosen)} candidates on {dataset.name}, {settings.n_seeds} seeds; runs lie in {root}")
-    _Loop(found, settings, jobs, progress, fit, resume, looked.arrays).run()
+    runs = _Runs(threaded, base.seed, split_seed, root, dataset.fingerprint, looked.completed)
+    first = f"comparing {len(chosen)} candidates on {dataset.name}, {settings.n_seeds} seeds; runs lie in {runs.root}"
+    progress.say("; ".join(filter(None, (first, why, _precision(looked, settings) if against is None else ""))))
+    _Loop(found, settings, runs, n_trials, progress, fit, resume, looked.arrays).run()
     found.save()
     return found
+
+
+def _precision(looked: LookedAt, settings: Settings) -> str:
+    """Say beforehand what difference the pictures can settle, where it is larger than the one that is worth finding."""
+    n_pictures = looked.n_judged
+    least = least_difference(n_pictures, APART, settings.level)
+    if least <= settings.settle:
+        return ""
+    return (
+        f"{n_pictures:,} pictures settle differences from about {100 * least:.1f} points on, however many seeds there are "
+        f"(if candidates differ on {APART:.0%} of them), and {100 * settings.settle:.3g} points are asked for"
+    )
+
+
+def _tunings(
+    settings: Settings, chosen: Sequence[Candidate], looked: LookedAt, *, free: bool
+) -> tuple[list[Tuning], int, str]:  # fmt: skip
+    """Return what is tuned, and with how many trials each; where nothing is, why. Raises KnobError for trials of no use.
+
+    free: whether it may be decided here, where nothing was asked for.
+    """
+    asked = settings.n_trials
+    if not (asked or (asked is None and free)):
+        return [], 0, "compared as written: no tuning was asked for" if free else ""
+    base = looked.base
+    spaces = [search_space(one, base, looked.completed) for one in chosen]
+    tunings = [
+        Tuning(one.name, space, one.recipe.metric, base.seed + SEED_OFFSET) for one, space in zip(chosen, spaces, strict=True)
+    ]
+    if asked and not looked.has_test:
+        raise KnobError("compare", "tuning needs a test split: validation would both choose the knobs and compare them",
+                        got=f"tune={asked}", fix="Give them a test split, or compare as written: --no-tuning.")  # fmt: skip
+    if asked and not any(spaces):
+        raise KnobError("compare", "tuning has no effect: no candidate leaves a knob open that has a range",
+                        got=f"tune={asked}", fix="Leave the rate open (optimizer=adam), or give --no-tuning.")  # fmt: skip
+    if asked:
+        return tunings, asked, ""
+    if not any(_leaves_its_rate_open(one, space, base) for one, space in zip(chosen, spaces, strict=True)):
+        return [], 0, "compared as written: no candidate brings an optimizer without its rate (--tune N gives each N trials)"
+    if not looked.has_test:
+        return [], 0, "compared as written: without a test split, validation cannot choose knobs too"
+    return tunings, DEFAULT_TRIALS, ""
+
+
+def _leaves_its_rate_open(candidate: Candidate, space: tuple[Range, ...], base: Recipe) -> bool:
+    return candidate.recipe.optimizer != base.optimizer and any(each.setting == "optimizer" for each in space)
+
+
+@dataclass(frozen=True)
+class _Runs:
+    """Which runs a comparison consists of, and where they lie. seed: the first. root: of the runs that comparisons share."""
+
+    candidates: tuple[Candidate, ...]
+    seed: int
+    split_seed: int | None
+    root: Path
+    data_fingerprint: str
+    completed: Callable[[Recipe], Recipe]
+
+    def of_seed(self, turn: int, tuned: dict[str, Candidate]) -> list[Job]:
+        """Return the job of every candidate, as it was tuned, on the seed number ``turn``."""
+        chosen = [tuned.get(one.name, one) for one in self.candidates]
+        return _jobs(chosen, self.seed + turn, self.split_seed, self.root, self.data_fingerprint)
+
+    def trial(self, candidate: Candidate, space: tuple[Range, ...], values: Values) -> Job:
+        """Return the job of a trial."""
+        one = self.tuned(candidate, space, values)
+        return job(one, self.seed + SEED_OFFSET, self.split_seed, self.root / FOLDER, self.data_fingerprint)
+
+    def tuned(self, candidate: Candidate, space: tuple[Range, ...], values: Values) -> Candidate:
+        """Return a candidate with other values of its open knobs; the same one where they are as written."""
+        if all(values[each.name] == each.written for each in space):
+            return candidate
+        return Candidate(candidate.name, applied(candidate.recipe, space, values, self.completed))
 
 
 class LookedAt:
@@ -123,6 +205,16 @@ class LookedAt:
     def dataset(self) -> Dataset:
         """What is trained on and judged."""
         return self._survey(self.base).dataset
+
+    @property
+    def n_judged(self) -> int:
+        """How many pictures every run is judged on: of test, or of validation where there is no test split."""
+        return len(self.dataset.indices("test" if self.has_test else "val"))
+
+    @property
+    def has_test(self) -> bool:
+        """Whether there is a test split."""
+        return bool(len(self.dataset.indices("test")))
 
     def completed(self, recipe: Recipe) -> Recipe:
         """Return the recipe with its open settings decided, those that are measured on the data too."""
@@ -141,23 +233,27 @@ class LookedAt:
 
 
 class _Loop:
-    """One seed after another. jobs: [seed][candidate]."""
+    """Tuning, and then one seed after another."""
 
     def __init__(
-        self, found: Comparison, settings: Settings, jobs: list[list[Job]], progress: Progress, fit: Fit, resume: Fit, arrays: Any
-    ) -> None:
-        self.found, self.settings, self.jobs, self.progress = found, settings, jobs, progress
+        self, found: Comparison, settings: Settings, runs: _Runs, n_trials: int, progress: Progress, fit: Fit, resume: Fit,
+        arrays: Any,
+    ) -> None:  # fmt: skip
+        self.found, self.settings, self.runs, self.n_trials, self.progress = found, settings, runs, n_trials, progress
         self.how = {"fit": fit, "resume": resume, "data": arrays}
-        self.started = time.perf_counter()
         self.budget_s = None if settings.budget is None else seconds(settings.budget, who="budget")
+        self.spent_on_tuning = 0.0
+        self.tuned: dict[str, Candidate] = {}
         self.alive = list(found.names)
         self.alone = not found.opposites  # none is measured against another
 
     def run(self) -> None:
         """Go on until there is a reason to end."""
         try:
-            with self._workers() as work:
-                for turn in range(len(self.jobs)):
+            with workers(self.settings.jobs) as work:
+                self._tune(work)
+                self.started = time.perf_counter()
+                for turn in range(self.settings.n_seeds):
                     self._seed(turn, work)
                     if reason := self._reason_to_end(turn + 1):
                         self.found.ended = reason
@@ -165,15 +261,43 @@ class _Loop:
         except KeyboardInterrupt:
             self.found.ended = "stopped: the same command with the same --out goes on"
 
-    def _seed(self, turn: int, work: Any) -> None:
+    def _tune(self, work: Work) -> None:
+        """Give every candidate its trials, and the values that were best; say it, or say that there is no tuning."""
+        if not self.n_trials:
+            return
+        found, share = self.found, self.n_trials / (self.n_trials + self.settings.n_seeds)
+        self.progress.say(f"tuning each with {self.n_trials} trials on validation, the first as written; test is not looked at")
+        for tuning in found.tunings:
+            self.progress.say(f"  {tuning.name}: {', '.join(map(str, tuning.space)) or 'nothing that is open has a range'}")
+        most_s = None if self.budget_s is None else share * self.budget_s
+        rounds = Rounds(self.n_trials, most_s, self.settings.jobs, self.runs.trial)
+        found.tuning_ended = rounds.run(
+            found.tunings, self.runs.candidates, work, self.progress, self.how["data"], self._check_budget_of_trials
+        )
+        for tuning, candidate in zip(found.tunings, self.runs.candidates, strict=True):
+            self.tuned[tuning.name] = self.runs.tuned(candidate, tuning.space, tuning.values)
+            found.recipes[tuning.name] = dump(self.tuned[tuning.name].recipe)
+            self.progress.say(f"  {tuning.text}")
+        found.save(judged=False)
+
+    def _check_budget_of_trials(self, spent: float) -> None:
+        if not self.spent_on_tuning:
+            n = sum(bool(tuning.space) for tuning in self.found.tunings)
+            self._refuse_too_little(spent + spent / n * len(self.found.names), "one trial and one run")
+        self.spent_on_tuning = spent
+
+    def _seed(self, turn: int, work: Work) -> None:
         """Make the runs of one seed; which candidate goes first rotates, so that a machine that slows down favours nobody."""
-        shift = turn % len(self.found.names)
-        ordered = [*self.jobs[turn][shift:], *self.jobs[turn][:shift]]
+        shift, jobs = turn % len(self.found.names), self.runs.of_seed(turn, self.tuned)
+        ordered = [*jobs[shift:], *jobs[:shift]]
         began = time.perf_counter()
         ordered = [item for item in ordered if item.candidate.name in self.alive]
         places = {item.place: item for item in reversed(ordered)}
         first = [item for item in ordered if places[item.place] is item]
-        for made in chain(work(first), work([item for item in ordered if places[item.place] is not item])):
+        for made in chain(
+            work(make, first, lost, **self.how),
+            work(make, [item for item in ordered if places[item.place] is not item], lost, **self.how),
+        ):
             self.found.made.append(made)
             self.found.save(judged=False)
             self.progress.say(f"  seed {made.seed}  {made.name}: {self._told(made)}")
@@ -181,31 +305,20 @@ class _Loop:
                 raise KeyboardInterrupt
             if made.status == "failed" and not self.alone:  # it will fail on the next seed too
                 self.alive.remove(made.name)
-            if turn == 0:
-                self._check_budget(time.perf_counter() - began)
-
-    @contextmanager
-    def _workers(self) -> Iterator[Any]:
-        """Yield what makes runs: here, one after another, or in as many processes as there are jobs."""
-        if self.settings.jobs == 1:
-            yield lambda items: (make(item, **self.how) for item in items)
-            return
-        with ProcessPoolExecutor(self.settings.jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-            yield lambda items: pool.map(_make, items, [self.how] * len(items))
+            if len(self.found.made) == 1 and not made.again:
+                need = (time.perf_counter() - began) * len(self.found.names)
+                self._refuse_too_little(self.spent_on_tuning + need, "one run")
 
     def _told(self, made: Made) -> str:
         if made.status != "finished":
-            return f"{made.status}{': ' * bool(made.error)}{made.error}"
+            return made.failure if made.status == "failed" else made.status
         accuracy = self.found.accuracy_of(made)
         return f"{accuracy:.1%} of {self.found.split}, {duration(made.wall_s)}{' (made before)' * made.again}"
 
-    def _check_budget(self, spent: float) -> None:
-        """Refuse, after the first run, a budget that does not allow one run each."""
-        if self.budget_s is None or len(self.found.made) > 1 or self.found.made[0].again:
-            return
-        need = spent * len(self.found.names)
-        if need > self.budget_s:
-            raise KnobError("budget", f"must allow one run of each candidate: about {duration(need, estimated=True)} here",
+    def _refuse_too_little(self, need: float, of_what: str) -> None:
+        """Refuse, as soon as it is known, a budget that does not allow this of each candidate. need: seconds."""
+        if self.budget_s is not None and need > self.budget_s:
+            raise KnobError("budget", f"must allow {of_what} of each candidate: about {duration(need, estimated=True)} here",
                             got=self.settings.budget, fix="Raise --budget, or lower epochs for all.")  # fmt: skip
 
     def _reason_to_end(self, n_seeds: int) -> str:
@@ -215,7 +328,8 @@ class _Loop:
         if self._decided(n_seeds):
             return f"ended after {n_seeds} seeds: every verdict is known"
         spent = time.perf_counter() - self.started
-        if self.budget_s is not None and n_seeds < len(self.jobs) and spent * (1 + MARGIN / n_seeds) > self.budget_s:
+        expected = self.spent_on_tuning + spent * (1 + MARGIN / n_seeds)
+        if self.budget_s is not None and n_seeds < self.settings.n_seeds and expected > self.budget_s:
             return f"ended after {n_seeds} seeds: another would exceed the budget of {self.settings.budget}"
         return ""
 
@@ -232,10 +346,6 @@ def _jobs(chosen: Sequence[Candidate], seed: int, split_seed: int | None, root: 
         place = places.setdefault(item.candidate.recipe, item.place)
         jobs.append(dataclasses.replace(item, place=place))
     return jobs
-
-
-def _make(item: Job, how: dict[str, Any]) -> Made:
-    return make(item, **how)
 
 
 def _with_threads(candidate: Candidate, n_jobs: int) -> Candidate:

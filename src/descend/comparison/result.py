@@ -8,13 +8,14 @@ import math
 import statistics
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from descend.comparison.paired import PairedRuns
 from descend.comparison.runs import Made, outcomes, right
+from descend.comparison.tuning import Tuning, loaded
 from descend.durations import duration
 from descend.errors import MissingExtra, RunError
 from descend.plain_data import finite
@@ -22,6 +23,11 @@ from descend.printable import columns
 from descend.stats import Difference, Interval, Spending, bootstrap_runs_and_items, differences, mean, verdict_in_points
 from descend.train import folder
 from descend.train.record_types import Machine
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from descend.comparison.picture import Drawn
 
 SCHEMA = 1
 FILE = "comparison.jsonl"
@@ -104,6 +110,9 @@ class Comparison:
     versions: dict[str, str] = field(default_factory=dict)
     ended: str = ""  # why there are no more seeds
     against: dict[str, str] | None = None
+    as_written: str = ""  # why there was no tuning; empty where there was
+    tunings: list[Tuning] = field(default_factory=list)  # one per candidate, or none
+    tuning_ended: str = ""  # why there were fewer trials than asked for
     _right: dict[Made, dict[str, bool]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     # ------------------------------------------------------------------------------------------------------------ what came
@@ -214,14 +223,41 @@ class Comparison:
         rows = [("candidate", "accuracy", "runs", "best epoch", "last epoch", "to target", "time", "memory")]
         rows += [_row(name, self.costs(name)) for name in self.names]
         told = [verdict.text for verdict in self.verdicts()]
-        return [*columns(rows), "", *told, *self.failures(), *([self.ended] if self.ended else [])]
+        return [*columns(rows), "", *told, *self.failures(), *self.tuning_lines(), *([self.ended] if self.ended else [])]
 
     def failures(self) -> list[str]:
         """Return a line on every run that failed."""
-        return [f"{item.name}, seed {item.seed}, failed: {item.error}" for item in self.made if item.status == "failed"]
+        return [f"{item.name}, seed {item.seed}, {item.failure}" for item in self.made if item.status == "failed"]
+
+    def tuning_lines(self) -> list[str]:
+        """Return how candidates were tuned, as lines; or that they were not, and why."""
+        if not self.tunings:
+            return [self.as_written] if self.as_written else []
+        return [*(f"tuned on validation: {tuning.text}" for tuning in self.tunings), *filter(None, [self.tuning_ended])]
 
     def __str__(self) -> str:
         return "\n".join(self.lines())
+
+    def figure(self) -> Figure:
+        """Return differences with their intervals, and what every run scored, as a matplotlib figure."""
+        from descend.comparison.picture import figure  # matplotlib takes a while to load
+
+        return figure(self.drawn())
+
+    def drawn(self) -> Drawn:
+        """Return what a picture shows of it."""
+        from descend.comparison.picture import Drawn
+
+        differences = {verdict.name: (verdict.known.interval, verdict.different) for verdict in self.verdicts()}
+        scores = {name: {item.seed: self.accuracy_of(item) for item in self.finished(name)} for name in self.names}
+        opposites = set(self.opposites.values())
+        opposite = opposites.pop() if len(opposites) == 1 else "what each is measured against"
+        return Drawn(self.names, opposite, self.split, differences, scores)
+
+    def _repr_html_(self) -> str:
+        from descend.comparison.picture import as_html
+
+        return as_html(str(self), self.drawn())
 
     # -------------------------------------------------------------------------------------------------------------- as data
 
@@ -241,12 +277,14 @@ class Comparison:
         return {
             "schema": SCHEMA, "data": self.data, "names": list(self.names), "recipes": self.recipes, "split": self.split,
             "level": self.level, "settle": self.settle, "looks": list(self.looks), "machine": self.machine,
-            "versions": self.versions, "ended": self.ended, "against": self.against,
+            "versions": self.versions, "ended": self.ended, "against": self.against, "as_written": self.as_written,
+            "tuning_ended": self.tuning_ended,
         }  # fmt: skip
 
     def save(self, *, judged: bool = True) -> None:
         """Write the comparison as JSON lines: what was compared, every run, and where it is judged every verdict."""
-        lines = [{"kind": "comparison"} | self.facts(), *({"kind": "run"} | dataclasses.asdict(item) for item in self.made)]
+        lines = [{"kind": "comparison"} | self.facts(), *({"kind": "tuning"} | item.facts() for item in self.tunings)]
+        lines += [*({"kind": "run"} | dataclasses.asdict(item) for item in self.made)]
         lines += [{"kind": "verdict"} | item.facts() for item in self.verdicts()] if judged else []
         folder.write_text(self.folder / FILE, "".join(json.dumps(finite(line)) + "\n" for line in lines))
 
@@ -261,6 +299,7 @@ def load(path: Path) -> Comparison:
         made = [
             Made(**{name: value for name, value in line.items() if name != "kind"}) for line in lines if line["kind"] == "run"
         ]
+        tunings = [loaded(line) for line in lines if line["kind"] == "tuning"]
     except OSError as error:
         raise RunError(f"comparison {path}", f"must be a folder with {FILE} ({error.strerror})") from None
     except (ValueError, LookupError, TypeError) as error:
@@ -268,6 +307,7 @@ def load(path: Path) -> Comparison:
     return Comparison(
         path, facts["data"], tuple(facts["names"]), facts["recipes"], made, facts["split"], facts["level"], facts["settle"],
         tuple(facts["looks"]), facts["machine"], facts["versions"], facts["ended"], facts.get("against"),
+        facts.get("as_written", ""), tunings, facts.get("tuning_ended", ""),
     )  # fmt: skip
 
 

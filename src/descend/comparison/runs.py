@@ -64,6 +64,11 @@ class Made:
     again: bool = False
     diverged: bool = False
 
+    @property
+    def failure(self) -> str:
+        """What stopped a run that failed, in one line, and where its log is."""
+        return f"failed: {self.error.partition(chr(10))[0]} (its log: {Path(self.place) / FAILED})"
+
 
 def job(candidate: Candidate, seed: int, split_seed: int | None, root: Path, data_fingerprint: str) -> Job:
     """Return the job of a candidate and seed; its folder is named by its settings, its data and the version of descend.
@@ -94,12 +99,23 @@ def make(item: Job, *, fit: Fit, resume: Fit, data: Any = None) -> Made:
     except KeyboardInterrupt:
         raise
     except Exception as error:  # one candidate that cannot be trained must not cost the others
-        told = str(error) if isinstance(error, DescendError) else f"{type(error).__name__}: {error}"
         item.place.mkdir(parents=True, exist_ok=True)
         folder.write_text(item.place / FAILED, traceback.format_exc())
         wall_s, diverged = time.perf_counter() - started, isinstance(error, DivergenceError)
-        return _noted(Made(name, item.seed, place, "failed", wall_s, _peak(), told, diverged=diverged))
+        return _noted(Made(name, item.seed, place, "failed", wall_s, _peak(), told(error), diverged=diverged))
     return _noted(Made(name, item.seed, place, run.record.status, sum(run.record.wall_s.values()), _peak()))
+
+
+def lost(item: Job, why: str) -> Made:
+    """Return what became of a run whose process has died, and write down why."""
+    item.place.mkdir(parents=True, exist_ok=True)
+    folder.write_text(item.place / FAILED, why)
+    return Made(item.candidate.name, item.seed, str(item.place), "failed", 0.0, None, why)
+
+
+def told(error: Exception) -> str:
+    """Return an error in words; one that descend did not raise on purpose, with its kind."""
+    return str(error) if isinstance(error, DescendError) else f"{type(error).__name__}: {error}"
 
 
 def _made(item: Job, fit: Fit, resume: Fit, data: Any) -> Run:
@@ -145,7 +161,13 @@ def _made_before(item: Job) -> Made | None:
 
 
 def right(run: Path, split: str) -> dict[str, bool]:
-    """Return picture -> whether a run's answer is right, for a split that it was judged on, in the order of the file."""
+    """Return picture -> whether a run's answer is right, for a split that it was judged on, in the order of the file.
+
+    Raises RunError where the run is not there any more.
+    """
+    if not (run / folder.PREDICTIONS).exists():
+        raise RunError(f"run {run}", f"must hold {folder.PREDICTIONS}: a comparison is told from its runs",
+                       fix="Give the command of the comparison again: it makes what is missing.")  # fmt: skip
     with (run / folder.PREDICTIONS).open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         return {row["path"]: row["label"] == row["predicted"] for row in csv.DictReader(file) if row["split"] == split}
 

@@ -1,6 +1,6 @@
 """One self-contained HTML page per run: what it reached, what was decided and why, where it errs, how to repeat it.
 
-The package reads what a run left behind; it cannot train. ``write(run)`` is all of it.
+The package reads what a run left behind; it cannot train. ``write(run)`` and ``write_comparison(found)`` are all of it.
 """
 
 import lazy_loader

@@ -53,6 +53,7 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"percent": words.percent, "duration": words.duration, "plain": words.plain, "times": words.times}
+    environment.filters["sentence"] = words.sentence
     return environment
 
 

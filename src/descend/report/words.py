@@ -63,6 +63,11 @@ def plain(value: Any) -> str:
     return str(value)
 
 
+def sentence(text: str) -> str:
+    """Return text as a sentence begins: its first letter in upper case, the others as they are."""
+    return text[:1].upper() + text[1:]
+
+
 def times(n: int) -> str:
     """Return ``once``, ``twice`` or ``3 times``."""
     return {1: "once", 2: "twice"}.get(n, f"{n} times")

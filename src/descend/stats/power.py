@@ -84,12 +84,30 @@ def plan_runs(differences: ArrayLike, settle: float, level: float = 0.95, power:
     return Plan(settle, runs_needed(sample.tolist(), level, power, settle=settle), None, 0.0, "")
 
 
+def least_difference(n_pictures: int, apart: float, level: float = 0.95, power: float = 0.8) -> float:
+    """Return the smallest difference that ``n_pictures`` settle with chance ``power``, however many seeds there are.
+
+    apart: the share of pictures on which the two sides differ, in (0, 1]. A difference of means below it may still be found, but
+    in fewer cases. Raises DataError for no pictures, or a share outside (0, 1].
+    Source: McNemar's test in its normal approximation, Connor 1987, Biometrics 43, 207-211, where the difference is small.
+
+    >>> from descend.stats import least_difference
+    >>> round(least_difference(270, apart=0.1), 3)
+    0.054
+    """
+    check_level(level, "least_difference")
+    check_level(power, "least_difference")
+    if n_pictures < 1 or not 0 < apart <= 1:
+        raise DataError("least_difference", "needs a picture or more, and a share in (0, 1]", got=f"{n_pictures}, {apart}")
+    return float(scipy.stats.norm.ppf((1 + level) / 2) + scipy.stats.norm.ppf(power)) * math.sqrt(apart / n_pictures)
+
+
 def _plan_one_run(d: NDArray[np.float64], settle: float, level: float, power: float) -> Plan:
     """Plan from (n_pictures,): nothing is known about seeds."""
     z = float(scipy.stats.norm.ppf((1 + level) / 2) + scipy.stats.norm.ppf(power))
     apart = (float((d != 0).sum()) + 2) / (d.size + 2)  # share of pictures that one of the two has right, as in ``mcnemar``
     n_pictures = math.ceil(z**2 * max(apart - settle**2, 0) / settle**2)
-    least = z * math.sqrt(apart / d.size)
+    least = least_difference(d.size, min(apart, 1.0), level, power)
     return Plan(settle, None, max(n_pictures, 2), least, "one run each tells nothing about further seeds")
 
 

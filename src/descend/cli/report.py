@@ -1,0 +1,40 @@
+"""``descend report``: the page of a comparison, or of a run, written anew from what lies in its folder."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from descend.cli.output import Parser, tell
+from descend.errors import RunError
+
+EPILOG = """examples:
+  descend report comparisons/photos-20260101-120000
+  descend report runs/photos
+
+Writes report.html into the folder: one file that loads nothing, for any browser. `fit` and `compare` write it by themselves; this
+writes it anew.
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Write the page of what lies in a folder."""
+    parser = Parser(
+        prog="descend report", description="Write the page of a comparison or a run.", epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="of a comparison, or of a run")
+    place = parser.parse_args(argv).folder
+    from descend.comparison import load
+    from descend.comparison.result import FILE
+    from descend.report import write, write_comparison
+    from descend.train import folder
+
+    if (place / FILE).exists():
+        page = write_comparison(load(place))
+    elif (place / folder.RECORD).exists():
+        page = write(place)
+    else:
+        raise RunError("report", f"must be given a folder with {FILE} (a comparison) or {folder.RECORD} (a run)", got=str(place))
+    tell(f"Report: {page}")
+    return 0

@@ -1,0 +1,80 @@
+"""Where the work of a comparison is done: here, one after another, or in several processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+from descend.comparison.runs import Job
+
+Done = TypeVar("Done")
+Lost = Callable[[Job, str], Done]
+"""Takes a job whose process has died, and why; returns what stands for what would have come of it."""
+
+DIED = "its process was killed: most often the system has run out of memory (make batch_size or size smaller, or --jobs)"
+
+
+class Work(Protocol):
+    """Does ``task(job, **how)`` for every job, and yields what came of each in the order of the jobs."""
+
+    def __call__(self, task: Callable[..., Done], jobs: Sequence[Job], lost: Lost[Done], /, **how: Any) -> Iterator[Done]:
+        """Do the work. task: a function of a module, for it is sent to other processes; it tells what fails and never raises."""
+        ...
+
+
+@contextmanager
+def workers(n_jobs: int) -> Iterator[Work]:
+    """Yield what works: here, or in as many processes as there are jobs at the same time."""
+    if n_jobs == 1:
+        yield _here
+        return
+    processes = _Processes(n_jobs)
+    try:
+        yield processes.work
+    finally:
+        processes.pool.shutdown(cancel_futures=True)
+
+
+def _here(task: Callable[..., Done], jobs: Sequence[Job], lost: Lost[Done], /, **how: Any) -> Iterator[Done]:  # noqa: ARG001 (this process lives)
+    return (task(job, **how) for job in jobs)
+
+
+class _Processes:
+    """Processes of their own. One that dies takes those beside it with it: their jobs are done again, one after another."""
+
+    def __init__(self, n_jobs: int) -> None:
+        self.n_jobs = n_jobs
+        self.pool = self._new(n_jobs)
+
+    def work(self, task: Callable[..., Done], jobs: Sequence[Job], lost: Lost[Done], /, **how: Any) -> Iterator[Done]:
+        """Do the work; a job whose process dies while it is alone is lost."""
+        call = partial(task, **how)
+        futures = [self.pool.submit(call, job) for job in jobs]
+        for job, future in zip(jobs, futures, strict=True):
+            yield self._result(future, call, job, lost)
+
+    def _result(self, future: Future[Done], call: Callable[[Job], Done], job: Job, lost: Lost[Done]) -> Done:
+        try:
+            return future.result()
+        except BrokenProcessPool:
+            alone = self._new(1)
+        try:
+            return alone.submit(call, job).result()
+        except BrokenProcessPool:
+            return lost(job, DIED)
+        finally:
+            alone.shutdown()
+            self._renew()
+
+    def _renew(self) -> None:
+        self.pool.shutdown(wait=False, cancel_futures=True)
+        self.pool = self._new(self.n_jobs)
+
+    @staticmethod
+    def _new(n: int) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(n, mp_context=multiprocessing.get_context("spawn"))
