@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from descend import comparison
 from descend import report as report_package
-from descend.errors import DescendError
+from descend.errors import DescendError, check_count
 from descend.notebook import NotebookBar, is_notebook
 from descend.progress import Progress, Silent
 
@@ -77,6 +77,7 @@ def resume(
     run: Path | str,
     *,
     data: Any = None,
+    threads: int | None = None,
     progress: Progress | None = None,
     on_epoch: OnEpoch | None = None,
     started: float | None = None,
@@ -85,14 +86,18 @@ def resume(
 
     data: the arrays again, where the run was started on arrays; pictures on disk are found by the run's own recipe. progress,
     on_epoch: as in ``fit``.
+    threads: torch's, where they shall be others than those that the run began with: bits differ then.
     A run that lacks only its report, or whose model is damaged, is completed. Raises RunError if the run is finished, its data
     have changed, or another process has it.
     """
     from descend.train import fit as training
 
+    if threads is not None:
+        check_count("threads", threads, most=1024)
     return training.resume(
-        Path(run), arrays=data, progress=progress or _listener(), search=_search(started), write_up=_written_up, on_epoch=on_epoch
-    )
+        Path(run), arrays=data, n_threads=threads, progress=progress or _listener(), search=_search(started),
+        write_up=_written_up, on_epoch=on_epoch,
+    )  # fmt: skip
 
 
 def compare(

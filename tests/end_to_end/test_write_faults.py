@@ -13,12 +13,11 @@ import pytest
 
 import descend
 from descend.errors import DescendError, RunError
-from descend.train import callbacks
 
 LABELS = np.arange(40) % 2
 IMAGES = (np.random.default_rng(0).integers(0, 60, (40, 12, 12)) + 150 * LABELS[:, None, None]).astype(np.uint8)
 TINY: dict[str, Any] = {"transfer": "scratch", "backbone": "smallcnn(width=4)", "epochs": 2, "batch_size": 16, "augment": [],
-                        "snapshots": 2}  # fmt: skip
+                        "snapshots": 2, "checkpoint_every": "1"}  # fmt: skip
 N_POINTS = 9
 
 
@@ -62,8 +61,6 @@ def is_new(out: Path) -> bool:
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="no way to tell which file a handle is of")
 def test_whatever_write_fails_the_run_is_new_or_goes_on_to_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(callbacks, "CHECKPOINT_EVERY_S", 1e-9)
-    monkeypatch.setattr(callbacks, "FIRST_CHECKPOINT_S", 0.0)
     root = tmp_path / "runs"
     root.mkdir()
     out, faults = root / "run", Faults(root, monkeypatch)

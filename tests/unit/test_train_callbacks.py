@@ -129,10 +129,10 @@ def test_checkpoints_come_soon_and_then_at_their_cadence(tmp_path: Path, monkeyp
     saved: list[float] = []
     monkeypatch.setattr(checkpoint, "save", lambda *given: saved.append(clock[0]))
     callback, _, _ = callback_for(make_task(), tmp_path, Script())
-    for seconds in (1.0, 2.5, 3.0, 22.0, 23.0, 60.0):
+    for seconds in (1.0, 2.5, 3.0, 22.0, 32.0, 33.0, 60.0, 63.5):
         clock[0] = 100.0 + seconds
         callback.after_step(Position(step=1, n_seen=1))
-    assert saved == [102.5, 123.0, 160.0]
+    assert saved == [102.5, 133.0, 163.5]
 
 
 def test_decisions_are_told_once_and_when_they_are_made(tmp_path: Path) -> None:

@@ -62,10 +62,11 @@ def _run(resumed: Path | None, settings: dict[str, Any], command: list[str]) -> 
     terminal = Terminal()
     if resumed is None:
         return fit(**settings, progress=terminal, command=command, started=STARTED.get())
+    threads = settings.pop("threads", None)
     if settings:
-        raise KnobError("--resume", "takes no DATA and no other setting: a run goes on as it began", got=sorted(settings)[0],
-                        fix=f"descend fit --resume {resumed}")  # fmt: skip
-    return resume(resumed, progress=terminal, started=STARTED.get())
+        raise KnobError("--resume", "takes no DATA and no setting but --threads: a run goes on as it began",
+                        got=sorted(settings)[0], fix=f"descend fit --resume {resumed}")  # fmt: skip
+    return resume(resumed, threads=threads, progress=terminal, started=STARTED.get())
 
 
 def check_settings(verb: str, settings: Mapping[str, Any]) -> None:

@@ -14,9 +14,8 @@ from descend.data import decode_resized
 from descend.data.pool import in_order, n_threads
 from descend.doctor.subject import Subject
 from descend.findings import Finding
-from descend.train import checkpoint
+from descend.train import cadence, checkpoint
 from descend.train.batch_sources import ImageSource
-from descend.train.callbacks import CHECKPOINT_EVERY_S
 from descend.train.checkpoint import Best
 from descend.train.loop import Position
 
@@ -39,7 +38,8 @@ def throughput(subject: Subject) -> list[Finding]:
     """Time every part on one batch; decoding is paid once per picture and then cached, everything else in every epoch."""
     seconds = {**_feeding(subject), **subject.trial.seconds}
     whole = sum(seconds.values())
-    seconds["checkpoint"] = _checkpoint_s(subject) / CHECKPOINT_EVERY_S * whole  # one is written every so many seconds
+    cost_s = _checkpoint_s(subject)
+    seconds["checkpoint"] = cost_s / cadence.interval_s(cost_s) * whole
     whole += seconds["checkpoint"]
     n_train, batch_size = len(subject.surveyed.dataset.indices("train")), subject.plan.batch_size
     decoded_per_s = _decoded_per_s(subject)

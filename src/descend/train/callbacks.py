@@ -20,14 +20,13 @@ from descend.progress import Progress
 from descend.regularize import EarlyStopping, batch_norms, reestimate_batch_norm, statistics_kept
 from descend.schedule import History
 from descend.train import checkpoint, folder, metrics
+from descend.train.cadence import Cadence
 from descend.train.checkpoint import Best
 from descend.train.loop import Position, Task
 from descend.train.nonfinite import Rollback
 from descend.train.record_types import Decision, EpochRow, Metric, Score
 from descend.train.snapshots import Snapshots
 
-CHECKPOINT_EVERY_S = 20.0  # writing costs little, repeating an hour costs an hour
-FIRST_CHECKPOINT_S = 2.0
 STATISTICS_BATCHES = 20  # that batch norms of averaged weights are measured on; more changes their third digit
 
 
@@ -58,6 +57,7 @@ class RunCallback:
     validate: returns the validation probabilities (n, K). path: the run folder. snapshots: None where no states are kept. copies:
     (n,) int64, which validation pictures are the same one, or None where all differ. rollback: keeps every good epoch; None where
     training never goes back to one. on_epoch: takes a copy of each epoch's row; ``foreign`` is the error that it has raised.
+    every: the cadence of checkpoints, as in ``Cadence``.
 
     ``position`` is where training stands: after an error, the step or the end of the epoch that failed.
     """
@@ -66,7 +66,7 @@ class RunCallback:
         self, path: Path, task: Task, best: Best, metric: Metric, n_train: int, progress: Progress,
         validate: Callable[[], NDArray[np.float32]], labels: NDArray[np.int64], position: Position,
         snapshots: Snapshots | None = None, copies: NDArray[np.int64] | None = None, rollback: Rollback | None = None,
-        on_epoch: OnEpoch | None = None,
+        on_epoch: OnEpoch | None = None, every: str | None = None,
     ) -> None:  # fmt: skip
         self.path, self.task, self.best, self.metric = path, task, best, metric
         self.n_train, self.progress, self.validate, self.labels = n_train, progress, validate, labels
@@ -83,16 +83,16 @@ class RunCallback:
         self._total = n_train * (task.epochs - position.epoch) - position.n_seen
         self._before = position.n_seen
         self._epoch_started = time.perf_counter()
-        self._saved = self._epoch_started - CHECKPOINT_EVERY_S + FIRST_CHECKPOINT_S
+        self._cadence = Cadence(every, task.module)
         progress.update("training", 0, self._total)
 
     def after_step(self, position: Position) -> None:
-        """Tell the progress, and save a checkpoint when the last one is old."""
+        """Tell the progress, and save a checkpoint when one is due."""
         self.position = position
         self.n_done += position.n_seen - self._before
         self._before = position.n_seen
         self.progress.update("training", self.n_done, self._total, self._note)
-        if time.perf_counter() - self._saved > CHECKPOINT_EVERY_S:
+        if self._cadence.due():
             self.save(position)
 
     def after_epoch(self, position: Position, lr: float) -> bool:
@@ -133,10 +133,9 @@ class RunCallback:
 
     def save(self, position: Position) -> None:
         """Save a checkpoint of this position."""
-        checkpoint.save(
-            self.path / folder.CHECKPOINT, self.task.module, self.task.optimizer, position, self.best, self.rollback, self.rows
-        )
-        self._saved = time.perf_counter()
+        path, task = self.path / folder.CHECKPOINT, self.task
+        with self._cadence.writing():
+            checkpoint.save(path, task.module, task.optimizer, position, self.best, self.rollback, self.rows)
 
     def _call(self, on_epoch: OnEpoch, position: Position) -> None:
         """Give the epoch's row to its owner; where that fails the epoch is kept, and the error says whose it is."""

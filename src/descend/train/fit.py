@@ -6,11 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from descend.errors import KnobError, RunError
 from descend.progress import Progress
 from descend.train import folder, manifest
 from descend.train import recipe as recipes
 from descend.train.callbacks import OnEpoch
+from descend.train.departures import departures
 from descend.train.failure import in_words
 from descend.train.interrupt import ending_with_sigterm
 from descend.train.judge import judge
@@ -42,6 +45,7 @@ def fit(
     folder.check_free(out)
     with ending_with_sigterm(), RunLog(out=out, command=command, on_epoch=on_epoch) as log:
         with threads(recipe.threads):
+            log.record.n_threads = torch.get_num_threads()
             try:
                 run = _made(survey(recipe, arrays=arrays, log=log, progress=progress), log, progress, search)
             except KeyboardInterrupt:
@@ -52,10 +56,18 @@ def fit(
 
 
 def resume(
-    path: Path, *, arrays: Any, progress: Progress, search: Search, write_up: WriteUp, on_epoch: OnEpoch | None = None
+    path: Path,
+    *,
+    arrays: Any,
+    progress: Progress,
+    search: Search,
+    write_up: WriteUp,
+    on_epoch: OnEpoch | None = None,
+    n_threads: int | None = None,
 ) -> Run:
     """Go on with an interrupted run; one that lacks only its report, or whose model or metrics are damaged, is completed.
 
+    n_threads: of torch from here on; None for as many as the run began with, without which bits differ.
     Raises RunError if nothing is left to do, if the data are not what they were, or if another process has the run.
     """
     with ending_with_sigterm(), RunLog.reopened(path, on_epoch) as log:
@@ -65,13 +77,22 @@ def resume(
             progress.say("  this run is of an older version: its files cannot be verified")
         recipe = _recipe(path)
         folder.has_checkpoint(path)  # one that cannot be read is refused before pictures are decoded
-        with threads(recipe.threads):
+        with threads(n_threads or log.record.n_threads or recipe.threads):
+            _note_departures(log, progress)
             try:
                 surveyed = survey(recipe, arrays=arrays, log=log, progress=progress, who="resume", of=Run(path))
                 run = _made(surveyed, log, progress, search, restore=True)
             except KeyboardInterrupt:
                 run = log.stopped()
         return write_up(run)
+
+
+def _note_departures(log: RunLog, progress: Progress) -> None:
+    """Tell and write down what keeps the run from ending in the bits of one that was never stopped."""
+    different = departures(log.record, n_threads=torch.get_num_threads())
+    if different:
+        progress.say(f"  not bit-exact: {', '.join(different)}; the run agrees to rounding with one that was never stopped")
+        log.record.departures = [*dict.fromkeys([*log.record.departures, *different])]
 
 
 def _recipe(path: Path) -> Recipe:

@@ -47,6 +47,7 @@ class FitSettings(TypedDict, total=False):
     size: int | None
     batch_size: int | None
     snapshots: int | None
+    checkpoint_every: str | None
     background: BackgroundChoice
     fit: FitChoice
     metric: Metric

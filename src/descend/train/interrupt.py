@@ -7,14 +7,21 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import TypeVar
+
+T = TypeVar("T")
 
 SAME_BREATH_S = 1.0  # a key pressed twice, or a signal that the shell and a wrapper both deliver
 AGAIN_S = 0.05  # until an interrupt that was swallowed comes again
 EXIT_TERMINATED = 128 + signal.SIGTERM
 """What a process that SIGTERM has ended returns to the shell."""
+
+
+class Interrupted(Exception):
+    """The user has asked to stop in the middle of a longer piece of work; caught where training is led."""
 
 
 class Interrupt:
@@ -34,6 +41,13 @@ class Interrupt:
             self.requested, self._first = True, now
         elif now - self._first > SAME_BREATH_S:
             raise KeyboardInterrupt
+
+    def watched(self, batches: Iterable[T]) -> Iterator[T]:
+        """Yield ``batches`` while nobody asks to stop. Raises Interrupted at the first one after that."""
+        for batch in batches:
+            if self.requested:
+                raise Interrupted
+            yield batch
 
 
 class Termination:

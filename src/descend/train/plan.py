@@ -58,6 +58,7 @@ class Plan:
     fit: Fit
     batch_size: int
     snapshots: int | None
+    checkpoint_every: str | None
     background: BackgroundChoice
     metric: Metric
     on_nan: OnNan

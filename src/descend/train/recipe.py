@@ -68,6 +68,9 @@ class Recipe:
     size: Annotated[int, Ge(8), Doc("side of the square picture that the network sees, pixels")] | None = None
     batch_size: Annotated[int, Ge(1), Doc("pictures per step")] | None = None
     snapshots: Annotated[int, Ge(2), Doc("states to keep along the run, for descend slice")] | None = None
+    checkpoint_every: Annotated[
+        str | None, Doc("steps or time between checkpoints, such as 200 or 30s; default: 30s or rarer")
+    ] = None
     background: Annotated[BackgroundChoice, Doc("what shows through transparent pixels, and bars; auto: where none is blank")] = (
         "auto"
     )

@@ -95,6 +95,8 @@ class RunRecord:
     images_per_s: float | None = None
     rate_of: str = ""  # what ``images_per_s`` counts: features or training
     seed: int = 0
+    n_threads: int = 0  # of torch, when it began; 0 in records of older versions
+    departures: list[str] = field(default_factory=list)  # why bits may differ from those of a run that was never stopped
     versions: dict[str, str] = field(default_factory=lambda: dict(versions()))
     machine: Machine = field(default_factory=lambda: machine())
     metrics_digest: str = ""  # of metrics.jsonl, SHA-256, when training ended; empty while it runs and where there is none

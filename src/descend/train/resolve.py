@@ -16,6 +16,7 @@ from descend.optim import GradientStage, Rule, knob_names, with_knobs
 from descend.regularize import Regularizer, check_together, merged_knobs
 from descend.schedule import History, Schedule
 from descend.technique import Call, build, knobs, parse
+from descend.train import cadence
 from descend.train.modes import MODES
 from descend.train.modes.mode import Default, Mode, asked_beyond
 from descend.train.plan import DataProfile, Plan
@@ -53,7 +54,8 @@ WITHOUT_EFFECT = {
 """What the plan says of settings that do not apply to its mode."""
 
 AS_ASKED = (
-    "snapshots", "background", "metric", "on_nan", "seed", "split_seed", "device", "threads", "data", "outside", "steps",
+    "snapshots", "checkpoint_every", "background", "metric", "on_nan", "seed", "split_seed", "device", "threads", "data",
+    "outside", "steps",
     "latency", "max_size",
 )  # fmt: skip
 """Settings that the plan takes as they are."""
@@ -65,11 +67,12 @@ ORDER = ("backbone", "download", "weights", "head", "feature_stages", "size", "f
 
 
 def check_specs(recipe: Recipe) -> None:
-    """Raise SpecError or KnobError for spec text that names no technique: before any picture is looked at."""
+    """Raise SpecError or KnobError for text that names no technique or no cadence: before any picture is looked at."""
     for name, make in TECHNIQUES.items():
         value = getattr(recipe, name)
         if value not in (None, "auto", ("auto",)):
             make(value)
+    cadence.check(recipe.checkpoint_every)
 
 
 def resolve(recipe: Recipe, data: DataProfile) -> Plan:

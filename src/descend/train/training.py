@@ -10,7 +10,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from descend import rng
 from descend.durations import duration
@@ -20,7 +22,7 @@ from descend.train.callbacks import RunCallback
 from descend.train.checkpoint import Best
 from descend.train.estimate import rehearse
 from descend.train.failure import located
-from descend.train.interrupt import Interrupt, graceful
+from descend.train.interrupt import Interrupt, Interrupted, graceful
 from descend.train.loop import Position, Task, train_loop
 from descend.train.manifest import digest_of
 from descend.train.nonfinite import MOST_ROLLBACKS, Rollback, notes
@@ -67,7 +69,7 @@ def train(setup: TrainingSetup, *, restore: bool = False) -> TrainingResult:
             rollback.keep(position, task)
         started = time.perf_counter()
         with log.timed("train"), graceful() as interrupt:
-            callback = _callback(setup, task, log.folder, position, best, rollback)
+            callback = _callback(setup, task, log.folder, position, best, rollback, interrupt)
             failure = _looped(setup, task, callback, interrupt)
     position = callback.position
     log.record.decisions = callback.decisions()
@@ -101,6 +103,9 @@ def _looped(setup: TrainingSetup, task: Task, callback: RunCallback, interrupt: 
         try:
             callback.position = position = train_loop(task, position, callback, lambda: bool(interrupt))
             callback.save(position)  # of a finished run too: it holds the last epoch beside the best
+        except Interrupted:  # while the epoch was validated: that comes again
+            callback.save(callback.position)
+            return None
         except Exception as error:  # whatever it is, the best epoch so far must not be lost
             if error is callback.foreign:
                 return error
@@ -195,14 +200,24 @@ def _estimate(setup: TrainingSetup, task: Task, position: Position) -> None:
 
 
 def _callback(
-    setup: TrainingSetup, task: Task, run: Path, position: Position, best: Best, rollback: Rollback | None
+    setup: TrainingSetup,
+    task: Task,
+    run: Path,
+    position: Position,
+    best: Best,
+    rollback: Rollback | None,
+    interrupt: Interrupt,
 ) -> RunCallback:
     mode_task, plan, val = setup.mode_task, setup.plan, setup.dataset.indices("val")
+
+    def validate() -> NDArray[np.float32]:
+        return evaluate.probabilities(mode_task.module, interrupt.watched(mode_task.inputs(val)))
+
     return RunCallback(
         run, task, best, plan.metric, len(setup.dataset.indices("train")), setup.progress,
-        lambda: evaluate.probabilities(mode_task.module, mode_task.inputs(val)), setup.dataset.labels[val], position,
+        validate, setup.dataset.labels[val], position,
         Snapshots(run, plan.snapshots, plan.epochs) if plan.snapshots else None, setup.dataset.copies(val), rollback,
-        setup.log.on_epoch,
+        setup.log.on_epoch, plan.checkpoint_every,
     )  # fmt: skip
 
 

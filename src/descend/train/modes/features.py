@@ -21,7 +21,18 @@ from descend.train.task_builder import FittedHead, ModeTask, TaskBuilder
 from descend.transfer import Engine, Head, Logistic, fingerprint, fit_stages, freeze, offered
 
 TRAINED_ONLY = frozenset(
-    {"regularize", "optimizer", "gradients", "schedule", "epochs", "batch_size", "snapshots", "metric", "on_nan"}
+    {
+        "regularize",
+        "optimizer",
+        "gradients",
+        "schedule",
+        "epochs",
+        "batch_size",
+        "snapshots",
+        "checkpoint_every",
+        "metric",
+        "on_nan",
+    }
 )
 """Settings of a head that is trained step by step; asking for one of them is asking for such a head."""
 

@@ -26,7 +26,7 @@ from descend.transfer import Head, Logistic
 
 ALWAYS = frozenset(
     {"data", "outside", "transfer", "metric", "on_nan", "seed", "split_seed", "device", "threads", "snapshots"}
-    | {"background", "fit"}
+    | {"checkpoint_every", "background", "fit"}
 )
 TRAINING = frozenset(
     {"backbone", "head", "augment", "regularize", "optimizer", "gradients", "schedule", "epochs", "size", "batch_size"}
