@@ -84,8 +84,8 @@ def resume(
 ) -> Run:
     """Go on with an interrupted run, bit for bit as if it had not stopped.
 
-    data: the arrays again, where the run was started on arrays; pictures on disk are found by the run's own recipe. progress,
-    on_epoch: as in ``fit``.
+    data: where the pictures are now, if they have moved (their content is checked); the arrays again, where the run was started
+    on arrays. By default the pictures are where they were. progress, on_epoch: as in ``fit``.
     threads: torch's, where they shall be others than those that the run began with: bits differ then.
     A run that lacks only its report, or whose model is damaged, is completed. Raises RunError if the run is finished, its data
     have changed, or another process has it.
@@ -95,7 +95,7 @@ def resume(
     if threads is not None:
         check_count("threads", threads, most=1024)
     return training.resume(
-        Path(run), arrays=data, n_threads=threads, progress=progress or _listener(), search=_search(started),
+        Path(run), data=data, n_threads=threads, progress=progress or _listener(), search=_search(started),
         write_up=_written_up, on_epoch=on_epoch,
     )  # fmt: skip
 

@@ -30,6 +30,7 @@ EPILOG = """examples:
   descend fit table.csv --augment "flip(p=0.5)" --optimizer "adamw(lr=0.002)"
   descend fit --recipe runs/photos/recipe.toml --seed 1
   descend fit --resume runs/photos                      go on where Ctrl-C stopped it
+  descend fit --resume runs/photos --data /new/photos   and the pictures have moved
 """
 
 
@@ -37,13 +38,16 @@ def main(argv: list[str]) -> int:
     """Train, or go on with an interrupted run."""
     parser = _parser()
     args = vars(parser.parse_args(argv))
-    as_json, resumed = args.pop("json"), args.pop("resume")
+    as_json, resumed, moved = args.pop("json"), args.pop("resume"), args.pop("moved")
     settings = settings_of(args)
     if resumed is None:
+        if moved is not None:
+            raise KnobError("--data", "tells --resume where a run's pictures are now; DATA stands alone", got=moved,
+                            fix=f"descend fit {shlex.quote(moved)}")  # fmt: skip
         check_settings("fit", settings)
     with terminable() as termination:
         try:
-            run = _run(resumed, settings, ["descend", "fit", *argv])
+            run = _run(resumed, moved, settings, ["descend", "fit", *argv])
         except KeyboardInterrupt:
             if not termination.requested:
                 raise
@@ -58,15 +62,15 @@ def main(argv: list[str]) -> int:
     return EXIT_TERMINATED if termination.requested else 130
 
 
-def _run(resumed: Path | None, settings: dict[str, Any], command: list[str]) -> Run:
+def _run(resumed: Path | None, moved: str | None, settings: dict[str, Any], command: list[str]) -> Run:
     terminal = Terminal()
     if resumed is None:
         return fit(**settings, progress=terminal, command=command, started=STARTED.get())
     threads = settings.pop("threads", None)
     if settings:
-        raise KnobError("--resume", "takes no DATA and no setting but --threads: a run goes on as it began",
+        raise KnobError("--resume", "takes no DATA and no setting but --data and --threads: a run goes on as it began",
                         got=sorted(settings)[0], fix=f"descend fit --resume {resumed}")  # fmt: skip
-    return resume(resumed, threads=threads, progress=terminal, started=STARTED.get())
+    return resume(resumed, data=moved, threads=threads, progress=terminal, started=STARTED.get())
 
 
 def check_settings(verb: str, settings: Mapping[str, Any]) -> None:
@@ -102,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with an interrupted run")
+    parser.add_argument("--data", metavar="PLACE", dest="moved", help="with --resume: where the run's pictures are now")
     parser.add_argument("--out", type=Path, metavar="RUN", help="the run folder; default runs/NAME-DATE-TIME")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line of standard output")
     add_settings(parser)

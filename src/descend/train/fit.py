@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from descend.data.builtin import SETS
 from descend.errors import KnobError, RunError
 from descend.progress import Progress
 from descend.train import folder, manifest
@@ -58,7 +62,7 @@ def fit(
 def resume(
     path: Path,
     *,
-    arrays: Any,
+    data: Any,
     progress: Progress,
     search: Search,
     write_up: WriteUp,
@@ -67,6 +71,7 @@ def resume(
 ) -> Run:
     """Go on with an interrupted run; one that lacks only its report, or whose model or metrics are damaged, is completed.
 
+    data: the place where its pictures are now, or the arrays that it was started on; None where they are where they were.
     n_threads: of torch from here on; None for as many as the run began with, without which bits differ.
     Raises RunError if nothing is left to do, if the data are not what they were, or if another process has the run.
     """
@@ -75,7 +80,7 @@ def resume(
             return write_up(Run(path, log.record))
         if not manifest.is_there(path):
             progress.say("  this run is of an older version: its files cannot be verified")
-        recipe = _recipe(path)
+        recipe, arrays = _moved(_recipe(path), data, path)
         folder.has_checkpoint(path)  # one that cannot be read is refused before pictures are decoded
         with threads(n_threads or log.record.n_threads or recipe.threads):
             _note_departures(log, progress)
@@ -85,6 +90,19 @@ def resume(
             except KeyboardInterrupt:
                 run = log.stopped()
         return write_up(run)
+
+
+def _moved(recipe: Recipe, data: Any, path: Path) -> tuple[Recipe, Any]:
+    """Return the recipe with the place of its data, and the data where they are no path."""
+    if isinstance(data, (str, Path)):
+        if recipe.data is None:
+            raise RunError(f"run {path}", "was started on arrays, and goes on with them", got=str(data),
+                           fix="In Python: descend.resume(RUN, data=(images, labels)).")  # fmt: skip
+        return replace(recipe, data=str(data)), None
+    if data is None and recipe.data is not None and recipe.data not in SETS and not os.path.lexists(recipe.data):
+        raise RunError(f"run {path}", "its data must be where they were when it began", got=recipe.data,
+                       fix=f"Say where they are now: descend fit --resume {shlex.quote(str(path))} --data NEWPLACE.")  # fmt: skip
+    return recipe, data
 
 
 def _note_departures(log: RunLog, progress: Progress) -> None:

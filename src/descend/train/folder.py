@@ -22,10 +22,10 @@ from descend.unfinished import sweep_unfinished
 RECIPE, RECORD, METRICS = "recipe.toml", "record.json", "metrics.jsonl"
 MODEL, PREDICTIONS, REPORT = "model.safetensors", "predictions.csv", "report.html"
 CHECKPOINT, PREVIOUS, FORMER_CHECKPOINT = "checkpoint.safetensors", "checkpoint.previous.safetensors", "checkpoint.pt"
-SNAPSHOTS, INITIAL = "snapshots", "initial.safetensors"
+SNAPSHOTS, INITIAL, PICTURES = "snapshots", "initial.safetensors", "pictures.json"
 CHANGED = "its SHA-256 digest is not the one in the run's manifest: it is damaged, or of another run"
-_VERIFIED = (RECIPE, MODEL, CHECKPOINT, INITIAL)
-_LEFT_OVER = (RECIPE, LOCK, manifest.MANIFEST)
+_VERIFIED = (RECIPE, MODEL, CHECKPOINT, INITIAL, PICTURES)
+_LEFT_OVER = (RECIPE, PICTURES, LOCK, manifest.MANIFEST)
 
 
 @contextmanager

@@ -31,7 +31,7 @@ from descend.pixels import PixelPolicy
 from descend.progress import Progress
 from descend.regularize import install_all
 from descend.technique import spec
-from descend.train import label_check
+from descend.train import label_check, pictures
 from descend.train.auto_backbone import check_auto, with_backbone
 from descend.train.checkpoint import State
 from descend.train.initial_weights import check_file, initial_state, keep, load_initial
@@ -91,9 +91,10 @@ def survey(
     check_file(recipe, of)
     check_auto(recipe)
     dataset = _scan(recipe, source, log, progress)
-    if of is not None and dataset.fingerprint != of.record.data_fingerprint:
-        raise RunError(f"run {of.folder}", "its data must be what they were when it began", got=recipe.data or "other arrays",
-                       fix="Restore them, or start anew: descend fit --recipe RUN/recipe.toml --out NEW.")  # fmt: skip
+    if of is None:
+        log.note_pictures(dataset)
+    elif dataset.fingerprint != of.record.data_fingerprint:
+        raise _other_data(of, dataset, recipe)
     profile = profile_of(dataset)
     recipe, chosen = with_backbone(recipe, profile, len(dataset.labels), progress)
     plan = label_check.until_measured(resolve(recipe, profile), recipe)
@@ -143,6 +144,18 @@ def built(surveyed: Survey, mode: Mode, log: RunLog, progress: Progress) -> tupl
             progress.say(f"  weights    {plan.reasons['weights']}")
         initial = initial_state(backbone, plan)
         return plan, _network(plan, mode, backbone, surveyed.dataset), initial
+
+
+def _other_data(of: Run, dataset: Dataset, recipe: Recipe) -> RunError:
+    """Return the error for data that are not those of the run, with what differs."""
+    differing = pictures.differences(pictures.of(dataset), of.folder)
+    if tuple(of.record.classes) != dataset.classes:
+        differing.insert(
+            0, f"other classes ({', '.join(sorted({*of.record.classes} ^ {*dataset.classes})[:10]) or 'their order'})"
+        )
+    must = "its data must be what they were when it began" + (f"; there are {'; '.join(differing)}" if differing else "")
+    return RunError(f"run {of.folder}", must, got=recipe.data or "other arrays",
+                    fix="Restore them, or start anew: descend fit --recipe RUN/recipe.toml --out NEW.")  # fmt: skip
 
 
 @contextmanager

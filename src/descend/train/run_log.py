@@ -11,10 +11,11 @@ from typing import Self
 from descend.data import Dataset
 from descend.errors import RunError
 from descend.technique import Technique, knobs
-from descend.train import folder, record
+from descend.train import folder, pictures, record
 from descend.train import recipe as recipes
 from descend.train.callbacks import OnEpoch
 from descend.train.lock import RunLock
+from descend.train.pictures import Pictures
 from descend.train.plan import Plan
 from descend.train.record_types import Preprocessing
 from descend.train.run import Run
@@ -49,6 +50,7 @@ class RunLog:
         self.record = record.RunRecord(command=command or [])
         self._out, self._writes, self.on_epoch = out, writes, on_epoch
         self._lock: RunLock | None = None
+        self._pictures: Pictures | None = None
 
     @classmethod
     def reopened(cls, path: Path, on_epoch: OnEpoch | None = None) -> RunLog:
@@ -81,6 +83,10 @@ class RunLog:
         finally:
             self.record.add_wall(stage, time.perf_counter() - started)
 
+    def note_pictures(self, dataset: Dataset) -> None:
+        """Remember the pictures that the run is about, for its folder."""
+        self._pictures = pictures.of(dataset)
+
     def begin(self, dataset: Dataset, plan: Plan, preprocessing: Preprocessing) -> None:
         """Write the complete recipe and the record's beginning; a run that has no folder yet gets one, with both inside."""
         self.record.status, self.record.stopped_by = "running", ""
@@ -110,6 +116,8 @@ class RunLog:
             self._lock = RunLock(place)
             folder.check_free(place)  # nobody else has begun meanwhile
             folder.write_text(place / folder.RECIPE, recipes.dump(plan.recipe()))
+            if self._pictures is not None:
+                pictures.write(self._pictures, place)
             self.record.save(place)
 
         self.folder = folder.create(self._out, name, fill)

@@ -1,0 +1,69 @@
+"""Which pictures a run was made from, in its folder: what differs is named when they are not what they were.
+
+``pictures.json`` holds one line per picture: its name, its class, its split and a digest of its bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from descend.data import Dataset
+from descend.data.dataset import SPLITS
+from descend.train import folder
+
+Pictures = Mapping[str, tuple[str, str, str]]  # name -> class, split, digest in hexadecimal
+N_NAMED = 3
+
+
+def of(dataset: Dataset) -> Pictures:
+    """Return the pictures of a data set as it was loaded."""
+    splits = [*SPLITS, "left out"]  # -1
+    rows = zip(dataset.labels, dataset.splits, dataset.digests, strict=True)
+    return {
+        dataset.name_of(row): (dataset.classes[label], splits[split], digest.tobytes().hex())
+        for row, (label, split, digest) in enumerate(rows)
+    }
+
+
+def write(pictures: Pictures, run: Path) -> None:
+    """Write them into a run folder. Raises RunError where the disk does not take it."""
+    lines = [f"{json.dumps(name)}: {json.dumps(facts)}" for name, facts in pictures.items()]
+    folder.write_text(run / folder.PICTURES, "{\n" + ",\n".join(lines) + "\n}\n")
+
+
+def differences(now: Pictures, run: Path) -> list[str]:
+    """Return what differs between the pictures of a run and those at hand now, a phrase each.
+
+    Empty where nothing does, and for a run of an older version, which wrote no list. Raises RunError for a list that is damaged.
+    """
+    path = run / folder.PICTURES
+    if not path.exists():
+        return []
+    folder.verify(path, f"Without it the pictures are compared as a whole: delete {path}.")
+    then: dict[str, Any] = folder.read_json(path)
+    common = [name for name in then if name in now]
+    gone, new = [name for name in then if name not in now], [name for name in now if name not in then]
+    class_of = {then[name][2]: then[name][0] for name in gone}  # digest -> class
+    renamed = [name for name in new if now[name][2] in class_of]
+    still_there = {now[name][2] for name in renamed}
+    relabeled = [name for name in renamed if now[name][0] != class_of[now[name][2]]]
+    told = [
+        _told("missing", [name for name in gone if then[name][2] not in still_there]),
+        _told("new", [name for name in new if now[name][2] not in class_of]),
+        _told("renamed", [name for name in renamed if now[name][0] == class_of[now[name][2]]]),
+        _told("changed", [name for name in common if now[name][2] != then[name][2]]),
+        _told("of another class", relabeled + [name for name in common if now[name][0] != then[name][0]]),
+        _told("in another split", [name for name in common if now[name][1] != then[name][1] and now[name][2] == then[name][2]]),
+    ]
+    return [phrase for phrase in told if phrase]
+
+
+def _told(what: str, names: Collection[str]) -> str:
+    """Return how many pictures are ``what``, and the first of them."""
+    if not names:
+        return ""
+    shown = ", ".join([*names][:N_NAMED]) + (", ..." if len(names) > N_NAMED else "")
+    return f"{len(names):,} {what} ({shown})"
