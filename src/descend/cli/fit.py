@@ -15,7 +15,7 @@ from descend.cli import STARTED
 from descend.cli.catalogue import check_names
 from descend.cli.output import Parser, tell
 from descend.cli.progress import Terminal
-from descend.errors import KnobError
+from descend.errors import KnobError, RunError
 from descend.technique import Knob, knobs
 from descend.train.interrupt import EXIT_TERMINATED, terminable
 from descend.train.recipe import FORMER_NAMES, LISTS, Recipe, from_arguments, read, renamed
@@ -30,6 +30,7 @@ EPILOG = """examples:
   descend fit table.csv --augment "flip(p=0.5)" --optimizer "adamw(lr=0.002)"
   descend fit --recipe runs/photos/recipe.toml --seed 1
   descend fit --resume runs/photos                      go on where Ctrl-C stopped it
+  descend fit more/ --init runs/photos --epochs 20      begin from a run's weights: more epochs, other settings, new classes
   descend fit --resume runs/photos --data /new/photos   and the pictures have moved
 """
 
@@ -67,6 +68,8 @@ def _run(resumed: Path | None, moved: str | None, settings: dict[str, Any], comm
     if resumed is None:
         return fit(**settings, progress=terminal, command=command, started=STARTED.get())
     threads = settings.pop("threads", None)
+    if "epochs" in settings:
+        _refuse_more_epochs(resumed, settings["epochs"])
     if settings:
         raise KnobError("--resume", "takes no DATA and no setting but --data and --threads: a run goes on as it began",
                         got=sorted(settings)[0], fix=f"descend fit --resume {resumed}")  # fmt: skip
@@ -83,6 +86,16 @@ def check_settings(verb: str, settings: Mapping[str, Any]) -> None:
         from descend.data.sources import check_place
 
         check_place(recipe.data)
+
+
+def _refuse_more_epochs(resumed: Path, epochs: int) -> None:
+    """Raise RunError that says how a finished run is trained for more epochs."""
+    from descend.train.fit import more_epochs
+    from descend.train.record import load
+
+    if load(resumed).status == "finished":
+        raise RunError(f"run {resumed}", "is finished; more epochs begin from its weights",
+                       fix=f"{more_epochs(resumed, epochs)}")  # fmt: skip
 
 
 def require_data(verb: str, settings: Mapping[str, Any]) -> None:

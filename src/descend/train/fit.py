@@ -113,6 +113,12 @@ def _note_departures(log: RunLog, progress: Progress) -> None:
         log.record.departures = [*dict.fromkeys([*log.record.departures, *different])]
 
 
+def more_epochs(path: Path, epochs: int | str = "N") -> str:
+    """Return the command that trains a finished run's network for more epochs."""
+    data = recipes.read(path / folder.RECIPE).data or "DATA"
+    return f"descend fit {shlex.quote(data)} --init {shlex.quote(str(path))} --epochs {epochs}"
+
+
 def _recipe(path: Path) -> Recipe:
     """Return the recipe of a run that goes on. Raises RunError where it is not the one that the run began with."""
     recipe = recipes.read(path / folder.RECIPE)
@@ -136,7 +142,8 @@ def _is_judged(path: Path, log: RunLog) -> bool:
     if damage is None:
         if (path / folder.REPORT).exists() and "report" in log.record.wall_s:
             raise RunError(f"run {path}", "must be unfinished to go on", got=log.record.status,
-                           fix="To train it again: descend fit --recipe RUN/recipe.toml --out NEW.")  # fmt: skip
+                           fix=f"For more epochs: {more_epochs(path)}. To train it again: "
+                           "descend fit --recipe RUN/recipe.toml --out NEW.")  # fmt: skip
         return True
     if not (folder.has_checkpoint(path) or log.record.head_trials):
         raise RunError(str(model), f"must be intact ({damage}), and there is no checkpoint to build it from",

@@ -27,6 +27,7 @@ class FitSettings(TypedDict, total=False):
     backbone: str | Architecture | None
     download: bool | None
     weights: str | None
+    init: str | None
     head: str | Head | None
     feature_stages: FeatureStages | None
     freeze_to: str | None

@@ -1,9 +1,9 @@
 """The digests of a run's files, in one file beside them: what has changed since it was written is noticed when it is read.
 
 ``manifest.json`` holds the SHA-256 digests of model, checkpoint, initial weights, list of pictures and recipe, and the recipe's
-settings. A digest is written down *before* its file gets its name, beside those that the file had before, so that a crash between the two leaves a
-run that verifies. A run folder without a manifest (of an older version) is opened unverified. The record, which changes often,
-holds its own digest, and that of ``metrics.jsonl`` when training has ended.
+settings. A digest is written down *before* its file gets its name, beside those that the file had before, so that a crash between
+the two leaves a run that verifies. A run folder without a manifest (of an older version) is opened unverified. The record, which
+changes often, holds its own digest, and that of ``metrics.jsonl`` when training has ended.
 """
 
 from __future__ import annotations

@@ -61,6 +61,12 @@ def differences(now: Pictures, run: Path) -> list[str]:
     return [phrase for phrase in told if phrase]
 
 
+def digests(run: Path, split: str) -> set[str]:
+    """Return the digests of a run's pictures in a split; empty for a run of an older version, which wrote no list."""
+    path = run / folder.PICTURES
+    return {digest for _, where, digest in folder.read_json(path).values() if where == split} if path.exists() else set()
+
+
 def _told(what: str, names: Collection[str]) -> str:
     """Return how many pictures are ``what``, and the first of them."""
     if not names:

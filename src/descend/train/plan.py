@@ -40,6 +40,7 @@ class Plan:
     backbone: Architecture
     download: bool | None
     weights: str | None
+    init: str | None
     head: Head
     feature_stages: str
     freeze_to: str | None

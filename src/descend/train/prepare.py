@@ -31,9 +31,9 @@ from descend.pixels import PixelPolicy
 from descend.progress import Progress
 from descend.regularize import install_all
 from descend.technique import spec
-from descend.train import label_check, pictures
+from descend.train import initial_run, label_check, pictures
 from descend.train.auto_backbone import check_auto, with_backbone
-from descend.train.checkpoint import State
+from descend.train.checkpoint import State, snapshot
 from descend.train.initial_weights import check_file, initial_state, keep, load_initial
 from descend.train.labels import label_type
 from descend.train.modes import MODES
@@ -85,6 +85,7 @@ def survey(
     arrays: data that is no path; see ``descend.fit``. of: the run that was made by this recipe before, where there is one. who:
     the verb that errors name. Raises DataError, KnobError, SpecError, ModelError; RunError where the data have changed.
     """
+    recipe, taken = initial_run.settled(recipe) if of is None else (recipe, {})
     check_specs(recipe)
     source = _source(recipe, arrays, who)
     recipe = _located(recipe)
@@ -98,7 +99,7 @@ def survey(
     profile = profile_of(dataset)
     recipe, chosen = with_backbone(recipe, profile, len(dataset.labels), progress)
     plan = label_check.until_measured(resolve(recipe, profile), recipe)
-    plan = replace(plan, reasons=plan.reasons | chosen)
+    plan = replace(plan, reasons=plan.reasons | chosen | taken)
     _check_device(plan.device)
     for line in plan.lines(recipe):
         progress.say(line)
@@ -143,7 +144,10 @@ def built(surveyed: Survey, mode: Mode, log: RunLog, progress: Progress) -> tupl
         if plan.weights is not None:
             progress.say(f"  weights    {plan.reasons['weights']}")
         initial = initial_state(backbone, plan)
-        return plan, _network(plan, mode, backbone, surveyed.dataset), initial
+        network = _network(plan, mode, backbone, surveyed.dataset)
+        for line in initial_run.load(network, plan, surveyed.dataset, surveyed.of, log):
+            progress.say(line)
+        return plan, network, snapshot(network) if plan.init is not None else initial
 
 
 def _other_data(of: Run, dataset: Dataset, recipe: Recipe) -> RunError:
@@ -184,6 +188,8 @@ def _located(recipe: Recipe) -> Recipe:
     """Return the recipe with absolute paths, so that a run can be resumed and repeated from anywhere."""
     if recipe.weights is not None:
         recipe = replace(recipe, weights=_absolute("weights", recipe.weights))
+    if recipe.init is not None:
+        recipe = replace(recipe, init=_absolute("init", recipe.init))
     if recipe.data is None or recipe.data in SETS or not (is_folder(Path(recipe.data)) or is_file(Path(recipe.data))):
         return recipe
     return replace(recipe, data=_absolute("DATA", recipe.data))  # a table reached by a link keeps the folder of the link

@@ -46,6 +46,7 @@ class Recipe:
         None
     )
     weights: Annotated[str | None, Doc("a file of one's own with the backbone's weights: safetensors, .pt or .pth")] = None
+    init: Annotated[str | None, Doc("a run to begin from: its weights, and the head's rows of the classes that it knows")] = None
     head: Annotated[str | None, Doc('"linear" or "mlp(hidden=256, dropout=0.5)"')] = None
     feature_stages: Annotated[FeatureStages | None, Doc("features: of the last stage, late ones too, their quarters too")] = None
     freeze_to: Annotated[str | None, Doc("finetune: the last stage that stays frozen")] = None

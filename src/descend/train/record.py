@@ -34,6 +34,7 @@ from descend.train.record_types import (
     FrozenCheck,
     FrozenPart,
     HeadTrial,
+    InitialRun,
     LoadedWeights,
     Machine,
     Mistake,
@@ -74,6 +75,7 @@ class RunRecord:
     label_type: LabelType = "text"  # of the arrays that were trained on
     picture_shape: list[int] = field(default_factory=list)  # of one picture in those arrays; empty where there were none
     weights: LoadedWeights | None = None  # from a file of one's own
+    init: InitialRun | None = None  # None where it began from no run
     frozen_part: FrozenPart | None = None  # what an engine computes before the part that trains; None where everything trains
     parameter_groups: list[ParameterGroup] = field(default_factory=list)
     frozen: FrozenCheck | None = None  # None where nothing is frozen

@@ -194,6 +194,20 @@ class LoadedWeights(TypedDict):
     unexpected: list[str]
 
 
+class InitialRun(TypedDict):
+    """The run that this one began from, the digest of its model, and what matched.
+
+    classes: those whose rows of the head it gave. head: "whole", "rows" (of some classes) or "new". n_seen: pictures of
+    validation and test that it had been trained on.
+    """
+
+    run: str
+    digest: str
+    classes: list[str]
+    head: str
+    n_seen: int
+
+
 class FrozenPart(TypedDict):
     """What computes the frozen part: the engine's name, the last stage inside, and the stages that were tapped on the way."""
 

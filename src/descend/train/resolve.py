@@ -54,9 +54,8 @@ WITHOUT_EFFECT = {
 """What the plan says of settings that do not apply to its mode."""
 
 AS_ASKED = (
-    "snapshots", "checkpoint_every", "background", "metric", "on_nan", "seed", "split_seed", "device", "threads", "data",
-    "outside", "steps",
-    "latency", "max_size",
+    "init", "snapshots", "checkpoint_every", "background", "metric", "on_nan", "seed", "split_seed", "device", "threads", "data",
+    "outside", "steps", "latency", "max_size",
 )  # fmt: skip
 """Settings that the plan takes as they are."""
 

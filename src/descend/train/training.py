@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from descend import rng
 from descend.durations import duration
 from descend.errors import TrainingError
-from descend.train import checkpoint, evaluate, folder, metrics
+from descend.train import checkpoint, evaluate, folder, initial_run, metrics
 from descend.train.callbacks import RunCallback
 from descend.train.checkpoint import Best
 from descend.train.estimate import rehearse
@@ -61,7 +61,9 @@ def train(setup: TrainingSetup, *, restore: bool = False) -> TrainingResult:
     with _own_generator(setup.plan.seed):
         position, best = _restored(setup, task, log.folder, rollback) if restore else (Position(), Best())
         if (position.epoch, position.step) == (0, 0):
-            train_head_first(setup)
+            begun = log.record.init
+            if begun is None or begun["head"] != "whole":  # else it is what the other run has made of it
+                train_head_first(setup)
             _offer_start(setup, best)
         with torch.random.fork_rng(devices=[]):
             _estimate(setup, task, position)
@@ -74,7 +76,7 @@ def train(setup: TrainingSetup, *, restore: bool = False) -> TrainingResult:
     position = callback.position
     log.record.decisions = callback.decisions()
     n_rollbacks = 0 if rollback is None else rollback.n
-    log.record.notes = notes(
+    log.record.notes = initial_run.notes(log.record.init) + notes(
         callback.train_losses, len(setup.dataset.classes), n_dropped=position.n_dropped, n_rollbacks=n_rollbacks
     )
     lines = log.folder / folder.METRICS
@@ -164,8 +166,11 @@ def train_head_first(setup: TrainingSetup) -> None:
 
 
 def _offer_start(setup: TrainingSetup, best: Best) -> None:
-    """Let the state before the first epoch be a candidate, where a head was prepared: training must not end below it."""
-    if setup.mode_task.head_first is None:
+    """Let the state before the first epoch be a candidate, where a head was prepared or another run gave the weights.
+
+    Training must not end below it.
+    """
+    if setup.mode_task.head_first is None and setup.log.record.init is None:
         return
     val = setup.dataset.indices("val")
     probs = evaluate.probabilities(setup.mode_task.module, setup.mode_task.inputs(val))

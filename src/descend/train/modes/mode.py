@@ -25,7 +25,7 @@ from descend.train.task_builder import ModeTask, TaskBuilder
 from descend.transfer import Head, Logistic
 
 ALWAYS = frozenset(
-    {"data", "outside", "transfer", "metric", "on_nan", "seed", "split_seed", "device", "threads", "snapshots"}
+    {"data", "outside", "transfer", "metric", "on_nan", "seed", "split_seed", "device", "threads", "init", "snapshots"}
     | {"checkpoint_every", "background", "fit"}
 )
 TRAINING = frozenset(
@@ -135,8 +135,8 @@ class Mode(ABC):
 
     def prepared(self, architecture: Architecture, asked: Recipe) -> Architecture:
         """Return the architecture with the weights that the mode begins from; KnobError where it cannot."""
-        if asked.weights is not None:
-            return with_pretrained(architecture, False)  # they come from the file: none are fetched
+        if asked.weights is not None or asked.init is not None:
+            return with_pretrained(architecture, False)  # they come from the file or the run: none are fetched
         if not getattr(architecture, "pretrained", False):
             raise KnobError("backbone", f"must be pretrained with transfer={self.name!r}", got=str(architecture),
                             fix="Use --transfer scratch, a pretrained backbone such as lite0, or --weights FILE.")  # fmt: skip
