@@ -91,11 +91,12 @@ def resume(
     have changed, or another process has it.
     """
     from descend.train import fit as training
+    from descend.train.folder import located
 
     if threads is not None:
         check_count("threads", threads, most=1024)
     return training.resume(
-        Path(run), data=data, n_threads=threads, progress=progress or _listener(), search=_search(started),
+        located(Path(run)), data=data, n_threads=threads, progress=progress or _listener(), search=_search(started),
         write_up=_written_up, on_epoch=on_epoch,
     )  # fmt: skip
 
@@ -236,15 +237,17 @@ def recipe_of(recipe: Asked) -> Asked | Path:
 def load(path: Path | str) -> Run:
     """Open a run folder, to predict with it, to evaluate it, or to read its record.
 
-    path: the folder, or ``hf://owner/name[@revision]``, a run that was pushed to the Hugging Face hub.
+    path: the folder; ``runs/latest``, the newest in ``runs``; or
+    ``hf://owner/name[@revision]``, a run that was pushed to the Hugging Face hub.
     """
+    from descend.train.folder import located
     from descend.train.run import Run
 
     if str(path).startswith("hf:/"):
         from descend.publishing import fetched
 
         path = fetched(str(path))
-    return Run(Path(path))
+    return Run(located(Path(path)))
 
 
 def _listener() -> Progress:

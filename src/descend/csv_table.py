@@ -19,9 +19,14 @@ _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
 
 def write_table(file: TextIO, header: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
     """Write a header and rows as CSV (RFC 4180); floats get six decimals. file: opened with ``newline=""``."""
-    table = csv.writer(file)
-    table.writerow([disarmed(name) for name in header])
-    table.writerows([_text(cell) for cell in row] for row in rows)
+    write_row(file, header)
+    for row in rows:
+        write_row(file, row)
+
+
+def write_row(file: TextIO, cells: Sequence[Cell]) -> None:
+    """Write one row as ``write_table`` does."""
+    csv.writer(file).writerow([_text(cell) for cell in cells])
 
 
 def disarmed(text: str) -> str:

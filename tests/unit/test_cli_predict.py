@@ -15,9 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from descend.cli import answers as writers
 from descend.cli import main
 from descend.cli import predict as verb
-from descend.train.run import Predictions
+from descend.errors import RunError
+from descend.train.answers import Predictions
+from descend.train.folder import located
 
 HOSTILE = "a\x1b[2J\n\u202eb.png"
 
@@ -33,7 +36,7 @@ def _answers(*names: str, problems: dict[str, str] | None = None, passed_over: d
 def answers(monkeypatch: pytest.MonkeyPatch) -> list[Predictions]:
     """A list whose last entry is what the run answers."""
     given = [_answers("x.png")]
-    monkeypatch.setattr(verb, "load", lambda _: SimpleNamespace(is_verified=True, predict=lambda *_, **__: given[-1]))
+    monkeypatch.setattr(verb, "load", lambda _: SimpleNamespace(is_verified=True, stream=lambda *_, **__: iter([given[-1]])))
     return given
 
 
@@ -78,7 +81,7 @@ def test_out_is_whole_or_as_it_was(answers: list[Predictions], tmp_path: Path, m
 
     out = tmp_path / "p.csv"
     out.write_text("before")
-    monkeypatch.setattr(verb, "_csv", interrupted)
+    monkeypatch.setitem(writers.WRITERS, "csv", interrupted)
     assert main(["predict", "RUN", "x.png", "--out", str(out)]) == 130
     assert out.read_text() == "before"
     assert [*tmp_path.iterdir()] == [out]  # nothing half-written stays beside it
@@ -102,3 +105,84 @@ def test_links_are_followed_and_pipes_are_written_as_they_are(answers: list[Pred
     assert pipe.is_fifo()
     assert main(["predict", "RUN", "x.png", "--out", os.devnull]) == 0
     assert main(["predict", "RUN", "x.png", "--out", str(tmp_path)]) == 2  # a folder
+
+
+def _parts(*parts: Predictions) -> Any:
+    return lambda _: SimpleNamespace(
+        is_verified=True, stream=lambda *_, **__: iter(parts), record=SimpleNamespace(sure_answers=lambda p: f"curve at {p}")
+    )
+
+
+def test_top_and_unsure_reach_every_form(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(verb, "load", _parts(_answers("a.png"), _answers("b.png", problems={"c.png": "c.png is empty"})))
+    assert main(["predict", "RUN", ".", "--top", "1", "--unsure-below", "0.8"]) == 0
+    told = capsys.readouterr()
+    assert [line.split("  ")[1] for line in told.out.splitlines()] == ["not sure"] * 2
+    assert "cat" not in told.out
+    assert told.err.splitlines()[-2:] == ["sure of 0 of 2 answers (a probability of 0.8 or more)", "curve at 0.8"]
+    for name in ("p.csv", "p.json"):
+        assert main(["predict", "RUN", ".", "--top", "1", "--unsure-below", "0.8", "--out", str(tmp_path / name)]) == 0
+    rows = list(csv.reader((tmp_path / "p.csv").read_text().splitlines()))
+    assert rows[0] == ["path", "predicted", "confidence", "class_1", "p_1"]
+    assert [row[1] for row in rows[1:]] == ["not sure", "not sure"]
+    found = json.loads((tmp_path / "p.json").read_text())
+    assert [row["sure"] for row in found["predictions"]] == [False, False]
+    assert [len(row["probabilities"]) for row in found["predictions"]] == [1, 1]
+    assert found["skipped"] == {"c.png": "c.png is empty"}
+
+
+def test_a_submission_keeps_the_rows_of_its_table_and_says_what_it_lacks(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "test.csv").write_text("id,path\n7,a.png\n8,gone.png\n9,b.png\n")
+    names = [str(tmp_path / name) for name in ("a.png", "b.png")]
+    for name in names:
+        Path(name).touch()
+    monkeypatch.setattr(verb, "load", _parts(_answers(names[0]), _answers(names[1], problems={"gone.png": "no such file"})))
+    out = tmp_path / "s.csv"
+    assert main(["predict", "RUN", str(tmp_path / "test.csv"), "--submission", "id,label", "--out", str(out)]) == 1
+    rows = list(csv.reader(out.read_text().splitlines()))
+    assert [row[0] for row in rows] == ["id", "7", "8", "9"]
+    assert [bool(row[1]) for row in rows] == [True, True, False, True]
+    assert "1 of 3 rows of the submission have no answer" in capsys.readouterr().err
+    monkeypatch.setattr(verb, "load", _parts(_answers(*names)))
+    assert main(["predict", "RUN", str(tmp_path), "--submission", "id,label", "--out", str(out)]) == 0
+    assert [row[0] for row in csv.reader(out.read_text().splitlines())] == ["id", "a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--top", "0"], "--top"), (["--unsure-below", "80"], "probability"), (["--submission", "id"], "two names"),
+        (["--submission", "id,label", "--top", "2"], "--top: has no effect"),
+        (["t.csv", "--submission", "nr,label"], "column 'nr'"),
+        (["t.csv"], "stands alone"), (["out.csv", "--submission", "id,label"], "below the table's folder"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_meant_is_refused(
+    words: list[str], told: str, answers: list[Predictions], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "t.csv").write_text("id,path\n1,a.png\n")
+    (tmp_path / "out.csv").write_text("id,path\n1,../a.png\n")
+    alone = words[0] in ("out.csv",) or words[:2] == ["t.csv", "--submission"]
+    assert main(["predict", "RUN", *([] if alone else ["x.png"]), *words]) in (1, 2)
+    assert told in capsys.readouterr().err
+
+
+def test_the_newest_run_is_called_latest(tmp_path: Path) -> None:
+    for age, name in ((30, "old"), (10, "new"), (20, "middle")):
+        (tmp_path / name).mkdir()
+        for file in ("record.json", "recipe.toml"):
+            (tmp_path / name / file).touch()
+        os.utime(tmp_path / name / "recipe.toml", (1e9 - age, 1e9 - age))
+    (tmp_path / "no-run").mkdir()
+    assert located(tmp_path / "latest") == tmp_path / "new"
+    assert located(tmp_path / "old") == tmp_path / "old"
+    with pytest.raises(RunError, match="needs a run in"):
+        located(tmp_path / "no-run" / "latest")
+    (tmp_path / "latest").mkdir()  # one's own folder of that name is meant
+    assert located(tmp_path / "latest") == tmp_path / "latest"

@@ -18,7 +18,7 @@ from descend.data.decode import decode, decode_resized
 from descend.errors import ModelError
 from descend.export import AgreementReport, agreement, export_onnx
 from descend.export.preprocessing import CROPPED, preprocessing
-from descend.models import Classifier, backbone
+from descend.models import Classifier, backbone, to_input
 from descend.pixels import FITS, PixelPolicy
 
 DATA = Path(os.environ.get("DESCEND_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -55,7 +55,8 @@ def test_the_file_answers_like_torch_for_any_batch_and_size(tmp_path):
     net = classifier().train()
     path = tmp_path / "sub" / "net.onnx"
     pictures = [drawn(48, 64, seed) for seed in range(4)]
-    report = export_onnx(net, path, size=28, resolution=32, classes=("a", "b", "c"), check_images=pictures)
+    report = export_onnx(net, path, size=28, resolution=32, classes=("a", "b", "c"), check_images=pictures,
+                         temperature=2.0)  # fmt: skip
     assert report.agrees
     assert report.n == 4
     assert report.same_pixels < 1e-5
@@ -65,6 +66,11 @@ def test_the_file_answers_like_torch_for_any_batch_and_size(tmp_path):
     np.testing.assert_allclose(answers.sum(1), 1, atol=1e-5)
     one = session.run(None, {"images": pictures[2][None]})[0]
     np.testing.assert_allclose(one[0], answers[2], atol=1e-5)
+    small = drawn(32, 32)
+    with torch.inference_mode():
+        logits = net.eval()(to_input(torch.from_numpy(small[None, 2:30, 2:30]), net.mean, net.std))
+    cooler = session.run(None, {"images": small[None]})[0]
+    np.testing.assert_allclose(cooler, torch.softmax(logits / 2, 1), atol=1e-5)
     stored = {item.key: item.value for item in onnx.load(path).metadata_props}
     assert json.loads(stored["classes"]) == ["a", "b", "c"]
     assert [entry.name for entry in path.parent.iterdir()] == ["net.onnx"]

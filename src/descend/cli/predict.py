@@ -3,60 +3,149 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from descend.api import load
+from descend.cli import answers
 from descend.cli.output import Parser, tell
-from descend.csv_table import write_table
+from descend.cli.progress import Terminal
 from descend.errors import KnobError, check_count
 from descend.files import replacing
 from descend.printable import printable
+from descend.progress import Silent
 
 if TYPE_CHECKING:
     from descend.train.answers import Predictions
+    from descend.train.run import Run
 
 SHOWN = 10  # names of files passed over, for each reason
+TABLES = (".csv", ".tsv", ".parquet")  # of new pictures
+EPILOG = """examples:
+  descend predict runs/latest new.jpg                   the newest run in runs/
+  descend predict runs/photos inbox/ --out answers.csv  written as it goes, finished in one step
+  descend predict runs/photos inbox/ --unsure-below 0.8
+  descend predict runs/photos test.csv --submission id,label --out submission.csv
+"""
 
 
 def main(argv: list[str]) -> int:
-    """Print or write predictions."""
-    parser = Parser(prog="descend predict", description="Classify pictures with a trained run.")
-    parser.add_argument("run", type=Path, metavar="RUN", help="the run folder that `descend fit` printed")
-    parser.add_argument("pictures", nargs="+", metavar="FILES-OR-FOLDERS", help="folders are searched to their bottom")
-    parser.add_argument("--format", choices=("table", "csv", "json"), help="default: by the ending of --out, else a table")
+    """Print or write predictions. Returns 1 where a row of a submission has no answer, else 0."""
+    args = _parser().parse_args(argv)
+    _check(args)
+    run = load(args.run)
+    if not run.is_verified:
+        tell("note: this run is of an older version: its files cannot be verified", file=sys.stderr)
+    pictures, rows = _pictures(args)
+    seen = _Seen(run.stream(pictures, threads=args.threads, tta=args.tta, mc=args.mc, quick=True, progress=_progress(args)))
+    style = answers.Style(top=args.top, unsure_below=args.unsure_below)
+    n_missing = 0
+    with nullcontext(sys.stdout) if args.out is None else _opened(args.out) as file:
+        if rows is None:
+            answers.WRITERS[_form(args)](seen, style, file)
+        else:
+            n_missing = answers.write_submission(seen, rows, file)
+    _say_skipped(seen)
+    if args.unsure_below is not None:
+        _say_sure(run, seen, args.unsure_below)
+    if rows is None or not n_missing:
+        return 0
+    tell(f"error: {n_missing} of {len(rows.ids)} rows of the submission have no answer: their cells are empty", file=sys.stderr)
+    return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="descend predict", description="Classify pictures with a trained run.", epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("run", type=Path, metavar="RUN", help="the run folder that `descend fit` printed, or runs/latest")
+    parser.add_argument("pictures", nargs="+", metavar="PICTURES",
+                        help="files; folders, searched to their bottom; or one table with a column path")  # fmt: skip
+    parser.add_argument("--format", choices=tuple(answers.WRITERS), help="default: by the ending of --out, else a table")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write here instead of standard output")
-    parser.add_argument("--top", type=int, default=3, metavar="N", help="classes shown in the table; default 3")
+    parser.add_argument("--top", type=int, metavar="K", help="only the K likeliest classes; default: 3 in a table, else all")
+    parser.add_argument("--unsure-below", type=float, metavar="P",
+                        help="answer `not sure` where the likeliest class has a probability below P, such as 0.8")  # fmt: skip
+    parser.add_argument("--submission", metavar="ID,LABEL",
+                        help="two columns for a competition: a table's column, or names of files, and the answer")  # fmt: skip
     add_passes(parser)
     parser.add_argument("--threads", type=int, metavar="N")
-    args = parser.parse_args(argv)
+    return parser
+
+
+def add_passes(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that ask a network more than once about a picture."""
+    parser.add_argument("--tta", metavar="SPEC", help='average over test-time views: flip, five_crop, ten_crop or "views(k=8)"')
+    parser.add_argument("--mc", type=int, metavar="N", help="average over N random passes with dropout on")
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Raise KnobError for settings that cannot be meant."""
     if args.out is not None and not args.out.parent.is_dir():
         raise KnobError("--out", "must lie in a folder that exists", got=str(args.out))
     if args.out is not None and args.out.is_dir():
         raise KnobError("--out", "must be a file, not a folder", got=str(args.out))
-    check_count("--top", args.top)
-    run = load(args.run)
-    if not run.is_verified:
-        tell("note: this run is of an older version: its files cannot be verified", file=sys.stderr)
-    predictions = run.predict(args.pictures, threads=args.threads, tta=args.tta, mc=args.mc)
-    form = args.format or {".csv": "csv", ".json": "json"}.get(args.out.suffix if args.out else "", "table")
-    if args.out is None:
-        _write(predictions, form, args.top, sys.stdout)
-    else:
-        with _opened(args.out) as file:
-            _write(predictions, form, args.top, file)
-    for name, reason in predictions.problems.items():
-        tell(f"skipped: {reason if printable(name) in reason else f'{name}: {reason}'}", file=sys.stderr)
-    _say_passed_over(predictions.passed_over)
-    n_skipped = len(predictions.problems) + len(predictions.passed_over)
-    if n_skipped:
-        tell(f"{n_skipped} of {n_skipped + len(predictions.names)} files were skipped", file=sys.stderr)
-    return 0
+    if args.top is not None:
+        check_count("--top", args.top)
+    if args.unsure_below is not None and not 0 < args.unsure_below <= 1:
+        raise KnobError("--unsure-below", "must be a probability in (0, 1]", got=args.unsure_below)
+    if args.submission is None:
+        return
+    if args.submission.count(",") != 1 or not all(name.strip() for name in args.submission.split(",")):
+        raise KnobError("--submission", "must be two names of columns", got=args.submission, fix="Such as: --submission id,label")
+    others = {"--format": args.format, "--top": args.top, "--unsure-below": args.unsure_below}
+    for flag, value in others.items():
+        if value is not None:
+            raise KnobError(flag, "has no effect on a submission: it has one answer per row", got=value, fix="Leave it out.")
+
+
+def _form(args: argparse.Namespace) -> str:
+    return args.format or {".csv": "csv", ".json": "json"}.get(args.out.suffix.lower() if args.out else "", "table")
+
+
+def _pictures(args: argparse.Namespace) -> tuple[Any, answers.SubmissionRows | None]:
+    """Return what is asked about, and the rows of a submission where one is wanted."""
+    tables = [name for name in args.pictures if Path(name).suffix.lower() in TABLES]
+    names = [name.strip() for name in args.submission.split(",")] if args.submission else None
+    if not tables:
+        if names is None:
+            return args.pictures, None
+        from descend.data import list_pictures
+
+        paths = list_pictures(args.pictures)
+        return paths, answers.SubmissionRows(names, [Path(path).stem for path in paths], paths)
+    if len(args.pictures) > 1:
+        raise KnobError("PICTURES", "a table of pictures stands alone", got=args.pictures)
+    from descend.data.new_pictures import read_new_pictures
+
+    found = read_new_pictures(Path(tables[0]), names[0] if names else None)
+    return found.paths, None if names is None else answers.SubmissionRows(names, found.ids, found.paths)
+
+
+def _progress(args: argparse.Namespace) -> Terminal | Silent:
+    """Return who shows progress: nobody where the answers themselves appear on the terminal as they come."""
+    return Silent() if args.out is None and sys.stdout.isatty() else Terminal()
+
+
+class _Seen(Iterable["Predictions"]):
+    """The parts of a stream, and what was skipped and counted while they went by."""
+
+    def __init__(self, stream: Iterable[Predictions]) -> None:
+        self._stream = stream
+        self.problems, self.passed_over = dict[str, str](), dict[str, str]()
+        self.confidences: list[float] = []
+
+    def __iter__(self) -> Iterator[Predictions]:
+        for part in self._stream:
+            self.problems |= part.problems
+            self.passed_over |= part.passed_over
+            self.confidences += part.probabilities.max(1, initial=0.0).tolist()
+            yield part
 
 
 @contextmanager
@@ -71,65 +160,23 @@ def _opened(out: Path) -> Iterator[TextIO]:
         yield file
 
 
-def _say_passed_over(passed_over: dict[str, str]) -> None:
-    """Name files that are no pictures, a line for each reason."""
+def _say_skipped(seen: _Seen) -> None:
+    """Name what was not answered: files that cannot be read, then those that are no pictures, a line for each reason."""
+    for name, reason in seen.problems.items():
+        tell(f"skipped: {reason if printable(name) in reason else f'{name}: {reason}'}", file=sys.stderr)
     by_reason: dict[str, list[str]] = {}
-    for name, reason in passed_over.items():
+    for name, reason in seen.passed_over.items():
         by_reason.setdefault(reason, []).append(name)
     for reason, names in by_reason.items():
         shown = ", ".join(names[:SHOWN]) + ", ..." * (len(names) > SHOWN)
         tell(f"passed over ({reason}): {len(names)}: {shown}", file=sys.stderr)
+    n_skipped = len(seen.problems) + len(seen.passed_over)
+    if n_skipped:
+        tell(f"{n_skipped} of {n_skipped + len(seen.confidences)} files were skipped", file=sys.stderr)
 
 
-def add_passes(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that ask a network more than once about a picture."""
-    parser.add_argument("--tta", metavar="SPEC", help='average over test-time views: flip, five_crop, ten_crop or "views(k=8)"')
-    parser.add_argument("--mc", type=int, metavar="N", help="average over N random passes with dropout on")
-
-
-def _write(predictions: Predictions, form: str, top: int, file: TextIO) -> None:
-    {"table": _table, "csv": _csv, "json": _json}[form](predictions, top, file)
-
-
-def _table(predictions: Predictions, top: int, file: TextIO) -> None:
-    names = [printable(name) for name in predictions.names]
-    width = max(map(len, names))
-    for name, row, doubt in zip(names, predictions.probabilities, _doubts(predictions), strict=True):
-        best = sorted(zip(row, predictions.classes, strict=True), key=lambda pair: -pair[0])[: max(1, top)]
-        shown = [f"{label} {p:.1%}" for p, label in best] + [f"{what.replace('_', ' ')} {x:.3f}" for what, x in doubt.items()]
-        tell(f"{name:<{width}}  " + "  ".join(shown), file=file)
-
-
-def _csv(predictions: Predictions, top: int, file: TextIO) -> None:
-    del top
-    doubts = _doubts(predictions)
-    header = ["path", "predicted", "confidence", *doubts[0], *(f"p_{name}" for name in predictions.classes)]
-    answers = zip(predictions.names, predictions.labels, predictions.probabilities.tolist(), doubts, strict=True)
-    rows = ([name, str(label), max(row), *doubt.values(), *row] for name, label, row, doubt in answers)
-    if file.isatty():  # elsewhere, names go into a table as they are
-        header, rows = [*map(printable, header)], ([printable(c) if isinstance(c, str) else c for c in row] for row in rows)
-    write_table(file, header, rows)
-
-
-def _json(predictions: Predictions, top: int, file: TextIO) -> None:
-    del top
-    rows = [
-        {
-            "path": name,
-            "predicted": label.item(),
-            **doubt,
-            "probabilities": dict(zip(predictions.classes, map(float, row), strict=True)),
-        }
-        for name, label, row, doubt in zip(
-            predictions.names, predictions.labels, predictions.probabilities, _doubts(predictions), strict=True
-        )
-    ]
-    tell(json.dumps({"predictions": rows, "skipped": predictions.problems | predictions.passed_over}), file=file)
-
-
-def _doubts(predictions: Predictions) -> list[dict[str, float]]:
-    """Return, for each answer, its entropy and mutual information in nats; nothing after a single pass."""
-    if predictions.entropy is None or predictions.mutual_information is None:
-        return [{} for _ in predictions.names]
-    pairs = zip(predictions.entropy, predictions.mutual_information, strict=True)
-    return [{"entropy": float(entropy), "mutual_information": float(shared)} for entropy, shared in pairs]
+def _say_sure(run: Run, seen: _Seen, least: float) -> None:
+    """Say how many answers are sure, and what validation says of such answers."""
+    n_sure = sum(p >= least for p in seen.confidences)
+    tell(f"sure of {n_sure:,} of {len(seen.confidences):,} answers (a probability of {least:g} or more)", file=sys.stderr)
+    tell(run.record.sure_answers(least), file=sys.stderr)

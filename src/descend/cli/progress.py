@@ -77,7 +77,7 @@ class Terminal:
         if n:
             rate = f"{n / max(wall, 1e-9):,.0f} pictures/s"
             count = f"{n:,}" if n >= self._total else f"{n:,} of {self._total:,}"  # the others were known, or it was stopped
-            self._print(f"  {self._stage}: {count} pictures in {wall:.1f} s ({rate})")
+            self._print(f"  {self._stage}: {count} picture{'s' * (n != 1)} in {wall:.1f} s ({rate})")
         self._bar, self._stage = None, ""
 
     def _print(self, text: str) -> None:

@@ -62,7 +62,7 @@ def list_rows(name: str, root: Path, who: str, header: Sequence[Any], cells: Row
     classes, numbers, problems = encode_labels(labels, who=who)
     nameless = [f"row {row.number}" for row in rows if not row.path]
     unlabelled = [row.path for row, number in zip(rows, numbers, strict=True) if row.path and number < 0]
-    finder = _Finder(root)
+    finder = FileFinder(root)
     files = [finder.find(row.path) if row.path and number >= 0 else None for row, number in zip(rows, numbers, strict=True)]
     absent = [row.path for row, number, file in zip(rows, numbers, files, strict=True) if row.path and number >= 0 and not file]
     problems = [
@@ -125,8 +125,8 @@ def _check_outside(table: Path, header: Sequence[Any], rows: Rows, *, allowed: b
     """Refuse paths that lead out of the table's folder to files that exist, or a permission that no row needs."""
     where = pick_columns(str(table), header)["path"]
     root = os.path.normpath(table.parent.absolute())
-    leading_out = [path for row in rows if _leads_out(path := clean_path(row[where]), root)]
-    finder = _Finder(table.parent)
+    leading_out = [path for row in rows if leads_out(path := clean_path(row[where]), root)]
+    finder = FileFinder(table.parent)
     reached = [] if allowed else [path for path in leading_out if finder.find(path)]  # the others are told as missing
     if reached:
         rest = f", nor do {len(reached) - 1:,} more" if len(reached) > 1 else ""
@@ -136,7 +136,7 @@ def _check_outside(table: Path, header: Sequence[Any], rows: Rows, *, allowed: b
         raise KnobError("outside", "has no effect: all pictures of the table lie below its folder", fix="Leave it out.")
 
 
-def _leads_out(path: str, root: str) -> bool:
+def leads_out(path: str, root: str) -> bool:
     """Say whether a path, by its words, leads out of a folder; links inside are followed as everywhere."""
     path = path.replace("\\", "/")
     if not (path.startswith("/") or ".." in path or ":" in path):
@@ -145,7 +145,7 @@ def _leads_out(path: str, root: str) -> bool:
     return not any(Path(full).is_relative_to(place) for place in (root, os.path.realpath(root)))
 
 
-class _Finder:
+class FileFinder:
     """Finds the files that paths mean: as written, with ``/`` for the backslashes of Windows, with accents in any form."""
 
     def __init__(self, root: Path) -> None:

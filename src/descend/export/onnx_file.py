@@ -31,29 +31,31 @@ LEVELS, PROBABILITIES = "levels", "probabilities"
 class _Probabilities(nn.Module):
     """The classifier between the crop and the answer: levels (B, 3, S, S) float32 -> probabilities (B, K) float32."""
 
-    def __init__(self, classifier: Classifier | Ensemble) -> None:
+    def __init__(self, classifier: Classifier | Ensemble, temperature: float) -> None:
         super().__init__()
-        self.classifier = copy.deepcopy(classifier).cpu().eval()
+        self.classifier, self.temperature = copy.deepcopy(classifier).cpu().eval(), temperature
 
     def forward(self, levels: Tensor) -> Tensor:
         network = self.classifier
-        return network(to_input(levels.permute(0, 2, 3, 1), network.mean, network.std)).softmax(1)
+        logits = network(to_input(levels.permute(0, 2, 3, 1), network.mean, network.std))
+        return (logits / self.temperature).softmax(1)
 
 
 def export_onnx(classifier: Classifier | Ensemble, path: Path, *, size: int, resolution: int, classes: Sequence[str],
-                check_images: Iterable[NDArray[np.uint8]], policy: PixelPolicy = USUAL) -> AgreementReport:  # fmt: skip
+                check_images: Iterable[NDArray[np.uint8]], policy: PixelPolicy = USUAL, temperature: float = 1.0
+                ) -> AgreementReport:  # fmt: skip
     """Write ``classifier`` to ``path`` as ONNX, preprocessing and softmax included, and return how well it agrees.
 
     The file maps ``images`` (B, H, W, 3) uint8, RGB, any H and W, to ``probabilities`` (B, K) float32; its metadata hold
     the class names as JSON. size: S, pixels of the network's input; resolution: R >= S, the side of the square before the crop.
     check_images: real pictures, each (H, W, 3) uint8 in its own size. policy: how pixels became those levels, for the metadata
     (``scale``, ``background``), because whoever shows the file deep or transparent pictures must do the same; and how a picture
-    becomes square (``fit``), which the file does itself.
+    becomes square (``fit``), which the file does itself. temperature: that logits are divided by, in the file too.
     Raises ModelError, and writes nothing, where the file would not agree with torch (see ``agreement``) or cannot be made.
     """
     if resolution < size:
         raise ModelError("export", f"resolution must be at least the size of {size} px", got=resolution)
-    network = _Probabilities(classifier)
+    network = _Probabilities(classifier, temperature)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as unchecked:

@@ -11,6 +11,7 @@ from descend.search.findings import Findings
 from descend.search.steps import KeepStep
 from descend.search.study import Answer, Study
 from descend.technique import spec
+from descend.train.graph_parts import N_CHECKED, Network, keep_graphs
 from descend.train.judge import judge_answers, judged_rows, save_model
 from descend.train.record_types import Chosen, EnsembleMember
 from descend.train.run import Run
@@ -49,6 +50,11 @@ def concluded(study: Study, findings: Findings, keep: KeepStep | None, *, finish
             transfer="auto", backbone=spec(plan.backbone, defaults=True), size=plan.size, engine=plan.engine, epoch=0
         )
         judge_answers(log, study.decoded, rows, probs)
+        networks_made = [
+            Network(answer.classifier, answer.engine, f"members.{place}.classifier.head", answer.mirrored, weight / sum(weights))
+            for place, (answer, weight) in enumerate(zip(answers, weights, strict=True))
+        ]
+        keep_graphs(record, networks_made, ensemble, study.decoded.take(rows["val"][:N_CHECKED]))
         record.budget_used_s = study.clock.used()
         log.save()
     if finished:

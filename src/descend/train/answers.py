@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +30,17 @@ class Predictions:
     mutual_information: NDArray[np.float32] | None = None
     passed_over: dict[str, str] = field(default_factory=dict)
 
+    @classmethod
+    def joined(cls, parts: Sequence[Predictions]) -> Predictions:
+        """Return the parts of ``Run.stream``, one or more, as one."""
+        return cls(
+            np.concatenate([part.labels for part in parts]), np.concatenate([part.probabilities for part in parts]),
+            parts[0].classes, tuple(name for part in parts for name in part.names),
+            {name: why for part in parts for name, why in part.problems.items()},
+            _joined([part.entropy for part in parts]), _joined([part.mutual_information for part in parts]),
+            {name: why for part in parts for name, why in part.passed_over.items()},
+        )  # fmt: skip
+
 
 @dataclass(frozen=True)
 class FeatureVectors:
@@ -44,3 +56,8 @@ class FeatureVectors:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.array(self.vectors, dtype, copy=copy)
+
+
+def _joined(rows: Sequence[NDArray[np.float32] | None]) -> NDArray[np.float32] | None:
+    there = [row for row in rows if row is not None]
+    return np.concatenate(there) if there else None

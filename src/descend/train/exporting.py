@@ -42,7 +42,7 @@ def export(
     pictures = _given(check, policy) if check is not None else _validation(record, data, policy, progress)
     return export_onnx(
         network, out, size=prepared["size"], resolution=prepared["resolution"], classes=record.classes, check_images=pictures,
-        policy=policy,
+        policy=policy, temperature=record.temperature,
     )  # fmt: skip
 
 

@@ -26,6 +26,7 @@ SNAPSHOTS, INITIAL, PICTURES = "snapshots", "initial.safetensors", "pictures.jso
 CHANGED = "its SHA-256 digest is not the one in the run's manifest: it is damaged, or of another run"
 _VERIFIED = (RECIPE, MODEL, CHECKPOINT, INITIAL, PICTURES)
 _LEFT_OVER = (RECIPE, PICTURES, LOCK, manifest.MANIFEST)
+LATEST = "latest"  # stands for the newest run of a folder
 
 
 @contextmanager
@@ -83,6 +84,19 @@ def read_json(path: Path) -> Any:
         raise RunError(str(path.parent), f"must be a run folder ({path.name}: {error.strerror})") from None
     except (ValueError, RecursionError) as error:
         raise RunError(f"{path}", f"must be intact JSON ({error})") from None
+
+
+def located(path: Path) -> Path:
+    """Return the run folder that a path names: itself, or for ``runs/latest`` the newest run in ``runs``. Raises RunError."""
+    if path.name != LATEST or path.exists():
+        return path
+    try:
+        runs = [entry for entry in path.parent.iterdir() if (entry / RECORD).is_file()]
+    except OSError:
+        runs = []
+    if not runs:
+        raise RunError(str(path), f"needs a run in {path.parent}", fix="Train one: descend fit DATA.")
+    return max(runs, key=lambda run: ((run / RECIPE).stat().st_mtime if (run / RECIPE).exists() else 0.0, run.name))
 
 
 def check_free(out: Path | None) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
@@ -19,32 +18,11 @@ from descend.errors import KnobError, MissingExtra, check_count
 from descend.models import Classifier, Ensemble
 from descend.regularize import monte_carlo
 from descend.train.evaluate import probabilities, vectors
+from descend.train.inference_result import Floats, InferenceResult
 from descend.train.record import RunRecord
 from descend.transfer import Engine, make_engine
 
-Floats = NDArray[np.float32]
 AGREEMENT = 1e-9  # nats: passes that draw no mask disagree by rounding at most
-
-
-@dataclass(frozen=True)
-class InferenceResult:
-    """The answers to n pictures: probabilities (n, K) float32, and, where each was asked more than once, two entropies.
-
-    entropy: (n,) float32, nats, of the averaged probabilities: all the doubt there is. mutual_information: (n,) float32, nats:
-    the part of it that comes from the passes (views, masks) disagreeing. Both are None after a single pass.
-    """
-
-    probabilities: Floats
-    entropy: Floats | None = None
-    mutual_information: Floats | None = None
-
-    @classmethod
-    def joined(cls, parts: list[InferenceResult]) -> InferenceResult:
-        """Return the answers of several batches as one."""
-        rows = np.concatenate([part.probabilities for part in parts])
-        entropies = [part.entropy for part in parts if part.entropy is not None]
-        shared = [part.mutual_information for part in parts if part.mutual_information is not None]
-        return cls(rows, np.concatenate(entropies), np.concatenate(shared)) if entropies else cls(rows)
 
 
 class Inference:
@@ -63,7 +41,7 @@ class Inference:
     ) -> None:
         if mc is not None:
             check_count("mc", mc, least=2)
-        self.mc, self.seed = mc, record.seed
+        self.mc, self.seed, self.record = mc, record.seed, record
         self.engine, self.module = _parts(network, record)
         self._body = _without_head(self.module)
         tapped = record.frozen_part is not None and bool(record.frozen_part["taps"])
@@ -83,7 +61,7 @@ class Inference:
         """Answer: images (B, R, R, 3) uint8, stored as in training."""
         ids = _ids(images)
         if self.mc is None and self._views is None:
-            return InferenceResult(probabilities(self.module, self._inputs(images, ids)))
+            return InferenceResult(self.record.calibrated(probabilities(self.module, self._inputs(images, ids))))
         mean, pass_entropy = torch.zeros(()), torch.zeros(())  # float64 from the first view on
         for n, inputs in enumerate(self._inputs(images, ids), start=1):
             p, entropy = self._one_view(inputs, ids)
@@ -110,13 +88,24 @@ class Inference:
     def _one_view(self, inputs: Tensor, ids: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Return probabilities (B, K) of one view and the mean entropy (B,) of the single passes behind them, float64."""
         if self.mc is None:
-            p = torch.from_numpy(probabilities(self.module, [inputs])).double()
+            p = torch.from_numpy(self.record.calibrated(probabilities(self.module, [inputs]))).double()
             return p, torch.special.entr(p).sum(1)
-        passes = monte_carlo(self.module, inputs, self.mc, seed=self.seed, ids=ids)
+        passes = monte_carlo(_AtTemperature(self.module, self.record.temperature), inputs, self.mc, seed=self.seed, ids=ids)
         if float(passes.mutual_information.max()) < AGREEMENT:
             raise KnobError("mc", "has no effect: the network has no random layer", got=self.mc,
                             fix='Train with --regularize "dropout(p=0.2)", for example, or leave it out.')  # fmt: skip
         return passes.probabilities, passes.predictive_entropy - passes.mutual_information
+
+
+class _AtTemperature(nn.Module):
+    """A network whose logits are divided by a temperature."""
+
+    def __init__(self, network: nn.Module, temperature: float) -> None:
+        super().__init__()
+        self.network, self.temperature = network, temperature
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network(x) / self.temperature
 
 
 def _parts(network: Classifier | Ensemble, record: RunRecord) -> tuple[Engine | None, nn.Module]:

@@ -15,9 +15,12 @@ from descend.errors import DescendError, TrainingError
 from descend.regularize import L1, ElasticNet, sparsity
 from descend.technique import spec
 from descend.train import evaluate, folder, metrics
+from descend.train.calibration import coverage, cross_fitted, fit_temperature, reliability
 from descend.train.failure import kept, tell
+from descend.train.graph_parts import N_CHECKED, Network, keep_graphs
 from descend.train.prepare import TrainingSetup
-from descend.train.record_types import Chosen
+from descend.train.record import RunRecord
+from descend.train.record_types import Calibration, Chosen
 from descend.train.run import Run
 from descend.train.run_log import RunLog
 from descend.train.training import TrainingResult
@@ -62,6 +65,9 @@ def _judged(result: TrainingResult) -> Run:
         )  # fmt: skip
         rows = judged_rows(setup.dataset, finished=result.finished)
         judge_answers(log, setup.decoded, rows, {split: _probabilities(setup, chosen) for split, chosen in rows.items()})
+        if setup.mode_task.engine is not None and "val" in rows:
+            some = setup.decoded.take(rows["val"][:N_CHECKED])
+            keep_graphs(log.record, [Network(setup.classifier, setup.mode_task.engine, "head")], setup.classifier, some)
         log.save()
         if result.finished:
             (result.folder / folder.INITIAL).unlink(missing_ok=True)  # the model holds what is needed now
@@ -87,10 +93,12 @@ def judge_answers(
 ) -> None:
     """Write down how good answers are: scores, classes, confusions, the table of predictions, the worst mistakes.
 
-    rows, probs: split -> the rows (n,) and the probabilities (n, K) for them. The look at a test split is counted.
+    rows, probs: split -> the rows (n,) and the probabilities (n, K) for them, not calibrated yet: the temperature is fitted on
+    validation here, and all that is written is at it. The look at a test split is counted.
     """
     record, data = log.record, decoded.dataset
     assert log.folder is not None  # a run that is judged has one
+    probs = _calibrate(record, data, rows, probs)
     for split, chosen in rows.items():
         labels = data.labels[chosen]
         record.per_class[split] = metrics.per_class(probs[split], labels, data.classes)
@@ -107,6 +115,28 @@ def judge_answers(
     labels = data.labels[every]
     evaluate.write_predictions(log.folder / folder.PREDICTIONS, names, where, labels, answers, data.classes)
     record.mistakes = evaluate.mistakes(decoded.take, every, names, where, labels, answers, data.classes)
+
+
+def _calibrate(
+    record: RunRecord, data: Dataset, rows: Mapping[str, NDArray[np.int64]], probs: Mapping[str, NDArray[np.float32]]
+) -> dict[str, NDArray[np.float32]]:
+    """Fit the temperature on validation, write down what it does on every split, and return the probabilities at it."""
+    record.temperature, record.calibration = 1.0, {}
+    if "val" not in rows:
+        return dict(probs)
+    labels, units = data.labels[rows["val"]], data.evidence(rows["val"])
+    shares = metrics.shares_of_copies(data.copies(rows["val"]))
+    record.temperature = fit_temperature(probs["val"], labels, weights=shares)
+    after = {split: record.calibrated(raw) for split, raw in probs.items()}
+    honest = after | {"val": cross_fitted(probs["val"], labels, units=units, weights=shares)}
+    for split, chosen in rows.items():
+        truth, together = data.labels[chosen], data.evidence(chosen)
+        record.calibration[split] = Calibration(
+            before=reliability(probs[split], truth, units=together, seed=record.seed),
+            after=reliability(honest[split], truth, units=together, seed=record.seed),
+            coverage=coverage(honest[split], truth),
+        )
+    return after
 
 
 def _save_model(result: TrainingResult) -> None:

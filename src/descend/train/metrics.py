@@ -30,7 +30,7 @@ def score(
     Source: Kish 1965, Survey Sampling, section 8.2, for wholly correlated clusters.
     """
     predicted = probabilities.argmax(1)
-    weights = _weights(copies)
+    weights = shares_of_copies(copies)
     accuracy = float(np.average(predicted == labels, weights=weights))
     n_independent = _n_independent(len(labels), weights, groups)
     interval = stats.proportion(round(accuracy * n_independent), n_independent)
@@ -45,7 +45,7 @@ def score(
     )
 
 
-def _weights(copies: NDArray[np.int64] | None) -> NDArray[np.float64] | None:
+def shares_of_copies(copies: NDArray[np.int64] | None) -> NDArray[np.float64] | None:
     """Return each row's share in its picture, (n,), or None where all pictures are distinct."""
     if copies is None:
         return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import platform
 import shlex
@@ -19,20 +20,26 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 from annotated_types import Predicate
+from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
+from descend import stats
 from descend.errors import RunError
 from descend.pixels import PixelPolicy
 from descend.train import folder
+from descend.train.calibration import calibrated
 from descend.train.labels import LabelType
 from descend.train.manifest import digest_of
 from descend.train.record_types import (
+    Calibration,
     Chosen,
     ClassScore,
     Decision,
     FrozenCheck,
     FrozenPart,
+    GraphPart,
     HeadTrial,
     InitialRun,
     LoadedWeights,
@@ -77,6 +84,9 @@ class RunRecord:
     weights: LoadedWeights | None = None  # from a file of one's own
     init: InitialRun | None = None  # None where it began from no run
     frozen_part: FrozenPart | None = None  # what an engine computes before the part that trains; None where everything trains
+    graph_parts: list[GraphPart] = field(default_factory=list)  # what quick answers are made from; empty where torch answers
+    temperature: float = 1.0  # that validation asks for; all probabilities are told at it
+    calibration: dict[str, Calibration] = field(default_factory=dict)  # split -> how far confidence can be trusted
     parameter_groups: list[ParameterGroup] = field(default_factory=list)
     frozen: FrozenCheck | None = None  # None where nothing is frozen
     head_trials: list[HeadTrial] = field(default_factory=list)  # of a head that was fitted, not trained
@@ -139,6 +149,24 @@ class RunRecord:
         if self.head_trials:
             return "but nothing was chosen by validation, so this figure is an honest estimate"
         return "and validation also chose the epoch, so this figure flatters a little"
+
+    def calibrated(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return probabilities (n, K) at the run's temperature."""
+        return calibrated(probabilities, self.temperature)
+
+    def sure_answers(self, least: float) -> str:
+        """Return what validation says of answers with a probability of ``least`` or more."""
+        if "val" not in self.calibration:
+            return "this run's probabilities are not calibrated: it was made by an older version, or has no validation split"
+        curve = self.calibration["val"]["coverage"]
+        n, right = curve[min(len(curve) - 1, math.ceil(least * (len(curve) - 1) - 1e-9))]
+        if not n:
+            return "on validation, no answer is that sure"
+        share = stats.proportion(right, n)
+        return (
+            f"on validation, {n / curve[0][0]:.1%} of the answers are that sure, and {right / n:.1%} of those are right "
+            f"(95 % interval {share.low:.1%} to {share.high:.1%})"
+        )
 
     def specs(self, setting: str) -> list[str]:
         """Return the spec texts of a setting of the plan, such as ``augment``; empty where it has none."""

@@ -216,6 +216,42 @@ class FrozenPart(TypedDict):
     taps: list[str]
 
 
+class Reliability(TypedDict):
+    """How well confidence and accuracy agree: the expected calibration error with its 95 % interval, and the bins.
+
+    bins: [n, mean confidence, accuracy] of every bin of confidence that has answers.
+    """
+
+    ece: float
+    ece_interval: Annotated[list[float], Len(2, 2)]
+    bins: list[list[float]]
+
+
+class Calibration(TypedDict):
+    """Confidence on one split, before and after the temperature; coverage: of answers after it, see ``calibration.coverage``.
+
+    On validation, after is at temperatures that were fitted without the pictures that they are applied to.
+    """
+
+    before: Reliability
+    after: Reliability
+    coverage: list[list[int]]
+
+
+class GraphPart(TypedDict):
+    """One network of quick answers: its exported graph, and the head on top.
+
+    graph: name of the entry in the cache. head: of the head's tensors in the run's model. n_columns: of the graph's features,
+    counted from the last, that the head reads. mirrored, weight: as in ``EnsembleMember``.
+    """
+
+    graph: str
+    head: str
+    n_columns: int
+    mirrored: bool
+    weight: float
+
+
 class FrozenCheck(TypedDict):
     """Fingerprints of the frozen part before and after training, and what its batch norms did."""
 

@@ -3,46 +3,44 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from descend import data as data_package
 from descend.data import Dataset
 from descend.data.opening import Source
 from descend.data.pool import n_threads
 from descend.errors import DataError, DescendError, RunError, SpecError, nearest
-from descend.models import Backbone, Classifier, Ensemble, Member, backbone
 from descend.printable import shortened
 from descend.progress import Progress, Silent
-from descend.regularize import Regularizer
-from descend.technique import build
-from descend.train import folder, manifest, metrics
+from descend.train import folder, graph_inference, manifest, metrics
 from descend.train.answers import FeatureVectors, Predictions
-from descend.train.inference import Inference, InferenceResult
+from descend.train.inference_result import InferenceResult
 from descend.train.labels import typed
 from descend.train.lock import in_use
 from descend.train.picture_sources import decoded_batches, picture_sources
 from descend.train.recipe import Recipe, read
 from descend.train.record import RunRecord
 from descend.train.record import load as load_record
-from descend.train.record_types import EnsembleMember, Evaluation, RunSummary, Score
+from descend.train.record_types import Evaluation, RunSummary, Score
 from descend.train.run_views import Mistakes, card, frame
-from descend.train.transform import Transform
-from descend.transfer import Head, Linear
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
     from descend.export import AgreementReport
+    from descend.models import Classifier, Ensemble
+    from descend.train.inference import Inference
+    from descend.train.transform import Transform
+
+Classify = Callable[[NDArray[np.uint8]], InferenceResult]
+"""Answers stored pictures (B, R, R, 3) uint8."""
 
 
 class Run:
@@ -76,9 +74,11 @@ class Run:
 
         Raises RunError if the run holds none or a damaged one, or if it holds techniques of one's own that are not imported.
         """
-        path = self.folder / folder.MODEL
-        if not path.exists():
-            raise RunError(f"run {self.folder}", f"must hold {folder.MODEL}", fix="It stopped before anything was trained.")
+        from safetensors.torch import load_file
+
+        from descend.train.restore import import_first, restored
+
+        path = self._model()
         folder.verify(path, self._how_to_rebuild())
         try:
             return restored(self.record, load_file(path))
@@ -88,13 +88,20 @@ class Run:
             if not self.record.modules:
                 raise
             raise RunError(f"run {self.folder}", f"needs techniques of {', '.join(self.record.modules)} ({error.must})",
-                           fix=_import_first(self.record.modules)) from error  # fmt: skip
+                           fix=import_first(self.record.modules)) from error  # fmt: skip
         except DescendError:
             raise
         except Exception as error:  # a record from somewhere else may describe anything
             why = f"{type(error).__name__}: {error}".splitlines()[0]
             raise RunError(f"run {self.folder}", f"its record must describe the network of {folder.MODEL} ({shortened(why)})",
                            fix=self._how_to_rebuild()) from error  # fmt: skip
+
+    def _model(self) -> Path:
+        """Return the file of the model. Raises RunError where there is none."""
+        path = self.folder / folder.MODEL
+        if not path.exists():
+            raise RunError(f"run {self.folder}", f"must hold {folder.MODEL}", fix="It stopped before anything was trained.")
+        return path
 
     def _how_to_rebuild(self) -> str:
         """Return what to do about a model that is damaged."""
@@ -103,25 +110,55 @@ class Run:
             return f"Build it again: descend fit --resume {run}."
         return f"Train again from its recipe: descend fit --recipe {run}/{folder.RECIPE} --out NEW."
 
-    def predict(self, pictures: Any, *, threads: int | None = None, tta: str | None = None, mc: int | None = None) -> Predictions:
+    def predict(
+        self, pictures: Any, *, threads: int | None = None, tta: str | None = None, mc: int | None = None, quick: bool = False,
+        progress: Progress | None = None,
+    ) -> Predictions:  # fmt: skip
         """Classify pictures.
 
         pictures: a path or several (files, or folders searched to their bottom); one array or tensor (H, W), (H, W, C) or a row
         of them (n, H, W[, C]), of uint8, uint16 or bool; a Pillow image, encoded bytes or an open file; or a list of any of
         these, whose sizes may differ; a data frame with a column ``path``, or another library's data set. Channels may stand
         first where that leaves no doubt. tta: test-time views to average over, ``"flip"``, ``"ten_crop"`` or ``"views(k=8)"``.
-        mc: random passes over the network's dropout to average over.
+        mc: random passes over the network's dropout to average over. quick: answer from the exported graph where the run has
+        one (``train.graph_inference``): one picture in a fraction of the time, within 1e-4 of the training's own answers.
         A picture that cannot be read is named in ``problems`` and never stops the others. Raises DataError if none is left, or
         if an array can be read in two ways; KnobError where ``mc`` finds nothing random in the network.
         """
+        parts = self.stream(pictures, threads=threads, tta=tta, mc=mc, quick=quick, progress=progress)
+        return Predictions.joined([*parts])
+
+    def stream(
+        self, pictures: Any, *, threads: int | None = None, tta: str | None = None, mc: int | None = None, quick: bool = False,
+        progress: Progress | None = None,
+    ) -> Iterator[Predictions]:  # fmt: skip
+        """Classify pictures as ``predict`` does, and yield the answers as they come, some pictures at a time.
+
+        The last part may hold no answer: only what was skipped.
+        """
         sources, names, passed_over = picture_sources(pictures, shape=self.record.picture_shape)
-        inference = Inference(self.classifier, self.record, tta=tta, mc=mc)
-        result, kept, problems = self._classify("predict", sources, names, n_threads(threads), inference, passed_over)
+        inference = (self._quick if quick and tta is None and mc is None else None) or self._inference(tta, mc)
+        told = progress or Silent()
+        told.update("predicting", 0, len(names))
+        n_answered, problems = 0, dict[str, str]()
+        threads = n_threads(threads)
+        for images, positions in decoded_batches(sources, names, problems, record=self.record, threads=threads):
+            result = inference(images)
+            n_answered += len(positions)
+            told.update("predicting", n_answered + len(problems), len(names))
+            yield self._answered(result, [names[position] for position in positions], {}, {})
+        _refuse_none("predict", n_answered, {**problems, **passed_over})
+        nothing = np.zeros((0, len(self.classes)), np.float32)
+        yield self._answered(InferenceResult(nothing), [], problems, passed_over)
+
+    def _answered(
+        self, result: InferenceResult, names: Sequence[str], problems: dict[str, str], passed_over: dict[str, str]
+    ) -> Predictions:
         labels = typed(self.classes, self.record.label_type)[result.probabilities.argmax(1)]
-        readable = tuple(names[position] for position in kept)
         return Predictions(
-            labels, result.probabilities, self.classes, readable, problems, result.entropy, result.mutual_information, passed_over
-        )
+            labels, result.probabilities, self.classes, tuple(names), problems, result.entropy, result.mutual_information,
+            passed_over,
+        )  # fmt: skip
 
     def features(self, pictures: Any, *, threads: int | None = None) -> FeatureVectors:
         """Return the features of pictures, (n, D): what the trained network's head reads, for searching, plotting or clustering.
@@ -130,11 +167,11 @@ class Run:
         can be read.
         """
         sources, names, passed_over = picture_sources(pictures, shape=self.record.picture_shape)
-        inference, problems, kept, rows = Inference(self.classifier, self.record), dict[str, str](), list[int](), []
+        inference, problems, kept, rows = self._plain, dict[str, str](), list[int](), []
         for images, positions in decoded_batches(sources, names, problems, record=self.record, threads=n_threads(threads)):
             kept.extend(positions)
             rows.append(inference.features(images))
-        _refuse_none("features", rows, {**problems, **passed_over})
+        _refuse_none("features", len(rows), {**problems, **passed_over})
         return FeatureVectors(np.concatenate(rows), tuple(names[position] for position in kept), problems, passed_over)
 
     def export(
@@ -155,6 +192,8 @@ class Run:
     @cached_property
     def transform(self) -> Transform:
         """From a picture of any kind to the network's input, (3, S, S) float32, as in training but unaugmented."""
+        from descend.train.transform import Transform
+
         return Transform.of(self.record)
 
     @property
@@ -205,8 +244,8 @@ class Run:
             raise DataError("eval", f"the data must have pictures in split {chosen!r}", got=dataset.summary()["splits"])
         names = [dataset.name_of(int(row)) for row in rows]
         sources = [dataset.source(int(row)) for row in rows]
-        inference = Inference(self.classifier, self.record, tta=tta, mc=mc)
-        result, kept, problems = self._classify("eval", sources, names, n_threads(threads), inference)
+        inference = self._inference(tta, mc)
+        result, kept, problems = self._classify(sources, names, n_threads(threads), inference)
         labels = columns[dataset.labels[rows[kept]]]
         if chosen == "test":
             self.record.look_at_test(f"descend eval {dataset.name}")
@@ -264,21 +303,38 @@ class Run:
 
     # ------------------------------------------------------------------------------------------------------- private parts
 
+    def _inference(self, tta: str | None, mc: int | None) -> Classify:
+        """Return what answers as the training did."""
+        from descend.train.inference import Inference
+
+        return self._plain if tta is None and mc is None else Inference(self.classifier, self.record, tta=tta, mc=mc)
+
+    @cached_property
+    def _plain(self) -> Inference:
+        """What answers once per picture; made once, so that its engine starts once."""
+        from descend.train.inference import Inference
+
+        return Inference(self.classifier, self.record)
+
+    @cached_property
+    def _quick(self) -> Classify | None:
+        """What answers without torch, or None where the run has no graphs or they are gone."""
+        self._model()
+        return graph_inference.opened(self.folder, self.record, self._how_to_rebuild())
+
     def _classify(
         self,
-        who: str,
         sources: Sequence[Source],
         names: Sequence[str],
         threads: int,
-        inference: Inference,
-        passed_over: Mapping[str, str] = MappingProxyType({}),
+        inference: Classify,
     ) -> tuple[InferenceResult, list[int], dict[str, str]]:
         """Decode and classify: answers to the readable pictures, their positions, and name -> reason of the others."""
         kept, problems, results = list[int](), dict[str, str](), list[InferenceResult]()
         for images, positions in decoded_batches(sources, names, problems, record=self.record, threads=threads):
             kept.extend(positions)
             results.append(inference(images))
-        _refuse_none(who, results, {**problems, **passed_over})
+        _refuse_none("eval", len(results), problems)
         return InferenceResult.joined(results), kept, problems
 
     def _as_in_training(self, data: Any, threads: int | None, outside: bool) -> Dataset | None:
@@ -301,9 +357,9 @@ class Run:
         return np.array([self.classes.index(name) for name in dataset.classes], np.int64)
 
 
-def _refuse_none(who: str, answers: Sequence[object], left_out: Mapping[str, str]) -> None:
+def _refuse_none(who: str, n_answers: int, left_out: Mapping[str, str]) -> None:
     """Raise DataError where there is no answer. left_out: name -> why."""
-    if not answers:
+    if not n_answers:
         why = "; ".join(f"{name}: {reason}" for name, reason in list(left_out.items())[:3]) or "no picture at all"
         raise DataError(who, "needs one readable picture or more", got=why)
 
@@ -321,52 +377,6 @@ def _doubt(result: InferenceResult, labels: NDArray[np.int64]) -> dict[str, dict
         for name, chosen in (("right", right), ("wrong", ~right))
         if chosen.any()
     }
-
-
-def _import_first(modules: Sequence[str]) -> str:
-    """Return how to make techniques of one's own known."""
-    if "__main__" in modules:
-        return (
-            "They were defined in a script: move them to a module, and import it before descend.load (or give --import MODULE)."
-        )
-    return f"Import it before descend.load, or give {' '.join(f'--import {name}' for name in modules)}."
-
-
-def restored(record: RunRecord, state: dict[str, torch.Tensor]) -> Classifier | Ensemble:
-    """Return the network that a record describes, with the weights of ``state``, in eval mode."""
-    prepared = record.preparation()
-    if prepared["members"]:
-        return _ensemble(record, prepared["members"], state)
-    body = _backbone(record, prepared["architecture"], prepared["taps"])
-    head = build(record.specs("head")[0], Head).build(body.n_features, len(record.classes), record.seed)
-    network: torch.nn.Module = Classifier(body, head)
-    for text in record.specs("regularize"):
-        network = build(text, Regularizer).install(network, record.seed)
-    network.load_state_dict(state)
-    assert isinstance(network, Classifier)  # regularizers put layers into it, they do not replace it
-    return network.eval().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] (missing in torch's stub)
-
-
-def _ensemble(record: RunRecord, members: Sequence[EnsembleMember], state: dict[str, torch.Tensor]) -> Ensemble:
-    """Return the ensemble that a search has made."""
-    built: list[Member] = []
-    for member in members:
-        body = _backbone(record, member["architecture"], member["taps"])
-        body.look(member["view"], of=record.preparation()["size"])
-        head = Linear().build(body.n_features, len(record.classes), record.seed)
-        built.append(Member(Classifier(body, head), mirrored=member["mirrored"]))
-    ensemble = Ensemble(built, [member["weight"] for member in members])
-    ensemble.load_state_dict(state)
-    return ensemble.eval().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] (missing in torch's stub)
-
-
-def _backbone(record: RunRecord, architecture: str, taps: Sequence[str]) -> Backbone:
-    """Return a backbone as a record describes it, its weights not yet restored."""
-    prepared = record.preparation()
-    body = backbone(architecture).build(record.seed)
-    body.mean, body.std = tuple(prepared["mean"]), tuple(prepared["std"])
-    body.tap(taps)
-    return body
 
 
 def words_for(score: Mapping[str, Any]) -> str:

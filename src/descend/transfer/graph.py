@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from importlib.metadata import version
 
 import numpy as np
 import torch
@@ -19,9 +20,7 @@ WRITTEN_BY = "recorder 1"  # another number where the recorder writes other grap
 
 def graph(engine: Engine) -> bytes:
     """Return the graph of the engine's prefix for its chunk size, as ONNX, writing it unless the cache holds it whole."""
-    import onnx
-
-    versions = f"torch {torch.__version__}, onnx {onnx.__version__}, {WRITTEN_BY}"
+    versions = f"torch {torch.__version__}, onnx {version('onnx')}, {WRITTEN_BY}"
     key = hashlib.blake2b(f"{engine.prefix.key}|{engine.chunk}|{versions}".encode(), digest_size=16).hexdigest()
     path = engine.cache.entry_path("graphs", key, ".sealed")
     content = engine.cache.load(path)
