@@ -124,9 +124,9 @@ def test_whole_levels_are_the_float_ones_rounded(specs: list[str]) -> None:
 
 
 @pytest.mark.parametrize("border", ["reflect", "constant", "replicate", "wrap"])
-@pytest.mark.parametrize("geometry", ["rotate(degrees=180.0)", "shift(fraction=1.0)", "perspective(p=1.0, distortion=0.9)"])
+@pytest.mark.parametrize("geometry", ["rotate(degrees=180.0)", "shift(fraction=1.0)", "perspective(p=1.0, distortion=0.4)"])
 def test_rows_that_leave_the_picture_agree_with_the_meaning(geometry: str, border: str) -> None:
-    plain, fast = both([geometry, "scale(factor_range=[0.3, 0.6])", f"resampling(border={border})"], None)
+    plain, fast = both([geometry, "scale(factor_range=[0.5, 0.8])", f"resampling(border={border})"], None)
     assert (plain - fast).abs().max() < 0.01
 
 
