@@ -152,8 +152,8 @@ def compiled(images: NDArray[np.uint8], steps: tuple[Neighborhood, ...], part: i
     """
     for k in range(part, len(images), n_parts):
         image, chosen = images[k], [step for step in steps if not np.isnan(step.strength[k])]
-        for step in chosen:
-            changed = out[k] if step is chosen[-1] else np.empty_like(image)
+        for place, step in enumerate(chosen, 1):
+            changed = out[k] if place == len(chosen) else np.empty_like(image)
             _COMPILED[step.kind](image, float(step.strength[k]), changed)
             image = changed
         if not chosen:
