@@ -90,7 +90,7 @@ def _resampled_ece(gaps: NDArray[np.float64], units: NDArray[np.int64] | None, s
     """Return the ECE of pictures drawn again, whole units at a time, (N_RESAMPLES,). gaps: (n, N_BINS)."""
     _, unit, sizes = np.unique(np.arange(len(gaps)) if units is None else units, return_inverse=True, return_counts=True)
     if len(sizes) < len(gaps):
-        gaps = np.stack([np.bincount(unit, weights=column) for column in gaps.T], 1)
+        gaps = np.stack([np.bincount(unit, weights=column).astype(np.float64) for column in gaps.T], 1)
     draws = np.random.default_rng(rng.integer_seed(seed, "calibration"))
     n = len(gaps)
     values = np.empty(N_RESAMPLES)
