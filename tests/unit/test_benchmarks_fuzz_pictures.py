@@ -73,7 +73,7 @@ def test_what_breaks_a_promise_is_counted_with_its_file(
         raise fuzz.PictureError("x", "must be good")
 
     monkeypatch.setattr(fuzz, "traits", traits)
-    monkeypatch.setattr(fuzz, "HANG_S", 0.3)
+    monkeypatch.setattr(fuzz, "HANG_S", 1.0)
     monkeypatch.setattr(fuzz, "WAIT_S", 2)
     monkeypatch.setattr(fuzz, "MEMORY_BOUND", 2**24)
     outcome = fuzz.Outcome()

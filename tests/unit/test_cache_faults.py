@@ -79,7 +79,7 @@ def fill(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fil
     monkeypatch.setattr(scan, "_now_ns", lambda: time.time_ns() + 10**10)  # the pictures have settled
     monkeypatch.setattr(scan, "_read", counted("read", scan._read))
     monkeypatch.setattr(decoded_cache, "decode_resized", counted("decode", decoded_cache.decode_resized))
-    monkeypatch.setattr(graph, "exported", counted("export", lambda *_, **__: bytes(range(256)) * 10))
+    monkeypatch.setattr(graph, "_recorded", counted("export", lambda *_, **__: bytes(range(256)) * 10))
     monkeypatch.setattr(os, "fsync", lambda handle: None)  # costs no time
     monkeypatch.setattr(engines, "ENGINES", {"torch": TorchEngine})
     monkeypatch.setattr(engines, "measure", counted("measure", lambda engines: dict.fromkeys(engines, 7.0)))

@@ -79,10 +79,10 @@ def _run(resumed: Path | None, moved: str | None, settings: dict[str, Any], comm
 def check_settings(verb: str, settings: Mapping[str, Any]) -> None:
     """Raise what can be said of settings before torch is imported: no DATA, none there, a technique that there is not."""
     require_data(verb, settings)
-    chosen = {name: value for name, value in settings.items() if name not in ("recipe", "out")}
+    chosen = {name: value for name, value in settings.items() if name not in ("recipe", "out", "json")}
     recipe, _ = from_arguments(None, settings.get("recipe"), chosen)
     check_names(recipe)
-    if recipe.data is not None and not Path(recipe.data).exists():
+    if recipe.data is not None and not _is_there(recipe.data):
         from descend.data.sources import check_place
 
         check_place(recipe.data)
@@ -96,6 +96,13 @@ def _refuse_more_epochs(resumed: Path, epochs: int) -> None:
     if load(resumed).status == "finished":
         raise RunError(f"run {resumed}", "is finished; more epochs begin from its weights",
                        fix=f"{more_epochs(resumed, epochs)}")  # fmt: skip
+
+
+def _is_there(place: str) -> bool:
+    try:
+        return Path(place).exists()
+    except (OSError, ValueError):  # too long a name, or one with a zero byte
+        return False
 
 
 def require_data(verb: str, settings: Mapping[str, Any]) -> None:
