@@ -265,6 +265,8 @@ def test_every_operation_is_recorded_as_torch_computes_it():
     with torch.no_grad():
         expected = net(images).numpy()
     content = recorded(net, images, inputs="images", output="y")
+    with torch.inference_mode():  # as eval and predict ask for it
+        assert recorded(net, images.clone(), inputs="images", output="y") == content
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     np.testing.assert_allclose(session.run(None, {"images": images.numpy()})[0], expected, rtol=1e-4, atol=1e-5)
     for unknown in (nn.Softmax(1), nn.ConvTranspose2d(3, 2, 3), nn.AdaptiveAvgPool2d(2), nn.BatchNorm2d(3).train()):

@@ -50,6 +50,8 @@ def linked(digests: NDArray[np.uint8], groups: NDArray[np.int64] | None) -> NDAr
     copies = copies.reshape(-1)
     if groups is None:
         return copies
+    if not len(copies):
+        return copies.astype(np.int64)
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 

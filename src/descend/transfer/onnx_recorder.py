@@ -28,9 +28,11 @@ def recorded(module: nn.Module, example: Tensor, *, inputs: str, output: str) ->
     """Return ``module`` in inference form as an ONNX model for inputs of the example's shape. Raises Unsupported."""
     import onnx
 
-    recorder = _Recorder(inputs, example)
-    with torch.no_grad(), recorder:  # not inference mode: it hides some operations from the recorder
-        result = module(example)
+    with torch.inference_mode(False), torch.no_grad():  # inference mode hides what operations are made of
+        example = example.clone()  # a tensor of inference mode would bring it along
+        recorder = _Recorder(inputs, example)
+        with recorder:
+            result = module(example)
     recorder.node("Identity", recorder.name(result), out=output)
     types = onnx.helper.np_dtype_to_tensor_dtype
     ends = [
