@@ -47,7 +47,8 @@ def test_the_quick_checks_of_scikit_learn(check: str) -> None:
 
 
 def test_every_setting_of_a_recipe_is_a_parameter() -> None:
-    settings = {knob.name for knob in knobs(Recipe)} - {"data", "fit", "seed", "split_seed", "snapshots", "outside"}
+    others = {"data", "fit", "seed", "split_seed", "snapshots", "checkpoint_every", "outside"}
+    settings = {knob.name for knob in knobs(Recipe)} - others
     assert set(descend.ImageClassifier().get_params()) == settings | set(_OWN)
     assert set(FAMILIES) <= settings
     defaults = {knob.name: getattr(Recipe(), knob.name) for knob in knobs(Recipe)}

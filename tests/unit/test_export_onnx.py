@@ -68,7 +68,7 @@ def test_the_file_answers_like_torch_for_any_batch_and_size(tmp_path):
     np.testing.assert_allclose(one[0], answers[2], atol=1e-5)
     small = drawn(32, 32)
     with torch.inference_mode():
-        logits = net.eval()(to_input(torch.from_numpy(small[None, 2:30, 2:30]), net.mean, net.std))
+        logits = net.eval()(to_input(torch.from_numpy(small[None, 2:30, 2:30].copy()), net.mean, net.std))
     cooler = session.run(None, {"images": small[None]})[0]
     np.testing.assert_allclose(cooler, torch.softmax(logits / 2, 1), atol=1e-5)
     stored = {item.key: item.value for item in onnx.load(path).metadata_props}

@@ -21,8 +21,8 @@ def setup(module: nn.Module, *, head_first: bool) -> TrainingSetup:
     mode_task = SimpleNamespace(
         module=module, inputs=lambda rows: iter([torch.eye(2)[rows]]), head_first=(lambda: None) if head_first else None
     )
-    plan = SimpleNamespace(metric="accuracy")
-    return cast(TrainingSetup, SimpleNamespace(dataset=dataset, mode_task=mode_task, plan=plan, progress=Silent()))
+    plan, log = SimpleNamespace(metric="accuracy"), SimpleNamespace(record=SimpleNamespace(init=None))
+    return cast(TrainingSetup, SimpleNamespace(dataset=dataset, mode_task=mode_task, plan=plan, log=log, progress=Silent()))
 
 
 def linear(weight: Any) -> nn.Linear:
