@@ -71,7 +71,7 @@ def normal(ids: Ints, key: tuple[int, int], count: int) -> NDArray[np.float32]:
     cell = np.stack([drawn & 0xFFF, drawn >> 20], -1)
     place = ((np.stack([drawn >> 12, drawn >> 8], -1) & 0xFFF).astype(np.float32) + np.float32(0.5)) * np.float32(2.0**-12)
     below, above = quantiles()[cell], quantiles()[cell + 1]
-    values: NDArray[np.float32] = below + place * (above - below)
+    values = np.asarray(below + place * (above - below), np.float32)
     return values.reshape(len(ids), -1)[:, :count]
 
 
