@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -13,15 +14,18 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
+import torch
 from PIL import Image, ImageDraw, ImageOps
 from tests.conftest import shapes_folder  # pyright: ignore[reportMissingImports]
+from tests.fakes import FakeSource, make_task  # pyright: ignore[reportMissingImports]
 
 import descend
 from descend.cli import main
-from descend.errors import DataError, KnobError
+from descend.errors import DataError, DivergenceError, KnobError, RunError, TrainingError
 from descend.progress import Silent
-from descend.search import features, rungs
+from descend.search import features, finetune, rungs
 from descend.search.clock import OutOfTime
+from descend.train.nonfinite import Rollback
 from descend.train.run import Run
 
 SMALL = {"size": 64, "engine": "torch"}
@@ -258,3 +262,71 @@ def test_the_budget_counts_from_the_command_not_from_the_process(doubtful: Path,
         patch.setattr(time, "perf_counter", lambda now=time.perf_counter: now() + 7200)  # the process is two hours old
         words = ["fit", str(doubtful), "--budget", "2m", "--size", "64", "--engine", "torch", "--out", str(tmp_path / "run")]
         assert main(words) == 0
+
+
+@pytest.mark.parametrize("error", [RuntimeError("DefaultCPUAllocator: can't allocate memory"), ValueError("nobody knows")])
+def test_a_step_that_fails_is_dropped_and_the_best_so_far_is_delivered(
+    doubtful: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def failing(*_: object, **__: object) -> None:
+        raise error
+
+    measured = isinstance(error, ValueError)  # it fails before the step is chosen, when its speed is measured
+    monkeypatch.setattr("descend.search.rungs.images_per_s" if measured else "descend.search.run.fine_tuned", failing)
+    run = descend.fit(doubtful, out=tmp_path / "run", **LONG)
+    assert run.record.status == "finished"
+    assert run.record.test is not None
+    what = "must fit into memory" if not measured else "nobody knows"
+    assert what in run.record.notes[0]
+    assert run.record.notes[0].startswith("A step of the search failed and was dropped: ")
+    lost = [step for step in run.record.search if step["outcome"].startswith("it failed: ")]
+    assert len(lost) == (0 if measured else 1)
+    assert not any(step.startswith("finetune(") for step in run.recipe.steps or ())
+    again = descend.fit(recipe=run.folder / "recipe.toml", out=tmp_path / "again")
+    assert contents(again) == contents(run)
+
+
+def test_a_first_answer_that_fails_ends_the_search(doubtful: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("descend.search.run.fitted", failing)
+    with pytest.raises(TrainingError, match="training: must fit into memory"):
+        descend.fit(doubtful, out=tmp_path / "run", **LONG)
+
+
+def test_a_damaged_model_of_a_finished_search_is_built_again(found: Run, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(found.folder, tmp_path / "run"))
+    model = (run / "model.safetensors").read_bytes()
+    (run / "model.safetensors").write_bytes(model[:-1] + b"\1")
+    with pytest.raises(RunError, match=r"model\.safetensors: must be intact .*Build it again: descend fit --resume"):
+        _ = descend.load(run).classifier
+    again = descend.resume(run)
+    assert contents(again) == contents(found)
+    assert again.record.status == "finished"
+    assert again.record.search == found.record.search
+    assert again.recipe == found.recipe
+
+
+@pytest.mark.parametrize("on_nan", ["stop", "skip", "rollback"])
+def test_a_gradient_that_is_not_finite_in_the_search(on_nan: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    task, calls = make_task(epochs=1, source=FakeSource(n_steps=6)), list[int]()
+    plain = task.loss
+
+    def loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        calls.append(len(calls))
+        return plain(logits, targets) * (torch.nan if len(calls) == 4 else 1.0)
+
+    task.loss = loss
+    monkeypatch.setattr(finetune, "KEPT_EVERY", 2)
+    task.optimizer.nonfinite = "skip" if on_nan == "skip" else "error"
+    pace = finetune.Pace(6, None, lambda: False, lambda _: None, lambda *_: None, 6)
+    rollback = Rollback() if on_nan == "rollback" else None
+    if on_nan == "stop":
+        with pytest.raises(DivergenceError):
+            finetune._train(task, pace, rollback)
+        return
+    finetune._train(task, pace, rollback)
+    assert len(calls) == {"skip": 6, "rollback": 8}[on_nan]  # two steps come again: from the second on
+    assert task.rate_factor == {"skip": 1.0, "rollback": 0.5}[on_nan]
+    assert all(torch.isfinite(value).all() for value in task.module.state_dict().values())

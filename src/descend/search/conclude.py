@@ -56,6 +56,7 @@ def concluded(study: Study, findings: Findings, keep: KeepStep | None, *, finish
         ]
         keep_graphs(record, networks_made, ensemble, study.decoded.take(rows["val"][:N_CHECKED]))
         record.budget_used_s = study.clock.used()
+        record.search_ended = record.search_ended or finished
         log.save()
     if finished:
         networks.clear(log)

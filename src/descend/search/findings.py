@@ -64,9 +64,9 @@ class Findings:
             lines.append(f"best answer after {used}: {after['accuracy']:.1%} of validation{gain}")
         return lines
 
-    def note_lost(self, step: str, why: str, began: float) -> None:
-        """Write down a step whose time ran out."""
-        self._record(step, why, began, "its time ran out", None)
+    def note_lost(self, step: str, why: str, began: float, outcome: str = "its time ran out") -> None:
+        """Write down a step that was dropped. outcome: why."""
+        self._record(step, why, began, outcome, None)
 
     # ---------------------------------------------------------------------------------------------------------- private
 

@@ -27,6 +27,7 @@ from descend.train.batch_sources import ImageSource
 from descend.train.estimate import rehearse
 from descend.train.inference import rgb
 from descend.train.loop import Batch, BatchSource, Position, Task, train_loop
+from descend.train.nonfinite import Rollback
 from descend.train.task_builder import scheduled
 from descend.transfer import FineTuning, make_engine, stage_of, with_frozen_norms
 
@@ -35,6 +36,7 @@ SCHEDULE = "then(warmup(fraction=0.05), cosine())"
 CROPS = "random_resized_crop(scale_range=[0.5, 1.0])"
 LAYER_DECAY = 0.8  # rate of a stage relative to the next one
 SMOOTHING = 0.1
+KEPT_EVERY = 50  # steps, where training may go back to a good state
 
 
 class Visits:
@@ -72,6 +74,7 @@ class Pace:
     update: Callable[[str, int, int], None]
     batch_size: int
     stopped: int | None = None
+    keep: Callable[[Position], None] | None = None  # called with every good state that training may go back to
 
     def after_step(self, position: Position) -> None:
         """Tell the progress."""
@@ -83,6 +86,8 @@ class Pace:
                 self.told(done)
         if not np.isfinite(float(position.loss_sum)):
             raise DivergenceError("fine-tuning", "the loss must be finite", got=float(position.loss_sum))
+        if self.keep is not None and done % KEPT_EVERY == 0:
+            self.keep(position)
 
     def after_epoch(self, position: Position, lr: float) -> bool:
         """End."""
@@ -97,10 +102,30 @@ def fine_tuned(study: Study, step: FineTuneStep, start: Answer, *, train_s: floa
     falls to zero over the planned steps; where they are cut short the weights stay as they are then. Raises DivergenceError.
     """
     classifier, task = _task(study, step, start)
+    task.optimizer.nonfinite = "skip" if study.plan.on_nan == "skip" else "error"
+    rollback = Rollback() if study.plan.on_nan == "rollback" else None
     end = time.perf_counter() + train_s
     pace = Pace(step.n_steps, step.stop_at, lambda: time.perf_counter() > end, told, study.watch.update, step.batch_size)
-    train_loop(task, Position(), pace, lambda: pace.stopped is not None)
+    _train(task, pace, rollback)
     return answered(study, step, classifier.to("cpu"))
+
+
+def _train(task: Task, pace: Pace, rollback: Rollback | None) -> None:
+    """Run the task until its end, or until ``pace`` stops it; go back a few steps where losses or gradients are not finite."""
+    position = Position()
+    if rollback is not None:
+        rollback.keep(position, task)
+        pace.keep = lambda now: rollback.keep(now, task)
+    while True:
+        try:
+            train_loop(task, position, pace, lambda: pace.stopped is not None)
+        except DivergenceError:
+            back = None if rollback is None else rollback.go_back(task)
+            if back is None:
+                raise
+            position = back
+        else:
+            return
 
 
 def answered(study: Study, step: FineTuneStep, classifier: Classifier) -> Answer:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from descend.data import Dataset
 from descend.durations import duration
 from descend.models import Backbone
+from descend.printable import shortened
 from descend.progress import Progress
 from descend.quantities import seconds
 from descend.search import begin, limits, mirroring, networks, rungs
@@ -25,6 +26,7 @@ from descend.search.finetune import RULE, answered, calibrated, fine_tuned
 from descend.search.steps import FeatureStep, FineTuneStep, KeepStep, PartStep, Step, read, text
 from descend.search.study import Answer, Study
 from descend.search.warm_up import WarmUp
+from descend.train.failure import in_words
 from descend.train.initial_weights import keep
 from descend.train.modes.auto import Auto
 from descend.train.plan import Plan
@@ -49,7 +51,8 @@ class Search:
     """One search: the steps that are known beforehand, those that it decides, and what they found."""
 
     def __init__(self, surveyed: Survey, log: RunLog, progress: Progress, started: float) -> None:
-        plan, resumed = surveyed.plan, log.folder is not None
+        plan, resumed = surveyed.plan, log.folder is not None and not log.record.search_ended
+        self.before = list(log.record.search)  # of a search that had ended: its model is built again, by the same steps
         self.log, self.progress = log, progress
         self.known: list[Step] = [read(item) for item in plan.steps or ()]
         if resumed:  # what was shipped when it was stopped says nothing of what will be
@@ -63,11 +66,14 @@ class Search:
         self.place = 0  # among those, of the step that is taken now
         self.study = self._study(surveyed)
         self.findings = Findings(self.study)
+        self.failed: set[rungs.Kind] = set()  # what will not be tried again
 
     def run(self) -> Run:
         """Search, and judge what was found."""
         try:
             finished = self._searched()
+            if self.log.record.search_ended:
+                self.log.record.search = self.before
             return concluded(self.study, self.findings, self._limits(), finished=finished)
         finally:
             if self.study.warm_up is not None:
@@ -160,13 +166,24 @@ class Search:
         self._look_in_the_mirror()
         while True:
             left = self.clock.left() - rungs.judging_s(self.study, self.findings.kept)
-            rung = rungs.next_rung(self.study, self.findings.taken, left)
+            rung = self._next_rung(left)
             if isinstance(rung, str):
                 self.progress.say(f"search ends after {duration(self.clock.used())}: {rung}")
                 self.log.record.reasons["search"] = rung
                 return
             self.progress.say(f"  {rung.why}: about {duration(rung.seconds, estimated=True)}")
             self._take(rung.step, rung.why, reserve=rungs.judging_s(self.study, self.findings.kept))
+
+    def _next_rung(self, left: float) -> rungs.Rung | str:
+        """Return the next rung, or why there is none; where fine-tuning cannot even be measured, one of another kind."""
+        try:
+            return rungs.next_rung(self.study, self.findings.taken, left, self.failed)
+        except Exception as error:
+            if rungs.FINETUNE in self.failed:
+                raise
+            self.failed.add(rungs.FINETUNE)
+            self._tell_failure("measuring how fast fine-tuning is", error)
+            return self._next_rung(left)
 
     def _look_in_the_mirror(self) -> None:
         """Measure whether pictures may be mirrored, where the time that is left can be used for more than that."""
@@ -193,6 +210,8 @@ class Search:
         try:
             with self.watch.holding(reserve), self.log.timed(step.word):
                 answer = self._answer(step)
+            if not answer.frozen:
+                self.findings.on_val(answer)  # what follows needs it, and it may fail as well
         except OutOfTime:
             self.written.pop(self.place)  # as it stands there: one that time cut short was written anew
             self._write()
@@ -200,11 +219,31 @@ class Search:
             self.progress.say("    its time ran out: dropped")
             self._take_what_is_done(step)
             return
+        except Exception as error:
+            if not self.findings.answers:
+                raise  # nothing could be delivered
+            self._drop(step, why, began, error)
+            return
         if not self.findings.taken:
             limits.check(self.study, answer)
         for line in self.findings.add(step, answer, why, began):
             self.progress.say(f"    {line}")
         self.log.save()
+
+    def _drop(self, step: Step, why: str, began: float, error: Exception) -> None:
+        """Go on without a step that has failed, and without others of its kind; the best answer so far stays."""
+        self.failed.add(rungs.kind_of(step))
+        self.written.pop(self.place)
+        self._write()
+        told = self._tell_failure(text(step), error)
+        self.findings.note_lost(text(step), why, began, f"it failed: {told}")
+
+    def _tell_failure(self, what: str, error: Exception) -> str:
+        """Say that a part of the search has failed, now and at the end; returns the error's first line."""
+        told = str(in_words(error, self.study.plan)).partition("\n")[0]
+        self.progress.say(f"    it failed and is dropped: {told}")
+        self.log.record.notes.append(f"A step of the search failed and was dropped: {shortened(what)} ({shortened(told)})")
+        return told
 
     def _take_what_is_done(self, step: Step) -> None:
         """Fit a head once to the features that are there, where there is no answer yet or one from far fewer pictures."""

@@ -8,7 +8,7 @@ and what did not help is dropped.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from descend.search.begin import EXPORT_S, MARGIN
@@ -59,22 +59,31 @@ class Rung:
 
 
 Taken = Sequence[tuple[Step, Answer]]
+Kind = tuple[str, int, bool]  # steps that fail together: word, size and mirror images, of features
+FINETUNE: Kind = (FineTuneStep.word, 0, False)
 
 
-def next_rung(study: Study, taken: Taken, time_left: float) -> Rung | str:
+def kind_of(step: Step) -> Kind:
+    """Return which steps are not worth trying where this one has failed."""
+    return (step.word, step.size, step.mirrored) if isinstance(step, FeatureStep) else (step.word, 0, False)
+
+
+def next_rung(study: Study, taken: Taken, time_left: float, failed: Collection[Kind] = ()) -> Rung | str:
     """Return the rung with the highest expected gain per second among those that fit, or why there is none.
 
-    taken: the steps so far with their answers. time_left: seconds, without what judging the answer so far will take.
+    taken: the steps so far with their answers. time_left: seconds, without what judging the answer so far will take. failed:
+    kinds of steps that are not offered any more.
     """
     error = remaining_error(taken)
-    rungs = [rung for rung in _rungs(study, taken, error, time_left) if rung.seconds <= time_left]
+    offered = [rung for rung in _rungs(study, taken, error, time_left, failed) if kind_of(rung.step) not in failed]
+    rungs = [rung for rung in offered if rung.seconds <= time_left]
     worth = [rung for rung in rungs if rung.gain >= LEAST_GAIN]
     if worth:
         return max(worth, key=lambda rung: rung.gain_per_s)
     if time_left > 0 and study.warm_up is not None and study.warm_up.going_on:
         began = study.clock.used()
         study.warm_up.wait(time_left)
-        return next_rung(study, taken, time_left - (study.clock.used() - began))
+        return next_rung(study, taken, time_left - (study.clock.used() - began), failed)
     if rungs:
         return f"nothing left is expected to bring {LEAST_GAIN:.2%}: about {error:.1%} of the answers are still wrong"
     return "nothing that is left fits into the time that is left"
@@ -130,7 +139,7 @@ def _rate_of(study: Study, answer: Answer) -> float:
     return answer.engine.images_per_s or study.rate(answer.view)
 
 
-def _rungs(study: Study, taken: Taken, error: float, time_left: float) -> Iterator[Rung]:
+def _rungs(study: Study, taken: Taken, error: float, time_left: float, failed: Collection[Kind]) -> Iterator[Rung]:
     steps = [step for step, _ in taken]
     looks = [step for step in steps if isinstance(step, FeatureStep) and step.share == 1.0]
     native, largest = study.native, study.plan.size
@@ -146,7 +155,7 @@ def _rungs(study: Study, taken: Taken, error: float, time_left: float) -> Iterat
         yield Rung(step, f"more pixels: {largest} instead of {native}", gain, features_s(study, step))
     tuned = [step for step in steps if isinstance(step, FineTuneStep)]
     compiling = study.warm_up is not None and study.warm_up.going_on
-    if at_native is not None and len(tuned) < MOST_TRAININGS and not compiling:
+    if at_native is not None and len(tuned) < MOST_TRAININGS and not compiling and FINETUNE not in failed:
         rung = _fine_tuning(study, taken, len(tuned), error, time_left)
         if rung is not None:
             yield rung

@@ -145,7 +145,7 @@ def _is_judged(path: Path, log: RunLog) -> bool:
                            fix=f"For more epochs: {more_epochs(path)}. To train it again: "
                            "descend fit --recipe RUN/recipe.toml --out NEW.")  # fmt: skip
         return True
-    if not (folder.has_checkpoint(path) or log.record.head_trials):
+    if not (folder.has_checkpoint(path) or log.record.head_trials or log.record.search_ended):
         raise RunError(str(model), f"must be intact ({damage}), and there is no checkpoint to build it from",
                        fix="Train again from its recipe: descend fit --recipe RUN/recipe.toml --out NEW.")  # fmt: skip
     model.unlink(missing_ok=True)  # nothing may be read from it

@@ -91,6 +91,7 @@ class RunRecord:
     frozen: FrozenCheck | None = None  # None where nothing is frozen
     head_trials: list[HeadTrial] = field(default_factory=list)  # of a head that was fitted, not trained
     search: list[SearchStep] = field(default_factory=list)  # what ``auto`` tried, in order
+    search_ended: bool = False  # whether it came to its end: its steps, taken again, give the same model
     budget_used_s: float = 0.0  # of a search's budget, by all its sessions
     choices_by_val: int = 0  # choices of a search that the validation split made: its accuracy flatters by them
     notes: list[str] = field(default_factory=list)  # on the training, to be told at the end: dropped steps, a loss that grew

@@ -106,7 +106,7 @@ class Run:
     def _how_to_rebuild(self) -> str:
         """Return what to do about a model that is damaged."""
         run = shlex.quote(str(self.folder))
-        if (self.folder / folder.CHECKPOINT).exists() or self.record.head_trials:
+        if (self.folder / folder.CHECKPOINT).exists() or self.record.head_trials or self.record.search_ended:
             return f"Build it again: descend fit --resume {run}."
         return f"Train again from its recipe: descend fit --recipe {run}/{folder.RECIPE} --out NEW."
 

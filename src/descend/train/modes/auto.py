@@ -22,7 +22,7 @@ class Auto(FrozenBackbone):
     """The best answer that the time allows, out of several ways to use a pretrained backbone."""
 
     name = "auto"
-    settings = (ALWAYS - {"snapshots", "checkpoint_every", "metric", "on_nan"}) | {
+    settings = (ALWAYS - {"snapshots", "checkpoint_every", "metric"}) | {
         "backbone", "download", "weights", "size", "fit", "engine", "budget", "steps", "latency", "max_size",
     }  # fmt: skip
 
