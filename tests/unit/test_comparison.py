@@ -163,8 +163,8 @@ class StopsAfter(Silent):
             signal.raise_signal(signal.SIGINT)
 
 
-def test_ctrl_c_keeps_what_is_finished(found: Comparison) -> None:
-    out, texts = found.folder.parent / "stopped", ["base", "optimizer=adamw(lr=1e-7)"]
+def test_ctrl_c_keeps_what_is_finished(tmp_path: Path) -> None:
+    out, texts = tmp_path / "stopped", ["base", "optimizer=adamw(lr=1e-7)"]
     stopped = descend.compare("digits", texts, seeds=3, out=out, progress=StopsAfter(3), **QUICK)
     assert stopped.ended.startswith("stopped")
     assert len(load(out).made) == 2
