@@ -9,6 +9,7 @@ import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command line does, before torch loads
 
@@ -20,6 +21,23 @@ from descend.files import default_root
 from descend.progress import Silent
 
 DATA = Path(os.environ.get("DESCEND_DATA", Path(__file__).parents[1] / ".." / "shared" / "data")).resolve()
+
+
+COSTLY = {"test_comparison", "test_comparison_tuning", "test_docs_commands", "test_real_photographs", "test_search"}
+"""Files whose fixtures take minutes: all of their tests go to one process of pytest-xdist."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give each process whole functions, with all of their parameters, and the files above as a whole."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFunction(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return file if Path(file).stem in COSTLY else nodeid.partition("[")[0]
+
+    return ByFunction(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -171,7 +171,8 @@ def ablate(
     rest: as in ``compare``, whose runs are shared. Raises a DescendError for what can be refused beforehand.
 
     >>> import descend
-    >>> found = descend.ablate("digits", seeds=2, epochs=1, augment="pad_crop", schedule="constant", out="abl/one")
+    >>> settings = {"epochs": 1, "augment": "pad_crop", "schedule": "constant"}
+    >>> found = descend.ablate("digits", seeds=1, backbone="smallcnn(width=2)", out="abl/one", **settings)
     >>> [rung.name for rung in found.rungs()][:3]
     ['base', 'drop:pad_crop', 'drop:weight_decay']
     """
@@ -210,7 +211,8 @@ def sensitivity(
     refused beforehand; a run that diverges is a result.
 
     >>> import descend
-    >>> found = descend.sensitivity("digits", ["sgd", "adam"], rates=2, low=1e-3, seeds=1, epochs=1, augment=[], out="sens/one")
+    >>> settings = {"epochs": 1, "augment": [], "backbone": "smallcnn(width=2)"}
+    >>> found = descend.sensitivity("digits", ["sgd", "adam"], rates=2, low=1e-3, seeds=1, out="sens/one", **settings)
     >>> print(found)
     optimizer  best rate  validation ...
     """

@@ -42,7 +42,11 @@ def cached(alone: Path) -> None:
 @pytest.mark.usefixtures("cached")
 @pytest.mark.parametrize(
     "settings",
-    [{"transfer": "features"}, {"transfer": "head", "epochs": 1, "size": 64}, {"transfer": "finetune", "epochs": 1, "size": 64}],
+    [
+        {"transfer": "features"},
+        pytest.param({"transfer": "head", "epochs": 1, "size": 64}, marks=pytest.mark.slow),
+        pytest.param({"transfer": "finetune", "epochs": 1, "size": 64}, marks=pytest.mark.slow),
+    ],
     ids=lambda settings: settings["transfer"],
 )
 def test_the_strongest_in_the_cache_is_chosen_told_written_and_not_chosen_again(

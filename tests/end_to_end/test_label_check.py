@@ -78,6 +78,7 @@ def test_arrows_are_learned_by_default_because_mirroring_is_left_out_and_the_pla
     assert "label check" not in again.record.wall_s
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings", [{"transfer": "finetune"}, {"transfer": "head", "augment": ["auto"]}], ids=lambda item: item["transfer"]
 )

@@ -49,6 +49,7 @@ def test_a_warm_run_finds_everything_in_the_cache(runs: dict[str, Run], real_dat
     assert (again.folder / "predictions.csv").read_text() == (runs["torch"].folder / "predictions.csv").read_text()
 
 
+@pytest.mark.slow
 def test_hands_are_finetuned(real_data: Callable[[str], Path], tmp_path: Path) -> None:
     root = real_data("sign-digits")
     for label in sorted(path for path in root.iterdir() if path.is_dir()):

@@ -126,7 +126,7 @@ def test_no_trained_answer_is_kept_that_validation_likes_less(found: Run) -> Non
     assert found.record.val["accuracy"] == accuracy[-1]
 
 
-@pytest.mark.parametrize(("stage", "n"), [("fine-tuning", 60), ("features", 40)])
+@pytest.mark.parametrize(("stage", "n"), [("fine-tuning", 60), pytest.param("features", 40, marks=pytest.mark.slow)])
 def test_a_stopped_search_keeps_its_best_and_goes_on_to_the_same_bytes(
     found: Run, doubtful: Path, tmp_path: Path, stage: str, n: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,6 +156,7 @@ def test_an_easy_set_ends_early_and_says_why(tmp_path: Path) -> None:
     assert run.record.reasons["refit"].startswith("fitted once more")  # few pictures, and validation was carved here
 
 
+@pytest.mark.slow
 def test_limits_keep_a_model_small_and_say_what_is_least(found: Run, doubtful: Path, tmp_path: Path) -> None:
     run = descend.fit(doubtful, out=tmp_path / "small", max_size="20MB", **LONG)
     assert len(run.record.preparation()["members"]) == 1
@@ -237,6 +238,7 @@ def test_json_on_the_command_line(doubtful: Path, tmp_path: Path, capsys: pytest
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["chosen"]["transfer"] == "auto"
 
 
+@pytest.mark.slow
 def test_pictures_that_mean_another_thing_in_the_mirror_are_not_mirrored(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for name in ("left", "right"):
@@ -264,7 +266,13 @@ def test_the_budget_counts_from_the_command_not_from_the_process(doubtful: Path,
         assert main(words) == 0
 
 
-@pytest.mark.parametrize("error", [RuntimeError("DefaultCPUAllocator: can't allocate memory"), ValueError("nobody knows")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(RuntimeError("DefaultCPUAllocator: can't allocate memory"), marks=pytest.mark.slow),
+        ValueError("nobody knows"),
+    ],
+)
 def test_a_step_that_fails_is_dropped_and_the_best_so_far_is_delivered(
     doubtful: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:

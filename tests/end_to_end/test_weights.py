@@ -88,6 +88,7 @@ def test_the_weights_matter(shapes, file, tmp_path):
     assert not np.allclose(runs[0].predict(shapes).probabilities, runs[1].predict(shapes).probabilities)
 
 
+@pytest.mark.slow
 def test_a_recipe_repeats_the_run_from_anywhere(shapes, file, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     first = descend.fit(shapes, out=tmp_path / "a", weights=file.name, transfer="features", **COMMON)
@@ -99,8 +100,15 @@ def test_a_recipe_repeats_the_run_from_anywhere(shapes, file, tmp_path, monkeypa
     assert again.record.weights == first.record.weights
 
 
-@pytest.mark.parametrize("then", ["gone", "changed"])
-@pytest.mark.parametrize(("mode", "stage", "n"), [("features", "features", 1), ("finetune", "training", 4)])
+@pytest.mark.parametrize(
+    ("mode", "stage", "n", "then"),
+    [
+        ("features", "features", 1, "changed"),
+        pytest.param("features", "features", 1, "gone", marks=pytest.mark.slow),
+        pytest.param("finetune", "training", 4, "changed", marks=pytest.mark.slow),
+        ("finetune", "training", 4, "gone"),
+    ],
+)
 def test_an_interrupted_run_goes_on_with_the_weights_it_began_with(then, mode, stage, n, shapes, file, tmp_path, monkeypatch):
     monkeypatch.setenv("DESCEND_CACHE", str(tmp_path / "cache"))
     settings = {**COMMON, **MODES[mode]}

@@ -97,6 +97,7 @@ def test_prediction_evaluation_and_export_read_pictures_as_training_did(runs: di
     assert (answers.argmax(1) == run.predict(check).probabilities.argmax(1)).mean() >= 0.9
 
 
+@pytest.mark.slow
 def test_a_whole_picture_loses_no_border_to_the_view_of_a_pretrained_backbone(wide: Path, tmp_path: Path) -> None:
     sides, losses = {}, set[float]()
     for fit in ("crop", "squash", "pad"):

@@ -131,7 +131,7 @@ def test_a_transform_reads_grey_pictures_and_gives_levels_channels_first() -> No
         assert np.array_equal(levels(picture).numpy(), np.repeat(grey[None], 3, 0))
 
 
-@pytest.mark.parametrize(("n_workers", "method"), [(0, None), (2, "fork"), (2, "spawn")])
+@pytest.mark.parametrize(("n_workers", "method"), [(0, None), (2, "fork"), pytest.param(2, "spawn", marks=pytest.mark.slow)])
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_a_transform_works_in_workers_that_draw_apart(n_workers: int, method: str | None) -> None:
     if method and method not in multiprocessing.get_all_start_methods():

@@ -135,6 +135,7 @@ def test_a_candidate_that_fails_is_told_and_costs_nothing_else(tmp_path: Path) -
     assert any("failed" in line for line in result.lines())
 
 
+@pytest.mark.slow
 def test_processes_give_the_same_numbers(found: Comparison, tmp_path: Path) -> None:
     beside = descend.compare("digits", ["base", "optimizer=adamw(lr=1e-7)"], seeds=1, jobs=2, out=tmp_path / "c", **QUICK)
     for item in beside.made:

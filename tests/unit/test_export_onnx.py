@@ -136,6 +136,7 @@ def test_a_clear_answer_that_changes_on_the_same_pixels_is_counted():
     assert agreement.compared(picture, small, file=file, network=network).n_changed == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (DATA / "hymenoptera").is_dir(), reason="needs the photographs of DESCEND_DATA")
 def test_lite0_agrees_on_photographs(tmp_path):
     files = sorted((DATA / "hymenoptera").rglob("*.jpg"))[::40]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 LAYERS = """
 import torch
 from torch import nn
@@ -54,6 +56,7 @@ print("all the same")
 """
 
 
+@pytest.mark.slow
 def test_dynamo_leaves_the_masks_alone_in_a_fresh_process() -> None:
     command = [sys.executable, "-W", "ignore", "-c", LAYERS]
     done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)

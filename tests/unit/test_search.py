@@ -257,6 +257,7 @@ def test_nothing_is_waited_for_when_time_is_over(monkeypatch: pytest.MonkeyPatch
     assert rungs.next_rung(study, [], -1.0) == "nothing that is left fits into the time that is left"
 
 
+@pytest.mark.slow
 def test_what_a_warm_up_compiles_is_what_training_calls(tmp_path: Path) -> None:
     kernels = Path(os.environ["DESCEND_CACHE"]) / "kernels"
     Pipeline(["random_resized_crop()"], size=8)(np.zeros((1, 9, 9, 3), np.uint8), ids=[0], epoch=0)

@@ -85,6 +85,7 @@ def test_small_sets_without_any_signal_keep_the_transform() -> None:
     assert sum(harmful) <= 1
 
 
+@pytest.mark.slow
 def test_views_that_are_only_harder_are_kept_although_they_are_answered_worse() -> None:
     for seed in range(2):
         changes = measured(views(n=300, k=5, distance=6, harder=0.6, seed=seed))
