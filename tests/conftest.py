@@ -23,21 +23,13 @@ from descend.progress import Silent
 DATA = Path(os.environ.get("DESCEND_DATA", Path(__file__).parents[1] / ".." / "shared" / "data")).resolve()
 
 
-COSTLY = {"test_comparison", "test_comparison_tuning", "test_docs_commands", "test_real_photographs", "test_search"}
-"""Files whose fixtures take minutes: all of their tests go to one process of pytest-xdist."""
-
-
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Give each process whole functions, with all of their parameters, and the files above as a whole."""
-    from xdist.scheduler import LoadScopeScheduling
+    """Give each process of pytest-xdist whole files, in order of their names: what a fixture trains is trained once."""
+    from xdist.scheduler import LoadFileScheduling
 
-    class ByFunction(LoadScopeScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            file = nodeid.partition("::")[0]
-            return file if Path(file).stem in COSTLY else nodeid.partition("[")[0]
-
-    return ByFunction(config, log)
+    config.option.loadscopereorder = False  # the many short files of unit/ come last and end together
+    return LoadFileScheduling(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)
