@@ -153,7 +153,17 @@ def place(tmp_path_factory: pytest.TempPathFactory, small_defaults: None) -> Pla
     return place
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=lambda page: str(page.relative_to(ROOT)))
+MANY_RUNS = {"ablate.md", "sensitivity.md"}  # a minute each; their verbs have quicker tests too
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, id=str(page.relative_to(ROOT)), marks=[pytest.mark.slow] if page.name in MANY_RUNS else [])
+        for page in PAGES
+        if commands(page)
+    ],
+)
 def test_every_command_of_the_page_runs(
     page: Path, place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
