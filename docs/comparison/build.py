@@ -1,4 +1,4 @@
-"""Fill the tables of docs/comparison from the results of benchmarks/false_alarms.py and benchmarks/verdict_validity.py.
+"""Fill the tables of docs/comparison from the results of the benchmarks that they name.
 
 python docs/comparison/build.py
 """
@@ -20,7 +20,7 @@ Row = dict[str, Any]
 
 
 def results() -> dict[str, Any]:
-    """Return what both benchmarks measured."""
+    """Return what the benchmarks measured."""
     return {name: json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))["result"] for name in PAGES}
 
 
@@ -85,6 +85,7 @@ def rules(tables: dict[str, list[Row]]) -> list[Row]:
 
 PAGES: dict[str, Callable[[dict[str, Any]], dict[str, list[Row]]]] = {
     "false_alarms": lambda result: {"rows": result["rows"]},
+    "calibration_coverage": lambda result: {"overview": result["overview"]},
     "verdict_validity": lambda result: {**result, "overview": overview(result), "power": power(result), "rules": rules(result)},
 }
 

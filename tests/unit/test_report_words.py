@@ -8,6 +8,7 @@ import pytest
 
 from descend.report import words
 from descend.train.record import RunRecord
+from descend.train.record_types import Calibration, Reliability
 
 VAL = {
     "accuracy": 146 / 153,
@@ -104,3 +105,15 @@ def test_large_splits_earn_a_second_decimal() -> None:
 def test_printable_replaces_what_html_forbids_and_nothing_else() -> None:
     assert words.printable("a\x00\x1b\x85\ud800\ufffe") == "a" + "\ufffd" * 5
     assert words.printable("tab\tline\nnaïve 蟻🐜\u200f<&>") == "tab\tline\nnaïve 蟻🐜\u200f<&>"
+
+
+def test_what_confidence_is_worth_is_one_sentence_of_the_newest_split_that_was_measured() -> None:
+    def known(error: float) -> Reliability:
+        return {"ece": 0.02, "rms_error": error, "rms_interval": [0.0, 0.051], "bins": []}
+
+    older: Calibration = {"before": {"ece": 0.1, "bins": []}, "after": {"ece": 0.1, "bins": []}, "coverage": []}
+    measured: Calibration = {"before": known(0.06), "after": known(0.031), "coverage": []}
+    assert words.trust(RunRecord()) == words.trust(RunRecord(calibration={"val": older})) == ""
+    told = words.trust(RunRecord(calibration={"test": older, "val": measured}))
+    assert told.startswith("On validation, stated confidence and the share that is right are 3.1 points apart (95")
+    assert "interval 0.0\N{EN DASH}5.1; root mean square over bins of confidence; 6.0 before the temperature)." in told

@@ -88,6 +88,20 @@ def verdict(record: RunRecord, rows: Sequence[EpochRow]) -> str:
     return f"{begun}{_right(record.val, 'validation')}{_selection(record, rows)}; {_test(record)}."
 
 
+def trust(record: RunRecord) -> str:
+    """Return how far stated confidence lies from the share that is right, in one sentence; "" where that was not measured."""
+    for split in ("test", "val"):
+        known = record.calibration.get(split)
+        if known is not None and "rms_error" in known["after"] and "rms_interval" in known["after"]:
+            low, high = (f"{100 * end:.1f}" for end in known["after"]["rms_interval"])
+            before = known["before"].get("rms_error", math.nan)
+            apart = f"{100 * known['after']['rms_error']:.1f} points apart (95{_GAP}% interval {low}\N{EN DASH}{high}"
+            was = f"{100 * before:.1f} before the temperature"
+            how = "root mean square over bins of confidence"
+            return f"On {SPLITS[split]}, stated confidence and the share that is right are {apart}; {how}; {was})."
+    return ""
+
+
 def _standing(record: RunRecord, rows: Sequence[EpochRow]) -> str:
     word = {"interrupted": "Interrupted", "running": "Not finished"}.get(record.status, record.status.capitalize())
     return f"{word} after epoch {rows[-1]['epoch']}{_of(record)}" if rows else f"{word} before the first epoch was complete"

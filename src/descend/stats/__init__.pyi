@@ -1,4 +1,5 @@
 from .bootstraps import bootstrap_runs_and_items as bootstrap_runs_and_items
+from .calibration import calibration_error as calibration_error
 from .comparison import Difference as Difference
 from .comparison import difference as difference
 from .comparison import differences as differences

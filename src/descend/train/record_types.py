@@ -217,13 +217,16 @@ class FrozenPart(TypedDict):
 
 
 class Reliability(TypedDict):
-    """How well confidence and accuracy agree: the expected calibration error with its 95 % interval, and the bins.
+    """How well confidence and accuracy agree, over bins of confidence.
 
+    ece: the expected calibration error, as it is, with what chance adds to it. rms_error: the root mean square of the same gaps,
+    without what chance adds to the square, and its 95 % interval; runs of older versions have none.
     bins: [n, mean confidence, accuracy] of every bin of confidence that has answers.
     """
 
     ece: float
-    ece_interval: Annotated[list[float], Len(2, 2)]
+    rms_error: NotRequired[float]
+    rms_interval: NotRequired[Annotated[list[float], Len(2, 2)]]
     bins: list[list[float]]
 
 
