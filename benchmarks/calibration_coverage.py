@@ -1,14 +1,14 @@
 """Classifiers whose calibration error is known, simulated: how often the interval that a run's record holds covers it.
 
-Claim: of 2,000 sets of answers per setting, the interval of ``descend.stats.calibration_error`` at 95 % covers the true root mean
+Claim: of 1,000 sets of answers per setting, the interval of ``descend.stats.calibration_error`` at 95 % covers the true root mean
 square error in 93 to 97 %, but for sets of 60 answers, where a few wrong answers are all there is to see and more are covered.
 
 A world has confidences that are *sure* (mean 0.96), *middling* (0.87) or *unsure* (0.6), and a true accuracy at each confidence:
-as stated; lower by 0.02, 0.05 or 0.15; higher by 0.05; lower by 0.08 above 0.9 only; a power of it; higher and lower in turn from
-bin to bin. The truth is that of 400,000 pictures. Beside it stands what was printed before: the expected calibration error with
-the basic bootstrap's interval, 500 sets, 400 resamples of (bin, right) counts.
+as stated; lower by 0.02 or 0.15; higher by 0.05; lower by 0.08 above 0.9 only; a power of it.
+The truth is that of 400,000 pictures. Beside it stands what was printed before: the expected calibration error with the basic
+bootstrap's interval, 250 sets, 400 resamples of (bin, right) counts.
 
-    python benchmarks/calibration_coverage.py --draws 2000
+    python benchmarks/calibration_coverage.py --draws 1000
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from harness import save
 
 Floats = NDArray[np.float64]
 SURE = {"sure": (12.0, 0.6), "middling": (6.0, 1.2), "unsure": (2.0, 2.0)}
-N_PICTURES = (60, 200, 1000, 5000)
-ERRORS = ("none", "over by 0.02", "over by 0.05", "over by 0.15", "under by 0.05", "above 0.9 only", "a power", "to and fro")
-LEAST = 200  # pictures from which on the claim holds
+N_PICTURES = (60, 300, 2000)
+ERRORS = ("none", "over by 0.02", "over by 0.15", "under by 0.05", "above 0.9 only", "a power")
+LEAST = 300  # pictures from which on the claim holds
 
 
 def confidences(draw: np.random.Generator, n: int, sure: str) -> Floats:
@@ -39,9 +39,8 @@ def confidences(draw: np.random.Generator, n: int, sure: str) -> Floats:
 def accuracy(stated: Floats, error: str) -> Floats:
     """Return the share that is right at each confidence."""
     ways = {
-        "none": stated, "over by 0.02": stated - 0.02, "over by 0.05": stated - 0.05, "over by 0.15": stated - 0.15,
+        "none": stated, "over by 0.02": stated - 0.02, "over by 0.15": stated - 0.15,
         "under by 0.05": stated + 0.05, "above 0.9 only": np.where(stated > 0.9, stated - 0.08, stated), "a power": stated**1.5,
-        "to and fro": stated + 0.06 * np.sign(np.sin(stated * N_BINS * np.pi)),
     }  # fmt: skip
     return np.clip(ways[error], 0, 1)
 
@@ -122,7 +121,7 @@ def overview(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def main() -> None:
     """Simulate every setting and write the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--draws", type=int, default=2000)
+    parser.add_argument("--draws", type=int, default=1000)
     options = parser.parse_args()
     started = time.process_time()
     rows = measured(options.draws)

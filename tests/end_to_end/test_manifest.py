@@ -7,14 +7,16 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tests.conftest import StopAfter  # pyright: ignore[reportMissingImports] (pytest finds it)
 
 import descend
 from descend import report
 from descend.cli import main
+from descend.comparison.runs import right
 from descend.errors import DescendError, RunError
-from descend.train import folder, manifest
+from descend.train import folder, manifest, pictures
 from descend.train.run import Run
 
 TINY: dict[str, Any] = {"transfer": "scratch", "backbone": "smallcnn(width=4)", "size": 16, "epochs": 2, "batch_size": 8}
@@ -37,7 +39,9 @@ def run(finished: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def cut(stopped: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(stopped, tmp_path / "cut"))
+    copy = Path(shutil.copytree(stopped, tmp_path / "cut"))
+    (copy / folder.PREVIOUS).unlink(missing_ok=True)  # where the first step took long, a run has written two
+    return copy
 
 
 def flip(path: Path, at: float) -> None:
@@ -226,3 +230,77 @@ def test_a_run_of_an_older_version_is_said_to_be_unverified(run: Path, shapes: P
     (run / manifest.MANIFEST).unlink()
     assert main(["predict", str(run), str(shapes / "disc")]) == 0
     assert "of an older version: its files cannot be verified" in capsys.readouterr().err
+
+
+def read_whole(run: Path) -> tuple[object, ...]:
+    """Return everything that is read from a run folder: record, recipe, epochs, answers, weights, pictures."""
+    opened = Run(run)
+    weights = {name: value.numpy().tobytes() for name, value in opened.classifier.state_dict().items()}
+    return (
+        opened.record, opened.recipe, opened.record.epoch_rows(run), right(run, "val"), weights, pictures.digests(run, "train"),
+    )  # fmt: skip
+
+
+READ = (folder.RECORD, folder.RECIPE, folder.METRICS, folder.PREDICTIONS, folder.MODEL, folder.PICTURES)
+
+
+@pytest.mark.parametrize("name", [*READ, manifest.MANIFEST])
+def test_no_mutation_of_a_file_is_taken_for_what_was_written(run: Path, name: str) -> None:
+    path = run / name
+    whole, expected, draw = path.read_bytes(), read_whole(run), np.random.default_rng([7, len(name)])
+    told: list[str] = []
+    for _ in range(12):
+        content, at = bytearray(whole), int(draw.integers(len(whole)))
+        kind = draw.integers(4)
+        if kind == 0:
+            content[at] ^= 1 << int(draw.integers(8))
+        elif kind == 1:
+            content = content[:at]
+        elif kind == 2:
+            content[at : at + 8] = bytes(8)
+        else:
+            content += content[at:]
+        path.write_bytes(bytes(content))
+        try:
+            assert read_whole(run) == expected  # a remark, a space
+        except RunError as error:
+            told.append(str(error))
+    assert all(str(run) in text for text in told)
+    assert len(told) >= (8 if name != folder.RECIPE else 4)  # half of a recipe is explained by what its settings mean
+    path.write_bytes(whole)
+    assert read_whole(run) == expected
+
+
+def test_files_of_another_run_of_the_same_recipe_are_noticed(run: Path, shapes: Path, tmp_path: Path) -> None:
+    other = descend.fit(shapes, out=tmp_path / "other", **(TINY | {"seed": 1})).folder
+    same = Path(shutil.copytree(run, tmp_path / "same"))
+    for name in READ:
+        shutil.copy(other / name, run / name)
+        with pytest.raises(RunError, match=name.replace(".", r"\.")):
+            read_whole(run)
+        shutil.copy(same / name, run / name)
+    read_whole(run)
+
+
+def test_an_edited_recipe_of_a_finished_run_is_named_and_free_to_begin_another(run: Path, shapes: Path, tmp_path: Path) -> None:
+    path = run / folder.RECIPE
+    path.write_text(path.read_text().replace("epochs = 2", "epochs = 1"))
+    with pytest.raises(RunError, match=r"its recipe\.toml differs in epochs\. Undo the change, or train anew"):
+        report.write(run)
+    assert descend.load(run).predict(shapes / "disc").probabilities.shape == (12, 3)
+    anew = descend.fit(recipe=path, out=tmp_path / "anew")
+    assert anew.recipe.epochs == 1
+
+
+@pytest.mark.parametrize("damage", ["a letter", "missing"])
+def test_damaged_predictions_of_a_finished_run_are_noticed_and_written_anew(run: Path, damage: str) -> None:
+    path, model = run / folder.PREDICTIONS, (run / folder.MODEL).read_bytes()
+    whole = path.read_bytes()
+    path.unlink() if damage == "missing" else path.write_bytes(whole.replace(b"disc", b"bisc", 1))
+    with pytest.raises(RunError, match=r"predictions\.csv"):
+        right(run, "val")
+    descend.resume(run)
+    assert path.read_bytes() == whole
+    assert (run / folder.MODEL).read_bytes() == model
+    with pytest.raises(RunError, match="must be unfinished"):
+        descend.resume(run)

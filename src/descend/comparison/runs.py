@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import json
 import re
+import shlex
 import shutil
 import time
 import traceback
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from descend.comparison.candidate import Candidate
 from descend.errors import DescendError, DivergenceError, RunError
 from descend.progress import Silent
-from descend.train import folder
+from descend.train import folder, manifest
 from descend.train import record as records
 from descend.train.lock import in_use
 from descend.train.recipe import dump
@@ -154,7 +155,8 @@ def _made_before(item: Job) -> Made | None:
         return Made(name, item.seed, place, "failed", noted["wall_s"], noted["peak_bytes"], noted["error"], True, True)
     with contextlib.suppress(RunError):
         record = records.load(item.place)
-        if record.status == "finished" and (item.place / folder.PREDICTIONS).exists():
+        predictions = item.place / folder.PREDICTIONS
+        if record.status == "finished" and predictions.exists() and not manifest.is_changed(predictions):
             wall_s = sum(record.wall_s.values())
             return Made(name, item.seed, place, "finished", wall_s, noted.get("peak_bytes"), again=True)
     return None
@@ -168,6 +170,7 @@ def right(run: Path, split: str) -> dict[str, bool]:
     if not (run / folder.PREDICTIONS).exists():
         raise RunError(f"run {run}", f"must hold {folder.PREDICTIONS}: a comparison is told from its runs",
                        fix="Give the command of the comparison again: it makes what is missing.")  # fmt: skip
+    folder.verify(run / folder.PREDICTIONS, f"Write it anew: descend fit --resume {shlex.quote(str(run))}.")
     with (run / folder.PREDICTIONS).open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         return {row["path"]: row["label"] == row["predicted"] for row in csv.DictReader(file) if row["split"] == split}
 

@@ -61,6 +61,8 @@ def _context(run: Path) -> dict[str, Any]:
     record = load(run)
     rows = cast("list[EpochRow]", folder.by_epoch(record.epoch_rows(run)))
     recipe = run / folder.RECIPE
+    if recipe.exists():
+        folder.verify_recipe(run)
     matrices = [matrix(split, record.confusion[split], record.classes) for split in JUDGED if record.confusion.get(split)]
     return {
         "run": str(run),

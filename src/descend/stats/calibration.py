@@ -67,7 +67,8 @@ class CalibrationTest:
         self.square = float(self.weights @ self.gaps**2)
         if not self.gaps.any():  # no direction was observed
             self.gaps = np.ones_like(self.gaps)
-        self.settled = _SETTLED * float(np.std(self._squares(self.stated)))
+        self.perfect = self._squares(self.stated)
+        self.settled = _SETTLED * float(np.std(self.perfect))
 
     @property
     def estimate(self) -> float:
@@ -85,7 +86,7 @@ class CalibrationTest:
         reach = 1.0
         for _ in range(_DOUBLINGS):
             if self.error(direction * reach) >= error:
-                return direction * _halved(lambda t: self.error(direction * t) < error, 0.0, reach, 50)
+                return direction * _halved(lambda t: self.error(direction * t) < error, 0.0, reach, 30)
             reach *= 2
         return None
 
@@ -96,7 +97,8 @@ class CalibrationTest:
 
     def too_small(self, t: float) -> bool:
         """Return whether what was observed is too large for the error at ``t``."""
-        above = float((self._squares(self._accuracy(t)) >= self.square * (1 - 1e-12)).mean())
+        squares = self._squares(self._accuracy(t)) if t else self.perfect
+        above = float((squares >= self.square * (1 - 1e-12)).mean())
         return above <= 2 * self.tail - self._upper_tail(t)
 
     def _upper_tail(self, t: float) -> float:

@@ -69,7 +69,8 @@ def resume(
     on_epoch: OnEpoch | None = None,
     n_threads: int | None = None,
 ) -> Run:
-    """Go on with an interrupted run; one that lacks only its report, or whose model or metrics are damaged, is completed.
+    """Go on with an interrupted run; one that lacks only its report, or whose model, metrics or predictions are damaged, is
+    completed.
 
     data: the place where its pictures are now, or the arrays that it was started on; None where they are where they were.
     n_threads: of torch from here on; None for as many as the run began with, without which bits differ.
@@ -80,7 +81,7 @@ def resume(
             return write_up(Run(path, log.record))
         if not manifest.is_there(path):
             progress.say("  this run is of an older version: its files cannot be verified")
-        recipe, arrays = _moved(_recipe(path), data, path)
+        recipe, arrays = _moved(Run(path, log.record).recipe, data, path)
         folder.has_checkpoint(path)  # one that cannot be read is refused before pictures are decoded
         with threads(n_threads or log.record.n_threads or recipe.threads):
             _note_departures(log, progress)
@@ -119,17 +120,6 @@ def more_epochs(path: Path, epochs: int | str = "N") -> str:
     return f"descend fit {shlex.quote(data)} --init {shlex.quote(str(path))} --epochs {epochs}"
 
 
-def _recipe(path: Path) -> Recipe:
-    """Return the recipe of a run that goes on. Raises RunError where it is not the one that the run began with."""
-    recipe = recipes.read(path / folder.RECIPE)
-    differing = manifest.changed_settings(path / folder.RECIPE)
-    if differing:
-        raise RunError(f"run {path}", f"must go on with the recipe that it began with; its {folder.RECIPE} differs in "
-                       f"{', '.join(differing[:10])}",
-                       fix="Undo the change, or train anew: descend fit --recipe RUN/recipe.toml --out NEW.")  # fmt: skip
-    return recipe
-
-
 def _is_judged(path: Path, log: RunLog) -> bool:
     """Return whether a finished run lacks only what is written after judging; False where its model must be built again.
 
@@ -137,7 +127,11 @@ def _is_judged(path: Path, log: RunLog) -> bool:
     """
     model = path / folder.MODEL
     damage = folder.damage(model)
-    if damage is None and log.record.metrics_are_changed(path) and folder.has_checkpoint(path):
+    begun = folder.has_checkpoint(path)
+    if damage is None and log.record.metrics_are_changed(path) and begun:
+        return False
+    again = begun or log.record.head_trials or log.record.search_ended
+    if damage is None and again and (not (path / folder.PREDICTIONS).exists() or manifest.is_changed(path / folder.PREDICTIONS)):
         return False
     if damage is None:
         if (path / folder.REPORT).exists() and "report" in log.record.wall_s:
@@ -145,7 +139,7 @@ def _is_judged(path: Path, log: RunLog) -> bool:
                            fix=f"For more epochs: {more_epochs(path)}. To train it again: "
                            "descend fit --recipe RUN/recipe.toml --out NEW.")  # fmt: skip
         return True
-    if not (folder.has_checkpoint(path) or log.record.head_trials or log.record.search_ended):
+    if not again:
         raise RunError(str(model), f"must be intact ({damage}), and there is no checkpoint to build it from",
                        fix="Train again from its recipe: descend fit --recipe RUN/recipe.toml --out NEW.")  # fmt: skip
     model.unlink(missing_ok=True)  # nothing may be read from it

@@ -24,7 +24,7 @@ MODEL, PREDICTIONS, REPORT = "model.safetensors", "predictions.csv", "report.htm
 CHECKPOINT, PREVIOUS, FORMER_CHECKPOINT = "checkpoint.safetensors", "checkpoint.previous.safetensors", "checkpoint.pt"
 SNAPSHOTS, INITIAL, PICTURES = "snapshots", "initial.safetensors", "pictures.json"
 CHANGED = "its SHA-256 digest is not the one in the run's manifest: it is damaged, or of another run"
-_VERIFIED = (RECIPE, MODEL, CHECKPOINT, INITIAL, PICTURES)
+_VERIFIED = (RECIPE, MODEL, CHECKPOINT, INITIAL, PICTURES, PREDICTIONS)
 _LEFT_OVER = (RECIPE, PICTURES, LOCK, manifest.MANIFEST)
 LATEST = "latest"  # stands for the newest run of a folder
 
@@ -164,6 +164,15 @@ def verify(path: Path, fix: str, *, as_: str | None = None) -> None:
             raise RunError(str(path), f"must be intact ({CHANGED})", fix=fix)
     except OSError as error:
         raise RunError(str(path), f"must be readable ({error.strerror or error})") from None
+
+
+def verify_recipe(run: Path) -> None:
+    """Raise RunError, naming the settings, where a run's recipe is not the one that it began with."""
+    differing = manifest.changed_settings(run / RECIPE)
+    if differing:
+        raise RunError(f"run {run}", f"must have the recipe that it began with; its {RECIPE} differs in "
+                       f"{', '.join(differing[:10])}",
+                       fix="Undo the change, or train anew: descend fit --recipe RUN/recipe.toml --out NEW.")  # fmt: skip
 
 
 def has_checkpoint(run: Path) -> bool:

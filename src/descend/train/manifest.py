@@ -1,18 +1,20 @@
 """The digests of a run's files, in one file beside them: what has changed since it was written is noticed when it is read.
 
-``manifest.json`` holds the SHA-256 digests of model, checkpoint, initial weights, list of pictures and recipe, and the recipe's
-settings. A digest is written down *before* its file gets its name, beside those that the file had before, so that a crash between
-the two leaves a run that verifies. A run folder without a manifest (of an older version) is opened unverified. The record, which
-changes often, holds its own digest, and that of ``metrics.jsonl`` when training has ended.
+``manifest.json`` holds the SHA-256 digests of model, checkpoint, initial weights, list of pictures, predictions and recipe, the
+recipe's settings, and a name that no other run has. A digest is written down *before* its file gets its name, beside those that
+the file had before, so that a crash between the two leaves a run that verifies. A run folder without a manifest (of an older
+version) is opened unverified. The record, which changes often, holds its own digest, the run's name, and the digest of
+``metrics.jsonl`` when training has ended.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
@@ -26,10 +28,14 @@ N_DIGESTS = 4  # of one file: the newest, and those it had when processes may ha
 
 
 class Manifest(TypedDict):
-    """What the file holds. files: name -> digests in hexadecimal, the newest first. recipe: its settings, as TOML gives them."""
+    """What the file holds. files: name -> digests in hexadecimal, the newest first. recipe: its settings, as TOML gives them.
+
+    run: what no other run has, in hexadecimal; manifests of older versions have none.
+    """
 
     files: dict[str, list[str]]
     recipe: dict[str, Any]
+    run: NotRequired[str]
 
 
 def is_there(folder: Path) -> bool:
@@ -47,13 +53,19 @@ def expect(path: Path, unfinished: Path) -> None:
     if manifest is None:
         if not is_recipe:
             return
-        manifest = Manifest(files={}, recipe={})
+        manifest = Manifest(files={}, recipe={}, run=secrets.token_hex(8))
     before = manifest["files"].get(path.name, [])
     digest = digest_of(unfinished)
     manifest["files"][path.name] = [digest, *(other for other in before if other != digest)][:N_DIGESTS]
     if is_recipe:
         manifest["recipe"] = tomllib.loads(unfinished.read_text(encoding="utf-8"))
     files.write_bytes(path.parent / MANIFEST, json.dumps(manifest, indent=1).encode())
+
+
+def run_of(folder: Path) -> str:
+    """Return what the run of a folder is told from others by; "" where it has no manifest, or an older one. Raises RunError."""
+    manifest = _read(folder)
+    return "" if manifest is None else manifest.get("run", "")
 
 
 def is_changed(path: Path, as_: str | None = None) -> bool:

@@ -64,6 +64,8 @@ def differences(now: Pictures, run: Path) -> list[str]:
 def digests(run: Path, split: str) -> set[str]:
     """Return the digests of a run's pictures in a split; empty for a run of an older version, which wrote no list."""
     path = run / folder.PICTURES
+    if path.exists():
+        folder.verify(path, f"Without it no picture counts as seen: delete {path}.")
     return {digest for _, where, digest in folder.read_json(path).values() if where == split} if path.exists() else set()
 
 

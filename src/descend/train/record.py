@@ -31,7 +31,7 @@ from descend.pixels import PixelPolicy
 from descend.train import folder
 from descend.train.calibration import calibrated
 from descend.train.labels import LabelType
-from descend.train.manifest import digest_of
+from descend.train.manifest import digest_of, run_of
 from descend.train.record_types import (
     Calibration,
     Chosen,
@@ -113,10 +113,12 @@ class RunRecord:
     versions: dict[str, str] = field(default_factory=lambda: dict(versions()))
     machine: Machine = field(default_factory=lambda: machine())
     metrics_digest: str = ""  # of metrics.jsonl, SHA-256, when training ended; empty while it runs and where there is none
+    run_id: str = ""  # as in the run's manifest; empty in records of older versions
     schema: int = SCHEMA
 
     def save(self, run: Path) -> None:
         """Write the record and its digest into the run folder, atomically."""
+        self.run_id = run_of(run)
         values = json.loads(json.dumps(dataclasses.asdict(self), allow_nan=False))
         folder.write_json(run / folder.RECORD, values | {DIGEST: _digest(values)})
 
@@ -206,6 +208,9 @@ def load(run: Path) -> RunRecord:
         raise RunError(f"run {run}", f"must have a record of schema {SCHEMA}", got=schema, fix="It was made by another descend.")
     if digest is not None and digest != _digest(values):  # records of older versions have none
         raise RunError(str(run / folder.RECORD), "must be as descend wrote it: it is damaged or was edited",
+                       fix=f'Restore it from a copy; to open it as it is, delete its entry "{DIGEST}".')  # fmt: skip
+    if digest is not None and values.get("run_id") and run_of(run) not in ("", values["run_id"]):
+        raise RunError(str(run / folder.RECORD), "must be the record of this run: it was written for another one",
                        fix=f'Restore it from a copy; to open it as it is, delete its entry "{DIGEST}".')  # fmt: skip
     try:
         return _validated().validate_python(values)

@@ -65,7 +65,8 @@ class Run:
 
     @cached_property
     def recipe(self) -> Recipe:
-        """The complete recipe of the run."""
+        """The complete recipe of the run. Raises RunError where it is not the one that the run began with."""
+        folder.verify_recipe(self.folder)
         return read(self.folder / folder.RECIPE)
 
     @cached_property
