@@ -110,6 +110,7 @@ def compare(
     budget: str | None = None,
     until_decided: bool = False,
     jobs: int = 1,
+    on: str | None = None,
     level: float = 0.95,
     settle: float = 0.005,
     tune: int | None = None,
@@ -123,10 +124,11 @@ def compare(
     two texts or more, the first is the one that the others are measured against: ``"base"``, ``"optimizer=adam"``,
     ``"add:mixup(alpha=0.2)"``, ``"drop:dropout"``, ``"transfer=finetune size=128"``, or a recipe file. seeds: runs of each, at
     most. budget: wall time of all runs, such as ``"30m"``; that of one ``auto`` run is a candidate's ``"budget=1m"``.
-    until_decided: end at the first planned look at which every verdict is known. jobs: runs at the same time. level: of all
-    verdicts together. settle: the difference worth finding, a share of the pictures. tune: trials on validation that each
-    candidate gets first, to set the knobs that it leaves open; 0 compares as written; default 8 where a candidate names an
-    optimizer without its rate, else 0. out: the folder; default ``comparisons/NAME-DATE-TIME``.
+    until_decided: end at the first planned look at which every verdict is known. jobs: runs at the same time. on: ``"ray"`` makes
+    them on the Ray cluster at RAY_ADDRESS. level: of all verdicts together. settle: the difference worth finding, a share of the
+    pictures. tune: trials on validation that each candidate gets first, to set the knobs that it leaves open; 0 compares as
+    written; default 8 where a candidate names an optimizer without its rate, else 0. out: the folder; default
+    ``comparisons/NAME-DATE-TIME``.
     A run made before with the same settings and data, in the same parent folder, is taken as it is. The folder gets the results
     as JSON lines and ``report.html``; in a notebook the comparison shows itself with a picture.
     Raises a DescendError for what can be refused beforehand; a candidate that fails later is told in the result.
@@ -140,7 +142,7 @@ def compare(
 
     base, arrays = from_arguments(data, recipe, settings)
     how = comparison.Settings(
-        n_seeds=seeds, budget=budget, until_decided=until_decided, jobs=jobs, level=level, settle=settle, n_trials=tune
+        n_seeds=seeds, budget=budget, until_decided=until_decided, jobs=jobs, on=on, level=level, settle=settle, n_trials=tune
     )
     found = comparison.compare(
         candidates, base, how, fit=fit, resume=resume, out=None if out is None else Path(out),
@@ -158,6 +160,7 @@ def ablate(
     seeds: int = 5,
     budget: str | None = None,
     jobs: int = 1,
+    on: str | None = None,
     level: float = 0.95,
     settle: float = 0.005,
     out: Path | str | None = None,
@@ -179,7 +182,7 @@ def ablate(
     from descend.train.recipe import from_arguments
 
     base, arrays = from_arguments(data, recipe_of(recipe), settings)
-    how = comparison.Settings(n_seeds=seeds, budget=budget, jobs=jobs, level=level, settle=settle)
+    how = comparison.Settings(n_seeds=seeds, budget=budget, jobs=jobs, on=on, level=level, settle=settle)
     return comparison.ablate(
         base, how, add=add, fit=fit, resume=resume, out=None if out is None else Path(out), progress=progress or Silent(),
         arrays=arrays,
@@ -198,6 +201,7 @@ def sensitivity(
     seeds: int = 3,
     budget: str | None = None,
     jobs: int = 1,
+    on: str | None = None,
     level: float = 0.95,
     out: Path | str | None = None,
     progress: Progress | None = None,
@@ -219,7 +223,7 @@ def sensitivity(
     from descend.train.recipe import from_arguments
 
     base, arrays = from_arguments(data, recipe_of(recipe), settings)
-    how = comparison.Settings(n_seeds=seeds, budget=budget, jobs=jobs, level=level)
+    how = comparison.Settings(n_seeds=seeds, budget=budget, jobs=jobs, on=on, level=level)
     return comparison.sweep_rates(
         base, optimizers, how, n_rates=rates, low=low, high=high, within=within, fit=fit, resume=resume,
         out=None if out is None else Path(out), progress=progress or Silent(), arrays=arrays,

@@ -41,7 +41,7 @@ the same command with the same --out goes on after Ctrl-C.
 def main(argv: list[str]) -> int:
     """Ablate, write, tell. Returns 130 where Ctrl-C ended it."""
     options = vars(_parser().parse_args(argv))
-    own = {name: options.pop(name) for name in ("seeds", "budget", "jobs", "out", "add")}
+    own = {name: options.pop(name) for name in ("seeds", "budget", "jobs", "on", "out", "add")}
     as_json, settle = options.pop("json"), options.pop("settle") / 100
     settings = with_recipe("ablate", settings_of(options))
     check_settings("ablate", settings)

@@ -45,7 +45,7 @@ def main(argv: list[str]) -> int:
     options = vars(_parser().parse_args(argv))
     from descend.comparison.candidate import is_change
 
-    own = {name: options.pop(name) for name in ("candidates", "seeds", "budget", "until_decided", "jobs", "tune", "out")}
+    own = {name: options.pop(name) for name in ("candidates", "seeds", "budget", "until_decided", "jobs", "on", "tune", "out")}
     as_json, settle = options.pop("json"), options.pop("settle") / 100
     settings = settings_of(options)
     if is_change(settings.get("data", "")):
@@ -92,5 +92,6 @@ def add_running(parser: argparse.ArgumentParser, *, seeds: int) -> None:
     parser.add_argument("--seeds", type=int, default=seeds, metavar="N", help=f"runs of each candidate; default {seeds}")
     parser.add_argument("--budget", metavar="TIME", help="wall time of all runs together, for example 30m")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at the same time; default 1")
+    parser.add_argument("--on", choices=("ray",), help="where runs are made: a Ray cluster; default this machine")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="default comparisons/NAME-DATE-TIME")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line of standard output")

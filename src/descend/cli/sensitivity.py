@@ -36,7 +36,7 @@ def main(argv: list[str]) -> int:
     options = vars(_parser().parse_args(argv))
     from descend.data.builtin import SETS
 
-    own = {name: options.pop(name) for name in ("optimizers", "seeds", "budget", "jobs", "out", "rates", "low", "high")}
+    own = {name: options.pop(name) for name in ("optimizers", "seeds", "budget", "jobs", "on", "out", "rates", "low", "high")}
     as_json, within = options.pop("json"), options.pop("within") / 100
     settings = settings_of(options)
     last = own["optimizers"][-1]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from descend.comparison.candidate import Candidate, candidates
+from descend.comparison.cluster import ray_package
 from descend.comparison.result import Comparison
 from descend.comparison.runs import Fit, Job, Made, job, lost, make
 from descend.comparison.search_space import Range, Values, applied, search_space
@@ -42,15 +42,17 @@ class Settings:
     """How a comparison is carried out.
 
     n_seeds: most seeds. budget: wall time of all runs, for example "30m", or None. until_decided: end at the first of the planned
-    looks at which every verdict is known. jobs: runs at the same time, each in a process with its share of the processors.
-    level: of all verdicts together. settle: the difference, in [0, 1], that is worth finding. n_trials: of each candidate before
-    they are compared; 0 compares them as written; None: 8 where a candidate names an optimizer without its rate, else 0.
+    looks at which every verdict is known. jobs: runs at the same time, each in a process with its share of the processors. on:
+    "ray" for a cluster; None for this machine. level: of all verdicts together. settle: the difference, in [0, 1], that is worth
+    finding. n_trials: of each candidate before they are compared; 0 compares them as written; None: 8 where a candidate names an
+    optimizer without its rate, else 0. Raises KnobError, and MissingExtra where Ray is asked for and not installed.
     """
 
     n_seeds: int = 5
     budget: str | None = None
     until_decided: bool = False
     jobs: int = 1
+    on: str | None = None
     level: float = 0.95
     settle: float = 0.005
     n_trials: int | None = None
@@ -60,6 +62,10 @@ class Settings:
         if self.n_trials:
             check_count("compare", self.n_trials, knob="tune", least=2)  # the first trial is the candidate as written
         check_count("compare", self.jobs, knob="jobs")
+        if self.on not in (None, "ray"):
+            raise KnobError("compare", "on must be ray, or left out for this machine", got=self.on)
+        if self.on == "ray":
+            ray_package()  # before anything is looked at
         if not 0 < self.level < 1:
             raise KnobError("compare", "level must lie in (0, 1)", got=self.level)
         if not 0 < self.settle < 1:
@@ -99,24 +105,33 @@ def carried_out(
     another: each runs on every seed, whichever fails. split: what is compared, by default test where there is one. Candidates
     that train the same are one run under several names.
     """
-    base, dataset = looked.base, looked.dataset
     tunings, n_trials, why = _tunings(settings, chosen, looked, free=against is None)
-    place, root = _place(out, dataset.name), shared_root(out)
-    found = Comparison(
-        place, dataset.name, tuple(candidate.name for candidate in chosen),
+    with workers(settings.jobs, settings.on) as working:
+        found = _begun(chosen, looked, settings, out, against=against, split=split, tunings=tunings, why=why)
+        threaded = tuple(_with_threads(candidate, working.threads_per_job) for candidate in chosen)
+        dataset, base = looked.dataset, looked.base
+        split_seed = None if dataset.given_split else base.seed
+        runs = _Runs(threaded, base.seed, split_seed, shared_root(out), dataset.fingerprint, looked.completed)
+        first = f"comparing {len(chosen)} candidates on {dataset.name}, {settings.n_seeds} seeds; runs lie in {runs.root}"
+        progress.say("; ".join(filter(None, (first, why, _precision(looked, settings) if against is None else ""))))
+        _Loop(found, settings, runs, n_trials, progress, fit, resume, looked.arrays, working.work).run()
+    found.save()
+    return found
+
+
+def _begun(
+    chosen: Sequence[Candidate], looked: LookedAt, settings: Settings, out: Path | None, *, against: dict[str, str] | None,
+    split: str | None, tunings: list[Tuning], why: str,
+) -> Comparison:  # fmt: skip
+    """Return the comparison before its first run, in a folder of its own."""
+    dataset = looked.dataset
+    return Comparison(
+        _place(out, dataset.name), dataset.name, tuple(candidate.name for candidate in chosen),
         {candidate.name: dump(candidate.recipe) for candidate in chosen},
         split=split or ("test" if looked.has_test else "val"), level=settings.level, settle=settings.settle,
         looks=settings.looks, machine=records.machine(), versions=dict(records.versions()), against=against,
         as_written=why, tunings=tunings,
     )  # fmt: skip
-    threaded = tuple(_with_threads(candidate, settings.jobs) for candidate in chosen)
-    split_seed = None if dataset.given_split else base.seed
-    runs = _Runs(threaded, base.seed, split_seed, root, dataset.fingerprint, looked.completed)
-    first = f"comparing {len(chosen)} candidates on {dataset.name}, {settings.n_seeds} seeds; runs lie in {runs.root}"
-    progress.say("; ".join(filter(None, (first, why, _precision(looked, settings) if against is None else ""))))
-    _Loop(found, settings, runs, n_trials, progress, fit, resume, looked.arrays).run()
-    found.save()
-    return found
 
 
 def _precision(looked: LookedAt, settings: Settings) -> str:
@@ -237,9 +252,10 @@ class _Loop:
 
     def __init__(
         self, found: Comparison, settings: Settings, runs: _Runs, n_trials: int, progress: Progress, fit: Fit, resume: Fit,
-        arrays: Any,
+        arrays: Any, work: Work,
     ) -> None:  # fmt: skip
         self.found, self.settings, self.runs, self.n_trials, self.progress = found, settings, runs, n_trials, progress
+        self.work = work
         self.how = {"fit": fit, "resume": resume, "data": arrays}
         self.budget_s = None if settings.budget is None else seconds(settings.budget, who="budget")
         self.spent_on_tuning = 0.0
@@ -250,18 +266,17 @@ class _Loop:
     def run(self) -> None:
         """Go on until there is a reason to end."""
         try:
-            with workers(self.settings.jobs) as work:
-                self._tune(work)
-                self.started = time.perf_counter()
-                for turn in range(self.settings.n_seeds):
-                    self._seed(turn, work)
-                    if reason := self._reason_to_end(turn + 1):
-                        self.found.ended = reason
-                        break
+            self._tune()
+            self.started = time.perf_counter()
+            for turn in range(self.settings.n_seeds):
+                self._seed(turn)
+                if reason := self._reason_to_end(turn + 1):
+                    self.found.ended = reason
+                    break
         except KeyboardInterrupt:
             self.found.ended = "stopped: the same command with the same --out goes on"
 
-    def _tune(self, work: Work) -> None:
+    def _tune(self) -> None:
         """Give every candidate its trials, and the values that were best; say it, or say that there is no tuning."""
         if not self.n_trials:
             return
@@ -272,7 +287,7 @@ class _Loop:
         most_s = None if self.budget_s is None else share * self.budget_s
         rounds = Rounds(self.n_trials, most_s, self.settings.jobs, self.runs.trial)
         found.tuning_ended = rounds.run(
-            found.tunings, self.runs.candidates, work, self.progress, self.how["data"], self._check_budget_of_trials
+            found.tunings, self.runs.candidates, self.work, self.progress, self.how["data"], self._check_budget_of_trials
         )
         for tuning, candidate in zip(found.tunings, self.runs.candidates, strict=True):
             self.tuned[tuning.name] = self.runs.tuned(candidate, tuning.space, tuning.values)
@@ -286,7 +301,7 @@ class _Loop:
             self._refuse_too_little(spent + spent / n * len(self.found.names), "one trial and one run")
         self.spent_on_tuning = spent
 
-    def _seed(self, turn: int, work: Work) -> None:
+    def _seed(self, turn: int) -> None:
         """Make the runs of one seed; which candidate goes first rotates, so that a machine that slows down favours nobody."""
         shift, jobs = turn % len(self.found.names), self.runs.of_seed(turn, self.tuned)
         ordered = [*jobs[shift:], *jobs[:shift]]
@@ -295,8 +310,8 @@ class _Loop:
         places = {item.place: item for item in reversed(ordered)}
         first = [item for item in ordered if places[item.place] is item]
         for made in chain(
-            work(make, first, lost, **self.how),
-            work(make, [item for item in ordered if places[item.place] is not item], lost, **self.how),
+            self.work(make, first, lost, **self.how),
+            self.work(make, [item for item in ordered if places[item.place] is not item], lost, **self.how),
         ):
             self.found.made.append(made)
             self.found.save(judged=False)
@@ -348,11 +363,10 @@ def _jobs(chosen: Sequence[Candidate], seed: int, split_seed: int | None, root: 
     return jobs
 
 
-def _with_threads(candidate: Candidate, n_jobs: int) -> Candidate:
+def _with_threads(candidate: Candidate, threads: int | None) -> Candidate:
     """Return the candidate with its share of the processors, written down: sums of floats depend on the number of threads."""
-    if n_jobs == 1 or candidate.recipe.threads is not None:
+    if threads is None or candidate.recipe.threads is not None:
         return candidate
-    threads = max(1, (os.cpu_count() or 1) // n_jobs)
     return Candidate(candidate.name, dataclasses.replace(candidate.recipe, threads=threads))  # pyright: ignore[reportArgumentType] (a record is a dataclass)
 
 

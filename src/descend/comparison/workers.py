@@ -1,12 +1,14 @@
-"""Where the work of a comparison is done: here, one after another, or in several processes."""
+"""Where the work of a comparison is done: here, one after another, in several processes, or on a cluster."""
 
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -27,17 +29,36 @@ class Work(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Workers:
+    """What works, and how many threads each run gets; None: as many as it asks for."""
+
+    work: Work
+    threads_per_job: int | None = None
+
+
 @contextmanager
-def workers(n_jobs: int) -> Iterator[Work]:
-    """Yield what works: here, or in as many processes as there are jobs at the same time."""
-    if n_jobs == 1:
-        yield _here
-        return
-    processes = _Processes(n_jobs)
-    try:
-        yield processes.work
-    finally:
-        processes.pool.shutdown(cancel_futures=True)
+def workers(n_jobs: int, on: str | None = None) -> Iterator[Workers]:
+    """Yield what works: here, in as many processes as there are jobs at the same time, or on a cluster (``on``: "ray").
+
+    Raises MissingExtra without Ray, and KnobError where its cluster is out of reach.
+    """
+    if on is not None:
+        from descend.comparison.cluster import RayCluster  # it needs this file
+
+        cluster = RayCluster(n_jobs)
+        try:
+            yield Workers(cluster.work, cluster.threads_per_job)
+        finally:
+            cluster.close()
+    elif n_jobs == 1:
+        yield Workers(_here)
+    else:
+        processes = _Processes(n_jobs)
+        try:
+            yield Workers(processes.work, max(1, (os.cpu_count() or 1) // n_jobs))
+        finally:
+            processes.pool.shutdown(cancel_futures=True)
 
 
 def _here(task: Callable[..., Done], jobs: Sequence[Job], lost: Lost[Done], /, **how: Any) -> Iterator[Done]:  # noqa: ARG001 (this process lives)

@@ -1,0 +1,165 @@
+"""Jobs on a Ray cluster, with a stand-in for Ray; ``benchmarks/ray_cluster.py`` takes a real one of two nodes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from descend import comparison
+from descend.comparison import cluster
+from descend.comparison.candidate import Candidate
+from descend.comparison.runs import Job
+from descend.comparison.workers import workers
+from descend.errors import KnobError, MissingExtra, RunError
+from descend.train.recipe import Recipe
+
+
+class RayError(Exception):
+    """Stands in for the errors of Ray."""
+
+
+@dataclass(eq=False)
+class Reference:
+    """A task that has not been looked at yet."""
+
+    call: Callable[[], Any]
+
+
+class FakeRay(ModuleType):
+    """Runs what is submitted when it is asked for, the newest first. nodes_: CPUs of each."""
+
+    def __init__(self, nodes: tuple[int, ...] = (2, 2)) -> None:
+        super().__init__("ray")
+        self.nodes_, self.options, self.most, self.cancelled, self.is_up = nodes, dict[str, Any](), 0, 0, False
+        self.exceptions = SimpleNamespace(RayError=RayError)
+        self.newest_first = True
+
+    def is_initialized(self) -> bool:
+        return self.is_up
+
+    def init(self, **_: Any) -> None:
+        if os.environ.get("RAY_ADDRESS") == "nowhere":
+            raise ConnectionError("no cluster at nowhere\nand much more")
+        self.is_up = True
+
+    def shutdown(self) -> None:
+        self.is_up = False
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return [{"Alive": True, "Resources": {"CPU": float(n)}} for n in self.nodes_] + [{"Alive": False, "Resources": {}}]
+
+    def put(self, value: Any) -> Any:
+        return value
+
+    def remote(self, **options: Any) -> Callable[[Any], Any]:
+        self.options = options
+        return lambda function: SimpleNamespace(remote=lambda *values: Reference(lambda: function(*values)))
+
+    def wait(self, references: list[Reference], num_returns: int) -> tuple[list[Reference], list[Reference]]:
+        self.most = max(self.most, len(references))
+        assert num_returns == 1
+        at = -1 if self.newest_first else 0
+        return [references.pop(at)], references
+
+    def get(self, reference: Reference) -> Any:
+        try:
+            return reference.call()
+        except Exception as error:
+            failure = RayError("the task failed\nwith a long log")
+            failure.cause = error  # pyright: ignore[reportAttributeAccessIssue] (as Ray's has it)
+            raise failure from None
+
+    def cancel(self, reference: Reference, *, force: bool) -> None:
+        assert not force
+        self.cancelled += bool(reference)
+
+
+@pytest.fixture
+def ray(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeRay]:
+    fake = FakeRay()
+    monkeypatch.setitem(sys.modules, "ray", fake)
+    monkeypatch.chdir(tmp_path)
+    yield fake
+    assert not list(tmp_path.rglob(f"{cluster.TOKEN}*"))
+
+
+def jobs(n: int) -> list[Job]:
+    return [Job(Candidate("base", Recipe(data="digits")), seed, Path(f"shared-runs/run-{seed}")) for seed in range(n)]
+
+
+def task(job: Job, *, factor: int) -> int:
+    if job.seed == 3:
+        raise ValueError("cannot be trained\nat all")
+    job.place.mkdir(parents=True, exist_ok=True)
+    (job.place / "record.json").write_text(f"{job.seed}")
+    return factor * job.seed
+
+
+def lost(job: Job, why: str) -> str:
+    return f"{job.seed}: {why}"
+
+
+def test_jobs_are_done_as_many_at_once_as_asked_and_come_in_their_order(ray: FakeRay) -> None:
+    with workers(3, "ray") as working:
+        assert [*working.work(task, jobs(6), lost, factor=10)] == [
+            0, 10, 20, "3: on the cluster, 3 times at most: RayError: cannot be trained", 40, 50
+        ]  # fmt: skip
+        assert working.threads_per_job == 1  # 4 processors over 3 runs
+        assert [*working.work(task, [], lost, factor=1)] == []
+    assert ray.most == 3
+    assert ray.options == {"max_retries": 2, "retry_exceptions": False, "num_cpus": 1}
+    assert not ray.is_up
+    with workers(1, "ray") as working:
+        assert working.threads_per_job == 2  # no node has more
+
+
+def test_a_stop_cancels_what_is_under_way_and_leaves_a_cluster_of_ones_own_up(ray: FakeRay) -> None:
+    ray.init()
+    ray.newest_first = False
+    with workers(2, "ray") as working:
+        some = working.work(task, jobs(3), lost, factor=1)
+        assert next(some) == 0
+        some.close()  # pyright: ignore[reportAttributeAccessIssue] (it is a generator)
+    assert ray.cancelled == 1
+    assert ray.is_up
+
+
+def test_a_run_on_a_disk_that_is_not_shared_is_sent_back(ray: FakeRay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    del ray
+    node = tmp_path / "node"
+    monkeypatch.setattr(cluster.Path, "cwd", lambda: node)  # where the comparison is, as the node is told
+    job = jobs(2)[1]
+    result, packed = cluster.there(task, job, {"factor": 7}, str(node), "no such file", cluster.descend.__version__)
+    assert (result, (node / job.place / "record.json").read_text()) == (7, "1")
+    assert packed is not None
+    cluster._unpack(packed, tmp_path / "here")
+    assert (tmp_path / "here" / "record.json").read_text() == "1"
+
+
+def test_what_a_node_lacks_is_said(ray: FakeRay, tmp_path: Path) -> None:
+    del ray
+    with pytest.raises(RunError, match=r"must have descend 0\.0, as the comparison has, got"):
+        cluster.there(task, jobs(1)[0], {"factor": 1}, str(tmp_path), "token", "0.0")
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match="must have the folder"):
+        cluster.there(task, jobs(1)[0], {"factor": 1}, str(tmp_path / "file"), "token", cluster.descend.__version__)
+
+
+def test_a_cluster_out_of_reach_and_missing_ray_are_one_sentence(ray: FakeRay, monkeypatch: pytest.MonkeyPatch) -> None:
+    del ray
+    monkeypatch.setenv("RAY_ADDRESS", "nowhere")
+    reach = r"on: must reach a Ray cluster \(no cluster at nowhere.*Set RAY_ADDRESS"
+    with pytest.raises(KnobError, match=reach), workers(1, "ray"):
+        pass
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingExtra, match=r"compare: --on ray needs Ray\. Run pip install 'descend\[cluster\]'"):
+        comparison.Settings(on="ray")
+    with pytest.raises(KnobError, match="on must be ray"):
+        comparison.Settings(on="slurm")
