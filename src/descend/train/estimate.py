@@ -30,7 +30,7 @@ def rehearse(task: Task, n_val: int) -> float:
     for _ in range(REHEARSALS):
         started = time.perf_counter()
         with rng.context(0, 0, batch.ids):
-            task.loss(_tried(module, batch.inputs), batch.targets).backward()
+            task.loss(tried(module, batch.inputs), batch.targets).backward()
         if batch.inputs.device.type == "cuda":
             torch.cuda.synchronize()
         walls.append(time.perf_counter() - started)
@@ -40,7 +40,7 @@ def rehearse(task: Task, n_val: int) -> float:
     return task.epochs * (task.source.n_steps * step + judged)
 
 
-def _tried(module: nn.Module, inputs: Tensor) -> Tensor:
+def tried(module: nn.Module, inputs: Tensor) -> Tensor:
     """Call the module; a batch too small for its batch norms is a setting to be changed, not a crash."""
     try:
         return module(inputs)

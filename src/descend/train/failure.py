@@ -21,16 +21,20 @@ def in_words(error: Exception, plan: Plan) -> Exception:
     of_torch = isinstance(error, RuntimeError) and any(words in what for words in _NO_MEMORY)
     if isinstance(error, DescendError) or not (isinstance(error, MemoryError) or of_torch):
         return error
-    sizes = f"batches of {plan.batch_size} pictures of {plan.size} x {plan.size} px"
     failure = TrainingError(
-        "training", f"must fit into memory, with {sizes} ({shortened(what) or 'no more memory'})",
-        fix=f"{_smaller(plan)} Or close other programs.",
+        "training", f"must fit into memory, with {sizes(plan)} ({shortened(what) or 'no more memory'})",
+        fix=f"{smaller(plan)} Or close other programs.",
     )  # fmt: skip
     failure.__cause__ = error
     return failure
 
 
-def _smaller(plan: Plan) -> str:
+def sizes(plan: Plan) -> str:
+    """Return what decides how much memory a step takes."""
+    return f"batches of {plan.batch_size} pictures of {plan.size} x {plan.size} px"
+
+
+def smaller(plan: Plan) -> str:
     """Return what makes a step smaller."""
     if plan.batch_size == 1 or "batch_size" not in plan.settings:
         return "Lower --size."

@@ -104,6 +104,7 @@ class RunRecord:
     confusion: dict[str, list[list[int]]] = field(default_factory=dict)  # split -> counts[true][predicted]
     mistakes: list[Mistake] = field(default_factory=list)
     estimate_s: float | None = None
+    memory_bytes: int | None = None  # that a training step holds beside the weights, at least; None where none was taken
     wall_s: dict[str, float] = field(default_factory=dict)
     images_per_s: float | None = None
     rate_of: str = ""  # what ``images_per_s`` counts: features or training

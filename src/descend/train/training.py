@@ -25,6 +25,7 @@ from descend.train.failure import located
 from descend.train.interrupt import Interrupt, Interrupted, graceful
 from descend.train.loop import Position, Task, train_loop
 from descend.train.manifest import digest_of
+from descend.train.memory_need import LARGE, in_gb, refuse_too_much, step_bytes
 from descend.train.nonfinite import MOST_ROLLBACKS, Rollback, notes
 from descend.train.prepare import TrainingSetup
 from descend.train.snapshots import Snapshots
@@ -196,12 +197,16 @@ def _restored(setup: TrainingSetup, task: Task, run: Path, rollback: Rollback | 
 
 
 def _estimate(setup: TrainingSetup, task: Task, position: Position) -> None:
-    """Measure how long the rest will take, and say it."""
+    """Measure how long the rest will take and how much memory a step needs, and say it. Raises TrainingError for too much."""
     log = setup.log
     with log.timed("estimate"):
+        need = log.record.memory_bytes = step_bytes(task, next(iter(task.source.epoch(0))))
+        if need is not None:
+            refuse_too_much(need, setup.plan)
         done = (position.epoch + position.step / task.source.n_steps) / task.epochs
         log.record.estimate_s = rehearse(task, len(setup.dataset.indices("val"))) * (1 - done)
-    setup.progress.say(f"training {task.epochs} epochs: about {duration(log.record.estimate_s, estimated=True)}")
+    memory = f", {in_gb(need)} of memory or more" if need is not None and need >= LARGE else ""
+    setup.progress.say(f"training {task.epochs} epochs: about {duration(log.record.estimate_s, estimated=True)}{memory}")
 
 
 def _callback(
