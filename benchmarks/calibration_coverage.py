@@ -1,7 +1,7 @@
 """Classifiers whose calibration error is known, simulated: how often the interval that a run's record holds covers it.
 
 Claim: of 1,000 sets of answers per setting, the interval of ``descend.stats.calibration_error`` at 95 % covers the true root mean
-square error in 93 to 97 %, but for sets of 60 answers, where a few wrong answers are all there is to see and more are covered.
+square error in 93 to 97 %, but for sets of 60 answers, where a few wrong answers are all there is to see.
 
 A world has confidences that are *sure* (mean 0.96), *middling* (0.87) or *unsure* (0.6), and a true accuracy at each confidence:
 as stated; lower by 0.02 or 0.15; higher by 0.05; lower by 0.08 above 0.9 only; a power of it.

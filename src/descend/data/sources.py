@@ -16,6 +16,7 @@ from descend.data.listed import Listed, has_images, listed, unlabelled
 from descend.data.manifest import SPLIT_WORDS, UNASSIGNED, Manifest
 from descend.data.opening import is_file, is_folder
 from descend.data.problems import problem
+from descend.data.remote import fetched, is_address
 from descend.data.table_files import SUFFIXES
 from descend.errors import DataError, KnobError, nearest
 
@@ -71,16 +72,16 @@ def _refuse_outside(outside: bool) -> None:
 def check_place(text: str) -> None:
     """Raise DataError unless ``text`` is the name of a built-in set, or there is a folder or a file of that name."""
     named, path = text.removeprefix(_PREFIX), _path(text)
-    if named in builtin.SETS or is_folder(path) or is_file(path):
+    if named in builtin.SETS or is_folder(path) or is_file(path) or is_address(text):  # an address is looked at when it is read
         return
-    if "://" in text:
-        raise DataError(text, "must lie on this machine", fix="Download it, and give the folder or the table.")
     hint = nearest(named, builtin.SETS).replace("Known:", "Built-in sets:")
     raise DataError(text, f"no such folder, table or built-in set{_why_none(path)}", fix=hint)
 
 
 def _read_place(text: str, evaluation: bool, outside: bool) -> Manifest:
     check_place(text)
+    if is_address(text) and not os.path.lexists(text):
+        text = str(fetched(text))
     named, path = text.removeprefix(_PREFIX), _path(text)
     is_table = is_file(path) and path.suffix.lower() in SUFFIXES
     if not is_table:

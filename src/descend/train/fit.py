@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from descend.data.builtin import SETS
+from descend.data.remote import is_address
 from descend.errors import KnobError, RunError
 from descend.progress import Progress
 from descend.train import folder, manifest
@@ -100,10 +101,14 @@ def _moved(recipe: Recipe, data: Any, path: Path) -> tuple[Recipe, Any]:
             raise RunError(f"run {path}", "was started on arrays, and goes on with them", got=str(data),
                            fix="In Python: descend.resume(RUN, data=(images, labels)).")  # fmt: skip
         return replace(recipe, data=str(data)), None
-    if data is None and recipe.data is not None and recipe.data not in SETS and not os.path.lexists(recipe.data):
+    if data is None and recipe.data is not None and not _is_there(recipe.data):
         raise RunError(f"run {path}", "its data must be where they were when it began", got=recipe.data,
                        fix=f"Say where they are now: descend fit --resume {shlex.quote(str(path))} --data NEWPLACE.")  # fmt: skip
     return recipe, data
+
+
+def _is_there(data: str) -> bool:
+    return data in SETS or os.path.lexists(data) or is_address(data)
 
 
 def _note_departures(log: RunLog, progress: Progress) -> None:

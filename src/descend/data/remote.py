@@ -1,0 +1,93 @@
+"""Pictures at an address (``s3://bucket/photos``, ``https://...``): fetched once into the cache, whatever fsspec reads.
+
+What has changed there (names, sizes, times or tags) is fetched anew as a whole. Meant for sets that fit into the cache.
+Source: https://filesystem-spec.readthedocs.io; torch brings it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from descend.data.table_files import SUFFIXES
+from descend.errors import DataError, MissingExtra
+from descend.files import CacheFolder
+from descend.printable import shortened
+
+KIND = "fetched"  # of the cache's entries
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://.+", re.IGNORECASE)
+_FACTS = ("size", "mtime", "created", "LastModified", "last_modified", "ETag", "etag", "md5Hash")
+
+
+def is_address(text: str) -> bool:
+    """Say whether a text is an address rather than a path."""
+    return _ADDRESS.match(text) is not None
+
+
+def fetched(address: str, cache: CacheFolder | None = None) -> Path:
+    """Return the folder (or the table, its folder beside it) of an address, fetched if it is not in the cache.
+
+    Raises DataError where it is out of reach, empty, larger than the cache may be, or names files outside itself; MissingExtra
+    where fsspec lacks the package for this kind of address.
+    """
+    cache = cache or CacheFolder()
+    import fsspec  # a second to import
+
+    try:
+        system, root = fsspec.core.url_to_fs(address)
+        is_table = PurePosixPath(root).suffix.lower() in SUFFIXES and system.isfile(root)
+        top = root.rpartition("/")[0] if is_table else root.rstrip("/")
+        listed: Mapping[str, Mapping[str, Any]] = system.find(top, detail=True)
+    except ImportError as error:
+        raise MissingExtra(
+            address, f"needs a package ({shortened(str(error))})", fix="Install it, or download the data."
+        ) from error
+    except Exception as error:  # each file system has errors of its own
+        raise _out_of_reach(address, error) from error
+    files = {_relative(address, top, name): name for name in sorted(listed)}
+    n_bytes = sum(int(listed[name].get("size") or 0) for name in files.values())
+    if not files or n_bytes > cache.limit_bytes:
+        must = f"must fit into the cache of {cache.limit_bytes:,} bytes" if files else "must hold files"
+        raise DataError(address, must, got=f"{len(files):,} files of {n_bytes:,} bytes", fix="Download it, and give the folder.")
+    facts = [[address, str(name)] + [str(listed[path].get(fact)) for fact in _FACTS] for name, path in files.items()]
+    entry = cache.entry_path(KIND, hashlib.blake2b(json.dumps(facts).encode(), digest_size=16).hexdigest())
+    place = PurePosixPath(top).name or "data"
+    cache.hold(entry)  # for as long as this process may read from it
+    if entry.is_dir():
+        cache.touch(entry)
+    else:
+        _fetch(system, files, entry, place, cache, address, n_bytes)
+    return entry / place / PurePosixPath(root).name if is_table else entry / place
+
+
+def _fetch(
+    system: Any, files: Mapping[PurePosixPath, str], entry: Path, place: str, cache: CacheFolder, address: str, n_bytes: int
+) -> None:
+    """Copy files into a new entry of the cache, which appears when it is complete."""
+    try:
+        cache.enforce_limit(n_bytes)
+        with cache.writing(entry) as unfinished:
+            for name, path in files.items():
+                target = unfinished / place / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                system.get_file(path, str(target))
+    except Exception as error:
+        raise _out_of_reach(address, error) from error
+
+
+def _relative(address: str, top: str, name: str) -> PurePosixPath:
+    """Return the path of a listed file below the address."""
+    path = PurePosixPath(name.removeprefix(top).lstrip("/"))
+    if ".." in path.parts or not path.parts:
+        raise DataError(address, "must name files inside itself", got=name)
+    return path
+
+
+def _out_of_reach(address: str, error: Exception) -> DataError:
+    why = shortened(str(error).strip().partition("\n")[0])
+    return DataError(address, f"must be within reach ({type(error).__name__}: {why})",
+                     fix="Look at its name and your rights, or download it and give the folder.")  # fmt: skip

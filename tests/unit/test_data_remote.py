@@ -1,0 +1,84 @@
+"""Data at an address, from fsspec's file system in memory: fetched once, fetched anew when it has changed, refused in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import pytest
+from PIL import Image
+
+from descend.data import load
+from descend.data.remote import fetched, is_address
+from descend.errors import DataError, MissingExtra
+from descend.files import CacheFolder
+
+
+def png(seed: int) -> bytes:
+    file = BytesIO()
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture
+def memory() -> Iterator[Any]:
+    system = fsspec.filesystem("memory")
+    for number in range(24):
+        system.pipe(f"/shop/photos/{'ab'[number % 2]}/{number}.png", png(number))
+    yield system
+    system.rm("/shop", recursive=True)
+
+
+def test_a_folder_is_fetched_once_and_anew_when_it_has_changed(
+    memory: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DESCEND_CACHE", str(tmp_path))
+    dataset = load("memory://shop/photos")
+    assert (dataset.name, dataset.classes, len(dataset.labels)) == ("photos", ("a", "b"), 24)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(memory), "get_file", lambda *_: pytest.fail("it is there"))
+        assert load("memory://shop/photos").fingerprint == dataset.fingerprint
+    memory.pipe("/shop/photos/a/24.png", png(24))
+    assert len(load("memory://shop/photos").labels) == 25
+    assert CacheFolder().usage()["fetched"].n == 2
+
+
+def test_a_table_has_the_pictures_beside_it(memory: Any, tmp_path: Path) -> None:
+    memory.pipe("/shop/photos/list.csv", b"path,label\na/0.png,x\nb/1.png,y\n")
+    table = fetched("memory://shop/photos/list.csv", CacheFolder(tmp_path))
+    assert table.name == "list.csv"
+    assert (table.parent / "a" / "0.png").read_bytes() == png(0)
+
+
+def test_what_cannot_be_fetched_is_one_sentence(memory: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = CacheFolder(tmp_path)
+    with pytest.raises(DataError, match="must hold files, got '0 files"):
+        fetched("memory://shop/nothing", cache)
+    with pytest.raises(DataError, match=r"must be within reach \(ValueError: Protocol"):
+        fetched("nosuch://x/y", cache)
+    with pytest.raises(DataError, match="must fit into the cache of 10 bytes, got '24 files of"):
+        fetched("memory://shop/photos", CacheFolder(tmp_path, limit_bytes=10))
+
+    def listing(found: Any) -> Any:
+        return lambda *_, **__: found()
+
+    def refuse() -> Any:
+        raise ImportError("Install s3fs to access S3")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(memory), "find", listing(refuse))
+        with pytest.raises(MissingExtra, match=r"needs a package \(Install s3fs"):
+            fetched("memory://shop/photos", cache)
+        patch.setattr(type(memory), "find", listing(lambda: {"/shop/photos/../../etc/passwd": {"size": 1}}))
+        with pytest.raises(DataError, match="must name files inside itself"):
+            fetched("memory://shop/photos", cache)
+    assert not cache.usage()
+
+
+def test_addresses_are_told_from_paths() -> None:
+    assert all(map(is_address, ("s3://b/c", "https://x.org/y", "memory://a")))
+    assert not any(map(is_address, ("photos", "C://photos", "a b://c", "://x", "s3:/b", "builtin:digits")))
