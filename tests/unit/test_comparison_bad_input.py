@@ -100,9 +100,10 @@ def seed_of(job: Job, *, plus: int) -> int:
 def test_a_process_that_dies_costs_its_own_job_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(workers, "ProcessPoolExecutor", Pool)
     jobs = [Job(Candidate("a", Recipe()), seed, tmp_path / str(seed)) for seed in (1, 13, 2, 3)]
-    with workers.workers(2) as work:
-        assert [*work(seed_of, jobs, lambda job, why: -job.seed, plus=100)] == [101, -13, 102, 103]
-        assert [*work(seed_of, jobs[:1], lambda job, why: -job.seed, plus=100)] == [101]  # and the next seed has processes again
+    with workers.workers(2) as working:
+        assert [*working.work(seed_of, jobs, lambda job, why: -job.seed, plus=100)] == [101, -13, 102, 103]
+        again = working.work(seed_of, jobs[:1], lambda job, why: -job.seed, plus=100)
+        assert [*again] == [101]  # the next seed has processes again
 
 
 def test_a_run_whose_process_died_is_a_failure_with_a_log(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from typing import Any
 
 import descend
 from descend.comparison.runs import Job
-from descend.comparison.workers import Done, Lost
+from descend.comparison.work import Done, Lost
 from descend.errors import KnobError, MissingExtra, RunError
 from descend.printable import shortened
 

@@ -17,7 +17,8 @@ from descend.comparison.result import Comparison
 from descend.comparison.runs import Fit, Job, Made, job, lost, make
 from descend.comparison.search_space import Range, Values, applied, search_space
 from descend.comparison.tuning import DEFAULT_TRIALS, FOLDER, SEED_OFFSET, Rounds, Tuning
-from descend.comparison.workers import Work, workers
+from descend.comparison.work import Work
+from descend.comparison.workers import workers
 from descend.data import Dataset
 from descend.durations import duration
 from descend.errors import KnobError, check_count

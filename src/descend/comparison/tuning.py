@@ -26,7 +26,7 @@ from scipy.stats import qmc
 from descend.comparison.candidate import Candidate
 from descend.comparison.runs import FAILED, Job, told
 from descend.comparison.search_space import Range, Values
-from descend.comparison.workers import Work
+from descend.comparison.work import Work
 from descend.durations import duration
 from descend.errors import MissingExtra
 from descend.plain_data import finite

@@ -10,23 +10,13 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
+from descend.comparison.cluster import RayCluster
 from descend.comparison.runs import Job
-
-Done = TypeVar("Done")
-Lost = Callable[[Job, str], Done]
-"""Takes a job whose process has died, and why; returns what stands for what would have come of it."""
+from descend.comparison.work import Done, Lost, Work
 
 DIED = "its process was killed: most often the system has run out of memory (make batch_size or size smaller, or --jobs)"
-
-
-class Work(Protocol):
-    """Does ``task(job, **how)`` for every job, and yields what came of each in the order of the jobs."""
-
-    def __call__(self, task: Callable[..., Done], jobs: Sequence[Job], lost: Lost[Done], /, **how: Any) -> Iterator[Done]:
-        """Do the work. task: a function of a module, for it is sent to other processes; it tells what fails and never raises."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -44,8 +34,6 @@ def workers(n_jobs: int, on: str | None = None) -> Iterator[Workers]:
     Raises MissingExtra without Ray, and KnobError where its cluster is out of reach.
     """
     if on is not None:
-        from descend.comparison.cluster import RayCluster  # it needs this file
-
         cluster = RayCluster(n_jobs)
         try:
             yield Workers(cluster.work, cluster.threads_per_job)
