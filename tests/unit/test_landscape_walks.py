@@ -198,3 +198,10 @@ def test_bad_races_are_refused() -> None:
         race(course, ["mometum"])
     with pytest.raises(DescendError, match="lr"):
         race(course, ["sgd(lr=-1)"])
+
+
+@pytest.mark.parametrize(("text", "tuned"), [("lookahead(inner=sgd(lr=0.2))", False), ("lookahead(sgd(lr=0.2))", False),
+                                             ("lookahead(inner=sgd)", True), ("sgd(weight_decay=0.1)", True)])  # fmt: skip
+def test_a_rate_given_inside_a_wrapper_is_kept(text: str, tuned: bool) -> None:
+    outcome = race(Course(surface=Bowl(), n_steps=3), [text], n_seeds=1, rates=(0.5,))[0]
+    assert (outcome.tuned, outcome.rule.lr) == (tuned, 0.5 if tuned else 0.2)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from descend import landscape, stats
 from descend.cli.output import Parser, tell
+from descend.optim import Rule
 from descend.printable import columns
 from descend.technique import build, spec
 
@@ -22,6 +23,7 @@ EPILOG = """examples:
   descend surface "ravine(condition=1000, angle=30)" --steps 500 --out race.gif
   descend surface saddle                                who leaves the ridge?
   descend surface saddle --noise 0.01 --seeds 300       and with noise in the gradients?
+  descend surface --page playground.html                a page to play with, in any browser
   descend list surface                                  every surface with its knobs
 
 An optimizer without lr is tuned first, at the same cost for each. Where something is random, its walks for tuning and those
@@ -46,6 +48,8 @@ def main(argv: list[str]) -> int:
     )
     if options.out is not None:
         check_path(options.out)  # before the work, not after it
+    if options.page is not None:
+        _check_page(course, options)
     n_seeds = options.seeds if options.seeds is not None else 100 if course.random else 1
     outcomes = landscape.race(
         course, options.optimizers, n_seeds=n_seeds, watch=lambda rule: tell(f"walking {rule}", file=sys.stderr)
@@ -56,7 +60,19 @@ def main(argv: list[str]) -> int:
     if options.out is not None:
         which = f" (the walk of seed 0, one of the {n_seeds} counted)" if n_seeds > 1 else ""
         tell(f"picture: {options.out}{which}", file=sys.stderr if options.json else sys.stdout)
+    if options.page is not None:
+        landscape.write_page(course, [outcome.rule for outcome in outcomes], options.page, n_seeds=n_seeds)
+        tell(f"page: {options.page} (open it in a browser; it needs no network)", file=sys.stderr if options.json else sys.stdout)
     return 0
+
+
+def _check_page(course: Course, options: argparse.Namespace) -> None:
+    """Raise before the work what the page would say after it."""
+    from descend.landscape.drawing import check_path
+    from descend.landscape.playground import SUFFIX, check
+
+    check_path(options.page, SUFFIX, who="page")
+    check(course, [build(rule, Rule) for rule in options.optimizers], n_seeds=options.seeds or 1)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -64,7 +80,10 @@ def _parser() -> argparse.ArgumentParser:
         prog="descend surface", description="Walk optimizers over a test surface.", epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.add_argument("surface", metavar="SURFACE", help="for example ravine, saddle or plateau; spec text sets its knobs")
+    parser.add_argument(
+        "surface", metavar="SURFACE", nargs="?", default="saddle",
+        help="for example ravine, saddle (default) or plateau; spec text sets its knobs",
+    )  # fmt: skip
     parser.add_argument(
         "--optimizers", nargs="+", metavar="SPEC", default=["sgd", "momentum", "adam"], help="default: sgd momentum adam"
     )
@@ -78,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--target", type=float, metavar="LOSS", help="the loss that counts as arrived; default the surface's")
     parser.add_argument("--schedule", metavar="SPEC", help="decay of every optimizer's rate, for example cosine")
     parser.add_argument("--out", type=Path, metavar="FILE", help="draw seed 0: .svg, .png, or .gif (animated)")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="write a page (.html) on which to play with this race")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     return parser
 

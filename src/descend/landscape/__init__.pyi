@@ -5,6 +5,7 @@ from .drawing import Drawing as Drawing
 from .drawing import save as save
 from .figures import draw_race as draw_race
 from .figures import draw_slice as draw_slice
+from .playground import write_page as write_page
 from .racing import Outcome as Outcome
 from .racing import race as race
 from .racing import tune as tune

@@ -18,7 +18,7 @@ from scipy.special import ndtri
 
 from descend import rng
 from descend.errors import KnobError
-from descend.landscape.surface import Floats, Surface
+from descend.landscape.surface import Floats, Surface, fixed
 from descend.optim import Rule, with_knobs
 from descend.optim.chain import Chain, chain_of
 from descend.optim.ops import norm
@@ -176,6 +176,4 @@ class _Walkers:
 def _noises(seeds: tuple[int, ...], n_steps: int, n_dims: int) -> Floats:
     """Return standard normal numbers (n_steps, N, D) of (seed, step); kept, because every rule and rate meets the same."""
     steps = range(1, n_steps + 1)
-    drawn = np.stack([ndtri(rng.uniform(0, "landscape/noise", ids=seeds, n=n_dims, epoch=t)) for t in steps])
-    drawn.flags.writeable = False
-    return drawn
+    return fixed(np.stack([ndtri(rng.uniform(0, "landscape/noise", ids=seeds, n=n_dims, epoch=t)) for t in steps]))

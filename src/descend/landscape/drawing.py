@@ -114,11 +114,11 @@ class Drawing:
 SUFFIXES = (".svg", ".png", ".gif")
 
 
-def check_path(path: Path) -> str:
-    """Return the suffix of ``path`` in lower case; KnobError for one that cannot be written."""
+def check_path(path: Path, suffixes: tuple[str, ...] = SUFFIXES, *, who: str = "picture") -> str:
+    """Return the suffix of ``path`` in lower case; KnobError where it is none of ``suffixes``, RunError where no file can be."""
     suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise KnobError("picture", f"the file must end in {', '.join(SUFFIXES)}", got=path.name, fix=nearest(suffix, SUFFIXES))
+    if suffix not in suffixes:
+        raise KnobError(who, f"the file must end in {', '.join(suffixes)}", got=path.name, fix=nearest(suffix, suffixes))
     if path.is_dir() or not path.parent.is_dir():
         must = "must be a file, not a folder" if path.is_dir() else "must lie in a folder that exists"
         raise RunError(str(path), must, got=str(path if path.is_dir() else path.parent))
@@ -131,7 +131,11 @@ def save(drawing: Drawing, path: Path | str) -> None:
     Raises KnobError for another ending, RunError where the file cannot be written.
     """
     path = Path(path)
-    content = drawing.bytes(check_path(path))
+    write(drawing.bytes(check_path(path)), path)
+
+
+def write(content: bytes, path: Path) -> None:
+    """Write ``content`` to ``path``, whole or not at all; RunError where that is not possible."""
     try:
         write_bytes(path, content)
     except OSError as error:

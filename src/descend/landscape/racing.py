@@ -12,6 +12,7 @@ from descend.errors import KnobError
 from descend.landscape.course import Course, Trace, at_rate
 from descend.optim import Rule
 from descend.optim.chain import chain_of
+from descend.spec_text import Call
 from descend.technique import build, knobs, parse, spec
 
 RATES = tuple(float(f"{10 ** (k / 6):.1e}") for k in range(-24, 7))
@@ -95,12 +96,18 @@ def race(
         raise KnobError("race", "n_seeds has no effect without noise and spread: every walk is the same", got=n_seeds)
     if not 1 <= n_seeds <= TUNING_SEEDS[0]:
         raise KnobError("race", f"n_seeds must be a whole number in [1, {TUNING_SEEDS[0]}]", got=n_seeds)
-    entered = [(build(rule, Rule), isinstance(rule, str) and "lr" not in parse(rule).settings) for rule in rules]
+    entered = [(build(rule, Rule), isinstance(rule, str) and not _names_rate(parse(rule))) for rule in rules]
     outcomes: list[Outcome] = []
     for rule, untuned in entered:
         watch(str(rule))
         outcomes.append(_run(course, tune(course, rule, rates=rates) if untuned else rule, untuned, n_seeds, rates))
     return outcomes
+
+
+def _names_rate(call: Call) -> bool:
+    """Return whether spec text gives a rate, its own or that of a rule inside."""
+    inside = (*call.settings.values(), *call.arguments)
+    return "lr" in call.settings or any(_names_rate(value) for value in inside if isinstance(value, Call))
 
 
 def _run(course: Course, rule: Rule, tuned: bool, n_seeds: int, rates: Sequence[float]) -> Outcome:

@@ -53,3 +53,9 @@ class Surface(Technique, family="surface"):
     def escaped(self, x: Any) -> NDArray[np.bool_]:
         """Return whether ``x`` (..., D) is out of the trap: (...) bool; all True where there is none."""
         return np.ones(np.shape(x)[:-1], bool)
+
+
+def fixed(numbers: Floats) -> Floats:
+    """Return ``numbers`` themselves, to be read only: an array that many calls share."""
+    numbers.flags.writeable = False
+    return numbers

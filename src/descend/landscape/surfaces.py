@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import numpy as np
 from annotated_types import Ge, Gt, Le
 
-from descend.landscape.surface import Dimension, Floats, Surface
+from descend.landscape.surface import Dimension, Floats, Surface, fixed
 from descend.technique import Search, technique
 
 
@@ -71,9 +71,7 @@ class Ravine(Surface):
 @lru_cache(maxsize=8)
 def _log_spaced(condition: float, n_dims: int) -> Floats:
     """Return ``n_dims`` numbers around 1 whose extremes have the ratio ``condition``; kept, because every step asks for them."""
-    numbers = np.geomspace(1 / math.sqrt(condition), math.sqrt(condition), n_dims)
-    numbers.flags.writeable = False
-    return numbers
+    return fixed(np.geomspace(1 / math.sqrt(condition), math.sqrt(condition), n_dims))
 
 
 @technique("bowl", source="Charbonnier et al. 1994 (the pseudo-Huber loss), summed over coordinates")
