@@ -1,0 +1,96 @@
+"""The site of the documentation: every page once, a reference of names that exist, and settings that do."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+
+import descend
+from descend.cli import VERBS
+from descend.technique import build, registered
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+FAMILIES = {"--optimizer": "optimizer", "--schedule": "schedule", "--regularize": "regularizer", "--gradients": "gradient",
+            "--augment": "augmentation", "--head": "head"}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def hook() -> ModuleType:
+    """Load the script that makes the pages that are not in docs/."""
+    spec = importlib.util.spec_from_file_location("site_pages", ROOT / "scripts" / "site_pages.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _pages(nav: Any) -> list[str]:
+    if isinstance(nav, str):
+        return [nav]
+    return [page for part in (nav.values() if isinstance(nav, dict) else nav) for page in _pages(part)]
+
+
+def test_every_page_is_in_the_navigation_once() -> None:
+    config = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+    listed = _pages(config["nav"])
+    assert sorted(listed) == sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
+    assert config["theme"]["font"] is False  # nothing is asked of any network
+    assert set(config["validation"]["links"].values()) == {"warn"}  # which --strict makes errors
+
+
+def test_the_reference_names_every_public_name(hook: ModuleType) -> None:
+    assert {*hook.PACKAGES} == {name for name in descend.__all__ if (hook.SOURCE / name).is_dir()}
+    named = re.findall(r"^::: (\S+)$", "\n".join(hook.reference(package) for package in ("", *hook.PACKAGES)), re.M)
+    assert {name for name in descend.__all__ if name[0].isupper()} <= {path.rpartition(".")[2] for path in named}
+    for path in named:  # read, not imported: that would load all of torch
+        module, _, name = path.rpartition(".")
+        file = ROOT / "src" / module.replace(".", "/")
+        text = file.with_suffix(".py").read_text(encoding="utf-8")
+        assert re.search(rf"(?m)^(?:class|def|from .* import .*) ?\b{name}\b|^{name}\b", text), path
+
+
+def test_links_that_leave_the_documentation_lead_to_a_copy(hook: ModuleType) -> None:
+    class Page:
+        class file:
+            src_uri = "surfaces/README.md"
+
+    text = "[a](zigzag.md) [b](../../benchmarks/surfaces.py#x) [c](../design/) [d](https://example.org) [e](../../README.md)"
+    assert hook.on_page_markdown(text, Page) == (
+        "[a](zigzag.md) [b](../source/benchmarks/surfaces.py#x) [c](../design/augment.md) [d](https://example.org) "
+        "[e](../source/README.md)"
+    )
+
+
+@pytest.mark.parametrize("page", sorted(path.name for path in (DOCS / "coming-from").glob("*.md")))
+def test_what_users_of_other_tools_are_told_to_write_exists(page: str) -> None:
+    from descend.cli.fit import _parser
+
+    known = {flag for action in _parser()._actions for flag in action.option_strings}
+    rows = [line for line in (DOCS / "coming-from" / page).read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
+    pieces = [piece for row in rows for piece in re.findall(r"`([^`]+)`", row.rpartition(" | ")[2])]
+    specs = 0
+    for piece in pieces:
+        words = shlex.split(piece)
+        if words[0] == "descend":
+            assert words[1] in VERBS, piece
+        flag = ""
+        for word in words:
+            if word.startswith("--"):
+                flag = word
+                assert flag in known or words[0] == "descend", piece
+            elif flag in FAMILIES and "(" in word:
+                family = next(cls for cls in registered(FAMILIES[flag])).__mro__
+                base = next(cls for cls in family if "family" in cls.__dict__)
+                assert build(word, base)
+                specs += 1
+    assert len(rows) > 8
+    assert specs > 3
