@@ -176,7 +176,7 @@ function listen() {
   $("step").addEventListener("input", () => { pause(); step = Number($("step").value); draw(); });
   $("more").addEventListener("change", () => { state.rules.push(tuned(course, { name: $("more").value, settings: {} })); dress(); change(); play(); });
   $("tune").addEventListener("click", () => { state.rules = state.rules.map((rule) => tuned(course, rule)); dress(); change(); });
-  $("reset").addEventListener("click", () => { history.replaceState(null, "", " "); open(); });
+  $("reset").addEventListener("click", () => { history.replaceState(null, "", " "); open(""); });
   $("copy").addEventListener("click", async () => {
     try { await navigator.clipboard.writeText($("command").textContent); $("copy").textContent = "Copied"; }
     catch { getSelection().selectAllChildren($("command")); }
@@ -202,15 +202,15 @@ function listen() {
     const far = event.shiftKey ? 30 : 6, [x, y] = course.start;
     moveStart(scale.a(scale.x(x) + far * way[0]), scale.b(scale.y(y) - far * way[1]));
   });
-  addEventListener("hashchange", open);
+  addEventListener("hashchange", (event) => open(new URL(event.newURL).hash)); // the address may have been written again since
   new ResizeObserver(() => draw()).observe($("map"));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => draw());
 }
 
 // Begins from what the address says.
-function open() {
+function open(hash) {
   let wrong = "";
-  try { state = fromHash(location.hash); }
+  try { state = fromHash(hash); }
   catch (error) { wrong = `The address could not be read (${error.message}); this is the page as it was written.`; state = read(FACTS.state); }
   dress();
   change();
@@ -219,5 +219,5 @@ function open() {
   play();
 }
 
-open();
+open(location.hash);
 listen();
