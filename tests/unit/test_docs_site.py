@@ -70,27 +70,35 @@ def test_links_that_leave_the_documentation_lead_to_a_copy(hook: ModuleType) -> 
     )
 
 
-@pytest.mark.parametrize("page", sorted(path.name for path in (DOCS / "coming-from").glob("*.md")))
-def test_what_users_of_other_tools_are_told_to_write_exists(page: str) -> None:
+def check(piece: str) -> int:
+    """Check one command or setting: its verb, its flags, and what its techniques are built from; return how many those are."""
     from descend.cli.fit import _parser
 
+    words, flag, specs = shlex.split(piece), "", 0
+    fits = words[0] != "descend" or words[1] == "fit"
+    assert words[0] != "descend" or words[1] in VERBS, piece
     known = {flag for action in _parser()._actions for flag in action.option_strings}
+    for word in words:
+        if word.startswith("--"):
+            flag = word
+            assert flag in known or not fits, piece
+        elif flag in FAMILIES and "(" in word:
+            family = next(registered(FAMILIES[flag])).__mro__
+            assert build(word, next(cls for cls in family if "family" in cls.__dict__))
+            specs += 1
+    return specs
+
+
+@pytest.mark.parametrize("page", sorted(path.name for path in (DOCS / "coming-from").glob("*.md")))
+def test_what_users_of_other_tools_are_told_to_write_exists(page: str) -> None:
     rows = [line for line in (DOCS / "coming-from" / page).read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
     pieces = [piece for row in rows for piece in re.findall(r"`([^`]+)`", row.rpartition(" | ")[2])]
-    specs = 0
-    for piece in pieces:
-        words = shlex.split(piece)
-        if words[0] == "descend":
-            assert words[1] in VERBS, piece
-        flag = ""
-        for word in words:
-            if word.startswith("--"):
-                flag = word
-                assert flag in known or words[0] == "descend", piece
-            elif flag in FAMILIES and "(" in word:
-                family = next(cls for cls in registered(FAMILIES[flag])).__mro__
-                base = next(cls for cls in family if "family" in cls.__dict__)
-                assert build(word, base)
-                specs += 1
     assert len(rows) > 8
-    assert specs > 3
+    assert sum(map(check, pieces)) > 3
+
+
+def test_the_commands_of_the_lesson_can_be_typed() -> None:
+    text = "\n".join(path.read_text(encoding="utf-8") for path in (DOCS / "lesson").glob("*.md"))
+    commands = re.findall(r"`(descend [^`]+)`", text)
+    assert len(commands) > 8
+    assert sum(map(check, commands)) >= 3
