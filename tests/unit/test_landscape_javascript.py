@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from descend.cli.surface import main
+from descend.cli.surface import _parser, main
 from descend.errors import DescendError, KnobError
 from descend.landscape import Course, Ravine, Saddle, Surface, playground
 from descend.landscape.javascript import Library, Untranslatable, translated
@@ -394,8 +394,5 @@ def test_a_page_that_cannot_be_is_refused_before_the_work(
     assert not [*tmp_path.iterdir()]
 
 
-def test_the_default_race_is_the_lesson_of_the_saddle(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--json"]) == 0
-    facts = json.loads(capsys.readouterr().out)
-    escaped = {row["optimizer"].partition("(")[0]: row["escaped"]["k"] for row in facts["optimizers"]}
-    assert (facts["trap"], escaped) == ("the saddle", {"sgd": 0, "momentum": 1, "adam": 1})
+def test_the_saddle_is_the_surface_where_none_is_named() -> None:
+    assert _parser().parse_args(["--page", "page.html"]).surface == "saddle"
