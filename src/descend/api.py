@@ -234,10 +234,13 @@ Asked = TypeVar("Asked")
 
 
 def recipe_of(recipe: Asked) -> Asked | Path:
-    """Return a recipe as it is given, or the file of it where a run's folder is given."""
-    from descend.train.folder import RECIPE
+    """Return a recipe as it is given, or the file of it where a run's folder, or ``runs/latest``, is given."""
+    from descend.train.folder import LATEST, RECIPE, located
 
-    return Path(recipe) / RECIPE if isinstance(recipe, (str, Path)) and Path(recipe).is_dir() else recipe
+    if not isinstance(recipe, (str, Path)):
+        return recipe
+    place = located(Path(recipe)) if Path(recipe).name == LATEST else Path(recipe)
+    return place / RECIPE if place.is_dir() else recipe
 
 
 def load(path: Path | str) -> Run:

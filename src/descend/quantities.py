@@ -1,4 +1,4 @@
-"""Quantities as people write them in settings: ``5m``, ``20ms``, ``20MB``."""
+"""Quantities as people write and read them: ``5m``, ``20ms``, ``20MB``."""
 
 from __future__ import annotations
 
@@ -23,6 +23,20 @@ def seconds(text: str, *, who: str) -> float:
 def n_bytes(text: str, *, who: str) -> float:
     """Return the bytes of a size: ``20MB``, ``500KB``, ``1.5GB``, in powers of 1,000. Raises KnobError, naming ``who``."""
     return _quantity(text, SIZES, who, "a size", "500KB, 20MB or 1GB")
+
+
+def size_in_words(n_bytes: float) -> str:
+    """Return a size for a person, in powers of 1,000.
+
+    >>> from descend.quantities import size_in_words
+    >>> size_in_words(1_450_000), size_in_words(2_500_000_000)
+    ('1 MB', '2.5 GB')
+    """
+    for unit in ("B", "KB", "MB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:.0f} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:.1f} GB"
 
 
 def _quantity(text: str, units: dict[str, float], who: str, what: str, examples: str) -> float:

@@ -7,6 +7,7 @@ import json
 from descend.cli.output import Parser, tell
 from descend.errors import KnobError, nearest
 from descend.files import CacheFolder
+from descend.quantities import size_in_words
 
 KINDS = {
     "decoded": "pictures, decoded and resized",
@@ -31,7 +32,7 @@ def main(argv: list[str]) -> int:
                 "--clear", "must be a kind of entry, or nothing for all", got=args.clear, fix=nearest(args.clear, KINDS)
             )
         freed = cache.clear(None if args.clear == "all" else args.clear)
-        tell(f"freed {_size(freed)}")
+        tell(f"freed {size_in_words(freed)}")
         return 0
     usage = cache.usage()
     total = sum(item.n_bytes for item in usage.values())
@@ -41,14 +42,7 @@ def main(argv: list[str]) -> int:
         return 0
     tell(f"{cache.root}   (moved by DESCEND_CACHE)")
     for kind, item in usage.items():
-        tell(f"  {kind:<10} {item.n:>5} {_size(item.n_bytes):>10}   {KINDS.get(kind, '')}")
-    tell(f"  {'in all':<16} {_size(total):>10}   of {_size(cache.limit_bytes)}, least recently used first (DESCEND_CACHE_LIMIT)")
+        tell(f"  {kind:<10} {item.n:>5} {size_in_words(item.n_bytes):>10}   {KINDS.get(kind, '')}")
+    limit = f"of {size_in_words(cache.limit_bytes)}, least recently used first (DESCEND_CACHE_LIMIT)"
+    tell(f"  {'in all':<16} {size_in_words(total):>10}   {limit}")
     return 0
-
-
-def _size(n_bytes: float) -> str:
-    for unit in ("B", "KB", "MB"):
-        if n_bytes < 1000:
-            return f"{n_bytes:.0f} {unit}"
-        n_bytes /= 1000
-    return f"{n_bytes:.1f} GB"

@@ -11,6 +11,7 @@ from descend.errors import RunError
 EPILOG = """examples:
   descend report comparisons/photos-20260101-120000
   descend report runs/photos
+  descend report runs/latest
 
 Writes report.html into the folder: one file that loads nothing, for any browser. `fit` and `compare` write it by themselves; this
 writes it anew.
@@ -23,13 +24,14 @@ def main(argv: list[str]) -> int:
         prog="descend report", description="Write the page of a comparison or a run.", epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="of a comparison, or of a run")
-    place = parser.parse_args(argv).folder
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="of a comparison, or of a run; runs/latest")
+    asked = parser.parse_args(argv).folder
     from descend.comparison import load
     from descend.comparison.result import FILE
     from descend.report import write, write_comparison
     from descend.train import folder
 
+    place = folder.located(asked)
     if (place / FILE).exists():
         page = write_comparison(load(place))
     elif (place / folder.RECORD).exists():

@@ -90,13 +90,30 @@ def located(path: Path) -> Path:
     """Return the run folder that a path names: itself, or for ``runs/latest`` the newest run in ``runs``. Raises RunError."""
     if path.name != LATEST or path.exists():
         return path
-    try:
-        runs = [entry for entry in path.parent.iterdir() if (entry / RECORD).is_file()]
-    except OSError:
-        runs = []
+    runs = newest_first(path.parent)
     if not runs:
         raise RunError(str(path), f"needs a run in {path.parent}", fix="Train one: descend fit DATA.")
-    return max(runs, key=lambda run: ((run / RECIPE).stat().st_mtime if (run / RECIPE).exists() else 0.0, run.name))
+    return runs[0]
+
+
+def newest_first(parent: Path) -> list[Path]:
+    """Return the run folders in a folder, by when their recipe was last written; none where it cannot be listed.
+
+    One that is just being made, or deleted, has a hidden name and is none yet, or none any more.
+    """
+    try:
+        runs = [entry for entry in parent.iterdir() if not entry.name.startswith(".") and (entry / RECORD).is_file()]
+    except OSError:
+        return []
+    return sorted(runs, key=lambda run: (_last_written(run / RECIPE), run.name), reverse=True)
+
+
+def _last_written(path: Path) -> float:
+    """Return seconds since 1970; 0 for a file that is not there."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def check_free(out: Path | None) -> None:

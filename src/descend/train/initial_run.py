@@ -48,7 +48,8 @@ def settled(recipe: Recipe) -> tuple[Recipe, dict[str, str]]:
         return recipe, {}
     if recipe.weights is not None:
         raise KnobError("init", "and weights both say what the backbone begins with", got=recipe.init, fix="Leave one out.")
-    run = Run(Path(recipe.init))
+    recipe = replace(recipe, init=str(folder.located(Path(recipe.init))))  # the newest run is another one tomorrow
+    run = Run(Path(str(recipe.init)))
     network, size = _network(run)
     del network  # it is there, and whole
     architecture = run.record.preparation()["architecture"]
