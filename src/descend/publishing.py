@@ -124,7 +124,7 @@ def _write_timm(run: Run, place: Path) -> bool:
 def card(run: Run, name: str, license: str | None = None, *, in_timm: bool) -> str:
     """Return the model card: figures with their intervals, per class too, how it was trained and how it is used."""
     record, counts = run.record, run.record.data.get("splits", {})
-    judged, split = (record.test, "test") if record.test is not None else (record.val, "validation")
+    judged, split = (record.test, "test") if record.test is not None else (record.val, record.validated_by)
     parts = [_front_matter(run, name, license, judged, split, in_timm), f"# {name.partition('/')[2]}\n"]
     classes = ", ".join(f"`{printable(label)}`" for label in run.classes)
     parts.append(f"An image classifier of {len(run.classes)} classes: {classes}. Trained with descend on "

@@ -19,7 +19,7 @@ from descend.findings import verdict
 if TYPE_CHECKING:
     from descend.doctor import Diagnosis
 
-WITHOUT_EFFECT = ("metric", "snapshots")  # on the first steps of a training
+WITHOUT_EFFECT = ("metric", "snapshots", "folds")  # on the first steps of a training
 EPILOG = """examples:
   descend doctor digits
   descend doctor photos/ recipe.toml --out sheet.png

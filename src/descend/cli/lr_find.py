@@ -17,7 +17,7 @@ from descend.train.recipe import SEARCH_ONLY, from_settings, read
 if TYPE_CHECKING:
     from descend.schedule import RangeTest
 
-WITHOUT_EFFECT = ("schedule", "epochs", "metric", "on_nan", "snapshots", "checkpoint_every", *SEARCH_ONLY)  # on a sweep
+WITHOUT_EFFECT = ("schedule", "epochs", "metric", "on_nan", "snapshots", "checkpoint_every", "folds", *SEARCH_ONLY)  # on a sweep
 EPILOG = """examples:
   descend lr-find digits
   descend lr-find photos/ --transfer finetune --optimizer "sgd(lr=0.1)" --high 10 --out rates.png

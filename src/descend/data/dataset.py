@@ -21,6 +21,7 @@ from descend.errors import KnobError, PictureError
 from descend.pixels import USUAL, Fit, PixelPolicy
 from descend.printable import printable
 
+ABOUT_THE_SPLIT = ("carved", "few")  # kinds of problems that go where everything is trained on
 _SHOWN = 20  # classes listed on the terminal
 _LEAST_TOLD = 0.005  # of the pictures' area unseen: below, it would read 0 %
 _LOOKED_AT = 24  # pictures decoded to see whether all are grey
@@ -197,6 +198,13 @@ class Dataset:
         }
         names = [self.names[row] for row in rows]
         return dataclasses.replace(self, **taken, names=names, problems=(*self.problems, note))
+
+    def pooled(self) -> Dataset:
+        """Return the data set with all in train that may be trained on: everything but a test split that was given."""
+        may = self.splits == TRAIN if self.given_split else self.splits != UNASSIGNED
+        splits = np.where(may | (self.splits == VAL), np.int8(TRAIN), self.splits)
+        kept = tuple(problem for problem in self.problems if problem.kind not in ABOUT_THE_SPLIT)
+        return dataclasses.replace(self, splits=splits, problems=kept)
 
     def check_trainable(self) -> None:
         """Raise DataError unless two classes or more each have a picture to train on, and there is one to select on."""

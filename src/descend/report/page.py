@@ -101,7 +101,8 @@ def _commonest(record: RunRecord) -> dict[str, Any] | None:
     if not counts or not all(isinstance(row, Mapping) for row in counts.values()):
         return None
     name = max(counts, key=lambda known: counts[known].get("train", 0))
-    shares = {split: counts[name].get(split, 0) / splits[split] for split in JUDGED if splits.get(split)}
+    judged_on = dict(zip(JUDGED, ("train" if record.cross_validation else "val", "test"), strict=True))
+    shares = {split: counts[name].get(rows, 0) / splits[rows] for split, rows in judged_on.items() if splits.get(rows)}
     return {"name": name, "shares": shares}
 
 

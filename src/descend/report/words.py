@@ -85,7 +85,10 @@ def verdict(record: RunRecord, rows: Sequence[EpochRow]) -> str:
     begun = "" if record.status == "finished" else f"{_standing(record, rows)}: "
     if record.val is None:
         return f"{begun}{_so_far(record, rows)}." if begun else "Nothing has been measured."
-    return f"{begun}{_right(record.val, 'validation')}{_selection(record, rows)}; {_test(record)}."
+    if record.cross_validation is not None:
+        tested = f"; {_test(record)}" if record.test is not None else ""
+        return f"{begun}{_right(record.val, '')}, out of fold in {record.validated_by}{tested}."
+    return f"{begun}{_right(record.val, 'validation ')}{_selection(record, rows)}; {_test(record)}."
 
 
 def trust(record: RunRecord) -> str:
@@ -126,7 +129,7 @@ def _of(record: RunRecord) -> str:
 def _right(score: Score, kind: str) -> str:
     n, within = int(score.get("n", 0)), interval(score)
     sure = f" (95{_GAP}% interval {within})" if within else ""
-    return f"{percent(score.get('accuracy'), n)} of {n:,} {kind} pictures right{sure}"
+    return f"{percent(score.get('accuracy'), n)} of {n:,} {kind}pictures right{sure}"
 
 
 def _selection(record: RunRecord, rows: Sequence[EpochRow]) -> str:

@@ -68,13 +68,20 @@ def write_predictions(
     labels: NDArray[np.int64],
     probs: NDArray[np.float32],
     classes: tuple[str, ...],
+    folds: NDArray[np.int64] | None = None,
 ) -> None:
-    """Write one row per picture: path, split, label, predicted, confidence, and the probability of every class."""
+    """Write one row per picture: path, split, label, predicted, confidence, and the probability of every class.
+
+    folds: (n,), the fold in which each was held out, counted from 0, or -1; it becomes a column ``fold``, counted from 1.
+    """
     answers = probs.argmax(1)
     with replacing(path) as part, part.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         header = ["path", "split", "label", "predicted", "confidence", *(f"p_{name}" for name in classes)]
         rows = zip(names, splits, labels, answers, probs.tolist(), strict=True)
         cells = ([name, split, classes[label], classes[answer], row[answer], *row] for name, split, label, answer, row in rows)
+        if folds is not None:
+            header.insert(2, "fold")
+            cells = ([*row[:2], fold + 1 if fold >= 0 else "", *row[2:]] for row, fold in zip(cells, folds.tolist(), strict=True))
         write_table(file, header, cells)
 
 

@@ -56,7 +56,8 @@ def _validation(record: RunRecord, data: Any, policy: PixelPolicy, progress: Pro
     if dataset is None or dataset.fingerprint != record.data_fingerprint:
         raise DataError("export", "needs the run's pictures to check the file on: they are not where they were, or have changed",
                         fix="Give others: --check FILES-OR-FOLDERS.")  # fmt: skip
-    rows = dataset.indices("val")
+    dataset = record.as_split(dataset)
+    rows = record.validation_rows(dataset)
     named = ((dataset.source(int(row)), dataset.name_of(int(row))) for row in rows)
     return _decoded(named, policy, progress, len(rows))
 

@@ -33,6 +33,7 @@ class FitSettings(TypedDict, total=False):
     freeze_to: str | None
     norm: NormPolicy | None
     layer_decay: float | None
+    folds: int | None
     views: int | None
     augment: str | Augmentation | Sequence[str | Augmentation] | None
     regularize: str | Regularizer | Sequence[str | Regularizer] | None

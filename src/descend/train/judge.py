@@ -20,7 +20,7 @@ from descend.train.failure import kept, tell
 from descend.train.graph_parts import N_CHECKED, Network, keep_graphs
 from descend.train.prepare import TrainingSetup
 from descend.train.record import RunRecord
-from descend.train.record_types import Calibration, Chosen
+from descend.train.record_types import Calibration, Chosen, CrossValidation
 from descend.train.run import Run
 from descend.train.run_log import RunLog
 from descend.train.training import TrainingResult
@@ -64,7 +64,17 @@ def _judged(result: TrainingResult) -> Run:
             epoch=result.best.epoch + 1,
         )  # fmt: skip
         rows = judged_rows(setup.dataset, finished=result.finished)
-        judge_answers(log, setup.decoded, rows, {split: _probabilities(setup, chosen) for split, chosen in rows.items()})
+        probs, folds = {split: _probabilities(setup, chosen) for split, chosen in rows.items()}, None
+        if result.held_out is not None:  # what validates is what heads that were fitted without a picture answer on it
+            trained_on = setup.dataset.indices("train")
+            rows, probs = {"val": trained_on, **rows}, {"val": result.held_out.probabilities, **probs}
+            folds = np.full(len(setup.dataset), -1, np.int64)
+            folds[trained_on] = result.held_out.fold
+            log.record.cross_validation = CrossValidation(
+                n_folds=len(result.held_out.strengths), strengths=list(result.held_out.strengths),
+                feature_stages=list(result.held_out.stages),
+            )  # fmt: skip
+        judge_answers(log, setup.decoded, rows, probs, folds=folds)
         if setup.mode_task.engine is not None and "val" in rows:
             some = setup.decoded.take(rows["val"][:N_CHECKED])
             keep_graphs(log.record, [Network(setup.classifier, setup.mode_task.engine, "head")], setup.classifier, some)
@@ -89,12 +99,14 @@ def save_model(log: RunLog, module: nn.Module) -> None:
 
 
 def judge_answers(
-    log: RunLog, decoded: Decoded, rows: Mapping[str, NDArray[np.int64]], probs: Mapping[str, NDArray[np.float32]]
-) -> None:
+    log: RunLog, decoded: Decoded, rows: Mapping[str, NDArray[np.int64]], probs: Mapping[str, NDArray[np.float32]],
+    *, folds: NDArray[np.int64] | None = None,
+) -> None:  # fmt: skip
     """Write down how good answers are: scores, classes, confusions, the table of predictions, the worst mistakes.
 
     rows, probs: split -> the rows (n,) and the probabilities (n, K) for them, not calibrated yet: the temperature is fitted on
-    validation here, and all that is written is at it. The look at a test split is counted.
+    validation here, and all that is written is at it. The look at a test split is counted. folds: (N,) of all rows, the fold in
+    which each was held out, -1 where it was not; None without folds.
     """
     record, data = log.record, decoded.dataset
     assert log.folder is not None  # a run that is judged has one
@@ -113,7 +125,8 @@ def judge_answers(
     names = [data.name_of(int(row)) for row in every]
     where = [split for split, chosen in rows.items() for _ in chosen]
     labels = data.labels[every]
-    evaluate.write_predictions(log.folder / folder.PREDICTIONS, names, where, labels, answers, data.classes)
+    held_out_in = None if folds is None else folds[every]
+    evaluate.write_predictions(log.folder / folder.PREDICTIONS, names, where, labels, answers, data.classes, held_out_in)
     record.mistakes = evaluate.mistakes(decoded.take, every, names, where, labels, answers, data.classes)
 
 

@@ -43,6 +43,7 @@ class Plan:
     init: str | None
     head: Head
     feature_stages: str
+    folds: int | None
     freeze_to: str | None
     norm: NormPolicy
     layer_decay: float

@@ -45,7 +45,7 @@ from descend.train.resolve import check_specs, resolve
 from descend.train.run import Run
 from descend.train.run_log import RunLog
 from descend.train.task_builder import Extraction, ModeTask, TaskBuilder, class_counts, class_weights
-from descend.transfer import Engine, choose, trainable_stages
+from descend.transfer import Engine, check_folds, choose, trainable_stages
 
 SHOWN_BY_SCAN = frozenset({"conflict", "leak", "copies", "near copies", "near leak", "near conflict", "blank"})
 
@@ -215,9 +215,15 @@ def _scan(recipe: Recipe, source: Any, log: RunLog, progress: Progress) -> Datas
     if recipe.split_seed is not None and dataset.given_split:
         raise KnobError("split_seed", "has no effect: the data say which pictures are for testing", got=recipe.split_seed,
                         fix="Leave it out.")  # fmt: skip
+    if recipe.folds is not None:
+        dataset = dataset.pooled()
+        rows = dataset.indices("train")
+        check_folds(recipe.folds, dataset.labels[rows], dataset.evidence(rows))
     log.record.label_type = label_type(source)
     for line in dataset.describe():
         progress.say(line)
+    if recipe.folds is not None:
+        progress.say(f"  folds: all that may be trained on, together; {recipe.folds} heads answer what each was fitted without")
     if any(problem.kind in SHOWN_BY_SCAN for problem in dataset.problems):
         progress.say("  to see these pictures: descend scan DATA --page scan.html")
     return dataset

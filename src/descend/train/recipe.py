@@ -52,6 +52,7 @@ class Recipe:
     freeze_to: Annotated[str | None, Doc("finetune: the last stage that stays frozen")] = None
     norm: Annotated[NormPolicy | None, Doc("finetune: what the pretrained batch norms do")] = None
     layer_decay: Annotated[float, Gt(0), Le(1), Doc("finetune: learning rate of a stage relative to the next one")] | None = None
+    folds: Annotated[int, Ge(2), Doc("features: judge every picture by a head fitted without it, in so many parts")] | None = None
     views: Annotated[int, Ge(0), Doc("features: augmented views per picture, beside the plain one")] | None = None
     augment: Annotated[tuple[str, ...] | None, Doc("augmentations or a policy name; auto: by size, none: off")] = None
     regularize: Annotated[tuple[str, ...] | None, Doc("regularisers")] = None

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from descend import stats
+from descend.data import Dataset
 from descend.errors import RunError
 from descend.pixels import PixelPolicy
 from descend.train import folder
@@ -36,6 +37,7 @@ from descend.train.record_types import (
     Calibration,
     Chosen,
     ClassScore,
+    CrossValidation,
     Decision,
     FrozenCheck,
     FrozenPart,
@@ -90,6 +92,7 @@ class RunRecord:
     parameter_groups: list[ParameterGroup] = field(default_factory=list)
     frozen: FrozenCheck | None = None  # None where nothing is frozen
     head_trials: list[HeadTrial] = field(default_factory=list)  # of a head that was fitted, not trained
+    cross_validation: CrossValidation | None = None  # ``val`` is of all that was trained on, out of fold; None without folds
     search: list[SearchStep] = field(default_factory=list)  # what ``auto`` tried, in order
     search_ended: bool = False  # whether it came to its end: its steps, taken again, give the same model
     budget_used_s: float = 0.0  # of a search's budget, by all its sessions
@@ -153,6 +156,28 @@ class RunRecord:
         if self.head_trials:
             return "but nothing was chosen by validation, so this figure is an honest estimate"
         return "and validation also chose the epoch, so this figure flatters a little"
+
+    @property
+    def validated_by(self) -> str:
+        """What ``val`` is measured on: ``validation``, or ``5 folds``."""
+        return "validation" if self.cross_validation is None else f"{self.cross_validation['n_folds']} folds"
+
+    def about_folds(self) -> str:
+        """Return what a figure of folds means, as a sentence; empty without folds."""
+        if self.cross_validation is None:
+            return ""
+        return (
+            "Every picture was answered by a head that was fitted without it, its copies and its group; the model that is kept "
+            "was fitted on all of them, so the figure speaks of models like it, rather too low than too high."
+        )
+
+    def validation_rows(self, dataset: Dataset) -> NDArray[np.int64]:
+        """Return the rows of a data set, split as in training, that validated the run: with folds, all that it was fitted on."""
+        return dataset.indices("val" if self.cross_validation is None else "train")
+
+    def as_split(self, dataset: Dataset) -> Dataset:
+        """Return the run's own data set, as it is loaded, with the split of the training."""
+        return dataset if self.cross_validation is None else dataset.pooled()
 
     def calibrated(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return probabilities (n, K) at the run's temperature."""

@@ -125,6 +125,14 @@ class EnsembleMember(TypedDict):
     weight: float
 
 
+class CrossValidation(TypedDict):
+    """How the folds came about whose answers stand for validation: strength and features that each fold chose by itself."""
+
+    n_folds: int
+    strengths: list[float]
+    feature_stages: list[str]
+
+
 class SearchStep(TypedDict):
     """One step of a search: its text, why it was taken, and what came of it.
 

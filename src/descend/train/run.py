@@ -295,7 +295,10 @@ class Run:
 
     def verdict(self) -> str:
         """Return the result in words: each split with its interval."""
-        lines = [_line(name, score) for name, score in (("Validation", self.record.val), ("Test", self.record.test)) if score]
+        validated = self.record.validated_by.capitalize()
+        lines = [_line(name, score) for name, score in ((validated, self.record.val), ("Test", self.record.test)) if score]
+        if self.record.cross_validation is not None:
+            return "\n".join([*lines, self.record.about_folds()])
         if self.record.test is None and self.record.status == "finished":
             given = self.record.data.get("given_split", True)
             why = "no test split was given" if given else "too few pictures for a test split"
@@ -347,7 +350,7 @@ class Run:
             dataset = data_package.load(data, seed=self.record.split_seed, outside=outside, threads=threads)
         except DataError:  # fine to measure on, but nothing one could have trained on
             return None
-        return dataset if dataset.fingerprint == self.record.data_fingerprint else None
+        return self.record.as_split(dataset) if dataset.fingerprint == self.record.data_fingerprint else None
 
     def _columns(self, dataset: Dataset) -> NDArray[np.int64]:
         """Return, for each class of the data, its column in the run's answers."""

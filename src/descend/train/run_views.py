@@ -49,7 +49,8 @@ def card(folder: str, record: RunRecord, report: str | None) -> str:
     if record.chosen is not None:
         rows.append(("network", _words(f"{record.chosen['backbone']}, {record.chosen['transfer']}, {record.chosen['size']} px")))
     rows.append(("classes", _words(f"{len(record.classes)}: {', '.join(shown)}")))
-    rows += [(name, _score(score)) for name, score in (("validation", record.val), ("test", record.test)) if score is not None]
+    scores = ((record.validated_by, record.val), ("test", record.test))
+    rows += [(name, _score(score)) for name, score in scores if score is not None]
     rows += [("report", _words(report))] if report else []
     cells = "".join(f'<tr><th style="{_CELL}">{name}</th><td style="{_CELL}">{value}</td></tr>' for name, value in rows)
     return f"<table>{cells}</table>"

@@ -45,6 +45,8 @@ class States:
         setup.classifier.load_state_dict(center)
         self.module, dataset = setup.mode_task.module, setup.dataset
         rows = dataset.indices("val")
+        if not len(rows):
+            raise DataError("slice", "needs a run with a validation split, whose loss it draws", got=run.record.validated_by)
         drawn = rng.uniform(run.record.seed, "slice", ids=dataset.ids[rows])[:, 0]
         rows = np.sort(rows[np.argsort(drawn, kind="stable")[:n_pictures]])
         self.n_pictures = len(rows)

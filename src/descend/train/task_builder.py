@@ -28,7 +28,7 @@ from descend.train.loop import BatchSource, Task
 from descend.train.picture_sources import BATCH
 from descend.train.plan import Plan
 from descend.train.record_types import HeadTrial
-from descend.transfer import Engine, extract, make_engine, n_missing
+from descend.transfer import Engine, OutOfFold, extract, make_engine, n_missing
 
 Inputs = Callable[[NDArray[np.int64]], Iterator[Tensor]]
 Group = dict[str, Any]
@@ -37,12 +37,16 @@ Group = dict[str, Any]
 
 @dataclass(frozen=True)
 class FittedHead:
-    """A head that was fitted in one go. module, inputs: as in ``ModeTask``. trials: what cross-validation tried."""
+    """A head that was fitted in one go. module, inputs: as in ``ModeTask``. trials: what cross-validation tried.
+
+    held_out: what heads that were fitted without them answer on the training pictures, where folds were asked for.
+    """
 
     module: nn.Module
     inputs: Inputs
     feature_stages: str
     trials: list[HeadTrial]
+    held_out: OutOfFold | None = None
 
 
 @dataclass(frozen=True)

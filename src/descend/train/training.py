@@ -29,13 +29,15 @@ from descend.train.memory_need import LARGE, in_gb, refuse_too_much, step_bytes
 from descend.train.nonfinite import MOST_ROLLBACKS, Rollback, notes
 from descend.train.prepare import TrainingSetup
 from descend.train.snapshots import Snapshots
+from descend.transfer import OutOfFold
 
 
 @dataclass(frozen=True)
 class TrainingResult:
     """A training that has ended, or was interrupted. best: the epoch that selection preferred. finished: not interrupted.
 
-    position: where it stopped. failure: the error that ended it, told in full, or None.
+    position: where it stopped. failure: the error that ended it, told in full, or None. held_out: the answers of folds on the
+    training pictures, where they were asked for.
     """
 
     setup: TrainingSetup
@@ -44,6 +46,7 @@ class TrainingResult:
     finished: bool
     position: Position = field(default_factory=Position)
     failure: Exception | None = None
+    held_out: OutOfFold | None = None
 
 
 def train(setup: TrainingSetup, *, restore: bool = False) -> TrainingResult:
@@ -154,7 +157,7 @@ def _fitted(setup: TrainingSetup, run: Path) -> TrainingResult:
     setup = replace(setup, plan=plan, mode_task=replace(setup.mode_task, module=head.module, inputs=head.inputs))
     _note_throughput(setup, len(setup.dataset.indices("train")), log.record.wall_s["train"])
     _check_frozen(setup, before)
-    return TrainingResult(setup, run, Best(), finished=True)
+    return TrainingResult(setup, run, Best(), finished=True, held_out=head.held_out)
 
 
 def train_head_first(setup: TrainingSetup) -> None:

@@ -1,4 +1,5 @@
 from .cross_validation import OutOfFold as OutOfFold
+from .cross_validation import check_folds as check_folds
 from .cross_validation import out_of_fold as out_of_fold
 from .depthwise import quick_gradients as quick_gradients
 from .engine import Engine as Engine

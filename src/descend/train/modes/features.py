@@ -18,7 +18,7 @@ from descend.train.plan import DataProfile, Plan
 from descend.train.recipe import Recipe
 from descend.train.record_types import HeadTrial
 from descend.train.task_builder import FittedHead, ModeTask, TaskBuilder
-from descend.transfer import Engine, Head, Logistic, fingerprint, fit_stages, freeze, offered
+from descend.transfer import Engine, Head, Logistic, fingerprint, fit_stages, freeze, offered, out_of_fold
 
 TRAINED_ONLY = frozenset(
     {
@@ -77,13 +77,21 @@ class Features(FrozenBackbone):
     """Feature vectors extracted once, then a head that is trained on them."""
 
     name = "features"
-    settings = FrozenBackbone.settings | {"views", "feature_stages"}
+    settings = FrozenBackbone.settings | {"views", "feature_stages", "folds"}
 
     def variant(self, asked: Recipe) -> Mode:
         """Return the fitted form where its head is asked for, or where no head and nothing that only training has is."""
         if asked.head is not None:
-            return FITTED if isinstance(build(asked.head, Head), Logistic) else self
-        trains = any(getattr(asked, knob.name) not in (None, knob.default) for knob in knobs(Recipe) if knob.name in TRAINED_ONLY)
+            trains = [] if isinstance(build(asked.head, Head), Logistic) else ["head"]
+        else:
+            trains = [
+                knob.name
+                for knob in knobs(Recipe)
+                if knob.name in TRAINED_ONLY and getattr(asked, knob.name) not in (None, knob.default)
+            ]
+        if trains and asked.folds is not None:
+            raise KnobError("folds", f"needs a head that is fitted to its optimum, and {trains[0]} asks for one that is trained "
+                            "step by step", got=asked.folds, fix=f"Leave {trains[0]} or folds out.")  # fmt: skip
         return self if trains else FITTED
 
     def default_feature_stages(self, data: DataProfile, chosen: Chosen) -> Default:
@@ -222,6 +230,12 @@ def fit_head(builder: TaskBuilder, engine: Engine) -> FittedHead:
     best = fit_stages(
         features, labels, builder.n_classes, columns, units=units, strength=head.strength, n_folds=head.folds, seed=plan.seed
     )
+    held_out = None
+    if plan.folds is not None:
+        held_out = out_of_fold(
+            features, labels, builder.n_classes, units=units, n_folds=plan.folds, strength=head.strength, columns=columns,
+            n_inner=head.folds, seed=plan.seed, progress=lambda done, total: builder.progress.update("folds", done, total),
+        )  # fmt: skip
     backbone.tap(sets[best.stages])
     classifier.head = head.filled(best.fit.weight, best.fit.bias)
     trials = [
@@ -232,7 +246,7 @@ def fit_head(builder: TaskBuilder, engine: Engine) -> FittedHead:
         for name, tried in best.trials.items()
         for trial in tried
     ]  # fmt: skip
-    return FittedHead(classifier.head, builder.cached_inputs(engine, backbone.n_features), best.stages, trials)
+    return FittedHead(classifier.head, builder.cached_inputs(engine, backbone.n_features), best.stages, trials, held_out)
 
 
 def _named(backbone: Backbone, stages: str) -> dict[str, tuple[str, ...]]:
