@@ -114,7 +114,7 @@ def test_export_checks_on_pictures_that_can_be_read(
     )
     given: dict[str, Any] = {}
     monkeypatch.setattr(export, "load", lambda path: run)
-    monkeypatch.setattr(exporting, "export_onnx", lambda classifier, out, **asked: given.update(asked, out=out) or "agrees")
+    monkeypatch.setattr(exporting, "export_file", lambda classifier, out, **asked: given.update(asked, out=out) or "agrees")
     (tmp_path / "broken.png").write_bytes(b"no picture")
     assert main(["export", str(tmp_path), "--check", str(tmp_path)]) == 1
     assert "--check needs one readable picture or more" in capsys.readouterr().err

@@ -16,7 +16,7 @@ from torch import nn
 
 from descend.data.decode import decode, decode_resized
 from descend.errors import ModelError
-from descend.export import AgreementReport, agreement, export_onnx
+from descend.export import AgreementReport, agreement, export_file
 from descend.export.preprocessing import CROPPED, preprocessing
 from descend.models import Classifier, backbone, to_input
 from descend.pixels import FITS, PixelPolicy
@@ -55,7 +55,7 @@ def test_the_file_answers_like_torch_for_any_batch_and_size(tmp_path):
     net = classifier().train()
     path = tmp_path / "sub" / "net.onnx"
     pictures = [drawn(48, 64, seed) for seed in range(4)]
-    report = export_onnx(net, path, size=28, resolution=32, classes=("a", "b", "c"), check_images=pictures,
+    report = export_file(net, path, size=28, resolution=32, classes=("a", "b", "c"), check_images=pictures,
                          temperature=2.0)  # fmt: skip
     assert report.agrees
     assert report.n == 4
@@ -80,7 +80,7 @@ def test_a_file_that_would_disagree_is_not_written(tmp_path, monkeypatch):
     monkeypatch.setattr(agreement, "SAME_PIXELS", -1.0)
     path = tmp_path / "net.onnx"
     with pytest.raises(ModelError, match=r"must agree with torch \(1 pictures"):
-        export_onnx(classifier(), path, size=28, resolution=32, classes=("a", "b", "c"), check_images=[drawn(40, 40)])
+        export_file(classifier(), path, size=28, resolution=32, classes=("a", "b", "c"), check_images=[drawn(40, 40)])
     assert not list(tmp_path.iterdir())
 
 
@@ -88,7 +88,7 @@ def test_what_cannot_be_checked_or_cropped_is_refused(tmp_path):
     with pytest.raises(ModelError, match="one picture or more"):
         agreement.compared([], [], file=lambda x: x, network=lambda x: x)  # pyright: ignore[reportArgumentType]
     with pytest.raises(ModelError, match="at least the size of 28 px, got 20"):
-        export_onnx(classifier(), tmp_path / "x.onnx", size=28, resolution=20, classes="abc", check_images=[])
+        export_file(classifier(), tmp_path / "x.onnx", size=28, resolution=20, classes="abc", check_images=[])
 
 
 def test_a_changed_clear_answer_is_counted_a_near_tie_is_not():
@@ -143,7 +143,7 @@ def test_lite0_agrees_on_photographs(tmp_path):
     body = backbone("lite0").build(0)
     torch.manual_seed(0)
     net = Classifier(body, nn.Linear(body.n_features, 2))
-    report = export_onnx(net, tmp_path / "lite0.onnx", size=224, resolution=256, classes=("ants", "bees"),
+    report = export_file(net, tmp_path / "lite0.onnx", size=224, resolution=256, classes=("ants", "bees"),
                          check_images=[decode(file) for file in files])  # fmt: skip
     assert report.agrees, str(report)
     assert report.n == len(files) > 3
@@ -155,7 +155,7 @@ def test_a_disk_that_takes_no_more_is_said_with_the_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr("descend.export.onnx_file.onnx.save", full)
     with pytest.raises(ModelError, match=r"net\.onnx must be writable \(No space left on device\)\. Free some space"):
-        export_onnx(
+        export_file(
             classifier(), tmp_path / "net.onnx", size=28, resolution=32, classes=("a", "b", "c"), check_images=[drawn(48, 64)]
         )
     assert not list(tmp_path.iterdir())

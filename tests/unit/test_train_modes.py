@@ -31,12 +31,19 @@ ICONS = DataProfile("icons", n_train=9000, n_classes=10, side=48, grey=False)
 PROFILES = pytest.mark.parametrize("data", [PHOTOS, DIGITS, ICONS], ids=lambda data: data.name)
 NAMED = [name for name in MODES if name != "auto"]  # auto is what is chosen where none is named
 EACH = pytest.mark.parametrize("name", NAMED)
-OPEN_WITHOUT_A_REASON = {"download", "weights", "regularize", "gradients", "freeze_to"}  # nothing, unless it is asked for
+OPEN_WITHOUT_A_REASON = {
+    "download",
+    "weights",
+    "regularize",
+    "gradients",
+    "freeze_to",
+    "folds",
+}  # nothing, unless it is asked for
 LEGAL: dict[str, Any] = {
     "head": "mlp", "freeze_to": "stem", "norm": "train", "layer_decay": 0.5, "views": 2, "augment": ("flip",),
     "regularize": ("label_smoothing",), "optimizer": "sgd", "gradients": ("clip_norm",), "schedule": "linear", "engine": "torch",
     "epochs": 3, "size": 64, "batch_size": 8, "feature_stages": "late", "backbone": "lite0",
-    "weights": "mine.safetensors", "download": True,
+    "weights": "mine.safetensors", "download": True, "folds": 5,
 }  # fmt: skip
 """A value of each setting that is legal by itself."""
 

@@ -1,4 +1,4 @@
-"""Export: a trained classifier as one ONNX file that takes pixels and answers probabilities, checked against torch."""
+"""Export: a trained classifier as a file that takes pixels and answers probabilities, checked against torch."""
 
 import lazy_loader
 

@@ -48,7 +48,9 @@ def preprocessing(*, resolution: int, size: int, opset: int, ir_version: int, po
     planes = graph.add("Transpose", graph.add("Cast", IMAGES, to=onnx.TensorProto.FLOAT), perm=[0, 3, 1, 2])
     sides = graph.add("Slice", graph.add("Shape", IMAGES), graph.constant([1]), graph.constant([3]))
     wanted = _resized(graph, sides, resolution, policy.fit)
-    resized = graph.add("Resize", planes, "", "", wanted, axes=[2, 3], mode="cubic", cubic_coeff_a=-0.5, antialias=1,
+    others = graph.add("Slice", graph.add("Shape", planes), graph.constant([0]), graph.constant([2]))
+    whole = graph.add("Concat", others, wanted, axis=0)  # onnxruntime moves a transposition through it, and needs all sizes there
+    resized = graph.add("Resize", planes, "", "", whole, mode="cubic", cubic_coeff_a=-0.5, antialias=1,
                         exclude_outside=1, coordinate_transformation_mode="half_pixel")  # fmt: skip
     levels = graph.add("Clip", graph.add("Round", resized), graph.constant(0, np.float32), graph.constant(255, np.float32))
     inset = graph.constant([(resolution - size) // 2] * 2)

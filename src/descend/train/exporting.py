@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -11,43 +13,103 @@ import numpy as np
 from numpy.typing import NDArray
 
 from descend import data as data_package
-from descend.data import list_pictures
+from descend.data import Dataset, list_pictures
 from descend.data.decode import decode
 from descend.errors import DataError, KnobError, PictureError
-from descend.export import AgreementReport, export_onnx
+from descend.export import (
+    MAX_LOSS,
+    N_CALIBRATION,
+    SUFFIXES,
+    AgreementReport,
+    Format,
+    QuantizedReport,
+    export_file,
+    export_int8,
+)
 from descend.models import Classifier, Ensemble
 from descend.pixels import PixelPolicy
 from descend.progress import Progress
 from descend.train.record import RunRecord
 
-SUFFIX = ".onnx"
+
+def format_of(out: Path, format: Format | None = None) -> Format:
+    """Return the format of a file: the one that is asked for, or that of its ending.
+
+    Raises KnobError where the ending says another: whoever runs the file goes by that.
+    """
+    by_ending: Format | None = next((name for name, suffix in SUFFIXES.items() if suffix == out.suffix.lower()), None)
+    if format is None and by_ending is None:
+        raise KnobError("--out", f"must be the name of an ONNX file, ending in {SUFFIXES['onnx']}", got=str(out),
+                        fix=f"Write {out.stem}{SUFFIXES['onnx']}. Torch's end in .pt2, OpenVINO's in .xml.")  # fmt: skip
+    if format is not None and by_ending != format:
+        raise KnobError("--out", f"must end in {SUFFIXES[format]} for the format {format}", got=str(out),
+                        fix=f"Write {out.stem}{SUFFIXES[format]}.")  # fmt: skip
+    return format or by_ending or "onnx"
 
 
-def check_suffix(out: Path) -> None:
-    """Raise KnobError unless a file's name says what it is: whoever runs it goes by that."""
-    if out.suffix.lower() != SUFFIX:
-        raise KnobError("--out", f"must be the name of an ONNX file, ending in {SUFFIX}", got=str(out),
-                        fix=f"Write {out.stem}{SUFFIX}.")  # fmt: skip
+@dataclass(frozen=True)
+class Int8:
+    """That convolutions and matrix products shall compute in 8 bits. max_loss: of accuracy on validation, a share of it."""
+
+    max_loss: float = MAX_LOSS
+
+    def __post_init__(self) -> None:
+        """Refuse a loss that is no share."""
+        if not 0 <= self.max_loss <= 1:
+            raise KnobError("--max-loss", "must be a share of the pictures, in [0, 1]", got=self.max_loss, fix="Such as 0.02.")
 
 
 def export(
-    network: Classifier | Ensemble, record: RunRecord, out: Path, *, data: Any, check: Any, progress: Progress
-) -> AgreementReport:
-    """Write a run's network as an ONNX file that answers as the run does; see ``Run.export`` and ``export_onnx``.
+    network: Classifier | Ensemble, record: RunRecord, out: Path, *, data: Any, check: Any, progress: Progress,
+    format: Format | None = None, int8: Int8 | None = None,
+) -> AgreementReport | QuantizedReport:  # fmt: skip
+    """Write a run's network as a file that answers as the run does; see ``Run.export`` and ``export_file``.
 
     data: what the run was trained on. check: other pictures, or None for the validation split of the run.
     """
-    check_suffix(out)
-    prepared, policy = record.preparation(), record.pixel_policy()
-    pictures = _given(check, policy) if check is not None else _validation(record, data, policy, progress)
-    return export_onnx(
-        network, out, size=prepared["size"], resolution=prepared["resolution"], classes=record.classes, check_images=pictures,
-        policy=policy, temperature=record.temperature,
+    format = format_of(out, format)
+    check_int8(int8, format, check)
+    prepared = record.preparation()
+    holds: dict[str, Any] = {
+        "size": prepared["size"], "resolution": prepared["resolution"], "classes": record.classes,
+        "policy": record.pixel_policy(), "temperature": record.temperature,
+    }  # fmt: skip
+    if check is not None:
+        return export_file(network, out, check_images=_given(check, holds["policy"]), format=format, **holds)
+    dataset = _as_in_training(record, data)
+    rows = record.validation_rows(dataset)
+    if int8 is None:
+        return export_file(network, out, check_images=_read(dataset, rows, holds["policy"], progress), format=format, **holds)
+    train = dataset.indices("train")
+    spread = train[np.unique(np.linspace(0, len(train) - 1, N_CALIBRATION).astype(np.int64))]  # some of every class
+    return export_int8(
+        network, out, calibration=_read(dataset, spread, holds["policy"], progress, "calibration"),
+        pictures=_labelled(record, dataset, rows, progress), max_loss=int8.max_loss, **holds,
     )  # fmt: skip
 
 
-def _validation(record: RunRecord, data: Any, policy: PixelPolicy, progress: Progress) -> Iterator[NDArray[np.uint8]]:
-    """Return the pictures of the run's validation split. Raises DataError where they are not at hand any more."""
+def check_int8(int8: Int8 | None, format: Format, check: Any) -> None:
+    """Raise KnobError where 8 bits cannot be had, or their loss not be measured."""
+    if int8 is not None and format != "onnx":
+        raise KnobError("--int8", "is for the format onnx", got=format, fix="Leave --format out, or --int8.")
+    if int8 is not None and check is not None:
+        raise KnobError("--check", "has no effect with --int8, whose loss is measured on the run's labelled validation split",
+                        got=check, fix="Leave it out.")  # fmt: skip
+
+
+def _labelled(
+    record: RunRecord, dataset: Dataset, rows: NDArray[np.int64], progress: Progress
+) -> Iterator[tuple[NDArray[np.uint8], int]]:
+    """Yield the readable pictures of rows, each with the column of its class in the run's answers."""
+    columns = [record.classes.index(name) for name in dataset.classes]
+    for done, row in enumerate(rows, start=1):
+        progress.update("accuracy", done, len(rows))
+        with suppress(PictureError):
+            yield dataset.read(int(row)), columns[dataset.labels[row]]
+
+
+def _as_in_training(record: RunRecord, data: Any) -> Dataset:
+    """Return the run's data, split as in training. Raises DataError where they are not at hand any more."""
     outside = bool(record.plan.get("outside"))
     try:
         dataset = None if data is None else data_package.load(data, seed=record.split_seed, outside=outside)
@@ -56,10 +118,14 @@ def _validation(record: RunRecord, data: Any, policy: PixelPolicy, progress: Pro
     if dataset is None or dataset.fingerprint != record.data_fingerprint:
         raise DataError("export", "needs the run's pictures to check the file on: they are not where they were, or have changed",
                         fix="Give others: --check FILES-OR-FOLDERS.")  # fmt: skip
-    dataset = record.as_split(dataset)
-    rows = record.validation_rows(dataset)
+    return record.as_split(dataset)
+
+
+def _read(
+    dataset: Dataset, rows: NDArray[np.int64], policy: PixelPolicy, progress: Progress, stage: str = "check"
+) -> Iterator[NDArray[np.uint8]]:
     named = ((dataset.source(int(row)), dataset.name_of(int(row))) for row in rows)
-    return _decoded(named, policy, progress, len(rows))
+    return _decoded(named, policy, progress, len(rows), stage)
 
 
 def _given(check: Any, policy: PixelPolicy) -> Iterator[NDArray[np.uint8]]:
@@ -71,11 +137,15 @@ def _given(check: Any, policy: PixelPolicy) -> Iterator[NDArray[np.uint8]]:
 
 
 def _decoded(
-    sources: Iterable[tuple[Any, str]], policy: PixelPolicy, progress: Progress | None = None, total: int = 0
+    sources: Iterable[tuple[Any, str]],
+    policy: PixelPolicy,
+    progress: Progress | None = None,
+    total: int = 0,
+    stage: str = "check",
 ) -> Iterator[NDArray[np.uint8]]:
     for done, (source, name) in enumerate(sources, start=1):
         if progress is not None:
-            progress.update("check", done, total)
+            progress.update(stage, done, total)
         try:
             yield decode(source, name=name, policy=policy)
         except PictureError:  # predict names such files; here they only cannot serve as a check

@@ -49,17 +49,18 @@ WITHOUT_EFFECT = {
     "freeze_to": None,
     "layer_decay": 1.0,
     "views": 0,
+    "folds": None,
     "engine": "none",
 }
 """What the plan says of settings that do not apply to its mode."""
 
 AS_ASKED = (
     "init", "snapshots", "checkpoint_every", "background", "metric", "on_nan", "seed", "split_seed", "device", "threads", "data",
-    "outside", "steps", "latency", "max_size", "folds",
+    "outside", "steps", "latency", "max_size",
 )  # fmt: skip
 """Settings that the plan takes as they are."""
 
-ORDER = ("backbone", "download", "weights", "head", "feature_stages", "size", "fit", "views", "augment", "regularize",
+ORDER = ("backbone", "download", "weights", "head", "feature_stages", "folds", "size", "fit", "views", "augment", "regularize",
          "optimizer", "gradients", "epochs", "schedule", "norm", "freeze_to", "layer_decay", "engine", "batch_size",
          "budget")  # fmt: skip
 """A default may depend on the settings that stand before it."""

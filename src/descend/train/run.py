@@ -34,8 +34,9 @@ from descend.train.run_views import Mistakes, card, frame
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from descend.export import AgreementReport
+    from descend.export import AgreementReport, Format, QuantizedReport
     from descend.models import Classifier, Ensemble
+    from descend.train.exporting import Int8
     from descend.train.inference import Inference
     from descend.train.transform import Transform
 
@@ -176,19 +177,22 @@ class Run:
         return FeatureVectors(np.concatenate(rows), tuple(names[position] for position in kept), problems, passed_over)
 
     def export(
-        self, out: Path | str | None = None, *, data: Any = None, check: Any = None, progress: Progress | None = None
-    ) -> AgreementReport:
-        """Write the network as an ONNX file that takes pixels and answers probabilities, and return how well it agrees.
+        self, out: Path | str | None = None, *, format: Format | None = None, data: Any = None, check: Any = None,
+        int8: Int8 | bool | None = None, progress: Progress | None = None,
+    ) -> AgreementReport | QuantizedReport:  # fmt: skip
+        """Write the network as a file that takes pixels and answers probabilities, and return how well it agrees.
 
-        out: the file, default ``model.onnx`` in the run folder. check: files or folders on which it must answer as the run does;
-        default the whole validation split. data: the arrays, where the run was trained on arrays. What the file reads and gives
-        is described in ``docs/how-to/export.md``. Raises ModelError, and writes nothing, where it would not agree.
+        out: default ``model.onnx`` in the run folder. format: by its ending, ``.onnx``, ``.pt2`` (torch) or ``.xml`` (OpenVINO).
+        check: files or folders on which it must answer as the run does; default the validation split. data: the arrays of a run
+        on arrays. int8: True, or ``Int8(max_loss=0.02)``: compute in 8 bits, and return what that costs on validation. See
+        ``docs/how-to/export.md``. Raises ModelError, and writes nothing, where it would not agree or costs more.
         """
-        from descend.train.exporting import export  # onnx, for those who export
+        from descend.train.exporting import Int8, export  # onnx, for those who export
 
-        place = self.folder / "model.onnx" if out is None else Path(out)
-        source = self.recipe.data if data is None else data
-        return export(self.classifier, self.record, place, data=source, check=check, progress=progress or Silent())
+        place, source = self.folder / "model.onnx" if out is None else Path(out), self.recipe.data if data is None else data
+        bits = Int8() if int8 is True else int8 or None
+        told = progress or Silent()
+        return export(self.classifier, self.record, place, data=source, check=check, progress=told, format=format, int8=bits)
 
     @cached_property
     def transform(self) -> Transform:
