@@ -23,7 +23,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--threads", type=int, metavar="N")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     args = parser.parse_args(argv)
-    from descend.train.run import words_for
+    from descend.train.metrics import words_for
 
     score = load(args.run).evaluate(
         args.data, split=args.split, threads=args.threads, tta=args.tta, mc=args.mc, outside=args.outside

@@ -5,6 +5,7 @@ scikit-learn and SciPy take a second to import: what needs them imports them, so
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -102,3 +103,18 @@ def confusion(probabilities: NDArray[np.float32], labels: NDArray[np.int64], n_c
     from sklearn import metrics
 
     return metrics.confusion_matrix(labels, probabilities.argmax(1), labels=np.arange(n_classes)).tolist()
+
+
+def words_for(score: Mapping[str, Any]) -> str:
+    """Return how many pictures a score is over, and how many of them are independent evidence where that is fewer."""
+    independent = score["n_independent"]
+    return f"{score['n']:,} pictures" + (f", {independent:,} independent" if independent < score["n"] else "")
+
+
+def line(name: str, score: Score) -> str:
+    """Return a score in one line. name: of what it was measured on."""
+    low, high = score["accuracy_interval"]
+    return (
+        f"{name + ':':<11} accuracy {score['accuracy']:.2%} of {words_for(score)} (95 % interval {low:.1%} to {high:.1%}), "
+        f"balanced {score['balanced_accuracy']:.2%}, macro F1 {score['macro_f1']:.2%}"
+    )

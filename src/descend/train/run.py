@@ -28,7 +28,7 @@ from descend.train.picture_sources import decoded_batches, picture_sources
 from descend.train.recipe import Recipe, read
 from descend.train.record import RunRecord
 from descend.train.record import load as load_record
-from descend.train.record_types import Evaluation, RunSummary, Score
+from descend.train.record_types import Evaluation, RunSummary
 from descend.train.run_views import Mistakes, card, frame
 
 if TYPE_CHECKING:
@@ -300,7 +300,7 @@ class Run:
     def verdict(self) -> str:
         """Return the result in words: each split with its interval."""
         validated = self.record.validated_by.capitalize()
-        lines = [_line(name, score) for name, score in ((validated, self.record.val), ("Test", self.record.test)) if score]
+        lines = [metrics.line(name, score) for name, score in ((validated, self.record.val), ("Test", self.record.test)) if score]
         if self.record.cross_validation is not None:
             return "\n".join([*lines, self.record.about_folds()])
         if self.record.test is None and self.record.status == "finished":
@@ -385,17 +385,3 @@ def _doubt(result: InferenceResult, labels: NDArray[np.int64]) -> dict[str, dict
         for name, chosen in (("right", right), ("wrong", ~right))
         if chosen.any()
     }
-
-
-def words_for(score: Mapping[str, Any]) -> str:
-    """Return how many pictures a score is over, and how many of them are independent evidence where that is fewer."""
-    independent = score["n_independent"]
-    return f"{score['n']:,} pictures" + (f", {independent:,} independent" if independent < score["n"] else "")
-
-
-def _line(name: str, score: Score) -> str:
-    low, high = score["accuracy_interval"]
-    return (
-        f"{name + ':':<11} accuracy {score['accuracy']:.2%} of {words_for(score)} (95 % interval {low:.1%} to {high:.1%}), "
-        f"balanced {score['balanced_accuracy']:.2%}, macro F1 {score['macro_f1']:.2%}"
-    )
