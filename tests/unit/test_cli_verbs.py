@@ -191,6 +191,20 @@ def test_a_stage_whose_beginning_was_known_counts_what_was_done_and_names_the_wh
 
 
 @pytest.mark.parametrize("drawn", [False, True])
+def test_a_log_has_a_line_for_every_epoch_and_no_control_character(drawn: bool) -> None:
+    terminal, text = _terminal(drawn=drawn)
+    for done, note in ((0, ""), (10, ""), (10, "epoch 1/2"), (15, "epoch 1/2"), (20, "epoch 1/2"), (20, "epoch 2/2")):
+        terminal.update("training", done, 20, note)
+    terminal.say("done")
+    lines = [line.strip() for line in text.getvalue().splitlines()]
+    assert drawn or lines[0] == "epoch 1/2"
+    assert drawn or lines[1].startswith("training: 20 pictures in ")
+    assert drawn or lines[2:] == ["epoch 2/2", "done"]
+    assert ("\x1b" in text.getvalue()) is drawn
+    assert text.getvalue().count("pictures in") == 1
+
+
+@pytest.mark.parametrize("drawn", [False, True])
 def test_a_stage_leaves_one_line_and_class_names_are_no_markup(drawn: bool) -> None:
     terminal, text = _terminal(drawn=drawn)
     terminal.update("reading", 1, 40)

@@ -15,14 +15,14 @@ REDRAW_S = 0.1
 
 
 class Terminal:
-    """A listener that prints lines and bars on standard error; where that is no terminal, one line per finished stage."""
+    """A listener that prints lines and bars on standard error; where that is no terminal, one line per stage and per epoch."""
 
     def __init__(self) -> None:
         from rich.console import Console
 
         self.console = Console(stderr=True, highlight=False, emoji=False)
         self._bar: Progress | None = None
-        self._stage = ""
+        self._stage = self._ended = self._note = ""
         self._started = self._drawn = 0.0
         self._before = self._done = self._total = 0
 
@@ -36,10 +36,14 @@ class Terminal:
         """Draw the stage's bar, ten times a second at most."""
         if QUIET.get():
             return
+        if note and stage == self._ended and done >= total:  # what came of the last epoch, after its last picture
+            self._log(note)
+            return
         if stage != self._stage:
             self._finish()
             self._start(stage, done, total)
         self._done, self._total = done, total
+        self._log(note)
         now = time.perf_counter()
         if now - self._drawn < REDRAW_S and done < total:
             return
@@ -52,8 +56,14 @@ class Terminal:
         if done >= total:
             self._finish()
 
+    def _log(self, note: str) -> None:
+        """Print a note that is new, where no bar shows it."""
+        if note != self._note and not self.console.is_terminal:
+            self._note = note
+            self._print(f"  {note}")
+
     def _start(self, stage: str, done: int, total: int) -> None:
-        self._stage, self._done = stage, done
+        self._stage, self._done, self._ended, self._note = stage, done, "", ""
         self._before = done if done > 1 else 0  # the first news of a stage may be of its first picture
         self._started, self._drawn = time.perf_counter(), 0.0
         if not self.console.is_terminal:
@@ -78,6 +88,7 @@ class Terminal:
             rate = f"{n / max(wall, 1e-9):,.0f} pictures/s"
             count = f"{n:,}" if n >= self._total else f"{n:,} of {self._total:,}"  # the others were known, or it was stopped
             self._print(f"  {self._stage}: {count} picture{'s' * (n != 1)} in {wall:.1f} s ({rate})")
+        self._ended = self._stage if self._done >= self._total else ""
         self._bar, self._stage = None, ""
 
     def _print(self, text: str) -> None:

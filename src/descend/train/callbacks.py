@@ -104,6 +104,7 @@ class RunCallback:
             _finite(score["loss"], position.epoch, "validation")
             better = self._select(position.epoch, score)
         self._append_metrics(position, lr, loss, score, better)
+        self.progress.update("training", self.n_done, self._total, self._note)
         self.train_losses.append(loss)
         stops = any(rule.should_stop(self.history, self.metric) for rule in self.task.regularizers)
         if self.snapshots is not None:
