@@ -59,7 +59,7 @@ def _release(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
 def test_it_checks_tests_builds_and_tags_and_sends_nothing(repository: Path) -> None:
     done = _release(repository)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[:3] == ["ran check ", "ran test ", "ran build dist"]
+    assert done.stdout.splitlines()[:4] == ["ran check ", "ran test ", "ran test -m slow", "ran build dist"]
     assert _git(repository, "tag", "--list") == "v1.2.3\n"
     assert _git(repository, "cat-file", "-t", "v1.2.3") == "tag\n"
     assert not _git(repository.parent / "origin.git", "tag", "--list")
