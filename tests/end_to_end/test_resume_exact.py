@@ -33,11 +33,11 @@ class KillAt(Silent):
     """A listener that kills the process, as far as the run is concerned, after ``n`` steps."""
 
     def __init__(self, n: int) -> None:
-        self.n = n
+        self.n, self.n_pictures = n, 0
 
     def update(self, stage: str, done: int, total: int, note: str = "") -> None:
-        if stage == "training" and done:
-            self.n -= 1
+        if stage == "training" and done > self.n_pictures:  # a step; the end of an epoch brings no picture
+            self.n, self.n_pictures = self.n - 1, done
             if self.n < 0:
                 raise Killed
 
