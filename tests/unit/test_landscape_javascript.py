@@ -191,18 +191,20 @@ def test_the_state_survives_the_hash() -> None:
     )
 
 
+STATE = {
+    "surface": "saddle",
+    "rules": ["sgd"],
+    "schedule": None,
+    "steps": 9,
+    "noise": 0,
+    "spread": 0,
+    "seeds": 9,
+    "start": None,
+    "target": None,
+}
+
+
 def test_a_hash_that_means_nothing_is_an_error() -> None:
-    state = {
-        "surface": "saddle",
-        "rules": ["sgd"],
-        "schedule": None,
-        "steps": 9,
-        "noise": 0,
-        "spread": 0,
-        "seeds": 9,
-        "start": None,
-        "target": None,
-    }
     hashes = [
         "surface=cliff",
         "surface=constructor",
@@ -221,25 +223,14 @@ def test_a_hash_that_means_nothing_is_an_error() -> None:
     FACTS.state = GIVEN[0];
     answer(GIVEN[1].map((hash) => { try { fromHash(hash); return ""; } catch (error) { return error.message; } }));
     """
-    assert [hash for hash, said in zip(hashes, node(body, [state, hashes]), strict=True) if not said] == []
+    assert [hash for hash, said in zip(hashes, node(body, [STATE, hashes]), strict=True) if not said] == []
 
 
 def test_what_the_page_offers_to_try_can_be_read() -> None:
     page = playground._asset("playground.html")
     hashes = re.findall(r'href="(#[^"]+)"', page)
     body = "FACTS.state = GIVEN[0]; answer(GIVEN[1].map((hash) => command(fromHash(hash))));"
-    state = {
-        "surface": "saddle",
-        "rules": ["sgd"],
-        "schedule": None,
-        "steps": 9,
-        "noise": 0,
-        "spread": 0,
-        "seeds": 9,
-        "start": None,
-        "target": None,
-    }
-    for said in node(body, [state, hashes]):
+    for said in node(body, [STATE, hashes]):
         words = shlex.split(said)
         rules = words[words.index("--optimizers") + 1 :]
         assert [build(text, Rule) for text in itertools.takewhile(lambda word: not word.startswith("--"), rules)]

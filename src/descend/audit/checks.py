@@ -16,8 +16,9 @@ from descend.audit import classes, copies, files, label_errors, outliers, plain,
 from descend.audit.deep import look_deeper
 from descend.audit.material import Material, looked_at
 from descend.data.opening import is_folder
-from descend.errors import DataError, MissingExtra
+from descend.errors import DataError
 from descend.findings import Finding
+from descend.pandas_frames import pandas_for
 from descend.plain_data import finite
 from descend.progress import Progress, Silent
 from descend.train.recipe import from_arguments
@@ -120,11 +121,7 @@ class Audit:
 
     def frame(self) -> Any:
         """Return ``columns`` as a pandas data frame. Raises MissingExtra without pandas."""
-        try:
-            import pandas
-        except ImportError:
-            raise MissingExtra("frame", "needs pandas", fix="pip install 'descend[tables]'; columns() needs nothing.") from None
-        return pandas.DataFrame(self.columns())
+        return pandas_for("frame", instead="columns() needs nothing").DataFrame(self.columns())
 
 
 def scan(

@@ -46,7 +46,7 @@ def main(argv: list[str]) -> int:
     settings = with_recipe("ablate", settings_of(options))
     check_settings("ablate", settings)
     found = ablate(**own, settle=settle, progress=Terminal(), **settings)
-    tell(*([json.dumps(summary(found))] if as_json else _closing(found)))
+    tell(*([json.dumps(summary(found))] if as_json else [*found.lines(), *found.places()]))
     return 130 if found.ended.startswith("stopped") else 0
 
 
@@ -72,12 +72,6 @@ def summary(found: Ablation) -> dict[str, Any]:
     """Return the ablation in one object: its folder and every rung."""
     rungs = [{"kind": "rung"} | rung.facts() for rung in found.rungs()]
     return finite({"ablation": str(found.folder)} | found.facts() | {"rungs": rungs})
-
-
-def _closing(found: Ablation) -> list[str]:
-    from descend.comparison.ablation import FILE, PICTURES
-
-    return [*found.lines(), f"Picture: {found.folder / PICTURES[1]}", f"Results: {found.folder / FILE}"]
 
 
 def _parser() -> argparse.ArgumentParser:

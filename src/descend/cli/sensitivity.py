@@ -45,7 +45,7 @@ def main(argv: list[str]) -> int:
                         fix=f"descend sensitivity {last} --optimizers ...")  # fmt: skip
     check_settings("sensitivity", settings)
     found = sensitivity(**own, within=within, progress=Terminal(), **settings)
-    tell(*([json.dumps(summary(found))] if as_json else _closing(found)))
+    tell(*([json.dumps(summary(found))] if as_json else [*found.lines(), *found.places()]))
     return 130 if found.ended.startswith("stopped") else 0
 
 
@@ -53,12 +53,6 @@ def summary(found: Sensitivity) -> dict[str, Any]:
     """Return the sensitivity in one object: its folder and every curve."""
     curves = [{"kind": "curve"} | curve.facts() for curve in found.curves()]
     return finite({"sensitivity": str(found.folder)} | found.facts() | {"curves": curves})
-
-
-def _closing(found: Sensitivity) -> list[str]:
-    from descend.comparison.sensitivity import FILE, PICTURES
-
-    return [*found.lines(), f"Picture: {found.folder / PICTURES[1]}", f"Results: {found.folder / FILE}"]
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -12,23 +12,23 @@ A technique may be needed by itself and idle beside the others, or the other way
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from descend.comparison.candidate import BASE, Candidate, changed
+from descend.comparison.experiment import SCHEMA, Experiment, opened
 from descend.comparison.ladder import Rung, draw_ladder
 from descend.comparison.loop import LookedAt, Settings, carried_out, shared_root
 from descend.comparison.recipe_parts import Part, parts
-from descend.comparison.result import Comparison, load, share
+from descend.comparison.result import share
 from descend.comparison.runs import Fit, job, make
 from descend.durations import duration
-from descend.errors import DescendError, KnobError, MissingExtra, RunError, TrainingError
-from descend.landscape.drawing import Drawing, save
-from descend.plain_data import finite
+from descend.errors import DescendError, KnobError, TrainingError
+from descend.landscape.drawing import Drawing
+from descend.pandas_frames import pandas_for
 from descend.printable import columns
 from descend.progress import Progress
 from descend.train import folder
@@ -37,28 +37,18 @@ from descend.train.prepare import profile_of
 from descend.train.recipe import Recipe
 from descend.train.resolve import resolve
 
-SCHEMA = 1
-FILE, PICTURES = "ablation.jsonl", ("ladder.svg", "ladder.png")
 BARE = "bare"
 
 
 @dataclass(frozen=True, eq=False)
-class Ablation:
+class Ablation(Experiment):
     """A recipe with and without each of its techniques. comparison: the runs. techniques, added: by name, in their order."""
 
-    comparison: Comparison
+    kind: ClassVar = "ablation"
+    picture: ClassVar = "ladder"
+
     techniques: tuple[str, ...]
     added: tuple[str, ...] = ()
-
-    @property
-    def folder(self) -> Path:
-        """Where it lies."""
-        return self.comparison.folder
-
-    @property
-    def ended(self) -> str:
-        """Why there are no more seeds; empty where all were run."""
-        return self.comparison.ended
 
     def rungs(self) -> list[Rung]:
         """Return the rungs in order: the recipe, without each technique, without any, with each alone, with more."""
@@ -77,26 +67,16 @@ class Ablation:
         told = [rung.verdict.text for rung in rungs if rung.verdict is not None]
         return [*columns(rows), "", *told, *self.comparison.failures(), *([self.ended] if self.ended else [])]
 
-    def __str__(self) -> str:
-        return "\n".join(self.lines())
-
     # -------------------------------------------------------------------------------------------------- as data and picture
 
     def figure(self) -> Drawing:
         """Draw the ladder."""
         return draw_ladder(self.rungs(), title=f"What each technique buys on {self.comparison.data}", where=self.comparison.split)
 
-    def _repr_svg_(self) -> str:
-        return self.figure().bytes(".svg").decode()
-
     @property
     def frame(self) -> Any:
         """One row per rung, as a pandas frame. Raises MissingExtra without pandas."""
-        try:
-            import pandas as pd
-        except ImportError:
-            raise MissingExtra("ablation.frame", "tables") from None
-        return pd.json_normalize([rung.facts() for rung in self.rungs()])
+        return pandas_for("ablation.frame").json_normalize([rung.facts() for rung in self.rungs()])
 
     def facts(self) -> dict[str, Any]:
         """Return what was left out and added, as plain data."""
@@ -106,24 +86,14 @@ class Ablation:
             "settle": found.settle, "techniques": list(self.techniques), "added": list(self.added), "ended": found.ended,
         }  # fmt: skip
 
-    def save(self) -> None:
-        """Write the ladder as JSON lines and as pictures, beside the comparison's own file with all runs."""
-        lines = [{"kind": "ablation"} | self.facts(), *({"kind": "rung"} | rung.facts() for rung in self.rungs())]
-        folder.write_text(self.folder / FILE, "".join(json.dumps(finite(line)) + "\n" for line in lines))
-        drawing = self.figure()
-        for name in PICTURES:
-            save(drawing, self.folder / name)
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield the rungs."""
+        return ({"kind": "rung"} | rung.facts() for rung in self.rungs())
 
 
 def load_ablation(path: Path) -> Ablation:
     """Read an ablation's folder. Raises RunError where there is none, or one of another version."""
-    found = load(path)
-    try:
-        facts = json.loads((path / FILE).read_text(encoding="utf-8").splitlines()[0])
-    except (OSError, ValueError, IndexError) as error:
-        raise RunError(f"ablation {path}", f"must be a folder with {FILE} ({error})") from None
-    if facts["schema"] != SCHEMA:
-        raise RunError(f"ablation {path}", f"must have schema {SCHEMA}", got=facts["schema"], fix="Make it again.")
+    found, facts = opened(path, Ablation.kind)
     return Ablation(found, tuple(facts["techniques"]), tuple(facts["added"]))
 
 

@@ -17,7 +17,8 @@ from descend.comparison.paired import PairedRuns
 from descend.comparison.runs import Made, outcomes, right
 from descend.comparison.tuning import Tuning, loaded
 from descend.durations import duration
-from descend.errors import MissingExtra, RunError
+from descend.errors import RunError
+from descend.pandas_frames import pandas_for
 from descend.plain_data import finite
 from descend.printable import columns
 from descend.stats import Difference, Interval, Spending, bootstrap_runs_and_items, differences, mean, verdict_in_points
@@ -114,6 +115,7 @@ class Comparison:
     tunings: list[Tuning] = field(default_factory=list)  # one per candidate, or none
     tuning_ended: str = ""  # why there were fewer trials than asked for
     _right: dict[Made, dict[str, bool]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _curves: dict[Made, list[dict[str, Any]]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     # ------------------------------------------------------------------------------------------------------------ what came
 
@@ -191,7 +193,7 @@ class Comparison:
     def costs(self, name: str) -> Costs:
         """Return what a candidate took."""
         runs = self.finished(name)
-        curves = [curve for item in runs if (curve := _epochs(item))]
+        curves = [curve for item in runs if (curve := self._curve(item))]
         peaks = [item.peak_bytes for item in runs if item.peak_bytes]
         target = self.target
         reached = [_seconds_to(curve, target) for curve in curves] if target is not None else []
@@ -212,8 +214,15 @@ class Comparison:
         each = next(iter(self._outcomes(runs).values())).mean(1).tolist()
         return mean(each, self.level) if len(each) >= FEWEST_SEEDS else Interval(each[0], -math.inf, math.inf, 1)
 
+    def _curve(self, item: Made) -> list[dict[str, Any]]:
+        """Return the epochs of a finished run that were validated; every run is read once."""
+        if item not in self._curves:
+            rows = folder.by_epoch(folder.read_lines(Path(item.place) / folder.METRICS))
+            self._curves[item] = [row for row in rows if "val_accuracy" in row]
+        return self._curves[item]
+
     def _mean_best(self, name: str) -> float | None:
-        best = [max(row["val_accuracy"] for row in curve) for item in self.finished(name) if (curve := _epochs(item))]
+        best = [max(row["val_accuracy"] for row in curve) for item in self.finished(name) if (curve := self._curve(item))]
         return float(np.mean(best)) if best else None
 
     # -------------------------------------------------------------------------------------------------------------- as text
@@ -264,13 +273,11 @@ class Comparison:
     @property
     def frame(self) -> Any:
         """One row per run, as a pandas frame. Raises MissingExtra without pandas."""
-        try:
-            import pandas as pd
-        except ImportError:
-            raise MissingExtra("comparison.frame", "tables") from None
         accuracies = [self.accuracy_of(item) if item.status == "finished" else None for item in self.made]
         rows = zip(self.made, accuracies, strict=True)
-        return pd.DataFrame([dataclasses.asdict(item) | {self.split: accuracy} for item, accuracy in rows])
+        return pandas_for("comparison.frame").DataFrame(
+            [dataclasses.asdict(item) | {self.split: accuracy} for item, accuracy in rows]
+        )
 
     def facts(self) -> dict[str, Any]:
         """Return what was compared, and how, as plain data."""
@@ -309,10 +316,6 @@ def load(path: Path) -> Comparison:
         tuple(facts["looks"]), facts["machine"], facts["versions"], facts["ended"], facts.get("against"),
         facts.get("as_written", ""), tunings, facts.get("tuning_ended", ""),
     )  # fmt: skip
-
-
-def _epochs(item: Made) -> list[dict[str, Any]]:
-    return [row for row in folder.by_epoch(folder.read_lines(Path(item.place) / folder.METRICS)) if "val_accuracy" in row]
 
 
 def _seconds_to(curve: list[dict[str, Any]], target: float) -> float:

@@ -7,38 +7,35 @@ anybody who looks for a rate; test is asked only at the rate that validation cho
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from descend.comparison.candidate import Candidate
+from descend.comparison.experiment import SCHEMA, Experiment, opened
 from descend.comparison.loop import LookedAt, Settings, carried_out
 from descend.comparison.rate_curves import draw_curves
-from descend.comparison.result import Comparison, load, share
+from descend.comparison.result import share
 from descend.comparison.runs import Fit, Made, right
 from descend.comparison.width import WITHIN, Curve, in_points
-from descend.errors import KnobError, MissingExtra, RunError, check_count
+from descend.errors import KnobError, check_count
 from descend.landscape.course import at_rate
-from descend.landscape.drawing import Drawing, save
+from descend.landscape.drawing import Drawing
 from descend.optim import Rule, knob_names
 from descend.optim.wrapper import parts
-from descend.plain_data import finite
+from descend.pandas_frames import pandas_for
 from descend.printable import columns
 from descend.progress import Progress
 from descend.stats import Difference, Interval, differences, mean
 from descend.technique import Search, build, knobs, parse
-from descend.train import folder
 from descend.train.prepare import profile_of
 from descend.train.recipe import Recipe, from_settings
 from descend.train.resolve import resolve, sets_knob
 
-SCHEMA = 1
-FILE, PICTURES = "sensitivity.jsonl", ("sensitivity.svg", "sensitivity.png")
 PER_DECADE = 2  # rates of the default grid
 NOISY = 0.6
 """Of what is forgiven: from such a difference by chance on, widths came out too narrow (``benchmarks/width_coverage.py``)."""
@@ -81,22 +78,14 @@ class WidthVerdict:
 
 
 @dataclass(frozen=True, eq=False)
-class Sensitivity:
+class Sensitivity(Experiment):
     """What learning rates do to several rules. grids: optimizer -> its rates. within: the loss of accuracy that is forgiven."""
 
-    comparison: Comparison
+    kind: ClassVar = "sensitivity"
+    picture: ClassVar = "sensitivity"
+
     grids: dict[str, tuple[float, ...]]
     within: float = WITHIN
-
-    @property
-    def folder(self) -> Path:
-        """Where it lies."""
-        return self.comparison.folder
-
-    @property
-    def ended(self) -> str:
-        """Why there are no more seeds; empty where all were run."""
-        return self.comparison.ended
 
     def curves(self) -> list[Curve]:
         """Return the curve of every rule, over the seeds that it has run at every rate."""
@@ -148,17 +137,18 @@ class Sensitivity:
 
     def lines(self) -> list[str]:
         """Return the table and what can be said of the widths as lines for a terminal."""
-        rows = [("optimizer", "best rate", "validation", "test", "decades", "range", "diverged"), *map(_row, self.curves())]
+        curves = self.curves()
+        rows = [("optimizer", "best rate", "validation", "test", "decades", "range", "diverged"), *map(_row, curves)]
         first = next(iter(self.grids))
         told = [f"{name} against {first}: {verdict.text}" for name, verdict in self.verdicts().items()]
         about = f"decades: the width of the range of rates within {in_points(self.within)} of the best"
         told += [
             f"{curve.optimizer}: rates of its range differ by about {100 * width.noise:.1f} points by chance, so it may be wider "
             f"than this; more seeds would tell"
-            for curve in self.curves()
+            for curve in curves
             if (width := curve.width) is not None and width.noise > self.within * NOISY
         ]
-        failed = [line for curve in self.curves() if curve.n_failed for line in self._failures(curve)]
+        failed = [line for curve in curves if curve.n_failed for line in self._failures(curve)]
         return [*columns(rows), about, *([""] if told else []), *told, *failed, *([self.ended] if self.ended else [])]
 
     def _failures(self, curve: Curve) -> list[str]:
@@ -166,27 +156,17 @@ class Sensitivity:
         bad = [item for item in self.comparison.made if item.name in names and item.status == "failed" and not item.diverged]
         return [f"{item.name}, seed {item.seed}, failed: {item.error}" for item in bad]
 
-    def __str__(self) -> str:
-        return "\n".join(self.lines())
-
     # -------------------------------------------------------------------------------------------------- as data and picture
 
     def figure(self) -> Drawing:
         """Draw all curves on one picture, and the widths below."""
         return draw_curves(self.curves(), title=f"Accuracy against learning rate on {self.comparison.data}")
 
-    def _repr_svg_(self) -> str:
-        return self.figure().bytes(".svg").decode()
-
     @property
     def frame(self) -> Any:
         """One row per run: optimizer, lr, seed, accuracy of validation, as a pandas frame. Raises MissingExtra without pandas."""
-        try:
-            import pandas as pd
-        except ImportError:
-            raise MissingExtra("sensitivity.frame", "tables") from None
         names = {_name(optimizer, rate): (optimizer, rate) for optimizer, rates in self.grids.items() for rate in rates}
-        return pd.DataFrame(
+        return pandas_for("sensitivity.frame").DataFrame(
             [
                 {"optimizer": names[item.name][0], "lr": names[item.name][1], "seed": item.seed, "val": self._accuracy(item),
                  "diverged": item.diverged, "wall_s": item.wall_s}
@@ -202,29 +182,17 @@ class Sensitivity:
             "grids": {name: list(rates) for name, rates in self.grids.items()}, "ended": found.ended,
         }  # fmt: skip
 
-    def save(self) -> None:
-        """Write the curves as JSON lines and as pictures, beside the comparison's own file with all runs."""
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield the curves, and the verdict on every rule but the first."""
         first = next(iter(self.grids))
-        lines = [{"kind": "sensitivity"} | self.facts(), *({"kind": "curve"} | curve.facts() for curve in self.curves())]
-        lines += [
-            {"kind": "verdict", "optimizer": name, "against": first} | verdict.facts()
-            for name, verdict in self.verdicts().items()
-        ]  # fmt: skip
-        folder.write_text(self.folder / FILE, "".join(json.dumps(finite(line)) + "\n" for line in lines))
-        drawing = self.figure()
-        for name in PICTURES:
-            save(drawing, self.folder / name)
+        yield from ({"kind": "curve"} | curve.facts() for curve in self.curves())
+        for name, verdict in self.verdicts().items():
+            yield {"kind": "verdict", "optimizer": name, "against": first} | verdict.facts()
 
 
 def load_sensitivity(path: Path) -> Sensitivity:
     """Read a sensitivity's folder. Raises RunError where there is none, or one of another version."""
-    found = load(path)
-    try:
-        facts = json.loads((path / FILE).read_text(encoding="utf-8").splitlines()[0])
-    except (OSError, ValueError, IndexError) as error:
-        raise RunError(f"sensitivity {path}", f"must be a folder with {FILE} ({error})") from None
-    if facts["schema"] != SCHEMA:
-        raise RunError(f"sensitivity {path}", f"must have schema {SCHEMA}", got=facts["schema"], fix="Make it again.")
+    found, facts = opened(path, Sensitivity.kind)
     return Sensitivity(found, {name: tuple(rates) for name, rates in facts["grids"].items()}, facts["within"])
 
 

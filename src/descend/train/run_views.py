@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from descend.errors import MissingExtra
+from descend.pandas_frames import pandas_for
 from descend.printable import printable
 from descend.train.record import RunRecord
 from descend.train.record_types import EpochRow, Mistake, Score
@@ -20,11 +20,7 @@ _N_CLASSES = 12  # named on a card
 
 def frame(rows: Sequence[Mapping[str, Any]]) -> DataFrame:
     """Return epochs as a pandas DataFrame with the columns of ``EpochRow``, indexed by the epoch. Raises MissingExtra."""
-    try:
-        import pandas
-    except ImportError:
-        fix = "Install it with: pip install 'descend[tables]'; the same rows are the lines of RUN/metrics.jsonl."
-        raise MissingExtra("history", "pandas must be installed", fix=fix) from None
+    pandas = pandas_for("history", instead="the same rows are the lines of RUN/metrics.jsonl")
     return pandas.DataFrame(list(rows), columns=list(EpochRow.__annotations__)).set_index("epoch")
 
 
