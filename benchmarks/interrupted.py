@@ -6,6 +6,7 @@ verbs of the command line as they are, in a session of its own, so that what out
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import os
@@ -13,6 +14,7 @@ import random
 import shutil
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -69,6 +71,8 @@ def pictures(source: Path, target: Path, n: int, seed: int = 0) -> Path:
 def preload() -> None:
     """Import what the verbs import, so that a fork begins at once; no thread pool is started."""
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    import torch
+
     import descend.cli.fit
     import descend.cli.predict
     import descend.data
@@ -76,7 +80,10 @@ def preload() -> None:
     import descend.technique
     from descend.models import Lite0
 
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # a team of OpenMP's threads would not live on in the fork, which would wait for it for ever
     Lite0().build(0)
+    torch.set_num_threads(n_threads)
     descend.technique.load_all()
 
 
@@ -203,3 +210,42 @@ def result_of(run: Path) -> dict[str, Any]:
 def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
     """Return the names of what differs between two results."""
     return [name for name in one if one[name] != other[name]]
+
+
+# ------------------------------------------------------------------------------------------------------------ as a benchmark
+
+
+def arguments(about: str | None, unit: str, *, n: int, per_class: int) -> argparse.ArgumentParser:
+    """Return the arguments of a benchmark that counts interruptions. unit: their word, such as ``kills``; n: how many."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(f"--{unit}", type=int, default=n, metavar="N")
+    parser.add_argument("--seed", type=int, default=0, metavar="N")
+    parser.add_argument("--per-class", type=int, default=per_class, metavar="N", help="pictures of each class")
+    parser.add_argument("--add", action="store_true", help="to the batches that the result holds, instead of replacing them")
+    parser.add_argument("--limit", type=float, default=1e9, metavar="SECONDS")
+    return parser
+
+
+def measure(
+    name: str, claim: str, unit: str, options: argparse.Namespace, batch: Callable[[Path, Path, Path], dict[str, Any]]
+) -> None:
+    """Make a batch and save it. batch: takes a folder to work in, that of the pictures and that of compiled kernels."""
+    preload()
+    from descend.files import default_root
+    from harness import data, save
+
+    kernels = default_root() / "kernels"
+    kernels.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        taken = pictures(data("hymenoptera"), place / "pictures", options.per_class)
+        print(f"seed {options.seed}", flush=True)
+        made = batch(place, taken, kernels)
+    kept = Path(__file__).parent / f"results/{name}.json"
+    before = json.loads(kept.read_text(encoding="utf-8"))["result"]["batches"] if options.add else []
+    save(name, claim, {unit: sum(each[unit] for each in [*before, made]), "batches": [*before, made]})
+
+
+def tell(line: str) -> None:
+    """Print a line at once."""
+    print(line, flush=True)

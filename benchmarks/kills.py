@@ -16,11 +16,8 @@ which holds the steps, gives without an interruption.
 
 from __future__ import annotations
 
-import argparse
-import json
 import random
 import shutil
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -179,30 +176,16 @@ def run(bench: Bench, n_kills: int, tell: Callable[[str], None], limit_s: float)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=500, metavar="N")
-    parser.add_argument("--seed", type=int, default=0, metavar="N")
-    parser.add_argument("--per-class", type=int, default=20, metavar="N", help="pictures of each class")
+    parser = interrupted.arguments(__doc__, "kills", n=500, per_class=20)
     parser.add_argument("--modes", nargs="+", default=list(SETTINGS), choices=list(SETTINGS))
-    parser.add_argument("--add", action="store_true", help="to the batches that the result holds, instead of replacing them")
-    parser.add_argument("--limit", type=float, default=1e9, metavar="SECONDS")
     options = parser.parse_args()
-    interrupted.preload()
-    from descend.files import default_root
-    from harness import data, save
 
-    kernels = default_root() / "kernels"
-    kernels.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        pictures = interrupted.pictures(data("hymenoptera"), place / "pictures", options.per_class)
-        print(f"seed {options.seed}", flush=True)
+    def batch(place: Path, pictures: Path, kernels: Path) -> dict[str, Any]:
         bench = Bench(place, pictures, kernels, options.seed, options.modes)
-        result = run(bench, options.kills, lambda line: print(line, flush=True), options.limit)
-    kept = Path(__file__).parent / "results/kills.json"
-    before = json.loads(kept.read_text(encoding="utf-8"))["result"]["batches"] if options.add else []
-    result = {"kills": sum(batch["kills"] for batch in [*before, result]), "batches": [*before, result]}
-    save("kills", "a run that is killed at any moment is new or goes on, and ends with the same bytes", result)
+        return run(bench, options.kills, interrupted.tell, options.limit)
+
+    claim = "a run that is killed at any moment is new or goes on, and ends with the same bytes"
+    interrupted.measure("kills", claim, "kills", options, batch)
 
 
 if __name__ == "__main__":

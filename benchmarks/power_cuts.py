@@ -13,16 +13,13 @@ run goes on there. A copy is taken again until two in a row are equal, so that n
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import filecmp
-import json
 import os
 import random
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -178,31 +175,15 @@ def run(bench: Bench, n_cuts: int, tell: Callable[[str], None], limit_s: float) 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cuts", type=int, default=100, metavar="N")
-    parser.add_argument("--seed", type=int, default=0, metavar="N")
-    parser.add_argument("--per-class", type=int, default=16, metavar="N", help="pictures of each class")
-    parser.add_argument("--add", action="store_true", help="to the batches that the result holds, instead of replacing them")
-    parser.add_argument("--limit", type=float, default=1e9, metavar="SECONDS")
-    options = parser.parse_args()
+    options = interrupted.arguments(__doc__, "cuts", n=100, per_class=16).parse_args()
     if os.geteuid() != 0 or shutil.which("mkfs.ext4") is None:
         raise SystemExit("needs root, loop devices and mkfs.ext4")
-    interrupted.preload()
-    from descend.files import default_root
-    from harness import data, save
 
-    kernels = default_root() / "kernels"
-    kernels.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        pictures = interrupted.pictures(data("hymenoptera"), place / "pictures", options.per_class)
-        print(f"seed {options.seed}", flush=True)
-        bench = Bench(place, pictures, kernels, options.seed)
-        result = run(bench, options.cuts, lambda line: print(line, flush=True), options.limit)
-    kept = Path(__file__).parent / "results/power_cuts.json"
-    before = json.loads(kept.read_text(encoding="utf-8"))["result"]["batches"] if options.add else []
-    result = {"cuts": sum(batch["cuts"] for batch in [*before, result]), "batches": [*before, result]}
-    save("power_cuts", "a run whose power is cut is new, goes on or stays finished, and ends with the same bytes", result)
+    def batch(place: Path, pictures: Path, kernels: Path) -> dict[str, Any]:
+        return run(Bench(place, pictures, kernels, options.seed), options.cuts, interrupted.tell, options.limit)
+
+    claim = "a run whose power is cut is new, goes on or stays finished, and ends with the same bytes"
+    interrupted.measure("power_cuts", claim, "cuts", options, batch)
 
 
 if __name__ == "__main__":
