@@ -39,7 +39,8 @@ TOO_FAINT = """() => {
       const style = getComputedStyle(at);
       if (style.backgroundImage !== "none") return null;            // a picture behind the words: no single answer
       layers.push(rgba(style.backgroundColor)); }
-    const dark = matchMedia("(prefers-color-scheme: dark)").matches && getComputedStyle(document.documentElement).colorScheme.includes("dark");
+    const scheme = getComputedStyle(document.documentElement).colorScheme;
+    const dark = matchMedia("(prefers-color-scheme: dark)").matches && scheme.includes("dark");
     return layers.reverse().reduce((under, top) => over(top, under), dark ? [18, 18, 18] : [255, 255, 255]); };
   const faint = [];
   const words = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);

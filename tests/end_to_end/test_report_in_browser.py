@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-from descend.api import fit
 from tests.browser import (  # pyright: ignore[reportMissingImports]
     SCHEMES,
     WIDTHS,
@@ -14,6 +12,8 @@ from tests.browser import (  # pyright: ignore[reportMissingImports]
     check_layout,
     opened,
 )
+
+from descend.api import fit
 
 
 @pytest.fixture(scope="module")
