@@ -18,6 +18,7 @@ from PIL import Image
 
 import descend
 from descend.errors import DataError, KnobError
+from descend.train.exporting import Int8
 from descend.train.run import Run
 
 LABELS = np.array(["ant", "bee"])[np.arange(40) % 2]
@@ -46,6 +47,23 @@ def png(image: np.ndarray, mode: str = "RGB", **options: Any) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(image).convert(mode).save(buffer, "PNG", **options)
     return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("asked", "name"),
+    [
+        ({}, "model.onnx"),
+        ({"format": "torch"}, "model.pt2"),
+        ({"format": "openvino"}, "model.xml"),
+        ({"int8": True}, "model.int8.onnx"),
+    ],
+)
+def test_a_file_that_is_not_named_gets_the_name_of_its_kind(run: Run, asked: dict[str, Any], name: str) -> None:
+    (run.folder / name).unlink(missing_ok=True)
+    if "int8" in asked:
+        asked = {"int8": Int8(max_loss=1.0)}
+    run.export(data=(IMAGES, LABELS), **asked)
+    assert (run.folder / name).stat().st_size > 0
 
 
 def test_the_file_is_checked_on_the_whole_validation_split_and_served_without_descend(run: Run, served: ModuleType) -> None:

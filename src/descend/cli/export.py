@@ -8,7 +8,7 @@ from descend.api import load
 from descend.cli.output import Parser, tell
 from descend.errors import KnobError
 
-DEFAULT_NAMES = {"onnx": "model.onnx", "torch": "model.pt2", "openvino": "model.xml"}
+FORMATS = ("onnx", "torch", "openvino")
 
 
 def main(argv: list[str]) -> int:
@@ -18,8 +18,10 @@ def main(argv: list[str]) -> int:
         epilog="The file does not turn pictures by their EXIF orientation: whoever opens them must (docs/how-to/export.md).",
     )  # fmt: skip
     parser.add_argument("run", type=Path, metavar="RUN", help="the run folder that `descend fit` printed, or runs/latest")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="default RUN/model.onnx, model.pt2 or model.xml")
-    parser.add_argument("--format", choices=tuple(DEFAULT_NAMES), help="default: by the ending of --out, else onnx")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="default RUN/model.onnx, model.pt2, model.xml or model.int8.onnx"
+    )
+    parser.add_argument("--format", choices=FORMATS, help="default: by the ending of --out, else onnx")
     parser.add_argument("--check", nargs="+", metavar="FILES-OR-FOLDERS",
                         help="pictures on which the file must answer as torch does; default: the validation split")  # fmt: skip
     parser.add_argument("--int8", action="store_true", help="compute in 8 bits; the loss of accuracy is measured and told")
@@ -29,13 +31,13 @@ def main(argv: list[str]) -> int:
     if args.max_loss is not None and not args.int8:
         raise KnobError("--max-loss", "has no effect without --int8", got=args.max_loss, fix="Leave it out.")
     from descend.cli.progress import Terminal
-    from descend.train.exporting import Int8, check_int8, format_of
+    from descend.train.exporting import Int8, check_int8, default_out, format_of
 
     int8 = None if not args.int8 else Int8() if args.max_loss is None else Int8(args.max_loss)
     format = args.format or "onnx" if args.out is None else format_of(args.out, args.format)
     check_int8(int8, format, args.check)
     run = load(args.run)
-    out = args.out or run.folder / ("model.int8.onnx" if int8 else DEFAULT_NAMES[format])
+    out = args.out or default_out(run.folder, format, int8=int8 is not None)
     told = run.export(out, format=format, check=args.check, int8=int8, progress=Terminal())
     tell(f"{out}: {told}")
     return 0

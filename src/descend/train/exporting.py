@@ -47,6 +47,11 @@ def format_of(out: Path, format: Format | None = None) -> Format:
     return format or by_ending or "onnx"
 
 
+def default_out(folder: Path, format: Format, *, int8: bool) -> Path:
+    """Return the file in a run's folder that an export writes where none is named: model.onnx, model.pt2, model.int8.onnx, ..."""
+    return folder / f"model{'.int8' * int8}{SUFFIXES[format]}"
+
+
 @dataclass(frozen=True)
 class Int8:
     """That convolutions and matrix products shall compute in 8 bits. max_loss: of accuracy on validation, a share of it."""

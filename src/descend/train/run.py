@@ -182,16 +182,17 @@ class Run:
     ) -> AgreementReport | QuantizedReport:  # fmt: skip
         """Write the network as a file that takes pixels and answers probabilities, and return how well it agrees.
 
-        out: default ``model.onnx`` in the run folder. format: by its ending, ``.onnx``, ``.pt2`` (torch) or ``.xml`` (OpenVINO).
+        out: default ``model.onnx``, ``model.pt2``, ``model.xml`` or ``model.int8.onnx`` in the run folder, by the format. format:
+        by the ending of ``out``, ``.onnx``, ``.pt2`` (torch) or ``.xml`` (OpenVINO), else onnx.
         check: files or folders on which it must answer as the run does; default the validation split. data: the arrays of a run
         on arrays. int8: True, or ``Int8(max_loss=0.02)``: compute in 8 bits, and return what that costs on validation. See
         ``docs/how-to/export.md``. Raises ModelError, and writes nothing, where it would not agree or costs more.
         """
-        from descend.train.exporting import Int8, export  # onnx, for those who export
+        from descend.train.exporting import Int8, default_out, export  # onnx, for those who export
 
-        place, source = self.folder / "model.onnx" if out is None else Path(out), self.recipe.data if data is None else data
         bits = Int8() if int8 is True else int8 or None
-        told = progress or Silent()
+        place = default_out(self.folder, format or "onnx", int8=bits is not None) if out is None else Path(out)
+        source, told = self.recipe.data if data is None else data, progress or Silent()
         return export(self.classifier, self.record, place, data=source, check=check, progress=told, format=format, int8=bits)
 
     @cached_property
