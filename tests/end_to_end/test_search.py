@@ -91,6 +91,7 @@ def test_the_search_is_the_default_on_photographs_and_writes_down_its_steps(foun
     steps = [step["step"] for step in found.record.search]
     assert steps[0] == "features(size=64)"
     assert any(step.startswith("finetune(") for step in steps)
+    assert any(", crops=" in step for step in steps)
     assert found.recipe.steps == tuple(steps)
     assert found.record.test_looks[0]["what"] == "descend fit, after training"
     assert len(found.record.test_looks) == 1

@@ -37,6 +37,7 @@ STEPS = [
     PartStep(share=0.25),
     FeatureStep(size=224),
     FeatureStep(size=288, mirrored=True, share=0.1),
+    FeatureStep(size=224, mirrored=True, crops=6),
     FeatureStep(size=64, share=0.4, quick=True),
     FineTuneStep(size=160, view=192, freeze_to="block1", lr=3e-4, n_steps=400, mirrored=True),
     FineTuneStep(size=64, view=64, freeze_to=None, lr=1e-3, n_steps=7, batch_size=8, draw=2, stop_at=5),

@@ -89,6 +89,20 @@ def test_the_held_out_loss_is_that_of_models_that_never_saw_the_fold() -> None:
     assert fit.strength == min(fit.trials, key=lambda one: one.loss).strength
 
 
+def test_views_beyond_those_that_answers_look_at_are_fitted_but_not_judged() -> None:
+    x, labels = blobs(90, 12, 3, views=3, spread=0.7)
+    fit = fit_logistic(x, labels, 3, n_folds=3, n_judged=1, seed=4)
+    trial = min(fit.trials, key=lambda one: abs(np.log10(one.strength)))
+    x64 = x.astype(np.float64)
+    z = (x64 - x64.mean((0, 1))) / x64.std((0, 1))
+    losses = np.zeros(90)
+    for fitted, held_out in folds_of(labels, None, 3, 3, 4):
+        model = LogisticRegression(C=1 / (trial.strength * 3 * len(fitted)), solver="newton-cg", tol=1e-8, max_iter=5000)
+        p = model.fit(z[fitted].reshape(-1, 12), labels[fitted].repeat(3)).predict_proba(z[held_out, 0])
+        losses[held_out] = -np.log(p[np.arange(len(held_out)), labels[held_out]])
+    assert trial.loss == pytest.approx(losses.mean(), abs=2e-3)
+
+
 def test_noise_asks_for_a_strong_penalty_and_clean_classes_for_a_weak_one() -> None:
     draw = np.random.default_rng(0)
     noise = draw.normal(size=(120, 1, 40)).astype(np.float32)

@@ -21,7 +21,7 @@ from descend.optim import Rule, with_knobs
 from descend.regularize import CrossEntropy
 from descend.schedule import Schedule
 from descend.search.steps import FineTuneStep
-from descend.search.study import Answer, Study
+from descend.search.study import CROPS, FLIP, Answer, Study
 from descend.technique import build
 from descend.train.batch_sources import ImageSource
 from descend.train.estimate import rehearse
@@ -33,7 +33,6 @@ from descend.transfer import FineTuning, make_engine, stage_of, with_frozen_norm
 
 RULE = "adamw(weight_decay=0.01)"
 SCHEDULE = "then(warmup(fraction=0.05), cosine())"
-CROPS = "random_resized_crop(scale_range=[0.5, 1.0])"
 LAYER_DECAY = 0.8  # rate of a stage relative to the next one
 SMOOTHING = 0.1
 KEPT_EVERY = 50  # steps, where training may go back to a good state
@@ -178,7 +177,7 @@ def _task(study: Study, step: FineTuneStep, start: Answer) -> tuple[Classifier, 
     optimizer = scheduled(groups, with_knobs(build(RULE, Rule), lr=step.lr))
     rows = study.rows("train")
     batches = Batches(study.decoded, rows, batch_size=min(step.batch_size, len(rows)), seed=seed)
-    augment = [CROPS, "flip(p=0.5)"] if step.mirrored else [CROPS]
+    augment = [CROPS, FLIP] if step.mirrored else [CROPS]
     mean, std = rgb(classifier.mean), rgb(classifier.std)
     pipeline = Pipeline(augment, seed=seed, size=step.size, mean=mean, std=std)
     images = ImageSource(batches, pipeline, study.n_classes, builder.device)

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from descend.search.begin import EXPORT_S, MARGIN
-from descend.search.features import fit_s, n_views_needed
+from descend.search.features import crops_for, fit_s, n_views_needed
 from descend.search.finetune import images_per_s
 from descend.search.steps import FeatureStep, FineTuneStep, Step
 from descend.search.study import Answer, Study
@@ -20,6 +20,10 @@ from descend.search.study import Answer, Study
 MIRROR_SHARE = 0.06
 LARGER_SHARE = 0.10
 """Of the error: mirror images and 288 px instead of 224, with 2,527 photographs in 6 classes and with 81 fine classes."""
+CROPS_SHARE, CROPS_AT = 0.15, 10
+"""Of the error: random crops of training pictures as further views, with so many pictures per class; with more, by the root less.
+From 5 per class on: hands 29 and 11 %, ants and bees 5 and 7, flowers 13 and 9; enlarged scans of digits lose, and the head stays
+without them."""
 FINETUNE_SHARE, AGAIN_SHARE = 0.25, 0.08
 """Of the error: late stages trained for five passes or more; a second training averaged with the first."""
 LEAST_GAIN = 5e-4  # of accuracy: a step that is expected to bring less is not taken
@@ -59,13 +63,15 @@ class Rung:
 
 
 Taken = Sequence[tuple[Step, Answer]]
-Kind = tuple[str, int, bool]  # steps that fail together: word, size and mirror images, of features
-FINETUNE: Kind = (FineTuneStep.word, 0, False)
+Kind = tuple[str, int, bool, bool]  # steps that fail together: word, size, mirror images and crops, of features
+FINETUNE: Kind = (FineTuneStep.word, 0, False, False)
 
 
 def kind_of(step: Step) -> Kind:
     """Return which steps are not worth trying where this one has failed."""
-    return (step.word, step.size, step.mirrored) if isinstance(step, FeatureStep) else (step.word, 0, False)
+    return (
+        (step.word, step.size, step.mirrored, step.crops > 0) if isinstance(step, FeatureStep) else (step.word, 0, False, False)
+    )
 
 
 def next_rung(study: Study, taken: Taken, time_left: float, failed: Collection[Kind] = ()) -> Rung | str:
@@ -149,8 +155,11 @@ def _rungs(study: Study, taken: Taken, error: float, time_left: float, failed: C
         step = FeatureStep(size=native, mirrored=True)
         seconds = features_s(study, step, done=at_native)
         yield Rung(step, "the mirror image of each picture as a second view", error * MIRROR_SHARE, seconds)
+    if at_native is not None:
+        yield from _cropped(study, taken, looks, error)
     if largest > native and not any(step.size == largest for step in looks):
-        step = FeatureStep(size=largest, mirrored=mirrors)
+        crops = best_head(taken).crops
+        step = FeatureStep(size=largest, mirrored=mirrors, crops=crops.n if crops else 0)
         gain = error * (LARGER_SHARE + MIRROR_SHARE * mirrors)
         yield Rung(step, f"more pixels: {largest} instead of {native}", gain, features_s(study, step))
     tuned = [step for step in steps if isinstance(step, FineTuneStep)]
@@ -159,6 +168,19 @@ def _rungs(study: Study, taken: Taken, error: float, time_left: float, failed: C
         rung = _fine_tuning(study, taken, len(tuned), error, time_left)
         if rung is not None:
             yield rung
+
+
+def _cropped(study: Study, taken: Taken, looks: Sequence[FeatureStep], error: float) -> Iterator[Rung]:
+    """Yield the rung that learns from crops too, in the size of the best head so far."""
+    n, size = len(study.rows("train")), best_head(taken).view
+    n_crops = crops_for(n)
+    done = max((step for step in looks if step.size == size), key=lambda step: step.mirrored, default=None)
+    if n_crops and done is not None and not any(step.size == size and step.crops for step in looks):
+        step = FeatureStep(size=size, mirrored=study.may_mirror, crops=n_crops)
+        gain = error * CROPS_SHARE * (CROPS_AT * study.n_classes / n) ** 0.5
+        yield Rung(
+            step, f"{n_crops} random crops of each training picture to learn from", gain, features_s(study, step, done=done)
+        )
 
 
 def _fine_tuning(study: Study, taken: Taken, draw: int, error: float, time_left: float) -> Rung | None:

@@ -28,8 +28,9 @@ class PartStep:
 class FeatureStep:
     """Fit a head to the features of pictures looked at in ``size`` pixels.
 
-    mirrored: whether mirror images are offered too; the data decide whether they are used. share: of the pictures of every class
-    and split that are used; below 1 for a first answer within seconds. quick: the head is fitted once, to the last features, with
+    mirrored: whether mirror images are offered too; the data decide whether they are used. crops: random crops of each training
+    picture that are offered as further views to learn from. share: of the pictures of every class and split that are used; below
+    1 for a first answer within seconds. quick: the head is fitted once, to the last features, with
     the usual strength of the penalty: nothing is chosen by cross-validation.
     """
 
@@ -37,6 +38,7 @@ class FeatureStep:
 
     size: Annotated[int, Ge(8)]
     mirrored: bool = False
+    crops: Annotated[int, Ge(0)] = 0
     share: Annotated[float, Gt(0), Le(1)] = 1.0
     quick: bool = False
 

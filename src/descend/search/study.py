@@ -21,7 +21,7 @@ from descend.augment import expand
 from descend.data import Dataset, Decoded
 from descend.models import Backbone, Classifier
 from descend.search.clock import Clock, Watch
-from descend.search.steps import FineTuneStep
+from descend.search.steps import FeatureStep, FineTuneStep
 from descend.search.warm_up import WarmUp
 from descend.train.plan import Plan
 from descend.train.run_log import RunLog
@@ -29,10 +29,22 @@ from descend.train.task_builder import TaskBuilder
 from descend.transfer import Engine, StageFit, Trial, make_engine
 
 MIRROR = ("flip(p=1.0)",)
+CROPS, FLIP = "random_resized_crop(scale_range=[0.5, 1.0])", "flip(p=0.5)"
 
 Probabilities = NDArray[np.float32]  # (n, K)
 
 FIT_PACE = 4e-7  # seconds per fold, picture and axis that fitting a head takes until it is measured: 5 s for 1,444 in five folds
+
+
+@dataclass(frozen=True)
+class Crops:
+    """Random crops of a training picture that a head learns from beside the views that it is asked about.
+
+    n: of each picture. flipped: whether half of them are mirrored.
+    """
+
+    n: int
+    flipped: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +53,8 @@ class Answer:
 
     classifier: reads pictures of the run's size. engine: computes its backbone's features. trial: of the cross-validation that
     chose its head, where one did. share: of the pictures that it was made from. frozen: whether its backbone is the pretrained
-    one. strength: of the penalty on a head that was fitted. why: what was decided on the way, in words.
+    one. strength: of the penalty on a head that was fitted. crops: what that head learned from beside its own views. why: what
+    was decided on the way, in words.
     """
 
     classifier: Classifier
@@ -52,6 +65,7 @@ class Answer:
     frozen: bool
     trial: Trial | None = None
     strength: float | None = None
+    crops: Crops | None = None
     why: str = ""
 
 
@@ -70,12 +84,13 @@ class Study:
         head = plan.head.build(pretrained.n_features, self.n_classes, plan.seed)
         views = replace(plan, augment=expand(MIRROR))  # view 0 is the plain one, view 1 its mirror image
         self.builder = TaskBuilder(views, decoded, Classifier(pretrained, head), None, watch)
+        self._croppers: dict[bool, TaskBuilder] = {}
         self.native = min(plan.size, pretrained.native_size)
         self.may_mirror = False  # until it is measured
         self.is_part = False  # of what the user has, where time does not allow more
         self.warm_up: WarmUp | None = None  # what compiles for fine-tuning meanwhile
         self.fit_pace = FIT_PACE
-        self.plain_fits: dict[tuple[int, float], StageFit] = {}  # (pixels of the view, share) -> the head on plain views
+        self.head_fits: dict[FeatureStep, StageFit] = {}  # what is looked at -> the head on exactly that
         self._engines: dict[int, Engine] = {}
         self._rates: dict[tuple[str, int], float] = {}
         self._training: dict[tuple[int, str | None], float] = {}
@@ -126,14 +141,33 @@ class Study:
             self._training[key] = measure()
         return self._training[key]
 
-    def features(self, engine: Engine, rows: NDArray[np.int64], *, mirrored: bool) -> NDArray[np.float32]:
-        """Return the engine's features of rows: (n, 1 or 2, D) float32, cached; notes how fast they were computed."""
-        before, started = self.builder.extraction.n_computed, time.perf_counter()
-        features = self.builder.extract(engine, rows, n_views=1 + mirrored)
-        n = self.builder.extraction.n_computed - before
+    def features(
+        self, engine: Engine, rows: NDArray[np.int64], *, mirrored: bool, crops: Crops | None = None
+    ) -> NDArray[np.float32]:
+        """Return the engine's features of rows, cached; notes how fast they were computed.
+
+        They are (n, V, D) float32: of the plain view, of its mirror image where ``mirrored``, then of the crops.
+        """
+        features = self._extracted(self.builder, engine, rows, 1 + mirrored)
+        if crops is None:
+            return features
+        return np.concatenate([features, self._extracted(self._cropper(crops), engine, rows, 1 + crops.n)[:, 1:]], axis=1)
+
+    def _extracted(self, builder: TaskBuilder, engine: Engine, rows: NDArray[np.int64], n_views: int) -> NDArray[np.float32]:
+        before, started = builder.extraction.n_computed, time.perf_counter()
+        features = builder.extract(engine, rows, n_views=n_views)
+        n = builder.extraction.n_computed - before
         if n >= 32:  # fewer say little of the rate
             self.note_rate(engine.name, engine.prefix.seen_size, n / (time.perf_counter() - started))
         return features
+
+    def _cropper(self, crops: Crops) -> TaskBuilder:
+        """Return a builder whose augmented views are crops."""
+        if crops.flipped not in self._croppers:
+            augment = expand([CROPS, FLIP] if crops.flipped else [CROPS])
+            plan = replace(self.builder.plan, augment=augment)
+            self._croppers[crops.flipped] = TaskBuilder(plan, self.decoded, self.builder.classifier, None, self.watch)
+        return self._croppers[crops.flipped]
 
     def share_done(self, view: int) -> float:
         """Return the share of the training pictures, in their nested order, whose plain features at a view are on disk."""

@@ -73,7 +73,8 @@ def out_of_fold(
                             got=f"fold {number + 1} of {n_folds}", fix="Ask for more folds, or leave them out.")  # fmt: skip
         best = fit_stages(
             features[fitted], labels[fitted], n_classes, columns or {"all": features.shape[2]},
-            units=None if units is None else units[fitted], strength=strength, around=around, n_folds=n_inner, seed=seed,
+            units=None if units is None else units[fitted], strength=strength, around=around, n_folds=n_inner, n_judged=1,
+            seed=seed,
         )  # fmt: skip
         strengths.append(best.fit.strength)
         stages.append(best.stages)

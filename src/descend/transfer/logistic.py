@@ -76,22 +76,22 @@ class LogisticFit:
 
 def fit_logistic(
     features: Floats, labels: NDArray[np.int64], n_classes: int, *, units: NDArray[np.int64] | None = None,
-    strength: float | None = None, around: float | None = None, n_folds: int = 5, n_repeats: int = 1, seed: int = 0,
-    check: Callable[[], None] = _go_on,
+    strength: float | None = None, around: float | None = None, n_folds: int = 5, n_repeats: int = 1, n_judged: int | None = None,
+    seed: int = 0, check: Callable[[], None] = _go_on,
 ) -> LogisticFit:  # fmt: skip
     """Fit the head to the features of n pictures.
 
-    features: (n, V, D) float32; the V views of a picture share its label, count 1 / V each, and stay on one side of a fold, where
-    their probabilities are averaged. labels: (n,) int64 below K = n_classes. units: (n,) what must stay on one side, such as
-    copies or groups; None: every picture by itself. strength: of the penalty, or None to choose it by cross-validation
-    (stratified, grouped), by the lowest held-out loss. around: a strength that did well on similar features: the choice begins
-    there, and needs fewer fits. n_repeats: how often the folds are drawn, for few pictures. check: called before every
-    evaluation of the loss; what it raises ends the fit.
+    features: (n, V, D) float32; the V views of a picture share its label, count 1 / V each, and stay on one side of a fold. There
+    the probabilities of the first ``n_judged`` are averaged: those that answers will look at, None for all. labels: (n,) int64
+    below K = n_classes. units: (n,) what must stay on one side, such as copies or groups; None: every picture by itself.
+    strength: of the penalty, or None to choose it by cross-validation (stratified, grouped), by the lowest held-out loss. around:
+    a strength that did well on similar features: the choice begins there, and needs fewer fits. n_repeats: how often the folds
+    are drawn, for few pictures. check: called before every evaluation of the loss; what it raises ends the fit.
     Raises DataError for features that are not finite, or a single class.
     """
     return _Searched.of(
         features, labels, n_classes, units=units, strength=strength, around=around, n_folds=n_folds, n_repeats=n_repeats,
-        seed=seed, check=check,
+        n_judged=n_judged, seed=seed, check=check,
     ).fit()  # fmt: skip
 
 
@@ -109,7 +109,8 @@ class _Searched:
     @classmethod
     def of(
         cls, features: Floats, labels: NDArray[np.int64], n_classes: int, *, units: NDArray[np.int64] | None,
-        strength: float | None, around: float | None, n_folds: int, n_repeats: int, seed: int, check: Callable[[], None],
+        strength: float | None, around: float | None, n_folds: int, n_repeats: int, n_judged: int | None, seed: int,
+        check: Callable[[], None],
     ) -> _Searched:  # fmt: skip
         """Arguments and errors as of ``fit_logistic``."""
         if not np.isfinite(features).all():
@@ -121,7 +122,7 @@ class _Searched:
         trials: list[Trial] = []
         if strength is None:
             folds = [fold for r in range(n_repeats) for fold in folds_of(labels, units, n_folds, n_classes, seed, r)]
-            trials = search(axes, labels, n_classes, folds, around=around, check=check) if folds else []
+            trials = search(axes, labels, n_classes, folds, around=around, n_judged=n_judged, check=check) if folds else []
             strength = min(trials, key=lambda trial: trial.loss).strength if trials else around or USUAL_STRENGTH
         return cls(axes, labels, n_classes, strength, tuple(trials), check)
 
@@ -157,7 +158,7 @@ class StageFit:
 def fit_stages(
     features: Floats, labels: NDArray[np.int64], n_classes: int, columns: Mapping[str, int], *,
     units: NDArray[np.int64] | None = None, strength: float | None = None, around: float | None = None,
-    n_folds: int = 5, n_repeats: int = 1, seed: int = 0, check: Callable[[], None] = _go_on,
+    n_folds: int = 5, n_repeats: int = 1, n_judged: int | None = None, seed: int = 0, check: Callable[[], None] = _go_on,
 ) -> StageFit:  # fmt: skip
     """Fit the head on several sets of features, each the last columns of all; return the best in cross-validation.
 
@@ -170,7 +171,7 @@ def fit_stages(
     for name, n_columns in columns.items():
         searched[name] = _Searched.of(
             features[:, :, -n_columns:], labels, n_classes, units=units, strength=strength, around=around, n_folds=n_folds,
-            n_repeats=n_repeats, seed=seed, check=check,
+            n_repeats=n_repeats, n_judged=n_judged, seed=seed, check=check,
         )  # fmt: skip
         around = None if around is None else searched[name].strength
     best = min(searched, key=lambda name: searched[name].loss)
@@ -314,11 +315,11 @@ def stratified(
 
 def search(
     axes: Axes, labels: NDArray[np.int64], n_classes: int, folds: list[tuple[NDArray[np.int64], NDArray[np.int64]]], *,
-    around: float | None = None, check: Callable[[], None] = _go_on,
+    around: float | None = None, n_judged: int | None = None, check: Callable[[], None] = _go_on,
 ) -> list[Trial]:  # fmt: skip
     """Try strengths by factors of ten until the held-out loss rises, then the two half-way neighbours of the best.
 
-    around: where to begin, and to look both ways; None begins with the strongest. check: as in ``fit_logistic``.
+    around: where to begin, and to look both ways; None begins with the strongest. n_judged, check: as in ``fit_logistic``.
     """
     problems = [Problem(axes.coordinates[fitted], labels[fitted], n_classes, axes.variances, check) for fitted, _ in folds]
     n_held_out = len(np.unique(np.concatenate([held_out for _, held_out in folds])))  # repeats hold the same ones out again
@@ -328,7 +329,7 @@ def search(
         losses, right = list[Doubles](), list[NDArray[np.bool_]]()
         for problem, (_, held_out) in zip(problems, folds, strict=True):
             problem.solve(strength)
-            p = problem.probabilities(axes.coordinates[held_out])
+            p = problem.probabilities(axes.coordinates[held_out, :n_judged])
             losses.append(-np.log(np.maximum(p[np.arange(len(held_out)), labels[held_out]], 1e-12)))
             right.append(p.argmax(1) == labels[held_out])
         loss = np.concatenate(losses)

@@ -228,8 +228,9 @@ def fit_head(builder: TaskBuilder, engine: Engine) -> FittedHead:
     sets = offered(backbone, len(rows)) if plan.feature_stages == "auto" else _named(backbone, plan.feature_stages)
     columns = {name: backbone.n_columns(taps) for name, taps in sets.items()}
     best = fit_stages(
-        features, labels, builder.n_classes, columns, units=units, strength=head.strength, n_folds=head.folds, seed=plan.seed
-    )
+        features, labels, builder.n_classes, columns, units=units, strength=head.strength, n_folds=head.folds,
+        n_judged=1, seed=plan.seed,
+    )  # fmt: skip
     held_out = None
     if plan.folds is not None:
         held_out = out_of_fold(

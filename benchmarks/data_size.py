@@ -1,0 +1,131 @@
+"""How few pictures are enough for which way to train: the course's table of data size against similarity, answered.
+
+    python benchmarks/data_size.py                          every set, size and way; what the results hold is not run again
+    python benchmarks/data_size.py hymenoptera --sizes 5 10 --ways features finetune
+    python docs/studies/build.py                            then fills the table and draws the picture
+
+Sets, by how near they stand to ImageNet: ``hymenoptera`` (ants and bees are two of its classes, seen in its own photographs),
+``flowers5`` (blurred photographs of flowers, one class of ImageNet among them), ``sign-digits`` (photographs of hands), the
+enlarged 8x8 scans of ``digits`` (far). 5, 10, 20, 50 pictures per class and all, the smaller ones part of the larger
+ones, drawn by the seed; validation is taken out of them by descend. The test pictures are the same for every size, at most 100 a
+class, kept apart first.
+
+Ways: the three forms of transfer (``features``: extracted once; ``head``: the backbone frozen, augmented pictures; ``finetune``),
+``auto`` with a budget of one minute, and ``scratch``. Each run is a process of its own with an empty cache. Scaled down: one seed
+by default, fine-tuning and training from scratch in 128 px on photographs. Intervals are Wilson's over the test pictures; they do
+not cover other draws of the training pictures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from descend.stats import proportion
+from harness import HERE, environment, interval
+from methods import Answer, descend
+from splits import KNOWN, source
+
+SETS = ("hymenoptera", "flowers5", "sign-digits", "digits")
+SIZES = (5, 10, 20, 50, 0)  # pictures per class to learn from; 0: all
+N_TEST = 100  # per class, at most
+SIDE = 96  # of the enlarged digits
+BUDGET = "1m"  # of auto; the others take what they take
+RESULT = HERE / "results" / "data_size.json"
+
+SMALL = ["--size", "128"]
+WAYS = {
+    "features": descend(["--transfer", "features"], complete=True),
+    "head": descend(["--transfer", "head"], complete=True),
+    "finetune": descend(["--transfer", "finetune", *SMALL], complete=True),
+    "auto": descend(["--transfer", "auto", "--budget", "BUDGET"], complete=False),
+    "scratch": descend(["--transfer", "scratch", *SMALL], complete=True),
+}
+
+
+def pictures_of(name: str, work: Path) -> Path:
+    """Return a folder of class folders, or of ``train/`` and ``val/`` around them."""
+    if name in KNOWN:
+        return source(name, work)
+    folder = work / "digits"
+    if not folder.is_dir():
+        part, digits = folder.with_name("digits.part"), load_digits()
+        shutil.rmtree(part, ignore_errors=True)
+        for row, (pixels, label) in enumerate(zip(digits.images, digits.target, strict=True)):
+            image = Image.fromarray((pixels * 255 / 16).astype(np.uint8)).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+            (part / str(label)).mkdir(parents=True, exist_ok=True)
+            image.save(part / str(label) / f"{row:04d}.png")
+        part.rename(folder)
+    return folder
+
+
+def part(name: str, n: int, seed: int, work: Path) -> Path:
+    """Return a folder of links, ``train/`` with ``n`` pictures per class (0: all) and ``test/``; made where it is not there."""
+    target = work / f"{name}-{n}-{seed}"
+    if target.is_dir():
+        return target
+    root, rng = pictures_of(name, work), np.random.default_rng(seed)
+    given = (root / "train").is_dir()
+    unfinished = target.with_name(f"{target.name}.part")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    for label in sorted(path.name for path in (root / "train" if given else root).iterdir() if path.is_dir()):
+        if given:
+            test, train = sorted((root / "val" / label).iterdir()), sorted((root / "train" / label).iterdir())
+        else:
+            pictures = sorted((root / label).iterdir())
+            apart = np.random.default_rng(0).permutation(len(pictures))  # the test is the same for every seed
+            n_test = min(N_TEST, len(pictures) // 4)
+            test, train = [pictures[i] for i in apart[:n_test]], [pictures[i] for i in apart[n_test:]]
+        order = rng.permutation(len(train))
+        for word, chosen in (("train", [train[i] for i in order[: n or None]]), ("test", test[:N_TEST])):
+            (unfinished / word / label).mkdir(parents=True)
+            for path in chosen:
+                (unfinished / word / label / path.name).symlink_to(path.resolve())
+    unfinished.rename(target)
+    return target
+
+
+def row_of(answer: Answer) -> dict[str, Any]:
+    """Return what is kept of an answer: accuracy with its interval, and seconds; or why there is none."""
+    if "no_answer" in answer:
+        return {"no_answer": answer["no_answer"], "wall_s": answer["wall_s"]}
+    right = list(answer["right"].values())
+    told = interval(proportion(sum(right), len(right)))
+    return {"accuracy": answer["accuracy"], "interval": told, "n_test": len(right), "wall_s": answer["wall_s"]}
+
+
+def main(sets: Sequence[str], sizes: Sequence[int], ways: Sequence[str], seeds: int, work: Path) -> None:
+    """Run what is missing, small sets first, and save after every run."""
+    kept = json.loads(RESULT.read_text()) if RESULT.exists() else {"result": {}}
+    rows: dict[str, Any] = kept["result"]
+    for seed in range(seeds):
+        for n in sizes:
+            for name in sets:
+                for way in ways:
+                    key = f"{name} {n or 'all'} {way} {seed}"
+                    if key in rows:
+                        continue
+                    rows[key] = row_of(WAYS[way](part(name, n, seed, work), BUDGET, seed))
+                    print(key, rows[key], flush=True)
+                    claim = "which way to train is best at which number of pictures, near to ImageNet and far from it"
+                    RESULT.write_text(json.dumps({"claim": claim, "result": rows, **environment()}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sets", nargs="*", metavar="SET", help=f"of {', '.join(SETS)}; default all")
+    parser.add_argument("--sizes", nargs="+", type=int, default=SIZES, help="pictures per class; 0 for all")
+    parser.add_argument("--ways", nargs="+", choices=tuple(WAYS), default=tuple(WAYS))
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "descend-data-size")
+    args = parser.parse_args()
+    main(args.sets or SETS, args.sizes, args.ways, args.seeds, args.work)
