@@ -28,9 +28,9 @@ FEW, REPEATS = 300, 3
 """Training pictures, below which the folds are drawn so often: one draw of five folds would decide by chance."""
 MANY = 1000
 """Training pictures, from which three folds do: on 1,444 pictures of hands their held-out loss was 0.070 where five had 0.068."""
-MANY_CROPS, MOST_CROPS, ROWS, MOST_ROWS = 4, 16, 1500, 12_000
-"""Crops of a picture, and rows of crops that a head is fitted to: on 5 pictures per class of hands 4, 8 and 16 crops took plain
-views from 59 to 71, 72 and 74 %; on 10 per class 16 took them from 79 to 81 %."""
+FEWEST_CROPS, MOST_CROPS, ROWS = 4, 16, 1500
+"""Crops per picture, and rows of them that a head is fitted to. On 5 pictures per class of hands, 4, 8 and 16 crops took plain
+views from 59 to 71, 72 and 74 %, on 10 per class 16 from 79 to 81 %; with 50 per class 6 crops lost a point, in minutes."""
 QUICK_S = 0.5  # that a fit takes however few the pictures are
 
 
@@ -115,8 +115,8 @@ def refitted(study: Study, answer: Answer) -> Answer:
 
 
 def crops_for(n: int) -> int:
-    """Return how many crops of each of n training pictures are offered: many of few, 0 where the fit would take too long."""
-    return 0 if n * MANY_CROPS > MOST_ROWS else min(MOST_CROPS, max(MANY_CROPS, ROWS // n))
+    """Return how many crops of each of n training pictures are offered: the fewer the pictures the more, 0 where they are many."""
+    return 0 if n >= FEW else min(MOST_CROPS, max(FEWEST_CROPS, ROWS // n))
 
 
 def _folds(n: int, *, repeated: bool = False) -> tuple[int, int]:
