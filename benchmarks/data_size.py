@@ -12,8 +12,8 @@ class, kept apart first.
 
 Ways: the three forms of transfer (``features``: extracted once; ``head``: the backbone frozen, augmented pictures; ``finetune``),
 ``auto`` with a budget of one minute, and ``scratch``. Each run is a process of its own with an empty cache. Scaled down: one seed
-by default, and with all pictures fine-tuning and training from scratch see 128 px on photographs. Intervals are Wilson's over the test pictures; they do
-not cover other draws of the training pictures.
+by default, and with all pictures fine-tuning and training from scratch see 128 px on photographs. Intervals are Wilson's over the
+test pictures; they do not cover other draws of the training pictures.
 """
 
 from __future__ import annotations

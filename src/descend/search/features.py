@@ -115,7 +115,7 @@ def refitted(study: Study, answer: Answer) -> Answer:
 
 
 def crops_for(n: int) -> int:
-    """Return how many crops of each of n training pictures are offered: the fewer the pictures the more, 0 where they are many."""
+    """Return how many crops of each of n training pictures are offered: the fewer pictures the more, 0 where they are many."""
     return 0 if n >= FEW else min(MOST_CROPS, max(FEWEST_CROPS, ROWS // n))
 
 
