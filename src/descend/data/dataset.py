@@ -33,8 +33,9 @@ class Dataset:
 
     labels: (N,) int64, index into ``classes``. splits: (N,) int8, 0 train, 1 val, 2 test, -1 left out.
     digests: (N, 16) uint8, blake2b of each file's bytes. sizes: (N, 2) int32, width and height in pixels as stored.
-    given_split: whether the source said which pictures are for testing or validation. fingerprint: 32 hexadecimal digits, a hash
-    of the classes and of every picture's content, label and split as loaded; leaving pictures out later does not change it.
+    given_split: whether the source said which pictures are for testing or validation. given_val: for validation. fingerprint: 32
+    hexadecimal digits, a hash of the classes and of every picture's content, label and split as loaded; leaving pictures out
+    later does not change it.
     policy: how all its pictures are read: the scale, the background and the fit. groups: (N,) int64, pictures that belong
     together (one patient, one video), or None.
     """
@@ -48,6 +49,7 @@ class Dataset:
     sizes: NDArray[np.int32]
     names: Sequence[str]
     given_split: bool
+    given_val: bool
     fingerprint: str
     problems: tuple[Problem, ...] = ()
     pictures: NDArray[Any] | None = field(default=None, repr=False)

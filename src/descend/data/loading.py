@@ -89,6 +89,7 @@ def load(
         sizes=sizes,
         names=names,
         given_split=bool((given != UNASSIGNED).any()),
+        given_val=bool((given == VAL).any()),
         fingerprint=_fingerprint(manifest.classes, digests, labels, splits),
         problems=(*notes, *(_carved(given, splits) if split else ()), *about_pixels),
         pictures=in_memory,

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from descend.search import limits, mixture, networks
-from descend.search.features import FEW, refitted
+from descend.search.features import MANY, refitted
 from descend.search.findings import Findings
 from descend.search.steps import KeepStep
 from descend.search.study import Answer, Study
@@ -69,5 +69,5 @@ def _mixed(study: Study, answers: list[Answer], weights: list[float], rows: NDAr
 
 
 def _may_refit(study: Study, answers: list[Answer]) -> bool:
-    """Return whether heads may learn from validation too: it was not given by the user, and the pictures are few."""
-    return all(answer.frozen for answer in answers) and not study.dataset.given_split and len(study.rows("train")) < FEW
+    """Return whether heads may learn from validation too: it was taken out of train here, and a fit takes a second at most."""
+    return all(answer.frozen for answer in answers) and not study.dataset.given_val and len(study.rows("train")) < MANY

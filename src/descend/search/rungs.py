@@ -227,8 +227,14 @@ def _progress(n_train: int, n_visits: float, step: FineTuneStep) -> float:
 
 
 def best_head(taken: Taken) -> Answer:
-    """Return the answer with the lowest held-out loss among the heads on frozen features of all pictures."""
+    """Return the answer with the lowest held-out loss among the heads on frozen features of all pictures.
+
+    Of one size the last one stands: each was chosen beside those before it.
+    """
     heads = [answer for _, answer in taken if answer.frozen]
     largest = max(answer.share for answer in heads)
-    heads = [answer for answer in heads if answer.share == largest]
-    return min(heads, key=lambda answer: float("inf") if answer.trial is None else answer.trial.loss)
+    last: dict[int, Answer] = {}
+    for answer in heads:
+        if answer.share == largest and not (answer.trial is None and answer.view in last):
+            last[answer.view] = answer
+    return min(last.values(), key=lambda answer: float("inf") if answer.trial is None else answer.trial.loss)

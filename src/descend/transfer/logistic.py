@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import scipy
@@ -48,12 +48,31 @@ def _go_on() -> None:
 
 @dataclass(frozen=True)
 class Trial:
-    """What one strength of the penalty reached on held-out folds. accuracy: in [0, 1]. loss: nats. se: of the loss."""
+    """What one strength of the penalty reached on held-out folds. accuracy: in [0, 1].
+
+    losses: of every picture held out, fold by fold, nats; (m,) float64, where m counts a picture once per draw of the folds. n:
+    pictures.
+    """
 
     strength: float
     accuracy: float
-    loss: float
-    se: float
+    losses: Doubles = field(repr=False, compare=False)
+    n: int
+
+    @property
+    def loss(self) -> float:
+        """The mean held-out loss, nats."""
+        return float(self.losses.mean())
+
+    @property
+    def se(self) -> float:
+        """The standard error of the loss."""
+        return float(self.losses.std() / np.sqrt(self.n))
+
+    def clearly_worse(self, other: Trial) -> bool:
+        """Return whether the loss is above that of ``other``, on the same folds, by more than the difference's standard error."""
+        more = self.losses - other.losses
+        return bool(more.mean() > more.std() / np.sqrt(self.n))
 
 
 @dataclass(frozen=True)
@@ -332,9 +351,7 @@ def search(
             p = problem.probabilities(axes.coordinates[held_out, :n_judged])
             losses.append(-np.log(np.maximum(p[np.arange(len(held_out)), labels[held_out]], 1e-12)))
             right.append(p.argmax(1) == labels[held_out])
-        loss = np.concatenate(losses)
-        se = float(loss.std() / np.sqrt(n_held_out))
-        return Trial(strength, float(np.concatenate(right).mean()), float(loss.mean()), se)
+        return Trial(strength, float(np.concatenate(right).mean()), np.concatenate(losses), n_held_out)
 
     def walked(strength: float, factor: float) -> None:
         while WEAKEST <= strength <= STRONGEST:
