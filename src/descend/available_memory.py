@@ -1,4 +1,4 @@
-"""How much memory this process can still take, as the system tells it."""
+"""How much memory this process can still take, and how much it has taken, as the system tells it."""
 
 from __future__ import annotations
 
@@ -36,3 +36,18 @@ def _of_container(group: Path, limit: str, usage: str) -> int | None:
         rows = [line.split() for line in (group / limit).with_name("memory.stat").read_text(encoding="ascii").splitlines()]
         return max(0, allowed - used + max((int(n) for name, n in rows if name in _CACHE), default=0))
     return None
+
+
+def forget_peak() -> None:
+    """Let the system count the peak of memory from here."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def peak_bytes() -> int | None:
+    """Return the peak of resident memory since ``forget_peak``, bytes; None where the system does not tell."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), None)

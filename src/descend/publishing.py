@@ -94,7 +94,7 @@ def _write_run(run: Run, place: Path) -> None:
     record = run.record
     problems = [{**problem, "examples": []} for problem in record.data.get("problems", [])]
     scrubbed = dataclasses.replace(
-        record, command=[], mistakes=[], data=record.data | {"problems": problems}, plan={**record.plan, **settings},
+        record, command=[], mistakes=[], shown=[], data=record.data | {"problems": problems}, plan={**record.plan, **settings},
         weights=None if record.weights is None else {**record.weights, "file": Path(record.weights["file"]).name},
         reasons={knob: why for knob, why in record.reasons.items() if knob not in _LOCAL},
     )  # fmt: skip

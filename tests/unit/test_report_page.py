@@ -218,7 +218,7 @@ def test_contents_stand_in_the_order_of_the_question(tmp_path: Path) -> None:
     text, page = written(make_run(tmp_path / "my run"))
     headings = re.findall(r"<h[12]>(.*?)</h[12]>", text, re.DOTALL)
     assert headings[1:] == [
-        "What was chosen, and why", "The data", "Curves", "Class by class", "What is taken for what", "Worst mistakes", "Time",
+        "Worst mistakes", "What is taken for what", "Class by class", "Curves", "The data", "What was chosen, and why", "Time",
         "What was trained, what was frozen", "Repeat it",
     ]  # fmt: skip
     assert "chosen at epoch 31 of 60; the test split was looked at once" in page.text

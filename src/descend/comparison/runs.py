@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from descend.available_memory import forget_peak, peak_bytes
 from descend.comparison.candidate import Candidate
 from descend.errors import DescendError, DivergenceError, RunError
 from descend.progress import Silent
@@ -93,7 +94,7 @@ def make(item: Job, *, fit: Fit, resume: Fit, data: Any = None) -> Made:
     if before is not None:
         return before
     started = time.perf_counter()
-    _forget_peak()
+    forget_peak()
     name, place = item.candidate.name, str(item.place)
     try:
         run = _made(item, fit, resume, data)
@@ -103,8 +104,8 @@ def make(item: Job, *, fit: Fit, resume: Fit, data: Any = None) -> Made:
         item.place.mkdir(parents=True, exist_ok=True)
         folder.write_text(item.place / FAILED, traceback.format_exc())
         wall_s, diverged = time.perf_counter() - started, isinstance(error, DivergenceError)
-        return _noted(Made(name, item.seed, place, "failed", wall_s, _peak(), told(error), diverged=diverged))
-    return _noted(Made(name, item.seed, place, run.record.status, sum(run.record.wall_s.values()), _peak()))
+        return _noted(Made(name, item.seed, place, "failed", wall_s, peak_bytes(), told(error), diverged=diverged))
+    return _noted(Made(name, item.seed, place, run.record.status, sum(run.record.wall_s.values()), peak_bytes()))
 
 
 def lost(item: Job, why: str) -> Made:
@@ -186,18 +187,3 @@ def outcomes(answers: Mapping[Made, dict[str, bool]]) -> dict[str, NDArray[np.fl
             raise RunError("compare", "all runs must have judged the same pictures", got=name,
                            fix="Candidates that see other pictures cannot be compared picture by picture.")  # fmt: skip
     return {name: np.array([[*answer.values()] for answer in each], np.float64) for name, each in rows.items()}
-
-
-def _forget_peak() -> None:
-    """Let the system count the peak of memory from here."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-
-
-def _peak() -> int | None:
-    """Return the peak of resident memory since ``_forget_peak``, bytes; None where the system does not tell."""
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), None)

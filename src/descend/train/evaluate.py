@@ -1,4 +1,4 @@
-"""From a trained module to answers: probabilities, the table of predictions, the worst mistakes."""
+"""From a trained module to answers: probabilities, the table of predictions, the worst mistakes and their pictures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from torch.nn.functional import pad
 
 from descend.csv_table import write_table
 from descend.train.folder import replacing
-from descend.train.record_types import Mistake
 
 CHUNK = 4 * 3 * 224 * 224  # values read at once: four images of 224 px, so that what passes between layers stays in the cache
 
@@ -91,7 +90,7 @@ def worst(probs: NDArray[np.float32], labels: NDArray[np.int64], n: int = 24) ->
     return wrong[np.argsort(-probs[wrong].max(1), kind="stable")][:n]
 
 
-def thumbnail(image: NDArray[np.uint8], side: int = 112) -> str:
+def thumbnail(image: NDArray[np.uint8], side: int = 112, *, quality: int = 85) -> str:
     """Return a picture (H, W, 3) uint8 as a base64 JPEG no larger than ``side`` pixels; tiny ones are enlarged crisply."""
     picture = Image.fromarray(image)
     if max(picture.size) < side // 2:
@@ -99,31 +98,5 @@ def thumbnail(image: NDArray[np.uint8], side: int = 112) -> str:
         picture = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
     picture.thumbnail((side, side))
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=85)
+    picture.save(buffer, "JPEG", quality=quality)
     return base64.b64encode(buffer.getvalue()).decode()
-
-
-def mistakes(
-    take: Callable[[NDArray[np.int64]], NDArray[np.uint8]],
-    rows: NDArray[np.int64],
-    names: list[str],
-    splits: list[str],
-    labels: NDArray[np.int64],
-    probs: NDArray[np.float32],
-    classes: tuple[str, ...],
-) -> list[Mistake]:
-    """Describe the worst mistakes with their pictures. take: dataset rows -> pictures (B, R, R, 3); rows: of the answers."""
-    described: list[Mistake] = []
-    for position in worst(probs, labels):
-        answer = int(probs[position].argmax())
-        described.append(
-            Mistake(
-                path=names[position],
-                split=splits[position],
-                label=classes[labels[position]],
-                predicted=classes[answer],
-                confidence=float(probs[position, answer]),
-                jpeg=thumbnail(take(rows[[position]])[0]),
-            )
-        )
-    return described

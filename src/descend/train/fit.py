@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from descend.available_memory import forget_peak
 from descend.data.builtin import SETS
 from descend.data.remote import is_address
 from descend.errors import KnobError, RunError
@@ -48,6 +49,7 @@ def fit(
 ) -> Run:
     """Train from the beginning. ``arrays`` stands for data that is no path; see ``descend.fit``."""
     folder.check_free(out)
+    forget_peak()
     with ending_with_sigterm(), RunLog(out=out, command=command, on_epoch=on_epoch) as log:
         with threads(recipe.threads):
             log.record.n_threads = torch.get_num_threads()
@@ -77,6 +79,7 @@ def resume(
     n_threads: of torch from here on; None for as many as the run began with, without which bits differ.
     Raises RunError if nothing is left to do, if the data are not what they were, or if another process has the run.
     """
+    forget_peak()
     with ending_with_sigterm(), RunLog.reopened(path, on_epoch) as log:
         if log.record.status == "finished" and _is_judged(path, log):
             return write_up(Run(path, log.record))

@@ -14,7 +14,7 @@ from descend.data import Dataset, Decoded
 from descend.errors import DescendError, TrainingError
 from descend.regularize import L1, ElasticNet, sparsity
 from descend.technique import spec
-from descend.train import evaluate, folder, metrics
+from descend.train import evaluate, folder, metrics, shown
 from descend.train.calibration import coverage, cross_fitted, fit_temperature, reliability
 from descend.train.failure import kept, tell
 from descend.train.graph_parts import N_CHECKED, Network, keep_graphs
@@ -102,7 +102,7 @@ def judge_answers(
     log: RunLog, decoded: Decoded, rows: Mapping[str, NDArray[np.int64]], probs: Mapping[str, NDArray[np.float32]],
     *, folds: NDArray[np.int64] | None = None,
 ) -> None:  # fmt: skip
-    """Write down how good answers are: scores, classes, confusions, the table of predictions, the worst mistakes.
+    """Write down how good answers are: scores, classes, confusions, the table of predictions, the worst mistakes, other answers.
 
     rows, probs: split -> the rows (n,) and the probabilities (n, K) for them, not calibrated yet: the temperature is fitted on
     validation here, and all that is written is at it. The look at a test split is counted. folds: (N,) of all rows, the fold in
@@ -127,7 +127,8 @@ def judge_answers(
     labels = data.labels[every]
     held_out_in = None if folds is None else folds[every]
     evaluate.write_predictions(log.folder / folder.PREDICTIONS, names, where, labels, answers, data.classes, held_out_in)
-    record.mistakes = evaluate.mistakes(decoded.take, every, names, where, labels, answers, data.classes)
+    told = shown.Answers(names, where, labels, answers, data.classes, lambda at: decoded.take(every[[at]])[0])
+    record.mistakes, record.shown = shown.mistakes(told), shown.others(told)
 
 
 def _calibrate(

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from descend import stats
+from descend.available_memory import peak_bytes
 from descend.data import Dataset
 from descend.errors import RunError
 from descend.pixels import PixelPolicy
@@ -51,6 +52,7 @@ from descend.train.record_types import (
     Preprocessing,
     Score,
     SearchStep,
+    ShownAnswer,
     TestLook,
 )
 
@@ -106,9 +108,11 @@ class RunRecord:
     per_class: dict[str, list[ClassScore]] = field(default_factory=dict)  # split -> one entry per class
     confusion: dict[str, list[list[int]]] = field(default_factory=dict)  # split -> counts[true][predicted]
     mistakes: list[Mistake] = field(default_factory=list)
+    shown: list[ShownAnswer] = field(default_factory=list)  # other answers that the report has pictures of
     estimate_s: float | None = None
     memory_bytes: int | None = None  # that a training step holds beside the weights, at least; None where none was taken
     wall_s: dict[str, float] = field(default_factory=dict)
+    peak_bytes: dict[str, int] = field(default_factory=dict)  # stage -> the most memory that the process had held by its end
     images_per_s: float | None = None
     rate_of: str = ""  # what ``images_per_s`` counts: features or training
     seed: int = 0
@@ -221,8 +225,11 @@ class RunRecord:
         return chosen if isinstance(chosen, int) else self.seed
 
     def add_wall(self, stage: str, seconds: float) -> None:
-        """Add time to a stage; a resumed run adds up."""
+        """Add time to a stage, and note the memory held by its end; a resumed run adds up."""
         self.wall_s[stage] = round(self.wall_s.get(stage, 0.0) + seconds, 3)
+        peak = peak_bytes()
+        if peak is not None:
+            self.peak_bytes[stage] = max(self.peak_bytes.get(stage, 0), peak)
 
 
 def load(run: Path) -> RunRecord:

@@ -56,7 +56,7 @@ class Evaluation(Score):
 
 
 class Mistake(TypedDict):
-    """A wrong answer, with its picture: jpeg is base64."""
+    """A wrong answer, with its picture: jpeg is base64. looked: the same picture with what spoke for the answer in color."""
 
     path: str
     split: str
@@ -64,6 +64,13 @@ class Mistake(TypedDict):
     predicted: str
     confidence: float
     jpeg: str
+    looked: NotRequired[str]
+
+
+class ShownAnswer(Mistake):
+    """An answer, right or wrong, that a report shows; why: as one of a confused "pair", "unsure" though right, of a "class"."""
+
+    why: str
 
 
 class EpochRow(TypedDict):

@@ -30,7 +30,7 @@ class Mistakes(list[Mistake]):
     def _repr_html_(self) -> str:
         shown = (
             f'<figure style="display:inline-block;margin:.4em;vertical-align:top;width:9em;overflow-wrap:anywhere">'
-            f'<img src="data:image/jpeg;base64,{escape(item["jpeg"])}" alt="">'
+            f'<img src="data:image/jpeg;base64,{escape(item["jpeg"])}" alt="" style="max-width:100%">'
             f"<figcaption>{_words(item['predicted'])}, {item['confidence']:.0%}<br>is {_words(item['label'])}"
             f"<br><small>{_words(item['path'])}</small></figcaption></figure>"
             for item in self

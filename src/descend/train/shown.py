@@ -1,0 +1,104 @@
+"""The answers that a report shows with their pictures: the worst mistakes, each confused pair, the unsure, and each class."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from descend.train.evaluate import thumbnail, worst
+from descend.train.record_types import Mistake, ShownAnswer
+
+SIDE, QUALITY = 240, 80  # of a picture that can be enlarged: pixels at most, and JPEG's quality; about 10 kB
+SMALL = 112  # pixels: pictures that are no larger are kept as they were, enlarged crisply
+N_PAIRS, PER_PAIR = 8, 4  # of classes that are taken for each other most often, and pictures of each
+N_UNSURE = 12
+N_OF_CLASSES, MOST_PER_CLASS = 36, 3  # pictures that show classes, and those of one class
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What was answered on pictures: names, splits and labels (n,), probabilities (n, K); take gives pictures by position."""
+
+    names: Sequence[str]
+    splits: Sequence[str]
+    labels: NDArray[np.int64]
+    probabilities: NDArray[np.float32]
+    classes: Sequence[str]
+    take: Callable[[int], NDArray[np.uint8]]
+
+    @property
+    def given(self) -> NDArray[np.int64]:
+        """The class that was answered, (n,) int64."""
+        return self.probabilities.argmax(1)
+
+    @property
+    def confidence(self) -> NDArray[np.float32]:
+        """The probability of the answer, (n,)."""
+        return self.probabilities.max(1)
+
+
+def mistakes(answers: Answers) -> list[Mistake]:
+    """Return the worst mistakes with their pictures, the most confident first."""
+    return [_described(answers, int(at)) for at in worst(answers.probabilities, answers.labels)]
+
+
+def others(answers: Answers) -> list[ShownAnswer]:
+    """Return the answers that show what the worst mistakes do not: pairs of classes, the unsure, and classes.
+
+    The same answers give the same choice, whatever order the disk has them in.
+    """
+    known = set(worst(answers.probabilities, answers.labels).tolist())
+    chosen: list[ShownAnswer] = []
+    for why, positions in (("pair", _pairs(answers)), ("unsure", _unsure(answers)), ("class", _typical(answers))):
+        for at in positions:
+            if at not in known:
+                known.add(at)
+                chosen.append(ShownAnswer(**_described(answers, at), why=why))
+    return chosen
+
+
+def _described(answers: Answers, at: int) -> Mistake:
+    image = answers.take(at)
+    small = max(image.shape[:2]) <= SMALL
+    return Mistake(
+        path=answers.names[at],
+        split=answers.splits[at],
+        label=answers.classes[answers.labels[at]],
+        predicted=answers.classes[answers.given[at]],
+        confidence=float(answers.confidence[at]),
+        jpeg=thumbnail(image) if small else thumbnail(image, SIDE, quality=QUALITY),
+    )
+
+
+def _pairs(answers: Answers) -> Iterator[int]:
+    """Yield pictures of the commonest confusions, the most confident of each."""
+    wrong = np.flatnonzero(answers.given != answers.labels)
+    if not len(wrong):
+        return
+    n_classes = len(answers.classes)
+    code = answers.labels[wrong] * n_classes + answers.given[wrong]
+    kinds, counts = np.unique(code, return_counts=True)
+    for kind in kinds[np.argsort(-counts, kind="stable")][:N_PAIRS]:
+        of_it = wrong[code == kind]
+        yield from map(int, of_it[np.argsort(-answers.confidence[of_it], kind="stable")][:PER_PAIR])
+
+
+def _unsure(answers: Answers) -> list[int]:
+    """Return right answers that were given with least confidence."""
+    right = np.flatnonzero(answers.given == answers.labels)
+    return right[np.argsort(answers.confidence[right], kind="stable")][:N_UNSURE].tolist()
+
+
+def _typical(answers: Answers) -> Iterator[int]:
+    """Yield the surest right answers of each class; of many classes, of those that are recognized worst."""
+    right = answers.given == answers.labels
+    counts = np.bincount(answers.labels, minlength=len(answers.classes))
+    recall = np.bincount(answers.labels[right], minlength=len(answers.classes)) / np.maximum(counts, 1)
+    seen = np.flatnonzero(counts)
+    each = min(MOST_PER_CLASS, max(1, N_OF_CLASSES // max(1, len(seen))))
+    for label in seen[np.argsort(recall[seen], kind="stable")][:N_OF_CLASSES]:
+        of_it = np.flatnonzero(right & (answers.labels == label))
+        yield from map(int, of_it[np.argsort(-answers.confidence[of_it], kind="stable")][:each])
