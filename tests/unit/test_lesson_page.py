@@ -286,7 +286,7 @@ def test_formulas_of_the_drop_layers_are_translated() -> None:
 
 
 def test_every_schedule_of_progress_alone_is_the_same_curve() -> None:
-    plain = [cls for cls in registered(Schedule) if cls.factor_at is Schedule.factor_at]
+    plain = [cls for cls in registered(Schedule) if issubclass(cls, Schedule) and cls.factor_at is Schedule.factor_at]
     texts = [*(spec(cls()) for cls in plain), "multi_step(milestones=[0.2, 0.21, 0.9])", "wsd(form='sqrt', floor=0.1)"]
     texts += ["wsd(form='cosine')", "one_cycle(anneal='linear')", "cosine_restarts(n_cycles=4, stretch=1.7, floor=0.05)"]
     body = """answer(GIVEN.map((text) => {

@@ -114,7 +114,7 @@ def translated(cls: type, methods: Iterable[str], dialect: Dialect, library: Lib
 
 def literal(value: Any) -> str:
     """Return a constant (number, text, truth value, None, a word of NumPy's, or a tuple of them) as JavaScript."""
-    if isinstance(value, np.uint64):
+    if type(value) is np.uint64:
         return f"{value}n"  # such words are multiplied whole: JavaScript's own numbers hold 53 bits
     if isinstance(value, tuple | list):
         return f"[{', '.join(map(literal, value))}]"

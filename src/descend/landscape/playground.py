@@ -54,7 +54,7 @@ def write_page(course: Course, rules: Sequence[Rule], path: Path | str, *, n_see
 
 
 def playground(course: Course, rules: Sequence[Rule], *, n_seeds: int = 1) -> str:
-    """Return the page. rules: at most as many as there are colours; raises as ``write_page``."""
+    """Return the page. rules: at most as many as there are colors; raises as ``write_page``."""
     check(course, rules, n_seeds=n_seeds)
     state = {
         "surface": spec(course.surface),

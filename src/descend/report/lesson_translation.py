@@ -66,7 +66,7 @@ def augmentations() -> tuple[dict[str, str], dict[str, str], str]:
     return shown, missing, "\n".join([library.text(), *more])
 
 
-def _unshown(cls: type[Augmentation]) -> str:
+def _unshown(cls: type[Any]) -> str:
     """Return why the page cannot show a transform, known before its translation; "" where it may."""
     if cls.__module__.endswith((".auto", ".composition")):
         return "it is made of other transforms"
@@ -79,7 +79,7 @@ def _unshown(cls: type[Augmentation]) -> str:
     return ""
 
 
-def _facts(cls: type[Augmentation]) -> dict[str, Any]:
+def _facts(cls: type[Any]) -> dict[str, Any]:
     """Return what the page must know of a transform: its stage, and its knobs with the ranges of their sliders."""
     shown = {knob.name: control(knob) for knob in knobs(cls)}
     for name, (low, high) in _limits(cls).items():
@@ -87,7 +87,7 @@ def _facts(cls: type[Augmentation]) -> dict[str, Any]:
     return {"doc": said(cls), "stage": cls.stage, "knobs": shown}
 
 
-def _limits(cls: type[Augmentation]) -> dict[str, tuple[float, float]]:
+def _limits(cls: type) -> dict[str, tuple[float, float]]:
     """Return the limits of knobs that are ranges, as the class checks them: ``check_range(who, knob, value, low, high)``."""
     if "__post_init__" not in cls.__dict__:
         return {}
@@ -130,7 +130,7 @@ def _table(name: str, entries: dict[str, str]) -> str:
     return f"const {name} = {{\n" + "".join(f"{json.dumps(key)}: {text},\n" for key, text in entries.items()) + "};"
 
 
-def _schedule(cls: type[Schedule], library: Library) -> str | None:
+def _schedule(cls: type[Any], library: Library) -> str | None:
     """Return a schedule that is a function of progress alone as an object; None for one that is not."""
     if cls.factor_at is not Schedule.factor_at:
         return None

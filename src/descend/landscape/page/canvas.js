@@ -1,4 +1,4 @@
-// What every drawing on a canvas needs: its size in CSS pixels, the colours of the page, round numbers for an axis.
+// What every drawing on a canvas needs: its size in CSS pixels, the colors of the page, round numbers for an axis.
 
 const DASHES = [[], [7, 3], [2, 2], [9, 3, 2, 3]];
 const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();

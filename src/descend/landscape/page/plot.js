@@ -17,7 +17,7 @@ function mapScale(view, width, height) {
   };
 }
 
-// An image of the surface in bands between quantiles of its losses; kept until surface, view, size or colours change.
+// An image of the surface in bands between quantiles of its losses; kept until surface, view, size or colors change.
 let kept = { key: "" };
 function bands(course, view, scale, key) {
   if (kept.key === key) return kept.image;
