@@ -1,11 +1,11 @@
-"""Augmentation speed against Albumentations 2, torchvision v2 and kornia: uint8 256 px in memory to normalised float 224 px.
+"""Augmentation speed against Albumentations 2, torchvision v2 and kornia: uint8 256 px in memory to normalized float 224 px.
 
     python benchmarks/augment.py [--pictures 64] [--rounds 5] [--quick]
 
-Claim: the whole pipeline (crop + flip + rotate + jitter + erase + normalise) runs at least 3 times as fast as Albumentations and
+Claim: the whole pipeline (crop + flip + rotate + jitter + erase + normalize) runs at least 3 times as fast as Albumentations and
 8 times as fast as torchvision v2 on one thread, to uint8 at least 2.3 times as fast as Albumentations, through a DataLoader
 without and with two workers at least twice as fast; every operation alone at least 1.5 times as fast as Albumentations, which
-crops first where our neighbourhood operations see the whole stored picture; two threads at least 1.8 times as fast as one.
+crops first where our neighborhood operations see the whole stored picture; two threads at least 1.8 times as fast as one.
 Everyone resamples bilinearly and mirrors the border where the library can; ours is given whole batches, its draws are timed
 with it, and it averages over the footprint where it shrinks. Times are processor time of the process and its workers, in
 turns; only the gain of a second thread is wall time. ``--quick`` shows in a minute that everything runs, and writes no result.

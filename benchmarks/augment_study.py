@@ -4,7 +4,7 @@
     python benchmarks/augment_study.py policies
     python benchmarks/augment_study.py signs
 
-families: a sixth of CIFAR-10, no augmentation against flip and crop, colour, dropping and mixing. policies: the same pictures
+families: a sixth of CIFAR-10, no augmentation against flip and crop, color, dropping and mixing. policies: the same pictures
 with light, medium and strong. signs: photographs of hands that show digits, with and without mirroring, class by class.
 No claim of a figure: every difference stands with its 95 % interval over paired seeds. Runs that the results already hold are not
 repeated, so a study that was stopped goes on; ``--jobs`` processes of one thread each share the work.

@@ -1,7 +1,7 @@
 """Frozen extraction: each of our engines against the same timm backbone in torch eager, channels last, on the same pictures.
 
 Claims: at least 2.4 times the peer with the core install (ONNX Runtime), 3 times with the extra [fast] (OpenVINO), at 224 px
-and 2 threads. Every round times all candidates in rotating order on the same uint8 pictures, normalisation included; the
+and 2 threads. Every round times all candidates in rotating order on the same uint8 pictures, normalization included; the
 figure is the median over rounds of the ratio within a round. The peer gets the batch size of its own that suits it best; as
 a second peer stands the batch of 32 that loops commonly use. Also measured: seconds to export the graph and start the engine
 with an empty cache, and how far the features are apart.

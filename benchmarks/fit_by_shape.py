@@ -1,4 +1,4 @@
-"""Which fit tells photographs of each shape apart best: the centre square, the squashed whole, or the whole on grey bars.
+"""Which fit tells photographs of each shape apart best: the center square, the squashed whole, or the whole on grey bars.
 
     python benchmarks/fit_by_shape.py
 
@@ -6,7 +6,7 @@ Claim: the default (``descend.data.shapes.fit_for``: crop up to 2:1, squash beyo
 in the median over seeds. The photographs of ants and bees are cut to a shape at a random place along their other side; the
 features are Lite0's at 224 px (a crop from 256 px, as in training), the head is fitted as in ``--transfer features``. What is
 compared is the cross-validated loss on train, in nats; the validation accuracy is published beside it. The cut keeps what the
-photographer framed, so a centre that holds the subject is taken for granted: what a crop loses where the subject stands at an
+photographer framed, so a center that holds the subject is taken for granted: what a crop loses where the subject stands at an
 end is the business of tests/end_to_end/test_wide_pictures.py.
 
 Missed at 3:1, where crop and squash lie within each other's spread: the default is squash there for what a crop may never see.

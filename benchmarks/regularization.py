@@ -146,7 +146,7 @@ def exact_of(data: Data, seed: int) -> dict[str, dict[str, float]]:
         model = trained([nn.Linear(64, 12), nn.ReLU(), Dropout(0.5, seed=seed), nn.Linear(12, 10)], data, seed, epochs=60)
     truth = exact_average(model, x)
     exact, drawn = truth.probabilities.float(), passes(model, x, 1000)
-    answers = {"all 4,096 masks": exact, "their normalised geometric mean": truth.geometric.float(),
+    answers = {"all 4,096 masks": exact, "their normalized geometric mean": truth.geometric.float(),
                "weight scaling, one pass": torch.softmax(model(x), 1)}  # fmt: skip
     answers |= {f"average of {n:,} masks": drawn[:n].mean(0) for n in (10, 100, 1000)}
     return {name: {"distance to the exact average": distance(p, exact), "same answer as it, %": accuracy(p, exact.argmax(1)),

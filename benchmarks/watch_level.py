@@ -1,4 +1,4 @@
-"""How often ``watch()`` stops runs whose loss falls by a known share per epoch, under noise whose neighbours are alike or not.
+"""How often ``watch()`` stops runs whose loss falls by a known share per epoch, under noise whose neighbors are alike or not.
 
     python benchmarks/watch_level.py         some minutes; writes benchmarks/results/watch_level.json
     python docs/schedules/build.py           then fills the tables of the page
@@ -54,7 +54,7 @@ def levels() -> list[dict[str, Any]]:
     return [
         {
             "epochs": n_epochs,
-            "correlation of neighbours": f"{correlation:g}",
+            "correlation of neighbors": f"{correlation:g}",
             "falls by 2 % (worth): stopped": share(stops(WATCH.worth, 0.03, correlation, n_epochs)),
             "falls by 4 %: stopped": share(stops(2 * WATCH.worth, 0.03, correlation, n_epochs)),
         }
@@ -68,7 +68,7 @@ def power() -> list[dict[str, Any]]:
     table: list[dict[str, Any]] = []
     for n_epochs in N_EPOCHS:
         for correlation in (0.0, 0.5):
-            row: dict[str, Any] = {"epochs": n_epochs, "correlation of neighbours": f"{correlation:g}"}
+            row: dict[str, Any] = {"epochs": n_epochs, "correlation of neighbors": f"{correlation:g}"}
             for noise in NOISES:
                 stopped = stops(0.0, noise, correlation, n_epochs)
                 middle = float(np.median(stopped))

@@ -1,4 +1,4 @@
-"""What the site holds beside docs/: the API reference, the playground, and the files outside docs/ that pages link to.
+"""What the site holds beside docs/: the API reference, the playgrounds, and the files outside docs/ that pages link to.
 
 A hook of MkDocs (``hooks`` in mkdocs.yml). Nothing here is written to disk outside of the site.
 """
@@ -29,6 +29,20 @@ The page that `descend surface --page FILE.html` writes; [open it alone](assets/
 </style>
 <iframe class="race" src="assets/race.html" title="Optimizers on a surface"></iframe>
 """
+LESSON = """---
+hide: [navigation, toc]
+---
+# Playground: augmentation, dropout, decay
+
+The page that `descend augment --page FILE.html` writes; [open it alone](assets/lesson.html){target=_blank}.
+
+<style>
+  .lesson { width: 100%; height: 5200px; border: 0 }
+  @media (max-width: 1060px) { .lesson { height: 9800px } }
+</style>
+<iframe class="lesson" src="assets/lesson.html" title="Augmentation, dropout and decay"></iframe>
+"""
+PAGES = {"playground.md": PLAYGROUND, "playground-lesson.md": LESSON}
 RULES = ("sgd(lr=1.0)", "momentum(lr=2.2)", "adam(lr=0.46)")  # as `descend surface saddle` tunes them
 
 
@@ -62,9 +76,17 @@ def playground() -> str:
     return page(Course(surface=Saddle()), [build(rule, Rule) for rule in RULES])
 
 
+def lesson() -> str:
+    """Return the playground of augmentation, dropout and decay as ``descend augment --page`` begins it."""
+    from descend.report.lesson_page import page
+
+    return page()
+
+
 def on_config(config: Any) -> Any:
     """Add what is made here to the navigation."""
-    config.nav.insert(2, {"Playground": "playground.md"})
+    pages = [{"Optimizers on a surface": "playground.md"}, {"Augmentation, dropout, decay": "playground-lesson.md"}]
+    config.nav.insert(2, {"Playgrounds": pages})
     config.nav.append({"How it was measured": "source/benchmarks/contract.md"})
     config.nav.append({"Reference": [{"descend": "api/descend.md"}, *({name: f"api/{name}.md"} for name in PACKAGES)]})
     return config
@@ -77,8 +99,10 @@ def on_files(files: Any, config: Any) -> Any:
     files.append(File.generated(config, "api/descend.md", content=reference("")))
     for package in PACKAGES:
         files.append(File.generated(config, f"api/{package}.md", content=reference(package)))
-    files.append(File.generated(config, "playground.md", content=PLAYGROUND))
+    for name, text in PAGES.items():
+        files.append(File.generated(config, name, content=text))
     files.append(File.generated(config, "assets/race.html", content=playground()))
+    files.append(File.generated(config, "assets/lesson.html", content=lesson()))
     for path in sorted(outside(files)):
         files.append(File.generated(config, f"source/{path}", content=(ROOT / path).read_bytes()))
     return files
@@ -123,4 +147,4 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         site = path.removeprefix("docs/") if path.startswith("docs/") else f"source/{path}"
         return match[1] + (posixpath.relpath(site, posixpath.dirname(here) or ".") if path else match[2]) + match[3]
 
-    return markdown if here.startswith("api/") or here == "playground.md" else LINK.sub(lead, markdown)
+    return markdown if here.startswith("api/") or here in PAGES else LINK.sub(lead, markdown)

@@ -92,7 +92,7 @@ class StopAfter(Silent):
 def shapes_folder(
     root: Path, *, n: int = 12, side: int = 40, classes: tuple[str, ...] = ("disc", "square", "stripes"), seed: int = 0
 ) -> Path:
-    """Make a folder of class folders with ``n`` pictures a class of shapes that differ in place, size and colour."""
+    """Make a folder of class folders with ``n`` pictures a class of shapes that differ in place, size and color."""
     rng = np.random.default_rng(seed)
     for name in classes:
         (root / name).mkdir(parents=True)

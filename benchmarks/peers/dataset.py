@@ -16,7 +16,7 @@ BATCH, N_WORKERS = 32, 2
 
 
 class Pictures(Dataset[tuple[Tensor, int]]):
-    """Normalised float images (3, side, side) with their labels: random crops and mirrors to train on, else the centre."""
+    """Normalized float images (3, side, side) with their labels: random crops and mirrors to train on, else the center."""
 
     def __init__(self, paths: Sequence[Path], labels: Sequence[int], side: int, *, augment: bool) -> None:
         self.paths, self.labels, self.side = paths, labels, side

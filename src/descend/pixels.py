@@ -47,7 +47,7 @@ class PixelPolicy:
 
     scale: (low, high), the stored values that become levels 0 and 255 in deep pictures; None takes each picture's usual one.
     background: what shows through transparent pixels, and around a picture that is padded.
-    fit: how a picture that is not square becomes one. ``crop`` keeps the centre square and its shapes; ``squash`` keeps the whole
+    fit: how a picture that is not square becomes one. ``crop`` keeps the center square and its shapes; ``squash`` keeps the whole
     picture and bends its shapes; ``pad`` keeps both, on bars of the background's color, at fewer pixels.
     """
 

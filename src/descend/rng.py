@@ -117,7 +117,7 @@ def permutation(n: int, *, seed: int, stream: str, epoch: int = 0) -> NDArray[np
 
 
 def integer_seed(seed: int, stream: str) -> int:
-    """Return a 63-bit seed for a foreign generator (torch's weight initialisation, scikit-learn's splitters)."""
+    """Return a 63-bit seed for a foreign generator (torch's weight initialization, scikit-learn's splitters)."""
     return int.from_bytes(_digest(int(seed), stream), "little") >> 1
 
 

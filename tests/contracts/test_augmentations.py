@@ -139,9 +139,9 @@ def check_oracle(transform: Augmentation) -> None:
         return
     expected = oracle(IMAGES, drawn, settings(transform))
     assert levels.shape == expected.shape
-    if transform.stages != {"normalize"}:  # standardised values are no levels
+    if transform.stages != {"normalize"}:  # standardized values are no levels
         expected = np.clip(expected, 0, 255)
-    random = np.isnan(expected)  # standard normal after normalisation, which divides by one level here
+    random = np.isnan(expected)  # standard normal after normalization, which divides by one level here
     assert not random.any() or stats.kstest((levels - oracles.MEAN)[random], "norm").pvalue > 1e-3
     off = np.abs(levels - np.where(random, levels, expected)) > tolerance(transform)
     assert off.mean() <= steps(draws), f"{transform} is not its oracle {name}: {off.mean():.1%} of the levels are others"

@@ -151,7 +151,7 @@ def effect_of_stochastic_depth(case: Model, before: nn.Module, model: nn.Module,
 
 
 def effect_of_ghost_batch_norm(model: nn.Module) -> None:
-    """Every batch norm in training normalises two samples at a time."""
+    """Every batch norm in training normalizes two samples at a time."""
     pairs: list[tuple[Any, Tensor, Tensor]] = []
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
     assert norms

@@ -1,4 +1,4 @@
-"""Wide and tall pictures: what decides stands near an end, where a centre crop never looks."""
+"""Wide and tall pictures: what decides stands near an end, where a center crop never looks."""
 
 from __future__ import annotations
 
@@ -69,9 +69,9 @@ def test_the_default_sees_what_a_crop_never_does(runs: dict[str, Run]) -> None:
 def test_the_choice_and_its_reason_are_told(runs: dict[str, Run]) -> None:
     record = runs["auto"].record
     assert record.data["unseen_by_crop"] == pytest.approx(0.75)
-    assert record.reasons["fit"] == "a centre crop would lose more than half of every picture: all is seen, with bent shapes"
+    assert record.reasons["fit"] == "a center crop would lose more than half of every picture: all is seen, with bent shapes"
     page = (runs["auto"].folder / "report.html").read_text(encoding="utf-8")
-    assert "A centre crop never sees 75" in page
+    assert "A center crop never sees 75" in page
     assert record.reasons["fit"] in page
 
 

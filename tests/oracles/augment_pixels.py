@@ -21,7 +21,7 @@ def reflect_crop(picture: Picture, top: int, left: int, padding: int) -> Picture
 
 
 def bilinear(picture: Picture, x: float, y: float) -> Levels:
-    """Read one point, pixel centres at whole numbers, mirrored about the outermost centres."""
+    """Read one point, pixel centers at whole numbers, mirrored about the outermost centers."""
     h, w = picture.shape[:2]
     padded = np.pad(picture.astype(np.float64), ((h - 1, h - 1), (w - 1, w - 1), (0, 0)), mode="reflect")
     x, y = x + w - 1, y + h - 1
@@ -36,7 +36,7 @@ NUMPY_MODES = {"reflect": "reflect", "constant": "constant", "replicate": "edge"
 
 
 def read(image: Picture | Levels, x: Levels, y: Levels, border: str = "reflect", fill: Levels | None = None) -> Levels:
-    """Read many points as ``bilinear`` does, by SciPy: x, y (h, w) pixel centres -> (h, w, 3). fill: of a constant border."""
+    """Read many points as ``bilinear`` does, by SciPy: x, y (h, w) pixel centers -> (h, w, 3). fill: of a constant border."""
     planes, mode = np.moveaxis(image.astype(np.float64), -1, 0), SCIPY_MODES[border]
     levels = np.zeros(3) if fill is None else fill
     return np.stack(
@@ -53,7 +53,7 @@ def keys(x: float) -> float:
 
 
 def read_cubic(image: Picture | Levels, x: Levels, y: Levels, border: str = "reflect", fill: Levels | None = None) -> Levels:
-    """Read many points by cubic convolution over an image that is padded: x, y (h, w) pixel centres -> (h, w, 3)."""
+    """Read many points by cubic convolution over an image that is padded: x, y (h, w) pixel centers -> (h, w, 3)."""
     pad = int(np.ceil(max(np.abs(x).max(), np.abs(y).max()))) + 3
     planes = []
     for c in range(3):

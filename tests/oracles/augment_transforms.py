@@ -316,7 +316,7 @@ def lighting(images: Images, drawn: Drawn, knobs: Knobs) -> Levels:
 
 
 def normalize(images: Images, drawn: Drawn, knobs: Knobs) -> Levels:
-    """Standardise; the tests read levels off a pipeline whose own constants are ``MEAN`` / 255 and 1 / 255."""
+    """Standardize; the tests read levels off a pipeline whose own constants are ``MEAN`` / 255 and 1 / 255."""
     mean, std = (np.array(knobs[name] or default) for name, default in (("mean", MEAN / 255), ("std", (1 / 255,) * 3)))
     return (images / 255 - mean) / std + MEAN
 
@@ -409,7 +409,7 @@ def cutmix(images: Images, drawn: Drawn, knobs: Knobs) -> Levels:
 
 
 def in_stages(image: Images, steps: list[tuple[str, float]]) -> Levels:
-    """Run operations of a policy: sharpness, one resampling, autocontrast, equalise, curves, colors, one clamp at the end."""
+    """Run operations of a policy: sharpness, one resampling, autocontrast, equalize, curves, colors, one clamp at the end."""
     h, w = image.shape[:2]
     places = {
         "shear_x": lambda s: slanted(s, 0.0, h, w),

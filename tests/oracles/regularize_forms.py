@@ -49,12 +49,12 @@ def sparse_sigmoid_gradient(x, w, b, target, strength):
 
 
 def soft_threshold(w, amount):
-    """The minimiser over v of (v - w)^2 / 2 + amount |v|."""
+    """The minimizer over v of (v - w)^2 / 2 + amount |v|."""
     return np.sign(w) * np.maximum(np.abs(w) - amount, 0)
 
 
 def elastic_prox(w, l1, l2):
-    """The minimiser over v of (v - w)^2 / 2 + l1 |v| + l2 v^2 / 2, found by search on a fine grid around its bracket."""
+    """The minimizer over v of (v - w)^2 / 2 + l1 |v| + l2 v^2 / 2, found by search on a fine grid around its bracket."""
     low, high = -abs(w) - 1e-9, abs(w) + 1e-9
     for _ in range(60):
         grid = np.linspace(low, high, 101)
@@ -80,7 +80,7 @@ def drop_block(x, starts, size):
 
 
 def ghost_batch_norm(x, groups, eps):
-    """Normalise each group of samples (B, C, H, W) by its own mean and variance."""
+    """Normalize each group of samples (B, C, H, W) by its own mean and variance."""
     out, start = np.empty_like(x), 0
     for size in groups:
         part = x[start : start + size]

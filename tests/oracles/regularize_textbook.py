@@ -39,7 +39,7 @@ class Network:
     w: dict[str, Array]
     words: Callable[..., Array]
     training: bool
-    groups: Sequence[int] = ()  # sizes of the groups that batch norm normalises together; () for all
+    groups: Sequence[int] = ()  # sizes of the groups that batch norm normalizes together; () for all
     after: tuple[Place, Place] = (same, same)  # stages
     branch: tuple[Place, Place] = (same, same)  # of the blocks
     features: Place = same

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 
 def gaussian_mean(values: Sequence[float], width: float) -> list[float]:
-    """Return the Gaussian mean of ``values`` over neighbours, the first and last value repeated beyond the ends."""
+    """Return the Gaussian mean of ``values`` over neighbors, the first and last value repeated beyond the ends."""
     reach = int(4 * width + 0.5)
     weights = [math.exp(-(k**2) / (2 * width**2)) for k in range(-reach, reach + 1)]
     padded = [values[0]] * reach + list(values) + [values[-1]] * reach

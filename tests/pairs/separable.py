@@ -1,4 +1,4 @@
-"""A loop of one's own on pictures that anybody can tell apart: three colours, one of them rare."""
+"""A loop of one's own on pictures that anybody can tell apart: three colors, one of them rare."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SIDE, BATCH, WIDTH, EPOCHS, LR = 4, 67, 8, 15, 0.03
 
 
 def pictures(counts: Sequence[int], seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Noisy pictures of one colour per class: (N, SIDE, SIDE, 3) uint8, and labels (N,)."""
+    """Noisy pictures of one color per class: (N, SIDE, SIDE, 3) uint8, and labels (N,)."""
     draw = np.random.default_rng(seed)
     labels = np.repeat(np.arange(len(counts)), counts)
     noise = draw.normal(0, 20, (len(labels), SIDE, SIDE, 3))

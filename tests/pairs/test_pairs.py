@@ -67,7 +67,7 @@ def test_together_they_are_as_right_as_each_alone_or_are_refused(pair: tuple[str
 
 
 def test_there_are_mixings_and_the_pictures_are_separable() -> None:
-    """The nearest mean colour tells all of them, so that a wrong answer is a fault of the training."""
+    """The nearest mean color tells all of them, so that a wrong answer is a fault of the training."""
     assert len(MIXINGS) >= 2
     images, labels = pictures((40, 40, 40), seed=2)
     means = np.stack([images[labels == k].mean((0, 1, 2)) for k in range(3)])

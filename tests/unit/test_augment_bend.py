@@ -35,7 +35,7 @@ def test_perspective_is_opencvs_warp() -> None:
     pipe = Pipeline("perspective(p=1.0, distortion=0.4)", out="uint8")
     draws = pipe.draw(IDS, (48, 48), epoch=0)
     start = np.array([(0, 0), (48, 0), (48, 48), (0, 48)], np.float32)
-    center = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])  # OpenCV puts pixel centres at whole numbers
+    center = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])  # OpenCV puts pixel centers at whole numbers
     for k, out in enumerate(pipe.apply(IMAGES, draws).numpy()):
         corners = draws.parameters["perspective"]["corners"][k]
         matrix = np.linalg.inv(center) @ cv2.getPerspectiveTransform(start, corners.astype(np.float32)) @ center

@@ -1,4 +1,4 @@
-"""Colour against textbook formulas and torchvision; the laws of the draws; the single clamp."""
+"""Color against textbook formulas and torchvision; the laws of the draws; the single clamp."""
 
 from __future__ import annotations
 

@@ -151,7 +151,7 @@ def test_strong_downscaling_does_not_alias(factor: int) -> None:
     y, x = np.mgrid[: 32 * factor, : 32 * factor]
     board = np.where((x + y) % 2, 255, 0).astype(np.uint8)  # all of its energy lies above the new Nyquist frequency
     made, _ = run("resize(size=32)", np.repeat(board[None, ..., None], 3, -1))
-    assert np.abs(made - 127.5).max() <= 127.5 / factor**2 + 1  # an odd box holds one square more of one colour
+    assert np.abs(made - 127.5).max() <= 127.5 / factor**2 + 1  # an odd box holds one square more of one color
 
 
 @pytest.mark.parametrize("size", [16, 21])

@@ -112,7 +112,7 @@ NOISY = ["random_erasing(p=1.0, fill=noise, area_range=[0.2, 0.3])", "cutout(fil
 
 @pytest.mark.parametrize("spec", NOISY)
 def test_noise_fills_as_torchvision_and_timm_do_with_a_standard_normal_number_per_value(spec: str) -> None:
-    """The law of torchvision's `RandomErasing(value="random")`, which works on normalised pictures too."""
+    """The law of torchvision's `RandomErasing(value="random")`, which works on normalized pictures too."""
     pipe = Pipeline(spec, mean=(0.2, 0.4, 0.6), std=(0.1, 0.2, 0.3))
     draws = pipe.draw(IDS, (20, 30), epoch=0)
     made, plain = pipe.apply(IMAGES, draws), Pipeline([], mean=(0.2, 0.4, 0.6), std=(0.1, 0.2, 0.3))(IMAGES, ids=IDS, epoch=0)

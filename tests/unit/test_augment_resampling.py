@@ -64,7 +64,7 @@ def test_a_turned_picture_is_opencvs(border: str) -> None:
     """OpenCV counts positions in 1/32 pixels, hence smooth pictures and a tolerance of two levels."""
     fill = ", fill=[20.0, 120.0, 220.0]" if border == "constant" else ""
     made, _, matrices = run([f"resampling(border={border}{fill})", "rotate(degrees=90.0)", "shift(fraction=0.4)"], SMOOTH)
-    center = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])  # OpenCV puts pixel centres at whole numbers
+    center = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])  # OpenCV puts pixel centers at whole numbers
     for image, out, matrix in zip(SMOOTH, made, matrices, strict=True):
         inner = (np.linalg.inv(center) @ matrix @ center)[:2]
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP

@@ -125,7 +125,7 @@ def test_scripts_run(name: str, scripts: None, monkeypatch: pytest.MonkeyPatch, 
 @pytest.mark.parametrize(("errors", "rho", "p"), [([6, 5, 4, 3, 2, 1], 1, 1 / 720), ([5, 6, 4, 3, 2, 1], 33 / 35, 6 / 720),
                                                   ([1, 2, 3, 4, 5, 6], -1, 1)])  # fmt: skip
 def test_rank_correlation_and_its_exact_p(shared: ModuleType, errors: list[float], rho: float, p: float) -> None:
-    """Rho = 1 - 6 sum d^2 / (n (n^2 - 1)); six orders of 720 (the identity, five swaps of neighbours) reach 33/35."""
+    """Rho = 1 - 6 sum d^2 / (n (n^2 - 1)); six orders of 720 (the identity, five swaps of neighbors) reach 33/35."""
     script = importlib.import_module("replica_regularizers")
     names = list(script.PUBLISHED)
     scores = {name: [error, error + 0.1, error - 0.2] for name, error in zip(names, errors, strict=True)}

@@ -304,7 +304,7 @@ def test_a_split_inside_each_class_may_not_be_empty_either(tmp_path: Path) -> No
     root = plant(tmp_path / "set", "cat/train", "dog/train")
     (root / "cat/val").mkdir()
     (root / "dog/val").mkdir()
-    with pytest.raises(DataError, match="'cat/val' must hold labelled pictures for validation"):
+    with pytest.raises(DataError, match="'cat/val' must hold labeled pictures for validation"):
         load(root)
 
 
@@ -318,7 +318,7 @@ def test_a_table_whose_validation_rows_are_all_missing_is_an_error(tmp_path: Pat
     rows = [f"{label}/{number}.png,{label},train" for label in ("cat", "dog") for number in range(20)]
     for lost in ("cat/gone.png,cat,val", "cat/gone.png,cat,test", "cat/0.png,,val"):
         (root / "t.csv").write_text("\n".join(["path,label,split", *rows, lost]))
-        with pytest.raises(DataError, match=r"the rows of split '(val|test)' must name a labelled picture that exists"):
+        with pytest.raises(DataError, match=r"the rows of split '(val|test)' must name a labeled picture that exists"):
             load(root / "t.csv")
         assert len(load(root / "t.csv", split=False)) == 40
     (root / "t.csv").write_text("\n".join(["path,label,split", *rows, "cat/0.png,,test"]))  # to be classified

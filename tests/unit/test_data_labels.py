@@ -123,9 +123,9 @@ def test_bytes_and_numpy_text() -> None:
     ("images", "labels", "message"),
     [
         ([np.zeros((4, 4), np.uint8), [[1, 2], [3]]], ["a", "b"], "images must have one shape"),
-        (["a.png", "b.png"], ["a", "b"], "must name at least one labelled picture that exists, got 'a.png'"),
+        (["a.png", "b.png"], ["a", "b"], "must name at least one labeled picture that exists, got 'a.png'"),
         (np.zeros((2, 4, 4), np.uint8), [[1, 0], [0, 1]], "one label for each"),
-        (np.zeros((2, 4, 4), np.uint8), [None, None], "at least one labelled picture, got '2 without a label'"),
+        (np.zeros((2, 4, 4), np.uint8), [None, None], "at least one labeled picture, got '2 without a label'"),
     ],
 )
 def test_lists_that_cannot_be_read(images: Any, labels: Any, message: str) -> None:

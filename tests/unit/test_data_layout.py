@@ -74,7 +74,7 @@ READ: dict[str, tuple[Tree, list[str], list[int]]] = {
     "a copy of the whole beside the splits": (
         {**both("train", "val", "test"), **both("chest/train", "chest/val")}, CAT_DOG, [16, 16, 16]),
     "documents beside one folder around": ({"my pets/cat": 30, "my pets/dog": 30, "docs": 2}, CAT_DOG, [42, 9, 9]),
-    # unlabelled and loose pictures
+    # unlabeled and loose pictures
     "a flat test folder": ({**both("train"), "test": 12}, CAT_DOG, [14, 2, 0]),
     "a flat test folder, val given": ({**both("train", "val"), "test": 40}, CAT_DOG, [16, 16, 0]),
     "a flat test folder inside images": ({**both("train"), "test/images": 12}, CAT_DOG, [14, 2, 0]),
@@ -121,11 +121,11 @@ REFUSED: dict[str, tuple[Tree, str]] = {
     "domains": (both("photo", "sketch"), TWO_WAYS),
     "flat train and test": ({"train": 10, "test": 10}, r"class folders, those in 'test', 'train' lie directly there.*predict"),
     "flat train": ({"train": 10}, "class folders, those in 'train' lie directly there"),
-    "flat train beside labelled test": ({"train": 10, **both("test")}, "'train' must hold class folders"),
+    "flat train beside labeled test": ({"train": 10, **both("test")}, "'train' must hold class folders"),
     "YOLO": ({"train/images": 10, "train/labels": 0, "val/images": 4}, "class folders"),
-    "empty val": ({**both("train"), "val": 0}, "'val' must hold labelled pictures for validation .it holds no picture.*remove"),
-    "val of empty classes": ({**both("train"), "val/cat": 0, "val/dog": 0}, "'val' must hold labelled pictures"),
-    "flat val": ({**both("train"), "val/images": 9}, "'val' must hold labelled pictures for validation .none of its folders"),
+    "empty val": ({**both("train"), "val": 0}, "'val' must hold labeled pictures for validation .it holds no picture.*remove"),
+    "val of empty classes": ({**both("train"), "val/cat": 0, "val/dog": 0}, "'val' must hold labeled pictures"),
+    "flat val": ({**both("train"), "val/images": 9}, "'val' must hold labeled pictures for validation .none of its folders"),
     "only test": (both("test"), "'train' beside 'test'"),
     "one class": ({"only": 10}, "at least two classes, got 'only'"),
     "one class in images": ({"images/only": 10}, "at least two classes, got 'only'"),

@@ -124,7 +124,7 @@ def test_what_a_crop_never_sees_is_counted_by_area() -> None:
         (_sizes((640, 480), (480, 640)), "crop"),
         (_sizes((600, 400)), "crop"),
         (_sizes((1920, 1080)), "crop"),
-        (_sizes((200, 100)), "crop"),  # the centre still holds half
+        (_sizes((200, 100)), "crop"),  # the center still holds half
         (_sizes((400, 100)), "squash"),
         (_sizes((100, 400)), "squash"),
         (_sizes(*[(640, 480)] * 19, (400, 100)), "crop"),  # one panorama among photographs
@@ -148,7 +148,7 @@ def _folder(root: Path, *sizes: tuple[int, int]) -> Path:
 
 def test_the_scan_tells_what_a_crop_never_sees(tmp_path: Path) -> None:
     wide, square = load(_folder(tmp_path / "wide", (10, 40), (30, 40))), load(_folder(tmp_path / "square", (12, 12)))
-    assert "  a centre crop never sees 50% of the pictures' area" in wide.describe()
+    assert "  a center crop never sees 50% of the pictures' area" in wide.describe()
     assert wide.summary()["unseen_by_crop"] == pytest.approx(0.5)
     assert not any("crop" in line for line in square.describe())
     assert square.crop_loss == SQUARE

@@ -331,7 +331,7 @@ def test_a_pair_that_works_against_each_other_is_told(pair: str) -> None:
 
 
 def test_class_weights_with_smoothing_tell_what_torch_would_make_of_them() -> None:
-    """Two classes, 120 and 12 training pictures: torch's best answer for a common picture is found by minimising its own loss."""
+    """Two classes, 120 and 12 training pictures: torch's best answer for a common picture is found by minimizing its own loss."""
     pictures = np.random.default_rng(0).integers(0, 256, (220, 8, 8), dtype=np.uint8)
     recipe = Recipe(**SMALL | {"data": None, "regularize": ("class_weights()", "label_smoothing(amount=0.2)")})
     skewed = prepare_subject(recipe, arrays=(pictures, np.array([0] * 200 + [1] * 20)), progress=Silent())

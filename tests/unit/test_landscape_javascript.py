@@ -9,6 +9,7 @@ import re
 import shlex
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ SETTINGS = [  # besides the defaults: what switches another part of a formula on
     "sam(inner=lars)",
     "adamw(weight_decay=0.5)",
 ]
-FILES = ("numbers.js", "walk.js", "race.js", "state.js")
+FILES = ("numbers.js", "spec.js", "walk.js", "race.js", "state.js")
 
 
 def node(body: str, given: Any = None) -> Any:
@@ -53,7 +54,7 @@ def node(body: str, given: Any = None) -> Any:
         pytest.skip("node is not installed")
     facts = {"state": {}, "rates": list(playground.RATES), "most_steps": 2000, "most_seeds": 200, "n_colors": 7}
     parts = [playground.translation(), f"const FACTS = {json.dumps(facts)};"]
-    parts += [playground._asset(name) for name in FILES]
+    parts += [playground.asset(name) for name in FILES]
     plain = "(k, v) => ArrayBuffer.isView(v) ? [...v] : typeof v === 'number' && !Number.isFinite(v) ? String(v) : v"
     parts += [f"const GIVEN = {json.dumps(given)}; const answer = (x) => console.log(JSON.stringify(x, {plain}));", body]
     done = subprocess.run([NODE, "-"], input="\n".join(parts), capture_output=True, text=True, timeout=60)
@@ -69,8 +70,8 @@ answer(GIVEN.map(([surface, rule, schedule, steps, start, noise]) => walk({
 """
 
 
-def agree(jobs: list[tuple[str, str, str | None, float]], n_steps: int) -> None:
-    """Hold the walks of the page to those of Python. jobs: surface, rule, schedule, noise."""
+def agree(jobs: list[tuple[str, str, str | None, float]], n_steps: int, run: Callable[[str, Any], Any] = node) -> None:
+    """Hold the walks of the page to those of Python. jobs: surface, rule, schedule, noise; run: what runs its scripts."""
     from descend.landscape.course import _noises
 
     pushes = _noises((0,), n_steps, 2)[:, 0]
@@ -87,16 +88,21 @@ def agree(jobs: list[tuple[str, str, str | None, float]], n_steps: int) -> None:
         [surface, rule, decay, n_steps, list(course.surface.start()), (pushes * noise).tolist() if noise else None]
         for (surface, rule, decay, noise), course in zip(jobs, courses, strict=True)
     ]
-    for job, course, walk in zip(jobs, courses, node(WALK, given), strict=True):
+    for job, course, walk in zip(jobs, courses, run(WALK, given), strict=True):
         trace = course.walk(job[1])
         points = np.array(walk["points"], float).reshape(-1, 2)
         np.testing.assert_allclose(points, trace.points[:, 0], rtol=1e-12, atol=1e-300, err_msg=str(job))
         np.testing.assert_allclose(np.array(walk["losses"], float), trace.losses[:, 0], rtol=1e-11, atol=1e-28, err_msg=str(job))
 
 
-def test_every_rule_walks_in_the_page_as_in_python() -> None:
+def rule_jobs() -> list[tuple[str, str, str | None, float]]:
+    """Return a walk of every rule, with its defaults and with other settings, without noise and with it."""
     texts = [*(spec(cls()) for cls in RULES), *SETTINGS]
-    agree([(surface, text, None, noise) for text in texts for surface, noise in (("bowl", 0.0), ("saddle", 0.3))], 25)
+    return [(surface, text, None, noise) for text in texts for surface, noise in (("bowl", 0.0), ("saddle", 0.3))]
+
+
+def test_every_rule_walks_in_the_page_as_in_python() -> None:
+    agree(rule_jobs(), 25)
 
 
 def test_every_surface_is_the_same_in_the_page() -> None:
@@ -116,6 +122,7 @@ def test_every_surface_is_the_same_in_the_page() -> None:
 
 def test_schedules_scale_the_rate_in_the_page_too() -> None:
     names = ["cosine", "step", "multi_step", "exponential", "inverse_time", "linear", "polynomial", "wsd", "warmup"]
+    names += ["cosine_restarts(stretch=2.0)", "one_cycle", "inverse_sqrt", "wsd(form='sqrt')"]
     agree([("bowl", rule, name, 0.0) for name in names for rule in ("sgd", "lookahead(inner=nesterov(form='lookahead'))")], 20)
 
 
@@ -227,7 +234,7 @@ def test_a_hash_that_means_nothing_is_an_error() -> None:
 
 
 def test_what_the_page_offers_to_try_can_be_read() -> None:
-    page = playground._asset("playground.html")
+    page = playground.asset("playground.html")
     hashes = re.findall(r'href="(#[^"]+)"', page)
     body = "FACTS.state = GIVEN[0]; answer(GIVEN[1].map((hash) => command(fromHash(hash))));"
     for said in node(body, [STATE, hashes]):
@@ -243,7 +250,7 @@ class Odd:
 
     @staticmethod
     def loop(p, g):
-        for _ in range(3):
+        while p < g:
             p = p + g
         return p
 
@@ -279,7 +286,7 @@ class Odd:
 @pytest.mark.parametrize(
     ("method", "construct"),
     [
-        ("loop", "For: for _ in range"),
+        ("loop", "While: while p < g"),
         ("shape", r"Call: p\.reshape"),
         ("product", "BinOp: p @ g"),
         ("foreign", r"Call: json\.dumps"),

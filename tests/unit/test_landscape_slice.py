@@ -1,4 +1,4 @@
-"""Slices: what filter normalisation promises, planes through paths, losses on a grid."""
+"""Slices: what filter normalization promises, planes through paths, losses on a grid."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The Lite networks as they were trained: the logits of their own ImageNet classifiers on one drawn picture.
 
-Wrong padding, a wrong epsilon or a wrong normalisation would each leave a network that runs and is worse; they move these
+Wrong padding, a wrong epsilon or a wrong normalization would each leave a network that runs and is worse; they move these
 numbers by much more than the tolerance, which the last tests show.
 """
 

@@ -1,4 +1,4 @@
-"""The small networks: sizes and parameter counts of the papers, initialisation, every size they promise to read."""
+"""The small networks: sizes and parameter counts of the papers, initialization, every size they promise to read."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def test_kernel_and_tensors_agree_to_a_few_units_in_the_last_place(rule: Rule) -
         torch.testing.assert_close(fast, plain, rtol=3e-5, atol=4e-7 * largest)
 
 
-@pytest.mark.parametrize("text", ["adamw", "rmsprop(centered=True)"])  # centred: a difference, which float32 would blur
+@pytest.mark.parametrize("text", ["adamw", "rmsprop(centered=True)"])  # centered: a difference, which float32 would blur
 def test_double_precision_agrees_tightly(text: str) -> None:
     one, two = (walk(build(text, Rule), compiled=compiled, dtype=torch.float64) for compiled in (True, False))
     for fast, plain in zip(everything(one), everything(two), strict=True):

@@ -1,4 +1,4 @@
-"""Ghost batches against the written-out normalisation, and batch-norm statistics measured again."""
+"""Ghost batches against the written-out normalization, and batch-norm statistics measured again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pages about regularisation: every measured table stands on a page as it was measured, every link leads somewhere."""
+"""The pages about regularization: every measured table stands on a page as it was measured, every link leads somewhere."""
 
 from __future__ import annotations
 

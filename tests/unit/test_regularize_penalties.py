@@ -1,4 +1,4 @@
-"""Penalties: proximal steps against their definition as minimisers, exact zeros, and what is touched."""
+"""Penalties: proximal steps against their definition as minimizers, exact zeros, and what is touched."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Charts: the drawn coordinates are the numbers, gaps stay gaps, and the SVG suits a page in any colours."""
+"""Charts: the drawn coordinates are the numbers, gaps stay gaps, and the SVG suits a page in any colors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def rows(n: int, **changes: Any) -> list[dict[str, Any]]:
 
 
 def drawn(chart: Chart, variable: str) -> list[np.ndarray]:
-    """Return the points of every path stroked in a colour, as (n, 2) arrays in SVG units."""
+    """Return the points of every path stroked in a color, as (n, 2) arrays in SVG units."""
     root = ElementTree.fromstring(str(chart.svg))
     paths = [
         path

@@ -215,7 +215,7 @@ def test_an_ensemble_needs_members_and_weights() -> None:
         Ensemble([Member(classifier(0), mirrored=False)], [0.0])
     other = classifier(0)
     other.backbone.mean = (0.1, 0.1, 0.1)
-    with pytest.raises(ModelError, match="normalised"):
+    with pytest.raises(ModelError, match="normalized"):
         Ensemble([Member(classifier(0), mirrored=False), Member(other, mirrored=False)], [1.0, 1.0])
 
 

@@ -19,8 +19,8 @@ def views(
 ) -> Arrays:  # fmt: skip
     """Return features of plain views, of transformed ones, and labels.
 
-    Each class has a centre; a picture lies around it, with unit noise. renamed: class -> the class around whose centre its
-    transformed views lie. harder: how far those lie from their centre toward the middle of all. alike: correlation of the noise.
+    Each class has a center; a picture lies around it, with unit noise. renamed: class -> the class around whose center its
+    transformed views lie. harder: how far those lie from their center toward the middle of all. alike: correlation of the noise.
     """
     draw = np.random.default_rng(seed)
     labels = np.arange(n) % k

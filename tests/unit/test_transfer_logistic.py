@@ -22,7 +22,7 @@ def blobs(n: int, d: int, k: int, *, views: int = 1, seed: int = 0, spread: floa
 
 
 def reference(x: NDArray, labels: NDArray, strength: float) -> NDArray:
-    """Return scikit-learn's probabilities for standardised columns, by its Newton solver run to convergence."""
+    """Return scikit-learn's probabilities for standardized columns, by its Newton solver run to convergence."""
     rows = x.reshape(-1, x.shape[2]).astype(np.float64)
     scale = rows.std(0)
     z = (rows - rows.mean(0)) / np.where(scale == 0, 1, scale)

@@ -70,7 +70,7 @@ class Audit:
 
     @property
     def n_pictures(self) -> int:
-        """How many labelled pictures were looked at."""
+        """How many labeled pictures were looked at."""
         return len(self.material.dataset)
 
     @property

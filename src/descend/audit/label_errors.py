@@ -1,7 +1,7 @@
 """Pictures whose label is likely wrong: a classifier that never saw them is confident of another class.
 
 Confident learning: a picture with label i counts as class j where its out-of-fold probability of j is at least the mean
-probability of j among the pictures labelled j, and the highest of those that are. Where j is not i, the label is likely wrong.
+probability of j among the pictures labeled j, and the highest of those that are. Where j is not i, the label is likely wrong.
 Thresholds of their own make it work for heads that are not sure of anything, as those are that were fitted to wrong labels too.
 Source: Northcutt, Jiang & Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels", JAIR 70, 1373-1411,
 equations 1 and 2, the off-diagonals of the confident joint. Differs from the paper: the pictures that look most like one must
@@ -55,7 +55,7 @@ def label_errors(material: Material) -> list[Finding]:
 def confident_class(p: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the class that each sample is confidently counted as, (n,) int64; -1 where it is none.
 
-    p: (n, K), out of fold. labels: (n,). The threshold of class j is the mean of p[:, j] over samples labelled j (equation 2).
+    p: (n, K), out of fold. labels: (n,). The threshold of class j is the mean of p[:, j] over samples labeled j (equation 2).
     """
     n_classes = p.shape[1]
     counts = np.bincount(labels, minlength=n_classes)
@@ -69,7 +69,7 @@ def confident_class(p: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArra
 def votes(
     features: NDArray[np.float32], units: NDArray[np.int64], labels: NDArray[np.int64], other: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return how many of each sample's nearest neighbours, copies aside, have its label, and how many the other class.
+    """Return how many of each sample's nearest neighbors, copies aside, have its label, and how many the other class.
 
     Features are centered first. features: (n, D). units, labels, other: (n,). Returns (n,) int64, twice.
     """

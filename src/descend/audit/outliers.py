@@ -35,7 +35,7 @@ def outliers(material: Material) -> list[Finding]:
 
 
 def loneliness(features: NDArray[np.float32], units: NDArray[np.int64], *, k: int = NEIGHBOURS) -> NDArray[np.float64]:
-    """Return each sample's distance to its k-th nearest neighbour of another unit: (n, D), (n,) -> (n,).
+    """Return each sample's distance to its k-th nearest neighbor of another unit: (n, D), (n,) -> (n,).
 
     Features are scaled to length 1 first. Source: Sun, Ming, Zhu & Li 2022, "Out-of-Distribution Detection with Deep Nearest
     Neighbors", arXiv:2204.06507.
@@ -45,9 +45,9 @@ def loneliness(features: NDArray[np.float32], units: NDArray[np.int64], *, k: in
 
 
 def nearest(features: NDArray[np.float32], units: NDArray[np.int64], k: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return the k nearest neighbours of other units, by cosine: their places (n, k), nearest first, and their cosines (n, k).
+    """Return the k nearest neighbors of other units, by cosine: their places (n, k), nearest first, and their cosines (n, k).
 
-    features: (n, D). units: (n,). With fewer than k others, a neighbour may be of the same unit, and its cosine is 1.
+    features: (n, D). units: (n,). With fewer than k others, a neighbor may be of the same unit, and its cosine is 1.
     """
     unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
     n, k = len(unit), min(k, len(unit) - 1)

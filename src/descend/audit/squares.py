@@ -32,13 +32,13 @@ def sizes(material: Material) -> list[Finding]:
 
 
 def shapes(material: Material) -> list[Finding]:
-    """Tell what share of the pictures' area a centre crop never sees."""
+    """Tell what share of the pictures' area a center crop never sees."""
     dataset = material.dataset
     loss = dataset.crop_loss
     evidence = {"unseen_by_crop": loss.area, "mostly_unseen": loss.mostly_unseen}
     if loss.area == 0:
         return [Finding(SHAPES, "ok", "every picture is square", evidence)]
-    what = f"a centre crop never sees {loss.area:.0%} of the pictures' area"
+    what = f"a center crop never sees {loss.area:.0%} of the pictures' area"
     if not loss.mostly_unseen:
         return [Finding(SHAPES, "ok", what, evidence)]
     share = dataset.sizes.min(axis=1) / dataset.sizes.max(axis=1)

@@ -1,4 +1,4 @@
-"""The meaning of a draw, in plain torch on any device: geometry, tone, colour, one clamp, erase, mix, normalise.
+"""The meaning of a draw, in plain torch on any device: geometry, tone, color, one clamp, erase, mix, normalize.
 
 This file defines what every faster path must reproduce. Pixels are *levels* (0..255, float32) in NHWC order until the end.
 Geometry stands in ``resampling``.
@@ -32,7 +32,7 @@ def toned(pixels: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
 
 
 def colored(pixels: torch.Tensor, color: Floats) -> torch.Tensor:
-    """Apply colour changes (B, 3, 7) to float levels (B, h, w, 3)."""
+    """Apply color changes (B, 3, 7) to float levels (B, h, w, 3)."""
     a, d, b = (torch.as_tensor(part, device=pixels.device) for part in split(color))
     mean = pixels.mean((1, 2)).to(a.dtype)[:, :, None] if bool(d.any()) else torch.zeros_like(b)
     offset = (d @ mean + b).to(pixels.dtype).mT
@@ -40,7 +40,7 @@ def colored(pixels: torch.Tensor, color: Floats) -> torch.Tensor:
 
 
 def adapted(pixels: torch.Tensor, draws: Draws) -> torch.Tensor:
-    """Stretch and equalise the chosen images of float levels (B, h, w, 3), each by its own levels."""
+    """Stretch and equalize the chosen images of float levels (B, h, w, 3), each by its own levels."""
     for chosen, change in ((draws.stretch, stretched), (draws.flatten, _equalized)):
         for k in () if chosen is None else np.flatnonzero(chosen):
             pixels[k] = change(pixels[k])
@@ -120,9 +120,9 @@ def mixed(pixels: torch.Tensor, mix: Mix) -> torch.Tensor:
 
 
 def levels(images: torch.Tensor, draws: Draws, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
-    """Apply everything but normalisation: (B, H, W, 3) uint8 -> (B, h, w, 3), uint8 while nothing but copying happened.
+    """Apply everything but normalization: (B, H, W, 3) uint8 -> (B, h, w, 3), uint8 while nothing but copying happened.
 
-    mean, std: (3,) the levels that normalisation subtracts and divides by; fills may ask for them.
+    mean, std: (3,) the levels that normalization subtracts and divides by; fills may ask for them.
     """
     pixels = resample(processed(images, draws.neighborhood), draws, mean)
     if draws.stretch is not None or draws.flatten is not None:

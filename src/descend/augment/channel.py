@@ -1,4 +1,4 @@
-"""Changes of the colour channels as a whole, and noise: grey, invert, shuffle, drop, PCA lighting, Gaussian noise."""
+"""Changes of the color channels as a whole, and noise: grey, invert, shuffle, drop, PCA lighting, Gaussian noise."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _EIGENVECTORS = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140]
 
 
 def inverted(chosen: Bools) -> Floats:
-    """Return the colour change (B, 3, 7) that takes x to 255 - x in the chosen images (B,)."""
+    """Return the color change (B, 3, 7) that takes x to 255 - x in the chosen images (B,)."""
     sign = np.where(chosen, -1.0, 1.0)
     return tinted(sign[:, None, None] * np.eye(3), b=np.repeat(np.where(chosen, 255.0, 0.0)[:, None], 3, 1))
 
 
 @technique("grayscale", source="Chen et al. 2020, arXiv:2002.05709, appendix A")
 class Grayscale(Augmentation):
-    """Replace colour by its grey, with probability ``p``, so that shape has to decide."""
+    """Replace color by its grey, with probability ``p``, so that shape has to decide."""
 
     stage = "color"
     neutral: ClassVar = {"p": 0.0}
@@ -86,7 +86,7 @@ class ChannelDrop(Augmentation):
 
 @technique("lighting", source="Krizhevsky et al. 2012, section 4.1")
 class Lighting(Augmentation):
-    """Add to every pixel a random multiple of the principal colours of ImageNet: the colour of the light changes.
+    """Add to every pixel a random multiple of the principal colors of ImageNet: the color of the light changes.
 
     ``sigma``: standard deviation of the three multiples (the paper: 0.1). ``b = 255 P (a * eigenvalues)``, with the constants of
     Facebook's fb.resnet.torch.
@@ -108,7 +108,7 @@ class Lighting(Augmentation):
 
 @technique("gaussian_noise", formerly="noise", source="Bishop 1995, Training with noise is equivalent to Tikhonov regularization")
 class GaussianNoise(Augmentation):
-    """Add Gaussian noise to every pixel and channel, after colour and before the clamp.
+    """Add Gaussian noise to every pixel and channel, after color and before the clamp.
 
     ``sigma_range``: standard deviation in levels (of 255), uniform for each picture. The noise itself is a function of the same
     coordinates as every draw, so it can be replayed. It is the most costly transform here: one random number per value.

@@ -1,6 +1,6 @@
-"""Colour as one affine map: brightness, contrast, saturation, hue, and the normalisation at the end.
+"""Color as one affine map: brightness, contrast, saturation, hue, and the normalization at the end.
 
-A change of colour that is linear in (R, G, B) is a 3 x 3 matrix and an offset, and a chain of them is one such map. Contrast
+A change of color that is linear in (R, G, B) is a 3 x 3 matrix and an offset, and a chain of them is one such map. Contrast
 turns about the mean grey of the picture; that mean is carried as a symbol (the ``D`` of ``factors.Draws.color``), so it too
 composes. Because a chain is one map, it is clamped to 0..255 once, at its end: brightness 1.5 and then contrast 0.5 keeps the
 highlights that a clamp in between would burn.
@@ -29,24 +29,24 @@ _FROM_YIQ = np.linalg.inv(_TO_YIQ)
 
 
 def gain(factor: Floats) -> Floats:
-    """Return the colour change (B, 3, 7) that multiplies every level by ``factor`` (B,)."""
+    """Return the color change (B, 3, 7) that multiplies every level by ``factor`` (B,)."""
     return tinted(factor[:, None, None] * np.eye(3))
 
 
 def contrasted(factor: Floats) -> Floats:
-    """Return the colour change (B, 3, 7) that spreads levels ``factor`` (B,) times about the mean grey of the picture."""
+    """Return the color change (B, 3, 7) that spreads levels ``factor`` (B,) times about the mean grey of the picture."""
     pull = (1 - factor)[:, None, None] * (_ONES * GREY)
     return tinted(factor[:, None, None] * np.eye(3), pull)
 
 
 def saturated(factor: Floats) -> Floats:
-    """Return the colour change (B, 3, 7) that moves each pixel ``factor`` (B,) times as far from its own grey."""
+    """Return the color change (B, 3, 7) that moves each pixel ``factor`` (B,) times as far from its own grey."""
     f = factor[:, None, None]
     return tinted(f * np.eye(3) + (1 - f) * (_ONES * GREY))
 
 
 def hue_turned(angle: Floats) -> Floats:
-    """Return the colour change (B, 3, 7) that turns chroma by ``angle`` (B,) radians in the YIQ plane; luma stays."""
+    """Return the color change (B, 3, 7) that turns chroma by ``angle`` (B,) radians in the YIQ plane; luma stays."""
     turn = np.zeros((len(angle), 3, 3))
     turn[:, 0, 0] = 1
     turn[:, 1, 1] = turn[:, 2, 2] = np.cos(angle)
@@ -110,11 +110,11 @@ class Saturation(Augmentation):
         return draws.tint(saturated(factor)).note(stream.name, factor=factor)
 
 
-@technique("hue", source="Gonzalez & Woods, Digital Image Processing, the YIQ colour model")
+@technique("hue", source="Gonzalez & Woods, Digital Image Processing, the YIQ color model")
 class Hue(Augmentation):
-    """Turn every colour round the colour circle by a share of it uniform on -amount..amount (0.5 is the opposite colour).
+    """Turn every color round the color circle by a share of it uniform on -amount..amount (0.5 is the opposite color).
 
-    It dislikes tasks where colour is the answer (ripeness, staining). Differs from torchvision, which turns HSV: a turn of the
+    It dislikes tasks where color is the answer (ripeness, staining). Differs from torchvision, which turns HSV: a turn of the
     YIQ chroma plane is linear and keeps luma, so it composes with the rest.
     """
 
@@ -160,7 +160,7 @@ class ColorJitter(Augmentation):
 class Normalize(Augmentation):
     """Bring each channel to ``(x / 255 - mean) / std``; both in the unit 1 = full level, three numbers each.
 
-    Without knobs it takes the mean and standard deviation of the pipeline, which normalises anyway: it then only says so.
+    Without knobs it takes the mean and standard deviation of the pipeline, which normalizes anyway: it then only says so.
     """
 
     stage = "normalize"

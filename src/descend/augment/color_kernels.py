@@ -1,4 +1,4 @@
-"""Kernels of tone and colour: tables, matrices and the one clamp, on rows of float levels with interleaved channels."""
+"""Kernels of tone and color: tables, matrices and the one clamp, on rows of float levels with interleaved channels."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def look_up_whole(levels, n, table):
 
 @lean
 def finish(row, to, at, out, whole_out):
-    """Take a row of levels (3 w + 1,) through colour to the output, as ``to`` says: floats ``out`` or whole levels ``whole_out``.
+    """Take a row of levels (3 w + 1,) through color to the output, as ``to`` says: floats ``out`` or whole levels ``whole_out``.
 
     at: where in the output the row begins.
     """
@@ -99,7 +99,7 @@ def store(value, c, at, to, out, whole_out):
 
 @lean
 def tint(row, to, out):
-    """Write a row (3 w + 1,) after its colour change, but not clamped, to ``out``."""
+    """Write a row (3 w + 1,) after its color change, but not clamped, to ``out``."""
     numbers = to.numbers
     r, g, b, o = four(numbers, COLOR), four(numbers, COLOR + 4), four(numbers, COLOR + 8), four(numbers, OFFSET)
     for k in range(0, row.size - 1, 3):

@@ -1,14 +1,14 @@
 """What a draw is: numbers per image that compose, so that many transforms cost one pass over the pixels.
 
 A transform never touches an image. It *draws factors*: a matrix that says where each output pixel comes from, a tone
-table, a colour matrix, boxes to erase, a partner to mix with. Two rotations in a row are one matrix product; brightness
+table, a color matrix, boxes to erase, a partner to mix with. Two rotations in a row are one matrix product; brightness
 and then saturation are one 3 x 3 matrix. ``Draws`` holds the composed factors of a batch; ``apply`` (torch) and
 ``kernels`` (Numba) turn them into pixels. Whatever is absent is neutral, and neutral means identity to the bit.
 
-Geometry is written in *edge* coordinates: pixel ``i`` covers ``[i, i + 1)``, its centre is ``i + 0.5``, and an image ``w``
+Geometry is written in *edge* coordinates: pixel ``i`` covers ``[i, i + 1)``, its center is ``i + 0.5``, and an image ``w``
 pixels wide spans ``[0, w]``. A flip is then ``x -> w - x`` and a change of size is ``x -> x * W / w``, without halves.
 
-Colour values are *levels*, 0 to 255 as float, until the last step normalises them.
+Color values are *levels*, 0 to 255 as float, until the last step normalizes them.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Noise:
 
 @dataclass(frozen=True)
 class Neighborhood:
-    """An operation that looks at neighbouring pixels; it runs on the stored image, before the one pass."""
+    """An operation that looks at neighboring pixels; it runs on the stored image, before the one pass."""
 
     kind: Literal["blur", "sharpen", "jpeg"]
     strength: Floats  # (B,) standard deviation in stored pixels, blend factor, or quality; NaN leaves the image alone
@@ -71,9 +71,9 @@ class Sampling:
     """How stored pixels are read, between them and beyond them; one way for the whole batch.
 
     interpolation: "bilinear", or "bicubic" (Keys 1981, a = -1/2), whose overshoot is clamped to 0..255. border: what lies beyond
-    the outermost pixels: their mirror image ("reflect", about the outermost pixel centres), one color ("constant"), the outermost
+    the outermost pixels: their mirror image ("reflect", about the outermost pixel centers), one color ("constant"), the outermost
     pixel again ("replicate"), or the opposite side ("wrap"). fill: the levels of a constant border, NaN for the mean that
-    normalisation subtracts.
+    normalization subtracts.
     """
 
     interpolation: Interpolation = "bilinear"
@@ -86,13 +86,13 @@ class Draws:
     """The composed factors of one batch: readable (``describe``), replayable (``apply`` them again), invertible (``to_output``).
 
     matrix: (B, 3, 3) float64, output edge coordinates (x, y, 1) -> stored edge coordinates, homogeneous.
-    color: (B, 3, 7) float64 ``[A | D | b]``: a pixel x becomes ``A x + D m + b`` with m the mean colour of the image after
+    color: (B, 3, 7) float64 ``[A | D | b]``: a pixel x becomes ``A x + D m + b`` with m the mean color of the image after
     tone; levels. table: (B, 3, 256) float32 levels. boxes: (B, n, 4) int64 top, bottom, left, right in output pixels, empty
-    ones erase nothing; fills: (B, n, 3) float32 levels, NaN stands for the mean that normalisation subtracts, infinity for
+    ones erase nothing; fills: (B, n, 3) float32 levels, NaN stands for the mean that normalization subtracts, infinity for
     normal noise with that mean and with the standard deviation that it divides by, drawn under the key ``grain``. bends: each
     (B, 2, g, g), control points (x, y) of a cubic B-spline that moves the output pixels before ``matrix`` places them, in
     shares of the shorter side. kept: how many of the first rows are results; the others are there as partners. None keeps all.
-    stretch, flatten: (B,) bool, the images whose levels are spread over 0..255 (autocontrast) and equalised before the table.
+    stretch, flatten: (B,) bool, the images whose levels are spread over 0..255 (autocontrast) and equalized before the table.
     """
 
     ids: Ints
@@ -135,7 +135,7 @@ class Draws:
         return replace(self, matrix=self.matrix @ matrix, canvas=canvas or self.canvas)
 
     def tint(self, change: Floats) -> Draws:
-        """Append a colour change (B, 3, 7): ``x' = A x + D mean(x) + b``, where x already carries the changes before it."""
+        """Append a color change (B, 3, 7): ``x' = A x + D mean(x) + b``, where x already carries the changes before it."""
         if self.color is None:
             return replace(self, color=change)
         a, d, b = split(self.color)
@@ -158,11 +158,11 @@ class Draws:
         return replace(self, stretch=chosen if self.stretch is None else self.stretch | chosen)
 
     def equalize(self, chosen: Bools) -> Draws:
-        """Equalise the histogram of the chosen images (B,), each channel by itself."""
+        """Equalize the histogram of the chosen images (B,), each channel by itself."""
         return replace(self, flatten=chosen if self.flatten is None else self.flatten | chosen)
 
     def around(self, kind: Literal["blur", "sharpen", "jpeg"], strength: Floats) -> Draws:
-        """Append an operation on neighbouring stored pixels; NaN in ``strength`` (B,) leaves an image alone."""
+        """Append an operation on neighboring stored pixels; NaN in ``strength`` (B,) leaves an image alone."""
         return replace(self, neighborhood=(*self.neighborhood, Neighborhood(kind, strength)))
 
     def mix(self, mix: Mix) -> Draws:
@@ -171,7 +171,7 @@ class Draws:
 
     @cached_property
     def copies(self) -> Bools:
-        """Which images need no interpolation, because pixel centres land on pixel centres: (B,) bool."""
+        """Which images need no interpolation, because pixel centers land on pixel centers: (B,) bool."""
         m = self.matrix
         linear = m[:, :2, :2]
         axes = (
@@ -180,7 +180,7 @@ class Draws:
             & (np.abs(linear).sum(2) == 1).all(1)
         )
         affine = (m[:, 2] == (0.0, 0.0, 1.0)).all(1)
-        origin = linear.sum(2) / 2 + m[:, :2, 2] - 0.5  # where the centre of the first output pixel comes from
+        origin = linear.sum(2) / 2 + m[:, :2, 2] - 0.5  # where the center of the first output pixel comes from
         straight = np.ones(len(self), bool)
         for bend in self.bends:
             straight &= (bend == 0).all((1, 2, 3))
@@ -235,12 +235,12 @@ def neutral(
 
 
 def split(color: Floats) -> tuple[Floats, Floats, Floats]:
-    """Return the parts A (B, 3, 3), D (B, 3, 3) and b (B, 3, 1) of a colour change (B, 3, 7)."""
+    """Return the parts A (B, 3, 3), D (B, 3, 3) and b (B, 3, 1) of a color change (B, 3, 7)."""
     return color[..., :3], color[..., 3:6], color[..., 6:]
 
 
 def tinted(a: Floats, d: Floats | None = None, b: Floats | None = None) -> Floats:
-    """Return the colour change ``[A | D | b]`` (B, 3, 7) of A (B, 3, 3), D (B, 3, 3) and b (B, 3) in levels."""
+    """Return the color change ``[A | D | b]`` (B, 3, 7) of A (B, 3, 3), D (B, 3, 3) and b (B, 3) in levels."""
     change = np.zeros((len(a), 3, 7))
     change[..., :3] = a
     if d is not None:

@@ -153,7 +153,7 @@ def levels(
 ) -> torch.Tensor:
     """Apply everything: images (B, H, W, 3) uint8 on the CPU -> (B, h, w, 3) float32, ``levels * gain + bias``.
 
-    mean, std: (3,) float32, the levels that normalisation subtracts and divides by; fills may ask for them. gain, bias: (3,).
+    mean, std: (3,) float32, the levels that normalization subtracts and divides by; fills may ask for them. gain, bias: (3,).
     """
     pixels = _run(images, draws, factors_of(draws, mean, std, gain, bias), _F)
     for mix in draws.mixes:

@@ -1,7 +1,7 @@
 """Where pixels come from: flips, crops, rotation, shift, scale, shear.
 
 Each transform draws one matrix per image, from its canvas back to the canvas before it. Outside the stored image the pixels
-are its mirror image (reflection about the outermost pixel centres), so no transform invents a black border; ``resampling``
+are its mirror image (reflection about the outermost pixel centers), so no transform invents a black border; ``resampling``
 chooses otherwise.
 """
 

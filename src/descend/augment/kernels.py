@@ -2,7 +2,7 @@
 
 ``apply`` defines what these loops compute; tests hold them to it within one level of 255. An image is made row by row, its
 channels interleaved as they are stored: geometry writes a row of float levels (``straight_kernels``, ``resampling_kernels``),
-which goes through tone, colour, clamp and normalisation (``color_kernels``) to the output while it is in the first cache; where
+which goes through tone, color, clamp and normalization (``color_kernels``) to the output while it is in the first cache; where
 those need the whole image first (a mean, a histogram), all rows are kept and finished afterwards. Pixels are computed four
 numbers at a time, see ``simd``. Nothing here allocates, see ``compiled.LEAN``: memory comes from the caller (``Work``).
 
@@ -82,7 +82,7 @@ def adapt(work, n, factors, b, whole):
 
 @lean
 def complete(factors, b, rows, to, work, out, whole_out):
-    """Finish an image whose tone or colour depends on all of it, or that takes noise before its clamp."""
+    """Finish an image whose tone or color depends on all of it, or that takes noise before its clamp."""
     width, color, words, sigma = work.sums.size, factors.color[b], factors.words[b], factors.sigma[b]
     n_rows = (work.levels.size - 1) // width
     if rows.adapted:

@@ -1,4 +1,4 @@
-"""Operations that look at neighbouring pixels: blur, sharpen, JPEG. They run on the stored uint8 image, before the one pass.
+"""Operations that look at neighboring pixels: blur, sharpen, JPEG. They run on the stored uint8 image, before the one pass.
 
 They are the only operations that cost a pass of their own, and only for the images that draw them.
 """
@@ -49,7 +49,7 @@ class Blur(Augmentation):
 
 @technique("sharpen", source="Cubuk et al. 2019, arXiv:1805.09501, table 6 (Sharpness); Pillow's ImageEnhance")
 class Sharpen(Augmentation):
-    """Move each pixel away from (factor > 1) or towards (< 1) the mean of its neighbours, uniform on [1 - amount, 1 + amount]."""
+    """Move each pixel away from (factor > 1) or towards (< 1) the mean of its neighbors, uniform on [1 - amount, 1 + amount]."""
 
     stage = "neighborhood"
     neutral: ClassVar = {"amount": 0.0}

@@ -53,8 +53,8 @@ class RandomErasing(Augmentation):
     """Paint over a box of random area, shape and place, with probability ``p``.
 
     Prefer it where objects may be hidden in part; it dislikes small decisive details. ``area_range``: share of the output,
-    uniform. ``ratio_range``: height / width, log-uniform. ``fill``: "mean" (zero after normalisation), "black", one random
-    "color" per picture, or "noise", a number per pixel and channel that is standard normal after normalisation, as in torchvision
+    uniform. ``ratio_range``: height / width, log-uniform. ``fill``: "mean" (zero after normalization), "black", one random
+    "color" per picture, or "noise", a number per pixel and channel that is standard normal after normalization, as in torchvision
     and timm. Differs from the paper: its noise is uniform over 0..255, and it draws the ratio uniformly.
     """
 

@@ -34,12 +34,12 @@ _STAGES: tuple[Stage, ...] = get_args(Stage)
 
 
 class Pipeline:
-    """Augment batches of uint8 images: geometry, tone, colour, erase, mix, normalise, in one pass.
+    """Augment batches of uint8 images: geometry, tone, color, erase, mix, normalize, in one pass.
 
     specs: transforms, their spec text, or policy names; an empty list is the deterministic view for evaluation, which cuts the
     middle ``size`` pixels (enlarging too small an image first) and copies pixels where it can. seed: of every draw. size: the
-    output in pixels, one number or (height, width); None keeps the size that the geometry yields. out: "float" gives normalised
-    NCHW float32 in channels-last memory, "uint8" NHWC levels without normalisation. mean, std: three numbers in the unit
+    output in pixels, one number or (height, width); None keeps the size that the geometry yields. out: "float" gives normalized
+    NCHW float32 in channels-last memory, "uint8" NHWC levels without normalization. mean, std: three numbers in the unit
     1 = full level, ImageNet's by default; ``normalize(mean=..., std=...)`` in ``specs`` overrides them.
 
     A draw is a function of (seed, transform, epoch, sample id, draw number). A transform that stands in the list a k-th time has

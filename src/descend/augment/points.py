@@ -13,7 +13,7 @@ Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
 Bools: TypeAlias = NDArray[np.bool_]
 
-_ROUNDS = 60  # of fixed-point iteration to undo a bend; it converges where neighbours part by less than their distance
+_ROUNDS = 60  # of fixed-point iteration to undo a bend; it converges where neighbors part by less than their distance
 _CLOSE = 1e-6  # pixels
 
 

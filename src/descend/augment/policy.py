@@ -2,7 +2,7 @@
 
 ``light`` is safe for almost any photograph and short training; ``medium`` is the default for a few thousand pictures;
 ``strong`` suits training from scratch over many epochs, where the network would otherwise learn the pictures by heart.
-``signs`` neither mirrors nor recolours: for digits, letters and whatever else means something different in a mirror.
+``signs`` neither mirrors nor recolors: for digits, letters and whatever else means something different in a mirror.
 ``policy_for`` chooses among them by the data.
 """
 
@@ -26,7 +26,7 @@ def policy_for(n_train: int, *, side: int, grey: bool) -> tuple[str, str]:
 
     n_train: the number of training pictures; the fewer there are, the sooner a network knows them by heart, and the stronger the
     policy. side: their shorter side in pixels; below 64 the policy is one step milder, because a strong crop leaves too little to
-    see. grey: whether they have no colour; such pictures are often digits or signs, which must not be mirrored.
+    see. grey: whether they have no color; such pictures are often digits or signs, which must not be mirrored.
     Raises KnobError for a count or a side below 1.
     """
     for name, value in (("n_train", n_train), ("side", side)):

@@ -38,7 +38,7 @@ class Resampling(Augmentation):
     ``interpolation``: "bilinear", or "bicubic", which keeps fine detail where pictures are enlarged or turned and costs more.
     ``border``: what a geometry shows beyond the picture: its mirror image ("reflect", OpenCV's REFLECT_101), one color
     ("constant"), the outermost pixel again ("replicate", also called edge), or the opposite side ("wrap"). ``fill``: the color of
-    a constant border: "mean" (zero after normalisation), "black", "white", or three levels of 255; tone and color change it like
+    a constant border: "mean" (zero after normalization), "black", "white", or three levels of 255; tone and color change it like
     the picture. It stands anywhere in the list, once, and holds for every geometry in it.
     """
 
@@ -153,7 +153,7 @@ def _samples(images: torch.Tensor, draws: Draws, rows: Ints, n_down: int, n_acro
 
 
 def _unit(position: torch.Tensor, n: int) -> torch.Tensor:
-    """Reflect positions (pixel centres 0..n-1) into the image and bring them to grid_sample's -1..1."""
+    """Reflect positions (pixel centers 0..n-1) into the image and bring them to grid_sample's -1..1."""
     if n == 1:
         return torch.zeros_like(position)
     folded = position.abs() % (2 * n - 2)
@@ -166,9 +166,9 @@ def _unit(position: torch.Tensor, n: int) -> torch.Tensor:
 def gathered(
     pixels: torch.Tensor, across: torch.Tensor, down: torch.Tensor, sampling: Sampling, outside: torch.Tensor
 ) -> torch.Tensor:
-    """Read levels (b, C, H, W) at positions (b, h, w), pixel centres at whole numbers: (b, C, h, w).
+    """Read levels (b, C, H, W) at positions (b, h, w), pixel centers at whole numbers: (b, C, h, w).
 
-    The sum over the neighbours of a position, down and across, of weight times level.
+    The sum over the neighbors of a position, down and across, of weight times level.
     """
     height, width = pixels.shape[2:]
     rows, columns = (_neighbors(at, n, sampling) for at, n in ((down, height), (across, width)))

@@ -1,4 +1,4 @@
-"""Kernels of every other geometry: affine maps, homographies and bends blend four neighbours per pixel.
+"""Kernels of every other geometry: affine maps, homographies and bends blend four neighbors per pixel.
 
 The places of a row's pixels are computed first, then the bytes that they begin at, and then the pixels are blended four numbers
 at a time: each loop is one that becomes vector instructions.
@@ -15,7 +15,7 @@ from descend.augment.row_kernels import AFFINE, REFLECT, REPLICATE, clamp, emit,
 from descend.augment.simd import bilinear, put
 
 _F, _I = np.float32, np.int32
-_ALMOST_ONE = 1 - 1e-12  # so that the last pixel of a line is the neighbour of one before it
+_ALMOST_ONE = 1 - 1e-12  # so that the last pixel of a line is the neighbor of one before it
 
 
 @lean
@@ -55,7 +55,7 @@ def read(image, flat, x, y, reading, row, at):
 
 @lean
 def gather(image, x, y, reading, row, at):
-    """Write to ``row[at : at + 3]`` the sum over all neighbours of a position, for every interpolation and border."""
+    """Write to ``row[at : at + 3]`` the sum over all neighbors of a position, for every interpolation and border."""
     i, j = math.floor(y), math.floor(x)
     start, stop = (-1, 3) if reading.cubic else (0, 2)
     for c in range(3):
@@ -111,7 +111,7 @@ def add_share(row, line, share):
 
 @lean
 def locate(height, width, x, y, at):
-    """Find the first bytes (w,) of the pixels before places x and y, -1 where a neighbour is outside; returns how many are.
+    """Find the first bytes (w,) of the pixels before places x and y, -1 where a neighbor is outside; returns how many are.
 
     A pixel is read as eight bytes, so the last pixels of the last row count as outside.
     """
@@ -149,7 +149,7 @@ def shares_of(x, share):
 
 @lean
 def walk(image, flat, reading, x, y, at, across, down, row):
-    """Blend the pixels of a row (3 w + 1,) from their neighbours; only those over the border go slowly."""
+    """Blend the pixels of a row (3 w + 1,) from their neighbors; only those over the border go slowly."""
     pitch, cubic = 3 * image.shape[1], reading.cubic
     for j in range(at.size):
         start = np.int64(at[j])

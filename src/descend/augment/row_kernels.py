@@ -26,7 +26,7 @@ class Rows(NamedTuple):
 
     table: Any  # (3, 256) float32 levels that change their tone, or no entries
     adapted: Any  # whether tone depends on the whole image
-    summed: Any  # whether colour depends on its mean
+    summed: Any  # whether color depends on its mean
     later: Any  # whether they are kept, to be finished when all are there
 
 
@@ -42,7 +42,7 @@ class Work(NamedTuple):
     x: Any  # (w,) float64, places in the stored image
     y: Any
     at: Any  # (w,) int32, where in its bytes
-    across: Any  # (w,) float32, shares of the neighbours
+    across: Any  # (w,) float32, shares of the neighbors
     down: Any
     index: Any  # (2, t n) int64, see ``taps_of``: n the longer side of the output
     weight: Any  # (2, t n) float32

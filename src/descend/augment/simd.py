@@ -1,6 +1,6 @@
 """Four numbers at once for compiled kernels: the three channels of a pixel and one number beyond it, in one register.
 
-Numba's loops become vector instructions where neighbours in a loop are neighbours in memory. Resampling is not like that: each
+Numba's loops become vector instructions where neighbors in a loop are neighbors in memory. Resampling is not like that: each
 output pixel reads from a place of its own. But the channels of a pixel do lie together, so these operations load four numbers,
 compute on all, and store all; the fourth is overwritten by the next pixel's first. (256 -> 224 px, one core: a separable
 resampling takes 0.071 ms with them and 0.106 ms without.) They are LLVM vectors, which every processor has. An array that is read

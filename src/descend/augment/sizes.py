@@ -67,7 +67,7 @@ class Squash(Augmentation):
 class Letterbox(Augmentation):
     """Bring the whole picture into a square and fill the rest with bars, without chance: shapes stay true, nothing is cut away.
 
-    The bars have the mean color, zero after normalisation; a ``resampling(...)`` in the list decides otherwise. ``size``: pixels
+    The bars have the mean color, zero after normalization; a ``resampling(...)`` in the list decides otherwise. ``size``: pixels
     per side; None takes the size of the pipeline, or where that has none the longer side of the picture. The border that it asks
     for holds for every geometry of the list: the corners of a rotated picture look like the bars.
     """

@@ -1,4 +1,4 @@
-"""Tone that depends on the image: autocontrast and equalisation, measured on the levels after geometry."""
+"""Tone that depends on the image: autocontrast and equalization, measured on the levels after geometry."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Tone: one curve per image and channel, read as a table of 256 levels.
 
-Curves that bend (gamma, solarise, posterise) compose into one table. Autocontrast and equalisation depend on the levels of
+Curves that bend (gamma, solarize, posterize) compose into one table. Autocontrast and equalization depend on the levels of
 the image itself, so a draw only says *whether*; they come before the table.
 """
 
@@ -118,5 +118,5 @@ class Equalize(Augmentation):
     p: Probability = 0.2
 
     def draw(self, stream: RandomStream, draws: Draws) -> Draws:
-        """Append the equalisation."""
+        """Append the equalization."""
         return draws.equalize(draws.every).note(stream.name, chosen=draws.every)

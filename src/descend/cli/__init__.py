@@ -17,9 +17,9 @@ STARTED: ContextVar[float | None] = ContextVar("started", default=None)
 """Reading of ``time.perf_counter`` when the command began: budgets count from there, the imports that follow included."""
 
 VERBS = {
-    "fit": "train a classifier on a folder of labelled pictures",
+    "fit": "train a classifier on a folder of labeled pictures",
     "predict": "classify pictures with a trained run",
-    "eval": "measure a trained run on labelled pictures",
+    "eval": "measure a trained run on labeled pictures",
     "export": "write a trained run as one ONNX file, preprocessing included",
     "push": "upload a finished run to the Hugging Face hub, with a model card",
     "compare": "train candidates on the same seeds, and say which differ, with intervals",

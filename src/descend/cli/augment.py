@@ -1,4 +1,4 @@
-"""``descend augment``: look at what augmentations draw, and measure which answers of a trained run they flip."""
+"""``descend augment``: look at what augmentations draw, play with them, and measure which answers of a trained run they flip."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ EPILOG = """examples:
   descend augment photos/ --augment medium --out gallery.html
   descend augment photos/ --augment "rotate(degrees=30)" "random_erasing(p=0.5)" --n 4 --draws 12
   descend augment digits --augment "flip()" "rotate(degrees=45)" --safety runs/digits
+  descend augment --page playground.html                augmentation, dropout and decay, to play with in any browser
+  descend augment cat.jpg --page playground.html        the same, beginning with a picture of your own
   descend list augmentation                             every transform with its knobs
 """
 PAGE_ONLY = {"n": 6, "draws": 8, "size": None, "seed": 0}  # settings of the pictures, with their defaults
@@ -35,6 +37,8 @@ def main(argv: list[str]) -> int:
     """Write the gallery, measure safety, or both."""
     asked = _parser().parse_args(argv)
     _refuse_dead_settings(asked)
+    if asked.page is not None:
+        return _write_page(asked)
     from descend.report import gallery
     from descend.train.augmentation_safety import measure
 
@@ -69,13 +73,21 @@ def _parser() -> argparse.ArgumentParser:
         prog="descend augment", description="Look at augmentations, and measure what they do to a trained run's answers.",
         epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.add_argument("data", metavar="DATA", help="a folder, a table, or the name of a built-in set (digits)")
+    parser.add_argument(
+        "data",
+        metavar="DATA",
+        nargs="?",
+        help="a folder, a table, or the name of a built-in set (digits); with --page a picture, too, or nothing",
+    )
     parser.add_argument(
         "--augment", nargs="+", action="extend", metavar="SPEC",
         help="transforms or a policy name; default: the run's own with --safety, else a policy by the data",
     )  # fmt: skip
     parser.add_argument("--outside", action="store_true", help="a table may name pictures that do not lie below its folder")
     parser.add_argument("--out", type=Path, metavar="FILE", help="the page; default gallery.html, or none with --safety")
+    parser.add_argument(
+        "--page", type=Path, metavar="FILE", help="write a page (.html) on which to play with augmentation, dropout, decay"
+    )
     parser.add_argument("--n", type=int, metavar="N", help="pictures on the page; default 6")
     parser.add_argument("--draws", type=int, metavar="N", help="draws of each; default 8")
     parser.add_argument("--size", type=int, metavar="N", help="side of the drawn pictures; default their own, 224 at most")
@@ -97,6 +109,11 @@ def _refuse_dead_settings(asked: argparse.Namespace) -> None:
     def given(names: list[str]) -> list[str]:
         return [name for name in names if getattr(asked, name) is not None]
 
+    if asked.page is None and asked.data is None:
+        raise KnobError("augment", "needs DATA", got=None, fix="Name a folder of pictures, or write --page FILE.html.")
+    if asked.page is not None and (others := given(["out", "safety", *PAGE_ONLY, *SAFETY_ONLY])):
+        raise KnobError(f"--{others[0].replace('_', '-')}", "has no effect on --page", got=str(getattr(asked, others[0])),
+                        fix="Run it without --page.")  # fmt: skip
     if asked.safety is None and given(list(SAFETY_ONLY)):
         name = given(list(SAFETY_ONLY))[0]
         raise KnobError(f"--{name.replace('_', '-')}", "has no effect without --safety", got=getattr(asked, name))
@@ -108,6 +125,27 @@ def _refuse_dead_settings(asked: argparse.Namespace) -> None:
             check_count(f"--{name}", getattr(asked, name))
     if asked.out is not None and not asked.out.parent.is_dir():
         raise KnobError("--out", "must lie in a folder that exists", got=str(asked.out))
+
+
+def _write_page(asked: argparse.Namespace) -> int:
+    """Write the page to play with; it begins with the picture or the data named, or with scikit-learn's photographs."""
+    from descend.data.formats import is_picture_name
+    from descend.report import lesson_page
+
+    transforms = augment.expand(asked.augment) if asked.augment else ()
+    lesson_page.check(asked.page, transforms)
+    path = Path(asked.data) if asked.data else None
+    if path is None:
+        pictures = []
+    elif path.is_file() and is_picture_name(path.name):
+        pictures = [(path.name, data.decode_resized(path, lesson_page.SIDE))]
+    else:
+        pictures = lesson_page.of_dataset(_as_read(data.load(asked.data, outside=asked.outside, threads=asked.threads), None))
+    lesson_page.write_page(asked.page, pictures, transforms)
+    if asked.json:
+        tell(json.dumps({"page": str(asked.page), "pictures": [name for name, _ in pictures]}))
+    tell(f"page: {asked.page} (open it in a browser; it needs no network)", file=sys.stderr if asked.json else sys.stdout)
+    return 0
 
 
 def _as_read(dataset: Dataset, run: Run | None) -> Dataset:

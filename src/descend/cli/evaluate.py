@@ -1,4 +1,4 @@
-"""``descend eval``: how well a trained run does on labelled pictures; every look at a test split is counted."""
+"""``descend eval``: how well a trained run does on labeled pictures; every look at a test split is counted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from descend.printable import printable
 
 def main(argv: list[str]) -> int:
     """Measure and print."""
-    parser = Parser(prog="descend eval", description="Measure a trained run on labelled pictures.")
+    parser = Parser(prog="descend eval", description="Measure a trained run on labeled pictures.")
     parser.add_argument("run", type=Path, metavar="RUN", help="the run folder that `descend fit` printed")
     parser.add_argument("data", metavar="DATA", help="a folder, a table or a built-in set; classes are matched by name")
     parser.add_argument("--split", choices=("train", "val", "test"), help="default: test, else val")

@@ -124,7 +124,7 @@ def require_data(verb: str, settings: Mapping[str, Any]) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
-        prog="descend fit", description="Train a classifier on labelled pictures.", epilog=EPILOG,
+        prog="descend fit", description="Train a classifier on labeled pictures.", epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with an interrupted run")

@@ -3,7 +3,7 @@
 base                                        the recipe that the others are changes of
 optimizer=adam                              a setting of the recipe, several are separated by spaces
 "transfer=finetune size=128"
-add:mixup(alpha=0.2)                        one more augmentation, regulariser or gradient stage
+add:mixup(alpha=0.2)                        one more augmentation, regularizer or gradient stage
 drop:dropout                                one less
 tuned.toml                                  a recipe of its own
 """
@@ -168,7 +168,7 @@ def _setting_of(name: str) -> str:
         raise KnobError("compare", f"there is one {alone} in a recipe: {name} takes the place of another", got=name,
                         fix=f"Write {alone}={name}.")  # fmt: skip
     names = [technique.name for family in FAMILIES.values() for technique in registered(family)]
-    raise SpecError("compare", "must name an augmentation, a regulariser or a gradient stage", got=name, fix=nearest(name, names))
+    raise SpecError("compare", "must name an augmentation, a regularizer or a gradient stage", got=name, fix=nearest(name, names))
 
 
 def _listed(recipe: Recipe, setting: str, completed: Completed) -> tuple[str, ...]:

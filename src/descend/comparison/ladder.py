@@ -54,7 +54,7 @@ class Rung:
 def draw_ladder(rungs: Sequence[Rung], *, title: str, where: str) -> Drawing:
     """Draw every rung's accuracy with the interval of its difference, beside what it is measured against; time and memory too.
 
-    where: the split that was judged. An interval that misses the line it begins at is a difference; those are coloured.
+    where: the split that was judged. An interval that misses the line it begins at is a difference; those are colored.
     """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(10.2, 1.5 + 0.34 * len(rungs)), layout="constrained")

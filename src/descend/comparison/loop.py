@@ -303,7 +303,7 @@ class _Loop:
         self.spent_on_tuning = spent
 
     def _seed(self, turn: int) -> None:
-        """Make the runs of one seed; which candidate goes first rotates, so that a machine that slows down favours nobody."""
+        """Make the runs of one seed; which candidate goes first rotates, so that a machine that slows down favors nobody."""
         shift, jobs = turn % len(self.found.names), self.runs.of_seed(turn, self.tuned)
         ordered = [*jobs[shift:], *jobs[:shift]]
         began = time.perf_counter()

@@ -62,7 +62,7 @@ def paired_seeds(
 
     candidates: name -> function of the seed that returns one score, or an array (n_pictures,) of what the run scored on each
     picture of a test set that is the same for every run (``run.predict(test).labels == labels``); its mean is the score. The
-    order inside a seed rotates, so that a machine that warms up or slows down favours nobody. report(name, seed, score) is called
+    order inside a seed rotates, so that a machine that warms up or slows down favors nobody. report(name, seed, score) is called
     after each run. Raises DataError as soon as two runs judged other pictures.
     """
     if not candidates or not seeds or len(set(seeds)) != len(seeds):

@@ -1,6 +1,6 @@
 """A comparison as a picture: the differences with their intervals, and beside them what every run scored.
 
-The same drawing stands on the page of a comparison, in colours of the page, and in a notebook. Figures are shares in [0, 1]; axes
+The same drawing stands on the page of a comparison, in colors of the page, and in a notebook. Figures are shares in [0, 1]; axes
 are in points and in percent.
 """
 
@@ -45,7 +45,7 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Palette:
-    """Colours. known: of what is told apart. open: of what is not, and of single runs."""
+    """Colors. known: of what is told apart. open: of what is not, and of single runs."""
 
     ink: str = "#1d2126"
     muted: str = "#62686f"

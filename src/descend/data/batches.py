@@ -52,7 +52,7 @@ class Batches:
     each epoch, ``rng.permutation(n, seed=seed, stream="order", epoch=epoch)``; otherwise the order of ``indices``.
     positions: epoch -> (n,) positions in ``indices`` to visit instead (balanced sampling), or None for the usual order.
     drop_last: leave out a last batch that is not full; otherwise a last picture that would be alone joins the batch before,
-    because batch normalisation cannot learn from a batch of one.
+    because batch normalization cannot learn from a batch of one.
     """
 
     def __init__(

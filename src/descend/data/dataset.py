@@ -29,7 +29,7 @@ _LOOKED_AT = 24  # pictures decoded to see whether all are grey
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """N labelled pictures. Rows never move: a picture that turns out to be unreadable is left out by its split, -1.
+    """N labeled pictures. Rows never move: a picture that turns out to be unreadable is left out by its split, -1.
 
     labels: (N,) int64, index into ``classes``. splits: (N,) int8, 0 train, 1 val, 2 test, -1 left out.
     digests: (N, 16) uint8, blake2b of each file's bytes. sizes: (N, 2) int32, width and height in pixels as stored.
@@ -115,7 +115,7 @@ class Dataset:
 
     @property
     def crop_loss(self) -> CropLoss:
-        """What a centre crop never sees of the pictures."""
+        """What a center crop never sees of the pictures."""
         return crop_loss(self.sizes[self.splits != UNASSIGNED])
 
     def fitted(self, fit: Fit) -> Dataset:
@@ -175,7 +175,7 @@ class Dataset:
             "  " + ", ".join(f"{n:,} {part}" for part, n in parts) + (" (given)" if self.given_split else " (split here)"),
         ]
         if (unseen := self.crop_loss.area) >= _LEAST_TOLD:
-            lines.append(f"  a centre crop never sees {unseen:.0%} of the pictures' area")
+            lines.append(f"  a center crop never sees {unseen:.0%} of the pictures' area")
         names = [printable(name) for name in self.classes[:_SHOWN]]
         width = max(map(len, names))
         for name, row in zip(names, counts[:_SHOWN], strict=True):

@@ -4,7 +4,7 @@
 * Pixels become levels by the policy of ``descend.pixels``: deep pictures are scaled, transparent ones laid on a background.
 * Of an animation, the first frame counts.
 * Resizing is Pillow's antialiased bicubic. A picture becomes square by the ``fit`` of its policy: ``crop``, shorter side first,
-  then the centre (the evaluation geometry of timm and torchvision to the pixel); ``squash``, both sides at once; ``pad``, longer
+  then the center (the evaluation geometry of timm and torchvision to the pixel); ``squash``, both sides at once; ``pad``, longer
   side first, then bars (the geometry of ``PIL.ImageOps.pad``). Only a JPEG at least ``2 * DRAFT_GAP`` times larger along each
   side than it will be, or beyond Pillow's limit, is first shrunk while it is decoded.
 
@@ -56,7 +56,7 @@ def decode(source: Source, *, name: str | None = None, policy: PixelPolicy = USU
 def decode_resized(source: Source, resolution: int, *, name: str | None = None, policy: PixelPolicy = USUAL) -> NDArray[np.uint8]:
     """Decode a picture and make it a square of ``resolution`` pixels per side by the policy's fit: (R, R, 3) uint8, RGB.
 
-    ``crop`` brings the shorter side to R and keeps the centre, ``squash`` brings both sides to R, ``pad`` brings the longer side
+    ``crop`` brings the shorter side to R and keeps the center, ``squash`` brings both sides to R, ``pad`` brings the longer side
     to R and lays the picture on the middle of the background. A picture that has its size already is cropped or padded only,
     without interpolation. source, name, policy: as in ``decode``. Raises PictureError.
     """
@@ -134,7 +134,7 @@ def _on_bars(image: Image.Image, resolution: int, background: Background) -> Ima
 
 
 def _cropped(image: Image.Image, box: Box, size: tuple[int, int], resolution: int) -> Image.Image:
-    """Resize what is in ``box`` to ``size`` (width, height) and keep its centre."""
+    """Resize what is in ``box`` to ``size`` (width, height) and keep its center."""
     width, height = size
     left, top = round((width - resolution) / 2), round((height - resolution) / 2)  # half to even, as torchvision rounds
     if max(width, height) > _LONGEST * resolution:

@@ -1,4 +1,4 @@
-"""Folders of pictures become a manifest: what the layout calls labelled is listed, everything else is counted and named."""
+"""Folders of pictures become a manifest: what the layout calls labeled is listed, everything else is counted and named."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def read_folder(root: Path, *, evaluation: bool = False) -> Manifest:
     """
     tree = walk(root)
     layout = decide(tree, str(root), evaluation=evaluation)
-    names, source, left_out = list[str](), list[int](), list[str]()  # source: the place in layout.labelled that a name is from
+    names, source, left_out = list[str](), list[int](), list[str]()  # source: the place in layout.labeled that a name is from
     for place, (_, _, folder) in enumerate(layout.labelled):
         names += _class_pictures(folder, left_out)
         source += [place] * (len(names) - len(source))
@@ -95,7 +95,7 @@ def _class_pictures(folder: Folder, left_out: list[str]) -> Iterator[str]:
 
 
 def _passed_over(root: Path, tree: Folder, layout: Layout, left_out: list[str]) -> list[Problem]:
-    """Return the problems of what lies below the root and is not among the labelled pictures."""
+    """Return the problems of what lies below the root and is not among the labeled pictures."""
     files = [entry for folder in tree.below() for entry in folder.passed_over]
     needs_extra = [path for path, why in files if why == heic.ADVICE]
     others = sorted((entry for entry in files if entry[1] != heic.ADVICE), key=lambda entry: natural(entry[0]))

@@ -21,7 +21,7 @@ _FEW = 0.1  # of the pictures: folders with less do not decide
 
 @dataclass
 class Layout:
-    """A reading. labelled: (class, split, the folder that holds its pictures). unlabelled: folders of pictures without a class.
+    """A reading. labeled: (class, split, the folder that holds its pictures). unlabeled: folders of pictures without a class.
 
     empty: class folders that hold no picture. loose: paths of pictures beside class folders. beside: folders with pictures that
     belong to neither classes nor splits. note: what was decided against, or nothing.
@@ -79,7 +79,7 @@ def _refuse_closed_splits(level: Folder, who: str) -> None:
 def _lost(who: str, name: str, number: int, why: str) -> DataError:
     """Return the error for a validation or test folder that is given and gives nothing."""
     use, instead = ("validation", " to have validation taken out of train") if number == VAL else ("testing", "")
-    return DataError(who, f"{name!r} must hold labelled pictures for {use} ({why})",
+    return DataError(who, f"{name!r} must hold labeled pictures for {use} ({why})",
                      fix=f"Fill it, or rename or remove {name!r}{instead}.")  # fmt: skip
 
 

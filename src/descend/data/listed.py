@@ -1,4 +1,4 @@
-"""Labelled pictures as other libraries hold them, listed: a source and a label for each, so that one code reads them all.
+"""Labeled pictures as other libraries hold them, listed: a source and a label for each, so that one code reads them all.
 
     (pictures, labels)     paths, or pictures of any kind and of unequal sizes
     ImageFolder            torchvision's: its files and the names of its classes
@@ -34,7 +34,7 @@ _HELD_AS = {"HSV": "RGB", "RGBX": "RGB", "RGBa": "RGBA", "La": "LA"}  # ... nor 
 
 @dataclass(frozen=True)
 class Listed:
-    """Labelled pictures in a list.
+    """Labeled pictures in a list.
 
     sources: of each picture, its file or the picture itself. labels: as their owner writes them. root: the folder that paths are
     relative to. splits: the words of a given split, or None.

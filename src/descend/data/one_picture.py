@@ -56,7 +56,7 @@ def as_pixels(pictures: Any, *, who: str) -> NDArray[Any]:
     array: NDArray[Any] = pictures.numpy(force=True) if is_tensor(pictures) else pictures
     if array.dtype not in PIXEL_TYPES:
         raise DataError(who, "pixels must be uint8, uint16 or bool", got=str(array.dtype),
-                        fix="Scale them to 0..255 and cast them to uint8; undo any normalisation first.")  # fmt: skip
+                        fix="Scale them to 0..255 and cast them to uint8; undo any normalization first.")  # fmt: skip
     if array.ndim not in (2, 3, 4) or 0 in array.shape:
         raise DataError(who, "an array must be (H, W), (H, W, C), (n, H, W) or (n, H, W, C)", got=array.shape)
     return array

@@ -17,7 +17,7 @@ _EXAMPLES = 100
 class Problem:
     """Something about the data that its owner should know; the data can still be used.
 
-    kind: ``ignored``, ``heic``, ``layout``, ``missing``, ``nameless``, ``unlabelled``, ``unreadable``, ``merged``, ``similar``,
+    kind: ``ignored``, ``heic``, ``layout``, ``missing``, ``nameless``, ``unlabeled``, ``unreadable``, ``merged``, ``similar``,
     ``doubtful``, ``conflict``, ``leak``, ``copies``, ``near copies``, ``near leak``, ``near conflict``, ``torn``, ``carved``,
     ``few``, ``scale``, ``no number``, ``background``, ``blank``, ``cache`` or ``part``. n: how many things it is about.
     examples: the first hundred names, each with its reason where there is one.

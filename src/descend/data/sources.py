@@ -222,7 +222,7 @@ def _in_memory(name: str, pictures: NDArray[Any], labels: Sequence[Any] | NDArra
     classes, numbers, problems = encode_labels(list(labels), who=name)
     rows = np.flatnonzero(numbers >= 0)
     if not len(rows):
-        raise DataError(name, "must have at least one labelled picture", got=f"{len(numbers)} without a label")
+        raise DataError(name, "must have at least one labeled picture", got=f"{len(numbers)} without a label")
     if len(rows) < len(numbers):
         unlabelled = [f"{name}[{row}]" for row in np.flatnonzero(numbers < 0)]
         problems = [*problem("unlabelled", "1 picture has no label and is left out",

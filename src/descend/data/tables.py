@@ -78,7 +78,7 @@ def list_rows(name: str, root: Path, who: str, header: Sequence[Any], cells: Row
     if not kept:
         first = (absent or unlabelled or nameless)[0][:200]
         raise refusal(
-            who, "must name at least one labelled picture that exists", problems, got=first, fix=_paths_fix(root, absent)
+            who, "must name at least one labeled picture that exists", problems, got=first, fix=_paths_fix(root, absent)
         )
     if len(absent) > MOST_MISSING * (len(absent) + len(kept)):
         must = f"at most {MOST_MISSING:.0%} of its files may be missing, {len(absent):,} of {len(absent) + len(kept):,} are"
@@ -206,7 +206,7 @@ def _refuse_lost_splits(who: str, rows: list[_Row], kept: list[_Row], problems: 
     for number, name in ((1, "val"), (2, "test")):
         given = [row for row in rows if SPLIT_WORDS.get(row.split.lower()) == number]
         if given and number not in left and (name == "val" or any(cell_text(row.label) for row in given)):
-            raise refusal(who, f"the rows of split {name!r} must name a labelled picture that exists", problems,
+            raise refusal(who, f"the rows of split {name!r} must name a labeled picture that exists", problems,
                           fix="Mend them, or remove them.")  # fmt: skip
 
 

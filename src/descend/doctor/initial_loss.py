@@ -26,7 +26,7 @@ def initial_loss(subject: Subject) -> list[Finding]:
                         "Look at the pictures' constants (normalize) and at weights of your own.")]  # fmt: skip
     if loss > ABOVE * guess:
         return [Finding(CHECK, "finding", f"{told}: the network begins sure of wrong answers", evidence,
-                        "Begin with a head of zeros or of small weights; check that inputs are normalised.")]  # fmt: skip
+                        "Begin with a head of zeros or of small weights; check that inputs are normalized.")]  # fmt: skip
     if loss < BELOW * guess:
         return [Finding(CHECK, "note", f"{told}: the head knows the classes already", evidence,
                         "Expected only where its weights were trained before; else labels leak into the inputs.")]  # fmt: skip

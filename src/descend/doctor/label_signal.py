@@ -21,9 +21,9 @@ CHANCE = 0.01  # how often labels without any relation may pass for related
 
 
 def label_signal(subject: Subject) -> list[Finding]:
-    """Ask each picture of the handful for its nearest neighbour, copies and pictures of its own group aside.
+    """Ask each picture of the handful for its nearest neighbor, copies and pictures of its own group aside.
 
-    Neighbours are sought among features of the pretrained backbone, or else among pixels. No relation is a note: a handful of
+    Neighbors are sought among features of the pretrained backbone, or else among pixels. No relation is a note: a handful of
     hard pictures shows none either.
     """
     dataset, rows = subject.builder.dataset, subject.builder.train_rows
@@ -35,7 +35,7 @@ def label_signal(subject: Subject) -> list[Finding]:
     p = binomtest(right, n, chance, alternative="greater").pvalue
     seen = "features" if pretrained else "pixels"
     evidence = {"right": right, "n": n, "chance": chance, "p": float(p), "seen": seen}
-    told = f"the nearest neighbour by {seen} has the same label for {right} of {n} pictures; chance gives {chance * n:.0f}"
+    told = f"the nearest neighbor by {seen} has the same label for {right} of {n} pictures; chance gives {chance * n:.0f}"
     if p < CHANCE:
         return [Finding(CHECK, "ok", told, evidence)]
     fix = "Are labels shuffled? Look at the contact sheet; hard pictures need more than a handful to tell."
@@ -43,7 +43,7 @@ def label_signal(subject: Subject) -> list[Finding]:
 
 
 def agreement(features: NDArray[np.float32], labels: NDArray[np.int64], units: NDArray[np.int64]) -> tuple[int, float, int]:
-    """Count how many samples have their label from their nearest neighbour of another unit.
+    """Count how many samples have their label from their nearest neighbor of another unit.
 
     features: (n, D). labels, units: (n,). Returns (how many, the share that chance would give, of how many).
     """

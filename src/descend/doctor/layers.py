@@ -47,7 +47,7 @@ def gradients(subject: Subject) -> list[Finding]:
     if not max(some) <= APART * min(some):
         smallest, largest = min(sizes, key=lambda n: sizes[n]), max(sizes, key=lambda n: sizes[n])
         what = f"{span}: {smallest} learns next to nothing beside {largest}"
-        fix = "Normalise between layers, add shortcuts, or begin with other weights."
+        fix = "Normalize between layers, add shortcuts, or begin with other weights."
         return [Finding(GRADIENTS, "finding", what, evidence, fix, table)]
     return [Finding(GRADIENTS, "ok", span, evidence, table=table)]
 

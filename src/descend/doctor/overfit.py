@@ -23,7 +23,7 @@ THROWN, HARDLY = 2.0, 0.9  # times the first loss
 
 
 def overfit(subject: Subject) -> list[Finding]:
-    """Train on a few pictures with everything off that regularises or varies them, until the loss is next to zero."""
+    """Train on a few pictures with everything off that regularizes or varies them, until the loss is next to zero."""
     task = subject.bare_task()
     started, losses = time.perf_counter(), list[float]()
     for loss in steps(task, _batches(task)):
@@ -42,7 +42,7 @@ def _batches(task: Task) -> Iterator[tuple[int, Batch]]:
 def _judged(losses: list[float], n: int, *, lr: float) -> Finding:
     first, last, n_steps = losses[0], losses[-1], len(losses)
     evidence = {"n_pictures": n, "n_steps": n_steps, "first_loss": first, "last_loss": last, "lowest_loss": min(losses), "lr": lr}
-    told = f"{n} pictures, nothing regularised: loss {first:.3f} -> {last:.3f} in {n_steps} steps"
+    told = f"{n} pictures, nothing regularized: loss {first:.3f} -> {last:.3f} in {n_steps} steps"
     if last <= SOLVED:
         return Finding(CHECK, "ok", told, evidence)
     recent = sum(losses[-3:]) / len(losses[-3:])

@@ -118,7 +118,7 @@ PAIRS = (
         "focal lowers the weight of the true class where it is likely, smoothing keeps the full weight of all others: "
         "together they hold confidence far below accuracy",
         "Keep one.",
-        "Mukhoti et al. 2020, arXiv:2002.09437: focal loss by itself regularises the entropy",
+        "Mukhoti et al. 2020, arXiv:2002.09437: focal loss by itself regularizes the entropy",
     ),
     Pair(
         "dropped feature maps", "batch_norm", lambda s: _norms_train(s) and bool({*DROPPED_MAPS} & _regularizers(s)),

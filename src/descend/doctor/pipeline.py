@@ -12,7 +12,7 @@ from descend.train.loop import Batch
 
 CHECK = "input pipeline"
 N_BATCHES = 2
-MEAN_RANGE, STD_RANGE = 3.0, (0.05, 5.0)  # of normalised pictures
+MEAN_RANGE, STD_RANGE = 3.0, (0.05, 5.0)  # of normalized pictures
 
 
 def input_pipeline(subject: Subject) -> list[Finding]:

@@ -97,7 +97,7 @@ class Subject:
     def bare_task(self) -> Task:
         """Return a task of its own: a few pictures in one batch, from the run's initial weights, by its rule at its peak rate.
 
-        Nothing regularises or varies: no penalty, no drop layer, no augmentation, no weight decay, no clipping.
+        Nothing regularizes or varies: no penalty, no drop layer, no augmentation, no weight decay, no clipping.
         """
         plan = self.plan
         rows = few_of_each(

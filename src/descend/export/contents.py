@@ -27,7 +27,7 @@ class Probabilities(nn.Module):
         self.classifier, self.temperature = copy.deepcopy(classifier).cpu().eval(), temperature
 
     def forward(self, levels: Tensor) -> Tensor:
-        """Normalise, classify, divide by the temperature, take the softmax."""
+        """Normalize, classify, divide by the temperature, take the softmax."""
         network = self.classifier
         logits = network(to_input(levels.permute(0, 2, 3, 1), network.mean, network.std))
         return (logits / self.temperature).softmax(1)
@@ -53,7 +53,7 @@ class Contents:
         return decode_resized(picture, self.resolution, policy=self.policy)
 
     def levels(self, squares: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the centre of squares (B, R, R, 3) as the network reads it: (B, 3, S, S)."""
+        """Return the center of squares (B, R, R, 3) as the network reads it: (B, 3, S, S)."""
         margin = (squares.shape[1] - self.size) // 2
         centre = slice(margin, margin + self.size)
         return np.ascontiguousarray(squares[:, centre, centre].transpose(0, 3, 1, 2)).astype(np.float32)

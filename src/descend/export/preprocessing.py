@@ -1,8 +1,8 @@
 """The decode policy's resize, crop and bars as ONNX operations, so that whoever runs the file need not know them.
 
-    (B, H, W, 3) uint8 -> bicubic with antialiasing -> R x R by the policy's fit -> centre S x S -> (B, 3, S, S) float32
+    (B, H, W, 3) uint8 -> bicubic with antialiasing -> R x R by the policy's fit -> center S x S -> (B, 3, S, S) float32
 
-The operations follow Pillow's: a = -0.5, half-pixel centres, weights that fall outside the picture left out. Pillow rounds
+The operations follow Pillow's: a = -0.5, half-pixel centers, weights that fall outside the picture left out. Pillow rounds
 to whole levels between its two passes and these do not, so a pixel may differ by a level.
 """
 
@@ -91,6 +91,6 @@ def _on_bars(graph: _Graph, levels: str, margin: str, level: int) -> str:
 
 
 def _half(graph: _Graph, margin: str) -> str:
-    """Halve whole numbers, a half going to the even neighbour: as Python's ``round`` does in the decode policy."""
+    """Halve whole numbers, a half going to the even neighbor: as Python's ``round`` does in the decode policy."""
     exact = graph.add("Mul", graph.add("Cast", margin, to=onnx.TensorProto.FLOAT), graph.constant(0.5, np.float32))
     return graph.add("Cast", graph.add("Round", exact), to=onnx.TensorProto.INT64)

@@ -39,7 +39,7 @@ QUANTIZED = ("Conv", "Gemm", "MatMul")
 
 @dataclass(frozen=True)
 class QuantizedReport:
-    """What 8 bits cost on labelled pictures. before, after: (n,) bool, which answers are right; n_changed: other answers."""
+    """What 8 bits cost on labeled pictures. before, after: (n,) bool, which answers are right; n_changed: other answers."""
 
     before: NDArray[np.bool_]
     after: NDArray[np.bool_]
@@ -101,7 +101,7 @@ def _measured(
         for picture, label in pictures
     ]
     if not rows:
-        raise DataError("export", "needs labelled pictures to measure on what INT8 costs")
+        raise DataError("export", "needs labeled pictures to measure on what INT8 costs")
     labels, before, after = (np.array(column) for column in zip(*rows, strict=True))
     return QuantizedReport(before == labels, after == labels, int((before != after).sum()), path.stat().st_size, n_bytes_before)
 

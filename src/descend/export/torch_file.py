@@ -16,7 +16,7 @@ from descend.export.contents import Contents, Probabilities
 
 
 class _OfSquares(nn.Module):
-    """Squares (B, R, R, 3) uint8 -> the centre -> probabilities (B, K) float32."""
+    """Squares (B, R, R, 3) uint8 -> the center -> probabilities (B, K) float32."""
 
     def __init__(self, network: Probabilities, size: int, resolution: int) -> None:
         super().__init__()

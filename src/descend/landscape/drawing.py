@@ -43,7 +43,7 @@ STYLE: dict[Any, Any] = {
 }
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe & Ito's palette, told apart by every kind of colour vision; the eighth line begins again with other dashes."""
+"""Okabe & Ito's palette, told apart by every kind of color vision; the eighth line begins again with other dashes."""
 
 DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (6, 1.5, 1.5, 1.5)))
 

@@ -29,7 +29,7 @@ def draw_race(course: Course, outcomes: Sequence[Outcome], *, title: str = "") -
     """Draw the path of seed 0 of every rule, one of the walks counted, over the contours of the surface, and beside it its loss.
 
     In more than two dimensions the contours are those of the plane of the first and last coordinate through the minimum.
-    Lines are told apart by colour (safe for colour-blind eyes), dashes and the legend, which holds each rule's spec text.
+    Lines are told apart by color (safe for color-blind eyes), dashes and the legend, which holds each rule's spec text.
     """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9.4, 4.4), layout="constrained")

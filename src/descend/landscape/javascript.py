@@ -6,7 +6,8 @@ small part of Python in which formulas are written (arithmetic, assignments, con
 table of NumPy's) is known here; everything else is an ``Untranslatable`` that names the construct.
 
 There are two dialects. In "scalar" a value is a number and operators are JavaScript's own; in "vector" it may also be an array,
-a point of all its coordinates, and operators are functions of ``page/numbers.js``.
+a point of all its coordinates, and operators are functions of ``page/numbers.js``. A third, for NumPy's arrays, stands in
+``array_javascript``.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from descend.errors import KnobError
 from descend.landscape.surface import fixed
 from descend.optim import ops
 
-Dialect = Literal["scalar", "vector"]
+Dialect = Literal["scalar", "vector", "np"]
 
 FUNCTIONS: dict[Any, tuple[str, int]] = {
     ops.add_scaled: ("add_scaled", 3), ops.sqrt: ("sqrt", 1), ops.sign: ("sign", 1), ops.norm: ("norm", 1),
@@ -38,7 +39,7 @@ FUNCTIONS: dict[Any, tuple[str, int]] = {
     np.abs: ("abs", 1), np.sum: ("sum", 1), np.asarray: ("same", 1), np.moveaxis: ("same", 1), np.stack: ("same", 1),
     fixed: ("same", 1), np.ones: ("ones", 1), np.geomspace: ("geomspace", 3),
     abs: ("abs", 1), min: ("min", 9), max: ("max", 9), float: ("number", 1), int: ("number", 1), sum: ("sum", 1),
-    tuple: ("same", 1), set: ("set", 1), frozenset: ("set", 1), divmod: ("divmod", 2),
+    tuple: ("same", 1), set: ("set", 1), frozenset: ("set", 1), divmod: ("divmod", 2), range: ("range", 2),
 }  # fmt: skip
 """What a call of each becomes, in both dialects, and how many of its arguments count: an axis or dtype does not for one point."""
 
@@ -56,7 +57,7 @@ METHODS = {"sum": "sum", "copy": "copy", "tolist": "same"}
 
 OPERATORS: dict[type[ast.AST], tuple[str, str]] = {
     ast.Add: ("+", "add"), ast.Sub: ("-", "subtract"), ast.Mult: ("*", "multiply"), ast.Div: ("/", "divide"),
-    ast.Pow: ("**", "power"),
+    ast.Pow: ("**", "power"), ast.RShift: (">>", "shift_right"), ast.BitXor: ("^", "xor"), ast.BitAnd: ("&", "both"),
 }  # fmt: skip
 COMPARISONS: dict[type[ast.AST], str] = {
     ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Eq: "===", ast.NotEq: "!==", ast.Is: "===", ast.IsNot: "!==",
@@ -78,8 +79,16 @@ class Library:
         name = f"{dialect}_{function.__module__.replace('.', '_')}_{function.__name__}"
         if name not in self._texts:
             self._texts[name] = ""  # so that a function may call itself
-            self._texts[name] = f"function {name}{_Function(function, dialect, self).text()}"
+            try:
+                self._texts[name] = f"function {name}{self.function(function, dialect).text()}"
+            except Untranslatable:
+                del self._texts[name]  # who asks for it next must hear the same
+                raise
         return name
+
+    def function(self, function: FunctionType, dialect: Dialect, *, bound: bool = False) -> Function:
+        """Return ``function`` on its way to JavaScript; a library of other dialects makes others of it."""
+        return Function(function, dialect, self, bound=bound)
 
     def text(self) -> str:
         """Return all functions."""
@@ -97,14 +106,16 @@ def translated(cls: type, methods: Iterable[str], dialect: Dialect, library: Lib
         if name in texts:
             continue
         function = _function(cls, name)
-        translation = _Function(function, dialect, library, bound=_is_bound(cls, name))
+        translation = library.function(function, dialect, bound=_is_bound(cls, name))
         texts[name] = f"  {name}{translation.text()},"
         waiting += translation.called
     return "\n".join(["{", *texts.values(), "}"])
 
 
 def literal(value: Any) -> str:
-    """Return a constant (number, text, truth value, None, or a tuple of them) as JavaScript."""
+    """Return a constant (number, text, truth value, None, a word of NumPy's, or a tuple of them) as JavaScript."""
+    if type(value) is np.uint64:
+        return f"{value}n"  # such words are multiplied whole: JavaScript's own numbers hold 53 bits
     if isinstance(value, tuple | list):
         return f"[{', '.join(map(literal, value))}]"
     return json.dumps(value, allow_nan=False).replace("<", "\\u003c")  # so that no text ends the script that it stands in
@@ -126,7 +137,7 @@ def _variable(name: str) -> str:
     return f"{name}_" if name in TAKEN else name
 
 
-class _Function:
+class Function:
     """One function on its way to JavaScript."""
 
     def __init__(self, function: Callable[..., Any], dialect: Dialect, library: Library, *, bound: bool = False) -> None:
@@ -138,14 +149,18 @@ class _Function:
         if not isinstance(tree, ast.FunctionDef):
             raise self.unknown(tree)
         self.tree = tree
-        if tree.args.kwonlyargs or tree.args.kwarg or tree.args.defaults:
+        if not self.takes(tree.args):
             raise self.unknown(tree.args)
-        names = [argument.arg for argument in tree.args.args]
+        names = [argument.arg for argument in (*tree.args.args, *tree.args.kwonlyargs)]
         self.me = names.pop(0) if bound else None
         self.parameters = names
         self.rest = tree.args.vararg.arg if tree.args.vararg else None
         inside = (node for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store))
         self.locals = {node.id for node in inside} | {*names} | ({self.rest} if self.rest else set())
+
+    def takes(self, given: ast.arguments) -> bool:
+        """Return whether parameters are of a kind that is known here."""
+        return not (given.kwonlyargs or given.kwarg or given.defaults)
 
     def text(self) -> str:
         """Return parameters and body."""
@@ -175,6 +190,8 @@ class _Function:
             case ast.If(test=test, body=body, orelse=orelse):
                 inside, other = self.block(body), self.block(orelse)
                 return [f"if ({self.expression(test)}) {inside}" + (f" else {other}" if orelse else "")]
+            case ast.For(target=target, iter=many, body=body, orelse=[]):
+                return [f"for ({self.expression(target)} of {self.expression(many)}) {self.block(body)}"]
         raise self.unknown(node)
 
     def block(self, nodes: list[ast.stmt]) -> str:
@@ -243,6 +260,8 @@ class _Function:
                 return f"{value}[{at}]"
             case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() as back)):
                 return f"{value}[{value}.length - {back}]"
+            case ast.Slice(lower=None, upper=ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() as back)), step=None):
+                return f"{value}.slice(0, -{back})"
         raise self.unknown(index)
 
     def call(self, node: ast.Call) -> str:
@@ -256,14 +275,21 @@ class _Function:
                 return f"this.{method}({', '.join(arguments)})"
             case ast.Attribute(value=value, attr=method) if method in METHODS and self.resolved(node.func) is None:
                 return f"{self.dialect}.{METHODS[method]}({self.expression(value)})"
+        if isinstance(node.func, ast.Name) and node.func.id in self.locals:
+            return f"{_variable(node.func.id)}({', '.join(arguments)})"
         function = self.resolved(node.func)
         if function is not None and function in FUNCTIONS:
             word, n = FUNCTIONS[function]
             return f"{self.dialect}.{word}({', '.join(arguments[:n])})"
-        function = inspect.unwrap(function) if function is not None else None
-        if isinstance(function, FunctionType) and function.__module__.partition(".")[0] == "descend" and not node.keywords:
+        function = self.ours(function)
+        if function is not None and not node.keywords:
             return f"{self.library.name(function, self.dialect)}({', '.join(arguments)})"
         raise self.unknown(node)
+
+    def ours(self, value: Any) -> FunctionType | None:
+        """Return the function of ours that ``value`` is, freed from its decorators; None for anything else."""
+        value = inspect.unwrap(value) if callable(value) else None
+        return value if isinstance(value, FunctionType) and value.__module__.partition(".")[0] == "descend" else None
 
     def is_type(self, node: ast.expr) -> bool:
         """Return whether ``node`` names a type, such as the dtype of an array, which JavaScript has none of."""
@@ -272,6 +298,8 @@ class _Function:
     def constant(self, node: ast.expr) -> str:
         """Return the value of a name from outside the function."""
         value = self.resolved(node)
+        if (function := self.ours(value)) is not None:
+            return self.library.name(function, self.dialect)
         try:
             return literal(value if value is not None else object())
         except (TypeError, ValueError):

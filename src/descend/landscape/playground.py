@@ -32,7 +32,7 @@ from descend.technique import Knob, Technique, knobs, registered, spec
 CORE = ("direction", "coefficients", "rate", "remember", "initial", "unused", "lookahead_point", "evaluation_weights")
 AROUND = ("coefficients", "evaluation_weights")
 SHAPE = ("loss", "gradient", "start", "minimum", "target", "window")
-SCRIPTS = ("numbers.js", "walk.js", "race.js", "state.js", "plot.js", "controls.js", "main.js")
+SCRIPTS = ("numbers.js", "spec.js", "walk.js", "race.js", "state.js", "canvas.js", "plot.js", "controls.js", "main.js")
 """What stands in the page after the translation, in this order."""
 
 SUFFIX = (".html",)
@@ -54,7 +54,7 @@ def write_page(course: Course, rules: Sequence[Rule], path: Path | str, *, n_see
 
 
 def playground(course: Course, rules: Sequence[Rule], *, n_seeds: int = 1) -> str:
-    """Return the page. rules: at most as many as there are colours; raises as ``write_page``."""
+    """Return the page. rules: at most as many as there are colors; raises as ``write_page``."""
     check(course, rules, n_seeds=n_seeds)
     state = {
         "surface": spec(course.surface),
@@ -66,16 +66,16 @@ def playground(course: Course, rules: Sequence[Rule], *, n_seeds: int = 1) -> st
     facts = {"state": state, "left_out": left_out(), "rates": list(RATES), "most_steps": MOST_STEPS, "most_seeds": MOST_SEEDS}
     facts["n_colors"] = len(COLORS)
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(_asset("playground.html"))
+    template = environment.from_string(asset("playground.html"))
     return template.render(
-        style=Markup(_asset("playground.css")), colors=COLORS, script=Markup(script(facts)), left_out=left_out()
+        style=Markup(asset("playground.css")), colors=COLORS, script=Markup(script(facts)), left_out=left_out()
     )
 
 
 def script(facts: dict[str, Any]) -> str:
     """Return the whole script of the page: the translation, ``facts`` as FACTS, and the files of ``page``."""
     given = json.dumps(facts).replace("<", "\\u003c")
-    return "\n".join([translation(), f"const FACTS = {given};", *map(_asset, SCRIPTS)])
+    return "\n".join([translation(), f"const FACTS = {given};", *map(asset, SCRIPTS)])
 
 
 def check(course: Course, rules: Sequence[Rule], *, n_seeds: int = 1) -> None:
@@ -99,7 +99,8 @@ def check(course: Course, rules: Sequence[Rule], *, n_seeds: int = 1) -> None:
         translated(type(course.schedule), _methods(type(course.schedule)), "scalar", Library())
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """Return the text of one of the files that the page is made of."""
     return (resources.files("descend.landscape") / "page" / name).read_text(encoding="utf-8")
 
 
@@ -132,7 +133,7 @@ def _translations() -> tuple[dict[str, list[str]], dict[str, str], Library]:
                 if family is not Schedule:  # those that combine others or listen are known by having no ``at``
                     missing[cls.name] = str(error)
                 continue
-            kinds[name].append(f"{json.dumps(cls.name)}: {{ facts: {json.dumps(_facts(cls))}, methods: {methods} }},\n")
+            kinds[name].append(f"{json.dumps(cls.name)}: {{ facts: {json.dumps(facts_of(cls))}, methods: {methods} }},\n")
     return kinds, missing, library
 
 
@@ -156,11 +157,10 @@ def _methods(cls: type[Technique]) -> tuple[str, ...]:
     return ("at",)
 
 
-def _facts(cls: type[Technique]) -> dict[str, Any]:
-    """Return what the page must know of a technique besides its methods."""
+def facts_of(cls: type[Technique]) -> dict[str, Any]:
+    """Return what a page must know of a technique besides its methods."""
     shown = [knob for knob in knobs(cls) if knob.name != "n_dims"]
-    said = " ".join((inspect.getdoc(cls) or "").partition("\n\n")[0].split()).replace("``", "")
-    facts: dict[str, Any] = {"doc": said, "knobs": {knob.name: _knob(knob) for knob in shown}}
+    facts: dict[str, Any] = {"doc": said(cls), "knobs": {knob.name: control(knob) for knob in shown}}
     if issubclass(cls, Surface):
         facts["trap"] = cls().trap()
     if issubclass(cls, Rule):
@@ -172,7 +172,12 @@ def _facts(cls: type[Technique]) -> dict[str, Any]:
     return facts
 
 
-def _knob(knob: Knob) -> dict[str, Any]:
+def said(cls: type[Technique]) -> str:
+    """Return what the first paragraph of a technique's documentation says."""
+    return " ".join((inspect.getdoc(cls) or "").partition("\n\n")[0].split()).replace("``", "")
+
+
+def control(knob: Knob) -> dict[str, Any]:
     """Return a knob as a control: its default, the range of its slider, the legal values, and their words."""
     if knob.family is not None:
         return {"default": spec(knob.default), "inner": True}

@@ -6,7 +6,7 @@ directions of the path that training took. What is seen is one slice: valleys in
 like a minimum may fall in directions that the plane does not hold.
 
 States are mappings from names to arrays, so any framework will do: ``{name: tensor.numpy()}``.
-Source: Li et al. 2018, Visualizing the Loss Landscape of Neural Nets, arXiv:1712.09913, sections 4 (filter normalisation) and 7.
+Source: Li et al. 2018, Visualizing the Loss Landscape of Neural Nets, arXiv:1712.09913, sections 4 (filter normalization) and 7.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Plane:
     explained: tuple[float, ...] = ()
 
     def at(self, a: float, b: float) -> dict[str, NDArray[Any]]:
-        """Return the state at (a, b), every array in the dtype it has at the centre."""
+        """Return the state at (a, b), every array in the dtype it has at the center."""
         state = {name: np.asarray(value) for name, value in self.center.items()}
         for name in self.first:
             state[name] = (state[name] + a * self.first[name] + b * self.second[name]).astype(state[name].dtype)
@@ -138,7 +138,7 @@ def slice_loss(
 ) -> Slice:
     """Evaluate ``loss`` on ``n`` by ``n`` points of ``plane``.
 
-    loss: takes a state, returns its loss; called n * n times. reach: how far the grid goes from the centre on random planes,
+    loss: takes a state, returns its loss; called n * n times. reach: how far the grid goes from the center on random planes,
     in units of the weights' own size (1: as far as zero); on planes of a path the grid covers the path and ``reach`` of its
     extent more on every side. watch: told (done, total) after every point.
     Raises KnobError for n < 2 or a reach that is not positive.

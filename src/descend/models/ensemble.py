@@ -1,6 +1,6 @@
 """Several classifiers as one network: their probabilities averaged with fixed weights, each with its own view of the picture.
 
-Every member reads the same normalised square picture. A member that was made for smaller pictures resizes it by itself
+Every member reads the same normalized square picture. A member that was made for smaller pictures resizes it by itself
 (``Backbone.view``), and one that was made for both sides of the mirror looks twice; so an ensemble is predicted with, exported
 and measured like any single network.
 """
@@ -26,7 +26,7 @@ class Member(nn.Module):
         self.classifier, self.mirrored = classifier, mirrored
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return log probabilities: x (B, 3, S, S) float32, normalised -> (B, K) float32."""
+        """Return log probabilities: x (B, 3, S, S) float32, normalized -> (B, K) float32."""
         plain = log_softmax(self.classifier(x), 1)
         if not self.mirrored:
             return plain
@@ -37,7 +37,7 @@ class Ensemble(nn.Module):
     """A weighted mean of the members' probabilities, as logits: ``log sum_m w_m p_m(x)``.
 
     weights: positive, one per member; they are divided by their sum. Raises ModelError for no member, or members whose pictures
-    are normalised differently.
+    are normalized differently.
     Source: linear opinion pool, Stone 1961, Annals of Mathematical Statistics 32, 1339-1342.
     """
 
@@ -46,7 +46,7 @@ class Ensemble(nn.Module):
         if not members or len(members) != len(weights) or min(weights) <= 0:
             raise ModelError("ensemble", "needs members, each with a weight above 0", got=list(weights))
         if len({(member.classifier.mean, member.classifier.std) for member in members}) > 1:
-            raise ModelError("ensemble", "needs members that read the same normalised pictures")
+            raise ModelError("ensemble", "needs members that read the same normalized pictures")
         self.members = nn.ModuleList(members)
         self.weights = [weight / sum(weights) for weight in weights]
 
@@ -57,12 +57,12 @@ class Ensemble(nn.Module):
 
     @property
     def mean(self) -> tuple[float, ...]:
-        """The channels' means that pictures are normalised with."""
+        """The channels' means that pictures are normalized with."""
         return self._members[0].classifier.mean
 
     @property
     def std(self) -> tuple[float, ...]:
-        """The channels' standard deviations that pictures are normalised with."""
+        """The channels' standard deviations that pictures are normalized with."""
         return self._members[0].classifier.std
 
     @property
@@ -70,10 +70,10 @@ class Ensemble(nn.Module):
         return [member for member in self.members if isinstance(member, Member)]
 
     def features(self, x: Tensor) -> Tensor:
-        """Return the features of all members, one after the other: x (B, 3, S, S) float32, normalised -> (B, D) float32."""
+        """Return the features of all members, one after the other: x (B, 3, S, S) float32, normalized -> (B, D) float32."""
         return torch.cat([member.classifier.backbone(x) for member in self._members], 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return log probabilities: x (B, 3, S, S) float32, normalised -> (B, K) float32."""
+        """Return log probabilities: x (B, 3, S, S) float32, normalized -> (B, K) float32."""
         terms = [member(x) + math.log(weight) for member, weight in zip(self.members, self.weights, strict=True)]
         return torch.stack(terms).logsumexp(0)

@@ -1,6 +1,6 @@
 """Networks for small pictures, written out to be read: three answers to "how deep, how wide, and what holds it together".
 
-All three speak the same sentence, "convolve, normalise, rectify", and differ in what they build from it:
+All three speak the same sentence, "convolve, normalize, rectify", and differ in what they build from it:
 
 * ``SmallCNN`` stacks it: five plain convolutions, pooled to a vector. For 8 to 28 pixels.
 * ``ResNet9`` adds two shortcuts and much width: quick to train to over 90 % on CIFAR-10. For 32 pixels.
@@ -28,9 +28,9 @@ _MEAN, _STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)  # nothing is known about the 
 
 
 class ConvNormReLU(nn.Sequential):
-    """Convolve 3x3, normalise over the batch, rectify: (B, c_in, H, W) -> (B, c_out, H / stride, W / stride).
+    """Convolve 3x3, normalize over the batch, rectify: (B, c_in, H, W) -> (B, c_out, H / stride, W / stride).
 
-    The convolution has no bias, because the normalisation subtracts the mean and adds its own.
+    The convolution has no bias, because the normalization subtracts the mean and adds its own.
     """
 
     def __init__(self, c_in: int, c_out: int, *, stride: int = 1) -> None:
@@ -86,7 +86,7 @@ class GlobalPool(nn.Module):
         return x.amax((2, 3)) if self.how == "max" else x.mean((2, 3))
 
 
-@technique("smallcnn", source="the plain stack of Simonyan & Zisserman 2015, arXiv:1409.1556, with batch normalisation")
+@technique("smallcnn", source="the plain stack of Simonyan & Zisserman 2015, arXiv:1409.1556, with batch normalization")
 class SmallCNN(Architecture):
     """Five plain convolutions for pictures of 8 to 28 pixels; a few seconds of training on digits.
 

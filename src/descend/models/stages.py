@@ -91,7 +91,7 @@ def resampling(before: int, after: int) -> Tensor:
 
 
 class Backbone(nn.Module):
-    """A chain of named stages from normalised pictures to pooled features: (B, 3, H, W) float32 -> (B, D) float32.
+    """A chain of named stages from normalized pictures to pooled features: (B, 3, H, W) float32 -> (B, D) float32.
 
     name: the spec text of the architecture that built it.
     stages: in order; the last one ends in the pooled vector.
@@ -123,7 +123,7 @@ class Backbone(nn.Module):
             self.stages.add_module(stage, module)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the features: x (B, 3, H, W) float32, normalised -> (B, D) float32."""
+        """Return the features: x (B, 3, H, W) float32, normalized -> (B, D) float32."""
         return run_stages(self.stages, seen(x, self.view), self.taps)
 
     def look(self, size: int, *, of: int) -> None:
@@ -241,7 +241,7 @@ class Backbone(nn.Module):
 
 
 class Classifier(nn.Module):
-    """A backbone and a head: normalised pictures (B, 3, H, W) float32 -> logits (B, K) float32."""
+    """A backbone and a head: normalized pictures (B, 3, H, W) float32 -> logits (B, K) float32."""
 
     def __init__(self, backbone: Backbone, head: nn.Module) -> None:
         super().__init__()
@@ -255,14 +255,14 @@ class Classifier(nn.Module):
 
     @property
     def mean(self) -> tuple[float, ...]:
-        """The channels' means that pictures are normalised with."""
+        """The channels' means that pictures are normalized with."""
         return self.backbone.mean
 
     @property
     def std(self) -> tuple[float, ...]:
-        """The channels' standard deviations that pictures are normalised with."""
+        """The channels' standard deviations that pictures are normalized with."""
         return self.backbone.std
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the logits: x (B, 3, H, W) float32, normalised -> (B, K) float32."""
+        """Return the logits: x (B, 3, H, W) float32, normalized -> (B, K) float32."""
         return self.head(self.backbone(x))

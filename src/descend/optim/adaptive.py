@@ -51,7 +51,7 @@ class AdaGrad(UpdateRule):
 
 
 @technique(
-    "rmsprop", source="Tieleman & Hinton 2012, Coursera lecture 6.5; centred: Graves 2013, arXiv:1308.0850, eqs. (38)-(45)"
+    "rmsprop", source="Tieleman & Hinton 2012, Coursera lecture 6.5; centered: Graves 2013, arXiv:1308.0850, eqs. (38)-(45)"
 )
 class RMSProp(UpdateRule):
     """AdaGrad that forgets: divide by the root of a running mean of squared gradients.

@@ -143,7 +143,7 @@ class Muon(UpdateRule):
     """Momentum whose matrix update is made orthogonal: all directions are learned at the same speed.
 
     Prefer it for the matrices of large networks; costs one slot and a few matrix products per step. Kernels of convolutions are
-    matrices of (out, rest). Differs from the author's use: vectors are matrices of one column (their update is normalised)
+    matrices of (out, rest). Differs from the author's use: vectors are matrices of one column (their update is normalized)
     instead of going to AdamW; give them a group with a rate of their own where that matters. Arithmetic is that of the weights,
     not bfloat16.
 

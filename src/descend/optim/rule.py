@@ -3,7 +3,7 @@
 A rule holds no parameters and no state. One step of any update rule, on floats, arrays or tensors, is the same five lines
 (``Chain.move``):
 
-    g = scale * g                       clipping, and the sign when the loss is maximised
+    g = scale * g                       clipping, and the sign when the loss is maximized
     g = g + weight_decay * p            coupled decay: L2 seen by the moments (Adam), only where decays = "coupled"
     u, slots = direction(p, g, slots)   the rule itself
     p = p * (1 - lr * weight_decay)     decoupled decay (AdamW), only where decays = "decoupled"

@@ -1,4 +1,4 @@
-"""Regularisation: penalties, the drop layers and their test-time averages, norm policies, and the one loss.
+"""Regularization: penalties, the drop layers and their test-time averages, norm policies, and the one loss.
 
 Each technique is usable three ways: as a function or layer in anyone's PyTorch model, put into a given model by
 ``install``, and by its spec text (``"dropout(p=0.2)"``) wherever a recipe is written.

@@ -1,4 +1,4 @@
-"""DropBlock: dropout for feature maps, in squares, so that the neighbours of a dropped pixel cannot give it away."""
+"""DropBlock: dropout for feature maps, in squares, so that the neighbors of a dropped pixel cannot give it away."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class DropBlock(nn.Module):
 
     x: (B, C, H, W), or (B, H, W, C) with ``layout="NHWC"``, any float type. A square larger than the map is cut to it. Squares
     overlap, so that the dropped share is a little less than p. *Differs from the paper:* the rescaling counts over one sample's
-    channels instead of over the whole batch, so that a sample's mask does not depend on its neighbours in the batch. It keeps the
+    channels instead of over the whole batch, so that a sample's mask does not depend on its neighbors in the batch. It keeps the
     mean activation of each sample, not the expectation of each pixel: unlike dropout it is not unbiased pixel by pixel.
 
     Raises KnobError for p outside [0, 1) or size < 1; ModelError for x that is not four-dimensional.

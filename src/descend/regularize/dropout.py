@@ -22,8 +22,8 @@ Layout = Literal["NCHW", "NHWC"]
 class Dropout(nn.Module):
     """Zero each unit with probability p while training; pass its expectation on when evaluating.
 
-    When to prefer it: wide fully connected layers and small data. Convolutions followed by batch normalisation gain little;
-    there ``kind="channel"`` (spatial dropout) or ``DropBlock`` remove what neighbouring pixels would give away.
+    When to prefer it: wide fully connected layers and small data. Convolutions followed by batch normalization gain little;
+    there ``kind="channel"`` (spatial dropout) or ``DropBlock`` remove what neighboring pixels would give away.
     Costs about 2 ns per unit and step, and more epochs.
 
     mode "inverted":  training ``x * m / (1 - p)``, evaluation ``x``.

@@ -1,4 +1,4 @@
-"""Batch normalisation where the batch is not what it should be: ghost batches, and statistics measured again."""
+"""Batch normalization where the batch is not what it should be: ghost batches, and statistics measured again."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from descend.technique import Search, technique
 
 
 class GhostBatchNorm2d(nn.BatchNorm2d):
-    """Batch normalisation over groups of ``ghost`` samples instead of the whole batch, while training.
+    """Batch normalization over groups of ``ghost`` samples instead of the whole batch, while training.
 
-    When to prefer it: large batches, whose own statistics are too good: the noise of small groups regularises. It costs a
-    little more than batch normalisation. Samples are grouped in the order of the batch; a last group that would be smaller
+    When to prefer it: large batches, whose own statistics are too good: the noise of small groups regularizes. It costs a
+    little more than batch normalization. Samples are grouped in the order of the batch; a last group that would be smaller
     than half a ghost joins the one before. The running statistics take one step per batch, with the mean of the groups'
     statistics (*differs from the paper*, which takes one step per group). Evaluation is that of ``nn.BatchNorm2d``, and so
     are the names of its state.
@@ -38,7 +38,7 @@ class GhostBatchNorm2d(nn.BatchNorm2d):
         self.ghost = ghost
 
     def forward(self, input: Tensor) -> Tensor:
-        """Return input normalised, shifted and scaled: (B, C, H, W) -> the same."""
+        """Return input normalized, shifted and scaled: (B, C, H, W) -> the same."""
         if not self.training:
             return super().forward(input)
         if input.numel() == self.num_features:
@@ -70,7 +70,7 @@ class GhostBatchNorm2d(nn.BatchNorm2d):
 
 
 class _GhostBatchNormAct2d(GhostBatchNorm2d):
-    """The ghost form of timm's ``BatchNormAct2d``, which does dropout and its activation after normalising."""
+    """The ghost form of timm's ``BatchNormAct2d``, which does dropout and its activation after normalizing."""
 
     drop: nn.Module
     act: nn.Module
@@ -90,7 +90,7 @@ def _groups(n: int, ghost: int) -> list[int]:
 
 @technique("ghost_batch_norm", source="Hoffer, Hubara & Soudry 2017, arXiv:1705.08741, Algorithm 1")
 class GhostBatchNorm(Regularizer):
-    """Make every two-dimensional batch norm of the model normalise over ``size`` samples at a time in training.
+    """Make every two-dimensional batch norm of the model normalize over ``size`` samples at a time in training.
 
     Weights, running statistics and their names stay; norms that are held in evaluation mode remain held.
     """
@@ -108,7 +108,7 @@ class GhostBatchNorm(Regularizer):
         acting = [norm for norm in norms if type(norm).__name__ == "BatchNormAct2d"]
         unknown = next((norm for norm in norms if norm not in plain and norm not in acting), None)
         if unknown is not None:
-            raise ModelError(self.name, "must know what a norm does beside normalising", got=type(unknown).__name__,
+            raise ModelError(self.name, "must know what a norm does beside normalizing", got=type(unknown).__name__,
                              fix="Leave ghost_batch_norm out.")  # fmt: skip
         if not norms:
             raise ModelError(self.name, f"{type(model).__name__} must have a BatchNorm2d", fix="Leave ghost_batch_norm out.")

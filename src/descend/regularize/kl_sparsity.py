@@ -153,7 +153,7 @@ class KLSparsity(Regularizer):
         rates = [rate for _, watch in _watches(model) if watch.penalty == self for rate in watch.taken()]
         if not rates:
             raise ModelError(self.name, "a watched layer must take part in the training pass",
-                             fix="Hidden layers of a frozen part cannot be penalised: train them, or leave it out.")  # fmt: skip
+                             fix="Hidden layers of a frozen part cannot be penalized: train them, or leave it out.")  # fmt: skip
         if self.strength == 0:  # not even a zero gradient is added
             return None
         return self.strength * torch.stack([kl_divergence(self.target, rate).sum() for rate in rates]).sum()

@@ -44,7 +44,7 @@ def monte_carlo(model: nn.Module, x: Tensor, n: int, *, seed: int = 0, ids: Arra
     """Average the softmax of ``n`` passes with every kind of dropout on and everything else in evaluation form.
 
     That reaches our drop layers, torch's and timm's, and the functional calls (``F.dropout(..., training=self.training)``,
-    attention dropout) inside anyone's forward. Normalisation layers stay in evaluation mode, so nothing is updated.
+    attention dropout) inside anyone's forward. Normalization layers stay in evaluation mode, so nothing is updated.
     The passes are draws 0..n-1 of the samples' ids, so our layers draw the same whatever the batch; layers of others
     draw from a generator seeded for the pass, which is restored afterwards.
 
@@ -105,7 +105,7 @@ def _entropy(p: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class ExactAverage:
-    """The average over all masks: of the logits (B, K), of the softmax (B, K), and its normalised geometric mean (B, K).
+    """The average over all masks: of the logits (B, K), of the softmax (B, K), and its normalized geometric mean (B, K).
 
     The geometric mean is what weight scaling computes exactly when dropped units feed the softmax directly.
     """

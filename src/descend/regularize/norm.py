@@ -1,11 +1,11 @@
-"""What batch normalisation does while a pretrained network is trained on: the policy, said once and held.
+"""What batch normalization does while a pretrained network is trained on: the policy, said once and held.
 
-In training mode a batch norm does two things that have nothing to do with gradients: it normalises by the statistics of
+In training mode a batch norm does two things that have nothing to do with gradients: it normalizes by the statistics of
 the *batch*, and it drags its stored mean and variance towards them. On a few hundred pictures of a new task both can spoil
 what was learned on a million. So the policy is explicit. For the batch norms of the part that is trained:
 
 ==================  ===============================  ==========================  ===================
-policy              normalises by                    stored mean and variance    gamma and beta
+policy              normalizes by                    stored mean and variance    gamma and beta
 ==================  ===============================  ==========================  ===================
 ``eval``            the stored statistics            constant                    trained
 ``affine-frozen``   the stored statistics            constant                    constant

@@ -4,7 +4,7 @@
 act after the step by their proximal operator, which (unlike a subgradient) gives exact zeros; max-norm clamps.
 
 Which parameters they touch: those that require a gradient, whose name ends in ``weight`` and which have two or more
-dimensions (matrices and convolution kernels). Biases and the scales and shifts of normalisation layers are left alone.
+dimensions (matrices and convolution kernels). Biases and the scales and shifts of normalization layers are left alone.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def penalized(parameters: Parameters) -> Iterator[tuple[str, Tensor]]:
 
 
 def sparsity(model: nn.Module) -> dict[str, float]:
-    """Return the share of exactly zero weights, in [0, 1]: of each penalised parameter by name, and of "all" together.
+    """Return the share of exactly zero weights, in [0, 1]: of each penalized parameter by name, and of "all" together.
 
     Parameters that penalties do not touch are left out; a model without any has 0 of "all".
     """

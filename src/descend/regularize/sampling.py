@@ -40,7 +40,7 @@ def balanced_rows(labels: ArrayLike, n: int, *, seed: int, epoch: int, power: fl
     y = np.asarray(labels)
     weights = sample_weights(y, power=power)
     check_count("balanced_rows", n, knob="n")
-    by_class = np.argsort(y, kind="stable")  # neighbours in the sum are of one class, so that slices fall on classes
+    by_class = np.argsort(y, kind="stable")  # neighbors in the sum are of one class, so that slices fall on classes
     edges = np.cumsum(weights[by_class])
     u = (np.arange(n) + rng.uniform(seed, "balanced_rows", ids=np.arange(n), epoch=epoch)[:, 0]) / n
     rows = by_class[np.minimum(np.searchsorted(edges, u * edges[-1], side="right"), y.size - 1)]

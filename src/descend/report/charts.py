@@ -1,6 +1,6 @@
-"""Curves as inline SVG: drawn by matplotlib, coloured by the page.
+"""Curves as inline SVG: drawn by matplotlib, colored by the page.
 
-A chart is drawn in stand-in colours that become CSS variables afterwards, so one drawing serves light, dark and print. Text
+A chart is drawn in stand-in colors that become CSS variables afterwards, so one drawing serves light, dark and print. Text
 stays text (small, selectable, in the page's own typeface). Two calls with the same numbers give the same bytes.
 """
 
@@ -160,7 +160,7 @@ def render(figure: Figure) -> str:
 
 
 def inline(drawing: str, name: str, alt: str) -> Markup:
-    """Turn matplotlib's SVG file into an element for the page: no prolog or global style, ids of its own, colours by variable."""
+    """Turn matplotlib's SVG file into an element for the page: no prolog or global style, ids of its own, colors by variable."""
     body = drawing[drawing.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", body, flags=re.DOTALL)
     body = re.sub(r"<defs>\s*</defs>|<g[^>]*/>", "", body)

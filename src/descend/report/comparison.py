@@ -91,7 +91,7 @@ def _span(interval: Any) -> str:
 
 
 def _drawings(drawn: Drawn, verdicts: list[Verdict]) -> dict[str, Markup]:
-    """Draw differences and scores in colours that the page sets."""
+    """Draw differences and scores in colors that the page sets."""
     kinds: dict[str, tuple[Callable[[Axes, Drawn, Palette], None], str]] = {
         "differences": (draw_differences, "; ".join(verdict.text for verdict in verdicts)),
         "scores": (draw_scores, "; ".join(f"{name} {_range(list(known.values()))}" for name, known in drawn.scores.items())),

@@ -17,7 +17,7 @@ from PIL import Image
 TABLE_UP_TO, DRAWING_UP_TO = 20, 100  # classes
 DOTS = 250  # a side of the picture: smaller dots vanish on a screen, so each stands for several classes beyond that
 N_PAIRS = 10
-RIGHT, WRONG = (0, 114, 178), (213, 94, 0)  # Okabe and Ito's blue and vermilion: told apart with any colour vision
+RIGHT, WRONG = (0, 114, 178), (213, 94, 0)  # Okabe and Ito's blue and vermilion: told apart with any color vision
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Matrix:
 
     @property
     def block(self) -> int:
-        """The number of neighbouring classes that one dot of the picture stands for."""
+        """The number of neighboring classes that one dot of the picture stands for."""
         return -(-len(self.classes) // DOTS)
 
     @property

@@ -56,7 +56,7 @@ def pictures(
     if n < 1 or n_draws < 1:
         raise KnobError("gallery", "needs one picture and one draw or more", got=f"{n} pictures, {n_draws} draws")
     side = size or min(dataset.shorter_side[1], MOST_SIDE)
-    kept = list(_decoded(dataset, side, n))
+    kept = list(decoded(dataset, side, n))
     if not kept:
         raise DataError("gallery", "needs one picture that can be decoded", got=dataset.name)
     rows, images = np.array([row for row, _ in kept]), np.stack([image for _, image in kept])
@@ -69,7 +69,7 @@ def pictures(
     )
 
 
-def _decoded(dataset: Dataset, side: int, n: int) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+def decoded(dataset: Dataset, side: int, n: int) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """Yield the first n training pictures that can be decoded, one of each class and then over again."""
     train = dataset.indices("train")
     queues = [list(train[dataset.labels[train] == k]) for k in range(len(dataset.classes))]

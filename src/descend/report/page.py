@@ -186,7 +186,7 @@ def _commands(run: Path, record: RunRecord) -> list[tuple[str, str]]:
     again = f"descend fit --recipe {recipe}" + (" DATA" if on_arrays else "")
     commands = [
         ("Classify new pictures", f"descend predict {place} FILES"),
-        ("Measure on other labelled pictures", f"descend eval {place} DATA"),
+        ("Measure on other labeled pictures", f"descend eval {place} DATA"),
     ]
     if record.status != "finished":
         commands.insert(0, ("Go on with this run", f"descend fit --resume {place}"))

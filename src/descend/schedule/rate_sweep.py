@@ -50,7 +50,7 @@ class RangeTest:
 
     @cached_property
     def smooth(self) -> Floats:
-        """The losses without most of their noise: (n,) float64, a Gaussian mean over neighbours on both sides, so without lag."""
+        """The losses without most of their noise: (n,) float64, a Gaussian mean over neighbors on both sides, so without lag."""
         return scipy.ndimage.gaussian_filter1d(self.losses, WIDTH * self.n_steps, mode="nearest")
 
     @cached_property
@@ -108,7 +108,7 @@ def first_rise(losses: Floats, window: int) -> int:
 
     losses: (n,) float64. Clear is what exceeds all three of ``RISE_NOISE`` standard errors, ``RISE_OF_FALL`` of the fall so far
     and ``RISE_OF_LOSS`` of the lowest median. Medians, because an explosion shows in single losses first and may sink again. The
-    noise is measured before the rise, from what each loss differs from the mean of its neighbours, whose spread no trend enters:
+    noise is measured before the rise, from what each loss differs from the mean of its neighbors, whose spread no trend enters:
     Gasser, Sroka & Jennen-Steinmetz 1986, Biometrika 73, 625-633; its median, times 1.4826, makes it robust.
     """
     n = len(losses)

@@ -1,7 +1,7 @@
-"""Does a loss still fall? A test of a line's slope that knows that the noise of neighbouring epochs is alike.
+"""Does a loss still fall? A test of a line's slope that knows that the noise of neighboring epochs is alike.
 
 The losses of one run are not independent draws: what one epoch's weights happen to do well, the next ones mostly do too. A test
-that ignores this takes slow wandering for a trend; with noise whose neighbours correlate by 0.5 the textbook's Student test errs
+that ignores this takes slow wandering for a trend; with noise whose neighbors correlate by 0.5 the textbook's Student test errs
 two to five times as often as it says. Estimating the correlation and trusting the estimate is not enough either: from six or ten
 points it is far too uncertain. So every correlation between none and a random walk is considered, each weighed by how likely it
 makes the losses at hand.
@@ -22,7 +22,7 @@ TINY = 1e-12
 """A loss below this counts as this: its logarithm has to exist."""
 N_CORRELATIONS = 16
 CORRELATIONS: Floats = np.sin((np.arange(N_CORRELATIONS) + 0.5) / N_CORRELATIONS * np.pi / 2)
-"""Between neighbouring epochs, 0.05 to 0.999, equally spaced in arc sine: as dense as Jeffreys' prior, so they weigh alike."""
+"""Between neighboring epochs, 0.05 to 0.999, equally spaced in arc sine: as dense as Jeffreys' prior, so they weigh alike."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Look:
     """One test of the loss curve.
 
     slope: of log(loss), per epoch. p: how probable it is that the loss still falls by the share in question or more. n: the
-    epochs looked at. correlation: of the noise of neighbouring epochs, its mean over what is likely.
+    epochs looked at. correlation: of the noise of neighboring epochs, its mean over what is likely.
     """
 
     slope: float

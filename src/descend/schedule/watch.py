@@ -35,14 +35,14 @@ class Watch(Schedule):
 
     The rule. After every epoch from ``earliest`` on, a line is fitted to log(``monitor``) over the last half of the epochs,
     ``window`` at least. The hypothesis "it still falls by the share ``worth`` per epoch or faster" is rejected by a test that
-    allows for noise that is alike in neighbouring epochs (``schedule/trend.py``). The first rejection changes nothing yet: the
+    allows for noise that is alike in neighboring epochs (``schedule/trend.py``). The first rejection changes nothing yet: the
     rate stays until ``confirm`` looks in a row agree, and if one of them does not, watching goes on. So it changes its mind as
     long as the rate has not fallen; afterwards nobody could tell progress from the effect of the decay.
 
     How often it errs. Every ``confirm`` looks in a row hold one whose number is a multiple of ``confirm``; ``level``, divided by
     how many of these a run of this length can have, is the p value that rejects. So a run that does improve by ``worth`` per
     epoch is stopped by mistake with a probability of about ``level`` at most, over all its epochs together, and one that improves
-    faster more rarely: measured for normal noise whose neighbours correlate by anything up to 0.95 (``docs/schedules``). A noisy
+    faster more rarely: measured for normal noise whose neighbors correlate by anything up to 0.95 (``docs/schedules``). A noisy
     curve is watched longer: the decay then begins at ``latest``, at the last border of an epoch up to there, so that it always
     fits the run. A loss that is not finite says nothing.
 

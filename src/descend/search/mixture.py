@@ -1,6 +1,6 @@
 """How the answers of several steps are weighed: the mixture of their probabilities that validation pictures find likeliest.
 
-    maximise over w >= 0, sum w = 1:   sum_i log sum_m w_m p_m(y_i | x_i)  +  PRIOR * sum_m log w_m
+    maximize over w >= 0, sum w = 1:   sum_i log sum_m w_m p_m(y_i | x_i)  +  PRIOR * sum_m log w_m
 
 The problem is concave, with one weight per member, so a hundred pictures settle it. The prior is PRIOR pictures that speak for
 each member alike: on few pictures the weights stay near each other, which is what averaging wants when little is known.

@@ -37,12 +37,12 @@ def measure(
 ) -> list[Safety]:
     """Transform pictures at rising strengths and count the answers that change, for each transform by itself.
 
-    data: labelled pictures, whatever ``fit`` takes; classes are matched by name. Those of a test split are left alone, because
+    data: labeled pictures, whatever ``fit`` takes; classes are matched by name. Those of a test split are left alone, because
     the advice is for training. per_class: pictures of each class at most, chosen by ``seed``. Only pictures that the run answers
     right as they are count, so a flip is a wrong answer that the transform caused. Every picture is drawn once at each strength.
     tolerance: the share of flips that is still acceptable. outside: a table may name pictures that do not lie below its folder.
     progress: called with ("safety", pictures done, pictures in all).
-    Normalisation, and mixing, which changes the target with the picture, are passed over; a ``resampling`` holds for all others.
+    Normalization, and mixing, which changes the target with the picture, are passed over; a ``resampling`` holds for all others.
 
     Raises KnobError (nothing to measure, a tolerance outside 0..1, no pictures asked for) and DataError (no picture of a known
     class, or none answered right).

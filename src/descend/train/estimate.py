@@ -47,5 +47,5 @@ def tried(module: nn.Module, inputs: Tensor) -> Tensor:
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise
-        raise KnobError("batch_size", "must be larger: batch normalisation cannot learn from one value", got=len(inputs),
+        raise KnobError("batch_size", "must be larger: batch normalization cannot learn from one value", got=len(inputs),
                         fix="Raise --batch-size or --size.") from None  # fmt: skip

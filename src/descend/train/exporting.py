@@ -98,7 +98,7 @@ def check_int8(int8: Int8 | None, format: Format, check: Any) -> None:
     if int8 is not None and format != "onnx":
         raise KnobError("--int8", "is for the format onnx", got=format, fix="Leave --format out, or --int8.")
     if int8 is not None and check is not None:
-        raise KnobError("--check", "has no effect with --int8, whose loss is measured on the run's labelled validation split",
+        raise KnobError("--check", "has no effect with --int8, whose loss is measured on the run's labeled validation split",
                         got=check, fix="Leave it out.")  # fmt: skip
 
 

@@ -55,7 +55,7 @@ class Recipe:
     folds: Annotated[int, Ge(2), Doc("features: judge every picture by a head fitted without it, in so many parts")] | None = None
     views: Annotated[int, Ge(0), Doc("features: augmented views per picture, beside the plain one")] | None = None
     augment: Annotated[tuple[str, ...] | None, Doc("augmentations or a policy name; auto: by size, none: off")] = None
-    regularize: Annotated[tuple[str, ...] | None, Doc("regularisers")] = None
+    regularize: Annotated[tuple[str, ...] | None, Doc("regularizers")] = None
     optimizer: Annotated[str | None, Doc('a rule, for example "adamw(lr=0.001)"')] = None
     gradients: Annotated[tuple[str, ...] | None, Doc("what happens to gradients before the step: clipping, accumulation")] = None
     schedule: Annotated[str | None, Doc('learning-rate decay, for example "then(warmup(fraction=0.05), cosine())"')] = None
@@ -76,7 +76,7 @@ class Recipe:
     background: Annotated[BackgroundChoice, Doc("what shows through transparent pixels, and bars; auto: where none is blank")] = (
         "auto"
     )
-    fit: Annotated[FitChoice, Doc("how a picture becomes square: its centre, bent, or on bars; auto: by the shapes")] = "auto"
+    fit: Annotated[FitChoice, Doc("how a picture becomes square: its center, bent, or on bars; auto: by the shapes")] = "auto"
     metric: Annotated[Metric, Doc("what selects the best epoch, on the validation split")] = "accuracy"
     on_nan: Annotated[OnNan, Doc("gradients or a loss not finite: stop, skip the step, or roll back with half the rate")] = "stop"
     seed: Annotated[int, Ge(0), Doc("of the split, the initial weights, the order and every augmentation")] = 0

@@ -232,7 +232,7 @@ class Run:
         mc: int | None = None,
         outside: bool = False,
     ) -> Evaluation:
-        """Measure the run on labelled pictures, whatever ``fit`` takes: every metric, per class, and which split it was.
+        """Measure the run on labeled pictures, whatever ``fit`` takes: every metric, per class, and which split it was.
 
         split: ``train``, ``val`` or ``test``; by default ``test``, or ``val`` where the data give one and no test split.
         outside: a table may name pictures that do not lie below its folder.

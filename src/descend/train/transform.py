@@ -19,10 +19,10 @@ from descend.train.record import RunRecord
 
 @dataclass(frozen=True)
 class Transform:
-    """From a picture to the network's input, (3, S, S) float32, normalised: read and resized as in training, unaugmented.
+    """From a picture to the network's input, (3, S, S) float32, normalized: read and resized as in training, unaugmented.
 
     It can be pickled, so it may stand in ``ImageFolder(root, transform=run.transform)`` with workers.
-    resolution: R, pixels per side of the resized square; size: S, of the crop from its centre. mean, std: per channel, on the
+    resolution: R, pixels per side of the resized square; size: S, of the crop from its center. mean, std: per channel, on the
     scale of 0 to 1. policy: how pixels are read, and how a picture becomes square.
     """
 
@@ -47,7 +47,7 @@ class Transform:
         return to_input(torch.from_numpy(self.pixels(picture)[None]), self.mean, self.std)[0].contiguous()
 
     def pixels(self, picture: Any) -> NDArray[np.uint8]:
-        """Return the same before it is normalised: (S, S, 3) uint8, RGB."""
+        """Return the same before it is normalized: (S, S, 3) uint8, RGB."""
         square = decode_resized(as_source(picture, 0, who="transform"), self.resolution, policy=self.policy)
         inset = (self.resolution - self.size) // 2
         return square[inset : inset + self.size, inset : inset + self.size]

@@ -26,7 +26,7 @@ Compute = Callable[[Sequence[NDArray[np.uint8]]], Sequence[NDArray[np.float32]]]
 
 
 class FrozenPrefix(nn.Module):
-    """The first stages of a backbone, copied and fixed, with the normalisation of pixels in front.
+    """The first stages of a backbone, copied and fixed, with the normalization of pixels in front.
 
     ``forward``: images (B, S, S, 3) uint8 -> pooled features (B, D) or, cut earlier, a map (B, C, H, W), float32.
     size: S, pixels. stage: the last stage inside; None means all of them. taps: stages whose pooled outputs stand before the

@@ -1,4 +1,4 @@
-"""Fold batch normalisation into the convolution before it: in inference both are linear, so one of them is enough.
+"""Fold batch normalization into the convolution before it: in inference both are linear, so one of them is enough.
 
     gamma (w * x + b - mean) / sqrt(var + eps) + beta  =  w' * x + b'
     w' = w gamma / sqrt(var + eps)        b' = beta + (b - mean) gamma / sqrt(var + eps)
@@ -51,7 +51,7 @@ class FrozenNormConv(nn.Module):
         self.bias = conv._parameters["bias"]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the normalised map, before the activation: x (B, C, H, W) -> (B, K, h, w)."""
+        """Return the normalized map, before the activation: x (B, C, H, W) -> (B, K, h, w)."""
         norm = self.norm
         scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
         mean = norm.running_mean if self.bias is None else norm.running_mean - self.bias

@@ -44,9 +44,9 @@ class Linear(Head):
 
 @technique("logistic", source="Cox 1958, JRSS B 20, 215-242; penalty by cross-validation: Stone 1974, JRSS B 36, 111-147")
 class Logistic(Linear):
-    """One fully connected layer, fitted to the optimum of its penalised loss instead of trained step by step.
+    """One fully connected layer, fitted to the optimum of its penalized loss instead of trained step by step.
 
-        minimise over W, b:   mean(cross-entropy(W z + b)) + strength / 2 * |W|^2        z: standardised features
+        minimize over W, b:   mean(cross-entropy(W z + b)) + strength / 2 * |W|^2        z: standardized features
 
     The default on cached features: seconds, no learning rate, no epochs, and no selection on the validation split, whose accuracy
     is therefore an honest estimate. Name an optimizer, a schedule, epochs or dropout to train ``linear`` instead.

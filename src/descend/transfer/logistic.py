@@ -1,6 +1,6 @@
 """Multinomial logistic regression, fitted to its optimum: the head that needs no learning rate and no epochs.
 
-    minimise over W, b:   mean_i w_i * -log softmax(W z_i + b)[y_i]  +  strength / 2 * |W|^2        z = (x - mean) / std
+    minimize over W, b:   mean_i w_i * -log softmax(W z_i + b)[y_i]  +  strength / 2 * |W|^2        z = (x - mean) / std
 
 The problem is convex, so there is one answer, whatever the start. Three things make it quick. The columns are rotated to their
 principal axes (the penalty does not see a rotation), in which a diagonal matrix is a good preconditioner: the curvature along
@@ -29,7 +29,7 @@ Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
 STRONGEST, WEAKEST = 1.0, 1e-6
-"""Strengths tried, in units of the mean loss for standardised columns: at 1 most weights are near 0, below 1e-6 none are held."""
+"""Strengths tried, in units of the mean loss for standardized columns: at 1 most weights are near 0, below 1e-6 none are held."""
 TOLERANCE = 1e-7
 """Relative decrease of the loss at which a fit ends. At 1e-4 the answer is still far from its optimum and overconfident: on 1,444
 pictures of hands the held-out loss was 0.34 instead of 0.16, because a weak penalty had hardly begun to act."""
@@ -213,7 +213,7 @@ def offered(backbone: Backbone, n: int) -> dict[str, tuple[str, ...]]:
 
 @dataclass(frozen=True)
 class Axes:
-    """Standardised features in their principal axes. coordinates: (n, V, r) float32. variances: (r,) of each axis."""
+    """Standardized features in their principal axes. coordinates: (n, V, r) float32. variances: (r,) of each axis."""
 
     mean: Doubles
     scale: Doubles
@@ -223,7 +223,7 @@ class Axes:
 
     @classmethod
     def of(cls, features: Floats, *, most: int | None = None) -> Axes:
-        """Standardise and rotate (n, V, D). most: how many axes are kept, those of the largest variance; None for all."""
+        """Standardize and rotate (n, V, D). most: how many axes are kept, those of the largest variance; None for all."""
         n, n_views, n_columns = features.shape
         rows = features.reshape(n * n_views, n_columns)
         mean, scale = rows.mean(0, dtype=np.float64), rows.std(0, dtype=np.float64)
@@ -250,7 +250,7 @@ class Axes:
 
 
 class Problem:
-    """The penalised loss of (n, V, r) coordinates, to be solved for one strength after another, each from the last solution."""
+    """The penalized loss of (n, V, r) coordinates, to be solved for one strength after another, each from the last solution."""
 
     def __init__(
         self, coordinates: Floats, labels: NDArray[np.int64], n_classes: int, variances: Doubles,
@@ -336,7 +336,7 @@ def search(
     axes: Axes, labels: NDArray[np.int64], n_classes: int, folds: list[tuple[NDArray[np.int64], NDArray[np.int64]]], *,
     around: float | None = None, n_judged: int | None = None, check: Callable[[], None] = _go_on,
 ) -> list[Trial]:  # fmt: skip
-    """Try strengths by factors of ten until the held-out loss rises, then the two half-way neighbours of the best.
+    """Try strengths by factors of ten until the held-out loss rises, then the two half-way neighbors of the best.
 
     around: where to begin, and to look both ways; None begins with the strongest. n_judged, check: as in ``fit_logistic``.
     """

@@ -67,8 +67,8 @@ function set(node, table, knob, value) {
   if (value === table[node.name].facts.knobs[knob].default) delete node.settings[knob];
 }
 
-const options = (names, chosen, head = []) =>
-  [...head, ...names].map((name) => element("option", { value: name, textContent: name || "a rule …", selected: name === chosen }));
+const options = (names, chosen, head = [], blank = "a rule …") =>
+  [...head, ...names].map((name) => element("option", { value: name, textContent: name || blank, selected: name === chosen }));
 
 const swatch = (i) => {
   const dashes = dashOf(i).join(" ");

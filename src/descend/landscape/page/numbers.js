@@ -8,6 +8,7 @@ const scalar = {
   floor: Math.floor, positive: (x) => Math.max(x, 0), maximum: Math.max, minimum: Math.min, max: Math.max, min: Math.min,
   radians: (x) => (x * Math.PI) / 180, number: Number, norm: Math.abs, sum, same: (x) => x, set: (x = []) => x,
   modulo: (a, b) => a - b * Math.floor(a / b), divmod: (a, b) => [Math.floor(a / b), a - b * Math.floor(a / b)],
+  range: (a, b) => Array.from({ length: b === undefined ? a : b - a }, (_, i) => (b === undefined ? i : a + i)),
   repeat: (x, n) => Array.from({ length: n }, () => x).flat(),
 };
 

@@ -1,24 +1,7 @@
 // Drawing: the map with its contours and paths, and the losses. Both canvases are drawn again whole, at every frame.
 
-const DASHES = [[], [7, 3], [2, 2], [9, 3, 2, 3]];
 const FLOOR = 1e-12; // the least loss drawn, as in landscape/figures.py
 const N_BANDS = 14;
-const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
-const dashOf = (i) => DASHES[i % DASHES.length];
-
-// A context whose units are CSS pixels, and its size.
-function sized(canvas) {
-  const { width, height } = canvas.getBoundingClientRect(), ratio = window.devicePixelRatio || 1;
-  const [w, h] = [Math.round(width * ratio), Math.round(height * ratio)];
-  if (canvas.width !== w || canvas.height !== h) [canvas.width, canvas.height] = [w, h];
-  const context = canvas.getContext("2d");
-  context.setTransform(ratio, 0, 0, ratio, 0, 0);
-  context.clearRect(0, 0, width, height);
-  context.font = '12px system-ui, "DejaVu Sans", sans-serif';
-  context.lineJoin = "round";
-  return { context, width, height };
-}
-
 // What of the surface is shown: its window, widened where the start lies outside.
 function windowOf(course) {
   const [left, right, bottom, top] = course.surface.window(), [x, y] = course.start;
@@ -34,8 +17,7 @@ function mapScale(view, width, height) {
   };
 }
 
-const channels = (hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
-// An image of the surface in bands between quantiles of its losses; kept until surface, view, size or colours change.
+// An image of the surface in bands between quantiles of its losses; kept until surface, view, size or colors change.
 let kept = { key: "" };
 function bands(course, view, scale, key) {
   if (kept.key === key) return kept.image;
@@ -57,13 +39,6 @@ function bands(course, view, scale, key) {
   context.putImageData(pixels, 0, 0);
   kept = { key, image };
   return image;
-}
-
-// About n round numbers in [low, high].
-function ticks(low, high, n) {
-  const rough = (high - low) / n, power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 5, 10].find((k) => k * power >= rough) * power, first = Math.ceil(low / step);
-  return Array.from({ length: Math.floor(high / step) - first + 1 }, (_, i) => Number(((first + i) * step).toPrecision(10)));
 }
 
 function drawMap(canvas, course, runs, step, key) {

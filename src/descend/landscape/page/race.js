@@ -1,7 +1,7 @@
 // Counts over many seeds, tuning, and random numbers.
 
 // Two standard normal numbers of (seed, t), the same for every rule and rate; stream 0: noise, 1: starts. They are the page's own, not
-// those of the command line: a hash (the finaliser of MurmurHash3, twice) and the transform of Box and Muller.
+// those of the command line: a hash (the finalizer of MurmurHash3, twice) and the transform of Box and Muller.
 function mixed(h) {
   h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
   h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);

@@ -13,7 +13,7 @@ from descend.train.plan import DataProfile, Plan
 from descend.train.recipe import SEARCH_ONLY, Recipe
 from descend.train.task_builder import ModeTask, TaskBuilder
 
-LEAST_SIDE = 24  # pixels of colour pictures that a search may be asked for: below it little is left to see
+LEAST_SIDE = 24  # pixels of color pictures that a search may be asked for: below it little is left to see
 ENLARGED = 4  # times, that small pictures become larger
 NATIVE_SHARE = 1.3  # a convolutional backbone reads pictures up to this much larger than its own size with profit
 

@@ -80,7 +80,7 @@ class Mode(ABC):
         """Return the side of what the network sees, pixels."""
 
     def default_fit(self, data: DataProfile, chosen: Chosen) -> Default:
-        """Return how pictures become square: the centre, unless that loses most of many of them."""
+        """Return how pictures become square: the center, unless that loses most of many of them."""
         del chosen
         return Default(*fit_for(data.crop_loss))
 
@@ -167,7 +167,7 @@ class Mode(ABC):
         return ()
 
     def crop_margin(self, network: Classifier) -> float:
-        """Return the side of the evaluation crop, as a fraction of a stored picture that is its centre square."""
+        """Return the side of the evaluation crop, as a fraction of a stored picture that is its center square."""
         return network.backbone.crop_fraction
 
     @abstractmethod
