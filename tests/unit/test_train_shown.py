@@ -1,0 +1,25 @@
+"""What a report shows beside the worst mistakes: the rest of a confused pair, the unsure, the typical, each picture once."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from descend.train import shown
+
+
+def test_each_picture_is_shown_once_for_its_reason() -> None:
+    n_wrong, n_right = 27, 20  # three more mistakes than are shown as the worst
+    sure = np.concatenate([np.linspace(0.99, 0.6, n_wrong), np.linspace(0.55, 0.98, n_right)]).astype(np.float32)
+    probs = np.stack([sure, 1 - sure], 1)
+    labels = np.array([1] * n_wrong + [0] * n_right)
+    names = [f"{at}.jpg" for at in range(len(labels))]
+    picture = np.zeros((300, 300, 3), np.uint8)
+    answers = shown.Answers(names, ["val"] * len(names), labels, probs, ("a", "b"), lambda at: picture)
+    worst, others = shown.mistakes(answers), shown.others(answers)
+    assert [item["path"] for item in worst] == names[:24]
+    paths = [item["path"] for item in (*worst, *others)]
+    assert len(paths) == len(set(paths))
+    unsure = [item["path"] for item in others if item["why"] == "unsure"]
+    assert unsure == names[n_wrong : n_wrong + shown.N_UNSURE]
+    assert [item["path"] for item in others if item["why"] == "class"] == names[-1:-4:-1]
+    assert others == shown.others(answers)
