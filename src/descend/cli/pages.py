@@ -14,6 +14,15 @@ from pathlib import Path
 from descend.cli import catalogue
 from descend.technique import Knob, Technique, knobs, registered
 
+MEASURED = {
+    "optimizer": "[six rules at equal tuning](../studies/README.md#optimizers-at-equal-tuning)",
+    "schedule": "[decay from the start, or watch first](../studies/README.md#watch-first-then-decay)",
+    "regularizer": "[dropout beside batch norm](../studies/README.md#dropout-beside-batch-norm), "
+    "[DropConnect and stochastic depth](../studies/README.md#dropconnect-and-stochastic-depth)",
+    "augmentation": "[from how many epochs on each kind pays](../studies/README.md#when-augmentation-pays)",
+}
+"""Family -> links to what studies say of it."""
+
 
 def pages() -> dict[str, str]:
     """Return file name -> Markdown: one page per family, and an index."""
@@ -29,6 +38,8 @@ def pages() -> dict[str, str]:
 
 def _page(family: str) -> Iterator[str]:
     yield f"# Family {family}\n"
+    if family in MEASURED:
+        yield f"*Measured:* {MEASURED[family]}.\n"
     for cls in registered(family):
         yield f"## {cls.name}\n"
         yield _as_markdown(inspect.getdoc(cls) or "") + "\n"
