@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from descend.report import words
 from descend.report.charts import curves
+from descend.report.confidence import confidence
 from descend.report.confusion import matrix
 from descend.report.search import search
 from descend.train import folder
@@ -78,6 +79,7 @@ def _context(run: Path) -> dict[str, Any]:
         "matrices": [table for table in matrices if table is not None],
         "time": _time(record, rows),
         "groups": _groups(record.parameter_groups),
+        "confidence": confidence(record),
         "frozen": record.frozen,
         "commands": _commands(run, record),
         "recipe": recipe.read_text(encoding="utf-8") if recipe.exists() else "",
