@@ -27,7 +27,7 @@ ADDRESS = re.compile(r"hf:/{1,2}(?P<name>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 RUN = "run"
 _CROP_MODES = {"crop": "center", "squash": "squash", "pad": "border"}  # timm's words for how a picture becomes square
-_LOCAL = ("data", "weights")  # settings that name places on the machine
+_LOCAL = ("data", "corrections", "weights")  # settings that name places on the machine
 
 
 def push(run: Run, name: str, *, private: bool = False, license: str | None = None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from descend import data as data_package
 from descend.audit import classes, copies, files, label_errors, outliers, plain, squares, storage
 from descend.audit.deep import look_deeper
 from descend.audit.material import Material, looked_at
+from descend.data.corrections import Correction, read_corrections
 from descend.data.opening import is_folder
 from descend.errors import DataError
 from descend.findings import Finding
@@ -125,31 +126,36 @@ class Audit:
 
 
 def scan(
-    data: Any, *, deep: bool | None = None, outside: bool = False, threads: int | None = None, seed: int = 0,
-    progress: Progress | None = None,
+    data: Any, *, deep: bool | None = None, outside: bool = False, corrections: str | Path | None = None,
+    threads: int | None = None, seed: int = 0, progress: Progress | None = None,
 ) -> Audit:  # fmt: skip
     """Look at every picture of a data set, and say what its owner should know before training on it.
 
     data: as for ``descend.fit``. deep: whether a pretrained network looks too, for outliers and likely label errors; None: where
     there are at most 1,000 pictures of 32 pixels or more. outside: a table may name pictures that do not lie below its
-    folder. seed: of the split that ``fit`` would make. threads: None for one per
-    CPU. Nothing is changed and nothing written but what every run caches. Raises DataError where ``fit`` would refuse the data.
+    folder. corrections: a table whose decisions are applied first, as ``fit`` does; labels that it keeps are not doubted again.
+    seed: of the split that ``fit`` would make. threads: None for one per CPU. Nothing is changed and nothing written but what
+    every run caches. Raises DataError where ``fit`` would refuse the data.
 
     >>> import descend
     >>> descend.scan("digits").clean
     True
     """
     progress = progress or Silent()
-    recipe, arrays = from_arguments(
-        data, None, {"transfer": "features", "seed": seed, "threads": threads, "outside": outside or None}
-    )
+    decided = [] if corrections is None else read_corrections(Path(corrections))
+    if all(item.action == "keep" for item in decided):
+        corrections = None  # nothing to apply
+    settings = {"transfer": "features", "seed": seed, "threads": threads, "outside": outside or None, "corrections": corrections}
+    recipe, arrays = from_arguments(data, None, settings)
     source = recipe.data if arrays is None else arrays
     if source is None:
         raise DataError("scan", "needs DATA: a folder, a table, or the name of a built-in set", fix="Try: descend scan digits")
     started = time.perf_counter()
-    dataset = data_package.load(source, seed=seed, outside=outside, threads=threads, progress=progress.update)
+    dataset = data_package.load(
+        source, seed=seed, outside=outside, corrections=corrections, threads=threads, progress=progress.update
+    )
     folder = Path(source) if isinstance(source, str) and is_folder(Path(source)) else None
-    material = looked_at(dataset, folder, threads=threads, progress=progress)
+    material = replace(looked_at(dataset, folder, threads=threads, progress=progress), confirmed=_confirmed(dataset, decided))
     if deep is None:
         deep = len(dataset) <= FEW and dataset.shorter_side[1] >= LEAST_SIDE
     walls = {"looks": time.perf_counter() - started}
@@ -158,6 +164,15 @@ def scan(
         material = replace(material, deep=look_deeper(recipe, arrays, progress))
         walls["network"] = time.perf_counter() - started
     return checked(material, walls)
+
+
+def _confirmed(dataset: data_package.Dataset, decided: Sequence[Correction]) -> frozenset[str]:
+    """Return the names of the pictures whose labels somebody has looked at. Raises DataError for one that there is not."""
+    kept, names = [item.path for item in decided if item.action == "keep"], {*dataset.names}
+    unknown = next((name for name in kept if name not in names and name.removeprefix("'") not in names), None)
+    if unknown is not None:
+        raise DataError("corrections", "every path must be that of a labelled picture of the data", got=unknown)
+    return frozenset(name if name in names else name.removeprefix("'") for name in kept)
 
 
 def checked(material: Material, walls: Mapping[str, float] = {}) -> Audit:

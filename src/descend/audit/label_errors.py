@@ -31,6 +31,8 @@ def label_errors(material: Material) -> list[Finding]:
     other = confident_class(p, labels)
     accuracy = float((p.argmax(axis=1) == labels).mean())
     doubtful = (other >= 0) & (other != labels)
+    if material.confirmed:
+        doubtful &= [material.dataset.name_of(int(row)) not in material.confirmed for row in deep.rows]
     own_votes, other_votes = votes(deep.features, material.family[deep.rows], labels, other)
     sure = np.flatnonzero(doubtful & (OUTVOTED * own_votes < other_votes))
     sure = sure[np.argsort(p[sure, labels[sure]] - p[sure, other[sure]], kind="stable")]

@@ -42,7 +42,7 @@ class Material:
     """A data set as checks see it.
 
     folder: the one that it was read from, where it is one. seen: the looks of its N pictures. deep: None where no network has
-    looked at them.
+    looked at them. confirmed: names of pictures whose label a person has looked at and kept.
     """
 
     dataset: Dataset
@@ -51,6 +51,7 @@ class Material:
     pictures: Pictures
     threads: int
     deep: DeepLook | None = None
+    confirmed: frozenset[str] = frozenset()
 
     @cached_property
     def near(self) -> NearCopies:

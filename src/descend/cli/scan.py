@@ -42,7 +42,10 @@ def main(argv: list[str]) -> int:
             check_count("--threads", asked.threads)
         if asked.page is not None and not asked.page.parent.is_dir():
             raise KnobError("--page", "must lie in a folder that exists", got=str(asked.page))
-        audit = scan(asked.data, deep=deep, threads=asked.threads, seed=asked.seed, outside=asked.outside, progress=Terminal())
+        audit = scan(
+            asked.data, deep=deep, threads=asked.threads, seed=asked.seed, outside=asked.outside, corrections=asked.corrections,
+            progress=Terminal(),
+        )  # fmt: skip
         if asked.page is not None:
             from descend.report import write_scan
 
@@ -69,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     depth.add_argument("--quick", action="store_true", help="let none look")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the split that descend fit would make; default 0")
     parser.add_argument("--outside", action="store_true", help="a table may name pictures that do not lie below its folder")
+    parser.add_argument("--corrections", type=Path, metavar="TABLE", help="apply these first: path,label,action")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads; default: all cores")
     return parser
 

@@ -25,7 +25,7 @@ from descend.technique import Technique, build, knobs, parse, registered
 from descend.train.recipe import LISTS, Recipe, from_settings, read
 
 BASE, VERBS = "base", ("add", "drop")
-OF_THE_COMPARISON = ("data", "outside", "seed", "split_seed")  # settings that all candidates share
+OF_THE_COMPARISON = ("data", "outside", "corrections", "seed", "split_seed")  # settings that all candidates share
 FAMILIES: dict[str, type[Technique]] = {"augment": Augmentation, "regularize": Regularizer, "gradients": GradientStage}
 """Settings that hold several techniques, to which one can be added, and their families."""
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from descend.data import problems
+from descend.data.corrections import corrected
 from descend.data.dataset import Dataset
 from descend.data.manifest import SPLITS, UNASSIGNED, Manifest, Names
 from descend.data.near_copies import LEAST_SIDE, NONE, NearCopies, grouped, near_copies
@@ -37,6 +38,7 @@ def load(
     background: Literal["auto"] | Background = "auto",
     fit: Fit = "crop",
     outside: bool = False,
+    corrections: str | Path | None = None,
     threads: int | None = None,
     cache_dir: str | Path | None = None,
     progress: Update | None = None,
@@ -50,10 +52,13 @@ def load(
     evaluation: a source without splits is all ``test``, nothing is carved out, and one class is enough. background: what shows
     through transparent pixels and around padded pictures; auto takes white unless pictures would be blank on it, and grey for
     padded pictures without transparency. fit: how pictures become square when they are resized (``PixelPolicy``). outside: a
-    table file may name pictures that do not lie below its folder. threads: None for one per CPU. progress: called with (stage,
-    done, total). Raises DataError, MissingExtra, or KnobError for a background or ``outside`` that has no effect.
+    table file may name pictures that do not lie below its folder. corrections: a table whose decisions are applied before any
+    picture is opened (``corrections.py``). threads: None for one per CPU. progress: called with (stage,
+    done, total). Raises DataError, MissingExtra, or KnobError for a background, corrections or ``outside`` without effect.
     """
     manifest = read(data, evaluation=not split, outside=outside)
+    if corrections is not None:
+        manifest = corrected(manifest, Path(corrections))
     seen = scan(manifest, threads=n_threads(threads), cache=CacheFolder(cache_dir), progress=progress)
     opened = np.array([row not in seen.reasons for row in range(len(manifest.names))], np.bool_)
     given = manifest.splits[opened]

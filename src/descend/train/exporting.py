@@ -66,11 +66,11 @@ class Int8:
 
 def export(
     network: Classifier | Ensemble, record: RunRecord, out: Path, *, data: Any, check: Any, progress: Progress,
-    format: Format | None = None, int8: Int8 | None = None,
+    corrections: Path | None = None, format: Format | None = None, int8: Int8 | None = None,
 ) -> AgreementReport | QuantizedReport:  # fmt: skip
     """Write a run's network as a file that answers as the run does; see ``Run.export`` and ``export_file``.
 
-    data: what the run was trained on. check: other pictures, or None for the validation split of the run.
+    data: what the run was trained on; corrections: of it. check: other pictures, or None for the validation split of the run.
     """
     format = format_of(out, format)
     check_int8(int8, format, check)
@@ -81,7 +81,7 @@ def export(
     }  # fmt: skip
     if check is not None:
         return export_file(network, out, check_images=_given(check, holds["policy"]), format=format, **holds)
-    dataset = _as_in_training(record, data)
+    dataset = _as_in_training(record, data, corrections)
     rows = record.validation_rows(dataset)
     if int8 is None:
         return export_file(network, out, check_images=_read(dataset, rows, holds["policy"], progress), format=format, **holds)
@@ -113,11 +113,13 @@ def _labelled(
             yield dataset.read(int(row)), columns[dataset.labels[row]]
 
 
-def _as_in_training(record: RunRecord, data: Any) -> Dataset:
+def _as_in_training(record: RunRecord, data: Any, corrections: Path | None) -> Dataset:
     """Return the run's data, split as in training. Raises DataError where they are not at hand any more."""
     outside = bool(record.plan.get("outside"))
     try:
-        dataset = None if data is None else data_package.load(data, seed=record.split_seed, outside=outside)
+        dataset = (
+            None if data is None else data_package.load(data, seed=record.split_seed, outside=outside, corrections=corrections)
+        )
     except DataError:
         dataset = None
     if dataset is None or dataset.fingerprint != record.data_fingerprint:

@@ -23,6 +23,7 @@ class FitSettings(TypedDict, total=False):
     """Every setting of a recipe but ``data``, which ``descend.fit`` takes first."""
 
     outside: bool | None
+    corrections: str | None
     transfer: Transfer
     backbone: str | Architecture | None
     download: bool | None

@@ -23,8 +23,9 @@ RECIPE, RECORD, METRICS = "recipe.toml", "record.json", "metrics.jsonl"
 MODEL, PREDICTIONS, REPORT = "model.safetensors", "predictions.csv", "report.html"
 CHECKPOINT, PREVIOUS, FORMER_CHECKPOINT = "checkpoint.safetensors", "checkpoint.previous.safetensors", "checkpoint.pt"
 SNAPSHOTS, INITIAL, PICTURES = "snapshots", "initial.safetensors", "pictures.json"
+CORRECTIONS = "corrections.csv"
 CHANGED = "its SHA-256 digest is not the one in the run's manifest: it is damaged, or of another run"
-_VERIFIED = (RECIPE, MODEL, CHECKPOINT, INITIAL, PICTURES, PREDICTIONS)
+_VERIFIED = (RECIPE, MODEL, CHECKPOINT, INITIAL, PICTURES, PREDICTIONS, CORRECTIONS)
 _LEFT_OVER = (RECIPE, PICTURES, LOCK, manifest.MANIFEST)
 LATEST = "latest"  # stands for the newest run of a folder
 
@@ -181,6 +182,15 @@ def verify(path: Path, fix: str, *, as_: str | None = None) -> None:
             raise RunError(str(path), f"must be intact ({CHANGED})", fix=fix)
     except OSError as error:
         raise RunError(str(path), f"must be readable ({error.strerror or error})") from None
+
+
+def corrections_of(run: Path) -> Path | None:
+    """Return a run's own copy of the corrections of its data, None where there were none. Raises RunError for a changed one."""
+    path = run / CORRECTIONS
+    if not path.exists():
+        return None
+    verify(path, "Undo the change, or train anew: descend fit --recipe RUN/recipe.toml --out NEW.")
+    return path
 
 
 def verify_recipe(run: Path) -> None:

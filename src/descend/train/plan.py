@@ -70,6 +70,7 @@ class Plan:
     threads: int | None
     data: str | None
     outside: bool | None
+    corrections: str | None
     budget: str | None
     steps: tuple[str, ...] | None
     latency: str | None

@@ -31,7 +31,7 @@ from descend.pixels import PixelPolicy
 from descend.progress import Progress
 from descend.regularize import install_all
 from descend.technique import spec
-from descend.train import initial_run, label_check, pictures
+from descend.train import folder, initial_run, label_check, pictures
 from descend.train.auto_backbone import check_auto, with_backbone
 from descend.train.checkpoint import State, snapshot
 from descend.train.initial_weights import check_file, initial_state, keep, load_initial
@@ -91,9 +91,12 @@ def survey(
     recipe = _located(recipe)
     check_file(recipe, of)
     check_auto(recipe)
-    dataset = _scan(recipe, source, log, progress)
+    corrections = _corrections(recipe, of)
+    dataset = _scan(recipe, source, corrections, log, progress)
     if of is None:
         log.note_pictures(dataset)
+        if corrections is not None:
+            log.note_corrections(corrections)
     elif dataset.fingerprint != of.record.data_fingerprint:
         raise _other_data(of, dataset, recipe)
     profile = profile_of(dataset)
@@ -188,11 +191,24 @@ def _located(recipe: Recipe) -> Recipe:
     """Return the recipe with absolute paths, so that a run can be resumed and repeated from anywhere."""
     if recipe.weights is not None:
         recipe = replace(recipe, weights=_absolute("weights", recipe.weights))
+    if recipe.corrections is not None:
+        recipe = replace(recipe, corrections=_absolute("corrections", recipe.corrections))
     if recipe.init is not None:
         recipe = replace(recipe, init=_absolute("init", recipe.init))
     if recipe.data is None or recipe.data in SETS or not (is_folder(Path(recipe.data)) or is_file(Path(recipe.data))):
         return recipe
     return replace(recipe, data=_absolute("DATA", recipe.data))  # a table reached by a link keeps the folder of the link
+
+
+def _corrections(recipe: Recipe, of: Run | None) -> str | None:
+    """Return the table that corrects the data: of a run that goes on, the copy in its folder. Raises RunError."""
+    if of is None or recipe.corrections is None:
+        return recipe.corrections
+    kept = folder.corrections_of(of.folder)
+    if kept is None:
+        raise RunError(f"run {of.folder}", f"must have {folder.CORRECTIONS}, the corrections that it began with",
+                       fix="Restore it, or train anew: descend fit --recipe RUN/recipe.toml --out NEW.")  # fmt: skip
+    return str(kept)
 
 
 def _absolute(who: str, place: str) -> str:
@@ -204,13 +220,13 @@ def _absolute(who: str, place: str) -> str:
     return path
 
 
-def _scan(recipe: Recipe, source: Any, log: RunLog, progress: Progress) -> Dataset:
+def _scan(recipe: Recipe, source: Any, corrections: str | None, log: RunLog, progress: Progress) -> Dataset:
     """Find, check and split the pictures, and say what was found."""
     with log.timed("scan"):
         dataset = data_package.load(
             source, seed=recipe.seed if recipe.split_seed is None else recipe.split_seed, background=recipe.background,
-            fit="crop" if recipe.fit == "auto" else recipe.fit, outside=bool(recipe.outside), threads=recipe.threads,
-            progress=progress.update,
+            fit="crop" if recipe.fit == "auto" else recipe.fit, outside=bool(recipe.outside), corrections=corrections,
+            threads=recipe.threads, progress=progress.update,
         )  # fmt: skip
     if recipe.split_seed is not None and dataset.given_split:
         raise KnobError("split_seed", "has no effect: the data say which pictures are for testing", got=recipe.split_seed,

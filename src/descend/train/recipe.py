@@ -40,6 +40,7 @@ class Recipe:
 
     data: Annotated[str | None, Doc("a folder, a table, or the name of a built-in set")] = None
     outside: Annotated[bool, Doc("a table may name pictures that do not lie below its folder")] | None = None
+    corrections: Annotated[str | None, Doc("a table of pictures to relabel or to drop: path,label,action")] = None
     transfer: Annotated[Transfer, Doc("how the backbone is used; auto decides by the pictures")] = "auto"
     backbone: Annotated[str | None, Doc("ours (lite0 to lite2, smallcnn, resnet9, resnet20), any timm name, or auto")] = None
     download: Annotated[bool, Doc("backbone auto: weights may be fetched from the hub, not only taken from its cache")] | None = (

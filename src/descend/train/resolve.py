@@ -56,7 +56,7 @@ WITHOUT_EFFECT = {
 
 AS_ASKED = (
     "init", "snapshots", "checkpoint_every", "background", "metric", "on_nan", "seed", "split_seed", "device", "threads", "data",
-    "outside", "steps", "latency", "max_size",
+    "outside", "corrections", "steps", "latency", "max_size",
 )  # fmt: skip
 """Settings that the plan takes as they are."""
 

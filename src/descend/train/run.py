@@ -193,7 +193,10 @@ class Run:
         bits = Int8() if int8 is True else int8 or None
         place = default_out(self.folder, format or "onnx", int8=bits is not None) if out is None else Path(out)
         source, told = self.recipe.data if data is None else data, progress or Silent()
-        return export(self.classifier, self.record, place, data=source, check=check, progress=told, format=format, int8=bits)
+        return export(
+            self.classifier, self.record, place, data=source, corrections=folder.corrections_of(self.folder), check=check,
+            progress=told, format=format, int8=bits,
+        )  # fmt: skip
 
     @cached_property
     def transform(self) -> Transform:
@@ -352,7 +355,8 @@ class Run:
         Without this, measuring a run on its own flat folder would count the pictures it has learned by heart.
         """
         try:
-            dataset = data_package.load(data, seed=self.record.split_seed, outside=outside, threads=threads)
+            kept = folder.corrections_of(self.folder)
+            dataset = data_package.load(data, seed=self.record.split_seed, outside=outside, corrections=kept, threads=threads)
         except DataError:  # fine to measure on, but nothing one could have trained on
             return None
         return self.record.as_split(dataset) if dataset.fingerprint == self.record.data_fingerprint else None

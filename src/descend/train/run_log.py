@@ -10,6 +10,7 @@ from typing import Self
 
 from descend.data import Dataset
 from descend.errors import RunError
+from descend.regular_files import read_text_bytes
 from descend.technique import Technique, knobs
 from descend.train import folder, pictures, record
 from descend.train import recipe as recipes
@@ -51,6 +52,7 @@ class RunLog:
         self._out, self._writes, self.on_epoch = out, writes, on_epoch
         self._lock: RunLock | None = None
         self._pictures: Pictures | None = None
+        self._corrections: bytes | None = None
 
     @classmethod
     def reopened(cls, path: Path, on_epoch: OnEpoch | None = None) -> RunLog:
@@ -87,6 +89,10 @@ class RunLog:
         """Remember the pictures that the run is about, for its folder."""
         self._pictures = pictures.of(dataset)
 
+    def note_corrections(self, table: str) -> None:
+        """Remember the table that has just corrected the data: the run keeps a copy, and goes on with that one."""
+        self._corrections = read_text_bytes(Path(table))
+
     def begin(self, dataset: Dataset, plan: Plan, preprocessing: Preprocessing) -> None:
         """Write the complete recipe and the record's beginning; a run that has no folder yet gets one, with both inside."""
         self.record.status, self.record.stopped_by = "running", ""
@@ -118,6 +124,9 @@ class RunLog:
             folder.write_text(place / folder.RECIPE, recipes.dump(plan.recipe()))
             if self._pictures is not None:
                 pictures.write(self._pictures, place)
+            if self._corrections is not None:
+                with folder.replacing(place / folder.CORRECTIONS) as part:
+                    part.write_bytes(self._corrections)
             self.record.save(place)
 
         self.folder = folder.create(self._out, name, fill)

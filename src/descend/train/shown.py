@@ -66,8 +66,8 @@ def _described(answers: Answers, at: int) -> Mistake:
     return Mistake(
         path=answers.names[at],
         split=answers.splits[at],
-        label=answers.classes[answers.labels[at]],
-        predicted=answers.classes[answers.given[at]],
+        label=answers.classes[int(answers.labels[at])],
+        predicted=answers.classes[int(answers.given[at])],
         confidence=float(answers.confidence[at]),
         jpeg=thumbnail(image) if small else thumbnail(image, SIDE, quality=QUALITY),
     )

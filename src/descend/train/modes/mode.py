@@ -25,8 +25,8 @@ from descend.train.task_builder import ModeTask, TaskBuilder
 from descend.transfer import Head, Logistic
 
 ALWAYS = frozenset(
-    {"data", "outside", "transfer", "metric", "on_nan", "seed", "split_seed", "device", "threads", "init", "snapshots"}
-    | {"checkpoint_every", "background", "fit"}
+    {"data", "outside", "corrections", "transfer", "metric", "on_nan", "seed", "split_seed", "device", "threads", "init"}
+    | {"snapshots", "checkpoint_every", "background", "fit"}
 )
 TRAINING = frozenset(
     {"backbone", "head", "augment", "regularize", "optimizer", "gradients", "schedule", "epochs", "size", "batch_size"}
