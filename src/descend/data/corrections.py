@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from descend.errors import DataError, KnobError, nearest
 from descend.files import replacing
 
 Action = Literal["keep", "relabel", "drop"]
-ACTIONS: tuple[Action, ...] = get_args(Action)
+ACTIONS: dict[str, Action] = {"keep": "keep", "relabel": "relabel", "drop": "drop"}
 HEADER = ("path", "label", "action")
 ENDINGS = tuple(suffix for suffix, delimiter in SUFFIXES.items() if delimiter)
 MOST_CLOSE = 5_000  # names among which the nearest is sought: beyond, that takes seconds
@@ -138,9 +138,9 @@ def _checked(who: str, number: int, path: str, label: str, action: str) -> Corre
     """Return a row as a correction. Raises DataError for one that cannot be meant."""
     if not path:
         raise DataError(who, f"every row must name a picture, row {number} names none")
-    known: Action | None = {str(item): item for item in ACTIONS}.get(action)
+    known = ACTIONS.get(action)
     if known is None:
-        raise DataError(who, f"every action must be {', '.join(ACTIONS[:-1])} or {ACTIONS[-1]}, that of row {number} is none",
+        raise DataError(who, f"every action must be one of {', '.join(ACTIONS)}, that of row {number} is none",
                         got=action, fix=nearest(action, ACTIONS))  # fmt: skip
     if known == "relabel" and not label:
         raise DataError(who, f"a row that relabels must say the label, row {number} ({path}) says none")
