@@ -156,9 +156,11 @@ def place(tmp_path_factory: pytest.TempPathFactory, small_defaults: None) -> Pla
     return place
 
 
+LONG_S = 900  # for a page: that on exports compiles for three engines, which takes minutes on a busy machine
 MANY_RUNS = {"ablate.md", "sensitivity.md"}  # a minute each; their verbs have quicker tests too
 
 
+@pytest.mark.timeout(LONG_S)
 @pytest.mark.parametrize(
     "page",
     [
