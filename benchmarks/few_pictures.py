@@ -12,10 +12,10 @@ pictures each; intervals are Wilson's over the test pictures.
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,8 @@ import descend
 from data_size import SETS, part
 from descend.search.features import crops_for
 from descend.stats import proportion
-from harness import HERE, environment, interval
+from harness import go_on, interval
 
-RESULT = HERE / "results" / "few_pictures.json"
 N_CLASSES = {"hymenoptera": 2, "flowers5": 5, "sign-digits": 10, "digits": 10}
 PASSES = (15, 60)
 LR, LR_STEPS = 1e-3, 500  # as the search takes them down with the root of the steps
@@ -45,29 +44,22 @@ def ways(name: str, n: int) -> dict[str, list[str]]:
     return found
 
 
-def row_of(folder: Path, steps: Sequence[str]) -> dict[str, Any]:
+def row_of(name: str, n: int, steps: Sequence[str], work: Path) -> dict[str, Any]:
     """Return what a search by these steps reaches on test."""
-    started = time.perf_counter()
+    folder, started = part(name, n, 0, work), time.perf_counter()
     with tempfile.TemporaryDirectory() as out:
         run = descend.fit(folder, transfer="auto", steps=steps, out=Path(out) / "run")
         assert run.record.test is not None
-        accuracy, n = run.record.test["accuracy"], run.record.test["n"]
-    told = interval(proportion(round(accuracy * n), n))
-    return {"accuracy": accuracy, "interval": told, "n_test": n, "wall_s": round(time.perf_counter() - started, 1)}
+        accuracy, n_test = run.record.test["accuracy"], run.record.test["n"]
+    told = interval(proportion(round(accuracy * n_test), n_test))
+    return {"accuracy": accuracy, "interval": told, "n_test": n_test, "wall_s": round(time.perf_counter() - started, 1)}
 
 
 def main(sets: Sequence[str], sizes: Sequence[int], work: Path) -> None:
     """Run what is missing, and save after every run."""
-    rows: dict[str, Any] = json.loads(RESULT.read_text())["result"] if RESULT.exists() else {}
-    for n in sizes:
-        for name in sets:
-            for way, steps in ways(name, n).items():
-                key = f"{name} {n} {way}"
-                if key not in rows:
-                    rows[key] = row_of(part(name, n, 0, work), steps)
-                    print(key, rows[key], flush=True)
-                    claim = "crops help heads on few pictures, training late stages does not"
-                    RESULT.write_text(json.dumps({"claim": claim, "result": rows, **environment()}, indent=1) + "\n")
+    claim = "crops help heads on few pictures, training late stages does not"
+    grid = [(name, n, way, steps) for n in sizes for name in sets for way, steps in ways(name, n).items()]
+    go_on("few_pictures", claim, [(f"{name} {n} {way}", partial(row_of, name, n, steps, work)) for name, n, way, steps in grid])
 
 
 if __name__ == "__main__":
