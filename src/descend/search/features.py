@@ -83,15 +83,15 @@ def _chosen(
     started, expected = time.perf_counter(), fit_s(study, step)
     look, told = replace(step, mirrored=False, crops=0), list[str]()
     best = fit(look, sets, USUAL_STRENGTH)
-    offers = {"mirror images": {"mirrored": True} if step.mirrored else {}, "crops": {"crops": step.crops} if step.crops else {}}
-    for name, offer in offers.items():
-        if offer:
-            richer = replace(look, **offer)
-            other = fit(richer, [best.stages], best.fit.strength)
-            used = other.loss < best.loss or (bool(richer.crops) and not _clearly_worse(other, best))
-            verb = "used" if used else "not used"
-            told.append(f"{name} {verb}: held-out loss {best.loss:.3f} without, {other.loss:.3f} with")
-            best, look = (other, richer) if used else (best, look)
+    for name, setting in (("mirror images", "mirrored"), ("crops", "crops")):
+        if not getattr(step, setting):
+            continue
+        richer = replace(look, **{setting: getattr(step, setting)})
+        other = fit(richer, [best.stages], best.fit.strength)
+        used = other.loss < best.loss or (setting == "crops" and not _clearly_worse(other, best))
+        verb = "used" if used else "not used"
+        told.append(f"{name} {verb}: held-out loss {best.loss:.3f} without, {other.loss:.3f} with")
+        best, look = (other, richer) if used else (best, look)
     if expected:  # 0 where the same fit is asked for again
         study.fit_pace *= (time.perf_counter() - started) / expected
     return best, look, "; ".join(told)
@@ -155,10 +155,10 @@ def fit_s(study: Study, step: FeatureStep) -> float:
     n_folds, n_repeats = _folds(n, repeated=_may_repeat(study, n))
     plain = replace(step, mirrored=False, crops=0)
     plain_s = 0.0 if plain in study.head_fits else choice_s(pretrained, n, n_classes, pace) * n_repeats
-    looks = [2] * (step.mirrored and replace(step, crops=0) not in study.head_fits) + [1 + step.mirrored + step.crops] * bool(
-        step.crops
-    )
-    return plain_s + sum(fold_s(pretrained, n * n_views, n_classes, pace) for n_views in looks) * n_folds * n_repeats
+    n_views = [2] if step.mirrored and replace(step, crops=0) not in study.head_fits else []
+    if step.crops:
+        n_views.append(1 + step.mirrored + step.crops)
+    return plain_s + sum(fold_s(pretrained, n * views, n_classes, pace) for views in n_views) * n_folds * n_repeats
 
 
 def choice_s(pretrained: Backbone, n: int, n_classes: int, pace: float) -> float:
