@@ -172,6 +172,8 @@ def _flag(knob: Knob) -> dict[str, Any]:
 
 
 def _closing(run: Run) -> list[str]:
+    from descend.report import advice, advice_line
+
     folder = shlex.quote(str(run.folder))
     if run.record.status == "interrupted":
         return [f"Stopped; what was trained is kept in {run.folder}", f"Go on:   descend fit --resume {folder}"]
@@ -179,5 +181,6 @@ def _closing(run: Run) -> list[str]:
         *run.verdict().splitlines(),
         f"Report:  {run.folder / 'report.html'}",
         f"Predict: descend predict {folder} FILES-OR-FOLDERS",
+        *map(advice_line, advice(run.folder, run.record, run.record.epoch_rows(run.folder))[:1]),
         *run.record.notes,
     ]
