@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from descend.cli.fit import _parser, settings_of
+from descend.cli.fit import _closing, _parser, settings_of
 from descend.report import advice, advice_line
 from descend.train.plan import DataProfile
 from descend.train.recipe import from_settings
 from descend.train.record import RunRecord
 from descend.train.resolve import resolve
+from descend.train.run import Run
 
 PHOTOS = DataProfile(name="photos", n_train=400, n_classes=2, side=320, grey=False)
 RUN = Path("runs/my photos")
@@ -180,6 +181,24 @@ def test_an_interrupted_run_is_gone_on_with() -> None:
 def test_runs_of_python_on_arrays_get_no_command_that_would_not_find_their_pictures() -> None:
     arrays = record(command=[], plan={"data": None, "transfer": "features", "epochs": 20, "regularize": []})
     assert set(found(arrays, [1 / at for at in range(1, 21)])) == {"Leave unsure answers to a person"}
+
+
+def test_a_backbone_that_was_asked_for_is_kept() -> None:
+    plan = record().plan | {"backbone": "lite1(pretrained=True)", "seed": 3}
+    asked = found(record(plan=plan))["Search for something better"].command
+    assert asked == "descend fit 'my photos' --transfer auto --budget 5m --seed 3 --backbone 'lite1(pretrained=True)'"
+    assert planned(asked).backbone.name == "lite1"
+    chosen = found(record(plan=plan, reasons={"backbone": "the default"}))["Search for something better"].command
+    assert "--backbone" not in chosen
+    assert "--backbone" not in found(record(plan=plan | {"transfer": "scratch"}))["Search for something better"].command
+
+
+def test_fit_prints_the_first_at_its_end(tmp_path: Path) -> None:
+    score = {"balanced_accuracy": 0.96, "macro_f1": 0.96, "n_independent": 250}
+    run = Run(tmp_path / "run", record(val=dict(record().val or {}) | score))
+    lines = _closing(run)
+    assert lines[-1] == advice_line(advice(run.folder, run.record)[0])
+    assert lines[-1].startswith("Next:    descend fit 'my photos' --transfer auto")
 
 
 def test_modules_of_ones_own_are_imported_by_every_command() -> None:

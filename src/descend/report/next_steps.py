@@ -20,7 +20,7 @@ from descend.train.record_types import EpochRow
 BUDGETS = ("1m", "2m", "5m", "10m", "20m", "30m", "1h", "2h", "4h")
 _SECONDS = (60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400)  # of those
 N_FOLDS = 5
-NARROWER = 1.4  # times that folds must make an interval, to be worth their time
+WIDE, NARROWER = 0.03, 1.4  # an interval of accuracy that is worth narrowing, and times that folds must make it narrower
 UNBALANCED = 3.0  # times as many training pictures in the commonest class
 SURE = 95  # percent of stated confidence, from which wrong answers make one look at the labels
 LEAST_SIDE = 32  # pixels: a pretrained backbone sees too little in smaller pictures
@@ -168,7 +168,7 @@ def _folds(record: RunRecord) -> Advice | None:
     )  # fmt: skip
     low, high = record.val["accuracy_interval"]
     foreseen = proportion(round(record.val["accuracy"] * every), every) if every else None
-    if foreseen is None or high - low < NARROWER * (foreseen.high - foreseen.low):
+    if foreseen is None or high - low < max(WIDE, NARROWER * (foreseen.high - foreseen.low)):
         return None
     why = (
         f"{n:,} pictures leave the accuracy open within {100 * (high - low):.1f} points; {N_FOLDS} folds judge all {every:,} "
@@ -260,9 +260,17 @@ def _begun(record: RunRecord, what: str, why: str, seconds: float, *settings: st
     for name in ("corrections", "seed", "split_seed"):
         if record.plan.get(name):
             kept += [f"--{name.replace('_', '-')}", str(record.plan[name])]
+    if record.plan.get("transfer") in ("features", "head"):  # not one that begins from random weights
+        kept += ["--backbone", str(record.plan["backbone"])] if _was_asked(record, "backbone") else []
+        kept += ["--weights", str(record.plan["weights"])] if record.plan.get("weights") else []
     outside = ["--outside"] if record.plan.get("outside") else []
     command = ["descend", "fit", data, *settings, *kept, *outside]
     return Advice(what, _with_imports(command, record), why, seconds, bounded="--budget" in settings)
+
+
+def _was_asked(record: RunRecord, setting: str) -> bool:
+    """Return whether a setting was asked for: what was chosen here has a reason."""
+    return bool(record.plan.get(setting)) and setting not in record.reasons
 
 
 def _without(command: Sequence[str], flags: set[str]) -> list[str]:
