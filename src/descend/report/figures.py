@@ -122,7 +122,10 @@ def _complete(chart: Chart) -> None:
     level = 1 - 0.45 * HEADLINE / higher
     figure.text(0.02, level, chart.title, color=INK, weight="bold", va="center")
     if len(chart.lines) > 1:
-        shown = [Line2D([], [], color=line.color, linestyle=line.dashes, linewidth=line.width) for line in chart.lines]
+        shown = [
+            Line2D([], [], color=line.color, linestyle=line.dashes, linewidth=line.width)  # pyright: ignore[reportArgumentType] (one of matplotlib's)
+            for line in chart.lines
+        ]
         figure.legend(
             shown, [line.name for line in chart.lines], loc="center right", bbox_to_anchor=(1.0, level), ncols=len(shown),
             frameon=False, fontsize=9, labelcolor=MUTED, borderaxespad=0,

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from descend.report import words
-from descend.report.charts import SETTINGS, TRAIN, VAL, Chart, dress, finished, limits
+from descend.report.charts import MUTED, SETTINGS, TRAIN, VAL, Chart, dress, finished, limits
 from descend.stats import Interval, proportion
 from descend.train.record import RunRecord
 from descend.train.record_types import SearchStep
@@ -81,7 +81,8 @@ def _draw_own(axes: Axes, steps: Sequence[SearchStep]) -> list[float]:
         at = step["ended_s"]
         axes.plot([at, at], [interval.low, interval.high], color=color, linewidth=1.1)
         axes.plot([at], [interval.mean], shape, color=color, markersize=5)
-        axes.annotate(str(number), (at, interval.mean), textcoords="offset points", xytext=(6, -13), color=color)
+        ink = MUTED if color == TRAIN else color  # a number is text, which must stand out more than a mark
+        axes.annotate(str(number), (at, interval.mean), textcoords="offset points", xytext=(6, -13), color=ink)
         shown += [interval.low, interval.high]
     return shown
 
