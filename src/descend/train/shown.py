@@ -15,7 +15,7 @@ SIDE, QUALITY = 240, 80  # of a picture that can be enlarged: pixels at most, an
 LARGE = 320  # pixels of a mistake, which is looked at more closely; about 16 kB
 LOOKED_SIDE, N_LOOKED = 200, 8  # pixels, and mistakes, of the pictures that show where the network looked
 SMALL = 112  # pixels: pictures that are no larger are kept as they were, enlarged crisply
-N_PAIRS, PER_PAIR = 8, 4  # of classes that are taken for each other most often, and pictures of each
+N_PAIRS, PER_PAIR = 16, 3  # of classes that are taken for each other most often, and pictures of each
 N_UNSURE = 12
 N_OF_CLASSES, MOST_PER_CLASS = 36, 3  # pictures that show classes, and those of one class
 
