@@ -128,14 +128,18 @@ def _whole_epochs() -> MaxNLocator:
     return MaxNLocator(nbins=6, integer=True, min_n_ticks=1, steps=[1, 2, 5, 10])
 
 
-def finished(figure: Figure, title: str, name: str, alt: str, lines: tuple[Line, ...] = ()) -> Chart:
-    """Return a figure as a chart; all its axes share their horizontal one. name: of its files, and of the SVG's ids."""
+def finished(figure: Figure, title: str, name: str, alt: str, lines: tuple[Line, ...] = (), *, on_page: bool = True) -> Chart:
+    """Return a figure as a chart; all its axes share their horizontal one. name: of its files, and of the SVG's ids.
+
+    on_page: whether the page shows it; else it is a file only, and its ``svg`` is empty.
+    """
     wide, high = (72 * inches for inches in figure.get_size_inches())
     places = [axes.get_position() for axes in figure.axes]
     top, bottom = (1 - max(place.y1 for place in places)) * high, (1 - min(place.y0 for place in places)) * high
     box = (places[0].x0 * wide, places[0].x1 * wide, top, bottom)
     low, high_ = figure.axes[0].get_xlim()
-    return Chart(title, inline(render(figure), name, alt), lines, name, figure, box, (float(low), float(high_)))
+    svg = inline(render(figure), name, alt) if on_page else Markup("")
+    return Chart(title, svg, lines, name, figure, box, (float(low), float(high_)))
 
 
 MOST_EPOCHS = 400  # rows of the table of epochs

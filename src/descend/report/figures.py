@@ -53,10 +53,10 @@ def write(run: Path, charts: Sequence[Chart]) -> list[Path]:
 
 
 def confusion(split: str, counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Chart:
-    """Draw a confusion matrix: counts[true][answered], (K, K); shades are shares of the true class."""
+    """Draw a confusion matrix: counts[true][answered], (K, K); shades are shares of the true class. The page has its own."""
     table = np.asarray(counts, np.int64)
     shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
-    n, n_wrong = len(table), int(table.sum() - np.trace(table))
+    n = len(table)
     with matplotlib.rc_context(SETTINGS), _any_script():
         figure = Figure(figsize=(6.0, 6.0))
         FigureCanvasSVG(figure)
@@ -76,8 +76,7 @@ def confusion(split: str, counts: Sequence[Sequence[int]], classes: Sequence[str
             spine.set_visible(False)
         for row, column in np.argwhere(table) if n <= TABLE_UP_TO else ():
             axes.text(column, row, f"{table[row, column]:,}", ha="center", va="center", color=INK, fontsize=size)
-        alt = f"Confusion matrix on {SPLITS[split]}: {n_wrong} of {int(table.sum())} wrong."
-        return finished(figure, f"Confusions on {SPLITS[split]}", f"confusion-{split}", alt)
+        return finished(figure, f"Confusions on {SPLITS[split]}", f"confusion-{split}", "", on_page=False)
 
 
 @contextmanager
