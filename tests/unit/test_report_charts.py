@@ -10,7 +10,7 @@ import matplotlib
 import numpy as np
 import pytest
 
-from descend.report.charts import Chart, curves
+from descend.report.charts import Chart, curves, epoch_table
 
 
 def rows(n: int, **changes: Any) -> list[dict[str, Any]]:
@@ -35,8 +35,46 @@ def drawn(chart: Chart, variable: str) -> list[np.ndarray]:
 
 def test_titles_and_lines() -> None:
     charts = curves(rows(30), 7)
-    assert [chart.title for chart in charts] == ["Loss", "Accuracy", "Learning rate"]
-    assert [[line.name for line in chart.lines] for chart in charts] == [["training", "validation"]] * 2 + [["learning rate"]]
+    assert [chart.title for chart in charts] == ["Loss", "Accuracy"]
+    assert [[line.name for line in chart.lines] for chart in charts] == [["training", "validation"]] * 2
+
+
+def test_the_learning_rate_stands_under_each_chart_over_the_same_epochs() -> None:
+    numbers = rows(30)
+    for chart in curves(numbers, None):
+        assert "learning rate under it goes from 0.1 over at most 0.1 to 0.0033" in chart.svg
+        (line,) = [path for path in drawn(chart, "--val") if len(path) > 2]
+        (rates,) = [path for path in drawn(chart, "--muted") if len(path) > 2]
+        assert rates[:, 0] == pytest.approx(line[:, 0], abs=1e-3)
+        assert rates[:, 1].min() > line[:, 1].max()  # SVG counts downwards: it is below
+        values = np.array([row["lr"] for row in numbers])
+        slope, offset = np.polyfit(values, rates[:, 1], 1)
+        assert rates[:, 1] == pytest.approx(slope * values + offset, abs=0.02)
+
+
+def test_where_a_crosshair_goes_is_where_the_numbers_are() -> None:
+    """``box`` and ``span`` are what the page's script places its line by."""
+    for chart in curves(rows(30), None):
+        left, right, top, bottom = chart.box
+        low, high = chart.span
+        (line,) = [path for path in drawn(chart, "--val") if len(path) > 2]
+        (rates,) = [path for path in drawn(chart, "--muted") if len(path) > 2]
+        assert line[:, 0] == pytest.approx(
+            [left + (epoch - low) / (high - low) * (right - left) for epoch in range(1, 31)], abs=0.01
+        )
+        assert top < line[:, 1].min()
+        assert bottom > rates[:, 1].max()
+
+
+def test_the_table_of_epochs_holds_the_curves_figures_and_stays_short() -> None:
+    table = epoch_table(rows(3, val_loss=None), 2)
+    assert table["columns"] == ["Epoch", "Loss in training", "Accuracy in training", "Accuracy on validation", "Learning rate"]
+    assert table["rows"][1] == {"epoch": 2, "chosen": True, "cells": ["0.5", "66.67\xa0%", "63.33\xa0%", "0.05"]}
+    long = epoch_table(rows(5001), 4003)
+    assert [row["epoch"] for row in long["rows"] if row["chosen"]] == [4003]
+    assert [long["rows"][0]["epoch"], long["rows"][-1]["epoch"]] == [1, 5001]
+    assert len(long["rows"]) <= 402
+    assert long["every"] == 13
 
 
 def test_line_is_an_affine_image_of_the_numbers() -> None:
@@ -77,7 +115,9 @@ def test_gaps_stay_gaps_and_a_lone_value_is_a_point() -> None:
 
 def test_missing_columns_leave_out_the_line_then_the_chart() -> None:
     assert [line.name for line in curves(rows(5, val_loss=None), 2)[0].lines] == ["training"]
-    assert [chart.title for chart in curves(rows(5, lr=None), 2)] == ["Loss", "Accuracy"]
+    without = curves(rows(5, lr=None), 2)
+    assert [chart.title for chart in without] == ["Loss", "Accuracy"]
+    assert not any("learning rate" in chart.svg for chart in without)
     assert curves([{"epoch": 1}], 1) == []
 
 

@@ -258,6 +258,32 @@ def test_nothing_is_waited_for_when_time_is_over(monkeypatch: pytest.MonkeyPatch
     assert rungs.next_rung(study, [], -1.0) == "nothing that is left fits into the time that is left"
 
 
+def test_a_search_that_time_has_ended_says_what_it_would_go_on_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The step most worth its seconds; nothing is measured for it, and nothing is named that would not be worth taking."""
+    sizes = {"train": 245, "val": 153, "test": 0}
+    study: Any = SimpleNamespace(
+        native=224, plan=SimpleNamespace(size=288), may_mirror=False, rows=lambda split: range(sizes[split]), n_classes=2,
+        rate=lambda size, engine=None: 60.0, early_stage="block3", warm_up=None, pretrained=SimpleNamespace(fixed_size=False),
+    )  # fmt: skip
+    monkeypatch.setattr(rungs, "features_s", lambda *_, **__: 40.0)
+
+    def taken(accuracy: float, *steps: FeatureStep) -> Any:
+        trial = SimpleNamespace(accuracy=accuracy, loss=0.3)
+        views = {"trial": trial, "frozen": True, "share": 1.0, "mirrored": False, "crops": None}
+        return [(step, SimpleNamespace(view=step.size, **views)) for step in steps]
+
+    first = FeatureStep(size=224)
+    found = rungs.left_undone(study, taken(0.9, first))
+    assert found is not None
+    assert (found.why, found.seconds) == ("more pixels: 288 instead of 224", 40.0)
+    found = rungs.left_undone(study, taken(0.9, first), {rungs.kind_of(FeatureStep(size=288))})
+    assert found is not None
+    assert found.why.startswith("train late stages for 8 passes")  # 1,960 visits at 0.35 of 60 pictures per second, and a margin
+    assert found.seconds == pytest.approx(1.2 * 1960 / (0.35 * 60) + 1.2 * 153 / 60)
+    assert rungs.left_undone(study, taken(0.9999, first)) is None
+    assert rungs.left_undone(study, []) is None
+
+
 @pytest.mark.slow
 def test_what_a_warm_up_compiles_is_what_training_calls(tmp_path: Path) -> None:
     kernels = Path(os.environ["DESCEND_CACHE"]) / "kernels"

@@ -110,7 +110,7 @@ class Saturation(Augmentation):
         return draws.tint(saturated(factor)).note(stream.name, factor=factor)
 
 
-@technique("hue", source="Gonzalez & Woods, Digital Image Processing, the YIQ color model")
+@technique("hue", source="Gonzalez & Woods 2018, Digital Image Processing, the YIQ color model")
 class Hue(Augmentation):
     """Turn every color round the color circle by a share of it uniform on -amount..amount (0.5 is the opposite color).
 

@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from descend.api import fit, resume
 from descend.cli import STARTED
@@ -21,6 +21,7 @@ from descend.train.interrupt import EXIT_TERMINATED, terminable
 from descend.train.recipe import FORMER_NAMES, LISTS, Recipe, from_arguments, read, renamed
 
 if TYPE_CHECKING:
+    from descend.train.record_types import EpochRow
     from descend.train.run import Run
 
 EPILOG = """examples:
@@ -172,12 +173,16 @@ def _flag(knob: Knob) -> dict[str, Any]:
 
 
 def _closing(run: Run) -> list[str]:
+    from descend.report import advice, advice_line
+
     folder = shlex.quote(str(run.folder))
     if run.record.status == "interrupted":
         return [f"Stopped; what was trained is kept in {run.folder}", f"Go on:   descend fit --resume {folder}"]
+    rows = cast("list[EpochRow]", run.record.epoch_rows(run.folder))
     return [
         *run.verdict().splitlines(),
         f"Report:  {run.folder / 'report.html'}",
         f"Predict: descend predict {folder} FILES-OR-FOLDERS",
+        *map(advice_line, advice(run.folder, run.record, rows)[:1]),
         *run.record.notes,
     ]

@@ -1,7 +1,8 @@
 """Curves as inline SVG: drawn by matplotlib, colored by the page.
 
-A chart is drawn in stand-in colors that become CSS variables afterwards, so one drawing serves light, dark and print. Text
-stays text (small, selectable, in the page's own typeface). Two calls with the same numbers give the same bytes.
+A chart is drawn in stand-in colors that become CSS variables afterwards, so one drawing serves light, dark, print, and the files
+beside the page. Text stays text (small, selectable, in the page's own typeface). Two calls with the same numbers give the same
+bytes.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from descend.train.record_types import EpochRow
 
 INK, MUTED, GRID, TRAIN, VAL, PAPER = "#000001", "#000002", "#000003", "#000004", "#000005", "#000006"
-_VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--rule", TRAIN: "--train", VAL: "--val", PAPER: "--paper"}
+VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--rule", TRAIN: "--train", VAL: "--val", PAPER: "--paper"}
 SETTINGS: dict[Any, Any] = {
     "svg.hashsalt": "descend",
     "svg.fonttype": "none",
@@ -48,22 +49,32 @@ class Line:
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawing with its title, and the lines a legend has to tell apart."""
+    """A drawing with its title, and the lines a legend has to tell apart.
+
+    name: of its files. figure: what it was drawn from, in stand-in colors. box: left, right, top and
+    bottom of what a vertical line over all axes crosses, in the SVG's own units; span: the numbers at its left and right.
+    """
 
     title: str
     svg: Markup
     lines: tuple[Line, ...]
+    name: str
+    figure: Figure
+    box: tuple[float, float, float, float]
+    span: tuple[float, float]
 
 
 _CHARTS = (
     ("Loss", (Line("train_loss", "training", TRAIN, "--", 1.4), Line("val_loss", "validation", VAL, "-", 1.9))),
     ("Accuracy", (Line("train_accuracy", "training", TRAIN, "--", 1.4), Line("val_accuracy", "validation", VAL, "-", 1.9))),
-    ("Learning rate", (Line("lr", "learning rate", MUTED, "-", 1.6),)),
 )
+_MOST_RATES = 500  # points of the strip
+_WIDE, _HIGH, _RATE_HIGH = 4.6, 3.0, 0.8  # inches: a chart, and what the learning rate under it adds
+_LEFT, _ACROSS = 0.135, 0.845  # of the width: where the axes begin, and their own
 
 
 def curves(rows: Sequence[EpochRow], chosen: int | None) -> list[Chart]:
-    """Draw loss, accuracy and learning rate over the epochs; a chart without a single number is left out.
+    """Draw loss and accuracy over the epochs, the learning rate under each; a chart without a single number is left out.
 
     rows: the lines of metrics.jsonl in order of ``epoch``; what is missing or not finite leaves a gap. chosen: the epoch whose
     weights were kept, marked in every chart.
@@ -78,17 +89,88 @@ def _chart(title: str, lines: Sequence[Line], rows: Sequence[EpochRow], chosen: 
     columns = {line: values for line, values in columns.items() if any(map(math.isfinite, values))}
     if not columns:
         return None
+    rates = [_number(row.get("lr")) for row in rows]
+    with_rates = len(rates) > 1 and any(map(math.isfinite, rates))
+    high = _HIGH + _RATE_HIGH * with_rates
     with matplotlib.rc_context(SETTINGS):
-        figure = Figure(figsize=(4.6, 3.0))
+        figure = Figure(figsize=(_WIDE, high))
         FigureCanvasSVG(figure)
-        axes = figure.add_axes((0.135, 0.155, 0.845, 0.765))
+        below = 0.465 + (_RATE_HIGH - 0.02) * with_rates
+        axes = figure.add_axes((_LEFT, below / high, _ACROSS, (high - below - 0.24) / high))
         for line, values in columns.items():
             _draw(axes, line, epochs, values, chosen)
         _dress(axes, title, epochs, [v for values in columns.values() for v in values if math.isfinite(v)])
         if chosen in epochs:
             _mark(axes, chosen)
-        drawing = render(figure)
-    return Chart(title, inline(drawing, title.lower().replace(" ", "-"), _alt(title, columns, epochs, chosen)), tuple(columns))
+        if with_rates:
+            axes.tick_params(labelbottom=False)
+            axes.set_xlabel("")
+            _draw_rates(figure.add_axes((_LEFT, 0.465 / high, _ACROSS, 0.5 / high)), epochs, rates, axes.get_xlim())
+        name = title.lower().replace(" ", "-")
+        return finished(figure, title, name, _alt(title, columns, epochs, chosen, rates if with_rates else []), tuple(columns))
+
+
+def _draw_rates(axes: Axes, epochs: list[int], rates: list[float], span: tuple[float, float]) -> None:
+    """Draw the learning rate as a strip whose axis ends at its peak; of very many epochs, every k-th."""
+    every = -(-len(epochs) // _MOST_RATES)
+    at = [*range(0, len(epochs) - 1, every), len(epochs) - 1]
+    axes.plot([epochs[k] for k in at], [rates[k] for k in at], "-", color=MUTED, linewidth=1.2, clip_on=False)
+    dress(axes, "epoch")
+    axes.set_xlim(*span)
+    axes.xaxis.set_major_locator(_whole_epochs())
+    peak = max(filter(math.isfinite, rates))
+    axes.set_ylim(0, (peak or 1.0) * 1.08)
+    axes.set_yticks([0, peak] if peak else [0], ["0", f"{peak:.2g}"] if peak else ["0"])
+    axes.text(1, 1.0, "learning rate", transform=axes.transAxes, color=MUTED, ha="right", va="bottom", fontsize=9)
+
+
+def _whole_epochs() -> MaxNLocator:
+    return MaxNLocator(nbins=6, integer=True, min_n_ticks=1, steps=[1, 2, 5, 10])
+
+
+def finished(figure: Figure, title: str, name: str, alt: str, lines: tuple[Line, ...] = (), *, on_page: bool = True) -> Chart:
+    """Return a figure as a chart; all its axes share their horizontal one. name: of its files, and of the SVG's ids.
+
+    on_page: whether the page shows it; else it is a file only, and its ``svg`` is empty.
+    """
+    wide, high = (72 * inches for inches in figure.get_size_inches())
+    places = [axes.get_position() for axes in figure.axes]
+    top, bottom = (1 - max(place.y1 for place in places)) * high, (1 - min(place.y0 for place in places)) * high
+    box = (places[0].x0 * wide, places[0].x1 * wide, top, bottom)
+    low, high_ = figure.axes[0].get_xlim()
+    svg = inline(render(figure), name, alt) if on_page else Markup("")
+    return Chart(title, svg, lines, name, figure, box, (float(low), float(high_)))
+
+
+MOST_EPOCHS = 400  # rows of the table of epochs
+
+
+def epoch_table(rows: Sequence[EpochRow], chosen: int | None) -> dict[str, Any]:
+    """Return the figures of the curves for a table: columns, rows with epoch and cells, and that every k-th epoch is shown.
+
+    The first, the last and the chosen epoch are always there.
+    """
+    every = -(-len(rows) // MOST_EPOCHS)
+    shown = [row for at, row in enumerate(rows) if at % every == 0 or at == len(rows) - 1 or row["epoch"] == chosen]
+    known = [(line.column, f"{title} in {line.name}" if line.name == "training" else f"{title} on {line.name}", title)
+             for title, lines in _CHARTS for line in lines]  # fmt: skip
+    known.append(("lr", "Learning rate", ""))
+    columns = [item for item in known if any(math.isfinite(_number(row.get(item[0]))) for row in rows)]
+    return {
+        "columns": ["Epoch", *(name for _, name, _ in columns)],
+        "rows": [
+            {"epoch": row["epoch"], "chosen": row["epoch"] == chosen,
+             "cells": [_figure(_number(row.get(column)), title == "Accuracy") for column, _, title in columns]}
+            for row in shown
+        ],
+        "every": every,
+    }  # fmt: skip
+
+
+def _figure(value: float, percent: bool) -> str:
+    if not math.isfinite(value):
+        return "\N{EN DASH}"
+    return f"{100 * value:.2f}\N{NO-BREAK SPACE}%" if percent else f"{value:.4g}"
 
 
 def _number(value: object) -> float:
@@ -125,7 +207,7 @@ def dress(axes: Axes, across: str) -> None:
 def _dress(axes: Axes, title: str, epochs: list[int], values: list[float]) -> None:
     dress(axes, "epoch")
     axes.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_locator(_whole_epochs())
     percent = title == "Accuracy"
     if title == "Loss" and min(values) > 0 and max(values) > 100 * min(values):  # a linear axis would show one flat line
         axes.set_yscale("log")
@@ -152,10 +234,10 @@ def _mark(axes: Axes, chosen: int) -> None:
     axes.text(chosen, 1.02, f"epoch {chosen}", transform=axes.get_xaxis_transform(), color=INK, ha=side, va="bottom")
 
 
-def render(figure: Figure) -> str:
-    """Return a figure as the text of an SVG file, the same for the same figure."""
+def render(figure: Figure, *, transparent: bool = True) -> str:
+    """Return a figure as the text of an SVG file, the same for the same figure. transparent: without its paper."""
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", transparent=True, metadata=_NO_METADATA)
+    figure.savefig(buffer, format="svg", transparent=transparent, metadata=_NO_METADATA)
     return buffer.getvalue()
 
 
@@ -168,14 +250,14 @@ def inline(drawing: str, name: str, alt: str) -> Markup:
     body = re.sub(r' id="([^"]+)"', lambda match: f' id="{name}-{match[1]}"' if match[1] in used else "", body)
     body = re.sub(r'(url\(|href=")#', rf"\1#{name}-", body)
     body = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size: \1", body)
-    for color, variable in _VARIABLES.items():
+    for color, variable in VARIABLES.items():
         body = body.replace(color, f"var({variable})")
     box = re.search(r'viewBox="[^"]+"', body)
     opening = f'<svg class="chart" role="img" aria-label="{escape(alt)}" {box[0] if box else ""}>'
     return Markup(re.sub(r"\s*\n\s*", "\n", opening + body[body.index(">") + 1 :]).replace("xlink:href", "href"))
 
 
-def _alt(title: str, columns: Mapping[Line, list[float]], epochs: list[int], chosen: int | None) -> str:
+def _alt(title: str, columns: Mapping[Line, list[float]], epochs: list[int], chosen: int | None, rates: Sequence[float]) -> str:
     parts: list[str] = []
     for line, values in columns.items():
         known = [value for value in values if math.isfinite(value)]
@@ -183,4 +265,8 @@ def _alt(title: str, columns: Mapping[Line, list[float]], epochs: list[int], cho
         parts.append(f"{line.name} {shown[0]}" + (f" to {shown[1]}" if len(known) > 1 else ""))
     span = f"epoch {epochs[0]}" if len(epochs) == 1 else f"epochs {epochs[0]} to {epochs[-1]}"
     mark = f"; epoch {chosen} was chosen" if chosen in epochs else ""
-    return f"{title} over {span}: {', '.join(parts)}{mark}."
+    known = [rate for rate in rates if math.isfinite(rate)]
+    rate = (
+        f"; the learning rate under it goes from {known[0]:.2g} over at most {max(known):.2g} to {known[-1]:.2g}" if known else ""
+    )
+    return f"{title} over {span}: {', '.join(parts)}{mark}{rate}."

@@ -16,7 +16,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from descend.report.charts import MUTED, SETTINGS, TRAIN, VAL, Chart, Line, dress, inline, limits, render
+from descend.report.charts import MUTED, SETTINGS, TRAIN, VAL, Chart, Line, dress, finished, limits
 from descend.stats import proportion
 from descend.train.record import RunRecord
 from descend.train.record_types import Calibration, Reliability
@@ -53,6 +53,8 @@ def confidence(record: RunRecord) -> Confidence | None:
 
 
 def _reliability_chart(known: Calibration) -> Chart:
+    told = "; ".join(f"{stated:.0%} stated, {right:.0%} of {n:.0f} right" for n, stated, right in known["after"]["bins"])
+    alt = f"Reliability: the share that is right against stated confidence, after the temperature: {told}."
     with matplotlib.rc_context(SETTINGS):
         figure, axes = _axes()
         axes.plot([0, 1], [0, 1], ":", color=MUTED, linewidth=0.9)
@@ -62,10 +64,7 @@ def _reliability_chart(known: Calibration) -> Chart:
         axes.set_xlim(min(bin_[1] for found in (known["before"], known["after"]) for bin_ in found["bins"]) - 0.03, 1.02)
         axes.set_ylim(-0.02, 1.02)
         _in_percent(axes)
-        drawing = render(figure)
-    told = "; ".join(f"{stated:.0%} stated, {right:.0%} of {n:.0f} right" for n, stated, right in known["after"]["bins"])
-    alt = f"Reliability: the share that is right against stated confidence, after the temperature: {told}."
-    return Chart("Stated and true", inline(drawing, "reliability", alt), (BEFORE, AFTER))
+        return finished(figure, "Stated and true", "reliability", alt, (BEFORE, AFTER))
 
 
 def _points(axes: Axes, line: Line, found: Reliability) -> None:
@@ -78,6 +77,7 @@ def _points(axes: Axes, line: Line, found: Reliability) -> None:
 def _coverage_chart(coverage: Sequence[Sequence[int]]) -> Chart:
     n = coverage[0][0]
     given = np.array([[reached / n, right / reached] for reached, right in coverage if reached])
+    alt = f"Accuracy by coverage: {given[0, 1]:.1%} right of all, {given[-1, 1]:.1%} of the surest {given[-1, 0]:.1%}."
     with matplotlib.rc_context(SETTINGS):
         figure, axes = _axes()
         axes.plot(given[:, 0], given[:, 1], SURE.dashes, color=SURE.color, linewidth=SURE.width, clip_on=False)
@@ -85,15 +85,13 @@ def _coverage_chart(coverage: Sequence[Sequence[int]]) -> Chart:
         axes.set_xlim(0, 1)
         axes.set_ylim(*limits([float(value) for value in given[:, 1]], ceiling=1.0))
         _in_percent(axes)
-        drawing = render(figure)
-    alt = f"Accuracy by coverage: {given[0, 1]:.1%} right of all, {given[-1, 1]:.1%} of the surest {given[-1, 0]:.1%}."
-    return Chart("Right among the answers given", inline(drawing, "coverage", alt), (SURE,))
+        return finished(figure, "Right among the answers given", "coverage", alt, (SURE,))
 
 
 def _axes() -> tuple[Figure, Axes]:
     figure = Figure(figsize=(4.6, 3.0))
     FigureCanvasSVG(figure)
-    return figure, figure.add_axes((0.135, 0.155, 0.845, 0.765))
+    return figure, figure.add_axes((0.135, 0.155, 0.815, 0.765))
 
 
 def _in_percent(axes: Axes) -> None:

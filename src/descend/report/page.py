@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import math
 import shlex
 from collections.abc import Mapping, Sequence
 from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, cast
 
 import jinja2
 from markupsafe import Markup
 
-from descend.report import words
-from descend.report.charts import curves
+from descend.report import figures, words
+from descend.report.charts import curves, epoch_table
 from descend.report.confidence import confidence
 from descend.report.confusion import matrix
+from descend.report.next_steps import advice
+from descend.report.pictures import arranged
 from descend.report.search import search
+from descend.report.techniques import bibtex, used
 from descend.train import folder
 from descend.train.record import RunRecord, load
 from descend.train.record_types import ClassScore, EpochRow, ParameterGroup
@@ -30,16 +36,27 @@ _TOLD_ELSEWHERE = frozenset({"data", "seed", "device", "threads", "epoch"})
 
 
 def write(run: Path) -> Path:
-    """Write ``report.html`` into a run folder, atomically, and return its path.
+    """Write ``report.html`` into a run folder, atomically, its figures into ``figures/``, and return the page's path.
 
-    The page needs no network, no script and no other file. An interrupted run gets a page too. run: a folder that ``fit`` made.
+    The page needs no network and no other file, and can be read without its script; a policy within it forbids all others and
+    every request. An interrupted run gets a page too. run: a folder that ``fit`` made.
     Raises RunError if it holds no readable record, or cannot be written to.
     """
     run = Path(run)
-    page = environment().get_template("page.html").render(_context(run))
+    context = _context(run)
     path = run / folder.REPORT
-    folder.write_text(path, page)
+    folder.write_text(path, environment().get_template("page.html").render(context))
+    figures.write(run, context["drawn"])
     return path
+
+
+@cache
+def _script() -> tuple[Markup, str]:
+    """Return the page's script, and the policy that allows it alone."""
+    text = files("descend.report").joinpath("templates", "page.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+    return Markup(text), f"{policy}; script-src 'sha256-{digest}'"
 
 
 @cache
@@ -64,7 +81,11 @@ def _context(run: Path) -> dict[str, Any]:
     recipe = run / folder.RECIPE
     if recipe.exists():
         folder.verify_recipe(run)
-    matrices = [matrix(split, record.confusion[split], record.classes) for split in JUDGED if record.confusion.get(split)]
+    judged = [split for split in JUDGED if record.confusion.get(split)]
+    matrices = [table for split in judged if (table := matrix(split, record.confusion[split], record.classes)) is not None]
+    chosen, searched, trusted, techniques = words.chosen_epoch(record, rows), search(record), confidence(record), used(record)
+    charts = curves(rows, chosen) if rows else []
+    script, policy = _script()
     return {
         "run": str(run),
         "record": record,
@@ -73,17 +94,30 @@ def _context(run: Path) -> dict[str, Any]:
         "scores": _scores(record),
         "plan": _plan(record),
         "data": _data(record),
-        "search": search(record),
-        "charts": curves(rows, words.chosen_epoch(record, rows)) if rows else [],
+        "search": searched,
+        "charts": charts,
+        "epochs": epoch_table(rows, chosen) if rows else {},
         "tables": [_class_table(split, record.per_class[split]) for split in JUDGED if record.per_class.get(split)],
-        "matrices": [table for table in matrices if table is not None],
+        "matrices": matrices,
+        "pictures": arranged(record, matrices),
+        "advice": advice(run, record, rows),
+        "techniques": techniques,
+        "bibtex": bibtex(record, techniques),
         "time": _time(record, rows),
         "groups": _groups(record.parameter_groups),
-        "confidence": confidence(record),
+        "confidence": trusted,
         "frozen": record.frozen,
         "commands": _commands(run, record),
         "recipe": recipe.read_text(encoding="utf-8") if recipe.exists() else "",
         "words": words,
+        "script": script,
+        "policy": policy,
+        "drawn": [
+            *([] if searched else charts),
+            *([searched["drawing"]] if searched else []),
+            *(trusted.charts if trusted else ()),
+            *(figures.confusion(table.split, record.confusion[table.split], table.classes) for table in matrices),
+        ],
     }
 
 

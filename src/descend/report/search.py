@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
-from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from descend.report import words
-from descend.report.charts import SETTINGS, TRAIN, VAL, dress, inline, limits, render
+from descend.report.charts import MUTED, SETTINGS, TRAIN, VAL, Chart, dress, finished, limits
 from descend.stats import Interval, proportion
 from descend.train.record import RunRecord
 from descend.train.record_types import SearchStep
@@ -44,7 +43,7 @@ def own_interval(step: SearchStep) -> Interval | None:
     return proportion(round(step["accuracy"] * step["n"]), step["n"])
 
 
-def _drawing(steps: Sequence[SearchStep]) -> Markup:
+def _drawing(steps: Sequence[SearchStep]) -> Chart:
     """Draw the best answer's accuracy on validation over the seconds of the command, and each step's own where it ended."""
     with matplotlib.rc_context(SETTINGS):
         figure = Figure(figsize=(7.2, 3.2))
@@ -56,8 +55,7 @@ def _drawing(steps: Sequence[SearchStep]) -> Markup:
         axes.set_ylim(*limits(shown or [0.0, 1.0], ceiling=1.0))
         axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:.3g} %"))
-        drawing = render(figure)
-    return inline(drawing, "search", _alt(steps))
+        return finished(figure, "The search", "search", _alt(steps))
 
 
 def _draw_best(axes: Axes, steps: Sequence[SearchStep]) -> list[float]:
@@ -83,7 +81,8 @@ def _draw_own(axes: Axes, steps: Sequence[SearchStep]) -> list[float]:
         at = step["ended_s"]
         axes.plot([at, at], [interval.low, interval.high], color=color, linewidth=1.1)
         axes.plot([at], [interval.mean], shape, color=color, markersize=5)
-        axes.annotate(str(number), (at, interval.mean), textcoords="offset points", xytext=(6, -13), color=color)
+        ink = MUTED if color == TRAIN else color  # a number is text, which must stand out more than a mark
+        axes.annotate(str(number), (at, interval.mean), textcoords="offset points", xytext=(6, -13), color=ink)
         shown += [interval.low, interval.high]
     return shown
 

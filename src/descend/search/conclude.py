@@ -49,7 +49,7 @@ def concluded(study: Study, findings: Findings, keep: KeepStep | None, *, finish
         record.chosen = Chosen(
             transfer="auto", backbone=spec(plan.backbone, defaults=True), size=plan.size, engine=plan.engine, epoch=0
         )
-        judge_answers(log, study.decoded, rows, probs)
+        judge_answers(log, study.decoded, rows, probs, network=ensemble)
         networks_made = [
             Network(answer.classifier, answer.engine, f"members.{place}.classifier.head", answer.mirrored, weight / sum(weights))
             for place, (answer, weight) in enumerate(zip(answers, weights, strict=True))

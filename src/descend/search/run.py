@@ -31,6 +31,7 @@ from descend.train.initial_weights import keep
 from descend.train.modes.auto import Auto
 from descend.train.plan import Plan
 from descend.train.prepare import Survey, built, decode, preprocessing, stored_side
+from descend.train.record_types import NextStep
 from descend.train.run import Run
 from descend.train.run_log import RunLog
 
@@ -170,6 +171,8 @@ class Search:
             if isinstance(rung, str):
                 self.progress.say(f"search ends after {duration(self.clock.used())}: {rung}")
                 self.log.record.reasons["search"] = rung
+                undone = rungs.left_undone(self.study, self.findings.taken, self.failed)
+                self.log.record.next_step = undone and NextStep(why=undone.why, seconds=round(undone.seconds, 1))
                 return
             self.progress.say(f"  {rung.why}: about {duration(rung.seconds, estimated=True)}")
             self._take(rung.step, rung.why, reserve=rungs.judging_s(self.study, self.findings.kept))

@@ -41,6 +41,7 @@ TRAINING_MARGIN = 1.05
 MOST_TRAININGS = 3  # of the same settings, averaged: a fourth changes little
 TRAIN_SIZES = (96, 128, 160, 192, 224)
 QUICKEST_TRAINING = 0.5  # pictures trained per picture that torch computes features of: 0.3 to 0.4 were measured
+USUAL_TRAINING = 0.35  # of the same, where nothing was measured here
 LARGER_THAN_TRAINED = 1.25
 """A network is asked about pictures of 1.25 times the size it was trained in: random crops show objects larger than they are
 (Touvron et al. 2019, arXiv:1906.06423)."""
@@ -96,6 +97,36 @@ def next_rung(study: Study, taken: Taken, time_left: float, failed: Collection[K
     if rungs:
         return f"nothing left is expected to bring {LEAST_GAIN:.2%}: about {error:.1%} of the answers are still wrong"
     return "nothing that is left fits into the time that is left"
+
+
+def left_undone(study: Study, taken: Taken, failed: Collection[Kind] = ()) -> Rung | None:
+    """Return the rung that a search which time has ended would have gone on with; None where none is worth its seconds.
+
+    Nothing is measured any more: the seconds of a training that was not measured are those that one usually takes.
+    """
+    if not taken:
+        return None
+    error = remaining_error(taken)
+    offered = [*_rungs(study, taken, error, 0.0, failed), *_unmeasured_training(study, taken, error, failed)]
+    worth = [rung for rung in offered if kind_of(rung.step) not in failed and rung.gain >= LEAST_GAIN]
+    return max(worth, key=lambda rung: rung.gain_per_s, default=None)
+
+
+def _unmeasured_training(study: Study, taken: Taken, error: float, failed: Collection[Kind]) -> Iterator[Rung]:
+    """Yield a full training of the late stages, where none was made."""
+    n_train = len(study.rows("train"))
+    if n_train < FEWEST_TRAINED or FINETUNE in failed or any(isinstance(step, FineTuneStep) for step, _ in taken):
+        return
+    size, batch_size = min(study.native, study.plan.size), min(32, n_train)
+    n_visits = min(FULL_STEPS * batch_size, FULL_PASSES * n_train)
+    step = FineTuneStep(
+        size=size, view=study.plan.size, freeze_to=study.early_stage, lr=LR, n_steps=max(1, round(n_visits / batch_size)),
+        batch_size=batch_size, mirrored=False, draw=0,
+    )  # fmt: skip
+    seconds = MARGIN * n_visits / (USUAL_TRAINING * study.rate(size, engine="torch")) + _trained_judging_s(study, step)
+    yield Rung(
+        step, f"train late stages for {n_visits / n_train:.0f} passes", error * FINETUNE_SHARE * (1 - math.exp(-1)), seconds
+    )
 
 
 def remaining_error(taken: Taken) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +13,14 @@ from torch import nn
 
 from descend.data import Dataset, Decoded
 from descend.errors import DescendError, TrainingError
+from descend.models import Classifier, Ensemble
 from descend.regularize import L1, ElasticNet, sparsity
 from descend.technique import spec
 from descend.train import evaluate, folder, metrics, shown
 from descend.train.calibration import coverage, cross_fitted, fit_temperature, reliability
 from descend.train.failure import kept, tell
 from descend.train.graph_parts import N_CHECKED, Network, keep_graphs
+from descend.train.looked import spotlights
 from descend.train.prepare import TrainingSetup
 from descend.train.record import RunRecord
 from descend.train.record_types import Calibration, Chosen, CrossValidation
@@ -75,7 +78,7 @@ def _judged(result: TrainingResult) -> Run:
                 n_folds=len(result.held_out.strengths), strengths=list(result.held_out.strengths),
                 feature_stages=list(result.held_out.stages),
             )  # fmt: skip
-        judge_answers(log, setup.decoded, rows, probs, folds=folds)
+        judge_answers(log, setup.decoded, rows, probs, folds=folds, network=setup.classifier if folds is None else None)
         if "val" in rows:
             engine = setup.mode_task.engine or make_engine("torch", setup.classifier.backbone, size=plan.size)
             some = setup.decoded.take(rows["val"][:N_CHECKED])
@@ -102,13 +105,14 @@ def save_model(log: RunLog, module: nn.Module) -> None:
 
 def judge_answers(
     log: RunLog, decoded: Decoded, rows: Mapping[str, NDArray[np.int64]], probs: Mapping[str, NDArray[np.float32]],
-    *, folds: NDArray[np.int64] | None = None,
+    *, folds: NDArray[np.int64] | None = None, network: Classifier | Ensemble | None = None,
 ) -> None:  # fmt: skip
     """Write down how good answers are: scores, classes, confusions, the table of predictions, the worst mistakes, other answers.
 
     rows, probs: split -> the rows (n,) and the probabilities (n, K) for them, not calibrated yet: the temperature is fitted on
     validation here, and all that is written is at it. The look at a test split is counted. folds: (N,) of all rows, the fold in
-    which each was held out, -1 where it was not; None without folds.
+    which each was held out, -1 where it was not; None without folds. network: that gave the answers, to be asked where it looked
+    in mistakes; None where they are not of one network.
     """
     record, data = log.record, decoded.dataset
     assert log.folder is not None  # a run that is judged has one
@@ -129,7 +133,8 @@ def judge_answers(
     labels = data.labels[every]
     held_out_in = None if folds is None else folds[every]
     evaluate.write_predictions(log.folder / folder.PREDICTIONS, names, where, labels, answers, data.classes, held_out_in)
-    told = shown.Answers(names, where, labels, answers, data.classes, lambda at: decoded.take(every[[at]])[0])
+    looked = None if network is None else partial(spotlights, network, record)
+    told = shown.Answers(names, where, labels, answers, data.classes, lambda at: decoded.take(every[[at]])[0], looked)
     record.mistakes, record.shown = shown.mistakes(told), shown.others(told)
 
 

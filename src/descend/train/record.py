@@ -48,6 +48,7 @@ from descend.train.record_types import (
     LoadedWeights,
     Machine,
     Mistake,
+    NextStep,
     ParameterGroup,
     Preprocessing,
     Score,
@@ -97,6 +98,7 @@ class RunRecord:
     cross_validation: CrossValidation | None = None  # ``val`` is of all that was trained on, out of fold; None without folds
     search: list[SearchStep] = field(default_factory=list)  # what ``auto`` tried, in order
     search_ended: bool = False  # whether it came to its end: its steps, taken again, give the same model
+    next_step: NextStep | None = None  # of a search that time ended; None where nothing more was worth its seconds
     budget_used_s: float = 0.0  # of a search's budget, by all its sessions
     choices_by_val: int = 0  # choices of a search that the validation split made: its accuracy flatters by them
     notes: list[str] = field(default_factory=list)  # on the training, to be told at the end: dropped steps, a loss that grew

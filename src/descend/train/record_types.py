@@ -161,6 +161,13 @@ class SearchStep(TypedDict):
     best_interval: list[float]
 
 
+class NextStep(TypedDict):
+    """The step that a search would have taken next, had there been time: why, and the seconds that it was expected to take."""
+
+    why: str
+    seconds: float
+
+
 class Preprocessing(TypedDict):
     """How a picture becomes the network's input.
 

@@ -12,15 +12,20 @@ from descend.train.evaluate import thumbnail, worst
 from descend.train.record_types import Mistake, ShownAnswer
 
 SIDE, QUALITY = 240, 80  # of a picture that can be enlarged: pixels at most, and JPEG's quality; about 10 kB
+LARGE = 320  # pixels of a mistake, which is looked at more closely; about 16 kB
+LOOKED_SIDE, N_LOOKED = 200, 8  # pixels, and mistakes, of the pictures that show where the network looked
 SMALL = 112  # pixels: pictures that are no larger are kept as they were, enlarged crisply
-N_PAIRS, PER_PAIR = 8, 4  # of classes that are taken for each other most often, and pictures of each
+N_PAIRS, PER_PAIR = 16, 3  # of classes that are taken for each other most often, and pictures of each
 N_UNSURE = 12
 N_OF_CLASSES, MOST_PER_CLASS = 36, 3  # pictures that show classes, and those of one class
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What was answered on pictures: names, splits and labels (n,), probabilities (n, K); take gives pictures by position."""
+    """What was answered on pictures: names, splits and labels (n,), probabilities (n, K); take gives pictures by position.
+
+    looked: from pictures (n, R, R, 3) uint8 and answers (n,) to where the network looked in each; None where that is not asked.
+    """
 
     names: Sequence[str]
     splits: Sequence[str]
@@ -28,6 +33,7 @@ class Answers:
     probabilities: NDArray[np.float32]
     classes: Sequence[str]
     take: Callable[[int], NDArray[np.uint8]]
+    looked: Callable[[NDArray[np.uint8], NDArray[np.int64]], Sequence[NDArray[np.uint8] | None]] | None = None
 
     @property
     def given(self) -> NDArray[np.int64]:
@@ -41,8 +47,16 @@ class Answers:
 
 
 def mistakes(answers: Answers) -> list[Mistake]:
-    """Return the worst mistakes with their pictures, the most confident first."""
-    return [_described(answers, int(at)) for at in worst(answers.probabilities, answers.labels)]
+    """Return the worst mistakes with their pictures, the most confident first, and where the network looked in some of them."""
+    positions = worst(answers.probabilities, answers.labels)
+    found = [_described(answers, int(at), LARGE) for at in positions]
+    if answers.looked is not None and found:
+        some = positions[:N_LOOKED]
+        spots = answers.looked(np.stack([answers.take(int(at)) for at in some]), answers.given[some])
+        for mistake, spot in zip(found, spots, strict=False):
+            if spot is not None:
+                mistake["looked"] = thumbnail(spot, LOOKED_SIDE, quality=QUALITY)
+    return found
 
 
 def others(answers: Answers) -> list[ShownAnswer]:
@@ -56,11 +70,11 @@ def others(answers: Answers) -> list[ShownAnswer]:
         for at in positions:
             if at not in known:
                 known.add(at)
-                chosen.append(ShownAnswer(**_described(answers, at), why=why))
+                chosen.append(ShownAnswer(**_described(answers, at, SIDE), why=why))
     return chosen
 
 
-def _described(answers: Answers, at: int) -> Mistake:
+def _described(answers: Answers, at: int, side: int) -> Mistake:
     image = answers.take(at)
     small = max(image.shape[:2]) <= SMALL
     return Mistake(
@@ -69,7 +83,7 @@ def _described(answers: Answers, at: int) -> Mistake:
         label=answers.classes[int(answers.labels[at])],
         predicted=answers.classes[int(answers.given[at])],
         confidence=float(answers.confidence[at]),
-        jpeg=thumbnail(image) if small else thumbnail(image, SIDE, quality=QUALITY),
+        jpeg=thumbnail(image) if small else thumbnail(image, side, quality=QUALITY),
     )
 
 
