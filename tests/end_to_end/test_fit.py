@@ -79,7 +79,7 @@ def test_summary_is_what_the_command_line_prints(by_features: Run) -> None:
     found = json.loads(json.dumps(by_features.summary()))
     assert set(found) >= {"run", "chosen", "val", "test", "wall_s", "images_per_s", "seed"}
     assert set(found["chosen"]) == {"transfer", "backbone", "size", "engine", "epoch"}
-    assert found["val"]["n"] == sum(map(sum, by_features.record.confusion["val"]))
+    assert found["val"]["n"] == sum(n for *_, n in by_features.record.confused["val"])
 
 
 def test_head_on_pictures_gives_the_same_head_as_features_bit_for_bit(by_features: Run, shapes: Path, tmp_path: Path) -> None:

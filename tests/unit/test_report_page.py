@@ -291,6 +291,28 @@ def test_confusions_suit_the_number_of_classes(tmp_path: Path, size: int) -> Non
     assert len(text) < 1_500_000
 
 
+def test_cells_make_the_matrix_that_the_rows_of_older_records_made(tmp_path: Path) -> None:
+    classes = ["ants", "bees", "wasps"]
+    rows = {"val": [[8, 2, 0], [0, 9, 0], [1, 0, 9]]}
+    before, _ = written(make_run(tmp_path / "run", classes, confusion=rows))
+    cells = {"val": [[0, 0, 8], [0, 1, 2], [1, 1, 9], [2, 0, 1], [2, 2, 9]]}
+    (tmp_path / "run" / "record.json").unlink()
+    after, _ = written(make_run(tmp_path / "run", classes, confusion={}, confused=cells))
+    assert "2" in after
+    assert after == before
+
+
+@pytest.mark.parametrize("cells", [[[0, 0]], [[-1, 0, 3]], [[0, 0, 1.5]], [["ants", "bees", 1]]])
+def test_cells_that_are_none_are_refused(cells: list[Any], tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"record\.json must be as descend wrote it \(confused"):
+        written(make_run(tmp_path / "run", confused={"val": cells}))
+
+
+def test_a_cell_of_a_class_that_there_is_not_is_no_error(tmp_path: Path) -> None:
+    text, _ = written(make_run(tmp_path / "run", confusion={}, confused={"val": [[0, 0, 8], [7, 0, 1]]}))
+    assert "ants" in text
+
+
 def test_a_thousand_classes_stay_small_and_quick(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", [f"n{k:08d} some species of plant or animal" for k in range(1000)], n=50_000, wrong=0.3)
     started = time.process_time()

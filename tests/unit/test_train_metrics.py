@@ -31,7 +31,7 @@ def test_per_class_and_confusion() -> None:
     rows = metrics.per_class(PROBS, LABELS, ("a", "b", "c"))
     assert rows[1] == {"class": "b", "precision": 1.0, "recall": pytest.approx(2 / 3), "f1": pytest.approx(0.8), "n": 3}
     assert rows[2]["n"] == 0
-    assert metrics.confusion(PROBS, LABELS, 3) == [[1, 0, 0], [1, 2, 0], [0, 0, 0]]
+    assert metrics.confused(PROBS, LABELS) == [[0, 0, 1], [1, 0, 1], [1, 1, 2]]
 
 
 def test_worst_mistakes_come_first() -> None:

@@ -229,7 +229,7 @@ def test_the_best_epoch_is_saved_and_judged_and_test_is_looked_at_once(tmp_path:
     assert table[0] == "path,split,label,predicted,confidence,p_0,p_1"
     assert len(table) == 1 + note.val["n"] + note.test["n"]
     for split, score in (("val", note.val), ("test", note.test)):
-        assert sum(map(sum, note.confusion[split])) == score["n"]
+        assert sum(n for *_, n in note.confused[split]) == score["n"]
         assert sum(row["n"] for row in note.per_class[split]) == score["n"]
 
 
@@ -243,7 +243,7 @@ def test_an_interrupted_training_is_not_judged_on_test(tmp_path: Path) -> None:
     assert note.status == "interrupted"
     assert note.test is None
     assert note.test_looks == []
-    assert set(note.confusion) == {"val"}
+    assert set(note.confused) == {"val"}
 
 
 def test_exact_zeros_are_counted_where_a_penalty_makes_them(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ class Matrix:
         return 14 if len(self.classes) <= 40 else 9
 
 
-def matrix(split: str, counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Matrix | None:
+def matrix(split: str, counts: Sequence[Sequence[int]] | NDArray[np.int64], classes: Sequence[str]) -> Matrix | None:
     """Prepare counts[true][answered], (K, K), for the page; None if they do not fit the classes or are all zero."""
     table = np.asarray(counts, dtype=np.int64)
     size = len(classes)

@@ -52,7 +52,7 @@ def write(run: Path, charts: Sequence[Chart]) -> list[Path]:
     return written
 
 
-def confusion(split: str, counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Chart:
+def confusion(split: str, counts: Sequence[Sequence[int]] | NDArray[np.int64], classes: Sequence[str]) -> Chart:
     """Draw a confusion matrix: counts[true][answered], (K, K); shades are shares of the true class. The page has its own."""
     table = np.asarray(counts, np.int64)
     shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)

@@ -81,8 +81,8 @@ def _context(run: Path) -> dict[str, Any]:
     recipe = run / folder.RECIPE
     if recipe.exists():
         folder.verify_recipe(run)
-    judged = [split for split in JUDGED if record.confusion.get(split)]
-    matrices = [table for split in judged if (table := matrix(split, record.confusion[split], record.classes)) is not None]
+    counts = {split: found for split in JUDGED if (found := record.counts(split)) is not None}
+    matrices = [table for split in counts if (table := matrix(split, counts[split], record.classes)) is not None]
     chosen, searched, trusted, techniques = words.chosen_epoch(record, rows), search(record), confidence(record), used(record)
     charts = curves(rows, chosen) if rows else []
     script, policy = _script()
@@ -116,7 +116,7 @@ def _context(run: Path) -> dict[str, Any]:
             *([] if searched else charts),
             *([searched["drawing"]] if searched else []),
             *(trusted.charts if trusted else ()),
-            *(figures.confusion(table.split, record.confusion[table.split], table.classes) for table in matrices),
+            *(figures.confusion(table.split, counts[table.split], table.classes) for table in matrices),
         ],
     }
 

@@ -120,7 +120,7 @@ def judge_answers(
     for split, chosen in rows.items():
         labels = data.labels[chosen]
         record.per_class[split] = metrics.per_class(probs[split], labels, data.classes)
-        record.confusion[split] = metrics.confusion(probs[split], labels, len(data.classes))
+        record.confused[split] = metrics.confused(probs[split], labels)
         score = metrics.score(probs[split], labels, copies=data.copies(chosen), groups=data.evidence(chosen))
         if split == "test":
             record.test = score

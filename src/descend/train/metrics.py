@@ -98,11 +98,10 @@ def per_class(probabilities: NDArray[np.float32], labels: NDArray[np.int64], cla
     return [{"class": name, "precision": float(p), "recall": float(r), "f1": float(f), "n": int(n)} for name, p, r, f, n in rows]
 
 
-def confusion(probabilities: NDArray[np.float32], labels: NDArray[np.int64], n_classes: int) -> list[list[int]]:
-    """Return counts[true][predicted]."""
-    from sklearn import metrics
-
-    return metrics.confusion_matrix(labels, probabilities.argmax(1), labels=np.arange(n_classes)).tolist()
+def confused(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> list[list[int]]:
+    """Return [true class, answered class, pictures] for every two that occur, the true class first."""
+    pairs, counts = np.unique(np.stack([labels, probabilities.argmax(1)], 1), axis=0, return_counts=True)
+    return np.column_stack([pairs, counts]).tolist()
 
 
 def words_for(score: Mapping[str, Any]) -> str:

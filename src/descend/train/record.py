@@ -38,6 +38,7 @@ from descend.train.record_types import (
     Calibration,
     Chosen,
     ClassScore,
+    Confused,
     CrossValidation,
     Decision,
     FrozenCheck,
@@ -64,6 +65,7 @@ Shares = Annotated[dict[str, float], Predicate(lambda shares: not shares or "all
 """Part of the network -> a share in it; that in ``all`` of them is among them."""
 
 SCHEMA = 3
+MOST_COUNTED = 5_000  # classes
 DIGEST = "digest"  # the name of the entry that holds that of all others
 PACKAGES = ("descend", "torch", "torchvision", "timm", "numpy", "pillow", "onnxruntime", "openvino", "scikit-learn")
 
@@ -108,7 +110,8 @@ class RunRecord:
     test: Score | None = None
     test_looks: list[TestLook] = field(default_factory=list)
     per_class: dict[str, list[ClassScore]] = field(default_factory=dict)  # split -> one entry per class
-    confusion: dict[str, list[list[int]]] = field(default_factory=dict)  # split -> counts[true][predicted]
+    confused: dict[str, list[Confused]] = field(default_factory=dict)  # split -> [true, predicted, pictures], where there are any
+    confusion: dict[str, list[list[int]]] = field(default_factory=dict)  # split -> counts[true][predicted], of older versions
     mistakes: list[Mistake] = field(default_factory=list)
     shown: list[ShownAnswer] = field(default_factory=list)  # other answers that the report has pictures of
     estimate_s: float | None = None
@@ -184,6 +187,21 @@ class RunRecord:
     def as_split(self, dataset: Dataset) -> Dataset:
         """Return the run's own data set, as it is loaded, with the split of the training."""
         return dataset if self.cross_validation is None else dataset.pooled()
+
+    def counts(self, split: str) -> NDArray[np.int64] | None:
+        """Return how many pictures of each class were answered with each, (K, K) int64 by true class and answer.
+
+        Of thousands of classes nearly all of these are 0, which is why the record holds the others alone. None where there are
+        none, or more than 5,000 classes: 200 MB that nobody could look at.
+        """
+        if split in self.confused and len(self.classes) <= MOST_COUNTED:
+            counts = np.zeros((len(self.classes), len(self.classes)), np.int64)
+            true, answered, n = np.array(self.confused[split], np.int64).reshape(-1, 3).T
+            within = (true < len(counts)) & (answered < len(counts))
+            counts[true[within], answered[within]] = n[within]
+            return counts
+        older = self.confusion.get(split)
+        return np.array(older, np.int64) if older and len({len(row) for row in older}) == 1 else None
 
     def calibrated(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return probabilities (n, K) at the run's temperature."""

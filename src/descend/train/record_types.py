@@ -35,6 +35,10 @@ ClassScore = TypedDict("ClassScore", {"class": str, "precision": float, "recall"
 """How good the answers are for one class; n: its pictures."""
 
 
+Confused = Annotated[list[Annotated[int, Ge(0)]], Len(3, 3)]
+"""A cell of a confusion matrix: the true class and the answered one, counted from 0, and how many pictures."""
+
+
 class Evaluation(Score):
     """What ``Run.evaluate`` returns: the score, and how it was measured.
 
