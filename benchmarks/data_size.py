@@ -19,10 +19,10 @@ test pictures; they do not cover other draws of the training pictures.
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from descend.stats import proportion
-from harness import HERE, environment, interval
+from harness import go_on, interval
 from methods import Answer, descend
 from splits import KNOWN, source
 
@@ -40,7 +40,6 @@ SIZES = (5, 10, 20, 50, 0)  # pictures per class to learn from; 0: all
 N_TEST = 100  # per class, at most
 SIDE = 96  # of the enlarged digits
 BUDGET = "1m"  # of auto; the others take what they take
-RESULT = HERE / "results" / "data_size.json"
 
 WAYS = ("features", "head", "finetune", "auto", "scratch")
 TRAINS_ALL = ("finetune", "scratch")  # ways that take long with many pictures
@@ -96,8 +95,9 @@ def part(name: str, n: int, seed: int, work: Path) -> Path:
     return target
 
 
-def row_of(found: Answer) -> dict[str, Any]:
+def row_of(name: str, n: int, way: str, seed: int, work: Path) -> dict[str, Any]:
     """Return what is kept of an answer: accuracy with its interval, and seconds; or why there is none."""
+    found = answer(way, name, n, seed, work)
     if "no_answer" in found:
         return {"no_answer": found["no_answer"], "wall_s": found["wall_s"]}
     right = list(found["right"].values())
@@ -107,19 +107,10 @@ def row_of(found: Answer) -> dict[str, Any]:
 
 def main(sets: Sequence[str], sizes: Sequence[int], ways: Sequence[str], seeds: int, work: Path) -> None:
     """Run what is missing, small sets first, and save after every run."""
-    kept = json.loads(RESULT.read_text()) if RESULT.exists() else {"result": {}}
-    rows: dict[str, Any] = kept["result"]
-    for seed in range(seeds):
-        for n in sizes:
-            for name in sets:
-                for way in ways:
-                    key = f"{name} {n or 'all'} {way} {seed}"
-                    if key in rows:
-                        continue
-                    rows[key] = row_of(answer(way, name, n, seed, work))
-                    print(key, rows[key], flush=True)
-                    claim = "which way to train is best at which number of pictures, near to ImageNet and far from it"
-                    RESULT.write_text(json.dumps({"claim": claim, "result": rows, **environment()}, indent=1) + "\n")
+    claim = "which way to train is best at which number of pictures, near to ImageNet and far from it"
+    grid = [(seed, n, name, way) for seed in range(seeds) for n in sizes for name in sets for way in ways]
+    jobs = [(f"{name} {n or 'all'} {way} {seed}", partial(row_of, name, n, way, seed, work)) for seed, n, name, way in grid]
+    go_on("data_size", claim, jobs)
 
 
 if __name__ == "__main__":

@@ -91,6 +91,17 @@ def environment() -> dict[str, Any]:
     return {"machine": machine(), "versions": versions(), "commit": commit}
 
 
+def go_on(name: str, claim: str, jobs: Iterable[tuple[str, Callable[[], Any]]]) -> None:
+    """Do what ``benchmarks/results/NAME.json`` does not hold yet, key by key, and save after each: an interrupted one goes on."""
+    path = HERE / "results" / f"{name}.json"
+    rows: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["result"] if path.exists() else {}
+    for key, job in jobs:
+        if key not in rows:
+            rows[key] = job()
+            print(key, rows[key], flush=True)
+            path.write_text(json.dumps({"claim": claim, "result": rows, **environment()}, indent=1) + "\n", encoding="utf-8")
+
+
 def save(name: str, claim: str, result: dict[str, Any], **more: Any) -> None:
     """Write ``benchmarks/results/NAME.json`` and print the result."""
     path = HERE / "results" / f"{name}.json"

@@ -19,30 +19,21 @@ LINK = re.compile(r"(\]\()([^)#\s]+)((?:#[^)\s]*)?\))")
 PLAYGROUND = """---
 hide: [navigation, toc]
 ---
-# Playground
+# {heading}
 
-The page that `descend surface --page FILE.html` writes; [open it alone](assets/race.html){target=_blank}.
-
-<style>
-  .race { width: 100%; height: 1400px; border: 0 }
-  @media (max-width: 1000px) { .race { height: 2700px } }
-</style>
-<iframe class="race" src="assets/race.html" title="Optimizers on a surface"></iframe>
-"""
-LESSON = """---
-hide: [navigation, toc]
----
-# Playground: augmentation, dropout, decay
-
-The page that `descend augment --page FILE.html` writes; [open it alone](assets/lesson.html){target=_blank}.
+The page that `{command} --page FILE.html` writes; [open it alone](assets/{name}.html){{target=_blank}}.
 
 <style>
-  .lesson { width: 100%; height: 5200px; border: 0 }
-  @media (max-width: 1060px) { .lesson { height: 9800px } }
+  .{name} {{ width: 100%; height: {height}px; border: 0 }}
+  @media (max-width: {narrow}px) {{ .{name} {{ height: {tall}px }} }}
 </style>
-<iframe class="lesson" src="assets/lesson.html" title="Augmentation, dropout and decay"></iframe>
+<iframe class="{name}" src="assets/{name}.html" title="{title}"></iframe>
 """
-PAGES = {"playground.md": PLAYGROUND, "playground-lesson.md": LESSON}
+RACE = {"heading": "Playground", "command": "descend surface", "name": "race", "title": "Optimizers on a surface",
+        "height": 1400, "narrow": 1000, "tall": 2700}  # fmt: skip
+LESSON = {"heading": "Playground: augmentation, dropout, decay", "command": "descend augment", "name": "lesson",
+          "title": "Augmentation, dropout and decay", "height": 5200, "narrow": 1060, "tall": 9800}  # fmt: skip
+PAGES = {"playground.md": PLAYGROUND.format(**RACE), "playground-lesson.md": PLAYGROUND.format(**LESSON)}
 RULES = ("sgd(lr=1.0)", "momentum(lr=2.2)", "adam(lr=0.46)")  # as `descend surface saddle` tunes them
 
 

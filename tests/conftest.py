@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +16,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command line does,
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageDraw
 
 from descend.files import default_root
@@ -75,6 +77,20 @@ def builder() -> Callable[[str], ModuleType]:
         return module
 
     return load
+
+
+@pytest.fixture(scope="module")
+def benchmark_scripts() -> Iterator[None]:
+    """Let benchmarks be imported by name, as they import each other; what they imported does not stay for other tests."""
+    folder = str(Path(__file__).parents[1] / "benchmarks")
+    threads, before = torch.get_num_threads(), set(sys.modules)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        yield
+    torch.set_num_threads(threads)
+    for name in set(sys.modules) - before:
+        if folder in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
 
 
 class StopAfter(Silent):

@@ -111,6 +111,7 @@ def small_defaults(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rungs, "MOST_PASSES", 3.0)
         patch.setattr(rungs, "FULL_PASSES", 2.0)
+        patch.setattr(rungs, "FEWEST_TRAINED", 1)  # the pages speak of trainings, and the photographs here are 18
         patch.setattr(rungs, "MOST_TRAININGS", 1)
         for mode in (Auto, FrozenBackbone, FineTune, Scratch):
             patch.setattr(mode, "default_size", constant(32))
@@ -135,6 +136,8 @@ def place(tmp_path_factory: pytest.TempPathFactory, small_defaults: None) -> Pla
     shapes_folder(place.folder / "new", n=2, side=72, classes=("x",), seed=5)
     picture = next((place.folder / "new").rglob("*.png"))
     Image.open(picture).save(place.folder / "new.jpg")
+    decided = "path,label,action\ndisc/00.png,square,relabel\ndisc/01.png,,drop\nstripes/02.png,,keep\n"
+    (place.folder / "corrections.csv").write_text(decided, encoding="utf-8")
     (place.folder / "test.csv").write_text(f"id,path\n1,{picture.relative_to(place.folder).as_posix()}\n", encoding="utf-8")
     for name in ("new-pictures", "new-photos", "inbox"):
         (place.folder / name).symlink_to(place.folder / "new")
@@ -153,9 +156,11 @@ def place(tmp_path_factory: pytest.TempPathFactory, small_defaults: None) -> Pla
     return place
 
 
+LONG_S = 900  # for a page: that on exports compiles for three engines, which takes minutes on a busy machine
 MANY_RUNS = {"ablate.md", "sensitivity.md"}  # a minute each; their verbs have quicker tests too
 
 
+@pytest.mark.timeout(LONG_S)
 @pytest.mark.parametrize(
     "page",
     [

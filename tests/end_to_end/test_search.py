@@ -53,6 +53,7 @@ def _short() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rungs, "MOST_PASSES", 3.0)
         patch.setattr(rungs, "FULL_PASSES", 2.0)
+        patch.setattr(rungs, "FEWEST_TRAINED", 1)
         patch.setattr(rungs, "MOST_TRAININGS", 1)
         yield
 

@@ -8,7 +8,7 @@ import json
 import math
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -26,20 +26,7 @@ SCRIPTS = ("dropout", "dropconnect", "regularizers", "depth", "smoothing")
 
 
 @pytest.fixture(scope="module")
-def scripts() -> Iterator[None]:
-    """Benchmarks import each other by name; what they imported must not stay for tests of other folders."""
-    threads, before = torch.get_num_threads(), set(sys.modules)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(ROOT / "benchmarks"))
-        yield
-    torch.set_num_threads(threads)
-    for name in set(sys.modules) - before:
-        if str(ROOT / "benchmarks") in str(getattr(sys.modules[name], "__file__", "")):
-            del sys.modules[name]
-
-
-@pytest.fixture(scope="module")
-def shared(scripts: None) -> ModuleType:
+def shared(benchmark_scripts: None) -> ModuleType:
     return importlib.import_module("mnist5k")
 
 
@@ -112,7 +99,9 @@ def test_arms_with_unequal_budgets_are_refused(shared: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_scripts_run(name: str, scripts: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_scripts_run(
+    name: str, benchmark_scripts: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     if name == "smoothing":
         pytest.importorskip("torchmetrics")
     before = {path: path.read_bytes() for path in RESULTS.glob("replica_*.json")}

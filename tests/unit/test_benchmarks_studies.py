@@ -6,7 +6,7 @@ import importlib
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -28,20 +28,7 @@ QUICK = {
 
 
 @pytest.fixture(scope="module")
-def scripts() -> Iterator[None]:
-    """Benchmarks import each other by name; what they imported must not stay for tests of other folders."""
-    threads, before = torch.get_num_threads(), set(sys.modules)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(ROOT / "benchmarks"))
-        yield
-    torch.set_num_threads(threads)
-    for name in set(sys.modules) - before:
-        if str(ROOT / "benchmarks") in str(getattr(sys.modules[name], "__file__", "")):
-            del sys.modules[name]
-
-
-@pytest.fixture(scope="module")
-def study(scripts: None) -> ModuleType:
+def study(benchmark_scripts: None) -> ModuleType:
     return importlib.import_module("small_study")
 
 
@@ -109,7 +96,9 @@ def test_dropout_of_hidden_units_is_refused_where_there_is_none(study: ModuleTyp
 
 
 @pytest.mark.parametrize("name", QUICK)
-def test_scripts_run(name: str, scripts: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_scripts_run(
+    name: str, benchmark_scripts: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     module, before = importlib.import_module(name), {path: path.read_bytes() for path in RESULTS.glob("study_*.json")}
     monkeypatch.setattr(sys, "argv", [name, "--quick"])
     parts = {part: _part(module, part) for part in QUICK[name]}
@@ -128,7 +117,7 @@ def _part(module: ModuleType, part: str) -> Callable[..., object]:
 
 
 def test_families_of_augmentation_run_on_photographs(
-    real_data: Callable[[str], Path], scripts: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    real_data: Callable[[str], Path], benchmark_scripts: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     real_data("cifar10.tar.xz")
     module = importlib.import_module("study_augment")

@@ -66,7 +66,7 @@ def test_a_recipe_file_keeps_the_data_and_seed_of_the_comparison(tmp_path: Path)
     [
         (["base"], KnobError, "two candidates"),
         (["base", "base"], KnobError, "must differ"),
-        (["base", "optimiser=adam"], KnobError, "no setting 'optimizer'.*Did you mean 'optimizer'"),
+        (["base", "optimiser=adam"], KnobError, "no setting 'optimiser'.*Did you mean 'optimizer'"),
         (["base", "epochs=many"], KnobError, "epochs must be"),
         (["base", "seed=2"], KnobError, "one for all"),
         (["base", "add:mixpu(alpha=0.2)"], SpecError, "mixup"),

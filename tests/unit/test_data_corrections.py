@@ -41,7 +41,7 @@ def test_it_drops_and_relabels_and_says_so(photos: Path, tmp_path: Path) -> None
     assert names["stripes/00.png"] == "stripes"
     assert data.fingerprint != plain.fingerprint
     [note] = [problem for problem in data.problems if problem.kind == "corrected"]
-    assert (note.n, note.message) == (2, "corrections: 1 relabelled, 1 dropped (corrections.csv)")
+    assert (note.n, note.message) == (2, "corrections: 1 relabeled, 1 dropped (corrections.csv)")
 
 
 def test_it_is_applied_to_arrays_by_number(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_it_is_applied_to_arrays_by_number(tmp_path: Path) -> None:
     ("row", "says"),
     [
         ("disc/99.png,,drop", "Did you mean 'disc/0"),
-        ("../photos/disc/00.png,,drop", "every path must be that of a labelled picture"),
+        ("../photos/disc/00.png,,drop", "every path must be that of a labeled picture"),
         ("disc/00.png,squares,relabel", "Did you mean 'square'?"),
         ("disc/00.png,disc,relabel", "Its action is keep"),
         ("disc/00.png,square,keep", "Its action is relabel"),
@@ -142,5 +142,5 @@ def test_a_scan_applies_them_and_does_not_doubt_what_was_kept(photos: Path, tmp_
     assert {finding.check: finding.severity for finding in mended.findings}["label conflicts"] == "ok"
     kept = descend.scan(photos, deep=False, corrections=table(tmp_path, "square/copy.png,square,keep"))
     assert kept.material.confirmed == {"square/copy.png"}
-    with pytest.raises(DescendError, match="labelled picture"):
+    with pytest.raises(DescendError, match="labeled picture"):
         descend.scan(photos, deep=False, corrections=table(tmp_path, "square/none.png,square,keep"))

@@ -47,7 +47,7 @@ def test_the_quick_checks_of_scikit_learn(check: str) -> None:
 
 
 def test_every_setting_of_a_recipe_is_a_parameter() -> None:
-    others = {"data", "fit", "seed", "split_seed", "snapshots", "checkpoint_every", "outside", "folds"}
+    others = {"data", "fit", "seed", "split_seed", "snapshots", "checkpoint_every", "outside", "folds", "corrections"}
     settings = {knob.name for knob in knobs(Recipe)} - others
     assert set(descend.ImageClassifier().get_params()) == settings | set(_OWN)
     assert set(FAMILIES) <= settings

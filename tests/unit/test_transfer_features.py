@@ -151,13 +151,16 @@ def test_an_interruption_keeps_what_was_finished(cache):
     assert rest.asked == N - 8
 
 
-def test_progress_counts_rows_found_and_rows_computed(cache):
+def test_progress_counts_what_is_computed_and_is_silent_about_what_was_found(cache):
     get(Counting(cache), rows=range(6))
     seen = []
     get(Counting(cache), n_views=2, progress=lambda stage, done, total: seen.append((done, total)))
-    assert seen[0] == (6, 2 * N)
-    assert seen[-1] == (2 * N, 2 * N)
+    assert seen[0] == (0, 2 * N - 6)
+    assert seen[-1] == (2 * N - 6, 2 * N - 6)
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+    found = []
+    get(Counting(cache), n_views=2, progress=lambda *news: found.append(news))
+    assert not found
 
 
 def test_a_full_or_forbidden_disk_costs_the_cache_only(tmp_path, monkeypatch):

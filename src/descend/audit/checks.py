@@ -171,7 +171,7 @@ def _confirmed(dataset: data_package.Dataset, decided: Sequence[Correction]) -> 
     kept, names = [item.path for item in decided if item.action == "keep"], {*dataset.names}
     unknown = next((name for name in kept if name not in names and name.removeprefix("'") not in names), None)
     if unknown is not None:
-        raise DataError("corrections", "every path must be that of a labelled picture of the data", got=unknown)
+        raise DataError("corrections", "every path must be that of a labeled picture of the data", got=unknown)
     return frozenset(name if name in names else name.removeprefix("'") for name in kept)
 
 

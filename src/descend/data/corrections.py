@@ -85,7 +85,7 @@ def settled(manifest: Manifest, corrections: Iterable[Correction], *, who: str) 
         path = _meant(item.path, rows) or _meant(item.path.replace("\\", "/"), rows)
         if path is None:
             near = nearest(item.path, rows) if len(rows) <= MOST_CLOSE else ""
-            raise DataError(who, "every path must be that of a labelled picture of the data, as `descend scan` names it",
+            raise DataError(who, "every path must be that of a labeled picture of the data, as `descend scan` names it",
                             got=item.path, fix=near if near.startswith("Did") else "")  # fmt: skip
         label = _meant(item.label, manifest.classes) if item.label else ""
         if label is None:
@@ -124,7 +124,7 @@ def corrected(manifest: Manifest, table: Path) -> Manifest:
     rows = np.flatnonzero(kept)
     _refuse_emptied(who, manifest, set(labels[rows].tolist()))
     n_dropped = len(kept) - len(rows)
-    told = f"corrections: {len(by_path) - n_dropped:,} relabelled, {n_dropped:,} dropped ({table.name})"
+    told = f"corrections: {len(by_path) - n_dropped:,} relabeled, {n_dropped:,} dropped ({table.name})"
     changed = (f"{item.path} ({item.label or 'dropped'})" for item in by_path.values())
     note = Problem("corrected", told, len(by_path), tuple(changed)[:100])
     return dataclasses.replace(

@@ -48,34 +48,35 @@ def extract(engine: Engine, take: Take, rows: NDArray[np.int64], *, digests: NDA
     others are augmented.
     preparation: what happened to a picture before the engine (decoding, size, crop, interpolation and their version);
     augmentation, seed: what decides views 1 and up. Only what no earlier run has left on disk is computed.
-    progress: called with ("features", rows done, rows in all), rows found on disk included. An exception, Ctrl-C too,
-    passes through after what was finished is on disk. The answer is mapped from a temporary file where it is larger than 64 MiB
-    and the disk has the space.
+    progress: called with ("features", views computed, views to compute), never where all are on disk: it tells how fast the
+    engine is. An exception, Ctrl-C too, passes through after what was finished is on disk. The answer is mapped from a temporary
+    file where it is larger than 64 MiB and the disk has the space.
     """
     rows = np.asarray(rows, np.int64)
     out, done = None, 0
     plain, augmented = _stores(engine, preparation, augmentation, seed)
     with plain, augmented:
-        for draw in range(n_views):
-            store = augmented if draw else plain
-            keys = [_row_key(digests[row], draw) for row in rows]
-            missing = {key: int(row) for key, row in zip(keys, rows, strict=True) if key not in store}  # copies once
-
-            def report(left: int, before: int = done) -> None:
-                if progress is not None:
-                    progress("features", before + len(rows) - left, n_views * len(rows))
-
-            report(len(missing))
-            new, at = [*missing], np.array([*missing.values()], np.int64)
+        stores = [augmented if draw else plain for draw in range(n_views)]
+        keys = [[_row_key(digests[row], draw) for row in rows] for draw in range(n_views)]
+        missing = [
+            {key: int(row) for key, row in zip(of_view, rows, strict=True) if key not in store}  # copies once
+            for store, of_view in zip(stores, keys, strict=True)
+        ]
+        total = sum(map(len, missing))
+        if progress is not None and total:
+            progress("features", 0, total)
+        for draw, store in enumerate(stores):
+            new, at = [*missing[draw]], np.array([*missing[draw].values()], np.int64)
             for start in range(0, len(new), batch):
                 part = at[start : start + batch]
                 store.add(new[start : start + batch], engine(view(take(part), ids[part], draw)))
-                report(len(new) - start - len(part))
+                done += len(part)
+                if progress is not None:
+                    progress("features", done, total)
             store.flush()
-            done += len(rows)
             if out is None:
                 out = _empty((len(rows), n_views, *store.row_shape), engine.cache.folder_of("features"))
-            store.read(keys, out[:, draw])
+            store.read(keys[draw], out[:, draw])
     assert out is not None  # n_views >= 1
     return out
 

@@ -38,6 +38,7 @@ function race() {
 }
 
 function draw() {
+  if (!$("map").clientWidth) return; // not laid out yet, or in a tab that is not shown: the observer draws when it is
   scale = drawMap($("map"), course, runs, step, specText(state.surface));
   drawCurves($("curves"), course, runs, step);
   const handle = $("start").style;
