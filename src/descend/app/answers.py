@@ -52,12 +52,8 @@ def looked(run: Run, picture: bytes, *, name: str, label: int) -> dict[str, Any]
 
 
 def about(run: Run) -> dict[str, Any]:
-    """Return what the page says of a run beside its answers: classes, the suggested threshold, what validation says of it."""
-    suggested = suggested_threshold(run.record)
-    return {
-        "classes": list(run.classes), "temperature": run.record.temperature, "suggested": suggested,
-        "is_calibrated": "val" in run.record.calibration, "verified": run.is_verified,
-    }  # fmt: skip
+    """Return what the page must know of a run beside its answers: the suggested threshold, and whether there is any to choose."""
+    return {"suggested": suggested_threshold(run.record), "is_calibrated": "val" in run.record.calibration}
 
 
 def suggested_threshold(record: RunRecord) -> float | None:

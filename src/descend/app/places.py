@@ -50,6 +50,13 @@ class Places:
             raise DataError("corrections", f"must be a file in a folder that exists, ending in {' or '.join(ENDINGS)}", got=text)
         return path
 
+    def has(self, text: str) -> bool:
+        """Return whether a path lies below the root and exists."""
+        try:
+            return self.below(text).exists()
+        except (DataError, OSError):
+            return False
+
     def shown(self, path: Path | str) -> str:
         """Return a path as the page writes it: relative to the root."""
         place = Path(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,7 @@ class Review:
             "also": [{"check": item["check"], "what": item["what"], "fix": item["fix"]} for item in result.get("findings", [])
                      if item["severity"] == "finding" and item["check"] not in CHECKS],
             "decisions": self.decided(),
+            "command": shlex.join(["descend", "fit", self.places.shown(self.data), "--corrections", self.places.shown(self.table)]),
         }  # fmt: skip
 
     def decided(self) -> list[dict[str, str]]:

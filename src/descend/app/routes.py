@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import traceback
 from collections.abc import AsyncIterator, Callable
 from functools import cache, wraps
 from importlib.resources import files
@@ -12,24 +13,34 @@ from typing import Any
 import jinja2
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from descend import __version__
 from descend.app import answers
-from descend.app.guard import Guard
+from descend.app.guard import MOST_BYTES, Guard
 from descend.app.workspace import Workspace
 from descend.data.builtin import SETS
 from descend.errors import DescendError, KnobError
+from descend.plain_data import finite
+from descend.report.charts import curves
 
 WATCH_S = 0.2  # between two looks at work that goes on
 SCRIPTS = ("app.js", "dom.js", "pictures.js", "runs.js", "training.js", "places.js", "labels.js")
 Work = Callable[[Workspace, Request, bytes], Any]
 
 
-def application(workspace: Workspace, *, token: str, hosts: set[str]) -> Starlette:
+class Json(JSONResponse):
+    """An answer as JSON in ASCII: names of files need not be valid Unicode."""
+
+    def render(self, content: Any) -> bytes:
+        """Return the bytes of the answer."""
+        return json.dumps(finite(content), allow_nan=False).encode("ascii")
+
+
+def application(workspace: Workspace, *, token: str, hosts: set[str]) -> ASGIApp:
     """Return the app. token: what addresses begin with. hosts: what requests may call this machine, port included."""
     app = Starlette(
         routes=[
@@ -48,16 +59,16 @@ def application(workspace: Workspace, *, token: str, hosts: set[str]) -> Starlet
             Route("/api/fit", _json(_fit), methods=["POST"]),
             Route("/api/job", _json(_job)),
             Route("/api/job/news", _news),
+            Route("/api/job/curves", _json(_curves)),
             Route("/api/job/stop", _json(_stop), methods=["POST"]),
             Route("/api/review", _json(_start_review), methods=["POST"]),
             Route("/api/review", _json(_review)),
             Route("/api/review/decision", _json(_decide), methods=["POST"]),
             Route("/api/review/picture/{row:int}", _picture),
         ],
-        middleware=[Middleware(Guard, token=token, hosts=hosts)],
     )  # fmt: skip
     app.state.workspace = workspace
-    return app
+    return Guard(app, token=token, hosts=hosts)
 
 
 def _json(work: Work) -> Callable[[Request], Any]:
@@ -67,9 +78,13 @@ def _json(work: Work) -> Callable[[Request], Any]:
     async def endpoint(request: Request) -> Response:
         body = await request.body()
         try:
-            return JSONResponse(await run_in_threadpool(work, request.app.state.workspace, request, body))
+            return Json(await run_in_threadpool(work, request.app.state.workspace, request, body))
         except (DescendError, OSError) as error:
-            return JSONResponse({"error": str(error)}, status_code=400)
+            return Json({"error": str(error)}, status_code=400)
+        except Exception as error:  # a mistake of ours: the page says so, and the terminal where
+            traceback.print_exc()
+            told = f"descend has made a mistake ({type(error).__name__}); the terminal where it runs says where."
+            return Json({"error": told}, status_code=500)
 
     return endpoint
 
@@ -97,7 +112,7 @@ async def _static(request: Request) -> Response:
         return Response(_style(), media_type="text/css")
     if name in SCRIPTS:
         return Response(files("descend.app").joinpath("static", name).read_text(encoding="utf-8"), media_type="text/javascript")
-    return JSONResponse({"error": "There is no such file."}, status_code=404)
+    return Json({"error": "There is no such file."}, status_code=404)
 
 
 @cache
@@ -110,16 +125,17 @@ def _style() -> str:
 async def _report(request: Request) -> Response:
     path = await run_in_threadpool(request.app.state.workspace.report, request.path_params["ticket"])
     if path is None or not path.is_file():
-        return JSONResponse({"error": "Open the report from the app: this address is none of a report."}, status_code=403)
+        return Json({"error": "Open the report from the app: this address is none of a report."}, status_code=403)
     return FileResponse(path, media_type="text/html; charset=utf-8")
 
 
 def _state(workspace: Workspace, request: Request, body: bytes) -> Any:
     del request, body
+    runs = workspace.listed()
     return {
         "first": workspace.first, "runs_folder": str(workspace.runs), "root": str(workspace.places.root), "sets": sorted(SETS),
-        "runs": workspace.listed(), "job": workspace.job.describe() if workspace.job is not None else None,
-        "has_review": workspace.review is not None,
+        "runs": runs, "job": workspace.job.describe() if workspace.job is not None else None,
+        "has_review": workspace.review is not None, "most_bytes": MOST_BYTES, "known_data": workspace.known_data(runs),
     }  # fmt: skip
 
 
@@ -146,7 +162,7 @@ def _predict(workspace: Workspace, request: Request, body: bytes) -> Any:
 
 def _saliency(workspace: Workspace, request: Request, body: bytes) -> Any:
     run = workspace.run(_text(request, "run"))
-    return answers.looked(run, body, name=_text(request, "name"), label=int(_number(request, "class") or 0))
+    return answers.looked(run, body, name=_text(request, "name"), label=_whole(request, "class"))
 
 
 # ---------------------------------------------------------------------------------------------------------------- runs
@@ -194,6 +210,14 @@ def _stop(workspace: Workspace, request: Request, body: bytes) -> Any:
     return {"ok": True}
 
 
+def _curves(workspace: Workspace, request: Request, body: bytes) -> Any:
+    """Draw the epochs so far as the report draws them."""
+    del request, body
+    rows = workspace.job.epochs() if workspace.job is not None else []
+    charts = curves(rows, None) if rows else []
+    return [{"title": chart.title, "svg": str(chart.svg), "lines": [line.name for line in chart.lines]} for chart in charts]
+
+
 async def _news(request: Request) -> Response:
     """Stream the state of the work, whenever there is news, until it has ended."""
     return StreamingResponse(_events(request.app.state.workspace), media_type="text/event-stream")
@@ -204,7 +228,7 @@ async def _events(workspace: Workspace) -> AsyncIterator[str]:
     while watched is not None and not workspace.closing:
         if watched.version != seen:
             seen, runs = watched.version, watched.running
-            yield f"data: {json.dumps(await run_in_threadpool(watched.describe))}\n\n"
+            yield f"data: {json.dumps(finite(await run_in_threadpool(watched.describe)))}\n\n"
             if not runs:
                 break
         await asyncio.sleep(WATCH_S)
@@ -239,7 +263,7 @@ async def _picture(request: Request) -> Response:
     try:
         jpeg = await run_in_threadpool(workspace.current_review().picture, request.path_params["row"])
     except (DescendError, OSError) as error:
-        return JSONResponse({"error": str(error)}, status_code=400)
+        return Json({"error": str(error)}, status_code=400)
     return Response(jpeg, media_type="image/jpeg")
 
 
@@ -261,6 +285,13 @@ def _number(request: Request, name: str) -> float | None:
         return float(value)
     except ValueError:
         raise KnobError(name, "must be a number", got=value) from None
+
+
+def _whole(request: Request, name: str) -> int:
+    value = _text(request, name)
+    if not (value.isascii() and value.isdigit() and len(value) < 10):
+        raise KnobError(name, "must be a whole number", got=value)
+    return int(value)
 
 
 def _object(body: bytes) -> dict[str, Any]:

@@ -23,34 +23,29 @@ from torch import Tensor
 
 from descend.errors import MissingExtra, ModelError
 from descend.models import Classifier, Ensemble, Member
-from descend.train.evaluate import thumbnail
 from descend.train.run import Run
 
-SHOWN = 384  # pixels of the picture and of the map
-COLOR = (213, 94, 0)  # vermillion of Okabe and Ito: told from blue by every eye
-MOST_OPAQUE = 215  # of 255
+SHOWN = 384  # pixels of what is shown, picture and map
 
 
 @dataclass(frozen=True)
 class Saliency:
     """Where a network looked for one class.
 
-    heat: (S, S) float32 in 0..1, what the class's logit owes to each place. seen: (S, S, 3) uint8, what the network saw of the
-    picture. asked: which network and stage.
+    heat: (S, S) float32 in 0..1, what the class's logit owes to each place of what the network saw. asked: which network and stage.
     """
 
     heat: NDArray[np.float32]
-    seen: NDArray[np.uint8]
     asked: str
 
     def describe(self) -> dict[str, Any]:
-        """Return it for a page: two pictures in base64, a JPEG and a PNG whose transparency is the heat, and a sentence."""
-        alpha = Image.fromarray((self.heat * MOST_OPAQUE).astype(np.uint8)).resize((SHOWN, SHOWN), Image.Resampling.BICUBIC)
-        layer = Image.new("RGBA", (SHOWN, SHOWN), (*COLOR, 0))
-        layer.putalpha(alpha)
+        """Return it for a page: a PNG in base64 whose opacity is the heat, a mask for what the network saw, and a sentence."""
+        opacity = Image.fromarray((255 * self.heat).astype(np.uint8)).resize((SHOWN, SHOWN), Image.Resampling.BICUBIC)
+        mask = Image.new("LA", (SHOWN, SHOWN))
+        mask.putalpha(opacity)
         buffer = io.BytesIO()
-        layer.save(buffer, "PNG")
-        return {"seen": thumbnail(self.seen, SHOWN), "heat": base64.b64encode(buffer.getvalue()).decode(), "asked": self.asked}
+        mask.save(buffer, "PNG")
+        return {"heat": base64.b64encode(buffer.getvalue()).decode(), "asked": self.asked}
 
 
 def saliency(run: Run, picture: bytes, label: int) -> Saliency:
@@ -82,8 +77,8 @@ def saliency(run: Run, picture: bytes, label: int) -> Saliency:
     if not np.isfinite(heat).all() or heat.max() <= 0:
         raise ModelError(network.name, f"finds nothing in this picture that speaks for {run.classes[label]!r}")
     side = found.shape[-1]
-    return Saliency(heat / heat.max(), run.transform.pixels(picture), f"Grad-CAM on stage {stage} of {network.name} "
-                    f"({side} x {found.shape[-2]} places){share}")  # fmt: skip
+    name = network.name.partition("(")[0]
+    return Saliency(heat / heat.max(), f"Grad-CAM on stage {stage} of {name} ({side} x {found.shape[-2]} places){share}")
 
 
 def last_map(network: Classifier, size: int) -> str | None:

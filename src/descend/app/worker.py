@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -96,15 +97,16 @@ def main() -> None:
             except BrokenPipeError:  # the app is gone; the end of the input stops the work
                 return
 
-    request = json.loads(sys.stdin.readline())
-    threading.Thread(target=_obey, args=(sys.stdin,), daemon=True).start()
+    lines = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115 - the thread reads it to the end; a buffer's lock would stop the exit
+    request = json.loads(lines.readline())
+    threading.Thread(target=_obey, args=(lines,), daemon=True).start()
     work(request, send)
-    os._exit(0)  # the thread waits for a line, and an interrupt that is late has nothing left to stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # one that is late has nothing left to stop
 
 
-def _obey(lines: IO[str]) -> None:
+def _obey(lines: IO[bytes]) -> None:
     """Interrupt the work at every line, and at the end of them."""
-    for _ in lines:
+    while lines.readline():
         interrupt_main()
     interrupt_main()
 

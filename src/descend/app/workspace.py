@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,25 +16,28 @@ from descend.app.places import Places
 from descend.app.review import Review
 from descend.errors import KnobError, RunError, nearest
 from descend.plain_data import finite
-from descend.report.words import plain
 from descend.train import folder
 from descend.train.modes import MODES
 from descend.train.recipe import from_settings
 from descend.train.run import Run
-from descend.train.run_list import ListedRun, differing
+from descend.train.run_list import ListedRun
 
 MOST_OPEN = 3  # runs whose networks are held in memory
 TAKEN = ("data", "transfer", "budget", "epochs", "corrections", "seed")  # settings that the page may give
 
 
+Shown = Callable[[Sequence[ListedRun]], Mapping[str, Sequence[str]]]
+"""Returns the settings in which runs differ, as text: name -> a text for each run."""
+
+
 class Workspace:
     """The state of the app. runs: the folder of runs, which need not exist yet. first: the run that is shown first, or None.
 
-    closing: whether the server is about to end, so that what streams ends too.
+    shown: says in which settings runs differ. closing: whether the server is about to end, so that what streams ends too.
     """
 
-    def __init__(self, runs: Path, root: Path, first: str | None = None) -> None:
-        self.runs, self.places, self.first = runs.absolute(), Places(root), first
+    def __init__(self, runs: Path, root: Path, first: str | None = None, *, shown: Shown) -> None:
+        self.runs, self.places, self.first, self._shown = runs.absolute(), Places(root), first, shown
         self.job: Job | None = None
         self.review: Review | None = None
         self.closing = False
@@ -75,13 +78,19 @@ class Workspace:
             raise KnobError("compare", "needs two runs or more", got=names)
         runs = [ListedRun.of(self.path_of(name)) for name in dict.fromkeys(names)]
         prints = {run.record.data_fingerprint for run in runs if run.record}
-        settings = {name: [plain(value) for value in values] for name, values in differing(runs).items()}
-        return {"runs": [self._facts(run) for run in runs], "settings": settings, "same_data": len(prints) == 1}
+        return {"runs": [self._facts(run) for run in runs], "settings": self._shown(runs), "same_data": len(prints) == 1}
+
+    def known_data(self, runs: Sequence[Mapping[str, Any]]) -> list[str]:
+        """Return the data below the root that runs were trained on, in their order. runs: as ``listed`` returns them."""
+        paths = [path for run in runs if (path := str(run["source"] or "")) and Path(path).is_absolute()]
+        return [*dict.fromkeys(self.places.shown(path) for path in paths if self.places.has(path))]
 
     def report_ticket(self, name: str) -> str:
         """Return what opens the report of one run and nothing else. Raises RunError where there is none."""
         if not (self.path_of(name) / folder.REPORT).is_file():
-            raise RunError(f"run {name}", "must have a report", fix=f"Write it: descend report {shlex.quote(name)}")
+            raise RunError(
+                f"run {name}", "must have a report", fix=f"Write it: descend report {shlex.quote(str(self.path_of(name)))}"
+            )
         ticket = next((ticket for ticket, known in self._tickets.items() if known == name), None)
         if ticket is None:
             ticket = new_token()
@@ -96,7 +105,8 @@ class Workspace:
 
     def _facts(self, run: ListedRun) -> dict[str, Any]:
         chosen: Mapping[str, Any] = (run.record and run.record.chosen) or {}
-        more = {"epoch": chosen.get("epoch"), "can_answer": (run.path / folder.MODEL).is_file(),
+        source = run.record.plan.get("data") if run.record else None
+        more = {"epoch": chosen.get("epoch"), "source": source, "can_answer": (run.path / folder.MODEL).is_file(),
                 "has_report": (run.path / folder.REPORT).is_file()}  # fmt: skip
         return finite(run.facts() | more)
 
@@ -169,7 +179,7 @@ class Workspace:
 def located(place: Path | None) -> tuple[Path, str | None]:
     """Return the folder of runs that a place means, and the run to show first: a run, a folder of runs, or ``runs`` for None.
 
-    Raises RunError for a place that is named and is not there.
+    Raises RunError for a place that is named and is not there, and for a folder of other things.
     """
     if place is None:
         return Path("runs"), None
@@ -180,4 +190,7 @@ def located(place: Path | None) -> tuple[Path, str | None]:
     if not path.is_dir():
         raise RunError("app", "must be given a run, or a folder of runs, that exists", got=str(place),
                        fix="Leave it out to begin without one.")  # fmt: skip
+    if not folder.newest_first(path) and any(not entry.name.startswith(".") for entry in path.iterdir()):
+        raise RunError("app", "must be given a run, or a folder of runs, and there is none here", got=str(place),
+                       fix="Pictures are chosen on the page: descend app")  # fmt: skip
     return path, None

@@ -30,7 +30,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("place", nargs="?", type=Path, metavar="RUN | FOLDER_OF_RUNS", help="default: runs")
     parser.add_argument("--root", type=Path, default=Path(), metavar="FOLDER",
                         help="data may be chosen below it; default: this folder")  # fmt: skip
-    parser.add_argument("--port", type=int, metavar="N", help="default: any that is free")
+    parser.add_argument("--port", type=int, metavar="N", help="default: any that is free; where N is taken, the next free one")
     parser.add_argument("--no-browser", action="store_true", help="print the address only")
     args = parser.parse_args(argv)
     if args.port is not None and not 1 <= args.port <= 65_535:
@@ -40,9 +40,11 @@ def main(argv: list[str]) -> int:
         raise MissingExtra("descend app", f"{' and '.join(missing)} must be installed",
                            fix="Install them with: pip install 'descend[app]'")  # fmt: skip
     from descend.app.serve import serve
+    from descend.cli.run_tables import shown_settings
 
-    serve(args.place, root=args.root.expanduser(), port=args.port, browser=not args.no_browser, tell=tell_now)
-    return 0
+    return serve(
+        args.place, root=args.root.expanduser(), port=args.port, browser=not args.no_browser, shown=shown_settings, tell=tell_now
+    )
 
 
 def tell_now(line: str) -> None:

@@ -27,9 +27,11 @@ export async function ask(path, {query = {}, json, body} = {}) {
     answer = await fetch(`api/${path}${text ? "?" + text : ""}`, {
       method: post ? "POST" : "GET", body: json !== undefined ? JSON.stringify(json) : body, credentials: "omit"});
   } catch {
-    throw new Error("The app does not answer: it was ended in its terminal.");
+    $("gone").hidden = false;
+    throw new Error("The app does not answer.");
   }
-  const told = await answer.json();
+  $("gone").hidden = true;
+  const told = await answer.json().catch(() => ({error: `The app has answered with status ${answer.status}.`}));
   if (!answer.ok) throw new Error(told.error);
   return told;
 }
@@ -44,6 +46,8 @@ export function duration(seconds) {
   return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${String(minutes % 60).padStart(2, "0")} min`;
 }
 
+export const count = number => number.toLocaleString("en");
+
 /** A bar of a share: lengths are set as styles by script, which the page's policy allows. */
 export function bar(share, name = "bar") {
   const inner = h("span", {className: name});
@@ -53,9 +57,13 @@ export function bar(share, name = "bar") {
 
 export function say(id, text) { $(id).textContent = text || ""; }
 
-export const svg = (tag, attributes = {}, ...children) => {
-  const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-  node.append(...children);
+/** A drawing of the app's own as an element; its styles are set by script, which the page's policy allows. */
+export function drawing(text) {
+  const parsed = new DOMParser().parseFromString(text.replaceAll(' style="', ' data-style="'), "text/html");
+  const node = document.importNode(parsed.body.firstElementChild, true);
+  for (const styled of node.querySelectorAll("[data-style]")) {
+    styled.style.cssText = styled.dataset.style;
+    delete styled.dataset.style;
+  }
   return node;
-};
+}

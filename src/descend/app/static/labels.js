@@ -1,6 +1,6 @@
 // Going through what a scan has found, one picture or pair at a time; each decision is written to the table at once.
 import {$, ask, bdi, h, percent, say} from "./dom.js";
-import {progress, stopButton} from "./training.js";
+import {progress} from "./training.js";
 
 let shared = null, review = null, at = 0, saving = Promise.resolve();
 
@@ -9,7 +9,7 @@ export function begin(app) {
   app.onJob = onJob;
   $("review-form").addEventListener("submit", event => { event.preventDefault(); start(); });
   document.addEventListener("keydown", onKey);
-  if (app.state.has_review) load(); else if (app.state.job) onJob(app.state.job);
+  if (app.state.has_review && !app.state.job?.running) load();
 }
 
 async function start() {
@@ -18,25 +18,30 @@ async function start() {
     review = await ask("review", {json: {data: $("review-data").value, table: $("review-table").value.trim(),
       deep: $("review-deep").checked}});
     at = 0;
+    $("review").hidden = true;
     shared.watch();
-    draw();
   } catch (error) { say("review-says", error.message); }
 }
 
 function onJob(job, ended) {
-  if (job.kind !== "scan") return;
-  if (ended) load();
-  else if (job.running) drawWaiting(job);
+  const scanning = job.kind === "scan" && job.running;
+  $("review-waiting").hidden = !scanning;
+  if (scanning) progress($("review-progress"), job);
+  if (job.kind === "scan" && ended) load();
 }
 
 async function load() {
   try { review = await ask("review"); } catch (error) { say("review-says", error.message); return; }
+  if (!$("review-data").value) { $("review-data").value = review.data; $("review-table").value = review.table; }
   at = Math.max(0, nextOpen(-1));
   draw();
 }
 
 const decisionOf = path => review.decisions.find(one => one.path === path);
-const isDone = card => card.pictures.every(picture => decisionOf(picture.path));
+
+/** Whether a card asks for nothing more: of a pair, one that goes or changes is enough. */
+const isDone = card => card.pictures.every(picture => decisionOf(picture.path)) ||
+  card.pictures.some(picture => ["drop", "relabel"].includes(decisionOf(picture.path)?.action));
 
 /** The place of the next card after k that waits for a decision, from the beginning again; -1 where none does. */
 function nextOpen(k) {
@@ -44,26 +49,21 @@ function nextOpen(k) {
   return order.find(place => !isDone(review.cards[place])) ?? -1;
 }
 
-function drawWaiting(job) {
-  $("review").hidden = false;
-  $("review").replaceChildren(h("h2", {}, job.title[0].toUpperCase() + job.title.slice(1)), progress(job),
-    h("p", {className: "buttons"}, stopButton(job)));
-}
-
 function draw() {
-  const place = $("review");
-  place.hidden = false;
-  if (review.running) { place.replaceChildren(h("p", {className: "note"}, "Scanning …")); return; }
+  const place = $("review"), held = place.contains(document.activeElement);
+  place.hidden = review.running;
+  if (review.running) return;
   if (review.error || review.stopped) {
     place.replaceChildren(h("p", {className: "alarm"}, review.error || "The scan was stopped.")); return;
   }
   place.replaceChildren(head(), ...(review.cards.length ? [card(review.cards[at])] : [nothing()]), outcome());
+  if (held) (place.querySelector("[aria-pressed=true]") ?? place.querySelector("[aria-pressed]"))?.focus();
 }
 
 function head() {
   const done = review.cards.filter(isDone).length, n = review.cards.length;
   return h("div", {className: "review-head"}, h("h2", {}, bdi(review.name)),
-    h("p", {className: "note"}, n ? `${done} of ${n} looked at` : "", review.deep ? "" :
+    h("p", {className: "note"}, n ? `${done} of ${n} decided` : "", review.deep ? "" :
       (n ? "; " : "") + "no network has looked, so no label was doubted"),
     review.also.length ? h("details", {}, h("summary", {}, `${review.also.length} more to know about these data`),
       h("ul", {}, review.also.map(one => h("li", {}, `${one.check}: ${one.what}. ${one.fix}`)))) : null);
@@ -75,7 +75,7 @@ function card(one) {
   const pair = one.pictures.length > 1;
   return h("article", {className: "card" + (pair ? " two" : ""), ariaLabel: one.title},
     h("p", {className: "eyebrow"}, `${at + 1} of ${review.cards.length} · ${one.title}`, one.by ? ` · ${one.by}` : ""),
-    one.rather ? h("p", {className: "doubt"}, "Labelled ", h("strong", {}, bdi(one.pictures[0].label)),
+    one.rather ? h("p", {className: "doubt"}, "Labeled ", h("strong", {}, bdi(one.pictures[0].label)),
       " (", percent(one.p), "); the network, which never saw it, rather says ", h("strong", {}, bdi(one.rather)), ".") : null,
     h("div", {className: "sides"}, one.pictures.map((picture, k) => side(one, picture, k))),
     h("p", {className: "buttons"}, h("button", {type: "button", onclick: () => move(-1)}, "← Before"),
@@ -88,18 +88,18 @@ function side(one, picture, k) {
   const decision = decisionOf(picture.path), suggested = k === 0 ? one.rather : null;
   const others = review.classes.filter(name => name !== picture.label && name !== suggested);
   const act = (action, label) => () => decide(picture.path, action, label);
-  const button = (text, action, label = "") => h("button", {type: "button",
+  const button = (text, action, label = "") => h("button", {type: "button", className: "choice",
     ariaPressed: String(decision?.action === action && (action !== "relabel" || decision.label === label)),
     onclick: act(action, label)}, text);
-  const select = h("select", {ariaLabel: `Another class for ${picture.path}`,
+  const select = others.length && h("select", {ariaLabel: `Another class for ${picture.path}`,
     onchange: () => select.value && decide(picture.path, "relabel", select.value)},
   h("option", {value: ""}, "another class …"), others.map(name => h("option", {value: name,
     selected: decision?.action === "relabel" && decision.label === name}, name)));
-  return h("figure", {className: `side ${decision?.action ?? ""}`},
+  return h("figure", {className: `side ${decision?.action === "drop" ? "dropped" : ""}`},
     h("img", {src: `api/review/picture/${picture.row}`, alt: picture.path}),
     h("figcaption", {}, h("strong", {}, bdi(picture.label)), h("small", {}, bdi(picture.path), picture.split ? `, ${picture.split}` : "")),
-    h("div", {className: "decide"}, button(`Keep`, "keep"),
-      suggested ? button(h("span", {}, "It is ", bdi(suggested)), "relabel", suggested) : null, button("Drop", "drop"), select,
+    h("div", {className: "decide"}, button("Keep", "keep"),
+      suggested ? button([h("span", {}, "It is "), bdi(suggested)], "relabel", suggested) : null, button("Drop", "drop"), select,
       decision ? h("button", {type: "button", className: "quiet", onclick: act("undo", "")}, "Undo") : null));
 }
 
@@ -126,14 +126,11 @@ function outcome() {
   const n = action => review.decisions.filter(one => one.action === action).length;
   const changes = n("drop") + n("relabel");
   if (!review.decisions.length) return h("p", {className: "note"}, "No decision yet.");
-  const command = `descend fit ${quoted(review.data)} --corrections ${quoted(review.table)}`;
-  return h("div", {className: "outcome"}, h("p", {}, `${n("keep")} kept, ${n("relabel")} relabelled, ${n("drop")} dropped, in `,
+  return h("div", {className: "outcome"}, h("p", {}, `${n("keep")} kept, ${n("relabel")} relabeled, ${n("drop")} dropped, in `,
     h("code", {}, bdi(review.table)), "."),
-  changes ? [h("p", {}, h("code", {}, command)), h("p", {className: "buttons"}, h("button", {type: "button", className: "primary",
+  changes ? [h("pre", {}, h("code", {}, review.command)), h("p", {className: "buttons"}, h("button", {type: "button", className: "primary",
     onclick: () => shared.prefill(review.data, review.table)}, "Train with these corrections"))] : null);
 }
-
-const quoted = text => /^[\w./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'"'"'`)}'`;
 
 function onKey(event) {
   if ($("labels").hidden || !review?.cards.length || review.running || event.ctrlKey || event.metaKey || event.altKey) return;

@@ -17,7 +17,7 @@ async function show(field, folder, sets) {
   try {
     const found = await ask("places", {query: {folder}});
     const enter = one => one.is_folder ? () => show(field, one.path, sets) : () => use(one.path);
-    dialog.replaceChildren(h("h2", {}, found.folder ? bdi(found.folder) : "Choose data"),
+    dialog.replaceChildren(h("div", {}, h("h2", {}, found.folder ? bdi(found.folder) : "Choose data"),
       h("ul", {}, found.parent !== null ? h("li", {}, h("button", {type: "button", onclick: () => show(field, found.parent, sets)}, "↑ up")) : null,
         found.entries.map(one => h("li", {}, h("button", {type: "button", onclick: enter(one)},
           bdi(one.name + (one.is_folder ? "/" : ""))))),
@@ -25,6 +25,7 @@ async function show(field, folder, sets) {
           h("small", {className: "muted"}, " built in"))))),
       found.n_left_out ? h("p", {className: "note"}, `and ${found.n_left_out} more: type their path`) : null,
       h("p", {className: "buttons"}, found.folder ? h("button", {type: "button", className: "primary",
-        onclick: () => use(found.folder)}, "Use this folder") : null, close));
+        onclick: () => use(found.folder)}, "Use this folder") : null, close)));
+    (dialog.querySelector(".primary") ?? dialog.querySelector("button")).focus();
   } catch (error) { dialog.replaceChildren(h("p", {className: "alarm"}, error.message), close); }
 }

@@ -1,5 +1,5 @@
 // Start a training, watch it live, and stop it so that the best so far is kept.
-import {$, ask, bar, bdi, duration, h, percent, say, svg} from "./dom.js";
+import {$, ask, bar, bdi, count, drawing, duration, h, percent, say} from "./dom.js";
 import {chooser} from "./places.js";
 
 const MODES = [
@@ -10,7 +10,7 @@ const MODES = [
   ["scratch", "From scratch", "a small network from random weights: for small pictures"],
 ];
 const NO_EPOCHS = ["auto", "features"];
-let shared = null, source = null, job = null;
+let shared = null, news = null, job = null, drawn = 0, drawing_now = false;
 
 export function begin(app) {
   shared = app;
@@ -21,6 +21,8 @@ export function begin(app) {
     h("input", {type: "radio", name: "mode", value: name, checked: k === 0, onchange: fields}),
     h("span", {}, h("strong", {}, title), h("small", {}, what)))));
   $("fit-form").addEventListener("submit", event => { event.preventDefault(); start(asked()); });
+  for (const button of document.querySelectorAll("[data-stop]")) button.addEventListener("click", stop);
+  document.addEventListener("visibilitychange", () => { if (!document.hidden && !news) catchUp(); });
   chooser(app.state);
   fields();
   if (app.state.job) { showJob(app.state.job); if (app.state.job.running) watch(); }
@@ -47,57 +49,76 @@ async function start(settings) {
   try {
     showJob(await ask("fit", {json: settings}));
     watch();
-    $("live").scrollIntoView({block: "nearest"});
+    $("live-title").focus();
   } catch (error) { say("fit-says", error.message); }
 }
 
-/** Take the news of what goes on, until it has ended; the browser asks again by itself where the line breaks. */
-function watch() {
-  source?.close();
-  const now = source = new EventSource("api/job/news");
-  now.addEventListener("message", event => showJob(JSON.parse(event.data)));
-  now.addEventListener("over", () => now.close());
+async function stop() {
+  try { await ask("job/stop", {json: {}}); } catch (error) { say("fit-says", error.message); }
 }
 
-function showJob(news) {
-  const ended = job?.running && !news.running;
-  job = news;
+/** Hear the news of the work by server-sent events, until it has ended. */
+function watch() {
+  news?.close();
+  news = new EventSource("api/job/news");
+  news.addEventListener("message", event => showJob(JSON.parse(event.data)));
+  const over = () => { news?.close(); news = null; catchUp(); };
+  news.addEventListener("over", over);
+  news.addEventListener("error", over);  // the app has ended, or this machine has slept
+}
+
+/** Ask how the work stands: another tab may have begun some, and an app that has ended says so. */
+async function catchUp() {
+  try {
+    const now = await ask("job");
+    if (!now) return;
+    showJob(now);
+    if (now.running && !news) watch();
+  } catch { /* the page says that the app is gone */ }
+}
+
+function showJob(told) {
+  const ended = job?.running && !told.running;
+  if (!job || job.title !== told.title || job.run !== told.run) drawn = 0;
+  job = told;
   const working = $("working");
   working.hidden = !job.running;
   working.hash = job.kind === "scan" ? "#labels" : "#training";
   working.textContent = `${job.title} …`;
-  $("fit-start").disabled = job.running;
-  shared.onJob?.(job, ended);
+  $("fit-start").disabled = $("review-start").disabled = job.running;
+  for (const button of document.querySelectorAll("[data-stop]")) {
+    button.textContent = job.stopping ? "Stopping …" : "Stop";
+    button.disabled = job.stopping;
+  }
+  shared.onJob(job, ended);
   if (job.kind === "scan") return;
   $("live").hidden = false;
-  $("live").replaceChildren(...live());
+  showLive();
   if (ended) shared.refresh();
 }
 
 /** How far the stage is, as a bar; used by the labels too. */
-export function progress(news) {
-  const {stage, done, total, note} = news.stage;
-  if (!stage) return h("p", {className: "note"}, "Starting …");
-  return h("div", {className: "progress"}, h("p", {}, stage, h("small", {className: "muted"}, ` ${done} of ${total} `,
-    note ? bdi(note) : "")), bar(total ? done / total : 0));
+export function progress(place, {stage}) {
+  const known = stage.total > 0;
+  place.replaceChildren(h("p", {}, stage.stage ? bdi(stage.stage) : "Starting …", stage.stage ? h("small", {},
+    known ? ` ${count(stage.done)} of ${count(stage.total)} ` : " ", stage.note ? bdi(stage.note) : null) : null),
+  bar(known ? stage.done / stage.total : 0));
 }
 
-export const stopButton = news => h("button", {type: "button", disabled: news.stopping,
-  onclick: () => ask("job/stop", {json: {}})}, news.stopping ? "Stopping …" : "Stop");
-
-function live() {
-  const parts = [h("h2", {}, job.running ? job.title[0].toUpperCase() + job.title.slice(1) : ending())];
-  if (job.running) parts.push(progress(job), h("p", {className: "buttons"}, stopButton(job),
-    h("small", {className: "muted"}, "The best so far is kept.")));
-  if (job.error) parts.push(h("p", {className: "alarm"}, job.error));
-  if (job.result?.verdict) parts.push(...job.result.verdict.split("\n").map(line => h("p", {}, line)));
-  if (job.result?.run) parts.push(h("p", {className: "buttons"},
-    h("button", {type: "button", className: "primary", onclick: () => shared.go("runs")}, "See it among the runs"),
-    job.result.status === "interrupted" ? h("button", {type: "button", onclick: () => start({resume: job.result.run})}, "Go on") : null));
-  if (job.epochs.length) parts.push(chart(job.epochs), table(job.epochs));
-  if (job.said.length) parts.push(h("details", {open: !job.epochs.length}, h("summary", {}, "What it said"),
-    h("pre", {}, job.said.join("\n"))));
-  return parts;
+/** Every part is put in its place, so that what is focused or open stays so. */
+function showLive() {
+  say("live-title", job.running ? job.title[0].toUpperCase() + job.title.slice(1) : ending());
+  $("live-progress").hidden = $("live-stopping").hidden = !job.running;
+  if (job.running) progress($("live-progress"), job);
+  say("live-error", job.error);
+  if (job.running) $("live-result").replaceChildren();
+  else if (job.result && !$("live-result").childElementCount) $("live-result").append(...outcome(job.result));
+  $("live-epochs").replaceChildren(...(job.epochs.length ? table(job.epochs) : []));
+  $("live-command").hidden = !job.command;
+  $("live-command").querySelector("code").textContent = job.command;
+  $("live-said").hidden = !job.said.length;
+  $("live-said").querySelector("pre").textContent = job.said.join("\n");
+  showCharts();
 }
 
 function ending() {
@@ -106,33 +127,35 @@ function ending() {
     stopped: "Stopped before anything was trained"}[job.result?.status] ?? "Ended";
 }
 
-function table(epochs) {
-  const last = epochs.slice(-8).reverse();
-  const names = ["epoch", "training loss", "validation loss", "validation", "lr", "time"];
-  return h("div", {className: "scroll"}, h("table", {className: "epochs"},
-    h("thead", {}, h("tr", {}, names.map(name => h("th", {scope: "col", className: "n"}, name)))),
-    h("tbody", {}, last.map(row => h("tr", {className: row.best ? "best" : ""}, [row.epoch, row.train_loss.toFixed(3),
-      row.val_loss.toFixed(3), percent(row.val_accuracy), row.lr.toPrecision(3), duration(row.wall_s)].map(
-      value => h("td", {className: "n"}, String(value))))))));
+function outcome({verdict, run, status}) {
+  const lines = (verdict ?? "").split("\n").filter(Boolean).map(line => h("p", {}, line));
+  if (!run) return lines;
+  return [...lines, h("p", {className: "buttons"},
+    h("button", {type: "button", className: "primary", onclick: () => shared.go("runs")}, "See it among the runs"),
+    status === "interrupted" ? h("button", {type: "button", onclick: () => start({resume: run})}, "Go on") : null)];
 }
 
-/** Accuracy by epoch: training dashed and grey, validation blue, the best marked. */
-function chart(epochs) {
-  const [width, height, left, bottom] = [480, 170, 40, 22];
-  const x = k => left + (width - left - 8) * (epochs.length > 1 ? k / (epochs.length - 1) : 0.5);
-  const values = epochs.flatMap(row => [row.val_accuracy, row.train_accuracy]);
-  const low = Math.max(0, Math.floor(10 * Math.min(...values) - 0.3) / 10);
-  const y = value => 8 + (height - bottom - 8) * (1 - (value - low) / (1 - low || 1));
-  const line = (name, key) => svg("polyline", {class: name, points: epochs.map((row, k) => `${x(k)},${y(row[key])}`).join(" ")});
-  const best = epochs.map(row => row.best).lastIndexOf(true);
-  const marks = [low, 1].flatMap(value => [svg("line", {class: "grid", x1: left, x2: width - 8, y1: y(value), y2: y(value)}),
-    svg("text", {x: left - 6, y: y(value) + 4, "text-anchor": "end"}, percent(value, 0))]);
-  const ends = [0, epochs.length - 1].filter((k, at, all) => all.indexOf(k) === at).map(k =>
-    svg("text", {x: x(k), y: height - 4, "text-anchor": k && k === epochs.length - 1 ? "end" : "middle"}, String(epochs[k].epoch)));
-  return h("figure", {className: "live-chart"}, svg("svg", {viewBox: `0 0 ${width} ${height}`, role: "img",
-    "aria-label": `Accuracy by epoch; the last on validation is ${percent(epochs.at(-1).val_accuracy)}`}, ...marks, ...ends,
-  line("train", "train_accuracy"), line("val", "val_accuracy"),
-  ...(best >= 0 ? [svg("circle", {class: "best", cx: x(best), cy: y(epochs[best].val_accuracy), r: 4})] : [])),
-  h("figcaption", {}, h("span", {className: "key"}, "validation"), " ", h("span", {className: "key training"}, "training"),
-    " accuracy by epoch"));
+function table(epochs) {
+  const names = ["epoch", "training loss", "validation loss", "validation", "learning rate", "time"];
+  const best = epochs.findLast(row => row.best);
+  const number = (value, digits) => value === null || value === undefined ? "–" : value.toPrecision(digits);
+  return [h("thead", {}, h("tr", {}, names.map(name => h("th", {scope: "col", className: "n"}, name)))),
+    h("tbody", {}, epochs.slice(-8).reverse().map(row => h("tr", {className: row === best ? "best" : ""}, [row.epoch,
+      number(row.train_loss, 4), number(row.val_loss, 4), percent(row.val_accuracy), number(row.lr, 3), duration(row.wall_s)].map(
+      value => h("td", {className: "n"}, String(value))))))];
+}
+
+/** The curves are those of the report, drawn by the app whenever an epoch has come. */
+async function showCharts() {
+  if (drawing_now || drawn === job.epochs.length) return;
+  drawing_now = true;
+  const n = job.epochs.length;
+  try {
+    const charts = n ? await ask("job/curves") : [];
+    $("live-charts").replaceChildren(...charts.map(chart => h("figure", {}, h("h3", {}, chart.title), drawing(chart.svg),
+      chart.lines.length > 1 ? h("figcaption", {}, chart.lines.map(name => h("span", {className: `key ${name}`}, name))) : null)));
+    drawn = n;
+  } catch { /* told elsewhere, and tried again with the next epoch */ }
+  drawing_now = false;
+  if (job.epochs.length !== n) showCharts();
 }
