@@ -48,16 +48,16 @@ class Review:
 
     def describe(self) -> dict[str, Any]:
         """Return the review as plain data: its cards once the scan has ended, and the decisions."""
-        result = self.job.result or {}
+        result, shown = self.job.result or {}, self.places.shown
         return {
-            "data": self.places.shown(self.data), "name": self.manifest.name, "table": self.places.shown(self.table),
+            "data": shown(self.data), "name": self.manifest.name, "table": shown(self.table),
             "n_pictures": len(self.manifest.names), "classes": list(self.manifest.classes), "deep": result.get("deep"),
             "running": self.job.running, "stopped": result.get("status") == "stopped", "error": self.job.error,
             "cards": [*self._cards(result.get("findings", []))],
             "also": [{"check": item["check"], "what": item["what"], "fix": item["fix"]} for item in result.get("findings", [])
                      if item["severity"] == "finding" and item["check"] not in CHECKS],
             "decisions": self.decided(),
-            "command": shlex.join(["descend", "fit", self.places.shown(self.data), "--corrections", self.places.shown(self.table)]),
+            "command": shlex.join(["descend", "fit", shown(self.data), "--corrections", shown(self.table)]),
         }  # fmt: skip
 
     def decided(self) -> list[dict[str, str]]:

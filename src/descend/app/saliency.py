@@ -32,7 +32,8 @@ SHOWN = 384  # pixels of what is shown, picture and map
 class Saliency:
     """Where a network looked for one class.
 
-    heat: (S, S) float32 in 0..1, what the class's logit owes to each place of what the network saw. asked: which network and stage.
+    heat: (S, S) float32 in 0..1, what the class's logit owes to each place of what the network saw. asked: which network and
+    stage.
     """
 
     heat: NDArray[np.float32]

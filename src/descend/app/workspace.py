@@ -16,6 +16,7 @@ from descend.app.places import Places
 from descend.app.review import Review
 from descend.errors import KnobError, RunError, nearest
 from descend.plain_data import finite
+from descend.quantities import seconds
 from descend.train import folder
 from descend.train.modes import MODES
 from descend.train.recipe import from_settings
@@ -125,6 +126,8 @@ class Workspace:
         if mode not in ("auto", *MODES):
             raise KnobError("transfer", f"must be one of auto, {', '.join(MODES)}", got=mode)
         from_settings(settings)  # types and intervals are told before a process begins
+        if "budget" in settings:
+            seconds(settings["budget"], who="budget")
         flags = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items() if name != "data"]
         name = f"{Path(settings['data']).stem}-{datetime.now():%Y%m%d-%H%M%S}"
         request = {"settings": settings, "command": ["descend", "fit", settings["data"], *flags]}

@@ -91,7 +91,7 @@ function side(one, picture, k) {
   const button = (text, action, label = "") => h("button", {type: "button", className: "choice",
     ariaPressed: String(decision?.action === action && (action !== "relabel" || decision.label === label)),
     onclick: act(action, label)}, text);
-  const select = others.length && h("select", {ariaLabel: `Another class for ${picture.path}`,
+  const select = !others.length ? null : h("select", {ariaLabel: `Another class for ${picture.path}`,
     onchange: () => select.value && decide(picture.path, "relabel", select.value)},
   h("option", {value: ""}, "another class …"), others.map(name => h("option", {value: name,
     selected: decision?.action === "relabel" && decision.label === name}, name)));
