@@ -39,6 +39,7 @@ def root(tmp_path_factory: pytest.TempPathFactory, shapes: Path) -> Path:
     fit(shapes, out=first, epochs=6, **SMALL)
     shutil.copytree(first, second)
     record = json.loads((second / "record.json").read_text())
+    del record["digest"]  # so that it may be edited
     (second / "record.json").write_text(json.dumps(record | {"plan": record["plan"] | {"epochs": 1}}))
     (second / "recipe.toml").touch()
     return place / "root"
@@ -217,6 +218,7 @@ def test_where_that_cannot_be_said_the_page_says_why(client: TestClient, disc: b
 def test_runs_are_listed_and_compared_as_in_the_terminal(client: TestClient) -> None:
     runs = client.get("api/runs").json()
     assert [run["name"] for run in runs] == ["second", "first"]
+    assert [run["status"] for run in runs] == ["finished", "finished"], runs
     assert all(run["can_answer"] and run["has_report"] and run["val"]["accuracy_interval"] for run in runs)
     told = client.get("api/compare?run=first&run=second").json()
     assert told["settings"] == {"epochs": ["6", "1"]}
@@ -288,7 +290,7 @@ def test_data_are_chosen_below_the_root_and_nowhere_else(client: TestClient, roo
         ({"data": "digits", "device": "cuda"}, "got 'device'"),
         ({"data": "digits", "corrections": "c.txt"}, "ending in .csv"),
         ({"resume": "../first"}, "knows the runs of"),
-        ({"resume": "first"}, "first"),
+        ({"resume": "first"}, "run first: must be one that was interrupted, got 'finished'"),
     ],
 )
 def test_a_training_that_cannot_be_meant_is_told_before_it_begins(client: TestClient, asked: dict[str, str], told: str) -> None:

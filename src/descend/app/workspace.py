@@ -135,8 +135,10 @@ class Workspace:
                            self.runs / name)  # fmt: skip
 
     def resume(self, name: str) -> Job:
-        """Go on with an interrupted run."""
+        """Go on with an interrupted run. Raises RunError for one that has finished."""
         path = self.path_of(name)
+        if self.run(name).record.status == "finished":
+            raise RunError(f"run {name}", "must be one that was interrupted", got="finished")
         return self._begun(lambda out: Job("resume", f"going on with {name}", {"out": str(out)}, out), path)
 
     def start_review(self, data: str, table: str, *, deep: bool) -> Review:
