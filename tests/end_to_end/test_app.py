@@ -38,8 +38,8 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="Ctrl-C is sent as a sig
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as a user has it: pictures, one of them under two classes, and a run of them."""
     place = tmp_path_factory.mktemp("app")
-    photos = shapes_folder(place / "photos", n=8, side=40)
-    fit(photos, out=place / "runs" / "shapes", transfer="scratch", epochs=3, size=24)
+    photos = shapes_folder(place / "photos", n=8, side=16)  # small pictures get a small network
+    fit(photos, out=place / "runs" / "shapes", transfer="scratch", epochs=3)
     (photos / "square" / "zz.png").write_bytes((photos / "disc" / "00.png").read_bytes())
     return place
 

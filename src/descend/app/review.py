@@ -1,4 +1,4 @@
-"""Going through what a scan has found: each picture is kept, relabelled or dropped, and the decisions are a table for ``fit``."""
+"""Going through what a scan has found: each picture is kept, relabeled or dropped, and the decisions are a table for ``fit``."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Review:
             raise KnobError("action", f"must be one of {', '.join(ACTIONS)}", got=action, fix=nearest(action, ACTIONS))
         else:
             if action == "relabel" and not label:
-                raise DataError("corrections", "must say the label of a picture that is relabelled", got=path)
+                raise DataError("corrections", "must say the label of a picture that is relabeled", got=path)
             given = Correction(path, label if action == "relabel" else "", ACTIONS[action])
             [item] = settled(self.manifest, [given], who="corrections")
             after = self.decisions | {path: item}
