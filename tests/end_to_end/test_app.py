@@ -204,7 +204,8 @@ def test_a_signal_ends_it_at_once_and_a_training_in_order(
     told, _ = process.communicate(timeout=90)
     assert process.returncode == status
     assert "Stopping training on photos; what was done is kept" in told
-    assert told.endswith("Stopped.\n")
+    assert told.endswith("(Ctrl-C again: at once)\nStopped.\n")
+    assert all(line.startswith(("Open it", "Stopping", "Stopped")) for line in told.splitlines()), told
     assert "Traceback" not in told
     with pytest.raises(ProcessLookupError):
         os.kill(worker, 0)

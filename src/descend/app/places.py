@@ -1,4 +1,4 @@
-"""What the page may name: folders and tables below one root, built-in sets, and nothing else; no address is ever fetched."""
+"""What the page may name: folders and tables below one root, built-in sets, and nothing else, no address on a network."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -61,6 +62,7 @@ def serve(place: Path | None, *, root: Path, port: int | None, browser: bool, sh
 
 
 def _config(workspace: Workspace, token: str, hosts: set[str]) -> uvicorn.Config:
+    logging.getLogger("uvicorn.error").addFilter(lambda record: record.exc_info is not None)  # not how it ends its connections
     return uvicorn.Config(
         application(workspace, token=token, hosts=hosts), log_config=None, access_log=False, server_header=False, lifespan="off",
         ws="none", timeout_graceful_shutdown=LINGER_S, timeout_keep_alive=30,
