@@ -195,6 +195,14 @@ def test_a_picture_whose_link_leads_out_is_not_shown(
     assert "may only look below" in refused.json()["error"]
 
 
+def test_pictures_of_an_archive_are_shown_from_where_it_is_unpacked(client: TestClient, root: Path) -> None:
+    shutil.make_archive(str(root / "packed"), "zip", root / "photos")
+    assert "packed.zip" in [entry["path"] for entry in client.get("api/places").json()["entries"]]
+    told = posted(client, "api/review", {"data": "packed.zip", "table": "c.csv", "deep": False})
+    client.post("api/job/stop", json={})
+    assert {client.get(f"api/review/picture/{row}").status_code for row in range(told["n_pictures"])} == {200}
+
+
 def test_a_table_of_something_else_is_not_written_over(client: TestClient, root: Path) -> None:
     (root / "prices.csv").write_text("item,price\n")
     answer = client.post("api/review", json={"data": "photos", "table": "prices.csv", "deep": False})

@@ -1,10 +1,11 @@
-"""What the page may name: folders and tables below one root, built-in sets, and nothing else, no address on a network."""
+"""What the page may name: folders, tables and archives below one root, and built-in sets; no address on a network."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+from descend.data.archives import ENDINGS as ARCHIVES
 from descend.data.builtin import SETS
 from descend.data.corrections import ENDINGS
 from descend.data.manifest import natural
@@ -63,7 +64,7 @@ class Places:
         return place.relative_to(self.root).as_posix() if place.is_relative_to(self.root) else str(path)
 
     def listed(self, text: str) -> dict[str, Any]:
-        """Return the folders and tables in a folder, for choosing one; hidden ones are left out, and links that lead out."""
+        """Return the folders, tables and archives in a folder, for choosing one; none that is hidden or leads out."""
         folder = self.below(text)
         try:
             entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
@@ -82,6 +83,6 @@ class Places:
     def _is_offered(self, entry: Path) -> bool:
         try:
             within = entry.resolve().is_relative_to(self.root)
-            return within and (entry.is_dir() or entry.suffix.lower() in SUFFIXES)
+            return within and (entry.is_dir() or entry.name.lower().endswith((*SUFFIXES, *ARCHIVES)))
         except (OSError, RuntimeError):
             return False

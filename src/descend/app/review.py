@@ -90,7 +90,9 @@ class Review:
             assert self.manifest.pictures is not None  # no root: the pictures are in memory
             source: Any = self.manifest.pictures[row]
         else:
-            source = self.places.below(str(self.manifest.root / name))  # a link may lead anywhere
+            place = self.manifest.root.resolve()
+            unpacked = not place.is_relative_to(self.places.root)  # an archive below the root lies in the cache
+            source = (Places(place) if unpacked else self.places).below(str(place / name))  # a link may lead anywhere
         image = Image.fromarray(np.ascontiguousarray(decode(source, name=name, policy=USUAL)))
         if max(image.size) < LARGEST_VIEW // 4:
             factor = LARGEST_VIEW // 4 // max(image.size) + 1
