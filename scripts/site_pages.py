@@ -14,7 +14,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "descend"
 PACKAGES = ("optim", "schedule", "landscape", "regularize", "augment", "data", "models", "transfer", "train", "search",
-            "comparison", "export", "report", "audit", "doctor", "stats")  # fmt: skip
+            "comparison", "export", "report", "audit", "doctor", "stats", "app")  # fmt: skip
 LINK = re.compile(r"(\]\()([^)#\s]+)((?:#[^)\s]*)?\))")
 PLAYGROUND = """---
 hide: [navigation, toc]

@@ -1,3 +1,4 @@
+from . import app as app
 from . import audit as audit
 from . import augment as augment
 from . import comparison as comparison

@@ -8,9 +8,14 @@ stands on several pages runs once, unless it fails.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
+import signal
+import subprocess
+import sys
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,7 +90,8 @@ class Place:
     def run(self, words: tuple[str, ...], page_runs: dict[str, Path]) -> int:
         """Run a command, or answer from what an equal one has made; note the run that a ``fit`` makes. Returns its status."""
         if words[0] != "fit" or "--resume" in words:
-            status = 0 if words in self.done else main([*words])
+            run = served if words[0] in SERVERS else main
+            status = 0 if words in self.done else run([*words])
             self.done |= {words} if status == 0 else set()
             return status
         data = "recipe" if words[1].startswith("--") else Path(words[1]).name
@@ -98,6 +104,24 @@ class Place:
         page_runs.pop(data, None)  # the last run stands last
         page_runs |= {data: self.runs[words]} if status == 0 else {}
         return status
+
+
+SERVERS = {"app"}  # verbs that go on until Ctrl-C
+
+
+def served(words: list[str]) -> int:
+    """Start a server as it is typed, wait until its address answers, and press Ctrl-C. Returns its exit status."""
+    quiet = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY")}  # opens no window
+    command = [sys.executable, "-m", "descend.cli", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=quiet, start_new_session=True) as process:
+        assert process.stdout is not None
+        addresses = (line.strip() for line in process.stdout if line.startswith("http://"))
+        try:
+            with urllib.request.urlopen(next(addresses), timeout=60) as answer:
+                assert answer.status == 200
+        finally:
+            process.send_signal(signal.SIGINT)
+        return process.wait(60)
 
 
 @pytest.fixture(scope="module")

@@ -26,6 +26,7 @@ VERBS = {
     "ablate": "leave every technique of a recipe out, and say what each buys, with intervals",
     "sensitivity": "accuracy against learning rate, rule by rule: which rule forgives a bad rate",
     "runs": "list, compare and delete runs",
+    "app": "open a local page: try runs on pictures, compare them, train others, correct labels",
     "report": "write the page of a comparison or a run",
     "lr-find": "find a learning rate by a range test, before training",
     "scan": "look for copies, wrong labels, damaged files and more in a data set, before training",

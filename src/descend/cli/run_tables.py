@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -55,7 +55,7 @@ def accuracy(score: Score | None) -> str:
 
 def side_by_side(runs: Sequence[ListedRun]) -> Iterator[str]:
     """Yield what differs in settings, a column per run, then what came out."""
-    settings = _shown(differing(runs))
+    settings = shown_settings(runs)
     same_data = len({run.record.data_fingerprint for run in runs if run.record}) == 1
     rows = [("", *(run.path.name for run in runs))]
     rows += [(name, *values) for name, values in settings.items()]
@@ -86,10 +86,10 @@ def _outcome(runs: Sequence[ListedRun]) -> Iterator[tuple[str, ...]]:
     yield "status", *(run.status for run in runs)
 
 
-def _shown(settings: Mapping[str, Sequence[Any]]) -> dict[str, list[str]]:
-    """Return settings as text. One technique with other knobs becomes a row for each knob that differs."""
+def shown_settings(runs: Sequence[ListedRun]) -> dict[str, list[str]]:
+    """Return the settings in which runs differ as text. One technique with other knobs becomes a row for each that differs."""
     shown: dict[str, list[str]] = {}
-    for name, values in settings.items():
+    for name, values in differing(runs).items():
         calls = [_parsed(value) for value in values]
         known = [call for call in calls if isinstance(call, Call)]
         if len(known) == len(calls) and len({(call.name, call.arguments) for call in known}) == 1:

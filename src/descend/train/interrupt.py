@@ -100,7 +100,7 @@ def unswallowed() -> Iterator[None]:
         if not issubclass(unraisable.exc_type, KeyboardInterrupt):
             before(unraisable)
             return
-        timers.append(threading.Timer(AGAIN_S, _interrupt_main))
+        timers.append(threading.Timer(AGAIN_S, interrupt_main))
         timers[-1].start()
 
     sys.unraisablehook = hook
@@ -112,7 +112,7 @@ def unswallowed() -> Iterator[None]:
             timer.cancel()
 
 
-def _interrupt_main() -> None:
+def interrupt_main() -> None:
     """Do what Ctrl-C does, from another thread; a real signal also ends a call that waits."""
     if sys.platform == "win32":
         _thread.interrupt_main()

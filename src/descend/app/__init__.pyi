@@ -1,0 +1,2 @@
+from .routes import application as application
+from .workspace import Workspace as Workspace
