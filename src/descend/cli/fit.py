@@ -61,7 +61,9 @@ def _main(argv: list[str], world: World) -> int:
     with terminable() as termination:
         try:
             run = _run(resumed, moved, settings, ["descend", "fit", *argv], world)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
+            if lost := world.lost(error):
+                raise lost from None
             if not termination.requested:
                 raise
             tell("Stopped.", file=sys.stderr)

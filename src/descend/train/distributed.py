@@ -11,6 +11,7 @@ What is sent as an object goes only to and from processes that ``torchrun`` has 
 
 from __future__ import annotations
 
+import itertools
 import os
 import shlex
 import sys
@@ -28,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from descend.data.pool import n_threads
-from descend.errors import TrainingError
+from descend.errors import DescendError, TrainingError
 from descend.regularize import StochasticDepth, SynchronizedNorms
 from descend.train.interrupt import Interrupted
 from descend.train.world import Rows, Share, World, belonging_to
@@ -40,7 +41,8 @@ LONGEST = timedelta(
     days=7
 )  # that one waits for another: decoding and judging are one's work; one that has died is noticed at once
 SENT_BYTES = 2**26  # of an array, at a time
-TOLD = "descend/told"  # counts the processes that had something to say about the end
+TOLD = "told"  # counts the processes that had something to say about the end
+_times = itertools.count()
 
 
 class Processes(World):
@@ -48,7 +50,7 @@ class Processes(World):
 
     def __init__(self) -> None:
         store, self.rank, self.size = next(dist.rendezvous("env://", timeout=timedelta(minutes=10)))
-        self.store = store
+        self.store = dist.PrefixStore(f"descend/{next(_times)}", store)  # a second run of the same processes has keys of its own
         self.local_rank = int(os.environ.get("LOCAL_RANK", self.rank))
         self.local_size = int(os.environ.get("LOCAL_WORLD_SIZE", self.size))
         has_gpus = torch.cuda.is_available() and self.local_size <= torch.cuda.device_count()
@@ -56,7 +58,7 @@ class Processes(World):
         if self.backend == "nccl":
             torch.cuda.set_device(self.local_rank)  # "cuda" means this one from here on
         backends = "cpu:gloo,cuda:nccl" if self.backend == "nccl" else "gloo"
-        dist.init_process_group(backends, store=dist.PrefixStore("descend", store), rank=self.rank, world_size=self.size,
+        dist.init_process_group(backends, store=dist.PrefixStore("group", self.store), rank=self.rank, world_size=self.size,
                                 timeout=LONGEST)  # fmt: skip
         self.group = dist.new_group(timeout=LONGEST)  # of one's own: DistributedDataParallel's sums run at the same time
 
@@ -99,16 +101,14 @@ class Processes(World):
         """Return what runs ``module`` and adds up the gradients of all processes."""
         skipped = any(isinstance(part, StochasticDepth) and part.per == "batch" and part.p for part in module.modules())
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # another name for broadcast_buffers, which older versions do not know
+            warnings.simplefilter("ignore", FutureWarning)  # of broadcast_buffers, whose new name older versions do not know
             wrapped = DistributedDataParallel(module, broadcast_buffers=False, find_unused_parameters=skipped)
 
-        def added(_: object, bucket: Any) -> Any:
+        def added(bucket: Any) -> Any:
             work = dist.all_reduce(bucket.buffer(), async_op=True)
             return cast(Any, work).get_future().then(lambda future: future.value()[0])
 
-        wrapped.register_comm_hook(
-            None, lambda state, bucket: added(state, bucket)
-        )  # torch reads the hook's annotations as types
+        wrapped.register_comm_hook(None, lambda _, bucket: added(bucket))  # of annotations torch would make types
         return wrapped
 
     def synchronized(self, share: Share | None) -> AbstractContextManager[Any]:
@@ -209,16 +209,15 @@ class Processes(World):
     # -------------------------------------------------------------------------------------------------------- the end
 
     def lost(self, error: BaseException) -> TrainingError | None:
-        """Return in words that an error came of another process's end; None for any other error."""
-        said = str(error)
-        of_torch = isinstance(error, (dist.DistBackendError, dist.DistNetworkError)) or "gloo" in said
-        if not (isinstance(error, RuntimeError) and of_torch):
+        """Return in words that an error came of another process's end; None for any other error.
+
+        torchrun ends the others with SIGTERM meanwhile, so that it may be what an interrupt has interrupted.
+        """
+        if not any(_is_of_the_connection(link) for link in _chain(error)):
             return None
         on = f" Go on: {self.command()} --resume {shlex.quote(str(self.run))}" if self.run is not None else ""
-        failure = TrainingError("training", f"needs all {self.size} processes, and another one has ended",
-                                fix=f"It was killed, or had no more memory: torchrun says which, and how.{on}")  # fmt: skip
-        failure.__cause__ = error
-        return failure
+        return TrainingError("training", f"needs all {self.size} processes, and another one has ended",
+                             fix=f"It was killed, or had no more memory: torchrun says which, and how.{on}")  # fmt: skip
 
     def speaks_first(self) -> bool:
         """Return whether nobody has told of the end yet: of all processes that meet one, one tells it."""
@@ -226,6 +225,18 @@ class Processes(World):
             return self.store.add(TOLD, 1) == 1
         except RuntimeError:  # the store lived in a process that has ended
             return self.leads
+
+
+def _is_of_the_connection(error: BaseException) -> bool:
+    of_torch = isinstance(error, (dist.DistBackendError, dist.DistNetworkError)) or "gloo" in str(error)
+    return isinstance(error, RuntimeError) and not isinstance(error, DescendError) and of_torch
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error, and those that were being handled when it was raised."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import torch
 from descend.available_memory import forget_peak
 from descend.data.builtin import SETS
 from descend.data.remote import is_address
-from descend.errors import KnobError, RunError
+from descend.errors import DataError, KnobError, RunError
 from descend.progress import Progress
 from descend.train import folder, manifest
 from descend.train import recipe as recipes
@@ -59,6 +59,7 @@ def fit(
             try:
                 with world.in_turn():
                     surveyed = survey(recipe, arrays=arrays, log=log, progress=progress)
+                _check_same_data(surveyed, world)
                 run = _made(surveyed, log, progress, search)
             except KeyboardInterrupt:
                 run = _stopped(log, world)
@@ -97,10 +98,18 @@ def resume(
             try:
                 with world.in_turn():
                     surveyed = survey(recipe, arrays=arrays, log=log, progress=progress, who="resume", of=Run(path))
+                _check_same_data(surveyed, world)
                 run = _made(surveyed, log, progress, search, restore=True)
             except KeyboardInterrupt:
                 run = _stopped(log, world)
         return _written_up(run, write_up)
+
+
+def _check_same_data(surveyed: Survey, world: World) -> None:
+    """Raise DataError where this process sees other pictures than the one that leads."""
+    if world.told(surveyed.dataset.fingerprint) != surveyed.dataset.fingerprint:
+        raise DataError(surveyed.dataset.name, f"must hold the same pictures for all {world.size} processes",
+                        fix="Put the same data in the same place on every machine.")  # fmt: skip
 
 
 def _stopped(log: RunLog, world: World) -> Run:

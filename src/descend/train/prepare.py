@@ -140,8 +140,9 @@ def prepared(surveyed: Survey, *, log: RunLog, progress: Progress) -> TrainingSe
         plan = label_check.measured(plan, decoded, network.backbone, log, progress)
     plan = world.told(plan)
     if world.size > 1:
-        log.record.processes = described(plan, network, world, torch.get_num_threads())
-        progress.say(in_a_line(log.record.processes))
+        processes = described(plan, network, world, torch.get_num_threads())
+        progress.say(in_a_line(processes))
+        log.record.processes = processes if surveyed.of is None else log.record.processes
     with log.timed("features"):
         builder = TaskBuilder(plan, decoded, network, engine, progress, world)
         mode_task = mode.task(builder)
