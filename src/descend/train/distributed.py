@@ -86,10 +86,12 @@ class Processes(World):
                 yield
             self._wait()
 
-    def close(self) -> None:
-        """Leave the others, when all have come to the end."""
-        self._wait()
-        dist.destroy_process_group()
+    def close(self, *, together: bool) -> None:
+        """Leave the others: when all have come to the end, or at once, which they notice if they wait for this process."""
+        if together:
+            self._wait()
+        if together or self.backend == "gloo":  # nccl would wait for those who have ended
+            dist.destroy_process_group()
 
     # ------------------------------------------------------------------------------------------------ in every step
 
@@ -257,8 +259,9 @@ def processes() -> Iterator[World]:
             sys.stdout = sys.stderr = nowhere
         try:
             yield world
-            world.close()
+            world.close(together=True)
         except BaseException as error:
+            world.close(together=False)
             if not world.speaks_first():
                 raise SystemExit(_status(error)) from None
             sys.stdout, sys.stderr = console
