@@ -37,9 +37,7 @@ from descend.transfer import Work
 
 T = TypeVar("T")
 
-LONGEST = timedelta(
-    days=7
-)  # that one waits for another: decoding and judging are one's work; one that has died is noticed at once
+LONGEST = timedelta(days=7)  # that one waits for another that decodes or judges; one that has died is noticed at once
 SENT_BYTES = 2**26  # of an array, at a time
 TOLD = "told"  # counts the processes that had something to say about the end
 _times = itertools.count()
@@ -261,8 +259,9 @@ def processes() -> Iterator[World]:
             yield world
             world.close(together=True)
         except BaseException as error:
+            speaks = world.speaks_first()
             world.close(together=False)
-            if not world.speaks_first():
+            if not speaks:
                 raise SystemExit(_status(error)) from None
             sys.stdout, sys.stderr = console
             told = world.lost(error)

@@ -35,7 +35,8 @@ def described(plan: Plan, network: Classifier, world: World, n_threads: int) -> 
     """Return how a plan's network is trained by several processes, for the record."""
     has_norms = any(isinstance(part, _BatchNorm) for part in network.modules())
     norms = "synchronized" if plan.norm == "train" else "frozen"
-    return Processes(n=world.size, backend=world.backend, threads=n_threads, batch_norms=norms if has_norms else "none")
+    backend = world.backend if plan.device.startswith("cuda") else "gloo"
+    return Processes(n=world.size, backend=backend, threads=n_threads, batch_norms=norms if has_norms else "none")
 
 
 def in_a_line(processes: Processes) -> str:

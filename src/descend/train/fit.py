@@ -53,6 +53,7 @@ def fit(
     if world.leads:
         folder.check_free(out)
     forget_peak()
+    on_epoch = on_epoch if world.leads else None
     with ending_with_sigterm(), RunLog(out=out, command=command, on_epoch=on_epoch, writes=world.leads) as log:
         with threads(world.threads(recipe.threads)):
             log.record.n_threads = torch.get_num_threads()
@@ -84,6 +85,7 @@ def resume(
     Raises RunError if nothing is left to do, if the data are not what they were, or if another process has the run.
     """
     world = current()
+    on_epoch = on_epoch if world.leads else None
     forget_peak()
     with ending_with_sigterm(), RunLog.reopened(path, on_epoch, writes=world.leads) as log:
         if world.told(log.record.status == "finished" and (not world.leads or _is_judged(path, log))):
