@@ -227,9 +227,12 @@ def _restored(setup: TrainingSetup, task: Task, run: Path, rollback: Rollback | 
 
 def _estimate(setup: TrainingSetup, task: Task, position: Position) -> None:
     """Measure how long the rest will take and how much memory a step needs, and say it. Raises TrainingError for too much."""
-    log = setup.log
+    log, batch = setup.log, next(iter(task.source.epoch(0)))
+    if batch.share is not None and len(batch.ids) < 2:  # alone, batch norms cannot learn from one picture of a batch
+        setup.progress.say(f"training {task.epochs} epochs")
+        return
     with log.timed("estimate"):
-        need = log.record.memory_bytes = step_bytes(task, next(iter(task.source.epoch(0))))
+        need = log.record.memory_bytes = step_bytes(task, batch)
         if need is not None:
             refuse_too_much(need, setup.plan)
         done = (position.epoch + position.step / task.source.n_steps) / task.epochs
