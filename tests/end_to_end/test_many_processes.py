@@ -12,8 +12,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
-
 import pytest
 import torch
 from tests.conftest import shapes_folder  # pyright: ignore[reportMissingImports]
@@ -45,7 +43,7 @@ CASES: dict[str, list[str]] = {
     "vectors": [*PRETRAINED, "--transfer", "features", "--batch-size", "7"],
 }  # fmt: skip
 REFUSED: dict[str, list[str]] = {
-    "auto": ["--transfer", "auto"],
+    "auto": ["--budget", "1m"],
     "ghost": [*SCRATCH, "--backbone", "smallcnn(width=4)", "--regularize", "ghost_batch_norm(size=4)"],
     "kl_sparsity": [*SCRATCH, "--backbone", "smallcnn(width=4)", "--regularize", "kl_sparsity"],
     "few": [*SCRATCH, "--backbone", "smallcnn(width=4)", "--batch-size", "1"],
@@ -85,8 +83,8 @@ def together(n: int, commands: dict[str, list[str]], place: Path, cache: Path) -
 
 
 def fit(pictures: Path, out: Path, words: list[str]) -> list[str]:
-    is_fitted = "features" in words and "--batch-size" not in words
-    return ["fit", str(pictures), *words, *COMMON[: 2 if is_fitted else 4], "--out", str(out)]
+    takes_steps = "--batch-size" in words or "scratch" in words
+    return ["fit", str(pictures), *words, *COMMON[: 4 if takes_steps else 2], "--out", str(out)]
 
 
 def last(run: Path) -> dict[str, torch.Tensor]:
@@ -213,7 +211,8 @@ def _ranks(agent: int) -> dict[int, int]:
     children = [int(child) for child in Path(f"/proc/{agent}/task/{agent}/children").read_text().split()]
     ranks = dict[int, int]()
     for child in children:
-        variables: Any = dict(item.partition("=")[::2] for item in Path(f"/proc/{child}/environ").read_text().split("\0"))
-        if "RANK" in variables:
-            ranks[int(variables["RANK"])] = child
+        for variable in Path(f"/proc/{child}/environ").read_text().split("\0"):
+            name, _, value = variable.partition("=")
+            if name == "RANK":
+                ranks[int(value)] = child
     return ranks

@@ -42,6 +42,7 @@ def in_parts(module: nn.Module, x: Tensor, weights: Tensor, parts: Sequence[slic
         with SynchronizedNorms(total.of(rank), counts=counts):
             out = own(rows)
         (out * weights[part] if counts else out[:0]).sum().backward()
+        assert rows.grad is not None
         return own, out.detach()[: part.stop - part.start], rows.grad[: part.stop - part.start]
 
     with ThreadPoolExecutor(len(parts)) as pool:
@@ -76,7 +77,8 @@ def test_parts_together_give_what_the_whole_batch_gives(module: nn.Module, shape
         for name, buffer in whole.named_buffers():
             torch.testing.assert_close(own.state_dict()[name], buffer)
     for name, parameter in whole.named_parameters():
-        torch.testing.assert_close(sum(own.get_parameter(name).grad for own, _, _ in ran), parameter.grad)
+        parts_of_it = [grad for own, _, _ in ran if (grad := own.get_parameter(name).grad) is not None]
+        torch.testing.assert_close(torch.stack(parts_of_it).sum(0), parameter.grad)
 
 
 def test_evaluation_is_that_of_the_layer_and_asks_nobody() -> None:
@@ -84,6 +86,7 @@ def test_evaluation_is_that_of_the_layer_and_asks_nobody() -> None:
         raise AssertionError
 
     norm, x = nn.BatchNorm2d(3).eval(), torch.randn(2, 3, 4, 4)
+    assert norm.running_mean is not None
     norm.running_mean += 1
     with SynchronizedNorms(nobody):
         assert torch.equal(norm(x), nn.functional.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias))

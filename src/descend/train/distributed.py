@@ -26,6 +26,8 @@ import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from descend.data.pool import n_threads
@@ -47,8 +49,8 @@ class Processes(World):
     """The processes that ``torchrun`` has started, seen from one: its ``rank`` of ``size``, on this machine ``local_rank``."""
 
     def __init__(self) -> None:
-        store, self.rank, self.size = next(dist.rendezvous("env://", timeout=timedelta(minutes=10)))
-        self.store = dist.PrefixStore(f"descend/{next(_times)}", store)  # a second run of the same processes has keys of its own
+        store, self.rank, self.size = next(rendezvous("env://", timeout=timedelta(minutes=10)))
+        self.store = PrefixStore(f"descend/{next(_times)}", store)  # a second run of the same processes has keys of its own
         self.local_rank = int(os.environ.get("LOCAL_RANK", self.rank))
         self.local_size = int(os.environ.get("LOCAL_WORLD_SIZE", self.size))
         has_gpus = torch.cuda.is_available() and self.local_size <= torch.cuda.device_count()
@@ -56,9 +58,10 @@ class Processes(World):
         if self.backend == "nccl":
             torch.cuda.set_device(self.local_rank)  # "cuda" means this one from here on
         backends = "cpu:gloo,cuda:nccl" if self.backend == "nccl" else "gloo"
-        dist.init_process_group(backends, store=dist.PrefixStore("group", self.store), rank=self.rank, world_size=self.size,
+        dist.init_process_group(backends, store=PrefixStore("group", self.store), rank=self.rank, world_size=self.size,
                                 timeout=LONGEST)  # fmt: skip
-        self.group = dist.new_group(timeout=LONGEST)  # of one's own: DistributedDataParallel's sums run at the same time
+        group = dist.new_group(timeout=LONGEST)  # of one's own: DistributedDataParallel's sums run at the same time
+        self.group = cast(dist.ProcessGroup, group)  # every process is a member
 
     def command(self) -> str:
         """Return the command that trains with as many processes as there are."""
@@ -169,7 +172,7 @@ class Processes(World):
     def together(self, work: Work, lead: Callable[[Work], NDArray[np.float32]], room: Callable[..., Any]) -> NDArray[np.float32]:
         """Return ``lead(work)``, called in the process that leads; each time that it works, all do, each on its part."""
         if not self.leads:
-            while (job := self.told(None)) is not None:
+            while (job := self.told(cast(tuple[Rows, int] | None, None))) is not None:
                 self._worked(work, *job)
             return self._same_array(None, room)
 
