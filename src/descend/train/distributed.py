@@ -122,7 +122,8 @@ class Processes(World):
         """Return logits (n, K) and targets (n,) or (n, K) of the whole batch; gradients flow to this process's logits."""
         assert share is not None  # the sources of several processes say so
         n_own, n_classes = share.stop - share.start, logits.shape[1]
-        own, columns = logits[:n_own], targets[:n_own].reshape(n_own, -1)  # an empty share has one row that does not count
+        own, columns = logits[:n_own], targets[:n_own]  # an empty share has one row that does not count
+        columns = columns[:, None] if targets.ndim == 1 else columns
         exact = torch.promote_types(logits.dtype, torch.float32)  # of labels, too
         rows = torch.zeros(share.n, n_classes + (1 if targets.ndim == 1 else n_classes), dtype=exact, device=logits.device)
         rows[share.start : share.stop] = torch.cat([own.detach().to(exact), columns.to(exact)], 1)
