@@ -19,7 +19,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -34,8 +34,11 @@ from descend.data.pool import n_threads
 from descend.errors import DescendError, TrainingError
 from descend.regularize import StochasticDepth, SynchronizedNorms
 from descend.train.interrupt import Interrupted
-from descend.train.world import Rows, Share, World, belonging_to
+from descend.train.world import Share, World, belonging_to
 from descend.transfer import Work
+
+if TYPE_CHECKING:
+    from descend.train.world import Rows
 
 T = TypeVar("T")
 
@@ -173,7 +176,7 @@ class Processes(World):
     def together(self, work: Work, lead: Callable[[Work], NDArray[np.float32]], room: Callable[..., Any]) -> NDArray[np.float32]:
         """Return ``lead(work)``, called in the process that leads; each time that it works, all do, each on its part."""
         if not self.leads:
-            while (job := self.told(cast(tuple[Rows, int] | None, None))) is not None:
+            while (job := self.told(cast("tuple[Rows, int] | None", None))) is not None:
                 self._worked(work, *job)
             return self._same_array(None, room)
 

@@ -17,18 +17,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from descend.errors import TrainingError
 
-if TYPE_CHECKING:  # the command line asks ``are_several`` before it loads torch
+if TYPE_CHECKING:  # the command line asks ``are_several`` before it loads anything large
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor, nn
 
     from descend.transfer import Work
 
+    Rows: TypeAlias = NDArray[np.int64]
+
 T = TypeVar("T")
-Rows: TypeAlias = NDArray[np.int64]
 
 
 def are_several(environment: Mapping[str, str]) -> bool:
@@ -53,6 +53,8 @@ class Share:
     @property
     def rows(self) -> Rows:
         """The positions that the process reads: its own, or where it has none the first, which is run and does not count."""
+        import numpy as np
+
         return np.zeros(1, np.int64) if self.is_empty else np.arange(self.start, self.stop)
 
 
