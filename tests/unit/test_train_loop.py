@@ -108,7 +108,7 @@ def test_a_second_gradient_sees_the_same_masks_and_teaches_norms_nothing() -> No
     before = module(FakeSource(1).batch(0, 0).inputs)  # counts one batch by itself
     assert before.shape == (6, N_CLASSES)
     seen.clear()
-    logits, loss = task.step(0, FakeSource(1).batch(0, 0))
+    logits, loss, _ = task.step(0, FakeSource(1).batch(0, 0))
     assert len(seen) == 2, "a rule that needs two gradients makes two passes"
     assert torch.equal(*seen)
     assert int(norm.num_batches_tracked or 0) == 2, "one of the forward pass above, one of the step"
@@ -165,8 +165,8 @@ def test_a_position_sums_what_makes_the_metrics(soft: bool) -> None:
     task, position = make_task(source=source), Position()
     losses, right = 0.0, 0
     for batch in source.epoch(0):
-        logits, loss = task.step(0, batch)
-        position.advance(batch, logits, loss)
+        logits, loss, targets = task.step(0, batch)
+        position.advance(batch, logits, loss, targets)
         labels = FakeSource(n_steps=3).batch(0, batch.step).targets
         losses, right = losses + 6 * loss.item(), right + int((logits.argmax(1) == labels).sum())
     assert (position.step, position.n_seen, int(position.n_right)) == (3, 18, right)

@@ -73,8 +73,19 @@ def main(argv: list[str] | None = None) -> int:
     verb, *rest = arguments
     if verb not in VERBS:
         return _unknown(verb)
+    if verb != "fit" and os.environ.get("WORLD_SIZE", "1") != "1" and "TORCHELASTIC_RUN_ID" in os.environ:
+        return _alone(verb)
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch loads: its idle threads would fight Numba's for the cores
     return _run(verb, rest)
+
+
+def _alone(verb: str) -> int:
+    """Tell, in one of the processes that torchrun has started, that a verb runs in one."""
+    if os.environ.get("RANK") == "0":
+        from descend.cli.output import tell
+
+        tell(f"descend {verb}: runs in one process; torchrun is for fit. Try: descend {verb} ...", file=sys.stderr)
+    return 2
 
 
 def module_of(verb: str) -> str:

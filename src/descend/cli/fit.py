@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import sys
 from collections.abc import Collection, Mapping
@@ -16,9 +17,11 @@ from descend.cli.catalogue import check_names
 from descend.cli.output import Parser, tell
 from descend.cli.progress import Terminal
 from descend.errors import KnobError, RunError
+from descend.progress import Silent
 from descend.technique import Knob, knobs
 from descend.train.interrupt import EXIT_TERMINATED, terminable
 from descend.train.recipe import FORMER_NAMES, LISTS, Recipe, from_arguments, read, renamed
+from descend.train.world import ALONE, World, are_several
 
 if TYPE_CHECKING:
     from descend.train.record_types import EpochRow
@@ -37,7 +40,16 @@ EPILOG = """examples:
 
 
 def main(argv: list[str]) -> int:
-    """Train, or go on with an interrupted run."""
+    """Train, or go on with an interrupted run; with the processes that torchrun has started beside this one, together."""
+    if not are_several(os.environ):
+        return _main(argv, ALONE)
+    from descend.train.distributed import processes
+
+    with processes() as world:
+        return _main(argv, world)
+
+
+def _main(argv: list[str], world: World) -> int:
     parser = _parser()
     args = vars(parser.parse_args(argv))
     as_json, resumed, moved = args.pop("json"), args.pop("resume"), args.pop("moved")
@@ -49,23 +61,25 @@ def main(argv: list[str]) -> int:
         check_settings("fit", settings)
     with terminable() as termination:
         try:
-            run = _run(resumed, moved, settings, ["descend", "fit", *argv])
-        except KeyboardInterrupt:
+            run = _run(resumed, moved, settings, ["descend", "fit", *argv], world)
+        except KeyboardInterrupt as error:
+            if lost := world.lost(error):
+                raise lost from None
             if not termination.requested:
                 raise
             tell("Stopped.", file=sys.stderr)
+            if world.size > 1:  # the others may be waiting for anything: only an end tells them
+                raise SystemExit(EXIT_TERMINATED) from None
             return EXIT_TERMINATED
-        if as_json:
-            tell(json.dumps(run.summary()))
-        else:
-            tell(*_closing(run))
+        if world.leads:
+            tell(*([json.dumps(run.summary())] if as_json else _closing(run, world)))
     if run.record.status != "interrupted":
         return 0
     return EXIT_TERMINATED if termination.requested else 130
 
 
-def _run(resumed: Path | None, moved: str | None, settings: dict[str, Any], command: list[str]) -> Run:
-    terminal = Terminal()
+def _run(resumed: Path | None, moved: str | None, settings: dict[str, Any], command: list[str], world: World) -> Run:
+    terminal = Terminal() if world.leads else Silent()
     if resumed is None:
         return fit(**settings, progress=terminal, command=command, started=STARTED.get())
     threads = settings.pop("threads", None)
@@ -172,6 +186,7 @@ def _flag(knob: Knob) -> dict[str, Any]:
     return options | {"type": kind, "metavar": {int: "N", float: "X", str: "TEXT"}[kind]}
 
 
+<<<<<<< HEAD
 def _closing(run: Run) -> list[str]:
     from descend.report import advice, advice_line
 
@@ -179,6 +194,12 @@ def _closing(run: Run) -> list[str]:
     if run.record.status == "interrupted":
         return [f"Stopped; what was trained is kept in {run.folder}", f"Go on:   descend fit --resume {folder}"]
     rows = cast("list[EpochRow]", run.record.epoch_rows(run.folder))
+=======
+def _closing(run: Run, world: World) -> list[str]:
+    folder = shlex.quote(str(run.folder))
+    if run.record.status == "interrupted":
+        return [f"Stopped; what was trained is kept in {run.folder}", f"Go on:   {world.command()} --resume {folder}"]
+>>>>>>> ddp
     return [
         *run.verdict().splitlines(),
         f"Report:  {run.folder / 'report.html'}",

@@ -28,11 +28,15 @@ class Rows:
     step: int
 
 
+Wanted = Callable[[Rows], NDArray[np.int64]]
+"""Says which rows of a batch are wanted, by their positions in it."""
+
+
 @dataclass(frozen=True, eq=False)
 class Batch:
     """B pictures. ids: (B,) int64, sample ids. rows: (B,) int64, rows of the data set. images: (B, R, R, 3) uint8, RGB.
 
-    targets: (B,) int64. step: the batch's number in its epoch, from 0.
+    targets: (B,) int64. step: the batch's number in its epoch, from 0. whole: the rows of the whole batch, where these are some.
     """
 
     ids: NDArray[np.int64]
@@ -40,6 +44,7 @@ class Batch:
     images: NDArray[np.uint8]
     targets: NDArray[np.int64]
     step: int
+    whole: Rows
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -103,11 +108,14 @@ class Batches:
         for step in range(start_step, self.n_steps):
             yield self._rows(order, ids, step)
 
-    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
-        """Yield the batches of an epoch from ``start_step`` on; batch k is the same wherever one starts."""
+    def epoch(self, epoch: int, start_step: int = 0, wanted: Wanted | None = None) -> Iterator[Batch]:
+        """Yield the batches of an epoch from ``start_step`` on; batch k is the same wherever one starts.
+
+        wanted: says which of a batch's rows to read: Rows -> positions among them; None: all.
+        """
         order = self.order(epoch)
         ids = self._ids_of_visits(order)
-        gather = partial(self._gather, order, ids)
+        gather = partial(self._gather, order, ids, wanted)
         yield from in_order(gather, range(start_step, self.n_steps), 1, in_flight=2)  # one is used while the next is gathered
 
     def _ids_of_visits(self, order: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -120,6 +128,7 @@ class Batches:
         part = slice(step * self.batch_size, end)
         return Rows(ids[part], order[part], self._labels[order[part]], step)
 
-    def _gather(self, order: NDArray[np.int64], ids: NDArray[np.int64], step: int) -> Batch:
-        head = self._rows(order, ids, step)
-        return Batch(head.ids, head.rows, self.decoded.take(head.rows), head.targets, step)
+    def _gather(self, order: NDArray[np.int64], ids: NDArray[np.int64], wanted: Wanted | None, step: int) -> Batch:
+        whole = self._rows(order, ids, step)
+        at = slice(None) if wanted is None else wanted(whole)
+        return Batch(whole.ids[at], whole.rows[at], self.decoded.take(whole.rows[at]), whole.targets[at], step, whole)

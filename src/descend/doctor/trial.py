@@ -70,7 +70,7 @@ def steps(task: Task, batches: Iterable[tuple[int, Batch]], *, rate: float = 1.0
     for epoch, batch in batches:
         for group in task.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * rate
-        _, loss = task.step(epoch, batch)
+        loss = task.step(epoch, batch).loss
         if not task.optimizer.moved:  # an open window of accumulation: every step counts by itself here
             task.optimizer.flush()
         task.regularize_weights(parameters)

@@ -48,3 +48,4 @@ from .stochastic_depth import StochasticDepth as StochasticDepth
 from .stochastic_depth import expected_depth as expected_depth
 from .stochastic_depth import linear_decay as linear_decay
 from .stopping import EarlyStopping as EarlyStopping
+from .synchronized_norm import SynchronizedNorms as SynchronizedNorms

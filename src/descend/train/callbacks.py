@@ -13,7 +13,7 @@ from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from descend.errors import DivergenceError
 from descend.progress import Progress
@@ -54,23 +54,26 @@ class KeepBest:
 class RunCallback:
     """Validates after each epoch, keeps the best, appends to metrics.jsonl, saves checkpoints and tells the progress.
 
-    validate: returns the validation probabilities (n, K). path: the run folder. snapshots: None where no states are kept. copies:
-    (n,) int64, which validation pictures are the same one, or None where all differ. rollback: keeps every good epoch; None where
-    training never goes back to one. on_epoch: takes a copy of each epoch's row; ``foreign`` is the error that it has raised.
+    validate: returns the validation probabilities (n, K). path: the run folder; None in a process that writes nothing, beside the
+    one that leads: it decides the same from the same numbers. snapshots: None where no states are kept. copies: (n,) int64, which
+    validation pictures are the same one, or None where all differ. rollback: keeps every good epoch; None where training never
+    goes back to one. on_epoch: takes a copy of each epoch's row; ``foreign`` is the error that it has raised.
     every: the cadence of checkpoints, as in ``Cadence``.
 
     ``position`` is where training stands: after an error, the step or the end of the epoch that failed.
     """
 
     def __init__(
-        self, path: Path, task: Task, best: Best, metric: Metric, n_train: int, progress: Progress,
+        self, path: Path | None, task: Task, best: Best, metric: Metric, n_train: int, progress: Progress,
         validate: Callable[[], NDArray[np.float32]], labels: NDArray[np.int64], position: Position,
         snapshots: Snapshots | None = None, copies: NDArray[np.int64] | None = None, rollback: Rollback | None = None,
         on_epoch: OnEpoch | None = None, every: str | None = None,
     ) -> None:  # fmt: skip
         self.path, self.task, self.best, self.metric = path, task, best, metric
         self.n_train, self.progress, self.validate, self.labels = n_train, progress, validate, labels
-        self.rows: list[Any] = folder.read_lines(path / folder.METRICS)  # of a resumed run
+        self.rows: list[Any] = task.world.told(
+            [] if path is None else folder.read_lines(path / folder.METRICS)
+        )  # of a resumed run
         self.snapshots, self.copies, self.rollback, self.position = snapshots, copies, rollback, position
         self.on_epoch, self.foreign = on_epoch, None
         self.history = {name: [row[f"val_{name}"] for row in self.rows] for name in ("loss", *get_args(Metric))}
@@ -134,6 +137,8 @@ class RunCallback:
 
     def save(self, position: Position) -> None:
         """Save a checkpoint of this position."""
+        if self.path is None:
+            return
         path, task = self.path / folder.CHECKPOINT, self.task
         with self._cadence.writing():
             checkpoint.save(path, task.module, task.optimizer, position, self.best, self.rollback, self.rows)
@@ -158,7 +163,8 @@ class RunCallback:
             val_loss=score["loss"], val_accuracy=score["accuracy"], val_balanced_accuracy=score["balanced_accuracy"],
             val_macro_f1=score["macro_f1"], wall_s=wall, images_per_s=position.n_seen / wall, best=better,
         )  # fmt: skip
-        folder.append_line(self.path / folder.METRICS, row)
+        if self.path is not None:
+            folder.append_line(self.path / folder.METRICS, row)
         self.rows.append(row)
         self._note = f"epoch {position.epoch + 1}/{self.task.epochs}  loss {loss:.3f}  val {score[self.metric]:.2%}"
         self._before = 0
@@ -181,9 +187,14 @@ class RunCallback:
             yield
             return
         with statistics_kept(self.task.module):
-            batches = islice(self.task.source.epoch(epoch), STATISTICS_BATCHES)
-            reestimate_batch_norm(self.task.module, (batch.inputs for batch in batches))
+            reestimate_batch_norm(self.task.module, self._inputs_of_all(epoch))
             yield
+
+    def _inputs_of_all(self, epoch: int) -> Iterator[Tensor]:
+        """Yield the inputs of an epoch's first batches; what reads one takes its statistics from all processes' parts of it."""
+        for batch in islice(self.task.source.epoch(epoch), STATISTICS_BATCHES):
+            with self.task.world.synchronized(batch.share):
+                yield batch.inputs
 
     def _select(self, epoch: int, score: Score) -> bool:
         """Keep this epoch's weights if selection prefers them; early stopping keeps the first of equals, or the last epoch."""

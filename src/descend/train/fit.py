@@ -14,7 +14,7 @@ import torch
 from descend.available_memory import forget_peak
 from descend.data.builtin import SETS
 from descend.data.remote import is_address
-from descend.errors import KnobError, RunError
+from descend.errors import DataError, KnobError, RunError
 from descend.progress import Progress
 from descend.train import folder, manifest
 from descend.train import recipe as recipes
@@ -28,6 +28,7 @@ from descend.train.recipe import Recipe
 from descend.train.run import Run
 from descend.train.run_log import RunLog
 from descend.train.training import train
+from descend.train.world import World, current
 
 Search = Callable[[Survey, RunLog, Progress], Run]
 """Makes the run of a plan whose transfer is ``auto``; it stands above this package, so it is handed down."""
@@ -48,18 +49,22 @@ def fit(
     on_epoch: OnEpoch | None = None,
 ) -> Run:
     """Train from the beginning. ``arrays`` stands for data that is no path; see ``descend.fit``."""
-    folder.check_free(out)
+    world = current()
+    if world.leads:
+        folder.check_free(out)
     forget_peak()
-    with ending_with_sigterm(), RunLog(out=out, command=command, on_epoch=on_epoch) as log:
-        with threads(recipe.threads):
+    on_epoch = on_epoch if world.leads else None
+    with ending_with_sigterm(), RunLog(out=out, command=command, on_epoch=on_epoch, writes=world.leads) as log:
+        with threads(world.threads(recipe.threads)):
             log.record.n_threads = torch.get_num_threads()
             try:
-                run = _made(survey(recipe, arrays=arrays, log=log, progress=progress), log, progress, search)
+                with world.in_turn():
+                    surveyed = survey(recipe, arrays=arrays, log=log, progress=progress)
+                _check_same_data(surveyed, world)
+                run = _made(surveyed, log, progress, search)
             except KeyboardInterrupt:
-                if log.folder is None:
-                    raise
-                run = log.stopped()
-        return write_up(run)
+                run = _stopped(log, world)
+        return _written_up(run, write_up)
 
 
 def resume(
@@ -79,22 +84,57 @@ def resume(
     n_threads: of torch from here on; None for as many as the run began with, without which bits differ.
     Raises RunError if nothing is left to do, if the data are not what they were, or if another process has the run.
     """
+    world = current()
+    on_epoch = on_epoch if world.leads else None
     forget_peak()
-    with ending_with_sigterm(), RunLog.reopened(path, on_epoch) as log:
-        if log.record.status == "finished" and _is_judged(path, log):
-            return write_up(Run(path, log.record))
+    with ending_with_sigterm(), RunLog.reopened(path, on_epoch, writes=world.leads) as log:
+        if world.told(log.record.status == "finished" and (not world.leads or _is_judged(path, log))):
+            return _written_up(Run(path, log.record), write_up)
         if not manifest.is_there(path):
             progress.say("  this run is of an older version: its files cannot be verified")
         recipe, arrays = _moved(Run(path, log.record).recipe, data, path)
         folder.has_checkpoint(path)  # one that cannot be read is refused before pictures are decoded
-        with threads(n_threads or log.record.n_threads or recipe.threads):
+        as_then = log.record.n_threads if _n_processes(log) == world.size else 0  # other processes share the processors otherwise
+        with threads(n_threads or as_then or world.threads(recipe.threads)):
             _note_departures(log, progress)
             try:
-                surveyed = survey(recipe, arrays=arrays, log=log, progress=progress, who="resume", of=Run(path))
+                with world.in_turn():
+                    surveyed = survey(recipe, arrays=arrays, log=log, progress=progress, who="resume", of=Run(path))
+                _check_same_data(surveyed, world)
                 run = _made(surveyed, log, progress, search, restore=True)
             except KeyboardInterrupt:
-                run = log.stopped()
-        return write_up(run)
+                run = _stopped(log, world)
+        return _written_up(run, write_up)
+
+
+def _check_same_data(surveyed: Survey, world: World) -> None:
+    """Raise DataError where this process sees other pictures than the one that leads."""
+    if world.told(surveyed.dataset.fingerprint) != surveyed.dataset.fingerprint:
+        raise DataError(surveyed.dataset.name, f"must hold the same pictures for all {world.size} processes",
+                        fix="Put the same data in the same place on every machine.")  # fmt: skip
+
+
+def _stopped(log: RunLog, world: World) -> Run:
+    """Return what Ctrl-C has left. Raises KeyboardInterrupt where there is no run, or where others wait for one that goes on."""
+    if log.folder is None:
+        raise KeyboardInterrupt
+    run = log.stopped()
+    if world.size > 1:
+        raise KeyboardInterrupt
+    return run
+
+
+def _written_up(run: Run | None, write_up: WriteUp) -> Run:
+    """Return the run with its report. run: None in a process that does not lead: it waits, and gets what the other has."""
+    if run is not None and current().leads:
+        run = write_up(run)
+    place, record = current().told((None, None) if run is None else (run.folder, run.record))
+    assert place is not None and record is not None  # noqa: PT018 (the process that leads has a run)
+    return run or Run(place, record)
+
+
+def _n_processes(log: RunLog) -> int:
+    return 1 if log.record.processes is None else log.record.processes["n"]
 
 
 def _moved(recipe: Recipe, data: Any, path: Path) -> tuple[Recipe, Any]:
@@ -116,7 +156,7 @@ def _is_there(data: str) -> bool:
 
 def _note_departures(log: RunLog, progress: Progress) -> None:
     """Tell and write down what keeps the run from ending in the bits of one that was never stopped."""
-    different = departures(log.record, n_threads=torch.get_num_threads())
+    different = departures(log.record, n_threads=torch.get_num_threads(), n_processes=current().size)
     if different:
         progress.say(f"  not bit-exact: {', '.join(different)}; the run agrees to rounding with one that was never stopped")
         log.record.departures = [*dict.fromkeys([*log.record.departures, *different])]
@@ -154,15 +194,17 @@ def _is_judged(path: Path, log: RunLog) -> bool:
     return False
 
 
-def _made(surveyed: Survey, log: RunLog, progress: Progress, search: Search, *, restore: bool = False) -> Run:
+def _made(surveyed: Survey, log: RunLog, progress: Progress, search: Search, *, restore: bool = False) -> Run | None:
+    """Make the run; returns None in a process that does not lead."""
     if log.on_epoch is not None and "epochs" not in surveyed.plan.settings:
         raise KnobError("on_epoch", f"has no effect: transfer {surveyed.plan.transfer} trains no epochs here",
                         fix='Leave it out, or name what trains them: transfer="finetune", or epochs=20.')  # fmt: skip
     try:
         if surveyed.plan.transfer == "auto":
             return search(surveyed, log, progress)
-        return judge(train(prepared(surveyed, log=log, progress=progress), restore=restore))
+        result = train(prepared(surveyed, log=log, progress=progress), restore=restore)
+        return judge(result) if current().leads else None
     except Exception as error:
-        told = in_words(error, surveyed.plan)
+        told = current().lost(error) or in_words(error, surveyed.plan)
         log.failed(told)
         raise told from error.__cause__ if told is error else error

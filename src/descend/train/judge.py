@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+<<<<<<< HEAD
 from functools import partial
+=======
+from pathlib import Path
+>>>>>>> ddp
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,27 +40,28 @@ def judge(result: TrainingResult) -> Run:
     Where an error ended the training, the best epoch so far is kept as after Ctrl-C, and the run has the error as ``failure``.
     Raises that error where nothing can be kept, for the disk may be full.
     """
-    failure, log = result.failure, result.setup.log
+    failure, log, run = result.failure, result.setup.log, result.folder
+    assert run is not None  # the process that leads judges
     if failure is None:
-        return _judged(result)
+        return _judged(result, run)
     log.record.status, log.record.stopped_by = "interrupted", str(failure).partition("\n")[0]
     try:
         if result.best.state is None:
             log.save()
         else:
-            _judged(result)
+            _judged(result, run)
     except (DescendError, OSError, MemoryError) as second:
         why = str(second).partition("\n")[0]
         tell(failure, f"and the best epoch so far could not be saved ({why})")
         raise failure from second
-    tell(failure, *kept(result.best, result.folder, result.position))
+    tell(failure, *kept(result.best, run, result.position))
     if isinstance(failure, TrainingError) and failure.__cause__ is None and result.setup.plan.on_nan == "stop":
-        recipe = shlex.quote(str(result.folder / folder.RECIPE))
+        recipe = shlex.quote(str(run / folder.RECIPE))
         tell(failure, f"to train again, going back by itself: descend fit --recipe {recipe} --on-nan rollback")
-    return Run(result.folder, log.record, failure)
+    return Run(run, log.record, failure)
 
 
-def _judged(result: TrainingResult) -> Run:
+def _judged(result: TrainingResult, run: Path) -> Run:
     """Restore the best epoch, save it, judge it, and write everything down."""
     setup, log = result.setup, result.setup.log
     with log.timed("evaluate"):
@@ -85,8 +90,8 @@ def _judged(result: TrainingResult) -> Run:
             keep_graphs(log.record, [Network(setup.classifier, engine, "head")], setup.classifier, some)
         log.save()
         if result.finished:
-            (result.folder / folder.INITIAL).unlink(missing_ok=True)  # the model holds what is needed now
-    return Run(result.folder, log.record)
+            (run / folder.INITIAL).unlink(missing_ok=True)  # the model holds what is needed now
+    return Run(run, log.record)
 
 
 def judged_rows(dataset: Dataset, *, finished: bool) -> dict[str, NDArray[np.int64]]:

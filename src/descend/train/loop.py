@@ -2,7 +2,8 @@
 
     for every epoch, for every batch:
         set the rate            schedule.factor(progress, history) x each group's own rate
-        forward, loss           random layers learn their coordinates from rng.context; penalties on activations join the loss
+        forward, loss           random layers learn their coordinates from rng.context; penalties on activations join the loss;
+                                of several processes each runs its part of the batch, and all take the loss of the whole
         backward, step          gradient stages, optimizer; a rule that needs a second gradient calls the closure again
         after_step              penalties that act on the weights (proximal L1, max-norm), with the rate, if the weights moved
         callback.after_step     progress, checkpoint
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from numpy.typing import NDArray
@@ -27,17 +28,30 @@ from descend import rng
 from descend.optim import Optimizer
 from descend.regularize import Regularizer, statistics_kept
 from descend.schedule import History, Schedule
+from descend.train.world import ALONE, Share, World
 from descend.transfer import quick_gradients
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One batch, ready for the module: ``targets`` are labels (B,) int64 or soft targets (B, K) float32."""
+    """One batch, ready for the module: ``targets`` are labels (B,) int64 or soft targets (B, K) float32.
+
+    share: which rows of the whole batch these are, where several processes have one each; None: all.
+    """
 
     ids: NDArray  # (B,) int64 sample ids
     inputs: Tensor  # (B, ...) whatever the module reads
     targets: Tensor
     step: int  # within the epoch
+    share: Share | None = None
+
+
+class Taken(NamedTuple):
+    """What came of a step: logits (B, K), mean loss and targets, of the whole batch, whoever computed them."""
+
+    logits: Tensor
+    loss: Tensor
+    targets: Tensor
 
 
 class BatchSource(Protocol):
@@ -61,9 +75,9 @@ class Position:
     n_right: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.int64))
     n_dropped: int = 0  # steps of the whole run
 
-    def advance(self, batch: Batch, logits: Tensor, loss: Tensor) -> None:
+    def advance(self, batch: Batch, logits: Tensor, loss: Tensor, targets: Tensor) -> None:
         """Count one step that was taken. Nothing here waits for the device."""
-        labels = batch.targets if batch.targets.ndim == 1 else batch.targets.argmax(1)
+        labels = targets if targets.ndim == 1 else targets.argmax(1)
         self.step, self.n_seen = batch.step + 1, self.n_seen + len(labels)
         self.loss_sum = self.loss_sum.to(loss.device) + loss.detach().double() * len(labels)
         self.n_right = self.n_right.to(loss.device) + (logits.detach().argmax(1) == labels).sum()
@@ -91,7 +105,7 @@ class Callback(Protocol):
 
 @dataclass
 class Task:
-    """All that one training needs: what is trained, on what, by which rule."""
+    """All that one training needs: what is trained, on what, by which rule, and by which processes."""
 
     module: nn.Module
     source: BatchSource
@@ -102,8 +116,10 @@ class Task:
     regularizers: Sequence[Regularizer] = ()
     history: History | None = None  # the finished epochs, for schedules that need them
     rate_factor: float = 1.0  # of every learning rate, beside the schedule's: below 1 after a rollback
+    world: World = ALONE
 
     def __post_init__(self) -> None:
+        self._parallel = self.world.parallel(self.module)
         self._gradients = quick_gradients(self.module)
 
     def set_lr(self, epoch: int, step: int) -> float:
@@ -114,17 +130,22 @@ class Task:
             group["lr"] = group["initial_lr"] * factor
         return self.optimizer.rule.lr * factor
 
-    def step(self, epoch: int, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Take one step on a batch; returns the logits (B, K) and the mean loss, both of the first forward pass."""
-        passes: list[tuple[Tensor, Tensor]] = []
+    def step(self, epoch: int, batch: Batch) -> Taken:
+        """Take one step on a batch; returns what came of the first forward pass."""
+        passes: list[Taken] = []
 
         def closure() -> Tensor:
             self.optimizer.zero_grad(set_to_none=True)
-            with rng.context(epoch, batch.step, batch.ids), self._gradients:  # a second pass sees the same masks
-                logits = self.module(batch.inputs)
-            passes.append((logits, self.loss(logits, batch.targets)))
+            with (
+                rng.context(epoch, batch.step, batch.ids),  # a second pass sees the same masks
+                self._gradients,
+                self.world.synchronized(batch.share),
+            ):
+                logits = self._parallel(batch.inputs)
+            logits, targets = self.world.joined(logits, batch.targets, batch.share)
+            passes.append(Taken(logits, self.loss(logits, targets), targets))
             extra = [term for item in self.regularizers if (term := item.extra_loss(self.module)) is not None]
-            total = sum(extra, passes[-1][1])
+            total = sum(extra, passes[-1].loss)
             total.backward()
             return total
 
@@ -135,7 +156,7 @@ class Task:
             self.optimizer.step()
         return passes[0]
 
-    def step_or_drop(self, epoch: int, batch: Batch) -> tuple[Tensor, Tensor] | None:
+    def step_or_drop(self, epoch: int, batch: Batch) -> Taken | None:
         """Take one step as ``step`` does; None, with nothing changed, where the optimizer skips gradients that are not finite."""
         skips, n_skipped = self.optimizer.nonfinite == "skip", self.optimizer.skipped
         buffers = [(buffer, buffer.clone()) for buffer in self.module.buffers()] if skips else []
@@ -190,7 +211,7 @@ def train_loop(task: Task, position: Position, callback: Callback, interrupted: 
                 task.regularize_weights(parameters)
                 position.advance(batch, *taken)
             callback.after_step(position)
-            if interrupted():
+            if task.world.any(interrupted()):
                 return position
         if task.optimizer.flush():
             task.regularize_weights(parameters)

@@ -34,6 +34,7 @@ from descend.technique import spec
 from descend.train import folder, initial_run, label_check, pictures
 from descend.train.auto_backbone import check_auto, with_backbone
 from descend.train.checkpoint import State, snapshot
+from descend.train.divisible import check_divisible, described, in_a_line
 from descend.train.initial_weights import check_file, initial_state, keep, load_initial
 from descend.train.labels import label_type
 from descend.train.modes import MODES
@@ -45,6 +46,7 @@ from descend.train.resolve import check_specs, resolve
 from descend.train.run import Run
 from descend.train.run_log import RunLog
 from descend.train.task_builder import Extraction, ModeTask, TaskBuilder, class_counts, class_weights
+from descend.train.world import ALONE, World, current
 from descend.transfer import Engine, check_folds, choose, trainable_stages
 
 SHOWN_BY_SCAN = frozenset({"conflict", "leak", "copies", "near copies", "near leak", "near conflict", "blank"})
@@ -64,7 +66,8 @@ class TrainingSetup:
     """Everything that training and judging need.
 
     dataset, decoded: what can be decoded. plan: complete, the engine chosen. classifier: the whole network. mode_task: the
-    part that trains, and how to feed it. extraction: what had to be computed. log: where the run is written down.
+    part that trains, and how to feed it. extraction: what had to be computed. log: where the run is written down. world: the
+    processes that train it.
     """
 
     dataset: Dataset
@@ -75,6 +78,7 @@ class TrainingSetup:
     extraction: Extraction
     log: RunLog
     progress: Progress
+    world: World = ALONE
 
 
 def survey(
@@ -104,6 +108,7 @@ def survey(
     plan = label_check.until_measured(resolve(recipe, profile), recipe)
     plan = replace(plan, reasons=plan.reasons | chosen | taken)
     _check_device(plan.device)
+    check_divisible(plan, current())
     for line in plan.lines(recipe):
         progress.say(line)
     return Survey(dataset, plan, of)
@@ -117,25 +122,36 @@ def prepare(
 
 
 def prepared(surveyed: Survey, *, log: RunLog, progress: Progress) -> TrainingSetup:
-    """Return everything that the training of a plan needs."""
-    mode = MODES[surveyed.plan.transfer].variant(surveyed.plan.recipe())
-    plan, network, initial = built(surveyed, mode, log, progress)
-    dataset, resolution = surveyed.dataset.fitted(plan.fit), stored_side(plan, mode, network)
-    log.begin(dataset, plan, preprocessing(plan, network.backbone, resolution, dataset.policy))
-    keep(initial, log)
-    decoded = decode(dataset, plan, resolution, log, progress)
-    with log.timed("engine"):
-        plan, engine = _engine(plan, mode, network.backbone, log, progress)
-    plan = label_check.measured(plan, decoded, network.backbone, log, progress)
+    """Return everything that the training of a plan needs.
+
+    Of several processes the one that leads goes first: it decodes, and chooses the engine and the augmentation for all.
+    """
+    mode, world = MODES[surveyed.plan.transfer].variant(surveyed.plan.recipe()), current()
+    with world.in_turn():
+        plan, network, initial = built(surveyed, mode, log, progress)
+        dataset, resolution = surveyed.dataset.fitted(plan.fit), stored_side(plan, mode, network)
+        log.begin(dataset, plan, preprocessing(plan, network.backbone, resolution, dataset.policy))
+        keep(initial, log)
+        decoded = decode(dataset, plan, resolution, log, progress)
+    engine, world.run = None, world.told(log.folder)
+    if world.leads:
+        with log.timed("engine"):
+            plan, engine = _engine(plan, mode, network.backbone, log, progress)
+        plan = label_check.measured(plan, decoded, network.backbone, log, progress)
+    plan = world.told(plan)
+    if world.size > 1:
+        processes = described(plan, network, world, torch.get_num_threads())
+        progress.say(in_a_line(processes))
+        log.record.processes = processes if surveyed.of is None else log.record.processes
     with log.timed("features"):
-        builder = TaskBuilder(plan, decoded, network, engine, progress)
+        builder = TaskBuilder(plan, decoded, network, engine, progress, world)
         mode_task = mode.task(builder)
     if mode_task.engine is not None:
         prefix = mode_task.engine.prefix
         log.record.frozen_part = FrozenPart(engine=mode_task.engine.name, stage=prefix.stage, taps=list(prefix.taps))
     groups = mode_task.task.optimizer.param_groups if mode_task.task else []
     log.record.parameter_groups = [_described(group) for group in groups]
-    return TrainingSetup(decoded.dataset, decoded, plan, network, mode_task, builder.extraction, log, progress)
+    return TrainingSetup(decoded.dataset, decoded, plan, network, mode_task, builder.extraction, log, progress, world)
 
 
 def built(surveyed: Survey, mode: Mode, log: RunLog, progress: Progress) -> tuple[Plan, Classifier, State | None]:

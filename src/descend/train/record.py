@@ -52,6 +52,7 @@ from descend.train.record_types import (
     NextStep,
     ParameterGroup,
     Preprocessing,
+    Processes,
     Score,
     SearchStep,
     ShownAnswer,
@@ -122,6 +123,7 @@ class RunRecord:
     rate_of: str = ""  # what ``images_per_s`` counts: features or training
     seed: int = 0
     n_threads: int = 0  # of torch, when it began; 0 in records of older versions
+    processes: Processes | None = None  # that it began with; None where one process did
     departures: list[str] = field(default_factory=list)  # why bits may differ from those of a run that was never stopped
     versions: dict[str, str] = field(default_factory=lambda: dict(versions()))
     machine: Machine = field(default_factory=lambda: machine())

@@ -77,6 +77,15 @@ class ShownAnswer(Mistake):
     why: str
 
 
+class Processes(TypedDict):
+    """The processes that trained a run together. threads: of torch in each. batch_norms: over the rows of all, or constant."""
+
+    n: int
+    backend: str
+    threads: int
+    batch_norms: Literal["synchronized", "frozen", "none"]
+
+
 class EpochRow(TypedDict):
     """One line of ``metrics.jsonl``. lr: the base learning rate of the epoch's last step."""
 

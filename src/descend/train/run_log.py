@@ -55,10 +55,15 @@ class RunLog:
         self._corrections: bytes | None = None
 
     @classmethod
-    def reopened(cls, path: Path, on_epoch: OnEpoch | None = None) -> RunLog:
-        """Return the log of a run that goes on. Raises RunError where it is no run, or where another process has it."""
-        log = cls(on_epoch=on_epoch)
-        record.load(path)  # a folder that is none of ours gets no lock
+    def reopened(cls, path: Path, on_epoch: OnEpoch | None = None, *, writes: bool = True) -> RunLog:
+        """Return the log of a run that goes on. Raises RunError where it is no run, or where another process has it.
+
+        writes: False in a process that trains beside the one that writes: it takes no lock, and has no folder.
+        """
+        log = cls(on_epoch=on_epoch, writes=writes)
+        log.record = record.load(path)  # a folder that is none of ours gets no lock
+        if not writes:
+            return log
         log._lock = RunLock(path)
         for place in (path, *(inner for inner in path.iterdir() if inner.is_dir())):  # snapshots, networks of a search
             sweep_unfinished(place)

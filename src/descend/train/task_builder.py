@@ -28,7 +28,8 @@ from descend.train.loop import BatchSource, Task
 from descend.train.picture_sources import BATCH
 from descend.train.plan import Plan
 from descend.train.record_types import HeadTrial
-from descend.transfer import Engine, OutOfFold, extract, make_engine, n_missing
+from descend.train.world import ALONE, World
+from descend.transfer import Engine, OutOfFold, Work, extract, features_of, make_engine, n_missing, room_for
 
 Inputs = Callable[[NDArray[np.int64]], Iterator[Tensor]]
 Group = dict[str, Any]
@@ -79,11 +80,15 @@ class Extraction:
 class TaskBuilder:
     """Holds a plan, the decoded pictures and the network, and makes the parts of a task from them.
 
-    engine: the one that was measured fastest for the whole backbone; None where none was measured.
+    engine: the one that was measured fastest for the whole backbone; None where none was measured. world: the processes that
+    train the task; all of them make its parts, in the same order.
     """
 
-    def __init__(self, plan: Plan, decoded: Decoded, classifier: Classifier, engine: Engine | None, progress: Progress) -> None:
-        self.plan, self.decoded, self.classifier, self.progress = plan, decoded, classifier, progress
+    def __init__(
+        self, plan: Plan, decoded: Decoded, classifier: Classifier, engine: Engine | None, progress: Progress,
+        world: World = ALONE,
+    ) -> None:  # fmt: skip
+        self.plan, self.decoded, self.classifier, self.progress, self.world = plan, decoded, classifier, progress, world
         self.dataset = decoded.dataset
         self.device = torch.device(plan.device)
         self.n_classes = len(self.dataset.classes)
@@ -103,7 +108,7 @@ class TaskBuilder:
         plan = self.plan
         module = module.to(self.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] (missing in torch's stub)
         optimizer = scheduled(groups or self.groups(module), plan.optimizer, plan.gradients)
-        return Task(module, source, optimizer, plan.schedule, self.loss(), plan.epochs, plan.regularize)
+        return Task(module, source, optimizer, plan.schedule, self.loss(), plan.epochs, plan.regularize, world=self.world)
 
     def groups(
         self, module: nn.Module, *, rates: dict[str, float] | None = None, stage_of: Callable[[str], str] | None = None
@@ -164,19 +169,26 @@ class TaskBuilder:
         return make_engine(self.plan.engine, self.classifier.backbone, size=self.plan.size, taps=taps)
 
     def extract(self, engine: Engine, rows: NDArray[np.int64], *, n_views: int = 1) -> NDArray[np.float32]:
-        """Return the engine's output for rows, cached: (n, V, ...) float32, view 0 the plain one."""
+        """Return the engine's output for rows, cached: (n, V, ...) float32, view 0 the plain one.
+
+        Several processes compute it in parts; the one that leads looks into the cache, and writes there.
+        """
         plain, varied = self.pipeline(out="uint8", plain=True), self.pipeline(out="uint8")
 
         def view(images: NDArray[np.uint8], ids: NDArray[np.int64], draw: int) -> NDArray[np.uint8]:
             return (varied if draw else plain)(images, ids=ids, epoch=0, draw=draw).numpy()
 
-        where, n = self._where(n_views), self.n_missing(engine, rows, n_views=n_views)
-        if n and engine.images_per_s:
-            self.progress.say(f"features of {n:,} views: about {duration(n / engine.images_per_s, estimated=True)}")
-        return extract(
-            engine, self.decoded.take, rows, ids=self.dataset.ids, view=view, **where, seed=self.plan.seed,
-            progress=self._count_extracted,
-        )  # fmt: skip
+        def lead(divided: Work) -> NDArray[np.float32]:
+            where, n = self._where(n_views), self.n_missing(engine, rows, n_views=n_views)
+            if n and engine.images_per_s:
+                self.progress.say(f"features of {n:,} views: about {duration(n / engine.images_per_s, estimated=True)}")
+            return extract(
+                engine, self.decoded.take, rows, ids=self.dataset.ids, view=view, **where, seed=self.plan.seed,
+                progress=self._count_extracted, divided=divided, batch=BATCH * self.world.size,
+            )  # fmt: skip
+
+        work = features_of(engine, self.decoded.take, view, self.dataset.ids)
+        return self.world.together(work, lead, partial(room_for, folder=engine.cache.folder_of("features")))
 
     def n_missing(self, engine: Engine, rows: NDArray[np.int64], *, n_views: int = 1) -> int:
         """Return how many views of rows ``extract`` would have to compute."""

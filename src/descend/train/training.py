@@ -36,12 +36,12 @@ from descend.transfer import OutOfFold
 class TrainingResult:
     """A training that has ended, or was interrupted. best: the epoch that selection preferred. finished: not interrupted.
 
-    position: where it stopped. failure: the error that ended it, told in full, or None. held_out: the answers of folds on the
-    training pictures, where they were asked for.
+    folder: of the run; None in a process that does not lead. position: where it stopped. failure: the error that ended it, told
+    in full, or None. held_out: the answers of folds on the training pictures, where they were asked for.
     """
 
     setup: TrainingSetup
-    folder: Path
+    folder: Path | None
     best: Best
     finished: bool
     position: Position = field(default_factory=Position)
@@ -53,24 +53,28 @@ def train(setup: TrainingSetup, *, restore: bool = False) -> TrainingResult:
     """Train until the last epoch, early stopping, Ctrl-C or an error; the run folder holds a checkpoint and a line per epoch.
 
     restore: go on from the folder's checkpoint. An error in the loop is not raised but stands in the result, so that the best
-    epoch so far can be saved first.
+    epoch so far can be saved first. Of several processes all come through here; those that do not lead have no folder.
     """
-    task, log = setup.mode_task.task, setup.log
-    assert log.folder is not None  # a log that writes has one since ``prepare``
+    task, log, world = setup.mode_task.task, setup.log, setup.world
+    assert log.folder is not None or not world.leads  # a log that writes has one since ``prepare``
     if task is None:
-        return _fitted(setup, log.folder)
+        return _fitted(setup) if world.leads else TrainingResult(setup, None, Best(), finished=True)
     frozen = setup.mode_task.frozen() if setup.mode_task.frozen else None
     rollback = Rollback() if setup.plan.on_nan == "rollback" else None
     task.optimizer.nonfinite = "skip" if setup.plan.on_nan == "skip" else "error"
-    with _own_generator(setup.plan.seed):
-        position, best = _restored(setup, task, log.folder, rollback) if restore else (Position(), Best())
+    with _own_generator(setup.plan.seed, world.rank):
+        position, best = _restored(setup, task, log.folder, rollback) if restore and log.folder else (Position(), Best())
+        position = world.told(position)
         if (position.epoch, position.step) == (0, 0):
             begun = log.record.init
             if begun is None or begun["head"] != "whole":  # else it is what the other run has made of it
                 train_head_first(setup)
-            _offer_start(setup, best)
-        with torch.random.fork_rng(devices=[]):
-            _estimate(setup, task, position)
+            if world.leads:
+                _offer_start(setup, best)
+        _agree(task, rollback)
+        if world.leads:
+            with torch.random.fork_rng(devices=[]):
+                _estimate(setup, task, position)
         if rollback is not None and rollback.state is None:
             rollback.keep(position, task)
         started = time.perf_counter()
@@ -83,23 +87,43 @@ def train(setup: TrainingSetup, *, restore: bool = False) -> TrainingResult:
     log.record.notes = initial_run.notes(log.record.init) + notes(
         callback.train_losses, len(setup.dataset.classes), n_dropped=position.n_dropped, n_rollbacks=n_rollbacks
     )
-    lines = log.folder / folder.METRICS
-    log.record.metrics_digest = digest_of(lines) if lines.exists() else ""
+    if log.folder is not None:
+        lines = log.folder / folder.METRICS
+        log.record.metrics_digest = digest_of(lines) if lines.exists() else ""
     _note_throughput(setup, callback.n_done, time.perf_counter() - started)
     if failure is None:
         _check_frozen(setup, frozen)
     finished = failure is None and position.epoch >= task.epochs
-    if finished:
+    if finished and log.folder is not None:
         checkpoint.forget_previous(log.folder)
     return TrainingResult(setup, log.folder, best, finished, position, failure)
 
 
 @contextmanager
-def _own_generator(seed: int) -> Iterator[None]:
-    """Let torch's CPU generator begin from ``seed``, and leave it as it was: layers of one's own may draw from it."""
+def _own_generator(seed: int, rank: int) -> Iterator[None]:
+    """Let torch's CPU generator begin from ``seed``, and leave it as it was: layers of one's own may draw from it.
+
+    rank: of this process; each has draws of its own, for it has other pictures.
+    """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(rng.integer_seed(seed, "training"))
+        torch.manual_seed(rng.integer_seed(seed, f"training/process{rank}" if rank else "training"))
         yield
+
+
+def _agree(task: Task, rollback: Rollback | None) -> None:
+    """Let all processes begin from the state of the one that leads: it alone has read a checkpoint, or fitted a head."""
+    world = task.world
+    world.same_weights(task.module)
+    if world.size == 1:
+        return
+    state = world.told(task.optimizer.state_dict())
+    kept = world.told(None if rollback is None else vars(rollback))
+    if world.leads:
+        return
+    task.optimizer.load_state_dict(state)
+    if rollback is not None:
+        vars(rollback).update(kept or {})
+        rollback.apply_rate(task)
 
 
 def _looped(setup: TrainingSetup, task: Task, callback: RunCallback, interrupt: Interrupt) -> Exception | None:
@@ -113,6 +137,8 @@ def _looped(setup: TrainingSetup, task: Task, callback: RunCallback, interrupt: 
             callback.save(callback.position)
             return None
         except Exception as error:  # whatever it is, the best epoch so far must not be lost
+            if task.world.lost(error) is not None:  # the others end now, and so does this one: the last checkpoint has it
+                raise
             if error is callback.foreign:
                 return error
             back = callback.rollback.go_back(task) if isinstance(error, TrainingError) and callback.rollback else None
@@ -134,7 +160,7 @@ def _rolled_back(callback: RunCallback, error: Exception) -> str:
     return f"  epoch {at.epoch + 1}: {what}: back to {where} with half the learning rate ({n} of {MOST_ROLLBACKS})"
 
 
-def _fitted(setup: TrainingSetup, run: Path) -> TrainingResult:
+def _fitted(setup: TrainingSetup) -> TrainingResult:
     """Fit the head in one go, and write down what was tried."""
     log, fit, frozen = setup.log, setup.mode_task.fit, setup.mode_task.frozen
     assert fit is not None  # a mode task without a task has one
@@ -157,7 +183,7 @@ def _fitted(setup: TrainingSetup, run: Path) -> TrainingResult:
     setup = replace(setup, plan=plan, mode_task=replace(setup.mode_task, module=head.module, inputs=head.inputs))
     _note_throughput(setup, len(setup.dataset.indices("train")), log.record.wall_s["train"])
     _check_frozen(setup, before)
-    return TrainingResult(setup, run, Best(), finished=True, held_out=head.held_out)
+    return TrainingResult(setup, log.folder, Best(), finished=True, held_out=head.held_out)
 
 
 def train_head_first(setup: TrainingSetup) -> None:
@@ -201,9 +227,12 @@ def _restored(setup: TrainingSetup, task: Task, run: Path, rollback: Rollback | 
 
 def _estimate(setup: TrainingSetup, task: Task, position: Position) -> None:
     """Measure how long the rest will take and how much memory a step needs, and say it. Raises TrainingError for too much."""
-    log = setup.log
+    log, batch = setup.log, next(iter(task.source.epoch(0)))
+    if batch.share is not None and len(batch.ids) < 2:  # alone, batch norms cannot learn from one picture of a batch
+        setup.progress.say(f"training {task.epochs} epochs")
+        return
     with log.timed("estimate"):
-        need = log.record.memory_bytes = step_bytes(task, next(iter(task.source.epoch(0))))
+        need = log.record.memory_bytes = step_bytes(task, batch)
         if need is not None:
             refuse_too_much(need, setup.plan)
         done = (position.epoch + position.step / task.source.n_steps) / task.epochs
@@ -215,7 +244,7 @@ def _estimate(setup: TrainingSetup, task: Task, position: Position) -> None:
 def _callback(
     setup: TrainingSetup,
     task: Task,
-    run: Path,
+    run: Path | None,
     position: Position,
     best: Best,
     rollback: Rollback | None,
@@ -224,12 +253,14 @@ def _callback(
     mode_task, plan, val = setup.mode_task, setup.plan, setup.dataset.indices("val")
 
     def validate() -> NDArray[np.float32]:
-        return evaluate.probabilities(mode_task.module, interrupt.watched(mode_task.inputs(val)))
+        return setup.world.answers(
+            val, lambda rows: evaluate.probabilities(mode_task.module, interrupt.watched(mode_task.inputs(rows)))
+        )
 
     return RunCallback(
         run, task, best, plan.metric, len(setup.dataset.indices("train")), setup.progress,
         validate, setup.dataset.labels[val], position,
-        Snapshots(run, plan.snapshots, plan.epochs) if plan.snapshots else None, setup.dataset.copies(val), rollback,
+        Snapshots(run, plan.snapshots, plan.epochs) if plan.snapshots and run else None, setup.dataset.copies(val), rollback,
         setup.log.on_epoch, plan.checkpoint_every,
     )  # fmt: skip
 

@@ -10,8 +10,11 @@ from .engines import choose as choose
 from .engines import make_engine as make_engine
 from .engines import measure as measure
 from .engines import remembered as remembered
+from .features import Work as Work
 from .features import extract as extract
+from .features import features_of as features_of
 from .features import n_missing as n_missing
+from .features import room_for as room_for
 from .finetune import FineTuning as FineTuning
 from .finetune import stage_of as stage_of
 from .finetune import stage_rates as stage_rates

@@ -29,6 +29,8 @@ from descend.transfer.engine import Engine
 
 Take = Callable[[NDArray[np.int64]], NDArray[np.uint8]]
 View = Callable[[NDArray[np.uint8], NDArray[np.int64], int], NDArray[np.uint8]]
+Work = Callable[[NDArray[np.int64], int], NDArray[np.float32]]
+"""Computes features: row numbers (B,), number of the view -> (B, ...)."""
 
 SEGMENT_BYTES = 16 * 2**20  # what a crash can lose, and the memory that waits to be written
 IN_MEMORY_BYTES = 64 * 2**20  # a larger answer is memory-mapped
@@ -40,7 +42,7 @@ _refused: dict[Path, list[tuple[list[bytes], NDArray[np.float32]]]] = {}  # fold
 
 def extract(engine: Engine, take: Take, rows: NDArray[np.int64], *, digests: NDArray[np.uint8], ids: NDArray[np.int64],
             view: View, preparation: str, n_views: int = 1, augmentation: str = "", seed: int = 0, batch: int = 64,
-            progress: Update | None = None) -> NDArray[np.float32]:  # fmt: skip
+            progress: Update | None = None, divided: Work | None = None) -> NDArray[np.float32]:  # fmt: skip
     """Return the features of ``n_views`` views of the pictures ``rows``: (n, V, D) float32, or (n, V, C, H, W) for a map.
 
     take: row numbers (B,) int64 -> pictures (B, R, R, 3) uint8. digests: (N, 16) uint8 and ids: (N,) int64, of all rows.
@@ -48,12 +50,14 @@ def extract(engine: Engine, take: Take, rows: NDArray[np.int64], *, digests: NDA
     others are augmented.
     preparation: what happened to a picture before the engine (decoding, size, crop, interpolation and their version);
     augmentation, seed: what decides views 1 and up. Only what no earlier run has left on disk is computed.
+    divided: computes what it is asked for, ``batch`` rows at a time, by several processes; None: here.
     progress: called with ("features", views computed, views to compute), never where all are on disk: it tells how fast the
     engine is. An exception, Ctrl-C too, passes through after what was finished is on disk. The answer is mapped from a temporary
     file where it is larger than 64 MiB and the disk has the space.
     """
     rows = np.asarray(rows, np.int64)
     out, done = None, 0
+    compute = divided or features_of(engine, take, view, ids)
     plain, augmented = _stores(engine, preparation, augmentation, seed)
     with plain, augmented:
         stores = [augmented if draw else plain for draw in range(n_views)]
@@ -69,16 +73,21 @@ def extract(engine: Engine, take: Take, rows: NDArray[np.int64], *, digests: NDA
             new, at = [*missing[draw]], np.array([*missing[draw].values()], np.int64)
             for start in range(0, len(new), batch):
                 part = at[start : start + batch]
-                store.add(new[start : start + batch], engine(view(take(part), ids[part], draw)))
+                store.add(new[start : start + batch], compute(part, draw))
                 done += len(part)
                 if progress is not None:
                     progress("features", done, total)
             store.flush()
             if out is None:
-                out = _empty((len(rows), n_views, *store.row_shape), engine.cache.folder_of("features"))
+                out = room_for((len(rows), n_views, *store.row_shape), engine.cache.folder_of("features"))
             store.read(keys[draw], out[:, draw])
     assert out is not None  # n_views >= 1
     return out
+
+
+def features_of(engine: Engine, take: Take, view: View, ids: NDArray[np.int64]) -> Work:
+    """Return the function from row numbers and the number of a view to their features."""
+    return lambda rows, draw: engine(view(take(rows), ids[rows], draw))
 
 
 def n_missing(engine: Engine, rows: NDArray[np.int64], *, digests: NDArray[np.uint8], preparation: str, n_views: int = 1,
@@ -99,7 +108,7 @@ def _row_key(digest: NDArray[np.uint8], draw: int) -> bytes:
     return hashlib.blake2b(digest.tobytes() + draw.to_bytes(8, "little"), digest_size=16).digest()
 
 
-def _empty(shape: tuple[int, ...], folder: Path) -> NDArray[np.float32]:
+def room_for(shape: tuple[int, ...], folder: Path) -> NDArray[np.float32]:
     """Return an array to fill: in memory, or if it is large in a nameless file, whose pages the system may drop.
 
     The file's blocks are allocated first: where the disk is full, writing to a map of a file with holes would kill the process.

@@ -18,6 +18,7 @@ from descend.train.plan import DataProfile, Plan
 from descend.train.recipe import Recipe
 from descend.train.record_types import HeadTrial
 from descend.train.task_builder import FittedHead, ModeTask, TaskBuilder
+from descend.train.world import ALONE
 from descend.transfer import Engine, Head, Logistic, fingerprint, fit_stages, freeze, offered, out_of_fold
 
 TRAINED_ONLY = frozenset(
@@ -159,7 +160,7 @@ class Features(FrozenBackbone):
         engine = builder.backbone_engine(classifier.backbone.every_tap)
         n_columns = classifier.backbone.n_features
         features = builder.extract(engine, builder.train_rows, n_views=1 + plan.views)[:, :, -n_columns:]
-        source = FeatureSource(builder.batches, features, builder.places(builder.train_rows), builder.device)
+        source = FeatureSource(builder.batches, features, builder.places(builder.train_rows), builder.device, builder.world)
         task = builder.task(classifier.head, source)
         inputs = builder.cached_inputs(engine, n_columns)
         return ModeTask(task.module, inputs, task, frozen=lambda: fingerprint(classifier.backbone), engine=engine)
@@ -198,6 +199,7 @@ class FittedFeatures(Features):
         engine = builder.backbone_engine(backbone.every_tap)
         builder.extract(engine, builder.train_rows, n_views=1 + builder.plan.views)  # what the fit reads lies in the cache then
         inputs = builder.cached_inputs(engine, backbone.n_features)
+        builder.world = ALONE  # the fit reads what lies in the cache now: one process does it
         head = builder.classifier.head
         return ModeTask(
             head, inputs, fit=lambda: fit_head(builder, engine), frozen=lambda: fingerprint(backbone.stages), engine=engine

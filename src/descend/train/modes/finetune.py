@@ -90,10 +90,11 @@ class FineTune(FrozenBackbone):
             inputs = builder.cached_inputs(prefix)
         if prefix is not None and not plan.augment:
             maps = builder.extract(prefix, builder.train_rows)
-            source = FeatureSource(builder.batches, maps, builder.places(builder.train_rows), builder.device)
+            source = FeatureSource(builder.batches, maps, builder.places(builder.train_rows), builder.device, builder.world)
         else:
             out = "float" if prefix is None else "uint8"
-            source = ImageSource(builder.batches, builder.pipeline(out=out), builder.n_classes, builder.device, prefix=prefix)
+            pipeline = builder.pipeline(out=out)
+            source = ImageSource(builder.batches, pipeline, builder.n_classes, builder.device, prefix=prefix, world=builder.world)
         task = builder.task(module, source, groups)
         return ModeTask(
             task.module, inputs, task, frozen=lambda: fingerprint(tuning.frozen),
@@ -104,18 +105,22 @@ class FineTune(FrozenBackbone):
 def train_head_first(builder: TaskBuilder) -> None:
     """Give the head its best weights for the backbone as it is, so that fine-tuning does not begin with noise.
 
-    A linear head is fitted to its optimum on cached features of plain views; any other is trained on them.
+    A linear head is fitted to its optimum on cached features of plain views; any other is trained on them. Several processes
+    compute the features, and one trains.
     """
     head = builder.classifier.head
     engine = builder.backbone_engine()
     features = builder.extract(engine, builder.train_rows)
-    if isinstance(head, nn.Linear):
+    rows = builder.dataset.indices("val")
+    inputs = None if isinstance(head, nn.Linear) else builder.cached_inputs(engine)
+    if not builder.world.leads:
+        return
+    if inputs is None:
         labels, units = builder.dataset.labels[builder.train_rows], builder.dataset.evidence(builder.train_rows)
         fit = fit_logistic(features, labels, builder.n_classes, units=units, seed=builder.plan.seed)
         head.load_state_dict({"weight": torch.from_numpy(fit.weight), "bias": torch.from_numpy(fit.bias)})
         return
-    rows = builder.dataset.indices("val")
-    held_out, labels = list(builder.cached_inputs(engine)(rows)), builder.dataset.labels[rows]
+    held_out, labels = list(inputs(rows)), builder.dataset.labels[rows]
     optimizer = scheduled(parameter_groups(head), HEAD_FIRST_RULE)
     source = FeatureSource(builder.batches, features, builder.places(builder.train_rows), builder.device)
     task = Task(head, source, optimizer, build(HEAD_FIRST_SCHEDULE, Schedule), builder.loss(), HEAD_FIRST_EPOCHS)

@@ -32,6 +32,7 @@ class HeadOnly(FrozenBackbone):
         backbone = builder.classifier.backbone
         freeze(backbone)
         engine = builder.backbone_engine()
-        source = ImageSource(builder.batches, builder.pipeline(out="uint8"), builder.n_classes, builder.device, prefix=engine)
+        pipeline = builder.pipeline(out="uint8")
+        source = ImageSource(builder.batches, pipeline, builder.n_classes, builder.device, prefix=engine, world=builder.world)
         task = builder.task(builder.classifier.head, source)
         return ModeTask(task.module, builder.cached_inputs(engine), task, frozen=lambda: fingerprint(backbone), engine=engine)

@@ -87,6 +87,6 @@ class Scratch(Mode):
 
     def task(self, builder: TaskBuilder) -> ModeTask:
         """Return the whole network on augmented images."""
-        source = ImageSource(builder.batches, builder.pipeline(), builder.n_classes, builder.device)
+        source = ImageSource(builder.batches, builder.pipeline(), builder.n_classes, builder.device, world=builder.world)
         task = builder.task(builder.classifier, source)
         return ModeTask(task.module, builder.image_inputs, task)
