@@ -186,20 +186,13 @@ def _flag(knob: Knob) -> dict[str, Any]:
     return options | {"type": kind, "metavar": {int: "N", float: "X", str: "TEXT"}[kind]}
 
 
-<<<<<<< HEAD
-def _closing(run: Run) -> list[str]:
+def _closing(run: Run, world: World) -> list[str]:
     from descend.report import advice, advice_line
 
     folder = shlex.quote(str(run.folder))
     if run.record.status == "interrupted":
-        return [f"Stopped; what was trained is kept in {run.folder}", f"Go on:   descend fit --resume {folder}"]
-    rows = cast("list[EpochRow]", run.record.epoch_rows(run.folder))
-=======
-def _closing(run: Run, world: World) -> list[str]:
-    folder = shlex.quote(str(run.folder))
-    if run.record.status == "interrupted":
         return [f"Stopped; what was trained is kept in {run.folder}", f"Go on:   {world.command()} --resume {folder}"]
->>>>>>> ddp
+    rows = cast("list[EpochRow]", run.record.epoch_rows(run.folder))
     return [
         *run.verdict().splitlines(),
         f"Report:  {run.folder / 'report.html'}",

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-<<<<<<< HEAD
 from functools import partial
-=======
 from pathlib import Path
->>>>>>> ddp
 
 import numpy as np
 from numpy.typing import NDArray
