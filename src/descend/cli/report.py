@@ -13,8 +13,8 @@ EPILOG = """examples:
   descend report runs/photos
   descend report runs/latest
 
-Writes report.html into the folder: one file that loads nothing, for any browser. `fit` and `compare` write it by themselves; this
-writes it anew.
+Writes report.html into the folder: one file that loads nothing, for any browser; of a run, also every figure as SVG and PNG in
+figures/. `fit` and `compare` write them by themselves; this writes them anew.
 """
 
 
