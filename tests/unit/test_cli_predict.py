@@ -113,6 +113,21 @@ def _parts(*parts: Predictions) -> Any:
     )
 
 
+def test_of_very_many_classes_the_likeliest_are_told_and_all_when_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    classes = tuple(f"c{k:03}" for k in range(101))
+    probabilities = np.full((1, 101), 0.005, np.float32)
+    probabilities[0, 7] = 0.5
+    monkeypatch.setattr(verb, "load", _parts(Predictions(np.array(["c007"]), probabilities, classes, ("a.png",), {})))
+    for name in ("p.csv", "p.json"):
+        assert main(["predict", "RUN", ".", "--out", str(tmp_path / name)]) == 0
+    header, row = csv.reader((tmp_path / "p.csv").read_text().splitlines())
+    assert header[3:] == [f"{what}_{rank}" for rank in range(1, 6) for what in ("class", "p")]
+    assert row[3:5] == ["c007", "0.500000"]
+    assert len(json.loads((tmp_path / "p.json").read_text())["predictions"][0]["probabilities"]) == 5
+    assert main(["predict", "RUN", ".", "--top", "101", "--out", str(tmp_path / "all.csv")]) == 0
+    assert len((tmp_path / "all.csv").read_text().splitlines()[1].split(",")) == 3 + 2 * 101
+
+
 def test_top_and_unsure_reach_every_form(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -37,3 +37,15 @@ def test_the_predictions_of_a_run_are_written_so(tmp_path: Path) -> None:
     rows = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8"))))
     assert rows[0][-2:] == ["p_@a", "p_+b"]
     assert rows[1] == ["'=cmd|x.png", "val", "'+b", "'@a", "0.750000", "0.750000", "0.250000"]
+
+
+def test_of_very_many_classes_a_run_tells_the_likeliest(tmp_path: Path) -> None:
+    classes = tuple(f"c{k:03}" for k in range(120))
+    probs = np.full((2, 120), 1e-3, np.float32)
+    probs[[0, 1], [3, 119]] = 0.9
+    write_predictions(tmp_path / "p.csv", ["a", "b"], ["val", "test"], np.array([3, 0]), probs, classes)
+    rows = list(csv.DictReader((tmp_path / "p.csv").read_text().splitlines()))
+    assert [(row["label"], row["predicted"], row["class_1"], row["class_2"]) for row in rows] == [
+        ("c003", "c003", "c003", "c000"), ("c000", "c119", "c119", "c000")
+    ]  # fmt: skip
+    assert len(rows[0]) == 5 + 2 * 5

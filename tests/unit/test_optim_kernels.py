@@ -145,6 +145,29 @@ def test_large_models_are_compiled_by_themselves(monkeypatch: pytest.MonkeyPatch
     assert seen == [(False, False), (True, True)]
 
 
+def test_many_small_tensors_are_compiled_when_they_have_made_some_steps() -> None:
+    asked: list[bool] = []
+    real = dispatch.step
+
+    def spied(*parts: Any, compiled: bool, checked: bool = False) -> float | None:
+        asked.append(compiled)
+        return real(*parts, compiled=compiled, checked=checked)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dispatch, "step", spied)
+        few, many, plain = (
+            Optimizer([nn.Parameter(torch.linspace(-1, 1, 50)) for _ in range(n)], "adamw(lr=0.1)", compiled=compiled)
+            for n, compiled in ((3, None), (40, None), (40, False))
+        )
+        for _ in range(dispatch.LONG_ENOUGH + 2):
+            for optimizer in (few, many, plain):
+                for parameter in optimizer.param_groups[0]["params"]:
+                    parameter.grad = parameter.detach().sin()
+                optimizer.step()
+    assert asked == [False] * 3 * dispatch.LONG_ENOUGH + [False, True, False] * 2
+    torch.testing.assert_close(many.param_groups[0]["params"], plain.param_groups[0]["params"], rtol=1e-6, atol=1e-7)
+
+
 def test_no_two_kernels_share_a_name() -> None:
     # machine code from the cache is linked by name: under one name, kernels call each other's parts
     def name(rule: type[UpdateRule], active: tuple[str, ...], layout: tuple[int, ...], dtype: str) -> str:

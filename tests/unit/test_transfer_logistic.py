@@ -146,12 +146,12 @@ def test_a_fit_can_be_ended_in_its_middle() -> None:
     def check() -> None:
         nonlocal calls
         calls += 1
-        if calls == 7:
+        if calls >= 7:
             raise TimeoutError
 
     with pytest.raises(TimeoutError):
         fit_logistic(x, labels, 3, check=check)
-    assert calls == 7
+    assert 7 <= calls < 7 + 5  # each of the five folds that are fitted beside each other asks once more at most
 
 
 def test_bad_features_are_explained() -> None:

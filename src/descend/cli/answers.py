@@ -81,17 +81,18 @@ def _table(parts: Parts, style: Style, file: TextIO) -> None:
 
 
 def _csv(parts: Parts, style: Style, file: TextIO) -> None:
+    from descend.train.answers import n_told, told_header  # numpy: not for those who only ask for help
+
     header: list[str] | None = None
     for part in parts:
         rows: list[list[Cell]] = []
         for row in _rows(part):
-            likeliest = row.likeliest(style.top)
+            n = n_told(len(part.classes), style.top)
             if header is None:
-                ranked = [name for rank in range(1, len(likeliest) + 1) for name in (f"class_{rank}", f"p_{rank}")]
                 header = ["path", "predicted", "confidence", *row.doubts]
-                _write_row(file, [*header, *([f"p_{name}" for name in part.classes] if style.top is None else ranked)])
+                _write_row(file, [*header, *told_header(part.classes, n)])
             label = str(row.label) if style.is_sure(row.confidence) else NOT_SURE
-            told = row.probabilities.values() if style.top is None else [cell for pair in likeliest for cell in pair]
+            told = row.probabilities.values() if n is None else [cell for pair in row.likeliest(n) for cell in pair]
             rows.append([row.name, label, row.confidence, *row.doubts.values(), *told])
         for cells in rows:
             _write_row(file, cells)
@@ -105,6 +106,8 @@ def _write_row(file: TextIO, cells: Sequence[Cell]) -> None:
 
 
 def _json(parts: Parts, style: Style, file: TextIO) -> None:
+    from descend.train.answers import n_told
+
     skipped: dict[str, str] = {}
     file.write('{"predictions": [')  # one line; JSON escapes what a name could do to a terminal
     first = True
@@ -112,8 +115,9 @@ def _json(parts: Parts, style: Style, file: TextIO) -> None:
         skipped |= part.problems | part.passed_over
         for row in _rows(part):
             sure = {} if style.unsure_below is None else {"sure": style.is_sure(row.confidence)}
+            n = n_told(len(part.classes), style.top)
             facts = {"path": row.name, "predicted": row.label, **sure, **row.doubts,
-                     "probabilities": row.probabilities if style.top is None else dict(row.likeliest(style.top))}  # fmt: skip
+                     "probabilities": row.probabilities if n is None else dict(row.likeliest(n))}  # fmt: skip
             file.write(("" if first else ", ") + json.dumps(facts))
             first = False
         file.flush()

@@ -68,7 +68,8 @@ def _parser() -> argparse.ArgumentParser:
                         help="files; folders, searched to their bottom; or one table with a column path")  # fmt: skip
     parser.add_argument("--format", choices=tuple(answers.WRITERS), help="default: by the ending of --out, else a table")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write here instead of standard output")
-    parser.add_argument("--top", type=int, metavar="K", help="only the K likeliest classes; default: 3 in a table, else all")
+    parser.add_argument("--top", type=int, metavar="K",
+                        help="only the K likeliest classes; default: 3 in a table, else all, or 5 of more than 100")  # fmt: skip
     parser.add_argument("--unsure-below", type=float, metavar="P",
                         help="answer `not sure` where the likeliest class has a probability below P, such as 0.8")  # fmt: skip
     parser.add_argument("--submission", metavar="ID,LABEL",

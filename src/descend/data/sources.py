@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from descend.data import builtin, folders, tables
+from descend.data.archives import ENDINGS, is_archive, shards_of, unpacked
 from descend.data.labels import encode_labels
 from descend.data.listed import Listed, has_images, listed, unlabelled
 from descend.data.manifest import SPLIT_WORDS, UNASSIGNED, Manifest
@@ -91,12 +93,24 @@ def _read_place(text: str, evaluation: bool, outside: bool) -> Manifest:
             raise DataError(text, "must mean one thing: there is a built-in set and a folder of that name",
                             fix=f"Write {_PREFIX}{text} or ./{text}.")  # fmt: skip
         return _in_memory(named, *builtin.SETS[named]())
+    if is_file(path) and is_archive(path):
+        return _read_unpacked([path], evaluation)
+    if is_folder(path) and (shards := shards_of(path)):
+        return _read_unpacked(shards, evaluation)
     if is_folder(path):
         return folders.read_folder(path, evaluation=evaluation)
     if is_table:
         return tables.read_table(path, evaluation=evaluation, outside=outside)
-    raise DataError(text, f"a file must be a table ({', '.join(SUFFIXES)})",
+    raise DataError(text, f"a file must be a table ({', '.join(SUFFIXES)}) or an archive ({', '.join(ENDINGS)})",
                     fix="Give the folder that holds the class folders.")  # fmt: skip
+
+
+def _read_unpacked(archives: list[Path], evaluation: bool) -> Manifest:
+    """Read what archives hold."""
+    place = unpacked(archives)
+    if is_folder(place):
+        return folders.read_folder(place, evaluation=evaluation)
+    return replace(tables.read_table(place, evaluation=evaluation, outside=False), name=place.parent.name)
 
 
 def _path(text: str) -> Path:

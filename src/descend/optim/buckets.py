@@ -72,17 +72,23 @@ def gather(
     """
     for group, rule in groups:
         buckets: dict[tuple[Any, ...], Bucket] = {}
+        counted = ("step", *rule.core.memory)
+        last, bucket = (
+            None,
+            Bucket(rule, group["maximize"]),
+        )  # most parameters make the step of the one before: no need to look it up
         for parameter in group["params"]:
             grad = gradient(parameter)
             if grad is None:
                 continue
             state = state_of[parameter]
-            progress = (state.get("step", 0), *[state.get(name) for name in rule.core.memory])
-            key = (parameter.device, parameter.dtype, grad.dtype, grad.layout, progress)
-            bucket = buckets.get(key)
-            if bucket is None:
-                _refuse(parameter, grad, (each for each, _ in groups))
-                bucket = buckets[key] = Bucket(rule, group["maximize"])
+            key = (parameter.dtype, grad.dtype, grad.layout, parameter.device, *[state.get(name) for name in counted])
+            if key != last:
+                last, known = key, buckets.get(key)
+                if known is None:
+                    _refuse(parameter, grad, (each for each, _ in groups))
+                    known = buckets[key] = Bucket(rule, group["maximize"])
+                bucket = known
             bucket.params.append(parameter)
             bucket.grads.append(grad)
             bucket.states.append(state)

@@ -53,7 +53,8 @@ class Optimizer(torch.optim.Optimizer):
     gradients (shared with clipping) and, on a GPU, one wait for it. The error costs next to nothing where kernels carry out the
     step, which then look at each piece of a gradient just before they use it: weights of that piece are not touched, but
     others may have made the step already, so after the error go back to a checkpoint.
-    compiled: let Numba kernels carry out the step on a CPU; None: where the model is large enough to repay the compilation.
+    compiled: let Numba kernels carry out the step on a CPU; None: where the model is large enough to repay the compilation, or is
+    of many small tensors and has made ten steps.
     Results differ from those of torch tensors by a few units in the last place.
     knobs: knobs of the rule, in place of those it has: ``Optimizer(params, "adamw", lr=1e-3, betas=(0.9, 0.95))``.
 
@@ -153,9 +154,6 @@ class Optimizer(torch.optim.Optimizer):
     def _parameters(self) -> Iterator[Tensor]:
         return chain.from_iterable(group["params"] for group in self.param_groups)
 
-    def _size(self) -> int:
-        return sum(parameter.numel() for parameter in self._parameters())
-
     def _agree(self) -> None:
         """Let both spellings of betas in the groups agree, whichever was written."""
         pairs = zip(self.param_groups, self._betas, strict=True)
@@ -182,7 +180,7 @@ class Optimizer(torch.optim.Optimizer):
         loss = self._evaluate(closure)
         buckets = list(gather(self._chains(), self.state))
         self.gradient_norm = None
-        if self.nonfinite == "error" and self._compiles() and not self.stages:
+        if self.nonfinite == "error" and self._compiles(buckets) and not self.stages:
             self._move(buckets, 1.0, checked=True)
         elif self._usable(buckets):
             self._pass_on(buckets, self.stages, self.gradient_norm)
@@ -301,12 +299,16 @@ class Optimizer(torch.optim.Optimizer):
         place = next(place for place, stage in enumerate(stages) if isinstance(stage, Accumulate))
         self._pass_on(buckets, stages[place + 1 :])
 
-    def _compiles(self) -> bool:
-        return self.compiled if self.compiled is not None else self._size() >= dispatch.WORTH_COMPILING
+    def _compiles(self, buckets: list[Bucket]) -> bool:
+        if self.compiled is not None:
+            return self.compiled
+        sizes = [parameter.numel() for parameter in self._parameters()]
+        t = 1 + max((bucket.states[0].get("step", 0) for bucket in buckets), default=0)
+        return dispatch.compiles(sum(sizes), len(sizes), t)
 
     def _move(self, buckets: list[Bucket], scale: float, *, checked: bool = False) -> None:
         """Move the parameters by one step; if checked, up to a gradient that is not finite, which is an error."""
-        compiled, norms = self._compiles(), [0.0]
+        compiled, norms = self._compiles(buckets), [0.0]
         for bucket in buckets:
             t, scalars = bucket.scalars(scale)
             bucket.allocate(scalars)

@@ -14,7 +14,7 @@ from descend.files import CacheFolder
 AUGMENT = ("random_resized_crop()", "flip()")  # one kernel carries out every transform of pixels
 KIND = "kernels"  # the folder in the cache that compiled code lies in
 N_WEIGHTS = 500_000  # as many as a real layer has: smaller ones are moved without a kernel
-NICE = 15  # of the process: it takes the time that the search leaves
+NICE = 19  # of the process: it takes the time that the search leaves
 
 
 class WarmUp:
@@ -49,6 +49,8 @@ class WarmUp:
 
 def _work(rule: str) -> None:
     """Draw one augmented picture, one gradient and one step of the rule: what their first use compiles is kept on disk."""
+    if hasattr(os, "nice"):  # not on Windows
+        os.nice(NICE)  # before anything is imported: that takes seconds too
     import numpy as np
     import torch
     from torch import nn
@@ -57,8 +59,6 @@ def _work(rule: str) -> None:
     from descend.optim import Optimizer
     from descend.transfer.depthwise_kernels import weight_gradient
 
-    if hasattr(os, "nice"):  # not on Windows
-        os.nice(NICE)
     Pipeline(AUGMENT, size=8)(np.zeros((1, 16, 16, 3), np.uint8), ids=[0], epoch=0)
     weight = nn.Parameter(torch.zeros(N_WEIGHTS))
     weight.grad = torch.zeros(N_WEIGHTS)

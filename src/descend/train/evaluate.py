@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from descend.csv_table import write_table
+from descend.train.answers import n_told, told_header
 from descend.train.folder import replacing
 
 CHUNK = 4 * 3 * 224 * 224  # values read at once: four images of 224 px, so that what passes between layers stays in the cache
@@ -71,17 +72,29 @@ def write_predictions(
 ) -> None:
     """Write one row per picture: path, split, label, predicted, confidence, and the probability of every class.
 
+    Of very many classes the likeliest are told (``answers.n_told``): ``descend predict --top`` writes as many as are asked for.
     folds: (n,), the fold in which each was held out, counted from 0, or -1; it becomes a column ``fold``, counted from 1.
     """
     answers = probs.argmax(1)
     with replacing(path) as part, part.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-        header = ["path", "split", "label", "predicted", "confidence", *(f"p_{name}" for name in classes)]
-        rows = zip(names, splits, labels, answers, probs.tolist(), strict=True)
-        cells = ([name, split, classes[label], classes[answer], row[answer], *row] for name, split, label, answer, row in rows)
+        n = n_told(len(classes))
+        header = ["path", "split", "label", "predicted", "confidence", *told_header(classes, n)]
+        rows = zip(names, splits, labels, answers, probs, strict=True)
+        cells = (
+            [name, split, classes[label], classes[answer], float(row[answer]), *_told(row, classes, n)]
+            for name, split, label, answer, row in rows
+        )
         if folds is not None:
             header.insert(2, "fold")
             cells = ([*row[:2], fold + 1 if fold >= 0 else "", *row[2:]] for row, fold in zip(cells, folds.tolist(), strict=True))
         write_table(file, header, cells)
+
+
+def _told(row: NDArray[np.float32], classes: tuple[str, ...], n: int | None) -> list[str | float]:
+    """Return the cells that tell the probabilities (K,) of one picture."""
+    if n is None:
+        return row.tolist()
+    return [cell for place in np.argsort(-row, kind="stable")[:n] for cell in (classes[place], float(row[place]))]
 
 
 def worst(probs: NDArray[np.float32], labels: NDArray[np.int64], n: int = 24) -> NDArray[np.int64]:

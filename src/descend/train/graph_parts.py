@@ -1,7 +1,7 @@
 """The graphs that quick answers are made from, written when a run is judged and held to torch on some of its pictures.
 
-The engines ONNX Runtime and OpenVINO read an exported graph of the frozen part, which lies in the cache when training ends. It
-is kept once more, with its batch size free, so that ``descend predict`` needs neither torch nor the network to answer.
+The graph of each network up to its head is kept with its batch size free, so that ``descend predict`` needs neither torch nor the
+network to answer. Engines that read a graph have left it in the cache; for others it is written here.
 """
 
 from __future__ import annotations
@@ -22,9 +22,8 @@ from descend.train.inference import as_trained
 from descend.train.record import RunRecord
 from descend.train.record_types import GraphPart
 from descend.transfer import Engine
-from descend.transfer.graph import graph
+from descend.transfer.graph import quick_graph
 
-WITH_GRAPH = ("onnxruntime", "openvino")  # engines whose graph lies in the cache after training
 AGREEMENT = 1e-4  # largest difference of a probability from torch's
 N_CHECKED = 3  # pictures
 
@@ -44,12 +43,16 @@ def keep_graphs(record: RunRecord, networks: Sequence[Network], whole: Classifie
     """Write the graphs of a run's networks into the cache and their names into its record, where they answer as torch does.
 
     whole: the network that the run saves. images: (n, R, R, 3) uint8, some of its stored pictures; the first few are asked about.
-    Nothing is written where a network has no exported graph, or another head than one linear layer.
+    Nothing is written where a network's graph cannot be written in a moment, or its head is not one linear layer.
     """
     record.graph_parts = []
     if not len(images) or not all(map(_is_simple, networks)):
         return
-    contents = [_free_batch(graph(network.engine), network.engine.chunk) for network in networks]
+    graphs = [quick_graph(network.engine) for network in networks]
+    written = [graph for graph in graphs if graph is not None]
+    if len(written) < len(networks):
+        return
+    contents = [_free_batch(graph, network.engine.chunk) for graph, network in zip(written, networks, strict=True)]
     keys = [hashlib.blake2b(content, digest_size=16).hexdigest() for content in contents]
     parts = [
         GraphPart(graph=key, head=network.head, n_columns=network.classifier.backbone.n_features, mirrored=network.mirrored,
@@ -68,7 +71,7 @@ def keep_graphs(record: RunRecord, networks: Sequence[Network], whole: Classifie
 def _is_simple(network: Network) -> bool:
     prefix, backbone = network.engine.prefix, network.classifier.backbone
     is_whole = prefix.stage == backbone.stage_names[-1]
-    return is_whole and network.engine.name in WITH_GRAPH and type(network.classifier.head) is nn.Linear
+    return is_whole and type(network.classifier.head) is nn.Linear
 
 
 def _weights(head: nn.Module) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

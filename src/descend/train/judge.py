@@ -25,6 +25,7 @@ from descend.train.record_types import Calibration, Chosen, CrossValidation
 from descend.train.run import Run
 from descend.train.run_log import RunLog
 from descend.train.training import TrainingResult
+from descend.transfer import make_engine
 
 
 def judge(result: TrainingResult) -> Run:
@@ -77,9 +78,10 @@ def _judged(result: TrainingResult, run: Path) -> Run:
                 feature_stages=list(result.held_out.stages),
             )  # fmt: skip
         judge_answers(log, setup.decoded, rows, probs, folds=folds)
-        if setup.mode_task.engine is not None and "val" in rows:
+        if "val" in rows:
+            engine = setup.mode_task.engine or make_engine("torch", setup.classifier.backbone, size=plan.size)
             some = setup.decoded.take(rows["val"][:N_CHECKED])
-            keep_graphs(log.record, [Network(setup.classifier, setup.mode_task.engine, "head")], setup.classifier, some)
+            keep_graphs(log.record, [Network(setup.classifier, engine, "head")], setup.classifier, some)
         log.save()
         if result.finished:
             (run / folder.INITIAL).unlink(missing_ok=True)  # the model holds what is needed now

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from descend.errors import MissingExtra
 from descend.transfer.engine import Compute, Engine
-from descend.transfer.graph import INPUT, graph
+from descend.transfer.graph import INPUT, ONE_PICTURE, graph
 
 
 def available() -> bool:
@@ -24,6 +24,7 @@ class OnnxRuntimeEngine(Engine):
     """The exported graph on ONNX Runtime's CPU provider, in float32."""
 
     name = "onnxruntime"
+    chunks = ONE_PICTURE
 
     @classmethod
     def version(cls) -> str:

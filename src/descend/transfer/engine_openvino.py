@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from descend.errors import MissingExtra, ModelError
 from descend.transfer.engine import Compute, Engine
-from descend.transfer.graph import graph
+from descend.transfer.graph import ONE_PICTURE, graph
 from descend.transfer.signal_stack import kept_signal_stack
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ class OpenVinoEngine(Engine):
     """The exported graph on OpenVINO's CPU plugin, in float32."""
 
     name = "openvino"
+    chunks = ONE_PICTURE
 
     @classmethod
     def version(cls) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from importlib.metadata import version
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from torch import nn
 
 from descend.errors import ModelError
-from descend.transfer.engine import Engine
+from descend.transfer.engine import Chunk, Engine
 from descend.transfer.folding import folded
 from descend.transfer.onnx_recorder import Unsupported, recorded
 
@@ -18,19 +19,42 @@ INPUT, OUTPUT = "images", "features"
 WRITTEN_BY = "recorder 1"  # another number where the recorder writes other graphs
 
 
+ONE_PICTURE = Chunk(area=224 * 224)  # what runtimes that read a graph compute at once
+Writer = Callable[[nn.Module, torch.Tensor], bytes | None]
+
+
 def graph(engine: Engine) -> bytes:
     """Return the graph of the engine's prefix for its chunk size, as ONNX, writing it unless the cache holds it whole."""
+    prefix = engine.prefix
+
+    def write(prefix_: nn.Module, example: torch.Tensor) -> bytes:
+        return _recorded(prefix_, example) or exported(prefix_, example, inputs=INPUT, output=OUTPUT, who=prefix.backbone)
+
+    content = _kept(engine, write)
+    assert content is not None  # exported() returns one or raises
+    return content
+
+
+def quick_graph(engine: Engine) -> bytes | None:
+    """Return the graph of the engine's prefix for its chunk size, or None where writing it would take torch's exporter.
+
+    That takes seconds: too many for what only makes answers quicker.
+    """
+    return _kept(engine, _recorded)
+
+
+def _kept(engine: Engine, write: Writer) -> bytes | None:
+    """Return the graph from the cache, or as it is written now, if it can be."""
     versions = f"torch {torch.__version__}, onnx {version('onnx')}, {WRITTEN_BY}"
     key = hashlib.blake2b(f"{engine.prefix.key}|{engine.chunk}|{versions}".encode(), digest_size=16).hexdigest()
     path = engine.cache.entry_path("graphs", key, ".sealed")
     content = engine.cache.load(path)
     if content is None:
-        size, prefix = engine.prefix.size, engine.prefix
+        size = engine.prefix.size
         example = (torch.arange(engine.chunk * size * size * 3) % 251).to(torch.uint8).reshape(engine.chunk, size, size, 3)
-        content = _recorded(prefix, example)
-        if content is None:
-            content = exported(prefix, example, inputs=INPUT, output=OUTPUT, who=prefix.backbone)
-        engine.cache.store(path, content)
+        content = write(engine.prefix, example)
+        if content is not None:
+            engine.cache.store(path, content)
     return content
 
 

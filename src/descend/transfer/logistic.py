@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from descend import rng
 from descend.errors import DataError
 from descend.models import Backbone
+from descend.transfer.side_by_side import side_by_side
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -39,6 +40,7 @@ USUAL_STRENGTH = 0.01
 """Where a choice may begin, and what is taken where there is none: without time, or where every class has one picture."""
 LEAST_GAIN = 1e-3  # nats of held-out loss: where a factor of ten in strength brings less, weaker ones are not tried
 MANY, MOST_WITH_QUARTERS = 1000, 10_000  # pictures
+MANY_NUMBERS = 20_000_000  # coordinates, from which threads share one loss instead of computing one each
 NEGLIGIBLE = 1e-6  # variance of an axis relative to the largest, below which it carries rounding errors
 
 
@@ -153,7 +155,8 @@ class _Searched:
     def fit(self) -> LogisticFit:
         """Fit the head to all pictures."""
         problem = Problem(self.axes.coordinates, self.labels, self.n_classes, self.axes.variances, self.check)
-        solution = problem.solve(self.strength)
+        with side_by_side(1, small=self.axes.small) as run:
+            (solution,) = run(problem.solve, [self.strength])
         return LogisticFit(*self.axes.to_columns(solution), self.strength, self.trials)
 
 
@@ -220,6 +223,11 @@ class Axes:
     rotation: Callable[[], Floats]  # -> (D, r); made when it is needed
     coordinates: Floats
     variances: Doubles
+
+    @property
+    def small(self) -> bool:
+        """Whether a loss over these coordinates is computed quicker by one thread than by several."""
+        return self.coordinates.size < MANY_NUMBERS
 
     @classmethod
     def of(cls, features: Floats, *, most: int | None = None) -> Axes:
@@ -344,13 +352,14 @@ def search(
     n_held_out = len(np.unique(np.concatenate([held_out for _, held_out in folds])))  # repeats hold the same ones out again
     trials: list[Trial] = []
 
+    def judged(problem: Problem, held_out: NDArray[np.int64], strength: float) -> tuple[Doubles, NDArray[np.bool_]]:
+        problem.solve(strength)
+        p = problem.probabilities(axes.coordinates[held_out, :n_judged])
+        losses = -np.log(np.maximum(p[np.arange(len(held_out)), labels[held_out]], 1e-12))
+        return losses, p.argmax(1) == labels[held_out]
+
     def tried(strength: float) -> Trial:
-        losses, right = list[Doubles](), list[NDArray[np.bool_]]()
-        for problem, (_, held_out) in zip(problems, folds, strict=True):
-            problem.solve(strength)
-            p = problem.probabilities(axes.coordinates[held_out, :n_judged])
-            losses.append(-np.log(np.maximum(p[np.arange(len(held_out)), labels[held_out]], 1e-12)))
-            right.append(p.argmax(1) == labels[held_out])
+        losses, right = zip(*run(judged, problems, [held_out for _, held_out in folds], [strength] * len(folds)), strict=True)
         return Trial(strength, float(np.concatenate(right).mean()), np.concatenate(losses), n_held_out)
 
     def walked(strength: float, factor: float) -> None:
@@ -361,12 +370,13 @@ def search(
                 break
             strength *= factor
 
-    if around is None:
-        walked(STRONGEST, 1 / 10)
-    else:
-        walked(around, 10)
-        walked(around / 10, 1 / 10)
-    best = min(trials, key=lambda trial: trial.loss).strength
-    if around is None:
-        trials.extend(tried(best * factor) for factor in (10**0.5, 10**-0.5))
+    with side_by_side(len(folds), small=axes.small) as run:
+        if around is None:
+            walked(STRONGEST, 1 / 10)
+        else:
+            walked(around, 10)
+            walked(around / 10, 1 / 10)
+        best = min(trials, key=lambda trial: trial.loss).strength
+        if around is None:
+            trials.extend(tried(best * factor) for factor in (10**0.5, 10**-0.5))
     return trials

@@ -1,0 +1,135 @@
+"""Archives of pictures: read as the folder that they hold, unpacked once; shards with their classes; nothing leaves the cache."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from descend.data import archives, load
+from descend.errors import DataError
+from descend.files import CacheFolder
+
+
+def png(seed: int) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+PHOTOS = {f"photos/{'ab'[n % 2]}/{n}.png": png(n) for n in range(24)}
+
+
+def packed(path: Path, files: dict[str, bytes]) -> Path:
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in files.items():
+                archive.writestr(name, content)
+        return path
+    with tarfile.open(path, f"w:{path.suffix[1:] if path.suffix != '.tar' else ''}") as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DESCEND_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("name", ["pets.zip", "pets.tar", "pets.tar.gz", "pets.tar.xz"])
+def test_an_archive_is_the_folder_that_it_holds(name: str, tmp_path: Path) -> None:
+    noise = {"__MACOSX/photos/a/._0.png": b"x", "photos/a/._1.png": b"x"}
+    path = packed(tmp_path / name, PHOTOS | noise)
+    dataset = load(path)
+    assert (dataset.name, dataset.classes, len(dataset.labels)) == ("pets", ("a", "b"), 24)
+    assert not dataset.problems
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(archives, "_extract", lambda *_: pytest.fail("it is unpacked already"))
+        assert load(path).fingerprint == dataset.fingerprint
+
+
+def test_one_that_has_changed_is_unpacked_anew(tmp_path: Path) -> None:
+    path = packed(tmp_path / "pets.zip", PHOTOS)
+    load(path)
+    packed(path, PHOTOS | {"photos/c/0.png": png(100), "photos/c/1.png": png(101)})
+    assert load(path).classes == ("a", "b", "c")
+
+
+def test_shards_tell_classes_and_splits(tmp_path: Path) -> None:
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    for n, shard in enumerate(["train-000.tar", "train-001.tar", "val-000.tar"]):
+        keys = [f"{n}{k:03}" for k in range(8)]
+        files = {f"{key}.png": png(int(key)) for key in keys} | {f"{key}.cls": str(int(key) % 2).encode() for key in keys}
+        packed(folder / shard, files)
+    dataset = load(folder)
+    assert (dataset.name, dataset.classes, dataset.given_split) == ("shards", ("0", "1"), True)
+    assert (len(dataset.indices("val")), len(dataset)) == (8, 24)
+    labels = {dataset.name_of(row): dataset.classes[dataset.labels[row]] for row in range(24)}
+    assert labels["train-001/1003.png"] == "1"
+
+
+def test_a_shard_may_tell_its_classes_in_json(tmp_path: Path) -> None:
+    words = {0: "oak", 1: "elm"}
+    files = {f"{k}.png": png(k) for k in range(12)} | {f"{k}.json": f'{{"label": "{words[k % 2]}"}}'.encode() for k in range(12)}
+    files |= {"12.png": png(12), "12.json": b"[1]", "13.png": png(13)}  # of no class
+    dataset = load(packed(tmp_path / "trees.tar", files))
+    assert (dataset.classes, len(dataset)) == (("elm", "oak"), 12)
+
+
+@pytest.mark.parametrize("name", ["../out.png", "/tmp/out.png", "a/../../out.png", "C:\\out.png", "..\\out.png"])
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_a_name_that_leads_out_is_refused(name: str, kind: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="must name files inside itself"):
+        load(packed(tmp_path / f"x.{kind}", PHOTOS | {name: b"x"}))
+    assert not any((tmp_path / "cache").rglob("*.png"))
+
+
+def test_links_and_devices_in_it_are_passed_over(tmp_path: Path) -> None:
+    path = packed(tmp_path / "x.tar", PHOTOS)
+    with tarfile.open(path, "a") as archive:
+        for name, kind in (("photos/a/link.png", tarfile.SYMTYPE), ("photos/a/pipe.png", tarfile.FIFOTYPE)):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, "/etc/passwd"
+            archive.addfile(member)
+    assert len(load(path)) == 24
+
+
+def test_what_is_damaged_or_too_large_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = packed(tmp_path / "x.zip", PHOTOS)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"x\.zip: must be an archive that is whole"):
+        load(path)
+    flipped = bytearray(whole)
+    flipped[200] ^= 255  # within the first picture: its sum tells
+    path.write_bytes(flipped)
+    with pytest.raises(DataError, match="must be an archive that is whole"):
+        load(path)
+    path = packed(tmp_path / "x.tar.gz", PHOTOS)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(DataError, match="must be an archive that is whole"):
+        load(path)
+    secret = bytearray(whole)
+    for signature, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        at = -1
+        while (at := secret.find(signature, at + 1)) >= 0:
+            secret[at + flags] |= 1
+    (tmp_path / "secret.zip").write_bytes(secret)
+    with pytest.raises(DataError, match=r"secret\.zip: must not be encrypted"):
+        load(tmp_path / "secret.zip")
+    (tmp_path / "none.zip").write_bytes(b"no archive")
+    with pytest.raises(DataError, match="must be an archive that is whole"):
+        load(tmp_path / "none.zip")
+    monkeypatch.setenv("DESCEND_CACHE_LIMIT", "1kB")
+    with pytest.raises(DataError, match="must fit into the cache of 1,000 bytes"):
+        load(packed(tmp_path / "y.zip", PHOTOS))
+    assert not CacheFolder().usage().get("unpacked")
