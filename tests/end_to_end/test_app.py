@@ -72,7 +72,8 @@ def part(page: Any, name: str) -> None:
 
 
 def drop(page: Any, picture: Path) -> None:
-    """Drop a file on the page as the browser does."""
+    """Drop a file on the page as the browser does, once the page knows its runs and listens."""
+    page.locator("#run option").first.wait_for(state="attached")
     page.evaluate(
         """([name, bytes]) => {
           const given = new DataTransfer();

@@ -211,9 +211,11 @@ def test_a_network_of_ones_own_is_used_again_by_naming_its_module(shapes: Path, 
     fitted = told("fit", *settings, "--import", "my_networks")
     assert fitted.returncode == 0, fitted.stderr
     assert "--import my_networks" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
-    without = told("predict", "run", picture)
+    by_graph = told("predict", "run", picture)  # the run's graph answers: no module is needed
+    assert (by_graph.returncode, "00.png" in by_graph.stdout) == (0, True), by_graph.stderr
+    without = told("predict", "run", picture, "--tta", "flip")
     assert (without.returncode, "give --import my_networks" in without.stderr) == (1, True), without.stderr
-    answered = told("predict", "--import=my_networks", "run", picture)
+    answered = told("predict", "--import=my_networks", "run", picture, "--tta", "flip")
     assert answered.returncode == 0, answered.stderr
     assert "00.png" in answered.stdout
 

@@ -16,6 +16,7 @@ from descend.train.recipe import from_settings
 from descend.train.record import RunRecord
 from descend.train.resolve import resolve
 from descend.train.run import Run
+from descend.train.world import ALONE
 
 PHOTOS = DataProfile(name="photos", n_train=400, n_classes=2, side=320, grey=False)
 RUN = Path("runs/my photos")
@@ -196,7 +197,7 @@ def test_a_backbone_that_was_asked_for_is_kept() -> None:
 def test_fit_prints_the_first_at_its_end(tmp_path: Path) -> None:
     score = {"balanced_accuracy": 0.96, "macro_f1": 0.96, "n_independent": 250}
     run = Run(tmp_path / "run", record(val=dict(record().val or {}) | score))
-    lines = _closing(run)
+    lines = _closing(run, ALONE)
     assert lines[-1] == advice_line(advice(run.folder, run.record)[0])
     assert lines[-1].startswith("Next:    descend fit 'my photos' --transfer auto")
 

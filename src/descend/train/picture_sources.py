@@ -72,7 +72,7 @@ def decoded_batches(
             return str(error)
 
     images, positions = list[NDArray[np.uint8]](), list[int]()
-    for position, image in enumerate(in_order(decode, zip(sources, names, strict=True), min(threads, len(sources)))):
+    for position, image in enumerate(in_order(decode, zip(sources, names, strict=True), max(1, min(threads, len(sources))))):
         if isinstance(image, str):
             problems[names[position]] = image
             continue
