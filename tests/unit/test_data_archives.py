@@ -14,6 +14,7 @@ from PIL import Image
 from descend.data import archives, load
 from descend.errors import DataError
 from descend.files import CacheFolder
+from descend.train.picture_sources import picture_sources
 
 
 def png(seed: int) -> bytes:
@@ -54,6 +55,16 @@ def test_an_archive_is_the_folder_that_it_holds(name: str, tmp_path: Path) -> No
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(archives, "_extract", lambda *_: pytest.fail("it is unpacked already"))
         assert load(path).fingerprint == dataset.fingerprint
+
+
+def test_new_pictures_may_come_in_one_and_are_called_by_their_place_in_it(tmp_path: Path) -> None:
+    path = packed(tmp_path / "new.zip", PHOTOS)
+    (tmp_path / "x.png").write_bytes(png(50))
+    found = picture_sources([path, tmp_path / "x.png"])
+    assert len(found.sources) == 25
+    assert f"{path}/photos/a/0.png" in found.names
+    assert str(tmp_path / "x.png") in found.names
+    assert picture_sources(str(tmp_path / "none.zip")).names == [str(tmp_path / "none.zip")]  # told when it is to be read
 
 
 def test_one_that_has_changed_is_unpacked_anew(tmp_path: Path) -> None:

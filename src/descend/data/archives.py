@@ -78,6 +78,14 @@ def unpacked(archives: list[Path], cache: CacheFolder | None = None) -> Path:
     return table if table.is_file() else table.parent
 
 
+def unpacked_folder(path: Path) -> Path:
+    """Return the folder in which the files of an archive lie, unpacked if need be; the path itself where it is no file."""
+    if not path.is_file():
+        return path  # who looks for it says so
+    place = unpacked([path])
+    return place if place.is_dir() else place.parent
+
+
 def _unpack(archives: list[Path], entry: Path, name: str, cache: CacheFolder) -> None:
     """Write the archives' files into a new entry of the cache, which appears when it is complete."""
     n_bytes = sum(size for path in archives for size in _sizes(path))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from descend.data import decode_resized, find_pictures
+from descend.data.archives import is_archive, unpacked_folder
 from descend.data.one_picture import CHANNELS, as_pixels, as_source, channels_last, is_one_picture, is_path, is_pixels
 from descend.data.opening import Source
 from descend.data.pool import in_order
@@ -86,8 +89,13 @@ def decoded_batches(
 
 
 def _found(places: list[Any]) -> PictureSources:
-    files = find_pictures(places)
-    return PictureSources([*files.paths], files.paths, files.passed_over)
+    """List the pictures of files, folders and archives; those of an archive are called by their paths in it."""
+    unpacked = {place: str(unpacked_folder(Path(place))) for place in map(os.fspath, places) if is_archive(Path(place))}
+    files = find_pictures([unpacked.get(place, place) for place in map(os.fspath, places)])
+    names = list(files.paths)
+    for archive, folder in unpacked.items():
+        names = [name.replace(f"{folder}{os.sep}", f"{archive}{os.sep}", 1) for name in names]
+    return PictureSources([*files.paths], names, files.passed_over)
 
 
 def _numbered(sources: list[Any]) -> PictureSources:
