@@ -9,8 +9,6 @@ call, one a call, and one a call from the graph (``quick``). The run is of ants 
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -18,24 +16,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import descend
-from harness import HERE, data, save, spread
+from harness import HERE, data, save, spread, timed
 
 COLD, WARM = 7, 5
 sys.path.insert(0, str(HERE.parent / "examples" / "serve"))
 
 
-def timed(*command: str) -> tuple[float, float]:
-    """Return (wall, processor) seconds of a process."""
-    before, started = os.times(), time.perf_counter()
-    subprocess.run(command, check=True, capture_output=True)
-    wall, after = time.perf_counter() - started, os.times()
-    return wall, after.children_user + after.children_system - before.children_user - before.children_system
-
-
 def cold(run: Path, picture: Path) -> dict[str, dict[str, float]]:
     """Return the seconds of whole processes that answer one picture."""
-    timed(sys.executable, "-m", "descend", "predict", str(run), str(picture))  # fills the file cache
-    times = [timed(sys.executable, "-m", "descend", "predict", str(run), str(picture)) for _ in range(COLD)]
+    command = [sys.executable, "-m", "descend", "predict", str(run), str(picture)]
+    times = [timed(command) for _ in range(COLD + 1)][1:]  # the first fills the file cache
     return {"wall_s": spread([wall for wall, _ in times]), "cpu_s": spread([cpu for _, cpu in times])}
 
 

@@ -6,7 +6,8 @@ import json
 import os
 import statistics
 import subprocess
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -35,6 +36,14 @@ def data(name: str) -> Path:
 def spread(values: Sequence[float]) -> dict[str, float]:
     """Return median, minimum and maximum."""
     return {"median": statistics.median(values), "min": min(values), "max": max(values), "n": len(values)}
+
+
+def timed(command: Sequence[str], *, check: bool = True, env: Mapping[str, str] | None = None) -> tuple[float, float]:
+    """Return (wall, processor) seconds of a whole process; check: raise where it fails."""
+    before, started = os.times(), time.perf_counter()
+    subprocess.run(command, check=check, capture_output=True, env=env)
+    wall, after = time.perf_counter() - started, os.times()
+    return wall, after.children_user + after.children_system - before.children_user - before.children_system
 
 
 def interval(found: Interval) -> dict[str, float]:

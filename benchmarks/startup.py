@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from harness import HERE, save, spread
+from harness import HERE, save, spread, timed
 
 ROUNDS = 5
 COMMANDS = {
@@ -30,10 +30,7 @@ COMMANDS = {
 def cpu(source: Path | None, words: list[str]) -> float:
     """Return the processor seconds, user and system, of one process. source: a ``src`` folder, None for no descend at all."""
     command = [sys.executable, "-c", "pass"] if source is None else [sys.executable, "-m", "descend.cli", *words]
-    before = os.times()
-    subprocess.run(command, capture_output=True, check=False, env={**os.environ, "PYTHONPATH": str(source or "")})
-    after = os.times()
-    return (after.children_user - before.children_user) + (after.children_system - before.children_system)
+    return timed(command, check=False, env={**os.environ, "PYTHONPATH": str(source or "")})[1]
 
 
 def measured(sources: dict[str, Path]) -> dict[str, dict[str, float]]:

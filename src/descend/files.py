@@ -21,15 +21,17 @@ from __future__ import annotations
 import atexit
 import contextlib
 import hashlib
+import json
 import logging
 import os
 import re
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from descend.errors import KnobError
 from descend.unfinished import delete, is_abandoned, sweep_unfinished, unfinished_name
@@ -250,6 +252,20 @@ class CacheFolder:
         except OSError:  # a folder of that name is there already, or Windows keeps an open file
             if not (written and path.exists()):
                 raise
+
+    def folder(self, kind: str, facts: Any, fill: Callable[[Path], None]) -> Path:
+        """Return the entry of a kind that is a folder, named by ``facts``, plain data; where it is not there, ``fill`` makes it.
+
+        It appears when it is complete, and is held for as long as this process may read from it. Raises what ``fill`` raises.
+        """
+        entry = self.entry_path(kind, hashlib.blake2b(json.dumps(facts).encode(), digest_size=16).hexdigest())
+        self.hold(entry)
+        if entry.is_dir():
+            self.touch(entry)
+        else:
+            with self.writing(entry) as unfinished:
+                fill(unfinished)
+        return entry
 
     def touch(self, path: Path) -> None:
         """Note that the entry has been used now."""

@@ -12,7 +12,7 @@ from descend import landscape
 from descend.cli.fit import add_settings, check_settings, settings_of
 from descend.cli.output import Parser, tell
 from descend.cli.progress import Terminal
-from descend.train.recipe import SEARCH_ONLY, from_settings, read
+from descend.train.recipe import SEARCH_ONLY, from_settings, read, without_flags
 
 if TYPE_CHECKING:
     from descend.schedule import RangeTest
@@ -117,10 +117,4 @@ def _suggestion(facts: dict[str, Any], argv: list[str]) -> list[str]:
 def _command(argv: list[str], rule: str) -> str:
     """Return the words of `descend fit` that train what was swept, at the suggested rate."""
     dropped = {"--low", "--high", "--steps", "--out", "--optimizer"}
-    words, skip = list[str](), False
-    for word in argv:
-        name = word.split("=", 1)[0]
-        if not skip and name not in dropped and word != "--json":
-            words.append(word)
-        skip = not skip and name in dropped and "=" not in word
-    return shlex.join([*words, "--optimizer", rule])
+    return shlex.join([*without_flags(argv, dropped), "--optimizer", rule])

@@ -13,7 +13,6 @@ Source of the shards' conventions: https://github.com/webdataset/webdataset.
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import lzma
 import os
@@ -67,13 +66,12 @@ def unpacked(archives: list[Path], cache: CacheFolder | None = None) -> Path:
     """
     cache = cache or CacheFolder()
     facts = [[str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns] for path in archives]
-    entry = cache.entry_path(KIND, hashlib.blake2b(json.dumps(facts).encode(), digest_size=16).hexdigest())
-    cache.hold(entry)  # for as long as this process may read from it
     name = _stem(archives[0]) if len(archives) == 1 else archives[0].parent.name
-    if entry.is_dir():
-        cache.touch(entry)
-    else:
-        _unpack(archives, entry, name, cache)
+    try:
+        entry = cache.folder(KIND, facts, lambda unfinished: _unpack(archives, unfinished / name, cache))
+    except OSError as error:
+        raise DataError(str(archives[0]), f"must be unpacked into the cache {cache.root} ({error.strerror or error})",
+                        fix="Make room there, or unpack it and give the folder.") from error  # fmt: skip
     table = entry / name / TABLE
     return table if table.is_file() else table.parent
 
@@ -86,23 +84,17 @@ def unpacked_folder(path: Path) -> Path:
     return place if place.is_dir() else place.parent
 
 
-def _unpack(archives: list[Path], entry: Path, name: str, cache: CacheFolder) -> None:
-    """Write the archives' files into a new entry of the cache, which appears when it is complete."""
+def _unpack(archives: list[Path], root: Path, cache: CacheFolder) -> None:
+    """Write the archives' files below ``root``. Raises DataError, before anything is written, where the cache is too small."""
     n_bytes = sum(size for path in archives for size in _sizes(path))
     if n_bytes > cache.limit_bytes:
         raise DataError(str(archives[0]), f"must fit into the cache of {cache.limit_bytes:,} bytes", got=f"{n_bytes:,} bytes",
                         fix="Unpack it, and give the folder.")  # fmt: skip
-    try:
-        cache.enforce_limit(n_bytes)
-        with cache.writing(entry) as unfinished:
-            root = unfinished / name
-            for path in archives:
-                _extract(path, root if len(archives) == 1 else root / _stem(path))
-            if all(path.suffix.lower() == SHARD for path in archives):
-                _write_table(root)
-    except OSError as error:
-        raise DataError(str(archives[0]), f"must be unpacked into the cache {cache.root} ({error.strerror or error})",
-                        fix="Make room there, or unpack it and give the folder.") from error  # fmt: skip
+    cache.enforce_limit(n_bytes)
+    for path in archives:
+        _extract(path, root if len(archives) == 1 else root / _stem(path))
+    if all(path.suffix.lower() == SHARD for path in archives):
+        _write_table(root)
 
 
 def _sizes(path: Path) -> Iterator[int]:

@@ -6,8 +6,6 @@ Source: https://filesystem-spec.readthedocs.io; torch brings it.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -54,29 +52,20 @@ def fetched(address: str, cache: CacheFolder | None = None) -> Path:
         must = f"must fit into the cache of {cache.limit_bytes:,} bytes" if files else "must hold files"
         raise DataError(address, must, got=f"{len(files):,} files of {n_bytes:,} bytes", fix="Download it, and give the folder.")
     facts = [[address, str(name)] + [str(listed[path].get(fact)) for fact in _FACTS] for name, path in files.items()]
-    entry = cache.entry_path(KIND, hashlib.blake2b(json.dumps(facts).encode(), digest_size=16).hexdigest())
     place = PurePosixPath(top).name or "data"
-    cache.hold(entry)  # for as long as this process may read from it
-    if entry.is_dir():
-        cache.touch(entry)
-    else:
-        _fetch(system, files, entry, place, cache, address, n_bytes)
-    return entry / place / PurePosixPath(root).name if is_table else entry / place
 
-
-def _fetch(
-    system: Any, files: Mapping[PurePosixPath, str], entry: Path, place: str, cache: CacheFolder, address: str, n_bytes: int
-) -> None:
-    """Copy files into a new entry of the cache, which appears when it is complete."""
-    try:
+    def fetch(unfinished: Path) -> None:
         cache.enforce_limit(n_bytes)
-        with cache.writing(entry) as unfinished:
-            for name, path in files.items():
-                target = unfinished / place / name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                system.get_file(path, str(target))
+        for name, path in files.items():
+            target = unfinished / place / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            system.get_file(path, str(target))
+
+    try:
+        entry = cache.folder(KIND, facts, fetch)
     except Exception as error:
         raise _out_of_reach(address, error) from error
+    return entry / place / PurePosixPath(root).name if is_table else entry / place
 
 
 def _relative(address: str, top: str, name: str) -> PurePosixPath:

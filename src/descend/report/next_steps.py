@@ -14,6 +14,7 @@ from pathlib import Path
 from descend.durations import duration
 from descend.report import words
 from descend.stats import Interval, proportion
+from descend.train.recipe import without_flags
 from descend.train.record import RunRecord
 from descend.train.record_types import EpochRow
 
@@ -94,7 +95,7 @@ def _scan(record: RunRecord) -> Advice | None:
               *(["--outside"] if record.plan.get("outside") else []), *(["--deep"] if _side(record) >= LEAST_SIDE else []),
               "--page", "scan.html"]  # fmt: skip
     seconds = sum(record.wall_s.get(stage, 0.0) for stage in ("scan", "build", "decode", "features"))
-    return Advice("Look at the labels", _with_imports(words_, record), doubt, seconds)
+    return Advice("Look at the labels", words.with_imports(shlex.join(words_), record), doubt, seconds)
 
 
 def _sure_but_wrong(record: RunRecord) -> str:
@@ -217,7 +218,7 @@ def _unsure(run: Path, record: RunRecord) -> Advice | None:
             )
             least = f"{percent / (len(curve) - 1):.2f}"
             command = ["descend", "predict", str(run), "FILES", "--unsure-below", least]
-            return Advice("Leave unsure answers to a person", _with_imports(command, record), why)
+            return Advice("Leave unsure answers to a person", words.with_imports(shlex.join(command), record), why)
     return None
 
 
@@ -247,8 +248,8 @@ def _trained(record: RunRecord, what: str, why: str, seconds: float, *settings: 
     """Return the advice to train this run again with other settings; None for one that no command has begun."""
     if record.command[:2] != ["descend", "fit"] or "--resume" in record.command:
         return None
-    command = [*_without(record.command, {"--out", *settings[::2]}), *settings]
-    return Advice(what, _with_imports(command, record), why, seconds, bounded="--budget" in settings)
+    command = [*without_flags(record.command, {"--out", *settings[::2]} - {"--regularize"}), *settings]
+    return Advice(what, words.with_imports(shlex.join(command), record), why, seconds, bounded="--budget" in settings)
 
 
 def _begun(record: RunRecord, what: str, why: str, seconds: float, *settings: str) -> Advice | None:
@@ -265,29 +266,9 @@ def _begun(record: RunRecord, what: str, why: str, seconds: float, *settings: st
         kept += ["--weights", str(record.plan["weights"])] if record.plan.get("weights") else []
     outside = ["--outside"] if record.plan.get("outside") else []
     command = ["descend", "fit", data, *settings, *kept, *outside]
-    return Advice(what, _with_imports(command, record), why, seconds, bounded="--budget" in settings)
+    return Advice(what, words.with_imports(shlex.join(command), record), why, seconds, bounded="--budget" in settings)
 
 
 def _was_asked(record: RunRecord, setting: str) -> bool:
     """Return whether a setting was asked for: what was chosen here has a reason."""
     return bool(record.plan.get(setting)) and setting not in record.reasons
-
-
-def _without(command: Sequence[str], flags: set[str]) -> list[str]:
-    """Return a command without some flags of one value each, except lists, which further values are added to."""
-    kept, skip = list[str](), False
-    for word in command:
-        name, _, value = word.partition("=")
-        if skip:
-            skip = False
-        elif name in flags - {"--regularize"}:
-            skip = not value
-        elif word != "--json":
-            kept.append(word)
-    return kept
-
-
-def _with_imports(command: Sequence[str], record: RunRecord) -> str:
-    text = shlex.join(command)
-    imports = "".join(f" --import {module}" for module in record.modules if module != "__main__")
-    return text if imports in text else text + imports

@@ -229,5 +229,4 @@ def _commands(run: Path, record: RunRecord) -> list[tuple[str, str]]:
     commands.append(("Train the same run again" + (" (on the same pictures)" if on_arrays else ""), again))
     if record.command:
         commands.append(("How this run was started", shlex.join(record.command)))
-    imports = "".join(f" --import {module}" for module in record.modules if module != "__main__")
-    return [(what, command if imports in command else command + imports) for what, command in commands]
+    return [(what, words.with_imports(command, record)) for what, command in commands]

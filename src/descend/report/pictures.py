@@ -8,9 +8,11 @@ import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from descend.report.confusion import Matrix
+from descend.train.evaluate import thumbnail
 from descend.train.record import RunRecord
 from descend.train.record_types import Mistake, ShownAnswer
 
@@ -106,7 +108,4 @@ def _small(jpeg: str) -> str:
         picture = Image.open(io.BytesIO(base64.b64decode(jpeg, validate=True))).convert("RGB")
     except (binascii.Error, UnidentifiedImageError, OSError, ValueError):
         return ""
-    picture.thumbnail((SMALL, SMALL))
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=75)
-    return base64.b64encode(buffer.getvalue()).decode()
+    return thumbnail(np.asarray(picture), SMALL, quality=75)

@@ -149,3 +149,9 @@ def _test(record: RunRecord) -> str:
     if record.data.get("splits", {}).get("test"):
         return "the test split has not been looked at"
     return f"there is no test split, {record.without_test_split()}"
+
+
+def with_imports(command: str, record: RunRecord) -> str:
+    """Return a command with the flags that import the modules which define a run's own techniques."""
+    imports = "".join(f" --import {module}" for module in record.modules if module != "__main__")
+    return command if imports in command else command + imports

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -142,3 +142,14 @@ def dump(recipe: Recipe) -> str:
     """Return the recipe as TOML, in the order of its definition; settings that are not asked for are left out."""
     values = {knob.name: getattr(recipe, knob.name) for knob in knobs(Recipe)}
     return tomli_w.dumps({name: list(v) if isinstance(v, tuple) else v for name, v in values.items() if v is not None})
+
+
+def without_flags(command: Sequence[str], dropped: Set[str]) -> list[str]:
+    """Return the words of a command without some flags, each with the one value that follows it, and without ``--json``."""
+    kept, skip = list[str](), False
+    for word in command:
+        name, equals, _ = word.partition("=")
+        if not skip and name not in dropped and word != "--json":
+            kept.append(word)
+        skip = not skip and name in dropped and not equals
+    return kept

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,21 +17,15 @@ from descend.transfer.onnx_recorder import Unsupported, recorded
 
 INPUT, OUTPUT = "images", "features"
 WRITTEN_BY = "recorder 1"  # another number where the recorder writes other graphs
-
-
 ONE_PICTURE = Chunk(area=224 * 224)  # what runtimes that read a graph compute at once
-Writer = Callable[[nn.Module, torch.Tensor], bytes | None]
 
 
 def graph(engine: Engine) -> bytes:
     """Return the graph of the engine's prefix for its chunk size, as ONNX, writing it unless the cache holds it whole."""
-    prefix = engine.prefix
-
-    def write(prefix_: nn.Module, example: torch.Tensor) -> bytes:
-        return _recorded(prefix_, example) or exported(prefix_, example, inputs=INPUT, output=OUTPUT, who=prefix.backbone)
-
-    content = _kept(engine, write)
-    assert content is not None  # exported() returns one or raises
+    content = quick_graph(engine)
+    if content is None:
+        content = exported(engine.prefix, _example(engine), inputs=INPUT, output=OUTPUT, who=engine.prefix.backbone)
+        engine.cache.store(_place(engine), content)
     return content
 
 
@@ -40,22 +34,25 @@ def quick_graph(engine: Engine) -> bytes | None:
 
     That takes seconds: too many for what only makes answers quicker.
     """
-    return _kept(engine, _recorded)
-
-
-def _kept(engine: Engine, write: Writer) -> bytes | None:
-    """Return the graph from the cache, or as it is written now, if it can be."""
-    versions = f"torch {torch.__version__}, onnx {version('onnx')}, {WRITTEN_BY}"
-    key = hashlib.blake2b(f"{engine.prefix.key}|{engine.chunk}|{versions}".encode(), digest_size=16).hexdigest()
-    path = engine.cache.entry_path("graphs", key, ".sealed")
+    path = _place(engine)
     content = engine.cache.load(path)
     if content is None:
-        size = engine.prefix.size
-        example = (torch.arange(engine.chunk * size * size * 3) % 251).to(torch.uint8).reshape(engine.chunk, size, size, 3)
-        content = write(engine.prefix, example)
+        content = _recorded(engine.prefix, _example(engine))
         if content is not None:
             engine.cache.store(path, content)
     return content
+
+
+def _place(engine: Engine) -> Path:
+    """Return where the cache holds the graph."""
+    versions = f"torch {torch.__version__}, onnx {version('onnx')}, {WRITTEN_BY}"
+    key = hashlib.blake2b(f"{engine.prefix.key}|{engine.chunk}|{versions}".encode(), digest_size=16).hexdigest()
+    return engine.cache.entry_path("graphs", key, ".sealed")
+
+
+def _example(engine: Engine) -> torch.Tensor:
+    size = engine.prefix.size
+    return (torch.arange(engine.chunk * size * size * 3) % 251).to(torch.uint8).reshape(engine.chunk, size, size, 3)
 
 
 def _recorded(prefix: nn.Module, example: torch.Tensor) -> bytes | None:
