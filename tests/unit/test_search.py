@@ -221,14 +221,14 @@ def test_an_ensemble_needs_members_and_weights() -> None:
 
 def test_a_warm_up_is_begun_where_nothing_is_compiled_and_can_be_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DESCEND_CACHE", str(tmp_path))
-    begun = WarmUp("adamw()")
+    begun = WarmUp("adamw()", "float32")
     assert begun.going_on
     begun.wait(0.01)
     begun.end()
     assert not begun.going_on
     (tmp_path / "kernels").mkdir()
     (tmp_path / "kernels" / "one.bin").touch()
-    assert not WarmUp("adamw()").going_on
+    assert not WarmUp("adamw()", "float32").going_on
 
 
 def test_a_budget_is_refused_only_where_one_quick_fit_does_not_fit() -> None:
@@ -264,6 +264,7 @@ def test_a_search_that_time_has_ended_says_what_it_would_go_on_with(monkeypatch:
     study: Any = SimpleNamespace(
         native=224, plan=SimpleNamespace(size=288), may_mirror=False, rows=lambda split: range(sizes[split]), n_classes=2,
         rate=lambda size, engine=None: 60.0, early_stage="block3", warm_up=None, pretrained=SimpleNamespace(fixed_size=False),
+        precision="float32", engine_of_trained="torch",
     )  # fmt: skip
     monkeypatch.setattr(rungs, "features_s", lambda *_, **__: 40.0)
 

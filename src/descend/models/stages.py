@@ -44,7 +44,8 @@ def fingerprint(module: nn.Module) -> str:
 
 def pooled(x: Tensor) -> Tensor:
     """Return the mean over places: a map (B, C, H, W) or tokens (B, N, C) -> (B, C); vectors stay as they are."""
-    return x.mean((2, 3)) if x.ndim == 4 else x.mean(1) if x.ndim == 3 else x
+    wide = torch.float32 if x.dtype == torch.bfloat16 else None  # a map in half precision has means in full precision
+    return x.mean((2, 3), dtype=wide) if x.ndim == 4 else x.mean(1, dtype=wide) if x.ndim == 3 else x
 
 
 QUARTERS = "/quarters"

@@ -87,7 +87,7 @@ class Search:
                 if not isinstance(step, (PartStep, KeepStep)):  # those are of the beginning and of the end
                     self._take(step, "as the recipe says")
             if self.deciding:
-                self.study.warm_up = WarmUp(RULE)
+                self.study.warm_up = WarmUp(RULE, self.study.precision)
                 self._first_answers()
                 self._climb()
         except KeyboardInterrupt:

@@ -121,7 +121,7 @@ def _unmeasured_training(study: Study, taken: Taken, error: float, failed: Colle
     n_visits = min(FULL_STEPS * batch_size, FULL_PASSES * n_train)
     step = FineTuneStep(
         size=size, view=study.plan.size, freeze_to=study.early_stage, lr=LR, n_steps=max(1, round(n_visits / batch_size)),
-        batch_size=batch_size, mirrored=False, draw=0,
+        batch_size=batch_size, mirrored=False, draw=0, precision=study.precision,
     )  # fmt: skip
     seconds = MARGIN * n_visits / (USUAL_TRAINING * study.rate(size, engine="torch")) + _trained_judging_s(study, step)
     yield Rung(
@@ -172,7 +172,8 @@ def training_s(study: Study, step: FineTuneStep, kept: Sequence[Answer]) -> floa
 def _trained_judging_s(study: Study, step: FineTuneStep) -> float:
     """Return the seconds that the answers of a trained network for validation and test are expected to take."""
     n_judged = (len(study.rows("val")) + len(study.rows("test"))) * (1 + step.mirrored)
-    return MARGIN * n_judged / study.rate(step.view, engine="torch")
+    engine = study.engine_of_trained
+    return MARGIN * n_judged / study.rate(step.view, engine=engine) + EXPORT_S * (engine != "torch")
 
 
 def _rate_of(study: Study, answer: Answer) -> float:
@@ -232,7 +233,7 @@ def _fine_tuning(study: Study, taken: Taken, draw: int, error: float, time_left:
         view = study.plan.size if fixed else min(study.plan.size, round(size * LARGER_THAN_TRAINED / 32) * 32)
         step = FineTuneStep(
             size=size, view=view, freeze_to=study.early_stage, lr=LR, n_steps=1, batch_size=min(32, n_train),
-            mirrored=study.may_mirror and not in_vain, draw=draw,
+            mirrored=study.may_mirror and not in_vain, draw=draw, precision=study.precision,
         )  # fmt: skip
         if _progress(n_train, time_left * QUICKEST_TRAINING * study.rate(size, engine="torch"), step) < 1:
             break  # not worth measuring

@@ -6,7 +6,7 @@ which views, which penalty) follows from the data alone. So the steps of a finis
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le
 
@@ -48,7 +48,8 @@ class FineTuneStep:
     """Train the stages after ``freeze_to`` from the best head so far, on augmented pictures of ``size`` pixels.
 
     lr: peak rate of the last stage. n_steps: of ``batch_size`` pictures each. stop_at: the step before which time ran out, None
-    where all were taken. view: pixels of the view that the trained network is asked about.
+    where all were taken. view: pixels of the view that the trained network is asked about. precision: of maps and products
+    while it trains; weights are float32 always.
     """
 
     word: ClassVar[str] = "finetune"
@@ -62,6 +63,7 @@ class FineTuneStep:
     mirrored: bool = False
     draw: Annotated[int, Ge(0)] = 0  # which of several trainings: each has its own order and augmentation
     stop_at: Annotated[int, Ge(1)] | None = None
+    precision: Literal["float32", "bfloat16"] = "float32"
 
 
 @record("keep step")

@@ -13,6 +13,7 @@ from descend.files import CacheFolder
 
 AUGMENT = ("random_resized_crop()", "flip()")  # one kernel carries out every transform of pixels
 KIND = "kernels"  # the folder in the cache that compiled code lies in
+SIDES = (3, 5)  # of the kernels of depthwise convolutions that have kernels of ours
 N_WEIGHTS = 500_000  # as many as a real layer has: smaller ones are moved without a kernel
 NICE = 19  # of the process: it takes the time that the search leaves
 
@@ -20,10 +21,10 @@ NICE = 19  # of the process: it takes the time that the search leaves
 class WarmUp:
     """A process that compiles, where nothing is compiled yet."""
 
-    def __init__(self, rule: str) -> None:
+    def __init__(self, rule: str, precision: str) -> None:
         folder = CacheFolder().folder_of(KIND)
         needed = bool(sys.executable) and not (folder.is_dir() and any(folder.iterdir()))  # no Python of its own: embedded
-        command = [sys.executable, "-m", "descend.search.warm_up", rule]
+        command = [sys.executable, "-m", "descend.search.warm_up", rule, precision]
         nothing = subprocess.DEVNULL
         self._process = subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing) if needed else None
 
@@ -47,8 +48,8 @@ class WarmUp:
             self._process.wait()
 
 
-def _work(rule: str) -> None:
-    """Draw one augmented picture, one gradient and one step of the rule: what their first use compiles is kept on disk."""
+def _work(rule: str, precision: str) -> None:
+    """Draw one augmented picture, a few gradients and one step of the rule: what their first use compiles is kept on disk."""
     if hasattr(os, "nice"):  # not on Windows
         os.nice(NICE)  # before anything is imported: that takes seconds too
     import numpy as np
@@ -58,6 +59,7 @@ def _work(rule: str) -> None:
     from descend.augment import Pipeline
     from descend.optim import Optimizer
     from descend.transfer.depthwise_kernels import weight_gradient
+    from descend.transfer.inverted_residual_kernels import Geometry, backward, forward
 
     Pipeline(AUGMENT, size=8)(np.zeros((1, 16, 16, 3), np.uint8), ids=[0], epoch=0)
     weight = nn.Parameter(torch.zeros(N_WEIGHTS))
@@ -65,7 +67,13 @@ def _work(rule: str) -> None:
     Optimizer([weight], rule).step()
     image = np.zeros((1, 5, 5, 8), np.float32)
     weight_gradient(image, image, side=5, stride=1, padding=2, n_threads=1)
+    maps = np.zeros((1, 5, 5, 16), np.int16 if precision == "bfloat16" else np.float32)
+    for side in SIDES:
+        weights, edge = np.zeros((side, side, 16), np.float32), side // 2
+        geometry, limits = Geometry(side, 1, 5, 5, 5, 5, edge, edge), (0.0, 6.0, 6.0)
+        out = forward(maps, weights, weights[0, 0], geometry, limits, n_threads=1)
+        backward(maps, out, maps, weights, geometry, limits, n_threads=1)
 
 
 if __name__ == "__main__":
-    _work(sys.argv[1])
+    _work(*sys.argv[1:])

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from descend import rng
 from descend.errors import KnobError
 from descend.train.loop import Task
+from descend.transfer import quick_gradients
 
 REHEARSALS = 3
 VALIDATION = 0.4  # of a training step's time, for each batch judged: forward without backward
@@ -27,9 +28,10 @@ def rehearse(task: Task, n_val: int) -> float:
     feeding = time.perf_counter() - started
     module = copy.deepcopy(task.module).train()
     walls: list[float] = []
+    gradients = quick_gradients(module)
     for _ in range(REHEARSALS):
         started = time.perf_counter()
-        with rng.context(0, 0, batch.ids):
+        with rng.context(0, 0, batch.ids), gradients:
             task.loss(tried(module, batch.inputs), batch.targets).backward()
         if batch.inputs.device.type == "cuda":
             torch.cuda.synchronize()

@@ -27,6 +27,8 @@ from .heads import MLP as MLP
 from .heads import Head as Head
 from .heads import Linear as Linear
 from .heads import Logistic as Logistic
+from .inverted_residual import bfloat16_pays as bfloat16_pays
+from .inverted_residual import with_quick_blocks as with_quick_blocks
 from .label_changes import LabelChanges as LabelChanges
 from .label_changes import balanced_sample as balanced_sample
 from .label_changes import measure_label_changes as measure_label_changes

@@ -50,13 +50,17 @@ class FrozenNormConv(nn.Module):
         self.conv._parameters = {**conv._parameters, "bias": bias}
         self.bias = conv._parameters["bias"]
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the normalized map, before the activation: x (B, C, H, W) -> (B, K, h, w)."""
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """Return the weight and the bias (K,) of the one convolution that they are together."""
         norm = self.norm
         scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
         mean = norm.running_mean if self.bias is None else norm.running_mean - self.bias
-        weight = self.conv.get_parameter("weight") * scale[:, None, None, None]
-        return functional_call(self.conv, {"weight": weight, "bias": norm.bias - mean * scale}, (x,))
+        return self.conv.get_parameter("weight") * scale[:, None, None, None], norm.bias - mean * scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the normalized map, before the activation: x (B, C, H, W) -> (B, K, h, w)."""
+        weight, bias = self.folded()
+        return functional_call(self.conv, {"weight": weight, "bias": bias}, (x,))
 
 
 def with_frozen_norms(module: nn.Module, example: Tensor) -> nn.Module:
