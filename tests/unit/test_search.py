@@ -32,6 +32,7 @@ from descend.search.steps import FeatureStep, FineTuneStep, KeepStep, PartStep, 
 from descend.search.study import nested
 from descend.search.warm_up import WarmUp
 from descend.train.loop import Batch
+from descend.transfer import quick_gradients, with_frozen_norms, with_quick_blocks
 
 STEPS = [
     PartStep(share=0.25),
@@ -292,11 +293,16 @@ def test_what_a_warm_up_compiles_is_what_training_calls(tmp_path: Path) -> None:
     weight = torch.nn.Parameter(torch.zeros(500_000))
     weight.grad = torch.zeros(500_000)
     Optimizer([weight], "adamw()").step()
+    body, example = backbone("lite0(pretrained=False)").build(0).eval(), torch.randn(1, 3, 64, 64)
+    plain = with_frozen_norms(body, example)
+    with_quick_blocks(plain, example, torch.bfloat16)(example).sum().backward()
+    with quick_gradients(plain):
+        plain(example).sum().backward()
     (tmp_path / "kernels").mkdir()
     for file in kernels.iterdir():
         shutil.copy(file, tmp_path / "kernels")
     before = sorted((tmp_path / "kernels").iterdir())
-    command = [sys.executable, "-m", "descend.search.warm_up", "adamw()"]
+    command = [sys.executable, "-m", "descend.search.warm_up", "adamw()", "bfloat16"]
     subprocess.run(command, check=True, env=os.environ | {"DESCEND_CACHE": str(tmp_path)}, timeout=300)
     assert sorted((tmp_path / "kernels").iterdir()) == before
 
