@@ -29,7 +29,7 @@ from descend.train.inference import rgb
 from descend.train.loop import Batch, BatchSource, Position, Task, train_loop
 from descend.train.nonfinite import Rollback
 from descend.train.task_builder import scheduled
-from descend.transfer import FineTuning, make_engine, stage_of, with_frozen_norms, with_quick_blocks
+from descend.transfer import FineTuning, make_engine, quick_training, stage_of
 
 RULE = "adamw(weight_decay=0.01)"
 SCHEDULE = "then(warmup(fraction=0.05), cosine())"
@@ -182,6 +182,6 @@ def _task(study: Study, step: FineTuneStep, start: Answer) -> tuple[Classifier, 
     pipeline = Pipeline(augment, seed=seed, size=step.size, mean=mean, std=std)
     images = ImageSource(batches, pipeline, study.n_classes, builder.device)
     example = torch.randn(1, 3, step.size, step.size, generator=torch.Generator().manual_seed(0)).to(builder.device)
-    quick = with_quick_blocks(with_frozen_norms(classifier, example), example, getattr(torch, step.precision))
+    quick = quick_training(classifier, example, getattr(torch, step.precision))
     loss = CrossEntropy(smoothing=SMOOTHING)
     return classifier, Task(quick, Visits(images, step.n_steps), optimizer, build(SCHEDULE, Schedule), loss, epochs=1)

@@ -26,7 +26,7 @@ def rehearse(task: Task, n_val: int) -> float:
     started = time.perf_counter()
     next(iter(task.source.epoch(0)))
     feeding = time.perf_counter() - started
-    module = copy.deepcopy(task.module).train()
+    module = copy.deepcopy(task.computed).train()
     walls: list[float] = []
     gradients = quick_gradients(module)
     for _ in range(REHEARSALS):

@@ -117,10 +117,16 @@ class Task:
     history: History | None = None  # the finished epochs, for schedules that need them
     rate_factor: float = 1.0  # of every learning rate, beside the schedule's: below 1 after a rollback
     world: World = ALONE
+    quick: nn.Module | None = None  # computes the same as ``module`` from the same tensors in less time; not for judging
 
     def __post_init__(self) -> None:
-        self._parallel = self.world.parallel(self.module)
-        self._gradients = quick_gradients(self.module)
+        self._parallel = self.world.parallel(self.computed)
+        self._gradients = quick_gradients(self.computed)
+
+    @property
+    def computed(self) -> nn.Module:
+        """What a step calls."""
+        return self.module if self.quick is None else self.quick
 
     def set_lr(self, epoch: int, step: int) -> float:
         """Set every group's learning rate for this step; returns the base rate (that of a group with lr_scale 1)."""
@@ -201,6 +207,7 @@ def train_loop(task: Task, position: Position, callback: Callback, interrupted: 
     parameters = dict(task.module.named_parameters())
     while position.epoch < task.epochs:
         task.module.train()
+        task.computed.train()
         lr = task.set_lr(position.epoch, max(position.step - 1, 0))  # where a resumed epoch has no step left
         for batch in task.source.epoch(position.epoch, position.step):
             lr = task.set_lr(position.epoch, batch.step)

@@ -33,7 +33,7 @@ def step_bytes(task: Task, batch: Batch) -> int | None:
     Raises KnobError for a batch that batch norms cannot learn from.
     """
     n = min(N_COUNTED, len(batch.ids))
-    module = copy.deepcopy(task.module).train()
+    module = copy.deepcopy(task.computed).train()
     own = {value.untyped_storage().data_ptr() for value in (*module.parameters(), *module.buffers())}
     kept = dict[int, int]()  # where the memory lies -> bytes
 

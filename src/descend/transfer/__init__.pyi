@@ -28,6 +28,7 @@ from .heads import Head as Head
 from .heads import Linear as Linear
 from .heads import Logistic as Logistic
 from .inverted_residual import bfloat16_pays as bfloat16_pays
+from .inverted_residual import quick_training as quick_training
 from .inverted_residual import with_quick_blocks as with_quick_blocks
 from .label_changes import LabelChanges as LabelChanges
 from .label_changes import balanced_sample as balanced_sample

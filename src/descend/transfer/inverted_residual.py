@@ -22,11 +22,19 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from descend.transfer.folding import FrozenNormConv
+from descend.transfer.folding import FrozenNormConv, with_frozen_norms
 
 LEAST_AGREEMENT = 0.99  # cosine between what the quick and the plain network make of an example
 LANES = 16  # channels that the kernels work on at once
 PAYS = 0.8  # of the time of float32 products, below which bfloat16 ones are used
+
+
+def quick_training(module: nn.Module, example: Tensor, dtype: torch.dtype = torch.float32) -> nn.Module:
+    """Return the quickest form of ``module`` to train where its norms stand still: it shares the module's tensors.
+
+    example: one input. dtype: of maps and products in inverted residual blocks.
+    """
+    return with_quick_blocks(with_frozen_norms(module, example), example, dtype)
 
 
 def with_quick_blocks(module: nn.Module, example: Tensor, dtype: torch.dtype) -> nn.Module:

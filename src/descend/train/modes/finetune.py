@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -21,7 +22,7 @@ from descend.train.modes.features import FrozenBackbone
 from descend.train.modes.mode import Chosen, Default, random_crops
 from descend.train.plan import DataProfile, Plan
 from descend.train.task_builder import ModeTask, TaskBuilder, scheduled
-from descend.transfer import FineTuning, fingerprint, fit_logistic, make_engine, stage_of, trainable_stages
+from descend.transfer import FineTuning, fingerprint, fit_logistic, make_engine, quick_training, stage_of, trainable_stages
 
 # Of the head alone, on cached features, before the backbone moves:
 HEAD_FIRST_EPOCHS, HEAD_FIRST_RULE, HEAD_FIRST_SCHEDULE = 40, "adamw(lr=0.005)", "then(warmup(fraction=0.05), cosine())"
@@ -96,6 +97,12 @@ class FineTune(FrozenBackbone):
             pipeline = builder.pipeline(out=out)
             source = ImageSource(builder.batches, pipeline, builder.n_classes, builder.device, prefix=prefix, world=builder.world)
         task = builder.task(module, source, groups)
+        if plan.norm == "eval" and not plan.regularize and type(whole.head) is nn.Linear:  # nothing random stands in the network
+            example = torch.randn(1, 3, plan.size, plan.size, generator=torch.Generator().manual_seed(0)).to(builder.device)
+            with torch.inference_mode():
+                example = example if plan.freeze_to is None else tuning.frozen(example)
+            quick = quick_training(module, example)
+            task = task if quick is module else replace(task, quick=quick)
         return ModeTask(
             task.module, inputs, task, frozen=lambda: fingerprint(tuning.frozen),
             head_first=lambda: train_head_first(builder), engine=prefix,
