@@ -29,7 +29,7 @@ from descend.search.clock import Clock, OutOfTime, Watch
 from descend.search.finetune import Visits
 from descend.search.run import Search
 from descend.search.steps import FeatureStep, FineTuneStep, KeepStep, PartStep, read, text
-from descend.search.study import nested
+from descend.search.study import Study, nested
 from descend.search.warm_up import WarmUp
 from descend.train.loop import Batch
 from descend.transfer import quick_gradients, with_frozen_norms, with_quick_blocks
@@ -265,7 +265,7 @@ def test_a_search_that_time_has_ended_says_what_it_would_go_on_with(monkeypatch:
     study: Any = SimpleNamespace(
         native=224, plan=SimpleNamespace(size=288), may_mirror=False, rows=lambda split: range(sizes[split]), n_classes=2,
         rate=lambda size, engine=None: 60.0, early_stage="block3", warm_up=None, pretrained=SimpleNamespace(fixed_size=False),
-        precision="float32", engine_of_trained="torch",
+        precision="float32", engine_of_trained="torch", clock=SimpleNamespace(used=lambda: 0.0), training_rate=lambda step: None,
     )  # fmt: skip
     monkeypatch.setattr(rungs, "features_s", lambda *_, **__: 40.0)
 
@@ -284,6 +284,48 @@ def test_a_search_that_time_has_ended_says_what_it_would_go_on_with(monkeypatch:
     assert found.seconds == pytest.approx(1.2 * 1960 / (0.35 * 60) + 1.2 * 153 / 60)
     assert rungs.left_undone(study, taken(0.9999, first)) is None
     assert rungs.left_undone(study, []) is None
+
+
+def test_only_trainings_that_seem_best_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More time, larger pictures; what was measured at one size tells the others by their area."""
+    sizes, measured, clock = {"train": 2000, "val": 200, "test": 0}, list[int](), SimpleNamespace(now=0.0)
+
+    def pace(study: Any, step: FineTuneStep, start: Any) -> float:
+        del study, start
+        measured.append(step.size)
+        clock.now += 2.0  # measuring takes time too
+        return 250 * (128 / step.size) ** 2
+
+    monkeypatch.setattr(rungs, "images_per_s", pace)
+
+    def chosen(time_left: float) -> FineTuneStep | None:
+        study: Any = SimpleNamespace(
+            native=224, plan=SimpleNamespace(size=288), may_mirror=True, rows=lambda split: range(sizes[split]), n_classes=5,
+            rate=lambda size, engine=None: 60.0 * (224 / size) ** 2, early_stage="block1", precision="bfloat16",
+            pretrained=SimpleNamespace(fixed_size=False), engine_of_trained="openvino", _training={},
+            clock=SimpleNamespace(used=lambda: clock.now),
+        )  # fmt: skip
+        for name in ("training_rate", "measure_training"):
+            setattr(study, name, getattr(Study, name).__get__(study))
+        answer = SimpleNamespace(
+            view=224, trial=SimpleNamespace(accuracy=0.9, loss=0.3), frozen=True, share=1.0, mirrored=True, crops=None
+        )
+        measured.clear()
+        taken: Any = [(FeatureStep(size=224, mirrored=True), answer)]
+        rung = rungs._fine_tuning(study, taken, 0, 0.1, time_left)
+        if rung is None:
+            return None
+        assert rung.seconds <= time_left - 2.0 * len(measured)
+        assert isinstance(rung.step, FineTuneStep)
+        return rung.step
+
+    assert chosen(5.0) is None
+    assert measured == []
+    found = [chosen(time_left) for time_left in (40.0, 100.0, 900.0)]
+    assert all(step is not None and step.mirrored and step.precision == "bfloat16" for step in found)
+    small, middle, large = (step.size for step in found if step is not None)
+    assert small < middle < large == 224
+    assert len(measured) <= 2
 
 
 @pytest.mark.slow

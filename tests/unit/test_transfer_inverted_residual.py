@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -92,8 +93,8 @@ def test_blocks_whose_norms_learn_stay_as_they_are() -> None:
     assert with_quick_blocks(body, torch.randn(1, 3, 64, 64), torch.float32) is body
 
 
-def convolution(side: int, stride: int, padding: int | str, channels: int) -> nn.Module:
-    from timm.layers import Conv2dSame  # TensorFlow's padding: more zeros behind than before
+def convolution(side: int, stride: int, padding: int | str, channels: int) -> Any:
+    from timm.layers.conv2d_same import Conv2dSame  # TensorFlow's padding: more zeros behind than before
 
     if padding == "tensorflow":
         return Conv2dSame(channels, channels, side, stride, groups=channels)
@@ -126,7 +127,7 @@ def test_a_clipped_convolution_is_torchs(side, stride, padding, size, limits) ->
 
 
 def test_bfloat16_is_rounded_as_torch_rounds_it() -> None:
-    conv = nn.Conv2d(16, 16, 3, padding=1, groups=16)
+    conv: Any = nn.Conv2d(16, 16, 3, padding=1, groups=16)
     nn.init.zeros_(conv.weight)
     nn.init.zeros_(conv.bias)
     conv.weight.data[:, 0, 1, 1] = 1.1  # one tap, so that no sum is rounded

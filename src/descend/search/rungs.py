@@ -40,8 +40,8 @@ TRAINING_MARGIN = 1.05
 """Of a training's estimate: one that time cuts short in its last tenth has taken its rate down to a few percent of its peak."""
 MOST_TRAININGS = 3  # of the same settings, averaged: a fourth changes little
 TRAIN_SIZES = (96, 128, 160, 192, 224)
-QUICKEST_TRAINING = 0.5  # pictures trained per picture that torch computes features of: 0.3 to 0.4 were measured
-USUAL_TRAINING = 0.35  # of the same, where nothing was measured here
+QUICKEST_TRAINING = 2.0  # pictures trained per picture that torch computes features of, until it is measured
+USUAL_TRAINING = 0.35  # of the same, of networks that have no quick form
 LARGER_THAN_TRAINED = 1.25
 """A network is asked about pictures of 1.25 times the size it was trained in: random crops show objects larger than they are
 (Touvron et al. 2019, arXiv:1906.06423)."""
@@ -220,41 +220,46 @@ def _cropped(study: Study, taken: Taken, looks: Sequence[FeatureStep], error: fl
 
 
 def _fine_tuning(study: Study, taken: Taken, draw: int, error: float, time_left: float) -> Rung | None:
-    """Return the fine-tuning that fills the time that is left, in a size that balances pixels and passes."""
-    start = best_head(taken)
-    n_train = len(study.rows("train"))
-    sizes = [size for size in TRAIN_SIZES if size <= study.plan.size] or [study.plan.size]
-    fixed = study.pretrained.fixed_size
-    sizes = [study.plan.size] if fixed else sizes
+    """Return the fine-tuning that fills the time that is left, in a size that balances pixels and passes.
+
+    Only the pace of the size that seems best is measured, and then that of the one that seems best by it: a few steps each.
+    """
+    start, began = best_head(taken), study.clock.used()
+    while True:
+        left = time_left - (study.clock.used() - began)
+        found = max(_trainings(study, taken, draw, left), key=lambda item: item[0], default=None)
+        if found is None:
+            return None
+        worth, step, seconds = found
+        if study.measure_training(step, lambda step=step: images_per_s(study, step, start)):
+            continue
+        share = AGAIN_SHARE if draw else FINETUNE_SHARE
+        passes = step.n_steps * step.batch_size / len(study.rows("train"))
+        which = f"the stages after {step.freeze_to}" if step.freeze_to else "all stages"
+        why = f"train {which} for {passes:.1f} passes at {step.size} px"
+        return Rung(step, why + " once more, to average" * bool(draw), error * share * worth, seconds)
+
+
+def _trainings(study: Study, taken: Taken, draw: int, time_left: float) -> Iterator[tuple[float, FineTuneStep, float]]:
+    """Yield a training for every size that fits: what share of a full one it is worth, the step, and its seconds."""
+    n_train, fixed = len(study.rows("train")), study.pretrained.fixed_size
+    sizes = [] if fixed else [size for size in TRAIN_SIZES if size <= study.plan.size]
     in_vain = any(isinstance(step, FeatureStep) and step.mirrored and not answer.mirrored for step, answer in taken)
-    best: FineTuneStep | None = None
-    seconds = most = 0.0
-    for size in sizes:
+    for size in sizes or [study.plan.size]:
         view = study.plan.size if fixed else min(study.plan.size, round(size * LARGER_THAN_TRAINED / 32) * 32)
         step = FineTuneStep(
             size=size, view=view, freeze_to=study.early_stage, lr=LR, n_steps=1, batch_size=min(32, n_train),
             mirrored=study.may_mirror and not in_vain, draw=draw, precision=study.precision,
         )  # fmt: skip
-        if _progress(n_train, time_left * QUICKEST_TRAINING * study.rate(size, engine="torch"), step) < 1:
-            break  # not worth measuring
-        rate = study.training_rate(step, lambda step=step: images_per_s(study, step, start))
+        rate = study.training_rate(step) or QUICKEST_TRAINING * study.rate(size, engine="torch")
         judged_s = _trained_judging_s(study, step)
         passes = min(MOST_PASSES, (time_left - judged_s) * rate / TRAINING_MARGIN / n_train)
         progress = _progress(n_train, passes * n_train, step)
-        if progress < 1:
-            break
-        worth = (1 - math.exp(-progress)) * min(1.0, size / study.native) ** SIZE_POWER
-        if worth > most:
+        if progress >= 1:
             n_steps = max(1, round(passes * n_train / step.batch_size))
-            best = replace(step, n_steps=n_steps, lr=float(f"{LR * min(1.0, (n_steps / LR_STEPS) ** 0.5):.2g}"))
-            seconds, most = passes * n_train / rate + judged_s, worth
-    if best is None:
-        return None
-    share = AGAIN_SHARE if draw else FINETUNE_SHARE
-    passes = best.n_steps * best.batch_size / n_train
-    which = f"the stages after {best.freeze_to}" if best.freeze_to else "all stages"
-    why = f"train {which} for {passes:.1f} passes at {best.size} px"
-    return Rung(best, why + " once more, to average" * bool(draw), error * share * most, seconds)
+            lr = float(f"{LR * min(1.0, (n_steps / LR_STEPS) ** 0.5):.2g}")
+            worth = (1 - math.exp(-progress)) * min(1.0, size / study.native) ** SIZE_POWER
+            yield worth, replace(step, n_steps=n_steps, lr=lr), passes * n_train / rate + judged_s
 
 
 def _progress(n_train: int, n_visits: float, step: FineTuneStep) -> float:

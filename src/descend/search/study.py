@@ -150,12 +150,21 @@ class Study:
         """Note how many pictures per second an engine computes at a view."""
         self._rates[engine, view] = rate
 
-    def training_rate(self, step: FineTuneStep, measure: Callable[[], float]) -> float:
-        """Return the pictures per second of training with a step's size and frozen part, measured once."""
+    def training_rate(self, step: FineTuneStep) -> float | None:
+        """Return the pictures per second of training with a step's frozen part: as measured, or by area from another size."""
+        known = [(size, rate) for (size, freeze_to), rate in self._training.items() if freeze_to == step.freeze_to]
+        if not known:
+            return None
+        size, rate = min(known, key=lambda item: abs(item[0] - step.size))
+        return rate * (size / step.size) ** 2
+
+    def measure_training(self, step: FineTuneStep, measure: Callable[[], float]) -> bool:
+        """Measure the rate of training in a step's size, unless that is known; returns whether it was measured now."""
         key = (step.size, step.freeze_to)
-        if key not in self._training:
-            self._training[key] = measure()
-        return self._training[key]
+        if key in self._training:
+            return False
+        self._training[key] = measure()
+        return True
 
     def features(
         self, engine: Engine, rows: NDArray[np.int64], *, mirrored: bool, crops: Crops | None = None
