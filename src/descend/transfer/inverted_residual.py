@@ -115,8 +115,8 @@ class QuickBlock(nn.Module):
 
 def _product(x: Tensor, conv: FrozenNormConv) -> Tensor:
     """Return what a 1 x 1 convolution makes of a map with its channels innermost."""
-    weight, bias = conv.folded()
-    return nn.functional.linear(x, weight[:, :, 0, 0].to(x.dtype), bias.to(x.dtype))
+    weight, bias = conv.folded(x.dtype)
+    return nn.functional.linear(x, weight.flatten(1), bias)
 
 
 class _ClippedDepthwise(torch.autograd.Function):
