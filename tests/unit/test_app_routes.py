@@ -23,6 +23,8 @@ from descend.app import Workspace, application, saliency
 from descend.app.guard import REPORT, REPORT_POLICY
 from descend.app.routes import SCRIPTS
 from descend.cli.run_tables import shown_settings
+from descend.report.next_steps import advice
+from descend.train.calibration import suggested_threshold
 from descend.train.modes import MODES
 from descend.train.run import Run
 
@@ -137,11 +139,13 @@ def test_what_is_less_likely_than_the_threshold_is_not_sure(client: TestClient, 
     assert not client.post(asked.format(min(1.0, best + 1e-5)), content=disc).json()["sure"]
 
 
-def test_the_threshold_that_is_suggested_is_the_first_that_keeps_its_word(client: TestClient, root: Path) -> None:
+def test_the_threshold_that_is_suggested_is_that_of_the_report(client: TestClient, root: Path) -> None:
     suggested = client.get("api/about?run=first").json()["suggested"]
-    curve = Run(root / "runs" / "first").record.calibration["val"]["coverage"]
-    enough = [k for k, (n, right) in enumerate(curve) if n and right / n >= 0.95]
-    assert suggested == (enough[0] / (len(curve) - 1) if enough and enough[0] else None)
+    record = Run(root / "runs" / "first").record
+    assert suggested == suggested_threshold(record.calibration["val"]["coverage"])
+    (advised,) = [item.command for item in advice(root, record) if "--unsure-below" in item.command] or [None]
+    assert (advised is None) == (suggested is None)
+    assert advised is None or advised.endswith(f" {suggested:.2f}")
     sentence = client.get("api/sure?run=first&below=0.34").json()["sentence"]
     assert sentence == Run(root / "runs" / "first").record.sure_answers(0.34)
 
