@@ -49,9 +49,13 @@ def root(tmp_path_factory: pytest.TempPathFactory, shapes: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def client(root: Path) -> Iterator[TestClient]:
-    app = application(Workspace(root / "runs", root, "first", shown=shown_settings), token=TOKEN, hosts={HOST})
-    with TestClient(app, base_url=f"http://{HOST}/{TOKEN}/") as started:
+    with served(root) as started:
         yield started
+
+
+def served(root: Path) -> TestClient:
+    app = application(Workspace(root / "runs", root, "first", shown=shown_settings), token=TOKEN, hosts={HOST})
+    return TestClient(app, base_url=f"http://{HOST}/{TOKEN}/")
 
 
 @pytest.fixture(scope="module")
@@ -214,6 +218,20 @@ def test_where_that_cannot_be_said_the_page_says_why(client: TestClient, disc: b
         assert "pip install 'descend[app]'" in client.post(ask, content=disc).json()["why_not"]
     for wrong in ("3", "-1", "1e9", "nan", "½"):
         assert refused(client, f"api/saliency?run=first&name=x&class={wrong}", content=disc).startswith("class: ")
+
+
+def test_a_vision_transformer_answers_and_says_that_its_tokens_keep_no_map(root: Path, shapes: Path, disc: bytes) -> None:
+    vit = {"transfer": "scratch", "backbone": 'timm(model="test_vit", img_size=32, pretrained=False)', "size": 32, "augment": []}
+    fit(shapes, out=root / "runs" / "vit", epochs=1, **vit)
+    try:
+        with served(root) as client:
+            told = client.post("api/predict?run=vit&name=disc.png", content=disc).json()
+            assert {one["label"] for one in told["top"]} == {"disc", "square", "stripes"}
+            why = client.post("api/saliency?run=vit&name=disc.png&class=0", content=disc).json()["why_not"]
+            assert why.startswith("timm(model='test_vit'")
+            assert "keeps no map of places (its stages give vectors or tokens)" in why
+    finally:
+        shutil.rmtree(root / "runs" / "vit")
 
 
 # ---------------------------------------------------------------------------------------------------------------- runs

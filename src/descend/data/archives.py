@@ -67,7 +67,7 @@ def unpacked(archives: list[Path], cache: CacheFolder | None = None) -> Path:
     """
     cache = cache or CacheFolder()
     facts = [[str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns] for path in archives]
-    name = _stem(archives[0]) if len(archives) == 1 else archives[0].parent.name
+    name = stem(archives[0]) if len(archives) == 1 else archives[0].parent.name
     try:
         entry = cache.folder(KIND, facts, lambda unfinished: _unpack(archives, unfinished / name, cache))
     except OSError as error:
@@ -90,7 +90,7 @@ def _unpack(archives: list[Path], root: Path, cache: CacheFolder) -> None:
     room = _Room(archives[0], cache)
     room.take(sum(size for path in archives if not _is_stream(path) for size in _sizes(path)))
     for path in archives:
-        _extract(path, root if len(archives) == 1 else root / _stem(path), room.take if _is_stream(path) else None)
+        _extract(path, root if len(archives) == 1 else root / stem(path), room.take if _is_stream(path) else None)
     if all(path.suffix.lower() == SHARD for path in archives):
         _write_table(root)
 
@@ -212,6 +212,7 @@ def _split(root: Path, picture: Path) -> str:
     return word if word in SPLIT_WORDS else ""
 
 
-def _stem(path: Path) -> str:
+def stem(path: Path) -> str:
+    """Return the name of an archive without its ending: what its pictures are called together."""
     ending = next(ending for ending in sorted(ENDINGS, key=len, reverse=True) if path.name.lower().endswith(ending))
     return path.name[: -len(ending)] or "archive"
