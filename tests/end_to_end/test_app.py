@@ -100,6 +100,26 @@ def test_a_picture_is_dropped_and_answered(browser, address: str, folder: Path) 
         assert "data:image/png" in answer.locator(".looked").evaluate("node => getComputedStyle(node).maskImage")
 
 
+def test_a_picture_is_pasted_from_the_clipboard_and_answered(browser, address: str, folder: Path) -> None:  # noqa: F811
+    picture = folder / "photos" / "square" / "04.png"
+    run = Run(folder / "runs" / "shapes")
+    with opened(browser, address, allowed=LOCAL) as page:
+        page.locator("#run option").first.wait_for(state="attached")
+        page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        page.evaluate(
+            """bytes => navigator.clipboard.write(
+              [new ClipboardItem({"image/png": new Blob([Uint8Array.from(bytes)], {type: "image/png"})})])""",
+            [*picture.read_bytes()],
+        )
+        page.keyboard.press("Control+V")
+        answer = page.locator(".answer").first
+        answer.locator(".class .p").first.wait_for(timeout=PATIENCE_MS)
+        [p] = run.predict([picture]).probabilities  # the clipboard encodes it anew, its pixels stay
+        assert answer.locator(".class .p").first.inner_text() == f"{100 * p.max():.1f} %"
+        assert answer.locator(".class .name").first.inner_text() == run.classes[int(p.argmax())]
+        assert page.locator(".answer").count() == 1
+
+
 def test_what_is_no_picture_is_told_in_its_place(browser, address: str) -> None:  # noqa: F811
     page = browser.new_page()  # the browser itself notes that it was refused
     page.goto(address)

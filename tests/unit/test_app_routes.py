@@ -23,6 +23,8 @@ from descend.app import Workspace, application, saliency
 from descend.app.guard import REPORT, REPORT_POLICY
 from descend.app.routes import SCRIPTS
 from descend.cli.run_tables import shown_settings
+from descend.report.next_steps import advice
+from descend.train.calibration import suggested_threshold
 from descend.train.modes import MODES
 from descend.train.run import Run
 
@@ -47,9 +49,13 @@ def root(tmp_path_factory: pytest.TempPathFactory, shapes: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def client(root: Path) -> Iterator[TestClient]:
-    app = application(Workspace(root / "runs", root, "first", shown=shown_settings), token=TOKEN, hosts={HOST})
-    with TestClient(app, base_url=f"http://{HOST}/{TOKEN}/") as started:
+    with served(root) as started:
         yield started
+
+
+def served(root: Path) -> TestClient:
+    app = application(Workspace(root / "runs", root, "first", shown=shown_settings), token=TOKEN, hosts={HOST})
+    return TestClient(app, base_url=f"http://{HOST}/{TOKEN}/")
 
 
 @pytest.fixture(scope="module")
@@ -137,11 +143,13 @@ def test_what_is_less_likely_than_the_threshold_is_not_sure(client: TestClient, 
     assert not client.post(asked.format(min(1.0, best + 1e-5)), content=disc).json()["sure"]
 
 
-def test_the_threshold_that_is_suggested_is_the_first_that_keeps_its_word(client: TestClient, root: Path) -> None:
+def test_the_threshold_that_is_suggested_is_that_of_the_report(client: TestClient, root: Path) -> None:
     suggested = client.get("api/about?run=first").json()["suggested"]
-    curve = Run(root / "runs" / "first").record.calibration["val"]["coverage"]
-    enough = [k for k, (n, right) in enumerate(curve) if n and right / n >= 0.95]
-    assert suggested == (enough[0] / (len(curve) - 1) if enough and enough[0] else None)
+    record = Run(root / "runs" / "first").record
+    assert suggested == suggested_threshold(record.calibration["val"]["coverage"])
+    (advised,) = [item.command for item in advice(root, record) if "--unsure-below" in item.command] or [None]
+    assert (advised is None) == (suggested is None)
+    assert advised is None or advised.endswith(f" {suggested:.2f}")
     sentence = client.get("api/sure?run=first&below=0.34").json()["sentence"]
     assert sentence == Run(root / "runs" / "first").record.sure_answers(0.34)
 
@@ -210,6 +218,20 @@ def test_where_that_cannot_be_said_the_page_says_why(client: TestClient, disc: b
         assert "pip install 'descend[app]'" in client.post(ask, content=disc).json()["why_not"]
     for wrong in ("3", "-1", "1e9", "nan", "½"):
         assert refused(client, f"api/saliency?run=first&name=x&class={wrong}", content=disc).startswith("class: ")
+
+
+def test_a_vision_transformer_answers_and_says_that_its_tokens_keep_no_map(root: Path, shapes: Path, disc: bytes) -> None:
+    vit = {"transfer": "scratch", "backbone": 'timm(model="test_vit", img_size=32, pretrained=False)', "size": 32, "augment": []}
+    fit(shapes, out=root / "runs" / "vit", epochs=1, **vit)
+    try:
+        with served(root) as client:
+            told = client.post("api/predict?run=vit&name=disc.png", content=disc).json()
+            assert {one["label"] for one in told["top"]} == {"disc", "square", "stripes"}
+            why = client.post("api/saliency?run=vit&name=disc.png&class=0", content=disc).json()["why_not"]
+            assert why.startswith("timm(model='test_vit'")
+            assert "keeps no map of places (its stages give vectors or tokens)" in why
+    finally:
+        shutil.rmtree(root / "runs" / "vit")
 
 
 # ---------------------------------------------------------------------------------------------------------------- runs

@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from descend.cli.run_tables import shown_settings
 from descend.data import load
 from descend.data.corrections import read_corrections
 from descend.errors import KnobError, MissingExtra, TrainingError
+from descend.train import folder
 from descend.train.run import Run
 
 HOST, TOKEN = "127.0.0.1:8000", "token"
@@ -98,6 +100,33 @@ def test_a_training_is_watched_stopped_in_order_and_gone_on_with(client: TestCli
     workspace.close()
     assert process.returncode == 0
     assert Run(root / "runs" / run["name"]).record.status == "interrupted"
+
+
+@pytest.mark.parametrize(
+    ("data", "name"), [("my.photos", "my.photos"), ("birds.tar.gz", "birds"), ("table.csv", "table"), ("digits", "digits")]
+)
+def test_a_run_is_named_after_its_data_and_the_time_as_in_the_terminal(
+    data: str, name: str, workspace: Workspace, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "my.photos").mkdir()
+    for file in ("birds.tar.gz", "table.csv"):
+        (root / file).write_bytes(b"")
+    places = list[Path]()
+    monkeypatch.setattr(workspace, "_begun", lambda begin, place: places.append(place))
+    monkeypatch.setattr(folder, "datetime", Noon)
+    workspace.fit({"data": data})
+    folder.create(None, name, root=str(root / "runs"))  # a command in a terminal, in the same second
+    workspace.fit({"data": data})
+    assert [place.name for place in places] == [f"{name}-20260102-120000", f"{name}-20260102-120000-2"]
+    assert {place.parent for place in places} == {root / "runs"}
+
+
+class Noon(datetime):
+    """A clock that stands still."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> Noon:
+        return cls(2026, 1, 2, 12, tzinfo=tz)
 
 
 def test_what_stops_a_training_is_told(client: TestClient, root: Path) -> None:

@@ -151,3 +151,19 @@ def test_the_crop_takes_the_size_of_the_pipeline_or_its_own() -> None:
     for settings in ({"specs": "random_resized_crop()", "size": 12}, {"specs": "random_resized_crop(size=12)"}):
         pipe = Pipeline(**settings, out="uint8")  # pyright: ignore[reportArgumentType]
         assert pipe(IMAGES, ids=IDS, epoch=0).shape == (24, 12, 12, 3)
+
+
+@pytest.mark.parametrize("size", [16, 20, (20, 22), 1])
+def test_the_plain_view_and_its_mirror_image_are_copies_of_the_middle(size: int | tuple[int, int]) -> None:
+    height, width = (size, size) if isinstance(size, int) else size
+    top, left = (20 - height) // 2, (22 - width) // 2
+    middle = IMAGES[:, top : top + height, left : left + width]
+    stored = torch.from_numpy(IMAGES.copy())
+    plain = Pipeline([], size=size, out="uint8")(stored, ids=IDS, epoch=0)
+    mirrored = Pipeline("flip(p=1.0)", size=size, out="uint8")(stored, ids=IDS, epoch=0)
+    assert plain.is_contiguous()
+    assert mirrored.is_contiguous()
+    assert np.array_equal(plain, middle)
+    assert np.array_equal(mirrored, IMAGES[:, :, ::-1][:, top : top + height, left : left + width])
+    plain.zero_()
+    assert np.array_equal(stored, IMAGES), "what is done to a view leaves the picture as it is"

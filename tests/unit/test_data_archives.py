@@ -143,4 +143,22 @@ def test_what_is_damaged_or_too_large_is_one_sentence(tmp_path: Path, monkeypatc
     monkeypatch.setenv("DESCEND_CACHE_LIMIT", "1kB")
     with pytest.raises(DataError, match="must fit into the cache of 1,000 bytes"):
         load(packed(tmp_path / "y.zip", PHOTOS))
+    with pytest.raises(DataError, match="must fit into the cache of 1,000 bytes"):
+        load(packed(tmp_path / "y.tar.gz", PHOTOS))
     assert not CacheFolder().usage().get("unpacked")
+    assert not list((tmp_path / "cache").rglob("*.png")), "what was begun is gone"
+
+
+@pytest.mark.parametrize("ending", ["tar.gz", "tar.xz"])
+def test_a_compressed_tar_is_read_once_and_older_entries_make_room(
+    ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n_bytes, opened, opens = sum(map(len, PHOTOS.values())), list[Path](), archives._opened
+    monkeypatch.setattr(archives, "_opened", lambda path: opened.append(path) or opens(path))
+    old = CacheFolder().entry_path("old", "of no use")
+    assert CacheFolder().store(old, b"x" * n_bytes)
+    monkeypatch.setenv("DESCEND_CACHE_LIMIT", f"{1.5 * n_bytes / 1000:.3f}kB")
+    path = packed(tmp_path / f"pets.{ending}", PHOTOS)
+    assert len(load(path).labels) == 24
+    assert opened == [path]
+    assert not old.exists()

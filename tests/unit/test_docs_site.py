@@ -99,6 +99,7 @@ def test_what_users_of_other_tools_are_told_to_write_exists(page: str) -> None:
 
 def test_the_commands_of_the_lesson_can_be_typed() -> None:
     text = "\n".join(path.read_text(encoding="utf-8") for path in (DOCS / "lesson").glob("*.md"))
-    commands = re.findall(r"`(descend [^`]+)`", text)
+    written = re.findall(r"`(descend [^`]+)`|^ *(descend [^#\n]+)", text, re.MULTILINE)  # in a line, or in a block
+    commands = [(within or block).strip() for within, block in written]
     assert len(commands) > 8
     assert sum(map(check, commands)) >= 3

@@ -7,7 +7,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from descend.train.calibration import calibrated, coverage, cross_fitted, fit_temperature, reliability
+from descend.train.calibration import calibrated, coverage, cross_fitted, fit_temperature, reliability, suggested_threshold
 from descend.train.record import RunRecord
 from descend.train.record_types import Calibration
 
@@ -106,3 +106,17 @@ def test_what_validation_says_of_sure_answers() -> None:
     assert "50.0% of the answers are that sure, and 50.0% of those are right" in record.sure_answers(0.8)
     assert record.sure_answers(1.0) == "on validation, no answer is that sure"
     assert "not calibrated" in RunRecord().sure_answers(0.8)
+
+
+def test_the_suggested_threshold_halves_the_share_of_wrong_answers_and_leaves_most_of_them() -> None:
+    def curve(*reached: tuple[int, int, int]) -> list[list[int]]:
+        """Return a curve of 101 thresholds. reached: (threshold in percent, answers that reach it, right ones), rising."""
+        return [next([n, right] for least, n, right in reversed(reached) if step >= least) for step in range(101)]
+
+    assert suggested_threshold(curve((0, 100, 80), (40, 95, 79), (60, 80, 72), (70, 60, 57))) == 0.6
+    assert suggested_threshold(curve((0, 100, 80), (60, 80, 71), (70, 60, 57))) == 0.7
+    assert suggested_threshold(curve((0, 100, 80), (60, 80, 71), (70, 50, 50))) is None, "half of the answers are too few"
+    assert suggested_threshold(curve((0, 100, 98), (60, 80, 80))) is None, "two mistakes tell nothing"
+    assert suggested_threshold(curve((0, 100, 97), (60, 80, 80))) == 0.6
+    assert suggested_threshold([]) is None
+    assert suggested_threshold(curve((0, 0, 0))) is None

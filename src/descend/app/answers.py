@@ -11,12 +11,11 @@ from descend.app.saliency import SHOWN, saliency
 from descend.errors import KnobError, MissingExtra, ModelError, PictureError
 from descend.plain_data import finite
 from descend.printable import printable, shortened
+from descend.train.calibration import suggested_threshold
 from descend.train.evaluate import thumbnail
-from descend.train.record import RunRecord
 from descend.train.run import Run
 
 TOP = 8  # classes with a bar
-SURE_ENOUGH = 0.95  # of the answers that are given, right on validation: where the suggested threshold lies
 _one_at_a_time = threading.Lock()  # networks use every core by themselves
 
 
@@ -53,19 +52,8 @@ def looked(run: Run, picture: bytes, *, name: str, label: int) -> dict[str, Any]
 
 def about(run: Run) -> dict[str, Any]:
     """Return what the page must know of a run beside its answers: the suggested threshold, and whether there is any to choose."""
-    return {"suggested": suggested_threshold(run.record), "is_calibrated": "val" in run.record.calibration}
-
-
-def suggested_threshold(record: RunRecord) -> float | None:
-    """Return the lowest probability from which 95 % of the answers on validation are right; None where there is none.
-
-    Also None where all answers together are as often right: nothing need be held back.
-    """
-    if "val" not in record.calibration:
-        return None
-    curve = record.calibration["val"]["coverage"]
-    enough = [place for place, (n, right) in enumerate(curve) if n and right / n >= SURE_ENOUGH]
-    return None if not enough or enough[0] == 0 else enough[0] / (len(curve) - 1)
+    known = run.record.calibration.get("val")
+    return {"suggested": suggested_threshold(known["coverage"]) if known else None, "is_calibrated": known is not None}
 
 
 @contextmanager

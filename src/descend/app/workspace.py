@@ -6,7 +6,6 @@ import shlex
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from descend.app.guard import is_among, new_token
 from descend.app.jobs import Job
 from descend.app.places import Places
 from descend.app.review import Review
+from descend.data import archives
 from descend.errors import KnobError, RunError, nearest
 from descend.plain_data import finite
 from descend.quantities import seconds
@@ -129,10 +129,10 @@ class Workspace:
         if "budget" in settings:
             seconds(settings["budget"], who="budget")
         flags = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items() if name != "data"]
-        name = f"{Path(settings['data']).stem}-{datetime.now():%Y%m%d-%H%M%S}"
+        place = next(place for place in folder.named(_name_of(settings["data"]), self.runs) if not place.exists())
         request = {"settings": settings, "command": ["descend", "fit", settings["data"], *flags]}
         return self._begun(lambda out: Job("fit", f"training on {Path(settings['data']).name}", request | {"out": str(out)}, out),
-                           self.runs / name)  # fmt: skip
+                           place)  # fmt: skip
 
     def resume(self, name: str) -> Job:
         """Go on with an interrupted run. Raises RunError for one that has finished."""
@@ -179,6 +179,12 @@ class Workspace:
                 self.job.close()
             self.job = begin(place)
             return self.job
+
+
+def _name_of(data: str) -> str:
+    """Return what data are called, as ``descend.data`` calls them: a run bears their name."""
+    path = Path(data)
+    return path.name if path.is_dir() else archives.stem(path) if archives.is_archive(path) else path.stem
 
 
 def located(place: Path | None) -> tuple[Path, str | None]:

@@ -139,13 +139,19 @@ def copied(images: torch.Tensor, draws: Draws) -> torch.Tensor | None:
     if not len(m) or not draws.copies.all() or (m != m[0]).any() or m[0, 0, 0] == 0:  # turned by 90 degrees
         return None
     across, down = (_places(m[0, axis, axis], m[0, axis, 2], draws.canvas[1 - axis], draws.source[1 - axis]) for axis in (0, 1))
-    return None if across is None or down is None else images[:, down][:, :, across]
+    if across is None or down is None:
+        return None
+    cut = images.numpy()[:, down][:, :, across]
+    return torch.from_numpy(np.array(cut, order="C"))  # not by torch, whose threads spin on for longer than one picture takes
 
 
-def _places(scale: float, start: float, n_out: int, n_in: int) -> torch.Tensor | None:
+def _places(scale: float, start: float, n_out: int, n_in: int) -> slice | NDArray[np.int64] | None:
     """Return which stored pixel each output pixel of a line copies, (n_out,), or None where some lie outside."""
     places = np.floor(scale * (np.arange(n_out) + 0.5) + start).astype(np.int64)
-    return torch.from_numpy(places) if places.min() >= 0 and places.max() < n_in else None
+    if places.min() < 0 or places.max() >= n_in:
+        return None
+    first, last, step = int(places[0]), int(places[-1]), int(np.sign(scale))
+    return slice(first, last + step if last + step >= 0 else None, step) if abs(last - first) == n_out - 1 else places
 
 
 def levels(

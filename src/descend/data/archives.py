@@ -5,7 +5,8 @@
     shards/ of such files       all of them; train-000.tar and val-000.tar tell the split
 
 An archive that has changed (size, time) is unpacked anew. Nothing is written outside the cache, links and devices are passed
-over, and what does not fit into the cache is refused before anything is written.
+over. What does not fit into the cache is refused before anything is written; a compressed tar, which tells its sizes only when it
+is read to its end, is read once, and refused at the first file that is too much.
 
 Source of the shards' conventions: https://github.com/webdataset/webdataset.
 """
@@ -21,7 +22,7 @@ import shutil
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -66,7 +67,7 @@ def unpacked(archives: list[Path], cache: CacheFolder | None = None) -> Path:
     """
     cache = cache or CacheFolder()
     facts = [[str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns] for path in archives]
-    name = _stem(archives[0]) if len(archives) == 1 else archives[0].parent.name
+    name = stem(archives[0]) if len(archives) == 1 else archives[0].parent.name
     try:
         entry = cache.folder(KIND, facts, lambda unfinished: _unpack(archives, unfinished / name, cache))
     except OSError as error:
@@ -85,16 +86,36 @@ def unpacked_folder(path: Path) -> Path:
 
 
 def _unpack(archives: list[Path], root: Path, cache: CacheFolder) -> None:
-    """Write the archives' files below ``root``. Raises DataError, before anything is written, where the cache is too small."""
-    n_bytes = sum(size for path in archives for size in _sizes(path))
-    if n_bytes > cache.limit_bytes:
-        raise DataError(str(archives[0]), f"must fit into the cache of {cache.limit_bytes:,} bytes", got=f"{n_bytes:,} bytes",
-                        fix="Unpack it, and give the folder.")  # fmt: skip
-    cache.enforce_limit(n_bytes)
+    """Write the archives' files below ``root``, and make room for them. Raises DataError where the cache is too small."""
+    room = _Room(archives[0], cache)
+    room.take(sum(size for path in archives if not _is_stream(path) for size in _sizes(path)))
     for path in archives:
-        _extract(path, root if len(archives) == 1 else root / _stem(path))
+        _extract(path, root if len(archives) == 1 else root / stem(path), room.take if _is_stream(path) else None)
     if all(path.suffix.lower() == SHARD for path in archives):
         _write_table(root)
+
+
+class _Room:
+    """The room in the cache for what is unpacked. who: what errors name."""
+
+    def __init__(self, who: Path, cache: CacheFolder) -> None:
+        self._who, self._cache, self._needed, self._made = who, cache, 0, 0
+
+    def take(self, n_bytes: int) -> None:
+        """Make room for so many more bytes. Raises DataError where the cache, emptied, would not hold them."""
+        self._needed += n_bytes
+        limit = self._cache.limit_bytes
+        if self._needed > limit:
+            raise DataError(str(self._who), f"must fit into the cache of {limit:,} bytes", got=f"{self._needed:,} bytes or more",
+                            fix="Unpack it, and give the folder.")  # fmt: skip
+        if self._needed > self._made:
+            self._made = min(limit, max(self._needed, 2 * self._made))  # to look at all entries for each file would take long
+            self._cache.enforce_limit(self._made)
+
+
+def _is_stream(path: Path) -> bool:
+    """Say whether an archive must be read to its end to know its files: a tar that is compressed as a whole."""
+    return path.suffix.lower() not in (".zip", ".tar")
 
 
 def _sizes(path: Path) -> Iterator[int]:
@@ -102,11 +123,13 @@ def _sizes(path: Path) -> Iterator[int]:
         yield from (size for _, size, _ in _members(path, archive))
 
 
-def _extract(path: Path, folder: Path) -> None:
-    """Write the files of an archive below a folder."""
+def _extract(path: Path, folder: Path, take: Callable[[int], None] | None) -> None:
+    """Write the files of an archive below a folder. take: asked for room before each, where the sizes are not known yet."""
     folder.mkdir(parents=True, exist_ok=True)
     with _opened(path) as archive:
-        for inside, _, member in _members(path, archive):
+        for inside, size, member in _members(path, archive):
+            if take is not None:
+                take(size)
             target = folder / inside
             target.parent.mkdir(parents=True, exist_ok=True)
             with _member(archive, member) as source, target.open("wb") as file:
@@ -189,6 +212,7 @@ def _split(root: Path, picture: Path) -> str:
     return word if word in SPLIT_WORDS else ""
 
 
-def _stem(path: Path) -> str:
+def stem(path: Path) -> str:
+    """Return the name of an archive without its ending: what its pictures are called together."""
     ending = next(ending for ending in sorted(ENDINGS, key=len, reverse=True) if path.name.lower().endswith(ending))
     return path.name[: -len(ending)] or "archive"

@@ -14,6 +14,7 @@ from pathlib import Path
 from descend.durations import duration
 from descend.report import words
 from descend.stats import Interval, proportion
+from descend.train.calibration import suggested_threshold
 from descend.train.recipe import without_flags
 from descend.train.record import RunRecord
 from descend.train.record_types import EpochRow
@@ -202,24 +203,19 @@ def _balance(record: RunRecord) -> Advice | None:
 
 
 def _unsure(run: Path, record: RunRecord) -> Advice | None:
-    """Advise the least confidence that halves the share of wrong answers, where it leaves more than half of the answers."""
+    """Advise the threshold of confidence that the app suggests too."""
     curve = record.calibration["val"]["coverage"] if "val" in record.calibration else []
-    if not curve or not curve[0][0]:
+    least = suggested_threshold(curve)
+    if least is None:
         return None
-    n, right = curve[0]
-    if n - right < 3:  # too few mistakes to tell thresholds apart
-        return None
-    for percent, (reached, still) in enumerate(curve[:-1]):
-        if reached and reached < n and 2 * (reached - still) * n <= (n - right) * reached and 2 * reached > n:
-            share = proportion(still, reached)
-            why = (
-                f"{reached / n:.0%} of the answers on {record.validated_by} are that sure, and {still / reached:.1%} of those "
-                f"are right (95 % interval {share.low:.1%} to {share.high:.1%}), of all {right / n:.1%}"
-            )
-            least = f"{percent / (len(curve) - 1):.2f}"
-            command = ["descend", "predict", str(run), "FILES", "--unsure-below", least]
-            return Advice("Leave unsure answers to a person", words.with_imports(shlex.join(command), record), why)
-    return None
+    (n, right), (reached, still) = curve[0], curve[round(least * (len(curve) - 1))]
+    share = proportion(still, reached)
+    why = (
+        f"{reached / n:.0%} of the answers on {record.validated_by} are that sure, and {still / reached:.1%} of those "
+        f"are right (95 % interval {share.low:.1%} to {share.high:.1%}), of all {right / n:.1%}"
+    )
+    command = ["descend", "predict", str(run), "FILES", "--unsure-below", f"{least:.2f}"]
+    return Advice("Leave unsure answers to a person", words.with_imports(shlex.join(command), record), why)
 
 
 def _side(record: RunRecord) -> int:

@@ -11,6 +11,7 @@ Source: Guo et al. 2017, arXiv:1706.04599, sections 2 and 4.2.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import scipy
@@ -26,6 +27,7 @@ SPREAD = 0.5  # of log T before any picture is seen
 BOUNDS = (0.1, 10.0)  # of T
 N_FOLDS = 5  # of cross-fitting
 N_THRESHOLDS = 101  # of confidence, 0.00 to 1.00
+FEWEST_WRONG = 3  # answers, below which thresholds cannot be told apart
 
 
 def calibrated(probabilities: Floats, temperature: float) -> Floats:
@@ -108,3 +110,17 @@ def coverage(probabilities: Floats, labels: NDArray[np.int64]) -> list[list[int]
     confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
     reached = [confidence >= np.float32(step / (N_THRESHOLDS - 1)) for step in range(N_THRESHOLDS)]
     return [[int(sure.sum()), int((sure & right).sum())] for sure in reached]
+
+
+def suggested_threshold(curve: Sequence[Sequence[int]]) -> float | None:
+    """Return the least confidence that halves the share of wrong answers and leaves more than half of the answers, or None.
+
+    curve: as ``coverage`` returns it. None also where fewer than ``FEWEST_WRONG`` answers are wrong.
+    """
+    if not curve or curve[0][0] - curve[0][1] < FEWEST_WRONG:
+        return None
+    n, right = curve[0]
+    for step, (reached, still) in enumerate(curve[:-1]):
+        if n > reached > n / 2 and 2 * (reached - still) * n <= (n - right) * reached:
+            return step / (len(curve) - 1)
+    return None

@@ -51,9 +51,18 @@ def _in_chunks(module: nn.Module, inputs: Tensor) -> Tensor:
         return module(inputs)
     n = _rows_per_chunk(inputs)
     parts = [*inputs.split(n)]
-    missing = n - len(parts[-1])
-    parts[-1] = pad(parts[-1], (0, 0) * (inputs.ndim - 1) + (0, missing))  # unlike cat, keeps images channels last
+    parts[-1] = _padded(parts[-1], n)
     return torch.cat([module(part) for part in parts])[: len(inputs)]
+
+
+def _padded(part: Tensor, n: int) -> Tensor:
+    """Return a part of a batch with rows of zeros below it, ``n`` rows in all."""
+    if part.ndim > 2:
+        return pad(part, (0, 0) * (part.ndim - 1) + (0, n - len(part)))  # unlike cat, keeps images channels last
+    given = part.numpy()
+    rows = np.zeros((n, *given.shape[1:]), given.dtype)  # not by torch, whose threads spin on for longer than one picture takes
+    rows[: len(given)] = given
+    return torch.from_numpy(rows)
 
 
 def _rows_per_chunk(inputs: Tensor) -> int:

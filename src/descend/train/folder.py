@@ -137,17 +137,22 @@ def create(out: Path | None, name: str, fill: Callable[[Path], None] = lambda _:
     if out is not None and out.is_dir():
         fill(out)
         return out
-    stem = Path(root) / f"{name}-{datetime.now():%Y%m%d-%H%M%S}" if out is None else out
-    names = (stem, *(stem.with_name(f"{stem.name}-{k}") for k in range(2, 1000))) if out is None else (stem,)
+    names = [out] if out is not None else named(name, Path(root))
     try:
-        stem.parent.mkdir(parents=True, exist_ok=True)
-        sweep_unfinished(stem.parent)
+        names[0].parent.mkdir(parents=True, exist_ok=True)
+        sweep_unfinished(names[0].parent)
         for place in names:
             if not place.exists() and _born(place, fill):
                 return place
     except OSError as error:
-        raise RunError("--out", f"must be a folder that can be made ({error.strerror})", got=str(stem)) from None
-    raise RunError("--out", "must be a new or empty folder", got=str(stem), fix="Choose another.")
+        raise RunError("--out", f"must be a folder that can be made ({error.strerror})", got=str(names[0])) from None
+    raise RunError("--out", "must be a new or empty folder", got=str(names[0]), fix="Choose another.")
+
+
+def named(name: str, root: Path) -> list[Path]:
+    """Return the places for a run that is begun now, the first that is free counts: ``ROOT/NAME-YYYYmmdd-HHMMSS``, ``...-2``."""
+    first = root / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    return [first, *(first.with_name(f"{first.name}-{k}") for k in range(2, 1000))]
 
 
 def _born(place: Path, fill: Callable[[Path], None]) -> bool:

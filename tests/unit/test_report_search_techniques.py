@@ -1,0 +1,80 @@
+"""The techniques of a search in its report: those of the steps that it took, with the values that the search gives them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from descend.regularize import CrossEntropy, Loss
+from descend.report import search_techniques
+from descend.report.techniques import bibtex, used
+from descend.search import finetune, study
+from descend.search.steps import FeatureStep, FineTuneStep, Step, text
+from descend.technique import build
+from descend.train.record import RunRecord
+
+
+def step(taken: Step, outcome: str = "kept", accuracy: float | None = 0.9) -> Any:
+    return {"step": text(taken), "outcome": outcome, "accuracy": accuracy}
+
+
+FEATURES = FeatureStep(size=224, mirrored=True, crops=8)
+TUNED = FineTuneStep(size=160, view=224, freeze_to="block3", lr=0.0006, n_steps=120, mirrored=True)
+
+
+def searched(*steps: Any, **more: Any) -> RunRecord:
+    return RunRecord(plan={"backbone": "lite0()"}, search=[*steps], **more)  # pyright: ignore[reportArgumentType]
+
+
+def test_what_every_fine_tuning_has_in_common_is_what_the_search_does() -> None:
+    assert search_techniques.OPTIMIZER == finetune.RULE
+    assert search_techniques.SCHEDULE == finetune.SCHEDULE
+    assert search_techniques.LAYER_DECAY == finetune.LAYER_DECAY
+    assert build(search_techniques.LOSS, Loss) == CrossEntropy(smoothing=finetune.SMOOTHING)
+    assert (search_techniques.CROPS, search_techniques.FLIP) == (study.CROPS, study.FLIP)
+    assert FineTuneStep(size=8, view=8, freeze_to=None, lr=1.0, n_steps=1).batch_size == search_techniques.BATCH_SIZE
+
+
+def test_every_step_tells_its_techniques_with_their_values_and_papers() -> None:
+    two = step(TUNED, "kept with weight 0.61; temperature 1.25")
+    members = [{"weight": 0.39}, {"weight": 0.61}]
+    record = searched(step(FEATURES, "kept; mirror images used: ...; crops used: ..."), two, preprocessing={"members": members})
+    found = used(record)
+    assert [item.name for item in found] == [
+        "lite0", "logistic", "l_bfgs", "random_resized_crop", "flip", "adamw", "then", "warmup", "cosine", "cross_entropy",
+        "random_resized_crop", "flip", "late_stages", "temperature", "mixture",
+    ]  # fmt: skip
+    values = {item.name: {knob.name: knob.value for knob in item.knobs} for item in found}
+    assert values["adamw"] | {"lr": "0.0006", "weight_decay": "0.01", "beta2": "0.999"} == values["adamw"]
+    assert values["cross_entropy"]["smoothing"] == "0.1"
+    assert values["random_resized_crop"]["scale_range"] == "[0.5, 1]"
+    assert values["late_stages"] == {
+        "freeze_to": "block3", "norm": "eval", "layer_decay": "0.8", "size": "160", "batch_size": "32", "n_steps": "120",
+    }  # fmt: skip
+    assert values["temperature"] == {"temperature": "1.25"}
+    assert values["mixture"] == {"weights": "[0.39, 0.61]"}
+    adamw = next(item for item in found if item.name == "adamw")
+    assert adamw.setting == "optimizer, step 2"
+    written = bibtex(record, found)
+    for key in ("loshchilov2019", "loshchilov2017", "goyal2017", "szegedy2016", "szegedy2015", "liu1989", "howard2018", "guo2017",
+                "stone1961", "dempster1977"):  # fmt: skip
+        assert written.count(f"{{{key},\n") == 1, key
+
+
+def test_what_two_steps_share_stands_once_and_what_was_not_done_not_at_all() -> None:
+    again = FineTuneStep(size=160, view=224, freeze_to="block3", lr=0.0006, n_steps=120, draw=1)
+    lost = FineTuneStep(size=288, view=288, freeze_to=None, lr=0.01, n_steps=9)
+    record = searched(step(FEATURES, "kept; crops not used: ..."), step(TUNED), step(again), step(lost, "its time ran out", None))
+    found = used(record)
+    assert [item.setting for item in found if item.name == "adamw"] == ["optimizer, steps 2, 3"]
+    assert [item.setting for item in found if item.name == "random_resized_crop"] == ["augment, steps 2, 3"]
+    assert [item.setting for item in found if item.name == "flip"] == ["augment, step 2"]
+    assert not [item for item in found if item.name in ("temperature", "mixture")]
+    (quick,) = [item for item in used(searched(step(FeatureStep(size=96, quick=True)))) if item.name == "logistic"]
+    assert ("strength", "0.01") in [(knob.name, knob.value) for knob in quick.knobs]
+
+
+def test_steps_of_another_version_are_passed_over() -> None:
+    record = searched(
+        {"step": "finetune((", "outcome": "", "accuracy": 0.5}, {"step": "finetune(x=1)", "outcome": "", "accuracy": 0.5}
+    )
+    assert [item.name for item in used(record)] == ["lite0"]
