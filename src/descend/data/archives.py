@@ -21,7 +21,7 @@ import shutil
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -65,15 +65,31 @@ def unpacked(archives: list[Path], cache: CacheFolder | None = None) -> Path:
     Raises DataError for one that is damaged, encrypted or too large for the cache, and where the disk does not take it.
     """
     cache = cache or CacheFolder()
-    facts = [[str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns] for path in archives]
     name = _stem(archives[0]) if len(archives) == 1 else archives[0].parent.name
+    root = in_cache(archives, name, lambda place: _unpack(archives, place, cache), cache)
+    table = root / TABLE
+    return table if table.is_file() else root
+
+
+def in_cache(archives: list[Path], name: str, unpack: Callable[[Path], None], cache: CacheFolder) -> Path:
+    """Return the folder in the cache, called ``name``, of what is in these files; where it is not there, ``unpack`` fills it.
+
+    Raises DataError where the disk does not take it, and what ``unpack`` raises.
+    """
+    facts = [[str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns] for path in archives]
     try:
-        entry = cache.folder(KIND, facts, lambda unfinished: _unpack(archives, unfinished / name, cache))
+        return cache.folder(KIND, facts, lambda unfinished: unpack(unfinished / name)) / name
     except OSError as error:
         raise DataError(str(archives[0]), f"must be unpacked into the cache {cache.root} ({error.strerror or error})",
                         fix="Make room there, or unpack it and give the folder.") from error  # fmt: skip
-    table = entry / name / TABLE
-    return table if table.is_file() else table.parent
+
+
+def check_fits(path: Path, n_bytes: int, cache: CacheFolder) -> None:
+    """Make room in the cache for what is in a file. Raises DataError where it is larger than the cache may be."""
+    if n_bytes > cache.limit_bytes:
+        raise DataError(str(path), f"must fit into the cache of {cache.limit_bytes:,} bytes", got=f"{n_bytes:,} bytes",
+                        fix="Unpack it, and give the folder.")  # fmt: skip
+    cache.enforce_limit(n_bytes)
 
 
 def unpacked_folder(path: Path) -> Path:
@@ -86,11 +102,7 @@ def unpacked_folder(path: Path) -> Path:
 
 def _unpack(archives: list[Path], root: Path, cache: CacheFolder) -> None:
     """Write the archives' files below ``root``. Raises DataError, before anything is written, where the cache is too small."""
-    n_bytes = sum(size for path in archives for size in _sizes(path))
-    if n_bytes > cache.limit_bytes:
-        raise DataError(str(archives[0]), f"must fit into the cache of {cache.limit_bytes:,} bytes", got=f"{n_bytes:,} bytes",
-                        fix="Unpack it, and give the folder.")  # fmt: skip
-    cache.enforce_limit(n_bytes)
+    check_fits(archives[0], sum(size for path in archives for size in _sizes(path)), cache)
     for path in archives:
         _extract(path, root if len(archives) == 1 else root / _stem(path))
     if all(path.suffix.lower() == SHARD for path in archives):
