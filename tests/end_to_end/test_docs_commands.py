@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+import pyarrow.parquet as parquet
 import pytest
 import timm
 from PIL import Image
@@ -163,6 +165,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, small_defaults: None) -> Pla
     decided = "path,label,action\ndisc/00.png,square,relabel\ndisc/01.png,,drop\nstripes/02.png,,keep\n"
     (place.folder / "corrections.csv").write_text(decided, encoding="utf-8")
     (place.folder / "test.csv").write_text(f"id,path\n1,{picture.relative_to(place.folder).as_posix()}\n", encoding="utf-8")
+    parquet.write_table(embedded(place.folder / "photos"), place.folder / "photos.parquet")
     for name in ("new-pictures", "new-photos", "inbox"):
         (place.folder / name).symlink_to(place.folder / "new")
     shutil.copytree(place.folder / "photos", place.folder / "moved" / "photos")
@@ -178,6 +181,13 @@ def place(tmp_path_factory: pytest.TempPathFactory, small_defaults: None) -> Pla
     small = {"transfer": "scratch", "backbone": "resnet9(width=24)", "size": 32, "epochs": 1}
     descend.fit(place.folder / "cifar10", out=place.folder / "runs" / "other", **small)
     return place
+
+
+def embedded(pictures: Path) -> Any:
+    """Return a folder of class folders as a table that holds the pictures."""
+    files = sorted(pictures.rglob("*.png"))
+    cells = [{"bytes": file.read_bytes(), "path": file.name} for file in files]
+    return pyarrow.table({"image": cells, "label": [file.parent.name for file in files]})
 
 
 LONG_S = 900  # for a page: that on exports compiles for three engines, which takes minutes on a busy machine

@@ -111,13 +111,19 @@ def _form(args: argparse.Namespace) -> str:
 
 def _pictures(args: argparse.Namespace) -> tuple[Any, answers.SubmissionRows | None]:
     """Return what is asked about, and the rows of a submission where one is wanted."""
-    tables = [name for name in args.pictures if Path(name).suffix.lower() in TABLES]
+    from descend.data.parquet_pictures import has_pictures
+
+    tables = [name for name in args.pictures if Path(name).suffix.lower() in TABLES and not has_pictures(Path(name))]
     names = [name.strip() for name in args.submission.split(",")] if args.submission else None
     if not tables:
         if names is None:
             return args.pictures, None
         from descend.data import list_pictures
 
+        packed = next((name for name in args.pictures if has_pictures(Path(name))), None)
+        if packed is not None:
+            raise KnobError("--submission", "needs a table that names files, or the files", got=packed,
+                            fix="Write its answers with --out, and join them by the order of rows.")  # fmt: skip
         paths = list_pictures(args.pictures)
         return paths, answers.SubmissionRows(names, [Path(path).stem for path in paths], paths)
     if len(args.pictures) > 1:

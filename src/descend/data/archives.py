@@ -66,15 +66,23 @@ def unpacked(archives: list[Path], cache: CacheFolder | None = None) -> Path:
     Raises DataError for one that is damaged, encrypted or too large for the cache, and where the disk does not take it.
     """
     cache = cache or CacheFolder()
-    facts = [[str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns] for path in archives]
     name = stem(archives[0]) if len(archives) == 1 else archives[0].parent.name
+    root = in_cache(archives, name, lambda place: _unpack(archives, place, cache), cache)
+    table = root / TABLE
+    return table if table.is_file() else root
+
+
+def in_cache(archives: list[Path], name: str, unpack: Callable[[Path], None], cache: CacheFolder) -> Path:
+    """Return the folder in the cache, called ``name``, of what is in these files; where it is not there, ``unpack`` fills it.
+
+    Raises DataError where the disk does not take it, and what ``unpack`` raises.
+    """
+    facts = [[str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns] for path in archives]
     try:
-        entry = cache.folder(KIND, facts, lambda unfinished: _unpack(archives, unfinished / name, cache))
+        return cache.folder(KIND, facts, lambda unfinished: unpack(unfinished / name)) / name
     except OSError as error:
         raise DataError(str(archives[0]), f"must be unpacked into the cache {cache.root} ({error.strerror or error})",
                         fix="Make room there, or unpack it and give the folder.") from error  # fmt: skip
-    table = entry / name / TABLE
-    return table if table.is_file() else table.parent
 
 
 def unpacked_folder(path: Path) -> Path:
@@ -87,7 +95,7 @@ def unpacked_folder(path: Path) -> Path:
 
 def _unpack(archives: list[Path], root: Path, cache: CacheFolder) -> None:
     """Write the archives' files below ``root``, and make room for them. Raises DataError where the cache is too small."""
-    room = _Room(archives[0], cache)
+    room = Room(archives[0], cache)
     room.take(sum(size for path in archives if not _is_stream(path) for size in _sizes(path)))
     for path in archives:
         _extract(path, root if len(archives) == 1 else root / stem(path), room.take if _is_stream(path) else None)
@@ -95,7 +103,7 @@ def _unpack(archives: list[Path], root: Path, cache: CacheFolder) -> None:
         _write_table(root)
 
 
-class _Room:
+class Room:
     """The room in the cache for what is unpacked. who: what errors name."""
 
     def __init__(self, who: Path, cache: CacheFolder) -> None:

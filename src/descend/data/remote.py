@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from descend.data.parquet_pictures import SUFFIX, has_pictures
 from descend.data.table_files import SUFFIXES
 from descend.errors import DataError, MissingExtra
 from descend.files import CacheFolder
@@ -39,7 +40,8 @@ def fetched(address: str, cache: CacheFolder | None = None) -> Path:
         system, root = fsspec.core.url_to_fs(address)
         is_table = PurePosixPath(root).suffix.lower() in SUFFIXES and system.isfile(root)
         top = root.rpartition("/")[0] if is_table else root.rstrip("/")
-        listed: Mapping[str, Mapping[str, Any]] = system.find(top, detail=True)
+        listed: Mapping[str, Mapping[str, Any]]
+        listed = {root: system.info(root)} if is_table and _stands_alone(system, root) else system.find(top, detail=True)
     except ImportError as error:
         raise MissingExtra(
             address, f"needs a package ({shortened(str(error))})", fix="Install it, or download the data."
@@ -66,6 +68,14 @@ def fetched(address: str, cache: CacheFolder | None = None) -> Path:
     except Exception as error:
         raise _out_of_reach(address, error) from error
     return entry / place / PurePosixPath(root).name if is_table else entry / place
+
+
+def _stands_alone(system: Any, root: str) -> bool:
+    """Say whether a table holds its pictures itself; of a file that is far away only the end is read for that."""
+    if PurePosixPath(root).suffix.lower() != SUFFIX:
+        return False
+    with system.open(root, "rb") as file:
+        return has_pictures(file)
 
 
 def _relative(address: str, top: str, name: str) -> PurePosixPath:

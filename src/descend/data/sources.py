@@ -17,6 +17,8 @@ from descend.data.labels import encode_labels
 from descend.data.listed import Listed, has_images, listed, unlabelled
 from descend.data.manifest import SPLIT_WORDS, UNASSIGNED, Manifest
 from descend.data.opening import is_file, is_folder
+from descend.data.parquet_pictures import has_pictures, refuse_unlabeled, unpacked_pictures
+from descend.data.parquet_pictures import shards_of as parquet_shards_of
 from descend.data.problems import problem
 from descend.data.remote import fetched, is_address
 from descend.data.table_files import SUFFIXES
@@ -85,7 +87,8 @@ def _read_place(text: str, evaluation: bool, outside: bool) -> Manifest:
     if is_address(text) and not os.path.lexists(text):
         text = str(fetched(text))
     named, path = text.removeprefix(_PREFIX), _path(text)
-    is_table = is_file(path) and path.suffix.lower() in SUFFIXES
+    packed = [path] if has_pictures(path) else parquet_shards_of(path) if is_folder(path) else []
+    is_table = is_file(path) and path.suffix.lower() in SUFFIXES and not packed
     if not is_table:
         _refuse_outside(outside)
     if named in builtin.SETS:
@@ -93,10 +96,12 @@ def _read_place(text: str, evaluation: bool, outside: bool) -> Manifest:
             raise DataError(text, "must mean one thing: there is a built-in set and a folder of that name",
                             fix=f"Write {_PREFIX}{text} or ./{text}.")  # fmt: skip
         return _in_memory(named, *builtin.SETS[named]())
+    if packed:
+        return _read_parquet(packed, evaluation)
     if is_file(path) and is_archive(path):
-        return _read_unpacked([path], evaluation)
+        return _read_unpacked(unpacked([path]), evaluation)
     if is_folder(path) and (shards := shards_of(path)):
-        return _read_unpacked(shards, evaluation)
+        return _read_unpacked(unpacked(shards), evaluation)
     if is_folder(path):
         return folders.read_folder(path, evaluation=evaluation)
     if is_table:
@@ -105,9 +110,16 @@ def _read_place(text: str, evaluation: bool, outside: bool) -> Manifest:
                     fix="Give the folder that holds the class folders.")  # fmt: skip
 
 
-def _read_unpacked(archives: list[Path], evaluation: bool) -> Manifest:
-    """Read what archives hold."""
-    place = unpacked(archives)
+def _read_parquet(shards: list[Path], evaluation: bool) -> Manifest:
+    """Read the pictures in Parquet files. Raises DataError where they have no labels."""
+    place = unpacked_pictures(shards)
+    if is_folder(place):
+        raise refuse_unlabeled(shards)
+    return _read_unpacked(place, evaluation)
+
+
+def _read_unpacked(place: Path, evaluation: bool) -> Manifest:
+    """Read what was unpacked: a folder, or a table."""
     if is_folder(place):
         return folders.read_folder(place, evaluation=evaluation)
     return replace(tables.read_table(place, evaluation=evaluation, outside=False), name=place.parent.name)

@@ -14,6 +14,7 @@ from descend.data import decode_resized, find_pictures
 from descend.data.archives import is_archive, unpacked_folder
 from descend.data.one_picture import CHANNELS, as_pixels, as_source, channels_last, is_one_picture, is_path, is_pixels
 from descend.data.opening import Source
+from descend.data.parquet_pictures import pictures_folder
 from descend.data.pool import in_order
 from descend.data.sources import pictures_alone
 from descend.errors import DataError, PictureError
@@ -89,13 +90,18 @@ def decoded_batches(
 
 
 def _found(places: list[Any]) -> PictureSources:
-    """List the pictures of files, folders and archives; those of an archive are called by their paths in it."""
-    unpacked = {place: str(unpacked_folder(Path(place))) for place in map(os.fspath, places) if is_archive(Path(place))}
+    """List the pictures of files, folders, archives and Parquet; what is in a file is called by its path there."""
+    unpacked = {place: str(folder) for place in map(os.fspath, places) if (folder := _unpacked(Path(place))) is not None}
     files = find_pictures([unpacked.get(place, place) for place in map(os.fspath, places)])
     names = list(files.paths)
     for archive, folder in unpacked.items():
         names = [name.replace(f"{folder}{os.sep}", f"{archive}{os.sep}", 1) for name in names]
     return PictureSources([*files.paths], names, files.passed_over)
+
+
+def _unpacked(place: Path) -> Path | None:
+    """Return the folder into which an archive, or Parquet with pictures, is unpacked; None for all else."""
+    return unpacked_folder(place) if is_archive(place) else pictures_folder(place)
 
 
 def _numbered(sources: list[Any]) -> PictureSources:
