@@ -89,6 +89,7 @@ class Study:
         self.may_mirror = False  # until it is measured
         self.is_part = False  # of what the user has, where time does not allow more
         self.warm_up: WarmUp | None = None  # what compiles for fine-tuning meanwhile
+        self.before_training: Callable[[FineTuneStep], None] = lambda _: None  # raises where a step must not be measured
         self.fit_pace = FIT_PACE
         self.head_fits: dict[FeatureStep, StageFit] = {}  # what is looked at -> the head on exactly that
         self._engines: dict[int, Engine] = {}
@@ -138,6 +139,7 @@ class Study:
         """Return the pictures per second of training with a step's size and frozen part, measured once."""
         key = (step.size, step.freeze_to)
         if key not in self._training:
+            self.before_training(step)
             self._training[key] = measure()
         return self._training[key]
 
