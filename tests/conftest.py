@@ -13,6 +13,9 @@ from types import ModuleType
 from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command line does, before torch loads
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:  # threads of several processes that wait for each other take twice the time
+    cores = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores)))
 
 import numpy as np
 import pytest

@@ -1,7 +1,8 @@
 """Every command in README and docs runs as it is typed there, on small pictures.
 
 The folders that the pages name exist in the working directory, and so do the runs that they speak of: ``runs/photos-...`` is the
-last run of those pictures on the page, ``RUN`` the last one of any; where the page trains none, one that was trained beforehand.
+last run of those pictures on the page, ``RUN`` the last one of any; where the page trains none, one that was trained beforehand:
+by the default for the pictures, and a small network for ``RUN``, which is exported in every format.
 What a command leaves open (backbone from scratch, size, epochs, engine) is small here; what it asks for it gets. A command that
 stands on several pages runs once, unless it fails.
 """
@@ -62,7 +63,7 @@ def commands(page: Path) -> list[str]:
 class Place:
     """The working directory of the pages: pictures under the names that they use, and runs of them.
 
-    trained: the pictures' name -> a run that was made beforehand, finished (``photos``) or stopped (``interrupted``).
+    trained: a name -> a run that was made beforehand, finished (``photos``, ``small``) or stopped (``interrupted``).
     runs: the words of ``fit`` -> the run that they made, so that another page has it without training again.
     done: the words of every other command that has succeeded.
     """
@@ -81,7 +82,7 @@ class Place:
             run = self._unfinished() if resumed else page_runs.get(match[1], self.trained["photos"])
             return str(run) + word[match.end() :]
         if word == "RUN":
-            return str([self.trained["photos"], *page_runs.values()][-1])
+            return str([self.trained["small"], *page_runs.values()][-1])
         return {"DATA": "photos"}.get(word, word)
 
     def _unfinished(self) -> Path:
@@ -176,6 +177,9 @@ def place(tmp_path_factory: pytest.TempPathFactory, small_defaults: None) -> Pla
         for data, folder in (("photos/", out / "photos"), ("digits", place.folder / "runs" / "digits")):
             assert main(["fit", data, "--out", str(folder)]) == 0
             place.runs["fit", data] = folder
+        place.trained["small"] = out / "small"
+        dropping = ["--regularize", "dropout(p=0.1)"]  # for the random passes that pages ask RUN for
+        assert main(["fit", "photos/", "--transfer", "scratch", *dropping, "--out", str(place.trained["small"])]) == 0
     place.trained["photos"] = place.runs["fit", "photos/"]
     save_file(timm.create_model("resnet18").state_dict(), place.folder / "resnet18.safetensors")
     small = {"transfer": "scratch", "backbone": "resnet9(width=24)", "size": 32, "epochs": 1}

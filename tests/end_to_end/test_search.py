@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import time
@@ -25,6 +26,7 @@ from descend.errors import DataError, DivergenceError, KnobError, RunError, Trai
 from descend.progress import Silent
 from descend.search import features, finetune, rungs
 from descend.search.clock import OutOfTime
+from descend.train import memory_need
 from descend.train.nonfinite import Rollback
 from descend.train.run import Run
 
@@ -294,6 +296,24 @@ def test_a_step_that_fails_is_dropped_and_the_best_so_far_is_delivered(
     assert not any(step.startswith("finetune(") for step in run.recipe.steps or ())
     again = descend.fit(recipe=run.folder / "recipe.toml", out=tmp_path / "again")
     assert contents(again) == contents(run)
+
+
+def test_a_training_that_does_not_fit_is_not_begun_and_its_need_is_in_the_record(
+    found: Run, doubtful: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert found.record.memory_bytes is not None
+    assert found.record.memory_bytes > 10**6
+    monkeypatch.setattr(memory_need, "available_bytes", lambda: 100_000)
+    for begun in ("descend.search.rungs.images_per_s", "descend.search.run.fine_tuned"):
+        monkeypatch.setattr(begun, lambda *_, **__: pytest.fail("it was begun"))
+    said = r"must fit into memory: batches of \d+ pictures of \d+ x \d+ px need .* or more, 0\.1 MB are free"
+    run = descend.fit(doubtful, out=tmp_path / "run", **LONG)
+    assert run.record.status == "finished"
+    assert re.search(said, run.record.notes[0])
+    assert run.record.memory_bytes is None
+    again = descend.fit(recipe=found.folder / "recipe.toml", out=tmp_path / "again")  # its steps are taken without a measurement
+    assert again.record.status == "finished"
+    assert any(re.search(said, step["outcome"]) for step in again.record.search)
 
 
 def test_a_first_answer_that_fails_ends_the_search(doubtful: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

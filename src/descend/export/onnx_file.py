@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnx.compose
 import torch
+from torch import nn
 
 from descend.export.agreement import Answers
 from descend.export.contents import Contents
@@ -25,8 +28,25 @@ def write(contents: Contents, path: Path) -> None:
 def network_graph(contents: Contents) -> onnx.ModelProto:
     """Return the graph from ``levels`` (B, 3, S, S) float32 to ``probabilities`` (B, K) float32."""
     example, network = torch.zeros(2, 3, contents.size, contents.size), contents.network
-    graph = exported(network, example, inputs=LEVELS, output=PROBABILITIES, who=network.classifier.name, free_batch=True)
+    with _out_of_place(network):
+        graph = exported(network, example, inputs=LEVELS, output=PROBABILITIES, who=network.classifier.name, free_batch=True)
     return onnx.load_from_string(graph)
+
+
+@contextmanager
+def _out_of_place(network: nn.Module) -> Iterator[None]:
+    """Let activations write where they do not read: the graph is the same, made in two thirds of the time.
+
+    torch takes what works in place apart into its smallest pieces, with a proof for each that its free size fits.
+    """
+    in_place = [module for module in network.modules() if getattr(module, "inplace", False) is True]
+    for module in in_place:
+        module.inplace = False  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        yield
+    finally:
+        for module in in_place:
+            module.inplace = True  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def with_preprocessing(core: onnx.ModelProto, contents: Contents) -> onnx.ModelProto:

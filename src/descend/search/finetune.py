@@ -100,7 +100,7 @@ def fine_tuned(study: Study, step: FineTuneStep, start: Answer, *, train_s: floa
     train_s: seconds that training may take; where they end early, ``told`` learns the step before which it stopped. The rate
     falls to zero over the planned steps; where they are cut short the weights stay as they are then. Raises DivergenceError.
     """
-    classifier, task = _task(study, step, start)
+    classifier, task = training_task(study, step, start)
     task.optimizer.nonfinite = "skip" if study.plan.on_nan == "skip" else "error"
     rollback = Rollback() if study.plan.on_nan == "rollback" else None
     end = time.perf_counter() + train_s
@@ -157,10 +157,10 @@ def calibrated(study: Study, answer: Answer) -> Answer:
 
 def images_per_s(study: Study, step: FineTuneStep, start: Answer) -> float:
     """Return how many pictures per second training visits with this step's settings: a few steps on a copy."""
-    return step.batch_size / rehearse(_task(study, replace(step, n_steps=1), start)[1], n_val=0)
+    return step.batch_size / rehearse(training_task(study, replace(step, n_steps=1), start)[1], n_val=0)
 
 
-def _task(study: Study, step: FineTuneStep, start: Answer) -> tuple[Classifier, Task]:
+def training_task(study: Study, step: FineTuneStep, start: Answer) -> tuple[Classifier, Task]:
     """Return a copy of the network that a step starts from, and the task that trains it.
 
     Both are on the plan's device; features are computed by engines on the processor. What the task trains shares the network's

@@ -17,7 +17,7 @@ from descend.models import Backbone
 from descend.printable import shortened
 from descend.progress import Progress
 from descend.quantities import seconds
-from descend.search import begin, limits, mirroring, networks, rungs
+from descend.search import begin, limits, mirroring, networks, rungs, step_memory
 from descend.search.clock import Clock, OutOfTime, Watch
 from descend.search.conclude import concluded
 from descend.search.features import fitted
@@ -67,6 +67,7 @@ class Search:
         self.place = 0  # among those, of the step that is taken now
         self.study = self._study(surveyed)
         self.findings = Findings(self.study)
+        self.study.before_training = lambda step: step_memory.check(self.study, step, rungs.best_head(self.findings.taken))
         self.failed: set[rungs.Kind] = set()  # what will not be tried again
 
     def run(self) -> Run:
@@ -264,6 +265,7 @@ class Search:
         saved = networks.load(self.log, step, start.classifier)
         if saved is not None:
             return answered(self.study, step, saved)
+        self.study.before_training(step)
         free = step in self.known  # a step that is taken again takes the time that it takes
         train_s = math.inf if free else rungs.training_s(self.study, step, self.findings.kept)
         answer = fine_tuned(self.study, step, start, train_s=train_s, told=lambda stop: self._cut(step, stop))

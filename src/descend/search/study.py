@@ -91,6 +91,7 @@ class Study:
         self.may_mirror = False  # until it is measured
         self.is_part = False  # of what the user has, where time does not allow more
         self.warm_up: WarmUp | None = None  # what compiles for fine-tuning meanwhile
+        self.before_training: Callable[[FineTuneStep], None] = lambda _: None  # raises where a step must not be measured
         self.fit_pace = FIT_PACE
         self.head_fits: dict[FeatureStep, StageFit] = {}  # what is looked at -> the head on exactly that
         self._engines: dict[int, Engine] = {}
@@ -163,6 +164,7 @@ class Study:
         key = (step.size, step.freeze_to)
         if key in self._training:
             return False
+        self.before_training(step)
         self._training[key] = measure()
         return True
 
