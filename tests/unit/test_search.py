@@ -302,7 +302,8 @@ def test_only_trainings_that_seem_best_are_measured(monkeypatch: pytest.MonkeyPa
         study: Any = SimpleNamespace(
             native=224, plan=SimpleNamespace(size=288), may_mirror=True, rows=lambda split: range(sizes[split]), n_classes=5,
             rate=lambda size, engine=None: 60.0 * (224 / size) ** 2, early_stage="block1", precision="bfloat16",
-            pretrained=SimpleNamespace(fixed_size=False), engine_of_trained="openvino", _training={}, before_training=lambda step: None,
+            pretrained=SimpleNamespace(fixed_size=False), engine_of_trained="openvino", _training={},
+            before_training=lambda step: None,
             clock=SimpleNamespace(used=lambda: clock.now),
         )  # fmt: skip
         for name in ("training_rate", "measure_training"):
