@@ -102,5 +102,7 @@ def _asked(network: Classifier | Ensemble, size: int) -> tuple[Classifier, str]:
     ranked = sorted(range(len(network.weights)), key=lambda k: -network.weights[k])
     members = [member for k in ranked if isinstance(member := network.members[k], Member)]
     chosen = next((at for at, member in enumerate(members) if last_map(member.classifier, size) is not None), 0)
+    if len(members) == 1:
+        return members[0].classifier, ""
     weight = network.weights[ranked[chosen]]
     return members[chosen].classifier, f", which has {weight:.0%} of the answer of {len(members)} networks"

@@ -32,6 +32,7 @@ from descend.train import folder
 
 DPI = 160
 HEADLINE = 0.32  # inches that the title takes above a figure
+UPRIGHT_UP_TO = 4  # classes whose names stand above its columns as they are read
 NAMED_UP_TO = 40  # classes whose names stand beside a confusion matrix
 
 
@@ -58,16 +59,18 @@ def confusion(split: str, counts: Sequence[Sequence[int]] | NDArray[np.int64], c
     shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
     n = len(table)
     with matplotlib.rc_context(SETTINGS), _any_script():
-        figure = Figure(figsize=(6.0, 6.0))
+        turned = n > UPRIGHT_UP_TO
+        height = 6.0 if turned else 5.2  # inches: names that stand upright need no room above
+        figure = Figure(figsize=(6.0, height))
         FigureCanvasSVG(figure)
-        axes = figure.add_axes((0.26, 0.05, 0.7, 0.7))
+        axes = figure.add_axes((0.26, 0.3 / height, 0.7, 4.2 / height))
         axes.imshow(_shades(shares), interpolation="nearest", aspect="equal")
         axes.xaxis.tick_top()
         axes.xaxis.set_label_position("top")
         names = [_short(name) for name in classes] if n <= NAMED_UP_TO else []
         size = min(11.0, 240 / n)
         at = range(len(names))
-        axes.set_xticks(at, names, rotation=90 if n > 4 else 0, fontsize=size, color=INK)
+        axes.set_xticks(at, names, rotation=90 if turned else 0, fontsize=size, color=INK)
         axes.set_yticks(at, names, fontsize=size, color=INK)
         axes.tick_params(length=0)
         axes.set_xlabel("answered", color=MUTED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import math
 import shlex
@@ -24,6 +25,7 @@ from descend.report.pictures import arranged
 from descend.report.search import search
 from descend.report.techniques import bibtex, used
 from descend.train import folder
+from descend.train.recipe import Recipe
 from descend.train.record import RunRecord, load
 from descend.train.record_types import ClassScore, EpochRow, ParameterGroup
 
@@ -32,6 +34,7 @@ MANY = 40  # classes: beyond, the page shows the weakest and folds the whole tab
 SHOWN = 15  # of the weakest classes
 _FIRST = ("transfer", "backbone", "head", "size", "fit", "engine", "freeze_to", "norm", "augment", "views", "regularize",
           "optimizer", "gradients", "layer_decay", "schedule", "epochs", "batch_size", "metric")  # fmt: skip
+_DEFAULTS = {setting.name: setting.default for setting in dataclasses.fields(Recipe) if setting.default is not None}
 _TOLD_ELSEWHERE = frozenset({"data", "seed", "device", "threads", "epoch"})
 
 
@@ -159,6 +162,10 @@ def _unexplained(name: str, value: Any) -> str:
     """Say why a setting without a recorded reason is what it is: most were asked for, a few are simply the default."""
     if name == "metric":
         return "selects the epoch"
+    if name == "steps":
+        return "what the search did; given again, they end in the same model"
+    if value == _DEFAULTS.get(name):
+        return "the default"
     return "" if name == "norm" or not value else "asked for"
 
 

@@ -73,7 +73,10 @@ def _head(call: Call, outcome: str) -> Iterator[Named]:
     """Yield what fitted a head to features."""
     quick = bool(call.settings.get("quick"))
     for item in of_text("", f"logistic(strength={USUAL_STRENGTH})" if quick else "logistic()", Head):
-        yield "head", item
+        yield (
+            "head",
+            replace(item, knobs=tuple(knob for knob in item.knobs if knob.name != "folds")),
+        )  # of a search: by n
     tried = {} if quick else {"strengths_range": [WEAKEST, STRONGEST]}
     yield "fit of the head", Used.own("", "l_bfgs", LBFGS, {"tolerance": TOLERANCE, **tried})
     if "crops used" in outcome:

@@ -66,7 +66,7 @@ async function explain() {
   try {
     const {sentence} = await ask("sure", {query: {run, below: below()}});
     say("below-says", `${sentence[0].toUpperCase()}${sentence.slice(1)}.` +
-      (suggested() === Number($("below").value) ? " Suggested: from here on the share of wrong answers is half of what it is among all." : ""));
+      (suggested() === Number($("below").value) ? " Suggested: from here on, at most half as large a share is wrong as of all answers." : ""));
   } catch (error) { say("below-says", error.message); }
 }
 
