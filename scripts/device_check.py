@@ -117,7 +117,7 @@ def _within(mode: str, device: str, pictures: Path, epochs: int, tolerance: floa
     return apart <= tolerance and loss_apart <= tolerance  # false for NaN
 
 
-def trained(mode: str, device: str, pictures: Path, epochs: int) -> Trained:
+def trained(mode: Any, device: str, pictures: Path, epochs: int) -> Trained:
     """Train one mode on one device, and have the processor answer all pictures."""
     import descend
 

@@ -201,3 +201,30 @@ def test_the_newest_run_is_called_latest(tmp_path: Path) -> None:
         located(tmp_path / "no-run" / "latest")
     (tmp_path / "latest").mkdir()  # one's own folder of that name is meant
     assert located(tmp_path / "latest") == tmp_path / "latest"
+
+
+def test_parquet_holds_all_probabilities_as_they_are(
+    answers: list[Predictions], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pyarrow.parquet as parquet
+
+    monkeypatch.setattr(verb, "_say_sure", lambda *_: None)
+    answers.append(_answers("a.png", "\udcff.png"))
+    out = tmp_path / "p.parquet"
+    assert main(["predict", "RUN", "x.png", "--out", str(out), "--unsure-below", "0.8"]) == 0
+    table = parquet.read_table(out)
+    assert json.loads(table.schema.metadata[b"classes"]) == ["cat", "=dog\x1b[31m\n"]
+    assert table["probabilities"].to_pylist() == [[0.25, 0.75]] * 2
+    assert table["predicted"].to_pylist() == ["not sure"] * 2
+    assert table["path"].to_pylist() == ["a.png", "\\udcff.png"]
+    assert main(["predict", "RUN", "x.png", "--out", str(out), "--top", "2"]) == 2
+    assert main(["predict", "RUN", "x.png", "--out", str(out), "--submission", "id,label"]) == 2
+
+
+def test_parquet_without_its_extra_is_told_before_anything_is_answered(
+    answers: list[Predictions], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    monkeypatch.setattr(verb, "load", lambda _: pytest.fail("it has been told"))
+    assert main(["predict", "RUN", "x.png", "--out", str(tmp_path / "p.parquet")]) != 0
+    assert "descend[tables]" in capsys.readouterr().err

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from descend.api import load
-from descend.cli import answers
+from descend.cli import answers, parquet_answers
 from descend.cli.output import Parser, tell
 from descend.cli.progress import Terminal
 from descend.errors import KnobError, check_count
@@ -44,11 +44,20 @@ def main(argv: list[str]) -> int:
     seen = _Seen(run.stream(pictures, threads=args.threads, tta=args.tta, mc=args.mc, quick=True, progress=_progress(args)))
     style = answers.Style(top=args.top, unsure_below=args.unsure_below)
     n_missing = 0
+    if _form(args) == "parquet" and rows is None:
+        with replacing(Path(os.path.realpath(args.out))) as path:
+            parquet_answers.write(seen, style, path)
+        return _conclude(run, seen, args, rows, n_missing)
     with nullcontext(sys.stdout) if args.out is None else _opened(args.out) as file:
         if rows is None:
             answers.WRITERS[_form(args)](seen, style, file)
         else:
             n_missing = answers.write_submission(seen, rows, file)
+    return _conclude(run, seen, args, rows, n_missing)
+
+
+def _conclude(run: Run, seen: _Seen, args: argparse.Namespace, rows: answers.SubmissionRows | None, n_missing: int) -> int:
+    """Say what was skipped and what is sure; return the exit status."""
     _say_skipped(seen)
     if args.unsure_below is not None:
         _say_sure(run, seen, args.unsure_below)
@@ -96,9 +105,13 @@ def _check(args: argparse.Namespace) -> None:
     if args.unsure_below is not None and not 0 < args.unsure_below <= 1:
         raise KnobError("--unsure-below", "must be a probability in (0, 1]", got=args.unsure_below)
     if args.submission is None:
+        if _form(args) == "parquet":
+            parquet_answers.check(answers.Style(top=args.top))
         return
     if args.submission.count(",") != 1 or not all(name.strip() for name in args.submission.split(",")):
         raise KnobError("--submission", "must be two names of columns", got=args.submission, fix="Such as: --submission id,label")
+    if _form(args) == "parquet":
+        raise KnobError("--out", "must be a text file where a submission is written", got=str(args.out), fix="Write .csv.")
     others = {"--format": args.format, "--top": args.top, "--unsure-below": args.unsure_below}
     for flag, value in others.items():
         if value is not None:
@@ -106,7 +119,9 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _form(args: argparse.Namespace) -> str:
-    return args.format or {".csv": "csv", ".json": "json"}.get(args.out.suffix.lower() if args.out else "", "table")
+    return args.format or {".csv": "csv", ".json": "json", parquet_answers.SUFFIX: "parquet"}.get(
+        args.out.suffix.lower() if args.out else "", "table"
+    )
 
 
 def _pictures(args: argparse.Namespace) -> tuple[Any, answers.SubmissionRows | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,9 +27,11 @@ class Names(Sequence[str]):
     """Many strings in two arrays: 60,000 paths as Python objects would take several times the memory."""
 
     def __init__(self, names: Iterable[str]) -> None:
-        encoded = [name.encode("utf-8", "surrogatepass") for name in names]  # file names need not be valid Unicode
-        self._ends = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
-        self._bytes = b"".join(encoded)
+        ends, text = array("q", [0]), bytearray()  # grown in place: a list of encoded names would be the peak of a large index
+        for name in names:
+            text += name.encode("utf-8", "surrogatepass")  # file names need not be valid Unicode
+            ends.append(len(text))
+        self._ends, self._bytes = np.array(ends, np.int64), bytes(text)
 
     def __len__(self) -> int:
         return len(self._ends) - 1
