@@ -41,12 +41,12 @@ def _out_of_place(network: nn.Module) -> Iterator[None]:
     """
     in_place = [module for module in network.modules() if getattr(module, "inplace", False) is True]
     for module in in_place:
-        module.inplace = False  # pyright: ignore[reportAttributeAccessIssue]
+        vars(module)["inplace"] = False
     try:
         yield
     finally:
         for module in in_place:
-            module.inplace = True  # pyright: ignore[reportAttributeAccessIssue]
+            vars(module)["inplace"] = True
 
 
 def with_preprocessing(core: onnx.ModelProto, contents: Contents) -> onnx.ModelProto:
