@@ -35,18 +35,18 @@ def network_graph(contents: Contents) -> onnx.ModelProto:
 
 @contextmanager
 def _out_of_place(network: nn.Module) -> Iterator[None]:
-    """Let activations write where they do not read: the graph is the same, made in two thirds of the time.
+    """Let activations write where they do not read: the graph is the same, and is made in less time.
 
     torch takes what works in place apart into its smallest pieces, with a proof for each that its free size fits.
     """
     in_place = [module for module in network.modules() if getattr(module, "inplace", False) is True]
     for module in in_place:
-        module.inplace = False  # pyright: ignore[reportAttributeAccessIssue]
+        vars(module)["inplace"] = False
     try:
         yield
     finally:
         for module in in_place:
-            module.inplace = True  # pyright: ignore[reportAttributeAccessIssue]
+            vars(module)["inplace"] = True
 
 
 def with_preprocessing(core: onnx.ModelProto, contents: Contents) -> onnx.ModelProto:
