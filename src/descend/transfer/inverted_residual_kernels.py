@@ -7,7 +7,6 @@ the loops over taps are unrolled.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,9 +42,13 @@ class Geometry(NamedTuple):
         return rows, max((self.w - 1) * self.stride + self.side, self.width + self.left)
 
     def of(self, x: Maps) -> tuple[int, ...]:
-        """Return what the kernels read of a part of a batch."""
-        n, _, _, channels = x.shape
-        return n, self.height, self.width, self.h, self.w, channels, self.stride, self.top, self.left, self.padded[1]
+        """Return what the kernels read of it, and of the channels of a batch."""
+        return self.height, self.width, self.h, self.w, x.shape[3], self.stride, self.top, self.left, self.padded[1]
+
+    def room(self, rim: int = 0) -> NDArray[np.float32]:
+        """Return zeros for one block of channels of a map that is read, or with a rim of one that is written."""
+        rows, columns = (self.h + 2 * rim, self.w + 2 * rim) if rim else self.padded
+        return np.zeros(rows * columns * N, np.float32)
 
 
 @helper(**LEAN)
@@ -60,11 +63,13 @@ def _fill(
 
 
 @kernel(**LEAN)
-def _forward(x: Any, weight: Any, bias: Any, taps: Any, geometry: Any, limits: Any, y: Any, padded: Any) -> None:
-    n_images, height, width, h, w, channels, stride, top, left, row = geometry
+def _forward(
+    x: Any, weight: Any, bias: Any, taps: Any, geometry: Any, limits: Any, images: Any, y: Any, padded: Any
+) -> None:  # fmt: skip
+    height, width, h, w, channels, stride, top, left, row = geometry
     side = len(taps)
     low, high, zero, ceiling = same(limits[0]), same(limits[1]), same(np.float32(0)), same(limits[2])
-    for n in range(n_images):
+    for n in range(images[0], images[1]):
         for c in range(0, channels, N):
             _fill(x, n * height * width * channels + c, width, channels, height, row, top, left, low, high, padded)
             start = lanes(bias, c)
@@ -92,43 +97,45 @@ def _forward(x: Any, weight: Any, bias: Any, taps: Any, geometry: Any, limits: A
 
 @kernel(**LEAN)
 def _backward(
-    x: Any, y: Any, grad: Any, weight: Any, taps: Any, geometry: Any, limits: Any,
+    x: Any, y: Any, grad: Any, weight: Any, taps: Any, geometry: Any, limits: Any, bounds: Any, parts: Any,
     grad_x: Any, grad_weight: Any, grad_bias: Any, padded: Any, moved: Any,
 ) -> None:  # fmt: skip
-    n_images, height, width, h, w, channels, stride, top, left, row = geometry
+    height, width, h, w, channels, stride, top, left, row = geometry
     side = len(taps)
     rim = side - 1  # of zeros around what moved: so far reaches a tap
     wide = w + 2 * rim
     low, high, zero, ceiling = same(limits[0]), same(limits[1]), same(np.float32(0)), same(limits[2])
-    for n in range(n_images):
-        for c in range(0, channels, N):
-            start = n * height * width * channels + c
-            _fill(x, start, width, channels, height, row, top, left, low, high, padded)
-            total = lanes(grad_bias, c)
-            for i in range(h):
-                for j in range(w):
-                    at = ((n * h + i) * w + j) * channels + c
-                    value = where_moving(lanes(y, at), zero, ceiling, lanes(grad, at))
-                    put(moved, ((i + rim) * wide + j + rim) * N, value)
-                    total = plus(total, value)
-            put(grad_bias, c, total)
-            for dy in range(side):
-                sums = nothing(taps)
+    for part in range(parts[0], len(bounds) - 1, parts[1]):
+        of_bias, of_weight = part * channels, part * side * side * channels
+        for n in range(bounds[part], bounds[part + 1]):
+            for c in range(0, channels, N):
+                start = n * height * width * channels + c
+                _fill(x, start, width, channels, height, row, top, left, low, high, padded)
+                total = lanes(grad_bias, of_bias + c)
                 for i in range(h):
-                    first = (i * stride + dy) * row * N
                     for j in range(w):
-                        value = lanes(moved, ((i + rim) * wide + j + rim) * N)
-                        sums = with_products(sums, padded, first + j * stride * N, value)
-                for dx in range(side):
-                    at = (dy * side + dx) * channels + c
-                    put(grad_weight, at, plus(lanes(grad_weight, at), sums[dx]))
-            if stride == 1:
-                _gather(x, start, height, width, channels, top, left, low, high, weight, c, taps, moved, wide, grad_x)
-            else:
-                _scatter(
-                    x, start, height, width, h, w, channels, stride, top, left, row, low, high, weight, c, taps, moved, padded,
-                    grad_x,
-                )  # fmt: skip
+                        at = ((n * h + i) * w + j) * channels + c
+                        value = where_moving(lanes(y, at), zero, ceiling, lanes(grad, at))
+                        put(moved, ((i + rim) * wide + j + rim) * N, value)
+                        total = plus(total, value)
+                put(grad_bias, of_bias + c, total)
+                for dy in range(side):
+                    sums = nothing(taps)
+                    for i in range(h):
+                        first = (i * stride + dy) * row * N
+                        for j in range(w):
+                            value = lanes(moved, ((i + rim) * wide + j + rim) * N)
+                            sums = with_products(sums, padded, first + j * stride * N, value)
+                    for dx in range(side):
+                        at = of_weight + (dy * side + dx) * channels + c
+                        put(grad_weight, at, plus(lanes(grad_weight, at), sums[dx]))
+                if stride == 1:
+                    _gather(x, start, height, width, channels, top, left, low, high, weight, c, taps, moved, wide, grad_x)
+                else:
+                    _scatter(
+                        x, start, height, width, h, w, channels, stride, top, left, row, low, high, weight, c, taps, moved,
+                        padded, grad_x,
+                    )  # fmt: skip
 
 
 @helper(**LEAN)
@@ -193,16 +200,14 @@ def forward(
     whose floor is 0.
     """
     y = np.empty((len(x), geometry.h, geometry.w, x.shape[3]), x.dtype)
-    (rows, columns), edges = geometry.padded, tuple(map(np.float32, limits))
+    maps, taps, edges = (x.reshape(-1), y.reshape(-1)), (0,) * geometry.side, tuple(map(np.float32, limits))
+    n_threads = min(n_threads, len(x))
 
-    def work(part: int, images: slice) -> None:
-        del part
-        _forward(
-            x[images].reshape(-1), weight.reshape(-1), bias, (0,) * geometry.side, geometry.of(x[images]), edges,
-            y[images].reshape(-1), np.zeros(rows * columns * N, np.float32),
-        )  # fmt: skip
+    def work(thread: int) -> None:
+        images = thread * len(x) // n_threads, (thread + 1) * len(x) // n_threads
+        _forward(maps[0], weight.reshape(-1), bias, taps, geometry.of(x), edges, images, maps[1], geometry.room())
 
-    _over_parts(work, len(x), n_threads)
+    run_parts(work, n_threads)
     return y
 
 
@@ -212,31 +217,17 @@ def backward(
     """Return the gradients of ``x``, of the weight and of the bias, where ``forward`` gave ``y`` and its gradient is ``grad``."""
     channels = x.shape[3]
     grad_x = np.empty_like(x)
-    weights = np.zeros((PARTS, geometry.side**2 * channels), np.float32)
+    weights = np.zeros((PARTS, geometry.side, geometry.side, channels), np.float32)
     biases = np.zeros((PARTS, channels), np.float32)
-    (rows, columns), edges = geometry.padded, tuple(map(np.float32, limits))
-
-    def work(part: int, images: slice) -> None:
-        maps = [array[images].reshape(-1) for array in (x, y, grad)]
-        rim = 2 * (geometry.side - 1)
-        _backward(
-            *maps, weight.reshape(-1), (0,) * geometry.side, geometry.of(x[images]), edges,
-            grad_x[images].reshape(-1), weights[part], biases[part], np.zeros(rows * columns * N, np.float32),
-            np.zeros((geometry.h + rim) * (geometry.w + rim) * N, np.float32),
-        )  # fmt: skip
-
-    _over_parts(work, len(x), n_threads)
-    return grad_x, weights.sum(0).reshape(geometry.side, geometry.side, channels), biases.sum(0)
-
-
-def _over_parts(work: Callable[[int, slice], None], n_images: int, n_threads: int) -> None:
-    """Call ``work`` with every part of a batch, and its place."""
-    bounds = np.linspace(0, n_images, PARTS + 1).astype(int).tolist()
+    maps, taps, edges = [each.reshape(-1) for each in (x, y, grad)], (0,) * geometry.side, tuple(map(np.float32, limits))
+    bounds = np.linspace(0, len(x), PARTS + 1).astype(np.int64)
     n_threads = min(n_threads, PARTS)
 
-    def run(thread: int) -> None:
-        for part in range(thread, PARTS, n_threads):
-            if bounds[part] < bounds[part + 1]:
-                work(part, slice(bounds[part], bounds[part + 1]))
+    def work(thread: int) -> None:
+        _backward(
+            *maps, weight.reshape(-1), taps, geometry.of(x), edges, bounds, (thread, n_threads),
+            grad_x.reshape(-1), weights.reshape(-1), biases.reshape(-1), geometry.room(), geometry.room(geometry.side - 1),
+        )  # fmt: skip
 
-    run_parts(run, n_threads)
+    run_parts(work, n_threads)
+    return grad_x, weights.sum(0), biases.sum(0)
