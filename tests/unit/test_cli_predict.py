@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import threading
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +19,7 @@ import pytest
 from descend.cli import answers as writers
 from descend.cli import main
 from descend.cli import predict as verb
+from descend.data.archives import unpacked_folder
 from descend.errors import RunError
 from descend.train.answers import Predictions
 from descend.train.folder import located
@@ -165,6 +167,19 @@ def test_a_submission_keeps_the_rows_of_its_table_and_says_what_it_lacks(
     monkeypatch.setattr(verb, "load", _parts(_answers(*names)))
     assert main(["predict", "RUN", str(tmp_path), "--submission", "id,label", "--out", str(out)]) == 0
     assert [row[0] for row in csv.reader(out.read_text().splitlines())] == ["id", "a", "b"]
+
+
+def test_a_submission_may_be_about_the_pictures_in_an_archive(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    packed, out = tmp_path / "new.zip", tmp_path / "s.csv"
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name in ("a.png", "b.png"):
+            archive.writestr(name, name)
+    inside = [str(path) for path in sorted(unpacked_folder(packed).rglob("*.png"))]
+    monkeypatch.setattr(verb, "load", _parts(_answers(*inside)))
+    assert main(["predict", "RUN", str(packed), "--submission", "id,label", "--out", str(out)]) == 0
+    rows = list(csv.reader(out.read_text().splitlines()))
+    assert [row[0] for row in rows] == ["id", "a", "b"]
+    assert all(row[1] for row in rows[1:])
 
 
 @pytest.mark.parametrize(

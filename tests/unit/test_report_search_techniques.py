@@ -49,6 +49,7 @@ def test_every_step_tells_its_techniques_with_their_values_and_papers() -> None:
     assert values["random_resized_crop"]["scale_range"] == "[0.5, 1]"
     assert values["late_stages"] == {
         "freeze_to": "block3", "norm": "eval", "layer_decay": "0.8", "size": "160", "batch_size": "32", "n_steps": "120",
+        "precision": "float32",
     }  # fmt: skip
     assert values["temperature"] == {"temperature": "1.25"}
     assert values["mixture"] == {"weights": "[0.39, 0.61]"}

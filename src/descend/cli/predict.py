@@ -134,12 +134,13 @@ def _pictures(args: argparse.Namespace) -> tuple[Any, answers.SubmissionRows | N
         if names is None:
             return args.pictures, None
         from descend.data import list_pictures
+        from descend.data.archives import is_archive, unpacked_folder
 
         packed = next((name for name in args.pictures if has_pictures(Path(name))), None)
         if packed is not None:
             raise KnobError("--submission", "needs a table that names files, or the files", got=packed,
                             fix="Write its answers with --out, and join them by the order of rows.")  # fmt: skip
-        paths = list_pictures(args.pictures)
+        paths = list_pictures([unpacked_folder(Path(name)) if is_archive(Path(name)) else name for name in args.pictures])
         return paths, answers.SubmissionRows(names, [Path(path).stem for path in paths], paths)
     if len(args.pictures) > 1:
         raise KnobError("PICTURES", "a table of pictures stands alone", got=args.pictures)

@@ -99,7 +99,8 @@ def _fine_tuning(call: Call, outcome: str) -> Iterator[Named]:
         for item in of_text("", text, family):
             yield what, item
     trained = {"freeze_to": told.get("freeze_to"), "norm": "eval", "layer_decay": LAYER_DECAY, "size": told.get("size"),
-               "batch_size": told.get("batch_size", BATCH_SIZE), "n_steps": told.get("n_steps")}  # fmt: skip
+               "batch_size": told.get("batch_size", BATCH_SIZE), "n_steps": told.get("n_steps"),
+               "precision": told.get("precision", "float32")}  # fmt: skip
     if "stop_at" in told:
         trained["stop_at"] = told["stop_at"]
     yield "fine-tuning", Used.own("", "late_stages", DISCRIMINATIVE, trained)
