@@ -160,3 +160,14 @@ def test_what_is_not_a_number_is_seen_behind_the_block() -> None:
     out = quick(x)
     assert bool(out[0].isfinite().all())
     assert bool(out[1].isnan().any())
+
+
+class InvertedResidual(nn.Sequential):
+    """A block of somebody else's, with nothing of timm's but the name."""
+
+
+def test_blocks_of_others_stay_as_they_are_whatever_their_name() -> None:
+    body = nn.Sequential(InvertedResidual(nn.Conv2d(3, 8, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU6())).eval()
+    example = torch.randn(1, 3, 16, 16)
+    module = with_frozen_norms(body, example)
+    assert with_quick_blocks(module, example, torch.float32) is module

@@ -23,13 +23,15 @@ NEGLIGIBLE = 0.1  # weight below which a member is left out: it would cost as mu
 
 
 def weights(answers: Sequence[NDArray[np.float32]], labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the weight of each member, (M,) float64, sum 1; 0 for one that adds too little.
+    """Return the weight of each member, (M,) float64, sum 1; 0 for one that adds too little, or that is no better than a guess.
 
     answers: M arrays (n, K) of probabilities. labels: (n,) int64. Without pictures all members weigh alike.
     """
-    kept = np.arange(len(answers))
     p = np.stack([answer[np.arange(len(labels)), labels] for answer in answers]).astype(np.float64)
     p = np.maximum(p, 1e-12)
+    likely = np.log(p).sum(1)
+    guess = -len(labels) * np.log(answers[0].shape[1])
+    kept = np.flatnonzero((likely > guess) | (likely == likely.max()))  # the prior alone would keep a network that went astray
     while True:
         w = _settled(p[kept])
         if w.min() >= NEGLIGIBLE or len(kept) == 1:

@@ -47,7 +47,7 @@ def with_quick_blocks(module: nn.Module, example: Tensor, dtype: torch.dtype) ->
     if example.device.type != "cpu" or example.dtype != torch.float32:
         return module
     made = copy.deepcopy(module, {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())})
-    blocks = [(name, part) for name, part in made.named_modules() if type(part).__name__ in _READERS]
+    blocks = [(name, part) for name, part in made.named_modules() if _is_block(part)]
     quick = [(name, _quick(part, dtype)) for name, part in blocks]
     if not quick or any(block is None for _, block in quick):
         return module
@@ -183,15 +183,19 @@ _READERS = {
 }
 
 
+def _is_block(part: nn.Module) -> bool:
+    return type(part).__name__ in _READERS and type(part).__module__.startswith("timm.")
+
+
 def _quick(block: Any, dtype: torch.dtype) -> QuickBlock | None:
     """Return the quick form of a block of timm, or None where it holds what that does not know."""
     parts = _READERS[type(block).__name__](block)
-    others = [block.aa, block.se, block.drop_path, parts.project[1], *([block.conv_s2d] if block.conv_s2d is not None else [])]
+    others = [block.aa, block.se, block.drop_path, parts.project[1]]
     convs = [pair[0] for pair in parts if pair is not None]
     ceilings = [_ceiling(pair[1]) for pair in parts[:2] if pair is not None]
     if not all(type(other) is nn.Identity for other in others) or not all(isinstance(conv, FrozenNormConv) for conv in convs):
         return None
-    if None in ceilings or not _is_plain_depthwise(parts.spatial[0].conv):
+    if getattr(block, "conv_s2d", None) is not None or None in ceilings or not _is_plain_depthwise(parts.spatial[0].conv):
         return None
     if not all(_is_pointwise(conv.conv) for conv in convs if conv is not parts.spatial[0]):
         return None
