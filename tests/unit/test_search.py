@@ -149,18 +149,22 @@ def test_weights_maximise_the_penalised_likelihood() -> None:
 def test_a_member_that_adds_nothing_is_left_out_and_few_pictures_weigh_alike() -> None:
     answers, labels = likelihoods(600, 0.9, 0.3)
     assert mixture.weights(answers, labels).tolist() == [1.0, 0.0]
-    answers, labels = likelihoods(3, 0.9, 0.5)
-    few = mixture.weights(answers, labels)
-    assert few.min() > 0.3
+    each_knows_one = [np.array([[0.9, 0.1], [0.7, 0.3]], np.float32), np.array([[0.4, 0.6], [0.2, 0.8]], np.float32)]
+    few = mixture.weights(each_knows_one, np.array([0, 1]))
+    assert few.min() > 0.4
     assert mixture.weights([answer[:0] for answer in answers], labels[:0]).tolist() == [0.5, 0.5]
 
 
-def test_a_network_that_went_astray_is_left_out_however_few_pictures_tell_it() -> None:
+def test_a_network_without_which_the_answer_is_likelier_is_left_out_however_few_pictures_tell_it() -> None:
     """Five pictures: the prior alone would leave it a third of the answer."""
-    good, astray = np.tile(np.float32([[0.6, 0.3, 0.1]]), (5, 1)), np.tile(np.float32([[1e-9, 0.5, 0.5]]), (5, 1))
+    good, astray = (
+        np.tile(np.array([[0.6, 0.3, 0.1]], np.float32), (5, 1)),
+        np.tile(np.array([[1e-9, 0.5, 0.5]], np.float32), (5, 1)),
+    )
     labels = np.zeros(5, np.int64)
     assert mixture.weights([good, astray], labels).tolist() == [1.0, 0.0]
-    assert mixture.weights([astray, astray * 0.5], labels).tolist() == [1.0, 0.0]  # the better of two that know nothing
+    worse = np.tile(np.array([[0.4, 0.3, 0.3]], np.float32), (5, 1))
+    assert mixture.weights([worse, good, astray], labels).tolist() == [0.0, 1.0, 0.0]
     assert min(mixture.weights([good, good[:, [0, 2, 1]]], labels)) == 0.5
 
 

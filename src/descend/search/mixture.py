@@ -3,7 +3,8 @@
     maximize over w >= 0, sum w = 1:   sum_i log sum_m w_m p_m(y_i | x_i)  +  PRIOR * sum_m log w_m
 
 The problem is concave, with one weight per member, so a hundred pictures settle it. The prior is PRIOR pictures that speak for
-each member alike: on few pictures the weights stay near each other, which is what averaging wants when little is known.
+each member alike: on few pictures the weights stay near each other, which is what averaging wants when little is known. A member
+without which the mixture is likelier is left out: the prior alone would keep a third of the answer for it.
 Source: linear opinion pool, Stone 1961; weights by expectation-maximisation, Dempster, Laird & Rubin 1977, JRSS B 39, 1-38.
 """
 
@@ -23,23 +24,30 @@ NEGLIGIBLE = 0.1  # weight below which a member is left out: it would cost as mu
 
 
 def weights(answers: Sequence[NDArray[np.float32]], labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the weight of each member, (M,) float64, sum 1; 0 for one that adds too little, or that is no better than a guess.
+    """Return the weight of each member, (M,) float64, sum 1; 0 for one that adds nothing, or too little.
 
     answers: M arrays (n, K) of probabilities. labels: (n,) int64. Without pictures all members weigh alike.
     """
     p = np.stack([answer[np.arange(len(labels)), labels] for answer in answers]).astype(np.float64)
     p = np.maximum(p, 1e-12)
-    likely = np.log(p).sum(1)
-    guess = -len(labels) * np.log(answers[0].shape[1])
-    kept = np.flatnonzero((likely > guess) | (likely == likely.max()))  # the prior alone would keep a network that went astray
-    while True:
+    kept = np.arange(len(answers))
+    while len(kept) > 1:
         w = _settled(p[kept])
-        if w.min() >= NEGLIGIBLE or len(kept) == 1:
+        without = [_likelihood(p[np.delete(kept, m)]) for m in range(len(kept))]
+        if w.min() < NEGLIGIBLE:
+            kept = np.delete(kept, w.argmin())
+        elif max(without) > _likelihood(p[kept]):
+            kept = np.delete(kept, np.argmax(without))
+        else:
             break
-        kept = np.delete(kept, w.argmin())
     result = np.zeros(len(answers))
-    result[kept] = w
+    result[kept] = _settled(p[kept])
     return result
+
+
+def _likelihood(p: NDArray[np.float64]) -> float:
+    """Return the logarithm of how likely the settled mixture makes the labels: p (M, n) of its members."""
+    return float(np.log(_settled(p) @ p).sum())
 
 
 def _settled(p: NDArray[np.float64]) -> NDArray[np.float64]:
