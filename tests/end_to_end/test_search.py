@@ -123,6 +123,13 @@ def test_predictions_evaluation_and_export_agree_with_what_was_judged(found: Run
     np.testing.assert_allclose(answers, again.predict(picture).probabilities, atol=2e-2)
 
 
+@pytest.mark.parametrize(("form", "name"), [("torch", "answer.pt2"), ("openvino", "answer.xml")])
+def test_every_other_form_of_the_answer_agrees_too(found: Run, doubtful: Path, tmp_path: Path, form: str, name: str) -> None:
+    out = tmp_path / name
+    assert main(["export", str(found.folder), "--format", form, "--out", str(out), "--check", str(doubtful)]) == 0
+    assert out.is_file()
+
+
 def test_no_trained_answer_is_kept_that_validation_likes_less(found: Run) -> None:
     accuracy = [step["best_accuracy"] for step in found.record.search]
     assert all(value is not None for value in accuracy)
