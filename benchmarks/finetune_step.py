@@ -54,26 +54,17 @@ def network() -> Classifier:
     return classifier.to(memory_format=torch.channels_last).train()  # pyright: ignore[reportCallIssue] (missing in torch's stub)
 
 
-def bare(x: Tensor, labels: Tensor) -> Step:
-    classifier = network()
-    optimizer = torch.optim.AdamW([p for p in classifier.parameters() if p.requires_grad], lr=1e-5, fused=True)
+def stepping(x: Tensor, labels: Tensor, dtype: torch.dtype | None) -> Step:
+    """Return a step on a batch: of the quick form in ``dtype`` with our optimizer, or for None of bare torch."""
+    module: nn.Module = network()
+    moving = [p for p in module.parameters() if p.requires_grad]
+    optimizer: Any = torch.optim.AdamW(moving, lr=1e-5, fused=True) if dtype is None else Optimizer(moving, "adamw(lr=1e-5)")
+    if dtype is not None:
+        module = quick_training(module, x[:1], dtype)
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        nn.functional.cross_entropy(classifier(x), labels).backward()
-        optimizer.step()
-
-    return step
-
-
-def ours(x: Tensor, labels: Tensor, dtype: torch.dtype) -> Step:
-    classifier = network()
-    optimizer = Optimizer([p for p in classifier.parameters() if p.requires_grad], "adamw(lr=1e-5)")
-    quick = quick_training(classifier, x[:1], dtype)
-
-    def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        nn.functional.cross_entropy(quick(x), labels).backward()
+        nn.functional.cross_entropy(module(x), labels).backward()
         optimizer.step()
 
     return step
@@ -84,7 +75,8 @@ def steps_timed(size: int) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(BATCH, 3, size, size, generator=generator).contiguous(memory_format=torch.channels_last)
     labels = torch.arange(BATCH) % 10
-    steps = {"torch": bare(x, labels), "float32": ours(x, labels, torch.float32), "bfloat16": ours(x, labels, torch.bfloat16)}
+    kinds = {"torch": None, "float32": torch.float32, "bfloat16": torch.bfloat16}
+    steps = {name: stepping(x, labels, dtype) for name, dtype in kinds.items()}
     walls, cpus = ({name: list[float]() for name in steps} for _ in range(2))
     for round_ in range(ROUNDS + 2):
         for name, step in steps.items():
@@ -138,9 +130,7 @@ def accuracy(name: str, n_seeds: int, work: Path) -> dict[str, Any]:
             taken[kind].append(costs["train_cpu_s"])
             print(f"{name} seed {seed} {kind}: {marks.mean():.2%}, {costs['train_cpu_s']} s of processor time", flush=True)
     scores = {kind: [float(np.mean(marks)) for marks in each] for kind, each in rights.items()}
-    items = {
-        kind: np.stack(each).astype(np.float64) for kind, each in rights.items()
-    }  # splits differ from seed to seed, sizes do not
+    items = {kind: np.stack(each).astype(np.float64) for kind, each in rights.items()}  # all splits are of one size
     runs = PairedRuns(tuple(range(n_seeds)), scores, items=items)
     return {
         "accuracy": scores,

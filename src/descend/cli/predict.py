@@ -47,17 +47,12 @@ def main(argv: list[str]) -> int:
     if _form(args) == "parquet" and rows is None:
         with replacing(Path(os.path.realpath(args.out))) as path:
             parquet_answers.write(seen, style, path)
-        return _conclude(run, seen, args, rows, n_missing)
-    with nullcontext(sys.stdout) if args.out is None else _opened(args.out) as file:
-        if rows is None:
-            answers.WRITERS[_form(args)](seen, style, file)
-        else:
-            n_missing = answers.write_submission(seen, rows, file)
-    return _conclude(run, seen, args, rows, n_missing)
-
-
-def _conclude(run: Run, seen: _Seen, args: argparse.Namespace, rows: answers.SubmissionRows | None, n_missing: int) -> int:
-    """Say what was skipped and what is sure; return the exit status."""
+    else:
+        with nullcontext(sys.stdout) if args.out is None else _opened(args.out) as file:
+            if rows is None:
+                answers.WRITERS[_form(args)](seen, style, file)
+            else:
+                n_missing = answers.write_submission(seen, rows, file)
     _say_skipped(seen)
     if args.unsure_below is not None:
         _say_sure(run, seen, args.unsure_below)

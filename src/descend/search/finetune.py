@@ -181,7 +181,6 @@ def training_task(study: Study, step: FineTuneStep, start: Answer) -> tuple[Clas
     mean, std = rgb(classifier.mean), rgb(classifier.std)
     pipeline = Pipeline(augment, seed=seed, size=step.size, mean=mean, std=std)
     images = ImageSource(batches, pipeline, study.n_classes, builder.device)
-    example = torch.randn(1, 3, step.size, step.size, generator=torch.Generator().manual_seed(0)).to(builder.device)
-    quick = quick_training(classifier, example, getattr(torch, step.precision))
+    quick = quick_training(classifier, builder.noise(step.size), getattr(torch, step.precision))
     loss = CrossEntropy(smoothing=SMOOTHING)
     return classifier, Task(quick, Visits(images, step.n_steps), optimizer, build(SCHEDULE, Schedule), loss, epochs=1)

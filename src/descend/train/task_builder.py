@@ -100,6 +100,10 @@ class TaskBuilder:
 
     # ------------------------------------------------------------------------------------------------- what is trained
 
+    def noise(self, size: int) -> Tensor:
+        """Return one picture of noise (1, 3, S, S) on the device, the same always: an example for what looks into a network."""
+        return torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0)).to(self.device)
+
     def task(self, module: nn.Module, source: BatchSource, groups: list[Group] | None = None) -> Task:
         """Return the task that trains ``module``, moved to the device, on the batches of ``source``.
 

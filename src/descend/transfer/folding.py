@@ -9,6 +9,8 @@ Source: Jacob et al. 2018, arXiv:1712.05877, section 3.2.
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -29,8 +31,8 @@ def folded(module: nn.Module, example: Tensor) -> nn.Module:
     made = copy.deepcopy(plain)
     names = {part: name for name, part in made.named_modules()}
     for conv, norm in _pairs(made, example):
-        _replace(made, names[conv], fuse_conv_bn_eval(conv, norm))
-        _replace(made, names[norm], _what_remains(norm))
+        made.set_submodule(names[conv], fuse_conv_bn_eval(conv, norm))
+        made.set_submodule(names[norm], _what_remains(norm))
     with torch.inference_mode():
         expected, found = plain(example), made(example)
     close = torch.allclose(found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
@@ -100,22 +102,31 @@ def with_frozen_norms(module: nn.Module, example: Tensor) -> nn.Module:
     tensors = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
     made = copy.deepcopy(module, tensors)
     standing = {part for part in made.modules() if isinstance(part, _BatchNorm) and not part.training and part.affine}
-    modes = [(part, part.training) for root in (module, made) for part in root.modules()]
-    for root in (module, made):
-        root.eval()  # the example must teach no norm
-    names = {part: name for name, part in made.named_modules()}
-    for conv, norm in _pairs(made, example):
-        if norm in standing and norm.track_running_stats:
-            _replace(made, names[conv], FrozenNormConv(conv, norm))
-            _replace(made, names[norm], _what_remains(norm))
-    for part in made.modules():
-        if getattr(part, "inplace", False):
-            vars(part)["inplace"] = False
-    with torch.inference_mode():
-        expected, found = module(example), made(example)
-    for part, training in modes:
-        part.training = training
+    with evaluating(module, made):  # the example must teach no norm
+        names = {part: name for name, part in made.named_modules()}
+        for conv, norm in _pairs(made, example):
+            if norm in standing and norm.track_running_stats:
+                made.set_submodule(names[conv], FrozenNormConv(conv, norm))
+                made.set_submodule(names[norm], _what_remains(norm))
+        for part in made.modules():
+            if getattr(part, "inplace", False):
+                vars(part)["inplace"] = False
+        with torch.inference_mode():
+            expected, found = module(example), made(example)
     return made if torch.allclose(found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max())) else module
+
+
+@contextmanager
+def evaluating(*modules: nn.Module) -> Iterator[None]:
+    """Let every part of these modules stand in inference form within the block; afterwards each stands as it stood."""
+    modes = [(part, part.training) for module in modules for part in module.modules()]
+    try:
+        for module in modules:
+            module.eval()
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
 
 
 def _pairs(module: nn.Module, example: Tensor) -> list[tuple[Any, Any]]:
@@ -136,11 +147,6 @@ def _pairs(module: nn.Module, example: Tensor) -> list[tuple[Any, Any]]:
     for hook in hooks:
         hook.remove()
     return pairs
-
-
-def _replace(module: nn.Module, name: str, part: nn.Module) -> None:
-    parent, _, child = name.rpartition(".")
-    setattr(module.get_submodule(parent), child, part)
 
 
 def _what_remains(norm: nn.Module) -> nn.Module:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from descend.transfer.folding import FrozenNormConv, with_frozen_norms
+from descend.transfer.folding import FrozenNormConv, evaluating, with_frozen_norms
 
 LEAST_AGREEMENT = 0.99  # cosine between what the quick and the plain network make of an example
 LANES = 16  # channels that the kernels work on at once
@@ -47,13 +47,15 @@ def with_quick_blocks(module: nn.Module, example: Tensor, dtype: torch.dtype) ->
     if example.device.type != "cpu" or example.dtype != torch.float32:
         return module
     made = copy.deepcopy(module, {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())})
-    blocks = [(name, part) for name, part in made.named_modules() if _is_block(part)]
-    quick = [(name, _quick(part, dtype)) for name, part in blocks]
-    if not quick or any(block is None for _, block in quick):
+    blocks = {name: part for name, part in made.named_modules() if _is_block(part)}
+    for name, part in blocks.items():
+        block = _quick(part, dtype)
+        if block is None:
+            return module
+        made.set_submodule(name, block)
+    if not blocks:
         return module
-    for name, block in quick:
-        made.set_submodule(name, block)  # pyright: ignore[reportArgumentType] (none of them is None)
-    inside = tuple(f"{name}." for name, _ in quick)
+    inside = tuple(f"{name}." for name in blocks)
     for name, part in [*made.named_modules()]:
         if isinstance(part, FrozenNormConv) and _is_pointwise(part.conv) and not name.startswith(inside):
             made.set_submodule(name, Pointwise(part, dtype))
@@ -231,13 +233,9 @@ def _pads_itself(conv: Any) -> bool:
 
 def _agree(made: nn.Module, module: nn.Module, example: Tensor) -> bool:
     """Return whether two networks say the same of an example, as far as their precision goes."""
-    modes = [(part, part.training) for root in (module, made) for part in root.modules()]
     try:
-        with torch.inference_mode():
-            expected, found = module.eval()(example).double(), made.eval()(example).double()
+        with evaluating(module, made), torch.inference_mode():
+            expected, found = module(example).double(), made(example).double()
     except (RuntimeError, ValueError):  # a map of another dtype reached a part that was not replaced
         return False
-    finally:
-        for part, training in modes:
-            part.training = training
     return bool(nn.functional.cosine_similarity(expected.flatten(), found.flatten(), dim=0) >= LEAST_AGREEMENT)

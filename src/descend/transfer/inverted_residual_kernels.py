@@ -147,25 +147,26 @@ def _gather(
     side, zero = len(taps), same(np.float32(0))
     for i in range(height):
         j = 0
+        at = start + i * width * channels
+        while j + 4 <= width:
+            four = (zero, zero, zero, zero)
+            for dy in range(side):
+                last = ((side - 1 - dy) * side + side - 1) * channels + c
+                four = with_taps(four, moved, ((i + top + dy) * wide + j + left) * N, N, weight, last, -channels, taps)
+            put(grad_x, at, where_moving(lanes(x, at), low, high, four[0]))
+            put(grad_x, at + channels, where_moving(lanes(x, at + channels), low, high, four[1]))
+            put(grad_x, at + 2 * channels, where_moving(lanes(x, at + 2 * channels), low, high, four[2]))
+            put(grad_x, at + 3 * channels, where_moving(lanes(x, at + 3 * channels), low, high, four[3]))
+            at += 4 * channels
+            j += 4
         while j < width:
-            n_places = 4 if j + 4 <= width else 1
-            at = start + (i * width + j) * channels
-            if n_places == 4:
-                four = (zero, zero, zero, zero)
-                for dy in range(side):
-                    last = ((side - 1 - dy) * side + side - 1) * channels + c
-                    four = with_taps(four, moved, ((i + top + dy) * wide + j + left) * N, N, weight, last, -channels, taps)
-                put(grad_x, at, where_moving(lanes(x, at), low, high, four[0]))
-                put(grad_x, at + channels, where_moving(lanes(x, at + channels), low, high, four[1]))
-                put(grad_x, at + 2 * channels, where_moving(lanes(x, at + 2 * channels), low, high, four[2]))
-                put(grad_x, at + 3 * channels, where_moving(lanes(x, at + 3 * channels), low, high, four[3]))
-            else:
-                one = (zero,)
-                for dy in range(side):
-                    last = ((side - 1 - dy) * side + side - 1) * channels + c
-                    one = with_taps(one, moved, ((i + top + dy) * wide + j + left) * N, N, weight, last, -channels, taps)
-                put(grad_x, at, where_moving(lanes(x, at), low, high, one[0]))
-            j += n_places
+            one = (zero,)
+            for dy in range(side):
+                last = ((side - 1 - dy) * side + side - 1) * channels + c
+                one = with_taps(one, moved, ((i + top + dy) * wide + j + left) * N, N, weight, last, -channels, taps)
+            put(grad_x, at, where_moving(lanes(x, at), low, high, one[0]))
+            at += channels
+            j += 1
 
 
 @helper(**LEAN)

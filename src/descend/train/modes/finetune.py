@@ -98,7 +98,7 @@ class FineTune(FrozenBackbone):
             source = ImageSource(builder.batches, pipeline, builder.n_classes, builder.device, prefix=prefix, world=builder.world)
         task = builder.task(module, source, groups)
         if plan.norm == "eval" and not plan.regularize and type(whole.head) is nn.Linear:  # nothing random stands in the network
-            example = torch.randn(1, 3, plan.size, plan.size, generator=torch.Generator().manual_seed(0)).to(builder.device)
+            example = builder.noise(plan.size)
             with torch.inference_mode():
                 example = example if plan.freeze_to is None else tuning.frozen(example)
             quick = quick_training(module, example)
