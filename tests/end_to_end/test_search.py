@@ -22,9 +22,10 @@ from tests.fakes import FakeSource, make_task  # pyright: ignore[reportMissingIm
 
 import descend
 from descend.cli import main
+from descend.data import Batches
 from descend.errors import DataError, DivergenceError, KnobError, RunError, TrainingError
 from descend.progress import Silent
-from descend.search import features, finetune, rungs
+from descend.search import features, finetune, mixture, rungs
 from descend.search.clock import OutOfTime
 from descend.train import memory_need
 from descend.train.nonfinite import Rollback
@@ -164,7 +165,39 @@ def test_an_easy_set_ends_early_and_says_why(tmp_path: Path) -> None:
     assert [step["step"] for step in run.record.search] == ["features(size=64)"]
     assert any("nothing left is expected to bring" in line for line in heard.lines)
     assert "honest estimate" in run.record.without_test_split()
-    assert run.record.reasons["refit"].startswith("fitted once more")  # few pictures, and validation was carved here
+    assert run.record.reasons["refit"].startswith("the head was fitted once more")  # few pictures, and validation was carved here
+
+
+def test_a_training_that_helps_is_followed_by_one_that_learns_from_validation_pictures_too(
+    doubtful: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rungs, "MOST_TRAININGS", 2)
+    monkeypatch.setattr(mixture, "weights", lambda answers, labels: np.full(len(answers), 1 / len(answers)))
+    trained_on: list[set[int]] = []
+
+    def batches(decoded: Any, rows: Any, **more: Any) -> Batches:
+        trained_on.append({*rows})
+        return Batches(decoded, rows, **more)
+
+    monkeypatch.setattr(finetune, "Batches", batches)
+    heard = StopAt("", 0)
+    run = descend.fit(doubtful, out=tmp_path / "run", progress=heard, **LONG)
+    first, second = (step for step in run.record.search if step["step"].startswith("finetune("))
+    assert "with_val" not in first["step"]
+    assert second["step"].endswith("with_val=True)")
+    assert (second["accuracy"], second["measured"]) == (None, "nothing: it learned from validation")
+    assert run.record.val is not None
+    assert run.record.val["n"] + len(trained_on[0]) == len(trained_on[-1])  # the rest is the test split
+    assert trained_on[0] < trained_on[-1]
+    assert run.record.val["accuracy"] == second["best_accuracy"] == first["best_accuracy"]
+    assert [member["weight"] for member in run.record.preparation()["members"]] == [0.5, 0.25, 0.25]
+    assert run.record.reasons["refit"] == (
+        "the head was fitted once more and 1 of 2 trained networks learned, from training and validation pictures together"
+    )
+    assert "the validation figure is of the answer before that" in (run.folder / "report.html").read_text(encoding="utf-8")
+    assert any("not judged by itself" in line for line in heard.lines)
+    again = descend.fit(recipe=run.folder / "recipe.toml", out=tmp_path / "again")
+    assert contents(again) == contents(run)
 
 
 @pytest.mark.slow

@@ -13,8 +13,8 @@ from descend.technique import build
 from descend.train.record import RunRecord
 
 
-def step(taken: Step, outcome: str = "kept", accuracy: float | None = 0.9) -> Any:
-    return {"step": text(taken), "outcome": outcome, "accuracy": accuracy}
+def step(taken: Step, outcome: str = "kept", measured: str = "validation") -> Any:
+    return {"step": text(taken), "outcome": outcome, "measured": measured}
 
 
 FEATURES = FeatureStep(size=224, mirrored=True, crops=8)
@@ -64,7 +64,7 @@ def test_every_step_tells_its_techniques_with_their_values_and_papers() -> None:
 def test_what_two_steps_share_stands_once_and_what_was_not_done_not_at_all() -> None:
     again = FineTuneStep(size=160, view=224, freeze_to="block3", lr=0.0006, n_steps=120, draw=1)
     lost = FineTuneStep(size=288, view=288, freeze_to=None, lr=0.01, n_steps=9)
-    record = searched(step(FEATURES, "kept; crops not used: ..."), step(TUNED), step(again), step(lost, "its time ran out", None))
+    record = searched(step(FEATURES, "kept; crops not used: ..."), step(TUNED), step(again), step(lost, "its time ran out", ""))
     found = used(record)
     assert [item.setting for item in found if item.name == "adamw"] == ["optimizer, steps 2, 3"]
     assert [item.setting for item in found if item.name == "random_resized_crop"] == ["augment, steps 2, 3"]
@@ -74,8 +74,14 @@ def test_what_two_steps_share_stands_once_and_what_was_not_done_not_at_all() -> 
     assert ("strength", "0.01") in [(knob.name, knob.value) for knob in quick.knobs]
 
 
+def test_a_training_that_nothing_could_judge_says_what_it_learned_from() -> None:
+    blind = FineTuneStep(size=160, view=224, freeze_to="block3", lr=0.0006, n_steps=140, draw=1, with_val=True)
+    (late,) = [
+        item for item in used(searched(step(blind, "kept", "nothing: it learned from validation"))) if item.name == "late_stages"
+    ]
+    assert {knob.name: knob.value for knob in late.knobs}["with_val"] == "True"
+
+
 def test_steps_of_another_version_are_passed_over() -> None:
-    record = searched(
-        {"step": "finetune((", "outcome": "", "accuracy": 0.5}, {"step": "finetune(x=1)", "outcome": "", "accuracy": 0.5}
-    )
+    record = searched(*({"step": text_, "outcome": "", "measured": "validation"} for text_ in ("finetune((", "finetune(x=1)")))
     assert [item.name for item in used(record)] == ["lite0"]

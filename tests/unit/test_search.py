@@ -8,9 +8,10 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -42,6 +43,7 @@ STEPS = [
     FeatureStep(size=64, share=0.4, quick=True),
     FineTuneStep(size=160, view=192, freeze_to="block1", lr=3e-4, n_steps=400, mirrored=True),
     FineTuneStep(size=64, view=64, freeze_to=None, lr=1e-3, n_steps=7, batch_size=8, draw=2, stop_at=5),
+    FineTuneStep(size=64, view=64, freeze_to=None, lr=1e-3, n_steps=7, draw=1, with_val=True),
     KeepStep(members=(0, 2), mirrored=False),
 ]
 
@@ -168,6 +170,15 @@ def test_a_network_without_which_the_answer_is_likelier_is_left_out_however_few_
     assert min(mixture.weights([good, good[:, [0, 2, 1]]], labels)) == 0.5
 
 
+def test_what_nothing_can_judge_shares_the_weight_of_what_is_like_it() -> None:
+    w = np.array([0.4, 0.5, 0.0, 0.1])
+    assert mixture.shared(w, 0) is w
+    np.testing.assert_allclose(mixture.shared(w, 1), [0.4, 0.2, 0.0, 0.2, 0.2])
+    np.testing.assert_allclose(mixture.shared(w, 2).sum(), 1.0)
+    assert mixture.shared(np.array([1.0, 0.0]), 1).tolist() == [1.0, 0.0, 0.0]  # trainings do not help here
+    assert mixture.shared(np.ones(1), 1).tolist() == [1.0, 0.0]
+
+
 def test_a_mixture_of_one_is_itself() -> None:
     answers, labels = likelihoods(50, 0.6)
     assert mixture.weights(answers, labels).tolist() == [1.0]
@@ -280,6 +291,7 @@ def test_a_search_that_time_has_ended_says_what_it_would_go_on_with(monkeypatch:
         native=224, plan=SimpleNamespace(size=288), may_mirror=False, rows=lambda split: range(sizes[split]), n_classes=2,
         rate=lambda size, engine=None: 60.0, early_stage="block3", warm_up=None, pretrained=SimpleNamespace(fixed_size=False),
         precision="float32", engine_of_trained="torch", clock=SimpleNamespace(used=lambda: 0.0), training_rate=lambda step: None,
+        best_training=None,
     )  # fmt: skip
     monkeypatch.setattr(rungs, "features_s", lambda *_, **__: 40.0)
 
@@ -341,6 +353,31 @@ def test_only_trainings_that_seem_best_are_measured(monkeypatch: pytest.MonkeyPa
     small, middle, large = (step.size for step in found if step is not None)
     assert small < middle < large == 224
     assert len(measured) <= 2
+
+
+def test_the_best_training_is_taken_again_on_validation_pictures_too_where_half_of_it_fits() -> None:
+    best = FineTuneStep(size=160, view=192, freeze_to="block1", lr=1e-3, n_steps=500, mirrored=True, stop_at=480)
+    rows = {"train": 1000, "val": 200, "test": 300}
+
+    def rung(time_left: float, **changed: Any) -> Any:
+        study: Any = SimpleNamespace(
+            best_training=best, may_learn_val=True, clock=SimpleNamespace(used=lambda: 0.0), engine_of_trained="torch",
+            measure_training=lambda step, measure: False, training_rate=lambda step: 100.0, rate=lambda size, engine: 1e9,
+            rows=lambda split: range(rows[split]), training_rows=lambda *, with_val: range(1200 if with_val else 1000),
+        )  # fmt: skip
+        head = SimpleNamespace(view=224, trial=SimpleNamespace(loss=0.3), frozen=True, share=1.0)
+        vars(study).update(changed)
+        return rungs._with_validation(study, cast(Any, [(FeatureStep(size=224), head)]), 1, 0.1, time_left)
+
+    whole = rung(500.0)
+    assert whole.step == replace(best, n_steps=600, draw=1, stop_at=None, with_val=True)  # as many passes, over more pictures
+    assert whole.seconds == pytest.approx(16 * 1200 / 100, abs=1e-3)
+    shorter = rung(100.0)
+    assert 250 <= shorter.step.n_steps < 350
+    assert rung(75.0) is None
+    assert rung(-1.0) is None
+    assert rung(500.0, best_training=None) is None
+    assert rung(500.0, may_learn_val=False) is None
 
 
 @pytest.mark.slow

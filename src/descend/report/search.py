@@ -33,6 +33,7 @@ def search(record: RunRecord) -> dict[str, Any] | None:
         "budget": record.plan.get("budget"),
         "end": record.reasons.get("search"),
         "choices": record.choices_by_val,
+        "refit": record.reasons.get("refit"),
     }
 
 

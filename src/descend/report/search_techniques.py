@@ -57,7 +57,7 @@ def of_search(record: RunRecord) -> list[Used]:
 
 
 def _of_step(step: SearchStep) -> Iterator[Named]:
-    if step["accuracy"] is None:
+    if not step["measured"]:  # it was lost
         return
     try:
         call = parse(step["step"])
@@ -101,8 +101,7 @@ def _fine_tuning(call: Call, outcome: str) -> Iterator[Named]:
     trained = {"freeze_to": told.get("freeze_to"), "norm": "eval", "layer_decay": LAYER_DECAY, "size": told.get("size"),
                "batch_size": told.get("batch_size", BATCH_SIZE), "n_steps": told.get("n_steps"),
                "precision": told.get("precision", "float32")}  # fmt: skip
-    if "stop_at" in told:
-        trained["stop_at"] = told["stop_at"]
+    trained |= {name: told[name] for name in ("stop_at", "with_val") if name in told}
     yield "fine-tuning", Used.own("", "late_stages", DISCRIMINATIVE, trained)
     temperature = re.search(r"\btemperature (\d+\.\d+)", outcome)
     if temperature:

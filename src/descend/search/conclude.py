@@ -20,22 +20,29 @@ from descend.train.run import Run
 def concluded(study: Study, findings: Findings, keep: KeepStep | None, *, finished: bool) -> Run:
     """Save the best mixture as one network, judge it on validation, and on test when the search is finished.
 
-    keep: what limits allow to ship, where there are any. Where validation was taken out of train by us, chose nothing, and
-    pictures are few, the heads are fitted once more with its pictures; its figure is of the heads before.
+    keep: what limits allow to ship, where there are any. Where validation was taken out of train by us and pictures are few,
+    heads are fitted once more with its pictures. Its figure is of the heads before that, and of the trained networks that have
+    not learned from it.
     """
     log, plan, record = study.log, study.plan, study.log.record
     if keep is None:
         answers, weights = mixture.with_weight(findings.answers, findings.weights)
+        judged = mixture.with_weight(findings.judged, findings.judged_weights)
     else:
-        answers, weights = limits.selected(findings, keep)
+        answers, weights = judged = limits.selected(findings, keep)
     with log.timed("evaluate"):
         rows = judged_rows(study.dataset, finished=finished)
         if answers[0].share < 1:  # made from what was done in time: nobody has looked at the rest of validation
             rows["val"] = study.rows("val", answers[0].share)
-        probs = {"val": _mixed(study, answers, weights, rows["val"])}
-        if finished and _may_refit(study, answers):
-            answers = [refitted(study, answer) for answer in answers]
-            record.reasons["refit"] = "fitted once more, to training and validation pictures together"
+        probs = {"val": _mixed(study, *judged, rows["val"])}
+        more: list[str] = []
+        if finished and _may_refit(study):
+            answers = [refitted(study, answer) if answer.frozen else answer for answer in answers]
+            more.append("the head was fitted once more")
+        if n_saw := sum(answer.saw_val for answer in answers):
+            more.append(f"{n_saw} of {sum(not answer.frozen for answer in answers)} trained networks learned")
+        if more:
+            record.reasons["refit"] = f"{' and '.join(more)}, from training and validation pictures together"
         probs |= {split: _mixed(study, answers, weights, rows[split]) for split in rows if split != "val"}
         ensemble = limits.joined(answers, weights)
         save_model(log, ensemble)
@@ -68,6 +75,6 @@ def _mixed(study: Study, answers: list[Answer], weights: list[float], rows: NDAr
     return mixture.mixed([study.probabilities(answer, rows) for answer in answers], np.array(weights))
 
 
-def _may_refit(study: Study, answers: list[Answer]) -> bool:
+def _may_refit(study: Study) -> bool:
     """Return whether heads may learn from validation too: it was taken out of train here, and a fit takes a second at most."""
-    return all(answer.frozen for answer in answers) and not study.dataset.given_val and len(study.rows("train")) < MANY
+    return not study.dataset.given_val and len(study.rows("train")) < MANY

@@ -8,18 +8,21 @@ from numpy.typing import NDArray
 from descend.durations import duration
 from descend.search import mixture
 from descend.search.rungs import best_head
-from descend.search.steps import Step, text
+from descend.search.steps import FineTuneStep, Step, text
 from descend.search.study import Answer, Study
 from descend.stats import proportion
 from descend.train import metrics
 from descend.train.record_types import Score, SearchStep
 
+NOTHING = "nothing: it learned from validation"  # what measured the answers of a step that no picture can judge
+
 
 class Findings:
     """The answers of a search, in order.
 
-    taken: every step with its answer. answers: those that take part in the mixture, the best head and every trained network.
-    weights: of those, 0 for one that is left out. choices: how often validation decided between two.
+    taken: every step with its answer. answers: those that take part in the mixture: the best head, every trained network, then
+    those that learned from validation pictures too, which nothing can judge. weights: of those, 0 for one that is left out.
+    judged_weights: of those that validation judges, among themselves. choices: how often validation decided between two.
     """
 
     def __init__(self, study: Study) -> None:
@@ -27,6 +30,7 @@ class Findings:
         self.taken: list[tuple[Step, Answer]] = []
         self.answers: list[Answer] = []
         self.weights: NDArray[np.float64] = np.zeros(0)
+        self.judged_weights: NDArray[np.float64] = np.zeros(0)
         self.choices = 0
         self._val: dict[Answer, NDArray[np.float32]] = {}
 
@@ -34,6 +38,18 @@ class Findings:
     def kept(self) -> list[Answer]:
         """The answers with a weight."""
         return mixture.with_weight(self.answers, self.weights)[0]
+
+    @property
+    def judged(self) -> list[Answer]:
+        """The answers that validation judges."""
+        return [answer for answer in self.answers if not answer.saw_val]
+
+    @property
+    def best_training(self) -> tuple[FineTuneStep, Answer] | None:
+        """The training that validation gives the highest weight, with its step; None where it gives none to any."""
+        weight = dict(zip(self.judged, self.judged_weights, strict=True))
+        kept = [(step, answer) for step, answer in self.taken if isinstance(step, FineTuneStep) and weight.get(answer, 0.0) > 0]
+        return max(kept, key=lambda one: weight[one[1]], default=None)
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -52,13 +68,16 @@ class Findings:
         self.taken.append((step, answer))
         head = best_head(self.taken)
         trained = [tuned for _, tuned in self.taken if not tuned.frozen]
-        self.answers = [head, *trained]
-        self.weights = self._weighed()
+        self.answers = [head, *sorted(trained, key=lambda tuned: tuned.saw_val)]
+        self.judged_weights = self._weighed()
+        self.weights = mixture.shared(self.judged_weights, len(self.answers) - len(self.judged))
+        best = self.best_training
+        self.study.best_training = None if best is None else best[0]
         after = self._score()
         outcome = "; ".join(part for part in (self._fate(answer, head), answer.why) if part)
         self._record(text(step), why, began, outcome, answer)
         lines = [f"{self._measured(answer)}; {outcome}"]
-        if after is not None:
+        if after is not None and not answer.saw_val:
             gain = "" if before is None else f" ({100 * (after['accuracy'] - before['accuracy']):+.1f} points)"
             used = duration(self.study.clock.used())
             lines.append(f"best answer after {used}: {after['accuracy']:.1%} of validation{gain}")
@@ -75,6 +94,8 @@ class Findings:
         if answer.frozen:
             return "kept" if answer is head else "dropped: another view has the lower held-out loss"
         weight = self.weights[self.answers.index(answer)]
+        if answer.saw_val:
+            return f"kept with weight {weight:.2f}, its share of what trainings like it have on validation"
         return f"kept with weight {weight:.2f}" if weight > 0 else "dropped: it adds nothing on validation"
 
     def _measured(self, answer: Answer) -> str:
@@ -83,6 +104,8 @@ class Findings:
             n = len(self.study.rows("train", answer.share))
             interval = proportion(round(answer.trial.accuracy * n), n)
             return f"{answer.trial.accuracy:.1%} right in cross-validation ({interval.low:.1%} to {interval.high:.1%})"
+        if answer.saw_val:
+            return "not judged by itself: it learned from validation pictures too"
         return f"{self._score_of(answer)['accuracy']:.1%} of validation"
 
     def _record(self, step: str, why: str, began: float, outcome: str, answer: Answer | None) -> None:
@@ -98,24 +121,26 @@ class Findings:
         log.record.budget_used_s, log.record.choices_by_val = self.study.clock.used(), self.choices
         log.save()
 
-    def _figures(self, answer: Answer) -> tuple[float, float, int, str]:
+    def _figures(self, answer: Answer) -> tuple[float | None, float | None, int, str]:
         """Return an answer's own accuracy and loss, on how many pictures, and measured by what."""
         if answer.trial is not None:
             return answer.trial.accuracy, answer.trial.loss, len(self.study.rows("train", answer.share)), "cross-validation"
+        if answer.saw_val:
+            return None, None, 0, NOTHING
         own = self._score_of(answer)
         return own["accuracy"], own["loss"], own["n"], "validation"
 
     def _weighed(self) -> NDArray[np.float64]:
-        if len(self.answers) == 1:
+        if len(self.judged) == 1:
             return np.ones(1)
         self.choices += 1
-        return mixture.weights([self.on_val(answer) for answer in self.answers], self.labels)
+        return mixture.weights([self.on_val(answer) for answer in self.judged], self.labels)
 
     def _score(self) -> Score | None:
         """Return the score on validation of the mixture as it is."""
         if not self.answers:
             return None
-        p = mixture.mixed([self.on_val(answer) for answer in self.answers], self.weights)
+        p = mixture.mixed([self.on_val(answer) for answer in self.judged], self.judged_weights)
         return self._scored(p, self.answers[0].share)
 
     def _score_of(self, answer: Answer) -> Score:

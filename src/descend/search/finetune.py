@@ -94,8 +94,8 @@ class Pace:
         return False
 
 
-def fine_tuned(study: Study, step: FineTuneStep, start: Answer, *, train_s: float, told: Callable[[int], None]) -> Answer:
-    """Return the answer of a network whose late stages were trained from ``start``.
+def fine_tuned(study: Study, step: FineTuneStep, start: Answer, *, train_s: float, told: Callable[[int], None]) -> Classifier:
+    """Return a network whose late stages were trained from ``start``.
 
     train_s: seconds that training may take; where they end early, ``told`` learns the step before which it stopped. The rate
     falls to zero over the planned steps; where they are cut short the weights stay as they are then. Raises DivergenceError.
@@ -106,7 +106,7 @@ def fine_tuned(study: Study, step: FineTuneStep, start: Answer, *, train_s: floa
     end = time.perf_counter() + train_s
     pace = Pace(step.n_steps, step.stop_at, lambda: time.perf_counter() > end, told, study.watch.update, step.batch_size)
     _train(task, pace, rollback)
-    return answered(study, step, classifier.to("cpu"))
+    return classifier.to("cpu")
 
 
 def _train(task: Task, pace: Pace, rollback: Rollback | None) -> None:
@@ -132,11 +132,19 @@ def answered(study: Study, step: FineTuneStep, classifier: Classifier) -> Answer
     backbone = classifier.eval().backbone
     backbone.look(step.view, of=study.plan.size)
     engine = make_engine(study.engine_of_trained, backbone, size=study.plan.size, taps=backbone.taps)
-    return Answer(classifier, engine, step.view, step.mirrored, share=1.0, frozen=False)
+    return Answer(classifier, engine, step.view, step.mirrored, share=1.0, frozen=False, saw_val=step.with_val)
 
 
-def calibrated(study: Study, answer: Answer) -> Answer:
-    """Return the answer with its logits divided by the temperature that validation prefers; its first choices stay as they are.
+def calibrated(answer: Answer, temperature: float) -> Answer:
+    """Return the answer with its logits divided by a temperature; its first choices stay as they are."""
+    scaled = copy.deepcopy(answer.classifier)
+    assert isinstance(scaled.head, nn.Linear)  # every step's head is one: its logits scale with its weights
+    scaled.head.load_state_dict({name: value / temperature for name, value in scaled.head.state_dict().items()})
+    return replace(answer, classifier=scaled, temperature=temperature, why=f"temperature {temperature:.2f}")
+
+
+def fitted_temperature(study: Study, answer: Answer) -> float:
+    """Return the temperature that validation prefers for an answer.
 
     Source: Guo et al. 2017, arXiv:1706.04599, section 4.2.
     """
@@ -148,11 +156,7 @@ def calibrated(study: Study, answer: Answer) -> Answer:
         return float(-p[torch.arange(len(labels)), labels].clamp_min(1e-12).log().mean())
 
     best: Any = scipy.optimize.minimize_scalar(loss, bounds=(np.log(0.2), np.log(5.0)), method="bounded")
-    temperature = float(np.exp(best.x))
-    scaled = copy.deepcopy(answer.classifier)
-    assert isinstance(scaled.head, nn.Linear)  # every step's head is one: its logits scale with its weights
-    scaled.head.load_state_dict({name: value / temperature for name, value in scaled.head.state_dict().items()})
-    return replace(answer, classifier=scaled, why=f"temperature {temperature:.2f}")
+    return float(np.exp(best.x))
 
 
 def images_per_s(study: Study, step: FineTuneStep, start: Answer) -> float:
@@ -175,7 +179,7 @@ def training_task(study: Study, step: FineTuneStep, start: Answer) -> tuple[Clas
     classifier = classifier.to(builder.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] (missing in torch's stub)
     groups = builder.groups(classifier, rates=tuning.rates(LAYER_DECAY), stage_of=stage_of)
     optimizer = scheduled(groups, with_knobs(build(RULE, Rule), lr=step.lr))
-    rows = study.rows("train")
+    rows = study.training_rows(with_val=step.with_val)
     batches = Batches(study.decoded, rows, batch_size=min(step.batch_size, len(rows)), seed=seed)
     augment = [CROPS, FLIP] if step.mirrored else [CROPS]
     mean, std = rgb(classifier.mean), rgb(classifier.std)

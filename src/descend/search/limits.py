@@ -23,11 +23,6 @@ from descend.train.plan import Plan
 MEASURED = 5  # answers timed, after one that warms up; the median counts
 
 
-def limited(plan: Plan) -> bool:
-    """Return whether the plan limits what may be shipped."""
-    return plan.latency is not None or plan.max_size is not None
-
-
 def check(study: Study, answer: Answer) -> None:
     """Raise KnobError where even one look at the smallest picture breaks a limit. answer: the first one of a search."""
     network = joined([replace(answer, mirrored=False)], [1.0])

@@ -45,6 +45,19 @@ def weights(answers: Sequence[NDArray[np.float32]], labels: NDArray[np.int64]) -
     return result
 
 
+def shared(w: NDArray[np.float64], n_more: int) -> NDArray[np.float64]:
+    """Return weights (M + n_more,), with more members that no picture can judge beside the M that were weighed.
+
+    They are further draws of all members but the first, and share with those that have a weight what these have together.
+    """
+    if not n_more:
+        return w
+    others = w[1:]
+    n_alike = np.count_nonzero(others)
+    each = others.sum() / (n_alike + n_more) if n_alike else 0.0
+    return np.concatenate([w[:1], np.where(others > 0, each, 0.0), np.full(n_more, each)])
+
+
 def _likelihood(p: NDArray[np.float64]) -> float:
     """Return the logarithm of how likely the settled mixture makes the labels: p (M, n) of its members."""
     return float(np.log(_settled(p) @ p).sum())

@@ -22,7 +22,7 @@ from descend.search.clock import Clock, OutOfTime, Watch
 from descend.search.conclude import concluded
 from descend.search.features import fitted
 from descend.search.findings import Findings
-from descend.search.finetune import RULE, answered, calibrated, fine_tuned
+from descend.search.finetune import RULE, answered, calibrated, fine_tuned, fitted_temperature
 from descend.search.steps import FeatureStep, FineTuneStep, KeepStep, PartStep, Step, read, text
 from descend.search.study import Answer, Study
 from descend.search.warm_up import WarmUp
@@ -100,7 +100,7 @@ class Search:
 
     def _limits(self) -> KeepStep | None:
         """Return what may be shipped, decided once and written down; None where nothing limits it."""
-        if self.keep is None and limits.limited(self.study.plan) and self.deciding:
+        if self.keep is None and self.study.plan.limited and self.deciding:
             self.keep = limits.choose(self.study, self.findings)
             self.written.append(text(self.keep))
             self._write()
@@ -214,7 +214,7 @@ class Search:
         try:
             with self.watch.holding(reserve), self.log.timed(step.word):
                 answer = self._answer(step)
-            if not answer.frozen:
+            if not answer.frozen and not answer.saw_val:
                 self.findings.on_val(answer)  # what follows needs it, and it may fail as well
         except OutOfTime:
             self.written.pop(self.place)  # as it stands there: one that time cut short was written anew
@@ -262,16 +262,16 @@ class Search:
         if isinstance(step, FeatureStep):
             return fitted(self.study, step)
         start = rungs.best_head(self.findings.taken)
-        saved = networks.load(self.log, step, start.classifier)
-        if saved is not None:
-            return answered(self.study, step, saved)
-        self.study.before_training(step)
-        free = step in self.known  # a step that is taken again takes the time that it takes
-        train_s = math.inf if free else rungs.training_s(self.study, step, self.findings.kept)
-        answer = fine_tuned(self.study, step, start, train_s=train_s, told=lambda stop: self._cut(step, stop))
-        answer = calibrated(self.study, answer)
-        networks.save(self.log, step, answer.classifier)
-        return answer
+        trained = networks.load(self.log, step, start.classifier)
+        if trained is None:
+            self.study.before_training(step)
+            free = step in self.known  # a step that is taken again takes the time that it takes
+            train_s = math.inf if free else rungs.training_s(self.study, step, self.findings.kept)
+            trained = fine_tuned(self.study, step, start, train_s=train_s, told=lambda stop: self._cut(step, stop))
+            networks.save(self.log, step, trained)
+        answer = answered(self.study, step, trained)
+        like = self.findings.best_training if step.with_val else None
+        return calibrated(answer, fitted_temperature(self.study, answer) if like is None else like[1].temperature)
 
     def _cut(self, step: FineTuneStep, stop_at: int) -> None:
         """Write down that a step ends early, before it does."""

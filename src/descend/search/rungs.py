@@ -30,6 +30,9 @@ LEAST_GAIN = 5e-4  # of accuracy: a step that is expected to bring less is not t
 FEWEST_TRAINED = 100
 """Training pictures, below which late stages are left alone. On 17 to 85 of hands, flowers, ants and bees and enlarged digits, 5
 and 10 per class, 15 and 60 passes beside the head changed accuracy by -2.8 to +1.3 points, in 13 of 16 cases downwards."""
+AGAIN_WITH_VAL_SHARE = 0.12
+"""Of the error: a training like the best one, on the pictures that were carved out for validation too, averaged with it."""
+LEAST_OF_BEST = 0.5  # of the steps of the best training, which one that nothing can judge takes at least
 MOST_PASSES = 15.0  # of fine-tuning over the training pictures
 FULL_STEPS, FULL_PASSES = 250, 8.0
 """A training of so many steps, or so many passes over few pictures, is one; a shorter one is not begun. On 1,444 hands 135 steps
@@ -201,7 +204,9 @@ def _rungs(study: Study, taken: Taken, error: float, time_left: float, failed: C
     compiling = study.warm_up is not None and study.warm_up.going_on
     enough = len(study.rows("train")) >= FEWEST_TRAINED
     if enough and at_native is not None and len(tuned) < MOST_TRAININGS and not compiling and FINETUNE not in failed:
-        rung = _fine_tuning(study, taken, len(tuned), error, time_left)
+        rung = _with_validation(study, taken, len(tuned), error, time_left) or _fine_tuning(
+            study, taken, len(tuned), error, time_left
+        )
         if rung is not None:
             yield rung
 
@@ -238,6 +243,27 @@ def _fine_tuning(study: Study, taken: Taken, draw: int, error: float, time_left:
         which = f"the stages after {step.freeze_to}" if step.freeze_to else "all stages"
         why = f"train {which} for {passes:.1f} passes at {step.size} px"
         return Rung(step, why + " once more, to average" * bool(draw), error * share * worth, seconds)
+
+
+def _with_validation(study: Study, taken: Taken, draw: int, error: float, time_left: float) -> Rung | None:
+    """Return the best training once more, on validation pictures too; None where they are not ours, or too few steps fit."""
+    best = study.best_training
+    if best is None or not study.may_learn_val or time_left <= 0:
+        return None
+    began, start = study.clock.used(), best_head(taken)
+    study.measure_training(best, lambda: images_per_s(study, best, start))  # a resumed search has not
+    rate, judged_s = study.training_rate(best), _trained_judging_s(study, best)
+    assert rate is not None
+    time_left -= study.clock.used() - began
+    n = len(study.training_rows(with_val=True))
+    passes = best.n_steps * best.batch_size / len(study.rows("train"))
+    passes = min(passes, (time_left - judged_s) * rate / TRAINING_MARGIN / n)
+    n_steps = round(passes * n / best.batch_size)
+    if n_steps < LEAST_OF_BEST * best.n_steps:
+        return None
+    step = replace(best, n_steps=n_steps, draw=draw, stop_at=None, with_val=True)
+    why = f"train the same for {passes:.1f} passes on validation pictures too, to average"
+    return Rung(step, why, error * AGAIN_WITH_VAL_SHARE, passes * n / rate + judged_s)
 
 
 def _trainings(study: Study, taken: Taken, draw: int, time_left: float) -> Iterator[tuple[float, FineTuneStep, float]]:

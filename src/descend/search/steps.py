@@ -49,7 +49,8 @@ class FineTuneStep:
 
     lr: peak rate of the last stage. n_steps: of ``batch_size`` pictures each. stop_at: the step before which time ran out, None
     where all were taken. view: pixels of the view that the trained network is asked about. precision: of maps and products
-    while it trains; weights are float32 always.
+    while it trains; weights are float32 always. with_val: whether validation pictures are learned from too; nothing is left then
+    that could judge the result by itself.
     """
 
     word: ClassVar[str] = "finetune"
@@ -64,6 +65,7 @@ class FineTuneStep:
     draw: Annotated[int, Ge(0)] = 0  # which of several trainings: each has its own order and augmentation
     stop_at: Annotated[int, Ge(1)] | None = None
     precision: Literal["float32", "bfloat16"] = "float32"
+    with_val: bool = False
 
 
 @record("keep step")

@@ -55,8 +55,9 @@ class Answer:
 
     classifier: reads pictures of the run's size. engine: computes its backbone's features. trial: of the cross-validation that
     chose its head, where one did. share: of the pictures that it was made from. frozen: whether its backbone is the pretrained
-    one. strength: of the penalty on a head that was fitted. crops: what that head learned from beside its own views. why: what
-    was decided on the way, in words.
+    one. strength: of the penalty on a head that was fitted. crops: what that head learned from beside its own views. saw_val:
+    whether it learned from validation pictures, so that they cannot judge it. temperature: that its logits were divided by. why:
+    what was decided on the way, in words.
     """
 
     classifier: Classifier
@@ -68,6 +69,8 @@ class Answer:
     trial: Trial | None = None
     strength: float | None = None
     crops: Crops | None = None
+    saw_val: bool = False
+    temperature: float = 1.0
     why: str = ""
 
 
@@ -89,6 +92,7 @@ class Study:
         self._croppers: dict[bool, TaskBuilder] = {}
         self.native = min(plan.size, pretrained.native_size)
         self.may_mirror = False  # until it is measured
+        self.best_training: FineTuneStep | None = None  # that validation keeps with the most weight, None where it keeps none
         self.is_part = False  # of what the user has, where time does not allow more
         self.warm_up: WarmUp | None = None  # what compiles for fine-tuning meanwhile
         self.before_training: Callable[[FineTuneStep], None] = lambda _: None  # raises where a step must not be measured
@@ -102,6 +106,16 @@ class Study:
         """Return the rows of a split that take part in a step with this share, the same first ones for every share."""
         rows = self.order[split]
         return rows[: max(1, round(share * len(rows)))] if len(rows) else rows
+
+    def training_rows(self, *, with_val: bool) -> NDArray[np.int64]:
+        """Return the rows that late stages are trained on."""
+        return np.concatenate([self.rows("train"), self.rows("val")]) if with_val else self.rows("train")
+
+    @property
+    def may_learn_val(self) -> bool:
+        """Whether pictures for validation may be learned from, once they have decided: they were carved out here."""
+        carved = not self.dataset.given_val and len(self.rows("val")) > 0
+        return carved and not self.plan.limited
 
     def backbone(self, view: int, taps: Sequence[str] = ()) -> Backbone:
         """Return a copy of the pretrained backbone that looks at the run's pictures in ``view`` pixels."""

@@ -91,6 +91,11 @@ class Plan:
         """Return the plan with ``auto``, or a default, replaced by what was measured to be best."""
         return replace(self, reasons=self.reasons | {setting: reason}, **{setting: value})  # pyright: ignore[reportArgumentType] (a setting of the plan)
 
+    @property
+    def limited(self) -> bool:
+        """Whether what may be shipped is limited."""
+        return self.latency is not None or self.max_size is not None
+
     def loss(self) -> CrossEntropy:
         """Return the one loss, with the knobs that regularizers set in it."""
         return CrossEntropy(**merged_knobs(self.regularize, "loss_knobs"))  # pyright: ignore[reportArgumentType] (pydantic checks)

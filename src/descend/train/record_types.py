@@ -157,7 +157,8 @@ class SearchStep(TypedDict):
     """One step of a search: its text, why it was taken, and what came of it.
 
     began_s, ended_s: seconds since the command began. accuracy, loss: of this step's own answers, with the number n of pictures
-    they were measured on; measured: by "cross-validation" on training pictures, or on "validation". outcome: in words.
+    they were measured on; measured: by "cross-validation" on training pictures, on "validation", or by nothing, in words, where
+    it learned from that; "" where it was lost. outcome: in words.
     best_accuracy, best_interval: on validation, of the best answer there was when the step had ended.
     """
 
