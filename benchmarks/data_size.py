@@ -19,6 +19,7 @@ test pictures; they do not cover other draws of the training pictures.
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -96,13 +97,16 @@ def part(name: str, n: int, seed: int, work: Path) -> Path:
 
 
 def row_of(name: str, n: int, way: str, seed: int, work: Path) -> dict[str, Any]:
-    """Return what is kept of an answer: accuracy with its interval, and seconds; or why there is none."""
-    found = answer(way, name, n, seed, work)
+    """Return what is kept of an answer: accuracy with its interval, or why there is none; wall time and all cores' seconds."""
+    before = os.times()
+    found, after = answer(way, name, n, seed, work), os.times()
+    processor_s = after.children_user + after.children_system - before.children_user - before.children_system
+    took = {"wall_s": found["wall_s"], "processor_s": round(processor_s, 1)}
     if "no_answer" in found:
-        return {"no_answer": found["no_answer"], "wall_s": found["wall_s"]}
+        return {"no_answer": found["no_answer"], **took}
     right = list(found["right"].values())
     told = interval(proportion(sum(right), len(right)))
-    return {"accuracy": found["accuracy"], "interval": told, "n_test": len(right), "wall_s": found["wall_s"]}
+    return {"accuracy": found["accuracy"], "interval": told, "n_test": len(right), **took}
 
 
 def main(sets: Sequence[str], sizes: Sequence[int], ways: Sequence[str], seeds: int, work: Path) -> None:
