@@ -1,4 +1,4 @@
-"""Draw the pictures of docs/studies and fill its tables from benchmarks/results/study_*.json.
+"""Draw the pictures of docs/studies and fill its tables from benchmarks/results.
 
     python docs/studies/build.py
 
@@ -26,13 +26,16 @@ RESULTS = HERE.parents[1] / "benchmarks" / "results"
 fill = runpy.run_path(str(HERE.parent / "tables.py"))["fill_rows"]
 STUDIES = ("optimizers", "watch", "norm_dropout", "drop_layers", "augment")
 NAMES = {"digits": "digits", "cifar": "CIFAR-10", "signs": "hands", "mnist": "MNIST"}
+SETS = {"hymenoptera": "ants and bees", "flowers5": "blurred flowers", "sign-digits": "hands", "digits": "enlarged digits"}
+"""Of the studies with a pretrained network, the nearest to ImageNet first."""
+WAYS = ("features", "head", "finetune", "auto", "scratch")
 SHOWN = ("optimizer", "drop", "dropconnect", "regularizers")
 """What an arm chose of its ways."""
 
 
-def result(study: str) -> dict[str, Any]:
-    """Return what a study measured, by part."""
-    return json.loads((RESULTS / f"study_{study}.json").read_text(encoding="utf-8"))["result"]
+def result(name: str) -> dict[str, Any]:
+    """Return what a benchmark measured, by part."""
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))["result"]
 
 
 def points(interval: dict[str, float]) -> dict[str, float]:
@@ -129,23 +132,84 @@ def budgets(study: dict[str, Any]) -> Drawing:
         return Drawing(figure)
 
 
+def sizes_of(found: dict[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return the study of data size as set -> pictures per class -> way -> what was measured."""
+    nested: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in SETS}
+    for key, row in found.items():
+        name, size, way, _ = key.split()
+        nested[name].setdefault(size, {})[way] = row
+    return nested
+
+
+def by_size(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a row per set and number of pictures: each way's accuracy with its interval, and processor seconds."""
+    return [
+        {"pictures": SETS[name], "per class": size} | {way: _answered(ways[way]) if way in ways else "–" for way in WAYS}
+        for name, sizes in sizes_of(found).items() for size, ways in sizes.items()
+    ]  # fmt: skip
+
+
+def _answered(row: dict[str, Any]) -> str:
+    if "accuracy" not in row:
+        return "no answer"
+    told = points(row["interval"])
+    return f"{told['mean']} ({told['low']} to {told['high']}); {row['processor_s']:.0f} s"
+
+
+def data_size(found: dict[str, Any]) -> Drawing:
+    """Draw accuracy, with intervals, and processor seconds against the pictures per class: a column for each set."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(10.2, 5.2), layout="constrained")
+        axes = figure.subplots(2, len(SETS), sharey="row", height_ratios=(1.6, 1))
+        for column, (name, sizes) in enumerate(sizes_of(found).items()):
+            for number, way in enumerate(WAYS):
+                place = [at + 0.07 * (number - 2) for at, ways in enumerate(sizes.values()) if "accuracy" in ways.get(way, {})]
+                rows = [ways[way] for ways in sizes.values() if "accuracy" in ways.get(way, {})]
+                told = [points(row["interval"]) for row in rows]
+                look: dict[str, Any] = {"color": COLORS[number], "linewidth": 1.4}
+                axes[0, column].plot(place, [one["mean"] for one in told], "o-", markersize=4, label=way, **look)
+                axes[0, column].vlines(place, [one["low"] for one in told], [one["high"] for one in told], **look)
+                axes[1, column].plot(place, [row["processor_s"] for row in rows], "o-", markersize=4, **look)
+            axes[0, column].set_title(SETS[name], fontsize=10)
+            axes[1, column].set_xticks(range(len(sizes)), [*sizes])
+            axes[0, column].set_xticks(range(len(sizes)), [""] * len(sizes))
+            axes[1, column].set_xlabel("pictures per class")
+        axes[1, 0].set_yscale("log")
+        axes[0, 0].set_ylabel("test accuracy, %")
+        axes[1, 0].set_ylabel("processor seconds")
+        axes[0, -1].legend(loc="lower right", fontsize=8)
+        return Drawing(figure)
+
+
+def steps(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a row per set and rung of the ladder over the steps of a search."""
+    return [
+        {"pictures": SETS[name], "rung": rung["name"], "validation, %": points(rung["accuracy"]), "runs": rung["n_runs"],
+         "seconds of a run": f"{rung['wall_s']:.0f}", "on test": rung["verdict"]["text"] if rung["verdict"] else "–"}
+        for name, part in found.items() for rung in part["rungs"]
+    ]  # fmt: skip
+
+
 def measured() -> dict[str, Any]:
     """Return the tables of the page, by study and name."""
-    found = {study: result(study) for study in STUDIES}
+    found = {study: result(f"study_{study}") for study in STUDIES}
     tables = {study: {"arms": arms(parts), "differences": differences(parts)} for study, parts in found.items()}
     tables["optimizers"]["widths"] = widths(found["optimizers"])
     tables["watch"] |= {"arms": arms(found["watch"], **{"test loss": "test_loss"}), "decisions": watched(found["watch"])}
     tables["drop_layers"]["arms"] = arms(found["drop_layers"], **{"time over none": "time over none"})
+    tables["data_size"] = {"ways": by_size(result("data_size"))}
+    tables["auto_steps"] = {"ladder": steps(result("auto_steps"))}
     return tables
 
 
 def main() -> None:
     """Draw and fill."""
     (HERE / "figures").mkdir(exist_ok=True)
-    for part, found in result("optimizers").items():
+    for part, found in result("study_optimizers").items():
         save(draw_curves(curves(found), title=f"{named(part)}: accuracy against learning rate"),
              HERE / "figures" / f"sensitivity-{part}.svg")  # fmt: skip
-    save(budgets(result("augment")), HERE / "figures" / "budgets.svg")
+    save(budgets(result("study_augment")), HERE / "figures" / "budgets.svg")
+    save(data_size(result("data_size")), HERE / "figures" / "data-size.svg")
     page = HERE / "README.md"
     page.write_text(fill(page.read_text(encoding="utf-8"), measured()), encoding="utf-8", newline="\n")
 

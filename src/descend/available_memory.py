@@ -38,6 +38,11 @@ def _of_container(group: Path, limit: str, usage: str) -> int | None:
     return None
 
 
+def in_gb(n: int) -> str:
+    """Return bytes as they are told."""
+    return f"{n / 1e9:.1f} GB" if n >= 10**8 else f"{n / 1e6:.1f} MB"
+
+
 def forget_peak() -> None:
     """Let the system count the peak of memory from here."""
     with suppress(OSError):

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from descend.errors import DataError
-from descend.transfer import fit_logistic
+from descend.transfer import fit_logistic, logistic
 from descend.transfer.logistic import folds_of
 
 
@@ -161,3 +161,20 @@ def test_bad_features_are_explained() -> None:
     x[3, 0, 1] = np.nan
     with pytest.raises(DataError, match="finite"):
         fit_logistic(x, labels, 2)
+
+
+def test_more_features_than_memory_holds_are_refused_with_what_helps(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, labels = blobs(60, 20, 3)
+    counted = 8 * 60 * 20 + 16 * 20**2
+    monkeypatch.setattr(logistic, "available_bytes", lambda: counted)
+    fit_logistic(x, labels, 3)
+    monkeypatch.setattr(logistic, "available_bytes", lambda: counted - 1)
+    with pytest.raises(DataError, match=r"fit into memory: 60 views of 20 numbers need 0\.0 MB or more.*--feature-stages last"):
+        fit_logistic(x, labels, 3)
+
+
+def test_features_are_standardized_alike_however_many_stand_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, _ = blobs(60, 20, 3)
+    whole = logistic.Axes.of(x).coordinates.tobytes()
+    monkeypatch.setattr(logistic, "ROWS_AT_ONCE", 7)
+    assert logistic.Axes.of(x).coordinates.tobytes() == whole

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from descend.available_memory import in_gb
 from descend.search.finetune import training_task
 from descend.search.steps import FineTuneStep
 from descend.search.study import Answer, Study
-from descend.train.memory_need import LARGE, in_gb, refuse_too_much, step_bytes
+from descend.train.memory_need import LARGE, refuse_too_much, step_bytes
 
 
 def check(study: Study, step: FineTuneStep, start: Answer) -> None:

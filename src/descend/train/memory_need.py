@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from descend import rng
-from descend.available_memory import available_bytes
+from descend.available_memory import available_bytes, in_gb
 from descend.errors import KnobError, TrainingError
 from descend.optim.chain import chain_of
 from descend.train.estimate import tried
@@ -79,8 +79,3 @@ def refuse_too_much(need: int, plan: Plan) -> None:
         needed = f"{sizes(plan)} need {in_gb(need)} or more, {in_gb(free)} are free"
         raise TrainingError("training", f"must fit into memory: {needed}",
                             fix=f"{smaller(plan)} Or close other programs.")  # fmt: skip
-
-
-def in_gb(n: int) -> str:
-    """Return bytes as they are told."""
-    return f"{n / 1e9:.1f} GB" if n >= 10**8 else f"{n / 1e6:.1f} MB"

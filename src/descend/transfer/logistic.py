@@ -12,6 +12,7 @@ Source: Cox 1958, JRSS B 20, 215-242; L-BFGS: Liu & Nocedal 1989, Mathematical P
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 
 from descend import rng
+from descend.available_memory import available_bytes, in_gb
 from descend.errors import DataError
 from descend.models import Backbone
 from descend.transfer.side_by_side import side_by_side
@@ -41,6 +43,7 @@ USUAL_STRENGTH = 0.01
 LEAST_GAIN = 1e-3  # nats of held-out loss: where a factor of ten in strength brings less, weaker ones are not tried
 MANY, MOST_WITH_QUARTERS = 1000, 10_000  # pictures
 MANY_NUMBERS = 20_000_000  # coordinates, from which threads share one loss instead of computing one each
+ROWS_AT_ONCE = 4096  # that are standardized together
 NEGLIGIBLE = 1e-6  # variance of an axis relative to the largest, below which it carries rounding errors
 
 
@@ -108,7 +111,7 @@ def fit_logistic(
     strength: of the penalty, or None to choose it by cross-validation (stratified, grouped), by the lowest held-out loss. around:
     a strength that did well on similar features: the choice begins there, and needs fewer fits. n_repeats: how often the folds
     are drawn, for few pictures. check: called before every evaluation of the loss; what it raises ends the fit.
-    Raises DataError for features that are not finite, or a single class.
+    Raises DataError for features that are not finite, a single class, or more than memory holds.
     """
     return _Searched.of(
         features, labels, n_classes, units=units, strength=strength, around=around, n_folds=n_folds, n_repeats=n_repeats,
@@ -139,6 +142,7 @@ class _Searched:
         if len(np.unique(labels)) < 2:
             raise DataError("logistic", "needs pictures of two classes or more", got=np.unique(labels).tolist())
         check()
+        refuse_too_much(features.shape)
         axes = Axes.of(features)
         trials: list[Trial] = []
         if strength is None:
@@ -236,7 +240,9 @@ class Axes:
         rows = features.reshape(n * n_views, n_columns)
         mean, scale = rows.mean(0, dtype=np.float64), rows.std(0, dtype=np.float64)
         scale[scale == 0] = 1.0  # a constant column says nothing: it stays at zero
-        z = ((rows - mean) / scale).astype(np.float32)
+        z = np.empty(rows.shape, np.float32)
+        for start in range(0, len(rows), ROWS_AT_ONCE):  # in doubles, which would take three times the room for all
+            z[start : start + ROWS_AT_ONCE] = (rows[start : start + ROWS_AT_ONCE] - mean) / scale
         gram = z.T @ z if n_columns <= len(z) else z @ z.T
         values, vectors = np.linalg.eigh(gram.astype(np.float64))
         kept = values > NEGLIGIBLE * values[-1]
@@ -255,6 +261,19 @@ class Axes:
         weight = (self.rotation().astype(np.float64) @ solution[:-1]) / self.scale[:, None]
         bias = solution[-1] - self.mean @ weight
         return np.ascontiguousarray(weight.T).astype(np.float32), bias.astype(np.float32)
+
+
+def refuse_too_much(shape: tuple[int, ...]) -> None:
+    """Raise DataError where a fit to features of this shape, (n, V, D), holds more at once than there is memory.
+
+    Counted: standardized features and their coordinates, float32, and the products of columns or rows and their vectors, doubles.
+    """
+    n_rows, n_columns = math.prod(shape[:2]), shape[2]
+    need, free = 8 * n_rows * n_columns + 16 * min(n_rows, n_columns) ** 2, available_bytes()
+    if free is not None and need > free:
+        held = f"{n_rows:,} views of {n_columns:,} numbers need {in_gb(need)} or more, {in_gb(free)} are free"
+        raise DataError("logistic", f"features must fit into memory: {held}",
+                        fix="Use --feature-stages last or fewer --views; --optimizer adamw trains in batches.")  # fmt: skip
 
 
 class Problem:

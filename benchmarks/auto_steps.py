@@ -1,7 +1,7 @@
 """Study 5: what each step of a search buys, alone and beside the others: ``descend ablate`` over what ``auto`` chose.
 
-    python benchmarks/study_auto.py                       flowers, hands, ants and bees; goes on where it was stopped
-    python benchmarks/study_auto.py sign-digits --search 1m --seeds 2
+    python benchmarks/auto_steps.py                       flowers, hands, ants and bees; goes on where it was stopped
+    python benchmarks/auto_steps.py sign-digits --search 1m --seeds 2
     python docs/studies/build.py                          then fills the table and draws the ladders
 
 One search of two minutes for each set; its steps are then taken again with three seeds, on the same split and with fixed numbers
@@ -43,12 +43,12 @@ def main() -> None:
     parser.add_argument("--search", default="2m", metavar="B", help="budget of the search; default 2m")
     parser.add_argument("--seeds", type=int, default=3, metavar="N")
     parser.add_argument(
-        "--work", type=Path, default=Path(tempfile.gettempdir()) / "descend-study-auto", help="kept between calls"
+        "--work", type=Path, default=Path(tempfile.gettempdir()) / "descend-auto-steps", help="kept between calls"
     )
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
     jobs = [(name, partial(rungs, name, given.search, given.seeds, given.work)) for name in given.sets or SETS]
-    go_on("study_auto", "each step that a search chose helps, or is not distinguishable from nothing", jobs)
+    go_on("auto_steps", "each step that a search chose helps, or is not distinguishable from nothing", jobs)
 
 
 if __name__ == "__main__":
