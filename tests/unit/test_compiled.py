@@ -108,7 +108,7 @@ def edit(tmp_path: Path, file: str, old: str, new: str) -> None:
 def test_an_edit_of_a_helper_changes_the_result(tmp_path: Path, run: Callable[[str], list[str]]) -> None:
     before, n_entries = run(PROBE)
     assert run(PROBE) == [before, n_entries] == [before, "1"]  # from the cache
-    edit(tmp_path, "augment/simd.py", "_splat(builder, share), x)", "_splat(builder, share), y)")
+    edit(tmp_path, "augment/simd.py", "splat(builder, share, 4), x)", "splat(builder, share, 4), y)")
     lanes, n_entries = run(PROBE)
     old, new = (np.array(eval(text)) for text in (before, lanes))
     assert n_entries == "2"
@@ -128,6 +128,7 @@ def test_every_file_that_is_compiled_in_is_in_the_digest(tmp_path: Path, run: Ca
         ("augment/color_kernels.py", "plane[k] - low", "plane[k] + low"),
         ("augment/simd.py", "super().__init__(manager, kind, _FOUR)", "super().__init__(manager, kind, _FOUR )"),
         ("augment/noise_kernels.py", "+= sigma *", "+= 2 * sigma *"),
+        ("simd.py", "flags=FUSE), y, flags=FUSE)", "flags=FUSE), y)"),
     ):
         edit(tmp_path, file, old, new)
         changed, same = run(DIGESTS)

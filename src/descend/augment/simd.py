@@ -15,11 +15,12 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic, models, register_model
+from numba.extending import models, register_model
+
+from descend import simd
+from descend.simd import operation
 
 _FOUR = ir.VectorType(ir.FloatType(), 4)
-operation: Any = intrinsic  # type checkers would count its first argument, which Numba supplies
-_FUSE = ("contract",)  # a product and a sum may become one instruction
 
 
 class FourFloats(types.Type):
@@ -42,28 +43,12 @@ def _lanes(*numbers: int) -> Any:
     return ir.Constant(ir.VectorType(ir.IntType(32), len(numbers)), list(numbers))
 
 
-def _splat(builder: Any, value: Any, n: int = 4) -> Any:
-    nothing = ir.Constant(ir.VectorType(ir.FloatType(), n), ir.Undefined)
-    return builder.shuffle_vector(
-        builder.insert_element(nothing, value, ir.Constant(ir.IntType(32), 0)), nothing, _lanes(*[0] * n)
-    )
-
-
-def _address(context: Any, builder: Any, kind: Any, array: Any, index: Any, four: Any) -> Any:
-    start = context.make_array(kind)(context, builder, array).data
-    return builder.bitcast(builder.gep(start, [index]), four.as_pointer())
-
-
-def _times_plus(builder: Any, x: Any, factor: Any, y: Any) -> Any:
-    return builder.fadd(builder.fmul(x, factor, flags=_FUSE), y, flags=_FUSE)
-
-
 @operation
 def four(typing, array, index):
     """Return ``array[index : index + 4]`` of contiguous float32."""
 
     def build(context, builder, signature, values):
-        return builder.load(_address(context, builder, signature.args[0], values[0], values[1], _FOUR), align=4)
+        return builder.load(simd.address(context, builder, signature.args[0], values[0], values[1], _FOUR), align=4)
 
     return FOUR_FLOATS(array, types.int64), build
 
@@ -75,7 +60,7 @@ def four_bytes(typing, array, index):
     def build(context, builder, signature, values):
         four = ir.VectorType(ir.IntType(8), 4)
         return builder.uitofp(
-            builder.load(_address(context, builder, signature.args[0], values[0], values[1], four), align=1), _FOUR
+            builder.load(simd.address(context, builder, signature.args[0], values[0], values[1], four), align=1), _FOUR
         )
 
     return FOUR_FLOATS(array, types.int64), build
@@ -92,12 +77,12 @@ def bilinear(typing, array, above, below, across, down):
         array, above, below, across, down = values
         eight, floats = ir.VectorType(ir.IntType(8), 8), ir.VectorType(ir.FloatType(), 8)
         upper, lower = (
-            builder.uitofp(builder.load(_address(context, builder, signature.args[0], array, at, eight), align=1), floats)
+            builder.uitofp(builder.load(simd.address(context, builder, signature.args[0], array, at, eight), align=1), floats)
             for at in (above, below)
         )
-        line = _times_plus(builder, builder.fsub(lower, upper), _splat(builder, down, 8), upper)
+        line = simd.times_plus(builder, builder.fsub(lower, upper), simd.splat(builder, down, 8), upper)
         left, right = (builder.shuffle_vector(line, line, _lanes(*range(k, k + 4))) for k in (0, 3))
-        return _times_plus(builder, builder.fsub(right, left), _splat(builder, across), left)
+        return simd.times_plus(builder, builder.fsub(right, left), simd.splat(builder, across, 4), left)
 
     return FOUR_FLOATS(array, types.int64, types.int64, types.float32, types.float32), build
 
@@ -107,7 +92,7 @@ def put(typing, array, index, x):
     """Store ``array[index : index + 4] = x`` in contiguous float32."""
 
     def build(context, builder, signature, values):
-        builder.store(values[2], _address(context, builder, signature.args[0], values[0], values[1], _FOUR), align=4)
+        builder.store(values[2], simd.address(context, builder, signature.args[0], values[0], values[1], _FOUR), align=4)
         return context.get_dummy_value()
 
     return types.void(array, types.int64, FOUR_FLOATS), build
@@ -120,7 +105,7 @@ def put_bytes(typing, array, index, x):
     def build(context, builder, signature, values):
         four, half = ir.VectorType(ir.IntType(8), 4), ir.Constant(_FOUR, [0.5] * 4)
         whole = builder.fptosi(builder.fadd(values[2], half), ir.VectorType(ir.IntType(32), 4))
-        place = _address(context, builder, signature.args[0], values[0], values[1], four)
+        place = simd.address(context, builder, signature.args[0], values[0], values[1], four)
         builder.store(builder.trunc(whole, four), place, align=1)
         return context.get_dummy_value()
 
@@ -142,7 +127,7 @@ def times(typing, x, factor):
     """Return ``x * factor`` for one float32 factor."""
 
     def build(context, builder, signature, values):
-        return builder.fmul(values[0], _splat(builder, values[1]), flags=_FUSE)
+        return builder.fmul(values[0], simd.splat(builder, values[1], 4), flags=simd.FUSE)
 
     return FOUR_FLOATS(FOUR_FLOATS, types.float32), build
 
@@ -152,7 +137,7 @@ def times_plus(typing, x, factor, y):
     """Return ``x * factor + y`` for one float32 factor."""
 
     def build(context, builder, signature, values):
-        return _times_plus(builder, values[0], _splat(builder, values[1]), values[2])
+        return simd.times_plus(builder, values[0], simd.splat(builder, values[1], 4), values[2])
 
     return FOUR_FLOATS(FOUR_FLOATS, types.float32, FOUR_FLOATS), build
 
@@ -165,7 +150,7 @@ def through(typing, x, a, b, c, d):
         x, a, b, c, d = values
         for k, column in enumerate((a, b, c)):
             spread = builder.shuffle_vector(x, x, _lanes(*[k] * 4))
-            d = _times_plus(builder, column, spread, d)
+            d = simd.times_plus(builder, column, spread, d)
         return d
 
     return FOUR_FLOATS(FOUR_FLOATS, FOUR_FLOATS, FOUR_FLOATS, FOUR_FLOATS, FOUR_FLOATS), build
@@ -177,7 +162,7 @@ def between(typing, x, y, share):
 
     def build(context, builder, signature, values):
         x, y, share = values
-        return _times_plus(builder, builder.fsub(y, x), _splat(builder, share), x)
+        return simd.times_plus(builder, builder.fsub(y, x), simd.splat(builder, share, 4), x)
 
     return FOUR_FLOATS(FOUR_FLOATS, FOUR_FLOATS, types.float32), build
 
@@ -187,7 +172,7 @@ def held(typing, x, low, high):
     """Return ``min(max(x, low), high)`` for two float32 limits."""
 
     def build(context, builder, signature, values):
-        x, low, high = values[0], _splat(builder, values[1]), _splat(builder, values[2])
+        x, low, high = values[0], simd.splat(builder, values[1], 4), simd.splat(builder, values[2], 4)
         x = builder.select(builder.fcmp_ordered(">", x, low), x, low)
         return builder.select(builder.fcmp_ordered("<", x, high), x, high)
 

@@ -15,13 +15,14 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic, models, register_model
+from numba.extending import models, register_model
+
+from descend import simd
+from descend.simd import operation
 
 N = 16
 _FLOATS, _WORDS, _HALVES = (ir.VectorType(kind, N) for kind in (ir.FloatType(), ir.IntType(32), ir.IntType(16)))
 _ZERO = ir.Constant(_FLOATS, [0.0] * N)
-_FUSE = ("contract",)  # a product and a sum may become one instruction
-operation: Any = intrinsic  # type checkers would count its first argument, which Numba supplies
 
 
 class Lanes(types.Type):
@@ -49,8 +50,7 @@ def _words(value: int) -> Any:
 
 
 def _address(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any:
-    start = context.make_array(kind)(context, builder, array).data
-    return builder.bitcast(builder.gep(start, [index]), (_HALVES if _is_half(kind) else _FLOATS).as_pointer())
+    return simd.address(context, builder, kind, array, index, _HALVES if _is_half(kind) else _FLOATS)
 
 
 def _load(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any:
@@ -74,10 +74,6 @@ def _store(context: Any, builder: Any, kind: Any, array: Any, index: Any, value:
 
 def _at(builder: Any, start: Any, step: Any, n: int) -> Any:
     return builder.add(start, builder.mul(step, ir.Constant(step.type, n)))
-
-
-def _times_plus(builder: Any, x: Any, factor: Any, y: Any) -> Any:
-    return builder.fadd(builder.fmul(x, factor, flags=_FUSE), y, flags=_FUSE)
 
 
 @operation
@@ -106,9 +102,7 @@ def same(typing, number):
     """Return sixteen times a float32."""
 
     def build(context, builder, signature, values):
-        nothing = ir.Constant(_FLOATS, ir.Undefined)
-        first = builder.insert_element(nothing, values[0], ir.Constant(ir.IntType(32), 0))
-        return builder.shuffle_vector(first, nothing, _words(0))
+        return simd.splat(builder, values[0], N)
 
     return LANES(types.float32), build
 
@@ -169,7 +163,7 @@ def with_taps(typing, sums, x, index, step, weights, first, apart, taps):
             weight = _load(context, builder, kinds[4], weights, _at(builder, first, apart, k))
             for p in range(n):
                 place = builder.add(_at(builder, index, step, p), ir.Constant(index.type, N * k))
-                found[p] = _times_plus(builder, _load(context, builder, kinds[1], x, place), weight, found[p])
+                found[p] = simd.times_plus(builder, _load(context, builder, kinds[1], x, place), weight, found[p])
         return cgutils.pack_array(builder, found)
 
     return sums(sums, x, types.intp, types.intp, weights, types.intp, types.intp, taps), build
@@ -185,7 +179,7 @@ def with_products(typing, sums, x, index, y):
         found = []
         for k in range(side):
             value = _load(context, builder, signature.args[1], x, builder.add(index, ir.Constant(index.type, N * k)))
-            found.append(_times_plus(builder, value, y, builder.extract_value(sums, k)))
+            found.append(simd.times_plus(builder, value, y, builder.extract_value(sums, k)))
         return cgutils.pack_array(builder, found)
 
     return sums(sums, x, types.intp, LANES), build
@@ -203,7 +197,7 @@ def spread(typing, out, index, weights, first, apart, y, taps):
             weight = _load(context, builder, kinds[2], weights, _at(builder, first, apart, k))
             place = builder.add(index, ir.Constant(index.type, N * k))
             before = _load(context, builder, kinds[0], out, place)
-            _store(context, builder, kinds[0], out, place, _times_plus(builder, weight, y, before))
+            _store(context, builder, kinds[0], out, place, simd.times_plus(builder, weight, y, before))
         return context.get_dummy_value()
 
     return types.void(out, types.intp, weights, types.intp, types.intp, LANES, taps), build
