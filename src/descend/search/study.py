@@ -96,6 +96,7 @@ class Study:
         self.is_part = False  # of what the user has, where time does not allow more
         self.warm_up: WarmUp | None = None  # what compiles for fine-tuning meanwhile
         self.before_training: Callable[[FineTuneStep], None] = lambda _: None  # raises where a step must not be measured
+        self.training_bytes: dict[FineTuneStep, int | None] = {}  # that a batch of such a step holds, None where nobody can tell
         self.fit_pace = FIT_PACE
         self.head_fits: dict[FeatureStep, StageFit] = {}  # what is looked at -> the head on exactly that
         self._engines: dict[int, Engine] = {}
