@@ -1,7 +1,5 @@
 """``python -m descend`` is ``descend``."""
 
-import sys
+from descend.cli import command
 
-from descend.cli import main
-
-sys.exit(main())
+command()

@@ -1,7 +1,5 @@
 """``python -m descend.cli`` is ``descend``."""
 
-import sys
+from descend.cli import command
 
-from descend.cli import main
-
-sys.exit(main())
+command()
