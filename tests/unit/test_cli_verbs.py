@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from descend import __version__
 from descend.cli import cache, evaluate, export, listing, main, pages, predict
 from descend.cli.progress import Terminal
 from descend.train import Predictions, RunRecord, exporting
@@ -48,6 +49,18 @@ def test_a_reader_that_has_gone_ends_the_verb_quietly() -> None:
     os.close(writing)
     assert done.returncode == 1
     assert done.stderr == b""
+
+
+def test_a_command_leaves_with_its_status_and_everything_that_was_left_for_the_end_done() -> None:
+    """The output goes to a pipe, so what was printed waits in a buffer; taking modules apart would run ``__del__``."""
+    script = (
+        "import atexit, sys; from descend import cli\n"
+        "class Last:\n    def __del__(self): print('taken apart')\n"
+        "last = Last(); atexit.register(print, 'done'); sys.argv = ['descend', *sys.argv[1:]]; cli.command()"
+    )
+    for words, status, said in ((["--version"], 0, f"descend {__version__}\ndone\n"), (["nosuchverb"], 2, "done\n")):
+        done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, timeout=120)
+        assert (done.returncode, done.stdout) == (status, said)
 
 
 def test_cache_frees_one_kind_or_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
