@@ -1,6 +1,7 @@
-"""Pictures at an address (``s3://bucket/photos``, ``https://...``): fetched once into the cache, whatever fsspec reads.
+"""Pictures at an address (``s3://bucket/photos``, ``https://...``), whatever fsspec reads.
 
-What has changed there (names, sizes, times or tags) is fetched anew as a whole. Meant for sets that fit into the cache.
+They are fetched once into the cache; what has changed there (names, sizes, times or tags) is fetched anew as a whole. Shards that
+would take more than half of the cache are not fetched: their pictures are read where they lie (``ranges``).
 Source: https://filesystem-spec.readthedocs.io; torch brings it.
 """
 
@@ -11,8 +12,13 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from descend.data.parquet_pictures import SUFFIX, has_pictures
+from descend.data.archives import ENDINGS
+from descend.data.parquet_pictures import FOLDERS
+from descend.data.parquet_rows import SUFFIX, has_pictures
+from descend.data.ranges import RemoteFile, out_of_reach
+from descend.data.shards import Shards
 from descend.data.table_files import SUFFIXES
+from descend.data.tar_shards import ENDING as TAR
 from descend.errors import DataError, MissingExtra
 from descend.files import CacheFolder
 from descend.printable import shortened
@@ -27,29 +33,33 @@ def is_address(text: str) -> bool:
     return _ADDRESS.match(text) is not None
 
 
-def fetched(address: str, cache: CacheFolder | None = None) -> Path:
-    """Return the folder (or the table, its folder beside it) of an address, fetched if it is not in the cache.
+def at_address(address: str, cache: CacheFolder | None = None) -> Path | Shards:
+    """Return the folder or the file (a table has its folder beside it) of an address, fetched if it is not in the cache.
 
-    Raises DataError where it is out of reach, empty, larger than the cache may be, or names files outside itself; MissingExtra
-    where fsspec lacks the package for this kind of address.
+    Shards beyond half of the cache are returned as they are. Raises DataError where it is out of reach, empty, larger than the
+    cache may be, or names files outside itself; MissingExtra where fsspec lacks the package for this kind of address.
     """
     cache = cache or CacheFolder()
     import fsspec  # a second to import
 
     try:
         system, root = fsspec.core.url_to_fs(address)
-        is_table = PurePosixPath(root).suffix.lower() in SUFFIXES and system.isfile(root)
-        top = root.rpartition("/")[0] if is_table else root.rstrip("/")
+        is_file = Path(root).name.lower().endswith((*SUFFIXES, *ENDINGS)) and system.isfile(root)
+        top = root.rpartition("/")[0] if is_file else root.rstrip("/")
         listed: Mapping[str, Mapping[str, Any]]
-        listed = {root: system.info(root)} if is_table and _stands_alone(system, root) else system.find(top, detail=True)
+        listed = {root: system.info(root)} if is_file and _stands_alone(system, root) else system.find(top, detail=True)
     except ImportError as error:
         raise MissingExtra(
             address, f"needs a package ({shortened(str(error))})", fix="Install it, or download the data."
         ) from error
     except Exception as error:  # each file system has errors of its own
-        raise _out_of_reach(address, error) from error
+        raise out_of_reach(address, error) from error
     files = {_relative(address, top, name): name for name in sorted(listed)}
     n_bytes = sum(int(listed[name].get("size") or 0) for name in files.values())
+    if 2 * n_bytes > cache.limit_bytes and (names := _shards(system, files)):
+        facts = {name: [system.unstrip_protocol(name), *(str(listed[name].get(fact)) for fact in _FACTS)] for name in names}
+        sizes = {name: int(listed[name].get("size") or 0) for name in names}
+        return Shards([RemoteFile(system, name, facts[name], sizes[name], cache) for name in names], Path(root))
     if not files or n_bytes > cache.limit_bytes:
         must = f"must fit into the cache of {cache.limit_bytes:,} bytes" if files else "must hold files"
         raise DataError(address, must, got=f"{len(files):,} files of {n_bytes:,} bytes", fix="Download it, and give the folder.")
@@ -66,14 +76,26 @@ def fetched(address: str, cache: CacheFolder | None = None) -> Path:
     try:
         entry = cache.folder(KIND, facts, fetch)
     except Exception as error:
-        raise _out_of_reach(address, error) from error
-    return entry / place / PurePosixPath(root).name if is_table else entry / place
+        raise out_of_reach(address, error) from error
+    return entry / place / PurePosixPath(root).name if is_file else entry / place
+
+
+def _shards(system: Any, files: Mapping[PurePosixPath, str]) -> list[str]:
+    """Return the shards among files, where these are all that counts: tars side by side, or Parquet with pictures in it."""
+    tars = [name for path, name in files.items() if path.suffix.lower() == TAR]
+    if tars and all(len(path.parts) == 1 for path in files):
+        return tars
+    tables = {path: name for path, name in files.items() if path.suffix.lower() == SUFFIX}
+    around = {path.parts[0].lower() for path in files if len(path.parts) > 1}
+    deep = [path for path in tables if len(path.parts) > 2]
+    is_whole = bool(tables) and not deep and (not around or (around <= {*FOLDERS} and all(len(path.parts) == 2 for path in tables)))
+    return [*tables.values()] if is_whole and _stands_alone(system, next(iter(tables.values()))) else []
 
 
 def _stands_alone(system: Any, root: str) -> bool:
-    """Say whether a table holds its pictures itself; of a file that is far away only the end is read for that."""
+    """Say whether a file holds its pictures itself; of Parquet that is far away only the end is read for that."""
     if PurePosixPath(root).suffix.lower() != SUFFIX:
-        return False
+        return root.lower().endswith(ENDINGS)
     with system.open(root, "rb") as file:
         return has_pictures(file)
 
@@ -85,8 +107,3 @@ def _relative(address: str, top: str, name: str) -> PurePosixPath:
         raise DataError(address, "must name files inside itself", got=name)
     return path
 
-
-def _out_of_reach(address: str, error: Exception) -> DataError:
-    why = shortened(str(error).strip().partition("\n")[0])
-    return DataError(address, f"must be within reach ({type(error).__name__}: {why})",
-                     fix="Look at its name and your rights, or download it and give the folder.")  # fmt: skip
