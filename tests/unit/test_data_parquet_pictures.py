@@ -183,9 +183,7 @@ def test_what_is_larger_than_the_cache_is_read_where_it_lies_and_a_bomb_is_refus
     assert not CacheFolder().usage().get(KIND)
 
 
-def test_a_pass_in_order_reads_each_row_group_once_and_memory_is_bounded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_pass_in_order_reads_each_row_group_once_and_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = small(tmp_path / "t.parquet", range(40), row_group_size=8)
     read = list[Any]()
     opens = parquet_pictures.opened

@@ -132,9 +132,7 @@ def test_a_server_gives_ranges_or_whole_shards(served: tuple[str, list[int]], mo
     assert sum(entry.n_bytes for entry in CacheFolder().entries()) <= 60_000
 
 
-def test_random_pictures_are_read_alone_and_a_pass_in_blocks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_random_pictures_are_read_alone_and_a_pass_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ranges, "BLOCK", 4096)
     (tmp_path / "www").mkdir()
     (tmp_path / "www" / "trees.tar").write_bytes(shard(0, 64))

@@ -65,7 +65,8 @@ def test_a_tar_is_the_folder_that_it_holds_and_nothing_is_unpacked(form: int, tm
 
 
 def test_it_reads_as_its_files_in_a_folder_do(tmp_path: Path) -> None:
-    extra = {"photos/a/.hidden.png": b"x", "photos/@eaDir/0.png": b"x", "photos/b/no ending": png(60), "photos/b/readme": b"text", "photos/a/raw.cr2": b"x", "photos/b/empty.png": b"",
+    extra = {"photos/a/.hidden.png": b"x", "photos/@eaDir/0.png": b"x", "photos/b/no ending": png(60),
+             "photos/b/readme": b"text", "photos/a/raw.cr2": b"x", "photos/b/empty.png": b"",
              "photos/a/cut.png": png(1)[:60], "photos/runs/one/recipe.toml": b"", "photos/runs/one/x.png": png(3)}  # fmt: skip
     for name, content in (PHOTOS | extra).items():
         (tmp_path / "pets" / name).parent.mkdir(parents=True, exist_ok=True)

@@ -70,7 +70,7 @@ class Listing:
 
     def to_bytes(self) -> bytes:
         """Return the listing as bytes, for ``of_bytes``."""
-        arrays = {f"{name}_{part}": array for name, column in zip(COLUMNS, self.columns, strict=True)
+        arrays: dict[str, Any] = {f"{name}_{part}": array for name, column in zip(COLUMNS, self.columns, strict=True)
                   for part, array in zip(("ends", "text"), column.arrays, strict=True)}  # fmt: skip
         facts = json.dumps([self.passed_over, self.n_repeated, self.is_table, self.at_once]).encode()
         content = BytesIO()
@@ -161,4 +161,3 @@ def source_of(root: Path | None, names: Sequence[str], pictures: NDArray[Any] | 
         return pictures[row]
     assert root is not None  # pictures that are not in memory have a root
     return root / names[row]
-

@@ -8,7 +8,7 @@ Names of classes come from the schema ("huggingface": ClassLabel), as in ``liste
 a table. A picture without bytes is left out and counted; a path in a row is never followed.
 
 A picture's place is its row group and its row there: the first look goes through the file once (``packed.py``). What is
-read is a whole row group; those read last are held, 256 MiB of them, all files together, so a pass in order reads each group once.
+read is a whole row group; those read last are held, 256 MiB of all files together, so a pass in order reads each group once.
 A file with a row group beyond 64 MiB is copied into the cache, as one file that gives any picture at once.
 
 Source: https://huggingface.co/docs/datasets/image_dataset and https://huggingface.co/docs/hub/datasets-file-names-and-splits.
@@ -31,7 +31,17 @@ from descend.data.archives import Room, in_cache
 from descend.data.manifest import SPLIT_WORDS, Manifest, natural
 from descend.data.names import Names
 from descend.data.packed import Contents, Listing, listed_once, together
-from descend.data.parquet_rows import SUFFIX, Columns, columns_of, group_lengths, has_pictures, naming, opened, rows_of, stated_bytes
+from descend.data.parquet_rows import (
+    SUFFIX,
+    Columns,
+    columns_of,
+    group_lengths,
+    has_pictures,
+    naming,
+    opened,
+    rows_of,
+    stated_bytes,
+)
 from descend.data.ranges import Holder, LocalFile, RangedFile
 from descend.errors import DataError
 from descend.files import CacheFolder
@@ -165,7 +175,7 @@ def _copied(shard: RangedFile, columns: Columns, listing: Listing, cache: CacheF
 
 @dataclass(frozen=True)
 class RowGroups:
-    """The pictures of a Parquet file by row group and row. column: that of the pictures, of structs with ``bytes`` or of bytes."""
+    """The pictures of a Parquet file by row group and row. column: that of the pictures, structs with ``bytes`` or bytes."""
 
     file: RangedFile
     column: str

@@ -31,38 +31,23 @@ _FETCHED = "fetched"  # of the cache's entries
 _PAUSES_S = (0.5, 2.0)  # before an address that did not answer is asked again
 
 
-class RangedFile(Protocol):
-    """A file. path: for its name, its ending and its folder's name. facts: what tells that it has changed; changed_ns: when."""
-
-    @property
-    def path(self) -> PurePath: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def size(self) -> int: ...
-    @property
-    def facts(self) -> tuple[str, ...]: ...
-    @property
-    def changed_ns(self) -> int: ...
-
-    def read(self, at: int, n: int) -> bytes:
-        """Return n bytes from ``at`` on. Raises OSError, DataError for an address, and OSError where the file ends before."""
-        ...
-
-
 class Holder(Protocol):
-    """What holds pictures: a ranged file, or one that divides its content otherwise."""
+    """What holds pictures. name: what errors call it. facts: what tells that it has changed; changed_ns: when it last did."""
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def facts(self) -> tuple[str, ...]: ...
-    @property
-    def changed_ns(self) -> int: ...
+    name: str
+    facts: tuple[str, ...]
+    changed_ns: int
 
     def read(self, at: int, n: int) -> bytes:
         """Return the bytes of the picture at (at, n). Raises OSError, DataError."""
         ...
+
+
+class RangedFile(Holder, Protocol):
+    """A file: ``read`` gives n bytes from ``at`` on. path: for its name, its ending and its folder's name. size: in bytes."""
+
+    path: PurePath
+    size: int
 
 
 @dataclass(frozen=True, slots=True)

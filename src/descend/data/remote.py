@@ -87,9 +87,8 @@ def _shards(system: Any, files: Mapping[PurePosixPath, str]) -> list[str]:
         return tars
     tables = {path: name for path, name in files.items() if path.suffix.lower() == SUFFIX}
     around = {path.parts[0].lower() for path in files if len(path.parts) > 1}
-    deep = [path for path in tables if len(path.parts) > 2]
-    is_whole = bool(tables) and not deep and (not around or (around <= {*FOLDERS} and all(len(path.parts) == 2 for path in tables)))
-    return [*tables.values()] if is_whole and _stands_alone(system, next(iter(tables.values()))) else []
+    side_by_side = all(len(path.parts) == 1 + bool(around) for path in tables) and around <= {*FOLDERS}
+    return [*tables.values()] if tables and side_by_side and _stands_alone(system, next(iter(tables.values()))) else []
 
 
 def _stands_alone(system: Any, root: str) -> bool:
@@ -106,4 +105,3 @@ def _relative(address: str, top: str, name: str) -> PurePosixPath:
     if ".." in path.parts or not path.parts:
         raise DataError(address, "must name files inside itself", got=name)
     return path
-

@@ -4,7 +4,7 @@ The digest is the picture's identity everywhere: which copies must stay on one s
 are, where its decoded pixels and its features lie in the cache. An index on disk remembers what was seen of each file, so that a
 second run does not read the files again. A file is the one that was seen if its name, size, times of content and status change
 (in nanoseconds) and number in the file system are the same: names, sizes and times of content alone survive an exchange of two
-files, and unpacking. A picture in a shard is the one that was seen if its place in the shard, and so much of the shard, are the same.
+files, and unpacking. A picture in a shard is the one that was seen if its place there, and so much of the shard, are the same.
 """
 
 from __future__ import annotations

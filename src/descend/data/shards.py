@@ -33,7 +33,7 @@ class Shards:
         return parquet_pictures.read_shards(self.files, evaluation=evaluation)
 
     def pictures(self) -> tuple[Contents, list[str], dict[str, str]]:
-        """Return what the shards hold, labels or none, the names of all pictures in natural order, and path -> why of the rest."""
+        """Return what the shards hold, labels or none, the names of pictures in natural order, and path -> why of the rest."""
         if self.are_tars:
             return tar_shards.found_in(self.files)
         return parquet_pictures.found_in(self.files)

@@ -63,7 +63,10 @@ class Pictures:
     def content(self, row: int) -> bytes | NDArray[Any]:
         """Return a picture's bytes or pixels. Raises OSError, PictureError."""
         source = source_of(self.root, self.names, self.held, row)
-        return read_source(source) if isinstance(source, (Path, Member)) else source
+        if isinstance(source, (Path, Member)):
+            return read_source(source)
+        assert isinstance(source, (bytes, np.ndarray))  # in memory
+        return source
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ Source of the shards' conventions: https://github.com/webdataset/webdataset.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -121,7 +122,7 @@ class _Walk:
         try:
             with tarfile.open(fileobj=Window(self._shard, most=_LONGEST_HEADER), mode="r:") as archive:
                 while (member := archive.next()) is not None:
-                    archive.members.clear()  # or each of its headers would be kept
+                    archive.members = []  # or each of its headers would be kept
                     if member.size < 0 or not end <= member.offset < member.offset_data <= self._shard.size:
                         raise tarfile.TarError(f"the header at byte {member.offset:,} leads backwards")
                     end = member.offset_data + (member.size if member.isreg() and not member.issparse() else 0)
@@ -149,7 +150,7 @@ class _Walk:
         if member.size > LARGEST_FILE:
             return f"it has {member.size:,} bytes, more than {LARGEST_FILE:,}"
         if kind == "unknown" or member.size > READ_AT_ONCE:
-            window = Window(self._shard, member.offset_data, member.size)
+            window = io.BufferedReader(Window(self._shard, member.offset_data, member.size))
             return None if member.size and is_picture_file(window) else why_no_picture(path)
         return None
 

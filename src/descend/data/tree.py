@@ -76,7 +76,7 @@ def walk(root: Path) -> Folder:
 
 
 def tree_of(name: str, pictures: Iterable[str], passed_over: Iterable[tuple[str, str]]) -> Folder:
-    """Return the tree of pictures that are named by their paths, as ``walk`` would find it. passed_over: (path, why) of others."""
+    """Return the tree of pictures that are named by their paths, as ``walk`` finds one. passed_over: (path, why) of the rest."""
     others = [*passed_over]
     runs = {path.rpartition("/")[0] for path, _ in others if path.rpartition("/")[2] == _RECIPE} - {""}
     top = Folder(name, "")
@@ -92,7 +92,8 @@ def tree_of(name: str, pictures: Iterable[str], passed_over: Iterable[tuple[str,
             folder.passed_over.append((path, why))
     for folder in top.below():
         folder.passed_over += [(f"{inner.path}/", RUN_FOLDER) for inner in folder.folders if _held_runs(inner)]
-        folder.folders = sorted((inner for inner in folder.folders if not _held_runs(inner)), key=lambda inner: natural(inner.name))
+        left = [inner for inner in folder.folders if not _held_runs(inner)]
+        folder.folders = sorted(left, key=lambda inner: natural(inner.name))
     return top
 
 
