@@ -14,7 +14,7 @@ import pyarrow.parquet as parquet
 import pytest
 from PIL import Image
 
-from descend.data import decoded, load, parquet_pictures
+from descend.data import decoded, decoded_cache, load, parquet_pictures
 from descend.data.archives import KIND
 from descend.errors import DataError
 from descend.files import CacheFolder
@@ -213,6 +213,23 @@ def test_a_file_with_a_huge_row_group_is_copied_as_one_file(tmp_path: Path, monk
     monkeypatch.setenv("DESCEND_CACHE", str(tmp_path / "other"))
     with pytest.raises(DataError, match="must fit into the cache of 1,000 bytes"):
         load(path)
+
+
+def test_where_pixels_fit_nowhere_each_picture_is_read_without_its_row_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = load(small(tmp_path / "t.parquet", range(40), row_group_size=8))
+    expected = decoded(dataset, 16).pixels
+    monkeypatch.setattr(decoded_cache, "IN_MEMORY_BYTES", 1)
+    limit = 12_000  # bytes: 40 pictures of 16 px have 30,720, and 9,600 as they are encoded
+    assert sum(len(png(n)) for n in range(40)) < limit
+    pixels = decoded(dataset, 16, limit_bytes=limit, cache_dir=tmp_path / "small")
+    assert any("each is decoded whenever it is needed" in str(problem) for problem in pixels.dataset.problems)
+    with monkeypatch.context() as patch:
+        patch.setattr(parquet_pictures._groups, "read", lambda *_: pytest.fail("no row group is read any more"))
+        assert (pixels.take([39, 0, 17]) == expected[[39, 0, 17]]).all()
+    tight = decoded(dataset, 16, limit_bytes=1000, cache_dir=tmp_path / "none")
+    assert (tight.take([39, 0, 17]) == expected[[39, 0, 17]]).all()
 
 
 def test_shards_must_agree(tmp_path: Path) -> None:

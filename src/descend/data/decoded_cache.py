@@ -14,6 +14,7 @@ is opened anew after every ``_MAPPED`` bytes; the operating system's file cache 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -32,6 +33,8 @@ from numpy.typing import ArrayLike, NDArray
 from descend.data.dataset import Dataset
 from descend.data.decode import POLICY, decode_resized
 from descend.data.opening import read_source
+from descend.data.packed import Packed
+from descend.data.parquet_pictures import each_alone
 from descend.data.pool import in_order, n_threads
 from descend.data.problems import Problem
 from descend.data.ranges import Member
@@ -184,7 +187,7 @@ def decoded(
         weakref.finalize(pixels, cache.release, path)
     except OSError as error:
         cache.release(path)
-        return _without_disk(dataset, resolution, decode, workers, progress, error)
+        return _without_disk(dataset, resolution, cache, workers, progress, error)
     except BaseException:
         cache.release(path)
         raise
@@ -286,9 +289,13 @@ def _as_they_are(pictures: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _without_disk(
-    dataset: Dataset, resolution: int, decode: Decode, threads: int, progress: Update | None, error: OSError
+    dataset: Dataset, resolution: int, cache: CacheFolder, threads: int, progress: Update | None, error: OSError
 ) -> Decoded:
     in_memory = len(dataset) * resolution**2 * 3 <= IN_MEMORY_BYTES
+    if not in_memory and isinstance(dataset.pictures, Packed):
+        with contextlib.suppress(DataError):  # then as they lie, which takes longer
+            dataset = replace(dataset, pictures=each_alone(dataset.pictures, cache))
+    decode = _decoding(dataset, resolution, cache)
     pixels = np.zeros((len(dataset), resolution, resolution, 3), np.uint8) if in_memory else None
     reasons: dict[int, str] = {}
     for row, picture in enumerate(_pictures(dataset, decode, threads, progress)):  # all: who can be decoded must be known now

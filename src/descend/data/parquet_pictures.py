@@ -9,13 +9,15 @@ a table. A picture without bytes is left out and counted; a path in a row is nev
 
 A picture's place is its row group and its row there: the first look goes through the file once (``packed.py``). What is
 read is a whole row group; those read last are held, 256 MiB of all files together, so a pass in order reads each group once.
-A file with a row group beyond 64 MiB is copied into the cache, as one file that gives any picture at once.
+A file with a row group beyond 64 MiB is copied into the cache, as one file that gives any picture at once; and so are all where
+pictures are drawn by chance again and again, because their pixels fit neither into the cache nor into memory.
 
 Source: https://huggingface.co/docs/datasets/image_dataset and https://huggingface.co/docs/hub/datasets-file-names-and-splits.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 import threading
 from collections import OrderedDict
@@ -30,7 +32,7 @@ from descend.data import tables
 from descend.data.archives import Room, in_cache
 from descend.data.manifest import SPLIT_WORDS, Manifest, natural
 from descend.data.names import Names
-from descend.data.packed import Contents, Listing, listed_once, together
+from descend.data.packed import PLACE, Contents, Listing, Packed, listed_once, together
 from descend.data.parquet_rows import (
     SUFFIX,
     Columns,
@@ -171,6 +173,34 @@ def _copied(shard: RangedFile, columns: Columns, listing: Listing, cache: CacheF
     entry = in_cache(["copied", *shard.facts], shard.name, fill, cache)
     lengths = np.load(entry / "lengths.npy")
     return LocalFile.of(entry / "pictures"), replace(listing, at=np.cumsum(lengths) - lengths, n=lengths)
+
+
+def each_alone(places: Packed, cache: CacheFolder) -> Packed:
+    """Return places from which any picture is read without others: what lies in row groups is copied into the cache, in order.
+
+    Raises DataError where the cache does not take it.
+    """
+    held = [holder for holder in places.holders if isinstance(holder, RowGroups)]
+    if not held:
+        return places
+    room = Room(held[0].name, cache)
+
+    def fill(unfinished: Path) -> None:
+        unfinished.mkdir()
+        lengths = list[int]()
+        with (unfinished / "pictures").open("wb") as file:
+            for row in range(len(places)):
+                content = places.member(row, "").read()
+                room.take(len(content))
+                lengths.append(file.write(content))
+        np.save(unfinished / "lengths.npy", np.array(lengths, np.int64))
+
+    which = hashlib.blake2b(places.rows.tobytes(), digest_size=16).hexdigest()
+    entry = in_cache(["alone", which, *(fact for holder in places.holders for fact in holder.facts)], held[0].name, fill, cache)
+    lengths = np.load(entry / "lengths.npy")
+    rows = np.zeros(len(places), PLACE)
+    rows["at"], rows["n"] = np.cumsum(lengths) - lengths, lengths
+    return Packed([LocalFile.of(entry / "pictures")], rows)
 
 
 @dataclass(frozen=True)

@@ -32,11 +32,22 @@ _PAUSES_S = (0.5, 2.0)  # before an address that did not answer is asked again
 
 
 class Holder(Protocol):
-    """What holds pictures. name: what errors call it. facts: what tells that it has changed; changed_ns: when it last did."""
+    """What holds pictures."""
 
-    name: str
-    facts: tuple[str, ...]
-    changed_ns: int
+    @property
+    def name(self) -> str:
+        """What errors call it."""
+        ...
+
+    @property
+    def facts(self) -> tuple[str, ...]:
+        """What tells that its content has changed."""
+        ...
+
+    @property
+    def changed_ns(self) -> int:
+        """When that last happened, in ns since 1970; 0 where nothing tells."""
+        ...
 
     def read(self, at: int, n: int) -> bytes:
         """Return the bytes of the picture at (at, n). Raises OSError, DataError."""
@@ -44,10 +55,17 @@ class Holder(Protocol):
 
 
 class RangedFile(Holder, Protocol):
-    """A file: ``read`` gives n bytes from ``at`` on. path: for its name, its ending and its folder's name. size: in bytes."""
+    """A file: ``read`` gives n bytes from ``at`` on."""
 
-    path: PurePath
-    size: int
+    @property
+    def path(self) -> PurePath:
+        """Its path, or that at its address: for its name, its ending and its folder's name."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Its size in bytes."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

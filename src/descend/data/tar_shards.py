@@ -122,7 +122,7 @@ class _Walk:
         try:
             with tarfile.open(fileobj=Window(self._shard, most=_LONGEST_HEADER), mode="r:") as archive:
                 while (member := archive.next()) is not None:
-                    archive.members = []  # or each of its headers would be kept
+                    archive.members = []  # pyright: ignore[reportAttributeAccessIssue] (or each header would be kept)
                     if member.size < 0 or not end <= member.offset < member.offset_data <= self._shard.size:
                         raise tarfile.TarError(f"the header at byte {member.offset:,} leads backwards")
                     end = member.offset_data + (member.size if member.isreg() and not member.issparse() else 0)
