@@ -94,7 +94,7 @@ def _found(places: list[Any]) -> PictureSources:
     found = PictureSources([], [], {})
     for place in map(os.fspath, places):
         shards = shards_at(Path(place))
-        if shards is not None:
+        if shards is not None and not (Path(place).is_dir() and find_pictures([place]).paths):  # or tars lie beside pictures
             contents, names, passed_over = shards.pictures()
             found.sources.extend(contents.members(names))
             found.names.extend(os.path.join(place, name) for name in names)  # noqa: PTH118 (as text)
