@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import shutil
+import subprocess
 import tarfile
 from pathlib import Path
 
@@ -216,3 +218,22 @@ def test_memory_and_descriptors_stay_flat(tmp_path: Path) -> None:
     assert len(list(handles.iterdir())) == before
     assert dataset.pictures is not None
     assert dataset.pictures.rows.nbytes <= 20 * 24  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@pytest.mark.skipif(shutil.which("tar") is None, reason="needs GNU tar")
+@pytest.mark.parametrize("form", ["gnu", "posix"])
+def test_a_member_stored_in_pieces_is_passed_over_and_what_follows_is_read(form: str, tmp_path: Path) -> None:
+    for name, content in PHOTOS.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    with (tmp_path / "photos" / "a" / "00.png").open("wb") as file:
+        file.truncate(2**20)
+        file.seek(2**19)
+        file.write(b"x" * 4096)
+    command = ["tar", f"--format={form}", "--sparse", "-cf", "x.tar", "photos/a/00.png", "photos"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    dataset = load(tmp_path / "x.tar")
+    assert len(dataset) == 24
+    assert any("stored in pieces: pack it again without --sparse" in str(problem) for problem in dataset.problems)
+    for row in range(24):
+        assert dataset.source(row).read() == PHOTOS[dataset.name_of(row)]  # pyright: ignore[reportAttributeAccessIssue]
