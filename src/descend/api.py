@@ -41,8 +41,8 @@ def fit(
     """Train a classifier and write its run folder.
 
     data: a folder of class folders; a folder with ``train/ val/ test/``; a CSV, TSV or Parquet table with the columns
-    ``path,label[,split][,group]``; Parquet with the pictures in it, or a folder of such shards; the name of a built-in set; a
-    data frame with the columns of a table; ``(pictures, labels)``, where pictures are paths, an array (N, H, W[, 3]) uint8, or a
+    ``path,label[,split][,group]``; a tar, Parquet with the pictures in it, or a folder of such shards; a compressed archive; an
+    address of any of these; the name of a built-in set; a data frame with the columns of a table; ``(pictures, labels)``, where pictures are paths, an array (N, H, W[, 3]) uint8, or a
     list of Pillow images, arrays, tensors and bytes of any size; torchvision's ``ImageFolder``, any indexable of (picture,
     label), Hugging Face's ``Dataset``; or a dict of these under train, val and test. It may stand in the recipe instead, where
     it is a path.

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from descend.data import decoded, load, tar_shards
-from descend.data.ranges import Member
+from descend.data.ranges import LocalFile, Member
 from descend.errors import DataError
 from descend.files import CacheFolder
 from descend.train.picture_sources import picture_sources
@@ -181,6 +181,26 @@ def test_what_is_damaged_is_one_sentence(tmp_path: Path) -> None:
     header, _ = member("././@PaxHeader", kind=tarfile.XHDTYPE)
     header.size = 2**21
     told(header.tobuf() + b"9" * 2**21 + whole, r"2,097,152 bytes stand where at most 1,048,576 may")
+
+
+def test_no_change_of_a_header_leads_to_anything_but_a_listing_or_one_sentence(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    path = packed(tmp_path / "x.tar", dict([*PHOTOS.items()][:6]) | {f"{'d' * 120}/x.png": png(9)}, format=tarfile.PAX_FORMAT)
+    whole, outcomes = path.read_bytes(), set[bool]()
+    heads = [at for at in range(0, len(whole), 512) if whole[at + 257 : at + 262] == b"ustar"]
+    for _ in range(300):
+        content, head = bytearray(whole), heads[rng.integers(len(heads))]
+        for at in rng.choice([*range(100), *range(124, 136), 156], 3):  # name, size, kind
+            content[head + at] = rng.choice([0, 47, 48, 55, 57, 128, 255])
+        content[head + 148 : head + 156] = b" " * 8
+        content[head + 148 : head + 156] = b"%06o\0 " % sum(content[head : head + 512])  # the sum is right
+        path.write_bytes(content[: rng.integers(len(content) // 2, len(content))] if rng.random() < 0.3 else content)
+        try:
+            listing = tar_shards._Walk(LocalFile.of(path)).listing()
+            outcomes.add((listing.at + listing.n <= path.stat().st_size).all())
+        except DataError as error:
+            outcomes.add(str(error).startswith(f"{path}: must"))
+    assert outcomes == {True}
 
 
 def test_a_path_of_many_folders_does_not_stop_the_walk(tmp_path: Path) -> None:
