@@ -74,15 +74,21 @@ class Room:
     def __init__(self, who: str, cache: CacheFolder) -> None:
         self._who, self._cache, self._needed, self._made = who, cache, 0, 0
 
-    def take(self, n_bytes: int) -> None:
-        """Make room for so many more bytes. Raises DataError where the cache, emptied, would not hold them."""
+    def count(self, n_bytes: int) -> None:
+        """Count so many more bytes. Raises DataError where the cache, emptied, would not hold all."""
         self._needed += n_bytes
         limit = self._cache.limit_bytes
         if self._needed > limit:
             raise DataError(self._who, f"must fit into the cache of {limit:,} bytes", got=f"{self._needed:,} bytes or more",
                             fix="Unpack it, and give the folder.")  # fmt: skip
+
+    def take(self, n_bytes: int) -> None:
+        """Make room for so many more bytes. Raises DataError as ``count`` does."""
+        self.count(n_bytes)
         if self._needed > self._made:
-            self._made = min(limit, max(self._needed, 2 * self._made))  # to look at all entries for each file would take long
+            self._made = min(
+                self._cache.limit_bytes, max(self._needed, 2 * self._made)
+            )  # to look at all entries for each file would take long
             self._cache.enforce_limit(self._made)
 
 

@@ -21,12 +21,13 @@ import hashlib
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from descend.data import tables
 from descend.data.archives import Room, in_cache
@@ -142,7 +143,7 @@ def _look(shard: RangedFile, columns: Columns, cache: CacheFolder) -> Listing:
         if content:
             n_bytes += len(content)
             if n_bytes > stated:  # what a file says of its own sizes need not be true
-                room.take(len(content))
+                room.count(len(content))
             sizes[min(int(np.searchsorted(ends, number, "right")), len(sizes) - 1)] += len(content)
             name = f"{number:07}{_safe(path)}{_ending(content, path)}"
         told.append((name, cells[0], cells[1], cells[2]))
@@ -155,24 +156,10 @@ def _look(shard: RangedFile, columns: Columns, cache: CacheFolder) -> Listing:
 
 
 def _copied(shard: RangedFile, columns: Columns, listing: Listing, cache: CacheFolder) -> tuple[Holder, Listing]:
-    """Return a copy of a file's pictures in the cache, one after the other, and the listing with their places there."""
-    room, stated = Room(shard.name, cache), stated_bytes(shard, columns)
-
-    def fill(unfinished: Path) -> None:
-        room.take(stated)
-        unfinished.mkdir()
-        lengths = list[int]()
-        with (unfinished / "pictures").open("wb") as file:
-            for content, *_ in rows_of(shard, columns):
-                lengths.append(len(content or b""))
-                if file.tell() + lengths[-1] > stated:
-                    room.take(lengths[-1])
-                file.write(content or b"")
-        np.save(unfinished / "lengths.npy", np.array(lengths, np.int64))
-
-    entry = in_cache(["copied", *shard.facts], shard.name, fill, cache)
-    lengths = np.load(entry / "lengths.npy")
-    return LocalFile.of(entry / "pictures"), replace(listing, at=np.cumsum(lengths) - lengths, n=lengths)
+    """Return a copy of a file's pictures in the cache, and the listing with their places there."""
+    contents = (content or b"" for content, *_ in rows_of(shard, columns))
+    copy, at, n = _side_by_side(["copied", *shard.facts], shard.name, contents, stated_bytes(shard, columns), cache)
+    return copy, replace(listing, at=at, n=n)
 
 
 def each_alone(places: Packed, cache: CacheFolder) -> Packed:
@@ -183,24 +170,37 @@ def each_alone(places: Packed, cache: CacheFolder) -> Packed:
     held = [holder for holder in places.holders if isinstance(holder, RowGroups)]
     if not held:
         return places
-    room = Room(held[0].name, cache)
+    which = hashlib.blake2b(places.rows.tobytes(), digest_size=16).hexdigest()
+    facts = ["alone", which, *(fact for holder in places.holders for fact in holder.facts)]
+    contents = (places.member(row, "").read() for row in range(len(places)))
+    rows = np.zeros(len(places), PLACE)
+    copy, rows["at"], rows["n"] = _side_by_side(facts, held[0].name, contents, 0, cache)
+    return Packed([copy], rows)
+
+
+def _side_by_side(
+    facts: Sequence[str], who: str, contents: Iterable[bytes], stated: int, cache: CacheFolder
+) -> tuple[LocalFile, NDArray[np.int64], NDArray[np.int64]]:
+    """Return a file in the cache with these contents, one after the other, where each begins, and how long it is: (N,) each.
+
+    stated: bytes for which room is made before anything is written. Raises DataError where the cache does not take them.
+    """
+    room = Room(who, cache)
 
     def fill(unfinished: Path) -> None:
+        room.take(stated)
         unfinished.mkdir()
         lengths = list[int]()
         with (unfinished / "pictures").open("wb") as file:
-            for row in range(len(places)):
-                content = places.member(row, "").read()
-                room.take(len(content))
+            for content in contents:
+                if file.tell() + len(content) > stated:
+                    room.take(len(content))
                 lengths.append(file.write(content))
         np.save(unfinished / "lengths.npy", np.array(lengths, np.int64))
 
-    which = hashlib.blake2b(places.rows.tobytes(), digest_size=16).hexdigest()
-    entry = in_cache(["alone", which, *(fact for holder in places.holders for fact in holder.facts)], held[0].name, fill, cache)
+    entry = in_cache(facts, who, fill, cache)
     lengths = np.load(entry / "lengths.npy")
-    rows = np.zeros(len(places), PLACE)
-    rows["at"], rows["n"] = np.cumsum(lengths) - lengths, lengths
-    return Packed([LocalFile.of(entry / "pictures")], rows)
+    return LocalFile.of(entry / "pictures"), np.cumsum(lengths) - lengths, lengths
 
 
 @dataclass(frozen=True)
