@@ -148,6 +148,27 @@ def test_random_pictures_are_read_alone_and_a_pass_in_blocks(tmp_path: Path, mon
         assert max(asked) < 1000, "a picture drawn by chance is one range"
 
 
+@pytest.mark.parametrize("limit", ["60kB", "10MB"])
+def test_shards_of_a_server_that_lists_nothing_are_named_with_braces(
+    limit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DESCEND_CACHE_LIMIT", limit)
+    (tmp_path / "www" / "trees").mkdir(parents=True)
+    for number, split in enumerate(["train", "train", "val"]):
+        (tmp_path / "www" / "trees" / f"{split}-{number:02}.tar").write_bytes(shard(number))
+    for address, _ in serving(Ranged, tmp_path / "www"):
+        dataset = load(f"{address}/trees/train-{{00..01}}.tar")
+        assert (dataset.name, len(dataset), dataset.name_of(0)) == ("trees", 24, "train-00/0.png")
+        with pytest.raises(DataError, match=r"must be within reach \(FileNotFoundError"):
+            load(f"{address}/trees/{{train,val}}-02.tar")
+        with pytest.raises(DataError, match="braces must stand for 1 to 100,000 addresses, got 100001"):
+            load(f"{address}/trees/{{000000..999999}}.tar")
+        with pytest.raises(DataError, match="braces must stand for"):
+            load(f"{address}/trees/{{0..9999}}{{0..9999}}{{a,b}}.tar")
+        with pytest.raises(DataError, match="braces must stand for 1 to 100,000 addresses, got 0"):
+            load(f"{address}/trees/{{5..4}}.tar")
+
+
 @pytest.mark.parametrize("handler", [Ranged, Plain])
 def test_a_shard_larger_than_the_cache_needs_ranges(
     handler: type[Ranged], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -7,8 +7,10 @@ Source: https://filesystem-spec.readthedocs.io; torch brings it.
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import chain, product
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -25,6 +27,8 @@ from descend.printable import shortened
 
 KIND = "fetched"  # of the cache's entries
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://.+", re.IGNORECASE)
+_BRACES = re.compile(r"\{(?:(\d{1,9})\.\.(\d{1,9})|([^{}]*,[^{}]*))\}")
+MOST_SHARDS = 100_000  # named by one address
 _FACTS = ("size", "mtime", "created", "LastModified", "last_modified", "ETag", "etag", "md5Hash")
 
 
@@ -44,10 +48,14 @@ def at_address(address: str, cache: CacheFolder | None = None) -> Path | Shards:
 
     try:
         system, root = fsspec.core.url_to_fs(address)
-        is_file = Path(root).name.lower().endswith((*SUFFIXES, *ENDINGS)) and system.isfile(root)
-        top = root.rpartition("/")[0] if is_file else root.rstrip("/")
+        named = [fsspec.core.url_to_fs(one)[1] for one in expanded(address)]
+        is_file = len(named) == 1 and Path(root).name.lower().endswith((*SUFFIXES, *ENDINGS)) and system.isfile(root)
+        top = root.rpartition("/")[0] if is_file or len(named) > 1 else root.rstrip("/")
+        is_alone = len(named) > 1 or (is_file and _stands_alone(system, root))
         listed: Mapping[str, Mapping[str, Any]]
-        listed = {root: system.info(root)} if is_file and _stands_alone(system, root) else system.find(top, detail=True)
+        listed = {name: system.info(name) for name in named} if is_alone else system.find(top, detail=True)
+    except DataError:
+        raise
     except ImportError as error:
         raise MissingExtra(
             address, f"needs a package ({shortened(str(error))})", fix="Install it, or download the data."
@@ -59,7 +67,9 @@ def at_address(address: str, cache: CacheFolder | None = None) -> Path | Shards:
     if 2 * n_bytes > cache.limit_bytes and (names := _shards(system, files)):
         facts = {name: [system.unstrip_protocol(name), *(str(listed[name].get(fact)) for fact in _FACTS)] for name in names}
         sizes = {name: int(listed[name].get("size") or 0) for name in names}
-        return Shards([RemoteFile(system, name, facts[name], sizes[name], cache) for name in names], Path(root))
+        return Shards(
+            [RemoteFile(system, name, facts[name], sizes[name], cache) for name in names], Path(root if is_file else top)
+        )
     if not files or n_bytes > cache.limit_bytes:
         must = f"must fit into the cache of {cache.limit_bytes:,} bytes" if files else "must hold files"
         raise DataError(address, must, got=f"{len(files):,} files of {n_bytes:,} bytes", fix="Download it, and give the folder.")
@@ -78,6 +88,30 @@ def at_address(address: str, cache: CacheFolder | None = None) -> Path | Shards:
     except Exception as error:
         raise out_of_reach(address, error) from error
     return entry / place / PurePosixPath(root).name if is_file else entry / place
+
+
+def expanded(address: str) -> list[str]:
+    """Return the addresses that one with braces stands for, as WebDataset writes them. Raises DataError for too many.
+
+    >>> from descend.data.remote import expanded
+    >>> expanded("https://x.org/{train,val}-{08..09}.tar")[1:3]
+    ['https://x.org/train-09.tar', 'https://x.org/val-08.tar']
+    """
+    parts = [_alternatives(found) for found in _BRACES.finditer(address)]
+    n = math.prod(map(len, parts))
+    if not 0 < n <= MOST_SHARDS:
+        raise DataError(address, f"braces must stand for 1 to {MOST_SHARDS:,} addresses", got=n)
+    around = _BRACES.sub("\0", address).split("\0")
+    return ["".join(chain.from_iterable(zip(around, (*words, ""), strict=True))) for words in product(*parts)]
+
+
+def _alternatives(found: re.Match[str]) -> Sequence[str]:
+    """Return what one pair of braces stands for: words, or numbers as wide as the first; too many are counted, not made."""
+    first, last, words = found.groups()
+    if words is not None:
+        return words.split(",")
+    numbers = range(int(first), int(last) + 1)
+    return [str(number).zfill(len(first)) for number in numbers] if len(numbers) <= MOST_SHARDS else [""] * (MOST_SHARDS + 1)
 
 
 def _shards(system: Any, files: Mapping[PurePosixPath, str]) -> list[str]:
