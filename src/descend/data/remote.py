@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import chain, product
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -97,21 +97,14 @@ def expanded(address: str) -> list[str]:
     >>> expanded("https://x.org/{train,val}-{08..09}.tar")[1:3]
     ['https://x.org/train-09.tar', 'https://x.org/val-08.tar']
     """
-    parts = [_alternatives(found) for found in _BRACES.finditer(address)]
-    n = math.prod(map(len, parts))
+    parts = [(words.split(",") if words else range(int(first), int(last) + 1), len(first or ""))
+             for first, last, words in (found.groups() for found in _BRACES.finditer(address))]  # fmt: skip
+    n = math.prod(len(part) for part, _ in parts)
     if not 0 < n <= MOST_SHARDS:
         raise DataError(address, f"braces must stand for 1 to {MOST_SHARDS:,} addresses", got=n)
+    written = [[str(word).zfill(width) for word in part] for part, width in parts]  # numbers as wide as the first
     around = _BRACES.sub("\0", address).split("\0")
-    return ["".join(chain.from_iterable(zip(around, (*words, ""), strict=True))) for words in product(*parts)]
-
-
-def _alternatives(found: re.Match[str]) -> Sequence[str]:
-    """Return what one pair of braces stands for: words, or numbers as wide as the first; too many are counted, not made."""
-    first, last, words = found.groups()
-    if words is not None:
-        return words.split(",")
-    numbers = range(int(first), int(last) + 1)
-    return [str(number).zfill(len(first)) for number in numbers] if len(numbers) <= MOST_SHARDS else [""] * (MOST_SHARDS + 1)
+    return ["".join(chain.from_iterable(zip(around, (*words, ""), strict=True))) for words in product(*written)]
 
 
 def _shards(system: Any, files: Mapping[PurePosixPath, str]) -> list[str]:
