@@ -2,8 +2,8 @@
 
     python benchmarks/large_set.py --n 200000
 
-Claim: as shards, a large set takes no more private memory than as a folder (within a tenth), nothing of it is unpacked, and few
-files are open at once. The pictures are generated: noise of 24 px in one of ten colors, as JPEG; below 32 px no near copies are
+Claim: as shards, a large set needs no higher peak of private memory than as a folder (within a tenth; that of training), nothing
+of it is unpacked, and few files are open at once. The pictures are generated: noise of 24 px in one of ten colors, as JPEG; below 32 px no near copies are
 sought. Steps, each in a process of its own: ``look`` (``descend.data.load`` with an empty cache), ``again`` (the same once
 more), ``fit`` (scratch, ``smallcnn(width=4)``, one epoch, with its judging and its report) and ``predict`` (every picture, into
 a CSV file).
@@ -130,7 +130,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--n", type=int, default=200_000, help="pictures")
     options = parser.parse_args()
-    claim = "as tar shards, 200,000 pictures take no more private memory than as a folder, and nothing of them is unpacked"
+    claim = "as tar shards, 200,000 pictures need the same peak of private memory as a folder, and nothing of them is unpacked"
     go_on(
         "large_set",
         claim,
