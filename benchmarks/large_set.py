@@ -3,10 +3,10 @@
     python benchmarks/large_set.py --n 200000
 
 Claim: as shards, a large set needs no higher peak of private memory than as a folder (within a tenth; that of training), nothing
-of it is unpacked, and few files are open at once. The pictures are generated: noise of 24 px in one of ten colors, as JPEG; below 32 px no near copies are
-sought. Steps, each in a process of its own: ``look`` (``descend.data.load`` with an empty cache), ``again`` (the same once
-more), ``fit`` (scratch, ``smallcnn(width=4)``, one epoch, with its judging and its report) and ``predict`` (every picture, into
-a CSV file).
+of it is unpacked, and few files are open at once. The pictures are generated: noise of 24 px in one of ten colors, as JPEG;
+below 32 px no near copies are sought. Steps, each in a process of its own: ``look`` (``descend.data.load`` with an empty cache),
+``again`` (the same once more), ``fit`` (scratch, ``smallcnn(width=4)``, one epoch, with its judging and its report) and
+``predict`` (every picture, into a CSV file).
 
 Wall and processor times are of the whole process, imports included; the machine may be busy, so compare processor times.
 ``private`` is the peak of Linux's private memory (clean and dirty), ``files`` that of open descriptors, both sampled twice a
