@@ -41,11 +41,11 @@ def fit(
     """Train a classifier and write its run folder.
 
     data: a folder of class folders; a folder with ``train/ val/ test/``; a CSV, TSV or Parquet table with the columns
-    ``path,label[,split][,group]``; Parquet with the pictures in it, or a folder of such shards; the name of a built-in set; a
-    data frame with the columns of a table; ``(pictures, labels)``, where pictures are paths, an array (N, H, W[, 3]) uint8, or a
-    list of Pillow images, arrays, tensors and bytes of any size; torchvision's ``ImageFolder``, any indexable of (picture,
-    label), Hugging Face's ``Dataset``; or a dict of these under train, val and test. It may stand in the recipe instead, where
-    it is a path.
+    ``path,label[,split][,group]``; a tar, Parquet with the pictures in it, or a folder of such shards; a compressed archive; an
+    address of any of these; the name of a built-in set; a data frame with the columns of a table; ``(pictures, labels)``, where
+    pictures are paths, an array (N, H, W[, 3]) uint8, or a list of Pillow images, arrays, tensors and bytes of any size;
+    torchvision's ``ImageFolder``, any indexable of (picture, label), Hugging Face's ``Dataset``; or a dict of these under train,
+    val and test. It may stand in the recipe instead, where it is a path.
     recipe: settings as a Recipe, a dict or a TOML file; ``settings`` given beside it win. Every setting of ``Recipe`` is one.
     out: the run folder, new or empty; default ``runs/NAME-DATE-TIME``.
     progress: hears what goes on; default a bar in a notebook, nothing elsewhere (``descend.progress.Silent()`` anywhere).

@@ -224,10 +224,11 @@ def test_a_picture_whose_link_leads_out_is_not_shown(
     assert "may only look below" in refused.json()["error"]
 
 
-def test_pictures_of_an_archive_are_shown_from_where_it_is_unpacked(client: TestClient, root: Path) -> None:
-    shutil.make_archive(str(root / "packed"), "zip", root / "photos")
-    assert "packed.zip" in [entry["path"] for entry in client.get("api/places").json()["entries"]]
-    told = posted(client, "api/review", {"data": "packed.zip", "table": "c.csv", "deep": False})
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_pictures_of_an_archive_are_shown_from_where_they_lie(kind: str, client: TestClient, root: Path) -> None:
+    shutil.make_archive(str(root / "packed"), kind, root / "photos")
+    assert f"packed.{kind}" in [entry["path"] for entry in client.get("api/places").json()["entries"]]
+    told = posted(client, "api/review", {"data": f"packed.{kind}", "table": "c.csv", "deep": False})
     client.post("api/job/stop", json={})
     assert {client.get(f"api/review/picture/{row}").status_code for row in range(told["n_pictures"])} == {200}
 

@@ -1,4 +1,4 @@
-"""Archives of pictures: read as the folder that they hold, unpacked once; shards with their classes; nothing leaves the cache."""
+"""Compressed archives of pictures: read as the folder that they hold, unpacked once; nothing leaves the cache."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DESCEND_CACHE", str(tmp_path / "cache"))
 
 
-@pytest.mark.parametrize("name", ["pets.zip", "pets.tar", "pets.tar.gz", "pets.tar.xz"])
+@pytest.mark.parametrize("name", ["pets.zip", "pets.tar.gz", "pets.tar.xz"])
 def test_an_archive_is_the_folder_that_it_holds(name: str, tmp_path: Path) -> None:
     noise = {"__MACOSX/photos/a/._0.png": b"x", "photos/a/._1.png": b"x"}
     path = packed(tmp_path / name, PHOTOS | noise)
@@ -74,30 +74,8 @@ def test_one_that_has_changed_is_unpacked_anew(tmp_path: Path) -> None:
     assert load(path).classes == ("a", "b", "c")
 
 
-def test_shards_tell_classes_and_splits(tmp_path: Path) -> None:
-    folder = tmp_path / "shards"
-    folder.mkdir()
-    for n, shard in enumerate(["train-000.tar", "train-001.tar", "val-000.tar"]):
-        keys = [f"{n}{k:03}" for k in range(8)]
-        files = {f"{key}.png": png(int(key)) for key in keys} | {f"{key}.cls": str(int(key) % 2).encode() for key in keys}
-        packed(folder / shard, files)
-    dataset = load(folder)
-    assert (dataset.name, dataset.classes, dataset.given_split) == ("shards", ("0", "1"), True)
-    assert (len(dataset.indices("val")), len(dataset)) == (8, 24)
-    labels = {dataset.name_of(row): dataset.classes[dataset.labels[row]] for row in range(24)}
-    assert labels["train-001/1003.png"] == "1"
-
-
-def test_a_shard_may_tell_its_classes_in_json(tmp_path: Path) -> None:
-    words = {0: "oak", 1: "elm"}
-    files = {f"{k}.png": png(k) for k in range(12)} | {f"{k}.json": f'{{"label": "{words[k % 2]}"}}'.encode() for k in range(12)}
-    files |= {"12.png": png(12), "12.json": b"[1]", "13.png": png(13)}  # of no class
-    dataset = load(packed(tmp_path / "trees.tar", files))
-    assert (dataset.classes, len(dataset)) == (("elm", "oak"), 12)
-
-
 @pytest.mark.parametrize("name", ["../out.png", "/tmp/out.png", "a/../../out.png", "C:\\out.png", "..\\out.png"])
-@pytest.mark.parametrize("kind", ["zip", "tar"])
+@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
 def test_a_name_that_leads_out_is_refused(name: str, kind: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="must name files inside itself"):
         load(packed(tmp_path / f"x.{kind}", PHOTOS | {name: b"x"}))
@@ -105,8 +83,12 @@ def test_a_name_that_leads_out_is_refused(name: str, kind: str, tmp_path: Path) 
 
 
 def test_links_and_devices_in_it_are_passed_over(tmp_path: Path) -> None:
-    path = packed(tmp_path / "x.tar", PHOTOS)
-    with tarfile.open(path, "a") as archive:
+    path = tmp_path / "x.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        for name, content in PHOTOS.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
         for name, kind in (("photos/a/link.png", tarfile.SYMTYPE), ("photos/a/pipe.png", tarfile.FIFOTYPE)):
             member = tarfile.TarInfo(name)
             member.type, member.linkname = kind, "/etc/passwd"

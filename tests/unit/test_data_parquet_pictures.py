@@ -14,7 +14,7 @@ import pyarrow.parquet as parquet
 import pytest
 from PIL import Image
 
-from descend.data import load, parquet_pictures
+from descend.data import decoded, decoded_cache, load, parquet_pictures
 from descend.data.archives import KIND
 from descend.errors import DataError
 from descend.files import CacheFolder
@@ -56,14 +56,15 @@ def test_a_file_holds_its_pictures_bytes_and_the_names_of_its_classes(tmp_path: 
     path = small(tmp_path / "pets.parquet", row_group_size=5)
     dataset = load(path)
     assert (dataset.name, dataset.classes, len(dataset), dataset.given_split) == ("pets", ("ant", "bee"), 24, False)
-    held = {dataset.path_of(row).read_bytes(): dataset.classes[dataset.labels[row]] for row in range(24)}  # pyright: ignore[reportOptionalMemberAccess]
+    held = {dataset.source(row).read(): dataset.classes[dataset.labels[row]] for row in range(24)}  # pyright: ignore[reportAttributeAccessIssue]
     assert held == {png(number): ["bee", "ant"][number % 2] for number in range(24)}
     assert "0000003-n3.png" in {dataset.name_of(row) for row in range(24)}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parquet_pictures, "_unpack", lambda *_: pytest.fail("it is unpacked already"))
+        patch.setattr(parquet_pictures, "_look", lambda *_: pytest.fail("it is listed already"))
         assert load(path).fingerprint == dataset.fingerprint
     small(path, range(30))
     assert len(load(path)) == 30
+    assert not CacheFolder().usage().get(KIND), "nothing is unpacked"
 
 
 def test_one_that_hugging_face_could_have_written_otherwise(tmp_path: Path) -> None:
@@ -126,7 +127,7 @@ def test_new_pictures_may_come_in_one(tmp_path: Path) -> None:
     path = written(tmp_path / "new.parquet", {"image": pictures(range(4)), "id": [1, 2, 3, 4]})
     found = picture_sources([path])
     assert found.names == [f"{path}/{number:07}-n{number}.png" for number in range(4)]
-    assert [Path(source).read_bytes() for source in found.sources] == [png(number) for number in range(4)]  # pyright: ignore[reportArgumentType]
+    assert [source.read() for source in found.sources] == [png(number) for number in range(4)]  # pyright: ignore[reportAttributeAccessIssue]
     small(tmp_path / "shards" / "train-0.parquet", range(3))
     small(tmp_path / "shards" / "train-1.parquet", range(3))
     assert len(picture_sources(str(tmp_path / "shards")).sources) == 6
@@ -138,10 +139,9 @@ def test_names_in_it_never_lead_out(tmp_path: Path) -> None:
     paths = ["../../out.png", "/etc/passwd", "..\\x.png", "a" * 5000, "é\n\0.png", ".", "", "x.png/.."] * 2
     cells = [{"bytes": png(number), "path": path} for number, path in enumerate(paths)]
     dataset = load(written(tmp_path / "t.parquet", {"image": cells, "label": ["a", "b"] * 8}))
-    root = (tmp_path / "cache" / KIND).resolve()
     assert len(dataset) == 16
-    assert all(dataset.path_of(row).resolve().is_relative_to(root) for row in range(16))  # pyright: ignore[reportOptionalMemberAccess]
-    assert [path.name for path in tmp_path.iterdir()] == ["t.parquet", "cache"] or not (tmp_path / "out.png").exists()
+    assert not any(set("/\\\n\0") & set(dataset.name_of(row)) or len(dataset.name_of(row)) > 120 for row in range(16))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "t.parquet"]
 
 
 def test_a_picture_without_bytes_is_left_out_and_told_and_none_with_them_is_refused(tmp_path: Path) -> None:
@@ -167,19 +167,69 @@ def test_what_is_damaged_is_one_sentence(tmp_path: Path) -> None:
     assert not CacheFolder().usage().get(KIND)
 
 
-def test_what_is_too_large_is_refused_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_larger_than_the_cache_is_read_where_it_lies_and_a_bomb_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = small(tmp_path / "t.parquet")
     repeated = written(
         tmp_path / "bomb.parquet", {"image": [{"bytes": png(0) * 20, "path": None}] * 5000, "label": [0, 1] * 2500}
     )
     monkeypatch.setenv("DESCEND_CACHE_LIMIT", "1kB")
-    with pytest.raises(DataError, match="must fit into the cache of 1,000 bytes"):
-        load(path)
+    assert len(load(path)) == 24
     monkeypatch.setenv("DESCEND_CACHE_LIMIT", "1MB")
     assert repeated.stat().st_size < 100_000  # what it says of its size fits: the bytes that come out of it are counted
     with pytest.raises(DataError, match="must fit into the cache of 1,000,000 bytes"):
         load(repeated)
     assert not CacheFolder().usage().get(KIND)
+
+
+def test_a_pass_in_order_reads_each_row_group_once_and_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = small(tmp_path / "t.parquet", range(40), row_group_size=8)
+    read = list[Any]()
+    opens = parquet_pictures.opened
+    monkeypatch.setattr(parquet_pictures, "opened", lambda file: read.append(file) or opens(file))
+    monkeypatch.setattr(parquet_pictures, "_groups", parquet_pictures._Groups())
+    dataset = load(path, threads=2)
+    assert len(read) == 5  # of the scan; pictures of 8 px have no signatures
+    taken = decoded(dataset, 8, threads=2).take(np.arange(40))
+    assert len(read) == 5, "they are held: the file is small"
+    assert {picture.tobytes() for picture in taken} == {np.asarray(Image.open(io.BytesIO(png(n)))).tobytes() for n in range(40)}
+    monkeypatch.setattr(parquet_pictures, "HELD", 1)
+    members = [dataset.source(row) for row in (0, 39, 1, 38)]
+    assert all(len(member.read()) for member in members)  # pyright: ignore[reportAttributeAccessIssue]
+    assert len(parquet_pictures._groups._held) == 1
+
+
+def test_a_file_with_a_huge_row_group_is_copied_as_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = small(tmp_path / "t.parquet")
+    expected = load(path)
+    monkeypatch.setattr(parquet_pictures, "IN_PLACE", 100)
+    dataset = load(path)
+    copies = [file for file in (tmp_path / "cache" / KIND).rglob("*") if file.is_file()]
+    assert sorted(file.name for file in copies) == ["lengths.npy", "pictures"]
+    assert (dataset.fingerprint, [*dataset.names]) == (expected.fingerprint, [*expected.names])
+    assert {dataset.source(row).read() for row in range(24)} == {png(n) for n in range(24)}  # pyright: ignore[reportAttributeAccessIssue]
+    monkeypatch.setenv("DESCEND_CACHE_LIMIT", "1kB")
+    monkeypatch.setenv("DESCEND_CACHE", str(tmp_path / "other"))
+    with pytest.raises(DataError, match="must fit into the cache of 1,000 bytes"):
+        load(path)
+
+
+def test_where_pixels_fit_nowhere_each_picture_is_read_without_its_row_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = load(small(tmp_path / "t.parquet", range(40), row_group_size=8))
+    expected = decoded(dataset, 16).pixels
+    monkeypatch.setattr(decoded_cache, "IN_MEMORY_BYTES", 1)
+    limit = 12_000  # bytes: 40 pictures of 16 px have 30,720, and 9,600 as they are encoded
+    assert sum(len(png(n)) for n in range(40)) < limit
+    pixels = decoded(dataset, 16, limit_bytes=limit, cache_dir=tmp_path / "small")
+    assert any("each is decoded whenever it is needed" in str(problem) for problem in pixels.dataset.problems)
+    with monkeypatch.context() as patch:
+        patch.setattr(parquet_pictures._groups, "read", lambda *_: pytest.fail("no row group is read any more"))
+        assert (pixels.take([39, 0, 17]) == expected[[39, 0, 17]]).all()
+    tight = decoded(dataset, 16, limit_bytes=1000, cache_dir=tmp_path / "none")
+    assert (tight.take([39, 0, 17]) == expected[[39, 0, 17]]).all()
 
 
 def test_shards_must_agree(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from descend.data import load
-from descend.data.remote import fetched, is_address
+from descend.data.remote import at_address, is_address
 from descend.errors import DataError, MissingExtra
 from descend.files import CacheFolder
 
@@ -49,7 +49,8 @@ def test_a_folder_is_fetched_once_and_anew_when_it_has_changed(
 
 def test_a_table_has_the_pictures_beside_it(memory: Any, tmp_path: Path) -> None:
     memory.pipe("/shop/photos/list.csv", b"path,label\na/0.png,x\nb/1.png,y\n")
-    table = fetched("memory://shop/photos/list.csv", CacheFolder(tmp_path))
+    table = at_address("memory://shop/photos/list.csv", CacheFolder(tmp_path))
+    assert isinstance(table, Path)
     assert table.name == "list.csv"
     assert (table.parent / "a" / "0.png").read_bytes() == png(0)
 
@@ -57,11 +58,11 @@ def test_a_table_has_the_pictures_beside_it(memory: Any, tmp_path: Path) -> None
 def test_what_cannot_be_fetched_is_one_sentence(memory: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = CacheFolder(tmp_path)
     with pytest.raises(DataError, match="must hold files, got '0 files"):
-        fetched("memory://shop/nothing", cache)
+        at_address("memory://shop/nothing", cache)
     with pytest.raises(DataError, match=r"must be within reach \(ValueError: Protocol"):
-        fetched("nosuch://x/y", cache)
+        at_address("nosuch://x/y", cache)
     with pytest.raises(DataError, match="must fit into the cache of 10 bytes, got '24 files of"):
-        fetched("memory://shop/photos", CacheFolder(tmp_path, limit_bytes=10))
+        at_address("memory://shop/photos", CacheFolder(tmp_path, limit_bytes=10))
 
     def listing(found: Any) -> Any:
         return lambda *_, **__: found()
@@ -72,10 +73,10 @@ def test_what_cannot_be_fetched_is_one_sentence(memory: Any, tmp_path: Path, mon
     with monkeypatch.context() as patch:
         patch.setattr(type(memory), "find", listing(refuse))
         with pytest.raises(MissingExtra, match=r"needs a package \(Install s3fs"):
-            fetched("memory://shop/photos", cache)
+            at_address("memory://shop/photos", cache)
         patch.setattr(type(memory), "find", listing(lambda: {"/shop/photos/../../etc/passwd": {"size": 1}}))
         with pytest.raises(DataError, match="must name files inside itself"):
-            fetched("memory://shop/photos", cache)
+            at_address("memory://shop/photos", cache)
     assert not cache.usage()
 
 

@@ -17,7 +17,8 @@ from tests.oracles.data_pictures import encoded, make_tree, many, scene
 
 from descend.data import builtin, list_pictures, load
 from descend.data.dataset import Dataset
-from descend.data.manifest import Names, natural
+from descend.data.manifest import natural
+from descend.data.names import Names
 from descend.errors import DataError, MissingExtra
 
 Tree = Callable[..., Path]

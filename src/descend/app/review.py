@@ -86,13 +86,12 @@ class Review:
         if not 0 <= row < len(self.manifest.names):
             raise DataError("the app", f"has {len(self.manifest.names)} pictures of these data", got=row)
         name = self.manifest.names[row]
-        if self.manifest.root is None:
-            assert self.manifest.pictures is not None  # no root: the pictures are in memory
-            source: Any = self.manifest.pictures[row]
-        else:
+        source = self.manifest.source(row)
+        if isinstance(source, Path):
+            assert self.manifest.root is not None  # of files
             place = self.manifest.root.resolve()
             unpacked = not place.is_relative_to(self.places.root)  # an archive below the root lies in the cache
-            source = (Places(place) if unpacked else self.places).below(str(place / name))  # a link may lead anywhere
+            source = (Places(place) if unpacked else self.places).below(str(source))  # a link may lead anywhere
         image = Image.fromarray(np.ascontiguousarray(decode(source, name=name, policy=USUAL)))
         if max(image.size) < LARGEST_VIEW // 4:
             factor = LARGEST_VIEW // 4 // max(image.size) + 1

@@ -184,7 +184,7 @@ class Workspace:
 def _name_of(data: str) -> str:
     """Return what data are called, as ``descend.data`` calls them: a run bears their name."""
     path = Path(data)
-    return path.name if path.is_dir() else archives.stem(path) if archives.is_archive(path) else path.stem
+    return path.name if path.is_dir() else archives.stem(path.name) if archives.is_archive(path) else path.stem
 
 
 def located(place: Path | None) -> tuple[Path, str | None]:

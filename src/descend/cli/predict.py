@@ -121,22 +121,21 @@ def _form(args: argparse.Namespace) -> str:
 
 def _pictures(args: argparse.Namespace) -> tuple[Any, answers.SubmissionRows | None]:
     """Return what is asked about, and the rows of a submission where one is wanted."""
-    from descend.data.parquet_pictures import has_pictures
+    from descend.data.parquet_rows import has_pictures
 
     tables = [name for name in args.pictures if Path(name).suffix.lower() in TABLES and not has_pictures(Path(name))]
     names = [name.strip() for name in args.submission.split(",")] if args.submission else None
     if not tables:
         if names is None:
             return args.pictures, None
-        from descend.data import list_pictures
-        from descend.data.archives import is_archive, unpacked_folder
+        from descend.train.picture_sources import picture_sources
 
         packed = next((name for name in args.pictures if has_pictures(Path(name))), None)
         if packed is not None:
             raise KnobError("--submission", "needs a table that names files, or the files", got=packed,
                             fix="Write its answers with --out, and join them by the order of rows.")  # fmt: skip
-        paths = list_pictures([unpacked_folder(Path(name)) if is_archive(Path(name)) else name for name in args.pictures])
-        return paths, answers.SubmissionRows(names, [Path(path).stem for path in paths], paths)
+        paths = picture_sources(args.pictures).names
+        return args.pictures, answers.SubmissionRows(names, [Path(path).stem for path in paths], paths)
     if len(args.pictures) > 1:
         raise KnobError("PICTURES", "a table of pictures stands alone", got=args.pictures)
     from descend.data.new_pictures import read_new_pictures

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from descend.data.decode import decode
 from descend.data.manifest import SPLITS, UNASSIGNED
+from descend.data.opening import Source
+from descend.data.packed import Packed, source_of
 from descend.data.problems import Problem, refusal, unreadable
 from descend.data.shapes import CropLoss, crop_loss
 from descend.data.split import TRAIN, VAL, linked, sample_ids
@@ -37,7 +39,7 @@ class Dataset:
     hexadecimal digits, a hash of the classes and of every picture's content, label and split as loaded; leaving pictures out
     later does not change it.
     policy: how all its pictures are read: the scale, the background and the fit. groups: (N,) int64, pictures that belong
-    together (one patient, one video), or None.
+    together (one patient, one video), or None. pictures: as in ``Manifest``.
     """
 
     name: str
@@ -52,7 +54,7 @@ class Dataset:
     given_val: bool
     fingerprint: str
     problems: tuple[Problem, ...] = ()
-    pictures: NDArray[Any] | None = field(default=None, repr=False)
+    pictures: NDArray[Any] | Packed | None = field(default=None, repr=False)
     policy: PixelPolicy = USUAL
     groups: NDArray[np.int64] | None = field(default=None, repr=False)
 
@@ -75,20 +77,16 @@ class Dataset:
         return self.names[row]
 
     def path_of(self, row: int) -> Path | None:
-        """Return the picture's file, or None for pictures in memory."""
-        return None if self.root is None else self.root / self.names[row]
+        """Return the picture's file, or None for pictures in memory or in a shard."""
+        return None if self.root is None or self.pictures is not None else self.root / self.names[row]
 
     def read(self, row: int) -> NDArray[np.uint8]:
         """Decode one picture in its own size: (H, W, 3) uint8. Raises PictureError."""
         return decode(self.source(row), name=self.names[row], policy=self.policy)
 
-    def source(self, row: int) -> Path | NDArray[np.uint8] | bytes:
-        """Return what ``decode`` and ``decode_resized`` take for a picture: its file, or its pixels or bytes in memory."""
-        path = self.path_of(row)
-        if path is not None:
-            return path
-        assert self.pictures is not None  # no root: the pictures are in memory
-        return self.pictures[row]
+    def source(self, row: int) -> Source:
+        """Return what ``decode`` takes for a picture: its file, its place in a shard, or its pixels or bytes in memory."""
+        return source_of(self.root, self.names, self.pictures, row)
 
     def copies(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Number the distinct pictures among rows, by their bytes: (n,) int64 -> (n,) int64."""

@@ -14,6 +14,7 @@ is opened anew after every ``_MAPPED`` bytes; the operating system's file cache 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -31,9 +32,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from descend.data.dataset import Dataset
 from descend.data.decode import POLICY, decode_resized
-from descend.data.opening import read_file
+from descend.data.opening import read_source
+from descend.data.packed import Packed
+from descend.data.parquet_pictures import each_alone
 from descend.data.pool import in_order, n_threads
 from descend.data.problems import Problem
+from descend.data.ranges import Member
 from descend.data.scan import Index, digest, reason
 from descend.errors import DataError, PictureError, check_count
 from descend.files import CacheFolder, sealed, unsealed
@@ -159,7 +163,7 @@ def decoded(
     Raises DataError when a class loses all its training pictures.
     """
     check_count("decoded", resolution, knob="resolution")
-    if dataset.pictures is not None and dataset.pictures.ndim > 1 and dataset.uniform_side == resolution:
+    if isinstance(dataset.pictures, np.ndarray) and dataset.pictures.ndim > 1 and dataset.uniform_side == resolution:
         return Decoded(dataset, resolution, _as_they_are(dataset.pictures))
     cache = CacheFolder(cache_dir, limit_bytes=limit_bytes)
     path = cache.entry_path(KIND, _key(dataset, resolution))
@@ -183,7 +187,7 @@ def decoded(
         weakref.finalize(pixels, cache.release, path)
     except OSError as error:
         cache.release(path)
-        return _without_disk(dataset, resolution, decode, workers, progress, error)
+        return _without_disk(dataset, resolution, cache, workers, progress, error)
     except BaseException:
         cache.release(path)
         raise
@@ -238,10 +242,10 @@ def _decoding(dataset: Dataset, resolution: int, cache: CacheFolder) -> Decode:
     """Return the function from a row to its pixels, or to the reason why it has none."""
 
     def decode(row: int) -> NDArray[np.uint8] | str:
-        name = dataset.name_of(row)
-        content = _content(dataset, row, cache) if dataset.pictures is None else dataset.pictures[row]
+        source = dataset.source(row)
+        content = _content(dataset, row, source, cache) if isinstance(source, (Path, Member)) else source
         try:
-            return decode_resized(content, resolution, name=name, policy=dataset.policy)
+            return decode_resized(content, resolution, name=dataset.name_of(row), policy=dataset.policy)
         except PictureError as error:
             return reason(error)
 
@@ -256,17 +260,16 @@ def _pictures(dataset: Dataset, decode: Decode, threads: int, progress: Update |
             progress("decode", done, len(dataset))
 
 
-def _content(dataset: Dataset, row: int, cache: CacheFolder) -> bytes:
-    """Read a file that the scan has read before; a file that changed since must not enter the cache under its old digest."""
-    path = dataset.path_of(row)
-    assert path is not None and dataset.root is not None  # noqa: PT018 (the pictures are files)
+def _content(dataset: Dataset, row: int, source: Path | Member, cache: CacheFolder) -> bytes:
+    """Read a picture that the scan has read before; one that changed since must not enter the cache under its old digest."""
     try:
-        content = read_file(path)
+        content = read_source(source)
     except OSError as error:
-        raise DataError(str(path), f"must stay readable while it is used ({error.strerror})", fix="Run again.") from None
+        raise DataError(str(source), f"must stay readable while it is used ({error.strerror})", fix="Run again.") from None
     if digest(content) != dataset.digests[row].tobytes():
+        assert dataset.root is not None  # of files
         Index(cache, dataset.root).forget(dataset.digests[row])  # or every later run would meet the same surprise
-        raise DataError(str(path), "must not change while it is used", fix="Run again.")
+        raise DataError(str(source), "must not change while it is used", fix="Run again.")
     return content
 
 
@@ -286,9 +289,13 @@ def _as_they_are(pictures: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _without_disk(
-    dataset: Dataset, resolution: int, decode: Decode, threads: int, progress: Update | None, error: OSError
+    dataset: Dataset, resolution: int, cache: CacheFolder, threads: int, progress: Update | None, error: OSError
 ) -> Decoded:
     in_memory = len(dataset) * resolution**2 * 3 <= IN_MEMORY_BYTES
+    if not in_memory and isinstance(dataset.pictures, Packed):
+        with contextlib.suppress(DataError):  # then as they lie, which takes longer
+            dataset = replace(dataset, pictures=each_alone(dataset.pictures, cache))
+    decode = _decoding(dataset, resolution, cache)
     pixels = np.zeros((len(dataset), resolution, resolution, 3), np.uint8) if in_memory else None
     reasons: dict[int, str] = {}
     for row, picture in enumerate(_pictures(dataset, decode, threads, progress)):  # all: who can be decoded must be known now

@@ -43,13 +43,16 @@ def find_pictures(sources: Iterable[str | os.PathLike[str]]) -> PictureFiles:
         if not is_folder(path):
             files.paths.append(str(path))
             continue
-        tree = walk(path)
-        files.paths.extend(str(path / name) for name in sorted(tree.picture_paths(), key=natural))
-        others = [
-            entry for folder in tree.below() for entry in folder.passed_over if entry[1] not in (SYSTEM_FILE, SYSTEM_FOLDER)
-        ]
-        files.passed_over.update({str(path / name): why for name, why in sorted(others, key=lambda entry: natural(entry[0]))})
+        names, passed_over = pictures_below(walk(path))
+        files.paths.extend(str(path / name) for name in names)
+        files.passed_over.update({str(path / name): why for name, why in passed_over.items()})
     return files
+
+
+def pictures_below(tree: Folder) -> tuple[list[str], dict[str, str]]:
+    """Return the pictures of a tree in natural order, and path -> why of what was passed over, but for what is a system's."""
+    others = [entry for folder in tree.below() for entry in folder.passed_over if entry[1] not in (SYSTEM_FILE, SYSTEM_FOLDER)]
+    return sorted(tree.picture_paths(), key=natural), dict(sorted(others, key=lambda entry: natural(entry[0])))
 
 
 def list_pictures(sources: Iterable[str | os.PathLike[str]]) -> list[str]:
@@ -62,7 +65,11 @@ def read_folder(root: Path, *, evaluation: bool = False) -> Manifest:
 
     evaluation: one split, or one class, is enough. Raises DataError, also where the folders can be read in two ways.
     """
-    tree = walk(root)
+    return read_tree(walk(root), root, evaluation=evaluation)
+
+
+def read_tree(tree: Folder, root: Path, *, evaluation: bool = False) -> Manifest:
+    """List the pictures of a tree of folders as ``read_folder`` does; root: what errors call it."""
     layout = decide(tree, str(root), evaluation=evaluation)
     names, source, left_out = list[str](), list[int](), list[str]()  # source: the place in layout.labeled that a name is from
     for place, (_, _, folder) in enumerate(layout.labelled):

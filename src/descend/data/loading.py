@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from descend.data import problems
 from descend.data.corrections import corrected
 from descend.data.dataset import Dataset
-from descend.data.manifest import SPLITS, UNASSIGNED, Manifest, Names
+from descend.data.manifest import SPLITS, UNASSIGNED, Manifest
+from descend.data.names import Names
 from descend.data.near_copies import LEAST_SIDE, NONE, NearCopies, grouped, near_copies
 from descend.data.pool import n_threads
 from descend.data.problems import Problem, problem, refusal

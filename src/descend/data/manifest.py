@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from array import array
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from descend.data.opening import Source
+from descend.data.packed import Contents, Packed, source_of
 from descend.data.problems import Problem
 
 SPLITS = ("train", "val", "test")
@@ -23,40 +24,14 @@ SPLIT_WORDS = {
 }  # fmt: skip
 
 
-class Names(Sequence[str]):
-    """Many strings in two arrays: 60,000 paths as Python objects would take several times the memory."""
-
-    def __init__(self, names: Iterable[str]) -> None:
-        ends, text = array("q", [0]), bytearray()  # grown in place: a list of encoded names would be the peak of a large index
-        for name in names:
-            text += name.encode("utf-8", "surrogatepass")  # file names need not be valid Unicode
-            ends.append(len(text))
-        self._ends, self._bytes = np.array(ends, np.int64), bytes(text)
-
-    def __len__(self) -> int:
-        return len(self._ends) - 1
-
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        if not -len(self) <= index < len(self):
-            raise IndexError(index)
-        row = int(index) % len(self)
-        return self._bytes[self._ends[row] : self._ends[row + 1]].decode("utf-8", "surrogatepass")
-
-
 @dataclass(frozen=True)
 class Manifest:
     """Rows of a source, not yet opened.
 
     names: relative paths with forward slashes (absolute where a table says so), or ``digits[17]`` for pictures in memory.
     labels: (N,) int64, index into ``classes``. splits: (N,) int8, 0 train, 1 val, 2 test, -1 not given.
-    groups: (N,) int64 or None. pictures: (N, H, W) or (N, H, W, C) uint8, or (N,) encoded
-    bytes, for a source in memory, else None.
+    groups: (N,) int64 or None. pictures: (N, H, W) or (N, H, W, C) uint8, or (N,) encoded bytes, for a source in memory, that
+    has no root; with a root, the ``Packed`` places of pictures that lie in shards; None for files below the root.
     """
 
     name: str
@@ -66,8 +41,16 @@ class Manifest:
     labels: NDArray[np.int64]
     splits: NDArray[np.int8]
     groups: NDArray[np.int64] | None = None
-    pictures: NDArray[Any] | None = None
+    pictures: NDArray[Any] | Packed | None = None
     problems: list[Problem] = field(default_factory=list)
+
+    def lying_in(self, contents: Contents) -> Manifest:
+        """Return the manifest with its pictures where shards have them."""
+        return replace(self, pictures=contents.placed(self.names), problems=[*contents.notes, *self.problems])
+
+    def source(self, row: int) -> Source:
+        """Return what ``decode`` takes for a picture."""
+        return source_of(self.root, self.names, self.pictures, row)
 
 
 def natural(text: str) -> tuple[str, str]:

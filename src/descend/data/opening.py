@@ -25,16 +25,17 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from descend.data.deep_color import is_deep_color, read_deep_color
 from descend.data.formats import formats
 from descend.data.large_jpeg import can_be_within_limit, is_beyond_limit, reopened
+from descend.data.ranges import Member
 from descend.data.truncation import refuse_truncated
 from descend.errors import DataError, DescendError, PictureError
 from descend.pixels import Picture
 from descend.regular_files import size_on_disk
 
 LARGEST_FILE = 2**30  # bytes; a picture of 89 million pixels, uncompressed in 16-bit color with alpha, has 0.7 GB
-_READ_AT_ONCE = 2**24  # bytes; of a larger file the header is looked at first
+READ_AT_ONCE = 2**24  # bytes; of a larger file the header is looked at first
 _MARKED = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "JPEG2000", "AVIF", "HEIF")
 
-Source = str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | NDArray[Any]
+Source = str | os.PathLike[str] | Member | bytes | IO[bytes] | Image.Image | NDArray[Any]
 
 
 def opened(source: Source) -> Image.Image | NDArray[Any]:
@@ -46,8 +47,8 @@ def opened(source: Source) -> Image.Image | NDArray[Any]:
         raise DataError("Pillow", "ImageFile.LOAD_TRUNCATED_IMAGES must be off", fix="Truncated pictures would be half black.")
     if isinstance(source, (Image.Image, np.ndarray)):
         return source
-    if isinstance(source, (str, os.PathLike)):
-        source = read_file(Path(source))
+    if isinstance(source, (str, os.PathLike, Member)):
+        source = read_source(source)
     if isinstance(source, bytes):
         if not source:
             raise PictureError("picture", "must be a readable picture (the file is empty)")
@@ -92,6 +93,11 @@ def is_folder(path: Path) -> bool:
         return False
 
 
+def read_source(source: str | os.PathLike[str] | Member) -> bytes:
+    """Return the bytes of a picture, of its file or of its place in a shard. Raises OSError, PictureError."""
+    return source.read() if isinstance(source, Member) else read_file(Path(source))
+
+
 def read_file(path: Path) -> bytes:
     """Return the bytes of a picture's file, of 1 GiB at most.
 
@@ -101,7 +107,7 @@ def read_file(path: Path) -> bytes:
     n_bytes = size_on_disk(path)
     if n_bytes > LARGEST_FILE:
         raise PictureError("picture", f"must be a readable picture (the file has {n_bytes:,} bytes, more than {LARGEST_FILE:,})")
-    if n_bytes > _READ_AT_ONCE:
+    if n_bytes > READ_AT_ONCE:
         _check_header(path)
     return path.read_bytes() if n_bytes else b""
 
@@ -116,13 +122,13 @@ def _check_header(path: Path) -> None:
         return
 
 
-def is_picture_file(path: Path) -> bool:
+def is_picture_file(file: Path | IO[bytes]) -> bool:
     """Say whether a file is a picture by its content, whatever its name; only formats that begin with a mark are tried."""
     _hush()
     try:
-        if not size_on_disk(path) or path.is_dir():
+        if isinstance(file, Path) and (not size_on_disk(file) or file.is_dir()):
             return False
-        with Image.open(path, formats=[name for name in _MARKED if name in formats()]):
+        with Image.open(file, formats=[name for name in _MARKED if name in formats()]):
             return True
     except Exception:  # Pillow raises a dozen kinds of error on files of other kinds
         return False

@@ -1,62 +1,58 @@
-"""Parquet with the pictures in it, as Hugging Face stores data sets: unpacked once into the cache, then read as a table.
+"""Parquet with the pictures in it, as Hugging Face stores data sets: read where it lies, row group by row group.
 
     train.parquet                            a column of pictures, struct {bytes, path} or binary, and a column of labels
     photos/train-00000-of-00002.parquet      shards: the name of a file, or of its folder, tells the split
     photos/data/..., photos/train/...        the shards of a repository
 
 Names of classes come from the schema ("huggingface": ClassLabel), as in ``listed``. Columns ``split`` and ``group`` are those of
-a table. A picture without bytes is left out and counted. No name that a file tells leads out of the cache, what does not fit
-into it is refused before anything is written, and no more than 256 MiB, or one picture, is held at once.
+a table. A picture without bytes is left out and counted; a path in a row is never followed.
+
+A picture's place is its row group and its row there: the first look goes through the file once (``packed.py``). What is
+read is a whole row group; those read last are held, 256 MiB of all files together, so a pass in order reads each group once.
+A file with a row group beyond 64 MiB is copied into the cache, as one file that gives any picture at once; and so are all where
+pictures are drawn by chance again and again, because their pixels fit neither into the cache nor into memory.
 
 Source: https://huggingface.co/docs/datasets/image_dataset and https://huggingface.co/docs/hub/datasets-file-names-and-splits.
 """
 
 from __future__ import annotations
 
-import csv
-import json
+import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import IO, Any, NamedTuple
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
+from typing import Any
 
-from descend.data.archives import TABLE, Room, in_cache
-from descend.data.labels import clean_text
-from descend.data.manifest import SPLIT_WORDS
+import numpy as np
+from numpy.typing import NDArray
+
+from descend.data import tables
+from descend.data.archives import Room, in_cache
+from descend.data.manifest import SPLIT_WORDS, Manifest, natural
+from descend.data.names import Names
+from descend.data.packed import PLACE, Contents, Listing, Packed, listed_once, together
+from descend.data.parquet_rows import (
+    SUFFIX,
+    Columns,
+    columns_of,
+    group_lengths,
+    has_pictures,
+    naming,
+    opened,
+    rows_of,
+    stated_bytes,
+)
+from descend.data.ranges import Holder, LocalFile, RangedFile
 from descend.errors import DataError
 from descend.files import CacheFolder
-from descend.printable import shortened
 
-SUFFIX = ".parquet"
+IN_PLACE = 2**26  # bytes of a row group: one beyond is not read for the sake of a picture
+HELD = 2**28  # bytes of the row groups that were read last
 FOLDERS = ("data", *SPLIT_WORDS)  # in which shards lie, below the folder that is given
-_BINARY = ("image", "img", "picture", "photo", "jpg", "jpeg", "png", "bytes")  # names of a binary column that holds pictures
-_HELD = 2**28  # bytes of pictures read at once
-_MOST_ROWS = 64
 _MARKS = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"GIF8": ".gif", b"BM": ".bmp", b"II*\0": ".tif", b"MM\0*": ".tif"}
-
-
-class _Columns(NamedTuple):
-    """What stands where: the column of pictures, whether it is a struct, and the others where there are any."""
-
-    picture: str
-    is_struct: bool
-    label: str | None
-    words: Sequence[str]  # the names of numbered classes, () where labels are as they are
-    split: str | None
-    group: str | None
-
-
-def has_pictures(place: Path | IO[bytes]) -> bool:
-    """Say whether a Parquet file has a column of pictures. False for other files, and where pyarrow is missing: tables tell."""
-    if isinstance(place, Path) and (place.suffix.lower() != SUFFIX or not place.is_file()):
-        return False
-    try:
-        import pyarrow.parquet as parquet
-
-        return _columns(parquet.read_schema(place)) is not None
-    except Exception:  # damaged, or none: who reads it as a table says so
-        return False
 
 
 def shards_of(folder: Path) -> list[Path]:
@@ -83,198 +79,193 @@ def shards_of(folder: Path) -> list[Path]:
     return files
 
 
-def unpacked_pictures(shards: Sequence[Path], cache: CacheFolder | None = None) -> Path:
-    """Return the table of the pictures of these files, or their folder where they have no labels, unpacked if need be.
-
-    Raises DataError for a file that is damaged, holds no bytes, or is too large for the cache.
-    """
-    cache = cache or CacheFolder()
-    folder = shards[0].parent.parent if shards[0].parent.name.lower() in FOLDERS else shards[0].parent
-    name = shards[0].stem if len(shards) == 1 else folder.name or "pictures"
-    root = in_cache([*shards], name, lambda place: _unpack(shards, place, cache), cache)
-    return root / TABLE if (root / TABLE).is_file() else root
-
-
-def pictures_folder(place: Path) -> Path | None:
-    """Return the folder in which the pictures of a Parquet file, or of a folder of shards, lie; None for all else."""
-    shards = [place] if has_pictures(place) else shards_of(place) if place.is_dir() else []
-    if not shards:
-        return None
-    found = unpacked_pictures(shards)
-    return found if found.is_dir() else found.parent
+def read_shards(shards: Sequence[RangedFile], *, evaluation: bool = False) -> Manifest:
+    """List the pictures of Parquet files. Raises DataError for one that is damaged, holds no bytes, or has no labels."""
+    contents = contents_of(shards)
+    if not contents.is_table:
+        raise _unlabeled(shards)
+    place = Path(shards[0].path)
+    folder = place.parent.parent if place.parent.name.lower() in FOLDERS else place.parent
+    name, known = place.stem if len(shards) == 1 else folder.name or "pictures", set(contents.names)
+    rows = [[path, *cells] for path, cells in zip(contents.names, contents.cells, strict=True)]
+    header = ["path", "label", "split", "group"]
+    kept = [column for column in range(4) if column < 2 or any(row[column] for row in rows)]  # split and group say something
+    found = tables.list_rows(name, place if len(shards) == 1 else folder, shards[0].name, [header[at] for at in kept],
+                             [[row[at] for at in kept] for row in rows], evaluation=evaluation,
+                             find=lambda path: path if path in known else None)  # fmt: skip
+    return found.lying_in(contents)
 
 
-def refuse_unlabeled(shards: Sequence[Path]) -> DataError:
+def found_in(shards: Sequence[RangedFile]) -> tuple[Contents, list[str], dict[str, str]]:
+    """Return the contents of Parquet files, and the names of their pictures in natural order; nothing is passed over."""
+    contents = contents_of(shards)
+    return contents, sorted(filter(None, contents.names), key=natural), {}
+
+
+def contents_of(shards: Sequence[RangedFile]) -> Contents:
+    """Return the pictures of Parquet files, each listed once. Raises DataError for one that is damaged or holds no bytes."""
+    cache = CacheFolder()
+    holders, listings, prefixes = list[Holder](), list[Listing](), list[str]()
+    for shard in shards:
+        columns = columns_of(shard)
+        listing = listed_once("parquet", shard.facts, lambda shard=shard, columns=columns: _look(shard, columns, cache), cache)
+        holder: Holder = RowGroups(shard, columns.picture, columns.is_struct)
+        if listing.at_once > IN_PLACE:
+            holder, listing = _copied(shard, columns, listing, cache)
+        if len(shards) > 1 and columns.split is None:  # a lone file is divided, whatever it is called
+            paths, labels, _, groups = listing.columns
+            listing = replace(listing, columns=(paths, labels, Names([_split_of(shard.path)] * len(paths)), groups))
+        holders.append(holder)
+        listings.append(listing)
+        prefixes.append("" if len(shards) == 1 else f"{_folder_split(shard.path)}{shard.path.stem}/")
+    if not any(path for listing in listings for path in listing.columns[0]):
+        raise DataError(shards[0].name, "must hold the bytes of its pictures, it holds at most their paths",
+                        fix="Save it with the pictures embedded, or give the folder of the files.")  # fmt: skip
+    if len({listing.is_table for listing in listings}) > 1:
+        raise DataError(str(shards[0].path.parent), "all its Parquet files must have the same columns: some have no labels")
+    return together(holders, listings, prefixes)
+
+
+def _unlabeled(shards: Sequence[RangedFile]) -> DataError:
     """Return the error for files that are to be trained on and have no labels."""
-    return DataError(str(shards[0]), "must have a column of labels", got=", ".join(_file(shards[0]).schema_arrow.names),
+    return DataError(shards[0].name, "must have a column of labels", got=", ".join(opened(shards[0]).schema_arrow.names),
                      fix="Call it 'label'. To classify pictures without labels: descend predict RUN FILE.")  # fmt: skip
 
 
-def _unpack(shards: Sequence[Path], root: Path, cache: CacheFolder) -> None:
-    """Write the pictures below ``root``, with a table of their labels where there are any."""
-    room, stated = Room(shards[0], cache), sum(map(_stated_bytes, shards))
-    room.take(stated)
-    rows, kinds, n_bytes = list[list[str]](), set[bool](), 0
-    for shard in shards:
-        columns = _wanted(shard)
-        kinds.add(columns.label is not None)
-        place = root if len(shards) == 1 else root / f"{_folder_split(shard)}{shard.stem}"
-        place.mkdir(parents=True)
-        by_name = _split_of(shard) if len(shards) > 1 else ""  # a lone file is divided, whatever it is called
-        for number, (content, path, label, split, group) in enumerate(_rows(shard, columns, by_name)):
-            name = ""
-            if content:
-                n_bytes += len(content)
-                if n_bytes > stated:  # what a file says of its own sizes need not be true
+def _look(shard: RangedFile, columns: Columns, cache: CacheFolder) -> Listing:
+    """Go through a file once, and list its pictures. Raises DataError, also where more comes out of it than can be meant."""
+    room, stated = Room(shard.name, cache), stated_bytes(shard, columns)
+    lengths = group_lengths(shard)
+    ends = np.cumsum(lengths)
+    told, n_bytes, sizes = list[tuple[str, str, str, str]](), 0, np.zeros(len(lengths), np.int64)
+    for number, (content, path, *cells) in enumerate(rows_of(shard, columns)):
+        name = ""
+        if content:
+            n_bytes += len(content)
+            if n_bytes > stated:  # what a file says of its own sizes need not be true
+                room.count(len(content))
+            sizes[min(int(np.searchsorted(ends, number, "right")), len(sizes) - 1)] += len(content)
+            name = f"{number:07}{_safe(path)}{_ending(content, path)}"
+        told.append((name, cells[0], cells[1], cells[2]))
+    rows = np.arange(len(told))
+    at = np.searchsorted(ends, rows, "right").astype(np.int64)
+    starts = ends - lengths
+    paths, labels, splits, groups = (Names(row[column] for row in told) for column in range(4))
+    return Listing((paths, labels, splits, groups), at, rows - np.append(starts, 0)[at], [], 0, columns.label is not None,
+                   int(sizes.max(initial=0)))  # fmt: skip
+
+
+def _copied(shard: RangedFile, columns: Columns, listing: Listing, cache: CacheFolder) -> tuple[Holder, Listing]:
+    """Return a copy of a file's pictures in the cache, and the listing with their places there."""
+    contents = (content or b"" for content, *_ in rows_of(shard, columns))
+    copy, at, n = _side_by_side(["copied", *shard.facts], shard.name, contents, stated_bytes(shard, columns), cache)
+    return copy, replace(listing, at=at, n=n)
+
+
+def each_alone(places: Packed, cache: CacheFolder) -> Packed:
+    """Return places from which any picture is read without others: what lies in row groups is copied into the cache, in order.
+
+    Raises DataError where the cache does not take it.
+    """
+    held = [holder for holder in places.holders if isinstance(holder, RowGroups)]
+    if not held:
+        return places
+    which = hashlib.blake2b(places.rows.tobytes(), digest_size=16).hexdigest()
+    facts = ["alone", which, *(fact for holder in places.holders for fact in holder.facts)]
+    contents = (places.member(row, "").read() for row in range(len(places)))
+    rows = np.zeros(len(places), PLACE)
+    copy, rows["at"], rows["n"] = _side_by_side(facts, held[0].name, contents, 0, cache)
+    return Packed([copy], rows)
+
+
+def _side_by_side(
+    facts: Sequence[str], who: str, contents: Iterable[bytes], stated: int, cache: CacheFolder
+) -> tuple[LocalFile, NDArray[np.int64], NDArray[np.int64]]:
+    """Return a file in the cache with these contents, one after the other, where each begins, and how long it is: (N,) each.
+
+    stated: bytes for which room is made before anything is written. Raises DataError where the cache does not take them.
+    """
+    room = Room(who, cache)
+
+    def fill(unfinished: Path) -> None:
+        room.take(stated)
+        unfinished.mkdir()
+        lengths = list[int]()
+        with (unfinished / "pictures").open("wb") as file:
+            for content in contents:
+                if file.tell() + len(content) > stated:
                     room.take(len(content))
-                file = place / f"{number:07}{_safe(path)}{_ending(content, path)}"
-                file.write_bytes(content)
-                name = file.relative_to(root).as_posix()
-            rows.append([name, label, split, group])
-    if not n_bytes:
-        raise DataError(str(shards[0]), "must hold the bytes of its pictures, it holds at most their paths",
-                        fix="Save it with the pictures embedded, or give the folder of the files.")  # fmt: skip
-    if len(kinds) > 1:
-        raise DataError(str(shards[0].parent), "all its Parquet files must have the same columns: some have no labels")
-    if kinds == {True}:
-        _write_table(root / TABLE, rows)
+                lengths.append(file.write(content))
+        np.save(unfinished / "lengths.npy", np.array(lengths, np.int64))
+
+    entry = in_cache(facts, who, fill, cache)
+    lengths = np.load(entry / "lengths.npy")
+    return LocalFile.of(entry / "pictures"), np.cumsum(lengths) - lengths, lengths
 
 
-def _write_table(table: Path, rows: list[list[str]]) -> None:
-    """Write path, label, and the columns split and group where they say something."""
-    kept = [column for column in range(4) if column < 2 or any(row[column] for row in rows)]
-    header = ["path", "label", "split", "group"]
-    with table.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([row[column] for column in kept] for row in [header, *rows])
+@dataclass(frozen=True)
+class RowGroups:
+    """The pictures of a Parquet file by row group and row. column: that of the pictures, structs with ``bytes`` or bytes."""
+
+    file: RangedFile
+    column: str
+    is_struct: bool
+
+    @property
+    def name(self) -> str:
+        """What errors call the file."""
+        return self.file.name
+
+    @property
+    def facts(self) -> tuple[str, ...]:
+        """What tells that the file has changed."""
+        return self.file.facts
+
+    @property
+    def changed_ns(self) -> int:
+        """When it has, in ns since 1970."""
+        return self.file.changed_ns
+
+    def read(self, at: int, n: int) -> bytes:
+        """Return the picture in row ``n`` of row group ``at``. Raises OSError, DataError."""
+        group = _groups.read(self, at)
+        cell = group[n].as_py() if n < len(group) else None
+        content = cell["bytes"] if self.is_struct and cell else cell
+        if not content:
+            raise OSError(None, "its file has changed: no picture is in its row")
+        return content
 
 
-def _file(shard: Path) -> Any:
-    import pyarrow.parquet as parquet
+class _Groups:
+    """The row groups that were read last, of all files together."""
 
-    with _naming(shard):
-        return parquet.ParquetFile(shard)
+    def __init__(self) -> None:
+        self._held: OrderedDict[tuple[RowGroups, int], Any] = OrderedDict()
+        self._lock = threading.Lock()
 
-
-@contextmanager
-def _naming(shard: Path) -> Iterator[None]:
-    """Turn whatever pyarrow raises on a damaged file into a DataError."""
-    try:
-        yield
-    except Exception as error:
-        why = shortened(str(error).strip().partition("\n")[0] or type(error).__name__)
-        raise DataError(str(shard), f"must be a Parquet file that is whole ({why})", fix="Fetch it again.") from error
-
-
-def _wanted(shard: Path) -> _Columns:
-    columns = _columns(_file(shard).schema_arrow)
-    assert columns is not None  # it has been looked at
-    return columns
+    def read(self, file: RowGroups, number: int) -> Any:
+        """Return the pictures of a row group, from memory or from the file. Raises DataError."""
+        with self._lock:  # or two threads would read one group twice
+            if (file, number) not in self._held:
+                with naming(file.name):
+                    self._held[file, number] = opened(file.file).read_row_group(number, columns=[file.column]).column(0)
+            self._held.move_to_end((file, number))
+            while len(self._held) > 1 and sum(group.nbytes for group in self._held.values()) > HELD:
+                self._held.popitem(last=False)
+            return self._held[file, number]
 
 
-def _columns(schema: Any) -> _Columns | None:
-    """Return what stands where in a schema of pyarrow, or None where there is no column of pictures."""
-    import pyarrow.types as types
-
-    features = _features(schema)
-    structs = [
-        field.name for field in schema
-        if types.is_struct(field.type) and any(part.name == "bytes" and _is_binary(part.type) for part in field.type)
-    ]  # fmt: skip
-    plain = [field.name for field in schema if _is_binary(field.type)]
-    told = [name for name, feature in features.items() if feature.get("_type") == "Image" and name in structs + plain]
-    named = [name for name in plain if clean_text(name).casefold() in _BINARY]
-    if not (candidates := [*told, *structs, *named]):
-        return None
-    known = {clean_text(field.name).casefold(): field.name for field in schema if not types.is_nested(field.type)}
-    numbered = [name for name, feature in features.items() if feature.get("_type") == "ClassLabel" and name in schema.names]
-    label = (*numbered, known.get("label"))[0]
-    words = features[label].get("names") if numbered and label else None
-    return _Columns(candidates[0], candidates[0] in structs, label, _checked_words(words), known.get("split"), known.get("group"))
+_groups = _Groups()
 
 
-def _is_binary(kind: Any) -> bool:
-    import pyarrow.types as types
-
-    return types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind)
-
-
-def _features(schema: Any) -> dict[str, Mapping[str, Any]]:
-    """Return Hugging Face's features by name; none where the schema tells none that can be read."""
-    try:
-        features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
-        return {name: feature for name, feature in features.items() if isinstance(feature, dict)}
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        return {}
-
-
-def _checked_words(words: Any) -> Sequence[str]:
-    return words if isinstance(words, list) and all(isinstance(word, str) for word in words) else ()
-
-
-def _stated_bytes(shard: Path) -> int:
-    """Return the bytes that a file says its pictures have."""
-    return sum(_group_bytes(_file(shard).metadata, _wanted(shard).picture))
-
-
-def _group_bytes(metadata: Any, column: str) -> list[int]:
-    """Return the bytes that each row group says the pictures have; a picture has no more than its row group."""
-    with_dots = f"{column}."
-    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
-    chunks = [[group.column(number) for number in range(group.num_columns)] for group in groups]
-    return [
-        sum(chunk.total_uncompressed_size for chunk in row if f"{chunk.path_in_schema}.".startswith(with_dots)) for row in chunks
-    ]
-
-
-def _rows(shard: Path, columns: _Columns, by_name: str) -> Iterator[tuple[bytes | None, str, str, str, str]]:
-    """Yield bytes, path, label, split (``by_name`` where no column tells it) and group of every row."""
-    file = _file(shard)
-    largest = max(_group_bytes(file.metadata, columns.picture), default=0)
-    wanted = [name for name in (columns.picture, columns.label, columns.split, columns.group) if name is not None]
-    batches = file.iter_batches(max(1, min(_MOST_ROWS, _HELD // max(largest, 1))), columns=wanted)
-    at = 0
-    while True:
-        with _naming(shard):
-            batch = next(batches, None)
-            rows = [] if batch is None else batch.to_pylist()
-        if batch is None:
-            return
-        for row in rows:
-            at += 1
-            cell = row[columns.picture]
-            content, path = (cell or {}).get("bytes") if columns.is_struct else cell, ""
-            if columns.is_struct and cell:
-                path = str(cell.get("path") or "")
-            label = _label(shard, at, row[columns.label], columns.words) if columns.label else ""
-            split = _cell(row[columns.split]) if columns.split else by_name
-            yield content, path, label, split, _cell(row[columns.group]) if columns.group else ""
-
-
-def _cell(value: Any) -> str:
-    return "" if value is None else str(value)
-
-
-def _label(shard: Path, row: int, value: Any, words: Sequence[str]) -> str:
-    """Return the label of a row as text, "" where it is missing: null, or -1 where classes are numbered by names."""
-    if not words or value is None or isinstance(value, str):
-        return _cell(value)
-    if value == -1:
-        return ""
-    if not isinstance(value, int) or not 0 <= value < len(words):
-        raise DataError(
-            str(shard), f"labels must number its {len(words)} classes, from 0 on, that of row {row:,} does not", got=value
-        )
-    return words[value]
-
-
-def _split_of(shard: Path) -> str:
+def _split_of(shard: PurePath) -> str:
     """Return the split that the name of a shard begins with, or that its folder is called by, or ""."""
     word = re.split(r"[^a-z]", shard.stem.lower())[0]
     folder = shard.parent.name.lower()
     return word if word in SPLIT_WORDS else folder if folder in SPLIT_WORDS else ""
 
 
-def _folder_split(shard: Path) -> str:
+def _folder_split(shard: PurePath) -> str:
     """Return what keeps the files of two split folders apart."""
     return f"{shard.parent.name}-" if shard.parent.name.lower() in SPLIT_WORDS else ""
 

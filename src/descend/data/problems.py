@@ -19,8 +19,8 @@ class Problem:
 
     kind: ``ignored``, ``heic``, ``layout``, ``missing``, ``nameless``, ``unlabeled``, ``unreadable``, ``merged``, ``similar``,
     ``doubtful``, ``conflict``, ``leak``, ``copies``, ``near copies``, ``near leak``, ``near conflict``, ``torn``, ``carved``,
-    ``few``, ``corrected``, ``scale``, ``no number``, ``background``, ``blank``, ``cache`` or ``part``. n: how many things it
-    is about. examples: the first hundred names, each with its reason where there is one.
+    ``few``, ``corrected``, ``repeated``, ``scale``, ``no number``, ``background``, ``blank``, ``cache`` or ``part``. n: how many
+    things it is about. examples: the first hundred names, each with its reason where there is one.
     """
 
     kind: str

@@ -4,7 +4,7 @@ The digest is the picture's identity everywhere: which copies must stay on one s
 are, where its decoded pixels and its features lie in the cache. An index on disk remembers what was seen of each file, so that a
 second run does not read the files again. A file is the one that was seen if its name, size, times of content and status change
 (in nanoseconds) and number in the file system are the same: names, sizes and times of content alone survive an exchange of two
-files, and unpacking.
+files, and unpacking. A picture in a shard is the one that was seen if its place there, and so much of the shard, are the same.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 
 from descend.data.decode import POLICY
 from descend.data.manifest import Manifest
-from descend.data.opening import read_file
+from descend.data.opening import read_source
 from descend.data.pool import in_order
+from descend.data.ranges import Member
 from descend.data.traits import TRAITS, traits
 from descend.errors import PictureError
 from descend.files import CacheFolder
@@ -61,13 +62,13 @@ def scan(manifest: Manifest, *, threads: int, cache: CacheFolder, progress: Upda
     if manifest.root is None:
         _look_at_arrays(manifest, result)
     else:
-        _look_at_files(manifest.root, manifest.names, result, threads, cache, progress)
+        _look_at_files(manifest, manifest.root, result, threads, cache, progress)
     return result
 
 
 def _look_at_arrays(manifest: Manifest, result: Scan) -> None:
     pictures = manifest.pictures
-    assert pictures is not None  # a manifest without a root holds its pictures
+    assert isinstance(pictures, np.ndarray)  # a manifest without a root holds its pictures
     if pictures.dtype == np.object_:
         _look_at_encoded(manifest.names, pictures, result)
         return
@@ -87,9 +88,9 @@ def _look_at_encoded(names: Sequence[str], pictures: NDArray[Any], result: Scan)
 
 
 def _look_at_files(
-    root: Path, names: Sequence[str], result: Scan, threads: int, cache: CacheFolder, progress: Update | None
+    manifest: Manifest, root: Path, result: Scan, threads: int, cache: CacheFolder, progress: Update | None
 ) -> None:
-    index, now = Index(cache, root), _now_ns()
+    index, now, names = Index(cache, root), _now_ns(), manifest.names
     index.load()
     keys = np.zeros_like(result.digests)
     keep = np.zeros(len(names), np.bool_)
@@ -97,20 +98,21 @@ def _look_at_files(
 
     def look(start: int) -> None:
         for row in range(start, min(start + _CHUNK, len(names))):
-            path = root / names[row]
+            source = manifest.source(row)
+            assert isinstance(source, (Path, Member))  # of a manifest with a root
             try:
-                status = path.stat()
-                key = _key(names[row], status)
+                state, changed_ns = source.state() if isinstance(source, Member) else _state(source)
+                key = digest("\0".join((names[row], *state)).encode("utf-8", "surrogatepass"))
                 before = index.find(key)
                 fresh[row] = before is None
-                result.digests[row], result.traits[row] = before or _read(path, names[row])
+                result.digests[row], result.traits[row] = before or _read(source, names[row])
             except PictureError as error:
                 result.reasons[row] = reason(error)
                 continue
             except OSError as error:
                 result.reasons[row] = error.strerror or str(error)
                 continue
-            keys[row], keep[row] = np.frombuffer(key, np.uint8), _is_settled(status, now)
+            keys[row], keep[row] = np.frombuffer(key, np.uint8), changed_ns < now - _SETTLED_NS
 
     if progress is not None:
         progress("scan", 0, len(names))
@@ -121,17 +123,15 @@ def _look_at_files(
         index.save(keys[keep], result.digests[keep], result.traits[keep])
 
 
-def _key(name: str, status: os.stat_result) -> bytes:
-    state = (name, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
-    return digest("\0".join(map(str, state)).encode("utf-8", "surrogatepass"))
+def _state(path: Path) -> tuple[tuple[str, ...], int]:
+    """Return what tells that a file may have changed, and when that last happened in ns since 1970. Raises OSError."""
+    status = path.stat()
+    state = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+    return tuple(map(str, state)), max(status.st_mtime_ns, status.st_ctime_ns)
 
 
-def _is_settled(status: os.stat_result, now: int) -> bool:
-    return max(status.st_mtime_ns, status.st_ctime_ns) < now - _SETTLED_NS
-
-
-def _read(path: Path, name: str) -> tuple[NDArray[np.uint8], NDArray[np.void]]:
-    content = read_file(path)
+def _read(source: Path | Member, name: str) -> tuple[NDArray[np.uint8], NDArray[np.void]]:
+    content = read_source(source)
     return np.frombuffer(digest(content), np.uint8), traits(content, name=name)
 
 

@@ -22,8 +22,10 @@ from PIL import Image, ImageOps
 
 from descend.data.decode import POLICY, alone_if_large, decode_resized
 from descend.data.deep_color import is_deep_color
-from descend.data.opening import naming, opened, read_file
+from descend.data.opening import naming, opened, read_source
+from descend.data.packed import Packed, source_of
 from descend.data.pool import in_order
+from descend.data.ranges import Member
 from descend.data.scan import DIGEST_BYTES, digest, reason
 from descend.errors import PictureError
 from descend.files import CacheFolder
@@ -42,7 +44,7 @@ _BITS = {"1": 1, "I;16": 16, "I;16B": 16, "I;16L": 16, "I;16N": 16, "I": 32, "F"
 
 @dataclass(frozen=True)
 class Pictures:
-    """N pictures as signatures need them: the files below ``root``, or ``arrays``, (N, H, W[, C]) uint8 or (N,) encoded bytes.
+    """N pictures as signatures need them: the files below ``root``, or ``held``: as in ``Manifest.pictures``.
 
     digests: (N, 16) uint8. policy: how they are read.
     """
@@ -51,19 +53,20 @@ class Pictures:
     names: Sequence[str]
     digests: NDArray[np.uint8]
     policy: PixelPolicy
-    arrays: NDArray[Any] | None = None
+    held: NDArray[Any] | Packed | None = None
 
     def squashed(self, row: int) -> NDArray[np.uint8]:
         """Return a whole picture at ``SIDE`` x ``SIDE`` pixels: (S, S, 3) uint8. Raises PictureError, OSError."""
         source = self.content(row)
         return decode_resized(source, SIDE, name=self.names[row], policy=replace(self.policy, fit="squash"))
 
-    def content(self, row: int) -> bytes | NDArray[np.uint8]:
-        """Return a picture's file or pixels. Raises OSError."""
-        if self.root is not None:
-            return read_file(self.root / self.names[row])
-        assert self.arrays is not None  # no root: the pictures are in memory
-        return self.arrays[row]
+    def content(self, row: int) -> bytes | NDArray[Any]:
+        """Return a picture's bytes or pixels. Raises OSError, PictureError."""
+        source = source_of(self.root, self.names, self.held, row)
+        if isinstance(source, (Path, Member)):
+            return read_source(source)
+        assert isinstance(source, (bytes, np.ndarray))  # in memory
+        return source
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ def signatures(pictures: Pictures, *, threads: int, cache: CacheFolder, progress
     seen = np.zeros(len(first), SIGNATURE)
     index = _Index(cache, pictures)
     wanted = np.flatnonzero(~index.fill(pictures.digests[first], seen))
+    wanted = wanted[np.argsort(first[wanted])]  # as they lie, not as their digests sort: a row group is read for many at once
     reasons: dict[int, str] = {}
 
     def look(start: int) -> None:
@@ -122,7 +126,7 @@ def _hash(image: Image.Image) -> np.uint64:
     return np.packbits(imagehash.phash(image).hash.ravel()).view(">u8")[0]
 
 
-def _stored_as(content: bytes | NDArray[np.uint8], name: str) -> tuple[bytes, bytes, int]:
+def _stored_as(content: bytes | NDArray[Any], name: str) -> tuple[bytes, bytes, int]:
     """Return mode, format and bits per channel of a picture as it is stored."""
     if not isinstance(content, bytes):
         return (b"L" if content.ndim == 2 or content.shape[2] == 1 else b"RGB"), b"", 8

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,15 +11,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from descend.data import builtin, folders, tables
-from descend.data.archives import ENDINGS, is_archive, shards_of, unpacked
+from descend.data.archives import ENDINGS, is_archive, unpacked
 from descend.data.labels import encode_labels
 from descend.data.listed import Listed, has_images, listed, unlabelled
 from descend.data.manifest import SPLIT_WORDS, UNASSIGNED, Manifest
 from descend.data.opening import is_file, is_folder
-from descend.data.parquet_pictures import has_pictures, refuse_unlabeled, unpacked_pictures
-from descend.data.parquet_pictures import shards_of as parquet_shards_of
 from descend.data.problems import problem
-from descend.data.remote import fetched, is_address
+from descend.data.remote import at_address, is_address
+from descend.data.shards import Shards, shards_at
 from descend.data.table_files import SUFFIXES
 from descend.errors import DataError, KnobError, nearest
 
@@ -85,10 +83,14 @@ def check_place(text: str) -> None:
 def _read_place(text: str, evaluation: bool, outside: bool) -> Manifest:
     check_place(text)
     if is_address(text) and not os.path.lexists(text):
-        text = str(fetched(text))
+        found = at_address(text)
+        if isinstance(found, Shards):
+            _refuse_outside(outside)
+            return found.read(evaluation=evaluation)
+        text = str(found)
     named, path = text.removeprefix(_PREFIX), _path(text)
-    packed = [path] if has_pictures(path) else parquet_shards_of(path) if is_folder(path) else []
-    is_table = is_file(path) and path.suffix.lower() in SUFFIXES and not packed
+    shards = None if named in builtin.SETS else shards_at(path)
+    is_table = is_file(path) and path.suffix.lower() in SUFFIXES and not shards
     if not is_table:
         _refuse_outside(outside)
     if named in builtin.SETS:
@@ -96,33 +98,16 @@ def _read_place(text: str, evaluation: bool, outside: bool) -> Manifest:
             raise DataError(text, "must mean one thing: there is a built-in set and a folder of that name",
                             fix=f"Write {_PREFIX}{text} or ./{text}.")  # fmt: skip
         return _in_memory(named, *builtin.SETS[named]())
-    if packed:
-        return _read_parquet(packed, evaluation)
+    if shards is not None:
+        return shards.read(evaluation=evaluation)
     if is_file(path) and is_archive(path):
-        return _read_unpacked(unpacked([path]), evaluation)
-    if is_folder(path) and (shards := shards_of(path)):
-        return _read_unpacked(unpacked(shards), evaluation)
+        return folders.read_folder(unpacked(path), evaluation=evaluation)
     if is_folder(path):
         return folders.read_folder(path, evaluation=evaluation)
     if is_table:
         return tables.read_table(path, evaluation=evaluation, outside=outside)
     raise DataError(text, f"a file must be a table ({', '.join(SUFFIXES)}) or an archive ({', '.join(ENDINGS)})",
                     fix="Give the folder that holds the class folders.")  # fmt: skip
-
-
-def _read_parquet(shards: list[Path], evaluation: bool) -> Manifest:
-    """Read the pictures in Parquet files. Raises DataError where they have no labels."""
-    place = unpacked_pictures(shards)
-    if is_folder(place):
-        raise refuse_unlabeled(shards)
-    return _read_unpacked(place, evaluation)
-
-
-def _read_unpacked(place: Path, evaluation: bool) -> Manifest:
-    """Read what was unpacked: a folder, or a table."""
-    if is_folder(place):
-        return folders.read_folder(place, evaluation=evaluation)
-    return replace(tables.read_table(place, evaluation=evaluation, outside=False), name=place.parent.name)
 
 
 def _path(text: str) -> Path:

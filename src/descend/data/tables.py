@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ MOST_LABEL = 1_000  # characters; folders, the other source of labels, have at m
 MOST_MISSING = 0.1  # of the files that a table names: where more do not exist, something is wrong with the paths
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
+
+Find = Callable[[str], str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +50,14 @@ def read_table(table: Path, *, evaluation: bool = False, outside: bool = False) 
     return list_rows(table.stem, table.parent, str(table), header, rows, evaluation=evaluation)
 
 
-def list_rows(name: str, root: Path, who: str, header: Sequence[Any], cells: Rows, *, evaluation: bool = False) -> Manifest:
+def list_rows(
+    name: str, root: Path, who: str, header: Sequence[Any], cells: Rows, *, evaluation: bool = False, find: Find | None = None
+) -> Manifest:
     """List the pictures of a table; rows without a file, a path or a label are counted as problems and left out.
 
     root: the folder that paths are relative to. who: what errors call the table. evaluation: a given split may have lost all its
-    pictures. Raises DataError, also where more than a tenth of the files do not exist.
+    pictures. find: path -> the name of the picture that it means, or None; without it, paths are of files. Raises DataError, also
+    where more than a tenth of the files do not exist.
     """
     where = pick_columns(who, header)
     rows = [_row(who, number, row, where) for number, row in enumerate(cells, start=2)]
@@ -62,8 +67,8 @@ def list_rows(name: str, root: Path, who: str, header: Sequence[Any], cells: Row
     classes, numbers, problems = encode_labels(labels, who=who)
     nameless = [f"row {row.number}" for row in rows if not row.path]
     unlabelled = [row.path for row, number in zip(rows, numbers, strict=True) if row.path and number < 0]
-    finder = FileFinder(root)
-    files = [finder.find(row.path) if row.path and number >= 0 else None for row, number in zip(rows, numbers, strict=True)]
+    find = find or FileFinder(root).find
+    files = [find(row.path) if row.path and number >= 0 else None for row, number in zip(rows, numbers, strict=True)]
     absent = [row.path for row, number, file in zip(rows, numbers, files, strict=True) if row.path and number >= 0 and not file]
     problems = [
         *problem("missing", "1 file of the table does not exist and is left out",

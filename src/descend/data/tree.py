@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ from descend.regular_files import kernel_file_systems
 
 SYSTEM_FILE, SYSTEM_FOLDER, RUN_FOLDER = "a system's file", "a system's folder", "a run folder"
 EXPECTED = ("not a picture", SYSTEM_FILE, SYSTEM_FOLDER, RUN_FOLDER)  # reasons for passing over that hide nothing
+_RECIPE = "recipe.toml"  # what makes a folder a run's
 DEEPEST = 64  # folders within each other; what lies deeper is passed over
 _LINKED_DEPTH = 3  # folders above are shown wherever a link shows them, folders below once for each folder of this depth
 _BROKEN = (errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR)
@@ -74,6 +75,52 @@ def walk(root: Path) -> Folder:
     return top
 
 
+def tree_of(name: str, pictures: Iterable[str], passed_over: Iterable[tuple[str, str]]) -> Folder:
+    """Return the tree of pictures that are named by their paths, as ``walk`` finds one. passed_over: (path, why) of the rest."""
+    others = [*passed_over]
+    runs = {path.rpartition("/")[0] for path, _ in others if path.rpartition("/")[2] == _RECIPE} - {""}
+    top = Folder(name, "")
+    known: dict[str, Folder | None] = {"": top}  # None for one that is not entered
+    for path in pictures:
+        at, _, file = path.rpartition("/")
+        folder = _entered(at, known, runs)
+        if folder is not None:
+            folder.pictures.append(file)
+    for path, why in others:
+        folder = _entered(path.rpartition("/")[0], known, runs)
+        if folder is not None:
+            folder.passed_over.append((path, why))
+    for folder in top.below():
+        folder.passed_over += [(f"{inner.path}/", RUN_FOLDER) for inner in folder.folders if _held_runs(inner)]
+        left = [inner for inner in folder.folders if not _held_runs(inner)]
+        folder.folders = sorted(left, key=lambda inner: natural(inner.name))
+    return top
+
+
+def _held_runs(folder: Folder) -> bool:
+    """Say whether nothing was found in a folder but runs."""
+    found = folder.pictures or folder.folders or not folder.passed_over
+    return not found and all(why == RUN_FOLDER for _, why in folder.passed_over)
+
+
+def _entered(path: str, known: dict[str, Folder | None], runs: set[str]) -> Folder | None:
+    """Return the folder at a path, made with those above it where it is new; None where it lies in one that is not entered."""
+    if path.count("/") > DEEPEST:
+        path = "/".join(path.split("/", DEEPEST + 1)[:-1])
+    if path in known:
+        return known[path]
+    above, _, name = path.rpartition("/")
+    outer = _entered(above, known, runs)
+    why = f"deeper than {DEEPEST} folders" if path.count("/") >= DEEPEST else ""
+    why = SYSTEM_FOLDER if is_system_folder(name) else RUN_FOLDER if path in runs else why
+    known[path] = folder = None if outer is None or why else Folder(name, path)
+    if outer is not None and folder is not None:
+        outer.folders.append(folder)
+    elif outer is not None:
+        outer.passed_over.append((f"{path}/", why))
+    return folder
+
+
 def _fill(folder: Folder, real: str, seen: set[str], depth: int) -> None:
     """List what lies in the folder at ``real``. seen: folders that a link must not lead to again."""
     inside: list[tuple[str, str]] = []
@@ -126,7 +173,7 @@ def _kind(entry: os.DirEntry[str]) -> str:
 
 
 def _is_run(folder: Path) -> bool:
-    return (folder / "recipe.toml").is_file()
+    return (folder / _RECIPE).is_file()
 
 
 def _holds_runs(folder: Path) -> bool:

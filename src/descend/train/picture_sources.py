@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from descend.data import decode_resized, find_pictures
-from descend.data.archives import is_archive, unpacked_folder
+from descend.data.archives import is_archive, unpacked
 from descend.data.one_picture import CHANNELS, as_pixels, as_source, channels_last, is_one_picture, is_path, is_pixels
 from descend.data.opening import Source
-from descend.data.parquet_pictures import pictures_folder
 from descend.data.pool import in_order
+from descend.data.shards import shards_at
 from descend.data.sources import pictures_alone
 from descend.errors import DataError, PictureError
 from descend.train.record import RunRecord
@@ -90,18 +90,23 @@ def decoded_batches(
 
 
 def _found(places: list[Any]) -> PictureSources:
-    """List the pictures of files, folders, archives and Parquet; what is in a file is called by its path there."""
-    unpacked = {place: str(folder) for place in map(os.fspath, places) if (folder := _unpacked(Path(place))) is not None}
-    files = find_pictures([unpacked.get(place, place) for place in map(os.fspath, places)])
-    names = list(files.paths)
-    for archive, folder in unpacked.items():
-        names = [name.replace(f"{folder}{os.sep}", f"{archive}{os.sep}", 1) for name in names]
-    return PictureSources([*files.paths], names, files.passed_over)
-
-
-def _unpacked(place: Path) -> Path | None:
-    """Return the folder into which an archive, or Parquet with pictures, is unpacked; None for all else."""
-    return unpacked_folder(place) if is_archive(place) else pictures_folder(place)
+    """List the pictures of files, folders, archives and shards; what is in one of these is called by its path there."""
+    found = PictureSources([], [], {})
+    for place in map(os.fspath, places):
+        shards = shards_at(Path(place))
+        if shards is not None and not (Path(place).is_dir() and find_pictures([place]).paths):  # or tars lie beside pictures
+            contents, names, passed_over = shards.pictures()
+            found.sources.extend(contents.members(names))
+            found.names.extend(os.path.join(place, name) for name in names)  # noqa: PTH118 (as text)
+            found.passed_over.update({os.path.join(place, name): why for name, why in passed_over.items()})  # noqa: PTH118
+            continue
+        packed = is_archive(Path(place)) and Path(place).is_file()  # whoever looks for another says that there is none
+        folder = str(unpacked(Path(place))) if packed else place
+        files = find_pictures([folder])
+        found.sources.extend(files.paths)
+        found.names.extend(name.replace(f"{folder}{os.sep}", f"{place}{os.sep}", 1) if packed else name for name in files.paths)
+        found.passed_over.update(files.passed_over)
+    return found
 
 
 def _numbered(sources: list[Any]) -> PictureSources:

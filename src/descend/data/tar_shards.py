@@ -1,0 +1,192 @@
+"""Tars that are not compressed, WebDataset's shards among them: pictures are read where they lie.
+
+    photos.tar              class folders, splits: whatever a folder may hold, also within one folder more
+    shard-000.tar           members of one key belong together: 17.jpg, and its class in 17.cls or as "label" in 17.json
+    shards/ of such files   all of them; train-000.tar and val-000.tar tell the split
+
+The headers are walked once, and the listing kept (``packed.py``). A name that leads out is refused; links, devices and members
+that are stored in pieces are passed over; what lies beyond the end of the file, or stands where a header should, is an error.
+
+Source of the shards' conventions: https://github.com/webdataset/webdataset.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import tarfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from descend.data import folders, tables
+from descend.data.archives import inside_of, is_noise, stem
+from descend.data.formats import kind_of, why_no_picture
+from descend.data.manifest import SPLIT_WORDS, Manifest
+from descend.data.names import Names
+from descend.data.opening import LARGEST_FILE, READ_AT_ONCE, is_picture_file
+from descend.data.packed import Contents, Listing, listed_once, together
+from descend.data.ranges import RangedFile, Window
+from descend.data.tree import SYSTEM_FILE, Folder, tree_of
+from descend.errors import DataError
+from descend.files import CacheFolder
+from descend.printable import shortened
+
+ENDING = ".tar"
+_CLASS, _FACTS = ".cls", ".json"  # beside a picture in a shard: its class, or what is known of it
+_NO_PICTURES = (_CLASS, _FACTS, ".txt", ".csv")
+_MOST_TEXT = 2**20  # bytes of a class, or of what is known of a picture
+_LONGEST_HEADER = 2**20
+_BLOCK = 512
+
+
+def shards_of(folder: Path) -> list[Path]:
+    """Return the shards in a folder without folders, in the order of their names; none where there are folders."""
+    try:
+        with os.scandir(folder) as entries:
+            inside = list(entries)
+    except OSError:  # who reads the folder tells why
+        return []
+    shards = [Path(entry.path) for entry in inside if entry.name.lower().endswith(ENDING) and entry.is_file()]
+    return [] if not shards or any(entry.is_dir() for entry in inside) else sorted(shards)
+
+
+def read_shards(shards: Sequence[RangedFile], place: Path, *, evaluation: bool = False) -> Manifest:
+    """List the pictures of shards. place: what was given, the shard or its folder. Raises DataError."""
+    contents = contents_of(shards)
+    name = stem(shards[0].path.name) if len(shards) == 1 else place.name or "shards"
+    if contents.is_table:
+        known = set(contents.names)
+        rows = [[path, label, _split(path)] for path, (label, *_) in zip(contents.names, contents.cells, strict=True)]
+        n_columns = 3 if any(split for *_, split in rows) else 2
+        found = tables.list_rows(name, place, str(place), ["path", "label", "split"][:n_columns],
+                                 [row[:n_columns] for row in rows], evaluation=evaluation,
+                                 find=lambda path: path if path in known else None)  # fmt: skip
+    else:
+        found = folders.read_tree(_tree(name, contents), place, evaluation=evaluation)
+    return found.lying_in(contents)
+
+
+def found_in(shards: Sequence[RangedFile]) -> tuple[Contents, list[str], dict[str, str]]:
+    """Return the contents of shards, the names of their pictures in natural order, and path -> why of what is passed over."""
+    contents = contents_of(shards)
+    return (contents, *folders.pictures_below(_tree("", contents)))
+
+
+def contents_of(shards: Sequence[RangedFile]) -> Contents:
+    """Return the pictures of shards, each listed once. Raises DataError for one that is damaged or hostile."""
+    cache = CacheFolder()
+    listings = [listed_once("tar", shard.facts, lambda shard=shard: _Walk(shard).listing(), cache) for shard in shards]
+    prefixes = [""] if len(shards) == 1 else [f"{stem(shard.path.name)}/" for shard in shards]
+    return together(shards, listings, prefixes)
+
+
+def _tree(name: str, contents: Contents) -> Folder:
+    return tree_of(name, contents.names, contents.passed_over)
+
+
+class _Walk:
+    """One walk along the headers of a tar."""
+
+    def __init__(self, shard: RangedFile) -> None:
+        self._shard = shard
+        self._pictures: dict[str, tuple[int, int]] = {}
+        self._classes: dict[str, str] = {}  # key -> what a .cls tells
+        self._facts: dict[str, str] = {}  # key -> what a .json tells
+        self._passed_over: list[tuple[str, str]] = []
+        self._n_repeated = 0
+
+    def listing(self) -> Listing:
+        """Return what the shard holds. Raises DataError."""
+        for member, path in self._members():
+            suffix = os.path.splitext(path)[1].lower()  # noqa: PTH122 (a name, not a path)
+            if suffix in (_CLASS, _FACTS):
+                self._note_class(path, suffix, member)
+            elif (why := self._why_not(path, suffix, member)) is not None:
+                self._passed_over.append((path, why))
+            else:
+                self._n_repeated += path in self._pictures
+                self._pictures[path] = member.offset_data, member.size
+        labels = [self._classes.get(key) or self._facts.get(key) or "" for key in map(_key, self._pictures)]
+        empty = Names([""] * len(labels))
+        columns = Names(self._pictures), Names(labels), empty, empty
+        places = np.array([*self._pictures.values()], np.int64).reshape(-1, 2)
+        return Listing(columns, places[:, 0], places[:, 1], self._passed_over, self._n_repeated, any(labels))
+
+    def _members(self) -> Iterator[tuple[tarfile.TarInfo, str]]:
+        """Yield the files of the tar that are worth a look, and their paths within it."""
+        end, name = 0, self._shard.name
+        try:
+            with tarfile.open(fileobj=Window(self._shard, most=_LONGEST_HEADER), mode="r:") as archive:
+                while (member := archive.next()) is not None:
+                    archive.members = []  # pyright: ignore[reportAttributeAccessIssue] (or each header would be kept)
+                    if member.size < 0 or not end <= member.offset < member.offset_data <= self._shard.size:
+                        raise tarfile.TarError(f"the header at byte {member.offset:,} leads backwards")
+                    end = member.offset_data + (member.size if member.isreg() and not member.issparse() else 0)
+                    if end > self._shard.size:
+                        raise tarfile.TarError(f"a member ends beyond the end of the file, at byte {end:,}")
+                    if member.isreg() and not is_noise(path := inside_of(name, member.name)):
+                        yield member, path.as_posix()
+                tail = self._shard.read(archive.offset, max(0, min(_BLOCK, self._shard.size - archive.offset)))
+        except DataError:
+            raise
+        except (tarfile.TarError, EOFError, ValueError, OverflowError, OSError) as error:
+            raise _damaged(name, error) from error
+        if any(tail):
+            raise _damaged(name, tarfile.TarError(f"no header stands at byte {archive.offset:,}"))
+
+    def _why_not(self, path: str, suffix: str, member: tarfile.TarInfo) -> str | None:
+        """Return why a member is no picture that can be read, None for one."""
+        kind = kind_of(path)
+        if kind == "system":
+            return SYSTEM_FILE
+        if suffix in _NO_PICTURES or kind == "other":
+            return why_no_picture(path)
+        if member.issparse():
+            return "stored in pieces: pack it again without --sparse"
+        if member.size > LARGEST_FILE:
+            return f"it has {member.size:,} bytes, more than {LARGEST_FILE:,}"
+        if kind == "unknown" or member.size > READ_AT_ONCE:
+            window = io.BufferedReader(Window(self._shard, member.offset_data, member.size))
+            return None if member.size and is_picture_file(window) else why_no_picture(path)
+        return None
+
+    def _note_class(self, path: str, suffix: str, member: tarfile.TarInfo) -> None:
+        if member.size > _MOST_TEXT or member.issparse():
+            self._passed_over.append((path, "too long for a class"))
+            return
+        text = self._shard.read(member.offset_data, member.size).decode("utf-8", "replace").strip()
+        found = self._classes if suffix == _CLASS else self._facts
+        found[_key(path)] = text if suffix == _CLASS else _told(text)
+        if suffix == _FACTS and not found[_key(path)]:
+            self._passed_over.append((path, why_no_picture(path)))
+
+
+def _told(text: str) -> str:
+    """Return the class in what is known of a picture, "" where it is not told."""
+    try:
+        facts = json.loads(text)
+    except (ValueError, RecursionError):
+        return ""
+    label = facts.get("label", facts.get("cls")) if isinstance(facts, dict) else None
+    return str(label) if isinstance(label, (str, int)) and not isinstance(label, bool) else ""
+
+
+def _key(path: str) -> str:
+    """Return what the members that belong together share: the path up to the first dot of its last part."""
+    folder, slash, name = path.rpartition("/")
+    return f"{folder}{slash}{name.partition('.')[0]}"
+
+
+def _split(path: str) -> str:
+    """Return the split that the name of a picture's shard, or of a lone shard's folder, begins with, or ""."""
+    word = re.split(r"[^a-z]", path.lower())[0] if "/" in path else ""
+    return word if word in SPLIT_WORDS else ""
+
+
+def _damaged(name: str, error: Exception) -> DataError:
+    return DataError(name, f"must be an archive that is whole ({shortened(str(error) or type(error).__name__)})",
+                     fix="Fetch it again.")  # fmt: skip
