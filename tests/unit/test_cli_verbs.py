@@ -75,9 +75,9 @@ def _judged(**changes: Any) -> dict[str, Any]:
     ("changes", "out", "err"),
     [
         ({}, "split test, 4 pictures", "looked at 2 times"),
-        ({"problems": {"a.png": "a.png is empty"}}, "75.00%", "skipped: a.png is empty"),
-        ({"n_trained_on": 3}, "75.00%", "careful: 3 of these pictures were trained or selected on"),
-        ({"look_noted": False}, "75.00%", "this look at a test split is not counted"),
+        ({"problems": {"a.png": "a.png is empty"}}, "75.0%", "skipped: a.png is empty"),
+        ({"n_trained_on": 3}, "75.0%", "careful: 3 of these pictures were trained or selected on"),
+        ({"look_noted": False}, "75.0%", "this look at a test split is not counted"),
         ({"doubt": {"wrong": {"entropy": 0.5, "mutual_information": 0.25}}},
          "wrong answers: entropy 0.500 nats, mutual information 0.250 nats", ""),
     ],

@@ -37,9 +37,7 @@ def vectors(module: nn.Module, batches: Iterable[Tensor], *, alone: bool = False
     return _outputs(module, batches, lambda values: values, alone)
 
 
-def _outputs(
-    module: nn.Module, batches: Iterable[Tensor], last: Callable[[Tensor], Tensor], alone: bool
-) -> NDArray[np.float32]:
+def _outputs(module: nn.Module, batches: Iterable[Tensor], last: Callable[[Tensor], Tensor], alone: bool) -> NDArray[np.float32]:
     was_training = module.training
     module.eval()
     try:
