@@ -374,7 +374,8 @@ class Run:
 def _refuse_none(who: str, n_answers: int, left_out: Mapping[str, str]) -> None:
     """Raise DataError where there is no answer. left_out: name -> why."""
     if not n_answers:
-        why = "; ".join(f"{name}: {reason}" for name, reason in list(left_out.items())[:3]) or "no picture at all"
+        told = [reason if reason.startswith(name) else f"{name}: {reason}" for name, reason in list(left_out.items())[:3]]
+        why = "; ".join(told) or "no picture at all"
         raise DataError(who, "needs one readable picture or more", got=why)
 
 
