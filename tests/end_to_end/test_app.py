@@ -49,6 +49,7 @@ def started(folder: Path, *words: str) -> tuple[subprocess.Popen[str], str]:
     process = subprocess.Popen(
         [sys.executable, "-m", "descend.cli", "app", "--no-browser", *words], cwd=folder, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},  # two threads wait for each other where other tests run beside
     )  # fmt: skip
     assert process.stdout is not None
     line = process.stdout.readline()
