@@ -78,7 +78,7 @@ def classes(pair: dict[str, Any]) -> str:
     """Return the table of one pair of arms, class by class."""
     lines = ["| class | recall without, % | with, % | difference, points |", "|---|---|---|---|"]
     for label, row in pair.items():
-        means = [f"{100 * row[arm]['mean']:.1f}" for arm in ("without", "with")]  # an interval of so few would pass 100 %
+        means = [f"{100 * row[arm]['mean']:.1f}" for arm in ("without", "with")]  # an interval of so few would pass 100%
         cells = [*means, points(row["difference"], signed=True)]
         lines.append("| " + " | ".join([label, *cells]) + " |")
     return "\n".join(lines)

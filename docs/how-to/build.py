@@ -27,7 +27,7 @@ FEWEST, MOST = 20, 20_000  # pictures
 
 
 def intervals() -> Drawing:
-    """Draw the 95 % interval of two accuracies against the number of pictures."""
+    """Draw the 95% interval of two accuracies against the number of pictures."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 3.2), layout="constrained")
         axes = figure.subplots()

@@ -36,6 +36,15 @@ def prose(path: Path) -> str:
     )
 
 
+PERCENT = re.compile(r"(?<=\d)(?: |&nbsp;|\u00a0)%(?![}\w(])(?! [\d(])")
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_shares_stand_without_a_gap_before_the_sign(path: Path) -> None:
+    if path.name != "CHANGELOG.md":  # what was written, was written
+        assert PERCENT.findall(prose(path)) == []
+
+
 @pytest.mark.parametrize("path", [*PAGES, *SOURCES], ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_words_are_spelled_as_in_american_english(path: Path) -> None:
     assert BRITISH.findall(prose(path)) == []

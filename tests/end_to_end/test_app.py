@@ -49,6 +49,7 @@ def started(folder: Path, *words: str) -> tuple[subprocess.Popen[str], str]:
     process = subprocess.Popen(
         [sys.executable, "-m", "descend.cli", "app", "--no-browser", *words], cwd=folder, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},  # two threads wait for each other where other tests run beside
     )  # fmt: skip
     assert process.stdout is not None
     line = process.stdout.readline()
@@ -91,7 +92,7 @@ def test_a_picture_is_dropped_and_answered(browser, address: str, folder: Path) 
         drop(page, picture)
         answer = page.locator(".answer").first
         answer.locator(".class .p").first.wait_for(timeout=PATIENCE_MS)
-        assert answer.locator(".class .p").first.inner_text() == f"{100 * p.max():.1f} %"
+        assert answer.locator(".class .p").first.inner_text() == f"{100 * p.max():.1f}%"
         page.locator("#below").fill("0")
         assert answer.locator(".verdict").inner_text() == answer.locator(".class .name").first.inner_text()
         page.locator("#below").fill("100")
@@ -115,7 +116,7 @@ def test_a_picture_is_pasted_from_the_clipboard_and_answered(browser, address: s
         answer = page.locator(".answer").first
         answer.locator(".class .p").first.wait_for(timeout=PATIENCE_MS)
         [p] = run.predict([picture]).probabilities  # the clipboard encodes it anew, its pixels stay
-        assert answer.locator(".class .p").first.inner_text() == f"{100 * p.max():.1f} %"
+        assert answer.locator(".class .p").first.inner_text() == f"{100 * p.max():.1f}%"
         assert answer.locator(".class .name").first.inner_text() == run.classes[int(p.argmax())]
         assert page.locator(".answer").count() == 1
 

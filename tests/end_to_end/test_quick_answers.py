@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from torch import Tensor, nn
 
 import descend
 from descend.train.graph_parts import AGREEMENT
@@ -75,4 +76,24 @@ def test_a_picture_alone_gets_what_it_gets_among_others(run: Run, shapes: Path) 
     pictures = sorted(shapes.rglob("*.png"))[:9]
     together = run.predict(pictures)
     alone = [run.predict(picture).probabilities[0] for picture in pictures]
-    np.testing.assert_array_equal(together.probabilities, np.stack(alone))
+    if run.record.frozen_part is not None:
+        np.testing.assert_array_equal(together.probabilities, np.stack(alone))
+    else:
+        np.testing.assert_allclose(together.probabilities, np.stack(alone), rtol=0, atol=1e-5)
+    np.testing.assert_array_equal(run.predict(pictures[:4]).probabilities, np.stack(alone[:4]))
+
+
+def test_only_the_pictures_of_a_small_call_are_computed(run: Run, shapes: Path) -> None:
+    if run.record.frozen_part is not None:
+        pytest.skip("the engine's chunks are its own (tests/unit/test_transfer_engines.py)")
+    pictures, rows = sorted(shapes.rglob("*.png"))[:9], list[int]()
+
+    def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        rows.append(len(inputs[0]))
+
+    with run.classifier.register_forward_hook(note):
+        run.predict(pictures[0])
+        assert rows == [1]
+        rows.clear()
+        run.predict(pictures)
+        assert sum(rows) > len(pictures)

@@ -148,20 +148,14 @@ def test_a_process_that_dies_is_told_with_its_last_words(monkeypatch: pytest.Mon
     assert "KeyError: 'nonsense'" in job.error
 
 
-def test_no_module_is_taken_from_the_folder_with_the_pictures(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (root / "json.py").write_text("raise SystemExit('taken')")
-    monkeypatch.chdir(root)
-    job = jobs.Job("scan", "scanning", {"data": str(root / "photos"), "deep": False})
-    until(lambda: not job.running)
-    job.close()
-    assert job.error == ""
-    assert job.result is not None
-
-
 # -------------------------------------------------------------------------------------------------------------- labels
 
 
-def test_findings_are_gone_through_and_corrected_into_a_table_that_fit_takes(client: TestClient, root: Path) -> None:
+def test_findings_are_gone_through_and_corrected_into_a_table_that_fit_takes(
+    client: TestClient, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "json.py").write_text("raise SystemExit('taken')")  # no module is taken from the folder with the pictures
+    monkeypatch.chdir(root)
     photos = root / "photos"
     shutil.copy(photos / "disc" / "00.png", photos / "square" / "zz.png")  # one picture, two classes
     shutil.copy(photos / "stripes" / "01.png", photos / "stripes" / "zz.png")  # the same twice

@@ -88,9 +88,9 @@ def _judged(**changes: Any) -> dict[str, Any]:
     ("changes", "out", "err"),
     [
         ({}, "split test, 4 pictures", "looked at 2 times"),
-        ({"problems": {"a.png": "a.png is empty"}}, "75.00%", "skipped: a.png is empty"),
-        ({"n_trained_on": 3}, "75.00%", "careful: 3 of these pictures were trained or selected on"),
-        ({"look_noted": False}, "75.00%", "this look at a test split is not counted"),
+        ({"problems": {"a.png": "a.png is empty"}}, "75.0%", "skipped: a.png is empty"),
+        ({"n_trained_on": 3}, "75.0%", "careful: 3 of these pictures were trained or selected on"),
+        ({"look_noted": False}, "75.0%", "this look at a test split is not counted"),
         ({"doubt": {"wrong": {"entropy": 0.5, "mutual_information": 0.25}}},
          "wrong answers: entropy 0.500 nats, mutual information 0.250 nats", ""),
     ],
@@ -196,6 +196,20 @@ def _terminal(*, drawn: bool) -> tuple[Terminal, io.StringIO]:
     return terminal, text
 
 
+@pytest.fixture
+def timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tell the time of every stage, short as those of a test are."""
+    monkeypatch.setattr("descend.cli.progress.LEAST_TIMED_S", 0.0)
+
+
+def test_a_stage_that_took_no_time_tells_no_rate() -> None:
+    terminal, text = _terminal(drawn=False)
+    terminal.update("scan", 0, 398)
+    terminal.update("scan", 398, 398)
+    assert text.getvalue() == "  scan: 398 pictures\n"
+
+
+@pytest.mark.usefixtures("timed")
 def test_a_stage_whose_beginning_was_known_counts_what_was_done_and_names_the_whole() -> None:
     terminal, text = _terminal(drawn=False)
     terminal.update("scan", 256, 398)  # found in the index of earlier runs
@@ -203,6 +217,7 @@ def test_a_stage_whose_beginning_was_known_counts_what_was_done_and_names_the_wh
     assert "  scan: 142 of 398 pictures in " in text.getvalue()
 
 
+@pytest.mark.usefixtures("timed")
 @pytest.mark.parametrize("drawn", [False, True])
 def test_a_log_has_a_line_for_every_epoch_and_no_control_character(drawn: bool) -> None:
     terminal, text = _terminal(drawn=drawn)
@@ -217,6 +232,7 @@ def test_a_log_has_a_line_for_every_epoch_and_no_control_character(drawn: bool) 
     assert text.getvalue().count("pictures in") == 1
 
 
+@pytest.mark.usefixtures("timed")
 @pytest.mark.parametrize("drawn", [False, True])
 def test_a_stage_leaves_one_line_and_class_names_are_no_markup(drawn: bool) -> None:
     terminal, text = _terminal(drawn=drawn)

@@ -77,7 +77,7 @@ def test_the_page_shows_all_of_it_and_loads_nothing(found: Comparison) -> None:
     (verdict,) = found.verdicts()
     (seed, *_) = found.finished(NASTY)
     for words in (
-        f"{found.accuracy_of(seed):.1%}".replace("%", "\N{NO-BREAK SPACE}%"), "1.5\N{NO-BREAK SPACE}GB", "4.0",
+        f"{found.accuracy_of(seed):.1%}", "1.5\N{NO-BREAK SPACE}GB", "4.0",
         "it exploded", "Traceback: &lt;b&gt;the log&lt;/b&gt;", "as written was the best of 2", "sgd.lr from 1e-05 to 1 (log)",
         "Ended after 3 seeds.", ">0.3<", "1000000", "data = &#34;digits&#34;",
     ):  # fmt: skip

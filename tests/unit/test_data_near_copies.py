@@ -8,6 +8,7 @@ from pathlib import Path
 
 import imagehash
 import numpy as np
+import pytest
 from PIL import Image, ImageOps
 from tests.unit.test_audit import clean_set, jpeg, photograph
 
@@ -49,7 +50,9 @@ def test_signatures_are_those_of_imagehash_and_kept_by_content(tmp_path: Path) -
     digests = np.arange(48, dtype=np.uint8).reshape(3, 16)
     cache = CacheFolder(tmp_path)
     source = Pictures(None, ["a", "b", "c"], digests, USUAL, pictures)
-    seen = signatures.signatures(source, threads=1, cache=cache).rows
+    news = list[tuple[str, int, int]]()
+    seen = signatures.signatures(source, threads=1, cache=cache, progress=lambda *told: news.append(told)).rows
+    assert (news[0], news[-1]) == (("looks", 0, 3), ("looks", 3, 3))
     for row, picture in enumerate(pictures):
         image = Image.fromarray(picture).convert("L")
         for field, turned in (("hash", image), ("mirrored", ImageOps.mirror(image))):
@@ -57,6 +60,7 @@ def test_signatures_are_those_of_imagehash_and_kept_by_content(tmp_path: Path) -
     gone = Pictures(tmp_path / "nowhere", ["b", "new"], digests[[1, 0]], USUAL)  # nothing can be read: what is known is known
     index = signatures._Index(cache, Pictures(None, [], digests[:0], USUAL))
     assert index.fill(digests, np.zeros(3, SIGNATURE)).all()
+    signatures.signatures(source, threads=1, cache=cache, progress=lambda *told: pytest.fail(f"nothing is looked at: {told}"))
     again = signatures.signatures(gone, threads=1, cache=cache)
     assert set(again.reasons) == {0, 1}  # another place: looked for, and not found
 

@@ -359,3 +359,9 @@ def test_names_are_kept_exactly() -> None:
 
 def test_natural_order() -> None:
     assert sorted(["10", "9", "b", "A", "a2", "a10", "01", "1"], key=natural) == ["01", "1", "9", "10", "A", "a2", "a10", "b"]
+
+
+def test_a_misspelled_folder_is_told_with_the_one_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(DataError, match="Did you mean 'photos'"):
+        load(tmp_path / "photso")

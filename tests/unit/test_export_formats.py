@@ -88,7 +88,7 @@ def test_eight_bits_are_inside_and_their_cost_is_told(network: Classifier, answe
     assert {item.data_type for item in model.graph.initializer} >= {onnx.TensorProto.INT8}
     assert {item.key: item.value for item in model.metadata_props}["quantized"] == "int8"
     assert report.n_bytes < report.n_bytes_before
-    assert "points lost (95 % interval" in str(report)
+    assert "points lost (95% interval" in str(report)
 
 
 def test_a_loss_above_the_bound_is_refused_unless_asked_for(

@@ -113,7 +113,7 @@ def test_the_verb_prints_counts_with_intervals(capsys: pytest.CaptureFixture[str
     ]
     assert main([*words, "--out", str(out)]) == 0
     shown = capsys.readouterr().out
-    for piece in ("sgd(lr=0.1) ", " *", "* rate tuned: 31 rates", "left the saddle", "95 %", f"picture: {out}"):
+    for piece in ("sgd(lr=0.1) ", " *", "* rate tuned: 31 rates", "left the saddle", "95%", f"picture: {out}"):
         assert piece in shown
     assert out.exists()
     assert main([*words, "--json"]) == 0
@@ -151,7 +151,7 @@ def test_without_randomness_there_is_one_walk_and_no_interval(capsys: pytest.Cap
     assert main(["bowl", "--optimizers", "sgd(lr=0.5)", "--spread", "0"]) == 0
     shown = capsys.readouterr().out
     assert " 1 seeds" not in shown
-    assert "95 %" not in shown
+    assert "95%" not in shown
     with pytest.raises(KnobError, match="no effect"):
         main(["bowl", "--optimizers", "sgd(lr=0.5)", "--spread", "0", "--seeds", "5"])
 

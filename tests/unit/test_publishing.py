@@ -66,7 +66,7 @@ def test_the_card_has_figures_with_intervals(run: Run) -> None:
     values = yaml.safe_load(front)
     assert values["license"] == "mit"
     assert values["model-index"][0]["results"][0]["metrics"][0]["value"] == round(run.record.test["accuracy"], 4)
-    assert "95 % interval" in body
+    assert "95% interval" in body
     assert "| ant | " in body
     assert 'descend.load("hf://me/ants")' in body
 

@@ -104,7 +104,7 @@ def test_features_are_what_the_head_reads(run: Run) -> None:
 def test_a_notebook_shows_a_run_and_its_mistakes(run: Run) -> None:
     card = run._repr_html_()
     assert "smallcnn" in card
-    assert "95 % interval" in card
+    assert "95% interval" in card
     assert "<script>" not in Mistakes([{"path": "<script>", "split": "val", "label": "a", "predicted": "b", "confidence": 0.9,
                                         "jpeg": "AA"}])._repr_html_()  # fmt: skip
     assert "No mistake" in Mistakes()._repr_html_()

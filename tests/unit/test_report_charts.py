@@ -69,7 +69,7 @@ def test_where_a_crosshair_goes_is_where_the_numbers_are() -> None:
 def test_the_table_of_epochs_holds_the_curves_figures_and_stays_short() -> None:
     table = epoch_table(rows(3, val_loss=None), 2)
     assert table["columns"] == ["Epoch", "Loss in training", "Accuracy in training", "Accuracy on validation", "Learning rate"]
-    assert table["rows"][1] == {"epoch": 2, "chosen": True, "cells": ["0.5", "66.67\xa0%", "63.33\xa0%", "0.05"]}
+    assert table["rows"][1] == {"epoch": 2, "chosen": True, "cells": ["0.5", "66.7%", "63.3%", "0.05"]}
     long = epoch_table(rows(5001), 4003)
     assert [row["epoch"] for row in long["rows"] if row["chosen"]] == [4003]
     assert [long["rows"][0]["epoch"], long["rows"][-1]["epoch"]] == [1, 5001]
@@ -131,7 +131,7 @@ def test_a_loss_over_many_decades_gets_a_log_axis() -> None:
 
 def test_accuracy_axis_ends_at_one_hundred_percent() -> None:
     chart = curves(rows(30, val_accuracy=1.0, train_accuracy=0.9), None)[1]
-    assert max(float(tick) for tick in re.findall(r">([\d.]+) %</text>", chart.svg)) == 100
+    assert max(float(tick) for tick in re.findall(r">([\d.]+)%</text>", chart.svg)) == 100
 
 
 def test_svg_is_deterministic_colourless_and_leaves_no_trace() -> None:

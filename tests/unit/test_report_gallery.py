@@ -103,7 +103,7 @@ def test_the_page_is_valid_loads_nothing_and_escapes_names(dataset: data.Dataset
     assert "<b>bees</b>" in page.text
     assert not re.search(r'(src|href)="(?!data:)', text)
     assert "<script" not in text
-    for words in ("a & b", "rotate()", "leave rotate out", "75.0 %", "0.0 %", "5.0 %"):
+    for words in ("a & b", "rotate()", "leave rotate out", "75.0%", "0.0%", "5.0%"):
         assert words in page.text, words
 
 

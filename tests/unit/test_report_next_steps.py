@@ -147,7 +147,7 @@ def test_sure_answers_that_are_wrong_too_often_lead_to_a_scan() -> None:
     reliable = {"ece": 0.1, "bins": [[250, 0.9, 0.9]]}
     curve = coverage(250, sure=200, sure_right=170, right=200)
     item = found(record(calibration={"val": {"before": reliable, "after": reliable, "coverage": curve}}))["Look at the labels"]
-    assert "30 of the 200 answers on validation with 95 % confidence or more are wrong, where 10 at most" in item.why
+    assert "30 of the 200 answers on validation with 95% confidence or more are wrong, where 10 at most" in item.why
     assert "Look at the labels" not in found(record())
 
 

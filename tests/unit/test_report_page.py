@@ -421,7 +421,7 @@ def test_a_search_is_shown_step_by_step_with_its_intervals(tmp_path: Path) -> No
     z, n, share = 1.959964, 200, 0.9  # Wilson 1927
     middle, half = share + z * z / (2 * n), z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     low, high = (100 * (middle + sign * half) / (1 + z * z / n) for sign in (-1, 1))
-    assert f"{low:.1f} % to {high:.1f} %, cross-validation of 200" in page.text
+    assert f"{low:.1f}% to {high:.1f}%, cross-validation of 200" in page.text
     (drawing,) = [held for held in page.having("svg") if "best answer" in str(held.get("aria-label"))]
     assert "88.0% after 12.0" in str(drawing["aria-label"]).replace("\xa0", " ")
     assert "No epoch was completed" not in page.text

@@ -29,14 +29,14 @@ def say(status: str = "finished", *, rows: list[dict[str, Any]] = ROWS, **parts:
 
 def test_verdict_with_one_look_at_test() -> None:
     assert say(val=VAL, test=TEST, test_looks=[{"when": "", "what": "fit"}]) == (
-        "95.4 % of 153 validation pictures right (95 % interval 90.9–97.8 %), chosen at epoch 31 of 60; "
-        "the test split was looked at once: 94.8 % of 154 (90.0–97.3 %)."
+        "95.4% of 153 validation pictures right (95% interval 90.9–97.8%), chosen at epoch 31 of 60; "
+        "the test split was looked at once: 94.8% of 154 (90.0–97.3%)."
     )
 
 
 def test_verdict_owns_up_to_further_looks_and_to_none() -> None:
     looks = [{"when": "", "what": "fit"}] * 3
-    assert "the test split was looked at 3 times: 94.8 %" in say(val=VAL, test=TEST, test_looks=looks)
+    assert "the test split was looked at 3 times: 94.8%" in say(val=VAL, test=TEST, test_looks=looks)
     assert say(val=VAL).endswith(
         "; there is no test split, and validation also chose the epoch, so this figure flatters a little."
     )
@@ -44,7 +44,7 @@ def test_verdict_owns_up_to_further_looks_and_to_none() -> None:
 
 
 def test_verdict_names_the_metric_that_chose() -> None:
-    assert "at epoch 31 of 60 for its balanced accuracy of 94.1 %;" in say(
+    assert "at epoch 31 of 60 for its balanced accuracy of 94.1%;" in say(
         val=VAL, plan={"epochs": 60, "metric": "balanced_accuracy"}
     )
 
@@ -52,9 +52,9 @@ def test_verdict_names_the_metric_that_chose() -> None:
 @pytest.mark.parametrize(
     ("status", "rows", "plan", "said"),
     [
-        ("interrupted", ROWS, {}, "Interrupted after epoch 3: the best validation accuracy so far is 93.0 %, at epoch 3."),
+        ("interrupted", ROWS, {}, "Interrupted after epoch 3: the best validation accuracy so far is 93.0%, at epoch 3."),
         ("running", ROWS, {"epochs": 9, "metric": "macro_f1"},
-         "Not finished after epoch 3 of 9: the best validation macro F1 so far is 80.0 %, at epoch 1."),
+         "Not finished after epoch 3 of 9: the best validation macro F1 so far is 80.0%, at epoch 1."),
         ("interrupted", [], {}, "Interrupted before the first epoch was complete: nothing has been measured yet."),
         ("interrupted", [{"epoch": 1, "val_accuracy": None}], {}, "Interrupted after epoch 1: nothing has been measured yet."),
         ("finished", [], {}, "Nothing has been measured."),
@@ -65,7 +65,7 @@ def test_verdict_without_a_final_score(status: str, rows: list[dict[str, Any]], 
 
 
 def test_verdict_of_an_interrupted_run_that_was_judged() -> None:
-    assert say("interrupted", val=VAL).startswith("Interrupted after epoch 3 of 60: 95.4 % of 153 validation pictures right")
+    assert say("interrupted", val=VAL).startswith("Interrupted after epoch 3 of 60: 95.4% of 153 validation pictures right")
 
 
 def test_chosen_epoch_is_the_recorded_one_else_the_last_best() -> None:
@@ -98,8 +98,8 @@ def test_without_an_epoch_that_was_chosen_the_verdict_names_none() -> None:
 
 
 def test_large_splits_earn_a_second_decimal() -> None:
-    assert words.percent(0.98765, 9_999) == "98.8\xa0%"
-    assert words.percent(0.98765, 10_000) == "98.77\xa0%"
+    assert words.percent(0.98765, 9_999) == "98.8%"
+    assert words.percent(0.98765, 10_000) == "98.77%"
 
 
 def test_printable_replaces_what_html_forbids_and_nothing_else() -> None:

@@ -101,7 +101,7 @@ def test_a_row_says_what_the_epoch_was(tmp_path: Path) -> None:
     assert heard.news[0] == ("training", 0, 48, "")
     assert heard.news[-1][:3] == ("training", 48, 48)
     assert heard.news[-1][3].startswith("epoch 2/2  loss ")
-    assert heard.news[-1][3].endswith("val 80.00%")
+    assert heard.news[-1][3].endswith("val 80.0%")
 
 
 def test_copies_count_once(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ class Trial:
     def unsafe(self, tolerance: float) -> tuple[Flips, ...]:
         """Return the classes whose share of flips surely lies above ``tolerance``, the worst first.
 
-        Surely: the whole interval does, at 95 % for all classes together (Bonferroni), so that many classes raise no false alarm.
+        Surely: the whole interval does, at 95% for all classes together (Bonferroni), so that many classes raise no false alarm.
         """
         level = 1 - 0.05 / len(self.classes)
         harmed = [flips for flips in self.classes if flips.share(level).low > tolerance]

@@ -33,7 +33,7 @@ a search of five minutes chooses, which is made first and kept. Every setting of
   bare add:X     X alone, against bare: what X buys by itself
   add:SPEC       with one more, against base (--add)
 
-Verdicts hold for further seeds and further pictures, at 95 % for all together (Holm). Runs are shared with `descend compare`;
+Verdicts hold for further seeds and further pictures, at 95% for all together (Holm). Runs are shared with `descend compare`;
 the same command with the same --out goes on after Ctrl-C.
 """
 

@@ -29,8 +29,8 @@ separated by spaces: setting=value, add:technique, drop:technique; the items of 
 `descend fit` is a flag here too, and holds for all. All runs share one split; test is looked at once per run. Runs lie beside the
 comparison, named by their settings: what was made before is not made again, so the same command with the same --out goes on.
 
-Verdicts hold for further seeds and further pictures, at 95 % for all candidates together (Holm). --until-decided looks after 3,
-5, 8, ... seeds and ends when every verdict is known; what each look may spend is fixed beforehand, so the 95 % still hold.
+Verdicts hold for further seeds and further pictures, at 95% for all candidates together (Holm). --until-decided looks after 3,
+5, 8, ... seeds and ends when every verdict is known; what each look may spend is fixed beforehand, so the 95% still hold.
 
 --tune N first gives each candidate the same N trials on validation, to set what it leaves open: the learning rate, and the knobs
 of techniques that it alone brings, in the ranges that `descend list` prints. By default candidates get 8 trials each where one of

@@ -9,6 +9,7 @@ from pathlib import Path
 from descend.api import load
 from descend.cli.output import Parser, tell
 from descend.cli.predict import add_passes
+from descend.percentages import percent
 from descend.printable import printable
 
 
@@ -37,10 +38,11 @@ def main(argv: list[str]) -> int:
     if args.json:
         tell(json.dumps(score))
         return 0
-    low, high = score["accuracy_interval"]
+    (low, high), n = score["accuracy_interval"], score["n"]
     tell(f"split {score['split']}, {words_for(score)}")
-    tell(f"  accuracy           {score['accuracy']:.2%}   (95 % interval {low:.1%} to {high:.1%})")
-    tell(f"  balanced accuracy  {score['balanced_accuracy']:.2%}", f"  macro F1           {score['macro_f1']:.2%}")
+    tell(f"  accuracy           {percent(score['accuracy'], n)}   (95% interval {percent(low, n)} to {percent(high, n)})")
+    tell(f"  balanced accuracy  {percent(score['balanced_accuracy'], n)}")
+    tell(f"  macro F1           {percent(score['macro_f1'], n)}")
     for kind, doubt in (score["doubt"] or {}).items():
         shown = ", ".join(f"{name.replace('_', ' ')} {nats:.3f} nats" for name, nats in doubt.items())
         tell(f"  {kind} answers: {shown}")
@@ -48,7 +50,8 @@ def main(argv: list[str]) -> int:
     width = max(map(len, names))
     tell(f"  {'class':<{width}}  precision  recall      F1       n")
     for name, row in zip(names, score["per_class"], strict=True):
-        tell(f"  {name:<{width}}  {row['precision']:>9.2%} {row['recall']:>7.2%} {row['f1']:>7.2%} {row['n']:>7,}")
+        precision, recall, f1 = (percent(row[column]) for column in ("precision", "recall", "f1"))
+        tell(f"  {name:<{width}}  {precision:>9} {recall:>7} {f1:>7} {row['n']:>7,}")
     if score["split"] == "test":
         tell(f"  the test split has been looked at {score['test_looks']} times by this run", file=sys.stderr)
     return 0

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 REDRAW_S = 0.1
+LEAST_TIMED_S = 0.05  # a stage that took less was read from the cache or is too short for a rate
 
 
 class Terminal:
@@ -85,9 +86,9 @@ class Terminal:
             self._bar.stop()
         wall, n = time.perf_counter() - self._started, self._done - self._before
         if n:
-            rate = f"{n / max(wall, 1e-9):,.0f} pictures/s"
             count = f"{n:,}" if n >= self._total else f"{n:,} of {self._total:,}"  # the others were known, or it was stopped
-            self._print(f"  {self._stage}: {count} picture{'s' * (n != 1)} in {wall:.1f} s ({rate})")
+            time_taken = f" in {wall:.1f} s ({n / max(wall, 1e-9):,.0f} pictures/s)" if wall >= LEAST_TIMED_S else ""
+            self._print(f"  {self._stage}: {count} picture{'s' * (n != 1)}{time_taken}")
         self._ended = self._stage if self._done >= self._total else ""
         self._bar, self._stage = None, ""
 

@@ -9,6 +9,7 @@ from typing import Any
 from descend.cli.catalogue import entries
 from descend.durations import duration
 from descend.errors import SpecError
+from descend.percentages import digits, percent
 from descend.plain_data import finite
 from descend.printable import columns
 from descend.quantities import size_in_words
@@ -28,7 +29,7 @@ def table(runs: Sequence[ListedRun]) -> Iterator[str]:
         if run.problem:
             yield f"damaged: {run.problem.partition(chr(10))[0]}"
     total = size_in_words(sum(run.n_bytes for run in runs))
-    yield f"{len(runs)} run{'s' * (len(runs) != 1)}, {total}; accuracies with 95 % intervals"
+    yield f"{len(runs)} run{'s' * (len(runs) != 1)}, {total}; accuracies with 95% intervals"
 
 
 def _row(run: ListedRun) -> tuple[str, ...]:
@@ -47,7 +48,7 @@ def accuracy(score: Score | None) -> str:
     if score is None:
         return NONE
     low, high = score["accuracy_interval"]
-    return f"{score['accuracy']:.1%} [{100 * low:.1f}, {100 * high:.1f}]"
+    return f"{percent(score['accuracy'])} [{digits(low)}, {digits(high)}]"
 
 
 # ------------------------------------------------------------------------------------------------------- side by side

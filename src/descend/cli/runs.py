@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from descend.cli.output import Parser, tell
 from descend.errors import KnobError
+from descend.percentages import percent
 from descend.quantities import size_in_words
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def _delete(names: Sequence[str], parent: Path, *, sure: bool) -> int:
 
 def _about(run: ListedRun) -> str:
     score = run.record and (run.record.test or run.record.val)
-    reached = f", {score['accuracy']:.1%} right" if score else ""
+    reached = f", {percent(score['accuracy'], score['n'])} right" if score else ""
     return f"  {run.path}  ({run.status}{reached}, {size_in_words(run.n_bytes)})"
 
 

@@ -127,7 +127,7 @@ def _finite(number: float) -> float | None:
 
 
 def describe(course: Course, outcomes: list[Outcome]) -> dict[str, Any]:
-    """Return a race as plain data: counts with Wilson's 95 % intervals, medians with theirs; None where it is never."""
+    """Return a race as plain data: counts with Wilson's 95% intervals, medians with theirs; None where it is never."""
     from descend.landscape.racing import RATES
 
     return {
@@ -173,7 +173,7 @@ def _table(course: Course, outcomes: list[Outcome]) -> list[str]:
     rows = [head, *(_row(row) for row in facts["optimizers"])]
     lines += columns(rows)
     if course.random:
-        lines.append("steps and final loss are medians; intervals are 95 %")
+        lines.append("steps and final loss are medians; intervals are 95%")
     edges = [row["optimizer"] for row in facts["optimizers"] if row["at_edge"]]
     return [*lines, *(f"{name}: the best rate tried was the last one; give lr to go further" for name in edges)]
 

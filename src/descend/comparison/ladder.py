@@ -15,6 +15,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from descend.comparison.result import Costs, Verdict
 from descend.durations import duration
 from descend.landscape.drawing import COLORS, STYLE, Drawing
+from descend.percentages import tick
 
 BETTER, WORSE, UNKNOWN = COLORS[0], COLORS[1], "#8a8a8a"
 COLUMNS = (("points, interval", 0.02), ("time", 0.62), ("memory", 0.83))
@@ -108,7 +109,7 @@ def _dress(axes: Axes, rungs: Sequence[Rung], heights: dict[str, int], where: st
     axes.set_axisbelow(True)
     axes.set_ylim(-len(rungs) + 0.4, 0.6)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{100 * x:.3g} %"))
+    axes.xaxis.set_major_formatter(FuncFormatter(tick))
     low, high = axes.get_xlim()
     axes.set_xlim(max(low, -0.02), min(high, 1.02))
     axes.set_xlabel(f"accuracy on {where}; bars begin at what the rung is measured against")

@@ -20,6 +20,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from descend.percentages import tick
 from descend.stats import Interval
 
 SETTINGS: dict[Any, Any] = {"svg.hashsalt": "descend", "svg.fonttype": "none", "font.family": "DejaVu Sans", "font.size": 11.0}
@@ -114,7 +115,7 @@ def draw_scores(axes: Axes, drawn: Drawn, palette: Palette) -> None:
             axes.annotate("no finished run", (0.02, row), xycoords=("axes fraction", "data"), va="center", color=palette.muted)
         shown += known.values()
     axes.set_xlim(*_limits(shown or [0.0, 1.0], most=1.0))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{100 * x:.4g} %"))
+    axes.xaxis.set_major_formatter(FuncFormatter(tick))
 
 
 def name_rows(axes: Axes, names: Sequence[str], palette: Palette) -> None:

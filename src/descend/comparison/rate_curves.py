@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from descend.comparison.width import Curve, in_points
 from descend.landscape.drawing import COLORS, DASHES, STYLE, Drawing
+from descend.percentages import tick
 
 STRIP = 0.045  # of the height, for each rule's diverged runs
 
@@ -85,7 +86,7 @@ def _dress(axes: Axes, curves: Sequence[Curve]) -> None:
     axes.grid(axis="y", color="#e4e4e4", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 2.5, 5, 10]))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:.3g} %"))
+    axes.yaxis.set_major_formatter(FuncFormatter(tick))
     axes.set_ylabel("accuracy on validation, mean and span of seeds")
     low, high = axes.get_ylim()
     lost = any(np.isnan(curve.accuracy).any() for curve in curves)

@@ -25,7 +25,7 @@ from descend.printable import printable
 
 ABOUT_THE_SPLIT = ("carved", "few")  # kinds of problems that go where everything is trained on
 _SHOWN = 20  # classes listed on the terminal
-_LEAST_TOLD = 0.005  # of the pictures' area unseen: below, it would read 0 %
+_LEAST_TOLD = 0.005  # of the pictures' area unseen: below, it would read 0%
 _LOOKED_AT = 24  # pictures decoded to see whether all are grey
 
 

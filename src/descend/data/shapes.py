@@ -41,8 +41,8 @@ def crop_loss(sizes: NDArray[np.int32]) -> CropLoss:
 def fit_for(loss: CropLoss) -> tuple[Fit, str]:
     """Return how pictures become square by default, and why.
 
-    Ordinary photographs are cropped: the center keeps shapes true and holds the subject (a crop of 3:2 loses 33 % of the area, of
-    16:9 44 %). Photographs of ants and bees, cut to longer and longer shapes around what was framed, have a lower held-out loss
+    Ordinary photographs are cropped: the center keeps shapes true and holds the subject (a crop of 3:2 loses 33% of the area, of
+    16:9 44%). Photographs of ants and bees, cut to longer and longer shapes around what was framed, have a lower held-out loss
     by their center than squashed up to 2:1; at 3:1 the two no longer differ by more than their spread, and bars are worse up
     to there (benchmarks/fit_by_shape.py). Where more than a tenth of the pictures are longer than 2:1, what decides may stand
     where a crop never looks, and all are squashed: that costs some points where the subject is in the middle after all, and a

@@ -99,6 +99,8 @@ def signatures(pictures: Pictures, *, threads: int, cache: CacheFolder, progress
             except OSError as error:
                 reasons[at] = error.strerror or str(error)
 
+    if progress is not None and len(wanted):
+        progress("looks", 0, len(wanted))  # so that the first chunk counts, and its time
     for done, _ in enumerate(in_order(look, range(0, len(wanted), _CHUNK), threads), start=1):
         if progress is not None:
             progress("looks", min(done * _CHUNK, len(wanted)), len(wanted))

@@ -76,8 +76,17 @@ def check_place(text: str) -> None:
     named, path = text.removeprefix(_PREFIX), _path(text)
     if named in builtin.SETS or is_folder(path) or is_file(path) or is_address(text):  # an address is looked at when it is read
         return
-    hint = nearest(named, builtin.SETS).replace("Known:", "Built-in sets:")
+    beside = nearest(path.name, _names_beside(path))
+    hint = beside if beside.startswith("Did") else nearest(named, builtin.SETS).replace("Known:", "Built-in sets:")
     raise DataError(text, f"no such folder, table or built-in set{_why_none(path)}", fix=hint)
+
+
+def _names_beside(path: Path) -> list[str]:
+    """Return what lies where a path leads that does not exist; nothing where that cannot be listed."""
+    try:
+        return [entry.name for entry in path.parent.iterdir()]
+    except (OSError, ValueError):
+        return []
 
 
 def _read_place(text: str, evaluation: bool, outside: bool) -> Manifest:

@@ -29,7 +29,7 @@ def assign(
     """Return the split of each picture: (N,) int8, 0 train, 1 val, 2 test.
 
     labels: (N,). digests: (N, 16) uint8. groups: (N,) or None. given: (N,), -1 where no split was given, for all or for none.
-    Without given splits: 70 % train, 15 % val, 15 % test. Given splits stay; only a missing val is taken out of train.
+    Without given splits: 70% train, 15% val, 15% test. Given splits stay; only a missing val is taken out of train.
     """
     splits = given.copy()
     if (given == UNASSIGNED).all():

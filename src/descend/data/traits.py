@@ -74,7 +74,7 @@ def choose_policy(
 ) -> tuple[PixelPolicy, list[Problem]]:
     """Choose how the pixels of a whole data set are read, and tell what its owner should know about that.
 
-    seen: (n,) ``TRAITS`` of its pictures. names: (n,). background: ``auto`` takes white, unless more than 1 % of the transparent
+    seen: (n,) ``TRAITS`` of its pictures. names: (n,). background: ``auto`` takes white, unless more than 1% of the transparent
     pictures would be blank on it and fewer on black or grey; where none is transparent, the bars of ``fit="pad"`` are grey, the
     least conspicuous beside photographs and about zero after normalization. Raises KnobError for a background that no picture
     would show.

@@ -22,7 +22,7 @@ from descend.train.loop import Batch
 CHECK = "gradient check"
 N_LARGE = 2  # large pictures; of others a few more
 STEPS = (1e-8, 1e-7, 1e-6)
-"""Of the difference; the best counts. Kinks of rectifiers spoil large ones (0.3 % at 1e-6 on digits, whose background is
+"""Of the difference; the best counts. Kinks of rectifiers spoil large ones (0.3% at 1e-6 on digits, whose background is
 constant), rounding the small ones."""
 TOLERANCE = 1e-3  # relative
 NUDGE = 0.02  # random weights on top: a head of zeros would let no gradient through

@@ -16,7 +16,7 @@ from descend.findings import Finding
 from descend.train.loop import Batch, Task
 
 CHECK = "overfit"
-SOLVED = 0.05  # nats: right, and 95 % sure
+SOLVED = 0.05  # nats: right, and 95% sure
 MOST_STEPS, LIMIT_S = 300, 12.0
 ON_ITS_WAY = 0.3  # of the first loss: a small network at a low rate takes longer; labels that change stay above
 THROWN, HARDLY = 2.0, 0.9  # times the first loss

@@ -54,14 +54,14 @@ class QuantizedReport:
 
     @cached_property
     def known(self) -> Difference:
-        """The loss with its 95 % interval over further pictures (McNemar, two networks on the same pictures)."""
+        """The loss with its 95% interval over further pictures (McNemar, two networks on the same pictures)."""
         return difference(self.before[None].astype(float), self.after[None].astype(float))
 
     def __str__(self) -> str:
         low, high = (100 * end for end in (self.known.interval.low, self.known.interval.high))
         return (
             f"INT8: accuracy {self.before.mean():.2%} -> {self.after.mean():.2%} of {len(self.before):,} validation pictures: "
-            f"{100 * self.loss:.2f} points lost (95 % interval {low:.1f} to {high:.1f}), {self.n_changed} answers changed; "
+            f"{100 * self.loss:.2f} points lost (95% interval {low:.1f} to {high:.1f}), {self.n_changed} answers changed; "
             f"{size_in_words(self.n_bytes_before)} -> {size_in_words(self.n_bytes)}"
         )
 

@@ -84,6 +84,6 @@ def _fits(entry: LadderEntry, n_entries: int, n_images: float, seconds: float, r
         "" if not isinstance(entry.architecture, Timm) or entry.license == "apache-2.0" else f"; weights under {entry.license}"
     )
     return (
-        f"{among}: {entry.accuracy:.1f} % on ImageNet-ReaL; {rate:.0f} pictures/s, so {n_images:,.0f} take "
+        f"{among}: {entry.accuracy:.1f}% on ImageNet-ReaL; {rate:.0f} pictures/s, so {n_images:,.0f} take "
         f"{duration(n_images / rate, estimated=True)} of at most {duration(seconds, estimated=True)}{license}"
     )

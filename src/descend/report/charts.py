@@ -21,6 +21,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from descend.percentages import percent, tick
 from descend.train.record_types import EpochRow
 
 INK, MUTED, GRID, TRAIN, VAL, PAPER = "#000001", "#000002", "#000003", "#000004", "#000005", "#000006"
@@ -160,17 +161,17 @@ def epoch_table(rows: Sequence[EpochRow], chosen: int | None) -> dict[str, Any]:
         "columns": ["Epoch", *(name for _, name, _ in columns)],
         "rows": [
             {"epoch": row["epoch"], "chosen": row["epoch"] == chosen,
-             "cells": [_figure(_number(row.get(column)), title == "Accuracy") for column, _, title in columns]}
+             "cells": [_figure(_number(row.get(column)), title) for column, _, title in columns]}
             for row in shown
         ],
         "every": every,
     }  # fmt: skip
 
 
-def _figure(value: float, percent: bool) -> str:
+def _figure(value: float, title: str) -> str:
     if not math.isfinite(value):
         return "\N{EN DASH}"
-    return f"{100 * value:.2f}\N{NO-BREAK SPACE}%" if percent else f"{value:.4g}"
+    return percent(value) if title == "Accuracy" else f"{value:.4g}"
 
 
 def _number(value: object) -> float:
@@ -208,15 +209,15 @@ def _dress(axes: Axes, title: str, epochs: list[int], values: list[float]) -> No
     dress(axes, "epoch")
     axes.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
     axes.xaxis.set_major_locator(_whole_epochs())
-    percent = title == "Accuracy"
+    shares = title == "Accuracy"
     if title == "Loss" and min(values) > 0 and max(values) > 100 * min(values):  # a linear axis would show one flat line
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(numticks=6))
         axes.yaxis.set_minor_formatter(NullFormatter())
     else:
-        axes.set_ylim(*limits(values, ceiling=1.0 if percent else math.inf))
+        axes.set_ylim(*limits(values, ceiling=1.0 if shares else math.inf))
         axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:.3g} %" if percent else f"{y:.4g}"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: tick(y) if shares else f"{y:.4g}"))
 
 
 def limits(values: Sequence[float], ceiling: float) -> tuple[float, float]:
@@ -261,7 +262,7 @@ def _alt(title: str, columns: Mapping[Line, list[float]], epochs: list[int], cho
     parts: list[str] = []
     for line, values in columns.items():
         known = [value for value in values if math.isfinite(value)]
-        shown = [f"{100 * v:.1f} %" if title == "Accuracy" else f"{v:.4g}" for v in (known[0], known[-1])]
+        shown = [_figure(value, title) for value in (known[0], known[-1])]
         parts.append(f"{line.name} {shown[0]}" + (f" to {shown[1]}" if len(known) > 1 else ""))
     span = f"epoch {epochs[0]}" if len(epochs) == 1 else f"epochs {epochs[0]} to {epochs[-1]}"
     mark = f"; epoch {chosen} was chosen" if chosen in epochs else ""

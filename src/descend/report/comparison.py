@@ -75,7 +75,7 @@ def _row(verdict: Verdict) -> dict[str, Any]:
     known, beside = verdict.known, verdict.bootstrap
     return {
         "name": verdict.name, "text": verdict.text, "different": verdict.different, "points": _points(known.interval.mean),
-        "interval": _span(known.interval), "level": f"{100 * known.level:.4g}\N{NO-BREAK SPACE}%", "p": f"{known.p_value:.2g}",
+        "interval": _span(known.interval), "level": f"{100 * known.level:.4g}%", "p": f"{known.p_value:.2g}",
         "bootstrap": None if beside is None else _span(beside), "covers": known.covers,
     }  # fmt: skip
 

@@ -16,6 +16,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from descend.percentages import tick
 from descend.report.charts import MUTED, SETTINGS, TRAIN, VAL, Chart, Line, dress, finished, limits
 from descend.stats import proportion
 from descend.train.record import RunRecord
@@ -96,7 +97,7 @@ def _axes() -> tuple[Figure, Axes]:
 
 def _in_percent(axes: Axes) -> None:
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g} %"))
+        axis.set_major_formatter(FuncFormatter(tick))
 
 
 def _thresholds(

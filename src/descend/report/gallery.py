@@ -16,6 +16,7 @@ from descend.augment.label_safety import Safety, Trial
 from descend.augment.mix import mix_targets, soften
 from descend.data import Dataset, decode_resized
 from descend.errors import DataError, KnobError, PictureError
+from descend.percentages import percent
 from descend.report import words
 from descend.report.page import environment
 from descend.train import folder
@@ -125,7 +126,7 @@ def _targets(draws: Draws, dataset: Dataset, rows: NDArray[np.int64]) -> Iterato
         return
     for shares in mix_targets(soften(dataset.labels[rows], len(rows), len(dataset.classes)), draws).tolist():
         named = [(share, name) for share, name in zip(shares, dataset.classes, strict=True) if share > 0]
-        yield [("target", ", ".join(f"{words.percent(share)} {name}" for share, name in sorted(named, reverse=True)))]
+        yield [("target", ", ".join(f"{percent(share)} {name}" for share, name in sorted(named, reverse=True)))]
 
 
 def write(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from descend.durations import duration
+from descend.percentages import percent
 from descend.report import words
 from descend.stats import Interval, proportion
 from descend.train.calibration import suggested_threshold
@@ -108,7 +109,7 @@ def _sure_but_wrong(record: RunRecord) -> str:
     if not n or proportion(right, n).high >= SURE / 100:
         return ""
     return (
-        f"{n - right} of the {n:,} answers on {record.validated_by} with {SURE} % confidence or more are wrong, where "
+        f"{n - right} of the {n:,} answers on {record.validated_by} with {SURE}% confidence or more are wrong, where "
         f"{(1 - SURE / 100) * n:.0f} at most would be expected: their labels may be"
     )
 
@@ -195,8 +196,8 @@ def _balance(record: RunRecord) -> Advice | None:
     if found[rare].high >= found[common].low:
         return None
     why = (
-        f"{rare} has {trained[rare]:,} training pictures and a recall of {words.percent(scores[rare]['recall'])}, {common} has "
-        f"{trained[common]:,} and {words.percent(scores[common]['recall'])}"
+        f"{rare} has {trained[rare]:,} training pictures and a recall of {percent(scores[rare]['recall'])}, {common} has "
+        f"{trained[common]:,} and {percent(scores[common]['recall'])}"
     )
     change = ("--regularize", "balanced_sampling()", "--metric", "balanced_accuracy")
     return _trained(record, "Draw rare classes more often", why, sum(record.wall_s.values()), *change)
@@ -212,7 +213,7 @@ def _unsure(run: Path, record: RunRecord) -> Advice | None:
     share = proportion(still, reached)
     why = (
         f"{reached / n:.0%} of the answers on {record.validated_by} are that sure, and {still / reached:.1%} of those "
-        f"are right (95 % interval {share.low:.1%} to {share.high:.1%}), of all {right / n:.1%}"
+        f"are right (95% interval {share.low:.1%} to {share.high:.1%}), of all {right / n:.1%}"
     )
     command = ["descend", "predict", str(run), "FILES", "--unsure-below", f"{least:.2f}"]
     return Advice("Leave unsure answers to a person", words.with_imports(shlex.join(command), record), why)

@@ -16,6 +16,7 @@ from typing import Any, cast
 import jinja2
 from markupsafe import Markup
 
+from descend.percentages import percent
 from descend.report import figures, words
 from descend.report.charts import curves, epoch_table
 from descend.report.confidence import confidence
@@ -73,7 +74,7 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": words.percent, "duration": words.duration, "plain": words.plain, "times": words.times}
+    environment.filters |= {"percent": percent, "duration": words.duration, "plain": words.plain, "times": words.times}
     environment.filters["sentence"] = words.sentence
     return environment
 

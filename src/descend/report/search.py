@@ -11,6 +11,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from descend.percentages import tick
 from descend.report import words
 from descend.report.charts import MUTED, SETTINGS, TRAIN, VAL, Chart, dress, finished, limits
 from descend.stats import Interval, proportion
@@ -38,7 +39,7 @@ def search(record: RunRecord) -> dict[str, Any] | None:
 
 
 def own_interval(step: SearchStep) -> Interval | None:
-    """Return the accuracy of a step's own answers with its 95 % interval; None where the step was lost."""
+    """Return the accuracy of a step's own answers with its 95% interval; None where the step was lost."""
     if step["accuracy"] is None or not step["n"]:
         return None
     return proportion(round(step["accuracy"] * step["n"]), step["n"])
@@ -55,7 +56,7 @@ def _drawing(steps: Sequence[SearchStep]) -> Chart:
         axes.set_xlim(0, 1.02 * max(step["ended_s"] for step in steps))
         axes.set_ylim(*limits(shown or [0.0, 1.0], ceiling=1.0))
         axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:.3g} %"))
+        axes.yaxis.set_major_formatter(FuncFormatter(tick))
         return finished(figure, "The search", "search", _alt(steps))
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from descend import durations
+from descend.percentages import digits, percent
 from descend.train.record import RunRecord
 from descend.train.record_types import EpochRow, Score
 
@@ -23,20 +24,11 @@ def printable(text: str) -> str:
     return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
-def percent(share: float | None, n: int = 0) -> str:
-    """Return a share as ``95.4 %``; with a second decimal where ``n`` pictures carry it. None is a dash."""
-    return "\N{EN DASH}" if share is None else f"{_digits(share, n)}{_GAP}%"
-
-
 def interval(score: Score) -> str:
-    """Return the interval of a score as ``90.9-97.8 %`` (with an en dash), or nothing if it has none."""
+    """Return the interval of a score as ``90.9-97.8%`` (with an en dash), or nothing if it has none."""
     ends = score.get("accuracy_interval")
     n = int(score.get("n", 0))
-    return f"{_digits(ends[0], n)}\N{EN DASH}{percent(ends[1], n)}" if ends else ""
-
-
-def _digits(share: float, n: int) -> str:
-    return f"{100 * share:.{2 if n >= 10_000 else 1}f}"
+    return f"{digits(ends[0], n)}\N{EN DASH}{percent(ends[1], n)}" if ends else ""
 
 
 def duration(seconds: float | None) -> str:
@@ -98,7 +90,7 @@ def trust(record: RunRecord) -> str:
         if known is not None and "rms_error" in known["after"] and "rms_interval" in known["after"]:
             low, high = (f"{100 * end:.1f}" for end in known["after"]["rms_interval"])
             before = known["before"].get("rms_error", math.nan)
-            apart = f"{100 * known['after']['rms_error']:.1f} points apart (95{_GAP}% interval {low}\N{EN DASH}{high}"
+            apart = f"{100 * known['after']['rms_error']:.1f} points apart (95% interval {low}\N{EN DASH}{high}"
             was = f"{100 * before:.1f} before the temperature"
             how = "root mean square over bins of confidence"
             return f"On {SPLITS[split]}, stated confidence and the share that is right are {apart}; {how}; {was})."
@@ -128,7 +120,7 @@ def _of(record: RunRecord) -> str:
 
 def _right(score: Score, kind: str) -> str:
     n, within = int(score.get("n", 0)), interval(score)
-    sure = f" (95{_GAP}% interval {within})" if within else ""
+    sure = f" (95% interval {within})" if within else ""
     return f"{percent(score.get('accuracy'), n)} of {n:,} {kind}pictures right{sure}"
 
 

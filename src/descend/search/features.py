@@ -30,7 +30,7 @@ MANY = 1000
 """Training pictures, from which three folds do: on 1,444 pictures of hands their held-out loss was 0.070 where five had 0.068."""
 FEWEST_CROPS, MOST_CROPS, ROWS = 4, 16, 1500
 """Crops per picture, and rows of them that a head is fitted to. On 5 pictures per class of hands, 4, 8 and 16 crops took plain
-views from 59 to 71, 72 and 74 %, on 10 per class 16 from 79 to 81 %; with 50 per class 6 crops lost a point, in minutes."""
+views from 59 to 71, 72 and 74%, on 10 per class 16 from 79 to 81%; with 50 per class 6 crops lost a point, in minutes."""
 FOLD = 250_000
 """What a fold costs however few its pictures are, in pictures times axes: 0.1 s where those take 4e-7 s each."""
 QUICK_S = 0.5  # that a fit takes however few the pictures are

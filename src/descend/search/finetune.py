@@ -104,6 +104,7 @@ def fine_tuned(study: Study, step: FineTuneStep, start: Answer, *, train_s: floa
     task.optimizer.nonfinite = "skip" if study.plan.on_nan == "skip" else "error"
     rollback = Rollback() if study.plan.on_nan == "rollback" else None
     end = time.perf_counter() + train_s
+    study.watch.update("fine-tuning", 0, step.n_steps * step.batch_size)  # so that the first batch counts, and its time
     pace = Pace(step.n_steps, step.stop_at, lambda: time.perf_counter() > end, told, study.watch.update, step.batch_size)
     _train(task, pace, rollback)
     return classifier.to("cpu")

@@ -22,7 +22,7 @@ LARGER_SHARE = 0.10
 """Of the error: mirror images and 288 px instead of 224, with 2,527 photographs in 6 classes and with 81 fine classes."""
 CROPS_SHARE, CROPS_AT = 0.15, 10
 """Of the error: random crops of training pictures as further views, with so many pictures per class; with more, by the root less.
-From 5 per class on: hands 29 and 11 %, ants and bees 5 and 7, flowers 13 and 9; enlarged scans of digits lose, and the head stays
+From 5 per class on: hands 29 and 11%, ants and bees 5 and 7, flowers 13 and 9; enlarged scans of digits lose, and the head stays
 without them."""
 FINETUNE_SHARE, AGAIN_SHARE = 0.25, 0.08
 """Of the error: late stages trained for five passes or more; a second training averaged with the first."""
@@ -36,7 +36,7 @@ LEAST_OF_BEST = 0.5  # of the steps of the best training, which one that nothing
 MOST_PASSES = 15.0  # of fine-tuning over the training pictures
 FULL_STEPS, FULL_PASSES = 250, 8.0
 """A training of so many steps, or so many passes over few pictures, is one; a shorter one is not begun. On 1,444 hands 135 steps
-at 128 px end at 87 to 93 %, below the head that they start from (96 %), and 451 at 98 %; 472 steps on 3,021 flowers gain three
+at 128 px end at 87 to 93%, below the head that they start from (96%), and 451 at 98%; 472 steps on 3,021 flowers gain three
 points."""
 SIZE_POWER = 0.75  # how the gain of training falls with the side of pictures, where they are smaller than the network's own
 TRAINING_MARGIN = 1.05
@@ -50,7 +50,7 @@ LARGER_THAN_TRAINED = 1.25
 (Touvron et al. 2019, arXiv:1906.06423)."""
 LR, LR_STEPS = 1e-3, 500
 """Peak rate of a training of so many steps; a shorter one takes it down with the root of its steps: it has less time to settle.
-On 3,021 blurred flowers, 472 steps at 160 px: 81.1 % at 1e-3, 80.3 % at 3e-4."""
+On 3,021 blurred flowers, 472 steps at 160 px: 81.1% at 1e-3, 80.3% at 3e-4."""
 FIRST_LOOK_S = 30.0  # a first answer that takes longer is preceded by one from fewer pictures
 
 

@@ -18,7 +18,7 @@ def bootstrap_runs_and_items(a: ArrayLike, b: ArrayLike, level: float = 0.95, se
 
     a, b: as in ``difference``: (n_seeds,), (n_seeds, n_pictures) or one run each, (1, n_pictures). Each resample draws seeds with
     replacement and, independently, pictures with replacement, and adds how far both move the mean. *Differs from the plain
-    bootstrap* in two ways, without which two or three seeds gave false verdicts in up to 28 % of cases: the movement of n
+    bootstrap* in two ways, without which two or three seeds gave false verdicts in up to 28% of cases: the movement of n
     seeds is stretched by sqrt(n / (n - 1)) t / z (Student's quantile over the normal one); and what is left over between
     seeds and pictures, which would count three times, counts once. As the deciding interval, it is no narrower than pictures
     alone would have it, and open where all seeds differ by the same number.

@@ -18,7 +18,7 @@ from descend.stats.intervals import check_level, root
 _N_NODES = 200
 _SPENT = 0.95
 """Share of alpha that several looks spend. The t statistics of few seeds differ more between looks than normal ones: five looks,
-3 to 20 seeds, gave 5.13 % for 5 % in 100,000 draws with all of it spent."""
+3 to 20 seeds, gave 5.13% for 5% in 100,000 draws with all of it spent."""
 _FARTHEST = 7.0  # |z| with a two-sided p value of 3e-12: no look asks for more, and its level is still below 1 in float64
 
 Spend = Callable[[float, float], float]

@@ -62,6 +62,8 @@ def measure(
     plain, labels = list[NDArray[np.int64]](), list[NDArray[np.int64]]()
     sources = [dataset.source(int(row)) for row in rows]
     names = [dataset.name_of(int(row)) for row in rows]
+    if progress is not None:
+        progress("safety", 0, len(rows))
     for images, positions in decoded_batches(sources, names, {}, record=run.record, threads=n_threads(threads)):
         kept = rows[positions]
         ids = dataset.ids[kept]

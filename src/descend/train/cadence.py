@@ -21,7 +21,7 @@ COPIES = 4  # of the weights in a checkpoint: the module, two slots of the optim
 class Cadence:
     """Says after every step whether a checkpoint is due.
 
-    every: ``"200"`` (steps) or ``"30s"``. None: every 30 seconds, the first after 2, or as rarely as keeps the cost below 2 % of
+    every: ``"200"`` (steps) or ``"30s"``. None: every 30 seconds, the first after 2, or as rarely as keeps the cost below 2% of
     the time. module: what is saved; the size of its weights tells the cost of the first.
     """
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from descend.errors import DivergenceError
+from descend.percentages import percent
 from descend.progress import Progress
 from descend.regularize import EarlyStopping, batch_norms, reestimate_batch_norm, statistics_kept
 from descend.schedule import History
@@ -166,7 +167,9 @@ class RunCallback:
         if self.path is not None:
             folder.append_line(self.path / folder.METRICS, row)
         self.rows.append(row)
-        self._note = f"epoch {position.epoch + 1}/{self.task.epochs}  loss {loss:.3f}  val {score[self.metric]:.2%}"
+        self._note = (
+            f"epoch {position.epoch + 1}/{self.task.epochs}  loss {loss:.3f}  val {percent(score[self.metric], score['n'])}"
+        )
         self._before = 0
         self._epoch_started = time.perf_counter()
 

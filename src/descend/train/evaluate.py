@@ -21,34 +21,38 @@ from descend.train.folder import replacing
 CHUNK = 4 * 3 * 224 * 224  # values read at once: four images of 224 px, so that what passes between layers stays in the cache
 
 
-def probabilities(module: nn.Module, batches: Iterable[Tensor]) -> NDArray[np.float32]:
+def probabilities(module: nn.Module, batches: Iterable[Tensor], *, alone: bool = False) -> NDArray[np.float32]:
     """Return softmax(module(inputs)) over all batches, (n, K) float32; the module is in eval mode while it runs.
 
     On the CPU the module reads chunks of one fixed size, the last one padded: libraries pick other kernels for other batch sizes,
     and the last bits differ. So an answer depends neither on its companions nor on how the rows are divided into batches.
+
+    alone: read images one at a time instead. One then costs a quarter of a padded chunk, and its answer differs in the last bits.
     """
-    return _outputs(module, batches, lambda logits: torch.softmax(logits, 1))
+    return _outputs(module, batches, lambda logits: torch.softmax(logits, 1), alone)
 
 
-def vectors(module: nn.Module, batches: Iterable[Tensor]) -> NDArray[np.float32]:
+def vectors(module: nn.Module, batches: Iterable[Tensor], *, alone: bool = False) -> NDArray[np.float32]:
     """Return module(inputs) over all batches, (n, D) float32, computed as ``probabilities`` are."""
-    return _outputs(module, batches, lambda values: values)
+    return _outputs(module, batches, lambda values: values, alone)
 
 
-def _outputs(module: nn.Module, batches: Iterable[Tensor], last: Callable[[Tensor], Tensor]) -> NDArray[np.float32]:
+def _outputs(module: nn.Module, batches: Iterable[Tensor], last: Callable[[Tensor], Tensor], alone: bool) -> NDArray[np.float32]:
     was_training = module.training
     module.eval()
     try:
         with torch.inference_mode():
-            rows = [last(_in_chunks(module, inputs).float()).cpu().numpy() for inputs in batches]
+            rows = [last(_in_chunks(module, inputs, alone).float()).cpu().numpy() for inputs in batches]
     finally:
         module.train(was_training)
     return np.concatenate(rows)
 
 
-def _in_chunks(module: nn.Module, inputs: Tensor) -> Tensor:
+def _in_chunks(module: nn.Module, inputs: Tensor, alone: bool) -> Tensor:
     if inputs.device.type != "cpu":  # small chunks would leave an accelerator idle, and its bits are its own
         return module(inputs)
+    if alone and inputs.ndim > 2:  # padded vectors cost next to nothing, and keep their bits
+        return torch.cat([module(part) for part in inputs.split(1)])
     n = _rows_per_chunk(inputs)
     parts = [*inputs.split(n)]
     parts[-1] = _padded(parts[-1], n)

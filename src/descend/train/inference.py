@@ -57,23 +57,24 @@ class Inference:
                 tta, seed=record.seed, size=plain.size, out=out, mean=plain.mean, std=plain.std, augment=trained_with
             )
 
-    def __call__(self, images: NDArray[np.uint8]) -> InferenceResult:
-        """Answer: images (B, R, R, 3) uint8, stored as in training."""
+    def __call__(self, images: NDArray[np.uint8], *, alone: bool = False) -> InferenceResult:
+        """Answer: images (B, R, R, 3) uint8, stored as in training. alone: as in ``evaluate.probabilities``."""
         ids = _ids(images)
         if self.mc is None and self._views is None:
-            return InferenceResult(self.record.calibrated(probabilities(self.module, self._inputs(images, ids))))
+            plain = probabilities(self.module, self._inputs(images, ids), alone=alone)
+            return InferenceResult(self.record.calibrated(plain))
         mean, pass_entropy = torch.zeros(()), torch.zeros(())  # float64 from the first view on
         for n, inputs in enumerate(self._inputs(images, ids), start=1):
-            p, entropy = self._one_view(inputs, ids)
+            p, entropy = self._one_view(inputs, ids, alone)
             mean = mean + (p - mean) / n
             pass_entropy = pass_entropy + (entropy - pass_entropy) / n
         entropy = torch.special.entr(mean).sum(1)
         shared = (entropy - pass_entropy).clamp_min(0)
         return InferenceResult(*(value.float().numpy() for value in (mean, entropy, shared)))
 
-    def features(self, images: NDArray[np.uint8]) -> Floats:
+    def features(self, images: NDArray[np.uint8], *, alone: bool = False) -> Floats:
         """Return what the head reads of the plain view: images (B, R, R, 3) uint8, stored as in training -> (B, D) float32."""
-        return vectors(self._body, self._inputs(images, _ids(images)))
+        return vectors(self._body, self._inputs(images, _ids(images)), alone=alone)
 
     def _inputs(self, images: NDArray[np.uint8], ids: NDArray[np.int64]) -> Iterator[Tensor]:
         """Yield what the trained part reads, one batch per view."""
@@ -85,10 +86,10 @@ class Inference:
                 features = self.engine(view.numpy())
                 yield torch.from_numpy(features if self.n_columns is None else features[:, -self.n_columns :])
 
-    def _one_view(self, inputs: Tensor, ids: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    def _one_view(self, inputs: Tensor, ids: NDArray[np.int64], alone: bool) -> tuple[Tensor, Tensor]:
         """Return probabilities (B, K) of one view and the mean entropy (B,) of the single passes behind them, float64."""
         if self.mc is None:
-            p = torch.from_numpy(self.record.calibrated(probabilities(self.module, [inputs]))).double()
+            p = torch.from_numpy(self.record.calibrated(probabilities(self.module, [inputs], alone=alone))).double()
             return p, torch.special.entr(p).sum(1)
         passes = monte_carlo(_AtTemperature(self.module, self.record.temperature), inputs, self.mc, seed=self.seed, ids=ids)
         if float(passes.mutual_information.max()) < AGREEMENT:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from descend import stats
+from descend.percentages import percent
 from descend.train.record_types import ClassScore, Score
 
 
@@ -24,7 +25,7 @@ def score(
 ) -> Score:
     """Judge ``probabilities`` (n, K) against ``labels`` (n,): every metric, the log loss, ``n``, and accuracy's interval.
 
-    The interval is Wilson's at 95 %: it says how far the accuracy could lie from this one on new pictures of the same kind.
+    The interval is Wilson's at 95%: it says how far the accuracy could lie from this one on new pictures of the same kind.
     copies: (n,) int64, equal where two rows are one picture: it counts once, in every metric, so repeating rows changes nothing.
     groups: (n,) int64, equal where pictures belong together (one patient, one video): each counts, but the interval treats what
     is in one group as one piece of evidence. Their effective number is ``sum(m)^2 / sum(m^2)`` over the sizes m of the groups.
@@ -112,8 +113,9 @@ def words_for(score: Mapping[str, Any]) -> str:
 
 def line(name: str, score: Score) -> str:
     """Return a score in one line. name: of what it was measured on."""
-    low, high = score["accuracy_interval"]
+    (low, high), n = score["accuracy_interval"], score["n"]
     return (
-        f"{name + ':':<11} accuracy {score['accuracy']:.2%} of {words_for(score)} (95 % interval {low:.1%} to {high:.1%}), "
-        f"balanced {score['balanced_accuracy']:.2%}, macro F1 {score['macro_f1']:.2%}"
+        f"{name + ':':<11} accuracy {percent(score['accuracy'], n)} of {words_for(score)} "
+        f"(95% interval {percent(low, n)} to {percent(high, n)}), "
+        f"balanced {percent(score['balanced_accuracy'], n)}, macro F1 {percent(score['macro_f1'], n)}"
     )

@@ -21,6 +21,7 @@ from descend.errors import DataError, PictureError
 from descend.train.record import RunRecord
 
 BATCH = 64  # pictures decoded before the network is asked; full chunks of every size fit (``evaluate.probabilities``)
+FEW = 4  # pictures of a call, up to which each alone costs less than a padded chunk, whatever their size
 
 
 class PictureSources(NamedTuple):

@@ -220,7 +220,7 @@ class RunRecord:
         share = stats.proportion(right, n)
         return (
             f"on validation, {n / curve[0][0]:.1%} of the answers are that sure, and {right / n:.1%} of those are right "
-            f"(95 % interval {share.low:.1%} to {share.high:.1%})"
+            f"(95% interval {share.low:.1%} to {share.high:.1%})"
         )
 
     def specs(self, setting: str) -> list[str]:

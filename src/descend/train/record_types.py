@@ -17,7 +17,7 @@ Side = Annotated[int, Ge(1), Le(65_536)]
 
 
 class Score(TypedDict):
-    """How good a set of answers is. accuracy_interval: [low, high], 95 %. loss: mean negative log-likelihood, nats.
+    """How good a set of answers is. accuracy_interval: [low, high], 95%. loss: mean negative log-likelihood, nats.
 
     n: pictures. n_independent: distinct pictures, or groups of pictures, that the interval rests on.
     """
@@ -256,7 +256,7 @@ class Reliability(TypedDict):
     """How well confidence and accuracy agree, over bins of confidence.
 
     ece: the expected calibration error, as it is, with what chance adds to it. rms_error: the root mean square of the same gaps,
-    without what chance adds to the square, and its 95 % interval; runs of older versions have none.
+    without what chance adds to the square, and its 95% interval; runs of older versions have none.
     bins: [n, mean confidence, accuracy] of every bin of confidence that has answers.
     """
 

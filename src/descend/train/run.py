@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from descend.train.answers import FeatureVectors, Predictions
 from descend.train.inference_result import InferenceResult
 from descend.train.labels import typed
 from descend.train.lock import in_use
-from descend.train.picture_sources import decoded_batches, picture_sources
+from descend.train.picture_sources import FEW, decoded_batches, picture_sources
 from descend.train.recipe import Recipe, read
 from descend.train.record import RunRecord
 from descend.train.record import load as load_record
@@ -139,7 +139,7 @@ class Run:
         The last part may hold no answer: only what was skipped.
         """
         sources, names, passed_over = picture_sources(pictures, shape=self.record.picture_shape)
-        inference = (self._quick if quick and tta is None and mc is None else None) or self._inference(tta, mc)
+        inference = (self._quick if quick and tta is None and mc is None else None) or self._inference(tta, mc, len(names))
         told = progress or Silent()
         told.update("predicting", 0, len(names))
         n_answered, problems = 0, dict[str, str]()
@@ -169,10 +169,10 @@ class Run:
         can be read.
         """
         sources, names, passed_over = picture_sources(pictures, shape=self.record.picture_shape)
-        inference, problems, kept, rows = self._plain, dict[str, str](), list[int](), []
+        features, problems, kept, rows = self._plain.features, dict[str, str](), list[int](), []
         for images, positions in decoded_batches(sources, names, problems, record=self.record, threads=n_threads(threads)):
             kept.extend(positions)
-            rows.append(inference.features(images))
+            rows.append(features(images, alone=len(names) <= FEW))
         _refuse_none("features", len(rows), {**problems, **passed_over})
         return FeatureVectors(np.concatenate(rows), tuple(names[position] for position in kept), problems, passed_over)
 
@@ -315,11 +315,12 @@ class Run:
 
     # ------------------------------------------------------------------------------------------------------- private parts
 
-    def _inference(self, tta: str | None, mc: int | None) -> Classify:
-        """Return what answers as the training did."""
+    def _inference(self, tta: str | None, mc: int | None, n: int | None = None) -> Classify:
+        """Return what answers as the training did: to the bit, or to rounding where only ``n`` pictures, few, are asked about."""
         from descend.train.inference import Inference
 
-        return self._plain if tta is None and mc is None else Inference(self.classifier, self.record, tta=tta, mc=mc)
+        asked = self._plain if tta is None and mc is None else Inference(self.classifier, self.record, tta=tta, mc=mc)
+        return partial(asked, alone=True) if n is not None and n <= FEW else asked
 
     @cached_property
     def _plain(self) -> Inference:
@@ -373,7 +374,8 @@ class Run:
 def _refuse_none(who: str, n_answers: int, left_out: Mapping[str, str]) -> None:
     """Raise DataError where there is no answer. left_out: name -> why."""
     if not n_answers:
-        why = "; ".join(f"{name}: {reason}" for name, reason in list(left_out.items())[:3]) or "no picture at all"
+        told = [reason if reason.startswith(name) else f"{name}: {reason}" for name, reason in list(left_out.items())[:3]]
+        why = "; ".join(told) or "no picture at all"
         raise DataError(who, "needs one readable picture or more", got=why)
 
 

@@ -7,6 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from descend.pandas_frames import pandas_for
+from descend.percentages import percent
 from descend.printable import printable
 from descend.train.record import RunRecord
 from descend.train.record_types import EpochRow, Mistake, Score
@@ -53,10 +54,10 @@ def card(folder: str, record: RunRecord, report: str | None) -> str:
 
 
 def _score(score: Score) -> str:
-    low, high = score["accuracy_interval"]
+    (low, high), n = score["accuracy_interval"], score["n"]
     return (
-        f"<b>{score['accuracy']:.1%}</b> right of {score['n']:,} pictures (95 % interval {low:.1%} to {high:.1%}), "
-        f"macro F1 {score['macro_f1']:.1%}"
+        f"<b>{percent(score['accuracy'], n)}</b> right of {n:,} pictures "
+        f"(95% interval {percent(low, n)} to {percent(high, n)}), macro F1 {percent(score['macro_f1'], n)}"
     )
 
 

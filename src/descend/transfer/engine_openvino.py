@@ -83,7 +83,7 @@ class OpenVinoBfloat16Engine(OpenVinoEngine):
     """The same in bfloat16, where the processor computes in it: twice as fast, with features rounded to eight bits.
 
     A head does not notice: on 1,000 pictures of hands the held-out loss is 0.086 nats where float32 has 0.089, and the head that
-    was fitted to these features is as good on those of the float32 network (97.6 and 97.4 % of 618 others).
+    was fitted to these features is as good on those of the float32 network (97.6 and 97.4% of 618 others).
     """
 
     name = "openvino-bf16"

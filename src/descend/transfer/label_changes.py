@@ -35,7 +35,7 @@ Ints = NDArray[np.int64]
 
 LIMIT = 1000  # pictures that are measured: seconds, and 50 for each of 20 classes
 N_AXES = 512
-"""Principal axes that are kept. On photographs the accuracy is the same to 0.2 % with 512 of 1,280, at a third of the time."""
+"""Principal axes that are kept. On photographs the accuracy is the same to 0.2% with 512 of 1,280, at a third of the time."""
 LEAST_PER_CLASS = 5  # independent pictures; a class with fewer is not measured
 ALPHA = 0.01
 """Chance of a false exchange among all pairs. In 168 looks at mirrored photographs (2, 5 and 10 classes, 60 to 1,000 pictures) no
@@ -143,7 +143,7 @@ def measure_label_changes(
     int64. units: as in ``fit_logistic``; pictures that share a unit and a class count once. limit: pictures
     that are looked at, chosen by ``balanced_sample``.
     A head can only be asked about what it can see: the last features of a network that was trained with mirrored pictures hardly
-    tell left from right (65 % on arrows), those of its middle stages do (99 %). Ask both.
+    tell left from right (65% on arrows), those of its middle stages do (99%). Ask both.
     Raises DataError for arrays that do not fit together, and features that are not finite.
     """
     if plain.shape != transformed.shape or plain.ndim != 2 or len(plain) != len(labels):

@@ -37,7 +37,7 @@ export async function ask(path, {query = {}, json, body} = {}) {
 }
 
 export const percent = (share, digits = 1) =>
-  share === null || share === undefined ? "–" : `${(100 * share).toFixed(digits)} %`;
+  share === null || share === undefined ? "–" : `${(100 * share).toFixed(digits)}%`;
 
 export function duration(seconds) {
   if (!seconds) return "–";

@@ -14,8 +14,8 @@ export function begin(app) {
 export function show(state) {
   const runs = state.runs;
   start = scaleOf(runs);
-  say("runs-say", runs.length ? `${runs.length} in ${state.runs_folder}, the newest first. Accuracies with 95 % intervals, ` +
-    `drawn from ${percent(start, 0)} to 100 %.` : `None in ${state.runs_folder} yet.`);
+  say("runs-say", runs.length ? `${runs.length} in ${state.runs_folder}, the newest first. Accuracies with 95% intervals, ` +
+    `drawn from ${percent(start, 0)} to 100%.` : `None in ${state.runs_folder} yet.`);
   const head = ["", "run", "validation", "test", "how", "time", "made", ""];
   const names = new Set(runs.map(run => run.name));
   for (const name of chosen) if (!names.has(name)) chosen.delete(name);

@@ -139,9 +139,10 @@ function table(epochs) {
   const names = ["epoch", "training loss", "validation loss", "validation", "learning rate", "time"];
   const best = epochs.findLast(row => row.best);
   const number = (value, digits) => value === null || value === undefined ? "–" : value.toPrecision(digits);
+  const rate = value => value === null || value === undefined ? "–" : String(Number(value.toPrecision(3)));
   return [h("thead", {}, h("tr", {}, names.map(name => h("th", {scope: "col", className: "n"}, name)))),
     h("tbody", {}, epochs.slice(-8).reverse().map(row => h("tr", {className: row === best ? "best" : ""}, [row.epoch,
-      number(row.train_loss, 4), number(row.val_loss, 4), percent(row.val_accuracy), number(row.lr, 3), duration(row.wall_s)].map(
+      number(row.train_loss, 4), number(row.val_loss, 4), percent(row.val_accuracy), rate(row.lr), duration(row.wall_s)].map(
       value => h("td", {className: "n"}, String(value))))))];
 }
 

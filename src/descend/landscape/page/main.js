@@ -74,7 +74,7 @@ function count(n) {
       element("td", {}, text, ...(interval ? [element("span", { className: "interval", textContent: interval })] : []))));
   }));
   $("counted").textContent = course.random
-    ? `${done} of ${n} seeds walked. Steps and final loss are medians, intervals are 95 %. The thick line is seed 0, the dots are the others.`
+    ? `${done} of ${n} seeds walked. Steps and final loss are medians, intervals are 95%. The thick line is seed 0, the dots are the others.`
     : "One walk each: nothing is random. With noise or spread, many seeds are counted.";
   $("noiseless").textContent = state.noise > 0 ? ", without the noise of its gradient" : "";
   $("own").textContent = course.random ? "The page draws random numbers of its own: the counts of the command agree with these within their intervals." : "";

@@ -41,7 +41,7 @@ function outcome(course, { losses, last }) {
 
 const median = (values) => [...values].sort((a, b) => (a === b ? 0 : a - b))[(values.length - 1) >> 1];
 
-// Wilson's 95 % interval of a share of k in n, as descend.stats has it.
+// Wilson's 95% interval of a share of k in n, as descend.stats has it.
 function share(k, n) {
   const z2 = 3.841458820694124, middle = (k + z2 / 2) / (n + z2);
   const half = (Math.sqrt(z2) / (n + z2)) * Math.sqrt((k * (n - k)) / n + z2 / 4);

@@ -3,7 +3,7 @@
 const $ = (id) => document.getElementById(id);
 let state, told = 0, learned = { key: "" };
 const number = (x) => shown(Number(x.toPrecision(3))).replace("-", "−");
-const percent = (x) => `${(100 * x).toFixed(0)} %`;
+const percent = (x) => `${(100 * x).toFixed(0)}%`;
 
 function wrong(text) {
   $("wrong").textContent = text;
