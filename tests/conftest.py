@@ -53,6 +53,25 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         os.environ["DESCEND_CACHE"] = before
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _unflushed() -> Iterator[None]:
+    """Leave out to wait for the disk: no test cuts the power, and a run flushes 40 to 70 files, 0.4 s on a disk."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _drawn(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Draw what lies beside a report only in files marked ``figures``: each is drawn there twice more, 0.6 s of a run of 1.6."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.node.get_closest_marker("figures") is None:
+            from descend.report import figures
+
+            patch.setattr(figures, "write", lambda run, charts: [])
+        yield
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Callable[[str], Path]:
     """Return a function that finds real data by name below DESCEND_DATA, or skips the test where it is absent."""

@@ -30,7 +30,11 @@ def _name(path: Path) -> str:
 
 
 FILES = {_name(path): path for path in sorted(SOURCE.rglob("*.py"))}
-WITH_EXAMPLES = [name for name, path in FILES.items() if any(">>>" in text for text in _docstrings(path))]
+WITH_EXAMPLES = [
+    name
+    for name, path in FILES.items()
+    if ">>>" in path.read_text(encoding="utf-8") and any(">>>" in text for text in _docstrings(path))
+]
 PUBLIC = {public for name, path in FILES.items() if path.name == "__init__.py"
           for public in getattr(importlib.import_module(name), "__all__", ())}  # fmt: skip
 

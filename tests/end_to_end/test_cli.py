@@ -199,25 +199,39 @@ class OneLayer(Architecture):
 """
 
 
+COMMANDS = """
+import json, sys
+from descend.cli import main
+ended = [main(words) for words in json.loads(sys.argv[1])]
+print(json.dumps([ended, "torch._dynamo" in sys.modules]))
+"""
+
+
 def test_a_network_of_ones_own_is_used_again_by_naming_its_module(shapes: Path, tmp_path: Path) -> None:
     (tmp_path / "my_networks.py").write_text(OWN_NETWORK, encoding="utf-8")
-    picture = str(shapes / "disc" / "00.png")
+    predicting = ["predict", "run", str(shapes / "disc" / "00.png")]
 
-    def told(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-P", "-c", "import sys; from descend.cli import main; sys.exit(main(sys.argv[1:]))", *words]
-        return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    def told(*commands: list[str]) -> tuple[list[int], bool, str, str]:
+        """Run commands in a process of their own: how each ended, whether Dynamo was imported, what was said."""
+        words = [sys.executable, "-P", "-c", COMMANDS, json.dumps(commands)]
+        ended = subprocess.run(words, capture_output=True, text=True, timeout=240, cwd=tmp_path)
+        assert ended.returncode == 0, ended.stderr
+        *said, last = ended.stdout.splitlines()
+        return *json.loads(last), "\n".join(said), ended.stderr
 
     settings = [str(shapes), *TINY[2:], "--backbone", "one_layer(width=3)", "--out", "run"]
-    fitted = told("fit", *settings, "--import", "my_networks")
-    assert fitted.returncode == 0, fitted.stderr
+    fitted, traced, _, err = told(["fit", *settings, "--import", "my_networks"])
+    assert fitted == [0], err
+    assert not traced, "a training that compiles nothing has imported torch's tracer, which takes seconds"
     assert "--import my_networks" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
-    by_graph = told("predict", "run", picture)  # the run's graph answers: no module is needed
-    assert (by_graph.returncode, "00.png" in by_graph.stdout) == (0, True), by_graph.stderr
-    without = told("predict", "run", picture, "--tta", "flip")
-    assert (without.returncode, "give --import my_networks" in without.stderr) == (1, True), without.stderr
-    answered = told("predict", "--import=my_networks", "run", picture, "--tta", "flip")
-    assert answered.returncode == 0, answered.stderr
-    assert "00.png" in answered.stdout
+    answered, _, said, err = told(
+        predicting,  # the run's graph answers: no module is needed
+        [*predicting, "--tta", "flip"],
+        ["predict", "--import=my_networks", *predicting[1:], "--tta", "flip"],
+    )
+    assert answered == [0, 1, 0], err
+    assert said.count("00.png") == 2
+    assert err.count("give --import my_networks") == 1
 
 
 @pytest.mark.parametrize("words", [["--import", "no_such_module"], ["--import"], ["--import="]])

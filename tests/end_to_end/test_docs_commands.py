@@ -138,7 +138,6 @@ def small_defaults(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rungs, "MOST_PASSES", 3.0)
         patch.setattr(rungs, "FULL_PASSES", 2.0)
-        patch.setattr(rungs, "FEWEST_TRAINED", 1)  # the pages speak of trainings, and the photographs here are 18
         patch.setattr(rungs, "MOST_TRAININGS", 1)
         for mode in (Auto, FrozenBackbone, FineTune, Scratch):
             patch.setattr(mode, "default_size", constant(32))
@@ -174,6 +173,9 @@ def place(tmp_path_factory: pytest.TempPathFactory, small_defaults: None) -> Pla
     place.trained["interrupted"] = descend.fit(place.folder / "photos", out=out / "cut", epochs=3, progress=StopAfter(1)).folder
     with pytest.MonkeyPatch.context() as patch:  # pages speak of runs whose commands stand on other pages
         patch.chdir(place.folder)
+        patch.setattr(
+            rungs, "FEWEST_TRAINED", 1
+        )  # the run that the pages speak of trained a network, on these 18 photographs too
         for data, folder in (("photos/", out / "photos"), ("digits", place.folder / "runs" / "digits")):
             assert main(["fit", data, "--out", str(folder)]) == 0
             place.runs["fit", data] = folder

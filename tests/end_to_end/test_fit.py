@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -144,21 +145,36 @@ SCRATCH: dict[str, Any] = {
 }  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[dict[str, Any]], Run]:
+    """Return a function that trains with settings, and answers from an equal run if there is one."""
+    runs = dict[str, Run]()
+
+    def trained(settings: dict[str, Any]) -> Run:
+        if str(settings) not in runs:
+            runs[str(settings)] = descend.fit(shapes, out=tmp_path_factory.mktemp("runs") / "whole", **settings)
+        return runs[str(settings)]
+
+    return trained
+
+
 @pytest.mark.parametrize(
     ("settings", "n"),
     [(SCRATCH, 8), (SCRATCH, 24), (SCRATCH, 40), ({"transfer": "features", "head": "mlp(hidden=8)", **SMALL}, 32)],
     ids=["scratch, first step", "scratch, end of an epoch", "scratch, in the second epoch", "features"],
 )
-def test_resumed_is_bit_identical_to_uninterrupted(shapes: Path, tmp_path: Path, settings: dict[str, Any], n: int) -> None:
-    whole = descend.fit(shapes, out=tmp_path / "whole", **settings)
+def test_resumed_is_bit_identical_to_uninterrupted(
+    shapes: Path, tmp_path: Path, uninterrupted: Callable[[dict[str, Any]], Run], settings: dict[str, Any], n: int
+) -> None:
+    whole = uninterrupted(settings)
     cut = descend.fit(shapes, out=tmp_path / "cut", progress=StopAfter(n), **settings)
     assert cut.record.status == "interrupted"
     assert cut.record.test is None
     resumed = descend.resume(tmp_path / "cut")
     assert resumed.record.status == "finished"
     assert same(weights(resumed), weights(whole))
-    assert (tmp_path / "cut" / "predictions.csv").read_text() == (tmp_path / "whole" / "predictions.csv").read_text()
-    assert untimed(tmp_path / "cut") == untimed(tmp_path / "whole")
+    assert (tmp_path / "cut" / "predictions.csv").read_text() == (whole.folder / "predictions.csv").read_text()
+    assert untimed(tmp_path / "cut") == untimed(whole.folder)
 
 
 def untimed(run: Path) -> list[dict[str, Any]]:
@@ -286,12 +302,17 @@ def trained_with(shapes: Path, out: Path, transfer: str, **settings: Any) -> Run
     return descend.fit(shapes, out=out, transfer=transfer, **small, **settings)
 
 
+@pytest.fixture(scope="module")
+def unregularized(shapes: Path, by_features: Run, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    return {"scratch": trained_with(shapes, tmp_path_factory.mktemp("runs") / "plain", "scratch"), "features": by_features}
+
+
 @pytest.mark.parametrize("transfer", ["scratch", "features"])
 @pytest.mark.parametrize("text", REGULARIZERS)
 def test_a_regularizer_changes_the_result_or_is_refused(
-    shapes: Path, tmp_path: Path, by_features: Run, text: str, transfer: str
+    shapes: Path, tmp_path: Path, unregularized: dict[str, Run], text: str, transfer: str
 ) -> None:
-    plain = by_features if transfer == "features" else trained_with(shapes, tmp_path / "plain", transfer)
+    plain = unregularized[transfer]
     try:
         run = trained_with(shapes, tmp_path / "run", transfer, regularize=[text])
     except KnobError as error:

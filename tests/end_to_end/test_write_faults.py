@@ -14,6 +14,7 @@ import pytest
 import descend
 from descend.errors import DescendError, RunError
 
+pytestmark = pytest.mark.figures
 LABELS = np.arange(40) % 2
 IMAGES = (np.random.default_rng(0).integers(0, 60, (40, 12, 12)) + 150 * LABELS[:, None, None]).astype(np.uint8)
 TINY: dict[str, Any] = {"transfer": "scratch", "backbone": "smallcnn(width=4)", "epochs": 2, "batch_size": 16, "augment": [],

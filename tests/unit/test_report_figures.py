@@ -15,6 +15,8 @@ from descend import report
 from descend.errors import RunError
 from descend.report.figures import palette
 
+pytestmark = pytest.mark.figures
+
 
 def figures(run: Path) -> dict[str, bytes]:
     report.write(run)

@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch._compile import _disable_dynamo  # the public torch.compiler.disable imports Dynamo at once, for seconds
 
 from descend.errors import KnobError
 from descend.optim import dispatch, tensors
@@ -31,8 +30,12 @@ from descend.optim.settings import (
 )
 from descend.optim.tensors import foreach
 from descend.technique import build
+from descend.untraced import untraced, without_import
 
 NonFinite = Literal["error", "skip", "ignore"]
+_Torchs = torch.optim.Optimizer
+_add_param_group, _zero_grad = without_import(_Torchs.add_param_group), without_import(_Torchs.zero_grad)
+_state_dict, _load_state_dict = without_import(_Torchs.state_dict), without_import(_Torchs.load_state_dict)
 PENDING = "accumulated"
 """The name under which a parameter's state holds the sum of the gradients in an open window."""
 
@@ -99,8 +102,12 @@ class Optimizer(torch.optim.Optimizer):
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters with knobs of their own; unknown and illegal knobs raise KnobError."""
-        super().add_param_group(checked_group(self.rule, param_group))
+        _add_param_group(self, checked_group(self.rule, param_group))
         self._betas.append(betas_of(self.param_groups[-1]))
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients, or set them to zero, as torch's optimizers do."""
+        _zero_grad(self, set_to_none)
 
     def learning_rates(self) -> dict[Tensor, float]:
         """Return the learning rate of every parameter: that of its group now, as schedules and ``lr_scale`` have made it."""
@@ -114,7 +121,7 @@ class Optimizer(torch.optim.Optimizer):
     def state_dict(self) -> dict[str, Any]:
         """Return slots, step counts and knobs, each group marked with the name of its rule."""
         self._agree()
-        saved = super().state_dict()
+        saved = _state_dict(self)
         for group in saved["param_groups"]:
             group["rule"] = chain_of(self.rule).name
         return saved | ({"pending": self.pending} if self.pending else {})
@@ -134,7 +141,7 @@ class Optimizer(torch.optim.Optimizer):
             raise KnobError("Optimizer.load_state_dict", f"state must be of rule {ours!r}", got=", ".join(sorted(names)))
         check_saved(self.rule, state_dict, list(self._parameters()))
         try:
-            super().load_state_dict(dict(state_dict))
+            _load_state_dict(self, dict(state_dict))
         finally:
             hook.remove()
         for group in self.param_groups:
@@ -172,7 +179,7 @@ class Optimizer(torch.optim.Optimizer):
 
     # torch.compile leaves all of this as it is: a step has kernels, and numbers that change at every step
 
-    @_disable_dynamo
+    @untraced
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Move every parameter that has a gradient by one step; return the closure's loss, if there is a closure."""
@@ -188,7 +195,7 @@ class Optimizer(torch.optim.Optimizer):
             self.skipped += 1
         return loss
 
-    @_disable_dynamo
+    @untraced
     @torch.no_grad()
     def flush(self) -> bool:
         """Move by what has been accumulated, be the window full or not; return whether there was anything.
@@ -215,7 +222,7 @@ class Optimizer(torch.optim.Optimizer):
         """Whether ``evaluation_weights`` makes a difference: the rule keeps an average that generalizes better."""
         return any(rule.averages() for _, rule in self._chains())
 
-    @_disable_dynamo
+    @untraced
     def evaluation_weights(self) -> AbstractContextManager[None]:
         """Hold the parameters, within a ``with`` block, at the weights to evaluate and to save.
 

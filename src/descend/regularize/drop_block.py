@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from descend.errors import ModelError, check_count
 from descend.regularize import mask_kernels
 from descend.regularize.dropout import Layout
-from descend.regularize.masks import MaskSource, channels_last, checked_choice, checked_probability, untraced
+from descend.regularize.masks import MaskSource, channels_last, checked_choice, checked_probability
+from descend.untraced import untraced
 
 
 class DropBlock(nn.Module):

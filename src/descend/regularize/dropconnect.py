@@ -17,8 +17,9 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from descend.errors import KnobError, ModelError
-from descend.regularize.masks import Draw, MaskSource, checked_choice, checked_probability, untraced
+from descend.regularize.masks import Draw, MaskSource, checked_choice, checked_probability
 from descend.regularize.subclassing import become
+from descend.untraced import untraced
 
 Per = Literal["sample", "batch"]
 Inference = Literal["mean", "gaussian"]

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from descend.errors import KnobError, ModelError
-from descend.regularize.masks import MaskSource, channels_last, checked_choice, checked_probability, untraced
+from descend.regularize.masks import MaskSource, channels_last, checked_choice, checked_probability
+from descend.untraced import untraced
 
 Mode = Literal["inverted", "classic"]
 Kind = Literal["unit", "channel"]

@@ -7,16 +7,16 @@ Every random layer owns a ``MaskSource(seed, stream)``. When a mask is drawn it 
 
 Outside a context the layer counts its own calls, and that count is the step. Inside one, a layer that is called twice in a
 forward pass draws the same mask twice: give every place in a network a layer of its own.
+
+Layers draw ``untraced``: a mask depends on the context of the pass and comes out of a compiled kernel; ``torch.compile`` would
+freeze the one, and fails on the other.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import wraps
-from typing import ParamSpec, TypeVar, cast
 
 import numpy as np
 import torch
@@ -30,28 +30,6 @@ from descend.regularize import mask_kernels
 Forced = Callable[["MaskSource", int, float], Tensor]
 forced: ContextVar[Forced | None] = ContextVar("descend_forced_masks", default=None)
 """While set, every source takes its keep bits ((n,) bool) from this function: how exact enumeration reaches the layers."""
-
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-def untraced(function: Callable[P, R]) -> Callable[P, R]:
-    """Keep ``torch.compile`` from tracing ``function``: it breaks the graph there and calls the function as it is.
-
-    A mask depends on the context of the pass and comes out of a compiled kernel; a tracer would freeze the one, and fails on the
-    other. The tracer takes a second to import, so that it is asked only where something has loaded it.
-    """
-    disabled: Callable[P, R] | None = None
-
-    @wraps(function)
-    def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        nonlocal disabled
-        if disabled is None and "torch._dynamo" in sys.modules:
-            disabled = cast(Callable[P, R], torch.compiler.disable(function))
-        return (disabled or function)(*args, **kwargs)
-
-    return call
 
 
 def checked_probability(who: str, p: float, knob: str = "p") -> float:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from descend.regularize.dropconnect import Per
 from descend.regularize.dropout import Mode
-from descend.regularize.masks import MaskSource, checked_choice, checked_probability, untraced
+from descend.regularize.masks import MaskSource, checked_choice, checked_probability
+from descend.untraced import untraced
 
 
 class StochasticDepth(nn.Module):

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode  # documented in torch's notes on extending it
 
+from descend.untraced import without_import
+
 OPSET = 18
 aten = torch.ops.aten
 
@@ -97,6 +99,9 @@ class _Recorder(TorchDispatchMode):
         name = out or f"v{len(self.nodes)}"
         self.nodes.append(onnx.helper.make_node(op, list(inputs), [name], **attributes))
         return name
+
+
+_Recorder.__torch_dispatch__ = without_import(_Recorder.__torch_dispatch__)  # torch has wrapped it
 
 
 def _tensors(args: Sequence[Any]) -> list[Tensor]:
