@@ -22,12 +22,12 @@ def cell(value: Any) -> str:
         return middle if low == middle == high else f"{middle} ({low} to {high})"
     if isinstance(value, float):
         return f"{value:,.0f}" if value == round(value) and abs(value) < 1e6 else f"{value:.3g}"
-    return str(value)
+    return re.sub(r"(\d) %", r"\1%", str(value))  # older results keep a gap
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Return a Markdown table."""
-    lines = ["| " + " | ".join(rows[0]) + " |", "|" + " --- |" * len(rows[0])]
+    lines = ["| " + " | ".join(map(cell, rows[0])) + " |", "|" + " --- |" * len(rows[0])]
     return "\n".join(lines + ["| " + " | ".join(cell(value) for value in row.values()) + " |" for row in rows])
 
 

@@ -58,7 +58,7 @@ def test_the_strongest_in_the_cache_is_chosen_told_written_and_not_chosen_again(
     assert run.recipe.download is None
     assert run.recipe.size == settings.get("size", 256)
     reason = run.record.reasons["backbone"]
-    assert "86.3 % on ImageNet-ReaL" in reason
+    assert "86.3% on ImageNet-ReaL" in reason
     assert "pictures/s" in reason
     assert any("backbone" in line and reason in line for line in told.lines)
     assert reason.split(";")[0] in (run.folder / "report.html").read_text(encoding="utf-8")

@@ -67,7 +67,7 @@ def check(run: Run, photographs: Path) -> None:
     answers = opened.predict([photographs / row[0] for row in rows])
     assert [f"{p:.6f}" for row in answers.probabilities for p in row] == [p for row in rows for p in row[5:]]
     alone = opened.predict(photographs / rows[0][0])
-    np.testing.assert_array_equal(alone.probabilities[0], answers.probabilities[0])
+    np.testing.assert_allclose(alone.probabilities[0], answers.probabilities[0], atol=1e-5)  # torch computes it by itself
 
 
 def test_a_run_whose_engine_is_gone_is_answered_by_torch(

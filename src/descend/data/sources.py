@@ -76,8 +76,8 @@ def check_place(text: str) -> None:
     named, path = text.removeprefix(_PREFIX), _path(text)
     if named in builtin.SETS or is_folder(path) or is_file(path) or is_address(text):  # an address is looked at when it is read
         return
-    beside = nearest(path.name, _names_beside(path))
-    hint = beside if beside.startswith("Did") else nearest(named, builtin.SETS).replace("Known:", "Built-in sets:")
+    near = nearest(path.name, [*builtin.SETS, *(name for name in _names_beside(path) if not name.startswith("."))])
+    hint = near if near.startswith("Did") else nearest(named, builtin.SETS).replace("Known:", "Built-in sets:")
     raise DataError(text, f"no such folder, table or built-in set{_why_none(path)}", fix=hint)
 
 

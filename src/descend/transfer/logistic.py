@@ -241,8 +241,8 @@ class Axes:
         mean, scale = rows.mean(0, dtype=np.float64), rows.std(0, dtype=np.float64)
         scale[scale == 0] = 1.0  # a constant column says nothing: it stays at zero
         z = np.empty(rows.shape, np.float32)
-        for start in range(0, len(rows), ROWS_AT_ONCE):  # in doubles, which would take three times the room for all
-            z[start : start + ROWS_AT_ONCE] = (rows[start : start + ROWS_AT_ONCE] - mean) / scale
+        for at in range(0, len(rows), ROWS_AT_ONCE):  # in doubles, which would take three times the room for all
+            z[at : at + ROWS_AT_ONCE] = (rows[at : at + ROWS_AT_ONCE] - mean) / scale
         gram = z.T @ z if n_columns <= len(z) else z @ z.T
         values, vectors = np.linalg.eigh(gram.astype(np.float64))
         kept = values > NEGLIGIBLE * values[-1]
@@ -271,9 +271,8 @@ def refuse_too_much(shape: tuple[int, ...]) -> None:
     n_rows, n_columns = math.prod(shape[:2]), shape[2]
     need, free = 8 * n_rows * n_columns + 16 * min(n_rows, n_columns) ** 2, available_bytes()
     if free is not None and need > free:
-        held = f"{n_rows:,} views of {n_columns:,} numbers need {in_gb(need)} or more, {in_gb(free)} are free"
-        raise DataError("logistic", f"features must fit into memory: {held}",
-                        fix="Use --feature-stages last or fewer --views; --optimizer adamw trains in batches.")  # fmt: skip
+        needed = f"{n_rows:,} views of {n_columns:,} numbers need {in_gb(need)} or more, {in_gb(free)} are free"
+        raise DataError("logistic", f"features must fit into memory: {needed}", fix="Use --feature-stages last or fewer --views.")
 
 
 class Problem:
