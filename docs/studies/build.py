@@ -175,19 +175,12 @@ def data_size(found: dict[str, Any]) -> Drawing:
             axes[0, column].set_xticks(range(len(sizes)), [""] * len(sizes))
             axes[1, column].set_xlabel("pictures per class")
         axes[1, 0].set_yscale("log")
+        axes[1, 0].set_yticks([30, 100, 300], ["30", "100", "300"])
+        axes[1, 0].minorticks_off()
         axes[0, 0].set_ylabel("test accuracy, %")
         axes[1, 0].set_ylabel("processor seconds")
         axes[0, -1].legend(loc="lower right", fontsize=8)
         return Drawing(figure)
-
-
-def steps(found: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return a row per set and rung of the ladder over the steps of a search."""
-    return [
-        {"pictures": SETS[name], "rung": rung["name"], "validation, %": points(rung["accuracy"]), "runs": rung["n_runs"],
-         "seconds of a run": f"{rung['wall_s']:.0f}", "on test": rung["verdict"]["text"] if rung["verdict"] else "–"}
-        for name, part in found.items() for rung in part["rungs"]
-    ]  # fmt: skip
 
 
 def measured() -> dict[str, Any]:
@@ -198,7 +191,6 @@ def measured() -> dict[str, Any]:
     tables["watch"] |= {"arms": arms(found["watch"], **{"test loss": "test_loss"}), "decisions": watched(found["watch"])}
     tables["drop_layers"]["arms"] = arms(found["drop_layers"], **{"time over none": "time over none"})
     tables["data_size"] = {"ways": by_size(result("data_size"))}
-    tables["auto_steps"] = {"ladder": steps(result("auto_steps"))}
     return tables
 
 
