@@ -163,13 +163,13 @@ def data_size(found: dict[str, Any]) -> Drawing:
         axes = figure.subplots(2, len(SETS), sharey="row", height_ratios=(1.6, 1))
         for column, (name, sizes) in enumerate(sizes_of(found).items()):
             for number, way in enumerate(WAYS):
-                place = [at + 0.07 * (number - 2) for at, ways in enumerate(sizes.values()) if "accuracy" in ways.get(way, {})]
-                rows = [ways[way] for ways in sizes.values() if "accuracy" in ways.get(way, {})]
-                told = [points(row["interval"]) for row in rows]
+                answered = [(at, ways[way]) for at, ways in enumerate(sizes.values()) if "accuracy" in ways.get(way, {})]
+                place = [at + 0.07 * (number - 2) for at, _ in answered]
+                told = [points(row["interval"]) for _, row in answered]
                 look: dict[str, Any] = {"color": COLORS[number], "linewidth": 1.4}
                 axes[0, column].plot(place, [one["mean"] for one in told], "o-", markersize=4, label=way, **look)
                 axes[0, column].vlines(place, [one["low"] for one in told], [one["high"] for one in told], **look)
-                axes[1, column].plot(place, [row["processor_s"] for row in rows], "o-", markersize=4, **look)
+                axes[1, column].plot(place, [row["processor_s"] for _, row in answered], "o-", markersize=4, **look)
             axes[0, column].set_title(SETS[name], fontsize=10)
             axes[1, column].set_xticks(range(len(sizes)), [*sizes])
             axes[0, column].set_xticks(range(len(sizes)), [""] * len(sizes))

@@ -86,9 +86,8 @@ class Room:
         """Make room for so many more bytes. Raises DataError as ``count`` does."""
         self.count(n_bytes)
         if self._needed > self._made:
-            self._made = min(
-                self._cache.limit_bytes, max(self._needed, 2 * self._made)
-            )  # to look at all entries for each file would take long
+            # twice as much as before: to look at all entries for each file would take long
+            self._made = min(self._cache.limit_bytes, max(self._needed, 2 * self._made))
             self._cache.enforce_limit(self._made)
 
 

@@ -38,12 +38,10 @@ from descend.data.parquet_rows import (
     SUFFIX,
     Columns,
     columns_of,
-    group_lengths,
     has_pictures,
     naming,
     opened,
     rows_of,
-    stated_bytes,
 )
 from descend.data.ranges import Holder, LocalFile, RangedFile
 from descend.errors import DataError
@@ -134,11 +132,10 @@ def _unlabeled(shards: Sequence[RangedFile]) -> DataError:
 
 def _look(shard: RangedFile, columns: Columns, cache: CacheFolder) -> Listing:
     """Go through a file once, and list its pictures. Raises DataError, also where more comes out of it than can be meant."""
-    room, stated = Room(shard.name, cache), stated_bytes(shard, columns)
-    lengths = group_lengths(shard)
+    room, (stated, lengths, each) = Room(shard.name, cache), rows_of(shard, columns)
     ends = np.cumsum(lengths)
     told, n_bytes, sizes = list[tuple[str, str, str, str]](), 0, np.zeros(len(lengths), np.int64)
-    for number, (content, path, *cells) in enumerate(rows_of(shard, columns)):
+    for number, (content, path, *cells) in enumerate(each):
         name = ""
         if content:
             n_bytes += len(content)
@@ -157,8 +154,9 @@ def _look(shard: RangedFile, columns: Columns, cache: CacheFolder) -> Listing:
 
 def _copied(shard: RangedFile, columns: Columns, listing: Listing, cache: CacheFolder) -> tuple[Holder, Listing]:
     """Return a copy of a file's pictures in the cache, and the listing with their places there."""
-    contents = (content or b"" for content, *_ in rows_of(shard, columns))
-    copy, at, n = _side_by_side(["copied", *shard.facts], shard.name, contents, stated_bytes(shard, columns), cache)
+    rows = rows_of(shard, columns)
+    contents = (content or b"" for content, *_ in rows.each)
+    copy, at, n = _side_by_side(["copied", *shard.facts], shard.name, contents, rows.stated, cache)
     return copy, replace(listing, at=at, n=n)
 
 

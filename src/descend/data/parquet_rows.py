@@ -117,15 +117,27 @@ def _checked_words(words: Any) -> Sequence[str]:
     return words if isinstance(words, list) and all(isinstance(word, str) for word in words) else ()
 
 
-def stated_bytes(shard: RangedFile, columns: Columns) -> int:
-    """Return the bytes that a file says its pictures have."""
-    return sum(_group_bytes(opened(shard).metadata, columns.picture))
+Row = tuple[bytes | None, str, str, str, str]  # bytes, path, label, split and group
 
 
-def group_lengths(shard: RangedFile) -> NDArray[np.int64]:
-    """Return how many rows each row group says it has."""
-    metadata = opened(shard).metadata
-    return np.array([metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)], np.int64)
+class Rows(NamedTuple):
+    """What one opening of a file gives. stated: bytes that it says its pictures have. lengths: rows, by its row groups.
+
+    each: every row in turn, read when it is asked for; it raises DataError.
+    """
+
+    stated: int
+    lengths: NDArray[np.int64]
+    each: Iterator[Row]
+
+
+def rows_of(shard: RangedFile, columns: Columns) -> Rows:
+    """Return the rows of a file. Raises DataError."""
+    file = opened(shard)
+    metadata = file.metadata
+    lengths = np.array([metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)], np.int64)
+    sizes = _group_bytes(metadata, columns.picture)
+    return Rows(sum(sizes), lengths, _each(shard, file, columns, max(sizes, default=0)))
 
 
 def _group_bytes(metadata: Any, column: str) -> list[int]:
@@ -138,10 +150,8 @@ def _group_bytes(metadata: Any, column: str) -> list[int]:
     ]
 
 
-def rows_of(shard: RangedFile, columns: Columns) -> Iterator[tuple[bytes | None, str, str, str, str]]:
-    """Yield bytes, path, label, split and group of every row. Raises DataError."""
-    file = opened(shard)
-    largest = max(_group_bytes(file.metadata, columns.picture), default=0)
+def _each(shard: RangedFile, file: Any, columns: Columns, largest: int) -> Iterator[Row]:
+    """Yield every row. largest: bytes of the pictures of a row group, at most."""
     wanted = [name for name in (columns.picture, columns.label, columns.split, columns.group) if name is not None]
     batches = file.iter_batches(max(1, min(_MOST_ROWS, _HELD // max(largest, 1))), columns=wanted)
     at = 0
