@@ -190,7 +190,8 @@ def test_a_training_that_helps_is_followed_by_one_that_learns_from_validation_pi
     assert run.record.val is not None
     assert run.record.val["n"] + len(trained_on[0]) == len(trained_on[-1])  # the rest is the test split
     assert trained_on[0] < trained_on[-1]
-    assert run.record.val["accuracy"] == second["best_accuracy"] == first["best_accuracy"]
+    assert second["best_accuracy"] == first["best_accuracy"]
+    assert run.record.val["accuracy"] == run.record.search[-1]["best_accuracy"]
     assert [member["weight"] for member in run.record.preparation()["members"]] == [0.5, 0.25, 0.25]
     assert run.record.reasons["refit"] == (
         "the head was fitted once more and 1 of 2 trained networks learned, from training and validation pictures together"
@@ -262,17 +263,43 @@ def test_a_part_is_taken_where_time_is_short_and_replayed(doubtful: Path, tmp_pa
 def test_a_head_whose_time_runs_out_is_fitted_once_instead_and_replayed(
     doubtful: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def late(*args: Any, check: Any, **settings: Any) -> None:  # as the clock would end it, in the middle of a fit
-        del args, settings, check
-        raise OutOfTime
+    tried = features.Searched.of
+
+    def late(*args: Any, strength: float | None = None, **settings: Any) -> Any:
+        if strength is None:  # as the clock would end it, in the middle of a choice
+            raise OutOfTime
+        return tried(*args, strength=strength, **settings)
 
     monkeypatch.setattr(rungs, "LEAST_GAIN", 1.0)  # nothing else is tried
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(features, "fit_stages", late)
+        patch.setattr(features.Searched, "of", late)
         run = descend.fit(doubtful, out=tmp_path / "run", **LONG)
     assert run.recipe.steps == ("features(size=64, quick=True)",)
     assert next(step["outcome"] for step in run.record.search) == "its time ran out"
     assert run.record.test is not None
+    again = descend.fit(recipe=run.folder / "recipe.toml", out=tmp_path / "again")
+    assert contents(again) == contents(run)
+
+
+def test_a_head_is_chosen_from_what_was_tried_when_time_runs_out_and_replayed(
+    doubtful: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried, n_tried = features.Searched.of, 0
+
+    def of(*args: Any, **settings: Any) -> Any:  # as the clock would end it, in the middle of the second set
+        nonlocal n_tried
+        n_tried += 1
+        if n_tried == 2:
+            raise OutOfTime
+        return tried(*args, **settings)
+
+    monkeypatch.setattr(rungs, "LEAST_GAIN", 1.0)  # nothing else is tried
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(features.Searched, "of", of)
+        run = descend.fit(doubtful, out=tmp_path / "run", **LONG)
+    assert run.recipe.steps == ("features(size=64, n_sets=1)",)
+    assert [step["step"] for step in run.record.search] == list(run.recipe.steps)
+    assert run.record.search[0]["measured"] == "cross-validation"
     again = descend.fit(recipe=run.folder / "recipe.toml", out=tmp_path / "again")
     assert contents(again) == contents(run)
 

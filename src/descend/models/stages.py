@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -154,7 +155,7 @@ class Backbone(nn.Module):
 
         None of stages whose outputs are tokens: where a token stands is not told by its place alone.
         """
-        widths, names, total = self._widths(), list[str](), 0
+        widths, names, total = self._widths, list[str](), 0
         for name in self.late_stages[:-1]:
             width, is_map = widths[name]
             total += 4 * width
@@ -176,7 +177,7 @@ class Backbone(nn.Module):
 
     def n_columns(self, taps: Iterable[str]) -> int:
         """Return how many columns the features have with these taps."""
-        widths = self._widths()
+        widths = self._widths
         tapped = sum(widths[name.removesuffix(QUARTERS)][0] * (4 if name.endswith(QUARTERS) else 1) for name in taps)
         return tapped + widths[self.stage_names[-1]][0]
 
@@ -192,8 +193,9 @@ class Backbone(nn.Module):
         self.taps = (*parts, *(name for name in self.stage_names if name in chosen))
         self.n_features = self.n_columns(self.taps)
 
+    @cached_property
     def _widths(self) -> dict[str, tuple[int, bool]]:
-        """Return each stage's number of channels, and whether its output is a map."""
+        """Each stage's number of channels, and whether its output is a map."""
         side = self.native_size if self.fixed_size else max(32, self.min_size)
         mode, widths = self.training, dict[str, tuple[int, bool]]()
         self.eval()

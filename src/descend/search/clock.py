@@ -79,3 +79,9 @@ class Watch:
             yield
         finally:
             self._reserve = before
+
+    @contextmanager
+    def keeping(self, more: float) -> Iterator[None]:
+        """Within ``holding``, let work go on only while ``more`` seconds than its reserve are left: for what comes after it."""
+        with self.holding(self._reserve + more):
+            yield

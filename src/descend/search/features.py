@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from descend.models import Backbone, Classifier
+from descend.search.clock import OutOfTime
 from descend.search.steps import FeatureStep
-from descend.search.study import Answer, Crops, Study
+from descend.search.study import Answer, Crops, Study, TriedHead
 from descend.transfer import (
     ONE_FOLD_FROM,
     USUAL_STRENGTH,
     Engine,
     Logistic,
     LogisticFit,
-    StageFit,
+    Searched,
+    Trial,
     fit_logistic,
-    fit_stages,
     offered,
 )
 
@@ -36,11 +37,12 @@ FOLD = 250_000
 QUICK_S = 0.5  # that a fit takes however few the pictures are
 
 
-def fitted(study: Study, step: FeatureStep) -> Answer:
+def fitted(study: Study, step: FeatureStep, *, told: Callable[[FeatureStep], None]) -> Answer:
     """Return the answer of a head on features of a view: with mirror images, crops to learn from, late stages, where they help.
 
     Every choice here is made by cross-validation on training pictures, so validation stays untouched. Raises OutOfTime where the
-    study's watch says so, also in the middle of a fit.
+    study's watch says so, also in the middle of a fit. told: called with the step that was taken where time ran out after a part
+    of it that is a step by itself.
     """
     engine = study.frozen_engine(step.size)
     rows = study.rows("train", step.share)
@@ -51,70 +53,107 @@ def fitted(study: Study, step: FeatureStep) -> Answer:
         backbone.tap(())
         last = features[:, :, -backbone.n_features :]
         fit = fit_logistic(last, study.dataset.labels[rows], study.n_classes, strength=USUAL_STRENGTH, check=study.watch.check)
-        return _answer(step, engine, backbone, fit, FeatureStep(size=step.size), why="")
-    best, look, why = _chosen(study, step, features, rows)
-    backbone.tap(offered(backbone, len(rows))[best.stages])
-    return _answer(step, engine, backbone, best.fit, look, why=why)
+        return _answer(step, engine, backbone, fit, None, FeatureStep(size=step.size), why="")
+    choice = _Choice(study, step, features, rows)
+    best, look, why = choice.made(told)
+    backbone.tap(choice.sets[best.stages])
+    return _answer(step, engine, backbone, best.fit(), best.best, look, why=why)
 
 
-def _chosen(
-    study: Study, step: FeatureStep, features: NDArray[np.float32], rows: NDArray[np.int64]
-) -> tuple[StageFit, FeatureStep, str]:
-    """Return the best head in cross-validation, the look that it has, and why: the step with what did not help left out.
+class _Choice:
+    """The choice of a step's head by cross-validation: first among sets of features, then of further views.
 
     features: of the plain view, of the mirror image where the step offers it, then of its crops.
     """
-    backbone = study.backbone(step.size)
-    labels, units = study.dataset.labels[rows], study.dataset.evidence(rows)
-    n_folds, n_repeats = _folds(len(rows), repeated=_may_repeat(study, len(rows)))
-    sets = offered(backbone, len(rows))
 
-    def fit(look: FeatureStep, names: Iterable[str], around: float) -> StageFit:
-        if look not in study.head_fits:
-            n_asked = 1 + look.mirrored
-            views = [*range(n_asked), *range(1 + step.mirrored, features.shape[1])] if look.crops else [*range(n_asked)]
-            columns = {name: backbone.n_columns(sets[name]) for name in names}
-            study.head_fits[look] = fit_stages(
-                features[:, views], labels, study.n_classes, columns, units=units, around=around, n_folds=n_folds,
-                n_repeats=n_repeats, n_judged=n_asked, seed=study.plan.seed, check=study.watch.check,
+    def __init__(self, study: Study, step: FeatureStep, features: NDArray[np.float32], rows: NDArray[np.int64]) -> None:
+        self.study, self.step, self.features, self.rows = study, step, features, rows
+        self.backbone = study.backbone(step.size)
+        self.sets = offered(self.backbone, len(rows))
+        self.n_tried = 0
+
+    def made(self, told: Callable[[FeatureStep], None]) -> tuple[TriedHead, FeatureStep, str]:
+        """Return the best head, the look that it has, and why: the step with what did not help left out."""
+        study, step, words = self.study, self.step, list[str]()
+        started, expected = time.perf_counter(), fit_s(study, step)
+        names = list(self.sets)[: step.n_sets]
+        look = taken = replace(step, mirrored=False, crops=0)
+        best: TriedHead | None = None
+        try:
+            with study.watch.keeping(last_fit_s(study, step)):
+                for n, name in enumerate(names, 1):
+                    best = self._better(best, self._tried(look, name, best))
+                    taken = replace(look, n_sets=step.n_sets if n == len(names) else n)
+                assert best is not None  # a network has features
+                for name, setting in (("mirror images", "mirrored"), ("crops", "crops")):
+                    if getattr(step, setting):
+                        richer = replace(look, **{setting: getattr(step, setting)})
+                        other = self._tried(richer, best.stages, best)
+                        used = other.loss < best.loss or (setting == "crops" and not _clearly_worse(other, best))
+                        words.append(_said(name, best, other, used=used))
+                        (best, look), lost = ((other, richer), best) if used else ((best, look), other)
+                        lost.searched = None
+                        taken = replace(taken, **{setting: getattr(step, setting)})
+            if expected:  # 0 where the same fit is asked for again
+                study.fit_pace *= (time.perf_counter() - started) / expected
+        except OutOfTime:
+            if best is None or not self.n_tried:
+                raise
+            told(taken)
+        return best, look, "; ".join(words)
+
+    def _tried(self, look: FeatureStep, name: str, before: TriedHead | None) -> TriedHead:
+        """Return the head on one set of features of a look. before: one on similar features."""
+        study, step, key = self.study, self.step, (replace(look, n_sets=None), name)
+        if key not in study.tried:
+            labels, units = study.dataset.labels[self.rows], study.dataset.evidence(self.rows)
+            n_folds, n_repeats = _folds(len(self.rows), repeated=_may_repeat(study, len(self.rows)))
+            n_asked, n_columns = 1 + look.mirrored, self.backbone.n_columns(self.sets[name])
+            views = [*range(n_asked), *range(1 + step.mirrored, self.features.shape[1])] if look.crops else [*range(n_asked)]
+            searched = Searched.of(
+                self.features[:, views, -n_columns:], labels, study.n_classes, units=units,
+                around=before and before.strength, n_folds=n_folds, n_repeats=n_repeats, n_judged=n_asked, seed=study.plan.seed,
+                check=study.watch.check,
             )  # fmt: skip
-        return study.head_fits[look]
+            study.tried[key] = TriedHead(name, searched.best, searched.strength, searched)
+            self.n_tried += 1
+        return study.tried[key]
 
-    started, expected = time.perf_counter(), fit_s(study, step)
-    look, told = replace(step, mirrored=False, crops=0), list[str]()
-    best = fit(look, sets, USUAL_STRENGTH)
-    for name, setting in (("mirror images", "mirrored"), ("crops", "crops")):
-        if not getattr(step, setting):
-            continue
-        richer = replace(look, **{setting: getattr(step, setting)})
-        other = fit(richer, [best.stages], best.fit.strength)
-        used = other.loss < best.loss or (setting == "crops" and not _clearly_worse(other, best))
-        verb = "used" if used else "not used"
-        told.append(f"{name} {verb}: held-out loss {best.loss:.3f} without, {other.loss:.3f} with")
-        best, look = (other, richer) if used else (best, look)
-    if expected:  # 0 where the same fit is asked for again
-        study.fit_pace *= (time.perf_counter() - started) / expected
-    return best, look, "; ".join(told)
+    @staticmethod
+    def _better(best: TriedHead | None, other: TriedHead) -> TriedHead:
+        """Return the one with the lower loss, the first of equals; the other will not be fitted."""
+        if best is None:
+            return other
+        best, lost = (other, best) if other.loss < best.loss else (best, other)
+        lost.searched = None
+        return best
 
 
-def _clearly_worse(cropped: StageFit, plain: StageFit) -> bool:
+def _said(name: str, best: TriedHead, other: TriedHead, *, used: bool) -> str:
+    verb = "used" if used else "not used"
+    return f"{name} {verb}: held-out loss {best.loss:.3f} without, {other.loss:.3f} with"
+
+
+def _clearly_worse(cropped: TriedHead, plain: TriedHead) -> bool:
     """Return whether a head that learned from crops too is worse by more than chance explains.
 
     The doubt is theirs: a held-out loss of 85 pictures has a standard error of 0.05, and on test pictures crops lowered the loss
     of all six heads on 17 to 85 pictures (hands 1.29 to 0.83, flowers 2.79 to 1.28, ants and bees 0.43 to 0.22, enlarged digits
     0.86 to 0.47), also where cross-validation said 0.57 to 0.61.
     """
-    if cropped.fit.best is None or plain.fit.best is None:
-        return plain.fit.best is not None
-    return cropped.fit.best.clearly_worse(plain.fit.best)
+    if cropped.best is None or plain.best is None:
+        return plain.best is not None
+    return cropped.best.clearly_worse(plain.best)
 
 
-def _answer(step: FeatureStep, engine: Engine, backbone: Backbone, fit: LogisticFit, look: FeatureStep, *, why: str) -> Answer:
-    """Return the answer of a head. look: what of the step's views it learned from."""
+def _answer(
+    step: FeatureStep, engine: Engine, backbone: Backbone, fit: LogisticFit, trial: Trial | None, look: FeatureStep, *, why: str
+) -> Answer:  # fmt: skip
+    """Return the answer of a head. trial: that chose it. look: what of the step's views it learned from."""
     classifier = Classifier(backbone, Logistic.filled(fit.weight, fit.bias)).eval()
     crops = Crops(look.crops, flipped=step.mirrored) if look.crops else None
     return Answer(
-        classifier, engine, step.size, look.mirrored, step.share, frozen=True, trial=fit.best, strength=fit.strength,
+        classifier, engine, step.size, look.mirrored, step.share, frozen=True, trial=trial, strength=fit.strength,
         crops=crops, why=why,
     )  # fmt: skip
 
@@ -153,12 +192,19 @@ def fit_s(study: Study, step: FeatureStep) -> float:
     if step.quick:
         return quick_fit_s(pretrained, n, n_classes, pace)
     n_folds, n_repeats = _folds(n, repeated=_may_repeat(study, n))
-    plain = replace(step, mirrored=False, crops=0)
-    plain_s = 0.0 if plain in study.head_fits else choice_s(pretrained, n, n_classes, pace) * n_repeats
-    n_views = [2] if step.mirrored and replace(step, crops=0) not in study.head_fits else []
+    plain, names = replace(step, mirrored=False, crops=0, n_sets=None), list(offered(pretrained, n))[: step.n_sets]
+    n_views = [1 for name in names if (plain, name) not in study.tried]
+    if step.mirrored and not any((replace(plain, mirrored=True), name) in study.tried for name in names):
+        n_views.append(2)
     if step.crops:
         n_views.append(1 + step.mirrored + step.crops)
-    return plain_s + sum(fold_s(pretrained, n * views, n_classes, pace) for views in n_views) * n_folds * n_repeats
+    return sum(fold_s(pretrained, n * views, n_classes, pace) for views in n_views) * n_folds * n_repeats
+
+
+def last_fit_s(study: Study, step: FeatureStep) -> float:
+    """Return the seconds that fitting the head that was chosen to all pictures and views is expected to take."""
+    n = len(study.rows("train", step.share)) * (1 + step.mirrored + step.crops)
+    return quick_fit_s(study.pretrained, n, study.n_classes, study.fit_pace)
 
 
 def choice_s(pretrained: Backbone, n: int, n_classes: int, pace: float) -> float:

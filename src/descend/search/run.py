@@ -65,6 +65,7 @@ class Search:
         self.watch = Watch(progress, self.clock)
         self.written = [text(step) for step in self.known]
         self.place = 0  # among those, of the step that is taken now
+        self.taking: Step | None = None  # that step, or the part of it that there was time for
         self.study = self._study(surveyed)
         self.findings = Findings(self.study)
         self.study.before_training = lambda step: step_memory.check(self.study, step, rungs.best_head(self.findings.taken))
@@ -210,7 +211,7 @@ class Search:
         if text(step) not in self.written:
             self.written.append(text(step))
             self._write()
-        self.place = self.written.index(text(step))
+        self.place, self.taking = self.written.index(text(step)), step
         try:
             with self.watch.holding(reserve), self.log.timed(step.word):
                 answer = self._answer(step)
@@ -228,9 +229,10 @@ class Search:
                 raise  # nothing could be delivered
             self._drop(step, why, began, error)
             return
+        assert self.taking is not None
         if not self.findings.taken:
             limits.check(self.study, answer)
-        for line in self.findings.add(step, answer, why, began):
+        for line in self.findings.add(self.taking, answer, why, began):
             self.progress.say(f"    {line}")
         self.log.save()
 
@@ -260,24 +262,29 @@ class Search:
     def _answer(self, step: Step) -> Answer:
         assert not isinstance(step, (PartStep, KeepStep))  # those are taken elsewhere
         if isinstance(step, FeatureStep):
-            return fitted(self.study, step)
+            return fitted(self.study, step, told=lambda taken: self._cut(taken, "the rest of it is left out"))
         start = rungs.best_head(self.findings.taken)
         trained = networks.load(self.log, step, start.classifier)
         if trained is None:
             self.study.before_training(step)
             free = step in self.known  # a step that is taken again takes the time that it takes
             train_s = math.inf if free else rungs.training_s(self.study, step, self.findings.kept)
-            trained = fine_tuned(self.study, step, start, train_s=train_s, told=lambda stop: self._cut(step, stop))
+            trained = fine_tuned(self.study, step, start, train_s=train_s, told=lambda stop: self._stopped(step, stop))
             networks.save(self.log, step, trained)
         answer = answered(self.study, step, trained)
         like = self.findings.best_training if step.with_val else None
         return calibrated(answer, fitted_temperature(self.study, answer) if like is None else like[1].temperature)
 
-    def _cut(self, step: FineTuneStep, stop_at: int) -> None:
-        """Write down that a step ends early, before it does."""
-        self.written[self.place] = text(replace(step, stop_at=stop_at))
+    def _stopped(self, step: FineTuneStep, stop_at: int) -> None:
+        """Write down that a training ends early, before it does."""
+        self._cut(replace(step, stop_at=stop_at), f"slower than measured: stopped before step {stop_at + 1} of {step.n_steps}")
+
+    def _cut(self, step: FeatureStep | FineTuneStep, why: str) -> None:
+        """Write down the part of a step that there was time for."""
+        self.taking = step
+        self.written[self.place] = text(step)
         self._write()
-        self.progress.say(f"    slower than measured: stopped before step {stop_at + 1} of {step.n_steps}")
+        self.progress.say(f"    {why}")
 
     def _has(self, step: Step) -> bool:
         return any(taken == step for taken, _ in self.findings.taken)

@@ -31,7 +31,8 @@ class FeatureStep:
     mirrored: whether mirror images are offered too; the data decide whether they are used. crops: random crops of each training
     picture that are offered as further views to learn from. share: of the pictures of every class and split that are used; below
     1 for a first answer within seconds. quick: the head is fitted once, to the last features, with
-    the usual strength of the penalty: nothing is chosen by cross-validation.
+    the usual strength of the penalty: nothing is chosen by cross-validation. n_sets: of features that it is chosen from, the
+    first ones; None for all that are offered. Fewer where time ran out before the others were tried.
     """
 
     word: ClassVar[str] = "features"
@@ -41,6 +42,7 @@ class FeatureStep:
     crops: Annotated[int, Ge(0)] = 0
     share: Annotated[float, Gt(0), Le(1)] = 1.0
     quick: bool = False
+    n_sets: Annotated[int, Ge(1)] | None = None
 
 
 @record("finetune step")

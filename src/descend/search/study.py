@@ -27,7 +27,7 @@ from descend.search.warm_up import WarmUp
 from descend.train.plan import Plan
 from descend.train.run_log import RunLog
 from descend.train.task_builder import TaskBuilder
-from descend.transfer import Engine, StageFit, Trial, bfloat16_pays, make_engine
+from descend.transfer import Engine, LogisticFit, Searched, Trial, bfloat16_pays, make_engine
 
 MIRROR = ("flip(p=1.0)",)
 CROPS, FLIP = "random_resized_crop(scale_range=[0.5, 1.0])", "flip(p=0.5)"
@@ -35,7 +35,7 @@ CROPS, FLIP = "random_resized_crop(scale_range=[0.5, 1.0])", "flip(p=0.5)"
 Probabilities = NDArray[np.float32]  # (n, K)
 
 REPAYS_START = 300  # pictures to be judged, from which a quick engine repays its start: torch takes 7 ms more for each
-FIT_PACE = 4e-7  # seconds per fold, picture and axis that fitting a head takes until it is measured: 5 s for 1,444 in five folds
+FIT_PACE = 5e-7  # seconds per fold, picture and axis that fitting a head takes until it is measured: 6 s for two sets of 1,444
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,32 @@ class Answer:
     why: str = ""
 
 
+@dataclass
+class TriedHead:
+    """A head that was judged in cross-validation, and is fitted to all pictures only where it is chosen.
+
+    stages: name of the set of features that it reads. best: trial of the chosen strength, None where no strength was tried.
+    """
+
+    stages: str
+    best: Trial | None
+    strength: float
+    searched: Searched | None  # all that the fit needs; large, and dropped where the head has lost
+    fitted: LogisticFit | None = None
+
+    @property
+    def loss(self) -> float:
+        """The held-out loss, nats; infinite where no strength was tried."""
+        return np.inf if self.best is None else self.best.loss
+
+    def fit(self) -> LogisticFit:
+        """Fit the head, once."""
+        if self.fitted is None:
+            assert self.searched is not None  # a head that has lost is not asked again
+            self.fitted, self.searched = self.searched.fit(), None
+        return self.fitted
+
+
 class Study:
     """The pictures, the network and the clock of one search.
 
@@ -98,7 +124,7 @@ class Study:
         self.before_training: Callable[[FineTuneStep], None] = lambda _: None  # raises where a step must not be measured
         self.training_bytes: dict[FineTuneStep, int | None] = {}  # that a batch of such a step holds, None where nobody can tell
         self.fit_pace = FIT_PACE
-        self.head_fits: dict[FeatureStep, StageFit] = {}  # what is looked at -> the head on exactly that
+        self.tried: dict[tuple[FeatureStep, str], TriedHead] = {}  # by what is looked at, and the set of features
         self._engines: dict[int, Engine] = {}
         self._rates: dict[tuple[str, int], float] = {}
         self._training: dict[tuple[int, str | None], float] = {}

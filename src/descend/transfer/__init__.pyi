@@ -36,6 +36,7 @@ from .label_changes import measure_label_changes as measure_label_changes
 from .logistic import ONE_FOLD_FROM as ONE_FOLD_FROM
 from .logistic import USUAL_STRENGTH as USUAL_STRENGTH
 from .logistic import LogisticFit as LogisticFit
+from .logistic import Searched as Searched
 from .logistic import StageFit as StageFit
 from .logistic import Trial as Trial
 from .logistic import fit_logistic as fit_logistic

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -80,6 +80,10 @@ class Trial:
         return bool(more.mean() > more.std() / np.sqrt(self.n))
 
 
+def _best(trials: Sequence[Trial]) -> Trial | None:
+    return min(trials, key=lambda trial: trial.loss, default=None)
+
+
 @dataclass(frozen=True)
 class LogisticFit:
     """A fitted head: logits = x @ weight.T + bias for raw features x. weight: (K, D) float32, bias: (K,) float32.
@@ -95,7 +99,7 @@ class LogisticFit:
     @property
     def best(self) -> Trial | None:
         """The trial of the chosen strength."""
-        return min(self.trials, key=lambda trial: trial.loss, default=None)
+        return _best(self.trials)
 
 
 def fit_logistic(
@@ -113,14 +117,14 @@ def fit_logistic(
     are drawn, for few pictures. check: called before every evaluation of the loss; what it raises ends the fit.
     Raises DataError for features that are not finite, a single class, or more than memory holds.
     """
-    return _Searched.of(
+    return Searched.of(
         features, labels, n_classes, units=units, strength=strength, around=around, n_folds=n_folds, n_repeats=n_repeats,
         n_judged=n_judged, seed=seed, check=check,
     ).fit()  # fmt: skip
 
 
 @dataclass(frozen=True)
-class _Searched:
+class Searched:
     """Features in their axes, and the strength that is best for them: all that is needed to decide whether to fit a head."""
 
     axes: Axes
@@ -132,10 +136,10 @@ class _Searched:
 
     @classmethod
     def of(
-        cls, features: Floats, labels: NDArray[np.int64], n_classes: int, *, units: NDArray[np.int64] | None,
-        strength: float | None, around: float | None, n_folds: int, n_repeats: int, n_judged: int | None, seed: int,
-        check: Callable[[], None],
-    ) -> _Searched:  # fmt: skip
+        cls, features: Floats, labels: NDArray[np.int64], n_classes: int, *, units: NDArray[np.int64] | None = None,
+        strength: float | None = None, around: float | None = None, n_folds: int = 5, n_repeats: int = 1,
+        n_judged: int | None = None, seed: int = 0, check: Callable[[], None] = _go_on,
+    ) -> Searched:  # fmt: skip
         """Arguments and errors as of ``fit_logistic``."""
         if not np.isfinite(features).all():
             raise DataError("logistic", "features must be finite numbers", got="NaN or inf")
@@ -154,7 +158,12 @@ class _Searched:
     @property
     def loss(self) -> float:
         """The lowest held-out loss, nats; infinite where no strength was tried."""
-        return min((trial.loss for trial in self.trials), default=np.inf)
+        return np.inf if self.best is None else self.best.loss
+
+    @property
+    def best(self) -> Trial | None:
+        """The trial of the chosen strength."""
+        return _best(self.trials)
 
     def fit(self) -> LogisticFit:
         """Fit the head to all pictures."""
@@ -193,9 +202,9 @@ def fit_stages(
     set; each later one is tried around what was best for the one before, so alone it may get another strength. The rest as in
     ``fit_logistic``.
     """
-    searched: dict[str, _Searched] = {}
+    searched: dict[str, Searched] = {}
     for name, n_columns in columns.items():
-        searched[name] = _Searched.of(
+        searched[name] = Searched.of(
             features[:, :, -n_columns:], labels, n_classes, units=units, strength=strength, around=around, n_folds=n_folds,
             n_repeats=n_repeats, n_judged=n_judged, seed=seed, check=check,
         )  # fmt: skip
@@ -362,9 +371,11 @@ def search(
     axes: Axes, labels: NDArray[np.int64], n_classes: int, folds: list[tuple[NDArray[np.int64], NDArray[np.int64]]], *,
     around: float | None = None, n_judged: int | None = None, check: Callable[[], None] = _go_on,
 ) -> list[Trial]:  # fmt: skip
-    """Try strengths by factors of ten until the held-out loss rises, then the two half-way neighbors of the best.
+    """Try strengths by factors of ten, from strong to weak, until the held-out loss rises.
 
-    around: where to begin, and to look both ways; None begins with the strongest. n_judged, check: as in ``fit_logistic``.
+    A strong penalty is solved in few steps, and its solution is a good start for a weaker one. around: where to begin, and to go
+    the way that the loss falls; None begins with the strongest, and tries the two half-way neighbors of the best at the end.
+    n_judged, check: as in ``fit_logistic``.
     """
     problems = [Problem(axes.coordinates[fitted], labels[fitted], n_classes, axes.variances, check) for fitted, _ in folds]
     n_held_out = len(np.unique(np.concatenate([held_out for _, held_out in folds])))  # repeats hold the same ones out again
@@ -391,10 +402,10 @@ def search(
     with side_by_side(len(folds), small=axes.small) as run:
         if around is None:
             walked(STRONGEST, 1 / 10)
-        else:
-            walked(around, 10)
-            walked(around / 10, 1 / 10)
-        best = min(trials, key=lambda trial: trial.loss).strength
-        if around is None:
+            best = min(trials, key=lambda trial: trial.loss).strength
             trials.extend(tried(best * factor) for factor in (10**0.5, 10**-0.5))
+        else:
+            trials.extend(tried(around * factor) for factor in (10, 1))
+            stronger_is_better = trials[0].loss < trials[1].loss
+            walked(*((around * 100, 10) if stronger_is_better else (around / 10, 1 / 10)))
     return trials
