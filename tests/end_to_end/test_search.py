@@ -30,6 +30,7 @@ from descend.search.clock import OutOfTime
 from descend.train import memory_need
 from descend.train.nonfinite import Rollback
 from descend.train.run import Run
+from descend.transfer import Trial
 
 pytestmark = pytest.mark.figures
 SMALL = {"size": 64, "engine": "torch"}
@@ -277,6 +278,27 @@ def test_a_head_whose_time_runs_out_is_fitted_once_instead_and_replayed(
     assert run.recipe.steps == ("features(size=64, quick=True)",)
     assert next(step["outcome"] for step in run.record.search) == "its time ran out"
     assert run.record.test is not None
+    again = descend.fit(recipe=run.folder / "recipe.toml", out=tmp_path / "again")
+    assert contents(again) == contents(run)
+
+
+def test_a_choice_whose_time_runs_out_tells_what_to_fit_once(
+    doubtful: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = features.Searched.of
+
+    def late(*args: Any, strength: float | None = None, **settings: Any) -> Any:
+        if strength is not None:
+            return tried(*args, strength=strength, **settings)
+        for one in (0.3, 0.1, 0.03):  # of these, the second did best
+            settings["told"](Trial(one, 0.5, np.full(4, 1 + abs(one - 0.1)), 4))
+        raise OutOfTime
+
+    monkeypatch.setattr(rungs, "LEAST_GAIN", 1.0)  # nothing else is tried
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(features.Searched, "of", late)
+        run = descend.fit(doubtful, out=tmp_path / "run", **LONG)
+    assert run.recipe.steps == ("features(size=64, quick=True, strength=0.1)",)
     again = descend.fit(recipe=run.folder / "recipe.toml", out=tmp_path / "again")
     assert contents(again) == contents(run)
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from descend.errors import DataError
-from descend.transfer import fit_logistic, logistic
+from descend.transfer import Searched, axes_of, fit_logistic, principal_axes
 from descend.transfer.logistic import folds_of
 
 
@@ -166,15 +166,40 @@ def test_bad_features_are_explained() -> None:
 def test_more_features_than_memory_holds_are_refused_with_what_helps(monkeypatch: pytest.MonkeyPatch) -> None:
     x, labels = blobs(60, 20, 3)
     counted = 8 * 60 * 20 + 16 * 20**2
-    monkeypatch.setattr(logistic, "available_bytes", lambda: counted)
+    monkeypatch.setattr(principal_axes, "available_bytes", lambda: counted)
     fit_logistic(x, labels, 3)
-    monkeypatch.setattr(logistic, "available_bytes", lambda: counted - 1)
+    monkeypatch.setattr(principal_axes, "available_bytes", lambda: counted - 1)
     with pytest.raises(DataError, match=r"fit into memory: 60 views of 20 numbers need 0\.0 MB or more.*--feature-stages last"):
         fit_logistic(x, labels, 3)
 
 
 def test_features_are_standardized_alike_however_many_stand_together(monkeypatch: pytest.MonkeyPatch) -> None:
     x, _ = blobs(60, 20, 3)
-    whole = logistic.Axes.of(x).coordinates.tobytes()
-    monkeypatch.setattr(logistic, "ROWS_AT_ONCE", 7)
-    assert logistic.Axes.of(x).coordinates.tobytes() == whole
+    whole = principal_axes.Axes.of(x).coordinates.tobytes()
+    monkeypatch.setattr(principal_axes, "ROWS_AT_ONCE", 7)
+    assert principal_axes.Axes.of(x).coordinates.tobytes() == whole
+
+
+def test_axes_of_several_sets_are_those_of_each_alone() -> None:
+    x, labels = blobs(60, 20, 3)
+    whole, last = axes_of([x, x[:, :, -5:]])
+    assert np.array_equal(whole.coordinates, axes_of([x])[0].coordinates)
+    assert last.coordinates.shape == (60, 1, 5)
+    heard: list[float] = []
+    searched = Searched.of(last, labels, 3, told=lambda trial: heard.append(trial.strength))
+    assert heard == [trial.strength for trial in searched.trials]
+    again = fit_logistic(x[:, :, -5:], labels, 3)
+    assert np.array_equal(searched.fit().weight, again.weight)
+
+
+@pytest.mark.parametrize("around", [1e-3, 0.1, 10.0])
+def test_a_choice_that_begins_near_goes_the_way_that_the_loss_falls(around: float) -> None:
+    x, labels = blobs(60, 20, 3)
+    everything, near = fit_logistic(x, labels, 3), fit_logistic(x, labels, 3, around=around)
+    assert everything.best is not None
+    assert near.best is not None
+    assert near.best.loss < everything.best.loss + 0.02
+    tried = [trial.strength for trial in near.trials]
+    assert tried[:2] == [10 * around, around]
+    losses = [trial.loss for trial in near.trials]
+    assert all((strength > around) == (losses[0] < losses[1]) for strength in tried[2:])

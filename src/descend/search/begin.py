@@ -15,7 +15,7 @@ from descend.errors import KnobError, PictureError
 from descend.models import Backbone
 from descend.progress import Progress
 from descend.search.clock import Clock
-from descend.search.features import choice_s, quick_fit_s
+from descend.search.features import quick_fit_s, set_s
 from descend.search.steps import PartStep
 from descend.search.study import FIT_PACE, nested
 from descend.train.plan import Plan
@@ -84,9 +84,9 @@ def part(dataset: Dataset, backbone: Backbone, measured: Speeds, clock: Clock) -
         return MARGIN * measured.first_s(looked_at) + 2 * quick_fit_s(backbone, n_fitted, n_classes, FIT_PACE) + clock.closing_s
 
     def fits(looked_at: int) -> bool:
-        """Return whether so many pictures leave time for that, and most of them time for more."""
-        chosen_s = choice_s(backbone, round(n_train * looked_at / n), n_classes, FIT_PACE)
-        return answer_s(looked_at) <= left and MARGIN * (measured.first_s(looked_at) + chosen_s) <= FIRST_SHARE * left
+        """Return whether so many pictures leave time for that, and for a head that is chosen on one set of features or more."""
+        tried_s = set_s(backbone, round(n_train * looked_at / n), n_classes, FIT_PACE)
+        return answer_s(looked_at) <= left and MARGIN * (measured.first_s(looked_at) + tried_s) <= FIRST_SHARE * left
 
     left, n_classes = clock.left(), len(dataset.classes)
     if answer_s(least) > left:

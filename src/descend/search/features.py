@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from descend.errors import KnobError
 from descend.models import Backbone, Classifier
 from descend.search.clock import OutOfTime
 from descend.search.steps import FeatureStep
 from descend.search.study import Answer, Crops, Study, TriedHead
 from descend.transfer import (
     ONE_FOLD_FROM,
-    USUAL_STRENGTH,
+    Axes,
     Engine,
     Logistic,
     LogisticFit,
     Searched,
     Trial,
+    axes_of,
     fit_logistic,
     offered,
 )
@@ -50,9 +53,13 @@ def fitted(study: Study, step: FeatureStep, *, told: Callable[[FeatureStep], Non
     features = study.features(engine, rows, mirrored=step.mirrored, crops=crops)
     backbone = study.backbone(step.size)
     if step.quick:
-        backbone.tap(())
-        last = features[:, :, -backbone.n_features :]
-        fit = fit_logistic(last, study.dataset.labels[rows], study.n_classes, strength=USUAL_STRENGTH, check=study.watch.check)
+        sets = backbone.feature_sets
+        if step.stages not in sets:
+            raise KnobError("stages", f"must be one of {', '.join(sets)} for this backbone", got=step.stages)
+        backbone.tap(sets[step.stages])
+        columns = features[:, :, -backbone.n_features :]
+        labels, check = study.dataset.labels[rows], study.watch.check
+        fit = fit_logistic(columns, labels, study.n_classes, strength=step.strength, check=check)
         return _answer(step, engine, backbone, fit, None, FeatureStep(size=step.size), why="")
     choice = _Choice(study, step, features, rows)
     best, look, why = choice.made(told)
@@ -70,6 +77,7 @@ class _Choice:
         self.study, self.step, self.features, self.rows = study, step, features, rows
         self.backbone = study.backbone(step.size)
         self.sets = offered(self.backbone, len(rows))
+        self.axes: dict[str, Axes] = {}  # of the sets that are about to be tried
         self.n_tried = 0
 
     def made(self, told: Callable[[FeatureStep], None]) -> tuple[TriedHead, FeatureStep, str]:
@@ -81,6 +89,7 @@ class _Choice:
         best: TriedHead | None = None
         try:
             with study.watch.keeping(last_fit_s(study, step)):
+                self._rotate(look, names)
                 for n, name in enumerate(names, 1):
                     best = self._better(best, self._tried(look, name, best))
                     taken = replace(look, n_sets=step.n_sets if n == len(names) else n)
@@ -88,6 +97,7 @@ class _Choice:
                 for name, setting in (("mirror images", "mirrored"), ("crops", "crops")):
                     if getattr(step, setting):
                         richer = replace(look, **{setting: getattr(step, setting)})
+                        self._rotate(richer, [best.stages])
                         other = self._tried(richer, best.stages, best)
                         used = other.loss < best.loss or (setting == "crops" and not _clearly_worse(other, best))
                         words.append(_said(name, best, other, used=used))
@@ -102,22 +112,34 @@ class _Choice:
             told(taken)
         return best, look, "; ".join(words)
 
+    def _rotate(self, look: FeatureStep, names: Sequence[str]) -> None:
+        """Standardize and rotate the sets of features of a look that have not been tried."""
+        new = [name for name in names if (replace(look, n_sets=None), name) not in self.study.tried]
+        if not new:
+            return
+        n_asked, n_views = 1 + look.mirrored, self.features.shape[1]
+        views = [*range(n_asked), *range(1 + self.step.mirrored, n_views)] if look.crops else [*range(n_asked)]
+        columns = [self.backbone.n_columns(self.sets[name]) for name in new]
+        self.axes = dict(zip(new, axes_of([self.features[:, views, -n:] for n in columns]), strict=True))
+
     def _tried(self, look: FeatureStep, name: str, before: TriedHead | None) -> TriedHead:
         """Return the head on one set of features of a look. before: one on similar features."""
-        study, step, key = self.study, self.step, (replace(look, n_sets=None), name)
+        study, n, key = self.study, len(self.rows), (replace(look, n_sets=None), name)
         if key not in study.tried:
-            labels, units = study.dataset.labels[self.rows], study.dataset.evidence(self.rows)
-            n_folds, n_repeats = _folds(len(self.rows), repeated=_may_repeat(study, len(self.rows)))
-            n_asked, n_columns = 1 + look.mirrored, self.backbone.n_columns(self.sets[name])
-            views = [*range(n_asked), *range(1 + step.mirrored, self.features.shape[1])] if look.crops else [*range(n_asked)]
+            n_folds, n_repeats = _folds(n, repeated=_may_repeat(study, n))
             searched = Searched.of(
-                self.features[:, views, -n_columns:], labels, study.n_classes, units=units,
-                around=before and before.strength, n_folds=n_folds, n_repeats=n_repeats, n_judged=n_asked, seed=study.plan.seed,
-                check=study.watch.check,
+                self.axes.pop(name), study.dataset.labels[self.rows], study.n_classes, units=study.dataset.evidence(self.rows),
+                around=before and before.strength, n_folds=n_folds, n_repeats=n_repeats, n_judged=1 + look.mirrored,
+                seed=study.plan.seed, check=study.watch.check, told=partial(self._noted, name),
             )  # fmt: skip
             study.tried[key] = TriedHead(name, searched.best, searched.strength, searched)
             self.n_tried += 1
         return study.tried[key]
+
+    def _noted(self, name: str, trial: Trial) -> None:
+        best, key = self.study.best_trials, (self.step.size, name)
+        if key not in best or trial.loss < best[key].loss:
+            best[key] = trial
 
     @staticmethod
     def _better(best: TriedHead | None, other: TriedHead) -> TriedHead:
@@ -132,6 +154,15 @@ class _Choice:
 def _said(name: str, best: TriedHead, other: TriedHead, *, used: bool) -> str:
     verb = "used" if used else "not used"
     return f"{name} {verb}: held-out loss {best.loss:.3f} without, {other.loss:.3f} with"
+
+
+def like_the_best(study: Study, step: FeatureStep) -> FeatureStep:
+    """Return a quick step that fits the head which did best in cross-validation so far, at its size, on whatever pictures."""
+    tried = [(trial.loss, stages, trial.strength) for (size, stages), trial in study.best_trials.items() if size == step.size]
+    if not tried:
+        return step
+    _, stages, strength = min(tried)
+    return replace(step, stages=stages, strength=strength)
 
 
 def _clearly_worse(cropped: TriedHead, plain: TriedHead) -> bool:
@@ -207,9 +238,9 @@ def last_fit_s(study: Study, step: FeatureStep) -> float:
     return quick_fit_s(study.pretrained, n, study.n_classes, study.fit_pace)
 
 
-def choice_s(pretrained: Backbone, n: int, n_classes: int, pace: float) -> float:
-    """Return the seconds that choosing among sets of features takes, with folds that are drawn once."""
-    return len(offered(pretrained, n)) * _folds(n)[0] * fold_s(pretrained, n, n_classes, pace)
+def set_s(pretrained: Backbone, n: int, n_classes: int, pace: float) -> float:
+    """Return the seconds that trying one set of features of n pictures takes, with folds that are drawn once."""
+    return _folds(n)[0] * fold_s(pretrained, n, n_classes, pace)
 
 
 def fold_s(pretrained: Backbone, n: int, n_classes: int, pace: float) -> float:

@@ -20,7 +20,7 @@ from descend.quantities import seconds
 from descend.search import begin, limits, mirroring, networks, rungs, step_memory
 from descend.search.clock import Clock, OutOfTime, Watch
 from descend.search.conclude import concluded
-from descend.search.features import fitted
+from descend.search.features import fitted, like_the_best
 from descend.search.findings import Findings
 from descend.search.finetune import RULE, answered, calibrated, fine_tuned, fitted_temperature
 from descend.search.steps import FeatureStep, FineTuneStep, KeepStep, PartStep, Step, read, text
@@ -257,7 +257,8 @@ class Search:
             return
         done = min(step.share, self.study.share_done(step.size))
         if done > MORE * max((answer.share for answer in self.findings.answers), default=0.0):
-            self._take(replace(step, share=done, quick=True), "from what was done in time")
+            quick = like_the_best(self.study, replace(step, share=done, quick=True))
+            self._take(quick, "from what was done in time")
 
     def _answer(self, step: Step) -> Answer:
         assert not isinstance(step, (PartStep, KeepStep))  # those are taken elsewhere

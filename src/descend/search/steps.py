@@ -13,6 +13,7 @@ from annotated_types import Ge, Gt, Le
 from descend.errors import SpecError, nearest
 from descend.spec_text import parse
 from descend.technique import knobs, record
+from descend.transfer import USUAL_STRENGTH
 
 
 @record("part step")
@@ -30,8 +31,8 @@ class FeatureStep:
 
     mirrored: whether mirror images are offered too; the data decide whether they are used. crops: random crops of each training
     picture that are offered as further views to learn from. share: of the pictures of every class and split that are used; below
-    1 for a first answer within seconds. quick: the head is fitted once, to the last features, with
-    the usual strength of the penalty: nothing is chosen by cross-validation. n_sets: of features that it is chosen from, the
+    1 for a first answer within seconds. quick: the head is fitted once, to the features of these ``stages`` with this
+    ``strength`` of the penalty: nothing is chosen by cross-validation. n_sets: of features that it is chosen from, the
     first ones; None for all that are offered. Fewer where time ran out before the others were tried.
     """
 
@@ -42,6 +43,8 @@ class FeatureStep:
     crops: Annotated[int, Ge(0)] = 0
     share: Annotated[float, Gt(0), Le(1)] = 1.0
     quick: bool = False
+    stages: Literal["last", "late", "quarters"] = "last"
+    strength: Annotated[float, Gt(0)] = USUAL_STRENGTH
     n_sets: Annotated[int, Ge(1)] | None = None
 
 

@@ -125,6 +125,7 @@ class Study:
         self.training_bytes: dict[FineTuneStep, int | None] = {}  # that a batch of such a step holds, None where nobody can tell
         self.fit_pace = FIT_PACE
         self.tried: dict[tuple[FeatureStep, str], TriedHead] = {}  # by what is looked at, and the set of features
+        self.best_trials: dict[tuple[int, str], Trial] = {}  # by size and set of features, also of choices that ended too early
         self._engines: dict[int, Engine] = {}
         self._rates: dict[tuple[str, int], float] = {}
         self._training: dict[tuple[int, str | None], float] = {}

@@ -42,3 +42,5 @@ from .logistic import Trial as Trial
 from .logistic import fit_logistic as fit_logistic
 from .logistic import fit_stages as fit_stages
 from .logistic import offered as offered
+from .principal_axes import Axes as Axes
+from .principal_axes import axes_of as axes_of

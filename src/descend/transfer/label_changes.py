@@ -29,7 +29,8 @@ from numpy.typing import NDArray
 from descend import rng
 from descend.errors import DataError
 from descend.stats import Interval, McNemar, mcnemar, paired
-from descend.transfer.logistic import Axes, Doubles, Floats, Problem, folds_of, search
+from descend.transfer.logistic import Problem, folds_of, search
+from descend.transfer.principal_axes import Doubles, Floats, axes_of
 
 Ints = NDArray[np.int64]
 
@@ -204,7 +205,7 @@ def _held_out(
 
     Of plain and of transformed views by heads that were fitted on plain views, and of plain views by heads fitted on both.
     """
-    axes = Axes.of(views, most=N_AXES)
+    (axes,) = axes_of([views], most=N_AXES)
     both = axes.coordinates
     plain, transformed = np.ascontiguousarray(both[:, :1]), np.ascontiguousarray(both[:, 1:])
     folds = list(folds_of(y, units, n_folds, n_classes, seed))

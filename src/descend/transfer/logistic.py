@@ -12,7 +12,6 @@ Source: Cox 1958, JRSS B 20, 215-242; L-BFGS: Liu & Nocedal 1989, Mathematical P
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,13 +22,10 @@ import torch
 from numpy.typing import NDArray
 
 from descend import rng
-from descend.available_memory import available_bytes, in_gb
 from descend.errors import DataError
 from descend.models import Backbone
+from descend.transfer.principal_axes import Axes, Doubles, Floats, axes_of
 from descend.transfer.side_by_side import side_by_side
-
-Floats = NDArray[np.float32]
-Doubles = NDArray[np.float64]
 
 STRONGEST, WEAKEST = 1.0, 1e-6
 """Strengths tried, in units of the mean loss for standardized columns: at 1 most weights are near 0, below 1e-6 none are held."""
@@ -42,13 +38,14 @@ USUAL_STRENGTH = 0.01
 """Where a choice may begin, and what is taken where there is none: without time, or where every class has one picture."""
 LEAST_GAIN = 1e-3  # nats of held-out loss: where a factor of ten in strength brings less, weaker ones are not tried
 MANY, MOST_WITH_QUARTERS = 1000, 10_000  # pictures
-MANY_NUMBERS = 20_000_000  # coordinates, from which threads share one loss instead of computing one each
-ROWS_AT_ONCE = 4096  # that are standardized together
-NEGLIGIBLE = 1e-6  # variance of an axis relative to the largest, below which it carries rounding errors
 
 
 def _go_on() -> None:
     """Let a fit go on."""
+
+
+def _unheard(trial: Trial) -> None:
+    """Take no notice of a trial."""
 
 
 @dataclass(frozen=True)
@@ -117,8 +114,10 @@ def fit_logistic(
     are drawn, for few pictures. check: called before every evaluation of the loss; what it raises ends the fit.
     Raises DataError for features that are not finite, a single class, or more than memory holds.
     """
+    check()
+    (axes,) = axes_of([features])
     return Searched.of(
-        features, labels, n_classes, units=units, strength=strength, around=around, n_folds=n_folds, n_repeats=n_repeats,
+        axes, labels, n_classes, units=units, strength=strength, around=around, n_folds=n_folds, n_repeats=n_repeats,
         n_judged=n_judged, seed=seed, check=check,
     ).fit()  # fmt: skip
 
@@ -136,22 +135,19 @@ class Searched:
 
     @classmethod
     def of(
-        cls, features: Floats, labels: NDArray[np.int64], n_classes: int, *, units: NDArray[np.int64] | None = None,
+        cls, axes: Axes, labels: NDArray[np.int64], n_classes: int, *, units: NDArray[np.int64] | None = None,
         strength: float | None = None, around: float | None = None, n_folds: int = 5, n_repeats: int = 1,
         n_judged: int | None = None, seed: int = 0, check: Callable[[], None] = _go_on,
+        told: Callable[[Trial], None] = _unheard,
     ) -> Searched:  # fmt: skip
-        """Arguments and errors as of ``fit_logistic``."""
-        if not np.isfinite(features).all():
-            raise DataError("logistic", "features must be finite numbers", got="NaN or inf")
+        """Arguments as of ``fit_logistic``; told: called with each trial. Raises DataError for a single class."""
         if len(np.unique(labels)) < 2:
             raise DataError("logistic", "needs pictures of two classes or more", got=np.unique(labels).tolist())
         check()
-        refuse_too_much(features.shape)
-        axes = Axes.of(features)
         trials: list[Trial] = []
         if strength is None:
             folds = [fold for r in range(n_repeats) for fold in folds_of(labels, units, n_folds, n_classes, seed, r)]
-            trials = search(axes, labels, n_classes, folds, around=around, n_judged=n_judged, check=check) if folds else []
+            trials = search(axes, labels, n_classes, folds, around=around, n_judged=n_judged, check=check, told=told)
             strength = min(trials, key=lambda trial: trial.loss).strength if trials else around or USUAL_STRENGTH
         return cls(axes, labels, n_classes, strength, tuple(trials), check)
 
@@ -203,9 +199,10 @@ def fit_stages(
     ``fit_logistic``.
     """
     searched: dict[str, Searched] = {}
-    for name, n_columns in columns.items():
+    all_axes = axes_of([features[:, :, -n_columns:] for n_columns in columns.values()])
+    for name, axes in zip(columns, all_axes, strict=True):
         searched[name] = Searched.of(
-            features[:, :, -n_columns:], labels, n_classes, units=units, strength=strength, around=around, n_folds=n_folds,
+            axes, labels, n_classes, units=units, strength=strength, around=around, n_folds=n_folds,
             n_repeats=n_repeats, n_judged=n_judged, seed=seed, check=check,
         )  # fmt: skip
         around = None if around is None else searched[name].strength
@@ -225,63 +222,6 @@ def offered(backbone: Backbone, n: int) -> dict[str, tuple[str, ...]]:
     if n >= MANY and "late" in sets:
         del sets["last"]
     return sets
-
-
-@dataclass(frozen=True)
-class Axes:
-    """Standardized features in their principal axes. coordinates: (n, V, r) float32. variances: (r,) of each axis."""
-
-    mean: Doubles
-    scale: Doubles
-    rotation: Callable[[], Floats]  # -> (D, r); made when it is needed
-    coordinates: Floats
-    variances: Doubles
-
-    @property
-    def small(self) -> bool:
-        """Whether a loss over these coordinates is computed quicker by one thread than by several."""
-        return self.coordinates.size < MANY_NUMBERS
-
-    @classmethod
-    def of(cls, features: Floats, *, most: int | None = None) -> Axes:
-        """Standardize and rotate (n, V, D). most: how many axes are kept, those of the largest variance; None for all."""
-        n, n_views, n_columns = features.shape
-        rows = features.reshape(n * n_views, n_columns)
-        mean, scale = rows.mean(0, dtype=np.float64), rows.std(0, dtype=np.float64)
-        scale[scale == 0] = 1.0  # a constant column says nothing: it stays at zero
-        z = np.empty(rows.shape, np.float32)
-        for at in range(0, len(rows), ROWS_AT_ONCE):  # in doubles, which would take three times the room for all
-            z[at : at + ROWS_AT_ONCE] = (rows[at : at + ROWS_AT_ONCE] - mean) / scale
-        gram = z.T @ z if n_columns <= len(z) else z @ z.T
-        values, vectors = np.linalg.eigh(gram.astype(np.float64))
-        kept = values > NEGLIGIBLE * values[-1]
-        kept[: -most if most else 0] = False
-        values, vectors = values[kept], vectors[:, kept]
-        roots = np.sqrt(values)
-        if n_columns <= len(z):
-            rotation = vectors.astype(np.float32)
-            return cls(mean, scale, lambda: rotation, (z @ rotation).reshape(n, n_views, -1), values / len(z))
-        coordinates = (vectors * roots).astype(np.float32)  # z = U S V^T: the coordinates are U S, the rotation is V
-        rotate = lambda: z.T @ (vectors / roots).astype(np.float32)  # noqa: E731
-        return cls(mean, scale, rotate, coordinates.reshape(n, n_views, -1), values / len(z))
-
-    def to_columns(self, solution: Doubles) -> tuple[Floats, Floats]:
-        """Return (weight (K, D), bias (K,)) for raw features, of a solution (r + 1, K) in these axes."""
-        weight = (self.rotation().astype(np.float64) @ solution[:-1]) / self.scale[:, None]
-        bias = solution[-1] - self.mean @ weight
-        return np.ascontiguousarray(weight.T).astype(np.float32), bias.astype(np.float32)
-
-
-def refuse_too_much(shape: tuple[int, ...]) -> None:
-    """Raise DataError where a fit to features of this shape, (n, V, D), holds more at once than there is memory.
-
-    Counted: standardized features and their coordinates, float32, and the products of columns or rows and their vectors, doubles.
-    """
-    n_rows, n_columns = math.prod(shape[:2]), shape[2]
-    need, free = 8 * n_rows * n_columns + 16 * min(n_rows, n_columns) ** 2, available_bytes()
-    if free is not None and need > free:
-        needed = f"{n_rows:,} views of {n_columns:,} numbers need {in_gb(need)} or more, {in_gb(free)} are free"
-        raise DataError("logistic", f"features must fit into memory: {needed}", fix="Use --feature-stages last or fewer --views.")
 
 
 class Problem:
@@ -370,13 +310,16 @@ def stratified(
 def search(
     axes: Axes, labels: NDArray[np.int64], n_classes: int, folds: list[tuple[NDArray[np.int64], NDArray[np.int64]]], *,
     around: float | None = None, n_judged: int | None = None, check: Callable[[], None] = _go_on,
+    told: Callable[[Trial], None] = _unheard,
 ) -> list[Trial]:  # fmt: skip
-    """Try strengths by factors of ten, from strong to weak, until the held-out loss rises.
+    """Try strengths by factors of ten, from strong to weak, until the held-out loss rises; none without folds.
 
     A strong penalty is solved in few steps, and its solution is a good start for a weaker one. around: where to begin, and to go
     the way that the loss falls; None begins with the strongest, and tries the two half-way neighbors of the best at the end.
-    n_judged, check: as in ``fit_logistic``.
+    n_judged, check: as in ``fit_logistic``. told: called with each trial.
     """
+    if not folds:
+        return []
     problems = [Problem(axes.coordinates[fitted], labels[fitted], n_classes, axes.variances, check) for fitted, _ in folds]
     n_held_out = len(np.unique(np.concatenate([held_out for _, held_out in folds])))  # repeats hold the same ones out again
     trials: list[Trial] = []
@@ -387,14 +330,15 @@ def search(
         losses = -np.log(np.maximum(p[np.arange(len(held_out)), labels[held_out]], 1e-12))
         return losses, p.argmax(1) == labels[held_out]
 
-    def tried(strength: float) -> Trial:
+    def tried(strength: float) -> None:
         losses, right = zip(*run(judged, problems, [held_out for _, held_out in folds], [strength] * len(folds)), strict=True)
-        return Trial(strength, float(np.concatenate(right).mean()), np.concatenate(losses), n_held_out)
+        trials.append(Trial(strength, float(np.concatenate(right).mean()), np.concatenate(losses), n_held_out))
+        told(trials[-1])
 
     def walked(strength: float, factor: float) -> None:
         while WEAKEST <= strength <= STRONGEST:
             lowest = min((trial.loss for trial in trials), default=np.inf)
-            trials.append(tried(strength))
+            tried(strength)
             if trials[-1].loss > lowest - LEAST_GAIN:
                 break
             strength *= factor
@@ -403,9 +347,11 @@ def search(
         if around is None:
             walked(STRONGEST, 1 / 10)
             best = min(trials, key=lambda trial: trial.loss).strength
-            trials.extend(tried(best * factor) for factor in (10**0.5, 10**-0.5))
+            for factor in (10**0.5, 10**-0.5):
+                tried(best * factor)
         else:
-            trials.extend(tried(around * factor) for factor in (10, 1))
+            for factor in (10, 1):
+                tried(around * factor)
             stronger_is_better = trials[0].loss < trials[1].loss
             walked(*((around * 100, 10) if stronger_is_better else (around / 10, 1 / 10)))
     return trials
