@@ -170,6 +170,19 @@ def test_an_easy_set_ends_early_and_says_why(tmp_path: Path) -> None:
     assert run.record.reasons["refit"].startswith("the head was fitted once more")  # few pictures, and validation was carved here
 
 
+def test_a_head_on_many_pictures_is_fitted_once_more_where_time_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes_folder(tmp_path / "shapes", n=12, side=72)
+    monkeypatch.setattr("descend.search.run.MANY", 1)
+    run = descend.fit(tmp_path / "shapes", out=tmp_path / "run", **LONG)
+    assert run.recipe.steps == ("features(size=64)", "refit()")
+    assert run.record.reasons["refit"].startswith("the head was fitted once more")
+    again = descend.fit(recipe=run.folder / "recipe.toml", out=tmp_path / "again")
+    assert contents(again) == contents(run)
+    without = descend.fit(recipe=run.folder / "recipe.toml", steps=["features(size=64)"], out=tmp_path / "without")
+    assert "refit" not in without.record.reasons
+    assert contents(without) != contents(run)
+
+
 def test_a_training_that_helps_is_followed_by_one_that_learns_from_validation_pictures_too(
     doubtful: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,7 +29,7 @@ from descend.search import begin, mixture, rungs
 from descend.search.clock import Clock, OutOfTime, Watch
 from descend.search.finetune import Visits
 from descend.search.run import Search
-from descend.search.steps import FeatureStep, FineTuneStep, KeepStep, PartStep, read, text
+from descend.search.steps import FeatureStep, FineTuneStep, KeepStep, PartStep, RefitStep, read, text
 from descend.search.study import Study, nested
 from descend.search.warm_up import WarmUp
 from descend.train.loop import Batch
@@ -45,6 +45,9 @@ STEPS = [
     FineTuneStep(size=64, view=64, freeze_to=None, lr=1e-3, n_steps=7, batch_size=8, draw=2, stop_at=5),
     FineTuneStep(size=64, view=64, freeze_to=None, lr=1e-3, n_steps=7, draw=1, with_val=True),
     KeepStep(members=(0, 2), mirrored=False),
+    FeatureStep(size=224, quick=True, stages="late", strength=0.1),
+    FeatureStep(size=224, n_sets=1),
+    RefitStep(),
 ]
 
 

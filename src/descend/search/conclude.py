@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from descend.search import limits, mixture, networks
-from descend.search.features import MANY, refitted
+from descend.search.features import refitted
 from descend.search.findings import Findings
 from descend.search.steps import KeepStep
 from descend.search.study import Answer, Study
@@ -17,12 +17,12 @@ from descend.train.record_types import Chosen, EnsembleMember
 from descend.train.run import Run
 
 
-def concluded(study: Study, findings: Findings, keep: KeepStep | None, *, finished: bool) -> Run:
+def concluded(study: Study, findings: Findings, keep: KeepStep | None, *, finished: bool, refit: bool) -> Run:
     """Save the best mixture as one network, judge it on validation, and on test when the search is finished.
 
-    keep: what limits allow to ship, where there are any. Where validation was taken out of train by us and pictures are few,
-    heads are fitted once more with its pictures. Its figure is of the heads before that, and of the trained networks that have
-    not learned from it.
+    keep: what limits allow to ship, where there are any. refit: whether heads are fitted once more, with validation pictures too,
+    where the search is finished. The validation figure is of the heads before that, and of the trained networks that have not
+    learned from it.
     """
     log, plan, record = study.log, study.plan, study.log.record
     if keep is None:
@@ -36,7 +36,7 @@ def concluded(study: Study, findings: Findings, keep: KeepStep | None, *, finish
             rows["val"] = study.rows("val", answers[0].share)
         probs = {"val": _mixed(study, *judged, rows["val"])}
         more: list[str] = []
-        if finished and _may_refit(study):
+        if finished and refit:
             answers = [refitted(study, answer) if answer.frozen else answer for answer in answers]
             more.append("the head was fitted once more")
         if n_saw := sum(answer.saw_val for answer in answers):
@@ -73,8 +73,3 @@ def concluded(study: Study, findings: Findings, keep: KeepStep | None, *, finish
 
 def _mixed(study: Study, answers: list[Answer], weights: list[float], rows: NDArray[np.int64]) -> NDArray[np.float32]:
     return mixture.mixed([study.probabilities(answer, rows) for answer in answers], np.array(weights))
-
-
-def _may_refit(study: Study) -> bool:
-    """Return whether heads may learn from validation too: it was taken out of train here, and a fit takes a second at most."""
-    return not study.dataset.given_val and len(study.rows("train")) < MANY

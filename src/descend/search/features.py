@@ -191,12 +191,18 @@ def _answer(
 
 def refitted(study: Study, answer: Answer) -> Answer:
     """Return a head's answer fitted once more, to training and validation pictures together, with everything as it was chosen."""
-    rows = np.concatenate([study.rows("train"), study.rows("val")])
+    rows = study.training_rows(with_val=True)
     n_columns = answer.classifier.backbone.n_features
     features = study.features(answer.engine, rows, mirrored=answer.mirrored, crops=answer.crops)[:, :, -n_columns:]
     fit = fit_logistic(features, study.dataset.labels[rows], study.n_classes, strength=answer.strength)
     classifier = Classifier(answer.classifier.backbone, Logistic.filled(fit.weight, fit.bias)).eval()
     return replace(answer, classifier=classifier)
+
+
+def refit_s(study: Study, head: Answer) -> float:
+    """Return the seconds that ``refitted`` is expected to take."""
+    n = len(study.training_rows(with_val=True)) * (1 + head.mirrored)
+    return QUICK_S + 2 * fold_s(study.pretrained, n, study.n_classes, study.fit_pace)
 
 
 def crops_for(n: int) -> int:

@@ -20,10 +20,10 @@ from descend.quantities import seconds
 from descend.search import begin, limits, mirroring, networks, rungs, step_memory
 from descend.search.clock import Clock, OutOfTime, Watch
 from descend.search.conclude import concluded
-from descend.search.features import fitted, like_the_best
+from descend.search.features import MANY, fitted, like_the_best, refit_s
 from descend.search.findings import Findings
 from descend.search.finetune import RULE, answered, calibrated, fine_tuned, fitted_temperature
-from descend.search.steps import FeatureStep, FineTuneStep, KeepStep, PartStep, Step, read, text
+from descend.search.steps import FeatureStep, FineTuneStep, KeepStep, PartStep, RefitStep, Step, read, text
 from descend.search.study import Answer, Study
 from descend.search.warm_up import WarmUp
 from descend.train.failure import in_words
@@ -57,7 +57,7 @@ class Search:
         self.log, self.progress = log, progress
         self.known: list[Step] = [read(item) for item in plan.steps or ()]
         if resumed:  # what was shipped when it was stopped says nothing of what will be
-            self.known = [step for step in self.known if not isinstance(step, KeepStep)]
+            self.known = [step for step in self.known if not isinstance(step, (KeepStep, RefitStep))]
         self.keep = next((step for step in self.known if isinstance(step, KeepStep)), None)
         self.deciding = resumed or not self.known  # a recipe with steps takes those and no other
         budget_s = seconds(plan.budget, who="budget") if plan.budget and self.deciding else math.inf
@@ -77,7 +77,8 @@ class Search:
             finished = self._searched()
             if self.log.record.search_ended:
                 self.log.record.search = self.before
-            return concluded(self.study, self.findings, self._limits(), finished=finished)
+            keep = self._limits()
+            return concluded(self.study, self.findings, keep, finished=finished, refit=finished and self._may_refit())
         finally:
             if self.study.warm_up is not None:
                 self.study.warm_up.end()
@@ -86,7 +87,7 @@ class Search:
         """Take the steps that are known, then those that are decided; returns False where Ctrl-C ended it with an answer."""
         try:
             for step in self.known:
-                if not isinstance(step, (PartStep, KeepStep)):  # those are of the beginning and of the end
+                if not isinstance(step, (PartStep, KeepStep, RefitStep)):  # those are of the beginning and of the end
                     self._take(step, "as the recipe says")
             if self.deciding:
                 self.study.warm_up = WarmUp(RULE, self.study.precision)
@@ -106,6 +107,25 @@ class Search:
             self.written.append(text(self.keep))
             self._write()
         return self.keep
+
+    def _may_refit(self) -> bool:
+        """Return whether heads are fitted once more, with validation pictures too: those were carved out here, and time is left.
+
+        With few pictures a fit takes a second at most, whatever the clock says.
+        """
+        heads = [answer for answer in self.findings.kept if answer.frozen and answer.share == 1.0]
+        if self.study.dataset.given_val or not heads:
+            return False
+        if len(self.study.rows("train")) < MANY:
+            return True
+        step = RefitStep()
+        if self.deciding and self.clock.limited and step not in self.known and len(self.study.rows("val")):
+            needed = rungs.judging_s(self.study, self.findings.kept) + sum(refit_s(self.study, head) for head in heads)
+            if needed < self.clock.left():
+                self.known.append(step)
+                self.written.append(text(step))
+                self._write()
+        return step in self.known
 
     # ------------------------------------------------------------------------------------------------------- beginning
 
@@ -261,7 +281,7 @@ class Search:
             self._take(quick, "from what was done in time")
 
     def _answer(self, step: Step) -> Answer:
-        assert not isinstance(step, (PartStep, KeepStep))  # those are taken elsewhere
+        assert not isinstance(step, (PartStep, KeepStep, RefitStep))  # those are taken elsewhere
         if isinstance(step, FeatureStep):
             return fitted(self.study, step, told=lambda taken: self._cut(taken, "the rest of it is left out"))
         start = rungs.best_head(self.findings.taken)

@@ -86,8 +86,15 @@ class KeepStep:
     mirrored: bool = True
 
 
-Step = PartStep | FeatureStep | FineTuneStep | KeepStep
-STEPS: dict[str, type[Step]] = {cls.word: cls for cls in (PartStep, FeatureStep, FineTuneStep, KeepStep)}
+@record("refit step")
+class RefitStep:
+    """In the end, fit the heads that are kept once more, to training and validation pictures together."""
+
+    word: ClassVar[str] = "refit"
+
+
+Step = PartStep | FeatureStep | FineTuneStep | KeepStep | RefitStep
+STEPS: dict[str, type[Step]] = {cls.word: cls for cls in (PartStep, FeatureStep, FineTuneStep, KeepStep, RefitStep)}
 
 
 def text(step: Step) -> str:
