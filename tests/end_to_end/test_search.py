@@ -337,6 +337,9 @@ def test_a_head_is_chosen_from_what_was_tried_when_time_runs_out_and_replayed(
     assert run.record.search[0]["measured"] == "cross-validation"
     again = descend.fit(recipe=run.folder / "recipe.toml", out=tmp_path / "again")
     assert contents(again) == contents(run)
+    less_after_more = ["features(size=64)", "features(size=64, n_sets=1)"]  # the head that had lost is asked again
+    steps = descend.fit(recipe=run.folder / "recipe.toml", steps=less_after_more, out=tmp_path / "less")
+    assert len(steps.record.search) == 2
 
 
 def test_json_on_the_command_line(doubtful: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

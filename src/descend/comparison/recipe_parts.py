@@ -159,7 +159,8 @@ def _steps(recipe: Recipe) -> Iterator[Part]:
         if text == first:
             continue
         known = call.settings
-        name = f"{call.name}:{known.get('size')}px" + (",mirrored" if known.get("mirrored") else "")
+        name = f"{call.name}:{known['size']}px" if "size" in known else call.name
+        name += ",mirrored" if known.get("mirrored") else ""
         names.append(name)
         again = names.count(name)
         yield Part(name if again == 1 else f"{name}#{again}", partial(_without_step, text=text))

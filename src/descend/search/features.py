@@ -64,7 +64,7 @@ def fitted(study: Study, step: FeatureStep, *, told: Callable[[FeatureStep], Non
     choice = _Choice(study, step, features, rows)
     best, look, why = choice.made(told)
     backbone.tap(choice.sets[best.stages])
-    return _answer(step, engine, backbone, best.fit(), best.best, look, why=why)
+    return _answer(step, engine, backbone, choice.fit(best, look), best.best, look, why=why)
 
 
 class _Choice:
@@ -112,15 +112,28 @@ class _Choice:
             told(taken)
         return best, look, "; ".join(words)
 
+    def fit(self, best: TriedHead, look: FeatureStep) -> LogisticFit:
+        """Return a head that was tried, fitted to all pictures; once, however often it is chosen."""
+        if best.fitted is None:
+            searched = best.searched
+            if searched is None:  # it had lost: a recipe that somebody wrote may ask for less than what beat it
+                (axes,) = axes_of([self._read(look, best.stages)])
+                labels, check = self.study.dataset.labels[self.rows], self.study.watch.check
+                searched = Searched.of(axes, labels, self.study.n_classes, strength=best.strength, check=check)
+            best.fitted, best.searched = searched.fit(), None
+        return best.fitted
+
+    def _read(self, look: FeatureStep, name: str) -> NDArray[np.float32]:
+        """Return one set of the features of a look: (n, V, D)."""
+        n_asked, n_views = 1 + look.mirrored, self.features.shape[1]
+        views = [*range(n_asked), *range(1 + self.step.mirrored, n_views)] if look.crops else [*range(n_asked)]
+        return self.features[:, views, -self.backbone.n_columns(self.sets[name]) :]
+
     def _rotate(self, look: FeatureStep, names: Sequence[str]) -> None:
         """Standardize and rotate the sets of features of a look that have not been tried."""
         new = [name for name in names if (replace(look, n_sets=None), name) not in self.study.tried]
-        if not new:
-            return
-        n_asked, n_views = 1 + look.mirrored, self.features.shape[1]
-        views = [*range(n_asked), *range(1 + self.step.mirrored, n_views)] if look.crops else [*range(n_asked)]
-        columns = [self.backbone.n_columns(self.sets[name]) for name in new]
-        self.axes = dict(zip(new, axes_of([self.features[:, views, -n:] for n in columns]), strict=True))
+        if new:
+            self.axes = dict(zip(new, axes_of([self._read(look, name) for name in new]), strict=True))
 
     def _tried(self, look: FeatureStep, name: str, before: TriedHead | None) -> TriedHead:
         """Return the head on one set of features of a look. before: one on similar features."""

@@ -92,13 +92,6 @@ class TriedHead:
         """The held-out loss, nats; infinite where no strength was tried."""
         return np.inf if self.best is None else self.best.loss
 
-    def fit(self) -> LogisticFit:
-        """Fit the head, once."""
-        if self.fitted is None:
-            assert self.searched is not None  # a head that has lost is not asked again
-            self.fitted, self.searched = self.searched.fit(), None
-        return self.fitted
-
 
 class Study:
     """The pictures, the network and the clock of one search.
