@@ -6,9 +6,9 @@ Claim: whatever ends a run, and whenever, it is either new or goes on, and ends 
 ``predictions.csv``, scores and metrics as the run that was never interrupted; no process outlives it; nothing half-written stays.
 
 A chain is one run: it is interrupted up to nine times, by SIGKILL, SIGTERM or SIGINT at a random time or by SIGKILL before its
-k-th operation on files (each open for writing, rename, removal, folder made, truncation), until it has ended or is then left to
-end. Its cache is new but for compiled kernels, so that decoding and extraction are interrupted too. Modes take turns; a chain is a
-function of seed and number.
+k-th operation on files (each open for writing, rename, removal, folder made, truncation), until it has ended, or is then left to
+end. Its cache is new but for compiled kernels, so that decoding and extraction are interrupted too. Modes take turns; a chain is
+a function of seed and number.
 
 Processes are forks of one that has imported what a run imports; in one chain of ten they are fresh ones, which import, and hash,
 for themselves. A fresh run that nothing interrupts is held to a forked one, byte by byte, in every mode that has such a chain.
@@ -84,7 +84,7 @@ class Bench:
         return ["fit", str(self.pictures), "--out", str(run), "--seed", "3", *SETTINGS[mode]]
 
     def baseline(self, mode: str, *, fresh: bool = False) -> Baseline:
-        """Return the run of a mode that nothing interrupts: made once, the kernels compiled before; a fresh one gives the same."""
+        """Return the run of a mode that nothing interrupts: made once, the kernels compiled before; fresh ones give the same."""
         if (mode, fresh) not in self.baselines:
             if not fresh:
                 interrupted.preload(self._ended("warm", mode).modules)
@@ -202,7 +202,8 @@ def _told(bench: Bench, figures: Figures, number: int, wall_s: float) -> dict[st
     return {
         "seed": bench.seed, "runs": number, "kills": figures.n_kills, "by_kind": dict(figures.kinds),
         "exit_statuses": {kind: {str(status): n for status, n in counts.items()} for kind, counts in figures.statuses.items()},
-        "modes": dict(figures.modes), "kills_by_mode": dict(figures.kills_by_mode), "outcomes": dict(figures.outcomes), "bad": figures.bad,
+        "modes": dict(figures.modes), "kills_by_mode": dict(figures.kills_by_mode),
+        "outcomes": dict(figures.outcomes), "bad": figures.bad,
         "fresh_processes": dict(figures.fresh),
         "graceful_end_s": {"median": waits[len(waits) // 2], "max": waits[-1]} if waits else None,
         "operations_of_a_run": {mode: base.n_operations for (mode, fresh), base in bench.baselines.items() if not fresh},
