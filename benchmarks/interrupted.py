@@ -99,6 +99,7 @@ def preload(modules: Iterable[str] = ()) -> None:
 
     modules: names of more, as ``Ended.modules`` has them; those that cannot be imported are left to the run.
     """
+    started = time.perf_counter()
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     import descend.cli.fit
     import descend.cli.predict
@@ -111,6 +112,15 @@ def preload(modules: Iterable[str] = ()) -> None:
         if name.partition(".")[0] not in LEFT_TO_THE_RUN:
             with contextlib.suppress(Exception):
                 importlib.import_module(name)
+    _imports_s[0] += time.perf_counter() - started
+
+
+_imports_s = [0.0]
+
+
+def imports_s() -> float:
+    """Return how long imports have taken, in seconds: by so much a fresh process takes longer than a fork."""
+    return _imports_s[0]
 
 
 def alone() -> None:

@@ -10,8 +10,8 @@ k-th operation on files (each open for writing, rename, removal, folder made, tr
 end. Its cache is new but for compiled kernels, so that decoding and extraction are interrupted too. Modes take turns; a chain is
 a function of seed and number.
 
-Processes are forks of one that has imported what a run imports; in one chain of ten they are fresh ones, which import, and hash,
-for themselves. A fresh run that nothing interrupts is held to a forked one, byte by byte, in every mode that has such a chain.
+Processes are forks of one that has imported what a run imports; one of ten is a fresh one, which imports, and hashes, for itself.
+The first process of a chain is interrupted at any time of a whole run; the next ones, which have less to do, rather early.
 
 ``auto`` searches by the clock, so no two searches need take the same steps: its runs are compared with what their own recipe,
 which holds the steps, gives without an interruption.
@@ -50,7 +50,7 @@ class Baseline:
 class Figures:
     """What became of the chains. bad: chains that broke the claim, with what was said.
 
-    fresh: how many of the runs and kills were of fresh processes.
+    n_fresh: how many of the processes that were to be interrupted were fresh.
     """
 
     n_kills: int = 0
@@ -60,7 +60,7 @@ class Figures:
     kills_by_mode: Counter[str] = field(default_factory=Counter)
     outcomes: Counter[str] = field(default_factory=Counter)
     in_time_s: list[float] = field(default_factory=list)
-    fresh: Counter[str] = field(default_factory=Counter)
+    n_fresh: int = 0
     bad: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -69,7 +69,7 @@ class Bench:
 
     def __init__(self, place: Path, pictures: Path, kernels: Path, seed: int, modes: list[str]) -> None:
         self.place, self.pictures, self.kernels, self.seed, self.modes = place, pictures, kernels, seed, modes
-        self.baselines: dict[tuple[str, bool], Baseline] = {}
+        self.baselines: dict[str, Baseline] = {}
         self.replays: dict[str, dict[str, Any]] = {}
 
     def cache(self, name: str) -> Path:
@@ -83,24 +83,25 @@ class Bench:
         """Return the command that begins a run."""
         return ["fit", str(self.pictures), "--out", str(run), "--seed", "3", *SETTINGS[mode]]
 
-    def baseline(self, mode: str, *, fresh: bool = False) -> Baseline:
-        """Return the run of a mode that nothing interrupts: made once, the kernels compiled before; fresh ones give the same."""
-        if (mode, fresh) not in self.baselines:
-            if not fresh:
-                interrupted.preload(self._ended("warm", mode).modules)
-                interrupted.alone()
-            name = "fresh" if fresh else "base"
-            ended = self._ended(name, mode, fresh=fresh)
-            result = interrupted.result_of(self.place / f"{name} {mode}")
-            self.baselines[mode, fresh] = Baseline(result, ended.wall_s, interrupted.n_operations(ended))
-            differing = interrupted.differences(self.baseline(mode).result, result)
-            if differing and mode != "auto":
-                raise SystemExit(f"{mode}: a fresh process differs from a fork in {', '.join(differing)}")
-        return self.baselines[mode, fresh]
+    def baseline(self, mode: str) -> Baseline:
+        """Return the run of a mode that nothing interrupts, made once. Before the first one is one that shows what to import."""
+        if mode not in self.baselines:
+            if not self.baselines:
+                self._learn(self._ended("warm", mode))
+            ended = self._ended("base", mode)
+            self._learn(ended)
+            result = interrupted.result_of(self.place / f"base {mode}")
+            self.baselines[mode] = Baseline(result, ended.wall_s, interrupted.n_operations(ended))
+        return self.baselines[mode]
 
-    def _ended(self, name: str, mode: str, *, fresh: bool = False) -> Ended:
+    def _learn(self, ended: Ended) -> None:
+        """Import what a run has imported."""
+        interrupted.preload(ended.modules)
+        interrupted.alone()
+
+    def _ended(self, name: str, mode: str) -> Ended:
         cache = self.cache(f"cache {name} {mode}")
-        ended = interrupted.process(self.fit(mode, self.place / f"{name} {mode}"), cache, self.place / "log", fresh=fresh)
+        ended = interrupted.process(self.fit(mode, self.place / f"{name} {mode}"), cache, self.place / "log")
         if ended.status:
             raise SystemExit(f"{mode}: {ended.said}")
         return ended
@@ -109,34 +110,34 @@ class Bench:
         """Interrupt one run up to ``most`` times, let it end, and judge it."""
         chance = random.Random(f"{self.seed} {number}")
         mode = self.modes[number % len(self.modes)]
-        fresh = chance.random() < FRESH_SHARE
-        base, run, cache = self.baseline(mode, fresh=fresh), self.place / f"run {number}", self.cache(f"cache {number}")
+        base, run, cache = self.baseline(mode), self.place / f"run {number}", self.cache(f"cache {number}")
         history, said, before = list[str](), list[str](), figures.n_kills
         for _ in range(min(most, chance.randint(1, MOST_IN_CHAIN))):
             kind = chance.choice(KINDS)
-            at = chance.randint(1, base.n_operations) if kind == "operation" else chance.uniform(0, 1.05) * base.wall_s
+            fresh = chance.random() < FRESH_SHARE
+            share = chance.random() * (chance.random() if history else 1)
+            wall_s = base.wall_s + interrupted.imports_s() * fresh
+            at = 1 + int(share * base.n_operations) if kind == "operation" else 1.05 * share * wall_s
             interruption = Interruption(kind, at)
             ended = self._go_on(mode, run, cache, interruption, fresh=fresh)
             _count(figures, interruption, ended)
-            history.append(f"{interruption} -> {ended.status}")
+            history.append(f"{'fresh, ' * fresh}{interruption} -> {ended.status}")
+            figures.n_fresh += fresh
             said.append(ended.said[-600:])
             if ended.orphans:
                 history.append(f"orphans: {ended.orphans}")
             if ended.status == 0:
                 break
-        ended = self._go_on(mode, run, cache, None, fresh=fresh)
+        ended = self._go_on(mode, run, cache, None, fresh=chance.random() < FRESH_SHARE)
         outcome = self._outcome(mode, run, ended, base, said)
         if any("orphans" in step for step in history):
             outcome = f"orphans, {outcome}"
         figures.modes[mode] += 1
         figures.kills_by_mode[mode] += figures.n_kills - before
         figures.outcomes[outcome] += 1
-        figures.fresh += Counter({"runs": int(fresh), "kills": (figures.n_kills - before) * fresh})
         if outcome != "identical":
             said.append(ended.said[-600:])
-            figures.bad.append(
-                {"chain": number, "mode": mode, "fresh": fresh, "outcome": outcome, "history": history, "said": said}
-            )
+            figures.bad.append({"chain": number, "mode": mode, "outcome": outcome, "history": history, "said": said})
         shutil.rmtree(run, ignore_errors=True)
         shutil.rmtree(cache, ignore_errors=True)
 
@@ -204,9 +205,9 @@ def _told(bench: Bench, figures: Figures, number: int, wall_s: float) -> dict[st
         "exit_statuses": {kind: {str(status): n for status, n in counts.items()} for kind, counts in figures.statuses.items()},
         "modes": dict(figures.modes), "kills_by_mode": dict(figures.kills_by_mode),
         "outcomes": dict(figures.outcomes), "bad": figures.bad,
-        "fresh_processes": dict(figures.fresh),
+        "fresh_processes": figures.n_fresh,
         "graceful_end_s": {"median": waits[len(waits) // 2], "max": waits[-1]} if waits else None,
-        "operations_of_a_run": {mode: base.n_operations for (mode, fresh), base in bench.baselines.items() if not fresh},
+        "operations_of_a_run": {mode: base.n_operations for mode, base in bench.baselines.items()},
         "pictures": sum(1 for path in bench.pictures.rglob("*") if path.is_file()),
         "wall_s": round(wall_s),
     }  # fmt: skip
