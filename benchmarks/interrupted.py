@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import atexit
 import contextlib
+import gc
 import importlib
 import io
 import json
@@ -124,11 +125,12 @@ def imports_s() -> float:
 
 
 def alone() -> None:
-    """Refuse to fork where a thread would not live on in the fork, which would wait for it for ever."""
+    """Make forking safe: refuse where a thread would not live on in the fork, which would wait for it for ever."""
     names = [(task / "comm").read_text(encoding="utf-8").strip() for task in Path("/proc/self/task").iterdir()]
     n = sum(name != "jemalloc_bg_thd" for name in names)  # pyarrow's allocator takes care of its own thread at a fork
     if n > 1:
         raise SystemExit(f"must have one thread before it forks, got {n}. Set OMP_NUM_THREADS=1.")
+    gc.freeze()  # forks need not look again and again for garbage in what has been imported
 
 
 def process(
