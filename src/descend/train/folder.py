@@ -242,6 +242,14 @@ def append_line(path: Path, row: Mapping[str, object]) -> None:
         raise _unwritable(path, error) from error
 
 
+def flush_lines(path: Path) -> None:
+    """Wait until the lines that were appended are on the disk. Raises RunError where it does not take them."""
+    try:
+        files.flush(path)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
 def by_epoch(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return the lines of ``metrics.jsonl``, one per epoch in order; where a crash has left two of one, the later one counts."""
     rows = {line["epoch"]: dict(line) for line in lines if isinstance(line.get("epoch"), int)}

@@ -89,7 +89,9 @@ def train(setup: TrainingSetup, *, restore: bool = False) -> TrainingResult:
     )
     if log.folder is not None:
         lines = log.folder / folder.METRICS
-        log.record.metrics_digest = digest_of(lines) if lines.exists() else ""
+        if lines.exists():  # what the record vouches for must not be lost with the power
+            folder.flush_lines(lines)
+            log.record.metrics_digest = digest_of(lines)
     _note_throughput(setup, callback.n_done, time.perf_counter() - started)
     if failure is None:
         _check_frozen(setup, frozen)
