@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,16 @@ from descend.data.manifest import UNASSIGNED
 from descend.errors import MissingExtra
 
 Arrays = tuple[NDArray[np.uint8], NDArray[Any], NDArray[np.int8]]  # pictures (N, H, W), labels (N,), splits (N,)
+
+
+@dataclass(frozen=True)
+class Files:
+    """Photographs that lie in an installed package. names: their paths below ``root``. labels: one for each."""
+
+    root: Path
+    names: tuple[str, ...]
+    labels: tuple[str, ...]
+
 
 FASHION_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 _FASHION = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
@@ -52,6 +64,23 @@ def fashion_mnist() -> Arrays:
     return pictures, np.array(_FASHION)[labels], splits
 
 
+def elpv() -> Files:
+    """Return the 2,624 photographs of solar cells, 300 x 300, of the package elpv-dataset, as they glow under a current.
+
+    A cell is ``defective`` where the experts' probability of a defect is above one half, else ``functional``. Neighbors that were
+    sawn from one block of silicon look alike: near copies, which a split keeps together.
+
+    Source: Deitsch et al. 2019, Solar Energy 185:455, arXiv:1807.02894; CC BY-NC-SA 4.0, so for non-commercial use.
+    """
+    package = find_spec("elpv_dataset")
+    if package is None or not package.submodule_search_locations:
+        raise MissingExtra("elpv", "the package elpv-dataset must be installed", fix="Install it with: pip install elpv-dataset")
+    root = Path(package.submodule_search_locations[0], "data")
+    rows = [line.split() for line in (root / "labels.csv").read_text(encoding="utf-8").splitlines() if line.strip()]
+    labels = ("defective" if float(probability) > 0.5 else "functional" for _, probability, _ in rows)  # mono- or polycrystalline
+    return Files(root, tuple(path for path, _, _ in rows), tuple(labels))
+
+
 def _idx(path: Path) -> NDArray[np.uint8]:
     """Read an IDX file: two zero bytes, the type 8, the number of axes, each axis as big-endian uint32, then bytes."""
     with gzip.open(path) as file:
@@ -61,4 +90,6 @@ def _idx(path: Path) -> NDArray[np.uint8]:
     return np.frombuffer(content, np.uint8, offset=4 + 4 * n_axes).reshape(tuple(map(int, shape)))
 
 
-SETS: dict[str, Callable[[], Arrays]] = {"digits": digits, "fashion-mnist": fashion_mnist, "mnist5k": mnist5k}
+SETS: dict[str, Callable[[], Arrays | Files]] = {
+    "digits": digits, "elpv": elpv, "fashion-mnist": fashion_mnist, "mnist5k": mnist5k,
+}  # fmt: skip

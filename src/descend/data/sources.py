@@ -106,7 +106,7 @@ def _read_place(text: str, evaluation: bool, outside: bool) -> Manifest:
         if is_folder(path) or is_file(path):
             raise DataError(text, "must mean one thing: there is a built-in set and a folder of that name",
                             fix=f"Write {_PREFIX}{text} or ./{text}.")  # fmt: skip
-        return _in_memory(named, *builtin.SETS[named]())
+        return _read_builtin(named)
     if shards is not None:
         return shards.read(evaluation=evaluation)
     if is_file(path) and is_archive(path):
@@ -117,6 +117,14 @@ def _read_place(text: str, evaluation: bool, outside: bool) -> Manifest:
         return tables.read_table(path, evaluation=evaluation, outside=outside)
     raise DataError(text, f"a file must be a table ({', '.join(SUFFIXES)}) or an archive ({', '.join(ENDINGS)})",
                     fix="Give the folder that holds the class folders.")  # fmt: skip
+
+
+def _read_builtin(name: str) -> Manifest:
+    found = builtin.SETS[name]()
+    if isinstance(found, builtin.Files):
+        rows = [list(row) for row in zip(found.names, found.labels, strict=True)]
+        return tables.list_rows(name, found.root, name, ["path", "label"], rows)
+    return _in_memory(name, *found)
 
 
 def _path(text: str) -> Path:
