@@ -31,7 +31,7 @@ def load(place: Path) -> Run:
 
 def check_data(data: str | None) -> None:
     """Raise DataError unless there is a folder, a file or a built-in set of that name; None is left to whoever needs it."""
-    from descend.data.sources import check_place
+    from descend.data.places import check_place
 
     if data is not None:
         check_place(data)

