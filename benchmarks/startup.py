@@ -24,6 +24,10 @@ COMMANDS = {
     "wrong_flag": ["fit", "digits", "--optimzer", "adam"],
     "wrong_technique": ["fit", "digits", "--optimizer", "adamx"],
     "wrong_folder": ["fit", "no-such-folder"],
+    "wrong_scan": ["scan", "no-such-folder"],
+    "wrong_run": ["predict", "no-such-run", "new.jpg"],
+    "wrong_candidate": ["compare", "digits", "base", "optimizer=adamx"],
+    "wrong_surface": ["surface", "sadle"],
 }
 
 

@@ -381,11 +381,13 @@ def spec(value: Technique, *, defaults: bool = False) -> str:
     because a default may change with the next version.
     """
     settings = ((knob, getattr(value, knob.name)) for knob in knobs(type(value)))
-    shown = (f"{knob.name}={_literal(setting, defaults)}" for knob, setting in settings if defaults or setting != knob.default)
+    chosen = ((knob.name, setting) for knob, setting in settings if defaults or setting != knob.default)
+    shown = (f"{name}={literal(setting, defaults=defaults)}" for name, setting in chosen)
     return f"{value.name}({', '.join(shown)})"
 
 
-def _literal(value: Any, defaults: bool) -> str:
+def literal(value: Any, *, defaults: bool = False) -> str:
+    """Return the text form of a knob's value; defaults: as in ``spec``."""
     if isinstance(value, (tuple, list)):
-        return f"[{', '.join(_literal(item, defaults) for item in value)}]"
+        return f"[{', '.join(literal(item, defaults=defaults) for item in value)}]"
     return spec(value, defaults=defaults) if isinstance(value, Technique) else repr(value)

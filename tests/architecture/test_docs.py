@@ -43,6 +43,19 @@ def test_flags_in_the_pages_exist(path: Path) -> None:
             assert set(re.findall(r"(?<=\s)--[a-z-]+", line)) <= known, line
 
 
+WITHOUT_DATA = {"app", "cache", "list", "runs"}  # verbs that are about no pictures
+PHOTOGRAPHS = re.compile(r"""[\s"'/](photos|elpv|RUN\b|new\b)|runs/(latest|photos)""")
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_the_first_command_of_a_page_works_on_photographs(path: Path) -> None:
+    blocks = re.findall(r"^```\w*\n(.*?)^```$|^((?:    .*\n)+)", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    commands = re.findall(r"(?:^|&& |-m )\s*(descend ([a-z-]+)\b.*)", "\n".join(a or b for a, b in blocks), flags=re.MULTILINE)
+    if commands and path.parent.name != "techniques":
+        first, verb = commands[0]
+        assert verb in WITHOUT_DATA or PHOTOGRAPHS.search(first), first
+
+
 def test_contributing_names_files_that_exist() -> None:
     for name in re.findall(
         r"`((?:src|tests|scripts|docs|\.github|\.ci)/[\w./*-]*)`", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from descend.data import load
-from descend.data.remote import at_address, is_address
+from descend.data.places import is_address
+from descend.data.remote import at_address
 from descend.errors import DataError, MissingExtra
 from descend.files import CacheFolder
 

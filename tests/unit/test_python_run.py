@@ -94,6 +94,8 @@ def test_the_transform_is_what_the_network_reads(run: Run) -> None:
 def test_features_are_what_the_head_reads(run: Run) -> None:
     found = run.features([*IMAGES[:3], b"broken", IMAGES[4]])
     assert found.names == ("[0]", "[1]", "[2]", "[4]")
+    assert found.shape == np.asarray(found).shape
+    assert len(found) == 4
     assert [*found.problems] == ["[3]"]
     with torch.inference_mode():
         logits = run.classifier.get_submodule("head")(torch.from_numpy(np.asarray(found)))

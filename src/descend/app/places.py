@@ -10,8 +10,9 @@ from descend.data.builtin import SETS
 from descend.data.corrections import ENDINGS
 from descend.data.manifest import natural
 from descend.data.table_files import SUFFIXES
-from descend.errors import DataError
+from descend.errors import DataError, RunError
 from descend.printable import printable
+from descend.train import folder
 
 MOST_LISTED = 500  # folders and tables of one folder
 
@@ -86,3 +87,23 @@ class Places:
             return within and (entry.is_dir() or entry.name.lower().endswith((*SUFFIXES, *ARCHIVES)))
         except (OSError, RuntimeError):
             return False
+
+
+def located(place: Path | None) -> tuple[Path, str | None]:
+    """Return the folder of runs that a place means, and the run to show first: a run, a folder of runs, or ``runs`` for None.
+
+    Raises RunError for a place that is named and is not there, and for a folder of other things.
+    """
+    if place is None:
+        return Path("runs"), None
+    path = folder.located(place)
+    if (path / folder.RECORD).is_file():
+        path = path.resolve()
+        return path.parent, path.name
+    if not path.is_dir():
+        raise RunError("app", "must be given a run, or a folder of runs, that exists", got=str(place),
+                       fix="Leave it out to begin without one.")  # fmt: skip
+    if not folder.newest_first(path) and any(not entry.name.startswith(".") for entry in path.iterdir()):
+        raise RunError("app", "must be given a run, or a folder of runs, and there is none here", got=str(place),
+                       fix="Pictures are chosen on the page: descend app")  # fmt: skip
+    return path, None

@@ -17,8 +17,9 @@ from types import FrameType
 import uvicorn
 
 from descend.app.guard import new_token
+from descend.app.places import located
 from descend.app.routes import application
-from descend.app.workspace import Shown, Workspace, located
+from descend.app.workspace import Shown, Workspace
 from descend.errors import KnobError
 from descend.train.interrupt import EXIT_TERMINATED
 

@@ -185,23 +185,3 @@ def _name_of(data: str) -> str:
     """Return what data are called, as ``descend.data`` calls them: a run bears their name."""
     path = Path(data)
     return path.name if path.is_dir() else archives.stem(path.name) if archives.is_archive(path) else path.stem
-
-
-def located(place: Path | None) -> tuple[Path, str | None]:
-    """Return the folder of runs that a place means, and the run to show first: a run, a folder of runs, or ``runs`` for None.
-
-    Raises RunError for a place that is named and is not there, and for a folder of other things.
-    """
-    if place is None:
-        return Path("runs"), None
-    path = folder.located(place)
-    if (path / folder.RECORD).is_file():
-        path = path.resolve()
-        return path.parent, path.name
-    if not path.is_dir():
-        raise RunError("app", "must be given a run, or a folder of runs, that exists", got=str(place),
-                       fix="Leave it out to begin without one.")  # fmt: skip
-    if not folder.newest_first(path) and any(not entry.name.startswith(".") for entry in path.iterdir()):
-        raise RunError("app", "must be given a run, or a folder of runs, and there is none here", got=str(place),
-                       fix="Pictures are chosen on the page: descend app")  # fmt: skip
-    return path, None

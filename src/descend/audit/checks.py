@@ -16,7 +16,7 @@ from descend.audit import classes, copies, files, label_errors, outliers, plain,
 from descend.audit.deep import look_deeper
 from descend.audit.material import Material, looked_at
 from descend.data.corrections import Correction, read_corrections
-from descend.data.opening import is_folder
+from descend.data.places import is_folder
 from descend.errors import DataError
 from descend.findings import Finding
 from descend.pandas_frames import pandas_for

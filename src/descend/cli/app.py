@@ -39,6 +39,9 @@ def main(argv: list[str]) -> int:
     if missing:
         raise MissingExtra("descend app", f"{' and '.join(missing)} must be installed",
                            fix="Install them with: pip install 'descend[app]'")  # fmt: skip
+    from descend.app.places import located
+
+    located(args.place)  # raises before the server is imported, which takes seconds
     from descend.app.serve import serve
     from descend.cli.run_tables import shown_settings
 

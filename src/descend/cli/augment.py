@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from descend import augment, data
-from descend.api import load
+from descend.cli.first_look import check_data, check_texts, load
 from descend.cli.output import Parser, tell
 from descend.cli.progress import Terminal
 from descend.errors import KnobError, check_count
@@ -39,10 +39,12 @@ def main(argv: list[str]) -> int:
     _refuse_dead_settings(asked)
     if asked.page is not None:
         return _write_page(asked)
+    check_data(asked.data)
+    check_texts({"augmentation": asked.augment or []})
+    run = None if asked.safety is None else load(asked.safety)
     from descend.report import gallery
     from descend.train.augmentation_safety import measure
 
-    run = None if asked.safety is None else load(asked.safety)
     dataset = _as_read(data.load(asked.data, seed=asked.seed or 0, outside=asked.outside, threads=asked.threads), run)
     transforms = _transforms(asked, dataset, None if run is None else run.record.specs("augment"))
     found: list[Safety] = []

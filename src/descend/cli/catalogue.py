@@ -80,19 +80,24 @@ def check_names(recipe: Recipe) -> None:
 
     It only says sooner what would be said anyway when the settings become techniques: before torch is imported.
     """
-    texts = [(family, text) for setting, family in FAMILIES.items() for text in _texts(getattr(recipe, setting))]
+    check_texts([(family, text) for setting, family in FAMILIES.items() for text in _texts(getattr(recipe, setting))])
+
+
+def check_texts(texts: list[tuple[str, str]]) -> None:
+    """Raise as ``check_names`` does. texts: pairs of a family and a spec text."""
     if not texts or any_registered():
         return
     known = {(entry["family"], entry["name"]): entry for entry in entries()}
     for family, spec in texts:
-        if family != "augmentation" or spec.strip() not in POLICIES:
+        chosen_later = spec == "auto" or (family == "augmentation" and spec.strip() in POLICIES)
+        if not chosen_later:
             _check(parse(spec), family, known)
 
 
 def _texts(value: object) -> Iterator[str]:
-    """Yield the spec texts of a setting, ``auto`` left out."""
+    """Yield the spec texts of a setting."""
     for item in (value,) if isinstance(value, str) else value if isinstance(value, (list, tuple)) else ():
-        if isinstance(item, str) and item != "auto":
+        if isinstance(item, str):
             yield item
 
 

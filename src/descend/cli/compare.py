@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from descend.api import compare
+from descend.cli.catalogue import FAMILIES
+from descend.cli.first_look import check_texts
 from descend.cli.fit import add_settings, check_settings, settings_of
 from descend.cli.output import Parser, tell
 from descend.cli.progress import Terminal
+from descend.comparison.candidate_text import is_change, named, require_two, settings_in
 from descend.errors import KnobError
 from descend.plain_data import finite
 
@@ -43,17 +47,24 @@ them names an optimizer without its rate, and are compared as written elsewhere.
 def main(argv: list[str]) -> int:
     """Compare, write, tell. Returns 130 where Ctrl-C ended it."""
     options = vars(_parser().parse_args(argv))
-    from descend.comparison.candidate import is_change
-
     own = {name: options.pop(name) for name in ("candidates", "seeds", "budget", "until_decided", "jobs", "on", "tune", "out")}
     as_json, settle = options.pop("json"), options.pop("settle") / 100
     settings = settings_of(options)
-    if is_change(settings.get("data", "")):
-        raise KnobError("compare", "DATA stands before the candidates", got=settings["data"], fix="descend compare DATA base ...")
-    check_settings("compare", settings)
+    _first_look(own["candidates"], settings)
     found = compare(**own, settle=settle, progress=Terminal(), **settings)
     tell(*([json.dumps(summary(found))] if as_json else [*found.lines(), *_files(found)]))
     return 130 if found.ended.startswith("stopped") else 0
+
+
+def _first_look(candidates: Sequence[str], settings: dict[str, Any]) -> None:
+    """Raise what can be said before torch is imported: of DATA, of the settings, of the candidates' words."""
+    if is_change(settings.get("data", "")):
+        raise KnobError("compare", "DATA stands before the candidates", got=settings["data"], fix="descend compare DATA base ...")
+    check_settings("compare", settings)
+    require_two(candidates)
+    for candidate in candidates:
+        with named(candidate):
+            check_texts({FAMILIES[name]: texts for name, texts in settings_in(candidate) if name in FAMILIES})
 
 
 def summary(found: Comparison) -> dict[str, Any]:

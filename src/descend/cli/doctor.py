@@ -36,12 +36,12 @@ def main(argv: list[str]) -> int:
     """Examine, print. Returns 0 healthy, 1 findings, 2 unusable."""
     options = vars(_parser().parse_args(argv))
     as_json = options.pop("json")
-    from descend.doctor.examination import SCHEMA
-
     try:
         diagnosis = _diagnosed(options)
     except (DescendError, OSError) as error:
         if as_json:
+            from descend.doctor.examination import SCHEMA
+
             tell(json.dumps({"schema": SCHEMA, "status": "unusable", "error": str(error)}))
         tell(*f"error: {error}".split("\n"), file=sys.stderr)
         return 2
@@ -50,13 +50,13 @@ def main(argv: list[str]) -> int:
 
 
 def _diagnosed(options: dict[str, Any]) -> Diagnosis:
-    from descend.doctor import diagnose
-
     out, file = options.pop("out"), options.pop("file")
     if file is not None and options["recipe"] is not None:
         raise KnobError("RECIPE", "must be given once", got=str(file), fix="Leave --recipe out.")
     settings = settings_of(options | ({} if file is None else {"recipe": file}))
     check_settings("doctor", settings)
+    from descend.doctor import diagnose
+
     return diagnose(out=out, progress=Terminal(), **settings)
 
 

@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-from descend.api import load
+from descend.cli.first_look import load
 from descend.cli.output import Parser, tell
 from descend.cli.predict import add_passes
 from descend.percentages import percent
@@ -24,11 +24,10 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--threads", type=int, metavar="N")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     args = parser.parse_args(argv)
+    run = load(args.run)
     from descend.train.metrics import words_for
 
-    score = load(args.run).evaluate(
-        args.data, split=args.split, threads=args.threads, tta=args.tta, mc=args.mc, outside=args.outside
-    )
+    score = run.evaluate(args.data, split=args.split, threads=args.threads, tta=args.tta, mc=args.mc, outside=args.outside)
     for reason in score["problems"].values():
         tell(f"skipped: {reason}", file=sys.stderr)
     if score["n_trained_on"] and score["split"] == "test":

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from descend.api import fit, resume
 from descend.cli import STARTED
 from descend.cli.catalogue import check_names
+from descend.cli.first_look import check_data, check_run
 from descend.cli.output import Parser, tell
 from descend.cli.progress import Terminal
 from descend.errors import KnobError, RunError
@@ -54,7 +55,9 @@ def _main(argv: list[str], world: World) -> int:
     args = vars(parser.parse_args(argv))
     as_json, resumed, moved = args.pop("json"), args.pop("resume"), args.pop("moved")
     settings = settings_of(args)
-    if resumed is None:
+    if resumed is not None:
+        check_run(resumed)
+    else:
         if moved is not None:
             raise KnobError("--data", "tells --resume where a run's pictures are now; DATA stands alone", got=moved,
                             fix=f"descend fit {shlex.quote(moved)}")  # fmt: skip
@@ -97,10 +100,9 @@ def check_settings(verb: str, settings: Mapping[str, Any]) -> None:
     chosen = {name: value for name, value in settings.items() if name not in ("recipe", "out", "json")}
     recipe, _ = from_arguments(None, settings.get("recipe"), chosen)
     check_names(recipe)
-    if recipe.data is not None and not _is_there(recipe.data):
-        from descend.data.sources import check_place
-
-        check_place(recipe.data)
+    if recipe.init is not None:
+        check_run(Path(recipe.init))
+    check_data(recipe.data)
 
 
 def _refuse_more_epochs(resumed: Path, epochs: int) -> None:
@@ -113,13 +115,6 @@ def _refuse_more_epochs(resumed: Path, epochs: int) -> None:
     if load(resumed).status == "finished":
         raise RunError(f"run {resumed}", "is finished; more epochs begin from its weights",
                        fix=f"{more_epochs(resumed, epochs)}")  # fmt: skip
-
-
-def _is_there(place: str) -> bool:
-    try:
-        return Path(place).exists()
-    except (OSError, ValueError):  # too long a name, or one with a zero byte
-        return False
 
 
 def require_data(verb: str, settings: Mapping[str, Any]) -> None:

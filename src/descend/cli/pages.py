@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from descend.cli import catalogue
+from descend.cli.technique_examples import command_of, python_of
 from descend.technique import Knob, Technique, knobs, registered
 
 MEASURED = {
@@ -47,6 +48,7 @@ def _page(family: str) -> Iterator[str]:
             yield "| knob | takes | default | worth searching |\n|---|---|---|---|"
             yield from (_row(knob) for knob in knobs(cls))
             yield ""
+        yield f"*Example:* {'; in Python '.join(f'`{text}`' for text in (command_of(cls), python_of(cls)) if text)}\n"
         yield f"*Source:* {cls.source}. *Code:* `{_home(cls)}`\n"
 
 

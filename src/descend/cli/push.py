@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from descend.api import load
+from descend.cli.first_look import load
 from descend.cli.output import Parser, tell
 
 
@@ -19,8 +19,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--private", action="store_true", help="make the repository private, if it is made")
     parser.add_argument("--license", metavar="NAME", help="for the card, for example apache-2.0")
     args = parser.parse_args(argv)
+    run = load(args.run)
     from descend.publishing import push
 
-    address = push(load(args.run), args.name, private=args.private, license=args.license)
+    address = push(run, args.name, private=args.private, license=args.license)
     tell(f"{address}", f"Load it: descend.load({address!r}), or descend predict {address} FILES-OR-FOLDERS")
     return 0

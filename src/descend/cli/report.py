@@ -26,12 +26,15 @@ def main(argv: list[str]) -> int:
     )  # fmt: skip
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="of a comparison, or of a run; runs/latest")
     asked = parser.parse_args(argv).folder
-    from descend.comparison import load
-    from descend.comparison.result import FILE
-    from descend.report import write, write_comparison
     from descend.train import folder
 
     place = folder.located(asked)
+    if not place.is_dir():
+        raise RunError("report", "must be given the folder of a comparison or of a run, that exists", got=str(place))
+    from descend.comparison import load
+    from descend.comparison.result import FILE
+    from descend.report import write, write_comparison
+
     if (place / FILE).exists():
         page = write_comparison(load(place))
     elif (place / folder.RECORD).exists():

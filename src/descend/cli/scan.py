@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from descend.cli.findings import told
+from descend.cli.first_look import check_data
 from descend.cli.output import Parser, tell
 from descend.cli.progress import Terminal
 from descend.errors import DescendError, KnobError, check_count
@@ -34,14 +35,15 @@ Exit status: 0 clean, 1 findings, 2 unusable (the data are refused, with the sen
 def main(argv: list[str]) -> int:
     """Scan, print, write the page. Returns 0 clean, 1 findings, 2 unusable."""
     asked = _parser().parse_args(argv)
-    from descend.audit import SCHEMA, scan
-
     deep = True if asked.deep else False if asked.quick else None
     try:
         if asked.threads is not None:
             check_count("--threads", asked.threads)
         if asked.page is not None and not asked.page.parent.is_dir():
             raise KnobError("--page", "must lie in a folder that exists", got=str(asked.page))
+        check_data(asked.data)
+        from descend.audit import scan
+
         audit = scan(
             asked.data, deep=deep, threads=asked.threads, seed=asked.seed, outside=asked.outside, corrections=asked.corrections,
             progress=Terminal(),
@@ -52,6 +54,8 @@ def main(argv: list[str]) -> int:
             write_scan(asked.page, audit)
     except (DescendError, OSError) as error:
         if asked.json:
+            from descend.audit import SCHEMA
+
             tell(json.dumps({"schema": SCHEMA, "status": "unusable", "error": str(error)}))
         tell(*f"error: {error}".split("\n"), file=sys.stderr)
         return 2

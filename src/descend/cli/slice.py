@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from descend import landscape
-from descend.api import load
+from descend.cli.first_look import load
 from descend.cli.output import Parser, tell
 from descend.cli.progress import Terminal
 from descend.durations import duration
@@ -36,10 +36,10 @@ point. A plane shows two directions of very many: a minimum in it may be none.
 def main(argv: list[str]) -> int:
     """Evaluate, draw, say what was done."""
     options = _parser().parse_args(argv)
+    run = load(options.run)
     from descend.train.folder import SNAPSHOTS
     from descend.train.states import States
 
-    run = load(options.run)
     folder = options.out or run.folder
     if not folder.is_dir():
         raise RunError("--out", "must be a folder that exists", got=str(folder))

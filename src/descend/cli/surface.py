@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from descend import landscape, stats
+from descend.cli.first_look import check_texts
 from descend.cli.output import Parser, tell
 from descend.optim import Rule
 from descend.printable import columns
@@ -34,6 +35,8 @@ reported are different. The picture shows one of the walks that the table counts
 def main(argv: list[str]) -> int:
     """Race, print, draw."""
     options = _parser().parse_args(argv)
+    schedules = [] if options.schedule is None else [options.schedule]
+    check_texts({"surface": [options.surface], "optimizer": options.optimizers, "schedule": schedules})
     from descend.landscape.drawing import check_path
     from descend.schedule import Schedule
 

@@ -11,20 +11,19 @@ tuned.toml                                  a recipe of its own
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from descend.augment import Augmentation
-from descend.errors import DescendError, KnobError, SpecError, nearest
+from descend.comparison.candidate_text import BASE, VERBS, named, require_two, split, words
+from descend.errors import KnobError, SpecError, nearest
 from descend.optim import GradientStage
 from descend.regularize import Regularizer
 from descend.technique import Technique, build, knobs, parse, registered
 from descend.train.recipe import LISTS, Recipe, from_settings, read
 
-BASE, VERBS = "base", ("add", "drop")
 OF_THE_COMPARISON = ("data", "outside", "corrections", "seed", "split_seed")  # settings that all candidates share
 FAMILIES: dict[str, type[Technique]] = {"augment": Augmentation, "regularize": Regularizer, "gradients": GradientStage}
 """Settings that hold several techniques, to which one can be added, and their families."""
@@ -47,11 +46,10 @@ def candidates(texts: Sequence[str], base: Recipe, completed: Completed) -> list
     completed: as it says; used where a technique is added to a list that the recipe leaves open, or dropped from one, and to find
     candidates that differ in nothing. Raises KnobError or SpecError for what is unknown, has no effect, or is the same twice.
     """
-    if len(texts) < 2:
-        raise KnobError("compare", "needs two candidates or more", got=list(texts), fix='Such as: base "add:mixup(alpha=0.2)".')
+    require_two(texts)
     made, known = list[Candidate](), dict[Recipe, str]()
     for text in texts:
-        with _named(text):
+        with named(text):
             candidate = Candidate(text, changed(text, base, completed))
             recipe = completed(candidate.recipe)
         made.append(candidate)
@@ -61,17 +59,6 @@ def candidates(texts: Sequence[str], base: Recipe, completed: Completed) -> list
                             fix="A setting may be the default already: descend fit prints the plan.")  # fmt: skip
         known[recipe] = candidate.name
     return made
-
-
-@contextmanager
-def _named(text: str) -> Iterator[None]:
-    """Let an error say which candidate it is about, where its words do not."""
-    try:
-        yield
-    except DescendError as error:
-        if text != BASE:
-            error.add_lines(f"  in candidate {text}")
-        raise
 
 
 def changed(text: str, base: Recipe, completed: Completed) -> Recipe:
@@ -93,33 +80,6 @@ def changed(text: str, base: Recipe, completed: Completed) -> Recipe:
             raise SpecError("compare", "a candidate must be base, setting=value, add:technique, drop:technique or a recipe.toml",
                             got=word, fix=nearest(word, [BASE]))  # fmt: skip
     return recipe
-
-
-def is_change(word: str) -> bool:
-    """Return whether a word names a candidate other than a recipe file, so that it cannot be meant as the data."""
-    return word == BASE or "=" in word or (word.partition(":")[0] in VERBS and ":" in word)
-
-
-def words(text: str) -> Iterator[str]:
-    """Yield the words of a text that are separated by spaces outside brackets and quotation marks."""
-    yield from (part for part in split(text, " ") if part)
-
-
-def split(text: str, at: str) -> list[str]:
-    """Return the parts of a text between the signs ``at`` that stand outside brackets and quotation marks."""
-    parts, depth, quote = [""], 0, ""
-    for sign in text:
-        if quote:
-            quote = "" if sign == quote else quote
-        elif sign in "\"'":
-            quote = sign
-        else:
-            depth += (sign in "([") - (sign in ")]")
-        if sign == at and not depth and not quote:
-            parts.append("")
-        else:
-            parts[-1] += sign
-    return parts
 
 
 def _value(name: str, text: str) -> Any:

@@ -19,7 +19,7 @@ import numpy as np
 from descend.csv_table import write_table
 from descend.data.labels import clean_text
 from descend.data.manifest import Manifest
-from descend.data.opening import is_file
+from descend.data.places import is_file
 from descend.data.problems import Problem
 from descend.data.table_files import SUFFIXES, read_rows
 from descend.errors import DataError, KnobError, nearest

@@ -15,7 +15,7 @@ from descend.data.folder_names import is_wrapper, stands_aside
 from descend.data.labels import clean_text, encode_labels
 from descend.data.layout import Layout, decide
 from descend.data.manifest import Manifest, natural
-from descend.data.opening import is_folder
+from descend.data.places import is_folder
 from descend.data.problems import Problem, problem, refusal
 from descend.data.tree import EXPECTED, SYSTEM_FILE, SYSTEM_FOLDER, Folder, walk
 from descend.errors import DataError

@@ -77,22 +77,6 @@ def check_pixels(image: Image.Image | NDArray[Any]) -> None:
         raise PictureError("picture", must, fix="Raise PIL.Image.MAX_IMAGE_PIXELS if you trust it.")
 
 
-def is_file(path: Path) -> bool:
-    """Say whether a path leads to a file; one that no file system could hold does not."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # a name too long, or with a zero byte
-        return False
-
-
-def is_folder(path: Path) -> bool:
-    """Say whether a path leads to a folder; one that no file system could hold does not."""
-    try:
-        return path.is_dir()
-    except (OSError, ValueError):
-        return False
-
-
 def read_source(source: str | os.PathLike[str] | Member) -> bytes:
     """Return the bytes of a picture, of its file or of its place in a shard. Raises OSError, PictureError."""
     return source.read() if isinstance(source, Member) else read_file(Path(source))

@@ -26,15 +26,9 @@ from descend.files import CacheFolder
 from descend.printable import shortened
 
 KIND = "fetched"  # of the cache's entries
-_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://.+", re.IGNORECASE)
 _BRACES = re.compile(r"\{(?:(\d{1,9})\.\.(\d{1,9})|([^{}]*,[^{}]*))\}")
 MOST_SHARDS = 100_000  # named by one address
 _FACTS = ("size", "mtime", "created", "LastModified", "last_modified", "ETag", "etag", "md5Hash")
-
-
-def is_address(text: str) -> bool:
-    """Say whether a text is an address rather than a path."""
-    return _ADDRESS.match(text) is not None
 
 
 def at_address(address: str, cache: CacheFolder | None = None) -> Path | Shards:

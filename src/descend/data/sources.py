@@ -15,12 +15,12 @@ from descend.data.archives import ENDINGS, is_archive, unpacked
 from descend.data.labels import encode_labels
 from descend.data.listed import Listed, has_images, listed, unlabelled
 from descend.data.manifest import SPLIT_WORDS, UNASSIGNED, Manifest
-from descend.data.opening import is_file, is_folder
+from descend.data.places import PREFIX, check_place, is_address, is_file, is_folder, path_of
 from descend.data.problems import problem
-from descend.data.remote import at_address, is_address
+from descend.data.remote import at_address
 from descend.data.shards import Shards, shards_at
 from descend.data.table_files import SUFFIXES
-from descend.errors import DataError, KnobError, nearest
+from descend.errors import DataError, KnobError
 
 
 class Frame(Protocol):
@@ -34,8 +34,6 @@ class Frame(Protocol):
 
 
 Data = str | os.PathLike[str] | tuple[ArrayLike, ArrayLike] | Mapping[str, Any] | Frame | Sequence[tuple[Any, Any]] | Listed
-
-_PREFIX = "builtin:"
 
 
 def read(data: Data, *, evaluation: bool = False, outside: bool = False) -> Manifest:
@@ -71,24 +69,6 @@ def _refuse_outside(outside: bool) -> None:
         raise KnobError("outside", "has no effect unless the data are a table", fix="Leave it out.")
 
 
-def check_place(text: str) -> None:
-    """Raise DataError unless ``text`` is the name of a built-in set, or there is a folder or a file of that name."""
-    named, path = text.removeprefix(_PREFIX), _path(text)
-    if named in builtin.SETS or is_folder(path) or is_file(path) or is_address(text):  # an address is looked at when it is read
-        return
-    near = nearest(path.name, [*builtin.SETS, *(name for name in _names_beside(path) if not name.startswith("."))])
-    hint = near if near.startswith("Did") else nearest(named, builtin.SETS).replace("Known:", "Built-in sets:")
-    raise DataError(text, f"no such folder, table or built-in set{_why_none(path)}", fix=hint)
-
-
-def _names_beside(path: Path) -> list[str]:
-    """Return what lies where a path leads that does not exist; nothing where that cannot be listed."""
-    try:
-        return [entry.name for entry in path.parent.iterdir()]
-    except (OSError, ValueError):
-        return []
-
-
 def _read_place(text: str, evaluation: bool, outside: bool) -> Manifest:
     check_place(text)
     if is_address(text) and not os.path.lexists(text):
@@ -97,7 +77,7 @@ def _read_place(text: str, evaluation: bool, outside: bool) -> Manifest:
             _refuse_outside(outside)
             return found.read(evaluation=evaluation)
         text = str(found)
-    named, path = text.removeprefix(_PREFIX), _path(text)
+    named, path = text.removeprefix(PREFIX), path_of(text)
     shards = None if named in builtin.SETS else shards_at(path)
     is_table = is_file(path) and path.suffix.lower() in SUFFIXES and not shards
     if not is_table:
@@ -105,8 +85,8 @@ def _read_place(text: str, evaluation: bool, outside: bool) -> Manifest:
     if named in builtin.SETS:
         if is_folder(path) or is_file(path):
             raise DataError(text, "must mean one thing: there is a built-in set and a folder of that name",
-                            fix=f"Write {_PREFIX}{text} or ./{text}.")  # fmt: skip
-        return _in_memory(named, *builtin.SETS[named]())
+                            fix=f"Write {PREFIX}{text} or ./{text}.")  # fmt: skip
+        return _read_builtin(named)
     if shards is not None:
         return shards.read(evaluation=evaluation)
     if is_file(path) and is_archive(path):
@@ -119,27 +99,12 @@ def _read_place(text: str, evaluation: bool, outside: bool) -> Manifest:
                     fix="Give the folder that holds the class folders.")  # fmt: skip
 
 
-def _path(text: str) -> Path:
-    if not text.strip():
-        raise DataError("data", "must be a folder, a table or the name of a built-in set", got=text,
-                        fix="Write . for the current folder.")  # fmt: skip
-    try:
-        return Path(text).expanduser()
-    except RuntimeError:
-        user = Path(text).parts[0]
-        raise DataError(text, f"must lie in the home of a user that exists, {user!r} has none",
-                        fix=f"Write ./{user} for a folder of that name.") from None  # fmt: skip
-
-
-def _why_none(path: Path) -> str:
-    """Return why a path leads to neither a folder nor a file, in brackets; "" where nothing is there."""
-    try:
-        path.stat()
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        return ""
-    except OSError as error:
-        return f" ({error.strerror})"
-    return " (it is a pipe, a socket or a device)"
+def _read_builtin(name: str) -> Manifest:
+    found = builtin.SETS[name]()
+    if isinstance(found, builtin.Files):
+        rows = [list(row) for row in zip(found.names, found.labels, strict=True)]
+        return tables.list_rows(name, found.root, name, ["path", "label"], rows)
+    return _in_memory(name, *found)
 
 
 def _columns(data: Any) -> dict[str, Sequence[Any]] | None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from descend.data.labels import cell_text, encode_labels, whole_numbers
 from descend.data.manifest import SPLIT_WORDS, UNASSIGNED, Manifest, natural
-from descend.data.opening import is_file, is_folder
+from descend.data.places import is_file, is_folder
 from descend.data.problems import Problem, problem, refusal
 from descend.data.table_files import Rows, pick_columns, read_rows
 from descend.errors import DataError, KnobError, nearest

@@ -71,6 +71,14 @@ class FeatureVectors:
     problems: dict[str, str]
     passed_over: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(n, D)."""
+        return self.vectors.shape
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.array(self.vectors, dtype, copy=copy)
 

@@ -13,7 +13,7 @@ import torch
 
 from descend.available_memory import forget_peak
 from descend.data.builtin import SETS
-from descend.data.remote import is_address
+from descend.data.places import is_address
 from descend.errors import DataError, KnobError, RunError
 from descend.progress import Progress
 from descend.train import folder, manifest

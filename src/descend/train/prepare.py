@@ -24,7 +24,7 @@ from descend.augment import Normalize
 from descend.data import Dataset, Decoded
 from descend.data.builtin import SETS
 from descend.data.listed import listed
-from descend.data.opening import is_file, is_folder
+from descend.data.places import is_file, is_folder
 from descend.errors import DataError, KnobError, RunError
 from descend.models import Backbone, Classifier
 from descend.pixels import PixelPolicy

@@ -1,0 +1,44 @@
+"""What can be said of a command's words before torch is imported: a run that is not there, a technique that there is not.
+
+It only says sooner what would be said anyway: a typo is answered at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from descend.train.run import Run
+
+
+def check_run(place: Path) -> None:
+    """Raise RunError unless a run lies where RUN says; an address on the hub is looked at when it is fetched."""
+    from descend.train.folder import RECORD, located, read_json
+
+    if not str(place).startswith("hf:/"):
+        read_json(located(place) / RECORD)
+
+
+def load(place: Path) -> Run:
+    """Open a run as ``descend.load`` does; that there is none is told before what opens it is imported."""
+    check_run(place)
+    from descend import api
+
+    return api.load(place)
+
+
+def check_data(data: str | None) -> None:
+    """Raise DataError unless there is a folder, a file or a built-in set of that name; None is left to whoever needs it."""
+    from descend.data.places import check_place
+
+    if data is not None:
+        check_place(data)
+
+
+def check_texts(texts: Mapping[str, Sequence[str]]) -> None:
+    """Raise SpecError or KnobError where a text names a technique, or a knob, that there is not. texts: family -> spec texts."""
+    from descend.cli.catalogue import check_texts as check
+
+    check([(family, text) for family, listed in texts.items() for text in listed])
