@@ -117,6 +117,7 @@ class Backbone(nn.Module):
         self.min_size, self.fixed_size, self.pretrained = min_size, fixed_size, pretrained
         self.taps: tuple[str, ...] = ()
         self.timm_names: dict[str, str] = {}
+        self._known_widths: dict[str, tuple[int, bool]] = {}
         self.view: Tensor | None
         self.register_buffer("view", None, persistent=False)
         self.stages = nn.Sequential()
@@ -194,6 +195,8 @@ class Backbone(nn.Module):
 
     def _widths(self) -> dict[str, tuple[int, bool]]:
         """Return each stage's number of channels, and whether its output is a map."""
+        if self._known_widths:  # looking costs a pass, and a search asks dozens of times
+            return self._known_widths
         side = self.native_size if self.fixed_size else max(32, self.min_size)
         mode, widths = self.training, dict[str, tuple[int, bool]]()
         self.eval()
@@ -203,6 +206,7 @@ class Backbone(nn.Module):
                 x = stage(x)
                 widths[name] = (pooled(x).shape[1], x.ndim == 4)
         self.train(mode)
+        self._known_widths = widths
         return widths
 
     @property
