@@ -72,6 +72,18 @@ def _drawn(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _light_searches() -> Iterator[None]:
+    """Let a search draw its folds once and offer two crops of a picture: on the few pictures of tests its 3 and 16 take half of it."""
+    from descend.search import features
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(features, "REPEATS", 1)
+        for bound in ("FEWEST_CROPS", "MOST_CROPS"):
+            patch.setattr(features, bound, 2)
+        yield
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Callable[[str], Path]:
     """Return a function that finds real data by name below DESCEND_DATA, or skips the test where it is absent."""
