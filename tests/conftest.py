@@ -74,7 +74,7 @@ def _drawn(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _light_searches() -> Iterator[None]:
-    """Let a search draw its folds once and offer two crops of a picture: on the few pictures of tests its 3 and 16 take half of it."""
+    """Let a search draw its folds once and offer two crops of a picture: its three draws and 16 crops take half of its time."""
     from descend.search import features
 
     with pytest.MonkeyPatch.context() as patch:
