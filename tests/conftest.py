@@ -61,14 +61,38 @@ def _unflushed() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def left_out(*, charts: bool) -> Iterator[None]:
+    """Draw nothing beside a report, and with ``charts`` none of the curves within: together half of a run of a second."""
+    from descend.report import confidence, figures, page
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "write", lambda run, charts: [])
+        patch.setattr(figures, "confusion", lambda *_: None)
+        if charts:
+            patch.setattr(page, "curves", lambda rows, chosen: [blank("Loss"), blank("Accuracy")])
+            patch.setattr(confidence, "_reliability_chart", lambda known: blank("Stated and true"))
+            patch.setattr(confidence, "_coverage_chart", lambda coverage: blank("Right among the answers given"))
+        yield
+
+
+def blank(title: str) -> Any:
+    """Return a chart of nothing."""
+    from markupsafe import Markup
+    from matplotlib.figure import Figure
+
+    from descend.report.charts import Chart
+
+    return Chart(title, Markup("<svg></svg>"), (), title.lower(), Figure(), (0.0, 1.0, 0.0, 1.0), (0.0, 1.0))
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _drawn(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Draw what lies beside a report only in files marked ``figures``: each is drawn there twice more, 0.6 s of a run of 1.6."""
-    with pytest.MonkeyPatch.context() as patch:
-        if request.node.get_closest_marker("figures") is None:
-            from descend.report import figures
-
-            patch.setattr(figures, "write", lambda run, charts: [])
+    """Draw the curves of a report only in files marked ``charts``, them and what lies beside it in those marked ``figures``."""
+    if request.node.get_closest_marker("figures") is not None:
+        yield
+        return
+    with left_out(charts=request.node.get_closest_marker("charts") is None):
         yield
 
 

@@ -14,6 +14,8 @@ import descend
 from descend.train.run import Run
 from descend.transfer import ENGINES
 
+pytestmark = pytest.mark.charts
+
 NEAR_TIE = 0.02  # answers whose two best probabilities are closer than this may differ between engines
 
 
