@@ -68,7 +68,7 @@ def left_out(*, charts: bool) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(figures, "write", lambda run, charts: [])
-        patch.setattr(figures, "confusion", lambda *_: None)
+        patch.setattr(figures, "confusion", lambda split, *_: blank("Confusion", f"confusion-{split}"))
         if charts:
             patch.setattr(page, "curves", lambda rows, chosen: [blank("Loss"), blank("Accuracy")])
             patch.setattr(confidence, "_reliability_chart", lambda known: blank("Stated and true"))
@@ -76,14 +76,14 @@ def left_out(*, charts: bool) -> Iterator[None]:
         yield
 
 
-def blank(title: str) -> Any:
+def blank(title: str, name: str | None = None) -> Any:
     """Return a chart of nothing."""
     from markupsafe import Markup
     from matplotlib.figure import Figure
 
     from descend.report.charts import Chart
 
-    return Chart(title, Markup("<svg></svg>"), (), title.lower(), Figure(), (0.0, 1.0, 0.0, 1.0), (0.0, 1.0))
+    return Chart(title, Markup("<svg></svg>"), (), name or title.lower(), Figure(), (0.0, 1.0, 0.0, 1.0), (0.0, 1.0))
 
 
 @pytest.fixture(scope="module", autouse=True)
