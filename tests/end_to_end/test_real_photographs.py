@@ -16,7 +16,7 @@ from descend.transfer import ENGINES
 
 pytestmark = pytest.mark.charts
 
-NEAR_TIE = 0.02  # answers whose two best probabilities are closer than this may differ between engines
+OFF, OFF_IN_16_BITS = 1e-3, 0.1  # of a probability from torch's; 4e-5 and 0.063 were measured
 
 
 @pytest.fixture(scope="module")
@@ -42,14 +42,16 @@ def test_ants_and_bees_are_told_apart(whole: Run, runs: dict[str, Run]) -> None:
     assert whole.record.chosen["size"] == 224
 
 
-def test_engines_give_the_same_answers_outside_near_ties(runs: dict[str, Run]) -> None:
+def test_engines_give_the_same_answers(runs: dict[str, Run]) -> None:
     tables = {
         name: np.genfromtxt(run.folder / "predictions.csv", delimiter=",", skip_header=1)[:, 5:] for name, run in runs.items()
     }
     reference = tables.pop("torch")
-    clear = np.abs(reference[:, 0] - reference[:, 1]) > NEAR_TIE
-    assert clear.mean() > 0.9
-    for probabilities in tables.values():
+    for name, probabilities in tables.items():
+        off = OFF_IN_16_BITS if name.endswith("bf16") else OFF
+        assert np.abs(probabilities - reference).max() <= off, name
+        clear = np.abs(reference[:, 0] - reference[:, 1]) > 2 * off
+        assert clear.mean() > 0.9
         assert np.array_equal(probabilities[clear].argmax(1), reference[clear].argmax(1))
 
 
