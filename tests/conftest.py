@@ -61,14 +61,50 @@ def _unflushed() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def left_out(*, charts: bool) -> Iterator[None]:
+    """Draw nothing beside a report, and with ``charts`` none of the curves within: together half of a run of a second."""
+    from descend.report import confidence, figures, page
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "write", lambda run, charts: [])
+        patch.setattr(figures, "confusion", lambda split, *_: blank("Confusion", f"confusion-{split}"))
+        if charts:
+            patch.setattr(page, "curves", lambda rows, chosen: [blank("Loss"), blank("Accuracy")])
+            patch.setattr(confidence, "_reliability_chart", lambda known: blank("Stated and true"))
+            patch.setattr(confidence, "_coverage_chart", lambda coverage: blank("Right among the answers given"))
+        yield
+
+
+def blank(title: str, name: str | None = None) -> Any:
+    """Return a chart of nothing."""
+    from markupsafe import Markup
+    from matplotlib.figure import Figure
+
+    from descend.report.charts import Chart
+
+    return Chart(title, Markup("<svg></svg>"), (), name or title.lower(), Figure(), (0.0, 1.0, 0.0, 1.0), (0.0, 1.0))
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _drawn(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Draw what lies beside a report only in files marked ``figures``: each is drawn there twice more, 0.6 s of a run of 1.6."""
-    with pytest.MonkeyPatch.context() as patch:
-        if request.node.get_closest_marker("figures") is None:
-            from descend.report import figures
+    """Draw the curves of a report only in files marked ``charts``, them and what lies beside it in those marked ``figures``."""
+    if request.node.get_closest_marker("figures") is not None:
+        yield
+        return
+    with left_out(charts=request.node.get_closest_marker("charts") is None):
+        yield
 
-            patch.setattr(figures, "write", lambda run, charts: [])
+
+@pytest.fixture(scope="session", autouse=True)
+def _light_searches() -> Iterator[None]:
+    """Let a search draw its folds once and offer two crops of a picture: its three draws and 16 crops take half of its time."""
+    from descend.search import features
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(features, "REPEATS", 1)
+        for bound in ("FEWEST_CROPS", "MOST_CROPS"):
+            patch.setattr(features, bound, 2)
         yield
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 import descend
+from descend.train.modes.mode import Default
+from descend.train.modes.scratch import Scratch
 
 SOURCE = Path(descend.__file__).parent
 Documented = ast.Module | ast.ClassDef | ast.FunctionDef
@@ -42,6 +44,7 @@ PUBLIC = {public for name, path in FILES.items() if path.name == "__init__.py"
 @pytest.mark.parametrize("name", WITH_EXAMPLES)
 def test_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Scratch, "default_backbone", lambda self, data, chosen: Default("smallcnn(width=4)", "small, for a test"))
     tests = [test for test in doctest.DocTestFinder().find(importlib.import_module(name)) if test.examples]
     assert len(tests) == sum(">>>" in text for text in _docstrings(FILES[name])), "an example that doctest does not see"
     told: list[str] = []

@@ -34,10 +34,12 @@ from tests.fake_hub import folder_hub  # pyright: ignore[reportMissingImports]
 import descend
 from descend.cli import VERBS, main
 from descend.data import builtin
+from descend.schedule import rate_sweep
 from descend.search import rungs
 from descend.train.modes.auto import Auto
 from descend.train.modes.features import Features, FrozenBackbone
 from descend.train.modes.finetune import FineTune
+from descend.train.modes.head import HeadOnly
 from descend.train.modes.mode import Default, Mode
 from descend.train.modes.scratch import Scratch
 
@@ -134,14 +136,19 @@ def small_defaults(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     def constant(value: Any) -> Any:
         return lambda self, data, chosen: Default(value, "small, for a test")
 
+    def short_sweep(self: rate_sweep.Sweep, *, n_steps: int, plain: Any = rate_sweep.Sweep.__init__, **rates: float) -> None:
+        plain(self, n_steps=min(n_steps, 25), **rates)
+
     pictures, labels, splits = builtin.digits()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rungs, "MOST_PASSES", 3.0)
         patch.setattr(rungs, "FULL_PASSES", 2.0)
         patch.setattr(rungs, "MOST_TRAININGS", 1)
+        patch.setattr(rate_sweep.Sweep, "__init__", short_sweep)
         for mode in (Auto, FrozenBackbone, FineTune, Scratch):
             patch.setattr(mode, "default_size", constant(32))
             patch.setattr(mode, "default_epochs", constant(1), raising=False)
+        patch.setattr(HeadOnly, "default_epochs", constant(2))
         for mode in (Features, Scratch):
             patch.setattr(mode, "default_epochs", constant(12))  # long enough for what listens, and for 12 snapshots
         patch.setattr(Scratch, "default_backbone", lambda self, data, chosen: Default(SMALL[data.side < 28], "small, for a test"))

@@ -17,6 +17,8 @@ from descend.errors import RunError
 from descend.progress import Silent
 from descend.train.run import Run
 
+pytestmark = pytest.mark.charts
+
 TINY: dict[str, Any] = {"transfer": "scratch", "backbone": "smallcnn(width=4)", "size": 16, "epochs": 2, "batch_size": 8}
 WORDS = [f"--{name.replace('_', '-')}={value}" for name, value in TINY.items()]
 

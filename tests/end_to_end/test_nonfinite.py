@@ -23,6 +23,8 @@ from descend.progress import Silent
 from descend.train.loop import Batch, Position, Task
 from descend.train.nonfinite import Rollback, largest_gradients, notes
 
+pytestmark = pytest.mark.charts
+
 TINY: dict[str, Any] = {"transfer": "scratch", "backbone": "smallcnn(width=4)", "size": 16, "epochs": 3, "batch_size": 8,
                         "augment": ["flip"]}  # fmt: skip
 

@@ -18,6 +18,8 @@ from tests.unit.test_report_page import SEARCH, make_run, picture  # pyright: ig
 from descend import report as report_package
 from descend.api import fit
 
+pytestmark = pytest.mark.charts
+
 
 @pytest.fixture(scope="module")
 def report(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:

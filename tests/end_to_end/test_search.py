@@ -32,7 +32,6 @@ from descend.train.nonfinite import Rollback
 from descend.train.run import Run
 from descend.transfer import Trial
 
-pytestmark = pytest.mark.figures
 SMALL = {"size": 64, "engine": "torch"}
 LONG = {**SMALL, "budget": "10m"}  # more than the steps can use: nothing then depends on the load of the machine
 

@@ -13,6 +13,8 @@ from descend.report.confidence import confidence
 from descend.stats import proportion
 from descend.train.calibration import coverage, reliability
 
+pytestmark = pytest.mark.charts
+
 
 def record(n: int, *, n_independent: int | None = None, split: str = "test") -> tuple[Any, np.ndarray, np.ndarray]:
     """Stand in for a record: n answers of two classes whose confidence is right on average; with each confidence and truth."""

@@ -21,6 +21,8 @@ from PIL import Image
 from descend import report
 from descend.errors import RunError
 
+pytestmark = pytest.mark.charts
+
 VOID = frozenset({"meta", "br", "img", "hr", "link", "input", "wbr"})
 CLOSED_BY_ITSELF = frozenset({"path", "rect", "use", "circle", "line"})
 HOSTILE = [

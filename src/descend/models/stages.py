@@ -195,7 +195,7 @@ class Backbone(nn.Module):
 
     @cached_property
     def _widths(self) -> dict[str, tuple[int, bool]]:
-        """Each stage's number of channels, and whether its output is a map."""
+        """Each stage's number of channels, and whether its output is a map. Looking costs a pass, and a search asks often."""
         side = self.native_size if self.fixed_size else max(32, self.min_size)
         mode, widths = self.training, dict[str, tuple[int, bool]]()
         self.eval()
