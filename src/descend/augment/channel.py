@@ -27,7 +27,12 @@ def inverted(chosen: Bools) -> Floats:
 
 @technique("grayscale", source="Chen et al. 2020, arXiv:2002.05709, appendix A")
 class Grayscale(Augmentation):
-    """Replace color by its grey, with probability ``p``, so that shape has to decide."""
+    """Replace color by its grey, with probability ``p``, so that shape has to decide.
+
+        x' = grey(x) in all three channels
+
+    All changes of color are one matrix for each picture: one more costs nothing.
+    """
 
     stage = "color"
     neutral: ClassVar = {"p": 0.0}
@@ -41,7 +46,12 @@ class Grayscale(Augmentation):
 
 @technique("invert", source="Cubuk et al. 2019, arXiv:1805.09501, table 6")
 class Invert(Augmentation):
-    """Take each level x to 255 - x, with probability ``p``: black on white becomes white on black."""
+    """Take each level x to 255 - x, with probability ``p``: black on white becomes white on black.
+
+        x' = 255 - x
+
+    All changes of color are one matrix for each picture: one more costs nothing.
+    """
 
     stage = "color"
     neutral: ClassVar = {"p": 0.0}
@@ -109,6 +119,8 @@ class Lighting(Augmentation):
 @technique("gaussian_noise", formerly="noise", source="Bishop 1995, Training with noise is equivalent to Tikhonov regularization")
 class GaussianNoise(Augmentation):
     """Add Gaussian noise to every pixel and channel, after color and before the clamp.
+
+        x' = x + sigma z        z standard normal, sigma uniform on sigma_range
 
     ``sigma_range``: standard deviation in levels (of 255), uniform for each picture. The noise itself is a function of the same
     coordinates as every draw, so it can be replayed. It is the most costly transform here: one random number per value.

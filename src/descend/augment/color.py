@@ -64,7 +64,12 @@ def around_one(u: Floats, amount: float) -> Floats:
 
 @technique("brightness", source="Howard 2013, arXiv:1312.5402, section 2; torchvision's ColorJitter")
 class Brightness(Augmentation):
-    """Multiply all levels by a factor uniform on [1 - amount, 1 + amount]: a lamp turned up or down."""
+    """Multiply all levels by a factor uniform on [1 - amount, 1 + amount]: a lamp turned up or down.
+
+        x' = f x        f uniform on [1 - amount, 1 + amount]
+
+    All changes of color are one matrix for each picture: one more costs nothing.
+    """
 
     stage = "color"
     neutral: ClassVar = {"amount": 0.0}
@@ -80,7 +85,12 @@ class Brightness(Augmentation):
 
 @technique("contrast", source="Howard 2013, arXiv:1312.5402, section 2; torchvision's ColorJitter")
 class Contrast(Augmentation):
-    """Spread levels about the mean grey of the picture by a factor uniform on [1 - amount, 1 + amount]."""
+    """Spread levels about the mean grey of the picture by a factor uniform on [1 - amount, 1 + amount].
+
+        x' = c x + (1 - c) mean(grey)        c uniform on [1 - amount, 1 + amount]
+
+    The mean takes one look more at the picture; the change itself joins the one matrix of all changes of color.
+    """
 
     stage = "color"
     neutral: ClassVar = {"amount": 0.0}
@@ -96,7 +106,12 @@ class Contrast(Augmentation):
 
 @technique("saturation", source="Howard 2013, arXiv:1312.5402, section 2; torchvision's ColorJitter")
 class Saturation(Augmentation):
-    """Move each pixel away from (> 1) or towards (< 1) its own grey by a factor uniform on [1 - amount, 1 + amount]."""
+    """Move each pixel away from (> 1) or towards (< 1) its own grey by a factor uniform on [1 - amount, 1 + amount].
+
+        x' = s x + (1 - s) grey(x)        s uniform on [1 - amount, 1 + amount]
+
+    All changes of color are one matrix for each picture: one more costs nothing.
+    """
 
     stage = "color"
     neutral: ClassVar = {"amount": 0.0}
@@ -113,6 +128,8 @@ class Saturation(Augmentation):
 @technique("hue", source="Gonzalez & Woods 2018, Digital Image Processing, the YIQ color model")
 class Hue(Augmentation):
     """Turn every color round the color circle by a share of it uniform on -amount..amount (0.5 is the opposite color).
+
+        Y' = Y        (I', Q') = (I, Q) turned by 2 pi share        share uniform on [-amount, amount]
 
     It dislikes tasks where color is the answer (ripeness, staining). Differs from torchvision, which turns HSV: a turn of the
     YIQ chroma plane is linear and keeps luma, so it composes with the rest.

@@ -27,6 +27,8 @@ Pixels = Annotated[int, Ge(1)]
 class Flip(Augmentation):
     """Mirror the picture with probability ``p``.
 
+        x' = width - x        vertical: y' = height - y
+
     Prefer it wherever left and right carry no meaning; it harms digits, signs and text. It costs nothing: pixels are copied.
     ``axis``: "horizontal" swaps left and right, "vertical" top and bottom.
     """
@@ -122,6 +124,8 @@ class RandomResizedCrop(Augmentation):
 class Rotate(Augmentation):
     """Turn the picture about its middle by an angle uniform on -degrees..degrees, counter-clockwise positive.
 
+        (x', y') = middle + turn(a) ((x, y) - middle)        a uniform on [-degrees, degrees]
+
     Prefer small angles for pictures with an up and a down (10-20), 180 for microscopy and aerial views; upside down, a 6 is a 9.
     """
 
@@ -139,7 +143,12 @@ class Rotate(Augmentation):
 
 @technique("shift", source="Simard et al. 2003, ICDAR, section 2 (affine distortions)")
 class Shift(Augmentation):
-    """Move the picture by up to ``fraction`` of its sides, uniform in each direction, with sub-pixel precision."""
+    """Move the picture by up to ``fraction`` of its sides, uniform in each direction, with sub-pixel precision.
+
+        (x', y') = (x + u width, y + v height)        u, v uniform on [-fraction, fraction]
+
+    All changes of geometry are one resampling: one more costs nothing.
+    """
 
     stage = "geometry"
     neutral: ClassVar = {"fraction": 0.0}
@@ -157,6 +166,8 @@ class Shift(Augmentation):
 @technique("scale", source="Simard et al. 2003, ICDAR, section 2 (affine distortions)")
 class Scale(Augmentation):
     """Enlarge (> 1) or shrink (< 1) the picture about its middle by a factor log-uniform on ``factor_range``.
+
+        (x', y') = middle + f ((x, y) - middle)        log f uniform between the logarithms of factor_range
 
     ``anisotropic`` draws width and height apart, which also changes the aspect ratio.
     """

@@ -66,7 +66,12 @@ class Gamma(Augmentation):
 
 @technique("solarize", source="Cubuk et al. 2019, arXiv:1805.09501, table 6")
 class Solarize(Augmentation):
-    """Invert the levels from ``threshold`` up, with probability ``p``, as an over-exposed negative does."""
+    """Invert the levels from ``threshold`` up, with probability ``p``, as an over-exposed negative does.
+
+        x' = 255 - x where x >= threshold, else x
+
+    All changes of tone are one table of 256 levels for each picture: one more costs nothing.
+    """
 
     stage = "tone"
     neutral: ClassVar = {"p": 0.0}
@@ -81,7 +86,12 @@ class Solarize(Augmentation):
 
 @technique("posterize", source="Cubuk et al. 2019, arXiv:1805.09501, table 6")
 class Posterize(Augmentation):
-    """Keep only the upper ``bits`` of each level, with probability ``p``."""
+    """Keep only the upper ``bits`` of each level, with probability ``p``.
+
+        x' = x - x mod 2**(8 - bits)
+
+    All changes of tone are one table of 256 levels for each picture: one more costs nothing.
+    """
 
     stage = "tone"
     neutral: ClassVar = {"p": 0.0}

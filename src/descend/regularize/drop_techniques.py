@@ -25,6 +25,8 @@ DropProbability = Annotated[float, Ge(0), Lt(1), Search(0.0, 0.7)]
 class DropoutBeforeHead(Regularizer):
     """Dropout of the features, right before the layer that turns them into logits; see ``Dropout`` for its meaning.
 
+        training: x m / (1 - p),  m ~ Bernoulli(1 - p)        evaluation: x        ("classic": x m, and x (1 - p))
+
     It replaces the dropout that a timm model may have in that place. Where a frozen backbone's features come from a cache
     it works just the same, because it belongs to the head.
     """
@@ -88,6 +90,8 @@ class DropBlockAfterStages(Regularizer):
 @technique("dropconnect", source="Wan, Zeiler, Zhang, LeCun & Fergus 2013, 'Regularization of neural networks using DropConnect'")
 class DropConnect(Regularizer):
     """Drop single weights: of the head's linear layers, or of every linear layer and convolution; see ``DropConnectLinear``.
+
+        training: x (M * W)^T / (1 - p),  M ~ Bernoulli(1 - p)        evaluation: x W^T
 
     Test time uses the mean weights. layers "all" with per "sample" runs every convolution sample by sample: slow.
     """

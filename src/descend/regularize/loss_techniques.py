@@ -17,6 +17,8 @@ from descend.technique import Search, technique
 class LabelSmoothing(Regularizer):
     """Targets of ``1 - amount`` instead of 1, the rest spread evenly; the loss does it, once, also to mixed targets.
 
+        y' = (1 - amount) y + amount / K        K: the number of classes
+
     Prefer it for better calibrated predictions; avoid it for a model that will teach another.
     """
 

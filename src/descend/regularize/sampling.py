@@ -53,6 +53,8 @@ def balanced_rows(labels: ArrayLike, n: int, *, seed: int, epoch: int, power: fl
 class BalancedSampling(Regularizer):
     """Fill each epoch with rows drawn so that rare classes come more often, see ``balanced_rows``; as many rows as there are.
 
+        P(a picture of class k) ~ n_k**-power        n_k: the pictures of the class
+
     Prefer it to ``class_weights`` where a rare class would be missing from most batches. It repeats rare pictures, so add
     augmentation; and it shows each common one less than once per epoch.
 

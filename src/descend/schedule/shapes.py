@@ -204,6 +204,8 @@ class Cosine(Schedule):
 class CosineRestarts(Schedule):
     """Fall along a half cosine several times, jumping back to 1 in between.
 
+        factor = floor + (1 - floor) (1 + cos(pi u)) / 2        u: 0 to 1 within each cycle
+
     Prefer it where the weights at the end of each cycle are wanted (snapshots, ensembles). n_cycles: how many; stretch: each
     cycle is this many times as long as the one before (T_mult of the paper).
     """
@@ -226,6 +228,9 @@ class CosineRestarts(Schedule):
 @technique("one_cycle", source="Smith & Topin 2018, arXiv:1708.07120; the cosine form: fastai, Howard & Gugger 2020")
 class OneCycle(Schedule):
     """Rise from ``start`` to 1 until ``peak_at``, then fall to ``floor``.
+
+        factor = start + (1 - start) (1 - cos(pi u)) / 2        u = progress / peak_at, up to the peak
+        factor = floor + (1 - floor) (1 + cos(pi u)) / 2        u = (progress - peak_at) / (1 - peak_at), after it
 
     Prefer it with SGD and a high rate: the rise is a long warm-up. anneal: the form of both flanks.
     Differs from torch's OneCycleLR: momentum is left alone.
@@ -250,6 +255,8 @@ class OneCycle(Schedule):
 )
 class WarmupStableDecay(Schedule):
     """Warm up, stay at 1, and fall to ``floor`` at the end.
+
+        factor = 1 - (1 - floor) u        u = (progress - (1 - decay)) / decay, from where it is 0; "sqrt": sqrt(u) for u
 
     Prefer it where the length of the run may change: everything before the fall can be reused.
 
