@@ -18,7 +18,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +140,8 @@ def small_defaults(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         plain(self, n_steps=min(n_steps, 25), **rates)
 
     pictures, labels, splits = builtin.digits()
+    cells = builtin.elpv()
+    few = replace(cells, names=cells.names[::20], labels=cells.labels[::20])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rungs, "MOST_PASSES", 3.0)
         patch.setattr(rungs, "FULL_PASSES", 2.0)
@@ -154,6 +156,7 @@ def small_defaults(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setattr(Scratch, "default_backbone", lambda self, data, chosen: Default(SMALL[data.side < 28], "small, for a test"))
         patch.setattr(Mode, "default_engine", constant("torch"))
         folder_hub(patch, tmp_path_factory.mktemp("hub"))
+        patch.setitem(builtin.SETS, "elpv", lambda: few)
         patch.setitem(builtin.SETS, "digits", lambda: (pictures[:N_DIGITS], labels[:N_DIGITS], splits[:N_DIGITS]))
         yield
 
