@@ -14,8 +14,6 @@ import descend
 from descend.train import recipe as recipes
 from descend.train.run import Run
 
-pytestmark = pytest.mark.figures
-
 Labelled = tuple[NDArray[np.uint8], NDArray[np.str_]]
 QUICK: dict[str, Any] = {"size": 64, "epochs": 1, "batch_size": 16, "engine": "torch"}
 

@@ -16,6 +16,8 @@ from descend.train.graph_parts import AGREEMENT
 from descend.train.run import Run
 from descend.transfer.engine_openvino import available, computes_in_bfloat16
 
+pytestmark = pytest.mark.figures  # one run of every mode, a search among them
+
 PREDICT = """
 import sys
 from descend.cli import main
