@@ -183,6 +183,15 @@ def data_size(found: dict[str, Any]) -> Drawing:
         return Drawing(figure)
 
 
+def steps(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a row per set and rung of the ladder over the steps of a search."""
+    return [
+        {"pictures": SETS[name], "rung": rung["name"], "validation, %": points(rung["accuracy"]), "runs": rung["n_runs"],
+         "seconds of a run": f"{rung['wall_s']:.0f}", "on test": rung["verdict"]["text"] if rung["verdict"] else "–"}
+        for name, part in found.items() for rung in part["rungs"]
+    ]  # fmt: skip
+
+
 def measured() -> dict[str, Any]:
     """Return the tables of the page, by study and name."""
     found = {study: result(f"study_{study}") for study in STUDIES}
@@ -191,6 +200,7 @@ def measured() -> dict[str, Any]:
     tables["watch"] |= {"arms": arms(found["watch"], **{"test loss": "test_loss"}), "decisions": watched(found["watch"])}
     tables["drop_layers"]["arms"] = arms(found["drop_layers"], **{"time over none": "time over none"})
     tables["data_size"] = {"ways": by_size(result("data_size"))}
+    tables["auto_steps"] = {"ladder": steps(result("auto_steps"))}
     return tables
 
 

@@ -16,49 +16,39 @@ from descend.transfer import ENGINES
 
 pytestmark = pytest.mark.charts
 
-OFF, OFF_IN_16_BITS = 1e-3, 0.1  # of a probability from torch's; 4e-5 and 0.063 were measured
-
-
-@pytest.fixture(scope="module")
-def whole(real_data: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """All that is left open is chosen as for anyone: the size, the engine."""
-    return descend.fit(real_data("hymenoptera"), transfer="features", out=tmp_path_factory.mktemp("runs") / "whole")
+NEAR_TIE = 0.02  # answers whose two best probabilities are closer than this may differ between engines
 
 
 @pytest.fixture(scope="module")
 def runs(real_data: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
-    """A run through every engine, on smaller pictures: a quarter of the time."""
     root, out = real_data("hymenoptera"), tmp_path_factory.mktemp("runs")
-    return {name: descend.fit(root, transfer="features", size=112, engine=name, out=out / name) for name in ENGINES}
+    return {name: descend.fit(root, transfer="features", engine=name, out=out / name) for name in ENGINES}
 
 
-def test_ants_and_bees_are_told_apart(whole: Run, runs: dict[str, Run]) -> None:
-    for run, least in ((whole, 0.93), *((run, 0.85) for run in runs.values())):
+def test_ants_and_bees_are_told_apart(runs: dict[str, Run]) -> None:
+    for run in runs.values():
         assert run.record.val is not None
         assert run.record.val["n"] == 153
-        assert run.record.val["accuracy"] >= least
+        assert run.record.val["accuracy"] >= 0.93
         assert run.record.test is None
         assert run.record.data["splits"] == {"train": 245, "val": 153, "test": 0}
-    assert whole.record.chosen["size"] == 224
 
 
-def test_engines_give_the_same_answers(runs: dict[str, Run]) -> None:
+def test_engines_give_the_same_answers_outside_near_ties(runs: dict[str, Run]) -> None:
     tables = {
         name: np.genfromtxt(run.folder / "predictions.csv", delimiter=",", skip_header=1)[:, 5:] for name, run in runs.items()
     }
     reference = tables.pop("torch")
-    for name, probabilities in tables.items():
-        off = OFF_IN_16_BITS if name.endswith("bf16") else OFF
-        assert np.abs(probabilities - reference).max() <= off, name
-        clear = np.abs(reference[:, 0] - reference[:, 1]) > 2 * off
-        assert clear.mean() > 0.9
+    clear = np.abs(reference[:, 0] - reference[:, 1]) > NEAR_TIE
+    assert clear.mean() > 0.9
+    for probabilities in tables.values():
         assert np.array_equal(probabilities[clear].argmax(1), reference[clear].argmax(1))
 
 
-def test_a_warm_run_finds_everything_in_the_cache(whole: Run, real_data: Callable[[str], Path], tmp_path: Path) -> None:
-    again = descend.fit(real_data("hymenoptera"), transfer="features", engine=whole.record.chosen["engine"], out=tmp_path / "run")
+def test_a_warm_run_finds_everything_in_the_cache(runs: dict[str, Run], real_data: Callable[[str], Path], tmp_path: Path) -> None:
+    again = descend.fit(real_data("hymenoptera"), transfer="features", engine="torch", out=tmp_path / "run")
     assert again.record.rate_of == "training"  # no feature was computed
-    assert (again.folder / "predictions.csv").read_text() == (whole.folder / "predictions.csv").read_text()
+    assert (again.folder / "predictions.csv").read_text() == (runs["torch"].folder / "predictions.csv").read_text()
 
 
 @pytest.mark.slow
