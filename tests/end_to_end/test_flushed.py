@@ -31,5 +31,5 @@ def test_every_file_is_flushed_as_it_stays(shapes: Path, tmp_path: Path, monkeyp
     left = {path.relative_to(run.folder).as_posix(): path for path in run.folder.rglob("*") if path.is_file()}
     assert "record.json" in left
     states = {name: (path.stat(), path.read_bytes()) for name, path in left.items()}
-    lost = [name for name, (status, content) in states.items() if content and flushed.get((status.st_dev, status.st_ino)) != content]
+    lost = [name for name, (at, content) in states.items() if content and flushed.get((at.st_dev, at.st_ino)) != content]
     assert not lost, f"not on the disk: {', '.join(lost)}"
