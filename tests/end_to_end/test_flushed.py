@@ -10,15 +10,16 @@ from typing import Any
 import pytest
 
 import descend
+from descend.train.recipe import Transfer
 
-MODES: dict[str, dict[str, Any]] = {
+MODES: dict[Transfer, dict[str, Any]] = {
     "scratch": {"backbone": "smallcnn(width=4)", "size": 16, "epochs": 2, "batch_size": 8},
     "features": {"size": 32, "engine": "torch"},
 }
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_every_file_is_flushed_as_it_stays(shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+def test_every_file_is_flushed_as_it_stays(shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: Transfer) -> None:
     flushed = dict[tuple[int, int], bytes]()
 
     def fsync(handle: int) -> None:
