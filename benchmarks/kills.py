@@ -1,6 +1,6 @@
 """Kill real runs of every mode, resume them, and compare them byte by byte with runs that were never interrupted.
 
-    python benchmarks/kills.py --kills 500 --seed 0
+    OMP_NUM_THREADS=1 python benchmarks/kills.py --kills 500 --seed 0
 
 Claim: whatever ends a run, and whenever, it is either new or goes on, and ends with the same ``model.safetensors``,
 ``predictions.csv``, scores and metrics as the run that was never interrupted; no process outlives it; nothing half-written stays.

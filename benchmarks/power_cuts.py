@@ -1,6 +1,6 @@
 """Cut the power of real runs at random moments, and go on with what the disk then holds.
 
-    python benchmarks/power_cuts.py --cuts 100 --seed 0        (as root, on Linux, with loop devices)
+    OMP_NUM_THREADS=1 python benchmarks/power_cuts.py --cuts 100 --seed 0        (as root, on Linux, with loop devices)
 
 Claim: after a power cut, during a run or after its end, the run is new or goes on, and ends with the same bytes as one that was
 never interrupted; one that had said it was finished is finished, and its model verifies.

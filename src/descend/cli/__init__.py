@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import io
 import os
+import signal
 import sys
 import time
 from contextvars import ContextVar
@@ -60,6 +61,7 @@ def command() -> NoReturn:
     done at the end (``atexit``) is done, and what was printed is written.
     """
     status = main()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is done: a Ctrl-C now would only show where Python had got to
     atexit._run_exitfuncs()
     try:
         sys.stdout.flush()
