@@ -44,7 +44,9 @@ PUBLIC = {public for name, path in FILES.items() if path.name == "__init__.py"
 @pytest.mark.parametrize("name", WITH_EXAMPLES)
 def test_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(Scratch, "default_backbone", lambda self, data, chosen: Default("smallcnn(width=4)", "small, for a test"))
+    if name == "descend.api":  # which trains often; none of its examples tells how well
+        small = Default("smallcnn(width=4)", "small, for a test")
+        monkeypatch.setattr(Scratch, "default_backbone", lambda self, data, chosen: small)
     tests = [test for test in doctest.DocTestFinder().find(importlib.import_module(name)) if test.examples]
     assert len(tests) == sum(">>>" in text for text in _docstrings(FILES[name])), "an example that doctest does not see"
     told: list[str] = []

@@ -120,7 +120,7 @@ def test_the_verb_writes_the_page_anew_and_says_where_there_is_nothing(
     assert main(["report", str(found.folder)]) == 0
     assert capsys.readouterr().out == f"Report: {found.folder / 'report.html'}\n"
     assert main(["report", str(tmp_path / "none")]) == 1
-    assert "comparison.jsonl" in capsys.readouterr().err
+    assert "must be given the folder of a comparison or of a run" in capsys.readouterr().err
     (found.folder / "bas-0" / "predictions.csv").unlink()
     assert main(["report", str(found.folder)]) == 1
     assert "bas-0: must hold predictions.csv" in capsys.readouterr().err

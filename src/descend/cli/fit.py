@@ -56,7 +56,8 @@ def _main(argv: list[str], world: World) -> int:
     as_json, resumed, moved = args.pop("json"), args.pop("resume"), args.pop("moved")
     settings = settings_of(args)
     if resumed is not None:
-        check_run(resumed)
+        if not settings:  # with some, what is wrong with those comes first
+            check_run(resumed)
     else:
         if moved is not None:
             raise KnobError("--data", "tells --resume where a run's pictures are now; DATA stands alone", got=moved,
