@@ -183,11 +183,16 @@ def data_size(found: dict[str, Any]) -> Drawing:
         return Drawing(figure)
 
 
+def told(verdict: dict[str, Any] | None) -> str:
+    """Return a verdict without the names that stand beside it."""
+    return "–" if verdict is None else verdict["text"].partition(": ")[2] + f" (against {verdict['base']})"
+
+
 def steps(found: dict[str, Any]) -> list[dict[str, Any]]:
     """Return a row per set and rung of the ladder over the steps of a search."""
     return [
-        {"pictures": SETS[name], "rung": rung["name"], "validation, %": points(rung["accuracy"]), "runs": rung["n_runs"],
-         "seconds of a run": f"{rung['wall_s']:.0f}", "on test": rung["verdict"]["text"] if rung["verdict"] else "–"}
+        {"pictures": SETS[name], "rung": rung["name"], "right, %": points(rung["accuracy"]), "runs": rung["n_runs"],
+         "seconds of a run": f"{rung['wall_s']:.0f}", "verdict (points)": told(rung["verdict"])}
         for name, part in found.items() for rung in part["rungs"]
     ]  # fmt: skip
 
