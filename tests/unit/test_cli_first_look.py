@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from descend.cli.first_look import check_run, check_texts
+from descend.cli.catalogue import check_texts
+from descend.cli.first_look import check_run
 
 TYPOS = {
     "fit photo": (1, "Did you mean 'photos'?"),

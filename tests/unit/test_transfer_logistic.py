@@ -195,7 +195,8 @@ def test_axes_of_several_sets_are_those_of_each_alone() -> None:
 @pytest.mark.parametrize("around", [1e-3, 0.1, 10.0])
 def test_a_choice_that_begins_near_goes_the_way_that_the_loss_falls(around: float) -> None:
     x, labels = blobs(60, 20, 3)
-    everything, near = fit_logistic(x, labels, 3), fit_logistic(x, labels, 3, around=around)
+    (axes,) = axes_of([x])
+    everything, near = Searched.of(axes, labels, 3), Searched.of(axes, labels, 3, around=around)
     assert everything.best is not None
     assert near.best is not None
     assert near.best.loss < everything.best.loss + 0.02

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from descend import augment, data
-from descend.cli.first_look import check_data, check_texts, load
+from descend.cli.catalogue import check_texts
+from descend.cli.first_look import check_data, load
 from descend.cli.output import Parser, tell
 from descend.cli.progress import Terminal
 from descend.errors import KnobError, check_count

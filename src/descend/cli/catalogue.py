@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,15 +80,15 @@ def check_names(recipe: Recipe) -> None:
 
     It only says sooner what would be said anyway when the settings become techniques: before torch is imported.
     """
-    check_texts([(family, text) for setting, family in FAMILIES.items() for text in _texts(getattr(recipe, setting))])
+    check_texts({family: list(_texts(getattr(recipe, setting))) for setting, family in FAMILIES.items()})
 
 
-def check_texts(texts: list[tuple[str, str]]) -> None:
-    """Raise as ``check_names`` does. texts: pairs of a family and a spec text."""
-    if not texts or any_registered():
+def check_texts(texts: Mapping[str, Sequence[str]]) -> None:
+    """Raise SpecError or KnobError where a text names a technique, or a knob, that there is not. texts: family -> spec texts."""
+    if not any(texts.values()) or any_registered():
         return
     known = {(entry["family"], entry["name"]): entry for entry in entries()}
-    for family, spec in texts:
+    for family, spec in ((family, spec) for family, listed in texts.items() for spec in listed):
         chosen_later = spec == "auto" or (family == "augmentation" and spec.strip() in POLICIES)
         if not chosen_later:
             _check(parse(spec), family, known)

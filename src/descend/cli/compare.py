@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from descend.api import compare
-from descend.cli.catalogue import FAMILIES
-from descend.cli.first_look import check_texts
+from descend.cli.catalogue import FAMILIES, check_texts
 from descend.cli.fit import add_settings, check_settings, settings_of
 from descend.cli.output import Parser, tell
 from descend.cli.progress import Terminal

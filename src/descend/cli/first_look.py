@@ -1,11 +1,10 @@
-"""What can be said of a command's words before torch is imported: a run that is not there, a technique that there is not.
+"""What can be said of a command's words before torch is imported: of runs and data here, of techniques by ``catalogue``.
 
 It only says sooner what would be said anyway: a typo is answered at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,10 +34,3 @@ def check_data(data: str | None) -> None:
 
     if data is not None:
         check_place(data)
-
-
-def check_texts(texts: Mapping[str, Sequence[str]]) -> None:
-    """Raise SpecError or KnobError where a text names a technique, or a knob, that there is not. texts: family -> spec texts."""
-    from descend.cli.catalogue import check_texts as check
-
-    check([(family, text) for family, listed in texts.items() for text in listed])

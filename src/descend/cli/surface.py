@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from descend import landscape, stats
-from descend.cli.first_look import check_texts
+from descend.cli.catalogue import check_texts
 from descend.cli.output import Parser, tell
 from descend.optim import Rule
 from descend.printable import columns

@@ -72,9 +72,8 @@ def _of_step(step: SearchStep) -> Iterator[Named]:
 def _head(call: Call, outcome: str) -> Iterator[Named]:
     """Yield what fitted a head to features."""
     quick = bool(call.settings.get("quick"))
-    for item in of_text(
-        "", f"logistic(strength={call.settings.get('strength', USUAL_STRENGTH)})" if quick else "logistic()", Head
-    ):
+    strength = call.settings.get("strength", USUAL_STRENGTH)
+    for item in of_text("", f"logistic(strength={strength})" if quick else "logistic()", Head):
         yield (
             "head",
             replace(item, knobs=tuple(knob for knob in item.knobs if knob.name != "folds")),

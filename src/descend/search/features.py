@@ -36,7 +36,7 @@ FEWEST_CROPS, MOST_CROPS, ROWS = 4, 16, 1500
 """Crops per picture, and rows of them that a head is fitted to. On 5 pictures per class of hands, 4, 8 and 16 crops took plain
 views from 59 to 71, 72 and 74%, on 10 per class 16 from 79 to 81%; with 50 per class 6 crops lost a point, in minutes."""
 FOLD = 250_000
-"""What a fold costs however few its pictures are, in pictures times axes: 0.1 s where those take 4e-7 s each."""
+"""What a fold costs however few its pictures are, in pictures times axes: 0.1 s where those take 5e-7 s each."""
 QUICK_S = 0.5  # that a fit takes however few the pictures are
 
 

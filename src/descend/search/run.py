@@ -23,7 +23,7 @@ from descend.search.conclude import concluded
 from descend.search.features import MANY, fitted, like_the_best, refit_s
 from descend.search.findings import Findings
 from descend.search.finetune import RULE, answered, calibrated, fine_tuned, fitted_temperature
-from descend.search.steps import FeatureStep, FineTuneStep, KeepStep, PartStep, RefitStep, Step, read, text
+from descend.search.steps import FeatureStep, FineTuneStep, KeepStep, PartStep, RefitStep, RungStep, Step, read, text
 from descend.search.study import Answer, Study
 from descend.search.warm_up import WarmUp
 from descend.train.failure import in_words
@@ -65,7 +65,7 @@ class Search:
         self.watch = Watch(progress, self.clock)
         self.written = [text(step) for step in self.known]
         self.place = 0  # among those, of the step that is taken now
-        self.taking: Step | None = None  # that step, or the part of it that there was time for
+        self.taking: RungStep | None = None  # that step, or the part of it that there was time for
         self.study = self._study(surveyed)
         self.findings = Findings(self.study)
         self.study.before_training = lambda step: step_memory.check(self.study, step, rungs.best_head(self.findings.taken))
@@ -87,7 +87,7 @@ class Search:
         """Take the steps that are known, then those that are decided; returns False where Ctrl-C ended it with an answer."""
         try:
             for step in self.known:
-                if not isinstance(step, (PartStep, KeepStep, RefitStep)):  # those are of the beginning and of the end
+                if isinstance(step, RungStep):
                     self._take(step, "as the recipe says")
             if self.deciding:
                 self.study.warm_up = WarmUp(RULE, self.study.precision)
@@ -222,7 +222,7 @@ class Search:
         except OutOfTime:
             return
 
-    def _take(self, step: Step, why: str, *, reserve: float = -math.inf) -> None:
+    def _take(self, step: RungStep, why: str, *, reserve: float = -math.inf) -> None:
         """Take a step and keep what it brings; it is dropped where its time runs out.
 
         reserve: seconds that must be left all the while; by default the step is taken whatever the clock says.
@@ -256,7 +256,7 @@ class Search:
             self.progress.say(f"    {line}")
         self.log.save()
 
-    def _drop(self, step: Step, why: str, began: float, error: Exception) -> None:
+    def _drop(self, step: RungStep, why: str, began: float, error: Exception) -> None:
         """Go on without a step that has failed, and without others of its kind; the best answer so far stays."""
         self.failed.add(rungs.kind_of(step))
         self.written.pop(self.place)
@@ -271,7 +271,7 @@ class Search:
         self.log.record.notes.append(f"A step of the search failed and was dropped: {shortened(what)} ({shortened(told)})")
         return told
 
-    def _take_what_is_done(self, step: Step) -> None:
+    def _take_what_is_done(self, step: RungStep) -> None:
         """Fit a head once to the features that are there, where there is no answer yet or one from far fewer pictures."""
         if not isinstance(step, FeatureStep) or step.size != self.study.native or step.mirrored:
             return
@@ -280,8 +280,7 @@ class Search:
             quick = like_the_best(self.study, replace(step, share=done, quick=True))
             self._take(quick, "from what was done in time")
 
-    def _answer(self, step: Step) -> Answer:
-        assert not isinstance(step, (PartStep, KeepStep, RefitStep))  # those are taken elsewhere
+    def _answer(self, step: RungStep) -> Answer:
         if isinstance(step, FeatureStep):
             return fitted(self.study, step, told=lambda taken: self._cut(taken, "the rest of it is left out"))
         start = rungs.best_head(self.findings.taken)
@@ -300,7 +299,7 @@ class Search:
         """Write down that a training ends early, before it does."""
         self._cut(replace(step, stop_at=stop_at), f"slower than measured: stopped before step {stop_at + 1} of {step.n_steps}")
 
-    def _cut(self, step: FeatureStep | FineTuneStep, why: str) -> None:
+    def _cut(self, step: RungStep, why: str) -> None:
         """Write down the part of a step that there was time for."""
         self.taking = step
         self.written[self.place] = text(step)

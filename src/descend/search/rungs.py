@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from descend.search.begin import EXPORT_S, MARGIN
 from descend.search.features import crops_for, fit_s, n_views_needed
 from descend.search.finetune import images_per_s
-from descend.search.steps import FeatureStep, FineTuneStep, Step
+from descend.search.steps import FeatureStep, FineTuneStep, RungStep, Step
 from descend.search.study import Answer, Study
 
 MIRROR_SHARE = 0.06
@@ -58,7 +58,7 @@ FIRST_LOOK_S = 30.0  # a first answer that takes longer is preceded by one from 
 class Rung:
     """A step that could be taken. gain: of accuracy, expected. seconds: expected, with its share of the final judging."""
 
-    step: Step
+    step: RungStep
     why: str
     gain: float
     seconds: float

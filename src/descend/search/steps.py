@@ -93,7 +93,8 @@ class RefitStep:
     word: ClassVar[str] = "refit"
 
 
-Step = PartStep | FeatureStep | FineTuneStep | KeepStep | RefitStep
+RungStep = FeatureStep | FineTuneStep  # one after another; the others are of the beginning and of the end
+Step = PartStep | RungStep | KeepStep | RefitStep
 STEPS: dict[str, type[Step]] = {cls.word: cls for cls in (PartStep, FeatureStep, FineTuneStep, KeepStep, RefitStep)}
 
 

@@ -49,7 +49,7 @@ def check_folds(n_folds: int, labels: NDArray[np.int64], units: NDArray[np.int64
 
 def out_of_fold(
     features: Floats, labels: NDArray[np.int64], n_classes: int, *, units: NDArray[np.int64] | None = None, n_folds: int = 5,
-    strength: float | None = None, around: float | None = None, columns: Mapping[str, int] | None = None, n_inner: int = 5,
+    strength: float | None = None, columns: Mapping[str, int] | None = None, n_inner: int = 5,
     seed: int = 0, progress: Callable[[int, int], None] | None = None,
 ) -> OutOfFold:  # fmt: skip
     """Fit the logistic head once for each fold, and let it judge what was held out, by its first view, the plain one.
@@ -74,7 +74,7 @@ def out_of_fold(
                             got=f"fold {number + 1} of {n_folds}", fix="Ask for more folds, or leave them out.")  # fmt: skip
         best = fit_stages(
             features[fitted], labels[fitted], n_classes, columns or {"all": features.shape[2]},
-            units=None if units is None else units[fitted], strength=strength, around=around, n_folds=n_inner, n_judged=1,
+            units=None if units is None else units[fitted], strength=strength, n_folds=n_inner, n_judged=1,
             seed=seed,
         )  # fmt: skip
         strengths.append(best.fit.strength)

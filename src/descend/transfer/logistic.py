@@ -101,24 +101,22 @@ class LogisticFit:
 
 def fit_logistic(
     features: Floats, labels: NDArray[np.int64], n_classes: int, *, units: NDArray[np.int64] | None = None,
-    strength: float | None = None, around: float | None = None, n_folds: int = 5, n_repeats: int = 1, n_judged: int | None = None,
-    seed: int = 0, check: Callable[[], None] = _go_on,
+    strength: float | None = None, n_folds: int = 5, n_judged: int | None = None, seed: int = 0,
+    check: Callable[[], None] = _go_on,
 ) -> LogisticFit:  # fmt: skip
     """Fit the head to the features of n pictures.
 
     features: (n, V, D) float32; the V views of a picture share its label, count 1 / V each, and stay on one side of a fold. There
     the probabilities of the first ``n_judged`` are averaged: those that answers will look at, None for all. labels: (n,) int64
     below K = n_classes. units: (n,) what must stay on one side, such as copies or groups; None: every picture by itself.
-    strength: of the penalty, or None to choose it by cross-validation (stratified, grouped), by the lowest held-out loss. around:
-    a strength that did well on similar features: the choice begins there, and needs fewer fits. n_repeats: how often the folds
-    are drawn, for few pictures. check: called before every evaluation of the loss; what it raises ends the fit.
+    strength: of the penalty, or None to choose it by cross-validation (stratified, grouped), by the lowest held-out loss. check:
+    called before every evaluation of the loss; what it raises ends the fit.
     Raises DataError for features that are not finite, a single class, or more than memory holds.
     """
     check()
     (axes,) = axes_of([features])
     return Searched.of(
-        axes, labels, n_classes, units=units, strength=strength, around=around, n_folds=n_folds, n_repeats=n_repeats,
-        n_judged=n_judged, seed=seed, check=check,
+        axes, labels, n_classes, units=units, strength=strength, n_folds=n_folds, n_judged=n_judged, seed=seed, check=check,
     ).fit()  # fmt: skip
 
 
@@ -140,7 +138,11 @@ class Searched:
         n_judged: int | None = None, seed: int = 0, check: Callable[[], None] = _go_on,
         told: Callable[[Trial], None] = _unheard,
     ) -> Searched:  # fmt: skip
-        """Arguments as of ``fit_logistic``; told: called with each trial. Raises DataError for a single class."""
+        """Search the strength; arguments as of ``fit_logistic``. Raises DataError for a single class.
+
+        around: a strength that did well on similar features: the choice begins there, and needs fewer fits. n_repeats: how often
+        the folds are drawn, for few pictures. told: called with each trial.
+        """
         if len(np.unique(labels)) < 2:
             raise DataError("logistic", "needs pictures of two classes or more", got=np.unique(labels).tolist())
         check()
@@ -148,7 +150,8 @@ class Searched:
         if strength is None:
             folds = [fold for r in range(n_repeats) for fold in folds_of(labels, units, n_folds, n_classes, seed, r)]
             trials = search(axes, labels, n_classes, folds, around=around, n_judged=n_judged, check=check, told=told)
-            strength = min(trials, key=lambda trial: trial.loss).strength if trials else around or USUAL_STRENGTH
+            best = _best(trials)
+            strength = around or USUAL_STRENGTH if best is None else best.strength
         return cls(axes, labels, n_classes, strength, tuple(trials), check)
 
     @property
@@ -180,32 +183,24 @@ class StageFit:
     fit: LogisticFit
     trials: dict[str, tuple[Trial, ...]]
 
-    @property
-    def loss(self) -> float:
-        """The held-out loss, nats; infinite where no strength was tried."""
-        return np.inf if self.fit.best is None else self.fit.best.loss
-
 
 def fit_stages(
     features: Floats, labels: NDArray[np.int64], n_classes: int, columns: Mapping[str, int], *,
-    units: NDArray[np.int64] | None = None, strength: float | None = None, around: float | None = None,
-    n_folds: int = 5, n_repeats: int = 1, n_judged: int | None = None, seed: int = 0, check: Callable[[], None] = _go_on,
+    units: NDArray[np.int64] | None = None, strength: float | None = None, n_folds: int = 5, n_judged: int | None = None,
+    seed: int = 0,
 ) -> StageFit:  # fmt: skip
     """Fit the head on several sets of features, each the last columns of all; return the best in cross-validation.
 
     features: (n, V, D) float32. columns: name -> how many of the last columns, from few to many, such as {"last": 1280,
-    "late": 2024}. Where no strength is tried, or losses are equal, the first wins. around: as in ``fit_logistic``, for the first
-    set; each later one is tried around what was best for the one before, so alone it may get another strength. The rest as in
+    "late": 2024}. Where no strength is tried, or losses are equal, the first wins. The rest as in
     ``fit_logistic``.
     """
     searched: dict[str, Searched] = {}
     all_axes = axes_of([features[:, :, -n_columns:] for n_columns in columns.values()])
     for name, axes in zip(columns, all_axes, strict=True):
         searched[name] = Searched.of(
-            axes, labels, n_classes, units=units, strength=strength, around=around, n_folds=n_folds,
-            n_repeats=n_repeats, n_judged=n_judged, seed=seed, check=check,
-        )  # fmt: skip
-        around = None if around is None else searched[name].strength
+            axes, labels, n_classes, units=units, strength=strength, n_folds=n_folds, n_judged=n_judged, seed=seed
+        )
     best = min(searched, key=lambda name: searched[name].loss)
     return StageFit(best, searched[best].fit(), {name: item.trials for name, item in searched.items()})
 

@@ -66,12 +66,11 @@ class Axes:
         kept = values > NEGLIGIBLE * values[-1]
         kept[: -most if most else 0] = False
         values, vectors = values[kept], vectors[:, kept]
-        roots = np.sqrt(values)
         if by_columns:
-            rotation = vectors.astype(np.float32)
-            rotation[constant] = 0
-            return cls(mean, scale, lambda: rotation, (z @ rotation).reshape(n, n_views, -1), values / len(z))
-        coordinates = (vectors * roots).astype(np.float32)  # z = U S V^T: the coordinates are U S, the rotation is V
+            vectors[constant] = 0  # z = U S V^T: these are V, the rotation
+            return cls(mean, scale, lambda: vectors, (z @ vectors).reshape(n, n_views, -1), values / len(z))
+        roots = np.sqrt(values)
+        coordinates = (vectors * roots).astype(np.float32)  # here they are U: the coordinates are U S, the rotation is V
         rotate = lambda: z.T @ (vectors / roots).astype(np.float32)  # noqa: E731
         return cls(mean, scale, rotate, coordinates.reshape(n, n_views, -1), values / len(z))
 
