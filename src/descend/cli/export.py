@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from descend.cli.first_look import check_run, load
+from descend.cli.first_look import load
 from descend.cli.output import Parser, tell
 from descend.errors import KnobError
 
@@ -30,15 +30,15 @@ def main(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     if args.max_loss is not None and not args.int8:
         raise KnobError("--max-loss", "has no effect without --int8", got=args.max_loss, fix="Leave it out.")
-    if not (args.int8 or args.format or args.out):  # with these, what is wrong with them comes first, and that imports torch
-        check_run(args.run)
+    asked = args.int8 or args.format or args.out  # what is wrong with these is told before a missing run, and imports torch
+    run = None if asked else load(args.run)
     from descend.cli.progress import Terminal
     from descend.train.exporting import Int8, check_int8, default_out, format_of
 
     int8 = None if not args.int8 else Int8() if args.max_loss is None else Int8(args.max_loss)
     format = args.format or "onnx" if args.out is None else format_of(args.out, args.format)
     check_int8(int8, format, args.check)
-    run = load(args.run)
+    run = run or load(args.run)
     out = args.out or default_out(run.folder, format, int8=int8 is not None)
     told = run.export(out, format=format, check=args.check, int8=int8, progress=Terminal())
     tell(f"{out}: {told}")
