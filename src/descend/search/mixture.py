@@ -4,8 +4,12 @@
 
 The problem is concave, with one weight per member, so a hundred pictures settle it. The prior is PRIOR pictures that speak for
 each member alike: on few pictures the weights stay near each other, which is what averaging wants when little is known. A member
-without which the mixture is likelier is left out: the prior alone would keep a third of the answer for it.
-Source: linear opinion pool, Stone 1961; weights by expectation-maximisation, Dempster, Laird & Rubin 1977, JRSS B 39, 1-38.
+without which the mixture is likelier is left out: the prior alone would keep a third of the answer for it. All but the first,
+which cross-validation vouches for, must pay for what was fitted to these pictures for them, a weight and a temperature: without
+each of them the labels must be less likely by 1 in the logarithm for either (Akaike's criterion). On 37 pictures a training that
+was worse than its head had a weight by chance, and took the answer from 95 to 90% right on test.
+Source: linear opinion pool, Stone 1961; weights by expectation-maximisation, Dempster, Laird & Rubin 1977, JRSS B 39, 1-38; price
+of a fitted number: Akaike 1974, IEEE Trans. Automatic Control 19, 716-723.
 """
 
 from __future__ import annotations
@@ -20,24 +24,26 @@ Member = TypeVar("Member")
 
 PRIOR = 5.0  # pictures
 ROUNDS = 200  # of expectation-maximisation; two members settle within fifty
+FITTED = 2  # numbers for each member but the first: its weight, its temperature
 NEGLIGIBLE = 0.1  # weight below which a member is left out: it would cost as much time as any
 
 
 def weights(answers: Sequence[NDArray[np.float32]], labels: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the weight of each member, (M,) float64, sum 1; 0 for one that adds nothing, or too little.
 
-    answers: M arrays (n, K) of probabilities. labels: (n,) int64. Without pictures all members weigh alike.
+    answers: M arrays (n, K) of probabilities; the first is what stands where the others bring nothing. labels: (n,) int64.
     """
     p = np.stack([answer[np.arange(len(labels)), labels] for answer in answers]).astype(np.float64)
     p = np.maximum(p, 1e-12)
     kept = np.arange(len(answers))
     while len(kept) > 1:
         w = _settled(p[kept])
-        without = [_likelihood(p[np.delete(kept, m)]) for m in range(len(kept))]
+        lost = np.array([_likelihood(p[kept]) - _likelihood(p[np.delete(kept, m)]) for m in range(len(kept))])
+        lost[kept > 0] -= FITTED
         if w.min() < NEGLIGIBLE:
             kept = np.delete(kept, w.argmin())
-        elif max(without) > _likelihood(p[kept]):
-            kept = np.delete(kept, np.argmax(without))
+        elif lost.min() < 0:
+            kept = np.delete(kept, lost.argmin())
         else:
             break
     result = np.zeros(len(answers))
