@@ -34,6 +34,8 @@ from .errors import RunError as RunError
 from .errors import SpecError as SpecError
 from .errors import TrainingError as TrainingError
 from .estimator import ImageClassifier as ImageClassifier
+from .train.answers import Predictions as Predictions
+from .train.run import Run as Run
 from .train.tensorboard import TensorBoard as TensorBoard
 
 __version__: str

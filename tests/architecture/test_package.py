@@ -49,8 +49,9 @@ def test_every_error_is_reached_from_the_top(name: str) -> None:
 
 
 def test_the_top_offers_nothing_else() -> None:
+    results = {"Run", "Predictions"}
     verbs = {"fit", "resume", "load", "compare", "ablate", "sensitivity", "scan", "diagnose"}
-    assert set(descend.__all__) == {*verbs, *INTERFACES, *PACKAGES, *ERRORS}
+    assert set(descend.__all__) == {*verbs, *results, *INTERFACES, *PACKAGES, *ERRORS}
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

@@ -165,7 +165,8 @@ def test_a_picture_that_cannot_be_read_is_left_out_and_named(photos: Path) -> No
 
 
 def test_a_dataset_of_hugging_face(photos: Path) -> None:
-    datasets = pytest.importorskip("datasets")
+    import datasets
+
     features = datasets.Features({"picture": datasets.Image(), "kind": datasets.ClassLabel(names=["ant", "bee"])})
     rows = {
         "picture": [{"bytes": path.read_bytes(), "path": None} for path, _ in pairs(photos)],

@@ -42,6 +42,8 @@ class QuarterTurn(Augmentation):
 class Perspective(Augmentation):
     """See the picture from a tilted camera: each corner moves inwards by up to ``distortion`` of half a side, uniform.
 
+        (x, y) is read at (X / Z, Y / Z),  (X, Y, Z) = H (x, y, 1)        H: 3 x 3, takes the corners to the moved ones
+
     The view shows only stored pixels, enlarged where the camera comes closer.
     """
 
@@ -78,6 +80,8 @@ def homography(start: Floats, end: Floats) -> Floats:
 @technique("elastic", source="Ronneberger et al. 2015, arXiv:1505.04597, section 3.1; Simard et al. 2003")
 class Elastic(Augmentation):
     """Bend the picture smoothly: a coarse grid of random shifts, interpolated by a cubic B-spline (Rueckert et al. 1999).
+
+        (x, y) is read at (x, y) + sum over i, j of B(u - i) B(v - j) s_ij        u, v: (x, y) in cells,  s_ij ~ N(0, strength^2)
 
     For handwriting and tissue; it dislikes rigid objects. ``strength``: standard deviation of a control point's shift as
     a share of the shorter side. ``n_cells``: cells of the grid along each side; more cells bend more locally. Differs from the

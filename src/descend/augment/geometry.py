@@ -192,7 +192,12 @@ class Scale(Augmentation):
 
 @technique("shear", source="Simard et al. 2003, ICDAR, section 2 (affine distortions)")
 class Shear(Augmentation):
-    """Slant the picture by angles uniform on -degrees..degrees, along both axes or one (handwriting: horizontal)."""
+    """Slant the picture by angles uniform on -degrees..degrees, along both axes or one.
+
+        (x, y) is read at (x + y tan(a), y + x tan(b))        from the middle;  a, b uniform on [-degrees, degrees]
+
+    Prefer the horizontal one for handwriting.
+    """
 
     stage = "geometry"
     neutral: ClassVar = {"degrees": 0.0}

@@ -49,7 +49,12 @@ class Blur(Augmentation):
 
 @technique("sharpen", source="Cubuk et al. 2019, arXiv:1805.09501, table 6 (Sharpness); Pillow's ImageEnhance")
 class Sharpen(Augmentation):
-    """Move each pixel away from (factor > 1) or towards (< 1) the mean of its neighbors, uniform on [1 - amount, 1 + amount]."""
+    """Move each pixel away from (factor > 1) or towards (< 1) the weighted mean of it and its neighbors.
+
+        y = smooth + factor (x - smooth)        smooth: (5 x + its 8 neighbors) / 13,  factor uniform on [1 - amount, 1 + amount]
+
+    The outermost pixels stay.
+    """
 
     stage = "neighborhood"
     neutral: ClassVar = {"amount": 0.0}

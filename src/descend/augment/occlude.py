@@ -141,6 +141,8 @@ class HideAndSeek(Augmentation):
 class GridMask(Augmentation):
     """Hide a regular lattice of squares, with probability ``p``: evenly spread, so that hardly any object vanishes whole.
 
+        (x, y) is hidden where frac(x / period - u) and frac(y / period - v) are both < hide_ratio        u, v uniform on [0, 1)
+
     ``period_range``: distance of the squares as a share of the shorter side, uniform. ``hide_ratio``: side of a square as a share
     of that distance. The lattice starts at a random phase. Differs from the paper: the lattice is not rotated, and the
     probability does not grow with the epoch.

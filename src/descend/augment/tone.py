@@ -106,7 +106,12 @@ class Posterize(Augmentation):
 
 @technique("autocontrast", source="Cubuk et al. 2019, arXiv:1805.09501, table 6; Pillow's ImageOps")
 class Autocontrast(Augmentation):
-    """Spread each channel linearly over 0..255, with probability ``p``; a flat channel stays."""
+    """Spread each channel linearly over 0..255, with probability ``p``.
+
+        y = 255 (x - low) / (high - low)        low, high: the channel's extremes
+
+    A flat channel stays.
+    """
 
     stage = "tone"
     neutral: ClassVar = {"p": 0.0}
@@ -120,7 +125,12 @@ class Autocontrast(Augmentation):
 
 @technique("equalize", source="Cubuk et al. 2019, arXiv:1805.09501, table 6; Pillow's ImageOps")
 class Equalize(Augmentation):
-    """Give each channel a flat histogram, with probability ``p``."""
+    """Give each channel a flat histogram, with probability ``p``.
+
+        y = (step / 2 + number of darker pixels) / step        step: pixels below the brightest level, / 255;  whole numbers
+
+    A channel of one level stays.
+    """
 
     stage = "tone"
     neutral: ClassVar = {"p": 0.0}

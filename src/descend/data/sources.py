@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from descend.data import builtin, folders, tables
 from descend.data.archives import ENDINGS, is_archive, unpacked
@@ -33,7 +33,19 @@ class Frame(Protocol):
         ...
 
 
-Data = str | os.PathLike[str] | tuple[ArrayLike, ArrayLike] | Mapping[str, Any] | Frame | Sequence[tuple[Any, Any]] | Listed
+class Members(Protocol):
+    """A data set that has a length and gives its members by number: torchvision's, a subset, one of Hugging Face, a list."""
+
+    def __len__(self) -> int:
+        """Return the number of members."""
+        ...
+
+    def __getitem__(self, index: Any, /) -> Any:
+        """Return a member."""
+        ...
+
+
+Data = str | os.PathLike[str] | tuple[Any, Any] | Mapping[Any, Any] | Frame | Members | Listed
 
 
 def read(data: Data, *, evaluation: bool = False, outside: bool = False) -> Manifest:

@@ -68,6 +68,10 @@ class ScheduleFree(UpdateRule):
 class ScheduleFreeSGD(ScheduleFree):
     """SGD that averages instead of decaying: use it with a constant rate after a warm-up.
 
+        y = (1 - beta) z + beta x                          where gradients are taken: the parameters
+        z <- z - lr (g + weight_decay y)
+        x <- (1 - c) x + c z,  c = lr^2 / sum of lr^2      what is evaluated
+
     Prefer it where the length of the run is not known. One slot. Evaluate under ``optimizer.evaluation_weights()``;
     batch-norm statistics belong to the training point and must be measured again there. Wants 10-50 times the lr of SGD with
     momentum. Differs from its authors' package (schedulefree 1.4) where lr falls: there, points count by the square of the

@@ -70,6 +70,8 @@ class SpatialDropout(Regularizer):
 class DropBlockAfterStages(Regularizer):
     """DropBlock after the last two stages of the backbone, as in the paper's ResNet; see ``DropBlock``.
 
+        y = x * M * numel(M) / sum(M)        M: 0 on squares of ``size`` pixels, each begun with a chance of about p / size^2
+
     size: of the squares, in pixels of the feature map; the paper's 7 suits maps of 14 pixels, small pictures take 2 or 3.
     *Differs from the paper:* p is constant from the first step, where the authors raise it over training.
     """

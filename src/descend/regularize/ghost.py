@@ -92,6 +92,8 @@ def _groups(n: int, ghost: int) -> list[int]:
 class GhostBatchNorm(Regularizer):
     """Make every two-dimensional batch norm of the model normalize over ``size`` samples at a time in training.
 
+        y = weight (x - mean_g) / sqrt(var_g + eps) + bias        g: the group of ``size`` samples that x is in
+
     Weights, running statistics and their names stay; norms that are held in evaluation mode remain held.
     """
 

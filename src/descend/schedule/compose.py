@@ -26,6 +26,8 @@ Part = Annotated[float, Gt(0), Le(1), Search(0.01, 0.5)]
 class Warmup(Schedule):
     """Rise on a straight line from ``start`` to 1 during the first ``fraction`` of the run, then stay at 1.
 
+        factor = min(start + (1 - start) progress / fraction, 1)
+
     Prefer it before any schedule with a high rate, with Adam and its kin, and with large batches. Used as
     ``then(warmup(fraction=0.05), cosine())``.
     start: factor of the very first step; 0 would waste it.
@@ -46,6 +48,8 @@ class Warmup(Schedule):
 @technique("during", source="descend: gives a plain shape a share of the run")
 class During(Schedule):
     """Run ``inner`` over the first ``fraction`` of the run, then hold its last value.
+
+        factor = inner(min(progress / fraction, 1))
 
     Used to give a plain shape its share: ``then(during(constant(), fraction=0.5), cosine())``.
     """
@@ -73,6 +77,8 @@ class During(Schedule):
 @technique("then", source="descend: concatenation, as torch.optim.lr_scheduler.SequentialLR")
 class Then(Schedule):
     """Run schedules one after another; the module's text says how they share the run.
+
+        factor = part((progress - begin) / (end - begin))        part: the one with begin <= progress < end
 
     Every part's factor applies to the run's learning rate, not to where the part before it ended.
     Raises KnobError unless there are two parts or more and their shares fill the run exactly.
@@ -125,7 +131,12 @@ class Then(Schedule):
 
 @technique("repeat", source="Loshchilov & Hutter 2017, arXiv:1608.03983 (restarts), for any shape")
 class Repeat(Schedule):
-    """Run ``inner`` from its beginning ``n_cycles`` times: ``repeat(then(warmup(fraction=0.2), linear()), n_cycles=4)``."""
+    """Run ``inner`` from its beginning ``n_cycles`` times.
+
+        factor = inner(u),  u = n_cycles * progress - cycle        cycle: whole number, so that u is in [0, 1)
+
+    As in ``repeat(then(warmup(fraction=0.2), linear()), n_cycles=4)``.
+    """
 
     inner: Schedule
     n_cycles: Annotated[int, Ge(1), Search(1, 8)] = 2
@@ -151,6 +162,8 @@ class Repeat(Schedule):
 @technique("per_epoch", source="descend: torch's schedulers stepped once per epoch, for any shape")
 class PerEpoch(Schedule):
     """Hold the factor of ``inner`` within each epoch: it changes only where an epoch begins.
+
+        factor = inner(progress where the epoch began)
 
     Prefer the plain shape, which changes at every step; this is for recipes that were published so. It needs the history,
     because only that knows how many epochs there are.

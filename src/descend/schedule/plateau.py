@@ -19,6 +19,8 @@ from descend.technique import Search, technique
 class Plateau(Schedule):
     """Multiply the rate by ``gamma`` whenever ``monitor`` has not improved for more than ``patience`` epochs.
 
+        factor <- max(gamma * factor, floor)        where no loss of the last patience + 1 epochs is < best - threshold * |best|
+
     Prefer ``watch()``: this has no notion of noise, and what is dropped too early never comes back. To improve is to pass the
     best value so far by ``threshold``, relative to it; a value that is not finite never does. patience, cooldown: epochs; during
     the cooldown after a drop none is counted as bad. floor: the factor below which nothing falls. Starts after the first epoch;
