@@ -302,7 +302,7 @@ def arguments(about: str | None, unit: str, *, n: int, per_class: int) -> argpar
     parser.add_argument(f"--{unit}", type=int, default=n, metavar="N")
     parser.add_argument("--seed", type=int, default=0, metavar="N")
     parser.add_argument("--per-class", type=int, default=per_class, metavar="N", help="pictures of each class")
-    parser.add_argument("--modes", nargs="+", default=list(SETTINGS), choices=list(SETTINGS), help="that take turns; default: all")
+    parser.add_argument("--modes", nargs="+", default=list(SETTINGS), choices=list(SETTINGS), help="default: all, in turns")
     parser.add_argument("--side", type=int, default=128, metavar="PX", help="no picture has a longer side")
     parser.add_argument("--add", action="store_true", help="to the batches that the result holds, instead of replacing them")
     parser.add_argument("--limit", type=float, default=1e9, metavar="SECONDS")
