@@ -279,6 +279,15 @@ def result_of(run: Path) -> dict[str, Any]:
     }
 
 
+def replayed(recipe: Path, again: Path, cache: Path, log: Path) -> dict[str, Any]:
+    """Return the result of a search's own recipe, which takes the same steps without searching: in a new folder ``again``."""
+    shutil.rmtree(again, ignore_errors=True)
+    ended = process(["fit", "--recipe", str(recipe), "--out", str(again)], cache, log)
+    if ended.status:
+        raise SystemExit(f"replay: {ended.said}")
+    return result_of(again)
+
+
 def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
     """Return the names of what differs between two results."""
     return [name for name in one if one[name] != other[name]]
@@ -293,6 +302,7 @@ def arguments(about: str | None, unit: str, *, n: int, per_class: int) -> argpar
     parser.add_argument(f"--{unit}", type=int, default=n, metavar="N")
     parser.add_argument("--seed", type=int, default=0, metavar="N")
     parser.add_argument("--per-class", type=int, default=per_class, metavar="N", help="pictures of each class")
+    parser.add_argument("--modes", nargs="+", default=list(SETTINGS), choices=list(SETTINGS), help="default: all, in turns")
     parser.add_argument("--side", type=int, default=128, metavar="PX", help="no picture has a longer side")
     parser.add_argument("--add", action="store_true", help="to the batches that the result holds, instead of replacing them")
     parser.add_argument("--limit", type=float, default=1e9, metavar="SECONDS")

@@ -165,13 +165,8 @@ class Bench:
         """Return the result of a search's own recipe, which takes the same steps without searching."""
         recipe = (run / "recipe.toml").read_text(encoding="utf-8")
         if recipe not in self.replays:
-            again = self.place / "again"
-            shutil.rmtree(again, ignore_errors=True)
-            words = ["fit", "--recipe", str(run / "recipe.toml"), "--out", str(again)]
-            replayed = interrupted.process(words, self.place / "cache base auto", self.place / "log")
-            if replayed.status:
-                raise SystemExit(f"replay: {replayed.said}")
-            self.replays[recipe] = interrupted.result_of(again)
+            cache = self.place / "cache base auto"
+            self.replays[recipe] = interrupted.replayed(run / "recipe.toml", self.place / "again", cache, self.place / "log")
         return self.replays[recipe]
 
 
@@ -214,9 +209,7 @@ def _told(bench: Bench, figures: Figures, number: int, wall_s: float) -> dict[st
 
 
 def main() -> None:
-    parser = interrupted.arguments(__doc__, "kills", n=500, per_class=10)
-    parser.add_argument("--modes", nargs="+", default=list(SETTINGS), choices=list(SETTINGS))
-    options = parser.parse_args()
+    options = interrupted.arguments(__doc__, "kills", n=500, per_class=10).parse_args()
 
     def batch(place: Path, pictures: Path, kernels: Path) -> Iterator[dict[str, Any]]:
         bench = Bench(place, pictures, kernels, options.seed, options.modes)

@@ -34,7 +34,6 @@ IMAGE_BYTES = 192 * 2**20
 OPTIONS = "loop,noauto_da_alloc,commit=60"
 AFTER_S = 8.0  # the last cut of a run comes up to so long after its end
 CUTS_OF_A_RUN = 4
-MODES = ("features", "scratch", "features trained", "head", "finetune")
 
 
 @contextmanager
@@ -80,8 +79,8 @@ def cut(image: Path, copy: Path, process: int | None) -> None:
 class Bench:
     """A folder with pictures, images and the runs that nothing interrupts."""
 
-    def __init__(self, place: Path, pictures: Path, kernels: Path, seed: int) -> None:
-        self.place, self.pictures, self.kernels, self.seed = place, pictures, kernels, seed
+    def __init__(self, place: Path, pictures: Path, kernels: Path, seed: int, modes: list[str]) -> None:
+        self.place, self.pictures, self.kernels, self.seed, self.modes = place, pictures, kernels, seed, modes
         self.baselines: dict[str, tuple[dict[str, Any], float]] = {}
 
     def words(self, mode: str, disk: Path) -> list[str]:
@@ -116,8 +115,8 @@ class Bench:
     def cuts(self, number: int, n: int) -> Iterator[tuple[str, str, float]]:
         """Run once, cut the power ``n`` times, and yield (when, what became of it, seconds into the run) of each."""
         chance = random.Random(f"{self.seed} {number}")
-        mode = MODES[number % len(MODES)]
-        expected, wall_s = self.baseline(mode)
+        mode = self.modes[number % len(self.modes)]
+        wall_s = self.baseline(mode)[1]
         moments = sorted(chance.uniform(0, wall_s) for _ in range(n - 1))
         late_s = chance.uniform(0, AFTER_S)
         image, copies = formatted(self.place / "disk"), [self.place / f"cut {k}" for k in range(n)]
@@ -139,22 +138,28 @@ class Bench:
                 raise SystemExit((self.place / "log").read_text(encoding="utf-8"))
         for moment, copy, at in zip(moments, copies, when, strict=True):
             with mounted(copy, self.place / "after the cut") as disk:
-                yield at, self._outcome(mode, disk, expected, over=at == "after the end"), moment
+                yield at, self._outcome(mode, disk, over=at == "after the end"), moment
             copy.unlink()
 
-    def _outcome(self, mode: str, disk: Path, expected: dict[str, Any], *, over: bool) -> str:
+    def _outcome(self, mode: str, disk: Path, *, over: bool) -> str:
         words = self.words(mode, disk)
         ended = interrupted.process(words, self.cache(disk), self.place / "log")
         if over and words[1] == "--resume" and "must be unfinished" not in ended.said:
             return f"finished, and not so on disk: {ended.said[-300:]}"
         if ended.status and "must be unfinished" not in ended.said:
             return f"stuck: {ended.said[-300:]}"
+        expected = self.baseline(mode)[0] if mode != "auto" else self._replayed(disk)
         differing = interrupted.differences(expected, interrupted.result_of(disk / "run"))
         if differing:
             return f"differs in {', '.join(differing)}"
         if over and words[1] != "--resume":
             return "finished, and lost"
         return "identical, begun anew" if words[1] != "--resume" else "identical"
+
+    def _replayed(self, disk: Path) -> dict[str, Any]:
+        """Return what the recipe of a search gives, which holds the steps that it took: no two searches need take the same."""
+        base = self.place / "base auto"
+        return interrupted.replayed(disk / "run/recipe.toml", self.place / "again", self.cache(base), self.place / "log")
 
 
 def run(bench: Bench, n_cuts: int, tell: Callable[[str], None], limit_s: float) -> Iterator[dict[str, Any]]:
@@ -182,7 +187,7 @@ def main() -> None:
         raise SystemExit("needs root, loop devices and mkfs.ext4")
 
     def batch(place: Path, pictures: Path, kernels: Path) -> Iterator[dict[str, Any]]:
-        return run(Bench(place, pictures, kernels, options.seed), options.cuts, interrupted.tell, options.limit)
+        return run(Bench(place, pictures, kernels, options.seed, options.modes), options.cuts, interrupted.tell, options.limit)
 
     claim = "a run whose power is cut is new, goes on or stays finished, and ends with the same bytes"
     interrupted.measure("power_cuts", claim, "cuts", options, batch)
