@@ -136,6 +136,7 @@ def summary(rows: Sequence[Answer], budget: str) -> dict[str, Any]:
     return {
         "accuracy": interval(mean(accuracies)) if len(accuracies) > 1 else accuracies,
         "each": accuracies,
+        "of_answered": [row["of_answered"] for row in rows if "of_answered" in row],
         "wall_s": spread([row["wall_s"] for row in rows]),
         "late": sum(row["wall_s"] > allowed(seconds(budget)) for row in rows),
         "no_answer": [row["no_answer"] for row in rows if "no_answer" in row],

@@ -18,7 +18,8 @@ PEERS = Path(__file__).parent / "peers"
 PATIENCE_S = 1800.0  # beyond the budget, before a method is stopped
 
 Answer = dict[str, Any]
-"""accuracy, right (``class/file`` -> bool), facts, complete (more time changes nothing); or no_answer, the reason. And wall_s."""
+"""accuracy, of_answered (n and accuracy of the test pictures with an answer), right (``class/file`` -> bool), facts, complete
+(more time changes nothing); or no_answer, the reason. And wall_s."""
 
 
 def descend(settings: list[str], *, complete: bool) -> Callable[[Path, str, int], Answer]:
@@ -68,10 +69,11 @@ def finished(command: list[str], budget: str, env: dict[str, str] | None = None)
 
 
 def judged(folder: Path, predicted: dict[str, str], facts: dict[str, Any], *, complete: bool) -> Answer:
-    """Return how right the answers are. A test picture that a method left unanswered counts as wrong."""
+    """Return how right the answers are. A test picture that a method left unanswered counts as wrong but in ``of_answered``."""
     pictures = sorted(f"{path.parent.name}/{path.name}" for path in (folder / "test").glob("*/*"))
     right = {name: predicted.get(name) == name.split("/")[0] for name in pictures}
-    return {"accuracy": sum(right.values()) / len(right), "right": right, "facts": facts, "complete": complete}
+    n_right, answered = sum(right.values()), {"n": len(predicted), "accuracy": sum(right.values()) / max(len(predicted), 1)}
+    return {"accuracy": n_right / len(right), "of_answered": answered, "right": right, "facts": facts, "complete": complete}
 
 
 METHODS: dict[str, Callable[[Path, str, int], Answer]] = {
