@@ -82,6 +82,8 @@ class _Choice:
 
     def made(self, told: Callable[[FeatureStep], None]) -> tuple[TriedHead, FeatureStep, str]:
         """Return the best head, the look that it has, and why: the step with what did not help left out."""
+        import sklearn.model_selection  # noqa: F401 (what draws the folds: its seconds are no part of the pace)
+
         study, step, words = self.study, self.step, list[str]()
         started, expected = time.perf_counter(), fit_s(study, step)
         names = list(self.sets)[: step.n_sets]
