@@ -35,7 +35,12 @@ def descend(settings: list[str], *, complete: bool) -> Callable[[Path, str, int]
             with (out / "predictions.csv").open(encoding="utf-8", newline="") as file:
                 rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
             predicted = {f"{row['label']}/{Path(row['path']).name}": row["predicted"] for row in rows}
-            return answer | judged(folder, predicted, json.loads(text)["chosen"] or {}, complete=complete)
+            record = json.loads((out / "record.json").read_text(encoding="utf-8"))
+            steps = [
+                f"{step['step']} {step['began_s']:.0f}-{step['ended_s']:.0f} s: {step['outcome']}" for step in record["search"]
+            ]
+            facts = (json.loads(text)["chosen"] or {}) | {"steps": steps, "used_s": round(record["budget_used_s"], 1)}
+            return answer | judged(folder, predicted, facts, complete=complete)
 
     return run
 
