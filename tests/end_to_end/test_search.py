@@ -171,6 +171,28 @@ def test_a_stopped_search_keeps_its_best_and_goes_on_to_the_same_bytes(
     assert contents(again) == contents(whole)
 
 
+def test_a_search_that_was_stopped_before_its_first_answer_has_its_budget_again(
+    doubtful: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.perf_counter
+
+    def out_of_time(*_: object, **__: object) -> None:
+        monkeypatch.setattr(time, "perf_counter", lambda: now() + 3600)
+        raise OutOfTime
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("descend.search.run.fitted", out_of_time)
+        patch.setattr("descend.search.study.Study.share_done", interrupted)  # what comes next
+        cut = descend.fit(doubtful, out=tmp_path / "run", **LONG)
+    monkeypatch.setattr(time, "perf_counter", now)
+    assert cut.record.status == "interrupted"
+    assert cut.record.budget_used_s > 3600
+    assert descend.resume(cut.folder).record.status == "finished"
+
+
 def test_an_easy_set_ends_early_and_says_why(tmp_path: Path) -> None:
     shapes_folder(tmp_path / "shapes", n=12, side=72)
     heard = StopAt("", 0)

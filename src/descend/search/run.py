@@ -61,7 +61,8 @@ class Search:
         self.keep = next((step for step in self.known if isinstance(step, KeepStep)), None)
         self.deciding = resumed or not self.known  # a recipe with steps takes those and no other
         budget_s = seconds(plan.budget, who="budget") if plan.budget and self.deciding else math.inf
-        self.clock = Clock(budget_s, started=started, used_s=log.record.budget_used_s)
+        begun = any(isinstance(step, RungStep) for step in self.known)  # what was used up without an answer is given again
+        self.clock = Clock(budget_s, started=started, used_s=log.record.budget_used_s if begun else 0.0)
         self.watch = Watch(progress, self.clock)
         self.written = [text(step) for step in self.known]
         self.place = 0  # among those, of the step that is taken now
