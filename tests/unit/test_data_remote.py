@@ -58,7 +58,7 @@ def test_a_table_has_the_pictures_beside_it(memory: Any, tmp_path: Path) -> None
 
 def test_what_cannot_be_fetched_is_one_sentence(memory: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = CacheFolder(tmp_path)
-    with pytest.raises(DataError, match="must hold files, got '0 files"):
+    with pytest.raises(DataError, match="must hold files, got 'none'"):
         at_address("memory://shop/nothing", cache)
     with pytest.raises(DataError, match=r"must be within reach \(ValueError: Protocol"):
         at_address("nosuch://x/y", cache)

@@ -64,9 +64,12 @@ def at_address(address: str, cache: CacheFolder | None = None) -> Path | Shards:
         return Shards(
             [RemoteFile(system, name, facts[name], sizes[name], cache) for name in names], Path(root if is_file else top)
         )
-    if not files or n_bytes > cache.limit_bytes:
-        must = f"must fit into the cache of {cache.limit_bytes:,} bytes" if files else "must hold files"
-        raise DataError(address, must, got=f"{len(files):,} files of {n_bytes:,} bytes", fix="Download it, and give the folder.")
+    if not files:
+        raise DataError(address, "must hold files", got="none", fix="Look at its name: bucket, folder and ending.")
+    if n_bytes > cache.limit_bytes:
+        must, got = f"must fit into the cache of {cache.limit_bytes:,} bytes", f"{len(files):,} files of {n_bytes:,} bytes"
+        raise DataError(address, must, got=got,
+                        fix="Raise DESCEND_CACHE_LIMIT, or download it and give the folder.")  # fmt: skip
     facts = [[address, str(name)] + [str(listed[path].get(fact)) for fact in _FACTS] for name, path in files.items()]
     place = PurePosixPath(top).name or "data"
 
