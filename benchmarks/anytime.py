@@ -11,7 +11,7 @@ Every method is a process of its own on the same cores, in rotating order, with 
 of links with ``train/ val/ test/`` (``splits.py``). Its wall time counts from its start to its end: imports, decoding, training
 and the answers to all of test. One that says that more time changes nothing is not run again at a larger budget. descend's cache
 is empty but for its compiled kernels. Runs are kept in ``--work``, so that an interrupted benchmark goes on, on the same commit.
-A part of the grid that is published by itself is renamed: ``anytime_1m.json``, ``anytime_5m.json``.
+A part of the grid that is published by itself is renamed: ``anytime_30s.json``.
 """
 
 from __future__ import annotations
