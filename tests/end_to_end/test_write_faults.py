@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ LABELS = np.arange(40) % 2
 IMAGES = (np.random.default_rng(0).integers(0, 60, (40, 12, 12)) + 150 * LABELS[:, None, None]).astype(np.uint8)
 TINY: dict[str, Any] = {"transfer": "scratch", "backbone": "smallcnn(width=4)", "epochs": 2, "batch_size": 16, "augment": [],
                         "snapshots": 2, "checkpoint_every": "1"}  # fmt: skip
-N_POINTS = 9
+CODES = (errno.ENOSPC, errno.EIO, errno.EACCES)
 
 
 class Faults:
@@ -71,13 +71,26 @@ def _of_nothing() -> Iterator[None]:
         yield
 
 
+def some(n_calls: int) -> list[tuple[int, bool]]:
+    """Return nine of the calls, and whether those after it fail too."""
+    return [(1 + point * n_calls // 9, point % 2 == 1) for point in range(9)]
+
+
+def every(n_calls: int) -> list[tuple[int, bool]]:
+    """Return every call, failing once, and with all that come after it: five minutes."""
+    return [(call, lasting) for call in range(1, n_calls + 1) for lasting in (False, True)]
+
+
 def is_new(out: Path) -> bool:
     return not out.exists() or not any(out.iterdir())
 
 
 @pytest.mark.usefixtures("_of_nothing")
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="no way to tell which file a handle is of")
-def test_whatever_write_fails_the_run_is_new_or_goes_on_to_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("points", [some, pytest.param(every, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])])
+def test_whatever_write_fails_the_run_is_new_or_goes_on_to_the_same_bits(
+    points: Callable[[int], list[tuple[int, bool]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = tmp_path / "runs"
     root.mkdir()
     out, faults = root / "run", Faults(root, monkeypatch)
@@ -85,9 +98,8 @@ def test_whatever_write_fails_the_run_is_new_or_goes_on_to_the_same_bits(tmp_pat
     n_calls, whole = faults.n, (out / "model.safetensors").read_bytes()
     assert n_calls > 50
     shutil.rmtree(out)
-    for point in range(N_POINTS):
-        faults.n, faults.at, faults.lasting = 0, 1 + point * n_calls // N_POINTS, point % 2 == 1
-        faults.code = (errno.ENOSPC, errno.EIO, errno.EACCES)[point % 3]
+    for turn, (faults.at, faults.lasting) in enumerate(points(n_calls)):
+        faults.n, faults.code = 0, CODES[turn % len(CODES)]
         with pytest.raises(DescendError) as caught:
             fit(out)
         assert os.strerror(faults.code) in str(caught.value)
