@@ -193,6 +193,18 @@ def test_a_search_that_was_stopped_before_its_first_answer_has_its_budget_again(
     assert descend.resume(cut.folder).record.status == "finished"
 
 
+def test_a_short_budget_seeks_no_near_copies_among_many_pictures_and_the_split_is_found_again(
+    doubtful: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("descend.train.prepare.NEAR_PER_S", 0.01)
+    monkeypatch.setattr("descend.data.loading._near", lambda *_, **__: pytest.fail("near copies are sought"))
+    heard = StopAt("", 0)
+    run = descend.fit(doubtful, out=tmp_path / "run", progress=heard, **LONG)
+    assert any("near copies were not looked for" in line for line in heard.lines)
+    assert run.record.test is not None
+    assert run.evaluate(doubtful)["accuracy"] == run.record.test["accuracy"]  # of those pictures, not of all
+
+
 def test_an_easy_set_ends_early_and_says_why(tmp_path: Path) -> None:
     shapes_folder(tmp_path / "shapes", n=12, side=72)
     heard = StopAt("", 0)

@@ -86,6 +86,10 @@ def test_near_copies_stay_on_one_side_and_others_where_they_were(tmp_path: Path)
     assert [problem.n for problem in after.problems if problem.kind == "near copies"] == [len(pairs)]
     again = load(root, threads=2, cache_dir=tmp_path / "other")
     assert again.fingerprint == after.fingerprint
+    assert load(root, near_up_to=70).fingerprint == after.fingerprint
+    unsought = load(root, near_up_to=69)
+    assert unsought.groups is None
+    assert [problem.n for problem in unsought.problems if problem.kind in ("near copies", "unsought")] == [70]
 
 
 def test_too_few_pictures_to_keep_together_are_split_as_before(tmp_path: Path) -> None:

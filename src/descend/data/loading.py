@@ -40,6 +40,7 @@ def load(
     fit: Fit = "crop",
     outside: bool = False,
     corrections: str | Path | None = None,
+    near_up_to: int | None = None,
     threads: int | None = None,
     cache_dir: str | Path | None = None,
     progress: Update | None = None,
@@ -54,7 +55,8 @@ def load(
     through transparent pixels and around padded pictures; auto takes white unless pictures would be blank on it, and grey for
     padded pictures without transparency. fit: how pictures become square when they are resized (``PixelPolicy``). outside: a
     table file may name pictures that do not lie below its folder. corrections: a table whose decisions are applied before any
-    picture is opened (``corrections.py``). threads: None for one per CPU. progress: called with (stage,
+    picture is opened (``corrections.py``). near_up_to: with more pictures near copies are not sought, which is said; None: they
+    always are. threads: None for one per CPU. progress: called with (stage,
     done, total). Raises DataError, MissingExtra, or KnobError for a background, corrections or ``outside`` without effect.
     """
     manifest = read(data, evaluation=not split, outside=outside)
@@ -79,8 +81,12 @@ def load(
     sizes = seen.traits["size"][opened]
     in_memory = manifest.pictures[opened] if manifest.pictures is not None and seen.reasons else manifest.pictures
     if split:
-        pictures = Pictures(manifest.root, names, digests, policy, in_memory)
-        near = _near(pictures, sizes, threads=n_threads(threads), cache=CacheFolder(cache_dir), progress=progress)
+        near = NONE
+        if near_up_to is None or len(names) <= near_up_to:
+            pictures = Pictures(manifest.root, names, digests, policy, in_memory)
+            near = _near(pictures, sizes, threads=n_threads(threads), cache=CacheFolder(cache_dir), progress=progress)
+        else:
+            notes.append(problems.unsought(len(names)))
         splits, groups = _split(labels, digests, near, groups, given, seed=seed)
         notes += problems.near(names, near.pairs, labels, given, splits)
     else:

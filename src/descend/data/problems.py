@@ -18,9 +18,9 @@ class Problem:
     """Something about the data that its owner should know; the data can still be used.
 
     kind: ``ignored``, ``heic``, ``layout``, ``missing``, ``nameless``, ``unlabeled``, ``unreadable``, ``merged``, ``similar``,
-    ``doubtful``, ``conflict``, ``leak``, ``copies``, ``near copies``, ``near leak``, ``near conflict``, ``torn``, ``carved``,
-    ``few``, ``corrected``, ``repeated``, ``scale``, ``no number``, ``background``, ``blank``, ``cache`` or ``part``. n: how many
-    things it is about. examples: the first hundred names, each with its reason where there is one.
+    ``doubtful``, ``conflict``, ``leak``, ``copies``, ``near copies``, ``near leak``, ``near conflict``, ``unsought``, ``torn``,
+    ``carved``, ``few``, ``corrected``, ``repeated``, ``scale``, ``no number``, ``background``, ``blank``, ``cache`` or ``part``.
+    n: how many things it is about. examples: the first hundred names, each with its reason where there is one.
     """
 
     kind: str
@@ -111,6 +111,12 @@ def near(
         *problem("near conflict", "1 pair of near copies stands in two classes", "{n} pairs of near copies stand in two classes",
                  [text for text, tells in zip(shown, conflict, strict=True) if tells]),
     ]  # fmt: skip
+
+
+def unsought(n: int) -> Problem:
+    """Return the problem of n pictures among which near copies were not sought."""
+    why = f"near copies were not looked for: the budget has no time to look at {n:,} pictures first; descend scan has"
+    return Problem("unsought", why, n)
 
 
 def torn(names: Sequence[str], groups: NDArray[np.int64] | None, given: NDArray[np.int8]) -> list[Problem]:

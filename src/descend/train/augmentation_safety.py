@@ -53,7 +53,7 @@ def measure(
         raise KnobError("safety", "needs a transform that changes pictures one by one", got=[str(item) for item in transforms])
     if per_class < 1 or not 0 <= tolerance < 1:
         raise KnobError("safety", "per_class must be >= 1 and tolerance in [0, 1)", got=f"{per_class} and {tolerance}")
-    dataset = data_package.load(data, seed=run.record.split_seed, outside=outside, threads=threads)
+    dataset = data_package.load(data, **run.record.split_rule, outside=outside, threads=threads)
     rows = _chosen(dataset, run.classes, per_class, seed)
     rungs = {transform: ladder(transform) for transform in dict.fromkeys(measured)}
     views = {rung: as_trained(run.record, [*reading, rung], seed=seed) for steps in rungs.values() for rung in steps}

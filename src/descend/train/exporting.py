@@ -117,9 +117,7 @@ def _as_in_training(record: RunRecord, data: Any, corrections: Path | None) -> D
     """Return the run's data, split as in training. Raises DataError where they are not at hand any more."""
     outside = bool(record.plan.get("outside"))
     try:
-        dataset = (
-            None if data is None else data_package.load(data, seed=record.split_seed, outside=outside, corrections=corrections)
-        )
+        dataset = None if data is None else data_package.load(data, **record.split_rule, outside=outside, corrections=corrections)
     except DataError:
         dataset = None
     if dataset is None or dataset.fingerprint != record.data_fingerprint:

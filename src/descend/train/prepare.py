@@ -29,6 +29,7 @@ from descend.errors import DataError, KnobError, RunError
 from descend.models import Backbone, Classifier
 from descend.pixels import PixelPolicy
 from descend.progress import Progress
+from descend.quantities import seconds
 from descend.regularize import install_all
 from descend.technique import spec
 from descend.train import folder, initial_run, label_check, pictures
@@ -49,6 +50,7 @@ from descend.train.task_builder import Extraction, ModeTask, TaskBuilder, class_
 from descend.train.world import ALONE, World, current
 from descend.transfer import Engine, check_folds, choose, trainable_stages
 
+NEAR_PER_S = 100  # pictures for each second of a budget, among which near copies are sought: 7% of it, on two cores
 SHOWN_BY_SCAN = frozenset({"conflict", "leak", "copies", "near copies", "near leak", "near conflict", "blank"})
 
 
@@ -96,6 +98,7 @@ def survey(
     check_file(recipe, of)
     check_auto(recipe)
     corrections = _corrections(recipe, of)
+    log.record.near_up_to = _near_up_to(recipe) if of is None else of.record.near_up_to
     dataset = _scan(recipe, source, corrections, log, progress)
     if of is None:
         log.note_pictures(dataset)
@@ -242,7 +245,7 @@ def _scan(recipe: Recipe, source: Any, corrections: str | None, log: RunLog, pro
         dataset = data_package.load(
             source, seed=recipe.seed if recipe.split_seed is None else recipe.split_seed, background=recipe.background,
             fit="crop" if recipe.fit == "auto" else recipe.fit, outside=bool(recipe.outside), corrections=corrections,
-            threads=recipe.threads, progress=progress.update,
+            near_up_to=log.record.near_up_to, threads=recipe.threads, progress=progress.update,
         )  # fmt: skip
     if recipe.split_seed is not None and dataset.given_split:
         raise KnobError("split_seed", "has no effect: the data say which pictures are for testing", got=recipe.split_seed,
@@ -259,6 +262,16 @@ def _scan(recipe: Recipe, source: Any, corrections: str | None, log: RunLog, pro
     if any(problem.kind in SHOWN_BY_SCAN for problem in dataset.problems):
         progress.say("  to see these pictures: descend scan DATA --page scan.html")
     return dataset
+
+
+def _near_up_to(recipe: Recipe) -> int | None:
+    """Return among how many pictures near copies are sought: all, unless looking would take much of a budget.
+
+    What a comparison shares, its split among them, is no single candidate's budget to decide.
+    """
+    if recipe.budget is None or recipe.split_seed is not None:
+        return None
+    return int(NEAR_PER_S * seconds(recipe.budget, who="budget"))
 
 
 def profile_of(dataset: Dataset) -> DataProfile:

@@ -81,6 +81,7 @@ class RunRecord:
     command: list[str] = field(default_factory=list)
     data: dict[str, Any] = field(default_factory=dict)  # the data summary
     data_fingerprint: str = ""
+    near_up_to: int | None = None  # pictures among which near copies were sought for the split; None: any number
     classes: list[str] = field(default_factory=list)
     plan: dict[str, PlainSetting] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
@@ -245,6 +246,11 @@ class RunRecord:
         """The seed of the split: the run's own, unless the split had one."""
         chosen = self.plan.get("split_seed")
         return chosen if isinstance(chosen, int) else self.seed
+
+    @property
+    def split_rule(self) -> dict[str, Any]:
+        """What the split of its pictures follows from, as ``data.load`` takes it."""
+        return {"seed": self.split_seed, "near_up_to": self.near_up_to}
 
     def add_wall(self, stage: str, seconds: float) -> None:
         """Add time to a stage, and note the memory held by its end; a resumed run adds up."""

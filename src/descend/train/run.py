@@ -357,7 +357,7 @@ class Run:
         """
         try:
             kept = folder.corrections_of(self.folder)
-            dataset = data_package.load(data, seed=self.record.split_seed, outside=outside, corrections=kept, threads=threads)
+            dataset = data_package.load(data, **self.record.split_rule, outside=outside, corrections=kept, threads=threads)
         except DataError:  # fine to measure on, but nothing one could have trained on
             return None
         return self.record.as_split(dataset) if dataset.fingerprint == self.record.data_fingerprint else None
