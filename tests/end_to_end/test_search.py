@@ -197,7 +197,7 @@ def test_a_short_budget_seeks_no_near_copies_among_many_pictures_and_the_split_i
     doubtful: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("descend.train.prepare.NEAR_PER_S", 0.01)
-    monkeypatch.setattr("descend.data.loading._near", lambda *_, **__: pytest.fail("near copies are sought"))
+    monkeypatch.setattr("descend.data.loading.signatures", lambda *_, **__: pytest.fail("near copies are sought"))
     heard = StopAt("", 0)
     run = descend.fit(doubtful, out=tmp_path / "run", progress=heard, **LONG)
     assert any("near copies were not looked for" in line for line in heard.lines)

@@ -81,12 +81,8 @@ def load(
     sizes = seen.traits["size"][opened]
     in_memory = manifest.pictures[opened] if manifest.pictures is not None and seen.reasons else manifest.pictures
     if split:
-        near = NONE
-        if near_up_to is None or len(names) <= near_up_to:
-            pictures = Pictures(manifest.root, names, digests, policy, in_memory)
-            near = _near(pictures, sizes, threads=n_threads(threads), cache=CacheFolder(cache_dir), progress=progress)
-        else:
-            notes.append(problems.unsought(len(names)))
+        pictures, cache = Pictures(manifest.root, names, digests, policy, in_memory), CacheFolder(cache_dir)
+        near = _near(pictures, sizes, notes, up_to=near_up_to, threads=n_threads(threads), cache=cache, progress=progress)
         splits, groups = _split(labels, digests, near, groups, given, seed=seed)
         notes += problems.near(names, near.pairs, labels, given, splits)
     else:
@@ -115,9 +111,13 @@ def load(
 
 
 def _near(
-    pictures: Pictures, sizes: NDArray[np.int32], *, threads: int, cache: CacheFolder, progress: Update | None
-) -> NearCopies:
-    """Find near copies; pictures too small to tell are not even looked at."""
+    pictures: Pictures, sizes: NDArray[np.int32], notes: list[Problem], *, up_to: int | None, threads: int, cache: CacheFolder,
+    progress: Update | None,
+) -> NearCopies:  # fmt: skip
+    """Find near copies, unless there are too many pictures, which is noted; those too small to tell are not even looked at."""
+    if up_to is not None and len(sizes) > up_to:
+        notes.append(problems.unsought(len(sizes)))
+        return NONE
     if sizes.max() < LEAST_SIDE:
         return NONE
     seen = signatures(pictures, threads=threads, cache=cache, progress=progress)
