@@ -82,8 +82,6 @@ class _Choice:
 
     def made(self, told: Callable[[FeatureStep], None]) -> tuple[TriedHead, FeatureStep, str]:
         """Return the best head, the look that it has, and why: the step with what did not help left out."""
-        import sklearn.model_selection  # noqa: F401 (what draws the folds: its seconds are no part of the pace)
-
         study, step, words = self.study, self.step, list[str]()
         started, expected = time.perf_counter(), fit_s(study, step)
         names = list(self.sets)[: step.n_sets]
@@ -242,7 +240,8 @@ def fit_s(study: Study, step: FeatureStep) -> float:
     """
     n, pretrained, n_classes, pace = len(study.rows("train", step.share)), study.pretrained, study.n_classes, study.fit_pace
     if step.quick:
-        return quick_fit_s(pretrained, n, n_classes, pace)
+        taps = dict(pretrained.feature_sets).get(step.stages, ()) if step.stages else ()
+        return quick_fit_s(pretrained, n, n_classes, pace, n_columns=pretrained.n_columns(taps))
     n_folds, n_repeats = _folds(n, repeated=_may_repeat(study, n))
     plain, names = replace(step, mirrored=False, crops=0, n_sets=None), list(offered(pretrained, n))[: step.n_sets]
     n_views = [1 for name in names if (plain, name) not in study.tried]
@@ -273,9 +272,14 @@ def fold_s(pretrained: Backbone, n: int, n_classes: int, pace: float) -> float:
     return pace * (share * n * min(n, pretrained.n_columns(())) * max(1.0, n_classes / 30) + FOLD)
 
 
-def quick_fit_s(pretrained: Backbone, n: int, n_classes: int, pace: float) -> float:
-    """Return the seconds that one fit takes, with the usual strength: about half of the search of a fold."""
-    return QUICK_S + 0.5 * fold_s(pretrained, n, n_classes, pace)
+def quick_fit_s(pretrained: Backbone, n: int, n_classes: int, pace: float, *, n_columns: int | None = None) -> float:
+    """Return the seconds that one fit takes, with the usual strength: about half of the search of a fold.
+
+    n_columns: of its features, where they are wider than those of the last stage.
+    """
+    fewest = pretrained.n_columns(())
+    wider = min(n, n_columns or fewest) / max(min(n, fewest), 1)
+    return QUICK_S + 0.5 * wider * fold_s(pretrained, n, n_classes, pace)
 
 
 def n_views_needed(study: Study, step: FeatureStep, *, done: FeatureStep | None) -> int:

@@ -183,6 +183,7 @@ class Search:
             share = max(rungs.FIRST_LOOK_S / 2 / expected, min(1.0, 2 * self.study.n_classes / n))
             if share < 0.5:
                 self._take(FeatureStep(size=step.size, share=round(share, 4)), "a first answer, from a part", reserve=reserve)
+                reserve = rungs.first_reserve_s(self.study, step)  # the head that did best there may be wider than the usual one
         self._take(step, "features of the pretrained network, a head fitted to its optimum", reserve=reserve)
 
     def _climb(self) -> None:

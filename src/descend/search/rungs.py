@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from descend.search.begin import EXPORT_S, MARGIN
-from descend.search.features import crops_for, fit_s, n_views_needed
+from descend.search.features import crops_for, fit_s, like_the_best, n_views_needed
 from descend.search.finetune import images_per_s
 from descend.search.steps import FeatureStep, FineTuneStep, RungStep, Step
 from descend.search.study import Answer, Study
@@ -163,7 +163,7 @@ def first_reserve_s(study: Study, step: FeatureStep) -> float:
 
     Judging asks for the features of validation as soon as there is an answer, and of test at the end.
     """
-    quick_s = fit_s(study, replace(step, quick=True))
+    quick_s = fit_s(study, like_the_best(study, replace(step, quick=True)))
     n_judged = len(study.rows("val", step.share)) + len(study.rows("test"))
     return study.clock.closing_s + 2 * quick_s + MARGIN * n_judged / study.rate(step.size)
 
