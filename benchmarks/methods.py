@@ -77,7 +77,8 @@ def judged(folder: Path, predicted: dict[str, str], facts: dict[str, Any], *, co
     """Return how right the answers are. A test picture that a method left unanswered counts as wrong but in ``of_answered``."""
     pictures = sorted(f"{path.parent.name}/{path.name}" for path in (folder / "test").glob("*/*"))
     right = {name: predicted.get(name) == name.split("/")[0] for name in pictures}
-    n_right, answered = sum(right.values()), {"n": len(predicted), "accuracy": sum(right.values()) / max(len(predicted), 1)}
+    n_right = sum(right.values())
+    answered = {"n": len(predicted), "accuracy": n_right / max(len(predicted), 1)}
     return {"accuracy": n_right / len(right), "of_answered": answered, "right": right, "facts": facts, "complete": complete}
 
 

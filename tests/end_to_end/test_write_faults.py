@@ -77,7 +77,7 @@ def some(n_calls: int) -> list[tuple[int, bool]]:
 
 
 def every(n_calls: int) -> list[tuple[int, bool]]:
-    """Return every call, failing once, and with all that come after it: five minutes."""
+    """Return every call, failing once, and with all that come after it: three minutes."""
     return [(call, lasting) for call in range(1, n_calls + 1) for lasting in (False, True)]
 
 

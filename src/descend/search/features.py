@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -240,8 +240,7 @@ def fit_s(study: Study, step: FeatureStep) -> float:
     """
     n, pretrained, n_classes, pace = len(study.rows("train", step.share)), study.pretrained, study.n_classes, study.fit_pace
     if step.quick:
-        taps = dict(pretrained.feature_sets).get(step.stages, ()) if step.stages else ()
-        return quick_fit_s(pretrained, n, n_classes, pace, n_columns=pretrained.n_columns(taps))
+        return quick_fit_s(pretrained, n, n_classes, pace, taps=pretrained.feature_sets.get(step.stages, ()))
     n_folds, n_repeats = _folds(n, repeated=_may_repeat(study, n))
     plain, names = replace(step, mirrored=False, crops=0, n_sets=None), list(offered(pretrained, n))[: step.n_sets]
     n_views = [1 for name in names if (plain, name) not in study.tried]
@@ -263,23 +262,18 @@ def set_s(pretrained: Backbone, n: int, n_classes: int, pace: float) -> float:
     return _folds(n)[0] * fold_s(pretrained, n, n_classes, pace)
 
 
-def fold_s(pretrained: Backbone, n: int, n_classes: int, pace: float) -> float:
+def fold_s(pretrained: Backbone, n: int, n_classes: int, pace: float, *, taps: Iterable[str] = ()) -> float:
     """Return the seconds that searching the strength takes per fold of n pictures or views, by the numbers that are passed over.
 
-    pace: seconds per picture and axis.
+    pace: seconds per picture and axis. taps: of the features; those of the last stage without.
     """
     share = 1 / 3 if n * n_classes > ONE_FOLD_FROM else 1.0  # one fold of three is fitted then
-    return pace * (share * n * min(n, pretrained.n_columns(())) * max(1.0, n_classes / 30) + FOLD)
+    return pace * (share * n * min(n, pretrained.n_columns(taps)) * max(1.0, n_classes / 30) + FOLD)
 
 
-def quick_fit_s(pretrained: Backbone, n: int, n_classes: int, pace: float, *, n_columns: int | None = None) -> float:
-    """Return the seconds that one fit takes, with the usual strength: about half of the search of a fold.
-
-    n_columns: of its features, where they are wider than those of the last stage.
-    """
-    fewest = pretrained.n_columns(())
-    wider = min(n, n_columns or fewest) / max(min(n, fewest), 1)
-    return QUICK_S + 0.5 * wider * fold_s(pretrained, n, n_classes, pace)
+def quick_fit_s(pretrained: Backbone, n: int, n_classes: int, pace: float, *, taps: Iterable[str] = ()) -> float:
+    """Return the seconds that one fit takes, with the usual strength: about half of the search of a fold."""
+    return QUICK_S + 0.5 * fold_s(pretrained, n, n_classes, pace, taps=taps)
 
 
 def n_views_needed(study: Study, step: FeatureStep, *, done: FeatureStep | None) -> int:

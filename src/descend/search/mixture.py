@@ -38,7 +38,8 @@ def weights(answers: Sequence[NDArray[np.float32]], labels: NDArray[np.int64]) -
     kept = np.arange(len(answers))
     while len(kept) > 1:
         w = _settled(p[kept])
-        lost = np.array([_likelihood(p[kept]) - _likelihood(p[np.delete(kept, m)]) for m in range(len(kept))])
+        likelihood = float(np.log(w @ p[kept]).sum())
+        lost = np.array([likelihood - _likelihood(p[np.delete(kept, m)]) for m in range(len(kept))])
         lost[kept > 0] -= FITTED
         if w.min() < NEGLIGIBLE:
             kept = np.delete(kept, w.argmin())
