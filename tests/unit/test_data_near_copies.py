@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageOps
 from tests.unit.test_audit import clean_set, jpeg, photograph
 
-from descend.data import load, near_copies, signatures
+from descend.data import load, near_copies, scan, signatures
 from descend.data.near_copies import NONE, NearCopies, chained, grouped
 from descend.data.scan import digest
 from descend.data.signatures import SIGNATURE, Pictures, Signatures
@@ -90,6 +90,33 @@ def test_near_copies_stay_on_one_side_and_others_where_they_were(tmp_path: Path)
     unsought = load(root, near_up_to=69)
     assert unsought.groups is None
     assert [problem.n for problem in unsought.problems if problem.kind in ("near copies", "unsought")] == [70]
+
+
+def test_of_too_many_pictures_a_share_of_each_class_and_split_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "many"
+    for part, counts in (("train", (80, 40)), ("test", (40, 20))):
+        for name, n in zip(("cat", "dog"), counts, strict=True):
+            (root / part / name).mkdir(parents=True)
+            for number in range(n):
+                (root / part / name / f"{number}.jpg").write_bytes(jpeg(photograph(number), 50 + number % 40))
+    whole = load(root)
+    assert load(root, open_up_to=180).fingerprint == whole.fingerprint
+    opened, read = list[str](), scan._read
+
+    def counting(source: Path, name: str) -> object:
+        opened.append(name)
+        return read(source, name)
+
+    monkeypatch.setattr(scan, "_read", counting)
+    part = load(root, open_up_to=90, cache_dir=tmp_path / "cache")
+    assert len(opened) == len(part) == 90
+    given = [name.split("/")[:2] for name in part.names]
+    counts = [given.count([split, name]) for split in ("train", "test") for name in ("cat", "dog")]
+    assert counts == [40, 20, 20, 10]
+    assert [problem.n for problem in part.problems if problem.kind == "unopened"] == [90]
+    assert load(root, open_up_to=90, threads=1).fingerprint == part.fingerprint
+    assert load(root, open_up_to=90, seed=1).fingerprint != part.fingerprint
+    assert len(load(root, open_up_to=1)) == 4 * 8  # of each class and split a few, however little time there is
 
 
 def test_too_few_pictures_to_keep_together_are_split_as_before(tmp_path: Path) -> None:

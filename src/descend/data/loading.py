@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from descend import rng
 from descend.data import problems
 from descend.data.corrections import corrected
 from descend.data.dataset import Dataset
@@ -22,12 +23,13 @@ from descend.data.problems import Problem, problem, refusal
 from descend.data.scan import Scan, scan
 from descend.data.signatures import Pictures, signatures
 from descend.data.sources import Data, read
-from descend.data.split import SHARE, TEST, TRAIN, VAL, assign
+from descend.data.split import SHARE, TEST, TRAIN, VAL, assign, nested_order
 from descend.data.traits import choose_policy
 from descend.files import CacheFolder
 from descend.pixels import Background, Fit
 from descend.progress import Update
 
+LEAST_OPENED = 8  # pictures of a class and a given split, however few are looked at
 FEW_TOGETHER = 8  # near copies that are kept together however few pictures there are
 
 
@@ -41,6 +43,7 @@ def load(
     outside: bool = False,
     corrections: str | Path | None = None,
     near_up_to: int | None = None,
+    open_up_to: int | None = None,
     threads: int | None = None,
     cache_dir: str | Path | None = None,
     progress: Update | None = None,
@@ -56,12 +59,14 @@ def load(
     padded pictures without transparency. fit: how pictures become square when they are resized (``PixelPolicy``). outside: a
     table file may name pictures that do not lie below its folder. corrections: a table whose decisions are applied before any
     picture is opened (``corrections.py``). near_up_to: with more pictures near copies are not sought, which is said; None: they
-    always are. threads: None for one per CPU. progress: called with (stage,
+    always are. open_up_to: of more pictures so many are looked at, of each class and given split its share, and the rest is left
+    aside unopened, which is said; None: all are. threads: None for one per CPU. progress: called with (stage,
     done, total). Raises DataError, MissingExtra, or KnobError for a background, corrections or ``outside`` without effect.
     """
     manifest = read(data, evaluation=not split, outside=outside)
     if corrections is not None:
         manifest = corrected(manifest, Path(corrections))
+    manifest = _part(manifest, open_up_to, seed)
     seen = scan(manifest, threads=n_threads(threads), cache=CacheFolder(cache_dir), progress=progress)
     opened = np.array([row not in seen.reasons for row in range(len(manifest.names))], np.bool_)
     given = manifest.splits[opened]
@@ -108,6 +113,25 @@ def load(
         return dataset
     dataset.check_trainable()
     return dataclasses.replace(dataset, problems=(*dataset.problems, *_few(dataset)))
+
+
+def _part(manifest: Manifest, up_to: int | None, seed: int) -> Manifest:
+    """Return what a manifest lists; of more than ``up_to`` pictures so many, of each class and given split its share."""
+    n, strata = len(manifest.names), manifest.labels * (len(SPLITS) + 1) + manifest.splits
+    if up_to is None or n <= (up_to := max(up_to, LEAST_OPENED * len(np.unique(strata)))):
+        return manifest
+    digests = (hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest() for name in manifest.names)
+    ids = np.frombuffer(b"".join(digests), np.int64)  # the order of files says nothing
+    rows = np.sort(nested_order(strata, rng.uniform(seed, "part", ids=ids)[:, 0])[:up_to])
+    return dataclasses.replace(
+        manifest,
+        names=Names(manifest.names[int(row)] for row in rows),
+        labels=manifest.labels[rows],
+        splits=manifest.splits[rows],
+        groups=None if manifest.groups is None else manifest.groups[rows],
+        pictures=None if manifest.pictures is None else manifest.pictures[rows],
+        problems=[*manifest.problems, problems.unopened(n - up_to)],
+    )
 
 
 def _near(

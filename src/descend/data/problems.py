@@ -19,7 +19,8 @@ class Problem:
 
     kind: ``ignored``, ``heic``, ``layout``, ``missing``, ``nameless``, ``unlabeled``, ``unreadable``, ``merged``, ``similar``,
     ``doubtful``, ``conflict``, ``leak``, ``copies``, ``near copies``, ``near leak``, ``near conflict``, ``unsought``, ``torn``,
-    ``carved``, ``few``, ``corrected``, ``repeated``, ``scale``, ``no number``, ``background``, ``blank``, ``cache`` or ``part``.
+    ``unopened``, ``carved``, ``few``, ``corrected``, ``repeated``, ``scale``, ``no number``, ``background``, ``blank``,
+    ``cache`` or ``part``.
     n: how many things it is about. examples: the first hundred names, each with its reason where there is one.
     """
 
@@ -117,6 +118,11 @@ def unsought(n: int) -> Problem:
     """Return the problem of n pictures among which near copies were not sought."""
     why = f"near copies were not looked for: the budget has no time to look at {n:,} pictures first; descend scan has"
     return Problem("unsought", why, n)
+
+
+def unopened(n: int) -> Problem:
+    """Return the problem of n pictures that were left aside before any was opened."""
+    return Problem("unopened", f"{n:,} pictures are left aside unopened: the budget has no time to look at them", n)
 
 
 def torn(names: Sequence[str], groups: NDArray[np.int64] | None, given: NDArray[np.int8]) -> list[Problem]:

@@ -44,6 +44,21 @@ def assign(
     return splits
 
 
+def nested_order(labels: NDArray[np.int64], draw: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return an order of N pictures whose every beginning holds all classes in their shares: (N,) int64.
+
+    labels: (N,), or other strata. draw: (N,), by which those of one class stand. Copies and pictures of one group are not kept
+    together.
+    """
+    place, first = np.empty(len(labels)), np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        ranked = members[np.lexsort((members, draw[members]))]
+        place[ranked] = (np.arange(len(ranked)) + 0.5) / len(ranked)
+        first[ranked[0]] = True  # every class has a picture in even the smallest part
+    return np.lexsort((np.arange(len(labels)), place, ~first))
+
+
 def linked(digests: NDArray[np.uint8], groups: NDArray[np.int64] | None) -> NDArray[np.int64]:
     """Number the units of N pictures, linked by equal bytes, a group, or a chain of both: (N, 16) uint8 -> (N,) int64."""
     _, copies = np.unique(digests, axis=0, return_inverse=True)

@@ -20,6 +20,7 @@ from torch import Tensor
 from descend import rng
 from descend.augment import expand
 from descend.data import Dataset, Decoded
+from descend.data.split import nested_order
 from descend.models import Backbone, Classifier
 from descend.search.clock import Clock, Watch
 from descend.search.steps import FeatureStep, FineTuneStep
@@ -112,6 +113,7 @@ class Study:
         self.native = min(plan.size, pretrained.native_size)
         self.may_mirror = False  # until it is measured
         self.best_training: FineTuneStep | None = None  # that validation keeps with the most weight, None where it keeps none
+        self.val_nats = np.inf  # that the best answer's mixture loses on validation, in all: no other can save more
         self.is_part = False  # of what the user has, where time does not allow more
         self.warm_up: WarmUp | None = None  # what compiles for fine-tuning meanwhile
         self.before_training: Callable[[FineTuneStep], None] = lambda _: None  # raises where a step must not be measured
@@ -216,6 +218,8 @@ class Study:
         return np.concatenate([features, self._extracted(self._cropper(crops), engine, rows, 1 + crops.n)[:, 1:]], axis=1)
 
     def _extracted(self, builder: TaskBuilder, engine: Engine, rows: NDArray[np.int64], n_views: int) -> NDArray[np.float32]:
+        if builder.n_missing(engine, rows, n_views=n_views):
+            engine.start()  # it is no part of the pace
         before, started = builder.extraction.n_computed, time.perf_counter()
         features = builder.extract(engine, rows, n_views=n_views)
         n = builder.extraction.n_computed - before
@@ -263,12 +267,4 @@ def nested(dataset: Dataset, split: str, seed: int) -> NDArray[np.int64]:
     rows = dataset.indices(split)
     if not len(rows):
         return rows
-    draw = rng.uniform(seed, "part", ids=dataset.ids[rows])[:, 0]
-    labels = dataset.labels[rows]
-    place, first = np.empty(len(rows)), np.zeros(len(rows), bool)
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        ranked = members[np.lexsort((members, draw[members]))]
-        place[ranked] = (np.arange(len(ranked)) + 0.5) / len(ranked)
-        first[ranked[0]] = True  # every class has a picture in even the smallest part
-    return rows[np.lexsort((np.arange(len(rows)), place, ~first))]
+    return rows[nested_order(dataset.labels[rows], rng.uniform(seed, "part", ids=dataset.ids[rows])[:, 0])]

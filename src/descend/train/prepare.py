@@ -50,7 +50,9 @@ from descend.train.task_builder import Extraction, ModeTask, TaskBuilder, class_
 from descend.train.world import ALONE, World, current
 from descend.transfer import Engine, check_folds, choose, trainable_stages
 
-NEAR_PER_S = 100  # pictures for each second of a budget, among which near copies are sought: 7% of it, on two cores
+NEAR_PER_S, OPENED_PER_S = 100, 300
+"""Pictures for each second of a budget: among which near copies are sought, 7% of it on two cores; and that are opened at all,
+12%, three times as many as such a machine computes features of."""
 SHOWN_BY_SCAN = frozenset({"conflict", "leak", "copies", "near copies", "near leak", "near conflict", "blank"})
 
 
@@ -98,7 +100,9 @@ def survey(
     check_file(recipe, of)
     check_auto(recipe)
     corrections = _corrections(recipe, of)
-    log.record.near_up_to = _near_up_to(recipe) if of is None else of.record.near_up_to
+    record = log.record
+    record.near_up_to = _up_to(NEAR_PER_S, recipe) if of is None else of.record.near_up_to
+    record.open_up_to = _up_to(OPENED_PER_S, recipe) if of is None else of.record.open_up_to
     dataset = _scan(recipe, source, corrections, log, progress)
     if of is None:
         log.note_pictures(dataset)
@@ -245,7 +249,7 @@ def _scan(recipe: Recipe, source: Any, corrections: str | None, log: RunLog, pro
         dataset = data_package.load(
             source, seed=recipe.seed if recipe.split_seed is None else recipe.split_seed, background=recipe.background,
             fit="crop" if recipe.fit == "auto" else recipe.fit, outside=bool(recipe.outside), corrections=corrections,
-            near_up_to=log.record.near_up_to, threads=recipe.threads, progress=progress.update,
+            near_up_to=log.record.near_up_to, open_up_to=log.record.open_up_to, threads=recipe.threads, progress=progress.update,
         )  # fmt: skip
     if recipe.split_seed is not None and dataset.given_split:
         raise KnobError("split_seed", "has no effect: the data say which pictures are for testing", got=recipe.split_seed,
@@ -264,14 +268,14 @@ def _scan(recipe: Recipe, source: Any, corrections: str | None, log: RunLog, pro
     return dataset
 
 
-def _near_up_to(recipe: Recipe) -> int | None:
-    """Return among how many pictures near copies are sought: all, unless looking would take much of a budget.
+def _up_to(per_s: int, recipe: Recipe) -> int | None:
+    """Return how many pictures the budget that a recipe names has time to look at in some way; None where it names none.
 
     What a comparison shares, its split among them, is no single candidate's budget to decide.
     """
     if recipe.budget is None or recipe.split_seed is not None:
         return None
-    return int(NEAR_PER_S * seconds(recipe.budget, who="budget"))
+    return int(per_s * seconds(recipe.budget, who="budget"))
 
 
 def profile_of(dataset: Dataset) -> DataProfile:

@@ -82,6 +82,7 @@ class RunRecord:
     data: dict[str, Any] = field(default_factory=dict)  # the data summary
     data_fingerprint: str = ""
     near_up_to: int | None = None  # pictures among which near copies were sought for the split; None: any number
+    open_up_to: int | None = None  # pictures that were looked at, of more; None: any number
     classes: list[str] = field(default_factory=list)
     plan: dict[str, PlainSetting] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
@@ -101,6 +102,7 @@ class RunRecord:
     head_trials: list[HeadTrial] = field(default_factory=list)  # of a head that was fitted, not trained
     cross_validation: CrossValidation | None = None  # ``val`` is of all that was trained on, out of fold; None without folds
     search: list[SearchStep] = field(default_factory=list)  # what ``auto`` tried, in order
+    search_replayed: bool = False  # whether a recipe gave all its steps: it takes those and decides none
     search_ended: bool = False  # whether it came to its end: its steps, taken again, give the same model
     next_step: NextStep | None = None  # of a search that time ended; None where nothing more was worth its seconds
     budget_used_s: float = 0.0  # of a search's budget, by all its sessions
@@ -250,7 +252,7 @@ class RunRecord:
     @property
     def split_rule(self) -> dict[str, Any]:
         """What the split of its pictures follows from, as ``data.load`` takes it."""
-        return {"seed": self.split_seed, "near_up_to": self.near_up_to}
+        return {"seed": self.split_seed, "near_up_to": self.near_up_to, "open_up_to": self.open_up_to}
 
     def add_wall(self, stage: str, seconds: float) -> None:
         """Add time to a stage, and note the memory held by its end; a resumed run adds up."""
