@@ -112,6 +112,7 @@ def test_the_search_is_the_default_on_photographs_and_writes_down_its_steps(foun
     assert found.record.test_looks[0]["what"] == "descend fit, after training"
     assert len(found.record.test_looks) == 1
     assert found.record.choices_by_val >= 1
+    assert all(step["n_independent"] < step["n"] for step in found.record.search)  # some pictures are near copies
     assert "choice" in found.record.without_test_split()
     assert not (found.folder / "search").exists()
 
@@ -121,6 +122,19 @@ def test_the_recipe_replays_the_steps_to_the_same_bytes(found: Run, tmp_path: Pa
         again = descend.fit(recipe=found.folder / "recipe.toml", out=tmp_path / "again")
     assert contents(again) == contents(found)
     assert [step["step"] for step in again.record.search] == [step["step"] for step in found.record.search]
+
+
+def test_a_replay_that_was_stopped_goes_on_as_a_replay(
+    found: Run, doubtful: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut = descend.fit(recipe=found.folder / "recipe.toml", out=tmp_path / "cut", progress=StopAt("fine-tuning", 30))
+    assert cut.record.status == "interrupted"
+    assert cut.predict(doubtful / "disc").probabilities.shape == (14, 3)
+    monkeypatch.setattr(rungs, "next_rung", lambda *_: pytest.fail("it searches"))
+    whole = descend.resume(cut.folder)
+    assert contents(whole) == contents(found)
+    assert whole.recipe.steps == found.recipe.steps
+    assert [step["step"] for step in whole.record.search] == [step["step"] for step in found.record.search]
 
 
 def test_predictions_evaluation_and_export_agree_with_what_was_judged(found: Run, doubtful: Path, tmp_path: Path) -> None:
@@ -169,6 +183,29 @@ def test_a_stopped_search_keeps_its_best_and_goes_on_to_the_same_bytes(
     assert whole.record.status == "finished"
     again = descend.fit(recipe=whole.folder / "recipe.toml", out=tmp_path / "again")
     assert contents(again) == contents(whole)
+
+
+def test_a_training_that_was_stopped_is_decided_anew_by_what_is_left_of_the_budget(
+    doubtful: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut = descend.fit(doubtful, out=tmp_path / "run", progress=StopAt("fine-tuning", 30), **LONG)
+    told = [step["step"] for step in cut.record.search]
+    assert cut.recipe.steps is not None
+    assert cut.recipe.steps[-1].startswith("finetune(")
+    assert cut.recipe.steps[-1] not in told
+    left: list[float] = []
+
+    def nothing(study: Any, taken: Any, time_left: float, *_: Any) -> str:
+        left.append(time_left)
+        return "nothing"
+
+    monkeypatch.setattr(rungs, "next_rung", nothing)
+    whole = descend.resume(cut.folder)
+    assert len(left) == 1
+    assert 0 < left[0] < 600 - cut.record.budget_used_s
+    assert whole.recipe.steps is not None
+    assert not any(step.startswith("finetune(") for step in whole.recipe.steps)
+    assert [step["step"] for step in whole.record.search] == told  # each once
 
 
 def test_a_search_that_was_stopped_before_its_first_answer_has_its_budget_again(

@@ -45,6 +45,7 @@ STEPS = [
     FineTuneStep(size=64, view=64, freeze_to=None, lr=1e-3, n_steps=7, batch_size=8, draw=2, stop_at=5),
     FineTuneStep(size=64, view=64, freeze_to=None, lr=1e-3, n_steps=7, draw=1, with_val=True),
     KeepStep(members=(0, 2), mirrored=False),
+    KeepStep(members=(0,), head=1),
     FeatureStep(size=224, quick=True, stages="late", strength=0.1),
     FeatureStep(size=224, n_sets=1),
     RefitStep(),
@@ -309,7 +310,7 @@ def test_a_search_that_time_has_ended_says_what_it_would_go_on_with(monkeypatch:
         native=224, plan=SimpleNamespace(size=288), may_mirror=False, rows=lambda split: range(sizes[split]), n_classes=2,
         rate=lambda size, engine=None: 60.0, early_stage="block3", warm_up=None, pretrained=SimpleNamespace(fixed_size=False),
         precision="float32", engine_of_trained="torch", clock=SimpleNamespace(used=lambda: 0.0), training_rate=lambda step: None,
-        best_training=None,
+        best_training=None, val_nats=50.0,
     )  # fmt: skip
     monkeypatch.setattr(rungs, "features_s", lambda *_, **__: 40.0)
 
@@ -327,6 +328,10 @@ def test_a_search_that_time_has_ended_says_what_it_would_go_on_with(monkeypatch:
     assert found.why.startswith("train late stages for 8 passes")  # 1,960 visits at 0.35 of 60 pictures per second, and a margin
     assert found.seconds == pytest.approx(1.2 * 1960 / (0.35 * 60) + 1.2 * 153 / 60)
     assert rungs.left_undone(study, taken(0.9999, first)) is None
+    study.val_nats = mixture.FITTED  # all that a trained network could save is what it has to pay
+    found = rungs.left_undone(study, taken(0.9, first), {rungs.kind_of(FeatureStep(size=288))})
+    assert found is not None
+    assert "random crops" in found.why
     assert rungs.left_undone(study, []) is None
 
 
@@ -342,12 +347,12 @@ def test_only_trainings_that_seem_best_are_measured(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(rungs, "images_per_s", pace)
 
-    def chosen(time_left: float) -> FineTuneStep | None:
+    def chosen(time_left: float, draw: int = 0) -> FineTuneStep | None:
         study: Any = SimpleNamespace(
             native=224, plan=SimpleNamespace(size=288), may_mirror=True, rows=lambda split: range(sizes[split]), n_classes=5,
             rate=lambda size, engine=None: 60.0 * (224 / size) ** 2, early_stage="block1", precision="bfloat16",
             pretrained=SimpleNamespace(fixed_size=False), engine_of_trained="openvino", _training={},
-            before_training=lambda step: None,
+            before_training=lambda step: None, best_training=None,
             clock=SimpleNamespace(used=lambda: clock.now),
         )  # fmt: skip
         for name in ("training_rate", "measure_training"):
@@ -357,7 +362,7 @@ def test_only_trainings_that_seem_best_are_measured(monkeypatch: pytest.MonkeyPa
         )
         measured.clear()
         taken: Any = [(FeatureStep(size=224, mirrored=True), answer)]
-        rung = rungs._fine_tuning(study, taken, 0, 0.1, time_left)
+        rung = rungs._fine_tuning(study, taken, draw, 0.1, time_left)
         if rung is None:
             return None
         assert rung.seconds <= time_left - 2.0 * len(measured)
@@ -371,6 +376,12 @@ def test_only_trainings_that_seem_best_are_measured(monkeypatch: pytest.MonkeyPa
     small, middle, large = (step.size for step in found if step is not None)
     assert small < middle < large == 224
     assert len(measured) <= 2
+    first, gentler = chosen(900.0), chosen(900.0, draw=1)  # validation kept nothing of the first
+    assert first is not None
+    assert gentler is not None
+    assert gentler == replace(first, draw=1, lr=gentler.lr)
+    assert gentler.lr == pytest.approx(rungs.GENTLER * first.lr, rel=0.02)
+    assert chosen(900.0, draw=2) is None
 
 
 def test_the_best_training_is_taken_again_on_validation_pictures_too_where_half_of_it_fits() -> None:
@@ -430,3 +441,41 @@ def test_a_resumed_search_does_not_decide_again_which_pictures_take_part(monkeyp
     Search._decide_part(resumed, nothing, nothing, nothing)
     with pytest.raises(KnobError):
         Search._decide_part(new, nothing, nothing, nothing)
+
+
+def test_the_start_of_an_engine_is_no_part_of_its_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, noted = SimpleNamespace(s=0.0), {}
+    monkeypatch.setattr(time, "perf_counter", lambda: now.s)
+
+    def passes(seconds: float) -> None:
+        now.s += seconds
+
+    def extract(engine: Any, rows: Any, *, n_views: int) -> None:
+        del engine
+        passes(2.0)
+        extraction.n_computed += n_views * len(rows)
+
+    extraction = SimpleNamespace(n_computed=0)
+    builder: Any = SimpleNamespace(extraction=extraction, extract=extract, n_missing=lambda engine, rows, *, n_views: len(rows))
+    engine: Any = SimpleNamespace(name="other", prefix=SimpleNamespace(seen_size=224), start=lambda: passes(100.0))
+    study: Any = SimpleNamespace(note_rate=lambda name, view, rate: noted.update({(name, view): rate}))
+    Study._extracted(study, builder, engine, np.arange(40), 1)
+    assert noted == {("other", 224): 20.0}
+    assert now.s == 102.0
+
+
+@pytest.mark.parametrize(("verdict", "rate"), [({"torch": 30.0, "openvino": 90.0}, 90.0), ({"torch": 30.0}, 77.0), (None, 77.0)])
+def test_an_engine_that_is_named_is_planned_with_at_its_own_pace(
+    verdict: dict[str, float] | None, rate: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates = {"torch": 31.0, "openvino": 77.0}
+    monkeypatch.setattr(begin, "_decoded_per_s", lambda *_: 500.0)
+    monkeypatch.setattr(begin, "make_engine", lambda name, *_, **__: SimpleNamespace(name=name, start=lambda: None))
+    monkeypatch.setattr(begin, "measure", lambda engines, **_: {name: rates[name] for name in engines})
+    known = None if verdict is None else SimpleNamespace(images_per_s=verdict)
+    monkeypatch.setattr(begin, "remembered", lambda *_, **__: known)
+    plan: Any = SimpleNamespace(threads=None, engine="openvino", size=224)
+    data: Any = SimpleNamespace(splits=np.zeros(50))
+    clock: Any = SimpleNamespace(note_start=lambda: None)
+    speeds = begin.speeds(data, plan, cast(Any, SimpleNamespace(every_tap=())), 224, clock, Silent())
+    assert (speeds.engine, speeds.torch, speeds.computed) == ("openvino", 31.0, rate)

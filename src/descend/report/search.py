@@ -42,7 +42,8 @@ def own_interval(step: SearchStep) -> Interval | None:
     """Return the accuracy of a step's own answers with its 95% interval; None where the step was lost."""
     if step["accuracy"] is None or not step["n"]:
         return None
-    return proportion(round(step["accuracy"] * step["n"]), step["n"])
+    n = step.get("n_independent", step["n"])
+    return proportion(round(step["accuracy"] * n), n)
 
 
 def _drawing(steps: Sequence[SearchStep]) -> Chart:

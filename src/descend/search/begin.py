@@ -23,7 +23,7 @@ from descend.transfer import choose, make_engine, measure, remembered
 
 LOOKED_AT = 24  # pictures decoded to see how long one takes
 LEAST_PER_CLASS = 8  # pictures of all splits, for a first answer
-FIRST_SHARE = 0.75  # of the time left that decoding, first features and their head may take: more pictures help most
+FIRST_SHARE = 0.9  # of the time left that decoding, first features and their head may take: more pictures help most
 MARGIN = 1.2  # of every estimate: the machine may get busier
 EXPORT_S = 2.0  # that an engine takes to start with a network that is new to it; torch's own starts at once
 WORTH_EXPORT_S = 8.0  # of torch's time, from which another engine may repay its start
@@ -55,9 +55,10 @@ def speeds(dataset: Dataset, plan: Plan, backbone: Backbone, resolution: int, cl
     taps = backbone.every_tap
     engine = make_engine("torch", backbone, size=plan.size, taps=taps)
     torch_rate = measure({engine.name: engine}, rounds=1, n_chunks=2)[engine.name]
-    if plan.engine != "auto":
-        return Speeds(decoded, torch_rate, torch_rate, plan.engine, "")
     known = remembered(backbone, size=plan.size, taps=taps)
+    if plan.engine != "auto":
+        rate = torch_rate if plan.engine == "torch" else known and known.images_per_s.get(plan.engine)
+        return Speeds(decoded, torch_rate, rate or _computed_per_s(plan, backbone), plan.engine, "")
     n = int((dataset.splits >= 0).sum())
     if known is None and min(n / torch_rate, clock.left() / 2) > WORTH_EXPORT_S:
         progress.say("  choosing the engine (measured once for this network and machine) ...")
@@ -105,6 +106,13 @@ def taken_part(dataset: Dataset, step: PartStep, seed: int) -> Dataset:
         order = nested(dataset, split, seed)
         rows.append(order[: max(min(len(order), len(dataset.classes)), round(step.share * len(order)))])
     return dataset.only(np.sort(np.concatenate(rows)), why="the budget does not suffice to look at all")
+
+
+def _computed_per_s(plan: Plan, backbone: Backbone) -> float:
+    """Return the pictures per second of the engine that a plan names."""
+    engine = make_engine(plan.engine, backbone, size=plan.size, taps=backbone.every_tap)
+    engine.start()
+    return measure({engine.name: engine}, rounds=1, n_chunks=2)[engine.name]
 
 
 def _decoded_per_s(dataset: Dataset, resolution: int, threads: int) -> float:

@@ -30,6 +30,7 @@ def concluded(study: Study, findings: Findings, keep: KeepStep | None, *, finish
         judged = mixture.with_weight(findings.judged, findings.judged_weights)
     else:
         answers, weights = judged = limits.selected(findings, keep)
+    record.choices_by_val = findings.choices + (keep is not None)
     with log.timed("evaluate"):
         rows = judged_rows(study.dataset, finished=finished)
         if answers[0].share < 1:  # made from what was done in time: nobody has looked at the rest of validation
@@ -62,7 +63,8 @@ def concluded(study: Study, findings: Findings, keep: KeepStep | None, *, finish
             for place, (answer, weight) in enumerate(zip(answers, weights, strict=True))
         ]
         keep_graphs(record, networks_made, ensemble, study.decoded.take(rows["val"][:N_CHECKED]))
-        record.budget_used_s = study.clock.used()
+        if not record.search_ended:  # else its model was built again
+            record.budget_used_s = study.clock.used()
         record.search_ended = record.search_ended or finished
         log.save()
     if finished:

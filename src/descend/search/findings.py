@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,6 +15,7 @@ from descend.search.study import Answer, Study
 from descend.stats import proportion
 from descend.train import metrics
 from descend.train.record_types import Score, SearchStep
+from descend.transfer import Trial
 
 NOTHING = "nothing: it learned from validation"  # what measured the answers of a step that no picture can judge
 
@@ -22,11 +25,12 @@ class Findings:
 
     taken: every step with its answer. answers: those that take part in the mixture: the best head, every trained network, then
     those that learned from validation pictures too, which nothing can judge. weights: of those, 0 for one that is left out.
-    judged_weights: of those that validation judges, among themselves. choices: how often validation decided between two.
+    judged_weights: of those that validation judges, among themselves. choices: how often validation decided between two. told:
+    steps that the record tells of already: they are taken again.
     """
 
-    def __init__(self, study: Study) -> None:
-        self.study = study
+    def __init__(self, study: Study, told: Collection[str] = ()) -> None:
+        self.study, self._told = study, told
         self.taken: list[tuple[Step, Answer]] = []
         self.answers: list[Answer] = []
         self.weights: NDArray[np.float64] = np.zeros(0)
@@ -43,6 +47,11 @@ class Findings:
     def judged(self) -> list[Answer]:
         """The answers that validation judges."""
         return [answer for answer in self.answers if not answer.saw_val]
+
+    @property
+    def heads(self) -> list[Answer]:
+        """The heads on frozen features, in the order in which they were fitted."""
+        return [answer for _, answer in self.taken if answer.frozen]
 
     @property
     def best_training(self) -> tuple[FineTuneStep, Answer] | None:
@@ -71,6 +80,7 @@ class Findings:
         self.answers = [head, *sorted(trained, key=lambda tuned: tuned.saw_val)]
         self.judged_weights = self._weighed()
         self.weights = mixture.shared(self.judged_weights, len(self.answers) - len(self.judged))
+        self.study.val_nats = mixture.nats([self.on_val(one) for one in self.judged], self.judged_weights, self.labels)
         best = self.best_training
         self.study.best_training = None if best is None else best[0]
         after = self._score()
@@ -101,7 +111,7 @@ class Findings:
     def _measured(self, answer: Answer) -> str:
         """Say how good an answer is by itself: a head in cross-validation, anything else on validation."""
         if answer.trial is not None:
-            n = len(self.study.rows("train", answer.share))
+            n = self._held_out(answer, answer.trial)
             interval = proportion(round(answer.trial.accuracy * n), n)
             return f"{answer.trial.accuracy:.1%} right in cross-validation ({interval.low:.1%} to {interval.high:.1%})"
         if answer.saw_val:
@@ -109,26 +119,36 @@ class Findings:
         return f"{self._score_of(answer)['accuracy']:.1%} of validation"
 
     def _record(self, step: str, why: str, began: float, outcome: str, answer: Answer | None) -> None:
+        if step in self._told:
+            return
         log, best = self.study.log, self._score()
-        accuracy, loss, n, measured = (None, None, 0, "") if answer is None else self._figures(answer)
+        accuracy, loss, n, n_independent, measured = (None, None, 0, 0, "") if answer is None else self._figures(answer)
         log.record.search.append(
             SearchStep(
                 step=step, why=why, began_s=round(began, 2), ended_s=round(self.study.clock.used(), 2), accuracy=accuracy,
-                loss=loss, n=n, measured=measured, outcome=outcome, best_accuracy=None if best is None else best["accuracy"],
+                loss=loss, n=n, n_independent=n_independent, measured=measured, outcome=outcome,
+                best_accuracy=None if best is None else best["accuracy"],
                 best_interval=[] if best is None else best["accuracy_interval"],
             )
         )  # fmt: skip
         log.record.budget_used_s, log.record.choices_by_val = self.study.clock.used(), self.choices
         log.save()
 
-    def _figures(self, answer: Answer) -> tuple[float | None, float | None, int, str]:
-        """Return an answer's own accuracy and loss, on how many pictures, and measured by what."""
-        if answer.trial is not None:
-            return answer.trial.accuracy, answer.trial.loss, len(self.study.rows("train", answer.share)), "cross-validation"
+    def _figures(self, answer: Answer) -> tuple[float | None, float | None, int, int, str]:
+        """Return an answer's own accuracy and loss, on how many pictures and pieces of evidence, and measured by what."""
+        trial = answer.trial
+        if trial is not None:
+            return trial.accuracy, trial.loss, trial.n, self._held_out(answer, trial), "cross-validation"
         if answer.saw_val:
-            return None, None, 0, NOTHING
+            return None, None, 0, 0, NOTHING
         own = self._score_of(answer)
-        return own["accuracy"], own["loss"], own["n"], "validation"
+        return own["accuracy"], own["loss"], own["n"], own["n_independent"], "validation"
+
+    def _held_out(self, answer: Answer, trial: Trial) -> int:
+        """Return on how many pieces of evidence a trial's figures rest: of the pictures held out, the share that all have."""
+        rows, data = self.study.rows("train", answer.share), self.study.dataset
+        pieces = metrics.pieces_of_evidence(len(rows), data.copies(rows), data.evidence(rows))
+        return max(1, round(trial.n * pieces / len(rows)))
 
     def _weighed(self) -> NDArray[np.float64]:
         if len(self.judged) == 1:

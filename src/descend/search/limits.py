@@ -34,16 +34,31 @@ def check(study: Study, answer: Answer) -> None:
 
 
 def choose(study: Study, findings: Findings) -> KeepStep:
-    """Return which answers may be kept, and whether they may look twice: what loses least on validation within the limits."""
-    for step in sorted(_options(findings), key=lambda option: _loss(findings, option)):
+    """Return which answers may be kept, and whether they may look twice: what loses least on validation within the limits.
+
+    Where a machine that has become busier allows none, the quickest: the first head was allowed once (``check``).
+    """
+    options = sorted(_options(findings), key=lambda option: _loss(findings, option))
+    for step in options:
         if _allowed(study.plan, joined(*selected(findings, step))):
             return step
-    raise AssertionError("the first answer kept the limits")  # ``check`` has seen to it
+    study.log.record.notes.append(
+        "The limits could be kept when the search began, and not by any answer when it ended: the quickest is kept."
+    )
+    return min(options, key=lambda option: answer_s(joined(*selected(findings, option)), study.plan.size))
+
+
+def among_found(findings: Findings, step: KeepStep) -> KeepStep:
+    """Return what a step keeps of the answers that there are: of a replay that was stopped."""
+    members = tuple(place for place in step.members if place < len(findings.answers))
+    head = step.head if step.head is not None and step.head < len(findings.heads) else None
+    return replace(step, members=members or (0,), head=head)
 
 
 def selected(findings: Findings, step: KeepStep) -> tuple[list[Answer], list[float]]:
     """Return the answers that a step keeps, and their weights; those whose weight is negligible are left out."""
-    answers = [_looking(findings.answers[place], mirrored=step.mirrored) for place in step.members]
+    offered = findings.answers if step.head is None else [findings.heads[step.head], *findings.answers[1:]]
+    answers = [_looking(offered[place], mirrored=step.mirrored) for place in step.members]
     return mixture.with_weight(answers, mixture.weights([findings.on_val(answer) for answer in answers], findings.labels))
 
 
@@ -70,19 +85,21 @@ def size_of(network: Ensemble) -> int:
 
 
 def _options(findings: Findings) -> Iterator[KeepStep]:
-    """Yield all ways to keep answers."""
-    places = range(len(findings.answers))
+    """Yield all ways to keep answers: with the best head, with another one that saw as many pictures, or without."""
+    places, best = range(len(findings.answers)), findings.answers[0]
+    others = [place for place, head in enumerate(findings.heads) if head is not best and head.share == best.share]
     for n in range(1, len(places) + 1):
         for chosen in itertools.combinations(places, n):
-            yield KeepStep(members=chosen)
-            if any(findings.answers[place].mirrored for place in chosen):
-                yield KeepStep(members=chosen, mirrored=False)
+            for head in [None, *others] if 0 in chosen else [None]:
+                step = KeepStep(members=chosen, head=head)
+                yield step
+                if any(answer.mirrored for answer in selected(findings, step)[0]):
+                    yield replace(step, mirrored=False)
 
 
 def _loss(findings: Findings, step: KeepStep) -> float:
     answers, weights = selected(findings, step)
-    p = mixture.mixed([findings.on_val(answer) for answer in answers], np.array(weights))
-    return float(-np.log(np.maximum(p[np.arange(len(p)), findings.labels], 1e-12)).mean())
+    return mixture.nats([findings.on_val(answer) for answer in answers], np.array(weights), findings.labels)
 
 
 def _looking(answer: Answer, *, mirrored: bool) -> Answer:

@@ -52,6 +52,12 @@ def weights(answers: Sequence[NDArray[np.float32]], labels: NDArray[np.int64]) -
     return result
 
 
+def nats(answers: Sequence[NDArray[np.float32]], w: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
+    """Return how unlikely a mixture makes the labels, the sum over pictures; arguments as of ``weights`` and ``mixed``."""
+    p = mixed(answers, w)[np.arange(len(labels)), labels]
+    return float(-np.log(np.maximum(p, 1e-12)).sum())
+
+
 def shared(w: NDArray[np.float64], n_more: int) -> NDArray[np.float64]:
     """Return weights (M + n_more,), with more members that no picture can judge beside the M that were weighed.
 

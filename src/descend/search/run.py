@@ -52,14 +52,16 @@ class Search:
     """One search: the steps that are known beforehand, those that it decides, and what they found."""
 
     def __init__(self, surveyed: Survey, log: RunLog, progress: Progress, started: float) -> None:
-        plan, resumed = surveyed.plan, log.folder is not None and not log.record.search_ended
-        self.before = list(log.record.search)  # of a search that had ended: its model is built again, by the same steps
+        plan, record = surveyed.plan, log.record
         self.log, self.progress = log, progress
+        self.told = {taken["step"] for taken in record.search}  # in an earlier session
         self.known: list[Step] = [read(item) for item in plan.steps or ()]
-        if resumed:  # what was shipped when it was stopped says nothing of what will be
-            self.known = [step for step in self.known if not isinstance(step, (KeepStep, RefitStep))]
+        if log.folder is None:
+            record.search_replayed = bool(self.known)  # a recipe with steps takes those and no other
+        self.deciding = not record.search_replayed and not record.search_ended
+        if self.deciding:
+            self.known = self._gone_through()
         self.keep = next((step for step in self.known if isinstance(step, KeepStep)), None)
-        self.deciding = resumed or not self.known  # a recipe with steps takes those and no other
         budget_s = seconds(plan.budget, who="budget") if plan.budget and self.deciding else math.inf
         begun = any(isinstance(step, RungStep) for step in self.known)  # what was used up without an answer is given again
         self.clock = Clock(budget_s, started=started, used_s=log.record.budget_used_s if begun else 0.0)
@@ -68,7 +70,7 @@ class Search:
         self.place = 0  # among those, of the step that is taken now
         self.taking: RungStep | None = None  # that step, or the part of it that there was time for
         self.study = self._study(surveyed)
-        self.findings = Findings(self.study)
+        self.findings = Findings(self.study, told={text(step) for step in self.known} & self.told)
         self.study.before_training = lambda step: step_memory.check(self.study, step, rungs.best_head(self.findings.taken))
         self.failed: set[rungs.Kind] = set()  # what will not be tried again
 
@@ -76,9 +78,7 @@ class Search:
         """Search, and judge what was found."""
         try:
             finished = self._searched()
-            if self.log.record.search_ended:
-                self.log.record.search = self.before
-            keep = self._limits()
+            keep = self._limits(finished=finished)
             return concluded(self.study, self.findings, keep, finished=finished, refit=finished and self._may_refit())
         finally:
             if self.study.warm_up is not None:
@@ -101,8 +101,20 @@ class Search:
             return False
         return True
 
-    def _limits(self) -> KeepStep | None:
+    def _gone_through(self) -> list[Step]:
+        """Return the steps of a stopped search that it had gone through: in the middle of one, it decides anew by what is left.
+
+        What was shipped when it was stopped says nothing of what will be.
+        """
+        steps: list[Step] = [step for step in self.known if not isinstance(step, (KeepStep, RefitStep))]
+        while steps and isinstance(steps[-1], RungStep) and text(steps[-1]) not in self.told:
+            steps.pop()
+        return steps
+
+    def _limits(self, *, finished: bool) -> KeepStep | None:
         """Return what may be shipped, decided once and written down; None where nothing limits it."""
+        if self.keep is not None and not finished:  # Ctrl-C in a replay: what it names may not be there
+            return limits.among_found(self.findings, self.keep)
         if self.keep is None and self.study.plan.limited and self.deciding:
             self.keep = limits.choose(self.study, self.findings)
             self.written.append(text(self.keep))
@@ -177,7 +189,7 @@ class Search:
         if self._has(step) or self._has(replace(step, quick=True)):
             return
         reserve = rungs.first_reserve_s(self.study, step)
-        expected = rungs.features_s(self.study, step, judged=False)
+        expected = rungs.features_s(self.study, step)
         if expected > rungs.FIRST_LOOK_S and not self.findings.answers:
             n = len(self.study.rows("train"))
             share = max(rungs.FIRST_LOOK_S / 2 / expected, min(1.0, 2 * self.study.n_classes / n))
@@ -289,8 +301,7 @@ class Search:
         trained = networks.load(self.log, step, start.classifier)
         if trained is None:
             self.study.before_training(step)
-            free = step in self.known  # a step that is taken again takes the time that it takes
-            train_s = math.inf if free else rungs.training_s(self.study, step, self.findings.kept)
+            train_s = rungs.training_s(self.study, step, self.findings.kept) if self.clock.limited else math.inf
             trained = fine_tuned(self.study, step, start, train_s=train_s, told=lambda stop: self._stopped(step, stop))
             networks.save(self.log, step, trained)
         answer = answered(self.study, step, trained)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from descend.search.begin import EXPORT_S, MARGIN
 from descend.search.features import crops_for, fit_s, like_the_best, n_views_needed
 from descend.search.finetune import images_per_s
+from descend.search.mixture import FITTED
 from descend.search.steps import FeatureStep, FineTuneStep, RungStep, Step
 from descend.search.study import Answer, Study
 
@@ -51,6 +52,7 @@ LARGER_THAN_TRAINED = 1.25
 LR, LR_STEPS = 1e-3, 500
 """Peak rate of a training of so many steps; a shorter one takes it down with the root of its steps: it has less time to settle.
 On 3,021 blurred flowers, 472 steps at 160 px: 81.1% at 1e-3, 80.3% at 3e-4."""
+GENTLER = 0.25  # of that rate, for the training after one of which validation kept nothing; a third is not tried then
 FIRST_LOOK_S = 30.0  # a first answer that takes longer is preceded by one from fewer pictures
 
 
@@ -98,7 +100,7 @@ def next_rung(study: Study, taken: Taken, time_left: float, failed: Collection[K
         study.warm_up.wait(time_left)
         return next_rung(study, taken, time_left - (study.clock.used() - began), failed)
     if rungs:
-        return f"nothing left is expected to bring {LEAST_GAIN:.2%}: about {error:.1%} of the answers are still wrong"
+        return f"nothing left is expected to bring {LEAST_GAIN:.2%}: in cross-validation the best head has {error:.1%} wrong"
     return "nothing that is left fits into the time that is left"
 
 
@@ -142,13 +144,18 @@ def remaining_error(taken: Taken) -> float:
     return max(1 - best.accuracy, 1e-4)
 
 
-def features_s(study: Study, step: FeatureStep, *, done: FeatureStep | None = None, judged: bool = True) -> float:
-    """Return the seconds that a step on features is expected to take. judged: with the final judging of what it would be."""
-    n = n_views_needed(study, step, done=done)
-    if judged:
-        n += len(study.rows("test")) * (1 + step.mirrored)
+def features_s(study: Study, step: FeatureStep, *, done: FeatureStep | None = None, instead: Answer | None = None) -> float:
+    """Return the seconds that a step on features is expected to take.
+
+    done: a step of the same size whose views lie in the cache. instead: of a head that the step's would replace; with what
+    judging this one in the end takes more.
+    """
+    wall = n_views_needed(study, step, done=done) / study.rate(step.size) + fit_s(study, step)
+    if instead is not None:
+        looks = (1 + step.mirrored) / study.rate(step.size) - (1 + instead.mirrored) / _rate_of(study, instead)
+        wall += len(study.rows("test")) * max(0.0, looks)
     new = study.plan.engine != "torch" and done is None
-    return MARGIN * (n / study.rate(step.size) + fit_s(study, step)) + EXPORT_S * new
+    return MARGIN * wall + EXPORT_S * new
 
 
 def judging_s(study: Study, answers: Sequence[Answer]) -> float:
@@ -181,7 +188,7 @@ def _trained_judging_s(study: Study, step: FineTuneStep) -> float:
 
 
 def _rate_of(study: Study, answer: Answer) -> float:
-    return answer.engine.images_per_s or study.rate(answer.view)
+    return study.rate(answer.view, engine=answer.engine.name)
 
 
 def _rungs(study: Study, taken: Taken, error: float, time_left: float, failed: Collection[Kind]) -> Iterator[Rung]:
@@ -192,7 +199,7 @@ def _rungs(study: Study, taken: Taken, error: float, time_left: float, failed: C
     mirrors = study.may_mirror
     if mirrors and at_native is not None and not any(step.mirrored for step in looks):
         step = FeatureStep(size=native, mirrored=True)
-        seconds = features_s(study, step, done=at_native)
+        seconds = features_s(study, step, done=at_native, instead=best_head(taken))
         yield Rung(step, "the mirror image of each picture as a second view", error * MIRROR_SHARE, seconds)
     if at_native is not None:
         yield from _cropped(study, taken, looks, error)
@@ -200,7 +207,8 @@ def _rungs(study: Study, taken: Taken, error: float, time_left: float, failed: C
         crops = best_head(taken).crops
         step = FeatureStep(size=largest, mirrored=mirrors, crops=crops.n if crops else 0)
         gain = error * (LARGER_SHARE + MIRROR_SHARE * mirrors)
-        yield Rung(step, f"more pixels: {largest} instead of {native}", gain, features_s(study, step))
+        seconds = features_s(study, step, instead=best_head(taken))
+        yield Rung(step, f"more pixels: {largest} instead of {native}", gain, seconds)
     tuned = [step for step in steps if isinstance(step, FineTuneStep)]
     compiling = study.warm_up is not None and study.warm_up.going_on
     if _may_train(study) and at_native is not None and len(tuned) < MOST_TRAININGS and not compiling and FINETUNE not in failed:
@@ -212,8 +220,8 @@ def _rungs(study: Study, taken: Taken, error: float, time_left: float, failed: C
 
 
 def _may_train(study: Study) -> bool:
-    """Return whether there are pictures enough to train on, and some that can judge what comes of it."""
-    return len(study.rows("train")) >= FEWEST_TRAINED and len(study.rows("val")) > 0
+    """Return whether there are pictures enough to train on, and some that can tell whether it pays for what it needs."""
+    return len(study.rows("train")) >= FEWEST_TRAINED and len(study.rows("val")) > 0 and study.val_nats > FITTED
 
 
 def _cropped(study: Study, taken: Taken, looks: Sequence[FeatureStep], error: float) -> Iterator[Rung]:
@@ -224,9 +232,8 @@ def _cropped(study: Study, taken: Taken, looks: Sequence[FeatureStep], error: fl
     if n_crops and done is not None and not any(step.size == size and step.crops for step in looks):
         step = FeatureStep(size=size, mirrored=study.may_mirror, crops=n_crops)
         gain = error * CROPS_SHARE * (CROPS_AT * study.n_classes / n) ** 0.5
-        yield Rung(
-            step, f"{n_crops} random crops of each training picture to learn from", gain, features_s(study, step, done=done)
-        )
+        seconds = features_s(study, step, done=done, instead=best_head(taken))
+        yield Rung(step, f"{n_crops} random crops of each training picture to learn from", gain, seconds)
 
 
 def _fine_tuning(study: Study, taken: Taken, draw: int, error: float, time_left: float) -> Rung | None:
@@ -244,10 +251,11 @@ def _fine_tuning(study: Study, taken: Taken, draw: int, error: float, time_left:
         if study.measure_training(step, lambda step=step: images_per_s(study, step, start)):
             continue
         share = AGAIN_SHARE if draw else FINETUNE_SHARE
+        again = "" if not draw else " at a gentler rate" if study.best_training is None else " once more, to average"
         passes = step.n_steps * step.batch_size / len(study.rows("train"))
         which = f"the stages after {step.freeze_to}" if step.freeze_to else "all stages"
         why = f"train {which} for {passes:.1f} passes at {step.size} px"
-        return Rung(step, why + " once more, to average" * bool(draw), error * share * worth, seconds)
+        return Rung(step, why + again, error * share * worth, seconds)
 
 
 def _with_validation(study: Study, taken: Taken, draw: int, error: float, time_left: float) -> Rung | None:
@@ -264,7 +272,7 @@ def _with_validation(study: Study, taken: Taken, draw: int, error: float, time_l
     passes = best.n_steps * best.batch_size / len(study.rows("train"))
     passes = min(passes, (time_left - judged_s) * rate / TRAINING_MARGIN / n)
     n_steps = round(passes * n / best.batch_size)
-    if n_steps < LEAST_OF_BEST * best.n_steps:
+    if n_steps < LEAST_OF_BEST * (best.stop_at or best.n_steps):
         return None
     step = replace(best, n_steps=n_steps, draw=draw, stop_at=None, with_val=True)
     why = f"train the same for {passes:.1f} passes on validation pictures too, to average"
@@ -274,6 +282,9 @@ def _with_validation(study: Study, taken: Taken, draw: int, error: float, time_l
 def _trainings(study: Study, taken: Taken, draw: int, time_left: float) -> Iterator[tuple[float, FineTuneStep, float]]:
     """Yield a training for every size that fits: what share of a full one it is worth, the step, and its seconds."""
     n_train, fixed = len(study.rows("train")), study.pretrained.fixed_size
+    nothing_kept = draw > 0 and study.best_training is None
+    if nothing_kept and draw > 1:
+        return
     sizes = [] if fixed else [size for size in TRAIN_SIZES if size <= study.plan.size]
     in_vain = any(isinstance(step, FeatureStep) and step.mirrored and not answer.mirrored for step, answer in taken)
     for size in sizes or [study.plan.size]:
@@ -288,7 +299,7 @@ def _trainings(study: Study, taken: Taken, draw: int, time_left: float) -> Itera
         progress = _progress(n_train, passes * n_train, step)
         if progress >= 1:
             n_steps = max(1, round(passes * n_train / step.batch_size))
-            lr = float(f"{LR * min(1.0, (n_steps / LR_STEPS) ** 0.5):.2g}")
+            lr = float(f"{LR * min(1.0, (n_steps / LR_STEPS) ** 0.5) * (GENTLER if nothing_kept else 1.0):.2g}")
             settled = min(1.0, n_steps / FULL_STEPS)
             worth = (1 - math.exp(-progress)) * settled * min(1.0, size / study.native) ** SIZE_POWER
             yield worth, replace(step, n_steps=n_steps, lr=lr), passes * n_train / rate + judged_s

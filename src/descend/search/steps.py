@@ -77,13 +77,15 @@ class FineTuneStep:
 class KeepStep:
     """Ship these answers, by their places among the best head and the trained networks: others would break a limit.
 
-    mirrored: whether those that look at the mirror image too may do so.
+    mirrored: whether those that look at the mirror image too may do so. head: which head stands in the place of the best, by its
+    place among all that were fitted; None for the best itself.
     """
 
     word: ClassVar[str] = "keep"
 
     members: tuple[int, ...]
     mirrored: bool = True
+    head: Annotated[int, Ge(0)] | None = None
 
 
 @record("refit step")

@@ -34,7 +34,7 @@ def score(
     predicted = probabilities.argmax(1)
     weights = shares_of_copies(copies)
     accuracy = float(np.average(predicted == labels, weights=weights))
-    n_independent = _n_independent(len(labels), weights, groups)
+    n_independent = pieces_of_evidence(len(labels), copies, groups)
     interval = stats.proportion(round(accuracy * n_independent), n_independent)
     return Score(
         accuracy=accuracy,
@@ -55,7 +55,9 @@ def shares_of_copies(copies: NDArray[np.int64] | None) -> NDArray[np.float64] | 
     return None if len(counts) == len(copies) else 1 / counts[picture]
 
 
-def _n_independent(n: int, weights: NDArray[np.float64] | None, groups: NDArray[np.int64] | None) -> int:
+def pieces_of_evidence(n: int, copies: NDArray[np.int64] | None, groups: NDArray[np.int64] | None) -> int:
+    """Return on how many independent pictures, or groups of them, figures of n rows rest; copies and groups as of ``score``."""
+    weights = shares_of_copies(copies)
     counted = np.ones(n) if weights is None else weights
     if groups is not None:
         _, group = np.unique(groups, return_inverse=True)

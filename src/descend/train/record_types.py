@@ -157,8 +157,9 @@ class SearchStep(TypedDict):
     """One step of a search: its text, why it was taken, and what came of it.
 
     began_s, ended_s: seconds since the command began. accuracy, loss: of this step's own answers, with the number n of pictures
-    they were measured on; measured: by "cross-validation" on training pictures, on "validation", or by nothing, in words, where
-    it learned from that; "" where it was lost. outcome: in words.
+    they were measured on, and n_independent distinct ones or groups (absent in older records); measured: by "cross-validation" on
+    training pictures, on "validation", or by nothing, in words, where it learned from that; "" where it was lost. outcome: in
+    words.
     best_accuracy, best_interval: on validation, of the best answer there was when the step had ended.
     """
 
@@ -169,6 +170,7 @@ class SearchStep(TypedDict):
     accuracy: float | None
     loss: float | None
     n: int
+    n_independent: NotRequired[int]
     measured: str
     outcome: str
     best_accuracy: float | None
