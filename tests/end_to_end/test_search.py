@@ -230,14 +230,17 @@ def test_a_search_that_was_stopped_before_its_first_answer_has_its_budget_again(
     assert descend.resume(cut.folder).record.status == "finished"
 
 
-def test_a_short_budget_seeks_no_near_copies_among_many_pictures_and_the_split_is_found_again(
+def test_a_short_budget_opens_a_part_of_many_pictures_seeks_no_near_copies_and_the_split_is_found_again(
     doubtful: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("descend.train.prepare.NEAR_PER_S", 0.01)
+    monkeypatch.setattr("descend.train.prepare.OPENED_PER_S", 0.05)
     monkeypatch.setattr("descend.data.loading.signatures", lambda *_, **__: pytest.fail("near copies are sought"))
     heard = StopAt("", 0)
     run = descend.fit(doubtful, out=tmp_path / "run", progress=heard, **LONG)
     assert any("near copies were not looked for" in line for line in heard.lines)
+    assert any("12 pictures are left aside unopened" in line for line in heard.lines)
+    assert run.record.data["n"] == 600 * 0.05
     assert run.record.test is not None
     assert run.evaluate(doubtful)["accuracy"] == run.record.test["accuracy"]  # of those pictures, not of all
 
