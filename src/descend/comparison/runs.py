@@ -121,8 +121,7 @@ def told(error: Exception) -> str:
 
 
 def _made(item: Job, fit: Fit, resume: Fit, data: Any) -> Run:
-    begins_anew = item.candidate.recipe.steps and not in_use(item.place)  # gone on with, it would decide upon more steps
-    if (item.place / folder.RECORD).exists() and not begins_anew:
+    if (item.place / folder.RECORD).exists():
         try:
             return resume(item.place, data=data, progress=Silent())
         except RunError:  # stopped where nothing can be gone on with
