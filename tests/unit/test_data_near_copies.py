@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageOps
 from tests.unit.test_audit import clean_set, jpeg, photograph
 
-from descend.data import load, near_copies, scan, signatures
+from descend.data import effort, load, near_copies, scan, signatures
 from descend.data.near_copies import NONE, NearCopies, chained, grouped
 from descend.data.scan import digest
 from descend.data.signatures import SIGNATURE, Pictures, Signatures
@@ -117,6 +117,19 @@ def test_of_too_many_pictures_a_share_of_each_class_and_split_is_opened(tmp_path
     assert load(root, open_up_to=90, threads=1).fingerprint == part.fingerprint
     assert load(root, open_up_to=90, seed=1).fingerprint != part.fingerprint
     assert len(load(root, open_up_to=1)) == 4 * 8  # of each class and split a few, however little time there is
+
+
+def test_large_files_count_as_several_where_a_budget_bounds_what_is_opened_and_compared(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for number in range(30):
+            content = jpeg(photograph(number), 80)
+            (tmp_path / name / f"{number}.jpg").write_bytes(content + bytes(600_000 - len(content)) * (number % 2))
+    assert len(load(tmp_path, open_up_to=120)) == 60
+    assert 28 <= len(load(tmp_path, open_up_to=60)) <= 32  # half of them count as three
+    sizes = np.array([[4000, 3000], [4000, 3000], [32, 32]], np.int32)
+    counted = effort.of_decoding(["a.JPEG", "a.png", "b.png"], sizes)
+    assert counted.tolist() == pytest.approx([48.0, 360.0, 1.0])
 
 
 def test_too_few_pictures_to_keep_together_are_split_as_before(tmp_path: Path) -> None:

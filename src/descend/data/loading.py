@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from descend import rng
-from descend.data import problems
+from descend.data import effort, problems
 from descend.data.corrections import corrected
 from descend.data.dataset import Dataset
 from descend.data.manifest import SPLITS, UNASSIGNED, Manifest
@@ -59,8 +59,9 @@ def load(
     padded pictures without transparency. fit: how pictures become square when they are resized (``PixelPolicy``). outside: a
     table file may name pictures that do not lie below its folder. corrections: a table whose decisions are applied before any
     picture is opened (``corrections.py``). near_up_to: with more pictures near copies are not sought, which is said; None: they
-    always are. open_up_to: of more pictures so many are looked at, of each class and given split its share, and the rest is left
-    aside unopened, which is said; None: all are. threads: None for one per CPU. progress: called with (stage,
+    always are. A large one counts as several (``effort``). open_up_to: of more pictures so many are looked at, of each class
+    and given split its share, and the rest is left aside unopened, which is said; None: all are. Large files count as several.
+    threads: None for one per CPU. progress: called with (stage,
     done, total). Raises DataError, MissingExtra, or KnobError for a background, corrections or ``outside`` without effect.
     """
     manifest = read(data, evaluation=not split, outside=outside)
@@ -118,11 +119,15 @@ def load(
 def _part(manifest: Manifest, up_to: int | None, seed: int) -> Manifest:
     """Return what a manifest lists; of more than ``up_to`` pictures so many, of each class and given split its share."""
     n, strata = len(manifest.names), manifest.labels * (len(SPLITS) + 1) + manifest.splits
-    if up_to is None or n <= (up_to := max(up_to, LEAST_OPENED * len(np.unique(strata)))):
+    if up_to is None or (counted := effort.of_opening(manifest)).sum() <= up_to:
         return manifest
     digests = (hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest() for name in manifest.names)
     ids = np.frombuffer(b"".join(digests), np.int64)  # the order of files says nothing
-    rows = np.sort(nested_order(strata, rng.uniform(seed, "part", ids=ids)[:, 0])[:up_to])
+    order = nested_order(strata, rng.uniform(seed, "part", ids=ids)[:, 0])
+    n_opened = int(np.searchsorted(np.cumsum(counted[order]), up_to, side="right"))
+    rows = np.sort(order[: max(n_opened, LEAST_OPENED * len(np.unique(strata)))])
+    if len(rows) == n:
+        return manifest
     return dataclasses.replace(
         manifest,
         names=Names(manifest.names[int(row)] for row in rows),
@@ -130,7 +135,7 @@ def _part(manifest: Manifest, up_to: int | None, seed: int) -> Manifest:
         splits=manifest.splits[rows],
         groups=None if manifest.groups is None else manifest.groups[rows],
         pictures=None if manifest.pictures is None else manifest.pictures[rows],
-        problems=[*manifest.problems, problems.unopened(n - up_to)],
+        problems=[*manifest.problems, problems.unopened(n - len(rows))],
     )
 
 
@@ -139,7 +144,7 @@ def _near(
     progress: Update | None,
 ) -> NearCopies:  # fmt: skip
     """Find near copies, unless there are too many pictures, which is noted; those too small to tell are not even looked at."""
-    if up_to is not None and len(sizes) > up_to:
+    if up_to is not None and effort.of_decoding(pictures.names, sizes).sum() > up_to:
         notes.append(problems.unsought(len(sizes)))
         return NONE
     if sizes.max() < LEAST_SIDE:
