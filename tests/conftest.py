@@ -108,6 +108,16 @@ def _light_searches() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _light_measurements() -> Iterator[None]:
+    """Compare engines on one chunk of pictures instead of twelve: every new cache, size or cut makes the choice anew."""
+    from descend.transfer import engines
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engines.measure, "__kwdefaults__", {"rounds": 1, "n_chunks": 1})
+        yield
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Callable[[str], Path]:
     """Return a function that finds real data by name below DESCEND_DATA, or skips the test where it is absent."""
