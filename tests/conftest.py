@@ -14,8 +14,9 @@ from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command line does, before torch loads
 if "PYTEST_XDIST_WORKER_COUNT" in os.environ:  # threads of several processes that wait for each other take twice the time
-    cores = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores)))
+    share = max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))
+    given = os.environ.get("OMP_NUM_THREADS", "")  # a shell may have it for commands that run alone
+    os.environ["OMP_NUM_THREADS"] = str(min(share, int(given)) if given.isdigit() else share)
 
 import numpy as np
 import pytest
