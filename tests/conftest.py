@@ -14,8 +14,9 @@ from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command line does, before torch loads
 if "PYTEST_XDIST_WORKER_COUNT" in os.environ:  # threads of several processes that wait for each other take twice the time
-    cores = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores)))
+    share = max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))
+    given = os.environ.get("OMP_NUM_THREADS", "")  # a shell may have it for commands that run alone
+    os.environ["OMP_NUM_THREADS"] = str(min(share, int(given)) if given.isdigit() else share)
 
 import numpy as np
 import pytest
@@ -105,6 +106,16 @@ def _light_searches() -> Iterator[None]:
         patch.setattr(features, "REPEATS", 1)
         for bound in ("FEWEST_CROPS", "MOST_CROPS"):
             patch.setattr(features, bound, 2)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _light_measurements() -> Iterator[None]:
+    """Compare engines on one chunk of pictures instead of twelve: every new cache, size or cut makes the choice anew."""
+    from descend.transfer import engines
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engines.measure, "__kwdefaults__", {"rounds": 1, "n_chunks": 1})
         yield
 
 

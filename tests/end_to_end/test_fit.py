@@ -19,8 +19,6 @@ from descend.progress import Silent
 from descend.train import state_file
 from descend.train.run import Run
 
-pytestmark = pytest.mark.charts
-
 SMALL: dict[str, Any] = {"size": 64, "epochs": 3, "batch_size": 8, "engine": "torch", "seed": 1}
 
 

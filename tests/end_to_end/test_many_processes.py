@@ -1,6 +1,8 @@
-"""Several processes that train one run, started by torchrun: the weights of one process, one writer, one message, and on they go.
+"""Several processes that train one run, as of torchrun: the weights of one process, one writer, one message, and on they go.
 
-Every mode trains once in one process and once in two, all in one start of torchrun; the weights of the last epoch are compared.
+Every mode trains once in one process and once in two, all in one start of two; the weights of the last epoch are compared. What
+takes processes of its own is forked from one that has imported torch (``tests/forked_ranks.py``); torchrun itself starts the run
+one of whose processes is killed.
 """
 
 from __future__ import annotations
@@ -11,6 +13,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -21,7 +25,7 @@ from descend.cli import main
 from descend.files import default_root
 from descend.train import folder, record, state_file
 
-WORKER = Path(__file__).parents[1] / "many_commands.py"
+RANKS = Path(__file__).parents[1] / "forked_ranks.py"
 DEADLINE_S = 900  # of what takes seconds: a machine may be busy
 COMMON = ["--threads", "1", "--checkpoint-every", "4"]
 SCRATCH = ["--transfer", "scratch", "--size", "16", "--optimizer", "momentum(lr=0.05)"]
@@ -70,17 +74,37 @@ def torchrun(n: int, *words: str) -> list[str]:
     return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(n), *words]
 
 
-def together(n: int, commands: dict[str, list[str]], place: Path, cache: Path) -> tuple[dict[str, list[int]], str]:
-    """Run commands in ``n`` processes; return for each how the processes ended, and all that was said."""
-    listed = place / "commands.json"
-    listed.write_text(json.dumps([*commands.values()]), encoding="utf-8")
+@dataclass(frozen=True)
+class Together:
+    """Commands that ran in ``n`` processes. place: the folder that holds their runs. ended: how the processes ended, for each."""
+
+    n: int
+    commands: dict[str, list[str]]
+    place: Path
+
+    @property
+    def listed(self) -> Path:
+        return self.place / "commands.json"
+
+    @property
+    def ended(self) -> dict[str, list[int]]:
+        files = [self.listed.with_name(f"{self.listed.name}.{rank}") for rank in range(self.n)]
+        by_rank = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+        return {name: [status[at] for status in by_rank] for at, name in enumerate(self.commands)}
+
+
+def run_together(groups: Sequence[Together], cache: Path) -> str:
+    """Run groups of commands, one after the other; return all that was said."""
+    words = [sys.executable, str(RANKS)]
+    for group in groups:
+        group.listed.write_text(json.dumps([*group.commands.values()]), encoding="utf-8")
+        words += [str(group.n), str(group.listed)]
     said = subprocess.run(
-        torchrun(n, str(WORKER), str(listed)), env=environment(cache), cwd=place, text=True, check=False, timeout=DEADLINE_S,
+        words, env=environment(cache), text=True, check=False, timeout=DEADLINE_S,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     assert said.returncode == 0, said.stdout
-    ended = [json.loads(listed.with_name(f"{listed.name}.{rank}").read_text(encoding="utf-8")) for rank in range(n)]
-    return {name: [status[at] for status in ended] for at, name in enumerate(commands)}, said.stdout
+    return said.stdout
 
 
 def fit(pictures: Path, out: Path, words: list[str]) -> list[str]:
@@ -98,13 +122,27 @@ def assert_same(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) 
         torch.testing.assert_close(value, theirs[name], rtol=1e-4, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
 
 
+IDLE = [*SCRATCH, "--backbone", "smallcnn(width=4)", "--epochs", "2", "--batch-size", "12", "--augment", "mixup(alpha=0.5)",
+        "--regularize", "dropout(p=0.3)", 'dropconnect(p=0.3)']  # 26 = 2 * 12 + 2  # fmt: skip
+
+
 @pytest.fixture(scope="module")
-def made(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, list[int]], str]:
-    """All cases in two processes; the folder that holds their runs, how they ended, what was said."""
-    place, cache = tmp_path_factory.mktemp("two"), tmp_path_factory.mktemp("cache")
-    commands = {name: fit(pictures, place / name, words) for name, words in (CASES | REFUSED).items()}
-    ended, said = together(2, commands, place, cache)
-    return place, ended, said
+def all_made(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Together, Together, str]:
+    """All cases in two processes, a case in three, and all that was said."""
+    places = [tmp_path_factory.mktemp(name) for name in ("two", "three")]
+    two, three = ({**CASES, **REFUSED}, {"idle": IDLE})
+    groups = [
+        Together(n, {name: fit(pictures, place / name, words) for name, words in asked.items()}, place)
+        for n, place, asked in zip((2, 3), places, (two, three), strict=True)
+    ]
+    return groups[0], groups[1], run_together(groups, tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="module")
+def made(all_made: tuple[Together, Together, str]) -> tuple[Path, dict[str, list[int]], str]:
+    """All cases in two processes; the folder that holds their runs, how they ended, what was said (by the three as well)."""
+    two, _, said = all_made
+    return two.place, two.ended, said
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -155,21 +193,22 @@ def test_only_one_process_writes_and_speaks(made: tuple[Path, dict[str, list[int
     listed = [f"commands.json{end}" for end in ("", ".0", ".1")]
     assert sorted(entry.name for entry in place.iterdir()) == sorted([*CASES, *listed])
     assert said.count("  processes  2") == len(CASES)
-    assert said.count("Report: ") == len(CASES)
+    assert said.count("  processes  3") == 1
+    assert said.count("Report: ") == len(CASES) + 1
     for name in CASES:
         assert not list((place / name).glob(".*"))  # no lock and nothing unfinished is left
     rows = folder.read_lines(place / "scratch" / folder.METRICS)
     assert [row["epoch"] for row in rows] == [1, 2]
 
 
-def test_a_process_without_a_picture_of_the_last_batch_changes_nothing(pictures: Path, tmp_path: Path) -> None:
-    words = [*SCRATCH, "--backbone", "smallcnn(width=4)", "--epochs", "2", "--batch-size", "12", "--augment", "mixup(alpha=0.5)",
-             "--regularize", "dropout(p=0.3)", 'dropconnect(p=0.3)']  # 26 = 2 * 12 + 2  # fmt: skip
-    ended, said = together(3, {"idle": fit(pictures, tmp_path / "three", words)}, tmp_path, tmp_path / "cache")
-    assert ended == {"idle": [0, 0, 0]}, said
-    assert main(fit(pictures, tmp_path / "one", words)) == 0
+def test_a_process_without_a_picture_of_the_last_batch_changes_nothing(
+    all_made: tuple[Together, Together, str], pictures: Path, tmp_path: Path
+) -> None:
+    _, three, said = all_made
+    assert three.ended == {"idle": [0, 0, 0]}, said
+    assert main(fit(pictures, tmp_path / "one", IDLE)) == 0
     assert record.load(tmp_path / "one").data["splits"]["train"] == 26
-    assert_same(last(tmp_path / "three"), last(tmp_path / "one"))
+    assert_same(last(three.place / "idle"), last(tmp_path / "one"))
 
 
 @pytest.mark.parametrize("victim", [pytest.param(0, marks=pytest.mark.slow), 1])

@@ -15,14 +15,16 @@ from descend.train.modes import MODES
 from descend.train.run import Run
 
 COMMON: dict[str, Any] = {"epochs": 2, "batch_size": 8, "seed": 1}
+VARIED: dict[str, Any] = {"augment": ["random_resized_crop(scale_range=[0.6, 1.0])", "flip"]}
+# what is named is not measured first for whether it changes labels: that takes a third of such a run
 PRETRAINED: dict[str, Any] = {**COMMON, "size": 64, "engine": "torch"}
 CASES: dict[str, dict[str, Any]] = {
     "features": {"transfer": "features", "head": "mlp(hidden=8)", **PRETRAINED},
-    "head": {"transfer": "head", **PRETRAINED},
-    "finetune": {"transfer": "finetune", **PRETRAINED, "epochs": 1},
+    "head": {"transfer": "head", **VARIED, **PRETRAINED},
+    "finetune": {"transfer": "finetune", **VARIED, **PRETRAINED, "epochs": 1},
     "finetune, cached boundary": {"transfer": "finetune", "freeze_to": "block4", "augment": [], **PRETRAINED, "epochs": 1},
-    "finetune, engine boundary": {"transfer": "finetune", "freeze_to": "block4", **PRETRAINED, "epochs": 1},
-    "scratch": {"transfer": "scratch", "backbone": "resnet9(width=4)", "size": 32, **COMMON},
+    "finetune, engine boundary": {"transfer": "finetune", "freeze_to": "block4", **VARIED, **PRETRAINED, "epochs": 1},
+    "scratch": {"transfer": "scratch", "backbone": "resnet9(width=4)", "size": 32, **VARIED, **COMMON},
     "scratch, another batch": {"transfer": "scratch", "backbone": "smallcnn(width=4)", "size": 16, **COMMON, "batch_size": 7},
 }
 

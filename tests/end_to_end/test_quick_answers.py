@@ -30,9 +30,9 @@ KINDS: dict[str, dict[str, Any]] = {
     "features": {"transfer": "features", "engine": "onnxruntime"},
     "features by torch": {"transfer": "features", "engine": "torch"},
     "features in bfloat16": {"transfer": "features", "engine": "openvino-bf16"},
-    "head": {"transfer": "head", "epochs": 1, "engine": "onnxruntime"},
-    "finetune": {"transfer": "finetune", "epochs": 1},
-    "scratch": {"transfer": "scratch", "epochs": 1, "backbone": "smallcnn(width=4)"},
+    "head": {"transfer": "head", "epochs": 1, "engine": "onnxruntime", "augment": ["flip"]},
+    "finetune": {"transfer": "finetune", "epochs": 1, "augment": ["flip"]},
+    "scratch": {"transfer": "scratch", "epochs": 1, "backbone": "smallcnn(width=4)", "augment": ["flip"]},
     "search": {"transfer": "auto", "steps": ["features(size=64)", FOUR], "engine": "torch"},
 }
 
