@@ -160,7 +160,7 @@ def over_workers(n_workers: int, epochs: int, forked: bool = False) -> dict[str,
 
     images = torch.randint(0, 256, (64, 3, 32, 32), dtype=torch.uint8)
     pipe = Pipeline(["flip()", "rotate(degrees=10)"], size=32)
-    read = Collecting(TensorDataset(images, torch.zeros(64, dtype=torch.long)), epochs // 2 if forked else epochs)
+    read: Any = Collecting(TensorDataset(images, torch.zeros(64, dtype=torch.long)), epochs // 2 if forked else epochs)
     wrapped = pipe.wrap(read)
     samples = list[dict[str, int]]()
     before = set(_family())
