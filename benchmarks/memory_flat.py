@@ -6,9 +6,15 @@ Claim: from a tenth of the epochs on, the private memory of a process that train
 from the third run in one process on by less than 2 MiB per run; the number of its open files and threads stays the same. That
 no process outlives a run is measured by ``kills.py``.
 
-Private memory is what Linux's ``smaps_rollup`` calls private (clean and dirty); files in its cache are not. Slopes are
-least-squares fits. A DataLoader whose data set our pipeline augments (``pipe.wrap``) is read for as many epochs, by 0 and by 2
-workers, whose memory counts too, in a process that does nothing else.
+Private memory is what Linux's ``smaps_rollup`` calls private and dirty. Clean pages are those of files, of libraries above all,
+and are called private as long as no other process has the same library: they would tell when a neighbor ends. Slopes are
+least-squares fits.
+
+A DataLoader whose data set our pipeline augments (``pipe.wrap``) is read for as many epochs, by 0 and by 2 workers, whose memory
+counts too, in a process that does nothing else. Then 2 workers are forked from the process that had trained all of those before.
+They begin with its pages, which are shared until one side writes to them (a count of references, a collection of garbage), and
+are private from then on. What such workers hold (``resident``, their ``VmRSS``) tells that from growth; half-way each
+collects its garbage once, which makes most of what can become private so at once.
 """
 
 from __future__ import annotations
@@ -36,33 +42,48 @@ MODES: tuple[Transfer, ...] = ("scratch", "head", "finetune")
 
 
 def private_bytes(process: int) -> int:
-    """Return the private memory of a process, in bytes; 0 where it has ended."""
+    """Return the private memory of a process that is not of files, in bytes; 0 where it has ended."""
     try:
         lines = Path(f"/proc/{process}/smaps_rollup").read_text(encoding="utf-8").splitlines()
     except OSError:
         return 0
-    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Private_"))
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Private_Dirty"))
+
+
+def resident_bytes(process: int) -> int:
+    """Return the memory that a process holds, shared or not, in bytes; 0 where it has ended."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS"))
 
 
 def measured(processes: Callable[[], list[int]]) -> dict[str, int]:
-    """Return private memory, open files and threads of processes, summed."""
+    """Return private and resident memory, open files and threads of processes, summed."""
     gc.collect()
     alive = [process for process in processes() if Path(f"/proc/{process}/fd").exists()]
     return {
         "private": sum(map(private_bytes, alive)),
+        "resident": sum(map(resident_bytes, alive)),
         "files": sum(len(list(Path(f"/proc/{process}/fd").iterdir())) for process in alive),
         "threads": sum(len(list(Path(f"/proc/{process}/task").iterdir())) for process in alive),
     }
 
 
 def told(samples: list[dict[str, int]], skip: int) -> dict[str, Any]:
-    """Return the growth of samples: the slope of memory in MiB per sample, and by how much files and threads grew."""
+    """Return the growth of samples: the slopes of memory in MiB per sample, and by how much files and threads grew."""
     kept = samples[skip:]
-    slope = np.polyfit(np.arange(len(kept)), [sample["private"] / MIB for sample in kept], 1)[0]
+    slope = {
+        name: round(float(np.polyfit(np.arange(len(kept)), [sample[name] / MIB for sample in kept], 1)[0]), 3)
+        for name in ("private", "resident")
+    }
     return {
         "n": len(samples),
         "private_mib": [round(samples[0]["private"] / MIB, 1), round(samples[-1]["private"] / MIB, 1)],
-        "growth_mib": round(float(slope), 3),
+        "resident_mib": [round(samples[0]["resident"] / MIB, 1), round(samples[-1]["resident"] / MIB, 1)],
+        "growth_mib": slope["private"],
+        "growth_resident_mib": slope["resident"],
         "files": [kept[0]["files"], kept[-1]["files"]],
         "threads": [kept[0]["threads"], kept[-1]["threads"]],
     }
@@ -108,8 +129,30 @@ def over_runs(pictures: Path, runs: int, place: Path) -> dict[str, Any]:
     return told(samples, 2)
 
 
-def over_workers(n_workers: int, epochs: int) -> dict[str, Any]:
-    """Read a wrapped data set for many epochs by a DataLoader's workers."""
+class Collecting:
+    """A data set that collects garbage, in whichever process reads it, once the counter of epochs has come to ``at``."""
+
+    def __init__(self, dataset: Any, at: int) -> None:
+        import torch
+
+        self.dataset, self.at, self.collected = dataset, at, False
+        self.epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Any:
+        if int(self.epoch) >= self.at and not self.collected:
+            self.collected = True
+            gc.collect()
+        return self.dataset[index]
+
+
+def over_workers(n_workers: int, epochs: int, forked: bool = False) -> dict[str, Any]:
+    """Read a wrapped data set for many epochs by a DataLoader's workers.
+
+    forked: only the workers are sampled, the private memory of the last sample before they collect their garbage is told too.
+    """
     import torch
     from torch.utils.data import DataLoader, TensorDataset
 
@@ -117,16 +160,25 @@ def over_workers(n_workers: int, epochs: int) -> dict[str, Any]:
 
     images = torch.randint(0, 256, (64, 3, 32, 32), dtype=torch.uint8)
     pipe = Pipeline(["flip()", "rotate(degrees=10)"], size=32)
-    wrapped = pipe.wrap(TensorDataset(images, torch.zeros(64, dtype=torch.long)))
+    read: Any = Collecting(TensorDataset(images, torch.zeros(64, dtype=torch.long)), epochs // 2 if forked else epochs)
+    wrapped = pipe.wrap(read)
     samples = list[dict[str, int]]()
-    loader = DataLoader(wrapped, batch_size=16, num_workers=n_workers, persistent_workers=bool(n_workers))
+    before = set(_family())
+    method = "fork" if forked else None
+    loader = DataLoader(
+        wrapped, batch_size=16, num_workers=n_workers, persistent_workers=bool(n_workers), multiprocessing_context=method
+    )
     for epoch in range(epochs):
         wrapped.set_epoch(epoch)
+        read.epoch.fill_(epoch)
         for _ in loader:
             pass
-        samples.append(measured(_family))
+        samples.append(measured(lambda: [process for process in _family() if not forked or process not in before]))
     del loader
-    return told(samples, max(2, epochs // 10))
+    result = told(samples, max(2, epochs // 10))
+    if forked:
+        result["private_before_collection_mib"] = round(samples[epochs // 2 - 1]["private"] / MIB, 1)
+    return result
 
 
 def _family() -> list[int]:
@@ -152,11 +204,10 @@ def main() -> None:
         result["runs"] = over_runs(pictures, options.runs, place)
         spawn = multiprocessing.get_context("spawn")
         result["workers"] = {}
-        for (
-            n
-        ) in WORKERS:  # in a process of its own, whose pages are few: those that workers come to own are told apart from growth
+        for n in WORKERS:  # in a process of its own, whose pages are few: those that workers come to own are no growth
             with ProcessPoolExecutor(1, mp_context=spawn) as alone:
                 result["workers"][str(n)] = alone.submit(over_workers, n, options.epochs).result()
+    result["workers"]["2, forked from the process that trained"] = over_workers(2, options.epochs, forked=True)
     result["wall_s"] = round(time.perf_counter() - started)
     save("memory_flat", "private memory, open files and threads stay flat over epochs, runs and workers", result)
 

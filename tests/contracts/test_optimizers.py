@@ -170,6 +170,22 @@ def test_resumes_bit_for_bit(rule: Rule) -> None:
         assert torch.equal(parameter, expected)
 
 
+@pytest.mark.parametrize("rule", VARIANTS, ids=str)
+@pytest.mark.parametrize("dead", [slice(None), slice(0, 1)], ids=["all", "a row and a column"])
+def test_gradients_of_zero_are_steps_like_others(rule: Rule, dead: slice) -> None:
+    weights = torch.ones(4, 3, requires_grad=True)
+    optimizer = Optimizer([weights], rule)
+
+    def closure() -> None:
+        weights.grad = 1000 * torch.ones(4, 3)
+        weights.grad[dead] = 0
+        weights.grad[:, dead] = 0
+
+    for _ in range(3):
+        optimizer.step(closure)
+    assert torch.isfinite(answer(optimizer)[0]).all()
+
+
 @pytest.mark.parametrize("rule", ELEMENTWISE, ids=str)
 def test_splitting_a_tensor_changes_nothing(rule: Rule) -> None:
     p, gradient = problem((37,))

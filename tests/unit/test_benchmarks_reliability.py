@@ -32,9 +32,10 @@ def modules() -> Iterator[dict[str, ModuleType]]:
 
 
 def test_growth_is_told_per_sample(modules: dict[str, ModuleType]) -> None:
-    samples = [{"private": 100 * MIB + k * MIB, "files": 7, "threads": 2 + (k == 9)} for k in range(10)]
+    samples = [{"private": 100 * MIB + k * MIB, "resident": 200 * MIB, "files": 7, "threads": 2 + (k == 9)} for k in range(10)]
     told = modules["memory_flat"].told(samples, 2)
     assert told["growth_mib"] == pytest.approx(1.0)
+    assert told["growth_resident_mib"] == pytest.approx(0.0)
     assert told["files"] == [7, 7]
     assert told["threads"] == [2, 3]
 

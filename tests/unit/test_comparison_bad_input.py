@@ -77,8 +77,9 @@ def test_the_least_difference_has_the_power_that_it_promises() -> None:
 class Pool:
     """Processes that are not there: a job on seed 13 kills its process, and those beside it."""
 
-    def __init__(self, n: int, mp_context: object) -> None:
+    def __init__(self, n: int, mp_context: object, initializer: Callable[[], None]) -> None:
         self.n, self.dead = n, False
+        assert initializer is workers.end_with_parent
 
     def submit(self, call: Callable[[Job], Any], job: Job) -> Future[Any]:
         future = Future[Any]()

@@ -329,3 +329,11 @@ def test_validation_that_is_taken_out_of_train_is_told(tmp_path: Path) -> None:
     dataset = load(plant(tmp_path / "set", "train/cat", "train/dog", "test/cat", "test/dog"))
     (note,) = (problem for problem in dataset.problems if problem.kind == "carved")
     assert str(note) == f"no validation split is given: {dataset.counts()[:, 1].sum()} pictures of train are set aside for it"
+
+
+def test_a_pipe_is_not_offered_in_place_of_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(tmp_path / "photos")
+    assert main(["fit", str(tmp_path / "photos")]) == 1
+    told = capsys.readouterr().err
+    assert "it is a pipe" in told
+    assert "Did you mean" not in told

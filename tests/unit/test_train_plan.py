@@ -100,6 +100,14 @@ def test_the_plan_of_a_plans_recipe_is_the_plan(transfer: str, facts: DataProfil
     assert again.describe() == plan.describe()
 
 
+@pytest.mark.parametrize("transfer", ["head", "finetune", "scratch"])
+def test_with_weight_decay_of_a_regularizer_too(transfer: str) -> None:
+    plan = resolve(Recipe(transfer=transfer, regularize=("l2(strength=0.25)",)), PHOTOS)
+    again = resolve(plan.recipe(), PHOTOS)  # refused before: "regularize: and the optimizer both set weight_decay"
+    assert again.optimizer == plan.optimizer
+    assert (again.recipe(), "weight_decay=0.25" in spec(plan.optimizer)) == (plan.recipe(), True)
+
+
 def test_plan_recipe_and_terminal_name_every_knob_those_at_their_defaults_too() -> None:
     asked = Recipe(transfer="scratch", head="mlp()", augment=("flip()",), optimizer="sgd()")
     plan = resolve(asked, DIGITS)

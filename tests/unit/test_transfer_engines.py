@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -304,3 +306,23 @@ def test_a_norm_whose_convolution_is_also_used_elsewhere_is_not_folded():
     x = torch.randn(1, 3, 8, 8)
     with torch.inference_mode():
         assert torch.equal(folded(net, x)(x), net(x))
+
+
+IMPORTS = """
+import sys, time
+seen = []
+sys.addaudithook(lambda event, given: seen.append(event) if event in ("os.fork", "socket.connect") else None)
+from descend.transfer import engine_openvino
+engine_openvino.core()
+time.sleep(1.0)
+print(seen, "openvino" in sys.modules, "openvino_telemetry" in sys.modules)
+import importlib.util
+print(importlib.util.find_spec("openvino_telemetry") is not None)
+"""
+
+
+@pytest.mark.skipif(not engine_openvino.available(), reason="needs openvino")
+def test_openvino_tells_nobody_that_it_was_imported() -> None:
+    done = subprocess.run([sys.executable, "-c", IMPORTS], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.splitlines()[0] == "[] True False"
+    assert done.stdout.splitlines()[1] == "True"  # what sends is installed, and found by whoever wants it

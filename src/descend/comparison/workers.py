@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -86,4 +87,16 @@ class _Processes:
 
     @staticmethod
     def _new(n: int) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(n, mp_context=multiprocessing.get_context("spawn"))
+        return ProcessPoolExecutor(n, mp_context=multiprocessing.get_context("spawn"), initializer=end_with_parent)
+
+
+def end_with_parent() -> None:
+    """Let this process end when the one that began it does, killed or not: by itself it would train on, then wait for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # it is called in worker processes
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)  # what was saved before is whole, as after any kill
+
+    threading.Thread(target=wait, name="descend-parent", daemon=True).start()

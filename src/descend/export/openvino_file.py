@@ -10,7 +10,7 @@ from descend.errors import MissingExtra
 from descend.export import onnx_file
 from descend.export.agreement import Answers
 from descend.export.contents import Contents
-from descend.transfer.engine_openvino import available, core
+from descend.transfer.engine_openvino import available, core, load
 
 EXACT = {"INFERENCE_PRECISION_HINT": "f32"}  # by itself OpenVINO computes in bfloat16 where the processor can
 
@@ -24,6 +24,7 @@ def check_available() -> None:
 def write(contents: Contents, path: Path, weights: Path) -> None:
     """Write the graph and its weights, in float32."""
     check_available()
+    load()
     import openvino
 
     as_onnx = path.with_suffix(".onnx")

@@ -38,4 +38,5 @@ from .weight_averaging import SWA as SWA
 from .weight_averaging import Lookahead as Lookahead
 from .wrapper import Wrapper as Wrapper
 from .wrapper import knob_names as knob_names
+from .wrapper import with_default_knobs as with_default_knobs
 from .wrapper import with_knobs as with_knobs

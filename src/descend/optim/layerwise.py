@@ -123,12 +123,13 @@ class Adafactor(UpdateRule):
         """Return the gradient over the root of its factored second moment, scaled to the weights."""
         squares = g * g + eps
         if v is not None:
-            moment = v = ema(v, squares, mix)
+            v = ema(v, squares, mix)
+            root = sqrt(v)
         else:
             row = ema(row, squares.mean(axis=-1, keepdims=True), mix)
             col = ema(col, squares.mean(axis=-2, keepdims=True), mix)
-            moment = row * col / row.mean(axis=-2, keepdims=True)
-        u = g / sqrt(moment)
+            root = sqrt(row) * sqrt(col / row.mean(axis=-2, keepdims=True))  # row * col of zero gradients is no float32: eps ** 2
+        u = g / root
         size = math.sqrt(math.prod(p.shape))
         limit = max(1.0, float(norm(u)) / (size * clip))
         return u * (max(floor, float(norm(p)) / size) / limit), row, col, v

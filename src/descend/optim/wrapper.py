@@ -7,7 +7,7 @@ an average of weights costs no further pass over them. On steps without ``coeffi
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any, ClassVar
 
@@ -102,3 +102,9 @@ def with_knobs(rule: Rule, **values: Any) -> Rule:
     if inside:
         raise KnobError(rule.name, f"has no knob {next(iter(inside))!r}", fix=f"Its knobs: {', '.join(names)}.")
     return type(rule)(**here)
+
+
+def with_default_knobs(rule: Rule, names: Iterable[str]) -> Rule:
+    """Return ``rule`` with some knobs as they are where nobody sets them, so that its text does not name them."""
+    defaults = {knob.name: knob.default for part in reversed(parts(rule)) for knob in knobs(type(part))}
+    return with_knobs(rule, **{name: defaults[name] for name in names})

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from descend.augment import Augmentation
 from descend.data.shapes import SQUARE, CropLoss
 from descend.models import Architecture
-from descend.optim import GradientStage, Rule
+from descend.optim import GradientStage, Rule, with_default_knobs
 from descend.pixels import Fit
 from descend.regularize import CrossEntropy, NormPolicy, Regularizer, merged_knobs
 from descend.schedule import Schedule
@@ -82,8 +82,9 @@ class Plan:
     def recipe(self) -> Recipe:
         """Return the complete recipe of this plan: every setting that has an effect, none that has not."""
         values = {name: _text(self.rule if name == "optimizer" else getattr(self, name)) for name in self.settings}
-        if "optimizer" in values and merged_knobs(self.regularize, "optimizer_knobs"):
-            values["optimizer"] = str(self.rule)  # its text must not set again what a regularizer sets
+        set_elsewhere = merged_knobs(self.regularize, "optimizer_knobs")
+        if "optimizer" in values and set_elsewhere:  # its text must not set again what a regularizer sets
+            values["optimizer"] = str(with_default_knobs(self.rule, set_elsewhere))
         values |= self.open_settings
         return Recipe(**{name: value for name, value in values.items() if value is not None})  # pyright: ignore[reportArgumentType] (pydantic checks)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import sys
 from collections.abc import Sequence
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,8 @@ from descend.transfer.signal_stack import kept_signal_stack
 if TYPE_CHECKING:
     import openvino
 
+_TELEMETRY = "openvino_telemetry"
+
 
 def available() -> bool:
     """Return whether openvino is installed."""
@@ -26,8 +29,26 @@ def available() -> bool:
 
 
 @cache
+def load() -> None:
+    """Import openvino without its telemetry, to be called before ``import openvino``.
+
+    By itself that import forks this process, threads and all, to tell a server of its makers; Ctrl-C and SIGTERM meet the child
+    too, which ends in a traceback on this terminal. Where the package that sends is absent, openvino takes a stub in its place.
+    """
+    modules = cast("dict[str, Any]", sys.modules)
+    before = {name: modules.pop(name) for name in [*modules] if name.partition(".")[0] == _TELEMETRY}
+    modules[_TELEMETRY] = None  # an import of it fails
+    try:
+        import openvino  # noqa: F401
+    finally:
+        del modules[_TELEMETRY]
+        modules.update(before)
+
+
+@cache
 def core() -> openvino.Core:
     """Return the OpenVINO of this process with its CPU plugin loaded, which leaves the handling of signals as it was."""
+    load()
     import openvino
 
     with kept_signal_stack():
@@ -57,6 +78,7 @@ class OpenVinoEngine(Engine):
         return importlib.metadata.version("openvino")
 
     def _start(self) -> Compute:
+        load()
         import openvino
 
         settings = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": self.precision,
