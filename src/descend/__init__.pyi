@@ -35,6 +35,7 @@ from .errors import SpecError as SpecError
 from .errors import TrainingError as TrainingError
 from .estimator import ImageClassifier as ImageClassifier
 from .train.answers import Predictions as Predictions
+from .train.mlflow import MLflow as MLflow
 from .train.run import Run as Run
 from .train.tensorboard import TensorBoard as TensorBoard
 

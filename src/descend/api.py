@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from descend import comparison
 from descend import report as report_package
-from descend.errors import DescendError, check_count
+from descend.errors import DescendError, KnobError, check_count
 from descend.notebook import NotebookBar, is_notebook
 from descend.progress import Progress, Silent
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from descend.train.fit_settings import FitSettings
     from descend.train.recipe import Recipe
     from descend.train.run import Run
+    from descend.train.tracking import Tracker
 
 
 def fit(
@@ -33,6 +34,7 @@ def fit(
     out: Path | str | None = None,
     progress: Progress | None = None,
     on_epoch: OnEpoch | None = None,
+    tracker: Tracker | Sequence[Tracker] | None = None,
     report: bool = True,
     command: list[str] | None = None,
     started: float | None = None,
@@ -51,6 +53,8 @@ def fit(
     progress: hears what goes on; default a bar in a notebook, nothing elsewhere (``descend.progress.Silent()`` anywhere).
     on_epoch: a function of each epoch's row, a dict (``EpochRow``), for loggers: ``descend.TensorBoard("tb")``. An error that it
     raises ends the training as it is, with notes that say how to go on. report: whether ``report.html`` is written.
+    tracker: what is told of the run from its first setting to its end, searches too: ``descend.MLflow("ants and bees")``,
+    ``descend.TensorBoard("tb")``, any ``descend.train.Tracker``, or several.
     started: reading of ``time.perf_counter`` from which a ``budget`` counts; default now.
     Returns the run, finished or interrupted (``run.record.status``).
     Raises a DescendError: KnobError, SpecError, DataError, ModelError, RunError, TrainingError, MissingExtra.
@@ -70,7 +74,7 @@ def fit(
     folder = None if out is None else Path(out)
     return training.fit(
         asked, arrays=arrays, out=folder, progress=progress or _listener(), command=command or [],
-        search=_search(started), write_up=_written_up if report else _recorded, on_epoch=on_epoch,
+        search=_search(started), write_up=_written_up if report else _recorded, on_epoch=on_epoch, tracker=_one(tracker),
     )  # fmt: skip
 
 
@@ -81,12 +85,13 @@ def resume(
     threads: int | None = None,
     progress: Progress | None = None,
     on_epoch: OnEpoch | None = None,
+    tracker: Tracker | Sequence[Tracker] | None = None,
     started: float | None = None,
 ) -> Run:
     """Go on with an interrupted run, bit for bit as if it had not stopped.
 
     data: where the pictures are now, if they have moved (their content is checked); the arrays again, where the run was started
-    on arrays. By default the pictures are where they were. progress, on_epoch: as in ``fit``.
+    on arrays. By default the pictures are where they were. progress, on_epoch, tracker: as in ``fit``.
     threads: torch's, where they shall be others than those that the run began with: bits differ then.
     A run that lacks only its report, or whose model is damaged, is completed. Raises RunError if the run is finished, its data
     have changed, or another process has it.
@@ -98,7 +103,7 @@ def resume(
         check_count("threads", threads, most=1024)
     return training.resume(
         located(Path(run)), data=data, n_threads=threads, progress=progress or _listener(), search=_search(started),
-        write_up=_written_up, on_epoch=on_epoch,
+        write_up=_written_up, on_epoch=on_epoch, tracker=_one(tracker),
     )  # fmt: skip
 
 
@@ -258,6 +263,21 @@ def load(path: Path | str) -> Run:
 
         path = fetched(str(path))
     return Run(located(Path(path)))
+
+
+def _one(tracker: Tracker | Sequence[Tracker] | None) -> Tracker | None:
+    """Return one tracker that stands for all. Raises KnobError for what cannot be told of a run."""
+    from descend.train.tracking import Tracker as Protocol
+    from descend.train.tracking import Trackers
+
+    several = () if tracker is None else tracker if isinstance(tracker, Sequence) else (tracker,)
+    if not several:
+        return None
+    for each in several:
+        if not isinstance(each, Protocol):
+            fix = 'For example descend.MLflow("ants and bees"); a function of each row alone is on_epoch.'
+            raise KnobError("tracker", "must have started, ended and be callable with a row", got=each, fix=fix)
+    return Trackers(several)
 
 
 def _listener() -> Progress:

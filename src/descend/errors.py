@@ -109,3 +109,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     close = [other for other in known if other.lower() == name.lower()] or close
     return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(known)}."
+
+
+def first_line(error: BaseException) -> str:
+    """Return what another library's error says, in one line of 200 characters at most; its name where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

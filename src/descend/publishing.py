@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from descend.errors import KnobError, ModelError, RunError
+from descend.errors import KnobError, ModelError, RunError, first_line
 from descend.models.architecture import Architecture
 from descend.models.timm_export import as_timm
 from descend.printable import printable
@@ -50,7 +50,7 @@ def push(run: Run, name: str, *, private: bool = False, license: str | None = No
             hub.create_repo(name, private=private or None, exist_ok=True)
             hub.upload_folder(repo_id=name, folder_path=place, commit_message="A run of descend")
         except Exception as error:  # whatever the client raises: HTTP, the network, a missing token
-            raise RunError("push", f"the hub must take {name} ({_first_line(error)})",
+            raise RunError("push", f"the hub must take {name} ({first_line(error)})",
                            fix="Log in with a token that may write: hf auth login.") from error  # fmt: skip
     return f"hf://{name}"
 
@@ -68,7 +68,7 @@ def fetched(address: str) -> Path:
     try:
         place = huggingface_hub.snapshot_download(parts["name"], revision=parts["revision"], allow_patterns=f"{RUN}/*")
     except Exception as error:
-        raise RunError(address, f"must be within reach or in the hub's cache ({_first_line(error)})",
+        raise RunError(address, f"must be within reach or in the hub's cache ({first_line(error)})",
                        fix="Look at its name; a private one needs: hf auth login.") from error  # fmt: skip
     if not (Path(place) / RUN / folder.RECORD).exists():
         raise RunError(address, "must hold a run of descend", fix="A model of timm's is a backbone: --backbone NAME.")
@@ -162,7 +162,3 @@ def _front_matter(run: Run, name: str, license: str | None, judged: Score | None
         results = [{"task": task, "dataset": dataset, "metrics": metrics}]
         values["model-index"] = [{"name": name.partition("/")[2], "results": results}]
     return "---\n" + "".join(f"{key}: {json.dumps(value)}\n" for key, value in values.items()) + "---\n"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

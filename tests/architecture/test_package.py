@@ -22,7 +22,7 @@ SOURCE = Path(descend.__file__).parent
 ROOT = Path(__file__).parents[2]
 PACKAGES = sorted(m.name for m in pkgutil.iter_modules([str(SOURCE)]) if m.ispkg and m.name != "cli")
 ERRORS = sorted(name for name, value in vars(errors).items() if inspect.isclass(value) and issubclass(value, Exception))
-INTERFACES = {"ImageClassifier", "TensorBoard"}  # what other tools expect of a package
+INTERFACES = {"ImageClassifier", "MLflow", "TensorBoard"}  # what other tools expect of a package
 LATER = {"torch", "numpy", "PIL", "rich", "scipy", "sklearn", "matplotlib", "timm", "numba"}  # than a verb's arguments are parsed
 HEAVY = {"torch", "pydantic", "pydantic_core", "numpy", "rich", "timm", "sklearn", "scipy", "matplotlib", "numba", "PIL"}
 

@@ -65,7 +65,10 @@ def scope(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     shapes_folder(tmp_path / "photos", n=6, side=40)
     for name in ("new", "new1", "new2"):
         Image.fromarray(np.full((40, 40, 3), 90, np.uint8)).save(f"{name}.jpg")
-    monkeypatch.setattr(descend, "fit", _small(partial(descend.fit, report=False), {"on_epoch"}), raising=False)
+    monkeypatch.setattr(descend, "fit", _small(partial(descend.fit, report=False), {"on_epoch", "tracker"}), raising=False)
+    monkeypatch.setattr(
+        descend, "MLflow", lambda experiment: descend.TensorBoard(Path("tb") / experiment), raising=False
+    )  # an extra
     monkeypatch.setattr(descend, "diagnose", _small(descend.diagnose, {"out"}), raising=False)
     monkeypatch.setattr(descend, "scan", partial(descend.scan, deep=False), raising=False)
     classifier = descend.ImageClassifier
@@ -81,7 +84,6 @@ def scope(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         "sample_ids": np.arange(3), "x": torch.randn(3, 784), "y": torch.tensor([0, 1, 2]), "n_steps": 5,
         "dataset": TensorDataset(torch.from_numpy(images).permute(0, 3, 1, 2), labels), "test": ["new1.jpg", "new2.jpg"],
         "model": nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2)), "wandb": SimpleNamespace(log=dict),
-        "mlflow": SimpleNamespace(log_metrics=lambda metrics, step: metrics),
     }  # fmt: skip
     return given | {"optimizer": Optimizer(given["model"].parameters(), "sgd")}
 

@@ -27,6 +27,7 @@ from descend.train.world import ALONE, World, are_several
 if TYPE_CHECKING:
     from descend.train.record_types import EpochRow
     from descend.train.run import Run
+    from descend.train.tracking import Tracker
 
 EPILOG = """examples:
   descend fit digits                                    the built-in set
@@ -54,6 +55,7 @@ def _main(argv: list[str], world: World) -> int:
     parser = _parser()
     args = vars(parser.parse_args(argv))
     as_json, resumed, moved = args.pop("json"), args.pop("resume"), args.pop("moved")
+    tracked = args.pop("mlflow"), args.pop("tensorboard")
     settings = settings_of(args)
     if resumed is not None:
         if not settings:  # with some, what is wrong with those comes first
@@ -65,7 +67,7 @@ def _main(argv: list[str], world: World) -> int:
         check_settings("fit", settings)
     with terminable() as termination:
         try:
-            run = _run(resumed, moved, settings, ["descend", "fit", *argv], world)
+            run = _run(resumed, moved, settings, ["descend", "fit", *argv], world, tracked)
         except KeyboardInterrupt as error:
             if lost := world.lost(error):
                 raise lost from None
@@ -82,17 +84,40 @@ def _main(argv: list[str], world: World) -> int:
     return EXIT_TERMINATED if termination.requested else 130
 
 
-def _run(resumed: Path | None, moved: str | None, settings: dict[str, Any], command: list[str], world: World) -> Run:
+def _run(
+    resumed: Path | None,
+    moved: str | None,
+    settings: dict[str, Any],
+    command: list[str],
+    world: World,
+    tracked: tuple[str | None, Path | None],
+) -> Run:
     terminal = Terminal() if world.leads else Silent()
     if resumed is None:
-        return fit(**settings, progress=terminal, command=command, started=STARTED.get())
+        trackers = _trackers(*tracked) if world.leads else []
+        return fit(**settings, progress=terminal, command=command, started=STARTED.get(), tracker=trackers)
     threads = settings.pop("threads", None)
     if "epochs" in settings:
         _refuse_more_epochs(resumed, settings["epochs"])
     if settings:
         raise KnobError("--resume", "takes no DATA and no setting but --data and --threads: a run goes on as it began",
                         got=sorted(settings)[0], fix=f"descend fit --resume {resumed}")  # fmt: skip
-    return resume(resumed, data=moved, threads=threads, progress=terminal, started=STARTED.get())
+    trackers = _trackers(*tracked) if world.leads else []
+    return resume(resumed, data=moved, threads=threads, progress=terminal, started=STARTED.get(), tracker=trackers)
+
+
+def _trackers(experiment: str | None, events: Path | None) -> list[Tracker]:
+    """Return what follows the run, as ``--mlflow`` and ``--tensorboard`` ask."""
+    found: list[Tracker] = []
+    if experiment is not None:
+        from descend.train.mlflow import MLflow
+
+        found.append(MLflow(experiment))
+    if events is not None:
+        from descend.train.tensorboard import TensorBoard
+
+        found.append(TensorBoard(events))
+    return found
 
 
 def check_settings(verb: str, settings: Mapping[str, Any]) -> None:
@@ -142,6 +167,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", metavar="PLACE", dest="moved", help="with --resume: where the run's pictures are now")
     parser.add_argument("--out", type=Path, metavar="RUN", help="the run folder; default runs/NAME-DATE-TIME")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line of standard output")
+    parser.add_argument("--mlflow", metavar="EXPERIMENT", help="log the run to MLflow, at MLFLOW_TRACKING_URI (extra [mlflow])")
+    parser.add_argument("--tensorboard", type=Path, metavar="FOLDER", help="write TensorBoard's events (extra [tensorboard])")
     add_settings(parser)
     return parser
 

@@ -48,6 +48,8 @@ class DropoutBeforeHead(Regularizer):
 class SpatialDropout(Regularizer):
     """Dropout of whole channels after every stage of the backbone; see ``Dropout`` with ``kind="channel"``.
 
+        training: y[c] = m[c] * x[c] / (1 - p)        m[c]: 1 with probability 1 - p, else 0, for each channel c of a picture
+
     Prefer it to ``dropout`` inside convolutional networks, with a p of a third or less of what a dense layer takes.
     """
 
@@ -130,6 +132,8 @@ class DropConnect(Regularizer):
 @technique("stochastic_depth", source="Huang, Sun, Liu, Sedra & Weinberger 2016, arXiv:1603.09382, equation 4")
 class StochasticDepthInBlocks(Regularizer):
     """Drop residual blocks while training, the later the likelier; see ``StochasticDepth``.
+
+        training: y = x + m * f(x) / (1 - p)        m: 1 with probability 1 - p, else 0        evaluation: y = x + f(x)
 
     last: the drop probability of the last block; block l of L has ``last * l / L``.
     per: "batch" really skips the blocks and saves their time; "sample" is less noisy and saves none.

@@ -27,6 +27,7 @@ from descend.train.prepare import Survey, prepared, survey, threads
 from descend.train.recipe import Recipe
 from descend.train.run import Run
 from descend.train.run_log import RunLog
+from descend.train.tracking import Tracker
 from descend.train.training import train
 from descend.train.world import World, current
 
@@ -47,14 +48,16 @@ def fit(
     search: Search,
     write_up: WriteUp,
     on_epoch: OnEpoch | None = None,
+    tracker: Tracker | None = None,
 ) -> Run:
     """Train from the beginning. ``arrays`` stands for data that is no path; see ``descend.fit``."""
     world = current()
     if world.leads:
         folder.check_free(out)
     forget_peak()
-    on_epoch = on_epoch if world.leads else None
-    with ending_with_sigterm(), RunLog(out=out, command=command, on_epoch=on_epoch, writes=world.leads) as log:
+    on_epoch, tracker = (on_epoch, tracker) if world.leads else (None, None)
+    log = RunLog(out=out, command=command, on_epoch=on_epoch, writes=world.leads, tracker=tracker)
+    with ending_with_sigterm(), log:
         with threads(world.threads(recipe.threads)):
             log.record.n_threads = torch.get_num_threads()
             try:
@@ -75,6 +78,7 @@ def resume(
     search: Search,
     write_up: WriteUp,
     on_epoch: OnEpoch | None = None,
+    tracker: Tracker | None = None,
     n_threads: int | None = None,
 ) -> Run:
     """Go on with an interrupted run; one that lacks only its report, or whose model, metrics or predictions are damaged, is
@@ -85,9 +89,9 @@ def resume(
     Raises RunError if nothing is left to do, if the data are not what they were, or if another process has the run.
     """
     world = current()
-    on_epoch = on_epoch if world.leads else None
+    on_epoch, tracker = (on_epoch, tracker) if world.leads else (None, None)
     forget_peak()
-    with ending_with_sigterm(), RunLog.reopened(path, on_epoch, writes=world.leads) as log:
+    with ending_with_sigterm(), RunLog.reopened(path, on_epoch, writes=world.leads, tracker=tracker) as log:
         if world.told(log.record.status == "finished" and (not world.leads or _is_judged(path, log))):
             return _written_up(Run(path, log.record), write_up)
         if not manifest.is_there(path):

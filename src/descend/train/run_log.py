@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from descend.data import Dataset
 from descend.errors import RunError
@@ -20,6 +20,7 @@ from descend.train.pictures import Pictures
 from descend.train.plan import Plan
 from descend.train.record_types import Preprocessing
 from descend.train.run import Run
+from descend.train.tracking import Tracker
 from descend.unfinished import sweep_unfinished
 
 
@@ -41,26 +42,31 @@ class RunLog:
     A log without a folder times and records all the same, and writes nothing: for what prepares a run that is not to be made
     (a range test, a look at the loss). The folder is made when everything that can be refused has been checked.
 
-    on_epoch: takes each epoch's row. folder: None until there is one. out: where it will be; None for ``runs/NAME-DATE-TIME``.
+    on_epoch: takes each epoch's row. tracker: is told of the run from its folder on, and of its end when the log is closed.
+    folder: None until there is one. out: where it will be; None for ``runs/NAME-DATE-TIME``.
     """
 
     def __init__(
-        self, *, out: Path | None = None, command: list[str] | None = None, writes: bool = True, on_epoch: OnEpoch | None = None
-    ) -> None:
+        self, *, out: Path | None = None, command: list[str] | None = None, writes: bool = True, on_epoch: OnEpoch | None = None,
+        tracker: Tracker | None = None,
+    ) -> None:  # fmt: skip
         self.folder: Path | None = None
         self.record = record.RunRecord(command=command or [])
         self._out, self._writes, self.on_epoch = out, writes, on_epoch
+        self._tracker, self._is_tracked = tracker, False
         self._lock: RunLock | None = None
         self._pictures: Pictures | None = None
         self._corrections: bytes | None = None
 
     @classmethod
-    def reopened(cls, path: Path, on_epoch: OnEpoch | None = None, *, writes: bool = True) -> RunLog:
+    def reopened(
+        cls, path: Path, on_epoch: OnEpoch | None = None, *, writes: bool = True, tracker: Tracker | None = None
+    ) -> RunLog:
         """Return the log of a run that goes on. Raises RunError where it is no run, or where another process has it.
 
         writes: False in a process that trains beside the one that writes: it takes no lock, and has no folder.
         """
-        log = cls(on_epoch=on_epoch, writes=writes)
+        log = cls(on_epoch=on_epoch, writes=writes, tracker=tracker)
         log.record = record.load(path)  # a folder that is none of ours gets no lock
         if not writes:
             return log
@@ -77,9 +83,27 @@ class RunLog:
         self.close()
 
     def close(self) -> None:
-        """Give the lock of the run folder back."""
-        if self._lock is not None:
-            self._lock.release()
+        """Tell the tracker how the run ended, and give the lock of its folder back."""
+        try:
+            if self._is_tracked and self._tracker is not None and self.folder is not None:
+                self._is_tracked = False
+                self._tracker.ended(self.folder, self.record)
+        finally:
+            if self._lock is not None:
+                self._lock.release()
+
+    @property
+    def each_epoch(self) -> OnEpoch | None:
+        """What takes each epoch's row: the tracker, ``on_epoch``, or both."""
+        listeners = [each for each in (self._tracker, self.on_epoch) if each is not None]
+        if len(listeners) < 2:
+            return listeners[0] if listeners else None
+
+        def tell(row: dict[str, Any]) -> None:
+            for each in listeners:
+                each(dict(row))
+
+        return tell
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -112,6 +136,9 @@ class RunLog:
             self._create(dataset.name, plan)
         else:
             self.write_plan(plan)
+        if self._tracker is not None and self.folder is not None and not self._is_tracked:
+            self._is_tracked = True
+            self._tracker.started(self.folder, self.record)
 
     def write_plan(self, plan: Plan) -> None:
         """Write the recipe and the record of a plan."""

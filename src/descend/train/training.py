@@ -263,7 +263,7 @@ def _callback(
         run, task, best, plan.metric, len(setup.dataset.indices("train")), setup.progress,
         validate, setup.dataset.labels[val], position,
         Snapshots(run, plan.snapshots, plan.epochs) if plan.snapshots and run else None, setup.dataset.copies(val), rollback,
-        setup.log.on_epoch, plan.checkpoint_every,
+        setup.log.each_epoch, plan.checkpoint_every,
     )  # fmt: skip
 
 
