@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from descend.errors import KnobError
-from descend.unfinished import delete, is_abandoned, sweep_unfinished, unfinished_name
+from descend.unfinished import BEGUN, delete, is_abandoned, is_left, sweep_unfinished, unfinished_name
 
 DEFAULT_LIMIT = "20GB"
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
@@ -46,6 +46,7 @@ SEAL_BYTES = hashlib.sha256().digest_size
 _held: Counter[Path] = Counter()
 _lock = threading.Lock()
 _told: set[Path] = set()
+_stopped: set[Path] = set()  # folders that this process has begun to fill, and may go on with
 _log = logging.getLogger(__name__)
 
 
@@ -95,12 +96,17 @@ def replacing(path: Path) -> Iterator[Path]:
     unfinished = path.with_name(unfinished_name(path.suffix))
     try:
         yield unfinished
-        for written in [*unfinished.rglob("*"), unfinished] if unfinished.is_dir() else [unfinished]:
-            flush(written)
-        unfinished.replace(path)
-        flush(path.parent)
+        _finish(unfinished, path)
     finally:
         delete(unfinished)
+
+
+def _finish(unfinished: Path, path: Path) -> None:
+    """Let what was written become ``path``, once it is on the disk."""
+    for written in [*unfinished.rglob("*"), unfinished] if unfinished.is_dir() else [unfinished]:
+        flush(written)
+    unfinished.replace(path)
+    flush(path.parent)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -253,6 +259,30 @@ class CacheFolder:
             if not (written and path.exists()):
                 raise
 
+    @contextlib.contextmanager
+    def filling(self, path: Path) -> Iterator[Path]:
+        """Yield a hidden folder, which becomes the entry ``path`` as in ``writing``; it may hold what a stopped process has left.
+
+        Where the block fails, the folder stays for the next one that fills this entry, for a day; after an OSError it is deleted:
+        a full disk needs the room. Whoever fills it finds out what in it is whole.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        begun = path.with_name(unfinished_name(f".{path.name}{BEGUN}"))
+        for left in path.parent.glob(f".*.{path.name}{BEGUN}"):
+            if left in _stopped or is_left(left):
+                with contextlib.suppress(OSError):  # another process was quicker
+                    left.replace(begun)
+                    break
+        begun.mkdir(exist_ok=True)
+        _stopped.add(begun)
+        try:
+            yield begun
+            _finish(begun, path)
+        except OSError:  # also where another process has filled it meanwhile
+            delete(begun)
+            if not path.exists():
+                raise
+
     def folder(self, kind: str, facts: Any, fill: Callable[[Path], None]) -> Path:
         """Return the entry of a kind that is a folder, named by ``facts``, plain data; where it is not there, ``fill`` makes it.
 
@@ -303,6 +333,10 @@ class CacheFolder:
 
     def clear(self, kind: str | None = None) -> int:
         """Throw out every entry, of one kind or of all, that this process is not using; return the bytes freed."""
+        for folder in self._kinds():
+            for path in folder.glob(f".*{BEGUN}") if kind in (None, folder.name) else ():
+                if is_left(path):
+                    delete(path)
         return sum(self._evict(entry) for entry in self.entries(kind))
 
     def enforce_limit(self, incoming: int = 0) -> list[Entry]:

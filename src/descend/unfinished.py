@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 
 _WRITER = re.compile(r"\.(?:(?P<machine>[0-9a-f]{8})-(?P<process>\d{1,9})-)?[0-9a-f]{32}(?:\..*)?")
+BEGUN = ".begun"  # ends the name of a folder that may be gone on with after its writer has ended
 _ABANDONED_S = 24 * 3600.0  # what another machine's process, or an older version, has not finished after that is abandoned
 
 
@@ -44,14 +45,22 @@ def _machine() -> str:
 
 
 def is_abandoned(path: Path) -> bool:
-    """Return whether the process that was writing ``path`` has ended, or nothing has been written there for a day."""
-    writer = _WRITER.fullmatch(path.name)
-    if writer is not None and writer["machine"] == _machine() and not _is_running(int(writer["process"])):
+    """Return whether the process that was writing ``path`` has ended, or nothing has been written there for a day.
+
+    What may be gone on with is abandoned after that day only.
+    """
+    if is_left(path) and not path.name.endswith(BEGUN):
         return True
     try:
         return time.time() - path.stat().st_mtime > _ABANDONED_S
     except OSError:  # finished or swept meanwhile
         return False
+
+
+def is_left(path: Path) -> bool:
+    """Return whether the process of this machine that was writing ``path`` has ended."""
+    writer = _WRITER.fullmatch(path.name)
+    return writer is not None and writer["machine"] == _machine() and not _is_running(int(writer["process"]))
 
 
 def _is_running(process: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import shutil
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -18,6 +19,7 @@ from descend.data import Dataset, Decoded, decoded, decoded_cache, load
 from descend.data.decode import decode_resized
 from descend.errors import DataError, KnobError
 from descend.files import CacheFolder
+from descend.progress import Update
 
 
 @pytest.fixture
@@ -130,15 +132,76 @@ def test_a_file_that_changes_meanwhile_does_not_poison_the_cache(root: Path, dat
 
 
 def test_interrupted_filling_leaves_nothing(dataset: Dataset, cache: CacheFolder) -> None:
-    def stop(stage: str, done: int, total: int) -> None:
-        assert (stage, total) == ("decode", 20)
-        if done == 7:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        decoded(dataset, 8, progress=stop)
+        decoded(dataset, 8, progress=stop_at(7))
     assert list((cache.root / decoded_cache.KIND).iterdir()) == []
     assert len(decoded(dataset, 8)) == 20
+
+
+def stop_at(n: int) -> Update:
+    """Return a listener that presses Ctrl-C when ``n`` pictures are decoded."""
+
+    def stop(stage: str, done: int, total: int) -> None:
+        assert (stage, total) == ("decode", 20)
+        if done == n:
+            raise KeyboardInterrupt
+
+    return stop
+
+
+def test_a_stopped_process_goes_on_after_the_last_whole_shard(
+    dataset: Dataset, cache: CacheFolder, decodings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = decoded(dataset, 8, cache_dir=cache.root.parent / "other").take(np.arange(20))
+    monkeypatch.setattr(decoded_cache, "SHARD", 6)
+    for n in (15, 19):
+        with pytest.raises(KeyboardInterrupt):
+            decoded(dataset, 8, threads=1, progress=stop_at(n))
+    assert cache.usage().get(decoded_cache.KIND) is None
+    assert cache.enforce_limit() == []  # nor is it swept by what else this process, or the next one, keeps
+    decodings.clear()
+    np.testing.assert_array_equal(decoded(dataset, 8).take(np.arange(20)), expected)
+    assert sorted(decodings) == sorted(dataset.name_of(row) for row in (18, 19))
+    (entry,) = (cache.root / decoded_cache.KIND).iterdir()
+    assert sorted(path.name for path in entry.iterdir()) == ["pixels", "rows"]
+
+
+@pytest.mark.parametrize("damage", ["pixels", "list"])
+def test_what_a_stopped_process_left_damaged_is_decoded_again(
+    dataset: Dataset, cache: CacheFolder, decodings: list[str], damage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = decoded(dataset, 8, cache_dir=cache.root.parent / "other").take(np.arange(20))
+    monkeypatch.setattr(decoded_cache, "SHARD", 6)
+    with pytest.raises(KeyboardInterrupt):
+        decoded(dataset, 8, threads=1, progress=stop_at(20))
+    (left,) = (cache.root / decoded_cache.KIND).iterdir()
+    path, at = (left / "pixels", 7 * 8 * 8 * 3) if damage == "pixels" else (left / "6-shard", 40)
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+    decodings.clear()
+    np.testing.assert_array_equal(decoded(dataset, 8).take(np.arange(20)), expected)
+    assert len(decodings) == 14  # one shard was whole
+
+
+def test_what_a_killed_process_left_is_found_and_can_be_cleared(
+    dataset: Dataset, cache: CacheFolder, decodings: list[str]
+) -> None:
+    code = (
+        "import os, sys\n"
+        "from descend.data import decoded, decoded_cache, load\n"
+        "decoded_cache.SHARD = 6\n"
+        "decoded(load(sys.argv[1]), 8, threads=1, progress=lambda _, done, n: done == 15 and os.kill(os.getpid(), 9))\n"
+    )
+    for _ in range(2):
+        assert subprocess.run([sys.executable, "-c", code, str(dataset.root)], check=False).returncode == -9
+    assert len([*(cache.root / decoded_cache.KIND).iterdir()]) == 1
+    decodings.clear()
+    assert len(decoded(dataset, 8)) == 20
+    assert len(decodings) == 8
+    assert subprocess.run([sys.executable, "-c", code.replace(", 8,", ", 9,"), str(dataset.root)], check=False).returncode == -9
+    assert cache.clear() >= 0
+    assert not [path for path in (cache.root / decoded_cache.KIND).iterdir() if path.name.startswith(".")]
 
 
 @pytest.mark.parametrize("damage", ["short", "no list", "nothing"])

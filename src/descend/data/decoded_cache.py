@@ -6,7 +6,7 @@ entry is thrown out. Where there is neither disk nor memory for the pixels, pict
 The file is keyed by the digests of the pictures in their order, the resolution and the policies (decoding; scale, background and
 fit), not by names, labels or splits: another seed, another split or a copy of the folder elsewhere finds it. It is filled by a
 pool of threads, written in order with plain writes (a full disk is then an error; through a memory map it would be a killed
-process), and appears whole.
+process), and appears whole. A process that is stopped leaves every shard of 256 pictures that it has finished to the next one.
 
 Private memory stays flat: pages of the map that have been read count as this process's memory until they are released, so the map
 is opened anew after every ``_MAPPED`` bytes; the operating system's file cache keeps the pixels meanwhile.
@@ -42,10 +42,13 @@ from descend.data.scan import Index, digest, reason
 from descend.errors import DataError, PictureError, check_count
 from descend.files import CacheFolder, sealed, unsealed
 from descend.progress import Update
+from descend.unfinished import delete
 
 KIND = "decoded"
 IN_MEMORY_BYTES = 2**30  # without a usable disk, this much is held in memory instead
+SHARD = 256  # pictures: what a kill can lose
 _MAPPED = 2**24
+_OF_SHARD = "-shard"
 _FAULT = 2**16  # Linux maps 16 pages around each one touched
 _FIX = "Set DESCEND_CACHE to a folder with room, raise DESCEND_CACHE_LIMIT, or run: descend cache --clear"
 
@@ -175,8 +178,8 @@ def decoded(
         if stored is None:
             cache.discard(path)  # if there is one, it is not whole
             _make_room(cache, len(dataset) * resolution**2 * 3)
-            with cache.writing(path) as unfinished:
-                _fill(unfinished, _pictures(dataset, decode, workers, progress), dataset, resolution)
+            with cache.filling(path) as begun:
+                _fill(begun, dataset, resolution, lambda start: _pictures(dataset, decode, workers, progress, start))
             stored = _stored(path, dataset, resolution)
             if stored is None:
                 raise OSError(None, "what was written there cannot be read")
@@ -222,20 +225,56 @@ def _make_room(cache: CacheFolder, n_bytes: int) -> None:
     cache.enforce_limit(n_bytes)
 
 
-def _fill(folder: Path, pictures: Iterator[NDArray[np.uint8] | str], dataset: Dataset, resolution: int) -> None:
-    folder.mkdir()
+def _fill(folder: Path, dataset: Dataset, resolution: int, pictures: Callable[[int], Iterator[NDArray[np.uint8] | str]]) -> None:
+    """Write the pixels of all rows, shard by shard, after those that are whole in the folder.
+
+    pictures: a row -> its pixels and those of the rows after it, or the reason why there are none.
+    """
+    n_bytes, path = resolution**2 * 3, folder / "pixels"
+    path.touch()
+    with path.open("r+b") as file:
+        reasons, checksums = _whole_shards(folder, file, n_bytes)
+        file.seek(len(checksums) * n_bytes)
+        start = len(checksums)
+        try:
+            for row, picture in enumerate(pictures(start), start):
+                if isinstance(picture, str):
+                    reasons[row] = picture
+                    file.seek(n_bytes, os.SEEK_CUR)
+                else:
+                    file.write(picture.data)
+                checksums.append(0 if isinstance(picture, str) else zlib.crc32(picture.data))
+                if len(checksums) % SHARD == 0:
+                    file.flush()
+                    _note(folder / f"{len(checksums) - SHARD}{_OF_SHARD}", reasons, checksums[-SHARD:])
+        except BaseException:
+            if len(checksums) < SHARD:
+                delete(folder)  # nothing that is worth keeping
+            raise
+        file.truncate(len(dataset) * n_bytes)
+    for shard in folder.glob(f"*{_OF_SHARD}"):
+        shard.unlink()
+    _note(folder / "rows", reasons, checksums)
+
+
+def _note(path: Path, reasons: dict[int, str], checksums: list[int]) -> None:
+    path.write_bytes(sealed(json.dumps({"bad": reasons, "crc32": checksums}).encode()))
+
+
+def _whole_shards(folder: Path, file: IO[bytes], n_bytes: int) -> tuple[dict[int, str], list[int]]:
+    """Return which rows of the first shards have no pixels, with the reasons, and the checksums of all, as far as they agree."""
     reasons: dict[int, str] = {}
     checksums: list[int] = []
-    with (folder / "pixels").open("wb") as file:
-        for row, picture in enumerate(pictures):
-            if isinstance(picture, str):
-                reasons[row] = picture
-                file.seek(resolution**2 * 3, os.SEEK_CUR)
-            else:
-                file.write(picture.data)
-            checksums.append(0 if isinstance(picture, str) else zlib.crc32(picture.data))
-        file.truncate(len(dataset) * resolution**2 * 3)
-    (folder / "rows").write_bytes(sealed(json.dumps({"bad": reasons, "crc32": checksums}).encode()))
+    with contextlib.suppress(OSError):  # no further shard
+        while (noted := unsealed((folder / f"{len(checksums)}{_OF_SHARD}").read_bytes())) is not None:
+            rows = json.loads(noted)
+            bad = {int(row): why for row, why in rows["bad"].items()}
+            for row, checksum in enumerate(rows["crc32"], len(checksums)):
+                pixels = file.read(n_bytes)
+                if row not in bad and zlib.crc32(pixels) != checksum:
+                    return reasons, checksums
+            reasons, checksums = bad, checksums + rows["crc32"]
+    return reasons, checksums
 
 
 def _decoding(dataset: Dataset, resolution: int, cache: CacheFolder) -> Decode:
@@ -252,9 +291,11 @@ def _decoding(dataset: Dataset, resolution: int, cache: CacheFolder) -> Decode:
     return decode
 
 
-def _pictures(dataset: Dataset, decode: Decode, threads: int, progress: Update | None) -> Iterator[NDArray[np.uint8] | str]:
-    """Yield each row's pixels, or the reason why it has none."""
-    for done, result in enumerate(in_order(decode, range(len(dataset)), threads), start=1):
+def _pictures(
+    dataset: Dataset, decode: Decode, threads: int, progress: Update | None, start: int = 0
+) -> Iterator[NDArray[np.uint8] | str]:
+    """Yield the pixels of each row from ``start`` on, or the reason why it has none."""
+    for done, result in enumerate(in_order(decode, range(start, len(dataset)), threads), start=start + 1):
         yield result
         if progress is not None:
             progress("decode", done, len(dataset))

@@ -201,7 +201,8 @@ def _rungs(study: Study, taken: Taken, error: float, time_left: float, failed: C
         step = FeatureStep(size=native, mirrored=True)
         seconds = features_s(study, step, done=at_native, instead=best_head(taken))
         yield Rung(step, "the mirror image of each picture as a second view", error * MIRROR_SHARE, seconds)
-    if at_native is not None:
+    compiling = study.warm_up is not None and study.warm_up.going_on
+    if at_native is not None and not compiling:  # to draw crops needs a kernel
         yield from _cropped(study, taken, looks, error)
     if largest > native and not any(step.size == largest for step in looks):
         crops = best_head(taken).crops
@@ -210,7 +211,6 @@ def _rungs(study: Study, taken: Taken, error: float, time_left: float, failed: C
         seconds = features_s(study, step, instead=best_head(taken))
         yield Rung(step, f"more pixels: {largest} instead of {native}", gain, seconds)
     tuned = [step for step in steps if isinstance(step, FineTuneStep)]
-    compiling = study.warm_up is not None and study.warm_up.going_on
     if _may_train(study) and at_native is not None and len(tuned) < MOST_TRAININGS and not compiling and FINETUNE not in failed:
         rung = _with_validation(study, taken, len(tuned), error, time_left) or _fine_tuning(
             study, taken, len(tuned), error, time_left

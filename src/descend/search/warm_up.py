@@ -1,15 +1,21 @@
-"""Compile what fine-tuning needs while features are computed: on a machine that is new to descend that takes a while.
+"""Compile what crops and fine-tuning need while features are computed: on a machine that is new to descend that takes a while.
 
 A process of its own compiles: a thread would hold the interpreter's lock, and fitting a head took three times as long beside it.
+When it is done it says so in the cache; one that was ended before goes on in the next search.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
+import platform
 import subprocess
 import sys
+from importlib.metadata import version
+from pathlib import Path
 
 from descend.files import CacheFolder
+from descend.train.record import versions
 
 AUGMENT = ("random_resized_crop()", "flip()")  # one kernel carries out every transform of pixels
 KIND = "kernels"  # the folder in the cache that compiled code lies in
@@ -19,11 +25,10 @@ NICE = 19  # of the process: it takes the time that the search leaves
 
 
 class WarmUp:
-    """A process that compiles, where nothing is compiled yet."""
+    """A process that compiles, where that was not done before with these versions."""
 
     def __init__(self, rule: str, precision: str) -> None:
-        folder = CacheFolder().folder_of(KIND)
-        needed = bool(sys.executable) and not (folder.is_dir() and any(folder.iterdir()))  # no Python of its own: embedded
+        needed = bool(sys.executable) and CacheFolder().load(_done(rule, precision)) is None  # no Python of its own: embedded
         command = [sys.executable, "-m", "descend.search.warm_up", rule, precision]
         nothing = subprocess.DEVNULL
         self._process = subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing) if needed else None
@@ -46,6 +51,12 @@ class WarmUp:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+
+
+def _done(rule: str, precision: str) -> Path:
+    """Return the entry of the cache that says that all is compiled."""
+    facts = repr((rule, precision, platform.processor(), version("numba"), sorted(versions().items())))
+    return CacheFolder().entry_path(KIND, "all-" + hashlib.blake2b(facts.encode(), digest_size=16).hexdigest(), ".sealed")
 
 
 def _work(rule: str, precision: str) -> None:
@@ -73,6 +84,7 @@ def _work(rule: str, precision: str) -> None:
         geometry, limits = Geometry(side, 1, 5, 5, 5, 5, edge, edge), (0.0, 6.0, 6.0)
         out = forward(maps, weights, weights[0, 0], geometry, limits, n_threads=1)
         backward(maps, out, maps, weights, geometry, limits, n_threads=1)
+    CacheFolder().store(_done(rule, precision), b"")
 
 
 if __name__ == "__main__":
