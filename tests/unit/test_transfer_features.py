@@ -136,6 +136,19 @@ def test_maps_keep_their_shape(cache):
     assert get(engine, n_views=2).shape == (N, 2, 8, 8, 8)
 
 
+def test_what_was_computed_some_seconds_ago_survives_a_kill(cache, monkeypatch):
+    engine, now, kept = Counting(cache), [0.0], []
+    monkeypatch.setattr(features.time, "perf_counter", lambda: now[0])
+
+    def slow(images, ids, draw):
+        kept.append(len([*(cache.root / "features").rglob("[!.]*.segment")]))  # what is on the disk when a batch begins
+        now[0] += 3.0
+        return view(images, ids, draw)
+
+    get(engine, view=slow)  # three batches: two take longer than five seconds together
+    assert kept == [0, 0, 1]
+
+
 def test_an_interruption_keeps_what_was_finished(cache):
     engine = Counting(cache)
 

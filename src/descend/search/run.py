@@ -190,9 +190,10 @@ class Search:
             return
         reserve = rungs.first_reserve_s(self.study, step)
         expected = rungs.features_s(self.study, step)
-        if expected > rungs.FIRST_LOOK_S and not self.findings.answers:
+        longest = min(rungs.FIRST_LOOK_S, rungs.FIRST_LOOK_SHARE * max(0.0, self.clock.left()))
+        if expected > longest and not self.findings.answers:
             n = len(self.study.rows("train"))
-            share = max(rungs.FIRST_LOOK_S / 2 / expected, min(1.0, 2 * self.study.n_classes / n))
+            share = max(longest / 4 / expected, min(1.0, 2 * self.study.n_classes / n))
             if share < 0.5:
                 self._take(FeatureStep(size=step.size, share=round(share, 4)), "a first answer, from a part", reserve=reserve)
                 reserve = rungs.first_reserve_s(self.study, step)  # the head that did best there may be wider than the usual one

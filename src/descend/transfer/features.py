@@ -15,6 +15,7 @@ import contextlib
 import hashlib
 import os
 import tempfile
+import time
 import uuid
 from collections.abc import Callable
 from io import BytesIO
@@ -32,7 +33,7 @@ View = Callable[[NDArray[np.uint8], NDArray[np.int64], int], NDArray[np.uint8]]
 Work = Callable[[NDArray[np.int64], int], NDArray[np.float32]]
 """Computes features: row numbers (B,), number of the view -> (B, ...)."""
 
-SEGMENT_BYTES = 16 * 2**20  # what a crash can lose, and the memory that waits to be written
+SEGMENT_BYTES, SEGMENT_S = 16 * 2**20, 5.0  # what a crash can lose: the memory that waits to be written, and the time it took
 IN_MEMORY_BYTES = 64 * 2**20  # a larger answer is memory-mapped
 REFUSED_BYTES = 2**28  # so much of what the disk does not take is kept for later calls in this process
 _SUFFIX = ".segment"
@@ -165,6 +166,7 @@ class Store:
         self._segments: list[NDArray[np.float32]] = []
         self._keys: list[bytes] = []  # added, not yet written
         self._rows: list[NDArray[np.float32]] = []
+        self._begun = time.perf_counter()  # the segment that is not yet written
 
     def __enter__(self) -> Store:
         for segment in _refused.get(self.folder, ()):
@@ -194,14 +196,16 @@ class Store:
         return self._segments[0].shape[1:]
 
     def add(self, keys: list[bytes], rows: NDArray[np.float32]) -> None:
-        """Keep the features ``rows`` (B, ...) under ``keys``; they reach the disk in segments."""
+        """Keep the features ``rows`` (B, ...) under ``keys``; they reach the disk in segments, every few seconds at least."""
         self._keys += keys
         self._rows.append(rows)
-        if sum(part.nbytes for part in self._rows) >= SEGMENT_BYTES:
+        late = time.perf_counter() - self._begun > SEGMENT_S
+        if late or sum(part.nbytes for part in self._rows) >= SEGMENT_BYTES:
             self.flush()
 
     def flush(self) -> None:
         """Write what was added since the last segment."""
+        self._begun = time.perf_counter()
         if not self._keys:
             return
         keys, rows = self._keys, np.concatenate(self._rows)
