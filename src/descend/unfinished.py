@@ -22,7 +22,7 @@ def sweep_unfinished(folder: Path) -> int:
     """Delete what killed processes were writing in ``folder`` through ``replacing``; return how many things were deleted.
 
     The hidden name tells machine and process. What a process of another machine, or of an older version of this package, has left
-    is deleted when it is a day old. Other hidden files stay.
+    is deleted when it is a day old. Other hidden files stay, and those of a process that runs.
     """
     with contextlib.suppress(OSError):
         unfinished = [path for path in folder.iterdir() if _WRITER.fullmatch(path.name)]
@@ -45,12 +45,15 @@ def _machine() -> str:
 
 
 def is_abandoned(path: Path) -> bool:
-    """Return whether the process that was writing ``path`` has ended, or nothing has been written there for a day.
+    """Return whether the process that was writing ``path`` has ended; of another machine's, whether a day has passed.
 
-    What may be gone on with is abandoned after that day only.
+    Nothing is while its process runs, whatever the clock says. What may be gone on with is abandoned after that day only.
     """
-    if is_left(path) and not path.name.endswith(BEGUN):
-        return True
+    if os.name != "nt" and _is_of_this_machine(path):  # Windows does not tell whether its process runs
+        if not is_left(path):
+            return False
+        if not path.name.endswith(BEGUN):
+            return True
     try:
         return time.time() - path.stat().st_mtime > _ABANDONED_S
     except OSError:  # finished or swept meanwhile
@@ -60,7 +63,12 @@ def is_abandoned(path: Path) -> bool:
 def is_left(path: Path) -> bool:
     """Return whether the process of this machine that was writing ``path`` has ended."""
     writer = _WRITER.fullmatch(path.name)
-    return writer is not None and writer["machine"] == _machine() and not _is_running(int(writer["process"]))
+    return writer is not None and _is_of_this_machine(path) and not _is_running(int(writer["process"]))
+
+
+def _is_of_this_machine(path: Path) -> bool:
+    writer = _WRITER.fullmatch(path.name)
+    return writer is not None and writer["machine"] == _machine()
 
 
 def _is_running(process: int) -> bool:

@@ -9,7 +9,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,24 @@ class StopIn(Silent):
     def say(self, text: str) -> None:
         if self.stage in text:
             raise KeyboardInterrupt
+
+
+def test_a_clock_that_jumps_changes_nothing(run: Run, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, now_ns, n_asked = time.time, time.time_ns, count()
+
+    def jump() -> int:
+        """Return seconds: two months ahead, or back, by turns."""
+        return 5_000_000 * (-1) ** next(n_asked)
+
+    monkeypatch.setattr(time, "time", lambda: now() + jump())
+    monkeypatch.setattr(time, "time_ns", lambda: now_ns() + 10**9 * jump())
+    monkeypatch.setattr("descend.data.scan._now_ns", time.time_ns)
+    monkeypatch.setenv("DESCEND_CACHE", str(tmp_path / "cache"))
+    jumped = descend.fit(shapes, out=tmp_path / "run", **TINY, checkpoint_every="1")
+    assert next(n_asked) > 2
+    for name in ("model.safetensors", "predictions.csv"):
+        assert (jumped.folder / name).read_bytes() == (run.folder / name).read_bytes()
+    assert sum(jumped.record.wall_s.values()) < 3600
 
 
 def test_scratch_begins_from_random_weights_whatever_the_backbone(shapes: Path, tmp_path: Path) -> None:

@@ -332,9 +332,9 @@ def test_what_a_killed_process_was_writing_is_swept_at_once(cache: CacheFolder, 
     assert sweep_unfinished(tmp_path / "run") == 1
     assert {*(tmp_path / "run").iterdir()} == {mine, foreign, elsewhere}
     for path in (mine, foreign, elsewhere):
-        os.utime(path, (0, 0))
-    assert sweep_unfinished(tmp_path / "run") == 2
-    assert list((tmp_path / "run").iterdir()) == [foreign], "it is not one of ours"
+        os.utime(path, (0, 0))  # long ago, or a clock that has jumped
+    assert sweep_unfinished(tmp_path / "run") == 1
+    assert {*(tmp_path / "run").iterdir()} == {mine, foreign}, "one is not ours, and one is being written"
     assert sweep_unfinished(tmp_path / "none") == 0
     cache.enforce_limit()
     assert list(inside.iterdir()) == []
