@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+import struct
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -188,6 +190,25 @@ def test_what_is_no_file_of_tensors_is_refused_in_words_and_never_run(kind, stat
     with pytest.raises(ModelError, match=r"weights.*must (be|hold)"):
         load_weights(empty(), path)
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("length", "tensor", "data"),
+    [
+        (2**62, {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}, 4),  # a header of 4 exabytes
+        (2**40, {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}, 4),
+        (None, {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}, 3),  # beyond the end
+        (None, {"dtype": "F32", "shape": [2**40, 2**40], "data_offsets": [0, 4]}, 4),
+        (None, {"dtype": "F32", "shape": [1], "data_offsets": [4, 0]}, 4),
+        (None, {"dtype": "F99", "shape": [1], "data_offsets": [0, 4]}, 4),
+    ],
+)
+def test_a_malformed_safetensors_file_is_refused_in_words(length, tensor, data, tmp_path):
+    header = json.dumps({"stem.weight": tensor}).encode()
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header) if length is None else length) + header + bytes(data))
+    with pytest.raises(ModelError, match=r"weights.*must be"):
+        load_weights(empty(), path)
 
 
 def test_weights_that_are_not_finite_or_no_numbers_of_the_kind_are_refused(state, tmp_path):
