@@ -190,8 +190,9 @@ class Search:
             return
         reserve = rungs.first_reserve_s(self.study, step)
         expected = rungs.features_s(self.study, step)
-        longest = min(rungs.FIRST_LOOK_S, rungs.FIRST_LOOK_SHARE * max(0.0, self.clock.left()))
-        if expected > longest and not self.findings.answers:
+        left = self.clock.left()
+        longest = min(rungs.FIRST_LOOK_S, rungs.FIRST_LOOK_SHARE * left)
+        if expected > longest and left > rungs.LEAST_LEFT_S and not self.findings.answers:
             n = len(self.study.rows("train"))
             share = max(longest / 4 / expected, min(1.0, 2 * self.study.n_classes / n))
             if share < 0.5:
