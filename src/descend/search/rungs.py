@@ -56,7 +56,7 @@ GENTLER = 0.25  # of that rate, for the training after one of which validation k
 FIRST_LOOK_S, FIRST_LOOK_SHARE, LEAST_LEFT_S = 30.0, 0.5, 20.0
 """Seconds, and of the time left: a first answer that takes longer than either is preceded by one from fewer pictures, which takes
 a quarter of that and tells which head to fit where the other's choice runs out of time. With less time left than LEAST_LEFT_S it
-would take what one answer needs: half a minute for hands ended at 75% of 273 test pictures with it, at 86% of all without."""
+would take what one answer needs: half a minute for hands ended at 75% of 273 test pictures with it, at 93% of 478 without."""
 
 
 @dataclass(frozen=True)
