@@ -274,7 +274,6 @@ class CacheFolder:
                     left.replace(begun)
                     break
         begun.mkdir(exist_ok=True)
-        _stopped.add(begun)
         try:
             yield begun
             _finish(begun, path)
@@ -282,6 +281,9 @@ class CacheFolder:
             delete(begun)
             if not path.exists():
                 raise
+        except BaseException:
+            _stopped.add(begun)
+            raise
 
     def folder(self, kind: str, facts: Any, fill: Callable[[Path], None]) -> Path:
         """Return the entry of a kind that is a folder, named by ``facts``, plain data; where it is not there, ``fill`` makes it.

@@ -166,6 +166,17 @@ def test_a_stopped_process_goes_on_after_the_last_whole_shard(
     assert sorted(path.name for path in entry.iterdir()) == ["pixels", "rows"]
 
 
+def test_what_another_thread_fills_is_not_taken_from_it(cache: CacheFolder) -> None:
+    entry = cache.entry_path("any", "entry")
+    with cache.filling(entry) as one:
+        (one / "file").touch()
+        with pytest.raises(KeyboardInterrupt), cache.filling(entry) as other:
+            assert other != one
+            assert [*other.iterdir()] == []
+            raise KeyboardInterrupt
+    assert [path.name for path in entry.iterdir()] == ["file"]
+
+
 @pytest.mark.parametrize("damage", ["pixels", "list"])
 def test_what_a_stopped_process_left_damaged_is_decoded_again(
     dataset: Dataset, cache: CacheFolder, decodings: list[str], damage: str, monkeypatch: pytest.MonkeyPatch

@@ -17,9 +17,8 @@ def check_place(text: str) -> None:
     named, path = text.removeprefix(PREFIX), path_of(text)
     if named in builtin.SETS or is_folder(path) or is_file(path) or is_address(text):  # an address is looked at when it is read
         return
-    beside = [
-        name for name in _names_beside(path) if not name.startswith(".") and name != path.name
-    ]  # that is no folder, but there
+    others = (name for name in _names_beside(path) if name != path.name)  # which may be there, and no folder
+    beside = [name for name in others if not name.startswith(".")]
     near = nearest(path.name, [*builtin.SETS, *beside])
     hint = near if near.startswith("Did") else nearest(named, builtin.SETS).replace("Known:", "Built-in sets:")
     raise DataError(text, f"no such folder, table or built-in set{_why_none(path)}", fix=hint)
