@@ -43,20 +43,21 @@ MODES: tuple[Transfer, ...] = ("scratch", "head", "finetune")
 
 def private_bytes(process: int) -> int:
     """Return the private memory of a process that is not of files, in bytes; 0 where it has ended."""
-    try:
-        lines = Path(f"/proc/{process}/smaps_rollup").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return 0
-    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Private_Dirty"))
+    return _told_by_linux(process, "smaps_rollup", "Private_Dirty")
 
 
 def resident_bytes(process: int) -> int:
     """Return the memory that a process holds, shared or not, in bytes; 0 where it has ended."""
+    return _told_by_linux(process, "status", "VmRSS")
+
+
+def _told_by_linux(process: int, file: str, field: str) -> int:
+    """Return a field of a process's file, which is in KiB, in bytes."""
     try:
-        lines = Path(f"/proc/{process}/status").read_text(encoding="utf-8").splitlines()
+        lines = Path(f"/proc/{process}/{file}").read_text(encoding="utf-8").splitlines()
     except OSError:
         return 0
-    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS"))
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
 
 
 def measured(processes: Callable[[], list[int]]) -> dict[str, int]:

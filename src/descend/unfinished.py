@@ -49,7 +49,7 @@ def is_abandoned(path: Path) -> bool:
 
     Nothing is while its process runs, whatever the clock says. What may be gone on with is abandoned after that day only.
     """
-    if os.name != "nt" and _is_of_this_machine(path):  # Windows does not tell whether its process runs
+    if os.name != "nt" and _process_here(path) is not None:  # Windows does not tell whether it runs
         if not is_left(path):
             return False
         if not path.name.endswith(BEGUN):
@@ -62,13 +62,14 @@ def is_abandoned(path: Path) -> bool:
 
 def is_left(path: Path) -> bool:
     """Return whether the process of this machine that was writing ``path`` has ended."""
-    writer = _WRITER.fullmatch(path.name)
-    return writer is not None and _is_of_this_machine(path) and not _is_running(int(writer["process"]))
+    process = _process_here(path)
+    return process is not None and not _is_running(process)
 
 
-def _is_of_this_machine(path: Path) -> bool:
+def _process_here(path: Path) -> int | None:
+    """Return the process of this machine that was writing ``path``; None where another machine's was, or nobody knows."""
     writer = _WRITER.fullmatch(path.name)
-    return writer is not None and writer["machine"] == _machine()
+    return int(writer["process"]) if writer is not None and writer["machine"] == _machine() else None
 
 
 def _is_running(process: int) -> bool:

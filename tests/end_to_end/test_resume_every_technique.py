@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.contracts.test_techniques import example
+from tests.end_to_end.test_resume_exact import KillAt, Killed  # pyright: ignore[reportMissingImports]
 
 import descend
 from descend.progress import Silent
@@ -29,23 +30,6 @@ EPOCHS = {"watch": 10}  # fewer looks than it needs fit into three
 ALL = [cls for cls in registered() if cls.family in SETTINGS]
 TIMES = ("wall_s", "seconds", "images_per_s")  # of metrics: what no two runs share
 QUICK = {"accumulate", "schedule_free_adamw", "watch", "mixup", "l2"}  # one a family
-
-
-class Killed(BaseException):
-    """Stands for kill -9: nothing of ours catches it."""
-
-
-class KillAt(Silent):
-    """A listener that kills the process, as far as the run is concerned, after ``n`` steps."""
-
-    def __init__(self, n: int) -> None:
-        self.n, self.n_pictures = n, 0
-
-    def update(self, stage: str, done: int, total: int, note: str = "") -> None:
-        if stage == "training" and done > self.n_pictures:  # a step; the end of an epoch brings no picture
-            self.n, self.n_pictures = self.n - 1, done
-            if self.n < 0:
-                raise Killed
 
 
 def metrics(run: Run) -> list[dict[str, Any]]:

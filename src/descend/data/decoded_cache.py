@@ -234,8 +234,8 @@ def _fill(folder: Path, dataset: Dataset, resolution: int, pictures: Callable[[i
     path.touch()
     with path.open("r+b") as file:
         reasons, checksums = _whole_shards(folder, file, n_bytes)
-        file.seek(len(checksums) * n_bytes)
         start = len(checksums)
+        file.seek(start * n_bytes)
         try:
             for row, picture in enumerate(pictures(start), start):
                 if isinstance(picture, str):

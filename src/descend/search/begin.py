@@ -53,12 +53,11 @@ def speeds(dataset: Dataset, plan: Plan, backbone: Backbone, resolution: int, cl
     clock.note_start()
     decoded = _decoded_per_s(dataset, resolution, n_threads(plan.threads))
     taps = backbone.every_tap
-    engine = make_engine("torch", backbone, size=plan.size, taps=taps)
-    torch_rate = measure({engine.name: engine}, rounds=1, n_chunks=2)[engine.name]
+    torch_rate = _computed_per_s("torch", backbone, plan.size)
     known = remembered(backbone, size=plan.size, taps=taps)
     if plan.engine != "auto":
         rate = torch_rate if plan.engine == "torch" else known and known.images_per_s.get(plan.engine)
-        return Speeds(decoded, torch_rate, rate or _computed_per_s(plan, backbone), plan.engine, "")
+        return Speeds(decoded, torch_rate, rate or _computed_per_s(plan.engine, backbone, plan.size), plan.engine, "")
     n = int((dataset.splits >= 0).sum())
     if known is None and min(n / torch_rate, clock.left() / 2) > WORTH_EXPORT_S:
         progress.say("  choosing the engine (measured once for this network and machine) ...")
@@ -108,11 +107,10 @@ def taken_part(dataset: Dataset, step: PartStep, seed: int) -> Dataset:
     return dataset.only(np.sort(np.concatenate(rows)), why="the budget does not suffice to look at all")
 
 
-def _computed_per_s(plan: Plan, backbone: Backbone) -> float:
-    """Return the pictures per second of the engine that a plan names."""
-    engine = make_engine(plan.engine, backbone, size=plan.size, taps=backbone.every_tap)
-    engine.start()
-    return measure({engine.name: engine}, rounds=1, n_chunks=2)[engine.name]
+def _computed_per_s(name: str, backbone: Backbone, size: int) -> float:
+    """Return the pictures per second of an engine."""
+    engine = make_engine(name, backbone, size=size, taps=backbone.every_tap)
+    return measure({name: engine}, rounds=1, n_chunks=2)[name]
 
 
 def _decoded_per_s(dataset: Dataset, resolution: int, threads: int) -> float:
