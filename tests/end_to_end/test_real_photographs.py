@@ -1,4 +1,4 @@
-"""The main task on real photographs: ants and bees by features, through every engine that is installed."""
+"""The main task on real photographs: ants and bees by features, through every engine that this machine has."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 import descend
 from descend.train.run import Run
 from descend.transfer import ENGINES
+from descend.transfer.engine_openvino import computes_in_bfloat16
 
 pytestmark = pytest.mark.charts
 
@@ -34,7 +35,8 @@ def some(real_data: Callable[[str], Path], tmp_path_factory: pytest.TempPathFact
 @pytest.fixture(scope="module")
 def runs(some: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     out = tmp_path_factory.mktemp("runs")
-    return {name: descend.fit(some, transfer="features", engine=name, out=out / name) for name in ENGINES}
+    here = [name for name in ENGINES if name != "openvino-bf16" or computes_in_bfloat16()]
+    return {name: descend.fit(some, transfer="features", engine=name, out=out / name) for name in here}
 
 
 def test_ants_and_bees_are_told_apart(real_data: Callable[[str], Path], tmp_path: Path) -> None:
@@ -47,7 +49,7 @@ def test_ants_and_bees_are_told_apart(real_data: Callable[[str], Path], tmp_path
 
 
 def test_every_engine_tells_most_of_them_apart(runs: dict[str, Run]) -> None:
-    assert runs.keys() == ENGINES.keys()
+    assert runs.keys() | {"openvino-bf16"} == ENGINES.keys()
     for run in runs.values():
         assert run.record.val is not None
         assert 36 <= run.record.val["n"] <= 40
