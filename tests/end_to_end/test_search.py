@@ -58,6 +58,7 @@ def _short() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rungs, "MOST_PASSES", 3.0)
         patch.setattr(rungs, "FULL_PASSES", 2.0)
+        patch.setattr(rungs, "DISTORTED_PASSES", 3.0)
         patch.setattr(rungs, "FEWEST_TRAINED", 1)
         patch.setattr(rungs, "MOST_TRAININGS", 1)
         yield
@@ -108,6 +109,8 @@ def test_the_search_is_the_default_on_photographs_and_writes_down_its_steps(foun
     assert steps[0] == "features(size=64)"
     assert any(step.startswith("finetune(") for step in steps)
     assert any(", crops=16" in step for step in steps)
+    assert all("distorted=True" in step for step in steps if step.startswith("finetune("))
+    assert found.record.reasons["distortion"] == "turned, sheared and recolored pictures keep their labels here"
     assert found.recipe.steps == tuple(steps)
     assert found.record.test_looks[0]["what"] == "descend fit, after training"
     assert len(found.record.test_looks) == 1

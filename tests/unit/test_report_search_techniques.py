@@ -18,7 +18,7 @@ def step(taken: Step, outcome: str = "kept", measured: str = "validation") -> An
 
 
 FEATURES = FeatureStep(size=224, mirrored=True, crops=8)
-TUNED = FineTuneStep(size=160, view=224, freeze_to="block3", lr=0.0006, n_steps=120, mirrored=True)
+TUNED = FineTuneStep(size=160, view=224, freeze_to="block3", lr=0.0006, n_steps=120, mirrored=True, distorted=True)
 
 
 def searched(*steps: Any, **more: Any) -> RunRecord:
@@ -30,7 +30,8 @@ def test_what_every_fine_tuning_has_in_common_is_what_the_search_does() -> None:
     assert search_techniques.SCHEDULE == finetune.SCHEDULE
     assert search_techniques.LAYER_DECAY == finetune.LAYER_DECAY
     assert build(search_techniques.LOSS, Loss) == CrossEntropy(smoothing=finetune.SMOOTHING)
-    assert (search_techniques.CROPS, search_techniques.FLIP) == (study.CROPS, study.FLIP)
+    for name in ("CROPS", "FLIP", "DISTORT"):
+        assert getattr(search_techniques, name) == getattr(study, name)
     assert FineTuneStep(size=8, view=8, freeze_to=None, lr=1.0, n_steps=1).batch_size == search_techniques.BATCH_SIZE
 
 
@@ -41,7 +42,7 @@ def test_every_step_tells_its_techniques_with_their_values_and_papers() -> None:
     found = used(record)
     assert [item.name for item in found] == [
         "lite0", "logistic", "l_bfgs", "random_resized_crop", "flip", "adamw", "then", "warmup", "cosine", "cross_entropy",
-        "random_resized_crop", "flip", "late_stages", "temperature", "mixture",
+        "random_resized_crop", "flip", "trivialaugment", "late_stages", "temperature", "mixture",
     ]  # fmt: skip
     values = {item.name: {knob.name: knob.value for knob in item.knobs} for item in found}
     assert values["adamw"] | {"lr": "0.0006", "weight_decay": "0.01", "beta2": "0.999"} == values["adamw"]
@@ -57,7 +58,7 @@ def test_every_step_tells_its_techniques_with_their_values_and_papers() -> None:
     assert adamw.setting == "optimizer, step 2"
     written = bibtex(record, found)
     for key in ("loshchilov2019", "loshchilov2017", "goyal2017", "szegedy2016", "szegedy2015", "liu1989", "howard2018", "guo2017",
-                "stone1961", "dempster1977"):  # fmt: skip
+                "mueller2021", "stone1961", "dempster1977"):  # fmt: skip
         assert written.count(f"{{{key},\n") == 1, key
 
 

@@ -16,6 +16,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from scipy.optimize import minimize
 from torch.nn.functional import interpolate
 
@@ -26,12 +27,12 @@ from descend.models import Classifier, Ensemble, Member, backbone
 from descend.optim import Optimizer
 from descend.progress import Silent
 from descend.quantities import n_bytes, seconds
-from descend.search import begin, mixture, rungs, warm_up
+from descend.search import begin, keeps_labels, mixture, rungs, warm_up
 from descend.search.clock import Clock, OutOfTime, Watch
 from descend.search.finetune import Visits
 from descend.search.run import Search
 from descend.search.steps import FeatureStep, FineTuneStep, KeepStep, PartStep, RefitStep, read, text
-from descend.search.study import Study, nested
+from descend.search.study import DISTORT, MIRROR, Study, nested
 from descend.search.warm_up import WarmUp
 from descend.train.loop import Batch
 from descend.transfer import quick_gradients, with_frozen_norms, with_quick_blocks
@@ -44,7 +45,7 @@ STEPS = [
     FeatureStep(size=64, share=0.4, quick=True),
     FineTuneStep(size=160, view=192, freeze_to="block1", lr=3e-4, n_steps=400, mirrored=True),
     FineTuneStep(size=64, view=64, freeze_to=None, lr=1e-3, n_steps=7, batch_size=8, draw=2, stop_at=5),
-    FineTuneStep(size=64, view=64, freeze_to=None, lr=1e-3, n_steps=7, draw=1, with_val=True),
+    FineTuneStep(size=64, view=64, freeze_to=None, lr=1e-3, n_steps=7, draw=1, with_val=True, distorted=True),
     KeepStep(members=(0, 2), mirrored=False),
     KeepStep(members=(0,), head=1),
     FeatureStep(size=224, quick=True, stages="late", strength=0.1),
@@ -319,7 +320,8 @@ def test_a_search_that_time_has_ended_says_what_it_would_go_on_with(monkeypatch:
         native=224, plan=SimpleNamespace(size=288), may_mirror=False, rows=lambda split: range(sizes[split]), n_classes=2,
         rate=lambda size, engine=None: 60.0, early_stage="block3", warm_up=None, pretrained=SimpleNamespace(fixed_size=False),
         precision="float32", engine_of_trained="torch", clock=SimpleNamespace(used=lambda: 0.0), training_rate=lambda step: None,
-        best_training=None, val_nats=50.0,
+        best_training=None, val_nats=50.0, may_distort=False, may_learn_val=False,
+        training_rows=lambda *, with_val: range(sizes["train"]),
     )  # fmt: skip
     monkeypatch.setattr(rungs, "features_s", lambda *_, **__: 40.0)
 
@@ -345,7 +347,7 @@ def test_a_search_that_time_has_ended_says_what_it_would_go_on_with(monkeypatch:
 
 
 def test_only_trainings_that_seem_best_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    """More time, larger pictures; what was measured at one size tells the others by their area."""
+    """More time, larger pictures, or a repetition; what was measured at one size tells the others by their area."""
     sizes, measured, clock = {"train": 2000, "val": 200, "test": 0}, list[int](), SimpleNamespace(now=0.0)
 
     def pace(study: Any, step: FineTuneStep, start: Any) -> float:
@@ -361,8 +363,8 @@ def test_only_trainings_that_seem_best_are_measured(monkeypatch: pytest.MonkeyPa
             native=224, plan=SimpleNamespace(size=288), may_mirror=True, rows=lambda split: range(sizes[split]), n_classes=5,
             rate=lambda size, engine=None: 60.0 * (224 / size) ** 2, early_stage="block1", precision="bfloat16",
             pretrained=SimpleNamespace(fixed_size=False), engine_of_trained="openvino", _training={},
-            before_training=lambda step: None, best_training=None,
-            clock=SimpleNamespace(used=lambda: clock.now),
+            before_training=lambda step: None, best_training=None, may_learn_val=True, may_distort=False,
+            training_rows=lambda *, with_val: range(2200 if with_val else 2000), clock=SimpleNamespace(used=lambda: clock.now),
         )  # fmt: skip
         for name in ("training_rate", "measure_training"):
             setattr(study, name, getattr(Study, name).__get__(study))
@@ -391,6 +393,42 @@ def test_only_trainings_that_seem_best_are_measured(monkeypatch: pytest.MonkeyPa
     assert gentler == replace(first, draw=1, lr=gentler.lr)
     assert gentler.lr == pytest.approx(rungs.GENTLER * first.lr, rel=0.02)
     assert chosen(900.0, draw=2) is None
+    repeated, seconds = chosen(500.0), 15 * 2000 / 250  # of the most passes at 128 px; at 224 they would take 367 s
+    monkeypatch.setattr(rungs, "MOST_TRAININGS", 1)
+    alone = chosen(500.0)
+    assert repeated is not None
+    assert alone is not None
+    assert 128 < repeated.size <= alone.size == 224
+    assert repeated.n_steps < alone.n_steps
+    own_s = seconds * (repeated.size / 128) ** 2 * repeated.n_steps / (15 * 2000 / 32)
+    assert 0.85 * 500 < own_s * (1 + 2200 / 2000) < 500  # as many passes over validation pictures too
+
+
+@pytest.mark.parametrize("check", [keeps_labels.mirrored, keeps_labels.distorted])
+@pytest.mark.parametrize(("exchanged", "is_grey"), [(False, False), (True, False), (False, True)])
+def test_a_transform_that_exchanges_classes_is_left_out_and_grey_pictures_stay_as_they_are(
+    check: Any, exchanged: bool, is_grey: bool
+) -> None:
+    n, asked = 120, list[tuple[str, ...]]()
+    labels = np.arange(n) % 2
+    plain = np.random.default_rng(0).normal(0, 0.3, (n, 6)).astype(np.float32) + labels[:, None]
+
+    def transformed(engine: Any, rows: NDArray[np.int64], augment: tuple[str, ...]) -> NDArray[np.float32]:
+        del engine
+        asked.append(augment)
+        return np.stack([plain[rows], 1 - plain[rows] if exchanged else plain[rows]], 1)
+
+    study: Any = SimpleNamespace(
+        dataset=SimpleNamespace(is_grey=is_grey, labels=labels, classes=["a", "b"], evidence=lambda rows: rows),
+        rows=lambda split: np.arange(n), plan=SimpleNamespace(seed=0), native=224, frozen_engine=lambda view: None,
+        pretrained=SimpleNamespace(stage_names=[], late_stages=[], n_columns=lambda taps: 6), transformed=transformed,
+    )  # fmt: skip
+    allowed, why = check(study)
+    assert allowed == (not exchanged and not is_grey)
+    word = "mirrored" if check is keeps_labels.mirrored else "distorted"
+    assert ("grey" in why) == is_grey
+    assert why.startswith(f"{word}, ") == exchanged
+    assert asked == ([] if is_grey else [MIRROR if word == "mirrored" else (DISTORT,)])
 
 
 def test_the_best_training_is_taken_again_on_validation_pictures_too_where_half_of_it_fits() -> None:

@@ -27,7 +27,7 @@ OPTIMIZER = "adamw(weight_decay=0.01)"
 SCHEDULE = "then(warmup(fraction=0.05), cosine())"
 LAYER_DECAY, BATCH_SIZE = 0.8, 32
 LOSS = "cross_entropy(smoothing=0.1)"
-CROPS, FLIP = "random_resized_crop(scale_range=[0.5, 1.0])", "flip(p=0.5)"
+CROPS, FLIP, DISTORT = "random_resized_crop(scale_range=[0.5, 1.0])", "flip(p=0.5)", "trivialaugment()"
 
 LBFGS = "Liu & Nocedal 1989, Mathematical Programming 45, 503-528"
 DISCRIMINATIVE = "discriminative fine-tuning: Howard & Ruder 2018, arXiv:1801.06146, section 3.2"
@@ -94,8 +94,7 @@ def _fine_tuning(call: Call, outcome: str) -> Iterator[Named]:
         ("optimizer", OPTIMIZER.replace("(", f"(lr={told['lr']}, "), Rule), ("schedule", SCHEDULE, Schedule),
         ("loss", LOSS, Loss), ("augment", CROPS, Augmentation),
     ]  # fmt: skip
-    if told.get("mirrored"):
-        families.append(("augment", FLIP, Augmentation))
+    families += [("augment", text, Augmentation) for word, text in (("mirrored", FLIP), ("distorted", DISTORT)) if told.get(word)]
     for what, text, family in families:
         for item in of_text("", text, family):
             yield what, item

@@ -7,10 +7,10 @@ study     the data, the network and the engine that all steps share
 features  the step that fits a head to features of a size and its views
 finetune  the step that trains late stages, from a head that was fitted
 rungs     which step is worth its seconds next
-mirroring whether pictures may be mirrored
 mixture   how the answers of several steps are weighed
 findings  what was found so far
 limits    what may be shipped
+keeps_labels: which transforms keep the labels of these pictures
 run       the loop over these; conclude: what is left when it ends
 """
 

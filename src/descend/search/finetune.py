@@ -21,7 +21,7 @@ from descend.optim import Rule, with_knobs
 from descend.regularize import CrossEntropy
 from descend.schedule import Schedule
 from descend.search.steps import FineTuneStep
-from descend.search.study import CROPS, FLIP, Answer, Study
+from descend.search.study import CROPS, DISTORT, FLIP, Answer, Study
 from descend.technique import build
 from descend.train.batch_sources import ImageSource
 from descend.train.estimate import rehearse
@@ -182,7 +182,7 @@ def training_task(study: Study, step: FineTuneStep, start: Answer) -> tuple[Clas
     optimizer = scheduled(groups, with_knobs(build(RULE, Rule), lr=step.lr))
     rows = study.training_rows(with_val=step.with_val)
     batches = Batches(study.decoded, rows, batch_size=min(step.batch_size, len(rows)), seed=seed)
-    augment = [CROPS, FLIP] if step.mirrored else [CROPS]
+    augment = [CROPS, *[FLIP] * step.mirrored, *[DISTORT] * step.distorted]
     mean, std = rgb(classifier.mean), rgb(classifier.std)
     pipeline = Pipeline(augment, seed=seed, size=step.size, mean=mean, std=std)
     images = ImageSource(batches, pipeline, study.n_classes, builder.device)

@@ -17,7 +17,7 @@ from descend.models import Backbone
 from descend.printable import shortened
 from descend.progress import Progress
 from descend.quantities import seconds
-from descend.search import begin, limits, mirroring, networks, rungs, step_memory
+from descend.search import begin, keeps_labels, limits, networks, rungs, step_memory
 from descend.search.clock import Clock, OutOfTime, Watch
 from descend.search.conclude import concluded
 from descend.search.features import MANY, fitted, like_the_best, refit_s
@@ -232,7 +232,7 @@ class Search:
         try:
             with self.watch.holding(reserve), self.log.timed("label check"):
                 if self.clock.left() > reserve:
-                    self.study.may_mirror, why = mirroring.measured(self.study)
+                    self.study.may_mirror, why = keeps_labels.mirrored(self.study)
                     self.log.record.reasons["mirroring"] = why
                     self.progress.say(f"  mirroring  {'allowed' if self.study.may_mirror else 'left out'}  ({why})")
         except OutOfTime:

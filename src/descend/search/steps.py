@@ -53,7 +53,8 @@ class FineTuneStep:
     """Train the stages after ``freeze_to`` from the best head so far, on augmented pictures of ``size`` pixels.
 
     lr: peak rate of the last stage. n_steps: of ``batch_size`` pictures each. stop_at: the step before which time ran out, None
-    where all were taken. view: pixels of the view that the trained network is asked about. precision: of maps and products
+    where all were taken. view: pixels of the view that the trained network is asked about. distorted: whether each picture also
+    goes through an operation of TrivialAugment. precision: of maps and products
     while it trains; weights are float32 always. with_val: whether validation pictures are learned from too; nothing is left then
     that could judge the result by itself.
     """
@@ -67,6 +68,7 @@ class FineTuneStep:
     n_steps: Annotated[int, Ge(1)]
     batch_size: Annotated[int, Ge(1)] = 32
     mirrored: bool = False
+    distorted: bool = False
     draw: Annotated[int, Ge(0)] = 0  # which of several trainings: each has its own order and augmentation
     stop_at: Annotated[int, Ge(1)] | None = None
     precision: Literal["float32", "bfloat16"] = "float32"

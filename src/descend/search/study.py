@@ -31,7 +31,7 @@ from descend.train.task_builder import TaskBuilder
 from descend.transfer import Engine, LogisticFit, Searched, Trial, bfloat16_pays, make_engine
 
 MIRROR = ("flip(p=1.0)",)
-CROPS, FLIP = "random_resized_crop(scale_range=[0.5, 1.0])", "flip(p=0.5)"
+CROPS, FLIP, DISTORT = "random_resized_crop(scale_range=[0.5, 1.0])", "flip(p=0.5)", "trivialaugment()"
 
 Probabilities = NDArray[np.float32]  # (n, K)
 
@@ -109,9 +109,10 @@ class Study:
         head = plan.head.build(pretrained.n_features, self.n_classes, plan.seed)
         views = replace(plan, augment=expand(MIRROR))  # view 0 is the plain one, view 1 its mirror image
         self.builder = TaskBuilder(views, decoded, Classifier(pretrained, head), None, watch)
-        self._croppers: dict[bool, TaskBuilder] = {}
+        self._builders: dict[tuple[str, ...], TaskBuilder] = {MIRROR: self.builder}
         self.native = min(plan.size, pretrained.native_size)
         self.may_mirror = False  # until it is measured
+        self.may_distort: bool | None = None  # None until it is measured
         self.best_training: FineTuneStep | None = None  # that validation keeps with the most weight, None where it keeps none
         self.val_nats = np.inf  # that the best answer's mixture loses on validation, in all: no other can save more
         self.is_part = False  # of what the user has, where time does not allow more
@@ -215,7 +216,12 @@ class Study:
         features = self._extracted(self.builder, engine, rows, 1 + mirrored)
         if crops is None:
             return features
-        return np.concatenate([features, self._extracted(self._cropper(crops), engine, rows, 1 + crops.n)[:, 1:]], axis=1)
+        cropper = self._views((CROPS, FLIP) if crops.flipped else (CROPS,))
+        return np.concatenate([features, self._extracted(cropper, engine, rows, 1 + crops.n)[:, 1:]], axis=1)
+
+    def transformed(self, engine: Engine, rows: NDArray[np.int64], augment: tuple[str, ...]) -> NDArray[np.float32]:
+        """Return the engine's features of the plain view of rows and of one that is augmented, cached: (n, 2, D) float32."""
+        return self._extracted(self._views(augment), engine, rows, 2)
 
     def _extracted(self, builder: TaskBuilder, engine: Engine, rows: NDArray[np.int64], n_views: int) -> NDArray[np.float32]:
         if builder.n_missing(engine, rows, n_views=n_views):
@@ -227,13 +233,12 @@ class Study:
             self.note_rate(engine.name, engine.prefix.seen_size, n / (time.perf_counter() - started))
         return features
 
-    def _cropper(self, crops: Crops) -> TaskBuilder:
-        """Return a builder whose augmented views are crops."""
-        if crops.flipped not in self._croppers:
-            augment = expand([CROPS, FLIP] if crops.flipped else [CROPS])
-            plan = replace(self.builder.plan, augment=augment)
-            self._croppers[crops.flipped] = TaskBuilder(plan, self.decoded, self.builder.classifier, None, self.watch)
-        return self._croppers[crops.flipped]
+    def _views(self, augment: tuple[str, ...]) -> TaskBuilder:
+        """Return a builder whose views after the plain one are augmented."""
+        if augment not in self._builders:
+            plan = replace(self.builder.plan, augment=expand(augment))
+            self._builders[augment] = TaskBuilder(plan, self.decoded, self.builder.classifier, None, self.watch)
+        return self._builders[augment]
 
     def share_done(self, view: int) -> float:
         """Return the share of the training pictures, in their nested order, whose plain features at a view are on disk."""

@@ -1,0 +1,53 @@
+"""Which transforms keep the labels of these pictures? Measured before a step uses them: another meaning must not be taught."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from descend.search.study import DISTORT, MIRROR, Study
+from descend.train.label_check import middle_stages, sampled
+from descend.transfer import measure_label_changes
+
+
+def mirrored(study: Study) -> tuple[bool, str]:
+    """Return whether pictures may be mirrored, and why; see ``_measured``."""
+    return _measured(study, MIRROR, "mirrored", "mirror images keep their labels here")
+
+
+def distorted(study: Study) -> tuple[bool, str]:
+    """Return whether pictures may be turned, sheared and recolored as ``DISTORT`` does, and why; see ``_measured``."""
+    return _measured(study, (DISTORT,), "distorted", "turned, sheared and recolored pictures keep their labels here")
+
+
+def _measured(study: Study, transform: tuple[str, ...], word: str, kept: str) -> tuple[bool, str]:
+    """Return whether a transform may be used, and why, from features of a sample of training pictures with and without it.
+
+    Grey pictures are often signs: they stay as they are. Middle stages are asked beside the last one, which was trained on
+    mirrored and recolored pictures and hardly sees a difference. Where pictures are too few to tell, they are transformed as
+    photographs usually are. word: what is done to them, a participle. kept: the reason where labels stay.
+    """
+    data = study.dataset
+    if data.is_grey:
+        return False, "grey pictures are often signs"
+    rows = sampled(data, study.rows("train"), study.plan.seed)
+    if len(np.unique(data.labels[rows])) < 2:
+        return True, "too few pictures to measure"
+    features = study.transformed(study.frozen_engine(study.native), rows, transform)
+    labels, units = data.labels[rows], data.evidence(rows)
+    for columns in _looks(study):
+        look = features[:, :, columns]
+        changes = measure_label_changes(look[:, 0], look[:, 1], labels, units=units, seed=study.plan.seed)
+        if changes is not None and changes.harmful:
+            return False, changes.reason(data.classes, word)
+    return True, kept
+
+
+def _looks(study: Study) -> list[slice]:
+    """Return the columns of the tapped features that hold middle stages, where there are some, and those of the last."""
+    body, middle = study.pretrained, middle_stages(study.pretrained)
+    last = slice(-body.n_columns(()), None)
+    if not middle:
+        return [last]
+    late = body.late_stages
+    first, after = late.index(middle[0]), late.index(middle[-1]) + 1
+    return [slice(-body.n_columns(late[first:]), -body.n_columns(late[after:])), last]
