@@ -151,6 +151,8 @@ class Hue(Augmentation):
 class ColorJitter(Augmentation):
     """Brightness, contrast, saturation and hue in one, in that order and each as in its own transform.
 
+        x' = H(S(C(B(x))))        B: brightness, C: contrast, S: saturation, H: hue, each with an amount of its own
+
     Differs from torchvision: the order is fixed and levels are clamped once, at the end.
     """
 
@@ -175,8 +177,11 @@ class ColorJitter(Augmentation):
 
 @technique("normalize", source="LeCun et al. 1998, Efficient BackProp, section 4.3")
 class Normalize(Augmentation):
-    """Bring each channel to ``(x / 255 - mean) / std``; both in the unit 1 = full level, three numbers each.
+    """Bring each channel to mean 0 and standard deviation 1, or near them.
 
+        x' = (x / 255 - mean) / std
+
+    mean, std: three numbers each, in the unit 1 = full level.
     Without knobs it takes the mean and standard deviation of the pipeline, which normalizes anyway: it then only says so.
     """
 
