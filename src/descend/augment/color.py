@@ -66,7 +66,7 @@ def around_one(u: Floats, amount: float) -> Floats:
 class Brightness(Augmentation):
     """Multiply all levels by a factor uniform on [1 - amount, 1 + amount]: a lamp turned up or down.
 
-        x' = f x        f uniform on [1 - amount, 1 + amount]
+        x' = f x        f uniform on [max(0, 1 - amount), 1 + amount]
 
     All changes of color are one matrix for each picture: one more costs nothing.
     """
@@ -87,7 +87,7 @@ class Brightness(Augmentation):
 class Contrast(Augmentation):
     """Spread levels about the mean grey of the picture by a factor uniform on [1 - amount, 1 + amount].
 
-        x' = c x + (1 - c) mean(grey)        c uniform on [1 - amount, 1 + amount]
+        x' = c x + (1 - c) mean(grey)        c uniform on [max(0, 1 - amount), 1 + amount]
 
     The mean takes one look more at the picture; the change itself joins the one matrix of all changes of color.
     """
@@ -108,7 +108,7 @@ class Contrast(Augmentation):
 class Saturation(Augmentation):
     """Move each pixel away from (> 1) or towards (< 1) its own grey by a factor uniform on [1 - amount, 1 + amount].
 
-        x' = s x + (1 - s) grey(x)        s uniform on [1 - amount, 1 + amount]
+        x' = s x + (1 - s) grey(x)        s uniform on [max(0, 1 - amount), 1 + amount]
 
     All changes of color are one matrix for each picture: one more costs nothing.
     """

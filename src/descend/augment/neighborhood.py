@@ -54,7 +54,8 @@ class Blur(Augmentation):
 class Sharpen(Augmentation):
     """Move each pixel away from (factor > 1) or towards (< 1) the weighted mean of it and its neighbors.
 
-        y = smooth + factor (x - smooth)        smooth: (5 x + its 8 neighbors) / 13,  factor uniform on [1 - amount, 1 + amount]
+        y = smooth + factor (x - smooth)        smooth: (5 x + its 8 neighbors) / 13
+        factor uniform on [max(0, 1 - amount), 1 + amount]
 
     The outermost pixels stay.
     """

@@ -77,7 +77,7 @@ class Loss(Technique, family="loss"):
 
 @technique("cross_entropy", source="Szegedy et al. 2016, arXiv:1512.00567, section 7; Lin et al. 2017, arXiv:1708.02002, eq. 4")
 class CrossEntropy(Loss):
-    """The one loss, see ``cross_entropy``.
+    """Cross-entropy, the one loss: with hard or soft targets, label smoothing, class weights and focal weighting.
 
     With t the target distribution (one-hot for hard targets), p = softmax(logits) and w the weights of the classes:
 
