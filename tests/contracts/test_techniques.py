@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
+import re
 from typing import Any
 
 import pytest
@@ -14,6 +16,8 @@ from descend.technique import Knob, Technique, build, knobs, registered, spec
 
 ALL = list(registered())
 IDS = [f"{cls.family}-{cls.name}" for cls in ALL]
+OURS = [cls for cls in ALL if cls.__module__.startswith("descend.")]  # other test files register some, too
+BLOCK = re.compile(r"(?<=\n\n)    \S.*(?:\n    .*)*")  # of a docstring: indented, after an empty line
 EXAMPLES: dict[str, str] = {  # a value for knobs that have no default, by the family they take
     "optimizer": "sgd()",
     "schedule": "cosine()",
@@ -87,3 +91,36 @@ def test_search_ranges_lie_inside_the_legal_interval(cls: type[Technique]) -> No
             assert knob.search.low > getattr(bound, "gt", -math.inf) or not knob.search.log
             assert knob.search.high <= getattr(bound, "le", math.inf)
             assert knob.search.high <= getattr(bound, "lt", math.inf)
+
+
+def formula(cls: type[Technique]) -> str:
+    """Return the indented block of the technique's own docstring, as its page shows it; "" where there is none."""
+    found = BLOCK.search(inspect.cleandoc(cls.__dict__.get("__doc__") or ""))
+    return found[0] if found else ""
+
+
+@pytest.mark.parametrize("cls", OURS, ids=lambda cls: f"{cls.family}-{cls.name}")
+def test_every_technique_has_its_formula(cls: type[Technique]) -> None:
+    found = formula(cls)
+    must = f"{cls.__qualname__} in {cls.__module__}: its docstring must hold its formula, or its definition in one line"
+    assert found, f"{must}, as a block indented by four, after an empty line. Then run scripts/docs."
+    assert ">>>" not in found, f"{must}; an example is none"
+    assert re.search(r"=|<-|~|<|\bis\b|\bminimize\b", found), f"{must}; got {found!r}"
+
+
+def test_a_docstring_without_block_has_no_formula() -> None:
+    class Silent:
+        """Halve the rate: ``factor = 0.5``."""
+
+    class Spoken:
+        """Halve the rate.
+
+            factor = 0.5
+
+        Everywhere.
+        """
+
+    class Heir(Spoken):
+        pass
+
+    assert [formula(cls) for cls in (Silent, Spoken, Heir)] == ["", "    factor = 0.5", ""]  # pyright: ignore[reportArgumentType]

@@ -26,7 +26,13 @@ _NAMES = tuple(OPERATIONS)
 class RandAugment(Augmentation):
     """Run ``n_operations`` operations, each uniform over fourteen, all at the same ``magnitude`` (0 to 30).
 
-    Two knobs that are easy to search; it dislikes tasks where any single operation destroys the answer.
+        x' = O_n(... O_1(x))        n = n_operations,  O_i uniform over fourteen operations, at the share s = magnitude / 30:
+        shear by +-0.3 s, shift by +-150/331 s of a side, rotate by +-30 s degrees, posterize to 8 - round(4 s) bits,
+        brightness, color, contrast, sharpness by the factor 1 +- 0.9 s, solarize from 255 (1 - s) up, or
+        autocontrast, equalize, identity
+
+    A fair coin decides each +-. The operations of a picture run in the order sharpness, geometry, tone, color. Two knobs that are
+    easy to search; it dislikes tasks where any single operation destroys the answer.
     """
 
     stage = "geometry"
@@ -45,7 +51,15 @@ class RandAugment(Augmentation):
 
 @technique("trivialaugment", source="Müller & Hutter 2021, arXiv:2103.10158, section 3 and table 1 (wide)")
 class TrivialAugment(Augmentation):
-    """Run one operation, uniform over fourteen, at a magnitude uniform over 0 to 30 of a wide range: nothing to tune."""
+    """Run one operation, uniform over fourteen, at a magnitude uniform over 0 to 30 of a wide range: nothing to tune.
+
+        x' = O(x)        O uniform over fourteen operations, at the share s = m / 30, m uniform over 0, 1, ..., 30:
+        shear by +-0.99 s, shift by +-32 s pixels, rotate by +-135 s degrees, posterize to 8 - round(6 s) bits,
+        brightness, color, contrast, sharpness by the factor 1 +- 0.99 s, solarize from 255 (1 - s) up, or
+        autocontrast, equalize, identity
+
+    A fair coin decides each +-.
+    """
 
     stage = "geometry"
     neutral: ClassVar = {"p": 0.0}
@@ -71,6 +85,8 @@ def _random(stream: RandomStream, draws: Draws, u: np.ndarray, level: np.ndarray
 @technique("autoaugment", source="Cubuk et al. 2019, arXiv:1805.09501, tables 7 to 9")
 class AutoAugment(Augmentation):
     """Run one of 25 learned pairs of operations, each with its own probability and magnitude.
+
+        x' = O_2(O_1(x))        (O_1, O_2) uniform over the pairs;  O_i runs with its p_i, as in randaugment at s = m_i / 9
 
     ``table``: the data set that the pairs were learned on; take the one most like yours.
     """

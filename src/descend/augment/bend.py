@@ -21,6 +21,8 @@ from descend.technique import Probability, Search, technique
 class QuarterTurn(Augmentation):
     """Turn the picture by 0, 90, 180 or 270 degrees, each as likely; pixels are copied.
 
+        (x', y') = middle + turn(90 k) ((x, y) - middle)        k uniform over 0, 1, 2, 3
+
     For pictures without an up: microscopy, satellites. A picture that is not square keeps its size, and what the turn leaves
     empty is mirrored.
     """

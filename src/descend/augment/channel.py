@@ -65,7 +65,12 @@ class Invert(Augmentation):
 
 @technique("channel_shuffle", source="common practice; Buslaev et al. 2020, Albumentations")
 class ChannelShuffle(Augmentation):
-    """Put the three channels in another order, uniform over all six, with probability ``p``."""
+    """Put the three channels in another order, uniform over all six, with probability ``p``.
+
+        x'[c] = x[s(c)]        s uniform over the permutations of the three channels
+
+    All changes of color are one matrix for each picture: one more costs nothing.
+    """
 
     stage = "color"
     neutral: ClassVar = {"p": 0.0}
@@ -80,7 +85,12 @@ class ChannelShuffle(Augmentation):
 
 @technique("channel_drop", source="common practice; Tompson et al. 2015, arXiv:1411.4280, applied to the input")
 class ChannelDrop(Augmentation):
-    """Set one channel, uniform over the three, to black, with probability ``p``: no single channel may decide."""
+    """Set one channel, uniform over the three, to black, with probability ``p``: no single channel may decide.
+
+        x'[c] = 0 for one channel c, uniform over the three;  x'[c] = x[c] for the others
+
+    All changes of color are one matrix for each picture: one more costs nothing.
+    """
 
     stage = "color"
     neutral: ClassVar = {"p": 0.0}
@@ -98,8 +108,10 @@ class ChannelDrop(Augmentation):
 class Lighting(Augmentation):
     """Add to every pixel a random multiple of the principal colors of ImageNet: the color of the light changes.
 
-    ``sigma``: standard deviation of the three multiples (the paper: 0.1). ``b = 255 P (a * eigenvalues)``, with the constants of
-    Facebook's fb.resnet.torch.
+        x' = x + 255 P (a * d)        a: three numbers ~ N(0, sigma**2);  d, P: eigenvalues, eigenvectors of the covariance
+
+    ``sigma``: standard deviation of the three multiples (the paper: 0.1). ``d`` and ``P`` are the constants of Facebook's
+    fb.resnet.torch.
     """
 
     stage = "color"

@@ -66,7 +66,7 @@ def around_one(u: Floats, amount: float) -> Floats:
 class Brightness(Augmentation):
     """Multiply all levels by a factor uniform on [1 - amount, 1 + amount]: a lamp turned up or down.
 
-        x' = f x        f uniform on [1 - amount, 1 + amount]
+        x' = f x        f uniform on [max(0, 1 - amount), 1 + amount]
 
     All changes of color are one matrix for each picture: one more costs nothing.
     """
@@ -87,7 +87,7 @@ class Brightness(Augmentation):
 class Contrast(Augmentation):
     """Spread levels about the mean grey of the picture by a factor uniform on [1 - amount, 1 + amount].
 
-        x' = c x + (1 - c) mean(grey)        c uniform on [1 - amount, 1 + amount]
+        x' = c x + (1 - c) mean(grey)        c uniform on [max(0, 1 - amount), 1 + amount]
 
     The mean takes one look more at the picture; the change itself joins the one matrix of all changes of color.
     """
@@ -108,7 +108,7 @@ class Contrast(Augmentation):
 class Saturation(Augmentation):
     """Move each pixel away from (> 1) or towards (< 1) its own grey by a factor uniform on [1 - amount, 1 + amount].
 
-        x' = s x + (1 - s) grey(x)        s uniform on [1 - amount, 1 + amount]
+        x' = s x + (1 - s) grey(x)        s uniform on [max(0, 1 - amount), 1 + amount]
 
     All changes of color are one matrix for each picture: one more costs nothing.
     """
@@ -151,6 +151,8 @@ class Hue(Augmentation):
 class ColorJitter(Augmentation):
     """Brightness, contrast, saturation and hue in one, in that order and each as in its own transform.
 
+        x' = H(S(C(B(x))))        B: brightness, C: contrast, S: saturation, H: hue, each with an amount of its own
+
     Differs from torchvision: the order is fixed and levels are clamped once, at the end.
     """
 
@@ -175,8 +177,11 @@ class ColorJitter(Augmentation):
 
 @technique("normalize", source="LeCun et al. 1998, Efficient BackProp, section 4.3")
 class Normalize(Augmentation):
-    """Bring each channel to ``(x / 255 - mean) / std``; both in the unit 1 = full level, three numbers each.
+    """Bring each channel to mean 0 and standard deviation 1, or near them.
 
+        x' = (x / 255 - mean) / std
+
+    mean, std: three numbers each, in the unit 1 = full level.
     Without knobs it takes the mean and standard deviation of the pipeline, which normalizes anyway: it then only says so.
     """
 

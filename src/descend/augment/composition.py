@@ -67,6 +67,8 @@ def numbered(transforms: tuple[Augmentation, ...]) -> list[tuple[Augmentation, s
 class OneOf(Composition):
     """Apply one of several transforms to each picture, each as likely: ``one_of(rotate(), shear(), blur(p=1.0))``.
 
+        x' = T_k(x)        k uniform over the transforms;  x' = x with probability 1 - p
+
     Prefer it where two transforms together are too much, or stand for the same thing: ``one_of(mixup(), cutmix())`` mixes every
     picture in one of the two ways, while two coins of 0.5 leave a quarter alone and mix a quarter twice. ``p``: the probability
     that any is applied; the ``p`` of a part still holds within its turn. Parts may belong to different stages. Parts that set
@@ -96,6 +98,8 @@ class OneOf(Composition):
 @technique("some_of", source="Buslaev et al. 2020, Albumentations, doi:10.3390/info11020125 (SomeOf)")
 class SomeOf(Composition):
     """Apply ``n`` of several transforms to each picture, every selection as likely: ``some_of(gamma(), rotate(), hue(), n=2)``.
+
+        x' = T_kn(... T_k1(x))        {k1, ..., kn} uniform over the sets of n transforms;  x' = x with probability 1 - p
 
     Prefer it over a long list, of which every picture would get everything. ``p``: the probability that any is applied; the
     ``p`` of a part still holds within its turn. Within a stage the order of the list holds.

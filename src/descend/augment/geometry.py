@@ -53,6 +53,8 @@ class Flip(Augmentation):
 class PadCrop(Augmentation):
     """Pad the picture, then cut the old size at a random whole-pixel position.
 
+        (x, y) is read at (x + i, y + j)        i, j uniform over the whole numbers -padding, ..., padding
+
     The standard shift for small pictures (CIFAR, digits). Pixels are copied, never interpolated. ``padding``: pixels per side.
     Differs from the paper: the border is a mirror image; ``resampling(border=constant, fill=black)`` makes it black.
     """
@@ -75,6 +77,9 @@ _ATTEMPTS = 10  # as in torchvision: the first box that fits wins, so area and r
 @technique("random_resized_crop", source="Szegedy et al. 2015, arXiv:1409.4842, section 6")
 class RandomResizedCrop(Augmentation):
     """Cut a box of random area, shape and place, and stretch it over the output.
+
+        (x, y) is read at (left + x width / w, top + y height / h)        width = sqrt(s r W H),  height = sqrt(s W H / r)
+        s uniform on scale_range,  log r uniform between the logarithms of ratio_range,  each place in W x H alike
 
     The strongest single augmentation for photographs. It dislikes tasks where size matters or where the object may be cut
     away. ``scale_range``: share of the area, uniform. ``ratio_range``: width / height, log-uniform. ``size``: pixels per side of

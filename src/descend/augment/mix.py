@@ -33,7 +33,9 @@ def beta(alpha: float, u: Floats) -> Floats:
 
 @technique("mixup", source="Zhang et al. 2018, arXiv:1710.09412, equation 1")
 class MixUp(Augmentation):
-    """Blend each picture, and its target, with another of the batch: ``w x_i + (1 - w) x_j``, ``w ~ Beta(alpha, alpha)``.
+    """Blend each picture, and its target, with another of the batch.
+
+        x' = w x_i + (1 - w) x_j        y' = w y_i + (1 - w) y_j        w ~ Beta(alpha, alpha)
 
     Prefer it for long training and noisy labels; it costs one blend, and training accuracy stops meaning much. Differs from
     the paper's code: ``w`` is drawn for each picture, not for each batch.

@@ -28,7 +28,10 @@ _SMOOTH = ((1, 1, 1), (1, 5, 1), (1, 1, 1))  # divided by 13: Pillow's SMOOTH, t
 class Blur(Augmentation):
     """Blur with a Gaussian, with probability ``p``: out-of-focus and upscaled pictures become familiar.
 
-    ``sigma_range``: standard deviation in stored pixels, uniform.
+        x'(i, j) = sum over a, b of G(a) G(b) x(i + a, j + b)        G(a) ~ exp(-a**2 / (2 sigma**2)) for |a| <= round(3 sigma)
+
+    ``sigma_range``: standard deviation in stored pixels, uniform. Differs from the paper: the Gaussian is cut at three standard
+    deviations, not at a twentieth of the side.
     """
 
     stage = "neighborhood"
@@ -51,7 +54,8 @@ class Blur(Augmentation):
 class Sharpen(Augmentation):
     """Move each pixel away from (factor > 1) or towards (< 1) the weighted mean of it and its neighbors.
 
-        y = smooth + factor (x - smooth)        smooth: (5 x + its 8 neighbors) / 13,  factor uniform on [1 - amount, 1 + amount]
+        y = smooth + factor (x - smooth)        smooth: (5 x + its 8 neighbors) / 13
+        factor uniform on [max(0, 1 - amount), 1 + amount]
 
     The outermost pixels stay.
     """
@@ -70,7 +74,13 @@ class Sharpen(Augmentation):
 
 @technique("jpeg", source="Hendrycks & Dietterich 2019, arXiv:1903.12261, section 4.1 (JPEG)")
 class Jpeg(Augmentation):
-    """Compress and decompress as JPEG, with probability ``p``; ``quality_range`` on the encoder's scale, uniform."""
+    """Compress and decompress as JPEG, with probability ``p``; ``quality_range`` on the encoder's scale, uniform.
+
+        c' = Q round(c / Q)        c: a cosine coefficient of 8 x 8 pixels of Y, Cb or Cr,  Q = (s T + 50) // 100, kept in 1..255
+        s = 5000 // quality below 50, else 200 - 2 quality        T: the standard's table for luma or chroma
+
+    Cb and Cr are first averaged over 2 x 2 pixels: Pillow's default.
+    """
 
     stage = "neighborhood"
     neutral: ClassVar = {"p": 0.0}

@@ -52,10 +52,15 @@ def boxes(top: Floats, left: Floats, height: Floats, width: Floats, canvas: tupl
 class RandomErasing(Augmentation):
     """Paint over a box of random area, shape and place, with probability ``p``.
 
+        x' = fill in a box of height sqrt(a r W H) and width sqrt(a W H / r), x outside        a uniform on area_range
+        log r uniform between the logarithms of ratio_range;  of ten draws the first that fits counts, each place in W x H alike
+
     Prefer it where objects may be hidden in part; it dislikes small decisive details. ``area_range``: share of the output,
     uniform. ``ratio_range``: height / width, log-uniform. ``fill``: "mean" (zero after normalization), "black", one random
     "color" per picture, or "noise", a number per pixel and channel that is standard normal after normalization, as in torchvision
-    and timm. Differs from the paper: its noise is uniform over 0..255, and it draws the ratio uniformly.
+    and timm. Differs from the paper: its noise is uniform over 0..255, it draws the ratio
+    uniformly, and where a place lets the box hang over the border, it draws area and ratio anew, which favors small boxes; the
+    authors' code places as here.
     """
 
     stage = "erase"
@@ -94,6 +99,8 @@ class RandomErasing(Augmentation):
 class Cutout(Augmentation):
     """Paint over a square whose middle may fall anywhere, so that it sometimes hangs over the border.
 
+        x' = fill in a square of side round(fraction min(W, H)) about (u, v), x outside        u, v uniform over the pixels
+
     ``fraction``: side of the square as a share of the shorter side (the paper: 16 of 32 px on CIFAR-10, 8 of 32 on CIFAR-100).
     """
 
@@ -116,7 +123,12 @@ class Cutout(Augmentation):
 
 @technique("hide_and_seek", source="Singh & Lee 2017, arXiv:1704.04232, section 3.1")
 class HideAndSeek(Augmentation):
-    """Divide the picture into ``n_cells`` x ``n_cells`` patches and hide each with probability ``p_hide``."""
+    """Divide the picture into n x n patches, n = ``n_cells``, and hide each with probability ``p_hide``.
+
+        x' = mean in patch (i, j) with probability p_hide, else x        rows i H / n to (i + 1) H / n,  columns alike
+
+    What is hidden has the mean color, zero after normalization. Borders fall on whole pixels.
+    """
 
     stage = "erase"
     neutral: ClassVar = {"p_hide": 0.0}
@@ -175,7 +187,12 @@ class GridMask(Augmentation):
 
 @technique("coarse_dropout", source="DeVries & Taylor 2017, arXiv:1708.04552, with several holes; Buslaev et al. 2020")
 class CoarseDropout(Augmentation):
-    """Paint over ``n_holes`` small rectangles anywhere, each side a share of the picture's, uniform on ``side_range``."""
+    """Paint over ``n_holes`` small rectangles anywhere, each side a share of the picture's, uniform on ``side_range``.
+
+        x' = fill in n_holes boxes of height a H and width b W, x outside        a, b uniform on side_range,  each place alike
+
+    The boxes may overlap. ``fill``: as in ``random_erasing``.
+    """
 
     stage = "erase"
     neutral: ClassVar = {"side_range": (0.0, 0.0)}

@@ -35,6 +35,9 @@ _FILLS = {"mean": (_NAN, _NAN, _NAN), "black": (0.0, 0.0, 0.0), "white": (255.0,
 class Resampling(Augmentation):
     """Choose how the one resampling reads the stored picture, between its pixels and beyond them; it moves nothing itself.
 
+        level at (x, y) = sum over i, j of k(x - i) k(y - j) pixel[i, j]        bilinear: k(t) = max(1 - |t|, 0)
+        bicubic: k(t) = 1.5 |t|**3 - 2.5 t**2 + 1 for |t| <= 1, -0.5 |t|**3 + 2.5 t**2 - 4 |t| + 2 for |t| <= 2, else 0
+
     ``interpolation``: "bilinear", or "bicubic", which keeps fine detail where pictures are enlarged or turned and costs more.
     ``border``: what a geometry shows beyond the picture: its mirror image ("reflect", OpenCV's REFLECT_101), one color
     ("constant"), the outermost pixel again ("replicate", also called edge), or the opposite side ("wrap"). ``fill``: the color of

@@ -17,7 +17,12 @@ from descend.technique import technique
 
 @technique("center_crop", source="common practice")
 class CenterCrop(Augmentation):
-    """Cut the middle ``size`` x ``size`` pixels, without chance or interpolation; too small a picture is enlarged first."""
+    """Cut the middle ``size`` x ``size`` pixels, without chance or interpolation; too small a picture is enlarged first.
+
+        (x, y) is read at (x + (W - size) // 2, y + (H - size) // 2)        W, H: the picture's sides, once both are >= size
+
+    Prefer it over ``squash`` where what counts stands in the middle and its shape matters.
+    """
 
     stage = "geometry"
     neutral: ClassVar = "it sets the size of the output"
@@ -31,7 +36,12 @@ class CenterCrop(Augmentation):
 
 @technique("resize", source="common practice")
 class Resize(Augmentation):
-    """Bring the shorter side to ``size`` pixels, without chance; the other side follows, so shapes stay true."""
+    """Bring the shorter side to ``size`` pixels, without chance; the other side follows, so shapes stay true.
+
+        (x, y) is read at (x / f, y / f)        f = size / min(W, H)
+
+    Before ``center_crop`` it makes the usual view of evaluation: 256, then the middle 224. Sides are whole pixels.
+    """
 
     stage = "geometry"
     neutral: ClassVar = "it sets the size of the output"
@@ -48,6 +58,8 @@ class Resize(Augmentation):
 @technique("squash", source="common practice; fast.ai's ResizeMethod.Squish")
 class Squash(Augmentation):
     """Stretch the whole picture over a square, without chance: nothing is cut away, but shapes are bent.
+
+        (x, y) is read at (x W / w, y H / h)        W, H: the picture's sides;  w, h: the output's
 
     Prefer it over a crop where the border decides. ``size``: pixels per side; None takes the size of the pipeline, or where that
     has none the shorter side of the picture.
@@ -67,9 +79,12 @@ class Squash(Augmentation):
 class Letterbox(Augmentation):
     """Bring the whole picture into a square and fill the rest with bars, without chance: shapes stay true, nothing is cut away.
 
-    The bars have the mean color, zero after normalization; a ``resampling(...)`` in the list decides otherwise. ``size``: pixels
-    per side; None takes the size of the pipeline, or where that has none the longer side of the picture. The border that it asks
-    for holds for every geometry of the list: the corners of a rotated picture look like the bars.
+        (x, y) is read at ((x - left) / f, (y - top) / f)        f = min(w / W, h / H)
+        left = (w - f W) // 2,  top = (h - f H) // 2        W, H: the picture's sides;  w, h: the output's
+
+    Sides are whole pixels. The bars have the mean color, zero after normalization; a ``resampling(...)`` in the list decides
+    otherwise. ``size``: pixels per side; None takes the size of the pipeline, or where that has none the longer side of the
+    picture. The border that it asks for holds for every geometry of the list: corners of a rotated picture look like the bars.
     """
 
     stage = "geometry"

@@ -70,6 +70,8 @@ def crop(draws: Draws, place: int) -> Draws:
 class FlipViews(Views):
     """The plain view and its mirror image.
 
+        p = (f(x) + f(mirror(x))) / 2        f: the network's probabilities
+
     Prefer it first: twice the cost, and the gain is most of what more views bring. It harms where left and right have meaning.
     """
 
@@ -87,6 +89,8 @@ class FlipViews(Views):
 class FiveCrop(Views):
     """The four corners and the middle of the stored picture, which must be larger than the crop.
 
+        p = (f(x_1) + ... + f(x_5)) / 5        f: the network's probabilities
+
     Prefer it over ``ten_crop`` where pictures must not be mirrored. It costs five times one view.
     """
 
@@ -103,6 +107,8 @@ class FiveCrop(Views):
 @technique("ten_crop", source="Krizhevsky et al. 2012, section 4.1")
 class TenCrop(Views):
     """The four corners and the middle of the stored picture, and the mirror image of each.
+
+        p = (f(x_1) + f(mirror(x_1)) + ... + f(x_5) + f(mirror(x_5))) / 10        f: the network's probabilities
 
     The most thorough of the fixed views, at ten times the cost of one. The stored picture must be larger than the crop. The
     middle is the plain view: where its margin is odd, torchvision's ``TenCrop`` may round another way.
@@ -122,6 +128,8 @@ class TenCrop(Views):
 @technique("views", source="Shanmugam et al. 2021, arXiv:2011.11156, section 3 (the mean over random augmentations)")
 class RandomViews(Views):
     """``k`` random views of the augmentation that the run was trained with, or of ``transforms`` given by position.
+
+        p = (f(T_1(x)) + ... + f(T_k(x))) / k        f: the network's probabilities;  T_i: independent draws
 
     Prefer it where no fixed view fits: ``views(quarter_turn(), k=8)`` for pictures without an up. It costs ``k`` times one view.
     Strong augmentations need many views to even out. The run's mixing is left out: a mixed picture has no single answer.

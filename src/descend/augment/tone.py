@@ -46,7 +46,12 @@ def posterized(bits: Floats) -> Table:
 
 @technique("gamma", source="Poynton 2012, Digital Video and HD, chapter 27 (power-law transfer)")
 class Gamma(Augmentation):
-    """Bend tones by ``255 (x / 255) ** g``, g log-uniform on ``gamma_range``: darker above 1, lighter below, ends stay."""
+    """Bend tones by a power, log-uniform on ``gamma_range``: darker above 1, lighter below, ends stay.
+
+        x' = 255 (x / 255)**g        log g uniform between the logarithms of gamma_range
+
+    All changes of tone are one table of 256 levels for each picture: one more costs nothing.
+    """
 
     stage = "tone"
     neutral: ClassVar = {"gamma_range": (1.0, 1.0)}

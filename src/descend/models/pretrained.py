@@ -21,6 +21,8 @@ from descend.technique import technique
 class Timm(Architecture):
     """Any backbone of timm by its name: ``timm(model="resnet18")``, or just ``resnet18`` where a backbone is due.
 
+        features = f(x)        f: the model as timm has it, without its classifier
+
     Its pretrained weights are fetched by timm into timm's own cache; without a network that is an error. Stages are
     known for the usual families; any other model is one stage named ``all``, to be frozen whole or not at all. A vision
     transformer reads one size only: ``img_size`` builds it for another than its own, its positions interpolated.

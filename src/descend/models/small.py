@@ -90,6 +90,9 @@ class GlobalPool(nn.Module):
 class SmallCNN(Architecture):
     """Five plain convolutions for pictures of 8 to 28 pixels; a few seconds of training on digits.
 
+        features = mean over places of c5(c4(c3(c2(c1(x)))))        c(x) = relu(norm(conv(x))), 3 x 3;  c3 and c5 halve the sides
+        channels: w, w, 2 w, 2 w, 4 w        w: the width
+
     The first two keep the full resolution, because an 8-pixel digit has none to give away; then two halvings.
     """
 
@@ -114,6 +117,9 @@ class SmallCNN(Architecture):
 @technique("resnet9", source="Page 2018, 'How to train your ResNet', the network of his DAWNBench entry")
 class ResNet9(Architecture):
     """Eight wide convolutions with two shortcuts, for 32-pixel pictures: the quickest way to 90% on CIFAR-10.
+
+        features = max over places of r(h(h(r(h(c(x))))))        channels: w, 2 w, 2 w, 4 w, 8 w, 8 w        w: the width
+        c(x) = relu(norm(conv(x))), 3 x 3        r(x) = x + c(c(x))        h(x) = maxima of c(x) over 2 x 2 pixels
 
     At width 64 it has 6.6 M parameters, most of them where the picture is smallest; width 16 suits one slow processor.
     *Differs from the source:* no scaling of the logits by 1/8, which belongs to his loss, not to the network.
@@ -146,6 +152,9 @@ class ResNet9(Architecture):
 @technique("resnet20", source="He, Zhang, Ren & Sun 2016, arXiv:1512.03385, section 4.2, n = 3")
 class ResNet20(Architecture):
     """Nineteen thin convolutions in nine bridged pairs, for 32-pixel pictures: 0.27 M parameters at width 16.
+
+        y = relu(x + norm(conv(relu(norm(conv(x))))))        three times each with w, 2 w and 4 w channels        w: the width
+        features = mean over places of the last y        where the sides halve: every second pixel of x, zeros for new channels
 
     The network to study depth with: without its shortcuts it trains to a *higher* training error than a shallower one.
     """

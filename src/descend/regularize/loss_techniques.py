@@ -33,7 +33,9 @@ class LabelSmoothing(Regularizer):
 
 @technique("focal", source="Lin, Goyal, Girshick, He & Dollár 2017, arXiv:1708.02002, equation 4")
 class Focal(Regularizer):
-    """Each sample's loss times ``(1 - p)^gamma``, with p the probability of its true class: easy samples hardly count.
+    """Each sample's loss times a power of how wrong it is: easy samples hardly count.
+
+        loss = -sum_k q_k (1 - p_k)^gamma log p_k        q: the target, 1 for the true class;  p: the predicted probabilities
 
     Prefer it where most samples are easy and the rare class is among the hard ones. Its predictions are less confident than those
     of plain cross-entropy; on balanced, clean data it only slows training down. The loss does it, see ``cross_entropy``.

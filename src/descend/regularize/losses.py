@@ -17,14 +17,7 @@ from descend.technique import Search, Technique, technique
 
 def cross_entropy(logits: Tensor, targets: Tensor, *, smoothing: float = 0.0, class_weights: Tensor | None = None,
                   focal: float = 0.0) -> Tensor:  # fmt: skip
-    """Return the mean loss of a batch, a scalar.
-
-    With t the target distribution (one-hot for hard targets) and p = softmax(logits):
-
-        q      = (1 - smoothing) t + smoothing / K          smoothing is applied once, to whatever the target is
-        v_i    = sum_k  w_k  t_ik                           a sample weighs what its own target weighs, before smoothing
-        loss_i = - sum_k  q_ik  (1 - p_ik)^focal  log p_ik
-        loss   = sum_i  v_i  loss_i  /  sum_i  v_i
+    """Return the mean loss of a batch, a scalar, by the formula of ``CrossEntropy``.
 
     A mixed target is smoothed after mixing, which is the same as mixing smoothed targets. *Differs from torch* where class
     weights meet smoothed or soft targets: torch's ``cross_entropy`` puts w_k inside the sum over classes, so that a weight of
@@ -84,7 +77,14 @@ class Loss(Technique, family="loss"):
 
 @technique("cross_entropy", source="Szegedy et al. 2016, arXiv:1512.00567, section 7; Lin et al. 2017, arXiv:1708.02002, eq. 4")
 class CrossEntropy(Loss):
-    """The one loss, see ``cross_entropy``.
+    """Cross-entropy, the one loss: with hard or soft targets, label smoothing, class weights and focal weighting.
+
+    With t the target distribution (one-hot for hard targets), p = softmax(logits) and w the weights of the classes:
+
+        q      = (1 - smoothing) t + smoothing / K          smoothing is applied once, to whatever the target is
+        v_i    = sum_k  w_k  t_ik                           a sample weighs what its own target weighs, before smoothing
+        loss_i = - sum_k  q_ik  (1 - p_ik)^focal  log p_ik
+        loss   = sum_i  v_i  loss_i  /  sum_i  v_i
 
     smoothing: the share of the target spread evenly over all classes; better calibrated, less over-confident; it also
     erases what the teacher knows about similar classes, so prefer 0 when the model is to be distilled.

@@ -53,6 +53,9 @@ def _shrink(parameters: Parameters, l1: float, l2: float) -> None:
 class L2(Regularizer):
     """Weight decay, the optimizer's own: ``l2(strength=1e-4)`` sets ``weight_decay=1e-4`` in its rule.
 
+        coupled:    w <- w - lr * u(g + strength * w)        u: the direction that the rule makes of a gradient
+        decoupled:  w <- (1 - lr * strength) w - lr * u(g)
+
     Prefer it always, a little; it costs nothing. With SGD it is the gradient of ``strength/2 |w|^2``; what it is in an
     adaptive rule (coupled or decoupled) is the rule's definition. Setting both is an error.
     """

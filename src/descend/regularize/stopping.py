@@ -11,9 +11,11 @@ from descend.regularize.regularizer import History, Regularizer
 from descend.technique import Search, technique
 
 
-@technique("early_stopping", source="Prechelt 1998, 'Early stopping, but when?', LNCS 1524, the UP criterion in epochs")
+@technique("early_stopping", source="Goodfellow, Bengio & Courville 2016, Deep Learning, Algorithm 7.1, in epochs")
 class EarlyStopping(Regularizer):
     """End training after ``patience`` epochs without a gain of more than ``min_delta``, and keep the best epoch's weights.
+
+        best, n <- score, 0  where score > best + min_delta,  else n <- n + 1        after each epoch;  stop where n >= patience
 
     When to prefer it: small data and long constant learning rates. With a schedule that decays to zero the best epoch is
     near the end anyway, and stopping early only cuts the decay off. It is a pure function of the history, so that there is

@@ -76,7 +76,12 @@ class Schedule(Technique, family="schedule"):
 
 @technique("constant", source="Robbins & Monro 1951 ask for decay; a constant rate is where one watches first")
 class Constant(Schedule):
-    """Keep the rate: factor 1."""
+    """Keep the rate.
+
+        factor = 1
+
+    Prefer it for a first look, or where ``watch`` may decide when to decay.
+    """
 
     def at(self, progress: float) -> float:  # noqa: ARG002
         """Return 1."""
@@ -85,7 +90,9 @@ class Constant(Schedule):
 
 @technique("step", source="He et al. 2016, arXiv:1512.03385, section 3.4 (divided by 10 when the error plateaus)")
 class Step(Schedule):
-    """Drop the rate at equal distances: ``gamma ** floor(progress / every)``.
+    """Drop the rate at equal distances.
+
+        factor = gamma ** floor(progress / every)
 
     Prefer it where a published recipe uses it. every: distance between drops, as a part of the run.
     """
@@ -100,7 +107,9 @@ class Step(Schedule):
 
 @technique("multi_step", source="He et al. 2016, arXiv:1512.03385, section 4.2 (drops at 32k and 48k of 64k steps)")
 class MultiStep(Schedule):
-    """Drop the rate at given points: ``gamma ** (number of milestones reached)``.
+    """Drop the rate at given points.
+
+        factor = gamma ** (number of milestones <= progress)
 
     milestones: increasing, each in (0, 1), as parts of the run.
     """
@@ -118,9 +127,11 @@ class MultiStep(Schedule):
         return self.gamma ** sum(progress + ROUNDING >= milestone for milestone in self.milestones)
 
 
-@technique("exponential", source="Goodfellow, Bengio & Courville 2016, Deep Learning, section 11.4.1")
+@technique("exponential", source="Goodfellow, Bengio & Courville 2016, Deep Learning, section 11.2")
 class Exponential(Schedule):
-    """Lose the same share of the rate in every step: ``final ** progress``.
+    """Lose the same share of the rate in every step.
+
+        factor = final ** progress
 
     In the lecture's form ``exp(-k t)``, k is ``-log(final)`` over the run. final: factor at the end.
     """
@@ -134,7 +145,9 @@ class Exponential(Schedule):
 
 @technique("inverse_time", source="Robbins & Monro 1951; Bottou 2012, Stochastic Gradient Descent Tricks, section 5.2")
 class InverseTime(Schedule):
-    """Let the rate fall as 1/t: ``1 / (1 + decline * progress)``, which ends at ``1 / (1 + decline)``.
+    """Let the rate fall as 1/t.
+
+        factor = 1 / (1 + decline * progress)        at the end 1 / (1 + decline)
 
     The decay that convergence proofs of SGD ask for; in practice it spends most of the run at small rates.
     """
@@ -148,7 +161,9 @@ class InverseTime(Schedule):
 
 @technique("inverse_sqrt", source="Vaswani et al. 2017, arXiv:1706.03762, eq. (3)")
 class InverseSqrt(Schedule):
-    """Let the rate fall as 1/sqrt(t): ``1 / sqrt(1 + decline * progress)``, which ends at ``1 / sqrt(1 + decline)``.
+    """Let the rate fall as 1/sqrt(t).
+
+        factor = 1 / sqrt(1 + decline * progress)        at the end 1 / sqrt(1 + decline)
 
     After a warm-up of the part w of a run, ``decline = (1 - w) / w`` is the paper's curve.
     """
@@ -162,7 +177,9 @@ class InverseSqrt(Schedule):
 
 @technique("linear", source="Goyal et al. 2017, arXiv:1706.02677; as a decay: Defazio et al. 2023, arXiv:2310.07831")
 class Linear(Schedule):
-    """Fall on a straight line from 1 to ``floor``: ``1 - (1 - floor) * progress``.
+    """Fall on a straight line from 1 to ``floor``.
+
+        factor = 1 - (1 - floor) progress
 
     Prefer it for short runs: of all schedules it has the best worst case (Defazio et al.).
     """
@@ -176,7 +193,12 @@ class Linear(Schedule):
 
 @technique("polynomial", source="Chen et al. 2018, arXiv:1606.00915, section 4.1.2 (the 'poly' policy)")
 class Polynomial(Schedule):
-    """Fall as a power of what is left: ``floor + (1 - floor) * (1 - progress) ** power``."""
+    """Fall as a power of what is left.
+
+        factor = floor + (1 - floor) (1 - progress) ** power
+
+    Power 1 is ``linear``; a higher one falls sooner and ends flatter. The paper takes 0.9.
+    """
 
     power: Annotated[float, Gt(0), Search(0.5, 4.0)] = 2.0
     floor: Floor = 0.0
@@ -188,7 +210,9 @@ class Polynomial(Schedule):
 
 @technique("cosine", source="Loshchilov & Hutter 2017, arXiv:1608.03983, eq. (5), without restarts")
 class Cosine(Schedule):
-    """Fall along half a cosine: ``floor + (1 - floor) * (1 + cos(pi * progress)) / 2``.
+    """Fall along half a cosine.
+
+        factor = floor + (1 - floor) (1 + cos(pi progress)) / 2
 
     The usual choice: it stays high long enough to explore and ends flat.
     """
@@ -256,7 +280,8 @@ class OneCycle(Schedule):
 class WarmupStableDecay(Schedule):
     """Warm up, stay at 1, and fall to ``floor`` at the end.
 
-        factor = 1 - (1 - floor) u        u = (progress - (1 - decay)) / decay, from where it is 0; "sqrt": sqrt(u) for u
+        factor = 1 - (1 - floor) u        u = (progress - (1 - decay)) / decay, from where it is 0
+        "sqrt": sqrt(u) for u        "cosine": (1 - cos(pi u)) / 2 for u        before it: 1, after a straight rise from start
 
     Prefer it where the length of the run may change: everything before the fall can be reused.
 

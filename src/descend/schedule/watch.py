@@ -31,6 +31,10 @@ Event = tuple[int, Literal["seems to have stopped", "goes on", "has stopped", "l
 class Watch(Schedule):
     """Watch first, then decay: hold the rate until the loss has stopped falling, then decay to the end of the run.
 
+        factor = 1,  from begin on 1 - (1 - floor) u        u = (progress - begin) / (1 - begin),  by form as in wsd
+        begin: the end of the first epoch at which confirm looks in a row have p <= level / (n_looks // confirm), else latest
+        p: the probability of a slope of log(monitor) <= log(1 - worth)
+
     Prefer it where nobody knows how long a constant rate pays: a long run is not annealed too early, a short one not too late.
 
     The rule. After every epoch from ``earliest`` on, a line is fitted to log(``monitor``) over the last half of the epochs,

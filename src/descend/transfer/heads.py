@@ -27,7 +27,9 @@ class Head(Technique, family="head"):
 
 @technique("linear", source="logistic regression on the features: Cox 1958; as a transfer baseline: arXiv:1805.08974")
 class Linear(Head):
-    """One fully connected layer: ``logits = W x + b``, with W = 0 and b = 0 at the start.
+    """One fully connected layer.
+
+        logits = W x + b        at the start W = 0, b = 0
 
     The loss is convex in W and b, so no other start is better, and the first prediction is "all classes alike".
     Prefer it: on features of a good backbone it is hard to beat, and it trains in seconds.
@@ -67,7 +69,9 @@ class Logistic(Linear):
 
 @technique("mlp", source="Rumelhart, Hinton & Williams 1986; dropout: Srivastava et al. 2014, JMLR 15")
 class MLP(Head):
-    """Two fully connected layers: ``logits = W2 dropout(relu(W1 x + b1)) + b2``.
+    """Two fully connected layers.
+
+        logits = W2 dropout(relu(W1 x + b1)) + b2
 
     Prefer it to ``linear`` when classes are not separable by planes in feature space and there are some hundred pictures
     a class. W1 is drawn with variance 2 / n_features (He et al. 2015), W2 starts at zero like ``linear``.
