@@ -1,4 +1,4 @@
-"""What a search should do with much time: 15 passes over the training pictures, with and without TrivialAugment, or two trainings.
+"""What a search should do with much time: 15 passes over training pictures, with and without TrivialAugment, or two trainings.
 
     python benchmarks/long_trainings.py                  hands, blurred flowers, CIFAR-10; goes on where it was stopped
     python benchmarks/long_trainings.py flowers5
@@ -56,7 +56,7 @@ def row_of(name: str, way: str, work: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as out:
         run = descend.fit(folder, transfer="auto", steps=steps_of(way, folder), out=Path(out) / "run")
         assert run.record.test is not None
-        accuracy, loss, n_test = (run.record.test[key] for key in ("accuracy", "loss", "n"))
+        accuracy, loss, n_test = run.record.test["accuracy"], run.record.test["loss"], run.record.test["n"]
     told = interval(proportion(round(accuracy * n_test), n_test))
     return {
         "accuracy": accuracy,
