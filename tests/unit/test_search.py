@@ -409,7 +409,7 @@ def test_only_trainings_that_seem_best_are_measured(monkeypatch: pytest.MonkeyPa
 def test_a_transform_that_exchanges_classes_is_left_out_and_grey_pictures_stay_as_they_are(
     check: Any, exchanged: bool, is_grey: bool
 ) -> None:
-    n, asked = 120, list[tuple[str, ...]]()
+    n, asked, said = 120, list[tuple[str, ...]](), list[str]()
     labels = np.arange(n) % 2
     plain = np.random.default_rng(0).normal(0, 0.3, (n, 6)).astype(np.float32) + labels[:, None]
 
@@ -422,10 +422,14 @@ def test_a_transform_that_exchanges_classes_is_left_out_and_grey_pictures_stay_a
         dataset=SimpleNamespace(is_grey=is_grey, labels=labels, classes=["a", "b"], evidence=lambda rows: rows),
         rows=lambda split: np.arange(n), plan=SimpleNamespace(seed=0), native=224, frozen_engine=lambda view: None,
         pretrained=SimpleNamespace(stage_names=[], late_stages=[], n_columns=lambda taps: 6), transformed=transformed,
+        log=SimpleNamespace(record=SimpleNamespace(reasons={})), watch=SimpleNamespace(say=said.append),
     )  # fmt: skip
-    allowed, why = check(study)
+    allowed = check(study)
     assert allowed == (not exchanged and not is_grey)
     word = "mirrored" if check is keeps_labels.mirrored else "distorted"
+    ((what, why),) = study.log.record.reasons.items()
+    (line,) = said
+    assert line.split() == [what, *("allowed" if allowed else "left out").split(), *f"({why})".split()]
     assert ("grey" in why) == is_grey
     assert why.startswith(f"{word}, ") == exchanged
     assert asked == ([] if is_grey else [MIRROR if word == "mirrored" else (DISTORT,)])

@@ -9,14 +9,22 @@ from descend.train.label_check import middle_stages, sampled
 from descend.transfer import measure_label_changes
 
 
-def mirrored(study: Study) -> tuple[bool, str]:
-    """Return whether pictures may be mirrored, and why; see ``_measured``."""
-    return _measured(study, MIRROR, "mirrored", "mirror images keep their labels here")
+def mirrored(study: Study) -> bool:
+    """Return whether pictures may be mirrored, and tell why; see ``_measured``."""
+    return _told(study, "mirroring", _measured(study, MIRROR, "mirrored", "mirror images keep their labels here"))
 
 
-def distorted(study: Study) -> tuple[bool, str]:
-    """Return whether pictures may be turned, sheared and recolored as ``DISTORT`` does, and why; see ``_measured``."""
-    return _measured(study, (DISTORT,), "distorted", "turned, sheared and recolored pictures keep their labels here")
+def distorted(study: Study) -> bool:
+    """Return whether pictures may be turned, sheared and recolored as ``DISTORT`` does, and tell why; see ``_measured``."""
+    kept = "turned, sheared and recolored pictures keep their labels here"
+    return _told(study, "distortion", _measured(study, (DISTORT,), "distorted", kept))
+
+
+def _told(study: Study, what: str, measured: tuple[bool, str]) -> bool:
+    """Say what was measured, now and in the record; returns whether the transform may be used."""
+    allowed, study.log.record.reasons[what] = measured
+    study.watch.say(f"  {what:<10} {'allowed' if allowed else 'left out'}  ({measured[1]})")
+    return allowed
 
 
 def _measured(study: Study, transform: tuple[str, ...], word: str, kept: str) -> tuple[bool, str]:

@@ -232,9 +232,7 @@ class Search:
         try:
             with self.watch.holding(reserve), self.log.timed("label check"):
                 if self.clock.left() > reserve:
-                    self.study.may_mirror, why = keeps_labels.mirrored(self.study)
-                    self.log.record.reasons["mirroring"] = why
-                    self.progress.say(f"  mirroring  {'allowed' if self.study.may_mirror else 'left out'}  ({why})")
+                    self.study.may_mirror = keeps_labels.mirrored(self.study)
         except OutOfTime:
             return
 

@@ -270,7 +270,8 @@ def _fine_tuning(study: Study, taken: Taken, draw: int, error: float, time_left:
         if study.measure_training(step, lambda step=step: images_per_s(study, step, start)):
             continue
         if step.distorted and study.may_distort is None:
-            study.may_distort, study.log.record.reasons["distortion"] = keeps_labels.distorted(study)
+            with study.log.timed("label check"):
+                study.may_distort = keeps_labels.distorted(study)
             continue
         again = "" if not draw else " at a gentler rate" if study.best_training is None else " once more, to average"
         passes = step.n_steps * step.batch_size / len(study.rows("train"))
