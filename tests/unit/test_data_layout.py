@@ -204,7 +204,8 @@ def test_a_decision_against_a_name_is_told(tmp_path: Path) -> None:
 
 def test_system_folders_are_skipped_by_name(tmp_path: Path) -> None:
     root = plant(tmp_path / "set", {"cat": 8, "dog": 8})
-    for name in ("$RECYCLE.BIN", "lost+found", "System Volume Information", ".Trash-1000", "__MACOSX", "#recycle", ".git"):
+    for name in ("$RECYCLE.BIN", "lost+found", "System Volume Information", ".Trash-1000", "__MACOSX", "#recycle", ".git",
+                 "@Recently-Snapshot", "~snapshot", "cat Previews.lrdata", "Photos.photoslibrary", "_gsdata_"):  # fmt: skip
         (root / name).mkdir()
         (root / name / "old.png").write_bytes(encoded(scene(5, 5, seed=500)))
     for kind in ("cat", "dog"):

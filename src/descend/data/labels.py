@@ -1,7 +1,7 @@
 """One rule for labels, whatever they come from: folders, tables, data frames, lists or arrays.
 
 * Blanks around a label do not count, and an accent is the same letter composed or decomposed (NFC).
-* None, NaN, an empty cell and the texts that stand for them (``nan``, ``NaN``, ``<NA>``, ``null``, ...) are no label.
+* None, NaN, an empty cell and the texts that stand for them (``nan``, ``<NA>``, ``null``, ``unlabeled``, ...) are no label.
 * Numbers are whole: ``1``, ``1.0`` and the float 1.0 that a gap makes of an integer are one class.
 
 What was brought together, or may have been meant otherwise, is told.
@@ -21,7 +21,7 @@ from descend.data.manifest import natural
 from descend.data.problems import Problem, problem
 from descend.errors import DataError
 
-_MISSING = frozenset({"", "nan", "<na>", "nat", "null", "#n/a", "n/a", "-nan"})
+_MISSING = frozenset({"", "nan", "<na>", "nat", "null", "#n/a", "n/a", "-nan", "unlabeled", "unlabelled"})
 _DOUBTFUL = frozenset({"none", "na", "nil", "missing", "undefined", "?"})  # classes in some data, gaps in others
 _WHOLE = re.compile(r"([+-]?\d+)(\.0+)?")
 _INVISIBLE = "\ufeff\u200b\u200e\u200f\u2060"  # byte order mark, zero-width and direction marks: spreadsheets leave them
