@@ -349,7 +349,7 @@ def test_addresses_of_local_files_are_their_paths(tree: Tree) -> None:
         (lambda path: path[2:-4] + "x", None),
     ],
 )
-def test_paths_that_miss_their_ending_or_folder_are_told_what_exists(tree: Tree, write: Callable[[str], str], meant: str | None) -> None:
+def test_paths_without_ending_or_folder_are_told_what_exists(tree: Tree, write: Callable[[str], str], meant: str | None) -> None:
     with pytest.raises(DataError) as error:
         load(_written(tree(*many("a"), *many("b")), write))
     assert ("exists: write them like that" in str(error.value)) == (meant is not None)
