@@ -37,7 +37,7 @@ def encode_labels(values: Sequence[Any], *, who: str) -> tuple[tuple[str, ...], 
     classes = tuple(sorted(set(texts) - {""}, key=natural))
     position = {word: index for index, word in enumerate(classes)} | {"": -1}
     numbers = np.fromiter((position[text] for text in texts), np.int64, len(texts))
-    return classes, numbers, [*_merged(values, texts), *_similar(classes), *_doubtful(classes)]
+    return classes, numbers, [*_merged(values, texts), *_similar(classes), *_doubtful(classes), *_several(classes)]
 
 
 def whole_numbers(texts: list[str]) -> list[str]:
@@ -108,3 +108,11 @@ def _doubtful(classes: Sequence[str]) -> list[Problem]:
     named = [repr(name) for name in classes if name.casefold() in _DOUBTFUL]
     return problem("doubtful", "1 class has a name that may stand for a missing label; leave its cells empty if so",
                    "{n} classes have names that may stand for a missing label; leave their cells empty if so", named)  # fmt: skip
+
+
+def _several(classes: Sequence[str]) -> list[Problem]:
+    """Return the problem of classes made of others: ``cat|dog`` beside ``cat``."""
+    parted = ((name, [part.strip() for part in re.split(r"[|;,]", name)]) for name in classes)
+    named = [repr(name) for name, parts in parted if len(parts) > 1 and set(parts) & set(classes)]
+    return problem("doubtful", "1 class may be several labels of one picture; each picture has one class here",
+                   "{n} classes may be several labels of one picture; each picture has one class here", named)  # fmt: skip
