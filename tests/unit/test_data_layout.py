@@ -204,7 +204,8 @@ def test_a_decision_against_a_name_is_told(tmp_path: Path) -> None:
 
 def test_system_folders_are_skipped_by_name(tmp_path: Path) -> None:
     root = plant(tmp_path / "set", {"cat": 8, "dog": 8})
-    for name in ("$RECYCLE.BIN", "lost+found", "System Volume Information", ".Trash-1000", "__MACOSX", "#recycle", ".git"):
+    for name in ("$RECYCLE.BIN", "lost+found", "System Volume Information", ".Trash-1000", "__MACOSX", "#recycle", ".git",
+                 "@Recently-Snapshot", "~snapshot", "cat Previews.lrdata", "Photos.photoslibrary", "_gsdata_"):  # fmt: skip
         (root / name).mkdir()
         (root / name / "old.png").write_bytes(encoded(scene(5, 5, seed=500)))
     for kind in ("cat", "dog"):
@@ -279,3 +280,19 @@ def test_links_that_multiply_are_followed_once_each(tmp_path: Path) -> None:
 )
 def test_names_of_splits(names: list[str], splits: dict[str, int]) -> None:
     assert split_names(names) == splits
+
+
+def test_splits_that_spell_a_class_in_other_capitals_are_told_which(tmp_path: Path) -> None:
+    root = plant(tmp_path / "set", {**both("train"), **both("val", classes="Cat dOg")})
+    (root / "train/dog").rename(root / "train/Dog")
+    with pytest.raises(DataError, match=r"called the same in every split.*got 'Cat and cat'.*Rename"):
+        load(root)
+
+
+@pytest.mark.parametrize("folders", [{"images": 8}, {"train": 8, "test": 4}])
+def test_a_table_beside_pictures_without_class_folders_is_pointed_to(tmp_path: Path, folders: Tree) -> None:
+    root = plant(tmp_path / "set", folders)
+    (root / "labels.csv").write_text("path,label\n")
+    with pytest.raises(DataError) as error:
+        load(root)
+    assert f"give it instead of the folder: {root / 'labels.csv'}" in str(error.value)

@@ -171,7 +171,7 @@ def _text(root: Path, text: str, name: str = "t.csv", encoding: str = "utf-8") -
 def test_an_unquoted_comma_is_refused_with_the_fix(tree: Tree) -> None:
     root = tree(*many("a"), *many("b"))
     text = "path,label\n" + "".join(f"a/{i}.png,wolf, grey\n" for i in range(4))
-    with pytest.raises(DataError, match=r"header's 2 cells, row 2 has 3, got .*' grey'.*Put quotes"):
+    with pytest.raises(DataError, match=r"header's 2 cells, row 2 has 3, got .*'grey'.*Put quotes"):
         load(_text(root, text))
     quoted = "path,label\n" + "".join(f'{kind}/{i}.png,"wolf, {kind}"\n' for i in range(8) for kind in "ab")
     assert load(_text(root, quoted)).classes == ("wolf, a", "wolf, b")
@@ -216,7 +216,7 @@ def test_more_than_a_tenth_missing_is_refused(tree: Tree) -> None:
     [
         (r"C:\photos\1.png", "C: is a drive of another machine"),
         ("https://example.org/1.png", "pictures must be files, got 'https://example.org/1.png'. Download them"),
-        ("file:///tmp/1.png", "pictures must be files"),
+        ("file://server/1.png", "pictures must be files"),
         ("x" * 300 + ".png", "labeled picture that exists"),
         ("/".join(["y" * 200] * 30), "labeled picture that exists"),
         ("bad\0byte.png", "zero bytes"),
@@ -305,3 +305,71 @@ def test_every_error_tells_what_was_noted_before(tree: Tree) -> None:
     rows = [*_rows()[:10], {"path": "b/0.png", "label": ""}]
     with pytest.raises(DataError, match=r"at least two classes, got 'a'\. Note: 1 row of the table has no label.*: b/0\.png"):
         load(_table(root / "t.csv", rows))
+
+
+def test_a_blank_before_a_quotation_mark_is_no_part_of_a_label(tree: Tree) -> None:
+    root = tree(*many("a"), *many("b"))
+    rows = "".join(f'{name}/{i}.png, "wolf, {name}"\n' for name in "ab" for i in range(8))
+    assert load(_text(root, "path, label\n" + rows)).classes == ("wolf, a", "wolf, b")
+
+
+def _written(root: Path, write: Callable[[str], str], header: str = "path,label") -> Path:
+    return _text(root, f"{header}\n" + "".join(f"{write(f'{name}/{i}.png')},{name}\n" for name in "ab" for i in range(8)))
+
+
+def test_files_are_found_whatever_the_case_of_their_letters(tree: Tree) -> None:
+    data = load(_written(tree(*many("a"), *many("b")), str.upper))
+    assert len(data) == 16
+    assert "a/7.png" in data.names
+
+
+def test_of_two_files_that_differ_in_case_alone_neither_is_guessed(tree: Tree) -> None:
+    root = tree(*many("a"), *many("b"), "a/X.png", "a/x.png")
+    if len(list((root / "a").glob("[xX].png"))) < 2:
+        pytest.skip("a file system that does not tell them apart")
+    table = _written(root, str)
+    table.write_text(table.read_text() + "a/x.PNG,a\n")
+    data = load(table)
+    assert len(data) == 16
+    assert "a/x.PNG" in " ".join(map(str, data.problems))
+
+
+def test_addresses_of_local_files_are_their_paths(tree: Tree) -> None:
+    root = tree(*many("a"), *many("b"))
+    (root / "a").rename(root / "a b")
+    data = load(_written(root, lambda path: (root / path.replace("a/", "a b/")).as_uri()))
+    assert len(data) == 16
+
+
+@pytest.mark.parametrize(
+    ("write", "meant"),
+    [
+        (lambda path: path[:-4], "a/0.png"),
+        (lambda path: f"/{path}", "a/0.png"),
+        (lambda path: path[2:-4] + "x", None),
+    ],
+)
+def test_paths_without_ending_or_folder_are_told_what_exists(tree: Tree, write: Callable[[str], str], meant: str | None) -> None:
+    with pytest.raises(DataError) as error:
+        load(_written(tree(*many("a"), *many("b")), write))
+    assert ("exists: write them like that" in str(error.value)) == (meant is not None)
+    assert meant is None or repr(meant) in str(error.value)
+
+
+def test_a_class_that_loses_all_its_files_is_named(tree: Tree) -> None:
+    table = _written(tree(*many("a"), *many("b")), str)
+    table.write_text(table.read_text() + "c/0.png,owl\n")
+    assert "1 class has lost all its files and is left out: 'owl'" in map(str, load(table).problems)
+
+
+def test_columns_that_look_like_a_split_or_a_group_are_told(tree: Tree) -> None:
+    root = tree(*many("a"), *many("b"))
+    rows = "".join(f"{name}/{i}.png,{name},{i == 7},{i // 2}\n" for name in "ab" for i in range(8))
+    data = load(_text(root, "path,label,is_valid,patient_id\n" + rows))
+    (told,) = (str(item) for item in data.problems if item.kind == "unused")
+    assert "'is_valid' (rename it to 'split' to use it)" in told
+    assert "'patient_id' (rename it to 'group' to use it)" in told
+
+
+def test_unlabeled_is_no_class(tree: Tree) -> None:
+    assert load(tree(*many("a"), *many("b"), *many("unlabeled", 4))).classes == ("a", "b")

@@ -195,3 +195,16 @@ def test_a_palette_with_transparency_counts(tmp_path: Path) -> None:
         palette.save(path.with_suffix(".gif"), transparency=0)
         path.unlink()
     assert load(root).policy.background == "black"
+
+
+def test_pictures_of_fewer_bits_than_the_others_are_told(tmp_path: Path) -> None:
+    for number in range(16):
+        (tmp_path / "set" / "ab"[number % 2]).mkdir(parents=True, exist_ok=True)
+        most = 65_000 if number == 5 else 4_000
+        values = np.random.default_rng(number).integers(0, most, (24, 24)).astype(np.uint16)
+        Image.fromarray(values).save(tmp_path / "set" / "ab"[number % 2] / f"{number}.png")
+    data = load(tmp_path / "set")
+    assert data.policy.scale == (0.0, 65535.0)
+    (told,) = (item for item in data.problems if item.kind == "narrow")
+    assert told.n == 15
+    assert not any(name.rpartition("/")[2] == "5.png" for name in told.examples)

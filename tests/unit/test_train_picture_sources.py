@@ -114,6 +114,15 @@ def test_what_may_be_channels_or_pictures_is_refused_with_both_ways_out(n: int) 
     assert len(pixels(array, shape=(40, 30))) == n, "as in the array that the run was trained on"
 
 
+def test_grey_and_alpha_are_not_taken_for_rows_of_two_pixels() -> None:
+    array = np.dstack([PICTURE[..., 0], np.full(PICTURE.shape[:2], 255, np.uint8)])
+    with pytest.raises(DataError, match=r"may be 40 grey pictures of 30 x 2 pixels, or one of grey and alpha"):
+        picture_sources(array, shape=())
+    (shown,) = pixels(Image.fromarray(array))
+    assert (shown == shown[..., :1]).all()
+    assert (shown == pixels(PICTURE[..., 0])[0]).all()
+
+
 def test_arrays_of_unequal_sizes() -> None:
     assert len(pixels([PICTURE, PICTURE[:31], PICTURE[..., 0], torch.from_numpy(PICTURE).permute(2, 0, 1)])) == 4
 

@@ -17,6 +17,7 @@ from descend.data.layout import Layout, decide
 from descend.data.manifest import Manifest, natural
 from descend.data.places import is_folder
 from descend.data.problems import Problem, problem, refusal
+from descend.data.table_files import SUFFIXES
 from descend.data.tree import EXPECTED, SYSTEM_FILE, SYSTEM_FOLDER, Folder, walk
 from descend.errors import DataError
 
@@ -70,7 +71,12 @@ def read_folder(root: Path, *, evaluation: bool = False) -> Manifest:
 
 def read_tree(tree: Folder, root: Path, *, evaluation: bool = False) -> Manifest:
     """List the pictures of a tree of folders as ``read_folder`` does; root: what errors call it."""
-    layout = decide(tree, str(root), evaluation=evaluation)
+    tables = _tables(tree, root)
+    try:
+        layout = decide(tree, str(root), evaluation=evaluation)
+    except DataError as error:
+        error.add_lines(*map(str, tables))
+        raise
     names, source, left_out = list[str](), list[int](), list[str]()  # source: the place in layout.labeled that a name is from
     for place, (_, _, folder) in enumerate(layout.labelled):
         names += _class_pictures(folder, left_out)
@@ -86,6 +92,8 @@ def read_tree(tree: Folder, root: Path, *, evaluation: bool = False) -> Manifest
     if not len(order):
         raise _refusal(root, tree, problems)
     _refuse_empty_classes(root, layout, problems)
+    if len(classes) < 2:
+        problems += tables
     splits = np.array([split for _, split, _ in layout.labelled], np.int8)[places]
     return Manifest(tree.name, root, classes, [names[row] for row in order], labels, splits, problems=problems)
 
@@ -122,6 +130,16 @@ def _passed_over(root: Path, tree: Folder, layout: Layout, left_out: list[str]) 
     if layout.note:
         problems.append(Problem("layout", layout.note, 1))
     return problems
+
+
+def _tables(tree: Folder, root: Path) -> list[Problem]:
+    """Return the problem of tables that lie beside pictures in the uppermost folder: they may hold the labels."""
+    names = sorted(
+        (path for path, _ in tree.passed_over if Path(path).suffix.lower() in SUFFIXES and "/" not in path), key=natural
+    )
+    return problem("table", "1 table lies beside the pictures; if it holds their labels, give it instead of the folder",
+                   "{n} tables lie beside the pictures; if one holds their labels, give it instead of the folder",
+                   [str(root / name) for name in names])  # fmt: skip
 
 
 def _without_label(names: list[str], layout: Layout, numbers: NDArray[np.int64]) -> list[Problem]:

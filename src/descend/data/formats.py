@@ -16,8 +16,10 @@ from descend.data import heic
 FOREIGN = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"})  # need an outside program, or are only identified
 _SYSTEM_FOLDERS = frozenset({
     "@eadir", "#recycle", "#snapshot", "@recycle", "$recycle.bin", "recycler", "recycled", "system volume information",
-    "lost+found", "found.000", "lost.dir", "network trash folder", "temporary items", "aquota",
+    "lost+found", "found.000", "lost.dir", "network trash folder", "temporary items", "aquota", "@recently-snapshot", "~snapshot",
+    "_gsdata_", "_vti_cnf", "node_modules",
 })  # fmt: skip
+_SYSTEM_SUFFIXES = (".lrdata", ".photoslibrary")  # previews of Lightroom, the inside of a Mac's photo library
 _SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r", "folder.jpg.tmp"})
 _COPIES = (".bak", ".orig", ".old", ".tmp", ".temp", ".part", ".crdownload", ".download", ".swp", "_original", "~")
 _RAW = frozenset({".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".dng", ".raf", ".orf", ".rw2", ".pef", ".srw"})
@@ -59,7 +61,9 @@ def is_picture_name(name: str) -> bool:
 
 def is_system_folder(name: str) -> bool:
     """Say whether a folder of this name belongs to a system, a recycle bin or a tool: hidden ones do."""
-    return name.startswith((".", "__")) or name.casefold() in _SYSTEM_FOLDERS  # .git, .Trash-1000, __MACOSX, __pycache__
+    if name.startswith((".", "__")):  # .git, .Trash-1000, __MACOSX, __pycache__
+        return True
+    return name.casefold() in _SYSTEM_FOLDERS or name.casefold().endswith(_SYSTEM_SUFFIXES)
 
 
 def why_no_picture(name: str) -> str:

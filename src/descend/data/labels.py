@@ -1,7 +1,7 @@
 """One rule for labels, whatever they come from: folders, tables, data frames, lists or arrays.
 
 * Blanks around a label do not count, and an accent is the same letter composed or decomposed (NFC).
-* None, NaN, an empty cell and the texts that stand for them (``nan``, ``NaN``, ``<NA>``, ``null``, ...) are no label.
+* None, NaN, an empty cell and the texts that stand for them (``nan``, ``<NA>``, ``null``, ``unlabeled``, ...) are no label.
 * Numbers are whole: ``1``, ``1.0`` and the float 1.0 that a gap makes of an integer are one class.
 
 What was brought together, or may have been meant otherwise, is told.
@@ -21,7 +21,7 @@ from descend.data.manifest import natural
 from descend.data.problems import Problem, problem
 from descend.errors import DataError
 
-_MISSING = frozenset({"", "nan", "<na>", "nat", "null", "#n/a", "n/a", "-nan"})
+_MISSING = frozenset({"", "nan", "<na>", "nat", "null", "#n/a", "n/a", "-nan", "unlabeled", "unlabelled"})
 _DOUBTFUL = frozenset({"none", "na", "nil", "missing", "undefined", "?"})  # classes in some data, gaps in others
 _WHOLE = re.compile(r"([+-]?\d+)(\.0+)?")
 _INVISIBLE = "\ufeff\u200b\u200e\u200f\u2060"  # byte order mark, zero-width and direction marks: spreadsheets leave them
@@ -37,7 +37,7 @@ def encode_labels(values: Sequence[Any], *, who: str) -> tuple[tuple[str, ...], 
     classes = tuple(sorted(set(texts) - {""}, key=natural))
     position = {word: index for index, word in enumerate(classes)} | {"": -1}
     numbers = np.fromiter((position[text] for text in texts), np.int64, len(texts))
-    return classes, numbers, [*_merged(values, texts), *_similar(classes), *_doubtful(classes)]
+    return classes, numbers, [*_merged(values, texts), *_similar(classes), *_doubtful(classes), *_several(classes)]
 
 
 def whole_numbers(texts: list[str]) -> list[str]:
@@ -108,3 +108,11 @@ def _doubtful(classes: Sequence[str]) -> list[Problem]:
     named = [repr(name) for name in classes if name.casefold() in _DOUBTFUL]
     return problem("doubtful", "1 class has a name that may stand for a missing label; leave its cells empty if so",
                    "{n} classes have names that may stand for a missing label; leave their cells empty if so", named)  # fmt: skip
+
+
+def _several(classes: Sequence[str]) -> list[Problem]:
+    """Return the problem of classes made of others: ``cat|dog`` beside ``cat``."""
+    parted = ((name, [part.strip() for part in re.split(r"[|;,]", name)]) for name in classes)
+    named = [repr(name) for name, parts in parted if len(parts) > 1 and set(parts) & set(classes)]
+    return problem("doubtful", "1 class may be several labels of one picture; each picture has one class here",
+                   "{n} classes may be several labels of one picture; each picture has one class here", named)  # fmt: skip

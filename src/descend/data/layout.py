@@ -250,6 +250,13 @@ class _Splits:
         return len(names) > 1 and not part.pictures
 
     def _both(self, populated: list[Folder]) -> DataError:
+        spellings = {inner.label for folder in self.structured for inner in self.parts[folder.path].populated}
+        alike = [
+            sorted(name for name in spellings if name.casefold() == fold) for fold in sorted(map(str.casefold, self.classes))
+        ]
+        if several := next((spelled for spelled in alike if len(spelled) > 1), None):
+            must = "a class folder must be called the same in every split, down to its capitals"
+            return DataError(self.who, must, got=" and ".join(several), fix="Rename the folders in one of them.")
         names = [folder.name for folder in populated]
         held = f"with classes {_listed(sorted(self.classes))}" if self.classes else "without labels"
         everything = _listed(folder.name for folder in self.level.populated)

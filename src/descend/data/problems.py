@@ -19,8 +19,8 @@ class Problem:
 
     kind: ``ignored``, ``heic``, ``layout``, ``missing``, ``nameless``, ``unlabeled``, ``unreadable``, ``merged``, ``similar``,
     ``doubtful``, ``conflict``, ``leak``, ``copies``, ``near copies``, ``near leak``, ``near conflict``, ``unsought``, ``torn``,
-    ``unopened``, ``carved``, ``few``, ``corrected``, ``repeated``, ``scale``, ``no number``, ``background``, ``blank``,
-    ``cache`` or ``part``.
+    ``unopened``, ``unused``, ``carved``, ``few``, ``corrected``, ``repeated``, ``table``, ``scale``, ``no number``,
+    ``background``, ``narrow``, ``blank``, ``cache`` or ``part``.
     n: how many things it is about. examples: the first hundred names, each with its reason where there is one.
     """
 

@@ -17,6 +17,8 @@ COLUMNS = ("path", "label", "split", "group")
 _OTHER_NAMES = {
     "path": ("filename", "file_name", "file", "filepath", "file_path", "image_path", "image", "img", "image_id", "id", "name"),
     "label": ("labels", "class", "category", "target", "class_name", "label_name", "y"),
+    "split": ("is_valid", "is_test", "set", "subset", "partition", "phase", "usage", "fold"),
+    "group": ("groups", "group_id", "patient", "patient_id", "subject", "subject_id", "video", "video_id", "burst", "scene"),
 }
 _BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32",
                      codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}  # fmt: skip
@@ -31,7 +33,7 @@ def read_rows(table: Path) -> tuple[list[str], Rows]:
     if table.suffix.lower() == ".parquet":
         return _parquet(table)
     delimiter = SUFFIXES[table.suffix.lower()]
-    reader = csv.reader(io.StringIO(_text(table), newline=None), delimiter=delimiter)
+    reader = csv.reader(io.StringIO(_text(table), newline=None), delimiter=delimiter, skipinitialspace=True)  # a, "b, c"
     try:
         rows = list(reader)
     except csv.Error as error:
@@ -54,8 +56,20 @@ def pick_columns(who: str, header: Sequence[Any], needed: Sequence[str] = ("path
             others = [str(header[names.index(name)]) for name in _OTHER_NAMES[column] if name in names]
             fix = f"Rename the column {others[0]!r} to {column!r}." if others else ""
             raise DataError(who, f"must have a column {column!r}", got=", ".join(names) or "no header",
-                            fix=fix or "A table reads path,label and may add split and group.")  # fmt: skip
+                            fix=fix or "The first line of a table reads path,label and may add split and group.")  # fmt: skip
     return {column: names.index(column) for column in COLUMNS if column in names}
+
+
+def unused_columns(header: Sequence[Any]) -> list[str]:
+    """Return the columns that by their names may give the split or the groups, where no column is called so."""
+    names = {clean_text(str(name)).casefold(): str(name) for name in header}
+    return [
+        f"{names[other]!r} (rename it to {column!r} to use it)"
+        for column in ("split", "group")
+        if column not in names
+        for other in _OTHER_NAMES[column]
+        if other in names
+    ]
 
 
 def _kind(table: Path) -> str:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +20,7 @@ from descend.data.labels import cell_text, encode_labels, whole_numbers
 from descend.data.manifest import SPLIT_WORDS, UNASSIGNED, Manifest, natural
 from descend.data.places import is_file, is_folder
 from descend.data.problems import Problem, problem, refusal
-from descend.data.table_files import Rows, pick_columns, read_rows
+from descend.data.table_files import Rows, pick_columns, read_rows, unused_columns
 from descend.errors import DataError, KnobError, nearest
 
 MOST_LABEL = 1_000  # characters; folders, the other source of labels, have at most 255
@@ -77,6 +80,8 @@ def list_rows(
                  "{n} rows of the table have no label and are left out", unlabelled),
         *problem("nameless", "1 row of the table has no path and is left out",
                  "{n} rows of the table have no path and are left out", nameless),
+        *problem("unused", "1 column may give the split or the groups and is not used",
+                 "{n} columns may give the split or the groups and are not used", unused_columns(header)),
         *problems,
     ]  # fmt: skip
     kept = sorted((index for index, file in enumerate(files) if file), key=lambda index: natural(files[index] or ""))
@@ -91,6 +96,9 @@ def list_rows(
     if "split" in where and not evaluation:
         _refuse_lost_splits(who, rows, [rows[index] for index in kept], problems)
     used = sorted(set(numbers[kept].tolist()))
+    lost = [repr(word) for number, word in enumerate(classes) if number not in used]
+    problems += problem("missing", "1 class has lost all its files and is left out",
+                        "{n} classes have lost all their files and are left out", lost)  # fmt: skip
     return Manifest(
         name,
         root,
@@ -123,7 +131,8 @@ def _row(who: str, number: int, cells: Sequence[Any], where: dict[str, int]) -> 
 def clean_path(cell: Any) -> str:
     """Return a path's cell as text: "" where it is missing; accents stay as they are, the file system may tell them apart."""
     text = "" if not cell_text(cell) else os.fspath(cell) if isinstance(cell, os.PathLike) else str(cell)
-    return text.strip().strip("\ufeff")
+    text = text.strip().strip("\ufeff")
+    return url2pathname(urlsplit(text).path) if text[:8].casefold() == "file:///" else text
 
 
 def _check_outside(table: Path, header: Sequence[Any], rows: Rows, *, allowed: bool) -> None:
@@ -151,11 +160,14 @@ def leads_out(path: str, root: str) -> bool:
 
 
 class FileFinder:
-    """Finds the files that paths mean: as written, with ``/`` for the backslashes of Windows, with accents in any form."""
+    """Finds the files that paths mean: as written, with ``/`` for the backslashes of Windows, with accents in any form.
+
+    Capitals do not count where one file alone can be meant: a table from Windows or macOS may write ``A.JPG`` for ``a.jpg``.
+    """
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._listed: dict[Path, dict[str, str]] = {}
+        self._listed: dict[Path, tuple[dict[str, str], dict[str, str]]] = {}
 
     def find(self, path: str) -> str | None:
         """Return the path of an existing file, with forward slashes, or None."""
@@ -163,35 +175,52 @@ class FileFinder:
         for form in forms:
             if is_file(self._root / form):
                 return form
-        return next((file for form in forms if not form.isascii() and (file := self._composed(form))), None)
+        return next((file for form in forms if (file := self._spelled(form))), None)
 
-    def _composed(self, path: str) -> str | None:
-        """Walk a path from folder to folder, accents composed or decomposed as each name may be."""
+    def _spelled(self, path: str) -> str | None:
+        """Walk a path from folder to folder, accents and capitals as each name may have them."""
         at, names = self._root, list[str]()
         for part in Path(path).parts:
-            name = part if is_file(at / part) or is_folder(at / part) else self._names(at).get(unicodedata.normalize("NFC", part))
+            name = part if is_file(at / part) or is_folder(at / part) else self._name(at, unicodedata.normalize("NFC", part))
             if name is None:
                 return None
             at /= name
             names.append(name)
         return Path(*names).as_posix() if is_file(at) else None
 
-    def _names(self, folder: Path) -> dict[str, str]:
+    def _name(self, folder: Path, composed: str) -> str | None:
+        """Return the name in a folder that is this one composed, or else the only one that is but for its capitals."""
         if folder not in self._listed:
             try:
-                names = [entry.name for entry in folder.iterdir()]
+                names = {unicodedata.normalize("NFC", entry.name): entry.name for entry in folder.iterdir()}
             except OSError:
-                names = []
-            self._listed[folder] = {unicodedata.normalize("NFC", name): name for name in names}
-        return self._listed[folder]
+                names = {}
+            folds = Counter(form.casefold() for form in names)
+            alone = {fold: name for form, name in names.items() if folds[fold := form.casefold()] == 1}
+            self._listed[folder] = names, alone
+        names, alone = self._listed[folder]
+        return names.get(composed) or alone.get(composed.casefold())
 
 
 def _paths_fix(root: Path, absent: Sequence[str]) -> str:
     fix = f"Paths are relative to {root}."
+    if absent and (meant := _existing(root, absent[0])):
+        fix += f" {meant[:200]!r} exists: write them like that."
     drive = next((path for path in absent if _DRIVE.match(path)), None)
     if drive is not None and os.sep == "/":
         fix += f" {drive[:2]} is a drive of another machine: write the paths from that folder on."
     return fix
+
+
+def _existing(root: Path, path: str) -> str | None:
+    """Return the file that a path would name with an ending, from the table's folder on or one further down, or None."""
+    path = path.replace("\\", "/").lstrip("/")
+    try:
+        folders = ["", *sorted(f"{folder.name}/" for folder in root.iterdir() if is_folder(folder))]
+    except OSError:
+        return None
+    found = (f"{folder}{path}{ending}" for folder in folders for ending in ("", ".jpg", ".png", ".jpeg"))
+    return next((file for file in found if is_file(root / file)), None)
 
 
 def _splits(who: str, rows: list[_Row]) -> NDArray[np.int8]:

@@ -35,6 +35,7 @@ TRAITS = np.dtype([("size", "<i4", 2), ("flags", "u1"), ("low", "<f8"), ("high",
 DEEP, FLOATS, NO_NUMBER, TRANSPARENT = 1, 2, 4, 8
 BLANK_ON: dict[Background, int] = {"white": 16, "black": 32, "grey": 64}
 _ONE_COLOR = 8  # levels: a picture whose levels spread no further shows one color
+_NARROW = 0.1  # of the shared scale: a picture of 12 bits among those of 16 keeps 16 of 256 levels
 _SPARED = 0.01  # of the transparent pictures may be blank on white before another background is chosen
 
 
@@ -94,12 +95,17 @@ def choose_policy(
         message = f"{n_blank:,} of {n:,} transparent pictures would be blank on white; all are laid on {chosen}"
         notes.append(Problem("background", message, n_blank))
     policy = PixelPolicy(scale, chosen, fit)
-    blank = _blank(flags, chosen) | _flat(seen, scale)
+    blank = _blank(flags, chosen) | _within(seen, scale, 1 / 255)
+    narrow = [names[int(row)] for row in np.flatnonzero(_within(seen, scale, _NARROW) & ~blank)]
     dark = [names[int(row)] for row in np.flatnonzero(flags & NO_NUMBER)]
     plain = [names[int(row)] for row in np.flatnonzero(blank)]
     notes += problem(
         "no number", "1 picture has pixels that are no numbers, shown black",
         "{n} pictures have pixels that are no numbers, shown black", dark,
+    )  # fmt: skip
+    notes += problem(
+        "narrow", "1 picture spans less than a tenth of these values and keeps few levels; its bits may be fewer",
+        "{n} pictures span less than a tenth of these values and keep few levels; their bits may be fewer", narrow,
     )  # fmt: skip
     notes += problem(
         "blank", "1 picture shows a single color as it is read", "{n} pictures show a single color as they are read", plain
@@ -130,9 +136,8 @@ def _scale(seen: NDArray[np.void]) -> tuple[tuple[float, float] | None, list[Pro
     return scale, [Problem("scale", message, len(deep))]
 
 
-def _flat(seen: NDArray[np.void], scale: tuple[float, float] | None) -> NDArray[np.bool_]:
-    """Return which deep pictures lie within one level of the scale: (n,) bool."""
+def _within(seen: NDArray[np.void], scale: tuple[float, float] | None, part: float) -> NDArray[np.bool_]:
+    """Return which deep pictures span less than a part of the scale: (n,) bool."""
     if scale is None:
         return np.zeros(len(seen), np.bool_)
-    level = (scale[1] - scale[0]) / 255
-    return (seen["flags"] & DEEP > 0) & (seen["high"] - seen["low"] < level)
+    return (seen["flags"] & DEEP > 0) & (seen["high"] - seen["low"] < part * (scale[1] - scale[0]))

@@ -125,6 +125,10 @@ def _rows(array: NDArray[Any], shape: tuple[int, ...]) -> list[NDArray[Any]]:
     n, height, width = array.shape
     if width in CHANNELS:
         return [array]
+    if width == 2:
+        raise DataError("predict", f"an array of {array.shape} may be {n} grey pictures of {height} x 2 pixels, or one of grey "
+                        "and alpha: say which",
+                        fix="Give list(array) for the grey pictures, Image.fromarray(array) for the one.")  # fmt: skip
     if n == 1 or n not in CHANNELS:
         return [*array]
     raise DataError("predict", f"an array of {array.shape} may be {n} grey pictures of {height} x {width} pixels, or one picture "
