@@ -59,6 +59,7 @@ def _short() -> Iterator[None]:
         patch.setattr(rungs, "MOST_PASSES", 3.0)
         patch.setattr(rungs, "FULL_PASSES", 2.0)
         patch.setattr(rungs, "DISTORTED_PASSES", 3.0)
+        patch.setattr(rungs, "DISTORTED_STEPS", 1)
         patch.setattr(rungs, "FEWEST_TRAINED", 1)
         patch.setattr(rungs, "MOST_TRAININGS", 1)
         yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import shutil
@@ -358,13 +359,14 @@ def test_only_trainings_that_seem_best_are_measured(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(rungs, "images_per_s", pace)
 
-    def chosen(time_left: float, draw: int = 0) -> FineTuneStep | None:
+    def chosen(time_left: float, draw: int = 0, may_distort: bool | None = False) -> FineTuneStep | None:
         study: Any = SimpleNamespace(
             native=224, plan=SimpleNamespace(size=288), may_mirror=True, rows=lambda split: range(sizes[split]), n_classes=5,
             rate=lambda size, engine=None: 60.0 * (224 / size) ** 2, early_stage="block1", precision="bfloat16",
             pretrained=SimpleNamespace(fixed_size=False), engine_of_trained="openvino", _training={},
-            before_training=lambda step: None, best_training=None, may_learn_val=True, may_distort=False,
+            before_training=lambda step: None, best_training=None, may_learn_val=True, may_distort=may_distort,
             training_rows=lambda *, with_val: range(2200 if with_val else 2000), clock=SimpleNamespace(used=lambda: clock.now),
+            log=SimpleNamespace(timed=lambda stage: contextlib.nullcontext()),
         )  # fmt: skip
         for name in ("training_rate", "measure_training"):
             setattr(study, name, getattr(Study, name).__get__(study))
@@ -402,6 +404,18 @@ def test_only_trainings_that_seem_best_are_measured(monkeypatch: pytest.MonkeyPa
     assert repeated.n_steps < alone.n_steps
     own_s = seconds * (repeated.size / 128) ** 2 * repeated.n_steps / (15 * 2000 / 32)
     assert 0.85 * 500 < own_s * (1 + 2200 / 2000) < 500  # as many passes over validation pictures too
+
+    checks = iter([True, False])
+    monkeypatch.setattr(keeps_labels, "distorted", lambda study: next(checks))
+    for expected in (True, False):  # what a check allows, once for each search
+        step = chosen(900.0, may_distort=None)
+        assert step is not None
+        assert step.n_steps >= rungs.DISTORTED_STEPS
+        assert step.distorted is expected
+    short = chosen(40.0, may_distort=True)
+    assert short is not None
+    assert short.n_steps < rungs.DISTORTED_STEPS
+    assert not short.distorted
 
 
 @pytest.mark.parametrize("check", [keeps_labels.mirrored, keeps_labels.distorted])
