@@ -296,3 +296,17 @@ def test_a_table_beside_pictures_without_class_folders_is_pointed_to(tmp_path: P
     with pytest.raises(DataError) as error:
         load(root)
     assert f"give it instead of the folder: {root / 'labels.csv'}" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["training", "validation", "evaluation"], {"training": 0, "validation": 1, "evaluation": 2}),  # Food-11
+        (["train", "eval"], {"train": 0, "eval": 2}),
+        (["train", "eval", "test"], {"train": 0, "test": 2, "eval": 1}),
+        (["train", "val", "test", "eval"], {"train": 0, "val": 1, "test": 2}),
+        (["eval", "cat"], {}),
+    ],
+)
+def test_evaluation_takes_the_place_that_is_free(names: list[str], expected: dict[str, int]) -> None:
+    assert split_names(names) == expected

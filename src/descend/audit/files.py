@@ -23,6 +23,7 @@ _OF_SOURCE: dict[str, tuple[Severity, str]] = {
     "similar": ("finding", "Rename the classes that are one."),
     "doubtful": ("note", ""),
     "torn": ("finding", "Move each group to one side of the split."),
+    "sequences": ("finding", "Keep each sequence on one side of the split: by a column 'group' in a table, or by its folders."),
 }
 
 

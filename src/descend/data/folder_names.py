@@ -6,11 +6,13 @@ import re
 from collections.abc import Iterable
 
 from descend.data.manifest import SPLIT_WORDS
+from descend.data.split import TEST, TRAIN, VAL
 
 _SPLIT_TOKENS = SPLIT_WORDS | {
     "trainset": 0, "traindata": 0, "trainingset": 0, "valset": 1, "validset": 1, "validationset": 1, "devset": 1,
     "testset": 2, "testdata": 2, "testingset": 2, "holdout": 2,
 }  # fmt: skip
+_EVALUATIONS = frozenset({"eval", "evaluation"})
 _WRAPPERS = frozenset({"image", "images", "img", "imgs", "picture", "pictures", "pics", "photo", "photos", "jpg", "jpeg", "jpegs",
                        "png", "data", "dataset", "datasets", "raw", "all", "files", "jpegimages"})  # fmt: skip
 _FILLERS = _WRAPPERS | {"set", "sets", "split", "folder", "dir", "x", "cropped", "resized", "small", "full", "new", "final",
@@ -39,8 +41,10 @@ def split_names(names: Iterable[str]) -> dict[str, int]:
     """Return the names, of folders side by side, that may stand for a split, each with its number.
 
     A split's own word does (``train``); one among words that say nothing does too (``training_set``, ``test_images``); and so do
-    names that differ in such a word only (``seg_train``, ``seg_test``). ``train_station`` alone does not.
+    names that differ in such a word only (``seg_train``, ``seg_test``). ``train_station`` alone does not. ``evaluation`` beside
+    ``train`` is the test split where none is called so, or else validation where none is.
     """
+    names = list(names)
     numbers: dict[str, int] = {}
     others: dict[str, tuple[str, ...]] = {}
     for name in names:
@@ -56,6 +60,10 @@ def split_names(names: Iterable[str]) -> dict[str, int]:
         kin = {numbers[other] for other, words in others.items() if words == rest and other in numbers}
         if not set(rest) <= _FILLERS and len(kin) < 2:
             del numbers[name]
+    lacking = [number for number in (TEST, VAL) if number not in numbers.values()]
+    evaluations = [name for name in names if name.strip().casefold() in _EVALUATIONS]
+    if TRAIN in numbers.values() and len(evaluations) == 1 and lacking:
+        numbers[evaluations[0]] = lacking[0]
     return numbers
 
 

@@ -21,6 +21,7 @@ from descend.data.near_copies import LEAST_SIDE, NONE, NearCopies, grouped, near
 from descend.data.pool import n_threads
 from descend.data.problems import Problem, problem, refusal
 from descend.data.scan import Scan, scan
+from descend.data.sequences import torn_sequences
 from descend.data.signatures import Pictures, signatures
 from descend.data.sources import Data, read
 from descend.data.split import SHARE, TEST, TRAIN, VAL, assign, nested_order
@@ -90,7 +91,7 @@ def load(
         pictures, cache = Pictures(manifest.root, names, digests, policy, in_memory), CacheFolder(cache_dir)
         near = _near(pictures, sizes, notes, up_to=near_up_to, threads=n_threads(threads), cache=cache, progress=progress)
         splits, groups = _split(labels, digests, near, groups, given, seed=seed)
-        notes += problems.near(names, near.pairs, labels, given, splits)
+        notes += [*problems.near(names, near.pairs, labels, given, splits), *torn_sequences(names, labels, splits, given)]
     else:
         splits = np.where(given == UNASSIGNED, np.int8(TEST), given)
     dataset = Dataset(

@@ -20,7 +20,7 @@ class Problem:
     kind: ``ignored``, ``heic``, ``layout``, ``missing``, ``nameless``, ``unlabeled``, ``unreadable``, ``merged``, ``similar``,
     ``doubtful``, ``conflict``, ``leak``, ``copies``, ``near copies``, ``near leak``, ``near conflict``, ``unsought``, ``torn``,
     ``unopened``, ``unused``, ``carved``, ``few``, ``corrected``, ``repeated``, ``table``, ``scale``, ``no number``,
-    ``background``, ``narrow``, ``blank``, ``cache`` or ``part``.
+    ``background``, ``narrow``, ``blank``, ``sequences``, ``cache`` or ``part``.
     n: how many things it is about. examples: the first hundred names, each with its reason where there is one.
     """
 
