@@ -46,13 +46,19 @@ def ways(name: str, n: int) -> dict[str, list[str]]:
 
 def row_of(name: str, n: int, steps: Sequence[str], work: Path) -> dict[str, Any]:
     """Return what a search by these steps reaches on test."""
-    folder, started = part(name, n, 0, work), time.perf_counter()
+    return found_by(steps, part(name, n, 0, work))
+
+
+def found_by(steps: Sequence[str], folder: Path) -> dict[str, Any]:
+    """Return what a search of a folder by given steps reaches on test."""
+    started = time.perf_counter()
     with tempfile.TemporaryDirectory() as out:
         run = descend.fit(folder, transfer="auto", steps=steps, out=Path(out) / "run")
         assert run.record.test is not None
-        accuracy, n_test = run.record.test["accuracy"], run.record.test["n"]
+        accuracy, loss, n_test = run.record.test["accuracy"], run.record.test["loss"], run.record.test["n"]
     told = interval(proportion(round(accuracy * n_test), n_test))
-    return {"accuracy": accuracy, "interval": told, "n_test": n_test, "wall_s": round(time.perf_counter() - started, 1)}
+    wall_s = round(time.perf_counter() - started, 1)
+    return {"accuracy": accuracy, "interval": told, "loss": loss, "n_test": n_test, "wall_s": wall_s}
 
 
 def main(sets: Sequence[str], sizes: Sequence[int], work: Path) -> None:

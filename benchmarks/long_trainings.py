@@ -13,18 +13,16 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import descend
 from descend.data import load
-from descend.search.rungs import LR, LR_STEPS
+from descend.search.rungs import peak_lr
 from descend.search.steps import FeatureStep, FineTuneStep, text
-from descend.stats import proportion
-from harness import go_on, interval
+from few_pictures import found_by
+from harness import go_on
 from splits import split
 
 SETS = ("sign-digits", "flowers5", "cifar10")
@@ -39,7 +37,7 @@ def steps_of(way: str, folder: Path) -> list[str]:
 
     def trained(passes: float, **more: Any) -> FineTuneStep:
         n_steps = round(passes * n_train / BATCH_SIZE)
-        lr = float(f"{LR * min(1.0, (n_steps / LR_STEPS) ** 0.5):.2g}")
+        lr = peak_lr(n_steps)
         return FineTuneStep(size=128, view=160, freeze_to="block1", lr=lr, n_steps=n_steps, mirrored=True, **more)
 
     trainings = {
@@ -52,19 +50,8 @@ def steps_of(way: str, folder: Path) -> list[str]:
 
 def row_of(name: str, way: str, work: Path) -> dict[str, Any]:
     """Return what a search by the steps of one way reaches on test."""
-    folder, started = split(name, 0, work), time.perf_counter()
-    with tempfile.TemporaryDirectory() as out:
-        run = descend.fit(folder, transfer="auto", steps=steps_of(way, folder), out=Path(out) / "run")
-        assert run.record.test is not None
-        accuracy, loss, n_test = run.record.test["accuracy"], run.record.test["loss"], run.record.test["n"]
-    told = interval(proportion(round(accuracy * n_test), n_test))
-    return {
-        "accuracy": accuracy,
-        "interval": told,
-        "loss": loss,
-        "n_test": n_test,
-        "wall_s": round(time.perf_counter() - started, 1),
-    }
+    folder = split(name, 0, work)
+    return found_by(steps_of(way, folder), folder)
 
 
 def main(sets: Sequence[str], work: Path) -> None:

@@ -366,7 +366,6 @@ def test_only_trainings_that_seem_best_are_measured(monkeypatch: pytest.MonkeyPa
             pretrained=SimpleNamespace(fixed_size=False), engine_of_trained="openvino", _training={},
             before_training=lambda step: None, best_training=None, may_learn_val=True, may_distort=may_distort,
             training_rows=lambda *, with_val: range(2200 if with_val else 2000), clock=SimpleNamespace(used=lambda: clock.now),
-            log=SimpleNamespace(timed=lambda stage: contextlib.nullcontext()),
         )  # fmt: skip
         for name in ("training_rate", "measure_training"):
             setattr(study, name, getattr(Study, name).__get__(study))
@@ -436,7 +435,8 @@ def test_a_transform_that_exchanges_classes_is_left_out_and_grey_pictures_stay_a
         dataset=SimpleNamespace(is_grey=is_grey, labels=labels, classes=["a", "b"], evidence=lambda rows: rows),
         rows=lambda split: np.arange(n), plan=SimpleNamespace(seed=0), native=224, frozen_engine=lambda view: None,
         pretrained=SimpleNamespace(stage_names=[], late_stages=[], n_columns=lambda taps: 6), transformed=transformed,
-        log=SimpleNamespace(record=SimpleNamespace(reasons={})), watch=SimpleNamespace(say=said.append),
+        log=SimpleNamespace(record=SimpleNamespace(reasons={}), timed=lambda stage: contextlib.nullcontext()),
+        watch=SimpleNamespace(say=said.append),
     )  # fmt: skip
     allowed = check(study)
     assert allowed == (not exchanged and not is_grey)

@@ -11,19 +11,20 @@ from descend.transfer import measure_label_changes
 
 def mirrored(study: Study) -> bool:
     """Return whether pictures may be mirrored, and tell why; see ``_measured``."""
-    return _told(study, "mirroring", _measured(study, MIRROR, "mirrored", "mirror images keep their labels here"))
+    return _allowed(study, "mirroring", MIRROR, "mirrored", "mirror images keep their labels here")
 
 
 def distorted(study: Study) -> bool:
     """Return whether pictures may be turned, sheared and recolored as ``DISTORT`` does, and tell why; see ``_measured``."""
-    kept = "turned, sheared and recolored pictures keep their labels here"
-    return _told(study, "distortion", _measured(study, (DISTORT,), "distorted", kept))
+    return _allowed(study, "distortion", (DISTORT,), "distorted", "turned, sheared and recolored pictures keep their labels here")
 
 
-def _told(study: Study, what: str, measured: tuple[bool, str]) -> bool:
-    """Say what was measured, now and in the record; returns whether the transform may be used."""
-    allowed, study.log.record.reasons[what] = measured
-    study.watch.say(f"  {what:<10} {'allowed' if allowed else 'left out'}  ({measured[1]})")
+def _allowed(study: Study, what: str, transform: tuple[str, ...], word: str, kept: str) -> bool:
+    """Measure whether a transform may be used, and say so, now and in the record."""
+    with study.log.timed("label check"):
+        allowed, why = _measured(study, transform, word, kept)
+    study.log.record.reasons[what] = why
+    study.watch.say(f"  {what:<10} {'allowed' if allowed else 'left out'}  ({why})")
     return allowed
 
 

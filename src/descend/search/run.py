@@ -230,7 +230,7 @@ class Search:
         """Measure whether pictures may be mirrored, where the time that is left can be used for more than that."""
         reserve = rungs.judging_s(self.study, self.findings.kept) + MIRROR_CHECK_S
         try:
-            with self.watch.holding(reserve), self.log.timed("label check"):
+            with self.watch.holding(reserve):
                 if self.clock.left() > reserve:
                     self.study.may_mirror = keeps_labels.mirrored(self.study)
         except OutOfTime:

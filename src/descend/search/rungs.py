@@ -270,8 +270,7 @@ def _fine_tuning(study: Study, taken: Taken, draw: int, error: float, time_left:
         if study.measure_training(step, lambda step=step: images_per_s(study, step, start)):
             continue
         if step.distorted and study.may_distort is None:
-            with study.log.timed("label check"):
-                study.may_distort = keeps_labels.distorted(study)
+            study.may_distort = keeps_labels.distorted(study)
             continue
         again = "" if not draw else " at a gentler rate" if study.best_training is None else " once more, to average"
         passes = step.n_steps * step.batch_size / len(study.rows("train"))
@@ -324,7 +323,7 @@ def _trainings(study: Study, taken: Taken, draw: int, time_left: float) -> Itera
         progress = _progress(n_train, passes * n_train, step)
         if progress >= 1:
             n_steps = max(1, round(passes * n_train / step.batch_size))
-            lr = float(f"{LR * min(1.0, (n_steps / LR_STEPS) ** 0.5) * (GENTLER if nothing_kept else 1.0):.2g}")
+            lr = peak_lr(n_steps, GENTLER if nothing_kept else 1.0)
             settled = min(1.0, n_steps / FULL_STEPS)
             worth = (1 - math.exp(-progress)) * settled * min(1.0, size / study.native) ** SIZE_POWER
             long = passes >= DISTORTED_PASSES and n_steps >= DISTORTED_STEPS
@@ -333,6 +332,11 @@ def _trainings(study: Study, taken: Taken, draw: int, time_left: float) -> Itera
             share = (AGAIN_SHARE if draw else FINETUNE_SHARE + DISTORTED_SHARE * distorted) * worth
             planned = share + repeats * repeat_share * worth
             yield Training(step, share, planned, passes * n_train / rate + judged_s)
+
+
+def peak_lr(n_steps: int, share: float = 1.0) -> float:
+    """Return a share of the peak rate of a training of so many steps, with two digits."""
+    return float(f"{LR * min(1.0, (n_steps / LR_STEPS) ** 0.5) * share:.2g}")
 
 
 def _progress(n_train: int, n_visits: float, step: FineTuneStep) -> float:
