@@ -14,8 +14,9 @@ FILES = ("model.safetensors", "pytorch_model.bin")  # what timm looks for, in it
 
 def is_cached(model: str) -> bool:
     """Return whether the pretrained weights of a timm model lie in the hub's local cache; the network is not asked."""
-    import timm
     from huggingface_hub import try_to_load_from_cache
+
+    from descend.models.timm_package import timm
 
     config = timm.get_pretrained_cfg(model)
     if config is None or not config.hf_hub_id:

@@ -20,7 +20,7 @@ def backbone(value: str | Architecture) -> Architecture:
     name = value.strip()
     if name in {cls.name for cls in registered(Architecture)}:
         return build(name, Architecture)
-    import timm  # heavy: only where a name is not ours
+    from descend.models.timm_package import timm  # heavy: only where a name is not ours
 
     if timm.is_model(name):
         return Timm(model=name)

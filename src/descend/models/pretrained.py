@@ -41,7 +41,7 @@ class Timm(Architecture):
     @property
     def native_size(self) -> int | None:
         """The size that it is built for, or that timm notes for its weights; None for a name that timm does not know."""
-        import timm
+        from descend.models.timm_package import timm
 
         config = timm.get_pretrained_cfg(self.model)
         return self.img_size or (None if config is None else config.input_size[-1])
@@ -49,7 +49,7 @@ class Timm(Architecture):
     @property
     def fixed_size(self) -> bool:
         """Whether timm notes that the model reads that size only."""
-        import timm
+        from descend.models.timm_package import timm
 
         config = timm.get_pretrained_cfg(self.model)
         return config is not None and bool(config.fixed_input_size)
@@ -57,7 +57,7 @@ class Timm(Architecture):
 
 def create(name: str, seed: int, *, pretrained: bool = False, img_size: int | None = None) -> Any:
     """Make a timm model with 1,000 classes; random weights are drawn from ``seed`` without touching torch's state."""
-    import timm
+    from descend.models.timm_package import timm
 
     if not timm.is_model(name):
         raise ModelError("timm", "model must be a name timm knows", got=name, fix="See timm.list_models().")
@@ -77,7 +77,7 @@ def create(name: str, seed: int, *, pretrained: bool = False, img_size: int | No
 
 def _fetched(name: str, knobs: dict[str, Any]) -> nn.Module:
     """Let timm fetch weights; whatever goes wrong underneath (hub, network, disk) becomes the one error that helps."""
-    import timm
+    from descend.models.timm_package import timm
 
     fix = (f"Use --backbone lite0, whose weights come with pip, or random weights: --transfer scratch --backbone {name} "
            f'("timm(model=\'{name}\', pretrained=False)" in Python).')  # fmt: skip

@@ -22,7 +22,7 @@ def as_timm(classifier: nn.Module, architecture: Architecture, *, size: int, n_c
     Raises ModelError where timm has no such model: an ensemble, a head of several layers or on several stages, layers that a
     regularizer has put in, a network of descend's own.
     """
-    import timm
+    from descend.models.timm_package import timm
 
     name, knobs = _name(architecture)
     if not isinstance(classifier, Classifier) or not isinstance(classifier.head, nn.Linear) or classifier.backbone.taps:
