@@ -287,24 +287,36 @@ def test_a_warm_up_is_begun_where_nothing_is_compiled_and_can_be_ended(tmp_path:
     other.end()
 
 
-def test_a_budget_is_refused_only_where_one_quick_fit_does_not_fit() -> None:
-    """However long choosing the head would take: that is left out then."""
+def test_a_search_begins_with_all_pictures_in_the_largest_view_that_time_allows() -> None:
+    """Then with a part in the smallest. A budget is refused only where one quick fit to that does not fit."""
     labels = np.repeat([0, 1], 2000)
     data: Any = SimpleNamespace(
         splits=np.zeros(4000, int), indices=lambda split: np.arange(4000), classes=("a", "b"), labels=labels
     )
-    body: Any = SimpleNamespace(n_columns=lambda taps: 1280, feature_sets={"last": (), "late": ("a",), "quarters": ("b",)})
+    body: Any = SimpleNamespace(
+        n_columns=lambda taps: 1280, feature_sets={"last": (), "late": ("a",), "quarters": ("b",)}, fixed_size=False, min_size=32
+    )
     speeds = begin.Speeds(decoded=1000, torch=40, computed=40, engine="torch", reason="")
-    clock: Any = SimpleNamespace(left=lambda: 9.0, used=lambda: 21.0, budget_s=30.0, closing_s=5.0)
-    step = begin.part(data, body, speeds, clock)
-    assert step is not None
-    assert 0 < step.share < 0.05
-    clock.left = lambda: 5.0
+    seconds = {"left": 9.0}
+    clock: Any = SimpleNamespace(left=lambda: seconds["left"], used=lambda: 21.0, budget_s=30.0, closing_s=5.0)
+
+    def begun(left: float) -> begin.Beginning:
+        seconds["left"] = left
+        return begin.beginning(data, body, 224, speeds, clock)
+
+    short = begun(9.0)
+    assert short.part is not None
+    assert (short.size, 0 < short.part.share < 0.25) == (96, True)
+    assert begun(1000.0) == begin.Beginning(224)
+    sizes = [beginning.size for beginning in map(begun, (35.0, 50.0, 80.0, 110.0, 140.0, 180.0)) if beginning.part is None]
+    assert sizes == sorted(sizes)
+    assert set(sizes) > {96, 128, 160}  # 4,000 pictures at 40 per second in 224 px, 218 in 96
+    body.fixed_size = True
+    assert begun(80.0).size == 224
+    assert begun(80.0).part is not None
     with pytest.raises(KnobError, match="must leave time for a first answer") as refused:
-        begin.part(data, body, speeds, clock)
+        begun(5.0)
     assert "Raise --budget" in str(refused.value)
-    clock.left = lambda: 1000.0
-    assert begin.part(data, body, speeds, clock) is None
 
 
 def test_nothing_is_waited_for_when_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -318,7 +330,8 @@ def test_a_search_that_time_has_ended_says_what_it_would_go_on_with(monkeypatch:
     """The step most worth its seconds; nothing is measured for it, and nothing is named that would not be worth taking."""
     sizes = {"train": 245, "val": 153, "test": 0}
     study: Any = SimpleNamespace(
-        native=224, plan=SimpleNamespace(size=288), may_mirror=False, rows=lambda split: range(sizes[split]), n_classes=2,
+        native=224, first_size=224, plan=SimpleNamespace(size=288), may_mirror=False, n_classes=2,
+        rows=lambda split: range(sizes[split]),
         rate=lambda size, engine=None: 60.0, early_stage="block3", warm_up=None, pretrained=SimpleNamespace(fixed_size=False),
         precision="float32", engine_of_trained="torch", clock=SimpleNamespace(used=lambda: 0.0), training_rate=lambda step: None,
         best_training=None, val_nats=50.0, may_distort=False, may_learn_val=False,
@@ -433,7 +446,7 @@ def test_a_transform_that_exchanges_classes_is_left_out_and_grey_pictures_stay_a
 
     study: Any = SimpleNamespace(
         dataset=SimpleNamespace(is_grey=is_grey, labels=labels, classes=["a", "b"], evidence=lambda rows: rows),
-        rows=lambda split: np.arange(n), plan=SimpleNamespace(seed=0), native=224, frozen_engine=lambda view: None,
+        rows=lambda split: np.arange(n), plan=SimpleNamespace(seed=0), first_size=224, frozen_engine=lambda view: None,
         pretrained=SimpleNamespace(stage_names=[], late_stages=[], n_columns=lambda taps: 6), transformed=transformed,
         log=SimpleNamespace(record=SimpleNamespace(reasons={}), timed=lambda stage: contextlib.nullcontext()),
         watch=SimpleNamespace(say=said.append),
@@ -495,17 +508,41 @@ def test_what_a_warm_up_compiles_is_what_training_calls(tmp_path: Path) -> None:
     assert {*(tmp_path / "kernels").iterdir()} - before <= {warm_up._done("adamw()", "bfloat16")}
 
 
-def test_a_resumed_search_does_not_decide_again_which_pictures_take_part(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_search_does_not_decide_again_how_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise KnobError("budget", "must leave time for a first answer")
 
-    monkeypatch.setattr(begin, "part", refuse)
-    resumed: Any = SimpleNamespace(known=[FeatureStep(size=64)], clock=None)
-    new: Any = SimpleNamespace(known=[], clock=None)
+    monkeypatch.setattr(begin, "beginning", refuse)
+    body: Any = SimpleNamespace(fixed_size=False, min_size=32)
     nothing: Any = None
-    Search._decide_part(resumed, nothing, nothing, nothing)
+
+    def size(*known: object) -> int:
+        search: Any = SimpleNamespace(known=[*known], clock=None)
+        return Search._first_size(search, nothing, body, 224, nothing)
+
+    assert size(FeatureStep(size=160), FeatureStep(size=224)) == 160
+    assert size(PartStep(share=0.5)) == 96
     with pytest.raises(KnobError):
-        Search._decide_part(new, nothing, nothing, nothing)
+        size()
+
+
+def test_where_the_first_view_is_small_the_networks_own_follows_and_then_the_largest(monkeypatch: pytest.MonkeyPatch) -> None:
+    study: Any = SimpleNamespace(native=224, first_size=96, plan=SimpleNamespace(size=288), may_mirror=False)
+    monkeypatch.setattr(rungs, "features_s", lambda *_, **__: 1.0)
+
+    def offered(*sizes: int) -> dict[int, float]:
+        looks = [FeatureStep(size=size) for size in sizes]
+        answer = SimpleNamespace(view=96, trial=None, frozen=True, share=1.0, mirrored=False, crops=None)
+        taken: Any = [(step, answer) for step in looks]
+        found = rungs._larger(study, taken, looks, 0.2)
+        return {rung.step.size: rung.gain for rung in found if isinstance(rung.step, FeatureStep)}
+
+    both = offered(96)
+    assert [*both] == [224, 288]
+    assert 0 < both[224] < both[288] < 0.2
+    assert [*offered(96, 224)] == [288]
+    assert offered(96, 224)[288] == pytest.approx(0.02, rel=0.05)  # a tenth of what is wrong
+    assert offered(96, 224, 288) == {}
 
 
 def test_the_start_of_an_engine_is_no_part_of_its_pace(monkeypatch: pytest.MonkeyPatch) -> None:

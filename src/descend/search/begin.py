@@ -1,4 +1,4 @@
-"""The first seconds of a search: how fast this machine is, how many pictures the time allows, and which engine computes."""
+"""The first seconds of a search: how fast this machine is, which engine computes, how many pictures and pixels fit."""
 
 from __future__ import annotations
 
@@ -23,6 +23,9 @@ from descend.transfer import choose, make_engine, measure, remembered
 
 LOOKED_AT = 24  # pictures decoded to see how long one takes
 LEAST_PER_CLASS = 8  # pictures of all splits, for a first answer
+SMALLER = (192, 160, 128, 96)
+"""Pixels of a first view, where all pictures do not fit into the time in the network's own: few pixels of all of them are worth
+more than many of a part. PLACEHOLDER"""
 FIRST_SHARE = 0.9  # of the time left that decoding, first features and their head may take: more pictures help most
 MARGIN = 1.2  # of every estimate: the machine may get busier
 EXPORT_S = 2.0  # that an engine takes to start with a network that is new to it; torch's own starts at once
@@ -39,9 +42,20 @@ class Speeds:
     engine: str
     reason: str
 
-    def first_s(self, n: int) -> float:
-        """Return the seconds that decoding n pictures and computing their first features take."""
-        return n * (1 / self.decoded + 1 / self.computed)
+    def first_s(self, n: int, *, area: float = 1.0) -> float:
+        """Return the seconds that decoding n pictures and computing their first features take.
+
+        area: of the view, as a share of that of the view that was measured.
+        """
+        return n * (1 / self.decoded + area / self.computed)
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """How a search begins. size: pixels of the first view of a picture. part: of the pictures that it looks at, None for all."""
+
+    size: int
+    part: PartStep | None = None
 
 
 def speeds(dataset: Dataset, plan: Plan, backbone: Backbone, resolution: int, clock: Clock, progress: Progress) -> Speeds:
@@ -70,32 +84,56 @@ def speeds(dataset: Dataset, plan: Plan, backbone: Backbone, resolution: int, cl
     return Speeds(decoded, rates.get("torch", torch_rate), rates[best], best, f"the fastest here, pictures/s: {shown}")
 
 
-def part(dataset: Dataset, backbone: Backbone, measured: Speeds, clock: Clock) -> PartStep | None:
-    """Return the share of the pictures that the time allows to look at, or None where it allows all.
+def beginning(dataset: Dataset, backbone: Backbone, native: int, measured: Speeds, clock: Clock) -> Beginning:
+    """Return the largest view in which all pictures can be looked at; where time does not allow any, a part in the smallest.
 
-    Raises KnobError where it does not allow enough for a first answer.
+    native: pixels of the view that was measured, the largest to begin with. Raises KnobError where the time does not allow enough
+    for a first answer.
     """
     n, n_train = int((dataset.splits >= 0).sum()), len(dataset.indices("train"))
     least = min(n, LEAST_PER_CLASS * len(dataset.classes))
 
-    def answer_s(looked_at: int) -> float:
+    def first_s(size: int, looked_at: int) -> float:
+        return measured.first_s(looked_at, area=(size / native) ** 2)
+
+    def answer_s(size: int, looked_at: int) -> float:
         """Return the seconds that a first answer in one fit takes."""
         n_fitted = round(n_train * looked_at / n)
-        return MARGIN * measured.first_s(looked_at) + 2 * quick_fit_s(backbone, n_fitted, n_classes, FIT_PACE) + clock.closing_s
+        fit_s = quick_fit_s(backbone, n_fitted, n_classes, FIT_PACE)
+        return MARGIN * first_s(size, looked_at) + 2 * fit_s + clock.closing_s
+
+    def tried_s(looked_at: int) -> float:
+        """Return the seconds that trying one set of features takes."""
+        return set_s(backbone, round(n_train * looked_at / n), n_classes, FIT_PACE)
+
+    def comfortable(size: int) -> bool:
+        """Return whether all pictures in a view leave time for a head that is chosen on a set of features, and to close."""
+        export_s = EXPORT_S * (size != native and measured.engine != "torch")
+        chosen_s = MARGIN * (first_s(size, n) + tried_s(n))
+        return chosen_s + export_s + clock.closing_s <= FIRST_SHARE * left
 
     def fits(looked_at: int) -> bool:
-        """Return whether so many pictures leave time for that, and for a head that is chosen on one set of features or more."""
-        tried_s = set_s(backbone, round(n_train * looked_at / n), n_classes, FIT_PACE)
-        return answer_s(looked_at) <= left and MARGIN * (measured.first_s(looked_at) + tried_s) <= FIRST_SHARE * left
+        """Return whether so many, in the smallest view, leave time for an answer, and for a head chosen on one set or more."""
+        chosen_s = MARGIN * (first_s(smallest, looked_at) + tried_s(looked_at))
+        return answer_s(smallest, looked_at) <= left and chosen_s <= FIRST_SHARE * left
 
-    left, n_classes = clock.left(), len(dataset.classes)
-    if answer_s(least) > left:
-        must = f"must leave time for a first answer: about {duration(clock.used() + answer_s(least), estimated=True)} here"
+    left, n_classes, sizes = clock.left(), len(dataset.classes), first_sizes(backbone, native)
+    smallest = sizes[-1]
+    if answer_s(smallest, least) > left:
+        needed = clock.used() + answer_s(smallest, least)
+        must = f"must leave time for a first answer: about {duration(needed, estimated=True)} here"
         raise KnobError("budget", must, got=duration(clock.budget_s), fix="Raise --budget.")
-    if fits(n):
-        return None
+    size = next((size for size in sizes if comfortable(size)), smallest)
+    if size != smallest or fits(n):
+        return Beginning(size)
     too_many = bisect.bisect_left(range(least, n), True, key=lambda looked_at: not fits(looked_at))
-    return PartStep(share=round((least + max(too_many - 1, 0)) / n, 4))
+    return Beginning(size, PartStep(share=round((least + max(too_many - 1, 0)) / n, 4)))
+
+
+def first_sizes(backbone: Backbone, native: int) -> list[int]:
+    """Return the views that a search may begin with, the largest first."""
+    smaller = [] if backbone.fixed_size else [size for size in SMALLER if backbone.min_size <= size < native]
+    return [native, *smaller]
 
 
 def taken_part(dataset: Dataset, step: PartStep, seed: int) -> Dataset:

@@ -41,7 +41,7 @@ def _measured(study: Study, transform: tuple[str, ...], word: str, kept: str) ->
     rows = sampled(data, study.rows("train"), study.plan.seed)
     if len(np.unique(data.labels[rows])) < 2:
         return True, "too few pictures to measure"
-    features = study.transformed(study.frozen_engine(study.native), rows, transform)
+    features = study.transformed(study.frozen_engine(study.first_size), rows, transform)
     labels, units = data.labels[rows], data.evidence(rows)
     for columns in _looks(study):
         look = features[:, :, columns]

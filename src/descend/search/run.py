@@ -151,13 +151,13 @@ class Search:
         resolution = stored_side(plan, Auto(), network)
         resolution -= (resolution - plan.size) % 2  # even margins: the mirror image of the crop is the crop of the mirror image
         backbone.look(native, of=plan.size)
-        speeds = None
+        speeds, first_size = None, native
         if self.deciding:
             with log.timed("measure"):
                 speeds = begin.speeds(dataset, plan, backbone, resolution, self.clock, self.progress)
             if plan.engine == "auto":
                 plan = plan.decided("engine", speeds.engine, speeds.reason)
-            self._decide_part(dataset, backbone, speeds)
+            first_size = self._first_size(dataset, backbone, native, speeds)
         plan = self._with_steps(plan)
         parts = [step for step in self.known if isinstance(step, PartStep)]
         for step in parts:
@@ -168,24 +168,31 @@ class Search:
         keep(initial, log)
         study = Study(plan, decode(dataset, plan, resolution, log, self.watch), backbone, self.clock, self.watch, log)
         study.is_part = bool(parts)
+        study.first_size = first_size
         if speeds is not None:
             study.note_rate("torch", native, speeds.torch)
             study.note_rate(plan.engine, native, speeds.computed)
         return study
 
-    def _decide_part(self, dataset: Dataset, backbone: Backbone, speeds: begin.Speeds) -> None:
-        if self.known:  # a resumed search: this was decided before its first step, whatever the machine is like now
-            return
-        step = begin.part(dataset, backbone, speeds, self.clock)
-        if step is not None:
-            self.known.insert(0, step)
-            self.written.insert(0, text(step))
+    def _first_size(self, dataset: Dataset, backbone: Backbone, native: int, speeds: begin.Speeds) -> int:
+        """Return the pixels of the first view, decided with the part that is looked at, where it is only a part.
+
+        In a resumed search that was done before its first step, whatever the machine is like now.
+        """
+        if self.known:
+            looked = (step.size for step in self.known if isinstance(step, FeatureStep))
+            return next(looked, begin.first_sizes(backbone, native)[-1])  # a part is looked at in the smallest view
+        beginning = begin.beginning(dataset, backbone, native, speeds, self.clock)
+        if beginning.part is not None:
+            self.known.insert(0, beginning.part)
+            self.written.insert(0, text(beginning.part))
+        return beginning.size
 
     # ---------------------------------------------------------------------------------------------------------- steps
 
     def _first_answers(self) -> None:
         """Fit a head to the features of all pictures; where that takes long, to those of a few before."""
-        step = FeatureStep(size=self.study.native)
+        step = FeatureStep(size=self.study.first_size)
         if self._has(step) or self._has(replace(step, quick=True)):
             return
         reserve = rungs.first_reserve_s(self.study, step)
@@ -198,7 +205,10 @@ class Search:
             if share < 0.5:
                 self._take(FeatureStep(size=step.size, share=round(share, 4)), "a first answer, from a part", reserve=reserve)
                 reserve = rungs.first_reserve_s(self.study, step)  # the head that did best there may be wider than the usual one
-        self._take(step, "features of the pretrained network, a head fitted to its optimum", reserve=reserve)
+        why = "features of the pretrained network, a head fitted to its optimum"
+        if step.size < self.study.native:
+            why += f", in {step.size} px: in {self.study.native} all pictures take longer than there is time"
+        self._take(step, why, reserve=reserve)
 
     def _climb(self) -> None:
         """Take the most promising step, again and again, while one fits and is worth it."""
@@ -287,7 +297,7 @@ class Search:
 
     def _take_what_is_done(self, step: RungStep) -> None:
         """Fit a head once to the features that are there, where there is no answer yet or one from far fewer pictures."""
-        if not isinstance(step, FeatureStep) or step.size != self.study.native or step.mirrored:
+        if not isinstance(step, FeatureStep) or step.size != self.study.first_size or step.mirrored:
             return
         done = min(step.share, self.study.share_done(step.size))
         if done > MORE * max((answer.share for answer in self.findings.answers), default=0.0):

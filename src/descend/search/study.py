@@ -110,7 +110,7 @@ class Study:
         views = replace(plan, augment=expand(MIRROR))  # view 0 is the plain one, view 1 its mirror image
         self.builder = TaskBuilder(views, decoded, Classifier(pretrained, head), None, watch)
         self._builders: dict[tuple[str, ...], TaskBuilder] = {MIRROR: self.builder}
-        self.native = min(plan.size, pretrained.native_size)
+        self.native = self.first_size = min(plan.size, pretrained.native_size)  # views: the network's own, and the first one
         self.may_mirror = False  # until it is measured
         self.may_distort: bool | None = None  # None until it is measured
         self.best_training: FineTuneStep | None = None  # that validation keeps with the most weight, None where it keeps none
