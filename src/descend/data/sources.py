@@ -22,6 +22,8 @@ from descend.data.shards import Shards, shards_at
 from descend.data.table_files import SUFFIXES
 from descend.errors import DataError, KnobError
 
+_LISTS = (".txt", ".json", ".jsonl", ".xlsx", ".xls", ".ods", ".lst", ".dat", ".xml")
+
 
 class Frame(Protocol):
     """A data frame: pandas' or polars', or whatever gives its columns by name."""
@@ -107,8 +109,10 @@ def _read_place(text: str, evaluation: bool, outside: bool) -> Manifest:
         return folders.read_folder(path, evaluation=evaluation)
     if is_table:
         return tables.read_table(path, evaluation=evaluation, outside=outside)
-    raise DataError(text, f"a file must be a table ({', '.join(SUFFIXES)}) or an archive ({', '.join(ENDINGS)})",
-                    fix="Give the folder that holds the class folders.")  # fmt: skip
+    fix = "Give the folder that holds the class folders."
+    if path.suffix.lower() in _LISTS:
+        fix = "If it names pictures and their classes, save it as .csv with the columns path,label."
+    raise DataError(text, f"a file must be a table ({', '.join(SUFFIXES)}) or an archive ({', '.join(ENDINGS)})", fix=fix)
 
 
 def _read_builtin(name: str) -> Manifest:

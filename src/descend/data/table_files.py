@@ -1,29 +1,32 @@
-"""Table files, read: CSV, TSV and Parquet become a header and rows of cells; what does not fit is refused with the fix."""
+"""Table files, read: CSV, TSV and Parquet become a header and rows of cells; what does not fit is refused with the fix.
+
+Before the header may stand blank lines, comments (``# ...``), and the line ``sep=;`` with which Excel is told the delimiter.
+Where cells stand in single quotes, those quote.
+"""
 
 from __future__ import annotations
 
 import codecs
 import csv
 import io
+import re
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from descend.data.headings import COLUMNS, is_heading
 from descend.data.labels import clean_text
 from descend.errors import DataError, MissingExtra
 
 SUFFIXES = {".csv": ",", ".tsv": "\t", ".parquet": ""}
-COLUMNS = ("path", "label", "split", "group")
-_OTHER_NAMES = {
-    "path": ("filename", "file_name", "file", "filepath", "file_path", "image_path", "image", "img", "image_id", "id", "name"),
-    "label": ("labels", "class", "category", "target", "class_name", "label_name", "y"),
-    "split": ("is_valid", "is_test", "set", "subset", "partition", "phase", "usage", "fold"),
-    "group": ("groups", "group_id", "patient", "patient_id", "subject", "subject_id", "video", "video_id", "burst", "scene"),
-}
 _BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32",
                      codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}  # fmt: skip
 _DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "bars", ",": "commas"}
 _FIXES = {"\t": "name it .tsv", ",": "name it .csv"}
+_DELIMITER_TOLD = re.compile(r"sep=(\\t|[,;|\t])", re.IGNORECASE)
+_QUOTES = "'\"`\u2018\u2019\u201c\u201d"  # straight and typographic
+_LOOKED_AT = 1_000  # lines, for the mark that quotes
 
 Rows = list[list[Any]]
 
@@ -32,44 +35,41 @@ def read_rows(table: Path) -> tuple[list[str], Rows]:
     """Return the columns of a table file and its rows, each as long as the header. Raises DataError or MissingExtra."""
     if table.suffix.lower() == ".parquet":
         return _parquet(table)
-    delimiter = SUFFIXES[table.suffix.lower()]
-    reader = csv.reader(io.StringIO(_text(table), newline=None), delimiter=delimiter, skipinitialspace=True)  # a, "b, c"
+    text, delimiter = _from_header(_text(table), SUFFIXES[table.suffix.lower()])
+    reader = csv.reader(io.StringIO(text), delimiter=delimiter, quotechar=_quote(text, delimiter), skipinitialspace=True)
     try:
-        rows = list(reader)
+        rows = list(reader)  # skipinitialspace: a, "b, c"
     except csv.Error as error:
         raise DataError(str(table), f"must be a {_kind(table)} table ({error}, in line {reader.line_num:,})",
                         fix="A cell that large is mostly a quotation mark that is never closed: double it, or remove it."
                         * ("limit" in str(error))) from None  # fmt: skip
-    header = [clean_text(cell) for cell in rows[0]] if rows else []
-    _refuse_other_delimiter(table, header, delimiter)
+    _refuse_other_delimiter(table, rows[0] if rows else [], delimiter)
+    header = [clean_text(cell).strip(_QUOTES) for cell in rows[0]] if rows else []
+    _refuse_row_names(table, header, rows[1:])
     return header, [_as_long(table, header, number, row) for number, row in enumerate(rows[1:], start=2) if row]
 
 
-def pick_columns(who: str, header: Sequence[Any], needed: Sequence[str] = ("path", "label")) -> dict[str, int]:
-    """Return where each of the columns that we know stands; names may be in any case. Raises DataError."""
-    names = [clean_text(str(name)).casefold() for name in header]
-    for column in COLUMNS:
-        if names.count(column) > 1:
-            raise DataError(who, f"must have one column {column!r}", got=", ".join(map(str, header)), fix="Rename the others.")
-    for column in needed:
-        if column not in names:
-            others = [str(header[names.index(name)]) for name in _OTHER_NAMES[column] if name in names]
-            fix = f"Rename the column {others[0]!r} to {column!r}." if others else ""
-            raise DataError(who, f"must have a column {column!r}", got=", ".join(names) or "no header",
-                            fix=fix or "The first line of a table reads path,label and may add split and group.")  # fmt: skip
-    return {column: names.index(column) for column in COLUMNS if column in names}
+def _from_header(text: str, delimiter: str) -> tuple[str, str]:
+    """Return a table's text from its header on, and its delimiter. A header may be a comment itself, as NumPy writes it."""
+    text, comment = text.replace("\r\n", "\n").replace("\r", "\n"), ""
+    while text:
+        line, _, rest = text.partition("\n")
+        if told := _DELIMITER_TOLD.fullmatch(line.strip().strip('"')):
+            delimiter = told[1].replace("\\t", "\t")
+        elif line.startswith("#"):
+            comment = line.lstrip("#").strip()
+        elif line.strip():
+            break
+        text = rest
+    n_known, n_in_comment = (sum(map(is_heading, words.split(delimiter))) for words in (text.partition("\n")[0], comment))
+    return (f"{comment}\n{text}" if n_in_comment > n_known else text), delimiter
 
 
-def unused_columns(header: Sequence[Any]) -> list[str]:
-    """Return the columns that by their names may give the split or the groups, where no column is called so."""
-    names = {clean_text(str(name)).casefold(): str(name) for name in header}
-    return [
-        f"{names[other]!r} (rename it to {column!r} to use it)"
-        for column in ("split", "group")
-        if column not in names
-        for other in _OTHER_NAMES[column]
-        if other in names
-    ]
+def _quote(text: str, delimiter: str) -> str:
+    """Return the mark that quotes cells: ' where every line has a cell between two of them, and none holds the usual one."""
+    cell = re.compile(rf"(?:^|{re.escape(delimiter)})\s*'(?:[^']|'')*'\s*(?:{re.escape(delimiter)}|$)")
+    lines = [line.rstrip("\n") for line in islice(io.StringIO(text), 1, _LOOKED_AT) if line.strip()]
+    return "'" if lines and all(cell.search(line) and '"' not in line for line in lines) else '"'
 
 
 def _kind(table: Path) -> str:
@@ -107,6 +107,14 @@ def _refuse_other_delimiter(table: Path, header: Sequence[str], delimiter: str) 
                             fix=f"They are parted by {name}: {fix}.")  # fmt: skip
 
 
+def _refuse_row_names(table: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Refuse a header that lacks the name of a first column of row numbers, as R's write.table writes it."""
+    filled = [row for row in rows if row]
+    if filled and all(len(row) == len(header) + 1 and row[0] == str(at) for at, row in enumerate(filled, start=1)):
+        raise DataError(str(table), "the header must name the column of row numbers too", got=", ".join(header),
+                        fix="In R: write.csv(..., row.names = FALSE).")  # fmt: skip
+
+
 def _as_long(table: Path, header: Sequence[str], number: int, row: list[str]) -> list[str]:
     """Return a row as long as the header; cells beyond it would cut a label short, so they are refused."""
     surplus = [cell for cell in row[len(header) :] if cell.strip()]
@@ -127,10 +135,17 @@ def _parquet(table: Path) -> tuple[list[str], Rows]:
         content = parquet.read_table(table)
     except (OSError, ValueError) as error:
         raise DataError(str(table), f"must be a Parquet table ({error})") from None
-    known = [
-        clean_text(name).casefold() in COLUMNS for name in content.column_names
-    ]  # the others may hold anything, pictures too
-    columns = [
-        column.to_pylist() if is_known else [None] * len(column) for column, is_known in zip(content.columns, known, strict=True)
+    names = [clean_text(name).casefold() for name in content.column_names]
+    is_complete = {"path", "label"} <= set(names)
+    columns = [  # of the others none is read that may hold anything, pictures too
+        column.to_pylist() if name in COLUMNS or not (is_complete or _is_large(column.type)) else [None] * len(column)
+        for name, column in zip(names, content.columns, strict=True)
     ]
     return content.column_names, [list(row) for row in zip(*columns, strict=True)]
+
+
+def _is_large(kind: Any) -> bool:
+    """Say whether the cells of an Arrow type may hold anything, pictures too."""
+    import pyarrow.types as types
+
+    return types.is_nested(kind) or types.is_binary(kind) or types.is_large_binary(kind)
