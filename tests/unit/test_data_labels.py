@@ -128,6 +128,7 @@ def test_bytes_and_numpy_text() -> None:
         ([np.zeros((4, 4), np.uint8), [[1, 2], [3]]], ["a", "b"], "images must have one shape"),
         (["a.png", "b.png"], ["a", "b"], "must name at least one labeled picture that exists, got 'a.png'"),
         (np.zeros((2, 4, 4), np.uint8), [[1, 0], [0, 1]], "one label for each"),
+        (["a.png", "b.png"], [["cat"], ["cat", "dog"]], "a label must be one word or one number"),
         (np.zeros((2, 4, 4), np.uint8), [None, None], "at least one labeled picture, got '2 without a label'"),
     ],
 )
@@ -215,3 +216,15 @@ def test_more_ways_of_several_labels_in_one_cell_are_told(cell: str) -> None:
 def test_measures_are_no_classes() -> None:
     with pytest.raises(DataError, match=r"labels must be whole numbers or words, got '0\.25'"):
         encode_labels(["1", "0.25", "3.5e-1", "2"], who="t")
+
+
+def test_what_is_masked_has_no_label() -> None:
+    masked = np.ma.array([0, 1, 0, 1, 7, 7], mask=[False] * 4 + [True] * 2)
+    dataset = load((_images(6), masked), split=False)
+    assert dataset.classes == ("0", "1")
+    assert [dataset.name_of(row) for row in range(len(dataset))] == [f"arrays[{row}]" for row in range(4)]
+
+
+def test_a_list_in_a_cell_is_no_label(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"data frame: a label must be one word or one number, got \['cat'\]"):
+        load({"path": _files(4, tmp_path), "label": [["cat"], ["dog"]] * 2})

@@ -158,6 +158,14 @@ REFUSED: dict[str, tuple[Tree, str]] = {
     "a further set beside the splits": (both("train", "test", "augmented"), "must be called like a split, got 'augmented'"),
     "Pascal VOC": ({"JPEGImages": 10, "SegmentationClass": 10, "ImageSets": 0}, "those in 'JPEGImages' lie directly there"),
     "images beside ground truth": ({"imgs": 10, "gt": 10}, "those in 'imgs' lie directly there"),
+    "domains with images inside": (
+        {f"{domain}/images/{c}": 4 for domain in ("amazon", "dslr") for c in CAT_DOG},
+        TWO_WAYS + ".*'cat', 'dog', in each",
+    ),
+    "a copy of all classes beside them": (
+        {"yes": 8, "no": 8, "brain/yes": 8, "brain/no": 8},
+        "called like the classes beside it: 'no', 'yes', got 'brain'. Move",
+    ),
     "an empty class": ({"cat": 10, "dog": 10, "cow": 0}, "'cow' holds none"),
 }
 
@@ -367,6 +375,8 @@ def test_an_archive_beside_class_folders_is_told(tmp_path: Path) -> None:
     ("tree", "words"),
     [
         ({"siteA/cat": 8, "siteA/dog": 8, "siteB/cat": 8, "siteB/dog": 8, "siteB/bird": 8}, "lie in each of them: 'cat', 'dog'"),
+        ({"fold_0": 8, "fold_1": 8}, "'fold_0', 'fold_1' are read as classes, and are called like the parts of one whole"),
+        ({"cat": 8, "dog": 8, "samples": 8}, "by their names 'samples' may hold something else"),
         ({"raw": 8, "processed": 8}, "'raw' may only be what lies around pictures"),
     ],
 )

@@ -54,6 +54,7 @@ PLAIN: dict[str, tuple[str, Row]] = {
     "Excel's comma": ("sep=,\npath,label", lambda i, kind: f"img/{i}.png,{kind}"),
     "Excel's semicolon": ('"sep=;"\npath;label', lambda i, kind: f"img/{i}.png;{kind}"),
     "percent": ("path,label", lambda i, kind: f"%69mg/{i}%2Epng,{kind}"),
+    "unseen marks in a path": ("path,label", lambda i, kind: f"im\u200bg/{i}.png,{kind}"),
     "mixed separators": ("path,label", lambda i, kind: f".\\img/{i}.png,{kind}"),
 }  # fmt: skip
 
@@ -120,6 +121,10 @@ def test_headings_of_other_names_are_taken_and_told(header: str, tmp_path: Path)
             "must have a column 'label'.*to 'label': 'diagnosis', 'target'",
         ),
         ("a,b,c", "{i},{kind},{kind}", "must have a column 'path', got 'a, b, c'"),
+        ("image,cat,dog", "{i},0.{n},0.3", "must have a column 'label'.*mark that of each picture with 1 and the others with 0"),
+        ("My pictures\nof 2020\npath,label", "img/{i}.png,{kind}", "the first line must name the columns, .*Line 3 seems to"),
+        ('"path,label"', '"img/{i}.png,{kind}"', "cells must be quoted one by one, got 'path,label'"),
+        ("path   label", "img/{i}.png   {kind}", "must be parted by commas.*They are parted by blanks"),
         ("label,pixel0,pixel1", "{hot},0,255", "The cells hold pixels: in Python"),
         ("img/x.png,cat", "img/{i}.png,{kind}", "The first line seems to name a picture: put the line path,label above it"),
         ("path,label", "{n},img/{i}.png,{kind}", "must name the column of row numbers too"),
@@ -131,14 +136,16 @@ def test_what_remains_open_is_refused_with_the_fix(header: str, line: str, messa
         load(written(tmp_path / "set", lambda i, kind: line.format(i=i, n=i + 1, kind=kind, hot=i % 2, measure=i + 0.5), header))
 
 
-@pytest.mark.parametrize("marks", ["01", ("0.0", "1.0"), ("False", "True")])
+@pytest.mark.parametrize("marks", [("0", "1"), ("0.0", "1.0"), ("False", "True"), ("", "x"), ("-1", "1"), ("no", "Yes")])
 def test_columns_of_zeros_and_ones_are_classes(marks: tuple[str, str], tmp_path: Path) -> None:
     def row(i: int, kind: str) -> str:
         return f"{i}," + ",".join(marks[kind == name] for name in ("bird", "cat", "dog"))
 
     dataset = load(written(tmp_path / "set", row, "image_id, bird, cat, dog"))
     assert labels(dataset) == expected()
-    assert "3 columns of 0 and 1 are taken as the classes: 'bird', 'cat', 'dog'" in " ".join(map(str, dataset.problems))
+    names = "2 columns of 0 and 1 are taken as the classes: 'cat', 'dog'"  # an empty column is none of them
+    names = names if "" in marks else "3 columns of 0 and 1 are taken as the classes: 'bird', 'cat', 'dog'"
+    assert names in " ".join(map(str, dataset.problems))
 
 
 @pytest.mark.parametrize(("value", "shown"), [("1", "row 3: rust and scab"), ("0", "row 2: none")])
@@ -169,6 +176,7 @@ ELSEWHERE: dict[str, Callable[[int], str]] = {
     "no folder": lambda i: f"{i}.png",
     "no ending": lambda i: f"img/{i}",
     "an id": str,
+    "another ending": lambda i: f"img/{i}.jpg",
 }  # fmt: skip
 
 

@@ -61,25 +61,27 @@ def list_pictures(sources: Iterable[str | os.PathLike[str]]) -> list[str]:
     return find_pictures(sources).paths
 
 
-def read_folder(root: Path, *, evaluation: bool = False) -> Manifest:
+def read_folder(root: Path, *, evaluation: bool = False, who: str = "") -> Manifest:
     """List a folder of class folders, or of ``train``, ``val`` and ``test`` folders that hold class folders.
 
-    evaluation: one split, or one class, is enough. Raises DataError, also where the folders can be read in two ways.
+    evaluation: one split, or one class, is enough. who: what errors call it, where that is not the folder. Raises DataError, also
+    where the folders can be read in two ways.
     """
-    return read_tree(walk(root), root, evaluation=evaluation)
+    return read_tree(walk(root), root, evaluation=evaluation, who=who)
 
 
-def read_tree(tree: Folder, root: Path, *, evaluation: bool = False) -> Manifest:
-    """List the pictures of a tree of folders as ``read_folder`` does; root: what errors call it."""
+def read_tree(tree: Folder, root: Path, *, evaluation: bool = False, who: str = "") -> Manifest:
+    """List the pictures of a tree of folders as ``read_folder`` does; root: what errors call it, unless ``who`` does."""
+    called = Path(who) if who else root
     try:
-        layout = decide(tree, str(root), evaluation=evaluation)
+        layout = decide(tree, str(called), evaluation=evaluation)
     except DataError as error:
-        raise _pointing(error, tree, root) from None
+        raise _pointing(error, tree, called) from None
     names, source, left_out = list[str](), list[int](), list[str]()  # source: the place in layout.labeled that a name is from
     for place, (_, _, folder) in enumerate(layout.labelled):
         names += _class_pictures(folder, left_out)
         source += [place] * (len(names) - len(source))
-    classes, numbers, about_labels = encode_labels([label for label, _, _ in layout.labelled], who=str(root))
+    classes, numbers, about_labels = encode_labels([label for label, _, _ in layout.labelled], who=str(called))
     order = np.array(sorted(range(len(names)), key=lambda row: natural(names[row])), np.int64)
     places = np.array(source, np.int64)[order]
     problems = [*_passed_over(root, tree, layout, left_out), *about_labels]
@@ -88,9 +90,9 @@ def read_tree(tree: Folder, root: Path, *, evaluation: bool = False) -> Manifest
         problems += _without_label([names[row] for row in order[labels < 0]], layout, numbers)
         order, places, labels = order[labels >= 0], places[labels >= 0], labels[labels >= 0]
     if not len(order):
-        raise _refusal(root, tree, problems)
-    _refuse_empty_classes(root, tree, layout, problems)
-    problems += pointers(tree, root) if len(classes) < 2 else archives(tree, root)
+        raise _refusal(called, tree, problems)
+    _refuse_empty_classes(called, tree, layout, problems)
+    problems += pointers(tree, called) if len(classes) < 2 else archives(tree, called)
     splits = np.array([split for _, split, _ in layout.labelled], np.int8)[places]
     return Manifest(tree.name, root, classes, [names[row] for row in order], labels, splits, problems=problems)
 

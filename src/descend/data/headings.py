@@ -35,7 +35,7 @@ _UNUSED = {
                         "lesion", "lesionid", "case", "caseid", "study", "studyid", "series", "seriesid", "slide", "slideid",
                         "site", "camera", "cameraid", "location", "person", "personid", "seqid", "session"}),
 }  # fmt: skip
-_ZERO, _ONE = frozenset({"0", "0.0", "false"}), frozenset({"1", "1.0", "true"})
+_ZERO, _ONE = frozenset({"0", "0.0", "false", "no", "-1", "-1.0", ""}), frozenset({"1", "1.0", "true", "yes", "x"})
 _PIXELS = re.compile(r"pixel_?\d+|\d+x\d+")
 _ROWS_SHOWN = 3
 
@@ -137,14 +137,16 @@ def _named(column: str, header: Sequence[Any]) -> list[int]:
 
 
 def _of_zeros_and_ones(header: Sequence[Any], cells: Sequence[Sequence[Any]], among: Sequence[int]) -> list[int]:
-    """Return the columns whose cells are all 0 or 1, less those that may be a split or a group."""
+    """Return the columns whose cells are all 0 or 1 (or empty or x, -1 or 1), less those that may be a split or a group."""
     aside = frozenset[str]().union(*_UNUSED.values())
-    either = _ZERO | _ONE
-    return [at for at in among if cells and _key(header[at]) not in aside and all(_text(row[at]) in either for row in cells)]
+    found = [at for at in among if cells and _key(header[at]) and _key(header[at]) not in aside]
+    kinds = [(at, {_text(row[at]) for row in cells}) for at in found]
+    return [at for at, kind in kinds if kind <= _ZERO | _ONE and kind != {""}]
 
 
 def _no_label(who: str, header: Sequence[Any], candidates: Sequence[int]) -> DataError:
-    fix = "The first line of a table reads path,label and may add split and group."
+    fix = ("Rename the column that holds the classes to 'label'; or, where each class has a column, mark that of each picture "
+           "with 1 and the others with 0.")  # fmt: skip
     if candidates:
         fix = f"Rename the one that holds the classes to 'label': {_listed(header, candidates)}."
     return DataError(who, "must have a column 'label'", got=_got(header), fix=fix)

@@ -75,7 +75,10 @@ def _refuse_measures(texts: list[str], who: str) -> None:
 
 
 def label_text(value: Any, *, who: str) -> str:
-    """Return a label as text, "" for one that is missing. Raises DataError for a number that is not whole."""
+    """Return a label as text, "" for one that is missing. Raises DataError for several, and for a number that is not whole."""
+    if isinstance(value, (list, tuple, set, dict, np.ndarray)):
+        raise DataError(who, "a label must be one word or one number", got=value,
+                        fix="Name one class for each picture; of one-hot rows take argmax(1).")  # fmt: skip
     text = cell_text(value)
     if isinstance(value, (float, np.floating)) and text and not _WHOLE.fullmatch(text):
         raise DataError(who, "labels must be whole numbers or words", got=text, fix="Number the classes, or name them.")

@@ -99,6 +99,7 @@ def _classes(level: Folder, who: str, layout: Layout, evaluation: bool) -> Layou
         _refuse_empty_inside(populated, who, evaluation)
         _refuse_split_of_some(populated, who)
         _refuse_repeated_folders(populated, who)
+        _refuse_classes_in_a_class(populated, who)
         layout.note = layout.note or _doubt(populated, evaluation=evaluation)
         layout.labelled += [(folder.name, UNASSIGNED, folder) for folder in populated]
     layout.empty += [folder for folder in level.folders if not folder.n_pictures and not stands_aside(folder.name)]
@@ -134,6 +135,16 @@ def _refuse_classes_in_splits(outer: Sequence[Folder], who: str) -> None:
         raise _ambiguous(who, f"classes {outside}", f"classes {_listed(sorted(shared))}, in the splits of each of them")
 
 
+def _refuse_classes_in_a_class(classes: Sequence[Folder], who: str) -> None:
+    """Refuse ``yes``, ``no`` beside ``all/yes``, ``all/no``: pictures of all classes would be a class of their own."""
+    names = {folder.label for folder in classes}
+    for folder in classes:
+        inside = {inner.label for inner in _part(folder).populated} & (names - {folder.label})
+        if len(inside) > 1:
+            must = f"a class folder must not hold folders that are called like the classes beside it: {_listed(sorted(inside))}"
+            raise DataError(who, must, got=folder.name, fix="Move it out of the data: it may be a copy of them.")
+
+
 def _refuse_split_of_some(classes: Sequence[Folder], who: str) -> None:
     """Refuse a split that is given inside some class folders and not in others, or beside pictures and folders without one."""
     strays, n_split = list[str](), 0
@@ -155,13 +166,18 @@ def _doubt(classes: Sequence[Folder], *, evaluation: bool) -> str:
     if len(classes) < 2 or evaluation:
         return ""
     names = _listed(folder.name for folder in classes)
-    inner = [{folder.label for folder in outer.populated} for outer in classes]
+    inner = [{folder.label for folder in _part(outer).populated} for outer in classes]
     shared = set[str].intersection(*inner)
+    aside = [folder.name for folder in classes if stands_aside(folder.name)]
     wrappers = [folder.name for folder in classes if is_wrapper(folder.name, "")]
     if len(shared) > 1 and not any(outer.pictures for outer in classes) and not _says_nothing(sorted(shared)):
         return f"{names} are read as classes; folders of the same names lie in each of them: {_listed(sorted(shared))}"
+    if are_partitions(folder.name for folder in classes):
+        return f"{names} are read as classes, and are called like the parts of one whole"
     if wrappers:
         return f"{names} are read as classes; {_listed(wrappers)} may only be what lies around pictures"
+    if 0 < len(aside) < len(classes):
+        return f"{names} are read as classes; by their names {_listed(aside)} may hold something else"
     return ""
 
 
@@ -184,7 +200,7 @@ def _refuse_empty_inside(classes: Sequence[Folder], who: str, evaluation: bool) 
 
 def _refuse_repeated_folders(classes: Sequence[Folder], who: str) -> None:
     """Refuse folders that all hold folders of the same names and nothing else: those may be the classes as well."""
-    inner = [tuple(folder.label for folder in outer.populated) for outer in classes]
+    inner = [tuple(folder.label for folder in _part(outer).populated) for outer in classes]
     if len(classes) < 2 or len(set(inner)) > 1 or len(inner[0]) < 2 or any(outer.pictures for outer in classes):
         return
     if _says_nothing(inner[0]):

@@ -104,7 +104,7 @@ def _read_place(text: str, evaluation: bool, outside: bool) -> Manifest:
     if shards is not None:
         return shards.read(evaluation=evaluation)
     if is_file(path) and is_archive(path):
-        return folders.read_folder(unpacked(path), evaluation=evaluation)
+        return folders.read_folder(unpacked(path), evaluation=evaluation, who=text)
     if is_folder(path):
         return folders.read_folder(path, evaluation=evaluation)
     if is_table:
@@ -193,6 +193,10 @@ def _pair(pair: Any, who: str) -> tuple[NDArray[np.uint8], NDArray[Any]]:
 
 
 def _as_array(values: Any, who: str, what: str) -> NDArray[Any]:
+    if what == "labels" and np.ma.isMaskedArray(values):
+        array = np.array(values, object)  # pyright: ignore[reportArgumentType] (NumPy's own)
+        array[np.ma.getmaskarray(values)] = None  # what is masked is missing
+        return array
     if what == "labels" and isinstance(values, (list, tuple)) and not any(map(np.ndim, values)):
         array = np.empty(len(values), object)  # NumPy would make words of a None or NaN beside words
         array[:] = list(values)

@@ -26,6 +26,7 @@ _DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "bars", ",": "commas"}
 _FIXES = {"\t": "name it .tsv", ",": "name it .csv"}
 _DELIMITER_TOLD = re.compile(r"sep=(\\t|[,;|\t])", re.IGNORECASE)
 _QUOTES = "'\"`\u2018\u2019\u201c\u201d"  # straight and typographic
+_MOST_TITLE = 20  # lines in which a header is sought
 _LOOKED_AT = 1_000  # lines, for the mark that quotes
 
 Rows = list[list[Any]]
@@ -45,6 +46,7 @@ def read_rows(table: Path) -> tuple[list[str], Rows]:
                         * ("limit" in str(error))) from None  # fmt: skip
     _refuse_other_delimiter(table, rows[0] if rows else [], delimiter)
     header = [clean_text(cell).strip(_QUOTES) for cell in rows[0]] if rows else []
+    _refuse_title(table, rows)
     _refuse_row_names(table, header, rows[1:])
     return header, [_as_long(table, header, number, row) for number, row in enumerate(rows[1:], start=2) if row]
 
@@ -99,12 +101,27 @@ def _other_encoding(content: bytes) -> str:
     return f"It looks like Windows-1252 or another 8-bit encoding: {how.format('cp1252')}."
 
 
+def _refuse_title(table: Path, rows: Sequence[Sequence[str]]) -> None:
+    """Refuse lines above the header: a title, the time of an export."""
+    known = [sum(map(is_heading, row)) if len(row) > 1 else 0 for row in rows[:_MOST_TITLE]]
+    above = next((at for at, n_known in enumerate(known) if n_known), 0)
+    if above:
+        raise DataError(str(table), "the first line must name the columns", got=", ".join(rows[0]),
+                        fix=f"Line {above + 1} seems to: remove what stands above it, or begin those lines with #.")  # fmt: skip
+
+
 def _refuse_other_delimiter(table: Path, header: Sequence[str], delimiter: str) -> None:
+    if len(header) == 1 and delimiter in header[0]:
+        raise DataError(str(table), "cells must be quoted one by one", got=header[0],
+                        fix="Each line stands in quotation marks as a whole: remove them.")  # fmt: skip
     for other, name in _DELIMITERS.items():
         if len(header) == 1 and other != delimiter and other in header[0]:
             fix = _FIXES.get(other, "save it with commas, or with tabs as .tsv")
             raise DataError(str(table), f"its columns must be parted by {_DELIMITERS[delimiter]}", got=header[0],
                             fix=f"They are parted by {name}: {fix}.")  # fmt: skip
+    if len(header) == 1 and sum(map(is_heading, header[0].split())) > 1:
+        raise DataError(str(table), f"its columns must be parted by {_DELIMITERS[delimiter]}", got=header[0],
+                        fix="They are parted by blanks: save it with commas, or with tabs as .tsv.")  # fmt: skip
 
 
 def _refuse_row_names(table: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -14,12 +14,14 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
-from descend.data.labels import cell_text
+from descend.data.formats import is_picture_name
+from descend.data.labels import cell_text, clean_text
 from descend.data.places import is_file, is_folder
 from descend.data.problems import Problem, problem
 
@@ -48,16 +50,23 @@ def leads_out(path: str, root: str) -> bool:
 
 
 class Change(NamedTuple):
-    """What is done to paths that lead to no file: folders left off at their beginning, one put before, an ending put behind."""
+    """What is done to paths that lead to no file: folders left off at their beginning, one put before, an ending put behind.
+
+    replaces: whether the new ending takes the place of the path's own.
+    """
 
     n_left_off: int
     folder: str
     ending: str
+    replaces: bool
 
     def of(self, path: str) -> str | None:
         """Return the path, changed, or None for one that has no more folders than are left off."""
         parts = _parts(path)[self.n_left_off :]
-        return f"{self.folder}{'/'.join(parts)}{self.ending}" if parts else None
+        if not parts or (self.replaces and not is_picture_name(parts[-1])):
+            return None
+        stem = "/".join(parts).rpartition(".")[0] if self.replaces else "/".join(parts)
+        return f"{self.folder}{stem}{self.ending}"
 
 
 class FileFinder:
@@ -101,8 +110,8 @@ class FileFinder:
         for n_left_off in range(len(_parts(path))):
             found = dict[str, Change]()
             for folder in self._folders():
-                for ending in _ENDINGS:
-                    change = Change(n_left_off, folder, ending)
+                for ending, replaces in product(_ENDINGS, (False, True)):
+                    change = Change(n_left_off, folder, ending, replaces)
                     if file := self.find(change.of(path) or ""):
                         found.setdefault(file, change)
             if found:
@@ -137,17 +146,17 @@ class FileFinder:
     def _name(self, folder: Path, composed: str) -> str | None:
         """Return the name in a folder that is this one composed, or else the only one that is but for its capitals."""
         names, alone = self._names(folder)
-        return names.get(composed) or alone.get(composed.casefold())
+        return names.get(composed) or alone.get(_folded(composed))
 
     def _names(self, folder: Path) -> tuple[dict[str, str], dict[str, str]]:
-        """Return the names in a folder by their composed form, and those that are alone by their form without capitals."""
+        """Return the names in a folder by their composed form, and those that are alone but for capitals and unseen marks."""
         if folder not in self._listed:
             try:
                 names = {unicodedata.normalize("NFC", entry.name): entry.name for entry in folder.iterdir()}
             except OSError:
                 names = {}
-            folds = Counter(form.casefold() for form in names)
-            alone = {fold: name for form, name in names.items() if folds[fold := form.casefold()] == 1}
+            folds = Counter(map(_folded, names))
+            alone = {fold: name for form, name in names.items() if folds[fold := _folded(form)] == 1}
             self._listed[folder] = names, alone
         return self._listed[folder]
 
@@ -163,6 +172,11 @@ def paths_fix(root: Path, absent: Sequence[str]) -> str:
     if drive is not None and os.sep == "/":
         fix += f" {drive[:2]} is a drive of another machine: write the paths from that folder on."
     return fix
+
+
+def _folded(name: str) -> str:
+    """Return what names share that differ in capitals, or in blanks and marks that nobody sees."""
+    return clean_text(name).casefold()
 
 
 def _parts(path: str) -> list[str]:

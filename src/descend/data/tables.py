@@ -161,7 +161,7 @@ def _refuse_lost_splits(who: str, rows: list[_Row], kept: list[_Row], problems: 
 
 
 def _groups(rows: list[_Row]) -> NDArray[np.int64]:
-    """Number the groups; an empty cell is a group of its own."""
+    """Number the groups, whatever their capitals; an empty cell is a group of its own."""
     numbers: dict[str, int] = {}
-    keys = (group or f"\0{index}" for index, group in enumerate(whole_numbers([row.group for row in rows])))
+    keys = (group.casefold() or f"\0{index}" for index, group in enumerate(whole_numbers([row.group for row in rows])))
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.int64)
