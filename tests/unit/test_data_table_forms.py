@@ -212,3 +212,24 @@ def test_no_path_is_taken_for_another_where_that_may_be_another_picture(tmp_path
 def test_lists_that_are_no_tables_are_told_how_to_become_one(name: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"save it as \.csv with the columns path,label"):
         load(written(tmp_path / "set", lambda i, kind: f"img/{i}.png,{kind}", name=name))
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (["img/0.png", '""'], "every row must name a picture's file, row 3 does not, got ''"),
+        (["img/0.png", "img"], "every row must name a picture's file, row 3 does not, got 'img'"),
+        (["img/0.png", "/etc"], "pictures must lie below the table's folder, got '/etc'"),
+    ],
+)
+def test_rows_of_new_pictures_that_are_no_files_are_refused(rows: list[str], message: str, tmp_path: Path) -> None:
+    root = make_tree(tmp_path / "set", *many("img", 2))
+    (root / "new.csv").write_text("\n".join(["path", *rows]) + "\n", encoding="utf-8")
+    with pytest.raises(DataError, match=message):
+        read_new_pictures(root / "new.csv")
+
+
+def test_new_pictures_of_another_machine_are_found(tmp_path: Path) -> None:
+    root = make_tree(tmp_path / "set", *many("img", 2))
+    (root / "new.csv").write_text("path\n/home/bob/img/0.png\n/home/bob/img/1.png\n", encoding="utf-8")
+    assert read_new_pictures(root / "new.csv").paths == [str(root / "img/0.png"), str(root / "img/1.png")]

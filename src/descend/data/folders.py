@@ -34,7 +34,7 @@ def find_pictures(sources: Iterable[str | os.PathLike[str]]) -> PictureFiles:
     """Find the picture files that files and folders stand for, folders searched to their bottom, in natural order.
 
     A file that is named is taken whatever its ending; in folders, files that are no pictures are passed over and named, but for
-    those of a system (thumbnails, recycle bins, hidden files). Raises DataError for a name without a letter.
+    those of a system (thumbnails, recycle bins). Raises DataError for a name without a letter.
     """
     files = PictureFiles()
     for source in sources:

@@ -63,6 +63,11 @@ def is_picture_name(name: str) -> bool:
     return kind_of(name) == "picture"
 
 
+def is_hidden_picture(name: str) -> bool:
+    """Say whether a file is called like a picture but for a dot before its name; ``._1.png`` is what macOS adds to ``1.png``."""
+    return name.startswith(".") and not name.startswith("._") and is_picture_name(name.lstrip("."))
+
+
 def is_system_folder(name: str) -> bool:
     """Say whether a folder of this name belongs to a system, a recycle bin or a tool: hidden ones do."""
     if name.startswith(".") or name in _RECYCLE_BINS or _RECOVERED.fullmatch(name):  # .git, .Trash-1000

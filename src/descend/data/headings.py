@@ -81,12 +81,18 @@ def pick_path(who: str, header: Sequence[Any]) -> int:
     if found:
         fix = f"Rename the one that names the files to 'path': {_listed(header, found)}."
     else:
-        fix = "The first line of a table reads path,label and may add split and group."
+        fix = "Rename the column that names the files to 'path'; a table has the columns path,label and may add split and group."
         if any(is_picture_name(name) for name in names):
             fix = "The first line seems to name a picture: put the line path,label above it."
         if any(_PIXELS.fullmatch(name) for name in names):
             fix = "The cells hold pixels: in Python, make an array (N, H, W) uint8 of them, and give (images, labels)."
     raise DataError(who, "must have a column 'path'", got=_got(header), fix=fix)
+
+
+def label_column(header: Sequence[Any]) -> int | None:
+    """Return the column that alone may name the classes by its heading, or None."""
+    found = _named("label", header)
+    return found[0] if len(found) == 1 else None
 
 
 def unused_columns(header: Sequence[Any], where: dict[str, int]) -> list[str]:

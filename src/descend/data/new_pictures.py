@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from descend.data.headings import pick_path
 from descend.data.labels import cell_text
+from descend.data.places import is_folder
 from descend.data.table_files import read_rows
 from descend.data.table_paths import FileFinder, clean_path, leads_out
 from descend.errors import DataError, nearest
@@ -25,8 +26,8 @@ def read_new_pictures(table: Path, identifier: str | None = None) -> NewPictures
 
     Without an identifier, a column of another name may name them (``headings.pick_path``).
     Paths are relative to the table's folder. identifier: the column that identifies a row; None for the paths themselves.
-    Raises DataError where there is no such column, or no row, or where a path leads out of the table's folder; MissingExtra for
-    Parquet without its package.
+    Raises DataError where there is no such column, or no row, and where a path is missing, leads out of the table's folder, or to
+    a folder; MissingExtra for Parquet without its package.
     """
     header, rows = read_rows(table)
     names = [str(name).strip() for name in header]
@@ -39,10 +40,14 @@ def read_new_pictures(table: Path, identifier: str | None = None) -> NewPictures
     named = [cell_text(row[names.index(column)]) for row in rows]
     path = next((at for at, name in enumerate(names) if name.casefold() == "path"), names.index(column))
     written = [clean_path(row[path]) for row in rows]
+    files, _ = FileFinder(table.parent).find_all(written)
     root = os.path.normpath(table.parent.absolute())
-    outside = next((text for text in written if leads_out(text, root)), None)
+    outside = next((text for file, text in zip(files, written, strict=True) if leads_out(file or text, root)), None)
     if outside is not None:
         raise DataError(str(table), "pictures must lie below the table's folder", got=outside,
                         fix="Put the table above its pictures, or name the files themselves.")  # fmt: skip
-    files, _ = FileFinder(table.parent).find_all(written)
+    for number, (file, text) in enumerate(zip(files, written, strict=True), start=2):
+        if not text or (file is None and is_folder(table.parent / text)):
+            raise DataError(str(table), f"every row must name a picture's file, row {number} does not", got=text,
+                            fix="Mend the row, or remove it.")  # fmt: skip
     return NewPictures(named, [str(table.parent / (file or text)) for file, text in zip(files, written, strict=True)])

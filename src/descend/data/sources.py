@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from descend.data import builtin, folders, tables
 from descend.data.archives import ENDINGS, is_archive, unpacked
+from descend.data.headings import label_column, pick_path
 from descend.data.labels import encode_labels
 from descend.data.listed import Listed, has_images, listed, unlabelled
 from descend.data.manifest import SPLIT_WORDS, UNASSIGNED, Manifest
@@ -141,7 +142,8 @@ def _columns(data: Any) -> dict[str, Sequence[Any]] | None:
 def labels_column(data: Any) -> Sequence[Any] | None:
     """Return the labels of a data frame or of a dict of columns, None for other data."""
     columns = None if isinstance(data, (str, os.PathLike)) else _columns(data)
-    return next((column for name, column in (columns or {}).items() if name.strip().lower() == "label"), None)
+    at = label_column([*(columns or {})])
+    return None if columns is None or at is None else columns[[*columns][at]]
 
 
 def pictures_alone(data: Any) -> Any:
@@ -149,10 +151,7 @@ def pictures_alone(data: Any) -> Any:
     columns = None if isinstance(data, (str, os.PathLike, Mapping)) else _columns(data)
     if columns is None:
         return unlabelled(data)
-    path = next((column for name, column in columns.items() if name.strip().lower() == "path"), None)
-    if path is None:
-        raise DataError("data frame", "must have a column 'path'", got=", ".join(columns), fix="Rename the column of files.")
-    return [*path]
+    return [*columns[[*columns][pick_path("data frame", [*columns])]]]
 
 
 def _read_columns(columns: dict[str, Sequence[Any]]) -> Manifest:
