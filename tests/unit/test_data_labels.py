@@ -173,7 +173,7 @@ def test_several_labels_in_one_cell_are_told() -> None:
     "pair",
     [
         ("great dane", "great_dane"), ("great dane", "Great-Dane"), ("cat", "'cat'"), ("cat", "\u201ccat\u201d"), ("cat", "cat."),
-        ("1", "01"), ("cat", "\u0441at"), ("cat", "cat\u200d"), ("A", "\uff21"),
+        ("1", "01"), ("TRUE", "True"), ("cat", "\u0441at"), ("cat", "cat\u200d"), ("A", "\uff21"),
     ],
 )  # fmt: skip
 def test_names_that_are_likely_one_class_are_told(pair: tuple[str, str]) -> None:
@@ -228,3 +228,20 @@ def test_what_is_masked_has_no_label() -> None:
 def test_a_list_in_a_cell_is_no_label(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"data frame: a label must be one word or one number, got \['cat'\]"):
         load({"path": _files(4, tmp_path), "label": [["cat"], ["dog"]] * 2})
+
+
+def test_truths_in_several_words_are_told() -> None:
+    (problem,) = encode_labels(["TRUE", "1", "0", "False", "no"], who="t")[2]
+    assert problem.kind == "similar"
+    assert sorted(problem.examples) == ["'0' and 'False' and 'no'", "'1' and 'TRUE'"]
+    assert encode_labels(["yes", "no"], who="t")[2] == []
+    assert encode_labels(["1", "t", "tea"], who="t")[2] == []
+
+
+def test_tensors_of_one_element_are_numbers() -> None:
+    torch = pytest.importorskip("torch")
+    labels = [torch.tensor(0), torch.tensor(1.0), torch.tensor(float("nan")), np.array(1)]
+    assert encode_labels(labels, who="t")[:1] == (("0", "1"),)
+    assert encode_labels(labels, who="t")[1].tolist() == [0, 1, -1, 1]
+    with pytest.raises(DataError, match="one word or one number"):
+        encode_labels([torch.tensor([0, 1])], who="t")

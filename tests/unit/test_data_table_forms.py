@@ -233,3 +233,23 @@ def test_new_pictures_of_another_machine_are_found(tmp_path: Path) -> None:
     root = make_tree(tmp_path / "set", *many("img", 2))
     (root / "new.csv").write_text("path\n/home/bob/img/0.png\n/home/bob/img/1.png\n", encoding="utf-8")
     assert read_new_pictures(root / "new.csv").paths == [str(root / "img/0.png"), str(root / "img/1.png")]
+
+
+def test_an_unclosed_quote_in_another_column_does_not_swallow_rows(tmp_path: Path) -> None:
+    def row(i: int, kind: str) -> str:
+        return f"img/{i}.png,{kind}," + {3: '"five inches', 9: 'wide"'}.get(i, "note")
+
+    with pytest.raises(
+        DataError, match=r"a cell with rows in it must not go over several lines, one of row 5 does, got 'img/4\.png,cat,note'"
+    ):
+        load(written(tmp_path / "set", row, "path,label,caption"))
+
+
+def test_a_comma_in_a_label_before_an_empty_cell_is_refused(tmp_path: Path) -> None:
+    def row(i: int, kind: str) -> str:
+        return f"img/{i}.png,{kind}," if i % 2 else f"img/{i}.png,{kind}, grey,"
+
+    with pytest.raises(DataError, match=r"header's 3 cells, row 2 has 4, got .*'grey'.*Put quotes"):
+        load(written(tmp_path / "a", row, "path,label,note"))
+    spreadsheet = load(written(tmp_path / "b", lambda i, kind: f"img/{i}.png,{kind},,"))  # empty columns behind all rows
+    assert labels(spreadsheet) == expected()

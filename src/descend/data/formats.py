@@ -24,7 +24,8 @@ _SYSTEM_FOLDERS = frozenset({
 _RECYCLE_BINS = ("RECYCLER", "RECYCLED")  # as Windows wrote them; in other letters a class of waste
 _RECOVERED = re.compile(r"found\.\d{3}", re.IGNORECASE)
 _SYSTEM_SUFFIXES = (".lrdata", ".photoslibrary")  # previews of Lightroom, the inside of a Mac's photo library
-_SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r", "folder.jpg.tmp"})
+_SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r", "folder.jpg.tmp",
+                            "albumartsmall.jpg"})  # fmt: skip
 _COPIES = (".bak", ".orig", ".old", ".tmp", ".temp", ".part", ".crdownload", ".download", ".swp", "_original", "~")
 _RAW = frozenset({".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".dng", ".raf", ".orf", ".rw2", ".pef", ".srw"})
 

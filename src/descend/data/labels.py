@@ -34,7 +34,10 @@ _ONLY_MARKS = re.compile(r"[-\u2013\u2014?.*/#_\u2026]+")
 _CODES_OF_GAPS = frozenset({"-1", "-9", "-99", "-999", "-9999", "99", "999", "9999"})  # beside classes that are numbered
 _WHOLE = re.compile(r"([+-]?\d+)(\.0+)?")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
-_INVISIBLE = re.compile("[\ufeff\u200b\u200e\u200f\u2060\u00ad]")  # byte order mark, zero-width and direction marks, soft hyphen
+_INVISIBLE = re.compile(
+    "[\0\ufeff\u200b\u200e\u200f\u2060\u00ad]"
+)  # byte order mark, zero-width and direction marks, soft hyphen
+_TRUTHS = {"true": "1", "yes": "1", "y": "1", "t": "1", "1": "1", "false": "0", "no": "0", "n": "0", "f": "0", "0": "0"}
 # Cyrillic letters that look like Latin ones
 _ALIKE = str.maketrans("\u0410\u0412\u0415\u041a\u041c\u041d\u041e\u0420\u0421\u0422\u0423\u0425"
                        "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455", "ABEKMHOPCTYXaeopcyxijs")  # fmt: skip
@@ -76,7 +79,9 @@ def _refuse_measures(texts: list[str], who: str) -> None:
 
 def label_text(value: Any, *, who: str) -> str:
     """Return a label as text, "" for one that is missing. Raises DataError for several, and for a number that is not whole."""
-    if isinstance(value, (list, tuple, set, dict, np.ndarray)):
+    if hasattr(value, "item") and getattr(value, "ndim", 1) == 0:  # an array or a tensor of one element
+        value = value.item()
+    if isinstance(value, (list, tuple, set, dict)) or getattr(value, "ndim", 0):
         raise DataError(who, "a label must be one word or one number", got=value,
                         fix="Name one class for each picture; of one-hot rows take argmax(1).")  # fmt: skip
     text = cell_text(value)
@@ -127,8 +132,10 @@ def _merged(values: Sequence[Any], texts: Sequence[str]) -> list[Problem]:
 def _similar(classes: Sequence[str]) -> list[Problem]:
     """Return the problem of classes that differ in capitals, in what stands between or around words, or in letters' look only."""
     folded: dict[str, list[str]] = {}
+    are_truths = all(_folded(name) in _TRUTHS for name in classes)  # 1 and TRUE
     for name in classes:
-        folded.setdefault(_folded(name), []).append(name)
+        fold = _folded(name)
+        folded.setdefault(_TRUTHS[fold] if are_truths else fold, []).append(name)
     pairs = [" and ".join(map(ascii if len(set(map(_visible, names))) < len(names) else repr, names))
              for names in folded.values() if len(names) > 1]  # fmt: skip
     but = "but for upper and lower case, marks or zeros"

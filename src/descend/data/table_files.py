@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from descend.data.formats import is_picture_name
 from descend.data.headings import COLUMNS, is_heading
 from descend.data.labels import clean_text
 from descend.errors import DataError, MissingExtra
@@ -48,6 +49,8 @@ def read_rows(table: Path) -> tuple[list[str], Rows]:
     header = [clean_text(cell).strip(_QUOTES) for cell in rows[0]] if rows else []
     _refuse_title(table, rows)
     _refuse_row_names(table, header, rows[1:])
+    _refuse_swallowed(table, header, rows[1:], delimiter)
+    _refuse_uneven(table, header, rows[1:])
     return header, [_as_long(table, header, number, row) for number, row in enumerate(rows[1:], start=2) if row]
 
 
@@ -132,13 +135,34 @@ def _refuse_row_names(table: Path, header: Sequence[str], rows: Sequence[Sequenc
                         fix="In R: write.csv(..., row.names = FALSE).")  # fmt: skip
 
 
+def _refuse_swallowed(table: Path, header: Sequence[str], rows: Sequence[Sequence[str]], delimiter: str) -> None:
+    """Refuse a cell, in whatever column, that holds whole rows: a quotation mark before them is never closed."""
+    for number, row in enumerate(rows, start=2):
+        for line in (line for cell in row if "\n" in cell for line in cell.split("\n")[1:]):
+            parts = line.split(delimiter)
+            if len(parts) >= len(header) and any(is_picture_name(part.strip()) for part in parts):
+                raise DataError(str(table), f"a cell with rows in it must not go over several lines, one of row {number} does",
+                                got=line[:80], fix="Close the quotes before the end of the line.")  # fmt: skip
+
+
+def _refuse_uneven(table: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Refuse rows with more cells than the header where others have not: a comma in a label, and an empty cell behind it."""
+    longer = [(number, row) for number, row in enumerate(rows, start=2) if len(row) > len(header)]
+    if longer and any(len(row) == len(header) for row in rows):
+        raise _too_long(table, header, *longer[0])
+
+
 def _as_long(table: Path, header: Sequence[str], number: int, row: list[str]) -> list[str]:
     """Return a row as long as the header; cells beyond it would cut a label short, so they are refused."""
     surplus = [cell for cell in row[len(header) :] if cell.strip()]
     if surplus:
-        raise DataError(str(table), f"every row must have the header's {len(header)} cells, row {number} has {len(row)}",
-                        got=row[:8], fix='Put quotes around a cell that holds the delimiter: "wolf, grey".')  # fmt: skip
+        raise _too_long(table, header, number, row)
     return (row + [""] * len(header))[: len(header)]
+
+
+def _too_long(table: Path, header: Sequence[str], number: int, row: Sequence[str]) -> DataError:
+    must = f"every row must have the header's {len(header)} cells, row {number} has {len(row)}"
+    return DataError(str(table), must, got=row[:8], fix='Put quotes around a cell that holds the delimiter: "wolf, grey".')
 
 
 def _parquet(table: Path) -> tuple[list[str], Rows]:
