@@ -186,6 +186,7 @@ def test_a_submission_may_be_about_the_pictures_in_an_archive(monkeypatch: pytes
         (["--top", "0"], "--top"), (["--unsure-below", "80"], "probability"), (["--submission", "id"], "two names"),
         (["--submission", "id,label", "--top", "2"], "--top: has no effect"),
         (["t.csv", "--submission", "nr,label"], "column 'nr'"),
+        (["list.txt"], "a list of pictures must be a table (.csv, .tsv, .parquet)"),
         (["t.csv"], "stands alone"), (["out.csv", "--submission", "id,label"], "below the table's folder"),
     ],
 )  # fmt: skip
@@ -196,6 +197,7 @@ def test_what_cannot_be_meant_is_refused(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "t.csv").write_text("id,path\n1,a.png\n")
     (tmp_path / "out.csv").write_text("id,path\n1,../a.png\n")
+    (tmp_path / "list.txt").write_text("a.png\n")
     alone = words[0] in ("out.csv",) or words[:2] == ["t.csv", "--submission"]
     assert main(["predict", "RUN", *([] if alone else ["x.png"]), *words]) in (1, 2)
     assert told in capsys.readouterr().err

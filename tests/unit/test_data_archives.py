@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tests.oracles.data_pictures import encoded, scene
 
 from descend.data import archives, load
 from descend.errors import DataError
@@ -144,3 +145,13 @@ def test_a_compressed_tar_is_read_once_and_older_entries_make_room(
     assert len(load(path).labels) == 24
     assert opened == [path]
     assert not old.exists()
+
+
+def test_errors_name_the_archive_and_not_where_it_is_unpacked(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        archive.writestr("images/1.png", encoded(scene(6, 6)))
+        archive.writestr("labels.csv", "path,label\n")
+    with pytest.raises(DataError) as error:
+        load(tmp_path / "photos.zip")
+    assert str(error.value).startswith(f"{tmp_path / 'photos.zip'}: pictures must lie in class folders")
+    assert str(tmp_path / "photos.zip" / "labels.csv") in str(error.value)

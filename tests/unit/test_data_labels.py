@@ -85,6 +85,9 @@ CASES: dict[str, tuple[list[Any], list[str], int]] = {
     "blanks around": ([" cat", "cat ", "dog", "dog\t", "\N{NO-BREAK SPACE}cat", "\N{ZERO WIDTH NO-BREAK SPACE}dog"],
                       ["cat", "dog"], 0),
     "accents": ([COMPOSED, DECOMPOSED, "dog", COMPOSED, DECOMPOSED, "dog"], [COMPOSED, "dog"], 0),
+    "blanks inside": (["great dane", "great\xa0dane", "great  dane", "dog", "dog", "dog"], ["dog", "great dane"], 0),
+    "what nobody sees": (["cat", "c\u200bat", "ca\xadt", "dog", "\u2060dog", "dog"], ["cat", "dog"], 0),
+    "a spreadsheet's and a database's gaps": (["cat", "dog", "#REF!", "(null)", "\\N", "'nan'"], ["cat", "dog"], 4),
     "booleans": ([True, False, True, False, True, False], ["False", "True"], 0),
 }  # fmt: skip
 
@@ -125,6 +128,7 @@ def test_bytes_and_numpy_text() -> None:
         ([np.zeros((4, 4), np.uint8), [[1, 2], [3]]], ["a", "b"], "images must have one shape"),
         (["a.png", "b.png"], ["a", "b"], "must name at least one labeled picture that exists, got 'a.png'"),
         (np.zeros((2, 4, 4), np.uint8), [[1, 0], [0, 1]], "one label for each"),
+        (["a.png", "b.png"], [["cat"], ["cat", "dog"]], "a label must be one word or one number"),
         (np.zeros((2, 4, 4), np.uint8), [None, None], "at least one labeled picture, got '2 without a label'"),
     ],
 )
@@ -163,3 +167,81 @@ def test_several_labels_in_one_cell_are_told() -> None:
     assert len(classes) == 5
     assert [item.examples for item in problems] == [("'cat|dog'", "'dog; cat'")]
     assert "2 classes may be several labels of one picture" in str(problems[0])
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        ("great dane", "great_dane"), ("great dane", "Great-Dane"), ("cat", "'cat'"), ("cat", "\u201ccat\u201d"), ("cat", "cat."),
+        ("1", "01"), ("TRUE", "True"), ("cat", "\u0441at"), ("cat", "cat\u200d"), ("A", "\uff21"),
+    ],
+)  # fmt: skip
+def test_names_that_are_likely_one_class_are_told(pair: tuple[str, str]) -> None:
+    classes, _, problems = encode_labels([*pair, "dog"], who="t")
+    assert len(classes) == 3
+    (similar,) = problems
+    assert similar.kind == "similar"
+    assert similar.n == 1
+
+
+@pytest.mark.parametrize(
+    "names", [["C", "C++", "C#"], ["1", "-1"], ["1-2", "12"], ["v1.0", "v10"], ["+", "x"], ["wolf", "wolves"]]
+)
+def test_names_that_are_several_classes_stay_untold(names: list[str]) -> None:
+    assert encode_labels(names, who="t")[2] == []
+
+
+@pytest.mark.parametrize("gap", ["-", "--", "?", "???", ".", "unknown", "TBD", "N.A.", "no label", "[]"])
+def test_what_may_stand_for_a_gap_is_told(gap: str) -> None:
+    (problem,) = encode_labels(["cat", gap, "dog"], who="t")[2]
+    assert (problem.kind, problem.examples) == ("doubtful", (repr(gap),))
+
+
+def test_a_number_that_may_stand_for_a_gap_is_told_beside_numbered_classes() -> None:
+    def doubtful(*labels: int) -> list[str]:
+        return [name for problem in encode_labels(labels, who="t")[2] for name in problem.examples]
+
+    assert doubtful(0, 1, -1) == ["'-1'"]
+    assert doubtful(0, 1, 2, 999) == ["'999'"]
+    assert doubtful(1, -1) == []  # two classes, by their sign
+    assert doubtful(*range(100)) == []
+
+
+@pytest.mark.parametrize("cell", ["['cat', 'dog']", "cat/dog", "cat & dog", "cat dog"])
+def test_more_ways_of_several_labels_in_one_cell_are_told(cell: str) -> None:
+    (problem,) = encode_labels(["cat", "dog", cell], who="t")[2]
+    assert problem.examples == (repr(cell),)
+
+
+def test_measures_are_no_classes() -> None:
+    with pytest.raises(DataError, match=r"labels must be whole numbers or words, got '0\.25'"):
+        encode_labels(["1", "0.25", "3.5e-1", "2"], who="t")
+
+
+def test_what_is_masked_has_no_label() -> None:
+    masked = np.ma.array([0, 1, 0, 1, 7, 7], mask=[False] * 4 + [True] * 2)
+    dataset = load((_images(6), masked), split=False)
+    assert dataset.classes == ("0", "1")
+    assert [dataset.name_of(row) for row in range(len(dataset))] == [f"arrays[{row}]" for row in range(4)]
+
+
+def test_a_list_in_a_cell_is_no_label(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"data frame: a label must be one word or one number, got \['cat'\]"):
+        load({"path": _files(4, tmp_path), "label": [["cat"], ["dog"]] * 2})
+
+
+def test_truths_in_several_words_are_told() -> None:
+    (problem,) = encode_labels(["TRUE", "1", "0", "False", "no"], who="t")[2]
+    assert problem.kind == "similar"
+    assert sorted(problem.examples) == ["'0' and 'False' and 'no'", "'1' and 'TRUE'"]
+    assert encode_labels(["yes", "no"], who="t")[2] == []
+    assert encode_labels(["1", "t", "tea"], who="t")[2] == []
+
+
+def test_tensors_of_one_element_are_numbers() -> None:
+    torch = pytest.importorskip("torch")
+    labels = [torch.tensor(0), torch.tensor(1.0), torch.tensor(float("nan")), np.array(1)]
+    assert encode_labels(labels, who="t")[:1] == (("0", "1"),)
+    assert encode_labels(labels, who="t")[1].tolist() == [0, 1, -1, 1]
+    with pytest.raises(DataError, match="one word or one number"):
+        encode_labels([torch.tensor([0, 1])], who="t")

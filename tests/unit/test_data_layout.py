@@ -58,6 +58,9 @@ READ: dict[str, tuple[Tree, list[str], list[int]]] = {
     "trainset, valset and testset": (both("trainset", "valset", "testset"), CAT_DOG, [16, 16, 16]),
     "train2017 and val2017": (both("train2017", "val2017"), CAT_DOG, [16, 16, 0]),
     "only train": (both("train", n=10), CAT_DOG, [17, 3, 0]),
+    "TRAIN, VALIDATE and TEST": (both("TRAIN", "VALIDATE", "TEST"), CAT_DOG, [16, 16, 16]),
+    "traindata, valdata and testdata": (both("traindata", "valdata", "testdata"), CAT_DOG, [16, 16, 16]),
+    "trainval and test": (both("trainval", "test"), CAT_DOG, [14, 2, 16]),
     # wrapped
     "one folder around classes": ({"images/cat": 10, "images/dog": 10}, CAT_DOG, [14, 3, 3]),
     "one folder around splits": (both("pets/train", "pets/val"), CAT_DOG, [16, 16, 0]),
@@ -98,6 +101,12 @@ READ: dict[str, tuple[Tree, list[str], list[int]]] = {
         {"train/steam": 5, "train/electric": 5, "plane/jet": 5, "plane/prop": 5}, ["plane", "train"], [14, 3, 3]),
     "train and plane with one subfolder each": ({"train/images": 10, "plane/images": 10}, ["plane", "train"], [14, 3, 3]),
     "train_station and test_tube": ({"train_station": 10, "test_tube": 10}, ["test_tube", "train_station"], [14, 3, 3]),
+    "recycled and __background__": (
+        {"recycled": 10, "trash": 10, "__background__": 10}, ["__background__", "recycled", "trash"], [20, 5, 5]),
+    "thumbnails inside classes": (
+        {"cat": 10, "dog": 10, "cat/thumbnails": 10, "dog/Thumbs": 10, "dog/.thumbnails": 5}, CAT_DOG, [14, 3, 3]),
+    "what systems leave": (
+        {"cat": 10, "dog": 10, "found.001": 9, "@tmp": 9, "RECYCLER": 9, "__MACOSX": 9, "$Extend": 0}, CAT_DOG, [14, 3, 3]),
     "mask and no mask": ({"mask": 10, "no mask": 10}, ["mask", "no mask"], [14, 3, 3]),
     "deep folders of different names": (
         {"cat/2019/may": 5, "cat/2020": 5, "dog/box": 5, "dog": 5}, CAT_DOG, [14, 3, 3]),
@@ -130,6 +139,33 @@ REFUSED: dict[str, tuple[Tree, str]] = {
     "one class": ({"only": 10}, "at least two classes, got 'only'"),
     "one class in images": ({"images/only": 10}, "at least two classes, got 'only'"),
     "flat": ({"": 10}, "10 lie directly in it"),
+    "folds with a split inside": (
+        {f"fold{k}/{s}/{c}": 4 for k in "01" for s in ("train", "test") for c in CAT_DOG},
+        TWO_WAYS + "classes 'fold0', 'fold1'; or classes 'cat', 'dog', in the splits of each",
+    ),
+    "a split inside some classes": (
+        {**{f"{c}/{s}": 8 for c in CAT_DOG for s in ("train", "test")}, "bird": 8},
+        "all of them must, .*got 'bird'. Move",
+    ),
+    "pictures beside a split inside a class": (
+        {**{f"{c}/{s}": 8 for c in CAT_DOG for s in ("train", "test")}, "cat": 1},
+        "and nothing else, got 'cat/33.png'",
+    ),
+    "a misspelled validation": (
+        both("train", "vaildation", "test"),
+        "must be called like a split, got 'vaildation'. .*'validation'",
+    ),
+    "a further set beside the splits": (both("train", "test", "augmented"), "must be called like a split, got 'augmented'"),
+    "Pascal VOC": ({"JPEGImages": 10, "SegmentationClass": 10, "ImageSets": 0}, "those in 'JPEGImages' lie directly there"),
+    "images beside ground truth": ({"imgs": 10, "gt": 10}, "those in 'imgs' lie directly there"),
+    "domains with images inside": (
+        {f"{domain}/images/{c}": 4 for domain in ("amazon", "dslr") for c in CAT_DOG},
+        TWO_WAYS + ".*'cat', 'dog', in each",
+    ),
+    "a copy of all classes beside them": (
+        {"yes": 8, "no": 8, "brain/yes": 8, "brain/no": 8},
+        "called like the classes beside it: 'no', 'yes', got 'brain'. Move",
+    ),
     "an empty class": ({"cat": 10, "dog": 10, "cow": 0}, "'cow' holds none"),
 }
 
@@ -296,6 +332,56 @@ def test_a_table_beside_pictures_without_class_folders_is_pointed_to(tmp_path: P
     with pytest.raises(DataError) as error:
         load(root)
     assert f"give it instead of the folder: {root / 'labels.csv'}" in str(error.value)
+
+
+# files -> what the error says of them, beside the pictures of train/ and val/
+FOREIGN: dict[str, str] = {
+    "labels/train/1.txt": "1 file looks like annotations of YOLO: boxes",
+    "train/labels/1.txt": "1 file looks like annotations of YOLO: boxes",
+    "annotations/instances_train2017.json": "1 file looks like annotations of COCO: boxes",
+    "train/_annotations.coco.json": "1 file looks like annotations of COCO: boxes",
+    "Annotations/1.xml": "1 file looks like annotations of Pascal VOC: boxes",
+    "val/val_annotations.txt": "1 file may list the labels of pictures: write them as a table path,label",
+    "imagelabels.mat": "1 file may list the labels of pictures",
+    "data/deep/labels.csv": "1 table lies beside the pictures",
+    "bird.zip": "1 archive lies in the folder and is not opened; unpack it",
+    "train.tfrecord": "1 file of another library is not read; load its pictures in Python",
+    "t10k-images-idx3-ubyte.gz": "1 file of another library",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("file", FOREIGN)
+@pytest.mark.parametrize("tree", [{"train": 8, "val": 8}, {"": 0}], ids=["flat splits", "nothing else"])
+def test_what_may_hold_labels_or_pictures_is_named_where_a_folder_cannot_be_read(file: str, tree: Tree, tmp_path: Path) -> None:
+    root = plant(tmp_path / "set", tree)
+    (root / file).parent.mkdir(parents=True, exist_ok=True)
+    (root / file).write_bytes(b"no picture")
+    with pytest.raises(DataError) as error:
+        load(root)
+    assert FOREIGN[file] in str(error.value)
+    assert str(root / file) in str(error.value)
+    assert "the folder is empty" not in str(error.value)
+
+
+def test_an_archive_beside_class_folders_is_told(tmp_path: Path) -> None:
+    root = plant(tmp_path / "set", {"cat": 8, "dog": 8})
+    (root / "bird.7z").write_bytes(b"7z")
+    assert _problems(load(root)) == {
+        "archive": f"1 archive lies in the folder and is not opened; unpack it, or give it alone: {root / 'bird.7z'}"
+    }
+
+
+@pytest.mark.parametrize(
+    ("tree", "words"),
+    [
+        ({"siteA/cat": 8, "siteA/dog": 8, "siteB/cat": 8, "siteB/dog": 8, "siteB/bird": 8}, "lie in each of them: 'cat', 'dog'"),
+        ({"fold_0": 8, "fold_1": 8}, "'fold_0', 'fold_1' are read as classes, and are called like the parts of one whole"),
+        ({"cat": 8, "dog": 8, "samples": 8}, "by their names 'samples' may hold something else"),
+        ({"raw": 8, "processed": 8}, "'raw' may only be what lies around pictures"),
+    ],
+)
+def test_a_reading_that_is_in_doubt_is_told(tree: Tree, words: str, tmp_path: Path) -> None:
+    assert words in _problems(load(plant(tmp_path / "set", tree)))["layout"]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -204,3 +205,26 @@ def test_the_pictures_of_a_table_or_of_a_data_set(tmp_path: Path) -> None:
         np.testing.assert_array_equal(np.asarray(Image.open(sources[0])), PICTURE)  # pyright: ignore[reportArgumentType]
     with pytest.raises(DataError, match=r"must have a column 'path', got 'n'. Rename"):
         picture_sources(pandas.DataFrame({"n": [3]}))
+
+
+def test_hidden_pictures_are_named_and_what_a_system_adds_is_not(tmp_path: Path) -> None:
+    for name in ("1.png", ".2.png", "._1.png", ".DS_Store"):
+        (tmp_path / name).write_bytes(encoded())
+    found = picture_sources(tmp_path)
+    assert found.names == [str(tmp_path / "1.png")]
+    assert found.passed_over == {str(tmp_path / ".2.png"): "hidden: its name begins with a dot"}
+
+
+def test_what_is_passed_over_in_an_archive_is_called_by_its_place_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DESCEND_CACHE", str(tmp_path / "cache"))
+    with zipfile.ZipFile(tmp_path / "new.zip", "w") as archive:
+        archive.writestr("in/1.png", encoded())
+        archive.writestr("in/note.txt", "no picture")
+    found = picture_sources(tmp_path / "new.zip")
+    assert found.names == [str(tmp_path / "new.zip" / "in" / "1.png")]
+    assert [*found.passed_over] == [str(tmp_path / "new.zip" / "in" / "note.txt")]
+
+
+def test_the_pictures_of_a_data_frame_may_be_called_otherwise() -> None:
+    pandas = pytest.importorskip("pandas")
+    assert picture_sources(pandas.DataFrame({"filename": ["a.png", "b.png"], "size": [1, 2]})).names == ["a.png", "b.png"]

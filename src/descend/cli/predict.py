@@ -14,7 +14,7 @@ from descend.cli import answers, parquet_answers
 from descend.cli.first_look import load
 from descend.cli.output import Parser, tell
 from descend.cli.progress import Terminal
-from descend.errors import KnobError, check_count
+from descend.errors import DataError, KnobError, check_count
 from descend.files import replacing
 from descend.printable import printable
 from descend.progress import Silent
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 SHOWN = 10  # names of files passed over, for each reason
 TABLES = (".csv", ".tsv", ".parquet")  # of new pictures
+LISTS = (".txt", ".lst", ".json", ".jsonl", ".xlsx", ".xls", ".ods")  # what may name pictures and is no table
 EPILOG = """examples:
   descend predict runs/latest new.jpg                   the newest run in runs/
   descend predict runs/photos inbox/ --out answers.csv  written as it goes, finished in one step
@@ -126,6 +127,7 @@ def _pictures(args: argparse.Namespace) -> tuple[Any, answers.SubmissionRows | N
     tables = [name for name in args.pictures if Path(name).suffix.lower() in TABLES and not has_pictures(Path(name))]
     names = [name.strip() for name in args.submission.split(",")] if args.submission else None
     if not tables:
+        _refuse_lists(args.pictures)
         if names is None:
             return args.pictures, None
         from descend.train.picture_sources import picture_sources
@@ -142,6 +144,16 @@ def _pictures(args: argparse.Namespace) -> tuple[Any, answers.SubmissionRows | N
 
     found = read_new_pictures(Path(tables[0]), names[0] if names else None)
     return found.paths, None if names is None else answers.SubmissionRows(names, found.ids, found.paths)
+
+
+def _refuse_lists(names: list[str]) -> None:
+    """Raise DataError for a file that may list pictures and is no table."""
+    from descend.data.opening import is_picture_file
+
+    found = next((name for name in names if Path(name).suffix.lower() in LISTS and not is_picture_file(Path(name))), None)
+    if found is not None:
+        raise DataError(found, f"a list of pictures must be a table ({', '.join(TABLES)})",
+                        fix="Save it as .csv, with the line path above the names.")  # fmt: skip
 
 
 def _progress(args: argparse.Namespace) -> Terminal | Silent:

@@ -10,7 +10,9 @@ from descend.data.split import TEST, TRAIN, VAL
 
 _SPLIT_TOKENS = SPLIT_WORDS | {
     "trainset": 0, "traindata": 0, "trainingset": 0, "valset": 1, "validset": 1, "validationset": 1, "devset": 1,
-    "testset": 2, "testdata": 2, "testingset": 2, "holdout": 2,
+    "testset": 2, "testdata": 2, "testingset": 2, "holdout": 2, "trn": 0, "trains": 0, "trainval": 0, "traindataset": 0,
+    "trainimages": 0, "vals": 1, "valids": 1, "validate": 1, "valdata": 1, "valdataset": 1, "valimages": 1, "tst": 2, "tests": 2,
+    "testdataset": 2, "testimages": 2,
 }  # fmt: skip
 _EVALUATIONS = frozenset({"eval", "evaluation"})
 _WRAPPERS = frozenset({"image", "images", "img", "imgs", "picture", "pictures", "pics", "photo", "photos", "jpg", "jpeg", "jpegs",
@@ -21,7 +23,9 @@ _ASIDE = frozenset({"pred", "preds", "predict", "prediction", "predictions", "un
                     "sample", "samples", "example", "examples", "submission", "doc", "docs", "figure", "figures", "figs",
                     "assets", "annotation", "annotations", "label", "labels", "mask", "masks", "segmentation",
                     "segmentations", "bbox", "meta", "metadata", "thumb", "thumbs", "thumbnails", "logs", "results", "outputs",
-                    "models", "checkpoints", "code", "scripts", "notebooks", "parts", "attributes"})  # fmt: skip
+                    "models", "checkpoints", "code", "scripts", "notebooks", "parts", "attributes", "gt", "groundtruth",
+                    "trimaps"})  # fmt: skip
+_THUMBNAILS = frozenset({"thumb", "thumbs", "thumbnail", "thumbnails", "preview", "previews"})
 _PARTITIONS = frozenset({"fold", "part", "batch", "split", "set", "chunk", "shard", "subset", "cv", "session", "day", "run",
                          "round", "group", "domain", "site"})  # fmt: skip
 
@@ -75,6 +79,11 @@ def is_wrapper(name: str, around: str) -> bool:
 def stands_aside(name: str) -> bool:
     """Return whether a folder's name says that it holds something else: predictions, samples, masks, documents."""
     return bool(_ASIDE & set(tokens(name)))
+
+
+def holds_thumbnails(name: str) -> bool:
+    """Return whether a folder's name says that it holds the pictures around it once more, small."""
+    return bool(_THUMBNAILS & set(tokens(name)))
 
 
 def are_partitions(names: Iterable[str]) -> bool:

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from descend.data import heic
-from descend.data.folder_names import is_wrapper, stands_aside
+from descend.data.folder_names import holds_thumbnails, is_wrapper, stands_aside
 from descend.data.labels import clean_text, encode_labels
 from descend.data.layout import Layout, decide
 from descend.data.manifest import Manifest, natural
 from descend.data.places import is_folder
+from descend.data.pointers import archives, is_packed, pointers
 from descend.data.problems import Problem, problem, refusal
-from descend.data.table_files import SUFFIXES
 from descend.data.tree import EXPECTED, SYSTEM_FILE, SYSTEM_FOLDER, Folder, walk
 from descend.errors import DataError
 
@@ -34,7 +34,7 @@ def find_pictures(sources: Iterable[str | os.PathLike[str]]) -> PictureFiles:
     """Find the picture files that files and folders stand for, folders searched to their bottom, in natural order.
 
     A file that is named is taken whatever its ending; in folders, files that are no pictures are passed over and named, but for
-    those of a system (thumbnails, recycle bins, hidden files). Raises DataError for a name without a letter.
+    those of a system (thumbnails, recycle bins). Raises DataError for a name without a letter.
     """
     files = PictureFiles()
     for source in sources:
@@ -61,27 +61,27 @@ def list_pictures(sources: Iterable[str | os.PathLike[str]]) -> list[str]:
     return find_pictures(sources).paths
 
 
-def read_folder(root: Path, *, evaluation: bool = False) -> Manifest:
+def read_folder(root: Path, *, evaluation: bool = False, who: str = "") -> Manifest:
     """List a folder of class folders, or of ``train``, ``val`` and ``test`` folders that hold class folders.
 
-    evaluation: one split, or one class, is enough. Raises DataError, also where the folders can be read in two ways.
+    evaluation: one split, or one class, is enough. who: what errors call it, where that is not the folder. Raises DataError, also
+    where the folders can be read in two ways.
     """
-    return read_tree(walk(root), root, evaluation=evaluation)
+    return read_tree(walk(root), root, evaluation=evaluation, who=who)
 
 
-def read_tree(tree: Folder, root: Path, *, evaluation: bool = False) -> Manifest:
-    """List the pictures of a tree of folders as ``read_folder`` does; root: what errors call it."""
-    tables = _tables(tree, root)
+def read_tree(tree: Folder, root: Path, *, evaluation: bool = False, who: str = "") -> Manifest:
+    """List the pictures of a tree of folders as ``read_folder`` does; root: what errors call it, unless ``who`` does."""
+    called = Path(who) if who else root
     try:
-        layout = decide(tree, str(root), evaluation=evaluation)
+        layout = decide(tree, str(called), evaluation=evaluation)
     except DataError as error:
-        error.add_lines(*map(str, tables))
-        raise
+        raise _pointing(error, tree, called) from None
     names, source, left_out = list[str](), list[int](), list[str]()  # source: the place in layout.labeled that a name is from
     for place, (_, _, folder) in enumerate(layout.labelled):
         names += _class_pictures(folder, left_out)
         source += [place] * (len(names) - len(source))
-    classes, numbers, about_labels = encode_labels([label for label, _, _ in layout.labelled], who=str(root))
+    classes, numbers, about_labels = encode_labels([label for label, _, _ in layout.labelled], who=str(called))
     order = np.array(sorted(range(len(names)), key=lambda row: natural(names[row])), np.int64)
     places = np.array(source, np.int64)[order]
     problems = [*_passed_over(root, tree, layout, left_out), *about_labels]
@@ -90,20 +90,19 @@ def read_tree(tree: Folder, root: Path, *, evaluation: bool = False) -> Manifest
         problems += _without_label([names[row] for row in order[labels < 0]], layout, numbers)
         order, places, labels = order[labels >= 0], places[labels >= 0], labels[labels >= 0]
     if not len(order):
-        raise _refusal(root, tree, problems)
-    _refuse_empty_classes(root, layout, problems)
-    if len(classes) < 2:
-        problems += tables
+        raise _refusal(called, tree, problems)
+    _refuse_empty_classes(called, tree, layout, problems)
+    problems += pointers(tree, called) if len(classes) < 2 else archives(tree, called)
     splits = np.array([split for _, split, _ in layout.labelled], np.int8)[places]
     return Manifest(tree.name, root, classes, [names[row] for row in order], labels, splits, problems=problems)
 
 
 def _class_pictures(folder: Folder, left_out: list[str]) -> Iterator[str]:
-    """Yield the paths of a class's pictures; masks and the like beside a folder ``images`` are none."""
+    """Yield the paths of a class's pictures; masks and the like beside a folder ``images``, and thumbnails, are none."""
     yield from (folder.joined(name) for name in folder.pictures)
     has_images = not folder.pictures and any(is_wrapper(inner.name, "") for inner in folder.populated)
     for inner in folder.folders:
-        if has_images and stands_aside(inner.name):
+        if (has_images and stands_aside(inner.name)) or (folder.pictures and holds_thumbnails(inner.name)):
             left_out += inner.picture_paths()
         else:
             yield from _class_pictures(inner, left_out)
@@ -113,7 +112,9 @@ def _passed_over(root: Path, tree: Folder, layout: Layout, left_out: list[str]) 
     """Return the problems of what lies below the root and is not among the labeled pictures."""
     files = [entry for folder in tree.below() for entry in folder.passed_over]
     needs_extra = [path for path, why in files if why == heic.ADVICE]
-    others = sorted((entry for entry in files if entry[1] != heic.ADVICE), key=lambda entry: natural(entry[0]))
+    others = sorted(
+        (entry for entry in files if entry[1] != heic.ADVICE and not is_packed(entry[0])), key=lambda entry: natural(entry[0])
+    )
     ignored = [path if why in EXPECTED else f"{path} ({why})" for path, why in others]
     beside = [f"{folder.path}/ ({folder.n_pictures:,} pictures)" for folder in layout.beside]
     problems = problem("ignored", "1 file or folder is no picture in a class folder and was ignored",
@@ -132,16 +133,6 @@ def _passed_over(root: Path, tree: Folder, layout: Layout, left_out: list[str]) 
     return problems
 
 
-def _tables(tree: Folder, root: Path) -> list[Problem]:
-    """Return the problem of tables that lie beside pictures in the uppermost folder: they may hold the labels."""
-    names = sorted(
-        (path for path, _ in tree.passed_over if Path(path).suffix.lower() in SUFFIXES and "/" not in path), key=natural
-    )
-    return problem("table", "1 table lies beside the pictures; if it holds their labels, give it instead of the folder",
-                   "{n} tables lie beside the pictures; if one holds their labels, give it instead of the folder",
-                   [str(root / name) for name in names])  # fmt: skip
-
-
 def _without_label(names: list[str], layout: Layout, numbers: NDArray[np.int64]) -> list[Problem]:
     folders = {label for (label, _, _), number in zip(layout.labelled, numbers, strict=True) if number < 0}
     words = ", ".join(map(repr, sorted(folders)))
@@ -150,14 +141,14 @@ def _without_label(names: list[str], layout: Layout, numbers: NDArray[np.int64])
                    names)  # fmt: skip
 
 
-def _refuse_empty_classes(root: Path, layout: Layout, problems: list[Problem]) -> None:
+def _refuse_empty_classes(root: Path, tree: Folder, layout: Layout, problems: list[Problem]) -> None:
     """Refuse class folders without a picture; one that has some in another split is not empty."""
     held = {clean_text(label) for label, _, folder in layout.labelled if folder.n_pictures}
     missing = sorted({folder.label for folder in layout.empty} - held, key=natural)
     if missing:
         hold = "holds" if len(missing) == 1 else "hold"
         must = f"every class folder must hold a picture, {', '.join(map(repr, missing))} {hold} none"
-        raise refusal(str(root), must, problems, fix="Remove the folder or add pictures.")
+        raise _pointing(refusal(str(root), must, problems, fix="Remove the folder or add pictures."), tree, root)
 
 
 def _refusal(root: Path, tree: Folder, problems: list[Problem]) -> DataError:
@@ -169,5 +160,19 @@ def _refusal(root: Path, tree: Folder, problems: list[Problem]) -> DataError:
         return refusal(str(root), f"pictures must lie in one folder for each class ({n_loose:,} lie directly in it)", problems,
                        fix="Make a folder for each class, or a CSV table with columns path,label.")  # fmt: skip
     folders = [folder.name for folder in tree.folders]
-    what = f"the folders {', '.join(map(repr, folders[:5]))} hold none" if folders else "the folder is empty"
-    return refusal(str(root), f"must hold pictures in class folders ({what})", problems)
+    n_others = len(tree.passed_over)
+    what = (
+        f"none of its {n_others:,} files is one"
+        if n_others > 1
+        else "its only file is none"
+        if n_others
+        else "the folder is empty"
+    )
+    what = f"the folders {', '.join(map(repr, folders[:5]))} hold none" if folders else what
+    return _pointing(refusal(str(root), f"must hold pictures in class folders ({what})", problems), tree, root)
+
+
+def _pointing(error: DataError, tree: Folder, root: Path) -> DataError:
+    """Return an error with lines below it about what lies there and may hold labels, or more pictures."""
+    error.add_lines(*map(str, pointers(tree, root)))
+    return error

@@ -6,6 +6,7 @@ A file counts by its ending, if Pillow reads files of that kind; where an ending
 from __future__ import annotations
 
 import os
+import re
 from functools import cache
 from typing import Literal
 
@@ -15,12 +16,16 @@ from descend.data import heic
 
 FOREIGN = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"})  # need an outside program, or are only identified
 _SYSTEM_FOLDERS = frozenset({
-    "@eadir", "#recycle", "#snapshot", "@recycle", "$recycle.bin", "recycler", "recycled", "system volume information",
-    "lost+found", "found.000", "lost.dir", "network trash folder", "temporary items", "aquota", "@recently-snapshot", "~snapshot",
+    "@eadir", "#recycle", "#snapshot", "@recycle", "$recycle.bin", "$extend", "$winreagent", "system volume information",
+    "lost+found", "lost.dir", "@tmp", "@synoresource", "@synoeastream", "@sharebin", "__macosx", "__pycache__",
+    "network trash folder", "temporary items", "aquota", "@recently-snapshot", "~snapshot",
     "_gsdata_", "_vti_cnf", "node_modules",
 })  # fmt: skip
+_RECYCLE_BINS = ("RECYCLER", "RECYCLED")  # as Windows wrote them; in other letters a class of waste
+_RECOVERED = re.compile(r"found\.\d{3}", re.IGNORECASE)
 _SYSTEM_SUFFIXES = (".lrdata", ".photoslibrary")  # previews of Lightroom, the inside of a Mac's photo library
-_SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r", "folder.jpg.tmp"})
+_SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r", "folder.jpg.tmp",
+                            "albumartsmall.jpg"})  # fmt: skip
 _COPIES = (".bak", ".orig", ".old", ".tmp", ".temp", ".part", ".crdownload", ".download", ".swp", "_original", "~")
 _RAW = frozenset({".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".dng", ".raf", ".orf", ".rw2", ".pef", ".srw"})
 
@@ -59,9 +64,14 @@ def is_picture_name(name: str) -> bool:
     return kind_of(name) == "picture"
 
 
+def is_hidden_picture(name: str) -> bool:
+    """Say whether a file is called like a picture but for a dot before its name; ``._1.png`` is what macOS adds to ``1.png``."""
+    return name.startswith(".") and not name.startswith("._") and is_picture_name(name.lstrip("."))
+
+
 def is_system_folder(name: str) -> bool:
     """Say whether a folder of this name belongs to a system, a recycle bin or a tool: hidden ones do."""
-    if name.startswith((".", "__")):  # .git, .Trash-1000, __MACOSX, __pycache__
+    if name.startswith(".") or name in _RECYCLE_BINS or _RECOVERED.fullmatch(name):  # .git, .Trash-1000
         return True
     return name.casefold() in _SYSTEM_FOLDERS or name.casefold().endswith(_SYSTEM_SUFFIXES)
 

@@ -1,6 +1,7 @@
 """One rule for labels, whatever they come from: folders, tables, data frames, lists or arrays.
 
-* Blanks around a label do not count, and an accent is the same letter composed or decomposed (NFC).
+* Blanks around a label do not count, nor how many and which stand between its words, nor marks that nobody sees; an accent is the
+  same letter composed or decomposed (NFC).
 * None, NaN, an empty cell and the texts that stand for them (``nan``, ``<NA>``, ``null``, ``unlabeled``, ...) are no label.
 * Numbers are whole: ``1``, ``1.0`` and the float 1.0 that a gap makes of an integer are one class.
 
@@ -21,19 +22,35 @@ from descend.data.manifest import natural
 from descend.data.problems import Problem, problem
 from descend.errors import DataError
 
-_MISSING = frozenset({"", "nan", "<na>", "nat", "null", "#n/a", "n/a", "-nan", "unlabeled", "unlabelled"})
-_DOUBTFUL = frozenset({"none", "na", "nil", "missing", "undefined", "?"})  # classes in some data, gaps in others
+_MISSING = frozenset({
+    "", "nan", "-nan", "1.#qnan", "-1.#qnan", "1.#ind", "-1.#ind", "nat", "<na>", "n/a", "#na", "#n/a", "#n/a n/a", "null",
+    "(null)", "[null]", "\\n", "(blank)", "#ref!", "#value!", "#div/0!", "#name?", "#null!", "#num!", "unlabeled", "unlabelled",
+    "not labeled",
+})  # fmt: skip
+_DOUBTFUL = frozenset({"none", "na", "n.a.", "nil", "missing", "undefined", "unknown", "tbd", "todo", "no label", "not available",
+                       "[]", "{}"})  # fmt: skip
+# classes in some data, gaps in others, as are - ? . * and their like
+_ONLY_MARKS = re.compile(r"[-\u2013\u2014?.*/#_\u2026]+")
+_CODES_OF_GAPS = frozenset({"-1", "-9", "-99", "-999", "-9999", "99", "999", "9999"})  # beside classes that are numbered
 _WHOLE = re.compile(r"([+-]?\d+)(\.0+)?")
-_INVISIBLE = "\ufeff\u200b\u200e\u200f\u2060"  # byte order mark, zero-width and direction marks: spreadsheets leave them
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
+_INVISIBLE = re.compile(
+    "[\0\ufeff\u200b\u200e\u200f\u2060\u00ad]"
+)  # byte order mark, zero-width and direction marks, soft hyphen
+_TRUTHS = {"true": "1", "yes": "1", "y": "1", "t": "1", "1": "1", "false": "0", "no": "0", "n": "0", "f": "0", "0": "0"}
+# Cyrillic letters that look like Latin ones
+_ALIKE = str.maketrans("\u0410\u0412\u0415\u041a\u041c\u041d\u041e\u0420\u0421\u0422\u0423\u0425"
+                       "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455", "ABEKMHOPCTYXaeopcyxijs")  # fmt: skip
 
 
 def encode_labels(values: Sequence[Any], *, who: str) -> tuple[tuple[str, ...], NDArray[np.int64], list[Problem]]:
     """Return the classes in natural order, each value's class, and what its owner should know.
 
     values: (N,) words, numbers, booleans, None or NaN. The classes' numbers are (N,) int64, -1 where a label is missing.
-    Raises DataError, in the name of ``who``, for a number that is not whole.
+    Raises DataError, in the name of ``who``, for a number that is not whole, and for texts that measure something.
     """
     texts = whole_numbers([label_text(value, who=who) for value in values])
+    _refuse_measures(texts, who)
     classes = tuple(sorted(set(texts) - {""}, key=natural))
     position = {word: index for index, word in enumerate(classes)} | {"": -1}
     numbers = np.fromiter((position[text] for text in texts), np.int64, len(texts))
@@ -52,8 +69,21 @@ def whole_numbers(texts: list[str]) -> list[str]:
     return texts
 
 
+def _refuse_measures(texts: list[str], who: str) -> None:
+    """Refuse texts that are numbers, not all whole, and mostly different: versions (``1.5``) are classes, such are not."""
+    numbers = [text for text in texts if text]
+    if len(set(numbers)) > len(numbers) / 2 and all(map(_NUMBER.fullmatch, numbers)) and not all(map(_WHOLE.fullmatch, numbers)):
+        got = next(text for text in numbers if not _WHOLE.fullmatch(text))
+        raise DataError(who, "labels must be whole numbers or words", got=got, fix="Number the classes, or name them.")
+
+
 def label_text(value: Any, *, who: str) -> str:
-    """Return a label as text, "" for one that is missing. Raises DataError for a number that is not whole."""
+    """Return a label as text, "" for one that is missing. Raises DataError for several, and for a number that is not whole."""
+    if hasattr(value, "item") and getattr(value, "ndim", 1) == 0:  # an array or a tensor of one element
+        value = value.item()
+    if isinstance(value, (list, tuple, set, dict)) or getattr(value, "ndim", 0):
+        raise DataError(who, "a label must be one word or one number", got=value,
+                        fix="Name one class for each picture; of one-hot rows take argmax(1).")  # fmt: skip
     text = cell_text(value)
     if isinstance(value, (float, np.floating)) and text and not _WHOLE.fullmatch(text):
         raise DataError(who, "labels must be whole numbers or words", got=text, fix="Number the classes, or name them.")
@@ -76,12 +106,17 @@ def cell_text(value: Any) -> str:
     if isinstance(value, bytes):
         value = value.decode("utf-8", "replace")
     text = clean_text(str(value))
-    return "" if text.casefold() in _MISSING else text
+    return "" if text.strip("'\"").casefold() in _MISSING else text
 
 
 def clean_text(text: str) -> str:
-    """Return text composed (NFC), without blanks and invisible marks around it."""
-    return unicodedata.normalize("NFC", text).strip(_INVISIBLE).strip().strip(_INVISIBLE)
+    r"""Return text composed (NFC), with one blank between its words and none around them, without marks that nobody sees.
+
+    >>> from descend.data.labels import clean_text
+    >>> clean_text(" great\u00a0dane\u200b")
+    'great dane'
+    """
+    return " ".join(_INVISIBLE.sub("", unicodedata.normalize("NFC", text)).split())
 
 
 def _merged(values: Sequence[Any], texts: Sequence[str]) -> list[Problem]:
@@ -95,24 +130,47 @@ def _merged(values: Sequence[Any], texts: Sequence[str]) -> list[Problem]:
 
 
 def _similar(classes: Sequence[str]) -> list[Problem]:
-    """Return the problem of classes that differ in upper and lower case only."""
+    """Return the problem of classes that differ in capitals, in what stands between or around words, or in letters' look only."""
     folded: dict[str, list[str]] = {}
+    are_truths = all(_folded(name) in _TRUTHS for name in classes)  # 1 and TRUE
     for name in classes:
-        folded.setdefault(name.casefold(), []).append(name)
-    pairs = [" and ".join(map(repr, names)) for names in folded.values() if len(names) > 1]
-    return problem("similar", "1 name stands for several classes, but for upper and lower case",
-                   "{n} names stand for several classes, but for upper and lower case", pairs)  # fmt: skip
+        fold = _folded(name)
+        folded.setdefault(_TRUTHS[fold] if are_truths else fold, []).append(name)
+    pairs = [" and ".join(map(ascii if len(set(map(_visible, names))) < len(names) else repr, names))
+             for names in folded.values() if len(names) > 1]  # fmt: skip
+    but = "but for upper and lower case, marks or zeros"
+    return problem("similar", f"1 name stands for several classes, {but}", f"{{n}} names stand for several classes, {but}", pairs)
+
+
+def _folded(name: str) -> str:
+    """Return what classes share that are likely one: ``Great_Dane``, ``great dane`` and ``'great dane'``; ``01`` and ``1``."""
+    text = _visible(name).casefold()
+    text = re.sub(r"(?<=[^\W\d_])[\s_\-]+(?=[^\W\d_])", " ", text)
+    bare = text.strip("'\"`\u2018\u2019\u201c\u201d.,;: ") or text
+    return str(int(bare)) if re.fullmatch(r"[0-9]+", bare) else bare
+
+
+def _visible(name: str) -> str:
+    """Return what a name looks like: full-width and Cyrillic letters like Latin ones, joiners like nothing."""
+    return re.sub("[\u200c\u200d]", "", unicodedata.normalize("NFKC", name)).translate(_ALIKE)
 
 
 def _doubtful(classes: Sequence[str]) -> list[Problem]:
-    named = [repr(name) for name in classes if name.casefold() in _DOUBTFUL]
+    """Return the problem of classes that may be gaps: words, marks alone, and a number of its own beside numbered classes."""
+    numbered = {name for name in classes if name.isdecimal()}
+    codes = {name for name in _CODES_OF_GAPS if str(int(name) - 1) not in numbered and len(numbered - {name}) > 1}
+    named = [repr(name) for name in classes if name.casefold() in _DOUBTFUL or name in codes or _ONLY_MARKS.fullmatch(name)]
     return problem("doubtful", "1 class has a name that may stand for a missing label; leave its cells empty if so",
                    "{n} classes have names that may stand for a missing label; leave their cells empty if so", named)  # fmt: skip
 
 
 def _several(classes: Sequence[str]) -> list[Problem]:
-    """Return the problem of classes made of others: ``cat|dog`` beside ``cat``."""
-    parted = ((name, [part.strip() for part in re.split(r"[|;,]", name)]) for name in classes)
-    named = [repr(name) for name, parts in parted if len(parts) > 1 and set(parts) & set(classes)]
+    """Return the problem of classes made of others: ``cat|dog`` beside ``cat``, or ``cat dog`` beside both."""
+    bare = {name: name.strip("[](){}' \"") for name in classes}
+    known = set(bare.values())
+    parted = ((name, [part.strip(" '\"") for part in re.split(r"[|;,/+&]", text)]) for name, text in bare.items())
+    named = [name for name, parts in parted if len(parts) > 1 and all(parts) and set(parts) & known]
+    named += [name for name in classes if len(words := name.split()) > 1 and set(words) <= known]
     return problem("doubtful", "1 class may be several labels of one picture; each picture has one class here",
-                   "{n} classes may be several labels of one picture; each picture has one class here", named)  # fmt: skip
+                   "{n} classes may be several labels of one picture; each picture has one class here",
+                   [*map(repr, named)])  # fmt: skip

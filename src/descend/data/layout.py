@@ -11,10 +11,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from descend.data.folder_names import are_partitions, is_wrapper, split_names, stands_aside
-from descend.data.manifest import UNASSIGNED
+from descend.data.manifest import SPLIT_WORDS, UNASSIGNED
 from descend.data.split import TRAIN, VAL
 from descend.data.tree import EXPECTED, Folder
-from descend.errors import DataError
+from descend.errors import DataError, nearest
 
 _FEW = 0.1  # of the pictures: folders with less do not decide
 
@@ -89,13 +89,18 @@ def _lost(who: str, name: str, number: int, why: str) -> DataError:
 def _classes(level: Folder, who: str, layout: Layout, evaluation: bool) -> Layout:
     """Read the folders of a level as classes; a split may be given inside each of them."""
     populated = level.populated
+    _refuse_wrapped_pictures(populated, who, evaluation)
     if _split_inside(populated):
+        _refuse_classes_in_splits(populated, who)
         for folder in populated:
             numbers = split_names(part.name for part in folder.folders)
             layout.labelled += [(folder.name, numbers[part.name], part) for part in folder.populated]
     else:
         _refuse_empty_inside(populated, who, evaluation)
+        _refuse_split_of_some(populated, who)
         _refuse_repeated_folders(populated, who)
+        _refuse_classes_in_a_class(populated, who)
+        layout.note = layout.note or _doubt(populated, evaluation=evaluation)
         layout.labelled += [(folder.name, UNASSIGNED, folder) for folder in populated]
     layout.empty += [folder for folder in level.folders if not folder.n_pictures and not stands_aside(folder.name)]
     layout.loose += [level.joined(name) for name in level.pictures]
@@ -113,6 +118,74 @@ def _split_inside(classes: Sequence[Folder]) -> bool:
     return only_splits and len(classes) > 1 and TRAIN in together and len(together) > 1
 
 
+def _refuse_wrapped_pictures(classes: Sequence[Folder], who: str, evaluation: bool) -> None:
+    """Refuse ``images/*.jpg``, beside masks or alone: a folder called so around all pictures is no class."""
+    inside = [folder for folder in classes if not stands_aside(folder.name)]
+    if len(inside) == 1 and is_wrapper(inside[0].name, "") and not inside[0].populated and not evaluation:
+        must = f"pictures must lie in class folders, those in {inside[0].name!r} lie directly there"
+        raise DataError(who, must, fix="Make a folder for each class, or a table with the columns path,label.")
+
+
+def _refuse_classes_in_splits(outer: Sequence[Folder], who: str) -> None:
+    """Refuse ``fold1/train/cat``, ``fold2/train/cat``: the folders inside the splits are the classes, not those around them."""
+    inner = [{deep.label for deep in part.populated} for folder in outer for part in folder.populated if not part.pictures]
+    shared = set[str].intersection(*inner) if len(inner) == sum(len(folder.populated) for folder in outer) else set()
+    if len(shared) > 1:
+        outside = _listed(folder.name for folder in outer)
+        raise _ambiguous(who, f"classes {outside}", f"classes {_listed(sorted(shared))}, in the splits of each of them")
+
+
+def _refuse_classes_in_a_class(classes: Sequence[Folder], who: str) -> None:
+    """Refuse ``yes``, ``no`` beside ``all/yes``, ``all/no``: pictures of all classes would be a class of their own."""
+    names = {folder.label for folder in classes}
+    for folder in classes:
+        inside = {inner.label for inner in _part(folder).populated} & (names - {folder.label})
+        if len(inside) > 1:
+            must = f"a class folder must not hold folders that are called like the classes beside it: {_listed(sorted(inside))}"
+            raise DataError(who, must, got=folder.name, fix="Move it out of the data: it may be a copy of them.")
+
+
+def _refuse_split_of_some(classes: Sequence[Folder], who: str) -> None:
+    """Refuse a split that is given inside some class folders and not in others, or beside pictures and folders without one."""
+    strays, n_split = list[str](), 0
+    for folder in classes:
+        named = split_names(part.name for part in folder.populated)
+        if TRAIN not in named.values() or len(set(named.values())) < 2:
+            strays.append(folder.name)
+            continue
+        n_split += 1
+        strays += [part.path for part in folder.populated if part.name not in named and not stands_aside(part.name)]
+        strays += [f"{folder.name}/{name}" for name in folder.pictures[:1]]
+    if n_split and strays:
+        must = "where class folders hold the folders of a split, all of them must, and nothing else"
+        raise DataError(who, must, got=", ".join(strays), fix="Move these into a split, or out of the data.")
+
+
+def _doubt(classes: Sequence[Folder], *, evaluation: bool) -> str:
+    """Return what speaks against a reading of folders as classes that is taken all the same, or nothing."""
+    if len(classes) < 2 or evaluation:
+        return ""
+    names = _listed(folder.name for folder in classes)
+    inner = [{folder.label for folder in _part(outer).populated} for outer in classes]
+    shared = set[str].intersection(*inner)
+    aside = [folder.name for folder in classes if stands_aside(folder.name)]
+    wrappers = [folder.name for folder in classes if is_wrapper(folder.name, "")]
+    if len(shared) > 1 and not any(outer.pictures for outer in classes) and not _says_nothing(sorted(shared)):
+        return f"{names} are read as classes; folders of the same names lie in each of them: {_listed(sorted(shared))}"
+    if are_partitions(folder.name for folder in classes):
+        return f"{names} are read as classes, and are called like the parts of one whole"
+    if wrappers:
+        return f"{names} are read as classes; {_listed(wrappers)} may only be what lies around pictures"
+    if 0 < len(aside) < len(classes):
+        return f"{names} are read as classes; by their names {_listed(aside)} may hold something else"
+    return ""
+
+
+def _says_nothing(names: Sequence[str]) -> bool:
+    """Return whether folders that are called alike everywhere are so by their kind: masks, wrappers, numbered parts."""
+    return all(stands_aside(name) or is_wrapper(name, "") for name in names) or are_partitions(names)
+
+
 def _refuse_empty_inside(classes: Sequence[Folder], who: str, evaluation: bool) -> None:
     """Refuse ``cat/train`` and ``dog/train`` with pictures beside ``cat/val`` and ``dog/val`` without any."""
     numbers = [split_names(part.name for part in folder.folders) for folder in classes]
@@ -127,10 +200,10 @@ def _refuse_empty_inside(classes: Sequence[Folder], who: str, evaluation: bool) 
 
 def _refuse_repeated_folders(classes: Sequence[Folder], who: str) -> None:
     """Refuse folders that all hold folders of the same names and nothing else: those may be the classes as well."""
-    inner = [tuple(folder.label for folder in outer.populated) for outer in classes]
+    inner = [tuple(folder.label for folder in _part(outer).populated) for outer in classes]
     if len(classes) < 2 or len(set(inner)) > 1 or len(inner[0]) < 2 or any(outer.pictures for outer in classes):
         return
-    if all(stands_aside(name) or is_wrapper(name, "") for name in inner[0]) or are_partitions(inner[0]):
+    if _says_nothing(inner[0]):
         return
     outside = _listed(folder.name for folder in classes)
     raise _ambiguous(who, f"classes {outside}", f"classes {_listed(inner[0])}, in each of them")
@@ -161,9 +234,19 @@ class _Splits:
             return self._flat(populated)
         if self.rivals and not self._agree():
             return self._contested(populated)
+        self._refuse_strays()
         if len(populated) > 1 and not self._share_classes() and len(self._labelled_parts()) > 1:
             raise self._both(populated)
         return self._splits()
+
+    def _refuse_strays(self) -> None:
+        """Refuse a folder beside the splits that holds their classes too and is called like none: ``vaildation``, ``extra``."""
+        for folder in self.rivals:
+            if len({inner.label for inner in _part(folder).populated} & self.classes) > 1:
+                near = nearest(folder.name.casefold(), SPLIT_WORDS)
+                fix = f"{near} " * near.startswith("Did") + "Rename it, move its pictures into a split, or out of the data."
+                must = "a folder beside the splits that holds their classes must be called like a split"
+                raise DataError(self.who, must, got=folder.name, fix=fix)
 
     def _flat(self, populated: list[Folder]) -> Layout:
         """Pictures lie directly in all folders that are named like splits."""

@@ -6,9 +6,11 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from descend.data.headings import pick_path
 from descend.data.labels import cell_text
+from descend.data.places import is_folder
 from descend.data.table_files import read_rows
-from descend.data.tables import FileFinder, clean_path, leads_out
+from descend.data.table_paths import FileFinder, clean_path, leads_out
 from descend.errors import DataError, nearest
 
 
@@ -22,26 +24,30 @@ class NewPictures(NamedTuple):
 def read_new_pictures(table: Path, identifier: str | None = None) -> NewPictures:
     """Read a table of new pictures: its column ``path``, or where it has none, the column ``identifier``, names the files.
 
+    Without an identifier, a column of another name may name them (``headings.pick_path``).
     Paths are relative to the table's folder. identifier: the column that identifies a row; None for the paths themselves.
-    Raises DataError where there is no such column, or no row, or where a path leads out of the table's folder; MissingExtra for
-    Parquet without its package.
+    Raises DataError where there is no such column, or no row, and where a path is missing, leads out of the table's folder, or to
+    a folder; MissingExtra for Parquet without its package.
     """
     header, rows = read_rows(table)
     names = [str(name).strip() for name in header]
-    column = identifier or next((name for name in names if name.casefold() == "path"), None)
+    column = identifier or names[pick_path(str(table), header)]
     if column not in names:
-        wanted = "path" if column is None else column
-        raise DataError(str(table), f"must have a column {wanted!r}", got=", ".join(names) or "no header",
-                        fix=nearest(wanted, names) if names else "")  # fmt: skip
+        raise DataError(str(table), f"must have a column {column!r}", got=", ".join(names) or "no header",
+                        fix=nearest(column, names) if names else "")  # fmt: skip
     if not rows:
         raise DataError(str(table), "must have at least one row below its header")
     named = [cell_text(row[names.index(column)]) for row in rows]
     path = next((at for at, name in enumerate(names) if name.casefold() == "path"), names.index(column))
-    finder = FileFinder(table.parent)
     written = [clean_path(row[path]) for row in rows]
+    files, _ = FileFinder(table.parent).find_all(written)
     root = os.path.normpath(table.parent.absolute())
-    outside = next((text for text in written if leads_out(text, root)), None)
+    outside = next((text for file, text in zip(files, written, strict=True) if leads_out(file or text, root)), None)
     if outside is not None:
         raise DataError(str(table), "pictures must lie below the table's folder", got=outside,
                         fix="Put the table above its pictures, or name the files themselves.")  # fmt: skip
-    return NewPictures(named, [str(table.parent / (finder.find(text) or text)) for text in written])
+    for number, (file, text) in enumerate(zip(files, written, strict=True), start=2):
+        if not text or (file is None and is_folder(table.parent / text)):
+            raise DataError(str(table), f"every row must name a picture's file, row {number} does not", got=text,
+                            fix="Mend the row, or remove it.")  # fmt: skip
+    return NewPictures(named, [str(table.parent / (file or text)) for file, text in zip(files, written, strict=True)])

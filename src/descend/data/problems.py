@@ -17,10 +17,11 @@ _EXAMPLES = 100
 class Problem:
     """Something about the data that its owner should know; the data can still be used.
 
-    kind: ``ignored``, ``heic``, ``layout``, ``missing``, ``nameless``, ``unlabeled``, ``unreadable``, ``merged``, ``similar``,
-    ``doubtful``, ``conflict``, ``leak``, ``copies``, ``near copies``, ``near leak``, ``near conflict``, ``unsought``, ``torn``,
-    ``unopened``, ``unused``, ``carved``, ``few``, ``corrected``, ``repeated``, ``table``, ``scale``, ``no number``,
-    ``background``, ``narrow``, ``blank``, ``sequences``, ``cache`` or ``part``.
+    kind: ``ignored``, ``heic``, ``layout``, ``missing``, ``nameless``, ``unlabeled``, ``unreadable``, ``merged``,
+    ``similar``, ``doubtful``, ``conflict``, ``leak``, ``copies``, ``near copies``, ``near leak``, ``near conflict``,
+    ``unsought``, ``torn``, ``unopened``, ``unused``, ``carved``, ``few``, ``corrected``, ``repeated``, ``table``, ``scale``,
+    ``no number``, ``background``, ``narrow``, ``blank``, ``sequences``, ``headings``, ``paths``, ``annotations``,
+    ``archive``, ``library``, ``cache`` or ``part``.
     n: how many things it is about. examples: the first hundred names, each with its reason where there is one.
     """
 

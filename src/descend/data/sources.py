@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from descend.data import builtin, folders, tables
 from descend.data.archives import ENDINGS, is_archive, unpacked
+from descend.data.headings import label_column, pick_path
 from descend.data.labels import encode_labels
 from descend.data.listed import Listed, has_images, listed, unlabelled
 from descend.data.manifest import SPLIT_WORDS, UNASSIGNED, Manifest
@@ -21,6 +22,8 @@ from descend.data.remote import at_address
 from descend.data.shards import Shards, shards_at
 from descend.data.table_files import SUFFIXES
 from descend.errors import DataError, KnobError
+
+_LISTS = (".txt", ".json", ".jsonl", ".xlsx", ".xls", ".ods", ".lst", ".dat", ".xml")
 
 
 class Frame(Protocol):
@@ -102,13 +105,15 @@ def _read_place(text: str, evaluation: bool, outside: bool) -> Manifest:
     if shards is not None:
         return shards.read(evaluation=evaluation)
     if is_file(path) and is_archive(path):
-        return folders.read_folder(unpacked(path), evaluation=evaluation)
+        return folders.read_folder(unpacked(path), evaluation=evaluation, who=text)
     if is_folder(path):
         return folders.read_folder(path, evaluation=evaluation)
     if is_table:
         return tables.read_table(path, evaluation=evaluation, outside=outside)
-    raise DataError(text, f"a file must be a table ({', '.join(SUFFIXES)}) or an archive ({', '.join(ENDINGS)})",
-                    fix="Give the folder that holds the class folders.")  # fmt: skip
+    fix = "Give the folder that holds the class folders."
+    if path.suffix.lower() in _LISTS:
+        fix = "If it names pictures and their classes, save it as .csv with the columns path,label."
+    raise DataError(text, f"a file must be a table ({', '.join(SUFFIXES)}) or an archive ({', '.join(ENDINGS)})", fix=fix)
 
 
 def _read_builtin(name: str) -> Manifest:
@@ -137,7 +142,8 @@ def _columns(data: Any) -> dict[str, Sequence[Any]] | None:
 def labels_column(data: Any) -> Sequence[Any] | None:
     """Return the labels of a data frame or of a dict of columns, None for other data."""
     columns = None if isinstance(data, (str, os.PathLike)) else _columns(data)
-    return next((column for name, column in (columns or {}).items() if name.strip().lower() == "label"), None)
+    at = label_column([*(columns or {})])
+    return None if columns is None or at is None else columns[[*columns][at]]
 
 
 def pictures_alone(data: Any) -> Any:
@@ -145,10 +151,7 @@ def pictures_alone(data: Any) -> Any:
     columns = None if isinstance(data, (str, os.PathLike, Mapping)) else _columns(data)
     if columns is None:
         return unlabelled(data)
-    path = next((column for name, column in columns.items() if name.strip().lower() == "path"), None)
-    if path is None:
-        raise DataError("data frame", "must have a column 'path'", got=", ".join(columns), fix="Rename the column of files.")
-    return [*path]
+    return [*columns[[*columns][pick_path("data frame", [*columns])]]]
 
 
 def _read_columns(columns: dict[str, Sequence[Any]]) -> Manifest:
@@ -189,6 +192,10 @@ def _pair(pair: Any, who: str) -> tuple[NDArray[np.uint8], NDArray[Any]]:
 
 
 def _as_array(values: Any, who: str, what: str) -> NDArray[Any]:
+    if what == "labels" and np.ma.isMaskedArray(values):
+        array = np.array(values, object)  # pyright: ignore[reportArgumentType] (NumPy's own)
+        array[np.ma.getmaskarray(values)] = None  # what is masked is missing
+        return array
     if what == "labels" and isinstance(values, (list, tuple)) and not any(map(np.ndim, values)):
         array = np.empty(len(values), object)  # NumPy would make words of a None or NaN beside words
         array[:] = list(values)

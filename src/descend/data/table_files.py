@@ -1,29 +1,34 @@
-"""Table files, read: CSV, TSV and Parquet become a header and rows of cells; what does not fit is refused with the fix."""
+"""Table files, read: CSV, TSV and Parquet become a header and rows of cells; what does not fit is refused with the fix.
+
+Before the header may stand blank lines, comments (``# ...``), and the line ``sep=;`` with which Excel is told the delimiter.
+Where cells stand in single quotes, those quote.
+"""
 
 from __future__ import annotations
 
 import codecs
 import csv
 import io
+import re
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from descend.data.formats import is_picture_name
+from descend.data.headings import COLUMNS, is_heading
 from descend.data.labels import clean_text
 from descend.errors import DataError, MissingExtra
 
 SUFFIXES = {".csv": ",", ".tsv": "\t", ".parquet": ""}
-COLUMNS = ("path", "label", "split", "group")
-_OTHER_NAMES = {
-    "path": ("filename", "file_name", "file", "filepath", "file_path", "image_path", "image", "img", "image_id", "id", "name"),
-    "label": ("labels", "class", "category", "target", "class_name", "label_name", "y"),
-    "split": ("is_valid", "is_test", "set", "subset", "partition", "phase", "usage", "fold"),
-    "group": ("groups", "group_id", "patient", "patient_id", "subject", "subject_id", "video", "video_id", "burst", "scene"),
-}
 _BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32",
                      codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}  # fmt: skip
 _DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "bars", ",": "commas"}
 _FIXES = {"\t": "name it .tsv", ",": "name it .csv"}
+_DELIMITER_TOLD = re.compile(r"sep=(\\t|[,;|\t])", re.IGNORECASE)
+_QUOTES = "'\"`\u2018\u2019\u201c\u201d"  # straight and typographic
+_MOST_TITLE = 20  # lines in which a header is sought
+_LOOKED_AT = 1_000  # lines, for the mark that quotes
 
 Rows = list[list[Any]]
 
@@ -32,44 +37,44 @@ def read_rows(table: Path) -> tuple[list[str], Rows]:
     """Return the columns of a table file and its rows, each as long as the header. Raises DataError or MissingExtra."""
     if table.suffix.lower() == ".parquet":
         return _parquet(table)
-    delimiter = SUFFIXES[table.suffix.lower()]
-    reader = csv.reader(io.StringIO(_text(table), newline=None), delimiter=delimiter, skipinitialspace=True)  # a, "b, c"
+    text, delimiter = _from_header(_text(table), SUFFIXES[table.suffix.lower()])
+    reader = csv.reader(io.StringIO(text), delimiter=delimiter, quotechar=_quote(text, delimiter), skipinitialspace=True)
     try:
-        rows = list(reader)
+        rows = list(reader)  # skipinitialspace: a, "b, c"
     except csv.Error as error:
         raise DataError(str(table), f"must be a {_kind(table)} table ({error}, in line {reader.line_num:,})",
                         fix="A cell that large is mostly a quotation mark that is never closed: double it, or remove it."
                         * ("limit" in str(error))) from None  # fmt: skip
-    header = [clean_text(cell) for cell in rows[0]] if rows else []
-    _refuse_other_delimiter(table, header, delimiter)
+    _refuse_other_delimiter(table, rows[0] if rows else [], delimiter)
+    header = [clean_text(cell).strip(_QUOTES) for cell in rows[0]] if rows else []
+    _refuse_title(table, rows)
+    _refuse_row_names(table, header, rows[1:])
+    _refuse_swallowed(table, header, rows[1:], delimiter)
+    _refuse_uneven(table, header, rows[1:])
     return header, [_as_long(table, header, number, row) for number, row in enumerate(rows[1:], start=2) if row]
 
 
-def pick_columns(who: str, header: Sequence[Any], needed: Sequence[str] = ("path", "label")) -> dict[str, int]:
-    """Return where each of the columns that we know stands; names may be in any case. Raises DataError."""
-    names = [clean_text(str(name)).casefold() for name in header]
-    for column in COLUMNS:
-        if names.count(column) > 1:
-            raise DataError(who, f"must have one column {column!r}", got=", ".join(map(str, header)), fix="Rename the others.")
-    for column in needed:
-        if column not in names:
-            others = [str(header[names.index(name)]) for name in _OTHER_NAMES[column] if name in names]
-            fix = f"Rename the column {others[0]!r} to {column!r}." if others else ""
-            raise DataError(who, f"must have a column {column!r}", got=", ".join(names) or "no header",
-                            fix=fix or "The first line of a table reads path,label and may add split and group.")  # fmt: skip
-    return {column: names.index(column) for column in COLUMNS if column in names}
+def _from_header(text: str, delimiter: str) -> tuple[str, str]:
+    """Return a table's text from its header on, and its delimiter. A header may be a comment itself, as NumPy writes it."""
+    text, comment = text.replace("\r\n", "\n").replace("\r", "\n"), ""
+    while text:
+        line, _, rest = text.partition("\n")
+        if told := _DELIMITER_TOLD.fullmatch(line.strip().strip('"')):
+            delimiter = told[1].replace("\\t", "\t")
+        elif line.startswith("#"):
+            comment = line.lstrip("#").strip()
+        elif line.strip():
+            break
+        text = rest
+    n_known, n_in_comment = (sum(map(is_heading, words.split(delimiter))) for words in (text.partition("\n")[0], comment))
+    return (f"{comment}\n{text}" if n_in_comment > n_known else text), delimiter
 
 
-def unused_columns(header: Sequence[Any]) -> list[str]:
-    """Return the columns that by their names may give the split or the groups, where no column is called so."""
-    names = {clean_text(str(name)).casefold(): str(name) for name in header}
-    return [
-        f"{names[other]!r} (rename it to {column!r} to use it)"
-        for column in ("split", "group")
-        if column not in names
-        for other in _OTHER_NAMES[column]
-        if other in names
-    ]
+def _quote(text: str, delimiter: str) -> str:
+    """Return the mark that quotes cells: ' where every line has a cell between two of them, and none holds the usual one."""
+    cell = re.compile(rf"(?:^|{re.escape(delimiter)})\s*'(?:[^']|'')*'\s*(?:{re.escape(delimiter)}|$)")
+    lines = [line.rstrip("\n") for line in islice(io.StringIO(text), 1, _LOOKED_AT) if line.strip()]
+    return "'" if lines and all(cell.search(line) and '"' not in line for line in lines) else '"'
 
 
 def _kind(table: Path) -> str:
@@ -99,21 +104,65 @@ def _other_encoding(content: bytes) -> str:
     return f"It looks like Windows-1252 or another 8-bit encoding: {how.format('cp1252')}."
 
 
+def _refuse_title(table: Path, rows: Sequence[Sequence[str]]) -> None:
+    """Refuse lines above the header: a title, the time of an export."""
+    known = [sum(map(is_heading, row)) if len(row) > 1 else 0 for row in rows[:_MOST_TITLE]]
+    above = next((at for at, n_known in enumerate(known) if n_known), 0)
+    if above:
+        raise DataError(str(table), "the first line must name the columns", got=", ".join(rows[0]),
+                        fix=f"Line {above + 1} seems to: remove what stands above it, or begin those lines with #.")  # fmt: skip
+
+
 def _refuse_other_delimiter(table: Path, header: Sequence[str], delimiter: str) -> None:
+    if len(header) == 1 and delimiter in header[0]:
+        raise DataError(str(table), "cells must be quoted one by one", got=header[0],
+                        fix="Each line stands in quotation marks as a whole: remove them.")  # fmt: skip
     for other, name in _DELIMITERS.items():
         if len(header) == 1 and other != delimiter and other in header[0]:
             fix = _FIXES.get(other, "save it with commas, or with tabs as .tsv")
             raise DataError(str(table), f"its columns must be parted by {_DELIMITERS[delimiter]}", got=header[0],
                             fix=f"They are parted by {name}: {fix}.")  # fmt: skip
+    if len(header) == 1 and sum(map(is_heading, header[0].split())) > 1:
+        raise DataError(str(table), f"its columns must be parted by {_DELIMITERS[delimiter]}", got=header[0],
+                        fix="They are parted by blanks: save it with commas, or with tabs as .tsv.")  # fmt: skip
+
+
+def _refuse_row_names(table: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Refuse a header that lacks the name of a first column of row numbers, as R's write.table writes it."""
+    filled = [row for row in rows if row]
+    if filled and all(len(row) == len(header) + 1 and row[0] == str(at) for at, row in enumerate(filled, start=1)):
+        raise DataError(str(table), "the header must name the column of row numbers too", got=", ".join(header),
+                        fix="In R: write.csv(..., row.names = FALSE).")  # fmt: skip
+
+
+def _refuse_swallowed(table: Path, header: Sequence[str], rows: Sequence[Sequence[str]], delimiter: str) -> None:
+    """Refuse a cell, in whatever column, that holds whole rows: a quotation mark before them is never closed."""
+    for number, row in enumerate(rows, start=2):
+        for line in (line for cell in row if "\n" in cell for line in cell.split("\n")[1:]):
+            parts = line.split(delimiter)
+            if len(parts) >= len(header) and any(is_picture_name(part.strip()) for part in parts):
+                raise DataError(str(table), f"a cell with rows in it must not go over several lines, one of row {number} does",
+                                got=line[:80], fix="Close the quotes before the end of the line.")  # fmt: skip
+
+
+def _refuse_uneven(table: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Refuse rows with more cells than the header where others have not: a comma in a label, and an empty cell behind it."""
+    longer = [(number, row) for number, row in enumerate(rows, start=2) if len(row) > len(header)]
+    if longer and any(len(row) == len(header) for row in rows):
+        raise _too_long(table, header, *longer[0])
 
 
 def _as_long(table: Path, header: Sequence[str], number: int, row: list[str]) -> list[str]:
     """Return a row as long as the header; cells beyond it would cut a label short, so they are refused."""
     surplus = [cell for cell in row[len(header) :] if cell.strip()]
     if surplus:
-        raise DataError(str(table), f"every row must have the header's {len(header)} cells, row {number} has {len(row)}",
-                        got=row[:8], fix='Put quotes around a cell that holds the delimiter: "wolf, grey".')  # fmt: skip
+        raise _too_long(table, header, number, row)
     return (row + [""] * len(header))[: len(header)]
+
+
+def _too_long(table: Path, header: Sequence[str], number: int, row: Sequence[str]) -> DataError:
+    must = f"every row must have the header's {len(header)} cells, row {number} has {len(row)}"
+    return DataError(str(table), must, got=row[:8], fix='Put quotes around a cell that holds the delimiter: "wolf, grey".')
 
 
 def _parquet(table: Path) -> tuple[list[str], Rows]:
@@ -127,10 +176,17 @@ def _parquet(table: Path) -> tuple[list[str], Rows]:
         content = parquet.read_table(table)
     except (OSError, ValueError) as error:
         raise DataError(str(table), f"must be a Parquet table ({error})") from None
-    known = [
-        clean_text(name).casefold() in COLUMNS for name in content.column_names
-    ]  # the others may hold anything, pictures too
-    columns = [
-        column.to_pylist() if is_known else [None] * len(column) for column, is_known in zip(content.columns, known, strict=True)
+    names = [clean_text(name).casefold() for name in content.column_names]
+    is_complete = {"path", "label"} <= set(names)
+    columns = [  # of the others none is read that may hold anything, pictures too
+        column.to_pylist() if name in COLUMNS or not (is_complete or _is_large(column.type)) else [None] * len(column)
+        for name, column in zip(names, content.columns, strict=True)
     ]
     return content.column_names, [list(row) for row in zip(*columns, strict=True)]
+
+
+def _is_large(kind: Any) -> bool:
+    """Say whether the cells of an Arrow type may hold anything, pictures too."""
+    import pyarrow.types as types
+
+    return types.is_nested(kind) or types.is_binary(kind) or types.is_large_binary(kind)

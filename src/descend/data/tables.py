@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import os
 import re
-import unicodedata
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 import numpy as np
 from numpy.typing import NDArray
 
+from descend.data.headings import pick_columns, pick_path, unused_columns
 from descend.data.labels import cell_text, encode_labels, whole_numbers
 from descend.data.manifest import SPLIT_WORDS, UNASSIGNED, Manifest, natural
-from descend.data.places import is_file, is_folder
 from descend.data.problems import Problem, problem, refusal
-from descend.data.table_files import Rows, pick_columns, read_rows, unused_columns
+from descend.data.table_files import Rows, read_rows
+from descend.data.table_paths import FileFinder, clean_path, leads_out, paths_fix
 from descend.errors import DataError, KnobError, nearest
 
 MOST_LABEL = 1_000  # characters; folders, the other source of labels, have at most 255
 MOST_MISSING = 0.1  # of the files that a table names: where more do not exist, something is wrong with the paths
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
 Find = Callable[[str], str | None]
 
@@ -62,7 +58,7 @@ def list_rows(
     pictures. find: path -> the name of the picture that it means, or None; without it, paths are of files. Raises DataError, also
     where more than a tenth of the files do not exist.
     """
-    where = pick_columns(who, header)
+    where, cells, about_columns = pick_columns(who, header, cells)
     rows = [_row(who, number, row, where) for number, row in enumerate(cells, start=2)]
     if not rows:
         raise DataError(who, "must have at least one row below its header")
@@ -70,8 +66,8 @@ def list_rows(
     classes, numbers, problems = encode_labels(labels, who=who)
     nameless = [f"row {row.number}" for row in rows if not row.path]
     unlabelled = [row.path for row, number in zip(rows, numbers, strict=True) if row.path and number < 0]
-    find = find or FileFinder(root).find
-    files = [find(row.path) if row.path and number >= 0 else None for row, number in zip(rows, numbers, strict=True)]
+    sought = [row.path if number >= 0 else "" for row, number in zip(rows, numbers, strict=True)]
+    files, about_paths = ([*map(find, sought)], []) if find else FileFinder(root).find_all(sought)
     absent = [row.path for row, number, file in zip(rows, numbers, files, strict=True) if row.path and number >= 0 and not file]
     problems = [
         *problem("missing", "1 file of the table does not exist and is left out",
@@ -81,18 +77,18 @@ def list_rows(
         *problem("nameless", "1 row of the table has no path and is left out",
                  "{n} rows of the table have no path and are left out", nameless),
         *problem("unused", "1 column may give the split or the groups and is not used",
-                 "{n} columns may give the split or the groups and are not used", unused_columns(header)),
+                 "{n} columns may give the split or the groups and are not used", unused_columns(header, where)),
+        *about_columns,
+        *about_paths,
         *problems,
     ]  # fmt: skip
     kept = sorted((index for index, file in enumerate(files) if file), key=lambda index: natural(files[index] or ""))
     if not kept:
         first = (absent or unlabelled or nameless)[0][:200]
-        raise refusal(
-            who, "must name at least one labeled picture that exists", problems, got=first, fix=_paths_fix(root, absent)
-        )
+        raise refusal(who, "must name at least one labeled picture that exists", problems, got=first, fix=paths_fix(root, absent))
     if len(absent) > MOST_MISSING * (len(absent) + len(kept)):
         must = f"at most {MOST_MISSING:.0%} of its files may be missing, {len(absent):,} of {len(absent) + len(kept):,} are"
-        raise refusal(who, must, problems, fix=_paths_fix(root, absent))
+        raise refusal(who, must, problems, fix=paths_fix(root, absent))
     if "split" in where and not evaluation:
         _refuse_lost_splits(who, rows, [rows[index] for index in kept], problems)
     used = sorted(set(numbers[kept].tolist()))
@@ -128,16 +124,9 @@ def _row(who: str, number: int, cells: Sequence[Any], where: dict[str, int]) -> 
     return _Row(number, path, label, cell_text(split), cell_text(group))
 
 
-def clean_path(cell: Any) -> str:
-    """Return a path's cell as text: "" where it is missing; accents stay as they are, the file system may tell them apart."""
-    text = "" if not cell_text(cell) else os.fspath(cell) if isinstance(cell, os.PathLike) else str(cell)
-    text = text.strip().strip("\ufeff")
-    return url2pathname(urlsplit(text).path) if text[:8].casefold() == "file:///" else text
-
-
 def _check_outside(table: Path, header: Sequence[Any], rows: Rows, *, allowed: bool) -> None:
     """Refuse paths that lead out of the table's folder to files that exist, or a permission that no row needs."""
-    where = pick_columns(str(table), header)["path"]
+    where = pick_path(str(table), header)
     root = os.path.normpath(table.parent.absolute())
     leading_out = [path for row in rows if leads_out(path := clean_path(row[where]), root)]
     finder = FileFinder(table.parent)
@@ -148,79 +137,6 @@ def _check_outside(table: Path, header: Sequence[Any], rows: Rows, *, allowed: b
                         fix="Put the table above its pictures, or allow it if you trust the table: --outside.")  # fmt: skip
     if allowed and not leading_out:
         raise KnobError("outside", "has no effect: all pictures of the table lie below its folder", fix="Leave it out.")
-
-
-def leads_out(path: str, root: str) -> bool:
-    """Say whether a path, by its words, leads out of a folder; links inside are followed as everywhere."""
-    path = path.replace("\\", "/")
-    if not (path.startswith("/") or ".." in path or ":" in path):
-        return False
-    full = os.path.normpath(os.path.join(root, path))  # noqa: PTH118 (as text: nothing is looked at)
-    return not any(Path(full).is_relative_to(place) for place in (root, os.path.realpath(root)))
-
-
-class FileFinder:
-    """Finds the files that paths mean: as written, with ``/`` for the backslashes of Windows, with accents in any form.
-
-    Capitals do not count where one file alone can be meant: a table from Windows or macOS may write ``A.JPG`` for ``a.jpg``.
-    """
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._listed: dict[Path, tuple[dict[str, str], dict[str, str]]] = {}
-
-    def find(self, path: str) -> str | None:
-        """Return the path of an existing file, with forward slashes, or None."""
-        forms = dict.fromkeys((path.replace("\\", "/"),) if os.sep == "\\" else (path, path.replace("\\", "/")))
-        for form in forms:
-            if is_file(self._root / form):
-                return form
-        return next((file for form in forms if (file := self._spelled(form))), None)
-
-    def _spelled(self, path: str) -> str | None:
-        """Walk a path from folder to folder, accents and capitals as each name may have them."""
-        at, names = self._root, list[str]()
-        for part in Path(path).parts:
-            name = part if is_file(at / part) or is_folder(at / part) else self._name(at, unicodedata.normalize("NFC", part))
-            if name is None:
-                return None
-            at /= name
-            names.append(name)
-        return Path(*names).as_posix() if is_file(at) else None
-
-    def _name(self, folder: Path, composed: str) -> str | None:
-        """Return the name in a folder that is this one composed, or else the only one that is but for its capitals."""
-        if folder not in self._listed:
-            try:
-                names = {unicodedata.normalize("NFC", entry.name): entry.name for entry in folder.iterdir()}
-            except OSError:
-                names = {}
-            folds = Counter(form.casefold() for form in names)
-            alone = {fold: name for form, name in names.items() if folds[fold := form.casefold()] == 1}
-            self._listed[folder] = names, alone
-        names, alone = self._listed[folder]
-        return names.get(composed) or alone.get(composed.casefold())
-
-
-def _paths_fix(root: Path, absent: Sequence[str]) -> str:
-    fix = f"Paths are relative to {root}."
-    if absent and (meant := _existing(root, absent[0])):
-        fix += f" {meant[:200]!r} exists: write them like that."
-    drive = next((path for path in absent if _DRIVE.match(path)), None)
-    if drive is not None and os.sep == "/":
-        fix += f" {drive[:2]} is a drive of another machine: write the paths from that folder on."
-    return fix
-
-
-def _existing(root: Path, path: str) -> str | None:
-    """Return the file that a path would name with an ending, from the table's folder on or one further down, or None."""
-    path = path.replace("\\", "/").lstrip("/")
-    try:
-        folders = ["", *sorted(f"{folder.name}/" for folder in root.iterdir() if is_folder(folder))]
-    except OSError:
-        return None
-    found = (f"{folder}{path}{ending}" for folder in folders for ending in ("", ".jpg", ".png", ".jpeg"))
-    return next((file for file in found if is_file(root / file)), None)
 
 
 def _splits(who: str, rows: list[_Row]) -> NDArray[np.int8]:
@@ -245,7 +161,7 @@ def _refuse_lost_splits(who: str, rows: list[_Row], kept: list[_Row], problems: 
 
 
 def _groups(rows: list[_Row]) -> NDArray[np.int64]:
-    """Number the groups; an empty cell is a group of its own."""
+    """Number the groups, whatever their capitals; an empty cell is a group of its own."""
     numbers: dict[str, int] = {}
-    keys = (group or f"\0{index}" for index, group in enumerate(whole_numbers([row.group for row in rows])))
+    keys = (group.casefold() or f"\0{index}" for index, group in enumerate(whole_numbers([row.group for row in rows])))
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.int64)

@@ -24,13 +24,13 @@ import numpy as np
 
 from descend.data import folders, tables
 from descend.data.archives import inside_of, is_noise, stem
-from descend.data.formats import kind_of, why_no_picture
+from descend.data.formats import is_hidden_picture, kind_of, why_no_picture
 from descend.data.manifest import SPLIT_WORDS, Manifest
 from descend.data.names import Names
 from descend.data.opening import LARGEST_FILE, READ_AT_ONCE, is_picture_file
 from descend.data.packed import Contents, Listing, listed_once, together
 from descend.data.ranges import RangedFile, Window
-from descend.data.tree import SYSTEM_FILE, Folder, tree_of
+from descend.data.tree import HIDDEN, SYSTEM_FILE, Folder, tree_of
 from descend.errors import DataError
 from descend.files import CacheFolder
 from descend.printable import shortened
@@ -142,7 +142,7 @@ class _Walk:
         """Return why a member is no picture that can be read, None for one."""
         kind = kind_of(path)
         if kind == "system":
-            return SYSTEM_FILE
+            return HIDDEN if is_hidden_picture(path.rpartition("/")[2]) else SYSTEM_FILE
         if suffix in _NO_PICTURES or kind == "other":
             return why_no_picture(path)
         if member.issparse():

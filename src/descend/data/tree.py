@@ -9,14 +9,15 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from descend.data.formats import is_system_folder, kind_of, why_no_picture
+from descend.data.formats import is_hidden_picture, is_system_folder, kind_of, why_no_picture
 from descend.data.labels import clean_text
 from descend.data.manifest import natural
 from descend.data.opening import is_picture_file
 from descend.regular_files import kernel_file_systems
 
 SYSTEM_FILE, SYSTEM_FOLDER, RUN_FOLDER = "a system's file", "a system's folder", "a run folder"
-EXPECTED = ("not a picture", SYSTEM_FILE, SYSTEM_FOLDER, RUN_FOLDER)  # reasons for passing over that hide nothing
+HIDDEN = "hidden: its name begins with a dot"
+EXPECTED = ("not a picture", SYSTEM_FILE, SYSTEM_FOLDER, RUN_FOLDER, HIDDEN)  # reasons for passing over that hide nothing
 _RECIPE = "recipe.toml"  # what makes a folder a run's
 DEEPEST = 64  # folders within each other; what lies deeper is passed over
 _LINKED_DEPTH = 3  # folders above are shown wherever a link shows them, folders below once for each folder of this depth
@@ -166,7 +167,7 @@ def _kind(entry: os.DirEntry[str]) -> str:
         )
     kind = kind_of(entry.name)
     if kind == "system":
-        return SYSTEM_FILE
+        return HIDDEN if is_hidden_picture(entry.name) else SYSTEM_FILE
     if kind == "picture" or (kind == "unknown" and is_picture_file(Path(entry.path))):
         return "picture"
     return why_no_picture(entry.name)

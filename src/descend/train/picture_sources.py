@@ -105,8 +105,9 @@ def _found(places: list[Any]) -> PictureSources:
         folder = str(unpacked(Path(place))) if packed else place
         files = find_pictures([folder])
         found.sources.extend(files.paths)
-        found.names.extend(name.replace(f"{folder}{os.sep}", f"{place}{os.sep}", 1) if packed else name for name in files.paths)
-        found.passed_over.update(files.passed_over)
+        inside, called = (f"{folder}{os.sep}", f"{place}{os.sep}") if packed else ("", "")
+        found.names.extend(name.replace(inside, called, 1) for name in files.paths)
+        found.passed_over.update({name.replace(inside, called, 1): why for name, why in files.passed_over.items()})
     return found
 
 
