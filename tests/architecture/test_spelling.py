@@ -23,6 +23,7 @@ BRITISH = re.compile(
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "src").rglob("*.js"), *(ROOT / "src").rglob("*.html"),
          ROOT / "mkdocs.yml"]  # fmt: skip
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
+FIGURES = sorted((ROOT / "docs").rglob("*.svg"))
 
 
 def prose(path: Path) -> str:
@@ -39,7 +40,7 @@ def prose(path: Path) -> str:
 PERCENT = re.compile(r"(?<=\d)(?: |&nbsp;|\u00a0)%(?![}\w(])(?! [\d(])")
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize("path", [*PAGES, *FIGURES], ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_shares_stand_without_a_gap_before_the_sign(path: Path) -> None:
     if path.name != "CHANGELOG.md":  # what was written, was written
         assert PERCENT.findall(prose(path)) == []
