@@ -97,7 +97,7 @@ def test_every_knob_of_every_technique_stands_on_it_with_its_default(reports: di
     table = re.search(r'<table class="knobs">(.*?)</table>', reports[mode].read_text(encoding="utf-8"), re.DOTALL)
     assert table is not None
     for call in calls:
-        shown = re.search(rf"<code>{call.name}</code>.*?(?=<th|$)", table[1], re.DOTALL)
+        shown = re.search(rf"<th[^>]*><code>{call.name}</code>.*?(?=<th|$)", table[1], re.DOTALL)
         assert shown is not None, call
         rows = dict(re.findall(r"<td>(\w+)</td><td><code>(.*?)</code>", shown[0]))
         fields = dataclasses.fields(known[call.name])

@@ -118,7 +118,7 @@ def _context(run: Path) -> dict[str, Any]:
         "policy": policy,
         "drawn": [
             *([] if searched else charts),
-            *([searched["drawing"]] if searched else []),
+            *([searched["drawing"]] if searched and searched["drawing"] else []),
             *(trusted.charts if trusted else ()),
             *(figures.confusion(table.split, counts[table.split], table.classes) for table in matrices),
         ],
