@@ -42,8 +42,8 @@ def test_flags_in_the_pages_exist(path: Path) -> None:
 
     known = {flag for action in _parser()._actions for flag in action.option_strings}
     for line in path.read_text(encoding="utf-8").splitlines():
-        if line.startswith("descend fit"):
-            assert set(re.findall(r"(?<=\s)--[a-z-]+", line)) <= known, line
+        if match := re.match(r"\s*(?:torchrun .* -m )?descend fit(.*)", line):
+            assert set(re.findall(r"(?<=\s)--[a-z-]+", match[1])) <= known, line
 
 
 WITHOUT_DATA = {"app", "cache", "list", "runs"}  # verbs that are about no pictures

@@ -30,6 +30,8 @@ WORDS = {
 }
 FIRST = ("Worst mistakes", "What is taken for what", "Class by class")
 LAST = ("Every setting of every technique", "Papers behind it")
+FAMILIES = {"backbone": "backbone", "head": "head", "augment": "augmentation", "regularize": "regularizer",
+            "optimizer": "optimizer", "gradients": "gradient", "schedule": "schedule"}  # fmt: skip
 HOW = {"auto": "The search", "features": "How the head was fitted"}
 
 
@@ -88,20 +90,22 @@ def test_every_figure_of_the_page_lies_beside_it_twice(reports: dict[str, Path],
 
 
 @pytest.mark.parametrize("mode", [mode for mode in WORDS if mode != "auto"])  # of a search: test_report_search_techniques.py
-def test_every_knob_of_every_technique_stands_on_it_with_its_default(reports: dict[str, Path], mode: str) -> None:
-    known = {cls.name: cls for cls in registered() if cls.family != "tta"}  # it has a flip, too
-    plan = Run(reports[mode].parent).record.plan
-    texts = [text for held in plan.values() for text in (held if isinstance(held, list) else [held])]
-    calls = [parse(text) for text in texts if isinstance(text, str) and text.partition("(")[0] in known]
-    assert calls
+def test_every_knob_of_every_technique_stands_on_it_with_its_value(reports: dict[str, Path], mode: str) -> None:
+    known, plan = {(cls.family, cls.name): cls for cls in registered()}, Run(reports[mode].parent).record.plan
+    held = {family: plan.get(setting) or [] for setting, family in FAMILIES.items()}
+    calls = [(family, parse(text)) for family, texts in held.items() for text in ([texts] if isinstance(texts, str) else texts)]
+    assert {"backbone", "head"} <= {family for family, _ in calls}
     table = re.search(r'<table class="knobs">(.*?)</table>', reports[mode].read_text(encoding="utf-8"), re.DOTALL)
     assert table is not None
-    for call in calls:
+    for family, call in calls:
         shown = re.search(rf"<th[^>]*><code>{call.name}</code>.*?(?=<th|$)", table[1], re.DOTALL)
         assert shown is not None, call
-        rows = dict(re.findall(r"<td>(\w+)</td><td><code>(.*?)</code>", shown[0]))
-        fields = dataclasses.fields(known[call.name])
+        rows = dict(re.findall(r"<td>(\w+)</td><td><code>(?:<strong>)?(.*?)(?:</strong>)?</code>", shown[0]))
+        fields = dataclasses.fields(known[family, call.name])
         assert [*rows] == [field.name for field in fields]
         for field in fields:
-            if field.name not in call.settings and field.default is not dataclasses.MISSING:
-                assert rows[field.name] == str(field.default)
+            value = call.settings.get(field.name, field.default)
+            if isinstance(value, float):
+                assert float(rows[field.name]) == value
+            elif isinstance(value, str | int | None):
+                assert rows[field.name] == str(value)
