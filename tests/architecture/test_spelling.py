@@ -14,7 +14,7 @@ STEMS = ("normal", "regular", "penal", "standard", "equal", "minim", "maxim", "v
          "organ", "visual", "special", "quant", "initial", "optim", "recogn", "factor", "random", "serial", "util",
          "categor")  # fmt: skip
 BRITISH = re.compile(
-    rf"(?<![\w-])((?:re|un)?(?:colour(?:s|ed|ing|less)?"
+    rf"(?<!\w)((?:re|un)?(?:colour(?:s|ed|ing|less)?|greys?|greyscale|learnt|signall(?:ed|ing)|levell(?:ed|ing)"
     rf"|behaviours?|neighbour(?:s|ing|hood)?|favour(?:s|ed|ite)?|honour"
     rf"|flavours?|centre[sd]?|centring|fibres?|labell(?:ed|ing)|modell(?:ed|ing)|cancell(?:ed|ing)|travell(?:ed|ing)|artefacts?"
     rf"|analys(?:e|ed|ing)|judgements?|licences?|(?:{'|'.join(STEMS)})is(?:e[sdr]?|ing|ations?|ers)))(?!\w)",
@@ -53,6 +53,6 @@ def test_words_are_spelled_as_in_american_english(path: Path) -> None:
 
 def test_the_list_finds_british_words_and_leaves_others() -> None:
     found = BRITISH.findall(
-        "Colours are normalised, unlabelled and Regularisation; optimism, promise, aria-labelledby, equaliser"
+        "Colours are normalised, unlabelled and Regularisation; optimism, promise, aria-labelledby, equaliser, max-minimised grey"
     )
-    assert found == ["Colours", "normalised", "unlabelled", "Regularisation", "equaliser"]
+    assert found == ["Colours", "normalised", "unlabelled", "Regularisation", "equaliser", "minimised", "grey"]

@@ -20,6 +20,8 @@ from PIL import Image
 
 from descend import report
 from descend.errors import RunError
+from descend.pixels import PixelPolicy
+from descend.train.record import load
 
 pytestmark = pytest.mark.charts
 
@@ -156,7 +158,7 @@ def make_run(
         "command": ["descend", "fit", "my photos/hymenoptera", "--views", "4"],
         "data": {"name": "hymenoptera", "n": sum(totals.values()), "classes": classes, "splits": totals, "counts": counts,
                  "given_split": True,
-                 "shorter_side": {"min": 113, "median": 375, "max": 2336}, "grey": False, "problems": problems},
+                 "shorter_side": {"min": 113, "median": 375, "max": 2336}, "gray": False, "problems": problems},
         "data_fingerprint": "9f2c4be17d0a55e3c8814b6a0d27f1e9", "classes": classes,
         "plan": {"transfer": "features", "backbone": "lite0()", "head": "linear()", "size": 224, "engine": "onnxruntime",
                  "views": 4,
@@ -350,6 +352,18 @@ def test_interrupted_run_says_so_and_how_to_go_on(tmp_path: Path) -> None:
     _, page = written(run)
     assert "Interrupted before the first epoch was complete: nothing has been measured yet." in page.text
     assert "No epoch was completed" in page.text
+
+
+def test_runs_of_earlier_versions_which_spelled_gray_otherwise_are_read(tmp_path: Path) -> None:
+    prepared = {"architecture": "x", "resolution": 8, "size": 8, "mean": [0.5] * 3, "std": [0.5] * 3, "scale": None,
+                "background": "grey", "fit": "pad", "taps": [], "members": []}  # fmt: skip
+    run = make_run(tmp_path / "run", preprocessing=prepared)
+    record = json.loads((run / "record.json").read_text(encoding="utf-8"))
+    del record["data"]["gray"]
+    record["data"]["grey"] = True
+    (run / "record.json").write_text(json.dumps(record), encoding="utf-8")
+    assert load(run).pixel_policy() == PixelPolicy(None, "gray", "pad")
+    assert "pictures, gray, shorter side" in written(run)[1].text
 
 
 def test_a_record_with_nothing_in_it_still_gives_a_page(tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def _as_long(table: Path, header: Sequence[str], number: int, row: list[str]) ->
     surplus = [cell for cell in row[len(header) :] if cell.strip()]
     if surplus:
         raise DataError(str(table), f"every row must have the header's {len(header)} cells, row {number} has {len(row)}",
-                        got=row[:8], fix='Put quotes around a cell that holds the delimiter: "wolf, grey".')  # fmt: skip
+                        got=row[:8], fix='Put quotes around a cell that holds the delimiter: "wolf, gray".')  # fmt: skip
     return (row + [""] * len(header))[: len(header)]
 
 
