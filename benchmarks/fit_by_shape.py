@@ -1,4 +1,4 @@
-"""Which fit tells photographs of each shape apart best: the center square, the squashed whole, or the whole on grey bars.
+"""Which fit tells photographs of each shape apart best: the center square, the squashed whole, or the whole on gray bars.
 
     python benchmarks/fit_by_shape.py
 
@@ -50,7 +50,7 @@ def seen(pictures: list[NDArray[np.uint8]], fit: Fit) -> NDArray[np.uint8]:
     """Return what the network sees of each picture: (N, S, S, 3) uint8."""
     side = STORED if fit == "crop" else SIZE
     margin = (side - SIZE) // 2
-    policy = PixelPolicy(fit=fit, background="grey")
+    policy = PixelPolicy(fit=fit, background="gray")
     stored = np.stack([decode_resized(picture, side, policy=policy) for picture in pictures])
     return np.ascontiguousarray(stored[:, margin : margin + SIZE, margin : margin + SIZE])
 

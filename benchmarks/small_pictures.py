@@ -85,8 +85,8 @@ def _cifar(per_class: tuple[int, int, int]) -> tuple[NDArray[np.uint8], NDArray[
 def _digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     pixels, labels = load_digits(return_X_y=True)
     order = rng.permutation(len(labels), seed=0, stream="digits")
-    grey = np.asarray(pixels)[order].reshape(-1, 8, 8, 1) * (255 / 16)
-    return np.repeat(grey.round().astype(np.uint8), 3, axis=3), np.asarray(labels, np.int64)[order]
+    gray = np.asarray(pixels)[order].reshape(-1, 8, 8, 1) * (255 / 16)
+    return np.repeat(gray.round().astype(np.uint8), 3, axis=3), np.asarray(labels, np.int64)[order]
 
 
 def _signs() -> tuple[NDArray[np.float32], NDArray[np.int64]]:

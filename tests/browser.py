@@ -34,11 +34,12 @@ TOO_FAINT = """() => {
   const rgba = text => { canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = text; canvas.fillRect(0, 0, 1, 1);
                          const d = canvas.getImageData(0, 0, 1, 1).data; return [d[0], d[1], d[2], d[3] / 255]; };
   const over = (top, under) => [0, 1, 2].map(i => top[i] * top[3] + under[i] * (1 - top[3]));
+  const shown = node => node ? getComputedStyle(node).opacity * shown(node.parentElement) : 1;
   const behind = node => { const layers = [];
     for (let at = node; at; at = at.parentElement) {
-      const style = getComputedStyle(at);
+      const style = getComputedStyle(at), [r, g, b, a] = rgba(style.backgroundColor);
       if (style.backgroundImage !== "none") return null;            // a picture behind the words: no single answer
-      layers.push(rgba(style.backgroundColor)); }
+      layers.push([r, g, b, a * shown(at)]); }
     const scheme = getComputedStyle(document.documentElement).colorScheme;
     const dark = matchMedia("(prefers-color-scheme: dark)").matches && scheme.includes("dark");
     return layers.reverse().reduce((under, top) => over(top, under), dark ? [18, 18, 18] : [255, 255, 255]); };
@@ -47,10 +48,11 @@ TOO_FAINT = """() => {
   while (words.nextNode()) {
     const node = words.currentNode.parentElement, text = words.currentNode.textContent.trim();
     if (!text || !node.checkVisibility({opacityProperty: true, visibilityProperty: true})) continue;
-    if (node.closest("script, style, [disabled], [aria-disabled=true]")) continue;
+    if (node.closest("script, style, [disabled], [aria-disabled=true]") || node.closest("label")?.control?.disabled) continue;
     const style = getComputedStyle(node), under = behind(node);
     if (under === null) continue;
-    const inSvg = node instanceof SVGElement, top = rgba(inSvg ? style.fill : style.color);
+    const inSvg = node instanceof SVGElement, [red, green, blue, alpha] = rgba(inSvg ? style.fill : style.color);
+    const top = [red, green, blue, alpha * shown(node) * (inSvg ? style.fillOpacity : 1)];
     const a = luminance(over(top, under)), b = luminance(under);
     const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
     const px = parseFloat(style.fontSize), large = px >= 24 || (px >= 18.66 && parseInt(style.fontWeight) >= 700);
@@ -58,7 +60,7 @@ TOO_FAINT = """() => {
   }
   return faint;
 }"""
-"""Text whose contrast is below WCAG 2.1 level AA (success criterion 1.4.3): 4.5, or 3 where it is large."""
+"""Text whose contrast is below WCAG 2.1 level AA (success criterion 1.4.3): 4.5, or 3 where it is large. Opacity counts."""
 
 
 def chromium() -> str:
@@ -119,3 +121,17 @@ def check_layout(page: Page) -> None:
     assert page.evaluate(SIDEWAYS) <= 0, f"the page is {page.evaluate(SIDEWAYS)} px too wide"
     faint = page.evaluate(TOO_FAINT)
     assert not faint, f"contrast below AA: {faint}"
+
+
+def check_every_look(browser: Browser, path: Path) -> None:
+    """Hold a page with all its parts open to what ``opened`` and ``check_layout`` ask, at a desk and on a phone, light and dark.
+
+    A screenshot of each lies beside the page.
+    """
+    for width in WIDTHS:
+        for scheme in SCHEMES:
+            with opened(browser, path, width=width, scheme=scheme) as page:
+                check_layout(page)
+                page.evaluate("document.querySelectorAll('details').forEach(item => item.open = true)")
+                page.screenshot(path=path.with_name(f"{path.stem}-{width}-{scheme}.png"), full_page=True)
+                check_layout(page)

@@ -72,7 +72,7 @@ def left_out(*, charts: bool) -> Iterator[None]:
         patch.setattr(figures, "confusion", lambda split, *_: blank("Confusion", f"confusion-{split}"))
         if charts:
             patch.setattr(page, "curves", lambda rows, chosen: [blank("Loss"), blank("Accuracy")])
-            patch.setattr(confidence, "_reliability_chart", lambda known: blank("Stated and true"))
+            patch.setattr(confidence, "_reliability_chart", lambda *_: blank("Stated and true"))
             patch.setattr(confidence, "_coverage_chart", lambda coverage: blank("Right among the answers given"))
         yield
 

@@ -1,7 +1,7 @@
 """Draw the pictures of docs/how-to/judge.md.
 
     python docs/how-to/build.py                 # how wide an interval is
-    python docs/how-to/build.py RUN             # and the figures of a run's report: descend fit hymenoptera --budget 1m
+    python docs/how-to/build.py RUN             # and the figures of a run's report: descend fit hymenoptera --budget 2m
 
 The first follows from ``descend.stats`` alone: same bytes always. The others are copied from the run's ``figures/``.
 """

@@ -29,7 +29,7 @@ class Classifier:
         self.classes = json.loads(stored["classes"])
         if json.loads(stored["scale"]) is not None:
             raise ValueError("this model was trained on pictures of more than 8 bits: scale them as its metadata say")
-        self.ground = {"white": 255, "black": 0, "grey": 128}[stored["background"]]
+        self.ground = {"white": 255, "black": 0, "gray": 128}[stored["background"]]
 
     def __call__(self, content: bytes) -> dict[str, float]:
         """Return the probability of each class for an encoded picture. Raises OSError for what is none."""

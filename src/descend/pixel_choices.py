@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-Background = Literal["white", "black", "grey"]
+Background = Literal["white", "black", "gray"]
 BACKGROUNDS: tuple[Background, ...] = get_args(Background)
 Fit = Literal["crop", "squash", "pad"]
 FITS: tuple[Fit, ...] = get_args(Fit)

@@ -5,12 +5,12 @@
   alone takes the usual one of its container (``usual_scale``). Values beyond the ends saturate; a pixel that is not a number
   becomes 0.
 * Transparent pixels show the *background* behind them (alpha, palette transparency and color keys alike).
-* CMYK, YCbCr, palette, grey and 1-bit pictures become RGB by Pillow's plain conversion; color profiles are not applied.
+* CMYK, YCbCr, palette, gray and 1-bit pictures become RGB by Pillow's plain conversion; color profiles are not applied.
 * A picture stands upright as its EXIF orientation says (``turned``).
 
 Everything here is a pure function of an image in memory; opening files is the business of ``descend.data.decode``.
 Pictures are converted in strips, so that besides the stored pixels and the 8-bit result nothing grows with the
-picture: ``flattened`` takes at most 4 bytes per pixel (1 for grey) beyond the picture it is given, and 64 MB.
+picture: ``flattened`` takes at most 4 bytes per pixel (1 for gray) beyond the picture it is given, and 64 MB.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from descend.pixel_choices import Background, Fit
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # red, green and blue of its training pictures, in the unit 1 = full level
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-GROUND_LEVEL: dict[Background, int] = {"white": 255, "black": 0, "grey": 128}
+GROUND_LEVEL: dict[Background, int] = {"white": 255, "black": 0, "gray": 128}
 _STRIP = 2**18  # pixels converted at once
 _USUAL_INTEGERS = (255.0, 1023.0, 4095.0, 16383.0, 65535.0)  # of 8, 10, 12, 14 and 16 bits
 _USUAL_FLOATS = (1.0, *_USUAL_INTEGERS)
@@ -91,7 +91,7 @@ def rgb(picture: Picture, policy: PixelPolicy = USUAL) -> NDArray[np.uint8]:
 
 
 def flattened(picture: Picture, policy: PixelPolicy = USUAL) -> Image.Image:
-    """Return a picture as an 8-bit image without transparency: mode L where it is grey by its mode, else RGB.
+    """Return a picture as an 8-bit image without transparency: mode L where it is gray by its mode, else RGB.
 
     An image that is of such a mode already is returned as it is. Raises PictureError for an array of another kind.
     """
@@ -191,7 +191,7 @@ def contrast(picture: Picture, background: Background) -> int:
 def levels(values: NDArray[Any], scale: tuple[float, float]) -> NDArray[np.uint8]:
     """Return stored values as levels: the ends of ``scale`` become 0 and 255, what lies beyond saturates, NaN becomes 0."""
     low, high = scale
-    with np.errstate(invalid="ignore", over="ignore"):  # of damaged floats: signalling NaN, infinity
+    with np.errstate(invalid="ignore", over="ignore"):  # of damaged floats: signaling NaN, infinity
         unit = (values.astype(np.float64) - low) / ((high - low) or 1.0)
     return np.rint(np.nan_to_num(unit, nan=0.0, posinf=1.0, neginf=0.0).clip(0, 1) * 255).astype(np.uint8)
 

@@ -14,7 +14,7 @@ STEMS = ("normal", "regular", "penal", "standard", "equal", "minim", "maxim", "v
          "organ", "visual", "special", "quant", "initial", "optim", "recogn", "factor", "random", "serial", "util",
          "categor")  # fmt: skip
 BRITISH = re.compile(
-    rf"(?<![\w-])((?:re|un)?(?:colour(?:s|ed|ing|less)?"
+    rf"(?<!\w)((?:re|un)?(?:colour(?:s|ed|ing|less)?|greys?|greyscale|learnt|signall(?:ed|ing)|levell(?:ed|ing)"
     rf"|behaviours?|neighbour(?:s|ing|hood)?|favour(?:s|ed|ite)?|honour"
     rf"|flavours?|centre[sd]?|centring|fibres?|labell(?:ed|ing)|modell(?:ed|ing)|cancell(?:ed|ing)|travell(?:ed|ing)|artefacts?"
     rf"|analys(?:e|ed|ing)|judgements?|licences?|(?:{'|'.join(STEMS)})is(?:e[sdr]?|ing|ations?|ers)))(?!\w)",
@@ -23,6 +23,7 @@ BRITISH = re.compile(
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "src").rglob("*.js"), *(ROOT / "src").rglob("*.html"),
          ROOT / "mkdocs.yml"]  # fmt: skip
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
+FIGURES = sorted((ROOT / "docs").rglob("*.svg"))
 
 
 def prose(path: Path) -> str:
@@ -39,7 +40,7 @@ def prose(path: Path) -> str:
 PERCENT = re.compile(r"(?<=\d)(?: |&nbsp;|\u00a0)%(?![}\w(])(?! [\d(])")
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize("path", [*PAGES, *FIGURES], ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_shares_stand_without_a_gap_before_the_sign(path: Path) -> None:
     if path.name != "CHANGELOG.md":  # what was written, was written
         assert PERCENT.findall(prose(path)) == []
@@ -52,6 +53,6 @@ def test_words_are_spelled_as_in_american_english(path: Path) -> None:
 
 def test_the_list_finds_british_words_and_leaves_others() -> None:
     found = BRITISH.findall(
-        "Colours are normalised, unlabelled and Regularisation; optimism, promise, aria-labelledby, equaliser"
+        "Colours are normalised, unlabelled and Regularisation; optimism, promise, aria-labelledby, equaliser, max-minimised grey"
     )
-    assert found == ["Colours", "normalised", "unlabelled", "Regularisation", "equaliser"]
+    assert found == ["Colours", "normalised", "unlabelled", "Regularisation", "equaliser", "minimised", "grey"]

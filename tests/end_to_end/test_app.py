@@ -72,9 +72,15 @@ def part(page: Any, name: str) -> None:
     page.locator(f"#{name}").wait_for()
 
 
-def drop(page: Any, picture: Path) -> None:
-    """Drop a file on the page as the browser does, once the page knows its runs and listens."""
+def listening(page: Any) -> Any:
+    """Return the page once it knows its runs and listens: a file that is given before is not heard of."""
     page.locator("#run option").first.wait_for(state="attached")
+    return page
+
+
+def drop(page: Any, picture: Path) -> None:
+    """Drop a file on the page as the browser does."""
+    listening(page)
     page.evaluate(
         """([name, bytes]) => {
           const given = new DataTransfer();
@@ -105,8 +111,7 @@ def test_a_picture_is_pasted_from_the_clipboard_and_answered(browser, address: s
     picture = folder / "photos" / "square" / "04.png"
     run = Run(folder / "runs" / "shapes")
     with opened(browser, address, allowed=LOCAL) as page:
-        page.locator("#run option").first.wait_for(state="attached")
-        page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        listening(page).context.grant_permissions(["clipboard-read", "clipboard-write"])
         page.evaluate(
             """bytes => navigator.clipboard.write(
               [new ClipboardItem({"image/png": new Blob([Uint8Array.from(bytes)], {type: "image/png"})})])""",
@@ -124,7 +129,7 @@ def test_a_picture_is_pasted_from_the_clipboard_and_answered(browser, address: s
 def test_what_is_no_picture_is_told_in_its_place(browser, address: str) -> None:  # noqa: F811
     page = browser.new_page()  # the browser itself notes that it was refused
     page.goto(address)
-    page.set_input_files("#files", {"name": "notes.txt", "mimeType": "image/png", "buffer": b"no picture"})
+    listening(page).set_input_files("#files", {"name": "notes.txt", "mimeType": "image/png", "buffer": b"no picture"})
     page.locator(".answer .alarm", has_text="notes.txt: ").wait_for(timeout=PATIENCE_MS)
     page.close()
 
@@ -133,7 +138,7 @@ def test_what_is_no_picture_is_told_in_its_place(browser, address: str) -> None:
 @pytest.mark.parametrize("width", WIDTHS)
 def test_every_part_fits_the_screen_and_can_be_read(browser, address: str, folder: Path, width: int, scheme: str) -> None:  # noqa: F811
     with opened(browser, address, width=width, scheme=scheme, allowed=LOCAL) as page:
-        page.set_input_files("#files", [folder / "photos" / "disc" / "03.png"])
+        listening(page).set_input_files("#files", [folder / "photos" / "disc" / "03.png"])
         page.locator(".answer .asked", has_text="Grad-CAM").wait_for(timeout=PATIENCE_MS)
         check_layout(page)
         for name in ("runs", "training", "labels"):

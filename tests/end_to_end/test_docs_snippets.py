@@ -6,6 +6,7 @@ checked as they are written, and then a small network is trained instead. Of the
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable
 from functools import partial
@@ -25,8 +26,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import descend
 from descend.augment import Rotate
+from descend.data.corrections import read_corrections
 from descend.optim import Optimizer
-from descend.train.recipe import from_settings
+from descend.train.recipe import from_settings, read
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -101,6 +103,24 @@ def test_every_snippet_of_the_page_runs(page: str, scope: dict[str, Any]) -> Non
         scope["labels"] = np.array(["disc", "square"])
     for block in PAGES[page]:
         exec(compile(block, page, "exec"), scope)
+
+
+def blocks_of(language: str) -> list[str]:
+    """Return the code blocks of a language on all pages."""
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    return [block for page in pages for block in re.findall(rf"^```{language}\n(.*?)^```$", page.read_text("utf-8"), re.M | re.S)]
+
+
+@pytest.mark.parametrize("block", blocks_of("toml"))
+def test_every_recipe_of_the_pages_is_one(block: str, tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text(block, encoding="utf-8")
+    assert dataclasses.asdict(read(tmp_path / "recipe.toml")).items() >= {"data": "photos/"}.items()
+
+
+@pytest.mark.parametrize("block", blocks_of("csv"))
+def test_every_table_of_the_pages_is_one_of_corrections(block: str, tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text(block, encoding="utf-8")
+    assert len(read_corrections(tmp_path / "table.csv")) == len(block.splitlines()) - 1
 
 
 def test_a_setting_that_there_is_not_would_be_found(scope: dict[str, Any]) -> None:

@@ -93,7 +93,7 @@ def test_labels_come_back_as_they_were_given(tmp_path: Path) -> None:
     run = descend.load(descend.fit((images, labels), out=tmp_path / "run", **settings).folder)
     answers = run.predict(images)
     assert (answers.labels == labels).mean() > 0.9
-    assert run.predict(images[:3]).labels.tolist() == answers.labels[:3].tolist(), "three grey pictures, not one with channels"
+    assert run.predict(images[:3]).labels.tolist() == answers.labels[:3].tolist(), "three gray pictures, not one with channels"
     assert run.predict(images[0]).labels.tolist() == answers.labels[:1].tolist()
 
 

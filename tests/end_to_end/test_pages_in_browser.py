@@ -5,13 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from tests.browser import (  # pyright: ignore[reportMissingImports]
-    SCHEMES,
-    WIDTHS,
-    browser,  # noqa: F401
-    check_layout,
-    opened,
-)
+from tests.browser import browser, check_every_look  # noqa: F401  # pyright: ignore[reportMissingImports]
 from tests.unit.test_comparison_page import found  # noqa: F401  # pyright: ignore[reportMissingImports]
 from tests.unit.test_report_gallery import dataset, shown  # noqa: F401  # pyright: ignore[reportMissingImports]
 
@@ -24,17 +18,8 @@ from descend.report import gallery, write_comparison, write_scan
 from descend.technique import build
 
 
-def looks_right(browser, path: Path) -> None:  # noqa: F811
-    for width in WIDTHS:
-        for scheme in SCHEMES:
-            with opened(browser, path, width=width, scheme=scheme) as page:
-                page.evaluate("document.querySelectorAll('details').forEach(item => item.open = true)")
-                page.screenshot(path=path.with_name(f"{path.stem}-{width}-{scheme}.png"), full_page=True)
-                check_layout(page)
-
-
 def test_the_page_of_a_comparison(browser, found: Comparison) -> None:  # noqa: F811
-    looks_right(browser, write_comparison(found))
+    check_every_look(browser, write_comparison(found))
 
 
 def test_the_page_of_drawn_augmentations(browser, dataset: data.Dataset, tmp_path: Path) -> None:  # noqa: F811
@@ -42,7 +27,7 @@ def test_the_page_of_drawn_augmentations(browser, dataset: data.Dataset, tmp_pat
     flips = (Flips("<b>bees</b>", 30, 40, "ants", 29), Flips("ants", 0, 40, None, 0))
     safety = Safety(transforms[0], (Trial(build("rotate(degrees=7.5)", Augmentation), flips),), 0.05)
     gallery.write(tmp_path / "drawn.html", "a & b", transforms, shown(dataset, "rotate()", "color_jitter()"), [safety])
-    looks_right(browser, tmp_path / "drawn.html")
+    check_every_look(browser, tmp_path / "drawn.html")
 
 
 def test_the_page_of_a_scan(browser, shapes: Path, tmp_path: Path) -> None:  # noqa: F811
@@ -53,4 +38,4 @@ def test_the_page_of_a_scan(browser, shapes: Path, tmp_path: Path) -> None:  # n
     )
     (pictures / "disc" / "broken.jpg").write_bytes(b"no picture")
     write_scan(tmp_path / "scan.html", scan(str(pictures), deep=False))
-    looks_right(browser, tmp_path / "scan.html")
+    check_every_look(browser, tmp_path / "scan.html")

@@ -96,6 +96,65 @@ def test_the_start_of_the_race_moves_by_keyboard_and_stands_in_the_address(brows
         assert page.evaluate("[...course.start]") == before
 
 
+def test_the_start_is_dragged_over_the_map(browser, race: Path) -> None:  # noqa: F811
+    with opened(browser, race) as page:
+        box, (x, y) = page.locator("#start").bounding_box(), page.evaluate("[...course.start]")
+        assert box is not None
+        left, top = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        ends = page.evaluate("runs.map(run => run.walks[0].losses.at(-1))")
+        page.mouse.move(left, top)
+        page.mouse.down()
+        page.mouse.move(left + 50, top - 30, steps=5)
+        page.mouse.up()
+        a, b = page.evaluate("[...course.start]")
+        assert a > x
+        assert b > y
+        page.mouse.move(left, top)  # let go, it stays
+        assert page.evaluate("[...course.start]") == [a, b]
+        assert page.evaluate("runs.map(run => run.walks[0].losses.at(-1))") != ends
+
+
+def test_surface_condition_sharpness_noise_and_seeds_are_chosen_and_counted(browser, race: Path) -> None:  # noqa: F811
+    def fill(name: str, value: str) -> None:
+        rows = page.locator("#knobs .row, #settings .row").filter(has=page.get_by_text(name, exact=True))
+        rows.locator("input[type=number]").fill(value)
+
+    with opened(browser, race) as page:
+        for knob, value, surface in (("condition", "400", "ravine"), ("sharpness", "2", "saddle")):
+            page.select_option("#surface-kind", surface)
+            before = page.evaluate("runs.map(run => run.walks[0].losses.at(-1))")
+            fill(knob, value)
+            assert f"{knob}={value}" in page.inner_text("#command")
+            assert page.evaluate("runs.map(run => run.walks[0].losses.at(-1))") != before
+        fill("noise", "0.2")
+        fill("seeds", "40")
+        until(page, "document.querySelector('#counted').textContent.startsWith('40 of 40 seeds walked')")
+        head = page.locator("#table th").all_inner_texts()
+        assert head[1].startswith("Steps to loss")
+        assert any(text.startswith("Left the") for text in head)
+        shares = page.locator("#table tbody tr").first.locator(".interval").all_inner_texts()
+        assert len(shares) == 2  # arrived, and left: with an interval each
+        counted = page.inner_text("#table")
+        until(page, "location.hash.includes('seeds=40')")
+        address = page.evaluate("location.href")
+    with opened(browser, address) as page:
+        until(page, "document.querySelector('#counted').textContent.startsWith('40 of 40 seeds walked')")
+        assert page.inner_text("#table") == counted  # the address is the whole state
+
+
+def test_walkers_race_live_and_are_paused(browser, race: Path) -> None:  # noqa: F811
+    with opened(browser, race) as page:
+        page.emulate_media(reduced_motion="no-preference")
+        page.click("#play")
+        until(page, "step > 3")
+        assert page.evaluate("step < course.steps")
+        page.click("#play")
+        stopped = page.evaluate("step")
+        page.wait_for_timeout(150)
+        assert page.evaluate("step") == stopped
+        assert page.inner_text("#shown") == f"step {stopped} of 60"
+
+
 # ----------------------------------------------------------------------------------------------------------- the lesson
 
 

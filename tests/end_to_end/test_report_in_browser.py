@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from tests.browser import (  # pyright: ignore[reportMissingImports]
-    SCHEMES,
     WIDTHS,
     browser,  # noqa: F401
+    check_every_look,
     check_layout,
     opened,
 )
@@ -48,23 +48,15 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return report_package.write(run)
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("width", WIDTHS)
-def test_the_report_fits_the_screen_and_can_be_read(browser, report: Path, full: Path, width: int, scheme: str) -> None:  # noqa: F811
+def test_the_report_fits_the_screen_and_can_be_read(browser, report: Path, full: Path) -> None:  # noqa: F811
     for path in (report, full):
-        with opened(browser, path, width=width, scheme=scheme) as page:
-            check_layout(page)
-            page.evaluate("document.querySelectorAll('details').forEach(item => item.open = true)")
-            check_layout(page)
-            page.screenshot(path=path.with_name(f"report-{width}-{scheme}.png"), full_page=True)
+        check_every_look(browser, path)
 
 
 def test_the_report_of_a_search_fits_too(browser, tmp_path: Path) -> None:  # noqa: F811
     run = make_run(tmp_path / "run", search=SEARCH, search_ended=True, budget_used_s=61.0,
                    next_step={"why": "more pixels: 288 instead of 224", "seconds": 20.0})  # fmt: skip
-    for width in WIDTHS:
-        with opened(browser, report_package.write(run), width=width) as page:
-            check_layout(page)
+    check_every_look(browser, report_package.write(run))
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -110,6 +102,30 @@ def test_pictures_of_a_pair_open_what_stands_above(browser, full: Path) -> None:
         assert page.evaluate("document.activeElement.matches('.pairs a.small')")
 
 
+def test_a_cell_of_the_matrix_opens_its_pictures(browser, full: Path) -> None:  # noqa: F811
+    with opened(browser, full) as page:
+        cell = page.locator(".heat td.wrong a.cell").first
+        at = cell.evaluate("link => [link.closest('tr').rowIndex - 1, link.closest('td').cellIndex - 1]")
+        cell.focus()
+        page.keyboard.press("Enter")
+        true, answered = (["ants", "bees"][k] for k in at)
+        alt = page.locator("#viewer img.whole").get_attribute("alt")
+        assert alt is not None
+        assert alt.endswith(f"labeled {true}, answered {answered}")
+        page.keyboard.press("Escape")
+        assert page.evaluate("document.activeElement.matches('a.cell')")
+
+
+def test_commands_are_copied(browser, full: Path) -> None:  # noqa: F811
+    with opened(browser, full) as page:
+        page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        commands = page.locator(".commands pre").all_inner_texts()
+        assert len(commands) > 3
+        page.get_by_role("button", name=f"Copy {commands[1]}", exact=True).click()
+        page.get_by_text("copied", exact=True).wait_for()
+        assert page.evaluate("navigator.clipboard.readText()") == commands[1]
+
+
 def test_curves_tell_their_figures_by_keyboard_and_pointer(browser, full: Path) -> None:  # noqa: F811
     with opened(browser, full) as page:
         slider, reading = page.get_by_role("slider", name="Epoch"), page.locator(".reading")
@@ -138,7 +154,7 @@ def test_papers_are_copied(browser, full: Path) -> None:  # noqa: F811
     with opened(browser, full) as page:
         page.context.grant_permissions(["clipboard-read", "clipboard-write"])
         page.locator(".copied summary").click()
-        page.get_by_role("button", name="Copy").click()
+        page.get_by_role("button", name="Copy", exact=True).click()
         page.get_by_text("copied", exact=True).wait_for()
         copied = page.evaluate("navigator.clipboard.readText()")
         assert copied.startswith("@")

@@ -19,7 +19,10 @@ from tests.browser import (  # pyright: ignore[reportMissingImports]
 )
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("index", "tutorial", "studies/index", "coming-from/autogluon", "techniques/optimizer", "lesson/decay", "api/descend")
+PAGES = (
+    "index", "tutorial", "playground", "playground-lesson", "studies/index", "coming-from/autogluon", "techniques/optimizer",
+    "lesson/decay", "api/descend",
+)  # fmt: skip
 FIGURES = """[...document.querySelectorAll(".md-typeset img[src$='.svg']")].map(image => {
   const box = image.closest("p"), wide = image.getBoundingClientRect().width;
   return {name: image.src, size: wide / image.naturalWidth, outside: box.clientWidth < wide,
@@ -60,6 +63,19 @@ def test_a_page_can_be_read_everywhere_and_asks_nothing_of_the_network(browser, 
                 page.evaluate("document.querySelectorAll('details').forEach(item => item.open = true)")
                 check_layout(page)
                 assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+
+
+def test_every_page_fits_a_phone_and_can_be_read_there(browser, site: str, folder: Path) -> None:  # noqa: F811
+    pages = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.html") if path.name != "404.html")
+    assert len(pages) > 80
+    failed = list[str]()
+    for at, name in enumerate(pages):
+        with opened(browser, site + name, width=WIDTHS[1], scheme=SCHEMES[at % 2], allowed=(site,)) as page:
+            try:
+                check_layout(page)
+            except AssertionError as error:
+                failed.append(f"{name}: {error}")
+    assert not failed
 
 
 @pytest.mark.parametrize("width", WIDTHS)

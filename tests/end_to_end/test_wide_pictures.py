@@ -79,7 +79,7 @@ def test_the_choice_and_its_reason_are_told(runs: dict[str, Run]) -> None:
 def test_prediction_evaluation_and_export_read_pictures_as_training_did(runs: dict[str, Run], wide: Path, fit: Fit) -> None:
     run = Run(runs[fit].folder)
     prepared = run.record.preparation()
-    expected = PixelPolicy(background="grey" if fit == "pad" else "white", fit=fit)
+    expected = PixelPolicy(background="gray" if fit == "pad" else "white", fit=fit)
     assert run.record.pixel_policy() == expected
     assert (prepared["size"], prepared["resolution"]) == (SHORT, SHORT)
     evaluated = run.evaluate(wide, split="val")

@@ -129,7 +129,7 @@ def equalize(levels: Levels) -> Levels:
     return out
 
 
-def grey(levels: Levels) -> Levels:
+def gray(levels: Levels) -> Levels:
     """Return ITU-R BT.601 luma."""
     return 0.299 * levels[..., 0] + 0.587 * levels[..., 1] + 0.114 * levels[..., 2]
 
@@ -140,18 +140,18 @@ def brightness(levels: Levels, factor: float) -> Levels:
 
 
 def contrast(levels: Levels, factor: float) -> Levels:
-    """Blend with the mean grey of the picture."""
-    return factor * levels + (1 - factor) * grey(levels).mean()
+    """Blend with the mean gray of the picture."""
+    return factor * levels + (1 - factor) * gray(levels).mean()
 
 
 def saturation(levels: Levels, factor: float) -> Levels:
-    """Blend each pixel with its own grey."""
-    return factor * levels + (1 - factor) * grey(levels)[..., None]
+    """Blend each pixel with its own gray."""
+    return factor * levels + (1 - factor) * gray(levels)[..., None]
 
 
 def hue(levels: Levels, share: float) -> Levels:
     """Turn chroma in the NTSC YIQ plane, which leaves luma as it is."""
-    y = grey(levels)
+    y = gray(levels)
     i = 0.596 * levels[..., 0] - 0.274 * levels[..., 1] - 0.322 * levels[..., 2]
     q = 0.211 * levels[..., 0] - 0.523 * levels[..., 1] + 0.312 * levels[..., 2]
     c, s = np.cos(2 * np.pi * share), np.sin(2 * np.pi * share)

@@ -272,12 +272,12 @@ def brightness(images: Images, drawn: Drawn, knobs: Knobs) -> Levels:
 
 
 def contrast(images: Images, drawn: Drawn, knobs: Knobs) -> Levels:
-    """Blend with the mean grey."""
+    """Blend with the mean gray."""
     return each(images, lambda image, factor: pixels.contrast(image, factor), drawn["factor"])
 
 
 def saturation(images: Images, drawn: Drawn, knobs: Knobs) -> Levels:
-    """Blend with each pixel's grey."""
+    """Blend with each pixel's gray."""
     return each(images, lambda image, factor: pixels.saturation(image, factor), drawn["factor"])
 
 

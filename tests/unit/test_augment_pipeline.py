@@ -111,7 +111,7 @@ def test_unknown_names_suggest_the_nearest(spec: str, text: str) -> None:
         (IMAGES.transpose(0, 3, 1, 2), "channels last"),
         (IMAGES[0], r"\(B, H, W, 3\)"),
         (IMAGES[:0], "B, H, W > 0"),
-        (IMAGES[..., :1], "repeat grey"),
+        (IMAGES[..., :1], "repeat gray"),
         (IMAGES.tolist(), "NumPy array"),
     ],
 )

@@ -13,8 +13,8 @@ def test_every_policy_is_a_list_of_transforms_and_every_choice_a_policy() -> Non
         assert len(expand(name)) >= 2
     for n in (1, 100, 5_000, 60_000, 2_000_000):
         for side in (8, 32, 63, 64, 500):
-            for grey in (False, True):
-                name, reason = policy_for(n, side=side, grey=grey)
+            for gray in (False, True):
+                name, reason = policy_for(n, side=side, gray=gray)
                 assert name in POLICIES
                 assert len(reason.split()) > 3
 
@@ -22,16 +22,16 @@ def test_every_policy_is_a_list_of_transforms_and_every_choice_a_policy() -> Non
 def test_fewer_pictures_never_get_a_milder_policy_and_small_ones_never_a_stronger() -> None:
     order = ["light", "medium", "strong"]
     counts = [1, 500, 1_999, 2_000, 10_000, 19_999, 20_000, 1_000_000]
-    large = [order.index(policy_for(n, side=224, grey=False)[0]) for n in counts]
-    small = [order.index(policy_for(n, side=32, grey=False)[0]) for n in counts]
+    large = [order.index(policy_for(n, side=224, gray=False)[0]) for n in counts]
+    small = [order.index(policy_for(n, side=32, gray=False)[0]) for n in counts]
     assert large == sorted(large, reverse=True)
     assert {0, 1, 2} == set(large)
     assert all(s <= wide for s, wide in zip(small, large, strict=True))
     assert small != large
 
 
-def test_grey_pictures_are_neither_mirrored_nor_recolored() -> None:
-    name, reason = policy_for(1_000, side=100, grey=True)
+def test_gray_pictures_are_neither_mirrored_nor_recolored() -> None:
+    name, reason = policy_for(1_000, side=100, gray=True)
     assert {transform.stage for transform in expand(name)} == {"geometry"}
     assert "flip" not in {transform.name for transform in expand(name)}
     assert "mirror" in reason
@@ -40,4 +40,4 @@ def test_grey_pictures_are_neither_mirrored_nor_recolored() -> None:
 @pytest.mark.parametrize(("n_train", "side", "knob"), [(0, 32, "n_train"), (10, 0, "side")])
 def test_nonsense_is_refused(n_train: int, side: int, knob: str) -> None:
     with pytest.raises(KnobError, match=knob):
-        policy_for(n_train, side=side, grey=False)
+        policy_for(n_train, side=side, gray=False)

@@ -91,7 +91,7 @@ def test_tables_are_read_linearly_between_levels() -> None:
     assert np.allclose(look_up(table, np.broadcast_to(at, (1, 3, 6)))[0], expected, atol=1e-3)
 
 
-def test_grey_pictures_hold_their_luma_in_every_channel() -> None:
+def test_gray_pictures_hold_their_luma_in_every_channel() -> None:
     made, _ = run("grayscale(p=1.0)")
     for picture, out in zip(IMAGES, made, strict=True):
         assert np.abs(out - np.asarray(Image.fromarray(picture).convert("L"), int)[..., None]).max() <= 1
@@ -119,9 +119,9 @@ def test_lighting_adds_one_colour_along_the_published_axes() -> None:
 
 
 def test_noise_is_gaussian_and_independent_between_pictures_and_values() -> None:
-    grey = np.full((4, 64, 64, 3), 128, np.uint8)
+    gray = np.full((4, 64, 64, 3), 128, np.uint8)
     pipe = Pipeline("gaussian_noise(sigma_range=[8.0, 8.0])", mean=(0.0, 0.0, 0.0), std=(1 / 255, 1 / 255, 1 / 255))
-    made = pipe(grey, ids=IDS[:4], epoch=0).double().numpy() - 128
+    made = pipe(gray, ids=IDS[:4], epoch=0).double().numpy() - 128
     assert stats.kstest(made.ravel(), stats.norm(scale=8).cdf).pvalue > 1e-3
     flat = made.reshape(4, -1)
     assert np.abs(np.corrcoef(flat) - np.eye(4)).max() < 0.05

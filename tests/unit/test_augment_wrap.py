@@ -124,11 +124,11 @@ def test_a_transform_takes_what_torchvisions_take_and_follows_torchs_generator()
     assert torch.equal(composed(Image.fromarray(IMAGES[0])), made[0])
 
 
-def test_a_transform_reads_grey_pictures_and_gives_levels_channels_first() -> None:
+def test_a_transform_reads_gray_pictures_and_gives_levels_channels_first() -> None:
     levels = Pipeline([], out="uint8").transform()
-    grey = IMAGES[0][..., 0]
-    for picture in (Image.fromarray(grey), torch.from_numpy(grey)[None]):
-        assert np.array_equal(levels(picture).numpy(), np.repeat(grey[None], 3, 0))
+    gray = IMAGES[0][..., 0]
+    for picture in (Image.fromarray(gray), torch.from_numpy(gray)[None]):
+        assert np.array_equal(levels(picture).numpy(), np.repeat(gray[None], 3, 0))
 
 
 @pytest.mark.parametrize(("n_workers", "method"), [(0, None), (2, "fork"), pytest.param(2, "spawn", marks=pytest.mark.slow)])
@@ -158,10 +158,10 @@ def test_a_transform_refuses_what_it_cannot_read() -> None:
 
 # ---------------------------------------------------------------------------------------------------- pictures of any kind
 
-GREY = IMAGES[0][..., 0]
+GRAY = IMAGES[0][..., 0]
 ALPHA = IMAGES[1][..., :1]
 ON_WHITE = np.rint((IMAGES[0].astype(float) * ALPHA + 255.0 * (255 - ALPHA)) / 255)  # the usual formula, white behind
-DEEP = (GREY.astype(np.uint16) * 257)[:, ::-1].copy()
+DEEP = (GRAY.astype(np.uint16) * 257)[:, ::-1].copy()
 DEEP[0, :4] = 65535, 32768, 256, 1
 
 
@@ -170,7 +170,7 @@ def with_mode(mode: str) -> Image.Image:
     if mode == "RGBA":
         return Image.fromarray(np.concatenate([IMAGES[0], ALPHA], 2))
     if mode == "LA":
-        return Image.merge("LA", [Image.fromarray(GREY), Image.fromarray(ALPHA[..., 0])])
+        return Image.merge("LA", [Image.fromarray(GRAY), Image.fromarray(ALPHA[..., 0])])
     if mode == "I;16":
         return Image.fromarray(DEEP)
     if mode == "I":
@@ -178,7 +178,7 @@ def with_mode(mode: str) -> Image.Image:
     if mode == "F":
         return Image.fromarray((DEEP / 65535).astype(np.float32))
     if mode == "P":
-        picture = Image.fromarray(GREY).convert("P")
+        picture = Image.fromarray(GRAY).convert("P")
         picture.putpalette(np.arange(256, dtype=np.uint8)[::-1].repeat(3).tobytes())
         return picture
     return Image.fromarray(IMAGES[0]).convert(mode)
@@ -189,11 +189,11 @@ EXPECTED = {
     "1": np.asarray(Image.fromarray(IMAGES[0]).convert("1"))[..., None].repeat(3, 2) * 255,
     "RGB": IMAGES[0],
     "RGBA": ON_WHITE,
-    "LA": np.rint((GREY.astype(float) * ALPHA[..., 0] + 255.0 * (255 - ALPHA[..., 0])) / 255)[..., None].repeat(3, 2),
+    "LA": np.rint((GRAY.astype(float) * ALPHA[..., 0] + 255.0 * (255 - ALPHA[..., 0])) / 255)[..., None].repeat(3, 2),
     "I;16": np.rint(DEEP / 257.0)[..., None].repeat(3, 2),
     "I": np.rint(DEEP / 257.0)[..., None].repeat(3, 2),
     "F": np.rint(DEEP / 257.0)[..., None].repeat(3, 2),
-    "P": (255 - GREY)[..., None].repeat(3, 2),
+    "P": (255 - GRAY)[..., None].repeat(3, 2),
     "CMYK": IMAGES[0],
     "YCbCr": np.asarray(Image.fromarray(IMAGES[0]).convert("YCbCr").convert("RGB")),
 }
@@ -219,7 +219,7 @@ def test_pictures_stand_upright() -> None:
 
 TENSORS = {
     "RGB": (torch.from_numpy(IMAGES[0]).permute(2, 0, 1), IMAGES[0]),
-    "grey": (torch.from_numpy(GREY)[None], GREY[..., None].repeat(3, 2)),
+    "gray": (torch.from_numpy(GRAY)[None], GRAY[..., None].repeat(3, 2)),
     "RGBA": (torch.from_numpy(np.concatenate([IMAGES[0], ALPHA], 2)).permute(2, 0, 1), ON_WHITE),
     "deep": (torch.from_numpy(DEEP)[None], np.rint(DEEP / 257.0)[..., None].repeat(3, 2)),
 }
@@ -234,7 +234,7 @@ def test_tensors_with_the_channels_first_and_arrays_with_the_channels_last_are_t
 
 
 def test_wrap_takes_tensors_with_the_channels_last_but_not_what_reads_both_ways() -> None:
-    for tensor, expected in ((torch.from_numpy(IMAGES[0]), IMAGES[0]), (torch.from_numpy(GREY), TENSORS["grey"][1])):
+    for tensor, expected in ((torch.from_numpy(IMAGES[0]), IMAGES[0]), (torch.from_numpy(GRAY), TENSORS["gray"][1])):
         assert np.array_equal(AS_LEVELS.wrap([(tensor, 0)])[0][0].numpy(), expected)
     with pytest.raises(DataError, match="reads both ways"):
         AS_LEVELS.wrap([(torch.zeros(3, 9, 3, dtype=torch.uint8), 0)])[0]

@@ -29,12 +29,12 @@ def _encoded(image: Image.Image, form: str, **options: Any) -> bytes:
 
 PARTIAL = {
     "pcx palette": _encoded(SMOOTH.convert("P"), "PCX"),
-    "pcx grey": _encoded(SMOOTH.convert("L"), "PCX"),
+    "pcx gray": _encoded(SMOOTH.convert("L"), "PCX"),
     "pcx color": _encoded(SMOOTH, "PCX"),
     "pcx 1 bit": _encoded(SMOOTH.convert("1"), "PCX"),
     "jp2": _encoded(SMOOTH, "JPEG2000"),
     "j2k": _encoded(SMOOTH, "JPEG2000", no_jp2=True),
-    "jp2 grey, lossy": _encoded(SMOOTH.convert("L"), "JPEG2000", irreversible=True),
+    "jp2 gray, lossy": _encoded(SMOOTH.convert("L"), "JPEG2000", irreversible=True),
 }
 
 

@@ -43,9 +43,9 @@ def test_the_whole_square_is_timms_with_crop_pct_1() -> None:
     np.testing.assert_array_equal(decode_resized(encoded(picture), 160), timm_eval(picture, 160, 1.0))
 
 
-def test_grey_files_are_resized_like_their_rgb_form() -> None:
-    grey = scene(200, 150)[:, :, 2]
-    np.testing.assert_array_equal(decode_resized(encoded(grey), 64), timm_eval(np.repeat(grey[:, :, None], 3, 2), 64, 1.0))
+def test_gray_files_are_resized_like_their_rgb_form() -> None:
+    gray = scene(200, 150)[:, :, 2]
+    np.testing.assert_array_equal(decode_resized(encoded(gray), 64), timm_eval(np.repeat(gray[:, :, None], 3, 2), 64, 1.0))
 
 
 @pytest.mark.parametrize("side", [1, 8, 28, 32])
@@ -135,7 +135,7 @@ def test_alpha_shows_white(kind: str) -> None:
     assert (decode(encoded(np.zeros((3, 3, 4), np.uint8), kind)) == 255).all()
 
 
-def test_grey_with_alpha_shows_white() -> None:
+def test_gray_with_alpha_shows_white() -> None:
     pair = Image.fromarray(_rgba()).convert("LA")
     np.testing.assert_allclose(decode(encoded(pair)), on_white(np.array(pair.convert("RGBA"))), atol=1)
 
@@ -194,7 +194,7 @@ def test_16_bit_color_keeps_all_bits_as_opencv_reads_them(kind: str, channels: i
         np.testing.assert_array_equal(decode(source, policy=policy), np.rint(theirs / 4095 * 255))
 
 
-def test_16_bit_grey_with_alpha_keeps_all_bits() -> None:
+def test_16_bit_gray_with_alpha_keeps_all_bits() -> None:
     pair = np.array([[[0, 65535], [2048, 65535], [4095, 65535], [4095, 0], [0, 32768]]], np.uint16)
     shown = decode(png_16_bits(pair), policy=PixelPolicy(scale=(0.0, 4095.0), background="black"))
     np.testing.assert_array_equal(shown[0, :, 1], [0, 128, 255, 0, 0])
@@ -211,7 +211,7 @@ def test_one_scale_and_one_background_for_a_picture_of_any_kind() -> None:
         np.testing.assert_array_equal(decode_resized(content, 1, policy=dark)[0, 0], [255] * 3)  # the middle one
     np.testing.assert_array_equal(decode(np.uint8([[7, 200]]), policy=dark)[0, :, 0], [7, 200])  # 8 bits are levels already
     clear = np.zeros((2, 2, 4), np.uint8)
-    for background, level in (("white", 255), ("grey", 128), ("black", 0)):
+    for background, level in (("white", 255), ("gray", 128), ("black", 0)):
         assert (decode(encoded(clear), policy=PixelPolicy(background=background)) == level).all()
 
 
@@ -425,13 +425,13 @@ def test_every_kind_of_source_gives_the_same_picture(tmp_path: Path) -> None:
 
 
 def test_arrays() -> None:
-    grey = scene(5, 6)[:, :, 0]
-    np.testing.assert_array_equal(decode(grey)[:, :, 1], grey)
-    np.testing.assert_array_equal(decode(grey[:, :, None])[:, :, 2], grey)
-    np.testing.assert_array_equal(decode(grey > 100)[:, :, 0], np.where(grey > 100, 255, 0))
-    np.testing.assert_array_equal(decode(grey.astype(np.uint16) * 257)[:, :, 0], grey)
+    gray = scene(5, 6)[:, :, 0]
+    np.testing.assert_array_equal(decode(gray)[:, :, 1], gray)
+    np.testing.assert_array_equal(decode(gray[:, :, None])[:, :, 2], gray)
+    np.testing.assert_array_equal(decode(gray > 100)[:, :, 0], np.where(gray > 100, 255, 0))
+    np.testing.assert_array_equal(decode(gray.astype(np.uint16) * 257)[:, :, 0], gray)
     np.testing.assert_array_equal(decode(scene(6, 6)[::2, ::-1]), scene(6, 6)[::2, ::-1])
-    for wrong in (grey.astype(np.float32), grey[:, :, None, None], np.zeros((0, 4), np.uint8), np.zeros((4, 4, 2), np.uint8)):
+    for wrong in (gray.astype(np.float32), gray[:, :, None, None], np.zeros((0, 4), np.uint8), np.zeros((4, 4, 2), np.uint8)):
         with pytest.raises(PictureError, match="an array must be"):
             decode(wrong)
 

@@ -305,7 +305,7 @@ def test_pictures_in_memory(cache: CacheFolder) -> None:
     pixels = decoded(dataset, 8)
     assert pixels.path is None
     assert pixels.pixels.shape == (1797, 8, 8, 3)
-    assert pixels.pixels.strides[-1] == 0  # grey is not stored three times
+    assert pixels.pixels.strides[-1] == 0  # gray is not stored three times
     taken = pixels.take([5, 17])
     assert taken.flags.c_contiguous
     np.testing.assert_array_equal(taken[1], dataset.read(17))

@@ -163,7 +163,7 @@ def test_what_may_have_been_meant_otherwise_is_told() -> None:
 
 
 def test_several_labels_in_one_cell_are_told() -> None:
-    classes, _, problems = encode_labels(["cat", "dog", "cat|dog", "dog; cat", "wolf, grey"], who="x")
+    classes, _, problems = encode_labels(["cat", "dog", "cat|dog", "dog; cat", "wolf, gray"], who="x")
     assert len(classes) == 5
     assert [item.examples for item in problems] == [("'cat|dog'", "'dog; cat'")]
     assert "2 classes may be several labels of one picture" in str(problems[0])

@@ -17,7 +17,7 @@ from descend.data.shapes import SQUARE, CropLoss, crop_loss, fit_for
 from descend.errors import KnobError
 from descend.pixels import BACKGROUNDS, FITS, Fit, PixelPolicy
 
-LEVEL = {"white": 255, "black": 0, "grey": 128}
+LEVEL = {"white": 255, "black": 0, "gray": 128}
 SIZES = [(300, 400), (400, 300), (256, 256), (257, 511), (30, 200), (1000, 333), (24, 96), (97, 24)]
 SQUASH = PixelPolicy(fit="squash")
 
@@ -55,10 +55,10 @@ def test_a_square_is_the_same_in_every_fit(fit: Fit) -> None:
         np.testing.assert_array_equal(ours, timm_eval(picture, 32, 1.0))
 
 
-def test_grey_pictures_get_bars_of_the_same_color() -> None:
-    grey = scene(20, 80)[:, :, 2]
-    ours = decode_resized(encoded(grey), 40, policy=PixelPolicy(fit="pad", background="grey"))
-    np.testing.assert_array_equal(ours, padded(np.repeat(grey[:, :, None], 3, 2), 40, 128))
+def test_gray_pictures_get_bars_of_the_same_color() -> None:
+    gray = scene(20, 80)[:, :, 2]
+    ours = decode_resized(encoded(gray), 40, policy=PixelPolicy(fit="pad", background="gray"))
+    np.testing.assert_array_equal(ours, padded(np.repeat(gray[:, :, None], 3, 2), 40, 128))
 
 
 def test_a_picture_whose_longer_side_has_the_size_is_padded_without_interpolation() -> None:
@@ -85,7 +85,7 @@ def test_a_drafted_and_turned_jpeg_keeps_its_geometry(turn: int, fit: Fit) -> No
     y, x = np.mgrid[0:401, 0:1603]  # sides that are no multiples of the draft's scale
     smooth = np.stack([255 * x / 1602, 255 * y / 400, 127 + 100 * np.sin(x / 40) * np.cos(y / 50)], axis=-1).astype(np.uint8)
     content = encoded(smooth, "jpeg", quality=95, exif=exif)
-    policy = PixelPolicy(fit=fit, background="grey")
+    policy = PixelPolicy(fit=fit, background="gray")
     exact = decode_resized(Image.open(BytesIO(content)), 48, policy=policy).astype(int)  # an opened image is never drafted
     ours = decode_resized(content, 48, policy=policy).astype(int)
     assert np.abs(ours - exact).max() <= 3
@@ -170,16 +170,16 @@ def test_the_cache_does_not_mix_fits_up(tmp_path: Path) -> None:
     dataset = load(root)
     for fit, pixels in stored.items():
         for row in (0, 1, 2):
-            expected = decode_resized(dataset.source(row), 16, policy=replace(dataset.policy, fit=fit, background="grey"))
+            expected = decode_resized(dataset.source(row), 16, policy=replace(dataset.policy, fit=fit, background="gray"))
             np.testing.assert_array_equal(pixels.take([row])[0], expected)
     assert decoded(dataset, 16).path == stored["crop"].path
     assert decoded(dataset.fitted("squash"), 16).path == stored["squash"].path
     assert dataset.fitted("crop") is dataset
 
 
-def test_bars_are_grey_unless_pictures_are_transparent_or_a_color_is_asked_for(tmp_path: Path) -> None:
+def test_bars_are_gray_unless_pictures_are_transparent_or_a_color_is_asked_for(tmp_path: Path) -> None:
     opaque = _folder(tmp_path / "opaque", (10, 40))
-    assert load(opaque, fit="pad").policy == PixelPolicy(fit="pad", background="grey")
+    assert load(opaque, fit="pad").policy == PixelPolicy(fit="pad", background="gray")
     assert load(opaque, fit="pad", background="white").policy.background == "white"
     for fit in ("crop", "squash"):
         with pytest.raises(KnobError, match="background: has no effect: no picture is transparent"):

@@ -163,7 +163,7 @@ def test_digits() -> None:
     assert dataset.classes == tuple("0123456789")
     np.testing.assert_array_equal(dataset.labels, theirs.target)
     np.testing.assert_array_equal(dataset.read(17)[:, :, 1], np.rint(theirs.images[17] / 16 * 255))
-    assert dataset.is_grey
+    assert dataset.is_gray
     assert dataset.uniform_side == 8
     assert dataset.summary()["splits"] == {"train": 1257, "val": 270, "test": 270}
 
@@ -230,15 +230,15 @@ def test_arrays() -> None:
     assert dataset.name_of(3) == "arrays[3]"
     assert dataset.classes[dataset.labels[0]] == "dog"
     np.testing.assert_array_equal(dataset.read(3), pictures[3])
-    assert not dataset.is_grey
+    assert not dataset.is_gray
     parts = {"train": (pictures[:30], labels[:30]), "val": (pictures[30:36], labels[30:36]), "test": (pictures[36:], labels[36:])}
     given = load(parts)
     assert given.summary()["splits"] == {"train": 30, "val": 6, "test": 4}
     assert given.given_split
     np.testing.assert_array_equal(given.ids, dataset.ids)
-    grey = load((pictures[:, :, :, 0], np.arange(40) % 2))
-    assert grey.is_grey
-    assert grey.classes == ("0", "1")
+    gray = load((pictures[:, :, :, 0], np.arange(40) % 2))
+    assert gray.is_gray
+    assert gray.classes == ("0", "1")
 
 
 @pytest.mark.parametrize(

@@ -68,8 +68,8 @@ def test_forms_that_are_read_as_they_are_meant(form: str, tmp_path: Path) -> Non
 
 
 def test_single_quotes_keep_a_comma_and_apostrophes_are_letters(tmp_path: Path) -> None:
-    quoted = load(written(tmp_path / "a", lambda i, kind: f"'img/{i}.png','{kind}, grey'"))
-    assert quoted.classes == ("cat, grey", "dog, grey")
+    quoted = load(written(tmp_path / "a", lambda i, kind: f"'img/{i}.png','{kind}, gray'"))
+    assert quoted.classes == ("cat, gray", "dog, gray")
     apostrophes = load(written(tmp_path / "b", lambda i, kind: f"img/{i}.png,'s {kind}'s"))
     assert apostrophes.classes == ("'s cat's", "'s dog's")
 
@@ -247,9 +247,9 @@ def test_an_unclosed_quote_in_another_column_does_not_swallow_rows(tmp_path: Pat
 
 def test_a_comma_in_a_label_before_an_empty_cell_is_refused(tmp_path: Path) -> None:
     def row(i: int, kind: str) -> str:
-        return f"img/{i}.png,{kind}," if i % 2 else f"img/{i}.png,{kind}, grey,"
+        return f"img/{i}.png,{kind}," if i % 2 else f"img/{i}.png,{kind}, gray,"
 
-    with pytest.raises(DataError, match=r"header's 3 cells, row 2 has 4, got .*'grey'.*Put quotes"):
+    with pytest.raises(DataError, match=r"header's 3 cells, row 2 has 4, got .*'gray'.*Put quotes"):
         load(written(tmp_path / "a", row, "path,label,note"))
     spreadsheet = load(written(tmp_path / "b", lambda i, kind: f"img/{i}.png,{kind},,"))  # empty columns behind all rows
     assert labels(spreadsheet) == expected()

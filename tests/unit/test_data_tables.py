@@ -170,8 +170,8 @@ def _text(root: Path, text: str, name: str = "t.csv", encoding: str = "utf-8") -
 
 def test_an_unquoted_comma_is_refused_with_the_fix(tree: Tree) -> None:
     root = tree(*many("a"), *many("b"))
-    text = "path,label\n" + "".join(f"a/{i}.png,wolf, grey\n" for i in range(4))
-    with pytest.raises(DataError, match=r"header's 2 cells, row 2 has 3, got .*'grey'.*Put quotes"):
+    text = "path,label\n" + "".join(f"a/{i}.png,wolf, gray\n" for i in range(4))
+    with pytest.raises(DataError, match=r"header's 2 cells, row 2 has 3, got .*'gray'.*Put quotes"):
         load(_text(root, text))
     quoted = "path,label\n" + "".join(f'{kind}/{i}.png,"wolf, {kind}"\n' for i in range(8) for kind in "ab")
     assert load(_text(root, quoted)).classes == ("wolf, a", "wolf, b")

@@ -84,8 +84,8 @@ def test_one_pixel_beyond_one_leaves_all_others_as_they_are(tmp_path: Path, peak
         path.with_suffix(".tiff").write_bytes(encoded(Image.fromarray(values), "tiff"))
 
     dataset = load(_tree(tmp_path / "set", save))
-    greys = {int(dataset.read(row)[0, 0, 0]) for row in range(len(dataset))}
-    assert greys == {128}
+    grays = {int(dataset.read(row)[0, 0, 0]) for row in range(len(dataset))}
+    assert grays == {128}
 
 
 @pytest.mark.parametrize("odd", [np.nan, np.inf])
@@ -121,7 +121,7 @@ def test_another_scale_is_another_entry_of_the_cache(tmp_path: Path) -> None:
     assert second.policy.scale == (0, 65535)
     (root / "b/wide.png").unlink()
     assert decoded(load(root), 8).path == first
-    assert "blank" in _notes(second)  # one level in all: each picture is one grey by itself
+    assert "blank" in _notes(second)  # one level in all: each picture is one gray by itself
 
 
 # ----------------------------------------------------------------------------------------------------------- background
@@ -147,7 +147,7 @@ _WHITE, _BLACK, _OFF_WHITE, _RED = (255, 255, 255, 255), (0, 0, 0, 255), (250, 2
 
 @pytest.mark.parametrize(
     ("fills", "expected"),
-    [([_WHITE], "black"), ([_OFF_WHITE], "black"), ([_WHITE, _BLACK], "grey"), ([_BLACK], "white"), ([_RED], "white"),
+    [([_WHITE], "black"), ([_OFF_WHITE], "black"), ([_WHITE, _BLACK], "gray"), ([_BLACK], "white"), ([_RED], "white"),
      ([_WHITE, _RED], "black")],
 )  # fmt: skip
 def test_symbols_do_not_vanish_in_their_background(
@@ -167,8 +167,8 @@ def test_the_background_can_be_chosen_and_what_vanishes_is_named(tmp_path: Path)
     assert dataset.policy.background == "white"
     assert _notes(dataset)["blank"].startswith("12 pictures show a single color as they are read: a/0.png, a/2.png")
     assert "background" not in _notes(dataset)
-    assert load(root, background="grey").policy.background == "grey"
-    with pytest.raises(KnobError, match="must be auto, white, black, grey"):
+    assert load(root, background="gray").policy.background == "gray"
+    with pytest.raises(KnobError, match="must be auto, white, black, gray"):
         load(root, background="green")  # pyright: ignore[reportArgumentType]
 
 

@@ -97,6 +97,16 @@ def test_what_users_of_other_tools_are_told_to_write_exists(page: str) -> None:
     assert sum(map(check, pieces)) > 3
 
 
+@pytest.mark.parametrize("page", ["optimizers", "decay", "regularization", "augmentation", "transfer"])
+def test_a_page_of_the_lesson_has_a_picture_a_measurement_its_techniques_and_a_command(page: str) -> None:
+    text = (DOCS / "lesson" / f"{page}.md").read_text(encoding="utf-8")
+    assert re.search(r"^!\[[^\]]+\]\(\.\./[\w/-]+\.svg\)$", text, re.MULTILINE)
+    assert re.search(r"^\*Measured.*:\*", text, re.MULTILINE)
+    assert re.search(r"\]\(\.\./(surfaces|schedules|regularization|augmentation|studies)/", text)
+    assert re.search(r"\]\(\.\./(techniques|how-to)/", text)
+    assert re.search(r"^ *descend \w+ photos/", text.partition("## Try it")[2], re.MULTILINE)
+
+
 def test_the_commands_of_the_lesson_can_be_typed() -> None:
     text = "\n".join(path.read_text(encoding="utf-8") for path in (DOCS / "lesson").glob("*.md"))
     written = re.findall(r"`(descend [^`]+)`|^ *(descend [^#\n]+)", text, re.MULTILINE)  # in a line, or in a block

@@ -39,7 +39,7 @@ def classifier(n_classes: int = 3) -> Classifier:
 @pytest.mark.parametrize("fit", FITS)
 @pytest.mark.parametrize(("height", "width"), [(90, 61), (61, 90), (40, 40), (37, 200), (25, 31), (333, 250), (2, 300)])
 def test_resize_crop_and_bars_are_the_decode_policys_to_a_level(height, width, fit):
-    picture, policy = drawn(height, width), PixelPolicy(background="grey", fit=fit)
+    picture, policy = drawn(height, width), PixelPolicy(background="gray", fit=fit)
     graph = preprocessing(resolution=40, size=32, policy=policy, opset=20, ir_version=10)
     session = onnxruntime.InferenceSession(graph.SerializeToString())
     found = session.run([CROPPED], {"images": picture[None]})[0][0].transpose(1, 2, 0)

@@ -21,8 +21,8 @@ from descend.train.resolve import resolve
 from descend.train.run import Run
 from descend.transfer import check_folds, out_of_fold
 
-PHOTOS = DataProfile("photos", n_train=245, n_classes=2, side=375, grey=False)
-DIGITS = DataProfile("digits", n_train=1257, n_classes=10, side=8, grey=True)
+PHOTOS = DataProfile("photos", n_train=245, n_classes=2, side=375, gray=False)
+DIGITS = DataProfile("digits", n_train=1257, n_classes=10, side=8, gray=True)
 K = 3
 
 

@@ -57,6 +57,16 @@ def test_png_shows_each_optimizer_in_its_own_color(tmp_path: Path) -> None:
         assert (np.abs(pixels - wanted).max(-1) < 30).sum() > 200
 
 
+@pytest.mark.parametrize("title", ["short", "a title of sixty characters and more, as pages give them", 12 * "very long "])
+def test_a_title_ends_before_the_next_one_begins(title: str) -> None:
+    course = Course(surface=Bowl(), n_steps=5)
+    figure = draw_race(course, race(course, ["sgd(lr=0.1)"], n_seeds=1), title=title).figure
+    figure.draw_without_rendering()
+    left, right = (axes.title if axes.get_title() else axes._left_title for axes in figure.axes)
+    assert "minimum" in left.get_text()
+    assert left.get_window_extent().x1 < right.get_window_extent().x0
+
+
 def test_gif_moves(tmp_path: Path) -> None:
     save(drawing(n_dims=5), tmp_path / "a.gif")
     with Image.open(tmp_path / "a.gif") as image:

@@ -37,7 +37,7 @@ def test_strips_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_16_bit_color_arrays_with_alpha_show_the_background() -> None:
     color = np.array([[[65535, 0, 257, 65535], [65535, 0, 257, 0]]], np.uint16)
-    np.testing.assert_array_equal(rgb(color, PixelPolicy(background="grey"))[0], [[255, 0, 1], [128, 128, 128]])
+    np.testing.assert_array_equal(rgb(color, PixelPolicy(background="gray"))[0], [[255, 0, 1], [128, 128, 128]])
     upper, lower = (Image.fromarray((color >> shift & 255).astype(np.uint8)) for shift in (8, 0))
     np.testing.assert_array_equal(rgb(DeepColor(upper, lower)), rgb(color))
 
@@ -88,7 +88,7 @@ def test_contrast_on_each_background() -> None:
     icon[1:3, 1:3] = 255  # white on nothing
     image = Image.fromarray(icon)
     assert has_transparency(image)
-    assert [contrast(image, background) for background in ("white", "black", "grey")] == [0, 255, 127]
+    assert [contrast(image, background) for background in ("white", "black", "gray")] == [0, 255, 127]
     assert not has_transparency(Image.fromarray(scene(4, 4)))
     assert contrast(Image.fromarray(np.uint8([[3, 40]])), "white") == 37
 

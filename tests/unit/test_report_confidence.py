@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
-from descend.report.confidence import confidence
+from descend.report.confidence import FEWEST, confidence, joined
 from descend.stats import proportion
 from descend.train.calibration import coverage, reliability
 
@@ -58,6 +59,32 @@ def test_charts_tell_their_numbers_and_validation_stands_in_for_a_test() -> None
     assert f"{right.mean():.1%} right of all" in found.charts[1].svg
     told = re.findall(r"of (\d+) right", str(found.charts[0].svg))
     assert sum(map(int, told)) == 300
+
+
+def test_bins_of_few_answers_are_put_together_and_none_is_lost() -> None:
+    assert joined([[1, 0.55, 0.0], [2, 0.65, 0.5], [8, 0.75, 1.0], [40, 0.97, 1.0], [3, 0.999, 1.0]]) == [
+        (11, pytest.approx((0.55 + 1.3 + 6.0) / 11), pytest.approx(9 / 11)),
+        (43, pytest.approx((38.8 + 2.997) / 43), 1.0),
+    ]
+    assert joined([[3, 0.6, 1 / 3]]) == [(3, pytest.approx(0.6), pytest.approx(1 / 3))]
+    found = confidence(record(300)[0])
+    assert found is not None
+    told = [int(n) for n in re.findall(r"of (\d+) right", str(found.charts[0].svg))]
+    assert sum(told) == 300
+    assert min(told) >= FEWEST
+
+
+def test_a_mark_has_the_interval_of_its_answers_copies_counted_once() -> None:
+    for made, part in ((record(300)[0], 1.0), (record(300, n_independent=150)[0], 0.5)):
+        found = confidence(made)
+        assert found is not None
+        drawn = [line.get_ydata() for line in found.charts[0].figure.axes[0].lines if len(set(line.get_xdata())) == 1]
+        bins = joined(found.bins)
+        assert len(drawn) == len(bins)
+        for (low, high), (n, _, right) in zip(drawn, bins, strict=True):
+            n_told = round(part * n)
+            wilson = binomtest(round(right * n_told), n_told).proportion_ci(method="wilson")
+            assert (low, high) == pytest.approx((wilson.low, wilson.high))
 
 
 def test_a_record_without_calibration_has_no_such_part() -> None:

@@ -18,7 +18,7 @@ from descend.train.resolve import resolve
 from descend.train.run import Run
 from descend.train.world import ALONE
 
-PHOTOS = DataProfile(name="photos", n_train=400, n_classes=2, side=320, grey=False)
+PHOTOS = DataProfile(name="photos", n_train=400, n_classes=2, side=320, gray=False)
 RUN = Path("runs/my photos")
 
 
@@ -37,7 +37,7 @@ def record(**changes: Any) -> RunRecord:
         "plan": {"data": "my photos", "transfer": "features", "epochs": 20, "regularize": [], "seed": 0},
         "data": {
             "shorter_side": {"median": 320},
-            "grey": False,
+            "gray": False,
             "given_split": True,
             "splits": {"train": 400, "val": 250, "test": 0},
             "counts": {"ants": {"train": 200, "val": 125}, "bees": {"train": 200, "val": 125}},

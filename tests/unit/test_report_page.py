@@ -20,6 +20,8 @@ from PIL import Image
 
 from descend import report
 from descend.errors import RunError
+from descend.pixels import PixelPolicy
+from descend.train.record import load
 
 pytestmark = pytest.mark.charts
 
@@ -156,7 +158,7 @@ def make_run(
         "command": ["descend", "fit", "my photos/hymenoptera", "--views", "4"],
         "data": {"name": "hymenoptera", "n": sum(totals.values()), "classes": classes, "splits": totals, "counts": counts,
                  "given_split": True,
-                 "shorter_side": {"min": 113, "median": 375, "max": 2336}, "grey": False, "problems": problems},
+                 "shorter_side": {"min": 113, "median": 375, "max": 2336}, "gray": False, "problems": problems},
         "data_fingerprint": "9f2c4be17d0a55e3c8814b6a0d27f1e9", "classes": classes,
         "plan": {"transfer": "features", "backbone": "lite0()", "head": "linear()", "size": 224, "engine": "onnxruntime",
                  "views": 4,
@@ -238,7 +240,7 @@ def test_contents_stand_in_the_order_of_the_question(tmp_path: Path) -> None:
         "descend fit 'my photos/hymenoptera' --views 4", "84 pictures a second, torch 30", "asked for",
         "ants/broken.jpg (truncated)",
         "and 1 more", "every parameter and buffer is what it was before training",
-        "18.5 s in all. Training was estimated beforehand at 1.50 s and took 1.26 s.",
+        "18.5 s in these stages. Training was estimated beforehand at 1.50 s and took 1.26 s.",
         "11,650 pictures a second", "torch 2.9.0", "A Processor @ 2.10GHz, Linux, 2 CPUs",
         "Looks at the test split", "lowest recall",
     ):  # fmt: skip
@@ -279,7 +281,8 @@ def test_confusions_suit_the_number_of_classes(tmp_path: Path, size: int) -> Non
     text, _ = written(run)
     confusion = json.loads((run / "record.json").read_text(encoding="utf-8"))["confusion"]["val"]
     if size <= 20:
-        shown = re.findall(r'<td(?: class="(?:right|wrong|none)"[^>]*)>(\d+)</td>', text)[: size * size]
+        cells = r'<td(?: class="(?:right|wrong|none)"[^>]*)>(?:<a class="cell"[^>]*>)?(\d+)(?:</a>)?</td>'
+        shown = re.findall(cells, text)[: size * size]
         assert list(map(int, shown)) == [count for row in confusion for count in row]
     else:
         titles = re.findall(r"<title>class (\d+) answered as class (\d+): (\d+)</title>", text)
@@ -349,6 +352,18 @@ def test_interrupted_run_says_so_and_how_to_go_on(tmp_path: Path) -> None:
     _, page = written(run)
     assert "Interrupted before the first epoch was complete: nothing has been measured yet." in page.text
     assert "No epoch was completed" in page.text
+
+
+def test_runs_of_earlier_versions_which_spelled_gray_otherwise_are_read(tmp_path: Path) -> None:
+    prepared = {"architecture": "x", "resolution": 8, "size": 8, "mean": [0.5] * 3, "std": [0.5] * 3, "scale": None,
+                "background": "grey", "fit": "pad", "taps": [], "members": []}  # fmt: skip
+    run = make_run(tmp_path / "run", preprocessing=prepared)
+    record = json.loads((run / "record.json").read_text(encoding="utf-8"))
+    del record["data"]["gray"]
+    record["data"]["grey"] = True
+    (run / "record.json").write_text(json.dumps(record), encoding="utf-8")
+    assert load(run).pixel_policy() == PixelPolicy(None, "gray", "pad")
+    assert "pictures, gray, shorter side" in written(run)[1].text
 
 
 def test_a_record_with_nothing_in_it_still_gives_a_page(tmp_path: Path) -> None:

@@ -55,4 +55,4 @@ def test_records_of_older_versions_have_fewer_parts(tmp_path: Path) -> None:
     _, page = written(make_run(tmp_path / "run", mistakes=older))
     assert not [held for held in page.having("img") if "src" in held]
     assert "a.jpg" in page.text
-    assert "darkened copy" not in page.text
+    assert "where the network looked" not in page.text

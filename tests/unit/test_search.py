@@ -431,9 +431,9 @@ def test_only_trainings_that_seem_best_are_measured(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("check", [keeps_labels.mirrored, keeps_labels.distorted])
-@pytest.mark.parametrize(("exchanged", "is_grey"), [(False, False), (True, False), (False, True)])
-def test_a_transform_that_exchanges_classes_is_left_out_and_grey_pictures_stay_as_they_are(
-    check: Any, exchanged: bool, is_grey: bool
+@pytest.mark.parametrize(("exchanged", "is_gray"), [(False, False), (True, False), (False, True)])
+def test_a_transform_that_exchanges_classes_is_left_out_and_gray_pictures_stay_as_they_are(
+    check: Any, exchanged: bool, is_gray: bool
 ) -> None:
     n, asked, said = 120, list[tuple[str, ...]](), list[str]()
     labels = np.arange(n) % 2
@@ -445,21 +445,21 @@ def test_a_transform_that_exchanges_classes_is_left_out_and_grey_pictures_stay_a
         return np.stack([plain[rows], 1 - plain[rows] if exchanged else plain[rows]], 1)
 
     study: Any = SimpleNamespace(
-        dataset=SimpleNamespace(is_grey=is_grey, labels=labels, classes=["a", "b"], evidence=lambda rows: rows),
+        dataset=SimpleNamespace(is_gray=is_gray, labels=labels, classes=["a", "b"], evidence=lambda rows: rows),
         rows=lambda split: np.arange(n), plan=SimpleNamespace(seed=0), first_size=224, frozen_engine=lambda view: None,
         pretrained=SimpleNamespace(stage_names=[], late_stages=[], n_columns=lambda taps: 6), transformed=transformed,
         log=SimpleNamespace(record=SimpleNamespace(reasons={}), timed=lambda stage: contextlib.nullcontext()),
         watch=SimpleNamespace(say=said.append),
     )  # fmt: skip
     allowed = check(study)
-    assert allowed == (not exchanged and not is_grey)
+    assert allowed == (not exchanged and not is_gray)
     word = "mirrored" if check is keeps_labels.mirrored else "distorted"
     ((what, why),) = study.log.record.reasons.items()
     (line,) = said
     assert line.split() == [what, *("allowed" if allowed else "left out").split(), *f"({why})".split()]
-    assert ("grey" in why) == is_grey
+    assert ("gray" in why) == is_gray
     assert why.startswith(f"{word}, ") == exchanged
-    assert asked == ([] if is_grey else [MIRROR if word == "mirrored" else (DISTORT,)])
+    assert asked == ([] if is_gray else [MIRROR if word == "mirrored" else (DISTORT,)])
 
 
 def test_the_best_training_is_taken_again_on_validation_pictures_too_where_half_of_it_fits() -> None:

@@ -12,9 +12,9 @@ from descend.train.plan import DataProfile, Plan
 from descend.train.recipe import Recipe
 from descend.train.resolve import resolve
 
-PHOTOS = DataProfile("photos", n_train=245, n_classes=2, side=375, grey=False)
-DIGITS = DataProfile("digits", n_train=1257, n_classes=10, side=8, grey=True)
-SMALL = DataProfile("tiny", n_train=500, n_classes=2, side=24, grey=False)
+PHOTOS = DataProfile("photos", n_train=245, n_classes=2, side=375, gray=False)
+DIGITS = DataProfile("digits", n_train=1257, n_classes=10, side=8, gray=True)
+SMALL = DataProfile("tiny", n_train=500, n_classes=2, side=24, gray=False)
 
 
 def planned(recipe: Recipe, data: DataProfile = PHOTOS) -> Plan:

@@ -25,9 +25,9 @@ from descend.train.recipe import Recipe, from_settings
 from descend.train.resolve import ORDER, SEARCH_ONLY, TECHNIQUES, resolve
 from descend.train.run_log import RunLog
 
-PHOTOS = DataProfile("photos", n_train=245, n_classes=2, side=375, grey=False)
-DIGITS = DataProfile("digits", n_train=1257, n_classes=10, side=8, grey=True)
-ICONS = DataProfile("icons", n_train=9000, n_classes=10, side=48, grey=False)
+PHOTOS = DataProfile("photos", n_train=245, n_classes=2, side=375, gray=False)
+DIGITS = DataProfile("digits", n_train=1257, n_classes=10, side=8, gray=True)
+ICONS = DataProfile("icons", n_train=9000, n_classes=10, side=48, gray=False)
 PROFILES = pytest.mark.parametrize("data", [PHOTOS, DIGITS, ICONS], ids=lambda data: data.name)
 NAMED = [name for name in MODES if name != "auto"]  # auto is what is chosen where none is named
 EACH = pytest.mark.parametrize("name", NAMED)
@@ -228,7 +228,7 @@ def test_small_pictures_are_enlarged_where_a_search_is_asked_for() -> None:
     assert plan.size == 128
     assert "enlarged" in plan.reasons["transfer"]
     assert resolve(plan.recipe(), replace(ICONS, side=32)).recipe() == plan.recipe()
-    for data in (DIGITS, replace(ICONS, side=16), replace(ICONS, grey=True)):
+    for data in (DIGITS, replace(ICONS, side=16), replace(ICONS, gray=True)):
         with pytest.raises(KnobError, match=r"budget: has no effect here: the pictures are .* px: too small .*--epochs"):
             resolve(Recipe(budget="2m"), data)
 

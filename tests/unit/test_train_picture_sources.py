@@ -107,7 +107,7 @@ def test_one_picture_with_alpha_is_one_picture() -> None:
 @pytest.mark.parametrize("n", [3, 4])
 def test_what_may_be_channels_or_pictures_is_refused_with_both_ways_out(n: int) -> None:
     array = np.random.default_rng(1).integers(0, 256, (n, 40, 30), dtype=np.uint8)
-    with pytest.raises(DataError, match=rf"{n} grey pictures of 40 x 30 pixels, or one picture with its channels first"):
+    with pytest.raises(DataError, match=rf"{n} gray pictures of 40 x 30 pixels, or one picture with its channels first"):
         pixels(array)
     assert len(pixels(list(array))) == n
     assert len(pixels(array.transpose(1, 2, 0))) == len(pixels([array])) == 1
@@ -115,9 +115,9 @@ def test_what_may_be_channels_or_pictures_is_refused_with_both_ways_out(n: int) 
     assert len(pixels(array, shape=(40, 30))) == n, "as in the array that the run was trained on"
 
 
-def test_grey_and_alpha_are_not_taken_for_rows_of_two_pixels() -> None:
+def test_gray_and_alpha_are_not_taken_for_rows_of_two_pixels() -> None:
     array = np.dstack([PICTURE[..., 0], np.full(PICTURE.shape[:2], 255, np.uint8)])
-    with pytest.raises(DataError, match=r"may be 40 grey pictures of 30 x 2 pixels, or one of grey and alpha"):
+    with pytest.raises(DataError, match=r"may be 40 gray pictures of 30 x 2 pixels, or one of gray and alpha"):
         picture_sources(array, shape=())
     (shown,) = pixels(Image.fromarray(array))
     assert (shown == shown[..., :1]).all()

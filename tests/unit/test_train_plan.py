@@ -16,9 +16,9 @@ from descend.train.recipe import Recipe, from_settings
 from descend.train.resolve import resolve
 from descend.transfer import MLP
 
-PANORAMAS = DataProfile("wide", n_train=90, n_classes=2, side=200, grey=False, crop_loss=CropLoss(0.75, 1.0))
-PHOTOS = DataProfile("photos", n_train=245, n_classes=2, side=375, grey=False)
-DIGITS = DataProfile("digits", n_train=1257, n_classes=10, side=8, grey=True)
+PANORAMAS = DataProfile("wide", n_train=90, n_classes=2, side=200, gray=False, crop_loss=CropLoss(0.75, 1.0))
+PHOTOS = DataProfile("photos", n_train=245, n_classes=2, side=375, gray=False)
+DIGITS = DataProfile("digits", n_train=1257, n_classes=10, side=8, gray=True)
 
 
 def test_recipe_survives_toml(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_small_pictures_are_trained_from_scratch_and_photographs_searched() -> N
 def test_the_default_size_is_the_backbones_own(backbone: str, frozen: int, finetuned: int) -> None:
     assert resolve(Recipe(backbone=backbone, transfer="features"), PHOTOS).size == frozen
     assert resolve(Recipe(backbone=backbone, transfer="finetune"), PHOTOS).size == finetuned
-    small = DataProfile("small", n_train=245, n_classes=2, side=100, grey=False)
+    small = DataProfile("small", n_train=245, n_classes=2, side=100, gray=False)
     fixed = backbone.startswith("vit")
     assert resolve(Recipe(backbone=backbone, transfer="finetune"), small).size == (finetuned if fixed else 128)
 

@@ -11,9 +11,9 @@ from descend.findings import Finding, counted
 
 MODES, DEPTHS, ENDINGS = "color modes", "bit depths", "endings"
 WORDS = {
-    "1": "black and white", "L": "grey", "LA": "grey with transparency", "P": "palette", "PA": "palette with transparency",
+    "1": "black and white", "L": "gray", "LA": "gray with transparency", "P": "palette", "PA": "palette with transparency",
     "RGB": "color", "RGBA": "color with transparency", "RGBX": "color", "CMYK": "CMYK (for print)", "LAB": "Lab",
-    "I;16": "deep grey", "I;16B": "deep grey", "I;16L": "deep grey", "I": "deep grey", "F": "grey, floats",
+    "I;16": "deep gray", "I;16B": "deep gray", "I;16L": "deep gray", "I": "deep gray", "F": "gray, floats",
 }  # fmt: skip
 RARE = 0.1  # of the pictures: fewer of one kind among others are named, for they may look different to a network
 

@@ -1,7 +1,7 @@
 """Policies from the literature: RandAugment, TrivialAugment, AutoAugment.
 
 Their constants are the papers'; their pixels are ours: operations run in the order of the stages (geometry, tone, color), with
-one resampling and one clamp, and mirror the border, which the papers paint grey (``resampling(border=constant)``).
+one resampling and one clamp, and mirror the border, which the papers paint gray (``resampling(border=constant)``).
 """
 
 from __future__ import annotations

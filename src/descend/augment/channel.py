@@ -1,4 +1,4 @@
-"""Changes of the color channels as a whole, and noise: grey, invert, shuffle, drop, PCA lighting, Gaussian noise."""
+"""Changes of the color channels as a whole, and noise: gray, invert, shuffle, drop, PCA lighting, Gaussian noise."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def inverted(chosen: Bools) -> Floats:
 
 @technique("grayscale", source="Chen et al. 2020, arXiv:2002.05709, appendix A")
 class Grayscale(Augmentation):
-    """Replace color by its grey, with probability ``p``, so that shape has to decide.
+    """Replace color by its gray, with probability ``p``, so that shape has to decide.
 
-        x' = grey(x) in all three channels
+        x' = gray(x) in all three channels
 
     All changes of color are one matrix for each picture: one more costs nothing.
     """

@@ -1,7 +1,7 @@
 """Color as one affine map: brightness, contrast, saturation, hue, and the normalization at the end.
 
 A change of color that is linear in (R, G, B) is a 3 x 3 matrix and an offset, and a chain of them is one such map. Contrast
-turns about the mean grey of the picture; that mean is carried as a symbol (the ``D`` of ``factors.Draws.color``), so it too
+turns about the mean gray of the picture; that mean is carried as a symbol (the ``D`` of ``factors.Draws.color``), so it too
 composes. Because a chain is one map, it is clamped to 0..255 once, at its end: brightness 1.5 and then contrast 0.5 keeps the
 highlights that a clamp in between would burn.
 """
@@ -13,7 +13,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 from annotated_types import Ge, Le
 
-from descend.augment.factors import GREY, Draws, tinted
+from descend.augment.factors import GRAY, Draws, tinted
 from descend.augment.points import Floats
 from descend.augment.random_stream import RandomStream
 from descend.augment.transform import Augmentation
@@ -24,7 +24,7 @@ Amount = Annotated[float, Ge(0), Search(0.0, 0.8)]
 HueAmount = Annotated[float, Ge(0), Le(0.5), Search(0.0, 0.2)]
 
 _ONES = np.ones((3, 1))
-_TO_YIQ = np.array([GREY, [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])  # NTSC: luma and two chroma axes
+_TO_YIQ = np.array([GRAY, [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])  # NTSC: luma and two chroma axes
 _FROM_YIQ = np.linalg.inv(_TO_YIQ)
 
 
@@ -34,15 +34,15 @@ def gain(factor: Floats) -> Floats:
 
 
 def contrasted(factor: Floats) -> Floats:
-    """Return the color change (B, 3, 7) that spreads levels ``factor`` (B,) times about the mean grey of the picture."""
-    pull = (1 - factor)[:, None, None] * (_ONES * GREY)
+    """Return the color change (B, 3, 7) that spreads levels ``factor`` (B,) times about the mean gray of the picture."""
+    pull = (1 - factor)[:, None, None] * (_ONES * GRAY)
     return tinted(factor[:, None, None] * np.eye(3), pull)
 
 
 def saturated(factor: Floats) -> Floats:
-    """Return the color change (B, 3, 7) that moves each pixel ``factor`` (B,) times as far from its own grey."""
+    """Return the color change (B, 3, 7) that moves each pixel ``factor`` (B,) times as far from its own gray."""
     f = factor[:, None, None]
-    return tinted(f * np.eye(3) + (1 - f) * (_ONES * GREY))
+    return tinted(f * np.eye(3) + (1 - f) * (_ONES * GRAY))
 
 
 def hue_turned(angle: Floats) -> Floats:
@@ -85,9 +85,9 @@ class Brightness(Augmentation):
 
 @technique("contrast", source="Howard 2013, arXiv:1312.5402, section 2; torchvision's ColorJitter")
 class Contrast(Augmentation):
-    """Spread levels about the mean grey of the picture by a factor uniform on [1 - amount, 1 + amount].
+    """Spread levels about the mean gray of the picture by a factor uniform on [1 - amount, 1 + amount].
 
-        x' = c x + (1 - c) mean(grey)        c uniform on [max(0, 1 - amount), 1 + amount]
+        x' = c x + (1 - c) mean(gray)        c uniform on [max(0, 1 - amount), 1 + amount]
 
     The mean takes one look more at the picture; the change itself joins the one matrix of all changes of color.
     """
@@ -99,16 +99,16 @@ class Contrast(Augmentation):
     p: Probability = 1.0
 
     def draw(self, stream: RandomStream, draws: Draws) -> Draws:
-        """Append ``x' = c x + (1 - c) mean(grey)``."""
+        """Append ``x' = c x + (1 - c) mean(gray)``."""
         factor = around_one(stream.uniform()[0], self.amount)
         return draws.tint(contrasted(factor)).note(stream.name, factor=factor)
 
 
 @technique("saturation", source="Howard 2013, arXiv:1312.5402, section 2; torchvision's ColorJitter")
 class Saturation(Augmentation):
-    """Move each pixel away from (> 1) or towards (< 1) its own grey by a factor uniform on [1 - amount, 1 + amount].
+    """Move each pixel away from (> 1) or towards (< 1) its own gray by a factor uniform on [1 - amount, 1 + amount].
 
-        x' = s x + (1 - s) grey(x)        s uniform on [max(0, 1 - amount), 1 + amount]
+        x' = s x + (1 - s) gray(x)        s uniform on [max(0, 1 - amount), 1 + amount]
 
     All changes of color are one matrix for each picture: one more costs nothing.
     """
@@ -120,7 +120,7 @@ class Saturation(Augmentation):
     p: Probability = 1.0
 
     def draw(self, stream: RandomStream, draws: Draws) -> Draws:
-        """Append ``x' = s x + (1 - s) grey(x)``."""
+        """Append ``x' = s x + (1 - s) gray(x)``."""
         factor = around_one(stream.uniform()[0], self.amount)
         return draws.tint(saturated(factor)).note(stream.name, factor=factor)
 

@@ -26,7 +26,7 @@ from descend.errors import KnobError
 
 N_LEVELS = 256
 IDENTITY_TABLE = np.arange(N_LEVELS, dtype=np.float32)
-GREY = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601 luma, the weights of Pillow and torchvision
+GRAY = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601 luma, the weights of Pillow and torchvision
 
 
 @dataclass(frozen=True)

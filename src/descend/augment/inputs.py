@@ -35,7 +35,7 @@ def checked(images: Images) -> tuple[int, int]:
     if len(shape) != 4 or shape[3] != 3 or 0 in shape:
         turned = len(shape) == 4 and shape[1] == 3
         fix = (
-            "These look like NCHW: move the channels last." if turned else "Stack pictures of one size; repeat grey three times."
+            "These look like NCHW: move the channels last." if turned else "Stack pictures of one size; repeat gray three times."
         )
         raise DataError("augment", "images must be (B, H, W, 3) with B, H, W > 0", got=shape, fix=fix)
     return shape[1], shape[2]

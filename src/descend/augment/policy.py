@@ -21,18 +21,18 @@ _FEW, _MANY = 2_000, 20_000  # training pictures
 _SMALL_SIDE = 64  # pixels
 
 
-def policy_for(n_train: int, *, side: int, grey: bool) -> tuple[str, str]:
+def policy_for(n_train: int, *, side: int, gray: bool) -> tuple[str, str]:
     """Choose a policy by the data: (its name, the reason in words).
 
     n_train: the number of training pictures; the fewer there are, the sooner a network knows them by heart, and the stronger the
     policy. side: their shorter side in pixels; below 64 the policy is one step milder, because a strong crop leaves too little to
-    see. grey: whether they have no color; such pictures are often digits or signs, which must not be mirrored.
+    see. gray: whether they have no color; such pictures are often digits or signs, which must not be mirrored.
     Raises KnobError for a count or a side below 1.
     """
     for name, value in (("n_train", n_train), ("side", side)):
         check_count("policy_for", value, knob=name)
-    if grey:
-        return "signs", "grey pictures are often digits or signs: small moves, and no mirroring"
+    if gray:
+        return "signs", "gray pictures are often digits or signs: small moves, and no mirroring"
     wanted = 2 if n_train < _FEW else 1 if n_train < _MANY else 0
     how_many = f"{n_train:,} training pictures"
     if side < _SMALL_SIDE and wanted > 0:

@@ -34,7 +34,7 @@ def folded(x, n):
 
 @lean
 def read(image, flat, x, y, reading, row, at):
-    """Write to ``row[at : at + 3]`` the levels at pixel-centre coordinates (x, y); flat: the bytes of the image."""
+    """Write to ``row[at : at + 3]`` the levels at pixel-center coordinates (x, y); flat: the bytes of the image."""
     if reading.cubic or reading.border != REFLECT:
         gather(image, x, y, reading, row, at)
         return
@@ -94,7 +94,7 @@ def place(m, affine, bend, bend_across, i, left, top, x, y):
 
 @lean
 def homography(m, x, y):
-    """Take edge coordinates of the output to pixel-centre coordinates of the stored image, in place."""
+    """Take edge coordinates of the output to pixel-center coordinates of the stored image, in place."""
     for j in range(x.size):
         p, q = x[j], y[j]
         share = 1 / (m[6] * p + m[7] * q + m[8])

@@ -166,7 +166,7 @@ def _transforms(asked: argparse.Namespace, dataset: Dataset, own: list[str] | No
     if own:
         tell(f"augment: {' '.join(own)} (the run's own)", file=sys.stderr)
         return augment.expand(own)
-    name, reason = augment.policy_for(len(dataset.indices("train")), side=dataset.shorter_side[1], grey=dataset.is_grey)
+    name, reason = augment.policy_for(len(dataset.indices("train")), side=dataset.shorter_side[1], gray=dataset.is_gray)
     tell(f"augment: {name} ({reason})", file=sys.stderr)
     return augment.expand(name)
 

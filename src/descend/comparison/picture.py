@@ -86,11 +86,11 @@ def draw_differences(axes: Axes, drawn: Drawn, palette: Palette) -> None:
     axes.axvline(0, color=palette.ink, linewidth=1.0, zorder=1)
     shown = [0.0]
     for name, (interval, told_apart) in drawn.differences.items():
-        row, colour = drawn.names.index(name), palette.known if told_apart else palette.open
-        axes.plot([interval.mean], [row], "o", color=colour, markersize=7, zorder=3)
+        row, shade = drawn.names.index(name), palette.known if told_apart else palette.open
+        axes.plot([interval.mean], [row], "o", color=shade, markersize=7, zorder=3)
         shown.append(interval.mean)
         if math.isfinite(interval.low):
-            axes.plot([interval.low, interval.high], [row, row], color=colour, linewidth=2.4, solid_capstyle="butt", zorder=2)
+            axes.plot([interval.low, interval.high], [row, row], color=shade, linewidth=2.4, solid_capstyle="butt", zorder=2)
             shown += [interval.low, interval.high]
         else:
             axes.annotate("interval open", (interval.mean, row), textcoords="offset points", xytext=(9, -4), color=palette.muted)

@@ -35,7 +35,7 @@ _FASHION = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt"
 
 
 def digits() -> Arrays:
-    """Return scikit-learn's 1,797 handwritten digits, 8 x 8, their 17 grey levels spread over 0..255."""
+    """Return scikit-learn's 1,797 handwritten digits, 8 x 8, their 17 gray levels spread over 0..255."""
     import numpy as np
     from sklearn.datasets import load_digits
 

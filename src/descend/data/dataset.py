@@ -26,7 +26,7 @@ from descend.printable import printable
 ABOUT_THE_SPLIT = ("carved", "few")  # kinds of problems that go where everything is trained on
 _SHOWN = 20  # classes listed on the terminal
 _LEAST_TOLD = 0.005  # of the pictures' area unseen: below, it would read 0%
-_LOOKED_AT = 24  # pictures decoded to see whether all are grey
+_LOOKED_AT = 24  # pictures decoded to see whether all are gray
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,8 +121,8 @@ class Dataset:
         return self if fit == self.policy.fit else dataclasses.replace(self, policy=dataclasses.replace(self.policy, fit=fit))
 
     @cached_property
-    def is_grey(self) -> bool:
-        """Whether the pictures are grey: all of 24, spread over the rows, have equal channels."""
+    def is_gray(self) -> bool:
+        """Whether the pictures are gray: all of 24, spread over the rows, have equal channels."""
         kept = np.flatnonzero(self.splits != UNASSIGNED)
         for row in kept[np.linspace(0, len(kept) - 1, min(_LOOKED_AT, len(kept))).astype(int)]:
             try:
@@ -154,7 +154,7 @@ class Dataset:
             "given_split": self.given_split,
             "shorter_side": {"min": smallest, "median": median, "max": largest},
             "unseen_by_crop": self.crop_loss.area,
-            "grey": self.is_grey,
+            "gray": self.is_gray,
             "scale": None if self.policy.scale is None else list(self.policy.scale),
             "background": self.policy.background,
             "fit": self.policy.fit,

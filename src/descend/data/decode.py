@@ -8,7 +8,7 @@
   side first, then bars (the geometry of ``PIL.ImageOps.pad``). Only a JPEG at least ``2 * DRAFT_GAP`` times larger along each
   side than it will be, or beyond Pillow's limit, is first shrunk while it is decoded.
 
-Memory: beside its file, a picture takes 4 bytes per pixel (3 in 16-bit grey), 8 with transparency, 12 in 16-bit color, and 4
+Memory: beside its file, a picture takes 4 bytes per pixel (3 in 16-bit gray), 8 with transparency, 12 in 16-bit color, and 4
 more where it must be turned; some decoders take more by themselves: 7 in a progressive JPEG, 8 in AVIF, 12 in WebP, 16 in JPEG
 2000. At Pillow's limit of 89 million pixels that is 0.3 to 1.8 GB. Pictures beyond ``LARGE`` pixels are decoded one at a time,
 whatever the number of threads.

@@ -324,7 +324,7 @@ def _less(dataset: Dataset, reasons: dict[int, str]) -> Dataset:
 
 
 def _as_they_are(pictures: NDArray[Any]) -> NDArray[np.uint8]:
-    """Show pictures in memory, (N, R, R) or (N, R, R, C), as RGB without a copy: grey ones do not take three times the memory."""
+    """Show pictures in memory, (N, R, R) or (N, R, R, C), as RGB without a copy: gray ones do not take three times the memory."""
     channels = pictures[..., None] if pictures.ndim == 3 else pictures
     return np.broadcast_to(channels, (*channels.shape[:3], 3))
 

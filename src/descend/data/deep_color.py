@@ -16,7 +16,7 @@ from descend.pixels import DeepColor
 _NATIVE = "16L" if sys.byteorder == "little" else "16B"
 _OTHER = {"16B": "16L", "16L": "16B", "16N": "16B" if _NATIVE == "16L" else "16L"}
 _LAYOUTS = ("RGB", "RGBX", "RGBA")
-_GREY_ALPHA = "LA;16B"  # of PNG files: read as RGBA, its 4 bytes are the upper and lower ones of grey and of alpha
+_GRAY_ALPHA = "LA;16B"  # of PNG files: read as RGBA, its 4 bytes are the upper and lower ones of gray and of alpha
 
 
 def is_deep_color(image: Image.Image) -> TypeGuard[ImageFile.ImageFile]:
@@ -34,10 +34,10 @@ def read_deep_color(image: ImageFile.ImageFile) -> DeepColor:
     again.tile = [tile._replace(args=_other_order(tile.args)) for tile in again.tile]
     again.load()
     image.load()  # last: it closes the file
-    if layout != _GREY_ALPHA:
+    if layout != _GRAY_ALPHA:
         return DeepColor(image, again)
-    grey, grey_low, alpha, alpha_low = again.split()
-    return DeepColor(Image.merge("LA", (grey, alpha)), Image.merge("LA", (grey_low, alpha_low)))
+    gray, gray_low, alpha, alpha_low = again.split()
+    return DeepColor(Image.merge("LA", (gray, alpha)), Image.merge("LA", (gray_low, alpha_low)))
 
 
 def _raw_mode(args: object) -> str:
@@ -48,7 +48,7 @@ def _raw_mode(args: object) -> str:
 def _other_order(args: object) -> object:
     """Return the arguments of a decoder that reads the other bytes, or None for files of another kind."""
     layout, _, order = _raw_mode(args).partition(";")
-    if _raw_mode(args) == _GREY_ALPHA:
+    if _raw_mode(args) == _GRAY_ALPHA:
         other = "RGBA"
     elif layout in _LAYOUTS and order in _OTHER:
         other = f"{layout};{_OTHER[order]}"

@@ -262,8 +262,8 @@ def _is_few(pixels: NDArray[Any]) -> bool:
 def _encoded(picture: Image.Image | NDArray[Any]) -> bytes:
     """Encode a picture without loss, quickly."""
     if isinstance(picture, np.ndarray):
-        grey = picture.ndim == 3 and picture.shape[2] == 1
-        picture = Image.fromarray(np.ascontiguousarray(picture[..., 0] if grey else picture))
+        gray = picture.ndim == 3 and picture.shape[2] == 1
+        picture = Image.fromarray(np.ascontiguousarray(picture[..., 0] if gray else picture))
     picture = picture.convert(_HELD_AS[picture.mode]) if picture.mode in _HELD_AS else picture
     options = {"format": "TIFF"} if picture.mode in _IN_TIFF else {"format": "PNG", "compress_level": 1}
     buffer = BytesIO()

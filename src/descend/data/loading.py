@@ -56,7 +56,7 @@ def load(
 
     data: a folder, a table, a built-in set, arrays, or lists (``sources.read``). seed: of the split. split=False is for
     evaluation: a source without splits is all ``test``, nothing is carved out, and one class is enough. background: what shows
-    through transparent pixels and around padded pictures; auto takes white unless pictures would be blank on it, and grey for
+    through transparent pixels and around padded pictures; auto takes white unless pictures would be blank on it, and gray for
     padded pictures without transparency. fit: how pictures become square when they are resized (``PixelPolicy``). outside: a
     table file may name pictures that do not lie below its folder. corrections: a table whose decisions are applied before any
     picture is opened (``corrections.py``). near_up_to: with more pictures near copies are not sought, which is said; None: they

@@ -4,7 +4,7 @@ Candidates have perceptual hashes that differ in at most ``MOST_BITS`` of 64 bit
 of ``BANDS`` bands of a hash, such a pair agrees in ``BANDS - MOST_BITS`` or more, so pairs are sought among pictures that sort
 together by some choice of so many bands (multi-index hashing: Norouzi, Punjani & Fleet 2012, arXiv:1307.2982; here with several
 bands to a key). Candidates are then compared pixel by pixel at ``SIDE`` x ``SIDE``: colors must correlate, and so must what is
-left of the grey levels when their surroundings are taken away. A hash sees the layout of a picture; its details tell one
+left of the gray levels when their surroundings are taken away. A hash sees the layout of a picture; its details tell one
 photograph from another of the same kind. Measured on 60,000 small pictures, 4,317 flowers, 2,062 hands and 397 insects: details
 of copies (JPEG of quality 30, half the size, WebP, mirrored) correlate by 0.97 or more in photographs, by 0.8 or more in nine of
 ten pictures of 32 pixels; those of two photographs of one hand by 0.82 at most.
@@ -30,7 +30,7 @@ LEAST_SPREAD = 8  # levels between the darkest and the brightest: below, there i
 FAINT = 1.0  # levels: details whose standard deviation is less are noise
 PLAIN, VISIBLE = 0.4, 3  # share of the pixels whose details have so many levels: drawings have fewer, and are alike by chance
 MOST_NEIGHBOURS = 64  # of a picture among those that sort together: sets of a thousand look-alikes stay quick
-_WEIGHTS = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blue in a grey level (ITU-R BT.601)
+_WEIGHTS = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blue in a gray level (ITU-R BT.601)
 _AT_ONCE = 512  # pairs compared at once
 
 
@@ -162,11 +162,11 @@ def _covered(details: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def _details(pictures: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the grey levels of (B, S, S, 3) less the mean of the 5 x 5 pixels around each: (B, S, S)."""
-    grey = pictures @ _WEIGHTS
-    padded = np.pad(grey, ((0, 0), (2, 2), (2, 2)), mode="edge")
+    """Return the gray levels of (B, S, S, 3) less the mean of the 5 x 5 pixels around each: (B, S, S)."""
+    gray = pictures @ _WEIGHTS
+    padded = np.pad(gray, ((0, 0), (2, 2), (2, 2)), mode="edge")
     around = sum(padded[:, dy : dy + SIDE, dx : dx + SIDE] for dy in range(5) for dx in range(5))
-    return grey - around / 25
+    return gray - around / 25
 
 
 def _correlation(one: NDArray[np.float32], other: NDArray[np.float32], *, least: float = 0.0) -> NDArray[np.float32]:

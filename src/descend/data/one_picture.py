@@ -12,7 +12,7 @@ from PIL import Image
 from descend.data.opening import Source
 from descend.errors import DataError
 
-CHANNELS = (1, 3, 4)  # grey, RGB, RGBA
+CHANNELS = (1, 3, 4)  # gray, RGB, RGBA
 PIXEL_TYPES = (np.bool_, np.uint8, np.uint16)
 
 

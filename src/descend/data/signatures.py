@@ -78,7 +78,7 @@ class Pictures:
 class Signatures:
     """rows: (N,) ``SIGNATURE``; zeros where a picture cannot be decoded. reasons: row -> why it cannot.
 
-    low, high, mean: of its grey levels at ``SIDE`` pixels, 0 to 255. mode: Pillow's name of the color mode, as stored. bits: of
+    low, high, mean: of its gray levels at ``SIDE`` pixels, 0 to 255. mode: Pillow's name of the color mode, as stored. bits: of
     one channel.
     """
 
@@ -130,23 +130,23 @@ def _squashed(pictures: Pictures, row: int) -> tuple[NDArray[np.uint8], Stored]:
 
 def _rows(small: NDArray[np.uint8], stored: Sequence[Stored]) -> NDArray[np.void]:
     """Return the signatures of pictures at ``SIDE`` pixels, (B, S, S, 3): (B,) ``SIGNATURE``."""
-    tall = Image.fromarray(small.reshape(-1, SIDE, 3))  # Pillow's grey levels, of all in one call
-    grey = np.asarray(tall.convert("L")).reshape(-1, SIDE, SIDE)
-    rows = np.zeros(len(grey), SIGNATURE)
-    rows["hash"], rows["mirrored"] = hashes(grey)
-    rows["low"], rows["high"], rows["mean"] = grey.min(axis=(1, 2)), grey.max(axis=(1, 2)), grey.mean(axis=(1, 2))
+    tall = Image.fromarray(small.reshape(-1, SIDE, 3))  # Pillow's gray levels, of all in one call
+    gray = np.asarray(tall.convert("L")).reshape(-1, SIDE, SIDE)
+    rows = np.zeros(len(gray), SIGNATURE)
+    rows["hash"], rows["mirrored"] = hashes(gray)
+    rows["low"], rows["high"], rows["mean"] = gray.min(axis=(1, 2)), gray.max(axis=(1, 2)), gray.mean(axis=(1, 2))
     for field, values in zip(("mode", "format", "bits"), zip(*stored, strict=True), strict=True):
         rows[field] = values
     return rows
 
 
-def hashes(grey: NDArray[np.uint8]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+def hashes(gray: NDArray[np.uint8]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
     """Return the DCT hashes of pictures and of their mirror images: (B, S, S) -> (B,) each.
 
     A bit tells whether one of the 8 x 8 lowest coefficients is above their median. In the mirror image those of odd horizontal
     frequency change their sign.
     """
-    coefficients = _COSINES @ grey @ _COSINES.T
+    coefficients = _COSINES @ gray @ _COSINES.T
     turned = coefficients * _TURNED
     plain, mirrored = (_packed(values.reshape(-1, _LOWEST**2)) for values in (coefficients, turned))
     return plain, mirrored

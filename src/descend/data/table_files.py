@@ -162,7 +162,7 @@ def _as_long(table: Path, header: Sequence[str], number: int, row: list[str]) ->
 
 def _too_long(table: Path, header: Sequence[str], number: int, row: Sequence[str]) -> DataError:
     must = f"every row must have the header's {len(header)} cells, row {number} has {len(row)}"
-    return DataError(str(table), must, got=row[:8], fix='Put quotes around a cell that holds the delimiter: "wolf, grey".')
+    return DataError(str(table), must, got=row[:8], fix='Put quotes around a cell that holds the delimiter: "wolf, gray".')
 
 
 def _parquet(table: Path) -> tuple[list[str], Rows]:

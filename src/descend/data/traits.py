@@ -33,7 +33,7 @@ from descend.pixels import (
 
 TRAITS = np.dtype([("size", "<i4", 2), ("flags", "u1"), ("low", "<f8"), ("high", "<f8")])
 DEEP, FLOATS, NO_NUMBER, TRANSPARENT = 1, 2, 4, 8
-BLANK_ON: dict[Background, int] = {"white": 16, "black": 32, "grey": 64}
+BLANK_ON: dict[Background, int] = {"white": 16, "black": 32, "gray": 64}
 _ONE_COLOR = 8  # levels: a picture whose levels spread no further shows one color
 _NARROW = 0.1  # of the shared scale: a picture of 12 bits among those of 16 keeps 16 of 256 levels
 _SPARED = 0.01  # of the transparent pictures may be blank on white before another background is chosen
@@ -76,7 +76,7 @@ def choose_policy(
     """Choose how the pixels of a whole data set are read, and tell what its owner should know about that.
 
     seen: (n,) ``TRAITS`` of its pictures. names: (n,). background: ``auto`` takes white, unless more than 1% of the transparent
-    pictures would be blank on it and fewer on black or grey; where none is transparent, the bars of ``fit="pad"`` are grey, the
+    pictures would be blank on it and fewer on black or gray; where none is transparent, the bars of ``fit="pad"`` are gray, the
     least conspicuous beside photographs and about zero after normalization. Raises KnobError for a background that no picture
     would show.
     """
@@ -89,7 +89,7 @@ def choose_policy(
     if background != "auto" and fit != "pad" and not see_through:
         raise KnobError("background", "has no effect: no picture is transparent", got=background, fix="Leave it out.")
     scale, notes = _scale(seen)
-    chosen = background if background != "auto" else "grey" if fit == "pad" and not see_through else _background(flags)
+    chosen = background if background != "auto" else "gray" if fit == "pad" and not see_through else _background(flags)
     if chosen != "white" and background == "auto" and see_through:
         n, n_blank = int((flags & TRANSPARENT > 0).sum()), int(_blank(flags, "white").sum())
         message = f"{n_blank:,} of {n:,} transparent pictures would be blank on white; all are laid on {chosen}"

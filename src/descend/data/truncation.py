@@ -1,7 +1,7 @@
 """Files cut short whose decoders do not notice: PCX with a palette, and JPEG 2000.
 
 Every other format fails by itself when bytes are missing. These two decode to other pixels: a PCX file keeps its colors in its
-last 769 bytes, and the rest is grey without them; OpenJPEG shows as much of a code stream as there is.
+last 769 bytes, and the rest is gray without them; OpenJPEG shows as much of a code stream as there is.
 """
 
 from __future__ import annotations

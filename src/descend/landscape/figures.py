@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import wrap
 
 import matplotlib
 import numpy as np
@@ -18,6 +19,7 @@ from descend.landscape.slice import Slice
 from descend.landscape.surface import Floats, Surface
 
 GRID, N_BANDS = 401, 14
+LONGEST = 62  # characters of a title that stand above the paths without running into the next one
 FLOOR = 1e-12
 """The least loss drawn: below, a logarithmic axis would show nothing but rounding."""
 FAR = 1e9
@@ -124,7 +126,8 @@ def _dress_paths(axes: Axes, course: Course, begin: Floats, window: tuple[float,
     n_dims = len(minimum)
     axes.set_xlabel("parameter 1")
     axes.set_ylabel(f"parameter {n_dims}")
-    axes.set_title(f"{title}   (★ minimum)")
+    whole = f"{title}   (★ minimum)"
+    axes.set_title(whole if len(whole) <= LONGEST else "\n".join([*wrap(title, LONGEST), "(★ minimum)"]))
 
 
 def _title(course: Course, n: int) -> str:

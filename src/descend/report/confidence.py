@@ -18,14 +18,15 @@ from matplotlib.ticker import FuncFormatter
 
 from descend.percentages import tick
 from descend.report.charts import MUTED, SETTINGS, TRAIN, VAL, Chart, Line, dress, finished, limits
-from descend.stats import proportion
+from descend.stats import Interval, proportion
 from descend.train.record import RunRecord
-from descend.train.record_types import Calibration, Reliability
+from descend.train.record_types import Calibration
 
 BEFORE = Line("before", "before the temperature", TRAIN, "--", 1.4)
 AFTER = Line("after", "after", VAL, "-", 1.9)
 SURE = Line("coverage", "right among the answers given", VAL, "-", 1.9)
 _TOLD = (0.5, 0.8, 0.9, 0.95, 0.99)  # thresholds of the table
+FEWEST = 10  # answers of a mark: what fewer say is chance
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Confidence:
     ece: tuple[float, float]
     bins: list[list[float]]
     thresholds: list[tuple[float, float, float, float, float]]
+    fewest: int = FEWEST
 
 
 def confidence(record: RunRecord) -> Confidence | None:
@@ -48,29 +50,49 @@ def confidence(record: RunRecord) -> Confidence | None:
         known = record.calibration.get(split)
         if known is not None and known["coverage"] and known["coverage"][0][0]:
             both = known["before"]["ece"], known["after"]["ece"]
-            charts = _reliability_chart(known), _coverage_chart(known["coverage"])
+            charts = _reliability_chart(known, _independent(record, split)), _coverage_chart(known["coverage"])
             return Confidence(split, charts, both, known["after"]["bins"], _thresholds(known["coverage"], record, split))
     return None
 
 
-def _reliability_chart(known: Calibration) -> Chart:
-    told = "; ".join(f"{stated:.0%} stated, {right:.0%} of {n:.0f} right" for n, stated, right in known["after"]["bins"])
+def _reliability_chart(known: Calibration, independent: float) -> Chart:
+    before, after = (joined(known[when]["bins"]) for when in ("before", "after"))
+    told = "; ".join(f"{stated:.0%} stated, {right:.0%} of {n:.0f} right" for n, stated, right in after)
     alt = f"Reliability: the share that is right against stated confidence, after the temperature: {told}."
     with matplotlib.rc_context(SETTINGS):
         figure, axes = _axes()
         axes.plot([0, 1], [0, 1], ":", color=MUTED, linewidth=0.9)
-        for line, found in ((BEFORE, known["before"]), (AFTER, known["after"])):
+        for line, found in ((BEFORE, before), (AFTER, after)):
             _points(axes, line, found)
+        for n, stated, right in after:
+            found = _sampled(right, n, independent)
+            axes.plot([stated, stated], [found.low, found.high], color=AFTER.color, linewidth=1.1, clip_on=False)
         dress(axes, "stated confidence")
-        axes.set_xlim(min(bin_[1] for found in (known["before"], known["after"]) for bin_ in found["bins"]) - 0.03, 1.02)
+        axes.set_xlim(min(bin_[1] for bin_ in (*before, *after)) - 0.03, 1.02)
         axes.set_ylim(-0.02, 1.02)
         _in_percent(axes)
         return finished(figure, "Stated and true", "reliability", alt, (BEFORE, AFTER))
 
 
-def _points(axes: Axes, line: Line, found: Reliability) -> None:
+def joined(bins: Sequence[Sequence[float]]) -> list[tuple[float, float, float]]:
+    """Return bins (answers, mean confidence, share that is right) of at least ``FEWEST`` answers, neighbors put together.
+
+    bins: in order of confidence. All answers stay: where the last ones are too few, they join those before them.
+    """
+    whole: list[list[float]] = []  # answers, and the sums of confidence and of what is right
+    for n, stated, right in bins:
+        if not whole or whole[-1][0] >= FEWEST:
+            whole.append([0.0, 0.0, 0.0])
+        whole[-1] = [whole[-1][0] + n, whole[-1][1] + n * stated, whole[-1][2] + n * right]
+    if len(whole) > 1 and whole[-1][0] < FEWEST:
+        last = whole.pop()
+        whole[-1] = [a + b for a, b in zip(whole[-1], last, strict=True)]
+    return [(n, stated / n, right / n) for n, stated, right in whole]
+
+
+def _points(axes: Axes, line: Line, found: Sequence[tuple[float, float, float]]) -> None:
     """Draw a mark per bin, its area by the answers in it, joined by a line."""
-    n, stated, right = np.array(found["bins"], float).T
+    n, stated, right = np.array(found, float).T
     axes.plot(stated, right, line.dashes, color=line.color, linewidth=line.width, clip_on=False)
     axes.scatter(stated, right, s=12 + 90 * n / n.sum(), color=line.color, linewidths=0, clip_on=False, zorder=3)
 
@@ -104,13 +126,23 @@ def _thresholds(
     coverage: Sequence[Sequence[int]], record: RunRecord, split: str
 ) -> list[tuple[float, float, float, float, float]]:
     """Return the rows of thresholds that some answers reach and some do not; intervals count copies once, as the score's do."""
-    n, score = coverage[0][0], getattr(record, split)
-    independent = score["n_independent"] / score["n"]
+    n, independent = coverage[0][0], _independent(record, split)
     rows: list[tuple[float, float, float, float, float]] = []
     for asked in _TOLD:
         reached, right = coverage[round(asked * (len(coverage) - 1))]
         if 0 < reached < n:
-            distinct = max(1, round(independent * reached))
-            found = proportion(round(right / reached * distinct), distinct)
+            found = _sampled(right / reached, reached, independent)
             rows.append((asked, reached / n, right / reached, found.low, found.high))
     return rows
+
+
+def _independent(record: RunRecord, split: str) -> float:
+    """Return the share of a split's pictures that are left where copies count once."""
+    score = getattr(record, split)
+    return score["n_independent"] / score["n"]
+
+
+def _sampled(share: float, n: float, independent: float) -> Interval:
+    """Return the interval of a share of ``n`` answers, of which so large a part is independent."""
+    distinct = max(1, round(independent * n))
+    return proportion(round(share * distinct), distinct)

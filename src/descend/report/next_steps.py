@@ -147,7 +147,7 @@ def _search(record: RunRecord) -> Advice | None:
     side = _side(record)
     reasons = {"features": "a backbone that stays as it is", "head": "a backbone that stays as it is",
                "scratch": "a network that began from random weights"}  # fmt: skip
-    if way not in reasons or side < LEAST_SIDE or record.data.get("grey") or record.cross_validation is not None:
+    if way not in reasons or side < LEAST_SIDE or record.data.get("gray") or record.cross_validation is not None:
         return None
     n_wrong = _n_wrong(record)
     if n_wrong < 1 or record.val is None:

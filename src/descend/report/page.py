@@ -118,7 +118,7 @@ def _context(run: Path) -> dict[str, Any]:
         "policy": policy,
         "drawn": [
             *([] if searched else charts),
-            *([searched["drawing"]] if searched else []),
+            *([searched["drawing"]] if searched and searched["drawing"] else []),
             *(trusted.charts if trusted else ()),
             *(figures.confusion(table.split, counts[table.split], table.classes) for table in matrices),
         ],
@@ -182,7 +182,7 @@ def _data(record: RunRecord) -> dict[str, Any]:
         "largest": max(totals.values(), default=0),
         "given_split": record.data.get("given_split"),
         "side": record.data.get("shorter_side") or {},
-        "grey": record.data.get("grey"),
+        "gray": record.data.get("gray"),
         "unseen": record.data.get("unseen_by_crop") or 0.0,
         "problems": record.data.get("problems") or [],
         "fingerprint": record.data_fingerprint or record.data.get("fingerprint") or "",

@@ -63,6 +63,11 @@ class Arranged:
     unsure: list[Picture]
     classes: list[Picture]
 
+    def first(self, split: str, true: str, answered: str) -> int:
+        """Return the number of the first picture of a confused pair that stands on the page, 0 where none does."""
+        pair = self.pairs.get((split, true, answered), PairPictures([], []))
+        return next((picture.number for picture in [*(link.to for link in pair.links), *pair.own]), 0)
+
 
 def arranged(record: RunRecord, matrices: Sequence[Matrix]) -> Arranged:
     """Put every picture of a record where it is told of.

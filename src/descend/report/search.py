@@ -27,7 +27,7 @@ def search(record: RunRecord) -> dict[str, Any] | None:
         return None
     best = [step for step in record.search if step["best_accuracy"] is not None]
     return {
-        "drawing": _drawing(record.search),
+        "drawing": _drawing(record.search) if len(record.search) > 1 else None,  # one step is a point
         "steps": [step | {"interval": own_interval(step)} for step in record.search],
         "has_best": bool(best),
         "used_s": record.budget_used_s,

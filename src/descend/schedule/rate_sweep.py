@@ -133,7 +133,7 @@ def fall_by_chance(losses: Floats, width: float) -> float:
     """Return the share of random orders of ``losses`` that fall as far as their own order: the p value of "this is noise".
 
     losses: (n,) float64. width: of the Gaussian, steps. How far a row falls is the largest fall from any smoothed value to a
-    later one, of ranks, so that single outliers do not decide. Exact for losses that are exchangeable where nothing is learnt.
+    later one, of ranks, so that single outliers do not decide. Exact for losses that are exchangeable where nothing is learned.
     Source: a permutation test, Fisher 1935; its p value with the order seen counted in: Phipson & Smyth 2010,
     doi:10.2202/1544-6115.1585.
     """

@@ -31,13 +31,13 @@ def _allowed(study: Study, what: str, transform: tuple[str, ...], word: str, kep
 def _measured(study: Study, transform: tuple[str, ...], word: str, kept: str) -> tuple[bool, str]:
     """Return whether a transform may be used, and why, from features of a sample of training pictures with and without it.
 
-    Grey pictures are often signs: they stay as they are. Middle stages are asked beside the last one, which was trained on
+    Gray pictures are often signs: they stay as they are. Middle stages are asked beside the last one, which was trained on
     mirrored and recolored pictures and hardly sees a difference. Where pictures are too few to tell, they are transformed as
     photographs usually are. word: what is done to them, a participle. kept: the reason where labels stay.
     """
     data = study.dataset
-    if data.is_grey:
-        return False, "grey pictures are often signs"
+    if data.is_gray:
+        return False, "gray pictures are often signs"
     rows = sampled(data, study.rows("train"), study.plan.seed)
     if len(np.unique(data.labels[rows])) < 2:
         return True, "too few pictures to measure"

@@ -8,7 +8,7 @@ without which the mixture is likelier is left out: the prior alone would keep a 
 which cross-validation vouches for, must pay for what was fitted to these pictures for them, a weight and a temperature: without
 each of them the labels must be less likely by 1 in the logarithm for either (Akaike's criterion). Without that price, 37 pictures
 gave a weight to a network that was clearly worse than its head in 18% of simulated draws, with it in 2%.
-Source: linear opinion pool, Stone 1961; weights by expectation-maximisation, Dempster, Laird & Rubin 1977, JRSS B 39, 1-38; price
+Source: linear opinion pool, Stone 1961; weights by expectation-maximization, Dempster, Laird & Rubin 1977, JRSS B 39, 1-38; price
 of a fitted number: Akaike 1974, IEEE Trans. Automatic Control 19, 716-723.
 """
 
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 Member = TypeVar("Member")
 
 PRIOR = 5.0  # pictures
-ROUNDS = 200  # of expectation-maximisation; two members settle within fifty
+ROUNDS = 200  # of expectation-maximization; two members settle within fifty
 FITTED = 2  # numbers for each member but the first: its weight, its temperature
 NEGLIGIBLE = 0.1  # weight below which a member is left out: it would cost as much time as any
 

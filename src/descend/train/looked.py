@@ -21,13 +21,14 @@ from descend.train.record import RunRecord
 
 LEAST_PLACES = 4  # a side of the map: a coarser one says nothing of where
 CHUNK = 4  # pictures at once
-DARK = 0.22  # of a picture's light that is left where nothing spoke for the answer
+FADED = 0.35  # of a picture's contrast that is left, without its colors, where nothing spoke for the answer
+MIDDLE = 128  # the level to which it fades: neither a dark picture nor a bright one looks so
 
 
 def spotlights(
     network: Classifier | Ensemble, record: RunRecord, images: NDArray[np.uint8], answers: NDArray[np.int64]
 ) -> list[NDArray[np.uint8] | None]:
-    """Return what the network sees of each picture, dark where nothing spoke for its answer: (S, S, 3) uint8.
+    """Return what the network sees of each picture, faded where nothing spoke for its answer: (S, S, 3) uint8.
 
     images: (n, R, R, 3) uint8, stored as in training. answers: (n,) int64. None for a picture in which no place speaks for the
     answer, for all of a network whose stages keep no places (of vectors, or of tokens), and for one that autograd refuses.
@@ -94,5 +95,7 @@ def _lit(seen: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.uint8
     if not np.isfinite(heat).all() or heat.max() <= 0:
         return None
     light = Image.fromarray((255 * heat / heat.max()).astype(np.uint8)).resize(seen.shape[1::-1], Image.Resampling.BICUBIC)
-    share = DARK + (1 - DARK) * np.asarray(light, np.float32)[..., None] / 255
-    return (seen * share).astype(np.uint8)
+    share = np.asarray(light, np.float32)[..., None] / 255
+    levels = np.asarray(Image.fromarray(seen).convert("L"), np.float32)[..., None]
+    faded = MIDDLE + FADED * (levels - MIDDLE)
+    return np.rint(share * seen + (1 - share) * faded).astype(np.uint8)

@@ -127,11 +127,11 @@ def _rows(array: NDArray[Any], shape: tuple[int, ...]) -> list[NDArray[Any]]:
     if width in CHANNELS:
         return [array]
     if width == 2:
-        raise DataError("predict", f"an array of {array.shape} may be {n} grey pictures of {height} x 2 pixels, or one of grey "
+        raise DataError("predict", f"an array of {array.shape} may be {n} gray pictures of {height} x 2 pixels, or one of gray "
                         "and alpha: say which",
-                        fix="Give list(array) for the grey pictures, Image.fromarray(array) for the one.")  # fmt: skip
+                        fix="Give list(array) for the gray pictures, Image.fromarray(array) for the one.")  # fmt: skip
     if n == 1 or n not in CHANNELS:
         return [*array]
-    raise DataError("predict", f"an array of {array.shape} may be {n} grey pictures of {height} x {width} pixels, or one picture "
+    raise DataError("predict", f"an array of {array.shape} may be {n} gray pictures of {height} x {width} pixels, or one picture "
                     "with its channels first: say which",
-                    fix="Give list(array) for the grey pictures, array.transpose(1, 2, 0) for the one.")  # fmt: skip
+                    fix="Give list(array) for the gray pictures, array.transpose(1, 2, 0) for the one.")  # fmt: skip

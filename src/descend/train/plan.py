@@ -28,7 +28,7 @@ class DataProfile:
     n_train: int
     n_classes: int
     side: int  # pixels: the median shorter side
-    grey: bool
+    gray: bool
     crop_loss: CropLoss = SQUARE
 
 

@@ -281,7 +281,7 @@ def _up_to(per_s: int, recipe: Recipe) -> int | None:
 def profile_of(dataset: Dataset) -> DataProfile:
     """Return what the defaults depend on in a data set."""
     n_train, side = len(dataset.indices("train")), dataset.shorter_side[1]
-    return DataProfile(dataset.name, n_train, len(dataset.classes), side, dataset.is_grey, dataset.crop_loss)
+    return DataProfile(dataset.name, n_train, len(dataset.classes), side, dataset.is_gray, dataset.crop_loss)
 
 
 def _check_device(device: str) -> None:

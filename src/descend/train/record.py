@@ -276,11 +276,21 @@ def load(run: Path) -> RunRecord:
         raise RunError(str(run / folder.RECORD), "must be the record of this run: it was written for another one",
                        fix=f'Restore it from a copy; to open it as it is, delete its entry "{DIGEST}".')  # fmt: skip
     try:
-        return _validated().validate_python(values)
+        return _validated().validate_python(_as_called_now(values))
     except ValidationError as error:
         first = error.errors()[0]
         entry = ".".join(map(str, first["loc"]))
         raise RunError(f"run {run}", f"{folder.RECORD} must be as descend wrote it ({entry}: {first['msg']})") from None
+
+
+def _as_called_now(values: dict[str, Any]) -> dict[str, Any]:
+    """Return a record with the names of this version: earlier ones spelled gray with an e."""
+    data, prepared = values.get("data"), values.get("preprocessing")
+    if isinstance(data, dict) and "grey" in data:
+        data["gray"] = data.pop("grey")
+    if isinstance(prepared, dict) and prepared.get("background") == "grey":
+        prepared["background"] = "gray"
+    return values
 
 
 def _digest(values: dict[str, Any]) -> str:

@@ -32,7 +32,7 @@
       button.append(picture);
       button.addEventListener("click", () => open(index, button));
     });
-    all("a.small").forEach(link => link.addEventListener("click", event => {
+    all("a.small, a.cell").forEach(link => link.addEventListener("click", event => {
       const target = document.querySelector(`${link.getAttribute("href")} img.whole`);
       if (!target) return;
       event.preventDefault();
@@ -96,9 +96,8 @@
     read();
   });
 
-  all("details.copied").forEach(block => {
-    const button = made("button", {type: "button"}, "Copy"), text = block.querySelector("pre");
-    const done = made("span", {className: "note"});
+  const copying = (text, name) => {
+    const button = made("button", {type: "button", ariaLabel: name}, "Copy"), done = made("span", {className: "note"});
     done.setAttribute("role", "status");
     button.addEventListener("click", async () => {
       try {
@@ -109,6 +108,8 @@
         done.textContent = " selected: copy it with the keyboard";
       }
     });
-    text.before(made("p", {}, button, done));
-  });
+    return made("p", {className: "copy"}, button, done);
+  };
+  all("details.copied pre").forEach(text => text.before(copying(text, "Copy")));
+  all(".commands pre").forEach(text => text.after(copying(text, `Copy ${text.textContent}`)));
 })();

@@ -32,7 +32,7 @@ class Auto(FrozenBackbone):
             return None
         if data.side < SMALL_SIDE:
             searching = any(getattr(asked, name) is not None for name in SEARCH_ONLY)
-            if data.grey or data.side < LEAST_SIDE or not searching:
+            if data.gray or data.side < LEAST_SIDE or not searching:
                 return None
             return f"a search is asked for: pictures of {data.side} px are enlarged for a backbone pretrained on photographs"
         return "a search within the budget, over ways to use a pretrained backbone; --transfer features is the quick look"

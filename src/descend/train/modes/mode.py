@@ -103,7 +103,7 @@ class Mode(ABC):
     def augment_by_size(self, data: DataProfile, chosen: Chosen) -> Default:
         """Return the augmentation for ``--augment auto``: a policy by the size of the data set."""
         del chosen
-        name, why = policy_for(data.n_train, side=data.side, grey=data.grey)
+        name, why = policy_for(data.n_train, side=data.side, gray=data.gray)
         return Default((name,), why)
 
     def default_head(self, data: DataProfile, chosen: Chosen) -> Default:
@@ -196,8 +196,8 @@ def with_pretrained(architecture: Architecture, pretrained: bool) -> Architectur
 
 def mirroring(data: DataProfile) -> tuple[tuple[str, ...], str]:
     """Return whether pictures may be mirrored by default, as spec texts, and why."""
-    if data.grey:
-        return (), "no mirroring, grey pictures are often signs"
+    if data.gray:
+        return (), "no mirroring, gray pictures are often signs"
     return ("flip(p=0.5)",), "mirrored where that changes no labels"
 
 
