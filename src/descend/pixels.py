@@ -32,6 +32,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)  # red, green and blue of its training pic
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 GROUND_LEVEL: dict[Background, int] = {"white": 255, "black": 0, "grey": 128}
+ONE_COLOR = 8  # levels: a picture whose levels spread no further shows one color
 _STRIP = 2**18  # pixels converted at once
 _USUAL_INTEGERS = (255.0, 1023.0, 4095.0, 16383.0, 65535.0)  # of 8, 10, 12, 14 and 16 bits
 _USUAL_FLOATS = (1.0, *_USUAL_INTEGERS)
@@ -39,6 +40,7 @@ _LEAST_USE = 0.25  # a shared scale is a usual one only where the pictures use t
 _SAMPLE = 2**20  # values that a picture's extremes are taken from
 _OVERSHOOT = 0.05  # of a usual range, which resampling adds
 _OUTLIERS = 1 / 1000  # of a picture's values, at either end: one hot pixel must not decide about a data set
+_FEW = 64  # values: of so many, and more, at least one at either end is left out
 
 
 @dataclass(frozen=True)
@@ -185,6 +187,14 @@ def contrast(picture: Picture, background: Background) -> int:
     return max(high - low for low, high in (extrema if isinstance(extrema[0], tuple) else (extrema,)))
 
 
+def is_blank(picture: Picture) -> bool:
+    """Return whether a picture shows one color on every background."""
+    if is_deep(picture):
+        low, high, _ = extremes(picture)
+        return not low < high
+    return all(contrast(picture, background) <= ONE_COLOR for background in BACKGROUNDS)
+
+
 # -------------------------------------------------------------------------------------------------------- deep pictures
 
 
@@ -237,7 +247,8 @@ def shared_scale(lows: Sequence[float], highs: Sequence[float], *, floats: bool)
 def extremes(picture: Picture) -> tuple[float, float, int]:
     """Return the lowest and the highest value of a deep picture, less a thousandth at either end, and its pixels without number.
 
-    Color channels count together, alpha does not. A picture without a single finite number gives (nan, nan, n).
+    A thousandth is one value at least, but for pictures of less than 64 values. Color channels count together, alpha does not. A
+    picture without a single finite number gives (nan, nan, n).
     """
     every = max(1, int(np.ceil(np.sqrt(_n_pixels(picture) / _SAMPLE))))
     parts, n_missing = list[NDArray[Any]](), 0
@@ -250,7 +261,7 @@ def extremes(picture: Picture) -> tuple[float, float, int]:
     values = np.concatenate(parts)
     if not values.size:
         return np.nan, np.nan, n_missing
-    k = int(_OUTLIERS * (values.size - 1))
+    k = max(int(_OUTLIERS * (values.size - 1)), int(values.size >= _FEW))
     ordered = np.partition(values, (k, values.size - 1 - k))
     return float(ordered[k]), float(ordered[values.size - 1 - k]), n_missing
 
