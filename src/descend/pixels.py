@@ -209,15 +209,15 @@ def levels(values: NDArray[Any], scale: tuple[float, float]) -> NDArray[np.uint8
 def usual_scale(picture: Picture) -> tuple[float, float]:
     """Return the scale of a deep picture that stands alone.
 
-    It is the range of a 16-bit container, or of as many bits as a TIFF file declares; for 32-bit integers and floats the
+    It is the range of a 16-bit container, or of as many bits as a TIFF file declares, but that of 8 bits where no value is larger
+    than 255: such a picture would be black. For 32-bit integers and floats the
     smallest of the usual ranges that holds the picture (0..65535; 0..1, 0..255 or 0..65535) but for a thousandth of its values
     and a twentieth of the range, else its own lowest and highest. Raises PictureError for one without a finite number.
     """
-    if not isinstance(picture, Image.Image):
-        return 0.0, 65535.0
-    if picture.mode.startswith("I;16"):
+    if not isinstance(picture, Image.Image) or picture.mode.startswith("I;16"):
         bits = getattr(picture, "tag_v2", {}).get(258, 16)  # TIFF's BitsPerSample: 12-bit cameras write 0..4095
-        return 0.0, float(2 ** (bits[0] if isinstance(bits, tuple) else bits) - 1)
+        fits = all(int(_colors(values).max()) <= _USUAL_INTEGERS[0] for _, values in value_strips(picture))
+        return 0.0, _USUAL_INTEGERS[0] if fits else float(2 ** (bits[0] if isinstance(bits, tuple) else bits) - 1)
     low, high, _ = extremes(picture)
     if np.isnan(low):
         raise PictureError("picture", "must hold at least one finite number")

@@ -76,6 +76,16 @@ def test_extremes_leave_out_a_thousandth_and_count_what_is_no_number() -> None:
     assert extremes(DeepColor(upper, lower))[:2] == (5, 9)
 
 
+def test_values_of_8_bits_in_a_16_bit_container_are_those_of_8_bits() -> None:
+    values = np.random.default_rng(0).integers(0, 256, (30, 20, 3), np.uint8)
+    wide = values.astype(np.uint16)
+    assert (rgb(wide) == values).all()
+    assert (rgb(Image.fromarray(wide[..., 0]))[..., 1] == values[..., 0]).all()
+    assert rgb(wide, PixelPolicy(scale=(0.0, 65535.0))).max() <= 1  # a data set's scale is what it is
+    wide[0, 0, 0] = 256
+    assert rgb(wide).max() <= 1
+
+
 @pytest.mark.parametrize("side", [8, 16, 28, 31, 64])
 @pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float32])
 def test_one_hot_or_dead_pixel_sets_no_scale_whatever_the_size(side: int, kind: type) -> None:
