@@ -10,10 +10,10 @@ from pathlib import Path
 import imagehash
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageDraw, ImageOps
 from tests.unit.test_audit import clean_set, jpeg, photograph
 
-from descend.data import dct_hashes, effort, hash_pairs, load, near_copies, orientations, scan, signatures
+from descend.data import dct_hashes, effort, hash_pairs, likeness, load, near_copies, orientations, scan, signatures
 from descend.data.near_copies import NONE, NearCopies, chained, grouped
 from descend.data.scan import digest
 from descend.data.signatures import SIGNATURE, Pictures, Signatures
@@ -216,6 +216,24 @@ def _encoded(pictures: list[Image.Image]) -> NearCopies:
     seen = signatures.signatures(source, threads=1, cache=CacheFolder())
     sizes = np.array([picture.size for picture in pictures], np.int32)
     return near_copies.near_copies(seen, digests, sizes, source.squashed)
+
+
+def test_drawn_crosses_in_turned_places_are_no_copies_and_smooth_photographs_are() -> None:
+    crosses = list[Image.Image]()
+    for left, top in ((2, 9), (9, 2), (14, 9), (2, 7)):  # each where another one lies, mirrored or turned
+        symbol = Image.new("L", (32, 32))
+        draw = ImageDraw.Draw(symbol)
+        for line in ((left, top, left + 15, top + 15), (left + 15, top, left, top + 15)):
+            draw.line(line, fill=255, width=4)
+        crosses.append(symbol)
+    assert not len(_compare(crosses).pairs)
+    sky = np.linspace(150, 230, 120)[:, None, None] + np.random.default_rng(0).normal(0, 6, (120, 150, 3))
+    smooth = Image.fromarray(sky.clip(0, 255).astype(np.uint8))
+    smooth.paste(photograph(5).resize((150, 40)), (0, 80))
+    shown = np.asarray(smooth.resize((32, 32), Image.Resampling.BICUBIC), np.float32)[None]
+    assert likeness.is_plain(likeness.details(shown))[0]
+    found = _encoded([smooth, *(EIGHT[turn](smooth) for turn in range(1, 8))])
+    assert len(np.unique(chained(8, found.pairs))) == 1
 
 
 def test_copies_turned_and_mirrored_in_any_way_are_found_and_told() -> None:

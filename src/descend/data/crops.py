@@ -1,8 +1,8 @@
 """Crops: pictures that show a part of another, four fifths of its sides or more, found by the hashes that its parts would have.
 
 The lowest frequencies of a picture tell those of any part of it, so that no pixel is needed to find candidates: pairs in which
-the hash of one picture differs in ``MOST_BITS`` bits at most from that of a part of the other. The parts lie on a grid; a
-candidate's borders are then moved until the details agree best.
+the hash of one picture differs in ``hash_pairs.MOST_BITS_OF_PARTS`` bits at most from that of a part of the other. The parts lie
+on a grid; a candidate's borders are then moved until the details agree best.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from PIL import Image
 
 from descend.data.dct_hashes import SIDE, part_hashes
 from descend.data.hash_pairs import within
-from descend.data.likeness import ALIKE_BELOW, ALIKE_DETAIL, FAINT, MOST_ALIKE, PLAIN, correlation, covered, details_of_grey
+from descend.data.likeness import ALIKE_BELOW, ALIKE_DETAIL, FAINT, MOST_ALIKE, correlation, details_of_grey, is_drawn, is_plain
 
 LEAST_SIDE = 64  # pixels: parts of smaller pictures have too few details
 MOST_PICTURES = 100_000  # of the search, which takes the square of their number
 STEP = 0.04  # of a side, from one part to the next
 LARGEST_CUT = 5  # steps that are cut off a side
 WHOLE_SIDE = 2 * SIDE  # pixels of the picture that a part is cut from
-LEAST_COLOR, LEAST_DETAIL = 0.9, 0.9  # correlations of a crop
+LEAST_COLOR, LEAST_DETAIL = 0.9, 0.9  # correlations of a crop ...
+SURE_COLOR, SURE_DETAIL = 0.985, 0.97  # ... that is plain
 LEAST_AT_FIRST = 0.3  # correlation of details before the borders have moved: they are off by half a step
 MOVES = (0.02, 0.01, 0.005)  # of a side, by which borders are moved
 MOST_ROUNDS = 6  # of moves of one length
@@ -91,7 +92,8 @@ def crops(
         if family[one] == family[other]:
             continue
         best, likeness = _moved(borders[at], lambda many, one=one, other=other: looks.likeness(one, other, many))
-        if likeness >= LEAST_DETAIL and looks.color(one, other, best) >= LEAST_COLOR:
+        least_color, least_detail = (SURE_COLOR, SURE_DETAIL) if looks.is_plain(other) else (LEAST_COLOR, LEAST_DETAIL)
+        if likeness >= least_detail and looks.color(one, other, best) >= least_color:
             found.append((one, other))
             detail.append(likeness)
             family[family == family[other]] = family[one]
@@ -110,23 +112,23 @@ class _Looks:
         self._wholes, self._fine = dict[int, Image.Image](), dict[int, NDArray[np.float32]]()
 
     def likeness(self, whole: int, part: int, borders: NDArray[np.float64]) -> NDArray[np.float32]:
-        """Return the correlations of the details of a picture with those of parts of another, (M, 4) -> (M,); 0 if it has few."""
+        """Return the correlations of the details of a picture and of parts of another, (M, 4) -> (M,); 0 if it is drawn."""
         if part not in self._fine:
-            fine = details_of_grey(_grey(self._squashed(part, SIDE))[None])
-            self._fine[part] = fine if covered(fine)[0] >= PLAIN else np.zeros_like(fine)
+            grey = np.asarray(Image.fromarray(self._squashed(part, SIDE)).convert("L"), np.float32)[None]
+            self._fine[part] = np.zeros_like(grey) if is_drawn(grey)[0] else details_of_grey(grey)
         if whole not in self._wholes:
             self._wholes[whole] = Image.fromarray(self._squashed(whole, WHOLE_SIDE)).convert("L")
         cut = np.stack([np.asarray(_cut(self._wholes[whole], at), np.float32) for at in borders])
         return correlation(details_of_grey(cut), np.broadcast_to(self._fine[part], cut.shape), least=FAINT)
 
+    def is_plain(self, part: int) -> bool:
+        """Return whether a part that was compared has few details."""
+        return bool(is_plain(self._fine[part])[0])
+
     def color(self, whole: int, part: int, borders: NDArray[np.float64]) -> float:
         """Return the correlation of the colors of a picture with those of a part of another."""
         cut = np.asarray(_cut(Image.fromarray(self._squashed(whole, WHOLE_SIDE)), borders), np.float32)
         return float(correlation(cut[None], self._squashed(part, SIDE)[None].astype(np.float32))[0])
-
-
-def _grey(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
-    return np.asarray(Image.fromarray(picture).convert("L"), np.float32)
 
 
 def _cut(whole: Image.Image, borders: NDArray[np.float64]) -> Image.Image:

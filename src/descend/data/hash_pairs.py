@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from descend.data.orientations import CLOCKWISE, TURNS, undone
 
 MOST_BITS, BANDS = 6, 8
+MOST_BITS_OF_PARTS = 8  # two bits more: a part lies beside those that are tried; of these pairs some sort together by no choice
 CHOICES = list(combinations(range(BANDS), BANDS - MOST_BITS))
 MOST_NEIGHBOURS = 64  # of a picture among those that sort together: sets of a thousand look-alikes stay quick
 MOST_TURNS = 2  # of a pair, those with the fewest bits: of symmetric pictures every turn comes near
@@ -66,7 +67,7 @@ def within(
             n_there = np.minimum(starts[wanted + 1] - starts[wanted], MOST_NEIGHBOURS)
             one = np.repeat(np.arange(n), n_there)
             other = order[starts[wanted[one]] + np.arange(len(one)) - (np.cumsum(n_there) - n_there)[one]]
-            close = (n_different(keys[one], hashes[other]) <= MOST_BITS) & (one != other)
+            close = (n_different(keys[one], hashes[other]) <= MOST_BITS_OF_PARTS) & (one != other)
             found.append((one[close] * n + other[close]) * len(many) + place)
     pairs, place = np.divmod(np.unique(np.concatenate(found)), len(many))
     one, other = np.divmod(pairs, max(n, 1))

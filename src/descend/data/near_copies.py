@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from descend.data import crops
 from descend.data.dct_hashes import SIDE, all_hashes
 from descend.data.hash_pairs import candidates
-from descend.data.likeness import ALIKE_BELOW, ALIKE_DETAIL, FAINT, MOST_ALIKE, PLAIN, correlation, covered, details
+from descend.data.likeness import ALIKE_BELOW, ALIKE_DETAIL, FAINT, MOST_ALIKE, correlation, details, grey_of, is_drawn, is_plain
 from descend.data.orientations import TURNS, turned
 from descend.data.signatures import Signatures
 
@@ -62,11 +62,12 @@ def near_copies(
     first = np.sort(first[told])
     pairs, turns = candidates(all_hashes(seen.rows["hashes"][first]))
     pairs = first[pairs]
-    color, detail, plain = _compared(pairs, turns, squashed)
+    color, detail, plain, drawn = _compared(pairs, turns, squashed)
     best = _best(pairs, detail)
     pairs, turns, color, detail, plain = pairs[best], turns[best], color[best], detail[best], plain[best]
-    sure = (color >= SURE_COLOR) & (detail >= SURE_DETAIL) & ~(plain & (turns > 0))
-    likely = sure | ((color >= LEAST_COLOR) & (detail >= LEAST_DETAIL) & ~plain)
+    by_chance = drawn[best] & (turns > 0)
+    sure = (color >= SURE_COLOR) & (detail >= SURE_DETAIL) & ~by_chance
+    likely = sure | ((color >= LEAST_COLOR) & (detail >= LEAST_DETAIL) & ~plain & ~by_chance)
     nearly = (detail >= ALIKE_DETAIL) & (detail < ALIKE_BELOW)
     cropped = crops.NONE
     large = first[sizes[first].min(axis=1) >= crops.LEAST_SIDE]
@@ -127,14 +128,15 @@ def chained(n: int, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def _compared(
     pairs: NDArray[np.int64], turns: NDArray[np.int64], squashed: Callable[[int, int], NDArray[np.uint8]]
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
-    """Return the correlations of colors and of details, and whether either picture is plain: (P,) each."""
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return the correlations of colors and of details, and whether either picture is plain, and drawn: (P,) each."""
     rows = np.unique(pairs)
     pictures = np.zeros((len(rows), SIDE, SIDE, 3), np.uint8)
     for place, row in enumerate(rows.tolist()):
         pictures[place] = squashed(row, SIDE)
     at = np.searchsorted(rows, pairs)
-    color, detail, plain = np.zeros(len(pairs), np.float32), np.zeros(len(pairs), np.float32), np.zeros(len(pairs), np.bool_)
+    color, detail = np.zeros(len(pairs), np.float32), np.zeros(len(pairs), np.float32)
+    plain, drawn = np.zeros(len(pairs), np.bool_), np.zeros(len(pairs), np.bool_)
     for start in range(0, len(pairs), _AT_ONCE):
         part = slice(start, start + _AT_ONCE)
         one, other = pictures[at[part, 0]].astype(np.float32), pictures[at[part, 1]].astype(np.float32)
@@ -144,5 +146,6 @@ def _compared(
         color[part] = correlation(one, other)
         fine, other_fine = details(one), details(other)
         detail[part] = correlation(fine, other_fine, least=FAINT)
-        plain[part] = np.minimum(covered(fine), covered(other_fine)) < PLAIN
-    return color, detail, plain
+        plain[part] = is_plain(fine) | is_plain(other_fine)
+        drawn[part] = is_drawn(grey_of(one)) | is_drawn(grey_of(other))
+    return color, detail, plain, drawn
