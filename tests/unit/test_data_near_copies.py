@@ -57,6 +57,16 @@ def test_many_pictures_with_one_hash_stay_quick_and_together() -> None:
     assert 0 in turns
 
 
+def test_parts_are_sought_where_pictures_differ_and_given_up_where_all_are_alike() -> None:
+    words = np.random.default_rng(0).integers(0, 2**63, 400).astype(np.uint64)
+    many = np.stack([words[::-1] ^ np.uint64(0b1011), ~words])
+    whole, part, place, n_bits = hash_pairs.within(many, words)
+    assert sorted(zip(whole.tolist(), part.tolist(), strict=True)) == [(row, 399 - row) for row in range(400)]
+    assert (set(place.tolist()), set(n_bits.tolist())) == ({0}, {3})
+    alike = np.full((130, 400), 77, np.uint64)
+    assert not len(hash_pairs.within(alike, alike[0])[0])
+
+
 EIGHT: dict[int, Callable[[Image.Image], Image.Image]] = {
     0: lambda image: image, 1: ImageOps.mirror, 2: ImageOps.flip, 3: lambda image: image.transpose(Image.Transpose.ROTATE_180),
     4: lambda image: image.transpose(Image.Transpose.TRANSPOSE), 5: lambda image: image.transpose(Image.Transpose.ROTATE_90),

@@ -18,6 +18,7 @@ MOST_BITS, BANDS = 6, 8
 MOST_BITS_OF_PARTS = 8  # two bits more: a part lies beside those that are tried; of these pairs some sort together by no choice
 CHOICES = list(combinations(range(BANDS), BANDS - MOST_BITS))
 MOST_NEIGHBOURS = 64  # of a picture among those that sort together: sets of a thousand look-alikes stay quick
+MOST_WITHIN = 200  # nearly agreeing parts for each picture: more, and the pictures resemble each other
 MOST_TURNS = 2  # of a pair, those with the fewest bits: of symmetric pictures every turn comes near
 
 
@@ -53,12 +54,14 @@ def within(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Return where ``hashes``, (N,), nearly agree with some of ``many``, (W, N), of other pictures.
 
-    Returned: (P,) each, the picture of one of ``many``, that of the hash, which one of ``many``, and the bits that differ.
+    Returned: (P,) each, the picture of one of ``many``, that of the hash, which one of ``many``, and the bits that differ; none
+    where there would be more than ``MOST_WITHIN`` for each picture.
     """
     n = len(hashes)
     by_key = np.argsort(hashes, kind="stable")
-    found = [np.zeros(0, np.int64)]
+    codes = np.zeros(0, np.int64)
     for chosen in CHOICES:
+        found = [codes]
         own = _bands(hashes, chosen)
         order = by_key[np.argsort(own[by_key], kind="stable")]
         starts = np.searchsorted(own[order], np.arange(2**16 + 1))
@@ -69,7 +72,11 @@ def within(
             other = order[starts[wanted[one]] + np.arange(len(one)) - (np.cumsum(n_there) - n_there)[one]]
             close = (n_different(keys[one], hashes[other]) <= MOST_BITS_OF_PARTS) & (one != other)
             found.append((one[close] * n + other[close]) * len(many) + place)
-    pairs, place = np.divmod(np.unique(np.concatenate(found)), len(many))
+        codes = np.unique(np.concatenate(found))
+        if len(codes) > MOST_WITHIN * n:
+            codes = codes[:0]
+            break
+    pairs, place = np.divmod(codes, len(many))
     one, other = np.divmod(pairs, max(n, 1))
     return one, other, place, n_different(many[place, one], hashes[other])
 
