@@ -32,6 +32,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)  # red, green and blue of its training pic
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 GROUND_LEVEL: dict[Background, int] = {"white": 255, "black": 0, "gray": 128}
+ONE_COLOR = 8  # levels: a picture whose levels spread no further shows one color
 _STRIP = 2**18  # pixels converted at once
 _USUAL_INTEGERS = (255.0, 1023.0, 4095.0, 16383.0, 65535.0)  # of 8, 10, 12, 14 and 16 bits
 _USUAL_FLOATS = (1.0, *_USUAL_INTEGERS)
@@ -39,6 +40,7 @@ _LEAST_USE = 0.25  # a shared scale is a usual one only where the pictures use t
 _SAMPLE = 2**20  # values that a picture's extremes are taken from
 _OVERSHOOT = 0.05  # of a usual range, which resampling adds
 _OUTLIERS = 1 / 1000  # of a picture's values, at either end: one hot pixel must not decide about a data set
+_FEW = 64  # values: of so many, and more, at least one at either end is left out
 
 
 @dataclass(frozen=True)
@@ -185,6 +187,14 @@ def contrast(picture: Picture, background: Background) -> int:
     return max(high - low for low, high in (extrema if isinstance(extrema[0], tuple) else (extrema,)))
 
 
+def is_blank(picture: Picture) -> bool:
+    """Return whether a picture shows one color on every background."""
+    if is_deep(picture):
+        low, high, _ = extremes(picture)
+        return not low < high
+    return all(contrast(picture, background) <= ONE_COLOR for background in BACKGROUNDS)
+
+
 # -------------------------------------------------------------------------------------------------------- deep pictures
 
 
@@ -199,15 +209,15 @@ def levels(values: NDArray[Any], scale: tuple[float, float]) -> NDArray[np.uint8
 def usual_scale(picture: Picture) -> tuple[float, float]:
     """Return the scale of a deep picture that stands alone.
 
-    It is the range of a 16-bit container, or of as many bits as a TIFF file declares; for 32-bit integers and floats the
+    It is the range of a 16-bit container, or of as many bits as a TIFF file declares, but that of 8 bits where no value is larger
+    than 255: such a picture would be black. For 32-bit integers and floats the
     smallest of the usual ranges that holds the picture (0..65535; 0..1, 0..255 or 0..65535) but for a thousandth of its values
     and a twentieth of the range, else its own lowest and highest. Raises PictureError for one without a finite number.
     """
-    if not isinstance(picture, Image.Image):
-        return 0.0, 65535.0
-    if picture.mode.startswith("I;16"):
+    if not isinstance(picture, Image.Image) or picture.mode.startswith("I;16"):
         bits = getattr(picture, "tag_v2", {}).get(258, 16)  # TIFF's BitsPerSample: 12-bit cameras write 0..4095
-        return 0.0, float(2 ** (bits[0] if isinstance(bits, tuple) else bits) - 1)
+        fits = all(int(_colors(values).max()) <= _USUAL_INTEGERS[0] for _, values in value_strips(picture))
+        return 0.0, _USUAL_INTEGERS[0] if fits else float(2 ** (bits[0] if isinstance(bits, tuple) else bits) - 1)
     low, high, _ = extremes(picture)
     if np.isnan(low):
         raise PictureError("picture", "must hold at least one finite number")
@@ -237,7 +247,8 @@ def shared_scale(lows: Sequence[float], highs: Sequence[float], *, floats: bool)
 def extremes(picture: Picture) -> tuple[float, float, int]:
     """Return the lowest and the highest value of a deep picture, less a thousandth at either end, and its pixels without number.
 
-    Color channels count together, alpha does not. A picture without a single finite number gives (nan, nan, n).
+    A thousandth is one value at least, but for pictures of less than 64 values. Color channels count together, alpha does not. A
+    picture without a single finite number gives (nan, nan, n).
     """
     every = max(1, int(np.ceil(np.sqrt(_n_pixels(picture) / _SAMPLE))))
     parts, n_missing = list[NDArray[Any]](), 0
@@ -250,7 +261,7 @@ def extremes(picture: Picture) -> tuple[float, float, int]:
     values = np.concatenate(parts)
     if not values.size:
         return np.nan, np.nan, n_missing
-    k = int(_OUTLIERS * (values.size - 1))
+    k = max(int(_OUTLIERS * (values.size - 1)), int(values.size >= _FEW))
     ordered = np.partition(values, (k, values.size - 1 - k))
     return float(ordered[k]), float(ordered[values.size - 1 - k]), n_missing
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 import zipfile
 from pathlib import Path
@@ -73,6 +74,35 @@ def test_one_that_has_changed_is_unpacked_anew(tmp_path: Path) -> None:
     load(path)
     packed(path, PHOTOS | {"photos/c/0.png": png(100), "photos/c/1.png": png(101)})
     assert load(path).classes == ("a", "b", "c")
+
+
+@pytest.mark.parametrize("way", ["renamed into its place", "written over"])
+@pytest.mark.parametrize("name", ["pets.zip", "pets.tar.gz", "pets.tar"])
+def test_another_of_the_same_size_and_time_is_unpacked_anew(name: str, way: str, tmp_path: Path) -> None:
+    swapped = {f"photos/{'ba'[n % 2]}/{n}.png": png(n) for n in range(24)}
+    path, other = packed(tmp_path / name, PHOTOS), packed(tmp_path / f"other-{name}", swapped)
+    size = max(path.stat().st_size, other.stat().st_size)
+    for file in (path, other):
+        if name.endswith(".tar.gz"):  # bytes after the end count as nothing
+            file.write_bytes(file.read_bytes() + bytes(size - file.stat().st_size))
+        os.utime(file, (1_500_000_000, 1_500_000_000))
+    before = load(path)
+    assert path.stat().st_size == other.stat().st_size
+    if way == "written over":
+        path.write_bytes(other.read_bytes())
+    else:
+        other.replace(path)
+    os.utime(path, (1_500_000_000, 1_500_000_000))
+    after = load(path)
+    labels = [{data.names[row].rpartition("/")[2]: int(data.labels[row]) for row in range(24)} for data in (before, after)]
+    assert all(labels[0][name] != labels[1][name] for name in labels[0])
+
+
+def test_two_links_to_one_archive_are_called_by_their_own_names(tmp_path: Path) -> None:
+    packed(tmp_path / "pets.zip", PHOTOS)
+    for link in ("cats.zip", "dogs.zip"):
+        (tmp_path / link).symlink_to(tmp_path / "pets.zip")
+        assert len(load(tmp_path / link)) == 24
 
 
 @pytest.mark.parametrize("name", ["../out.png", "/tmp/out.png", "a/../../out.png", "C:\\out.png", "..\\out.png"])

@@ -329,6 +329,50 @@ def test_the_first_frame_of_an_animation_counts(kind: str) -> None:
     assert (decode(content) == (255, 0, 0)).all()
 
 
+@pytest.mark.parametrize("kind", ["gif", "png", "webp", "tiff"])
+@pytest.mark.parametrize("n_blank", [1, 3])
+def test_frames_of_one_color_before_the_first_picture_do_not_count(kind: str, n_blank: int) -> None:
+    shown = Image.radial_gradient("L").resize((24, 24)).convert("RGB")
+    frames = [
+        *(Image.new("RGB", (24, 24), (level, level, level)) for level in (0, 60, 120)[:n_blank]),
+        shown,
+        ImageOps.mirror(shown),
+    ]
+    options = {"lossless": True} if kind == "webp" else {}
+    content = encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options)
+    with Image.open(BytesIO(content)) as image:
+        image.seek(n_blank)
+        expected = np.asarray(image.convert("RGB"))
+    assert np.ptp(expected) > 100
+    assert (decode(content) == expected).all()
+    assert (decode_resized(content, 24) == expected).all()
+
+
+def test_a_page_of_16_bits_after_an_empty_one_keeps_its_bits() -> None:
+    pages = [
+        Image.fromarray(np.full((8, 9), 700, np.uint16)),
+        Image.fromarray(np.arange(72, dtype=np.uint16).reshape(8, 9) * 900),
+    ]
+    content = encoded(pages[0], "tiff", save_all=True, append_images=pages[1:])
+    assert (decode(content)[:, :, 0] == np.rint(np.asarray(pages[1]) / 257)).all()
+
+
+def test_a_transparent_first_frame_does_not_count_and_of_blank_frames_the_first_does() -> None:
+    disc = Image.new("RGBA", (16, 16), (0, 0, 0, 0))
+    disc.paste((250, 20, 30, 255), (4, 4, 12, 12))
+    content = encoded(Image.new("RGBA", (16, 16), (9, 9, 9, 0)), "webp", save_all=True, append_images=[disc], lossless=True)
+    assert decode(content)[8, 8].tolist() == [250, 20, 30]
+    plain = [Image.new("RGB", (6, 6), color) for color in ("red", "blue")]
+    assert (decode(encoded(plain[0], "tiff", save_all=True, append_images=plain[1:])) == (255, 0, 0)).all()
+
+
+def test_a_damaged_later_frame_leaves_the_first() -> None:
+    shown = Image.radial_gradient("L").resize((64, 64)).convert("RGB")
+    content = encoded(Image.new("RGB", (64, 64), "navy"), "gif", save_all=True, append_images=[shown, ImageOps.mirror(shown)])
+    cut = content[: len(content) // 4]
+    assert (decode(cut) == (0, 0, 128)).all()
+
+
 # ------------------------------------------------------------------------------------------------------------ bad files
 
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
 
 import imagehash
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageDraw, ImageOps
 from tests.unit.test_audit import clean_set, jpeg, photograph
 
-from descend.data import effort, load, near_copies, scan, signatures
+from descend.data import dct_hashes, effort, hash_pairs, likeness, load, near_copies, orientations, scan, signatures
 from descend.data.near_copies import NONE, NearCopies, chained, grouped
 from descend.data.scan import digest
 from descend.data.signatures import SIGNATURE, Pictures, Signatures
@@ -23,26 +24,54 @@ from descend.pixels import USUAL
 
 def test_candidates_are_those_of_all_pairs() -> None:
     generator = np.random.default_rng(0)
-    words = generator.integers(0, 2**63, 300).astype(np.uint64)
-    for row in range(0, 300, 3):  # some are a few bits from another
+    words = generator.integers(0, 2**63, (300, 8)).astype(np.uint64)
+    for row in range(0, 300, 3):  # some are a few bits from another, one way or another
+        one, other = (row, row + 1) if row % 2 else (row + 1, row)
         flips = generator.choice(64, generator.integers(0, 9), replace=False)
-        words[row] = words[row + 1] ^ np.bitwise_or.reduce(np.uint64(1) << flips.astype(np.uint64), initial=np.uint64(0))
-    mirrored = generator.permutation(words)
-    expected = {}
+        differing = np.bitwise_or.reduce(np.uint64(1) << flips.astype(np.uint64), initial=np.uint64(0))
+        words[one, 0] = words[other, generator.integers(8)] ^ differing
+    undo = {5: 6, 6: 5}  # a quarter turn and the one that undoes it
+    expected = dict[tuple[int, int], set[int]]()
     for one, other in combinations(range(300), 2):
-        plain = bin(int(words[one]) ^ int(words[other])).count("1") <= 6
-        if plain or bin(int(words[one]) ^ int(mirrored[other])).count("1") <= 6:
-            expected[one, other] = not plain
-    pairs, turned = near_copies._candidates(words, mirrored)
-    assert {tuple(pair): bool(flag) for pair, flag in zip(pairs.tolist(), turned, strict=True)} == expected
-    assert len(expected) > 100
+        for turn in range(8):
+            there = bin(int(words[one, 0]) ^ int(words[other, turn])).count("1") <= 6
+            back = turn not in (0, 6) and bin(int(words[other, 0]) ^ int(words[one, turn])).count("1") <= 6
+            if there and turn != 6:
+                expected.setdefault((one, other), set()).add(turn)
+            if back:
+                expected.setdefault((one, other), set()).add(undo.get(turn, turn))
+    pairs, turns = hash_pairs.candidates(words)
+    found = dict[tuple[int, int], set[int]]()
+    for (one, other), turn in zip(pairs.tolist(), turns.tolist(), strict=True):
+        found.setdefault((one, other), set()).add(turn)
+    assert found == expected
+    assert len(expected) > 60
+    assert {turn for kinds in expected.values() for turn in kinds} == {0, 1, 2, 3, 4, 5, 6, 7}
 
 
 def test_many_pictures_with_one_hash_stay_quick_and_together() -> None:
-    words = np.full(500, 77, np.uint64)
-    pairs, _ = near_copies._candidates(words, ~words)
-    assert len(pairs) <= 500 * near_copies.MOST_NEIGHBOURS
+    words = np.full((500, 8), 77, np.uint64)
+    pairs, turns = hash_pairs.candidates(words)
+    assert len(pairs) <= 500 * hash_pairs.MOST_NEIGHBOURS * hash_pairs.MOST_TURNS
     assert len(np.unique(chained(500, pairs))) == 1
+    assert 0 in turns
+
+
+def test_parts_are_sought_where_pictures_differ_and_given_up_where_all_are_alike() -> None:
+    words = np.random.default_rng(0).integers(0, 2**63, 400).astype(np.uint64)
+    many = np.stack([words[::-1] ^ np.uint64(0b1011), ~words])
+    whole, part, place, n_bits = hash_pairs.within(many, words)
+    assert sorted(zip(whole.tolist(), part.tolist(), strict=True)) == [(row, 399 - row) for row in range(400)]
+    assert (set(place.tolist()), set(n_bits.tolist())) == ({0}, {3})
+    alike = np.full((130, 400), 77, np.uint64)
+    assert not len(hash_pairs.within(alike, alike[0])[0])
+
+
+EIGHT: dict[int, Callable[[Image.Image], Image.Image]] = {
+    0: lambda image: image, 1: ImageOps.mirror, 2: ImageOps.flip, 3: lambda image: image.transpose(Image.Transpose.ROTATE_180),
+    4: lambda image: image.transpose(Image.Transpose.TRANSPOSE), 5: lambda image: image.transpose(Image.Transpose.ROTATE_90),
+    6: lambda image: image.transpose(Image.Transpose.ROTATE_270), 7: lambda image: image.transpose(Image.Transpose.TRANSVERSE),
+}  # fmt: skip
 
 
 def test_signatures_are_those_of_imagehash_and_kept_by_content(tmp_path: Path) -> None:
@@ -53,10 +82,12 @@ def test_signatures_are_those_of_imagehash_and_kept_by_content(tmp_path: Path) -
     news = list[tuple[str, int, int]]()
     seen = signatures.signatures(source, threads=1, cache=cache, progress=lambda *told: news.append(told)).rows
     assert (news[0], news[-1]) == (("looks", 0, 3), ("looks", 3, 3))
+    eight = dct_hashes.all_hashes(seen["hashes"])
     for row, picture in enumerate(pictures):
         image = Image.fromarray(picture).convert("L")
-        for field, turned in (("hash", image), ("mirrored", ImageOps.mirror(image))):
-            assert f"{int(seen[field][row]):016x}" == str(imagehash.phash(turned))
+        for turn, turned in EIGHT.items():
+            assert f"{int(eight[row, turn]):016x}" == str(imagehash.phash(turned(image)))
+            assert (orientations.turned(np.asarray(image)[None], turn)[0] == np.asarray(turned(image))).all()
     gone = Pictures(tmp_path / "nowhere", ["b", "new"], digests[[1, 0]], USUAL)  # nothing can be read: what is known is known
     index = signatures._Index(cache, Pictures(None, [], digests[:0], USUAL))
     assert index.fill(digests, np.zeros(3, SIGNATURE)).all()
@@ -145,7 +176,7 @@ def test_too_few_pictures_to_keep_together_are_split_as_before(tmp_path: Path) -
 
 def test_groups_grow_by_near_copies_and_long_chains_are_left() -> None:
     pairs = np.array([[0, 1], [1, 2], [4, 5]])
-    near = NearCopies(pairs, np.zeros(3, np.bool_), np.ones(3, np.float32))
+    near = NearCopies(pairs, np.zeros(3, np.int64), np.ones(3, np.float32))
     joined = grouped(7, near, None, largest=3)
     assert joined is not None
     assert [np.flatnonzero(joined == joined[row]).tolist() for row in (0, 3, 4, 6)] == [[0, 1, 2], [3], [4, 5], [6]]
@@ -165,7 +196,7 @@ def _compare(pictures: list[Image.Image]) -> NearCopies:
     digests = np.stack([np.frombuffer(digest(image.tobytes()), np.uint8) for image in images])
     seen = signatures.signatures(Pictures(None, list(map(str, range(len(images)))), digests, USUAL, images), threads=1,
                                  cache=CacheFolder())  # fmt: skip
-    return near_copies.near_copies(seen, digests, np.full((len(images), 2), 64, np.int32), images.__getitem__)
+    return near_copies.near_copies(seen, digests, np.full((len(images), 2), 32, np.int32), lambda row, _: images[row])
 
 
 def test_drawn_symbols_in_mirrored_places_and_flat_pictures_are_no_copies() -> None:
@@ -175,7 +206,7 @@ def test_drawn_symbols_in_mirrored_places_and_flat_pictures_are_no_copies() -> N
     assert not len(_compare([symbol, ImageOps.mirror(symbol), *flat]).pairs)
     found = _compare([photograph(1), ImageOps.mirror(photograph(1))])
     assert found.pairs.tolist() == [[0, 1]]
-    assert found.mirrored.tolist() == [True]
+    assert found.kinds.tolist() == [1]
 
 
 def test_copies_of_photographs_are_found_and_photographs_of_one_kind_are_not() -> None:
@@ -183,6 +214,79 @@ def test_copies_of_photographs_are_found_and_photographs_of_one_kind_are_not() -
     copies = [Image.open(io.BytesIO(jpeg(picture, 60))) for picture in originals]
     found = _compare([*originals, *copies])
     assert {tuple(pair) for pair in found.pairs.tolist()} == {(i, 40 + i) for i in range(40)}
+
+
+def _encoded(pictures: list[Image.Image]) -> NearCopies:
+    """Compare pictures of their own sizes as files of good quality."""
+    contents = [jpeg(picture, 90) for picture in pictures]
+    held = np.empty(len(contents), object)
+    held[:] = contents
+    digests = np.stack([np.frombuffer(digest(content), np.uint8) for content in contents])
+    source = Pictures(None, list(map(str, range(len(contents)))), digests, USUAL, held)
+    seen = signatures.signatures(source, threads=1, cache=CacheFolder())
+    sizes = np.array([picture.size for picture in pictures], np.int32)
+    return near_copies.near_copies(seen, digests, sizes, source.squashed)
+
+
+def test_drawn_crosses_in_turned_places_are_no_copies_and_smooth_photographs_are() -> None:
+    crosses = list[Image.Image]()
+    for left, top in ((2, 9), (9, 2), (14, 9), (2, 7)):  # each where another one lies, mirrored or turned
+        symbol = Image.new("L", (32, 32))
+        draw = ImageDraw.Draw(symbol)
+        for line in ((left, top, left + 15, top + 15), (left + 15, top, left, top + 15)):
+            draw.line(line, fill=255, width=4)
+        crosses.append(symbol)
+    assert not len(_compare(crosses).pairs)
+    sky = np.linspace(150, 230, 120)[:, None, None] + np.random.default_rng(0).normal(0, 6, (120, 150, 3))
+    smooth = Image.fromarray(sky.clip(0, 255).astype(np.uint8))
+    smooth.paste(photograph(5).resize((150, 40)), (0, 80))
+    shown = np.asarray(smooth.resize((32, 32), Image.Resampling.BICUBIC), np.float32)[None]
+    assert likeness.is_plain(likeness.details(shown))[0]
+    found = _encoded([smooth, *(EIGHT[turn](smooth) for turn in range(1, 8))])
+    assert len(np.unique(chained(8, found.pairs))) == 1
+
+
+def test_copies_turned_and_mirrored_in_any_way_are_found_and_told() -> None:
+    originals = [photograph(i).resize((120, 90)) for i in range(24)]
+    found = _encoded([*originals, *(EIGHT[i % 8](picture) for i, picture in enumerate(originals))])
+    undo = {5: 6, 6: 5}
+    told = {tuple(pair): int(kind) for pair, kind in zip(found.pairs.tolist(), found.kinds, strict=True)}
+    expected = {(i, 24 + i): undo.get(i % 8, i % 8) for i in range(24) if i % 8}
+    assert {pair: kind for pair, kind in told.items() if kind} == expected
+
+
+@pytest.mark.parametrize("share", [0.95, 0.9, 0.85, 0.8])
+def test_crops_are_found_and_pictures_of_one_kind_are_none(share: float) -> None:
+    generator = np.random.default_rng(0)
+    originals, cropped = [photograph(i).resize((160, 128)) for i in range(40)], list[Image.Image]()
+    for picture in originals[:10]:
+        width, height = round(share * 160), round(share * 128)
+        left, top = int(generator.integers(0, 161 - width)), int(generator.integers(0, 129 - height))
+        cropped.append(picture.crop((left, top, left + width, top + height)))
+    strips = [picture.crop((0, 0, 160, 112)) for picture in originals[10:14]]  # a line of text cut off
+    found = _encoded([*originals, *cropped, *strips])
+    pairs = {tuple(pair) for pair in found.pairs.tolist()}
+    assert pairs <= {(i, 40 + i) for i in range(14)}
+    assert len(pairs) >= 13
+    assert {(10 + i, 50 + i) for i in range(4)} <= pairs
+
+
+def test_the_hash_of_a_part_is_that_of_the_picture_cut_there() -> None:
+    for seed in range(6):
+        whole = photograph(seed).convert("L").resize((128, 128), Image.Resampling.BICUBIC)
+        small = np.asarray(whole.resize((32, 32), Image.Resampling.BICUBIC))
+        part = dct_hashes.part_hashes(dct_hashes.waves(small[None]).astype(np.float32), (0.1, 0.9), (0.05, 0.95))[0]
+        cut = imagehash.phash(whole.resize((32, 32), Image.Resampling.BICUBIC, box=(12.8, 6.4, 115.2, 121.6)))
+        assert bin(int(part) ^ int(str(cut), 16)).count("1") <= 6
+
+
+def test_pictures_that_resemble_each_other_are_no_crops_of_each_other() -> None:
+    generator, cells = np.random.default_rng(1), list[Image.Image]()
+    frame = np.asarray(photograph(3).resize((96, 96)), np.float64)
+    for _ in range(40):  # one thing many times, and a little of each one's own
+        own = Image.fromarray(generator.integers(0, 256, (24, 24, 3), np.uint8)).resize((96, 96), Image.Resampling.BICUBIC)
+        cells.append(Image.fromarray((0.65 * frame + 0.35 * np.asarray(own)).astype(np.uint8)))
+    assert not len(_encoded(cells).pairs)
 
 
 def test_given_splits_are_kept_and_near_leaks_told(tmp_path: Path) -> None:

@@ -76,11 +76,35 @@ def test_extremes_leave_out_a_thousandth_and_count_what_is_no_number() -> None:
     assert extremes(DeepColor(upper, lower))[:2] == (5, 9)
 
 
+def test_values_of_8_bits_in_a_16_bit_container_are_those_of_8_bits() -> None:
+    values = np.random.default_rng(0).integers(0, 256, (30, 20, 3), np.uint8)
+    wide = values.astype(np.uint16)
+    assert (rgb(wide) == values).all()
+    assert (rgb(Image.fromarray(wide[..., 0]))[..., 1] == values[..., 0]).all()
+    assert rgb(wide, PixelPolicy(scale=(0.0, 65535.0))).max() <= 1  # a data set's scale is what it is
+    wide[0, 0, 0] = 256
+    assert rgb(wide).max() <= 1
+
+
+@pytest.mark.parametrize("side", [8, 16, 28, 31, 64])
+@pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float32])
+def test_one_hot_or_dead_pixel_sets_no_scale_whatever_the_size(side: int, kind: type) -> None:
+    values = np.random.default_rng(side).integers(1000, 1100, (side, side)).astype(kind)
+    odd = values.copy()
+    odd[side // 2, side // 3], odd[1, 2] = 65535, 0
+    low, high, _ = extremes(Image.fromarray(odd))
+    assert 1000 <= low < high < 1100
+
+
+def test_a_handful_of_pixels_keeps_its_own_extremes() -> None:
+    assert extremes(Image.fromarray(np.array([[0, 7, 65535]], np.uint16)))[:2] == (0, 65535)
+
+
 def test_the_extremes_of_a_large_picture_come_from_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pixels, "_SAMPLE", 400)
     values = np.arange(10_000, dtype=np.uint16).reshape(100, 100)
     low, high, _ = extremes(Image.fromarray(values))
-    assert (low, high) == (0, 95 * 100 + 95)  # every fifth row and column
+    assert (low, high) == (5, 95 * 100 + 90)  # every fifth row and column, less one at either end
 
 
 def test_contrast_on_each_background() -> None:

@@ -126,6 +126,24 @@ def test_focal_gradient_stays_finite_where_an_answer_is_certain():
     assert torch.isfinite(logits.grad).all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("focal", [0.0, 2.0])
+def test_half_precision_sums_in_full(dtype, smoothing, focal):
+    """256 samples that weigh 150 each: their sum is beyond the largest float16."""
+    g = torch.Generator().manual_seed(0)
+    logits = torch.randn(256, 1000, generator=g).to(dtype).requires_grad_()
+    hard, w = torch.randint(0, 1000, (256,), generator=g), torch.rand(1000, generator=g) * 300
+    loss = cross_entropy(logits, hard, smoothing=smoothing, class_weights=w, focal=focal)
+    loss.backward()
+    log_p = torch.log_softmax(logits.detach().double(), 1)
+    q = (1 - smoothing) * F.one_hot(hard, 1000) + smoothing / 1000
+    each = -(q * (1 - log_p.exp()) ** focal * log_p).sum(1)
+    assert float(loss.detach()) == pytest.approx(float((w[hard] * each).sum() / w[hard].sum()), rel=1e-5)
+    assert logits.grad.dtype == dtype
+    assert torch.isfinite(logits.grad).all()
+
+
 def test_what_does_not_fit_is_an_error():
     logits, hard, soft, _ = batch()
     with pytest.raises(DataError, match="targets must be"):

@@ -137,6 +137,8 @@ def test_arrays_of_unequal_sizes() -> None:
         (PICTURE.astype(np.float32) / 255, "must be uint8, uint16 or bool, got 'float32'. Scale them"),
         (torch.rand(3, 40, 30), "must be uint8, uint16 or bool, got 'float32'. Scale them"),
         ([PICTURE.astype(np.int64)], "must be uint8, uint16 or bool, got 'int64'"),
+        (torch.from_numpy(PICTURE).bfloat16(), "must be uint8, uint16 or bool, got 'bfloat16, torch.strided'"),
+        (torch.from_numpy(PICTURE).to_sparse(), "must be uint8, uint16 or bool, got 'uint8, torch.sparse_coo'"),
         (np.zeros((2, 3, 4, 5, 6), np.uint8), "must be .H, W., .H, W, C."),
         (np.zeros((0, 40, 30), np.uint8), "must be .H, W., .H, W, C."),
     ],

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from descend.audit.material import Material
+from descend.data.near_copies import KINDS
 from descend.data.split import TEST, VAL
 from descend.findings import Finding, counted
 
@@ -24,7 +25,7 @@ def copies(material: Material) -> list[Finding]:
     if not n_extra:
         return [Finding(COPIES, "ok", "no picture is there twice", {"n_exact": 0, "n_near": 0, "n_extra": 0})]
     told = [f"{len(exact):,} with the same bytes"] * bool(exact)
-    told += [f"{counted(len(near), 'pair', 'pairs')} saved again, resized or mirrored"] * bool(near)
+    told += [f"{counted(len(near), 'pair', 'pairs')} saved again, resized, mirrored, turned or cropped"] * bool(near)
     what = f"{counted(n_extra, 'picture repeats another', 'pictures repeat others')} of {len(material.dataset):,}"
     evidence = {"n_exact": len(exact), "n_near": len(near), "n_extra": n_extra}
     fix = "Keep one of each; descend keeps them on one side of a split that it makes, and counts them once."
@@ -52,7 +53,7 @@ def conflicts(material: Material) -> list[Finding]:
     if not links:
         return [Finding(CONFLICTS, "ok", "copies agree about their class", {"n": 0})]
     what = f"{counted(len(links), 'pair of copies stands', 'pairs of copies stand')} in different classes"
-    fix = "Look at each, and remove the one that is wrong."
+    fix = "Look at each, and remove the one that is wrong; where classes are directions, a mirrored or turned copy may be right."
     return [Finding(CONFLICTS, "finding", what, {"n": len(links)}, fix, _rows(material, links))]
 
 
@@ -70,8 +71,8 @@ def _exact(material: Material) -> Iterator[Link]:
 
 def _near(material: Material) -> Iterator[Link]:
     near = material.near
-    for (one, other), mirrored, likeness in zip(near.pairs.tolist(), near.mirrored, near.likeness, strict=True):
-        yield (one, other), f"{'mirrored' if mirrored else 'near copy'}, details alike by {likeness:.2f}"
+    for (one, other), kind, likeness in zip(near.pairs.tolist(), near.kinds.tolist(), near.likeness, strict=True):
+        yield (one, other), f"{KINDS[kind]}, details alike by {likeness:.2f}"
 
 
 def _across(material: Material, of: NDArray[np.integer]) -> Iterator[Link]:

@@ -18,9 +18,8 @@ from descend.data.pool import in_order, n_threads
 from descend.data.signatures import Pictures, Signatures, signatures
 from descend.errors import PictureError
 from descend.files import CacheFolder
+from descend.pixels import ONE_COLOR
 from descend.progress import Progress
-
-ONE_COLOR = 8  # levels: a picture whose channels spread no further shows one color
 
 
 @dataclass(frozen=True)

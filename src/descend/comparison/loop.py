@@ -11,6 +11,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from descend.comparison.candidate import Candidate, candidates
 from descend.comparison.cluster import ray_package
 from descend.comparison.result import Comparison
@@ -224,8 +226,8 @@ class LookedAt:
 
     @property
     def n_judged(self) -> int:
-        """How many pictures every run is judged on: of test, or of validation where there is no test split."""
-        return len(self.dataset.indices("test" if self.has_test else "val"))
+        """How many pictures every run is judged on, copies once: of test, or of validation where there is no test split."""
+        return len(np.unique(self.dataset.copies(self.dataset.indices("test" if self.has_test else "val"))))
 
     @property
     def has_test(self) -> bool:

@@ -24,7 +24,7 @@ from descend.available_memory import forget_peak, peak_bytes
 from descend.comparison.candidate import Candidate
 from descend.errors import DescendError, DivergenceError, RunError
 from descend.progress import Silent
-from descend.train import folder, manifest
+from descend.train import folder, manifest, pictures
 from descend.train import record as records
 from descend.train.lock import in_use
 from descend.train.recipe import dump
@@ -165,14 +165,20 @@ def _made_before(item: Job) -> Made | None:
 def right(run: Path, split: str) -> dict[str, bool]:
     """Return picture -> whether a run's answer is right, for a split that it was judged on, in the order of the file.
 
-    Raises RunError where the run is not there any more.
+    Of pictures with the same bytes and the same label only the first is there: what is known does not grow by copying it. Raises
+    RunError where the run is not there any more.
     """
     if not (run / folder.PREDICTIONS).exists():
         raise RunError(f"run {run}", f"must hold {folder.PREDICTIONS}: a comparison is told from its runs",
                        fix="Give the command of the comparison again: it makes what is missing.")  # fmt: skip
     folder.verify(run / folder.PREDICTIONS, f"Write it anew: descend fit --resume {shlex.quote(str(run))}.")
     with (run / folder.PREDICTIONS).open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-        return {row["path"]: row["label"] == row["predicted"] for row in csv.DictReader(file) if row["split"] == split}
+        rows = [row for row in csv.DictReader(file) if row["split"] == split]
+    known, first = pictures.digest_of(run), dict[tuple[str, str], str]()
+    for row in rows:
+        first.setdefault((known.get(row["path"], row["path"]), row["label"]), row["path"])
+    kept = {*first.values()}
+    return {row["path"]: row["label"] == row["predicted"] for row in rows if row["path"] in kept}
 
 
 def outcomes(answers: Mapping[Made, dict[str, bool]]) -> dict[str, NDArray[np.float64]]:

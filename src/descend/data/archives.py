@@ -2,10 +2,10 @@
 
     photos.zip                  class folders, splits: whatever a folder may hold, also within one folder more
 
-An archive that has changed (size, time) is unpacked anew. Nothing is written outside the cache, links and devices are passed
-over. What does not fit into the cache is refused before anything is written; a compressed tar, which tells its sizes only when it
-is read to its end, is read once, and refused at the first file that is too much. A tar that is not compressed is read where it
-lies (``tar_shards``).
+An archive that has changed (size, times of content and status change, number in the file system) is unpacked anew. Nothing is
+written outside the cache, links and devices are passed over. What does not fit into the cache is refused before anything is
+written; a compressed tar, which tells its sizes only when it is read to its end, is read once, and refused at the first file that
+is too much. A tar that is not compressed is read where it lies (``tar_shards``).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
+from descend.data.ranges import LocalFile
 from descend.errors import DataError
 from descend.files import CacheFolder
 from descend.printable import shortened
@@ -43,8 +44,8 @@ def unpacked(archive: Path, cache: CacheFolder | None = None) -> Path:
 
     Raises DataError for one that is damaged, encrypted or too large for the cache, and where the disk does not take it.
     """
-    cache, name, status = cache or CacheFolder(), stem(archive.name), archive.stat()
-    facts = [[str(archive.absolute()), status.st_size, status.st_mtime_ns]]
+    cache, name = cache or CacheFolder(), stem(archive.name)
+    facts = [*LocalFile.of(archive).facts, name]
     return in_cache(facts, str(archive), lambda entry: _unpack(archive, entry / name, cache), cache) / name
 
 

@@ -2,7 +2,7 @@
 
 * EXIF orientation is applied.
 * Pixels become levels by the policy of ``descend.pixels``: deep pictures are scaled, transparent ones laid on a background.
-* Of an animation, the first frame counts.
+* Of an animation, or a file of several pages, the first frame that is not all one color counts.
 * Resizing is Pillow's antialiased bicubic. A picture becomes square by the ``fit`` of its policy: ``crop``, shorter side first,
   then the center (the evaluation geometry of timm and torchvision to the pixel); ``squash``, both sides at once; ``pad``, longer
   side first, then bars (the geometry of ``PIL.ImageOps.pad``). Only a JPEG at least ``2 * DRAFT_GAP`` times larger along each
@@ -29,7 +29,7 @@ from descend.data.opening import Source, check_pixels, loaded, name_of, naming, 
 from descend.errors import check_count
 from descend.pixels import GROUND_LEVEL, SIDEWAYS, USUAL, Background, Fit, PixelPolicy, flattened, orientation, rgb, turned
 
-POLICY = 2  # part of every cache key: raise it when any pixel of any picture would change
+POLICY = 3  # part of every cache key: raise it when any pixel of any picture would change
 DRAFT_GAP = 2  # a drafted JPEG still has this many times the pixels asked for along each side, so the bicubic filter decides
 LARGE = 2**24  # pixels: a picture beyond is decoded alone, so that threads do not multiply its memory
 LARGEST_SIDE = 8_192  # pixels of a resized picture: 200 MB
@@ -80,7 +80,7 @@ def alone_if_large(image: Image.Image | NDArray[Any]) -> AbstractContextManager[
 
 
 def _upright(image: Image.Image | NDArray[Any], policy: PixelPolicy) -> Image.Image:
-    """Return the first frame in mode L or RGB, turned as its EXIF orientation says."""
+    """Return a picture in mode L or RGB, turned as its EXIF orientation says."""
     return turned(flattened(loaded(image), policy), orientation(image))
 
 

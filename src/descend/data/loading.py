@@ -51,8 +51,8 @@ def load(
 ) -> Dataset:
     """Look at a source and return its data set.
 
-    Where it is split, near copies are sought, and kept on one side: every picture is decoded once for that, and its signature
-    kept on disk. Without a split, only deep and transparent pictures have been decoded by then.
+    Near copies are sought, and kept on one side where it is split: every picture is decoded once for that, and its signature
+    kept on disk. They are one piece of evidence, as pictures of one group are.
 
     data: a folder, a table, a built-in set, arrays, or lists (``sources.read``). seed: of the split. split=False is for
     evaluation: a source without splits is all ``test``, nothing is carved out, and one class is enough. background: what shows
@@ -69,7 +69,8 @@ def load(
     if corrections is not None:
         manifest = corrected(manifest, Path(corrections))
     manifest = _part(manifest, open_up_to, seed)
-    seen = scan(manifest, threads=n_threads(threads), cache=CacheFolder(cache_dir), progress=progress)
+    cache = CacheFolder(cache_dir)
+    seen = scan(manifest, threads=n_threads(threads), cache=cache, progress=progress)
     opened = np.array([row not in seen.reasons for row in range(len(manifest.names))], np.bool_)
     given = manifest.splits[opened]
     labels, digests, names = manifest.labels[opened], seen.digests[opened], _kept(manifest, opened)
@@ -87,13 +88,11 @@ def load(
     policy, about_pixels = choose_policy(seen.traits[opened], names, background, fit)
     sizes = seen.traits["size"][opened]
     in_memory = manifest.pictures[opened] if manifest.pictures is not None and seen.reasons else manifest.pictures
+    pictures = Pictures(manifest.root, names, digests, policy, in_memory)
+    near = _near(pictures, sizes, notes, up_to=near_up_to, threads=n_threads(threads), cache=cache, progress=progress)
+    splits, groups = (_split if split else _for_evaluation)(labels, digests, near, groups, given, seed=seed)
     if split:
-        pictures, cache = Pictures(manifest.root, names, digests, policy, in_memory), CacheFolder(cache_dir)
-        near = _near(pictures, sizes, notes, up_to=near_up_to, threads=n_threads(threads), cache=cache, progress=progress)
-        splits, groups = _split(labels, digests, near, groups, given, seed=seed)
         notes += [*problems.near(names, near.pairs, labels, given, splits), *torn_sequences(names, labels, splits, given)]
-    else:
-        splits = np.where(given == UNASSIGNED, np.int8(TEST), given)
     dataset = Dataset(
         name=manifest.name,
         root=manifest.root,
@@ -165,6 +164,15 @@ def _split(
     if joined is not groups and ((trained == 0).any() or not (splits == VAL).any()):
         return assign(labels, digests, groups, given, seed=seed), groups
     return splits, joined
+
+
+def _for_evaluation(
+    labels: NDArray[np.int64], digests: NDArray[np.uint8], near: NearCopies, groups: NDArray[np.int64] | None,
+    given: NDArray[np.int8], *, seed: int,
+) -> tuple[NDArray[np.int8], NDArray[np.int64] | None]:  # fmt: skip
+    """Return the splits, ``test`` where none is given, and the groups, in which all near copies are together."""
+    del digests, seed  # nothing is drawn
+    return np.where(given == UNASSIGNED, np.int8(TEST), given), grouped(len(labels), near, groups, largest=len(labels))
 
 
 def _refuse_lost_splits(manifest: Manifest, seen: Scan, notes: list[Problem]) -> None:

@@ -53,9 +53,15 @@ def as_source(item: Any, place: int, *, who: str) -> Source:
 
 def as_pixels(pictures: Any, *, who: str) -> NDArray[Any]:
     """Return an array or a tensor of pixels as an array of 2 to 4 dimensions. Raises DataError, in the name of ``who``."""
-    array: NDArray[Any] = pictures.numpy(force=True) if is_tensor(pictures) else pictures
-    if array.dtype not in PIXEL_TYPES:
-        raise DataError(who, "pixels must be uint8, uint16 or bool", got=str(array.dtype),
+    array: NDArray[Any] | None = pictures
+    kind = str(pictures.dtype).removeprefix("torch.")
+    if is_tensor(pictures):
+        try:
+            array = pictures.numpy(force=True)
+        except TypeError:  # sparse, quantized, or of a type that NumPy lacks
+            array, kind = None, f"{kind}, {pictures.layout}"
+    if array is None or array.dtype not in PIXEL_TYPES:
+        raise DataError(who, "pixels must be uint8, uint16 or bool", got=kind,
                         fix="Scale them to 0..255 and cast them to uint8; undo any normalization first.")  # fmt: skip
     if array.ndim not in (2, 3, 4) or 0 in array.shape:
         raise DataError(who, "an array must be (H, W), (H, W, C), (n, H, W) or (n, H, W, C)", got=array.shape)

@@ -28,10 +28,13 @@ from descend.data.large_jpeg import can_be_within_limit, is_beyond_limit, reopen
 from descend.data.ranges import Member
 from descend.data.truncation import refuse_truncated
 from descend.errors import DataError, DescendError, PictureError
-from descend.pixels import Picture
+from descend.pixels import Picture, is_blank
 from descend.regular_files import size_on_disk
 
 LARGEST_FILE = 2**30  # bytes; a picture of 89 million pixels, uncompressed in 16-bit color with alpha, has 0.7 GB
+MOST_BLANK = 64  # frames at the beginning of a file that are looked at
+MOST_SOUGHT = 2**24  # pixels of a frame: of larger ones the first counts, for all threads would load them at once
+_OF_FRAMES = ("GIF", "PNG", "WEBP", "TIFF", "AVIF")  # each frame a picture: a camera's MPO holds views of one
 READ_AT_ONCE = 2**24  # bytes; of a larger file the header is looked at first
 _MARKED = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "JPEG2000", "AVIF", "HEIF")
 
@@ -39,7 +42,7 @@ Source = str | os.PathLike[str] | Member | bytes | IO[bytes] | Image.Image | NDA
 
 
 def opened(source: Source) -> Image.Image | NDArray[Any]:
-    """Open a picture; the pixels of a file are not loaded yet.
+    """Open a picture; the pixels of a file are not loaded yet, but for those of an animation.
 
     A file beyond Pillow's limit is a JPEG that its decoder can shrink: after that, ``check_pixels`` decides.
     """
@@ -57,7 +60,30 @@ def opened(source: Source) -> Image.Image | NDArray[Any]:
     if not can_be_within_limit(image):
         check_pixels(image)
     refuse_truncated(image)
+    if image.format in _OF_FRAMES and image.width * image.height <= MOST_SOUGHT:
+        _show_first(image)
     return image
+
+
+def _show_first(image: Image.Image) -> None:
+    """Go to the first frame, or page, that is not all one color; to the first of all where there is none among ``MOST_BLANK``.
+
+    Animations fade in from black, scans begin with an empty page, and stacks of slices above their object. A frame that cannot
+    be decoded, or has too many pixels, ends the search.
+    """
+    if not getattr(image, "is_animated", False) or is_deep_color(image):
+        return
+    try:
+        for number in range(MOST_BLANK):
+            image.seek(number)
+            check_pixels(image)
+            image.load()
+            if not is_blank(image):
+                return
+    except Exception:  # there is no further frame, or it is damaged
+        if image.tell() == 0:
+            return  # whoever loads the first one is told
+    image.seek(0)
 
 
 def _identified(source: IO[bytes]) -> Image.Image:
@@ -119,7 +145,7 @@ def is_picture_file(file: Path | IO[bytes]) -> bool:
 
 
 def loaded(image: Image.Image | NDArray[Any]) -> Picture:
-    """Load the stored pixels of the first frame, all bits of them."""
+    """Load the stored pixels, all bits of them."""
     if not isinstance(image, Image.Image):
         return image
     if is_deep_color(image):

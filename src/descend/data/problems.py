@@ -105,8 +105,8 @@ def near(
     torn_apart = (splits[one] != splits[other]) & ~leak
     kept = "; each is on one side of the split that is made here" if (given == -1).any() and not torn_apart.any() else ""
     return [
-        *problem("near copies", f"1 pair of near copies (saved again, resized or mirrored){kept}",
-                 f"{{n}} pairs of near copies (saved again, resized or mirrored){kept}", shown),
+        *problem("near copies", f"1 pair of near copies (saved again, resized, mirrored, turned or cropped){kept}",
+                 f"{{n}} pairs of near copies (saved again, resized, mirrored, turned or cropped){kept}", shown),
         *problem("near leak", "1 pair of near copies stands on both sides of the given split",
                  "{n} pairs of near copies stand on both sides of the given split",
                  [text for text, tells in zip(shown, leak, strict=True) if tells]),

@@ -1,12 +1,8 @@
-"""What a picture looks like, in a few numbers: a perceptual hash, its mirror image's, its extremes, and how it is stored.
+"""What a picture looks like, in a few numbers: perceptual hashes, as it is and mirrored, its extremes, and how it is stored.
 
 Every picture is decoded once for it, squashed to ``SIDE`` x ``SIDE`` pixels, whatever its bytes are: a copy that was saved
-again, resized or mirrored has the signature of its original, or one a few bits away. An index on disk, keyed by contents, keeps
-what was computed.
-
-Source of the hash: the DCT hash of C. Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions" (2010), bit
-for bit as the package ImageHash computes it, here for many pictures at once: picture by picture, two threads waited for each
-other in its many small calls, and were slower than one.
+again, resized, mirrored or turned has the signature of its original, or one a few bits away. An index on disk, keyed by
+contents, keeps what was computed.
 """
 
 from __future__ import annotations
@@ -21,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from descend.data.dct_hashes import SIDE, WAVES, hashes, waves
 from descend.data.decode import POLICY, alone_if_large, decode_resized
 from descend.data.deep_color import is_deep_color
 from descend.data.opening import naming, opened, read_source
@@ -33,16 +30,12 @@ from descend.files import CacheFolder
 from descend.pixels import PixelPolicy
 from descend.progress import Update
 
-SIDE = 32  # pixels: what the hash is computed of, and what two pictures are compared by
 SIGNATURE = np.dtype([
-    ("hash", "<u8"), ("mirrored", "<u8"), ("low", "u1"), ("high", "u1"), ("mean", "u1"), ("mode", "S8"), ("format", "S10"),
-    ("bits", "u1"),
+    ("hashes", "<u8", 4), ("waves", "<f2", (WAVES, WAVES)), ("low", "u1"), ("high", "u1"), ("mean", "u1"),
+    ("mode", "S8"), ("format", "S10"), ("bits", "u1"),
 ])  # fmt: skip
-MOST_KEPT = 2**20  # signatures in an index, 60 MB; beyond, those of the newest look alone are kept
+MOST_KEPT = 2**18  # signatures in an index, 90 MB; beyond, those of the newest look alone are kept
 _CHUNK = 64  # pictures given to a thread at once
-_LOWEST = 8  # frequencies each way that a hash is made of
-_COSINES = 2 * np.cos(np.pi * np.arange(_LOWEST)[:, None] * (2 * np.arange(SIDE) + 1) / (2 * SIDE))  # DCT-II, (8, S)
-_TURNED = 1.0 - 2 * (np.arange(_LOWEST) % 2)
 Stored = tuple[bytes, bytes, int]  # mode, format, bits of one channel
 _BITS = {"1": 1, "I;16": 16, "I;16B": 16, "I;16L": 16, "I;16N": 16, "I": 32, "F": 32}
 
@@ -60,10 +53,10 @@ class Pictures:
     policy: PixelPolicy
     held: NDArray[Any] | Packed | None = None
 
-    def squashed(self, row: int) -> NDArray[np.uint8]:
-        """Return a whole picture at ``SIDE`` x ``SIDE`` pixels: (S, S, 3) uint8. Raises PictureError, OSError."""
+    def squashed(self, row: int, side: int = SIDE) -> NDArray[np.uint8]:
+        """Return a whole picture at ``side`` x ``side`` pixels: (side, side, 3) uint8. Raises PictureError, OSError."""
         source = self.content(row)
-        return decode_resized(source, SIDE, name=self.names[row], policy=replace(self.policy, fit="squash"))
+        return decode_resized(source, side, name=self.names[row], policy=replace(self.policy, fit="squash"))
 
     def content(self, row: int) -> bytes | NDArray[Any]:
         """Return a picture's bytes or pixels. Raises OSError, PictureError."""
@@ -78,6 +71,8 @@ class Pictures:
 class Signatures:
     """rows: (N,) ``SIGNATURE``; zeros where a picture cannot be decoded. reasons: row -> why it cannot.
 
+    hashes: of the picture as it is, mirrored left to right, top to bottom, and both ways; waves: the lowest frequencies of its
+    gray levels, per pixel (``dct_hashes``).
     low, high, mean: of its gray levels at ``SIDE`` pixels, 0 to 255. mode: Pillow's name of the color mode, as stored. bits: of
     one channel.
     """
@@ -133,28 +128,12 @@ def _rows(small: NDArray[np.uint8], stored: Sequence[Stored]) -> NDArray[np.void
     tall = Image.fromarray(small.reshape(-1, SIDE, 3))  # Pillow's gray levels, of all in one call
     gray = np.asarray(tall.convert("L")).reshape(-1, SIDE, SIDE)
     rows = np.zeros(len(gray), SIGNATURE)
-    rows["hash"], rows["mirrored"] = hashes(gray)
+    coefficients = waves(gray)
+    rows["hashes"], rows["waves"] = hashes(coefficients), coefficients / SIDE**2
     rows["low"], rows["high"], rows["mean"] = gray.min(axis=(1, 2)), gray.max(axis=(1, 2)), gray.mean(axis=(1, 2))
     for field, values in zip(("mode", "format", "bits"), zip(*stored, strict=True), strict=True):
         rows[field] = values
     return rows
-
-
-def hashes(gray: NDArray[np.uint8]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    """Return the DCT hashes of pictures and of their mirror images: (B, S, S) -> (B,) each.
-
-    A bit tells whether one of the 8 x 8 lowest coefficients is above their median. In the mirror image those of odd horizontal
-    frequency change their sign.
-    """
-    coefficients = _COSINES @ gray @ _COSINES.T
-    turned = coefficients * _TURNED
-    plain, mirrored = (_packed(values.reshape(-1, _LOWEST**2)) for values in (coefficients, turned))
-    return plain, mirrored
-
-
-def _packed(coefficients: NDArray[Any]) -> NDArray[np.uint64]:
-    above = coefficients > np.median(coefficients, axis=1, keepdims=True)
-    return np.packbits(above, axis=1).view(">u8")[:, 0].astype(np.uint64)
 
 
 def _stored_as(content: bytes | NDArray[Any], name: str) -> Stored:
@@ -174,7 +153,7 @@ class _Index:
 
     def __init__(self, cache: CacheFolder, pictures: Pictures) -> None:
         place = "arrays" if pictures.root is None else str(pictures.root.absolute())
-        text = f"signatures 1\0{POLICY}\0{pictures.policy.scale}\0{pictures.policy.background}\0{place}"
+        text = f"signatures 2\0{POLICY}\0{pictures.policy.scale}\0{pictures.policy.background}\0{place}"
         key = digest(text.encode("utf-8", "surrogatepass")).hex()
         self._cache, self._path = cache, cache.entry_path("index", key, ".sealed")
         self._digests, self._rows = np.zeros((0, DIGEST_BYTES), np.uint8), np.zeros(0, SIGNATURE)

@@ -21,6 +21,7 @@ from descend.errors import KnobError, PictureError
 from descend.pixels import (
     BACKGROUNDS,
     FITS,
+    ONE_COLOR,
     Background,
     Fit,
     PixelPolicy,
@@ -34,7 +35,6 @@ from descend.pixels import (
 TRAITS = np.dtype([("size", "<i4", 2), ("flags", "u1"), ("low", "<f8"), ("high", "<f8")])
 DEEP, FLOATS, NO_NUMBER, TRANSPARENT = 1, 2, 4, 8
 BLANK_ON: dict[Background, int] = {"white": 16, "black": 32, "gray": 64}
-_ONE_COLOR = 8  # levels: a picture whose levels spread no further shows one color
 _NARROW = 0.1  # of the shared scale: a picture of 12 bits among those of 16 keeps 16 of 256 levels
 _SPARED = 0.01  # of the transparent pictures may be blank on white before another background is chosen
 
@@ -66,7 +66,7 @@ def _look(image: Image.Image, seen: NDArray[np.void]) -> None:
             raise PictureError("picture", "must be a readable picture (it holds no finite number)")
         flags = DEEP + FLOATS * floats + NO_NUMBER * (n_missing > 0)
     if has_transparency(picture):
-        flags += TRANSPARENT + sum(BLANK_ON[on] for on in BACKGROUNDS if contrast(picture, on) <= _ONE_COLOR)
+        flags += TRANSPARENT + sum(BLANK_ON[on] for on in BACKGROUNDS if contrast(picture, on) <= ONE_COLOR)
     seen["flags"] = flags
 
 

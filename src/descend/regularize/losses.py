@@ -25,13 +25,16 @@ def cross_entropy(logits: Tensor, targets: Tensor, *, smoothing: float = 0.0, cl
     a sample's weight scales its loss and leaves its best prediction, p = q, where it is. Everywhere else, with focal = 0, it is
     torch's.
 
-    logits: (B, K) float. targets: (B,) int64, or (B, K) float rows that sum to 1. class_weights: (K,) float, >= 0.
+    logits: (B, K) float; of half precision, the loss is summed, and returned, in float32: sums of weights go beyond 65,504.
+    targets: (B,) int64, or (B, K) float rows that sum to 1. class_weights: (K,) float, >= 0.
     Raises DataError for shapes or types that do not fit.
 
     Source: smoothing, Szegedy et al. 2016, arXiv:1512.00567, section 7; focal, Lin et al. 2017, arXiv:1708.02002, eq. 4.
     """
     _check(logits, targets, class_weights)
     hard = targets.ndim == 1
+    if logits.dtype in (torch.float16, torch.bfloat16):
+        logits = logits.float()
     targets = targets if hard else targets.to(logits.dtype)
     weights = None if class_weights is None else class_weights.to(logits)
     if focal == 0 and (weights is None or (hard and smoothing == 0)):

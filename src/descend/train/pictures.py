@@ -63,10 +63,19 @@ def differences(now: Pictures, run: Path) -> list[str]:
 
 def digests(run: Path, split: str) -> set[str]:
     """Return the digests of a run's pictures in a split; empty for a run of an older version, which wrote no list."""
+    return {digest for _, where, digest in _read(run).values() if where == split}
+
+
+def digest_of(run: Path) -> dict[str, str]:
+    """Return name -> digest of a run's pictures; empty for a run of an older version, which wrote no list."""
+    return {name: digest for name, (_, _, digest) in _read(run).items()}
+
+
+def _read(run: Path) -> dict[str, Any]:
     path = run / folder.PICTURES
     if path.exists():
-        folder.verify(path, f"Without it no picture counts as seen: delete {path}.")
-    return {digest for _, where, digest in folder.read_json(path).values() if where == split} if path.exists() else set()
+        folder.verify(path, f"Without it no picture is known by its content: delete {path}.")
+    return folder.read_json(path) if path.exists() else {}
 
 
 def _told(what: str, names: Collection[str]) -> str:

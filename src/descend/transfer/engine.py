@@ -11,6 +11,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import ClassVar
 
 import numpy as np
@@ -55,10 +56,10 @@ class FrozenPrefix(nn.Module):
 
     @property
     def key(self) -> str:
-        """What decides the features, apart from the engine: network, cut, size and weights."""
+        """What decides the features, apart from the engine: network, cut, size, weights, and the package that its code is of."""
         taps = "+".join((*self.taps, self.stage))
         size = self.size if self.view is None else f"{self.seen_size} of {self.size}"
-        return f"{self.backbone}|{taps}|{size}|{self.mean}|{self.std}|{self.weights_id}"
+        return f"{self.backbone}|{taps}|{size}|{self.mean}|{self.std}|{self.weights_id}|timm {version('timm')}"
 
 
 @dataclass(frozen=True)
