@@ -526,6 +526,22 @@ def test_a_resumed_search_does_not_decide_again_how_it_begins(monkeypatch: pytes
         size()
 
 
+def test_sets_whose_axes_would_take_longer_than_is_left_are_left_out_before_they_begin() -> None:
+    """Nothing can stop an eigenproblem: 10 s for quarters, 1.6 for late stages, by numbers of rows and columns."""
+    columns = {("late",): 2024, ("late", "parts"): 3720}
+    body: Any = SimpleNamespace(n_columns=lambda taps: columns[tuple(taps)])
+    late_s, quarters_s = (features.rotation_s(body, 5000, features.FIT_PACE, taps=taps) for taps in columns)
+    assert 1.0 < late_s < 2.0
+    assert quarters_s == pytest.approx(late_s * (3720 / 2024) ** 3)
+    assert features.rotation_s(body, 1000, features.FIT_PACE, taps=("late",)) == pytest.approx(0.17, rel=0.05)
+    clock: Any = SimpleNamespace(left=lambda: 12.0)
+    watch = Watch(Silent(), clock)
+    assert watch.spare() == math.inf
+    with watch.holding(3.0), watch.keeping(2.0):
+        assert watch.spare() == 7.0
+        assert late_s < watch.spare() < quarters_s
+
+
 def test_where_the_first_view_is_small_the_networks_own_follows_and_then_the_largest(monkeypatch: pytest.MonkeyPatch) -> None:
     study: Any = SimpleNamespace(native=224, first_size=96, plan=SimpleNamespace(size=288), may_mirror=False)
     monkeypatch.setattr(rungs, "features_s", lambda *_, **__: 1.0)

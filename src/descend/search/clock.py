@@ -71,6 +71,10 @@ class Watch:
         if self._clock.left() < self._reserve:
             raise OutOfTime
 
+    def spare(self) -> float:
+        """Return the seconds that are left above the reserve; infinity where nothing is held."""
+        return self._clock.left() - self._reserve
+
     @contextmanager
     def holding(self, reserve: float) -> Iterator[None]:
         """Let work within the block go on only while more than ``reserve`` seconds are left."""

@@ -21,6 +21,7 @@ AUGMENT = ("random_resized_crop()", "flip()")  # one kernel carries out every tr
 KIND = "kernels"  # the folder in the cache that compiled code lies in
 SIDES = (3, 5)  # of the kernels of depthwise convolutions that have kernels of ours
 N_WEIGHTS = 500_000  # as many as a real layer has: smaller ones are moved without a kernel
+COMPILED = ("*.py", "augment/*.py", "optim/*.py", "transfer/*.py")  # where kernels and what they call stand
 NICE = 19  # of the process: it takes the time that the search leaves
 
 
@@ -55,8 +56,16 @@ class WarmUp:
 
 def _done(rule: str, precision: str) -> Path:
     """Return the entry of the cache that says that all is compiled."""
-    facts = repr((rule, precision, platform.processor(), version("numba"), sorted(versions().items())))
+    facts = repr((rule, precision, platform.processor(), version("numba"), sorted(versions().items()), _sources()))
     return CacheFolder().entry_path(KIND, "all-" + hashlib.blake2b(facts.encode(), digest_size=16).hexdigest(), ".sealed")
+
+
+def _sources() -> str:
+    """Return a digest of the texts that kernels come from: another text compiles anew, whatever its version is."""
+    package, text = Path(__file__).parents[1], hashlib.blake2b(digest_size=16)
+    for path in sorted(path for room in COMPILED for path in package.glob(room)):
+        text.update(path.read_bytes())
+    return text.hexdigest()
 
 
 def _work(rule: str, precision: str) -> None:
