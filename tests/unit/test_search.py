@@ -28,12 +28,12 @@ from descend.models import Classifier, Ensemble, Member, backbone
 from descend.optim import Optimizer
 from descend.progress import Silent
 from descend.quantities import n_bytes, seconds
-from descend.search import begin, keeps_labels, mixture, rungs, warm_up
+from descend.search import begin, features, keeps_labels, mixture, rungs, warm_up
 from descend.search.clock import Clock, OutOfTime, Watch
 from descend.search.finetune import Visits
 from descend.search.run import Search
 from descend.search.steps import FeatureStep, FineTuneStep, KeepStep, PartStep, RefitStep, read, text
-from descend.search.study import DISTORT, MIRROR, Study, nested
+from descend.search.study import DISTORT, FIT_PACE, MIRROR, Study, nested
 from descend.search.warm_up import WarmUp
 from descend.train.loop import Batch
 from descend.transfer import quick_gradients, with_frozen_norms, with_quick_blocks
@@ -530,16 +530,38 @@ def test_sets_whose_axes_would_take_longer_than_is_left_are_left_out_before_they
     """Nothing can stop an eigenproblem: 10 s for quarters, 1.6 for late stages, by numbers of rows and columns."""
     columns = {("late",): 2024, ("late", "parts"): 3720}
     body: Any = SimpleNamespace(n_columns=lambda taps: columns[tuple(taps)])
-    late_s, quarters_s = (features.rotation_s(body, 5000, features.FIT_PACE, taps=taps) for taps in columns)
+    late_s, quarters_s = (features.rotation_s(body, 5000, FIT_PACE, taps=taps) for taps in columns)
     assert 1.0 < late_s < 2.0
     assert quarters_s == pytest.approx(late_s * (3720 / 2024) ** 3)
-    assert features.rotation_s(body, 1000, features.FIT_PACE, taps=("late",)) == pytest.approx(0.17, rel=0.05)
+    assert features.rotation_s(body, 1000, FIT_PACE, taps=("late",)) == pytest.approx(0.17, rel=0.05)
     clock: Any = SimpleNamespace(left=lambda: 12.0)
     watch = Watch(Silent(), clock)
     assert watch.spare() == math.inf
     with watch.holding(3.0), watch.keeping(2.0):
         assert watch.spare() == 7.0
         assert late_s < watch.spare() < quarters_s
+
+
+def test_one_quick_fit_is_that_of_the_best_head_that_the_budget_can_pay() -> None:
+    columns = {"last": 1280, "late": 2024, "quarters": 3720}
+    body: Any = SimpleNamespace(
+        feature_sets={name: (name,) for name in columns}, n_columns=lambda taps: columns[next(iter(taps), "last")]
+    )
+    study: Any = SimpleNamespace(
+        best_trials={}, rows=lambda split, share: range(8000), pretrained=body, n_classes=10, fit_pace=FIT_PACE,
+        clock=SimpleNamespace(budget_s=60.0),
+    )  # fmt: skip
+    quick = FeatureStep(size=96, quick=True)
+    assert features.like_the_best(study, quick) == replace(quick, stages="late", strength=0.1)
+    for stages, strength, loss in (("late", 0.03, 0.7), ("quarters", 0.3, 0.6)):
+        study.best_trials[96, stages] = SimpleNamespace(loss=loss, strength=strength)
+    assert features.like_the_best(study, quick) == replace(quick, stages="late", strength=0.03)  # quarters take 17 s
+    study.clock.budget_s = 300.0
+    assert features.like_the_best(study, quick) == replace(quick, stages="quarters", strength=0.3)
+    study.clock.budget_s = 20.0
+    assert features.like_the_best(study, quick) == replace(quick, stages="last", strength=0.1)
+    study.clock.budget_s, body.feature_sets = 60.0, {"last": ()}
+    assert features.like_the_best(study, replace(quick, size=128)) == replace(quick, size=128, stages="last", strength=0.1)
 
 
 def test_where_the_first_view_is_small_the_networks_own_follows_and_then_the_largest(monkeypatch: pytest.MonkeyPatch) -> None:
