@@ -123,6 +123,25 @@ def test_near_copies_stay_on_one_side_and_others_where_they_were(tmp_path: Path)
     assert [problem.n for problem in unsought.problems if problem.kind in ("near copies", "unsought")] == [70]
 
 
+def test_crops_are_sought_among_a_quarter_of_the_pictures_that_near_copies_are_sought_among(tmp_path: Path) -> None:
+    root = tmp_path / "photos"
+    for label in ("cat", "dog"):
+        (root / label).mkdir(parents=True)
+        for i in range(10):
+            photograph(i + 10 * (label == "dog")).save(root / label / f"{i}.png")
+    photograph(0).crop((3, 3, 69, 69)).resize((72, 72)).save(root / "cat" / "part.png")
+
+    def told(up_to: int | None) -> list[str]:
+        notes = load(root, near_up_to=up_to).problems
+        return [str(note) for note in notes if note.kind in ("near copies", "unsought")]
+
+    (found,), (unsought,) = told(84), told(83)
+    assert "cropped" in found
+    assert told(None) == [found]
+    assert unsought.startswith("crops were not looked for")
+    assert "21 pictures" in unsought
+
+
 def test_of_too_many_pictures_a_share_of_each_class_and_split_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = tmp_path / "many"
     for part, counts in (("train", (80, 40)), ("test", (40, 20))):

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from descend import rng
-from descend.data import effort, problems
+from descend.data import crops, effort, problems
 from descend.data.corrections import corrected
 from descend.data.dataset import Dataset
 from descend.data.manifest import SPLITS, UNASSIGNED, Manifest
@@ -31,6 +31,7 @@ from descend.pixels import Background, Fit
 from descend.progress import Update
 
 LEAST_OPENED = 8  # pictures of a class and a given split, however few are looked at
+CROPS_SHARE = 0.25  # of the pictures among which near copies are sought, where that is limited: 1 ms for each, in one thread
 FEW_TOGETHER = 8  # near copies that are kept together however few pictures there are
 
 
@@ -59,11 +60,11 @@ def load(
     through transparent pixels and around padded pictures; auto takes white unless pictures would be blank on it, and gray for
     padded pictures without transparency. fit: how pictures become square when they are resized (``PixelPolicy``). outside: a
     table file may name pictures that do not lie below its folder. corrections: a table whose decisions are applied before any
-    picture is opened (``corrections.py``). near_up_to: with more pictures near copies are not sought, which is said; None: they
-    always are. A large one counts as several (``effort``). open_up_to: of more pictures so many are looked at, of each class
-    and given split its share, and the rest is left aside unopened, which is said; None: all are. Large files count as several.
-    threads: None for one per CPU. progress: called with (stage,
-    done, total). Raises DataError, MissingExtra, or KnobError for a background, corrections or ``outside`` without effect.
+    picture is opened (``corrections.py``). near_up_to: with more pictures near copies are not sought, with more
+    than a quarter of it no crops, which is said; None: they always are. A large one counts as several (``effort``). open_up_to:
+    of more pictures so many are looked at, of each class and given split its share, and the rest is left aside unopened, which is
+    said; None: all are. Large files count as several. threads: None for one per CPU. progress: called with (stage, done, total).
+    Raises DataError, MissingExtra, or KnobError for a background, corrections or ``outside`` without effect.
     """
     manifest = read(data, evaluation=not split, outside=outside)
     if corrections is not None:
@@ -145,12 +146,16 @@ def _near(
 ) -> NearCopies:  # fmt: skip
     """Find near copies, unless there are too many pictures, which is noted; those too small to tell are not even looked at."""
     if up_to is not None and effort.of_decoding(pictures.names, sizes).sum() > up_to:
-        notes.append(problems.unsought(len(sizes)))
+        notes.append(problems.unsought(len(sizes), "near copies"))
         return NONE
     if sizes.max() < LEAST_SIDE:
         return NONE
     seen = signatures(pictures, threads=threads, cache=cache, progress=progress)
-    return near_copies(seen, pictures.digests, sizes, pictures.squashed)
+    n_large = int((sizes.min(axis=1) >= crops.LEAST_SIDE).sum())
+    too_long = up_to is not None and n_large > CROPS_SHARE * up_to
+    if too_long:
+        notes.append(problems.unsought(n_large, "crops"))
+    return near_copies(seen, pictures.digests, sizes, pictures.squashed, with_crops=not too_long)
 
 
 def _split(

@@ -49,12 +49,13 @@ NONE = NearCopies(np.zeros((0, 2), np.int64), np.zeros(0, np.int64), np.zeros(0,
 
 
 def near_copies(
-    seen: Signatures, digests: NDArray[np.uint8], sizes: NDArray[np.int32], squashed: Callable[[int, int], NDArray[np.uint8]]
-) -> NearCopies:
+    seen: Signatures, digests: NDArray[np.uint8], sizes: NDArray[np.int32], squashed: Callable[[int, int], NDArray[np.uint8]], *,
+    with_crops: bool = True,
+) -> NearCopies:  # fmt: skip
     """Find the near copies among N pictures; of pictures with the same bytes, only the first takes part.
 
     seen: their signatures. digests: (N, 16) uint8. sizes: (N, 2), pixels. squashed: row, side -> (side, side, 3) uint8; it is
-    asked for candidates only.
+    asked for candidates only. with_crops: whether crops are sought too, which takes twice as long as all else.
     """
     _, first = np.unique(digests, axis=0, return_index=True)
     rows = seen.rows[first]
@@ -71,7 +72,7 @@ def near_copies(
     nearly = (detail >= ALIKE_DETAIL) & (detail < ALIKE_BELOW)
     cropped = crops.NONE
     large = first[sizes[first].min(axis=1) >= crops.LEAST_SIDE]
-    if nearly.sum() <= len(first) and 2 <= len(large) <= crops.MOST_PICTURES:
+    if with_crops and nearly.sum() <= len(first) and 2 <= len(large) <= crops.MOST_PICTURES:
         cropped = _crops(seen.rows, large, pairs[nearly & (turns == 0)], chained(len(sizes), pairs[likely]), squashed)
     explained = chained(len(sizes), cropped.pairs)[pairs]
     crowded = (nearly & (explained[:, 0] != explained[:, 1])).sum() > MOST_ALIKE * max(len(first), 1)

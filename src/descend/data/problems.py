@@ -115,9 +115,9 @@ def near(
     ]  # fmt: skip
 
 
-def unsought(n: int) -> Problem:
-    """Return the problem of n pictures among which near copies were not sought."""
-    why = f"near copies were not looked for: the budget has no time to look at {n:,} pictures first; descend scan has"
+def unsought(n: int, what: str) -> Problem:
+    """Return the problem of n pictures among which copies of a kind were not sought."""
+    why = f"{what} were not looked for: the budget has no time to look at {n:,} pictures first; descend scan has"
     return Problem("unsought", why, n)
 
 
