@@ -28,7 +28,7 @@ LEAST_COLOR, LEAST_DETAIL = 0.9, 0.9  # correlations of a crop ...
 SURE_COLOR, SURE_DETAIL = 0.985, 0.97  # ... that is plain
 LEAST_AT_FIRST = 0.3  # correlation of details before the borders have moved: they are off by half a step
 MOVES = (0.02, 0.01, 0.005)  # of a side, by which borders are moved
-MOST_CANDIDATES = 10  # for each picture: more, and the pictures resemble each other
+MOST_CANDIDATES = 3  # for each picture (flowers have 0.1, solar cells 6): more, and the pictures resemble each other
 MOST_ROUNDS = 6  # of moves of one length
 _CHUNK = 2048  # pictures whose parts are hashed at once
 
