@@ -138,7 +138,10 @@ def sizes_of(found: dict[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:
     for key, row in found.items():
         name, size, way, _ = key.split()
         nested[name].setdefault(size, {})[way] = row
-    return nested
+    return {
+        name: dict(sorted(sizes.items(), key=lambda item: (item[0] == "all", len(item[0]), item[0])))
+        for name, sizes in nested.items()
+    }
 
 
 def by_size(found: dict[str, Any]) -> list[dict[str, Any]]:

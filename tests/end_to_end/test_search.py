@@ -379,7 +379,7 @@ def test_a_head_whose_time_runs_out_is_fitted_once_instead_and_replayed(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(features.Searched, "of", late)
         run = descend.fit(doubtful, out=tmp_path / "run", **LONG)
-    assert run.recipe.steps == ("features(size=64, quick=True)",)
+    assert run.recipe.steps == ('features(size=64, quick=True, stages="late", strength=0.1)',)
     assert next(step["outcome"] for step in run.record.search) == "its time ran out"
     assert run.record.test is not None
     again = descend.fit(recipe=run.folder / "recipe.toml", out=tmp_path / "again")

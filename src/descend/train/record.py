@@ -283,8 +283,10 @@ def load(run: Path) -> RunRecord:
         raise RunError(f"run {run}", f"{folder.RECORD} must be as descend wrote it ({entry}: {first['msg']})") from None
 
 
-def _as_called_now(values: dict[str, Any]) -> dict[str, Any]:
-    """Return a record with the names of this version: earlier ones spelled gray with an e."""
+def _as_called_now(values: Any) -> Any:
+    """Return a record with the names of this version: earlier ones spelled gray with an e. What is none stays as it is."""
+    if not isinstance(values, dict):
+        return values
     data, prepared = values.get("data"), values.get("preprocessing")
     if isinstance(data, dict) and "grey" in data:
         data["gray"] = data.pop("grey")
