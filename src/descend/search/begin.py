@@ -30,6 +30,7 @@ instead of 69 to 70, but 88% of ants and bees instead of 90 to 91 (`benchmarks/v
 """
 FIRST_SHARE = 0.9  # of the time left that decoding, first features and their head may take: more pictures help most
 MARGIN = 1.2  # of every estimate: the machine may get busier
+QUICK_MARGIN = 1.5  # of one quick fit, which nothing can follow: it waits for memory where much else runs
 EXPORT_S = 2.0  # that an engine takes to start with a network that is new to it; torch's own starts at once
 WORTH_EXPORT_S = 8.0  # of torch's time, from which another engine may repay its start
 
@@ -102,7 +103,7 @@ def beginning(dataset: Dataset, backbone: Backbone, native: int, measured: Speed
         """Return the seconds that a first answer in one fit takes."""
         n_fitted = round(n_train * looked_at / n)
         fit_s = quick_fit_s(backbone, n_fitted, n_classes, FIT_PACE)
-        return MARGIN * first_s(size, looked_at) + 2 * fit_s + clock.closing_s
+        return MARGIN * first_s(size, looked_at) + QUICK_MARGIN * fit_s + clock.closing_s
 
     def tried_s(looked_at: int) -> float:
         """Return the seconds that trying one set of features takes."""

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from descend.search import keeps_labels
-from descend.search.begin import EXPORT_S, MARGIN
+from descend.search.begin import EXPORT_S, MARGIN, QUICK_MARGIN
 from descend.search.features import crops_for, fit_s, like_the_best, n_views_needed
 from descend.search.finetune import images_per_s
 from descend.search.mixture import FITTED
@@ -192,7 +192,7 @@ def first_reserve_s(study: Study, step: FeatureStep) -> float:
     """
     quick_s = fit_s(study, like_the_best(study, replace(step, quick=True)))
     n_judged = len(study.rows("val", step.share)) + len(study.rows("test"))
-    return study.clock.closing_s + 2 * quick_s + MARGIN * n_judged / study.rate(step.size)
+    return study.clock.closing_s + QUICK_MARGIN * quick_s + MARGIN * n_judged / study.rate(step.size)
 
 
 def training_s(study: Study, step: FineTuneStep, kept: Sequence[Answer]) -> float:
