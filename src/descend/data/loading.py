@@ -91,7 +91,7 @@ def load(
     in_memory = manifest.pictures[opened] if manifest.pictures is not None and seen.reasons else manifest.pictures
     pictures = Pictures(manifest.root, names, digests, policy, in_memory)
     near = _near(pictures, sizes, notes, up_to=near_up_to, threads=n_threads(threads), cache=cache, progress=progress)
-    splits, groups = (_split if split else _for_evaluation)(labels, digests, near, groups, given, seed=seed)
+    splits, groups = _split(labels, digests, near, groups, given, seed=seed) if split else _for_evaluation(near, groups, given)
     if split:
         notes += [*problems.near(names, near.pairs, labels, given, splits), *torn_sequences(names, labels, splits, given)]
     dataset = Dataset(
@@ -172,12 +172,10 @@ def _split(
 
 
 def _for_evaluation(
-    labels: NDArray[np.int64], digests: NDArray[np.uint8], near: NearCopies, groups: NDArray[np.int64] | None,
-    given: NDArray[np.int8], *, seed: int,
-) -> tuple[NDArray[np.int8], NDArray[np.int64] | None]:  # fmt: skip
+    near: NearCopies, groups: NDArray[np.int64] | None, given: NDArray[np.int8]
+) -> tuple[NDArray[np.int8], NDArray[np.int64] | None]:
     """Return the splits, ``test`` where none is given, and the groups, in which all near copies are together."""
-    del digests, seed  # nothing is drawn
-    return np.where(given == UNASSIGNED, np.int8(TEST), given), grouped(len(labels), near, groups, largest=len(labels))
+    return np.where(given == UNASSIGNED, np.int8(TEST), given), grouped(len(given), near, groups, largest=len(given))
 
 
 def _refuse_lost_splits(manifest: Manifest, seen: Scan, notes: list[Problem]) -> None:
