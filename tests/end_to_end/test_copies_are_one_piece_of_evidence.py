@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image, ImageOps
 from tests.unit.test_audit import jpeg, photograph
@@ -15,6 +16,7 @@ from descend.comparison.runs import right
 from descend.train.run import Run
 
 N = 12  # pictures of the test split
+SETTINGS: dict[str, Any] = {"transfer": "scratch", "backbone": "smallcnn(width=4)", "size": 32, "epochs": 2, "batch_size": 8}
 
 
 def picture(seed: int) -> Image.Image:
@@ -39,8 +41,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    settings: dict[str, Any] = {"transfer": "scratch", "backbone": "smallcnn(width=4)", "size": 32, "epochs": 2, "batch_size": 8}
-    return descend.fit(root, out=tmp_path_factory.mktemp("runs") / "run", **settings)
+    return descend.fit(root, out=tmp_path_factory.mktemp("runs") / "run", **SETTINGS)
 
 
 def test_a_comparison_counts_copies_once(run: Run, root: Path) -> None:
@@ -65,3 +66,34 @@ def test_an_evaluation_on_other_data_counts_near_copies_once(run: Run, tmp_path:
     assert (once["n"], once["n_independent"]) == (20, 20)
     assert often["n"] == 80
     assert 19 <= often["n_independent"] <= 22  # a crop of a picture that is so small may stay unknown
+
+
+def test_a_comparison_counts_what_belongs_together_once(run: Run, tmp_path: Path) -> None:
+    rows = list[str]()
+    for seed in range(48):
+        name = f"{seed}.png"
+        picture(seed).save(tmp_path / name)
+        part = "train" if seed < 16 else "val" if seed < 24 else "test"
+        patient = "" if part == "train" else f"p{seed // 2 // 3}"  # one class each, three pictures of it, but the last of them
+        rows.append(f"{name},{'ab'[seed % 2]},{part},{patient and patient + 'ab'[seed % 2]}")
+    (tmp_path / "t.csv").write_text("\n".join(["path,label,split,group", *rows]) + "\n")
+    grouped = descend.fit(tmp_path / "t.csv", out=tmp_path / "run", **SETTINGS)
+    answers = pd.read_csv(grouped.folder / "predictions.csv")
+    patient = {line.split(",")[0]: line.split(",")[3] for line in rows}
+    judged = answers[answers["split"] == "test"]
+    shares = (judged["label"] == judged["predicted"]).groupby(judged["path"].map(patient), sort=False).mean()
+    assert 1 < len(shares) < len(judged)
+    assert sorted(right(grouped.folder, "test").values()) == pytest.approx(sorted(shares))
+
+
+def test_an_evaluation_tells_pictures_that_are_near_copies_of_trained_ones(run: Run, root: Path, tmp_path: Path) -> None:
+    for seed in range(4):
+        (tmp_path / "ab"[seed % 2]).mkdir(exist_ok=True)
+        original = root / "train" / "ab"[seed % 2] / f"{seed}.png"
+        (tmp_path / "ab"[seed % 2] / f"same{seed}.png").write_bytes(original.read_bytes())
+        (tmp_path / "ab"[seed % 2] / f"near{seed}.jpg").write_bytes(jpeg(ImageOps.mirror(Image.open(original)), 90))
+        picture(400 + seed).save(tmp_path / "ab"[seed % 2] / f"new{seed}.png")
+        (tmp_path / "ab"[seed % 2] / f"test{seed}.jpg").write_bytes(jpeg(picture(200 + seed), 90))  # like test, not like train
+    found = run.evaluate(str(tmp_path))
+    assert (found["n"], found["n_trained_on"], found["n_near_trained_on"]) == (16, 4, 4)
+    assert run.evaluate(str(root))["n_near_trained_on"] == 0

@@ -92,7 +92,7 @@ def test_a_set_without_faults_is_clean(tmp_path: Path) -> None:
     audit = scan(clean_set(tmp_path / "pets"), deep=False, threads=1)
     assert audit.clean
     assert {finding.severity for finding in audit.findings} == {"ok"}
-    assert audit.material.near.pairs.shape == (0, 2)
+    assert audit.material.dataset.near.pairs.shape == (0, 2)
 
 
 def test_files_that_give_no_picture_are_named_with_their_reasons(planted: Audit) -> None:

@@ -78,7 +78,8 @@ def test_cache_frees_one_kind_or_all(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def _judged(**changes: Any) -> dict[str, Any]:
     row = {"class": "disc", "precision": 1.0, "recall": 0.5, "f1": 2 / 3, "n": 4}
     return {
-        "split": "test", "n": 4, "n_independent": 4, "problems": {}, "n_trained_on": 0, "look_noted": True, "accuracy": 0.75,
+        "split": "test", "n": 4, "n_independent": 4, "problems": {}, "n_trained_on": 0, "n_near_trained_on": 0,
+        "look_noted": True, "accuracy": 0.75,
         "accuracy_interval": [0.3, 0.95], "balanced_accuracy": 0.75, "macro_f1": 0.7, "doubt": None, "per_class": [row],
         "test_looks": 2,
     } | changes  # fmt: skip
@@ -90,6 +91,7 @@ def _judged(**changes: Any) -> dict[str, Any]:
         ({}, "split test, 4 pictures", "looked at 2 times"),
         ({"problems": {"a.png": "a.png is empty"}}, "75.0%", "skipped: a.png is empty"),
         ({"n_trained_on": 3}, "75.0%", "careful: 3 of these pictures were trained or selected on"),
+        ({"n_near_trained_on": 1}, "75.0%", "careful: 1 picture is a near copy (saved again, resized, mirrored, "),
         ({"look_noted": False}, "75.0%", "this look at a test split is not counted"),
         ({"doubt": {"wrong": {"entropy": 0.5, "mutual_information": 0.25}}},
          "wrong answers: entropy 0.500 nats, mutual information 0.250 nats", ""),

@@ -14,7 +14,7 @@ from scipy import stats as scipy_stats
 
 from descend.comparison import PairedRuns, paired_seeds
 from descend.errors import DataError
-from descend.stats import Interval, difference, mcnemar, paired, paired_runs_and_items, runs_needed, verdict
+from descend.stats import Interval, difference, mcnemar, paired, paired_runs_and_items, runs_needed, verdict, verdict_in_points
 
 Scores = NDArray[np.float64]
 
@@ -154,6 +154,33 @@ def test_mcnemars_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     assert alarms / 600 <= 0.05  # an exact test is never above its level, and below it for few pictures
 
 
+def test_shares_of_one_run_each_count_as_their_mean_square() -> None:
+    a, b = two_runs(9, 1, 50, 7)
+    whole = difference(a[None], b[None])
+    halves = difference((a[None] + 1) / 2, (b[None] + 1) / 2)  # half of each patient's pictures
+    n, z = 67, 1.959963984540054
+    middle, squares = 4 / (n + 2), (10 * 0.25 + 2) / (n + 2)
+    error = math.sqrt((squares - middle**2) / (n + 2))
+    assert (halves.interval.low, halves.interval.high) == pytest.approx((middle - z * error, middle + z * error))
+    assert whole.mcnemar is not None
+    assert halves.mcnemar is None
+    assert halves.interval.mean == pytest.approx(whole.interval.mean / 2)
+    assert "not distinguishable with one run each on 67 pictures" in verdict_in_points(halves)
+
+
+@pytest.mark.parametrize(("n", "each"), [(12, 5), (40, 3), (150, 8)])
+def test_equal_runs_on_patients_are_called_different_no_more_often_than_promised(n: int, each: int) -> None:
+    draw = np.random.default_rng(n)
+    alarms, single = 0, 0
+    for _ in range(500):
+        hard = draw.beta(0.5, 0.5, (2, n, 1))  # each run has patients of its own with which it is at a loss
+        right = (draw.random((2, n, each)) > hard * 0.4).astype(float)
+        alarms += difference(right[0].mean(1)[None], right[1].mean(1)[None]).distinguishable
+        single += difference(right[0].reshape(1, -1), right[1].reshape(1, -1)).distinguishable
+    assert alarms / 500 <= 0.065  # 5%, and two standard errors of 500 trials
+    assert single > alarms  # as if every picture were a patient
+
+
 def test_mcnemar_wants_right_and_wrong() -> None:
     with pytest.raises(DataError, match="right or wrong"):
         mcnemar([0.5, 1.0], [1.0, 0.0])
@@ -198,7 +225,7 @@ def test_verdicts_on_pictures_say_what_would_tell() -> None:
     assert "more pictures would tell, more seeds alone would not" in verdict(*pictures)
     rates = np.array([[0.75, 0.7, 0.65, 0.6], [0.55, 0.75, 0.5, 0.7]])  # the quality of runs is by chance, their answers too
     seeds = (draw.random((2, 4, 400)) < rates[..., None]).astype(float)
-    assert "4 seeds and 400 pictures; more seeds would tell" in verdict(*seeds)
+    assert "4 seeds on 400 pictures; more seeds would tell" in verdict(*seeds)
     better = np.ones((3, 200)), (draw.random((3, 200)) < 0.8).astype(float)
     assert verdict(*better).startswith("higher by 0.")
     one = [side[None] for side in two_runs(12, 2, 80, 6)]

@@ -101,8 +101,10 @@ def test_each_shape_has_its_interval() -> None:
     assert mcnemar(*(side[0] for side in two_runs(7, 0, 9)), level=0.985).difference.low > 0
     assert unsure.interval.low == 0
     assert not unsure.distinguishable
-    with pytest.raises(DataError, match="right or wrong on every picture"):
-        difference(a[:1], b[:1])
+    shares = difference(a[:1], b[:1])
+    assert shares.covers == "pictures"
+    assert shares.interval.mean == pytest.approx((a[0] - b[0]).mean())
+    assert (shares.p_value < 0.05) == shares.distinguishable
     with pytest.raises(DataError, match="same seeds at a look"):
         differences({"x": (a, b), "y": (a[:2], b[:2])}, looks=Spending((2, 3)))
 

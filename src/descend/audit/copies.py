@@ -70,7 +70,7 @@ def _exact(material: Material) -> Iterator[Link]:
 
 
 def _near(material: Material) -> Iterator[Link]:
-    near = material.near
+    near = material.dataset.near
     for (one, other), kind, likeness in zip(near.pairs.tolist(), near.kinds.tolist(), near.likeness, strict=True):
         yield (one, other), f"{KINDS[kind]}, details alike by {likeness:.2f}"
 

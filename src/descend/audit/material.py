@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from descend.data import Dataset, Problem
 from descend.data.manifest import SPLITS, UNASSIGNED
-from descend.data.near_copies import NearCopies, chained, near_copies
+from descend.data.near_copies import chained
 from descend.data.pool import in_order, n_threads
 from descend.data.signatures import Pictures, Signatures, signatures
 from descend.errors import PictureError
@@ -53,11 +53,6 @@ class Material:
     confirmed: frozenset[str] = frozenset()
 
     @cached_property
-    def near(self) -> NearCopies:
-        """Pairs that show the same picture and differ in their bytes."""
-        return near_copies(self.seen, self.dataset.digests, self.dataset.sizes, self.pictures.squashed)
-
-    @cached_property
     def copy_of(self) -> NDArray[np.int64]:
         """A number for each picture that its copies share: (N,) int64."""
         return self.dataset.copies(np.arange(len(self.dataset)))
@@ -66,7 +61,7 @@ class Material:
     def family(self) -> NDArray[np.int64]:
         """A number for each picture that its copies and near copies share, also through a chain: (N,) int64."""
         exact = self.copy_of
-        return chained(int(exact.max()) + 1, exact[self.near.pairs])[exact]
+        return chained(int(exact.max()) + 1, exact[self.dataset.near.pairs])[exact]
 
     @cached_property
     def uniform(self) -> NDArray[np.int64]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from descend.cli.first_look import load
 from descend.cli.output import Parser, tell
 from descend.cli.predict import add_passes
+from descend.findings import counted
 from descend.percentages import percent
 from descend.printable import printable
 
@@ -32,6 +33,10 @@ def main(argv: list[str]) -> int:
         tell(f"skipped: {reason}", file=sys.stderr)
     if score["n_trained_on"] and score["split"] == "test":
         tell(f"careful: {score['n_trained_on']} of these pictures were trained or selected on", file=sys.stderr)
+    if score["n_near_trained_on"] and score["split"] == "test":
+        near = score["n_near_trained_on"]
+        tell(f"careful: {counted(near, 'picture is a near copy', 'pictures are near copies')} (saved again, resized, mirrored,"
+             " turned or cropped) of what was trained or selected on", file=sys.stderr)  # fmt: skip
     if not score["look_noted"]:
         tell("careful: the run folder takes no writes, so this look at a test split is not counted", file=sys.stderr)
     if args.json:

@@ -139,12 +139,13 @@ def _begun(
 
 def _precision(looked: LookedAt, settings: Settings) -> str:
     """Say beforehand what difference the pictures can settle, where it is larger than the one that is worth finding."""
-    n_pictures = looked.n_judged
+    n_pictures = looked.n_judged  # as compared: those that belong together are one
     least = least_difference(n_pictures, APART, settings.level)
     if least <= settings.settle:
         return ""
+    what = "pictures" if looked.dataset.groups is None else "groups of pictures"
     return (
-        f"{n_pictures:,} pictures settle differences from about {100 * least:.1f} points on, however many seeds there are "
+        f"{n_pictures:,} {what} settle differences from about {100 * least:.1f} points on, however many seeds there are "
         f"(if candidates differ on {APART:.0%} of them), and {100 * settings.settle:.3g} points are asked for"
     )
 
@@ -226,8 +227,8 @@ class LookedAt:
 
     @property
     def n_judged(self) -> int:
-        """How many pictures every run is judged on, copies once: of test, or of validation where there is no test split."""
-        return len(np.unique(self.dataset.copies(self.dataset.indices("test" if self.has_test else "val"))))
+        """On how much every run is judged, copies and groups once: of test, or of validation where there is no test split."""
+        return len(np.unique(self.dataset.evidence(self.dataset.indices("test" if self.has_test else "val"))))
 
     @property
     def has_test(self) -> bool:

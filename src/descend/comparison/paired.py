@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from descend.errors import DataError
-from descend.stats import Interval, mcnemar, mean, paired, paired_runs_and_items, verdict
+from descend.stats import Interval, difference, mean, paired, verdict
 
 Measure = Callable[[int], ArrayLike]
 """Takes a seed; returns one score, or for each picture of one and the same test set whether it was right."""
@@ -38,9 +38,7 @@ class PairedRuns:
         first, second = self._sides(name, baseline)
         if np.ndim(first) == 1:
             return paired(self.scores[name], self.scores[baseline], level)
-        if len(self.seeds) == 1:
-            return mcnemar(np.ravel(first), np.ravel(second), level).difference
-        return paired_runs_and_items(first, second, level)
+        return difference(first, second, level).interval
 
     def verdict(self, name: str, baseline: str, level: float = 0.95) -> str:
         """Return the difference in words."""

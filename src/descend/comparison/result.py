@@ -114,7 +114,7 @@ class Comparison:
     as_written: str = ""  # why there was no tuning; empty where there was
     tunings: list[Tuning] = field(default_factory=list)  # one per candidate, or none
     tuning_ended: str = ""  # why there were fewer trials than asked for
-    _right: dict[Made, dict[str, bool]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _right: dict[Made, dict[str, float]] = field(default_factory=dict, init=False, repr=False, compare=False)
     _curves: dict[Made, list[dict[str, Any]]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     # ------------------------------------------------------------------------------------------------------------ what came
@@ -140,7 +140,7 @@ class Comparison:
 
     @property
     def n_pictures(self) -> int:
-        """How many pictures were judged."""
+        """How many pictures were judged; those that belong together are one."""
         return next(iter(self.paired(self.base).items.values())).shape[1]
 
     def accuracy_of(self, item: Made) -> float:

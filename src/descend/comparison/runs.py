@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from descend.available_memory import forget_peak, peak_bytes
 from descend.comparison.candidate import Candidate
+from descend.data.split import linked
 from descend.errors import DescendError, DivergenceError, RunError
 from descend.progress import Silent
 from descend.train import folder, manifest, pictures
@@ -162,11 +163,12 @@ def _made_before(item: Job) -> Made | None:
     return None
 
 
-def right(run: Path, split: str) -> dict[str, bool]:
-    """Return picture -> whether a run's answer is right, for a split that it was judged on, in the order of the file.
+def right(run: Path, split: str) -> dict[str, float]:
+    """Return what a run has right of a split that it was judged on, in the order of the file: picture -> 0 or 1.
 
-    Of pictures with the same bytes and the same label only the first is there: what is known does not grow by copying it. Raises
-    RunError where the run is not there any more.
+    Of pictures with the same bytes and the same label only the first is there, and of pictures that belong together (a group of
+    the data, near copies) too, with the share of them that is right: what is known does not grow by repeating it. Raises RunError
+    where the run is not there any more.
     """
     if not (run / folder.PREDICTIONS).exists():
         raise RunError(f"run {run}", f"must hold {folder.PREDICTIONS}: a comparison is told from its runs",
@@ -174,16 +176,25 @@ def right(run: Path, split: str) -> dict[str, bool]:
     folder.verify(run / folder.PREDICTIONS, f"Write it anew: descend fit --resume {shlex.quote(str(run))}.")
     with (run / folder.PREDICTIONS).open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["split"] == split]
-    known, first = pictures.digest_of(run), dict[tuple[str, str], str]()
+    known, first = pictures.evidence_of(run), dict[tuple[str, str], str]()
     for row in rows:
-        first.setdefault((known.get(row["path"], row["path"]), row["label"]), row["path"])
+        digest, _ = known.get(row["path"], (row["path"], None))
+        first.setdefault((digest, row["label"]), row["path"])
     kept = {*first.values()}
-    return {row["path"]: row["label"] == row["predicted"] for row in rows if row["path"] in kept}
+    each = {row["path"]: float(row["label"] == row["predicted"]) for row in rows if row["path"] in kept}
+    groups = [known[path][1] for path in each if path in known]
+    if len(groups) < len(each) or None in groups:
+        return each
+    digests = np.array([[*bytes.fromhex(known[path][0])] for path in each], np.uint8)
+    together = dict[int, dict[str, float]]()
+    for unit, (path, share) in zip(linked(digests, np.array(groups)).tolist(), each.items(), strict=True):
+        together.setdefault(unit, {})[path] = share
+    return {next(iter(shares)): float(np.mean([*shares.values()])) for shares in together.values()}
 
 
-def outcomes(answers: Mapping[Made, dict[str, bool]]) -> dict[str, NDArray[np.float64]]:
+def outcomes(answers: Mapping[Made, dict[str, float]]) -> dict[str, NDArray[np.float64]]:
     """Return name -> (n_seeds, n_pictures), what each run answered rightly. Raises RunError where runs judged other pictures."""
-    rows: dict[str, list[dict[str, bool]]] = {}
+    rows: dict[str, list[dict[str, float]]] = {}
     for item, answer in answers.items():
         rows.setdefault(item.name, []).append(answer)
     pictures = next(iter(rows.values()))[0].keys()

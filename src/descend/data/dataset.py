@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from descend.data.decode import decode
 from descend.data.manifest import SPLITS, UNASSIGNED
+from descend.data.near_copies import NONE, NearCopies
 from descend.data.opening import Source
 from descend.data.packed import Packed, source_of
 from descend.data.problems import Problem, refusal, unreadable
@@ -39,7 +40,8 @@ class Dataset:
     hexadecimal digits, a hash of the classes and of every picture's content, label and split as loaded; leaving pictures out
     later does not change it.
     policy: how all its pictures are read: the scale, the background and the fit. groups: (N,) int64, pictures that belong
-    together (one patient, one video), or None. pictures: as in ``Manifest``.
+    together (one patient, one video), or None. pictures: as in ``Manifest``. near: the near copies that loading
+    found among all rows.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Dataset:
     pictures: NDArray[Any] | Packed | None = field(default=None, repr=False)
     policy: PixelPolicy = USUAL
     groups: NDArray[np.int64] | None = field(default=None, repr=False)
+    near: NearCopies = field(default=NONE, repr=False)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -197,7 +200,7 @@ class Dataset:
             for name in ("labels", "splits", "digests", "sizes", "pictures", "groups")
         }
         names = [self.names[row] for row in rows]
-        return dataclasses.replace(self, **taken, names=names, problems=(*self.problems, note))
+        return dataclasses.replace(self, **taken, names=names, near=self.near.among(rows), problems=(*self.problems, note))
 
     def pooled(self) -> Dataset:
         """Return the data set with all in train that may be trained on: everything but a test split that was given."""

@@ -110,6 +110,7 @@ def load(
         pictures=in_memory,
         policy=policy,
         groups=groups,
+        near=near,
     )
     if not split:
         return dataset

@@ -44,6 +44,13 @@ class NearCopies:
     kinds: NDArray[np.int64]
     likeness: NDArray[np.float32]
 
+    def among(self, rows: NDArray[np.int64]) -> NearCopies:
+        """Return those of which both are among rows, (n,) int64, distinct; pairs are places in ``rows`` then."""
+        both = np.isin(self.pairs, rows).all(axis=1)
+        order = np.argsort(rows)
+        places = np.sort(order[np.searchsorted(rows, self.pairs[both], sorter=order)], axis=1)
+        return NearCopies(places, self.kinds[both], self.likeness[both])
+
 
 NONE = NearCopies(np.zeros((0, 2), np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
 

@@ -13,7 +13,7 @@ from descend.errors import DataError
 from descend.stats.crossed import crossed
 from descend.stats.intervals import Interval, check_level, interval_of, paired_differences, paired_p_value
 from descend.stats.multiple import holm_levels
-from descend.stats.one_run import McNemar, adjusted_wald_p_value, mcnemar_of, paired_scores
+from descend.stats.one_run import McNemar, adjusted_wald, adjusted_wald_p_value, counts_of, mcnemar_of, paired_scores
 from descend.stats.power import Plan, plan_runs
 from descend.stats.sequential import Spending
 
@@ -46,29 +46,35 @@ class Difference:
 
     @cached_property
     def mcnemar(self) -> McNemar | None:
-        """The test of two networks, where there is one run each."""
-        return mcnemar_of(self.scores[0], self.level) if self.covers == "pictures" else None
+        """The test of two networks, where there is one run each and every picture is right or wrong."""
+        binary = self.covers == "pictures" and bool(np.isin(self.scores, (-1, 0, 1)).all())
+        return mcnemar_of(self.scores[0], self.level) if binary else None
 
     @cached_property
     def interval(self) -> Interval:
-        """The interval that decides: ``paired``, ``paired_runs_and_items``, or that of ``mcnemar``.
+        """The interval that decides: ``paired``, ``paired_runs_and_items``, or, of one run each, that of ``mcnemar``.
 
-        The last is stretched to zero where the exact test does not call the two networks different.
+        The last is stretched to zero where the exact test does not call the two networks different; for shares there is none.
         """
-        if self.mcnemar is None:
-            return interval_of(self.scores, self.level) if self.n_pictures is None else crossed(self.scores).interval(self.level)
-        known = self.mcnemar.difference
-        if self.mcnemar.p_value < 1 - self.level:
+        if self.n_pictures is None:
+            return interval_of(self.scores, self.level)
+        if self.n_seeds > 1:
+            return crossed(self.scores).interval(self.level)
+        n, (only_a, only_b) = self.n_pictures, counts_of(self.scores[0])
+        known = Interval((only_a - only_b) / n, *adjusted_wald(only_a, only_b, n, self.level), n)
+        if self.mcnemar is None or self.mcnemar.p_value < 1 - self.level:
             return known
         return replace(known, low=min(known.low, 0.0), high=max(known.high, 0.0))
 
     @cached_property
     def p_value(self) -> float:
         """The p value of ``interval``: below 1 - level exactly where it leaves out zero, at any level."""
-        if self.mcnemar is not None:
-            inverted = adjusted_wald_p_value(self.mcnemar.only_a, self.mcnemar.only_b, self.mcnemar.n)
-            return max(self.mcnemar.p_value, inverted)
-        return paired_p_value(self.scores) if self.n_pictures is None else crossed(self.scores).p_value()
+        if self.n_pictures is None:
+            return paired_p_value(self.scores)
+        if self.n_seeds > 1:
+            return crossed(self.scores).p_value()
+        inverted = adjusted_wald_p_value(*counts_of(self.scores[0]), self.n_pictures)
+        return inverted if self.mcnemar is None else max(self.mcnemar.p_value, inverted)
 
     @property
     def distinguishable(self) -> bool:
@@ -89,7 +95,8 @@ def difference(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> Difference:
     """Compare a with b on the same seeds, by what the shape of their scores allows.
 
     a, b: (n_seeds,), one score per seed: Student's t (``paired``). (n_seeds, n_pictures), scores in [0, 1] of the same pictures:
-    seeds and pictures (``paired_runs_and_items``). (1, n_pictures), right or wrong: two networks (``mcnemar``).
+    seeds and pictures (``paired_runs_and_items``). (1, n_pictures): two networks (``mcnemar``; of shares, such as the mean over
+    the pictures of one patient, its interval with their mean square for the share of pictures that differ, and no exact test).
     Raises DataError for unlike shapes, a single score, or scores of pictures outside [0, 1].
 
     >>> from descend.stats import difference
@@ -100,10 +107,7 @@ def difference(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> Difference:
     if np.ndim(a) == 1 and np.ndim(b) == 1:
         first, second = (np.asarray(side, np.float64).tolist() for side in (a, b))
         return Difference(paired_differences(first, second, "difference"), level)
-    scores = paired_scores(a, b, "difference", n_seeds=1)
-    if len(scores) == 1 and not np.isin(scores, (-1, 0, 1)).all():
-        raise DataError("difference", "one run each must be right or wrong on every picture", got=scores[0, :8].tolist())
-    return Difference(scores, level)
+    return Difference(paired_scores(a, b, "difference", n_seeds=1), level)
 
 
 def differences(

@@ -48,6 +48,15 @@ def mcnemar_of(differences: NDArray[np.float64], level: float) -> McNemar:
     return McNemar(only_a, only_b, n, p_value, Interval((only_a - only_b) / n, *adjusted_wald(only_a, only_b, n, level), n))
 
 
+def counts_of(differences: NDArray[np.float64]) -> tuple[float, float]:
+    """Return on how many pictures a and b alone are right, of (n_pictures,) differences.
+
+    Of shares in [-1, 1], the counts whose difference has the same mean and the same mean square.
+    """
+    total, squares = float(differences.sum()), float(np.square(differences).sum())
+    return (squares + total) / 2, (squares - total) / 2
+
+
 def adjusted_wald(only_a: float, only_b: float, n: int, level: float) -> tuple[float, float]:
     """Return the interval of Bonett & Price 2012 for the difference of two paired shares."""
     p, q = (only_a + 1) / (n + 2), (only_b + 1) / (n + 2)

@@ -32,10 +32,9 @@ def _unknown(known: Difference) -> str:
     """Say what would tell a difference as large as the one observed."""
     interval, told = known.interval, f"({known.level:.0%} interval {known.interval})"
     if known.n_pictures is not None:
-        where = f"{known.n_seeds} seeds and {known.n_pictures} pictures"
         seeds_tell = interval.mean != 0 and known.plan(abs(interval.mean)).n_seeds is not None
         hint = "more seeds would tell" if seeds_tell else "more pictures would tell, more seeds alone would not"
-        return f"not distinguishable with {where}; {hint} {told}"
+        return f"not distinguishable with {_where(known)}; {hint} {told}"
     if all_equal(known.scores):
         amount = f"{interval.mean:+.4g} on each" if abs(interval.mean) > 0 else "equal on each"
         return f"not distinguishable with {interval.n} seeds: {amount}, and equal differences tell nothing about their spread"

@@ -1,6 +1,7 @@
 """Which pictures a run was made from, in its folder: what differs is named when they are not what they were.
 
-``pictures.json`` holds one line per picture: its name, its class, its split and a digest of its bytes.
+``pictures.json`` holds one line per picture: its name, its class, its split, a digest of its bytes and, where pictures belong
+together (one patient, near copies), the number of its group.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from descend.data import Dataset
 from descend.data.dataset import SPLITS
 from descend.train import folder
 
-Pictures = Mapping[str, tuple[str, str, str]]  # name -> class, split, digest in hexadecimal
+Pictures = Mapping[str, tuple[str, str, str] | tuple[str, str, str, int]]
+"""Name -> class, split, digest in hexadecimal and, where there are groups, the number of its group."""
 N_NAMED = 3
 
 
@@ -22,10 +24,11 @@ def of(dataset: Dataset) -> Pictures:
     """Return the pictures of a data set as it was loaded."""
     splits = [*SPLITS, "left out"]  # -1
     rows = zip(dataset.labels, dataset.splits, dataset.digests, strict=True)
-    return {
-        dataset.name_of(row): (dataset.classes[label], splits[split], digest.tobytes().hex())
-        for row, (label, split, digest) in enumerate(rows)
-    }
+    facts = [(dataset.classes[label], splits[split], digest.tobytes().hex()) for label, split, digest in rows]
+    names = map(dataset.name_of, range(len(facts)))
+    if dataset.groups is None:
+        return dict(zip(names, facts, strict=True))
+    return {name: (*known, group) for name, known, group in zip(names, facts, dataset.groups.tolist(), strict=True)}
 
 
 def write(pictures: Pictures, run: Path) -> None:
@@ -63,12 +66,12 @@ def differences(now: Pictures, run: Path) -> list[str]:
 
 def digests(run: Path, split: str) -> set[str]:
     """Return the digests of a run's pictures in a split; empty for a run of an older version, which wrote no list."""
-    return {digest for _, where, digest in _read(run).values() if where == split}
+    return {digest for _, where, digest, *_ in _read(run).values() if where == split}
 
 
-def digest_of(run: Path) -> dict[str, str]:
-    """Return name -> digest of a run's pictures; empty for a run of an older version, which wrote no list."""
-    return {name: digest for name, (_, _, digest) in _read(run).items()}
+def evidence_of(run: Path) -> dict[str, tuple[str, int | None]]:
+    """Return name -> digest, and group or None, of a run's pictures; empty for a run of an older version, which wrote no list."""
+    return {name: (digest, group[0] if group else None) for name, (_, _, digest, *group) in _read(run).items()}
 
 
 def _read(run: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from descend import data as data_package
 from descend.data import Dataset
 from descend.data.opening import Source
+from descend.data.overlap import n_shared
 from descend.data.pool import n_threads
 from descend.errors import DataError, DescendError, RunError, SpecError, nearest
 from descend.printable import shortened
@@ -243,9 +244,8 @@ class Run:
         On a split of the run's own data the score is the recorded one to the bit, on the same machine with the same threads.
         Classes are matched by name. Raises DataError, naming them, where a class is unknown to the run.
         """
-        dataset = self._as_in_training(data, threads, outside) or data_package.load(
-            data, split=False, outside=outside, threads=threads
-        )
+        own = self._as_in_training(data, threads, outside)
+        dataset = own or data_package.load(data, split=False, outside=outside, threads=threads)
         columns = self._columns(dataset)
         chosen = split or ("test" if len(dataset.indices("test")) else "val")
         rows = dataset.indices(chosen)
@@ -260,11 +260,15 @@ class Run:
             self.record.look_at_test(f"descend eval {dataset.name}")
         noted = chosen != "test" or self._note_look()
         judged = rows[kept]
+        own = own or self._own_data(threads)
+        n_same, n_near = (None, None) if own is None else n_shared(
+            dataset, judged, own, near_up_to=self.record.near_up_to, threads=threads
+        )  # fmt: skip
         return Evaluation(
             **metrics.score(result.probabilities, labels, copies=dataset.copies(judged), groups=dataset.evidence(judged)),
             run=str(self.folder), split=chosen, test_looks=len(self.record.test_looks),
             per_class=metrics.per_class(result.probabilities, labels, self.classes), problems=problems, look_noted=noted,
-            n_trained_on=self._n_trained_on(dataset.digests[judged], threads), tta=tta, mc=mc, doubt=_doubt(result, labels),
+            n_trained_on=n_same, n_near_trained_on=n_near, tta=tta, mc=mc, doubt=_doubt(result, labels),
         )  # fmt: skip
 
     def _note_look(self) -> bool:
@@ -280,18 +284,14 @@ class Run:
             return False
         return True
 
-    def _n_trained_on(self, digests: NDArray[np.uint8], threads: int | None) -> int | None:
-        """Count pictures that the run was trained or selected on; None where its own data are not at hand to compare with."""
+    def _own_data(self, threads: int | None) -> Dataset | None:
+        """Return what the run was trained on, or None where that is not at hand."""
         try:
-            training = (
+            return (
                 None if self.recipe.data is None else self._as_in_training(self.recipe.data, threads, bool(self.recipe.outside))
             )
         except OSError:
-            training = None
-        if training is None:
             return None
-        known = {training.digests[row].tobytes() for split in ("train", "val") for row in training.indices(split)}
-        return sum(digest.tobytes() in known for digest in digests)
 
     def summary(self) -> RunSummary:
         """Return what ``descend fit --json`` prints."""
