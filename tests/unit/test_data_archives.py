@@ -29,7 +29,7 @@ PHOTOS = {f"photos/{'ab'[n % 2]}/{n}.png": png(n) for n in range(24)}
 
 
 def packed(path: Path, files: dict[str, bytes]) -> Path:
-    if path.suffix == ".zip":
+    if path.suffix.lower() == ".zip":
         with zipfile.ZipFile(path, "w") as archive:
             for name, content in files.items():
                 archive.writestr(name, content)
@@ -185,3 +185,46 @@ def test_errors_name_the_archive_and_not_where_it_is_unpacked(tmp_path: Path) ->
         load(tmp_path / "photos.zip")
     assert str(error.value).startswith(f"{tmp_path / 'photos.zip'}: pictures must lie in class folders")
     assert str(tmp_path / "photos.zip" / "labels.csv") in str(error.value)
+
+
+@pytest.mark.parametrize("called", ["{}.zip", "{}-samples.zip", "{}.ZIP"])
+def test_zips_in_a_folder_are_its_classes(called: str, tmp_path: Path) -> None:
+    root = tmp_path / "pets"
+    root.mkdir()
+    (root / "._cat.zip").write_bytes(b"of a Mac")
+    for label in ("black cat", "dog"):
+        inside = f"{label}/" if label == "dog" else ""  # packed with its folder, or without
+        packed(root / called.format(label), {f"{inside}{n}.png": png(n + 100 * len(label)) for n in range(12)})
+    dataset = load(root)
+    assert (dataset.name, dataset.classes, len(dataset)) == ("pets", ("black cat", "dog"), 24)
+    assert [*np.bincount(dataset.labels)] == [12, 12]
+    packed(root / called.format("dog"), {f"{n}.png": png(n + 300) for n in range(13)})
+    assert len(load(root)) == 25  # as they are now
+
+
+def test_zips_in_a_folder_are_its_splits(tmp_path: Path) -> None:
+    for part, first in (("train", 0), ("test", 100)):
+        packed(tmp_path / f"{part}.zip", {f"{part}/{'ab'[n % 2]}/{n}.png": png(first + n) for n in range(20)})
+    dataset = load(tmp_path)
+    assert dataset.given_split
+    assert len(dataset.indices("test")) == 20
+
+
+def test_one_zip_in_a_folder_is_what_it_holds(tmp_path: Path) -> None:
+    packed(tmp_path / "pets.zip", PHOTOS)
+    assert load(tmp_path).classes == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("beside", "words"),
+    [("labels.csv", "1 table lies beside the pictures"), ("notes.zip", "2 archives lie in the folder and are not opened")],
+)
+def test_zips_beside_a_table_or_without_pictures_are_not_opened(beside: str, words: str, tmp_path: Path) -> None:
+    packed(tmp_path / "cat.zip", {f"{n}.png": png(n) for n in range(4)})
+    if beside.endswith("zip"):
+        packed(tmp_path / beside, {"notes.txt": b"of mine"})
+    else:
+        (tmp_path / beside).write_text("path,label\n")
+    with pytest.raises(DataError, match=words):
+        load(tmp_path)
+    assert not [*(tmp_path / "cache").rglob("*.png")]

@@ -344,7 +344,7 @@ FOREIGN: dict[str, str] = {
     "val/val_annotations.txt": "1 file may list the labels of pictures: write them as a table path,label",
     "imagelabels.mat": "1 file may list the labels of pictures",
     "data/deep/labels.csv": "1 table lies beside the pictures",
-    "bird.zip": "1 archive lies in the folder and is not opened; unpack it",
+    "bird.7z": "1 archive lies in the folder and is not opened; unpack it",
     "train.tfrecord": "1 file of another library is not read; load its pictures in Python",
     "t10k-images-idx3-ubyte.gz": "1 file of another library",
 }  # fmt: skip

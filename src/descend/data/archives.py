@@ -1,6 +1,7 @@
 """Pictures in a compressed archive (``photos.zip``, ``photos.tar.gz``): unpacked once into the cache, then read.
 
     photos.zip                  class folders, splits: whatever a folder may hold, also within one folder more
+    photos/cat.zip, dog.zip     a class or a split each, where a folder holds archives and no pictures (``packed_folder``)
 
 An archive that has changed (size, times of content and status change, number in the file system) is unpacked anew. Nothing is
 written outside the cache, links and devices are passed over. What does not fit into the cache is refused before anything is
@@ -21,6 +22,8 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
+from descend.data.formats import is_picture_name
+from descend.data.manifest import natural
 from descend.data.ranges import LocalFile
 from descend.errors import DataError
 from descend.files import CacheFolder
@@ -29,6 +32,7 @@ from descend.printable import shortened
 KIND = "unpacked"  # of the cache's entries
 ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _NOISE = ("__MACOSX",)
+_SAMPLES = "-samples"
 
 Member = tuple[PurePosixPath, int, "zipfile.ZipInfo | tarfile.TarInfo"]  # path within, bytes, what the archive calls it
 Archive = zipfile.ZipFile | tarfile.TarFile
@@ -47,6 +51,38 @@ def unpacked(archive: Path, cache: CacheFolder | None = None) -> Path:
     cache, name = cache or CacheFolder(), stem(archive.name)
     facts = [*LocalFile.of(archive).facts, name]
     return in_cache(facts, str(archive), lambda entry: _unpack(archive, entry / name, cache), cache) / name
+
+
+def packed_folder(folder: Path) -> Path | None:
+    """Return the folder that the zips in a folder hold, each as a folder of its name; of one zip, what it holds.
+
+    None where there is none directly inside, or one without pictures: what is unpacked is what was meant. ``cat-samples.zip``, as
+    Teachable Machine names what it gives, is ``cat``, where all are called so. Raises DataError as ``unpacked`` does.
+    """
+    found = sorted((path for path in folder.iterdir() if _is_zip(path)), key=lambda path: natural(path.name))
+    if not found or not all(_holds_pictures(path) for path in found):
+        return None
+    if len(found) == 1:
+        return unpacked(found[0])
+    names, cache = [stem(path.name) for path in found], CacheFolder()
+    if all(name.endswith(_SAMPLES) and name != _SAMPLES for name in names):
+        names = [name.removesuffix(_SAMPLES) for name in names]
+    facts = [fact for path, name in zip(found, names, strict=True) for fact in (*LocalFile.of(path).facts, name)]
+
+    def unpack(entry: Path) -> None:
+        for path, name in zip(found, names, strict=True):
+            _unpack(path, entry / folder.name / name, cache)
+
+    return in_cache(facts, str(folder), unpack, cache) / folder.name
+
+
+def _is_zip(path: Path) -> bool:
+    return path.suffix.lower() == ".zip" and not path.name.startswith(".") and path.is_file()
+
+
+def _holds_pictures(path: Path) -> bool:
+    with _opened(path) as archive:
+        return any(is_picture_name(inside.as_posix()) for inside, _, _ in _members(path, archive))
 
 
 def in_cache(facts: Sequence[Any], who: str, unpack: Callable[[Path], None], cache: CacheFolder) -> Path:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from descend.data import heic
+from descend.data.archives import packed_folder
 from descend.data.folder_names import holds_thumbnails, is_wrapper, stands_aside
 from descend.data.labels import clean_text, encode_labels
 from descend.data.layout import Layout, decide
@@ -18,6 +19,7 @@ from descend.data.manifest import Manifest, natural
 from descend.data.places import is_folder
 from descend.data.pointers import archives, is_packed, pointers
 from descend.data.problems import Problem, problem, refusal
+from descend.data.table_files import SUFFIXES
 from descend.data.tree import EXPECTED, SYSTEM_FILE, SYSTEM_FOLDER, Folder, walk
 from descend.errors import DataError
 
@@ -61,13 +63,18 @@ def list_pictures(sources: Iterable[str | os.PathLike[str]]) -> list[str]:
     return find_pictures(sources).paths
 
 
-def read_folder(root: Path, *, evaluation: bool = False, who: str = "") -> Manifest:
+def read_folder(root: Path, *, evaluation: bool = False, who: str = "", packed: bool = False) -> Manifest:
     """List a folder of class folders, or of ``train``, ``val`` and ``test`` folders that hold class folders.
 
-    evaluation: one split, or one class, is enough. who: what errors call it, where that is not the folder. Raises DataError, also
-    where the folders can be read in two ways.
+    evaluation: one split, or one class, is enough. who: what errors call it, where that is not the folder. packed: zips in it may
+    stand for folders, where it holds neither pictures nor a table. Raises DataError, also where it can be read in two ways.
     """
-    return read_tree(walk(root), root, evaluation=evaluation, who=who)
+    tree = walk(root)
+    tabled = any(Path(path).suffix.lower() in SUFFIXES for path, _ in tree.passed_over)
+    held = packed_folder(root) if packed and not tree.n_pictures and not tabled else None
+    if held is not None:
+        return read_folder(held, evaluation=evaluation, who=str(root))
+    return read_tree(tree, root, evaluation=evaluation, who=who)
 
 
 def read_tree(tree: Folder, root: Path, *, evaluation: bool = False, who: str = "") -> Manifest:

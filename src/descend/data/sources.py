@@ -107,7 +107,7 @@ def _read_place(text: str, evaluation: bool, outside: bool) -> Manifest:
     if is_file(path) and is_archive(path):
         return folders.read_folder(unpacked(path), evaluation=evaluation, who=text)
     if is_folder(path):
-        return folders.read_folder(path, evaluation=evaluation)
+        return folders.read_folder(path, evaluation=evaluation, packed=True)
     if is_table:
         return tables.read_table(path, evaluation=evaluation, outside=outside)
     fix = "Give the folder that holds the class folders."
