@@ -125,6 +125,13 @@ def test_rare_classes_lower_the_number_of_folds() -> None:
     assert all((labels[held_out] == 1).sum() == 1 for _, held_out in folds)
 
 
+@pytest.mark.parametrize(("n", "n_classes", "n_folds"), [(5999, 10, 3), (6000, 10, 1), (4000, 100, 3), (4001, 100, 1)])
+def test_of_many_pictures_one_fold_is_held_out(n: int, n_classes: int, n_folds: int) -> None:
+    folds = list(folds_of(np.arange(n) % n_classes, None, 3, n_classes, 0))
+    assert len(folds) == n_folds
+    assert all(abs(len(held_out) - n / 3) <= n_classes for _, held_out in folds)
+
+
 def test_one_picture_per_class_is_fitted_without_folds() -> None:
     x, _ = blobs(12, 6, 3)
     fit = fit_logistic(x, np.arange(12), 12)

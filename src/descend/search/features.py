@@ -16,7 +16,6 @@ from descend.search.clock import OutOfTime
 from descend.search.steps import FeatureStep
 from descend.search.study import Answer, Crops, Study, TriedHead
 from descend.transfer import (
-    ONE_FOLD_FROM,
     Axes,
     Engine,
     Logistic,
@@ -25,6 +24,7 @@ from descend.transfer import (
     Trial,
     axes_of,
     fit_logistic,
+    holds_out_once,
     offered,
 )
 
@@ -257,6 +257,12 @@ def _folds(n: int, *, repeated: bool = False) -> tuple[int, int]:
     return (3, 1) if n >= MANY else (5, REPEATS if repeated and n < FEW else 1)
 
 
+def _n_fitted(n: int, n_classes: int, *, repeated: bool = False) -> int:
+    """Return how many folds of n training pictures are fitted for each strength."""
+    n_folds, n_repeats = _folds(n, repeated=repeated)
+    return 1 if holds_out_once(n, n_classes) else n_folds * n_repeats
+
+
 def _may_repeat(study: Study, n: int) -> bool:
     """Return whether n pictures are all that there are: the answer of a part will be replaced, or has little time."""
     return n == len(study.rows("train")) and not study.is_part
@@ -270,7 +276,7 @@ def fit_s(study: Study, step: FeatureStep) -> float:
     n, pretrained, n_classes, pace = len(study.rows("train", step.share)), study.pretrained, study.n_classes, study.fit_pace
     if step.quick:
         return quick_fit_s(pretrained, n, n_classes, pace, taps=pretrained.feature_sets.get(step.stages, ()))
-    n_folds, n_repeats = _folds(n, repeated=_may_repeat(study, n))
+    n_folds = _n_fitted(n, n_classes, repeated=_may_repeat(study, n))
     plain, names = replace(step, mirrored=False, crops=0, n_sets=None), list(offered(pretrained, n))[: step.n_sets]
     new = [name for name in names if (plain, name) not in study.tried]
     n_views = [1] * len(new)
@@ -280,7 +286,7 @@ def fit_s(study: Study, step: FeatureStep) -> float:
     if step.crops:
         n_views.append(1 + step.mirrored + step.crops)
     rotated_s += sum(rotation_s(pretrained, n * views, pace) for views in n_views[len(new) :])
-    return rotated_s + sum(fold_s(pretrained, n * views, n_classes, pace) for views in n_views) * n_folds * n_repeats
+    return rotated_s + sum(fold_s(pretrained, n * views, n_classes, pace) for views in n_views) * n_folds
 
 
 def last_fit_s(study: Study, step: FeatureStep) -> float:
@@ -292,7 +298,7 @@ def last_fit_s(study: Study, step: FeatureStep) -> float:
 def set_s(pretrained: Backbone, n: int, n_classes: int, pace: float) -> float:
     """Return the seconds that trying the first set of features of n pictures takes, with folds that are drawn once."""
     taps = next(iter(offered(pretrained, n).values()))
-    return rotation_s(pretrained, n, pace, taps=taps) + _folds(n)[0] * fold_s(pretrained, n, n_classes, pace)
+    return rotation_s(pretrained, n, pace, taps=taps) + _n_fitted(n, n_classes) * fold_s(pretrained, n, n_classes, pace)
 
 
 def rotation_s(pretrained: Backbone, n: int, pace: float, *, taps: Iterable[str] = ()) -> float:
@@ -305,8 +311,7 @@ def fold_s(pretrained: Backbone, n: int, n_classes: int, pace: float, *, taps: I
 
     pace: seconds per picture and axis. taps: of the features; those of the last stage without.
     """
-    share = 1 / 3 if n * n_classes > ONE_FOLD_FROM else 1.0  # one fold of three is fitted then
-    return pace * (share * n * min(n, pretrained.n_columns(taps)) * max(1.0, n_classes / 30) + FOLD)
+    return pace * (n * min(n, pretrained.n_columns(taps)) * max(1.0, n_classes / 30) + FOLD)
 
 
 def quick_fit_s(pretrained: Backbone, n: int, n_classes: int, pace: float, *, taps: Iterable[str] = ()) -> float:

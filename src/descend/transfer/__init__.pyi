@@ -33,7 +33,6 @@ from .inverted_residual import with_quick_blocks as with_quick_blocks
 from .label_changes import LabelChanges as LabelChanges
 from .label_changes import balanced_sample as balanced_sample
 from .label_changes import measure_label_changes as measure_label_changes
-from .logistic import ONE_FOLD_FROM as ONE_FOLD_FROM
 from .logistic import USUAL_STRENGTH as USUAL_STRENGTH
 from .logistic import LogisticFit as LogisticFit
 from .logistic import Searched as Searched
@@ -41,6 +40,7 @@ from .logistic import StageFit as StageFit
 from .logistic import Trial as Trial
 from .logistic import fit_logistic as fit_logistic
 from .logistic import fit_stages as fit_stages
+from .logistic import holds_out_once as holds_out_once
 from .logistic import offered as offered
 from .principal_axes import Axes as Axes
 from .principal_axes import axes_of as axes_of
