@@ -36,13 +36,13 @@ FEWEST_CROPS, MOST_CROPS, ROWS = 4, 16, 1500
 """Crops per picture, and rows of them that a head is fitted to. On 5 pictures per class of hands, 4, 8 and 16 crops took plain
 views from 59 to 71, 72 and 74%, on 10 per class 16 from 79 to 81%; with 50 per class 6 crops lost a point, in minutes."""
 FOLD = 250_000
-"""What a fold costs however few its pictures are, in pictures times axes: 0.1 s where those take 5e-7 s each."""
+"""What a fold costs however few its pictures are, in pictures times axes: 0.05 s where those take 2e-7 s each."""
 QUICK_S = 0.5  # that a fit takes however few the pictures are
 UNTRIED = 0.1
 """The strength of a head that nothing was tried for. In 96 px, with late stages: 87.6% of ants and bees, 91.5% of hands, 76.4% of
 blurred flowers; with 0.01 and the last stage alone 85.0, 87.1 and 71.0%."""
 QUICK_SHARE = 0.12  # of the budget, that one fit may take where another set of features needs less
-ROTATION = 3.4e-4
+ROTATION = 8.5e-4
 """What finding principal axes costs, in pictures times axes per cube of the smaller of rows and columns: 0.3 s for 1,000 rows,
 1.2 to 1.6 s for 2,000, 8.6 s for 3,570 of 3,720 columns. Nothing can stop it in the middle."""
 
@@ -309,9 +309,10 @@ def rotation_s(pretrained: Backbone, n: int, pace: float, *, taps: Iterable[str]
 def fold_s(pretrained: Backbone, n: int, n_classes: int, pace: float, *, taps: Iterable[str] = ()) -> float:
     """Return the seconds that searching the strength takes per fold of n pictures or views, by the numbers that are passed over.
 
-    pace: seconds per picture and axis. taps: of the features; those of the last stage without.
+    pace: seconds per picture and axis, of ten classes. taps: of the features; those of the last stage without.
     """
-    return pace * (n * min(n, pretrained.n_columns(taps)) * max(1.0, n_classes / 30) + FOLD)
+    by_classes = 0.5 + n_classes / 20  # half of a product's time is that of reading the pictures
+    return pace * (n * min(n, pretrained.n_columns(taps)) * by_classes + FOLD)
 
 
 def quick_fit_s(pretrained: Backbone, n: int, n_classes: int, pace: float, *, taps: Iterable[str] = ()) -> float:

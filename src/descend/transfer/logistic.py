@@ -243,12 +243,12 @@ class Problem:
         def loss_and_gradient(flat: Doubles) -> tuple[float, Doubles]:
             self.check()
             w = torch.from_numpy(flat.reshape(shape)).float() * scale
-            log_p = torch.log_softmax(torch.addmm(w[-1], self.x, w[:-1]), 1)
-            loss = -log_p[self.rows, self.y].mean() + strength / 2 * w[:-1].square().sum()
+            log_p = torch.log_softmax(_logits(self.x, w), 0)
+            loss = -log_p[self.y, self.rows].mean() + strength / 2 * w[:-1].square().sum()
             residual = log_p.exp_()
-            residual[self.rows, self.y] -= 1
+            residual[self.y, self.rows] -= 1
             residual /= len(self.y)
-            gradient = torch.cat([self.x.T @ residual + strength * w[:-1], residual.sum(0)[None]]) * scale
+            gradient = torch.cat([(residual @ self.x).T + strength * w[:-1], residual.sum(1)[None]]) * scale
             return float(loss), gradient.double().numpy().ravel()
 
         start = (self.solution / scale.double().numpy()).ravel()
@@ -261,16 +261,25 @@ class Problem:
         """Return the probabilities (n, K) of other pictures (n, V, r), averaged over their views."""
         n, n_views, r = coordinates.shape
         w = torch.from_numpy(self.solution).float()
-        p = torch.softmax(torch.addmm(w[-1], torch.from_numpy(coordinates.reshape(-1, r)), w[:-1]), 1)
-        return p.double().reshape(n, n_views, -1).mean(1).numpy()
+        p = torch.softmax(_logits(torch.from_numpy(coordinates.reshape(-1, r)), w), 0)
+        return p.T.double().reshape(n, n_views, -1).mean(1).numpy()
 
     def _preconditioner(self, strength: float) -> torch.Tensor:
         """Return 1 / sqrt(curvature) at the last solution, (r + 1, K): the steps of all axes have one length then."""
         w = torch.from_numpy(self.solution).float()
-        p = torch.softmax(torch.addmm(w[-1], self.x, w[:-1]), 1)
-        spread = (p * (1 - p)).mean(0).double().numpy() + 1e-12
+        p = torch.softmax(_logits(self.x, w), 0)
+        spread = (p * (1 - p)).mean(1).double().numpy() + 1e-12
         curvature = np.concatenate([self.variances[:, None] * spread + strength, spread[None]])
         return torch.from_numpy(1 / np.sqrt(curvature)).float()
+
+
+def _logits(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+    """Return the logits of x (n, r) under w (r + 1, K), its last row the biases: (K, n).
+
+    Classes come first, here and in the gradient: of products with few columns, those of a tall matrix by a narrow one take 4 to 13
+    times as long (AMD EPYC, 5,667 x 2,024 by 2 to 10; as long from 100 columns on).
+    """
+    return torch.addmm(w[-1, :, None], w[:-1].T.contiguous(), x.T)
 
 
 def folds_of(
