@@ -13,6 +13,9 @@ from tests.unit.test_audit import jpeg, photograph
 
 import descend
 from descend.comparison.runs import right
+from descend.data import load
+from descend.data.overlap import n_shared
+from descend.errors import DataError
 from descend.train.run import Run
 
 N = 12  # pictures of the test split
@@ -47,7 +50,7 @@ def run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 def test_a_comparison_counts_copies_once(run: Run, root: Path) -> None:
     distinct = {path.read_bytes() for path in (root / "test").rglob("*.png")}
     assert len(distinct) == N < len([*(root / "test").rglob("*.png")])
-    known = right(run.folder, "test")
+    known = right(run.folder, "test").shares
     assert len(known) == N
     assert {(root / name).read_bytes() for name in known} == distinct
     assert run.record.test is not None
@@ -83,7 +86,9 @@ def test_a_comparison_counts_what_belongs_together_once(run: Run, tmp_path: Path
     judged = answers[answers["split"] == "test"]
     shares = (judged["label"] == judged["predicted"]).groupby(judged["path"].map(patient), sort=False).mean()
     assert 1 < len(shares) < len(judged)
-    assert sorted(right(grouped.folder, "test").values()) == pytest.approx(sorted(shares))
+    found = right(grouped.folder, "test")
+    assert found.n == len(judged)
+    assert sorted(found.shares.values()) == pytest.approx(sorted(shares))
 
 
 def test_an_evaluation_tells_pictures_that_are_near_copies_of_trained_ones(run: Run, root: Path, tmp_path: Path) -> None:
@@ -97,3 +102,40 @@ def test_an_evaluation_tells_pictures_that_are_near_copies_of_trained_ones(run: 
     found = run.evaluate(str(tmp_path))
     assert (found["n"], found["n_trained_on"], found["n_near_trained_on"]) == (16, 4, 4)
     assert run.evaluate(str(root))["n_near_trained_on"] == 0
+
+
+def grouped_table(folder: Path, *, patients_in_test: int) -> Path:
+    rows = list[str]()
+    for seed in range(40):
+        picture(seed).save(folder / f"{seed}.png")
+        part = "train" if seed < 16 else "val" if seed < 24 else "test"
+        rows.append(f"{seed}.png,{'ab'[seed % 2]},{part},{part}{seed % patients_in_test}")
+    (folder / "t.csv").write_text("\n".join(["path,label,split,group", *rows]) + "\n")
+    return folder / "t.csv"
+
+
+def test_a_comparison_says_on_how_many_independent_pictures_it_rests(tmp_path: Path) -> None:
+    table = grouped_table(tmp_path, patients_in_test=4)
+    found = descend.compare(table, ["base", "epochs=1"], seeds=1, out=tmp_path / "c", **SETTINGS)
+    assert found.n_pictures == 4
+    assert "judged on 4 independent pictures (16; those of a group" in str(found)
+    assert "4 independent pictures (16;" in (tmp_path / "c" / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_comparison_on_one_patient_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    table = grouped_table(tmp_path, patients_in_test=1)
+    with pytest.raises(DataError, match=r"two independent pictures or more to judge on.*got 1"):
+        descend.compare(table, ["base", "epochs=1"], seeds=1, out=tmp_path / "c", **SETTINGS)
+    assert not (tmp_path / "c").exists()
+
+
+def test_near_copies_of_trained_pictures_are_none_where_they_are_not_sought(run: Run, root: Path, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "near.jpg").write_bytes(jpeg(ImageOps.mirror(Image.open(root / "train" / "a" / "0.png")), 90))
+    judged = load(tmp_path, split=False)
+    own = load(root)
+    rows, n = np.arange(1), 24 + 8 + 1
+    assert n_shared(judged, rows, own, near_up_to=n, threads=1) == (0, 1)
+    assert n_shared(judged, rows, own, near_up_to=n - 1, threads=1) == (0, None)
+    of_both = own.indices("train")[:3]
+    assert n_shared(own, of_both, own, near_up_to=None, threads=1) == (3, 0)

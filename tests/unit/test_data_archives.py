@@ -203,16 +203,81 @@ def test_zips_in_a_folder_are_its_classes(called: str, tmp_path: Path) -> None:
 
 
 def test_zips_in_a_folder_are_its_splits(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    root.mkdir()
     for part, first in (("train", 0), ("test", 100)):
-        packed(tmp_path / f"{part}.zip", {f"{part}/{'ab'[n % 2]}/{n}.png": png(first + n) for n in range(20)})
-    dataset = load(tmp_path)
+        packed(root / f"{part}.zip", {f"{part}/{'ab'[n % 2]}/{n}.png": png(first + n) for n in range(20)})
+    dataset = load(root)
     assert dataset.given_split
     assert len(dataset.indices("test")) == 20
 
 
+def test_zips_that_hold_one_folder_are_its_parts(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    root.mkdir()
+    for part in range(3):  # as Google Drive parts a folder
+        files = {f"flowers/{'ab'[n % 2]}/{n}.png": png(n) for n in range(10 * part, 10 * part + 10)}
+        packed(root / f"flowers-20240101T000000Z-00{part + 1}.zip", files)
+    dataset = load(root)
+    assert (dataset.classes, len(dataset)) == (("a", "b"), 30)
+    packed(root / "flowers-20240101T000000Z-004.zip", {"flowers/a/8.png": png(200)})
+    with pytest.raises(DataError, match="no file in two of them"):
+        load(root)
+
+
+@pytest.mark.parametrize("names", [("photos-1.zip", "photos-2.zip"), ("photos.zip", "photos (1).zip")])
+def test_zips_that_differ_in_a_number_are_no_classes(names: tuple[str, str], tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    root.mkdir()
+    for number, name in enumerate(names):
+        packed(root / name, {f"{n}.png": png(n + 10 * number) for n in range(10)})
+    with pytest.raises(DataError, match="2 archives lie in the folder and are not opened; unpack them"):
+        load(root)
+
+
+def test_zips_of_one_name_are_refused(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    root.mkdir()
+    for name in ("cat.zip", "cat.ZIP", "dog.zip"):
+        packed(root / name, {f"{n}.png": png(n + 10 * len(name)) for n in range(4)})
+    with pytest.raises(DataError, match=r"zips of different names.*cat\.ZIP"):
+        load(root)
+
+
+def test_zips_are_read_however_their_folder_is_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "pets"
+    (root / "inner").mkdir(parents=True)
+    for number, label in enumerate(("cat", "dog")):
+        packed(root / f"{label}.zip", {f"{n}.png": png(n + 100 * number) for n in range(8)})
+    (tmp_path / "link").symlink_to(root, target_is_directory=True)
+    seen = [load(root), load(tmp_path / "link")]
+    monkeypatch.chdir(root)
+    seen.append(load("."))
+    monkeypatch.chdir(root / "inner")
+    seen.append(load(".."))
+    assert {(dataset.name, dataset.classes) for dataset in seen} == {("pets", ("cat", "dog"))}
+    assert len({dataset.fingerprint for dataset in seen}) == 1
+
+
+def test_zips_that_are_too_much_together_are_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "set"
+    root.mkdir()
+    for number, label in enumerate(("cat", "dog")):
+        packed(root / f"{label}.zip", {f"{n}.png": png(n + 100 * number) for n in range(40)})
+    n_bytes = sum(item.file_size for path in root.glob("*.zip") for item in zipfile.ZipFile(path).infolist())
+    monkeypatch.setenv("DESCEND_CACHE_LIMIT", str(n_bytes - 1))
+    with pytest.raises(DataError, match=f"must fit into the cache of {n_bytes - 1:,} bytes"):
+        load(root)
+    assert not [*(tmp_path / "cache").rglob("*.png")]
+
+
 def test_one_zip_in_a_folder_is_what_it_holds(tmp_path: Path) -> None:
-    packed(tmp_path / "pets.zip", PHOTOS)
-    assert load(tmp_path).classes == ("a", "b")
+    root = tmp_path / "set"
+    root.mkdir()
+    packed(root / "pets.zip", PHOTOS)
+    assert load(root).classes == ("a", "b")
 
 
 @pytest.mark.parametrize(
@@ -220,11 +285,13 @@ def test_one_zip_in_a_folder_is_what_it_holds(tmp_path: Path) -> None:
     [("labels.csv", "1 table lies beside the pictures"), ("notes.zip", "2 archives lie in the folder and are not opened")],
 )
 def test_zips_beside_a_table_or_without_pictures_are_not_opened(beside: str, words: str, tmp_path: Path) -> None:
-    packed(tmp_path / "cat.zip", {f"{n}.png": png(n) for n in range(4)})
+    root = tmp_path / "set"
+    root.mkdir()
+    packed(root / "cat.zip", {f"{n}.png": png(n) for n in range(4)})
     if beside.endswith("zip"):
-        packed(tmp_path / beside, {"notes.txt": b"of mine"})
+        packed(root / beside, {"notes.txt": b"of mine"})
     else:
-        (tmp_path / beside).write_text("path,label\n")
+        (root / beside).write_text("path,label\n")
     with pytest.raises(DataError, match=words):
-        load(tmp_path)
+        load(root)
     assert not [*(tmp_path / "cache").rglob("*.png")]

@@ -111,7 +111,7 @@ def test_runs_that_never_differ_still_have_an_interval_with_a_width() -> None:
     [
         (np.ones((3, 5)), np.ones((3, 4)), "alike"),
         (np.ones(3), np.ones(3), "alike"),
-        (np.ones((1, 5)), np.ones((1, 5)), "mcnemar"),
+        (np.ones((1, 5)), np.ones((1, 5)), "one run each by difference"),
         (np.ones((3, 1)), np.ones((3, 1)), "2 pictures or more"),
         (np.full((3, 5), 2.0), np.ones((3, 5)), r"lie in \[0, 1\], got '2 to 2'"),
         (np.full((3, 5), np.nan), np.ones((3, 5)), r"lie in \[0, 1\]"),
@@ -168,7 +168,16 @@ def test_shares_of_one_run_each_count_as_their_mean_square() -> None:
     assert "not distinguishable with one run each on 67 pictures" in verdict_in_points(halves)
 
 
-@pytest.mark.parametrize(("n", "each"), [(12, 5), (40, 3), (150, 8)])
+@pytest.mark.parametrize("n", [3, 4, 5, 6, 8])
+def test_few_patients_are_no_surer_by_shares_than_by_right_and_wrong(n: int) -> None:
+    whole = difference(np.ones((1, n)), np.zeros((1, n)))
+    shares = difference(np.full((1, n), 0.9), np.zeros((1, n)))
+    assert shares.p_value >= whole.p_value == 2.0 ** (1 - n)  # the exact p value of as many signs alike
+    assert whole.distinguishable == (n >= 6)
+    assert shares.distinguishable == (shares.p_value < 0.05)
+
+
+@pytest.mark.parametrize(("n", "each"), [(5, 20), (12, 5), (40, 3), (150, 8)])
 def test_equal_runs_on_patients_are_called_different_no_more_often_than_promised(n: int, each: int) -> None:
     draw = np.random.default_rng(n)
     alarms, single = 0, 0

@@ -154,7 +154,7 @@ def scan(
     dataset = data_package.load(
         source, seed=seed, outside=outside, corrections=corrections, threads=threads, progress=progress.update
     )
-    folder = Path(source) if isinstance(source, str) and is_folder(Path(source)) else None
+    folder = dataset.root if isinstance(source, str) and is_folder(Path(source)) else None  # of zips: what they hold
     material = replace(looked_at(dataset, folder, threads=threads, progress=progress), confirmed=_confirmed(dataset, decided))
     if deep is None:
         deep = len(dataset) <= FEW and dataset.shorter_side[1] >= LEAST_SIDE

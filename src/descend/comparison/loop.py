@@ -23,7 +23,7 @@ from descend.comparison.work import Work
 from descend.comparison.workers import workers
 from descend.data import Dataset
 from descend.durations import duration
-from descend.errors import KnobError, check_count
+from descend.errors import DataError, KnobError, check_count
 from descend.progress import Progress, Silent
 from descend.quantities import seconds
 from descend.stats import Spending, least_difference
@@ -108,6 +108,9 @@ def carried_out(
     another: each runs on every seed, whichever fails. split: what is compared, by default test where there is one. Candidates
     that train the same are one run under several names.
     """
+    if against != {} and looked.n_judged < 2:
+        raise DataError("compare", "needs two independent pictures or more to judge on: those of one group, and copies, are one",
+                        got=looked.n_judged, fix="Give a split with more groups in its test part.")  # fmt: skip
     tunings, n_trials, why = _tunings(settings, chosen, looked, free=against is None)
     with workers(settings.jobs, settings.on) as working:
         found = _begun(chosen, looked, settings, out, against=against, split=split, tunings=tunings, why=why)
@@ -139,11 +142,11 @@ def _begun(
 
 def _precision(looked: LookedAt, settings: Settings) -> str:
     """Say beforehand what difference the pictures can settle, where it is larger than the one that is worth finding."""
-    n_pictures = looked.n_judged  # as compared: those that belong together are one
+    n_pictures = looked.n_judged
     least = least_difference(n_pictures, APART, settings.level)
     if least <= settings.settle:
         return ""
-    what = "pictures" if looked.dataset.groups is None else "groups of pictures"
+    what = "pictures" if looked.dataset.groups is None else "independent pictures"
     return (
         f"{n_pictures:,} {what} settle differences from about {100 * least:.1f} points on, however many seeds there are "
         f"(if candidates differ on {APART:.0%} of them), and {100 * settings.settle:.3g} points are asked for"

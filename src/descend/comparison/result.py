@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from descend.comparison.paired import PairedRuns
-from descend.comparison.runs import Made, outcomes, right
+from descend.comparison.runs import Made, Right, outcomes, right
 from descend.comparison.tuning import Tuning, loaded
 from descend.durations import duration
 from descend.errors import RunError
@@ -114,7 +114,7 @@ class Comparison:
     as_written: str = ""  # why there was no tuning; empty where there was
     tunings: list[Tuning] = field(default_factory=list)  # one per candidate, or none
     tuning_ended: str = ""  # why there were fewer trials than asked for
-    _right: dict[Made, dict[str, float]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _right: dict[Made, Right] = field(default_factory=dict, init=False, repr=False, compare=False)
     _curves: dict[Made, list[dict[str, Any]]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     # ------------------------------------------------------------------------------------------------------------ what came
@@ -140,8 +140,16 @@ class Comparison:
 
     @property
     def n_pictures(self) -> int:
-        """How many pictures were judged; those that belong together are one."""
+        """How many independent pictures were judged; those that belong together are one."""
         return next(iter(self.paired(self.base).items.values())).shape[1]
+
+    @property
+    def judged(self) -> str:
+        """On how much, in words; the base must have finished a run."""
+        n, (first, *_) = self.n_pictures, self.finished(self.base)
+        n_all = self._right[first].n
+        told = f" ({n_all:,}; those of a group, and near copies, count as one, by the share that is right)"
+        return f"{n:,} pictures" if n == n_all else f"{n:,} independent pictures{told}"
 
     def accuracy_of(self, item: Made) -> float:
         """Return the accuracy of a finished run on the pictures that are compared."""
@@ -152,7 +160,7 @@ class Comparison:
         for item in items:
             if item not in self._right:
                 self._right[item] = right(Path(item.place), self.split)
-        return outcomes({item: self._right[item] for item in items})
+        return outcomes({item: self._right[item].shares for item in items})
 
     def paired(self, name: str) -> PairedRuns:
         """Return a candidate beside what it is measured against, on the seeds that both have finished."""
@@ -232,6 +240,8 @@ class Comparison:
         rows = [("candidate", "accuracy", "runs", "best epoch", "last epoch", "to target", "time", "memory")]
         rows += [_row(name, self.costs(name)) for name in self.names]
         told = [verdict.text for verdict in self.verdicts()]
+        if told and self.judged != f"{self.n_pictures:,} pictures":
+            told.append(f"judged on {self.judged}")
         return [*columns(rows), "", *told, *self.failures(), *self.tuning_lines(), *([self.ended] if self.ended else [])]
 
     def failures(self) -> list[str]:

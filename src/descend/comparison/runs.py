@@ -163,13 +163,20 @@ def _made_before(item: Job) -> Made | None:
     return None
 
 
-def right(run: Path, split: str) -> dict[str, float]:
-    """Return what a run has right of a split that it was judged on, in the order of the file: picture -> 0 or 1.
+@dataclass(frozen=True)
+class Right:
+    """What a run has right of a split: picture -> the share of those that belong to it, in the order of the file.
 
     Of pictures with the same bytes and the same label only the first is there, and of pictures that belong together (a group of
-    the data, near copies) too, with the share of them that is right: what is known does not grow by repeating it. Raises RunError
-    where the run is not there any more.
+    the data, near copies) too: what is known does not grow by repeating it. n: pictures that were judged, copies once.
     """
+
+    shares: dict[str, float]
+    n: int
+
+
+def right(run: Path, split: str) -> Right:
+    """Return what a run has right of a split that it was judged on. Raises RunError where the run is not there any more."""
     if not (run / folder.PREDICTIONS).exists():
         raise RunError(f"run {run}", f"must hold {folder.PREDICTIONS}: a comparison is told from its runs",
                        fix="Give the command of the comparison again: it makes what is missing.")  # fmt: skip
@@ -184,12 +191,12 @@ def right(run: Path, split: str) -> dict[str, float]:
     each = {row["path"]: float(row["label"] == row["predicted"]) for row in rows if row["path"] in kept}
     groups = [known[path][1] for path in each if path in known]
     if len(groups) < len(each) or None in groups:
-        return each
+        return Right(each, len(each))
     digests = np.array([[*bytes.fromhex(known[path][0])] for path in each], np.uint8)
     together = dict[int, dict[str, float]]()
     for unit, (path, share) in zip(linked(digests, np.array(groups)).tolist(), each.items(), strict=True):
         together.setdefault(unit, {})[path] = share
-    return {next(iter(shares)): float(np.mean([*shares.values()])) for shares in together.values()}
+    return Right({next(iter(shares)): float(np.mean([*shares.values()])) for shares in together.values()}, len(each))
 
 
 def outcomes(answers: Mapping[Made, dict[str, float]]) -> dict[str, NDArray[np.float64]]:

@@ -111,7 +111,7 @@ class Sensitivity(Experiment):
 
     def _test(self, items: Sequence[Made]) -> Interval | None:
         """Return the accuracy on test of the runs at the best rate; None where there is no test split, or one diverged."""
-        answers = [right(Path(item.place), "test") for item in items if item.status == "finished"]
+        answers = [right(Path(item.place), "test").shares for item in items if item.status == "finished"]
         if len(answers) < len(items) or not all(answers):
             return None
         scores = [float(np.mean([*answer.values()])) for answer in answers]

@@ -33,6 +33,7 @@ KIND = "unpacked"  # of the cache's entries
 ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _NOISE = ("__MACOSX",)
 _SAMPLES = "-samples"
+_NUMBERED = re.compile(r"[\W_]*\d+\W*$")  # the end of photos-001, photos (2), photos3
 
 Member = tuple[PurePosixPath, int, "zipfile.ZipInfo | tarfile.TarInfo"]  # path within, bytes, what the archive calls it
 Archive = zipfile.ZipFile | tarfile.TarFile
@@ -53,36 +54,57 @@ def unpacked(archive: Path, cache: CacheFolder | None = None) -> Path:
     return in_cache(facts, str(archive), lambda entry: _unpack(archive, entry / name, cache), cache) / name
 
 
-def packed_folder(folder: Path) -> Path | None:
+def packed_folder(folder: Path, name: str, zips: Sequence[str]) -> Path | None:
     """Return the folder that the zips in a folder hold, each as a folder of its name; of one zip, what it holds.
 
-    None where there is none directly inside, or one without pictures: what is unpacked is what was meant. ``cat-samples.zip``, as
-    Teachable Machine names what it gives, is ``cat``, where all are called so. Raises DataError as ``unpacked`` does.
+    zips: their names; name: that of the folder. Those that all hold one and the same folder are parts of it. None where there is
+    none, one without pictures, or several that differ in a number only, which may be parts as well as classes.
+    ``cat-samples.zip``, as Teachable Machine names what it gives, is ``cat``, where all are called so. Raises DataError as
+    ``unpacked`` does, and for two of one name.
     """
-    found = sorted((path for path in folder.iterdir() if _is_zip(path)), key=lambda path: natural(path.name))
-    if not found or not all(_holds_pictures(path) for path in found):
+    found = sorted(zips, key=natural)
+    archives = [folder / zipped for zipped in found]
+    held = [_held(path) for path in archives]
+    tops = [{_top(path) for path in each if is_picture_name(path.as_posix())} for each in held]
+    if not all(tops):
         return None
     if len(found) == 1:
-        return unpacked(found[0])
-    names, cache = [stem(path.name) for path in found], CacheFolder()
-    if all(name.endswith(_SAMPLES) and name != _SAMPLES for name in names):
-        names = [name.removesuffix(_SAMPLES) for name in names]
-    facts = [fact for path, name in zip(found, names, strict=True) for fact in (*LocalFile.of(path).facts, name)]
+        return unpacked(archives[0])
+    are_parts = len(set.union(*tops)) == 1 and "" not in tops[0]
+    inside = [""] * len(found) if are_parts else _called(found)
+    if inside is None:
+        return None
+    paths = [PurePosixPath(at, path).as_posix().casefold() for at, each in zip(inside, held, strict=True) for path in each]
+    if len(set(paths)) < len(paths):
+        raise DataError(str(folder), "must hold zips of different names, and no file in two of them", got=", ".join(found),
+                        fix="Unpack them, or rename one.")  # fmt: skip
+    cache = CacheFolder()
+    facts = [name, *(fact for path, at in zip(archives, inside, strict=True) for fact in (*LocalFile.of(path).facts, at))]
 
     def unpack(entry: Path) -> None:
-        for path, name in zip(found, names, strict=True):
-            _unpack(path, entry / folder.name / name, cache)
+        Room(str(folder), cache).take(sum(sum(_sizes(path)) for path in archives))
+        for path, at in zip(archives, inside, strict=True):
+            _extract(path, entry / name / at, None)
 
-    return in_cache(facts, str(folder), unpack, cache) / folder.name
-
-
-def _is_zip(path: Path) -> bool:
-    return path.suffix.lower() == ".zip" and not path.name.startswith(".") and path.is_file()
+    return in_cache(facts, str(folder), unpack, cache) / name
 
 
-def _holds_pictures(path: Path) -> bool:
+def _called(zips: Sequence[str]) -> list[str] | None:
+    """Return the folders that zips stand for, by their names; None where these differ in a number only."""
+    names = [stem(zipped) for zipped in zips]
+    if all(name.endswith(_SAMPLES) and name != _SAMPLES for name in names):
+        return [name.removesuffix(_SAMPLES) for name in names]
+    return None if len({_NUMBERED.sub("", name) for name in names}) == 1 else names
+
+
+def _top(path: PurePosixPath) -> str:
+    """Return the folder that a picture's class lies in, at the top of an archive; "" where it is a class or a picture itself."""
+    return path.parts[0] if len(path.parts) > 2 else ""
+
+
+def _held(path: Path) -> list[PurePosixPath]:
     with _opened(path) as archive:
-        return any(is_picture_name(inside.as_posix()) for inside, _, _ in _members(path, archive))
+        return [inside for inside, _, _ in _members(path, archive)]
 
 
 def in_cache(facts: Sequence[Any], who: str, unpack: Callable[[Path], None], cache: CacheFolder) -> Path:

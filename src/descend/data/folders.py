@@ -71,7 +71,9 @@ def read_folder(root: Path, *, evaluation: bool = False, who: str = "", packed: 
     """
     tree = walk(root)
     tabled = any(Path(path).suffix.lower() in SUFFIXES for path, _ in tree.passed_over)
-    held = packed_folder(root) if packed and not tree.n_pictures and not tabled else None
+    files = [path for path, _ in tree.passed_over if "/" not in path and not path.startswith(".")]
+    zips = [path for path in files if path.lower().endswith(".zip")]
+    held = packed_folder(root, tree.name, zips) if packed and zips and not tree.n_pictures and not tabled else None
     if held is not None:
         return read_folder(held, evaluation=evaluation, who=str(root))
     return read_tree(tree, root, evaluation=evaluation, who=who)

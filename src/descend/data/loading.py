@@ -146,17 +146,30 @@ def _near(
     progress: Update | None,
 ) -> NearCopies:  # fmt: skip
     """Find near copies, unless there are too many pictures, which is noted; those too small to tell are not even looked at."""
-    if up_to is not None and effort.of_decoding(pictures.names, sizes).sum() > up_to:
+    if not seeks_near(pictures.names, sizes, up_to):
         notes.append(problems.unsought(len(sizes), "near copies"))
         return NONE
     if sizes.max() < LEAST_SIDE:
         return NONE
     seen = signatures(pictures, threads=threads, cache=cache, progress=progress)
-    n_large = int((sizes.min(axis=1) >= crops.LEAST_SIDE).sum())
-    too_long = up_to is not None and n_large > CROPS_SHARE * up_to
-    if too_long:
-        notes.append(problems.unsought(n_large, "crops"))
-    return near_copies(seen, pictures.digests, sizes, pictures.squashed, with_crops=not too_long)
+    with_crops = seeks_crops(sizes, up_to)
+    if not with_crops:
+        notes.append(problems.unsought(_n_large(sizes), "crops"))
+    return near_copies(seen, pictures.digests, sizes, pictures.squashed, with_crops=with_crops)
+
+
+def seeks_near(names: Sequence[str], sizes: NDArray[np.int32], up_to: int | None) -> bool:
+    """Return whether near copies are sought among pictures, (N,), (N, 2), as ``near_up_to`` of ``load`` says."""
+    return up_to is None or effort.of_decoding(names, sizes).sum() <= up_to
+
+
+def seeks_crops(sizes: NDArray[np.int32], up_to: int | None) -> bool:
+    """Return whether crops are sought too."""
+    return up_to is None or _n_large(sizes) <= CROPS_SHARE * up_to
+
+
+def _n_large(sizes: NDArray[np.int32]) -> int:
+    return int((sizes.min(axis=1) >= crops.LEAST_SIDE).sum())
 
 
 def _split(

@@ -6,44 +6,59 @@ import numpy as np
 from numpy.typing import NDArray
 
 from descend.data.dataset import Dataset
-from descend.data.loading import CROPS_SHARE
-from descend.data.near_copies import chained, near_copies
+from descend.data.loading import seeks_crops, seeks_near
+from descend.data.near_copies import LEAST_SIDE, near_copies
 from descend.data.pool import n_threads
 from descend.data.signatures import Pictures, Signatures, signatures
 from descend.files import CacheFolder
 
+Pairs = NDArray[np.int64]
+
 
 def n_shared(
     judged: Dataset, rows: NDArray[np.int64], own: Dataset, *, near_up_to: int | None, threads: int | None
-) -> tuple[int, int]:
+) -> tuple[int, int | None]:
     """Count rows, (n,) int64, whose bytes stand in ``own``'s training or validation, and others that are near copies of such.
 
-    near_up_to: as for ``load``; it bounds the pictures of both. threads: that decode what has not been looked at before.
+    near_up_to: as for ``load``, of the pictures of both; where they are too many the second is None. threads: that decode what
+    has not been looked at before.
     """
     known = np.sort(np.concatenate([own.indices("train"), own.indices("val")]))
-    parts = ((own, known), (judged, rows))
-    digests = np.concatenate([dataset.digests[part] for dataset, part in parts])
-    _, picture = np.unique(digests, axis=0, return_inverse=True)
+    _, picture = np.unique(np.concatenate([own.digests[known], judged.digests[rows]]), axis=0, return_inverse=True)
     picture = picture.reshape(-1)
     same = np.isin(picture[len(known) :], picture[: len(known)])
-    if near_up_to is not None and len(digests) > near_up_to:
-        return int(same.sum()), 0
-    looks = [_pictures(dataset, part) for dataset, part in parts]
-    seen = [signatures(pictures, threads=n_threads(threads), cache=CacheFolder()) for pictures in looks]
-
-    def squashed(at: int, side: int) -> NDArray[np.uint8]:
-        return looks[0].squashed(at, side) if at < len(known) else looks[1].squashed(at - len(known), side)
-
-    found = near_copies(
-        Signatures(np.concatenate([each.rows for each in seen]), {}), digests,
-        np.concatenate([dataset.sizes[part] for dataset, part in parts]), squashed,
-        with_crops=near_up_to is None or len(digests) <= CROPS_SHARE * near_up_to,
-    )  # fmt: skip
-    family = chained(len(digests), picture[found.pairs])[picture]
-    alike = np.isin(family[len(known) :], family[: len(known)]) & ~same
+    pairs = _pairs(judged, rows, own, known, near_up_to, n_threads(threads))
+    if pairs is None:
+        return int(same.sum()), None
+    pairs = picture[pairs]
+    trained = np.isin(pairs, picture[: len(known)])
+    alike = np.isin(picture[len(known) :], pairs[:, ::-1][trained]) & ~same  # the other one of each pair, not a chain of such
     return int(same.sum()), int(alike.sum())
 
 
-def _pictures(dataset: Dataset, rows: NDArray[np.int64]) -> Pictures:
-    held = None if dataset.pictures is None else dataset.pictures[rows]
-    return Pictures(dataset.root, [dataset.names[int(row)] for row in rows], dataset.digests[rows], dataset.policy, held)
+def _pairs(
+    judged: Dataset, rows: NDArray[np.int64], own: Dataset, known: NDArray[np.int64], up_to: int | None, threads: int
+) -> Pairs | None:
+    """Return near copies among the known pictures and those that are judged, as places in both, one after the other."""
+    if judged.fingerprint == own.fingerprint:  # loading has sought them among all
+        place = np.full(len(own), -1)
+        place[rows], place[known] = len(known) + np.arange(len(rows)), np.arange(len(known))
+        pairs = place[own.near.pairs]
+        return pairs[(pairs >= 0).all(axis=1)] if seeks_near(own.names, own.sizes, up_to) else None
+    names = [dataset.names[int(row)] for dataset, part in ((own, known), (judged, rows)) for row in part]
+    sizes = np.concatenate([own.sizes[known], judged.sizes[rows]])
+    if not seeks_near(names, sizes, up_to):
+        return None
+    if sizes.max() < LEAST_SIDE:
+        return np.zeros((0, 2), np.int64)
+    looks = [Pictures(dataset.root, dataset.names, dataset.digests, own.policy, dataset.pictures) for dataset in (own, judged)]
+    seen = [signatures(pictures, threads=threads, cache=CacheFolder()).rows for pictures in looks]
+
+    def squashed(at: int, side: int) -> NDArray[np.uint8]:
+        return looks[0].squashed(int(known[at]), side) if at < len(known) else looks[1].squashed(int(rows[at - len(known)]), side)
+
+    found = near_copies(
+        Signatures(np.concatenate([seen[0][known], seen[1][rows]]), {}),
+        np.concatenate([own.digests[known], judged.digests[rows]]), sizes, squashed, with_crops=seeks_crops(sizes, up_to),
+    )  # fmt: skip
+    return found.pairs

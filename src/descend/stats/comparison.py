@@ -54,7 +54,7 @@ class Difference:
     def interval(self) -> Interval:
         """The interval that decides: ``paired``, ``paired_runs_and_items``, or, of one run each, that of ``mcnemar``.
 
-        The last is stretched to zero where the exact test does not call the two networks different; for shares there is none.
+        The last is stretched to zero where the exact test does not call the two networks different.
         """
         if self.n_pictures is None:
             return interval_of(self.scores, self.level)
@@ -62,7 +62,7 @@ class Difference:
             return crossed(self.scores).interval(self.level)
         n, (only_a, only_b) = self.n_pictures, counts_of(self.scores[0])
         known = Interval((only_a - only_b) / n, *adjusted_wald(only_a, only_b, n, self.level), n)
-        if self.mcnemar is None or self.mcnemar.p_value < 1 - self.level:
+        if self._exact_p_value < 1 - self.level:
             return known
         return replace(known, low=min(known.low, 0.0), high=max(known.high, 0.0))
 
@@ -73,8 +73,13 @@ class Difference:
             return paired_p_value(self.scores)
         if self.n_seeds > 1:
             return crossed(self.scores).p_value()
-        inverted = adjusted_wald_p_value(*counts_of(self.scores[0]), self.n_pictures)
-        return inverted if self.mcnemar is None else max(self.mcnemar.p_value, inverted)
+        return max(self._exact_p_value, adjusted_wald_p_value(*counts_of(self.scores[0]), self.n_pictures))
+
+    @property
+    def _exact_p_value(self) -> float:
+        """The p value of ``mcnemar``; of shares, which it does not take, the least that turning signs around can give."""
+        n_apart = int((self.scores[0] != 0).sum())
+        return min(1.0, 2.0 ** (1 - n_apart)) if self.mcnemar is None else self.mcnemar.p_value
 
     @property
     def distinguishable(self) -> bool:
@@ -96,7 +101,8 @@ def difference(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> Difference:
 
     a, b: (n_seeds,), one score per seed: Student's t (``paired``). (n_seeds, n_pictures), scores in [0, 1] of the same pictures:
     seeds and pictures (``paired_runs_and_items``). (1, n_pictures): two networks (``mcnemar``; of shares, such as the mean over
-    the pictures of one patient, its interval with their mean square for the share of pictures that differ, and no exact test).
+    the pictures of one patient, its interval with their mean square for the share of pictures that differ, and for the
+    exact test its lowest p value for so many that differ).
     Raises DataError for unlike shapes, a single score, or scores of pictures outside [0, 1].
 
     >>> from descend.stats import difference

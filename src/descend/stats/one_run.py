@@ -78,7 +78,7 @@ def paired_scores(a: ArrayLike, b: ArrayLike, who: str, *, n_seeds: int) -> NDAr
         raise DataError(who, "both sides must be (n_seeds, n_pictures), alike", got=f"{first.shape} and {second.shape}")
     if first.shape[0] < n_seeds or first.shape[1] < 2:
         raise DataError(who, f"needs {n_seeds} seeds and 2 pictures or more", got=f"{first.shape[0]} and {first.shape[1]}",
-                        fix="Compare one run each by mcnemar." if first.shape[0] == 1 else "")  # fmt: skip
+                        fix="Compare one run each by difference." if first.shape[0] == 1 else "")  # fmt: skip
     for side in (first, second):
         if not ((side >= 0) & (side <= 1)).all():
             raise DataError(who, "scores must lie in [0, 1]", got=f"{side.min():g} to {side.max():g}")

@@ -105,7 +105,7 @@ def least_difference(n_pictures: int, apart: float, level: float = 0.95, power: 
 def _plan_one_run(d: NDArray[np.float64], settle: float, level: float, power: float) -> Plan:
     """Plan from (n_pictures,): nothing is known about seeds."""
     z = float(scipy.stats.norm.ppf((1 + level) / 2) + scipy.stats.norm.ppf(power))
-    apart = (float(np.square(d).sum()) + 2) / (d.size + 2)  # share of pictures that one of the two has right, as in ``mcnemar``
+    apart = (float(np.square(d).sum()) + 2) / (d.size + 2)  # share that one of the two has right, or mean square
     n_pictures = math.ceil(z**2 * max(apart - settle**2, 0) / settle**2)
     least = least_difference(d.size, min(apart, 1.0), level, power)
     return Plan(settle, None, max(n_pictures, 2), least, "one run each tells nothing about further seeds")

@@ -44,8 +44,9 @@ class Evaluation(Score):
 
     test_looks: looks at any test split so far. problems: name -> reason, pictures that cannot be read. look_noted: False where
     the run folder takes no writes. n_trained_on: pictures that the run was trained or selected on; None where its own data are
-    not at hand. n_near_trained_on: others that are near copies of such pictures; 0 too where the run's budget had no time to seek
-    any. doubt: of "right" and "wrong" answers, the mean entropy and mutual information in nats; None after single passes.
+    not at hand. n_near_trained_on: others that are near copies of such; None too where there are more pictures than the run's
+    budget had time to seek them among. doubt: of "right" and "wrong" answers, the mean entropy and mutual information in nats;
+    None after single passes.
     """
 
     run: str

@@ -276,8 +276,8 @@ class Problem:
 def _logits(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
     """Return the logits of x (n, r) under w (r + 1, K), its last row the biases: (K, n).
 
-    Classes come first, here and in the gradient: of products with few columns, those of a tall matrix by a narrow one take 4 to 13
-    times as long (AMD EPYC, 5,667 x 2,024 by 2 to 10; as long from 100 columns on).
+    Classes come first, here and in the gradient: products of a tall matrix by a narrow one take 4 to 13 times as long (AMD EPYC,
+    5,667 x 2,024 by 2 to 10; as long from 100 columns on).
     """
     return torch.addmm(w[-1, :, None], w[:-1].T.contiguous(), x.T)
 
