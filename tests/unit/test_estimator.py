@@ -110,3 +110,10 @@ def test_rows_become_levels_between_the_extremes_of_the_training() -> None:
     assert FlatPictures.of(rows, (1, 3)).pixels(rows).shape == (2, 1, 3)
     with pytest.raises(KnobError, match="image_shape: must be of 3 pixels, as X has columns"):
         FlatPictures.of(rows, (2, 2))
+
+
+def test_a_grid_of_numpy_numbers_is_a_grid() -> None:
+    search = GridSearchCV(tiny(optimizer="adamw"), {"epochs": np.arange(1, 3), "optimizer__lr": np.logspace(-2, -1, 2)}, cv=2)
+    found = search.fit(IMAGES, LABELS)
+    assert len(found.cv_results_["params"]) == 4
+    assert np.isfinite(found.cv_results_["mean_test_score"]).all()
