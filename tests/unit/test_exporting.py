@@ -106,8 +106,13 @@ def test_it_answers_over_http(run: Run, served: ModuleType) -> None:
 
 
 def test_what_it_cannot_be_checked_on_or_named_is_told(run: Run, tmp_path: Path) -> None:
-    for data in (None, (IMAGES[::-1], LABELS)):
-        with pytest.raises(DataError, match=r"needs the run's pictures .* Give others: --check"):
+    told = {
+        "given in Python, .* again, export\\(..., data=...\\). Give others: --check": None,
+        "the run's pictures .* have changed. Give others: --check": (IMAGES[::-1], LABELS),
+        "the run's pictures .*: images must be .* float64.* Give others: --check": (IMAGES / 255, LABELS),
+    }
+    for words, data in told.items():
+        with pytest.raises(DataError, match=words):
             run.export(tmp_path / "m.onnx", data=data)
     with pytest.raises(KnobError, match=r"ending in .onnx, got '.*m.pt'. Write m.onnx"):
         run.export(tmp_path / "m.pt", data=(IMAGES, LABELS))

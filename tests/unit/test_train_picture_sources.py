@@ -230,3 +230,14 @@ def test_what_is_passed_over_in_an_archive_is_called_by_its_place_there(tmp_path
 def test_the_pictures_of_a_data_frame_may_be_called_otherwise() -> None:
     pandas = pytest.importorskip("pandas")
     assert picture_sources(pandas.DataFrame({"filename": ["a.png", "b.png"], "size": [1, 2]})).names == ["a.png", "b.png"]
+
+
+@pytest.mark.parametrize("ending", ["", ".png", ".zip", ".tar", ".parquet"])
+def test_a_name_that_no_file_system_holds_never_stops_the_others(ending: str, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(encoded())
+    long, zero = "x" * 300 + ending, f"a\0b{ending}"
+    sources, names, _ = picture_sources([long, str(tmp_path / "a.png"), zero])
+    problems: dict[str, str] = {}
+    batches = [positions for _, positions in decoded_batches(sources, names, problems, record=stored_at(30), threads=1)]
+    assert batches == [[1]]
+    assert set(problems) == {long, zero}

@@ -14,6 +14,7 @@ from descend.data import decode_resized, find_pictures
 from descend.data.archives import is_archive, unpacked
 from descend.data.one_picture import CHANNELS, as_pixels, as_source, channels_last, is_one_picture, is_path, is_pixels
 from descend.data.opening import Source
+from descend.data.places import is_file, is_folder
 from descend.data.pool import in_order
 from descend.data.shards import shards_at
 from descend.data.sources import pictures_alone
@@ -95,13 +96,13 @@ def _found(places: list[Any]) -> PictureSources:
     found = PictureSources([], [], {})
     for place in map(os.fspath, places):
         shards = shards_at(Path(place))
-        if shards is not None and not (Path(place).is_dir() and find_pictures([place]).paths):  # or tars lie beside pictures
+        if shards is not None and not (is_folder(Path(place)) and find_pictures([place]).paths):  # or tars lie beside pictures
             contents, names, passed_over = shards.pictures()
             found.sources.extend(contents.members(names))
             found.names.extend(os.path.join(place, name) for name in names)  # noqa: PTH118 (as text)
             found.passed_over.update({os.path.join(place, name): why for name, why in passed_over.items()})  # noqa: PTH118
             continue
-        packed = is_archive(Path(place)) and Path(place).is_file()  # whoever looks for another says that there is none
+        packed = is_archive(Path(place)) and is_file(Path(place))  # whoever looks for another says that there is none
         folder = str(unpacked(Path(place))) if packed else place
         files = find_pictures([folder])
         found.sources.extend(files.paths)
