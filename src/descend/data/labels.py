@@ -44,17 +44,24 @@ _ALIKE = str.maketrans("\u0410\u0412\u0415\u041a\u041c\u041d\u041e\u0420\u0421\u
 
 
 def encode_labels(values: Sequence[Any], *, who: str) -> tuple[tuple[str, ...], NDArray[np.int64], list[Problem]]:
-    """Return the classes in natural order, each value's class, and what its owner should know.
+    """Return the classes in order (``_in_order``), each value's class, and what its owner should know.
 
     values: (N,) words, numbers, booleans, None or NaN. The classes' numbers are (N,) int64, -1 where a label is missing.
     Raises DataError, in the name of ``who``, for a number that is not whole, and for texts that measure something.
     """
     texts = whole_numbers([label_text(value, who=who) for value in values])
     _refuse_measures(texts, who)
-    classes = tuple(sorted(set(texts) - {""}, key=natural))
+    classes = tuple(_in_order(set(texts) - {""}))
     position = {word: index for index, word in enumerate(classes)} | {"": -1}
     numbers = np.fromiter((position[text] for text in texts), np.int64, len(texts))
     return classes, numbers, [*_merged(values, texts), *_similar(classes), *_doubtful(classes), *_several(classes)]
+
+
+def _in_order(classes: set[str]) -> list[str]:
+    """Return classes in natural order; numbers, where all are, in theirs: -5, -2, 2."""
+    if all(_WHOLE.fullmatch(name) for name in classes):
+        return sorted(classes, key=lambda name: (int(name.partition(".")[0]), natural(name)))
+    return sorted(classes, key=natural)
 
 
 def whole_numbers(texts: list[str]) -> list[str]:

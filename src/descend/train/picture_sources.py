@@ -25,6 +25,9 @@ BATCH = 64  # pictures decoded before the network is asked; full chunks of every
 FEW = 4  # pictures of a call, up to which each alone costs less than a padded chunk, whatever their size
 
 
+_ARCHIVE = "an archive: give it by itself"
+
+
 class PictureSources(NamedTuple):
     """What stands for each picture, its name (a path, or ``[i]`` for what has none), and path -> why of the files passed over."""
 
@@ -108,7 +111,8 @@ def _found(places: list[Any]) -> PictureSources:
         found.sources.extend(files.paths)
         inside, called = (f"{folder}{os.sep}", f"{place}{os.sep}") if packed else ("", "")
         found.names.extend(name.replace(inside, called, 1) for name in files.paths)
-        found.passed_over.update({name.replace(inside, called, 1): why for name, why in files.passed_over.items()})
+        for name, why in files.passed_over.items():
+            found.passed_over[name.replace(inside, called, 1)] = _ARCHIVE if is_archive(Path(name)) else why
     return found
 
 
