@@ -117,3 +117,17 @@ def test_what_it_cannot_be_checked_on_or_named_is_told(run: Run, tmp_path: Path)
     with pytest.raises(KnobError, match=r"ending in .onnx, got '.*m.pt'. Write m.onnx"):
         run.export(tmp_path / "m.pt", data=(IMAGES, LABELS))
     assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float32])
+def test_a_server_makes_no_white_picture_of_a_deep_one(
+    run: Run, served: ModuleType, tmp_path: Path, kind: type[np.generic]
+) -> None:
+    run.export(tmp_path / "m.onnx", data=(IMAGES, LABELS))
+    classify, buffer = served.Classifier(tmp_path / "m.onnx"), io.BytesIO()
+    Image.fromarray(IMAGES[0, :, :, 0].astype(kind) * kind(200)).save(buffer, "TIFF")
+    with pytest.raises(OSError, match="more than 8 bits"):
+        classify(buffer.getvalue())
+    gray = Image.fromarray(IMAGES[0, :, :, 0])
+    expected = run.predict(gray).probabilities[0]
+    assert list(classify(png(np.asarray(gray), "L")).values()) == pytest.approx(expected.tolist(), abs=1e-3)
