@@ -253,3 +253,20 @@ def test_numbered_classes_stand_in_the_order_of_their_numbers(numbers: list[Any]
     given = [number for number in numbers if number is not None]
     assert [int(name) for name in classes] == sorted(int(number) for number in given)
     assert [int(classes[place]) for place in places if place >= 0] == [int(number) for number in given]
+
+
+@pytest.mark.parametrize(
+    "copy", ["OK - Copy", "OK - Copy (2)", "OK - Kopie", "OK (2)", "OK copy", "OK copy 3", "Copy of OK", "ok (copy)"]
+)
+def test_a_class_that_is_called_like_a_copy_of_another_is_told_and_kept(copy: str) -> None:
+    classes, _, told = encode_labels(["OK", copy, "NOK"], who="data")
+    assert set(classes) == {"OK", copy, "NOK"}
+    assert [problem.examples for problem in told if problem.kind == "copied"] == [(f"{copy!r} of 'OK'",)]
+
+
+@pytest.mark.parametrize(
+    "others", [["Series (1)", "Series (2)"], ["photocopy", "photo"], ["copy", "original"], ["copy 2", "copy 3"]]
+)
+def test_no_class_is_called_a_copy_of_one_that_is_not_there(others: list[str]) -> None:
+    _, _, told = encode_labels(others, who="data")
+    assert not [problem for problem in told if problem.kind == "copied"]
