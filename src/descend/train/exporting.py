@@ -117,7 +117,7 @@ def _as_in_training(record: RunRecord, data: Any, corrections: Path | None) -> D
     """Return the run's data, split as in training. Raises DataError where they are not at hand any more."""
     give_others = "Give others: --check FILES-OR-FOLDERS."
     if data is None:
-        must = "needs pictures to check the file on: the run was trained on data given in Python, which it does not keep"
+        must = "needs the run's pictures to check the file on: they were given in Python, and no run keeps them"
         raise DataError("export", must, fix=f"Give them again, export(..., data=...). {give_others}")  # fmt: skip
     why = "they are not where they were, or have changed"
     outside = bool(record.plan.get("outside"))
