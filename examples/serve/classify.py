@@ -32,9 +32,11 @@ class Classifier:
         self.ground = {"white": 255, "black": 0, "gray": 128}[stored["background"]]
 
     def __call__(self, content: bytes) -> dict[str, float]:
-        """Return the probability of each class for an encoded picture. Raises OSError for what is none."""
+        """Return the probability of each class for an encoded picture of 8 bits. Raises OSError for anything else."""
         with Image.open(io.BytesIO(content)) as opened:
             picture = ImageOps.exif_transpose(opened)  # the file itself does not know how the camera was held
+        if picture.mode.startswith(("I", "F")):  # Pillow's convert("RGB") would make everything above 255 white
+            raise OSError(f"a picture of more than 8 bits (mode {picture.mode}): scale it to 8 first")
         if picture.has_transparency_data:
             picture = picture.convert("RGBA")
             ground = Image.new("RGBA", picture.size, (self.ground, self.ground, self.ground, 255))

@@ -19,6 +19,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from descend import api
+from descend.data.one_picture import is_path
 from descend.errors import DataError, KnobError
 from descend.flat_pictures import FlatPictures
 from descend.models.architecture import Architecture
@@ -41,7 +42,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
     kept for testing, which is the business of whoever cross-validates. A knob of a technique that is named may be searched:
     ``GridSearchCV(ImageClassifier(optimizer="adamw", ...), {"optimizer__lr": [0.001, 0.01]})``.
 
-    X: an array (n, H, W) or (n, H, W, 3) of uint8; a list of paths, Pillow images, bytes or arrays of any size; or numbers
+    X: an array (n, H, W) or (n, H, W, 3) of uint8; a list of paths, Pillow images, bytes or arrays of any size; a data frame of
+    one column, of paths; or numbers
     (n, n_features), each row a flattened picture of ``image_shape`` (H, W), by default of the smallest square that holds the
     row. Such numbers become 256 levels between the smallest and the largest of the training. y: (n,) words or numbers.
 
@@ -137,13 +139,21 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
 
     def _pictures(self, X: Any, *, reset: bool) -> Any:
         """Return pictures as ``fit`` and ``predict`` of descend take them; rows of numbers become pixels."""
-        if not _are_rows(X):
+        if _names_files(X):
+            X = list(X[X.columns[0]])
+        of_rows = _are_rows(X)
+        if not reset and of_rows != (self._flat_ is not None):  # the levels of the one say nothing about those of the other
+            kinds = ("pictures", "rows of numbers")
+            raise DataError("X", f"must be {kinds[not of_rows]}, as in fit", got=kinds[of_rows], fix="Give both in one form.")
+        if not of_rows:
+            self._flat_ = None
             if hasattr(X, "iloc"):  # a column of a frame
                 X = X.tolist()
             return X if isinstance(X, np.ndarray) else list(X)
         X = validate_data(self, X, reset=reset, dtype=np.float64)
         if reset:
             self._flat_ = FlatPictures.of(X, self.image_shape)
+        assert self._flat_ is not None
         return self._flat_.pixels(X)
 
     def _seed(self) -> int:
@@ -157,6 +167,11 @@ def _with_knob(named: Technique, name: str, knob: str, value: Any) -> str:
     if knob not in known:
         raise KnobError(name, f"must be a knob of {named}", fix=f"It has {', '.join(sorted(known))}.")
     return str(dataclasses.replace(named, **{knob: value}))  # pyright: ignore[reportArgumentType]
+
+
+def _names_files(X: Any) -> bool:
+    """Return whether X is a data frame of one column, of paths."""
+    return len(getattr(X, "columns", ())) == 1 and len(X) > 0 and is_path(next(iter(X[X.columns[0]])))
 
 
 def _are_rows(X: Any) -> bool:

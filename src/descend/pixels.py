@@ -210,19 +210,26 @@ def usual_scale(picture: Picture) -> tuple[float, float]:
     """Return the scale of a deep picture that stands alone.
 
     It is the range of a 16-bit container, or of as many bits as a TIFF file declares, but that of 8 bits where no value is larger
-    than 255: such a picture would be black. For 32-bit integers and floats the
+    than 255, in 32-bit integers too: such a picture would be black. For other 32-bit integers and floats the
     smallest of the usual ranges that holds the picture (0..65535; 0..1, 0..255 or 0..65535) but for a thousandth of its values
     and a twentieth of the range, else its own lowest and highest. Raises PictureError for one without a finite number.
     """
+    if (not isinstance(picture, Image.Image) or picture.mode.startswith("I")) and _is_of_8_bits(picture):
+        return 0.0, _USUAL_INTEGERS[0]
     if not isinstance(picture, Image.Image) or picture.mode.startswith("I;16"):
         bits = getattr(picture, "tag_v2", {}).get(258, 16)  # TIFF's BitsPerSample: 12-bit cameras write 0..4095
-        fits = all(int(_colors(values).max()) <= _USUAL_INTEGERS[0] for _, values in value_strips(picture))
-        return 0.0, _USUAL_INTEGERS[0] if fits else float(2 ** (bits[0] if isinstance(bits, tuple) else bits) - 1)
+        return 0.0, float(2 ** (bits[0] if isinstance(bits, tuple) else bits) - 1)
     low, high, _ = extremes(picture)
     if np.isnan(low):
         raise PictureError("picture", "must hold at least one finite number")
     usual = (65535.0,) if picture.mode == "I" else (1.0, 255.0, 65535.0)
     return next(((0.0, peak) for peak in usual if low >= 0 and high <= peak * (1 + _OVERSHOOT)), (low, high))
+
+
+def _is_of_8_bits(picture: Picture) -> bool:
+    """Return whether a picture of whole numbers holds what 8 bits hold: none below 0, none above 255."""
+    strips = (_colors(values) for _, values in value_strips(picture))
+    return all(int(values.min()) >= 0 and int(values.max()) <= _USUAL_INTEGERS[0] for values in strips)
 
 
 def shared_scale(lows: Sequence[float], highs: Sequence[float], *, floats: bool) -> tuple[float, float]:

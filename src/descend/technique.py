@@ -125,11 +125,16 @@ def _explain(cls: type, name: str) -> None:
         if _OWN_ARGUMENT in kwargs:
             raise _unknown_knob(cls, name, _OWN_ARGUMENT, kwargs[_OWN_ARGUMENT])
         try:
-            construct(self, *args, **kwargs)
+            construct(self, *args, **{knob: _plain(value) for knob, value in kwargs.items()})
         except ValidationError as error:
             raise _knob_error(cls, name, error) from None
 
     cls.__init__ = __init__
+
+
+def _plain(value: Any) -> Any:
+    """Return a scalar of NumPy, such as a grid search draws from ``np.arange``, as Python's own; all else as it is."""
+    return value.item() if type(value).__module__ == "numpy" and getattr(value, "shape", None) == () else value
 
 
 def _knob_error(cls: type, name: str, error: ValidationError) -> DescendError:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 LATE = """
 import atexit, os, signal, sys
@@ -18,3 +22,38 @@ def test_ctrl_c_after_the_end_shows_no_traceback() -> None:
     ended = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout.startswith("descend ")
+
+
+# What NumPy's compiled modules do when Ctrl-C meets them while they are imported: the interrupt is lost, another error comes out.
+LOST_INTERRUPT = """
+import os, signal, time
+try:
+    {signal}
+    time.sleep(0.01)
+except KeyboardInterrupt:
+    pass
+raise AttributeError("module 'numpy' has no attribute 'matrix'")
+"""
+
+
+@pytest.mark.parametrize("interrupted", [True, False])
+def test_ctrl_c_that_an_import_turns_into_another_error_is_still_a_stop(tmp_path: Path, interrupted: bool) -> None:
+    signal = "os.kill(os.getpid(), signal.SIGINT)" if interrupted else "pass"
+    (tmp_path / "lost.py").write_text(LOST_INTERRUPT.format(signal=signal))
+    command = [sys.executable, "-m", "descend.cli", "list", "--import", "lost"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=os.environ)
+    if interrupted:
+        assert (ended.returncode, ended.stderr.strip()) == (130, "Stopped.")
+    else:  # nobody has asked to stop: a defect shows where it is
+        assert ended.returncode == 1
+        assert "Traceback" in ended.stderr
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+@pytest.mark.parametrize("words", ["cache", "--help"])
+def test_a_stream_that_the_caller_has_closed_is_no_error(closed: str, words: str, tmp_path: Path) -> None:
+    told = tmp_path / "status"
+    command = f'"{sys.executable}" -m descend.cli {words} {closed}; echo $? > "{told}"'
+    ended = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False, env=os.environ)
+    assert int(told.read_text()) == 0
+    assert "Traceback" not in ended.stderr

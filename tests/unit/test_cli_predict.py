@@ -19,6 +19,7 @@ import pytest
 from descend.cli import answers as writers
 from descend.cli import main
 from descend.cli import predict as verb
+from descend.data import heic
 from descend.errors import RunError
 from descend.train.answers import Predictions
 from descend.train.folder import located
@@ -166,6 +167,37 @@ def test_a_submission_keeps_the_rows_of_its_table_and_says_what_it_lacks(
     monkeypatch.setattr(verb, "load", _parts(_answers(*names)))
     assert main(["predict", "RUN", str(tmp_path), "--submission", "id,label", "--out", str(out)]) == 0
     assert [row[0] for row in csv.reader(out.read_text().splitlines())] == ["id", "a", "b"]
+
+
+def test_a_picture_that_is_not_read_here_keeps_its_row_in_a_submission(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(heic, "available", lambda: False)
+    for name in ("a.HEIC", "b.png", "c.heif", "note.txt", "._d.heic"):
+        (tmp_path / name).write_bytes(b"\0\0\0\x18ftypheic")
+    monkeypatch.setattr(verb, "load", _parts(_answers(str(tmp_path / "b.png"))))
+    out = tmp_path / "s.csv"
+    assert main(["predict", "RUN", str(tmp_path), "--submission", "id,label", "--out", str(out)]) == 1
+    rows = [(row[0], bool(row[1])) for row in csv.reader(out.read_text().splitlines())][1:]
+    assert sorted(rows) == [("a", False), ("b", True), ("c", False)]
+    assert "2 of 3 rows of the submission have no answer" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("names", [("x/1.png", "y/1.png"), ("x/1.png", "x/1.jpg")])
+def test_a_submission_tells_every_picture_from_every_other(
+    names: tuple[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    monkeypatch.setattr(verb, "load", _parts(_answers(*(str(tmp_path / name) for name in names))))
+    out = tmp_path / "s.csv"
+    assert main(["predict", "RUN", str(tmp_path), "--submission", "id,label", "--out", str(out)]) == 1
+    assert "must identify it" in capsys.readouterr().err
+    assert not out.exists()
+    one = str(tmp_path / names[0])  # the same picture twice is one name
+    monkeypatch.setattr(verb, "load", _parts(_answers(one, one)))
+    assert main(["predict", "RUN", one, one, "--submission", "id,label", "--out", str(out)]) == 0
 
 
 def test_a_submission_may_be_about_the_pictures_in_an_archive(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ CASES: dict[str, tuple[list[Any], list[str], int]] = {
     "the text nan": (["cat", "dog", "nan", "NaN", "dog", "cat"], ["cat", "dog"], 2),
     "other texts for a gap": (["cat", "dog", "", "  ", "<NA>", "NULL"], ["cat", "dog"], 4),
     "integers beside a gap": ([0.0, 1.0, float("nan"), 1.0, 0.0, 10.0], ["0", "1", "10"], 1),
-    "integers as text": (["0", "1.0", "1", "0.0", "007", "-1"], ["0", "1", "007", "-1"], 0),
+    "integers as text": (["0", "1.0", "1", "0.0", "007", "-1"], ["-1", "0", "1", "007"], 0),
     "versions": (["1.0", "1.5", "1.0", "1.5", "2.0", "2.0"], ["1.0", "1.5", "2.0"], 0),
     "blanks around": ([" cat", "cat ", "dog", "dog\t", "\N{NO-BREAK SPACE}cat", "\N{ZERO WIDTH NO-BREAK SPACE}dog"],
                       ["cat", "dog"], 0),
@@ -245,3 +245,28 @@ def test_tensors_of_one_element_are_numbers() -> None:
     assert encode_labels(labels, who="t")[1].tolist() == [0, 1, -1, 1]
     with pytest.raises(DataError, match="one word or one number"):
         encode_labels([torch.tensor([0, 1])], who="t")
+
+
+@pytest.mark.parametrize("numbers", [[2, -5, -2, 10, 0], ["2", "-5", "-2", "10", "0"], [2.0, -5.0, None, -2.0, 10.0, 0.0]])
+def test_numbered_classes_stand_in_the_order_of_their_numbers(numbers: list[Any]) -> None:
+    classes, places, _ = encode_labels(numbers, who="data")
+    given = [number for number in numbers if number is not None]
+    assert [int(name) for name in classes] == sorted(int(number) for number in given)
+    assert [int(classes[place]) for place in places if place >= 0] == [int(number) for number in given]
+
+
+@pytest.mark.parametrize(
+    "copy", ["OK - Copy", "OK - Copy (2)", "OK - Kopie", "OK (2)", "OK copy", "OK copy 3", "Copy of OK", "ok (copy)"]
+)
+def test_a_class_that_is_called_like_a_copy_of_another_is_told_and_kept(copy: str) -> None:
+    classes, _, told = encode_labels(["OK", copy, "NOK"], who="data")
+    assert set(classes) == {"OK", copy, "NOK"}
+    assert [problem.examples for problem in told if problem.kind == "copied"] == [(f"{copy!r} of 'OK'",)]
+
+
+@pytest.mark.parametrize(
+    "others", [["Series (1)", "Series (2)"], ["photocopy", "photo"], ["copy", "original"], ["copy 2", "copy 3"]]
+)
+def test_no_class_is_called_a_copy_of_one_that_is_not_there(others: list[str]) -> None:
+    _, _, told = encode_labels(others, who="data")
+    assert not [problem for problem in told if problem.kind == "copied"]

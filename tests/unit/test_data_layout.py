@@ -396,3 +396,12 @@ def test_a_reading_that_is_in_doubt_is_told(tree: Tree, words: str, tmp_path: Pa
 )
 def test_evaluation_takes_the_place_that_is_free(names: list[str], expected: dict[str, int]) -> None:
     assert split_names(names) == expected
+
+
+@pytest.mark.parametrize("name", ["Unlabeled", "nan", "null"])
+def test_a_folder_that_stands_for_no_label_is_not_told_to_be_a_class(name: str, tmp_path: Path) -> None:
+    found = load(plant(tmp_path, {"cat": 8, "dog": 8, name: 8}))
+    assert list(found.classes) == CAT_DOG
+    told = [str(problem) for problem in found.problems]
+    assert not [text for text in told if "read as classes" in text]
+    assert [text for text in told if "8 pictures lie in a folder called" in text]

@@ -59,6 +59,8 @@ KINDS = {
     ],
     "ImageFolder": lambda photos: ImageFolder(photos),
     "Subset": lambda photos: Subset(ImageFolder(photos), range(8)),
+    "Subset of a Subset": lambda photos: Subset(Subset(ImageFolder(photos), [7, 0, 6, 1, 5, 2, 4, 3]), range(8)),
+    "Subset of a list": lambda photos: Subset([(Image.open(path), label) for path, label in pairs(photos)], range(8)),  # pyright: ignore[reportArgumentType] (any object with a length does)
     "parts": lambda photos: {"train": pairs(photos)[:5], "validation": ImageFolder(photos), "test": pairs(photos)[:1]},
 }
 
@@ -178,3 +180,59 @@ def test_a_dataset_of_hugging_face(photos: Path) -> None:
     assert np.bincount(load(parts, split=False).splits).tolist() == [8, 1]
     with pytest.raises(DataError, match="must have a column of labels, got 'picture'"):
         load(data.remove_columns("kind"))
+
+
+@pytest.mark.parametrize("part", [range(8), np.array([7, 2, 5])])
+def test_a_part_of_an_image_folder_is_its_files(tmp_path: Path, part: Any) -> None:
+    """The loader of torchvision would make one white of 16 bits, and lose what is transparent."""
+    for number in range(8):
+        (tmp_path / "ab"[number % 2]).mkdir(exist_ok=True)
+        deep = np.random.default_rng(number).integers(300, 60_000, (12, 12)).astype(np.uint16)
+        Image.fromarray(deep).save(tmp_path / "ab"[number % 2] / f"{number}.png")
+    whole = ImageFolder(tmp_path)
+    found = load(Subset(whole, part), split=False)
+    assert found.policy.scale == (0.0, 65535.0)
+    expected = {Path(whole.samples[row][0]).name: np.array(Image.open(whole.samples[row][0])) for row in part}
+    for row in range(len(found)):
+        stored = expected.pop(Path(found.name_of(row)).name)
+        np.testing.assert_array_equal(found.read(row)[:, :, 0], np.rint(stored / 65535 * 255))
+    assert not expected
+
+
+@pytest.mark.parametrize("kind", ["deep", "clear", "bits"])
+def test_a_list_of_arrays_is_read_alike_whether_their_sizes_are_one_or_several(kind: str) -> None:
+    rng = np.random.default_rng(0)
+    make = {
+        "deep": lambda side: rng.integers(0, 65536, (side, 30)).astype(np.uint16),
+        "clear": lambda side: rng.integers(0, 256, (side, 30, 4)).astype(np.uint8),
+        "bits": lambda side: rng.integers(0, 2, (side, 30)).astype(np.bool_),
+    }[kind]
+    pictures = [make(20) for _ in range(8)]
+    alike = load((pictures, list("ab" * 4)), split=False)
+    unequal = load(([*pictures, make(25), make(25)], list("ab" * 5)), split=False)
+    assert len(alike) == 8
+    for row in range(8):
+        np.testing.assert_array_equal(alike.read(row), unequal.read(row))
+
+
+IMAGES = np.zeros((6, 20, 24, 3), np.uint8)
+WORDS = np.array(list("ababab"))
+
+
+@pytest.mark.parametrize(
+    ("data", "fix"),
+    [
+        ((IMAGES.transpose(0, 3, 1, 2), WORDS), "Put the channels last"),
+        ((torch.from_numpy(IMAGES[..., :1]).permute(0, 3, 1, 2), WORDS), "Put the channels last"),
+        ((IMAGES.astype(np.uint16), WORDS), "Give a list of them"),
+        ((IMAGES / 255, WORDS), "Scale floats"),
+        (((IMAGES, WORDS), (IMAGES[:2], WORDS[:2])), "Give a dict for a split of your own"),  # Keras's load_data()
+        ((IMAGES, WORDS[:, None]), "labels.ravel()"),  # Keras's CIFAR-10
+        ((["a.png"] * 6, WORDS[:, None]), "ravel()"),
+    ],
+)
+def test_the_way_out_fits_what_was_given(data: Any, fix: str) -> None:
+    with pytest.raises(DataError) as refused:
+        load(data)
+    assert fix in str(refused.value)
+    assert "argmax" not in str(refused.value)

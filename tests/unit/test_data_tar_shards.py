@@ -91,7 +91,7 @@ def test_new_pictures_may_come_in_one_and_are_called_by_their_place_in_it(tmp_pa
     (tmp_path / "new" / "x.png").write_bytes(png(50))
     beside = picture_sources(tmp_path / "new")
     assert beside.names == [str(tmp_path / "new" / "x.png")], "a tar beside pictures is no folder of shards"
-    assert beside.passed_over == {str(tmp_path / "new" / "a.tar"): "not a picture"}
+    assert beside.passed_over == {str(tmp_path / "new" / "a.tar"): "an archive: give it by itself"}
     assert picture_sources(str(tmp_path / "none.tar")).names == [str(tmp_path / "none.tar")]  # told when it is to be read
 
 

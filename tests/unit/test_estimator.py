@@ -110,3 +110,32 @@ def test_rows_become_levels_between_the_extremes_of_the_training() -> None:
     assert FlatPictures.of(rows, (1, 3)).pixels(rows).shape == (2, 1, 3)
     with pytest.raises(KnobError, match="image_shape: must be of 3 pixels, as X has columns"):
         FlatPictures.of(rows, (2, 2))
+
+
+def test_a_grid_of_numpy_numbers_is_a_grid() -> None:
+    search = GridSearchCV(tiny(optimizer="adamw"), {"epochs": np.arange(1, 3), "optimizer__lr": np.logspace(-2, -1, 2)}, cv=2)
+    found = search.fit(IMAGES, LABELS)
+    assert len(found.cv_results_["params"]) == 4
+    assert np.isfinite(found.cv_results_["mean_test_score"]).all()
+
+
+def test_rows_of_numbers_and_pictures_are_not_taken_for_each_other() -> None:
+    """The levels that rows were given in training say nothing about those of a picture: 0 to 16 would be nearly black."""
+    rows = IMAGES.reshape(len(IMAGES), -1)
+    with pytest.raises(DataError, match="must be pictures, as in fit, got 'rows of numbers'"):
+        tiny(epochs=1).fit(IMAGES, LABELS).predict(rows)
+    model = tiny(epochs=1).fit(rows, LABELS)
+    with pytest.raises(DataError, match="must be rows of numbers, as in fit, got 'pictures'"):
+        model.predict(IMAGES)
+    again = model.fit(IMAGES, LABELS)  # pictures now: nothing of the rows is left
+    np.testing.assert_array_equal(again.predict_proba(IMAGES), tiny(epochs=1).fit(IMAGES, LABELS).predict_proba(IMAGES))
+
+
+def test_a_frame_of_paths_is_a_list_of_paths(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    for number, image in enumerate(IMAGES):
+        Image.fromarray(image).save(tmp_path / f"{number}.png")
+    paths = [str(tmp_path / f"{number}.png") for number in range(len(IMAGES))]
+    model = tiny(epochs=1, size=12).fit(pandas.DataFrame({"file": paths}, index=range(100, 140)), LABELS)
+    answers = model.predict_proba(pandas.DataFrame({"file": paths}))
+    np.testing.assert_array_equal(answers, tiny(epochs=1, size=12).fit(paths, LABELS).predict_proba(paths))

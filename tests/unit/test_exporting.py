@@ -106,9 +106,28 @@ def test_it_answers_over_http(run: Run, served: ModuleType) -> None:
 
 
 def test_what_it_cannot_be_checked_on_or_named_is_told(run: Run, tmp_path: Path) -> None:
-    for data in (None, (IMAGES[::-1], LABELS)):
-        with pytest.raises(DataError, match=r"needs the run's pictures .* Give others: --check"):
+    told = {
+        "given in Python, .* again, export\\(..., data=...\\). Give others: --check": None,
+        "the run's pictures .* have changed. Give others: --check": (IMAGES[::-1], LABELS),
+        "the run's pictures .*: images must be .* float64.* Give others: --check": (IMAGES / 255, LABELS),
+    }
+    for words, data in told.items():
+        with pytest.raises(DataError, match=words):
             run.export(tmp_path / "m.onnx", data=data)
     with pytest.raises(KnobError, match=r"ending in .onnx, got '.*m.pt'. Write m.onnx"):
         run.export(tmp_path / "m.pt", data=(IMAGES, LABELS))
     assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float32])
+def test_a_server_makes_no_white_picture_of_a_deep_one(
+    run: Run, served: ModuleType, tmp_path: Path, kind: type[np.generic]
+) -> None:
+    run.export(tmp_path / "m.onnx", data=(IMAGES, LABELS))
+    classify, buffer = served.Classifier(tmp_path / "m.onnx"), io.BytesIO()
+    Image.fromarray(IMAGES[0, :, :, 0].astype(kind) * kind(200)).save(buffer, "TIFF")
+    with pytest.raises(OSError, match="more than 8 bits"):
+        classify(buffer.getvalue())
+    gray = Image.fromarray(IMAGES[0, :, :, 0])
+    expected = run.predict(gray).probabilities[0]
+    assert list(classify(png(np.asarray(gray), "L")).values()) == pytest.approx(expected.tolist(), abs=1e-3)

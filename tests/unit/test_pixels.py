@@ -122,3 +122,16 @@ def test_a_plain_image_is_not_copied_and_other_arrays_are_refused() -> None:
     assert flattened(image) is image
     with pytest.raises(PictureError, match="an array must be"):
         rgb(np.zeros((2, 2), np.float32))
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.uint16, np.float32])
+def test_levels_of_8_bits_in_a_deeper_container_are_those_levels(kind: type[np.generic]) -> None:
+    gray = np.array(Image.fromarray(scene(20, 30)).convert("L"))
+    np.testing.assert_array_equal(rgb(Image.fromarray(gray.astype(kind)))[:, :, 0], gray)
+
+
+@pytest.mark.parametrize("value", [-1, 256])
+def test_one_whole_number_that_8_bits_do_not_hold_tells_a_deeper_picture(value: int) -> None:
+    gray = np.full((40, 40), 200, np.int32)
+    gray[0, 0] = value
+    assert rgb(Image.fromarray(gray))[1, 1, 0] in (0, 1, 254, 255)  # of 65536 levels nearly none; of -1..200 nearly all

@@ -7,6 +7,7 @@ import pickle
 from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal
 
+import numpy as np
 import pytest
 from annotated_types import Ge, Gt, Lt
 
@@ -170,3 +171,13 @@ def test_a_knob_may_be_called_anything_and_is_still_unknown(knob: str) -> None:
         assert len(str(caught.value)) < 500
         with pytest.raises(KnobError, match="has no knob"):
             cls(**{knob: 1})
+
+
+def test_scalars_of_numpy_are_what_python_calls_them_and_no_more_is_let_through() -> None:
+    drawn = Plain(lr=np.float64(0.25), count=np.arange(1, 4)[-1], on=np.bool_(False), mode=np.str_("outside"))
+    assert drawn == Plain(lr=0.25, count=3, on=False, mode="outside")
+    assert type(drawn.count) is int
+    assert build(str(drawn), Toy) == drawn
+    for knob, value in {"count": np.float64(3.0), "lr": np.bool_(True), "mode": np.int64(1), "on": np.int64(1)}.items():
+        with pytest.raises(KnobError, match=knob):
+            Plain(**{knob: value})

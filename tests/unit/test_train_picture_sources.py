@@ -230,3 +230,26 @@ def test_what_is_passed_over_in_an_archive_is_called_by_its_place_there(tmp_path
 def test_the_pictures_of_a_data_frame_may_be_called_otherwise() -> None:
     pandas = pytest.importorskip("pandas")
     assert picture_sources(pandas.DataFrame({"filename": ["a.png", "b.png"], "size": [1, 2]})).names == ["a.png", "b.png"]
+
+
+@pytest.mark.parametrize("ending", ["", ".png", ".zip", ".tar", ".parquet"])
+def test_a_name_that_no_file_system_holds_never_stops_the_others(ending: str, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(encoded())
+    long, zero = "x" * 300 + ending, f"a\0b{ending}"
+    sources, names, _ = picture_sources([long, str(tmp_path / "a.png"), zero])
+    problems: dict[str, str] = {}
+    batches = [positions for _, positions in decoded_batches(sources, names, problems, record=stored_at(30), threads=1)]
+    assert batches == [[1]]
+    assert set(problems) == {long, zero}
+
+
+def test_an_archive_in_a_folder_is_passed_over_with_what_to_do(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "cat.zip", "w") as archive:
+        archive.writestr("a.png", encoded())
+    (tmp_path / "note.txt").touch()
+    sources, _, passed_over = picture_sources(tmp_path)
+    assert not sources
+    assert passed_over == {
+        str(tmp_path / "cat.zip"): "an archive: give it by itself", str(tmp_path / "note.txt"): "not a picture"
+    }  # fmt: skip
+    assert len(picture_sources(tmp_path / "cat.zip").sources) == 1

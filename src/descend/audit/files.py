@@ -25,6 +25,7 @@ _OF_SOURCE: dict[str, tuple[Severity, str]] = {
     "archive": ("finding", "Unpack it, or move it out of the data."),
     "merged": ("note", ""),
     "similar": ("finding", "Rename the classes that are one."),
+    "copied": ("finding", "Bring the pictures of one class together in one folder, or under one label."),
     "doubtful": ("note", ""),
     "torn": ("finding", "Move each group to one side of the split."),
     "sequences": ("finding", "Keep each sequence on one side of the split: by a column 'group' in a table, or by its folders."),

@@ -11,10 +11,14 @@ import io
 import os
 import signal
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from importlib import import_module
-from typing import NoReturn
+from types import FrameType
+from typing import NoReturn, TextIO
 
 STARTED: ContextVar[float | None] = ContextVar("started", default=None)
 """Reading of ``time.perf_counter`` when the command began: budgets count from there, the imports that follow included."""
@@ -79,6 +83,7 @@ def main(argv: list[str] | None = None) -> int:
     """
     STARTED.set(time.perf_counter())
     arguments = sys.argv[1:] if argv is None else argv
+    sys.stdout, sys.stderr = (stream or _nowhere() for stream in (sys.stdout, sys.stderr))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file name that the terminal's encoding lacks is escaped, not fatal
             stream.reconfigure(errors="backslashreplace")
@@ -97,6 +102,13 @@ def main(argv: list[str] | None = None) -> int:
         return _alone(verb)
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch loads: its idle threads would fight Numba's for the cores
     return _run(verb, rest)
+
+
+def _nowhere() -> TextIO:
+    """Return what takes the place of a stream that the caller has closed (``>&-``), which Python leaves at None."""
+    from pathlib import Path
+
+    return Path(os.devnull).open("w", encoding="utf-8")
 
 
 def _alone(verb: str) -> int:
@@ -153,8 +165,10 @@ def _run(verb: str, rest: list[str]) -> int:
     from descend.printable import shortened
 
     QUIET.set(False)  # an earlier command of this process may have been asked to be quiet
+    came = list[int]()
     try:
-        return import_module(module_of(verb)).main(_imported(rest))
+        with _noting_interrupts(came):
+            return import_module(module_of(verb)).main(_imported(rest))
     except DescendError as error:
         tell(*f"error: {error}".split("\n"), file=sys.stderr)
         return 2 if isinstance(error, (KnobError, SpecError)) else 1
@@ -167,3 +181,31 @@ def _run(verb: str, rest: list[str]) -> int:
     except OSError as error:  # a disk or a folder said no; its own words name the file
         tell(f"error: {shortened(str(error), MOST_SAID)}", file=sys.stderr)
         return 1
+    except Exception:
+        if not came:
+            raise
+        tell("Stopped.", file=sys.stderr)
+        return 130
+
+
+@contextmanager
+def _noting_interrupts(came: list[int]) -> Iterator[None]:
+    """Note in ``came`` that Ctrl-C came, and raise KeyboardInterrupt as Python does.
+
+    NumPy's compiled modules, interrupted while they are imported, lose it and raise something else: AttributeError, ImportError.
+    A handler that somebody else has installed stays. Outside the main thread Python allows none.
+    """
+
+    def note(number: int, _frame: FrameType | None) -> NoReturn:
+        came.append(number)
+        raise KeyboardInterrupt
+
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -130,20 +130,35 @@ def _pictures(args: argparse.Namespace) -> tuple[Any, answers.SubmissionRows | N
         _refuse_lists(args.pictures)
         if names is None:
             return args.pictures, None
-        from descend.train.picture_sources import picture_sources
-
         packed = next((name for name in args.pictures if has_pictures(Path(name))), None)
         if packed is not None:
             raise KnobError("--submission", "needs a table that names files, or the files", got=packed,
                             fix="Write its answers with --out, and join them by the order of rows.")  # fmt: skip
-        paths = picture_sources(args.pictures).names
-        return args.pictures, answers.SubmissionRows(names, [Path(path).stem for path in paths], paths)
+        return args.pictures, _rows_of_files(args.pictures, names)
     if len(args.pictures) > 1:
         raise KnobError("PICTURES", "a table of pictures stands alone", got=args.pictures)
     from descend.data.new_pictures import read_new_pictures
 
     found = read_new_pictures(Path(tables[0]), names[0] if names else None)
     return found.paths, None if names is None else answers.SubmissionRows(names, found.ids, found.paths)
+
+
+def _rows_of_files(pictures: list[str], columns: list[str]) -> answers.SubmissionRows:
+    """Return the rows of a submission about files and folders, called by the names of files without their endings.
+
+    HEIC pictures that cannot be read here have rows, too, at the end. Raises DataError for two pictures of one name.
+    """
+    from descend.data.heic import ADVICE
+    from descend.train.picture_sources import picture_sources
+
+    found = picture_sources(pictures)
+    paths = [*found.names, *(name for name, why in found.passed_over.items() if why == ADVICE)]
+    ids, seen = [Path(path).stem for path in paths], dict[str, str]()
+    for name, path in zip(ids, paths, strict=True):
+        if seen.setdefault(name, path) != path:
+            raise DataError("--submission", "a file's name without its ending must identify it", got=f"{seen[name]} and {path}",
+                            fix="Give a table with a column path and one that identifies its rows.")  # fmt: skip
+    return answers.SubmissionRows(columns, ids, paths)
 
 
 def _refuse_lists(names: list[str]) -> None:

@@ -37,6 +37,10 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 _INVISIBLE = re.compile(
     "[\0\ufeff\u200b\u200e\u200f\u2060\u00ad]"
 )  # byte order mark, zero-width and direction marks, soft hyphen
+# as file managers name a second folder: Windows, macOS, GNOME
+_COPY = re.compile(
+    r"^(copy of|kopie von|copie de|copia de) |[ _-]+\(?(copy|kopie|copie|copia)\)?( ?\(?\d+\)?)?$| \(\d+\)$", re.IGNORECASE
+)
 _TRUTHS = {"true": "1", "yes": "1", "y": "1", "t": "1", "1": "1", "false": "0", "no": "0", "n": "0", "f": "0", "0": "0"}
 # Cyrillic letters that look like Latin ones
 _ALIKE = str.maketrans("\u0410\u0412\u0415\u041a\u041c\u041d\u041e\u0420\u0421\u0422\u0423\u0425"
@@ -44,17 +48,25 @@ _ALIKE = str.maketrans("\u0410\u0412\u0415\u041a\u041c\u041d\u041e\u0420\u0421\u
 
 
 def encode_labels(values: Sequence[Any], *, who: str) -> tuple[tuple[str, ...], NDArray[np.int64], list[Problem]]:
-    """Return the classes in natural order, each value's class, and what its owner should know.
+    """Return the classes in order (``_in_order``), each value's class, and what its owner should know.
 
     values: (N,) words, numbers, booleans, None or NaN. The classes' numbers are (N,) int64, -1 where a label is missing.
     Raises DataError, in the name of ``who``, for a number that is not whole, and for texts that measure something.
     """
     texts = whole_numbers([label_text(value, who=who) for value in values])
     _refuse_measures(texts, who)
-    classes = tuple(sorted(set(texts) - {""}, key=natural))
+    classes = tuple(_in_order(set(texts) - {""}))
     position = {word: index for index, word in enumerate(classes)} | {"": -1}
     numbers = np.fromiter((position[text] for text in texts), np.int64, len(texts))
-    return classes, numbers, [*_merged(values, texts), *_similar(classes), *_doubtful(classes), *_several(classes)]
+    told = [*_similar(classes), *_copied(classes), *_doubtful(classes), *_several(classes)]
+    return classes, numbers, [*_merged(values, texts), *told]
+
+
+def _in_order(classes: set[str]) -> list[str]:
+    """Return classes in natural order; numbers, where all are, in theirs: -5, -2, 2."""
+    if all(_WHOLE.fullmatch(name) for name in classes):
+        return sorted(classes, key=lambda name: (int(name.partition(".")[0]), natural(name)))
+    return sorted(classes, key=natural)
 
 
 def whole_numbers(texts: list[str]) -> list[str]:
@@ -140,6 +152,15 @@ def _similar(classes: Sequence[str]) -> list[Problem]:
              for names in folded.values() if len(names) > 1]  # fmt: skip
     but = "but for upper and lower case, marks or zeros"
     return problem("similar", f"1 name stands for several classes, {but}", f"{{n}} names stand for several classes, {but}", pairs)
+
+
+def _copied(classes: Sequence[str]) -> list[Problem]:
+    """Return the problem of classes that are called like a copy of another one: ``OK - Copy`` beside ``OK``."""
+    by_fold = {_folded(name): name for name in classes}
+    originals = {name: by_fold.get(_folded(_COPY.sub("", name))) for name in classes if _COPY.search(name)}
+    named = [f"{name!r} of {original!r}" for name, original in originals.items() if original is not None]
+    return problem("copied", "1 class is called like a copy of another: bring them together if they are one",
+                   "{n} classes are called like copies of others: bring together what is one", named)  # fmt: skip
 
 
 def _folded(name: str) -> str:

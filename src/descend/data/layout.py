@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from descend.data.folder_names import are_partitions, is_wrapper, split_names, stands_aside
+from descend.data.labels import cell_text
 from descend.data.manifest import SPLIT_WORDS, UNASSIGNED
 from descend.data.split import TRAIN, VAL
 from descend.data.tree import EXPECTED, Folder
@@ -163,6 +164,7 @@ def _refuse_split_of_some(classes: Sequence[Folder], who: str) -> None:
 
 def _doubt(classes: Sequence[Folder], *, evaluation: bool) -> str:
     """Return what speaks against a reading of folders as classes that is taken all the same, or nothing."""
+    classes = [folder for folder in classes if cell_text(folder.name)]  # pictures in one called unlabeled have no class
     if len(classes) < 2 or evaluation:
         return ""
     names = _listed(folder.name for folder in classes)

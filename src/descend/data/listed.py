@@ -1,8 +1,8 @@
 """Labeled pictures as other libraries hold them, listed: a source and a label for each, so that one code reads them all.
 
     (pictures, labels)     paths, or pictures of any kind and of unequal sizes
-    ImageFolder            torchvision's: its files and the names of its classes
-    [(picture, label)]     a list, or any object with a length whose members are such pairs: torchvision's CIFAR10, a Subset
+    ImageFolder, Subset    torchvision's, and a part of it: its files and the names of its classes
+    [(picture, label)]     a list, or any object with a length whose members are such pairs: torchvision's CIFAR10
     Dataset                Hugging Face's: its column of images, and the names of its ClassLabel
     {"train": ..., ...}    a dict of these, such as Hugging Face's DatasetDict
 
@@ -12,7 +12,7 @@ The libraries themselves are not imported: an object is known by what it has.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from itertools import chain
 from pathlib import Path
@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from descend.data.one_picture import as_source, is_one_picture, is_path, is_pixels
+from descend.data.one_picture import PIXEL_TYPES, as_source, is_one_picture, is_path, is_pixels
 from descend.data.opening import Source, naming, read_file
 from descend.errors import DataError
 from descend.pixels import orientation
@@ -104,6 +104,8 @@ def _listed(data: Any) -> Listed | None:
         return _hugging_face(data)
     if hasattr(data, "samples") and hasattr(data, "classes"):
         return _image_folder(data)
+    if hasattr(data, "indices") and hasattr(data, "dataset"):
+        return _part(data)
     if hasattr(data, "columns") or hasattr(data, "column_names") or not hasattr(data, "__getitem__"):
         return None
     return _pairs(data)
@@ -144,8 +146,10 @@ def _pair(pictures: Any, labels: Any) -> Listed | None:
 
 
 def _are_one_array(rows: list[Any]) -> bool:
-    """Return whether pictures are rows of one array: pixels of one shape and type."""
-    return all(isinstance(row, np.ndarray) for row in rows) and len({(row.shape, row.dtype.str) for row in rows}) == 1
+    """Return whether pictures are rows of one array that is taken as it is: one shape and type, not deep, no alpha."""
+    if not all(isinstance(row, np.ndarray) for row in rows) or len({(row.shape, row.dtype.str) for row in rows}) > 1:
+        return False
+    return rows[0].dtype not in PIXEL_TYPES or (rows[0].dtype == np.uint8 and rows[0].shape[2:] in ((), (1,), (3,)))
 
 
 def _image_folder(data: Any) -> Listed:
@@ -157,6 +161,20 @@ def _image_folder(data: Any) -> Listed:
                             got=getattr(data, name), fix=f"Give {who}(root), and augment=[...], size=..., fit=...")  # fmt: skip
     files = [str(Path(path).absolute()).removeprefix(f"{root}/") for path, _ in data.samples]
     return Listed(root.name, files, [data.classes[number] for _, number in data.samples], root)
+
+
+def _part(data: Any) -> Listed | None:
+    """List a Subset: of an ImageFolder its files, whose 16 bits and transparency its loader drops; of others the members."""
+    whole = _listed(data.dataset) if _has_files(data.dataset) else None
+    if whole is None:
+        return _pairs(data)
+    rows = [int(row) for row in data.indices]
+    return replace(whole, sources=[whole.sources[row] for row in rows], labels=[whole.labels[row] for row in rows])
+
+
+def _has_files(data: Any) -> bool:
+    """Return whether an object is an ImageFolder, or a part of one."""
+    return hasattr(data, "samples") or (hasattr(data, "indices") and _has_files(getattr(data, "dataset", None)))
 
 
 def _pairs(data: Any) -> Listed | None:
@@ -232,9 +250,9 @@ def _file_or_bytes(cell: Any, place: int) -> Source:
 def _plain(label: Any) -> Any:
     """Return a label as plain Python: tensors and arrays of one element are that element. Raises DataError for several."""
     if isinstance(label, (list, tuple)) or getattr(label, "ndim", 0):
-        raise DataError(
-            "data", "a label must be one word or one number", got=label, fix="Turn one-hot rows into numbers: argmax(1)."
-        )
+        column = np.size(label) == 1  # one-hot rows have two cells or more; argmax(1) of a column would make one class of all
+        fix = "Give labels of shape (n,), not (n, 1): ravel()." if column else "Turn one-hot rows into numbers: argmax(1)."
+        raise DataError("data", "a label must be one word or one number", got=label, fix=fix)
     return label.item() if hasattr(label, "item") else label
 
 

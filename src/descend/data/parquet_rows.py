@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from descend.data.labels import clean_text
+from descend.data.places import is_file
 from descend.data.ranges import LocalFile, RangedFile, Window
 from descend.errors import DataError
 from descend.printable import shortened
@@ -38,7 +39,7 @@ class Columns(NamedTuple):
 
 def has_pictures(place: Path | IO[bytes]) -> bool:
     """Say whether a Parquet file has a column of pictures. False for other files, and where pyarrow is missing: tables tell."""
-    if isinstance(place, Path) and (place.suffix.lower() != SUFFIX or not place.is_file()):
+    if isinstance(place, Path) and (place.suffix.lower() != SUFFIX or not is_file(place)):
         return False
     try:
         import pyarrow.parquet as parquet

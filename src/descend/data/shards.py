@@ -10,6 +10,7 @@ from descend.data import parquet_pictures, tar_shards
 from descend.data.manifest import Manifest
 from descend.data.packed import Contents
 from descend.data.parquet_rows import has_pictures
+from descend.data.places import is_file, is_folder
 from descend.data.ranges import LocalFile, RangedFile
 from descend.errors import DataError
 
@@ -41,9 +42,9 @@ class Shards:
 
 def shards_at(place: Path) -> Shards | None:
     """Return the shards that a path leads to, a shard or a folder of them; None for all else. Raises DataError."""
-    if has_pictures(place) or (place.suffix.lower() == tar_shards.ENDING and place.is_file()):
+    if has_pictures(place) or (place.suffix.lower() == tar_shards.ENDING and is_file(place)):
         files = [place]
-    elif place.is_dir():
+    elif is_folder(place):
         files = parquet_pictures.shards_of(place) or tar_shards.shards_of(place)
     else:
         return None

@@ -16,6 +16,7 @@ from descend.data.headings import label_column, pick_path
 from descend.data.labels import encode_labels
 from descend.data.listed import Listed, has_images, listed, unlabelled
 from descend.data.manifest import SPLIT_WORDS, UNASSIGNED, Manifest
+from descend.data.one_picture import PIXEL_TYPES
 from descend.data.places import PREFIX, check_place, is_address, is_file, is_folder, path_of
 from descend.data.problems import problem
 from descend.data.remote import at_address
@@ -183,12 +184,23 @@ def _pair(pair: Any, who: str) -> tuple[NDArray[np.uint8], NDArray[Any]]:
     shape = pictures.shape
     if pictures.dtype != np.uint8 or not (pictures.ndim == 3 or (pictures.ndim == 4 and shape[3] in (1, 3))):
         must = "images must be (N, H, W), (N, H, W, 1) or (N, H, W, 3) uint8"
-        raise DataError(who, must, got=f"{shape} {pictures.dtype}", fix="Scale floats to 0..255 and cast them to uint8.")
+        raise DataError(who, must, got=f"{shape} {pictures.dtype}", fix=_way_to_pixels(pictures))
     if labels.ndim != 1 or len(labels) != len(pictures) or 0 in shape:
-        raise DataError(who, f"must have at least one image and one label for each (images are {shape})", got=labels.shape)
+        column = "Give labels of shape (N,): labels.ravel()." if labels.shape == (len(pictures), 1) else ""
+        must = f"must have at least one image and one label for each (images are {shape})"
+        raise DataError(who, must, got=labels.shape, fix=column)
     if labels.dtype.kind not in "biufUSO":
         raise DataError(who, "labels must be whole numbers or words", got=str(labels.dtype))
     return pictures, labels
+
+
+def _way_to_pixels(array: NDArray[Any]) -> str:
+    """Return what makes images of an array that holds none as they are taken here."""
+    if array.ndim == 4 and array.shape[1] in (1, 3) and array.shape[3] not in (1, 3):
+        return "Put the channels last: transpose(0, 2, 3, 1), of a tensor permute(0, 2, 3, 1)."
+    if array.dtype in PIXEL_TYPES and array.ndim in (3, 4):
+        return "Give a list of them for pictures of any kind: (list(images), labels)."
+    return "Scale floats to 0..255 and cast them to uint8."
 
 
 def _as_array(values: Any, who: str, what: str) -> NDArray[Any]:
@@ -203,7 +215,10 @@ def _as_array(values: Any, who: str, what: str) -> NDArray[Any]:
     try:
         return np.asarray(values)
     except ValueError:
-        raise DataError(who, f"{what} must have one shape", got="a ragged list", fix="Resize them, or give a folder.") from None
+        is_pair = isinstance(values, (tuple, list)) and len(values) == 2  # Keras: (images, labels), (images, labels)
+        fix = 'Give a dict for a split of your own: {"train": (images, labels), "test": (images, labels)}.' if is_pair else ""
+        must = f"{what} must have one shape"
+        raise DataError(who, must, got="a ragged list", fix=fix or "Resize them, or give a folder.") from None
 
 
 def _read_parts(parts: Mapping[str, Any]) -> Manifest:

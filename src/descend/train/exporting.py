@@ -115,14 +115,18 @@ def _labelled(
 
 def _as_in_training(record: RunRecord, data: Any, corrections: Path | None) -> Dataset:
     """Return the run's data, split as in training. Raises DataError where they are not at hand any more."""
+    give_others = "Give others: --check FILES-OR-FOLDERS."
+    if data is None:
+        must = "needs the run's pictures to check the file on: they were given in Python, and no run keeps them"
+        raise DataError("export", must, fix=f"Give them again, export(..., data=...). {give_others}")  # fmt: skip
+    why = "they are not where they were, or have changed"
     outside = bool(record.plan.get("outside"))
     try:
-        dataset = None if data is None else data_package.load(data, **record.split_rule, outside=outside, corrections=corrections)
-    except DataError:
-        dataset = None
+        dataset = data_package.load(data, **record.split_rule, outside=outside, corrections=corrections)
+    except DataError as error:
+        dataset, why = None, str(error).rstrip(".")
     if dataset is None or dataset.fingerprint != record.data_fingerprint:
-        raise DataError("export", "needs the run's pictures to check the file on: they are not where they were, or have changed",
-                        fix="Give others: --check FILES-OR-FOLDERS.")  # fmt: skip
+        raise DataError("export", f"needs the run's pictures to check the file on: {why}", fix=give_others)
     return record.as_split(dataset)
 
 

@@ -14,6 +14,7 @@ from descend.data import decode_resized, find_pictures
 from descend.data.archives import is_archive, unpacked
 from descend.data.one_picture import CHANNELS, as_pixels, as_source, channels_last, is_one_picture, is_path, is_pixels
 from descend.data.opening import Source
+from descend.data.places import is_file, is_folder
 from descend.data.pool import in_order
 from descend.data.shards import shards_at
 from descend.data.sources import pictures_alone
@@ -22,6 +23,9 @@ from descend.train.record import RunRecord
 
 BATCH = 64  # pictures decoded before the network is asked; full chunks of every size fit (``evaluate.probabilities``)
 FEW = 4  # pictures of a call, up to which each alone costs less than a padded chunk, whatever their size
+
+
+_ARCHIVE = "an archive: give it by itself"
 
 
 class PictureSources(NamedTuple):
@@ -95,19 +99,20 @@ def _found(places: list[Any]) -> PictureSources:
     found = PictureSources([], [], {})
     for place in map(os.fspath, places):
         shards = shards_at(Path(place))
-        if shards is not None and not (Path(place).is_dir() and find_pictures([place]).paths):  # or tars lie beside pictures
+        if shards is not None and not (is_folder(Path(place)) and find_pictures([place]).paths):  # or tars lie beside pictures
             contents, names, passed_over = shards.pictures()
             found.sources.extend(contents.members(names))
             found.names.extend(os.path.join(place, name) for name in names)  # noqa: PTH118 (as text)
             found.passed_over.update({os.path.join(place, name): why for name, why in passed_over.items()})  # noqa: PTH118
             continue
-        packed = is_archive(Path(place)) and Path(place).is_file()  # whoever looks for another says that there is none
+        packed = is_archive(Path(place)) and is_file(Path(place))  # whoever looks for another says that there is none
         folder = str(unpacked(Path(place))) if packed else place
         files = find_pictures([folder])
         found.sources.extend(files.paths)
         inside, called = (f"{folder}{os.sep}", f"{place}{os.sep}") if packed else ("", "")
         found.names.extend(name.replace(inside, called, 1) for name in files.paths)
-        found.passed_over.update({name.replace(inside, called, 1): why for name, why in files.passed_over.items()})
+        for name, why in files.passed_over.items():
+            found.passed_over[name.replace(inside, called, 1)] = _ARCHIVE if is_archive(Path(name)) else why
     return found
 
 
