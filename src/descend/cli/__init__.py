@@ -181,7 +181,7 @@ def _run(verb: str, rest: list[str]) -> int:
     except OSError as error:  # a disk or a folder said no; its own words name the file
         tell(f"error: {shortened(str(error), MOST_SAID)}", file=sys.stderr)
         return 1
-    except Exception:
+    except Exception:  # what an import makes of Ctrl-C; without one, an error of its own, which is raised as it is
         if not came:
             raise
         tell("Stopped.", file=sys.stderr)

@@ -144,10 +144,16 @@ class Comparison:
         return next(iter(self.paired(self.base).items.values())).shape[1]
 
     @property
-    def judged(self) -> str:
-        """On how much, in words; the base must have finished a run."""
-        n, (first, *_) = self.n_pictures, self.finished(self.base)
-        n_all = self._right[first].n
+    def n_answered(self) -> int:
+        """How many pictures were judged, copies once, whatever belongs together; the base must have finished a run."""
+        first = self.finished(self.base)[0]
+        self._outcomes([first])
+        return self._right[first].n
+
+    @property
+    def judged_on(self) -> str:
+        """On how much it rests, in words."""
+        n, n_all = self.n_pictures, self.n_answered
         told = f" ({n_all:,}; those of a group, and near copies, count as one, by the share that is right)"
         return f"{n:,} pictures" if n == n_all else f"{n:,} independent pictures{told}"
 
@@ -240,8 +246,8 @@ class Comparison:
         rows = [("candidate", "accuracy", "runs", "best epoch", "last epoch", "to target", "time", "memory")]
         rows += [_row(name, self.costs(name)) for name in self.names]
         told = [verdict.text for verdict in self.verdicts()]
-        if told and self.judged != f"{self.n_pictures:,} pictures":
-            told.append(f"judged on {self.judged}")
+        if told and self.n_pictures < self.n_answered:
+            told.append(f"judged on {self.judged_on}")
         return [*columns(rows), "", *told, *self.failures(), *self.tuning_lines(), *([self.ended] if self.ended else [])]
 
     def failures(self) -> list[str]:

@@ -1,7 +1,7 @@
 """Pictures in a compressed archive (``photos.zip``, ``photos.tar.gz``): unpacked once into the cache, then read.
 
     photos.zip                  class folders, splits: whatever a folder may hold, also within one folder more
-    photos/cat.zip, dog.zip     a class or a split each, where a folder holds archives and no pictures (``packed_folder``)
+    photos/cat.zip, dog.zip     a class, a split or a part each, where a folder holds zips and no pictures (``packed_folder``)
 
 An archive that has changed (size, times of content and status change, number in the file system) is unpacked anew. Nothing is
 written outside the cache, links and devices are passed over. What does not fit into the cache is refused before anything is

@@ -12,8 +12,6 @@ from descend.data.pool import n_threads
 from descend.data.signatures import Pictures, Signatures, signatures
 from descend.files import CacheFolder
 
-Pairs = NDArray[np.int64]
-
 
 def n_shared(
     judged: Dataset, rows: NDArray[np.int64], own: Dataset, *, near_up_to: int | None, threads: int | None
@@ -38,8 +36,8 @@ def n_shared(
 
 def _pairs(
     judged: Dataset, rows: NDArray[np.int64], own: Dataset, known: NDArray[np.int64], up_to: int | None, threads: int
-) -> Pairs | None:
-    """Return near copies among the known pictures and those that are judged, as places in both, one after the other."""
+) -> NDArray[np.int64] | None:
+    """Return (P, 2) near copies among the known pictures and those that are judged, as places in both, one after the other."""
     if judged.fingerprint == own.fingerprint:  # loading has sought them among all
         place = np.full(len(own), -1)
         place[rows], place[known] = len(known) + np.arange(len(rows)), np.arange(len(known))

@@ -18,8 +18,7 @@ class Problem:
     """Something about the data that its owner should know; the data can still be used.
 
     kind: ``ignored``, ``heic``, ``layout``, ``missing``, ``nameless``, ``unlabeled``, ``unreadable``, ``merged``,
-    ``similar``, ``copied``, ``doubtful``, ``conflict``, ``leak``, ``copies``, ``near copies``, ``near leak``,
-    ``near conflict``,
+    ``similar``, ``copied``, ``doubtful``, ``conflict``, ``leak``, ``copies``, ``near copies``, ``near leak``, ``near conflict``,
     ``unsought``, ``torn``, ``unopened``, ``unused``, ``carved``, ``few``, ``corrected``, ``repeated``, ``table``, ``scale``,
     ``no number``, ``background``, ``narrow``, ``blank``, ``sequences``, ``headings``, ``paths``, ``annotations``,
     ``archive``, ``library``, ``cache`` or ``part``.

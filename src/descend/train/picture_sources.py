@@ -23,8 +23,6 @@ from descend.train.record import RunRecord
 
 BATCH = 64  # pictures decoded before the network is asked; full chunks of every size fit (``evaluate.probabilities``)
 FEW = 4  # pictures of a call, up to which each alone costs less than a padded chunk, whatever their size
-
-
 _ARCHIVE = "an archive: give it by itself"
 
 
