@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from descend.data import decode_resized, load
 from descend.models import Lite0
-from descend.transfer import Axes, Searched, axes_of, make_engine
+from descend.transfer import Axes, Searched, make_engine
 from harness import save
 from splits import source
 
@@ -39,14 +39,6 @@ def features_of(work: Path) -> tuple[Floats, NDArray[np.int64]]:
     return found[:, None], dataset.labels[rows]
 
 
-def standardized(x: Floats) -> Axes:
-    """Return features (n, 1, D) in axes that are their own columns."""
-    mean, scale = x[:, 0].mean(0, dtype=np.float64), x[:, 0].std(0, dtype=np.float64)
-    scale[scale == 0] = 1
-    z = ((x - mean) / scale).astype(np.float32)
-    return Axes(mean, scale, lambda: np.eye(x.shape[2], dtype=np.float32), z, np.ones(x.shape[2]))
-
-
 def measured(x: Floats, labels: NDArray[np.int64], *, rotated: bool) -> dict[str, Any]:
     """Return the seconds of each part, and the evaluations of the loss."""
     n_evaluations = 0
@@ -56,7 +48,7 @@ def measured(x: Floats, labels: NDArray[np.int64], *, rotated: bool) -> dict[str
         n_evaluations += 1
 
     times = [time.process_time()]
-    axes = axes_of([x])[0] if rotated else standardized(x)
+    axes = Axes.of(x, rotated)
     times.append(time.process_time())
     found = Searched.of(axes, labels, N_CLASSES, n_folds=N_FOLDS, check=count)
     n_searched, _ = n_evaluations, times.append(time.process_time())

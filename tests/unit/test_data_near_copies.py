@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Sequence
 from itertools import combinations
 from pathlib import Path
 
@@ -160,13 +161,19 @@ def test_of_too_many_pictures_a_share_of_each_class_and_split_is_opened(tmp_path
     monkeypatch.setattr(scan, "_read", counting)
     part = load(root, open_up_to=90, cache_dir=tmp_path / "cache")
     assert len(opened) == len(part) == 90
-    given = [name.split("/")[:2] for name in part.names]
-    counts = [given.count([split, name]) for split in ("train", "test") for name in ("cat", "dog")]
-    assert counts == [40, 20, 20, 10]
+
+    def counts(names: Sequence[str]) -> list[int]:
+        given = [name.split("/")[:2] for name in names]
+        return [given.count([split, name]) for split in ("train", "test") for name in ("cat", "dog")]
+
+    assert counts(part.names) == [40, 20, 20, 10]
+    assert counts(load(root, open_up_to=165).names) == [73, 37, 37, 18]  # a third of it for test, which would have a bit less
+    shutil.rmtree(root / "test" / "cat")
+    assert counts(load(root, open_up_to=90).names) == [47, 23, 0, 20]  # all of test, where that is less than a third
     assert [problem.n for problem in part.problems if problem.kind == "unopened"] == [90]
-    assert load(root, open_up_to=90, threads=1).fingerprint == part.fingerprint
-    assert load(root, open_up_to=90, seed=1).fingerprint != part.fingerprint
-    assert len(load(root, open_up_to=1)) == 4 * 8  # of each class and split a few, however little time there is
+    assert load(root, open_up_to=90, threads=1).fingerprint == load(root, open_up_to=90).fingerprint
+    assert load(root, open_up_to=90, seed=1).fingerprint != load(root, open_up_to=90).fingerprint
+    assert len(load(root, open_up_to=1)) == 3 * 8  # of each class and split a few, however little time there is
 
 
 def test_large_files_count_as_several_where_a_budget_bounds_what_is_opened_and_compared(tmp_path: Path) -> None:

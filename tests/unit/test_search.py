@@ -40,6 +40,7 @@ from descend.transfer import quick_gradients, with_frozen_norms, with_quick_bloc
 
 STEPS = [
     PartStep(share=0.25),
+    PartStep(share=0.25, test=1.0),
     FeatureStep(size=224),
     FeatureStep(size=288, mirrored=True, share=0.1),
     FeatureStep(size=224, mirrored=True, crops=6),
@@ -291,7 +292,7 @@ def test_a_search_begins_with_all_pictures_in_the_largest_view_that_time_allows(
     """Then with a part in the smallest. A budget is refused only where one quick fit to that does not fit."""
     labels = np.repeat([0, 1], 2000)
     data: Any = SimpleNamespace(
-        splits=np.zeros(4000, int), indices=lambda split: np.arange(4000), classes=("a", "b"), labels=labels
+        splits=np.zeros(4000, int), indices=lambda split: np.arange(4000), classes=("a", "b"), labels=labels, given_split=False
     )
     body: Any = SimpleNamespace(
         n_columns=lambda taps: 1280, feature_sets={"last": (), "late": ("a",), "quarters": ("b",)}, fixed_size=False, min_size=32
@@ -317,6 +318,24 @@ def test_a_search_begins_with_all_pictures_in_the_largest_view_that_time_allows(
     with pytest.raises(KnobError, match="must leave time for a first answer") as refused:
         begun(5.0)
     assert "Raise --budget" in str(refused.value)
+
+
+def part_of(*counts: int) -> Any:
+    splits = np.repeat([0, 1, 2], counts)
+    return SimpleNamespace(
+        splits=splits, indices=lambda split: np.flatnonzero(splits == ["train", "val", "test"].index(split)), given_split=True
+    )  # fmt: skip
+
+
+def test_of_a_part_a_given_test_split_is_looked_at_first_up_to_a_third_of_the_time() -> None:
+    data = part_of(2400, 600, 1000)
+    assert begin._part(data, 3300) == PartStep(share=round(2300 / 3000, 4), test=1.0)
+    assert begin._part(data, 1500) == PartStep(share=round(1000 / 3000, 4), test=0.5)
+    data.given_split = False  # carved out here: as much of it as of the others
+    assert begin._part(data, 3300) == PartStep(share=0.825)
+    assert begin._part(part_of(400, 0, 3600), 2000) == PartStep(
+        share=1.0, test=round(1600 / 3600, 4)
+    )  # more, where the others all fit
 
 
 def test_nothing_is_waited_for_when_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -530,10 +549,10 @@ def test_sets_whose_axes_would_take_longer_than_is_left_are_left_out_before_they
     """Nothing can stop an eigenproblem: 10 s for quarters, 1.6 for late stages, by numbers of rows and columns."""
     columns = {("late",): 2024, ("late", "parts"): 3720}
     body: Any = SimpleNamespace(n_columns=lambda taps: columns[tuple(taps)])
-    late_s, quarters_s = (features.rotation_s(body, 5000, FIT_PACE, taps=taps) for taps in columns)
+    late_s, quarters_s = (features.axes_s(body, 5000, 40, 3, FIT_PACE, taps=taps) for taps in columns)
     assert 1.0 < late_s < 2.0
     assert quarters_s == pytest.approx(late_s * (3720 / 2024) ** 3)
-    assert features.rotation_s(body, 1000, FIT_PACE, taps=("late",)) == pytest.approx(0.17, rel=0.05)
+    assert features.axes_s(body, 1000, 40, 3, FIT_PACE, taps=("late",)) == pytest.approx(0.17, rel=0.05)
     clock: Any = SimpleNamespace(left=lambda: 12.0)
     watch = Watch(Silent(), clock)
     assert watch.spare() == math.inf
@@ -549,18 +568,18 @@ def test_one_quick_fit_is_that_of_the_best_head_that_the_budget_can_pay() -> Non
     )
     study: Any = SimpleNamespace(
         best_trials={}, rows=lambda split, share: range(8000), pretrained=body, n_classes=10, fit_pace=FIT_PACE,
-        clock=SimpleNamespace(budget_s=60.0),
+        clock=SimpleNamespace(budget_s=45.0),
     )  # fmt: skip
     quick = FeatureStep(size=96, quick=True)
     assert features.like_the_best(study, quick) == replace(quick, stages="late", strength=0.1)
     for stages, strength, loss in (("late", 0.03, 0.7), ("quarters", 0.3, 0.6)):
         study.best_trials[96, stages] = SimpleNamespace(loss=loss, strength=strength)
-    assert features.like_the_best(study, quick) == replace(quick, stages="late", strength=0.03)  # quarters take 17 s
+    assert features.like_the_best(study, quick) == replace(quick, stages="late", strength=0.03)  # quarters take 6.5 s
     study.clock.budget_s = 300.0
     assert features.like_the_best(study, quick) == replace(quick, stages="quarters", strength=0.3)
     study.clock.budget_s = 20.0
     assert features.like_the_best(study, quick) == replace(quick, stages="last", strength=0.1)
-    study.clock.budget_s, body.feature_sets = 60.0, {"last": ()}
+    study.clock.budget_s, body.feature_sets = 45.0, {"last": ()}
     assert features.like_the_best(study, replace(quick, size=128)) == replace(quick, size=128, stages="last", strength=0.1)
 
 

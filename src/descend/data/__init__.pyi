@@ -9,3 +9,4 @@ from .folders import find_pictures as find_pictures
 from .folders import list_pictures as list_pictures
 from .loading import load as load
 from .problems import Problem as Problem
+from .split import room_for_test as room_for_test

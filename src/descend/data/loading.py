@@ -24,7 +24,7 @@ from descend.data.scan import Scan, scan
 from descend.data.sequences import torn_sequences
 from descend.data.signatures import Pictures, signatures
 from descend.data.sources import Data, read
-from descend.data.split import SHARE, TEST, TRAIN, VAL, assign, nested_order
+from descend.data.split import SHARE, TEST, TRAIN, VAL, assign, nested_order, room_for_test
 from descend.data.traits import choose_policy
 from descend.files import CacheFolder
 from descend.pixels import Background, Fit
@@ -119,15 +119,20 @@ def load(
 
 
 def _part(manifest: Manifest, up_to: int | None, seed: int) -> Manifest:
-    """Return what a manifest lists; of more than ``up_to`` pictures so many, of each class and given split its share."""
+    """Return what a manifest lists; of more than ``up_to`` pictures so many, of each class its share.
+
+    A given test split comes first (``room_for_test``); train and val have their share in what it leaves.
+    """
     n, strata = len(manifest.names), manifest.labels * (len(SPLITS) + 1) + manifest.splits
     if up_to is None or (counted := effort.of_opening(manifest)).sum() <= up_to:
         return manifest
     digests = (hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest() for name in manifest.names)
     ids = np.frombuffer(b"".join(digests), np.int64)  # the order of files says nothing
     order = nested_order(strata, rng.uniform(seed, "part", ids=ids)[:, 0])
-    n_opened = int(np.searchsorted(np.cumsum(counted[order]), up_to, side="right"))
-    rows = np.sort(order[: max(n_opened, LEAST_OPENED * len(np.unique(strata)))])
+    tested = manifest.splits[order] == TEST
+    for_test = room_for_test(up_to, counted[order[tested]].sum(), counted[order[~tested]].sum())
+    parts = ((order[tested], for_test), (order[~tested], up_to - for_test))
+    rows = np.sort(np.concatenate([_first(part, counted, room, strata) for part, room in parts]))
     if len(rows) == n:
         return manifest
     return dataclasses.replace(
@@ -139,6 +144,14 @@ def _part(manifest: Manifest, up_to: int | None, seed: int) -> Manifest:
         pictures=None if manifest.pictures is None else manifest.pictures[rows],
         problems=[*manifest.problems, problems.unopened(n - len(rows))],
     )
+
+
+def _first(
+    order: NDArray[np.int64], counted: NDArray[np.float64], room: float, strata: NDArray[np.int64]
+) -> NDArray[np.int64]:  # fmt: skip
+    """Return the first rows of an order that have room, by what each counts; some of every stratum in any case."""
+    n_opened = int(np.searchsorted(np.cumsum(counted[order]), room, side="right"))
+    return order[: max(n_opened, LEAST_OPENED * len(np.unique(strata[order])))]
 
 
 def _near(

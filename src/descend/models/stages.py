@@ -7,7 +7,8 @@ output on disk, give each its own learning rate. So the chain is the definition,
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping
+import math
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cached_property
 
 import torch
@@ -79,11 +80,28 @@ def run_stages(stages: nn.Sequential, x: Tensor, taps: Collection[str] = ()) -> 
     return torch.cat([*parts, *means, x], 1) if taps else x
 
 
+BAND = 12  # resampled pixels whose sources are read together
+
+
 def seen(x: Tensor, view: Tensor | None) -> Tensor:
     """Return pictures x (B, 3, S, S) resampled by the matrix ``view`` (s, S): (B, 3, s, s); those of other sizes as they are."""
     if view is None or x.shape[-1] != view.shape[1]:
         return x
-    return (view @ x @ view.T).contiguous(memory_format=torch.channels_last)
+    rows = torch.cat([weights @ x[:, :, here] for here, weights in _bands(view)], 2)
+    both = torch.cat([rows[:, :, :, here] @ weights.T for here, weights in _bands(view)], 3)
+    return both.contiguous(memory_format=torch.channels_last)
+
+
+def _bands(view: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Yield which pixels of a row each ``BAND`` of the resampled ones are made of, and their weights: the others are zero."""
+    after, before = view.shape
+    scale = before / after
+    reach = max(scale, 1.0)  # a resampled pixel is made of those whose centers lie less than this from its own
+    for start in range(0, after, BAND):
+        stop = min(start + BAND, after)
+        first, end = (start + 0.5) * scale - reach, (stop - 0.5) * scale + reach
+        here = slice(max(math.floor(first), 0), min(math.ceil(end), before))
+        yield here, view[start:stop, here]
 
 
 def resampling(before: int, after: int) -> Tensor:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from descend.data import Dataset, decode_resized
+from descend.data import Dataset, decode_resized, room_for_test
 from descend.data.pool import in_order, n_threads
 from descend.durations import duration
 from descend.errors import KnobError, PictureError
@@ -130,7 +130,17 @@ def beginning(dataset: Dataset, backbone: Backbone, native: int, measured: Speed
     if size != smallest or fits(n):
         return Beginning(size)
     too_many = bisect.bisect_left(range(least, n), True, key=lambda looked_at: not fits(looked_at))
-    return Beginning(size, PartStep(share=round((least + max(too_many - 1, 0)) / n, 4)))
+    return Beginning(size, _part(dataset, least + max(too_many - 1, 0)))
+
+
+def _part(dataset: Dataset, room: int) -> PartStep:
+    """Return the step that leaves all but so many pictures aside."""
+    n = int((dataset.splits >= 0).sum())
+    n_test = len(dataset.indices("test"))
+    if not (dataset.given_split and n_test):
+        return PartStep(share=round(room / n, 4))
+    for_test = room_for_test(room, n_test, n - n_test)
+    return PartStep(share=round((room - for_test) / (n - n_test), 4), test=round(for_test / n_test, 4))
 
 
 def first_sizes(backbone: Backbone, native: int) -> list[int]:
@@ -144,14 +154,15 @@ def taken_part(dataset: Dataset, step: PartStep, seed: int) -> Dataset:
     rows = []
     for split in ("train", "val", "test"):
         order = nested(dataset, split, seed)
-        rows.append(order[: max(min(len(order), len(dataset.classes)), round(step.share * len(order)))])
+        share = step.test if split == "test" and step.test is not None else step.share
+        rows.append(order[: max(min(len(order), len(dataset.classes)), round(share * len(order)))])
     return dataset.only(np.sort(np.concatenate(rows)), why="the budget does not suffice to look at all")
 
 
 def _computed_per_s(name: str, backbone: Backbone, size: int) -> float:
     """Return the pictures per second of an engine."""
     engine = make_engine(name, backbone, size=size, taps=backbone.every_tap)
-    return measure({name: engine}, rounds=1, n_chunks=2)[name]
+    return measure({name: engine}, rounds=1)[name]
 
 
 def _decoded_per_s(dataset: Dataset, resolution: int, threads: int) -> float:

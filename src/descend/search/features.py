@@ -16,15 +16,18 @@ from descend.search.clock import OutOfTime
 from descend.search.steps import FeatureStep
 from descend.search.study import Answer, Crops, Study, TriedHead
 from descend.transfer import (
+    AROUND,
     Axes,
     Engine,
     Logistic,
     LogisticFit,
     Searched,
     Trial,
+    axes_cost,
     axes_of,
     fit_logistic,
-    holds_out_once,
+    folds_cost,
+    n_searched,
     offered,
 )
 
@@ -42,9 +45,6 @@ UNTRIED = 0.1
 """The strength of a head that nothing was tried for. In 96 px, with late stages: 87.6% of ants and bees, 91.5% of hands, 76.4% of
 blurred flowers; with 0.01 and the last stage alone 85.0, 87.1 and 71.0%."""
 QUICK_SHARE = 0.12  # of the budget, that one fit may take where another set of features needs less
-ROTATION = 8.5e-4
-"""What finding principal axes costs, in pictures times axes per cube of the smaller of rows and columns: 0.3 s for 1,000 rows,
-1.2 to 1.6 s for 2,000, 8.6 s for 3,570 of 3,720 columns. Nothing can stop it in the middle."""
 
 
 def fitted(study: Study, step: FeatureStep, *, told: Callable[[FeatureStep], None]) -> Answer:
@@ -85,6 +85,8 @@ class _Choice:
         self.backbone = study.backbone(step.size)
         self.sets = offered(self.backbone, len(rows))
         self.axes: dict[str, Axes] = {}  # of the sets that are about to be tried
+        self.n_folds, self.n_repeats = _folds(len(rows), repeated=_may_repeat(study, len(rows)))
+        self.n_fitted = n_searched(len(rows), study.n_classes, self.n_folds * self.n_repeats)
         self.n_tried = 0
 
     def made(self, told: Callable[[FeatureStep], None]) -> tuple[TriedHead, FeatureStep, str]:
@@ -96,7 +98,7 @@ class _Choice:
         best: TriedHead | None = None
         try:
             with study.watch.keeping(last_fit_s(study, step)):
-                while len(names) > 1 and self._rotation_s(names[-1]) > study.watch.spare():
+                while len(names) > 1 and self._rotated_first(names[-1]) and self._plain_s(len(names)) > study.watch.spare():
                     names.pop()
                 expected = fit_s(study, step if len(names) == n_offered else replace(step, n_sets=len(names)))
                 self._rotate(look, names)
@@ -129,9 +131,10 @@ class _Choice:
         if best.fitted is None:
             searched = best.searched
             if searched is None:  # it had lost: a recipe that somebody wrote may ask for less than what beat it
-                (axes,) = axes_of([self._read(look, best.stages)])
+                n_classes, features = self.study.n_classes, self._read(look, best.stages)
+                (axes,) = axes_of([features], n_classes=n_classes, n_folds=[0])
                 labels, check = self.study.dataset.labels[self.rows], self.study.watch.check
-                searched = Searched.of(axes, labels, self.study.n_classes, strength=best.strength, check=check)
+                searched = Searched.of(axes, labels, n_classes, strength=best.strength, check=check)
             best.fitted, best.searched = searched.fit(), None
         return best.fitted
 
@@ -141,24 +144,31 @@ class _Choice:
         views = [*range(n_asked), *range(1 + self.step.mirrored, n_views)] if look.crops else [*range(n_asked)]
         return self.features[:, views, -self.backbone.n_columns(self.sets[name]) :]
 
-    def _rotation_s(self, name: str) -> float:
-        """Return the seconds that finding the principal axes of a set of plain features is expected to take."""
-        return rotation_s(self.study.pretrained, len(self.rows), self.study.fit_pace, taps=self.sets[name])
+    def _rotated_first(self, name: str) -> bool:
+        """Return whether a set of plain features is rotated, which nothing can stop, and before any set is tried."""
+        n, n_columns = len(self.rows), self.backbone.n_columns(self.sets[name])
+        return axes_cost(n, n_columns, self.study.n_classes, AROUND * self.n_fitted).rotated
+
+    def _plain_s(self, n_sets: int) -> float:
+        """Return the seconds that trying the first sets of plain features is expected to take."""
+        return fit_s(self.study, replace(self.step, mirrored=False, crops=0, n_sets=n_sets))
 
     def _rotate(self, look: FeatureStep, names: Sequence[str]) -> None:
         """Standardize and rotate the sets of features of a look that have not been tried."""
         new = [name for name in names if (replace(look, n_sets=None), name) not in self.study.tried]
         if new:
-            self.axes = dict(zip(new, axes_of([self._read(look, name) for name in new]), strict=True))
+            sets = [self._read(look, name) for name in new]
+            n_folds = [self.n_fitted if name == next(iter(self.sets)) else AROUND * self.n_fitted for name in new]
+            found = axes_of(sets, n_classes=self.study.n_classes, n_folds=n_folds)
+            self.axes = dict(zip(new, found, strict=True))
 
     def _tried(self, look: FeatureStep, name: str, before: TriedHead | None) -> TriedHead:
         """Return the head on one set of features of a look. before: one on similar features."""
-        study, n, key = self.study, len(self.rows), (replace(look, n_sets=None), name)
+        study, key = self.study, (replace(look, n_sets=None), name)
         if key not in study.tried:
-            n_folds, n_repeats = _folds(n, repeated=_may_repeat(study, n))
             searched = Searched.of(
                 self.axes.pop(name), study.dataset.labels[self.rows], study.n_classes, units=study.dataset.evidence(self.rows),
-                around=before and before.strength, n_folds=n_folds, n_repeats=n_repeats, n_judged=1 + look.mirrored,
+                around=before and before.strength, n_folds=self.n_folds, n_repeats=self.n_repeats, n_judged=1 + look.mirrored,
                 seed=study.plan.seed, check=study.watch.check, told=partial(self._noted, name),
             )  # fmt: skip
             study.tried[key] = TriedHead(name, searched.best, searched.strength, searched)
@@ -243,8 +253,8 @@ def refitted(study: Study, answer: Answer) -> Answer:
 def refit_s(study: Study, head: Answer) -> float:
     """Return the seconds that ``refitted`` is expected to take."""
     n, taps = len(study.training_rows(with_val=True)) * (1 + head.mirrored), head.classifier.backbone.taps
-    rotated_s = rotation_s(study.pretrained, n, study.fit_pace, taps=taps)
-    return QUICK_S + rotated_s + 2 * fold_s(study.pretrained, n, study.n_classes, study.fit_pace)
+    found_s = axes_s(study.pretrained, n, study.n_classes, 0, study.fit_pace, taps=taps)
+    return QUICK_S + found_s + 2 * fold_s(study.pretrained, n, study.n_classes, study.fit_pace)
 
 
 def crops_for(n: int) -> int:
@@ -260,7 +270,7 @@ def _folds(n: int, *, repeated: bool = False) -> tuple[int, int]:
 def _n_fitted(n: int, n_classes: int, *, repeated: bool = False) -> int:
     """Return how many folds of n training pictures are fitted for each strength."""
     n_folds, n_repeats = _folds(n, repeated=repeated)
-    return 1 if holds_out_once(n, n_classes) else n_folds * n_repeats
+    return n_searched(n, n_classes, n_folds * n_repeats)
 
 
 def _may_repeat(study: Study, n: int) -> bool:
@@ -280,13 +290,16 @@ def fit_s(study: Study, step: FeatureStep) -> float:
     plain, names = replace(step, mirrored=False, crops=0, n_sets=None), list(offered(pretrained, n))[: step.n_sets]
     new = [name for name in names if (plain, name) not in study.tried]
     n_views = [1] * len(new)
-    rotated_s = max((rotation_s(pretrained, n, pace, taps=pretrained.feature_sets[name]) for name in new), default=0.0)
+    columns = [pretrained.n_columns(pretrained.feature_sets[name]) for name in new]
+    costs = [axes_cost(n, wide, n_classes, n_folds * (AROUND if later else 1)) for later, wide in enumerate(columns)]
+    rotated = max((cost.cost for cost in costs if cost.rotated), default=0.0)  # they are found beside each other
+    found_s = pace * (rotated + sum(cost.cost for cost in costs if not cost.rotated))
     if step.mirrored and not any((replace(plain, mirrored=True), name) in study.tried for name in names):
         n_views.append(2)
     if step.crops:
         n_views.append(1 + step.mirrored + step.crops)
-    rotated_s += sum(rotation_s(pretrained, n * views, pace) for views in n_views[len(new) :])
-    return rotated_s + sum(fold_s(pretrained, n * views, n_classes, pace) for views in n_views) * n_folds
+    found_s += sum(axes_s(pretrained, n * views, n_classes, AROUND * n_folds, pace) for views in n_views[len(new) :])
+    return found_s + sum(fold_s(pretrained, n * views, n_classes, pace) for views in n_views) * n_folds
 
 
 def last_fit_s(study: Study, step: FeatureStep) -> float:
@@ -298,12 +311,15 @@ def last_fit_s(study: Study, step: FeatureStep) -> float:
 def set_s(pretrained: Backbone, n: int, n_classes: int, pace: float) -> float:
     """Return the seconds that trying the first set of features of n pictures takes, with folds that are drawn once."""
     taps = next(iter(offered(pretrained, n).values()))
-    return rotation_s(pretrained, n, pace, taps=taps) + _n_fitted(n, n_classes) * fold_s(pretrained, n, n_classes, pace)
+    n_folds = _n_fitted(n, n_classes)
+    return axes_s(pretrained, n, n_classes, n_folds, pace, taps=taps) + n_folds * fold_s(pretrained, n, n_classes, pace)
 
 
-def rotation_s(pretrained: Backbone, n: int, pace: float, *, taps: Iterable[str] = ()) -> float:
-    """Return the seconds that finding the principal axes of n pictures or views takes; the rest as of ``fold_s``."""
-    return pace * ROTATION * min(n, pretrained.n_columns(taps)) ** 3
+def axes_s(
+    pretrained: Backbone, n: int, n_classes: int, n_folds: float, pace: float, *, taps: Iterable[str] = ()
+) -> float:  # fmt: skip
+    """Return the seconds that the principal axes of n pictures or views take, or doing without; the rest as of ``fold_s``."""
+    return pace * axes_cost(n, pretrained.n_columns(taps), n_classes, n_folds).cost
 
 
 def fold_s(pretrained: Backbone, n: int, n_classes: int, pace: float, *, taps: Iterable[str] = ()) -> float:
@@ -311,14 +327,13 @@ def fold_s(pretrained: Backbone, n: int, n_classes: int, pace: float, *, taps: I
 
     pace: seconds per picture and axis, of ten classes. taps: of the features; those of the last stage without.
     """
-    by_classes = 0.5 + n_classes / 20  # half of a product's time is that of reading the pictures
-    return pace * (n * min(n, pretrained.n_columns(taps)) * by_classes + FOLD)
+    return pace * (folds_cost(n, min(n, pretrained.n_columns(taps)), n_classes, 1) + FOLD)
 
 
 def quick_fit_s(pretrained: Backbone, n: int, n_classes: int, pace: float, *, taps: Iterable[str] = ()) -> float:
     """Return the seconds that one fit takes, with the usual strength: about half of the search of a fold."""
-    rotated_s = rotation_s(pretrained, n, pace, taps=taps)
-    return QUICK_S + rotated_s + 0.5 * fold_s(pretrained, n, n_classes, pace, taps=taps)
+    found_s = axes_s(pretrained, n, n_classes, 0, pace, taps=taps)
+    return QUICK_S + found_s + 0.5 * fold_s(pretrained, n, n_classes, pace, taps=taps)
 
 
 def n_views_needed(study: Study, step: FeatureStep, *, done: FeatureStep | None) -> int:

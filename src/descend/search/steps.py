@@ -18,11 +18,15 @@ from descend.transfer import USUAL_STRENGTH
 
 @record("part step")
 class PartStep:
-    """Leave all but a share of the pictures aside: of every class and split, what the time allows to look at."""
+    """Leave all but a share of the pictures aside: of every class and split, what the time allows to look at.
+
+    test: the share of a given test split, which is looked at first; None for that of the others.
+    """
 
     word: ClassVar[str] = "part"
 
     share: Annotated[float, Gt(0), Le(1)]
+    test: Annotated[float | None, Gt(0), Le(1)] = None
 
 
 @record("features step")

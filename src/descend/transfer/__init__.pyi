@@ -40,7 +40,10 @@ from .logistic import StageFit as StageFit
 from .logistic import Trial as Trial
 from .logistic import fit_logistic as fit_logistic
 from .logistic import fit_stages as fit_stages
-from .logistic import holds_out_once as holds_out_once
+from .logistic import n_searched as n_searched
 from .logistic import offered as offered
+from .principal_axes import AROUND as AROUND
 from .principal_axes import Axes as Axes
+from .principal_axes import axes_cost as axes_cost
 from .principal_axes import axes_of as axes_of
+from .principal_axes import folds_cost as folds_cost

@@ -95,7 +95,7 @@ class Engine(ABC):
         self.prefix = prefix
         self.cache = cache or CacheFolder()
         self.threads = torch.get_num_threads()
-        self.chunk = self.chunks.at(prefix.size)
+        self.chunk = self.chunks.at(prefix.seen_size)
         self.images_per_s: float | None = None  # set by ``choose``, which measures
         self._compute: Compute | None = None
 

@@ -28,6 +28,7 @@ ENGINES: dict[str, type[Engine]] = {
 }
 LEAST_AGREEMENT = 0.99
 """Cosine between the features of an engine in another precision and those in float32, below which it is left out."""
+FAR_BEHIND = 1.5  # times the fastest engine's time: no noise makes up for it
 
 
 @dataclass(frozen=True)
@@ -102,16 +103,27 @@ def remembered(backbone: Backbone, *, size: int, taps: Sequence[str] = (), cache
     return _known(engines, missing, path, cache)
 
 
-def measure(engines: dict[str, Engine], *, rounds: int = 3, n_chunks: int = 4) -> dict[str, float]:
-    """Return pictures per second (median of ``rounds``) of each engine, measured in turn so that all meet the same load."""
+def measure(engines: dict[str, Engine], *, rounds: int = 3, n_chunks: int = 2) -> dict[str, float]:
+    """Return pictures per second (median of its rounds) of each engine, measured in turn so that all meet the same load.
+
+    One that took ``FAR_BEHIND`` times as long as the fastest in a round is not measured again.
+    """
     images = _images(next(iter(engines.values())), n_chunks)
+
+    def seconds(engine: Engine) -> float:
+        start = time.perf_counter()
+        engine(images)
+        return time.perf_counter() - start
+
+    for engine in engines.values():
+        engine(images)  # warm-up: memory, thread pools, kernels compiled on demand
     walls: dict[str, list[float]] = {name: [] for name in engines}
-    for round_ in range(rounds + 1):
-        for name, engine in engines.items():
-            start = time.perf_counter()
-            engine(images)
-            if round_:  # the first is warm-up: memory, thread pools, kernels compiled on demand
-                walls[name].append(time.perf_counter() - start)
+    measured = [*engines]
+    for _ in range(rounds):
+        for name in measured:
+            walls[name].append(seconds(engines[name]))
+        longest = FAR_BEHIND * min(walls[name][-1] for name in measured)
+        measured = [name for name in measured if walls[name][-1] < longest]
     return {name: round(len(images) / statistics.median(wall), 2) for name, wall in walls.items()}
 
 

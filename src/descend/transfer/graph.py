@@ -16,7 +16,7 @@ from descend.transfer.folding import folded
 from descend.transfer.onnx_recorder import Unsupported, recorded
 
 INPUT, OUTPUT = "images", "features"
-WRITTEN_BY = "recorder 1"  # another number where the recorder writes other graphs
+WRITTEN_BY = "recorder 2"  # another number where the recorder writes other graphs
 ONE_PICTURE = Chunk(area=224 * 224)  # what runtimes that read a graph compute at once
 
 

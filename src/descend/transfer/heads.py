@@ -62,8 +62,8 @@ class Logistic(Linear):
     @staticmethod
     def filled(weight: NDArray[np.float32], bias: NDArray[np.float32]) -> nn.Linear:
         """Return the layer with these weights: (K, D) and (K,) float32."""
-        layer = nn.Linear(weight.shape[1], weight.shape[0], device="meta").to_empty(device="cpu")
-        layer.load_state_dict({"weight": torch.from_numpy(weight), "bias": torch.from_numpy(bias)})
+        layer = nn.Linear(weight.shape[1], weight.shape[0], device="meta")  # nothing is drawn
+        layer.weight, layer.bias = nn.Parameter(torch.tensor(weight)), nn.Parameter(torch.tensor(bias))
         return layer
 
 

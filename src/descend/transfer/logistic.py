@@ -2,16 +2,17 @@
 
     minimize over W, b:   mean_i w_i * -log softmax(W z_i + b)[y_i]  +  strength / 2 * |W|^2        z = (x - mean) / std
 
-The problem is convex, so there is one answer, whatever the start. Three things make it quick. The columns are rotated to their
-principal axes (the penalty does not see a rotation), in which a diagonal matrix is a good preconditioner: the curvature along
-axis j for class k is about mean(p_k (1 - p_k)) * variance_j + strength. Strengths are tried from strong to weak, each from the
-solution of the one before. And where there are more columns than samples, the axes are as many as the samples.
+The problem is convex, so there is one answer, whatever the start. Three things make it quick. Where it pays, the columns are
+rotated to their principal axes (the penalty does not see a rotation), in which a diagonal matrix is a good preconditioner: the
+curvature along axis j for class k is about mean(p_k (1 - p_k)) * variance_j + strength. Strengths are tried from strong to weak,
+each from the solution of the one before. And where there are more columns than samples, the axes are as many as the samples.
 
 Source: Cox 1958, JRSS B 20, 215-242; L-BFGS: Liu & Nocedal 1989, Mathematical Programming 45, 503-528, through SciPy.
 """
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,10 +33,10 @@ STRONGEST, WEAKEST = 1.0, 1e-6
 TOLERANCE = 1e-7
 """Relative decrease of the loss at which a fit ends. At 1e-4 the answer is still far from its optimum and overconfident: on 1,444
 pictures of hands the held-out loss was 0.34 instead of 0.16, because a weak penalty had hardly begun to act."""
-ONE_FOLD_FROM, ONE_FOLD_PICTURES = 400_000, 6_000
-"""Samples x classes, or samples, from which one fold is held out instead of one after another: a fit takes seconds there, and a
-fold of 2,000 decides as three do. On 6,000 pictures of CIFAR-10 each of three folds chose the same strength and the same stages,
-and on 8,500 choosing had taken 120 s of processor time."""
+HELD_OUT = 1_700
+"""Pictures that decide: folds beyond those that hold out so many are left out. On 6,000 pictures of CIFAR-10 each of three folds
+chose the same strength and the same stages, and on 8,500 choosing had taken 120 s of processor time."""
+ONE_FOLD_FROM = 400_000  # samples x classes, from which one fold is held out: a fit takes many seconds there
 USUAL_STRENGTH = 0.01
 """Where a choice may begin, and what is taken where there is none: without time, or where every class has one picture."""
 LEAST_GAIN = 1e-3  # nats of held-out loss: where a factor of ten in strength brings less, weaker ones are not tried
@@ -116,7 +117,7 @@ def fit_logistic(
     Raises DataError for features that are not finite, a single class, or more than memory holds.
     """
     check()
-    (axes,) = axes_of([features])
+    (axes,) = axes_of([features], n_classes=n_classes, n_folds=[n_searched(len(labels), n_classes, n_folds, strength)])
     return Searched.of(
         axes, labels, n_classes, units=units, strength=strength, n_folds=n_folds, n_judged=n_judged, seed=seed, check=check,
     ).fit()  # fmt: skip
@@ -198,7 +199,9 @@ def fit_stages(
     ``fit_logistic``.
     """
     searched: dict[str, Searched] = {}
-    all_axes = axes_of([features[:, :, -n_columns:] for n_columns in columns.values()])
+    sets = [features[:, :, -n_columns:] for n_columns in columns.values()]
+    folds = [n_searched(len(labels), n_classes, n_folds, strength)] * len(sets)
+    all_axes = axes_of(sets, n_classes=n_classes, n_folds=folds)
     for name, axes in zip(columns, all_axes, strict=True):
         searched[name] = Searched.of(
             axes, labels, n_classes, units=units, strength=strength, n_folds=n_folds, n_judged=n_judged, seed=seed
@@ -294,15 +297,14 @@ def folds_of(
         return
     n_folds = max(2, min(n_folds, int(counts[counts > 0].min())))
     splits = stratified(labels, units, n_folds, rng.integer_seed(seed, "logistic folds" + f"#{repeat}" * (repeat > 0)) % 2**32)
-    for number, (fitted, held_out) in enumerate(splits):
-        if number and holds_out_once(len(labels), n_classes):
-            return
-        yield fitted, held_out
+    yield from splits[: n_searched(len(labels), n_classes, n_folds)]
 
 
-def holds_out_once(n: int, n_classes: int) -> bool:
-    """Return whether one fold of n pictures is enough to choose by."""
-    return n >= ONE_FOLD_PICTURES or n * n_classes > ONE_FOLD_FROM
+def n_searched(n: int, n_classes: int, n_folds: int, strength: float | None = None) -> int:
+    """Return on how many of the folds of n pictures strengths are tried: on none where it is given."""
+    if strength is not None:
+        return 0
+    return 1 if n * n_classes > ONE_FOLD_FROM else min(n_folds, math.ceil(HELD_OUT * n_folds / n))
 
 
 def stratified(
