@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,8 @@ from descend.errors import DataError, DivergenceError, KnobError, RunError, Trai
 from descend.progress import Silent
 from descend.search import features, finetune, mixture, rungs
 from descend.search.clock import OutOfTime
+from descend.search.run import Search
+from descend.search.steps import read
 from descend.train import memory_need
 from descend.train.nonfinite import Rollback
 from descend.train.run import Run
@@ -363,6 +366,25 @@ def test_a_part_is_taken_where_time_is_short_and_replayed(doubtful: Path, tmp_pa
     assert any("left aside" in problem["message"] for problem in run.record.data["problems"])
     again = descend.fit(recipe=run.folder / "recipe.toml", out=tmp_path / "again")
     assert contents(again) == contents(run)
+
+
+def test_pictures_that_would_be_enlarged_are_looked_at_in_fewer_pixels_where_a_part_of_them_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rungs, "FIRST_LOOK_S", 0.0)  # all of them take too long for a first look
+    monkeypatch.setattr(rungs, "LEAST_GAIN", 1.0)  # nothing else is tried
+    monkeypatch.setattr("descend.search.begin.SMALLER", (32,))
+    shapes_folder(tmp_path / "shapes", n=14, side=40)
+    heard = StopAt("", 0)
+    run = descend.fit(tmp_path / "shapes", out=tmp_path / "run", progress=heard, **LONG)
+    first, second = run.recipe.steps
+    assert (first[:22], second) == ("features(size=64, shar", "features(size=32)")
+    assert any("view       32 px  (as good as 64 on" in line for line in heard.lines)
+    assert "in 32 px: as good as 64 on" in run.record.search[1]["why"]
+    again = descend.fit(recipe=run.folder / "recipe.toml", out=tmp_path / "again")
+    assert contents(again) == contents(run)
+    stopped = Search._first_size(SimpleNamespace(known=[read(first), read(second)]), None, None, 64, None)  # pyright: ignore
+    assert stopped == 32  # of a search that goes on
 
 
 def test_a_head_whose_time_runs_out_is_fitted_once_instead_and_replayed(

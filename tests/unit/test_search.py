@@ -28,7 +28,7 @@ from descend.models import Classifier, Ensemble, Member, backbone
 from descend.optim import Optimizer
 from descend.progress import Silent
 from descend.quantities import n_bytes, seconds
-from descend.search import begin, features, keeps_labels, mixture, rungs, warm_up
+from descend.search import begin, features, keeps_labels, mixture, rungs, smaller_views, warm_up
 from descend.search.clock import Clock, OutOfTime, Watch
 from descend.search.finetune import Visits
 from descend.search.run import Search
@@ -36,7 +36,7 @@ from descend.search.steps import FeatureStep, FineTuneStep, KeepStep, PartStep, 
 from descend.search.study import DISTORT, FIT_PACE, MIRROR, Study, nested
 from descend.search.warm_up import WarmUp
 from descend.train.loop import Batch
-from descend.transfer import quick_gradients, with_frozen_norms, with_quick_blocks
+from descend.transfer import Trial, quick_gradients, with_frozen_norms, with_quick_blocks
 
 STEPS = [
     PartStep(share=0.25),
@@ -338,6 +338,43 @@ def test_of_a_part_a_given_test_split_is_looked_at_first_up_to_a_third_of_the_ti
     )  # more, where the others all fit
 
 
+@pytest.mark.parametrize(
+    ("side", "losses", "first"),
+    [
+        (128, {96: 0.81, 128: 0.80}, 96),  # no worse than chance explains
+        (128, {96: 1.20, 128: 0.81}, 128),
+        (128, {96: 1.20, 128: 1.10}, 224),
+        (300, {}, 224),  # a smaller view would lose pixels that the pictures have
+    ],
+)  # fmt: skip
+def test_a_first_view_is_as_small_as_a_part_of_the_pictures_allows(
+    monkeypatch: pytest.MonkeyPatch, side: int, losses: dict[int, float], first: int
+) -> None:
+    noise = np.random.default_rng(0).normal(0, 0.4, 500)
+
+    def head(loss: float, *, shift: int = 0) -> Any:
+        trial = Trial(0.1, 0.8, loss + np.roll(noise, shift) - noise.mean(), 500)
+        return SimpleNamespace(best=trial, loss=loss)
+
+    def tried(_: object, step: FeatureStep, like: Any) -> Any:
+        assert (step.share, like.loss) == (0.2, 0.8)
+        return head(losses[step.size], shift=1)
+
+    monkeypatch.setattr(smaller_views, "tried_like", tried)
+    part = FeatureStep(size=224, share=0.2)
+    study: Any = SimpleNamespace(
+        dataset=SimpleNamespace(shorter_side=(20, side, 900)), pretrained=SimpleNamespace(fixed_size=False, min_size=32),
+        tried={(part, "late"): head(0.9), (part, "quarters"): head(0.8), (FeatureStep(size=224), "late"): head(0.1)},
+        watch=Silent(), first_size=224, larger_share=None, why_smaller="",
+    )  # fmt: skip
+    smaller_views.find_smaller_view(study, part)
+    assert study.first_size == first
+    assert (study.larger_share is None) == (first == 224)
+    if first < 224:
+        assert study.larger_share == pytest.approx(1 - 0.8 / losses[first])
+        assert study.why_smaller.startswith("as good as 224 on 500 pictures")
+
+
 def test_nothing_is_waited_for_when_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rungs, "_rungs", lambda *args: iter(()))
     busy = SimpleNamespace(going_on=True, wait=lambda seconds: None)
@@ -584,7 +621,7 @@ def test_one_quick_fit_is_that_of_the_best_head_that_the_budget_can_pay() -> Non
 
 
 def test_where_the_first_view_is_small_the_networks_own_follows_and_then_the_largest(monkeypatch: pytest.MonkeyPatch) -> None:
-    study: Any = SimpleNamespace(native=224, first_size=96, plan=SimpleNamespace(size=288), may_mirror=False)
+    study: Any = SimpleNamespace(native=224, first_size=96, plan=SimpleNamespace(size=288), may_mirror=False, larger_share=None)
     monkeypatch.setattr(rungs, "features_s", lambda *_, **__: 1.0)
 
     def offered(*sizes: int) -> dict[int, float]:
@@ -600,6 +637,8 @@ def test_where_the_first_view_is_small_the_networks_own_follows_and_then_the_lar
     assert [*offered(96, 224)] == [288]
     assert offered(96, 224)[288] == pytest.approx(0.02, rel=0.05)  # a tenth of what is wrong
     assert offered(96, 224, 288) == {}
+    study.larger_share = 0.01  # as a part of the pictures told
+    assert offered(96)[224] == pytest.approx(0.002)
 
 
 def test_the_start_of_an_engine_is_no_part_of_its_pace(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,6 +138,11 @@ class _Choice:
             best.fitted, best.searched = searched.fit(), None
         return best.fitted
 
+    def tried_like(self, like: TriedHead) -> TriedHead:
+        """Return the head on the plain features of one set, tried around the strength of another head."""
+        self._rotate(self.step, [like.stages])
+        return self._tried(self.step, like.stages, like)
+
     def _read(self, look: FeatureStep, name: str) -> NDArray[np.float32]:
         """Return one set of the features of a look: (n, V, D)."""
         n_asked, n_views = 1 + look.mirrored, self.features.shape[1]
@@ -193,6 +198,13 @@ class _Choice:
 def _said(name: str, best: TriedHead, other: TriedHead, *, used: bool) -> str:
     verb = "used" if used else "not used"
     return f"{name} {verb}: held-out loss {best.loss:.3f} without, {other.loss:.3f} with"
+
+
+def tried_like(study: Study, step: FeatureStep, like: TriedHead) -> TriedHead:
+    """Return the head on the features of a step, of the set and around the strength of another, judged on the same folds."""
+    rows = study.rows("train", step.share)
+    choice = _Choice(study, step, study.features(study.frozen_engine(step.size), rows, mirrored=False), rows)
+    return choice.tried_like(like)
 
 
 def like_the_best(study: Study, step: FeatureStep) -> FeatureStep:

@@ -8,6 +8,7 @@ written there again, from what is cached and saved, and then goes on; a new run 
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import replace
 
@@ -23,6 +24,7 @@ from descend.search.conclude import concluded
 from descend.search.features import MANY, fitted, like_the_best, refit_s
 from descend.search.findings import Findings
 from descend.search.finetune import RULE, answered, calibrated, fine_tuned, fitted_temperature
+from descend.search.smaller_views import find_smaller_view
 from descend.search.steps import FeatureStep, FineTuneStep, KeepStep, PartStep, RefitStep, RungStep, Step, read, text
 from descend.search.study import Answer, Study
 from descend.search.warm_up import WarmUp
@@ -180,8 +182,9 @@ class Search:
         In a resumed search that was done before its first step, whatever the machine is like now.
         """
         if self.known:
-            looked = (step.size for step in self.known if isinstance(step, FeatureStep))
-            return next(looked, begin.first_sizes(backbone, native)[-1])  # a part is looked at in the smallest view
+            looked = [step for step in self.known if isinstance(step, FeatureStep)]
+            whole = [step for step in looked if step.share == 1.0] or looked  # a first answer from a part may be in another view
+            return whole[0].size if whole else begin.first_sizes(backbone, native)[-1]  # a part is looked at in the smallest view
         beginning = begin.beginning(dataset, backbone, native, speeds, self.clock)
         if beginning.part is not None:
             self.known.insert(0, beginning.part)
@@ -203,12 +206,22 @@ class Search:
             n = len(self.study.rows("train"))
             share = max(longest / 4 / expected, min(1.0, 2 * self.study.n_classes / n))
             if share < 0.5:
-                self._take(FeatureStep(size=step.size, share=round(share, 4)), "a first answer, from a part", reserve=reserve)
+                part = FeatureStep(size=step.size, share=round(share, 4))
+                self._take(part, "a first answer, from a part", reserve=reserve)
+                if self.findings.answers:
+                    self._try_smaller_views(part, reserve)
+                    step = replace(step, size=self.study.first_size)
                 reserve = rungs.first_reserve_s(self.study, step)  # the head that did best there may be wider than the usual one
         why = "features of the pretrained network, a head fitted to its optimum"
         if step.size < self.study.native:
-            why += f", in {step.size} px: in {self.study.native} all pictures take longer than there is time"
+            known = f"in {self.study.native} all pictures take longer than there is time"
+            why += f", in {step.size} px: {self.study.why_smaller or known}"
         self._take(step, why, reserve=reserve)
+
+    def _try_smaller_views(self, part: FeatureStep, reserve: float) -> None:
+        """Let a part of the pictures tell in which view all of them are looked at first."""
+        with contextlib.suppress(OutOfTime), self.watch.holding(reserve):
+            find_smaller_view(self.study, part)
 
     def _climb(self) -> None:
         """Take the most promising step, again and again, while one fits and is worth it."""

@@ -239,7 +239,8 @@ def _larger(study: Study, taken: Taken, looks: Sequence[FeatureStep], error: flo
     for size in sorted({study.native, study.plan.size}):
         if size > seen:
             step = FeatureStep(size=size, mirrored=study.may_mirror, crops=best.crops.n if best.crops else 0)
-            share = 1 - (seen / size) ** LARGER_POWER + MIRROR_SHARE * (study.may_mirror and not best.mirrored)
+            larger_share = 1 - (seen / size) ** LARGER_POWER if study.larger_share is None else study.larger_share
+            share = larger_share + MIRROR_SHARE * (study.may_mirror and not best.mirrored)
             yield Rung(step, f"more pixels: {size} instead of {seen}", error * share, features_s(study, step, instead=best))
 
 
