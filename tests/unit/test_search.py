@@ -386,7 +386,7 @@ def test_a_search_that_time_has_ended_says_what_it_would_go_on_with(monkeypatch:
     """The step most worth its seconds; nothing is measured for it, and nothing is named that would not be worth taking."""
     sizes = {"train": 245, "val": 153, "test": 0}
     study: Any = SimpleNamespace(
-        native=224, first_size=224, plan=SimpleNamespace(size=288), may_mirror=False, n_classes=2,
+        native=224, first_size=224, plan=SimpleNamespace(size=288), may_mirror=False, n_classes=2, larger_share=None,
         rows=lambda split: range(sizes[split]),
         rate=lambda size, engine=None: 60.0, early_stage="block3", warm_up=None, pretrained=SimpleNamespace(fixed_size=False),
         precision="float32", engine_of_trained="torch", clock=SimpleNamespace(used=lambda: 0.0), training_rate=lambda step: None,
