@@ -302,8 +302,8 @@ def fit_s(study: Study, step: FeatureStep) -> float:
     plain, names = replace(step, mirrored=False, crops=0, n_sets=None), list(offered(pretrained, n))[: step.n_sets]
     new = [name for name in names if (plain, name) not in study.tried]
     n_views = [1] * len(new)
-    columns = [pretrained.n_columns(pretrained.feature_sets[name]) for name in new]
-    costs = [axes_cost(n, wide, n_classes, n_folds * (AROUND if later else 1)) for later, wide in enumerate(columns)]
+    columns = {name: pretrained.n_columns(pretrained.feature_sets[name]) for name in new}
+    costs = [axes_cost(n, wide, n_classes, n_folds * (1 if name == names[0] else AROUND)) for name, wide in columns.items()]
     rotated = max((cost.cost for cost in costs if cost.rotated), default=0.0)  # they are found beside each other
     found_s = pace * (rotated + sum(cost.cost for cost in costs if not cost.rotated))
     if step.mirrored and not any((replace(plain, mirrored=True), name) in study.tried for name in names):
