@@ -1,20 +1,21 @@
 """How few pictures are enough for which way to train: the course's table of data size against similarity, answered.
 
-    python benchmarks/data_size.py                          every set, size and way; what the results hold is not run again
+    python benchmarks/data_size.py                          5 and 10 per class of every set, every way: half an hour on 2 cores
+    python benchmarks/data_size.py --sizes 5 10 20 50 0     the whole table, 3.7 hours of processor time
     python benchmarks/data_size.py hymenoptera --sizes 5 10 --ways features finetune
     python docs/studies/build.py                            then fills the table and draws the picture
 
 Sets, by how near they stand to ImageNet: ``hymenoptera`` (ants and bees are two of its classes, seen in its own photographs),
 ``flowers5`` (blurred photographs of flowers, one class of ImageNet among them), ``sign-digits`` (photographs of hands), the
-enlarged 8x8 scans of ``digits`` (far). 5, 10, 20, 50 pictures per class and all, the smaller ones part of the larger
+enlarged 8x8 scans of ``digits`` (far). 5, 10, 20, 50 pictures per class and all (0), the smaller ones part of the larger
 ones, drawn by the seed; validation is taken out of them by descend. The test pictures are the same for every size, at most 100 a
-class, kept apart first.
+class, kept apart first. What the results hold is not run again.
 
 Ways: the three forms of transfer (``features``: extracted once; ``head``: the backbone frozen, augmented pictures; ``finetune``),
 ``auto`` with a budget of one minute, and ``scratch``. Each run is a process of its own with an empty cache. Scaled down: one seed
 by default, and with all pictures fine-tuning sees 128 px on ants and bees and on flowers, training from scratch 128 px on the
-first and 64 px on the others. Intervals are Wilson's over the
-test pictures; they do not cover other draws of the training pictures.
+first and 64 px on the others. Intervals are Wilson's over the test pictures; they do not cover other draws of the training
+pictures.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from methods import Answer, descend
 from splits import KNOWN, source
 
 SETS = ("hymenoptera", "flowers5", "sign-digits", "digits")
-SIZES = (5, 10, 20, 50, 0)  # pictures per class to learn from; 0: all
+SIZES = (5, 10)  # pictures per class to learn from, by default: with more, training from scratch takes most of the time
 N_TEST = 100  # per class, at most
 SIDE = 96  # of the enlarged digits
 BUDGET = "1m"  # of auto; the others take what they take
