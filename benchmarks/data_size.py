@@ -1,7 +1,7 @@
 """How few pictures are enough for which way to train: the course's table of data size against similarity, answered.
 
-    python benchmarks/data_size.py                          5 and 10 per class of every set, every way: half an hour on 2 cores
-    python benchmarks/data_size.py --sizes 5 10 20 50 0     the whole table, 3.7 hours of processor time
+    python benchmarks/data_size.py                          5 and 10 per class of every set, every way: 35 processor minutes
+    python benchmarks/data_size.py --sizes 5 10 20 50 0     the whole table: 3.7 processor hours
     python benchmarks/data_size.py hymenoptera --sizes 5 10 --ways features finetune
     python docs/studies/build.py                            then fills the table and draws the picture
 

@@ -379,12 +379,26 @@ def test_pictures_that_would_be_enlarged_are_looked_at_in_fewer_pixels_where_a_p
     run = descend.fit(tmp_path / "shapes", out=tmp_path / "run", progress=heard, **LONG)
     first, second = run.recipe.steps
     assert (first[:22], second) == ("features(size=64, shar", "features(size=32)")
-    assert any("view       32 px  (as good as 64 on" in line for line in heard.lines)
-    assert "in 32 px: as good as 64 on" in run.record.search[1]["why"]
+    assert any("view       32 px  (not clearly worse than 64 on" in line for line in heard.lines)
+    assert "in 32 px: not clearly worse than 64 on" in run.record.search[1]["why"]
     again = descend.fit(recipe=run.folder / "recipe.toml", out=tmp_path / "again")
     assert contents(again) == contents(run)
-    stopped = Search._first_size(SimpleNamespace(known=[read(first), read(second)]), None, None, 64, None)  # pyright: ignore
-    assert stopped == 32  # of a search that goes on
+    for known in ([first, second], [first, second.replace(")", ", share=0.7, quick=True)")]):  # of a search that goes on
+        stopped: Any = SimpleNamespace(known=[read(step) for step in known])
+        assert Search._first_size(stopped, None, None, 64, None) == 32  # pyright: ignore
+
+
+def test_a_comparison_of_views_that_fails_is_told_and_the_search_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no engine")
+
+    monkeypatch.setattr(rungs, "FIRST_LOOK_S", 0.0)
+    monkeypatch.setattr(rungs, "LEAST_GAIN", 1.0)
+    monkeypatch.setattr("descend.search.run.find_smaller_view", fail)
+    shapes_folder(tmp_path / "shapes", n=14, side=40)
+    run = descend.fit(tmp_path / "shapes", out=tmp_path / "run", **LONG)
+    assert run.recipe.steps[1] == "features(size=64)"
+    assert any("comparing smaller views (" in note and "no engine" in note for note in run.record.notes)
 
 
 def test_a_head_whose_time_runs_out_is_fitted_once_instead_and_replayed(

@@ -365,14 +365,14 @@ def test_a_first_view_is_as_small_as_a_part_of_the_pictures_allows(
     study: Any = SimpleNamespace(
         dataset=SimpleNamespace(shorter_side=(20, side, 900)), pretrained=SimpleNamespace(fixed_size=False, min_size=32),
         tried={(part, "late"): head(0.9), (part, "quarters"): head(0.8), (FeatureStep(size=224), "late"): head(0.1)},
-        watch=Silent(), first_size=224, larger_share=None, why_smaller="",
+        watch=Silent(), first_size=224, measured_shares={}, why_smaller="",
     )  # fmt: skip
     smaller_views.find_smaller_view(study, part)
     assert study.first_size == first
-    assert (study.larger_share is None) == (first == 224)
+    assert [*study.measured_shares] == [(first, 224)] * (first < 224)
     if first < 224:
-        assert study.larger_share == pytest.approx(1 - 0.8 / losses[first])
-        assert study.why_smaller.startswith("as good as 224 on 500 pictures")
+        assert study.measured_shares[first, 224] == pytest.approx(1 - 0.8 / losses[first])
+        assert study.why_smaller.startswith("not clearly worse than 224 on 500 pictures")
 
 
 def test_nothing_is_waited_for_when_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -386,7 +386,7 @@ def test_a_search_that_time_has_ended_says_what_it_would_go_on_with(monkeypatch:
     """The step most worth its seconds; nothing is measured for it, and nothing is named that would not be worth taking."""
     sizes = {"train": 245, "val": 153, "test": 0}
     study: Any = SimpleNamespace(
-        native=224, first_size=224, plan=SimpleNamespace(size=288), may_mirror=False, n_classes=2, larger_share=None,
+        native=224, first_size=224, plan=SimpleNamespace(size=288), may_mirror=False, n_classes=2, measured_shares={},
         rows=lambda split: range(sizes[split]),
         rate=lambda size, engine=None: 60.0, early_stage="block3", warm_up=None, pretrained=SimpleNamespace(fixed_size=False),
         precision="float32", engine_of_trained="torch", clock=SimpleNamespace(used=lambda: 0.0), training_rate=lambda step: None,
@@ -621,7 +621,7 @@ def test_one_quick_fit_is_that_of_the_best_head_that_the_budget_can_pay() -> Non
 
 
 def test_where_the_first_view_is_small_the_networks_own_follows_and_then_the_largest(monkeypatch: pytest.MonkeyPatch) -> None:
-    study: Any = SimpleNamespace(native=224, first_size=96, plan=SimpleNamespace(size=288), may_mirror=False, larger_share=None)
+    study: Any = SimpleNamespace(native=224, first_size=96, plan=SimpleNamespace(size=288), may_mirror=False, measured_shares={})
     monkeypatch.setattr(rungs, "features_s", lambda *_, **__: 1.0)
 
     def offered(*sizes: int) -> dict[int, float]:
@@ -637,8 +637,11 @@ def test_where_the_first_view_is_small_the_networks_own_follows_and_then_the_lar
     assert [*offered(96, 224)] == [288]
     assert offered(96, 224)[288] == pytest.approx(0.02, rel=0.05)  # a tenth of what is wrong
     assert offered(96, 224, 288) == {}
-    study.larger_share = 0.01  # as a part of the pictures told
-    assert offered(96)[224] == pytest.approx(0.002)
+    study.measured_shares[96, 224] = 0.2  # as a part of the pictures told
+    assert offered(96)[224] == pytest.approx(0.04)
+    assert offered(96)[288] == both[288]  # nothing was measured there
+    study.measured_shares[96, 224] = -0.1
+    assert offered(96)[224] == pytest.approx(both[224] / 4)  # a part is not all
 
 
 def test_the_start_of_an_engine_is_no_part_of_its_pace(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,8 +62,9 @@ def load(
     table file may name pictures that do not lie below its folder. corrections: a table whose decisions are applied before any
     picture is opened (``corrections.py``). near_up_to: with more pictures near copies are not sought, with more
     than a quarter of it no crops, which is said; None: they always are. A large one counts as several (``effort``). open_up_to:
-    of more pictures so many are looked at, of each class and given split its share, and the rest is left aside unopened, which is
-    said; None: all are. Large files count as several. threads: None for one per CPU. progress: called with (stage, done, total).
+    of more pictures so many are looked at, of each class its share and a given test first, and the rest is left aside unopened,
+    which is said; None: all are. Large files count as several. threads: None for one per CPU. progress: called with (stage,
+    done, total).
     Raises DataError, MissingExtra, or KnobError for a background, corrections or ``outside`` without effect.
     """
     manifest = read(data, evaluation=not split, outside=outside)

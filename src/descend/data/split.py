@@ -18,7 +18,7 @@ TRAIN, VAL, TEST = 0, 1, 2
 SHARE = 0.15  # of validation, and of test
 GIVEN_TEST = 1 / 3
 """Of the pictures that there is time to look at, that a given test split may take before it is cut: who gives one wants it
-answered. On 12,000 pictures of CIFAR-10 in half a minute, all 2,000 of test left 3,000 instead of 4,200 to learn from."""
+answered."""
 
 
 def assign(

@@ -101,13 +101,13 @@ def beginning(dataset: Dataset, backbone: Backbone, native: int, measured: Speed
 
     def answer_s(size: int, looked_at: int) -> float:
         """Return the seconds that a first answer in one fit takes."""
-        n_fitted = round(n_train * looked_at / n)
+        n_fitted = round(n_train * _shares(dataset, looked_at)[0])
         fit_s = quick_fit_s(backbone, n_fitted, n_classes, FIT_PACE)
         return MARGIN * first_s(size, looked_at) + QUICK_MARGIN * fit_s + clock.closing_s
 
     def tried_s(looked_at: int) -> float:
         """Return the seconds that trying one set of features takes."""
-        return set_s(backbone, round(n_train * looked_at / n), n_classes, FIT_PACE)
+        return set_s(backbone, round(n_train * _shares(dataset, looked_at)[0]), n_classes, FIT_PACE)
 
     def comfortable(size: int) -> bool:
         """Return whether all pictures in a view leave time for a head that is chosen on a set of features, and to close."""
@@ -135,12 +135,18 @@ def beginning(dataset: Dataset, backbone: Backbone, native: int, measured: Speed
 
 def _part(dataset: Dataset, room: int) -> PartStep:
     """Return the step that leaves all but so many pictures aside."""
-    n = int((dataset.splits >= 0).sum())
-    n_test = len(dataset.indices("test"))
+    share, test = (None if share is None else max(round(share, 4), 1e-4) for share in _shares(dataset, room))
+    assert share is not None  # only that of test may be
+    return PartStep(share=share, test=test)
+
+
+def _shares(dataset: Dataset, room: int) -> tuple[float, float | None]:
+    """Return which share of train and validation is looked at among so many pictures, and of test where that was given."""
+    n, n_test = int((dataset.splits >= 0).sum()), len(dataset.indices("test"))
     if not (dataset.given_split and n_test):
-        return PartStep(share=round(room / n, 4))
+        return room / n, None
     for_test = room_for_test(room, n_test, n - n_test)
-    return PartStep(share=round((room - for_test) / (n - n_test), 4), test=round(for_test / n_test, 4))
+    return (room - for_test) / max(n - n_test, 1), for_test / n_test
 
 
 def first_sizes(backbone: Backbone, native: int) -> list[int]:

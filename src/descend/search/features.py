@@ -152,7 +152,11 @@ class _Choice:
     def _rotated_first(self, name: str) -> bool:
         """Return whether a set of plain features is rotated, which nothing can stop, and before any set is tried."""
         n, n_columns = len(self.rows), self.backbone.n_columns(self.sets[name])
-        return axes_cost(n, n_columns, self.study.n_classes, AROUND * self.n_fitted).rotated
+        return axes_cost(n, n_columns, self.study.n_classes, self._n_searched(name)).rotated
+
+    def _n_searched(self, name: str) -> float:
+        """Return how many folds searching a set amounts to."""
+        return _n_searched(name, next(iter(self.sets)), self.n_fitted)
 
     def _plain_s(self, n_sets: int) -> float:
         """Return the seconds that trying the first sets of plain features is expected to take."""
@@ -163,7 +167,7 @@ class _Choice:
         new = [name for name in names if (replace(look, n_sets=None), name) not in self.study.tried]
         if new:
             sets = [self._read(look, name) for name in new]
-            n_folds = [self.n_fitted if name == next(iter(self.sets)) else AROUND * self.n_fitted for name in new]
+            n_folds = [self._n_searched(name) for name in new]
             found = axes_of(sets, n_classes=self.study.n_classes, n_folds=n_folds)
             self.axes = dict(zip(new, found, strict=True))
 
@@ -285,6 +289,11 @@ def _n_fitted(n: int, n_classes: int, *, repeated: bool = False) -> int:
     return n_searched(n, n_classes, n_folds * n_repeats)
 
 
+def _n_searched(name: str, first: str, n_folds: int) -> float:
+    """Return how many folds searching a set amounts to: sets after the first are searched around its strength."""
+    return n_folds if name == first else AROUND * n_folds
+
+
 def _may_repeat(study: Study, n: int) -> bool:
     """Return whether n pictures are all that there are: the answer of a part will be replaced, or has little time."""
     return n == len(study.rows("train")) and not study.is_part
@@ -303,7 +312,7 @@ def fit_s(study: Study, step: FeatureStep) -> float:
     new = [name for name in names if (plain, name) not in study.tried]
     n_views = [1] * len(new)
     columns = {name: pretrained.n_columns(pretrained.feature_sets[name]) for name in new}
-    costs = [axes_cost(n, wide, n_classes, n_folds * (1 if name == names[0] else AROUND)) for name, wide in columns.items()]
+    costs = [axes_cost(n, wide, n_classes, _n_searched(name, names[0], n_folds)) for name, wide in columns.items()]
     rotated = max((cost.cost for cost in costs if cost.rotated), default=0.0)  # they are found beside each other
     found_s = pace * (rotated + sum(cost.cost for cost in costs if not cost.rotated))
     if step.mirrored and not any((replace(plain, mirrored=True), name) in study.tried for name in names):

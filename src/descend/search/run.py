@@ -8,7 +8,6 @@ written there again, from what is cached and saved, and then goes on; a new run 
 
 from __future__ import annotations
 
-import contextlib
 import math
 from dataclasses import replace
 
@@ -183,8 +182,10 @@ class Search:
         """
         if self.known:
             looked = [step for step in self.known if isinstance(step, FeatureStep)]
-            whole = [step for step in looked if step.share == 1.0] or looked  # a first answer from a part may be in another view
-            return whole[0].size if whole else begin.first_sizes(backbone, native)[-1]  # a part is looked at in the smallest view
+            whole = next((step for step in looked if step.share == 1.0), looked[-1] if looked else None)
+            if whole is not None:  # what a first answer from a part looks at may be another view
+                return whole.size
+            return begin.first_sizes(backbone, native)[-1]  # a part is looked at in the smallest view
         beginning = begin.beginning(dataset, backbone, native, speeds, self.clock)
         if beginning.part is not None:
             self.known.insert(0, beginning.part)
@@ -220,8 +221,13 @@ class Search:
 
     def _try_smaller_views(self, part: FeatureStep, reserve: float) -> None:
         """Let a part of the pictures tell in which view all of them are looked at first."""
-        with contextlib.suppress(OutOfTime), self.watch.holding(reserve):
-            find_smaller_view(self.study, part)
+        try:
+            with self.watch.holding(reserve):
+                find_smaller_view(self.study, part)
+        except OutOfTime:
+            return
+        except Exception as error:
+            self._tell_failure("comparing smaller views", error)
 
     def _climb(self) -> None:
         """Take the most promising step, again and again, while one fits and is worth it."""

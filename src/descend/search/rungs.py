@@ -24,6 +24,7 @@ MIRROR_SHARE = 0.06  # of the error: mirror images, with 2,527 photographs in 6 
 LARGER_POWER = 0.42
 """How the error falls with the side of the view that features are computed of: by 10% from 224 to 288 px on the same two. From 96
 to 224 px by 45% on hands and on ants and bees, by 0 on blurred flowers."""
+DOUBT = 0.25  # of that, which is expected of a larger view where a part of the pictures gained nothing: a part is not all
 CROPS_SHARE, CROPS_AT = 0.15, 10
 """Of the error: random crops of training pictures as further views, with so many pictures per class; with more, by the root less.
 From 5 per class on: hands 29 and 11%, ants and bees 5 and 7, flowers 13 and 9; enlarged scans of digits lose, and the head stays
@@ -239,7 +240,8 @@ def _larger(study: Study, taken: Taken, looks: Sequence[FeatureStep], error: flo
     for size in sorted({study.native, study.plan.size}):
         if size > seen:
             step = FeatureStep(size=size, mirrored=study.may_mirror, crops=best.crops.n if best.crops else 0)
-            larger_share = 1 - (seen / size) ** LARGER_POWER if study.larger_share is None else study.larger_share
+            usual = 1 - (seen / size) ** LARGER_POWER
+            larger_share = max(study.measured_shares.get((seen, size), usual), DOUBT * usual)
             share = larger_share + MIRROR_SHARE * (study.may_mirror and not best.mirrored)
             yield Rung(step, f"more pixels: {size} instead of {seen}", error * share, features_s(study, step, instead=best))
 

@@ -1,8 +1,8 @@
 """Do fewer pixels do? Pictures smaller than the network's own are enlarged for it: a part of them tells whether that helps.
 
-Where all pictures in the network's own size take a large part of the time, and hold fewer pixels than that, smaller views are
-compared with it on the pictures of the first answer: on blurred flowers of 128 px, 96 px are as good as 224, and all of them are
-computed in a fifth of the time.
+Where all pictures in the network's own size take more than half a minute, or than half of the time left, and hold fewer pixels
+than that, smaller views are compared with it on the pictures of the first answer: on blurred flowers of 128 px, 96 px are not
+clearly worse than 224, and all of them are computed in a fifth of the time.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ MOST_AREA = 0.5  # of the network's own view: a larger one saves too little
 
 
 def find_smaller_view(study: Study, part: FeatureStep) -> None:
-    """Make the smallest view in which a head is not clearly worse than in the one of ``part``, on its pictures, the first one.
+    """Let all pictures be looked at first in the smallest view whose head is not clearly worse than that of a part's own view.
 
-    Notes in the study why, and which share of the loss the larger view takes away. part: a step that was taken.
+    Both are judged on the pictures of the part, a step that was taken. Notes in the study why, and which share of the loss the
+    larger view takes away.
     """
     _, median, _ = study.dataset.shorter_side
     large = _best(study, part)
@@ -29,9 +30,9 @@ def find_smaller_view(study: Study, part: FeatureStep) -> None:
             return
         small = tried_like(study, FeatureStep(size=size, share=part.share), large)
         if small.best is not None and not small.best.clearly_worse(large.best):
-            study.first_size, study.larger_share = size, max(0.0, 1 - large.loss / small.loss)
-            n = small.best.n
-            study.why_smaller = f"as good as {part.size} on {n:,} pictures, held-out loss {small.loss:.3f} and {large.loss:.3f}"
+            study.first_size, study.measured_shares[size, part.size] = size, 1 - large.loss / small.loss
+            losses = f"held-out loss {small.loss:.3f} and {large.loss:.3f}"
+            study.why_smaller = f"not clearly worse than {part.size} on {small.best.n:,} pictures, {losses}"
             study.watch.say(f"  view       {size} px  ({study.why_smaller})")
             return
 

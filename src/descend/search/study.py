@@ -111,7 +111,7 @@ class Study:
         self.builder = TaskBuilder(views, decoded, Classifier(pretrained, head), None, watch)
         self._builders: dict[tuple[str, ...], TaskBuilder] = {MIRROR: self.builder}
         self.native = self.first_size = min(plan.size, pretrained.native_size)  # views: the network's own, and the first one
-        self.larger_share: float | None = None  # of the loss, that the network's own view takes away; None until it is measured
+        self.measured_shares: dict[tuple[int, int], float] = {}  # of the loss, that a view takes away from a smaller one's
         self.why_smaller = ""  # the first view is smaller than the network's own, where that was measured
         self.may_mirror = False  # until it is measured
         self.may_distort: bool | None = None  # None until it is measured

@@ -58,7 +58,7 @@ class FrozenPrefix(nn.Module):
     def key(self) -> str:
         """What decides the features, apart from the engine: network, cut, size, weights, and the package that its code is of."""
         taps = "+".join((*self.taps, self.stage))
-        size = self.size if self.view is None else f"{self.seen_size} of {self.size}"
+        size = self.size if self.view is None else f"{self.seen_size} of {self.size}, by bands"
         return f"{self.backbone}|{taps}|{size}|{self.mean}|{self.std}|{self.weights_id}|timm {version('timm')}"
 
 

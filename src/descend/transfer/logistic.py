@@ -304,7 +304,7 @@ def n_searched(n: int, n_classes: int, n_folds: int, strength: float | None = No
     """Return on how many of the folds of n pictures strengths are tried: on none where it is given."""
     if strength is not None:
         return 0
-    return 1 if n * n_classes > ONE_FOLD_FROM else min(n_folds, math.ceil(HELD_OUT * n_folds / n))
+    return 1 if n * n_classes > ONE_FOLD_FROM else min(n_folds, math.ceil(HELD_OUT * n_folds / max(n, 1)))
 
 
 def stratified(

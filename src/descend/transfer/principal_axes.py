@@ -55,7 +55,7 @@ class Axes:
     def of(cls, features: Floats, rotated: bool = True, *, most: int | None = None) -> Axes:
         """Standardize and rotate (n, V, D). most: how many axes are kept, those of the largest variance; None for all.
 
-        rotated: where False, features are only standardized.
+        rotated: where False, features are only standardized, and ``most`` says nothing.
 
         Raises DataError for features that are not finite, or more than memory holds.
         """
