@@ -385,7 +385,8 @@ def test_pictures_that_would_be_enlarged_are_looked_at_in_fewer_pixels_where_a_p
     assert contents(again) == contents(run)
     for known in ([first, second], [first, second.replace(")", ", share=0.7, quick=True)")]):  # of a search that goes on
         stopped: Any = SimpleNamespace(known=[read(step) for step in known])
-        assert Search._first_size(stopped, None, None, 64, None) == 32  # pyright: ignore
+        nothing: Any = None
+        assert Search._first_size(stopped, nothing, nothing, 64, nothing) == 32
 
 
 def test_a_comparison_of_views_that_fails_is_told_and_the_search_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -135,9 +135,13 @@ def beginning(dataset: Dataset, backbone: Backbone, native: int, measured: Speed
 
 def _part(dataset: Dataset, room: int) -> PartStep:
     """Return the step that leaves all but so many pictures aside."""
-    share, test = (None if share is None else max(round(share, 4), 1e-4) for share in _shares(dataset, room))
-    assert share is not None  # only that of test may be
-    return PartStep(share=share, test=test)
+    share, test = _shares(dataset, room)
+    return PartStep(share=_rounded(share), test=None if test is None else _rounded(test))
+
+
+def _rounded(share: float) -> float:
+    """Return a share with four digits, above 0."""
+    return max(round(share, 4), 1e-4)
 
 
 def _shares(dataset: Dataset, room: int) -> tuple[float, float | None]:

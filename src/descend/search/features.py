@@ -85,8 +85,9 @@ class _Choice:
         self.backbone = study.backbone(step.size)
         self.sets = offered(self.backbone, len(rows))
         self.axes: dict[str, Axes] = {}  # of the sets that are about to be tried
-        self.n_folds, self.n_repeats = _folds(len(rows), repeated=_may_repeat(study, len(rows)))
-        self.n_fitted = n_searched(len(rows), study.n_classes, self.n_folds * self.n_repeats)
+        repeated = _may_repeat(study, len(rows))
+        self.n_folds, self.n_repeats = _folds(len(rows), repeated=repeated)
+        self.n_fitted = _n_fitted(len(rows), study.n_classes, repeated=repeated)
         self.n_tried = 0
 
     def made(self, told: Callable[[FeatureStep], None]) -> tuple[TriedHead, FeatureStep, str]:
@@ -138,11 +139,6 @@ class _Choice:
             best.fitted, best.searched = searched.fit(), None
         return best.fitted
 
-    def tried_like(self, like: TriedHead) -> TriedHead:
-        """Return the head on the plain features of one set, tried around the strength of another head."""
-        self._rotate(self.step, [like.stages])
-        return self._tried(self.step, like.stages, like)
-
     def _read(self, look: FeatureStep, name: str) -> NDArray[np.float32]:
         """Return one set of the features of a look: (n, V, D)."""
         n_asked, n_views = 1 + look.mirrored, self.features.shape[1]
@@ -152,11 +148,11 @@ class _Choice:
     def _rotated_first(self, name: str) -> bool:
         """Return whether a set of plain features is rotated, which nothing can stop, and before any set is tried."""
         n, n_columns = len(self.rows), self.backbone.n_columns(self.sets[name])
-        return axes_cost(n, n_columns, self.study.n_classes, self._n_searched(name)).rotated
+        return axes_cost(n, n_columns, self.study.n_classes, self._folds_worth(name)).rotated
 
-    def _n_searched(self, name: str) -> float:
-        """Return how many folds searching a set amounts to."""
-        return _n_searched(name, next(iter(self.sets)), self.n_fitted)
+    def _folds_worth(self, name: str) -> float:
+        """Return how many whole searches of a fold searching a set amounts to."""
+        return _folds_worth(name, next(iter(self.sets)), self.n_fitted)
 
     def _plain_s(self, n_sets: int) -> float:
         """Return the seconds that trying the first sets of plain features is expected to take."""
@@ -167,7 +163,7 @@ class _Choice:
         new = [name for name in names if (replace(look, n_sets=None), name) not in self.study.tried]
         if new:
             sets = [self._read(look, name) for name in new]
-            n_folds = [self._n_searched(name) for name in new]
+            n_folds = [self._folds_worth(name) for name in new]
             found = axes_of(sets, n_classes=self.study.n_classes, n_folds=n_folds)
             self.axes = dict(zip(new, found, strict=True))
 
@@ -208,7 +204,8 @@ def tried_like(study: Study, step: FeatureStep, like: TriedHead) -> TriedHead:
     """Return the head on the features of a step, of the set and around the strength of another, judged on the same folds."""
     rows = study.rows("train", step.share)
     choice = _Choice(study, step, study.features(study.frozen_engine(step.size), rows, mirrored=False), rows)
-    return choice.tried_like(like)
+    choice._rotate(step, [like.stages])
+    return choice._tried(step, like.stages, like)
 
 
 def like_the_best(study: Study, step: FeatureStep) -> FeatureStep:
@@ -289,8 +286,8 @@ def _n_fitted(n: int, n_classes: int, *, repeated: bool = False) -> int:
     return n_searched(n, n_classes, n_folds * n_repeats)
 
 
-def _n_searched(name: str, first: str, n_folds: int) -> float:
-    """Return how many folds searching a set amounts to: sets after the first are searched around its strength."""
+def _folds_worth(name: str, first: str, n_folds: int) -> float:
+    """Return how many whole searches of a fold a set amounts to: later ones are searched around the strength of the first."""
     return n_folds if name == first else AROUND * n_folds
 
 
@@ -312,7 +309,7 @@ def fit_s(study: Study, step: FeatureStep) -> float:
     new = [name for name in names if (plain, name) not in study.tried]
     n_views = [1] * len(new)
     columns = {name: pretrained.n_columns(pretrained.feature_sets[name]) for name in new}
-    costs = [axes_cost(n, wide, n_classes, _n_searched(name, names[0], n_folds)) for name, wide in columns.items()]
+    costs = [axes_cost(n, wide, n_classes, _folds_worth(name, names[0], n_folds)) for name, wide in columns.items()]
     rotated = max((cost.cost for cost in costs if cost.rotated), default=0.0)  # they are found beside each other
     found_s = pace * (rotated + sum(cost.cost for cost in costs if not cost.rotated))
     if step.mirrored and not any((replace(plain, mirrored=True), name) in study.tried for name in names):
