@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 
 from descend.errors import DataError
 from descend.transfer import Searched, axes_of, fit_logistic, principal_axes
-from descend.transfer.logistic import folds_of
+from descend.transfer.logistic import Problem, Trial, folds_of
 
 
 def blobs(n: int, d: int, k: int, *, views: int = 1, seed: int = 0, spread: float = 2.0) -> tuple[NDArray, NDArray]:
@@ -234,3 +234,38 @@ def test_a_choice_that_begins_near_goes_the_way_that_the_loss_falls(around: floa
     assert tried[:2] == [10 * around, around]
     losses = [trial.loss for trial in near.trials]
     assert all((strength > around) == (losses[0] < losses[1]) for strength in tried[2:])
+
+
+@pytest.mark.parametrize(
+    ("d", "spread", "strengths"),
+    [(60, 0.2, (1.0, 0.1)), (60, 0.2, (1.0, 0.1, 1e-2, 1e-3)), (300, 0.4, (1.0, 0.1, 1e-2, 1e-3, 1e-4))],
+    ids=["strong", "weak", "separable"],
+)
+def test_a_fit_that_helps_to_choose_is_as_close_as_that_needs(d: int, spread: float, strengths: tuple[float, ...]) -> None:
+    x, labels = blobs(600, d, 6, spread=spread)
+    fitted, held_out = np.arange(400), np.arange(400, 600)
+    (axes,) = axes_of([x])
+    losses, counts = list[float](), list[int]()
+    for choosing in (False, True):
+        n_evaluations = 0
+
+        def count() -> None:
+            nonlocal n_evaluations
+            n_evaluations += 1
+
+        problem = Problem(axes.coordinates[fitted], labels[fitted], 6, axes.variances, count)
+        for strength in strengths:
+            problem.solve(strength, choosing=choosing)
+        p = problem.probabilities(axes.coordinates[held_out])
+        losses.append(float(-np.log(np.maximum(p[np.arange(200), labels[held_out]], 1e-12)).mean()))
+        counts.append(n_evaluations)
+    assert abs(losses[1] - losses[0]) < 2e-3
+    assert counts[1] < counts[0]
+
+
+def test_what_two_certain_heads_differ_by_is_no_difference() -> None:
+    certain, hardly_less = np.full(40, 1e-6), np.full(40, 2e-4)
+    doubtful = np.full(40, 5e-3)
+    trials = [Trial(0.1, 1.0, losses, 40) for losses in (certain, hardly_less, doubtful)]
+    assert not trials[1].clearly_worse(trials[0])
+    assert trials[2].clearly_worse(trials[0])

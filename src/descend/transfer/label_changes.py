@@ -214,11 +214,11 @@ def _held_out(
     without, changed, joined = (np.zeros((len(y), n_classes)) for _ in range(3))
     for fitted, held_out in folds:
         head = Problem(plain[fitted], y[fitted], n_classes, axes.variances)
-        head.solve(strength)
+        head.solve(strength, choosing=True)
         without[held_out], changed[held_out] = head.probabilities(plain[held_out]), head.probabilities(transformed[held_out])
         head_of_both = Problem(both[fitted], y[fitted], n_classes, axes.variances)
         head_of_both.solution = head.solution.copy()  # a start near the answer
-        head_of_both.solve(strength)
+        head_of_both.solve(strength, choosing=True)
         joined[held_out] = head_of_both.probabilities(plain[held_out])
     return strength, without, changed, joined
 
