@@ -7,6 +7,7 @@ training loop lets go of a batch before it asks for the next but one, so two pie
 from __future__ import annotations
 
 import math
+import os
 import weakref
 from collections import deque
 from typing import Any
@@ -16,6 +17,8 @@ from numpy.typing import DTypeLike, NDArray
 
 _LEAST, _MOST = 1 << 20, 1 << 27  # bytes: less is cheap, more is not held for what may never come
 _idle: deque[NDArray[np.uint8]] = deque(maxlen=2)  # appended to and popped from by any thread, without a lock
+if hasattr(os, "register_at_fork"):  # else no process is forked
+    os.register_at_fork(after_in_child=_idle.clear)  # what a parent has written is copied, page by page, as its child writes
 
 
 def uncleared(shape: tuple[int, ...], kind: DTypeLike) -> NDArray[Any]:
