@@ -174,11 +174,8 @@ class Draws:
         """Which images need no interpolation, because pixel centers land on pixel centers: (B,) bool."""
         m = self.matrix
         linear = m[:, :2, :2]
-        axes = (
-            np.isin(linear, (-1.0, 0.0, 1.0)).all((1, 2))
-            & (np.abs(linear).sum(1) == 1).all(1)
-            & (np.abs(linear).sum(2) == 1).all(1)
-        )
+        size = np.abs(linear)
+        axes = ((size == 0) | (size == 1)).all((1, 2)) & (size.sum(1) == 1).all(1) & (size.sum(2) == 1).all(1)
         affine = (m[:, 2] == (0.0, 0.0, 1.0)).all(1)
         origin = linear.sum(2) / 2 + m[:, :2, 2] - 0.5  # where the center of the first output pixel comes from
         straight = np.ones(len(self), bool)
@@ -193,11 +190,13 @@ class Draws:
         It is the length of the pixel's footprint in stored pixels, where a footprint up to 1.25 counts as one sample.
         """
         h, w = self.canvas
+        if (self.matrix[:, 2] == (0.0, 0.0, 1.0)).all():  # then it is the same everywhere
+            return _n_samples(np.sqrt((self.matrix[:, :2, 1::-1] ** 2).sum(1)))
         spots = np.array([(x, y) for x in (0.0, w / 2, w - 1.0) for y in (0.0, h / 2, h - 1.0)])
         at = np.broadcast_to(spots, (len(self), *spots.shape))
         here, right, below = (project(self.matrix, at + np.array(step, np.float64)) for step in ((0, 0), (1, 0), (0, 1)))
         length = np.stack([np.linalg.norm(end - here, axis=-1).max(1) for end in (below, right)], -1)
-        return np.maximum(np.ceil(length - 0.25 - 1e-9), 1).astype(np.int64)
+        return _n_samples(length)
 
     @cached_property
     def shifts(self) -> NDArray[np.float32] | None:
@@ -232,6 +231,10 @@ def neutral(
 ) -> Draws:
     """Return the draw that changes nothing; every pipeline starts from it."""
     return Draws(ids, epoch, draw, step, source, source, np.broadcast_to(np.eye(3), (len(ids), 3, 3)).copy(), target)
+
+
+def _n_samples(length: Floats) -> Ints:
+    return np.maximum(np.ceil(length - 0.25 - 1e-9), 1).astype(np.int64)
 
 
 def split(color: Floats) -> tuple[Floats, Floats, Floats]:
