@@ -17,6 +17,8 @@ import torch
 from torch.utils.data import get_worker_info
 from torch.utils.data._utils.collate import collate, default_collate_fn_map
 
+from descend.augment.outbox import sendable
+
 
 class Sample(tuple[Any, ...]):
     """A sample (picture, target, ...) that torch's default collate recognizes."""
@@ -28,9 +30,11 @@ def collated(batch: Sequence[Sample], *, collate_fn_map: dict[Any, Any] | None =
     """Return ``[pictures, targets, ...]`` as torch's default collate does, without a copy where the pictures lie together."""
     pictures = together([sample[0] for sample in batch])
     if pictures is None:
-        return collate([tuple(sample) for sample in batch], collate_fn_map=collate_fn_map)
+        plain: Any = collate([tuple(sample) for sample in batch], collate_fn_map=collate_fn_map)
+        return plain
     if get_worker_info() is not None:
-        pictures = shared(pictures)
+        in_slot = sendable(pictures)
+        pictures = shared(pictures) if in_slot is None else in_slot
     return [pictures, *collate([sample[1:] for sample in batch], collate_fn_map=collate_fn_map)]
 
 
@@ -57,7 +61,8 @@ def shared(batch: torch.Tensor) -> torch.Tensor:
     if torch.multiprocessing.get_sharing_strategy() != "file_descriptor":
         return copy.copy_(batch)
     file, _ = storage._share_fd_cpu_()  # its own, not a duplicate
-    rest = memoryview(batch.as_strided((n,), (1,)).numpy()).cast("B")
+    numbers: Any = batch.as_strided((n,), (1,)).numpy()
+    rest = memoryview(numbers).cast("B")
     while rest:
         rest = rest[os.pwrite(file, rest, len(storage) - len(rest)) :]
     return copy

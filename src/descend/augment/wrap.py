@@ -16,6 +16,8 @@ from torch.utils.data import Dataset, Sampler
 from descend import rng
 from descend.augment.collate import Sample
 from descend.augment.inputs import Picture, one_image
+from descend.augment.memory import lent_by
+from descend.augment.outbox import Outbox
 from descend.augment.points import Ints
 from descend.errors import DataError, KnobError
 
@@ -90,6 +92,7 @@ class Augmented(Dataset[tuple[Any, ...]]):
         self._visits = torch.zeros(len(self.ids), dtype=torch.int64).share_memory_()  # of each sample since set_epoch
         self._state = torch.zeros(4, dtype=torch.int64).share_memory_()
         self._counting = _WorkersLock()
+        self._outbox = Outbox()
 
     def set_epoch(self, epoch: int) -> None:
         """Announce the epoch before its first sample is read."""
@@ -117,7 +120,8 @@ class Augmented(Dataset[tuple[Any, ...]]):
         augmented: list[Any] = [None] * len(rows)
         for places in _by_shape([sample[0] for sample in samples]):
             images = np.concatenate([samples[place][0] for place in places])
-            pixels = self.pipe(images, ids=ids[places], epoch=int(self._state[_EPOCH]))
+            with lent_by(self._outbox):
+                pixels = self.pipe(images, ids=ids[places], epoch=int(self._state[_EPOCH]))
             for place, image in zip(places, pixels, strict=True):
                 augmented[place] = image
         return [Sample((image, *rest)) for image, (_, *rest) in zip(augmented, samples, strict=True)]
