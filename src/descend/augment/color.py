@@ -171,7 +171,9 @@ class ColorJitter(Augmentation):
         amounts = (self.brightness, self.contrast, self.saturation)
         b, c, s = (around_one(row, amount) for row, amount in zip(u, amounts, strict=False))
         share = (2 * u[3] - 1) * self.hue
-        draws = draws.tint(gain(b)).tint(contrasted(c)).tint(saturated(s)).tint(hue_turned(2 * np.pi * share))
+        draws = draws.tint(gain(b)).tint(contrasted(c)).tint(saturated(s))
+        if self.hue:
+            draws = draws.tint(hue_turned(2 * np.pi * share))
         return draws.note(stream.name, brightness=b, contrast=c, saturation=s, hue=share)
 
 

@@ -55,7 +55,7 @@ def writable(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def one_image(who: str, picture: Picture, *, channels_last: bool = False) -> NDArray[np.uint8]:
-    """Return a single picture as the policy of ``descend.pixels`` shows it: (1, H, W, 3) uint8, RGB.
+    """Return a single picture as the policy of ``descend.pixels`` shows it: (1, H, W, 3) uint8, RGB, to read and not to write.
 
     picture: a Pillow image of any mode, upright as its EXIF orientation says; an array (H, W), (H, W, 1), (H, W, 3) or
     (H, W, 4) of bool, uint8 or uint16; a tensor of those types, (1, H, W), (3, H, W) or (4, H, W), and (H, W) or (H, W, 3) where
@@ -68,7 +68,9 @@ def one_image(who: str, picture: Picture, *, channels_last: bool = False) -> NDA
     kind = str(picture.dtype).removeprefix("torch.")
     if kind not in ("bool", "uint8", "uint16"):
         raise DataError(who, "a picture must hold uint8 levels 0..255, uint16 or bool", got=kind, fix=_mend(picture, kind))
-    return rgb(picture if isinstance(picture, np.ndarray) else _array(who, picture, channels_last))[None]
+    array = picture if isinstance(picture, np.ndarray) else _array(who, picture, channels_last)
+    as_it_is = kind == "uint8" and array.ndim == 3 and array.shape[2] == 3 and array.size > 0  # the policy changes nothing
+    return (array if as_it_is else rgb(array))[None]
 
 
 def _array(who: str, tensor: torch.Tensor, channels_last: bool) -> NDArray[Any]:

@@ -151,9 +151,10 @@ class Pipeline:
             rows, kept = ids[places], len(np.atleast_1d(local))
         draws = replace(neutral(rows, source, self.size, epoch=epoch, draw=draw, step=step), kept=kept)
         shared: dict[str, Any] = {"epoch": epoch, "draw": draw, "step": step, "batch": ids, "places": places}
+        streams = [(transform, RandomStream(self.seed, name, rows, **shared)) for transform, name in self._named]
         for stage in _STAGES:
-            for transform, name in self._named:
-                draws = transform.draw_stage(stage, RandomStream(self.seed, name, rows, **shared), draws)
+            for transform, stream in streams:
+                draws = transform.draw_stage(stage, stream, draws)
             if stage == "geometry" and self.size is not None:
                 draws = fit(draws, self.size)
         return draws

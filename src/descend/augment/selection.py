@@ -31,14 +31,12 @@ def selected(before: Draws, options: Sequence[Option]) -> Draws:
     options = [(_fitted(option, _canvas(before, options)), chosen) for option, chosen in options]
     draws = _fitted(before, _canvas(before, options))
     n = len(draws)
-    identity_color, identity_table = tinted(np.broadcast_to(np.eye(3), (n, 3, 3))), np.broadcast_to(IDENTITY_TABLE, (n, 3, 256))
-    return replace(
-        draws,
+    return draws.changed(
         matrix=_rows(draws.matrix, [(option.matrix, chosen) for option, chosen in options]),
-        color=_per_row(draws, options, lambda d: d.color, identity_color),
-        table=_per_row(draws, options, lambda d: d.table, identity_table),
-        stretch=_per_row(draws, options, lambda d: d.stretch, ~draws.every),
-        flatten=_per_row(draws, options, lambda d: d.flatten, ~draws.every),
+        color=_per_row(draws, options, lambda d: d.color, lambda: tinted(np.broadcast_to(np.eye(3), (n, 3, 3)))),
+        table=_per_row(draws, options, lambda d: d.table, lambda: np.broadcast_to(IDENTITY_TABLE, (n, 3, 256))),
+        stretch=_per_row(draws, options, lambda d: d.stretch, lambda: ~draws.every),
+        flatten=_per_row(draws, options, lambda d: d.flatten, lambda: ~draws.every),
         noise=_noise(draws, options),
         grain=_first(draws.grain, *(option.grain for option, _ in options)),
         sampling=_first(draws.sampling, *(option.sampling for option, _ in options)),
@@ -66,18 +64,20 @@ def _column(chosen: Bools, like: NDArray[Any]) -> Bools:
 
 
 def _rows(before: NDArray[Any], options: Iterable[tuple[NDArray[Any], Bools]]) -> NDArray[Any]:
+    rows = before
     for after, chosen in options:
-        before = np.where(_column(chosen, after), after, before)
-    return before
+        if after is not before:
+            rows = np.where(_column(chosen, after), after, rows)
+    return rows
 
 
-def _per_row(before: Draws, options: Sequence[Option], read: Callable[[Draws], Any], neutral: NDArray[Any]) -> Any:
+def _per_row(before: Draws, options: Sequence[Option], read: Callable[[Draws], Any], neutral: Callable[[], Any]) -> Any:
     """Choose a factor that is one array per image, or None where nobody has it."""
     values = [(read(option), chosen) for option, chosen in options]
     start = read(before)
     if start is None and all(value is None for value, _ in values):
         return None
-    start = neutral if start is None else start
+    start = neutral() if start is None else start
     return _rows(start, [(value, chosen) for value, chosen in values if value is not None])
 
 
@@ -88,7 +88,7 @@ def _first(*values: T | None) -> T | None:
 
 def _noise(before: Draws, options: Sequence[Option]) -> Noise | None:
     noises = [noise for noise in (before.noise, *(option.noise for option, _ in options)) if noise is not None]
-    sigma = _per_row(before, options, lambda d: None if d.noise is None else d.noise.sigma, np.zeros(len(before)))
+    sigma = _per_row(before, options, lambda d: None if d.noise is None else d.noise.sigma, lambda: np.zeros(len(before)))
     return Noise(sigma, noises[0].key) if noises else None
 
 

@@ -54,19 +54,6 @@ def four(typing, array, index):
 
 
 @operation
-def four_bytes(typing, array, index):
-    """Return ``array[index : index + 4]`` of contiguous uint8 as float32."""
-
-    def build(context, builder, signature, values):
-        four = ir.VectorType(ir.IntType(8), 4)
-        return builder.uitofp(
-            builder.load(simd.address(context, builder, signature.args[0], values[0], values[1], four), align=1), _FOUR
-        )
-
-    return FOUR_FLOATS(array, types.int64), build
-
-
-@operation
 def bilinear(typing, array, above, below, across, down):
     """Return the blend of four pixels of contiguous uint8: those that start at ``above`` and ``below``, and the next to each.
 

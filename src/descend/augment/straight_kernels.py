@@ -12,7 +12,7 @@ import numpy as np
 
 from descend.augment.color_kernels import ends, lean
 from descend.augment.row_kernels import CONSTANT, clamp, emit, keys, placed, start_of
-from descend.augment.simd import four, four_bytes, put, times, times_plus
+from descend.augment.simd import four, put, times, times_plus
 
 _F = np.float32
 
@@ -45,24 +45,34 @@ def copy(image, m, reading, rows, to, work, out, whole_out):
     """Look up each output pixel in the stored image: whole-pixel shifts, mirror images, quarter turns."""
     height, width, x, y, x0, y0 = along(image, m, work)
     flat = work.turned if m[0, 0] == 0 else image.reshape(-1)
-    for j in range(work.at.size):
-        work.at[j] = 3 * placed(math.floor(x * (j + 0.5) + x0), width, reading.border)
+    at, n, in_order, beyond = work.at, 3 * work.at.size, True, False
+    for j in range(at.size):
+        at[j] = 3 * placed(math.floor(x * (j + 0.5) + x0), width, reading.border)
+        in_order = in_order and at[j] == at[0] + 3 * j
+        beyond = beyond or at[j] < 0
     for i in range(work.levels.size // work.sums.size):
-        row, line = (
-            work.levels[start_of(i, rows, work) :][: work.sums.size + 1],
-            placed(math.floor(y * (i + 0.5) + y0), height, reading.border),
-        )
-        for j in range(work.at.size):
-            start = 3 * width * line + work.at[j]
-            if line < 0 or work.at[j] < 0:
+        row = work.levels[start_of(i, rows, work) :][: work.sums.size + 1]
+        line = placed(math.floor(y * (i + 0.5) + y0), height, reading.border)
+        stored = flat[3 * width * max(line, 0) :][: 3 * width]
+        if in_order and not beyond:
+            widen(stored[at[0] :][:n], row)
+        else:
+            widen(stored, work.stored)
+            for j in range(at.size):
+                put(row, 3 * j, four(work.stored, np.int64(max(at[j], 0))))
+        if line < 0 or beyond:
+            for j in range(at.size):
                 for c in range(3):
-                    row[3 * j + c] = reading.outside[c]
-            elif start + 4 <= flat.size:
-                put(row, 3 * j, four_bytes(flat, start))
-            else:
-                for c in range(3):
-                    row[3 * j + c] = flat[start + c]
+                    if line < 0 or at[j] < 0:
+                        row[3 * j + c] = reading.outside[c]
         emit(row, i, rows, to, work.sums, out, whole_out)
+
+
+@lean
+def widen(stored, line):
+    """Write bytes to a line as floats."""
+    for k in range(stored.size):
+        line[k] = _F(stored[k])
 
 
 @lean

@@ -14,7 +14,11 @@ from numpy.typing import ArrayLike, NDArray
 from torch.utils.data import Dataset, Sampler
 
 from descend import rng
+from descend.augment.collate import Sample
 from descend.augment.inputs import Picture, one_image
+from descend.augment.memory import lent_by
+from descend.augment.outbox import Outbox
+from descend.augment.points import Ints
 from descend.errors import DataError, KnobError
 
 
@@ -88,6 +92,7 @@ class Augmented(Dataset[tuple[Any, ...]]):
         self._visits = torch.zeros(len(self.ids), dtype=torch.int64).share_memory_()  # of each sample since set_epoch
         self._state = torch.zeros(4, dtype=torch.int64).share_memory_()
         self._counting = _WorkersLock()
+        self._outbox = Outbox()
 
     def set_epoch(self, epoch: int) -> None:
         """Announce the epoch before its first sample is read."""
@@ -105,17 +110,21 @@ class Augmented(Dataset[tuple[Any, ...]]):
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int | tuple[int, int]]) -> list[tuple[Any, ...]]:
-        """Return several samples at once, which is how torch's loaders ask: pictures of one shape are augmented together."""
+        """Return several samples at once, which is how torch's loaders ask: pictures of one shape are augmented together.
+
+        Those of a batch of one shape lie together in memory, and torch's default collate makes them a batch without a copy.
+        """
         rows, told = zip(*(index if isinstance(index, tuple) else (index, None) for index in indices), strict=True)
         samples = [(one_image("augment.wrap", picture, channels_last=True), *rest) for picture, *rest in self._read(rows)]
         ids = rng.visit_ids(self.ids[list(rows)], self._visits_of(rows, told))
         augmented: list[Any] = [None] * len(rows)
         for places in _by_shape([sample[0] for sample in samples]):
             images = np.concatenate([samples[place][0] for place in places])
-            pixels = self.pipe(images, ids=ids[places], epoch=int(self._state[_EPOCH]))
+            with lent_by(self._outbox):
+                pixels = self.pipe(images, ids=ids[places], epoch=int(self._state[_EPOCH]))
             for place, image in zip(places, pixels, strict=True):
                 augmented[place] = image
-        return [(image, *rest) for image, (_, *rest) in zip(augmented, samples, strict=True)]
+        return [Sample((image, *rest)) for image, (_, *rest) in zip(augmented, samples, strict=True)]
 
     def _read(self, rows: Sequence[int]) -> Iterable[Any]:
         """Read samples as the data set prefers to be read."""
@@ -124,27 +133,29 @@ class Augmented(Dataset[tuple[Any, ...]]):
 
     def _visits_of(self, rows: Sequence[int], told: Sequence[int | None]) -> list[int]:
         """Return which visit of each sample this is, by what the sampler tells or else by counting."""
+        seen, state = self._visits.numpy(), self._state.numpy()  # torch takes ten times as long to read one number
         with self._counting.lock:  # two workers that read one sample at once must not count one visit
-            visits, warn = zip(*map(self._count, rows, told), strict=True)
+            counted = [self._count(seen, state, row, number) for row, number in zip(rows, told, strict=True)]
+        visits, warn = zip(*counted, strict=True)
         if any(warn):
             warnings.warn(_FORGOTTEN, stacklevel=4)
         return list(visits)
 
-    def _count(self, row: int, told: int | None) -> tuple[int, bool]:
+    def _count(self, visits: Ints, state: Ints, row: int, told: int | None) -> tuple[int, bool]:
         """Count a visit; returns its number, and whether to warn."""
         if told:
             return told, False
-        n_before = int(self._visits[row])
-        over = n_before > 0 if told == 0 else self._is_over()  # a first visit comes once in an epoch
-        warn = over and self.pipe.is_random and not self._state[_WARNED]
-        self._state[_WARNED] |= int(warn)
-        self._visits[row] = n_before + 1
-        self._state[_READS] += 1
+        n_before = int(visits[row])
+        over = n_before > 0 if told == 0 else self._is_over(visits, state)  # a first visit comes once in an epoch
+        warn = over and self.pipe.is_random and not state[_WARNED]
+        state[_WARNED] |= int(warn)
+        visits[row] = n_before + 1
+        state[_READS] += 1
         return (n_before if told is None else told), bool(warn)
 
-    def _is_over(self) -> bool:
+    def _is_over(self, visits: Ints, state: Ints) -> bool:
         """Whether by all signs an epoch is over and the next one was not announced."""
-        return bool(self._state[_READS] == len(self)) and (not self._state[_ANNOUNCED] or bool((self._visits == 1).all()))
+        return bool(state[_READS] == len(self)) and (not state[_ANNOUNCED] or bool((visits == 1).all()))
 
 
 def _by_shape(images: Sequence[NDArray[np.uint8]]) -> list[list[int]]:
