@@ -1,4 +1,4 @@
-"""Sixteen whole numbers at once for compiled kernels: int32 in registers, that read and write the bytes of pictures.
+"""Sixteen whole numbers at once for compiled kernels: int32 that read and write the bytes of pictures, uint64 for random numbers.
 
 Numba computes with whole numbers in 64 bits and makes vectors of loops only where it can prove their turns independent. A
 cosine transform in place is no such loop, so its numbers are a type of their own, with ``+``, ``-``, ``*`` and ``>>``. They are
@@ -26,7 +26,9 @@ from descend import simd
 from descend.simd import operation
 
 N = 16
-_INTS, _BYTES, _FLOATS = (ir.VectorType(kind, N) for kind in (ir.IntType(32), ir.IntType(8), ir.FloatType()))
+_INTS, _LONGS, _BYTES, _FLOATS = (
+    ir.VectorType(kind, N) for kind in (ir.IntType(32), ir.IntType(64), ir.IntType(8), ir.FloatType())
+)
 _SHORTS = ir.VectorType(ir.IntType(16), 2 * N)
 
 
@@ -37,43 +39,58 @@ class SixteenInts(types.Type):
         super().__init__(name="SixteenInts")
 
 
-INTS = SixteenInts()
+class SixteenLongs(types.Type):
+    """Numba's name for sixteen uint64 in registers."""
+
+    def __init__(self) -> None:
+        super().__init__(name="SixteenLongs")
+
+
+INTS, LONGS = SixteenInts(), SixteenLongs()
 
 
 @register_model(SixteenInts)
-class _Vector(models.PrimitiveModel):
+class _Ints(models.PrimitiveModel):
     def __init__(self, manager: Any, kind: Any) -> None:
         super().__init__(manager, kind, _INTS)
 
 
-def _same(builder: Any, number: Any) -> Any:
-    """Return sixteen times a whole number."""
-    nothing, first = ir.Constant(_INTS, ir.Undefined), ir.Constant(ir.IntType(32), 0)
-    one = builder.insert_element(nothing, builder.trunc(number, ir.IntType(32)), first)
-    return builder.shuffle_vector(one, nothing, ir.Constant(_INTS, [0] * N))
+@register_model(SixteenLongs)
+class _Longs(models.PrimitiveModel):
+    def __init__(self, manager: Any, kind: Any) -> None:
+        super().__init__(manager, kind, _LONGS)
 
 
-def _operator(symbol: Callable[..., Any], instruction: str) -> None:
-    """Give ``x symbol y`` its meaning, for sixteen numbers x, and y sixteen or one."""
+def _same(builder: Any, number: Any, vector: Any = _INTS) -> Any:
+    """Return sixteen times a whole number of 64 bits."""
+    nothing, first = ir.Constant(vector, ir.Undefined), ir.Constant(ir.IntType(32), 0)
+    lane = number if vector == _LONGS else builder.trunc(number, vector.element)
+    return builder.shuffle_vector(builder.insert_element(nothing, lane, first), nothing, ir.Constant(_INTS, [0] * N))
+
+
+def _operator(symbol: Callable[..., Any], instruction: str, kind: Any, number: Any, vector: Any) -> None:
+    """Give ``x symbol y`` its meaning, where one of the two is of a kind of sixteen numbers and the other is one too, or a number."""
+    sides = [(kind, kind), (kind, number), (number, kind)]
 
     class Typing(ConcreteTemplate):
         key = symbol
-        cases: ClassVar = [signature(INTS, INTS, other) for other in (INTS, types.int64)]
+        cases: ClassVar = [signature(kind, *side) for side in sides]
 
     register: Any = infer_global(symbol)
     register(Typing)
 
-    @lower_builtin(symbol, SixteenInts, SixteenInts)
-    def _(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        return getattr(builder, instruction)(*values)
+    def build(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        x, y = (v if one == kind else _same(builder, v, vector) for one, v in zip(signature.args, values, strict=True))
+        return getattr(builder, instruction)(x, y)
 
-    @lower_builtin(symbol, SixteenInts, types.int64)
-    def _(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        return getattr(builder, instruction)(values[0], _same(builder, values[1]))
+    for side in sides:
+        lower_builtin(symbol, *side)(build)
 
 
 for _symbol, _instruction in ((operator.add, "add"), (operator.sub, "sub"), (operator.mul, "mul"), (operator.rshift, "ashr")):
-    _operator(_symbol, _instruction)
+    _operator(_symbol, _instruction, INTS, types.int64, _INTS)
+for _symbol, _instruction in ((operator.mul, "mul"), (operator.rshift, "lshr"), (operator.xor, "xor"), (operator.and_, "and_")):
+    _operator(_symbol, _instruction, LONGS, types.uint64, _LONGS)
 
 
 def _shuffled(builder: Any, x: Any, y: Any, places: list[int]) -> Any:
@@ -317,3 +334,36 @@ def put_shorts(typing, array, index, x):
         return context.get_dummy_value()
 
     return types.void(array, types.int64, INTS), build
+
+
+@operation
+def all_longs(typing, number):
+    """Return sixteen times a whole number."""
+
+    def build(context, builder, signature, values):
+        return _same(builder, values[0], _LONGS)
+
+    return LONGS(types.uint64), build
+
+
+@operation
+def longs_from(typing, number):
+    """Return sixteen whole numbers one after the other."""
+
+    def build(context, builder, signature, values):
+        return builder.add(_same(builder, values[0], _LONGS), ir.Constant(_LONGS, list(range(N))))
+
+    return LONGS(types.uint64), build
+
+
+@operation
+def put_words(typing, array, index, a, b, c, d):
+    """Store ``array[index + 4 k : index + 4 k + 4] = a[k], b[k], c[k], d[k]`` in contiguous uint32: the lower halves of each."""
+
+    def build(context, builder, signature, values):
+        four = _joined(builder, [builder.trunc(x, _INTS) for x in values[2:]])
+        words = _shuffled(builder, four, four, [k // 4 + N * (k % 4) for k in range(4 * N)])
+        builder.store(words, _place(context, builder, signature, values, words.type), align=4)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, LONGS, LONGS, LONGS, LONGS), build
