@@ -57,6 +57,9 @@ def copy(image, m, reading, rows, to, work, out, whole_out):
             if line < 0 or work.at[j] < 0:
                 for c in range(3):
                     row[3 * j + c] = reading.outside[c]
+            elif rows.copied and rows.table.size:
+                for c in range(3):
+                    row[3 * j + c] = rows.table[c, flat[start + c]]
             elif start + 4 <= flat.size:
                 put(row, 3 * j, four_bytes(flat, start))
             else:
