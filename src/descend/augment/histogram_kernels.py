@@ -39,7 +39,7 @@ def count_copied(image, m, reading, work):
 
 @lean
 def flatten_copied(image, m, reading, table, work):
-    """Write to ``work.table`` what equalizes a view that copies stored pixels, and then changes their tone by a table (3, 256)."""
+    """Write to ``work.table`` what equalizes a view that copies stored pixels, and after it a table (3, 256), if there is one."""
     count_copied(image, m, reading, work)
     for c in range(3):
         equalizing(work.counts[c], work.table[c])

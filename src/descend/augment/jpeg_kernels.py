@@ -20,6 +20,7 @@ from descend.augment.simd_integers import (
     N,
     byte_ints,
     channels,
+    copy_bytes,
     eights,
     ints,
     nearest_multiple,
@@ -217,9 +218,7 @@ def _split(image, region, work):
     top, bottom, left, right = region
     flat, pixels, n, height = image.reshape(-1), work.pixels, 3 * (right - left), bottom - top
     for i in range(height + height % 2):
-        row = flat[3 * (min(top + i, bottom - 1) * image.shape[1] + left) :]
-        for k in range(n):
-            pixels[k] = row[k]
+        copy_bytes(pixels, 0, flat, 3 * (min(top + i, bottom - 1) * image.shape[1] + left), n)
         for k in range(n, pixels.size):
             pixels[k] = pixels[k - 3]
         _separated(pixels, work.luma[i], work.fine[i % 2, 0], work.fine[i % 2, 1])
@@ -235,8 +234,7 @@ def _split(image, region, work):
 def _repeated(plane, n):
     """Write row n - 1 to the rows after it."""
     for i in range(n, len(plane)):
-        for k in range(plane.shape[1]):
-            plane[i, k] = plane[n - 1, k]
+        copy_bytes(plane[i], 0, plane[n - 1], 0, plane.shape[1])
 
 
 @lean
@@ -286,10 +284,8 @@ def _join(work, region, window, out):
             else:  # libjpeg does not interpolate lines this short
                 _plain(lines[near], work.fine[0, c])
         _joined(work.luma[i], work.fine[0, 0], work.fine[0, 1], pixels)
-        row = flat[3 * ((top + i) * out.shape[1] + window[2]) :][: 3 * (window[3] - window[2])]
-        same = pixels[3 * (window[2] - left) :]
-        for k in range(row.size):
-            row[k] = same[k]
+        at, n = 3 * ((top + i) * out.shape[1] + window[2]), 3 * (window[3] - window[2])
+        copy_bytes(flat, at, pixels, 3 * (window[2] - left), n)
 
 
 @kernel(**LEAN)

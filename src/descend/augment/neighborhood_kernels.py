@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from descend.augment.simd_integers import N, all_ints, put_bytes, put_shorts, weighed
+from descend.augment.simd_integers import N, all_ints, copy_bytes, put_shorts, put_twice_weighed, weighed
 from descend.compiled import LEAN, helper, kernel
 
 _I, _F = np.int32, np.float32
@@ -54,7 +54,7 @@ def _pair(weights, halves):
 
 @lean
 def _sums(lines, places, at, pairs, start):
-    """Return ``start`` and the weighed sums of lines at 32 places."""
+    """Return ``start`` and the weighed sums of lines at 32 places, in the order of ``weighed``."""
     low = high = all_ints(start)
     for p in range(pairs.size):
         low, high = weighed(low, high, lines, places, 4 * p, at, pairs[p])
@@ -65,9 +65,7 @@ def _sums(lines, places, at, pairs, start):
 def _read(row, left, right, width, reach, line):
     """Write the pixels ``left - reach`` to ``right + reach`` of a row (3 width,) to a line, mirrored beyond the border."""
     first, last = max(left - reach, 0), min(right + reach, width)
-    inner, values = line[3 * (first - left + reach) :], row[3 * first : 3 * last]
-    for k in range(values.size):
-        inner[k] = values[k]
+    copy_bytes(line, 3 * (first - left + reach), row, 3 * first, 3 * (last - first))
     for beyond in (range(left - reach, 0), range(width, right + reach)):
         for j in beyond:
             for c in range(3):
@@ -106,11 +104,8 @@ def blur(image, window, weights, work, out):
             down[2 * t + 1] = _mirrored(i + step, height, reach) % n_rows * pitch
         for k in range(0, n, _CHUNK):
             low, high = _sums(rows, down, k, pairs, (1 << 22) + (_MIDDLE << 16))
-            put_bytes(work.done, k, low >> 23)
-            put_bytes(work.done, k + N, high >> 23)
-        finished = done[3 * (i * width + left) :][:n]
-        for k in range(n):
-            finished[k] = work.done[k]
+            put_twice_weighed(work.done, k, low >> 23, high >> 23)
+        copy_bytes(done, 3 * (i * width + left), work.done, 0, n)
 
 
 @lean
@@ -131,9 +126,7 @@ def sharpen(image, window, factor, rest, out):
     first, last = max(left, 1), min(right, width - 1)
     for i in range(top, bottom):
         start, n = 3 * (i * width + left), 3 * (right - left)
-        row, same = flat[start : start + n], done[start : start + n]
-        for k in range(n):
-            same[k] = row[k]
+        copy_bytes(done, start, flat, start, n)
         if 0 < i < height - 1 and first < last:
             start, n = 3 * (i * width + first), 3 * (last - first)
             above, row, below = flat[start - 3 - 3 * width :], flat[start - 3 :], flat[start - 3 + 3 * width :]

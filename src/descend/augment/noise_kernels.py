@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from descend.augment.color_kernels import lean
-from descend.augment.simd_integers import N, all_longs, longs_from, put_words
+from descend.augment.simd_longs import N, all_longs, longs_from, put_words
 from descend.augment.stream_kernels import philox
 
 _F, _U = np.float32, np.uint32
