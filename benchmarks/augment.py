@@ -5,7 +5,7 @@
 Claim: the whole pipeline (crop + flip + rotate + jitter + erase + normalize) runs at least 3 times as fast as Albumentations and
 8 times as fast as torchvision v2 on one thread, to uint8 at least 2.3 times as fast as Albumentations, through a DataLoader
 without and with two workers at least twice as fast; every operation alone at least 1.5 times as fast as Albumentations, which
-crops first where our neighborhood operations see the whole stored picture; two threads at least 1.8 times as fast as one.
+crops first where our neighborhood operations see what lies beyond the crop too; two threads at least 1.8 times as fast as one.
 Everyone resamples bilinearly and mirrors the border where the library can; ours is given whole batches, its draws are timed
 with it, and it averages over the footprint where it shrinks. Times are processor time of the process and its workers, in
 turns; only the gain of a second thread is wall time. ``--quick`` shows in a minute that everything runs, and writes no result.

@@ -1,4 +1,4 @@
-"""What vector operations of compiled kernels share: an address in an array, one number in every lane, a fused product and sum.
+"""What vector operations of compiled kernels share: addresses, one number in every lane, orders of lanes, operators.
 
 Numba has no vectors of a fixed width. Operations on them are written as LLVM instructions, in the rooms whose kernels use them
 (``augment/simd.py``: the channels of a pixel; ``transfer/simd.py``: sixteen channels of a map).
@@ -6,10 +6,12 @@ Numba has no vectors of a fixed width. Operations on them are written as LLVM in
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 from llvmlite import ir
-from numba.extending import intrinsic
+from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
+from numba.extending import intrinsic, lower_builtin
 
 operation: Any = intrinsic  # type checkers would count its first argument, which Numba supplies
 FUSE = ("contract",)  # a product and a sum may become one instruction
@@ -31,3 +33,42 @@ def splat(builder: Any, value: Any, n: int) -> Any:
 def times_plus(builder: Any, x: Any, factor: Any, y: Any) -> Any:
     """Return ``x * factor + y``."""
     return builder.fadd(builder.fmul(x, factor, flags=FUSE), y, flags=FUSE)
+
+
+def same(builder: Any, number: Any, vector: Any) -> Any:
+    """Return a vector of whole numbers, all of them ``number``, which may have more bits than they."""
+    nothing, first = ir.Constant(vector, ir.Undefined), ir.Constant(ir.IntType(32), 0)
+    lane = number if number.type == vector.element else builder.trunc(number, vector.element)
+    return shuffled(builder, builder.insert_element(nothing, lane, first), nothing, [0] * vector.count)
+
+
+def shuffled(builder: Any, x: Any, y: Any, places: list[int]) -> Any:
+    """Return the numbers at some places of two vectors, those of ``y`` counted on from those of ``x``."""
+    return builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(ir.IntType(32), len(places)), places))
+
+
+def joined(builder: Any, parts: list[Any]) -> Any:
+    """Return vectors of equal length, a power of two of them, one after the other in one vector."""
+    while len(parts) > 1:
+        n = 2 * parts[0].type.count
+        parts = [shuffled(builder, *parts[k : k + 2], list(range(n))) for k in range(0, len(parts), 2)]
+    return parts[0]
+
+
+def give_operator(symbol: Callable[..., Any], instruction: str, kind: Any, number: Any, vector: Any) -> None:
+    """Give ``x symbol y`` a meaning for two vectors of a kind of whole numbers, or one and a ``number``."""
+    sides = [(kind, kind), (kind, number), (number, kind)]
+
+    class Typing(ConcreteTemplate):
+        key = symbol
+        cases: ClassVar = [signature(kind, *side) for side in sides]
+
+    register: Any = infer_global(symbol)
+    register(Typing)
+
+    def build(context: Any, builder: Any, signature: Any, values: Any) -> Any:  # noqa: ARG001 (as Numba calls it)
+        x, y = (v if side == kind else same(builder, v, vector) for side, v in zip(signature.args, values, strict=True))
+        return getattr(builder, instruction)(x, y)
+
+    for side in sides:
+        lower_builtin(symbol, *side)(build)

@@ -35,7 +35,15 @@ SMOOTH = [
     ["hide_and_seek()", "grid_mask()", "coarse_dropout(fill=black)"],
     "strong",
 ]
-STEPS = [["rotate()", "equalize()", "autocontrast()", "solarize()"], ["randaugment()"], ["trivialaugment()"], ["autoaugment()"]]
+STEPS = [
+    ["rotate()", "equalize()", "autocontrast()", "solarize()"],
+    ["quarter_turn()", "flip()", "equalize(p=0.7)", "solarize()"],
+    ["pad_crop(padding=9)", "equalize()", "brightness()", "contrast()", "gaussian_noise()"],
+    ["pad_crop(padding=9)", "equalize()", "resampling(border=constant)"],
+    ["randaugment()"],
+    ["trivialaugment()"],
+    ["autoaugment()"],
+]
 
 
 def both(specs: str | list[str], size: int | None) -> tuple[torch.Tensor, torch.Tensor]:

@@ -33,7 +33,7 @@ def probe(values, table, words, numbers):
     put(values, 4, between(four(values, 0), four(values, 4), np.float32(0.25)))
 
 values = np.arange(8, dtype=np.float32)
-probe(values, np.linspace(-1, 1, 4097).astype(np.float32), np.zeros((4, 1), np.uint32), np.zeros(8, np.float32))
+probe(values, np.linspace(-1, 1, 4097).astype(np.float32), np.zeros(64, np.uint32), np.zeros(128, np.float32))
 print([float(value) for value in values])
 print(len(CacheFolder().entries("kernels")))
 """
@@ -128,6 +128,8 @@ def test_every_file_that_is_compiled_in_is_in_the_digest(tmp_path: Path, run: Ca
         ("augment/color_kernels.py", "plane[k] - low", "plane[k] + low"),
         ("augment/simd.py", "super().__init__(manager, kind, _FOUR)", "super().__init__(manager, kind, _FOUR )"),
         ("augment/noise_kernels.py", "+= sigma *", "+= 2 * sigma *"),
+        ("augment/histogram_kernels.py", "768 * (j % 4) :", "768 * (j % 2) :"),
+        ("augment/simd_longs.py", '(operator.xor, "xor")', '(operator.xor, "or_")'),
         ("simd.py", "flags=FUSE), y, flags=FUSE)", "flags=FUSE), y)"),
     ):
         edit(tmp_path, file, old, new)

@@ -16,6 +16,7 @@ from descend.augment.memory import uncleared
 from descend.augment.neighborhood import compiled
 from descend.augment.points import spline
 from descend.augment.resampling import outside_of
+from descend.augment.windows import seen
 
 _HOME = os.getpid()
 _F = np.float32
@@ -186,12 +187,12 @@ def _run(images: torch.Tensor, draws: Draws, factors: Factors, kind: type[np.gen
     n_taps = 5 + int(np.abs(factors.matrix[:, :2, :2]).max(initial=0))
     around = any((~np.isnan(step.strength)).any() for step in draws.neighborhood)
     read = np.ascontiguousarray(images.numpy())
-    stored = uncleared(read.shape, np.uint8) if around else read
+    stored, windows = (uncleared(read.shape, np.uint8), seen(draws)) if around else (read, None)
     out, whole = (uncleared((n, size if kind == one else 0), one) for one in (_F, np.uint8))
 
     def run(part: int) -> None:
         if around:
-            compiled(read, draws.neighborhood, part, n_threads, stored)
+            compiled(read, draws.neighborhood, part, n_threads, stored, windows)
         run_part(part, n_threads, stored, factors, work_for(draws.source, draws.canvas, n_taps), out, whole)
 
     run_parts(run, n_threads)

@@ -32,9 +32,10 @@ from descend.augment.color_kernels import (
     store,
     tint,
 )
+from descend.augment.histogram_kernels import flatten_copied
 from descend.augment.noise_kernels import add_noise, fill_normals
 from descend.augment.resampling_kernels import resample
-from descend.augment.row_kernels import COPIED, STRAIGHT, Rows
+from descend.augment.row_kernels import CONSTANT, COPIED, STRAIGHT, Rows
 from descend.augment.straight_kernels import copy, straight
 from descend.compiled import LEAN, kernel
 
@@ -121,7 +122,11 @@ def make(image, factors, b, work, out, whole_out):
                 numbers[COLOR + 4 * k + c] = color[c, k]
             summed = summed or color[c, 3] != 0 or color[c, 4] != 0 or color[c, 5] != 0
     adapted = factors.stretch[b] or factors.flatten[b]
-    rows = Rows(table[:0] if adapted else table, adapted, summed, adapted or summed or factors.sigma[b] > 0)
+    copied = factors.way[b] == COPIED and factors.reading.border != CONSTANT
+    if copied and factors.flatten[b] and not factors.stretch[b]:
+        flatten_copied(image, factors.matrix[b], factors.reading, table, work)
+        table, adapted = work.table, False
+    rows = Rows(table[:0] if adapted else table, adapted, summed, adapted or summed or factors.sigma[b] > 0, copied)
     to = Finish(numbers, color.size > 0, whole_out.size > 0)
     if summed:
         for k in range(work.sums.size):

@@ -6,6 +6,7 @@ They are the only operations that cost a pass of their own, and only for the ima
 from __future__ import annotations
 
 import io
+import math
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -109,28 +110,32 @@ def processed(images: torch.Tensor, steps: tuple[Neighborhood, ...]) -> torch.Te
     return images
 
 
+def reach_of(sigma: float) -> int:
+    """Return how many pixels from its middle a Gaussian is cut: at three standard deviations."""
+    return max(1, round(3 * sigma))
+
+
 def gaussian(sigma: float) -> NDArray[np.int32]:
-    """Return the weights of a Gaussian cut at three standard deviations in 2**-16, from its middle outwards; they sum up to 1."""
-    reach = max(1, round(3 * sigma))
-    weights = np.exp(-0.5 * (np.arange(reach + 1) / sigma) ** 2)
-    weights = np.rint(weights / (2 * weights.sum() - weights[0]) * 2**16).astype(np.int32)
-    weights[0] = 2**16 - 2 * weights[1:].sum()
-    return weights
+    """Return the weights of a Gaussian cut at ``reach_of(sigma)`` in 2**-16, from its middle outwards; they sum up to 1."""
+    halves = [math.exp(-0.5 * (k / sigma) ** 2) for k in range(reach_of(sigma) + 1)]
+    scale = 2**16 / (2 * sum(halves) - 1)
+    others = [round(scale * weight) for weight in halves[1:]]
+    return np.array([2**16 - 2 * sum(others), *others], np.int32)
 
 
 def _blurred(image: torch.Tensor, sigma: float) -> torch.Tensor:
-    """Convolve down and across, mirrored at the border; rounded to 1/128 of a level in between.
+    """Convolve across and down, mirrored at the border; rounded to 1/128 of a level in between.
 
     All numbers are whole (weights in 2**-16), so that sums are exact in any order and the kernels agree to the bit.
     """
     half = torch.as_tensor(gaussian(sigma), device=image.device).double()
     weights, reach = torch.cat([half.flip(0), half[1:]]), len(half) - 1
-    x = image.permute(2, 0, 1)[:, None].double()
+    x = image.permute(2, 1, 0)[:, None].double()
     for unit in (2**9, 2**23):
         mode = "reflect" if x.shape[2] > reach else "replicate"  # torch mirrors only within one period
         x = conv2d(pad(x, (0, 0, reach, reach), mode=mode), weights[None, None, :, None]).transpose(2, 3)
         x = (x / unit + 0.5).floor()
-    return x[:, 0].to(torch.uint8).permute(1, 2, 0)
+    return x[:, 0].to(torch.uint8).permute(2, 1, 0)
 
 
 def _sharpened(image: torch.Tensor, factor: float) -> torch.Tensor:
@@ -160,36 +165,66 @@ _OPERATIONS = {"blur": _blurred, "sharpen": _sharpened, "jpeg": _compressed}
 # ------------------------------------------------------------------------------------------------------- the same, compiled
 
 
-def compiled(images: NDArray[np.uint8], steps: tuple[Neighborhood, ...], part: int, n_parts: int, out: NDArray[np.uint8]) -> None:
+def compiled(
+    images: NDArray[np.uint8],
+    steps: tuple[Neighborhood, ...],
+    part: int,
+    n_parts: int,
+    out: NDArray[np.uint8],
+    seen: NDArray[np.int64] | None = None,
+) -> None:
     """Run the drawn operations on every n_parts-th image, from number ``part`` on, by kernels where there are some.
 
-    images, out: (B, H, W, 3); what no operation changes is copied.
+    images, out: (B, H, W, 3); what no operation changes is copied. seen: (B, 4) top, bottom, left and right of what is wanted of
+    each image, half open; the rest of ``out`` is left to chance. None wants all.
     """
+    size = images.shape[1:3]
+    everything = np.array([0, size[0], 0, size[1]])
     for k in range(part, len(images), n_parts):
-        image, chosen = images[k], [step for step in steps if not np.isnan(step.strength[k])]
-        for place, step in enumerate(chosen, 1):
+        image, chosen = images[k], [(step.kind, float(step.strength[k])) for step in steps if not np.isnan(step.strength[k])]
+        windows = [everything if seen is None else seen[k]]
+        for kind, strength in chosen[:0:-1]:  # what the last operation looks at, the one before it must have made
+            windows.insert(0, _grown(windows[0], _reach(kind, strength), size))
+        for place, ((kind, strength), window) in enumerate(zip(chosen, windows, strict=False), 1):
             changed = out[k] if place == len(chosen) else np.empty_like(image)
-            _COMPILED[step.kind](image, float(step.strength[k]), changed)
+            _COMPILED[kind](image, window, strength, changed)
             image = changed
         if not chosen:
             out[k] = image
 
 
-def _fast_blur(image: NDArray[np.uint8], sigma: float, out: NDArray[np.uint8]) -> None:
-    from descend.augment.neighborhood_kernels import blur
+def _grown(window: NDArray[np.int64], n: int, size: tuple[int, int]) -> NDArray[np.int64]:
+    """Return a window with n more pixels on each side, where the image has them."""
+    top, bottom, left, right = window
+    return np.array([max(top - n, 0), min(bottom + n, size[0]), max(left - n, 0), min(right + n, size[1])])
 
-    weights, n = gaussian(sigma), 3 * image.shape[1]
-    blur(image, weights, np.empty(n + 6 * (len(weights) - 1), np.int32), np.empty(n, np.int32), out)
+
+def _reach(kind: str, strength: float) -> int:
+    """Return how far from a pixel an operation looks; JPEG to the end of its unit of 16 pixels and of the next one."""
+    return {"blur": reach_of(strength), "sharpen": 1, "jpeg": 18}[kind]
 
 
-def _fast_sharpen(image: NDArray[np.uint8], factor: float, out: NDArray[np.uint8]) -> None:
+def _fast_blur(image: NDArray[np.uint8], window: NDArray[np.int64], sigma: float, out: NDArray[np.uint8]) -> None:
+    from descend.augment.neighborhood_kernels import blur, blur_work
+
+    weights = gaussian(sigma)
+    if weights[0] == 2**16:  # nothing is left for the neighbors
+        out[:] = image
+        return
+    blur(image, window, weights, blur_work(len(weights) - 1, int(window[3] - window[2])), out)
+
+
+def _fast_sharpen(image: NDArray[np.uint8], window: NDArray[np.int64], factor: float, out: NDArray[np.uint8]) -> None:
     from descend.augment.neighborhood_kernels import sharpen
 
-    sharpen(image, np.float32(factor), np.float32(1 - factor), out)
+    sharpen(image, window, np.float32(factor), np.float32(1 - factor), out)
 
 
-def _fast_jpeg(image: NDArray[np.uint8], quality: float, out: NDArray[np.uint8]) -> None:
-    out[:] = _compressed(torch.from_numpy(image), quality).numpy()
+def _fast_jpeg(image: NDArray[np.uint8], window: NDArray[np.int64], quality: float, out: NDArray[np.uint8]) -> None:
+    from descend.augment.jpeg_kernels import jpeg, region_of, steps, work_for
+
+    region = region_of(window, *image.shape[:2])
+    jpeg(image, window, region, steps(int(quality)), work_for(region), out)
 
 
 _COMPILED = {"blur": _fast_blur, "sharpen": _fast_sharpen, "jpeg": _fast_jpeg}

@@ -5,10 +5,27 @@ from __future__ import annotations
 import numpy as np
 
 from descend.augment.color_kernels import lean
+from descend.augment.simd_longs import N, all_longs, longs_from, put_words
 from descend.augment.stream_kernels import philox
 
-_F = np.float32
+_F, _U = np.float32, np.uint32
 _LOW, _HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
+_CELL, _UNIT = _U(0xFFF), _F(2.0**-12)
+
+
+def blocks_for(n: int) -> int:
+    """Return how many blocks of random numbers, of eight values each, ``fill_normals`` makes at most for n values."""
+    return -(-(n // 8 + 2) // N) * N
+
+
+@lean
+def _fill_words(first, n_blocks, identity, k0, k1, words):
+    """Write the words of n_blocks blocks of Philox, and of up to 15 more, four after four; sixteen blocks are made at a time."""
+    c, d = all_longs(identity & _LOW), all_longs(identity >> _HALF)
+    for k in range(0, n_blocks, N):
+        block = longs_from(np.uint64(first + k))
+        one, two, three, four = philox(block & _LOW, block >> _HALF, c, d, k0 & _LOW, k1 & _LOW)
+        put_words(words, 4 * k, one, two, three, four)
 
 
 @lean
@@ -16,22 +33,18 @@ def fill_normals(start, stop, borders, identity, k0, k1, words, numbers):
     """Write the standard normal numbers of a sample to ``numbers``, in blocks of eight, so that ``start`` to ``stop`` are there.
 
     See ``apply.normal`` for which number goes where; borders: ``apply.quantiles()``. Returns where in ``numbers`` the first is.
-    words: (4, n) uint32, overwritten.
+    words: (4 n,) uint32, numbers: (8 n,) float32, n from ``blocks_for``; overwritten.
     """
     first, n_blocks = start // 8, (stop + 7) // 8 - start // 8
-    for k in range(n_blocks):
-        block = np.uint64(first + k)
-        a, b, c, d = philox(block & _LOW, block >> _HALF, identity & _LOW, identity >> _HALF, k0, k1)
-        words[0, k], words[1, k], words[2, k], words[3, k] = a, b, c, d
-    ends, mask, unit, half = borders[1:], np.uint32(0xFFF), _F(2.0**-12), _F(0.5)
-    for w in range(4):
-        line, places = words[w], numbers[2 * w :]
-        for k in range(n_blocks):
-            word = line[k]
-            one, other = word & mask, word >> np.uint32(20)
-            share, rest = np.int32((word >> np.uint32(12)) & mask), np.int32((word >> np.uint32(8)) & mask)
-            places[8 * k] = borders[one] + (_F(share) + half) * unit * (ends[one] - borders[one])
-            places[8 * k + 1] = borders[other] + (_F(rest) + half) * unit * (ends[other] - borders[other])
+    _fill_words(first, n_blocks, identity, k0, k1, words)
+    ends, line, half = borders[1:], words[: 4 * n_blocks], _F(0.5)
+    for k in range(line.size):  # apart from the look-up, which is no vector instruction
+        one, other = np.int32((line[k] >> _U(12)) & _CELL), np.int32((line[k] >> _U(8)) & _CELL)
+        numbers[2 * k], numbers[2 * k + 1] = (_F(one) + half) * _UNIT, (_F(other) + half) * _UNIT
+    for k in range(line.size):
+        one, other = line[k] & _CELL, line[k] >> _U(20)
+        numbers[2 * k] = borders[one] + numbers[2 * k] * (ends[one] - borders[one])
+        numbers[2 * k + 1] = borders[other] + numbers[2 * k + 1] * (ends[other] - borders[other])
     return start - 8 * first
 
 

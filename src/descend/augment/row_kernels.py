@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from descend.augment.color_kernels import N_NUMBERS, add_row, finish, lean, look_up
+from descend.augment.noise_kernels import blocks_for
 
 COPIED, STRAIGHT, AFFINE, SAMPLED = range(4)
 REFLECT, CONSTANT, REPLICATE, WRAP = range(4)  # in the order of ``factors.BORDERS``
@@ -28,6 +29,7 @@ class Rows(NamedTuple):
     adapted: Any  # whether tone depends on the whole image
     summed: Any  # whether color depends on its mean
     later: Any  # whether they are kept, to be finished when all are there
+    copied: Any  # whether stored levels are copied, which are looked up in the table at once
 
 
 class Work(NamedTuple):
@@ -47,9 +49,10 @@ class Work(NamedTuple):
     index: Any  # (2, t n) int64, see ``taps_of``: n the longer side of the output
     weight: Any  # (2, t n) float32
     inside: Any  # (2, n)
-    words: Any  # (4, n) uint32
+    words: Any  # (4 n,) uint32
     normals: Any  # (8 n,) float32
     counts: Any  # (3, 256) float64
+    tallies: Any  # (4 * 3 * 256,) uint32
     table: Any  # (3, 256) float32
     numbers: Any  # (28,) see ``Finish``
 
@@ -57,12 +60,12 @@ class Work(NamedTuple):
 def work_for(stored, canvas, n_taps):
     """Return memory for stored images (H, W) that become (h, w) = ``canvas``, each coordinate from n_taps pixels at most."""
     (height, width), (h, w) = stored, canvas
-    longest, n_blocks = max(h, w), 3 * w // 8 + 2
+    longest, n_blocks = max(h, w), blocks_for(3 * w)
     shapes = (
         (3 * h * w + 1, _F), (3 * w + 1, _F), (3 * w + 1, _F), (3 * max(height, width) + 1, _F), (3 * height * width, np.uint8),
         (3 * w, np.float64), (w, np.float64), (w, np.float64), (w, _I), (w, _F), (w, _F),
         ((2, n_taps * longest), np.int64), ((2, n_taps * longest), _F), ((2, longest), _F),
-        ((4, n_blocks), np.uint32), (8 * n_blocks, _F), ((3, 256), np.float64), ((3, 256), _F),
+        (4 * n_blocks, np.uint32), (8 * n_blocks, _F), ((3, 256), np.float64), (3072, np.uint32), ((3, 256), _F),
     )  # fmt: skip
     # Every fourth of the numbers stands for no channel and is computed with all the same: what lies there by chance may be
     # subnormal, for which processors of Intel take a hundred cycles instead of one. Color took 3 ms a picture, not 0.2.
@@ -79,7 +82,7 @@ def start_of(i, rows, work):
 def emit(row, i, rows, to, sums, out, whole_out):
     """Take row i of an image, as geometry left it, as far as it can go without the others. sums: ``Work.sums``."""
     n = sums.size
-    if rows.table.size:
+    if rows.table.size and not rows.copied:
         look_up(row, n, rows.table)
     if rows.summed and not rows.adapted:
         add_row(sums, row)

@@ -54,7 +54,11 @@ def copy(image, m, reading, rows, to, work, out, whole_out):
         row = work.levels[start_of(i, rows, work) :][: work.sums.size + 1]
         line = placed(math.floor(y * (i + 0.5) + y0), height, reading.border)
         stored = flat[3 * width * max(line, 0) :][: 3 * width]
-        if in_order and not beyond:
+        if rows.copied and rows.table.size:
+            for j in range(at.size):
+                for c in range(3):
+                    row[3 * j + c] = rows.table[c, stored[at[j] + c]]
+        elif in_order and not beyond:
             widen(stored[at[0] :][:n], row)
         else:
             widen(stored, work.stored)
