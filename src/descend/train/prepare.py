@@ -116,6 +116,8 @@ def survey(
     plan = replace(plan, reasons=plan.reasons | chosen | taken)
     _check_device(plan.device)
     check_divisible(plan, current())
+    if helpers := current().helpers:
+        progress.say(f"  features   on {helpers}")
     for line in plan.lines(recipe):
         progress.say(line)
     return Survey(dataset, plan, of)

@@ -17,7 +17,8 @@ import os
 import tempfile
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
@@ -30,8 +31,8 @@ from descend.transfer.engine import Engine
 
 Take = Callable[[NDArray[np.int64]], NDArray[np.uint8]]
 View = Callable[[NDArray[np.uint8], NDArray[np.int64], int], NDArray[np.uint8]]
-Work = Callable[[NDArray[np.int64], int], NDArray[np.float32]]
-"""Computes features: row numbers (B,), number of the view -> (B, ...)."""
+Divided = Callable[[Sequence[NDArray[np.int64]], int], Iterator[NDArray[np.float32]]]
+"""Computes features: parts, each of row numbers (B,), number of the view -> (B, ...) of each part, in their order."""
 
 SEGMENT_BYTES, SEGMENT_S = 16 * 2**20, 5.0  # what a crash can lose: the memory that waits to be written, and the time it took
 IN_MEMORY_BYTES = 64 * 2**20  # a larger answer is memory-mapped
@@ -41,9 +42,27 @@ _whole: set[tuple[Path, int, int, int]] = set()  # segments that agreed with the
 _refused: dict[Path, list[tuple[list[bytes], NDArray[np.float32]]]] = {}  # folder of a store -> segments that are in memory only
 
 
+@dataclass(frozen=True)
+class Work:
+    """Computes features: row numbers (B,), number of the view -> (B, ...). The parts: as in ``extract``."""
+
+    engine: Engine
+    take: Take
+    view: View
+    ids: NDArray[np.int64]
+
+    def __call__(self, rows: NDArray[np.int64], draw: int) -> NDArray[np.float32]:
+        """Return the features of a view of the pictures ``rows``."""
+        return self.engine(self.view(self.take(rows), self.ids[rows], draw))
+
+    def of_parts(self, parts: Sequence[NDArray[np.int64]], draw: int) -> Iterator[NDArray[np.float32]]:
+        """Yield the features of a view of each part, computed here."""
+        return (self(rows, draw) for rows in parts)
+
+
 def extract(engine: Engine, take: Take, rows: NDArray[np.int64], *, digests: NDArray[np.uint8], ids: NDArray[np.int64],
             view: View, preparation: str, n_views: int = 1, augmentation: str = "", seed: int = 0, batch: int = 64,
-            progress: Update | None = None, divided: Work | None = None) -> NDArray[np.float32]:  # fmt: skip
+            progress: Update | None = None, divided: Divided | None = None) -> NDArray[np.float32]:  # fmt: skip
     """Return the features of ``n_views`` views of the pictures ``rows``: (n, V, D) float32, or (n, V, C, H, W) for a map.
 
     take: row numbers (B,) int64 -> pictures (B, R, R, 3) uint8. digests: (N, 16) uint8 and ids: (N,) int64, of all rows.
@@ -51,14 +70,14 @@ def extract(engine: Engine, take: Take, rows: NDArray[np.int64], *, digests: NDA
     others are augmented.
     preparation: what happened to a picture before the engine (decoding, size, crop, interpolation and their version);
     augmentation, seed: what decides views 1 and up. Only what no earlier run has left on disk is computed.
-    divided: computes what it is asked for, ``batch`` rows at a time, by several processes; None: here.
+    divided: computes what it is asked for, in parts of ``batch`` rows, by several processes; None: here.
     progress: called with ("features", views computed, views to compute), never where all are on disk: it tells how fast the
     engine is. An exception, Ctrl-C too, passes through after what was finished is on disk. The answer is mapped from a temporary
     file where it is larger than 64 MiB and the disk has the space.
     """
     rows = np.asarray(rows, np.int64)
     out, done = None, 0
-    compute = divided or features_of(engine, take, view, ids)
+    compute = divided or Work(engine, take, view, ids).of_parts
     plain, augmented = _stores(engine, preparation, augmentation, seed)
     with plain, augmented:
         stores = [augmented if draw else plain for draw in range(n_views)]
@@ -72,10 +91,10 @@ def extract(engine: Engine, take: Take, rows: NDArray[np.int64], *, digests: NDA
             progress("features", 0, total)
         for draw, store in enumerate(stores):
             new, at = [*missing[draw]], np.array([*missing[draw].values()], np.int64)
-            for start in range(0, len(new), batch):
-                part = at[start : start + batch]
-                store.add(new[start : start + batch], compute(part, draw))
-                done += len(part)
+            parts = [slice(start, start + batch) for start in range(0, len(new), batch)]
+            for part, computed in zip(parts, compute([at[part] for part in parts], draw), strict=True):
+                store.add(new[part], computed)
+                done += len(computed)
                 if progress is not None:
                     progress("features", done, total)
             store.flush()
@@ -84,11 +103,6 @@ def extract(engine: Engine, take: Take, rows: NDArray[np.int64], *, digests: NDA
             store.read(keys[draw], out[:, draw])
     assert out is not None  # n_views >= 1
     return out
-
-
-def features_of(engine: Engine, take: Take, view: View, ids: NDArray[np.int64]) -> Work:
-    """Return the function from row numbers and the number of a view to their features."""
-    return lambda rows, draw: engine(view(take(rows), ids[rows], draw))
 
 
 def n_missing(engine: Engine, rows: NDArray[np.int64], *, digests: NDArray[np.uint8], preparation: str, n_views: int = 1,
