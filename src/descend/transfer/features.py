@@ -16,8 +16,7 @@ import hashlib
 import os
 import tempfile
 import time
-import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -27,6 +26,7 @@ from numpy.typing import NDArray
 
 from descend.files import SEAL_BYTES, CacheFolder
 from descend.progress import Update
+from descend.shared_cache import new_name, shared_cache
 from descend.transfer.engine import Engine
 
 Take = Callable[[NDArray[np.int64]], NDArray[np.uint8]]
@@ -37,6 +37,7 @@ Divided = Callable[[Sequence[NDArray[np.int64]], int], Iterator[NDArray[np.float
 SEGMENT_BYTES, SEGMENT_S = 16 * 2**20, 5.0  # what a crash can lose: the memory that waits to be written, and the time it took
 IN_MEMORY_BYTES = 64 * 2**20  # a larger answer is memory-mapped
 REFUSED_BYTES = 2**28  # so much of what the disk does not take is kept for later calls in this process
+KIND = "features"  # of the cache's entries
 _SUFFIX = ".segment"
 _whole: set[tuple[Path, int, int, int]] = set()  # segments that agreed with their digests, as they were then
 _refused: dict[Path, list[tuple[list[bytes], NDArray[np.float32]]]] = {}  # folder of a store -> segments that are in memory only
@@ -82,6 +83,8 @@ def extract(engine: Engine, take: Take, rows: NDArray[np.int64], *, digests: NDA
     with plain, augmented:
         stores = [augmented if draw else plain for draw in range(n_views)]
         keys = [[_row_key(digests[row], draw) for row in rows] for draw in range(n_views)]
+        for store, of_view in zip(stores, keys, strict=True):
+            store.fetch(of_view)
         missing = [
             {key: int(row) for key, row in zip(of_view, rows, strict=True) if key not in store}  # copies once
             for store, of_view in zip(stores, keys, strict=True)
@@ -99,7 +102,7 @@ def extract(engine: Engine, take: Take, rows: NDArray[np.int64], *, digests: NDA
                     progress("features", done, total)
             store.flush()
             if out is None:
-                out = room_for((len(rows), n_views, *store.row_shape), engine.cache.folder_of("features"))
+                out = room_for((len(rows), n_views, *store.row_shape), engine.cache.folder_of(KIND))
             store.read(keys[draw], out[:, draw])
     assert out is not None  # n_views >= 1
     return out
@@ -110,8 +113,12 @@ def n_missing(engine: Engine, rows: NDArray[np.int64], *, digests: NDArray[np.ui
     """Return how many views ``extract``, called with the same arguments, has to compute: copies count once."""
     plain, augmented = _stores(engine, preparation, augmentation, seed)
     with plain, augmented:
-        views = ((augmented if draw else plain, {_row_key(digests[row], draw) for row in rows}) for draw in range(n_views))
-        return sum(key not in store for store, keys in views for key in keys)
+        n = 0
+        for draw in range(n_views):
+            store, keys = augmented if draw else plain, {_row_key(digests[row], draw) for row in rows}
+            store.fetch(keys)
+            n += sum(key not in store for key in keys)
+        return n
 
 
 def _stores(engine: Engine, preparation: str, augmentation: str, seed: int) -> tuple[Store, Store]:
@@ -174,8 +181,8 @@ class Store:
         key = f"sealed|{engine.key}|{engine.prefix.key}|{preparation}"
         name = hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
         self.cache = engine.cache
-        self.folder: Path = self.cache.folder_of("features") / name  # of new segments
-        self._folders = {self.folder, self.cache.entry_path("features", name)}  # two where the cache can only be read
+        self.folder: Path = self.cache.folder_of(KIND) / name  # of new segments
+        self._folders = {self.folder, self.cache.entry_path(KIND, name)}  # two where the cache can only be read
         self._where: dict[bytes, tuple[int, int]] = {}  # row key -> segment, position in it
         self._segments: list[NDArray[np.float32]] = []
         self._keys: list[bytes] = []  # added, not yet written
@@ -222,14 +229,25 @@ class Store:
         self._begun = time.perf_counter()
         if not self._keys:
             return
-        keys, rows = self._keys, np.concatenate(self._rows)
+        keys, rows, name = self._keys, np.concatenate(self._rows), new_name()
         self._keys, self._rows = [], []
-        segment = self._written(keys, rows)
-        if segment is None:
-            segment = keys, rows
-            if rows.nbytes + sum(kept.nbytes for store in _refused.values() for _, kept in store) <= REFUSED_BYTES:
-                _refused.setdefault(self.folder, []).append(segment)
-        self._index(*segment)
+        content = BytesIO()
+        np.save(content, np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 16))
+        np.save(content, rows)
+        self._keep(name, content.getvalue())
+        if (shared := shared_cache()) is not None:
+            shared.write(KIND, self.folder.name, name, content.getvalue(), note=b"".join(keys))
+
+    def fetch(self, keys: Iterable[bytes]) -> None:
+        """Take from the shared cache, where there is one, the segments that hold those of the rows ``keys`` that are not here."""
+        if (shared := shared_cache()) is None:
+            return
+        missing = {key for key in keys if key not in self}
+        for name, note in shared.notes(KIND, self.folder.name).items() if missing else ():
+            there = {note[at : at + 16] for at in range(0, len(note), 16)}
+            if there & missing and (content := shared.read(KIND, self.folder.name, name)) is not None:
+                self._keep(name, content)
+                missing -= there
 
     def read(self, keys: list[bytes], out: NDArray[np.float32]) -> None:
         """Copy the rows of ``keys``, in their order, to ``out`` (n, ...) float32."""
@@ -238,11 +256,16 @@ class Store:
             at = np.flatnonzero(places[:, 0] == segment)
             out[at] = self._segments[segment][places[at, 1]]
 
-    def _written(self, keys: list[bytes], rows: NDArray[np.float32]) -> tuple[list[bytes], NDArray[np.float32]] | None:
-        content, path = BytesIO(), self.folder / f"{uuid.uuid4().hex}{_SUFFIX}"
-        np.save(content, np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 16))
-        np.save(content, rows)
-        return _opened(path, self.cache) if self.cache.store(path, content.getvalue()) else None
+    def _keep(self, name: str, content: bytes) -> None:
+        """Write a segment, or keep it in memory where the disk does not take it."""
+        path = self.folder / f"{name}{_SUFFIX}"
+        segment = _opened(path, self.cache) if self.cache.store(path, content) else None
+        if segment is None:
+            file = BytesIO(content)
+            segment = [bytes(key) for key in np.load(file)], np.load(file)
+            if segment[1].nbytes + sum(kept.nbytes for store in _refused.values() for _, kept in store) <= REFUSED_BYTES:
+                _refused.setdefault(self.folder, []).append(segment)
+        self._index(*segment)
 
     def _index(self, keys: list[bytes], rows: NDArray[np.float32]) -> None:
         self._segments.append(rows)
