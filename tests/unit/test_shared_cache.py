@@ -327,13 +327,15 @@ def test_an_address_that_cannot_be_one_is_refused_before_anything_is_looked_at(
 
 
 def test_a_server_that_can_only_be_read(
-    share: Callable[[str], None], tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    share: Callable[[str], None], shapes: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("aiohttp")
     share(f"file://{tmp_path}/all")
     made = Machine(tmp_path / "first").features(range(8))
+    pixels(shapes, tmp_path / "first", monkeypatch)
     with served(tmp_path / "all") as address:
         share(address)
+        assert pixels(shapes, tmp_path / "second", monkeypatch)[1] == 0
         second = Machine(tmp_path / "second")
         assert np.array_equal(second.features()[:8], made)
     assert second.n == N - 8

@@ -119,6 +119,16 @@ def test_what_had_come_back_is_kept_and_what_is_under_way_is_cancelled(
     assert sorted(asked) == sorted([*range(8, N), *range(N), *range(N)])
 
 
+def test_what_a_node_says_that_it_lacks_is_what_is_said_here(ray: Sending, work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lacking(*_: object) -> None:
+        raise MissingExtra("engine openvino", "is not installed", fix="Run pip install 'descend[fast]'.")
+
+    monkeypatch.setattr(feature_nodes, "there", lacking)
+    with pytest.raises(MissingExtra, match=r"^engine openvino: is not installed\. Run pip install 'descend\[fast\]'\.$"):
+        features(work, FeatureNodes(RayCluster("fit")))
+    del ray
+
+
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [
@@ -128,7 +138,13 @@ def test_what_had_come_back_is_kept_and_what_is_under_way_is_cancelled(
 )
 def test_a_node_whose_numbers_may_differ_is_told_apart(ray: Sending, work: Work, name: str, value: str, told: str) -> None:
     del ray
-    facts = {"engine": "torch", "key": work.engine.key, "prefix": work.engine.prefix, "view": work.view, "n_threads": 1}
+    facts = {
+        "engine": "torch",
+        "key": feature_nodes._key(work.engine),
+        "prefix": work.engine.prefix,
+        "view": work.view,
+        "n_threads": 1,
+    }
     frozen = feature_nodes.Frozen(**(facts | {"version": descend.__version__, name: value}))
     with pytest.raises(descend.RunError, match=told):
         feature_nodes.there("name", [pickle.dumps(frozen)], IMAGES[:2], IDS[:2], 0)

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 import descend
-from descend.errors import KnobError, RunError, TrainingError
+from descend.errors import DescendError, KnobError, RunError, TrainingError
 from descend.train.ray_cluster import N_RETRIES, RayCluster, ray_package, why
 from descend.train.world import ALONE, World, belonging_to, current
 from descend.transfer import ENGINES, Divided, Engine, FrozenPrefix, Work
@@ -40,7 +40,7 @@ _last: dict[str, tuple[Frozen, Engine]] = {}  # in a node's process: what it com
 class Frozen:
     """What a node computes with: the name of an engine, the frozen network, the view, and threads.
 
-    key: of the engine here: runtime, version, precision and chunk decide the last bits. version: of descend.
+    key: of engine and network here: runtimes, versions, precision and chunk decide the last bits. version: of descend.
     """
 
     engine: str
@@ -71,15 +71,15 @@ class FeatureNodes(World):
         return lead(divided)
 
     def _computed(self, work: Work, parts: Sequence[Rows], draw: int) -> Iterator[NDArray[np.float32]]:
-        """Yield the features of each part. Raises TrainingError where one is lost more often than it is begun again."""
+        """Yield the features of each part.
+
+        Raises TrainingError where one is lost more often than it is begun again, and what a node says that it lacks.
+        """
         processors, ray, engine = self._cluster.processors, self._cluster.ray, work.engine
         n_threads = max(1, min([torch.get_num_threads(), *processors]))  # as many as here, where every node has them
         n_tasks = max(1, sum(n // n_threads for n in processors))
-        frozen = Frozen(engine.name, engine.key, engine.prefix, work.view, n_threads, descend.__version__)
-        name, held = (
-            secrets.token_hex(8),
-            [ray.put(frozen)],
-        )  # in a list, what is put is fetched once by each process, not by each task
+        frozen = Frozen(engine.name, _key(engine), engine.prefix, work.view, n_threads, descend.__version__)
+        name, held = secrets.token_hex(8), [ray.put(frozen)]  # in a list: fetched once by a process, not for each task
         remote = self._cluster.task(there, n_threads)
 
         def begin(rows: Rows) -> Any:
@@ -89,6 +89,8 @@ class FeatureNodes(World):
             try:
                 return ray.get(reference)
             except ray.exceptions.RayError as error:
+                if isinstance(cause := getattr(error, "cause", None), DescendError):  # of a node that lacks something
+                    raise cause from None
                 must = f"{len(rows)} pictures must be computed on the cluster, in {N_RETRIES + 1} times at most ({why(error)})"
                 raise TrainingError("features", must, fix="Run it again: what was computed is kept; or leave --on out.") from None
 
@@ -119,10 +121,14 @@ def _engine(frozen: Frozen) -> Engine:
         if (engine.name, engine.prefix.key) == (frozen.engine, frozen.prefix.key):
             return engine
     engine = ENGINES[frozen.engine](frozen.prefix)
-    if engine.key != frozen.key:
-        raise RunError("node of the cluster", f"must compute with {frozen.key}, as the run does", got=engine.key,
+    if _key(engine) != frozen.key:
+        raise RunError("node of the cluster", f"must compute with {frozen.key}, as the run does", got=_key(engine),
                        fix="Install the same versions there, or choose another --engine.")  # fmt: skip
     return engine
+
+
+def _key(engine: Engine) -> str:
+    return f"{engine.key}|{engine.prefix.key}"  # the prefix names the version of timm that is installed where it is asked
 
 
 @contextmanager
