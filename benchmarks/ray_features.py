@@ -1,7 +1,8 @@
-"""Features on a Ray cluster of two nodes, of which a worker is killed in the middle, against the same features computed here.
+"""Features on a Ray cluster of two nodes, with a worker killed or a node gone in the middle, against those computed here.
 
 Claims: ``descend fit --on ray`` has the features of one process, bit for bit, so its model and predictions too, also where a
-worker is killed (-9). The figure is the processor time of all processes together: what sending and putting in order cost.
+worker is killed (-9) or a node goes. The figure is the processor time of all processes together, Ray's own among them; what is
+killed takes its own along.
 
     pip install 'descend[cluster]' && python benchmarks/ray_features.py
 """
@@ -60,6 +61,20 @@ class Killer(Silent):
                         return
 
 
+class NodeRemover(Silent):
+    """Takes a node from a cluster once a third of the features is there."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster, self.n_removed = cluster, 0
+
+    def update(self, stage: str, done: int, total: int, note: str = "") -> None:
+        """Take the news of a stage."""
+        del note
+        if stage == "features" and total > 64 and 3 * done > total and not self.n_removed:
+            self.n_removed += 1
+            self.cluster.remove_node(self.cluster.worker_nodes.copy().pop(), allow_graceful=False)
+
+
 def rows(cache: Path) -> dict[tuple[str, bytes], bytes]:
     """Return all features in a cache: store and key of the row -> its bytes."""
     found = dict[tuple[str, bytes], bytes]()
@@ -80,16 +95,18 @@ def made(folder: Path, engine: str, **how: Any) -> dict[str, Any]:
     return {"rows": rows(folder / "cache"), "files": files, "wall_s": run.record.wall_s["features"], "processor_s": took}
 
 
-def compared(root: Path, engine: str) -> dict[str, Any]:
+def compared(root: Path, engine: str, cluster: Cluster) -> dict[str, Any]:
     """Return how the features of an engine on the cluster differ from those here, and what they took."""
-    killer = Killer()
+    killer, remover = Killer(), NodeRemover(cluster)
     made(root / "warm", engine)
     ways = {name: made(root / name, engine, on=on) for name, on in UNDISTURBED.items()}
     ways["a worker killed"] = made(root / "killed", engine, on="ray", progress=killer)
+    ways["a node gone"] = made(root / "gone", engine, on="ray", progress=remover)
     here = ways["here"]
     return {
         "views": len(here["rows"]),
         "workers killed": len(killer.killed),
+        "nodes gone": remover.n_removed,
         "features that differ": {
             name: sum(way["rows"].get(key) != here["rows"].get(key) for key in way["rows"].keys() | here["rows"].keys())
             for name, way in ways.items()
@@ -98,24 +115,24 @@ def compared(root: Path, engine: str) -> dict[str, Any]:
             name: [file for file in COMPARED if way["files"][file] != here["files"][file]] for name, way in ways.items()
         },
         "features_wall_s": {name: round(way["wall_s"], 2) for name, way in ways.items()},
-        "run_processor_s": {
-            name: round(ways[name]["processor_s"], 2) for name in UNDISTURBED
-        },  # a killed one takes its own along
+        "run_processor_s": {name: round(ways[name]["processor_s"], 2) for name in UNDISTURBED},
     }
 
 
 def main() -> None:
     """Compute features in every way and write what came of it."""
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    cluster.add_node(num_cpus=1)
-    ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
-    try:
-        with tempfile.TemporaryDirectory() as root:
-            result = {"nodes": len(ray.nodes())} | {engine: compared(Path(root) / engine, engine) for engine in ENGINES}
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
-    save("ray_features", "features of two nodes, one worker killed, are those of one process, bit for bit", result)
+    result: dict[str, Any] = {}
+    for engine in ENGINES:
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        cluster.add_node(num_cpus=1)
+        ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+        try:
+            with tempfile.TemporaryDirectory() as root:
+                result[engine] = {"nodes": len(ray.nodes())} | compared(Path(root), engine, cluster)
+        finally:
+            ray.shutdown()
+            cluster.shutdown()
+    save("ray_features", "features of two nodes, one of them lost on the way, are those of one process, bit for bit", result)
 
 
 if __name__ == "__main__":
