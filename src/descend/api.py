@@ -36,6 +36,7 @@ def fit(
     on_epoch: OnEpoch | None = None,
     tracker: Tracker | Sequence[Tracker] | None = None,
     report: bool = True,
+    on: str | None = None,
     command: list[str] | None = None,
     started: float | None = None,
     **settings: Unpack[FitSettings],
@@ -55,6 +56,7 @@ def fit(
     raises ends the training as it is, with notes that say how to go on. report: whether ``report.html`` is written.
     tracker: what is told of the run from its first setting to its end, searches too: ``descend.MLflow("ants and bees")``,
     ``descend.TensorBoard("tb")``, any ``descend.train.Tracker``, or several.
+    on: ``"ray"`` computes the features of a frozen network on the Ray cluster at RAY_ADDRESS; the result is the same.
     started: reading of ``time.perf_counter`` from which a ``budget`` counts; default now.
     Returns the run, finished or interrupted (``run.record.status``).
     Raises a DescendError: KnobError, SpecError, DataError, ModelError, RunError, TrainingError, MissingExtra.
@@ -68,14 +70,16 @@ def fit(
     On photographs: ``run = descend.fit("photos", transfer="finetune", size=128)``, then ``run.predict(["new.jpg"]).labels``.
     """
     from descend.train import fit as training
+    from descend.train.feature_nodes import features_on
     from descend.train.recipe import from_arguments
 
     asked, arrays = from_arguments(data, recipe, settings)
     folder = None if out is None else Path(out)
-    return training.fit(
-        asked, arrays=arrays, out=folder, progress=progress or _listener(), command=command or [],
-        search=_search(started), write_up=_written_up if report else _recorded, on_epoch=on_epoch, tracker=_one(tracker),
-    )  # fmt: skip
+    with features_on(on):
+        return training.fit(
+            asked, arrays=arrays, out=folder, progress=progress or _listener(), command=command or [],
+            search=_search(started), write_up=_written_up if report else _recorded, on_epoch=on_epoch, tracker=_one(tracker),
+        )  # fmt: skip
 
 
 def resume(
@@ -86,25 +90,28 @@ def resume(
     progress: Progress | None = None,
     on_epoch: OnEpoch | None = None,
     tracker: Tracker | Sequence[Tracker] | None = None,
+    on: str | None = None,
     started: float | None = None,
 ) -> Run:
     """Go on with an interrupted run, bit for bit as if it had not stopped.
 
     data: where the pictures are now, if they have moved (their content is checked); the arrays again, where the run was started
-    on arrays. By default the pictures are where they were. progress, on_epoch, tracker: as in ``fit``.
+    on arrays. By default the pictures are where they were. progress, on_epoch, tracker, on: as in ``fit``.
     threads: torch's, where they shall be others than those that the run began with: bits differ then.
     A run that lacks only its report, or whose model is damaged, is completed. Raises RunError if the run is finished, its data
     have changed, or another process has it.
     """
     from descend.train import fit as training
+    from descend.train.feature_nodes import features_on
     from descend.train.folder import located
 
     if threads is not None:
         check_count("threads", threads, most=1024)
-    return training.resume(
-        located(Path(run)), data=data, n_threads=threads, progress=progress or _listener(), search=_search(started),
-        write_up=_written_up, on_epoch=on_epoch, tracker=_one(tracker),
-    )  # fmt: skip
+    with features_on(on):
+        return training.resume(
+            located(Path(run)), data=data, n_threads=threads, progress=progress or _listener(), search=_search(started),
+            write_up=_written_up, on_epoch=on_epoch, tracker=_one(tracker),
+        )  # fmt: skip
 
 
 def compare(

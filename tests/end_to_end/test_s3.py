@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from descend.data import load
+from descend import shared_cache
+from descend.data import decoded, decoded_cache, load
 from descend.errors import DataError
+from descend.shared_cache import VARIABLE
 
 s3fs, moto = pytest.importorskip("s3fs"), pytest.importorskip("moto.server")
 
@@ -54,3 +56,23 @@ def test_nothing_there_is_said_in_words(photos: Path, address: str) -> None:
     del photos
     with pytest.raises(DataError, match=address):
         load(address)
+
+
+def test_pixels_left_in_s3_by_one_machine_are_fetched_by_the_next(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv(VARIABLE, "s3://bucket/descend")
+    dataset = load(photos, split=False)
+    first = decoded(dataset, 32, cache_dir=tmp_path / "first")
+    shared_cache._at.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(decoded_cache, "decode_resized", None)  # nothing is left to decode
+        second = decoded(dataset, 32, cache_dir=tmp_path / "second")
+    rows = np.arange(len(dataset))
+    np.testing.assert_array_equal(second.take(rows), first.take(rows))
+    shared_cache._at.cache_clear()
+    monkeypatch.setenv(VARIABLE, "s3://no-such-bucket/descend")  # none is made
+    decoded(dataset, 16, cache_dir=tmp_path / "third")
+    told = [record.getMessage() for record in caplog.records if record.name == shared_cache.__name__]
+    assert [message.partition("; this process ")[2] for message in told] == ["leaves nothing there."]
+    assert not s3fs.S3FileSystem(skip_instance_cache=True).exists("no-such-bucket")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 
 from descend.cli.output import Parser, tell
 from descend.errors import KnobError, nearest
 from descend.files import CacheFolder
 from descend.quantities import size_in_words
+from descend.shared_cache import VARIABLE
 
 KINDS = {
     "decoded": "pictures, decoded and resized",
@@ -34,15 +36,18 @@ def main(argv: list[str]) -> int:
         freed = cache.clear(None if args.clear == "all" else args.clear)
         tell(f"freed {size_in_words(freed)}")
         return 0
-    usage = cache.usage()
+    usage, shared = cache.usage(), os.environ.get(VARIABLE) or None
     total = sum(item.n_bytes for item in usage.values())
     if args.json:
         kinds = {kind: {"n": item.n, "bytes": item.n_bytes} for kind, item in usage.items()}
-        tell(json.dumps({"root": str(cache.root), "limit_bytes": cache.limit_bytes, "bytes": total, "kinds": kinds}))
+        facts = {"root": str(cache.root), "shared": shared, "limit_bytes": cache.limit_bytes, "bytes": total, "kinds": kinds}
+        tell(json.dumps(facts))
         return 0
     tell(f"{cache.root}   (moved by DESCEND_CACHE)")
     for kind, item in usage.items():
         tell(f"  {kind:<10} {item.n:>5} {size_in_words(item.n_bytes):>10}   {KINDS.get(kind, '')}")
     limit = f"of {size_in_words(cache.limit_bytes)}, least recently used first (DESCEND_CACHE_LIMIT)"
     tell(f"  {'in all':<16} {size_in_words(total):>10}   {limit}")
+    if shared is not None:
+        tell(f"shared with others: {shared}   ({VARIABLE}; neither limited nor cleared from here)")
     return 0

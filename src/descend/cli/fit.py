@@ -54,7 +54,7 @@ def main(argv: list[str]) -> int:
 def _main(argv: list[str], world: World) -> int:
     parser = _parser()
     args = vars(parser.parse_args(argv))
-    as_json, resumed, moved = args.pop("json"), args.pop("resume"), args.pop("moved")
+    as_json, resumed, moved, on = args.pop("json"), args.pop("resume"), args.pop("moved"), args.pop("on")
     tracked = args.pop("mlflow"), args.pop("tensorboard")
     settings = settings_of(args)
     if resumed is not None:
@@ -67,7 +67,7 @@ def _main(argv: list[str], world: World) -> int:
         check_settings("fit", settings)
     with terminable() as termination:
         try:
-            run = _run(resumed, moved, settings, ["descend", "fit", *argv], world, tracked)
+            run = _run(resumed, moved, settings, ["descend", "fit", *argv], world, tracked, on)
         except KeyboardInterrupt as error:
             if lost := world.lost(error):
                 raise lost from None
@@ -91,11 +91,12 @@ def _run(
     command: list[str],
     world: World,
     tracked: tuple[str | None, Path | None],
+    on: str | None,
 ) -> Run:
     terminal = Terminal() if world.leads else Silent()
     if resumed is None:
         trackers = _trackers(*tracked) if world.leads else []
-        return fit(**settings, progress=terminal, command=command, started=STARTED.get(), tracker=trackers)
+        return fit(**settings, on=on, progress=terminal, command=command, started=STARTED.get(), tracker=trackers)
     threads = settings.pop("threads", None)
     if "epochs" in settings:
         _refuse_more_epochs(resumed, settings["epochs"])
@@ -103,7 +104,7 @@ def _run(
         raise KnobError("--resume", "takes no DATA and no setting but --data and --threads: a run goes on as it began",
                         got=sorted(settings)[0], fix=f"descend fit --resume {resumed}")  # fmt: skip
     trackers = _trackers(*tracked) if world.leads else []
-    return resume(resumed, data=moved, threads=threads, progress=terminal, started=STARTED.get(), tracker=trackers)
+    return resume(resumed, data=moved, threads=threads, on=on, progress=terminal, started=STARTED.get(), tracker=trackers)
 
 
 def _trackers(experiment: str | None, events: Path | None) -> list[Tracker]:
@@ -166,6 +167,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with an interrupted run")
     parser.add_argument("--data", metavar="PLACE", dest="moved", help="with --resume: where the run's pictures are now")
     parser.add_argument("--out", type=Path, metavar="RUN", help="the run folder; default runs/NAME-DATE-TIME")
+    parser.add_argument("--on", choices=("ray",), help="where frozen features are computed: a Ray cluster; default this machine")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line of standard output")
     parser.add_argument("--mlflow", metavar="EXPERIMENT", help="log the run to MLflow, at MLFLOW_TRACKING_URI (extra [mlflow])")
     parser.add_argument("--tensorboard", type=Path, metavar="FOLDER", help="write TensorBoard's events (extra [tensorboard])")

@@ -3,85 +3,62 @@
 Each node needs this version of descend and the data under the same path. Runs land where the comparison lies: on a file system
 that the nodes share they are written there, and from a node of its own disk they are sent back when they are made. A job whose
 process or node dies is done again elsewhere, where its run goes on from its last checkpoint if the file system is shared.
-Ray itself is imported only for ``--on ray``. Source: Moritz et al. 2018, OSDI, https://docs.ray.io.
 """
 
 from __future__ import annotations
 
-import importlib
 import io
 import os
 import secrets
 import shutil
 import tarfile
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import descend
 from descend.comparison.runs import Job
 from descend.comparison.work import Done, Lost
-from descend.errors import KnobError, MissingExtra, RunError
-from descend.printable import shortened
+from descend.errors import RunError
+from descend.train.ray_cluster import N_RETRIES, RayCluster, why
 
-N_RETRIES = 2  # of a job whose process or node has died
 TOKEN = ".seen-by-the-cluster-"  # begins the name of an empty file by which a node knows the file system of the comparison
 
 
-class RayCluster:
-    """The cluster at RAY_ADDRESS, or else one that runs on this machine, or else a new one of this machine.
-
-    n_jobs: runs at the same time. Raises MissingExtra without Ray, KnobError where the cluster is out of reach.
-    """
+class ClusterWork:
+    """Work on a cluster. n_jobs: runs at the same time. Raises MissingExtra without Ray, KnobError where there is no cluster."""
 
     def __init__(self, n_jobs: int) -> None:
-        self._ray, self._flying, self.n_jobs = ray_package(), dict[Any, int](), n_jobs
-        self._is_ours = not self._ray.is_initialized()
-        if self._is_ours:
-            try:
-                self._ray.init(log_to_driver=False, logging_level="ERROR", include_dashboard=False)
-            except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
-                raise KnobError("on", f"must reach a Ray cluster ({shortened(str(error))})", got=os.environ.get("RAY_ADDRESS"),
-                                fix="Set RAY_ADDRESS to its address, or unset it to use this machine.") from error  # fmt: skip
-        cpus = [int(node["Resources"].get("CPU", 0)) for node in self._ray.nodes() if node["Alive"]]
-        self.threads_per_job = max(1, min(sum(cpus) // n_jobs, max(cpus, default=1)))
+        self._cluster, self.n_jobs = RayCluster("compare"), n_jobs
+        processors = self._cluster.processors
+        self.threads_per_job = max(1, min(sum(processors) // n_jobs, max(processors, default=1)))
 
     def close(self) -> None:
         """Cancel what is not done yet, and leave the cluster as it was."""
-        for reference in self._flying:
-            with suppress(Exception):  # it may just have ended, or the cluster is gone
-                self._ray.cancel(reference, force=False)
-        self._flying.clear()
-        if self._is_ours:
-            self._ray.shutdown()
+        self._cluster.close()
 
     def work(self, task: Callable[..., Done], jobs: Sequence[Job], lost: Lost[Done], /, **how: Any) -> Iterator[Done]:
         """Do the work, as ``Work`` says; a job that fails more often than it is tried again is lost."""
         if not jobs:
             return
-        shared = self._ray.put(how)  # arrays go to each node once
-        remote = self._ray.remote(max_retries=N_RETRIES, retry_exceptions=False, num_cpus=self.threads_per_job)(there)
-        waiting, done = deque(enumerate(jobs)), dict[int, Done]()
+        shared = self._cluster.ray.put(how)  # arrays go to each node once
+        remote = self._cluster.task(there, self.threads_per_job)
         with _token(jobs) as token:
-            for number in range(len(jobs)):
-                while number not in done:
-                    while waiting and len(self._flying) < self.n_jobs:
-                        at, job = waiting.popleft()
-                        reference = remote.remote(task, job, shared, str(Path.cwd()), token, descend.__version__)
-                        self._flying[reference] = at
-                    (ready, *_), _ = self._ray.wait([*self._flying], num_returns=1)
-                    at = self._flying.pop(ready)
-                    done[at] = self._result(ready, jobs[at], lost)
-                yield done.pop(number)
+
+            def begin(job: Job) -> Any:
+                return remote.remote(task, job, shared, str(Path.cwd()), token, descend.__version__)
+
+            yield from self._cluster.in_order(
+                jobs, begin, lambda job, reference: self._result(reference, job, lost), at_once=self.n_jobs
+            )
 
     def _result(self, reference: Any, job: Job, lost: Lost[Done]) -> Done:
+        ray = self._cluster.ray
         try:
-            result, packed = self._ray.get(reference)
-        except self._ray.exceptions.RayError as error:
-            why = shortened(str(getattr(error, "cause", None) or error).strip().partition("\n")[0])
-            return lost(job, f"on the cluster, {N_RETRIES + 1} times at most: {type(error).__name__}: {why}")
+            result, packed = ray.get(reference)
+        except ray.exceptions.RayError as error:
+            return lost(job, f"on the cluster, {N_RETRIES + 1} times at most: {why(error)}")
         if packed is not None:
             _unpack(packed, job.place)
         return result
@@ -136,12 +113,3 @@ def _unpack(packed: bytes, place: Path) -> None:
     place.mkdir(parents=True)
     with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
         archive.extractall(place, filter="data")
-
-
-def ray_package() -> Any:
-    """Return the package. Raises MissingExtra."""
-    try:
-        return importlib.import_module("ray")  # no types: it is an extra
-    except ImportError:
-        raise MissingExtra("compare", "--on ray needs Ray",
-                           fix="Run pip install 'descend[cluster]', or leave --on out.") from None  # fmt: skip

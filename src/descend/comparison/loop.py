@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from descend.comparison.candidate import Candidate, candidates
-from descend.comparison.cluster import ray_package
 from descend.comparison.result import Comparison
 from descend.comparison.runs import Fit, Job, Made, job, lost, make
 from descend.comparison.search_space import Range, Values, applied, search_space
@@ -30,6 +29,7 @@ from descend.stats import Spending, least_difference
 from descend.train import folder
 from descend.train import record as records
 from descend.train.prepare import Survey, prepare, survey
+from descend.train.ray_cluster import ray_package
 from descend.train.recipe import Recipe, dump
 from descend.train.run_log import RunLog
 
@@ -68,7 +68,7 @@ class Settings:
         if self.on not in (None, "ray"):
             raise KnobError("compare", "on must be ray, or left out for this machine", got=self.on)
         if self.on == "ray":
-            ray_package()  # before anything is looked at
+            ray_package("compare")  # before anything is looked at
         if not 0 < self.level < 1:
             raise KnobError("compare", "level must lie in (0, 1)", got=self.level)
         if not 0 < self.settle < 1:

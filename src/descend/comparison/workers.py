@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from descend.comparison.cluster import RayCluster
+from descend.comparison.cluster import ClusterWork
 from descend.comparison.runs import Job
 from descend.comparison.work import Done, Lost, Work
 
@@ -35,7 +35,7 @@ def workers(n_jobs: int, on: str | None = None) -> Iterator[Workers]:
     Raises MissingExtra without Ray, and KnobError where its cluster is out of reach.
     """
     if on is not None:
-        cluster = RayCluster(n_jobs)
+        cluster = ClusterWork(n_jobs)
         try:
             yield Workers(cluster.work, cluster.threads_per_job)
         finally:

@@ -23,6 +23,7 @@ import weakref
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -42,6 +43,7 @@ from descend.data.scan import Index, digest, reason
 from descend.errors import DataError, PictureError, check_count
 from descend.files import CacheFolder, sealed, unsealed
 from descend.progress import Update
+from descend.shared_cache import new_name, shared_cache
 from descend.unfinished import delete
 
 KIND = "decoded"
@@ -178,11 +180,13 @@ def decoded(
         if stored is None:
             cache.discard(path)  # if there is one, it is not whole
             _make_room(cache, len(dataset) * resolution**2 * 3)
+            pictures = partial(_pictures, dataset, decode, workers, progress)
             with cache.filling(path) as begun:
-                _fill(begun, dataset, resolution, lambda start: _pictures(dataset, decode, workers, progress, start))
+                _fill(begun, dataset, resolution, partial(_fetched, path.name, resolution, decode, pictures))
             stored = _stored(path, dataset, resolution)
             if stored is None:
                 raise OSError(None, "what was written there cannot be read")
+            _leave(path)
         cache.touch(path)
         reasons, checksums = stored
         less = _less(dataset, reasons)
@@ -213,9 +217,12 @@ def _stored(path: Path, dataset: Dataset, resolution: int) -> tuple[dict[int, st
         noted = unsealed((path / "rows").read_bytes())
     except OSError:
         return None
-    if noted is None:
-        return None
-    rows = json.loads(noted)
+    return None if noted is None else _noted(noted)
+
+
+def _noted(content: bytes) -> tuple[dict[int, str], NDArray[np.uint32]]:
+    """Return the rows that have no pixels, with the reasons, and all checksums, of what ``_note`` has written."""
+    rows = json.loads(content)
     return {int(row): why for row, why in rows["bad"].items()}, np.array(rows["crc32"], np.uint32)
 
 
@@ -299,6 +306,33 @@ def _pictures(
         yield result
         if progress is not None:
             progress("decode", done, len(dataset))
+
+
+def _fetched(
+    key: str, resolution: int, decode: Decode, decoded_from: Callable[[int], Iterator[NDArray[np.uint8] | str]], start: int
+) -> Iterator[NDArray[np.uint8] | str]:
+    """Yield what ``decoded_from(start)`` does, from the shared cache as far as its pixels agree with their checksums.
+
+    What could not be decoded on another machine is tried here: another decoder may be installed.
+    """
+    shared, row, n_bytes = shared_cache(), start, resolution**2 * 3
+    for name, note in ({} if shared is None else shared.notes(KIND, key)).items():
+        assert shared is not None  # it has notes
+        bad, checksums = _noted(note)
+        blocks = shared.blocks(KIND, key, name, n_bytes, start=row * n_bytes)
+        for checksum, block in zip(checksums[row:], blocks, strict=False):
+            if row not in bad and (len(block) < n_bytes or zlib.crc32(block) != checksum):
+                break
+            yield decode(row) if row in bad else np.frombuffer(block, np.uint8).reshape(resolution, resolution, 3)
+            row += 1
+    yield from decoded_from(row)
+
+
+def _leave(path: Path) -> None:
+    """Leave an entry in the shared cache, where there is one."""
+    shared = shared_cache()
+    if shared is not None and (note := unsealed((path / "rows").read_bytes())) is not None:
+        shared.leave(KIND, path.name, new_name(), path / "pixels", note=note)
 
 
 def _content(dataset: Dataset, row: int, source: Path | Member, cache: CacheFolder) -> bytes:

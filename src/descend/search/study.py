@@ -28,6 +28,7 @@ from descend.search.warm_up import WarmUp
 from descend.train.plan import Plan
 from descend.train.run_log import RunLog
 from descend.train.task_builder import TaskBuilder
+from descend.train.world import current
 from descend.transfer import Engine, LogisticFit, Searched, Trial, bfloat16_pays, make_engine
 
 MIRROR = ("flip(p=1.0)",)
@@ -108,7 +109,7 @@ class Study:
         self.order = {split: nested(self.dataset, split, plan.seed) for split in ("train", "val", "test")}
         head = plan.head.build(pretrained.n_features, self.n_classes, plan.seed)
         views = replace(plan, augment=expand(MIRROR))  # view 0 is the plain one, view 1 its mirror image
-        self.builder = TaskBuilder(views, decoded, Classifier(pretrained, head), None, watch)
+        self.builder = TaskBuilder(views, decoded, Classifier(pretrained, head), None, watch, current())
         self._builders: dict[tuple[str, ...], TaskBuilder] = {MIRROR: self.builder}
         self.native = self.first_size = min(plan.size, pretrained.native_size)  # views: the network's own, and the first one
         self.measured_shares: dict[tuple[int, int], float] = {}  # of the loss, that a view takes away from a smaller one's
@@ -239,7 +240,9 @@ class Study:
         """Return a builder whose views after the plain one are augmented."""
         if augment not in self._builders:
             plan = replace(self.builder.plan, augment=expand(augment))
-            self._builders[augment] = TaskBuilder(plan, self.decoded, self.builder.classifier, None, self.watch)
+            self._builders[augment] = TaskBuilder(
+                plan, self.decoded, self.builder.classifier, None, self.watch, self.builder.world
+            )
         return self._builders[augment]
 
     def share_done(self, view: int) -> float:

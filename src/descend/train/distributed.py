@@ -16,7 +16,7 @@ import os
 import shlex
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -35,7 +35,7 @@ from descend.errors import DescendError, TrainingError
 from descend.regularize import StochasticDepth, SynchronizedNorms
 from descend.train.interrupt import Interrupted
 from descend.train.world import Share, World, belonging_to
-from descend.transfer import Work
+from descend.transfer import Divided, Work
 
 if TYPE_CHECKING:
     from descend.train.world import Rows
@@ -173,16 +173,19 @@ class Processes(World):
             raise Interrupted
         return np.concatenate([part for _, part in parts if part is not None])
 
-    def together(self, work: Work, lead: Callable[[Work], NDArray[np.float32]], room: Callable[..., Any]) -> NDArray[np.float32]:
-        """Return ``lead(work)``, called in the process that leads; each time that it works, all do, each on its part."""
+    def together(
+        self, work: Work, lead: Callable[[Divided], NDArray[np.float32]], room: Callable[..., Any]
+    ) -> NDArray[np.float32]:
+        """Return ``lead(divided)``, called in the process that leads; of every part all processes compute their share."""
         if not self.leads:
             while (job := self.told(cast("tuple[Rows, int] | None", None))) is not None:
                 self._worked(work, *job)
             return self._same_array(None, room)
 
-        def divided(rows: Rows, view: int) -> NDArray[np.float32]:
-            self.told((rows, view))
-            return self._worked(work, rows, view)
+        def divided(parts: Sequence[Rows], view: int) -> Iterator[NDArray[np.float32]]:
+            for rows in parts:
+                self.told((rows, view))
+                yield self._worked(work, rows, view)
 
         result = lead(divided)
         self.told(None)

@@ -14,6 +14,9 @@ from descend.train.world import World
 
 def check_divisible(plan: Plan, world: World) -> None:
     """Raise KnobError for what only one process can do. What a search or a fit does alone is waited for by the others."""
+    if world.helpers and plan.transfer == "scratch":
+        raise KnobError("on", "has no effect: a cluster computes features of a frozen network, and all of this one is trained",
+                        got="ray", fix="Leave it out; several processes train with torchrun.")  # fmt: skip
     if world.size == 1:
         return
     if plan.transfer == "auto":

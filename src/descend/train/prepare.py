@@ -31,6 +31,7 @@ from descend.pixels import PixelPolicy
 from descend.progress import Progress
 from descend.quantities import seconds
 from descend.regularize import install_all
+from descend.shared_cache import shared_cache
 from descend.technique import spec
 from descend.train import folder, initial_run, label_check, pictures
 from descend.train.auto_backbone import check_auto, with_backbone
@@ -95,6 +96,7 @@ def survey(
     """
     recipe, taken = initial_run.settled(recipe) if of is None else (recipe, {})
     check_specs(recipe)
+    shared_cache()  # an address that cannot be one is refused before anything is looked at
     source = _source(recipe, arrays, who)
     recipe = _located(recipe)
     check_file(recipe, of)
@@ -116,6 +118,8 @@ def survey(
     plan = replace(plan, reasons=plan.reasons | chosen | taken)
     _check_device(plan.device)
     check_divisible(plan, current())
+    if helpers := current().helpers:
+        progress.say(f"  features   on {helpers}")
     for line in plan.lines(recipe):
         progress.say(line)
     return Survey(dataset, plan, of)

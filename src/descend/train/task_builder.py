@@ -29,7 +29,7 @@ from descend.train.picture_sources import BATCH
 from descend.train.plan import Plan
 from descend.train.record_types import HeadTrial
 from descend.train.world import ALONE, World
-from descend.transfer import Engine, OutOfFold, Work, extract, features_of, make_engine, n_missing, room_for
+from descend.transfer import Divided, Engine, OutOfFold, Work, extract, make_engine, n_missing, room_for
 
 Inputs = Callable[[NDArray[np.int64]], Iterator[Tensor]]
 Group = dict[str, Any]
@@ -67,6 +67,18 @@ class ModeTask:
     frozen: Callable[[], str] | None = None
     head_first: Callable[[], None] | None = None
     engine: Engine | None = None
+
+
+@dataclass(frozen=True)
+class Views:
+    """What a frozen part looks at: draw 0 is the plain view, the others are varied. A value, so that it can be sent to a node."""
+
+    plain: Pipeline
+    varied: Pipeline
+
+    def __call__(self, images: NDArray[np.uint8], ids: NDArray[np.int64], draw: int) -> NDArray[np.uint8]:
+        """Return views of pictures: images (B, R, R, 3) uint8, ids (B,) int64 -> (B, S, S, 3) uint8."""
+        return (self.varied if draw else self.plain)(images, ids=ids, epoch=0, draw=draw).numpy()
 
 
 @dataclass
@@ -177,12 +189,9 @@ class TaskBuilder:
 
         Several processes compute it in parts; the one that leads looks into the cache, and writes there.
         """
-        plain, varied = self.pipeline(out="uint8", plain=True), self.pipeline(out="uint8")
+        view = Views(self.pipeline(out="uint8", plain=True), self.pipeline(out="uint8"))
 
-        def view(images: NDArray[np.uint8], ids: NDArray[np.int64], draw: int) -> NDArray[np.uint8]:
-            return (varied if draw else plain)(images, ids=ids, epoch=0, draw=draw).numpy()
-
-        def lead(divided: Work) -> NDArray[np.float32]:
+        def lead(divided: Divided) -> NDArray[np.float32]:
             where, n = self._where(n_views), self.n_missing(engine, rows, n_views=n_views)
             if n and engine.images_per_s:
                 self.progress.say(f"features of {n:,} views: about {duration(n / engine.images_per_s, estimated=True)}")
@@ -191,7 +200,7 @@ class TaskBuilder:
                 progress=self._count_extracted, divided=divided, batch=BATCH * self.world.size,
             )  # fmt: skip
 
-        work = features_of(engine, self.decoded.take, view, self.dataset.ids)
+        work = Work(engine, self.decoded.take, view, self.dataset.ids)
         return self.world.together(work, lead, partial(room_for, folder=engine.cache.folder_of("features")))
 
     def n_missing(self, engine: Engine, rows: NDArray[np.int64], *, n_views: int = 1) -> int:

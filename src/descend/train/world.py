@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # the command line asks ``are_several`` before it loads anyth
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
-    from descend.transfer import Work
+    from descend.transfer import Divided, Work
 
     Rows: TypeAlias = NDArray[np.int64]
 
@@ -66,6 +66,8 @@ class World:
     backend = ""
     run: Path | None = None
     """The run folder, as soon as all processes know it."""
+    helpers = ""
+    """Who else computes features, in words, where this process alone trains."""
 
     @property
     def leads(self) -> bool:
@@ -122,13 +124,15 @@ class World:
         """Return ``answer(rows)``, (n, K); each process answers its part."""
         return answer(rows)
 
-    def together(self, work: Work, lead: Callable[[Work], NDArray[np.float32]], room: Callable[..., Any]) -> NDArray[np.float32]:
-        """Return ``lead(work)``, called in the process that leads; each time that it works, all do, each on its part.
+    def together(
+        self, work: Work, lead: Callable[[Divided], NDArray[np.float32]], room: Callable[..., Any]
+    ) -> NDArray[np.float32]:
+        """Return ``lead(divided)``, called in the process that leads; ``divided`` does the work with all that there are.
 
         room: makes the array, from its shape, that the other processes take the result into.
         """
         del room
-        return lead(work)
+        return lead(work.of_parts)
 
     def lost(self, error: BaseException) -> TrainingError | None:
         """Return in words that an error came of another process's end; None for any other error."""

@@ -10,9 +10,9 @@ from .engines import choose as choose
 from .engines import make_engine as make_engine
 from .engines import measure as measure
 from .engines import remembered as remembered
+from .features import Divided as Divided
 from .features import Work as Work
 from .features import extract as extract
-from .features import features_of as features_of
 from .features import n_missing as n_missing
 from .features import room_for as room_for
 from .finetune import FineTuning as FineTuning

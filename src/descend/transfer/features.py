@@ -16,8 +16,8 @@ import hashlib
 import os
 import tempfile
 import time
-import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
@@ -26,24 +26,44 @@ from numpy.typing import NDArray
 
 from descend.files import SEAL_BYTES, CacheFolder
 from descend.progress import Update
+from descend.shared_cache import new_name, shared_cache
 from descend.transfer.engine import Engine
 
 Take = Callable[[NDArray[np.int64]], NDArray[np.uint8]]
 View = Callable[[NDArray[np.uint8], NDArray[np.int64], int], NDArray[np.uint8]]
-Work = Callable[[NDArray[np.int64], int], NDArray[np.float32]]
-"""Computes features: row numbers (B,), number of the view -> (B, ...)."""
+Divided = Callable[[Sequence[NDArray[np.int64]], int], Iterator[NDArray[np.float32]]]
+"""Computes features: parts, each of row numbers (B,), number of the view -> (B, ...) of each part, in their order."""
 
 SEGMENT_BYTES, SEGMENT_S = 16 * 2**20, 5.0  # what a crash can lose: the memory that waits to be written, and the time it took
 IN_MEMORY_BYTES = 64 * 2**20  # a larger answer is memory-mapped
 REFUSED_BYTES = 2**28  # so much of what the disk does not take is kept for later calls in this process
+KIND = "features"  # of the cache's entries
 _SUFFIX = ".segment"
 _whole: set[tuple[Path, int, int, int]] = set()  # segments that agreed with their digests, as they were then
 _refused: dict[Path, list[tuple[list[bytes], NDArray[np.float32]]]] = {}  # folder of a store -> segments that are in memory only
 
 
+@dataclass(frozen=True)
+class Work:
+    """Computes features: row numbers (B,), number of the view -> (B, ...). The parts: as in ``extract``."""
+
+    engine: Engine
+    take: Take
+    view: View
+    ids: NDArray[np.int64]
+
+    def __call__(self, rows: NDArray[np.int64], draw: int) -> NDArray[np.float32]:
+        """Return the features of a view of the pictures ``rows``."""
+        return self.engine(self.view(self.take(rows), self.ids[rows], draw))
+
+    def of_parts(self, parts: Sequence[NDArray[np.int64]], draw: int) -> Iterator[NDArray[np.float32]]:
+        """Yield the features of a view of each part, computed here."""
+        return (self(rows, draw) for rows in parts)
+
+
 def extract(engine: Engine, take: Take, rows: NDArray[np.int64], *, digests: NDArray[np.uint8], ids: NDArray[np.int64],
             view: View, preparation: str, n_views: int = 1, augmentation: str = "", seed: int = 0, batch: int = 64,
-            progress: Update | None = None, divided: Work | None = None) -> NDArray[np.float32]:  # fmt: skip
+            progress: Update | None = None, divided: Divided | None = None) -> NDArray[np.float32]:  # fmt: skip
     """Return the features of ``n_views`` views of the pictures ``rows``: (n, V, D) float32, or (n, V, C, H, W) for a map.
 
     take: row numbers (B,) int64 -> pictures (B, R, R, 3) uint8. digests: (N, 16) uint8 and ids: (N,) int64, of all rows.
@@ -51,18 +71,20 @@ def extract(engine: Engine, take: Take, rows: NDArray[np.int64], *, digests: NDA
     others are augmented.
     preparation: what happened to a picture before the engine (decoding, size, crop, interpolation and their version);
     augmentation, seed: what decides views 1 and up. Only what no earlier run has left on disk is computed.
-    divided: computes what it is asked for, ``batch`` rows at a time, by several processes; None: here.
+    divided: computes what it is asked for, in parts of ``batch`` rows, by several processes; None: here.
     progress: called with ("features", views computed, views to compute), never where all are on disk: it tells how fast the
     engine is. An exception, Ctrl-C too, passes through after what was finished is on disk. The answer is mapped from a temporary
     file where it is larger than 64 MiB and the disk has the space.
     """
     rows = np.asarray(rows, np.int64)
     out, done = None, 0
-    compute = divided or features_of(engine, take, view, ids)
+    compute = divided or Work(engine, take, view, ids).of_parts
     plain, augmented = _stores(engine, preparation, augmentation, seed)
     with plain, augmented:
         stores = [augmented if draw else plain for draw in range(n_views)]
         keys = [[_row_key(digests[row], draw) for row in rows] for draw in range(n_views)]
+        for store, of_view in zip(stores, keys, strict=True):
+            store.fetch(of_view)
         missing = [
             {key: int(row) for key, row in zip(of_view, rows, strict=True) if key not in store}  # copies once
             for store, of_view in zip(stores, keys, strict=True)
@@ -72,23 +94,18 @@ def extract(engine: Engine, take: Take, rows: NDArray[np.int64], *, digests: NDA
             progress("features", 0, total)
         for draw, store in enumerate(stores):
             new, at = [*missing[draw]], np.array([*missing[draw].values()], np.int64)
-            for start in range(0, len(new), batch):
-                part = at[start : start + batch]
-                store.add(new[start : start + batch], compute(part, draw))
-                done += len(part)
+            parts = [slice(start, start + batch) for start in range(0, len(new), batch)]
+            for part, computed in zip(parts, compute([at[part] for part in parts], draw), strict=True):
+                store.add(new[part], computed)
+                done += len(computed)
                 if progress is not None:
                     progress("features", done, total)
             store.flush()
             if out is None:
-                out = room_for((len(rows), n_views, *store.row_shape), engine.cache.folder_of("features"))
+                out = room_for((len(rows), n_views, *store.row_shape), engine.cache.folder_of(KIND))
             store.read(keys[draw], out[:, draw])
     assert out is not None  # n_views >= 1
     return out
-
-
-def features_of(engine: Engine, take: Take, view: View, ids: NDArray[np.int64]) -> Work:
-    """Return the function from row numbers and the number of a view to their features."""
-    return lambda rows, draw: engine(view(take(rows), ids[rows], draw))
 
 
 def n_missing(engine: Engine, rows: NDArray[np.int64], *, digests: NDArray[np.uint8], preparation: str, n_views: int = 1,
@@ -96,8 +113,12 @@ def n_missing(engine: Engine, rows: NDArray[np.int64], *, digests: NDArray[np.ui
     """Return how many views ``extract``, called with the same arguments, has to compute: copies count once."""
     plain, augmented = _stores(engine, preparation, augmentation, seed)
     with plain, augmented:
-        views = ((augmented if draw else plain, {_row_key(digests[row], draw) for row in rows}) for draw in range(n_views))
-        return sum(key not in store for store, keys in views for key in keys)
+        n = 0
+        for draw in range(n_views):
+            store, keys = augmented if draw else plain, {_row_key(digests[row], draw) for row in rows}
+            store.fetch(keys)
+            n += sum(key not in store for key in keys)
+        return n
 
 
 def _stores(engine: Engine, preparation: str, augmentation: str, seed: int) -> tuple[Store, Store]:
@@ -160,8 +181,8 @@ class Store:
         key = f"sealed|{engine.key}|{engine.prefix.key}|{preparation}"
         name = hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
         self.cache = engine.cache
-        self.folder: Path = self.cache.folder_of("features") / name  # of new segments
-        self._folders = {self.folder, self.cache.entry_path("features", name)}  # two where the cache can only be read
+        self.folder: Path = self.cache.folder_of(KIND) / name  # of new segments
+        self._folders = {self.folder, self.cache.entry_path(KIND, name)}  # two where the cache can only be read
         self._where: dict[bytes, tuple[int, int]] = {}  # row key -> segment, position in it
         self._segments: list[NDArray[np.float32]] = []
         self._keys: list[bytes] = []  # added, not yet written
@@ -208,14 +229,25 @@ class Store:
         self._begun = time.perf_counter()
         if not self._keys:
             return
-        keys, rows = self._keys, np.concatenate(self._rows)
+        keys, rows, name = self._keys, np.concatenate(self._rows), new_name()
         self._keys, self._rows = [], []
-        segment = self._written(keys, rows)
-        if segment is None:
-            segment = keys, rows
-            if rows.nbytes + sum(kept.nbytes for store in _refused.values() for _, kept in store) <= REFUSED_BYTES:
-                _refused.setdefault(self.folder, []).append(segment)
-        self._index(*segment)
+        content = BytesIO()
+        np.save(content, np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 16))
+        np.save(content, rows)
+        self._keep(name, content.getvalue())
+        if (shared := shared_cache()) is not None:
+            shared.write(KIND, self.folder.name, name, content.getvalue(), note=b"".join(keys))
+
+    def fetch(self, keys: Iterable[bytes]) -> None:
+        """Take from the shared cache, where there is one, the segments that hold those of the rows ``keys`` that are not here."""
+        if (shared := shared_cache()) is None:
+            return
+        missing = {key for key in keys if key not in self}
+        for name, note in shared.notes(KIND, self.folder.name).items() if missing else ():
+            there = {note[at : at + 16] for at in range(0, len(note), 16)}
+            if there & missing and (content := shared.read(KIND, self.folder.name, name)) is not None:
+                self._keep(name, content)
+                missing -= there
 
     def read(self, keys: list[bytes], out: NDArray[np.float32]) -> None:
         """Copy the rows of ``keys``, in their order, to ``out`` (n, ...) float32."""
@@ -224,11 +256,16 @@ class Store:
             at = np.flatnonzero(places[:, 0] == segment)
             out[at] = self._segments[segment][places[at, 1]]
 
-    def _written(self, keys: list[bytes], rows: NDArray[np.float32]) -> tuple[list[bytes], NDArray[np.float32]] | None:
-        content, path = BytesIO(), self.folder / f"{uuid.uuid4().hex}{_SUFFIX}"
-        np.save(content, np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 16))
-        np.save(content, rows)
-        return _opened(path, self.cache) if self.cache.store(path, content.getvalue()) else None
+    def _keep(self, name: str, content: bytes) -> None:
+        """Write a segment, or keep it in memory where the disk does not take it."""
+        path = self.folder / f"{name}{_SUFFIX}"
+        segment = _opened(path, self.cache) if self.cache.store(path, content) else None
+        if segment is None:
+            file = BytesIO(content)
+            segment = [bytes(key) for key in np.load(file)], np.load(file)
+            if segment[1].nbytes + sum(kept.nbytes for store in _refused.values() for _, kept in store) <= REFUSED_BYTES:
+                _refused.setdefault(self.folder, []).append(segment)
+        self._index(*segment)
 
     def _index(self, keys: list[bytes], rows: NDArray[np.float32]) -> None:
         self._segments.append(rows)
