@@ -47,10 +47,10 @@ def step(
     it is on its way through the cache anyway, and stop at one that is not finite; return the norm of all gradients, NaN where
     the step was stopped (the pieces before it have moved). None if not checked.
     """
-    active, dtype = rule.needed(scalars), str(params[0].dtype).removeprefix("torch.")
+    active = rule.needed(scalars)
     acting = [(type(part), numbers) for part, numbers in zip(rule.wrappers, scalars.after, strict=True) if numbers is not None]
     after = tuple((kind, _layout(numbers)) for kind, numbers in acting)
-    kernel = _kernel(type(rule.core), active, _layout(scalars.coefficients), dtype, after)
+    kernel = _kernel(type(rule.core), active, _layout(scalars.coefficients), after)
     rows = [
         (p.data_ptr(), g.data_ptr(), *(state[name].data_ptr() for name in active))
         for p, g, state in zip(params, grads, states, strict=True)
@@ -61,7 +61,8 @@ def step(
     c = np.array(flat, dtype=np.float64 if params[0].dtype == torch.float64 else np.float32)
     pieces = _pieces(tuple(p.numel() for p in params))
     squares = np.zeros(len(pieces) if checked else 0)
-    _sweep(kernel, np.array(rows, dtype=np.int64), pieces, c, squares)
+    table = np.array(rows, dtype=np.int64)
+    sweep(lambda first, last: kernel(table, pieces[first:last], c, squares[first:last]), len(pieces))
     torch.autograd.graph.increment_version(params)  # autograd must notice that weights changed under it
     return math.sqrt(squares.sum()) if checked else None
 
@@ -71,19 +72,19 @@ def _layout(numbers: tuple[Any, ...]) -> tuple[int, ...]:
     return tuple(len(item) if isinstance(item, tuple) else 0 for item in numbers)
 
 
-def _sweep(kernel: Callable[..., bool], table: np.ndarray, pieces: np.ndarray, c: np.ndarray, squares: np.ndarray) -> None:
-    """Run ``kernel`` over all pieces, on as many threads as torch uses. Pieces are independent, so the order does not matter.
+def sweep(run: Callable[[int, int], bool], n_pieces: int) -> None:
+    """Call ``run(first, last)`` for shares of the pieces, on as many threads as torch uses, until one of them returns False.
 
-    squares: one number per piece, written; or empty, and nothing is checked.
+    Pieces are independent, so the order does not matter.
     """
-    threads = min(torch.get_num_threads(), max(len(pieces), 1))
-    n_shares = min(threads * TURNS, max(len(pieces), 1)) if threads > 1 else 1
-    cuts = [len(pieces) * share // n_shares for share in range(n_shares + 1)]
+    threads = min(torch.get_num_threads(), max(n_pieces, 1))
+    n_shares = min(threads * TURNS, max(n_pieces, 1)) if threads > 1 else 1
+    cuts = [n_pieces * share // n_shares for share in range(n_shares + 1)]
     shares = iter(list(pairwise(cuts)))
 
     def work(_: int) -> None:
         for first, last in shares:  # all threads draw from the same iterator
-            if not kernel(table, pieces[first:last], c, squares[first:last]):
+            if not run(first, last):
                 break
 
     compiled.run_parts(work, threads)
@@ -139,18 +140,41 @@ _teach(ops.maximum, _maximum)
 _teach(ops.positive, _positive)
 
 
-def _pointer_to(kind: Any) -> Any:
-    @intrinsic
-    def pointer(_: Any, address: Any) -> Any:  # noqa: ARG001 (Numba's protocol)
-        def generate(context: Any, builder: Any, __: Any, arguments: Any) -> Any:
-            return builder.inttoptr(arguments[0], context.get_value_type(types.CPointer(kind)))
+@intrinsic
+def pointer(_: Any, address: Any, like: Any) -> Any:
+    """Return an address as that of numbers of the type of those in the array ``like``."""
+    kind = types.CPointer(like.dtype)
 
-        return types.CPointer(kind)(types.int64), generate
+    def generate(context: Any, builder: Any, __: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], context.get_value_type(kind))
 
-    return pointer
+    return kind(address, like), generate
 
 
-_POINTERS = {"float32": (_pointer_to(types.float32), 4), "float64": (_pointer_to(types.float64), 8)}
+# --------------------------------------------------------------------------------------------------------- looking at numbers
+
+
+@compiled.helper(fastmath={"reassoc", "contract"})
+def sum_squares(x: Any) -> Any:
+    """Return the sum of squares of an array that is not empty, at its own precision."""
+    total = x[0] * x[0]
+    for i in range(1, x.size):
+        total += x[i] * x[i]
+    return total
+
+
+@compiled.helper
+def sum_finite(x: Any) -> float:
+    """Return the sum of squares of an array that is not empty, NaN where an element is not finite."""
+    total = np.float64(sum_squares(x))
+    if not np.isfinite(total):  # or the sum of finite squares is too large for the width of the elements
+        total = 0.0
+        for i in range(x.size):
+            total += np.float64(x[i]) * np.float64(x[i])
+            if not np.isfinite(x[i]):
+                return np.nan
+    return total
+
 
 # ------------------------------------------------------------------------------------------------------ writing a kernel
 
@@ -169,42 +193,20 @@ def block({addresses}, n, c):
         p[i] = y
 
 
-@compiled.helper(fastmath={{"reassoc", "contract"}})
-def sum_squares(at, n):
-    g = numba.carray(pointer(at), n)
-    total = g[0] * g[0]
-    for i in range(1, n):
-        total += g[i] * g[i]
-    return total
-
-
-@compiled.helper
-def sum_slowly(at, n):
-    g = numba.carray(pointer(at), n)
-    total = 0.0
-    for i in range(n):
-        total += np.float64(g[i]) * np.float64(g[i])
-        if not np.isfinite(g[i]):
-            return np.nan
-    return total
-
-
 @compiled.kernel
 def {name}_step(table, pieces, c, squares):
     for k in range(pieces.shape[0]):
-        row, first, n = pieces[k, 0], pieces[k, 1] * {width}, pieces[k, 2]
+        row, first, n = pieces[k, 0], pieces[k, 1] * c.itemsize, pieces[k, 2]
         if squares.size:
-            squares[k] = sum_squares(table[row, 1] + first, n)
-            if not np.isfinite(squares[k]):  # or the sum of finite squares is too large for the width of the weights
-                squares[k] = sum_slowly(table[row, 1] + first, n)
-                if np.isnan(squares[k]):
-                    return False
+            squares[k] = sum_finite(numba.carray(pointer(table[row, 1] + first, c), n))
+            if np.isnan(squares[k]):
+                return False
         block({columns}, n, c)
     return True
 """
 
 
-def _write(rule: type[UpdateRule], active: tuple[str, ...], layout: tuple[int, ...], width: int, after: Acting) -> str:
+def _write(rule: type[UpdateRule], active: tuple[str, ...], layout: tuple[int, ...], after: Acting) -> str:
     """Return the kernel's text; active: slots it reads and writes; layouts as of ``_layout``."""
     arrays = ("p", "g", *(f"slot_{name}" for name in active))
     constants: list[str] = []
@@ -227,29 +229,26 @@ def _write(rule: type[UpdateRule], active: tuple[str, ...], layout: tuple[int, .
     return TEMPLATE.format(
         name=rule.name,
         addresses=", ".join(f"at_{array}" for array in arrays),
-        views="\n".join(f"    {array} = numba.carray(pointer(at_{array}), n)" for array in arrays),
+        views="\n".join(f"    {array} = numba.carray(pointer(at_{array}, c), n)" for array in arrays),
         constants="\n".join(constants),
         results=", ".join(["u", *(f"new_{name}" for name in rule.slots)]) + ("" if rule.slots else ","),
         arguments=arguments,
         stores="\n".join(f"        slot_{name}[i] = new_{name}" for name in active if name in rule.slots),
         after="\n".join(calls),
         columns=", ".join(f"table[row, {column}] + first" for column in range(len(arrays))),
-        width=width,
     )
 
 
 @cache
-def _kernel(
-    rule: type[UpdateRule], active: tuple[str, ...], layout: tuple[int, ...], dtype: str, after: Acting = ()
-) -> Callable[..., bool]:
-    """Return the kernel of ``rule`` and what acts after it, for one dtype and choice of slots; compiled at its first call."""
-    pointer, width = _POINTERS[dtype]
-    text = _write(rule, active, layout, width, after)
+def _kernel(rule: type[UpdateRule], active: tuple[str, ...], layout: tuple[int, ...], after: Acting = ()) -> Callable[..., bool]:
+    """Return the kernel of ``rule`` and what acts after it, for a choice of slots; compiled at its first call."""
+    text = _write(rule, active, layout, after)
     pure = {
         "direction": rule.direction,
         **{f"after{number}": wrapper.after_step for number, (wrapper, _) in enumerate(after)},
     }
-    scope: dict[str, Any] = {"numba": numba, "np": np, "pointer": pointer, "compiled": compiled, "__name__": __name__}
+    scope: dict[str, Any] = {"numba": numba, "np": np, "pointer": pointer, "compiled": compiled, "sum_finite": sum_finite}
+    scope |= {"__name__": __name__}
     scope |= {name: compiled.helper(function) for name, function in pure.items()}
     exec(compile(text, f"<kernel of {rule.name}>", "exec"), scope)
     return cast(Callable[..., bool], scope[f"{rule.name}_step"])
