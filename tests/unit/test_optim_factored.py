@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from descend.errors import TrainingError
-from descend.optim import Adafactor, Optimizer, dispatch
+from descend.optim import Adafactor, Optimizer, dispatch, kernels
 from descend.optim.chain import chain_of
 
 LARGE, SMALL, VECTORS = [(300, 257), (2, 3, 200, 300), (1, 70000), (70000, 1)], [(70, 100), (16, 8, 3, 3)], [(40000,), (7,), ()]
@@ -68,7 +68,8 @@ def test_the_kernel_makes_torchs_step() -> None:
         torch.testing.assert_close(one.detach(), two.detach(), rtol=1e-8, atol=1e-10)
 
 
-def test_thread_count_changes_nothing() -> None:
+def test_thread_count_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "WORTH_SHARING", 0)
     before, results = torch.get_num_threads(), []
     try:
         for threads in (1, 2):

@@ -62,7 +62,8 @@ def test_double_precision_agrees_tightly(text: str) -> None:
         torch.testing.assert_close(fast, plain, rtol=1e-11, atol=1e-13)
 
 
-def test_thread_count_changes_nothing() -> None:
+def test_thread_count_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "WORTH_SHARING", 0)
     before = torch.get_num_threads()
     results = []
     try:
@@ -110,7 +111,8 @@ def test_autograd_notices_the_change() -> None:
         loss.backward()
 
 
-def test_threads_may_step_at_once() -> None:
+def test_threads_may_step_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "WORTH_SHARING", 0)
     results: list[list[torch.Tensor]] = [[], []]
 
     def work(number: int) -> None:
@@ -175,7 +177,7 @@ def test_no_two_kernels_share_a_name() -> None:
     def linked(rule: type[UpdateRule], active: tuple[str, ...], layout: tuple[int, ...], dtype: str) -> str:
         kernel: Any = kernels._kernel(rule, active, layout)
         table, c = types.int64[:, ::1], types.Array(from_dtype(np.dtype(dtype)), 1, "C")
-        kernel.compile((table, table, c, types.float64[::1]))
+        kernel.compile((types.int64, types.int64, table, table, c, types.float64[::1]))
         return kernel.overloads[kernel.signatures[-1]].fndesc.mangled_name
 
     names = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import compress
 from typing import Any
 
@@ -66,6 +66,16 @@ def step(
     return math.hypot(*norms) if checked else None
 
 
+def joint_norm(grads: list[Tensor], *, compiled: bool) -> float:
+    """Return the Euclidean norm of all ``grads``, of one device and dtype, together; finite exactly where all of them are."""
+    eligible = compiled and grads[0].device.type == "cpu" and grads[0].dtype in KERNEL_DTYPES
+    if eligible and all(type(grad) is Tensor and grad.is_contiguous() for grad in grads):
+        from descend.optim import kernels
+
+        return kernels.joint_norm(grads)
+    return tensors.joint_norm(grads)
+
+
 def _kernel_step(rule: Chain) -> Callable[..., float | None]:
     """Return what carries out a compiled step of ``rule``; imported here, because Numba takes a second to import."""
     if rule.core.elementwise:
@@ -81,24 +91,26 @@ def _taken_by_kernels(
     """Return for every parameter whether a kernel carries out its step."""
     if rule.core.elementwise:
         names = rule.needed(scalars)
-        return [fits(p, g, [state[name] for name in names]) for p, g, state in zip(params, grads, states, strict=True)]
+        slots = [()] * len(params) if not names else [[state[name] for name in names] for state in states]
+        return list(map(fits, params, grads, slots))
     if type(rule.core) is Adafactor:
         factors = ([state[name] for name in rule.core.slots if name in state] for state in states)
         return [p.is_contiguous() and fits(p, g, slots) for p, g, slots in zip(params, grads, factors, strict=True)]
     return [False] * len(params)
 
 
-def fits(p: Tensor, g: Tensor, slots: list[Tensor]) -> bool:
+def fits(p: Tensor, g: Tensor, slots: Sequence[Tensor]) -> bool:
     """Return whether kernels may touch this parameter's memory: plain, dense, of one dtype and one layout throughout."""
     if type(p) not in PLAIN:
         return False
     dtype = p.dtype
     if p.is_contiguous():
-        for other in (g, *slots):
-            if type(other) is not Tensor or other.dtype is not dtype or not other.is_contiguous():
-                break
-        else:
-            return True
+        if type(g) is Tensor and g.dtype is dtype and g.is_contiguous():
+            for slot in slots:
+                if type(slot) is not Tensor or slot.dtype is not dtype or not slot.is_contiguous():
+                    break
+            else:
+                return True
     elif not p.is_contiguous(memory_format=torch.channels_last):
         return False
     strides = p.stride()  # where a side is 1, memory of one layout may be told to have another

@@ -12,9 +12,9 @@ import math
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 import torch
+from numba.np.numpy_support import carray
 from torch import Tensor
 
 from descend import compiled
@@ -52,15 +52,15 @@ def step(
     work = (np.array(rows, dtype=np.int64), cut.sizes, cut.pieces)
     columns, sums = np.empty(cut.n_columns, dtype), np.empty(cut.n_rows, dtype)
     found = np.empty((len(cut.pieces), 3))  # the sums of squares of gradients, weights and updates in every piece
-    sweep(lambda first, last: _look_all(*work, columns, sums, first, last, c, found), len(cut.pieces))
+    sweep(_look_all, len(cut.pieces), cut.n_elements, *work, columns, sums, c, found)
     if checked and not math.isfinite(found[:, 0].sum()):
         return math.nan
     _join_all(*work, columns, sums, c)
-    sweep(lambda first, last: _measure_all(*work, columns, sums, first, last, c, found), len(cut.pieces))
+    sweep(_measure_all, len(cut.pieces), cut.n_elements, *work, columns, sums, c, found)
     _, p_squares, u_squares = (np.bincount(cut.pieces[:, 0], each, len(params)) for each in found.T)
     limits = np.fmax(1.0, np.sqrt(u_squares / cut.counts) / clip)  # NaN counts for nothing, as in max
     steps = (scalars.rate * np.fmax(floor, np.sqrt(p_squares / cut.counts)) / limits).astype(dtype)
-    sweep(lambda first, last: _apply_all(*work, columns, first, last, c, steps), len(cut.pieces))
+    sweep(_apply_all, len(cut.pieces), cut.n_elements, *work, columns, c, steps)
     torch.autograd.graph.increment_version(params)  # autograd must notice that weights changed under it
     tensors.wrap(rule, params, states, scalars)
     return math.sqrt(found[:, 0].sum()) if checked else None
@@ -81,6 +81,7 @@ class Cut(NamedTuple):
     n_columns: int
     n_rows: int
     counts: np.ndarray
+    n_elements: int
 
 
 @lru_cache(maxsize=64)
@@ -107,7 +108,7 @@ def _cut(shapes: tuple[tuple[int, ...], ...]) -> Cut:
                 pieces.append((number, matrix, 1, first, min(height, n - first), column, whole, row))
                 column, row = column + m, row + min(height, n - first)
     counts = np.array([max(math.prod(shape), 1) for shape in shapes])
-    return Cut(np.array(sizes), np.array(pieces, dtype=np.int64).reshape(-1, 8), column, row, counts)
+    return Cut(np.array(sizes), np.array(pieces, dtype=np.int64).reshape(-1, 8), column, row, counts, sum(map(math.prod, shapes)))
 
 
 # ------------------------------------------------------------------------------------------------------ one matrix, or rows
@@ -216,11 +217,11 @@ def _apply_singles(p: Any, g: Any, row: Any, col: Any, c: Any, step: Any) -> Non
 
 @compiled.helper
 def _view(address: Any, first: Any, n: Any, like: Any) -> Any:
-    return numba.carray(pointer(address + first * like.itemsize, like), n)  # pyright: ignore (untyped in Numba)
+    return carray(pointer(address + first * like.itemsize, like), n)  # pyright: ignore (untyped in Numba)
 
 
-@compiled.kernel
-def _look_all(table, sizes, pieces, columns, rows, first, last, c, found):
+@compiled.helper
+def _look_all(first, last, table, sizes, pieces, columns, rows, c, found):
     for k in range(first, last):
         t, matrix, count, top, height, place, _, line = pieces[k]
         n, m = sizes[t]
@@ -250,8 +251,8 @@ def _join_all(table, sizes, pieces, columns, rows, c):
             _invert(row, col, factors)
 
 
-@compiled.kernel
-def _measure_all(table, sizes, pieces, columns, rows, first, last, c, found):
+@compiled.helper
+def _measure_all(first, last, table, sizes, pieces, columns, rows, c, found):
     for k in range(first, last):
         t, matrix, count, top, height, _, whole, line = pieces[k]
         n, m = sizes[t]
@@ -275,8 +276,8 @@ def _measure_all(table, sizes, pieces, columns, rows, first, last, c, found):
     return True
 
 
-@compiled.kernel
-def _apply_all(table, sizes, pieces, columns, first, last, c, steps):
+@compiled.helper
+def _apply_all(first, last, table, sizes, pieces, columns, c, steps):
     for k in range(first, last):
         t, matrix, count, top, height, _, whole, _ = pieces[k]
         n, m = sizes[t]
