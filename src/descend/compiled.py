@@ -14,15 +14,19 @@ another one's numbers).
 
 Entries lie in ``CacheFolder``, kind ``kernels``. A cache that is damaged, or cannot be written, costs the time to compile again.
 
-Python threads share the work, since kernels release the interpreter lock. Numba's own thread pools are not used: they fight
-torch's, kill forked children, end the process when two threads launch at once, and double the time of compilation.
+Threads share the work in one of two ways. ``run_parts`` uses Python's, since kernels release the interpreter lock.
+``run_shares`` borrows those that torch's own operations run on, where these are OpenMP's: after an operation they spin for a
+while on the cores that other threads would need, unless ``OMP_WAIT_POLICY`` says otherwise. Numba's own thread pools are not
+used: they fight torch's, kill forked children, end the process when two threads launch at once, and double compile times.
 
 Importing this file imports Numba, which takes half a second: import it where a kernel is needed.
 """
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
+import multiprocessing
 import os
 import pickle
 import sys
@@ -36,6 +40,8 @@ from typing import Any
 import llvmlite
 import numba
 import numpy as np
+from llvmlite import ir
+from numba import types
 from numba.core import config
 from numba.core.caching import NullCache
 from numba.core.compiler import CompileResult
@@ -44,6 +50,7 @@ from numba.core.serialize import dumps
 from numba.core.sigutils import normalize_signature
 from numba.core.types import Type
 from numba.extending import intrinsic
+from numba.np.numpy_support import carray
 
 from descend.files import CacheFolder
 
@@ -53,6 +60,7 @@ LEAN: dict[str, Any] = {"_nrt": False}  # options of code that allocates nothing
 _VERSIONS = (sys.implementation.cache_tag, np.__version__, numba.__version__, llvmlite.__version__)
 _FOREIGN = sys.stdlib_module_names | {"numba", "llvmlite", "numpy"}  # their texts are known by their versions
 _SWITCHES = tuple(getattr(config, name) for name in ("OPT", "BOUNDSCHECK"))  # from Numba's environment variables
+_PROCESS = os.getpid()
 _USER = os.getuid() if hasattr(os, "getuid") else 0  # Windows, where every file seems to belong to 0
 
 
@@ -237,3 +245,100 @@ def run_parts(work: Callable[[int], object], n_parts: int) -> None:
 @cache
 def _pool(process: int) -> ThreadPoolExecutor:  # noqa: ARG001 (a forked child has none of its parent's threads)
     return ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="descend-kernels")
+
+
+# ---------------------------------------------------------------------------------------------------------- torch's threads
+
+TURNS = 4
+"""Shares of the work per thread, so that a thread which is held up does not hold up the others."""
+
+TEAM = """
+@kernel
+def {name}_team(job):
+    box = carray(pointer_to_int64(job), {size})
+{arrays}
+    while True:
+        share = advance(job)
+        if share >= box[1] or not run(box[2] * share // box[1], box[2] * (share + 1) // box[1], {names}):
+            break
+"""
+
+
+def run_shares(run: Any, n: int, n_threads: int, *arrays: np.ndarray) -> None:
+    """Call ``run(first, last, *arrays)`` for shares of range(n), on ``n_threads`` threads, until it returns False.
+
+    run: a ``helper`` that returns a bool and raises nothing. arrays: contiguous. A thread takes the next share when it has done
+    with one, so that others do what one that is held up cannot; it takes no other after a share that returned False.
+    """
+    n_shares = min(n_threads * TURNS, n) if n_threads > 1 else 1
+    team, address = _team(run, tuple((each.dtype.name, each.ndim) for each in arrays))
+    job = np.array([0, n_shares, n, *(part for each in arrays for part in (_address(each), *each.shape))], dtype=np.int64)
+    team_up = _borrowed(os.getpid()) if n_shares > 1 else None
+    if team_up is not None:
+        team_up(address, _address(job), n_threads, 0)
+    else:
+        run_parts(lambda _: team(_address(job)), min(n_threads, n_shares))
+
+
+def _address(array: np.ndarray) -> int:
+    return array.__array_interface__["data"][0]
+
+
+@cache
+def _team(run: Any, kinds: tuple[tuple[str, int], ...]) -> tuple[Callable[[int], None], int]:
+    """Return what a thread of a team calls with the address of a job, and its address for other languages."""
+    scope: dict[str, Any] = {"kernel": kernel, "carray": carray, "advance": _advance, "run": run, "__name__": __name__}
+    arrays, place = [], 3
+    for number, (dtype, n_dims) in enumerate((("int64", 1), *kinds)):
+        scope[f"pointer_to_{dtype}"] = _pointer_to(getattr(types, dtype))
+        if number:
+            shape = ", ".join(f"box[{place + 1 + axis}]" for axis in range(n_dims))
+            arrays.append(f"    x{number} = carray(pointer_to_{dtype}(box[{place}]), ({shape},))")
+            place += 1 + n_dims
+    names = ", ".join(f"x{number + 1}" for number in range(len(kinds)))
+    text = TEAM.format(name=run.py_func.__name__, size=place, arrays="\n".join(arrays), names=names)
+    exec(compile(text, f"<team of {run.py_func.__name__}>", "exec"), scope)
+    team = scope[f"{run.py_func.__name__}_team"]
+    team.compile((types.int64,))
+    made = team.overloads[types.int64,]
+    return team, made.library.get_pointer_to_function(made.fndesc.llvm_cfunc_wrapper_name)
+
+
+@cache
+def _pointer_to(kind: Any) -> Any:
+    @intrinsic
+    def pointer(_: Any, address: Any) -> Any:
+        def generate(context: Any, builder: Any, __: Any, arguments: Any) -> Any:
+            return builder.inttoptr(arguments[0], context.get_value_type(types.CPointer(kind)))
+
+        return types.CPointer(kind)(address), generate
+
+    return pointer
+
+
+@intrinsic
+def _advance(_: Any, address: Any) -> Any:
+    """Return the number at an address and add one to it, as no other thread can do at the same time."""
+
+    def generate(__: Any, builder: Any, ___: Any, arguments: Any) -> Any:
+        number = ir.IntType(64)
+        return builder.atomic_rmw("add", builder.inttoptr(arguments[0], number.as_pointer()), number(1), "monotonic")
+
+    return types.int64(address), generate
+
+
+@cache
+def _borrowed(process: int) -> Callable[[int, int, int, int], None] | None:
+    """Return what runs a function on the threads of torch's operations: OpenMP's, by the entry that GCC's code calls.
+
+    None where torch has another kind, and in children: one that was forked lacks its parent's threads and waits for them.
+    """
+    if process != _PROCESS or multiprocessing.parent_process() is not None or "torch" not in sys.modules:
+        return None
+    try:
+        library = ctypes.CDLL(str(Path(sys.modules["torch"].__file__ or "").parent / "lib" / "libtorch_cpu.so"))
+        lend = library.GOMP_parallel  # found in what torch is linked to
+    except (OSError, AttributeError):
+        return None
+    lend.argtypes, lend.restype = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint), None
+    return lend

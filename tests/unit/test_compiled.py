@@ -273,3 +273,51 @@ def test_parts_run_once_each_and_errors_arrive_when_all_have_ended() -> None:
 
     with pytest.raises(KeyError):
         compiled.run_parts(fail, 3)
+
+
+@compiled.helper
+def _square(first: Any, last: Any, x: Any, times: Any, y: Any) -> bool:
+    for i in range(first, last):
+        if x[i, 0] < 0:
+            return False
+        y[i] += x[i, 0] * x[i, 1] * times[0]
+    return True
+
+
+@pytest.mark.parametrize("borrows", [True, False], ids=["torch's threads", "Python's threads"])
+@pytest.mark.parametrize("n_threads", [1, 2, 3])
+def test_shares_cover_everything_once(borrows: bool, n_threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not borrows:
+        monkeypatch.setattr(compiled, "_borrowed", lambda _: None)
+    for n in (0, 1, 5, 1000):
+        x, y = np.arange(2.0 * n).reshape(n, 2), np.zeros(n, np.float32)
+        compiled.run_shares(_square, n, n_threads, x, np.array([3]), y)
+        np.testing.assert_array_equal(y, (3 * x.prod(axis=1)).astype(np.float32))
+
+
+def test_a_thread_stops_at_a_share_that_is_false() -> None:
+    x, y = np.ones((1000, 2)), np.zeros(1000)
+    x[500] = -1
+    compiled.run_shares(_square, 1000, 1, x, np.array([1]), y)
+    assert y.sum() == 500
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere torch may run on other threads than GCC's OpenMP")
+def test_shares_run_on_torchs_threads_but_not_in_a_forked_child() -> None:
+    script = """
+import os, sys, threading, torch
+from descend.optim import Optimizer
+torch.set_num_threads(2)
+torch.ones(1 << 20).add(1)
+parameter = torch.ones(1 << 18, requires_grad=True)
+parameter.grad = torch.ones(1 << 18)
+optimizer = Optimizer([parameter], "sgd(lr=0.5)", compiled=True)
+optimizer.step()
+assert threading.active_count() == 1, "Python's threads were used"
+child = os.fork()
+if not child:
+    optimizer.step()
+    os._exit(0 if float(parameter.detach()[-1]) == 0 else 3)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", script], check=True, timeout=60)

@@ -6,11 +6,13 @@ import math
 import threading
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from numba import types
+from numba.np.numpy_support import from_dtype
 from torch import nn
 
-from descend import compiled
 from descend.errors import TrainingError
 from descend.optim import AdaGrad, Momentum, Optimizer, RMSProp, Rule, UpdateRule, dispatch, kernels
 from descend.optim.chain import chain_of
@@ -60,7 +62,8 @@ def test_double_precision_agrees_tightly(text: str) -> None:
         torch.testing.assert_close(fast, plain, rtol=1e-11, atol=1e-13)
 
 
-def test_thread_count_changes_nothing() -> None:
+def test_thread_count_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "WORTH_SHARING", 0)
     before = torch.get_num_threads()
     results = []
     try:
@@ -108,7 +111,8 @@ def test_autograd_notices_the_change() -> None:
         loss.backward()
 
 
-def test_threads_may_step_at_once() -> None:
+def test_threads_may_step_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "WORTH_SHARING", 0)
     results: list[list[torch.Tensor]] = [[], []]
 
     def work(number: int) -> None:
@@ -170,15 +174,18 @@ def test_many_small_tensors_are_compiled_when_they_have_made_some_steps() -> Non
 
 def test_no_two_kernels_share_a_name() -> None:
     # machine code from the cache is linked by name: under one name, kernels call each other's parts
-    def name(rule: type[UpdateRule], active: tuple[str, ...], layout: tuple[int, ...], dtype: str) -> str:
-        return compiled.digest(kernels._kernel(rule, active, layout, dtype))  # it is part of the name that is linked
+    def linked(rule: type[UpdateRule], active: tuple[str, ...], layout: tuple[int, ...], dtype: str) -> str:
+        kernel: Any = kernels._kernel(rule, active, layout)
+        table, c = types.int64[:, ::1], types.Array(from_dtype(np.dtype(dtype)), 1, "C")
+        kernel.compile((types.int64, types.int64, table, table, c, types.float64[::1]))
+        return kernel.overloads[kernel.signatures[-1]].fndesc.mangled_name
 
     names = [
-        name(Momentum, ("v",), (0, 0), "float32"),
-        name(Momentum, ("v",), (0, 0), "float64"),
-        name(AdaGrad, ("s",), (0,), "float32"),
-        name(RMSProp, ("v",), (2, 0, 0, 0), "float32"),
-        name(RMSProp, ("v", "b"), (2, 0, 0, 0), "float32"),
+        linked(Momentum, ("v",), (0, 0), "float32"),
+        linked(Momentum, ("v",), (0, 0), "float64"),
+        linked(AdaGrad, ("s",), (0,), "float32"),
+        linked(RMSProp, ("v",), (2, 0, 0, 0), "float32"),
+        linked(RMSProp, ("v", "b"), (2, 0, 0, 0), "float32"),
     ]
     assert len(set(names)) == len(names)
 

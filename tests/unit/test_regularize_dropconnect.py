@@ -156,3 +156,31 @@ def test_adoption_keeps_object_parameters_and_names():
     assert list(layer.state_dict()) == names
     assert not torch.equal(layer(x), before)
     assert torch.equal(layer.eval()(x), before)
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (6, 2, 5)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_per_sample_kernels_differentiate_once_and_twice(shape: tuple[int, ...], bias: bool) -> None:
+    torch.manual_seed(1)
+    layer, x = DropConnectLinear(5, 4, P, bias=bias).double(), torch.randn(shape, dtype=torch.float64, requires_grad=True)
+
+    def output(x: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
+        with rng.context(0, 0, [4, 9, 2]):
+            return torch.func.functional_call(layer, dict(zip(("weight", "bias"), weights, strict=False)), x)
+
+    assert torch.autograd.gradcheck(output, (x, *layer.parameters()))
+    assert torch.autograd.gradgradcheck(output, (x, *layer.parameters()))
+
+
+def test_the_number_of_threads_changes_nothing_per_sample() -> None:
+    layer, x, found, before = DropConnectLinear(37, 21, 0.5), torch.randn(16, 37), [], torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            given = x.clone().requires_grad_()
+            with rng.context(0, 0, range(16)):
+                y = layer(given)
+            found.append((y, *torch.autograd.grad(y.square().sum(), (given, layer.weight, layer.bias))))
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(one, two) for one, two in zip(*found, strict=True))

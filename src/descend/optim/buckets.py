@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from descend.errors import DivergenceError, ModelError
-from descend.optim import tensors
+from descend.optim import dispatch, tensors
 from descend.optim.chain import Chain, Scalars
 
 Gradient = Callable[[Tensor], Tensor | None]
@@ -72,17 +72,16 @@ def gather(
     """
     for group, rule in groups:
         buckets: dict[tuple[Any, ...], Bucket] = {}
-        counted = ("step", *rule.core.memory)
-        last, bucket = (
-            None,
-            Bucket(rule, group["maximize"]),
-        )  # most parameters make the step of the one before: no need to look it up
+        memory = rule.core.memory
+        last, bucket = None, Bucket(rule, group["maximize"])  # most make the step of the one before: no need to look it up
         for parameter in group["params"]:
             grad = gradient(parameter)
             if grad is None:
                 continue
             state = state_of[parameter]
-            key = (parameter.dtype, grad.dtype, grad.layout, parameter.device, *[state.get(name) for name in counted])
+            key = (parameter.dtype, grad.dtype, grad.layout, parameter.device, state.get("step"))
+            if memory:
+                key += tuple(state.get(name) for name in memory)
             if key != last:
                 last, known = key, buckets.get(key)
                 if known is None:
@@ -102,9 +101,9 @@ def _refuse(parameter: Tensor, grad: Tensor, groups: Groups) -> None:
         raise ModelError("Optimizer", must, fix="Use torch.optim for it.")
 
 
-def joint_norm(buckets: Iterable[Bucket]) -> float:
+def joint_norm(buckets: Iterable[Bucket], *, compiled: bool) -> float:
     """Return the Euclidean norm of all gradients together; finite exactly where all of them are."""
-    return math.hypot(*(tensors.joint_norm(bucket.grads) for bucket in buckets))
+    return math.hypot(*(dispatch.joint_norm(bucket.grads, compiled=compiled) for bucket in buckets))
 
 
 def not_finite(buckets: Iterable[Bucket], groups: Groups) -> DivergenceError:

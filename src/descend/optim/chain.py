@@ -78,12 +78,16 @@ class Chain:
             g = g * scalars.scale
         if scalars.l2 != 0.0:
             g = add_scaled(g, p, scalars.l2)
-        span, *spans = self._spans
-        u, *moved = self.core.direction(p, g, *slots[span], *scalars.coefficients)
+        u, *moved = self.core.direction(p, g, *slots[self._spans[0]], *scalars.coefficients)
         if scalars.shrink != 1.0:
             p = p * scalars.shrink
-        p = add_scaled(p, u, -scalars.rate)
-        for wrapper, span, coefficients in zip(self.wrappers, spans, scalars.after, strict=True):
+        p, added = self.wrap(add_scaled(p, u, -scalars.rate), slots, scalars)
+        return p, (*moved, *added)
+
+    def wrap(self, p: Any, slots: tuple[Any, ...], scalars: Scalars) -> tuple[Any, tuple[Any, ...]]:
+        """Return the parameters, and the slots of the wrappers, after what these do when the update rule has moved ``p``."""
+        moved: list[Any] = []
+        for wrapper, span, coefficients in zip(self.wrappers, self._spans[1:], scalars.after, strict=True):
             added = slots[span]
             if coefficients is not None:
                 filled = (np.zeros_like(p) if slot is None else slot for slot in added)

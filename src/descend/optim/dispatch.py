@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from itertools import compress
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from descend.optim import tensors
 from descend.optim.chain import Chain, Scalars
+from descend.optim.layerwise import Adafactor
 
 WORTH_COMPILING = 1 << 17
 """Numbers in a model from which compiled kernels are used: below, a step is short beside the seconds that compiling takes."""
@@ -46,11 +48,8 @@ def step(
     not finite, and return the norm of all gradients, NaN where the step was stopped; parameters before that may have
     moved. None if not checked.
     """
-    names = rule.needed(scalars)
-    if compiled and rule.core.elementwise and params[0].device.type == "cpu" and params[0].dtype in KERNEL_DTYPES:
-        fast = [fits(p, g, [state[name] for name in names]) for p, g, state in zip(params, grads, states, strict=True)]
-    else:
-        fast = [False] * len(params)
+    eligible = compiled and params[0].device.type == "cpu" and params[0].dtype in KERNEL_DTYPES
+    fast = _taken_by_kernels(rule, params, grads, states, scalars) if eligible else [False] * len(params)
     norms = [0.0]
     for wanted in (False, True):
         if wanted not in fast:
@@ -58,9 +57,7 @@ def step(
         chosen = [one is wanted for one in fast]
         parts = (list(compress(params, chosen)), list(compress(grads, chosen)), list(compress(states, chosen)))
         if wanted:
-            from descend.optim import kernels  # here, because Numba takes a second to import
-
-            norms.append(kernels.step(rule, *parts, scalars, checked=checked) or 0.0)
+            norms.append(_kernel_step(rule)(rule, *parts, scalars, checked=checked) or 0.0)
         else:
             norms.append(tensors.joint_norm(parts[1]) if checked else 0.0)
             if not math.isfinite(norms[-1]):
@@ -69,17 +66,51 @@ def step(
     return math.hypot(*norms) if checked else None
 
 
-def fits(p: Tensor, g: Tensor, slots: list[Tensor]) -> bool:
+def joint_norm(grads: list[Tensor], *, compiled: bool) -> float:
+    """Return the Euclidean norm of all ``grads``, of one device and dtype, together; finite exactly where all of them are."""
+    eligible = compiled and grads[0].device.type == "cpu" and grads[0].dtype in KERNEL_DTYPES
+    if eligible and all(type(grad) is Tensor and grad.is_contiguous() for grad in grads):
+        from descend.optim import kernels
+
+        return kernels.joint_norm(grads)
+    return tensors.joint_norm(grads)
+
+
+def _kernel_step(rule: Chain) -> Callable[..., float | None]:
+    """Return what carries out a compiled step of ``rule``; imported here, because Numba takes a second to import."""
+    if rule.core.elementwise:
+        from descend.optim import kernels as carrier
+    else:
+        from descend.optim import factored as carrier
+    return carrier.step
+
+
+def _taken_by_kernels(
+    rule: Chain, params: list[Tensor], grads: list[Tensor], states: list[dict[str, Any]], scalars: Scalars
+) -> list[bool]:
+    """Return for every parameter whether a kernel carries out its step."""
+    if rule.core.elementwise:
+        names = rule.needed(scalars)
+        slots = [()] * len(params) if not names else [[state[name] for name in names] for state in states]
+        return list(map(fits, params, grads, slots))
+    if type(rule.core) is Adafactor:
+        factors = ([state[name] for name in rule.core.slots if name in state] for state in states)
+        return [p.is_contiguous() and fits(p, g, slots) for p, g, slots in zip(params, grads, factors, strict=True)]
+    return [False] * len(params)
+
+
+def fits(p: Tensor, g: Tensor, slots: Sequence[Tensor]) -> bool:
     """Return whether kernels may touch this parameter's memory: plain, dense, of one dtype and one layout throughout."""
     if type(p) not in PLAIN:
         return False
     dtype = p.dtype
     if p.is_contiguous():
-        for other in (g, *slots):
-            if type(other) is not Tensor or other.dtype is not dtype or not other.is_contiguous():
-                break
-        else:
-            return True
+        if type(g) is Tensor and g.dtype is dtype and g.is_contiguous():
+            for slot in slots:
+                if type(slot) is not Tensor or slot.dtype is not dtype or not slot.is_contiguous():
+                    break
+            else:
+                return True
     elif not p.is_contiguous(memory_format=torch.channels_last):
         return False
     strides = p.stride()  # where a side is 1, memory of one layout may be told to have another

@@ -258,7 +258,7 @@ class Optimizer(torch.optim.Optimizer):
         """Return whether the step may be taken with these gradients; raise where one that is not finite is an error."""
         if self.nonfinite == "ignore":
             return True
-        self.gradient_norm = joint_norm(buckets)
+        self.gradient_norm = joint_norm(buckets, compiled=self._compiles(buckets))
         if math.isfinite(self.gradient_norm):
             return True
         if self.nonfinite == "skip":
@@ -270,7 +270,7 @@ class Optimizer(torch.optim.Optimizer):
         scale = 1.0
         for place, stage in enumerate(stages):
             if isinstance(stage, Scaling):
-                norm = joint_norm(buckets) if norm is None else norm
+                norm = joint_norm(buckets, compiled=self._compiles(buckets)) if norm is None else norm
                 self.gradient_norm = norm if self.gradient_norm is None else self.gradient_norm
                 scale *= stage.scale(norm * scale)
             elif isinstance(stage, Rewrite):

@@ -102,6 +102,18 @@ def step(rule: Chain, params: list[Tensor], grads: list[Tensor], states: list[di
             _keep(name, new, states[portion], grads[portion])
 
 
+def wrap(rule: Chain, params: list[Tensor], states: list[dict[str, Any]], scalars: Scalars) -> None:
+    """Let the wrappers of ``rule`` act on ``params`` that its core has moved already; arguments as of ``step``."""
+    added, active = rule.slots[len(rule.core.slots) :], rule.needed(scalars)
+    for portion in _portions(rule, params) if any(numbers is not None for numbers in scalars.after) else ():
+        before = tuple(Stack([state[name] for state in states[portion]]) if name in active and name in added else None
+                       for name in rule.slots)  # fmt: skip
+        p, after = rule.wrap(Stack(params[portion]), before, scalars)
+        foreach._foreach_copy_(params[portion], list(p.items))
+        for name, new in zip(added, after, strict=True):
+            _keep(name, new, states[portion], params[portion])
+
+
 def _move_single(
     rule: Chain, p: Stack, g: Stack, slots: tuple[Stack | None, ...], scalars: Scalars
 ) -> tuple[Stack, tuple[Stack | None, ...]]:
@@ -111,11 +123,11 @@ def _move_single(
     return Stack([moved]), tuple(None if new is None else Stack([new]) for new in after)
 
 
-def _keep(name: str, new: Stack | None, states: list[dict[str, Any]], grads: list[Tensor]) -> None:
-    """Store new slots; a slot that is the gradient itself is copied, since the caller overwrites gradients."""
+def _keep(name: str, new: Stack | None, states: list[dict[str, Any]], given: list[Tensor]) -> None:
+    """Store new slots; one that is a ``given`` tensor (a gradient, a parameter) is copied, since others write to that."""
     if new is not None:
-        for state, tensor, grad in zip(states, new.items, grads, strict=True):
-            state[name] = tensor.clone() if tensor is grad else tensor
+        for state, tensor, other in zip(states, new.items, given, strict=True):
+            state[name] = tensor.clone() if tensor is other else tensor
 
 
 def _portions(rule: Chain, params: list[Tensor]) -> Iterator[slice]:

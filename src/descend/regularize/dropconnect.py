@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from descend.errors import KnobError, ModelError
+from descend.regularize.masked_product import masked_product, suits
 from descend.regularize.masks import Draw, MaskSource, checked_choice, checked_probability
 from descend.regularize.subclassing import become
 from descend.untraced import untraced
@@ -71,8 +72,20 @@ class _Masking:
 
     @untraced
     def _drop_per_sample(self, x: Tensor, weight: Tensor, bias: Tensor | None, op: Operation) -> Tensor:
-        """Run each sample through its own weights; the backward pass draws them again, so one copy lives at a time."""
+        """Run each sample through its own weights, which the backward pass draws again."""
         draw = self.source.per_sample(x.shape[0])
+        if op is not F.linear or not suits(x, weight):
+            return self._one_by_one(draw, x, weight, bias, op)
+        product = masked_product(x, weight, draw, self.p, lambda x, weight: self._one_by_one(draw, x, weight, None, op))
+        if bias is None:
+            return product
+        masks = draw.keep(bias.numel(), self.p, weight, scale=1 / (1 - self.p), first=weight.numel())
+        return product + (bias * masks).repeat_interleave(x.shape[0] // draw.ids.size, 0).view(
+            x.shape[0], *[1] * (x.ndim - 2), -1
+        )
+
+    def _one_by_one(self, draw: Draw, x: Tensor, weight: Tensor, bias: Tensor | None, op: Operation) -> Tensor:
+        """Run one sample after the other through a masked copy of the weights, so that one copy lives at a time."""
         size = x.shape[0] // draw.ids.size
 
         def one(rows: Tensor, row: int) -> Tensor:
@@ -148,8 +161,8 @@ class DropConnectLinear(nn.Linear):
     """A linear layer whose single weights and biases are dropped with probability p while training.
 
     When to prefer it: large fully connected layers; the paper found it a little better than dropout and several times as
-    slow. The per-sample form costs one masked copy of the weights for every sample, drawn one after the other (and again
-    in the backward pass) but never held together; ``per="batch"`` costs one for all.
+    slow. The per-sample form draws a mask of all weights for every sample as it multiplies, and again in the backward pass,
+    and holds none; it takes 4 to 20 times as long as ``per="batch"``, which draws one for all.
 
         training                 a(x (M * W)^T / (1 - p) + (m * b) / (1 - p))      M, m ~ Bernoulli(1 - p)
         inference "mean"         a(x W^T + b)

@@ -65,19 +65,20 @@ class Draw:
     ids: NDArray[np.int64]
     key: tuple[int, int]
 
-    def keep(self, n: int, p: float, like: Tensor, *, scale: float = 1.0) -> Tensor:
-        """Return masks (B, n): ``scale`` where a unit is kept (probability 1 - p), 0 where it is dropped.
+    def keep(self, n: int, p: float, like: Tensor, *, scale: float = 1.0, first: int = 0) -> Tensor:
+        """Return masks (B, n) of units from ``first`` on: ``scale`` where one is kept (probability 1 - p), 0 where it is dropped.
 
         The device is that of ``like``, the type too, except that halves are drawn as float32, where 1/(1-p) is exact enough.
         """
         dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
         bits = forced.get()
         if bits is not None:
-            row = bits(self.source, n, p).to(like.device, dtype) * scale
+            row = bits(self.source, first + n, p)[first:].to(like.device, dtype) * scale
             return row.expand(self.ids.size, n)
-        mask = torch.empty((self.ids.size, n), dtype=dtype)
-        mask_kernels.fill(mask.numpy(), self.ids, self.key, p, scale)
-        return mask.to(like.device)
+        block, skipped = divmod(first, 4)
+        mask = torch.empty((self.ids.size, skipped + n), dtype=dtype)
+        mask_kernels.fill(mask.numpy(), self.ids, self.key, p, scale, block)
+        return mask[:, skipped:].to(like.device)
 
     def one(self, row: int) -> Draw:
         """Return the draw of one row of the batch only; its masks are those it has in the whole batch."""
