@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType, SimpleNamespace
@@ -35,6 +38,8 @@ class FakeRay(ModuleType):
     def init(self, **_: Any) -> None:
         if os.environ.get("RAY_ADDRESS") == "nowhere":
             raise ConnectionError("no cluster at nowhere\nand much more")
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # as Ray does
         self.is_up = True
 
     def shutdown(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ def test_features_of_two_nodes_make_the_run_of_one_process_though_a_worker_is_ki
 ) -> None:
     from ray.cluster_utils import Cluster
 
+    before = signal.getsignal(signal.SIGTERM)
     pictures, killer = shapes_folder(tmp_path / "shapes", n=100, side=32), Killer()
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     try:
@@ -44,6 +46,7 @@ def test_features_of_two_nodes_make_the_run_of_one_process_though_a_worker_is_ki
     finally:
         ray.shutdown()
         cluster.shutdown()
+        signal.signal(signal.SIGTERM, before)  # Ray takes it
     assert killer.n_killed == 1
     monkeypatch.setenv("DESCEND_CACHE", str(tmp_path / "cache"))
     here = descend.fit(pictures, out=tmp_path / "here", report=False, **SETTINGS)

@@ -58,7 +58,7 @@ def test_jobs_are_done_as_many_at_once_as_asked_and_come_in_their_order(ray: Fak
 
 
 def test_a_stop_cancels_what_is_under_way_and_leaves_a_cluster_of_ones_own_up(ray: FakeRay) -> None:
-    ray.init()
+    ray.is_up = True
     ray.newest_first = False
     with workers(2, "ray") as working:
         some = working.work(task, jobs(3), lost, factor=1)

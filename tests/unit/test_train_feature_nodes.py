@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import signal
 import sys
 from collections.abc import Iterator
 
@@ -166,3 +167,13 @@ def test_only_features_are_computed_there_and_only_on_ray(ray: Sending, monkeypa
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtra, match=r"fit: --on ray needs Ray\. Run pip install 'descend\[cluster\]'"):
         descend.fit("digits", on="ray")
+
+
+@pytest.mark.usefixtures("ray")
+def test_sigterm_still_means_what_it_meant() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    RayCluster("fit").close()
+    try:
+        assert signal.getsignal(signal.SIGTERM) is before
+    finally:
+        signal.signal(signal.SIGTERM, before)

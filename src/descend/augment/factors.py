@@ -200,7 +200,8 @@ class Draws:
         """
         h, w = self.canvas
         if (self.matrix[:, 2] == (0.0, 0.0, 1.0)).all():  # then it is the same everywhere
-            return _n_samples(np.sqrt((self.matrix[:, :2, 1::-1] ** 2).sum(1)))
+            across, down = np.sqrt((self.matrix[:, :2, :2] ** 2).sum(1)).T
+            return _n_samples(np.stack([down, across], -1))
         spots = np.array([(x, y) for x in (0.0, w / 2, w - 1.0) for y in (0.0, h / 2, h - 1.0)])
         at = np.broadcast_to(spots, (len(self), *spots.shape))
         here, right, below = (project(self.matrix, at + np.array(step, np.float64)) for step in ((0, 0), (1, 0), (0, 1)))

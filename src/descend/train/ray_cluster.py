@@ -8,8 +8,10 @@ from __future__ import annotations
 import importlib
 import math
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from descend.errors import KnobError, MissingExtra
@@ -19,6 +21,17 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 N_RETRIES = 2  # of a task whose process or node has died
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Leave SIGTERM to whom it belonged before: Ray takes it, and then a run that the signal reaches loses what it has."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():  # None: set by other than Python
+            signal.signal(signal.SIGTERM, before)
 
 
 class RayCluster:
@@ -33,7 +46,8 @@ class RayCluster:
         self._is_ours = not self.ray.is_initialized()
         if self._is_ours:
             try:
-                self.ray.init(log_to_driver=False, logging_level="ERROR", include_dashboard=False)
+                with _own_sigterm():
+                    self.ray.init(log_to_driver=False, logging_level="ERROR", include_dashboard=False)
             except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
                 raise KnobError("on", f"must reach a Ray cluster ({shortened(str(error))})", got=os.environ.get("RAY_ADDRESS"),
                                 fix="Set RAY_ADDRESS to its address, or unset it to use this machine.") from error  # fmt: skip
