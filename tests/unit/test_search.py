@@ -680,3 +680,13 @@ def test_an_engine_that_is_named_is_planned_with_at_its_own_pace(
     clock: Any = SimpleNamespace(note_start=lambda: None)
     speeds = begin.speeds(data, plan, cast(Any, SimpleNamespace(every_tap=())), 224, clock, Silent())
     assert (speeds.engine, speeds.torch, speeds.computed) == ("openvino", 31.0, rate)
+
+
+@pytest.mark.parametrize(
+    ("side", "left", "longest"), [(128, 40.0, 10.0), (224, 40.0, 20.0), (128, 400.0, 30.0), (224, 400.0, 30.0)]
+)
+def test_pictures_that_are_enlarged_are_looked_at_in_part_sooner(side: int, left: float, longest: float) -> None:
+    study: Any = SimpleNamespace(
+        dataset=SimpleNamespace(shorter_side=(side, side, side)), clock=SimpleNamespace(left=lambda: left)
+    )
+    assert rungs.longest_first_look_s(study, 224) == longest

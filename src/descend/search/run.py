@@ -201,8 +201,7 @@ class Search:
             return
         reserve = rungs.first_reserve_s(self.study, step)
         expected = rungs.features_s(self.study, step)
-        left = self.clock.left()
-        longest = min(rungs.FIRST_LOOK_S, rungs.FIRST_LOOK_SHARE * left)
+        left, longest = self.clock.left(), rungs.longest_first_look_s(self.study, step.size)
         if expected > longest and left > rungs.LEAST_LEFT_S and not self.findings.answers:
             n = len(self.study.rows("train"))
             share = max(longest / 4 / expected, min(1.0, 2 * self.study.n_classes / n))
