@@ -1,8 +1,8 @@
 """Do fewer pixels do? Pictures smaller than the network's own are enlarged for it: a part of them tells whether that helps.
 
 Where all pictures in the network's own size take more than half a minute, or than a quarter of the time left, and hold fewer
-pixels than that, smaller views are compared with it on the pictures of the first answer: on blurred flowers of 128 px, 96 px are not
-clearly worse than 224, and all of them are computed in a fifth of the time.
+pixels than that, smaller views are compared with it on the pictures of the first answer: on blurred flowers of 128 px, 96 px are
+not clearly worse than 224, and all of them are computed in a fifth of the time.
 """
 
 from __future__ import annotations
