@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from descend.optim import Optimizer
+from descend.optim.chain import chain_of
 from descend.regularize import Regularizer
 from descend.schedule import Schedule
 from descend.technique import build
@@ -106,3 +107,12 @@ def make_task(
 def weights(module: nn.Module) -> dict[str, Tensor]:
     """Return copies of all parameters and buffers."""
     return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def weights_and_slots(optimizer: Optimizer) -> list[Tensor]:
+    """Return the weights of the first group, each followed by what its rule keeps of it."""
+    found = []
+    for parameter in optimizer.param_groups[0]["params"]:
+        slots = optimizer.state[parameter]
+        found += [parameter.detach(), *(slots[name] for name in chain_of(optimizer.rule).slots if name in slots)]
+    return found

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from tests.fakes import weights_and_slots  # pyright: ignore[reportMissingImports]
 
 from descend.errors import TrainingError
 from descend.optim import Adafactor, Optimizer, dispatch, kernels
-from descend.optim.chain import chain_of
 
 LARGE, SMALL, VECTORS = [(300, 257), (2, 3, 200, 300), (1, 70000), (70000, 1)], [(70, 100), (16, 8, 3, 3)], [(40000,), (7,), ()]
 SHAPES = [*LARGE, *SMALL, (40, 30, 1, 1), *VECTORS, (0, 3)]
@@ -28,26 +28,18 @@ def walk(text: str, *, compiled: bool, dtype: torch.dtype = torch.float64, steps
     return optimizer
 
 
-def everything(optimizer: Optimizer) -> list[torch.Tensor]:
-    found = []
-    for parameter in optimizer.param_groups[0]["params"]:
-        slots = optimizer.state[parameter]
-        found += [parameter.detach(), *(slots[name] for name in chain_of(optimizer.rule).slots if name in slots)]
-    return found
-
-
 @pytest.mark.parametrize("settings", [{}, {"maximize": True, "gradients": "clip_norm(max_norm=50.0)"}], ids=["plain", "clipped"])
 @pytest.mark.parametrize("text", ["adafactor", "adafactor(lr=0.05, weight_decay=0.1, clip=0.5)", "ema(adafactor, decay=0.9)",
                                   "ema(lookahead(adafactor, k=2))"])  # fmt: skip
 def test_kernel_and_tensors_agree(text: str, settings: dict[str, Any]) -> None:
     one, two = (walk(text, compiled=compiled, **settings) for compiled in (True, False))
-    for fast, plain in zip(everything(one), everything(two), strict=True):
+    for fast, plain in zip(weights_and_slots(one), weights_and_slots(two), strict=True):
         torch.testing.assert_close(fast, plain, rtol=1e-11, atol=1e-13)
 
 
 def test_single_precision_agrees_to_some_units_in_the_last_place() -> None:
     one, two = (walk("adafactor", compiled=compiled, dtype=torch.float32) for compiled in (True, False))
-    for fast, plain in zip(everything(one), everything(two), strict=True):
+    for fast, plain in zip(weights_and_slots(one), weights_and_slots(two), strict=True):
         largest = float(plain.abs().amax()) if plain.numel() else 0.0
         torch.testing.assert_close(fast, plain, rtol=3e-5, atol=4e-7 * largest)
     assert one.gradient_norm == pytest.approx(two.gradient_norm, rel=1e-5)
@@ -74,7 +66,7 @@ def test_thread_count_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            results.append(everything(walk("adafactor", compiled=True, dtype=torch.float32)))
+            results.append(weights_and_slots(walk("adafactor", compiled=True, dtype=torch.float32)))
     finally:
         torch.set_num_threads(before)
     assert all(torch.equal(one, two) for one, two in zip(*results, strict=True))
@@ -84,11 +76,11 @@ def test_thread_count_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_gradient_that_is_not_finite_moves_nothing(bad: float) -> None:
     optimizer = walk("adafactor", compiled=True)
     params = optimizer.param_groups[0]["params"]
-    before = [each.clone() for each in everything(optimizer)]
+    before = [each.clone() for each in weights_and_slots(optimizer)]
     params[1].grad[1, 2, 150, 7] = bad
     with pytest.raises(TrainingError, match="must be finite"):
         optimizer.step()
-    assert all(torch.equal(one, two) for one, two in zip(everything(optimizer), before, strict=True))
+    assert all(torch.equal(one, two) for one, two in zip(weights_and_slots(optimizer), before, strict=True))
 
 
 def test_nan_that_is_ignored_stays_in_its_tensor() -> None:
@@ -96,7 +88,7 @@ def test_nan_that_is_ignored_stays_in_its_tensor() -> None:
     for optimizer in optimizers:
         optimizer.param_groups[0]["params"][1].grad[1, 2, 150, 7] = math.nan
         optimizer.step()
-    for fast, plain in zip(*map(everything, optimizers), strict=True):
+    for fast, plain in zip(*map(weights_and_slots, optimizers), strict=True):
         torch.testing.assert_close(fast, plain, rtol=1e-11, atol=1e-13, equal_nan=True)
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from numba import types
 from numba.np.numpy_support import from_dtype
+from tests.fakes import weights_and_slots  # pyright: ignore[reportMissingImports]
 from torch import nn
 
 from descend.errors import TrainingError
@@ -38,19 +39,11 @@ def walk(rule: Rule, *, compiled: bool, steps: int = 6, dtype: torch.dtype = tor
     return optimizer
 
 
-def everything(optimizer: Optimizer) -> list[torch.Tensor]:
-    found = []
-    for parameter in optimizer.param_groups[0]["params"]:
-        slots = optimizer.state[parameter]
-        found += [parameter.detach(), *(slots[name] for name in chain_of(optimizer.rule).slots if name in slots)]
-    return found
-
-
 @pytest.mark.parametrize("rule", SETTINGS, ids=str)
 def test_kernel_and_tensors_agree_to_a_few_units_in_the_last_place(rule: Rule) -> None:
     settings: dict[str, Any] = {"maximize": True, "gradients": "clip_norm(max_norm=50.0)"}
     one, two = walk(rule, compiled=True, **settings), walk(rule, compiled=False, **settings)
-    for fast, plain in zip(everything(one), everything(two), strict=True):
+    for fast, plain in zip(weights_and_slots(one), weights_and_slots(two), strict=True):
         largest = float(plain.abs().amax()) if plain.numel() else 0.0
         torch.testing.assert_close(fast, plain, rtol=3e-5, atol=4e-7 * largest)
 
@@ -58,7 +51,7 @@ def test_kernel_and_tensors_agree_to_a_few_units_in_the_last_place(rule: Rule) -
 @pytest.mark.parametrize("text", ["adamw", "rmsprop(centered=True)"])  # centered: a difference, which float32 would blur
 def test_double_precision_agrees_tightly(text: str) -> None:
     one, two = (walk(build(text, Rule), compiled=compiled, dtype=torch.float64) for compiled in (True, False))
-    for fast, plain in zip(everything(one), everything(two), strict=True):
+    for fast, plain in zip(weights_and_slots(one), weights_and_slots(two), strict=True):
         torch.testing.assert_close(fast, plain, rtol=1e-11, atol=1e-13)
 
 
@@ -69,7 +62,7 @@ def test_thread_count_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            results.append(everything(walk(build("adamw", Rule), compiled=True)))
+            results.append(weights_and_slots(walk(build("adamw", Rule), compiled=True)))
     finally:
         torch.set_num_threads(before)
     assert all(torch.equal(one, two) for one, two in zip(*results, strict=True))
@@ -116,7 +109,7 @@ def test_threads_may_step_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     results: list[list[torch.Tensor]] = [[], []]
 
     def work(number: int) -> None:
-        results[number] = everything(walk(build("adamw", Rule), compiled=True, steps=20))
+        results[number] = weights_and_slots(walk(build("adamw", Rule), compiled=True, steps=20))
 
     workers = [threading.Thread(target=work, args=(number,)) for number in range(2)]
     for worker in workers:
@@ -135,7 +128,7 @@ def test_a_run_that_changes_backends_goes_on() -> None:
         for parameter in optimizer.param_groups[0]["params"]:
             parameter.grad = torch.ones_like(parameter)
         optimizer.step()
-    for one, two in zip(everything(first), everything(second), strict=True):
+    for one, two in zip(weights_and_slots(first), weights_and_slots(second), strict=True):
         torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-7)
 
 

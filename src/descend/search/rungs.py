@@ -17,6 +17,7 @@ from descend.search.begin import EXPORT_S, MARGIN, QUICK_MARGIN
 from descend.search.features import crops_for, fit_s, like_the_best, n_views_needed
 from descend.search.finetune import images_per_s
 from descend.search.mixture import FITTED
+from descend.search.smaller_views import are_enlarged
 from descend.search.steps import FeatureStep, FineTuneStep, RungStep, Step
 from descend.search.study import Answer, Study
 
@@ -191,8 +192,7 @@ def judging_s(study: Study, answers: Sequence[Answer]) -> float:
 
 def longest_first_look_s(study: Study, size: int) -> float:
     """Return the seconds that a first answer from all pictures may take without one from a part before it."""
-    _, median, _ = study.dataset.shorter_side
-    share = ENLARGED_LOOK_SHARE if median < size else FIRST_LOOK_SHARE
+    share = ENLARGED_LOOK_SHARE if are_enlarged(study, size) else FIRST_LOOK_SHARE
     return min(FIRST_LOOK_S, share * study.clock.left())
 
 

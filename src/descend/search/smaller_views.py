@@ -21,9 +21,8 @@ def find_smaller_view(study: Study, part: FeatureStep) -> None:
     Both are judged on the pictures of the part, a step that was taken. Notes in the study why, and which share of the loss the
     larger view takes away.
     """
-    _, median, _ = study.dataset.shorter_side
     large = _best(study, part)
-    if median >= part.size or large is None or large.best is None:
+    if not are_enlarged(study, part.size) or large is None or large.best is None:
         return
     for size in reversed(first_sizes(study.pretrained, part.size)):
         if size**2 > MOST_AREA * part.size**2:
@@ -35,6 +34,12 @@ def find_smaller_view(study: Study, part: FeatureStep) -> None:
             study.why_smaller = f"not clearly worse than {part.size} on {small.best.n:,} pictures, {losses}"
             study.watch.say(f"  view       {size} px  ({study.why_smaller})")
             return
+
+
+def are_enlarged(study: Study, size: int) -> bool:
+    """Return whether most pictures hold fewer pixels than a view of this size."""
+    _, median, _ = study.dataset.shorter_side
+    return median < size
 
 
 def _best(study: Study, part: FeatureStep) -> TriedHead | None:

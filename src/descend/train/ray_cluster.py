@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
-from descend.errors import KnobError, MissingExtra
+from descend.errors import KnobError, MissingExtra, first_line
 from descend.printable import shortened
 
 Item = TypeVar("Item")
@@ -102,7 +102,7 @@ class RayCluster:
 
 def why(error: BaseException) -> str:
     """Return in one line what an error of Ray says of a task that has failed."""
-    return f"{type(error).__name__}: {shortened(str(getattr(error, 'cause', None) or error).strip().partition(chr(10))[0])}"
+    return f"{type(error).__name__}: {shortened(first_line(getattr(error, 'cause', None) or error))}"
 
 
 def ray_package(who: str) -> Any:

@@ -249,9 +249,8 @@ class Problem:
     def solve(self, strength: float, *, choosing: bool = False) -> Doubles:
         """Return the solution (r + 1, K), the last row the biases. choosing: as closely as a choice among strengths needs."""
         scale, start_loss = self._preconditioner(strength)
-        tolerance = (
-            max(TOLERANCE, CHOOSING * min(start_loss, 1.0)) if choosing else TOLERANCE
-        )  # SciPy's is of a loss of 1 at least
+        share = CHOOSING * min(start_loss, 1.0)  # SciPy's tolerance is of a loss of 1 at least
+        tolerance = max(TOLERANCE, share) if choosing else TOLERANCE
         shape = self.solution.shape
 
         def loss_and_gradient(flat: Doubles) -> tuple[float, Doubles]:
