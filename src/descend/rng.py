@@ -79,6 +79,31 @@ def uniform(seed: int, stream: str, *, ids: ArrayLike, n: int = 1, epoch: int = 
     return (words.astype(np.float64) + 0.5) * 2.0**-32
 
 
+def bernoulli(
+    seed: int, stream: str, *, ids: ArrayLike, p: float, n: int = 1, epoch: int = 0, draw: int = 0
+) -> NDArray[np.bool_]:
+    """Return which of ``n`` events of probability p happen for each sample id: ids (B,) int64 -> (B, n) bool.
+
+    Event ``j`` happens where a uniform number lies below p, which is rounded to 32 binary digits. The number is drawn digit by
+    digit, as many as p has, so that a fair coin costs a random bit and not a word: digit ``k`` of the 128 events of group ``g``
+    are the bits of the sample's Philox block ``g d + k``, where p has ``d`` digits. Whoever draws may stop at the digit by which
+    all numbers of a group differ from p: the others decide nothing.
+    """
+    edge, d = round(p * 2**32), binary_digits(p)
+    n_groups = -(-n // 128)
+    words = bits(seed, stream, ids=ids, n=4 * d * n_groups, epoch=epoch, draw=draw)
+    words, number = words.reshape(len(words), n_groups, d, 4), np.zeros((len(words), n_groups, 4, 32), np.uint64)
+    for k in range(d):
+        number |= (words[:, :, k, :, None] >> np.arange(32, dtype=np.uint32) & 1).astype(np.uint64) << np.uint64(31 - k)
+    return (number < edge).reshape(len(words), -1)[:, :n]
+
+
+def binary_digits(p: float) -> int:
+    """Return how many digits behind the point a probability has, rounded to 32 of them: 1 for 0.5, 0 for 0 and 1."""
+    edge = round(p * 2**32)
+    return next((d for d in range(33) if edge % 2 ** (32 - d) == 0), 32)
+
+
 def visit_numbers(order: ArrayLike) -> NDArray[np.int64]:
     """Return how often each entry stood in the order before: order (n,) whole -> (n,) int64, 0 at its first visit.
 

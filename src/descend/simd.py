@@ -1,7 +1,8 @@
 """What vector operations of compiled kernels share: addresses, one number in every lane, orders of lanes, operators.
 
 Numba has no vectors of a fixed width. Operations on them are written as LLVM instructions, in the rooms whose kernels use them
-(``augment/simd.py``: the channels of a pixel; ``transfer/simd.py``: sixteen channels of a map).
+(``augment/simd.py``: the channels of a pixel; ``transfer/simd.py``: sixteen channels of a map; ``regularize/simd.py``: sixteen
+weights that a mask keeps or drops).
 """
 
 from __future__ import annotations
@@ -10,11 +11,26 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from llvmlite import ir
+from numba import types
 from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
-from numba.extending import intrinsic, lower_builtin
+from numba.extending import intrinsic, lower_builtin, models, register_model
 
 operation: Any = intrinsic  # type checkers would count its first argument, which Numba supplies
 FUSE = ("contract",)  # a product and a sum may become one instruction
+
+
+class Vector(types.Type):
+    """Numba's name for numbers that lie in registers together: so many of one type of LLVM."""
+
+    def __init__(self, name: str, element: ir.Type, n: int) -> None:
+        super().__init__(name=name)
+        self.lanes = ir.VectorType(element, n)
+
+
+@register_model(Vector)
+class _Lanes(models.PrimitiveModel):
+    def __init__(self, manager: Any, kind: Any) -> None:
+        super().__init__(manager, kind, kind.lanes)
 
 
 def address(context: Any, builder: Any, kind: Any, array: Any, index: Any, vector: Any) -> Any:
@@ -55,7 +71,7 @@ def joined(builder: Any, parts: list[Any]) -> Any:
     return parts[0]
 
 
-def give_operator(symbol: Callable[..., Any], instruction: str, kind: Any, number: Any, vector: Any) -> None:
+def give_operator(symbol: Callable[..., Any], instruction: str, kind: Vector, number: Any) -> None:
     """Give ``x symbol y`` a meaning for two vectors of a kind of whole numbers, or one and a ``number``."""
     sides = [(kind, kind), (kind, number), (number, kind)]
 
@@ -67,7 +83,7 @@ def give_operator(symbol: Callable[..., Any], instruction: str, kind: Any, numbe
     register(Typing)
 
     def build(context: Any, builder: Any, signature: Any, values: Any) -> Any:  # noqa: ARG001 (as Numba calls it)
-        x, y = (v if side == kind else same(builder, v, vector) for side, v in zip(signature.args, values, strict=True))
+        x, y = (v if side == kind else same(builder, v, kind.lanes) for side, v in zip(signature.args, values, strict=True))
         return getattr(builder, instruction)(x, y)
 
     for side in sides:

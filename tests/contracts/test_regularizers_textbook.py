@@ -74,14 +74,14 @@ def asked_of_the_network(technique: Regularizer) -> None:
         model = technique.install(network(), SEED).train(training)
         w = {name: value.numpy().copy() for name, value in model.state_dict().items()}
 
-        def words(place: str, n: int, per: str = "sample") -> np.ndarray:
+        def happens(place: str, n: int, p: float, per: str = "sample") -> np.ndarray:
             ids = SAMPLES if per == "sample" else [STEP]
-            return rng.bits(SEED, f"{technique.name}/{place}", ids=ids, n=n, epoch=EPOCH)
+            return rng.bernoulli(SEED, f"{technique.name}/{place}", ids=ids, p=p, n=n, epoch=EPOCH)
 
         with rng.context(EPOCH, STEP, SAMPLES):
             ours = model(X)
         extra = technique.extra_loss(model) if training else None
-        answer = form_of(technique)(textbook.Network(X.numpy(), w, words, training), **settings(technique))
+        answer = form_of(technique)(textbook.Network(X.numpy(), w, happens, training), **settings(technique))
         logits, term = answer if isinstance(answer, tuple) else (answer, 0.0)
         np.testing.assert_allclose(ours.detach().numpy(), logits, rtol=1e-12, atol=1e-13)
         np.testing.assert_allclose(0.0 if extra is None else extra.item(), term, rtol=1e-12)

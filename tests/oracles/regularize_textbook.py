@@ -31,13 +31,14 @@ def same(h: Array) -> Array:
 class Network:
     """conv, batch norm, relu; two blocks ``h + conv(h)``; the mean over places; a linear layer. All convolutions are 1x1.
 
-    x (B, 3, H, W) float64; w: parameters by name; words(place, n, per): 32-bit random words (B, n), or (1, n) per "batch".
+    x (B, 3, H, W) float64; w: parameters by name; happens(place, n, p, per): (B, n) bool of events
+    of probability p, or (1, n) per "batch".
     The remaining fields are the places that a technique may change.
     """
 
     x: Array
     w: dict[str, Array]
-    words: Callable[..., Array]
+    happens: Callable[..., Array]
     training: bool
     groups: Sequence[int] = ()  # sizes of the groups that batch norm normalizes together; () for all
     after: tuple[Place, Place] = (same, same)  # stages
@@ -74,7 +75,7 @@ class Network:
 
     def kept(self, place: str, n: int, p: float, per: str = "sample") -> Array:
         """1 for each of n units that stays, 0 for one that is dropped, (B, n) or (1, n)."""
-        return (self.words(place, n, per) >= round(p * 2**32)).astype(np.float64)
+        return (~self.happens(place, n, p, per)).astype(np.float64)
 
 
 # ------------------------------------------------------------------------------------------------- layers in a network

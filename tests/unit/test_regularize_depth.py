@@ -220,8 +220,8 @@ def test_a_residual_block_computes_what_the_paper_says():
     StochasticDepthInBlocks(last=0.8).install(model, 3)
     x = torch.randn(6, 4, 8, 8)
     for (name, block, _), before, p in zip(blocks[:3], plain, linear_decay(0.8, 9), strict=False):
-        words = rng.bits(3, f"stochastic_depth/{name}.norm", ids=range(6), epoch=1)[:, 0]
-        m = torch.from_numpy(words >= round(p * 2**32)).float().view(6, 1, 1, 1) / (1 - p)
+        dropped = rng.bernoulli(3, f"stochastic_depth/{name}.norm", ids=range(6), p=p, epoch=1)
+        m = torch.from_numpy(~dropped).float().view(6, 1, 1, 1) / (1 - p)
         with rng.context(1, 0, range(6)):
             ours = _trained(block, x)
         branch = before.eval().norm(before.conv(before.first(x)))

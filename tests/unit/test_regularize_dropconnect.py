@@ -43,7 +43,7 @@ def test_per_sample_is_each_sample_through_its_own_weights(make, shape):
     with rng.context(1, 0, ids):
         ours = layer(x)
     n = layer.weight.numel() + layer.bias.numel()
-    kept = torch.from_numpy(rng.bits(2, "dc", ids=ids, n=n, epoch=1) >= round(P * 2**32)).double() / (1 - P)
+    kept = torch.from_numpy(~rng.bernoulli(2, "dc", ids=ids, p=P, n=n, epoch=1)).double() / (1 - P)
     for i in range(3):
         w = layer.weight * kept[i, : layer.weight.numel()].view_as(layer.weight)
         b = layer.bias * kept[i, layer.weight.numel() :]
@@ -58,7 +58,7 @@ def test_per_batch_is_one_mask_of_the_step(make, shape):
     with rng.context(0, 17, [1, 2, 3]):
         ours = layer(x)
     n = layer.weight.numel() + layer.bias.numel()
-    kept = torch.from_numpy(rng.bits(0, "dc", ids=[17], n=n) >= round(P * 2**32))[0].double() / (1 - P)
+    kept = torch.from_numpy(~rng.bernoulli(0, "dc", ids=[17], p=P, n=n))[0].double() / (1 - P)
     w = layer.weight * kept[: layer.weight.numel()].view_as(layer.weight)
     torch.testing.assert_close(ours, plain(layer, x, w, layer.bias * kept[layer.weight.numel() :]), rtol=1e-12, atol=1e-14)
     with rng.context(0, 17, [8, 9, 10]):

@@ -18,21 +18,20 @@ IDS = [11, -7, 2**62, 5]
 
 
 @pytest.mark.parametrize("n", [1, 3, 4, 5, 64, 1000])
-@pytest.mark.parametrize("p", [1e-6, 0.3, 0.999])
-def test_masks_are_the_words_of_the_floor(n, p):
+@pytest.mark.parametrize("p", [1e-6, 0.25, 0.3, 0.5, 0.999, 1 - 1e-12])
+def test_masks_are_the_events_of_the_floor(n, p):
     layer = Dropout(p, seed=3, stream="layer").train()
     with rng.context(2, 9, IDS, draw=1):
         kept = layer(torch.ones(4, n)).numpy() != 0
-    words = rng.bits(3, "layer", ids=IDS, n=n, epoch=2, draw=1)
-    assert (kept == (words >= round(p * 2**32))).all()
+    assert (kept != rng.bernoulli(3, "layer", ids=IDS, p=p, n=n, epoch=2, draw=1)).all()
 
 
 def test_units_of_feature_maps_are_numbered_with_the_channel_fastest():
     layer = Dropout(0.3, seed=3, stream="maps")
     with rng.context(2, 9, IDS, draw=1):
         kept = layer(torch.ones(4, 5, 3, 2)).numpy() != 0
-    words = rng.bits(3, "maps", ids=IDS, n=30, epoch=2, draw=1).reshape(4, 3, 2, 5)
-    assert (kept == (words >= round(0.3 * 2**32)).transpose(0, 3, 1, 2)).all()
+    dropped = rng.bernoulli(3, "maps", ids=IDS, p=0.3, n=30, epoch=2, draw=1).reshape(4, 3, 2, 5)
+    assert (kept != dropped.transpose(0, 3, 1, 2)).all()
 
 
 @pytest.mark.parametrize("mode", ["inverted", "classic"])
@@ -222,8 +221,7 @@ def test_drop_block_is_the_papers_algorithm_on_the_floors_draws():
     with rng.context(3, 0, [8, 1]):
         ours = layer(torch.from_numpy(x)).numpy()
     gamma = p / size**2 * h * w / ((h - size + 1) * (w - size + 1))
-    words = rng.bits(5, "block", ids=[8, 1], n=c * 5 * 7, epoch=3).reshape(2, 5, 7, c).transpose(0, 3, 1, 2)
-    starts = words < round(gamma * 2**32)
+    starts = rng.bernoulli(5, "block", ids=[8, 1], p=gamma, n=c * 5 * 7, epoch=3).reshape(2, 5, 7, c).transpose(0, 3, 1, 2)
     assert starts.any()
     for i in range(2):
         np.testing.assert_allclose(ours[i], oracle.drop_block(x[i], starts[i], size), rtol=1e-12)

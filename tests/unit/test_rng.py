@@ -21,6 +21,30 @@ KNOWN = [
 ]
 
 
+@pytest.mark.parametrize("p", [0.0, 2**-32, 0.1, 0.5, 0.75, 1 - 2**-32, 1.0])
+def test_an_event_happens_where_a_number_of_its_own_digits_lies_below_p(p: float) -> None:
+    """In Python's whole numbers: the digits are drawn one after the other, as many as p has, 128 events to a block."""
+    ids, n, edge = [3, -9, 2**50], 300, round(p * 2**32)
+    d = len(f"{edge:032b}".rstrip("0")) if 0 < edge < 2**32 else 0
+    happened = rng.bernoulli(4, "coin", ids=ids, p=p, n=n, epoch=2, draw=5)
+    assert happened.shape == (3, n)
+    for row, sample in enumerate(ids):
+        words = rng.bits(4, "coin", ids=[sample], n=4 * 3 * d, epoch=2, draw=5)[0].tolist() if d else []
+        for j in range(n):
+            digits = [words[4 * (j // 128 * d + k) + j // 32 % 4] >> j % 32 & 1 for k in range(d)]
+            assert happened[row, j] == (sum(digit << 31 - k for k, digit in enumerate(digits)) < edge)
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.625])
+def test_events_happen_as_often_as_they_should_and_do_not_depend_on_each_other(p: float) -> None:
+    happened = rng.bernoulli(1, "coin", ids=range(500), p=p, n=640)
+    assert stats.binomtest(int(happened.sum()), happened.size, p).pvalue > 1e-6
+    assert stats.binomtest(int((happened[1:] & happened[:-1]).sum()), happened[1:].size, p * p).pvalue > 1e-6
+    for lag in (1, 32, 128):
+        both = happened[:, lag:] & happened[:, :-lag]
+        assert stats.binomtest(int(both.sum()), both.size, p * p).pvalue > 1e-6  # neighbors overlap: a little less exact
+
+
 @pytest.mark.parametrize(("counter", "key", "answer"), KNOWN)
 def test_philox_known_answers(counter: list[int], key: tuple[int, int], answer: list[int]) -> None:
     assert rng.philox4x32(np.array(counter, np.uint64), key).tolist() == answer

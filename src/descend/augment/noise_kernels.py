@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from descend.augment.color_kernels import lean
-from descend.augment.simd_longs import N, all_longs, longs_from, put_words
 from descend.augment.stream_kernels import philox
+from descend.simd_longs import N, all_longs, longs_from, put_words
 
 _F, _U = np.float32, np.uint32
 _LOW, _HALF = np.uint64(0xFFFFFFFF), np.uint64(32)

@@ -15,28 +15,12 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.extending import models, register_model
 
 from descend import simd
 from descend.simd import operation
 
-_FOUR = ir.VectorType(ir.FloatType(), 4)
-
-
-class FourFloats(types.Type):
-    """Numba's name for four float32 in a register."""
-
-    def __init__(self) -> None:
-        super().__init__(name="FourFloats")
-
-
-FOUR_FLOATS = FourFloats()
-
-
-@register_model(FourFloats)
-class _Vector(models.PrimitiveModel):
-    def __init__(self, manager: Any, kind: Any) -> None:
-        super().__init__(manager, kind, _FOUR)
+FOUR_FLOATS = simd.Vector("FourFloats", ir.FloatType(), 4)
+_FOUR = FOUR_FLOATS.lanes
 
 
 def _lanes(*numbers: int) -> Any:

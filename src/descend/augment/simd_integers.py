@@ -18,34 +18,18 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import models, register_model
 
 from descend import simd
 from descend.simd import operation
 
 N = 16
-_INTS, _BYTES, _FLOATS = (ir.VectorType(kind, N) for kind in (ir.IntType(32), ir.IntType(8), ir.FloatType()))
+INTS = simd.Vector("SixteenInts", ir.IntType(32), N)
+_INTS, _BYTES, _FLOATS = INTS.lanes, *(ir.VectorType(kind, N) for kind in (ir.IntType(8), ir.FloatType()))
 _SHORTS = ir.VectorType(ir.IntType(16), 2 * N)
 
 
-class SixteenInts(types.Type):
-    """Numba's name for sixteen int32 in registers."""
-
-    def __init__(self) -> None:
-        super().__init__(name="SixteenInts")
-
-
-INTS = SixteenInts()
-
-
-@register_model(SixteenInts)
-class _Vector(models.PrimitiveModel):
-    def __init__(self, manager: Any, kind: Any) -> None:
-        super().__init__(manager, kind, _INTS)
-
-
 for _symbol, _instruction in ((operator.add, "add"), (operator.sub, "sub"), (operator.mul, "mul"), (operator.rshift, "ashr")):
-    simd.give_operator(_symbol, _instruction, INTS, types.int64, _INTS)
+    simd.give_operator(_symbol, _instruction, INTS, types.int64)
 
 
 def _place(context: Any, builder: Any, signature: Any, values: Any, vector: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from descend.regularize.mask_kernels import Masked
+from descend.regularize.masked_product_kernels import Masked
 from descend.regularize.masks import Draw, forced
 
 Plain = Callable[[Tensor, Tensor], Tensor]

@@ -75,9 +75,9 @@ class Draw:
         if bits is not None:
             row = bits(self.source, first + n, p)[first:].to(like.device, dtype) * scale
             return row.expand(self.ids.size, n)
-        block, skipped = divmod(first, 4)
+        group, skipped = divmod(first, mask_kernels.GROUP)
         mask = torch.empty((self.ids.size, skipped + n), dtype=dtype)
-        mask_kernels.fill(mask.numpy(), self.ids, self.key, p, scale, block)
+        mask_kernels.fill(mask.numpy(), self.ids, self.key, p, scale, group)
         return mask[:, skipped:].to(like.device)
 
     def one(self, row: int) -> Draw:

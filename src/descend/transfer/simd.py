@@ -15,30 +15,14 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import models, register_model
 
 from descend import simd
 from descend.simd import operation
 
 N = 16
-_FLOATS, _WORDS, _HALVES = (ir.VectorType(kind, N) for kind in (ir.FloatType(), ir.IntType(32), ir.IntType(16)))
+LANES = simd.Vector("Lanes", ir.FloatType(), N)
+_FLOATS, _WORDS, _HALVES = LANES.lanes, *(ir.VectorType(ir.IntType(bits), N) for bits in (32, 16))
 _ZERO = ir.Constant(_FLOATS, [0.0] * N)
-
-
-class Lanes(types.Type):
-    """Numba's name for sixteen float32 in registers."""
-
-    def __init__(self) -> None:
-        super().__init__(name="Lanes")
-
-
-LANES = Lanes()
-
-
-@register_model(Lanes)
-class _Vector(models.PrimitiveModel):
-    def __init__(self, manager: Any, kind: Any) -> None:
-        super().__init__(manager, kind, _FLOATS)
 
 
 def _is_half(kind: Any) -> bool:

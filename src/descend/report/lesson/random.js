@@ -50,8 +50,19 @@ const rng = {
     return out;
   },
   bits: (seed, stream, id, n, epoch = 0, draw = 0) => rng.words(rng.key(seed, stream, epoch, draw), id, n),
-  // Which of n units are kept where each is dropped with probability p, as descend.regularize.mask_kernels decides.
-  kept(key, id, n, p) { const edge = Math.round(p * 2 ** 32); return Array.from(rng.words(key, id, n), (word) => word >= edge); },
+  // Which of n units are kept where each is dropped with probability p: as descend.rng.bernoulli has it, digit by digit.
+  kept(key, id, n, p) {
+    const edge = Math.round(p * 2 ** 32);
+    let digits = 32;
+    while (digits && edge % 2 ** (33 - digits) === 0) digits--;
+    const words = rng.words(key, id, 4 * digits * Math.ceil(n / 128));
+    return Array.from({ length: n }, (_, j) => {
+      const first = 4 * digits * Math.floor(j / 128) + Math.floor(j / 32) % 4;
+      let number = 0;
+      for (let k = 0; k < digits; k++) number += (words[first + 4 * k] >>> j % 32 & 1) * 2 ** (31 - k);
+      return number >= edge;
+    });
+  },
 };
 
 // The stream of one transform, as descend.augment.random_stream has it.

@@ -1,4 +1,4 @@
-"""Sixteen uint64 at once for compiled kernels, with ``*``, ``>>``, ``^`` and ``&``: the text of Philox runs on them as it stands.
+"""Sixteen uint64 at once for compiled kernels, with operators of whole numbers: the text of Philox runs on them as it stands.
 
 Numba compiles the loop over blocks of random numbers to one block after the other.
 """
@@ -8,37 +8,20 @@ Numba compiles the loop over blocks of random numbers to one block after the oth
 from __future__ import annotations
 
 import operator
-from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.extending import models, register_model
 
 from descend import simd
 from descend.simd import operation
 
 N = 16
-_LONGS, _INTS = (ir.VectorType(ir.IntType(bits), N) for bits in (64, 32))
+LONGS = simd.Vector("SixteenLongs", ir.IntType(64), N)
+_LONGS, _INTS = LONGS.lanes, ir.VectorType(ir.IntType(32), N)
+_SYMBOLS = operator.mul, operator.add, operator.rshift, operator.xor, operator.and_, operator.or_
 
-
-class SixteenLongs(types.Type):
-    """Numba's name for sixteen uint64 in registers."""
-
-    def __init__(self) -> None:
-        super().__init__(name="SixteenLongs")
-
-
-LONGS = SixteenLongs()
-
-
-@register_model(SixteenLongs)
-class _Vector(models.PrimitiveModel):
-    def __init__(self, manager: Any, kind: Any) -> None:
-        super().__init__(manager, kind, _LONGS)
-
-
-for _symbol, _instruction in ((operator.mul, "mul"), (operator.rshift, "lshr"), (operator.xor, "xor"), (operator.and_, "and_")):
-    simd.give_operator(_symbol, _instruction, LONGS, types.uint64, _LONGS)
+for _symbol, _instruction in zip(_SYMBOLS, ("mul", "add", "lshr", "xor", "and_", "or_"), strict=True):
+    simd.give_operator(_symbol, _instruction, LONGS, types.uint64)
 
 
 @operation
@@ -72,3 +55,17 @@ def put_words(typing, array, index, a, b, c, d):
         return context.get_dummy_value()
 
     return types.void(array, types.int64, LONGS, LONGS, LONGS, LONGS), build
+
+
+@operation
+def any_bit(typing, x):
+    """Return whether a bit is set in a whole number, or in one of sixteen."""
+
+    def build(context, builder, signature, values):
+        x = values[0]
+        if signature.args[0] == LONGS:
+            set_in = builder.icmp_unsigned("!=", x, ir.Constant(_LONGS, [0] * N))
+            return builder.icmp_unsigned("!=", builder.bitcast(set_in, ir.IntType(N)), ir.IntType(N)(0))
+        return builder.icmp_unsigned("!=", x, x.type(0))
+
+    return types.boolean(x), build
