@@ -271,7 +271,7 @@ def run_shares(run: Any, n: int, n_threads: int, *arrays: np.ndarray) -> None:
     with one, so that others do what one that is held up cannot; it takes no other after a share that returned False.
     """
     n_shares = min(n_threads * TURNS, n) if n_threads > 1 else 1
-    team, address = _team(run, tuple((each.dtype.name, each.ndim) for each in arrays))
+    team, address = _team(run, tuple((each.dtype, each.ndim) for each in arrays))
     job = np.array([0, n_shares, n, *(part for each in arrays for part in (_address(each), *each.shape))], dtype=np.int64)
     team_up = _borrowed(os.getpid()) if n_shares > 1 else None
     if team_up is not None:
@@ -285,12 +285,12 @@ def _address(array: np.ndarray) -> int:
 
 
 @cache
-def _team(run: Any, kinds: tuple[tuple[str, int], ...]) -> tuple[Callable[[int], None], int]:
+def _team(run: Any, kinds: tuple[tuple[np.dtype, int], ...]) -> tuple[Callable[[int], None], int]:
     """Return what a thread of a team calls with the address of a job, and its address for other languages."""
     scope: dict[str, Any] = {"kernel": kernel, "carray": carray, "advance": _advance, "run": run, "__name__": __name__}
     arrays, place = [], 3
-    for number, (dtype, n_dims) in enumerate((("int64", 1), *kinds)):
-        scope[f"pointer_to_{dtype}"] = _pointer_to(getattr(types, dtype))
+    for number, (dtype, n_dims) in enumerate(((np.dtype(np.int64), 1), *kinds)):
+        scope[f"pointer_to_{dtype}"] = _pointer_to(getattr(types, dtype.name))
         if number:
             shape = ", ".join(f"box[{place + 1 + axis}]" for axis in range(n_dims))
             arrays.append(f"    x{number} = carray(pointer_to_{dtype}(box[{place}]), ({shape},))")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from operator import attrgetter
+from operator import attrgetter, is_, methodcaller
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from descend.optim.chain import Chain, Scalars
 
 Gradient = Callable[[Tensor], Tensor | None]
 Groups = Iterable[Mapping[str, Any]]
+_DTYPE, _LAYOUT, _DEVICE = attrgetter("dtype"), attrgetter("layout"), attrgetter("device")
 
 
 @dataclass
@@ -40,6 +41,8 @@ class Bucket:
         """Give parameters the slots that a step needs and they lack: at their first, or when a knob calls for them."""
         rule = self.rule
         wanted = rule.copied.union(rule.needed(scalars))
+        if not wanted:
+            return
         for parameter, state in zip(self.params, self.states, strict=True):
             for name in () if wanted <= state.keys() else wanted - state.keys():
                 shape = rule.slot_shape(name, tuple(parameter.shape))
@@ -56,9 +59,9 @@ class Bucket:
 
     def finish(self, t: int, scalars: Scalars) -> None:
         """Note in the states that step ``t`` was made."""
-        after = dict(zip(self.rule.core.memory, scalars.memory, strict=True), step=t)
-        for state in self.states:
-            state.update(after)
+        for name, value in zip((*self.rule.core.memory, "step"), (*scalars.memory, t), strict=True):
+            for state in self.states:
+                state[name] = value
 
 
 def gather(
@@ -70,28 +73,51 @@ def gather(
 
     Raises ModelError for a gradient that is sparse or complex.
     """
+    known, states, place = list(state_of), list(state_of.values()), 0
     for group, rule in groups:
-        buckets: dict[tuple[Any, ...], Bucket] = {}
-        memory = rule.core.memory
-        last, bucket = None, Bucket(rule, group["maximize"])  # most make the step of the one before: no need to look it up
-        for parameter in group["params"]:
-            grad = gradient(parameter)
-            if grad is None:
-                continue
-            state = state_of[parameter]
-            key = (parameter.dtype, grad.dtype, grad.layout, parameter.device, state.get("step"))
-            if memory:
-                key += tuple(state.get(name) for name in memory)
-            if key != last:
-                last, known = key, buckets.get(key)
-                if known is None:
-                    _refuse(parameter, grad, (each for each, _ in groups))
-                    known = buckets[key] = Bucket(rule, group["maximize"])
-                bucket = known
-            bucket.params.append(parameter)
-            bucket.grads.append(grad)
-            bucket.states.append(state)
-        yield from buckets.values()
+        params, start = group["params"], place
+        grads: list[Any] = list(map(gradient, params))
+        place = start + len(params)
+        found = states[start:place]  # where states stand in the order of the parameters, none has to be looked up
+        if len(found) == len(params) and all(map(is_, params, known[start:place])) and _alike(rule, params, grads, found):
+            yield Bucket(rule, group["maximize"], params, grads, found)
+        else:
+            yield from _parted([each for each, _ in groups], group, rule, grads, state_of)
+
+
+def _parted(
+    groups: Groups, group: Mapping[str, Any], rule: Chain, grads: list[Tensor | None], state_of: Mapping[Tensor, dict[str, Any]]
+) -> Iterable[Bucket]:
+    """Return the buckets of a group, looking at each of its parameters for itself."""
+    buckets: dict[tuple[Any, ...], Bucket] = {}
+    memory = rule.core.memory
+    last, bucket = None, Bucket(rule, group["maximize"])  # most make the step of the one before: no need to look it up
+    for parameter, grad in zip(group["params"], grads, strict=True):
+        if grad is None:
+            continue
+        state = state_of[parameter]
+        key = (parameter.dtype, grad.dtype, grad.layout, parameter.device, state.get("step"))
+        if memory:
+            key += tuple(state.get(name) for name in memory)
+        if key != last:
+            last, known = key, buckets.get(key)
+            if known is None:
+                _refuse(parameter, grad, groups)
+                known = buckets[key] = Bucket(rule, group["maximize"])
+            bucket = known
+        bucket.params.append(parameter)
+        bucket.grads.append(grad)
+        bucket.states.append(state)
+    return buckets.values()
+
+
+def _alike(rule: Chain, params: list[Tensor], grads: list[Any], states: list[dict[str, Any]]) -> bool:
+    """Return whether parameters have gradients and make the same step, not their first: asked of many tensors at once."""
+    if not grads or set(map(type, grads)) != {Tensor} or grads[0].layout is not torch.strided:
+        return False
+    facts = map(_DTYPE, params), map(_DTYPE, grads), map(_LAYOUT, grads), map(_DEVICE, params)
+    made = (map(methodcaller("get", name), states) for name in ("step", *rule.core.memory))
+    return all(column.count(column[0]) == len(column) for column in map(list, (*facts, *made)))
 
 
 def _refuse(parameter: Tensor, grad: Tensor, groups: Groups) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from itertools import compress
+from itertools import chain, compress, repeat
+from operator import attrgetter, is_
 from typing import Any
 
 import torch
@@ -28,7 +29,8 @@ def compiles(n_numbers: int, n_tensors: int, t: int) -> bool:
 
 
 KERNEL_DTYPES = (torch.float32, torch.float64)
-PLAIN = (Tensor, nn.Parameter)
+PLAIN = frozenset((Tensor, nn.Parameter))
+_DTYPE = attrgetter("dtype")
 
 
 def step(
@@ -54,8 +56,10 @@ def step(
     for wanted in (False, True):
         if wanted not in fast:
             continue
-        chosen = [one is wanted for one in fast]
-        parts = (list(compress(params, chosen)), list(compress(grads, chosen)), list(compress(states, chosen)))
+        parts = params, grads, states
+        if (not wanted) in fast:
+            chosen = [one is wanted for one in fast]
+            parts = (list(compress(params, chosen)), list(compress(grads, chosen)), list(compress(states, chosen)))
         if wanted:
             norms.append(_kernel_step(rule)(rule, *parts, scalars, checked=checked) or 0.0)
         else:
@@ -90,13 +94,23 @@ def _taken_by_kernels(
 ) -> list[bool]:
     """Return for every parameter whether a kernel carries out its step."""
     if rule.core.elementwise:
-        names = rule.needed(scalars)
-        slots = [()] * len(params) if not names else [[state[name] for name in names] for state in states]
-        return list(map(fits, params, grads, slots))
+        columns = [[state[name] for state in states] for name in rule.needed(scalars)]
+        if _all_fit(params, grads, *columns):
+            return [True] * len(params)
+        return list(map(fits, params, grads, zip(*columns, strict=True) if columns else repeat(())))
     if type(rule.core) is Adafactor:
         factors = ([state[name] for name in rule.core.slots if name in state] for state in states)
         return [p.is_contiguous() and fits(p, g, slots) for p, g, slots in zip(params, grads, factors, strict=True)]
     return [False] * len(params)
+
+
+def _all_fit(params: list[Tensor], *others: list[Tensor]) -> bool:
+    """Return whether ``fits`` would say so of each parameter, where the memory of all is in the order of their axes."""
+    dtype, tensors = params[0].dtype, list(chain.from_iterable(others))
+    if set(map(type, tensors)) != {Tensor} or not PLAIN.issuperset(map(type, params)):
+        return False
+    of_one_dtype = all(map(is_, map(_DTYPE, tensors), repeat(dtype)))
+    return of_one_dtype and all(map(Tensor.is_contiguous, params)) and all(map(Tensor.is_contiguous, tensors))
 
 
 def fits(p: Tensor, g: Tensor, slots: Sequence[Tensor]) -> bool:

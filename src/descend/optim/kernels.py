@@ -54,14 +54,16 @@ def step(
     after = tuple((kind, _layout(numbers)) for kind, numbers in acting)
     kernel = _kernel(type(rule.core), active, _layout(scalars.coefficients), after)
     columns = (params, grads, *([state[name] for state in states] for name in active))
-    table = np.array([[tensor.data_ptr() for tensor in column] for column in columns], dtype=np.int64)
+    addresses = chain.from_iterable(map(Tensor.data_ptr, column) for column in columns)
+    table = np.fromiter(addresses, np.int64, (2 + len(active)) * len(params)).reshape(-1, len(params))
     flat = [scalars.scale, scalars.l2, scalars.shrink, scalars.rate]
     for item in chain(scalars.coefficients, *(numbers for _, numbers in acting)):
         flat.extend(item if isinstance(item, tuple) else (item,))
     c = np.array(flat, dtype=np.float64 if params[0].dtype == torch.float64 else np.float32)
-    pieces = _pieces(tuple(p.numel() for p in params))
+    sizes = tuple(map(Tensor.numel, params))
+    pieces = _pieces(sizes)
     squares = np.zeros(len(pieces) if checked else 0)
-    sweep(kernel, len(pieces), int(pieces[:, 2].sum()), table, pieces, c, squares)
+    sweep(kernel, len(pieces), sum(sizes), table, pieces, c, squares)
     torch.autograd.graph.increment_version(params)  # autograd must notice that weights changed under it
     return math.sqrt(squares.sum()) if checked else None
 

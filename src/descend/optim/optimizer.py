@@ -309,9 +309,9 @@ class Optimizer(torch.optim.Optimizer):
     def _compiles(self, buckets: list[Bucket]) -> bool:
         if self.compiled is not None:
             return self.compiled
-        sizes = [parameter.numel() for parameter in self._parameters()]
+        params = list(self._parameters())
         t = 1 + max((bucket.states[0].get("step", 0) for bucket in buckets), default=0)
-        return dispatch.compiles(sum(sizes), len(sizes), t)
+        return dispatch.compiles(sum(map(Tensor.numel, params)), len(params), t)
 
     def _move(self, buckets: list[Bucket], scale: float, *, checked: bool = False) -> None:
         """Move the parameters by one step; if checked, up to a gradient that is not finite, which is an error."""
