@@ -628,7 +628,7 @@ def test_where_the_first_view_is_small_the_networks_own_follows_and_then_the_lar
         looks = [FeatureStep(size=size) for size in sizes]
         answer = SimpleNamespace(view=96, trial=None, frozen=True, share=1.0, mirrored=False, crops=None)
         taken: Any = [(step, answer) for step in looks]
-        found = rungs._larger(study, taken, looks, 0.2)
+        found = rungs._larger(study, taken, looks, 0.2, 100.0)
         return {rung.step.size: rung.gain for rung in found if isinstance(rung.step, FeatureStep)}
 
     both = offered(96)
@@ -642,6 +642,26 @@ def test_where_the_first_view_is_small_the_networks_own_follows_and_then_the_lar
     assert offered(96)[288] == both[288]  # nothing was measured there
     study.measured_shares[96, 224] = -0.1
     assert offered(96)[224] == pytest.approx(both[224] / 4)  # a part is not all
+
+
+def test_a_larger_view_comes_without_mirror_images_where_there_is_no_time_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    study: Any = SimpleNamespace(native=224, first_size=224, plan=SimpleNamespace(size=288), may_mirror=True, measured_shares={})
+    monkeypatch.setattr(rungs, "features_s", lambda study, step, *, instead: 10.0 * (1 + step.mirrored))
+    answer: Any = SimpleNamespace(view=224, trial=None, frozen=True, share=1.0, mirrored=False, crops=None)
+
+    def offered(time_left: float) -> list[tuple[bool, float]]:
+        looks = [FeatureStep(size=224)]
+        found = rungs._larger(study, [(looks[0], answer)], looks, 0.2, time_left)
+        return [(rung.step.mirrored, rung.gain) for rung in found if isinstance(rung.step, FeatureStep)]
+
+    assert [mirrored for mirrored, _ in offered(25.0)] == [True]
+    (_, more), (without, less) = offered(15.0)
+    assert not without
+    assert more - less == pytest.approx(0.2 * rungs.MIRROR_SHARE)
+    answer.mirrored = True
+    assert offered(15.0)[1][1] < less  # they would be given up
+    study.may_mirror = answer.mirrored = False
+    assert [mirrored for mirrored, _ in offered(15.0)] == [False]
 
 
 def test_the_start_of_an_engine_is_no_part_of_its_pace(monkeypatch: pytest.MonkeyPatch) -> None:

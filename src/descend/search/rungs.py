@@ -234,7 +234,7 @@ def _rungs(study: Study, taken: Taken, error: float, time_left: float, failed: C
     compiling = study.warm_up is not None and study.warm_up.going_on
     if first is not None and not compiling:  # to draw crops needs a kernel
         yield from _cropped(study, taken, looks, error)
-    yield from _larger(study, taken, looks, error)
+    yield from _larger(study, taken, looks, error, time_left)
     tuned = [step for step in steps if isinstance(step, FineTuneStep)]
     if _may_train(study) and first is not None and len(tuned) < MOST_TRAININGS and not compiling and FINETUNE not in failed:
         rung = _with_validation(study, taken, len(tuned), error, time_left) or _fine_tuning(
@@ -244,16 +244,24 @@ def _rungs(study: Study, taken: Taken, error: float, time_left: float, failed: C
             yield rung
 
 
-def _larger(study: Study, taken: Taken, looks: Sequence[FeatureStep], error: float) -> Iterator[Rung]:
-    """Yield the rungs that look at larger views than any so far: the network's own, and the run's."""
+def _larger(study: Study, taken: Taken, looks: Sequence[FeatureStep], error: float, time_left: float) -> Iterator[Rung]:
+    """Yield the rungs that look at larger views than any so far, the network's own and the run's: with their mirror images.
+
+    Where there is no time for those, without: with 2,527 photographs plain views of 288 px had 89.2% right, of 224 px 87.5, and
+    88.6 with their mirror images.
+    """
     best, seen = best_head(taken), max((step.size for step in looks), default=study.first_size)
     for size in sorted({study.native, study.plan.size}):
         if size > seen:
-            step = FeatureStep(size=size, mirrored=study.may_mirror, crops=best.crops.n if best.crops else 0)
             usual = 1 - (seen / size) ** LARGER_POWER
             larger_share = max(study.measured_shares.get((seen, size), usual), DOUBT * usual)
-            share = larger_share + MIRROR_SHARE * (study.may_mirror and not best.mirrored)
-            yield Rung(step, f"more pixels: {size} instead of {seen}", error * share, features_s(study, step, instead=best))
+            for mirrored in (True, False) if study.may_mirror else (False,):
+                step = FeatureStep(size=size, mirrored=mirrored, crops=best.crops.n if best.crops else 0)
+                share = larger_share + MIRROR_SHARE * (mirrored - best.mirrored)
+                needed_s = features_s(study, step, instead=best)
+                yield Rung(step, f"more pixels: {size} instead of {seen}", error * share, needed_s)
+                if not 0 < time_left < needed_s:
+                    break
 
 
 def _may_train(study: Study) -> bool:
