@@ -131,6 +131,30 @@ def test_whole_levels_are_the_float_ones_rounded(specs: list[str]) -> None:
     assert torch.equal(fused.whole_levels(images, draws, MEAN, STD), meaning.rounded(levels))
 
 
+@pytest.mark.parametrize(
+    "specs",
+    [
+        ["random_resized_crop()", "flip()"],
+        ["center_crop()", "quarter_turn()"],
+        ["scale(factor_range=[0.3, 1.7])", "resampling(border=constant, interpolation=bicubic)"],
+        ["shift(fraction=1.0)", "resampling(border=wrap)"],
+    ],
+    ids=str,
+)
+def test_images_that_are_read_along_lines_are_the_same_from_either_kernel(
+    specs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, draws = torch.from_numpy(IMAGES), Pipeline(specs, size=40).draw(IDS, (50, 60), epoch=0)
+    assert (fused.ways(draws) <= row_kernels.STRAIGHT).all()
+
+    def made() -> list[torch.Tensor]:
+        return [fused.levels(images, draws, MEAN, STD, ONE / 3, ONE), fused.whole_levels(images, draws, MEAN, STD)]
+
+    own = made()
+    monkeypatch.setattr(fused, "changes_levels", lambda draws: True)
+    assert all(map(torch.equal, own, made()))
+
+
 @pytest.mark.parametrize("border", ["reflect", "constant", "replicate", "wrap"])
 @pytest.mark.parametrize("geometry", ["rotate(degrees=180.0)", "shift(fraction=1.0)", "perspective(p=1.0, distortion=0.4)"])
 def test_rows_that_leave_the_picture_agree_with_the_meaning(geometry: str, border: str) -> None:

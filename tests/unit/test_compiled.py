@@ -123,7 +123,7 @@ def test_every_file_that_is_compiled_in_is_in_the_digest(tmp_path: Path, run: Ca
     augment, masks = run(DIGESTS)
     assert run(DIGESTS) == [augment, masks]
     for file, old, new in (
-        ("augment/kernels.py", "== STRAIGHT", "<= STRAIGHT"),
+        ("augment/kernels.py", "<= STRAIGHT", "< STRAIGHT"),
         ("augment/resampling_kernels.py", "_ALMOST_ONE = 1 - 1e-12", "_ALMOST_ONE = 1 - 1e-11"),
         ("augment/color_kernels.py", "plane[k] - low", "plane[k] + low"),
         ("augment/simd.py", "ir.FloatType(), 4)", "ir.FloatType(), 4 )"),

@@ -271,20 +271,27 @@ def test_an_ensemble_needs_members_and_weights() -> None:
 def test_a_warm_up_is_begun_where_nothing_is_compiled_and_can_be_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DESCEND_CACHE", str(tmp_path))
     begun = WarmUp("adamw()", "float32")
-    assert begun.going_on
+    assert begun.going_on()
     begun.wait(0.01)
     begun.end()
-    assert not begun.going_on
+    assert not begun.going_on()
     (tmp_path / "kernels").mkdir(exist_ok=True)
     (tmp_path / "kernels" / "one.bin").touch()  # another one, or what was done before it was ended
     again = WarmUp("adamw()", "float32")
-    assert again.going_on
-    again.end()
+    assert again.going_on()
     cache = CacheFolder()
-    assert cache.store(warm_up._done("adamw()", "float32"), b"")
-    assert not WarmUp("adamw()", "float32").going_on
+    assert cache.store(warm_up._done("adamw()", "float32", warm_up.CROPS), b"")
+    assert not again.going_on()  # but with what long trainings take
+    assert again.going_on(warm_up.DISTORTIONS)
+    again.end()
+    resumed = WarmUp("adamw()", "float32")
+    assert not resumed.going_on()
+    assert resumed.going_on(warm_up.DISTORTIONS)
+    resumed.end()
+    assert cache.store(warm_up._done("adamw()", "float32", warm_up.DISTORTIONS), b"")
+    assert not WarmUp("adamw()", "float32").going_on(warm_up.DISTORTIONS)
     other = WarmUp("adamw()", "bfloat16")
-    assert other.going_on
+    assert other.going_on()
     other.end()
 
 
@@ -377,7 +384,7 @@ def test_a_first_view_is_as_small_as_a_part_of_the_pictures_allows(
 
 def test_nothing_is_waited_for_when_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rungs, "_rungs", lambda *args: iter(()))
-    busy = SimpleNamespace(going_on=True, wait=lambda seconds: None)
+    busy = SimpleNamespace(going_on=lambda: True, wait=lambda seconds: None)
     study: Any = SimpleNamespace(warm_up=busy, clock=SimpleNamespace(used=lambda: 30.0))
     assert rungs.next_rung(study, [], -1.0) == "nothing that is left fits into the time that is left"
 
@@ -432,7 +439,7 @@ def test_only_trainings_that_seem_best_are_measured(monkeypatch: pytest.MonkeyPa
         study: Any = SimpleNamespace(
             native=224, plan=SimpleNamespace(size=288), may_mirror=True, rows=lambda split: range(sizes[split]), n_classes=5,
             rate=lambda size, engine=None: 60.0 * (224 / size) ** 2, early_stage="block1", precision="bfloat16",
-            pretrained=SimpleNamespace(fixed_size=False), engine_of_trained="openvino", _training={},
+            pretrained=SimpleNamespace(fixed_size=False), engine_of_trained="openvino", _training={}, warm_up=None,
             before_training=lambda step: None, best_training=None, may_learn_val=True, may_distort=may_distort,
             training_rows=lambda *, with_val: range(2200 if with_val else 2000), clock=SimpleNamespace(used=lambda: clock.now),
         )  # fmt: skip
@@ -546,7 +553,8 @@ def test_the_best_training_is_taken_again_on_validation_pictures_too_where_half_
 @pytest.mark.slow
 def test_what_a_warm_up_compiles_is_what_training_calls(tmp_path: Path) -> None:
     kernels = Path(os.environ["DESCEND_CACHE"]) / "kernels"
-    Pipeline(["random_resized_crop()"], size=8)(np.zeros((1, 9, 9, 3), np.uint8), ids=[0], epoch=0)
+    for transform, n in (("random_resized_crop()", 1), ("trivialaugment()", 256)):
+        Pipeline([transform], size=8)(np.zeros((n, 9, 9, 3), np.uint8), ids=np.arange(n), epoch=0)
     weight = torch.nn.Parameter(torch.zeros(500_000))
     weight.grad = torch.zeros(500_000)
     Optimizer([weight], "adamw()").step()
@@ -561,7 +569,8 @@ def test_what_a_warm_up_compiles_is_what_training_calls(tmp_path: Path) -> None:
     before = {*(tmp_path / "kernels").iterdir()}
     command = [sys.executable, "-m", "descend.search.warm_up", "adamw()", "bfloat16"]
     subprocess.run(command, check=True, env=os.environ | {"DESCEND_CACHE": str(tmp_path)}, timeout=300)
-    assert {*(tmp_path / "kernels").iterdir()} - before <= {warm_up._done("adamw()", "bfloat16")}
+    done = {warm_up._done("adamw()", "bfloat16", what).name for what in (warm_up.CROPS, warm_up.DISTORTIONS)}
+    assert {file.name for file in {*(tmp_path / "kernels").iterdir()} - before} == done
 
 
 def test_a_resumed_search_does_not_decide_again_how_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:

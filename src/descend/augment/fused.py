@@ -127,14 +127,19 @@ def factors_of(draws: Draws, mean: torch.Tensor, std: torch.Tensor, gain: torch.
     )
 
 
+def changes_levels(draws: Draws) -> bool:
+    """Return whether tone, color, boxes or noise change what was read."""
+    others = (draws.stretch, draws.flatten, draws.color, draws.table, draws.boxes, draws.noise)
+    return any(factor is not None for factor in others)
+
+
 def copied(images: torch.Tensor, draws: Draws) -> torch.Tensor | None:
     """Return the output as it lies in the stored pixels: images (B, H, W, 3) uint8 -> (B, h, w, 3) uint8; None where it does not.
 
     So is the view for evaluation, and its mirror image: all rows are cut at one place, and nothing else happens to them. No
     kernel is needed, so none is compiled.
     """
-    others = (draws.stretch, draws.flatten, draws.color, draws.table, draws.boxes, draws.noise)
-    if draws.neighborhood or draws.bends or draws.mixes or any(factor is not None for factor in others):
+    if draws.neighborhood or draws.bends or draws.mixes or changes_levels(draws):
         return None
     m = draws.matrix
     if not len(m) or not draws.copies.all() or (m != m[0]).any() or m[0, 0, 0] == 0:  # turned by 90 degrees
@@ -178,8 +183,8 @@ def whole_levels(images: torch.Tensor, draws: Draws, mean: torch.Tensor, std: to
 
 def _run(images: torch.Tensor, draws: Draws, factors: Factors, kind: type[np.generic]) -> torch.Tensor:
     """Run the kernels: images (B, H, W, 3) uint8 -> (B, h, w, 3) of a kind, uint8 or float32."""
-    from descend.augment.kernels import run_part
-    from descend.augment.row_kernels import work_for
+    from descend.augment.kernels import run_part, run_straight
+    from descend.augment.row_kernels import STRAIGHT, work_for
     from descend.compiled import run_parts
 
     n, size = len(draws), 3 * draws.canvas[0] * draws.canvas[1]
@@ -188,12 +193,13 @@ def _run(images: torch.Tensor, draws: Draws, factors: Factors, kind: type[np.gen
     around = any((~np.isnan(step.strength)).any() for step in draws.neighborhood)
     read = np.ascontiguousarray(images.numpy())
     stored, windows = (uncleared(read.shape, np.uint8), seen(draws)) if around else (read, None)
+    make = run_straight if (factors.way <= STRAIGHT).all() and not changes_levels(draws) else run_part
     out, whole = (uncleared((n, size if kind == one else 0), one) for one in (_F, np.uint8))
 
     def run(part: int) -> None:
         if around:
             compiled(read, draws.neighborhood, part, n_threads, stored, windows)
-        run_part(part, n_threads, stored, factors, work_for(draws.source, draws.canvas, n_taps), out, whole)
+        make(part, n_threads, stored, factors, work_for(draws.source, draws.canvas, n_taps), out, whole)
 
     run_parts(run, n_threads)
     return torch.from_numpy(out if kind == _F else whole).view(n, *draws.canvas, 3)

@@ -211,7 +211,7 @@ def resample(image, factors, b, rows, to, work, out, whole_out):
     affine, n_samples, bend, bend_across = factors.way[b] == AFFINE, taps[0] * taps[1], factors.bend_lines[b], factors.bend_across
     work.turned[0] = touched(flat)
     for i in range(work.levels.size // n):
-        row = work.levels[start_of(i, rows, work) :][: work.sums.size + 1]
+        row = work.levels[start_of(i, rows.later, work.sums) :][: work.sums.size + 1]
         line = work.line if n_samples > 1 else row
         if n_samples > 1:
             for k in range(n):

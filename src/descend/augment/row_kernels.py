@@ -73,9 +73,9 @@ def work_for(stored, canvas, n_taps):
 
 
 @lean
-def start_of(i, rows, work):
-    """Return where in ``work.levels`` row i is made; what is finished at once is always at the start."""
-    return i * work.sums.size if rows.later else 0
+def start_of(i, later, sums):
+    """Return where in ``Work.levels`` row i is made; what is finished at once is always at the start. sums: ``Work.sums``."""
+    return i * sums.size if later else 0
 
 
 @lean

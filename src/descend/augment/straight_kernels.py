@@ -51,7 +51,7 @@ def copy(image, m, reading, rows, to, work, out, whole_out):
         in_order = in_order and at[j] == at[0] + 3 * j
         beyond = beyond or at[j] < 0
     for i in range(work.levels.size // work.sums.size):
-        row = work.levels[start_of(i, rows, work) :][: work.sums.size + 1]
+        row = work.levels[start_of(i, rows.later, work.sums) :][: work.sums.size + 1]
         line = placed(math.floor(y * (i + 0.5) + y0), height, reading.border)
         stored = flat[3 * width * max(line, 0) :][: 3 * width]
         if rows.copied and rows.table.size:
@@ -160,7 +160,7 @@ def straight(image, m, taps, reading, rows, to, work, out, whole_out):
     for k in range(n_across * w):
         at[k] = 3 * (at[k] - low)
     for i in range(h):
-        row = work.levels[start_of(i, rows, work) :][: work.sums.size + 1]
+        row = work.levels[start_of(i, rows.later, work.sums) :][: work.sums.size + 1]
         blend(flat, 3 * (down[i] * width + low), 3 * (down[h + i] * width + low), share[i], share[h + i], line)
         for t in range(2, n_down):
             blend_more(flat, 3 * (down[t * h + i] * width + low), share[t * h + i], line)

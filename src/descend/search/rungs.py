@@ -20,6 +20,7 @@ from descend.search.mixture import FITTED
 from descend.search.smaller_views import are_enlarged
 from descend.search.steps import FeatureStep, FineTuneStep, RungStep, Step
 from descend.search.study import Answer, Study
+from descend.search.warm_up import DISTORTIONS
 
 MIRROR_SHARE = 0.06  # of the error: mirror images, with 2,527 photographs in 6 classes and with 81 fine classes
 LARGER_POWER = 0.42
@@ -120,7 +121,7 @@ def next_rung(study: Study, taken: Taken, time_left: float, failed: Collection[K
     worth = [rung for rung in rungs if rung.gain >= LEAST_GAIN]
     if worth:
         return max(worth, key=lambda rung: rung.gain_per_s)
-    if time_left > 0 and study.warm_up is not None and study.warm_up.going_on:
+    if time_left > 0 and study.warm_up is not None and study.warm_up.going_on():
         began = study.clock.used()
         study.warm_up.wait(time_left)
         return next_rung(study, taken, time_left - (study.clock.used() - began), failed)
@@ -231,7 +232,7 @@ def _rungs(study: Study, taken: Taken, error: float, time_left: float, failed: C
         step = FeatureStep(size=first.size, mirrored=True)
         seconds = features_s(study, step, done=first, instead=best_head(taken))
         yield Rung(step, "the mirror image of each picture as a second view", error * MIRROR_SHARE, seconds)
-    compiling = study.warm_up is not None and study.warm_up.going_on
+    compiling = study.warm_up is not None and study.warm_up.going_on()
     if first is not None and not compiling:  # to draw crops needs a kernel
         yield from _cropped(study, taken, looks, error)
     yield from _larger(study, taken, looks, error, time_left)
@@ -296,6 +297,8 @@ def _fine_tuning(study: Study, taken: Taken, draw: int, error: float, time_left:
         if study.measure_training(step, lambda step=step: images_per_s(study, step, start)):
             continue
         if step.distorted and study.may_distort is None:
+            if study.warm_up is not None:
+                study.warm_up.wait(left / 4, DISTORTIONS)
             study.may_distort = keeps_labels.distorted(study)
             continue
         again = "" if not draw else " at a gentler rate" if study.best_training is None else " once more, to average"

@@ -11,13 +11,17 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from importlib.metadata import version
 from pathlib import Path
 
 from descend.files import CacheFolder
 from descend.train.record import versions
 
-AUGMENT = ("random_resized_crop()", "flip()")  # one kernel carries out every transform of pixels
+CROPS, DISTORTIONS = "crops", "distortions"
+AUGMENT = {CROPS: ("random_resized_crop()", "flip()"), DISTORTIONS: ("trivialaugment()",)}
+"""What is compiled, by what it is for: crops and training first, which most searches come to, then what long trainings take."""
+N_DRAWN = 256  # pictures, among which every transform of a policy is drawn
 KIND = "kernels"  # the folder in the cache that compiled code lies in
 SIDES = (3, 5)  # of the kernels of depthwise convolutions that have kernels of ours
 N_WEIGHTS = 500_000  # as many as a real layer has: smaller ones are moved without a kernel
@@ -29,23 +33,21 @@ class WarmUp:
     """A process that compiles, where that was not done before with these versions."""
 
     def __init__(self, rule: str, precision: str) -> None:
-        needed = bool(sys.executable) and CacheFolder().load(_done(rule, precision)) is None  # no Python of its own: embedded
+        self._seals = {what: _done(rule, precision, what) for what in AUGMENT}
+        needed = bool(sys.executable) and not all(map(_is_done, self._seals.values()))  # no Python of its own: embedded
         command = [sys.executable, "-m", "descend.search.warm_up", rule, precision]
         nothing = subprocess.DEVNULL
         self._process = subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing) if needed else None
 
-    @property
-    def going_on(self) -> bool:
-        """Whether it is not done yet."""
-        return self._process is not None and self._process.poll() is None
+    def going_on(self, what: str = CROPS) -> bool:
+        """Whether it is not done yet with what crops and training need, or distortions."""
+        return self._process is not None and self._process.poll() is None and not _is_done(self._seals[what])
 
-    def wait(self, seconds: float) -> None:
-        """Wait until it is done, for so many seconds at most."""
-        if self._process is not None:
-            try:
-                self._process.wait(max(0.0, seconds))
-            except subprocess.TimeoutExpired:
-                return
+    def wait(self, seconds: float, what: str = CROPS) -> None:
+        """Wait until it is done with that, for so many seconds at most."""
+        end = time.perf_counter() + seconds
+        while self.going_on(what) and time.perf_counter() < end:
+            time.sleep(0.05)
 
     def end(self) -> None:
         """End it, done or not: what is written to the cache is whole or absent."""
@@ -54,10 +56,14 @@ class WarmUp:
             self._process.wait()
 
 
-def _done(rule: str, precision: str) -> Path:
-    """Return the entry of the cache that says that all is compiled."""
+def _done(rule: str, precision: str, what: str) -> Path:
+    """Return the entry of the cache that says that what crops and training need, or distortions, is compiled."""
     facts = repr((rule, precision, platform.processor(), version("numba"), sorted(versions().items()), _sources()))
-    return CacheFolder().entry_path(KIND, "all-" + hashlib.blake2b(facts.encode(), digest_size=16).hexdigest(), ".sealed")
+    return CacheFolder().entry_path(KIND, f"{what}-" + hashlib.blake2b(facts.encode(), digest_size=16).hexdigest(), ".sealed")
+
+
+def _is_done(seal: Path) -> bool:
+    return CacheFolder().load(seal) is not None
 
 
 def _sources() -> str:
@@ -69,7 +75,7 @@ def _sources() -> str:
 
 
 def _work(rule: str, precision: str) -> None:
-    """Draw one augmented picture, a few gradients and one step of the rule: what their first use compiles is kept on disk."""
+    """Draw augmented pictures, a few gradients and one step of the rule: what their first use compiles is kept on disk."""
     if hasattr(os, "nice"):  # not on Windows
         os.nice(NICE)  # before anything is imported: that takes seconds too
     import numpy as np
@@ -81,7 +87,10 @@ def _work(rule: str, precision: str) -> None:
     from descend.transfer.depthwise_kernels import weight_gradient
     from descend.transfer.inverted_residual_kernels import Geometry, backward, forward
 
-    Pipeline(AUGMENT, size=8)(np.zeros((1, 16, 16, 3), np.uint8), ids=[0], epoch=0)
+    def augment(what: str) -> None:
+        Pipeline(AUGMENT[what], size=8)(np.zeros((N_DRAWN, 16, 16, 3), np.uint8), ids=np.arange(N_DRAWN), epoch=0)
+
+    augment(CROPS)
     weight = nn.Parameter(torch.zeros(N_WEIGHTS))
     weight.grad = torch.zeros(N_WEIGHTS)
     Optimizer([weight], rule).step()
@@ -93,7 +102,9 @@ def _work(rule: str, precision: str) -> None:
         geometry, limits = Geometry(side, 1, 5, 5, 5, 5, edge, edge), (0.0, 6.0, 6.0)
         out = forward(maps, weights, weights[0, 0], geometry, limits, n_threads=1)
         backward(maps, out, maps, weights, geometry, limits, n_threads=1)
-    CacheFolder().store(_done(rule, precision), b"")
+    CacheFolder().store(_done(rule, precision, CROPS), b"")
+    augment(DISTORTIONS)
+    CacheFolder().store(_done(rule, precision, DISTORTIONS), b"")
 
 
 if __name__ == "__main__":
