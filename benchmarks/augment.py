@@ -19,6 +19,7 @@ import os
 import resource
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 os.environ.update(
@@ -222,6 +223,26 @@ def scaling(images: np.ndarray, rounds: int) -> dict[str, float]:
     return spread([one / two for one, two in zip(taken["one"], taken["two"], strict=True)])
 
 
+def of_the_machine(rounds: int) -> dict[str, Any]:
+    """Return how many times as much two threads do as one: vectors computed in the second cache, and memory copied."""
+    vectors, sheets = np.ones((2, 50_000), np.float32), np.ones((2, 2, 4_000_000), np.float32)
+    works = {
+        "vectors": lambda k: [np.sqrt(vectors[k], out=vectors[k]) for _ in range(400)],
+        "copies": lambda k: [np.copyto(sheets[k, 0], sheets[k, 1]) for _ in range(4)],
+    }
+    found: dict[str, list[float]] = {name: [] for name in works}
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(rounds):
+            for name, work in works.items():
+                walls = []
+                for places in ((0,), (0, 1)):
+                    began = time.perf_counter()
+                    list(pool.map(work, places))
+                    walls.append(time.perf_counter() - began)
+                found[name].append(2 * walls[0] / walls[1])
+    return {name: spread(values) for name, values in found.items()}
+
+
 def small(n: int, rounds: int) -> dict[str, Any]:
     """Return microseconds per picture of 32 px in batches of 500, and those of its draws."""
     images, ids, specs = np.random.default_rng(1).integers(0, 256, (n, 32, 32, 3), dtype=np.uint8), np.arange(500), SMALL
@@ -252,6 +273,8 @@ def main() -> None:
         "loader_0_workers": loaders(np.tile(images, (4, 1, 1, 1)), rounds, 0),
         "loader_2_workers": loaders(np.tile(images, (4, 1, 1, 1)), rounds, 2),
         "threads_two_over_one": scaling(images, rounds),
+        "threads_two_over_one_128_pictures": scaling(np.tile(images, (2, 1, 1, 1)), rounds),
+        "two_threads_of_this_machine": of_the_machine(rounds),
         "small": small(n_small, rounds),
         "load_average": os.getloadavg(),
     }

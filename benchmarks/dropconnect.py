@@ -9,6 +9,10 @@ binary digits than one decide, and more bits are drawn: 0.1 stands beside.
 
 from __future__ import annotations
 
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command line does, before torch loads
+
 import argparse
 import itertools
 import time

@@ -23,6 +23,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from descend.errors import KnobError
+
 _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)  # multipliers
 _W0, _W1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)  # steps of the key, a Weyl sequence
 _LOW, _HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
@@ -89,6 +91,8 @@ def bernoulli(
     are the bits of the sample's Philox block ``g d + k``, where p has ``d`` digits. Whoever draws may stop at the digit by which
     all numbers of a group differ from p: the others decide nothing.
     """
+    if not 0 <= p <= 1:
+        raise KnobError("rng.bernoulli", "p must be a number from 0 to 1", got=p)
     edge, d = round(p * 2**32), binary_digits(p)
     n_groups = -(-n // 128)
     words = bits(seed, stream, ids=ids, n=4 * d * n_groups, epoch=epoch, draw=draw)
@@ -101,7 +105,7 @@ def bernoulli(
 def binary_digits(p: float) -> int:
     """Return how many digits behind the point a probability has, rounded to 32 of them: 1 for 0.5, 0 for 0 and 1."""
     edge = round(p * 2**32)
-    return next((d for d in range(33) if edge % 2 ** (32 - d) == 0), 32)
+    return next(d for d in range(33) if edge % 2 ** (32 - d) == 0)
 
 
 def visit_numbers(order: ArrayLike) -> NDArray[np.int64]:
@@ -179,7 +183,7 @@ _current: ContextVar[Coordinates | None] = ContextVar("descend_rng_coordinates",
 @contextmanager
 def context(epoch: int, step: int, ids: ArrayLike, draw: int = 0) -> Iterator[None]:
     """Tell every random layer below which (epoch, step, sample ids, draw) this forward pass is."""
-    token = _current.set(Coordinates(epoch, step, np.asarray(ids, np.int64), draw))
+    token = _current.set(Coordinates(epoch, step, np.ascontiguousarray(ids, np.int64), draw))
     try:
         yield
     finally:

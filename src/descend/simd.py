@@ -40,10 +40,8 @@ def address(context: Any, builder: Any, kind: Any, array: Any, index: Any, vecto
 
 
 def splat(builder: Any, value: Any, n: int) -> Any:
-    """Return ``n`` times a float32."""
-    nothing, first = ir.Constant(ir.VectorType(ir.FloatType(), n), ir.Undefined), ir.Constant(ir.IntType(32), 0)
-    lanes = ir.Constant(ir.VectorType(ir.IntType(32), n), [0] * n)
-    return builder.shuffle_vector(builder.insert_element(nothing, value, first), nothing, lanes)
+    """Return ``n`` times a number."""
+    return same(builder, value, ir.VectorType(value.type, n))
 
 
 def times_plus(builder: Any, x: Any, factor: Any, y: Any) -> Any:
@@ -52,7 +50,7 @@ def times_plus(builder: Any, x: Any, factor: Any, y: Any) -> Any:
 
 
 def same(builder: Any, number: Any, vector: Any) -> Any:
-    """Return a vector of whole numbers, all of them ``number``, which may have more bits than they."""
+    """Return a vector whose numbers are all ``number``; a whole one may have more bits than they."""
     nothing, first = ir.Constant(vector, ir.Undefined), ir.Constant(ir.IntType(32), 0)
     lane = number if number.type == vector.element else builder.trunc(number, vector.element)
     return shuffled(builder, builder.insert_element(nothing, lane, first), nothing, [0] * vector.count)

@@ -45,6 +45,16 @@ def longs_from(typing, number):
 
 
 @operation
+def longs(typing, array, index):
+    """Return ``array[index : index + 16]`` of contiguous uint64."""
+
+    def build(context, builder, signature, values):
+        return builder.load(simd.address(context, builder, signature.args[0], values[0], values[1], _LONGS), align=8)
+
+    return LONGS(array, types.int64), build
+
+
+@operation
 def put_words(typing, array, index, a, b, c, d):
     """Store ``array[index + 4 k : index + 4 k + 4] = a[k], b[k], c[k], d[k]`` in contiguous uint32: the lower halves of each."""
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy import stats
 
-from descend.augment import Pipeline, fused, row_kernels
+from descend.augment import Pipeline, fused, kernels, row_kernels
 from descend.augment import apply as meaning
 from descend.augment.factors import Neighborhood
 from descend.augment.memory import uncleared
@@ -150,8 +150,11 @@ def test_images_that_are_read_along_lines_are_the_same_from_either_kernel(
     def made() -> list[torch.Tensor]:
         return [fused.levels(images, draws, MEAN, STD, ONE / 3, ONE), fused.whole_levels(images, draws, MEAN, STD)]
 
-    own = made()
+    with monkeypatch.context() as only:
+        only.setattr(kernels, "run_part", lambda *_: pytest.fail("the large kernel ran"))
+        own = made()
     monkeypatch.setattr(fused, "changes_levels", lambda draws: True)
+    monkeypatch.setattr(kernels, "run_straight", lambda *_: pytest.fail("the small kernel ran"))
     assert all(map(torch.equal, own, made()))
 
 

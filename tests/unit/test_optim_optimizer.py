@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from descend.errors import KnobError, ModelError, SpecError, TrainingError
-from descend.optim import SGD, Adam, AdamW, ClipNorm, Momentum, Nesterov, Optimizer
+from descend.optim import SGD, Adam, AdamW, ClipNorm, Momentum, Nesterov, Optimizer, buckets
 from descend.optim.chain import chain_of
 
 TORCH: list[tuple[str, Callable[[Any], torch.optim.Optimizer]]] = [
@@ -307,8 +307,45 @@ def test_sparse_and_complex_gradients_are_refused_by_name() -> None:
         Optimizer(table.named_parameters(), "sgd").step()
     wave = torch.zeros(3, dtype=torch.complex64, requires_grad=True)
     wave.grad = torch.zeros(3, dtype=torch.complex64)
-    with pytest.raises(ModelError, match=r"\(3,\) is complex"):
-        Optimizer([wave], "sgd").step()
+    ours = Optimizer([wave], "sgd")
+    for _ in range(2):
+        with pytest.raises(ModelError, match=r"\(3,\) is complex"):
+            ours.step()
+
+
+@pytest.mark.parametrize("rule", ["sgd", "momentum", "nadam", "rmsprop", "schedule_free_adamw"])
+@pytest.mark.parametrize("stages", [(), ("accumulate(n=2)",)], ids=["plain", "windows"])
+def test_parameters_that_are_taken_together_move_as_each_for_itself(
+    rule: str, stages: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where gradients are missing at some steps, there are several groups, and states came from a file."""
+
+    def walked() -> list[Tensor]:
+        torch.manual_seed(1)
+        params = [torch.randn(shape, requires_grad=True) for shape in ((3, 4), (4,), (2, 2), (5,))]
+        groups = [{"params": params[:3], "lr": 0.1}, {"params": params[3:]}]
+        ours = Optimizer(groups, rule, gradients=stages)
+        for step in range(8):
+            for number, parameter in enumerate(params):
+                parameter.grad = None if (step + number) % 5 == 0 else torch.randn_like(parameter)
+            ours.step()
+            if step == 4:
+                ours.load_state_dict(copy.deepcopy(ours.state_dict()))
+        return [parameter.detach() for parameter in params]
+
+    together = walked()
+    monkeypatch.setattr(buckets, "_alike", lambda *_: False)
+    assert all(map(torch.equal, together, walked()))
+
+
+def test_no_parameter_is_looked_at_for_itself_after_its_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    params = [torch.zeros(2, requires_grad=True) for _ in range(3)]
+    ours = Optimizer(params, "adamw")
+    for parameter in params[1:]:
+        parameter.grad = torch.ones(2)
+    ours.step()
+    monkeypatch.setattr(buckets, "_parted", lambda *_: pytest.fail("taken apart"))
+    ours.step()
 
 
 def test_clipping_agrees_with_torch_and_leaves_grad_alone() -> None:

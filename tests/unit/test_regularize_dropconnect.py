@@ -52,6 +52,43 @@ def test_per_sample_is_each_sample_through_its_own_weights(make, shape):
         torch.testing.assert_close(layer(x[1:]), ours[1:], rtol=0, atol=0)
 
 
+@pytest.mark.parametrize(("n_in", "n_out"), [(16, 3), (17, 4), (130, 9), (600, 33), (64, 10)])
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("p", [0.3, 0.5])
+def test_kernels_multiply_as_written_out_masks_do_forwards_and_backwards(n_in, n_out, rows, p):
+    ids = [7, -3, 2**40, 0, 12]
+    layer = DropConnectLinear(n_in, n_out, p, bias=False, seed=2, stream="dc").double()
+    x = torch.randn(len(ids), rows, n_in, dtype=torch.float64, requires_grad=True)
+    g = torch.randn(len(ids), rows, n_out, dtype=torch.float64)
+    with rng.context(1, 0, ids):
+        ours = layer(x)
+    ours.backward(g)
+    dropped = rng.bernoulli(2, "dc", ids=ids, p=p, n=n_out * n_in, epoch=1).reshape(-1, n_out, n_in)
+    mask, w = (~dropped) / (1 - p), layer.weight.detach().numpy()
+    for found, formula, operands in (
+        (ours, "bmi,boi,oi->bmo", (x, mask, w)), (x.grad, "bmo,boi,oi->bmi", (g, mask, w)),
+        (layer.weight.grad, "bmo,boi,bmi->oi", (g, mask, x)),
+    ):  # fmt: skip
+        arrays = [operand.detach().numpy() if isinstance(operand, torch.Tensor) else operand for operand in operands]
+        np.testing.assert_allclose(found.detach().numpy(), np.einsum(formula, *arrays), rtol=1e-11, atol=1e-12)
+
+
+def test_one_number_that_is_none_spoils_every_output_wherever_it_stands():
+    layer = DropConnectLinear(20, 8, 0.5)
+    for place in (0, 19):
+        x = torch.ones(1, 20)
+        x[0, place] = torch.nan
+        assert layer(x).isnan().all()
+
+
+def test_samples_are_those_of_a_strided_array_too():
+    layer, x, ids = DropConnectLinear(20, 8, 0.5), torch.randn(4, 20), np.arange(8)[::-2]
+    with rng.context(0, 0, ids):
+        found = layer(x)
+    with rng.context(0, 0, ids.copy()):
+        assert torch.equal(layer(x), found)
+
+
 @pytest.mark.parametrize(("make", "shape"), LAYERS)
 def test_per_batch_is_one_mask_of_the_step(make, shape):
     layer, x = make(per="batch", stream="dc"), torch.randn(shape, dtype=torch.float64)

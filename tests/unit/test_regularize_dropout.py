@@ -12,7 +12,7 @@ from torch import nn
 
 from descend import rng
 from descend.errors import KnobError, ModelError
-from descend.regularize import DropBlock, Dropout, StochasticDepth, exact_average
+from descend.regularize import DropBlock, Dropout, StochasticDepth, exact_average, mask_kernels
 
 IDS = [11, -7, 2**62, 5]
 
@@ -24,6 +24,21 @@ def test_masks_are_the_events_of_the_floor(n, p):
     with rng.context(2, 9, IDS, draw=1):
         kept = layer(torch.ones(4, n)).numpy() != 0
     assert (kept != rng.bernoulli(3, "layer", ids=IDS, p=p, n=n, epoch=2, draw=1)).all()
+
+
+@pytest.mark.parametrize("n_samples", [3, 40])
+@pytest.mark.parametrize("p", [0.1, 0.5])
+@pytest.mark.parametrize("n", [129, 500, 2049, 4500])
+def test_masks_of_many_units_and_of_later_ones_are_events_of_the_floor_too(n, p, n_samples):
+    """Sixteen samples are drawn together where units are few, and sixteen groups of units where they are many."""
+    ids = np.arange(n_samples) * 3 - 7
+    dropped = rng.bernoulli(3, "layer", ids=ids, p=p, n=3 * mask_kernels.GROUP + n, epoch=2)
+    for dtype in (np.float32, np.float64):
+        for first in (0, 3):
+            found = np.full((n_samples, n), 7, dtype)
+            mask_kernels.fill(found, ids, rng.key(3, "layer", epoch=2), p, 2.0, first)
+            start = first * mask_kernels.GROUP
+            assert (found == np.where(dropped[:, start : start + n], 0, 2)).all()
 
 
 def test_units_of_feature_maps_are_numbered_with_the_channel_fastest():

@@ -280,7 +280,7 @@ def test_a_warm_up_is_begun_where_nothing_is_compiled_and_can_be_ended(tmp_path:
     again = WarmUp("adamw()", "float32")
     assert again.going_on()
     cache = CacheFolder()
-    assert cache.store(warm_up._done("adamw()", "float32", warm_up.CROPS), b"")
+    assert cache.store(warm_up._done("adamw()", "float32", warm_up.TRAINING), b"")
     assert not again.going_on()  # but with what long trainings take
     assert again.going_on(warm_up.DISTORTIONS)
     again.end()
@@ -569,7 +569,7 @@ def test_what_a_warm_up_compiles_is_what_training_calls(tmp_path: Path) -> None:
     before = {*(tmp_path / "kernels").iterdir()}
     command = [sys.executable, "-m", "descend.search.warm_up", "adamw()", "bfloat16"]
     subprocess.run(command, check=True, env=os.environ | {"DESCEND_CACHE": str(tmp_path)}, timeout=300)
-    done = {warm_up._done("adamw()", "bfloat16", what).name for what in (warm_up.CROPS, warm_up.DISTORTIONS)}
+    done = {warm_up._done("adamw()", "bfloat16", what).name for what in (warm_up.TRAINING, warm_up.DISTORTIONS)}
     assert {file.name for file in {*(tmp_path / "kernels").iterdir()} - before} == done
 
 
@@ -671,6 +671,42 @@ def test_a_larger_view_comes_without_mirror_images_where_there_is_no_time_for_th
     assert offered(15.0)[1][1] < less  # they would be given up
     study.may_mirror = answer.mirrored = False
     assert [mirrored for mirrored, _ in offered(15.0)] == [False]
+
+
+def test_mirror_images_are_offered_in_the_view_of_the_best_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    study: Any = SimpleNamespace(
+        native=224, first_size=224, plan=SimpleNamespace(size=288), may_mirror=True, measured_shares={}, warm_up=None,
+        rows=lambda split: range(1000), val_nats=0.0,
+    )  # fmt: skip
+    monkeypatch.setattr(rungs, "features_s", lambda *_, **__: 1.0)
+
+    def offered(best: int) -> list[str]:
+        def answer(size: int) -> Any:
+            trial = SimpleNamespace(loss=0.1 if size == best else 0.2, accuracy=0.9)
+            return SimpleNamespace(view=size, trial=trial, frozen=True, share=1.0, mirrored=False, crops=None)
+
+        taken: Any = [(FeatureStep(size=size), answer(size)) for size in (224, 288)]
+        return [text(rung.step) for rung in rungs._rungs(study, taken, 0.2, 100.0, ())]
+
+    assert offered(288) == [text(FeatureStep(size=288, mirrored=True))]
+    assert offered(224) == [text(FeatureStep(size=224, mirrored=True))]
+
+
+def test_distortion_waits_for_its_kernels_and_is_left_out_where_they_take_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited = list[float]()
+    warm_up_of = {"ready": False, "late": True}
+    monkeypatch.setattr(keeps_labels, "distorted", lambda study: True)
+
+    def allowed(how: str, *, is_gray: bool = False) -> bool:
+        waiting = SimpleNamespace(wait=lambda seconds, what: waited.append(seconds), going_on=lambda what: warm_up_of[how])
+        study: Any = SimpleNamespace(warm_up=waiting, dataset=SimpleNamespace(is_gray=is_gray))
+        return rungs._may_distort(study, 40.0)
+
+    assert allowed("ready")
+    assert not allowed("late")
+    assert waited == [10.0, 10.0]
+    assert allowed("late", is_gray=True)  # it will say no by itself, without a kernel
+    assert len(waited) == 2
 
 
 def test_the_start_of_an_engine_is_no_part_of_its_pace(monkeypatch: pytest.MonkeyPatch) -> None:

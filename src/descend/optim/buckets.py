@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from operator import attrgetter, is_, methodcaller
 from typing import Any
 
@@ -75,26 +76,29 @@ def gather(
     """
     known, states, place = list(state_of), list(state_of.values()), 0
     for group, rule in groups:
-        params, start = group["params"], place
+        params: list[Tensor] = group["params"]
         grads: list[Any] = list(map(gradient, params))
-        place = start + len(params)
-        found = states[start:place]  # where states stand in the order of the parameters, none has to be looked up
-        if len(found) == len(params) and all(map(is_, params, known[start:place])) and _alike(rule, params, grads, found):
+        if any(map(is_, grads, repeat(None))):
+            params = [parameter for parameter, grad in zip(params, grads, strict=True) if grad is not None]
+            grads = [grad for grad in grads if grad is not None]
+        start, place = place, place + len(params)
+        in_order = len(known) >= place and all(map(is_, params, known[start:place]))  # then no state has to be looked up
+        found: list[Any] = states[start:place] if in_order else list(map(state_of.get, params))
+        if _alike(rule, params, grads, found):
             yield Bucket(rule, group["maximize"], params, grads, found)
         else:
-            yield from _parted([each for each, _ in groups], group, rule, grads, state_of)
+            yield from _parted([each for each, _ in groups], group, rule, params, grads, state_of)
 
 
 def _parted(
-    groups: Groups, group: Mapping[str, Any], rule: Chain, grads: list[Tensor | None], state_of: Mapping[Tensor, dict[str, Any]]
-) -> Iterable[Bucket]:
-    """Return the buckets of a group, looking at each of its parameters for itself."""
+    groups: Groups, group: Mapping[str, Any], rule: Chain, params: list[Tensor], grads: list[Tensor],
+    state_of: Mapping[Tensor, dict[str, Any]],
+) -> Iterable[Bucket]:  # fmt: skip
+    """Return the buckets of the parameters of a group that have gradients, looking at each for itself."""
     buckets: dict[tuple[Any, ...], Bucket] = {}
     memory = rule.core.memory
     last, bucket = None, Bucket(rule, group["maximize"])  # most make the step of the one before: no need to look it up
-    for parameter, grad in zip(group["params"], grads, strict=True):
-        if grad is None:
-            continue
+    for parameter, grad in zip(params, grads, strict=True):
         state = state_of[parameter]
         key = (parameter.dtype, grad.dtype, grad.layout, parameter.device, state.get("step"))
         if memory:
@@ -111,9 +115,11 @@ def _parted(
     return buckets.values()
 
 
-def _alike(rule: Chain, params: list[Tensor], grads: list[Any], states: list[dict[str, Any]]) -> bool:
-    """Return whether parameters have gradients and make the same step, not their first: asked of many tensors at once."""
-    if not grads or set(map(type, grads)) != {Tensor} or grads[0].layout is not torch.strided:
+def _alike(rule: Chain, params: list[Tensor], grads: list[Tensor], states: list[dict[str, Any] | None]) -> bool:
+    """Return whether parameters with states make the same step, by gradients that are taken: asked of many tensors at once."""
+    if not grads or set(map(type, grads)) != {Tensor} or set(map(type, states)) != {dict}:
+        return False
+    if grads[0].layout is not torch.strided or grads[0].is_complex() or params[0].is_complex():
         return False
     facts = map(_DTYPE, params), map(_DTYPE, grads), map(_LAYOUT, grads), map(_DEVICE, params)
     made = (map(methodcaller("get", name), states) for name in ("step", *rule.core.memory))

@@ -162,8 +162,8 @@ class DropConnectLinear(nn.Linear):
 
     When to prefer it: large fully connected layers; the paper found it a little better than dropout and several times as
     slow. The per-sample form draws a mask of all weights for every sample as it multiplies, and again in the backward pass,
-    and holds none; it takes 1.5 to 4 times as long as ``per="batch"``, which draws one for all, where p is 0.5 and a bit
-    decides, and up to 8 times with other p (``benchmarks/dropconnect.py``).
+    and holds none; it takes 1 to 3 times as long as ``per="batch"``, which draws one for all, where p is 0.5 and a bit
+    decides, and 1.5 to 7 times where p is 0.1 (``benchmarks/dropconnect.py``).
 
         training                 a(x (M * W)^T / (1 - p) + (m * b) / (1 - p))      M, m ~ Bernoulli(1 - p)
         inference "mean"         a(x W^T + b)

@@ -20,12 +20,13 @@ from descend import rng
 from descend.compiled import LEAN, helper, kernel
 from descend.regularize.simd import N, all_of, bits_from, kept, put
 from descend.simd_longs import N as N_BLOCKS
-from descend.simd_longs import all_longs, any_bit, longs_from, put_words
+from descend.simd_longs import all_longs, any_bit, longs, longs_from, put_words
 
 GROUP = 128  # units whose bits are a block of Philox
-ROOM = 4 * N_BLOCKS + 1  # words that sixteen groups take, and one more, which is read with the last
+N_WORDS = 4 * N_BLOCKS + 1  # that sixteen groups take, and one more, which is read with the last
+TOGETHER = 4  # groups, from which sixteen at once take less time than one after the other
 _LOW, _HALF, _ONE = np.uint64(0xFFFFFFFF), np.uint64(32), np.uint64(1)
-_philox = helper(rng.philox_rounds, inline="always")  # as a call it would keep LLVM from drawing several numbers at once
+_philox = helper(rng.philox_rounds, inline="always")
 
 
 @helper(**LEAN)
@@ -35,10 +36,13 @@ def _decided(digit: Any, of_p: Any, equal: Any, below: Any) -> tuple[Any, Any]:
 
 
 @helper(**LEAN)
-def _kept(group: Any, low: Any, high: Any, key: Any, edge: Any, n_digits: Any) -> tuple[Any, Any, Any, Any]:
-    """Return the four words whose bits tell which units of a group are kept: of sixteen groups at once where they are vectors."""
+def _kept_of(group: Any, asked: Any, low: Any, high: Any, key: Any, edge: Any, n_digits: Any) -> tuple[Any, Any, Any, Any]:
+    """Return the four words whose bits tell which units of a group are kept: of sixteen groups at once where they are vectors.
+
+    asked: four words whose bits tell which units matter; the others need not be decided.
+    """
     below_a = below_b = below_c = below_d = (group ^ group) ^ (_LOW * (edge >> _HALF))  # all of them where p is 1
-    equal_a = equal_b = equal_c = equal_d = (group ^ group) ^ _LOW
+    equal_a, equal_b, equal_c, equal_d = asked
     for k in range(n_digits):
         block = group * np.uint64(n_digits) + np.uint64(k)
         a, b, c, d = _philox(block & _LOW, block >> _HALF, low, high, key[0], key[1])
@@ -53,40 +57,82 @@ def _kept(group: Any, low: Any, high: Any, key: Any, edge: Any, n_digits: Any) -
 
 
 @helper(**LEAN)
+def _first_bits(n: Any) -> Any:
+    """Return a word whose first ``n`` bits are set, of 32 at most."""
+    return _LOW if n >= 32 else (_ONE << np.uint64(max(n, 0))) - _ONE
+
+
+@helper(**LEAN)
 def draw(bits: Any, first: Any, n: Any, number: Any, key: Any, edge: Any, n_digits: Any) -> None:
-    """Draw for ``n`` groups of a sample from group ``first`` on: bit j of ``bits`` is set where unit j is kept.
+    """Draw for ``n`` units of a sample, those of group ``first`` first: bit j of ``bits`` is set where unit j is kept.
 
     bits: uint32, four for each group, and for as many as are drawn together: a multiple of ``N_BLOCKS`` of them. number: the
-    sample's, uint64. edge, n_digits: of ``law``.
+    sample's, uint64. edge, n_digits: of ``binary``.
     """
-    low, high, k = number & _LOW, number >> _HALF, 0
-    while n - k > 2:
+    low, high, n_groups, k = number & _LOW, number >> _HALF, (n + GROUP - 1) // GROUP, 0
+    while n_groups - k >= TOGETHER:
+        below = longs_from(np.uint64(0)) + np.uint64(k - n_groups)  # negative in the groups that are asked for
+        asked = (below >> np.uint64(63)) * _LOW
         groups = longs_from(np.uint64(first + k))
-        a, b, c, d = _kept(groups, all_longs(low), all_longs(high), key, edge, n_digits)
+        a, b, c, d = _kept_of(groups, (asked, asked, asked, asked), all_longs(low), all_longs(high), key, edge, n_digits)
         put_words(bits, 4 * k, a, b, c, d)
         k += N_BLOCKS
-    while k < n:
-        one, two, three, four = _kept(np.uint64(first + k), low, high, key, edge, n_digits)
+    while k < n_groups:
+        left = n - GROUP * k
+        words = _first_bits(left), _first_bits(left - 32), _first_bits(left - 64), _first_bits(left - 96)
+        one, two, three, four = _kept_of(np.uint64(first + k), words, low, high, key, edge, n_digits)
         bits[4 * k], bits[4 * k + 1], bits[4 * k + 2], bits[4 * k + 3] = one, two, three, four
         k += 1
 
 
-def law(p: float) -> tuple[np.uint64, int]:
+@helper(**LEAN)
+def is_kept(bits: Any, j: Any) -> Any:
+    """Return whether bit j is set."""
+    return bits[j // 32] >> np.uint32(j % 32) & np.uint32(1)
+
+
+def binary(p: float) -> tuple[np.uint64, int]:
     """Return p as ``draw`` takes it: times 2**32, and how many of its binary digits there are before the last zeros."""
     return np.uint64(round(p * 2**32)), rng.binary_digits(p)
 
 
+@helper(**LEAN)
+def _write(row: Any, bits: Any, start: Any, scale: Any) -> None:
+    """Write ``scale`` to a row where a bit from ``start`` on is set, 0 elsewhere."""
+    for j in range(0, row.size - N + 1, N):
+        put(row, j, kept(all_of(scale), bits_from(bits, start + j)))
+    for j in range(row.size // N * N, row.size):
+        row[j] = scale if is_kept(bits, start + j) else row.dtype.type(0)
+
+
+@helper(**LEAN)
+def _fill_sixteen(out: Any, ids: Any, i: Any, key: Any, edge: Any, n_digits: Any, scale: Any, first: Any, bits: Any) -> None:
+    """Fill the rows of sixteen samples from sample i on, a group of each at a time."""
+    number, n = longs(ids, i), out.shape[1]
+    for start in range(0, n, GROUP):
+        left = n - start
+        asked = (
+            all_longs(_first_bits(left)), all_longs(_first_bits(left - 32)),
+            all_longs(_first_bits(left - 64)), all_longs(_first_bits(left - 96)),
+        )  # fmt: skip
+        group = all_longs(np.uint64(first + start // GROUP))
+        a, b, c, d = _kept_of(group, asked, number & _LOW, number >> _HALF, key, edge, n_digits)
+        put_words(bits, 0, a, b, c, d)
+        for r in range(N_BLOCKS):
+            _write(out[i + r, start : start + GROUP], bits, GROUP * r, scale)
+
+
 @kernel
 def _fill_masks(out: Any, ids: Any, key: Any, edge: Any, n_digits: Any, scale: Any, first: Any) -> None:
-    bits, zero = np.zeros(ROOM, np.uint32), out.dtype.type(0)
-    for i in range(ids.size):
+    bits, i = np.zeros(N_WORDS, np.uint32), 0
+    while out.shape[1] < GROUP * N_BLOCKS and i + N_BLOCKS <= ids.size:  # too few groups to draw sixteen of a sample at once
+        _fill_sixteen(out, ids, i, key, edge, n_digits, scale, first, bits)
+        i += N_BLOCKS
+    for k in range(i, ids.size):
         for start in range(0, out.shape[1], GROUP * N_BLOCKS):
-            row = out[i, start : start + GROUP * N_BLOCKS]
-            draw(bits, first + start // GROUP, (row.size + GROUP - 1) // GROUP, ids[i], key, edge, n_digits)
-            for j in range(0, row.size - N + 1, N):
-                put(row, j, kept(all_of(scale), bits_from(bits, j)))
-            for j in range(row.size // N * N, row.size):
-                row[j] = scale if bits[j // 32] >> np.uint32(j % 32) & np.uint32(1) else zero
+            row = out[k, start : start + GROUP * N_BLOCKS]
+            draw(bits, first + start // GROUP, row.size, ids[k], key, edge, n_digits)
+            _write(row, bits, 0, scale)
 
 
 def fill(out: NDArray[Any], ids: NDArray[np.int64], key: tuple[int, int], p: float, scale: float, first: int = 0) -> None:
@@ -94,7 +140,7 @@ def fill(out: NDArray[Any], ids: NDArray[np.int64], key: tuple[int, int], p: flo
 
     Unit ``j`` of sample ``i`` is dropped exactly when event ``GROUP * first + j`` of ``rng.bernoulli`` happens.
     """
-    _fill_masks(out, ids.view(np.uint64), np.array(key, np.uint64), *law(p), out.dtype.type(scale), first)
+    _fill_masks(out, ids.view(np.uint64), np.array(key, np.uint64), *binary(p), out.dtype.type(scale), first)
 
 
 @kernel

@@ -1,4 +1,7 @@
-"""The compiled products of DropConnect: each sample goes through masked weights of its own, which are never written down."""
+"""The compiled products of DropConnect: each sample goes through masked weights of its own, which are never written down.
+
+A weight that is dropped counts as 0, also an infinite one.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from descend.compiled import LEAN, helper, run_shares
-from descend.regularize.mask_kernels import GROUP, draw, law
+from descend.regularize.mask_kernels import GROUP, binary, draw, is_kept
 from descend.regularize.simd import N, all_of, bits_from, kept, lanes, put, times_plus, total
 from descend.simd_longs import N as N_BLOCKS
 
@@ -17,16 +20,17 @@ ROWS = 4  # outputs that are computed together, since they read the same input
 
 
 @helper(**LEAN)
-def _draw_rows(bits: Any, first: Any, last: Any, n_in: Any, number: Any, key: Any, law: Any) -> Any:
+def _draw_rows(bits: Any, first: Any, last: Any, n_in: Any, number: Any, key: Any, p: Any) -> Any:
     """Draw the masks of the weights of outputs ``first`` to ``last``; return the bit at which they begin."""
     group = first * n_in // GROUP
-    draw(bits, group, (last * n_in + GROUP - 1) // GROUP - group, number, key, law[0], np.int64(law[1]))
+    draw(bits, group, last * n_in - group * GROUP, number, key, p[0], np.int64(p[1]))
     return first * n_in - group * GROUP
 
 
 @helper(**LEAN)
-def _is_kept(bits: Any, j: Any) -> Any:
-    return bits[j // 32] >> np.uint32(j % 32) & np.uint32(1)
+def _weight(bits: Any, start: Any, row: Any, j: Any) -> Any:
+    """Return a weight of a row, whose bits begin at ``start``, or 0 where it is dropped."""
+    return row[j] if is_kept(bits, start + j) else row.dtype.type(0)
 
 
 @helper(**LEAN)
@@ -44,8 +48,7 @@ def _products(bits: Any, start: Any, x: Any, weight: Any, o: Any, y: Any) -> Non
     y[o], y[o + 1], y[o + 2], y[o + 3] = total(a), total(b), total(c), total(d)
     for j in range(n_in // N * N, n_in):
         for r in range(ROWS):
-            if _is_kept(bits, start + r * n_in + j):
-                y[o + r] += weight[o + r, j] * x[j]
+            y[o + r] += _weight(bits, start + r * n_in, weight[o + r], j) * x[j]
 
 
 @helper(**LEAN)
@@ -56,19 +59,18 @@ def _product(bits: Any, start: Any, x: Any, row: Any) -> Any:
         found = times_plus(kept(lanes(row, j), bits_from(bits, start + j)), lanes(x, j), found)
     result = total(found)
     for j in range(x.size // N * N, x.size):
-        if _is_kept(bits, start + j):
-            result += row[j] * x[j]
+        result += _weight(bits, start, row, j) * x[j]
     return result
 
 
 @helper
-def _multiply(first: Any, last: Any, x: Any, weight: Any, ids: Any, key: Any, law: Any, scale: Any, y: Any) -> bool:
+def _multiply(first: Any, last: Any, x: Any, weight: Any, ids: Any, key: Any, p: Any, scale: Any, y: Any) -> bool:
     n_out, n_in = weight.shape
     bits = np.zeros(_n_words(n_in), np.uint32)
     for o in range(0, n_out, ROWS):  # outside, so that rows of weights are read from the nearest cache
         end = min(o + ROWS, n_out)
         for b in range(first, last):
-            start = _draw_rows(bits, o, end, n_in, ids[b], key, law)
+            start = _draw_rows(bits, o, end, n_in, ids[b], key, p)
             for m in range(x.shape[1]):
                 if end - o == ROWS:
                     _products(bits, start, x[b, m], weight, o, y[b, m])
@@ -102,9 +104,9 @@ def _gradients(bits: Any, start: Any, g: Any, x: Any, weight: Any, dx: Any, dw: 
         put(dx, j, times_plus(kept(four, d), lanes(row_d, j), change))
     for j in range(n_in // N * N, n_in):
         for r in range(ROWS):
-            if _is_kept(bits, start + r * n_in + j):
+            dx[j] += g[r] * _weight(bits, start + r * n_in, weight[r], j)
+            if is_kept(bits, start + r * n_in + j):
                 dw[r, j] += g[r] * x[j]
-                dx[j] += g[r] * weight[r, j]
 
 
 @helper(**LEAN)
@@ -115,23 +117,23 @@ def _gradient(bits: Any, start: Any, g: Any, x: Any, row: Any, dx: Any, dw: Any)
         put(dw, j, times_plus(moved, lanes(x, j), lanes(dw, j)))
         put(dx, j, times_plus(moved, lanes(row, j), lanes(dx, j)))
     for j in range(x.size // N * N, x.size):
-        if _is_kept(bits, start + j):
+        dx[j] += g * _weight(bits, start, row, j)
+        if is_kept(bits, start + j):
             dw[j] += g * x[j]
-            dx[j] += g * row[j]
 
 
 @helper
 def _multiply_back(
-    first: Any, last: Any, g: Any, x: Any, weight: Any, ids: Any, key: Any, law: Any, scale: Any, dx: Any, dw: Any
+    first: Any, last: Any, g: Any, x: Any, weight: Any, ids: Any, key: Any, p: Any, scale: Any, dx: Any, dw: Any
 ) -> bool:
     n_out, n_in = weight.shape
     bits, scaled = np.zeros(_n_words(n_in), np.uint32), np.empty(ROWS, x.dtype)
     for part in range(first, last):
-        stop = n_out * (part + 1) // dx.shape[0]
-        for o in range(n_out * part // dx.shape[0], stop, ROWS):
-            end = min(o + ROWS, stop)
+        n_blocks = (n_out + ROWS - 1) // ROWS
+        for block in range(n_blocks * part // dx.shape[0], n_blocks * (part + 1) // dx.shape[0]):
+            o, end = ROWS * block, min(ROWS * (block + 1), n_out)
             for b in range(x.shape[0]):
-                start = _draw_rows(bits, o, end, n_in, ids[b], key, law)
+                start = _draw_rows(bits, o, end, n_in, ids[b], key, p)
                 for m in range(x.shape[1]):
                     for r in range(end - o):
                         scaled[r] = g[b, m, o + r] * scale[0]
@@ -176,11 +178,11 @@ class Masked:
         self, g: NDArray[Any], x: NDArray[Any], weight: NDArray[Any], n_threads: int
     ) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return the gradients of x and of the weights, from those of the products."""
-        parts = min(self.PARTS, weight.shape[0])
+        parts = min(self.PARTS, -(-weight.shape[0] // ROWS))
         dx, dw = np.zeros((parts, *x.shape), x.dtype), np.zeros_like(weight)
         run_shares(_multiply_back, parts, n_threads, g, x, weight, *self._drawn(x), dx, dw)
         return dx.sum(0), dw
 
     def _drawn(self, like: NDArray[Any]) -> tuple[NDArray[Any], ...]:
-        key, digits = np.array(self.key, np.uint64), np.array(law(self.p), np.uint64)
+        key, digits = np.array(self.key, np.uint64), np.array(binary(self.p), np.uint64)
         return self.ids.view(np.uint64), key, digits, np.array([self.scale], like.dtype)

@@ -33,7 +33,7 @@ def _place(context: Any, builder: Any, signature: Any, values: Any) -> tuple[Any
 def bits_from(typing, bits, first):
     """Return sixteen bits from bit ``first`` of contiguous uint32 on, which has a word more than is read, as uint16.
 
-    The bytes of a word are taken to stand in the order of their places, as on every processor that torch is built for.
+    Bytes stand in the order of their places: little-endian processors.
     """
 
     def build(context, builder, signature, values):
@@ -87,7 +87,7 @@ def all_of(typing, number):
     kind = _LANES[number]
 
     def build(context, builder, signature, values):
-        return simd.same(builder, values[0], kind.lanes)
+        return simd.splat(builder, values[0], N)
 
     return kind(number), build
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from descend.files import CacheFolder
 from descend.train.record import versions
 
-CROPS, DISTORTIONS = "crops", "distortions"
-AUGMENT = {CROPS: ("random_resized_crop()", "flip()"), DISTORTIONS: ("trivialaugment()",)}
+TRAINING, DISTORTIONS = "training", "distortions"
+AUGMENT = {TRAINING: ("random_resized_crop()", "flip()"), DISTORTIONS: ("trivialaugment()",)}
 """What is compiled, by what it is for: crops and training first, which most searches come to, then what long trainings take."""
 N_DRAWN = 256  # pictures, among which every transform of a policy is drawn
 KIND = "kernels"  # the folder in the cache that compiled code lies in
@@ -39,11 +39,11 @@ class WarmUp:
         nothing = subprocess.DEVNULL
         self._process = subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing) if needed else None
 
-    def going_on(self, what: str = CROPS) -> bool:
+    def going_on(self, what: str = TRAINING) -> bool:
         """Whether it is not done yet with what crops and training need, or distortions."""
         return self._process is not None and self._process.poll() is None and not _is_done(self._seals[what])
 
-    def wait(self, seconds: float, what: str = CROPS) -> None:
+    def wait(self, seconds: float, what: str = TRAINING) -> None:
         """Wait until it is done with that, for so many seconds at most."""
         end = time.perf_counter() + seconds
         while self.going_on(what) and time.perf_counter() < end:
@@ -90,7 +90,7 @@ def _work(rule: str, precision: str) -> None:
     def augment(what: str) -> None:
         Pipeline(AUGMENT[what], size=8)(np.zeros((N_DRAWN, 16, 16, 3), np.uint8), ids=np.arange(N_DRAWN), epoch=0)
 
-    augment(CROPS)
+    augment(TRAINING)
     weight = nn.Parameter(torch.zeros(N_WEIGHTS))
     weight.grad = torch.zeros(N_WEIGHTS)
     Optimizer([weight], rule).step()
@@ -102,7 +102,7 @@ def _work(rule: str, precision: str) -> None:
         geometry, limits = Geometry(side, 1, 5, 5, 5, 5, edge, edge), (0.0, 6.0, 6.0)
         out = forward(maps, weights, weights[0, 0], geometry, limits, n_threads=1)
         backward(maps, out, maps, weights, geometry, limits, n_threads=1)
-    CacheFolder().store(_done(rule, precision, CROPS), b"")
+    CacheFolder().store(_done(rule, precision, TRAINING), b"")
     augment(DISTORTIONS)
     CacheFolder().store(_done(rule, precision, DISTORTIONS), b"")
 
