@@ -19,7 +19,7 @@ from pathlib import Path
 from descend.search.warm_up import AUGMENT, KIND
 from harness import save, spread
 
-ROUNDS = 3
+ROUNDS = 2
 AUGMENTED = """
 import time
 import numpy as np
