@@ -54,7 +54,7 @@ def resnet20(drop: Callable[[float], nn.Module] | None = None, *, per: str = "no
     if per != "none":
         return StochasticDepthInBlocks(last=0.5, per=per).install(model, 0)
     for n, (_, block, family) in enumerate(residual_blocks(model) if drop else []):
-        drop_output(block.get_submodule(family.ends[0]), drop(0.5 * (n + 1) / 9))
+        drop_output(block.get_submodule(family.ends(block)[0]), drop(0.5 * (n + 1) / 9))
     return model
 
 
