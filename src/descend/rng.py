@@ -23,8 +23,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from descend.errors import KnobError
-
 _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)  # multipliers
 _W0, _W1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)  # steps of the key, a Weyl sequence
 _LOW, _HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
@@ -84,15 +82,13 @@ def uniform(seed: int, stream: str, *, ids: ArrayLike, n: int = 1, epoch: int = 
 def bernoulli(
     seed: int, stream: str, *, ids: ArrayLike, p: float, n: int = 1, epoch: int = 0, draw: int = 0
 ) -> NDArray[np.bool_]:
-    """Return which of ``n`` events of probability p happen for each sample id: ids (B,) int64 -> (B, n) bool.
+    """Return which of ``n`` events of probability p, from 0 to 1, happen for each sample id: ids (B,) int64 -> (B, n) bool.
 
     Event ``j`` happens where a uniform number lies below p, which is rounded to 32 binary digits. The number is drawn digit by
     digit, as many as p has, so that a fair coin costs a random bit and not a word: digit ``k`` of the 128 events of group ``g``
     are the bits of the sample's Philox block ``g d + k``, where p has ``d`` digits. Whoever draws may stop at the digit by which
     all numbers of a group differ from p: the others decide nothing.
     """
-    if not 0 <= p <= 1:
-        raise KnobError("rng.bernoulli", "p must be a number from 0 to 1", got=p)
     edge, d = round(p * 2**32), binary_digits(p)
     n_groups = -(-n // 128)
     words = bits(seed, stream, ids=ids, n=4 * d * n_groups, epoch=epoch, draw=draw)
