@@ -23,8 +23,8 @@ class Vector(types.Type):
     """Numba's name for numbers that lie in registers together: so many of one type of LLVM."""
 
     def __init__(self, name: str, element: ir.Type, n: int) -> None:
-        super().__init__(name=name)
         self.lanes = ir.VectorType(element, n)
+        super().__init__(name=f"{name} {self.lanes}")
 
 
 @register_model(Vector)
@@ -37,6 +37,32 @@ def address(context: Any, builder: Any, kind: Any, array: Any, index: Any, vecto
     """Return a pointer to ``vector`` at an index of a contiguous array. kind: the array's Numba type."""
     start = context.make_array(kind)(context, builder, array).data
     return builder.bitcast(builder.gep(start, [index]), vector.as_pointer())
+
+
+def filling(kind: Vector, number: Any) -> Any:
+    """Return the operation that makes a vector of one number in every place."""
+
+    @operation
+    def filled(typing: Any, x: Any) -> Any:  # noqa: ARG001 (as Numba calls it)
+        def build(context: Any, builder: Any, signature: Any, values: Any) -> Any:  # noqa: ARG001
+            return same(builder, values[0], kind.lanes)
+
+        return kind(number), build
+
+    return filled
+
+
+def loading(kind: Vector, align: int) -> Any:
+    """Return the operation that loads a vector from an index of a contiguous array on. align: bytes of a number."""
+
+    @operation
+    def loaded(typing: Any, array: Any, index: Any) -> Any:  # noqa: ARG001
+        def build(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            return builder.load(address(context, builder, signature.args[0], values[0], values[1], kind.lanes), align=align)
+
+        return kind(array, types.int64), build
+
+    return loaded
 
 
 def splat(builder: Any, value: Any, n: int) -> Any:

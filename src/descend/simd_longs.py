@@ -24,14 +24,8 @@ for _symbol, _instruction in zip(_SYMBOLS, ("mul", "add", "lshr", "xor", "and_",
     simd.give_operator(_symbol, _instruction, LONGS, types.uint64)
 
 
-@operation
-def all_longs(typing, number):
-    """Return sixteen times a whole number."""
-
-    def build(context, builder, signature, values):
-        return simd.same(builder, values[0], _LONGS)
-
-    return LONGS(types.uint64), build
+all_longs = simd.filling(LONGS, types.uint64)
+longs = simd.loading(LONGS, align=8)
 
 
 @operation
@@ -42,16 +36,6 @@ def longs_from(typing, number):
         return builder.add(simd.same(builder, values[0], _LONGS), ir.Constant(_LONGS, list(range(N))))
 
     return LONGS(types.uint64), build
-
-
-@operation
-def longs(typing, array, index):
-    """Return ``array[index : index + 16]`` of contiguous uint64."""
-
-    def build(context, builder, signature, values):
-        return builder.load(simd.address(context, builder, signature.args[0], values[0], values[1], _LONGS), align=8)
-
-    return LONGS(array, types.int64), build
 
 
 @operation

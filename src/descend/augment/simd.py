@@ -27,14 +27,7 @@ def _lanes(*numbers: int) -> Any:
     return ir.Constant(ir.VectorType(ir.IntType(32), len(numbers)), list(numbers))
 
 
-@operation
-def four(typing, array, index):
-    """Return ``array[index : index + 4]`` of contiguous float32."""
-
-    def build(context, builder, signature, values):
-        return builder.load(simd.address(context, builder, signature.args[0], values[0], values[1], _FOUR), align=4)
-
-    return FOUR_FLOATS(array, types.int64), build
+four = simd.loading(FOUR_FLOATS, align=4)
 
 
 @operation

@@ -270,14 +270,7 @@ def put_twice_weighed(typing, array, index, low, high):
     return types.void(array, types.int64, INTS, INTS), build
 
 
-@operation
-def all_ints(typing, number):
-    """Return sixteen times a whole number."""
-
-    def build(context, builder, signature, values):
-        return simd.same(builder, values[0], _INTS)
-
-    return INTS(types.int64), build
+all_ints = simd.filling(INTS, types.int64)
 
 
 @operation

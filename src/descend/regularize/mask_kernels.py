@@ -39,7 +39,7 @@ def _decided(digit: Any, of_p: Any, equal: Any, below: Any) -> tuple[Any, Any]:
 def _kept_of(group: Any, asked: Any, low: Any, high: Any, key: Any, edge: Any, n_digits: Any) -> tuple[Any, Any, Any, Any]:
     """Return the four words whose bits tell which units of a group are kept: of sixteen groups at once where they are vectors.
 
-    asked: four words whose bits tell which units matter; the others need not be decided.
+    asked: of ``_asked``; units that are not asked for need not be decided.
     """
     below_a = below_b = below_c = below_d = (group ^ group) ^ (_LOW * (edge >> _HALF))  # all of them where p is 1
     equal_a, equal_b, equal_c, equal_d = asked
@@ -63,6 +63,12 @@ def _first_bits(n: Any) -> Any:
 
 
 @helper(**LEAN)
+def _asked(n: Any) -> tuple[Any, Any, Any, Any]:
+    """Return the four words whose first ``n`` bits are set, in all."""
+    return _first_bits(n), _first_bits(n - 32), _first_bits(n - 64), _first_bits(n - 96)
+
+
+@helper(**LEAN)
 def draw(bits: Any, first: Any, n: Any, number: Any, key: Any, edge: Any, n_digits: Any) -> None:
     """Draw for ``n`` units of a sample, those of group ``first`` first: bit j of ``bits`` is set where unit j is kept.
 
@@ -78,9 +84,7 @@ def draw(bits: Any, first: Any, n: Any, number: Any, key: Any, edge: Any, n_digi
         put_words(bits, 4 * k, a, b, c, d)
         k += N_BLOCKS
     while k < n_groups:
-        left = n - GROUP * k
-        words = _first_bits(left), _first_bits(left - 32), _first_bits(left - 64), _first_bits(left - 96)
-        one, two, three, four = _kept_of(np.uint64(first + k), words, low, high, key, edge, n_digits)
+        one, two, three, four = _kept_of(np.uint64(first + k), _asked(n - GROUP * k), low, high, key, edge, n_digits)
         bits[4 * k], bits[4 * k + 1], bits[4 * k + 2], bits[4 * k + 3] = one, two, three, four
         k += 1
 
@@ -110,14 +114,11 @@ def _fill_sixteen(out: Any, ids: Any, i: Any, key: Any, edge: Any, n_digits: Any
     """Fill the rows of sixteen samples from sample i on, a group of each at a time."""
     number, n = longs(ids, i), out.shape[1]
     for start in range(0, n, GROUP):
-        left = n - start
-        asked = (
-            all_longs(_first_bits(left)), all_longs(_first_bits(left - 32)),
-            all_longs(_first_bits(left - 64)), all_longs(_first_bits(left - 96)),
-        )  # fmt: skip
+        a, b, c, d = _asked(n - start)
+        asked = all_longs(a), all_longs(b), all_longs(c), all_longs(d)
         group = all_longs(np.uint64(first + start // GROUP))
-        a, b, c, d = _kept_of(group, asked, number & _LOW, number >> _HALF, key, edge, n_digits)
-        put_words(bits, 0, a, b, c, d)
+        one, two, three, four = _kept_of(group, asked, number & _LOW, number >> _HALF, key, edge, n_digits)
+        put_words(bits, 0, one, two, three, four)
         for r in range(N_BLOCKS):
             _write(out[i + r, start : start + GROUP], bits, GROUP * r, scale)
 

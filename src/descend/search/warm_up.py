@@ -12,6 +12,7 @@ import platform
 import subprocess
 import sys
 import time
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -66,6 +67,7 @@ def _is_done(seal: Path) -> bool:
     return CacheFolder().load(seal) is not None
 
 
+@cache
 def _sources() -> str:
     """Return a digest of the texts that kernels come from: another text compiles anew, whatever its version is."""
     package, text = Path(__file__).parents[1], hashlib.blake2b(digest_size=16)

@@ -81,14 +81,7 @@ def put(typing, array, index, x):
     return types.void(array, types.intp, LANES), build
 
 
-@operation
-def same(typing, number):
-    """Return sixteen times a float32."""
-
-    def build(context, builder, signature, values):
-        return simd.splat(builder, values[0], N)
-
-    return LANES(types.float32), build
+same = simd.filling(LANES, types.float32)
 
 
 @operation
