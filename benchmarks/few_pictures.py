@@ -39,7 +39,7 @@ def ways(name: str, n: int) -> dict[str, list[str]]:
     for passes in PASSES:
         n_steps = max(1, round(passes * n_train / batch_size))
         lr = LR * min(1.0, (n_steps / LR_STEPS) ** 0.5)
-        trained = f'size=128, view=160, freeze_to="block1", lr={lr:.3g}, n_steps={n_steps}, batch_size={batch_size}'
+        trained = f'size=128, freeze_to="block1", lr={lr:.3g}, n_steps={n_steps}, batch_size={batch_size}'
         found[f"crops, {passes} passes"] = [*crops, f"finetune({trained}, mirrored={mirrored})"]
     return found
 

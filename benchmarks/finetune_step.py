@@ -35,14 +35,13 @@ from descend.comparison import PairedRuns
 from descend.models import Classifier, Lite0
 from descend.optim import Optimizer
 from descend.search import finetune
-from descend.search import run as search_run
-from descend.search.study import Answer, Study
 from descend.transfer import FineTuning, quick_training
 from harness import interval, save, spread
 from splits import split
+from trained_alone import trained_alone
 
 SIZES, BATCH, ROUNDS, FREEZE_TO = (128, 160, 224), 32, 12, "block1"
-STEPS, SIZE, VIEW, LR = 450, 128, 160, 9.5e-4
+STEPS, SIZE, LR = 450, 128, 5e-4
 Step = Callable[[], None]
 
 
@@ -92,31 +91,26 @@ def steps_timed(size: int) -> dict[str, Any]:
 
 def right(name: str, seed: int, precision: str, *, plain: bool, work: Path) -> tuple[Any, dict[str, Any]]:
     """Return which test pictures the trained network alone answers right, and what the training took."""
-    found: dict[str, Any] = {}
-    calibrated, trained = search_run.calibrated, finetune._train
-
-    def noted(study: Study, answer: Answer) -> Answer:
-        rows = study.rows("test")
-        found["right"] = study.probabilities(answer, rows).argmax(1) == study.dataset.labels[rows]
-        return calibrated(study, answer)
+    took: dict[str, Any] = {}
+    trained = finetune._train
 
     def timed(*args: Any) -> None:
         began = time.process_time()
         trained(*args)
-        found["train_cpu_s"] = round(time.process_time() - began, 1)
+        took["train_cpu_s"] = round(time.process_time() - began, 1)
 
     step = (
-        f'finetune(size={SIZE}, view={VIEW}, freeze_to="{FREEZE_TO}", lr={LR}, n_steps={STEPS}, batch_size={BATCH}, '
+        f'finetune(size={SIZE}, freeze_to="{FREEZE_TO}", lr={LR}, n_steps={STEPS}, batch_size={BATCH}, '
         f'mirrored=True, precision="{precision}")'
     )
     with ExitStack() as patches:
         folder = Path(patches.enter_context(tempfile.TemporaryDirectory()))
-        patches.enter_context(patch.object(search_run, "calibrated", noted))
+        found = patches.enter_context(trained_alone())
         patches.enter_context(patch.object(finetune, "_train", timed))
         if plain:
             patches.enter_context(patch.object(finetune, "quick_training", lambda *given: given[0]))
         api.fit(split(name, seed, work), transfer="auto", out=folder / "run", seed=seed, steps=["features(size=224)", step])
-    return found.pop("right"), found
+    return found[0].right, took
 
 
 def accuracy(name: str, n_seeds: int, work: Path) -> dict[str, Any]:

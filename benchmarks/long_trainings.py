@@ -38,7 +38,7 @@ def steps_of(way: str, folder: Path) -> list[str]:
     def trained(passes: float, **more: Any) -> FineTuneStep:
         n_steps = round(passes * n_train / BATCH_SIZE)
         lr = peak_lr(n_steps)
-        return FineTuneStep(size=128, view=160, freeze_to="block1", lr=lr, n_steps=n_steps, mirrored=True, **more)
+        return FineTuneStep(size=128, freeze_to="block1", lr=lr, n_steps=n_steps, mirrored=True, **more)
 
     trainings = {
         "once": [trained(PASSES)],

@@ -144,7 +144,7 @@ def small_defaults(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     few = replace(cells, names=cells.names[::20], labels=cells.labels[::20])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rungs, "MOST_PASSES", 3.0)
-        patch.setattr(rungs, "FULL_PASSES", 2.0)
+        patch.setattr(rungs, "LEAST_PASSES", 2.0)
         patch.setattr(rungs, "MOST_TRAININGS", 1)
         patch.setattr(rate_sweep.Sweep, "__init__", short_sweep)
         for mode in (Auto, FrozenBackbone, FineTune, Scratch):

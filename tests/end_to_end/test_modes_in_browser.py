@@ -45,7 +45,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path
         swapped = one.with_suffix(".tmp")
         one.rename(swapped), other.rename(one), swapped.rename(other)
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {"MOST_PASSES": 3.0, "FULL_PASSES": 2.0, "MOST_TRAININGS": 1, "FEWEST_TRAINED": 1}.items():
+        for name, value in {"MOST_PASSES": 3.0, "LEAST_PASSES": 2.0, "MOST_TRAININGS": 1, "FEWEST_TRAINED": 1}.items():
             patch.setattr(rungs, name, value)
         made = dict[str, Path]()
         for mode, words in WORDS.items():

@@ -25,7 +25,7 @@ code = main(["predict", *sys.argv[1:]])
 print("torch" in sys.modules)
 sys.exit(code)
 """
-FOUR = "finetune(size=64, view=64, freeze_to='block1', mirrored=False, n_steps=4, batch_size=8, lr=1e-4)"
+FOUR = "finetune(size=64, freeze_to='block1', mirrored=False, n_steps=4, batch_size=8, lr=1e-4)"
 KINDS: dict[str, dict[str, Any]] = {
     "features": {"transfer": "features", "engine": "onnxruntime"},
     "features by torch": {"transfer": "features", "engine": "torch"},

@@ -60,7 +60,7 @@ def _short() -> Iterator[None]:
     """Let a training be three passes: what is tested does not depend on how good it gets."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rungs, "MOST_PASSES", 3.0)
-        patch.setattr(rungs, "FULL_PASSES", 2.0)
+        patch.setattr(rungs, "LEAST_PASSES", 2.0)
         patch.setattr(rungs, "DISTORTED_PASSES", 3.0)
         patch.setattr(rungs, "DISTORTED_STEPS", 1)
         patch.setattr(rungs, "FEWEST_TRAINED", 1)

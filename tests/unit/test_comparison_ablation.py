@@ -70,8 +70,8 @@ def test_a_penalty_that_sets_the_weight_decay_is_one_technique() -> None:
 
 def test_steps_of_a_search_are_techniques() -> None:
     steps = ("part(share=0.5)", "features(size=224, share=0.2)", "features(size=224)", "features(size=256, mirrored=True)",
-             'finetune(size=128, view=224, freeze_to="b", lr=0.01, n_steps=9)',
-             'finetune(size=128, view=224, freeze_to="b", lr=0.01, n_steps=9, draw=1)')  # fmt: skip
+             'finetune(size=128, freeze_to="b", lr=0.01, n_steps=9)',
+             'finetune(size=128, freeze_to="b", lr=0.01, n_steps=9, draw=1)')  # fmt: skip
     recipe = Recipe(data="x", steps=steps)
     found = parts(recipe)
     assert [part.name for part in found] == ["features:256px,mirrored", "finetune:128px", "finetune:128px#2"]

@@ -18,7 +18,7 @@ def step(taken: Step, outcome: str = "kept", measured: str = "validation") -> An
 
 
 FEATURES = FeatureStep(size=224, mirrored=True, crops=8)
-TUNED = FineTuneStep(size=160, view=224, freeze_to="block3", lr=0.0006, n_steps=120, mirrored=True, distorted=True)
+TUNED = FineTuneStep(size=160, freeze_to="block3", lr=0.0006, n_steps=120, mirrored=True, distorted=True)
 
 
 def searched(*steps: Any, **more: Any) -> RunRecord:
@@ -28,11 +28,11 @@ def searched(*steps: Any, **more: Any) -> RunRecord:
 def test_what_every_fine_tuning_has_in_common_is_what_the_search_does() -> None:
     assert search_techniques.OPTIMIZER == finetune.RULE
     assert search_techniques.SCHEDULE == finetune.SCHEDULE
-    assert search_techniques.LAYER_DECAY == finetune.LAYER_DECAY
+    assert search_techniques.HEAD_SHARE == finetune.HEAD_SHARE
     assert build(search_techniques.LOSS, Loss) == CrossEntropy(smoothing=finetune.SMOOTHING)
     for name in ("CROPS", "FLIP", "DISTORT"):
         assert getattr(search_techniques, name) == getattr(study, name)
-    assert FineTuneStep(size=8, view=8, freeze_to=None, lr=1.0, n_steps=1).batch_size == search_techniques.BATCH_SIZE
+    assert FineTuneStep(size=8, freeze_to=None, lr=1.0, n_steps=1).batch_size == search_techniques.BATCH_SIZE
 
 
 def test_every_step_tells_its_techniques_with_their_values_and_papers() -> None:
@@ -49,7 +49,7 @@ def test_every_step_tells_its_techniques_with_their_values_and_papers() -> None:
     assert values["cross_entropy"]["smoothing"] == "0.1"
     assert values["random_resized_crop"]["scale_range"] == "[0.5, 1]"
     assert values["late_stages"] == {
-        "freeze_to": "block3", "norm": "eval", "layer_decay": "0.8", "size": "160", "batch_size": "32", "n_steps": "120",
+        "freeze_to": "block3", "norm": "eval", "head_share": "0.2", "size": "160", "batch_size": "32", "n_steps": "120",
         "precision": "float32",
     }  # fmt: skip
     assert values["temperature"] == {"temperature": "1.25"}
@@ -57,14 +57,14 @@ def test_every_step_tells_its_techniques_with_their_values_and_papers() -> None:
     adamw = next(item for item in found if item.name == "adamw")
     assert adamw.setting == "optimizer, step 2"
     written = bibtex(record, found)
-    for key in ("loshchilov2019", "loshchilov2017", "goyal2017", "szegedy2016", "szegedy2015", "liu1989", "howard2018", "guo2017",
-                "mueller2021", "stone1961", "dempster1977"):  # fmt: skip
+    for key in ("loshchilov2019", "loshchilov2017", "goyal2017", "szegedy2016", "szegedy2015", "liu1989", "kumar2022",
+               "chizat2019", "guo2017", "mueller2021", "stone1961", "dempster1977"):  # fmt: skip
         assert written.count(f"{{{key},\n") == 1, key
 
 
 def test_what_two_steps_share_stands_once_and_what_was_not_done_not_at_all() -> None:
-    again = FineTuneStep(size=160, view=224, freeze_to="block3", lr=0.0006, n_steps=120, draw=1)
-    lost = FineTuneStep(size=288, view=288, freeze_to=None, lr=0.01, n_steps=9)
+    again = FineTuneStep(size=160, freeze_to="block3", lr=0.0006, n_steps=120, draw=1)
+    lost = FineTuneStep(size=288, freeze_to=None, lr=0.01, n_steps=9)
     record = searched(step(FEATURES, "kept; crops not used: ..."), step(TUNED), step(again), step(lost, "its time ran out", ""))
     found = used(record)
     assert [item.setting for item in found if item.name == "adamw"] == ["optimizer, steps 2, 3"]
@@ -76,7 +76,7 @@ def test_what_two_steps_share_stands_once_and_what_was_not_done_not_at_all() -> 
 
 
 def test_a_training_that_nothing_could_judge_says_what_it_learned_from() -> None:
-    blind = FineTuneStep(size=160, view=224, freeze_to="block3", lr=0.0006, n_steps=140, draw=1, with_val=True)
+    blind = FineTuneStep(size=160, freeze_to="block3", lr=0.0006, n_steps=140, draw=1, with_val=True)
     (late,) = [
         item for item in used(searched(step(blind, "kept", "nothing: it learned from validation"))) if item.name == "late_stages"
     ]

@@ -45,10 +45,11 @@ MOST_PASSES = 15.0  # of fine-tuning over the training pictures
 DISTORTED_PASSES, DISTORTED_STEPS, DISTORTED_SHARE = 10.0, 500, 0.03
 """From so many passes and steps on, pictures are also turned, sheared and recolored where that keeps labels; share of the error.
 15 passes at 128 px: 81.2% of 1,079 blurred flowers instead of 80.4, and 0.028 nats less (`benchmarks/long_trainings.py`)."""
-FULL_STEPS, FULL_PASSES = 250, 8.0
-"""A training of so many steps, or so many passes over few pictures, is one; a shorter one is not begun. On 1,444 hands 135 steps
-at 128 px end at 87 to 93%, below the head that they start from (96%), and 451 at 98%; 472 steps on 3,021 flowers gain three
-points. Fewer steps are worth less, in proportion: 69 to 98 on 208 ants and bees (9 to 15 passes) end at 89%, the head at 95%."""
+LEAST_STEPS, LEAST_PASSES = 150, 8.0
+"""A training of so many steps, or so many passes over few pictures, is one; a shorter one is not begun. 81 steps on 2,589 blurred
+flowers end at 74.0%, below their head (76), 162 at 78.1, 324 at 79.7; 77 on 1,234 hands at 95.6, their head has 98.1, and 308 at
+98.7."""
+SETTLED_STEPS = 250  # fewer are worth less, in proportion: 98 on 208 ants and bees (15 passes) stay below their head
 SIZE_POWER = 0.75  # how the gain of training falls with the side of pictures, where they are smaller than the network's own
 TRAINING_MARGIN = 1.05
 """Of a training's estimate: one that time cuts short in its last tenth has taken its rate down to a few percent of its peak."""
@@ -56,12 +57,10 @@ MOST_TRAININGS = 3  # of the same settings, averaged: a fourth changes little
 TRAIN_SIZES = (96, 128, 160, 192, 224)
 QUICKEST_TRAINING = 2.0  # pictures trained per picture that torch computes features of, until it is measured
 USUAL_TRAINING = 0.35  # of the same, of networks that have no quick form
-LARGER_THAN_TRAINED = 1.25
-"""A network is asked about pictures of 1.25 times the size it was trained in: random crops show objects larger than they are
-(Touvron et al. 2019, arXiv:1906.06423)."""
-LR, LR_STEPS = 1e-3, 500
+LR, LR_STEPS = 5e-4, 125
 """Peak rate of a training of so many steps; a shorter one takes it down with the root of its steps: it has less time to settle.
-On 3,021 blurred flowers, 472 steps at 160 px: 81.1% at 1e-3, 80.3% at 3e-4."""
+In 96 px 797 steps on CIFAR-10 lose 0.448 nats at 5e-4, 0.472 at 1e-3; 324 on blurred flowers 0.581 at 5e-4, 0.582 at 7.8e-4,
+0.585 at 3.5e-4; 308 on hands 0.174 at 7.8e-4 and at 2e-3, 0.180 at 4e-4."""
 GENTLER = 0.25  # of that rate, for the training after one of which validation kept nothing; a third is not tried then
 FIRST_LOOK_S, FIRST_LOOK_SHARE, LEAST_LEFT_S = 30.0, 0.5, 20.0
 """Seconds, and of the time left: a first answer that takes longer than either is preceded by one from fewer pictures, which takes
@@ -150,9 +149,9 @@ def _unmeasured_training(study: Study, taken: Taken, error: float, failed: Colle
     if tried or not _may_train(study):
         return
     size, batch_size = min(study.native, study.plan.size), min(32, n_train)
-    n_visits = min(FULL_STEPS * batch_size, FULL_PASSES * n_train)
+    n_visits = min(SETTLED_STEPS * batch_size, LEAST_PASSES * n_train)
     step = FineTuneStep(
-        size=size, view=study.plan.size, freeze_to=study.early_stage, lr=LR, n_steps=max(1, round(n_visits / batch_size)),
+        size=size, freeze_to=study.early_stage, lr=LR, n_steps=max(1, round(n_visits / batch_size)),
         batch_size=batch_size, mirrored=False, draw=0, precision=study.precision,
     )  # fmt: skip
     seconds = MARGIN * n_visits / (USUAL_TRAINING * study.rate(size, engine="torch")) + _trained_judging_s(study, step)
@@ -216,7 +215,7 @@ def _trained_judging_s(study: Study, step: FineTuneStep) -> float:
     """Return the seconds that the answers of a trained network for validation and test are expected to take."""
     n_judged = (len(study.rows("val")) + len(study.rows("test"))) * (1 + step.mirrored)
     engine = study.engine_of_trained
-    return MARGIN * n_judged / study.rate(step.view, engine=engine) + EXPORT_S * (engine != "torch")
+    return MARGIN * n_judged / study.rate(step.size, engine=engine) + EXPORT_S * (engine != "torch")
 
 
 def _rate_of(study: Study, answer: Answer) -> float:
@@ -348,9 +347,8 @@ def _trainings(study: Study, taken: Taken, draw: int, time_left: float) -> Itera
     n_repeated = len(study.training_rows(with_val=study.may_learn_val))
     repeat_share = AGAIN_WITH_VAL_SHARE if study.may_learn_val else AGAIN_SHARE
     for size, repeats in itertools.product(sizes or [study.plan.size], range(1 if draw else min(2, MOST_TRAININGS))):
-        view = study.plan.size if fixed else min(study.plan.size, round(size * LARGER_THAN_TRAINED / 32) * 32)
         step = FineTuneStep(
-            size=size, view=view, freeze_to=study.early_stage, lr=LR, n_steps=1, batch_size=min(32, n_train),
+            size=size, freeze_to=study.early_stage, lr=LR, n_steps=1, batch_size=min(32, n_train),
             mirrored=study.may_mirror and not in_vain, draw=draw, precision=study.precision,
         )  # fmt: skip
         rate = study.training_rate(step) or QUICKEST_TRAINING * study.rate(size, engine="torch")
@@ -361,7 +359,7 @@ def _trainings(study: Study, taken: Taken, draw: int, time_left: float) -> Itera
         if progress >= 1:
             n_steps = max(1, round(passes * n_train / step.batch_size))
             lr = peak_lr(n_steps, GENTLER if nothing_kept else 1.0)
-            settled = min(1.0, n_steps / FULL_STEPS)
+            settled = min(1.0, n_steps / SETTLED_STEPS)
             worth = (1 - math.exp(-progress)) * settled * min(1.0, size / study.native) ** SIZE_POWER
             long = passes >= DISTORTED_PASSES and n_steps >= DISTORTED_STEPS
             distorted = long and study.may_distort is not False
@@ -377,8 +375,8 @@ def peak_lr(n_steps: int, share: float = 1.0) -> float:
 
 
 def _progress(n_train: int, n_visits: float, step: FineTuneStep) -> float:
-    """Return how much of a full training visits to pictures are, by steps or by passes."""
-    return max(n_visits / step.batch_size / FULL_STEPS, n_visits / n_train / FULL_PASSES)
+    """Return how much of the least training visits to pictures are, by steps or by passes."""
+    return max(n_visits / step.batch_size / LEAST_STEPS, n_visits / n_train / LEAST_PASSES)
 
 
 def best_head(taken: Taken) -> Answer:

@@ -56,16 +56,15 @@ class FeatureStep:
 class FineTuneStep:
     """Train the stages after ``freeze_to`` from the best head so far, on augmented pictures of ``size`` pixels.
 
-    lr: peak rate of the last stage. n_steps: of ``batch_size`` pictures each. stop_at: the step before which time ran out, None
-    where all were taken. view: pixels of the view that the trained network is asked about. distorted: whether each picture also
-    goes through an operation of TrivialAugment. precision: of maps and products while it trains; weights are float32 always.
-    with_val: whether validation pictures are learned from too; nothing is left then that could judge the result by itself.
+    lr: peak rate. n_steps: of ``batch_size`` pictures each. stop_at: the step before which time ran out, None where all were
+    taken. distorted: whether each picture also goes through an operation of TrivialAugment. precision: of maps and products while
+    it trains; weights are float32 always. with_val: whether validation pictures are learned from too; nothing is left then that
+    could judge the result by itself.
     """
 
     word: ClassVar[str] = "finetune"
 
     size: Annotated[int, Ge(8)]
-    view: Annotated[int, Ge(8)]
     freeze_to: str | None
     lr: Annotated[float, Gt(0)]
     n_steps: Annotated[int, Ge(1)]
