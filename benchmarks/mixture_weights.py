@@ -4,7 +4,8 @@
 
 Simulated: labels of two classes; logits of a head and of a trained network, each the label times a quality plus noise, half of
 which they share; both are calibrated. Validation pictures weigh them by ``search.mixture``, as it is and with the head left out
-wherever that alone is likelier. Told is what the answer then loses on 20,000 other pictures: means over 300 draws of validation.
+where both have a weight and the network alone is likelier. Told is what the answer then loses on 20,000 other pictures: means
+over 300 draws of validation.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from descend.search.mixture import FITTED, mixed, weights
+from descend.search.mixture import FITTED, mixed, nats, weights
 from harness import save
 
 Floats = NDArray[np.float32]
@@ -41,11 +42,6 @@ def drawn(rng: np.random.Generator, n: int, qualities: tuple[float, float]) -> t
     return labels, answers
 
 
-def nats(answers: list[Floats], w: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
-    """Return what a mixture loses, in all."""
-    return float(-np.log(np.maximum(mixed(answers, w)[np.arange(len(labels)), labels], 1e-12)).sum())
-
-
 def compared(n: int, qualities: tuple[float, float]) -> dict[str, Any]:
     """Return loss and accuracy of both rules, and how often each leaves the head out."""
     rng, alone = np.random.default_rng(0), np.array([0.0, 1.0])
@@ -54,7 +50,7 @@ def compared(n: int, qualities: tuple[float, float]) -> dict[str, Any]:
     for _ in range(N_DRAWS):
         labels, answers = drawn(rng, n, qualities)
         w = weights(answers, labels)
-        likelier = nats(answers, alone, labels) < nats(answers, w, labels)
+        likelier = w.min() > 0 and nats(answers, alone, labels) < nats(answers, w, labels)
         for rule, chosen in zip(found, (w, alone if likelier else w), strict=True):
             right = mixed(answers_judged, chosen).argmax(1) == judged
             found[rule].append([nats(answers_judged, chosen, judged) / N_JUDGED, float(right.mean()), float(chosen[0] == 0)])

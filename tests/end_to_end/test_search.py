@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import os
 import re
@@ -274,6 +275,30 @@ def test_a_head_on_many_pictures_is_fitted_once_more_where_time_is_left(tmp_path
     without = descend.fit(recipe=run.folder / "recipe.toml", steps=["features(size=64)"], out=tmp_path / "without")
     assert "refit" not in without.record.reasons
     assert contents(without) != contents(run)
+
+
+def test_late_stages_start_from_a_small_head_at_one_rate_and_are_asked_in_their_own_size(
+    doubtful: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[tuple[Any, Any, Any]] = []
+    answered: list[Any] = []
+
+    def task_of(study: Any, step: Any, start: Any) -> Any:
+        classifier, task = training_task(study, step, start)
+        made.append((start.classifier.head.state_dict(), copy.deepcopy(classifier.head.state_dict()), task))
+        return classifier, task
+
+    training_task = finetune.training_task
+    monkeypatch.setattr(finetune, "training_task", task_of)
+    monkeypatch.setattr("descend.search.run.answered", lambda *given: answered.append(finetune.answered(*given)) or answered[-1])
+    steps = ["features(size=64)", 'finetune(size=32, freeze_to="block1", lr=0.01, n_steps=2)']
+    descend.fit(doubtful, out=tmp_path / "run", steps=steps, **SMALL)
+    ((fitted, begun, task),) = made
+    for name, value in fitted.items():
+        torch.testing.assert_close(begun[name], value * finetune.HEAD_SHARE)
+    assert len({group["lr"] for group in task.optimizer.param_groups}) == 1
+    (answer,) = answered
+    assert answer.view == answer.engine.prefix.seen_size == 32
 
 
 def test_a_training_that_helps_is_followed_by_one_that_learns_from_validation_pictures_too(
