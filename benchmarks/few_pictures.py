@@ -22,12 +22,12 @@ from typing import Any
 import descend
 from data_size import SETS, part
 from descend.search.features import crops_for
+from descend.search.rungs import peak_lr
 from descend.stats import proportion
 from harness import go_on, interval
 
 N_CLASSES = {"hymenoptera": 2, "flowers5": 5, "sign-digits": 10, "digits": 10}
 PASSES = (15, 60)
-LR, LR_STEPS = 1e-3, 500  # as the search takes them down with the root of the steps
 
 
 def ways(name: str, n: int) -> dict[str, list[str]]:
@@ -38,7 +38,7 @@ def ways(name: str, n: int) -> dict[str, list[str]]:
     found, batch_size = {"plain": plain, "crops": crops}, min(32, n_train)
     for passes in PASSES:
         n_steps = max(1, round(passes * n_train / batch_size))
-        lr = LR * min(1.0, (n_steps / LR_STEPS) ** 0.5)
+        lr = peak_lr(n_steps)
         trained = f'size=128, freeze_to="block1", lr={lr:.3g}, n_steps={n_steps}, batch_size={batch_size}'
         found[f"crops, {passes} passes"] = [*crops, f"finetune({trained}, mirrored={mirrored})"]
     return found

@@ -35,13 +35,14 @@ from descend.comparison import PairedRuns
 from descend.models import Classifier, Lite0
 from descend.optim import Optimizer
 from descend.search import finetune
+from descend.search.rungs import peak_lr
 from descend.transfer import FineTuning, quick_training
 from harness import interval, save, spread
 from splits import split
 from trained_alone import trained_alone
 
 SIZES, BATCH, ROUNDS, FREEZE_TO = (128, 160, 224), 32, 12, "block1"
-STEPS, SIZE, LR = 450, 128, 5e-4
+STEPS, SIZE = 450, 128
 Step = Callable[[], None]
 
 
@@ -100,7 +101,7 @@ def right(name: str, seed: int, precision: str, *, plain: bool, work: Path) -> t
         took["train_cpu_s"] = round(time.process_time() - began, 1)
 
     step = (
-        f'finetune(size={SIZE}, freeze_to="{FREEZE_TO}", lr={LR}, n_steps={STEPS}, batch_size={BATCH}, '
+        f'finetune(size={SIZE}, freeze_to="{FREEZE_TO}", lr={peak_lr(STEPS)}, n_steps={STEPS}, batch_size={BATCH}, '
         f'mirrored=True, precision="{precision}")'
     )
     with ExitStack() as patches:

@@ -35,7 +35,7 @@ class Alone:
 
 @contextmanager
 def trained_alone() -> Iterator[list[Alone]]:
-    """Gather what every network that a search trains within the block answers, in their order."""
+    """Gather what every network that a search trains within the block and judges answers, in their order."""
     found: list[Alone] = []
     fitted_temperature = search_run.fitted_temperature
 

@@ -41,7 +41,7 @@ MODES: dict[str, dict[str, Any]] = {
         "engine": "torch",
         "steps": [
             f"features(size={SIDE})",
-            f"finetune(size={SIDE}, view={SIDE}, freeze_to='block1', lr=0.002, n_steps={N_STEPS}, batch_size={BATCH})",
+            f"finetune(size={SIDE}, freeze_to='block1', lr=0.002, n_steps={N_STEPS}, batch_size={BATCH})",
         ],
     },
 }  # every knob that could be chosen by measuring speed is given

@@ -83,6 +83,18 @@ def test_a_training_that_nothing_could_judge_says_what_it_learned_from() -> None
     assert {knob.name: knob.value for knob in late.knobs}["with_val"] == "True"
 
 
+def test_a_training_of_before_tells_what_it_started_from() -> None:
+    former = {
+        "step": 'finetune(size=128, view=160, freeze_to="block1", lr=0.001, n_steps=9)',
+        "outcome": "",
+        "measured": "validation",
+    }
+    (late,) = [item for item in used(searched(former)) if item.name == "late_stages"]
+    told = {knob.name: knob.value for knob in late.knobs}
+    assert told["layer_decay"] == "0.8"
+    assert "head_share" not in told
+
+
 def test_steps_of_another_version_are_passed_over() -> None:
     record = searched(*({"step": text_, "outcome": "", "measured": "validation"} for text_ in ("finetune((", "finetune(x=1)")))
     assert [item.name for item in used(record)] == ["lite0"]

@@ -9,8 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from descend.search.steps import read
+
 SCRIPT = runpy.run_path(str(Path(__file__).parents[2] / "scripts" / "device_check.py"))
-main, Trained = SCRIPT["main"], SCRIPT["Trained"]
+main, Trained, MODES = SCRIPT["main"], SCRIPT["Trained"], SCRIPT["MODES"]
+
+
+def test_the_steps_that_it_takes_are_steps_of_a_search() -> None:
+    assert [type(read(step)).__name__ for step in MODES["auto"]["steps"]] == ["FeatureStep", "FineTuneStep"]
 
 
 @pytest.fixture

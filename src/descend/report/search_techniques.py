@@ -26,10 +26,12 @@ from descend.transfer.logistic import STRONGEST, TOLERANCE, USUAL_STRENGTH, WEAK
 OPTIMIZER = "adamw(weight_decay=0.01)"
 SCHEDULE = "then(warmup(fraction=0.05), cosine())"
 HEAD_SHARE, BATCH_SIZE = 0.2, 32
+FORMER_LAYER_DECAY = 0.8  # of trainings that started from the whole head; their steps tell a view
 LOSS = "cross_entropy(smoothing=0.1)"
 CROPS, FLIP, DISTORT = "random_resized_crop(scale_range=[0.5, 1.0])", "flip(p=0.5)", "trivialaugment()"
 
 LBFGS = "Liu & Nocedal 1989, Mathematical Programming 45, 503-528"
+DISCRIMINATIVE = "discriminative fine-tuning: Howard & Ruder 2018, arXiv:1801.06146, section 3.2"
 HEAD_FIRST = "the head first: Kumar et al. 2022, arXiv:2202.10054; small outputs: Chizat, Oyallon & Bach 2019, arXiv:1812.07956"
 TEMPERATURE = "Guo et al. 2017, arXiv:1706.04599, section 4.2"
 MIXTURE = "linear opinion pool: Stone 1961; weights by expectation-maximization: Dempster, Laird & Rubin 1977"
@@ -98,11 +100,13 @@ def _fine_tuning(call: Call, outcome: str) -> Iterator[Named]:
     for what, text, family in families:
         for item in of_text("", text, family):
             yield what, item
-    trained = {"freeze_to": told.get("freeze_to"), "norm": "eval", "head_share": HEAD_SHARE, "size": told.get("size"),
+    former = "view" in told
+    start = {"layer_decay": FORMER_LAYER_DECAY} if former else {"head_share": HEAD_SHARE}
+    trained = {"freeze_to": told.get("freeze_to"), "norm": "eval", **start, "size": told.get("size"),
                "batch_size": told.get("batch_size", BATCH_SIZE), "n_steps": told.get("n_steps"),
                "precision": told.get("precision", "float32")}  # fmt: skip
     trained |= {name: told[name] for name in ("stop_at", "with_val") if name in told}
-    yield "fine-tuning", Used.own("", "late_stages", HEAD_FIRST, trained)
+    yield "fine-tuning", Used.own("", "late_stages", DISCRIMINATIVE if former else HEAD_FIRST, trained)
     temperature = re.search(r"\btemperature (\d+\.\d+)", outcome)
     if temperature:
         yield "calibration", Used.own("", "temperature", TEMPERATURE, {"temperature": float(temperature[1])})

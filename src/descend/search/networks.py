@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import copy
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from safetensors.torch import save as serialized
 
 from descend.models import Classifier
-from descend.search.steps import FineTuneStep
+from descend.search.finetune import HEAD_SHARE, RULE, SCHEDULE, SMOOTHING
+from descend.search.steps import FineTuneStep, text
 from descend.train import folder
 from descend.train.run_log import RunLog
 
@@ -24,16 +26,22 @@ def save(log: RunLog, step: FineTuneStep, classifier: Classifier) -> None:
     folder.make_inner(path.parent)
     state = {name: value.contiguous() for name, value in classifier.state_dict().items()}
     with folder.replacing(path) as part:
-        part.write_bytes(serialized(state))
+        part.write_bytes(serialized(state, _made_by(step)))
 
 
 def load(log: RunLog, step: FineTuneStep, like: Classifier) -> Classifier | None:
-    """Return the network that the step trained in an earlier session, or None. like: a network of the same parts."""
+    """Return the network that the step trained in an earlier session, or None. like: a network of the same parts.
+
+    One that another step left, before its time ran out or it was decided anew, is none.
+    """
     path = _path(log, step)
     if not path.exists():
         return None
     classifier = copy.deepcopy(like)
     try:
+        with safe_open(path, framework="pt") as file:
+            if file.metadata() != _made_by(step):
+                return None
         classifier.load_state_dict(load_file(path))
     except (SafetensorError, RuntimeError, OSError):  # damaged: it is trained again
         return None
@@ -43,6 +51,11 @@ def load(log: RunLog, step: FineTuneStep, like: Classifier) -> Classifier | None
 def clear(log: RunLog) -> None:
     """Remove what is kept: the run's model holds what it needs."""
     shutil.rmtree(_folder(log), ignore_errors=True)
+
+
+def _made_by(step: FineTuneStep) -> dict[str, str]:
+    """Return what a network depends on beside pictures and the head that it starts from; when it stopped is written later."""
+    return {"step": text(replace(step, stop_at=None)), "recipe": f"{RULE}, {SCHEDULE}, {SMOOTHING}, {HEAD_SHARE}"}
 
 
 def _folder(log: RunLog) -> Path:

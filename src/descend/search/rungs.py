@@ -36,7 +36,8 @@ FINETUNE_SHARE, AGAIN_SHARE = 0.25, 0.03
 LEAST_GAIN = 5e-4  # of accuracy: a step that is expected to bring less is not taken
 FEWEST_TRAINED = 100
 """Training pictures, below which late stages are left alone. On 17 to 85 of hands, flowers, ants and bees and enlarged digits, 5
-and 10 per class, 15 and 60 passes beside the head changed accuracy by -2.8 to +1.3 points, in 13 of 16 cases downwards."""
+and 10 per class, 15 and 60 passes beside the head changed accuracy by -2.8 to +1.3 points, in 13 of 16 cases downwards (from the
+whole head: `HEAD_SHARE`)."""
 AGAIN_WITH_VAL_SHARE = 0.04
 """Of the error: a training like the best one, on the pictures that were carved out for validation too, averaged with it. On 3,236
 blurred flowers the second of two trainings of 607 steps at 128 px took the error from 19.6 to 19.0% (of the head alone: 23.6)."""
@@ -44,7 +45,8 @@ LEAST_OF_BEST = 0.5  # of the steps of the best training, which one that nothing
 MOST_PASSES = 15.0  # of fine-tuning over the training pictures
 DISTORTED_PASSES, DISTORTED_STEPS, DISTORTED_SHARE = 10.0, 500, 0.03
 """From so many passes and steps on, pictures are also turned, sheared and recolored where that keeps labels; share of the error.
-15 passes at 128 px: 81.2% of 1,079 blurred flowers instead of 80.4, and 0.028 nats less (`benchmarks/long_trainings.py`)."""
+15 passes at 128 px: 81.2% of 1,079 blurred flowers instead of 80.4, and 0.028 nats less (`benchmarks/long_trainings.py`, from the
+whole head: `HEAD_SHARE`)."""
 LEAST_STEPS, LEAST_PASSES = 150, 8.0
 """A training of so many steps, or so many passes over few pictures, is one; a shorter one is not begun. 81 steps on 2,589 blurred
 flowers end at 74.0%, below their head (76), 162 at 78.1, 324 at 79.7; 77 on 1,234 hands at 95.6, their head has 98.1, and 308 at
@@ -59,8 +61,8 @@ QUICKEST_TRAINING = 2.0  # pictures trained per picture that torch computes feat
 USUAL_TRAINING = 0.35  # of the same, of networks that have no quick form
 LR, LR_STEPS = 5e-4, 125
 """Peak rate of a training of so many steps; a shorter one takes it down with the root of its steps: it has less time to settle.
-In 96 px 797 steps on CIFAR-10 lose 0.448 nats at 5e-4, 0.472 at 1e-3; 324 on blurred flowers 0.581 at 5e-4, 0.582 at 7.8e-4,
-0.585 at 3.5e-4; 308 on hands 0.174 at 7.8e-4 and at 2e-3, 0.180 at 4e-4."""
+In 96 px, where each stage moved at four fifths of the next one's rate, 797 steps on CIFAR-10 lost 0.448 nats at 5e-4, 0.472 at
+1e-3; 324 on blurred flowers 0.581 and, at 7.8e-4, 0.582; 308 on hands 0.174 at 7.8e-4, 0.180 at 4e-4."""
 GENTLER = 0.25  # of that rate, for the training after one of which validation kept nothing; a third is not tried then
 FIRST_LOOK_S, FIRST_LOOK_SHARE, LEAST_LEFT_S = 30.0, 0.5, 20.0
 """Seconds, and of the time left: a first answer that takes longer than either is preceded by one from fewer pictures, which takes
@@ -150,14 +152,14 @@ def _unmeasured_training(study: Study, taken: Taken, error: float, failed: Colle
         return
     size, batch_size = min(study.native, study.plan.size), min(32, n_train)
     n_visits = min(SETTLED_STEPS * batch_size, LEAST_PASSES * n_train)
+    n_steps = max(1, round(n_visits / batch_size))
     step = FineTuneStep(
-        size=size, freeze_to=study.early_stage, lr=LR, n_steps=max(1, round(n_visits / batch_size)),
+        size=size, freeze_to=study.early_stage, lr=peak_lr(n_steps), n_steps=n_steps,
         batch_size=batch_size, mirrored=False, draw=0, precision=study.precision,
     )  # fmt: skip
     seconds = MARGIN * n_visits / (USUAL_TRAINING * study.rate(size, engine="torch")) + _trained_judging_s(study, step)
-    yield Rung(
-        step, f"train late stages for {n_visits / n_train:.0f} passes", error * FINETUNE_SHARE * (1 - math.exp(-1)), seconds
-    )
+    share = FINETUNE_SHARE * _worth(_progress(n_train, n_visits, step), step, study)
+    yield Rung(step, f"train late stages for {n_visits / n_train:.0f} passes", error * share, seconds)
 
 
 def remaining_error(taken: Taken) -> float:
@@ -359,11 +361,10 @@ def _trainings(study: Study, taken: Taken, draw: int, time_left: float) -> Itera
         if progress >= 1:
             n_steps = max(1, round(passes * n_train / step.batch_size))
             lr = peak_lr(n_steps, GENTLER if nothing_kept else 1.0)
-            settled = min(1.0, n_steps / SETTLED_STEPS)
-            worth = (1 - math.exp(-progress)) * settled * min(1.0, size / study.native) ** SIZE_POWER
             long = passes >= DISTORTED_PASSES and n_steps >= DISTORTED_STEPS
             distorted = long and study.may_distort is not False
             step = replace(step, n_steps=n_steps, lr=lr, distorted=distorted)
+            worth = _worth(progress, step, study)
             share = (AGAIN_SHARE if draw else FINETUNE_SHARE + DISTORTED_SHARE * distorted) * worth
             planned = share + repeats * repeat_share * worth
             yield Training(step, share, planned, passes * n_train / rate + judged_s)
@@ -372,6 +373,12 @@ def _trainings(study: Study, taken: Taken, draw: int, time_left: float) -> Itera
 def peak_lr(n_steps: int, share: float = 1.0) -> float:
     """Return a share of the peak rate of a training of so many steps, with two digits."""
     return float(f"{LR * min(1.0, (n_steps / LR_STEPS) ** 0.5) * share:.2g}")
+
+
+def _worth(progress: float, step: FineTuneStep, study: Study) -> float:
+    """Return which share of what a training can bring this one does: by its progress, its steps and its size."""
+    settled = min(1.0, step.n_steps / SETTLED_STEPS)
+    return (1 - math.exp(-progress)) * settled * min(1.0, step.size / study.native) ** SIZE_POWER
 
 
 def _progress(n_train: int, n_visits: float, step: FineTuneStep) -> float:

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 import scipy
 from numpy.typing import NDArray
+from scipy.special import logsumexp
 
 from descend import rng
 from descend.stats.calibration import N_BINS, bins_of, calibration_error
@@ -40,17 +41,19 @@ def calibrated(probabilities: Floats, temperature: float) -> Floats:
 
 
 def fit_temperature(probabilities: Floats, labels: NDArray[np.int64], *, weights: NDArray[np.float64] | None = None) -> float:
-    """Return the temperature T for probabilities (n, K) and labels (n,). weights: of the pictures, (n,); default 1 each."""
+    """Return the temperature T for probabilities (n, K) and labels (n,). weights: of the pictures, (n,); default 1 each.
+
+    Of several views, (n, V, K), each is divided by T before they are averaged.
+    """
     if not len(labels):
         return 1.0
-    logits, rows = _logits(probabilities), np.arange(len(labels))
+    logits, rows = _logits(probabilities.reshape(len(labels), -1, probabilities.shape[-1])), np.arange(len(labels))
     counted = np.ones(len(labels)) if weights is None else weights
 
     def loss(log_t: float) -> float:
         scaled = logits / math.exp(log_t)
-        peak = scaled.max(1)
-        log_sum = peak + np.log(np.exp(scaled - peak[:, None]).sum(1))
-        return float(counted @ (log_sum - scaled[rows, labels])) + log_t**2 / (2 * SPREAD**2)
+        log_p = scaled[rows, :, labels] - logsumexp(scaled, 2)  # (n, V)
+        return float(counted @ (np.log(log_p.shape[1]) - logsumexp(log_p, 1))) + log_t**2 / (2 * SPREAD**2)
 
     low, high = map(math.log, BOUNDS)
     best = scipy.optimize.minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-6})
