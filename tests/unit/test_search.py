@@ -28,7 +28,7 @@ from descend.models import Classifier, Ensemble, Member, backbone
 from descend.optim import Optimizer
 from descend.progress import Silent
 from descend.quantities import n_bytes, seconds
-from descend.search import begin, features, finetune, keeps_labels, mixture, rungs, smaller_views, warm_up
+from descend.search import begin, features, finetune, keeps_labels, mixture, networks, rungs, smaller_views, warm_up
 from descend.search.clock import Clock, OutOfTime, Watch
 from descend.search.finetune import Visits
 from descend.search.run import Search
@@ -806,3 +806,19 @@ def test_the_temperature_of_one_view_is_that_of_the_runs_own_calibration() -> No
     assert temperature_of(logits[:, None], labels) == pytest.approx(
         fit_temperature(probabilities.astype(np.float32), labels), rel=1e-3
     )
+
+
+def test_a_network_is_taken_up_again_only_for_the_step_that_made_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log: Any = SimpleNamespace(folder=tmp_path)
+    trained, like = (Classifier(backbone("smallcnn()").build(seed), torch.nn.Linear(128, 3)) for seed in (0, 1))
+    step = FineTuneStep(size=32, freeze_to=None, lr=1e-3, n_steps=7)
+    networks.save(log, step, trained)
+    for same in (step, replace(step, stop_at=5)):  # when it stopped is written after it was trained
+        again = networks.load(log, same, like)
+        assert again is not None
+        for name, value in trained.state_dict().items():
+            torch.testing.assert_close(again.state_dict()[name], value, rtol=0, atol=0)
+    assert networks.load(log, replace(step, lr=2e-3), like) is None
+    assert networks.load(log, replace(step, size=64), like) is None
+    monkeypatch.setattr(networks, "HEAD_SHARE", 1.0)  # of another version
+    assert networks.load(log, step, like) is None
