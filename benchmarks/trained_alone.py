@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from descend.search import run as search_run
+from descend.search.mixture import nats
 from descend.search.study import Answer, Probabilities, Study
 
 
@@ -29,8 +30,7 @@ class Alone:
     @property
     def loss(self) -> float:
         """Nats per picture."""
-        p = self.probabilities[np.arange(len(self.labels)), self.labels]
-        return float(-np.log(np.maximum(p, 1e-12)).mean())
+        return nats([self.probabilities], np.ones(1), self.labels) / len(self.labels)
 
 
 @contextmanager

@@ -5,6 +5,8 @@ Numba has no vectors of a fixed width. Operations on them are written as LLVM in
 weights that a mask keeps or drops).
 """
 
+# ruff: noqa: ARG001 (numba prescribes the arguments of an intrinsic)
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -43,8 +45,8 @@ def filling(kind: Vector, number: Any) -> Any:
     """Return the operation that makes a vector of one number in every place."""
 
     @operation
-    def filled(typing: Any, x: Any) -> Any:  # noqa: ARG001 (as Numba calls it)
-        def build(context: Any, builder: Any, signature: Any, values: Any) -> Any:  # noqa: ARG001
+    def filled(typing: Any, x: Any) -> Any:
+        def build(context: Any, builder: Any, signature: Any, values: Any) -> Any:
             return same(builder, values[0], kind.lanes)
 
         return kind(number), build
@@ -56,7 +58,7 @@ def loading(kind: Vector, align: int) -> Any:
     """Return the operation that loads a vector from an index of a contiguous array on. align: bytes of a number."""
 
     @operation
-    def loaded(typing: Any, array: Any, index: Any) -> Any:  # noqa: ARG001
+    def loaded(typing: Any, array: Any, index: Any) -> Any:
         def build(context: Any, builder: Any, signature: Any, values: Any) -> Any:
             return builder.load(address(context, builder, signature.args[0], values[0], values[1], kind.lanes), align=align)
 
@@ -106,7 +108,7 @@ def give_operator(symbol: Callable[..., Any], instruction: str, kind: Vector, nu
     register: Any = infer_global(symbol)
     register(Typing)
 
-    def build(context: Any, builder: Any, signature: Any, values: Any) -> Any:  # noqa: ARG001 (as Numba calls it)
+    def build(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         x, y = (v if side == kind else same(builder, v, kind.lanes) for side, v in zip(signature.args, values, strict=True))
         return getattr(builder, instruction)(x, y)
 

@@ -120,3 +120,17 @@ def test_the_suggested_threshold_halves_the_share_of_wrong_answers_and_leaves_mo
     assert suggested_threshold(curve((0, 100, 97), (60, 80, 80))) == 0.6
     assert suggested_threshold([]) is None
     assert suggested_threshold(curve((0, 0, 0))) is None
+
+
+def test_of_several_views_each_is_divided_before_they_are_averaged() -> None:
+    """Against a fine grid of the formula, in torch."""
+    rng_ = np.random.default_rng(3)
+    labels = rng_.integers(3, size=80)
+    logits = torch.from_numpy(4.0 * (rng_.normal(size=(80, 2, 3)) + np.eye(3)[labels][:, None]))
+
+    def loss(t: float) -> float:
+        p = torch.softmax(logits / t, 2).mean(1)[torch.arange(80), torch.from_numpy(labels)]
+        return float(-p.log().sum()) + float(np.log(t)) ** 2 / (2 * 0.5**2)
+
+    best = min(np.linspace(0.5, 8.0, 7501), key=loss)
+    assert fit_temperature(torch.softmax(logits, 2).float().numpy(), labels) == pytest.approx(best, abs=0.003)

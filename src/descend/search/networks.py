@@ -14,6 +14,7 @@ from safetensors.torch import save as serialized
 from descend.models import Classifier
 from descend.search.finetune import HEAD_SHARE, RULE, SCHEDULE, SMOOTHING
 from descend.search.steps import FineTuneStep, text
+from descend.search.study import CROPS, DISTORT, FLIP
 from descend.train import folder
 from descend.train.run_log import RunLog
 
@@ -55,7 +56,8 @@ def clear(log: RunLog) -> None:
 
 def _made_by(step: FineTuneStep) -> dict[str, str]:
     """Return what a network depends on beside pictures and the head that it starts from; when it stopped is written later."""
-    return {"step": text(replace(step, stop_at=None)), "recipe": f"{RULE}, {SCHEDULE}, {SMOOTHING}, {HEAD_SHARE}"}
+    recipe = (RULE, SCHEDULE, SMOOTHING, HEAD_SHARE, CROPS, FLIP, DISTORT)
+    return {"step": text(replace(step, stop_at=None)), "recipe": ", ".join(map(str, recipe))}
 
 
 def _folder(log: RunLog) -> Path:

@@ -16,7 +16,6 @@ from collections.abc import Sequence
 import numpy as np
 import scipy
 from numpy.typing import NDArray
-from scipy.special import logsumexp
 
 from descend import rng
 from descend.stats.calibration import N_BINS, bins_of, calibration_error
@@ -52,8 +51,10 @@ def fit_temperature(probabilities: Floats, labels: NDArray[np.int64], *, weights
 
     def loss(log_t: float) -> float:
         scaled = logits / math.exp(log_t)
-        log_p = scaled[rows, :, labels] - logsumexp(scaled, 2)  # (n, V)
-        return float(counted @ (np.log(log_p.shape[1]) - logsumexp(log_p, 1))) + log_t**2 / (2 * SPREAD**2)
+        peak = scaled.max(2)  # SciPy's logsumexp takes three times as long
+        log_p = scaled[rows, :, labels] - peak - np.log(np.exp(scaled - peak[:, :, None]).sum(2))  # (n, V)
+        nats = math.log(log_p.shape[1]) - np.logaddexp.reduce(log_p, 1)
+        return float(counted @ nats) + log_t**2 / (2 * SPREAD**2)
 
     low, high = map(math.log, BOUNDS)
     best = scipy.optimize.minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-6})
