@@ -28,7 +28,18 @@ from descend.models import Classifier, Ensemble, Member, backbone
 from descend.optim import Optimizer
 from descend.progress import Silent
 from descend.quantities import n_bytes, seconds
-from descend.search import begin, features, finetune, keeps_labels, mixture, networks, rungs, smaller_views, warm_up
+from descend.search import (
+    begin,
+    expected_time,
+    features,
+    finetune,
+    keeps_labels,
+    mixture,
+    networks,
+    rungs,
+    smaller_views,
+    warm_up,
+)
 from descend.search.clock import Clock, OutOfTime, Watch
 from descend.search.finetune import Visits
 from descend.search.run import Search
@@ -95,7 +106,7 @@ def test_the_clock_counts_earlier_sessions() -> None:
     assert clock.used() == pytest.approx(40, abs=1)
     assert clock.left() == pytest.approx(60, abs=1)
     assert not Clock(math.inf, started=0.0).limited
-    for took, closing_s in ((1, 5.0), (20, 8.0), (500, 20.0)):  # a busy machine takes longer for its start, and for its end
+    for took, closing_s in ((1, 3.5), (20, 8.0), (500, 20.0)):  # a busy machine takes longer for its start, and for its end
         clock = Clock(1000.0, started=time.perf_counter() - took, used_s=100)
         clock.note_start()
         assert clock.closing_s == pytest.approx(closing_s, abs=0.05)
@@ -404,6 +415,24 @@ def test_a_first_view_is_as_small_as_a_part_of_the_pictures_allows(
     if first < 224:
         assert study.measured_shares[first, 224] == pytest.approx(1 - 0.8 / losses[first])
         assert study.why_smaller.startswith("not clearly worse than 224 on 500 pictures")
+
+
+@pytest.mark.parametrize(
+    ("time_left", "gain", "first"),
+    [(28.0, 0.0067, "training"), (35.0, 0.0067, "mirror"), (28.0, 0.0055, "mirror"), (28.0, 0.0065, "training")],
+)
+def test_a_training_that_would_not_fit_later_goes_first_where_it_brings_more(
+    monkeypatch: pytest.MonkeyPatch, time_left: float, gain: float, first: str
+) -> None:
+    mirror = rungs.Rung(FeatureStep(size=224, mirrored=True), "mirror", gain=0.006, seconds=10.0)
+    tuning = FineTuneStep(size=96, freeze_to="block1", lr=5e-4, n_steps=180, mirrored=True)
+    training = rungs.Rung(tuning, "training", gain=gain, seconds=27.0)
+    monkeypatch.setattr(rungs, "_rungs", lambda *_: iter((mirror, training)))
+    shorter: Any = SimpleNamespace(share=0.05)
+    monkeypatch.setattr(rungs, "_trainings", lambda study, taken, draw, left: [shorter] * (left >= 22))
+    chosen = rungs.next_rung(cast("Any", None), [], time_left)
+    assert isinstance(chosen, rungs.Rung)
+    assert chosen.why == first
 
 
 def test_nothing_is_waited_for_when_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -779,7 +808,7 @@ def test_pictures_that_are_enlarged_are_looked_at_in_part_sooner(side: int, left
     study: Any = SimpleNamespace(
         dataset=SimpleNamespace(shorter_side=(side, side, side)), clock=SimpleNamespace(left=lambda: left)
     )
-    assert rungs.longest_first_look_s(study, 224) == longest
+    assert expected_time.longest_first_look_s(study, 224) == longest
 
 
 def temperature_of(logits: np.ndarray, labels: np.ndarray) -> float:

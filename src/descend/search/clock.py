@@ -9,10 +9,9 @@ from contextlib import contextmanager
 
 from descend.progress import Progress
 
-CLOSING_S = 5.0, 20.0  # the last head, the model, the report: on a quiet machine, and at most
-CLOSING_PER_START = (
-    0.4  # of the seconds from the command to its first measurement: 6 where nothing else runs, up to 50 where much does
-)
+CLOSING_S = 3.5, 20.0  # the model, the report, the process's end: on a quiet machine, where they take 2.5, and at most
+CLOSING_PER_START = 0.4
+"""Of the seconds from the command to its first measurement: 5 where nothing else runs, up to 50 where much does."""
 
 
 class OutOfTime(Exception):

@@ -17,7 +17,7 @@ from descend.models import Backbone
 from descend.printable import shortened
 from descend.progress import Progress
 from descend.quantities import seconds
-from descend.search import begin, keeps_labels, limits, networks, rungs, step_memory
+from descend.search import begin, expected_time, keeps_labels, limits, networks, rungs, step_memory
 from descend.search.clock import Clock, OutOfTime, Watch
 from descend.search.conclude import concluded
 from descend.search.features import MANY, fitted, like_the_best, refit_s
@@ -134,7 +134,7 @@ class Search:
             return True
         step = RefitStep()
         if self.deciding and self.clock.limited and step not in self.known and len(self.study.rows("val")):
-            needed = rungs.judging_s(self.study, self.findings.kept) + sum(refit_s(self.study, head) for head in heads)
+            needed = expected_time.judging_s(self.study, self.findings.kept) + sum(refit_s(self.study, head) for head in heads)
             if needed < self.clock.left():
                 self.known.append(step)
                 self.written.append(text(step))
@@ -199,10 +199,10 @@ class Search:
         step = FeatureStep(size=self.study.first_size)
         if self._has(step) or self._has(replace(step, quick=True)):
             return
-        reserve = rungs.first_reserve_s(self.study, step)
-        expected = rungs.features_s(self.study, step)
-        left, longest = self.clock.left(), rungs.longest_first_look_s(self.study, step.size)
-        if expected > longest and left > rungs.LEAST_LEFT_S and not self.findings.answers:
+        reserve = expected_time.first_reserve_s(self.study, step)
+        expected = expected_time.features_s(self.study, step)
+        left, longest = self.clock.left(), expected_time.longest_first_look_s(self.study, step.size)
+        if expected > longest and left > expected_time.LEAST_LEFT_S and not self.findings.answers:
             n = len(self.study.rows("train"))
             share = max(longest / 4 / expected, min(1.0, 2 * self.study.n_classes / n))
             if share < 0.5:
@@ -211,7 +211,7 @@ class Search:
                 if self.findings.answers:
                     self._try_smaller_views(part, reserve)
                     step = replace(step, size=self.study.first_size)
-                reserve = rungs.first_reserve_s(self.study, step)  # the head that did best there may be wider than the usual one
+                reserve = expected_time.first_reserve_s(self.study, step)  # the best head there may be wider than the usual one
         why = "features of the pretrained network, a head fitted to its optimum"
         if step.size < self.study.native:
             known = f"in {self.study.native} all pictures take longer than there is time"
@@ -232,7 +232,7 @@ class Search:
         """Take the most promising step, again and again, while one fits and is worth it."""
         self._look_in_the_mirror()
         while True:
-            left = self.clock.left() - rungs.judging_s(self.study, self.findings.kept)
+            left = self.clock.left() - expected_time.judging_s(self.study, self.findings.kept)
             rung = self._next_rung(left)
             if isinstance(rung, str):
                 self.progress.say(f"search ends after {duration(self.clock.used())}: {rung}")
@@ -241,7 +241,7 @@ class Search:
                 self.log.record.next_step = undone and NextStep(why=undone.why, seconds=round(undone.seconds, 1))
                 return
             self.progress.say(f"  {rung.why}: about {duration(rung.seconds, estimated=True)}")
-            self._take(rung.step, rung.why, reserve=rungs.judging_s(self.study, self.findings.kept))
+            self._take(rung.step, rung.why, reserve=expected_time.judging_s(self.study, self.findings.kept))
 
     def _next_rung(self, left: float) -> rungs.Rung | str:
         """Return the next rung, or why there is none; where fine-tuning cannot even be measured, one of another kind."""
@@ -256,7 +256,7 @@ class Search:
 
     def _look_in_the_mirror(self) -> None:
         """Measure whether pictures may be mirrored, where the time that is left can be used for more than that."""
-        reserve = rungs.judging_s(self.study, self.findings.kept) + MIRROR_CHECK_S
+        reserve = expected_time.judging_s(self.study, self.findings.kept) + MIRROR_CHECK_S
         try:
             with self.watch.holding(reserve):
                 if self.clock.left() > reserve:
@@ -329,7 +329,7 @@ class Search:
         trained = networks.load(self.log, step, start.classifier)
         if trained is None:
             self.study.before_training(step)
-            train_s = rungs.training_s(self.study, step, self.findings.kept) if self.clock.limited else math.inf
+            train_s = expected_time.training_s(self.study, step, self.findings.kept) if self.clock.limited else math.inf
             trained = fine_tuned(self.study, step, start, train_s=train_s, told=lambda stop: self._stopped(step, stop))
             networks.save(self.log, step, trained)
         answer = answered(self.study, step, trained)

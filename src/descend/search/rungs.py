@@ -13,11 +13,11 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from descend.search import keeps_labels
-from descend.search.begin import EXPORT_S, MARGIN, QUICK_MARGIN
-from descend.search.features import crops_for, fit_s, like_the_best, n_views_needed
+from descend.search.begin import MARGIN
+from descend.search.expected_time import features_s, trained_judging_s
+from descend.search.features import crops_for
 from descend.search.finetune import images_per_s
 from descend.search.mixture import FITTED
-from descend.search.smaller_views import are_enlarged
 from descend.search.steps import FeatureStep, FineTuneStep, RungStep, Step
 from descend.search.study import Answer, Study
 from descend.search.warm_up import DISTORTIONS
@@ -64,13 +64,6 @@ LR, LR_STEPS = 5e-4, 125
 In 96 px, where each stage moved at four fifths of the next one's rate, 797 steps on CIFAR-10 lost 0.448 nats at 5e-4, 0.472 at
 1e-3; 324 on blurred flowers 0.581 and, at 7.8e-4, 0.582; 308 on hands 0.174 at 7.8e-4, 0.180 at 4e-4."""
 GENTLER = 0.25  # of that rate, for the training after one of which validation kept nothing; a third is not tried then
-FIRST_LOOK_S, FIRST_LOOK_SHARE, LEAST_LEFT_S = 30.0, 0.5, 20.0
-"""Seconds, and of the time left: a first answer that takes longer than either is preceded by one from fewer pictures, which takes
-a quarter of that and tells which head to fit where the other's choice runs out of time. With less time left than LEAST_LEFT_S it
-would take what one answer needs: half a minute for hands ended at 75% of 273 test pictures with it, at 93% of 478 without."""
-ENLARGED_LOOK_SHARE = 0.25
-"""The same share for pictures that are enlarged for the network: the part also tells whether fewer pixels do. A minute for 3,238
-blurred flowers, of which 18 s went into all of them in 224 px, ended at 75.4%; 96 px and mirror images have 77.7."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +114,7 @@ def next_rung(study: Study, taken: Taken, time_left: float, failed: Collection[K
     rungs = [rung for rung in offered if rung.seconds <= time_left]
     worth = [rung for rung in rungs if rung.gain >= LEAST_GAIN]
     if worth:
-        return max(worth, key=lambda rung: rung.gain_per_s)
+        return _before_it_is_too_late(study, taken, worth, error, time_left)
     if time_left > 0 and study.warm_up is not None and study.warm_up.going_on():
         began = study.clock.used()
         study.warm_up.wait(time_left)
@@ -129,6 +122,21 @@ def next_rung(study: Study, taken: Taken, time_left: float, failed: Collection[K
     if rungs:
         return f"nothing left is expected to bring {LEAST_GAIN:.2%}: in cross-validation the best head has {error:.1%} wrong"
     return "nothing that is left fits into the time that is left"
+
+
+def _before_it_is_too_late(study: Study, taken: Taken, worth: Sequence[Rung], error: float, time_left: float) -> Rung:
+    """Return the rung with the highest gain per second, or a first training that would not fit after it and brings more.
+
+    A training has a least length: the mirror images of hands, 10 s of a minute, left 18 s for one where 22 are needed.
+    """
+    best = max(worth, key=lambda rung: rung.gain_per_s)
+    training = next((rung for rung in worth if isinstance(rung.step, FineTuneStep) and not rung.step.draw), best)
+    if training.gain <= best.gain:
+        return best
+    later = time_left - best.seconds
+    shorter = [error * found.share for found in _trainings(study, taken, 0, later)]
+    others = [rung.gain for rung in worth if rung is not best and rung is not training and rung.seconds <= later]
+    return training if training.gain > best.gain + max([*shorter, *others], default=0.0) else best
 
 
 def left_undone(study: Study, taken: Taken, failed: Collection[Kind] = ()) -> Rung | None:
@@ -157,7 +165,7 @@ def _unmeasured_training(study: Study, taken: Taken, error: float, failed: Colle
         size=size, freeze_to=study.early_stage, lr=peak_lr(n_steps), n_steps=n_steps,
         batch_size=batch_size, mirrored=False, draw=0, precision=study.precision,
     )  # fmt: skip
-    seconds = MARGIN * n_visits / (USUAL_TRAINING * study.rate(size, engine="torch")) + _trained_judging_s(study, step)
+    seconds = MARGIN * n_visits / (USUAL_TRAINING * study.rate(size, engine="torch")) + trained_judging_s(study, step)
     share = FINETUNE_SHARE * _worth(_progress(n_train, n_visits, step), step, study)
     yield Rung(step, f"train late stages for {n_visits / n_train:.0f} passes", error * share, seconds)
 
@@ -169,59 +177,6 @@ def remaining_error(taken: Taken) -> float:
         return 0.5
     best = min((trial for trial, _ in trials), key=lambda trial: trial.loss)
     return max(1 - best.accuracy, 1e-4)
-
-
-def features_s(study: Study, step: FeatureStep, *, done: FeatureStep | None = None, instead: Answer | None = None) -> float:
-    """Return the seconds that a step on features is expected to take.
-
-    done: a step of the same size whose views lie in the cache. instead: of a head that the step's would replace; with what
-    judging this one in the end takes more.
-    """
-    wall = n_views_needed(study, step, done=done) / study.rate(step.size) + fit_s(study, step)
-    if instead is not None:
-        looks = (1 + step.mirrored) / study.rate(step.size) - (1 + instead.mirrored) / _rate_of(study, instead)
-        wall += len(study.rows("test")) * max(0.0, looks)
-    new = study.plan.engine != "torch" and done is None
-    return MARGIN * wall + EXPORT_S * new
-
-
-def judging_s(study: Study, answers: Sequence[Answer]) -> float:
-    """Return the seconds that judging these answers on the test split will take, and closing the run."""
-    n = len(study.rows("test"))
-    views = sum((1 + answer.mirrored) / _rate_of(study, answer) for answer in answers)
-    return study.clock.closing_s + MARGIN * n * views
-
-
-def longest_first_look_s(study: Study, size: int) -> float:
-    """Return the seconds that a first answer from all pictures may take without one from a part before it."""
-    share = ENLARGED_LOOK_SHARE if are_enlarged(study, size) else FIRST_LOOK_SHARE
-    return min(FIRST_LOOK_S, share * study.clock.left())
-
-
-def first_reserve_s(study: Study, step: FeatureStep) -> float:
-    """Return the seconds that must be left while the first answer is made: for one quick fit instead, and to judge that.
-
-    Judging asks for the features of validation as soon as there is an answer, and of test at the end.
-    """
-    quick_s = fit_s(study, like_the_best(study, replace(step, quick=True)))
-    n_judged = len(study.rows("val", step.share)) + len(study.rows("test"))
-    return study.clock.closing_s + QUICK_MARGIN * quick_s + MARGIN * n_judged / study.rate(step.size)
-
-
-def training_s(study: Study, step: FineTuneStep, kept: Sequence[Answer]) -> float:
-    """Return the seconds that training may take, so that what it makes and what is kept can still be judged."""
-    return max(1.0, study.clock.left() - judging_s(study, kept) - _trained_judging_s(study, step))
-
-
-def _trained_judging_s(study: Study, step: FineTuneStep) -> float:
-    """Return the seconds that the answers of a trained network for validation and test are expected to take."""
-    n_judged = (len(study.rows("val")) + len(study.rows("test"))) * (1 + step.mirrored)
-    engine = study.engine_of_trained
-    return MARGIN * n_judged / study.rate(step.size, engine=engine) + EXPORT_S * (engine != "torch")
-
-
-def _rate_of(study: Study, answer: Answer) -> float:
-    return study.rate(answer.view, engine=answer.engine.name)
 
 
 def _rungs(study: Study, taken: Taken, error: float, time_left: float, failed: Collection[Kind]) -> Iterator[Rung]:
@@ -324,7 +279,7 @@ def _with_validation(study: Study, taken: Taken, draw: int, error: float, time_l
         return None
     began, start = study.clock.used(), best_head(taken)
     study.measure_training(best, lambda: images_per_s(study, best, start))  # a resumed search has not
-    rate, judged_s = study.training_rate(best), _trained_judging_s(study, best)
+    rate, judged_s = study.training_rate(best), trained_judging_s(study, best)
     assert rate is not None
     time_left -= study.clock.used() - began
     n = len(study.training_rows(with_val=True))
@@ -354,7 +309,7 @@ def _trainings(study: Study, taken: Taken, draw: int, time_left: float) -> Itera
             mirrored=study.may_mirror and not in_vain, draw=draw, precision=study.precision,
         )  # fmt: skip
         rate = study.training_rate(step) or QUICKEST_TRAINING * study.rate(size, engine="torch")
-        judged_s = _trained_judging_s(study, step)
+        judged_s = trained_judging_s(study, step)
         fitting = (time_left - (1 + repeats) * judged_s) * rate / TRAINING_MARGIN / (n_train + repeats * n_repeated)
         passes = min(MOST_PASSES, fitting)
         progress = _progress(n_train, passes * n_train, step)

@@ -31,6 +31,7 @@ from descend.errors import DataError
 from descend.stats import Interval, McNemar, mcnemar, paired
 from descend.transfer.logistic import Problem, folds_of, search
 from descend.transfer.principal_axes import Doubles, Floats, axes_of
+from descend.transfer.side_by_side import side_by_side
 
 Ints = NDArray[np.int64]
 
@@ -212,7 +213,8 @@ def _held_out(
     trials = search(replace(axes, coordinates=plain), y, n_classes, folds[:2])
     strength = min(trials, key=lambda trial: trial.loss).strength
     without, changed, joined = (np.zeros((len(y), n_classes)) for _ in range(3))
-    for fitted, held_out in folds:
+
+    def judge(fitted: Ints, held_out: Ints) -> None:
         head = Problem(plain[fitted], y[fitted], n_classes, axes.variances)
         head.solve(strength, choosing=True)
         without[held_out], changed[held_out] = head.probabilities(plain[held_out]), head.probabilities(transformed[held_out])
@@ -220,6 +222,9 @@ def _held_out(
         head_of_both.solution = head.solution.copy()  # a start near the answer
         head_of_both.solve(strength, choosing=True)
         joined[held_out] = head_of_both.probabilities(plain[held_out])
+
+    with side_by_side(len(folds), small=axes.small) as run:
+        run(judge, *zip(*folds, strict=True))
     return strength, without, changed, joined
 
 
