@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -261,6 +262,25 @@ def test_a_fit_that_helps_to_choose_is_as_close_as_that_needs(d: int, spread: fl
         counts.append(n_evaluations)
     assert abs(losses[1] - losses[0]) < 2e-3
     assert counts[1] < counts[0]
+
+
+def test_a_fit_after_a_choice_starts_near_its_end_and_ends_at_the_optimum() -> None:
+    x, labels = blobs(300, 40, 4, spread=0.3)
+    n_evaluations = 0
+
+    def count() -> None:
+        nonlocal n_evaluations
+        n_evaluations += 1
+
+    (axes,) = axes_of([x])
+    searched = Searched.of(axes, labels, 4, check=count)
+    n_evaluations = 0
+    replace(searched, start=None).fit()
+    n_from_nothing, n_evaluations = n_evaluations, 0
+    fit = searched.fit()
+    assert n_evaluations < 0.7 * n_from_nothing
+    ours = probabilities(fit.weight, fit.bias, x)
+    assert np.abs(ours - reference(x, labels, searched.strength)).max() < 5e-3
 
 
 def test_what_two_certain_heads_differ_by_is_no_difference() -> None:

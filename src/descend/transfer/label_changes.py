@@ -210,7 +210,7 @@ def _held_out(
     both = axes.coordinates
     plain, transformed = np.ascontiguousarray(both[:, :1]), np.ascontiguousarray(both[:, 1:])
     folds = list(folds_of(y, units, n_folds, n_classes, seed))
-    trials = search(replace(axes, coordinates=plain), y, n_classes, folds[:2])
+    trials, _ = search(replace(axes, coordinates=plain), y, n_classes, folds[:2])
     strength = min(trials, key=lambda trial: trial.loss).strength
     without, changed, joined = (np.zeros((len(y), n_classes)) for _ in range(3))
 
