@@ -33,8 +33,8 @@ From 5 per class on: hands 29 and 11%, ants and bees 5 and 7, flowers 13 and 9; 
 without them."""
 FINETUNE_SHARE, AGAIN_SHARE = 0.35, 0.03
 """Of the error: late stages trained for five passes or more in the network's own size; a second training averaged with the first.
-The first at two minutes, worth 0.6 of that (`_worth`), took from what the heads of a minute have wrong 68% of hands, 32 of CIFAR-10,
-14 of blurred flowers and nothing of ants and bees (`anytime_small_head.json`)."""
+The first at two minutes, worth 0.6 of that (`_worth`), took from what the heads of a minute have wrong 68% of hands, 32 of
+CIFAR-10, 14 of blurred flowers and nothing of ants and bees (`anytime_small_head.json`)."""
 LEAST_GAIN = 5e-4  # of accuracy: a step that is expected to bring less is not taken
 FEWEST_TRAINED = 100
 """Training pictures, below which late stages are left alone. On 17 to 85 of hands, flowers, ants and bees and enlarged digits, 5
