@@ -429,7 +429,7 @@ def test_a_training_that_would_not_fit_later_goes_first_where_it_brings_more(
     training = rungs.Rung(tuning, "training", gain=gain, seconds=27.0)
     monkeypatch.setattr(rungs, "_rungs", lambda *_: iter((mirror, training)))
     shorter: Any = SimpleNamespace(share=0.05)
-    monkeypatch.setattr(rungs, "_trainings", lambda study, taken, draw, left: [shorter] * (left >= 22))
+    monkeypatch.setattr(rungs, "_trainings", lambda study, taken, draw, error, left: [shorter] * (left >= 22))
     chosen = rungs.next_rung(cast("Any", None), [], time_left)
     assert isinstance(chosen, rungs.Rung)
     assert chosen.why == first
@@ -489,7 +489,7 @@ def test_only_trainings_that_seem_best_are_measured(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(rungs, "images_per_s", pace)
 
-    def chosen(time_left: float, draw: int = 0, may_distort: bool | None = False) -> FineTuneStep | None:
+    def chosen(time_left: float, draw: int = 0, may_distort: bool | None = False, error: float = 0.1) -> FineTuneStep | None:
         study: Any = SimpleNamespace(
             native=224, plan=SimpleNamespace(size=288), may_mirror=True, rows=lambda split: range(sizes[split]), n_classes=5,
             rate=lambda size, engine=None: 60.0 * (224 / size) ** 2, early_stage="block1", precision="bfloat16",
@@ -504,7 +504,7 @@ def test_only_trainings_that_seem_best_are_measured(monkeypatch: pytest.MonkeyPa
         )
         measured.clear()
         taken: Any = [(FeatureStep(size=224, mirrored=True), answer)]
-        rung = rungs._fine_tuning(study, taken, draw, 0.1, time_left)
+        rung = rungs._fine_tuning(study, taken, draw, error, time_left)
         if rung is None:
             return None
         assert rung.seconds <= time_left - 2.0 * len(measured)
@@ -525,8 +525,10 @@ def test_only_trainings_that_seem_best_are_measured(monkeypatch: pytest.MonkeyPa
     assert gentler.lr == float(f"{rungs.GENTLER * first.lr:.2g}")  # two digits
     assert chosen(900.0, draw=2) is None
     repeated, seconds = chosen(500.0), 15 * 2000 / 250  # of the most passes at 128 px; at 224 they would take 367 s
+    worthless = chosen(500.0, error=0.01)  # a repetition would not be taken: none is planned
     monkeypatch.setattr(rungs, "MOST_TRAININGS", 1)
     alone = chosen(500.0)
+    assert worthless == alone
     assert repeated is not None
     assert alone is not None
     assert 128 < repeated.size <= alone.size == 224

@@ -136,7 +136,7 @@ def _before_it_is_too_late(study: Study, taken: Taken, worth: Sequence[Rung], er
     if training.gain <= best.gain:
         return best
     later = time_left - best.seconds
-    shorter = [error * found.share for found in _trainings(study, taken, 0, later)]
+    shorter = [error * found.share for found in _trainings(study, taken, 0, error, later)]
     others = [rung.gain for rung in worth if rung is not best and rung is not training and rung.seconds <= later]
     return training if training.gain > best.gain + max([*shorter, *others], default=0.0) else best
 
@@ -248,7 +248,7 @@ def _fine_tuning(study: Study, taken: Taken, draw: int, error: float, time_left:
     start, began = best_head(taken), study.clock.used()
     while True:
         left = time_left - (study.clock.used() - began)
-        found = max(_trainings(study, taken, draw, left), key=lambda item: item.planned, default=None)
+        found = max(_trainings(study, taken, draw, error, left), key=lambda item: item.planned, default=None)
         if found is None:
             return None
         step = found.step
@@ -295,8 +295,8 @@ def _with_validation(study: Study, taken: Taken, draw: int, error: float, time_l
     return Rung(step, why, error * AGAIN_WITH_VAL_SHARE, passes * n / rate + judged_s)
 
 
-def _trainings(study: Study, taken: Taken, draw: int, time_left: float) -> Iterator[Training]:
-    """Yield a training for every size that fits, as long as time allows, and one that leaves time to repeat it."""
+def _trainings(study: Study, taken: Taken, draw: int, error: float, time_left: float) -> Iterator[Training]:
+    """Yield a training for every size that fits, as long as time allows, and one that leaves time to repeat it if that pays."""
     n_train, fixed = len(study.rows("train")), study.pretrained.fixed_size
     nothing_kept = draw > 0 and study.best_training is None
     if nothing_kept and draw > 1:
@@ -322,6 +322,8 @@ def _trainings(study: Study, taken: Taken, draw: int, time_left: float) -> Itera
             distorted = long and study.may_distort is not False
             step = replace(step, n_steps=n_steps, lr=lr, distorted=distorted)
             worth = _worth(progress, step, study)
+            if repeats and error * repeat_share * worth < LEAST_GAIN:
+                continue  # it would not be taken
             share = (AGAIN_SHARE if draw else FINETUNE_SHARE + DISTORTED_SHARE * distorted) * worth
             planned = share + repeats * repeat_share * worth
             yield Training(step, share, planned, passes * n_train / rate + judged_s)
