@@ -37,7 +37,7 @@ network whose outputs are large hardly learns new ones (Chizat, Oyallon & Bach 2
 in `benchmarks/training_starts.py`."""
 SMOOTHING = 0.1
 KEPT_EVERY = 50  # steps, where training may go back to a good state
-TIMED = 3  # steps that tell the pace, after a first one that brings the memory they work in
+TIMED = 2  # steps that tell the pace, after a first one that brings the memory they work in
 
 
 class Visits:
