@@ -60,8 +60,8 @@ TRAINING_MARGIN = 1.05
 MOST_TRAININGS = 3  # of the same settings, averaged: a fourth changes little
 TRAIN_SIZES = (96, 128, 160, 192, 224)
 QUICKEST_TRAINING = 1.0
-"""Pictures trained per picture that torch computes features of, until it is measured: 0.55 to 0.65 of Lite0, from 96 to 224 px, on
-a processor that multiplies bfloat16. A guess far above has a size measured that is too large, which takes seconds."""
+"""Pictures trained per picture that torch computes features of, until it is measured: 0.55 to 0.65 of Lite0, from 96 to 224 px,
+on a processor that multiplies bfloat16. A guess far above has a size measured that is too large, which takes seconds."""
 USUAL_TRAINING = 0.35  # of the same, of networks that have no quick form
 LR, LR_STEPS = 5e-4, 125
 """Peak rate of a training of so many steps; a shorter one takes it down with the root of its steps: it has less time to settle.
