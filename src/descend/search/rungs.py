@@ -137,10 +137,8 @@ def _before_it_is_too_late(study: Study, taken: Taken, worth: Sequence[Rung], er
     training = next((rung for rung in worth if isinstance(rung.step, FineTuneStep) and not rung.step.draw), best)
     if training.gain <= best.gain:
         return best
-    later = time_left - best.seconds
-    shorter = [error * found.share for found in _trainings(study, taken, 0, error, later)]
-    others = [rung.gain for rung in worth if rung is not best and rung is not training and rung.seconds <= later]
-    return training if training.gain > best.gain + max([*shorter, *others], default=0.0) else best
+    shorter = [error * found.share for found in _trainings(study, taken, 0, error, time_left - best.seconds)]
+    return training if training.gain > best.gain + max(shorter, default=0.0) else best
 
 
 def left_undone(study: Study, taken: Taken, failed: Collection[Kind] = ()) -> Rung | None:
