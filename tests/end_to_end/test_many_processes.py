@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -240,6 +241,35 @@ def test_a_killed_process_ends_all_with_one_message_and_one_process_goes_on(
     assert main([*words[:-1], str(tmp_path / "whole")]) == 0
     assert_same(last(tmp_path / "run"), last(tmp_path / "whole"))
     assert "1 process instead of 2" in record.load(tmp_path / "run").departures
+
+
+def test_two_machines_train_one_run_and_only_one_of_them_writes_it(pictures: Path, tmp_path: Path) -> None:
+    """Each with a torchrun of its own, with a cache and a folder of its own, and the pictures in the same place."""
+    words = fit(pictures, Path("run"), CASES["scratch"])
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        meeting = f"127.0.0.1:{free.getsockname()[1]}"
+    begun = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
+    begun += ["--rdzv-backend", "c10d", "--rdzv-endpoint", meeting, "-m", "descend", *words]
+    places = [tmp_path / "first", tmp_path / "second"]
+    for place in places:
+        place.mkdir()
+    said = [(place / "log").open("wb") for place in places]
+    machines = [
+        subprocess.Popen(begun, cwd=place, env=environment(place / "cache"), stdout=log, stderr=subprocess.STDOUT)
+        for place, log in zip(places, said, strict=True)
+    ]
+    ended = [machine.wait(DEADLINE_S) for machine in machines]
+    for log in said:
+        log.close()
+    told = "".join((place / "log").read_text(encoding="utf-8") for place in places)
+    assert ended == [0, 0], told
+    (written,) = (place / "run" for place in places if (place / "run").exists())
+    processes = record.load(written).processes
+    assert processes is not None
+    assert processes["n"] == 2
+    assert main(fit(pictures, tmp_path / "one", CASES["scratch"])) == 0
+    assert_same(last(written), last(tmp_path / "one"))
 
 
 def _wait_for(path: Path) -> None:

@@ -430,7 +430,8 @@ def test_a_training_that_would_not_fit_later_goes_first_where_it_brings_more(
     monkeypatch.setattr(rungs, "_rungs", lambda *_: iter((mirror, training)))
     shorter: Any = SimpleNamespace(share=0.05)
     monkeypatch.setattr(rungs, "_trainings", lambda study, taken, draw, error, left: [shorter] * (left >= 22))
-    chosen = rungs.next_rung(cast("Any", None), [], time_left)
+    study: Any = SimpleNamespace(clock=SimpleNamespace(used=iter((5.0, 6.0)).__next__))  # a second goes into measuring
+    chosen = rungs.next_rung(study, [], time_left + 1)
     assert isinstance(chosen, rungs.Rung)
     assert chosen.why == first
 

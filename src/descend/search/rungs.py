@@ -108,13 +108,14 @@ def kind_of(step: Step) -> Kind:
 
 
 def next_rung(study: Study, taken: Taken, time_left: float, failed: Collection[Kind] = ()) -> Rung | str:
-    """Return the rung with the highest expected gain per second among those that fit, or why there is none.
+    """Return the rung to take, or why there is none: that with the highest expected gain per second of those that fit.
 
-    taken: the steps so far with their answers. time_left: seconds, without what judging the answer so far will take. failed:
+    But see ``_before_it_is_too_late``. taken: the steps so far with their answers. time_left: seconds, without what judging the answer so far will take. failed:
     kinds of steps that are not offered any more.
     """
-    error = remaining_error(taken)
+    error, began = remaining_error(taken), study.clock.used()
     offered = [rung for rung in _rungs(study, taken, error, time_left, failed) if kind_of(rung.step) not in failed]
+    time_left -= study.clock.used() - began  # what measuring took
     rungs = [rung for rung in offered if rung.seconds <= time_left]
     worth = [rung for rung in rungs if rung.gain >= LEAST_GAIN]
     if worth:
