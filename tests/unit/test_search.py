@@ -418,20 +418,26 @@ def test_a_first_view_is_as_small_as_a_part_of_the_pictures_allows(
 
 
 @pytest.mark.parametrize(
-    ("time_left", "gain", "first"),
-    [(28.0, 0.0067, "training"), (35.0, 0.0067, "mirror"), (28.0, 0.0055, "mirror"), (28.0, 0.0065, "training")],
+    ("time_left", "gain", "later", "first"),
+    [
+        (28.0, 0.0067, 0.05, "training, which would not fit later"),
+        (35.0, 0.0067, 0.05, "mirror"),  # a shorter one fits then
+        (35.0, 0.0067, 0.0, "training, which would not fit later"),  # and is worth nothing
+        (28.0, 0.0055, 0.05, "mirror"),
+        (31.5, 0.0067, 0.05, "training, which would not fit later"),  # the second that measuring took counts
+    ],
 )
 def test_a_training_that_would_not_fit_later_goes_first_where_it_brings_more(
-    monkeypatch: pytest.MonkeyPatch, time_left: float, gain: float, first: str
+    monkeypatch: pytest.MonkeyPatch, time_left: float, gain: float, later: float, first: str
 ) -> None:
     mirror = rungs.Rung(FeatureStep(size=224, mirrored=True), "mirror", gain=0.006, seconds=10.0)
     tuning = FineTuneStep(size=96, freeze_to="block1", lr=5e-4, n_steps=180, mirrored=True)
     training = rungs.Rung(tuning, "training", gain=gain, seconds=27.0)
+    shorter: Any = SimpleNamespace(share=later)
     monkeypatch.setattr(rungs, "_rungs", lambda *_: iter((mirror, training)))
-    shorter: Any = SimpleNamespace(share=0.05)
-    monkeypatch.setattr(rungs, "_trainings", lambda study, taken, draw, error, left: [shorter] * (left >= 22))
-    study: Any = SimpleNamespace(clock=SimpleNamespace(used=iter((5.0, 6.0)).__next__))  # a second goes into measuring
-    chosen = rungs.next_rung(study, [], time_left + 1)
+    monkeypatch.setattr(rungs, "_trainings", lambda study, taken, draw, error, left: [shorter] * (left >= 21))
+    study: Any = SimpleNamespace(clock=SimpleNamespace(used=iter((5.0, 6.0)).__next__))
+    chosen = rungs.next_rung(study, [], time_left)
     assert isinstance(chosen, rungs.Rung)
     assert chosen.why == first
 
@@ -448,6 +454,7 @@ def test_a_search_that_time_has_ended_says_what_it_would_go_on_with(monkeypatch:
     sizes = {"train": 245, "val": 153, "test": 0}
     study: Any = SimpleNamespace(
         native=224, first_size=224, plan=SimpleNamespace(size=288), may_mirror=False, n_classes=2, measured_shares={},
+        dataset=SimpleNamespace(shorter_side=(20, 20, 20)),
         rows=lambda split: range(sizes[split]),
         rate=lambda size, engine=None: 60.0, early_stage="block3", warm_up=None, pretrained=SimpleNamespace(fixed_size=False),
         precision="float32", engine_of_trained="torch", clock=SimpleNamespace(used=lambda: 0.0), training_rate=lambda step: None,
@@ -490,9 +497,12 @@ def test_only_trainings_that_seem_best_are_measured(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(rungs, "images_per_s", pace)
 
-    def chosen(time_left: float, draw: int = 0, may_distort: bool | None = False, error: float = 0.1) -> FineTuneStep | None:
+    def chosen(
+        time_left: float, draw: int = 0, may_distort: bool | None = False, error: float = 0.1, side: int = 100
+    ) -> FineTuneStep | None:
         study: Any = SimpleNamespace(
             native=224, plan=SimpleNamespace(size=288), may_mirror=True, rows=lambda split: range(sizes[split]), n_classes=5,
+            dataset=SimpleNamespace(shorter_side=(side, side, side)),
             rate=lambda size, engine=None: 60.0 * (224 / size) ** 2, early_stage="block1", precision="bfloat16",
             pretrained=SimpleNamespace(fixed_size=False), engine_of_trained="openvino", _training={}, warm_up=None,
             before_training=lambda step: None, best_training=None, may_learn_val=True, may_distort=may_distort,
@@ -519,6 +529,10 @@ def test_only_trainings_that_seem_best_are_measured(monkeypatch: pytest.MonkeyPa
     small, middle, large = (step.size for step in found if step is not None)
     assert small < middle < large == 224
     assert len(measured) <= 2
+    enlarged, photographs = chosen(60.0), chosen(60.0, side=300)
+    assert enlarged is not None
+    assert photographs is not None
+    assert photographs.size > enlarged.size  # they lose more in fewer pixels than pictures that are enlarged
     first, gentler = chosen(900.0), chosen(900.0, draw=1)  # validation kept nothing of the first
     assert first is not None
     assert gentler is not None

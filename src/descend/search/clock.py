@@ -11,7 +11,7 @@ from descend.progress import Progress
 
 CLOSING_S = 3.5, 20.0  # the model, the report, the process's end: on a quiet machine, where they take 2.5, and at most
 CLOSING_PER_START = 0.4
-"""Of the seconds from the command to its first measurement: 5 where nothing else runs, up to 50 where much does."""
+"""Of the seconds from the command to its first measurement, of which a busy machine takes up to 50, and many pictures some."""
 
 
 class OutOfTime(Exception):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from descend.search.begin import EXPORT_S, MARGIN, QUICK_MARGIN
-from descend.search.features import fit_s, like_the_best, n_views_needed
+from descend.search.features import fit_s, like_the_best, n_views_needed, refit_s, refitted_anyway
 from descend.search.smaller_views import are_enlarged
 from descend.search.steps import FeatureStep, FineTuneStep
 from descend.search.study import Answer, Study
@@ -35,10 +35,11 @@ def features_s(study: Study, step: FeatureStep, *, done: FeatureStep | None = No
 
 
 def judging_s(study: Study, answers: Sequence[Answer]) -> float:
-    """Return the seconds that judging these answers on the test split will take, and closing the run."""
+    """Return the seconds that judging these answers on the test split will take, with few pictures' last fit, and closing."""
     n = len(study.rows("test"))
     views = sum((1 + answer.mirrored) / rate_of(study, answer) for answer in answers)
-    return study.clock.closing_s + MARGIN * n * views
+    heads = [answer for answer in answers if answer.frozen and answer.share == 1.0] if refitted_anyway(study) else []
+    return study.clock.closing_s + MARGIN * n * views + sum(refit_s(study, head) for head in heads)
 
 
 def longest_first_look_s(study: Study, size: int) -> float:

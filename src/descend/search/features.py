@@ -264,10 +264,17 @@ def refitted(study: Study, answer: Answer) -> Answer:
 
 
 def refit_s(study: Study, head: Answer) -> float:
-    """Return the seconds that ``refitted`` is expected to take."""
-    n, taps = len(study.training_rows(with_val=True)) * (1 + head.mirrored), head.classifier.backbone.taps
+    """Return the seconds that ``refitted`` is expected to take, with the crops of validation pictures."""
+    n_crops = head.crops.n if head.crops else 0
+    n, taps = len(study.training_rows(with_val=True)) * (1 + head.mirrored + n_crops), head.classifier.backbone.taps
+    cropped_s = len(study.rows("val")) * n_crops / study.rate(head.view, engine=head.engine.name)
     found_s = axes_s(study.pretrained, n, study.n_classes, 0, study.fit_pace, taps=taps)
-    return QUICK_S + found_s + 2 * fold_s(study.pretrained, n, study.n_classes, study.fit_pace)
+    return QUICK_S + cropped_s + found_s + 2 * fold_s(study.pretrained, n, study.n_classes, study.fit_pace)
+
+
+def refitted_anyway(study: Study) -> bool:
+    """Return whether heads will be fitted once more, with validation pictures, whatever the clock says: few take a second."""
+    return not study.dataset.given_val and len(study.rows("train")) < MANY
 
 
 def crops_for(n: int) -> int:

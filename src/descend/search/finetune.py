@@ -37,7 +37,7 @@ network whose outputs are large hardly learns new ones (Chizat, Oyallon & Bach 2
 in `benchmarks/training_starts.py`."""
 SMOOTHING = 0.1
 KEPT_EVERY = 50  # steps, where training may go back to a good state
-TIMED = 2  # steps that tell the pace, after a first one that brings the memory they work in
+MOST_TIMED, TIMED_S = 8, 0.5  # steps, and seconds of those after the first, that tell the pace
 
 
 class Visits:
@@ -96,14 +96,14 @@ class Pace:
         return False
 
 
-@dataclass
 class Stopwatch:
-    """A callback that notes when each step had been taken."""
+    """A callback that times steps from the end of the first one on, whose memory the others reuse."""
 
-    taken_at: list[float]
+    def __init__(self) -> None:
+        self.taken_at: list[float] = []
 
     def after_step(self, position: Position) -> None:
-        """Note it."""
+        """Note when the step had been taken."""
         float(position.loss_sum)  # another device has computed it by then
         self.taken_at.append(time.perf_counter())
 
@@ -111,6 +111,15 @@ class Stopwatch:
         """End."""
         del position, lr
         return False
+
+    @property
+    def step_s(self) -> float:
+        """The median seconds of a step."""
+        return float(np.median(np.diff(self.taken_at)))
+
+    def enough(self) -> bool:
+        """Whether the steps so far tell the pace: two, and more where they are quick."""
+        return len(self.taken_at) > 2 and self.taken_at[-1] - self.taken_at[0] > TIMED_S
 
 
 def fine_tuned(study: Study, step: FineTuneStep, start: Answer, *, train_s: float, told: Callable[[int], None]) -> Classifier:
@@ -181,13 +190,13 @@ def fitted_temperature(study: Study, answer: Answer) -> float:
 def images_per_s(study: Study, step: FineTuneStep, start: Answer) -> float:
     """Return how many pictures per second training visits with this step's settings: a few steps, on a copy.
 
-    They are real ones: of hands in 96 px training visited 306 per second where an estimate from gradients alone said 261.
+    They are whole ones: of hands in 96 px training visited 306 per second where an estimate from gradients alone said 261.
     """
-    task = training_task(study, replace(step, n_steps=1 + TIMED), start)[1]
-    task.optimizer.nonfinite = "skip"
-    taken_at = list[float]()
-    train_loop(task, Position(), Stopwatch(taken_at), lambda: False)
-    return TIMED * step.batch_size / (taken_at[-1] - taken_at[0])
+    task = training_task(study, replace(step, n_steps=MOST_TIMED), start)[1]
+    task.optimizer.nonfinite = "skip"  # whatever the loss is, its pace is told
+    watch = Stopwatch()
+    train_loop(task, Position(), watch, watch.enough)
+    return step.batch_size / watch.step_s
 
 
 def training_task(study: Study, step: FineTuneStep, start: Answer) -> tuple[Classifier, Task]:

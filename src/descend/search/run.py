@@ -20,7 +20,7 @@ from descend.quantities import seconds
 from descend.search import begin, expected_time, keeps_labels, limits, networks, rungs, step_memory
 from descend.search.clock import Clock, OutOfTime, Watch
 from descend.search.conclude import concluded
-from descend.search.features import MANY, fitted, like_the_best, refit_s
+from descend.search.features import fitted, like_the_best, refit_s, refitted_anyway
 from descend.search.findings import Findings
 from descend.search.finetune import RULE, answered, calibrated, fine_tuned, fitted_temperature
 from descend.search.smaller_views import find_smaller_view
@@ -123,14 +123,11 @@ class Search:
         return self.keep
 
     def _may_refit(self) -> bool:
-        """Return whether heads are fitted once more, with validation pictures too: those were carved out here, and time is left.
-
-        With few pictures a fit takes a second at most, whatever the clock says.
-        """
+        """Return whether heads are fitted once more, with validation pictures: they were carved out here, and time is left."""
         heads = [answer for answer in self.findings.kept if answer.frozen and answer.share == 1.0]
         if self.study.dataset.given_val or not heads:
             return False
-        if len(self.study.rows("train")) < MANY:
+        if refitted_anyway(self.study):
             return True
         step = RefitStep()
         if self.deciding and self.clock.limited and step not in self.known and len(self.study.rows("val")):
@@ -245,6 +242,7 @@ class Search:
 
     def _next_rung(self, left: float) -> rungs.Rung | str:
         """Return the next rung, or why there is none; where fine-tuning cannot even be measured, one of another kind."""
+        began = self.clock.used()
         try:
             return rungs.next_rung(self.study, self.findings.taken, left, self.failed)
         except Exception as error:
@@ -252,7 +250,7 @@ class Search:
                 raise
             self.failed.add(rungs.FINETUNE)
             self._tell_failure("measuring how fast fine-tuning is", error)
-            return self._next_rung(left)
+            return self._next_rung(left - (self.clock.used() - began))
 
     def _look_in_the_mirror(self) -> None:
         """Measure whether pictures may be mirrored, where the time that is left can be used for more than that."""

@@ -214,7 +214,7 @@ def _held_out(
     strength = min(trials, key=lambda trial: trial.loss).strength
     without, changed, joined = (np.zeros((len(y), n_classes)) for _ in range(3))
 
-    def judge(fitted: Ints, held_out: Ints) -> None:
+    def fit_and_judge(fitted: Ints, held_out: Ints) -> None:  # no two folds hold out the same rows
         head = Problem(plain[fitted], y[fitted], n_classes, axes.variances)
         head.solve(strength, choosing=True)
         without[held_out], changed[held_out] = head.probabilities(plain[held_out]), head.probabilities(transformed[held_out])
@@ -224,7 +224,7 @@ def _held_out(
         joined[held_out] = head_of_both.probabilities(plain[held_out])
 
     with side_by_side(len(folds), small=axes.small) as run:
-        run(judge, *zip(*folds, strict=True))
+        run(fit_and_judge, *zip(*folds, strict=True))
     return strength, without, changed, joined
 
 
