@@ -2,7 +2,7 @@
 
 Every mode trains once in one process and once in two, all in one start of two; the weights of the last epoch are compared. What
 takes processes of its own is forked from one that has imported torch (``tests/forked_ranks.py``); torchrun itself starts the run
-one of whose processes is killed.
+one of whose processes is killed, and the one of two machines.
 """
 
 from __future__ import annotations
@@ -243,28 +243,31 @@ def test_a_killed_process_ends_all_with_one_message_and_one_process_goes_on(
     assert "1 process instead of 2" in record.load(tmp_path / "run").departures
 
 
-def test_two_machines_train_one_run_and_only_one_of_them_writes_it(pictures: Path, tmp_path: Path) -> None:
-    """Each with a torchrun of its own, with a cache and a folder of its own, and the pictures in the same place."""
+def test_two_torchruns_as_of_two_machines_train_one_run_that_one_of_them_writes(pictures: Path, tmp_path: Path) -> None:
+    """Each has a cache and a folder of its own, and the pictures in the same place."""
     words = fit(pictures, Path("run"), CASES["scratch"])
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         meeting = f"127.0.0.1:{free.getsockname()[1]}"
-    begun = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
+    begun = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1", "--local-addr", "127.0.0.1"]
     begun += ["--rdzv-backend", "c10d", "--rdzv-endpoint", meeting, "-m", "descend", *words]
-    places = [tmp_path / "first", tmp_path / "second"]
-    for place in places:
-        place.mkdir()
-    said = [(place / "log").open("wb") for place in places]
-    machines = [
-        subprocess.Popen(begun, cwd=place, env=environment(place / "cache"), stdout=log, stderr=subprocess.STDOUT)
-        for place, log in zip(places, said, strict=True)
-    ]
-    ended = [machine.wait(DEADLINE_S) for machine in machines]
-    for log in said:
-        log.close()
+    places, machines = [tmp_path / "first", tmp_path / "second"], list[subprocess.Popen[bytes]]()
+    try:
+        for place in places:
+            place.mkdir()
+            with (place / "log").open("wb") as log:
+                machines.append(
+                    subprocess.Popen(begun, cwd=place, env=environment(place / "cache"), stdout=log, stderr=subprocess.STDOUT)
+                )
+        ended = [machine.wait(120) for machine in machines]
+    finally:
+        for machine in machines:
+            machine.kill()
+            machine.wait()
     told = "".join((place / "log").read_text(encoding="utf-8") for place in places)
     assert ended == [0, 0], told
     (written,) = (place / "run" for place in places if (place / "run").exists())
+    assert all({path.name for path in place.iterdir()} <= {"log", "cache", "run"} for place in places)
     processes = record.load(written).processes
     assert processes is not None
     assert processes["n"] == 2

@@ -19,6 +19,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
+from tests.fakes import FakeSource, make_task  # pyright: ignore[reportMissingImports]
 from torch.nn.functional import interpolate
 
 from descend.augment import Pipeline
@@ -47,7 +48,7 @@ from descend.search.steps import FeatureStep, FineTuneStep, KeepStep, PartStep, 
 from descend.search.study import DISTORT, FIT_PACE, MIRROR, Study, nested
 from descend.search.warm_up import WarmUp
 from descend.train.calibration import fit_temperature
-from descend.train.loop import Batch
+from descend.train.loop import Batch, Task
 from descend.transfer import Trial, quick_gradients, with_frozen_norms, with_quick_blocks
 
 STEPS = [
@@ -226,6 +227,19 @@ def test_a_head_is_left_out_only_where_labels_are_likelier_without_it_by_what_wa
     assert mixture.weights([lost, better], np.zeros(40, np.int64)).tolist() == [0.0, 1.0]
     monkeypatch.setattr(mixture, "FITTED", 9.0)
     assert mixture.weights([lost, better], np.zeros(40, np.int64))[0] > 0
+
+
+def test_of_trained_networks_alone_the_first_is_weighed_like_the_others() -> None:
+    draw = np.random.default_rng(0)
+    labels = np.zeros(60, np.int64)
+    right = [np.clip(0.8 + draw.normal(0, 0.03, 60), 0.01, 0.99) for _ in range(3)]
+    right[1] -= 0.01  # of little use beside the first
+    networks = [np.stack([p, 1 - p], 1).astype(np.float32) for p in right]
+    w = mixture.weights(networks, labels, head_first=False)
+    assert w.tolist() == mixture.weights(networks[::-1], labels, head_first=False)[::-1].tolist()
+    assert np.count_nonzero(w) == 1  # each costs more than it brings
+    worse_head = networks[::-1] if w[0] else networks
+    assert mixture.weights(worse_head, labels)[0] > 0  # it stays for what the others were fitted to
 
 
 def test_what_nothing_can_judge_shares_the_weight_of_what_is_like_it() -> None:
@@ -440,6 +454,27 @@ def test_a_training_that_would_not_fit_later_goes_first_where_it_brings_more(
     chosen = rungs.next_rung(study, [], time_left)
     assert isinstance(chosen, rungs.Rung)
     assert chosen.why == first
+
+
+def test_the_pace_of_training_is_the_median_of_whole_steps_after_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = [100.0, 102.0, 103.0, 104.0, 114.0]  # the first step and one in between were slow
+    looks = iter(ends)
+    monkeypatch.setattr(finetune.time, "perf_counter", lambda: next(looks))
+    monkeypatch.setattr(finetune, "TIMED_S", 13.5)
+    asked, tasks = list[FineTuneStep](), list[Task]()
+
+    def training_task(study: Any, step: FineTuneStep, start: Any) -> tuple[None, Task]:
+        asked.append(step)
+        task = make_task(source=FakeSource(n_steps=step.n_steps), epochs=1, loss=lambda logits, targets: logits.sum() * math.nan)
+        tasks.append(task)
+        return None, task
+
+    monkeypatch.setattr(finetune, "training_task", training_task)
+    step = FineTuneStep(size=96, freeze_to="block1", lr=5e-4, n_steps=1000, batch_size=30)
+    assert finetune.images_per_s(cast("Any", None), step, cast("Any", None)) == pytest.approx(30 / 1.5)  # seconds: 2, 1, 1, 10
+    assert asked == [replace(step, n_steps=finetune.MOST_TIMED)]
+    assert next(looks, None) is None  # it went on as long as that takes, although no loss was a number
+    assert tasks[0].optimizer.nonfinite == "skip"
 
 
 def test_nothing_is_waited_for_when_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,7 +59,8 @@ def selected(findings: Findings, step: KeepStep) -> tuple[list[Answer], list[flo
     """Return the answers that a step keeps, and their weights; those whose weight is negligible are left out."""
     offered = findings.answers if step.head is None else [findings.heads[step.head], *findings.answers[1:]]
     answers = [_looking(offered[place], mirrored=step.mirrored) for place in step.members]
-    return mixture.with_weight(answers, mixture.weights([findings.on_val(answer) for answer in answers], findings.labels))
+    judged = [findings.on_val(answer) for answer in answers]
+    return mixture.with_weight(answers, mixture.weights(judged, findings.labels, head_first=answers[0].frozen))
 
 
 def joined(answers: Sequence[Answer], weights: Sequence[float]) -> Ensemble:

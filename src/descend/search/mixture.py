@@ -31,10 +31,13 @@ FITTED = 2  # numbers for each member but the first: its weight, its temperature
 NEGLIGIBLE = 0.1  # weight below which a member is left out: it would cost as much time as any
 
 
-def weights(answers: Sequence[NDArray[np.float32]], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+def weights(
+    answers: Sequence[NDArray[np.float32]], labels: NDArray[np.int64], *, head_first: bool = True
+) -> NDArray[np.float64]:  # fmt: skip
     """Return the weight of each member, (M,) float64, sum 1; 0 for one that adds nothing, or too little.
 
     answers: M arrays (n, K) of probabilities; the first is what stands where the others bring nothing. labels: (n,) int64.
+    head_first: whether the first is a head that cross-validation vouches for, or one of trained networks alone.
     """
     p = np.stack([answer[np.arange(len(labels)), labels] for answer in answers]).astype(np.float64)
     p = np.maximum(p, 1e-12)
@@ -43,7 +46,7 @@ def weights(answers: Sequence[NDArray[np.float32]], labels: NDArray[np.int64]) -
         w = _settled(p[kept])
         likelihood = float(np.log(w @ p[kept]).sum())
         lost = np.array([likelihood - _likelihood(p[np.delete(kept, m)]) for m in range(len(kept))])
-        lost += np.where(kept > 0, -FITTED, FITTED)
+        lost += np.where(head_first & (kept == 0), FITTED, -FITTED)
         if w.min() < NEGLIGIBLE:
             kept = np.delete(kept, w.argmin())
         elif lost.min() < 0:

@@ -1,6 +1,6 @@
 """The search itself: one step after another while time is left, the best answer so far always at hand, then judged once.
 
-    survey -> how fast, how many pictures -> a first answer -> the rung with the most gain per second, again and again -> judged
+    survey -> how fast, how many pictures -> a first answer -> the rung that pays most, again and again -> judged
 
 Decisions that look at a clock become steps in the run's recipe before they are acted on. Resuming takes the steps that are
 written there again, from what is cached and saved, and then goes on; a new run of the recipe takes them, and nothing else.

@@ -1,8 +1,8 @@
 """Which step is worth its seconds next: the expected share of the remaining error that it removes, per second that it costs.
 
 What a step costs is measured here, on this machine, in this run. What it brings is not known before it is tried; the shares below
-are what such steps removed on other sets of photographs, and they only decide the order. Whether a step *did* help is measured,
-and what did not help is dropped.
+are what such steps removed on sets of photographs that benchmarks know. They decide the order, and what time is left for; whether
+a step *did* help is measured, and what did not help is dropped.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ SETTLED_STEPS = 250  # fewer are worth less, in proportion: 98 on 208 ants and b
 SIZE_POWER, ENLARGED_POWER = 1.2, 0.75
 """How the gain of training falls with the side of pictures below the network's own: where they hold as many pixels or more, and
 where they do not. 98 steps on 208 ants and bees, mean of two seeds, the network alone: 11.1% of 153 test pictures wrong at 96 px,
-7.8 at 128, 6.9 at 160, 5.9 at 192, 6.9 at 224; on blurred flowers of 128 px 96 px lose nothing."""
+7.8 at 128, 6.9 at 160, 5.9 at 192, 6.9 at 224; a head of blurred flowers of 128 px is hardly worse in 96 than in 224."""
 TRAINING_MARGIN = 1.05
 """Of a training's estimate: one that time cuts short in its last tenth has taken its rate down to a few percent of its peak."""
 MOST_TRAININGS = 3  # of the same settings, averaged: a fourth changes little
