@@ -28,7 +28,7 @@ from descend.cli import main
 from descend.data import Batches
 from descend.errors import DataError, DivergenceError, KnobError, RunError, TrainingError
 from descend.progress import Silent
-from descend.search import features, finetune, mixture, rungs
+from descend.search import expected_time, features, finetune, mixture, rungs
 from descend.search.clock import OutOfTime
 from descend.search.run import Search
 from descend.search.steps import read
@@ -266,7 +266,8 @@ def test_an_easy_set_ends_early_and_says_why(tmp_path: Path) -> None:
 
 def test_a_head_on_many_pictures_is_fitted_once_more_where_time_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shapes_folder(tmp_path / "shapes", n=12, side=72)
-    monkeypatch.setattr("descend.search.run.MANY", 1)
+    for module in ("run", "expected_time"):
+        monkeypatch.setattr(f"descend.search.{module}.refitted_anyway", lambda study: False)  # as with many pictures
     run = descend.fit(tmp_path / "shapes", out=tmp_path / "run", **LONG)
     assert run.recipe.steps == ("features(size=64)", "refit()")
     assert run.record.reasons["refit"].startswith("the head was fitted once more")
@@ -396,7 +397,7 @@ def test_a_part_is_taken_where_time_is_short_and_replayed(doubtful: Path, tmp_pa
 def test_pictures_that_would_be_enlarged_are_looked_at_in_fewer_pixels_where_a_part_of_them_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rungs, "FIRST_LOOK_S", 0.0)  # all of them take too long for a first look
+    monkeypatch.setattr(expected_time, "FIRST_LOOK_S", 0.0)  # all of them take too long for a first look
     monkeypatch.setattr(rungs, "LEAST_GAIN", 1.0)  # nothing else is tried
     monkeypatch.setattr("descend.search.begin.SMALLER", (32,))
     shapes_folder(tmp_path / "shapes", n=14, side=40)
@@ -418,7 +419,7 @@ def test_a_comparison_of_views_that_fails_is_told_and_the_search_goes_on(tmp_pat
     def fail(*_: object) -> None:
         raise RuntimeError("no engine")
 
-    monkeypatch.setattr(rungs, "FIRST_LOOK_S", 0.0)
+    monkeypatch.setattr(expected_time, "FIRST_LOOK_S", 0.0)
     monkeypatch.setattr(rungs, "LEAST_GAIN", 1.0)
     monkeypatch.setattr("descend.search.run.find_smaller_view", fail)
     shapes_folder(tmp_path / "shapes", n=14, side=40)
