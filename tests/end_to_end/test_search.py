@@ -266,8 +266,7 @@ def test_an_easy_set_ends_early_and_says_why(tmp_path: Path) -> None:
 
 def test_a_head_on_many_pictures_is_fitted_once_more_where_time_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shapes_folder(tmp_path / "shapes", n=12, side=72)
-    for module in ("run", "expected_time"):
-        monkeypatch.setattr(f"descend.search.{module}.refitted_anyway", lambda study: False)  # as with many pictures
+    monkeypatch.setattr(features, "MANY", 1)
     run = descend.fit(tmp_path / "shapes", out=tmp_path / "run", **LONG)
     assert run.recipe.steps == ("features(size=64)", "refit()")
     assert run.record.reasons["refit"].startswith("the head was fitted once more")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from descend.search.begin import EXPORT_S, MARGIN, QUICK_MARGIN
-from descend.search.features import fit_s, like_the_best, n_views_needed, refit_s, refitted_anyway
+from descend.search.features import fit_s, like_the_best, n_views_needed, refit_s, refitted_anyway, whole_heads
 from descend.search.smaller_views import are_enlarged
 from descend.search.steps import FeatureStep, FineTuneStep
 from descend.search.study import Answer, Study
@@ -38,7 +38,7 @@ def judging_s(study: Study, answers: Sequence[Answer]) -> float:
     """Return the seconds that judging these answers on the test split will take, with few pictures' last fit, and closing."""
     n = len(study.rows("test"))
     views = sum((1 + answer.mirrored) / rate_of(study, answer) for answer in answers)
-    heads = [answer for answer in answers if answer.frozen and answer.share == 1.0] if refitted_anyway(study) else []
+    heads = whole_heads(answers) if refitted_anyway(study) else []
     return study.clock.closing_s + MARGIN * n * views + sum(refit_s(study, head) for head in heads)
 
 

@@ -272,6 +272,11 @@ def refit_s(study: Study, head: Answer) -> float:
     return QUICK_S + cropped_s + found_s + 2 * fold_s(study.pretrained, n, study.n_classes, study.fit_pace)
 
 
+def whole_heads(answers: Iterable[Answer]) -> list[Answer]:
+    """Return the heads among answers that learned from all training pictures: those that may be fitted once more."""
+    return [answer for answer in answers if answer.frozen and answer.share == 1.0]
+
+
 def refitted_anyway(study: Study) -> bool:
     """Return whether heads will be fitted once more, with validation pictures, whatever the clock says: few take a second."""
     return not study.dataset.given_val and len(study.rows("train")) < MANY

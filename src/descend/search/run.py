@@ -20,7 +20,7 @@ from descend.quantities import seconds
 from descend.search import begin, expected_time, keeps_labels, limits, networks, rungs, step_memory
 from descend.search.clock import Clock, OutOfTime, Watch
 from descend.search.conclude import concluded
-from descend.search.features import fitted, like_the_best, refit_s, refitted_anyway
+from descend.search.features import fitted, like_the_best, refit_s, refitted_anyway, whole_heads
 from descend.search.findings import Findings
 from descend.search.finetune import RULE, answered, calibrated, fine_tuned, fitted_temperature
 from descend.search.smaller_views import find_smaller_view
@@ -124,7 +124,7 @@ class Search:
 
     def _may_refit(self) -> bool:
         """Return whether heads are fitted once more, with validation pictures: they were carved out here, and time is left."""
-        heads = [answer for answer in self.findings.kept if answer.frozen and answer.share == 1.0]
+        heads = whole_heads(self.findings.kept)
         if self.study.dataset.given_val or not heads:
             return False
         if refitted_anyway(self.study):
