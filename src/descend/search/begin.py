@@ -67,7 +67,6 @@ def speeds(dataset: Dataset, plan: Plan, backbone: Backbone, resolution: int, cl
     The fastest engine is known from an earlier run, or measured where the pictures are many and the budget allows; else torch's,
     which starts at once, computes.
     """
-    clock.note_start()
     decoded = _decoded_per_s(dataset, resolution, n_threads(plan.threads))
     taps = backbone.every_tap
     torch_rate = _computed_per_s("torch", backbone, plan.size)

@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from descend.progress import Progress
 
 CLOSING_S = 3.5, 20.0  # the model, the report, the process's end: on a quiet machine, where they take 2.5, and at most
-CLOSING_PER_START = 0.4
-"""Of the seconds from the command to its first measurement, of which a busy machine takes up to 50, and many pictures some."""
+CLOSING_PER_START = 0.7
+"""Of the seconds from the command to its first measurement, but for those of looking at the pictures: 3 on a quiet machine, up to
+30 on a busy one."""
 
 
 class OutOfTime(Exception):
@@ -29,9 +30,12 @@ class Clock:
         self.budget_s, self._started = budget_s, started - used_s
         self._used_before, self.closing_s = used_s, CLOSING_S[0]
 
-    def note_start(self) -> None:
-        """Note that the first measurement begins: how long it took to come so far tells how long closing the run will take."""
-        took = self.used() - self._used_before
+    def note_start(self, scan_s: float = 0.0) -> None:
+        """Note that the first measurement begins: how long it took to come so far tells how long closing the run will take.
+
+        scan_s: seconds of it that looking at the pictures took. They tell of the pictures, not of the machine.
+        """
+        took = self.used() - self._used_before - scan_s
         self.closing_s = min(max(CLOSING_S[0], CLOSING_PER_START * took), CLOSING_S[1])
 
     def used(self) -> float:

@@ -151,6 +151,7 @@ class Search:
         backbone.look(native, of=plan.size)
         speeds, first_size = None, native
         if self.deciding:
+            self.clock.note_start(surveyed.scan_s)
             with log.timed("measure"):
                 speeds = begin.speeds(dataset, plan, backbone, resolution, self.clock, self.progress)
             if plan.engine == "auto":

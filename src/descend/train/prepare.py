@@ -59,11 +59,15 @@ SHOWN_BY_SCAN = frozenset({"conflict", "leak", "copies", "near copies", "near le
 
 @dataclass(frozen=True)
 class Survey:
-    """What is known before any picture is decoded: the data, and a complete plan for them. of: the run that goes on, or None."""
+    """What is known before any picture is decoded: the data, and a complete plan for them.
+
+    of: the run that goes on, or None. scan_s: seconds that looking at the pictures took.
+    """
 
     dataset: Dataset
     plan: Plan
     of: Run | None = None
+    scan_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,9 @@ def survey(
     record = log.record
     record.near_up_to = _up_to(NEAR_PER_S, recipe) if of is None else of.record.near_up_to
     record.open_up_to = _up_to(OPENED_PER_S, recipe) if of is None else of.record.open_up_to
+    scanned_before = record.wall_s.get("scan", 0.0)
     dataset = _scan(recipe, source, corrections, log, progress)
+    scan_s = record.wall_s["scan"] - scanned_before
     if of is None:
         log.note_pictures(dataset)
         if corrections is not None:
@@ -122,7 +128,7 @@ def survey(
         progress.say(f"  features   on {helpers}")
     for line in plan.lines(recipe):
         progress.say(line)
-    return Survey(dataset, plan, of)
+    return Survey(dataset, plan, of, scan_s)
 
 
 def prepare(
