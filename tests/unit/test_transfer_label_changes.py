@@ -9,6 +9,7 @@ from scipy.stats import fisher_exact
 
 from descend.errors import DataError
 from descend.transfer import LabelChanges, balanced_sample, measure_label_changes
+from descend.transfer.logistic import ONE_FOLD_FROM
 
 Arrays = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]
 
@@ -65,6 +66,16 @@ def test_two_of_twenty_classes_are_found_and_no_others() -> None:
     assert [(pair.first, pair.second) for pair in changes.exchanges] == [(3, 7)]
     harmed = sorted(changes.classes, key=lambda answers: -answers.fall.mean)[:2]
     assert {answers.label for answers in harmed} == {3, 7}
+
+
+def test_pictures_of_so_many_classes_that_one_fold_is_fitted_count_only_where_it_holds_them_out() -> None:
+    k = 300
+    assert 5 * k * k > ONE_FOLD_FROM
+    changes = measured(views(n=5 * k, k=k, distance=12, d=64, renamed={3: 7, 7: 3}))
+    assert changes.n == k
+    assert changes.classes == ()  # one picture says nothing of its class
+    assert changes.accuracy_plain > 0.9
+    assert changes.accuracy_transformed > 0.9
 
 
 def test_turns_that_lead_around_three_classes_are_found() -> None:

@@ -89,7 +89,8 @@ class LabelChanges:
 
     accuracy_plain, accuracy_transformed: held-out views, head fitted on plain views. accuracy_with: plain views, head fitted on
     transformed views too. fall: accuracy without minus with, on the same pictures. loss_rise: held-out loss with minus without,
-    nats. exchanges: pairs found beyond chance, the surest first. strength: of the heads' penalty.
+    nats. classes: those of two or more of these pictures. exchanges: pairs found beyond chance, the surest first. strength: of
+    the heads' penalty.
     """
 
     n: int
@@ -159,12 +160,14 @@ def measure_label_changes(
     if len(measured) < 2:
         return None
     views = np.stack([plain[rows], transformed[rows]], 1).astype(np.float32)
-    strength, without, changed, joined = _held_out(views, y, len(measured), units[rows], n_folds, seed)
-    counted = np.unique(np.stack([units[rows], y], 1), axis=0, return_index=True)[1]  # one picture of a unit and class
+    strength, held_out, without, changed, joined = _held_out(views, y, len(measured), units[rows], n_folds, seed)
+    one_of_each = np.unique(np.stack([units[rows], y], 1)[held_out], axis=0, return_index=True)[1]  # of a unit and class
+    counted = held_out[one_of_each]
     y, without, changed, joined = y[counted], without[counted], changed[counted], joined[counted]
     right, right_joined = without.argmax(1) == y, joined.argmax(1) == y
     answers = changed.argmax(1)
-    classes = tuple(_class_answers(k, measured, y, right, answers, right_joined) for k in range(len(measured)))
+    several = np.flatnonzero(np.bincount(y) > 1).tolist()
+    classes = tuple(_class_answers(k, measured, y, right, answers, right_joined) for k in several)
     return LabelChanges(
         n=len(y), accuracy_plain=float(right.mean()), accuracy_transformed=float((answers == y).mean()),
         accuracy_with=float(right_joined.mean()), fall=mcnemar(right, right_joined),
@@ -201,10 +204,11 @@ def _one_of_each_first(rows: Ints, units: Ints) -> Ints:
 
 def _held_out(
     views: Floats, y: Ints, n_classes: int, units: Ints, n_folds: int, seed: int
-) -> tuple[float, Doubles, Doubles, Doubles]:
-    """Return the strength, and held-out probabilities (n, K).
+) -> tuple[float, Ints, Doubles, Doubles, Doubles]:
+    """Return the strength, the rows that a fold holds out, and held-out probabilities, (n, K), zeros where no fold does.
 
-    Of plain and of transformed views by heads that were fitted on plain views, and of plain views by heads fitted on both.
+    Those are of plain and of transformed views by heads that were fitted on plain views, and of plain views by heads fitted on
+    both. Of many classes one fold alone is fitted (``folds_of``).
     """
     (axes,) = axes_of([views], most=N_AXES)
     both = axes.coordinates
@@ -225,7 +229,7 @@ def _held_out(
 
     with side_by_side(len(folds), small=axes.small) as run:
         run(fit_and_judge, *zip(*folds, strict=True))
-    return strength, without, changed, joined
+    return strength, np.sort(np.concatenate([held_out for _, held_out in folds])), without, changed, joined
 
 
 def _losses(probabilities: Doubles, y: Ints) -> Doubles:
@@ -253,7 +257,7 @@ def _exchanges(measured: Ints, y: Ints, answers: Ints) -> tuple[Exchange, ...]:
     k = len(measured)
     counts = np.zeros((k, k), np.int64)
     np.add.at(counts, (y, answers), 1)
-    shares = counts / counts.sum(1, keepdims=True)
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)  # of a class that no fold holds out nothing is known
     own = np.diag(shares)
     candidates = np.argwhere(np.triu(shares + shares.T > own[:, None] + own[None], 1))  # more often the other than itself
     found: list[Exchange] = []
