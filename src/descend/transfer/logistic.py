@@ -39,10 +39,13 @@ CHOOSING = 1e-5
 answers are certain, and half of the evaluations where they are not. On 1,721 pictures of 81 classes 330 instead of 649, on
 blurred flowers 235 of 388, on hands 655 of 853, with the same strengths chosen and held-out losses within 3e-4."""
 CORRECTIONS = 10  # of L-BFGS: 20 take as many evaluations, and a tenth more time, which with 81 classes is SciPy's own
-HELD_OUT = 1_700
-"""Pictures that decide: folds beyond those that hold out so many are left out. On 6,000 pictures of CIFAR-10 each of three folds
-chose the same strength and the same stages, and on 8,500 choosing had taken 120 s of processor time."""
-ONE_FOLD_FROM = 400_000  # samples x classes, from which one fold is held out: a fit takes many seconds there
+HELD_OUT = 800
+"""Pictures that decide: folds beyond the second, and beyond those that hold out so many, are left out. With two of three folds a
+choice among heads on 1,444 pictures of hands took 4.7 s instead of 5.6, and two sets of features of 1,721 pictures of 81 classes
+were searched in the 12.5 s that one had taken, for the same strength; two threads share two folds evenly."""
+ONE_FOLD_FROM = 5_000, 400_000
+"""Samples, and samples x classes, from which one fold is held out: a fit takes many seconds there. On 6,000 pictures of CIFAR-10
+each of three folds chose the same strength and the same stages, and on 8,500 choosing had taken 120 s of processor time."""
 USUAL_STRENGTH = 0.01
 """Where a choice may begin, and what is taken where there is none: without time, or where every class has one picture."""
 LEAST_GAIN = 1e-3  # nats of held-out loss: where a factor of ten in strength brings less, weaker ones are not tried
@@ -321,7 +324,9 @@ def n_searched(n: int, n_classes: int, n_folds: int, strength: float | None = No
     """Return on how many of the folds of n pictures strengths are tried: on none where it is given."""
     if strength is not None:
         return 0
-    return 1 if n * n_classes > ONE_FOLD_FROM else min(n_folds, math.ceil(HELD_OUT * n_folds / max(n, 1)))
+    if n > ONE_FOLD_FROM[0] or n * n_classes > ONE_FOLD_FROM[1]:
+        return 1
+    return min(n_folds, max(2, math.ceil(HELD_OUT * n_folds / max(n, 1))))
 
 
 def stratified(
