@@ -135,7 +135,7 @@ def test_rare_classes_lower_the_number_of_folds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("n", "n_classes", "n_folds"), [(2549, 10, 3), (2550, 10, 2), (5099, 10, 2), (5100, 10, 1), (4000, 100, 2), (4001, 100, 1)]
+    ("n", "n_classes", "n_folds"), [(1199, 10, 3), (1200, 10, 2), (5000, 10, 2), (5001, 10, 1), (4000, 100, 2), (4001, 100, 1)]
 )
 def test_of_many_pictures_fewer_folds_are_held_out(n: int, n_classes: int, n_folds: int) -> None:
     folds = list(folds_of(np.arange(n) % n_classes, None, 3, n_classes, 0))

@@ -18,6 +18,7 @@ from PIL import Image
 from descend.data.dct_hashes import SIDE, part_hashes
 from descend.data.hash_pairs import within
 from descend.data.likeness import ALIKE_BELOW, ALIKE_DETAIL, FAINT, MOST_ALIKE, correlation, details_of_gray, is_drawn, is_plain
+from descend.data.pool import in_order
 
 LEAST_SIDE = 64  # pixels: parts of smaller pictures have too few details
 MOST_PICTURES = 100_000  # of the search, which takes the square of their number
@@ -31,6 +32,7 @@ MOVES = (0.02, 0.01, 0.005)  # of a side, by which borders are moved
 MOST_CANDIDATES = 3  # for each picture (flowers have 0.1, solar cells 6): more, and the pictures resemble each other
 MOST_ROUNDS = 6  # of moves of one length
 _CHUNK = 2048  # pictures whose parts are hashed at once
+_COMPARED = 128  # pairs that are compared at once
 
 Part = tuple[float, float, float, float]
 """Left, top, right and bottom of a part, as shares of width and height."""
@@ -68,13 +70,13 @@ def parts() -> list[Part]:
 
 def crops(
     waves: NDArray[np.float32], hashes: NDArray[np.uint64], squashed: Callable[[int, int], NDArray[np.uint8]],
-    also: NDArray[np.int64], known: NDArray[np.int64],
+    also: NDArray[np.int64], known: NDArray[np.int64], *, threads: int = 1,
 ) -> Crops:  # fmt: skip
     """Find the crops among N pictures; none where so many pairs nearly pass that their pictures resemble each other.
 
     waves: (N, F, F), hashes: (N,), as of ``signatures``. squashed: row, side -> (side, side, 3) uint8. also: (P, 2) int64,
     other pairs that may be a whole and a part that is little less. known: (N,) int64, equal for pictures that are known to be
-    copies: they are not compared, nor are two that crops have linked.
+    copies: they are not compared, nor are two that crops have linked. threads: by how many pictures are decoded and compared.
     """
     every = [*parts(), LITTLE_LESS]
     whole, part, place = _candidates(waves, hashes)
@@ -84,17 +86,15 @@ def crops(
     if told.sum() > MOST_CANDIDATES * len(hashes):
         return NONE
     pairs, borders = np.stack([whole, part], 1)[told], np.array(every)[place[told]]
-    looks = _Looks(squashed)
-    at_first = np.array(
-        [looks.likeness(one, other, at[None])[0] for (one, other), at in zip(pairs.tolist(), borders, strict=True)]
-    )
+    looks = _Looks(squashed, pairs, threads)
+    at_first = looks.likeness_of_all(pairs, borders)
     family, n_nearly = known.copy(), 0
     found, detail = list[tuple[int, int]](), list[float]()
     for at in np.argsort(-at_first, kind="stable")[: int((at_first >= LEAST_AT_FIRST).sum())]:
         one, other = pairs[at].tolist()
         if family[one] == family[other]:
             continue
-        best, likeness = _moved(borders[at], lambda many, one=one, other=other: looks.likeness(one, other, many))
+        best, likeness = _moved(borders[at], lambda many, at=at: looks.likeness(np.broadcast_to(pairs[at], (len(many), 2)), many))
         least_color, least_detail = (SURE_COLOR, SURE_DETAIL) if looks.is_plain(other) else (LEAST_COLOR, LEAST_DETAIL)
         if likeness >= least_detail and looks.color(one, other, best) >= least_color:
             found.append((one, other))
@@ -108,25 +108,49 @@ def crops(
 
 
 class _Looks:
-    """Pictures as they are compared, each decoded once: gray, as a whole and as a part."""
+    """Pictures as they are compared, each decoded once: gray, as a whole, and as a part less its surroundings.
 
-    def __init__(self, squashed: Callable[[int, int], NDArray[np.uint8]]) -> None:
-        self._squashed = squashed
-        self._wholes, self._fine = dict[int, Image.Image](), dict[int, NDArray[np.float32]]()
+    Of drawings, which agree with each other by chance, the details are zeros; what would be compared with them is not decoded.
+    """
 
-    def likeness(self, whole: int, part: int, borders: NDArray[np.float64]) -> NDArray[np.float32]:
-        """Return the correlations of the details of a picture and of parts of another, (M, 4) -> (M,); 0 if it is drawn."""
-        if part not in self._fine:
-            gray = np.asarray(Image.fromarray(self._squashed(part, SIDE)).convert("L"), np.float32)[None]
-            self._fine[part] = np.zeros_like(gray) if is_drawn(gray)[0] else details_of_gray(gray)
-        if whole not in self._wholes:
-            self._wholes[whole] = Image.fromarray(self._squashed(whole, WHOLE_SIDE)).convert("L")
-        cut = np.stack([np.asarray(_cut(self._wholes[whole], at), np.float32) for at in borders])
-        return correlation(details_of_gray(cut), np.broadcast_to(self._fine[part], cut.shape), least=FAINT)
+    def __init__(self, squashed: Callable[[int, int], NDArray[np.uint8]], pairs: NDArray[np.int64], threads: int) -> None:
+        self._squashed, self._threads = squashed, threads
+        parts = np.unique(pairs[:, 1]).tolist()
+        self._fine = dict(zip(parts, in_order(self._details, parts, threads), strict=True))
+        wholes = np.unique(pairs[self._told(pairs), 0]).tolist()
+        self._wholes = dict(zip(wholes, in_order(self._whole, wholes, threads), strict=True))
+
+    def likeness_of_all(self, pairs: NDArray[np.int64], borders: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Return ``likeness`` of many pairs, computed by several threads."""
+        found, told = np.zeros(len(pairs), np.float32), np.flatnonzero(self._told(pairs))
+        chunks = [told[start : start + _COMPARED] for start in range(0, len(told), _COMPARED)]
+        for chunk, likeness in zip(
+            chunks, in_order(lambda chunk: self.likeness(pairs[chunk], borders[chunk]), chunks, self._threads), strict=True
+        ):
+            found[chunk] = likeness
+        return found
+
+    def likeness(self, pairs: NDArray[np.int64], borders: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Return the correlations of the details of pictures and of parts of others, (M, 2), (M, 4) -> (M,)."""
+        cut = np.stack(
+            [np.asarray(_cut(self._wholes[whole], at), np.float32) for whole, at in zip(pairs[:, 0], borders, strict=True)]
+        )
+        return correlation(details_of_gray(cut), np.stack([self._fine[part] for part in pairs[:, 1]]), least=FAINT)
+
+    def _told(self, pairs: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return of which pairs the second is no drawing."""
+        return np.array([self._fine[part].any() for part in pairs[:, 1].tolist()], np.bool_)
+
+    def _details(self, part: int) -> NDArray[np.float32]:
+        gray = np.asarray(Image.fromarray(self._squashed(part, SIDE)).convert("L"), np.float32)[None]
+        return np.zeros_like(gray[0]) if is_drawn(gray)[0] else details_of_gray(gray)[0]
+
+    def _whole(self, row: int) -> Image.Image:
+        return Image.fromarray(self._squashed(row, WHOLE_SIDE)).convert("L")
 
     def is_plain(self, part: int) -> bool:
         """Return whether a part that was compared has few details."""
-        return bool(is_plain(self._fine[part])[0])
+        return bool(is_plain(self._fine[part][None])[0])
 
     def color(self, whole: int, part: int, borders: NDArray[np.float64]) -> float:
         """Return the correlation of the colors of a picture with those of a part of another."""

@@ -31,7 +31,8 @@ def details_of_gray(gray: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return gray levels, (B, S, S), less the mean of the 5 x 5 pixels around each."""
     side = gray.shape[1]
     padded = np.pad(gray, ((0, 0), (2, 2), (2, 2)), mode="edge")
-    around = sum(padded[:, dy : dy + side, dx : dx + side] for dy in range(5) for dx in range(5))
+    columns = np.sum([padded[:, dy : dy + side] for dy in range(5)], axis=0)
+    around = np.sum([columns[:, :, dx : dx + side] for dx in range(5)], axis=0)
     return gray - around / 25
 
 

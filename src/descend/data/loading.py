@@ -169,7 +169,7 @@ def _near(
     with_crops = seeks_crops(sizes, up_to)
     if not with_crops:
         notes.append(problems.unsought(_n_large(sizes), "crops"))
-    return near_copies(seen, pictures.digests, sizes, pictures.squashed, with_crops=with_crops)
+    return near_copies(seen, pictures.digests, sizes, pictures.squashed, with_crops=with_crops, threads=threads)
 
 
 def seeks_near(names: Sequence[str], sizes: NDArray[np.int32], up_to: int | None) -> bool:

@@ -21,6 +21,7 @@ from descend.data.dct_hashes import SIDE, all_hashes
 from descend.data.hash_pairs import candidates
 from descend.data.likeness import ALIKE_BELOW, ALIKE_DETAIL, FAINT, MOST_ALIKE, correlation, details, gray_of, is_drawn, is_plain
 from descend.data.orientations import TURNS, turned
+from descend.data.pool import in_order
 from descend.data.signatures import Signatures
 
 LEAST_SIDE = 32  # pixels: smaller pictures have too few details, and resemble each other by chance
@@ -57,12 +58,13 @@ NONE = NearCopies(np.zeros((0, 2), np.int64), np.zeros(0, np.int64), np.zeros(0,
 
 def near_copies(
     seen: Signatures, digests: NDArray[np.uint8], sizes: NDArray[np.int32], squashed: Callable[[int, int], NDArray[np.uint8]], *,
-    with_crops: bool = True,
+    with_crops: bool = True, threads: int = 1,
 ) -> NearCopies:  # fmt: skip
     """Find the near copies among N pictures; of pictures with the same bytes, only the first takes part.
 
     seen: their signatures. digests: (N, 16) uint8. sizes: (N, 2), pixels. squashed: row, side -> (side, side, 3) uint8; it is
-    asked for candidates only. with_crops: whether crops are sought too, which takes twice as long as all else.
+    asked for candidates only. with_crops: whether crops are sought too, which takes twice as long as all else. threads: by how
+    many pictures are decoded and compared.
     """
     _, first = np.unique(digests, axis=0, return_index=True)
     rows = seen.rows[first]
@@ -70,7 +72,7 @@ def near_copies(
     first = np.sort(first[told])
     pairs, turns = candidates(all_hashes(seen.rows["hashes"][first]))
     pairs = first[pairs]
-    color, detail, plain, drawn = _compared(pairs, turns, squashed)
+    color, detail, plain, drawn = _compared(pairs, turns, squashed, threads)
     best = _best(pairs, detail)
     pairs, turns, color, detail, plain = pairs[best], turns[best], color[best], detail[best], plain[best]
     by_chance = drawn[best] & (turns > 0)
@@ -80,7 +82,7 @@ def near_copies(
     cropped = crops.NONE
     large = first[sizes[first].min(axis=1) >= crops.LEAST_SIDE]
     if with_crops and nearly.sum() <= len(first) and 2 <= len(large) <= crops.MOST_PICTURES:
-        cropped = _crops(seen.rows, large, pairs[nearly & (turns == 0)], chained(len(sizes), pairs[likely]), squashed)
+        cropped = _crops(seen.rows, large, pairs[nearly & (turns == 0)], chained(len(sizes), pairs[likely]), squashed, threads)
     explained = chained(len(sizes), cropped.pairs)[pairs]
     crowded = (nearly & (explained[:, 0] != explained[:, 1])).sum() > MOST_ALIKE * max(len(first), 1)
     passed = sure & ((turns == 0) | (detail >= SURE_TURNED)) if crowded else likely
@@ -93,13 +95,13 @@ def near_copies(
 
 def _crops(
     looks: NDArray[np.void], rows: NDArray[np.int64], also: NDArray[np.int64], known: NDArray[np.int64],
-    squashed: Callable[[int, int], NDArray[np.uint8]],
+    squashed: Callable[[int, int], NDArray[np.uint8]], threads: int,
 ) -> crops.Crops:  # fmt: skip
-    """Return the crops among some rows, (n,) int64, the smaller row first. also, known: as in ``crops.crops``."""
+    """Return the crops among some rows, (n,) int64, the smaller row first. also, known, threads: as in ``crops.crops``."""
     also = np.searchsorted(rows, also[np.isin(also, rows).all(axis=1)])
     found = crops.crops(
         looks["waves"][rows].astype(np.float32), looks["hashes"][rows, 0], lambda at, side: squashed(int(rows[at]), side),
-        also, known[rows],
+        also, known[rows], threads=threads,
     )  # fmt: skip
     pairs = np.sort(rows[found.pairs], axis=1)
     return crops.Crops(pairs, found.detail)
@@ -135,13 +137,13 @@ def chained(n: int, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _compared(
-    pairs: NDArray[np.int64], turns: NDArray[np.int64], squashed: Callable[[int, int], NDArray[np.uint8]]
+    pairs: NDArray[np.int64], turns: NDArray[np.int64], squashed: Callable[[int, int], NDArray[np.uint8]], threads: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
     """Return the correlations of colors and of details, and whether either picture is plain, and drawn: (P,) each."""
     rows = np.unique(pairs)
     pictures = np.zeros((len(rows), SIDE, SIDE, 3), np.uint8)
-    for place, row in enumerate(rows.tolist()):
-        pictures[place] = squashed(row, SIDE)
+    for place, picture in enumerate(in_order(lambda row: squashed(row, SIDE), rows.tolist(), threads)):
+        pictures[place] = picture
     at = np.searchsorted(rows, pairs)
     color, detail = np.zeros(len(pairs), np.float32), np.zeros(len(pairs), np.float32)
     plain, drawn = np.zeros(len(pairs), np.bool_), np.zeros(len(pairs), np.bool_)

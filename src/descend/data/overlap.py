@@ -58,5 +58,6 @@ def _pairs(
     found = near_copies(
         Signatures(np.concatenate([seen[0][known], seen[1][rows]]), {}),
         np.concatenate([own.digests[known], judged.digests[rows]]), sizes, squashed, with_crops=seeks_crops(sizes, up_to),
+        threads=threads,
     )  # fmt: skip
     return found.pairs
