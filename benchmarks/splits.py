@@ -1,7 +1,7 @@
 """One split for every method: a folder with ``train/ val/ test/`` around class folders of links, a function of the seed.
 
-Data come by name from ``DESCEND_DATA`` (archives are unpacked first), or as any folder of class folders, divided here, or of
-``train/`` and ``test/`` (or ``val/``, which is the test then), kept as it is.
+Data come by name from ``DESCEND_DATA`` (archives are unpacked first) or from a package (``packaged.py``), or as any folder of
+class folders, divided here, or of ``train/`` and ``test/`` (or ``val/``, which is the test then), kept as it is.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from harness import DATA, data
+from packaged import PACKAGED
 
 VAL_SHARE, TEST_SHARE = 0.15, 0.25
 
@@ -42,6 +43,8 @@ KNOWN: Mapping[str, Part] = {
 def source(name: str, work: Path) -> Path:
     """Return the folder of a data set; an archive is unpacked below ``work``, once."""
     part = KNOWN.get(name, Part())
+    if name in PACKAGED:
+        return packaged(name, work)
     if part.archive is None:
         return Path(name).resolve() if Path(name).is_dir() and not (DATA / name).is_dir() else data(name)
     folder = work / "unpacked" / name
@@ -49,6 +52,17 @@ def source(name: str, work: Path) -> Path:
         with tarfile.open(data(part.archive)) as file:
             file.extractall(unfinished(folder), filter="data")
         (unfinished(folder) / name).rename(folder)
+    return folder
+
+
+def packaged(name: str, work: Path) -> Path:
+    """Return a folder of links to the pictures of a package, made where it is not there yet."""
+    folder = work / "packaged" / name
+    if not folder.is_dir():
+        shutil.rmtree(unfinished(folder), ignore_errors=True)
+        for label, pictures in PACKAGED[name]().items():
+            link(pictures, unfinished(folder) / label)
+        unfinished(folder).rename(folder)
     return folder
 
 
