@@ -32,8 +32,7 @@ from descend.comparison import PairedRuns
 from descend.stats import mean
 from harness import allowed, environment, in_lanes, interval, save, seconds, spread
 from methods import METHODS, Answer
-from packaged import PACKAGED
-from splits import KNOWN, split
+from splits import NAMES, split
 
 OURS, BUDGETS = "auto", ("30s", "1m", "2m", "5m", "20m")
 Key = tuple[str, str, str, int]  # method, data, budget, seed
@@ -62,7 +61,7 @@ class Runs:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", nargs="+", metavar="DATA", help=f"{', '.join([*KNOWN, *PACKAGED])}, or a folder")
+    parser.add_argument("data", nargs="+", metavar="DATA", help=f"{NAMES}, or a folder")
     parser.add_argument("--budgets", nargs="+", default=BUDGETS, metavar="B", help="default: those of the claim")
     parser.add_argument("--seeds", type=int, default=3, metavar="N")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=[*METHODS])

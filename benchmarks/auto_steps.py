@@ -22,7 +22,7 @@ from typing import Any
 
 import descend
 from harness import go_on
-from splits import KNOWN, split
+from splits import NAMES, split
 
 SETS = ("flowers5", "sign-digits", "hymenoptera")
 
@@ -40,7 +40,7 @@ def rungs(name: str, search: str, seeds: int, work: Path) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sets", nargs="*", metavar="SET", help=f"of {', '.join(KNOWN)}, or a folder; default {', '.join(SETS)}")
+    parser.add_argument("sets", nargs="*", metavar="SET", help=f"of {NAMES}, or a folder; default {', '.join(SETS)}")
     parser.add_argument("--search", default="2m", metavar="B", help="budget of the search; default 2m")
     parser.add_argument("--seeds", type=int, default=3, metavar="N")
     parser.add_argument(

@@ -7,6 +7,7 @@ apt install openclipart-png       # clipart: drawings, most of them transparent,
 from __future__ import annotations
 
 import random
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,7 +18,7 @@ from descend.data.builtin import elpv
 
 CLIP_ART = Path("/usr/share/openclipart/png")  # where Debian puts it
 LEAST, MOST = 33, 60  # pictures of a folder that is a class, and that are drawn from it
-LEAST_SIDE, MOST_PIXELS = 16, 20e6  # others are left out: what other methods read with refuses the largest
+LEAST_SIDE, MOST_PIXELS = 16, 20e6  # others are left out: nothing can be seen in them, or other methods cannot read them
 Classes = dict[str, list[Path]]
 
 
@@ -31,6 +32,8 @@ def solar_cells() -> Classes:
 
 def clip_art() -> Classes:
     """Return drawings of the package openclipart-png: every folder with enough of them is a class, but for the unsorted ones."""
+    if not CLIP_ART.is_dir():
+        sys.exit(f"{CLIP_ART} must be there. Install it with: apt install openclipart-png")
     classes = Classes()
     for folder in sorted(path for path in CLIP_ART.rglob("*") if path.is_dir() and "unsorted" not in path.parts):
         pictures = sorted(path for path in folder.glob("*.png") if path.is_file() and not path.is_symlink())

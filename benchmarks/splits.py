@@ -38,13 +38,14 @@ KNOWN: Mapping[str, Part] = {
     "flowers5": Part("flowers5.tar.xz"),
     "cifar10": Part("cifar10.tar.xz", n_train=1000, n_test=200),
 }
+NAMES = ", ".join([*KNOWN, *PACKAGED])
 
 
 def source(name: str, work: Path) -> Path:
     """Return the folder of a data set; an archive is unpacked below ``work``, once."""
-    part = KNOWN.get(name, Part())
-    if name in PACKAGED:
+    if name in PACKAGED and not Path(name).is_dir():
         return packaged(name, work)
+    part = KNOWN.get(name, Part())
     if part.archive is None:
         return Path(name).resolve() if Path(name).is_dir() and not (DATA / name).is_dir() else data(name)
     folder = work / "unpacked" / name

@@ -23,7 +23,7 @@ from descend.models import Lite0
 from descend.pixels import PixelPolicy
 from descend.transfer import Engine, fit_logistic, make_engine
 from harness import go_on
-from splits import KNOWN, split
+from splits import NAMES, split
 
 SETS, SIDES = ("hymenoptera", "sign-digits", "flowers5"), (64, 96, 128, 160, 192, 224)
 SHARES, DRAWS = (1.0, 0.5, 0.25, 0.125), 3
@@ -65,7 +65,7 @@ def row_of(name: str, side: int, work: Path) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sets", nargs="*", metavar="SET", help=f"of {', '.join(KNOWN)}, or a folder; default {', '.join(SETS)}")
+    parser.add_argument("sets", nargs="*", metavar="SET", help=f"of {NAMES}, or a folder; default {', '.join(SETS)}")
     parser.add_argument(
         "--work", type=Path, default=Path(tempfile.gettempdir()) / "descend-view-sizes", help="kept between calls"
     )

@@ -29,7 +29,7 @@ from descend.data import Batches
 from descend.errors import DataError, DivergenceError, KnobError, RunError, TrainingError
 from descend.progress import Silent
 from descend.search import expected_time, features, finetune, mixture, rungs
-from descend.search.clock import OutOfTime
+from descend.search.clock import Clock, OutOfTime
 from descend.search.run import Search
 from descend.search.steps import read
 from descend.train import memory_need
@@ -520,6 +520,27 @@ def test_pictures_that_mean_another_thing_in_the_mirror_are_not_mirrored(tmp_pat
     assert not any(member["mirrored"] for member in run.record.preparation()["members"])
     assert run.record.val is not None
     assert run.record.val["accuracy"] > 0.8
+
+
+def test_the_seconds_of_a_slow_scan_are_no_sign_of_a_slow_machine(
+    doubtful: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load, noted = descend.data.load, list[tuple[float, float]]()
+
+    def slow_load(*given: Any, **settings: Any) -> Any:
+        time.sleep(1)
+        return load(*given, **settings)
+
+    def noted_and_stopped(clock: Clock, scan_s: float) -> None:
+        noted.append((clock.used(), scan_s))
+        raise OSError("enough")
+
+    monkeypatch.setattr(descend.data, "load", slow_load)
+    monkeypatch.setattr(Clock, "note_start", noted_and_stopped)
+    with pytest.raises(OSError, match="enough"):
+        descend.fit(doubtful, transfer="auto", out=tmp_path / "run", **SMALL)
+    ((used, scan_s),) = noted
+    assert 1 <= scan_s < used
 
 
 def test_the_budget_counts_from_the_command_not_from_the_process(doubtful: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from tests.conftest import shapes_folder  # pyright: ignore[reportMissingImports]
 
 BENCHMARKS = str(Path(__file__).parents[2] / "benchmarks")
@@ -24,7 +25,9 @@ def scripts() -> Iterator[dict[str, ModuleType]]:
     before = set(sys.modules)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(BENCHMARKS)
-        yield {name: importlib.import_module(name) for name in ("harness", "splits", "methods", "anytime", "budget_kept")}
+        yield {
+            name: importlib.import_module(name) for name in ("harness", "packaged", "splits", "methods", "anytime", "budget_kept")
+        }
     for name in set(sys.modules) - before:
         if BENCHMARKS in str(getattr(sys.modules[name], "__file__", "")):
             del sys.modules[name]
@@ -52,6 +55,27 @@ def test_a_given_split_stays_and_its_val_is_the_test_where_there_is_none(scripts
         shapes_folder(tmp_path / "set" / part, n=n, side=16)
     parts = listed(scripts["splits"].split(str(tmp_path / "set"), 4, tmp_path / "work"))
     assert {name: len(pictures) for name, pictures in parts.items()} == {"train": 15, "test": 9}
+
+
+def test_folders_of_enough_clip_art_are_classes(
+    scripts: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packaged, root = scripts["packaged"], tmp_path / "png"
+    for name, n in (("food", 3), ("food/fruit", 6), ("few", 2), ("unsorted", 5)):
+        (root / name).mkdir(parents=True)
+        for i in range(n):
+            Image.new("RGB", (40, 8 if (name, i) == ("food", 0) else 40)).save(root / name / f"{i}.png")
+    (root / "few" / "link.png").symlink_to(root / "few" / "0.png")
+    monkeypatch.setattr(packaged, "CLIP_ART", tmp_path / "missing")
+    with pytest.raises(SystemExit, match="apt install"):
+        packaged.clip_art()
+    monkeypatch.setattr(packaged, "CLIP_ART", root)
+    monkeypatch.setattr(packaged, "LEAST", 3)
+    monkeypatch.setattr(packaged, "MOST", 4)
+    counts = {label: len(pictures) for label, pictures in packaged.clip_art().items()}
+    assert counts == {"food": 2, "food-fruit": 4}  # of the first, one is too low to see anything
+    folder = scripts["splits"].source("clipart", tmp_path / "work")
+    assert {path.name: len([*path.iterdir()]) for path in folder.iterdir()} == counts
 
 
 def test_a_part_of_a_given_split_has_one_test_for_all_seeds(

@@ -11,10 +11,11 @@ from pathlib import Path
 import imagehash
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageOps
 from tests.unit.test_audit import clean_set, jpeg, photograph
 
-from descend.data import dct_hashes, effort, hash_pairs, likeness, load, near_copies, orientations, scan, signatures
+from descend.data import crops, dct_hashes, effort, hash_pairs, likeness, load, near_copies, orientations, scan, signatures
 from descend.data.near_copies import NONE, NearCopies, chained, grouped
 from descend.data.scan import digest
 from descend.data.signatures import SIGNATURE, Pictures, Signatures
@@ -242,7 +243,7 @@ def test_copies_of_photographs_are_found_and_photographs_of_one_kind_are_not() -
     assert {tuple(pair) for pair in found.pairs.tolist()} == {(i, 40 + i) for i in range(40)}
 
 
-def _encoded(pictures: list[Image.Image]) -> NearCopies:
+def _encoded(pictures: list[Image.Image], *, threads: int = 1) -> NearCopies:
     """Compare pictures of their own sizes as files of good quality."""
     contents = [jpeg(picture, 90) for picture in pictures]
     held = np.empty(len(contents), object)
@@ -251,7 +252,7 @@ def _encoded(pictures: list[Image.Image]) -> NearCopies:
     source = Pictures(None, list(map(str, range(len(contents)))), digests, USUAL, held)
     seen = signatures.signatures(source, threads=1, cache=CacheFolder())
     sizes = np.array([picture.size for picture in pictures], np.int32)
-    return near_copies.near_copies(seen, digests, sizes, source.squashed)
+    return near_copies.near_copies(seen, digests, sizes, source.squashed, threads=threads)
 
 
 def test_drawn_crosses_in_turned_places_are_no_copies_and_smooth_photographs_are() -> None:
@@ -282,7 +283,7 @@ def test_copies_turned_and_mirrored_in_any_way_are_found_and_told() -> None:
 
 
 @pytest.mark.parametrize("share", [0.95, 0.9, 0.85, 0.8])
-def test_crops_are_found_and_pictures_of_one_kind_are_none(share: float) -> None:
+def test_crops_are_found_and_pictures_of_one_kind_are_none(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
     generator = np.random.default_rng(0)
     originals, cropped = [photograph(i).resize((160, 128)) for i in range(40)], list[Image.Image]()
     for picture in originals[:10]:
@@ -295,6 +296,26 @@ def test_crops_are_found_and_pictures_of_one_kind_are_none(share: float) -> None
     assert pairs <= {(i, 40 + i) for i in range(14)}
     assert len(pairs) >= 13
     assert {(10 + i, 50 + i) for i in range(4)} <= pairs
+    monkeypatch.setattr(crops, "_COMPARED", 2)
+    same = _encoded([*originals, *cropped, *strips], threads=3)
+    assert (same.pairs.tolist(), same.likeness.tolist()) == (found.pairs.tolist(), found.likeness.tolist())
+
+
+def test_what_is_compared_with_drawings_alone_is_not_decoded() -> None:
+    drawing = Image.new("RGB", (32, 32))
+    drawing.paste((255, 255, 255), (4, 4, 20, 20))
+    pictures, asked = [photograph(0), drawing, photograph(1), photograph(2)], list[tuple[int, int]]()
+
+    def squashed(row: int, side: int) -> NDArray[np.uint8]:
+        asked.append((row, side))
+        return np.asarray(pictures[row].resize((side, side), Image.Resampling.BICUBIC))
+
+    looks = crops._Looks(squashed, np.array([[0, 1], [2, 3]]), threads=1)
+    assert sorted(asked) == [(1, crops.SIDE), (2, crops.WHOLE_SIDE), (3, crops.SIDE)]
+    whole = np.tile([0.0, 0.0, 1.0, 1.0], (2, 1))
+    drawn, told = looks.likeness_of_all(np.array([[0, 1], [2, 3]]), whole)
+    assert drawn == 0
+    assert told != 0
 
 
 def test_the_hash_of_a_part_is_that_of_the_picture_cut_there() -> None:

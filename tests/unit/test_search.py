@@ -107,7 +107,7 @@ def test_the_clock_counts_earlier_sessions() -> None:
     assert clock.used() == pytest.approx(40, abs=1)
     assert clock.left() == pytest.approx(60, abs=1)
     assert not Clock(math.inf, started=0.0).limited
-    # a busy machine takes longer for its start and for its end; many pictures take longer for a start alone
+    # a busy machine takes longer for its start and for its end; many pictures make only the start longer
     for took, scan_s, closing_s in ((1, 0, 3.5), (60, 58, 3.5), (20, 10, 7.0), (500, 0, 20.0)):
         clock = Clock(1000.0, started=time.perf_counter() - took, used_s=100)
         clock.note_start(scan_s)

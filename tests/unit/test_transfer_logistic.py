@@ -135,12 +135,23 @@ def test_rare_classes_lower_the_number_of_folds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("n", "n_classes", "n_folds"), [(1199, 10, 3), (1200, 10, 2), (5000, 10, 2), (5001, 10, 1), (4000, 100, 2), (4001, 100, 1)]
+    ("n", "n_classes", "n_folds"), [(2549, 10, 3), (2550, 10, 2), (5099, 10, 2), (5100, 10, 1), (4000, 100, 2), (4001, 100, 1)]
 )
 def test_of_many_pictures_fewer_folds_are_held_out(n: int, n_classes: int, n_folds: int) -> None:
     folds = list(folds_of(np.arange(n) % n_classes, None, 3, n_classes, 0))
     assert len(folds) == n_folds
     assert all(abs(len(held_out) - n / 3) <= n_classes for _, held_out in folds)
+
+
+def test_the_first_folds_alone_may_be_fitted() -> None:
+    draw, labels = np.random.default_rng(0), np.arange(60) % 2
+    features = (draw.normal(size=(60, 1, 4)) + labels[:, None, None]).astype(np.float32)
+    held_out = [rows for _, rows in folds_of(labels, None, 3, 2, 0)]
+    (axes,) = axes_of([features])
+    for n_fitted, n in ((None, 60), (2, len(held_out[0]) + len(held_out[1]))):
+        searched = Searched.of(axes, labels, 2, n_folds=3, n_fitted=n_fitted)
+        assert [trial.n for trial in searched.trials] == [n] * len(searched.trials)
+        assert searched.trials
 
 
 def test_one_picture_per_class_is_fitted_without_folds() -> None:

@@ -70,13 +70,13 @@ def parts() -> list[Part]:
 
 def crops(
     waves: NDArray[np.float32], hashes: NDArray[np.uint64], squashed: Callable[[int, int], NDArray[np.uint8]],
-    also: NDArray[np.int64], known: NDArray[np.int64], *, threads: int = 1,
+    also: NDArray[np.int64], known: NDArray[np.int64], *, threads: int,
 ) -> Crops:  # fmt: skip
     """Find the crops among N pictures; none where so many pairs nearly pass that their pictures resemble each other.
 
     waves: (N, F, F), hashes: (N,), as of ``signatures``. squashed: row, side -> (side, side, 3) uint8. also: (P, 2) int64,
     other pairs that may be a whole and a part that is little less. known: (N,) int64, equal for pictures that are known to be
-    copies: they are not compared, nor are two that crops have linked. threads: by how many pictures are decoded and compared.
+    copies: they are not compared, nor are two that crops have linked. threads: that decode and compare pictures.
     """
     every = [*parts(), LITTLE_LESS]
     whole, part, place = _candidates(waves, hashes)
@@ -115,8 +115,8 @@ class _Looks:
 
     def __init__(self, squashed: Callable[[int, int], NDArray[np.uint8]], pairs: NDArray[np.int64], threads: int) -> None:
         self._squashed, self._threads = squashed, threads
-        parts = np.unique(pairs[:, 1]).tolist()
-        self._fine = dict(zip(parts, in_order(self._details, parts, threads), strict=True))
+        cut = np.unique(pairs[:, 1]).tolist()
+        self._fine = dict(zip(cut, in_order(self._details, cut, threads), strict=True))
         wholes = np.unique(pairs[self._told(pairs), 0]).tolist()
         self._wholes = dict(zip(wholes, in_order(self._whole, wholes, threads), strict=True))
 
@@ -131,7 +131,7 @@ class _Looks:
         return found
 
     def likeness(self, pairs: NDArray[np.int64], borders: NDArray[np.float64]) -> NDArray[np.float32]:
-        """Return the correlations of the details of pictures and of parts of others, (M, 2), (M, 4) -> (M,)."""
+        """Return how the details of parts of wholes correlate with those of others: (M, 2), whole and part, (M, 4) -> (M,)."""
         cut = np.stack(
             [np.asarray(_cut(self._wholes[whole], at), np.float32) for whole, at in zip(pairs[:, 0], borders, strict=True)]
         )

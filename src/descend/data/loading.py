@@ -31,7 +31,7 @@ from descend.pixels import Background, Fit
 from descend.progress import Update
 
 LEAST_OPENED = 8  # pictures of a class and a given split, however few are looked at
-CROPS_SHARE = 0.25  # of the pictures among which near copies are sought, where that is limited: 1 ms for each, in one thread
+CROPS_SHARE = 0.25  # of the pictures among which near copies are sought, where that is limited: 1 ms for each
 FEW_TOGETHER = 8  # near copies that are kept together however few pictures there are
 
 

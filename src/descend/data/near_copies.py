@@ -63,8 +63,8 @@ def near_copies(
     """Find the near copies among N pictures; of pictures with the same bytes, only the first takes part.
 
     seen: their signatures. digests: (N, 16) uint8. sizes: (N, 2), pixels. squashed: row, side -> (side, side, 3) uint8; it is
-    asked for candidates only. with_crops: whether crops are sought too, which takes twice as long as all else. threads: by how
-    many pictures are decoded and compared.
+    asked for candidates only. with_crops: whether crops are sought too, which takes twice as long as all else. threads: that
+    decode and compare pictures.
     """
     _, first = np.unique(digests, axis=0, return_index=True)
     rows = seen.rows[first]

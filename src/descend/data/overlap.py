@@ -18,8 +18,8 @@ def n_shared(
 ) -> tuple[int, int | None]:
     """Count rows, (n,) int64, whose bytes stand in ``own``'s training or validation, and others that are near copies of such.
 
-    near_up_to: as for ``load``, of the pictures of both; where they are too many the second is None. threads: that decode what
-    has not been looked at before.
+    near_up_to: as for ``load``, of the pictures of both; where they are too many the second is None. threads: that decode
+    pictures and compare them.
     """
     known = np.sort(np.concatenate([own.indices("train"), own.indices("val")]))
     _, picture = np.unique(np.concatenate([own.digests[known], judged.digests[rows]]), axis=0, return_inverse=True)

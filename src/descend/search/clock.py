@@ -11,8 +11,8 @@ from descend.progress import Progress
 
 CLOSING_S = 3.5, 20.0  # the model, the report, the process's end: on a quiet machine, where they take 2.5, and at most
 CLOSING_PER_START = 0.7
-"""Of the seconds from the command to its first measurement, but for those of looking at the pictures: 3 on a quiet machine, up to
-30 on a busy one."""
+"""Of the seconds from the command to its first measurement, but for those of looking at the pictures: 3 on a quiet machine, as
+many as the end takes."""
 
 
 class OutOfTime(Exception):
@@ -30,7 +30,7 @@ class Clock:
         self.budget_s, self._started = budget_s, started - used_s
         self._used_before, self.closing_s = used_s, CLOSING_S[0]
 
-    def note_start(self, scan_s: float = 0.0) -> None:
+    def note_start(self, scan_s: float) -> None:
         """Note that the first measurement begins: how long it took to come so far tells how long closing the run will take.
 
         scan_s: seconds of it that looking at the pictures took. They tell of the pictures, not of the machine.

@@ -33,8 +33,10 @@ from descend.transfer import (
 
 FEW, REPEATS = 300, 3
 """Training pictures, below which the folds are drawn so often: one draw of five folds would decide by chance."""
-MANY = 1000
-"""Training pictures, from which three folds do: on 1,444 pictures of hands their held-out loss was 0.070 where five had 0.068."""
+MANY, FITTED_OF_MANY = 1000, 2
+"""Training pictures, from which three folds do, and how many of those are fitted: two threads share two evenly. On 1,444 pictures
+of hands the held-out loss of three was 0.070 where five had 0.068; two chose a head in 4.7 s where three took 5.6, and
+searched two sets of features of 1,721 pictures of 81 classes in the 12.5 s in which three had searched one."""
 FEWEST_CROPS, MOST_CROPS, ROWS = 4, 16, 1500
 """Crops per picture, and rows of them that a head is fitted to. On 5 pictures per class of hands, 4, 8 and 16 crops took plain
 views from 59 to 71, 72 and 74%, on 10 per class 16 from 79 to 81%; with 50 per class 6 crops lost a point, in minutes."""
@@ -173,8 +175,8 @@ class _Choice:
         if key not in study.tried:
             searched = Searched.of(
                 self.axes.pop(name), study.dataset.labels[self.rows], study.n_classes, units=study.dataset.evidence(self.rows),
-                around=before and before.strength, n_folds=self.n_folds, n_repeats=self.n_repeats, n_judged=1 + look.mirrored,
-                seed=study.plan.seed, check=study.watch.check, told=partial(self._noted, name),
+                around=before and before.strength, n_folds=self.n_folds, n_repeats=self.n_repeats, n_fitted=self.n_fitted,
+                n_judged=1 + look.mirrored, seed=study.plan.seed, check=study.watch.check, told=partial(self._noted, name),
             )  # fmt: skip
             study.tried[key] = TriedHead(name, searched.best, searched.strength, searched)
             self.n_tried += 1
@@ -295,7 +297,8 @@ def _folds(n: int, *, repeated: bool = False) -> tuple[int, int]:
 def _n_fitted(n: int, n_classes: int, *, repeated: bool = False) -> int:
     """Return how many folds of n training pictures are fitted for each strength."""
     n_folds, n_repeats = _folds(n, repeated=repeated)
-    return n_searched(n, n_classes, n_folds * n_repeats)
+    most = FITTED_OF_MANY if n >= MANY else n_folds * n_repeats
+    return min(most, n_searched(n, n_classes, n_folds * n_repeats))
 
 
 def _folds_worth(name: str, first: str, n_folds: int) -> float:

@@ -39,13 +39,10 @@ CHOOSING = 1e-5
 answers are certain, and half of the evaluations where they are not. On 1,721 pictures of 81 classes 330 instead of 649, on
 blurred flowers 235 of 388, on hands 655 of 853, with the same strengths chosen and held-out losses within 3e-4."""
 CORRECTIONS = 10  # of L-BFGS: 20 take as many evaluations, and a tenth more time, which with 81 classes is SciPy's own
-HELD_OUT = 800
-"""Pictures that decide: folds beyond the second, and beyond those that hold out so many, are left out. With two of three folds a
-choice among heads on 1,444 pictures of hands took 4.7 s instead of 5.6, and two sets of features of 1,721 pictures of 81 classes
-were searched in the 12.5 s that one had taken, for the same strength; two threads share two folds evenly."""
-ONE_FOLD_FROM = 5_000, 400_000
-"""Samples, and samples x classes, from which one fold is held out: a fit takes many seconds there. On 6,000 pictures of CIFAR-10
-each of three folds chose the same strength and the same stages, and on 8,500 choosing had taken 120 s of processor time."""
+HELD_OUT = 1_700
+"""Pictures that decide: folds beyond those that hold out so many are left out. On 6,000 pictures of CIFAR-10 each of three folds
+chose the same strength and the same stages, and on 8,500 choosing had taken 120 s of processor time."""
+ONE_FOLD_FROM = 400_000  # samples x classes, from which one fold is held out: a fit takes many seconds there
 USUAL_STRENGTH = 0.01
 """Where a choice may begin, and what is taken where there is none: without time, or where every class has one picture."""
 LEAST_GAIN = 1e-3  # nats of held-out loss: where a factor of ten in strength brings less, weaker ones are not tried
@@ -151,13 +148,14 @@ class Searched:
     def of(
         cls, axes: Axes, labels: NDArray[np.int64], n_classes: int, *, units: NDArray[np.int64] | None = None,
         strength: float | None = None, around: float | None = None, n_folds: int = 5, n_repeats: int = 1,
-        n_judged: int | None = None, seed: int = 0, check: Callable[[], None] = _go_on,
+        n_fitted: int | None = None, n_judged: int | None = None, seed: int = 0, check: Callable[[], None] = _go_on,
         told: Callable[[Trial], None] = _unheard,
     ) -> Searched:  # fmt: skip
         """Search the strength; arguments as of ``fit_logistic``. Raises DataError for a single class.
 
         around: a strength that did well on similar features: the choice begins there, and needs fewer fits. n_repeats: how often
-        the folds are drawn, for few pictures. told: called with each trial.
+        the folds are drawn, for few pictures. n_fitted: the first of all folds that are fitted at most. told: called with each
+        trial.
         """
         if len(np.unique(labels)) < 2:
             raise DataError("logistic", "needs pictures of two classes or more", got=np.unique(labels).tolist())
@@ -166,7 +164,9 @@ class Searched:
         start: Doubles | None = None
         if strength is None:
             folds = [fold for r in range(n_repeats) for fold in folds_of(labels, units, n_folds, n_classes, seed, r)]
-            trials, start = search(axes, labels, n_classes, folds, around=around, n_judged=n_judged, check=check, told=told)
+            trials, start = search(
+                axes, labels, n_classes, folds[:n_fitted], around=around, n_judged=n_judged, check=check, told=told
+            )
             best = _best(trials)
             strength = around or USUAL_STRENGTH if best is None else best.strength
         return cls(axes, labels, n_classes, strength, tuple(trials), check, start)
@@ -324,9 +324,7 @@ def n_searched(n: int, n_classes: int, n_folds: int, strength: float | None = No
     """Return on how many of the folds of n pictures strengths are tried: on none where it is given."""
     if strength is not None:
         return 0
-    if n > ONE_FOLD_FROM[0] or n * n_classes > ONE_FOLD_FROM[1]:
-        return 1
-    return min(n_folds, max(2, math.ceil(HELD_OUT * n_folds / max(n, 1))))
+    return 1 if n * n_classes > ONE_FOLD_FROM else min(n_folds, math.ceil(HELD_OUT * n_folds / max(n, 1)))
 
 
 def stratified(
