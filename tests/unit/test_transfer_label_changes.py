@@ -9,7 +9,7 @@ from scipy.stats import fisher_exact
 
 from descend.errors import DataError
 from descend.transfer import LabelChanges, balanced_sample, measure_label_changes
-from descend.transfer.logistic import ONE_FOLD_FROM
+from descend.transfer.folds import ONE_FOLD_FROM
 
 Arrays = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]
 

@@ -12,7 +12,8 @@ from sklearn.linear_model import LogisticRegression
 
 from descend.errors import DataError
 from descend.transfer import Searched, axes_of, fit_logistic, principal_axes
-from descend.transfer.logistic import Problem, Trial, folds_of
+from descend.transfer.folds import folds_of
+from descend.transfer.logistic import Problem, Trial
 
 
 def blobs(n: int, d: int, k: int, *, views: int = 1, seed: int = 0, spread: float = 2.0) -> tuple[NDArray, NDArray]:

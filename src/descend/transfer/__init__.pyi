@@ -20,6 +20,7 @@ from .finetune import stage_of as stage_of
 from .finetune import stage_rates as stage_rates
 from .finetune import trainable_stages as trainable_stages
 from .folding import with_frozen_norms as with_frozen_norms
+from .folds import n_searched as n_searched
 from .freezing import fingerprint as fingerprint
 from .freezing import freeze as freeze
 from .freezing import thaw as thaw
@@ -40,7 +41,6 @@ from .logistic import StageFit as StageFit
 from .logistic import Trial as Trial
 from .logistic import fit_logistic as fit_logistic
 from .logistic import fit_stages as fit_stages
-from .logistic import n_searched as n_searched
 from .logistic import offered as offered
 from .principal_axes import AROUND as AROUND
 from .principal_axes import Axes as Axes

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from descend import rng
 from descend.errors import DataError, KnobError
-from descend.transfer.logistic import fit_stages, stratified
+from descend.transfer.folds import stratified
+from descend.transfer.logistic import fit_stages
 from descend.transfer.principal_axes import Floats
 
 

@@ -13,9 +13,7 @@ Source: Cox 1958, JRSS B 20, 215-242; L-BFGS: Liu & Nocedal 1989, Mathematical P
 
 from __future__ import annotations
 
-import math
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,9 +21,9 @@ import scipy
 import torch
 from numpy.typing import NDArray
 
-from descend import rng
 from descend.errors import DataError
 from descend.models import Backbone
+from descend.transfer.folds import folds_of, n_searched
 from descend.transfer.principal_axes import Axes, Doubles, Floats, axes_of
 from descend.transfer.side_by_side import side_by_side
 
@@ -39,10 +37,6 @@ CHOOSING = 1e-5
 answers are certain, and half of the evaluations where they are not. On 1,721 pictures of 81 classes 330 instead of 649, on
 blurred flowers 235 of 388, on hands 655 of 853, with the same strengths chosen and held-out losses within 3e-4."""
 CORRECTIONS = 10  # of L-BFGS: 20 take as many evaluations, and a tenth more time, which with 81 classes is SciPy's own
-HELD_OUT = 1_700
-"""Pictures that decide: folds beyond those that hold out so many are left out. On 6,000 pictures of CIFAR-10 each of three folds
-chose the same strength and the same stages, and on 8,500 choosing had taken 120 s of processor time."""
-ONE_FOLD_FROM = 400_000  # samples x classes, from which one fold is held out: a fit takes many seconds there
 USUAL_STRENGTH = 0.01
 """Where a choice may begin, and what is taken where there is none: without time, or where every class has one picture."""
 LEAST_GAIN = 1e-3  # nats of held-out loss: where a factor of ten in strength brings less, weaker ones are not tried
@@ -303,41 +297,6 @@ def _logits(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
     5,667 x 2,024 by 2 to 10; as long from 100 columns on).
     """
     return torch.addmm(w[-1, :, None], w[:-1].T.contiguous(), x.T)
-
-
-def folds_of(
-    labels: NDArray[np.int64], units: NDArray[np.int64] | None, n_folds: int, n_classes: int, seed: int, repeat: int = 0
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Yield (rows to fit, rows held out): each class in each fold where it has as many pictures, units whole.
-
-    Yields nothing where every class has a single picture.
-    """
-    counts = np.bincount(labels, minlength=n_classes)
-    if counts.max() < 2:
-        return
-    n_folds = max(2, min(n_folds, int(counts[counts > 0].min())))
-    splits = stratified(labels, units, n_folds, rng.integer_seed(seed, "logistic folds" + f"#{repeat}" * (repeat > 0)) % 2**32)
-    yield from splits[: n_searched(len(labels), n_classes, n_folds)]
-
-
-def n_searched(n: int, n_classes: int, n_folds: int, strength: float | None = None) -> int:
-    """Return on how many of the folds of n pictures strengths are tried: on none where it is given."""
-    if strength is not None:
-        return 0
-    return 1 if n * n_classes > ONE_FOLD_FROM else min(n_folds, math.ceil(HELD_OUT * n_folds / max(n, 1)))
-
-
-def stratified(
-    labels: NDArray[np.int64], units: NDArray[np.int64] | None, n_folds: int, state: int
-) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Return (rows to fit, rows held out) of each fold, units whole. state: of scikit-learn's shuffling."""
-    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold  # a second of imports: only where a head is fitted
-
-    with warnings.catch_warnings():  # a class of one picture is on one side of every fold: all that can be done
-        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
-        if units is None or len(np.unique(units)) == len(units):
-            return list(StratifiedKFold(n_folds, shuffle=True, random_state=state).split(labels, labels))
-        return list(StratifiedGroupKFold(n_folds, shuffle=True, random_state=state).split(labels, labels, units))
 
 
 def _judged(
