@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import tempfile
 from collections.abc import Sequence
 from functools import partial
@@ -36,7 +35,7 @@ from sklearn.datasets import load_digits
 from descend.stats import proportion
 from harness import go_on, interval
 from methods import Answer, descend
-from splits import KNOWN, source
+from splits import KNOWN, link, making, source
 
 SETS = ("hymenoptera", "flowers5", "sign-digits", "digits")
 SIZES = (5, 10)  # pictures per class to learn from, by default: with more, training from scratch takes most of the time
@@ -67,13 +66,12 @@ def pictures_of(name: str, work: Path) -> Path:
         return source(name, work)
     folder = work / "digits"
     if not folder.is_dir():
-        part, digits = folder.with_name("digits.part"), load_digits()
-        shutil.rmtree(part, ignore_errors=True)
-        for row, (pixels, label) in enumerate(zip(digits.images, digits.target, strict=True)):
-            image = Image.fromarray((pixels * 255 / 16).astype(np.uint8)).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
-            (part / str(label)).mkdir(parents=True, exist_ok=True)
-            image.save(part / str(label) / f"{row:04d}.png")
-        part.rename(folder)
+        digits = load_digits()
+        with making(folder) as begun:
+            for row, (pixels, label) in enumerate(zip(digits.images, digits.target, strict=True)):
+                image = Image.fromarray((pixels * 255 / 16).astype(np.uint8)).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+                (begun / str(label)).mkdir(parents=True, exist_ok=True)
+                image.save(begun / str(label) / f"{row:04d}.png")
     return folder
 
 
@@ -84,22 +82,18 @@ def part(name: str, n: int, seed: int, work: Path) -> Path:
         return target
     root, rng = pictures_of(name, work), np.random.default_rng(seed)
     given = (root / "train").is_dir()
-    unfinished = target.with_name(f"{target.name}.part")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    for label in sorted(path.name for path in (root / "train" if given else root).iterdir() if path.is_dir()):
-        if given:
-            test, train = sorted((root / "val" / label).iterdir()), sorted((root / "train" / label).iterdir())
-        else:
-            pictures = sorted((root / label).iterdir())
-            apart = np.random.default_rng(0).permutation(len(pictures))  # the test is the same for every seed
-            n_test = min(N_TEST, len(pictures) // 4)
-            test, train = [pictures[i] for i in apart[:n_test]], [pictures[i] for i in apart[n_test:]]
-        order = rng.permutation(len(train))
-        for word, chosen in (("train", [train[i] for i in order[: n or None]]), ("test", test[:N_TEST])):
-            (unfinished / word / label).mkdir(parents=True)
-            for path in chosen:
-                (unfinished / word / label / path.name).symlink_to(path.resolve())
-    unfinished.rename(target)
+    with making(target) as begun:
+        for label in sorted(path.name for path in (root / "train" if given else root).iterdir() if path.is_dir()):
+            if given:
+                test, train = sorted((root / "val" / label).iterdir()), sorted((root / "train" / label).iterdir())
+            else:
+                pictures = sorted((root / label).iterdir())
+                apart = np.random.default_rng(0).permutation(len(pictures))  # the test is the same for every seed
+                n_test = min(N_TEST, len(pictures) // 4)
+                test, train = [pictures[i] for i in apart[:n_test]], [pictures[i] for i in apart[n_test:]]
+            order = rng.permutation(len(train))
+            for word, chosen in (("train", [train[i] for i in order[: n or None]]), ("test", test[:N_TEST])):
+                link(chosen, begun / word / label)
     return target
 
 

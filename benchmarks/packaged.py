@@ -1,7 +1,9 @@
 """Sets of pictures that arrive as packages: photographs of solar cells from PyPI, clip art from Debian, by class.
 
-pip install elpv-dataset          # elpv: 2,624 gray photographs, functional or defective
-apt install openclipart-png       # clipart: drawings, most of them transparent, in 48 folders that are the classes
+    pip install elpv-dataset          # elpv: 2,624 gray photographs, functional or defective
+    apt install openclipart-png       # clipart: drawings in 48 folders, which are the classes
+
+``splits.py`` makes folders of links of them.
 """
 
 from __future__ import annotations

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import shutil
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,7 +43,7 @@ NAMES = ", ".join([*KNOWN, *PACKAGED])
 
 
 def source(name: str, work: Path) -> Path:
-    """Return the folder of a data set; an archive is unpacked below ``work``, once."""
+    """Return the folder of a data set; an archive is unpacked, a package linked, below ``work``, once."""
     if name in PACKAGED and not Path(name).is_dir():
         return packaged(name, work)
     part = KNOWN.get(name, Part())
@@ -60,10 +61,9 @@ def packaged(name: str, work: Path) -> Path:
     """Return a folder of links to the pictures of a package, made where it is not there yet."""
     folder = work / "packaged" / name
     if not folder.is_dir():
-        shutil.rmtree(unfinished(folder), ignore_errors=True)
-        for label, pictures in PACKAGED[name]().items():
-            link(pictures, unfinished(folder) / label)
-        unfinished(folder).rename(folder)
+        with making(folder) as begun:
+            for label, pictures in PACKAGED[name]().items():
+                link(pictures, begun / label)
     return folder
 
 
@@ -72,26 +72,34 @@ def unfinished(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.part")
 
 
+@contextmanager
+def making(folder: Path) -> Iterator[Path]:
+    """Give the place where a folder is made anew; it gets its name when the block has ended."""
+    begun = unfinished(folder)
+    shutil.rmtree(begun, ignore_errors=True)
+    yield begun
+    begun.rename(folder)
+
+
 def split(name: str, seed: int, work: Path) -> Path:
     """Return the folder of links of one data set and seed, made where it is not there yet."""
     root = source(name, work)
     target = work / "splits" / f"{'_'.join(root.parts[1:])}-{seed}"  # two sets may share their last name
     if target.is_dir():
         return target
-    shutil.rmtree(unfinished(target), ignore_errors=True)
     part, rng, same = KNOWN.get(name, Part()), np.random.default_rng(seed), np.random.default_rng(0)
     given = next((word for word in ("test", "val") if (root / "train").is_dir() and (root / word).is_dir()), None)
-    for label in sorted(path.name for path in (root / "train" if given else root).iterdir() if path.is_dir()):
-        if given:
-            parts = {"train": some(root / "train" / label, part.n_train, rng)}
-            parts["test"] = some(root / given / label, part.n_test, same)
-            if given == "test" and (root / "val").is_dir():
-                parts["val"] = some(root / "val" / label, None, rng)
-        else:
-            parts = divided(some(root / label, None, rng))
-        for word, pictures in parts.items():
-            link(pictures, unfinished(target) / word / label)
-    unfinished(target).rename(target)
+    with making(target) as begun:
+        for label in sorted(path.name for path in (root / "train" if given else root).iterdir() if path.is_dir()):
+            if given:
+                parts = {"train": some(root / "train" / label, part.n_train, rng)}
+                parts["test"] = some(root / given / label, part.n_test, same)
+                if given == "test" and (root / "val").is_dir():
+                    parts["val"] = some(root / "val" / label, None, rng)
+            else:
+                parts = divided(some(root / label, None, rng))
+            for word, pictures in parts.items():
+                link(pictures, begun / word / label)
     return target
 
 

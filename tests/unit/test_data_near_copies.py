@@ -313,7 +313,7 @@ def test_what_is_compared_with_drawings_alone_is_not_decoded() -> None:
     looks = crops._Looks(squashed, np.array([[0, 1], [2, 3]]), threads=1)
     assert sorted(asked) == [(1, crops.SIDE), (2, crops.WHOLE_SIDE), (3, crops.SIDE)]
     whole = np.tile([0.0, 0.0, 1.0, 1.0], (2, 1))
-    drawn, told = looks.likeness_of_all(np.array([[0, 1], [2, 3]]), whole)
+    drawn, told = looks.likeness_of_all(whole)
     assert drawn == 0
     assert told != 0
 

@@ -87,14 +87,14 @@ def crops(
         return NONE
     pairs, borders = np.stack([whole, part], 1)[told], np.array(every)[place[told]]
     looks = _Looks(squashed, pairs, threads)
-    at_first = looks.likeness_of_all(pairs, borders)
+    at_first = looks.likeness_of_all(borders)
     family, n_nearly = known.copy(), 0
     found, detail = list[tuple[int, int]](), list[float]()
     for at in np.argsort(-at_first, kind="stable")[: int((at_first >= LEAST_AT_FIRST).sum())]:
         one, other = pairs[at].tolist()
         if family[one] == family[other]:
             continue
-        best, likeness = _moved(borders[at], lambda many, at=at: looks.likeness(np.broadcast_to(pairs[at], (len(many), 2)), many))
+        best, likeness = _moved(borders[at], lambda many, at=at: looks.likeness(np.full(len(many), at), many))
         least_color, least_detail = (SURE_COLOR, SURE_DETAIL) if looks.is_plain(other) else (LEAST_COLOR, LEAST_DETAIL)
         if likeness >= least_detail and looks.color(one, other, best) >= least_color:
             found.append((one, other))
@@ -114,32 +114,28 @@ class _Looks:
     """
 
     def __init__(self, squashed: Callable[[int, int], NDArray[np.uint8]], pairs: NDArray[np.int64], threads: int) -> None:
-        self._squashed, self._threads = squashed, threads
+        self._squashed, self._pairs, self._threads = squashed, pairs, threads
         cut = np.unique(pairs[:, 1]).tolist()
         self._fine = dict(zip(cut, in_order(self._details, cut, threads), strict=True))
-        wholes = np.unique(pairs[self._told(pairs), 0]).tolist()
+        self._told = np.array([self._fine[part].any() for part in pairs[:, 1].tolist()], np.bool_)  # no drawings
+        wholes = np.unique(pairs[self._told, 0]).tolist()
         self._wholes = dict(zip(wholes, in_order(self._whole, wholes, threads), strict=True))
 
-    def likeness_of_all(self, pairs: NDArray[np.int64], borders: NDArray[np.float64]) -> NDArray[np.float32]:
-        """Return ``likeness`` of many pairs, computed by several threads."""
-        found, told = np.zeros(len(pairs), np.float32), np.flatnonzero(self._told(pairs))
+    def likeness_of_all(self, borders: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Return ``likeness`` of all pairs, (P, 4) -> (P,), computed by several threads; 0 where the second is a drawing."""
+        found, told = np.zeros(len(self._pairs), np.float32), np.flatnonzero(self._told)
         chunks = [told[start : start + _COMPARED] for start in range(0, len(told), _COMPARED)]
-        for chunk, likeness in zip(
-            chunks, in_order(lambda chunk: self.likeness(pairs[chunk], borders[chunk]), chunks, self._threads), strict=True
-        ):
-            found[chunk] = likeness
+        likeness = in_order(lambda chunk: self.likeness(chunk, borders[chunk]), chunks, self._threads)
+        for chunk, values in zip(chunks, likeness, strict=True):
+            found[chunk] = values
         return found
 
-    def likeness(self, pairs: NDArray[np.int64], borders: NDArray[np.float64]) -> NDArray[np.float32]:
-        """Return how the details of parts of wholes correlate with those of others: (M, 2), whole and part, (M, 4) -> (M,)."""
-        cut = np.stack(
-            [np.asarray(_cut(self._wholes[whole], at), np.float32) for whole, at in zip(pairs[:, 0], borders, strict=True)]
-        )
-        return correlation(details_of_gray(cut), np.stack([self._fine[part] for part in pairs[:, 1]]), least=FAINT)
-
-    def _told(self, pairs: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Return of which pairs the second is no drawing."""
-        return np.array([self._fine[part].any() for part in pairs[:, 1].tolist()], np.bool_)
+    def likeness(self, places: NDArray[np.int64], borders: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Return how details of a part of a whole correlate with those of another, (M,), (M, 4) -> (M,). places: of pairs."""
+        cut = [_cut(self._wholes[whole], at) for whole, at in zip(self._pairs[places, 0].tolist(), borders, strict=True)]
+        parts_of_wholes = np.stack([np.asarray(part, np.float32) for part in cut])
+        fine = np.stack([self._fine[part] for part in self._pairs[places, 1].tolist()])
+        return correlation(details_of_gray(parts_of_wholes), fine, least=FAINT)
 
     def _details(self, part: int) -> NDArray[np.float32]:
         gray = np.asarray(Image.fromarray(self._squashed(part, SIDE)).convert("L"), np.float32)[None]

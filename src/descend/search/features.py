@@ -297,8 +297,8 @@ def _folds(n: int, *, repeated: bool = False) -> tuple[int, int]:
 def _n_fitted(n: int, n_classes: int, *, repeated: bool = False) -> int:
     """Return how many folds of n training pictures are fitted for each strength."""
     n_folds, n_repeats = _folds(n, repeated=repeated)
-    most = FITTED_OF_MANY if n >= MANY else n_folds * n_repeats
-    return min(most, n_searched(n, n_classes, n_folds * n_repeats))
+    n_fitted = n_searched(n, n_classes, n_folds * n_repeats)
+    return min(n_fitted, FITTED_OF_MANY) if n >= MANY else n_fitted
 
 
 def _folds_worth(name: str, first: str, n_folds: int) -> float:

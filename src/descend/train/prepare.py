@@ -66,8 +66,8 @@ class Survey:
 
     dataset: Dataset
     plan: Plan
-    of: Run | None = None
-    scan_s: float = 0.0
+    of: Run | None
+    scan_s: float
 
 
 @dataclass(frozen=True)
