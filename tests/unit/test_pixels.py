@@ -9,7 +9,17 @@ from tests.oracles.data_pictures import on_white, scene
 
 from descend import pixels
 from descend.errors import PictureError
-from descend.pixels import DeepColor, PixelPolicy, contrast, extremes, flattened, has_transparency, rgb, shared_scale
+from descend.pixels import (
+    Background,
+    DeepColor,
+    PixelPolicy,
+    extremes,
+    flattened,
+    has_transparency,
+    is_one_color,
+    rgb,
+    shared_scale,
+)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "HSV"])
@@ -107,14 +117,34 @@ def test_the_extremes_of_a_large_picture_come_from_a_sample(monkeypatch: pytest.
     assert (low, high) == (5, 95 * 100 + 90)  # every fifth row and column, less one at either end
 
 
-def test_contrast_on_each_background() -> None:
+def test_what_shows_one_color_on_each_background() -> None:
     icon = np.zeros((4, 4, 4), np.uint8)
     icon[1:3, 1:3] = 255  # white on nothing
     image = Image.fromarray(icon)
     assert has_transparency(image)
-    assert [contrast(image, background) for background in ("white", "black", "gray")] == [0, 255, 127]
+    assert [is_one_color(image, background) for background in ("white", "black", "gray")] == [True, False, False]
     assert not has_transparency(Image.fromarray(scene(4, 4)))
-    assert contrast(Image.fromarray(np.uint8([[3, 40]])), "white") == 37
+    assert is_one_color(Image.fromarray(np.uint8([[3, 11]])), "white")
+    assert not is_one_color(Image.fromarray(np.uint8([[3, 12]])), "white")
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P"])
+def test_one_pixel_of_another_color_is_found_in_a_large_picture(mode: str) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        values = np.full((300, 500), 90, np.uint8)
+        assert is_one_color(Image.fromarray(values).convert(mode), "white")
+        values[rng.integers(300), rng.integers(500)] = 200
+        assert not is_one_color(Image.fromarray(values).convert(mode), "white")
+
+
+@pytest.mark.parametrize("background", ["white", "black", "gray"])
+def test_every_color_of_every_opacity_is_laid_on_a_background_as_pillow_composites_it(background: Background) -> None:
+    color, alpha = np.meshgrid(np.arange(256, dtype=np.uint8), np.arange(256, dtype=np.uint8))
+    image = Image.fromarray(np.stack([color, color[::-1], color[:, ::-1], alpha], axis=-1))
+    ground = Image.new("RGBA", image.size, (*[pixels.GROUND_LEVEL[background]] * 3, 255))
+    expected = Image.alpha_composite(ground, image).convert("RGB")
+    np.testing.assert_array_equal(rgb(image, PixelPolicy(background=background)), np.asarray(expected))
 
 
 def test_a_plain_image_is_not_copied_and_other_arrays_are_refused() -> None:

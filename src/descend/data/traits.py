@@ -21,14 +21,13 @@ from descend.errors import KnobError, PictureError
 from descend.pixels import (
     BACKGROUNDS,
     FITS,
-    ONE_COLOR,
     Background,
     Fit,
     PixelPolicy,
-    contrast,
     extremes,
     has_transparency,
     is_deep,
+    is_one_color,
     shared_scale,
 )
 
@@ -66,7 +65,7 @@ def _look(image: Image.Image, seen: NDArray[np.void]) -> None:
             raise PictureError("picture", "must be a readable picture (it holds no finite number)")
         flags = DEEP + FLOATS * floats + NO_NUMBER * (n_missing > 0)
     if has_transparency(picture):
-        flags += TRANSPARENT + sum(BLANK_ON[on] for on in BACKGROUNDS if contrast(picture, on) <= ONE_COLOR)
+        flags += TRANSPARENT + sum(BLANK_ON[on] for on in BACKGROUNDS if is_one_color(picture, on))
     seen["flags"] = flags
 
 
