@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from descend.data import decode_resized, load
+from descend.data import load
 from descend.models import Lite0
-from descend.pixels import PixelPolicy
 from descend.transfer import Engine, fit_logistic, make_engine
+from frozen import frozen_features
 from harness import go_on
 from splits import NAMES, split
 
@@ -38,17 +37,9 @@ def engine_of(side: int) -> Engine:
 def row_of(name: str, side: int, work: Path) -> dict[str, Any]:
     """Return the test accuracy of heads on each share of the training pictures: share -> mean over draws."""
     dataset, engine = load(split(name, 0, work)), engine_of(side)
-    policy = PixelPolicy()
-
-    def features(rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        parts = (rows[at : at + 64] for at in range(0, len(rows), 64))
-        return np.concatenate(
-            [engine(np.stack([decode_resized(dataset.source(row), side, policy=policy) for row in part])) for part in parts]
-        )
-
     train, test = dataset.indices("train"), dataset.indices("test")
-    x, y = features(train), dataset.labels[train]
-    x_test, y_test = features(test), dataset.labels[test]
+    x, y = frozen_features(dataset, train, engine, side), dataset.labels[train]
+    x_test, y_test = frozen_features(dataset, test, engine, side), dataset.labels[test]
     found = {}
     for share in SHARES:
         accuracies = []

@@ -343,7 +343,7 @@ def test_a_rule_that_answers_elsewhere_is_judged_and_saved_there(shapes: Path, t
     assert again["accuracy"] == pytest.approx(run.record.val["accuracy"])
 
 
-@pytest.mark.parametrize("stages", ["last", "late", "quarters"])
+@pytest.mark.parametrize("stages", ["last", "late", "covariances", "quarters"])
 def test_a_fitted_head_answers_as_it_was_judged_and_its_recipe_repeats_it(shapes: Path, tmp_path: Path, stages: str) -> None:
     settings = {"transfer": "features", "size": 64, "engine": "torch", "seed": 1, "feature_stages": stages}
     run = descend.fit(shapes, out=tmp_path / "one", **settings)
@@ -360,6 +360,6 @@ def test_a_fitted_head_answers_as_it_was_judged_and_its_recipe_repeats_it(shapes
 
 def test_cross_validation_decides_which_features(shapes: Path, tmp_path: Path) -> None:
     run = descend.fit(shapes, out=tmp_path / "run", transfer="features", size=64, engine="torch", seed=1)
-    names = ("last", "late", "quarters")
+    names = ("last", "late", "covariances", "quarters")
     best = {name: min(t["loss"] for t in run.record.head_trials if t["feature_stages"] == name) for name in names}
     assert run.recipe.feature_stages == min(best, key=lambda name: best[name])

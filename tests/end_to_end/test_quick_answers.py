@@ -29,6 +29,7 @@ FOUR = "finetune(size=64, freeze_to='block1', mirrored=False, n_steps=4, batch_s
 KINDS: dict[str, dict[str, Any]] = {
     "features": {"transfer": "features", "engine": "onnxruntime"},
     "features by torch": {"transfer": "features", "engine": "torch"},
+    "features of every kind": {"transfer": "features", "engine": "torch", "feature_stages": "quarters"},
     "features in bfloat16": {"transfer": "features", "engine": "openvino-bf16"},
     "head": {"transfer": "head", "epochs": 1, "engine": "onnxruntime", "augment": ["flip"]},
     "finetune": {"transfer": "finetune", "epochs": 1, "augment": ["flip"]},

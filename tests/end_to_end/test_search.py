@@ -11,6 +11,7 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -294,8 +295,8 @@ def test_late_stages_start_from_a_small_head_at_one_rate_and_are_asked_in_their_
     steps = ["features(size=64)", 'finetune(size=32, freeze_to="block1", lr=0.01, n_steps=2)']
     descend.fit(doubtful, out=tmp_path / "run", steps=steps, **SMALL)
     ((fitted, begun, task),) = made
-    for name, value in fitted.items():
-        torch.testing.assert_close(begun[name], value * finetune.HEAD_SHARE)
+    n_means = begun["weight"].shape[1]  # those stand last (the rest: tests/unit/test_search.py)
+    torch.testing.assert_close(begun["weight"], fitted["weight"][:, -n_means:] * finetune.HEAD_SHARE)
     assert len({group["lr"] for group in task.optimizer.param_groups}) == 1
     (answer,) = answered
     assert answer.view == answer.engine.prefix.seen_size == 32
@@ -393,10 +394,53 @@ def test_a_part_is_taken_where_time_is_short_and_replayed(doubtful: Path, tmp_pa
     assert contents(again) == contents(run)
 
 
+def test_a_head_on_all_pictures_is_sought_around_the_strength_that_did_best_on_a_part(
+    doubtful: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, tried = list[float | None](), list[features.Searched]()
+
+    def of(*args: Any, around: float | None = None, **settings: Any) -> features.Searched:
+        begun.append(around)
+        tried.append(searched(*args, around=around, **settings))
+        return tried[-1]
+
+    searched = features.Searched.of
+    with monkeypatch.context() as patch:
+        patch.setattr(features, "Searched", SimpleNamespace(of=of))
+        steps = ["features(size=64, share=0.6)", "features(size=64)"]
+        run = descend.fit(doubtful, out=tmp_path / "run", steps=steps, **SMALL)
+    of_part, of_all = begun[: len(begun) // 2], begun[len(begun) // 2 :]
+    assert of_part[0] is None  # nothing is known
+    assert None not in of_part[1:]
+    assert of_all[0] == tried[0].strength
+    again = descend.fit(recipe=run.folder / "recipe.toml", out=tmp_path / "again")
+    assert contents(again) == contents(run)
+
+
+def test_what_a_comparison_of_views_finds_is_no_beginning_for_later_heads(doubtful: Path, tmp_path: Path) -> None:
+    """A replay does not compare views: its heads must begin where those of the search began."""
+    noted = list[dict[str, float]]()
+
+    def fitted(study: Any, step: Any, **settings: Any) -> Any:
+        answer = as_before(study, step, **settings)
+        before = dict(study.strengths)
+        features.tried_like(study, replace(step, size=32), next(iter(study.tried.values())))
+        noted.extend([before, dict(study.strengths)])
+        return answer
+
+    as_before = features.fitted
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("descend.search.run.fitted", fitted)
+        descend.fit(doubtful, out=tmp_path / "run", steps=["features(size=64, share=0.6)"], **SMALL)
+    assert noted[0]
+    assert noted[0] == noted[1]
+
+
 def test_pictures_that_would_be_enlarged_are_looked_at_in_fewer_pixels_where_a_part_of_them_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(expected_time, "FIRST_LOOK_S", 0.0)  # all of them take too long for a first look
+    monkeypatch.setattr(expected_time, "ENLARGED_LOOK_SHARE", 0.0)  # ... and too much of the time
     monkeypatch.setattr(rungs, "LEAST_GAIN", 1.0)  # nothing else is tried
     monkeypatch.setattr("descend.search.begin.SMALLER", (32,))
     shapes_folder(tmp_path / "shapes", n=14, side=40)
@@ -414,11 +458,25 @@ def test_pictures_that_would_be_enlarged_are_looked_at_in_fewer_pixels_where_a_p
         assert Search._first_size(stopped, nothing, nothing, 64, nothing) == 32
 
 
+def test_where_time_is_long_a_part_gives_a_first_answer_and_all_are_looked_at_in_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fewer pixels are for short budgets: training and later heads go on from this view."""
+    monkeypatch.setattr(expected_time, "FIRST_LOOK_S", 0.0)
+    monkeypatch.setattr(rungs, "LEAST_GAIN", 1.0)  # nothing else is tried
+    monkeypatch.setattr("descend.search.begin.SMALLER", (32,))
+    shapes_folder(tmp_path / "shapes", n=14, side=40)
+    run = descend.fit(tmp_path / "shapes", out=tmp_path / "run", **LONG)
+    first, second = run.recipe.steps
+    assert (first[:22], second) == ("features(size=64, shar", "features(size=64)")
+
+
 def test_a_comparison_of_views_that_fails_is_told_and_the_search_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("no engine")
 
     monkeypatch.setattr(expected_time, "FIRST_LOOK_S", 0.0)
+    monkeypatch.setattr(expected_time, "ENLARGED_LOOK_SHARE", 0.0)
     monkeypatch.setattr(rungs, "LEAST_GAIN", 1.0)
     monkeypatch.setattr("descend.search.run.find_smaller_view", fail)
     shapes_folder(tmp_path / "shapes", n=14, side=40)

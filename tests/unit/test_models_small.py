@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -9,7 +10,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from descend.models import ResNet9, ResNet20, SmallCNN, Timm, backbone
 from descend.models.small import BasicBlock
-from descend.models.stages import pooled
+from descend.models.stages import covariances, pooled
 
 
 @pytest.mark.parametrize(("spec", "smallest"), [("smallcnn(width=8)", 4), ("resnet9(width=4)", 8), ("resnet20(width=4)", 4)])
@@ -72,7 +73,7 @@ def test_tapped_stages_stand_before_the_features_in_their_order() -> None:
     assert body.n_features == plain.shape[1]
 
 
-def test_quarters_stand_before_the_means_and_odd_sides_share_the_middle() -> None:
+def test_quarters_and_covariances_stand_before_the_means_and_odd_sides_share_the_middle() -> None:
     body = ResNet9(width=4).build(0).eval()
     x = torch.randn(2, 3, 40, 40, generator=torch.Generator().manual_seed(0))  # maps of 10 and 5 pixels, and more
     outputs, value = {}, x
@@ -86,6 +87,9 @@ def test_quarters_stand_before_the_means_and_odd_sides_share_the_middle() -> Non
     assert parts
     assert set(parts) < set(body.late_stages)
     expected = [adaptive_avg_pool2d(outputs[name], 2).flatten(2).transpose(1, 2).flatten(1) for name in parts]
+    (middle,) = (name.removesuffix("/covariances") for name in body.late_covariances)
+    assert middle in body.late_stages
+    expected.append(covariances_by_numpy(outputs[middle].flatten(2)))
     expected += [outputs[name].flatten(2).mean(2) for name in body.late_stages]
     assert torch.allclose(tapped, torch.cat([*expected, value], 1), atol=1e-6)
     assert body.n_features == tapped.shape[1] == body.n_columns(body.every_tap)
@@ -93,6 +97,32 @@ def test_quarters_stand_before_the_means_and_odd_sides_share_the_middle() -> Non
         body.tap(taps)
         with torch.no_grad():
             assert torch.equal(body(x), tapped[:, -body.n_columns(taps) :])
+
+
+def covariances_by_numpy(places: torch.Tensor) -> torch.Tensor:
+    """Of (B, C, N), as NumPy has them."""
+    every = [np.atleast_2d(np.cov(picture.double().numpy(), bias=True)) for picture in places]
+    return torch.from_numpy(np.stack([matrix[np.triu_indices(len(matrix))] for matrix in every])).float()
+
+
+@pytest.mark.parametrize(("n_channels", "step"), [(1, 1), (64, 1), (65, 2), (112, 2), (192, 3), (200, 4)])
+def test_covariances_are_those_of_64_channels_at_most_evenly_spaced(n_channels: int, step: int) -> None:
+    x = torch.randn(3, n_channels, 7, 5, generator=torch.Generator().manual_seed(0)) + 10
+    expected = covariances_by_numpy(x.flatten(2)[:, ::step])
+    assert torch.allclose(covariances(x), expected, atol=1e-5)
+    assert torch.allclose(covariances(x.flatten(2).transpose(1, 2)), expected, atol=1e-5)  # as tokens
+    assert expected.shape[1] <= 2080
+
+
+def test_tokens_have_covariances_but_no_quarters() -> None:
+    body = Timm(model="vit_tiny_patch16_224", pretrained=False).build(0).eval()
+    assert body.late_quarters == ()
+    (tap,) = body.late_covariances
+    assert body.feature_sets["covariances"] == (tap, *body.late_stages)
+    assert "quarters" not in body.feature_sets
+    body.tap(body.every_tap)
+    with torch.no_grad():
+        assert body(torch.zeros(1, 3, 224, 224)).shape == (1, body.n_features)
 
 
 def test_a_stage_that_is_nothing_but_the_features_before_pooling_is_not_tapped() -> None:

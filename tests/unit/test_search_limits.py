@@ -68,7 +68,7 @@ def test_a_head_that_is_too_large_gives_way_to_the_best_that_is_not() -> None:
 
 
 def test_a_network_joins_the_head_that_leaves_room_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mixture, "weights", lambda answers, labels, head_first: np.full(len(answers), 1 / len(answers)))
+    monkeypatch.setattr(mixture, "weights", lambda answers, labels: np.full(len(answers), 1 / len(answers)))
     small, large, tuned = answer(10, frozen=True), answer(30, frozen=True), answer(10, frozen=False)
     found: Any = Found((small, 0.6), (large, 0.8), (tuned, 0.7), best=1)
     assert chosen(found, max_size="25KB")[0] == KeepStep(members=(1,))  # beside the small head it is likelier to be wrong

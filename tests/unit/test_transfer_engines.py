@@ -14,7 +14,7 @@ from torch import nn
 from descend.errors import MissingExtra, ModelError
 from descend.files import CacheFolder
 from descend.models import Backbone, backbone, fingerprint, to_input
-from descend.transfer import ENGINES, choose, engine_openvino, engines, make_engine
+from descend.transfer import ENGINES, choose, engine_openvino, engines, graph, make_engine
 from descend.transfer.engine import Chunk, Engine, FrozenPrefix
 from descend.transfer.folding import folded
 from descend.transfer.onnx_recorder import Unsupported, recorded
@@ -73,6 +73,27 @@ def test_every_engine_agrees_with_the_network_itself(lite0, cache, name, stage):
     least, most = TIGHT if engine.precision == "f32" else ROUNDED
     assert cosine(found, expected).min() >= least
     np.testing.assert_allclose(found, expected, atol=most * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("name", [*ENGINES])
+def test_every_engine_gives_all_that_late_stages_tell_in_one_graph_and_whatever_stands_beside(lite0, cache, name, monkeypatch):
+    """Means, covariances and quarters; the graph is written without torch's exporter, which takes seconds."""
+    if not installed(name):
+        pytest.skip(f"{name} is not installed")
+    monkeypatch.setattr(graph, "exported", _refused)
+    tapped = backbone("lite0").build(0).eval()
+    tapped.tap(tapped.every_tap)
+    engine = make_engine(name, lite0, size=SIZE, taps=tapped.every_tap, cache=cache)
+    images = pictures(engine.chunk + 3)
+    with torch.inference_mode():
+        expected = tapped(to_input(torch.from_numpy(images), lite0.mean, lite0.std)).numpy()
+    found = engine(images)
+    least, most = TIGHT if engine.precision == "f32" else ROUNDED
+    assert cosine(found, expected).min() >= least
+    for columns in (slice(0, 1696), slice(1696, 3292), slice(3292, 5316)):  # quarters, covariances, means
+        of_these = expected[:, columns]
+        np.testing.assert_allclose(found[:, columns], of_these, atol=most * np.abs(of_these).max())
+    assert np.array_equal(engine(images[2:3])[0], found[2])
 
 
 def test_a_processor_without_bfloat16_has_no_such_engine(monkeypatch, cache):
@@ -203,8 +224,6 @@ def test_a_damaged_verdict_is_measured_again(asked, tmp_path):
 
 
 def test_the_graph_is_exported_once_per_weights(monkeypatch, tmp_path):
-    from descend.transfer import graph
-
     cache, written = CacheFolder(tmp_path), []
     original = graph.recorded
 
@@ -229,8 +248,6 @@ def _wrong(module, example, *, inputs, output):
 @pytest.mark.parametrize("instead", [_refused, _wrong])
 def test_what_the_recorder_cannot_write_or_writes_wrongly_is_exported_by_torch(monkeypatch, tmp_path, instead):
     """A sigmoid behind the network is written, but that is not the network."""
-    from descend.transfer import graph
-
     monkeypatch.setattr(graph, "recorded", instead)
     net = backbone("smallcnn(width=4)").build(0).eval()
     images = pictures(3, 16)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from descend.errors import DataError
-from descend.transfer import Searched, axes_of, fit_logistic, principal_axes
+from descend.transfer import Searched, axes_of, fit_logistic, logistic, principal_axes
 from descend.transfer.folds import folds_of
-from descend.transfer.logistic import Problem, Trial
+from descend.transfer.logistic import Problem, Trial, offered
 
 
 def blobs(n: int, d: int, k: int, *, views: int = 1, seed: int = 0, spread: float = 2.0) -> tuple[NDArray, NDArray]:
@@ -155,6 +158,28 @@ def test_the_first_folds_alone_may_be_fitted() -> None:
         assert searched.trials
 
 
+@pytest.mark.parametrize(
+    ("sets", "few", "many", "very_many"),
+    [
+        (["last"], ["last"], ["last"], ["last"]),
+        (["last", "late"], ["last", "late"], ["late"], ["late"]),
+        (["last", "late", "covariances"], ["last", "late", "covariances"], ["late", "covariances"], ["late"]),
+        (
+            ["last", "late", "covariances", "quarters"],
+            ["last", "late", "covariances", "quarters"],
+            ["late", "quarters"],
+            ["late"],
+        ),
+    ],
+)
+def test_of_many_pictures_late_stages_and_all_that_there_is_are_offered(
+    sets: list[str], few: list[str], many: list[str], very_many: list[str]
+) -> None:
+    backbone: Any = SimpleNamespace(feature_sets={name: (name,) for name in sets})
+    for n, expected in ((999, few), (1000, many), (10_000, many), (10_001, very_many)):
+        assert offered(backbone, n) == {name: (name,) for name in expected}
+
+
 def test_one_picture_per_class_is_fitted_without_folds() -> None:
     x, _ = blobs(12, 6, 3)
     fit = fit_logistic(x, np.arange(12), 12)
@@ -276,8 +301,52 @@ def test_a_fit_that_helps_to_choose_is_as_close_as_that_needs(d: int, spread: fl
     assert counts[1] < counts[0]
 
 
-def test_a_fit_after_a_choice_starts_near_its_end_and_ends_at_the_optimum() -> None:
+def test_features_that_tell_nothing_give_the_shares_of_the_classes() -> None:
+    labels = np.array([0] * 30 + [1] * 10)
+    fit = fit_logistic(np.full((40, 1, 3), 7.0, np.float32), labels, 2, strength=0.1)
+    assert not fit.weight.any()
+    np.testing.assert_allclose(np.diff(fit.bias), -np.log(3), atol=1e-3)
+
+
+def test_rounding_does_not_prolong_a_fit() -> None:
+    """Summed with 24 bits, the loss told L-BFGS of falls that were none, and its line search went on: 45 evaluations."""
     x, labels = blobs(300, 40, 4, spread=0.3)
+    n_evaluations = 0
+
+    def count() -> None:
+        nonlocal n_evaluations
+        n_evaluations += 1
+
+    (axes,) = axes_of([x])
+    solution = Problem(axes.coordinates, labels, 4, axes.variances, count).solve(1.0)
+    assert n_evaluations < 12
+    weight, bias = axes.to_columns(solution)
+    assert np.abs(probabilities(weight, bias, x) - reference(x, labels, 1.0)).max() < 1e-4
+
+
+def test_a_loss_that_threads_share_has_the_same_solution_and_its_bits_do_not_depend_on_how_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    x, labels = blobs(6000, 40, 4)  # of a part torch's own operations would use several threads
+    (axes,) = axes_of([x])
+    alone = Problem(axes.coordinates, labels, 4, axes.variances)
+    monkeypatch.setattr(logistic, "PART", 40_000)
+    before, found = torch.get_num_threads(), []
+    try:
+        for n_threads in (1, 2, 3):
+            torch.set_num_threads(n_threads)
+            shared = Problem(axes.coordinates, labels, 4, axes.variances, shared=True)
+            assert len(shared.parts) == 6
+            found.append(shared.solve(0.1))
+    finally:
+        torch.set_num_threads(before)
+    assert np.array_equal(found[0], found[1])
+    assert np.array_equal(found[0], found[2])
+    np.testing.assert_allclose(found[0], alone.solve(0.1), atol=1e-3 * np.abs(found[0]).max())
+
+
+def test_a_fit_after_a_choice_starts_near_its_end_and_ends_at_the_optimum() -> None:
+    x, labels = blobs(300, 40, 4, spread=2.0)
     n_evaluations = 0
 
     def count() -> None:

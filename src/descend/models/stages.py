@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +55,9 @@ def pooled(x: Tensor) -> Tensor:
 QUARTERS = "/quarters"
 """What follows a stage's name in a tap that keeps where things are: the means of a map's four quarters, instead of its mean."""
 MOST_QUARTERS = 2048  # columns that quarters may add to the features
+COVARIANCES = "/covariances"
+"""What follows a stage's name in a tap that tells which channels answer at the same places: their covariances over a map."""
+MOST_CHANNELS = 64  # of a stage whose covariances join the features, evenly spaced: 2,080 columns
 
 
 def quarters(x: Tensor) -> Tensor:
@@ -65,19 +70,67 @@ def quarters(x: Tensor) -> Tensor:
     return torch.cat([pooled(x[:, :, row, column]) for row in rows for column in columns], 1)
 
 
-def run_stages(stages: nn.Sequential, x: Tensor, taps: Collection[str] = ()) -> Tensor:
-    """Return what the chain makes of ``x``; with taps, the pooled outputs of those stages first: (B, sum of widths).
+def covariances(x: Tensor) -> Tensor:
+    """Return the covariances over places of some channels: a map (B, C, H, W) or tokens (B, N, C) -> (B, c (c + 1) / 2).
 
-    Quarters stand first, then means, then what the chain ends in, a vector: fewer taps are the last columns of more.
+    The c channels are every first, second, third ..., so that they are ``MOST_CHANNELS`` at most; each pair stands once.
+    Source: bilinear pooling, Lin et al. 2015 (arXiv:1504.07889), of centered answers, as in covariance pooling (Li et al. 2017,
+    arXiv:1703.08050).
     """
-    means, parts = list[Tensor](), list[Tensor]()
+    places = x.flatten(2) if x.ndim == 4 else x.transpose(1, 2)
+    places = places[:, :: _every(places.shape[1])].float()
+    places = places - places.mean(2, keepdim=True)
+    n_channels, n_places = places.shape[1:]
+    products = (torch.bmm(places, places.transpose(1, 2)) / n_places).flatten(1)
+    first, second = torch.triu_indices(n_channels, n_channels)
+    return products.index_select(1, (first * n_channels + second).to(x.device))
+
+
+def _every(n_channels: int) -> int:
+    """Return the step from one channel to the next whose covariances are taken."""
+    return math.ceil(n_channels / MOST_CHANNELS)
+
+
+def _n_covariances(n_channels: int) -> int:
+    """Return the width of ``covariances``."""
+    n_taken = math.ceil(n_channels / _every(n_channels))
+    return n_taken * (n_taken + 1) // 2
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a tap reads of a stage's output. read: output -> (B, width). width: of channels, the columns."""
+
+    read: Callable[[Tensor], Tensor]
+    width: Callable[[int], int]
+
+
+READINGS = {
+    QUARTERS: Reading(quarters, lambda n_channels: 4 * n_channels),
+    COVARIANCES: Reading(covariances, _n_covariances),
+    "": Reading(pooled, lambda n_channels: n_channels),
+}
+"""By what follows the stage's name in a tap, in the order of their columns: fewer taps are the last columns of more."""
+
+
+def run_stages(stages: nn.Sequential, x: Tensor, taps: Collection[str] = ()) -> Tensor:
+    """Return what the chain makes of ``x``; with taps, what they read of its stages first: (B, sum of widths).
+
+    Columns stand in the order of ``READINGS``, then comes what the chain ends in, a vector.
+    """
+    parts: dict[str, list[Tensor]] = {kind: [] for kind in READINGS}
     for name, stage in stages.named_children():
         x = stage(x)
-        if name + QUARTERS in taps:
-            parts.append(quarters(x))
-        if name in taps:
-            means.append(pooled(x))
-    return torch.cat([*parts, *means, x], 1) if taps else x
+        for kind, reading in READINGS.items():
+            if name + kind in taps:
+                parts[kind].append(reading.read(x))
+    return torch.cat([*chain.from_iterable(parts.values()), x], 1) if taps else x
+
+
+def _parted(tap: str) -> tuple[str, str]:
+    """Return the stage of a tap and what is read of it, a key of ``READINGS``."""
+    kind = next(kind for kind in READINGS if tap.endswith(kind))
+    return tap.removesuffix(kind), kind
 
 
 BAND = 12  # resampled pixels whose sources are read together
@@ -183,32 +236,51 @@ class Backbone(nn.Module):
         return tuple(names)
 
     @property
+    def late_covariances(self) -> tuple[str, ...]:
+        """The tap of covariances that is worth its columns: of the middle one of late stages, where there are any."""
+        late = self.late_stages
+        return (late[len(late) // 2] + COVARIANCES,) if late else ()
+
+    @property
     def every_tap(self) -> tuple[str, ...]:
         """All taps that are worth their columns: one pass gives what each of ``feature_sets`` reads."""
-        return (*self.late_quarters, *self.late_stages)
+        return [*self.feature_sets.values()][-1]
 
     @property
     def feature_sets(self) -> dict[str, tuple[str, ...]]:
-        """What a head may read: the taps of ``last`` (none), ``late`` and ``quarters``, each with those of the one before."""
-        late, parts = self.late_stages, self.late_quarters
-        return {"last": ()} | ({"late": late} if late else {}) | ({"quarters": (*parts, *late)} if parts else {})
+        """What a head may read: taps of ``last`` (none), ``late``, ``covariances``, ``quarters``, each with those before it."""
+        sets: dict[str, tuple[str, ...]] = {"last": ()}
+        taps: tuple[str, ...] = ()
+        more = {"late": self.late_stages, "covariances": self.late_covariances, "quarters": self.late_quarters}
+        for name, new in more.items():
+            if new:
+                sets[name] = taps = (*new, *taps)
+        return sets
 
     def n_columns(self, taps: Iterable[str]) -> int:
         """Return how many columns the features have with these taps."""
-        widths = self._widths
-        tapped = sum(widths[name.removesuffix(QUARTERS)][0] * (4 if name.endswith(QUARTERS) else 1) for name in taps)
-        return tapped + widths[self.stage_names[-1]][0]
+        widths, total = self._widths, self._widths[self.stage_names[-1]][0]
+        for tap in taps:
+            stage, kind = _parted(tap)
+            total += READINGS[kind].width(widths[stage][0])
+        return total
+
+    def columns_of(self, taps: Collection[str]) -> Tensor:
+        """Return which of the features as they are tapped now some of the taps give, with the last stage's: (D,) bool."""
+        n_last = self.n_columns(())
+        parts = [torch.full((self.n_columns([tap]) - n_last,), tap in taps) for tap in self.taps]
+        return torch.cat([*parts, torch.ones(n_last, dtype=torch.bool)])
 
     def tap(self, names: Iterable[str]) -> None:
-        """Let the pooled outputs of the named stages join the features; ``block3/quarters`` stands for those of its quarters.
+        """Let the pooled outputs of the named stages join the features.
 
-        Raises ModelError for a stage that it does not have.
+        ``block3/quarters`` stands for those of its quarters, ``block3/covariances`` for those of its channels. Raises ModelError
+        for a stage that it does not have.
         """
         chosen = set(names)
         for name in chosen:
-            self._position(name.removesuffix(QUARTERS))
-        parts = [name + QUARTERS for name in self.stage_names if name + QUARTERS in chosen]
-        self.taps = (*parts, *(name for name in self.stage_names if name in chosen))
+            self._position(_parted(name)[0])
+        self.taps = tuple(stage + kind for kind in READINGS for stage in self.stage_names if stage + kind in chosen)
         self.n_features = self.n_columns(self.taps)
 
     @cached_property

@@ -44,8 +44,13 @@ def judging_s(study: Study, answers: Sequence[Answer]) -> float:
 
 def longest_first_look_s(study: Study, size: int) -> float:
     """Return the seconds that a first answer from all pictures may take without one from a part before it."""
+    return min(FIRST_LOOK_S, affordable_look_s(study, size))
+
+
+def affordable_look_s(study: Study, size: int) -> float:
+    """Return the seconds beyond which looking at all pictures takes too large a share of the time, and fewer pixels are tried."""
     share = ENLARGED_LOOK_SHARE if are_enlarged(study, size) else FIRST_LOOK_SHARE
-    return min(FIRST_LOOK_S, share * study.clock.left())
+    return share * study.clock.left()
 
 
 def first_reserve_s(study: Study, step: FeatureStep) -> float:

@@ -73,7 +73,9 @@ def fitted(study: Study, step: FeatureStep, *, told: Callable[[FeatureStep], Non
     choice = _Choice(study, step, features, rows)
     best, look, why = choice.made(told)
     backbone.tap(choice.sets[best.stages])
-    return _answer(step, engine, backbone, choice.fit(best, look), best.best, look, why=why)
+    answer = _answer(step, engine, backbone, choice.fit(best, look), best.best, look, why=why)
+    study.strengths.update(choice.strengths())
+    return answer
 
 
 class _Choice:
@@ -106,14 +108,14 @@ class _Choice:
                 expected = fit_s(study, step if len(names) == n_offered else replace(step, n_sets=len(names)))
                 self._rotate(look, names)
                 for n, name in enumerate(names, 1):
-                    best = self._better(best, self._tried(look, name, best))
+                    best = self._better(best, self._tried(look, name, best.strength if best else study.strengths.get(name)))
                     taken = replace(look, n_sets=step.n_sets if n == n_offered else n)
                 assert best is not None  # a network has features
                 for name, setting in (("mirror images", "mirrored"), ("crops", "crops")):
                     if getattr(step, setting):
                         richer = replace(look, **{setting: getattr(step, setting)})
                         self._rotate(richer, [best.stages])
-                        other = self._tried(richer, best.stages, best)
+                        other = self._tried(richer, best.stages, best.strength)
                         used = other.loss < best.loss or (setting == "crops" and not _clearly_worse(other, best))
                         words.append(_said(name, best, other, used=used))
                         (best, look), lost = ((other, richer), best) if used else ((best, look), other)
@@ -141,6 +143,12 @@ class _Choice:
             best.fitted, best.searched = searched.fit(), None
         return best.fitted
 
+    def strengths(self) -> dict[str, float]:
+        """Return the strength that cross-validation found for each set of plain features that was tried."""
+        plain = replace(self.step, mirrored=False, crops=0, n_sets=None)
+        tried = {name: self.study.tried.get((plain, name)) for name in self.sets}
+        return {name: head.strength for name, head in tried.items() if head is not None and head.best is not None}
+
     def _read(self, look: FeatureStep, name: str) -> NDArray[np.float32]:
         """Return one set of the features of a look: (n, V, D)."""
         n_asked, n_views = 1 + look.mirrored, self.features.shape[1]
@@ -154,7 +162,7 @@ class _Choice:
 
     def _folds_worth(self, name: str) -> float:
         """Return how many whole searches of a fold searching a set amounts to."""
-        return _folds_worth(name, next(iter(self.sets)), self.n_fitted)
+        return _folds_worth(self.study, name, next(iter(self.sets)), self.n_fitted)
 
     def _plain_s(self, n_sets: int) -> float:
         """Return the seconds that trying the first sets of plain features is expected to take."""
@@ -169,13 +177,13 @@ class _Choice:
             found = axes_of(sets, n_classes=self.study.n_classes, n_folds=n_folds)
             self.axes = dict(zip(new, found, strict=True))
 
-    def _tried(self, look: FeatureStep, name: str, before: TriedHead | None) -> TriedHead:
-        """Return the head on one set of features of a look. before: one on similar features."""
+    def _tried(self, look: FeatureStep, name: str, around: float | None) -> TriedHead:
+        """Return the head on one set of features of a look. around: a strength that did well on similar features."""
         study, key = self.study, (replace(look, n_sets=None), name)
         if key not in study.tried:
             searched = Searched.of(
                 self.axes.pop(name), study.dataset.labels[self.rows], study.n_classes, units=study.dataset.evidence(self.rows),
-                around=before and before.strength, n_folds=self.n_folds, n_repeats=self.n_repeats, n_fitted=self.n_fitted,
+                around=around, n_folds=self.n_folds, n_repeats=self.n_repeats, n_fitted=self.n_fitted,
                 n_judged=1 + look.mirrored, seed=study.plan.seed, check=study.watch.check, told=partial(self._noted, name),
             )  # fmt: skip
             study.tried[key] = TriedHead(name, searched.best, searched.strength, searched)
@@ -207,7 +215,7 @@ def tried_like(study: Study, step: FeatureStep, like: TriedHead) -> TriedHead:
     rows = study.rows("train", step.share)
     choice = _Choice(study, step, study.features(study.frozen_engine(step.size), rows, mirrored=False), rows)
     choice._rotate(step, [like.stages])
-    return choice._tried(step, like.stages, like)
+    return choice._tried(step, like.stages, like.strength)
 
 
 def like_the_best(study: Study, step: FeatureStep) -> FeatureStep:
@@ -301,9 +309,9 @@ def _n_fitted(n: int, n_classes: int, *, repeated: bool = False) -> int:
     return min(n_fitted, FITTED_OF_MANY) if n >= MANY else n_fitted
 
 
-def _folds_worth(name: str, first: str, n_folds: int) -> float:
-    """Return how many whole searches of a fold a set amounts to: later ones are searched around the strength of the first."""
-    return n_folds if name == first else AROUND * n_folds
+def _folds_worth(study: Study, name: str, first: str, n_folds: int) -> float:
+    """Return how many whole searches of a fold a set amounts to: all but the first of all begin at a strength that did well."""
+    return n_folds if name == first and name not in study.strengths else AROUND * n_folds
 
 
 def _may_repeat(study: Study, n: int) -> bool:
@@ -324,7 +332,7 @@ def fit_s(study: Study, step: FeatureStep) -> float:
     new = [name for name in names if (plain, name) not in study.tried]
     n_views = [1] * len(new)
     columns = {name: pretrained.n_columns(pretrained.feature_sets[name]) for name in new}
-    costs = [axes_cost(n, wide, n_classes, _folds_worth(name, names[0], n_folds)) for name, wide in columns.items()]
+    costs = [axes_cost(n, wide, n_classes, _folds_worth(study, name, names[0], n_folds)) for name, wide in columns.items()]
     rotated = max((cost.cost for cost in costs if cost.rotated), default=0.0)  # they are found beside each other
     found_s = pace * (rotated + sum(cost.cost for cost in costs if not cost.rotated))
     if step.mirrored and not any((replace(plain, mirrored=True), name) in study.tried for name in names):
@@ -332,7 +340,10 @@ def fit_s(study: Study, step: FeatureStep) -> float:
     if step.crops:
         n_views.append(1 + step.mirrored + step.crops)
     found_s += sum(axes_s(pretrained, n * views, n_classes, AROUND * n_folds, pace) for views in n_views[len(new) :])
-    return found_s + sum(fold_s(pretrained, n * views, n_classes, pace) for views in n_views) * n_folds
+    searched_s = sum(fold_s(pretrained, n * views, n_classes, pace) for views in n_views) * n_folds
+    if names[0] in new and names[0] in study.strengths:
+        searched_s -= (1 - AROUND) * n_folds * fold_s(pretrained, n, n_classes, pace)
+    return found_s + searched_s
 
 
 def last_fit_s(study: Study, step: FeatureStep) -> float:

@@ -106,7 +106,7 @@ class Findings:
         weight = self.weights[self.answers.index(answer)]
         if answer.saw_val:
             return f"kept with weight {weight:.2f}, its share of what trainings like it have on validation"
-        return f"kept with weight {weight:.2f}" if weight > 0 else "dropped: it adds nothing on validation"
+        return f"kept with weight {weight:.2f}" if weight > 0 else "dropped: validation speaks against it"
 
     def _measured(self, answer: Answer) -> str:
         """Say how good an answer is by itself: a head in cross-validation, anything else on validation."""

@@ -27,7 +27,7 @@ from descend.train.inference import rgb
 from descend.train.loop import Batch, BatchSource, Position, Task, train_loop
 from descend.train.nonfinite import Rollback
 from descend.train.task_builder import scheduled
-from descend.transfer import FineTuning, make_engine, quick_training
+from descend.transfer import FineTuning, Logistic, make_engine, quick_training
 
 RULE = "adamw(weight_decay=0.01)"
 SCHEDULE = "then(warmup(fraction=0.05), cosine())"
@@ -199,13 +199,34 @@ def images_per_s(study: Study, step: FineTuneStep, start: Answer) -> float:
     return step.batch_size / watch.step_s
 
 
+def _reading_means(study: Study, start: Answer) -> Classifier:
+    """Return a copy of an answer's network whose head reads means of late stages only; the others stay at theirs of training.
+
+    A network that goes on reading quarters and covariances while it trains ends worse: 260 steps at 128 px lose 0.471 nats on
+    CIFAR-10 where they are left out, 0.484 with quarters and 0.505 with both, on blurred flowers 0.563, 0.574 and 0.590; from the
+    last stage alone 0.491 and 0.590.
+    """
+    classifier = copy.deepcopy(start.classifier)
+    backbone, head = classifier.backbone, classifier.head
+    means = [tap for tap in backbone.taps if tap in backbone.stage_names]
+    if len(means) == len(backbone.taps):
+        return classifier
+    assert isinstance(head, nn.Linear)  # as fitted
+    kept, weight = backbone.columns_of(means), head.weight.detach()
+    features = study.features(start.engine, study.rows("train", start.share), mirrored=False)[:, 0, -len(kept) :]
+    left_out = torch.from_numpy(features.mean(0, dtype=np.float64)).float()[~kept]
+    backbone.tap(means)
+    bias = head.bias.detach() + weight[:, ~kept] @ left_out
+    return Classifier(backbone, Logistic.filled(weight[:, kept].numpy(), bias.numpy())).eval()
+
+
 def training_task(study: Study, step: FineTuneStep, start: Answer) -> tuple[Classifier, Task]:
     """Return a copy of the network that a step starts from, and the task that trains it.
 
     Both are on the plan's device; features are computed by engines on the processor. What the task trains shares the network's
     tensors, with norms that stand still made part of the convolutions.
     """
-    classifier = copy.deepcopy(start.classifier)
+    classifier = _reading_means(study, start)
     classifier.backbone.view = None  # training pictures are drawn in the size that they are read in
     plan, builder = study.plan, study.builder
     seed = plan.seed + 1_000_003 * step.draw

@@ -60,7 +60,7 @@ def selected(findings: Findings, step: KeepStep) -> tuple[list[Answer], list[flo
     offered = findings.answers if step.head is None else [findings.heads[step.head], *findings.answers[1:]]
     answers = [_looking(offered[place], mirrored=step.mirrored) for place in step.members]
     judged = [findings.on_val(answer) for answer in answers]
-    return mixture.with_weight(answers, mixture.weights(judged, findings.labels, head_first=answers[0].frozen))
+    return mixture.with_weight(answers, mixture.weights(judged, findings.labels))
 
 
 def joined(answers: Sequence[Answer], weights: Sequence[float]) -> Ensemble:

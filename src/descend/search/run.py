@@ -199,6 +199,7 @@ class Search:
             return
         reserve = expected_time.first_reserve_s(self.study, step)
         expected = expected_time.features_s(self.study, step)
+        affordable = expected_time.affordable_look_s(self.study, step.size)
         left, longest = self.clock.left(), expected_time.longest_first_look_s(self.study, step.size)
         if expected > longest and left > expected_time.LEAST_LEFT_S and not self.findings.answers:
             n = len(self.study.rows("train"))
@@ -206,7 +207,7 @@ class Search:
             if share < 0.5:
                 part = FeatureStep(size=step.size, share=round(share, 4))
                 self._take(part, "a first answer, from a part", reserve=reserve)
-                if self.findings.answers:
+                if self.findings.answers and expected > affordable:
                     self._try_smaller_views(part, reserve)
                     step = replace(step, size=self.study.first_size)
                 reserve = expected_time.first_reserve_s(self.study, step)  # the best head there may be wider than the usual one

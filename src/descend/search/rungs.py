@@ -17,7 +17,6 @@ from descend.search.begin import MARGIN
 from descend.search.expected_time import features_s, trained_judging_s
 from descend.search.features import crops_for
 from descend.search.finetune import images_per_s
-from descend.search.mixture import FITTED
 from descend.search.smaller_views import are_enlarged
 from descend.search.steps import FeatureStep, FineTuneStep, RungStep, Step
 from descend.search.study import Answer, Study
@@ -51,6 +50,7 @@ DISTORTED_PASSES, DISTORTED_STEPS, DISTORTED_SHARE = 10.0, 500, 0.03
 """From so many passes and steps on, pictures are also turned, sheared and recolored where that keeps labels; share of the error.
 15 passes at 128 px: 81.2% of 1,079 blurred flowers instead of 80.4, and 0.028 nats less (`benchmarks/long_trainings.py`, from the
 whole head: `HEAD_SHARE`)."""
+LEAST_LOST = 2.0  # nats, by the best answer on all of validation: below, nothing could speak against a training
 LEAST_STEPS, LEAST_PASSES = 150, 8.0
 """A training of so many steps, or so many passes over few pictures, is one; a shorter one is not begun. 81 steps on 2,589 blurred
 flowers end at 74.0%, below their head (76), 162 at 78.1, 324 at 79.7; 77 on 1,234 hands at 95.6, their head has 98.1, and 308 at
@@ -230,8 +230,8 @@ def _larger(study: Study, taken: Taken, looks: Sequence[FeatureStep], error: flo
 
 
 def _may_train(study: Study) -> bool:
-    """Return whether there are pictures enough to train on, and some that can tell whether it pays for what it needs."""
-    return len(study.rows("train")) >= FEWEST_TRAINED and len(study.rows("val")) > 0 and study.val_nats > FITTED
+    """Return whether there are pictures enough to train on, and some that could speak against what comes of it."""
+    return len(study.rows("train")) >= FEWEST_TRAINED and len(study.rows("val")) > 0 and study.val_nats > LEAST_LOST
 
 
 def _cropped(study: Study, taken: Taken, looks: Sequence[FeatureStep], error: float) -> Iterator[Rung]:

@@ -47,7 +47,7 @@ class FeatureStep:
     crops: Annotated[int, Ge(0)] = 0
     share: Annotated[float, Gt(0), Le(1)] = 1.0
     quick: bool = False
-    stages: Literal["last", "late", "quarters"] = "last"
+    stages: Literal["last", "late", "covariances", "quarters"] = "last"
     strength: Annotated[float, Gt(0)] = USUAL_STRENGTH
     n_sets: Annotated[int, Ge(1)] | None = None
 

@@ -124,6 +124,7 @@ class Study:
         self.training_bytes: dict[FineTuneStep, int | None] = {}  # that a batch of such a step holds, None where nobody can tell
         self.fit_pace = FIT_PACE
         self.tried: dict[tuple[FeatureStep, str], TriedHead] = {}  # by what is looked at, and the set of features
+        self.strengths: dict[str, float] = {}  # by set of features, of the last step that sought them on plain views
         self.best_trials: dict[tuple[int, str], Trial] = {}  # by size and set of features, also of choices that ended too early
         self._engines: dict[int, Engine] = {}
         self._rates: dict[tuple[str, int], float] = {}
@@ -152,7 +153,7 @@ class Study:
         return backbone
 
     def frozen_engine(self, view: int) -> Engine:
-        """Return the engine of the pretrained backbone for a view, with late stages tapped; made once."""
+        """Return the engine of the pretrained backbone for a view, with all that heads may read tapped; made once."""
         if view not in self._engines:
             taps = self.pretrained.every_tap
             self._engines[view] = make_engine(self.plan.engine, self.backbone(view), size=self.plan.size, taps=taps)

@@ -22,7 +22,7 @@ from descend.technique import Technique, knobs, record
 from descend.train.record_types import Metric
 
 Transfer = Literal["auto", "features", "head", "finetune", "scratch"]
-FeatureStages = Literal["auto", "last", "late", "quarters"]
+FeatureStages = Literal["auto", "last", "late", "covariances", "quarters"]
 EngineName = Literal["auto", "torch", "onnxruntime", "openvino", "openvino-bf16"]
 NormPolicy = Literal["eval", "affine-frozen", "train"]
 BackgroundChoice = Literal["auto", "white", "black", "gray"]
@@ -49,7 +49,9 @@ class Recipe:
     weights: Annotated[str | None, Doc("a file of one's own with the backbone's weights: safetensors, .pt or .pth")] = None
     init: Annotated[str | None, Doc("a run to begin from: its weights, and the head's rows of the classes that it knows")] = None
     head: Annotated[str | None, Doc('"linear" or "mlp(hidden=256, dropout=0.5)"')] = None
-    feature_stages: Annotated[FeatureStages | None, Doc("features: of the last stage, late ones too, their quarters too")] = None
+    feature_stages: Annotated[
+        FeatureStages | None, Doc("features: of the last stage, late ones too, covariances of channels, quarters")
+    ] = None
     freeze_to: Annotated[str | None, Doc("finetune: the last stage that stays frozen")] = None
     norm: Annotated[NormPolicy | None, Doc("finetune: what the pretrained batch norms do")] = None
     layer_decay: Annotated[float, Gt(0), Le(1), Doc("finetune: learning rate of a stage relative to the next one")] | None = None

@@ -124,7 +124,7 @@ class Chosen(TypedDict):
 
 
 class HeadTrial(TypedDict):
-    """What a strength of the penalty reached in cross-validation, on features of the last or of late stages. loss, se: nats."""
+    """What a strength of the penalty reached in cross-validation, on a set of features (``feature_stages``). loss, se: nats."""
 
     feature_stages: str
     strength: float

@@ -133,9 +133,11 @@ def _images(engine: Engine, n_chunks: int) -> NDArray[np.uint8]:
 
 
 def _agreement(engine: Engine, reference: Engine) -> float:
-    """Return the lowest cosine between the features of two engines for a picture."""
+    """Return the lowest cosine between the features of two engines for a picture, each column in units of its largest value."""
     images = _images(engine, 1)
     a, b = (each(images).reshape(len(images), -1).astype(np.float64) for each in (engine, reference))
+    largest = np.maximum(np.abs(b).max(0), 1e-12)
+    a, b = a / largest, b / largest
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     return float(((a * b).sum(1) / np.maximum(norms, 1e-12)).min())
 

@@ -220,15 +220,15 @@ def _held_out(
     without, changed, joined = (np.zeros((len(y), n_classes)) for _ in range(3))
 
     def fit_and_judge(fitted: Ints, held_out: Ints) -> None:  # no two folds hold out the same rows
-        head = Problem(plain[fitted], y[fitted], n_classes, axes.variances)
+        head = Problem(plain[fitted], y[fitted], n_classes, axes.variances, shared=not axes.small)
         head.solve(strength, choosing=True)
         without[held_out], changed[held_out] = head.probabilities(plain[held_out]), head.probabilities(transformed[held_out])
-        head_of_both = Problem(both[fitted], y[fitted], n_classes, axes.variances)
+        head_of_both = Problem(both[fitted], y[fitted], n_classes, axes.variances, shared=not axes.small)
         head_of_both.solution = head.solution.copy()  # a start near the answer
         head_of_both.solve(strength, choosing=True)
         joined[held_out] = head_of_both.probabilities(plain[held_out])
 
-    with side_by_side(len(folds), small=axes.small) as run:
+    with side_by_side(len(folds), beside=axes.small) as run:
         run(fit_and_judge, *zip(*folds, strict=True))
     return strength, np.sort(np.concatenate([held_out for _, held_out in folds])), without, changed, joined
 

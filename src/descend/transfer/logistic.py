@@ -13,8 +13,10 @@ Source: Cox 1958, JRSS B 20, 215-242; L-BFGS: Liu & Nocedal 1989, Mathematical P
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import scipy
@@ -36,11 +38,14 @@ CHOOSING = 1e-5
 """The same of a fit that only helps to choose, as a share of the loss that it starts from: as strict as the other where most
 answers are certain, and half of the evaluations where they are not. On 1,721 pictures of 81 classes 330 instead of 649, on
 blurred flowers 235 of 388, on hands 655 of 853, with the same strengths chosen and held-out losses within 3e-4."""
+PART = 4_000_000
+"""Coordinates of which one thread sums the loss, where threads share it. Threads that share a product of ten columns take as long
+as one: 5,666 rows of 5,316 columns take 43 ms with one thread of torch and with two, and 20 to 24 ms in parts."""
 CORRECTIONS = 10  # of L-BFGS: 20 take as many evaluations, and a tenth more time, which with 81 classes is SciPy's own
 USUAL_STRENGTH = 0.01
 """Where a choice may begin, and what is taken where there is none: without time, or where every class has one picture."""
 LEAST_GAIN = 1e-3  # nats of held-out loss: where a factor of ten in strength brings less, weaker ones are not tried
-MANY, MOST_WITH_QUARTERS = 1000, 10_000  # pictures
+MANY, MOST_FOR_WIDE_SETS = 1000, 10_000  # pictures
 
 
 def _go_on() -> None:
@@ -177,10 +182,10 @@ class Searched:
 
     def fit(self) -> LogisticFit:
         """Fit the head to all pictures."""
-        problem = Problem(self.axes.coordinates, self.labels, self.n_classes, self.axes.variances, self.check)
+        problem = Problem(self.axes.coordinates, self.labels, self.n_classes, self.axes.variances, self.check, shared=True)
         if self.start is not None:
             problem.solution = self.start
-        with side_by_side(1, small=self.axes.small) as run:
+        with side_by_side(1, beside=len(problem.parts) == 1) as run:
             (solution,) = run(problem.solve, [self.strength])
         return LogisticFit(*self.axes.to_columns(solution), self.strength, self.trials)
 
@@ -223,52 +228,57 @@ def fit_stages(
 def offered(backbone: Backbone, n: int) -> dict[str, tuple[str, ...]]:
     """Return the sets of features, name -> taps, that are worth trying for n pictures.
 
-    Quarters of many pictures take minutes to fit; and with a thousand pictures the penalty finds by itself which columns of
-    late stages do not help.
+    Covariances and quarters of many pictures take minutes to fit; and with a thousand pictures the penalty finds by itself which
+    columns do not help: late stages alone are tried there because they are quick, then all that there is.
     """
-    sets = dict(backbone.feature_sets)
-    if n > MOST_WITH_QUARTERS:
-        sets.pop("quarters", None)
-    if n >= MANY and "late" in sets:
-        del sets["last"]
-    return sets
+    sets = backbone.feature_sets
+    names = [name for name in sets if n <= MOST_FOR_WIDE_SETS or name in ("last", "late")]
+    if n >= MANY:
+        names = [*names[1:2], names[-1]]
+    return {name: sets[name] for name in names}
 
 
 class Problem:
-    """The penalized loss of (n, V, r) coordinates, to be solved for one strength after another, each from the last solution."""
+    """The penalized loss of (n, V, r) coordinates, to be solved for one strength after another, each from the last solution.
+
+    shared: whether threads share each loss, a part of the rows each.
+    """
 
     def __init__(
         self, coordinates: Floats, labels: NDArray[np.int64], n_classes: int, variances: Doubles,
-        check: Callable[[], None] = _go_on,
+        check: Callable[[], None] = _go_on, *, shared: bool = False,
     ) -> None:  # fmt: skip
-        n_views = coordinates.shape[1]
-        self.x = torch.from_numpy(np.ascontiguousarray(coordinates.reshape(-1, coordinates.shape[2])))
+        n, n_views, r = coordinates.shape
+        self.x = torch.from_numpy(np.ascontiguousarray(coordinates.reshape(n * n_views, r)))
         self.y = torch.from_numpy(np.repeat(labels, n_views))
-        self.rows = torch.arange(len(self.y))
+        n_parts = (
+            max(1, math.ceil(self.x.numel() / PART)) if shared else 1
+        )  # whatever the number of threads: the bits are the same
+        self.parts = [*zip(self.x.tensor_split(n_parts), self.y.tensor_split(n_parts), strict=True)]
         self.n_classes, self.variances, self.check = n_classes, variances, check
         self.solution: Doubles = np.zeros((self.x.shape[1] + 1, n_classes))
 
     def solve(self, strength: float, *, choosing: bool = False) -> Doubles:
         """Return the solution (r + 1, K), the last row the biases. choosing: as closely as a choice among strengths needs."""
-        scale, start_loss = self._preconditioner(strength)
-        share = CHOOSING * min(start_loss, 1.0)  # SciPy's tolerance is of a loss of 1 at least
-        tolerance = max(TOLERANCE, share) if choosing else TOLERANCE
-        shape = self.solution.shape
+        shape, n_rows = self.solution.shape, len(self.y)
+        with side_by_side(len(self.parts), beside=len(self.parts) > 1) as run:
 
-        def loss_and_gradient(flat: Doubles) -> tuple[float, Doubles]:
-            self.check()
-            w = torch.from_numpy(flat.reshape(shape)).float() * scale
-            log_p = torch.log_softmax(_logits(self.x, w), 0)
-            loss = -log_p[self.y, self.rows].mean() + strength / 2 * w[:-1].square().sum()
-            residual = log_p.exp_()
-            residual[self.y, self.rows] -= 1
-            residual /= len(self.y)
-            gradient = torch.cat([(residual @ self.x).T + strength * w[:-1], residual.sum(1)[None]]) * scale
-            return float(loss), gradient.double().numpy().ravel()
+            def loss_and_gradient(flat: Doubles) -> tuple[float, Doubles]:
+                self.check()
+                w = torch.from_numpy(flat.reshape(shape)).float() * scale
+                loss, of_weights, of_biases = _together(run(partial(_loss_and_gradients, w=w), self.parts))
+                loss = loss / n_rows + strength / 2 * w[:-1].double().square().sum()
+                gradient = torch.cat([of_weights.T / n_rows + strength * w[:-1], of_biases[None] / n_rows]) * scale
+                return float(loss), gradient.double().numpy().ravel()
 
-        start = (self.solution / scale.double().numpy()).ravel()
-        options = {"maxiter": 500, "maxcor": CORRECTIONS, "ftol": tolerance, "gtol": 1e-7}
-        result = scipy.optimize.minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B", options=options)
+            at_start = torch.from_numpy(self.solution).float()
+            loss, spread = (total / n_rows for total in _together(run(partial(_loss_and_spread, w=at_start), self.parts)))
+            scale = self._preconditioner(strength, spread.double().numpy())
+            share = CHOOSING * min(float(loss), 1.0)  # SciPy's tolerance is of a loss of 1 at least
+            tolerance = max(TOLERANCE, share) if choosing else TOLERANCE
+            start = (self.solution / scale.double().numpy()).ravel()
+            options = {"maxiter": 500, "maxcor": CORRECTIONS, "ftol": tolerance, "gtol": 1e-7}
+            result = scipy.optimize.minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B", options=options)
         self.solution = result.x.reshape(shape) * scale.double().numpy()
         return self.solution
 
@@ -276,18 +286,46 @@ class Problem:
         """Return the probabilities (n, K) of other pictures (n, V, r), averaged over their views."""
         n, n_views, r = coordinates.shape
         w = torch.from_numpy(self.solution).float()
-        p = torch.softmax(_logits(torch.from_numpy(coordinates.reshape(-1, r)), w), 0)
+        p = torch.softmax(_logits(torch.from_numpy(coordinates.reshape(n * n_views, r)), w), 0)
         return p.T.double().reshape(n, n_views, -1).mean(1).numpy()
 
-    def _preconditioner(self, strength: float) -> tuple[torch.Tensor, float]:
-        """Return 1 / sqrt(curvature) at the last solution, (r + 1, K), which gives all axes steps of one length, and its loss."""
-        w = torch.from_numpy(self.solution).float()
-        log_p = torch.log_softmax(_logits(self.x, w), 0)
-        loss = -float(log_p[self.y, self.rows].mean())
-        p = log_p.exp_()
-        spread = (p * (1 - p)).mean(1).double().numpy() + 1e-12
+    def _preconditioner(self, strength: float, spread: Doubles) -> torch.Tensor:
+        """Return 1 / sqrt(curvature), (r + 1, K), which gives all axes steps of one length. spread: mean p (1 - p) of classes."""
+        spread = spread + 1e-12
         curvature = np.concatenate([self.variances[:, None] * spread + strength, spread[None]])
-        return torch.from_numpy(1 / np.sqrt(curvature)).float(), loss
+        return torch.from_numpy(1 / np.sqrt(curvature)).float()
+
+
+Part = tuple[torch.Tensor, torch.Tensor]  # some rows x (m, r), and their labels y (m,)
+
+
+def _together(parts: Sequence[tuple[torch.Tensor, ...]]) -> tuple[torch.Tensor, ...]:
+    """Return the sums over parts of each of their tensors."""
+    return tuple(torch.stack(of_all).sum(0) for of_all in zip(*parts, strict=True))
+
+
+def _log_p(part: Part, w: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return a part's loss, summed, and the logarithms of its probabilities, (K, m)."""
+    x, y = part
+    log_p = torch.log_softmax(_logits(x, w), 0)
+    right = log_p[y, torch.arange(len(y))]
+    return -right.double().sum(), log_p  # rounded to 24 bits, sums would end a fit by chance: its tolerance is as small
+
+
+def _loss_and_spread(part: Part, w: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return a part's loss and p (1 - p) of each class, (K,), as sums."""
+    loss, log_p = _log_p(part, w)
+    p = log_p.exp_()
+    return loss, (p * (1 - p)).sum(1)
+
+
+def _loss_and_gradients(part: Part, w: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return a part's loss and its gradients by weights (K, r) and by biases (K,), as sums."""
+    x, y = part
+    loss, log_p = _log_p(part, w)
+    residual = log_p.exp_()
+    residual[y, torch.arange(len(y))] -= 1
+    return loss, residual @ x, residual.sum(1)
 
 
 def _logits(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
@@ -322,7 +360,8 @@ def search(
     """
     if not folds:
         return [], None
-    problems = [Problem(axes.coordinates[fitted], labels[fitted], n_classes, axes.variances, check) for fitted, _ in folds]
+    problem_of = partial(Problem, n_classes=n_classes, variances=axes.variances, check=check, shared=not axes.small)
+    problems = [problem_of(axes.coordinates[fitted], labels[fitted]) for fitted, _ in folds]
     views, held_out = axes.coordinates[:, :n_judged], [rows for _, rows in folds]
     n_held_out = len(np.unique(np.concatenate(held_out)))  # repeats hold the same ones out again
     trials: list[Trial] = []
@@ -345,7 +384,7 @@ def search(
                 break
             strength *= factor
 
-    with side_by_side(len(folds), small=axes.small) as run:
+    with side_by_side(len(folds), beside=axes.small) as run:
         if around is None:
             walked(STRONGEST, 1 / 10)
             best = min(trials, key=lambda trial: trial.loss).strength

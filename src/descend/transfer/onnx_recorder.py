@@ -218,6 +218,10 @@ def _padded(r: _Recorder, result: Tensor, x: str, pads: Sequence[int], value: fl
     return r.node("Pad", x, r.constant(np.array([*before, *after], np.int64)), r.name(value))
 
 
+def _picked(r: _Recorder, _: Tensor, x: str, axis: int, places: Tensor) -> str:
+    return r.node("Gather", x, r.name(places), axis=axis)
+
+
 def _cast(r: _Recorder, result: Tensor, x: str, **_: Any) -> str:
     if result.dtype != torch.float32:
         raise Unsupported(f"a cast to {result.dtype}")
@@ -266,5 +270,6 @@ _TABLE: dict[str, Row] = {
     "mean": _mean, "amax": _largest, "_adaptive_avg_pool2d": _pooled, "max_pool2d_with_indices": _max_pooled,
     "view": _shaped, "_unsafe_view": _shaped, "unsqueeze": _shaped, "squeeze": _shaped, "expand": _expanded,
     "permute": _permuted, "transpose": _transposed, "t": _transposed, "slice": _sliced, "as_strided": _restrided,
-    "cat": _concatenated, "constant_pad_nd": _padded, "_to_copy": _cast, "clone": _SAME, "alias": _SAME, "detach": _SAME,
+    "index_select": _picked, "cat": _concatenated, "constant_pad_nd": _padded,
+    "_to_copy": _cast, "clone": _SAME, "alias": _SAME, "detach": _SAME,
 }  # fmt: skip

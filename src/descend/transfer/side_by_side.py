@@ -1,4 +1,4 @@
-"""Small numerical problems beside each other, each computed by one thread from its beginning to its end.
+"""Numerical problems beside each other, or the parts of one, each computed by one thread from its beginning to its end.
 
 A loss of a thousand pictures takes a millisecond. Where threads share it, each product waits for the thread that is late, and
 on a machine on which anything else runs one always is: choosing a head for 1,234 pictures of hands took 8 s of wall time on two
@@ -20,13 +20,13 @@ Run = Callable[..., list[Any]]  # (function, *iterables) -> its results in order
 
 
 @contextmanager
-def side_by_side(n: int, *, small: bool = True) -> Iterator[Run]:
+def side_by_side(n: int, *, beside: bool = True) -> Iterator[Run]:
     """Give a ``map`` that runs up to n calls at once, as many as torch has threads, each within one thread.
 
-    small: where False, calls run one after another in this thread, and each may use all threads: large ones share work well.
+    beside: where False, calls run one after another in this thread: there is one, or each shares its own work among threads.
     What a call raises is raised by the map; calls that have not begun are left out then.
     """
-    if not small:
+    if not beside:
         yield lambda function, *items: list(map(function, *items))
         return
     before = torch.get_num_threads()

@@ -64,7 +64,7 @@ class Auto(FrozenBackbone):
         return Default(1, "each step has its own")
 
     def taps(self, backbone: Backbone, plan: Plan) -> tuple[str, ...]:
-        """Return the late stages."""
+        """Return all: heads choose among them."""
         del plan
         return backbone.every_tap
 

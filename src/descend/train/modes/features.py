@@ -189,7 +189,7 @@ class FittedFeatures(Features):
     def default_feature_stages(self, data: DataProfile, chosen: Chosen) -> Default:
         """Return the choice by measurement."""
         del data, chosen
-        return Default("auto", "cross-validation decides whether late stages help beside the last")
+        return Default("auto", "cross-validation decides what of late stages helps beside the last")
 
     def task(self, builder: TaskBuilder) -> ModeTask:
         """Return the head, to be fitted to cached features of every view."""
