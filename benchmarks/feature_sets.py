@@ -8,8 +8,6 @@ training pictures; told are the held-out loss there, and loss and accuracy on te
 
 from __future__ import annotations
 
-import argparse
-import tempfile
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,9 +18,9 @@ from descend.data import load
 from descend.models import Lite0
 from descend.stats import proportion
 from descend.transfer import fit_logistic, make_engine
-from frozen import frozen_features
+from frozen import asked, frozen_features
 from harness import go_on, interval
-from splits import KNOWN, NAMES, split
+from splits import KNOWN, split
 
 SIDE, SIDES = 224, {"cifar10": 128}  # pixels of a view
 
@@ -49,15 +47,9 @@ def row_of(name: str, work: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sets", nargs="*", metavar="SET", help=f"of {NAMES}, or a folder; default {', '.join(KNOWN)}")
-    parser.add_argument(
-        "--work", type=Path, default=Path(tempfile.gettempdir()) / "descend-feature-sets", help="kept between calls"
-    )
-    given = parser.parse_args()
-    given.work.mkdir(parents=True, exist_ok=True)
+    names, work = asked(__doc__, KNOWN, "descend-feature-sets")
     claim = "covariances of channels and quarters of maps lower the loss of a head on frozen features"
-    go_on("feature_sets", claim, [(name, partial(row_of, name, given.work)) for name in given.sets or KNOWN])
+    go_on("feature_sets", claim, [(name, partial(row_of, name, work)) for name in names])
 
 
 if __name__ == "__main__":

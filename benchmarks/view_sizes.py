@@ -9,8 +9,6 @@ training pictures, a half, a quarter and an eighth of every class; means over th
 
 from __future__ import annotations
 
-import argparse
-import tempfile
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,9 +18,9 @@ import numpy as np
 from descend.data import load
 from descend.models import Lite0
 from descend.transfer import Engine, fit_logistic, make_engine
-from frozen import frozen_features
+from frozen import asked, frozen_features
 from harness import go_on
-from splits import NAMES, split
+from splits import split
 
 SETS, SIDES = ("hymenoptera", "sign-digits", "flowers5"), (64, 96, 128, 160, 192, 224)
 SHARES, DRAWS = (1.0, 0.5, 0.25, 0.125), 3
@@ -55,14 +53,8 @@ def row_of(name: str, side: int, work: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sets", nargs="*", metavar="SET", help=f"of {NAMES}, or a folder; default {', '.join(SETS)}")
-    parser.add_argument(
-        "--work", type=Path, default=Path(tempfile.gettempdir()) / "descend-view-sizes", help="kept between calls"
-    )
-    given = parser.parse_args()
-    given.work.mkdir(parents=True, exist_ok=True)
-    jobs = [(f"{name} {side}", partial(row_of, name, side, given.work)) for name in given.sets or SETS for side in SIDES]
+    names, work = asked(__doc__, SETS, "descend-view-sizes")
+    jobs = [(f"{name} {side}", partial(row_of, name, side, work)) for name in names for side in SIDES]
     go_on("view_sizes", "accuracy by the side of the view and the share of the pictures", jobs)
 
 

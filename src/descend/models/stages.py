@@ -265,12 +265,6 @@ class Backbone(nn.Module):
             total += READINGS[kind].width(widths[stage][0])
         return total
 
-    def columns_of(self, taps: Collection[str]) -> Tensor:
-        """Return which of the features as they are tapped now some of the taps give, with the last stage's: (D,) bool."""
-        n_last = self.n_columns(())
-        parts = [torch.full((self.n_columns([tap]) - n_last,), tap in taps) for tap in self.taps]
-        return torch.cat([*parts, torch.ones(n_last, dtype=torch.bool)])
-
     def tap(self, names: Iterable[str]) -> None:
         """Let the pooled outputs of the named stages join the features.
 

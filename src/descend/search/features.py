@@ -341,8 +341,8 @@ def fit_s(study: Study, step: FeatureStep) -> float:
         n_views.append(1 + step.mirrored + step.crops)
     found_s += sum(axes_s(pretrained, n * views, n_classes, AROUND * n_folds, pace) for views in n_views[len(new) :])
     searched_s = sum(fold_s(pretrained, n * views, n_classes, pace) for views in n_views) * n_folds
-    if names[0] in new and names[0] in study.strengths:
-        searched_s -= (1 - AROUND) * n_folds * fold_s(pretrained, n, n_classes, pace)
+    if names[0] in new:
+        searched_s -= (n_folds - _folds_worth(study, names[0], names[0], n_folds)) * fold_s(pretrained, n, n_classes, pace)
     return found_s + searched_s
 
 

@@ -212,12 +212,13 @@ def _reading_means(study: Study, start: Answer) -> Classifier:
     if len(means) == len(backbone.taps):
         return classifier
     assert isinstance(head, nn.Linear)  # as fitted
-    kept, weight = backbone.columns_of(means), head.weight.detach()
-    features = study.features(start.engine, study.rows("train", start.share), mirrored=False)[:, 0, -len(kept) :]
-    left_out = torch.from_numpy(features.mean(0, dtype=np.float64)).float()[~kept]
+    n_columns, weight = backbone.n_features, head.weight.detach()
     backbone.tap(means)
-    bias = head.bias.detach() + weight[:, ~kept] @ left_out
-    return Classifier(backbone, Logistic.filled(weight[:, kept].numpy(), bias.numpy())).eval()
+    n_kept = backbone.n_features  # the last columns, as of all fewer taps
+    features = study.features(start.engine, study.rows("train", start.share), mirrored=False)
+    left_out = torch.from_numpy(features[:, 0, -n_columns:-n_kept].mean(0, dtype=np.float64)).float()
+    bias = head.bias.detach() + weight[:, :-n_kept] @ left_out
+    return Classifier(backbone, Logistic.filled(weight[:, -n_kept:].numpy(), bias.numpy())).eval()
 
 
 def training_task(study: Study, step: FineTuneStep, start: Answer) -> tuple[Classifier, Task]:

@@ -57,7 +57,7 @@ def out_of_fold(
 
     features: (n, V, D) float32. labels: (n,) int64 below K = n_classes. units: (n,), what stays in one fold. strength: of the
     penalty; None chooses it in each fold anew, by cross-validation inside what is fitted (n_inner folds), so that nothing of the
-    held-out samples enters. around: where that choice begins. columns: sets of features to choose from, in each fold anew, as in
+    held-out samples enters. columns: sets of features to choose from, in each fold anew, as in
     ``fit_stages``; None for all columns. progress: called with (samples judged, samples in all).
     Raises DataError where no class has two samples, or units leave a fold with a single class.
     """

@@ -251,9 +251,8 @@ class Problem:
         n, n_views, r = coordinates.shape
         self.x = torch.from_numpy(np.ascontiguousarray(coordinates.reshape(n * n_views, r)))
         self.y = torch.from_numpy(np.repeat(labels, n_views))
-        n_parts = (
-            max(1, math.ceil(self.x.numel() / PART)) if shared else 1
-        )  # whatever the number of threads: the bits are the same
+        # whatever the number of threads: the bits are the same
+        n_parts = max(1, math.ceil(self.x.numel() / PART)) if shared else 1
         self.parts = [*zip(self.x.tensor_split(n_parts), self.y.tensor_split(n_parts), strict=True)]
         self.n_classes, self.variances, self.check = n_classes, variances, check
         self.solution: Doubles = np.zeros((self.x.shape[1] + 1, n_classes))
