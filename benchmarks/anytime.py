@@ -10,18 +10,20 @@ plain fine-tuning has at 5 min.
 Every method is a process of its own on the same cores, in rotating order, with the same Lite0 weights, and gets the same folder
 of links with ``train/ val/ test/`` (``splits.py``). Its wall time counts from its start to its end: imports, decoding, training
 and the answers to all of test. One that says that more time changes nothing is not run again at a larger budget. descend's cache
-is empty but for its compiled kernels. Runs are kept in ``--work``, so that an interrupted benchmark goes on, on the same commit.
-A part of the grid that is published by itself is renamed: ``anytime_30s.json``.
+is empty but for its compiled kernels. Runs are kept in ``--work``, so that an interrupted benchmark goes on: as long as nothing
+changes in what a method's answers follow from (``Method.sources``: our ``src/``, a peer's script), later commits find them too.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,7 @@ from numpy.typing import NDArray
 
 from descend.comparison import PairedRuns
 from descend.stats import mean
-from harness import allowed, environment, in_lanes, interval, save, seconds, spread
+from harness import HERE, allowed, environment, in_lanes, interval, save, seconds, spread
 from methods import METHODS, Answer
 from splits import NAMES, split
 
@@ -39,24 +41,34 @@ Key = tuple[str, str, str, int]  # method, data, budget, seed
 
 
 class Runs:
-    """What has been measured on this commit, one JSON line per run."""
+    """What has been measured of the methods as they are now, one JSON line per run."""
 
     def __init__(self, work: Path) -> None:
         self.path, self.commit, self._writing = work / "runs.jsonl", environment()["commit"], threading.Lock()
         lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
-        rows = [row for row in map(json.loads, lines) if row["commit"] == self.commit]
-        self.answers: dict[Key, Answer] = {tuple(row["key"]): row["answer"] for row in rows}  # pyright: ignore[reportAttributeAccessIssue] (rows of JSON)
+        rows = [row for row in map(json.loads, lines) if unchanged(row["key"][0], row["commit"])]
+        self.answers: dict[Key, Answer] = {tuple(row["key"]): row["answer"] | {"commit": row["commit"]} for row in rows}  # pyright: ignore[reportAttributeAccessIssue] (rows of JSON)
 
     def keep(self, key: Key, answer: Answer) -> None:
-        """Add a run."""
-        self.answers[key] = answer
+        """Add a run. One of a method with changes that are not committed yet has no commit, and is not found again."""
+        commit = self.commit if unchanged(key[0], self.commit) else None
+        self.answers[key] = answer | {"commit": commit}
         with self._writing, self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"key": key, "commit": self.commit, "answer": answer}) + "\n")
+            file.write(json.dumps({"key": key, "commit": commit, "answer": answer}) + "\n")
 
     def complete(self, method: str, name: str, seed: int) -> Answer | None:
         """Return the answer to which more time adds nothing, if the method has given one."""
         given = (answer for key, answer in [*self.answers.items()] if (key[0], key[1], key[3]) == (method, name, seed))
         return next((answer for answer in given if answer.get("complete")), None)
+
+
+@cache
+def unchanged(method: str, commit: str | None) -> bool:
+    """Return whether the method's sources are on disk as they were on a commit. One that is no longer a method has changed."""
+    if method not in METHODS or commit is None:
+        return False
+    command = ["git", "diff", "--quiet", commit, "--", *METHODS[method].sources]
+    return subprocess.run(command, check=False, stderr=subprocess.DEVNULL, cwd=HERE.parent).returncode == 0
 
 
 def main() -> None:
@@ -96,7 +108,7 @@ def measure(folder: Path, cell: tuple[int, str, str], methods: Sequence[str], ru
         key = (method, name, budget, seed)
         if key in runs.answers:
             continue
-        answer = runs.complete(method, name, seed) or METHODS[method](folder, budget, seed)
+        answer = runs.complete(method, name, seed) or METHODS[method].run(folder, budget, seed)
         runs.keep(key, answer)
         told = f"{answer['accuracy']:.4f}" if "accuracy" in answer else f"no answer: {answer['no_answer']}"
         print(f"{name} seed {seed} {budget} {method}: {told} in {answer['wall_s']:.1f} s", file=sys.stderr, flush=True)
@@ -141,6 +153,7 @@ def summary(rows: Sequence[Answer], budget: str) -> dict[str, Any]:
         "late": sum(row["wall_s"] > allowed(seconds(budget)) for row in rows),
         "no_answer": [row["no_answer"] for row in rows if "no_answer" in row],
         "facts": [row["facts"] for row in rows if "facts" in row],
+        "commits": [row["commit"] for row in rows],
     }
 
 

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,19 @@ Answer = dict[str, Any]
 (more time changes nothing); or no_answer, the reason. And wall_s."""
 
 
-def descend(settings: list[str], *, complete: bool) -> Callable[[Path, str, int], Answer]:
+Run = Callable[[Path, str, int], Answer]
+"""What answers the test pictures of a folder within a budget, from a seed."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """What is compared. sources: the files and folders, from the repository's root, that its answers follow from."""
+
+    run: Run
+    sources: tuple[str, ...]
+
+
+def descend(settings: list[str], *, complete: bool) -> Method:
     """Return ``descend fit`` as a command of its own, its cache empty. settings: ``BUDGET`` stands for the budget."""
 
     def run(folder: Path, budget: str, seed: int) -> Answer:
@@ -42,10 +55,10 @@ def descend(settings: list[str], *, complete: bool) -> Callable[[Path, str, int]
             facts = (json.loads(text)["chosen"] or {}) | {"steps": steps, "used_s": round(record["budget_used_s"], 1)}
             return answer | judged(folder, predicted, facts, complete=complete)
 
-    return run
+    return Method(run, ("src",))
 
 
-def peer(script: str) -> Callable[[Path, str, int], Answer]:
+def peer(script: str) -> Method:
     """Return a peer's script as a command (see ``peers/protocol.py``)."""
 
     def run(folder: Path, budget: str, seed: int) -> Answer:
@@ -57,7 +70,7 @@ def peer(script: str) -> Callable[[Path, str, int], Answer]:
         complete = told["facts"].pop("complete")
         return answer | judged(folder, told["predicted"], told["facts"], complete=complete)
 
-    return run
+    return Method(run, tuple(f"benchmarks/peers/{name}" for name in (script, "protocol.py", "dataset.py")))
 
 
 def finished(command: list[str], budget: str, env: dict[str, str] | None = None) -> tuple[str | None, Answer]:
@@ -82,7 +95,7 @@ def judged(folder: Path, predicted: dict[str, str], facts: dict[str, Any], *, co
     return {"accuracy": n_right / len(right), "of_answered": answered, "right": right, "facts": facts, "complete": complete}
 
 
-METHODS: dict[str, Callable[[Path, str, int], Answer]] = {
+METHODS: dict[str, Method] = {
     "auto": descend(["--transfer", "auto", "--budget", "BUDGET"], complete=False),
     "features": descend(["--transfer", "features"], complete=True),
     "logistic": peer("logistic.py"),

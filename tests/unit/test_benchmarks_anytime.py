@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -125,22 +126,46 @@ def test_a_table_tells_who_is_ahead_late_and_silent(scripts: dict[str, ModuleTyp
     assert table["methods"]["fastai"]["no_answer"] == ["not installed"] * 2
 
 
+def commit_all(repository: Path) -> None:
+    """Commit every file below a folder, without the user's own settings of git."""
+    for words in (["init", "-q"], ["add", "-A"], ["-c", "user.name=n", "-c", "user.email=e@e", "commit", "-q", "-m", "why"]):
+        subprocess.run(["git", *words], check=True, cwd=repository)
+
+
 def test_runs_are_read_again_and_a_complete_answer_serves_larger_budgets(
     scripts: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     anytime, asked = scripts["anytime"], list[tuple[str, int]]()
     shapes_folder(tmp_path / "set", n=8, side=16)
+    repository = tmp_path / "repository"
+    for name in ("benchmarks/peer.py", "README.md"):
+        (repository / name).parent.mkdir(parents=True, exist_ok=True)
+        (repository / name).write_text("first\n", encoding="utf-8")
+    commit_all(repository)
+    for module in ("harness", "anytime"):
+        monkeypatch.setattr(scripts[module], "HERE", repository / "benchmarks")
 
     def method(folder: Path, budget: str, seed: int) -> dict[str, Any]:
         asked.append((budget, seed))
         return answered([True, False], 1.0, complete=budget == "1m")
 
-    monkeypatch.setattr(anytime, "METHODS", {"features": method})
+    monkeypatch.setitem(anytime.METHODS, "features", scripts["methods"].Method(method, ("benchmarks/peer.py",)))
     words = ["anytime.py", str(tmp_path / "set"), "--budgets", "30s", "1m", "5m", "--seeds", "2", "--methods", "features"]
     monkeypatch.setattr(sys, "argv", [*words, "--cores", "1", "--work", str(tmp_path), "--no-save"])
     for _ in range(2):  # the second finds everything on disk
         anytime.main()
-    assert asked == [("30s", 0), ("1m", 0), ("30s", 1), ("1m", 1)]
+    grid = [("30s", 0), ("1m", 0), ("30s", 1), ("1m", 1)]
+    assert asked == grid
+    (repository / "README.md").write_text("second\n", encoding="utf-8")  # nothing that answers follow from
+    commit_all(repository)
+    anytime.unchanged.cache_clear()
+    anytime.main()
+    assert asked == grid
+    (repository / "benchmarks/peer.py").write_text("second\n", encoding="utf-8")
+    for _ in range(2):  # what is not committed has to be measured each time
+        anytime.unchanged.cache_clear()
+        anytime.main()
+    assert asked == 3 * grid
 
 
 def test_lanes_do_not_share_processors(scripts: dict[str, ModuleType]) -> None:
