@@ -32,7 +32,7 @@ from descend.progress import Silent
 from descend.search import expected_time, features, finetune, mixture, rungs
 from descend.search.clock import Clock, OutOfTime
 from descend.search.run import Search
-from descend.search.steps import read
+from descend.search.steps import FineTuneStep, read
 from descend.train import memory_need
 from descend.train.nonfinite import Rollback
 from descend.train.run import Run
@@ -216,6 +216,32 @@ def test_a_training_that_was_stopped_is_decided_anew_by_what_is_left_of_the_budg
     assert whole.recipe.steps is not None
     assert not any(step.startswith("finetune(") for step in whole.recipe.steps)
     assert [step["step"] for step in whole.record.search] == told  # each once
+
+
+def test_a_training_that_was_made_before_a_search_was_stopped_is_not_made_again(
+    doubtful: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    next_rung = rungs.next_rung
+
+    def until_trained(study: Any, taken: Any, *more: Any) -> Any:
+        if any(isinstance(step, FineTuneStep) for step, _ in taken):
+            raise KeyboardInterrupt
+        return next_rung(study, taken, *more)
+
+    def widest(backbone: Any, n: int) -> dict[str, tuple[str, ...]]:
+        del n
+        return dict([[*backbone.feature_sets.items()][-1]])  # its head reads more than training does
+
+    monkeypatch.setattr(features, "offered", widest)
+    with monkeypatch.context() as patch:
+        patch.setattr(rungs, "next_rung", until_trained)
+        cut = descend.fit(doubtful, out=tmp_path / "run", **LONG)
+    assert cut.record.status == "interrupted"
+    monkeypatch.setattr("descend.search.run.fine_tuned", lambda *_, **__: pytest.fail("it trains again"))
+    monkeypatch.setattr(rungs, "next_rung", lambda *_: "nothing")
+    whole = descend.resume(cut.folder)
+    assert whole.record.status == "finished"
+    assert [step["step"] for step in whole.record.search] == [step["step"] for step in cut.record.search]
 
 
 def test_a_search_that_was_stopped_before_its_first_answer_has_its_budget_again(

@@ -243,7 +243,7 @@ def test_training_starts_from_what_a_head_reads_of_means_and_the_rest_stands_at_
     head = Logistic.filled(draw.normal(size=(3, backbone.n_features)).astype(np.float32), np.float32([1, 2, 3]))
     start: Any = SimpleNamespace(classifier=Classifier(backbone, head), engine=None, share=0.5)
     study: Any = SimpleNamespace(rows=lambda split, share: np.arange(20), features=lambda engine, rows, mirrored: x[rows])
-    classifier = finetune._reading_means(study, start)
+    classifier = finetune.reading_means(study, start)
     assert classifier.backbone.taps == backbone.late_stages
     assert backbone.taps == backbone.every_tap  # the answer's own is as it was
     images = torch.randn(4, 3, 32, 32)
@@ -252,8 +252,8 @@ def test_training_starts_from_what_a_head_reads_of_means_and_the_rest_stands_at_
     standing = torch.cat([torch.from_numpy(x[:, 0, :n_left_out].mean(0)).expand(4, -1), features[:, n_left_out:]], 1)
     torch.testing.assert_close(classifier(images), head(standing), rtol=1e-4, atol=1e-4)
     start.classifier = classifier
-    assert finetune._reading_means(study, start) is not classifier
-    torch.testing.assert_close(finetune._reading_means(study, start)(images), classifier(images))
+    assert finetune.reading_means(study, start) is not classifier
+    torch.testing.assert_close(finetune.reading_means(study, start)(images), classifier(images))
 
 
 def test_what_nothing_can_judge_shares_the_weight_of_what_is_like_it() -> None:
@@ -909,11 +909,11 @@ def test_a_network_is_taken_up_again_only_for_the_step_that_made_it(tmp_path: Pa
     step = FineTuneStep(size=32, freeze_to=None, lr=1e-3, n_steps=7)
     networks.save(log, step, trained)
     for same in (step, replace(step, stop_at=5)):  # when it stopped is written after it was trained
-        again = networks.load(log, same, like)
+        again = networks.load(log, same, lambda: like)
         assert again is not None
         for name, value in trained.state_dict().items():
             torch.testing.assert_close(again.state_dict()[name], value, rtol=0, atol=0)
-    assert networks.load(log, replace(step, lr=2e-3), like) is None
-    assert networks.load(log, replace(step, size=64), like) is None
+    assert networks.load(log, replace(step, lr=2e-3), lambda: like) is None
+    assert networks.load(log, replace(step, size=64), lambda: like) is None
     monkeypatch.setattr(networks, "HEAD_SHARE", 1.0)  # of another version
-    assert networks.load(log, step, like) is None
+    assert networks.load(log, step, lambda: like) is None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,19 +30,19 @@ def save(log: RunLog, step: FineTuneStep, classifier: Classifier) -> None:
         part.write_bytes(serialized(state, _made_by(step)))
 
 
-def load(log: RunLog, step: FineTuneStep, like: Classifier) -> Classifier | None:
-    """Return the network that the step trained in an earlier session, or None. like: a network of the same parts.
+def load(log: RunLog, step: FineTuneStep, like: Callable[[], Classifier]) -> Classifier | None:
+    """Return the network that the step trained in an earlier session, or None. like: makes one of the same parts, to be filled.
 
     One that another step left, before its time ran out or it was decided anew, is none.
     """
     path = _path(log, step)
     if not path.exists():
         return None
-    classifier = copy.deepcopy(like)
     try:
         with safe_open(path, framework="pt") as file:
             if file.metadata() != _made_by(step):
                 return None
+        classifier = like()
         classifier.load_state_dict(load_file(path))
     except (SafetensorError, RuntimeError, OSError):  # damaged: it is trained again
         return None

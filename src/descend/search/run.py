@@ -22,7 +22,7 @@ from descend.search.clock import Clock, OutOfTime, Watch
 from descend.search.conclude import concluded
 from descend.search.features import fitted, like_the_best, refit_s, refitted_anyway, whole_heads
 from descend.search.findings import Findings
-from descend.search.finetune import RULE, answered, calibrated, fine_tuned, fitted_temperature
+from descend.search.finetune import RULE, answered, calibrated, fine_tuned, fitted_temperature, reading_means
 from descend.search.smaller_views import find_smaller_view
 from descend.search.steps import FeatureStep, FineTuneStep, KeepStep, PartStep, RefitStep, RungStep, Step, read, text
 from descend.search.study import Answer, Study
@@ -326,7 +326,7 @@ class Search:
         if isinstance(step, FeatureStep):
             return fitted(self.study, step, told=lambda taken: self._cut(taken, "the rest of it is left out"))
         start = rungs.best_head(self.findings.taken)
-        trained = networks.load(self.log, step, start.classifier)
+        trained = networks.load(self.log, step, lambda: reading_means(self.study, start))
         if trained is None:
             self.study.before_training(step)
             train_s = expected_time.training_s(self.study, step, self.findings.kept) if self.clock.limited else math.inf
