@@ -27,7 +27,7 @@ ADDRESS = re.compile(r"hf:/{1,2}(?P<name>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 RUN = "run"
 _CROP_MODES = {"crop": "center", "squash": "squash", "pad": "border"}  # timm's words for how a picture becomes square
-_LOCAL = ("data", "corrections", "weights")  # settings that name places on the machine
+_LOCAL = ("data", "corrections", "weights", "init")  # settings that name places on the machine
 
 
 def push(run: Run, name: str, *, private: bool = False, license: str | None = None) -> str:
@@ -96,6 +96,7 @@ def _write_run(run: Run, place: Path) -> None:
     scrubbed = dataclasses.replace(
         record, command=[], mistakes=[], shown=[], data=record.data | {"problems": problems}, plan={**record.plan, **settings},
         weights=None if record.weights is None else {**record.weights, "file": Path(record.weights["file"]).name},
+        init=None if record.init is None else {**record.init, "run": Path(record.init["run"]).name},
         reasons={knob: why for knob, why in record.reasons.items() if knob not in _LOCAL},
     )  # fmt: skip
     if (run.folder / folder.METRICS).exists():

@@ -82,7 +82,7 @@ def test_a_second_process_is_told_of_the_first(shapes: Path, tmp_path: Path, cap
             if stage == "training" and done >= 8 and not told:
                 told.append(main(["fit", "--resume", str(tmp_path / "run")]))
                 seen = descend.load(tmp_path / "run")
-                assert seen._note_look() is False, "the record is the owner's while it trains"
+                assert seen._note_look("a look") is False, "the record is the owner's while it trains"
 
     descend.fit(shapes, out=tmp_path / "run", progress=Resuming(), **TINY)
     assert told == [1]

@@ -16,6 +16,7 @@ from tests.conftest import StopAfter  # pyright: ignore[reportMissingImports] (p
 import descend
 from descend.errors import DataError, DescendError, KnobError, RunError
 from descend.progress import Silent
+from descend.regularize import Dropout
 from descend.train import state_file
 from descend.train.run import Run
 
@@ -175,6 +176,7 @@ def test_resumed_is_bit_identical_to_uninterrupted(
     assert same(weights(resumed), weights(whole))
     assert (tmp_path / "cut" / "predictions.csv").read_text() == (whole.folder / "predictions.csv").read_text()
     assert untimed(tmp_path / "cut") == untimed(whole.folder)
+    assert resumed.record.reasons == whole.record.reasons  # what was asked for is told from defaults as before
 
 
 def untimed(run: Path) -> list[dict[str, Any]]:
@@ -356,6 +358,21 @@ def test_a_fitted_head_answers_as_it_was_judged_and_its_recipe_repeats_it(shapes
     again = descend.fit(recipe=run.folder / "recipe.toml", out=tmp_path / "two")
     assert (again.folder / "model.safetensors").read_bytes() == (run.folder / "model.safetensors").read_bytes()
     assert "How the head was fitted" in (run.folder / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("head", ["linear()", "mlp(hidden=8)"])
+def test_a_trained_head_on_late_stages_is_regularized_and_opened_again(shapes: Path, tmp_path: Path, head: str) -> None:
+    run = descend.fit(
+        shapes, out=tmp_path / "run", transfer="features", size=64, engine="torch", head=head, epochs=2, feature_stages="late",
+        regularize="dropout(p=0.5)",
+    )  # fmt: skip
+    again = descend.load(run.folder)
+    assert list(again.classifier.backbone.taps) == list(again.classifier.backbone.late_stages) != []
+    assert any(isinstance(module, Dropout) for module in again.classifier.modules())
+    assert run.record.val is not None
+    assert again.evaluate(str(shapes), split="val")["loss"] == run.record.val["loss"]
+    assert again.predict(shapes / "disc", mc=4).probabilities.shape == (len([*(shapes / "disc").iterdir()]), 3)
+    again.export(tmp_path / "model.onnx")
 
 
 def test_cross_validation_decides_which_features(shapes: Path, tmp_path: Path) -> None:

@@ -211,6 +211,15 @@ def test_eval_answers_although_the_look_cannot_be_saved(run: Run, shapes: Path, 
     assert found["look_noted"] is False
 
 
+def test_a_look_joins_the_record_as_it_is_by_then(run: Run, shapes: Path) -> None:
+    """Another process may have looked since the run was opened, or gone on with it."""
+    one, other = descend.load(run.folder), descend.load(run.folder)
+    before = len(one.record.test_looks)
+    assert one.evaluate(shapes, split="test")["test_looks"] == before + 1
+    assert other.evaluate(shapes, split="test")["test_looks"] == before + 2
+    assert len(descend.load(run.folder).record.test_looks) == before + 2
+
+
 def test_eval_tells_pictures_that_were_trained_on(
     run: Run, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

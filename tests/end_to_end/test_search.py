@@ -29,7 +29,7 @@ from descend.cli import main
 from descend.data import Batches
 from descend.errors import DataError, DivergenceError, KnobError, RunError, TrainingError
 from descend.progress import Silent
-from descend.search import expected_time, features, finetune, mixture, rungs
+from descend.search import conclude, expected_time, features, finetune, mixture, rungs
 from descend.search.clock import Clock, OutOfTime
 from descend.search.run import Search
 from descend.search.steps import FineTuneStep, read
@@ -244,6 +244,109 @@ def test_a_training_that_was_made_before_a_search_was_stopped_is_not_made_again(
     assert [step["step"] for step in whole.record.search] == [step["step"] for step in cut.record.search]
 
 
+def test_a_kind_of_step_that_failed_is_not_tried_again_by_a_resumed_search(
+    doubtful: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    next_rung = rungs.next_rung
+
+    def failing(*_: object, **__: object) -> None:
+        raise ValueError("nobody knows")
+
+    def until_failed(study: Any, taken: Any, left: float, failed: Any) -> Any:
+        if failed:
+            raise KeyboardInterrupt
+        return next_rung(study, taken, left, failed)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("descend.search.run.fine_tuned", failing)
+        patch.setattr(rungs, "next_rung", until_failed)
+        cut = descend.fit(doubtful, out=tmp_path / "run", **LONG)
+    assert cut.record.status == "interrupted"
+    asked: list[set[rungs.Kind]] = []
+
+    def nothing(study: Any, taken: Any, left: float, failed: Any) -> str:
+        asked.append({*failed})
+        return "nothing"
+
+    monkeypatch.setattr(rungs, "next_rung", nothing)
+    assert descend.resume(cut.folder).record.status == "finished"
+    assert asked == [{rungs.FINETUNE}]
+
+
+def test_ctrl_c_while_the_answer_is_judged_leaves_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photos, concluded, asked = shapes_folder(tmp_path / "shapes", n=12, side=72), conclude.concluded, list[bool]()
+
+    def stopped_at_first(*found: Any, finished: bool, refit: bool) -> Run:
+        asked.append(finished)
+        if finished:
+            raise KeyboardInterrupt
+        return concluded(*found, finished=finished, refit=refit)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("descend.search.run.concluded", stopped_at_first)
+        cut = descend.fit(photos, out=tmp_path / "run", steps=["features(size=64)"], **SMALL)
+    assert asked == [True, False]
+    assert cut.record.status == "interrupted"
+    assert cut.record.test is None
+    assert cut.predict(photos / "disc").probabilities.shape == (12, 3)
+    assert descend.resume(cut.folder).record.test is not None
+
+
+def test_a_search_that_goes_on_keeps_what_its_model_is_until_there_is_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    photos = shapes_folder(tmp_path / "shapes", n=12, side=72)
+
+    def pressed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rungs, "next_rung", pressed)
+        cut = descend.fit(photos, out=tmp_path / "run", **LONG)
+        assert cut.record.status == "interrupted"
+        patch.setattr("descend.search.run.decode", pressed)  # at once, when it goes on
+        cut = descend.resume(cut.folder)
+    assert cut.record.status == "interrupted"
+    assert descend.load(cut.folder).predict(photos / "disc").probabilities.shape == (12, 3)
+
+
+def test_a_budget_that_nobody_named_limits_no_repetition(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With it in the recipe, as many pictures would be opened, and near copies sought, as five minutes allow."""
+    photos = shapes_folder(tmp_path / "shapes", n=12, side=72)
+    monkeypatch.setattr(rungs, "next_rung", lambda *_: "nothing")
+    run = descend.fit(photos, out=tmp_path / "run", transfer="auto", **SMALL)
+    assert run.record.plan["budget"] == "5m"
+    assert run.recipe.budget is None
+    again = descend.fit(recipe=run.folder / "recipe.toml", out=tmp_path / "again")
+    assert again.record.near_up_to is run.record.near_up_to is None
+    assert contents(again) == contents(run)
+    with pytest.raises(KnobError, match="budget: has no effect on a recipe that names the steps"):
+        descend.fit(recipe=run.folder / "recipe.toml", budget="1h", out=tmp_path / "longer")
+
+
+def test_a_recipe_of_a_part_alone_goes_on_to_search_it(doubtful: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rungs, "next_rung", lambda *_: "nothing")
+    run = descend.fit(doubtful, out=tmp_path / "run", steps=["part(share=0.8)"], **LONG)
+    assert run.recipe.steps == ("part(share=0.8)", "features(size=64)")
+
+
+def test_what_can_be_done_without_ends_no_search(doubtful: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object) -> None:
+        raise ValueError("nobody knows")
+
+    def full(*_: object) -> None:
+        raise RunError("run folder", "must be writable (No space left on device)")
+
+    monkeypatch.setattr("descend.search.keeps_labels.mirrored", failing)
+    monkeypatch.setattr("descend.search.networks.save", full)
+    heard = StopAt("", 0)
+    run = descend.fit(doubtful, out=tmp_path / "run", progress=heard, **LONG)
+    assert run.record.status == "finished"
+    assert run.record.notes == ["A step of the search failed and was dropped: measuring what mirror images mean (nobody knows)"]
+    assert any("a resumed search will have to train it again" in line for line in heard.lines)
+    assert any(step["step"].startswith("finetune(") and step["measured"] for step in run.record.search)
+
+
 def test_a_search_that_was_stopped_before_its_first_answer_has_its_budget_again(
     doubtful: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -371,6 +474,10 @@ def test_limits_keep_a_model_small_and_say_what_is_least(found: Run, doubtful: P
     assert run.recipe.steps[-1].startswith("keep(")
     again = descend.fit(recipe=run.folder / "recipe.toml", out=tmp_path / "again")
     assert contents(again) == contents(run)
+    small = descend.fit(recipe=found.folder / "recipe.toml", max_size="20MB", out=tmp_path / "later")
+    assert len(found.record.preparation()["members"]) > len(small.record.preparation()["members"]) == 1
+    with pytest.raises(KnobError, match=r"max_size: must allow what the recipe's keep\(.*1\d\.\dMB"):
+        descend.fit(recipe=run.folder / "recipe.toml", max_size="5MB", out=tmp_path / "smaller")
     with pytest.raises(KnobError, match=r"max_size.*one network: 1\d\.\dMB"):
         descend.fit(doubtful, out=tmp_path / "none", max_size="1MB", **LONG)
     with pytest.raises(KnobError, match=r"latency.*one look at one picture"):
@@ -388,6 +495,7 @@ def test_limits_keep_a_model_small_and_say_what_is_least(found: Run, doubtful: P
         ({"budget": "1m", "freeze_to": "block1"}, "transfer finetune"),
         ({"budget": "1m", "transfer": "features"}, "budget: has no effect with transfer='features'"),
         ({"steps": ["features(size=64)"], "optimizer": "sgd"}, "optimizer: is decided"),
+        ({"steps": ["finetune(size=64, freeze_to=None, lr=0.001, n_steps=5)"]}, "steps: must fit a head before"),
     ],
 )
 def test_what_cannot_be_asked_for_is_refused_before_anything_is_written(

@@ -23,6 +23,7 @@ from descend.app import Workspace, application, saliency
 from descend.app.guard import REPORT, REPORT_POLICY
 from descend.app.routes import SCRIPTS
 from descend.cli.run_tables import shown_settings
+from descend.errors import RunError
 from descend.report.next_steps import advice
 from descend.train.calibration import suggested_threshold
 from descend.train.modes import MODES
@@ -259,6 +260,18 @@ def test_a_report_is_opened_by_a_ticket_of_its_own_and_shut_in(client: TestClien
     assert client.post("api/report?run=second").json()["path"] != path
     for other in (f"{path}x", path[:-1], f"{REPORT}{TOKEN}", f"{REPORT}..", f"{path}/../../secret.txt", f"{path}/record.json"):
         assert client.get(f"http://{HOST}{other}").status_code in (403, 404), other
+
+
+def test_a_report_of_a_run_that_is_gone_is_refused_in_words(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    def gone(self: object, ticket: str) -> Path:
+        raise RunError("run first", "must be there")
+
+    monkeypatch.setattr("descend.app.workspace.Workspace.report", gone)
+    answer = client.get(f"http://{HOST}{REPORT}ticket")
+    assert answer.status_code == 403
+    assert "Open the report from the app" in answer.json()["error"]
 
 
 def test_a_run_that_is_damaged_is_told_and_the_others_stay(client: TestClient, root: Path) -> None:

@@ -9,11 +9,13 @@ import os
 import sys
 import threading
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as parquet
 import pytest
 
 from descend.cli import answers as writers
@@ -167,6 +169,32 @@ def test_a_submission_keeps_the_rows_of_its_table_and_says_what_it_lacks(
     monkeypatch.setattr(verb, "load", _parts(_answers(*names)))
     assert main(["predict", "RUN", str(tmp_path), "--submission", "id,label", "--out", str(out)]) == 0
     assert [row[0] for row in csv.reader(out.read_text().splitlines())] == ["id", "a", "b"]
+
+
+def test_a_submission_has_identifiers_as_they_were_given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A program compares them: what keeps a spreadsheet from running a cell would make others of them."""
+    (tmp_path / "test.csv").write_text("=id,path\n-KJ3f,a.png\n@7,b.png\n")
+    names = [str(tmp_path / name) for name in ("a.png", "b.png")]
+    for name in names:
+        Path(name).touch()
+    monkeypatch.setattr(verb, "load", _parts(_answers(*names)))
+    out = tmp_path / "s.csv"
+    assert main(["predict", "RUN", str(tmp_path / "test.csv"), "--submission", "=id,label", "--out", str(out)]) == 0
+    with out.open(newline="") as file:
+        assert list(csv.reader(file)) == [["=id", "label"], ["-KJ3f", "=dog\x1b[31m\n"], ["@7", "=dog\x1b[31m\n"]]
+
+
+def test_doubts_go_into_parquet_and_a_part_that_only_tells_what_was_skipped_does_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    doubts = np.array([0.1, 0.2], np.float32)
+    answered = replace(_answers("a.png", "b.png"), entropy=doubts, mutual_information=doubts / 2)
+    monkeypatch.setattr(verb, "load", _parts(answered, _answers(problems={"c.png": "no"})))
+    out = tmp_path / "a.parquet"
+    assert main(["predict", "RUN", "a.png", "--mc", "3", "--out", str(out)]) == 0
+    table = parquet.read_table(out)
+    assert table["path"].to_pylist() == ["a.png", "b.png"]
+    np.testing.assert_array_equal(table["mutual_information"].to_numpy(), doubts / 2)
 
 
 def test_a_picture_that_is_not_read_here_keeps_its_row_in_a_submission(

@@ -110,10 +110,13 @@ def test_eval_prints_what_was_measured_and_warns_of_what_weakens_it(
 def test_eval_of_a_validation_split_speaks_of_no_looks(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = _judged(split="val", n_trained_on=4)
-    monkeypatch.setattr(evaluate, "load", lambda path: SimpleNamespace(evaluate=lambda data, **asked: found))
+    found, record = _judged(split="val", n_trained_on=4), RunRecord()
+    monkeypatch.setattr(evaluate, "load", lambda path: SimpleNamespace(evaluate=lambda data, **asked: found, record=record))
     assert evaluate.main(["run", "data", "--split", "val"]) == 0
     assert capsys.readouterr().err == ""
+    record.reasons["refit"] = "the head was fitted once more, from training and validation pictures together"
+    assert evaluate.main(["run", "data", "--split", "val"]) == 0
+    assert "careful: the model has learned from 4 of these pictures: the head was fitted once more" in capsys.readouterr().err
 
 
 def test_export_checks_on_pictures_that_can_be_read(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,8 @@ def test_eight_bits_are_inside_and_their_cost_is_told(network: Classifier, answe
     pairs = [*zip(PICTURES, labels, strict=True)]
     path = tmp_path / "int8.onnx"
     report = export_int8(network, path, calibration=PICTURES, pictures=pairs, max_loss=1.0, **HOLDS)
+    assert "validation pictures: " in str(report)
+    assert "that the model has learned from, so new ones may lose more: " in str(replace(report, learned=True))
     quick = np.asarray(onnxruntime.InferenceSession(path).run(None, {"images": np.stack(PICTURES)})[0])
     assert report.before.all()
     assert report.after.tolist() == (quick.argmax(1) == labels).tolist()

@@ -78,6 +78,16 @@ def test_what_tells_of_home_stays_there(run: Run, hub: Path) -> None:
         assert word not in content
 
 
+def test_the_place_of_the_run_that_it_began_from_stays_at_home(run: Run, hub: Path, tmp_path: Path) -> None:
+    more = descend.fit((IMAGES, LABELS), out=tmp_path / "more", init=run.folder, epochs=1, threads=1)
+    push(more, "me/more")
+    content = b"".join(path.read_bytes() for path in hub.rglob("*") if path.is_file())
+    assert str(run.folder.parent).encode() not in content
+    pushed = descend.load("hf://me/more").record
+    assert pushed.init is not None
+    assert pushed.init["run"] == run.folder.name
+
+
 def test_the_verb_prints_the_address(run: Run, hub: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["push", str(run.folder), "me/ants", "--license", "mit"]) == 0
     assert capsys.readouterr().out.startswith("hf://me/ants\n")

@@ -103,6 +103,10 @@ def test_few_judged_pictures_lead_to_folds_whose_interval_is_foretold() -> None:
     assert "all 440 that may be trained on, and leave about 4.1" in item.why  # Wilson, 418 of 440
     plan = planned(item.command)
     assert (plan.transfer, plan.folds) == ("features", 5)
+    assert few.val is not None
+    few.val["n_independent"] = 10  # patients
+    few.val["accuracy_interval"] = [0.6, 0.99]
+    assert "leave about 8.9" in found(few)["Measure it more exactly"].why  # Wilson, 104 of 110
     assert "Measure it more exactly" not in found(record(data=record().data | {"splits": {"train": 30, "val": 250, "test": 0}}))
 
 
@@ -119,6 +123,8 @@ def test_a_search_that_time_ended_leads_to_a_longer_one_with_the_step_that_was_l
     assert "more pixels: 288 instead of 224, about 40 s more" in item.why
     assert planned(item.command).budget == "2m"
     assert "Search longer" not in found(record(**searched))  # nothing was left
+    searched["budget_used_s"] = 8 * 3600.0
+    assert found(record(**searched, next_step={"why": "more", "seconds": 41.0}))["Search longer"].command.endswith("--budget 9h")
 
 
 def test_a_last_epoch_that_is_the_best_leads_to_twice_as_many() -> None:

@@ -356,6 +356,10 @@ def test_a_warm_up_is_begun_where_nothing_is_compiled_and_can_be_ended(tmp_path:
     other = WarmUp("adamw()", "bfloat16")
     assert other.going_on()
     other.end()
+    monkeypatch.setattr("llvmlite.binding.get_host_cpu_name", lambda: "another")  # a cache that machines share
+    elsewhere = WarmUp("adamw()", "float32")
+    assert elsewhere.going_on()
+    elsewhere.end()
 
 
 def test_a_search_begins_with_all_pictures_in_the_largest_view_that_time_allows() -> None:
@@ -547,14 +551,15 @@ def test_only_trainings_that_seem_best_are_measured(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(rungs, "images_per_s", pace)
 
     def chosen(
-        time_left: float, draw: int = 0, may_distort: bool | None = False, error: float = 0.1, side: int = 100
-    ) -> FineTuneStep | None:
+        time_left: float, draw: int = 0, may_distort: bool | None = False, error: float = 0.1, side: int = 100,
+        best: FineTuneStep | None = None,
+    ) -> FineTuneStep | None:  # fmt: skip
         study: Any = SimpleNamespace(
             native=224, plan=SimpleNamespace(size=288), may_mirror=True, rows=lambda split: range(sizes[split]), n_classes=5,
             dataset=SimpleNamespace(shorter_side=(side, side, side)),
             rate=lambda size, engine=None: 60.0 * (224 / size) ** 2, early_stage="block1", precision="bfloat16",
             pretrained=SimpleNamespace(fixed_size=False), engine_of_trained="openvino", _training={}, warm_up=None,
-            before_training=lambda step: None, best_training=None, may_learn_val=True, may_distort=may_distort,
+            before_training=lambda step: None, best_training=best, may_learn_val=True, may_distort=may_distort,
             training_rows=lambda *, with_val: range(2200 if with_val else 2000), clock=SimpleNamespace(used=lambda: clock.now),
         )  # fmt: skip
         for name in ("training_rate", "measure_training"):
@@ -588,6 +593,10 @@ def test_only_trainings_that_seem_best_are_measured(monkeypatch: pytest.MonkeyPa
     assert gentler == replace(first, draw=1, lr=gentler.lr)
     assert gentler.lr == float(f"{rungs.GENTLER * first.lr:.2g}")  # two digits
     assert chosen(900.0, draw=2) is None
+    for kept in (first, gentler):  # a third is like the one that is kept
+        third = chosen(900.0, draw=2, best=kept)
+        assert third is not None
+        assert third.lr == kept.lr
     repeated, seconds = chosen(500.0), 15 * 2000 / 250  # of the most passes at 128 px; at 224 they would take 367 s
     worthless = chosen(500.0, error=0.01)  # a repetition would not be taken: none is planned
     monkeypatch.setattr(rungs, "MOST_TRAININGS", 1)
@@ -611,6 +620,32 @@ def test_only_trainings_that_seem_best_are_measured(monkeypatch: pytest.MonkeyPa
     assert short is not None
     assert short.n_steps < rungs.DISTORTED_STEPS
     assert not short.distorted
+
+
+def test_the_pace_of_trainings_that_distort_is_their_own() -> None:
+    study: Any = SimpleNamespace(_training={}, before_training=lambda step: None)
+    plain = FineTuneStep(size=128, freeze_to=None, lr=1e-3, n_steps=9)
+    assert Study.training_rate(study, plain) is None
+    assert Study.measure_training(study, plain, lambda: 200.0)
+    assert Study.training_rate(study, replace(plain, distorted=True)) == 200.0  # until it is measured
+    assert Study.measure_training(study, replace(plain, distorted=True), lambda: 150.0)
+    assert not Study.measure_training(study, plain, lambda: pytest.fail("it is known"))
+    assert Study.training_rate(study, plain) == 200.0
+    assert Study.training_rate(study, replace(plain, distorted=True, size=256)) == 150.0 / 4
+
+
+def test_under_a_limit_of_size_heads_read_what_keeps_it() -> None:
+    body: Any = backbone("resnet9(width=4)").build(0)
+    n_bytes = sum(value.numel() * value.element_size() for value in body.state_dict().values())
+    sets = {name: body.n_columns(taps) for name, taps in body.feature_sets.items()}
+    study: Any = SimpleNamespace(pretrained=body, n_classes=300, plan=SimpleNamespace(max_size=None))
+    study.is_small = Study.is_small.__get__(study)
+    assert Study.offered(study, 100) == body.feature_sets
+    study.plan.max_size = f"{(n_bytes + 4 * 300 * (sets['late'] + 1)) / 1e6 + 1e-6:.6f}MB"
+    assert [*Study.offered(study, 100)] == ["last", "late"]
+    assert [*Study.offered(study, 2000)] == ["late"]
+    study.plan.max_size = "1KB"
+    assert [*Study.offered(study, 2000)] == ["last"]  # the smallest: whether it is allowed is asked of the first answer
 
 
 @pytest.mark.parametrize("check", [keeps_labels.mirrored, keeps_labels.distorted])
@@ -733,8 +768,8 @@ def test_one_quick_fit_is_that_of_the_best_head_that_the_budget_can_pay() -> Non
         feature_sets={name: (name,) for name in columns}, n_columns=lambda taps: columns[next(iter(taps), "last")]
     )
     study: Any = SimpleNamespace(
-        best_trials={}, rows=lambda split, share: range(8000), pretrained=body, n_classes=10, fit_pace=FIT_PACE,
-        clock=SimpleNamespace(budget_s=45.0),
+        best_trials={}, is_small=lambda taps: True, rows=lambda split, share: range(8000), pretrained=body, n_classes=10,
+        fit_pace=FIT_PACE, clock=SimpleNamespace(budget_s=45.0),
     )  # fmt: skip
     quick = FeatureStep(size=96, quick=True)
     assert features.like_the_best(study, quick) == replace(quick, stages="late", strength=0.1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -32,7 +33,7 @@ def run(classes: tuple[str, ...] = ("left", "right", "up")) -> Run:
     record = RunRecord(
         preprocessing={"architecture": "", "scale": None, "background": "white", "fit": "crop", "members": [], **prepared}
     )
-    return cast(Run, SimpleNamespace(classes=classes, classifier=BrighterHalf(), record=record))
+    return cast(Run, SimpleNamespace(folder=Path("none"), classes=classes, classifier=BrighterHalf(), record=record))
 
 
 def pictures(n: int = 60) -> tuple[np.ndarray, np.ndarray]:

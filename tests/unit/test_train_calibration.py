@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from descend.train.calibration import calibrated, coverage, cross_fitted, fit_temperature, reliability, suggested_threshold
+from descend.train.metrics import score
 from descend.train.record import RunRecord
 from descend.train.record_types import Calibration
 
@@ -104,6 +105,10 @@ def test_what_validation_says_of_sure_answers() -> None:
     nothing = reliability(probs, np.array([0, 1, 1, 0]))
     record = RunRecord(calibration={"val": Calibration(before=nothing, after=nothing, coverage=curve)})
     assert "50.0% of the answers are that sure, and 50.0% of those are right" in record.sure_answers(0.8)
+    assert "(95% interval 9.5% to 90.5%)" in record.sure_answers(0.8)  # Wilson, 1 of 2
+    record.val = score(np.repeat(probs, 4, 0), np.repeat([0, 1, 1, 0], 4), groups=np.repeat(np.arange(4), 4))
+    record.calibration["val"]["coverage"] = [[4 * n, 4 * right] for n, right in curve]
+    assert "(95% interval 9.5% to 90.5%)" in record.sure_answers(0.8)  # four pictures of each patient say no more
     assert record.sure_answers(1.0) == "on validation, no answer is that sure"
     assert "not calibrated" in RunRecord().sure_answers(0.8)
 

@@ -123,7 +123,10 @@ def _style() -> str:
 
 
 async def _report(request: Request) -> Response:
-    path = await run_in_threadpool(request.app.state.workspace.report, request.path_params["ticket"])
+    try:
+        path = await run_in_threadpool(request.app.state.workspace.report, request.path_params["ticket"])
+    except DescendError:  # its run has been deleted
+        path = None
     if path is None or not path.is_file():
         return Json({"error": "Open the report from the app: this address is none of a report."}, status_code=403)
     return FileResponse(path, media_type="text/html; charset=utf-8")

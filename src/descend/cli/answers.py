@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -125,21 +126,25 @@ def _json(parts: Parts, style: Style, file: TextIO) -> None:
 
 
 def write_submission(parts: Parts, rows: SubmissionRows, file: TextIO) -> int:
-    """Write one row per picture asked about, in their order: its identifier and the answer. Returns how many have none."""
-    write_row(file, rows.columns)
+    """Write one row per picture asked about, in their order: its identifier and the answer. Returns how many have none.
+
+    Identifiers stand as they were given, also where a spreadsheet would take one for a formula: a program compares them.
+    """
+    table = csv.writer(file)
+    table.writerow(rows.columns)
     at = n_missing = 0
 
     def write_until(end: int) -> None:
         nonlocal at, n_missing
         for place in range(at, end):
-            write_row(file, [rows.ids[place], ""])
+            table.writerow([rows.ids[place], ""])
         n_missing += end - at
         at = end
 
     for part in parts:
         for row in _rows(part):
             write_until(rows.paths.index(row.name, at))
-            write_row(file, [rows.ids[at], str(row.label)])
+            table.writerow([rows.ids[at], str(row.label)])
             at += 1
         file.flush()
     write_until(len(rows.ids))

@@ -33,12 +33,15 @@ def main(argv: list[str]) -> int:
         tell(f"skipped: {reason}", file=sys.stderr)
     if score["n_trained_on"] and score["split"] == "test":
         tell(f"careful: {score['n_trained_on']} of these pictures were trained or selected on", file=sys.stderr)
+    if score["n_trained_on"] and score["split"] == "val" and (why := run.record.reasons.get("refit")):
+        tell(f"careful: the model has learned from {score['n_trained_on']} of these pictures: {why}", file=sys.stderr)
     if score["n_near_trained_on"] and score["split"] == "test":
         near = score["n_near_trained_on"]
         tell(f"careful: {counted(near, 'picture is a near copy', 'pictures are near copies')} (saved again, resized, mirrored,"
              " turned or cropped) of what was trained or selected on", file=sys.stderr)  # fmt: skip
     if not score["look_noted"]:
-        tell("careful: the run folder takes no writes, so this look at a test split is not counted", file=sys.stderr)
+        tell("careful: the run folder takes no writes, or a process is at work in it: this look at a test split is not counted",
+             file=sys.stderr)  # fmt: skip
     if args.json:
         tell(json.dumps(score))
         return 0

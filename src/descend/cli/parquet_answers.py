@@ -39,6 +39,8 @@ def write(parts: Iterable[Predictions], style: Style, path: Path) -> None:
     writer: Any = None
     try:
         for part in parts:
+            if writer is not None and not part.names:  # the last one, which only tells what was skipped
+                continue
             table = _table(part, style, pyarrow)
             writer = writer or parquet.ParquetWriter(path, table.schema, compression="zstd")
             writer.write_table(table)

@@ -9,6 +9,7 @@ Source: Jacob et al. 2018, arXiv:1712.05877, sections 2 and 3; through ``onnxrun
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -39,13 +40,17 @@ QUANTIZED = ("Conv", "Gemm", "MatMul")
 
 @dataclass(frozen=True)
 class QuantizedReport:
-    """What 8 bits cost on labeled pictures. before, after: (n,) bool, which answers are right; n_changed: other answers."""
+    """What 8 bits cost on labeled pictures. before, after: (n,) bool, which answers are right; n_changed: other answers.
+
+    learned: whether the model has learned from these pictures, of which it then knows more than of new ones.
+    """
 
     before: NDArray[np.bool_]
     after: NDArray[np.bool_]
     n_changed: int
     n_bytes: int
     n_bytes_before: int
+    learned: bool = False
 
     @property
     def loss(self) -> float:
@@ -59,8 +64,9 @@ class QuantizedReport:
 
     def __str__(self) -> str:
         low, high = (100 * end for end in (self.known.interval.low, self.known.interval.high))
+        whose = "pictures that the model has learned from, so new ones may lose more" if self.learned else "validation pictures"
         return (
-            f"INT8: accuracy {self.before.mean():.2%} -> {self.after.mean():.2%} of {len(self.before):,} validation pictures: "
+            f"INT8: accuracy {self.before.mean():.2%} -> {self.after.mean():.2%} of {len(self.before):,} {whose}: "
             f"{100 * self.loss:.2f} points lost (95% interval {low:.1f} to {high:.1f}), {self.n_changed} answers changed; "
             f"{size_in_words(self.n_bytes_before)} -> {size_in_words(self.n_bytes)}"
         )
@@ -69,13 +75,14 @@ class QuantizedReport:
 def export_int8(
     classifier: Classifier | Ensemble, path: Path, *, size: int, resolution: int, classes: Sequence[str],
     calibration: Iterable[NDArray[np.uint8]], pictures: Iterable[tuple[NDArray[np.uint8], int]], policy: PixelPolicy = USUAL,
-    temperature: float = 1.0, max_loss: float = MAX_LOSS,
+    temperature: float = 1.0, max_loss: float = MAX_LOSS, learned: bool = False,
 ) -> QuantizedReport:  # fmt: skip
     """Write ``classifier`` as an ONNX file that computes in 8 bits, and return what that costs.
 
     calibration: training pictures, (H, W, 3) uint8 each. pictures: those that the loss is measured on, each with the column of
-    its class. max_loss: the largest loss of accuracy at which the file is written, a share of the pictures. The rest as in
-    ``export_file``. Raises ModelError, and writes nothing, above it; DataError without pictures.
+    its class; learned: whether the model has learned from them. max_loss: the largest loss of accuracy at which the file is
+    written, a share of the pictures. The rest as in ``export_file``. Raises ModelError, and writes nothing, above it; DataError
+    without pictures.
     """
     contents = Contents(Probabilities(classifier, temperature), size, resolution, classes, policy)
     with writing(path), replacing(path) as unchecked:
@@ -84,7 +91,7 @@ def export_int8(
         whole = with_preprocessing(_quantized(core, map(contents.square, calibration), contents), contents)
         onnx.helper.set_model_props(whole, contents.metadata() | {"quantized": "int8"})
         onnx.save(whole, unchecked)
-        report = _measured(contents, unchecked, pictures, n_bytes_before)
+        report = dataclasses.replace(_measured(contents, unchecked, pictures, n_bytes_before), learned=learned)
         if report.loss > max_loss:
             raise ModelError("export", f"INT8 may cost {100 * max_loss:g} points of accuracy at most ({report})",
                              fix=f"Accept it with --max-loss {report.loss + 0.0005:.3f}, or leave --int8 out.")  # fmt: skip

@@ -18,9 +18,9 @@ from matplotlib.ticker import FuncFormatter
 
 from descend.percentages import tick
 from descend.report.charts import MUTED, SETTINGS, TRAIN, VAL, Chart, Line, dress, finished, limits
-from descend.stats import Interval, proportion
+from descend.train import metrics
 from descend.train.record import RunRecord
-from descend.train.record_types import Calibration
+from descend.train.record_types import Calibration, Score
 
 BEFORE = Line("before", "before the temperature", TRAIN, "--", 1.4)
 AFTER = Line("after", "after", VAL, "-", 1.9)
@@ -50,12 +50,12 @@ def confidence(record: RunRecord) -> Confidence | None:
         known = record.calibration.get(split)
         if known is not None and known["coverage"] and known["coverage"][0][0]:
             both = known["before"]["ece"], known["after"]["ece"]
-            charts = _reliability_chart(known, _independent(record, split)), _coverage_chart(known["coverage"])
+            charts = _reliability_chart(known, getattr(record, split)), _coverage_chart(known["coverage"])
             return Confidence(split, charts, both, known["after"]["bins"], _thresholds(known["coverage"], record, split))
     return None
 
 
-def _reliability_chart(known: Calibration, independent: float) -> Chart:
+def _reliability_chart(known: Calibration, score: Score) -> Chart:
     before, after = (joined(known[when]["bins"]) for when in ("before", "after"))
     told = "; ".join(f"{stated:.0%} stated, {right:.0%} of {n:.0f} right" for n, stated, right in after)
     alt = f"Reliability: the share that is right against stated confidence, after the temperature: {told}."
@@ -65,7 +65,7 @@ def _reliability_chart(known: Calibration, independent: float) -> Chart:
         for line, found in ((BEFORE, before), (AFTER, after)):
             _points(axes, line, found)
         for n, stated, right in after:
-            found = _sampled(right, n, independent)
+            found = metrics.sampled(right, n, score)
             axes.plot([stated, stated], [found.low, found.high], color=AFTER.color, linewidth=1.1, clip_on=False)
         dress(axes, "stated confidence")
         axes.set_xlim(min(bin_[1] for bin_ in (*before, *after)) - 0.03, 1.02)
@@ -126,23 +126,11 @@ def _thresholds(
     coverage: Sequence[Sequence[int]], record: RunRecord, split: str
 ) -> list[tuple[float, float, float, float, float]]:
     """Return the rows of thresholds that some answers reach and some do not; intervals count copies once, as the score's do."""
-    n, independent = coverage[0][0], _independent(record, split)
+    n = coverage[0][0]
     rows: list[tuple[float, float, float, float, float]] = []
     for asked in _TOLD:
         reached, right = coverage[round(asked * (len(coverage) - 1))]
         if 0 < reached < n:
-            found = _sampled(right / reached, reached, independent)
+            found = metrics.sampled(right / reached, reached, getattr(record, split))
             rows.append((asked, reached / n, right / reached, found.low, found.high))
     return rows
-
-
-def _independent(record: RunRecord, split: str) -> float:
-    """Return the share of a split's pictures that are left where copies count once."""
-    score = getattr(record, split)
-    return score["n_independent"] / score["n"]
-
-
-def _sampled(share: float, n: float, independent: float) -> Interval:
-    """Return the interval of a share of ``n`` answers, of which so large a part is independent."""
-    distinct = max(1, round(independent * n))
-    return proportion(round(share * distinct), distinct)

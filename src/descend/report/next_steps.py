@@ -14,11 +14,12 @@ from pathlib import Path
 from descend.durations import duration
 from descend.percentages import percent
 from descend.report import words
-from descend.stats import Interval, proportion
+from descend.stats import Interval
+from descend.train import metrics
 from descend.train.calibration import suggested_threshold
 from descend.train.recipe import without_flags
 from descend.train.record import RunRecord
-from descend.train.record_types import EpochRow
+from descend.train.record_types import EpochRow, Score
 
 BUDGETS = ("1m", "2m", "5m", "10m", "20m", "30m", "1h", "2h", "4h")
 _SECONDS = (60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400)  # of those
@@ -106,7 +107,7 @@ def _sure_but_wrong(record: RunRecord) -> str:
     if len(curve) <= SURE:
         return ""
     n, right = curve[SURE]
-    if not n or proportion(right, n).high >= SURE / 100:
+    if not n or metrics.sampled(right / n, n, record.val).high >= SURE / 100:
         return ""
     return (
         f"{n - right} of the {n:,} answers on {record.validated_by} with {SURE}% confidence or more are wrong, where "
@@ -170,7 +171,7 @@ def _folds(record: RunRecord) -> Advice | None:
         0 if record.data.get("given_split") else splits.get("test", 0)
     )  # fmt: skip
     low, high = record.val["accuracy_interval"]
-    foreseen = proportion(round(record.val["accuracy"] * every), every) if every else None
+    foreseen = metrics.sampled(record.val["accuracy"], every, record.val) if every else None
     if foreseen is None or high - low < max(WIDE, NARROWER * (foreseen.high - foreseen.low)):
         return None
     why = (
@@ -192,7 +193,7 @@ def _balance(record: RunRecord) -> Advice | None:
     rare, common = min(trained, key=lambda name: trained[name]), max(trained, key=lambda name: trained[name])
     if trained[common] < UNBALANCED * max(1, trained[rare]) or not {rare, common} <= scores.keys():
         return None
-    found = {name: _recall(scores[name]) for name in (rare, common)}
+    found = {name: _recall(scores[name], record.val) for name in (rare, common)}
     if found[rare].high >= found[common].low:
         return None
     why = (
@@ -210,7 +211,7 @@ def _unsure(run: Path, record: RunRecord) -> Advice | None:
     if least is None:
         return None
     (n, right), (reached, still) = curve[0], curve[round(least * (len(curve) - 1))]
-    share = proportion(still, reached)
+    share = metrics.sampled(still / reached, reached, record.val)
     why = (
         f"{reached / n:.0%} of the answers on {record.validated_by} are that sure, and {still / reached:.1%} of those "
         f"are right (95% interval {share.low:.1%} to {share.high:.1%}), of all {right / n:.1%}"
@@ -228,16 +229,19 @@ def _n_wrong(record: RunRecord) -> int:
     return 0 if record.val is None else round((1 - record.val["accuracy"]) * record.val["n"])
 
 
-def _recall(score: Mapping[str, object]) -> Interval:
-    n, recall = score["n"], score["recall"]
+def _recall(of_class: Mapping[str, object], score: Score | None) -> Interval:
+    n, recall = of_class["n"], of_class["recall"]
     assert isinstance(n, int)
     assert isinstance(recall, (int, float))
-    return proportion(round(recall * n), n) if n else Interval(0.0, 0.0, 1.0, 0)
+    return metrics.sampled(recall, n, score) if n else Interval(0.0, 0.0, 1.0, 0)
 
 
 def _budget(least_s: float) -> tuple[str, float]:
-    """Return the first usual budget of so many seconds or more, as a setting and in seconds."""
-    at = next((at for at, seconds in enumerate(_SECONDS) if seconds >= least_s), len(_SECONDS) - 1)
+    """Return the first usual budget of so many seconds or more, as a setting and in seconds; above all, whole hours."""
+    at = next((at for at, seconds in enumerate(_SECONDS) if seconds >= least_s), None)
+    if at is None:
+        hours = math.ceil(least_s / 3600)
+        return f"{hours}h", 3600.0 * hours
     return BUDGETS[at], float(_SECONDS[at])
 
 

@@ -37,7 +37,7 @@ def concluded(study: Study, findings: Findings, keep: KeepStep | None, *, finish
             rows["val"] = study.rows("val", answers[0].share)
         probs = {"val": _mixed(study, *judged, rows["val"])}
         more: list[str] = []
-        if finished and refit:
+        if finished and refit and any(answer.frozen for answer in answers):
             answers = [refitted(study, answer) if answer.frozen else answer for answer in answers]
             more.append("the head was fitted once more")
         if n_saw := sum(answer.saw_val for answer in answers):
@@ -46,13 +46,14 @@ def concluded(study: Study, findings: Findings, keep: KeepStep | None, *, finish
             record.reasons["refit"] = f"{' and '.join(more)}, from training and validation pictures together"
         probs |= {split: _mixed(study, answers, weights, rows[split]) for split in rows if split != "val"}
         ensemble = limits.joined(answers, weights)
-        save_model(log, ensemble)
         assert record.preprocessing is not None  # since the beginning
+        save_model(log, ensemble)
         record.preprocessing["members"] = [
             EnsembleMember(architecture=record.preprocessing["architecture"], taps=list(answer.classifier.backbone.taps),
                            view=answer.view, mirrored=answer.mirrored, weight=weight)
             for answer, weight in zip(answers, weights, strict=True)
         ]  # fmt: skip
+        log.save()  # at once: model and record describe each other
         record.status = "finished" if finished else "interrupted"
         record.chosen = Chosen(
             transfer="auto", backbone=spec(plan.backbone, defaults=True), size=plan.size, engine=plan.engine, epoch=0

@@ -87,7 +87,7 @@ class _Choice:
     def __init__(self, study: Study, step: FeatureStep, features: NDArray[np.float32], rows: NDArray[np.int64]) -> None:
         self.study, self.step, self.features, self.rows = study, step, features, rows
         self.backbone = study.backbone(step.size)
-        self.sets = offered(self.backbone, len(rows))
+        self.sets = study.offered(len(rows))
         self.axes: dict[str, Axes] = {}  # of the sets that are about to be tried
         repeated = _may_repeat(study, len(rows))
         self.n_folds, self.n_repeats = _folds(len(rows), repeated=repeated)
@@ -146,7 +146,7 @@ class _Choice:
     def strengths(self) -> dict[str, float]:
         """Return the strength that cross-validation found for each set of plain features that was tried."""
         plain = replace(self.step, mirrored=False, crops=0, n_sets=None)
-        tried = {name: self.study.tried.get((plain, name)) for name in self.sets}
+        tried = {name: self.study.tried.get((plain, name, False)) for name in self.sets}
         return {name: head.strength for name, head in tried.items() if head is not None and head.best is not None}
 
     def _read(self, look: FeatureStep, name: str) -> NDArray[np.float32]:
@@ -170,16 +170,20 @@ class _Choice:
 
     def _rotate(self, look: FeatureStep, names: Sequence[str]) -> None:
         """Standardize and rotate the sets of features of a look that have not been tried."""
-        new = [name for name in names if (replace(look, n_sets=None), name) not in self.study.tried]
+        new = [name for name in names if self._key(look, name) not in self.study.tried]
         if new:
             sets = [self._read(look, name) for name in new]
             n_folds = [self._folds_worth(name) for name in new]
             found = axes_of(sets, n_classes=self.study.n_classes, n_folds=n_folds)
             self.axes = dict(zip(new, found, strict=True))
 
+    def _key(self, look: FeatureStep, name: str) -> tuple[FeatureStep, str, bool]:
+        """Return what tells a head that was tried from others: crops are flipped where the step offers mirror images."""
+        return replace(look, n_sets=None), name, look.crops > 0 and self.step.mirrored
+
     def _tried(self, look: FeatureStep, name: str, around: float | None) -> TriedHead:
         """Return the head on one set of features of a look. around: a strength that did well on similar features."""
-        study, key = self.study, (replace(look, n_sets=None), name)
+        study, key = self.study, self._key(look, name)
         if key not in study.tried:
             searched = Searched.of(
                 self.axes.pop(name), study.dataset.labels[self.rows], study.n_classes, units=study.dataset.evidence(self.rows),
@@ -221,15 +225,16 @@ def tried_like(study: Study, step: FeatureStep, like: TriedHead) -> TriedHead:
 def like_the_best(study: Study, step: FeatureStep) -> FeatureStep:
     """Return a quick step that fits the head which did best in cross-validation so far, at its size, on whatever pictures.
 
-    Sets of features whose fit would take more than ``QUICK_SHARE`` of the budget are passed over. Where none was tried, late
-    stages with ``UNTRIED`` as the strength.
+    Sets of features whose fit would take more than ``QUICK_SHARE`` of the budget are passed over, and those whose network is too
+    large to be shipped. Where none was tried, late stages with ``UNTRIED`` as the strength.
     """
     by_size = [(trial.loss, stages, trial.strength) for (size, stages), trial in study.best_trials.items() if size == step.size]
     n = len(study.rows("train", step.share))
 
     def affordable(stages: str) -> bool:
         taps = study.pretrained.feature_sets[stages]
-        return quick_fit_s(study.pretrained, n, study.n_classes, study.fit_pace, taps=taps) <= QUICK_SHARE * study.clock.budget_s
+        fit_s = quick_fit_s(study.pretrained, n, study.n_classes, study.fit_pace, taps=taps)
+        return study.is_small(taps) and fit_s <= QUICK_SHARE * study.clock.budget_s
 
     tried = [item for item in by_size if affordable(item[1])]
     if tried:
@@ -328,14 +333,14 @@ def fit_s(study: Study, step: FeatureStep) -> float:
     if step.quick:
         return quick_fit_s(pretrained, n, n_classes, pace, taps=pretrained.feature_sets.get(step.stages, ()))
     n_folds = _n_fitted(n, n_classes, repeated=_may_repeat(study, n))
-    plain, names = replace(step, mirrored=False, crops=0, n_sets=None), list(offered(pretrained, n))[: step.n_sets]
-    new = [name for name in names if (plain, name) not in study.tried]
+    plain, names = replace(step, mirrored=False, crops=0, n_sets=None), list(study.offered(n))[: step.n_sets]
+    new = [name for name in names if (plain, name, False) not in study.tried]
     n_views = [1] * len(new)
     columns = {name: pretrained.n_columns(pretrained.feature_sets[name]) for name in new}
     costs = [axes_cost(n, wide, n_classes, _folds_worth(study, name, names[0], n_folds)) for name, wide in columns.items()]
     rotated = max((cost.cost for cost in costs if cost.rotated), default=0.0)  # they are found beside each other
     found_s = pace * (rotated + sum(cost.cost for cost in costs if not cost.rotated))
-    if step.mirrored and not any((replace(plain, mirrored=True), name) in study.tried for name in names):
+    if step.mirrored and not any((replace(plain, mirrored=True), name, False) in study.tried for name in names):
         n_views.append(2)
     if step.crops:
         n_views.append(1 + step.mirrored + step.crops)

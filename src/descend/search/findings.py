@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,7 @@ class Findings:
         self.judged_weights: NDArray[np.float64] = np.zeros(0)
         self.choices = 0
         self._val: dict[Answer, NDArray[np.float32]] = {}
+        self._once: dict[Answer, Answer] = {}
 
     @property
     def kept(self) -> list[Answer]:
@@ -63,7 +65,7 @@ class Findings:
     @property
     def labels(self) -> NDArray[np.int64]:
         """The labels of the validation pictures that the answers are weighed on, (n,)."""
-        return self.study.dataset.labels[self.study.rows("val", self.answers[0].share)]
+        return self._labels(self.answers[0].share)
 
     def on_val(self, answer: Answer) -> NDArray[np.float32]:
         """Return an answer's probabilities on validation, computed once."""
@@ -71,15 +73,22 @@ class Findings:
             self._val[answer] = self.study.probabilities(answer, self.study.rows("val", answer.share))
         return self._val[answer]
 
+    def looking_once(self, answer: Answer) -> Answer:
+        """Return an answer that does not look at the mirror image, made once: what is known of it is found again."""
+        if not answer.mirrored:
+            return answer
+        if answer not in self._once:
+            self._once[answer] = replace(answer, mirrored=False)
+        return self._once[answer]
+
     def add(self, step: Step, answer: Answer, why: str, began: float) -> list[str]:
         """Take a step's answer in, weigh all anew, and write it down; returns what came of it, in words."""
-        before = self._score()
-        self.taken.append((step, answer))
-        head = best_head(self.taken)
-        trained = [tuned for _, tuned in self.taken if not tuned.frozen]
-        self.answers = [head, *sorted(trained, key=lambda tuned: tuned.saw_val)]
-        self.judged_weights = self._weighed()
-        self.weights = mixture.shared(self.judged_weights, len(self.answers) - len(self.judged))
+        before, taken = self._score(), [*self.taken, (step, answer)]
+        head = best_head(taken)
+        answers = [head, *sorted((tuned for _, tuned in taken if not tuned.frozen), key=lambda tuned: tuned.saw_val)]
+        judged_weights = self._weighed([one for one in answers if not one.saw_val])
+        weights = mixture.shared(judged_weights, len(answers) - len(judged_weights))
+        self.taken, self.answers, self.judged_weights, self.weights = taken, answers, judged_weights, weights  # at once: Ctrl-C
         self.study.val_nats = mixture.nats([self.on_val(one) for one in self.judged], self.judged_weights, self.labels)
         best = self.best_training
         self.study.best_training = None if best is None else best[0]
@@ -150,11 +159,14 @@ class Findings:
         pieces = metrics.pieces_of_evidence(len(rows), data.copies(rows), data.evidence(rows))
         return max(1, round(trial.n * pieces / len(rows)))
 
-    def _weighed(self) -> NDArray[np.float64]:
-        if len(self.judged) == 1:
+    def _weighed(self, judged: Sequence[Answer]) -> NDArray[np.float64]:
+        if len(judged) == 1:
             return np.ones(1)
         self.choices += 1
-        return mixture.weights([self.on_val(answer) for answer in self.judged], self.labels)
+        return mixture.weights([self.on_val(answer) for answer in judged], self._labels(judged[0].share))
+
+    def _labels(self, share: float) -> NDArray[np.int64]:
+        return self.study.dataset.labels[self.study.rows("val", share)]
 
     def _score(self) -> Score | None:
         """Return the score on validation of the mixture as it is."""

@@ -128,10 +128,10 @@ def fine_tuned(study: Study, step: FineTuneStep, start: Answer, *, train_s: floa
     train_s: seconds that training may take; where they end early, ``told`` learns the step before which it stopped. The rate
     falls to zero over the planned steps; where they are cut short the weights stay as they are then. Raises DivergenceError.
     """
+    end = time.perf_counter() + train_s  # making what trains takes some of it
     classifier, task = training_task(study, step, start)
     task.optimizer.nonfinite = "skip" if study.plan.on_nan == "skip" else "error"
     rollback = Rollback() if study.plan.on_nan == "rollback" else None
-    end = time.perf_counter() + train_s
     study.watch.update("fine-tuning", 0, step.n_steps * step.batch_size)  # so that the first batch counts, and its time
     pace = Pace(step.n_steps, step.stop_at, lambda: time.perf_counter() > end, told, study.watch.update, step.batch_size)
     _train(task, pace, rollback)

@@ -16,15 +16,16 @@ from descend.models import Ensemble, Member
 from descend.quantities import n_bytes, seconds
 from descend.search import mixture
 from descend.search.findings import Findings
-from descend.search.steps import KeepStep
+from descend.search.steps import KeepStep, text
 from descend.search.study import Answer, Study
 from descend.train.plan import Plan
 
 MEASURED = 5  # answers timed, after one that warms up; the median counts
+DOUBT = 1.25  # times the limit, up to which members that were timed alone are timed together
 
 
 def check(study: Study, answer: Answer) -> None:
-    """Raise KnobError where even one look at the smallest picture breaks a limit. answer: the first one of a search."""
+    """Raise KnobError where even one look at one picture breaks a limit. answer: the first one, as small as the limit demands."""
     network = joined([replace(answer, mirrored=False)], [1.0])
     plan = study.plan
     if plan.latency is not None and (took := answer_s(network, plan.size)) > seconds(plan.latency, who="latency"):
@@ -39,26 +40,35 @@ def choose(study: Study, findings: Findings) -> KeepStep:
     Where a machine that has become busier allows none, the quickest: the first head was allowed once (``check``).
     """
     options = sorted(_options(findings), key=lambda option: _loss(findings, option))
+    taken_s: dict[Answer, float] = {}  # by a member alone
     for step in options:
-        if _allowed(study.plan, joined(*selected(findings, step))):
+        answers, weights = selected(findings, step)
+        if _is_quick(study.plan, answers, taken_s) and _allowed(study.plan, joined(answers, weights)):
             return step
     study.log.record.notes.append(
         "The limits could be kept when the search began, and not by any answer when it ended: the quickest is kept."
     )
-    return min(options, key=lambda option: answer_s(joined(*selected(findings, option)), study.plan.size))
+    return min(options, key=lambda option: _sum_s(study.plan, selected(findings, option)[0], taken_s))
 
 
-def among_found(findings: Findings, step: KeepStep) -> KeepStep:
-    """Return what a step keeps of the answers that there are: of a replay that was stopped."""
+def among_found(study: Study, findings: Findings, step: KeepStep) -> KeepStep:
+    """Return what a step keeps of the answers that there are: a replay may have been stopped, or a step of it may have failed.
+
+    Raises KnobError where that is larger than the run that takes it again allows.
+    """
     members = tuple(place for place in step.members if place < len(findings.answers))
     head = step.head if step.head is not None and step.head < len(findings.heads) else None
-    return replace(step, members=members or (0,), head=head)
+    found, limit = replace(step, members=members or (0,), head=head), study.plan.max_size
+    if limit is not None and (size := size_of(joined(*selected(findings, found)))) > n_bytes(limit, who="max_size"):
+        raise KnobError("max_size", f"must allow what the recipe's {text(step)} ships, {size / 1e6:.1f}MB", got=limit,
+                        fix="Delete that step from the recipe: what is kept is chosen anew.")  # fmt: skip
+    return found
 
 
 def selected(findings: Findings, step: KeepStep) -> tuple[list[Answer], list[float]]:
     """Return the answers that a step keeps, and their weights; those whose weight is negligible are left out."""
     offered = findings.answers if step.head is None else [findings.heads[step.head], *findings.answers[1:]]
-    answers = [_looking(offered[place], mirrored=step.mirrored) for place in step.members]
+    answers = [offered[place] if step.mirrored else findings.looking_once(offered[place]) for place in step.members]
     judged = [findings.on_val(answer) for answer in answers]
     return mixture.with_weight(answers, mixture.weights(judged, findings.labels))
 
@@ -87,7 +97,7 @@ def size_of(network: Ensemble) -> int:
 
 def _options(findings: Findings) -> Iterator[KeepStep]:
     """Yield all ways to keep answers: with the best head, with another one that saw as many pictures, or without."""
-    places, best = range(len(findings.answers)), findings.answers[0]
+    places, best = range(len(findings.judged)), findings.answers[0]  # those that nothing judges stand last
     others = [place for place, head in enumerate(findings.heads) if head is not best and head.share == best.share]
     for n in range(1, len(places) + 1):
         for chosen in itertools.combinations(places, n):
@@ -103,8 +113,17 @@ def _loss(findings: Findings, step: KeepStep) -> float:
     return mixture.nats([findings.on_val(answer) for answer in answers], np.array(weights), findings.labels)
 
 
-def _looking(answer: Answer, *, mirrored: bool) -> Answer:
-    return answer if mirrored or not answer.mirrored else replace(answer, mirrored=False)
+def _is_quick(plan: Plan, answers: Sequence[Answer], taken_s: dict[Answer, float]) -> bool:
+    """Return whether members that were timed one by one may be quick enough together: many mixtures need not be built then."""
+    return plan.latency is None or _sum_s(plan, answers, taken_s) <= DOUBT * seconds(plan.latency, who="latency")
+
+
+def _sum_s(plan: Plan, answers: Sequence[Answer], taken_s: dict[Answer, float]) -> float:
+    """Return the seconds that answers take one after the other. taken_s: of those that have been timed."""
+    for answer in answers:
+        if answer not in taken_s:
+            taken_s[answer] = answer_s(joined([answer], [1.0]), plan.size)
+    return sum(taken_s[answer] for answer in answers)
 
 
 def _allowed(plan: Plan, network: Ensemble) -> bool:

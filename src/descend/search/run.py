@@ -9,11 +9,13 @@ written there again, from what is cached and saved, and then goes on; a new run 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 from descend.data import Dataset
 from descend.durations import duration
-from descend.models import Backbone
+from descend.errors import RunError
+from descend.models import Backbone, Classifier
 from descend.printable import shortened
 from descend.progress import Progress
 from descend.quantities import seconds
@@ -24,7 +26,19 @@ from descend.search.features import fitted, like_the_best, refit_s, refitted_any
 from descend.search.findings import Findings
 from descend.search.finetune import RULE, answered, calibrated, fine_tuned, fitted_temperature, reading_means
 from descend.search.smaller_views import find_smaller_view
-from descend.search.steps import FeatureStep, FineTuneStep, KeepStep, PartStep, RefitStep, RungStep, Step, read, text
+from descend.search.steps import (
+    FeatureStep,
+    FineTuneStep,
+    KeepStep,
+    PartStep,
+    RefitStep,
+    RungStep,
+    Step,
+    check_order,
+    gone_through,
+    read,
+    text,
+)
 from descend.search.study import Answer, Study
 from descend.search.warm_up import WarmUp
 from descend.train.failure import in_words
@@ -37,6 +51,7 @@ from descend.train.run import Run
 from descend.train.run_log import RunLog
 
 MORE = 1.5  # times as many pictures, from which one quick fit is better than one that was chosen by cross-validation
+FAILED = "it failed"  # how the outcome of a step begins whose kind will not be tried again
 MIRROR_CHECK_S = 10.0  # that must be left when the check of mirror images ends: with less no step follows
 
 
@@ -55,13 +70,14 @@ class Search:
     def __init__(self, surveyed: Survey, log: RunLog, progress: Progress, started: float) -> None:
         plan, record = surveyed.plan, log.record
         self.log, self.progress = log, progress
-        self.told = {taken["step"] for taken in record.search}  # in an earlier session
+        self.told = {taken["step"] for taken in record.search if taken["measured"]}  # in an earlier session; lost ones are not
         self.known: list[Step] = [read(item) for item in plan.steps or ()]
         if log.folder is None:
-            record.search_replayed = bool(self.known)  # a recipe with steps takes those and no other
+            record.search_replayed = any(isinstance(step, RungStep) for step in self.known)  # it takes those and no other
         self.deciding = not record.search_replayed and not record.search_ended
         if self.deciding:
-            self.known = self._gone_through()
+            self.known = gone_through(self.known, self.told)
+        check_order(self.known)
         self.keep = next((step for step in self.known if isinstance(step, KeepStep)), None)
         budget_s = seconds(plan.budget, who="budget") if plan.budget and self.deciding else math.inf
         begun = any(isinstance(step, RungStep) for step in self.known)  # what was used up without an answer is given again
@@ -73,17 +89,28 @@ class Search:
         self.study = self._study(surveyed)
         self.findings = Findings(self.study, told={text(step) for step in self.known} & self.told)
         self.study.before_training = lambda step: step_memory.check(self.study, step, rungs.best_head(self.findings.taken))
-        self.failed: set[rungs.Kind] = set()  # what will not be tried again
+        self.failed = {rungs.kind_of(read(taken["step"])) for taken in record.search if taken["outcome"].startswith(FAILED)}
 
     def run(self) -> Run:
         """Search, and judge what was found."""
         try:
             finished = self._searched()
-            keep = self._limits(finished=finished)
-            return concluded(self.study, self.findings, keep, finished=finished, refit=finished and self._may_refit())
+            try:
+                return self._concluded(finished=finished)
+            except KeyboardInterrupt:
+                if not finished:
+                    raise
+                self.progress.say("stopped: the best answer so far is kept")
+                return self._concluded(finished=False)
         finally:
             if self.study.warm_up is not None:
                 self.study.warm_up.end()
+
+    def _concluded(self, *, finished: bool) -> Run:
+        """Judge and save what may be shipped."""
+        keep = self._limits(finished=finished)
+        refit = finished and self._may_refit(self.findings.kept if keep is None else limits.selected(self.findings, keep)[0])
+        return concluded(self.study, self.findings, keep, finished=finished, refit=refit)
 
     def _searched(self) -> bool:
         """Take the steps that are known, then those that are decided; returns False where Ctrl-C ended it with an answer."""
@@ -102,36 +129,26 @@ class Search:
             return False
         return True
 
-    def _gone_through(self) -> list[Step]:
-        """Return the steps of a stopped search that it had gone through: in the middle of one, it decides anew by what is left.
-
-        What was shipped when it was stopped says nothing of what will be.
-        """
-        steps: list[Step] = [step for step in self.known if not isinstance(step, (KeepStep, RefitStep))]
-        while steps and isinstance(steps[-1], RungStep) and text(steps[-1]) not in self.told:
-            steps.pop()
-        return steps
-
     def _limits(self, *, finished: bool) -> KeepStep | None:
         """Return what may be shipped, decided once and written down; None where nothing limits it."""
-        if self.keep is not None and not finished:  # Ctrl-C in a replay: what it names may not be there
-            return limits.among_found(self.findings, self.keep)
-        if self.keep is None and self.study.plan.limited and self.deciding:
+        if self.keep is not None:  # what it names may not be there: after Ctrl-C in a replay, or where a step of it has failed
+            return limits.among_found(self.study, self.findings, self.keep)
+        if self.study.plan.limited and (finished or self.deciding):
             self.keep = limits.choose(self.study, self.findings)
             self.written.append(text(self.keep))
             self._write()
         return self.keep
 
-    def _may_refit(self) -> bool:
+    def _may_refit(self, shipped: Sequence[Answer]) -> bool:
         """Return whether heads are fitted once more, with validation pictures: they were carved out here, and time is left."""
-        heads = whole_heads(self.findings.kept)
+        heads = whole_heads(shipped)
         if self.study.dataset.given_val or not heads:
             return False
         if refitted_anyway(self.study):
             return True
         step = RefitStep()
         if self.deciding and self.clock.limited and step not in self.known and len(self.study.rows("val")):
-            needed = expected_time.judging_s(self.study, self.findings.kept) + sum(refit_s(self.study, head) for head in heads)
+            needed = expected_time.judging_s(self.study, shipped) + sum(refit_s(self.study, head) for head in heads)
             if needed < self.clock.left():
                 self.known.append(step)
                 self.written.append(text(step))
@@ -144,6 +161,8 @@ class Search:
         """Return the pictures and the network, decoded and built; what the time does not allow to look at is left aside."""
         log = self.log
         plan, network, initial = built(surveyed, Auto(), log, self.progress)
+        if "budget" in plan.reasons:  # a default: named in the recipe it would limit how many pictures a repetition opens
+            plan = replace(plan, open_settings={"budget": None})
         dataset, backbone = surveyed.dataset.fitted(plan.fit), network.backbone
         native = min(plan.size, backbone.native_size)
         resolution = stored_side(plan, Auto(), network)
@@ -163,7 +182,10 @@ class Search:
             dataset = begin.taken_part(dataset, step, plan.seed)
             self.progress.say(f"  {dataset.problems[-1]}")
         backbone.look(plan.size, of=plan.size)
-        log.begin(dataset, plan, preprocessing(plan, backbone, resolution, dataset.policy))
+        prepared = preprocessing(plan, backbone, resolution, dataset.policy)
+        if log.record.preprocessing is not None:  # of the model that Ctrl-C has left, until there is another
+            prepared["members"] = log.record.preprocessing["members"]
+        log.begin(dataset, plan, prepared)
         keep(initial, log)
         study = Study(plan, decode(dataset, plan, resolution, log, self.watch), backbone, self.clock, self.watch, log)
         study.is_part = bool(parts)
@@ -194,6 +216,7 @@ class Search:
 
     def _first_answers(self) -> None:
         """Fit a head to the features of all pictures; where that takes long, to those of a few before."""
+        self._compare_views_again()
         step = FeatureStep(size=self.study.first_size)
         if self._has(step) or self._has(replace(step, quick=True)):
             return
@@ -216,6 +239,19 @@ class Search:
             known = f"in {self.study.native} all pictures take longer than there is time"
             why += f", in {step.size} px: {self.study.why_smaller or known}"
         self._take(step, why, reserve=reserve)
+
+    def _compare_views_again(self) -> None:
+        """In a resumed search, find again what a part had told of smaller views: its features lie in the cache."""
+        looked = [step for step, _ in self.findings.taken if isinstance(step, FeatureStep)]
+        part = next((step for step in looked if step.share < 1 and not step.quick), None)
+        if part is None or part.size != self.study.native:
+            return
+        whole, step = next((step for step in looked if step.share == 1), None), FeatureStep(size=part.size)
+        expected = expected_time.features_s(self.study, step)
+        if expected > expected_time.affordable_look_s(self.study, step.size) if whole is None else whole.size < part.size:
+            self._try_smaller_views(part, expected_time.first_reserve_s(self.study, step))
+        if whole is not None:
+            self.study.first_size = whole.size
 
     def _try_smaller_views(self, part: FeatureStep, reserve: float) -> None:
         """Let a part of the pictures tell in which view all of them are looked at first."""
@@ -263,6 +299,8 @@ class Search:
                     self.study.may_mirror = keeps_labels.mirrored(self.study)
         except OutOfTime:
             return
+        except Exception as error:
+            self._tell_failure("measuring what mirror images mean", error)
 
     def _take(self, step: RungStep, why: str, *, reserve: float = -math.inf) -> None:
         """Take a step and keep what it brings; it is dropped where its time runs out.
@@ -277,7 +315,7 @@ class Search:
         try:
             with self.watch.holding(reserve), self.log.timed(step.word):
                 answer = self._answer(step)
-            if not answer.frozen and not answer.saw_val:
+            if not answer.saw_val:
                 self.findings.on_val(answer)  # what follows needs it, and it may fail as well
         except OutOfTime:
             self.written.pop(self.place)  # as it stands there: one that time cut short was written anew
@@ -292,7 +330,7 @@ class Search:
             self._drop(step, why, began, error)
             return
         assert self.taking is not None
-        if not self.findings.taken:
+        if not self.findings.taken and step not in self.known:  # else it was checked, and the machine may be busier now
             limits.check(self.study, answer)
         for line in self.findings.add(self.taking, answer, why, began):
             self.progress.say(f"    {line}")
@@ -304,7 +342,7 @@ class Search:
         self.written.pop(self.place)
         self._write()
         told = self._tell_failure(text(step), error)
-        self.findings.note_lost(text(step), why, began, f"it failed: {told}")
+        self.findings.note_lost(text(step), why, began, f"{FAILED}: {told}")
 
     def _tell_failure(self, what: str, error: Exception) -> str:
         """Say that a part of the search has failed, now and at the end; returns the error's first line."""
@@ -331,10 +369,17 @@ class Search:
             self.study.before_training(step)
             train_s = expected_time.training_s(self.study, step, self.findings.kept) if self.clock.limited else math.inf
             trained = fine_tuned(self.study, step, start, train_s=train_s, told=lambda stop: self._stopped(step, stop))
-            networks.save(self.log, step, trained)
+            self._keep_trained(step, trained)
         answer = answered(self.study, step, trained)
         like = self.findings.best_training if step.with_val else None
         return calibrated(answer, fitted_temperature(self.study, answer) if like is None else like[1].temperature)
+
+    def _keep_trained(self, step: FineTuneStep, trained: Classifier) -> None:
+        """Keep a trained network for a resumed search; a disk that does not take it costs no more than that."""
+        try:
+            networks.save(self.log, step, trained)
+        except RunError as error:
+            self.progress.say(f"    a resumed search will have to train it again: {str(error).splitlines()[0]}")
 
     def _stopped(self, step: FineTuneStep, stop_at: int) -> None:
         """Write down that a training ends early, before it does."""

@@ -320,7 +320,7 @@ def _trainings(study: Study, taken: Taken, draw: int, error: float, time_left: f
         progress = _progress(n_train, passes * n_train, step)
         if progress >= 1:
             n_steps = max(1, round(passes * n_train / step.batch_size))
-            lr = peak_lr(n_steps, GENTLER if nothing_kept else 1.0)
+            lr = peak_lr(n_steps, GENTLER if nothing_kept or _is_gentle(study.best_training) else 1.0)
             long = passes >= DISTORTED_PASSES and n_steps >= DISTORTED_STEPS
             distorted = long and study.may_distort is not False
             step = replace(step, n_steps=n_steps, lr=lr, distorted=distorted)
@@ -344,6 +344,11 @@ def _step(study: Study, size: int) -> FineTuneStep:
 def peak_lr(n_steps: int, share: float = 1.0) -> float:
     """Return a share of the peak rate of a training of so many steps, with two digits."""
     return float(f"{LR * min(1.0, (n_steps / LR_STEPS) ** 0.5) * share:.2g}")
+
+
+def _is_gentle(step: FineTuneStep | None) -> bool:
+    """Return whether a training that is kept had the rate for which validation had rejected the usual one."""
+    return step is not None and step.lr < peak_lr(step.n_steps)
 
 
 def _worth(progress: float, step: FineTuneStep, study: Study) -> float:

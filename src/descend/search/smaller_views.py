@@ -44,5 +44,5 @@ def are_enlarged(study: Study, size: int) -> bool:
 
 def _best(study: Study, part: FeatureStep) -> TriedHead | None:
     """Return the best head of a part among those without mirror images and crops."""
-    heads = [head for (step, _), head in study.tried.items() if (step.size, step.share) == (part.size, part.share)]
+    heads = [head for (step, *_), head in study.tried.items() if (step.size, step.share) == (part.size, part.share)]
     return min(heads, key=lambda head: head.loss, default=None)

@@ -6,11 +6,12 @@ which views, which penalty) follows from the data alone. So the steps of a finis
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le
 
-from descend.errors import SpecError, nearest
+from descend.errors import KnobError, SpecError, nearest
 from descend.spec_text import parse
 from descend.technique import knobs, record
 from descend.transfer import USUAL_STRENGTH
@@ -121,3 +122,22 @@ def read(text_: str) -> Step:
     if call.name not in STEPS:
         raise SpecError("steps", f"must be one of {', '.join(STEPS)}", got=call.name, fix=nearest(call.name, STEPS))
     return STEPS[call.name](**call.settings)
+
+
+def gone_through(known: Sequence[Step], told: Collection[str]) -> list[Step]:
+    """Return the steps of a stopped search that it had gone through: in the middle of one, it decides anew by what is left.
+
+    What was shipped when it was stopped says nothing of what will be. told: texts of the steps that its record measured.
+    """
+    steps: list[Step] = [step for step in known if not isinstance(step, (KeepStep, RefitStep))]
+    while steps and isinstance(steps[-1], RungStep) and text(steps[-1]) not in told:
+        steps.pop()
+    return steps
+
+
+def check_order(steps: Sequence[Step]) -> None:
+    """Raise KnobError where steps that somebody wrote train before there is a head to start from."""
+    rung = next((step for step in steps if isinstance(step, RungStep)), None)
+    if isinstance(rung, FineTuneStep):
+        raise KnobError("steps", "must fit a head before the first training", got=text(rung),
+                        fix='Begin with "features(size=224)", for example.')  # fmt: skip

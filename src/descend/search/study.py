@@ -22,6 +22,7 @@ from descend.augment import expand
 from descend.data import Dataset, Decoded
 from descend.data.split import nested_order
 from descend.models import Backbone, Classifier
+from descend.quantities import n_bytes
 from descend.search.clock import Clock, Watch
 from descend.search.steps import FeatureStep, FineTuneStep
 from descend.search.warm_up import WarmUp
@@ -29,7 +30,7 @@ from descend.train.plan import Plan
 from descend.train.run_log import RunLog
 from descend.train.task_builder import TaskBuilder
 from descend.train.world import current
-from descend.transfer import Engine, LogisticFit, Searched, Trial, bfloat16_pays, make_engine
+from descend.transfer import Engine, LogisticFit, Searched, Trial, bfloat16_pays, make_engine, offered
 
 MIRROR = ("flip(p=1.0)",)
 CROPS, FLIP, DISTORT = "random_resized_crop(scale_range=[0.5, 1.0])", "flip(p=0.5)", "trivialaugment()"
@@ -123,12 +124,12 @@ class Study:
         self.before_training: Callable[[FineTuneStep], None] = lambda _: None  # raises where a step must not be measured
         self.training_bytes: dict[FineTuneStep, int | None] = {}  # that a batch of such a step holds, None where nobody can tell
         self.fit_pace = FIT_PACE
-        self.tried: dict[tuple[FeatureStep, str], TriedHead] = {}  # by what is looked at, and the set of features
+        self.tried: dict[tuple[FeatureStep, str, bool], TriedHead] = {}  # by look, set of features, whether crops are flipped
         self.strengths: dict[str, float] = {}  # by set of features, of the last step that sought them on plain views
         self.best_trials: dict[tuple[int, str], Trial] = {}  # by size and set of features, also of choices that ended too early
         self._engines: dict[int, Engine] = {}
         self._rates: dict[tuple[str, int], float] = {}
-        self._training: dict[tuple[int, str | None], float] = {}
+        self._training: dict[tuple[int, str | None, bool], float] = {}  # pictures per second: size, frozen part, distorted
 
     def rows(self, split: str, share: float = 1.0) -> NDArray[np.int64]:
         """Return the rows of a split that take part in a step with this share, the same first ones for every share."""
@@ -144,6 +145,22 @@ class Study:
         """Whether pictures for validation may be learned from, once they have decided: they were carved out here."""
         carved = not self.dataset.given_val and len(self.rows("val")) > 0
         return carved and not self.plan.limited
+
+    def offered(self, n: int) -> dict[str, tuple[str, ...]]:
+        """Return the sets of features that heads on n pictures may read: under ``max_size`` those whose network keeps it.
+
+        The outputs of the last stage remain where none does: no head is smaller.
+        """
+        small = {name: taps for name, taps in offered(self.pretrained, n).items() if self.is_small(taps)}
+        return small or {"last": self.pretrained.feature_sets["last"]}
+
+    def is_small(self, taps: Sequence[str]) -> bool:
+        """Return whether the pretrained network with a head on these features keeps ``max_size``."""
+        if self.plan.max_size is None:
+            return True
+        body = sum(value.numel() * value.element_size() for value in self.pretrained.state_dict().values())
+        head = 4 * self.n_classes * (self.pretrained.n_columns(taps) + 1)
+        return body + head <= n_bytes(self.plan.max_size, who="max_size")
 
     def backbone(self, view: int, taps: Sequence[str] = ()) -> Backbone:
         """Return a copy of the pretrained backbone that looks at the run's pictures in ``view`` pixels."""
@@ -195,15 +212,15 @@ class Study:
 
     def training_rate(self, step: FineTuneStep) -> float | None:
         """Return the pictures per second of training with a step's frozen part: as measured, or by area from another size."""
-        known = [(size, rate) for (size, freeze_to), rate in self._training.items() if freeze_to == step.freeze_to]
+        known = [(key, rate) for key, rate in self._training.items() if key[1] == step.freeze_to]
         if not known:
             return None
-        size, rate = min(known, key=lambda item: abs(item[0] - step.size))
-        return rate * (size / step.size) ** 2
+        key, rate = min(known, key=lambda item: (abs(item[0][0] - step.size), item[0][2] != step.distorted))
+        return rate * (key[0] / step.size) ** 2
 
     def measure_training(self, step: FineTuneStep, measure: Callable[[], float]) -> bool:
-        """Measure the rate of training in a step's size, unless that is known; returns whether it was measured now."""
-        key = (step.size, step.freeze_to)
+        """Measure the rate of a step's kind of training, unless that is known; returns whether it was measured now."""
+        key = (step.size, step.freeze_to, step.distorted)
         if key in self._training:
             return False
         self.before_training(step)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -59,7 +58,10 @@ class WarmUp:
 
 def _done(rule: str, precision: str, what: str) -> Path:
     """Return the entry of the cache that says that what crops and training need, or distortions, is compiled."""
-    facts = repr((rule, precision, platform.processor(), version("numba"), sorted(versions().items()), _sources()))
+    from llvmlite import binding  # what compiled code depends on of a machine; some of its systems name no processor
+
+    processor = binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten()
+    facts = repr((rule, precision, processor, version("numba"), sorted(versions().items()), _sources()))
     return CacheFolder().entry_path(KIND, f"{what}-" + hashlib.blake2b(facts.encode(), digest_size=16).hexdigest(), ".sealed")
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from descend import data as data_package
 from descend import rng
 from descend.augment import Augmentation, Pipeline
 from descend.augment.label_safety import Flips, Safety, Trial, ladder
@@ -18,7 +17,9 @@ from descend.data.pool import n_threads
 from descend.errors import DataError, KnobError
 from descend.progress import Update
 from descend.train.evaluate import probabilities
+from descend.train.folder import corrections_of
 from descend.train.inference import as_trained
+from descend.train.own_data import of_training_or_other
 from descend.train.picture_sources import decoded_batches
 from descend.train.run import Run
 
@@ -53,7 +54,8 @@ def measure(
         raise KnobError("safety", "needs a transform that changes pictures one by one", got=[str(item) for item in transforms])
     if per_class < 1 or not 0 <= tolerance < 1:
         raise KnobError("safety", "per_class must be >= 1 and tolerance in [0, 1)", got=f"{per_class} and {tolerance}")
-    dataset = data_package.load(data, **run.record.split_rule, outside=outside, threads=threads)
+    corrections = corrections_of(run.folder)
+    dataset = of_training_or_other(run.record, data, corrections=corrections, outside=outside, threads=threads)
     rows = _chosen(dataset, run.classes, per_class, seed)
     rungs = {transform: ladder(transform) for transform in dict.fromkeys(measured)}
     views = {rung: as_trained(run.record, [*reading, rung], seed=seed) for steps in rungs.values() for rung in steps}

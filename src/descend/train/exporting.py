@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from descend import data as data_package
 from descend.data import Dataset, list_pictures
 from descend.data.decode import decode
 from descend.errors import DataError, KnobError, PictureError
@@ -29,6 +28,7 @@ from descend.export import (
 from descend.models import Classifier, Ensemble
 from descend.pixels import PixelPolicy
 from descend.progress import Progress
+from descend.train.own_data import as_in_training
 from descend.train.record import RunRecord
 
 
@@ -81,15 +81,16 @@ def export(
     }  # fmt: skip
     if check is not None:
         return export_file(network, out, check_images=_given(check, holds["policy"]), format=format, **holds)
-    dataset = _as_in_training(record, data, corrections)
+    dataset = _own(record, data, corrections)
     rows = record.validation_rows(dataset)
     if int8 is None:
         return export_file(network, out, check_images=_read(dataset, rows, holds["policy"], progress), format=format, **holds)
     train = dataset.indices("train")
     spread = train[np.unique(np.linspace(0, len(train) - 1, N_CALIBRATION).astype(np.int64))]  # some of every class
+    learned = record.cross_validation is not None or "refit" in record.reasons
     return export_int8(
         network, out, calibration=_read(dataset, spread, holds["policy"], progress, "calibration"),
-        pictures=_labelled(record, dataset, rows, progress), max_loss=int8.max_loss, **holds,
+        pictures=_labelled(record, dataset, rows, progress), max_loss=int8.max_loss, learned=learned, **holds,
     )  # fmt: skip
 
 
@@ -113,7 +114,7 @@ def _labelled(
             yield dataset.read(int(row)), columns[dataset.labels[row]]
 
 
-def _as_in_training(record: RunRecord, data: Any, corrections: Path | None) -> Dataset:
+def _own(record: RunRecord, data: Any, corrections: Path | None) -> Dataset:
     """Return the run's data, split as in training. Raises DataError where they are not at hand any more."""
     give_others = "Give others: --check FILES-OR-FOLDERS."
     if data is None:
@@ -122,12 +123,12 @@ def _as_in_training(record: RunRecord, data: Any, corrections: Path | None) -> D
     why = "they are not where they were, or have changed"
     outside = bool(record.plan.get("outside"))
     try:
-        dataset = data_package.load(data, **record.split_rule, outside=outside, corrections=corrections)
+        dataset = as_in_training(record, data, corrections=corrections, outside=outside)
     except DataError as error:
         dataset, why = None, str(error).rstrip(".")
-    if dataset is None or dataset.fingerprint != record.data_fingerprint:
+    if dataset is None:
         raise DataError("export", f"needs the run's pictures to check the file on: {why}", fix=give_others)
-    return record.as_split(dataset)
+    return dataset
 
 
 def _read(

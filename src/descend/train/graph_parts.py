@@ -94,6 +94,7 @@ def _agree(
     except Exception:  # a graph whose batch size cannot be freed; torch answers then, as it did before there were graphs
         return False
     inputs: Tensor = as_trained(record)(images, ids=np.arange(len(images)), epoch=0)
+    inputs = inputs.to(next(whole.parameters()).device)  # where it has been trained
     expected = record.calibrated(probabilities(whole, [inputs], alone=True))  # a padded chunk of small pictures is 64
     return bool(np.abs(answers - expected).max() <= AGREEMENT)
 

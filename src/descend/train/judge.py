@@ -98,8 +98,14 @@ def judged_rows(dataset: Dataset, *, finished: bool) -> dict[str, NDArray[np.int
 
 
 def save_model(log: RunLog, module: nn.Module) -> None:
-    """Write the network's parameters and buffers into the run folder."""
+    """Write the network's parameters and buffers into the run folder.
+
+    Graphs of the network that was there before are forgotten first: quick answers would mix them with this one's head.
+    """
     assert log.folder is not None  # a run that is judged has one
+    if log.record.graph_parts:
+        log.record.graph_parts = []
+        log.save()
     state = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
     with folder.replacing(log.folder / folder.MODEL) as path:
         path.write_bytes(serialized(state))

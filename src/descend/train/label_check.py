@@ -17,13 +17,13 @@ from torch.nn.functional import interpolate
 
 from descend.augment import Augmentation, Pipeline
 from descend.data import Dataset, Decoded
-from descend.data.decode import POLICY
 from descend.models import Backbone, backbone
 from descend.progress import Progress
-from descend.technique import knobs, spec
+from descend.technique import knobs
 from descend.train.plan import Plan
 from descend.train.recipe import Recipe
 from descend.train.run_log import RunLog
+from descend.train.task_builder import drawn, preparation
 from descend.transfer import Engine, LabelChanges, balanced_sample, extract, make_engine, measure_label_changes
 
 CHECKED = {"flip": "mirrored", "rotate": "turned", "color_jitter": "recolored"}
@@ -78,7 +78,8 @@ def _measure(plan: Plan, decoded: Decoded, network: Backbone, progress: Progress
             continue
         progress.say(f"  measuring whether pictures keep their label when {CHECKED[transform.name]} ...")
         features = _features(engine, plan, decoded, rows, _always(transform), progress)
-        looks = [features[..., : -network.n_features], features[..., -network.n_features :]]
+        n_last = network.n_columns(())
+        looks = [features[..., :-n_last], features[..., -n_last:]]
         found = [
             measure_label_changes(look[:, 0], look[:, 1], labels, units=units, seed=plan.seed) for look in looks if look.size
         ]
@@ -112,11 +113,11 @@ def _features(
 ) -> NDArray[np.float32]:
     """Return features (n, 2, D) of the plain view and of one transformed view of rows, cached."""
     dataset = decoded.dataset
-    what = f"label check, decode {POLICY}, {dataset.policy}, {decoded.resolution} px, crop {plan.size} px"
+    what = f"label check, {preparation(decoded, plan.size)}"
     return extract(
         engine, decoded.take, rows, digests=dataset.digests, ids=dataset.ids, preparation=what,
         view=measured_view(transform, seed=plan.seed, size=plan.size, side=engine.prefix.size), n_views=2,
-        augmentation=spec(transform, defaults=True), seed=plan.seed, progress=progress.update,
+        augmentation=drawn([transform]), seed=plan.seed, progress=progress.update,
     )  # fmt: skip
 
 

@@ -47,6 +47,16 @@ def score(
     )
 
 
+def sampled(share: float, n: float, score: Score | None) -> stats.Interval:
+    """Return the interval of a share of ``n`` answers to pictures of a split, of which copies and groups count once.
+
+    score: of that split, which knows how many pictures are independent; None where all are.
+    """
+    independent = 1.0 if score is None else score.get("n_independent", score["n"]) / score["n"]
+    distinct = max(1, round(independent * n))
+    return stats.proportion(round(share * distinct), distinct)
+
+
 def shares_of_copies(copies: NDArray[np.int64] | None) -> NDArray[np.float64] | None:
     """Return each row's share in its picture, (n,), or None where all pictures are distinct."""
     if copies is None:

@@ -40,6 +40,7 @@ from descend.train.divisible import check_divisible, described, in_a_line
 from descend.train.initial_weights import check_file, initial_state, keep, load_initial
 from descend.train.labels import label_type
 from descend.train.modes import MODES
+from descend.train.modes.features import feature_set
 from descend.train.modes.mode import Mode, with_pretrained
 from descend.train.plan import DataProfile, Plan
 from descend.train.recipe import Recipe
@@ -121,7 +122,8 @@ def survey(
     profile = profile_of(dataset)
     recipe, chosen = with_backbone(recipe, profile, len(dataset.labels), progress)
     plan = label_check.until_measured(resolve(recipe, profile), recipe)
-    plan = replace(plan, reasons=plan.reasons | chosen | taken)
+    before = {} if of is None else of.record.reasons  # its recipe names all settings, as if they had been asked for
+    plan = replace(plan, reasons=before | plan.reasons | chosen | taken)
     _check_device(plan.device)
     check_divisible(plan, current())
     if helpers := current().helpers:
@@ -313,6 +315,7 @@ def _network(plan: Plan, mode: Mode, backbone: Backbone, dataset: Dataset) -> Cl
             backbone.mean, backbone.std = item.mean or backbone.mean, item.std or backbone.std
     backbone.check_size(plan.size)
     trainable_stages(backbone, plan.freeze_to)
+    backbone.tap(feature_set(backbone, plan))
     head = plan.head.build(backbone.n_features, len(dataset.classes), plan.seed)
     network = Classifier(backbone, head)
     install_all(plan.regularize, network, trained=mode.trained_modules(network, plan), norm=plan.norm, seed=plan.seed)
@@ -337,7 +340,7 @@ def preprocessing(plan: Plan, backbone: Backbone, resolution: int, policy: Pixel
     """Return how pictures become the input of a plan's network, for the record."""
     return Preprocessing(
         architecture=spec(with_pretrained(plan.backbone, False), defaults=True), resolution=resolution, size=plan.size,
-        mean=list(backbone.mean), std=list(backbone.std), taps=[], members=[],
+        mean=list(backbone.mean), std=list(backbone.std), taps=list(backbone.taps), members=[],
         scale=None if policy.scale is None else list(policy.scale), background=policy.background,
         fit=policy.fit,
     )  # fmt: skip

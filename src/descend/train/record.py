@@ -25,12 +25,11 @@ from annotated_types import Predicate
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from descend import stats
 from descend.available_memory import peak_bytes
 from descend.data import Dataset
 from descend.errors import RunError
 from descend.pixels import PixelPolicy
-from descend.train import folder
+from descend.train import folder, metrics
 from descend.train.calibration import calibrated
 from descend.train.labels import LabelType
 from descend.train.manifest import digest_of, run_of
@@ -220,7 +219,7 @@ class RunRecord:
         n, right = curve[min(len(curve) - 1, math.ceil(least * (len(curve) - 1) - 1e-9))]
         if not n:
             return "on validation, no answer is that sure"
-        share = stats.proportion(right, n)
+        share = metrics.sampled(right / n, n, self.val)
         return (
             f"on validation, {n / curve[0][0]:.1%} of the answers are that sure, and {right / n:.1%} of those are right "
             f"(95% interval {share.low:.1%} to {share.high:.1%})"
@@ -252,7 +251,9 @@ class RunRecord:
     @property
     def split_rule(self) -> dict[str, Any]:
         """What the split of its pictures follows from, as ``data.load`` takes it."""
-        return {"seed": self.split_seed, "near_up_to": self.near_up_to, "open_up_to": self.open_up_to}
+        rule = {"seed": self.split_seed, "near_up_to": self.near_up_to, "open_up_to": self.open_up_to}
+        asked = {name: self.plan.get(name) for name in ("background", "fit")}  # near copies are sought on the background
+        return rule if asked["background"] in (None, "auto") else rule | asked
 
     def add_wall(self, stage: str, seconds: float) -> None:
         """Add time to a stage, and note the memory held by its end; a resumed run adds up."""

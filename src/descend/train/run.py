@@ -24,7 +24,8 @@ from descend.train import folder, graph_inference, manifest, metrics
 from descend.train.answers import FeatureVectors, Predictions
 from descend.train.inference_result import InferenceResult
 from descend.train.labels import typed
-from descend.train.lock import in_use
+from descend.train.lock import RunLock
+from descend.train.own_data import as_in_training
 from descend.train.picture_sources import FEW, decoded_batches, picture_sources
 from descend.train.recipe import Recipe, read
 from descend.train.record import RunRecord
@@ -241,10 +242,11 @@ class Run:
         split: ``train``, ``val`` or ``test``; by default ``test``, or ``val`` where the data give one and no test split.
         outside: a table may name pictures that do not lie below its folder.
         tta, mc: as in ``predict``; the answer then tells the mean doubt of right and of wrong answers.
-        On a split of the run's own data the score is the recorded one to the bit, on the same machine with the same threads.
+        On a split of the run's own data the score is the recorded one to the bit, on the same machine with the same threads; not
+        on validation where the model has learned from it in the end (``record.reasons["refit"]``).
         Classes are matched by name. Raises DataError, naming them, where a class is unknown to the run.
         """
-        own = self._as_in_training(data, threads, outside)
+        own = self._own(data, threads, outside=outside)
         dataset = own or data_package.load(data, split=False, outside=outside, threads=threads)
         columns = self._columns(dataset)
         chosen = split or ("test" if len(dataset.indices("test")) else "val")
@@ -256,9 +258,7 @@ class Run:
         inference = self._inference(tta, mc)
         result, kept, problems = self._classify(sources, names, n_threads(threads), inference)
         labels = columns[dataset.labels[rows[kept]]]
-        if chosen == "test":
-            self.record.look_at_test(f"descend eval {dataset.name}")
-        noted = chosen != "test" or self._note_look()
+        noted = chosen != "test" or self._note_look(f"descend eval {dataset.name}")
         judged = rows[kept]
         own = own or self._own_data(threads)
         n_same, n_near = (None, None) if own is None else n_shared(
@@ -271,25 +271,32 @@ class Run:
             n_trained_on=n_same, n_near_trained_on=n_near, tta=tta, mc=mc, doubt=_doubt(result, labels),
         )  # fmt: skip
 
-    def _note_look(self) -> bool:
-        """Save the record with its new look; a run folder that takes no writes does not keep the answer from its owner.
+    def _note_look(self, what: str) -> bool:
+        """Add a look at test to the record; a run folder that takes no writes does not keep the answer from its owner.
 
-        While a process goes on with the run, the record is that process's.
+        It is the record as it lies there now that learns of the look: others may have gone on with the run since it was opened.
+        While a process does, the record is that process's.
         """
-        if in_use(self.folder):
-            return False
+        self.record.look_at_test(what)
         try:
-            self.record.save(self.folder)
+            lock = RunLock(self.folder)
         except RunError:
             return False
+        try:
+            kept = load_record(self.folder)
+            kept.look_at_test(what)
+            kept.save(self.folder)
+        except RunError:
+            return False
+        finally:
+            lock.release()
+        self.record.test_looks = kept.test_looks
         return True
 
     def _own_data(self, threads: int | None) -> Dataset | None:
         """Return what the run was trained on, or None where that is not at hand."""
         try:
-            return (
-                None if self.recipe.data is None else self._as_in_training(self.recipe.data, threads, bool(self.recipe.outside))
-            )
+            return None if self.recipe.data is None else self._own(self.recipe.data, threads, outside=bool(self.recipe.outside))
         except OSError:
             return None
 
@@ -350,17 +357,14 @@ class Run:
         _refuse_none("eval", len(results), problems)
         return InferenceResult.joined(results), kept, problems
 
-    def _as_in_training(self, data: Any, threads: int | None, outside: bool) -> Dataset | None:
-        """Return ``data`` with the split of the training if they are the very pictures the run was trained on, else None.
-
-        Without this, measuring a run on its own flat folder would count the pictures it has learned by heart.
-        """
+    def _own(self, data: Any, threads: int | None, *, outside: bool) -> Dataset | None:
+        """Return ``data`` with the split of the training if they are the pictures that the run was trained on, else None."""
         try:
-            kept = folder.corrections_of(self.folder)
-            dataset = data_package.load(data, **self.record.split_rule, outside=outside, corrections=kept, threads=threads)
+            return as_in_training(
+                self.record, data, corrections=folder.corrections_of(self.folder), outside=outside, threads=threads
+            )
         except DataError:  # fine to measure on, but nothing one could have trained on
             return None
-        return self.record.as_split(dataset) if dataset.fingerprint == self.record.data_fingerprint else None
 
     def _columns(self, dataset: Dataset) -> NDArray[np.int64]:
         """Return, for each class of the data, its column in the run's answers."""

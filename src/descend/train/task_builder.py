@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from typing import Any, Literal
 
 import numpy as np
@@ -13,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from descend.augment import Normalize, Pipeline
+from descend import __version__
+from descend.augment import Augmentation, Normalize, Pipeline
 from descend.data import Batches, Dataset, Decoded
 from descend.data.decode import POLICY
 from descend.durations import duration
@@ -209,9 +211,8 @@ class TaskBuilder:
 
     def _where(self, n_views: int) -> dict[str, Any]:
         """Return what names the features of the plan's views in the cache, beside engine and seed."""
-        preparation = f"decode {POLICY}, {self.dataset.policy}, {self.decoded.resolution} px, crop {self.plan.size} px"
-        augmentation = " ".join(spec(item, defaults=True) for item in self.plan.augment)  # a default may change
-        return {"digests": self.dataset.digests, "preparation": preparation, "n_views": n_views, "augmentation": augmentation}
+        return {"digests": self.dataset.digests, "preparation": preparation(self.decoded, self.plan.size), "n_views": n_views,
+                "augmentation": drawn(self.plan.augment)}  # fmt: skip
 
     def _count_extracted(self, stage: str, done: int, total: int) -> None:
         """Report the progress of an extraction, and count what was computed rather than found in the cache."""
@@ -239,3 +240,14 @@ def class_weights(plan: Plan, data: Dataset) -> Tensor | None:
 def class_counts(data: Dataset) -> NDArray[np.int64]:
     """Return the number of training pictures of each class, (K,)."""
     return np.bincount(data.labels[data.indices("train")], minlength=len(data.classes))
+
+
+def preparation(decoded: Decoded, size: int) -> str:
+    """Return what names stored pictures, cropped to a size, in the cache of their features: all that their pixels depend on."""
+    pillow = version("pillow")  # decodes: a new one has other pixels, which the cache of stored pictures notices too
+    return f"decode {POLICY} {pillow}, {decoded.dataset.policy}, {decoded.resolution} px, crop {size} px"
+
+
+def drawn(augment: Sequence[Augmentation]) -> str:
+    """Return what names augmented views in that cache. Defaults are spelled out, for they may change; so may what draws."""
+    return " ".join([*(spec(item, defaults=True) for item in augment), f"descend {__version__}"])

@@ -155,7 +155,6 @@ class Features(FrozenBackbone):
     def task(self, builder: TaskBuilder) -> ModeTask:
         """Return the head on cached features of every view."""
         classifier, plan = builder.classifier, builder.plan
-        _tap_as_planned(builder)
         freeze(classifier.backbone)
         engine = builder.backbone_engine(classifier.backbone.every_tap)
         n_columns = classifier.backbone.n_features
@@ -194,7 +193,6 @@ class FittedFeatures(Features):
     def task(self, builder: TaskBuilder) -> ModeTask:
         """Return the head, to be fitted to cached features of every view."""
         backbone = builder.classifier.backbone
-        _tap_as_planned(builder)
         freeze(backbone)
         engine = builder.backbone_engine(backbone.every_tap)
         builder.extract(engine, builder.train_rows, n_views=1 + builder.plan.views)  # what the fit reads lies in the cache then
@@ -209,14 +207,6 @@ class FittedFeatures(Features):
 FITTED = FittedFeatures()
 
 
-def _tap_as_planned(builder: TaskBuilder) -> None:
-    """Let other stages join the features where the plan says so; the head is as wide as the features then."""
-    classifier, plan = builder.classifier, builder.plan
-    if plan.feature_stages not in ("auto", "last"):
-        classifier.backbone.tap(_named(classifier.backbone, plan.feature_stages)[plan.feature_stages])
-        classifier.head = plan.head.build(classifier.backbone.n_features, builder.n_classes, plan.seed)
-
-
 def fit_head(builder: TaskBuilder, engine: Engine) -> FittedHead:
     """Fit the head on the features that the plan names, or where it leaves them open on each set of them; keep the best.
 
@@ -227,7 +217,7 @@ def fit_head(builder: TaskBuilder, engine: Engine) -> FittedHead:
     assert isinstance(head, Logistic)  # what this form of the mode is for
     features = builder.extract(engine, rows, n_views=1 + plan.views)
     labels, units = builder.dataset.labels[rows], builder.dataset.evidence(rows)
-    sets = offered(backbone, len(rows)) if plan.feature_stages == "auto" else _named(backbone, plan.feature_stages)
+    sets = offered(backbone, len(rows)) if plan.feature_stages == "auto" else {plan.feature_stages: feature_set(backbone, plan)}
     columns = {name: backbone.n_columns(taps) for name, taps in sets.items()}
     best = fit_stages(
         features, labels, builder.n_classes, columns, units=units, strength=head.strength, n_folds=head.folds,
@@ -252,10 +242,12 @@ def fit_head(builder: TaskBuilder, engine: Engine) -> FittedHead:
     return FittedHead(classifier.head, builder.cached_inputs(engine, backbone.n_features), best.stages, trials, held_out)
 
 
-def _named(backbone: Backbone, stages: str) -> dict[str, tuple[str, ...]]:
-    """Return the one set of features that a plan names. Raises KnobError where the backbone does not have it."""
-    sets = backbone.feature_sets
+def feature_set(backbone: Backbone, plan: Plan) -> tuple[str, ...]:
+    """Return the taps that join the features where a plan names which. Raises KnobError where the backbone has no such stages."""
+    stages, sets = plan.feature_stages, backbone.feature_sets
+    if stages == "auto":  # a head that is fitted chooses
+        return ()
     if stages not in sets:
         must = f"{backbone.name} must have such stages: it has {', '.join(sets)}"
         raise KnobError("feature_stages", must, got=stages, fix="Leave it out: cross-validation chooses.")
-    return {stages: sets[stages]}
+    return sets[stages]
