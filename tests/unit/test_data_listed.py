@@ -236,3 +236,17 @@ def test_the_way_out_fits_what_was_given(data: Any, fix: str) -> None:
         load(data)
     assert fix in str(refused.value)
     assert "argmax" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "channels", "side"), [(np.uint16, 3, 70), (np.uint16, 4, 9), (np.bool_, 3, 70), (np.bool_, 4, 9), (np.uint16, 1, 9)]
+)
+def test_arrays_of_every_type_that_predict_sees_can_be_trained_on(dtype: Any, channels: int, side: int) -> None:
+    from descend.data.decode import decode
+
+    drawn = np.random.default_rng(0).integers(0, 2**16, (4, side, side + 3, channels))
+    pictures = [(picture % 2 if dtype == np.bool_ else picture).astype(dtype) for picture in drawn]
+    for given in (pictures, [torch.from_numpy(np.moveaxis(picture, 2, 0).copy()) for picture in pictures]):
+        dataset = load((given, ["a", "b"] * 2), split=False)
+        for row, picture in enumerate(pictures):
+            np.testing.assert_array_equal(dataset.read(row), decode(picture, policy=dataset.policy))
