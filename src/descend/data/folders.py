@@ -90,7 +90,8 @@ def read_tree(tree: Folder, root: Path, *, evaluation: bool = False, who: str = 
     for place, (_, _, folder) in enumerate(layout.labelled):
         names += _class_pictures(folder, left_out)
         source += [place] * (len(names) - len(source))
-    classes, numbers, about_labels = encode_labels([label for label, _, _ in layout.labelled], who=str(called))
+    called_classes = [label for label, _, _ in layout.labelled]
+    classes, numbers, about_labels = encode_labels(called_classes, who=str(called), are_names=True)
     order = np.array(sorted(range(len(names)), key=lambda row: natural(names[row])), np.int64)
     places = np.array(source, np.int64)[order]
     problems = [*_passed_over(root, tree, layout, left_out), *about_labels]
