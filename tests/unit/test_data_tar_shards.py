@@ -173,6 +173,13 @@ def test_hard_links_are_the_member_before_them(tmp_path: Path) -> None:
     )
 
 
+def test_a_split_that_leads_nowhere_is_not_passed_over(tmp_path: Path) -> None:
+    root = shards(tmp_path / "shards")
+    (root / "test").symlink_to("test")
+    with pytest.raises(DataError, match=r"'test' must hold labeled pictures for testing \(a broken link\)"):
+        load(root)
+
+
 def test_of_two_members_of_one_name_the_last_counts_and_is_told(tmp_path: Path) -> None:
     path = packed(tmp_path / "x.tar", PHOTOS)
     with tarfile.open(path, "a") as archive:

@@ -27,6 +27,7 @@ import numpy as np
 
 from descend.data import folders, tables
 from descend.data.archives import LINK, LINK_TO_NOTHING, inside_of, is_noise, stem
+from descend.data.folder_names import holds_closed_split
 from descend.data.formats import is_hidden_picture, kind_of, why_no_picture
 from descend.data.manifest import SPLIT_WORDS, Manifest
 from descend.data.names import Names
@@ -51,11 +52,20 @@ def shards_of(folder: Path) -> list[Path]:
     """Return the shards in a folder without folders, in the order of their names; none where there are folders."""
     try:
         with os.scandir(folder) as entries:
-            inside = list(entries)
+            kinds = {Path(entry.path): _kind(entry) for entry in entries}
     except OSError:  # who reads the folder tells why
         return []
-    shards = [Path(entry.path) for entry in inside if entry.name.lower().endswith(ENDING) and entry.is_file()]
-    return [] if not shards or any(entry.is_dir() for entry in inside) else sorted(shards)
+    shards = sorted(path for path, kind in kinds.items() if path.name.lower().endswith(ENDING) and kind == "file")
+    closed = holds_closed_split(path for path, kind in kinds.items() if not kind)
+    return [] if "folder" in kinds.values() or closed else shards
+
+
+def _kind(entry: os.DirEntry[str]) -> str:
+    """Return ``file`` or ``folder``; "" for what is neither, such as a link in a circle."""
+    try:
+        return "file" if entry.is_file() else "folder" if entry.is_dir() else ""
+    except OSError:
+        return ""
 
 
 def read_shards(shards: Sequence[RangedFile], place: Path, *, evaluation: bool = False) -> Manifest:
