@@ -250,3 +250,20 @@ def test_arrays_of_every_type_that_predict_sees_can_be_trained_on(dtype: Any, ch
         dataset = load((given, ["a", "b"] * 2), split=False)
         for row, picture in enumerate(pictures):
             np.testing.assert_array_equal(dataset.read(row), decode(picture, policy=dataset.policy))
+
+
+def test_files_may_be_called_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["0.png", " 0.png", "'1'", "'2.png'", "a\nb.png"]
+    for label in ("ant", "bee"):
+        (tmp_path / label).mkdir()
+        for number, name in enumerate(names):
+            pixels = np.random.default_rng([number, ord(label[0])]).integers(0, 256, (9, 9, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / label / name, "PNG")
+    folder = ImageFolder(tmp_path, is_valid_file=lambda _: True)
+    assert sorted(load(folder, split=False).names) == sorted(f"{label}/{name}" for label in ("ant", "bee") for name in names)
+    assert shown(folder) == shown(tmp_path)
+    monkeypatch.chdir(tmp_path / "ant")
+    named = load((names, [f"c{number}" for number in range(5)]), split=False)
+    assert {name: named.classes[named.labels[row]] for row, name in enumerate(named.names)} == {
+        name: f"c{number}" for number, name in enumerate(names)
+    }

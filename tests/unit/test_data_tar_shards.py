@@ -173,6 +173,16 @@ def test_hard_links_are_the_member_before_them(tmp_path: Path) -> None:
     )
 
 
+def test_names_that_differ_in_a_blank_are_two_pictures(tmp_path: Path) -> None:
+    names = [f"{blank}s{k}.png" for k in range(6) for blank in ("", " ")]
+    files = {name: png(at) for at, name in enumerate(names)} | {
+        f"{name[:-4]}.cls": f"{at % 2}".encode() for at, name in enumerate(names)
+    }
+    dataset = load(packed(tmp_path / "x.tar", files))
+    held = {dataset.name_of(row): dataset.source(row).read() for row in range(len(dataset))}  # pyright: ignore[reportAttributeAccessIssue]
+    assert held == {name: png(at) for at, name in enumerate(names)}
+
+
 def test_a_split_that_leads_nowhere_is_not_passed_over(tmp_path: Path) -> None:
     root = shards(tmp_path / "shards")
     (root / "test").symlink_to("test")
