@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import tarfile
@@ -113,6 +114,43 @@ def test_a_name_that_leads_out_is_refused(name: str, kind: str, tmp_path: Path) 
     assert not any((tmp_path / "cache").rglob("*.png"))
 
 
+def test_hard_links_are_copies_of_the_file_before_them_and_other_links_are_named(tmp_path: Path) -> None:
+    """As GNU tar and Python write every name of a file but the first."""
+    root = tmp_path / "photos"
+    for name in ("a", "b", "c"):
+        (root / name).mkdir(parents=True)
+    for number in range(12):
+        (root / "ab"[number % 2] / f"{number}.png").write_bytes(png(number))
+        (root / "c" / f"{number}.png").hardlink_to(root / "ab"[number % 2] / f"{number}.png")
+    (root / "a/link.png").symlink_to("0.png")
+    with tarfile.open(tmp_path / "x.tar.gz", "w:gz") as archive:
+        archive.add(root, "photos")
+        assert sum(member.islnk() for member in archive) == 12
+        gone = tarfile.TarInfo("photos/b/gone.png")
+        gone.type, gone.linkname = tarfile.LNKTYPE, "photos/b/never.png"
+        archive.addfile(gone)
+    for _ in range(2):  # the second time from the cache
+        dataset = load(tmp_path / "x.tar.gz", split=False)
+        assert np.bincount(dataset.labels).tolist() == [6, 6, 12]
+        (ignored,) = (problem for problem in dataset.problems if problem.kind == "ignored")
+        assert ignored.n == 2
+        assert ignored.examples == ("photos/a/link.png (a link)", "photos/b/gone.png (a link to no file before it)")
+
+
+def test_a_class_of_links_alone_is_not_lost_silently(tmp_path: Path) -> None:
+    path = tmp_path / "x.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        for name, content in PHOTOS.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+        member = tarfile.TarInfo("photos/c/0.png")
+        member.type, member.linkname = tarfile.SYMTYPE, "../a/0.png"
+        archive.addfile(member)
+    with pytest.raises(DataError, match=r"every class folder must hold a picture, 'c' holds none.*photos/c/0\.png \(a link\)"):
+        load(path)
+
+
 def test_links_and_devices_in_it_are_passed_over(tmp_path: Path) -> None:
     path = tmp_path / "x.tar.gz"
     with tarfile.open(path, "w:gz") as archive:
@@ -160,6 +198,55 @@ def test_what_is_damaged_or_too_large_is_one_sentence(tmp_path: Path, monkeypatc
         load(packed(tmp_path / "y.tar.gz", PHOTOS))
     assert not CacheFolder().usage().get("unpacked")
     assert not list((tmp_path / "cache").rglob("*.png")), "what was begun is gone"
+
+
+def test_a_way_of_packing_that_is_not_read_here_is_no_damage(tmp_path: Path) -> None:
+    content = bytearray(packed(tmp_path / "x.zip", PHOTOS).read_bytes())
+    for signature, method in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        at = -1
+        while (at := content.find(signature, at + 1)) >= 0:
+            content[at + method] = 9  # Deflate64, as Windows takes it for what is beyond 2 GB
+    (tmp_path / "x.zip").write_bytes(content)
+    with pytest.raises(DataError, match=r"x\.zip: must be packed in a way that is read here \(.*Unpack it, and give the folder"):
+        load(tmp_path / "x.zip")
+
+
+@pytest.mark.parametrize("name", ["x.tar.bz2", "x.tar.xz"])
+def test_damage_within_a_compressed_tar_is_told_as_damage(name: str, tmp_path: Path) -> None:
+    content = bytearray(packed(tmp_path / name, PHOTOS).read_bytes())
+    content[len(content) // 2] ^= 255
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=r"must be an archive that is whole \(.*Fetch it again"):
+        load(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("code", "fix"),
+    [(errno.ENOSPC, "Make room there, or unpack it"), (errno.EDQUOT, "Make room there, or unpack it"),
+     (errno.ENAMETOOLONG, r"\). Unpack it, and give the folder."), (errno.EACCES, r"\). Unpack it, and give the folder.")],
+)  # fmt: skip
+def test_room_is_asked_for_where_the_disk_is_full_alone(
+    code: int, fix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(archives.shutil, "copyfileobj", refused)
+    with pytest.raises(DataError, match=rf"must be unpacked into the cache .*{os.strerror(code)}.*{fix}"):
+        load(packed(tmp_path / "x.zip", PHOTOS))
+
+
+def test_archives_that_cannot_be_opened_are_told(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    root.mkdir()
+    packed(root / "cat.zip", {f"{n}.png": png(n) for n in range(4)})
+    (root / "dog.zip").symlink_to("gone.zip")
+    with pytest.raises(DataError, match=r"dog\.zip: must be an archive that can be read \(No such file or directory\)"):
+        load(root)
+    (root / "dog.zip").unlink()
+    os.mkfifo(root / "dog.zip")
+    with pytest.raises(DataError, match=r"dog\.zip: must be an archive that can be read \(not a file but a pipe"):
+        load(root)
 
 
 @pytest.mark.parametrize("ending", ["tar.gz", "tar.xz"])

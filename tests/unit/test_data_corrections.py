@@ -104,6 +104,31 @@ def test_hostile_names_survive_a_round_trip(photos: Path, tmp_path: Path) -> Non
         write_corrections(tmp_path / "c.csv", [Correction("a\nb.png", "", "drop")])
 
 
+def test_names_that_begin_or_end_with_a_blank_survive_a_round_trip(photos: Path, tmp_path: Path) -> None:
+    (photos / "disc").rename(photos / " disc")
+    shutil.copytree(photos / " disc", photos / "disc")
+    names = [" disc/00.png", "disc/00.png"]
+    written = [Correction(name, "", "drop") for name in names]
+    write_corrections(tmp_path / "c.csv", written)
+    assert settled(read(photos), read_corrections(tmp_path / "c.csv"), who="test") == written
+    shutil.rmtree(photos / "disc")
+    bare = table(tmp_path, " disc/00.png,,drop", "disc/01.png ,,drop", " disc\\02.png,,drop")  # as older tables have it
+    found = settled(read(photos), read_corrections(bare), who="test")
+    assert [item.path for item in found] == [f" disc/0{number}.png" for number in range(3)]
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_a_given_split_may_not_lose_all_its_pictures(split: str, tmp_path: Path) -> None:
+    for number, name in enumerate(("train", "val", "test")):
+        shapes_folder(tmp_path / "set" / name, n=4, side=30 + number)
+    root = tmp_path / "set"
+    rows = [f"{path.relative_to(root)},,drop" for path in sorted((root / split).rglob("*.png"))]
+    with pytest.raises(DataError, match=rf"every split that is given must keep a picture.*got \['{split}'\]"):
+        load(root, corrections=table(tmp_path, *rows))
+    all_but_one = [row for at, row in enumerate(rows) if at % 4]  # of each class
+    assert load(root, corrections=table(tmp_path, *all_but_one)).given_split
+
+
 def test_a_run_keeps_its_corrections_and_repeats_them(photos: Path, tmp_path: Path) -> None:
     corrections = table(tmp_path, "disc/00.png,square,relabel", "disc/01.png,,drop")
     run = descend.fit(photos, corrections=str(corrections), out=tmp_path / "run", **SMALL)

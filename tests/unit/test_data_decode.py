@@ -373,6 +373,21 @@ def test_a_damaged_later_frame_leaves_the_first() -> None:
     assert (decode(cut) == (0, 0, 128)).all()
 
 
+@pytest.mark.parametrize(
+    ("kind", "options"), [("tiff", {"compression": "tiff_deflate"}), ("png", {}), ("webp", {"lossless": True})]
+)
+def test_a_damaged_first_frame_is_no_black_picture(kind: str, options: dict[str, Any]) -> None:
+    """Pillow forgets after the first attempt that pixels are missing; alone, the frame is refused at once."""
+    shown = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
+    for others in ([ImageOps.mirror(shown), ImageOps.flip(shown)], []):
+        content = bytearray(encoded(shown, kind, save_all=True, append_images=others, **options))
+        content[500:560] = b"\xff" * 60
+        for read in (decode, lambda source: decode_resized(source, 16), lambda source: traits(source, name="x")):
+            if others or read is decode:  # of one frame alone, the first look sees the header
+                with pytest.raises(PictureError, match="must be a readable picture"):
+                    read(bytes(content))
+
+
 # ------------------------------------------------------------------------------------------------------------ bad files
 
 
@@ -401,6 +416,18 @@ def test_files_that_are_no_pictures(tmp_path: Path) -> None:
     }.items():
         with pytest.raises(PictureError, match=rf"{name}\.jpg: must be a readable picture \(.*{why}"):
             decode(tmp_path / f"{name}.jpg")
+
+
+def test_a_full_memory_is_no_fault_of_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = encoded(scene(8, 8), "gif", save_all=True, append_images=[Image.new("RGB", (8, 8), "red")])
+
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", full)
+    for content in (encoded(scene(8, 8)), shown):
+        with pytest.raises(MemoryError):
+            decode(content)
 
 
 def test_the_error_gives_the_name_it_was_told() -> None:

@@ -15,10 +15,11 @@ import psutil
 import pytest
 from tests.oracles.data_pictures import encoded, make_tree, many, scene
 
-from descend.data import Dataset, Decoded, decoded, decoded_cache, load
+from descend.data import Dataset, Decoded, decode, decoded, decoded_cache, load
 from descend.data.decode import decode_resized
 from descend.errors import DataError, KnobError
 from descend.files import CacheFolder
+from descend.pixels import flattened
 from descend.progress import Update
 
 
@@ -106,6 +107,22 @@ def test_a_picture_that_cannot_be_decoded_is_left_out_everywhere(root: Path, cac
         assert pixels.dataset.fingerprint == dataset.fingerprint
         with pytest.raises(DataError, match="decoded pictures"):
             pixels.take([0, bad])
+
+
+def test_a_full_memory_ends_the_run_and_condemns_no_picture(
+    dataset: Dataset, cache: CacheFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = [True]
+
+    def once_full(picture: Any, *arguments: Any) -> Any:
+        if full.pop() if full else False:
+            raise MemoryError
+        return flattened(picture, *arguments)
+
+    monkeypatch.setattr(decode, "flattened", once_full)
+    with pytest.raises(MemoryError):
+        decoded(dataset, 8)
+    assert not decoded(dataset, 8).dataset.problems
 
 
 def test_a_class_that_loses_its_pictures_is_refused(root: Path, cache: CacheFolder) -> None:

@@ -270,3 +270,13 @@ def test_a_class_that_is_called_like_a_copy_of_another_is_told_and_kept(copy: st
 def test_no_class_is_called_a_copy_of_one_that_is_not_there(others: list[str]) -> None:
     _, _, told = encode_labels(others, who="data")
     assert not [problem for problem in told if problem.kind == "copied"]
+
+
+def test_folders_are_classes_whatever_they_are_called(tmp_path: Path) -> None:
+    for label in ("0.5", "1.5", "2"):
+        (tmp_path / "set" / label).mkdir(parents=True)
+        for seed in range(6):
+            (tmp_path / "set" / label / f"{seed}.png").write_bytes(encoded(scene(6, 6, seed + int(10 * float(label)))))
+    assert load(tmp_path / "set").classes == ("0.5", "1.5", "2")
+    with pytest.raises(DataError, match=r"labels must be whole numbers or words, got '0\.5'"):
+        encode_labels(["0.5", "1.5", "2"], who="table")

@@ -236,3 +236,34 @@ def test_the_way_out_fits_what_was_given(data: Any, fix: str) -> None:
         load(data)
     assert fix in str(refused.value)
     assert "argmax" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "channels", "side"), [(np.uint16, 3, 70), (np.uint16, 4, 9), (np.bool_, 3, 70), (np.bool_, 4, 9), (np.uint16, 1, 9)]
+)
+def test_arrays_of_every_type_that_predict_sees_can_be_trained_on(dtype: Any, channels: int, side: int) -> None:
+    from descend.data.decode import decode
+
+    drawn = np.random.default_rng(0).integers(0, 2**16, (4, side, side + 3, channels))
+    pictures = [(picture % 2 if dtype == np.bool_ else picture).astype(dtype) for picture in drawn]
+    for given in (pictures, [torch.from_numpy(np.moveaxis(picture, 2, 0).copy()) for picture in pictures]):
+        dataset = load((given, ["a", "b"] * 2), split=False)
+        for row, picture in enumerate(pictures):
+            np.testing.assert_array_equal(dataset.read(row), decode(picture, policy=dataset.policy))
+
+
+def test_files_may_be_called_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["0.png", " 0.png", "'1'", "'2.png'", "a\nb.png"]
+    for label in ("ant", "bee"):
+        (tmp_path / label).mkdir()
+        for number, name in enumerate(names):
+            pixels = np.random.default_rng([number, ord(label[0])]).integers(0, 256, (9, 9, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / label / name, "PNG")
+    folder = ImageFolder(tmp_path, is_valid_file=lambda _: True)
+    assert sorted(load(folder, split=False).names) == sorted(f"{label}/{name}" for label in ("ant", "bee") for name in names)
+    assert shown(folder) == shown(tmp_path)
+    monkeypatch.chdir(tmp_path / "ant")
+    named = load((names, [f"c{number}" for number in range(5)]), split=False)
+    assert {name: named.classes[named.labels[row]] for row, name in enumerate(named.names)} == {
+        name: f"c{number}" for number, name in enumerate(names)
+    }

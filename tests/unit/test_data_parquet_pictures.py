@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -250,3 +251,27 @@ def test_hostile_metadata_of_hugging_face_is_passed_over(tmp_path: Path) -> None
         table = pa.table({"image": pictures(range(8)), "label": ["a", "b"] * 4}).replace_schema_metadata({"huggingface": text})
         parquet.write_table(table, tmp_path / f"{number}.parquet")
         assert load(tmp_path / f"{number}.parquet").classes == ("a", "b")
+
+
+def test_a_split_that_leads_nowhere_or_is_closed_is_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "set"
+    small(root / "train" / "0.parquet")
+    (root / "val").symlink_to("val")
+    with pytest.raises(DataError, match=r"'val' must hold labeled pictures for validation \(a broken link\)"):
+        load(root)
+    (root / "val").unlink()
+    small(root / "val" / "0.parquet", range(24, 30))
+    assert len(load(root)) == 30
+
+    def closed(listing: Any) -> Any:  # for root, all doors are open
+        def listed(place: Any = ".") -> Any:
+            if os.path.basename(place) == "val":  # noqa: PTH119 (as the system is asked)
+                raise PermissionError(13, "Permission denied")
+            return listing(place)
+
+        return listed
+
+    monkeypatch.setattr(os, "listdir", closed(os.listdir))
+    monkeypatch.setattr(os, "scandir", closed(os.scandir))
+    with pytest.raises(DataError, match=r"'val' must hold labeled pictures for validation \(permission denied\)"):
+        load(root)

@@ -141,7 +141,53 @@ def test_links_and_devices_in_it_are_passed_over(tmp_path: Path) -> None:
             info, _ = member(f"photos/a/link{number}.png", kind=kind)
             info.linkname = "/etc/passwd"
             archive.addfile(info)
-    assert len(load(path)) == 24
+    dataset = load(path)
+    assert len(dataset) == 24
+    (ignored,) = (problem for problem in dataset.problems if problem.kind == "ignored")
+    assert ignored.examples == ("photos/a/link0.png (a link)", "photos/a/link1.png (a link to no file before it)")
+
+
+def test_hard_links_are_the_member_before_them(tmp_path: Path) -> None:
+    """As GNU tar and Python write every name of a file but the first; that may be one which nobody reads, or a class."""
+    root = tmp_path / "set"
+    for name in (".store", "a", "b"):
+        (root / name).mkdir(parents=True)
+    for number in range(24):
+        (root / ".store" / str(number)).write_bytes(png(number))
+        (root / "ab"[number % 2] / f"{number}.png").hardlink_to(root / ".store" / str(number))
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        archive.add(root, "photos")
+        assert sum(info.islnk() for info in archive) == 24
+    dataset = load(tmp_path / "x.tar")
+    assert {dataset.name_of(row): dataset.source(row).read() for row in range(24)} == PHOTOS  # pyright: ignore[reportAttributeAccessIssue]
+    path = packed(tmp_path / "y.tar", {f"{k}.png": png(k) for k in range(12)} | {"0.cls": b"oak", "1.cls": b"elm"})
+    with tarfile.open(path, "a") as archive:
+        for name, before in [*((f"{k}.cls", f"{k % 2}.cls") for k in range(2, 12)), ("12.png", "/etc/passwd")]:
+            info, _ = member(name, kind=tarfile.LNKTYPE)
+            info.linkname = before
+            archive.addfile(info)
+    dataset = load(path)
+    assert np.bincount(dataset.labels).tolist() == [6, 6]
+    assert "1 link in the shards is not followed and was ignored: 12.png (a link to no file before it)" in map(
+        str, dataset.problems
+    )
+
+
+def test_names_that_differ_in_a_blank_are_two_pictures(tmp_path: Path) -> None:
+    names = [f"{blank}s{k}.png" for k in range(6) for blank in ("", " ")]
+    files = {name: png(at) for at, name in enumerate(names)} | {
+        f"{name[:-4]}.cls": f"{at % 2}".encode() for at, name in enumerate(names)
+    }
+    dataset = load(packed(tmp_path / "x.tar", files))
+    held = {dataset.name_of(row): dataset.source(row).read() for row in range(len(dataset))}  # pyright: ignore[reportAttributeAccessIssue]
+    assert held == {name: png(at) for at, name in enumerate(names)}
+
+
+def test_a_split_that_leads_nowhere_is_not_passed_over(tmp_path: Path) -> None:
+    root = shards(tmp_path / "shards")
+    (root / "test").symlink_to("test")
+    with pytest.raises(DataError, match=r"'test' must hold labeled pictures for testing \(a broken link\)"):
+        load(root)
 
 
 def test_of_two_members_of_one_name_the_last_counts_and_is_told(tmp_path: Path) -> None:

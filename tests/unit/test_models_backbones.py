@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import threading
 import urllib.error
 import urllib.request
@@ -16,7 +17,7 @@ from torch import nn
 
 from descend import rng
 from descend.errors import MissingExtra, ModelError, SpecError
-from descend.models import Backbone, Classifier, Lite0, Timm, backbone, fingerprint, hub, to_input
+from descend.models import Backbone, Classifier, Lite0, Timm, backbone, fingerprint, hub, layouts, to_input
 from descend.models import lite as lite_module
 from descend.models.layouts import stages_of
 
@@ -190,6 +191,16 @@ def test_a_model_that_only_looks_like_a_known_layout_is_one_stage():
     assert list(stages_of(model, 32)) == ["all"]
 
 
+@pytest.mark.parametrize("error", [AssertionError, IndexError, KeyError, AttributeError, RuntimeError])
+def test_a_layout_that_breaks_a_model_in_any_way_is_not_its_own(error: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: object) -> dict[str, nn.Module]:
+        raise error
+
+    monkeypatch.setattr(layouts, "LAYOUTS", (broken, layouts.resnet))
+    model = timm.models.resnet.ResNet(timm.models.resnet.BasicBlock, (1, 1, 1, 1), num_classes=0).eval()
+    assert list(stages_of(model, 32)) == ["stem", "layer1", "layer2", "layer3", "layer4", "head"]
+
+
 @pytest.mark.parametrize(
     ("answer", "reached"),
     [(None, True), (urllib.error.HTTPError("address", 403, "no", Message(), None), True), (urllib.error.URLError("none"), False)],
@@ -202,6 +213,19 @@ def test_any_answer_means_that_the_hub_is_within_reach(answer, reached, monkeypa
 
     monkeypatch.setattr(urllib.request, "urlopen", urlopen)
     assert hub.answers("address") is reached
+
+
+@pytest.mark.parametrize("address", ["hub.example", "", "no scheme://x", "https://hub.invalid"])
+def test_an_address_that_is_none_or_answers_in_another_way_is_out_of_reach(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def garbled(*_: object, **__: object) -> None:
+        raise http.client.BadStatusLine("of another service")
+
+    if "://" in address:
+        monkeypatch.setattr(urllib.request, "urlopen", garbled)
+    shown = list[object]()  # what a thread prints as a traceback
+    monkeypatch.setattr(threading, "excepthook", shown.append)
+    assert not hub.answers(address)
+    assert not shown
 
 
 def test_a_hub_that_never_answers_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:

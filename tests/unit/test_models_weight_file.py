@@ -17,6 +17,7 @@ from torch import nn
 
 from descend.errors import ModelError
 from descend.models import Backbone, backbone, load_weights
+from descend.models.weight_file import read_weights
 
 X = torch.linspace(-2, 2, 2 * 3 * 64 * 64).reshape(2, 3, 64, 64)
 
@@ -190,6 +191,15 @@ def test_what_is_no_file_of_tensors_is_refused_in_words_and_never_run(kind, stat
     with pytest.raises(ModelError, match=r"weights.*must (be|hold)"):
         load_weights(empty(), path)
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("first", [*map(chr, range(33, 127))])
+def test_text_is_refused_in_words_whatever_it_begins_with(first, tmp_path):
+    """Its first letters are instructions to what reads pickles, which fails in as many ways."""
+    for rest in ("", " weights of mine\n", "\n", "\nab\n." * 3, "\x01\x00" * 9):
+        (tmp_path / "w.pt").write_bytes((first + rest).encode())
+        with pytest.raises(ModelError, match=r"weights.*must (be|hold)"):
+            read_weights(tmp_path / "w.pt")
 
 
 @pytest.mark.parametrize(

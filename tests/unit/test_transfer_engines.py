@@ -241,11 +241,19 @@ def _refused(*args, **kwargs):
     raise Unsupported("an operation")
 
 
+def _called_otherwise(*args, **kwargs):
+    raise TypeError("_mean() missing 1 required positional argument: 'axes'")
+
+
+def _refused_by_the_runtime(module, example, *, inputs, output):
+    return b"no graph"
+
+
 def _wrong(module, example, *, inputs, output):
     return recorded(nn.Sequential(module, nn.Sigmoid()), example, inputs=inputs, output=output)
 
 
-@pytest.mark.parametrize("instead", [_refused, _wrong])
+@pytest.mark.parametrize("instead", [_refused, _called_otherwise, _refused_by_the_runtime, _wrong])
 def test_what_the_recorder_cannot_write_or_writes_wrongly_is_exported_by_torch(monkeypatch, tmp_path, instead):
     """A sigmoid behind the network is written, but that is not the network."""
     monkeypatch.setattr(graph, "recorded", instead)
@@ -253,6 +261,56 @@ def test_what_the_recorder_cannot_write_or_writes_wrongly_is_exported_by_torch(m
     images = pictures(3, 16)
     found = make_engine("onnxruntime", net, size=16, cache=CacheFolder(tmp_path))(images)
     np.testing.assert_allclose(found, eager(net, net.stage_names[-1], images), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("Unsupported primitive\nat line 3"), TypeError(), KeyError("x"), OSError(2, "gone")]
+)
+def test_an_engine_that_cannot_start_is_left_out_and_by_name_told_in_words(error, monkeypatch, tmp_path):
+    """Whatever a runtime raises; what may be otherwise in the next run is not kept."""
+
+    class Broken:
+        def __init__(self, *args, **kwargs):
+            raise error
+
+    net, cache = backbone("smallcnn(width=4)").build(0), CacheFolder(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr("onnxruntime.SessionOptions", Broken)
+        choice = choose(net, size=16, cache=cache)
+        assert "torch" in choice.images_per_s
+        assert "onnxruntime" not in choice.images_per_s
+        assert "must be able to run smallcnn" in choice.missing["onnxruntime"]
+        assert "\n" not in choice.missing["onnxruntime"]
+        with pytest.raises(ModelError, match=r"engine onnxruntime: must be able to run smallcnn.*--engine torch"):
+            make_engine("onnxruntime", net, size=16, cache=cache).start()
+    assert ("onnxruntime" in choose(net, size=16, cache=cache).images_per_s) == isinstance(error, OSError)
+
+
+def test_a_full_memory_is_none_of_an_engines_faults(monkeypatch, tmp_path):
+    def full(self):
+        raise MemoryError
+
+    net, cache = backbone("smallcnn(width=4)").build(0), CacheFolder(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(ENGINES["onnxruntime"], "_start", full)
+        assert "onnxruntime" not in choose(net, size=16, cache=cache).images_per_s
+        patch.setattr(ENGINES["torch"], "_start", full)
+        with pytest.raises(MemoryError):
+            choose(net, size=16, cache=cache)
+    assert "onnxruntime" in choose(net, size=16, cache=cache).images_per_s
+
+
+def test_an_installation_that_cannot_be_loaded_is_left_out(monkeypatch, cache):
+    def broken():
+        raise ImportError("libtbb.so.12: cannot open shared object file")
+
+    monkeypatch.setattr(engine_openvino, "available", lambda: True)
+    monkeypatch.setattr(engine_openvino.importlib.metadata, "version", lambda name: "1")
+    monkeypatch.setattr(engine_openvino, "computes_in_bfloat16", broken)
+    net = backbone("smallcnn(width=4)").build(0)
+    with pytest.raises(ModelError, match=r"engine openvino-bf16: openvino must be able to start \(libtbb"):
+        make_engine("openvino-bf16", net, size=16, cache=cache)
+    assert "libtbb" in choose(net, size=16, cache=cache).missing["openvino-bf16"]
 
 
 class Odd(nn.Module):

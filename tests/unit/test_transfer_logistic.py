@@ -15,8 +15,8 @@ from sklearn.linear_model import LogisticRegression
 
 from descend.errors import DataError
 from descend.transfer import Searched, axes_of, fit_logistic, logistic, principal_axes
-from descend.transfer.folds import folds_of
-from descend.transfer.logistic import Problem, Trial, offered
+from descend.transfer.folds import folds_of, n_cut, n_searched
+from descend.transfer.logistic import USUAL_STRENGTH, Problem, Trial, fit_stages, offered
 
 
 def blobs(n: int, d: int, k: int, *, views: int = 1, seed: int = 0, spread: float = 2.0) -> tuple[NDArray, NDArray]:
@@ -129,6 +129,20 @@ def test_copies_stay_on_one_side() -> None:
     units = np.arange(60) // 6
     for fitted, held_out in folds_of(labels, units, 3, 2, 0):
         assert not set(units[fitted]) & set(units[held_out])
+
+
+@pytest.mark.parametrize(("n_units", "n"), [(1, 0), (2, 2), (3, 3), (4, 4), (7, 5)])
+def test_fewer_units_than_folds_lower_their_number_and_one_alone_leaves_none(n_units: int, n: int) -> None:
+    labels = np.arange(80) % 2
+    units = np.arange(80) // 2 % n_units
+    folds = list(folds_of(labels, units, 5, 2, 0))
+    assert len(folds) == n == n_cut(labels, units, 5, 2) == n_searched(80, 2, n_cut(labels, units, 5, 2))
+    assert all(not set(units[fitted]) & set(units[held_out]) for fitted, held_out in folds)
+    features = (np.random.default_rng(0).normal(size=(80, 1, 4)) + labels[:, None, None]).astype(np.float32)
+    fits = [fit_logistic(features, labels, 2, units=units), fit_stages(features, labels, 2, {"all": 4}, units=units).fit]
+    for fit in fits:
+        assert bool(fit.trials) == (n > 0)
+        assert n > 0 or fit.strength == USUAL_STRENGTH
 
 
 def test_rare_classes_lower_the_number_of_folds() -> None:

@@ -4,20 +4,23 @@
     photos/cat.zip, dog.zip     a class, a split or a part each, where a folder holds zips and no pictures (``packed_folder``)
 
 An archive that has changed (size, times of content and status change, number in the file system) is unpacked anew. Nothing is
-written outside the cache, links and devices are passed over. What does not fit into the cache is refused before anything is
-written; a compressed tar, which tells its sizes only when it is read to its end, is read once, and refused at the first file that
-is too much. A tar that is not compressed is read where it lies (``tar_shards``).
+written outside the cache. A hard link in a tar is a copy of the file before it that it leads to; other links are not followed but
+named (``links_in``), and devices are passed over. What does not fit into the cache is refused before anything is written; a
+compressed tar, which tells its sizes only when it is read to its end, is read once, and refused at the first file that is too
+much. A tar that is not compressed is read where it lies (``tar_shards``).
 """
 
 from __future__ import annotations
 
+import errno
+import json
 import lzma
 import re
 import shutil
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -28,6 +31,7 @@ from descend.data.ranges import LocalFile
 from descend.errors import DataError
 from descend.files import CacheFolder
 from descend.printable import shortened
+from descend.regular_files import size_on_disk
 
 KIND = "unpacked"  # of the cache's entries
 ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -35,7 +39,12 @@ _NOISE = ("__MACOSX",)
 _SAMPLES = "-samples"
 _NUMBERED = re.compile(r"[\W_]*\d+\W*$")  # the end of photos-001, photos (2), photos3
 
-Member = tuple[PurePosixPath, int, "zipfile.ZipInfo | tarfile.TarInfo"]  # path within, bytes, what the archive calls it
+LINK, LINK_TO_NOTHING = "a link", "a link to no file before it"  # why it is passed over
+_LINKS = "-links.json"  # beside the folder of an archive's files: what was not unpacked of it
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+# path within, bytes, what the archive calls it; of a hard link, the path of the file before it that it leads to
+Member = tuple[PurePosixPath, int, "zipfile.ZipInfo | tarfile.TarInfo | PurePosixPath"]
 Archive = zipfile.ZipFile | tarfile.TarFile
 
 
@@ -50,8 +59,28 @@ def unpacked(archive: Path, cache: CacheFolder | None = None) -> Path:
     Raises DataError for one that is damaged, encrypted or too large for the cache, and where the disk does not take it.
     """
     cache, name = cache or CacheFolder(), stem(archive.name)
-    facts = [*LocalFile.of(archive).facts, name]
+    facts = [*_facts(archive), name, *(["links 1"] if _is_stream(archive) else [])]  # a number for what becomes of links
     return in_cache(facts, str(archive), lambda entry: _unpack(archive, entry / name, cache), cache) / name
+
+
+def links_in(folder: Path) -> list[tuple[str, str]]:
+    """Return what is left out of a folder that ``unpacked`` has returned: (path, why) of the links that are not followed."""
+    try:
+        return [(path, why) for path, why in json.loads(_links_of(folder).read_bytes())]
+    except (OSError, ValueError):  # of an archive without links there is no file
+        return []
+
+
+def _links_of(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}{_LINKS}")
+
+
+def _facts(archive: Path) -> tuple[str, ...]:
+    """Return what tells that an archive has changed. Raises DataError for one that is not there, or is no file."""
+    try:
+        return LocalFile.of(archive).facts
+    except OSError as error:
+        raise _unreadable(archive, error) from None
 
 
 def packed_folder(folder: Path, name: str, zips: Sequence[str]) -> Path | None:
@@ -79,7 +108,7 @@ def packed_folder(folder: Path, name: str, zips: Sequence[str]) -> Path | None:
         raise DataError(str(folder), "must hold zips of different names, and no file in two of them", got=", ".join(found),
                         fix="Unpack them, or rename one.")  # fmt: skip
     cache = CacheFolder()
-    facts = [name, *(fact for path, at in zip(archives, inside, strict=True) for fact in (*LocalFile.of(path).facts, at))]
+    facts = [name, *(fact for path, at in zip(archives, inside, strict=True) for fact in (*_facts(path), at))]
 
     def unpack(entry: Path) -> None:
         Room(str(folder), cache).take(sum(sum(_sizes(path)) for path in archives))
@@ -115,8 +144,8 @@ def in_cache(facts: Sequence[Any], who: str, unpack: Callable[[Path], None], cac
     try:
         return cache.folder(KIND, facts, unpack)
     except OSError as error:
-        raise DataError(who, f"must be unpacked into the cache {cache.root} ({error.strerror or error})",
-                        fix="Make room there, or unpack it and give the folder.") from error  # fmt: skip
+        fix = "Make room there, or unpack it and give the folder." if error.errno in _FULL else "Unpack it, and give the folder."
+        raise DataError(who, f"must be unpacked into the cache {cache.root} ({error.strerror or error})", fix=fix) from error
 
 
 def _unpack(archive: Path, root: Path, cache: CacheFolder) -> None:
@@ -161,42 +190,90 @@ def _sizes(path: Path) -> Iterator[int]:
 
 
 def _extract(path: Path, folder: Path, take: Callable[[int], None] | None) -> None:
-    """Write the files of an archive below a folder. take: asked for room before each, where the sizes are not known yet."""
+    """Write the files of an archive below a folder, and beside it which links are left out.
+
+    take: asked for room before each file, where the sizes are not known yet.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    links = list[tuple[str, str]]()
     with _opened(path) as archive:
-        for inside, size, member in _members(path, archive):
+        for inside, size, member in _members(path, archive, links):
             if take is not None:
                 take(size)
             target = folder / inside
             target.parent.mkdir(parents=True, exist_ok=True)
-            with _member(archive, member) as source, target.open("wb") as file:
+            with _content(archive, member, folder) as source, target.open("wb") as file:
                 shutil.copyfileobj(source, file)
+    if links:
+        _links_of(folder).write_text(json.dumps(links))
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Archive]:
-    """Open an archive. Raises DataError for one that is damaged, is none, or has a password, wherever that shows."""
+    """Open an archive.
+
+    Raises DataError for one that cannot be read, is damaged or none, has a password, or is packed in a way that is not known
+    here, wherever that shows.
+    """
     try:
-        with zipfile.ZipFile(path) if path.suffix.lower() == ".zip" else tarfile.open(path) as archive:
+        with _opened_file(path) as archive:
             yield archive
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, NotImplementedError) as error:
-        raise DataError(str(path), f"must be an archive that is whole ({shortened(str(error) or type(error).__name__)})",
-                        fix="Fetch it again.") from error  # fmt: skip
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
+        raise _damaged(path, error) from error
+    except OSError as error:
+        if error.errno is not None:  # of the system; gzip and bz2 have no other error for damage
+            raise
+        raise _damaged(path, error) from error
+    except NotImplementedError as error:
+        raise DataError(str(path), f"must be packed in a way that is read here ({_said(error)})",
+                        fix="Unpack it, and give the folder.") from error  # fmt: skip
     except RuntimeError as error:  # of zipfile, where a password is asked for
         raise DataError(str(path), "must not be encrypted", fix="Unpack it, and give the folder.") from error
 
 
-def _members(path: Path, archive: Archive) -> Iterator[Member]:
-    """Yield the files of an archive that are worth unpacking. Raises DataError for a name that leads out of it."""
-    listed: Iterable[zipfile.ZipInfo | tarfile.TarInfo] = archive.infolist() if isinstance(archive, zipfile.ZipFile) else archive
-    for member in listed:
-        is_zip = isinstance(member, zipfile.ZipInfo)
-        name, size = (member.filename, member.file_size) if is_zip else (member.name, member.size)
-        if member.is_dir() if is_zip else not member.isfile():
+def _opened_file(path: Path) -> Archive:
+    try:
+        size_on_disk(path)  # a pipe would be waited for
+        return zipfile.ZipFile(path) if path.suffix.lower() == ".zip" else tarfile.open(path)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> DataError:
+    return DataError(str(path), f"must be an archive that can be read ({_said(error)})", fix="Mend it, or remove it.")
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    return DataError(str(path), f"must be an archive that is whole ({_said(error)})", fix="Fetch it again.")
+
+
+def _said(error: Exception) -> str:
+    return shortened(getattr(error, "strerror", None) or str(error).rstrip(".") or type(error).__name__)
+
+
+def _members(path: Path, archive: Archive, links: list[tuple[str, str]] | None = None) -> Iterator[Member]:
+    """Yield the files of an archive that are worth unpacking. Raises DataError for a name that leads out of it.
+
+    links: (path, why) of those that lead to no file which has been yielded before are added to it.
+    """
+    if isinstance(archive, zipfile.ZipFile):
+        files = ((member.filename, member.file_size, member) for member in archive.infolist() if not member.is_dir())
+        yield from ((inside, size, member) for name, size, member in files if not is_noise(inside := inside_of(str(path), name)))
+        return
+    sizes: dict[PurePosixPath, int] = {}
+    for member in archive:
+        if not (member.isfile() or member.islnk() or member.issym()) or is_noise(inside := inside_of(str(path), member.name)):
             continue
-        inside = inside_of(str(path), name)
-        if not is_noise(inside):
-            yield inside, size, member
+        before = None if member.isfile() else PurePosixPath(member.linkname.replace("\\", "/"))
+        if before is None:
+            sizes[inside] = member.size
+            yield inside, member.size, member
+        elif member.islnk() and before in sizes:
+            if before != inside:
+                sizes[inside] = sizes[before]
+                yield inside, sizes[inside], before
+        elif links is not None:
+            links.append((inside.as_posix(), LINK_TO_NOTHING if member.islnk() else LINK))
 
 
 def inside_of(archive: str, name: str) -> PurePosixPath:
@@ -212,7 +289,10 @@ def is_noise(inside: PurePosixPath) -> bool:
     return any(part in _NOISE or part.startswith("._") for part in inside.parts)
 
 
-def _member(archive: Archive, member: zipfile.ZipInfo | tarfile.TarInfo) -> IO[bytes]:
+def _content(archive: Archive, member: zipfile.ZipInfo | tarfile.TarInfo | PurePosixPath, folder: Path) -> IO[bytes]:
+    """Open a file of an archive, or for a hard link the one that was written below ``folder`` before."""
+    if isinstance(member, PurePosixPath):
+        return (folder / member).open("rb")
     if isinstance(archive, zipfile.ZipFile):
         assert isinstance(member, zipfile.ZipInfo)
         return archive.open(member)

@@ -8,7 +8,9 @@ that the data do not have) is an error, never passed over.
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +18,9 @@ from typing import Literal
 
 import numpy as np
 
-from descend.csv_table import write_table
+from descend.csv_table import disarmed
 from descend.data.labels import clean_text
-from descend.data.manifest import Manifest
+from descend.data.manifest import SPLITS, Manifest
 from descend.data.places import is_file
 from descend.data.problems import Problem
 from descend.data.table_files import SUFFIXES, read_rows
@@ -55,7 +57,7 @@ def read_corrections(table: Path) -> list[Correction]:
     found: dict[str, Correction] = {}
     for number, row in enumerate(rows, start=2):
         path, label, action = (str(row[place]) for place in where)
-        correction = _checked(who, number, path.strip(), clean_text(label), clean_text(action).casefold())
+        correction = _checked(who, number, path, clean_text(label), clean_text(action).casefold())
         if correction.path in found:
             raise DataError(who, f"must name each picture once, row {number} names one again", got=correction.path)
         found[correction.path] = correction
@@ -69,8 +71,11 @@ def write_corrections(table: Path, corrections: Iterable[Correction]) -> None:
         if any("\ud800" <= letter <= "\udfff" for letter in path) or "\n" in path or "\r" in path:
             raise DataError("corrections", "must be of pictures whose names are one line of Unicode", got=path,
                             fix="Rename the file.")  # fmt: skip
+    in_quotes = any(path.startswith(" ") for path, *_ in rows)  # outside of them, such a blank is passed over
     with replacing(table) as part, part.open("w", newline="", encoding="utf-8") as file:
-        write_table(file, HEADER, rows)
+        writer = csv.writer(file, quoting=csv.QUOTE_ALL if in_quotes else csv.QUOTE_MINIMAL)
+        writer.writerow(HEADER)
+        writer.writerows(map(disarmed, row) for row in rows)
 
 
 def settled(manifest: Manifest, corrections: Iterable[Correction], *, who: str) -> list[Correction]:
@@ -80,9 +85,11 @@ def settled(manifest: Manifest, corrections: Iterable[Correction], *, who: str) 
     a path or a class that the data do not have, and for a label that says nothing new.
     """
     rows = {name: row for row, name in enumerate(manifest.names)}
+    bare = _without_blanks(manifest.names)
     found: dict[str, Correction] = {}
     for item in corrections:
         path = _meant(item.path, rows) or _meant(item.path.replace("\\", "/"), rows)
+        path = path or bare.get(item.path.strip()) or bare.get(item.path.strip().replace("\\", "/"))
         if path is None:
             near = nearest(item.path, rows) if len(rows) <= MOST_CLOSE else ""
             raise DataError(who, "every path must be that of a labeled picture of the data, as `descend scan` names it",
@@ -123,6 +130,7 @@ def corrected(manifest: Manifest, table: Path) -> Manifest:
             labels[row] = manifest.classes.index(item.label)
     rows = np.flatnonzero(kept)
     _refuse_emptied(who, manifest, set(labels[rows].tolist()))
+    _refuse_emptied_splits(who, manifest, set(manifest.splits[rows].tolist()))
     n_dropped = len(kept) - len(rows)
     told = f"corrections: {len(by_path) - n_dropped:,} relabeled, {n_dropped:,} dropped ({table.name})"
     changed = (f"{item.path} ({item.label or 'dropped'})" for item in by_path.values())
@@ -136,7 +144,7 @@ def corrected(manifest: Manifest, table: Path) -> Manifest:
 
 def _checked(who: str, number: int, path: str, label: str, action: str) -> Correction:
     """Return a row as a correction. Raises DataError for one that cannot be meant."""
-    if not path:
+    if not path.strip():
         raise DataError(who, f"every row must name a picture, row {number} names none")
     known = ACTIONS.get(action)
     if known is None:
@@ -157,8 +165,25 @@ def _meant(text: str, known: Collection[str] | Mapping[str, int]) -> str | None:
     return text[1:] if text.startswith("'") and text[1:] in known else None
 
 
+def _without_blanks(names: Iterable[str]) -> dict[str, str]:
+    """Return the names by what is left of them without blanks around, where that is one name's alone.
+
+    Whoever writes a table may put blanks around a cell, and older tables have lost those of a name.
+    """
+    several = Counter(name.strip() for name in names)
+    return {name.strip(): name for name in names if several[name.strip()] == 1}
+
+
 def _refuse_emptied(who: str, manifest: Manifest, left: set[int]) -> None:
     emptied = [name for number, name in enumerate(manifest.classes) if number not in left]
     if emptied:
         raise DataError(who, "every class must keep a picture, and after the corrections these have none", got=emptied[:5],
                         fix="To do without a class, remove it from the data.")  # fmt: skip
+
+
+def _refuse_emptied_splits(who: str, manifest: Manifest, left: set[int]) -> None:
+    """Refuse a given split that would lose all its pictures: it would count as never given, and another be made unasked."""
+    emptied = [name for number, name in enumerate(SPLITS) if number in manifest.splits and number not in left]
+    if emptied:
+        raise DataError(who, "every split that is given must keep a picture, and after the corrections these have none",
+                        got=emptied, fix="To do without a split, remove it from the data.")  # fmt: skip

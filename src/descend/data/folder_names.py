@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 from descend.data.manifest import SPLIT_WORDS
+from descend.data.places import is_file, is_folder
 from descend.data.split import TEST, TRAIN, VAL
 
 _SPLIT_TOKENS = SPLIT_WORDS | {
@@ -69,6 +71,11 @@ def split_names(names: Iterable[str]) -> dict[str, int]:
     if TRAIN in numbers.values() and len(evaluations) == 1 and lacking:
         numbers[evaluations[0]] = lacking[0]
     return numbers
+
+
+def holds_closed_split(inside: Iterable[Path]) -> bool:
+    """Return whether one of the paths in a folder is called like a split and leads to nothing that can be entered or read."""
+    return any(is_split_word(path.name) and not is_file(path) and not is_folder(path) for path in inside)
 
 
 def is_wrapper(name: str, around: str) -> bool:

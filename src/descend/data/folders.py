@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from descend.data.places import is_folder
 from descend.data.pointers import archives, is_packed, pointers
 from descend.data.problems import Problem, problem, refusal
 from descend.data.table_files import SUFFIXES
-from descend.data.tree import EXPECTED, SYSTEM_FILE, SYSTEM_FOLDER, Folder, walk
+from descend.data.tree import EXPECTED, SYSTEM_FILE, SYSTEM_FOLDER, Folder, add_passed_over, walk
 from descend.errors import DataError
 
 
@@ -63,13 +63,18 @@ def list_pictures(sources: Iterable[str | os.PathLike[str]]) -> list[str]:
     return find_pictures(sources).paths
 
 
-def read_folder(root: Path, *, evaluation: bool = False, who: str = "", packed: bool = False) -> Manifest:
+def read_folder(
+    root: Path, *, evaluation: bool = False, who: str = "", packed: bool = False, left_out: Sequence[tuple[str, str]] = ()
+) -> Manifest:
     """List a folder of class folders, or of ``train``, ``val`` and ``test`` folders that hold class folders.
 
     evaluation: one split, or one class, is enough. who: what errors call it, where that is not the folder. packed: zips in it may
-    stand for folders, where it holds neither pictures nor a table. Raises DataError, also where it can be read in two ways.
+    stand for folders, where it holds neither pictures nor a table. left_out: (path, why) of what was passed over when the folder
+    was unpacked. Raises DataError, also where it can be read in two ways.
     """
     tree = walk(root)
+    if left_out:
+        add_passed_over(tree, left_out)
     tabled = any(Path(path).suffix.lower() in SUFFIXES for path, _ in tree.passed_over)
     files = [path for path, _ in tree.passed_over if "/" not in path and not path.startswith(".")]
     zips = [path for path in files if path.lower().endswith(".zip")]
@@ -90,7 +95,8 @@ def read_tree(tree: Folder, root: Path, *, evaluation: bool = False, who: str = 
     for place, (_, _, folder) in enumerate(layout.labelled):
         names += _class_pictures(folder, left_out)
         source += [place] * (len(names) - len(source))
-    classes, numbers, about_labels = encode_labels([label for label, _, _ in layout.labelled], who=str(called))
+    called_classes = [label for label, _, _ in layout.labelled]
+    classes, numbers, about_labels = encode_labels(called_classes, who=str(called), are_names=True)
     order = np.array(sorted(range(len(names)), key=lambda row: natural(names[row])), np.int64)
     places = np.array(source, np.int64)[order]
     problems = [*_passed_over(root, tree, layout, left_out), *about_labels]

@@ -47,14 +47,18 @@ _ALIKE = str.maketrans("\u0410\u0412\u0415\u041a\u041c\u041d\u041e\u0420\u0421\u
                        "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455", "ABEKMHOPCTYXaeopcyxijs")  # fmt: skip
 
 
-def encode_labels(values: Sequence[Any], *, who: str) -> tuple[tuple[str, ...], NDArray[np.int64], list[Problem]]:
+def encode_labels(
+    values: Sequence[Any], *, who: str, are_names: bool = False
+) -> tuple[tuple[str, ...], NDArray[np.int64], list[Problem]]:
     """Return the classes in order (``_in_order``), each value's class, and what its owner should know.
 
     values: (N,) words, numbers, booleans, None or NaN. The classes' numbers are (N,) int64, -1 where a label is missing.
+    are_names: each value names a class of many pictures, as a folder does, and so measures nothing (``0.5``, ``1.5``).
     Raises DataError, in the name of ``who``, for a number that is not whole, and for texts that measure something.
     """
     texts = whole_numbers([label_text(value, who=who) for value in values])
-    _refuse_measures(texts, who)
+    if not are_names:
+        _refuse_measures(texts, who)
     classes = tuple(_in_order(set(texts) - {""}))
     position = {word: index for index, word in enumerate(classes)} | {"": -1}
     numbers = np.fromiter((position[text] for text in texts), np.int64, len(texts))

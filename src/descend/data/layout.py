@@ -71,7 +71,8 @@ def _unwrapped(level: Folder, evaluation: bool, layout: Layout) -> Folder:
 
 def _refuse_closed_splits(level: Folder, who: str) -> None:
     """Refuse a folder called like validation or test that cannot be entered: what it holds must not be replaced unasked."""
-    closed = {path.rstrip("/").rpartition("/")[2]: why for path, why in level.passed_over if why not in EXPECTED}
+    unlisted = ((path, why) for folder in level.folders for path, why in folder.passed_over if path == f"{folder.path}/")
+    closed = {path.rstrip("/").rpartition("/")[2]: why for path, why in (*level.passed_over, *unlisted) if why not in EXPECTED}
     for name, number in split_names(closed).items():
         if number != TRAIN:
             raise _lost(who, name, number, closed[name])

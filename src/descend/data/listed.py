@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from descend.data.deep_color import encode_deep_color
 from descend.data.one_picture import PIXEL_TYPES, as_source, is_one_picture, is_path, is_pixels
 from descend.data.opening import Source, naming, read_file
 from descend.errors import DataError
@@ -280,8 +281,12 @@ def _is_few(pixels: NDArray[Any]) -> bool:
 def _encoded(picture: Image.Image | NDArray[Any]) -> bytes:
     """Encode a picture without loss, quickly."""
     if isinstance(picture, np.ndarray):
-        gray = picture.ndim == 3 and picture.shape[2] == 1
-        picture = Image.fromarray(np.ascontiguousarray(picture[..., 0] if gray else picture))
+        picture = picture[..., 0] if picture.shape[2:] == (1,) else picture
+        if picture.ndim == 3 and picture.dtype == np.uint16:
+            return encode_deep_color(picture)
+        if picture.ndim == 3 and picture.dtype == np.bool_:
+            picture = picture * np.uint8(255)
+        picture = Image.fromarray(np.ascontiguousarray(picture))
     picture = picture.convert(_HELD_AS[picture.mode]) if picture.mode in _HELD_AS else picture
     options = {"format": "TIFF"} if picture.mode in _IN_TIFF else {"format": "PNG", "compress_level": 1}
     buffer = BytesIO()

@@ -68,11 +68,12 @@ def opened(source: Source) -> Image.Image | NDArray[Any]:
 def _show_first(image: Image.Image) -> None:
     """Go to the first frame, or page, that is not all one color; to the first of all where there is none among ``MOST_BLANK``.
 
-    Animations fade in from black, scans begin with an empty page, and stacks of slices above their object. A frame that cannot
-    be decoded, or has too many pixels, ends the search.
+    Animations fade in from black, scans begin with an empty page, and stacks of slices above their object. A later frame that
+    cannot be decoded, or has too many pixels, ends the search. Raises what Pillow does for a first one.
     """
     if not getattr(image, "is_animated", False) or is_deep_color(image):
         return
+    number = 0
     try:
         for number in range(MOST_BLANK):
             image.seek(number)
@@ -80,9 +81,9 @@ def _show_first(image: Image.Image) -> None:
             image.load()
             if not is_blank(image):
                 return
-    except Exception:  # there is no further frame, or it is damaged
-        if image.tell() == 0:
-            return  # whoever loads the first one is told
+    except Exception as error:  # there is no further frame, or it is damaged
+        if number == 0 or isinstance(error, MemoryError):
+            raise  # asked again, Pillow would give a damaged first frame as a black picture
     image.seek(0)
 
 
@@ -163,13 +164,16 @@ def name_of(source: Source) -> str:
 
 @contextmanager
 def naming(who: str) -> Iterator[None]:
-    """Turn whatever Pillow raises on a damaged file (anything, in practice) into a PictureError with a reason."""
+    """Turn whatever Pillow raises on a damaged file (anything, in practice) into a PictureError with a reason.
+
+    A MemoryError says nothing about the file, and passes: what it is taken for may be kept, and believed by every later run.
+    """
     _hush()
     try:
         yield
     except PictureError as error:
         raise PictureError(who, error.must, fix=error.fix) from None
-    except DescendError:
+    except (DescendError, MemoryError):
         raise
     except Exception as error:
         raise PictureError(who, f"must be a readable picture ({_reason(error)})") from error

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from descend.data import tables
 from descend.data.archives import Room, in_cache
+from descend.data.folder_names import holds_closed_split
 from descend.data.manifest import SPLIT_WORDS, Manifest, natural
 from descend.data.names import Names
 from descend.data.packed import PLACE, Contents, Listing, Packed, listed_once, together
@@ -43,6 +44,7 @@ from descend.data.parquet_rows import (
     opened,
     rows_of,
 )
+from descend.data.places import is_folder
 from descend.data.ranges import Holder, LocalFile, RangedFile
 from descend.errors import DataError
 from descend.files import CacheFolder
@@ -60,13 +62,15 @@ def shards_of(folder: Path) -> list[Path]:
     """
     try:
         entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+        inside = [entry for entry in entries if is_folder(entry)]
+        files = sorted(entry for entry in entries if entry.suffix.lower() == SUFFIX)
+        if not files and all(entry.name.lower() in FOLDERS for entry in inside):
+            files = sorted(file for entry in inside for file in entry.iterdir() if file.suffix.lower() == SUFFIX)
+        elif inside:
+            return []
     except OSError:  # who reads the folder tells why
         return []
-    inside = [entry for entry in entries if entry.is_dir()]
-    files = sorted(entry for entry in entries if entry.suffix.lower() == SUFFIX)
-    if not files and all(entry.name.lower() in FOLDERS for entry in inside):
-        files = sorted(file for entry in inside for file in entry.iterdir() if file.suffix.lower() == SUFFIX)
-    elif inside:
+    if holds_closed_split(entries):
         return []
     without = [file for file in files if not has_pictures(file)]
     if not files or len(without) == len(files):

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from descend.data import builtin, folders, tables
-from descend.data.archives import ENDINGS, is_archive, unpacked
+from descend.data.archives import ENDINGS, is_archive, links_in, unpacked
 from descend.data.headings import label_column, pick_path
 from descend.data.labels import encode_labels
 from descend.data.listed import Listed, has_images, listed, unlabelled
@@ -106,7 +106,8 @@ def _read_place(text: str, evaluation: bool, outside: bool) -> Manifest:
     if shards is not None:
         return shards.read(evaluation=evaluation)
     if is_file(path) and is_archive(path):
-        return folders.read_folder(unpacked(path), evaluation=evaluation, who=text)
+        folder = unpacked(path)
+        return folders.read_folder(folder, evaluation=evaluation, who=text, left_out=links_in(folder))
     if is_folder(path):
         return folders.read_folder(path, evaluation=evaluation, packed=True)
     if is_table:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from descend.data.headings import pick_columns, pick_path, unused_columns
 from descend.data.labels import cell_text, encode_labels, whole_numbers
 from descend.data.manifest import SPLIT_WORDS, UNASSIGNED, Manifest, natural
+from descend.data.places import is_file
 from descend.data.problems import Problem, problem, refusal
 from descend.data.table_files import Rows, read_rows
 from descend.data.table_paths import FileFinder, clean_path, leads_out, paths_fix
@@ -46,20 +47,23 @@ def read_table(table: Path, *, evaluation: bool = False, outside: bool = False) 
     """
     header, rows = read_rows(table)
     _check_outside(table, header, rows, allowed=outside)
-    return list_rows(table.stem, table.parent, str(table), header, rows, evaluation=evaluation)
+    return list_rows(table.stem, table.parent, str(table), header, rows, evaluation=evaluation, from_file=True)
 
 
 def list_rows(
-    name: str, root: Path, who: str, header: Sequence[Any], cells: Rows, *, evaluation: bool = False, find: Find | None = None
-) -> Manifest:
+    name: str, root: Path, who: str, header: Sequence[Any], cells: Rows, *, evaluation: bool = False, find: Find | None = None,
+    from_file: bool = False,
+) -> Manifest:  # fmt: skip
     """List the pictures of a table; rows without a file, a path or a label are counted as problems and left out.
 
     root: the folder that paths are relative to. who: what errors call the table. evaluation: a given split may have lost all its
-    pictures. find: path -> the name of the picture that it means, or None; without it, paths are of files. Raises DataError, also
-    where more than a tenth of the files do not exist.
+    pictures. find: path -> the name of the picture that it means, or None; without it, paths are of files. from_file: a cell of
+    several lines is a quotation mark that is never closed; elsewhere it may be a name. Raises DataError, also where more than a
+    tenth of the files do not exist.
     """
     where, cells, about_columns = pick_columns(who, header, cells)
-    rows = [_row(who, number, row, where) for number, row in enumerate(cells, start=2)]
+    is_there = (lambda path: find(path) is not None) if find else lambda path: is_file(root / path)
+    rows = [_row(who, number, row, where, is_there, from_file) for number, row in enumerate(cells, start=2)]
     if not rows:
         raise DataError(who, "must have at least one row below its header")
     labels = [row.label for row in rows]
@@ -107,17 +111,21 @@ def list_rows(
     )
 
 
-def _row(who: str, number: int, cells: Sequence[Any], where: dict[str, int]) -> _Row:
-    path, label, split, group = (
+def _row(
+    who: str, number: int, cells: Sequence[Any], where: dict[str, int], is_there: Callable[[str], bool], from_file: bool
+) -> _Row:
+    written, label, split, group = (
         cells[where[column]] if column in where else "" for column in ("path", "label", "split", "group")
     )
-    path = clean_path(path)
+    path = clean_path(written)
+    if isinstance(written, str) and written != path and is_there(written):
+        path = written  # blanks or quotes around it are its own
     if _URL.match(path):
         raise DataError(who, "pictures must be files", got=path[:200], fix="Download them, and name the files in the table.")
     if isinstance(label, str) and len(label) > MOST_LABEL:
         raise DataError(who, f"a label must have at most {MOST_LABEL:,} characters, that of row {number} has {len(label):,}",
                         got=label, fix="Close the quotes before the end of the line.")  # fmt: skip
-    for text in (path, label):
+    for text in (path, label) if from_file else ():
         if isinstance(text, str) and "\n" in text.strip():
             raise DataError(who, f"a path or a label must not go over several lines, one of row {number} does", got=text[:80],
                             fix="Close the quotes before the end of the line.")  # fmt: skip

@@ -4,8 +4,9 @@
     shard-000.tar           members of one key belong together: 17.jpg, and its class in 17.cls or as "label" in 17.json
     shards/ of such files   all of them; train-000.tar and val-000.tar tell the split
 
-The headers are walked once, and the listing kept (``packed.py``). A name that leads out is refused; links, devices and members
-that are stored in pieces are passed over; what lies beyond the end of the file, or stands where a header should, is an error.
+The headers are walked once, and the listing kept (``packed.py``). A name that leads out is refused. A hard link is the member
+before it that it leads to; other links, and members that are stored in pieces, are passed over and named; devices are passed
+over; what lies beyond the end of the file, or stands where a header should, is an error.
 
 Source of the shards' conventions: https://github.com/webdataset/webdataset.
 """
@@ -18,17 +19,21 @@ import os
 import re
 import tarfile
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import numpy as np
 
 from descend.data import folders, tables
-from descend.data.archives import inside_of, is_noise, stem
+from descend.data.archives import LINK, LINK_TO_NOTHING, inside_of, is_noise, stem
+from descend.data.folder_names import holds_closed_split
 from descend.data.formats import is_hidden_picture, kind_of, why_no_picture
 from descend.data.manifest import SPLIT_WORDS, Manifest
 from descend.data.names import Names
 from descend.data.opening import LARGEST_FILE, READ_AT_ONCE, is_picture_file
 from descend.data.packed import Contents, Listing, listed_once, together
+from descend.data.problems import Problem, problem
 from descend.data.ranges import RangedFile, Window
 from descend.data.tree import HIDDEN, SYSTEM_FILE, Folder, tree_of
 from descend.errors import DataError
@@ -47,11 +52,20 @@ def shards_of(folder: Path) -> list[Path]:
     """Return the shards in a folder without folders, in the order of their names; none where there are folders."""
     try:
         with os.scandir(folder) as entries:
-            inside = list(entries)
+            kinds = {Path(entry.path): _kind(entry) for entry in entries}
     except OSError:  # who reads the folder tells why
         return []
-    shards = [Path(entry.path) for entry in inside if entry.name.lower().endswith(ENDING) and entry.is_file()]
-    return [] if not shards or any(entry.is_dir() for entry in inside) else sorted(shards)
+    shards = sorted(path for path, kind in kinds.items() if path.name.lower().endswith(ENDING) and kind == "file")
+    closed = holds_closed_split(path for path, kind in kinds.items() if not kind)
+    return [] if "folder" in kinds.values() or closed else shards
+
+
+def _kind(entry: os.DirEntry[str]) -> str:
+    """Return ``file`` or ``folder``; "" for what is neither, such as a link in a circle."""
+    try:
+        return "file" if entry.is_file() else "folder" if entry.is_dir() else ""
+    except OSError:
+        return ""
 
 
 def read_shards(shards: Sequence[RangedFile], place: Path, *, evaluation: bool = False) -> Manifest:
@@ -65,6 +79,7 @@ def read_shards(shards: Sequence[RangedFile], place: Path, *, evaluation: bool =
         found = tables.list_rows(name, place, str(place), ["path", "label", "split"][:n_columns],
                                  [row[:n_columns] for row in rows], evaluation=evaluation,
                                  find=lambda path: path if path in known else None)  # fmt: skip
+        found = replace(found, problems=[*_about_links(contents), *found.problems])
     else:
         found = folders.read_tree(_tree(name, contents), place, evaluation=evaluation)
     return found.lying_in(contents)
@@ -79,13 +94,28 @@ def found_in(shards: Sequence[RangedFile]) -> tuple[Contents, list[str], dict[st
 def contents_of(shards: Sequence[RangedFile]) -> Contents:
     """Return the pictures of shards, each listed once. Raises DataError for one that is damaged or hostile."""
     cache = CacheFolder()
-    listings = [listed_once("tar", shard.facts, lambda shard=shard: _Walk(shard).listing(), cache) for shard in shards]
+    listings = [listed_once("tar 2", shard.facts, lambda shard=shard: _Walk(shard).listing(), cache) for shard in shards]
     prefixes = [""] if len(shards) == 1 else [f"{stem(shard.path.name)}/" for shard in shards]
     return together(shards, listings, prefixes)
 
 
+def _about_links(contents: Contents) -> list[Problem]:
+    """Return the problem of links that are not followed; a table of shards tells of nothing else that is passed over."""
+    links = [f"{path} ({why})" for path, why in contents.passed_over if why in (LINK, LINK_TO_NOTHING)]
+    return problem("ignored", "1 link in the shards is not followed and was ignored",
+                   "{n} links in the shards are not followed and were ignored", links)  # fmt: skip
+
+
 def _tree(name: str, contents: Contents) -> Folder:
     return tree_of(name, contents.names, contents.passed_over)
+
+
+class _File(NamedTuple):
+    """Where the content of a member stands in its tar, in bytes."""
+
+    at: int
+    size: int
+    in_pieces: bool
 
 
 class _Walk:
@@ -93,7 +123,8 @@ class _Walk:
 
     def __init__(self, shard: RangedFile) -> None:
         self._shard = shard
-        self._pictures: dict[str, tuple[int, int]] = {}
+        self._files: dict[str, _File] = {}  # every one, for the links to it
+        self._pictures: dict[str, _File] = {}
         self._classes: dict[str, str] = {}  # key -> what a .cls tells
         self._facts: dict[str, str] = {}  # key -> what a .json tells
         self._passed_over: list[tuple[str, str]] = []
@@ -101,23 +132,23 @@ class _Walk:
 
     def listing(self) -> Listing:
         """Return what the shard holds. Raises DataError."""
-        for member, path in self._members():
+        for path, file in self._members():
             suffix = os.path.splitext(path)[1].lower()  # noqa: PTH122 (a name, not a path)
             if suffix in (_CLASS, _FACTS):
-                self._note_class(path, suffix, member)
-            elif (why := self._why_not(path, suffix, member)) is not None:
+                self._note_class(path, suffix, file)
+            elif (why := self._why_not(path, suffix, file)) is not None:
                 self._passed_over.append((path, why))
             else:
                 self._n_repeated += path in self._pictures
-                self._pictures[path] = member.offset_data, member.size
+                self._pictures[path] = file
         labels = [self._classes.get(key) or self._facts.get(key) or "" for key in map(_key, self._pictures)]
         empty = Names([""] * len(labels))
         columns = Names(self._pictures), Names(labels), empty, empty
-        places = np.array([*self._pictures.values()], np.int64).reshape(-1, 2)
+        places = np.array([(file.at, file.size) for file in self._pictures.values()], np.int64).reshape(-1, 2)
         return Listing(columns, places[:, 0], places[:, 1], self._passed_over, self._n_repeated, any(labels))
 
-    def _members(self) -> Iterator[tuple[tarfile.TarInfo, str]]:
-        """Yield the files of the tar that are worth a look, and their paths within it."""
+    def _members(self) -> Iterator[tuple[str, _File]]:
+        """Yield the files of the tar that are worth a look, by their paths within it."""
         end, name = 0, self._shard.name
         try:
             with tarfile.open(fileobj=Window(self._shard, most=_LONGEST_HEADER), mode="r:") as archive:
@@ -128,8 +159,14 @@ class _Walk:
                     end = member.offset_data + (member.size if member.isreg() and not member.issparse() else 0)
                     if end > self._shard.size:
                         raise tarfile.TarError(f"a member ends beyond the end of the file, at byte {end:,}")
-                    if member.isreg() and not is_noise(path := inside_of(name, member.name)):
-                        yield member, path.as_posix()
+                    if not (member.isreg() or member.islnk() or member.issym()):
+                        continue
+                    inside = inside_of(name, member.name)
+                    path, file = inside.as_posix(), self._file(inside.as_posix(), member)
+                    if file is None and not is_noise(inside):
+                        self._passed_over.append((path, LINK_TO_NOTHING if member.islnk() else LINK))
+                    elif file is not None and not is_noise(inside):
+                        yield path, file
                 tail = self._shard.read(archive.offset, max(0, min(_BLOCK, self._shard.size - archive.offset)))
         except DataError:
             raise
@@ -138,27 +175,38 @@ class _Walk:
         if any(tail):
             raise _damaged(name, tarfile.TarError(f"no header stands at byte {archive.offset:,}"))
 
-    def _why_not(self, path: str, suffix: str, member: tarfile.TarInfo) -> str | None:
+    def _file(self, path: str, member: tarfile.TarInfo) -> _File | None:
+        """Return where a member's content stands, and note it for links to come; None for a link that leads to none."""
+        if member.isreg():
+            file = _File(member.offset_data, member.size, member.issparse())
+        else:
+            before = PurePosixPath(member.linkname.replace("\\", "/")).as_posix()
+            file = self._files.get(before) if member.islnk() else None
+        if file is not None:
+            self._files[path] = file
+        return file
+
+    def _why_not(self, path: str, suffix: str, file: _File) -> str | None:
         """Return why a member is no picture that can be read, None for one."""
         kind = kind_of(path)
         if kind == "system":
             return HIDDEN if is_hidden_picture(path.rpartition("/")[2]) else SYSTEM_FILE
         if suffix in _NO_PICTURES or kind == "other":
             return why_no_picture(path)
-        if member.issparse():
+        if file.in_pieces:
             return "stored in pieces: pack it again without --sparse"
-        if member.size > LARGEST_FILE:
-            return f"it has {member.size:,} bytes, more than {LARGEST_FILE:,}"
-        if kind == "unknown" or member.size > READ_AT_ONCE:
-            window = io.BufferedReader(Window(self._shard, member.offset_data, member.size))
-            return None if member.size and is_picture_file(window) else why_no_picture(path)
+        if file.size > LARGEST_FILE:
+            return f"it has {file.size:,} bytes, more than {LARGEST_FILE:,}"
+        if kind == "unknown" or file.size > READ_AT_ONCE:
+            window = io.BufferedReader(Window(self._shard, file.at, file.size))
+            return None if file.size and is_picture_file(window) else why_no_picture(path)
         return None
 
-    def _note_class(self, path: str, suffix: str, member: tarfile.TarInfo) -> None:
-        if member.size > _MOST_TEXT or member.issparse():
+    def _note_class(self, path: str, suffix: str, file: _File) -> None:
+        if file.size > _MOST_TEXT or file.in_pieces:
             self._passed_over.append((path, "too long for a class"))
             return
-        text = self._shard.read(member.offset_data, member.size).decode("utf-8", "replace").strip()
+        text = self._shard.read(file.at, file.size).decode("utf-8", "replace").strip()
         found = self._classes if suffix == _CLASS else self._facts
         found[_key(path)] = text if suffix == _CLASS else _told(text)
         if suffix == _FACTS and not found[_key(path)]:

@@ -98,6 +98,17 @@ def tree_of(name: str, pictures: Iterable[str], passed_over: Iterable[tuple[str,
     return top
 
 
+def add_passed_over(tree: Folder, passed_over: Iterable[tuple[str, str]]) -> None:
+    """Note in a tree what was passed over before it was walked: (path, why); a folder that held nothing else comes into it."""
+    known: dict[str, Folder | None] = {folder.path: folder for folder in tree.below()}
+    for path, why in passed_over:
+        folder = _entered(path.rpartition("/")[0], known, set())
+        if folder is not None:
+            folder.passed_over.append((path, why))
+    for folder in tree.below():
+        folder.folders.sort(key=lambda inner: natural(inner.name))
+
+
 def _held_runs(folder: Folder) -> bool:
     """Say whether nothing was found in a folder but runs."""
     found = folder.pictures or folder.folders or not folder.passed_over

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import threading
 import urllib.error
 import urllib.request
@@ -46,7 +47,7 @@ def answers(address: str) -> bool:
                 answered.append(True)
         except urllib.error.HTTPError:  # an answer, if not a friendly one
             answered.append(True)
-        except OSError:
+        except (OSError, ValueError, http.client.HTTPException):  # ValueError: no address, such as one without https://
             answered.append(False)
 
     asking = threading.Thread(target=ask, name="descend-hub", daemon=True)

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 Stages = dict[str, nn.Module]
+# what a model raises that is cut by the layout of another family: it lacks a part, or its parts expect other inputs
+_OF_ANOTHER_FAMILY = (AttributeError, TypeError, RuntimeError, ValueError, AssertionError, IndexError, KeyError)
 
 
 def stages_of(model: Any, size: int) -> Stages:
@@ -25,7 +27,7 @@ def stages_of(model: Any, size: int) -> Stages:
             try:
                 stages = layout(model)
                 same = torch.equal(nn.Sequential(*stages.values()).eval()(probe), expected)
-            except (AttributeError, TypeError, RuntimeError, ValueError):  # another family: it has other parts
+            except _OF_ANOTHER_FAMILY:
                 continue
             if same:
                 return stages

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
+import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,10 @@ LEAST_SHARE = 0.9  # of the backbone's parameters, and of its tensors: below it,
 MAX_DEPTH = 3  # of dictionaries in dictionaries, and of the parts of a prefix
 N_SHOWN = 5  # names of tensors in a message
 CLASSIFIERS = ("head", "heads", "fc", "_fc", "classifier", "last_linear", "head_dist")  # where networks keep it, at the top
+
+# what reads tensors raises on a file of another kind: its first bytes are taken for instructions of a pickle
+_UNREADABLE = (pickle.UnpicklingError, SafetensorError, RuntimeError, ValueError, LookupError, EOFError, AssertionError,
+               TypeError, AttributeError, struct.error, OverflowError)  # fmt: skip
 
 Named = dict[str, Tensor]
 
@@ -132,7 +137,7 @@ def read_weights(path: Path) -> tuple[Mapping[str, Any], str]:
         )
     except OSError as error:
         raise ModelError("weights", f"must be a file that can be read ({error.strerror or error})", got=str(path)) from None
-    except (pickle.UnpicklingError, SafetensorError, RuntimeError, ValueError, KeyError, EOFError) as error:
+    except _UNREADABLE as error:
         why = next(iter(str(error).splitlines()), type(error).__name__).split(". ")[0]
         must = f"must be a safetensors file, or hold tensors only ({why})"
         fix = "Save what is needed: torch.save(model.state_dict(), FILE); code in a file is never run."

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from descend.errors import MissingExtra
 from descend.transfer.engine import Compute, Engine
-from descend.transfer.graph import INPUT, ONE_PICTURE, graph
+from descend.transfer.graph import INPUT, ONE_PICTURE, graph, starting
 
 
 def available() -> bool:
@@ -34,13 +34,14 @@ class OnnxRuntimeEngine(Engine):
         return importlib.metadata.version("onnxruntime")
 
     def _start(self) -> Compute:
-        import onnxruntime
+        with starting(self):
+            import onnxruntime
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # torch's threads want the cores too
-        session = onnxruntime.InferenceSession(graph(self), options, providers=["CPUExecutionProvider"])
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # torch's threads want the cores too
+            session = onnxruntime.InferenceSession(graph(self), options, providers=["CPUExecutionProvider"])
 
         def compute(chunks: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
             return [np.asarray(session.run(None, {INPUT: chunk})[0]) for chunk in chunks]

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from descend.errors import MissingExtra, ModelError
+from descend.errors import MissingExtra, ModelError, first_line
 from descend.transfer.engine import Compute, Engine
-from descend.transfer.graph import ONE_PICTURE, graph
+from descend.transfer.graph import ONE_PICTURE, graph, starting
 from descend.transfer.signal_stack import kept_signal_stack
 
 if TYPE_CHECKING:
@@ -78,13 +78,14 @@ class OpenVinoEngine(Engine):
         return importlib.metadata.version("openvino")
 
     def _start(self) -> Compute:
-        load()
-        import openvino
+        with starting(self):
+            load()
+            import openvino
 
-        settings = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": self.precision,
-                    "INFERENCE_NUM_THREADS": self.threads}  # fmt: skip
-        model = core().compile_model(core().read_model(graph(self)), "CPU", settings)
-        queue = openvino.AsyncInferQueue(model)  # one chunk on each thread at a time
+            settings = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": self.precision,
+                        "INFERENCE_NUM_THREADS": self.threads}  # fmt: skip
+            model = core().compile_model(core().read_model(graph(self)), "CPU", settings)
+            queue = openvino.AsyncInferQueue(model)  # one chunk on each thread at a time
 
         def compute(chunks: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
             done: dict[int, NDArray[np.float32]] = {}
@@ -113,9 +114,14 @@ class OpenVinoBfloat16Engine(OpenVinoEngine):
 
     @classmethod
     def version(cls) -> str:
-        """Return openvino's version; raises MissingExtra, and ModelError where the processor has no bfloat16."""
+        """Return openvino's version; raises MissingExtra, and ModelError where it cannot load or use bfloat16 here."""
         version = super().version()
-        if not computes_in_bfloat16():
+        try:
+            computes = computes_in_bfloat16()
+        except Exception as error:  # of an installation that is broken: whatever its libraries raise
+            raise ModelError(f"engine {cls.name}", f"openvino must be able to start ({first_line(error)})",
+                             fix="Use --engine torch.") from error  # fmt: skip
+        if not computes:
             raise ModelError(f"engine {cls.name}", "the processor must compute in bfloat16 (AMX or AVX-512 BF16)",
                              fix="Use --engine openvino.")  # fmt: skip
         return version

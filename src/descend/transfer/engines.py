@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from descend.errors import MissingExtra, ModelError, nearest
+from descend.errors import ModelError, nearest
 from descend.files import CacheFolder
 from descend.models.stages import Backbone
 from descend.transfer.engine import Engine, FrozenPrefix
@@ -74,25 +74,30 @@ def choose(
     """Return the engine that computes this prefix fastest on this machine with this process's threads.
 
     Measures every engine that is installed, a few chunks each, in turn; the verdict is stored in the cache folder for
-    (weights, cut, size, threads, machine, versions). An engine that cannot run the network is left out and named.
+    (weights, cut, size, threads, machine, versions). An engine that cannot run the network, whatever it raises, is left out and
+    named; where memory or the disk is what it lacked, the next run tries it again. Raises what torch's own engine does.
     """
     cache = cache or CacheFolder()
     engines, missing, path = _candidates(FrozenPrefix(backbone, size=size, stage=stage, taps=taps), cache)
     if (known := _known(engines, missing, path, cache)) is not None:
         return known
-    failed = {}
+    failed, lasts = dict[str, str](), True
     for name in [*engines]:
         try:
             engines[name].start()
-        except ModelError as error:  # torch always starts
-            failed[name] = str(error)
+        except Exception as error:
+            if name == TorchEngine.name:  # what it cannot run, none can
+                raise
+            failed[name] = str(error) or type(error).__name__
+            lasts = lasts and not isinstance(error.__cause__ or error, (MemoryError, OSError))
             del engines[name]
     for name in [name for name, engine in engines.items() if engine.precision != TorchEngine.precision]:
         if (agreement := _agreement(engines[name], engines[TorchEngine.name])) < LEAST_AGREEMENT:
             failed[name] = f"its features agree with float32 to {agreement:.3f} only, not {LEAST_AGREEMENT} (cosine)"
             del engines[name]
     rates = measure(engines)
-    cache.store(path, json.dumps({"images_per_s": rates, "failed": failed}).encode())
+    if lasts:
+        cache.store(path, json.dumps({"images_per_s": rates, "failed": failed}).encode())
     return _choice(engines, rates, missing | failed, remembered=False)
 
 
@@ -162,7 +167,7 @@ def _installed(prefix: FrozenPrefix, cache: CacheFolder) -> tuple[dict[str, Engi
         try:
             cls.version()
             engines[name] = cls(prefix, cache)
-        except (MissingExtra, ModelError) as error:  # not installed; not for this processor
+        except (ImportError, ModelError) as error:  # not installed; not for this processor
             missing[name] = str(error)
     return engines, missing
 

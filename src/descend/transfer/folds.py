@@ -22,21 +22,33 @@ def folds_of(
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Yield (rows to fit, rows held out): each class in each fold where it has as many pictures, units whole.
 
-    Yields nothing where every class has a single picture.
+    Yields nothing where every class has a single picture, or one unit holds all pictures.
     """
-    counts = np.bincount(labels, minlength=n_classes)
-    if counts.max() < 2:
+    n_folds = n_cut(labels, units, n_folds, n_classes)
+    if not n_folds:
         return
-    n_folds = max(2, min(n_folds, int(counts[counts > 0].min())))
     splits = stratified(labels, units, n_folds, rng.integer_seed(seed, "logistic folds" + f"#{repeat}" * (repeat > 0)) % 2**32)
     yield from splits[: n_searched(len(labels), n_classes, n_folds)]
 
 
+def n_cut(labels: NDArray[np.int64], units: NDArray[np.int64] | None, n_folds: int, n_classes: int) -> int:
+    """Return into how many folds pictures are cut where ``n_folds`` are asked for, 0 where they cannot be.
+
+    As many as the rarest class has pictures, or two, and no more than there are units: each fold holds one out, or more.
+    """
+    counts = np.bincount(labels, minlength=n_classes)
+    n_units = len(labels) if units is None else len(np.unique(units))
+    if counts.max() < 2 or n_units < 2:
+        return 0
+    return min(max(2, min(n_folds, int(counts[counts > 0].min()))), n_units)
+
+
 def n_searched(n: int, n_classes: int, n_folds: int, strength: float | None = None) -> int:
-    """Return on how many of the folds of n pictures strengths are tried: on none where it is given."""
+    """Return on how many of the folds of n pictures strengths are tried: on none where it is given, or there are none."""
     if strength is not None:
         return 0
-    return 1 if n * n_classes > ONE_FOLD_FROM else min(n_folds, math.ceil(HELD_OUT * n_folds / max(n, 1)))
+    most = 1 if n * n_classes > ONE_FOLD_FROM else math.ceil(HELD_OUT * n_folds / max(n, 1))
+    return min(n_folds, most)
 
 
 def stratified(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -10,10 +12,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from descend.errors import ModelError
+from descend.errors import DescendError, ModelError, first_line
 from descend.transfer.engine import Chunk, Engine
 from descend.transfer.folding import folded
-from descend.transfer.onnx_recorder import Unsupported, recorded
+from descend.transfer.onnx_recorder import recorded
 
 INPUT, OUTPUT = "images", "features"
 WRITTEN_BY = "recorder 2"  # another number where the recorder writes other graphs
@@ -57,18 +59,36 @@ def _example(engine: Engine) -> torch.Tensor:
 
 def _recorded(prefix: nn.Module, example: torch.Tensor) -> bytes | None:
     """Return the graph as the recorder writes it, or None where it cannot or where what it wrote computes something else."""
-    import onnxruntime
-
     try:
         content = recorded(folded(prefix, example[:1]), example, inputs=INPUT, output=OUTPUT)
-    except Unsupported:
+        return content if _computes_the_same(content, prefix, example) else None
+    except MemoryError:
+        raise
+    except Exception:  # Unsupported; an operation called with other arguments than its row takes; a runtime that refuses it
         return None
+
+
+def _computes_the_same(content: bytes, prefix: nn.Module, example: torch.Tensor) -> bool:
+    """Return whether a graph computes what the prefix does, but for rounding."""
+    import onnxruntime
+
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     found = torch.from_numpy(np.asarray(session.run(None, {INPUT: example.numpy()})[0]))
     with torch.inference_mode():
         expected = prefix(example)
-    close = torch.allclose(found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
-    return content if close else None
+    return torch.allclose(found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
+
+
+@contextmanager
+def starting(engine: Engine) -> Iterator[None]:
+    """Turn whatever a runtime raises when it starts, anything in practice, into a ModelError; a full memory is none of its."""
+    try:
+        yield
+    except (DescendError, MemoryError):
+        raise
+    except Exception as error:
+        raise ModelError(f"engine {engine.name}", f"must be able to run {engine.prefix.backbone} ({first_line(error)})",
+                         fix="Use --engine torch.") from error  # fmt: skip
 
 
 def exported(module: nn.Module, example: torch.Tensor, *, inputs: str, output: str, who: str, free_batch: bool = False) -> bytes:

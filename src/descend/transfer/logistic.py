@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from descend.errors import DataError
 from descend.models import Backbone
-from descend.transfer.folds import folds_of, n_searched
+from descend.transfer.folds import folds_of, n_cut, n_searched
 from descend.transfer.principal_axes import Axes, Doubles, Floats, axes_of
 from descend.transfer.side_by_side import side_by_side
 
@@ -43,7 +43,7 @@ PART = 4_000_000
 as one: 5,666 rows of 5,316 columns take 43 ms with one thread of torch and with two, and 20 to 24 ms in parts."""
 CORRECTIONS = 10  # of L-BFGS: 20 take as many evaluations, and a tenth more time, which with 81 classes is SciPy's own
 USUAL_STRENGTH = 0.01
-"""Where a choice may begin, and what is taken where there is none: without time, or where every class has one picture."""
+"""Where a choice may begin, and what is taken where there is none: without time, or where no folds can be cut."""
 LEAST_GAIN = 1e-3  # nats of held-out loss: where a factor of ten in strength brings less, weaker ones are not tried
 MANY, MOST_FOR_WIDE_SETS = 1000, 10_000  # pictures
 
@@ -125,7 +125,8 @@ def fit_logistic(
     Raises DataError for features that are not finite, a single class, or more than memory holds.
     """
     check()
-    (axes,) = axes_of([features], n_classes=n_classes, n_folds=[n_searched(len(labels), n_classes, n_folds, strength)])
+    n_folds_searched = n_searched(len(labels), n_classes, n_cut(labels, units, n_folds, n_classes), strength)
+    (axes,) = axes_of([features], n_classes=n_classes, n_folds=[n_folds_searched])
     return Searched.of(
         axes, labels, n_classes, units=units, strength=strength, n_folds=n_folds, n_judged=n_judged, seed=seed, check=check,
     ).fit()  # fmt: skip
@@ -215,8 +216,8 @@ def fit_stages(
     """
     searched: dict[str, Searched] = {}
     sets = [features[:, :, -n_columns:] for n_columns in columns.values()]
-    folds = [n_searched(len(labels), n_classes, n_folds, strength)] * len(sets)
-    all_axes = axes_of(sets, n_classes=n_classes, n_folds=folds)
+    n_folds_searched = n_searched(len(labels), n_classes, n_cut(labels, units, n_folds, n_classes), strength)
+    all_axes = axes_of(sets, n_classes=n_classes, n_folds=[n_folds_searched] * len(sets))
     for name, axes in zip(columns, all_axes, strict=True):
         searched[name] = Searched.of(
             axes, labels, n_classes, units=units, strength=strength, n_folds=n_folds, n_judged=n_judged, seed=seed
