@@ -34,6 +34,11 @@ def disarmed(text: str) -> str:
     return f"'{text}" if text.startswith(_FORMULA) and not _NUMBER.fullmatch(text) else text
 
 
+def as_read(text: str) -> str:
+    """Return what a reader gets for a cell of ``text``, in a table that is written as UTF-8 with ``backslashreplace``."""
+    return disarmed(text).encode("utf-8", "backslashreplace").decode()
+
+
 def _text(cell: Cell) -> str:
     if isinstance(cell, str):
         return disarmed(cell)

@@ -12,6 +12,7 @@ from tests.oracles import augment_pixels as oracle
 from torchvision.transforms.v2 import functional as tv
 
 from descend.augment import Pipeline
+from descend.errors import KnobError
 
 IDS = np.arange(1000, 1016)
 
@@ -53,6 +54,15 @@ def test_flip_mirrors_the_pictures_that_it_says_and_twice_is_the_identity(axis: 
     assert np.array_equal(made, np.where(noted["flipped"][:, None, None, None], flipped, images))
     twice, _ = run([f"flip(p=1.0, axis={axis})", f"flip(p=1.0, axis={axis})"], images)
     assert np.array_equal(twice, images)
+
+
+def test_slants_along_both_axes_never_press_a_picture_flat_or_turn_it_inside_out() -> None:
+    for text in ("shear(degrees=44.9)", "shear(degrees=60.0, axis=horizontal)", "shear(degrees=60.0, axis=vertical)"):
+        draws = Pipeline(text).draw(np.arange(4000), (24, 32), epoch=0)
+        assert (np.linalg.det(draws.matrix[:, :2, :2]) > 0).all()
+    for degrees in (45, 60):
+        with pytest.raises(KnobError, match=rf"shear: degrees must be below 45 along both axes, .* got {degrees}"):
+            Pipeline(f"shear(degrees={degrees})")
 
 
 def test_pad_crop_is_numpy_reflection_and_a_slice() -> None:

@@ -67,6 +67,15 @@ def test_it_agrees_within_one_level_where_tables_have_steps(specs: list[str], si
     assert (plain - fast).abs().mean() < 0.01
 
 
+@pytest.mark.parametrize("geometry", ["letterbox(size=60)", "pad_crop(padding=9)"])
+def test_equalization_counts_a_border_between_whole_levels_for_both(geometry: str) -> None:
+    specs = [geometry, "equalize(p=1.0)", "resampling(border=constant, fill=[123.675, 116.28, 103.53])"]
+    assert set(fused.ways(Pipeline(specs).draw(IDS, (50, 60), epoch=0, step=0))) == {COPIED}
+    plain, fast = both(specs, None)
+    assert (plain - fast).abs().max() <= 1.01
+    assert (plain - fast).abs().mean() < 0.01
+
+
 def test_pictures_take_the_cheapest_way_that_their_geometry_allows() -> None:
     for specs, way in (
         ("flip()", COPIED),

@@ -25,6 +25,8 @@ def test_strengths_run_from_a_quarter_to_four_times_what_was_asked_and_stay_lega
     assert rungs("rotate(degrees=90)") == [f"rotate(degrees={d})" for d in (22.5, 45.0, 90.0, 180.0)]
     assert rungs("pad_crop(padding=2)") == [f"pad_crop(padding={n})" for n in (1, 2)] + ["pad_crop()", "pad_crop(padding=8)"]
     assert rungs("flip()") == ["flip(p=1.0)"]
+    assert rungs("shear(degrees=15.0)") == [f"shear(degrees={d})" for d in (3.75, 7.5, 15.0, 30.0)]  # 60 folds a picture over
+    assert rungs("shear(degrees=15.0, axis='vertical')")[-1] == "shear(degrees=60.0, axis='vertical')"
     assert rungs("hue(amount=0.0)") == ["hue(amount=0.0)"]
 
 

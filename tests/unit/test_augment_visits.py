@@ -144,6 +144,24 @@ def test_numbered_visits_do_not_depend_on_workers_and_follow_the_epoch() -> None
     assert not torch.equal(loaded(0, numbered=True, epoch=1)[0], images)
 
 
+def test_what_workers_finish_of_an_epoch_that_was_broken_off_counts_for_that_one() -> None:
+    wrapped = PIPE.wrap(SAMPLES)
+    sampler = wrapped.numbered([4, 4, 7])
+    wrapped.set_epoch(0)
+    late = list(sampler)  # what persistent workers have fetched before the loop broke off
+    wrapped.set_epoch(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        old = wrapped.__getitems__(late)
+        new = wrapped.__getitems__(list(sampler))
+        both = wrapped.__getitems__([late[0], (4, 0, 1)])
+    for epoch, found in enumerate((old, new)):
+        assert torch.equal(found[0][0], PIPE(IMAGES[[4]], ids=[4], epoch=epoch)[0])
+        assert torch.equal(found[2][0], PIPE(IMAGES[[7]], ids=[7], epoch=epoch)[0])
+        assert torch.equal(both[epoch][0], found[0][0])
+        assert not torch.equal(found[0][0], found[1][0])
+
+
 def test_a_new_epoch_counts_anew() -> None:
     wrapped = PIPE.wrap(SAMPLES)
     wrapped.set_epoch(7)

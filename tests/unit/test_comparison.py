@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import signal
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from tests.conftest import shapes_folder  # pyright: ignore[reportMissingImports]
+from tests.fake_runs import fake_fit  # pyright: ignore[reportMissingImports]
 
 import descend
 from descend.cli import main
-from descend.comparison import Made, candidates, load
+from descend.comparison import Made, Settings, candidates, load, loop
 from descend.comparison.candidate import split, words
 from descend.comparison.result import Comparison
+from descend.comparison.workers import Workers
 from descend.errors import DataError, KnobError, SpecError
 from descend.progress import Silent
+from descend.stats import Spending
 from descend.train.lock import RunLock
 from descend.train.recipe import Recipe
 
@@ -152,6 +160,48 @@ def test_it_ends_when_every_verdict_is_known(found: Comparison) -> None:
     assert early.verdicts()[0].known.level > 0.97  # a look has a part of the 5 %
 
 
+def answered(root: Path, name: str, seed: int, accuracy: float) -> Made:
+    """Write what a verdict reads of a run: its answers."""
+    place = root / f"{name}-{seed}"
+    place.mkdir()
+    right = np.random.default_rng([seed, len(name)]).random(200) < accuracy
+    rows = [f"{i}.png,test,a,{'a' if good else 'b'}" for i, good in enumerate(right)]
+    (place / "predictions.csv").write_text("path,split,label,predicted\n" + "\n".join(rows) + "\n")
+    return Made(name, seed, str(place), "finished", 1.0)
+
+
+@pytest.mark.parametrize("n_before", [1, 2, 4])
+def test_a_candidate_that_failed_takes_no_seeds_from_the_others(tmp_path: Path, n_before: int) -> None:
+    ways = (("base", 0.6, 5), ("better", 0.9, 5), ("broken", 0.7, n_before))
+    made = [answered(tmp_path, name, seed, accuracy) for name, accuracy, n in ways for seed in range(n)]
+    made.append(Made("broken", n_before, str(tmp_path / "gone"), "failed", 1.0, error="it exploded"))
+    result = Comparison(tmp_path, "digits", ("base", "better", "broken"), {}, made, looks=(3, 5, 8))
+    better, broken = result.verdicts()
+    assert [(verdict.name, verdict.known.n_seeds) for verdict in (better, broken)] == [("better", 5), ("broken", n_before)]
+    assert [result.goes_on(name) for name in ("better", "broken")] == [True, False]
+    levels = Spending(result.looks)
+    assert better.known.level == pytest.approx(levels.level_at(5, level=0.975))
+    assert better.different
+    assert broken.known.level == pytest.approx(levels.level_at(n_before, last=True))  # it is looked at no more
+    assert broken.known.level >= 0.95
+
+
+def test_one_seed_of_those_that_go_on_is_a_look_too(tmp_path: Path) -> None:
+    made = [answered(tmp_path, name, 0, accuracy) for name, accuracy in (("base", 0.6), ("better", 0.9))]
+    verdict = Comparison(tmp_path, "digits", ("base", "better"), {}, made, looks=(3, 5)).verdicts()[0]
+    assert (verdict.known.n_seeds, verdict.known.level) == (1, 0.95)
+
+
+class Listener(Silent):
+    """Keeps the lines."""
+
+    def __init__(self) -> None:
+        self.lines = list[str]()
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
 class StopsAfter(Silent):
     """A listener that presses Ctrl-C after some lines."""
 
@@ -173,24 +223,55 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no lock there")
-def test_a_run_that_another_process_has_is_left_alone(tmp_path: Path) -> None:
+def test_a_run_that_another_process_has_is_waited_for_and_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     texts, out = ["base", "batch_size=64"], tmp_path / "one"
     made = descend.compare("digits", texts, seeds=1, out=out, **QUICK).made
-    place = next(item.place for item in made if item.name == "base")
-    (Path(place) / "predictions.csv").unlink()
-    record = json.loads((Path(place) / "record.json").read_text())
-    lock = RunLock(Path(place))
-    try:
-        again = descend.compare("digits", texts, seeds=1, out=out, **QUICK)
-    finally:
-        lock.release()
-    assert [item.status for item in again.made if item.name == "base"] == ["failed"]
-    assert json.loads((Path(place) / "record.json").read_text()) == record
+    place = next(Path(item.place) for item in made if item.name == "base")
+    answers, record = (place / "predictions.csv").read_bytes(), (place / "record.json").read_text()
+    (place / "predictions.csv").unlink()
+    lock, waits = RunLock(place), list[float]()
+
+    def other_ends(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 2:
+            (place / "predictions.csv").write_bytes(answers)
+            lock.release()
+
+    monkeypatch.setattr("descend.comparison.runs.time", SimpleNamespace(sleep=other_ends, perf_counter=time.perf_counter))
+    listener = Listener()
+    again = descend.compare("digits", texts, seeds=1, out=out, progress=listener, **QUICK)
+    assert len(waits) == 2
+    assert [(item.status, item.again) for item in again.made] == [("finished", True)] * 2
+    assert (place / "record.json").read_text() == record
+    assert not (place / "failed.txt").exists()
+    assert sum("another process is making this run" in line for line in listener.lines) == 1
 
 
 def test_a_budget_that_allows_no_run_each_says_what_does(tmp_path: Path) -> None:
     with pytest.raises(KnobError, match=r"one run of each candidate: about"):
         descend.compare("digits", ["base", "batch_size=64"], budget="10ms", out=tmp_path / "c", **QUICK)
+
+
+def test_runs_that_are_made_at_the_same_time_need_the_time_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def here(task: Any, jobs: Any, lost: Any, **how: Any) -> Iterator[Any]:
+        return (task(job, **how) for job in jobs)
+
+    @contextmanager
+    def beside(*_: Any) -> Iterator[Workers]:
+        yield Workers(here)
+
+    monkeypatch.setattr(loop, "workers", beside)
+    recipe = Recipe(data="digits", transfer="scratch", epochs=1, **{name: QUICK[name] for name in ("backbone", "batch_size")})
+
+    def four(jobs: int, place: str) -> Comparison:
+        monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=itertools.count().__next__))  # every look takes a second
+        texts = ["base", *(f"batch_size={n}" for n in (16, 64, 128))]
+        how = fake_fit(lambda _: 0.8, [])
+        return loop.compare(texts, recipe, Settings(1, "3s", jobs=jobs), **how, out=tmp_path / place / "c", progress=Silent())
+
+    with pytest.raises(KnobError, match=r"one run of each candidate: about 4"):
+        four(1, "alone")
+    assert len(four(2, "two").made) == 4
 
 
 def test_a_given_split_stays(tmp_path: Path) -> None:

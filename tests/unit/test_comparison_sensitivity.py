@@ -14,9 +14,12 @@ from tests.fake_runs import fake_fit  # pyright: ignore[reportMissingImports]
 import descend
 from descend.cli import main
 from descend.comparison import Sensitivity, Settings, grid, load_sensitivity, sweep_rates, width_of
+from descend.comparison.result import share
+from descend.comparison.sensitivity import WidthVerdict
 from descend.errors import KnobError, SpecError
 from descend.optim import Adam, Rule
 from descend.progress import Silent
+from descend.stats import Interval, difference
 from descend.technique import build
 from descend.train.recipe import Recipe
 
@@ -39,6 +42,16 @@ def test_the_width_of_a_curve_by_hand() -> None:
     assert width.decades.mean == pytest.approx(1 + 0.125 + 0.5)
     assert (width.decades.low, width.decades.high) == (-math.inf, math.inf)  # one seed says nothing of others
     assert width.bounded
+
+
+def test_seeds_that_say_the_same_leave_width_and_accuracy_open() -> None:
+    row = [0.90, 0.94, 0.945, 0.925]
+    width = width_of(TENTHS, np.array([row, row]))
+    assert width.accuracy == Interval(0.945, -math.inf, math.inf, 2)
+    assert width.text == "1.6"
+    assert share(width.accuracy) == "94.5%"
+    known = difference(width.by_seed + 1, width.by_seed)
+    assert "inf" not in WidthVerdict(known, 0.5).text
 
 
 def test_the_range_ends_where_the_grid_does_and_says_so() -> None:

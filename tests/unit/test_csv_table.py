@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from descend.csv_table import disarmed, write_table
+from descend.csv_table import as_read, disarmed, write_table
 from descend.train.evaluate import write_predictions
 
 
@@ -21,6 +21,14 @@ def test_formulas_get_an_apostrophe(text: str) -> None:
 @pytest.mark.parametrize("text", ["", "cat", "a=b", "-0.5", "+1", "-1e-5", " =1", "'=1", "cats/-1.png"])
 def test_other_text_stays(text: str) -> None:
     assert disarmed(text) == text
+
+
+@pytest.mark.parametrize("text", ["-1x/a.png", "=1", "plain.png", "\udce9.png", "'=1"])
+def test_a_cell_reads_as_it_is_told(text: str) -> None:
+    file = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="backslashreplace", newline="")
+    write_table(file, ["path"], [[text]])
+    file.seek(0)
+    assert list(csv.reader(file))[1] == [as_read(text)]
 
 
 def test_headers_text_and_numbers_of_a_table() -> None:

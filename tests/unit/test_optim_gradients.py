@@ -76,6 +76,48 @@ def test_parameters_may_miss_from_parts_of_a_window() -> None:
     assert (one.item(), two.item()) == (-1.0, -0.5)
 
 
+@pytest.mark.parametrize("rule", ["nesterov(form=lookahead)", "schedule_free_adamw", "ema(inner=schedule_free_sgd)"])
+def test_an_open_window_before_the_first_move_is_no_step(rule: str) -> None:
+    parameter = torch.ones(2, requires_grad=True)
+    optimizer = Optimizer([parameter], rule, gradients="accumulate(n=2)")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = parameter.square().sum()
+        loss.backward()
+        return loss
+
+    moved = []
+    for _ in range(3):
+        optimizer.step(closure)
+        moved.append(optimizer.moved)
+        with optimizer.evaluation_weights():
+            assert bool(torch.isfinite(parameter).all())
+    assert moved == [False, True, False]
+
+
+@pytest.mark.parametrize("nonfinite", ["error", "skip", "ignore"])
+def test_the_norm_at_the_end_of_a_window_is_that_of_its_mean(nonfinite: str) -> None:
+    gradients = [torch.tensor(g, dtype=torch.float64) for g in ([4.0, 0.0, 0.0], [0.0, 2.0, 0.0])]
+    stages = ["accumulate(n=2)", "clip_norm(max_norm=1.0)"]
+    _, optimizer, moved = windows("sgd(lr=1.0)", stages, gradients, nonfinite=nonfinite)
+    assert moved[-1]
+    assert optimizer.gradient_norm == pytest.approx(5**0.5)
+    _, plain, _ = windows("sgd(lr=1.0)", stages[:1], gradients, nonfinite=nonfinite)
+    assert plain.gradient_norm is None
+
+
+def test_the_count_of_skipped_steps_is_saved() -> None:
+    gradients = [torch.full((3,), value, dtype=torch.float64) for value in (1.0, float("nan"))]
+    _, optimizer, _ = windows("sgd", [], gradients, nonfinite="skip")
+    saved = optimizer.state_dict()
+    other = Optimizer([torch.zeros(3, dtype=torch.float64, requires_grad=True)], "sgd", nonfinite="skip")
+    other.load_state_dict(saved)
+    assert other.skipped == 1
+    other.load_state_dict({name: value for name, value in saved.items() if name != "skipped"})  # of an older version
+    assert other.skipped == 0
+
+
 def test_two_windows_inside_each_other_are_refused() -> None:
     with pytest.raises(KnobError, match="accumulate once"):
         Optimizer([torch.zeros(1, requires_grad=True)], "sgd", gradients=["accumulate(n=2)", "accumulate(n=3)"])

@@ -36,6 +36,27 @@ def plain(layer, x, weight, bias):
     return F.conv2d(x, weight, bias, layer.stride, layer.padding, layer.dilation, layer.groups)
 
 
+@pytest.mark.parametrize("per", ["sample", "batch"])
+@pytest.mark.parametrize(("make", "shape"), LAYERS)
+def test_an_empty_batch_passes_in_training(make, shape, per):
+    layer, x = make(per=per), torch.ones(0, *shape[1:], dtype=torch.float64, requires_grad=True)
+    y = layer(x)
+    assert y.shape == plain(layer, x, layer.weight, layer.bias).shape
+    y.sum().backward()
+    assert not layer.weight.grad.any()
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+@pytest.mark.parametrize("per", ["sample", "batch"])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_layer_without_outputs_is_torchs(per, bias):
+    layer, x = DropConnectLinear(5, 0, P, per=per, bias=bias), torch.ones(3, 5, requires_grad=True)
+    y = layer(x)
+    assert y.shape == (3, 0)
+    y.sum().backward()
+    assert torch.equal(x.grad, torch.zeros(3, 5))
+
+
 @pytest.mark.parametrize(("make", "shape"), LAYERS)
 def test_per_sample_is_each_sample_through_its_own_weights(make, shape):
     layer, x = make(seed=2, stream="dc"), torch.randn(shape, dtype=torch.float64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 
 import numpy as np
@@ -47,6 +48,17 @@ def test_units_of_feature_maps_are_numbered_with_the_channel_fastest():
         kept = layer(torch.ones(4, 5, 3, 2)).numpy() != 0
     dropped = rng.bernoulli(3, "maps", ids=IDS, p=0.3, n=30, epoch=2, draw=1).reshape(4, 3, 2, 5)
     assert (kept != dropped.transpose(0, 3, 1, 2)).all()
+
+
+@pytest.mark.parametrize("layer", [Dropout(0.5), Dropout(0.5, kind="channel"), DropBlock(0.5), StochasticDepth(0.5)], ids=repr)
+def test_an_empty_batch_passes_in_training(layer):
+    x = torch.ones(0, 3, 8, 8, requires_grad=True)
+    for where in (contextlib.nullcontext(), rng.context(0, 0, [])):
+        with where:
+            y = layer(x)
+        assert y.shape == x.shape
+        y.sum().backward()
+    assert x.grad.shape == x.shape
 
 
 @pytest.mark.parametrize("mode", ["inverted", "classic"])

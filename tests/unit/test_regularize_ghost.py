@@ -10,7 +10,9 @@ from tests.oracles import regularize_forms as oracle
 from torch import nn
 
 from descend.errors import DataError, KnobError, ModelError
-from descend.regularize import Dropout, GhostBatchNorm, GhostBatchNorm2d, hold_in_eval, reestimate_batch_norm
+from descend.regularize import Dropout, GhostBatchNorm, GhostBatchNorm2d, StochasticDepth, hold_in_eval, reestimate_batch_norm
+from descend.regularize.install import drop_output
+from descend.regularize.norm import set_norm_policy, told_to_train
 
 
 def pictures(n, c=3, seed=0):
@@ -103,3 +105,36 @@ def test_reestimation_leaves_held_norms_and_needs_a_batch():
     reestimate_batch_norm(model, [pictures(4)])
     assert torch.equal(model[0].running_mean, torch.zeros(3).double())
     assert not torch.equal(model[1].running_mean, before)
+
+
+def test_reestimation_switches_no_drop_layer_on_that_a_norm_holds():
+    plain = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2)).double()
+    dropping = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2)).double()
+    dropping.load_state_dict(plain.state_dict())
+    drop_output(dropping[0], StochasticDepth(0.5))
+    for model in (plain, dropping):
+        reestimate_batch_norm(model, [pictures(4, seed=seed) for seed in range(3)])
+    for name, value in plain.state_dict().items():
+        assert torch.equal(dropping.state_dict()[name], value), name
+    set_norm_policy(dropping[0], "eval")
+    before = dropping[0].running_mean.clone()
+    reestimate_batch_norm(dropping, [pictures(4)])
+    torch.testing.assert_close(dropping[2].running_mean, dropping[1](dropping[0].eval()(pictures(4))).mean((0, 2, 3)))
+    assert torch.equal(dropping[0].running_mean, before)
+
+
+def test_reestimation_leaves_no_word_with_held_parts():
+    model = nn.Sequential(nn.Sequential(nn.Conv2d(3, 3, 1)), nn.BatchNorm2d(3)).double()
+    hold_in_eval(model[0])
+    model.train()
+    reestimate_batch_norm(model, [pictures(4)])
+    assert told_to_train(model[0])
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_half_precision_inputs_are_measured_in_the_precision_of_the_weights(affine):
+    norm = GhostBatchNorm2d(3, 4, momentum=1.0, affine=affine)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = norm(pictures(8).bfloat16())
+    assert y.dtype == torch.bfloat16
+    torch.testing.assert_close(norm.running_mean, pictures(8).bfloat16().float().mean((0, 2, 3)), rtol=1e-5, atol=1e-5)

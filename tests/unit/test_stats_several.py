@@ -90,6 +90,22 @@ def test_every_p_value_is_that_of_its_interval() -> None:
     assert difference(a, b).p_value == pytest.approx(scipy_stats.ttest_rel(a, b).pvalue)
 
 
+def test_what_rounding_leaves_of_equal_scores_is_no_certainty() -> None:
+    far, near = np.full((3, 40), 0.9), np.full((3, 40), 0.8)
+    rough = np.where(np.arange(120).reshape(3, 40) % 2, 2 / 3 - 1 / 3, 1 / 3)  # the same number, the last bit apart
+    for a, b in ((far, near), (far, far + 1e-16), (rough, np.full((3, 40), 1 / 3)), (rough + 0.1, np.full((3, 40), 0.1))):
+        known = difference(a, b)
+        assert known.interval.low < known.interval.mean - 0.01, "as of one run each that differs by the same"
+        assert known.p_value > 1e-9
+    tied = difference(rough[:1], np.full((1, 40), 1 / 3))
+    assert (tied.p_value, tied.distinguishable) == (1.0, False)
+    steps = [0.91235, 0.81235, 0.71235]
+    for other in (steps, [step - 1 / 60_000 for step in steps], [step + 1e-16 for step in steps]):
+        equal = difference(steps, other)
+        assert (equal.interval.low, equal.interval.high, equal.p_value) == (-math.inf, math.inf, 1.0)
+    assert difference([0.1 + 0.2, 0.5], [0.3, 0.5]).interval.mean == 0
+
+
 def test_each_shape_has_its_interval() -> None:
     a, b = crossed(np.random.default_rng(2), 3, 20, seeds=0.1, pictures=0.1)
     assert difference(a, b, 0.9).interval == paired_runs_and_items(a, b, 0.9)
@@ -107,6 +123,10 @@ def test_each_shape_has_its_interval() -> None:
     assert (shares.p_value < 0.05) == shares.distinguishable
     with pytest.raises(DataError, match="same seeds at a look"):
         differences({"x": (a, b), "y": (a[:2], b[:2])}, looks=Spending((2, 3)))
+    looks = Spending((2, 3, 4))  # y has ended, and x goes on: each at its own look, Holm's method over both
+    known = differences({"x": (a, b), "y": (a[:1], b[:1])}, looks=looks, last={"y"})
+    assert [each.level for each in known.values()] == pytest.approx([looks.level_at(3, level=0.975), 0.975])
+    assert not any(each.distinguishable for each in known.values())
 
 
 def test_the_boundaries_are_the_published_ones() -> None:

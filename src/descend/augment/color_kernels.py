@@ -50,16 +50,6 @@ def look_up(levels, n, table):
 
 
 @lean
-def look_up_whole(levels, n, table):
-    """Replace n interleaved whole levels by their values in the tables (3, 256) of their channels, in place."""
-    red, green, blue = table[0], table[1], table[2]
-    for k in range(0, n, 3):
-        levels[k] = red[np.uint32(levels[k])]
-        levels[k + 1] = green[np.uint32(levels[k + 1])]
-        levels[k + 2] = blue[np.uint32(levels[k + 2])]
-
-
-@lean
 def finish(row, to, at, out, whole_out):
     """Take a row of levels (3 w + 1,) through color to the output, as ``to`` says: floats ``out`` or whole levels ``whole_out``.
 
@@ -117,18 +107,11 @@ def spread(plane):
 
 
 @lean
-def histogram(levels, n, whole, counts):
+def histogram(levels, n, counts):
     """Count n interleaved levels by channel, (3, 256) float64; one between two whole levels counts for both in proportion."""
     for c in range(3):
         for k in range(256):
             counts[c, k] = 0
-    if whole:
-        red, green, blue = counts[0], counts[1], counts[2]
-        for k in range(0, n, 3):
-            red[np.uint32(levels[k])] += 1
-            green[np.uint32(levels[k + 1])] += 1
-            blue[np.uint32(levels[k + 2])] += 1
-        return
     for c in range(3):
         below, above = counts[c], counts[c][1:]
         for k in range(c, n, 3):

@@ -17,6 +17,7 @@ from descend.augment.matrices import crop_resize, rotation, shearing, stack, tra
 from descend.augment.points import Floats
 from descend.augment.random_stream import RandomStream
 from descend.augment.transform import Augmentation
+from descend.errors import KnobError
 from descend.technique import Probability, Search, technique
 
 Angle = Annotated[float, Ge(0), Le(180), Search(0.0, 45.0)]
@@ -195,13 +196,17 @@ class Scale(Augmentation):
         return draws.warp(zoom(x, y, draws.canvas)).note(stream.name, x=x, y=y)
 
 
+_FLAT = 45  # degrees: the area of a picture that is slanted by a and b is multiplied by 1 - tan(a) tan(b)
+
+
 @technique("shear", source="Simard et al. 2003, ICDAR, section 2 (affine distortions)")
 class Shear(Augmentation):
     """Slant the picture by angles uniform on -degrees..degrees, along both axes or one.
 
         (x, y) is read at (x + y tan(a), y + x tan(b))        from the middle;  a, b uniform on [-degrees, degrees]
 
-    Prefer the horizontal one for handwriting.
+    Prefer the horizontal one for handwriting. Along both axes ``degrees`` stay below 45: two slants of 45 press the picture flat,
+    and steeper ones turn it inside out.
     """
 
     stage = "geometry"
@@ -210,6 +215,11 @@ class Shear(Augmentation):
     degrees: Annotated[float, Ge(0), Le(60), Search(0.0, 30.0)] = 10.0
     axis: Literal["both", "horizontal", "vertical"] = "both"
     p: Probability = 1.0
+
+    def __post_init__(self) -> None:
+        if self.axis == "both" and self.degrees >= _FLAT:
+            raise KnobError("shear", f"degrees must be below {_FLAT} along both axes, where two slants press the picture flat",
+                            got=self.degrees, fix="Lower degrees, or slant along one axis: axis=horizontal.")  # fmt: skip
 
     def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Append the shear; noted in degrees."""

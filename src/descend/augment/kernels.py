@@ -27,7 +27,6 @@ from descend.augment.color_kernels import (
     histogram,
     lean,
     look_up,
-    look_up_whole,
     means_of,
     spread,
     store,
@@ -63,21 +62,20 @@ def paint(factors, b, to, work, out, whole_out):
 
 
 @lean
-def adapt(work, n, factors, b, whole):
-    """Change the tone of all levels of an image by what it takes all of them to know; whole: they are whole numbers."""
+def adapt(work, n, factors, b):
+    """Change the tone of all levels of an image by what it takes all of them to know.
+
+    They may lie between whole levels, in a view that copies pixels too: where it shows a constant border, or is stretched.
+    """
     levels = work.levels
     if factors.stretch[b]:
         for c in range(3):
             spread(levels[c:n:3])
-        whole = False
     if factors.flatten[b]:
-        histogram(levels, n, whole, work.counts)
+        histogram(levels, n, work.counts)
         for c in range(3):
             equalizing(work.counts[c], work.table[c])
-        if whole:
-            look_up_whole(levels, n, work.table)
-        else:
-            look_up(levels, n, work.table)
+        look_up(levels, n, work.table)
     if factors.table.size:
         look_up(levels, n, factors.table[b])
 
@@ -88,7 +86,7 @@ def complete(factors, b, rows, to, work, out, whole_out):
     width, color, words, sigma = work.sums.size, factors.color[b], factors.words[b], factors.sigma[b]
     n_rows = (work.levels.size - 1) // width
     if rows.adapted:
-        adapt(work, n_rows * width, factors, b, factors.way[b] == COPIED)
+        adapt(work, n_rows * width, factors, b)
         if rows.summed:
             for i in range(n_rows):
                 add_row(work.sums, work.levels[i * width : (i + 1) * width])

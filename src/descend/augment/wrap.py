@@ -6,11 +6,11 @@ import multiprocessing
 import multiprocessing.context
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch.utils.data import Dataset, Sampler
 
 from descend import rng
@@ -20,6 +20,10 @@ from descend.augment.memory import lent_by
 from descend.augment.outbox import Outbox
 from descend.augment.points import Ints
 from descend.errors import DataError, KnobError
+
+Index = int | tuple[int, int, int]
+"""Which sample is read; by ``numbered`` with the number of its visit, and of the epoch."""
+Fact = TypeVar("Fact")
 
 
 class BatchTransform(Protocol):
@@ -42,7 +46,7 @@ class BatchTransform(Protocol):
         ...
 
 
-_EPOCH, _READS, _ANNOUNCED, _WARNED = range(4)  # numbers that workers share: the epoch, reads since set_epoch, and two switches
+_EPOCH, _READS, _ANNOUNCED, _BEGUN, _WARNED = range(5)  # numbers that workers share: the epoch, reads since set_epoch, switches
 _FORGOTTEN = (
     "augment.wrap: a second epoch has begun without set_epoch(epoch). Call it before every epoch: draws are a function of the"
     " epoch, so a run that is resumed or repeated gets the same pictures only then."
@@ -74,7 +78,8 @@ class Augmented(Dataset[tuple[Any, ...]]):
     workers, their start method, or the order of reading; the epoch lies in shared memory, so persistent workers see it too.
     A sample that is read again before the next ``set_epoch``, because a sampler repeats it, gets another draw each time: that of
     its first, second, ... visit. With several workers, which of two visits comes first depends on who is quicker; ``numbered``
-    makes that a function of the sampler alone.
+    makes that a function of the sampler alone. A loop that breaks an epoch off needs ``numbered`` too where workers are
+    persistent: they finish what they had begun to read, and without it that counts as visits of the next epoch.
 
     Pictures: as ``Pipeline.transform`` takes them, and tensors (H, W, 3) or (H, W) besides. Mixing needs whole batches and is
     refused. Warns once where a second epoch begins and ``set_epoch`` was forgotten.
@@ -90,38 +95,49 @@ class Augmented(Dataset[tuple[Any, ...]]):
         if self.ids.shape != (len(self.dataset),):
             raise DataError("augment.wrap", f"ids must be ({len(self.dataset)},), one for each sample", got=self.ids.shape)
         self._visits = torch.zeros(len(self.ids), dtype=torch.int64).share_memory_()  # of each sample since set_epoch
-        self._state = torch.zeros(4, dtype=torch.int64).share_memory_()
+        self._state = torch.zeros(5, dtype=torch.int64).share_memory_()
         self._counting = _WorkersLock()
         self._outbox = Outbox()
 
     def set_epoch(self, epoch: int) -> None:
         """Announce the epoch before its first sample is read."""
         self._visits.zero_()
-        self._state[_EPOCH], self._state[_READS], self._state[_ANNOUNCED] = int(epoch), 0, 1
+        self._state[:_WARNED] = torch.tensor([int(epoch), 0, 1, 0])
 
     def numbered(self, sampler: Iterable[int]) -> NumberedVisits:
-        """Return a sampler of the same samples that also tells which visit each is, for a DataLoader with workers."""
-        return NumberedVisits(sampler, len(self))
+        """Return a sampler of the same samples that also tells which visit, of which epoch, each is: for loaders with workers."""
+        return NumberedVisits(sampler, len(self), self._begin)
+
+    def _begin(self) -> int:
+        """Return the epoch that a numbered sampler begins; warn where it has begun already."""
+        state = self._state.numpy()
+        forgotten = bool(state[_BEGUN]) and self.pipe.is_random and not state[_WARNED]
+        state[_BEGUN] = 1
+        if forgotten:
+            state[_WARNED] = 1
+            warnings.warn(_FORGOTTEN, stacklevel=3)
+        return int(state[_EPOCH])
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __getitem__(self, index: int | tuple[int, int]) -> tuple[Any, ...]:
+    def __getitem__(self, index: Index) -> tuple[Any, ...]:
         return self.__getitems__([index])[0]
 
-    def __getitems__(self, indices: Sequence[int | tuple[int, int]]) -> list[tuple[Any, ...]]:
+    def __getitems__(self, indices: Sequence[Index]) -> list[tuple[Any, ...]]:
         """Return several samples at once, which is how torch's loaders ask: pictures of one shape are augmented together.
 
         Those of a batch of one shape lie together in memory, and torch's default collate makes them a batch without a copy.
         """
-        rows, told = zip(*(index if isinstance(index, tuple) else (index, None) for index in indices), strict=True)
+        rows = [index[0] if isinstance(index, tuple) else index for index in indices]
+        visits, epochs = zip(*self._visits_of(indices), strict=True)
         samples = [(one_image("augment.wrap", picture, channels_last=True), *rest) for picture, *rest in self._read(rows)]
-        ids = rng.visit_ids(self.ids[list(rows)], self._visits_of(rows, told))
+        ids = rng.visit_ids(self.ids[rows], visits)
         augmented: list[Any] = [None] * len(rows)
-        for places in _by_shape([sample[0] for sample in samples]):
+        for (_, epoch), places in _alike([(sample[0].shape, epoch) for sample, epoch in zip(samples, epochs, strict=True)]):
             images = np.concatenate([samples[place][0] for place in places])
             with lent_by(self._outbox):
-                pixels = self.pipe(images, ids=ids[places], epoch=int(self._state[_EPOCH]))
+                pixels = self.pipe(images, ids=ids[places], epoch=epoch)
             for place, image in zip(places, pixels, strict=True):
                 augmented[place] = image
         return [Sample((image, *rest)) for image, (_, *rest) in zip(augmented, samples, strict=True)]
@@ -131,54 +147,54 @@ class Augmented(Dataset[tuple[Any, ...]]):
         together: Callable[[list[int]], list[Any]] | None = getattr(self.dataset, "__getitems__", None)
         return [self.dataset[row] for row in rows] if together is None else together(list(rows))
 
-    def _visits_of(self, rows: Sequence[int], told: Sequence[int | None]) -> list[int]:
-        """Return which visit of each sample this is, by what the sampler tells or else by counting."""
+    def _visits_of(self, indices: Sequence[Index]) -> list[tuple[int, int]]:
+        """Return which visit of each sample this is, and of which epoch, by what the sampler tells or else by counting."""
         seen, state = self._visits.numpy(), self._state.numpy()  # torch takes ten times as long to read one number
         with self._counting.lock:  # two workers that read one sample at once must not count one visit
-            counted = [self._count(seen, state, row, number) for row, number in zip(rows, told, strict=True)]
-        visits, warn = zip(*counted, strict=True)
-        if any(warn):
+            had_warned, epoch = state[_WARNED], int(state[_EPOCH])
+            visits = [index[1:] if isinstance(index, tuple) else (self._count(seen, state, index), epoch) for index in indices]
+            warn = state[_WARNED] > had_warned
+        if warn:
             warnings.warn(_FORGOTTEN, stacklevel=4)
-        return list(visits)
+        return visits
 
-    def _count(self, visits: Ints, state: Ints, row: int, told: int | None) -> tuple[int, bool]:
-        """Count a visit; returns its number, and whether to warn."""
-        if told:
-            return told, False
+    def _count(self, visits: Ints, state: Ints, row: int) -> int:
+        """Count a visit and return its number; note that there is something to warn of, where there is."""
+        state[_WARNED] |= int(self._is_over(visits, state) and self.pipe.is_random)
         n_before = int(visits[row])
-        over = n_before > 0 if told == 0 else self._is_over(visits, state)  # a first visit comes once in an epoch
-        warn = over and self.pipe.is_random and not state[_WARNED]
-        state[_WARNED] |= int(warn)
         visits[row] = n_before + 1
         state[_READS] += 1
-        return (n_before if told is None else told), bool(warn)
+        return n_before
 
     def _is_over(self, visits: Ints, state: Ints) -> bool:
         """Whether by all signs an epoch is over and the next one was not announced."""
         return bool(state[_READS] == len(self)) and (not state[_ANNOUNCED] or bool((visits == 1).all()))
 
 
-def _by_shape(images: Sequence[NDArray[np.uint8]]) -> list[list[int]]:
-    """Return the places of images of one shape, shape by shape."""
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for place, image in enumerate(images):
-        groups.setdefault(image.shape, []).append(place)
-    return list(groups.values())
+def _alike(facts: Sequence[Fact]) -> Iterable[tuple[Fact, list[int]]]:
+    """Return every fact with the places at which it stands."""
+    groups: dict[Fact, list[int]] = {}
+    for place, fact in enumerate(facts):
+        groups.setdefault(fact, []).append(place)
+    return groups.items()
 
 
-class NumberedVisits(Sampler[tuple[int, int]]):
-    """The samples of a sampler, each with the number of its visit in this epoch, from 0."""
+class NumberedVisits(Sampler[tuple[int, int, int]]):
+    """The samples of a sampler, each with the number of its visit in this epoch, from 0, and with the epoch.
 
-    def __init__(self, sampler: Iterable[int], n: int) -> None:
-        self.sampler, self.n = sampler, n
+    begin: is asked for the epoch whenever one begins. n: samples.
+    """
+
+    def __init__(self, sampler: Iterable[int], n: int, begin: Callable[[], int]) -> None:
+        self.sampler, self.n, self.begin = sampler, n, begin
 
     def __len__(self) -> int:
         return len(self.sampler)  # pyright: ignore[reportArgumentType] (as with any sampler, one without a length raises)
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        visits = np.zeros(self.n, np.int64)
+    def __iter__(self) -> Iterator[tuple[int, int, int]]:
+        visits, epoch = np.zeros(self.n, np.int64), self.begin()
         for index in self.sampler:
-            yield int(index), int(visits[index])
+            yield int(index), int(visits[index]), epoch
             visits[index] += 1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import numpy as np
 
 from descend.comparison.candidate import Candidate, candidates
 from descend.comparison.result import Comparison
-from descend.comparison.runs import Fit, Job, Made, job, lost, make
+from descend.comparison.runs import Fit, Job, Made, is_being_made, job, lost, make
 from descend.comparison.search_space import Range, Values, applied, search_space
 from descend.comparison.tuning import DEFAULT_TRIALS, FOLDER, SEED_OFFSET, Rounds, Tuning
 from descend.comparison.work import Work
@@ -316,6 +317,9 @@ class _Loop:
         ordered = [item for item in ordered if item.candidate.name in self.alive]
         places = {item.place: item for item in reversed(ordered)}
         first = [item for item in ordered if places[item.place] is item]
+        for item in first:
+            if is_being_made(item.place):
+                self.progress.say(f"  seed {item.seed}  {item.candidate.name}: another process is making this run: waiting")
         for made in chain(
             self.work(make, first, lost, **self.how),
             self.work(make, [item for item in ordered if places[item.place] is not item], lost, **self.how),
@@ -328,7 +332,8 @@ class _Loop:
             if made.status == "failed" and not self.alone:  # it will fail on the next seed too
                 self.alive.remove(made.name)
             if len(self.found.made) == 1 and not made.again:
-                need = (time.perf_counter() - began) * len(self.found.names)
+                turns = math.ceil(len(first) / self.settings.jobs)  # the first of them has taken this long
+                need = (time.perf_counter() - began) * turns
                 self._refuse_too_little(self.spent_on_tuning + need, "one run")
 
     def _told(self, made: Made) -> str:
@@ -356,7 +361,10 @@ class _Loop:
         return ""
 
     def _decided(self, n_seeds: int) -> bool:
-        return n_seeds in self.found.looks[:-1] and all(verdict.different for verdict in self.found.verdicts())
+        """Whether this is a look, and more seeds would tell nothing."""
+        if n_seeds not in self.found.looks[:-1]:
+            return False
+        return all(verdict.different or not self.found.goes_on(verdict.name) for verdict in self.found.verdicts())
 
 
 def _jobs(chosen: Sequence[Candidate], seed: int, split_seed: int | None, root: Path, data_fingerprint: str) -> list[Job]:

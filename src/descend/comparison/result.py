@@ -21,7 +21,8 @@ from descend.errors import RunError
 from descend.pandas_frames import pandas_for
 from descend.plain_data import finite
 from descend.printable import columns
-from descend.stats import Difference, Interval, Spending, bootstrap_runs_and_items, differences, mean, verdict_in_points
+from descend.stats import Difference, Interval, Spending, bootstrap_runs_and_items, differences, verdict_in_points
+from descend.stats.intervals import interval_of
 from descend.train import folder
 from descend.train.record_types import Machine
 
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 FILE = "comparison.jsonl"
-FEWEST_SEEDS = 2  # for an interval that covers further seeds
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,17 +180,28 @@ class Comparison:
         opposite = self.finished(self.opposites.get(name, self.base))
         return {item.seed for item in self.finished(name)} & {item.seed for item in opposite}
 
+    def goes_on(self, name: str) -> bool:
+        """Return whether a candidate and its opposite can have more seeds: one that has failed is not trained again."""
+        both = {name, self.opposites.get(name, self.base)}
+        return not any(item.status == "failed" and item.name in both for item in self.made)
+
     def verdicts(self) -> list[Verdict]:
-        """Return the verdict on every candidate that shares finished seeds with its opposite, by one rule fixed beforehand."""
+        """Return the verdict on every candidate that shares finished seeds with its opposite, by one rule fixed beforehand.
+
+        With looks, those that go on are judged at the same number of seeds; those that ended have had their last look.
+        """
         against = self.opposites
         pairs = {name: self.paired(name).items for name in against if self._seeds_of_both(name)}
         sides = {name: (items[name], items[against[name]]) for name, items in pairs.items()}
         if not sides:
             return []
-        looks, last = None, False
-        if self.looks and (n := min(len(one) for one, _ in sides.values())) >= FEWEST_SEEDS:
-            looks, last = Spending(self.looks, self.level), n not in self.looks
-            sides = {name: (one[:n], other[:n]) for name, (one, other) in sides.items()}  # a look is at the same seeds of all
+        looks, last = None, set[str]()
+        if self.looks:
+            looks, last = Spending(self.looks, self.level), {name for name in sides if not self.goes_on(name)}
+            going = sides.keys() - last
+            n = min((len(sides[name][0]) for name in going), default=0)
+            sides |= {name: (sides[name][0][:n], sides[name][1][:n]) for name in going}  # a look is at the same seeds of all
+            last |= set() if n in self.looks else going
         found = differences(sides, self.level, looks=looks, last=last)
         return [
             Verdict(name, against[name], known, bootstrap_runs_and_items(*sides[name], self.level) if known.n_seeds > 1 else None,
@@ -222,11 +233,11 @@ class Comparison:
         )  # fmt: skip
 
     def _accuracy(self, runs: list[Made]) -> Interval | None:
-        """Return the mean accuracy of runs of one candidate over their seeds; one run alone has no interval."""
+        """Return the mean accuracy of runs of one candidate over their seeds; one run alone, or equal ones, leave it open."""
         if not runs:
             return None
-        each = next(iter(self._outcomes(runs).values())).mean(1).tolist()
-        return mean(each, self.level) if len(each) >= FEWEST_SEEDS else Interval(each[0], -math.inf, math.inf, 1)
+        each = next(iter(self._outcomes(runs).values())).mean(1)
+        return interval_of(each, self.level)
 
     def _curve(self, item: Made) -> list[dict[str, Any]]:
         """Return the epochs of a finished run that were validated; every run is read once."""
@@ -352,7 +363,8 @@ def _row(name: str, costs: Costs) -> tuple[str, ...]:
 
 
 def share(accuracy: Interval | None) -> str:
-    """Return a mean accuracy in words, with half of its interval where more than one seed tells it."""
+    """Return a mean accuracy in words, with half of its interval where seeds tell it: two or more that differ."""
     if accuracy is None:
         return "-"
-    return f"{accuracy.mean:.1%}" + (f" ±{100 * (accuracy.high - accuracy.mean):.1f}" if accuracy.n >= FEWEST_SEEDS else "")
+    reach = accuracy.high - accuracy.mean
+    return f"{accuracy.mean:.1%}" + (f" ±{100 * reach:.1f}" if math.isfinite(reach) else "")

@@ -12,7 +12,7 @@ import shlex
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,13 @@ from numpy.typing import NDArray
 
 from descend.available_memory import forget_peak, peak_bytes
 from descend.comparison.candidate import Candidate
+from descend.csv_table import as_read
 from descend.data.split import linked
 from descend.errors import DescendError, DivergenceError, RunError
 from descend.progress import Silent
 from descend.train import folder, manifest, pictures
 from descend.train import record as records
-from descend.train.lock import in_use
+from descend.train.lock import LOCK, RunLock
 from descend.train.recipe import dump
 from descend.train.run import Run
 
@@ -37,6 +38,7 @@ Fit = Callable[..., Run]
 FAILED, MADE = "failed.txt", "made.json"
 """In the run's folder: what stopped it, and what making it took, for comparisons that take it as it is."""
 KEY_LENGTH = 10  # hexadecimal digits
+POLL_S = 1.0  # between two looks at whether a run is still being made by another process
 
 
 @dataclass(frozen=True)
@@ -89,30 +91,58 @@ def job(candidate: Candidate, seed: int, split_seed: int | None, root: Path, dat
 def make(item: Job, *, fit: Fit, resume: Fit, data: Any = None) -> Made:
     """Make a run, go on with one that was interrupted, or take the one that lies there. What fails is told, never raised.
 
+    A run that another process is making, for a comparison beside this one, is waited for.
     data: arrays, where the recipe names no data. KeyboardInterrupt passes through when nothing of the run can be kept.
     """
-    before = _made_before(item)
-    if before is not None:
-        return before
-    started = time.perf_counter()
-    forget_peak()
     name, place = item.candidate.name, str(item.place)
+    while True:
+        while is_being_made(item.place):
+            time.sleep(POLL_S)
+        before = _made_before(item)
+        if before is not None:
+            return before
+        started = time.perf_counter()
+        forget_peak()
+        try:
+            run = _made(item, fit, resume, data)
+        except KeyboardInterrupt:
+            raise
+        except Exception as error:  # one candidate that cannot be trained must not cost the others
+            if _was_quicker(item, error):
+                continue
+            _log_failure(item, traceback.format_exc())
+            wall_s, diverged = time.perf_counter() - started, isinstance(error, DivergenceError)
+            return _noted(Made(name, item.seed, place, "failed", wall_s, peak_bytes(), told(error), diverged=diverged))
+        return _noted(Made(name, item.seed, place, run.record.status, sum(run.record.wall_s.values()), peak_bytes()))
+
+
+def is_being_made(place: Path) -> bool:
+    """Return whether a process has the lock of a run folder. One that cannot be written is in nobody's hands."""
+    if not (place / LOCK).exists():
+        return False
     try:
-        run = _made(item, fit, resume, data)
-    except KeyboardInterrupt:
-        raise
-    except Exception as error:  # one candidate that cannot be trained must not cost the others
+        RunLock(place).release()
+    except RunError as error:
+        return not _is_of_the_disk(error)
+    return False
+
+
+def _was_quicker(item: Job, error: Exception) -> bool:
+    """Return whether a run failed because another process has begun it since we looked."""
+    refused = isinstance(error, RunError) and error.who == "--out" and (item.place / folder.RECORD).exists()
+    return refused or _is_of_the_lock(error)
+
+
+def _log_failure(item: Job, text: str) -> None:
+    """Write down what stopped a run, where the disk takes it."""
+    with contextlib.suppress(RunError, OSError):
         item.place.mkdir(parents=True, exist_ok=True)
-        folder.write_text(item.place / FAILED, traceback.format_exc())
-        wall_s, diverged = time.perf_counter() - started, isinstance(error, DivergenceError)
-        return _noted(Made(name, item.seed, place, "failed", wall_s, peak_bytes(), told(error), diverged=diverged))
-    return _noted(Made(name, item.seed, place, run.record.status, sum(run.record.wall_s.values()), peak_bytes()))
+        folder.write_text(item.place / FAILED, text)
 
 
 def lost(item: Job, why: str) -> Made:
     """Return what became of a run whose process has died, and write down why."""
-    item.place.mkdir(parents=True, exist_ok=True)
-    folder.write_text(item.place / FAILED, why)
+    _log_failure(item, why)
     return Made(item.candidate.name, item.seed, str(item.place), "failed", 0.0, None, why)
 
 
@@ -125,14 +155,31 @@ def _made(item: Job, fit: Fit, resume: Fit, data: Any) -> Run:
     if (item.place / folder.RECORD).exists():
         try:
             return resume(item.place, data=data, progress=Silent())
-        except RunError:  # stopped where nothing can be gone on with
-            if in_use(item.place):  # by another comparison that shares it
+        except RunError as error:
+            if _is_of_the_lock(error) or is_being_made(item.place) or _is_of_the_disk(error):  # the run itself may be whole
                 raise
-            shutil.rmtree(item.place)
+            shutil.rmtree(item.place)  # it stopped where nothing can be gone on with
     elif item.place.exists():
         shutil.rmtree(item.place)
     item.place.parent.mkdir(parents=True, exist_ok=True)
     return fit(data, recipe=item.candidate.recipe, out=item.place, progress=Silent(), command=["descend", "compare"])
+
+
+def _is_of_the_disk(error: RunError) -> bool:
+    """Return whether an error comes of a disk that is full, read-only or out of reach, and not of a file that is missing."""
+    others = (FileNotFoundError, NotADirectoryError, BlockingIOError)
+    return any(isinstance(cause, OSError) and not isinstance(cause, others) for cause in _causes(error))
+
+
+def _is_of_the_lock(error: Exception) -> bool:
+    """Return whether an error comes of a lock that another process had, be it for the moment in which it asked for it."""
+    return isinstance(error, RunError) and any(isinstance(cause, BlockingIOError) for cause in _causes(error))
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _noted(made: Made) -> Made:
@@ -149,12 +196,12 @@ def _noted(made: Made) -> Made:
 def _made_before(item: Job) -> Made | None:
     """Return the run that lies there, finished or diverged; None where it must be made."""
     noted: dict[str, Any] = {}
-    with contextlib.suppress(RunError):
+    with contextlib.suppress(RunError, OSError):
         noted = folder.read_json(item.place / MADE)
     name, place = item.candidate.name, str(item.place)
     if noted.get("diverged"):
         return Made(name, item.seed, place, "failed", noted["wall_s"], noted["peak_bytes"], noted["error"], True, True)
-    with contextlib.suppress(RunError):
+    with contextlib.suppress(RunError, OSError):
         record = records.load(item.place)
         predictions = item.place / folder.PREDICTIONS
         if record.status == "finished" and predictions.exists() and not manifest.is_changed(predictions):
@@ -183,7 +230,8 @@ def right(run: Path, split: str) -> Right:
     folder.verify(run / folder.PREDICTIONS, f"Write it anew: descend fit --resume {shlex.quote(str(run))}.")
     with (run / folder.PREDICTIONS).open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["split"] == split]
-    known, first = pictures.evidence_of(run), dict[tuple[str, str], str]()
+    known = {as_read(name): evidence for name, evidence in pictures.evidence_of(run).items()}  # as the predictions name them
+    first = dict[tuple[str, str], str]()
     for row in rows:
         digest, _ = known.get(row["path"], (row["path"], None))
         first.setdefault((digest, row["label"]), row["path"])

@@ -30,7 +30,8 @@ from descend.optim.wrapper import parts
 from descend.pandas_frames import pandas_for
 from descend.printable import columns
 from descend.progress import Progress
-from descend.stats import Difference, Interval, differences, mean
+from descend.stats import Difference, Interval, differences
+from descend.stats.intervals import interval_of
 from descend.technique import Search, build, knobs, parse
 from descend.train.prepare import profile_of
 from descend.train.recipe import Recipe, from_settings
@@ -60,7 +61,8 @@ class WidthVerdict:
     def text(self) -> str:
         """The verdict in words."""
         interval = self.known.interval
-        decades = f"{interval.mean:+.1f} decades [{interval.low:+.1f}, {interval.high:+.1f}]"
+        span = f" [{interval.low:+.1f}, {interval.high:+.1f}]" if math.isfinite(interval.high) else ""
+        decades = f"{interval.mean:+.1f} decades{span}"
         if self.different:
             return f"forgives {'more' if interval.mean > 0 else 'less'}: {decades}"
         why = f"with {self.known.n_seeds} seeds"
@@ -115,7 +117,7 @@ class Sensitivity(Experiment):
         if len(answers) < len(items) or not all(answers):
             return None
         scores = [float(np.mean([*answer.values()])) for answer in answers]
-        return mean(scores, self.comparison.level) if len(scores) > 1 else Interval(scores[0], -math.inf, math.inf, 1)
+        return interval_of(np.array(scores), self.comparison.level)
 
     def verdicts(self) -> dict[str, WidthVerdict]:
         """Return how much wider every rule is than the first, in decades, with intervals over seeds and Holm's levels.

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from descend.stats import Interval, mean
+from descend.stats import Interval
+from descend.stats.intervals import interval_of
 
 WITHIN = 0.01
 """What a rate may cost to be good enough: a point."""
@@ -27,9 +28,10 @@ class Width:
     """The range of rates around the best one within which accuracy stays close to the best.
 
     best: the rate with the highest mean. accuracy: there. low, high: ends of the range. decades: log10(high / low), with an
-    interval over seeds; open with one seed. by_seed: (n_seeds,) what each seed says of it, the jackknife's pseudo-values.
-    open_low, open_high: whether the range reaches the end of the grid, so that the width is at least this. noise: the standard
-    error of the difference that chance makes between two rates of the range; NaN with one seed or one rate.
+    interval over seeds; open where one seed, or equal ones, leave it so. by_seed: (n_seeds,) what each seed says of it, the
+    jackknife's pseudo-values. open_low, open_high: whether the range reaches the end of the grid, so that the width is at least
+    this. noise: the standard error of the difference that chance makes between two rates of the range; NaN with one seed or one
+    rate.
     """
 
     best: float
@@ -56,7 +58,7 @@ class Width:
     def text(self) -> str:
         """The width in words, with its interval."""
         known = f"{'' if self.bounded else 'at least '}{self.decades.mean:.1f}"
-        if self.n_seeds < 2:
+        if not math.isfinite(self.decades.high):
             return known
         return f"{known} [{max(self.decades.low, 0.0):.1f}, {self.decades.high:.1f}]" if self.bounded else known
 
@@ -131,7 +133,7 @@ def width_of(rates: Sequence[float], accuracy: NDArray[np.float64], within: floa
         by_seed = n * whole - (n - 1) * without
     best = int(curve.argmax())
     return Width(
-        best=rates[best], accuracy=_interval(scores[:, best], level), low=10**low, high=10**high,
+        best=rates[best], accuracy=interval_of(scores[:, best], level), low=10**low, high=10**high,
         decades=_around(whole, by_seed, level), by_seed=by_seed, open_low=bool(low <= x[0]), open_high=bool(high >= x[-1]),
         noise=_noise(scores[:, (x >= low) & (x <= high)]),
     )  # fmt: skip
@@ -164,13 +166,9 @@ def _noise(scores: NDArray[np.float64]) -> float:
     return math.sqrt(2 * float((rest**2).sum()) / ((n_seeds - 1) * (n_rates - 1)) / n_seeds)
 
 
-def _interval(scores: NDArray[np.float64], level: float) -> Interval:
-    return mean(scores.tolist(), level) if len(scores) > 1 else Interval(float(scores[0]), -math.inf, math.inf, 1)
-
-
 def _around(whole: float, by_seed: NDArray[np.float64], level: float) -> Interval:
     """Return the width with the interval of its pseudo-values, about itself."""
-    known = _interval(by_seed, level)
+    known = interval_of(by_seed, level)
     if len(by_seed) < 2 or np.ptp(by_seed) <= 1e-9:  # equal widths tell nothing about their spread
         return Interval(whole, -math.inf, math.inf, len(by_seed))
     return Interval(whole, whole - (known.mean - known.low), whole + (known.high - known.mean), len(by_seed))

@@ -61,7 +61,8 @@ class Optimizer(torch.optim.Optimizer):
     Results differ from those of torch tensors by a few units in the last place.
     knobs: knobs of the rule, in place of those it has: ``Optimizer(params, "adamw", lr=1e-3, betas=(0.9, 0.95))``.
 
-    After a step ``gradient_norm`` is the joint norm of all gradients before scaling; None where it was not needed. ``moved`` says
+    After a step ``gradient_norm`` is the joint norm of all gradients before scaling, or where the step closed a window that of
+    their mean as the stages after it met it; None where it was not needed. ``moved`` says
     whether the last ``step`` or ``flush`` moved the parameters: a skipped step does not, nor does one that only
     accumulates. ``pending`` counts the steps that have been accumulated since the last move.
     Raises ModelError on sparse or complex gradients.
@@ -124,7 +125,7 @@ class Optimizer(torch.optim.Optimizer):
         saved = _state_dict(self)
         for group in saved["param_groups"]:
             group["rule"] = chain_of(self.rule).name
-        return saved | ({"pending": self.pending} if self.pending else {})
+        return saved | {name: count for name in ("pending", "skipped") if (count := getattr(self, name))}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Restore what ``state_dict`` returned, bit for bit; tensors are copied, never shared.
@@ -147,7 +148,7 @@ class Optimizer(torch.optim.Optimizer):
         for group in self.param_groups:
             group.pop("rule", None)
         self._restore_slots(seen[0])
-        self.pending = seen[0].get("pending", 0)
+        self.pending, self.skipped = (seen[0].get(name, 0) for name in ("pending", "skipped"))
 
     def _restore_slots(self, saved: dict[str, Any]) -> None:
         """Take slots from ``saved`` again, in the dtype of a step: torch casts them to that of the weights, or shares them."""
@@ -299,6 +300,7 @@ class Optimizer(torch.optim.Optimizer):
         """End the window, if one is open: the mean of its gradients goes through the stages that follow the accumulating one."""
         if not self.pending:
             return
+        self.gradient_norm = None  # that of the last gradient in the window is not that of the mean
         buckets = list(gather(self._chains(), self.state, lambda parameter: self.state[parameter].pop(PENDING, None)))
         for bucket in buckets:
             foreach._foreach_div_(bucket.grads, self.pending)

@@ -37,7 +37,7 @@ def held(points: Iterable[tuple[Tensor, Tensor]]) -> Iterator[None]:
 
 
 def evaluation_points(chains: Chains, state_of: Mapping[Tensor, dict[str, Any]]) -> Points:
-    """Yield every parameter that has made a step, with the weights to evaluate."""
+    """Yield every parameter that has made a step, with the weights to evaluate; none of a rule that keeps nothing."""
     for rule, parameter, slots in _started(chains, state_of):
         yield parameter, rule.evaluation_weights(parameter, slots)
 
@@ -52,7 +52,8 @@ def lookahead_points(chains: Chains, state_of: Mapping[Tensor, dict[str, Any]]) 
 def _started(chains: Chains, state_of: Mapping[Tensor, dict[str, Any]]) -> Iterator[tuple[Chain, Tensor, tuple[Any, ...]]]:
     for group, rule in chains:
         for parameter in group["params"]:
-            if state := state_of.get(parameter):
+            state = state_of.get(parameter, {})
+            if any(name in state for name in rule.slots):  # before its first move it may hold gradients, but no slots
                 yield rule, parameter, tuple(state.get(name) for name in rule.slots)
 
 

@@ -46,7 +46,7 @@ class DropBlock(nn.Module):
             return x
         if x.ndim != 4:
             raise ModelError("DropBlock", "x must be (B, C, H, W) or (B, H, W, C)", got=tuple(x.shape))
-        return x * self._mask(x).to(x.dtype)
+        return x * self._mask(x).to(x.dtype) if x.numel() else x
 
     @untraced
     def _mask(self, x: Tensor) -> Tensor:

@@ -42,7 +42,7 @@ class _Masking:
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None, op: Operation, training: bool) -> Tensor:
         """Return the layer's output, with its activation."""
-        if self.p == 0:
+        if self.p == 0 or 0 in (x.shape[0], weight.shape[0]):  # without samples, or outputs, nothing is dropped
             return self._activated(op(x, weight, bias))
         if training:
             drop = self._drop_per_batch if self.per == "batch" else self._drop_per_sample

@@ -60,7 +60,7 @@ class Dropout(nn.Module):
             return x
         if not self.training:
             return x if self.mode == "inverted" else x * (1 - self.p)
-        return x * self._mask(x)
+        return x * self._mask(x) if x.numel() else x
 
     @untraced
     def _mask(self, x: Tensor) -> Tensor:

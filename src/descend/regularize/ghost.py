@@ -12,6 +12,8 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from descend.errors import DataError, ModelError, check_count
+from descend.regularize.norm import HeldInEval
+from descend.regularize.probe import evaluation_form
 from descend.regularize.regularizer import Regularizer
 from descend.technique import Search, technique
 
@@ -48,7 +50,8 @@ class GhostBatchNorm2d(nn.BatchNorm2d):
         if len(groups) == 1:  # the whole batch: torch's own arithmetic, to the bit
             return super().forward(input)
         parts = input.split(groups)
-        means, variances = ([x.detach().new_zeros(self.num_features) for x in parts] for _ in range(2))
+        dtype = _statistics_dtype(input, self.weight)
+        means, variances = ([input.new_zeros(self.num_features, dtype=dtype) for _ in parts] for _ in range(2))
         out = [  # with momentum 1 torch leaves each group's own mean and unbiased variance in the vectors that it is given
             F.batch_norm(part, mean, variance, self.weight, self.bias, training=True, momentum=1.0, eps=self.eps)
             for part, mean, variance in zip(parts, means, variances, strict=True)
@@ -77,6 +80,13 @@ class _GhostBatchNormAct2d(GhostBatchNorm2d):
 
     def forward(self, input: Tensor) -> Tensor:
         return self.act(self.drop(super().forward(input)))
+
+
+def _statistics_dtype(x: Tensor, weight: Tensor | None) -> torch.dtype:
+    """Return the precision that torch wants of statistics: that of the weights, and without them no half one."""
+    if weight is not None:
+        return weight.dtype
+    return torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
 
 
 def _groups(n: int, ghost: int) -> list[int]:
@@ -131,24 +141,32 @@ def reestimate_batch_norm(model: nn.Module, batches: Iterable[Tensor]) -> int:
     batches: the model's inputs, (B, C, H, W) float. Raises DataError where there is no batch.
     Source: Izmailov et al. 2018, arXiv:1803.05407, section 3.1.
     """
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats and m.train(True).training]
-    momenta = {norm: norm.momentum for norm in norms}
     n = 0
-    try:
-        for x in batches:
-            if n == 0:
-                for norm in norms:
-                    norm.reset_running_stats()
-                    norm.momentum = None  # torch's word for the plain mean over all batches since the reset
-            model(x)
-            n += 1
-    finally:
-        for norm, momentum in momenta.items():
-            norm.momentum = momentum
-        for module, training in modes.items():
-            module.training = training
+    with evaluation_form(model):
+        momenta = {m: m.momentum for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats and _trains(m)}
+        for norm in momenta:
+            norm.training = True  # the flag itself: train() would switch on the drop layers that norms hold, too
+        try:
+            for x in batches:
+                if n == 0:
+                    for norm in momenta:
+                        norm.reset_running_stats()
+                        norm.momentum = None  # torch's word for the plain mean over all batches since the reset
+                model(x)
+                n += 1
+        finally:
+            for norm, momentum in momenta.items():
+                norm.momentum = momentum
     if n == 0:
         raise DataError("reestimate_batch_norm", "there must be at least one batch", got=0)
     return n
+
+
+def _trains(norm: nn.Module) -> bool:
+    """Return whether a norm can be put into training mode; every module at and below it is in evaluation mode afterwards."""
+    if isinstance(vars(norm).get("train"), HeldInEval):
+        return False
+    trains = norm.train(True).training  # a norm of others may be held by a train() of its own
+    for part in norm.modules():
+        part.training = False
+    return trains

@@ -6,7 +6,8 @@ Every random layer owns a ``MaskSource(seed, stream)``. When a mask is drawn it 
 * per batch: a function of (seed, stream, epoch, step, draw), the same in every process.
 
 Outside a context the layer counts its own calls, and that count is the step. Inside one, a layer that is called twice in a
-forward pass draws the same mask twice: give every place in a network a layer of its own.
+forward pass draws the same mask twice: give every place in a network a layer of its own. What activation checkpointing computes
+again is dropped as it was, see ``recomputation``.
 
 Layers draw ``untraced``: a mask depends on the context of the pass and comes out of a compiled kernel; ``torch.compile`` would
 freeze the one, and fails on the other.
@@ -26,6 +27,7 @@ from torch import Tensor
 from descend import rng
 from descend.errors import KnobError, ModelError
 from descend.regularize import mask_kernels
+from descend.regularize.recomputation import drawn_once
 
 Forced = Callable[["MaskSource", int, float], Tensor]
 forced: ContextVar[Forced | None] = ContextVar("descend_forced_masks", default=None)
@@ -96,16 +98,26 @@ class MaskSource:
 
         Raises ModelError where the rows are no multiple of the samples that the context names.
         """
+        return drawn_once(self, lambda: self._per_sample(rows), self._who)
+
+    def per_batch(self) -> Draw:
+        """Return the draw that all samples of this step share: one row."""
+        return drawn_once(self, self._per_batch, self._who)
+
+    @property
+    def _who(self) -> str:
+        return f"drop layer {self.stream!r}"
+
+    def _per_sample(self, rows: int) -> Draw:
         where = rng.coordinates()
         if where is None:
             return Draw(self, np.arange(rows, dtype=np.int64), self._call_key())
         if where.ids.size == 0 or rows % where.ids.size:
-            raise ModelError(f"drop layer {self.stream!r}", f"a tensor must hold rows for each of {where.ids.size} samples",
+            raise ModelError(self._who, f"a tensor must hold rows for each of {where.ids.size} samples",
                              got=rows, fix="Give rng.context the ids of exactly the samples in the batch.")  # fmt: skip
         return Draw(self, where.ids, rng.key(self.seed, self.stream, epoch=where.epoch, draw=where.draw))
 
-    def per_batch(self) -> Draw:
-        """Return the draw that all samples of this step share: one row."""
+    def _per_batch(self) -> Draw:
         where = rng.coordinates()
         if where is None:
             return Draw(self, np.zeros(1, np.int64), self._call_key())

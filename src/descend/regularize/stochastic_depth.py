@@ -52,7 +52,7 @@ class StochasticDepth(nn.Module):
             return branch if self.mode == "inverted" else branch * (1 - self.p)
         if self.decided:
             return self._kept(branch)
-        return branch * self._mask(branch)
+        return branch * self._mask(branch) if branch.numel() else branch
 
     @untraced
     def _mask(self, branch: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from descend.errors import DataError
 from descend.stats.crossed import crossed
 from descend.stats.intervals import Interval, check_level, interval_of, paired_differences, paired_p_value
-from descend.stats.multiple import holm_levels
+from descend.stats.multiple import Look, holm_levels
 from descend.stats.one_run import McNemar, adjusted_wald, adjusted_wald_p_value, counts_of, mcnemar_of, paired_scores
 from descend.stats.power import Plan, plan_runs
 from descend.stats.sequential import Spending
@@ -117,13 +117,15 @@ def difference(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> Difference:
 
 
 def differences(
-    pairs: Mapping[str, tuple[ArrayLike, ArrayLike]], level: float = 0.95, *, looks: Spending | None = None, last: bool = False
-) -> dict[str, Difference]:
+    pairs: Mapping[str, tuple[ArrayLike, ArrayLike]], level: float = 0.95, *, looks: Spending | None = None,
+    last: bool | Collection[str] = False,
+) -> dict[str, Difference]:  # fmt: skip
     """Compare several pairs at one common level: each interval at the level that Holm's method leaves for it.
 
     pairs: name -> a and b as in ``difference``. All together, equal pairs are called different in at most 1 - level of cases.
     looks: where seeds are added until the intervals decide, the rule that shares the level among the looks (its own level
-    counts, not ``level``); last: the budget ends here. See ``holm_levels`` for what the intervals promise together.
+    counts, not ``level``); last: the budget ends here, for all pairs or for those named, which may have seeds of their own
+    number, one too. See ``holm_levels`` for what the intervals promise together.
     Raises DataError as ``difference`` does, without pairs, or with a number of seeds at which no look was planned.
     """
     singles = {name: difference(a, b, level) for name, (a, b) in pairs.items()}
@@ -131,8 +133,14 @@ def differences(
     if looks is None:
         levels = holm_levels(p_values, level)
     else:
-        n_seeds = {single.n_seeds for single in singles.values()}
+        ended = (set(singles) if last else set[str]()) if isinstance(last, bool) else set(last)
+        n_seeds = {single.n_seeds for name, single in singles.items() if name not in ended}
         if len(n_seeds) > 1:
             raise DataError("differences", "all pairs must have the same seeds at a look", got=sorted(n_seeds))
-        levels = holm_levels(p_values, looks.level, lambda each: looks.level_at(*n_seeds, last=last, level=each))
+        at = [_look(looks, single.n_seeds, last=name in ended) for name, single in singles.items()]
+        levels = holm_levels(p_values, looks.level, at)
     return {name: single.at(float(each)) for (name, single), each in zip(singles.items(), levels, strict=True)}
+
+
+def _look(looks: Spending, n_seeds: int, *, last: bool) -> Look:
+    return lambda level: looks.level_at(n_seeds, last=last, level=level)

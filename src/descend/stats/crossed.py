@@ -9,7 +9,7 @@ import numpy as np
 import scipy
 from numpy.typing import ArrayLike, NDArray
 
-from descend.stats.intervals import Interval, check_level, root
+from descend.stats.intervals import ROUNDING, Interval, check_level, root
 from descend.stats.one_run import adjusted_wald, adjusted_wald_p_value, paired_scores
 
 _LEAST_EXPONENT = -300.0  # of p values in float64
@@ -95,15 +95,13 @@ def _far(n: int, tail: float, error: float) -> float:
 
 
 def crossed(d: NDArray[np.float64]) -> Crossed:
-    """Return the parts of differences d, (n_seeds, n_pictures)."""
+    """Return the parts of differences d, (n_seeds, n_pictures); what is left of equal ones by rounding is 0."""
     n_seeds, n_pictures = d.shape
     centre, by_seed, by_picture = float(d.mean()), d.mean(1), d.mean(0)
     rest = d - by_seed[:, None] - by_picture + centre
-    return Crossed(
-        centre,
-        n_seeds,
-        n_pictures,
-        seeds=n_pictures * float(by_seed.var(ddof=1)),
-        pictures=n_seeds * float(by_picture.var(ddof=1)),
-        rest=float((rest**2).sum()) / ((n_seeds - 1) * (n_pictures - 1)),
+    squares = (
+        n_pictures * float(by_seed.var(ddof=1)),
+        n_seeds * float(by_picture.var(ddof=1)),
+        float((rest**2).sum()) / ((n_seeds - 1) * (n_pictures - 1)),
     )
+    return Crossed(centre, n_seeds, n_pictures, *(0.0 if square < ROUNDING**2 else square for square in squares))

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from descend.errors import DataError
 
+ROUNDING = 1e-12
+"""What arithmetic may do to scores, relative to them. The smallest real difference, a picture of a million, is 1e-6."""
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -51,7 +54,7 @@ def root(function: Callable[[float], float], low: float, high: float) -> float:
 
 
 def mean(values: Sequence[float], level: float = 0.95) -> Interval:
-    """Return the mean of ``values`` with Student's t interval."""
+    """Return the mean of ``values`` with Student's t interval, which has no width where all are equal; cf. ``interval_of``."""
     sample = checked(values, "mean", 2)
     check_level(level, "mean")
     centre, error = float(sample.mean()), float(scipy.stats.sem(sample))
@@ -71,11 +74,11 @@ def paired(a: Sequence[float], b: Sequence[float], level: float = 0.95) -> Inter
     return interval_of(paired_differences(a, b, "paired"), level)
 
 
-def interval_of(differences: NDArray[np.float64], level: float) -> Interval:
-    """Return the interval of ``paired`` for (n_seeds,) differences."""
-    if all_equal(differences):
-        return Interval(float(differences[0]), -math.inf, math.inf, differences.size)
-    return mean(differences.tolist(), level)
+def interval_of(scores: NDArray[np.float64], level: float) -> Interval:
+    """Return the mean of (n_seeds,) scores, or of their differences, with the interval of ``paired``; open for one seed, too."""
+    if all_equal(scores):
+        return Interval(float(scores[0]), -math.inf, math.inf, scores.size)
+    return mean(scores.tolist(), level)
 
 
 def paired_p_value(differences: NDArray[np.float64]) -> float:
@@ -90,12 +93,20 @@ def paired_differences(a: Sequence[float], b: Sequence[float], who: str) -> NDAr
     first, second = checked(a, who, 2), checked(b, who, 2)
     if first.size != second.size:
         raise DataError(who, "both sides must have the same seeds", got=f"{first.size} and {second.size} runs")
-    return first - second
+    apart = apart_from_rounding(first, second)
+    equal = np.ptp(apart) <= ROUNDING * max(np.abs(first).max(), np.abs(second).max())
+    return np.full_like(apart, apart[0]) if equal else apart
+
+
+def apart_from_rounding(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return ``a - b``, 0 where they differ by what arithmetic does to equal numbers: 0.1 + 0.2 and 0.3."""
+    apart = a - b
+    return np.where(np.abs(apart) <= ROUNDING * np.maximum(np.abs(a), np.abs(b)), 0.0, apart)
 
 
 def all_equal(differences: NDArray[np.float64]) -> bool:
     """Whether (n,) differences are one and the same number, but for rounding."""
-    return bool(np.ptp(differences) <= 1e-12 * np.abs(differences).max())  # .91 - .90 and .81 - .80 differ in the last bit
+    return bool(np.ptp(differences) <= ROUNDING * np.abs(differences).max())  # .91 - .90 and .81 - .80 differ in the last bit
 
 
 def proportion(k: int, n: int, level: float = 0.95) -> Interval:

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from descend.errors import DataError
 from descend.stats.intervals import check_level
 
+Look = Callable[[float], float]
+"""Overall level -> the level of one look (``Spending.level_at``)."""
+
 
 def holm(p_values: Sequence[float]) -> NDArray[np.float64]:
     """Return p values adjusted for their number, (m,): those below 1 - level are differences, all of them together.
@@ -31,9 +34,7 @@ def holm(p_values: Sequence[float]) -> NDArray[np.float64]:
     return adjusted
 
 
-def holm_levels(
-    p_values: Sequence[float], level: float = 0.95, at: Callable[[float], float] | None = None
-) -> NDArray[np.float64]:
+def holm_levels(p_values: Sequence[float], level: float = 0.95, at: Look | Sequence[Look] | None = None) -> NDArray[np.float64]:
     """Return the level at which Holm's method looks at each comparison, (m,): there its interval leaves out zero or does not.
 
     With k differences found before it, a comparison is tested at 1 - (1 - level) / (m - k). An interval at that level
@@ -41,8 +42,8 @@ def holm_levels(
     comparisons call any equal pair different, and each interval by itself covers its difference at ``level`` or more. All of
     them together cover all differences, zero or not, only at Bonferroni's level, 1 - (1 - level) / m, which finds less; no
     intervals can be both (Guilbaud 2008, Biometrical Journal 50, 678-692).
-    p_values: (m,), of intervals and tests that agree. at: overall level -> level of one look, for comparisons that are
-    looked at repeatedly (``Spending.level_at``).
+    p_values: (m,), of intervals and tests that agree. at: for comparisons that are looked at repeatedly, the look that all of
+    them are at, or one for each.
     Raises DataError unless all p values and ``level`` lie in [0, 1].
     """
     p = _checked(p_values, "holm_levels")
@@ -51,10 +52,14 @@ def holm_levels(
     waiting = list(np.argsort(p, kind="stable"))
     while waiting:
         tested = 1 - (1 - level) / len(waiting)
-        levels[waiting] = at(tested) if at else tested
-        if p[waiting[0]] >= 1 - levels[waiting[0]]:
+        if isinstance(at, Sequence):
+            levels[waiting] = [at[each](tested) for each in waiting]
+        else:
+            levels[waiting] = at(tested) if at else tested
+        found = next((each for each in waiting if p[each] < 1 - levels[each]), None)  # at one look: the first, or none
+        if found is None:
             break
-        waiting.pop(0)
+        waiting.remove(found)
     return levels
 
 

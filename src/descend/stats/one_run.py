@@ -10,7 +10,7 @@ import scipy
 from numpy.typing import ArrayLike, NDArray
 
 from descend.errors import DataError
-from descend.stats.intervals import Interval, check_level
+from descend.stats.intervals import Interval, apart_from_rounding, check_level
 
 
 @dataclass(frozen=True)
@@ -82,4 +82,4 @@ def paired_scores(a: ArrayLike, b: ArrayLike, who: str, *, n_seeds: int) -> NDAr
     for side in (first, second):
         if not ((side >= 0) & (side <= 1)).all():
             raise DataError(who, "scores must lie in [0, 1]", got=f"{side.min():g} to {side.max():g}")
-    return first - second
+    return apart_from_rounding(first, second)

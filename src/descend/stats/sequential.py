@@ -83,16 +83,18 @@ class Spending:
     def level_at(self, n_seeds: int, *, last: bool = False, level: float | None = None) -> float:
         """Return the level of the interval at the look with ``n_seeds``.
 
-        last: the budget ends here, before looks[-1]. level: overall, instead of ``self.level`` (for ``holm_levels``).
-        Raises DataError for a number of seeds at which no look was planned.
+        last: the budget ends here, before looks[-1]; this may be one seed. level: overall, instead of ``self.level`` (for
+        ``holm_levels``). Raises DataError for a number of seeds at which no look was planned.
         """
-        if not 2 <= n_seeds <= self.looks[-1] or not (last or n_seeds in self.looks):
+        if not 1 <= n_seeds <= self.looks[-1] or not (last or n_seeds in self.looks):
             raise DataError("Spending", f"looks are planned with {', '.join(map(str, self.looks))} seeds", got=n_seeds)
         level = self.level if level is None else level
         check_level(level, "Spending")
         looks = (*(n for n in self.looks if n < n_seeds), n_seeds) if last else self.looks
+        if len(looks) == 1:
+            return level
         shares = tuple(n / self.looks[-1] for n in looks)
-        alpha = (1 - level) * (1 if len(looks) == 1 else _SPENT)
+        alpha = (1 - level) * _SPENT
         spent = tuple(alpha if last and n == n_seeds else self.spend(alpha, n / self.looks[-1]) for n in looks)
         return 1 - 2 * float(scipy.special.ndtr(-boundaries(shares, spent)[looks.index(n_seeds)]))
 

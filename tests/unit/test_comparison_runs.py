@@ -1,0 +1,136 @@
+"""The runs of a comparison: what is gone on with, what is made anew, what others are making, and what a run has right."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.fake_runs import fake_fit  # pyright: ignore[reportMissingImports]
+
+from descend.comparison import Candidate, runs
+from descend.comparison.runs import Job, lost, make, right
+from descend.errors import RunError
+from descend.train import folder, pictures
+from descend.train.evaluate import write_predictions
+from descend.train.lock import RunLock
+from descend.train.recipe import Recipe
+from descend.train.record import RunRecord
+from descend.train.run import Run
+
+
+def begun(place: Path) -> Job:
+    """Return the job of a run that was interrupted after hours."""
+    place.mkdir()
+    RunRecord(status="interrupted").save(place)
+    (place / folder.CHECKPOINT).write_bytes(b"hours")
+    return Job(Candidate("a", Recipe()), 0, place)
+
+
+def refusing(cause: OSError | None, *, named: bool) -> Callable[..., Run]:
+    """Return a resume that fails. named: whether the cause is told, as where the disk is written to, or only met."""
+
+    def resume(*_: Any, **__: Any) -> Run:
+        error = RunError("run folder", "must be as it should be")
+        if cause is None:
+            raise error
+        try:
+            raise cause
+        except OSError as met:
+            raise error from met if named else None
+
+    return resume
+
+
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO])
+def test_a_disk_that_is_full_or_read_only_costs_no_epochs(tmp_path: Path, number: int, named: bool) -> None:
+    item = begun(tmp_path / "r")
+    fit = fake_fit(lambda _: 0.9, made := [])["fit"]
+    found = make(item, fit=fit, resume=refusing(OSError(number, "no"), named=named))
+    assert (found.status, made) == ("failed", [])
+    assert (item.place / folder.CHECKPOINT).read_bytes() == b"hours"
+
+
+@pytest.mark.parametrize("cause", [None, FileNotFoundError(errno.ENOENT, "gone")])
+def test_what_cannot_be_gone_on_with_is_made_anew(tmp_path: Path, cause: OSError | None) -> None:
+    item = begun(tmp_path / "r")
+    found = make(item, fit=fake_fit(lambda _: 0.9, [])["fit"], resume=refusing(cause, named=False))
+    assert found.status == "finished"
+    assert not (item.place / folder.CHECKPOINT).exists()
+
+
+@pytest.mark.parametrize("is_full", [True, False])
+def test_a_failure_that_cannot_be_written_down_is_told_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_full: bool
+) -> None:
+    def full(*_: Any) -> None:
+        raise RunError("run folder", "must be writable")
+
+    if is_full:
+        monkeypatch.setattr(runs.folder, "write_text", full)
+    else:
+        (tmp_path / "runs").touch()  # no folder can be made below it
+    item = Job(Candidate("a", Recipe()), 0, tmp_path / "runs" / "r")
+    assert make(item, **fake_fit(lambda _: None, [])).status == "failed"
+    assert lost(item, "killed").error == "killed"
+
+
+def test_a_run_that_another_process_was_quicker_to_begin_is_taken(tmp_path: Path) -> None:
+    item, how = Job(Candidate("a", Recipe()), 0, tmp_path / "r"), fake_fit(lambda _: 0.9, [])
+
+    def beaten(data: Any, **settings: Any) -> Run:
+        how["fit"](data, **settings)
+        raise RunError("--out", "must be a new or empty folder", got=str(settings["out"]))
+
+    found = make(item, fit=beaten, resume=how["resume"])
+    assert (found.status, found.again) == ("finished", True)
+    assert not (item.place / runs.FAILED).exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no lock there")
+def test_a_run_whose_lock_is_asked_for_at_that_moment_is_not_deleted(tmp_path: Path) -> None:
+    item, tried = begun(tmp_path / "r"), list[str]()
+
+    def resume(place: Path, **_: Any) -> Run:
+        tried.append(place.name)
+        if len(tried) == 1:
+            lock = RunLock(place)
+            try:
+                RunLock(place)
+            finally:
+                lock.release()
+        return Run(place, RunRecord(status="finished", wall_s={"training": 1.0}))
+
+    found = make(item, fit=fake_fit(lambda _: 0.9, made := [])["fit"], resume=resume)
+    assert (found.status, len(tried), made) == ("finished", 2, [])
+    assert (item.place / folder.CHECKPOINT).read_bytes() == b"hours"
+
+
+def test_a_lock_that_cannot_be_asked_for_is_nobodys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".lock").touch()
+
+    def read_only(_: Path) -> RunLock:
+        try:
+            raise OSError(errno.EROFS, "read-only")
+        except OSError:
+            raise RunError("run folder", "must be writable") from None
+
+    assert not runs.is_being_made(tmp_path)
+    monkeypatch.setattr(runs, "RunLock", read_only)
+    assert not runs.is_being_made(tmp_path)
+
+
+def test_pictures_are_known_whatever_their_names_begin_with(tmp_path: Path) -> None:
+    names = ["-1x/a.png", "-1x/b.png", "=c.png", "@d.png", "\udce9.png", "plain.png"]
+    patients = [0, 0, 1, 1, 2, 3]
+    known = {name: ("-1x", "test", f"{k:02x}" * 16, patients[k]) for k, name in enumerate(names)}
+    pictures.write(known, tmp_path)
+    probs = np.array([[0.9, 0.1], [0.1, 0.9]] * 3, np.float32)
+    write_predictions(tmp_path / folder.PREDICTIONS, names, ["test"] * 6, np.zeros(6, np.int64), probs, ("-1x", "+y"))
+    found = right(tmp_path, "test")
+    assert (found.n, [*found.shares.values()]) == (6, [0.5, 0.5, 1.0, 0.0])
