@@ -6,7 +6,8 @@ forward pass has ended by then, or belongs to another thread. So a draw is noted
 runs again gets its draws again, in their order, however often its layers are called and in whatever order parts come back.
 
 torch tells no layer which part is being run. It is found where it stands: in the frames of ``torch.utils.checkpoint`` among the
-callers (the same from torch 2.6 to 2.14), which takes about 0.1 µs a caller.
+callers (as torch 2.14 has them; where another version has others, no part is found, and a recomputation is refused), which takes
+about 0.1 µs a caller.
 """
 
 from __future__ import annotations
