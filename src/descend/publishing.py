@@ -92,9 +92,10 @@ def _write_run(run: Run, place: Path) -> None:
     with folder.replacing(place / folder.MODEL) as path:
         path.write_bytes(content)
     record = run.record
-    problems = [{**problem, "examples": []} for problem in record.data.get("problems", [])]
+    problems = [{**problem, "message": problem["kind"], "examples": []} for problem in record.data.get("problems", [])]
     scrubbed = dataclasses.replace(
-        record, command=[], mistakes=[], shown=[], data=record.data | {"problems": problems}, plan={**record.plan, **settings},
+        record, command=[], mistakes=[], shown=[], notes=[], data=record.data | {"problems": problems},
+        plan={**record.plan, **settings},
         weights=None if record.weights is None else {**record.weights, "file": Path(record.weights["file"]).name},
         init=None if record.init is None else {**record.init, "run": Path(record.init["run"]).name},
         reasons={knob: why for knob, why in record.reasons.items() if knob not in _LOCAL},
@@ -127,12 +128,12 @@ def card(run: Run, name: str, license: str | None = None, *, in_timm: bool) -> s
     record, counts = run.record, run.record.data.get("splits", {})
     judged, split = (record.test, "test") if record.test is not None else (record.val, record.validated_by)
     parts = [_front_matter(run, name, license, judged, split, in_timm), f"# {name.partition('/')[2]}\n"]
-    classes = ", ".join(f"`{printable(label)}`" for label in run.classes)
+    classes = ", ".join(_in_text(label) for label in run.classes)
     parts.append(f"An image classifier of {len(run.classes)} classes: {classes}. Trained with descend on "
                  f"{counts.get('train', 0):,} pictures.\n")  # fmt: skip
     parts.append("## How good it is\n\n```\n" + run.verdict() + "\n```\n")
     rows = record.per_class.get("test" if split == "test" else "val", [])
-    table = [f"| {printable(row['class'])} | {row['precision']:.1%} | {row['recall']:.1%} | {row['n']:,} |" for row in rows]
+    table = [f"| {_in_text(row['class'])} | {row['precision']:.1%} | {row['recall']:.1%} | {row['n']:,} |" for row in rows]
     parts.append(f"On {split}:\n\n| class | precision | recall | pictures |\n|---|---|---|---|\n" + "\n".join(table) + "\n")
     parts.append("These figures are of pictures like those of the training; what comes from elsewhere may be harder. It answers "
                  "with one of its classes whatever it is shown.\n")  # fmt: skip
@@ -146,6 +147,11 @@ def card(run: Run, name: str, license: str | None = None, *, in_timm: bool) -> s
     settings = dataclasses.replace(run.recipe, **dict.fromkeys(_LOCAL))
     parts.append("## How it was trained\n\n```toml\n" + recipe.dump(settings) + "```\n")
     return "\n".join(parts)
+
+
+def _in_text(label: str) -> str:
+    """Return a class name for Markdown, where no sign of it means anything."""
+    return re.sub(r"([\\`*_{}\[\]<>()#+.!|~-])", r"\\\1", printable(label))
 
 
 def _front_matter(run: Run, name: str, license: str | None, judged: Score | None, split: str, in_timm: bool) -> str:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from descend.cli import main
-from descend.errors import KnobError
+from descend.errors import KnobError, TrainingError
 from descend.progress import Silent
 from descend.schedule import Sweep
 from descend.train.lr_sweep import find_lr, sweep_task, untouched
@@ -67,6 +67,15 @@ def test_the_sweep_takes_the_losses_that_training_would_have(setup: TrainingSetu
     found = sweep_task(task, Sweep(low=1e-30, high=1e-29, n_steps=30), Silent())
     assert found.losses.tolist() == pytest.approx(expected[:30], rel=1e-4)
     assert 20 < task.source.n_steps + 5 < 30  # the sweep has crossed an epoch's border
+
+
+def test_a_gradient_that_is_not_finite_ends_the_sweep_with_what_is_known(setup: TrainingSetup) -> None:
+    before, at_once = everything(setup), Sweep(low=1e30, high=1e38, n_steps=40)
+    found = sweep_task(setup.mode_task.task, Sweep(low=1e-3, high=1e30, n_steps=60), Silent())
+    assert 5 <= len(found.losses) < 60
+    with pytest.raises(TrainingError):
+        sweep_task(setup.mode_task.task, at_once, Silent())
+    assert everything(setup) == before
 
 
 def test_a_rate_of_zero_cannot_be_scaled(setup: TrainingSetup) -> None:

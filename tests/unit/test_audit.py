@@ -6,14 +6,18 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
 import descend
-from descend.audit import Audit, scan
+from descend.audit import Audit, checks, files, scan
 from descend.cli import main
+from descend.data.corrections import Correction
+from descend.errors import DataError
 from descend.findings import Finding
 
 SIDE = 72
@@ -103,6 +107,26 @@ def test_files_that_give_no_picture_are_named_with_their_reasons(planted: Audit)
     assert named(lost) == {"train/dog/IMG_1.heic", "train/dog/DSC_1.nef"}
     assert "pip install 'descend[heic]'" in lost.fix
     assert of(planted, "passed over", "note").evidence["endings"] == {".txt": 1}
+
+
+@pytest.mark.parametrize(
+    ("example", "picture", "why"),
+    [
+        ("cats/photo (1).jpg (not a format that is read)", "cats/photo (1).jpg", "not a format that is read"),
+        ("photo.jpg (cut short (at byte 7)", "photo.jpg", "cut short (at byte 7"),
+        ("no ending (empty)", "no ending", "empty"),
+    ],
+)
+def test_a_name_with_brackets_is_told_from_the_reason(example: str, picture: str, why: str) -> None:
+    assert files._split_reason(example) == {"picture": picture, "why": why}
+
+
+def test_a_table_with_the_strokes_of_windows_confirms_labels() -> None:
+    dataset: Any = SimpleNamespace(names=("ants/1.jpg", "=x.jpg", " a.jpg"))
+    kept = [Correction(path, "", "keep") for path in ("ants\\1.jpg", "'=x.jpg", "a.jpg")]
+    assert checks._confirmed(dataset, kept) == {*dataset.names}
+    with pytest.raises(DataError, match="labeled picture"):
+        checks._confirmed(dataset, [Correction("ants/2.jpg", "", "keep")])
 
 
 def test_copies_are_found_whatever_was_done_to_them(planted: Audit) -> None:

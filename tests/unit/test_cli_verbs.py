@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+import descend
 from descend import __version__
 from descend.cli import cache, evaluate, export, listing, main, pages, predict
 from descend.cli.progress import Terminal
@@ -73,6 +75,12 @@ def test_cache_frees_one_kind_or_all(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert cache.main(["--clear"]) == 0
     assert capsys.readouterr().out == "freed 3 MB\n"
     assert not list(tmp_path.glob("*/entry"))
+
+
+def test_every_kind_that_lies_in_the_cache_can_be_cleared() -> None:
+    sources = [path.read_text(encoding="utf-8") for path in Path(descend.__file__).parent.rglob("*.py")]
+    kinds = {kind for text in sources for kind in re.findall(r'^KIND(?:, \w+)? = "(\w+)"', text, re.MULTILINE)}
+    assert {"unpacked", "fetched", "features", "graphs"} <= kinds <= cache.KINDS.keys()
 
 
 def _judged(**changes: Any) -> dict[str, Any]:

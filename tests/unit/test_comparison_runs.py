@@ -111,20 +111,6 @@ def test_a_run_whose_lock_is_asked_for_at_that_moment_is_not_deleted(tmp_path: P
     assert (item.place / folder.CHECKPOINT).read_bytes() == b"hours"
 
 
-def test_a_lock_that_cannot_be_asked_for_is_nobodys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / ".lock").touch()
-
-    def read_only(_: Path) -> RunLock:
-        try:
-            raise OSError(errno.EROFS, "read-only")
-        except OSError:
-            raise RunError("run folder", "must be writable") from None
-
-    assert not runs.is_being_made(tmp_path)
-    monkeypatch.setattr(runs, "RunLock", read_only)
-    assert not runs.is_being_made(tmp_path)
-
-
 def test_pictures_are_known_whatever_their_names_begin_with(tmp_path: Path) -> None:
     names = ["-1x/a.png", "-1x/b.png", "=c.png", "@d.png", "\udce9.png", "plain.png"]
     patients = [0, 0, 1, 1, 2, 3]

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import math
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,6 +19,7 @@ from descend.doctor import CHECKS, Subject, examine, overfit, prepare_subject
 from descend.doctor.gradient_check import slope
 from descend.doctor.label_signal import agreement
 from descend.doctor.pairs import PAIRS
+from descend.doctor.updates import updates
 from descend.findings import Finding
 from descend.progress import Silent
 from descend.regularize import Regularizer
@@ -162,6 +164,15 @@ def test_a_rate_a_hundred_times_too_high_is_found() -> None:
     assert "backbone.stages" in finding.what
     assert finding.evidence["median"] > 0.3
     assert "Lower the learning rate (0.5)" in finding.fix
+
+
+def test_a_rate_that_moves_one_layer_too_far_is_lowered_however_little_the_others_move() -> None:
+    trial = SimpleNamespace(ratios={"early": 5e-5, "middle": 5e-5, "head": 0.5}, losses=[2.3, 2.2])
+    given: Any = SimpleNamespace(
+        trial=trial, task=SimpleNamespace(optimizer=SimpleNamespace(rule=SimpleNamespace(lr=0.002))), n_classes=10, n_steps=4
+    )
+    (finding,) = updates(given)
+    assert "Lower the learning rate (0.002), to 0.0002 perhaps" in finding.fix
 
 
 def test_a_rate_that_moves_nothing_is_found() -> None:

@@ -18,7 +18,7 @@ from torch import nn
 
 from descend.cli import main
 from descend.errors import KnobError, ModelError
-from descend.export import export_file, export_int8
+from descend.export import QuantizedReport, export_file, export_int8
 from descend.models import Classifier, backbone
 from descend.train.exporting import Int8, format_of
 
@@ -92,6 +92,11 @@ def test_eight_bits_are_inside_and_their_cost_is_told(network: Classifier, answe
     assert {item.key: item.value for item in model.metadata_props}["quantized"] == "int8"
     assert report.n_bytes < report.n_bytes_before
     assert "points lost (95% interval" in str(report)
+
+
+def test_a_loss_of_as_much_as_is_allowed_is_allowed() -> None:
+    n = np.arange(100)
+    assert QuantizedReport(n < 95, n < 94, 1, 1, 2).loss == 0.01  # floats: 0.95 - 0.94 > 0.01
 
 
 def test_a_loss_above_the_bound_is_refused_unless_asked_for(

@@ -81,6 +81,9 @@ def test_a_walk_that_diverges_can_be_drawn(tmp_path: Path) -> None:
     course = Course(surface=Ravine(), n_steps=3000)
     save(draw_race(course, race(course, ["sgd(lr=1.0)"], n_seeds=1)), tmp_path / "a.svg")
     assert (tmp_path / "a.svg").stat().st_size > 1000
+    far = Course(surface=Ravine(), n_steps=20, start=(1e6, 1e6))  # no loss of it is near
+    save(draw_race(far, race(far, ["sgd(lr=1.0)"], n_seeds=1)), tmp_path / "b.svg")
+    assert (tmp_path / "b.svg").stat().st_size > 1000
 
 
 def test_slices_are_drawn(tmp_path: Path) -> None:
@@ -94,6 +97,7 @@ def test_slices_are_drawn(tmp_path: Path) -> None:
     for number, plane in enumerate((random_plane(states[-1]), path_plane(states))):
         save(draw_slice(slice_loss(loss, plane, n=7)), tmp_path / f"{number}.svg")
     assert "principal direction 1" in (tmp_path / "1.svg").read_text(encoding="utf-8")
+    save(draw_slice(slice_loss(lambda _: math.inf, random_plane(states[-1]), n=4)), tmp_path / "walls.svg")
 
 
 def test_pictures_that_cannot_be_written_are_refused(tmp_path: Path) -> None:

@@ -78,6 +78,18 @@ def test_what_tells_of_home_stays_there(run: Run, hub: Path) -> None:
         assert word not in content
 
 
+def test_sentences_about_the_data_stay_at_home_and_names_mean_nothing_in_the_card(run: Run, hub: Path) -> None:
+    run = descend.load(run.folder)
+    run.record.notes.append("/home/me/secret was seen")
+    told = "left out: descend predict RUN /home/me/secret"
+    run.record.data["problems"] = [{"kind": "layout", "message": told, "n": 1, "examples": []}]
+    push(run, "me/ants")
+    assert b"secret" not in b"".join(path.read_bytes() for path in hub.rglob("*") if path.is_file())
+    per_class = [{**row, "class": "a|b`c"} for row in run.record.per_class["test"]]
+    run.record.per_class["test"] = per_class
+    assert "| a\\|b\\`c | " in card(run, "me/ants", in_timm=False)
+
+
 def test_the_place_of_the_run_that_it_began_from_stays_at_home(run: Run, hub: Path, tmp_path: Path) -> None:
     more = descend.fit((IMAGES, LABELS), out=tmp_path / "more", init=run.folder, epochs=1, threads=1)
     push(more, "me/more")

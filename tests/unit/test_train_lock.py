@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -47,6 +48,32 @@ def test_the_second_owner_learns_who_the_first_is(tmp_path: Path) -> None:
     lock.release()
     assert not in_use(tmp_path)
     assert not list(tmp_path.iterdir())
+    RunLock(tmp_path).release()
+
+
+@posix
+def test_looking_takes_writes_and_removes_nothing(tmp_path: Path) -> None:
+    assert not in_use(tmp_path)
+    (tmp_path / LOCK).write_text("left by a process that was killed")
+    (tmp_path / LOCK).chmod(0o444)
+    tmp_path.chmod(0o555)  # a share that can only be read
+    try:
+        assert not in_use(tmp_path)
+    finally:
+        tmp_path.chmod(0o755)
+    assert (tmp_path / LOCK).read_text() == "left by a process that was killed"
+
+
+@posix
+def test_a_full_disk_does_not_keep_the_lock_from_its_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        lock = RunLock(tmp_path)
+    assert in_use(tmp_path)
+    lock.release()
     RunLock(tmp_path).release()
 
 

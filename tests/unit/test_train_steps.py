@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from descend.errors import KnobError, RunError, TrainingError
 from descend.models import fingerprint
 from descend.train import estimate, folder, record, training
 from descend.train.judge import judge
+from descend.train.loop import Position
 from descend.train.prepare import TrainingSetup, prepare
 from descend.train.recipe import from_settings, read
 from descend.train.run_log import RunLog
@@ -136,6 +138,25 @@ def test_training_writes_a_line_per_epoch_a_checkpoint_and_what_it_cost(tmp_path
     assert note.images_per_s > 0
     assert note.estimate_s is not None
     assert "training 2 epochs: about " in told(setup)
+
+
+@pytest.mark.parametrize("leads", [True, False])
+def test_an_error_of_a_process_that_does_not_lead_ends_it(leads: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that leads keeps the best epoch first; it would wait for ever for another one that goes on to the end."""
+
+    def failing(*_: object) -> None:
+        raise MemoryError("of this process alone")
+
+    monkeypatch.setattr(training, "train_loop", failing)
+    task: Any = SimpleNamespace(world=SimpleNamespace(lost=lambda error: None, leads=leads), module=torch.nn.Linear(1, 1))
+    callback: Any = SimpleNamespace(position=Position(), foreign=None, rollback=None)
+    setup: Any = SimpleNamespace(plan=None)
+    monkeypatch.setattr(training, "located", lambda error, *_: error)
+    if leads:
+        assert isinstance(training._looped(setup, task, callback, cast(Any, None)), MemoryError)
+    else:
+        with pytest.raises(MemoryError):
+            training._looped(setup, task, callback, cast(Any, None))
 
 
 def test_a_frozen_part_that_moves_ends_the_training_and_is_written_down(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from descend import data as data_package
 from descend.audit import classes, copies, files, label_errors, outliers, plain, squares, storage
 from descend.audit.deep import look_deeper
 from descend.audit.material import Material, looked_at
-from descend.data.corrections import Correction, read_corrections
+from descend.data.corrections import Correction, paths_meant, read_corrections
 from descend.data.places import is_folder
 from descend.errors import DataError
 from descend.findings import Finding
@@ -168,11 +168,14 @@ def scan(
 
 def _confirmed(dataset: data_package.Dataset, decided: Sequence[Correction]) -> frozenset[str]:
     """Return the names of the pictures whose labels somebody has looked at. Raises DataError for one that there is not."""
-    kept, names = [item.path for item in decided if item.action == "keep"], {*dataset.names}
-    unknown = next((name for name in kept if name not in names and name.removeprefix("'") not in names), None)
-    if unknown is not None:
-        raise DataError("corrections", "every path must be that of a labeled picture of the data", got=unknown)
-    return frozenset(name if name in names else name.removeprefix("'") for name in kept)
+    path_of, kept = paths_meant(dataset.names), set[str]()
+    for item in decided:
+        if item.action == "keep":
+            path = path_of(item.path)
+            if path is None:
+                raise DataError("corrections", "every path must be that of a labeled picture of the data", got=item.path)
+            kept.add(path)
+    return frozenset(kept)
 
 
 def checked(material: Material, walls: Mapping[str, float] = {}) -> Audit:

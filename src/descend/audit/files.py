@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 from descend.audit.material import Material, ending
 from descend.data import heic
+from descend.data.formats import suffixes
 from descend.data.layout import decide
 from descend.data.manifest import natural
 from descend.data.tree import EXPECTED, SYSTEM_FILE, SYSTEM_FOLDER, walk
@@ -36,7 +39,7 @@ def unreadable(material: Material) -> list[Finding]:
     """Name the pictures that cannot be decoded, with the reason."""
     known = list(material.problems("unreadable"))
     listed = [example for problem in known for example in problem.examples]
-    named = {example.partition(" (")[0] for example in listed}
+    named = {_split_reason(example)["picture"] for example in listed}
     names = material.dataset.names
     late = {names[row]: why for row, why in material.seen.reasons.items() if names[row] not in named}
     n = sum(problem.n for problem in known) + len(late)
@@ -48,8 +51,11 @@ def unreadable(material: Material) -> list[Finding]:
 
 
 def _split_reason(example: str) -> dict[str, Any]:
-    name, _, why = example.partition(" (")
-    return {"picture": name, "why": why.removesuffix(")")}
+    """Return the picture and the reason of ``cats/photo (1).jpg (not a format that is read)``: a name may have brackets too."""
+    places = [found.start() for found in re.finditer(r" \(", example)]
+    ended = [place for place in places if Path(example[:place]).suffix.lower() in suffixes()]
+    place = ended[-1] if ended else places[0]
+    return {"picture": example[:place], "why": example[place + 2 :].removesuffix(")")}
 
 
 def _sorted(rows: list[dict[str, Any]]) -> tuple[dict[str, Any], ...]:

@@ -18,6 +18,8 @@ KINDS = {
     "graphs": "exported backbones",
     "kernels": "compiled optimizers, augmentations and masks",
     "verdicts": "which engine was fastest here",
+    "unpacked": "archives of pictures, unpacked",
+    "fetched": "pictures and tables from addresses",
 }
 
 

@@ -58,7 +58,7 @@ def main(argv: list[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="descend lr-find", description="Find a learning rate by a range test.", epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,  # the words go on to `descend fit`
     )  # fmt: skip
     parser.add_argument("--low", type=float, default=1e-6, metavar="X", help="the first rate; default 1e-6")
     parser.add_argument("--high", type=float, default=1.0, metavar="X", help="the last rate; default 1")

@@ -13,7 +13,7 @@ from descend.cli.first_look import load
 from descend.cli.output import Parser, tell
 from descend.cli.progress import Terminal
 from descend.durations import duration
-from descend.errors import RunError
+from descend.errors import RunError, check_count
 
 if TYPE_CHECKING:
     from descend.landscape import Plane
@@ -40,6 +40,7 @@ def main(argv: list[str]) -> int:
     from descend.train.folder import SNAPSHOTS
     from descend.train.states import States
 
+    check_count("--pictures", options.pictures)
     folder = options.out or run.folder
     if not folder.is_dir():
         raise RunError("--out", "must be a folder that exists", got=str(folder))

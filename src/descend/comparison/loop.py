@@ -16,7 +16,7 @@ import numpy as np
 
 from descend.comparison.candidate import Candidate, candidates
 from descend.comparison.result import Comparison
-from descend.comparison.runs import Fit, Job, Made, is_being_made, job, lost, make
+from descend.comparison.runs import Fit, Job, Made, job, lost, make
 from descend.comparison.search_space import Range, Values, applied, search_space
 from descend.comparison.tuning import DEFAULT_TRIALS, FOLDER, SEED_OFFSET, Rounds, Tuning
 from descend.comparison.work import Work
@@ -29,6 +29,7 @@ from descend.quantities import seconds
 from descend.stats import Spending, least_difference
 from descend.train import folder
 from descend.train import record as records
+from descend.train.lock import in_use
 from descend.train.prepare import Survey, prepare, survey
 from descend.train.ray_cluster import ray_package
 from descend.train.recipe import Recipe, dump
@@ -318,7 +319,7 @@ class _Loop:
         places = {item.place: item for item in reversed(ordered)}
         first = [item for item in ordered if places[item.place] is item]
         for item in first:
-            if is_being_made(item.place):
+            if in_use(item.place):
                 self.progress.say(f"  seed {item.seed}  {item.candidate.name}: another process is making this run: waiting")
         for made in chain(
             self.work(make, first, lost, **self.how),

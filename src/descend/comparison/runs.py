@@ -28,7 +28,7 @@ from descend.errors import DescendError, DivergenceError, RunError
 from descend.progress import Silent
 from descend.train import folder, manifest, pictures
 from descend.train import record as records
-from descend.train.lock import LOCK, RunLock
+from descend.train.lock import in_use
 from descend.train.recipe import dump
 from descend.train.run import Run
 
@@ -96,7 +96,7 @@ def make(item: Job, *, fit: Fit, resume: Fit, data: Any = None) -> Made:
     """
     name, place = item.candidate.name, str(item.place)
     while True:
-        while is_being_made(item.place):
+        while in_use(item.place):
             time.sleep(POLL_S)
         before = _made_before(item)
         if before is not None:
@@ -114,17 +114,6 @@ def make(item: Job, *, fit: Fit, resume: Fit, data: Any = None) -> Made:
             wall_s, diverged = time.perf_counter() - started, isinstance(error, DivergenceError)
             return _noted(Made(name, item.seed, place, "failed", wall_s, peak_bytes(), told(error), diverged=diverged))
         return _noted(Made(name, item.seed, place, run.record.status, sum(run.record.wall_s.values()), peak_bytes()))
-
-
-def is_being_made(place: Path) -> bool:
-    """Return whether a process has the lock of a run folder. One that cannot be written is in nobody's hands."""
-    if not (place / LOCK).exists():
-        return False
-    try:
-        RunLock(place).release()
-    except RunError as error:
-        return not _is_of_the_disk(error)
-    return False
 
 
 def _was_quicker(item: Job, error: Exception) -> bool:
@@ -156,7 +145,7 @@ def _made(item: Job, fit: Fit, resume: Fit, data: Any) -> Run:
         try:
             return resume(item.place, data=data, progress=Silent())
         except RunError as error:
-            if _is_of_the_lock(error) or is_being_made(item.place) or _is_of_the_disk(error):  # the run itself may be whole
+            if _is_of_the_lock(error) or in_use(item.place) or _is_of_the_disk(error):  # the run itself may be whole
                 raise
             shutil.rmtree(item.place)  # it stopped where nothing can be gone on with
     elif item.place.exists():

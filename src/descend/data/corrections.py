@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -85,11 +85,10 @@ def settled(manifest: Manifest, corrections: Iterable[Correction], *, who: str) 
     a path or a class that the data do not have, and for a label that says nothing new.
     """
     rows = {name: row for row, name in enumerate(manifest.names)}
-    bare = _without_blanks(manifest.names)
+    path_of = paths_meant(manifest.names)
     found: dict[str, Correction] = {}
     for item in corrections:
-        path = _meant(item.path, rows) or _meant(item.path.replace("\\", "/"), rows)
-        path = path or bare.get(item.path.strip()) or bare.get(item.path.strip().replace("\\", "/"))
+        path = path_of(item.path)
         if path is None:
             near = nearest(item.path, rows) if len(rows) <= MOST_CLOSE else ""
             raise DataError(who, "every path must be that of a labeled picture of the data, as `descend scan` names it",
@@ -156,6 +155,18 @@ def _checked(who: str, number: int, path: str, label: str, action: str) -> Corre
         raise DataError(who, f"a row that drops a picture has no label, row {number} ({path}) has one", got=label,
                         fix="Empty the cell, or relabel.")  # fmt: skip
     return Correction(path, label, known)
+
+
+def paths_meant(names: Sequence[str]) -> Callable[[str], str | None]:
+    """Return what tells which of the names of pictures a cell means, None for none."""
+    known, bare = {*names}, _without_blanks(names)
+
+    def meant(cell: str) -> str | None:
+        slashed, stripped = cell.replace("\\", "/"), cell.strip()
+        path = _meant(cell, known) or _meant(slashed, known)
+        return path or bare.get(stripped) or bare.get(stripped.replace("\\", "/"))
+
+    return meant
 
 
 def _meant(text: str, known: Collection[str] | Mapping[str, int]) -> str | None:

@@ -33,7 +33,8 @@ def updates(subject: Subject) -> list[Finding]:
         limit = RISEN * max(trial.losses[0], math.log(subject.n_classes))
         rising = not math.isfinite(trial.losses[-1]) or trial.losses[-1] > limit
         bad = rising or not max(ratios.values()) <= TOO_FAR
-        advice = float(f"{lr * 10 ** math.floor(math.log10(1e-3 / middle)):.1g}") if 0 < middle < math.inf else lr / 10
+        tens = min(math.floor(math.log10(1e-3 / middle)), -1) if 0 < middle < math.inf else -1  # lower, whatever most layers do
+        advice = float(f"{lr * 10**tens:.1g}")
         what = f"{span}: above {high:g} in {named(far)}" + (", and the loss rises" if rising else "")
         fix = f"Lower the learning rate ({lr:g}), to {advice:g} perhaps; descend lr-find measures it." if bad else ""
         found.append(Finding(CHECK, "finding" if bad else "note", what, evidence, fix, table))

@@ -138,7 +138,7 @@ def _title(course: Course, n: int) -> str:
 def _dress_losses(axes: Axes, course: Course, outcomes: Sequence[Outcome]) -> None:
     axes.set_yscale("log")
     shown = np.concatenate([outcome.picture.losses[:, 0] for outcome in outcomes])
-    shown = shown[np.abs(shown) < FAR]
+    shown = shown[np.abs(shown) < FAR] if (np.abs(shown) < FAR).any() else np.array([FAR])  # all of them are far beyond
     begin = max(float(outcomes[0].picture.losses[0, 0]), FLOOR)
     goal = max(course.goal, FLOOR)
     axes.set_ylim(
@@ -156,7 +156,7 @@ def _dress_losses(axes: Axes, course: Course, outcomes: Sequence[Outcome]) -> No
 
 def _shade(axes: Axes, sliced: Slice) -> Floats:
     """Shade the slice, its coarse grid made smooth in between; losses that were not finite take the darkest shade."""
-    highest = sliced.losses[np.isfinite(sliced.losses)].max()
+    highest = sliced.losses[np.isfinite(sliced.losses)].max(initial=FLOOR)
     logs = np.log(np.maximum(np.where(np.isfinite(sliced.losses), sliced.losses, highest), FLOOR))
     smooth = RegularGridInterpolator((sliced.a, sliced.b), logs)
     a, b = np.linspace(sliced.a[0], sliced.a[-1], GRID), np.linspace(sliced.b[0], sliced.b[-1], GRID)

@@ -25,7 +25,7 @@ from descend.search.conclude import concluded
 from descend.search.features import fitted, like_the_best, refit_s, refitted_anyway, whole_heads
 from descend.search.findings import Findings
 from descend.search.finetune import RULE, answered, calibrated, fine_tuned, fitted_temperature, reading_means
-from descend.search.smaller_views import find_smaller_view
+from descend.search.smaller_views import find_smaller_view, why_this_view
 from descend.search.steps import (
     FeatureStep,
     FineTuneStep,
@@ -234,11 +234,7 @@ class Search:
                     self._try_smaller_views(part, reserve)
                     step = replace(step, size=self.study.first_size)
                 reserve = expected_time.first_reserve_s(self.study, step)  # the best head there may be wider than the usual one
-        why = "features of the pretrained network, a head fitted to its optimum"
-        if step.size < self.study.native:
-            known = f"in {self.study.native} all pictures take longer than there is time"
-            why += f", in {step.size} px: {self.study.why_smaller or known}"
-        self._take(step, why, reserve=reserve)
+        self._take(step, why_this_view(self.study, step.size), reserve=reserve)
 
     def _compare_views_again(self) -> None:
         """In a resumed search, find again what a part had told of smaller views: its features lie in the cache."""
@@ -247,11 +243,10 @@ class Search:
         if part is None or part.size != self.study.native:
             return
         whole, step = next((step for step in looked if step.share == 1), None), FeatureStep(size=part.size)
-        expected = expected_time.features_s(self.study, step)
-        if expected > expected_time.affordable_look_s(self.study, step.size) if whole is None else whole.size < part.size:
+        takes_long = expected_time.features_s(self.study, step) > expected_time.affordable_look_s(self.study, step.size)
+        if (whole is None and takes_long) or (whole is not None and whole.size < part.size):
             self._try_smaller_views(part, expected_time.first_reserve_s(self.study, step))
-        if whole is not None:
-            self.study.first_size = whole.size
+        self.study.first_size = self.study.first_size if whole is None else whole.size
 
     def _try_smaller_views(self, part: FeatureStep, reserve: float) -> None:
         """Let a part of the pictures tell in which view all of them are looked at first."""

@@ -36,6 +36,13 @@ def find_smaller_view(study: Study, part: FeatureStep) -> None:
             return
 
 
+def why_this_view(study: Study, size: int) -> str:
+    """Say what all pictures are looked at first in, and why not in the network's own size."""
+    why = "features of the pretrained network, a head fitted to its optimum"
+    too_long = f"in {study.native} all pictures take longer than there is time"
+    return why if size == study.native else f"{why}, in {size} px: {study.why_smaller or too_long}"
+
+
 def are_enlarged(study: Study, size: int) -> bool:
     """Return whether most pictures hold fewer pixels than a view of this size."""
     _, median, _ = study.dataset.shorter_side

@@ -106,7 +106,7 @@ def load(
             rollback.n, rollback.state = state["rollback"]["n"], state["rollback"]["state"]
         if rows is not None:
             rows[:] = state["rows"]
-        _restore_generators(state["generators"])
+        _restore_generators(state["generators"], module)
         return Position(**state["position"]), Best(**state["best"])
     except (RuntimeError, DescendError, LookupError, ValueError, TypeError, AttributeError) as error:
         raise _unusable(used, type(error).__name__) from error
@@ -162,7 +162,8 @@ def _generators(module: nn.Module) -> dict[str, Tensor]:
     return states
 
 
-def _restore_generators(states: dict[str, Tensor]) -> None:
+def _restore_generators(states: dict[str, Tensor], module: nn.Module) -> None:
     torch.set_rng_state(states["cpu"])
-    if "cuda" in states and torch.cuda.is_available():
-        torch.cuda.set_rng_state(states["cuda"])
+    device = next((parameter.device for parameter in module.parameters()), None)
+    if "cuda" in states and device is not None and device.type == "cuda":
+        torch.cuda.set_rng_state(states["cuda"], device)

@@ -150,6 +150,7 @@ def graceful() -> Iterator[Interrupt]:
     try:
         yield interrupt
     finally:
-        signal.signal(signal.SIGINT, before)
+        if before is not None:  # else it was no handler of Python's
+            signal.signal(signal.SIGINT, before)
         if isinstance(termination, Termination):
             termination.interrupt = None

@@ -30,8 +30,9 @@ class RunLock:
         if sys.platform != "win32":
             self._handle = _locked(folder)
             owner = {"pid": os.getpid(), "host": platform.node(), "since": datetime.now(UTC).isoformat(timespec="seconds")}
-            os.truncate(self._handle, 0)
-            os.write(self._handle, json.dumps(owner).encode())
+            with contextlib.suppress(OSError):  # a full disk: the lock holds all the same
+                os.truncate(self._handle, 0)
+                os.write(self._handle, json.dumps(owner).encode())
 
     def release(self) -> None:
         """Give the lock back and remove its file."""
@@ -44,13 +45,21 @@ class RunLock:
 
 
 def in_use(folder: Path) -> bool:
-    """Return whether a process has the lock of a run folder."""
-    if not (folder / LOCK).exists():
+    """Return whether a process has the lock of a run folder. What it left when it was killed, in nobody's hands, is not one."""
+    if sys.platform == "win32":
         return False
     try:
-        RunLock(folder).release()
-    except RunError:
+        handle = os.open(folder / LOCK, os.O_RDONLY)  # nothing is taken or written: looking disturbs nobody
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
         return True
+    except OSError:  # a file system without locks
+        return False
+    finally:
+        os.close(handle)
     return False
 
 

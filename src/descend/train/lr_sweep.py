@@ -9,11 +9,11 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
-from descend.errors import KnobError
+from descend.errors import DivergenceError, KnobError
 from descend.progress import Progress
 from descend.schedule import History, RangeTest, Schedule, Sweep
 from descend.train.loop import Position, Task, train_loop
@@ -47,7 +47,8 @@ def sweep_task(task: Task, sweep: Sweep, progress: Progress) -> RangeTest:
     callback = _TellSweep(sweep, progress)
     with untouched(task):
         swept = replace(task, schedule=_Rates(sweep, n_epochs * task.source.n_steps, lr), epochs=n_epochs)
-        train_loop(swept, Position(), callback, lambda: callback.over)
+        with suppress(DivergenceError):  # a gradient that is not finite: the rates before tell where that begins
+            train_loop(swept, Position(), callback, lambda: callback.over)
     return sweep.result()
 
 

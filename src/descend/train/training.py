@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from descend import rng
 from descend.durations import duration
@@ -73,7 +74,7 @@ def train(setup: TrainingSetup, *, restore: bool = False) -> TrainingResult:
                 _offer_start(setup, best)
         _agree(task, rollback)
         if world.leads:
-            with torch.random.fork_rng(devices=[]):
+            with torch.random.fork_rng(devices=_graphics(task.module)):
                 _estimate(setup, task, position)
         if rollback is not None and rollback.state is None:
             rollback.keep(position, task)
@@ -112,6 +113,12 @@ def _own_generator(seed: int, rank: int) -> Iterator[None]:
         yield
 
 
+def _graphics(module: nn.Module) -> list[int]:
+    """Return the number of the GPU that a module is on, whose generator it may draw from; none on other devices."""
+    device = next((parameter.device for parameter in module.parameters()), None)
+    return [device.index or 0] if device is not None and device.type == "cuda" else []
+
+
 def _agree(task: Task, rollback: Rollback | None) -> None:
     """Let all processes begin from the state of the one that leads: it alone has read a checkpoint, or fitted a head."""
     world = task.world
@@ -143,6 +150,8 @@ def _looped(setup: TrainingSetup, task: Task, callback: RunCallback, interrupt: 
                 raise
             if error is callback.foreign:
                 return error
+            if not task.world.leads and not isinstance(error, TrainingError):  # its own: the others wait for it in vain, and end
+                raise
             back = callback.rollback.go_back(task) if isinstance(error, TrainingError) and callback.rollback else None
             if back is None:
                 return located(error, setup.plan, task, callback.position)
