@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,14 @@ class Runs:
         with self._writing, self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"key": key, "commit": commit, "answer": answer}) + "\n")
 
+    def only_of(self, folders: Mapping[tuple[str, int], Path]) -> None:
+        """Forget runs of these sets and seeds that were asked about other pictures than there are now."""
+        asked = {key: {f"{path.parent.name}/{path.name}" for path in folder.glob("test/*/*")} for key, folder in folders.items()}
+        for key, answer in [*self.answers.items()]:
+            pictures = asked.get((key[1], key[3]))
+            if pictures is not None and "right" in answer and {*answer["right"]} != pictures:
+                del self.answers[key]
+
     def complete(self, method: str, name: str, seed: int) -> Answer | None:
         """Return the answer to which more time adds nothing, if the method has given one."""
         given = (answer for key, answer in [*self.answers.items()] if (key[0], key[1], key[3]) == (method, name, seed))
@@ -85,6 +93,7 @@ def main() -> None:
     given.work.mkdir(parents=True, exist_ok=True)
     budgets, runs = sorted(given.budgets, key=seconds), Runs(given.work)
     folders = {(name, seed): split(name, seed, given.work) for name in given.data for seed in range(given.seeds)}
+    runs.only_of(folders)
     cells = [(seed, name, budget) for seed in range(given.seeds) for name in given.data for budget in budgets]
 
     def work(turn: int) -> None:

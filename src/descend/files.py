@@ -348,14 +348,12 @@ class CacheFolder:
     def enforce_limit(self, incoming: int = 0) -> list[Entry]:
         """Throw out the least recently used entries until ``incoming`` further bytes fit under the limit; return them."""
         self._sweep()
-        entries = self.entries()
+        entries, gone = self.entries(), list[Entry]()
         excess = sum(entry.n_bytes for entry in entries) + incoming - self.limit_bytes
-        gone: list[Entry] = []
         for entry in entries:
             if excess <= 0:
                 break
-            freed = self._evict(entry)
-            if freed:
+            if freed := self._evict(entry):
                 excess -= freed
                 gone.append(entry)
         return gone

@@ -35,6 +35,7 @@ from descend.search.run import Search
 from descend.search.steps import FineTuneStep, read
 from descend.train import memory_need
 from descend.train.nonfinite import Rollback
+from descend.train.record import RunRecord
 from descend.train.run import Run
 from descend.transfer import Trial
 
@@ -232,11 +233,12 @@ def test_a_training_that_was_made_before_a_search_was_stopped_is_not_made_again(
         del n
         return dict([[*backbone.feature_sets.items()][-1]])  # its head reads more than training does
 
-    monkeypatch.setattr(features, "offered", widest)
+    monkeypatch.setattr("descend.search.study.offered", widest)
     with monkeypatch.context() as patch:
         patch.setattr(rungs, "next_rung", until_trained)
         cut = descend.fit(doubtful, out=tmp_path / "run", **LONG)
     assert cut.record.status == "interrupted"
+    assert any("/quarters" in tap for tap in cut.record.preparation()["members"][0]["taps"])
     monkeypatch.setattr("descend.search.run.fine_tuned", lambda *_, **__: pytest.fail("it trains again"))
     monkeypatch.setattr(rungs, "next_rung", lambda *_: "nothing")
     whole = descend.resume(cut.folder)
@@ -274,20 +276,23 @@ def test_a_kind_of_step_that_failed_is_not_tried_again_by_a_resumed_search(
 
 
 def test_ctrl_c_while_the_answer_is_judged_leaves_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    photos, concluded, asked = shapes_folder(tmp_path / "shapes", n=12, side=72), conclude.concluded, list[bool]()
+    photos, keep_graphs, asked = shapes_folder(tmp_path / "shapes", n=12, side=72), conclude.keep_graphs, list[RunRecord]()
 
-    def stopped_at_first(*found: Any, finished: bool, refit: bool) -> Run:
-        asked.append(finished)
-        if finished:
+    def stopped_at_first(record: RunRecord, *more: Any) -> None:
+        asked.append(copy.deepcopy(record))
+        if len(asked) == 1:  # near the end: everything but this is in the record
             raise KeyboardInterrupt
-        return concluded(*found, finished=finished, refit=refit)
+        keep_graphs(record, *more)
 
     with monkeypatch.context() as patch:
-        patch.setattr("descend.search.run.concluded", stopped_at_first)
+        patch.setattr("descend.search.conclude.keep_graphs", stopped_at_first)
         cut = descend.fit(photos, out=tmp_path / "run", steps=["features(size=64)"], **SMALL)
-    assert asked == [True, False]
+    assert asked[0].test is not None
+    assert "refit" in asked[0].reasons
     assert cut.record.status == "interrupted"
     assert cut.record.test is None
+    assert "test" not in {*cut.record.per_class, *cut.record.confused, *cut.record.calibration}
+    assert "refit" not in cut.record.reasons  # the head as validation judged it is what there is
     assert cut.predict(photos / "disc").probabilities.shape == (12, 3)
     assert descend.resume(cut.folder).record.test is not None
 
@@ -326,7 +331,7 @@ def test_a_budget_that_nobody_named_limits_no_repetition(tmp_path: Path, monkeyp
 
 def test_a_recipe_of_a_part_alone_goes_on_to_search_it(doubtful: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rungs, "next_rung", lambda *_: "nothing")
-    run = descend.fit(doubtful, out=tmp_path / "run", steps=["part(share=0.8)"], **LONG)
+    run = descend.fit(doubtful, out=tmp_path / "run", recipe={"steps": ["part(share=0.8)"]}, **LONG)
     assert run.recipe.steps == ("part(share=0.8)", "features(size=64)")
 
 
@@ -476,6 +481,8 @@ def test_limits_keep_a_model_small_and_say_what_is_least(found: Run, doubtful: P
     assert contents(again) == contents(run)
     small = descend.fit(recipe=found.folder / "recipe.toml", max_size="20MB", out=tmp_path / "later")
     assert len(found.record.preparation()["members"]) > len(small.record.preparation()["members"]) == 1
+    with pytest.raises(KnobError, match=r"max_size.*one network: 1\d\.\dMB"):
+        descend.fit(recipe=found.folder / "recipe.toml", max_size="1MB", out=tmp_path / "tiny")
     with pytest.raises(KnobError, match=r"max_size: must allow what the recipe's keep\(.*1\d\.\dMB"):
         descend.fit(recipe=run.folder / "recipe.toml", max_size="5MB", out=tmp_path / "smaller")
     with pytest.raises(KnobError, match=r"max_size.*one network: 1\d\.\dMB"):

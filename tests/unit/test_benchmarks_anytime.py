@@ -147,7 +147,8 @@ def test_runs_are_read_again_and_a_complete_answer_serves_larger_budgets(
 
     def method(folder: Path, budget: str, seed: int) -> dict[str, Any]:
         asked.append((budget, seed))
-        return answered([True, False], 1.0, complete=budget == "1m")
+        right = {f"{path.parent.name}/{path.name}": True for path in folder.glob("test/*/*")}
+        return answered([True], 1.0, complete=budget == "1m") | {"right": right}
 
     monkeypatch.setitem(anytime.METHODS, "features", scripts["methods"].Method(method, ("benchmarks/peer.py",)))
     words = ["anytime.py", str(tmp_path / "set"), "--budgets", "30s", "1m", "5m", "--seeds", "2", "--methods", "features"]
@@ -166,6 +167,14 @@ def test_runs_are_read_again_and_a_complete_answer_serves_larger_budgets(
         anytime.unchanged.cache_clear()
         anytime.main()
     assert asked == 3 * grid
+    commit_all(repository)
+    for _ in range(2):
+        anytime.unchanged.cache_clear()
+        anytime.main()
+    assert asked == 4 * grid
+    next((tmp_path / "splits").glob("*-1/test/*/*")).unlink()  # other pictures are asked about
+    anytime.main()
+    assert asked == 4 * grid + grid[2:]
 
 
 def test_lanes_do_not_share_processors(scripts: dict[str, ModuleType]) -> None:

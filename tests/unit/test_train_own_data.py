@@ -31,6 +31,10 @@ def test_own_pictures_have_the_split_of_the_training_and_others_have_none(tmp_pa
     assert as_in_training(record, others, corrections=None, outside=False) is None
     found = of_training_or_other(record, others, corrections=None, outside=False)
     assert found.splits.tolist() == data.load(others, seed=3).splits.tolist()
+    (tmp_path / "corrections.csv").write_text("path,label,action\n" + f"disc/{next((photos / 'disc').iterdir()).name},,drop\n")
+    (others / "disc").rename(others / "dot")  # the table's pictures are not there
+    found = of_training_or_other(record, others, corrections=tmp_path / "corrections.csv", outside=False)
+    assert len(found) == 24
 
 
 def test_the_background_that_was_asked_for_is_that_of_near_copies_and_no_error_elsewhere(tmp_path: Path) -> None:

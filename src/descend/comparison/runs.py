@@ -109,6 +109,7 @@ def make(item: Job, *, fit: Fit, resume: Fit, data: Any = None) -> Made:
             raise
         except Exception as error:  # one candidate that cannot be trained must not cost the others
             if _was_quicker(item, error):
+                time.sleep(POLL_S)
                 continue
             _log_failure(item, traceback.format_exc())
             wall_s, diverged = time.perf_counter() - started, isinstance(error, DivergenceError)
@@ -118,7 +119,7 @@ def make(item: Job, *, fit: Fit, resume: Fit, data: Any = None) -> Made:
 
 def _was_quicker(item: Job, error: Exception) -> bool:
     """Return whether a run failed because another process has begun it since we looked."""
-    refused = isinstance(error, RunError) and error.who == "--out" and (item.place / folder.RECORD).exists()
+    refused = isinstance(error, RunError) and error.who == "--out" and in_use(item.place)
     return refused or _is_of_the_lock(error)
 
 

@@ -65,7 +65,7 @@ def _reliability_chart(known: Calibration, score: Score) -> Chart:
         for line, found in ((BEFORE, before), (AFTER, after)):
             _points(axes, line, found)
         for n, stated, right in after:
-            found = metrics.sampled(right, n, score)
+            found = metrics.interval_of_share(right, n, score)
             axes.plot([stated, stated], [found.low, found.high], color=AFTER.color, linewidth=1.1, clip_on=False)
         dress(axes, "stated confidence")
         axes.set_xlim(min(bin_[1] for bin_ in (*before, *after)) - 0.03, 1.02)
@@ -131,6 +131,6 @@ def _thresholds(
     for asked in _TOLD:
         reached, right = coverage[round(asked * (len(coverage) - 1))]
         if 0 < reached < n:
-            found = metrics.sampled(right / reached, reached, getattr(record, split))
+            found = metrics.interval_of_share(right / reached, reached, getattr(record, split))
             rows.append((asked, reached / n, right / reached, found.low, found.high))
     return rows

@@ -107,7 +107,7 @@ def _sure_but_wrong(record: RunRecord) -> str:
     if len(curve) <= SURE:
         return ""
     n, right = curve[SURE]
-    if not n or metrics.sampled(right / n, n, record.val).high >= SURE / 100:
+    if not n or metrics.interval_of_share(right / n, n, record.val).high >= SURE / 100:
         return ""
     return (
         f"{n - right} of the {n:,} answers on {record.validated_by} with {SURE}% confidence or more are wrong, where "
@@ -171,7 +171,7 @@ def _folds(record: RunRecord) -> Advice | None:
         0 if record.data.get("given_split") else splits.get("test", 0)
     )  # fmt: skip
     low, high = record.val["accuracy_interval"]
-    foreseen = metrics.sampled(record.val["accuracy"], every, record.val) if every else None
+    foreseen = metrics.interval_of_share(record.val["accuracy"], every, record.val) if every else None
     if foreseen is None or high - low < max(WIDE, NARROWER * (foreseen.high - foreseen.low)):
         return None
     why = (
@@ -211,7 +211,7 @@ def _unsure(run: Path, record: RunRecord) -> Advice | None:
     if least is None:
         return None
     (n, right), (reached, still) = curve[0], curve[round(least * (len(curve) - 1))]
-    share = metrics.sampled(still / reached, reached, record.val)
+    share = metrics.interval_of_share(still / reached, reached, record.val)
     why = (
         f"{reached / n:.0%} of the answers on {record.validated_by} are that sure, and {still / reached:.1%} of those "
         f"are right (95% interval {share.low:.1%} to {share.high:.1%}), of all {right / n:.1%}"
@@ -233,7 +233,7 @@ def _recall(of_class: Mapping[str, object], score: Score | None) -> Interval:
     n, recall = of_class["n"], of_class["recall"]
     assert isinstance(n, int)
     assert isinstance(recall, (int, float))
-    return metrics.sampled(recall, n, score) if n else Interval(0.0, 0.0, 1.0, 0)
+    return metrics.interval_of_share(recall, n, score) if n else Interval(0.0, 0.0, 1.0, 0)
 
 
 def _budget(least_s: float) -> tuple[str, float]:

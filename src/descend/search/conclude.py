@@ -13,6 +13,7 @@ from descend.search.study import Answer, Study
 from descend.technique import spec
 from descend.train.graph_parts import N_CHECKED, Network, keep_graphs
 from descend.train.judge import judge_answers, judged_rows, save_model
+from descend.train.record import RunRecord
 from descend.train.record_types import Chosen, EnsembleMember
 from descend.train.run import Run
 
@@ -25,6 +26,7 @@ def concluded(study: Study, findings: Findings, keep: KeepStep | None, *, finish
     learned from it.
     """
     log, plan, record = study.log, study.plan, study.log.record
+    _forget(record, finished=finished)
     if keep is None:
         answers, weights = mixture.with_weight(findings.answers, findings.weights)
         judged = mixture.with_weight(findings.judged, findings.judged_weights)
@@ -72,6 +74,15 @@ def concluded(study: Study, findings: Findings, keep: KeepStep | None, *, finish
         networks.clear(log)
     assert log.folder is not None  # a search writes its run
     return Run(log.folder, record)
+
+
+def _forget(record: RunRecord, *, finished: bool) -> None:
+    """Take out of the record what is not so of the answer that is judged now: Ctrl-C may have ended the judging of another."""
+    record.reasons.pop("refit", None)
+    if not finished:
+        record.test = None
+        for told in (record.per_class, record.confused, record.calibration):
+            told.pop("test", None)
 
 
 def _mixed(study: Study, answers: list[Answer], weights: list[float], rows: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -29,9 +29,25 @@ def check(study: Study, answer: Answer) -> None:
     network = joined([replace(answer, mirrored=False)], [1.0])
     plan = study.plan
     if plan.latency is not None and (took := answer_s(network, plan.size)) > seconds(plan.latency, who="latency"):
-        raise KnobError("latency", f"must allow one look at one picture: {1000 * took:.0f}ms here", got=plan.latency)
-    if plan.max_size is not None and size_of(network) > n_bytes(plan.max_size, who="max_size"):
-        raise KnobError("max_size", f"must allow one network: {size_of(network) / 1e6:.1f}MB", got=plan.max_size)
+        raise KnobError("latency", f"must allow one look at one picture: {1000 * took:.0f}ms here", got=plan.latency,
+                        fix="Raise --latency, or name a smaller --backbone or --size.")  # fmt: skip
+    if not _is_small(plan, network):
+        raise KnobError("max_size", f"must allow one network: {size_of(network) / 1e6:.1f}MB", got=plan.max_size,
+                        fix="Raise --max-size, or name a smaller --backbone.")  # fmt: skip
+
+
+def kept(study: Study, findings: Findings, asked: KeepStep | None, *, finished: bool, lost: bool) -> KeepStep | None:
+    """Return what may be shipped; None where nothing limits it.
+
+    asked: what the recipe keeps. finished: whether its steps were all taken. lost: whether a training that it names is not there:
+    places among the answers then mean others, and what is kept is chosen anew. Raises KnobError for what is too large.
+    """
+    if asked is None or (lost and study.plan.limited):
+        return choose(study, findings) if study.plan.limited else None
+    found = among_found(findings, asked)
+    if finished:
+        check_kept(study, findings, found)
+    return found
 
 
 def choose(study: Study, findings: Findings) -> KeepStep:
@@ -48,21 +64,24 @@ def choose(study: Study, findings: Findings) -> KeepStep:
     study.log.record.notes.append(
         "The limits could be kept when the search began, and not by any answer when it ended: the quickest is kept."
     )
-    return min(options, key=lambda option: _sum_s(study.plan, selected(findings, option)[0], taken_s))
+    small = [option for option in options if _is_small(study.plan, joined(*selected(findings, option)))]
+    return min(small or options, key=lambda option: _sum_s(study.plan, selected(findings, option)[0], taken_s))
 
 
-def among_found(study: Study, findings: Findings, step: KeepStep) -> KeepStep:
-    """Return what a step keeps of the answers that there are: a replay may have been stopped, or a step of it may have failed.
+def check_kept(study: Study, findings: Findings, step: KeepStep) -> None:
+    """Raise KnobError where what a recipe keeps is larger than the run that takes it again allows."""
+    network = joined(*selected(findings, step))
+    if not _is_small(study.plan, network):
+        must = f"must allow what the recipe's {text(step)} ships, {size_of(network) / 1e6:.1f}MB"
+        raise KnobError("max_size", must, got=study.plan.max_size,
+                        fix="Delete that step from the recipe: what is kept is chosen anew.")  # fmt: skip
 
-    Raises KnobError where that is larger than the run that takes it again allows.
-    """
+
+def among_found(findings: Findings, step: KeepStep) -> KeepStep:
+    """Return what a step keeps of the answers that there are: of a replay that was stopped."""
     members = tuple(place for place in step.members if place < len(findings.answers))
     head = step.head if step.head is not None and step.head < len(findings.heads) else None
-    found, limit = replace(step, members=members or (0,), head=head), study.plan.max_size
-    if limit is not None and (size := size_of(joined(*selected(findings, found)))) > n_bytes(limit, who="max_size"):
-        raise KnobError("max_size", f"must allow what the recipe's {text(step)} ships, {size / 1e6:.1f}MB", got=limit,
-                        fix="Delete that step from the recipe: what is kept is chosen anew.")  # fmt: skip
-    return found
+    return replace(step, members=members or (0,), head=head)
 
 
 def selected(findings: Findings, step: KeepStep) -> tuple[list[Answer], list[float]]:
@@ -126,7 +145,11 @@ def _sum_s(plan: Plan, answers: Sequence[Answer], taken_s: dict[Answer, float]) 
     return sum(taken_s[answer] for answer in answers)
 
 
+def _is_small(plan: Plan, network: Ensemble) -> bool:
+    return plan.max_size is None or size_of(network) <= n_bytes(plan.max_size, who="max_size")
+
+
 def _allowed(plan: Plan, network: Ensemble) -> bool:
-    if plan.max_size is not None and size_of(network) > n_bytes(plan.max_size, who="max_size"):
+    if not _is_small(plan, network):
         return False
     return plan.latency is None or answer_s(network, plan.size) <= seconds(plan.latency, who="latency")

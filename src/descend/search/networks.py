@@ -42,9 +42,13 @@ def load(log: RunLog, step: FineTuneStep, like: Callable[[], Classifier]) -> Cla
         with safe_open(path, framework="pt") as file:
             if file.metadata() != _made_by(step):
                 return None
-        classifier = like()
-        classifier.load_state_dict(load_file(path))
-    except (SafetensorError, RuntimeError, OSError):  # damaged: it is trained again
+        state = load_file(path)
+    except (SafetensorError, OSError):  # damaged: it is trained again
+        return None
+    classifier = like()
+    try:
+        classifier.load_state_dict(state)
+    except RuntimeError:  # of another version
         return None
     return classifier
 

@@ -131,13 +131,13 @@ class Search:
 
     def _limits(self, *, finished: bool) -> KeepStep | None:
         """Return what may be shipped, decided once and written down; None where nothing limits it."""
-        if self.keep is not None:  # what it names may not be there: after Ctrl-C in a replay, or where a step of it has failed
-            return limits.among_found(self.study, self.findings, self.keep)
-        if self.study.plan.limited and (finished or self.deciding):
-            self.keep = limits.choose(self.study, self.findings)
-            self.written.append(text(self.keep))
+        lost = any(isinstance(step, FineTuneStep) and not self._has(step) for step in self.known)
+        keep = limits.kept(self.study, self.findings, self.keep, finished=finished, lost=lost)
+        if keep is not None and self.keep is None and (finished or self.deciding):
+            self.keep = keep
+            self.written.append(text(keep))
             self._write()
-        return self.keep
+        return keep
 
     def _may_refit(self, shipped: Sequence[Answer]) -> bool:
         """Return whether heads are fitted once more, with validation pictures: they were carved out here, and time is left."""
@@ -310,7 +310,7 @@ class Search:
         try:
             with self.watch.holding(reserve), self.log.timed(step.word):
                 answer = self._answer(step)
-            if not answer.saw_val:
+            if not answer.saw_val and (not answer.frozen or rungs.best_head([*self.findings.taken, (step, answer)]) is answer):
                 self.findings.on_val(answer)  # what follows needs it, and it may fail as well
         except OutOfTime:
             self.written.pop(self.place)  # as it stands there: one that time cut short was written anew
@@ -325,7 +325,7 @@ class Search:
             self._drop(step, why, began, error)
             return
         assert self.taking is not None
-        if not self.findings.taken and step not in self.known:  # else it was checked, and the machine may be busier now
+        if not self.findings.taken and self.keep is None and text(step) not in self.told:  # else it was checked, or chosen
             limits.check(self.study, answer)
         for line in self.findings.add(self.taking, answer, why, began):
             self.progress.say(f"    {line}")

@@ -286,7 +286,8 @@ def _with_validation(study: Study, taken: Taken, draw: int, error: float, time_l
     if best is None or not study.may_learn_val or time_left <= 0:
         return None
     began, start = study.clock.used(), best_head(taken)
-    study.measure_training(best, lambda: images_per_s(study, best, start))  # a resumed search has not
+    if study.training_rate(best) is None:  # in a resumed search
+        study.measure_training(best, lambda: images_per_s(study, best, start))
     rate, judged_s = study.training_rate(best), trained_judging_s(study, best)
     assert rate is not None
     time_left -= study.clock.used() - began

@@ -156,14 +156,18 @@ def _unusable(path: Path, why: str) -> RunError:
 def _generators(module: nn.Module) -> dict[str, Tensor]:
     """Return the states of torch's generators: the CPU's, and that of the GPU which the module is on."""
     states = {"cpu": torch.get_rng_state()}
-    device = next((parameter.device for parameter in module.parameters()), None)
-    if device is not None and device.type == "cuda":
-        states["cuda"] = torch.cuda.get_rng_state(device)
+    for gpu in gpus_of(module):
+        states["cuda"] = torch.cuda.get_rng_state(gpu)
     return states
 
 
 def _restore_generators(states: dict[str, Tensor], module: nn.Module) -> None:
     torch.set_rng_state(states["cpu"])
+    for gpu in gpus_of(module) if "cuda" in states else []:
+        torch.cuda.set_rng_state(states["cuda"], gpu)
+
+
+def gpus_of(module: nn.Module) -> list[int]:
+    """Return the number of the GPU that a module is on, whose generator it may draw from; none on other devices."""
     device = next((parameter.device for parameter in module.parameters()), None)
-    if "cuda" in states and device is not None and device.type == "cuda":
-        torch.cuda.set_rng_state(states["cuda"], device)
+    return [device.index or 0] if device is not None and device.type == "cuda" else []

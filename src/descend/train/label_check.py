@@ -23,7 +23,7 @@ from descend.technique import knobs
 from descend.train.plan import Plan
 from descend.train.recipe import Recipe
 from descend.train.run_log import RunLog
-from descend.train.task_builder import drawn, preparation
+from descend.train.task_builder import pixels_key, views_key
 from descend.transfer import Engine, LabelChanges, balanced_sample, extract, make_engine, measure_label_changes
 
 CHECKED = {"flip": "mirrored", "rotate": "turned", "color_jitter": "recolored"}
@@ -113,11 +113,11 @@ def _features(
 ) -> NDArray[np.float32]:
     """Return features (n, 2, D) of the plain view and of one transformed view of rows, cached."""
     dataset = decoded.dataset
-    what = f"label check, {preparation(decoded, plan.size)}"
+    what = f"label check, {pixels_key(decoded, plan.size)}"
     return extract(
         engine, decoded.take, rows, digests=dataset.digests, ids=dataset.ids, preparation=what,
         view=measured_view(transform, seed=plan.seed, size=plan.size, side=engine.prefix.size), n_views=2,
-        augmentation=drawn([transform]), seed=plan.seed, progress=progress.update,
+        augmentation=views_key([transform]), seed=plan.seed, progress=progress.update,
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from descend.errors import RunError
 
 LOCK = ".lock"
+LOOK_S = 0.02  # that a process which looks at a lock has it at most
 
 
 class RunLock:
@@ -49,7 +51,7 @@ def in_use(folder: Path) -> bool:
     if sys.platform == "win32":
         return False
     try:
-        handle = os.open(folder / LOCK, os.O_RDONLY)  # nothing is taken or written: looking disturbs nobody
+        handle = os.open(folder / LOCK, os.O_RDONLY)  # nothing is written; the lock is shared, for a moment
     except OSError:
         return False
     try:
@@ -68,7 +70,7 @@ if sys.platform != "win32":
 
     def _locked(folder: Path) -> int:
         """Return an open file that has the lock; the file that has the name, not one that its owner has just removed."""
-        path = folder / LOCK
+        path, patience = folder / LOCK, 3
         while True:
             try:
                 handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -79,6 +81,9 @@ if sys.platform != "win32":
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 os.close(handle)
+                if patience := patience - 1:  # whoever only looks (``in_use``) is done by then
+                    time.sleep(LOOK_S)
+                    continue
                 raise _in_use(folder) from None
             except OSError:  # a file system without locks
                 return handle

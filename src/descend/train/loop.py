@@ -78,7 +78,7 @@ class Position:
     def advance(self, batch: Batch, logits: Tensor, loss: Tensor, targets: Tensor) -> None:
         """Count one step that was taken. Nothing here waits for the device."""
         labels = targets if targets.ndim == 1 else targets.argmax(1)
-        exact = torch.float32 if loss.device.type == "mps" else torch.float64  # which Apple's graphics do not have
+        exact = torch.float32 if loss.device.type == "mps" else torch.float64  # which Apple's GPUs do not have
         self.step, self.n_seen = batch.step + 1, self.n_seen + len(labels)
         self.loss_sum = self.loss_sum.to(loss.device, exact) + loss.detach().to(exact) * len(labels)
         self.n_right = self.n_right.to(loss.device) + (logits.detach().argmax(1) == labels).sum()

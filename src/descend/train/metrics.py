@@ -47,7 +47,7 @@ def score(
     )
 
 
-def sampled(share: float, n: float, score: Score | None) -> stats.Interval:
+def interval_of_share(share: float, n: float, score: Score | None) -> stats.Interval:
     """Return the interval of a share of ``n`` answers to pictures of a split, of which copies and groups count once.
 
     score: of that split, which knows how many pictures are independent; None where all are.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from descend import data as data_package
 from descend.data import Dataset
-from descend.errors import KnobError
+from descend.errors import DataError, KnobError
 from descend.train.record import RunRecord
 
 
@@ -32,5 +33,9 @@ def of_training_or_other(
     record: RunRecord, data: Any, *, corrections: Path | None, outside: bool, threads: int | None = None
 ) -> Dataset:  # fmt: skip
     """Return ``data`` as in training if they are the run's own pictures, else split by the run's seed. Raises DataError."""
-    own = as_in_training(record, data, corrections=corrections, outside=outside, threads=threads)
-    return data_package.load(data, seed=record.split_seed, outside=outside, threads=threads) if own is None else own
+    with suppress(DataError):  # the run's corrections, of pictures that are not here; what others lack is told below
+        own = as_in_training(record, data, corrections=corrections, outside=outside, threads=threads)
+        if own is not None:
+            return own
+    rule = {name: value for name, value in record.split_rule.items() if name not in ("background", "fit")}
+    return data_package.load(data, **rule, outside=outside, threads=threads)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from descend.data import decode_resized, find_pictures
-from descend.data.archives import is_archive, unpacked
+from descend.data.archives import is_archive, links_in, unpacked
 from descend.data.one_picture import CHANNELS, as_pixels, as_source, channels_last, is_one_picture, is_path, is_pixels
 from descend.data.opening import Source
 from descend.data.places import is_file, is_folder
@@ -111,6 +111,8 @@ def _found(places: list[Any]) -> PictureSources:
         found.names.extend(name.replace(inside, called, 1) for name in files.paths)
         for name, why in files.passed_over.items():
             found.passed_over[name.replace(inside, called, 1)] = _ARCHIVE if is_archive(Path(name)) else why
+        if packed:
+            found.passed_over.update({f"{called}{name}": why for name, why in links_in(Path(folder))})
     return found
 
 

@@ -104,7 +104,8 @@ def from_arguments(
     """Return the recipe that the arguments of ``descend.fit`` ask for, and the data where they are no path, else None."""
     base = read(Path(recipe)) if isinstance(recipe, (str, Path)) else recipe
     base = from_settings(base) if isinstance(base, Mapping) else base
-    if base is not None and base.steps and settings.get("budget") is not None and settings.get("steps") is None:
+    searched = base is not None and any(not step.startswith("part(") for step in base.steps or ())  # a part alone is searched
+    if searched and settings.get("budget") is not None and settings.get("steps") is None:
         raise KnobError("budget", "has no effect on a recipe that names the steps to take", got=settings["budget"],
                         fix="Leave it out, or delete the steps from the recipe: then it searches anew.")  # fmt: skip
     if isinstance(data, (str, Path)):

@@ -219,7 +219,7 @@ class RunRecord:
         n, right = curve[min(len(curve) - 1, math.ceil(least * (len(curve) - 1) - 1e-9))]
         if not n:
             return "on validation, no answer is that sure"
-        share = metrics.sampled(right / n, n, self.val)
+        share = metrics.interval_of_share(right / n, n, self.val)
         return (
             f"on validation, {n / curve[0][0]:.1%} of the answers are that sure, and {right / n:.1%} of those are right "
             f"(95% interval {share.low:.1%} to {share.high:.1%})"

@@ -211,8 +211,8 @@ class TaskBuilder:
 
     def _where(self, n_views: int) -> dict[str, Any]:
         """Return what names the features of the plan's views in the cache, beside engine and seed."""
-        return {"digests": self.dataset.digests, "preparation": preparation(self.decoded, self.plan.size), "n_views": n_views,
-                "augmentation": drawn(self.plan.augment)}  # fmt: skip
+        return {"digests": self.dataset.digests, "preparation": pixels_key(self.decoded, self.plan.size), "n_views": n_views,
+                "augmentation": views_key(self.plan.augment)}  # fmt: skip
 
     def _count_extracted(self, stage: str, done: int, total: int) -> None:
         """Report the progress of an extraction, and count what was computed rather than found in the cache."""
@@ -242,12 +242,12 @@ def class_counts(data: Dataset) -> NDArray[np.int64]:
     return np.bincount(data.labels[data.indices("train")], minlength=len(data.classes))
 
 
-def preparation(decoded: Decoded, size: int) -> str:
+def pixels_key(decoded: Decoded, size: int) -> str:
     """Return what names stored pictures, cropped to a size, in the cache of their features: all that their pixels depend on."""
     pillow = version("pillow")  # decodes: a new one has other pixels, which the cache of stored pictures notices too
     return f"decode {POLICY} {pillow}, {decoded.dataset.policy}, {decoded.resolution} px, crop {size} px"
 
 
-def drawn(augment: Sequence[Augmentation]) -> str:
+def views_key(augment: Sequence[Augmentation]) -> str:
     """Return what names augmented views in that cache. Defaults are spelled out, for they may change; so may what draws."""
     return " ".join([*(spec(item, defaults=True) for item in augment), f"descend {__version__}"])

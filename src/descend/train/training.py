@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from descend import rng
 from descend.durations import duration
@@ -74,7 +73,7 @@ def train(setup: TrainingSetup, *, restore: bool = False) -> TrainingResult:
                 _offer_start(setup, best)
         _agree(task, rollback)
         if world.leads:
-            with torch.random.fork_rng(devices=_graphics(task.module)):
+            with torch.random.fork_rng(devices=checkpoint.gpus_of(task.module)):
                 _estimate(setup, task, position)
         if rollback is not None and rollback.state is None:
             rollback.keep(position, task)
@@ -111,12 +110,6 @@ def _own_generator(seed: int, rank: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(rng.integer_seed(seed, f"training/process{rank}" if rank else "training"))
         yield
-
-
-def _graphics(module: nn.Module) -> list[int]:
-    """Return the number of the GPU that a module is on, whose generator it may draw from; none on other devices."""
-    device = next((parameter.device for parameter in module.parameters()), None)
-    return [device.index or 0] if device is not None and device.type == "cuda" else []
 
 
 def _agree(task: Task, rollback: Rollback | None) -> None:

@@ -85,6 +85,7 @@ def choose(
     for name in [*engines]:
         try:
             engines[name].start()
+            engines[name](_images(engines[name], 1))  # some take a network and fail on its first pictures
         except Exception as error:
             if name == TorchEngine.name:  # what it cannot run, none can
                 raise
