@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Collection
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -37,7 +38,7 @@ HEADERS = {
 
 
 class TooLarge(Exception):
-    """A request has sent more than ``MOST_BYTES``."""
+    """A request has sent more than ``MOST_BYTES``: raised where the body is read, answered with ``too_large``."""
 
 
 def new_token() -> str:
@@ -53,6 +54,8 @@ def is_among(given: str, known: Collection[str]) -> bool:
 
 class Guard:
     """The outermost layer: it refuses with 403 what does not belong here, and hands on the rest without the token.
+
+    app: is given a ``receive`` that raises ``TooLarge``, and answers that itself: Starlette answers with 500 what it lets pass.
 
     hosts: what the header Host may say, port included.
     """
@@ -80,12 +83,9 @@ class Guard:
             scope = {**scope, "path": inner, "raw_path": inner.encode("utf-8", "surrogateescape")}
         declared = headers.get("content-length", "0")
         if not declared.isdecimal() or int(declared) > MOST_BYTES:
-            await _too_large()(scope, receive, answer)
+            await too_large()(scope, receive, answer)
             return
-        try:
-            await self.app(scope, _bounded(receive), answer)
-        except TooLarge:
-            await _too_large()(scope, receive, answer)
+        await self.app(scope, _bounded(receive), answer)
 
     def _refused(self, scope: Scope, headers: Headers) -> str:
         """Return why a request is refused, "" where it is not."""
@@ -133,5 +133,7 @@ def _bounded(receive: Receive) -> Receive:
     return bounded
 
 
-def _too_large() -> JSONResponse:
+def too_large(request: Request | None = None, error: Exception | None = None) -> JSONResponse:
+    """Return the answer to too much; it is a handler of exceptions as Starlette calls them."""
+    del request, error
     return JSONResponse({"error": f"A picture must have at most {MOST_BYTES // 2**20} MB."}, status_code=413)

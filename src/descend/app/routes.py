@@ -20,7 +20,7 @@ from starlette.types import ASGIApp
 
 from descend import __version__
 from descend.app import answers
-from descend.app.guard import MOST_BYTES, Guard
+from descend.app.guard import MOST_BYTES, Guard, TooLarge, too_large
 from descend.app.workspace import Workspace
 from descend.data.builtin import SETS
 from descend.errors import DescendError, KnobError
@@ -66,6 +66,7 @@ def application(workspace: Workspace, *, token: str, hosts: set[str]) -> ASGIApp
             Route("/api/review/decision", _json(_decide), methods=["POST"]),
             Route("/api/review/picture/{row:int}", _picture),
         ],
+        exception_handlers={TooLarge: too_large},
     )  # fmt: skip
     app.state.workspace = workspace
     return Guard(app, token=token, hosts=hosts)
