@@ -96,7 +96,7 @@ function side(one, picture, k) {
   h("option", {value: ""}, "another class …"), others.map(name => h("option", {value: name,
     selected: decision?.action === "relabel" && decision.label === name}, name)));
   return h("figure", {className: `side ${decision?.action === "drop" ? "dropped" : ""}`},
-    h("img", {src: `api/review/picture/${picture.row}`, alt: picture.path}),
+    h("img", {src: `api/review/picture/${picture.row}?review=${review.id}`, alt: picture.path}),
     h("figcaption", {}, h("strong", {}, bdi(picture.label)), h("small", {}, bdi(picture.path), picture.split ? `, ${picture.split}` : "")),
     h("div", {className: "decide"}, button("Keep", "keep"),
       suggested ? button([h("span", {}, "It is "), bdi(suggested)], "relabel", suggested) : null, button("Drop", "drop"), select,
@@ -105,9 +105,12 @@ function side(one, picture, k) {
 
 /** Decisions are sent one after another, so that the table holds the last one. */
 function decide(path, action, label) {
+  const {id} = review;  // of the pictures that were looked at
   saving = saving.then(async () => {
     try {
-      review.decisions = (await ask("review/decision", {json: {path, action, label}})).decisions;
+      const {decisions} = await ask("review/decision", {json: {review: id, path, action, label}});
+      if (review.id !== id) return;
+      review.decisions = decisions;
       say("review-says", "");
     } catch (error) { say("review-says", error.message); return; }
     const next = nextOpen(at);
