@@ -91,6 +91,11 @@ def drop(page: Any, picture: Path) -> None:
     )
 
 
+def look_again(page: Any) -> None:
+    """Come back to a tab, as the browser tells it."""
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+
+
 def test_a_picture_is_dropped_and_answered(browser, address: str, folder: Path) -> None:  # noqa: F811
     picture = folder / "photos" / "stripes" / "03.png"
     [p] = Run(folder / "runs" / "shapes").predict([picture]).probabilities
@@ -169,6 +174,9 @@ def test_the_camera_takes_a_picture(browser, address: str) -> None:  # noqa: F81
 
 def test_a_training_is_started_watched_and_stopped_and_labels_are_corrected(browser, address: str, folder: Path) -> None:  # noqa: F811
     with opened(browser, address, width=WIDTHS[1], allowed=LOCAL) as page:
+        second = page.context.new_page()
+        second.goto(address)
+        listening(second)
         part(page, "training")
         page.locator("#fit-data").fill("photos")
         page.locator("input[value=scratch]").check()
@@ -205,6 +213,49 @@ def test_a_training_is_started_watched_and_stopped_and_labels_are_corrected(brow
         assert (decision.path, decision.action) in {("square/zz.png", "drop"), ("disc/00.png", "drop")}
         page.locator("#review button", has_text="Train with these corrections").click()
         assert page.locator("#fit-corrections").input_value() == "corrections.csv"
+        check_second_tab(second)
+
+
+def check_second_tab(page: Any) -> None:
+    """Hold a tab that has seen neither the training nor the scan to know both, and to show labels while something is trained."""
+    part(page, "runs")
+    assert page.locator("#runs-table button", has_text="Go on").count() == 0
+    look_again(page)
+    page.locator("#runs-table button", has_text="Go on").wait_for(timeout=PATIENCE_MS)
+    part(page, "labels")
+    page.locator("#review .outcome", has_text="1 dropped").wait_for(timeout=PATIENCE_MS)
+
+    def with_a_training(route: Any) -> None:
+        state = route.fetch().json()
+        route.fulfill(json=state | {"job": state["job"] | {"kind": "fit", "running": True}})
+
+    page.route("**/api/state", with_a_training)
+    page.route("**/api/job/news", lambda route: None)  # it goes on
+    page.reload()
+    page.locator("#working:visible").wait_for(timeout=PATIENCE_MS)
+    page.locator("#review .outcome", has_text="1 dropped").wait_for(timeout=PATIENCE_MS)
+
+
+def test_nothing_of_an_earlier_training_stands_under_the_next(browser, address: str) -> None:  # noqa: F811
+    first = {
+        "id": "1", "kind": "fit", "title": "training on photos", "running": False, "stopping": False, "said": [], "stage": {},
+        "error": "", "result": {"status": "finished", "verdict": "The first."}, "run": "first", "epochs": [{"epoch": 1}],
+        "command": "",
+    }  # fmt: skip
+    then = first | {"id": "2", "run": "second", "epochs": [], "result": {"status": "finished", "verdict": "The second."}}
+    told = [first]
+    with opened(browser, address, allowed=LOCAL) as page:
+        part(listening(page), "training")
+        page.route("**/api/job", lambda route: route.fulfill(json=told[-1]))
+        page.route("**/api/job/curves", lambda route: route.fulfill(json=[{"title": "Loss", "svg": "<svg></svg>", "lines": []}]))
+        look_again(page)
+        page.locator("#live-charts svg").wait_for(state="attached", timeout=PATIENCE_MS)
+        assert page.locator("#live-result").inner_text() == "The first."
+        told.append(then)
+        look_again(page)
+        page.locator("#live-result", has_text="The second.").wait_for(timeout=PATIENCE_MS)
+        assert page.locator("#live-result").inner_text() == "The second."
+        assert page.locator("#live-charts svg").count() == 0
 
 
 def test_what_lacks_the_token_is_refused(address: str) -> None:

@@ -9,7 +9,8 @@ export function begin(app) {
   app.onJob = onJob;
   $("review-form").addEventListener("submit", event => { event.preventDefault(); start(); });
   document.addEventListener("keydown", onKey);
-  if (app.state.has_review && !app.state.job?.running) load();
+  const {job} = app.state;
+  if (app.state.has_review && !(job?.kind === "scan" && job.running)) load();
 }
 
 async function start() {
@@ -26,7 +27,7 @@ async function start() {
 function onJob(job, ended) {
   const scanning = job.kind === "scan" && job.running;
   $("review-waiting").hidden = !scanning;
-  if (scanning) progress($("review-progress"), job);
+  if (scanning) { progress($("review-progress"), job); $("review").hidden = true; }
   if (job.kind === "scan" && ended) load();
 }
 
@@ -136,7 +137,7 @@ function outcome() {
 }
 
 function onKey(event) {
-  if ($("labels").hidden || !review?.cards.length || review.running || event.ctrlKey || event.metaKey || event.altKey) return;
+  if ($("labels").hidden || $("review").hidden || !review?.cards.length || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.target.closest("input, select, textarea, dialog")) return;
   const one = review.cards[at], last = one.pictures.at(-1), act = {
     k: () => one.pictures.forEach(picture => decide(picture.path, "keep", "")),
