@@ -139,6 +139,32 @@ def test_what_is_no_picture_is_told_in_its_place(browser, address: str) -> None:
     page.close()
 
 
+def test_an_answer_stays_that_of_its_run_while_another_is_chosen(browser, address: str, folder: Path) -> None:  # noqa: F811
+    page, held = browser.new_page(), list[Any]()  # the browser itself notes that a run was refused
+
+    def with_another(route: Any) -> None:
+        state = route.fetch().json()
+        [known] = [run for run in state["runs"] if run["name"] == "shapes"]
+        route.fulfill(json=state | {"runs": [*state["runs"], known | {"name": "gone"}]})
+
+    page.route("**/api/state", with_another)
+    page.route("**/api/about?run=gone", lambda route: held.append(route))
+    page.goto(address)
+    drop(page, folder / "photos" / "stripes" / "03.png")
+    answer = page.locator(".answer").first
+    answer.locator(".asked", has_text="Grad-CAM").wait_for(timeout=PATIENCE_MS)
+    page.locator("#run").select_option("gone")
+    with page.expect_request("**/api/saliency**") as asked:
+        answer.locator(".class").nth(1).click()
+    assert "run=shapes&" in asked.value.url
+    [about] = held
+    about.continue_()
+    page.locator("#pictures-say", has_text="knows the runs of").wait_for(timeout=PATIENCE_MS)
+    answer.locator(".alarm", has_text="knows the runs of").wait_for(timeout=PATIENCE_MS)
+    assert answer.locator(".class").count() == 0
+    page.close()
+
+
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("width", WIDTHS)
 def test_every_part_fits_the_screen_and_can_be_read(browser, address: str, folder: Path, width: int, scheme: str) -> None:  # noqa: F811
