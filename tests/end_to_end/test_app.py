@@ -91,6 +91,11 @@ def drop(page: Any, picture: Path) -> None:
     )
 
 
+def look_again(page: Any) -> None:
+    """Come back to a tab, as the browser tells it."""
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+
+
 def test_a_picture_is_dropped_and_answered(browser, address: str, folder: Path) -> None:  # noqa: F811
     picture = folder / "photos" / "stripes" / "03.png"
     [p] = Run(folder / "runs" / "shapes").predict([picture]).probabilities
@@ -134,6 +139,32 @@ def test_what_is_no_picture_is_told_in_its_place(browser, address: str) -> None:
     page.close()
 
 
+def test_an_answer_stays_that_of_its_run_while_another_is_chosen(browser, address: str, folder: Path) -> None:  # noqa: F811
+    page, held = browser.new_page(), list[Any]()  # the browser itself notes that a run was refused
+
+    def with_another(route: Any) -> None:
+        state = route.fetch().json()
+        [known] = [run for run in state["runs"] if run["name"] == "shapes"]
+        route.fulfill(json=state | {"runs": [*state["runs"], known | {"name": "gone"}]})
+
+    page.route("**/api/state", with_another)
+    page.route("**/api/about?run=gone", lambda route: held.append(route))
+    page.goto(address)
+    drop(page, folder / "photos" / "stripes" / "03.png")
+    answer = page.locator(".answer").first
+    answer.locator(".asked", has_text="Grad-CAM").wait_for(timeout=PATIENCE_MS)
+    page.locator("#run").select_option("gone")
+    with page.expect_request("**/api/saliency**") as asked:
+        answer.locator(".class").nth(1).click()
+    assert "run=shapes&" in asked.value.url
+    [about] = held
+    about.continue_()
+    page.locator("#pictures-say", has_text="knows the runs of").wait_for(timeout=PATIENCE_MS)
+    answer.locator(".alarm", has_text="knows the runs of").wait_for(timeout=PATIENCE_MS)
+    assert answer.locator(".class").count() == 0
+    page.close()
+
+
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("width", WIDTHS)
 def test_every_part_fits_the_screen_and_can_be_read(browser, address: str, folder: Path, width: int, scheme: str) -> None:  # noqa: F811
@@ -169,6 +200,9 @@ def test_the_camera_takes_a_picture(browser, address: str) -> None:  # noqa: F81
 
 def test_a_training_is_started_watched_and_stopped_and_labels_are_corrected(browser, address: str, folder: Path) -> None:  # noqa: F811
     with opened(browser, address, width=WIDTHS[1], allowed=LOCAL) as page:
+        second = page.context.new_page()
+        second.goto(address)
+        listening(second)
         part(page, "training")
         page.locator("#fit-data").fill("photos")
         page.locator("input[value=scratch]").check()
@@ -205,6 +239,49 @@ def test_a_training_is_started_watched_and_stopped_and_labels_are_corrected(brow
         assert (decision.path, decision.action) in {("square/zz.png", "drop"), ("disc/00.png", "drop")}
         page.locator("#review button", has_text="Train with these corrections").click()
         assert page.locator("#fit-corrections").input_value() == "corrections.csv"
+        check_second_tab(second)
+
+
+def check_second_tab(page: Any) -> None:
+    """Hold a tab that has seen neither the training nor the scan to know both, and to show labels while something is trained."""
+    part(page, "runs")
+    assert page.locator("#runs-table button", has_text="Go on").count() == 0
+    look_again(page)
+    page.locator("#runs-table button", has_text="Go on").wait_for(timeout=PATIENCE_MS)
+    part(page, "labels")
+    page.locator("#review .outcome", has_text="1 dropped").wait_for(timeout=PATIENCE_MS)
+
+    def with_a_training(route: Any) -> None:
+        state = route.fetch().json()
+        route.fulfill(json=state | {"job": state["job"] | {"kind": "fit", "running": True}})
+
+    page.route("**/api/state", with_a_training)
+    page.route("**/api/job/news", lambda route: None)  # it goes on
+    page.reload()
+    page.locator("#working:visible").wait_for(timeout=PATIENCE_MS)
+    page.locator("#review .outcome", has_text="1 dropped").wait_for(timeout=PATIENCE_MS)
+
+
+def test_nothing_of_an_earlier_training_stands_under_the_next(browser, address: str) -> None:  # noqa: F811
+    first = {
+        "id": "1", "kind": "fit", "title": "training on photos", "running": False, "stopping": False, "said": [], "stage": {},
+        "error": "", "result": {"status": "finished", "verdict": "The first."}, "run": "first", "epochs": [{"epoch": 1}],
+        "command": "",
+    }  # fmt: skip
+    then = first | {"id": "2", "run": "second", "epochs": [], "result": {"status": "finished", "verdict": "The second."}}
+    told = [first]
+    with opened(browser, address, allowed=LOCAL) as page:
+        part(listening(page), "training")
+        page.route("**/api/job", lambda route: route.fulfill(json=told[-1]))
+        page.route("**/api/job/curves", lambda route: route.fulfill(json=[{"title": "Loss", "svg": "<svg></svg>", "lines": []}]))
+        look_again(page)
+        page.locator("#live-charts svg").wait_for(state="attached", timeout=PATIENCE_MS)
+        assert page.locator("#live-result").inner_text() == "The first."
+        told.append(then)
+        look_again(page)
+        page.locator("#live-result", has_text="The second.").wait_for(timeout=PATIENCE_MS)
+        assert page.locator("#live-result").inner_text() == "The second."
+        assert page.locator("#live-charts svg").count() == 0
 
 
 def test_what_lacks_the_token_is_refused(address: str) -> None:

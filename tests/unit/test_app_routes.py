@@ -19,7 +19,7 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from descend.api import fit
-from descend.app import Workspace, application, saliency
+from descend.app import Workspace, application, guard, saliency
 from descend.app.guard import REPORT, REPORT_POLICY
 from descend.app.routes import SCRIPTS
 from descend.cli.run_tables import shown_settings
@@ -99,8 +99,7 @@ def test_no_other_file_is(client: TestClient, name: str) -> None:
 
 
 def test_there_is_no_way_round_the_token(client: TestClient) -> None:
-    guard = client.app
-    inner = guard.app  # pyright: ignore
+    inner = client.app.app  # pyright: ignore
     assert isinstance(inner, Starlette)
     paths = [route.path for route in inner.routes]  # pyright: ignore
     assert len(paths) > 15
@@ -122,6 +121,14 @@ def test_a_mistake_of_ours_is_told_without_its_inside(client: TestClient, monkey
     assert answer.status_code == 500
     assert "ZeroDivisionError" in answer.json()["error"]
     assert "routes.py" in capsys.readouterr().err
+
+
+def test_what_is_too_large_is_told_also_where_its_length_was_not(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "MOST_BYTES", 2**20)
+    for content in (bytes(2**20 + 1), iter([bytes(2**20), b"x"])):  # the second is sent in chunks
+        answer = client.post("api/predict?run=first&name=x", content=content)
+        assert (answer.status_code, answer.json()["error"]) == (413, "A picture must have at most 1 MB.")
+        assert answer.headers["content-security-policy"] == guard.POLICY
 
 
 # ------------------------------------------------------------------------------------------------------------ pictures

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, tzinfo
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +20,8 @@ from PIL import Image
 from starlette.testclient import TestClient
 from tests.conftest import shapes_folder  # pyright: ignore[reportMissingImports]
 
-from descend.app import Workspace, application, jobs, serve, worker
+from descend.app import Workspace, application, jobs, review, serve, worker
+from descend.app.places import Places
 from descend.cli import app as verb
 from descend.cli import main
 from descend.cli.run_tables import shown_settings
@@ -160,15 +162,15 @@ def test_findings_are_gone_through_and_corrected_into_a_table_that_fit_takes(
     shutil.copy(photos / "disc" / "00.png", photos / "square" / "zz.png")  # one picture, two classes
     shutil.copy(photos / "stripes" / "01.png", photos / "stripes" / "zz.png")  # the same twice
     posted(client, "api/review", {"data": "photos", "table": "corrections.csv", "deep": False})
-    review = until(lambda: (told := client.get("api/review").json()) and not told["running"] and told)
-    assert review["error"] == ""
-    assert review["command"] == "descend fit photos --corrections corrections.csv"
-    cards = {card["check"]: {picture["path"] for picture in card["pictures"]} for card in review["cards"]}
+    found = until(lambda: (told := client.get("api/review").json()) and not told["running"] and told)
+    assert found["error"] == ""
+    assert found["command"] == "descend fit photos --corrections corrections.csv"
+    cards = {card["check"]: {picture["path"] for picture in card["pictures"]} for card in found["cards"]}
     assert cards["label conflicts"] == {"disc/00.png", "square/zz.png"}
     assert {"stripes/01.png", "stripes/zz.png"} in cards.values()
 
     def decide(path: str, action: str, label: str = "") -> Any:
-        return client.post("api/review/decision", json={"path": path, "action": action, "label": label})
+        return client.post("api/review/decision", json={"review": found["id"], "path": path, "action": action, "label": label})
 
     assert decide("square/zz.png", "relabel", "disc").json()["decisions"] == [
         {"path": "square/zz.png", "label": "disc", "action": "relabel"}
@@ -194,15 +196,39 @@ def test_findings_are_gone_through_and_corrected_into_a_table_that_fit_takes(
         assert decide(path, action, label).status_code == 400
     assert table.read_bytes() == before
 
-    row = next(card for card in review["cards"] if card["check"] == "label conflicts")["pictures"][0]["row"]
-    jpeg = client.get(f"api/review/picture/{row}")
+    row = next(card for card in found["cards"] if card["check"] == "label conflicts")["pictures"][0]["row"]
+    jpeg = client.get(f"api/review/picture/{row}?review={found['id']}")
     assert jpeg.headers["content-type"] == "image/jpeg"
     assert Image.open(io.BytesIO(jpeg.content)).size[1] >= 160
-    assert client.get("api/review/picture/9999").status_code == 400
+    assert client.get(f"api/review/picture/9999?review={found['id']}").status_code == 400
 
     posted(client, "api/review", {"data": "photos", "table": "corrections.csv", "deep": False})
     assert len(client.get("api/review").json()["decisions"]) == 3  # gone on with
     client.post("api/job/stop", json={})
+    for late in (decide("disc/02.png", "drop"), client.get(f"api/review/picture/{row}?review={found['id']}")):  # of another tab
+        assert late.status_code == 400
+        assert late.json()["error"].startswith("labels: must be those of the latest scan, and this page shows an earlier one.")
+    assert client.get(f"api/review/picture/{row}").status_code == 400
+    assert table.read_bytes() == before
+
+
+def test_two_tabs_that_decide_at_once_lose_no_decision(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(review, "Job", lambda *_: SimpleNamespace())
+    gone_through = review.Review(str(root / "photos"), root / "c.csv", deep=False, places=Places(root))
+    second = threading.Thread(target=gone_through.decide, args=("disc/01.png", "drop", ""))
+    write = review.write_corrections
+
+    def interrupted(*args: Any) -> None:
+        if second.ident is None:
+            second.start()
+            second.join(0.2)  # it must wait for the first to end
+        write(*args)
+
+    monkeypatch.setattr(review, "write_corrections", interrupted)
+    gone_through.decide("disc/00.png", "drop", "")
+    second.join()
+    assert [item.path for item in read_corrections(root / "c.csv")] == ["disc/00.png", "disc/01.png"]
+    assert len(gone_through.decided()) == 2
 
 
 def test_a_picture_whose_link_leads_out_is_not_shown(
@@ -213,7 +239,7 @@ def test_a_picture_whose_link_leads_out_is_not_shown(
     (root / "photos" / "disc" / "99.png").symlink_to(outside)
     told = posted(client, "api/review", {"data": "photos", "table": "c.csv", "deep": False})
     client.post("api/job/stop", json={})
-    rows = [client.get(f"api/review/picture/{row}") for row in range(told["n_pictures"])]
+    rows = [client.get(f"api/review/picture/{row}?review={told['id']}") for row in range(told["n_pictures"])]
     [refused] = [answer for answer in rows if answer.status_code != 200]
     assert "may only look below" in refused.json()["error"]
 
@@ -224,7 +250,8 @@ def test_pictures_of_an_archive_are_shown_from_where_they_lie(kind: str, client:
     assert f"packed.{kind}" in [entry["path"] for entry in client.get("api/places").json()["entries"]]
     told = posted(client, "api/review", {"data": f"packed.{kind}", "table": "c.csv", "deep": False})
     client.post("api/job/stop", json={})
-    assert {client.get(f"api/review/picture/{row}").status_code for row in range(told["n_pictures"])} == {200}
+    pictures = [f"api/review/picture/{row}?review={told['id']}" for row in range(told["n_pictures"])]
+    assert {client.get(path).status_code for path in pictures} == {200}
 
 
 def test_a_table_of_something_else_is_not_written_over(client: TestClient, root: Path) -> None:

@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 import threading
+import uuid
 from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
@@ -27,13 +28,14 @@ class Job:
 
     request: what ``descend.app.worker`` is told; ``command``, where it has one, is the same in a terminal.
 
-    version: raised by all news, so that a page that watches knows whether there is any.
+    id: its own, so that a page knows one from another of the same title. version: raised by all news, so that a page that
+    watches knows whether there is any.
     """
 
     def __init__(self, kind: str, title: str, request: Mapping[str, Any], out: Path | None = None) -> None:
         self.kind, self.title, self.out = kind, title, out
         self.command = shlex.join(request.get("command", ()))
-        self.version, self.stopping = 0, False
+        self.id, self.version, self.stopping = uuid.uuid4().hex, 0, False
         self.result: dict[str, Any] | None = None
         self.error = ""
         self._said, self._stage = deque[str](maxlen=MOST_LINES), dict[str, Any]()
@@ -87,7 +89,8 @@ class Job:
     def describe(self) -> dict[str, Any]:
         """Return the state of the work as plain data."""
         return {
-            "kind": self.kind, "title": self.title, "running": self.running, "stopping": self.stopping, "said": [*self._said],
+            "id": self.id, "kind": self.kind, "title": self.title, "running": self.running, "stopping": self.stopping,
+            "said": [*self._said],
             "stage": self._stage, "error": self.error, "result": self.result if self.kind != "scan" else None,
             "run": self.out.name if self.out is not None else None, "epochs": self.epochs(),
             "command": self.command,

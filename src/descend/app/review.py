@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shlex
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ class Review:
         self._rows = {name: row for row, name in enumerate(self.manifest.names)}
         before = settled(self.manifest, read_corrections(table), who=str(table)) if table.exists() else []
         self.decisions = {item.path: item for item in before}
+        self._deciding = threading.Lock()
         title = f"scanning {self.manifest.name}"
         self.job = Job("scan", title, {"data": data, "deep": deep})
 
@@ -50,7 +52,7 @@ class Review:
         """Return the review as plain data: its cards once the scan has ended, and the decisions."""
         result, shown = self.job.result or {}, self.places.shown
         return {
-            "data": shown(self.data), "name": self.manifest.name, "table": shown(self.table),
+            "id": self.job.id, "data": shown(self.data), "name": self.manifest.name, "table": shown(self.table),
             "n_pictures": len(self.manifest.names), "classes": list(self.manifest.classes), "deep": result.get("deep"),
             "running": self.job.running, "stopped": result.get("status") == "stopped", "error": self.job.error,
             "cards": [*self._cards(result.get("findings", []))],
@@ -69,17 +71,22 @@ class Review:
         if path not in self._rows:
             raise DataError("corrections", "must be of a picture of the data", got=path)
         if action == "undo":
-            after = {name: item for name, item in self.decisions.items() if name != path}
+            given = None
         elif action not in ACTIONS:
             raise KnobError("action", f"must be one of {', '.join(ACTIONS)}", got=action, fix=nearest(action, ACTIONS))
         else:
             if action == "relabel" and not label:
                 raise DataError("corrections", "must say the label of a picture that is relabeled", got=path)
             given = Correction(path, label if action == "relabel" else "", ACTIONS[action])
-            [item] = settled(self.manifest, [given], who="corrections")
-            after = self.decisions | {path: item}
-        write_corrections(self.table, sorted(after.values(), key=lambda item: natural(item.path)))
-        self.decisions = after
+            [given] = settled(self.manifest, [given], who="corrections")
+        with self._deciding:  # two tabs may decide at once
+            after = dict(self.decisions)
+            if given is None:
+                after.pop(path, None)
+            else:
+                after[path] = given
+            write_corrections(self.table, sorted(after.values(), key=lambda item: natural(item.path)))
+            self.decisions = after
 
     def picture(self, row: int) -> bytes:
         """Return a picture as JPEG, whole. Raises DataError for a row that there is not, PictureError for one unreadable."""

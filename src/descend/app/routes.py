@@ -257,7 +257,8 @@ def _review(workspace: Workspace, request: Request, body: bytes) -> Any:
 
 def _decide(workspace: Workspace, request: Request, body: bytes) -> Any:
     del request
-    review, asked = workspace.current_review(), _object(body)
+    asked = _object(body)
+    review = workspace.current_review(str(asked.get("review", "")))
     review.decide(*(str(asked.get(name, "")) for name in ("path", "action", "label")))
     return {"decisions": review.decided()}
 
@@ -265,7 +266,8 @@ def _decide(workspace: Workspace, request: Request, body: bytes) -> Any:
 async def _picture(request: Request) -> Response:
     workspace: Workspace = request.app.state.workspace
     try:
-        jpeg = await run_in_threadpool(workspace.current_review().picture, request.path_params["row"])
+        review = workspace.current_review(_text(request, "review"))
+        jpeg = await run_in_threadpool(review.picture, request.path_params["row"])
     except (DescendError, OSError) as error:
         return Json({"error": str(error)}, status_code=400)
     return Response(jpeg, media_type="image/jpeg")

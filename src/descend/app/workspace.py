@@ -153,11 +153,17 @@ class Workspace:
         assert self.review is not None  # just made
         return self.review
 
-    def current_review(self) -> Review:
-        """Return the review that is under way. Raises RunError where there is none."""
-        if self.review is None:
+    def current_review(self, known: str | None = None) -> Review:
+        """Return the review that is under way. known: the id of the one that a page shows, None for a page that shows none.
+
+        Raises RunError where there is none, or another than the page shows: a row of that is another picture of this.
+        """
+        review = self.review
+        if review is None:
             raise RunError("the app", "needs data to be scanned first")
-        return self.review
+        if known not in (None, review.job.id):
+            raise RunError("labels", "must be those of the latest scan, and this page shows an earlier one", fix="Load it anew.")
+        return review
 
     def stop(self) -> None:
         """Stop what goes on, as Ctrl-C does; nothing where nothing goes on."""

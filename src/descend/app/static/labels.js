@@ -9,7 +9,8 @@ export function begin(app) {
   app.onJob = onJob;
   $("review-form").addEventListener("submit", event => { event.preventDefault(); start(); });
   document.addEventListener("keydown", onKey);
-  if (app.state.has_review && !app.state.job?.running) load();
+  const {job} = app.state;
+  if (app.state.has_review && !(job?.kind === "scan" && job.running)) load();
 }
 
 async function start() {
@@ -26,7 +27,7 @@ async function start() {
 function onJob(job, ended) {
   const scanning = job.kind === "scan" && job.running;
   $("review-waiting").hidden = !scanning;
-  if (scanning) progress($("review-progress"), job);
+  if (scanning) { progress($("review-progress"), job); $("review").hidden = true; }
   if (job.kind === "scan" && ended) load();
 }
 
@@ -96,7 +97,7 @@ function side(one, picture, k) {
   h("option", {value: ""}, "another class …"), others.map(name => h("option", {value: name,
     selected: decision?.action === "relabel" && decision.label === name}, name)));
   return h("figure", {className: `side ${decision?.action === "drop" ? "dropped" : ""}`},
-    h("img", {src: `api/review/picture/${picture.row}`, alt: picture.path}),
+    h("img", {src: `api/review/picture/${picture.row}?review=${review.id}`, alt: picture.path}),
     h("figcaption", {}, h("strong", {}, bdi(picture.label)), h("small", {}, bdi(picture.path), picture.split ? `, ${picture.split}` : "")),
     h("div", {className: "decide"}, button("Keep", "keep"),
       suggested ? button([h("span", {}, "It is "), bdi(suggested)], "relabel", suggested) : null, button("Drop", "drop"), select,
@@ -105,9 +106,12 @@ function side(one, picture, k) {
 
 /** Decisions are sent one after another, so that the table holds the last one. */
 function decide(path, action, label) {
+  const {id} = review;  // of the pictures that were looked at
   saving = saving.then(async () => {
     try {
-      review.decisions = (await ask("review/decision", {json: {path, action, label}})).decisions;
+      const {decisions} = await ask("review/decision", {json: {review: id, path, action, label}});
+      if (review.id !== id) return;
+      review.decisions = decisions;
       say("review-says", "");
     } catch (error) { say("review-says", error.message); return; }
     const next = nextOpen(at);
@@ -133,7 +137,7 @@ function outcome() {
 }
 
 function onKey(event) {
-  if ($("labels").hidden || !review?.cards.length || review.running || event.ctrlKey || event.metaKey || event.altKey) return;
+  if ($("labels").hidden || $("review").hidden || !review?.cards.length || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.target.closest("input, select, textarea, dialog")) return;
   const one = review.cards[at], last = one.pictures.at(-1), act = {
     k: () => one.pictures.forEach(picture => decide(picture.path, "keep", "")),

@@ -41,12 +41,13 @@ export async function choose(name) {
   run = name;
   $("run").value = name;
   say("pictures-say", "");
-  try {
-    about = await ask("about", {query: {run}});
-  } catch (error) { say("pictures-say", error.message); return; }
+  let told = null, problem = "";
+  try { told = await ask("about", {query: {run: name}}); } catch (error) { problem = error.message; }
+  if (run !== name) return;  // another run has been chosen meanwhile
+  about = told;
   $("below").value = suggested();
   showBelow();
-  explain();
+  if (about) explain(); else { say("below-says", ""); say("pictures-say", problem); }
   for (const picture of [...given].reverse()) answerLater(picture);
 }
 
@@ -63,11 +64,12 @@ async function explain() {
       "This run's probabilities are not calibrated: take them for an order, not for chances.");
     return;
   }
+  const asked = run;
   try {
     const {sentence} = await ask("sure", {query: {run, below: below()}});
-    say("below-says", `${sentence[0].toUpperCase()}${sentence.slice(1)}.` +
+    if (asked === run) say("below-says", `${sentence[0].toUpperCase()}${sentence.slice(1)}.` +
       (suggested() === Number($("below").value) ? " Suggested: from here on, at most half as large a share is wrong as of all answers." : ""));
-  } catch (error) { say("below-says", error.message); }
+  } catch (error) { if (asked === run) say("below-says", error.message); }
 }
 
 function dropped(event) {
@@ -107,19 +109,19 @@ async function bytesOf({file, name}) {
 
 async function show(picture) {
   const asked = run;
-  let told;
+  let told = null, problem = "";
   try {
     told = await ask("predict", {query: {run: asked, name: picture.name}, body: await bytesOf(picture)});
-  } catch (error) {
-    picture.told = null;
-    picture.node.replaceChildren(h("p", {className: "alarm"}, error.message));
-    picture.node.classList.remove("waiting");
-    return;
-  }
+  } catch (error) { problem = error.message; }
   if (asked !== run) return;  // another run has been chosen meanwhile
-  picture.told = told;
-  draw(picture);
-  look(picture, told.top[0]);
+  picture.told = told && {...told, run: asked};
+  if (told) {
+    draw(picture);
+    look(picture, picture.told.top[0]);
+  } else {
+    picture.node.replaceChildren(h("p", {className: "alarm"}, problem));
+    picture.node.classList.remove("waiting");
+  }
 }
 
 function draw(picture) {
@@ -160,7 +162,7 @@ function look(picture, one) {
     if (picture.looking !== one || picture.told !== told) return;
     let found;
     try {
-      found = await ask("saliency", {query: {run, name: picture.name, class: one.k}, body: await bytesOf(picture)});
+      found = await ask("saliency", {query: {run: told.run, name: picture.name, class: one.k}, body: await bytesOf(picture)});
     } catch (error) { found = {why_not: error.message}; }
     if (picture.looking !== one || picture.told !== told) return;
     picture.looked.hidden = picture.toggle.hidden = !found.heat;

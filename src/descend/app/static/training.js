@@ -10,7 +10,7 @@ const MODES = [
   ["scratch", "From scratch", "a small network from random weights: for small pictures"],
 ];
 const NO_EPOCHS = ["auto", "features"];
-let shared = null, news = null, job = null, drawn = 0, drawing_now = false;
+let shared = null, news = null, job = null, drawn = -1, drawing_now = false;
 
 export function begin(app) {
   shared = app;
@@ -25,7 +25,8 @@ export function begin(app) {
   document.addEventListener("visibilitychange", () => { if (!document.hidden && !news) catchUp(); });
   chooser(app.state);
   fields();
-  if (app.state.job) { showJob(app.state.job); if (app.state.job.running) watch(); }
+  job = app.state.job;  // what it has done is in the state already
+  if (job) { showJob(job); if (job.running) watch(); }
 }
 
 const mode = () => document.querySelector("input[name=mode]:checked").value;
@@ -78,9 +79,10 @@ async function catchUp() {
 }
 
 function showJob(told) {
-  const ended = job?.running && !told.running;
-  if (!job || job.title !== told.title || job.run !== told.run) drawn = 0;
+  const other = job?.id !== told.id;  // begun by another tab, it may have ended unseen
+  const ended = !told.running && (other || job.running);
   job = told;
+  if (other) forget();
   const working = $("working");
   working.hidden = !job.running;
   working.hash = job.kind === "scan" ? "#labels" : "#training";
@@ -91,10 +93,16 @@ function showJob(told) {
     button.disabled = job.stopping;
   }
   shared.onJob(job, ended);
+  if (ended && (other || job.kind !== "scan")) shared.refresh();
   if (job.kind === "scan") return;
   $("live").hidden = false;
   showLive();
-  if (ended) shared.refresh();
+}
+
+/** Nothing of an earlier training stands under the title of the next; a scan has a place of its own. */
+function forget() {
+  drawn = -1;
+  if (job.kind !== "scan") for (const id of ["live-result", "live-charts"]) $(id).replaceChildren();
 }
 
 /** How far the stage is, as a bar; used by the labels too. */
@@ -150,13 +158,15 @@ function table(epochs) {
 async function showCharts() {
   if (drawing_now || drawn === job.epochs.length) return;
   drawing_now = true;
-  const n = job.epochs.length;
+  const {id, epochs: {length: n}} = job;
   try {
     const charts = n ? await ask("job/curves") : [];
-    $("live-charts").replaceChildren(...charts.map(chart => h("figure", {}, h("h3", {}, chart.title), drawing(chart.svg),
-      chart.lines.length > 1 ? h("figcaption", {}, chart.lines.map(name => h("span", {className: `key ${name}`}, name))) : null)));
-    drawn = n;
+    if (job.id === id) {  // no other has begun meanwhile
+      $("live-charts").replaceChildren(...charts.map(chart => h("figure", {}, h("h3", {}, chart.title), drawing(chart.svg),
+        chart.lines.length > 1 ? h("figcaption", {}, chart.lines.map(name => h("span", {className: `key ${name}`}, name))) : null)));
+      drawn = n;
+    }
   } catch { /* told elsewhere, and tried again with the next epoch */ }
   drawing_now = false;
-  if (job.epochs.length !== n) showCharts();
+  if (job.kind !== "scan" && (job.id !== id || job.epochs.length !== n)) showCharts();
 }
