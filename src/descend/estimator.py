@@ -6,7 +6,9 @@ import contextlib
 import dataclasses
 import shutil
 import tempfile
+from collections import defaultdict
 from collections.abc import Sequence
+from itertools import zip_longest
 from numbers import Integral
 from pathlib import Path
 from typing import Any, Self
@@ -20,7 +22,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 
 from descend import api
 from descend.data.one_picture import is_path
-from descend.errors import DataError, KnobError
+from descend.errors import DataError, KnobError, first_line
 from descend.flat_pictures import FlatPictures
 from descend.models.architecture import Architecture
 from descend.optim.rule import Rule
@@ -47,7 +49,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
     (n, n_features), each row a flattened picture of ``image_shape`` (H, W), by default of the smallest square that holds the
     row. Such numbers become 256 levels between the smallest and the largest of the training. y: (n,) words or numbers.
 
-    keep_in: a folder that gets a run folder with each ``fit``, its report included; by default nothing is kept on disk.
+    keep_in: a folder, made where there is none, that gets a run folder with each ``fit``, its report included; by default nothing
+    is kept on disk.
     ``classes_``: (K,) the labels, sorted; ``run_``: the trained run. Raises DataError and KnobError, which are ValueErrors.
 
     >>> from sklearn.datasets import load_digits
@@ -80,20 +83,26 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         """Set parameters; ``optimizer__lr=0.01`` sets a knob of the technique that ``optimizer`` names."""
         plain = {name: value for name, value in params.items() if name.partition("__")[0] not in FAMILIES or "__" not in name}
         super().set_params(**plain)
-        for name in params.keys() - plain.keys():
+        of_setting: defaultdict[str, dict[str, Any]] = defaultdict(dict)
+        for name, value in params.items():
             setting, _, knob = name.partition("__")
+            if name not in plain:
+                of_setting[setting][knob] = value
+        for setting, values in of_setting.items():
             named = getattr(self, setting)
             if named is None:
-                raise KnobError(name, f"must belong to a technique that is named, and {setting} is left to descend",
+                raise KnobError(f"{setting}__{next(iter(values))}",
+                                f"must belong to a technique that is named, and {setting} is left to descend",
                                 fix=f'Name it: {setting}="adamw", for example.')  # fmt: skip
-            setattr(self, setting, _with_knob(build(named, FAMILIES[setting]), name, knob, params[name]))
+            setattr(self, setting, _with_knobs(build(named, FAMILIES[setting]), setting, values))
         return self
 
     def fit(self, X: Any, y: Any) -> Self:
-        """Train anew. Returns the estimator."""
+        """Train anew. Returns the estimator. Raises KeyboardInterrupt after Ctrl-C, so that a search around it ends, too."""
+        vars(self).pop("run_", None)  # what ends in an error leaves no network of an earlier fit beside the classes of this one
         X, y = self._checked(X, y)
-        self.classes_, numbers = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
+        classes, numbers = np.unique(y, return_inverse=True)
+        if len(classes) < 2:
             raise DataError(
                 type(self).__name__, "must have two classes or more to tell apart", got=f"1 class, n_samples = {len(y)}"
             )
@@ -103,23 +112,38 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         val = val if len(val) else train  # one picture per class: it must choose the epoch, too
         data = {name: (_rows(X, rows), numbers[rows]) for name, rows in (("train", train), ("val", val))}
         settings = {name: value for name, value in self.get_params(deep=False).items() if name not in _OWN}
-        place = Path(tempfile.mkdtemp(prefix="run-", dir=self.keep_in))
+        place = _run_folder(self.keep_in)
         try:
-            self.run_ = api.fit(data, out=place, report=self.keep_in is not None, seed=seed, fit=self.picture_fit, **settings)
-            _ = self.run_.classifier, self.run_.recipe  # read, so that the folder may go
+            run = api.fit(data, out=place, report=self.keep_in is not None, seed=seed, fit=self.picture_fit, **settings)
+            if run.record.status == "interrupted":
+                raise KeyboardInterrupt
+            if lost := [str(label) for number, label in enumerate(classes) if str(number) not in run.classes]:
+                raise DataError(type(self).__name__, "must have a readable picture of every class", got=", ".join(lost),
+                                fix="Mend the paths of these classes, or leave their rows out.")  # fmt: skip
+            _ = run.classifier, run.recipe  # read, so that the folder may go
         finally:
             if self.keep_in is None:
                 shutil.rmtree(place, ignore_errors=True)
+        self.classes_, self.run_ = classes, run
         return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float32]:
-        """Return the probability of each class, (n, K), in the order of ``classes_``. Raises DataError for a broken picture."""
-        check_is_fitted(self)
-        pictures = self._pictures(X, reset=False)
-        answers = self.run_.predict(pictures if isinstance(pictures, np.ndarray) else list(pictures))
+        """Return the probability of each class, (n, K), in the order of ``classes_``.
+
+        Raises DataError for a broken picture, and for a path that is none, or many: a folder, an archive.
+        """
+        check_is_fitted(self, "run_")
+        pictures = list(self._pictures(X, reset=False))
+        answers = self.run_.predict(pictures)
         if answers.problems:
             name, why = next(iter(answers.problems.items()))
             raise DataError(f"X{name}" if name.startswith("[") else name, f"must be a readable picture ({why})")
+        are_files = all(map(is_path, pictures))
+        names = [str(Path(picture)) if are_files else f"[{row}]" for row, picture in enumerate(pictures)]
+        if names != [*answers.names]:
+            other = next(name for name, answered in zip_longest(names, answers.names) if name != answered)
+            raise DataError("X", "every row must be one picture", got=other,
+                            fix="Name the files of a folder or an archive one by one.")  # fmt: skip
         return answers.probabilities[:, np.argsort([int(name) for name in answers.classes])]
 
     def predict(self, X: Any) -> NDArray[Any]:
@@ -131,6 +155,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         if y is None:
             raise DataError(type(self).__name__, "requires y to be passed, but the target y is None")
         X = self._pictures(X, reset=True)
+        _refuse_missing(type(self).__name__, y)
         y = column_or_1d(y, warn=True)
         check_classification_targets(y)
         if len(y) != len(X):
@@ -157,16 +182,43 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         return self._flat_.pixels(X)
 
     def _seed(self) -> int:
-        if isinstance(self.random_state, Integral):
+        if isinstance(self.random_state, Integral) and int(self.random_state) >= 0:
             return int(self.random_state)
-        return int(check_random_state(self.random_state).randint(2**31))
+        try:
+            return int(check_random_state(self.random_state).randint(2**31))
+        except ValueError:
+            must = "must be a whole number >= 0, None, or a RandomState of NumPy"
+            raise KnobError("random_state", must, got=self.random_state) from None
 
 
-def _with_knob(named: Technique, name: str, knob: str, value: Any) -> str:
+def _run_folder(keep_in: Any) -> Path:
+    """Return a new folder for a run. keep_in: the folder that it shall lie in, made where there is none; None: it will go."""
+    if keep_in is None:
+        return Path(tempfile.mkdtemp(prefix="run-"))
+    try:
+        folder = Path(keep_in).expanduser()
+        folder.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix="run-", dir=folder))
+    except (OSError, RuntimeError) as error:  # RuntimeError: nobody has the home that ~ names
+        raise KnobError("keep_in", f"must be a folder that takes new ones ({first_line(error)})", got=str(keep_in)) from None
+
+
+def _with_knobs(named: Technique, setting: str, values: dict[str, Any]) -> str:
+    """Return the text of a technique with other values of its knobs, all at once: a pair may fit where one alone does not."""
     known = {field.name for field in dataclasses.fields(named)}  # pyright: ignore[reportArgumentType] (every technique is a dataclass)
-    if knob not in known:
-        raise KnobError(name, f"must be a knob of {named}", fix=f"It has {', '.join(sorted(known))}.")
-    return str(dataclasses.replace(named, **{knob: value}))  # pyright: ignore[reportArgumentType]
+    for knob in values:
+        if knob not in known:
+            raise KnobError(f"{setting}__{knob}", f"must be a knob of {named}", fix=f"It has {', '.join(sorted(known))}.")
+    return str(dataclasses.replace(named, **values))  # pyright: ignore[reportArgumentType]
+
+
+def _refuse_missing(who: str, y: Any) -> None:
+    """Raise DataError for a label that is missing. NumPy would make the word ``nan`` of a NaN beside words, and a class of it."""
+    for row, label in enumerate(np.ravel(np.asarray(y, object))):
+        is_nan = isinstance(label, (float, np.floating)) and np.isnan(label)
+        if label is None or is_nan or type(label).__name__ in ("NAType", "NaTType"):
+            raise DataError(who, f"every picture must have a label, that of row {row} is missing", got=label,
+                            fix="Leave such rows out, or give them a label.")  # fmt: skip
 
 
 def _names_files(X: Any) -> bool:

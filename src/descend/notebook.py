@@ -16,7 +16,7 @@ SHOWN = 6  # lines; those before them scroll away
 def is_notebook() -> bool:
     """Return whether this code runs in the kernel of a notebook. IPython is not imported for that."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-    return type(shell).__name__ == "ZMQInteractiveShell"
+    return any(kind.__name__ == "ZMQInteractiveShell" for kind in type(shell).__mro__)  # that of Colab is made from it
 
 
 class NotebookBar:

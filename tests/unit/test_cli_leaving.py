@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -47,6 +48,31 @@ def test_ctrl_c_that_an_import_turns_into_another_error_is_still_a_stop(tmp_path
     else:  # nobody has asked to stop: a defect shows where it is
         assert ended.returncode == 1
         assert "Traceback" in ended.stderr
+
+
+DRAWING = """
+from descend.cli.progress import Terminal
+Terminal().update("training", 1, 10)
+raise {error}
+"""
+
+
+@pytest.mark.parametrize("error", ["KeyboardInterrupt", "OSError('no space left')", "RuntimeError('a defect')"])
+def test_a_bar_that_an_error_cuts_short_leaves_the_terminal_its_cursor(tmp_path: Path, error: str) -> None:
+    pty = pytest.importorskip("pty")
+    (tmp_path / "drawing.py").write_text(DRAWING.format(error=error))
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "descend.cli", "list", "--import", "drawing"]
+    terminal = os.environ | {"TERM": "xterm-256color"}
+    subprocess.run(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=theirs, check=False, env=terminal)
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # how the end of a terminal reads on Linux
+        while part := os.read(ours, 65536):
+            shown += part
+    os.close(ours)
+    assert b"\x1b[?25l" in shown, "the bar hides it"
+    assert shown.rindex(b"\x1b[?25h") > shown.rindex(b"\x1b[?25l")
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])

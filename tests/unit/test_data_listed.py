@@ -215,6 +215,34 @@ def test_a_list_of_arrays_is_read_alike_whether_their_sizes_are_one_or_several(k
         np.testing.assert_array_equal(alike.read(row), unequal.read(row))
 
 
+@pytest.mark.parametrize("others", [[(25, 30)], [(25, 30)] * 3, [(25, 30), (26, 30)], [(20, 30)], [(20, 30)] * 2])
+def test_parts_of_a_dict_are_one_array_together_or_none_is(others: list[tuple[int, int]]) -> None:
+    """One picture, and several of one size, are alike by themselves."""
+    rng = np.random.default_rng(0)
+    train, val = ([rng.integers(0, 256, side, np.uint8) for side in sides] for sides in ([(20, 30)] * 4, others))
+    dataset = load({"train": (train, list("abab")), "val": (val, list("abab")[: len(val)])}, split=False)
+    assert np.bincount(dataset.splits).tolist() == [4, len(val)]
+    for row, picture in enumerate([*train, *val]):
+        np.testing.assert_array_equal(dataset.read(row)[..., 0], picture)
+    pairs_too = load({"train": (train, list("abab")), "val": [*zip(val, "abab", strict=False)]}, split=False)
+    assert np.bincount(pairs_too.splits).tolist() == [4, len(val)]
+
+
+def test_classes_that_are_tuples_of_synonyms_are_words(photos: Path) -> None:
+    """As in torchvision's ImageNet and Imagenette; two classes of ImageNet are called crane."""
+    folder = ImageFolder(photos)
+    folder.classes = [("tench", "Tinca tinca"), ("crane",)]  # pyright: ignore[reportAttributeAccessIssue]
+    assert load(folder, split=False).classes == ("crane", "tench, Tinca tinca")
+    assert load(Subset(folder, [0, 7]), split=False).classes == ("crane", "tench, Tinca tinca")
+    folder.classes = [("crane",), ("crane",)]  # pyright: ignore[reportAttributeAccessIssue]
+    assert load(folder, split=False).classes == ("crane (0)", "crane (1)")
+
+    class Icons(list[Any]):
+        classes = folder.classes
+
+    assert listed(Icons([(np.zeros((4, 4), np.uint8), 1)])).labels == ["crane (1)"]
+
+
 IMAGES = np.zeros((6, 20, 24, 3), np.uint8)
 WORDS = np.array(list("ababab"))
 

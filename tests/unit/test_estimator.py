@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import estimator_checks
 
 import descend
+from descend import api
 from descend.errors import DataError, KnobError
 from descend.estimator import _OWN, FAMILIES
 from descend.flat_pictures import FlatPictures
@@ -70,8 +72,18 @@ def test_a_grid_over_a_knob() -> None:
     assert tiny().set_params(optimizer__lr=0.5).optimizer == "adamw(lr=0.5)"
     with pytest.raises(KnobError, match=r"schedule is left to descend. Name it"):
         tiny().set_params(schedule__peak=3)
-    with pytest.raises(KnobError, match="must be a knob of adamw"):
+    with pytest.raises(KnobError, match="optimizer__rate: must be a knob of adamw"):
         tiny().set_params(optimizer__rate=3)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_knobs_of_one_technique_are_set_together(order: int) -> None:
+    """Each of the two alone would go beyond the run's length with the other as it was."""
+    for knobs_now, knobs_then in (("warmup=0.9, decay=0.1", (0.1, 0.9)), ("warmup=0.1, decay=0.9", (0.9, 0.1))):
+        params = dict(zip(("schedule__warmup", "schedule__decay"), knobs_then, strict=True))
+        params = dict([*params.items()][::order])
+        found = tiny(schedule=f"wsd({knobs_now})").set_params(**params).schedule
+        assert found == f"wsd(warmup={knobs_then[0]}, decay={knobs_then[1]})"
 
 
 def test_pictures_of_any_kind_and_labels_of_any_type(tmp_path: Path) -> None:
@@ -139,3 +151,85 @@ def test_a_frame_of_paths_is_a_list_of_paths(tmp_path: Path) -> None:
     model = tiny(epochs=1, size=12).fit(pandas.DataFrame({"file": paths}, index=range(100, 140)), LABELS)
     answers = model.predict_proba(pandas.DataFrame({"file": paths}))
     np.testing.assert_array_equal(answers, tiny(epochs=1, size=12).fit(paths, LABELS).predict_proba(paths))
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[str]:
+    for number, image in enumerate(IMAGES):
+        Image.fromarray(image).save(tmp_path / f"{number}.png")
+    return [str(tmp_path / f"{number}.png") for number in range(len(IMAGES))]
+
+
+def test_a_class_without_a_readable_picture_is_named(files: list[str], tmp_path: Path) -> None:
+    """The run would know two classes, and the columns of its answers would be taken for other ones."""
+    given, names = [*files[:20], str(tmp_path / "gone.png"), *files[20:]], [*LABELS[:20] * 2, 1, *LABELS[20:] * 2]
+    model = tiny(epochs=1, size=12)
+    with pytest.raises(DataError, match=r"must have a readable picture of every class, got '1'\. Mend the paths"):
+        model.fit(given, names)
+    with pytest.raises(NotFittedError):
+        model.predict(files)
+
+
+def test_a_path_that_is_many_pictures_or_none_is_refused(files: list[str], tmp_path: Path) -> None:
+    model = tiny(epochs=1, size=12).fit(files, LABELS)
+    (tmp_path / "more").mkdir()
+    with pytest.raises(DataError, match=r"X: every row must be one picture, got '.*more'"):
+        model.predict([files[0], str(tmp_path / "more"), files[1]])
+    for number in range(2):
+        Image.fromarray(IMAGES[number]).save(tmp_path / "more" / f"{number}.png")
+    with pytest.raises(DataError, match=r"X: every row must be one picture, got '.*more'"):
+        model.predict([files[0], str(tmp_path / "more"), files[1]])
+    assert len(model.predict([Path(files[0]), f"{tmp_path}/./0.png"])) == 2
+
+
+def test_ctrl_c_ends_a_search_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[int] = []
+
+    def on_epoch(row: dict[str, Any]) -> None:
+        told.append(row["epoch"])
+        signal.raise_signal(signal.SIGINT)
+
+    whole = api.fit
+    monkeypatch.setattr(api, "fit", lambda data, **settings: whole(data, on_epoch=on_epoch, **settings))
+    with pytest.raises(KeyboardInterrupt):
+        GridSearchCV(tiny(), {"optimizer__lr": [0.01, 0.02]}, cv=2).fit(IMAGES, LABELS)
+    assert told == [1]
+
+
+def test_arrays_of_any_size_whatever_the_split_makes_of_them() -> None:
+    """What is held out is one picture, which is alike by itself."""
+    pictures = [np.full((20 + row, 20), 40 + 150 * (row % 2), np.uint8) for row in range(6)]
+    model = tiny(epochs=1, size=12, validation_fraction=0.1).fit(pictures, LABELS[:6])
+    assert len(model.predict(pictures)) == 6
+
+
+def test_what_is_kept_may_lie_in_a_folder_that_is_not_there_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    model = tiny(epochs=1, keep_in="~/a/runs").fit(IMAGES, LABELS)
+    assert model.run_.folder.parent == tmp_path / "a" / "runs"
+    (tmp_path / "file").touch()
+    with pytest.raises(KnobError, match="keep_in: must be a folder that takes new ones"):
+        tiny(epochs=1, keep_in=tmp_path / "file").fit(IMAGES, LABELS)
+
+
+@pytest.mark.parametrize("seed", [-1, "one"])
+def test_a_seed_that_is_none_is_refused_in_words(seed: Any) -> None:
+    with pytest.raises(KnobError, match="random_state: must be a whole number >= 0"):
+        tiny(random_state=seed).fit(IMAGES, LABELS)
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), np.float32("nan")])
+@pytest.mark.parametrize("kind", [list, lambda labels: np.array(labels, object)])
+def test_a_missing_label_is_named_and_no_class(missing: Any, kind: Any) -> None:
+    labels = ["nil" if label == 0 else "one" for label in LABELS]
+    labels[7] = missing
+    with pytest.raises(DataError, match="every picture must have a label, that of row 7 is missing"):
+        tiny(epochs=1).fit(IMAGES, kind(labels))
+
+
+def test_a_fitted_estimator_is_pickled_after_its_first_answer_too(tmp_path: Path) -> None:
+    begun = tiny(epochs=1, keep_in=tmp_path).fit(IMAGES, LABELS).run_.folder
+    model = descend.ImageClassifier(transfer="features", init=str(begun), engine="torch", augment=[]).fit(IMAGES, LABELS)
+    answers = model.predict_proba(IMAGES)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(model)).predict_proba(IMAGES), answers)

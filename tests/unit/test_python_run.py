@@ -125,6 +125,8 @@ def test_a_bar_in_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "IPython", shell)
     monkeypatch.setitem(sys.modules, "IPython.display", display)
     assert notebook.is_notebook()
+    shell.get_ipython = type("Shell", (shell.get_ipython,), {})  # pyright: ignore[reportAttributeAccessIssue] (google.colab._shell's)
+    assert notebook.is_notebook()
     bar = notebook.NotebookBar()
     bar.say("2 classes: <b>")
     for done in range(1, 101):

@@ -84,6 +84,25 @@ def test_an_error_of_the_training_reaches_the_tracker_and_one_of_the_tracker_its
     assert [what for what, _ in again.heard] == ["started", "epoch", "epoch", "ended"]
 
 
+def test_a_tracker_that_has_not_begun_does_not_end_and_those_before_it_learn_why(tmp_path: Path) -> None:
+    alone, first, second, third = Listener("started"), Listener(), Listener("started"), Listener()
+    with pytest.raises(ValueError, match="of the tracker"):
+        fit(tmp_path / "alone", tracker=alone)
+    assert [what for what, _ in alone.heard] == ["started"]
+    with pytest.raises(ValueError, match="of the tracker"):
+        fit(tmp_path / "several", tracker=[first, second, third])
+    assert [what for what, _ in second.heard] == ["started"]
+    assert first.heard[1:] == [("ended", ("interrupted", "of the tracker", False))]
+    assert not third.heard
+
+
+def test_all_trackers_learn_of_the_end_before_an_error_of_one_is_raised(tmp_path: Path) -> None:
+    broken, other = Listener("ended"), Listener()
+    with pytest.raises(ValueError, match="of the tracker"):
+        fit(tmp_path / "run", tracker=[broken, other])
+    assert other.heard[-1] == ("ended", ("finished", "", True))
+
+
 def test_what_cannot_follow_a_run_is_refused_before_anything_is_made(tmp_path: Path) -> None:
     with pytest.raises(KnobError, match="on_epoch"):
         fit(tmp_path / "run", tracker=print)
@@ -166,6 +185,27 @@ def test_a_server_that_is_lost_costs_no_training_and_is_told_again(
     fit(tmp_path / "b", tracker=[Returns(), tracker])
     assert [point.step for point in client.get_metric_history(tracker.run_id, "val_loss")] == [1, 2, 3]
     assert client.get_run(tracker.run_id).info.status == "FINISHED"
+
+
+@pytest.mark.filterwarnings("error::UserWarning")
+def test_a_run_that_could_not_begin_leaves_the_one_before_as_it_is(
+    client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker = descend.MLflow("twice")
+    fit(tmp_path / "a", tracker=tracker)
+    [before] = runs_of(client, "twice")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise ConnectionError("the line is dead")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(client), "create_run", refuse)
+        with pytest.raises(RunError, match="must take a new run"):
+            fit(tmp_path / "b", tracker=tracker, epochs=1)
+    assert tracker.run_id == ""
+    tracker.ended(tmp_path / "b", RunRecord())  # whoever calls it all the same
+    [after] = runs_of(client, "twice")
+    assert after.to_dictionary() == before.to_dictionary()
 
 
 def test_the_command_line_follows_runs_too(client: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

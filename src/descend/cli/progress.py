@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import time
 from typing import TYPE_CHECKING
 
@@ -78,19 +79,26 @@ class Terminal:
         )  # fmt: skip
         self._bar.add_task(stage, total=total, completed=done, rate="", note="")
         self._bar.start()
+        atexit.register(self._clear)  # after an error or Ctrl-C, which say nothing here: the bar has hidden the cursor
+
+    def _clear(self) -> None:
+        """Take the bar away, which brings the cursor back."""
+        atexit.unregister(self._clear)
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
 
     def _finish(self) -> None:
         if not self._stage:
             return
-        if self._bar is not None:
-            self._bar.stop()
+        self._clear()
         wall, n = time.perf_counter() - self._started, self._done - self._before
         if n:
             count = f"{n:,}" if n >= self._total else f"{n:,} of {self._total:,}"  # the others were known, or it was stopped
             time_taken = f" in {wall:.1f} s ({n / max(wall, 1e-9):,.0f} pictures/s)" if wall >= LEAST_TIMED_S else ""
             self._print(f"  {self._stage}: {count} picture{'s' * (n != 1)}{time_taken}")
         self._ended = self._stage if self._done >= self._total else ""
-        self._bar, self._stage = None, ""
+        self._stage = ""
 
     def _print(self, text: str) -> None:
         self.console.print(printable(text), markup=False, soft_wrap=True)

@@ -11,6 +11,7 @@ The libraries themselves are not imported: an object is known by what it has.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -113,8 +114,15 @@ def _listed(data: Any) -> Listed | None:
 
 
 def _joined(parts: Mapping[str, Any]) -> Any:
-    """Join the parts of a dict, whose names are splits; arrays, and the columns of a table, stay as they are."""
+    """Join the parts of a dict, whose names are splits; arrays, and the columns of a table, stay as they are.
+
+    Lists of arrays are one array where the pictures of all parts are alike, not those of one part alone.
+    """
     found = {str(name): _listed(value) for name, value in parts.items()}
+    alike = {str(name): value for name, value in parts.items() if found[str(name)] is None and _is_pair_of_list(value)}
+    firsts = [next(iter(pictures)) for pictures, _ in alike.values()]  # each stands for its part
+    if firsts and (any(found.values()) or not _are_one_array(firsts)):
+        found |= {name: _pair(*pair, as_array=False) for name, pair in alike.items()}
     whole = [part for part in found.values() if part is not None]
     if not whole:
         return parts
@@ -132,18 +140,32 @@ def _from_anywhere(part: Listed) -> Iterable[Source]:
     return (str(part.root / source) if is_path(source) else source for source in part.sources)  # pyright: ignore[reportOperatorIssue]
 
 
-def _pair(pictures: Any, labels: Any) -> Listed | None:
-    """List ``(pictures, labels)``; None for what is one array of pixels, or of numbers."""
-    if is_pixels(pictures) or is_path(pictures) or is_one_picture(pictures) or not hasattr(pictures, "__len__"):
-        return None
-    rows = list(pictures)
-    if not rows or not all(is_path(row) or is_one_picture(row) or is_pixels(row) for row in rows) or _are_one_array(rows):
+def _pair(pictures: Any, labels: Any, *, as_array: bool = True) -> Listed | None:
+    """List ``(pictures, labels)``; None for what is one array of pixels, or of numbers.
+
+    as_array: a list whose pictures are rows of one array is that array.
+    """
+    rows = _pictures_in(pictures)
+    if not rows or (as_array and _are_one_array(rows)):
         return None
     found = [_plain(label) for label in labels]
     if len(found) != len(rows):
         must = f"must have one label for each of its {len(rows):,} pictures"
         raise DataError("(pictures, labels)", must, got=len(found))
     return Listed("pictures", [as_source(row, place, who="fit") for place, row in enumerate(rows)], found, Path.cwd())
+
+
+def _is_pair_of_list(data: Any) -> bool:
+    """Return whether data are ``(pictures, labels)`` with the pictures in a list."""
+    return isinstance(data, tuple) and len(data) == 2 and bool(_pictures_in(data[0]))
+
+
+def _pictures_in(pictures: Any) -> list[Any]:
+    """Return the pictures of a list; none of what is one array, one picture, or holds anything else."""
+    if is_pixels(pictures) or is_path(pictures) or is_one_picture(pictures) or not hasattr(pictures, "__len__"):
+        return []
+    rows = list(pictures)
+    return rows if all(is_path(row) or is_one_picture(row) or is_pixels(row) for row in rows) else []
 
 
 def _are_one_array(rows: list[Any]) -> bool:
@@ -161,7 +183,8 @@ def _image_folder(data: Any) -> Listed:
             raise DataError(who, f"must have no {name}: descend reads, sizes and augments its files by settings of its own",
                             got=getattr(data, name), fix=f"Give {who}(root), and augment=[...], size=..., fit=...")  # fmt: skip
     files = [str(Path(path).absolute()).removeprefix(f"{root}/") for path, _ in data.samples]
-    return Listed(root.name, files, [data.classes[number] for _, number in data.samples], root)
+    names = _words(data.classes)
+    return Listed(root.name, files, [names[number] for _, number in data.samples], root)
 
 
 def _part(data: Any) -> Listed | None:
@@ -208,10 +231,22 @@ def _class_names(data: Any) -> Sequence[str]:
     """Return the names of numbered classes, where a data set, or the one that it is a part of, tells them."""
     while data is not None:
         names = getattr(data, "classes", None)
-        if isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names):
-            return names
+        if isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in _words(names)):
+            return _words(names)
         data = getattr(data, "dataset", None)
     return ()
+
+
+def _words(classes: Sequence[Any]) -> list[Any]:
+    """Return the names of classes, each a text where it is a tuple of synonyms: torchvision's ImageNet and Imagenette.
+
+    Two of ImageNet's are called crane: names that stand for several classes are told apart by the classes' numbers.
+    """
+    joined = {number: ", ".join(name) for number, name in enumerate(classes)
+              if isinstance(name, tuple) and all(isinstance(word, str) for word in name)}  # fmt: skip
+    times = Counter(joined.values())
+    joined = {number: f"{name} ({number})" if times[name] > 1 else name for number, name in joined.items()}
+    return [joined.get(number, name) for number, name in enumerate(classes)]
 
 
 def _features(data: Any, kind: str) -> list[str]:

@@ -58,12 +58,12 @@ class MLflow:
 
     @property
     def run_id(self) -> str:
-        """The MLflow run of the last run; empty before the first."""
+        """The MLflow run of the last run; empty before the first, and where it could not begin."""
         return self._id
 
     def started(self, run: Path, record: RunRecord) -> None:
         """Begin a run of MLflow, or go on with the one that a resumed run began."""
-        self._untold, self._params = [], {}
+        self._untold, self._params, self._id = [], {}, ""
         with _few_retries():
             try:
                 self._id = self._known(run) or self._made(run, record)
@@ -80,6 +80,8 @@ class MLflow:
 
     def ended(self, run: Path, record: RunRecord) -> None:
         """Log what came of it, and end the run of MLflow: FINISHED, KILLED, or FAILED where an error ended the training."""
+        if not self._id:  # it has not begun
+            return
         status = "FAILED" if record.stopped_by else STATUS.get(record.status, "KILLED")
         self._log(results(record))
         for seconds, best in search_curve(record):

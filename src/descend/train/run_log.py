@@ -137,8 +137,8 @@ class RunLog:
         else:
             self.write_plan(plan)
         if self._tracker is not None and self.folder is not None and not self._is_tracked:
-            self._is_tracked = True
             self._tracker.started(self.folder, self.record)
+            self._is_tracked = True
 
     def write_plan(self, plan: Plan) -> None:
         """Write the recipe and the record of a plan."""

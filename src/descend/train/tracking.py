@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, get_args, runtime_checkable
 
+from descend.errors import first_line
 from descend.train.record import RunRecord
 from descend.train.record_types import Metric
 
@@ -26,7 +29,10 @@ class Tracker(Protocol):
         ...
 
     def ended(self, run: Path, record: RunRecord) -> None:
-        """Learn how it ended (``record.status``), after the report was written; an error's words are in ``record.stopped_by``."""
+        """Learn how it ended (``record.status``), after the report was written; an error's words are in ``record.stopped_by``.
+
+        It is not called where ``started`` has raised.
+        """
         ...
 
 
@@ -37,9 +43,15 @@ class Trackers:
         self.trackers = tuple(trackers)
 
     def started(self, run: Path, record: RunRecord) -> None:
-        """Tell all."""
-        for tracker in self.trackers:
-            tracker.started(run, record)
+        """Tell all. Where one raises, those before it learn that the run has ended."""
+        for place, tracker in enumerate(self.trackers):
+            try:
+                tracker.started(run, record)
+            except BaseException as error:
+                why = first_line(error) if isinstance(error, Exception) else ""
+                with suppress(Exception):  # the first error matters more
+                    Trackers(self.trackers[:place]).ended(run, replace(record, status="interrupted", stopped_by=why))
+                raise
 
     def __call__(self, row: Mapping[str, Any]) -> None:
         """Tell all; each gets a row of its own."""
@@ -47,9 +59,15 @@ class Trackers:
             tracker(dict(row))
 
     def ended(self, run: Path, record: RunRecord) -> None:
-        """Tell all."""
+        """Tell all. Raises the first error of one when all were told."""
+        errors = list[Exception]()
         for tracker in self.trackers:
-            tracker.ended(run, record)
+            try:
+                tracker.ended(run, record)
+            except Exception as error:  # whatever it raises, the others keep a record of their own
+                errors.append(error)
+        if errors:
+            raise errors[0]
 
 
 def results(record: RunRecord) -> dict[str, float]:

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -98,6 +98,9 @@ class Engine(ABC):
         self.chunk = self.chunks.at(prefix.seen_size)
         self.images_per_s: float | None = None  # set by ``choose``, which measures
         self._compute: Compute | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_compute": None}  # a runtime that has started cannot be pickled: it starts anew
 
     @classmethod
     @abstractmethod
