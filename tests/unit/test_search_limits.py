@@ -57,7 +57,7 @@ def _sizes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def limited(**limit: str) -> Any:
-    plan = SimpleNamespace(**{"size": 64, "latency": None, "max_size": None, **limit})
+    plan = SimpleNamespace(**{"size": 64, "latency": None, "max_size": None, "limited": bool(limit), **limit})
     return SimpleNamespace(plan=plan, log=SimpleNamespace(record=SimpleNamespace(notes=[])))
 
 

@@ -186,6 +186,7 @@ def asked(monkeypatch) -> list[list[str]]:
     monkeypatch.setattr(engines, "measure", measured)
     monkeypatch.setattr(engines, "_agreement", lambda engine, reference: 1.0)
     monkeypatch.setattr(Engine, "start", lambda self: None)
+    monkeypatch.setattr(Engine, "__call__", lambda self, images: np.zeros((len(images), 1), np.float32))
     return noted
 
 
@@ -211,6 +212,17 @@ def test_an_engine_that_cannot_run_the_network_is_left_out(monkeypatch, tmp_path
     choice = choose(backbone("smallcnn(width=4)").build(0), size=16, cache=CacheFolder(tmp_path))
     assert choice.engine.name == "torch"
     assert "every operation" in choice.missing["onnxruntime"]
+
+
+def test_an_engine_that_fails_on_its_first_pictures_is_left_out(monkeypatch, tmp_path):
+    def compute(chunks):
+        raise RuntimeError("shape inference of node 7")
+
+    for name in ("onnxruntime", "openvino"):
+        monkeypatch.setattr(ENGINES[name], "_start", lambda self: compute)
+    choice = choose(backbone("smallcnn(width=4)").build(0), size=16, cache=CacheFolder(tmp_path))
+    assert choice.engine.name == "torch"
+    assert "node 7" in choice.missing["onnxruntime"]
 
 
 def test_a_damaged_verdict_is_measured_again(asked, tmp_path):

@@ -10,6 +10,7 @@ import json
 import re
 import shlex
 import shutil
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -119,7 +120,8 @@ def make(item: Job, *, fit: Fit, resume: Fit, data: Any = None) -> Made:
 
 def _was_quicker(item: Job, error: Exception) -> bool:
     """Return whether a run failed because another process has begun it since we looked."""
-    refused = isinstance(error, RunError) and error.who == "--out" and in_use(item.place)
+    begun = sys.platform != "win32" and (item.place / folder.RECORD).exists()  # there are no locks there to wait for
+    refused = begun and isinstance(error, RunError) and error.who == "--out"
     return refused or _is_of_the_lock(error)
 
 
