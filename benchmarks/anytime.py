@@ -64,10 +64,15 @@ class Runs:
             if pictures is not None and "right" in answer and {*answer["right"]} != pictures:
                 del self.answers[key]
 
-    def complete(self, method: str, name: str, seed: int) -> Answer | None:
-        """Return the answer to which more time adds nothing, if the method has given one."""
+    def found(self, method: str, name: str, budget: str, seed: int) -> Answer | None:
+        """Return what a method has answered within a budget, or would have: with more time than it needs."""
+        return self.answers.get((method, name, budget, seed)) or self.complete(method, name, budget, seed)
+
+    def complete(self, method: str, name: str, budget: str, seed: int) -> Answer | None:
+        """Return the answer to which more time adds nothing, if the method has given one in no more time than the budget."""
         given = (answer for key, answer in [*self.answers.items()] if (key[0], key[1], key[3]) == (method, name, seed))
-        return next((answer for answer in given if answer.get("complete")), None)
+        within = (answer for answer in given if answer["wall_s"] <= allowed(seconds(budget)))
+        return next((answer for answer in within if answer.get("complete")), None)
 
 
 @cache
@@ -88,6 +93,7 @@ def main() -> None:
     parser.add_argument("--cores", type=int, default=2, metavar="N", help="cores that every method runs on; default 2")
     parser.add_argument("--lanes", type=int, default=1, metavar="N", help="sets, seeds and budgets measured at once; default 1")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "descend-anytime", help="kept between calls")
+    parser.add_argument("--kept", action="store_true", help="measure nothing more: publish the runs that there are")
     parser.add_argument("--no-save", action="store_true", help="print the result only")
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
@@ -100,7 +106,8 @@ def main() -> None:
         (seed, name, _), shift = cells[turn], turn % len(given.methods)
         measure(folders[name, seed], cells[turn], [*given.methods[shift:], *given.methods[:shift]], runs)
 
-    in_lanes(work, range(len(cells)), lanes=given.lanes, cores=given.cores)
+    if not given.kept:
+        in_lanes(work, range(len(cells)), lanes=given.lanes, cores=given.cores)
     seeds = range(given.seeds)
     result = {name: {budget: compared(runs, name, budget, seeds, given.methods) for budget in budgets} for name in given.data}
     if given.no_save:
@@ -117,7 +124,7 @@ def measure(folder: Path, cell: tuple[int, str, str], methods: Sequence[str], ru
         key = (method, name, budget, seed)
         if key in runs.answers:
             continue
-        answer = runs.complete(method, name, seed) or METHODS[method].run(folder, budget, seed)
+        answer = runs.complete(method, name, budget, seed) or METHODS[method].run(folder, budget, seed)
         runs.keep(key, answer)
         told = f"{answer['accuracy']:.4f}" if "accuracy" in answer else f"no answer: {answer['no_answer']}"
         print(f"{name} seed {seed} {budget} {method}: {told} in {answer['wall_s']:.1f} s", file=sys.stderr, flush=True)
@@ -125,7 +132,8 @@ def measure(folder: Path, cell: tuple[int, str, str], methods: Sequence[str], ru
 
 def compared(runs: Runs, name: str, budget: str, seeds: Sequence[int], methods: Sequence[str]) -> dict[str, Any]:
     """Return one set and budget: each method's accuracy and wall time, and how ours differs from each of the others."""
-    answers = {method: [runs.answers[method, name, budget, seed] for seed in seeds] for method in methods}
+    found = {method: [runs.found(method, name, budget, seed) for seed in seeds] for method in methods}
+    answers = {method: [row for row in rows if row is not None] for method, rows in found.items() if None not in rows}
     table: dict[str, Any] = {"methods": {method: summary(rows, budget) for method, rows in answers.items()}}
     full = {method: rows for method, rows in answers.items() if all("accuracy" in row for row in rows)}
     if OURS not in full:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import subprocess
 import sys
@@ -130,6 +131,27 @@ def commit_all(repository: Path) -> None:
     """Commit every file below a folder, without the user's own settings of git."""
     for words in (["init", "-q"], ["add", "-A"], ["-c", "user.name=n", "-c", "user.email=e@e", "commit", "-q", "-m", "why"]):
         subprocess.run(["git", *words], check=True, cwd=repository)
+
+
+def test_what_there_is_can_be_published_without_the_rest(
+    scripts: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    anytime = scripts["anytime"]
+    shapes_folder(tmp_path / "set", n=8, side=16)
+    never = scripts["methods"].Method(lambda *_: pytest.fail("it is measured"), ("src",))
+    monkeypatch.setitem(anytime.METHODS, "features", never)
+    rows = {
+        ("finetune", "30s"): answered([True, False], 20.0),
+        ("logistic", "1m"): answered([True, True], 40.0, complete=True),  # too late for 30 s, enough for two minutes
+    }
+    monkeypatch.setattr(anytime.Runs, "only_of", lambda runs, folders: runs.answers.update(
+        {(method, str(tmp_path / "set"), budget, 0): answer | {"commit": None} for (method, budget), answer in rows.items()}
+    ))  # fmt: skip
+    words = ["anytime.py", str(tmp_path / "set"), "--budgets", "30s", "2m", "--seeds", "1", "--work", str(tmp_path), "--kept"]
+    monkeypatch.setattr(sys, "argv", [*words, "--no-save"])
+    anytime.main()
+    (table,) = json.loads(capsys.readouterr().out).values()
+    assert {budget: [*cell["methods"]] for budget, cell in table.items()} == {"30s": ["finetune"], "2m": ["logistic"]}
 
 
 def test_runs_are_read_again_and_a_complete_answer_serves_larger_budgets(
