@@ -21,7 +21,8 @@ from tests.fake_runs import fake_fit  # pyright: ignore[reportMissingImports]
 import descend
 from descend.cli import main
 from descend.comparison import Made, Settings, candidates, load, loop
-from descend.comparison.candidate import split, words
+from descend.comparison.candidate import Candidate, split, words
+from descend.comparison.looked_at import LookedAt
 from descend.comparison.result import Comparison
 from descend.comparison.workers import Workers
 from descend.errors import DataError, KnobError, SpecError
@@ -43,6 +44,19 @@ def completed(recipe: Recipe) -> Recipe:
 
 def recipes(*texts: str, **base: Any) -> list[Recipe]:
     return [candidate.recipe for candidate in candidates(texts, Recipe(data="x", **base), completed)]
+
+
+def test_candidates_that_train_in_ways_nobody_named_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked, ways = LookedAt(Recipe(), None), {None: "auto", "adam": "features"}
+
+    def surveyed(recipe: Recipe) -> Any:
+        return SimpleNamespace(plan=SimpleNamespace(transfer=ways[recipe.optimizer]))
+
+    monkeypatch.setattr(looked, "_survey", surveyed)
+    base, other = Candidate("base", Recipe()), Candidate("optimizer=adam", Recipe(optimizer="adam"))
+    named = Candidate("transfer=finetune", Recipe(transfer="finetune", optimizer="adam"))
+    assert "(base: auto, optimizer=adam: features)" in looked.unequal_modes([base, other, named])
+    assert looked.unequal_modes([base, named]) == ""
 
 
 def test_words_and_parts_are_split_outside_brackets() -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from descend.comparison import Comparison
 
 EPILOG = """examples:
-  descend compare photos/ base "add:mixup(alpha=0.2)"
+  descend compare photos/ base "add:mixup(alpha=0.2)" --transfer finetune
   descend compare photos/ transfer=features transfer=finetune auto.toml --seeds 3
   descend compare digits base drop:pad_crop optimizer=adam --until-decided --seeds 20
   descend compare digits "optimizer=sgd(lr=0.1)" "optimizer=adam(lr=0.002)" --epochs 5 --jobs 2

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 EPILOG = """examples:
   descend sensitivity digits --optimizers sgd momentum adam --epochs 3
-  descend sensitivity photos/ --optimizers "momentum(beta=0.95)" adamw --transfer features --seeds 5
+  descend sensitivity photos/ --optimizers "momentum(momentum=0.95)" adamw --transfer features --seeds 5
   descend sensitivity digits --optimizers adam lion --rates 9 --low 1e-4 --high 1 --jobs 2
 
 Every rule is trained at every rate of a logarithmic grid: by default two per decade of the range worth searching that its knob lr

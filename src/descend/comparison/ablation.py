@@ -21,7 +21,8 @@ from typing import Any, ClassVar
 from descend.comparison.candidate import BASE, Candidate, changed
 from descend.comparison.experiment import SCHEMA, Experiment, opened
 from descend.comparison.ladder import Rung, draw_ladder
-from descend.comparison.loop import LookedAt, Settings, carried_out, shared_root
+from descend.comparison.looked_at import LookedAt
+from descend.comparison.loop import Settings, carried_out, shared_root
 from descend.comparison.recipe_parts import Part, parts
 from descend.comparison.result import share
 from descend.comparison.runs import Fit, job, make
@@ -91,7 +92,7 @@ class Ablation(Experiment):
         return ({"kind": "rung"} | rung.facts() for rung in self.rungs())
 
 
-def load_ablation(path: Path) -> Ablation:
+def load_ablation(path: Path | str) -> Ablation:
     """Read an ablation's folder. Raises RunError where there is none, or one of another version."""
     found, facts = opened(path, Ablation.kind)
     return Ablation(found, tuple(facts["techniques"]), tuple(facts["added"]))

@@ -78,9 +78,9 @@ def file_of(kind: str) -> str:
     return f"{kind}.jsonl"
 
 
-def opened(path: Path, kind: str) -> tuple[Comparison, dict[str, Any]]:
+def opened(path: Path | str, kind: str) -> tuple[Comparison, dict[str, Any]]:
     """Return the runs and the facts of what lies in a folder. Raises RunError where there is none, or one of another version."""
-    found = load(path)
+    path, found = Path(path), load(path)
     try:
         facts = json.loads((path / file_of(kind)).read_text(encoding="utf-8").splitlines()[0])
     except (OSError, ValueError, IndexError) as error:

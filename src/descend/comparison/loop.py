@@ -12,28 +12,24 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from descend.comparison.candidate import Candidate, candidates
+from descend.comparison.looked_at import LookedAt
 from descend.comparison.result import Comparison
 from descend.comparison.runs import Fit, Job, Made, job, lost, make
 from descend.comparison.search_space import Range, Values, applied, search_space
 from descend.comparison.tuning import DEFAULT_TRIALS, FOLDER, SEED_OFFSET, Rounds, Tuning
 from descend.comparison.work import Work
 from descend.comparison.workers import workers
-from descend.data import Dataset
 from descend.durations import duration
 from descend.errors import DataError, KnobError, check_count
-from descend.progress import Progress, Silent
+from descend.progress import Progress
 from descend.quantities import seconds
 from descend.stats import Spending, least_difference
 from descend.train import folder
 from descend.train import record as records
 from descend.train.lock import in_use
-from descend.train.prepare import Survey, prepare, survey
 from descend.train.ray_cluster import ray_package
 from descend.train.recipe import Recipe, dump
-from descend.train.run_log import RunLog
 
 ROOT, SHARED = "comparisons", "shared-runs"
 """Where comparisons lie by default, and beside them the runs that they share."""
@@ -122,6 +118,8 @@ def carried_out(
         runs = _Runs(threaded, base.seed, split_seed, shared_root(out), dataset.fingerprint, looked.completed)
         first = f"comparing {len(chosen)} candidates on {dataset.name}, {settings.n_seeds} seeds; runs lie in {runs.root}"
         progress.say("; ".join(filter(None, (first, why, _precision(looked, settings) if against is None else ""))))
+        if unequal := looked.unequal_modes(chosen):
+            progress.say(unequal)
         _Loop(found, settings, runs, n_trials, progress, fit, resume, looked.arrays, working.work).run()
     found.save()
     return found
@@ -215,45 +213,6 @@ class _Runs:
         if all(values[each.name] == each.written for each in space):
             return candidate
         return Candidate(candidate.name, applied(candidate.recipe, space, values, self.completed))
-
-
-class LookedAt:
-    """The data, looked at once, and what a recipe becomes for them."""
-
-    def __init__(self, base: Recipe, arrays: Any) -> None:
-        self.base, self.arrays = base, arrays
-        self._surveys: dict[Recipe, Survey] = {}
-        self._completed: dict[Recipe, Recipe] = {}
-
-    @property
-    def dataset(self) -> Dataset:
-        """What is trained on and judged."""
-        return self._survey(self.base).dataset
-
-    @property
-    def n_judged(self) -> int:
-        """On how much every run is judged, copies and groups once: of test, or of validation where there is no test split."""
-        return len(np.unique(self.dataset.evidence(self.dataset.indices("test" if self.has_test else "val"))))
-
-    @property
-    def has_test(self) -> bool:
-        """Whether there is a test split."""
-        return bool(len(self.dataset.indices("test")))
-
-    def completed(self, recipe: Recipe) -> Recipe:
-        """Return the recipe with its open settings decided, those that are measured on the data too."""
-        if recipe not in self._completed:
-            plan = self._survey(recipe).plan
-            if plan.open_settings:
-                plan = prepare(recipe, arrays=self.arrays, log=RunLog(writes=False), progress=Silent(), who="compare").plan
-            self._completed[recipe] = plan.recipe()
-        return self._completed[recipe]
-
-    def _survey(self, recipe: Recipe) -> Survey:
-        if recipe not in self._surveys:
-            log = RunLog(writes=False)
-            self._surveys[recipe] = survey(recipe, arrays=self.arrays, log=log, progress=Silent(), who="compare")
-        return self._surveys[recipe]
 
 
 class _Loop:

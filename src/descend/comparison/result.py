@@ -323,8 +323,9 @@ class Comparison:
         folder.write_text(self.folder / FILE, "".join(json.dumps(finite(line)) + "\n" for line in lines))
 
 
-def load(path: Path) -> Comparison:
+def load(path: Path | str) -> Comparison:
     """Read a comparison's folder. Raises RunError where there is none, or one of another version."""
+    path = Path(path)
     try:
         lines = [json.loads(line) for line in (path / FILE).read_text(encoding="utf-8").splitlines()]
         facts = lines[0]

@@ -17,7 +17,8 @@ import numpy as np
 
 from descend.comparison.candidate import Candidate
 from descend.comparison.experiment import SCHEMA, Experiment, opened
-from descend.comparison.loop import LookedAt, Settings, carried_out
+from descend.comparison.looked_at import LookedAt
+from descend.comparison.loop import Settings, carried_out
 from descend.comparison.rate_curves import draw_curves
 from descend.comparison.result import share
 from descend.comparison.runs import Fit, Made, right
@@ -192,7 +193,7 @@ class Sensitivity(Experiment):
             yield {"kind": "verdict", "optimizer": name, "against": first} | verdict.facts()
 
 
-def load_sensitivity(path: Path) -> Sensitivity:
+def load_sensitivity(path: Path | str) -> Sensitivity:
     """Read a sensitivity's folder. Raises RunError where there is none, or one of another version."""
     found, facts = opened(path, Sensitivity.kind)
     return Sensitivity(found, {name: tuple(rates) for name, rates in facts["grids"].items()}, facts["within"])
