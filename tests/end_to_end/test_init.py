@@ -131,4 +131,41 @@ def test_a_head_that_is_fitted_takes_the_backbone_if_that_was_trained(first: Run
     assert all(torch.equal(value, before[name]) for name, value in began.items() if not name.startswith("head"))
     frozen = SimpleNamespace(recipe=Recipe(transfer="features"), folder=tmp_path)
     with pytest.raises(KnobError, match=r"init: has no effect with transfer='features': the backbone .* is the pretrained one"):
-        initial_run._refuse_without_effect(cast("Run", frozen), "features")
+        initial_run._refuse_without_effect(cast("Run", frozen), "features", None)
+
+
+def test_folds_on_a_backbone_that_has_learned_from_their_pictures_are_no_honest_estimate(
+    first: Run, shapes: Path, tmp_path: Path
+) -> None:  # fmt: skip
+    settings = {"transfer": "features", "engine": "torch", "folds": 3}
+    run = descend.fit(shapes, out=tmp_path / "run", init=str(first.folder), **settings)
+    assert run.record.init is not None
+    n = run.record.init["n_seen"]
+    assert n == first.record.data["splits"]["train"]
+    assert run.record.about_folds().startswith(f"The backbone had learned from {n} of these pictures")
+    assert run.record.notes == [f"{n} pictures that judge it had been trained on by {first.folder}: accuracy flatters."]
+    assert "accuracy flatters" in (run.folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_head_that_was_trained_on_features_is_gone_on_with(shapes: Path, tmp_path: Path) -> None:
+    settings = {"transfer": "features", "size": 64, "engine": "torch", "feature_stages": "late"}
+    before = descend.fit(shapes, out=tmp_path / "before", head="mlp(hidden=8)", epochs=2, **settings)
+    run = descend.fit(shapes, out=tmp_path / "run", init=str(before.folder), epochs=1, engine="torch")
+    assert (run.recipe.transfer, run.recipe.head, run.recipe.feature_stages) == ("features", before.recipe.head, "late")
+    assert run.record.init is not None
+    assert run.record.init["head"] == "whole"
+
+
+def test_its_weights_see_pictures_as_they_were_trained_on(shapes: Path, tmp_path: Path) -> None:
+    own = "normalize(mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))"
+    before = descend.fit(shapes, out=tmp_path / "before", **{**TINY, "augment": [own], "fit": "squash"})
+    run = descend.fit(shapes, out=tmp_path / "run", init=str(before.folder), epochs=1, augment=["flip()"])
+    assert run.record.preparation()["mean"] == [0.1, 0.2, 0.3]
+    assert run.record.preparation()["std"] == [0.4, 0.5, 0.6]
+    assert run.record.preparation()["fit"] == "squash"
+
+
+def test_what_a_run_took_from_another_is_taken_on(first: Run, shapes: Path, tmp_path: Path) -> None:
+    second = descend.fit(shapes, out=tmp_path / "second", init=str(first.folder), epochs=1)
+    third = descend.fit(shapes, out=tmp_path / "third", init=str(second.folder), epochs=1)
+    assert third.recipe.optimizer == second.recipe.optimizer == first.recipe.optimizer

@@ -16,7 +16,7 @@ from descend.progress import Silent
 from descend.schedule import Sweep
 from descend.train.lr_sweep import find_lr, sweep_task, untouched
 from descend.train.prepare import TrainingSetup
-from descend.train.recipe import Recipe
+from descend.train.recipe import Recipe, from_settings
 
 SMALL = ["digits", "--backbone", "smallcnn(width=4)", "--threads", "1"]
 
@@ -76,6 +76,17 @@ def test_a_gradient_that_is_not_finite_ends_the_sweep_with_what_is_known(setup: 
     with pytest.raises(TrainingError):
         sweep_task(setup.mode_task.task, at_once, Silent())
     assert everything(setup) == before
+
+
+def test_the_command_that_is_told_can_be_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = [*SMALL, "--optimizer", "adamw", "--regularize", "l2(strength=0.001)", "--steps", "60", "--json"]
+    assert main(["lr-find", *words]) == 0
+    use = json.loads(capsys.readouterr().out)["use"]
+    from_settings({"optimizer": use, "regularize": ["l2(strength=0.001)"]})
+    assert "weight_decay" not in use
 
 
 def test_a_rate_of_zero_cannot_be_scaled(setup: TrainingSetup) -> None:

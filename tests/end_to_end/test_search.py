@@ -440,7 +440,7 @@ def test_a_training_that_helps_is_followed_by_one_that_learns_from_validation_pi
     doubtful: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rungs, "MOST_TRAININGS", 2)
-    monkeypatch.setattr(mixture, "weights", lambda answers, labels: np.full(len(answers), 1 / len(answers)))
+    monkeypatch.setattr(mixture, "weights", lambda answers, *_: np.full(len(answers), 1 / len(answers)))
     trained_on: list[set[int]] = []
 
     def batches(decoded: Any, rows: Any, **more: Any) -> Batches:

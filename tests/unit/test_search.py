@@ -49,6 +49,7 @@ from descend.search.study import DISTORT, FIT_PACE, MIRROR, Study, nested
 from descend.search.warm_up import WarmUp
 from descend.train.calibration import fit_temperature
 from descend.train.loop import Batch, Task
+from descend.train.metrics import evidence_per_row
 from descend.transfer import Logistic, Trial, quick_gradients, with_frozen_norms, with_quick_blocks
 
 STEPS = [
@@ -170,6 +171,23 @@ def test_weights_maximise_the_penalised_likelihood() -> None:
     w = mixture.weights(answers, labels)
     expected = [best, 1 - best] if min(best, 1 - best) >= mixture.NEGLIGIBLE else [1.0, 0.0]
     np.testing.assert_allclose(w, expected, atol=2e-3)
+
+
+def test_ten_copies_of_every_picture_weigh_members_as_the_pictures_alone_do() -> None:
+    generator = np.random.default_rng(4)
+    labels = generator.integers(3, size=20)
+    answers = [generator.dirichlet(np.ones(3), 20).astype(np.float32) + 0.1 for _ in range(2)]
+    alone, tenfold = mixture.weights(answers, labels), [np.repeat(answer, 10, 0) for answer in answers]
+    np.testing.assert_allclose(mixture.weights(tenfold, np.repeat(labels, 10), np.full(200, 0.1)), alone, atol=1e-9)
+    assert np.abs(mixture.weights(tenfold, np.repeat(labels, 10)) - alone).max() > 0.01
+    one = mixture.nats(answers, alone, labels)
+    assert mixture.nats(tenfold, alone, np.repeat(labels, 10), np.full(200, 0.1)) == pytest.approx(one)
+    copies, videos = np.repeat(np.arange(20), 10), np.repeat(np.arange(4), 50)
+    np.testing.assert_allclose(evidence_per_row(200, copies, None), 0.1)
+    counts = evidence_per_row(200, None, videos)
+    assert counts is not None
+    assert counts.sum() == pytest.approx(4)
+    assert evidence_per_row(200, None, np.arange(200)) is None
 
 
 def test_a_member_that_goes_astray_is_left_out_and_few_pictures_weigh_alike() -> None:
@@ -916,7 +934,7 @@ def temperature_of(logits: np.ndarray, labels: np.ndarray) -> float:
     """Return the temperature for logits (n, V, K) of validation pictures."""
     study: Any = SimpleNamespace(
         rows=lambda split: np.arange(len(labels)), dataset=SimpleNamespace(labels=labels),
-        logits=lambda answer, rows: torch.from_numpy(logits).float(),
+        logits=lambda answer, rows: torch.from_numpy(logits).float(), val_counts=lambda: None,
     )  # fmt: skip
     return finetune.fitted_temperature(study, cast(Any, None))
 

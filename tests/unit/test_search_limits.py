@@ -28,7 +28,7 @@ class Found:
     """Findings of steps that are right with such a probability. best: place of the best head among them."""
 
     def __init__(self, *taken: tuple[Answer, float], best: int) -> None:
-        self.labels, self.quality = LABELS, {id(one.classifier): quality for one, quality in taken}
+        self.labels, self.counts, self.quality = LABELS, None, {id(one.classifier): quality for one, quality in taken}
         made = [one for one, _ in taken]
         self.heads = [one for one in made if one.frozen]
         self.answers = [self.heads[best], *(one for one in made if not one.frozen)]
@@ -77,7 +77,7 @@ def test_a_head_that_is_too_large_gives_way_to_the_best_that_is_not() -> None:
 
 
 def test_a_network_joins_the_head_that_leaves_room_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mixture, "weights", lambda answers, labels: np.full(len(answers), 1 / len(answers)))
+    monkeypatch.setattr(mixture, "weights", lambda answers, *_: np.full(len(answers), 1 / len(answers)))
     small, large, tuned = answer(10, frozen=True), answer(30, frozen=True), answer(10, frozen=False)
     found: Any = Found((small, 0.6), (large, 0.8), (tuned, 0.7), best=1)
     assert chosen(found, max_size="25KB")[0] == KeepStep(members=(1,))  # beside the small head it is likelier to be wrong
@@ -118,7 +118,7 @@ def test_what_a_recipe_keeps_is_held_to_a_limit_beside_it_where_its_steps_were_a
 
 def test_what_learned_from_validation_is_not_among_what_may_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing could say how good a mixture with it is: a recipe of a search without limits may be taken again within some."""
-    monkeypatch.setattr(mixture, "weights", lambda answers, labels: np.full(len(answers), 1 / len(answers)))
+    monkeypatch.setattr(mixture, "weights", lambda answers, *_: np.full(len(answers), 1 / len(answers)))
     head, tuned = answer(1, frozen=True), answer(1, frozen=False)
     blind = replace(answer(1, frozen=False), saw_val=True)
     step, _ = chosen(Found((head, 0.6), (tuned, 0.6), (blind, 1.0), best=0), max_size="9KB")
@@ -133,7 +133,7 @@ def test_a_member_is_timed_once_and_mixtures_that_cannot_be_quick_enough_never(m
         return float(network)
 
     monkeypatch.setattr(limits, "answer_s", answer_s)
-    monkeypatch.setattr(mixture, "weights", lambda answers, labels: np.full(len(answers), 1 / len(answers)))
+    monkeypatch.setattr(mixture, "weights", lambda answers, *_: np.full(len(answers), 1 / len(answers)))
     head, *networks = answer(10, frozen=True), answer(20, frozen=False), answer(40, frozen=False)
     step, _ = chosen(Found((head, 0.6), *((one, 0.7) for one in networks), best=0), latency="12s")
     assert step == KeepStep(members=(0,))

@@ -213,15 +213,17 @@ def _flag(knob: Knob) -> dict[str, Any]:
 
 def _closing(run: Run, world: World) -> list[str]:
     from descend.report import advice, advice_line
+    from descend.report.words import with_imports
 
     folder = shlex.quote(str(run.folder))
     if run.record.status == "interrupted":
-        return [f"Stopped; what was trained is kept in {run.folder}", f"Go on:   {world.command()} --resume {folder}"]
+        go_on = with_imports(f"{world.command()} --resume {folder}", run.record)
+        return [f"Stopped; what was trained is kept in {run.folder}", f"Go on:   {go_on}"]
     rows = cast("list[EpochRow]", run.record.epoch_rows(run.folder))
     return [
         *run.verdict().splitlines(),
         f"Report:  {run.folder / 'report.html'}",
-        f"Predict: descend predict {folder} FILES-OR-FOLDERS",
+        f"Predict: {with_imports(f'descend predict {folder} FILES-OR-FOLDERS', run.record)}",
         *map(advice_line, advice(run.folder, run.record, rows)[:1]),
         *run.record.notes,
     ]

@@ -38,6 +38,8 @@ def main(argv: list[str]) -> int:
     check_settings("lr-find", settings_of(options))
     from descend.landscape.course import at_rate
     from descend.landscape.drawing import check_path
+    from descend.optim import with_default_knobs
+    from descend.regularize import merged_knobs
     from descend.schedule import Sweep
     from descend.train.lr_sweep import find_lr
 
@@ -50,7 +52,8 @@ def main(argv: list[str]) -> int:
     landscape.save(landscape.draw_range_test(result, title=f"{rule.name} on {setup.dataset.name}, {setup.plan.transfer}"), out)
     facts = describe(result) | {"optimizer": rule.name, "data": setup.dataset.name, "picture": str(out), "format": suffix[1:]}
     if result.suggestion is not None:
-        facts["use"] = str(at_rate(rule, float(f"{result.suggestion:.2g}")))
+        set_elsewhere = merged_knobs(setup.plan.regularize, "optimizer_knobs")  # by a penalty, which the command names too
+        facts["use"] = str(with_default_knobs(at_rate(rule, float(f"{result.suggestion:.2g}")), set_elsewhere))
     tell(*([json.dumps(facts)] if as_json else _text(facts, argv)))
     return 1 if result.suggestion is None else 0
 

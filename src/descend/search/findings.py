@@ -67,6 +67,11 @@ class Findings:
         """The labels of the validation pictures that the answers are weighed on, (n,)."""
         return self._labels(self.answers[0].share)
 
+    @property
+    def counts(self) -> mixture.Counts:
+        """How much each of these pictures counts: copies and groups as often as they are evidence."""
+        return self.study.val_counts(self.answers[0].share)
+
     def on_val(self, answer: Answer) -> NDArray[np.float32]:
         """Return an answer's probabilities on validation, computed once."""
         if answer not in self._val:
@@ -89,7 +94,9 @@ class Findings:
         judged_weights = self._weighed([one for one in answers if not one.saw_val])
         weights = mixture.shared(judged_weights, len(answers) - len(judged_weights))
         self.taken, self.answers, self.judged_weights, self.weights = taken, answers, judged_weights, weights  # at once: Ctrl-C
-        self.study.val_nats = mixture.nats([self.on_val(one) for one in self.judged], self.judged_weights, self.labels)
+        self.study.val_nats = mixture.nats(
+            [self.on_val(one) for one in self.judged], self.judged_weights, self.labels, self.counts
+        )
         best = self.best_training
         self.study.best_training = None if best is None else best[0]
         after = self._score()
@@ -163,7 +170,8 @@ class Findings:
         if len(judged) == 1:
             return np.ones(1)
         self.choices += 1
-        return mixture.weights([self.on_val(answer) for answer in judged], self._labels(judged[0].share))
+        share = judged[0].share
+        return mixture.weights([self.on_val(answer) for answer in judged], self._labels(share), self.study.val_counts(share))
 
     def _labels(self, share: float) -> NDArray[np.int64]:
         return self.study.dataset.labels[self.study.rows("val", share)]

@@ -184,7 +184,8 @@ def fitted_temperature(study: Study, answer: Answer) -> float:
     pictures of ants and bees, where it loses 0.20 uncalibrated.
     """
     rows = study.rows("val")
-    return fit_temperature(torch.softmax(study.logits(answer, rows), 2).numpy(), study.dataset.labels[rows])
+    probabilities, labels = torch.softmax(study.logits(answer, rows), 2).numpy(), study.dataset.labels[rows]
+    return fit_temperature(probabilities, labels, weights=study.val_counts())
 
 
 def images_per_s(study: Study, step: FineTuneStep, start: Answer) -> float:

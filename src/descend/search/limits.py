@@ -89,7 +89,7 @@ def selected(findings: Findings, step: KeepStep) -> tuple[list[Answer], list[flo
     offered = findings.answers if step.head is None else [findings.heads[step.head], *findings.answers[1:]]
     answers = [offered[place] if step.mirrored else findings.looking_once(offered[place]) for place in step.members]
     judged = [findings.on_val(answer) for answer in answers]
-    return mixture.with_weight(answers, mixture.weights(judged, findings.labels))
+    return mixture.with_weight(answers, mixture.weights(judged, findings.labels, findings.counts))
 
 
 def joined(answers: Sequence[Answer], weights: Sequence[float]) -> Ensemble:
@@ -129,7 +129,7 @@ def _options(findings: Findings) -> Iterator[KeepStep]:
 
 def _loss(findings: Findings, step: KeepStep) -> float:
     answers, weights = selected(findings, step)
-    return mixture.nats([findings.on_val(answer) for answer in answers], np.array(weights), findings.labels)
+    return mixture.nats([findings.on_val(answer) for answer in answers], np.array(weights), findings.labels, findings.counts)
 
 
 def _is_quick(plan: Plan, answers: Sequence[Answer], taken_s: dict[Answer, float]) -> bool:

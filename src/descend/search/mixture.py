@@ -29,7 +29,11 @@ AGAINST = 1.0  # in the logarithm of how likely labels are
 NEGLIGIBLE = 0.1  # weight below which a member is left out: it would cost as much time as any
 
 
-def weights(answers: Sequence[NDArray[np.float32]], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+Counts = NDArray[np.float64] | None
+"""How much each picture counts, (n,): less where it is a copy, or one of a group. None: each counts 1."""
+
+
+def weights(answers: Sequence[NDArray[np.float32]], labels: NDArray[np.int64], counts: Counts = None) -> NDArray[np.float64]:
     """Return the weight of each member, (M,) float64, sum 1; 0 for one that is left out.
 
     answers: M arrays (n, K) of probabilities; the first stands alone where no label judges. labels: (n,) int64.
@@ -40,9 +44,9 @@ def weights(answers: Sequence[NDArray[np.float32]], labels: NDArray[np.int64]) -
     p = np.maximum(p, 1e-12)
     kept = np.arange(len(answers))
     while len(kept) > 1:
-        w = _settled(p[kept])
-        likelihood = float(np.log(w @ p[kept]).sum())
-        gained = np.array([_likelihood(p[np.delete(kept, m)]) - likelihood for m in range(len(kept))])
+        w = _settled(p[kept], counts)
+        likelihood = _sum(np.log(w @ p[kept]), counts)
+        gained = np.array([_likelihood(p[np.delete(kept, m)], counts) - likelihood for m in range(len(kept))])
         if w.min() < NEGLIGIBLE:
             kept = np.delete(kept, w.argmin())
         elif gained.max() > AGAINST:
@@ -50,14 +54,16 @@ def weights(answers: Sequence[NDArray[np.float32]], labels: NDArray[np.int64]) -
         else:
             break
     result = np.zeros(len(answers))
-    result[kept] = _settled(p[kept])
+    result[kept] = _settled(p[kept], counts)
     return result
 
 
-def nats(answers: Sequence[NDArray[np.float32]], w: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
+def nats(
+    answers: Sequence[NDArray[np.float32]], w: NDArray[np.float64], labels: NDArray[np.int64], counts: Counts = None
+) -> float:  # fmt: skip
     """Return how unlikely a mixture makes the labels, the sum over pictures; arguments as of ``weights`` and ``mixed``."""
     p = mixed(answers, w)[np.arange(len(labels)), labels]
-    return float(-np.log(np.maximum(p, 1e-12)).sum())
+    return -_sum(np.log(np.maximum(p, 1e-12)), counts)
 
 
 def shared(w: NDArray[np.float64], n_more: int) -> NDArray[np.float64]:
@@ -73,18 +79,22 @@ def shared(w: NDArray[np.float64], n_more: int) -> NDArray[np.float64]:
     return np.concatenate([w[:1], np.where(others > 0, each, 0.0), np.full(n_more, each)])
 
 
-def _likelihood(p: NDArray[np.float64]) -> float:
+def _likelihood(p: NDArray[np.float64], counts: Counts) -> float:
     """Return the logarithm of how likely the settled mixture makes the labels: p (M, n) of its members."""
-    return float(np.log(_settled(p) @ p).sum())
+    return _sum(np.log(_settled(p, counts) @ p), counts)
 
 
-def _settled(p: NDArray[np.float64]) -> NDArray[np.float64]:
+def _sum(values: NDArray[np.float64], counts: Counts) -> float:
+    return float(values.sum() if counts is None else values @ counts)
+
+
+def _settled(p: NDArray[np.float64], counts: Counts = None) -> NDArray[np.float64]:
     """Return the weights (M,) of the likelihoods p (M, n)."""
     w = np.full(len(p), 1 / len(p))
     for _ in range(ROUNDS):
         responsible = w[:, None] * p
         responsible /= responsible.sum(0)
-        w = responsible.sum(1) + PRIOR
+        w = (responsible.sum(1) if counts is None else responsible @ counts) + PRIOR
         w /= w.sum()
     return w
 

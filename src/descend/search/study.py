@@ -26,6 +26,7 @@ from descend.quantities import n_bytes
 from descend.search.clock import Clock, Watch
 from descend.search.steps import FeatureStep, FineTuneStep
 from descend.search.warm_up import WarmUp
+from descend.train.metrics import evidence_per_row
 from descend.train.plan import Plan
 from descend.train.run_log import RunLog
 from descend.train.task_builder import TaskBuilder
@@ -135,6 +136,11 @@ class Study:
         """Return the rows of a split that take part in a step with this share, the same first ones for every share."""
         rows = self.order[split]
         return rows[: max(1, round(share * len(rows)))] if len(rows) else rows
+
+    def val_counts(self, share: float = 1.0) -> NDArray[np.float64] | None:
+        """Return how much each validation picture counts where it judges, (n,): copies and groups as often as they are evidence."""
+        rows = self.rows("val", share)
+        return evidence_per_row(len(rows), self.dataset.copies(rows), self.dataset.evidence(rows)) if len(rows) else None
 
     def training_rows(self, *, with_val: bool) -> NDArray[np.int64]:
         """Return the rows that late stages are trained on."""

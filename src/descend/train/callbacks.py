@@ -86,7 +86,7 @@ class RunCallback:
         self._note = ""
         self._total = n_train * (task.epochs - position.epoch) - position.n_seen
         self._before = position.n_seen
-        self._epoch_started = time.perf_counter()
+        self._epoch_started, self._seen_before = time.perf_counter(), position.n_seen  # before a resumed epoch was stopped
         self._cadence = Cadence(every, task.module)
         progress.update("training", 0, self._total)
 
@@ -154,7 +154,7 @@ class RunCallback:
             error.add_note(f"  raised by on_epoch, given the row of epoch {self.rows[-1]['epoch']}")
             error.add_note(f"  nothing is lost: descend.resume({str(self.path)!r}) goes on after that epoch")
             raise
-        self._epoch_started = time.perf_counter()
+        self._epoch_started, self._seen_before = time.perf_counter(), 0
 
     def _append_metrics(self, position: Position, lr: float, loss: float, score: Score, better: bool) -> None:
         """Write the epoch's line, and start the clock of the next."""
@@ -162,7 +162,8 @@ class RunCallback:
         row = EpochRow(
             epoch=position.epoch + 1, lr=lr, train_loss=loss, train_accuracy=int(position.n_right) / position.n_seen,
             val_loss=score["loss"], val_accuracy=score["accuracy"], val_balanced_accuracy=score["balanced_accuracy"],
-            val_macro_f1=score["macro_f1"], wall_s=wall, images_per_s=position.n_seen / wall, best=better,
+            val_macro_f1=score["macro_f1"], wall_s=wall, images_per_s=(position.n_seen - self._seen_before) / wall,
+            best=better,
         )  # fmt: skip
         if self.path is not None:
             folder.append_line(self.path / folder.METRICS, row)

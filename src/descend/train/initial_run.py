@@ -1,9 +1,9 @@
 """The run that a new one begins from (``--init RUN``): its network and settings, its weights, its head's rows by class name.
 
 What fixes the network is taken from that run where nothing else is asked for: backbone, head, size of the pictures and mode.
-A run that fitted its head in one go (``features``, or a search) is gone on with as ``finetune``. Settings of the training that
-somebody asked for in that run are taken too where the mode is the same. The new run keeps the weights that it begins with until
-it is finished, so it is resumed without the other one.
+A run whose head was fitted in one go (of ``features``, or a search) is gone on with as ``finetune``. Settings of the training
+that somebody asked for in that run are taken too where the mode is the same. The new run keeps the weights that it begins with
+until it is finished, so it is resumed without the other one.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from descend.augment import Normalize
 from descend.data import Dataset
 from descend.errors import KnobError, ModelError, RunError
-from descend.models import Classifier, Ensemble, Member, backbone
-from descend.technique import spec
+from descend.models import Backbone, Classifier, Ensemble, Member, backbone
+from descend.technique import build, spec
 from descend.train import folder, pictures
 from descend.train.manifest import digest_of
 from descend.train.modes.mode import with_pretrained
@@ -30,12 +31,12 @@ from descend.train.recipe import SEARCH_ONLY, Recipe
 from descend.train.record_types import InitialRun
 from descend.train.run import Run
 from descend.train.run_log import RunLog
+from descend.transfer import Head, Logistic
 
-FITTED = ("features", "auto")
-"""Modes whose head is fitted in one go: where it starts has no effect."""
-OF_THE_TRAINING = ("freeze_to", "norm", "layer_decay", "augment", "regularize", "optimizer", "gradients", "schedule",
-                   "batch_size", "metric")  # fmt: skip
+OF_THE_TRAINING = ("feature_stages", "freeze_to", "norm", "layer_decay", "augment", "regularize", "optimizer", "gradients",
+                   "schedule", "batch_size", "metric")  # fmt: skip
 """Settings taken from a run of the same mode where they were asked for there."""
+TAKEN = "as in the run that init names"  # the reason of what is taken from it
 N_NAMED = 8
 
 
@@ -52,7 +53,8 @@ def settled(recipe: Recipe) -> tuple[Recipe, dict[str, str]]:
     run = Run(Path(str(recipe.init)))
     network, size = _network(run)
     del network  # it is there, and whole
-    architecture = run.record.preparation()["architecture"]
+    prepared = run.record.preparation()
+    architecture, fitted = prepared["architecture"], _is_fitted(run)
     if recipe.backbone is not None and _untrained(recipe.backbone) != _untrained(architecture):
         raise KnobError("backbone", f"must be that of the run that init names, {architecture}", got=recipe.backbone,
                         fix="Leave it out.")  # fmt: skip
@@ -60,16 +62,17 @@ def settled(recipe: Recipe) -> tuple[Recipe, dict[str, str]]:
     ended_as = run.record.chosen["transfer"] if run.record.chosen else str(run.record.plan.get("transfer", ""))
     transfer = recipe.transfer
     if transfer == "auto" and not searching:
-        transfer = "finetune" if ended_as in FITTED else ended_as
-    taken: dict[str, Any] = {"transfer": transfer, "backbone": architecture, "size": recipe.size or size}
-    if transfer not in FITTED and ended_as not in FITTED:
+        transfer = "finetune" if fitted else ended_as
+    taken: dict[str, Any] = {"backbone": architecture, "size": recipe.size or size, "fit": prepared["fit"]}
+    taken |= {} if transfer == "auto" else {"transfer": transfer}
+    if transfer != "auto" and not fitted and (transfer != "features" or ended_as == "features"):
         taken["head"] = recipe.head or run.record.specs("head")[0]
     if transfer == ended_as:
         taken |= {name: value for name in OF_THE_TRAINING if (value := _asked(run, name)) is not None}
     taken = {name: value for name, value in taken.items() if getattr(recipe, name) in (None, "auto", getattr(Recipe(), name))}
-    _refuse_without_effect(run, transfer)
-    reasons = dict.fromkeys(taken, "as in the run that init names")
-    if ended_as in FITTED and "transfer" in taken:
+    _refuse_without_effect(run, transfer, recipe.head or taken.get("head"))
+    reasons = dict.fromkeys(taken, TAKEN)
+    if fitted and "transfer" in taken:
         reasons["transfer"] = f"the run that init names is of {ended_as}, whose head is fitted, not trained"
     return replace(recipe, **taken), reasons
 
@@ -85,6 +88,7 @@ def load(classifier: Classifier, plan: Plan, dataset: Dataset, of: Run | None, l
         known = classifier.state_dict()  # of a finished run the model: its head may read more than the last stage
         fitting = {name: value for name, value in kept.items() if name in known and known[name].shape == value.shape}
         classifier.load_state_dict(fitting, strict=False)
+        _look_like(classifier.backbone, plan, of.record.preparation()["mean"], of.record.preparation()["std"])
         return []
     run = Run(Path(plan.init))
     digest = digest_of(run.folder / folder.MODEL)
@@ -94,12 +98,14 @@ def load(classifier: Classifier, plan: Plan, dataset: Dataset, of: Run | None, l
                        fix="Train anew: descend fit --recipe RUN/recipe.toml --out NEW.")  # fmt: skip
     network, _ = _network(run)
     _load_backbone(classifier, network, run)
-    whole = plan.transfer not in FITTED and _load_head(classifier.head, network.head, dataset.classes, run.classes)
-    matched = [name for name in dataset.classes if name in run.classes]
+    _look_like(classifier.backbone, plan, network.backbone.mean, network.backbone.std)
+    anew = plan.transfer == "auto" or isinstance(plan.head, Logistic)  # fitted in one go: where it starts has no effect
+    whole = "" if anew else _load_head(classifier.head, network.head, dataset.classes, run.classes)
     log.record.init = InitialRun(
-        run=str(run.folder), digest=digest, classes=[] if plan.transfer in FITTED else matched, head=whole or "new",
-        n_seen=_n_seen(dataset, run),
+        run=str(run.folder), digest=digest, classes=[name for name in dataset.classes if whole and name in run.classes],
+        head=whole or "new", n_seen=_n_seen(dataset, run, folds=plan.folds is not None),
     )  # fmt: skip
+    log.record.notes = notes(log.record.init)
     return _told(log.record.init, dataset)
 
 
@@ -108,7 +114,7 @@ def notes(init: InitialRun | None) -> list[str]:
     if init is None or not init["n_seen"]:
         return []
     n = init["n_seen"]
-    return [f"{n:,} picture{'s' * (n != 1)} of validation or test had been trained on by {init['run']}: accuracy flatters."]
+    return [f"{n:,} picture{'s' * (n != 1)} that judge it had been trained on by {init['run']}: accuracy flatters."]
 
 
 def _network(run: Run) -> tuple[Classifier, int]:
@@ -129,14 +135,27 @@ def _untrained(text: str) -> str:
 def _asked(run: Run, name: str) -> Any:
     """Return the setting of a run if somebody asked for it there, else None."""
     value = getattr(run.recipe, name)
-    return None if name in run.record.reasons or value in (None, ()) or value == getattr(Recipe(), name) else value
+    chosen = run.record.reasons.get(name, TAKEN) != TAKEN  # what it took from a run before it was asked for there
+    return None if chosen or value in (None, ()) or value == getattr(Recipe(), name) else value
 
 
-def _refuse_without_effect(run: Run, transfer: str) -> None:
+def _is_fitted(run: Run) -> bool:
+    """Return whether the head of a run was fitted in one go, by a search too: nothing of its training can be gone on with."""
+    return bool(run.record.search or run.record.head_trials)
+
+
+def _look_like(backbone: Backbone, plan: Plan, mean: Sequence[float], std: Sequence[float]) -> None:
+    """Let weights see pictures scaled as they were trained on, unless the plan says how."""
+    if not any(isinstance(item, Normalize) for item in plan.augment):
+        backbone.mean, backbone.std = tuple(mean), tuple(std)
+
+
+def _refuse_without_effect(run: Run, transfer: str, head: str | None) -> None:
     """Refuse a head that is fitted anew on a backbone that nothing has trained."""
     recipe, steps = run.recipe, run.recipe.steps or ()
     trained = recipe.transfer in ("finetune", "scratch") or any(step.startswith("finetune(") for step in steps)
-    if transfer in FITTED and not (trained or recipe.weights or recipe.init):
+    anew = transfer == "auto" or (transfer == "features" and (head is None or isinstance(build(head, Head), Logistic)))
+    if anew and not (trained or recipe.weights or recipe.init):
         why = "the backbone of that run is the pretrained one, and the head is fitted anew"
         raise KnobError("init", f"has no effect with transfer={transfer!r}: {why}", got=str(run.folder),
                         fix="Leave it out, or add --transfer finetune.")  # fmt: skip
@@ -194,10 +213,15 @@ def _shape(state: Mapping[str, Tensor], name: str, rows: Collection[str]) -> tup
     return tuple(state[name].shape[1:] if name in rows else state[name].shape)
 
 
-def _n_seen(dataset: Dataset, run: Run) -> int:
-    """Count the pictures of validation and test that the other run was trained on, as far as its folder tells."""
+def _n_seen(dataset: Dataset, run: Run, *, folds: bool) -> int:
+    """Count the pictures that judge the new run and that the other one was trained on, as far as its folder tells.
+
+    folds: whether all that is trained on judges, each out of its fold.
+    """
     seen = pictures.digests(run.folder, "train")
-    rows = [*dataset.indices("val"), *dataset.indices("test")]
+    if "refit" in run.record.reasons:  # in the end it learned from validation too
+        seen |= pictures.digests(run.folder, "val")
+    rows = [row for split in ("val", "test", *(["train"] if folds else [])) for row in dataset.indices(split)]
     return sum(dataset.digests[row].tobytes().hex() in seen for row in rows)
 
 

@@ -71,6 +71,7 @@ def _judged(result: TrainingResult, run: Path) -> Run:
         )  # fmt: skip
         rows = judged_rows(setup.dataset, finished=result.finished)
         probs, folds = {split: _probabilities(setup, chosen) for split, chosen in rows.items()}, None
+        setup.classifier.to("cpu")  # a part of it was elsewhere, and all of it is asked about single pictures now
         if result.held_out is not None:  # what validates is what heads that were fitted without a picture answer on it
             trained_on = setup.dataset.indices("train")
             rows, probs = {"val": trained_on, **rows}, {"val": result.held_out.probabilities, **probs}

@@ -105,7 +105,8 @@ def middle_stages(network: Backbone) -> tuple[str, ...]:
 def _engine(plan: Plan, network: Backbone) -> Engine:
     """Return what computes the features, those of middle stages before the last."""
     name = "torch" if plan.engine in ("none", "auto") else plan.engine
-    return make_engine(name, network, size=max(plan.size, READABLE_SIDE), taps=middle_stages(network))
+    size = plan.size if network.fixed_size else max(plan.size, READABLE_SIDE)
+    return make_engine(name, network, size=size, taps=middle_stages(network))
 
 
 def _features(

@@ -76,6 +76,18 @@ def pieces_of_evidence(n: int, copies: NDArray[np.int64] | None, groups: NDArray
     return max(1, round(float(counted.sum())))
 
 
+def evidence_per_row(n: int, copies: NDArray[np.int64] | None, groups: NDArray[np.int64] | None) -> NDArray[np.float64] | None:
+    """Return how much each of n rows counts, (n,), so that all count as many as the pieces of evidence they rest on.
+
+    Copies and groups as of ``score``. None where all are independent: each counts 1.
+    """
+    pieces, shares = pieces_of_evidence(n, copies, groups), shares_of_copies(copies)
+    if pieces == n:
+        return None
+    counted = np.ones(n) if shares is None else shares
+    return counted * (pieces / counted.sum())
+
+
 def _balanced(labels: NDArray[np.int64], predicted: NDArray[np.int64], weights: NDArray[np.float64] | None) -> float:
     """The mean recall of the classes that occur; one that only occurs among the answers has no recall to average."""
     from sklearn import metrics

@@ -179,6 +179,8 @@ class RunRecord:
         """Return what a figure of folds means, as a sentence; empty without folds."""
         if self.cross_validation is None:
             return ""
+        if self.init is not None and (n := self.init["n_seen"]):
+            return f"The backbone had learned from {n:,} of these pictures, in the run that it began from: the figure flatters."
         return (
             "Every picture was answered by a head that was fitted without it, its copies and its group; the model that is kept "
             "was fitted on all of them, so the figure speaks of models like it, rather too low than too high."

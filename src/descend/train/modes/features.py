@@ -6,6 +6,7 @@ epochs, a regularizer, another head.
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 
 from descend.augment import Augmentation
@@ -196,6 +197,7 @@ class FittedFeatures(Features):
         freeze(backbone)
         engine = builder.backbone_engine(backbone.every_tap)
         builder.extract(engine, builder.train_rows, n_views=1 + builder.plan.views)  # what the fit reads lies in the cache then
+        builder.device = torch.device("cpu")  # the head is fitted there, and asked there
         inputs = builder.cached_inputs(engine, backbone.n_features)
         builder.world = ALONE  # the fit reads what lies in the cache now: one process does it
         head = builder.classifier.head
