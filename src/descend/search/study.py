@@ -138,7 +138,7 @@ class Study:
         return rows[: max(1, round(share * len(rows)))] if len(rows) else rows
 
     def val_counts(self, share: float = 1.0) -> NDArray[np.float64] | None:
-        """Return how much each validation picture counts where it judges, (n,): copies and groups as often as they are evidence."""
+        """Return how much each validation picture counts where it judges, (n,): all together as much as they are evidence."""
         rows = self.rows("val", share)
         return evidence_per_row(len(rows), self.dataset.copies(rows), self.dataset.evidence(rows)) if len(rows) else None
 
