@@ -49,7 +49,7 @@ class LookedAt:
 
     def unequal_modes(self, chosen: Sequence[Candidate]) -> str:
         """Say it where candidates are trained in different ways that nobody has named, such as a search and a head; else ""."""
-        ways = {one.name: self._survey(one.recipe).plan.transfer for one in chosen if one.recipe.transfer is None}
+        ways = {one.name: self._survey(one.recipe).plan.transfer for one in chosen if one.recipe.transfer == Recipe().transfer}
         if len({*ways.values()}) < 2:
             return ""
         told = ", ".join(f"{name}: {way}" for name, way in ways.items())
