@@ -77,6 +77,13 @@ def test_candidates_are_changes_of_the_base() -> None:
     assert (two.epochs, two.layer_decay, two.augment) == (3, 0.5, ())
 
 
+def test_a_part_of_a_policy_can_be_dropped() -> None:
+    left, _ = recipes("drop:flip", "base", augment=("light", "mixup()"))
+    assert left.augment == ("random_resized_crop(scale_range=[0.6, 1.0])", "mixup()")
+    with pytest.raises(KnobError, match="augment: random_resized_crop, flip"):
+        recipes("drop:mixup", "base", augment=("light",))
+
+
 def test_a_recipe_file_keeps_the_data_and_seed_of_the_comparison(tmp_path: Path) -> None:
     (tmp_path / "own.toml").write_text('data = "elsewhere"\nseed = 9\nepochs = 7\n')
     _, own = recipes("base", str(tmp_path / "own.toml"), seed=3)

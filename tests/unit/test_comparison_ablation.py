@@ -19,6 +19,8 @@ from descend.comparison import Ablation, Settings, ablate, load_ablation
 from descend.comparison.recipe_parts import parts
 from descend.errors import DataError, KnobError, SpecError
 from descend.progress import Silent
+from descend.schedule import Schedule, Then
+from descend.technique import build
 from descend.train.recipe import Recipe
 
 BOTH = Recipe(
@@ -66,6 +68,43 @@ def test_views_and_their_augmentation_go_together() -> None:
 def test_a_penalty_that_sets_the_weight_decay_is_one_technique() -> None:
     recipe = replace(BOTH, regularize=("l2(strength=0.01)",), optimizer="adamw(lr=0.001)", augment=())
     assert [part.name for part in parts(recipe)] == ["l2"]
+
+
+def test_without_the_penalty_that_sets_it_there_is_no_weight_decay() -> None:
+    penalties = ("l2(strength=0.001)", "dropout(p=0.1)")
+    recipe = replace(BOTH, regularize=penalties, optimizer="ema(inner=adamw(lr=0.002))", augment=())
+    found = {part.name: part for part in parts(recipe)}
+    left = found["l2"].without(recipe)
+    assert (left.regularize, left.optimizer) == (penalties[1:], "ema(inner=adamw(lr=0.002, weight_decay=0.0))")
+    assert found["dropout"].without(recipe).optimizer == recipe.optimizer
+    for order in (found.values(), [*found.values()][::-1]):
+        bare: Recipe = reduce(lambda left, part: part.without(left), order, recipe)
+        assert bare.optimizer == "adamw(lr=0.002, weight_decay=0.0)"
+        assert parts(bare) == []
+
+
+@pytest.mark.parametrize(
+    ("rest", "without"),
+    [
+        (["during(constant(), fraction=0.3)", "during(cosine(), fraction=0.5)"], [0.375, 0.625]),
+        (["during(constant(), fraction=0.4)", "cosine()"], [0.5, None]),
+        (["per_epoch(during(constant(), fraction=0.3))", "warmup(fraction=0.5)"], [0.375, 0.625]),
+    ],
+)
+def test_without_a_warmup_the_others_share_the_whole_run(rest: list[str], without: list[float | None]) -> None:
+    recipe = replace(BOTH, schedule=f"then(warmup(fraction=0.2), {', '.join(rest)})")
+    schedule = build(next(part for part in parts(recipe) if part.name == "warmup").without(recipe).schedule or "", Schedule)
+    assert isinstance(schedule, Then)
+    assert [part.share() for part in schedule.parts] == pytest.approx(without)
+
+
+@pytest.mark.parametrize(
+    ("alone", "whole"),
+    [("during(cosine(), fraction=0.8)", "cosine()"), ("per_epoch(during(cosine(), fraction=0.8))", "per_epoch(inner=cosine())")],
+)
+def test_what_a_warmup_leaves_alone_has_the_whole_run(alone: str, whole: str) -> None:
+    recipe = replace(BOTH, schedule=f"then(warmup(fraction=0.2), {alone})")
+    assert next(part for part in parts(recipe) if part.name == "warmup").without(recipe).schedule == whole
 
 
 def test_steps_of_a_search_are_techniques() -> None:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.fake_ray import FakeRay  # pyright: ignore[reportMissingImports]
+from tests.fake_runs import fake_fit  # pyright: ignore[reportMissingImports]
 
 from descend import comparison
 from descend.comparison import cluster
 from descend.comparison.candidate import Candidate
 from descend.comparison.runs import Job
+from descend.comparison.work import done_once
 from descend.comparison.workers import workers
 from descend.errors import KnobError, MissingExtra, RunError
+from descend.progress import Silent
 from descend.train.recipe import Recipe
 
 
@@ -78,6 +83,43 @@ def test_a_run_on_a_disk_that_is_not_shared_is_sent_back(ray: FakeRay, tmp_path:
     assert packed is not None
     cluster._unpack(packed, tmp_path / "here")
     assert (tmp_path / "here" / "record.json").read_text() == "1"
+
+
+def test_jobs_of_one_place_are_done_once_in_their_order(tmp_path: Path) -> None:
+    sent: list[int] = []
+
+    def work(task: Any, jobs: Any, _lost: Any, /, **how: Any) -> Any:
+        sent.extend(job.seed for job in jobs)
+        return (task(job, **how) for job in jobs)
+
+    def touched(job: Job) -> int:
+        job.place.touch()
+        return job.seed
+
+    def known(job: Job) -> Any:
+        return -job.seed if job.place.exists() else None
+
+    (tmp_path / "c").touch()
+    five = [Job(Candidate("base", Recipe(data="digits")), seed, tmp_path / place) for seed, place in enumerate("abacb")]
+    assert [*done_once(work, touched, known, five, lost)] == [0, 1, -2, -3, -4]
+    assert sent == [0, 1]
+
+
+def test_what_lies_here_is_not_made_again_on_a_disk_that_is_not_shared(
+    ray: FakeRay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del ray
+    monkeypatch.setattr(cluster, "_token", lambda _: nullcontext("no such file"))
+    recipe = Recipe(
+        data="digits", transfer="scratch", backbone="smallcnn(width=16)", epochs=1, augment=("pad_crop(padding=1)",),
+        regularize=("dropout(p=0.1)",), optimizer="sgd(lr=0.1)", schedule="constant",
+    )  # fmt: skip
+    made: list[Recipe] = []
+    settings, how = comparison.Settings(n_seeds=2, on="ray"), dict[str, Any](fake_fit(lambda _: 0.8, made))
+    for place in ("one", "two"):
+        found = comparison.ablate(recipe, settings, **how, out=tmp_path / place, progress=Silent())
+        assert len(found.comparison.made) == 2 * 6
+        assert len(made) == 2 * 4  # without the first of two is the second alone: one run under two names
 
 
 def test_what_a_node_lacks_is_said(ray: FakeRay, tmp_path: Path) -> None:

@@ -92,11 +92,12 @@ def height(recipe: Recipe) -> float | None:
 
 
 def swept(
-    out: Path, made: list[Recipe] | None = None, *, seeds: int = 3, optimizers: tuple[str, ...] = ("sgd", "adam")
-) -> Sensitivity:
+    out: Path, made: list[Recipe] | None = None, *, seeds: int = 3, optimizers: tuple[str, ...] = ("sgd", "adam"),
+    level: float = 0.95,
+) -> Sensitivity:  # fmt: skip
     how = fake_fit(height, [] if made is None else made)
     return sweep_rates(
-        BASE, optimizers, Settings(n_seeds=seeds), n_rates=5, low=1e-4, high=1.0, **how, out=out, progress=Silent()
+        BASE, optimizers, Settings(n_seeds=seeds, level=level), n_rates=5, low=1e-4, high=1.0, **how, out=out, progress=Silent()
     )  # fmt: skip
 
 
@@ -133,6 +134,14 @@ def test_it_is_written_read_and_taken_again(tmp_path: Path) -> None:
     assert (lines[0]["schema"], lines[1]["accuracy"][0][-1]) == (1, None)
     assert (found.folder / "sensitivity.png").read_bytes()[:4] == b"\x89PNG"
     assert "diverged" in (found.folder / "sensitivity.svg").read_text()
+
+
+def test_the_widths_intervals_have_the_level_of_the_comparison(tmp_path: Path) -> None:
+    half, most = (swept(tmp_path / str(level), level=level, optimizers=("sgd",)).curves()[0].width for level in (0.5, 0.95))
+    assert half is not None
+    assert most is not None
+    reach = [width.accuracy.high - width.accuracy.mean for width in (half, most)]
+    assert reach[1] / reach[0] == pytest.approx(stats.t.ppf(0.975, 2) / stats.t.ppf(0.75, 2))
 
 
 def test_a_difference_below_the_grids_step_is_not_told() -> None:

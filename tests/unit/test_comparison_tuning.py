@@ -13,10 +13,12 @@ from tests.conftest import shapes_folder  # pyright: ignore[reportMissingImports
 
 import descend
 from descend.cli import main
-from descend.comparison import Comparison, candidates, load
-from descend.comparison.search_space import Range, applied, search_space
-from descend.comparison.tuning import FILE, Proposals, Trial, Tuning
+from descend.comparison import Candidate, Comparison, candidates, load
+from descend.comparison.runs import Job
+from descend.comparison.search_space import Range, Values, applied, search_space
+from descend.comparison.tuning import FILE, Proposals, Rounds, Trial, Tuning
 from descend.errors import KnobError, MissingExtra
+from descend.progress import Silent
 from descend.train.recipe import Recipe
 
 RATE = Range("optimizer", "sgd", "lr", 1e-5, 1.0, log=True, whole=False, written=0.01)
@@ -72,6 +74,43 @@ def test_values_are_set_where_they_belong_and_nowhere_else() -> None:
     tuned = applied(one.recipe, space, {"adamw.lr": 0.1, "mixup.alpha": 0.7, "dropout.p": 0.4}, completed)
     assert (tuned.optimizer, tuned.augment) == ("adamw(lr=0.1)", ("flip(p=0.5)", "mixup(alpha=0.7)"))
     assert (tuned.gradients, tuned.regularize) == (("clip_norm(max_norm=2)",), ("dropout(p=0.4)",))
+
+
+def test_what_a_policy_stands_for_is_written() -> None:
+    adamw, sgd = "adamw.lr from 1e-05 to 1 (log)", "sgd.lr from 1e-05 to 1 (log)"
+    assert spaces("base", "optimizer=sgd", "add:flip", augment=("medium",)) == [[adamw], [sgd], [adamw]]
+    assert spaces("augment=medium+mixup", "augment=strong") == [[adamw, "mixup.alpha from 0.1 to 2 (log)"], [adamw]]
+
+
+def test_a_whole_number_is_tuned_as_far_as_the_other_knobs_allow() -> None:
+    _, some, most = spaces("base", "add:some_of(gamma(), rotate())", "add:some_of(gamma(), rotate(), flip(), hue(), invert())")
+    assert (some[1], most[1]) == ("some_of.n from 1 to 2", "some_of.n from 1 to 4")
+
+
+def test_of_a_technique_that_stands_there_twice_the_first_open_one_is_tuned() -> None:
+    common = Recipe(data="x")
+    one, _ = candidates(["add:mixup(alpha=0.3) add:mixup add:mixup", "base"], common, completed)
+    space = search_space(one, common, completed)
+    assert [each.name for each in space] == ["adamw.lr", "mixup.alpha"]
+    assert Proposals(space, 4, seed=0).propose(1).keys() == {"adamw.lr", "mixup.alpha"}
+    tuned = applied(one.recipe, space, {"adamw.lr": 0.1, "mixup.alpha": 0.7}, completed)
+    assert tuned.augment == ("flip(p=0.5)", "mixup(alpha=0.3)", "mixup(alpha=0.7)", "mixup")
+
+
+def test_values_that_a_technique_refuses_are_a_trial_that_failed(tmp_path: Path) -> None:
+    def job(candidate: Candidate, space: tuple[Range, ...], values: Values) -> Job:
+        if candidate.name == "a" and values[space[0].name] != space[0].written:
+            raise KnobError("some_of", "n must be at most the number of transforms, 2", got=3)
+        return Job(candidate, 0, tmp_path / candidate.name)
+
+    def work(_task: Any, jobs: Any, _lost: Any, /, **_: Any) -> Any:
+        return (Trial(0, {}, 0.5, 1.0, 1.0) for _ in jobs)
+
+    tunings = [Tuning(name, (RATE,), "accuracy", 7) for name in "ab"]
+    chosen = [Candidate(name, Recipe()) for name in "ab"]
+    Rounds(3, None, 1, job).run(tunings, chosen, work, Silent(), None, lambda _: None)
+    assert [[trial.score for trial in tuning.trials] for tuning in tunings] == [[0.5, None, None], [0.5, 0.5, 0.5]]
+    assert "n must be at most" in tunings[0].trials[1].error
 
 
 def trials(space: tuple[Range, ...], n: int, seed: int) -> list[dict[str, float | int]]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from descend.augment import Augmentation
+from descend.augment.policy_names import POLICIES
 from descend.comparison.candidate_text import BASE, VERBS, named, require_two, split, words
 from descend.errors import KnobError, SpecError, nearest
 from descend.optim import GradientStage
@@ -111,12 +112,17 @@ def _added(text: str, recipe: Recipe, completed: Completed) -> Recipe:
 
 def _dropped(name: str, recipe: Recipe, completed: Completed) -> Recipe:
     setting = _setting_of(name)
-    before = _listed(recipe, setting, completed)
+    before = expanded(_listed(recipe, setting, completed))
     left = tuple(text for text in before if parse(text).name != name)
     if len(left) == len(before):
         held = ", ".join(parse(text).name for text in before) or "none"
         raise KnobError("compare", f"{name} must be in the recipe to be dropped", got=f"{setting}: {held}")
     return from_settings({setting: left}, recipe)
+
+
+def expanded(texts: Sequence[str]) -> tuple[str, ...]:
+    """Return the texts of techniques that texts, policies among them, stand for: ``light`` is a crop and a flip."""
+    return tuple(each for text in texts for each in POLICIES.get(text.strip(), (text,)))
 
 
 def _setting_of(name: str) -> str:

@@ -2,7 +2,8 @@
 
 Each node needs this version of descend and the data under the same path. Runs land where the comparison lies: on a file system
 that the nodes share they are written there, and from a node of its own disk they are sent back when they are made. A job whose
-process or node dies is done again elsewhere, where its run goes on from its last checkpoint if the file system is shared.
+process or node dies is done again elsewhere, where its run goes on from its last checkpoint if the file system is shared. What
+lies where the comparison does is not sent to a node at all (``work.done_once``).
 """
 
 from __future__ import annotations

@@ -15,10 +15,10 @@ from typing import Any
 from descend.comparison.candidate import Candidate, candidates
 from descend.comparison.looked_at import LookedAt
 from descend.comparison.result import Comparison
-from descend.comparison.runs import Fit, Job, Made, job, lost, make
+from descend.comparison.runs import Fit, Job, Made, job, lost, made_before, make
 from descend.comparison.search_space import Range, Values, applied, search_space
 from descend.comparison.tuning import DEFAULT_TRIALS, FOLDER, SEED_OFFSET, Rounds, Tuning
-from descend.comparison.work import Work
+from descend.comparison.work import Work, done_once
 from descend.comparison.workers import workers
 from descend.durations import duration
 from descend.errors import DataError, KnobError, check_count
@@ -277,12 +277,13 @@ class _Loop:
         ordered = [item for item in ordered if item.candidate.name in self.alive]
         places = {item.place: item for item in reversed(ordered)}
         first = [item for item in ordered if places[item.place] is item]
+        rest = [item for item in ordered if places[item.place] is not item]
         for item in first:
             if in_use(item.place):
                 self.progress.say(f"  seed {item.seed}  {item.candidate.name}: another process is making this run: waiting")
         for made in chain(
-            self.work(make, first, lost, **self.how),
-            self.work(make, [item for item in ordered if places[item.place] is not item], lost, **self.how),
+            done_once(self.work, make, made_before, first, lost, **self.how),
+            done_once(self.work, make, made_before, rest, lost, **self.how),
         ):
             self.found.made.append(made)
             self.found.save(judged=False)

@@ -1,7 +1,8 @@
 """The techniques of a recipe that can be left out, each with what the recipe is without it.
 
-What is left out leaves everything else as it was: a complete recipe is changed, so no default fills the gap. Parts can be left
-out in any order, so a recipe without any of them, and one with a single one, are made by the same functions.
+What is left out leaves everything else as it was: a complete recipe is changed, so no default fills the gap; the weight decay
+that a regularizer has set is 0 without it, and what comes after a warm-up shares the whole run. Parts can be left out in any
+order, so a recipe without any of them, and one with a single one, are made by the same functions.
 
 setting                                     left out
 augment, regularize, gradients              one item of the list
@@ -26,7 +27,7 @@ from descend.errors import KnobError
 from descend.optim import Rule, Wrapper, knob_names, with_knobs
 from descend.optim.wrapper import knob_values
 from descend.regularize import Regularizer, merged_knobs
-from descend.schedule import Constant, Schedule, Then, Warmup
+from descend.schedule import Constant, During, PerEpoch, Schedule, Then, Warmup
 from descend.technique import build, parse
 from descend.train.recipe import Recipe, from_settings
 
@@ -76,7 +77,17 @@ def _listed(recipe: Recipe) -> Iterator[Part]:
 def _dropped(recipe: Recipe, *, name: str, setting: str) -> Recipe:
     if not getattr(recipe, setting):  # left out with its views
         return recipe
-    return changed(f"drop:{name}", recipe, lambda complete: complete)
+    left = changed(f"drop:{name}", recipe, lambda complete: complete)
+    if setting != "regularize" or left.optimizer is None:
+        return left
+    before, after = _set_by_regularizers(recipe), _set_by_regularizers(left)
+    zeros = dict.fromkeys(before.keys() - after.keys(), 0.0)  # or the rule's own default would fill the gap
+    return _set(left, optimizer=with_knobs(build(left.optimizer, Rule), **zeros)) if zeros else left
+
+
+def _set_by_regularizers(recipe: Recipe) -> dict[str, Any]:
+    """Return the knobs of the optimizer's rule that regularizers set."""
+    return merged_knobs(tuple(build(text, Regularizer) for text in recipe.regularize or ()), "optimizer_knobs")
 
 
 # ------------------------------------------------------------------------------------------------------------ schedule
@@ -102,8 +113,25 @@ def _without_warmup(recipe: Recipe) -> Recipe:
     if not _is_warm(schedule):
         return _set(recipe, schedule=Constant())
     assert isinstance(schedule, Then)  # as _is_warm says
-    rest = schedule.parts[1:]
-    return _set(recipe, schedule=rest[0] if len(rest) == 1 else Then(parts=rest))
+    grown = 1 / (1 - (schedule.parts[0].share() or 0.0))
+    rest = tuple(_with_more(part, grown) for part in schedule.parts[1:])
+    return _set(recipe, schedule=_whole(rest[0]) if len(rest) == 1 else Then(parts=rest))
+
+
+def _with_more(schedule: Schedule, grown: float) -> Schedule:
+    """Return a part of a sequence whose share of the run, where it names one, is so many times as large."""
+    if isinstance(schedule, PerEpoch):
+        return PerEpoch(inner=_with_more(schedule.inner, grown))
+    if isinstance(schedule, (During, Warmup)):
+        return dataclasses.replace(schedule, fraction=min(schedule.fraction * grown, 1.0))  # pyright: ignore[reportArgumentType] (a technique is a dataclass)
+    return schedule
+
+
+def _whole(schedule: Schedule) -> Schedule:
+    """Return what is left alone of a sequence, over the whole run."""
+    if isinstance(schedule, PerEpoch):
+        return PerEpoch(inner=_whole(schedule.inner))
+    return schedule.inner if isinstance(schedule, During) else schedule
 
 
 def _without_decay(recipe: Recipe) -> Recipe:
@@ -124,8 +152,8 @@ def _of_the_rule(recipe: Recipe) -> Iterator[Part]:
     while isinstance(inner, Wrapper):
         yield Part(inner.name, partial(_unwrapped, name=inner.name))
         inner = inner.inner
-    penalties = merged_knobs(tuple(build(text, Regularizer) for text in recipe.regularize or ()), "optimizer_knobs")
-    if "weight_decay" in knob_names(rule) and knob_values(rule)["weight_decay"] and "weight_decay" not in penalties:
+    is_set = "weight_decay" in _set_by_regularizers(recipe)
+    if "weight_decay" in knob_names(rule) and knob_values(rule)["weight_decay"] and not is_set:
         yield Part("weight_decay", _without_weight_decay)
 
 

@@ -99,7 +99,7 @@ def make(item: Job, *, fit: Fit, resume: Fit, data: Any = None) -> Made:
     while True:
         while in_use(item.place):
             time.sleep(POLL_S)
-        before = _made_before(item)
+        before = made_before(item)
         if before is not None:
             return before
         started = time.perf_counter()
@@ -185,8 +185,10 @@ def _noted(made: Made) -> Made:
     return made
 
 
-def _made_before(item: Job) -> Made | None:
-    """Return the run that lies there, finished or diverged; None where it must be made."""
+def made_before(item: Job) -> Made | None:
+    """Return the run that lies there, finished or diverged; None where it must be made, or another process is making it."""
+    if in_use(item.place):
+        return None
     noted: dict[str, Any] = {}
     with contextlib.suppress(RunError, OSError):
         noted = folder.read_json(item.place / MADE)

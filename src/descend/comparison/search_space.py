@@ -3,7 +3,8 @@
 Every candidate that trains by an optimizer has the learning rate, where its text does not write it. Beside it come the open knobs
 of the techniques that a candidate alone brings: of ``add:mixup``, ``alpha``; of ``schedule=step``, ``every`` and ``gamma``. The
 other knobs of a rule stay at their defaults: with a dozen trials, every further dimension thins out the rates. What is written is
-never touched, and neither is the probability ``p`` of an augmentation that is always applied by default.
+never touched, and neither are the probability ``p`` of an augmentation that is always applied by default and what a policy such
+as ``medium`` stands for. Where a list names a technique twice, the first that leaves a knob open is tuned.
 """
 
 from __future__ import annotations
@@ -13,13 +14,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from descend.comparison.candidate import FAMILIES, Candidate, Completed
+from descend.augment.policy_names import POLICIES
+from descend.comparison.candidate import FAMILIES, Candidate, Completed, expanded
+from descend.errors import DescendError
 from descend.optim import Rule
 from descend.optim.wrapper import knob_names, parts, with_knobs
 from descend.schedule import Schedule
 from descend.technique import Call, Knob, Technique, build, knobs, parse
 from descend.train.recipe import Recipe, from_settings
 
+LISTED: dict[str, type[Technique]] = {**FAMILIES, "schedule": Schedule}
+"""Settings whose techniques may bring knobs, and their families."""
 RATE = "lr"
 Values = dict[str, float | int]
 """Name of a range -> the value of its knob."""
@@ -56,30 +61,40 @@ def search_space(candidate: Candidate, base: Recipe, completed: Completed) -> tu
     base: the recipe that candidates are changes of. completed: as in ``candidates``.
     """
     full, common = completed(candidate.recipe), completed(base)
-    return (*_rate(candidate.recipe.optimizer, full.optimizer), *_brought(candidate.recipe, common))
+    found: dict[str, Range] = {}
+    for each in (*_rate(candidate.recipe.optimizer, full.optimizer), *_brought(candidate.recipe, common)):
+        found.setdefault(each.name, each)
+    return tuple(found.values())
 
 
 def applied(recipe: Recipe, space: tuple[Range, ...], values: Mapping[str, float | int], completed: Completed) -> Recipe:
     """Return the recipe with tuned knobs at these values; the text of a technique that is not tuned stays as it is."""
-    for each in space:
-        value = values[each.name]
-        if each.setting == "optimizer":
+    change: dict[str, Any] = {}
+    for setting in dict.fromkeys(each.setting for each in space):
+        ranges = [each for each in space if each.setting == setting]
+        if setting == "optimizer":
             text = recipe.optimizer or completed(recipe).optimizer
             assert text is not None  # a recipe without one has no rate to tune
-            change: dict[str, Any] = {"optimizer": str(with_knobs(build(text, Rule), **{each.knob: value}))}
-        elif each.setting in FAMILIES:
-            texts = getattr(recipe, each.setting)
-            change = {each.setting: tuple(_replaced(text, each, value, FAMILIES[each.setting]) for text in texts)}
+            change[setting] = str(with_knobs(build(text, Rule), **{each.knob: values[each.name] for each in ranges}))
         else:
-            change = {each.setting: _replaced(getattr(recipe, each.setting), each, value, Schedule)}
-        recipe = from_settings(change, recipe)
-    return recipe
+            texts = _with_values(_texts(getattr(recipe, setting)), ranges, values, LISTED[setting])
+            change[setting] = texts if setting in FAMILIES else texts[0]
+    return from_settings(change, recipe)
 
 
-def _replaced(text: str, each: Range, value: float | int, family: type[Technique]) -> str:
-    if parse(text).name != each.technique:
-        return text
-    return str(dataclasses.replace(build(text, family), **{each.knob: value}))  # pyright: ignore[reportArgumentType] (a technique is a dataclass)
+def _with_values(
+    texts: tuple[str, ...], ranges: list[Range], values: Mapping[str, float | int], family: type[Technique]
+) -> tuple[str, ...]:  # fmt: skip
+    """Return the texts with every value in the first that leaves its knob open; what a later one of the name writes stays."""
+    calls = [parse(text) for text in texts]
+    tuned: dict[int, dict[str, Any]] = {}
+    for each in ranges:
+        open_ones = (at for at, call in enumerate(calls) if call.name == each.technique and each.knob not in call.settings)
+        tuned.setdefault(next(open_ones), {})[each.knob] = values[each.name]
+    return tuple(
+        str(dataclasses.replace(build(text, family), **tuned[at])) if at in tuned else text  # pyright: ignore[reportArgumentType] (a technique is a dataclass)
+        for at, text in enumerate(texts)
+    )
 
 
 def _rate(asked: str | None, full: str | None) -> Iterator[Range]:
@@ -101,11 +116,10 @@ def _writes(call: Call, knob: str) -> bool:
 
 def _brought(recipe: Recipe, common: Recipe) -> Iterator[Range]:
     """Yield the open knobs of techniques that a recipe names and the common one has not."""
-    families: dict[str, type[Technique]] = {**FAMILIES, "schedule": Schedule}
-    for setting, family in families.items():
-        before = {parse(text).name for text in _texts(getattr(common, setting))}
+    for setting, family in LISTED.items():
+        before = {parse(text).name for text in expanded(_texts(getattr(common, setting)))}
         for call in map(parse, _texts(getattr(recipe, setting))):
-            if call.name == "auto" or call.name in before:
+            if call.name in ("auto", *POLICIES) or call.name in before:
                 continue
             technique = build(call, family)
             for knob in knobs(type(technique)):
@@ -127,4 +141,15 @@ def _range(setting: str, technique: Technique, knob: Knob) -> Iterator[Range]:
     if knob.search is None or knob.type not in (float, int) or isinstance(value, bool):
         return
     whole, low, high = knob.type is int, knob.search.low, knob.search.high
+    while whole and high > low and not _takes(technique, knob.name, high):
+        high -= 1
     yield Range(setting, technique.name, knob.name, low, high, knob.search.log, whole, value)
+
+
+def _takes(technique: Technique, knob: str, value: float) -> bool:
+    """Return whether a technique takes a whole value beside its other knobs: ``some_of`` has no more turns than transforms."""
+    try:
+        dataclasses.replace(technique, **{knob: int(value)})  # pyright: ignore[reportArgumentType] (a technique is a dataclass)
+    except DescendError:
+        return False
+    return True

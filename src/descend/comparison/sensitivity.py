@@ -7,6 +7,7 @@ anybody who looks for a rate; test is asked only at the rate that validation cho
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -103,11 +104,11 @@ class Sensitivity(Experiment):
         seeds = [seed for seed in seeds if all((rate, seed) in made for rate in rates)]
         accuracy = np.array([[self._accuracy(made[rate, seed]) for rate in rates] for seed in seeds]).reshape(-1, len(rates))
         n_failed = sum(item.status != "finished" and not item.diverged for item in made.values())
-        curve = Curve(optimizer, rates, accuracy, n_failed, None, self.within)
+        curve = Curve(optimizer, rates, accuracy, n_failed, None, self.within, self.comparison.level)
         if curve.width is None:
             return curve
         best = [made[curve.width.best, seed] for seed in seeds]
-        return Curve(optimizer, rates, accuracy, n_failed, self._test(best), self.within)
+        return dataclasses.replace(curve, test=self._test(best))
 
     def _accuracy(self, item: Made) -> float:
         return self.comparison.accuracy_of(item) if item.status == "finished" else math.nan

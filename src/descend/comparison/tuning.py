@@ -16,7 +16,7 @@ import json
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,9 +26,9 @@ from scipy.stats import qmc
 from descend.comparison.candidate import Candidate
 from descend.comparison.runs import FAILED, Job, told
 from descend.comparison.search_space import Range, Values
-from descend.comparison.work import Work
+from descend.comparison.work import Work, done_once
 from descend.durations import duration
-from descend.errors import MissingExtra
+from descend.errors import DescendError, MissingExtra
 from descend.plain_data import finite
 from descend.progress import Progress, Silent
 from descend.train import evaluate, folder, metrics
@@ -119,12 +119,10 @@ def loaded(facts: dict[str, Any]) -> Tuning:
 
 def try_out(item: Job, *, data: Any = None) -> Trial:
     """Train once and score on validation, or read what lies there. What fails is told, never raised; values are the caller's."""
+    before = tried_before(item)
+    if before is not None:
+        return before
     started = time.perf_counter()
-    try:
-        facts = json.loads((item.place / FILE).read_text(encoding="utf-8"))
-        return Trial(0, {}, facts["score"], facts["loss"], facts["wall_s"], again=True)
-    except (OSError, ValueError, LookupError, TypeError):
-        pass  # not there, or damaged: made anew
     item.place.mkdir(parents=True, exist_ok=True)
     try:
         score, loss = _trained(item, data)
@@ -136,6 +134,15 @@ def try_out(item: Job, *, data: Any = None) -> Trial:
     trial = Trial(0, {}, score, loss, time.perf_counter() - started)
     folder.write_json(item.place / FILE, finite({"score": score, "loss": loss, "wall_s": trial.wall_s}))
     return trial
+
+
+def tried_before(item: Job) -> Trial | None:
+    """Return the trial that lies there; None where it is not there, or damaged. Number and values are the caller's."""
+    try:
+        facts = json.loads((item.place / FILE).read_text(encoding="utf-8"))
+        return Trial(0, {}, facts["score"], facts["loss"], facts["wall_s"], again=True)
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
 
 
 def lost_trial(item: Job, why: str) -> Trial:  # noqa: ARG001 (as workers call it)
@@ -246,10 +253,8 @@ class Rounds:
         spent = 0.0
         for number in range(self.n_trials):
             values = [proposal.propose(number) for proposal in proposals]
-            jobs = [self.job(one, tuning.space, each) for (tuning, one), each in zip(open_ones, values, strict=True)]
-            for (tuning, _), each, proposal, done in zip(
-                open_ones, values, proposals, work(try_out, jobs, lost_trial, data=data), strict=True
-            ):
+            jobs = [self._job(one, tuning.space, each) for (tuning, one), each in zip(open_ones, values, strict=True)]
+            for (tuning, _), each, proposal, done in zip(open_ones, values, proposals, _tried(jobs, work, data), strict=True):
                 trial = dataclasses.replace(done, number=number, values=each)
                 tuning.trials.append(trial)
                 proposal.tell(trial)
@@ -259,6 +264,21 @@ class Rounds:
             if self.most_s is not None and number + 1 < self.n_trials and spent * (1 + 1 / (number + 1)) > self.most_s:
                 return f"{number + 1} trials each instead of {self.n_trials}: more would exceed their part of the budget"
         return ""
+
+    def _job(self, candidate: Candidate, space: tuple[Range, ...], values: Values) -> Job | Trial:
+        """Return the job of a trial, or the trial that failed where a technique does not take these values together."""
+        try:
+            return self.job(candidate, space, values)
+        except DescendError as error:
+            return Trial(0, {}, None, None, 0.0, told(error))
+
+
+def _tried(jobs: Sequence[Job | Trial], work: Work, data: Any) -> Iterator[Trial]:
+    """Yield what came of every job, in their order."""
+    made = done_once(work, try_out, tried_before, [each for each in jobs if isinstance(each, Job)], lost_trial, data=data)
+    for each in jobs:
+        yield next(made) if isinstance(each, Job) else each
+    next(made, None)  # so that it can tidy up
 
 
 def _told(trial: Trial, tuning: Tuning) -> str:

@@ -80,7 +80,8 @@ class Width:
 class Curve:
     """One rule's runs. rates: ascending. accuracy: (n_seeds, n_rates) of validation; NaN where the run diverged.
 
-    failed: runs that failed for another reason; there is no width then. test: at the best rate, None without one.
+    failed: runs that failed for another reason; there is no width then. test: at the best rate, None without one. level: of the
+    width's intervals.
     """
 
     optimizer: str
@@ -89,11 +90,14 @@ class Curve:
     n_failed: int
     test: Interval | None
     within: float = WITHIN
+    level: float = 0.95
 
     @cached_property
     def width(self) -> Width | None:
         """The width; None without seeds that ran at every rate, or where a run failed other than by diverging."""
-        return width_of(self.rates, self.accuracy, self.within) if len(self.accuracy) and not self.n_failed else None
+        if not len(self.accuracy) or self.n_failed:
+            return None
+        return width_of(self.rates, self.accuracy, self.within, self.level)
 
     @property
     def n_diverged(self) -> int:
