@@ -1,18 +1,13 @@
 // One walk of one rule, as landscape/course.py and optim/chain.py take it: the loop, and the shell around a translated direction.
 
-// A technique with its knobs: what a spec {name, settings} of one of the tables RULES, SURFACES and SCHEDULES stands for.
-function built(table, { name, settings }) {
-  const { facts, methods } = table[name];
-  const defaults = Object.fromEntries(Object.entries(facts.knobs).map(([knob, control]) => [knob, control.default]));
-  return Object.assign(Object.create(methods), { n_dims: 2 }, defaults, settings, { facts });
-}
+// A technique of one of the tables RULES, SURFACES and SCHEDULES, as a walk needs it.
+const built = (table, spec) => Object.assign(made(table, spec), { n_dims: 2, facts: table[spec.name].facts });
 
 // The parts of a rule: the one that makes the step, then the wrappers around it, innermost first.
 function parts(spec) {
   const rule = built(RULES, spec);
   if (!rule.facts.wraps) return [rule];
-  const inside = typeof rule.inner === "string" ? parsed(rule.inner) : rule.inner;
-  return [...parts(inside), rule];
+  return [...parts(innerOf(spec)), rule];
 }
 
 // Calls f(number of a coordinate) for both where the rule works per element; its results come back as one list per output.
