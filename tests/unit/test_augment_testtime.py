@@ -70,6 +70,15 @@ def test_random_views_are_those_of_the_runs_own_augmentation_without_mixing() ->
     assert not torch.equal(views[0], views[1])
 
 
+def test_constants_of_a_run_that_normalizes_by_its_own_do_not_keep_its_levels_from_being_viewed() -> None:
+    own = ["flip()", "normalize(mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))"]
+    levels = list(augment.TestTime("views(k=2)", size=24, out="uint8", augment=own).views(IMAGES, IDS))
+    plain = list(augment.TestTime("views(k=2)", size=24, out="uint8", augment=own[:1]).views(IMAGES, IDS))
+    assert all(map(torch.equal, levels, plain))
+    alone, asked = augment.TestTime("views()", augment=own), augment.TestTime("views()", augment=own[:1])
+    assert not torch.equal(stacked(alone), stacked(asked)), "as floats they are normalized by these constants"
+
+
 def test_a_view_is_a_function_of_seed_id_and_number() -> None:
     def tta(k: int, seed: int = 2) -> augment.TestTime:
         return augment.TestTime(f"views(rotate(), k={k})", seed=seed, size=24)

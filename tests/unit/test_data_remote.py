@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -79,6 +80,31 @@ def test_what_cannot_be_fetched_is_one_sentence(memory: Any, tmp_path: Path, mon
         with pytest.raises(DataError, match="must name files inside itself"):
             at_address("memory://shop/photos", cache)
     assert not cache.usage()
+
+
+def test_a_full_disk_is_told_as_one(memory: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(type(memory), "get_file", full)
+    with pytest.raises(DataError, match=r"must be fetched into the cache .* \(No space left on device\).*Make room"):
+        at_address("memory://shop/photos", CacheFolder(tmp_path))
+
+
+def test_braces_in_folders_name_what_lies_in_several(memory: Any, tmp_path: Path) -> None:
+    found = at_address("memory://shop/photos/{a/0,a/2,b/1}.png", CacheFolder(tmp_path))
+    assert isinstance(found, Path)
+    files = sorted(path.relative_to(found).as_posix() for path in found.rglob("*.png"))
+    assert (found.name, files) == ("photos", ["a/0.png", "a/2.png", "b/1.png"])
+    with pytest.raises(DataError, match=r"braces must not name several folders of tars, got 'folders below /shop'"):
+        at_address("memory://shop/{train,val}/shard-{000..001}.tar", CacheFolder(tmp_path))
+
+
+def test_braces_may_stand_for_one_alone(memory: Any, tmp_path: Path) -> None:
+    memory.pipe("/shop/list/t-0.csv", b"path,label\na/0.png,x\n")
+    table = at_address("memory://shop/list/t-{0..0}.csv", CacheFolder(tmp_path))
+    assert isinstance(table, Path)
+    assert table.name == "t-0.csv"
 
 
 def test_addresses_are_told_from_paths() -> None:

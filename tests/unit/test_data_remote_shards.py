@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import http.server
 import io
@@ -181,6 +182,21 @@ def test_a_shard_larger_than_the_cache_needs_ranges(
         else:
             with pytest.raises(DataError, match=r"must lie where parts of a file can be read, or fit into the cache of 20,000"):
                 load(f"{address}/trees.tar")
+
+
+def test_a_full_disk_is_told_at_once(memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries = list[str]()
+
+    def full(self: Any, path: str, *_: Any) -> None:
+        tries.append(path)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(type(memory), "get_file", full)
+    file = ranges.RemoteFile(memory, "/shop/trees/train-000.tar", ["memory://shop/trees/train-000.tar"], 20_480, CacheFolder())
+    monkeypatch.setattr(file, "_gives_ranges", False)
+    with pytest.raises(DataError, match=r"must be fetched into the cache .* \(No space left on device\).*Make room"):
+        file.read(0, 100)
+    assert len(tries) == 1
 
 
 def test_one_that_goes_out_of_reach_is_an_error_and_no_picture_is_left_out(memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from descend.landscape import Bowl, Course, Plateau, Ravine, Saddle, Surface, ra
 from descend.landscape.racing import TUNING_SEEDS
 from descend.optim import SGD, Adam, Momentum, Nesterov, RMSProp, Rule
 from descend.optim.chain import chain_of
-from descend.schedule import Cosine, Watch
+from descend.schedule import Cosine, Exponential, Watch
 from descend.technique import registered
 
 RULES = list(registered(Rule))
@@ -99,6 +99,19 @@ def test_both_forms_of_nesterov_walk_the_same_path() -> None:
     for t in range(1, 61):
         p, slots = rule.move(p, course.surface.gradient(rule.lookahead_point(p, slots)), slots, rule.scalars(t))
     np.testing.assert_allclose(rule.lookahead_point(p, slots)[0], here.points[-1, 0], rtol=1e-9, atol=1e-12)
+
+
+def test_a_rule_that_looks_ahead_does_so_at_the_rate_of_the_step() -> None:
+    surface, decay, n = Ravine(), Exponential(final=0.001), 12
+    p = np.array(surface.start())
+    v = np.zeros_like(p)
+    for t in range(n):
+        lr = 0.02 * decay.factor(t / n)
+        v = surface.gradient(p - lr * 0.9 * v) + 0.9 * v
+        p = p - lr * v
+    rule = Nesterov(lr=0.02, momentum=0.9, form="lookahead")
+    trace = Course(surface=surface, n_steps=n, schedule=decay).walk(rule)
+    np.testing.assert_allclose(trace.points[-1, 0], p, rtol=1e-9)
 
 
 def test_friction_stops_momentum_where_the_geometric_series_says() -> None:

@@ -321,7 +321,8 @@ def test_the_state_survives_the_hash() -> None:
 
 def test_a_hash_that_means_nothing_is_an_error() -> None:
     hashes = ["augment=cliff", "augment=rotate(degrees=999)", "schedules=watch", "neuron_p=2", "neuron_p=", "draws=0",
-              "draws=1.5", "network_mode=odd", "seed=x", "augment=gamma(gamma_range=[9,1])"]  # fmt: skip
+              "draws=1.5", "network_mode=odd", "seed=x", "augment=gamma(gamma_range=[9,1])",
+              "schedules=wsd(warmup=0.6,decay=0.6)"]  # fmt: skip
     body = "answer(GIVEN.map((hash) => { try { fromHash(hash); return ''; } catch (error) { return error.message; } }))"
     assert [hash_ for hash_, said in zip(hashes, node(body, hashes), strict=True) if not said] == []
 

@@ -138,6 +138,12 @@ def test_groups_keep_their_knobs_names_and_notes_of_schedulers() -> None:
     assert back[1]["params"] == [2, 3]
 
 
+def test_betas_that_a_scheduler_has_just_written_go_along() -> None:
+    ours = Optimizer(net().parameters(), "adamw")
+    ours.param_groups[0]["betas"] = (0.85, 0.99)
+    assert to_torch(ours)["param_groups"][0]["betas"] == (0.85, 0.99)
+
+
 def test_nothing_is_shared() -> None:
     model = net()
     before = torch.optim.Adam(model.parameters())

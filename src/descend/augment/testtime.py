@@ -16,6 +16,7 @@ from annotated_types import Ge
 from numpy.typing import ArrayLike
 
 from descend import rng
+from descend.augment.color import Normalize
 from descend.augment.factors import Draws
 from descend.augment.inputs import Images, checked
 from descend.augment.matrices import stack, translation
@@ -192,7 +193,9 @@ class TestTime:
         augment: str | Augmentation | Iterable[str | Augmentation] = (),
     ) -> None:
         self.technique = build(spec, Views)
-        chosen = self.technique.drawn_from(expand(augment))
+        # levels as uint8 are normalized by the caller, by the constants of the run: its ``normalize`` has nothing to say here
+        trained_with = tuple(each for each in expand(augment) if out == "float" or not isinstance(each, Normalize))
+        chosen = self.technique.drawn_from(trained_with)
         self.pipe = Pipeline(chosen, seed=rng.integer_seed(seed, "augment.tta"), size=size, out=out, mean=mean, std=std)
 
     @property

@@ -10,6 +10,7 @@ it is first read, and again where it had to make room.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import threading
@@ -28,6 +29,7 @@ from descend.regular_files import size_on_disk
 BLOCK = 2**22  # bytes read at once at an address by what goes through a file
 HELD_BLOCKS = 16
 _FETCHED = "fetched"  # of the cache's entries
+FULL = (errno.ENOSPC, errno.EDQUOT)  # what the disk says that takes no more
 _PAUSES_S = (0.5, 2.0)  # before an address that did not answer is asked again
 
 
@@ -203,7 +205,12 @@ class RemoteFile:
             unfinished.mkdir()
             self._system.get_file(self._where, str(unfinished / "file"))
 
-        entry = self._cache.folder(_FETCHED, list(self.facts), fetch)
+        try:
+            entry = self._cache.folder(_FETCHED, list(self.facts), fetch)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            raise no_room(self.name, self._cache, error) from error  # it would be full the next time, too
         try:
             return LocalFile.of(entry / "file").read(at, n)
         finally:
@@ -259,6 +266,12 @@ def out_of_reach(address: str, error: Exception) -> DataError:
     why = shortened(str(error).strip().partition("\n")[0])
     return DataError(address, f"must be within reach ({type(error).__name__}: {why})",
                      fix="Look at its name and your rights, or download it and give the folder.")  # fmt: skip
+
+
+def no_room(address: str, cache: CacheFolder, error: OSError) -> DataError:
+    """Return the error for what the disk of the cache does not take."""
+    return DataError(address, f"must be fetched into the cache {cache.root} ({error.strerror or error})",
+                     fix="Make room there, or set DESCEND_CACHE to a folder with free space.")  # fmt: skip
 
 
 def _whole(content: bytes, n: int) -> bytes:

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
-from itertools import chain, product
+from collections.abc import Mapping, Sequence
+from itertools import chain, product, takewhile
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from descend.data.archives import ENDINGS
 from descend.data.parquet_pictures import FOLDERS
 from descend.data.parquet_rows import SUFFIX, has_pictures
-from descend.data.ranges import RemoteFile, out_of_reach
+from descend.data.ranges import FULL, RemoteFile, no_room, out_of_reach
 from descend.data.shards import Shards
 from descend.data.table_files import SUFFIXES
 from descend.data.tar_shards import ENDING as TAR
@@ -38,16 +38,8 @@ def at_address(address: str, cache: CacheFolder | None = None) -> Path | Shards:
     cache may be, or names files outside itself; MissingExtra where fsspec lacks the package for this kind of address.
     """
     cache = cache or CacheFolder()
-    import fsspec  # a second to import
-
     try:
-        system, root = fsspec.core.url_to_fs(address)
-        named = [fsspec.core.url_to_fs(one)[1] for one in expanded(address)]
-        is_file = len(named) == 1 and Path(root).name.lower().endswith((*SUFFIXES, *ENDINGS)) and system.isfile(root)
-        top = root.rpartition("/")[0] if is_file or len(named) > 1 else root.rstrip("/")
-        is_alone = len(named) > 1 or (is_file and _stands_alone(system, root))
-        listed: Mapping[str, Mapping[str, Any]]
-        listed = {name: system.info(name) for name in named} if is_alone else system.find(top, detail=True)
+        system, file, top, listed = _look(address)
     except DataError:
         raise
     except ImportError as error:
@@ -61,9 +53,7 @@ def at_address(address: str, cache: CacheFolder | None = None) -> Path | Shards:
     if 2 * n_bytes > cache.limit_bytes and (names := _shards(system, files)):
         facts = {name: [system.unstrip_protocol(name), *(str(listed[name].get(fact)) for fact in _FACTS)] for name in names}
         sizes = {name: int(listed[name].get("size") or 0) for name in names}
-        return Shards(
-            [RemoteFile(system, name, facts[name], sizes[name], cache) for name in names], Path(root if is_file else top)
-        )
+        return Shards([RemoteFile(system, name, facts[name], sizes[name], cache) for name in names], Path(file or top))
     if not files:
         raise DataError(address, "must hold files", got="none", fix="Look at its name: bucket, folder and ending.")
     if n_bytes > cache.limit_bytes:
@@ -83,8 +73,37 @@ def at_address(address: str, cache: CacheFolder | None = None) -> Path | Shards:
     try:
         entry = cache.folder(KIND, facts, fetch)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise no_room(address, cache, error) from error
         raise out_of_reach(address, error) from error
-    return entry / place / PurePosixPath(root).name if is_file else entry / place
+    return entry / place / PurePosixPath(file).name if file else entry / place
+
+
+def _look(address: str) -> tuple[Any, str, str, Mapping[str, Mapping[str, Any]]]:
+    """Return an address's file system, its path where it is a file, else "", the folder above all of it, and what lies there."""
+    import fsspec  # a second to import
+
+    system, root = fsspec.core.url_to_fs(address)
+    named = [fsspec.core.url_to_fs(one)[1] for one in expanded(address)]
+    if len(named) > 1:
+        top = _above(named)
+        if any(name.lower().endswith(TAR) and "/" in name.removeprefix(top).lstrip("/") for name in named):
+            raise DataError(address, "braces must not name several folders of tars", got=f"folders below {top}",
+                            fix="Let them stand for shards of one folder.")  # fmt: skip
+        return system, "", top, {name: system.info(name) for name in named}
+    root = named[0]
+    if Path(root).name.lower().endswith((*SUFFIXES, *ENDINGS)) and system.isfile(root):
+        top = root.rpartition("/")[0]
+        alone = _stands_alone(system, root)
+        return system, root, top, {root: system.info(root)} if alone else system.find(top, detail=True)
+    top = root.rstrip("/")
+    return system, "", top, system.find(top, detail=True)
+
+
+def _above(names: Sequence[str]) -> str:
+    """Return the folder that all of these lie below."""
+    folders = zip(*(name.split("/")[:-1] for name in names), strict=False)
+    return "/".join(level[0] for level in takewhile(lambda level: len(set(level)) == 1, folders))
 
 
 def expanded(address: str) -> list[str]:

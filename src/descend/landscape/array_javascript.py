@@ -107,8 +107,6 @@ class ArrayFunction(Function):
                 return [f"if ({self.truth(test)}) {self.block(body)}{other}"]
             case ast.For(target=target, iter=many, body=body, orelse=[]):
                 return [f"for ({self.pattern(target)} of {self.expression(many)}) {self.block(body)}"]
-            case ast.Raise(exc=ast.Call(args=[who, what, *_])):
-                return [f"throw new Error(`${{{self.expression(who)}}}: ${{{self.expression(what)}}}`);"]
             case ast.Expr(value=ast.Call() as call):
                 return [f"{self.expression(call)};"]
         return super().statement(node)

@@ -121,9 +121,10 @@ class Course:
         with np.errstate(all="ignore"):  # a walk may diverge; that is a result
             walkers = _Walkers(chain_of(rule), x)
             for t in range(1, self.n_steps + 1):
+                walkers.rule = chain_of(self._at(rule, t))  # a rule that looks ahead does so at the rate of this step
                 push = 0.0 if noise is None else noise[t - 1]
                 g = walkers.gradient(lambda at, push=push: self.surface.gradient(at) + push)
-                points[t] = walkers.step(g, chain_of(self._at(rule, t)))
+                points[t] = walkers.step(g)
             losses = self.surface.loss(points)
         return Trace(self.surface, rule, tuple(seeds), points, losses)
 
@@ -139,7 +140,10 @@ def at_rate(rule: Rule, lr: float) -> Rule:
 
 
 class _Walkers:
-    """The walkers of one rule: one array for all where the rule works per element, else one vector each."""
+    """The walkers of one rule: one array for all where the rule works per element, else one vector each.
+
+    ``rule`` is theirs at its current rate, set before the gradient of a step is asked for.
+    """
 
     def __init__(self, rule: Chain, x: Floats) -> None:
         self.together = rule.core.elementwise
@@ -161,9 +165,9 @@ class _Walkers:
         lengths = ((p, part, float(norm(perturbation.scaled_gradient(p, part)))) for p, part in pairs)
         return at(np.stack([perturbation.perturbed(p, part, length) for p, part, length in lengths]))
 
-    def step(self, g: Floats, rule: Chain) -> Floats:
-        """Move everybody by one step of ``rule``, their rule at its current rate; return the evaluation weights (N, D)."""
-        self.t, self.rule = self.t + 1, rule
+    def step(self, g: Floats) -> Floats:
+        """Move everybody by one step of ``rule``; return the evaluation weights (N, D)."""
+        self.t, rule = self.t + 1, self.rule
         scalars = rule.scalars(self.t, memory=self.memory)
         self.memory = scalars.memory
         pairs = zip(self.p, [g] if self.together else list(g), self.slots, strict=True)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import contextlib
 import inspect
 import json
 import math
@@ -64,6 +65,10 @@ COMPARISONS: dict[type[ast.AST], str] = {
 }  # fmt: skip
 
 
+CHECK = "__post_init__"
+"""What refuses knobs that are legal one by one, but not together."""
+
+
 class Untranslatable(KnobError):
     """Python that the translator does not know; the message names the function and the construct."""
 
@@ -98,9 +103,12 @@ class Library:
 def translated(cls: type, methods: Iterable[str], dialect: Dialect, library: Library) -> str:
     """Return the object of JavaScript with ``methods`` of a class and those that they call; ``this`` holds the knobs.
 
-    Raises Untranslatable.
+    The class's own check of its knobs comes along where it can be translated. Raises Untranslatable.
     """
     waiting, texts = list(dict.fromkeys(methods)), dict[str, str]()
+    if CHECK in cls.__dict__ and CHECK not in waiting:
+        with contextlib.suppress(Untranslatable):
+            texts[CHECK] = f"  {CHECK}{library.function(_function(cls, CHECK), dialect, bound=True).text()},"
     while waiting:
         name = waiting.pop(0)
         if name in texts:
@@ -192,6 +200,8 @@ class Function:
                 return [f"if ({self.expression(test)}) {inside}" + (f" else {other}" if orelse else "")]
             case ast.For(target=target, iter=many, body=body, orelse=[]):
                 return [f"for ({self.expression(target)} of {self.expression(many)}) {self.block(body)}"]
+            case ast.Raise(exc=ast.Call(args=[who, what, *_])):
+                return [f"throw new Error(`${{{self.expression(who)}}}: ${{{self.expression(what)}}}`);"]
         raise self.unknown(node)
 
     def block(self, nodes: list[ast.stmt]) -> str:

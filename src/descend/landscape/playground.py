@@ -29,7 +29,9 @@ from descend.optim.wrapper import Perturbation, parts
 from descend.schedule import Schedule
 from descend.technique import Knob, Technique, knobs, registered, spec
 
-CORE = ("direction", "coefficients", "rate", "remember", "initial", "unused", "lookahead_point", "evaluation_weights")
+CORE = (
+    "direction", "coefficients", "rate", "remember", "initial", "unused", "looks_ahead", "lookahead_point", "evaluation_weights"
+)  # fmt: skip
 AROUND = ("coefficients", "evaluation_weights")
 SHAPE = ("loss", "gradient", "start", "minimum", "target", "window")
 SCRIPTS = ("numbers.js", "spec.js", "walk.js", "race.js", "state.js", "canvas.js", "plot.js", "controls.js", "main.js")

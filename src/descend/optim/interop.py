@@ -144,6 +144,7 @@ def to_torch(optimizer: Optimizer) -> dict[str, Any]:
     ``debias=False``), ModelError where parameters hold more state than torch has room for.
     """
     match = _counterpart("to_torch", optimizer.rule)
+    optimizer._agree()  # a scheduler may have written ``betas`` since the last step
     defaults, eager = _defaults(match.theirs)
     groups, states, first = [], {}, 0
     for group in optimizer.param_groups:

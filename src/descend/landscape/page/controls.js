@@ -23,14 +23,17 @@ function slider({ low, high, log, whole, bounds }) {
 }
 const LEGAL_ZERO = (bounds) => bounds.every(([kind, b]) => LEGAL[kind](0, b));
 
-// One row of a knob. change: told every legal value.
+// Shows whether what stands in a field, or is chosen, is refused; wrong: why, if it is.
+const mark = (field, wrong) => { field.setAttribute("aria-invalid", String(Boolean(wrong))); field.title = wrong || ""; };
+
+// One row of a knob. change: told every legal value; returns why that is refused, if it is.
 function row(name, control, value, change) {
   const id = `control-${n_controls++}`, label = element("label", { htmlFor: id, textContent: name, title: control.interval ?? "" });
   if (control.choices || typeof control.default === "boolean") {
     const choices = control.choices ?? [false, true], select = element("select", { id });
     for (const choice of choices) select.append(element("option", { value: String(choice), textContent: String(choice).replace(/^(true|false)$/, (w) => ({ true: "on", false: "off" })[w]) }));
     select.value = String(value);
-    select.addEventListener("change", () => change(choices[select.selectedIndex]));
+    select.addEventListener("change", () => mark(select, change(choices[select.selectedIndex])));
     return element("div", { className: "row" }, label, select);
   }
   const field = element("input", { id, type: "number", step: "any", value: shown(value) });
@@ -40,16 +43,12 @@ function row(name, control, value, change) {
   range.addEventListener("input", () => {
     const x = valueAt(Number(range.value));
     field.value = shown(x);
-    field.removeAttribute("aria-invalid");
-    change(x);
+    mark(field, change(x));
   });
   field.addEventListener("input", () => {
     const x = field.value === "" ? NaN : Number(field.value), fits = legal(control, x);
-    field.setAttribute("aria-invalid", String(!fits));
-    field.title = fits ? "" : `must be ${control.interval}`;
-    if (!fits) return;
-    range.value = position(x);
-    change(x);
+    if (fits) range.value = position(x);
+    mark(field, fits ? change(x) : `must be ${control.interval}`);
   });
   return element("div", { className: "row" }, label, range, field);
 }
@@ -62,9 +61,14 @@ function nested(rule) {
   rule.settings.inner = innerOf(rule);
   return [rule, ...nested(rule.settings.inner)];
 }
-function set(node, table, knob, value) {
+// Sets a knob of a technique, and deletes one at its default. Where the whole, of which node may be a part, refuses it, all is as
+// it was, and the reason is returned.
+function set(node, table, knob, value, whole = node) {
+  const before = { ...node.settings };
   node.settings[knob] = value;
   if (value === table[node.name].facts.knobs[knob].default) delete node.settings[knob];
+  try { agreeing(table, whole); } catch (error) { node.settings = before; return error.message; }
+  return "";
 }
 
 const options = (names, chosen, head = [], blank = "a rule …") =>
@@ -92,7 +96,7 @@ function ruleCard(rule, i, act) {
   });
   const others = nodes.flatMap((node) => Object.entries(RULES[node.name].facts.knobs)
     .filter(([knob, control]) => knob !== "lr" && adjustable(control))
-    .map(([knob, control]) => row(knob, control, node.settings[knob] ?? control.default, (value) => { set(node, RULES, knob, value); act.change(); })));
+    .map(([knob, control]) => row(knob, control, node.settings[knob] ?? control.default, (value) => set(node, RULES, knob, value, rule) || act.change())));
   const inside = nodes.length > 1 ? ` Around ${nodes.slice(1).map((node) => node.name).join(", ")}.` : "";
   const details = element("details", {}, element("summary", { textContent: "What it does, and its other knobs" }),
     element("p", { className: "note", textContent: facts.doc + inside }), ...others);
@@ -102,5 +106,5 @@ function ruleCard(rule, i, act) {
 // The knobs of a surface or schedule.
 function knobRows(table, node, change) {
   return Object.entries(table[node.name].facts.knobs).filter(([, control]) => adjustable(control))
-    .map(([knob, control]) => row(knob, control, node.settings[knob] ?? control.default, (value) => { set(node, table, knob, value); change(); }));
+    .map(([knob, control]) => row(knob, control, node.settings[knob] ?? control.default, (value) => set(node, table, knob, value) || change()));
 }

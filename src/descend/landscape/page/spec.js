@@ -63,5 +63,31 @@ function checked(table, spec) {
     if (knobs[knob]?.inner) checked(RULES, value);
     else if (!knobs[knob] || !(legal(knobs[knob], value) || Array.isArray(value))) throw new Error(`${spec.name}: ${knob}=${written(value)} is not legal`);
   }
+  agreeing(table, spec);
   return spec;
+}
+
+// A technique with its knobs: what a spec {name, settings} of a table stands for.
+function made(table, { name, settings }) {
+  const { facts, methods } = table[name], defaults = Object.entries(facts.knobs).map(([knob, control]) => [knob, control.default]);
+  return Object.assign(Object.create(methods), Object.fromEntries(defaults), settings);
+}
+const innerOf = (rule) => rule.settings.inner ?? parsed(RULES[rule.name].facts.knobs.inner.default);
+
+// An Error where knobs that are legal one by one are refused together, as by the technique itself.
+function agreeing(table, spec) {
+  made(table, spec).__post_init__?.();
+  const inside = [spec];
+  while (table[inside.at(-1).name].facts.wraps) inside.push(innerOf(inside.at(-1)));
+  inside.forEach(({ name }, i) => { if (i < inside.length - 1) around(name, inside.slice(i + 1)); });
+}
+// The same of a rule around others, as optim/wrapper.py and optim/sharpness.py have it; inside: outermost first.
+function around(name, inside) {
+  const plain = ({ knobs }) => Object.keys(knobs).filter((knob) => !knobs[knob].inner), slots = (facts) => facts.slots;
+  const shared = [plain, slots].flatMap((names) => {
+    const taken = inside.flatMap((each) => names(RULES[each.name].facts));
+    return names(RULES[name].facts).filter((each) => taken.includes(each));
+  });
+  if (shared.length) throw new Error(`${name}: cannot wrap a rule that has ${shared.sort().join(", ")} too`);
+  if (RULES[name].facts.perturbs && made(RULES, inside.at(-1)).looks_ahead()) throw new Error(`${name}: the inner rule must take its gradient at the parameters`);
 }

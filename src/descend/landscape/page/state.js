@@ -1,7 +1,6 @@
 // The state of the page in the hash of its address, and what it is on the command line.
 
 const innermost = (rule) => (RULES[rule.name].facts.wraps ? innermost(innerOf(rule)) : rule);
-const innerOf = (rule) => rule.settings.inner ?? parsed(RULES[rule.name].facts.knobs.inner.default);
 const rateOf = (rule) => { const core = innermost(rule); return core.settings.lr ?? RULES[core.name].facts.knobs.lr.default; };
 const atRate = (rule, lr) =>
   RULES[rule.name].facts.wraps
@@ -28,19 +27,20 @@ function read(given) {
 }
 function fromHash(hash) {
   const words = new URLSearchParams(hash.replace(/^#/, "")), given = { ...FACTS.state };
-  for (const name of ["surface", "schedule"]) if (words.has(name)) given[name] = words.get(name);
-  for (const name of ["noise", "spread", "steps", "seeds", "target"]) if (words.has(name)) given[name] = Number(words.get(name));
+  const nullable = (name) => words.get(name) || null; // an empty word: switched off, whatever the page was written with
+  if (words.has("surface")) given.surface = words.get("surface");
+  if (words.has("schedule")) given.schedule = nullable("schedule");
+  for (const name of ["noise", "spread", "steps", "seeds"]) if (words.has(name)) given[name] = Number(words.get(name));
+  if (words.has("target")) given.target = nullable("target") && Number(words.get("target"));
   if (words.has("start")) given.start = words.get("start").split(",").map(Number);
   else if (words.has("surface")) given.start = null;
   if (words.has("rules")) given.rules = words.get("rules").split(";").filter(Boolean).slice(0, FACTS.n_colors);
   return read(given);
 }
 function toHash(state) {
-  const words = { surface: specText(state.surface), rules: state.rules.map(label).join(";"), steps: state.steps, noise: state.noise };
-  if (state.noise > 0 || state.spread > 0) Object.assign(words, { spread: state.spread, seeds: state.seeds });
+  const { steps, noise, spread, seeds } = state, words = { surface: specText(state.surface), rules: state.rules.map(label).join(";"), steps, noise, spread, seeds };
   if (state.start) words.start = state.start.map(shown).join(",");
-  if (state.target !== null) words.target = state.target;
-  if (state.schedule) words.schedule = specText(state.schedule);
+  Object.assign(words, { target: state.target ?? "", schedule: state.schedule ? specText(state.schedule) : "" });
   return "#" + new URLSearchParams(words).toString();
 }
 

@@ -1,18 +1,13 @@
 // One walk of one rule, as landscape/course.py and optim/chain.py take it: the loop, and the shell around a translated direction.
 
-// A technique with its knobs: what a spec {name, settings} of one of the tables RULES, SURFACES and SCHEDULES stands for.
-function built(table, { name, settings }) {
-  const { facts, methods } = table[name];
-  const defaults = Object.fromEntries(Object.entries(facts.knobs).map(([knob, control]) => [knob, control.default]));
-  return Object.assign(Object.create(methods), { n_dims: 2 }, defaults, settings, { facts });
-}
+// A technique of one of the tables RULES, SURFACES and SCHEDULES, as a walk needs it.
+const built = (table, spec) => Object.assign(made(table, spec), { n_dims: 2, facts: table[spec.name].facts });
 
 // The parts of a rule: the one that makes the step, then the wrappers around it, innermost first.
 function parts(spec) {
   const rule = built(RULES, spec);
   if (!rule.facts.wraps) return [rule];
-  const inside = typeof rule.inner === "string" ? parsed(rule.inner) : rule.inner;
-  return [...parts(inside), rule];
+  return [...parts(innerOf(spec)), rule];
 }
 
 // Calls f(number of a coordinate) for both where the rule works per element; its results come back as one list per output.
@@ -35,8 +30,9 @@ class Walker {
     this.added = this.wrappers.map(({ facts }) => facts.slots.map(() => (facts.copies ? [...start] : null)));
   }
 
-  // The gradient that the rule wants; of: point -> gradient.
-  gradient(of) {
+  // The gradient that the rule wants in a step at factor times the rate; of: point -> gradient.
+  gradient(of, factor) {
+    this.core.lr = this.lr * factor;
     const [ahead] = perCoordinate((d) => [this.core.lookahead_point(this.p[d], at(this.slots, d))]);
     const g = of(ahead);
     const around = this.wrappers.find(({ facts }) => facts.perturbs);
@@ -45,11 +41,10 @@ class Walker {
     return of(g.map((part, d) => around.perturbed(this.p[d], part, norm)));
   }
 
-  // Moves by one step along g, at factor times the rate, and returns the weights at which the rule is to be judged.
-  step(g, factor) {
+  // Moves by one step along g, at the rate at which it was asked for, and returns the weights at which the rule is to be judged.
+  step(g) {
     const core = this.core;
     this.t += 1;
-    core.lr = this.lr * factor;
     this.memory = core.remember(this.t, ...this.memory);
     const coefficients = core.coefficients(this.t, ...this.memory);
     const decay = core.weight_decay ?? 0, rate = core.rate(this.t);
@@ -87,8 +82,8 @@ function walk(course, rule, seed) {
   losses[0] = surface.loss(begin);
   for (let t = 1; t <= steps; t++) {
     const push = noise ? noise(seed, t) : null;
-    const g = walker.gradient((p) => (push ? vector.add(surface.gradient(p), push) : surface.gradient(p)));
-    const here = walker.step(g, schedule ? schedule.at((t - 1) / steps) : 1);
+    const factor = schedule ? schedule.at((t - 1) / steps) : 1;
+    const here = walker.step(walker.gradient((p) => (push ? vector.add(surface.gradient(p), push) : surface.gradient(p)), factor));
     points.set(here, 2 * t);
     losses[t] = surface.loss(here);
   }

@@ -76,8 +76,8 @@ function rangeRow(name, control, value, change) {
   });
   for (const field of fields) field.addEventListener("input", () => {
     const pair = fields.map((each) => (each.value === "" ? NaN : Number(each.value))), fits = pair[0] >= control.low && pair[0] <= pair[1] && pair[1] <= control.high;
-    for (const each of fields) each.setAttribute("aria-invalid", String(!fits));
-    if (fits) change(pair);
+    const refused = fits ? change(pair) : `must be ${label.title}`;
+    for (const each of fields) mark(each, refused);
   });
   const { value: valueAt, position } = slider({ ...control, whole: false, bounds: [["ge", control.low]] });
   const sliders = value.map((x, i) => {
@@ -97,7 +97,7 @@ function transformCard(spec, i, act) {
   remove.setAttribute("aria-label", `Remove ${spec.name}`);
   remove.addEventListener("click", act.remove);
   const rows = Object.entries(facts.knobs).filter(([, control]) => control.range || adjustable(control)).map(([knob, control]) => {
-    const value = spec.settings[knob] ?? control.default, change = (x) => { set(spec, AUGMENTATIONS, knob, x); act.change(); };
+    const value = spec.settings[knob] ?? control.default, change = (x) => set(spec, AUGMENTATIONS, knob, x) || act.change();
     return control.range ? rangeRow(knob, control, value, change) : row(knob, control, value, change);
   });
   const about = element("details", {}, element("summary", { textContent: "What it does" }), element("p", { className: "note", textContent: facts.doc }));

@@ -131,9 +131,7 @@ function applied(image, draws) {
 
 // A transform with its knobs; an Error where the technique itself would refuse them.
 function transform(spec) {
-  const whole = made(AUGMENTATIONS, checked(AUGMENTATIONS, spec));
-  whole.__post_init__?.();
-  return { made: whole, stage: AUGMENTATIONS[spec.name].facts.stage, name: spec.name };
+  return { made: made(AUGMENTATIONS, checked(AUGMENTATIONS, spec)), stage: AUGMENTATIONS[spec.name].facts.stage, name: spec.name };
 }
 
 // What a list of specs draws for one picture, {height, width}, as Pipeline.draw does for a batch of one.

@@ -21,12 +21,6 @@ const SETTINGS = {
 };
 const SINGLE = Object.assign({}, ...Object.values(SETTINGS));
 
-// A technique with its knobs: what a spec {name, settings} of a table stands for.
-function made(table, { name, settings }) {
-  const { facts, methods } = table[name], defaults = Object.entries(facts.knobs).map(([knob, control]) => [knob, control.default]);
-  return Object.assign(Object.create(methods), Object.fromEntries(defaults), settings);
-}
-
 function readTransforms(texts) {
   const specs = texts.map(parsed);
   specs.forEach(transform);
