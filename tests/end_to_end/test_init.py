@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from tests.conftest import StopAfter, shapes_folder  # pyright: ignore[reportMissingImports] (pytest finds it)
 from tests.fakes import Listener  # pyright: ignore[reportMissingImports]
@@ -18,6 +19,7 @@ from descend.cli import main
 from descend.errors import KnobError, RunError
 from descend.train import folder, initial_run
 from descend.train.recipe import Recipe
+from descend.train.record import RunRecord
 from descend.train.run import Run
 
 TINY: dict[str, Any] = {"transfer": "scratch", "backbone": "smallcnn(width=4)", "size": 16, "epochs": 2, "batch_size": 8,
@@ -163,6 +165,19 @@ def test_its_weights_see_pictures_as_they_were_trained_on(shapes: Path, tmp_path
     assert run.record.preparation()["mean"] == [0.1, 0.2, 0.3]
     assert run.record.preparation()["std"] == [0.4, 0.5, 0.6]
     assert run.record.preparation()["fit"] == "squash"
+    squares = tmp_path / "squares"
+    for path in sorted(shapes.rglob("*.png")):
+        (squares / path.parent.name).mkdir(parents=True, exist_ok=True)
+        with Image.open(path) as picture:
+            picture.resize((24, 24)).save(squares / path.parent.name / path.name)
+    square = descend.fit(squares, init=str(before.folder), epochs=1, out=tmp_path / "square", augment=["flip()"])
+    assert square.record.preparation()["fit"] == "crop"  # there is nothing to squash
+
+
+@pytest.mark.parametrize(("head", "fitted"), [("logistic(strength=0.01)", True), ("linear()", False)])
+def test_a_head_of_a_strength_of_its_own_was_fitted_too(head: str, fitted: bool) -> None:
+    """Without trials: there was nothing to choose."""
+    assert initial_run._is_fitted(cast("Run", SimpleNamespace(record=RunRecord(plan={"head": head})))) is fitted
 
 
 def test_what_a_run_took_from_another_is_taken_on(first: Run, shapes: Path, tmp_path: Path) -> None:

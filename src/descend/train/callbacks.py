@@ -130,6 +130,7 @@ class RunCallback:
         """Learn that training went back to ``position``: the pictures of the epoch that failed come again."""
         self._total += self._before
         self._before, self.position, self._epoch_started = 0, position, time.perf_counter()
+        self._seen_before = position.n_seen
 
     def decisions(self) -> list[Decision]:
         """Return what the schedule decided from the finished epochs: epoch, what, why. Empty if it needs no history."""

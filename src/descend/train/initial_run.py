@@ -141,7 +141,8 @@ def _asked(run: Run, name: str) -> Any:
 
 def _is_fitted(run: Run) -> bool:
     """Return whether the head of a run was fitted in one go, by a search too: nothing of its training can be gone on with."""
-    return bool(run.record.search or run.record.head_trials)
+    heads = run.record.specs("head")[:1]  # one with a strength of its own was fitted without trials
+    return bool(run.record.search or run.record.head_trials) or any(isinstance(build(text, Head), Logistic) for text in heads)
 
 
 def _look_like(backbone: Backbone, plan: Plan, mean: Sequence[float], std: Sequence[float]) -> None:

@@ -120,6 +120,8 @@ def survey(
     elif dataset.fingerprint != of.record.data_fingerprint:
         raise _other_data(of, dataset, recipe)
     profile = profile_of(dataset)
+    if "fit" in taken and not profile.crop_loss.area:  # all are square here: how others become so has no effect
+        recipe, taken = replace(recipe, fit="auto"), {name: why for name, why in taken.items() if name != "fit"}
     recipe, chosen = with_backbone(recipe, profile, len(dataset.labels), progress)
     plan = label_check.until_measured(resolve(recipe, profile), recipe)
     before = {} if of is None else of.record.reasons  # its recipe names all settings, as if they had been asked for
