@@ -164,6 +164,7 @@ def prepared(surveyed: Survey, *, log: RunLog, progress: Progress) -> TrainingSe
         processes = described(plan, network, world, torch.get_num_threads())
         progress.say(in_a_line(processes))
         log.record.processes = processes if surveyed.of is None else log.record.processes
+        log.save()  # now: the process that writes may be killed before its next news
     with log.timed("features"):
         builder = TaskBuilder(plan, decoded, network, engine, progress, world)
         mode_task = mode.task(builder)
