@@ -19,6 +19,14 @@ from descend.train.run import Run
 N_PICTURES = 400
 
 
+def write_answers(place: Path, name: str, seed: int, accuracy: float) -> None:
+    """Write into a new run folder what a verdict reads: answers to 200 pictures, about so many of them right."""
+    place.mkdir()
+    right = np.random.default_rng([seed, len(name)]).random(200) < accuracy
+    rows = [f"{i}.png,test,a,{'a' if good else 'b'}" for i, good in enumerate(right)]
+    (place / folder.PREDICTIONS).write_text("path,split,label,predicted\n" + "\n".join(rows) + "\n")
+
+
 def fake_fit(accuracy: Callable[[Recipe], float | None], made: list[Recipe]) -> dict[str, Fit]:
     """Return what stands for ``descend.fit`` and ``resume``; None: the run diverges. made: grows by every recipe that is run.
 

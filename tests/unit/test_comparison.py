@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.conftest import shapes_folder  # pyright: ignore[reportMissingImports]
-from tests.fake_runs import fake_fit  # pyright: ignore[reportMissingImports]
+from tests.fake_runs import fake_fit, write_answers  # pyright: ignore[reportMissingImports]
 
 import descend
 from descend.cli import main
@@ -184,10 +184,7 @@ def test_it_ends_when_every_verdict_is_known(found: Comparison) -> None:
 def answered(root: Path, name: str, seed: int, accuracy: float) -> Made:
     """Write what a verdict reads of a run: its answers."""
     place = root / f"{name}-{seed}"
-    place.mkdir()
-    right = np.random.default_rng([seed, len(name)]).random(200) < accuracy
-    rows = [f"{i}.png,test,a,{'a' if good else 'b'}" for i, good in enumerate(right)]
-    (place / "predictions.csv").write_text("path,split,label,predicted\n" + "\n".join(rows) + "\n")
+    write_answers(place, name, seed, accuracy)
     return Made(name, seed, str(place), "finished", 1.0)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.collections import PathCollection
+from tests.fake_runs import write_answers  # pyright: ignore[reportMissingImports]
 
 from descend.cli import main
 from descend.comparison import Comparison, Made
@@ -24,10 +25,7 @@ RATE = Range("optimizer", "sgd", "lr", 1e-5, 1.0, log=True, whole=False, written
 def run(root: Path, name: str, seed: int, accuracy: float) -> Made:
     """Write what the page reads of a run: its answers and its epochs."""
     place = root / f"{name[:3].strip('<>')}-{seed}"
-    place.mkdir()
-    right = np.random.default_rng([seed, len(name)]).random(200) < accuracy
-    rows = [f"{i}.png,test,a,{'a' if good else 'b'}" for i, good in enumerate(right)]
-    (place / "predictions.csv").write_text("path,split,label,predicted\n" + "\n".join(rows) + "\n")
+    write_answers(place, name, seed, accuracy)
     epochs = [{"epoch": k, "val_accuracy": accuracy - 0.1 / k, "wall_s": 2.0} for k in (1, 2)]
     (place / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in epochs))
     return Made(name, seed, str(place), "finished", 5.0, 1_500_000_000)

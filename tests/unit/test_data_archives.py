@@ -137,31 +137,29 @@ def test_hard_links_are_copies_of_the_file_before_them_and_other_links_are_named
         assert ignored.examples == ("photos/a/link.png (a link)", "photos/b/gone.png (a link to no file before it)")
 
 
-def test_a_class_of_links_alone_is_not_lost_silently(tmp_path: Path) -> None:
-    path = tmp_path / "x.tar.gz"
+def with_links(path: Path, *members: tuple[str, bytes, str]) -> Path:
+    """Write the photographs, and behind them members without content: name, kind, and what it leads to."""
     with tarfile.open(path, "w:gz") as archive:
         for name, content in PHOTOS.items():
             member = tarfile.TarInfo(name)
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
-        member = tarfile.TarInfo("photos/c/0.png")
-        member.type, member.linkname = tarfile.SYMTYPE, "../a/0.png"
-        archive.addfile(member)
+        for name, kind, leads_to in members:
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, leads_to
+            archive.addfile(member)
+    return path
+
+
+def test_a_class_of_links_alone_is_not_lost_silently(tmp_path: Path) -> None:
+    path = with_links(tmp_path / "x.tar.gz", ("photos/c/0.png", tarfile.SYMTYPE, "../a/0.png"))
     with pytest.raises(DataError, match=r"every class folder must hold a picture, 'c' holds none.*photos/c/0\.png \(a link\)"):
         load(path)
 
 
 def test_links_and_devices_in_it_are_passed_over(tmp_path: Path) -> None:
-    path = tmp_path / "x.tar.gz"
-    with tarfile.open(path, "w:gz") as archive:
-        for name, content in PHOTOS.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-        for name, kind in (("photos/a/link.png", tarfile.SYMTYPE), ("photos/a/pipe.png", tarfile.FIFOTYPE)):
-            member = tarfile.TarInfo(name)
-            member.type, member.linkname = kind, "/etc/passwd"
-            archive.addfile(member)
+    kinds = (("photos/a/link.png", tarfile.SYMTYPE), ("photos/a/pipe.png", tarfile.FIFOTYPE))
+    path = with_links(tmp_path / "x.tar.gz", *((name, kind, "/etc/passwd") for name, kind in kinds))
     assert len(load(path)) == 24
 
 

@@ -45,7 +45,7 @@ from descend.search.clock import Clock, OutOfTime, Watch
 from descend.search.finetune import Visits
 from descend.search.run import Search
 from descend.search.steps import FeatureStep, FineTuneStep, KeepStep, PartStep, RefitStep, read, text
-from descend.search.study import DISTORT, FIT_PACE, MIRROR, Study, nested
+from descend.search.study import DISTORT, FIT_PACE, MIRROR, Answer, Study, nested
 from descend.search.warm_up import WarmUp
 from descend.train.calibration import fit_temperature
 from descend.train.loop import Batch, Task
@@ -259,8 +259,11 @@ def test_training_starts_from_what_a_head_reads_of_means_and_the_rest_stands_at_
     draw = np.random.default_rng(0)
     x = draw.normal(3, 1, (20, 2, backbone.n_features)).astype(np.float32)
     head = Logistic.filled(draw.normal(size=(3, backbone.n_features)).astype(np.float32), np.float32([1, 2, 3]))
-    start: Any = SimpleNamespace(classifier=Classifier(backbone, head), engine=None, share=0.5)
-    study: Any = SimpleNamespace(rows=lambda split, share: np.arange(20), features=lambda engine, rows, mirrored: x[rows])
+    start: Any = Answer(Classifier(backbone, head), cast(Any, None), 32, mirrored=False, share=0.5, frozen=True)
+    study: Any = SimpleNamespace(
+        rows=lambda split, share: np.arange(20), features=lambda engine, rows, mirrored: x[rows], _means={}
+    )  # fmt: skip
+    study.mean_features = Study.mean_features.__get__(study)
     classifier = finetune.reading_means(study, start)
     assert classifier.backbone.taps == backbone.late_stages
     assert backbone.taps == backbone.every_tap  # the answer's own is as it was
@@ -269,7 +272,7 @@ def test_training_starts_from_what_a_head_reads_of_means_and_the_rest_stands_at_
     n_left_out = backbone.n_features - classifier.backbone.n_features
     standing = torch.cat([torch.from_numpy(x[:, 0, :n_left_out].mean(0)).expand(4, -1), features[:, n_left_out:]], 1)
     torch.testing.assert_close(classifier(images), head(standing), rtol=1e-4, atol=1e-4)
-    start.classifier = classifier
+    start = replace(start, classifier=classifier)
     assert finetune.reading_means(study, start) is not classifier
     torch.testing.assert_close(finetune.reading_means(study, start)(images), classifier(images))
 

@@ -52,7 +52,7 @@ def _sizes(monkeypatch: pytest.MonkeyPatch) -> None:
         return sum(int(one.classifier.n_kilobytes) * (1 + one.mirrored) for one in answers)
 
     monkeypatch.setattr(limits, "joined", joined)
-    monkeypatch.setattr(limits, "size_of", lambda network: 1000 * network)
+    monkeypatch.setattr(limits, "state_bytes", lambda network: 1000 * network)
     monkeypatch.setattr(limits, "answer_s", lambda network, size: float(network))
 
 

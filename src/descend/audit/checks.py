@@ -15,9 +15,9 @@ from descend import data as data_package
 from descend.audit import classes, copies, files, label_errors, outliers, plain, squares, storage
 from descend.audit.deep import look_deeper
 from descend.audit.material import Material, looked_at
-from descend.data.corrections import MOST_CLOSE, Correction, paths_meant, read_corrections
+from descend.data.corrections import Correction, paths_meant, read_corrections
 from descend.data.places import is_folder
-from descend.errors import DataError, nearest
+from descend.errors import DataError
 from descend.findings import Finding
 from descend.pandas_frames import pandas_for
 from descend.plain_data import finite
@@ -168,15 +168,8 @@ def scan(
 
 def _confirmed(dataset: data_package.Dataset, decided: Sequence[Correction]) -> frozenset[str]:
     """Return the names of the pictures whose labels somebody has looked at. Raises DataError for one that there is not."""
-    path_of, kept = paths_meant(dataset.names), set[str]()
-    for item in decided:
-        if item.action == "keep":
-            path = path_of(item.path)
-            if path is None:
-                raise DataError("corrections", "every path must be that of a labeled picture of the data", got=item.path,
-                                fix=nearest(item.path, dataset.names) if len(dataset.names) <= MOST_CLOSE else "")  # fmt: skip
-            kept.add(path)
-    return frozenset(kept)
+    path_of = paths_meant(dataset.names, "corrections")
+    return frozenset(path_of(item.path) for item in decided if item.action == "keep")
 
 
 def checked(material: Material, walls: Mapping[str, float] = {}) -> Audit:

@@ -85,14 +85,10 @@ def settled(manifest: Manifest, corrections: Iterable[Correction], *, who: str) 
     a path or a class that the data do not have, and for a label that says nothing new.
     """
     rows = {name: row for row, name in enumerate(manifest.names)}
-    path_of = paths_meant(manifest.names)
+    path_of = paths_meant(manifest.names, who)
     found: dict[str, Correction] = {}
     for item in corrections:
         path = path_of(item.path)
-        if path is None:
-            near = nearest(item.path, rows) if len(rows) <= MOST_CLOSE else ""
-            raise DataError(who, "every path must be that of a labeled picture of the data, as `descend scan` names it",
-                            got=item.path, fix=near if near.startswith("Did") else "")  # fmt: skip
         label = _meant(item.label, manifest.classes) if item.label else ""
         if label is None:
             raise DataError(who, f"every label must be a class of the data, that of {path!r} is none", got=item.label,
@@ -157,14 +153,18 @@ def _checked(who: str, number: int, path: str, label: str, action: str) -> Corre
     return Correction(path, label, known)
 
 
-def paths_meant(names: Sequence[str]) -> Callable[[str], str | None]:
-    """Return what tells which of the names of pictures a cell means, None for none."""
+def paths_meant(names: Sequence[str], who: str) -> Callable[[str], str]:
+    """Return what tells which of the names of pictures a cell means. It raises DataError, in the name of ``who``, for none."""
     known, bare = {*names}, _without_blanks(names)
 
-    def meant(cell: str) -> str | None:
+    def meant(cell: str) -> str:
         slashed, stripped = cell.replace("\\", "/"), cell.strip()
-        path = _meant(cell, known) or _meant(slashed, known)
-        return path or bare.get(stripped) or bare.get(stripped.replace("\\", "/"))
+        path = _meant(cell, known) or _meant(slashed, known) or bare.get(stripped) or bare.get(stripped.replace("\\", "/"))
+        if path is None:
+            near = nearest(cell, names) if len(names) <= MOST_CLOSE else ""
+            raise DataError(who, "every path must be that of a labeled picture of the data, as `descend scan` names it", got=cell,
+                            fix=near if near.startswith("Did") else "")  # fmt: skip
+        return path
 
     return meant
 

@@ -216,8 +216,7 @@ def reading_means(study: Study, start: Answer) -> Classifier:
     n_columns, weight = backbone.n_features, head.weight.detach()
     backbone.tap(means)
     n_kept = backbone.n_features  # the last columns, as of all fewer taps
-    features = study.features(start.engine, study.rows("train", start.share), mirrored=False)
-    left_out = torch.from_numpy(features[:, 0, -n_columns:-n_kept].mean(0, dtype=np.float64)).float()
+    left_out = torch.from_numpy(study.mean_features(start)[-n_columns:-n_kept]).float()
     bias = head.bias.detach() + weight[:, :-n_kept] @ left_out
     return Classifier(backbone, Logistic.filled(weight[:, -n_kept:].numpy(), bias.numpy())).eval()
 

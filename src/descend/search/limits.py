@@ -18,6 +18,7 @@ from descend.search import mixture
 from descend.search.findings import Findings
 from descend.search.steps import KeepStep, text
 from descend.search.study import Answer, Study
+from descend.train.memory_need import state_bytes
 from descend.train.plan import Plan
 
 MEASURED = 5  # answers timed, after one that warms up; the median counts
@@ -32,7 +33,7 @@ def check(study: Study, answer: Answer) -> None:
         raise KnobError("latency", f"must allow one look at one picture: {1000 * took:.0f}ms here", got=plan.latency,
                         fix="Raise --latency, or name a smaller --backbone or --size.")  # fmt: skip
     if not _is_small(plan, network):
-        raise KnobError("max_size", f"must allow one network: {size_of(network) / 1e6:.1f}MB", got=plan.max_size,
+        raise KnobError("max_size", f"must allow one network: {state_bytes(network) / 1e6:.1f}MB", got=plan.max_size,
                         fix="Raise --max-size, or name a smaller --backbone.")  # fmt: skip
 
 
@@ -72,7 +73,7 @@ def check_kept(study: Study, findings: Findings, step: KeepStep) -> None:
     """Raise KnobError where what a recipe keeps is larger than the run that takes it again allows."""
     network = joined(*selected(findings, step))
     if not _is_small(study.plan, network):
-        must = f"must allow what the recipe's {text(step)} ships, {size_of(network) / 1e6:.1f}MB"
+        must = f"must allow what the recipe's {text(step)} ships, {state_bytes(network) / 1e6:.1f}MB"
         raise KnobError("max_size", must, got=study.plan.max_size,
                         fix="Delete that step from the recipe: what is kept is chosen anew.")  # fmt: skip
 
@@ -109,11 +110,6 @@ def answer_s(network: Ensemble, size: int) -> float:
     return statistics.median(walls[1:])
 
 
-def size_of(network: Ensemble) -> int:
-    """Return the bytes of a network's parameters and buffers: those of its file, but for names."""
-    return sum(value.numel() * value.element_size() for value in network.state_dict().values())
-
-
 def _options(findings: Findings) -> Iterator[KeepStep]:
     """Yield all ways to keep answers: with the best head, with another one that saw as many pictures, or without."""
     places, best = range(len(findings.judged)), findings.answers[0]  # those that nothing judges stand last
@@ -146,7 +142,7 @@ def _sum_s(plan: Plan, answers: Sequence[Answer], taken_s: dict[Answer, float]) 
 
 
 def _is_small(plan: Plan, network: Ensemble) -> bool:
-    return plan.max_size is None or size_of(network) <= n_bytes(plan.max_size, who="max_size")
+    return plan.max_size is None or state_bytes(network) <= n_bytes(plan.max_size, who="max_size")
 
 
 def _allowed(plan: Plan, network: Ensemble) -> bool:

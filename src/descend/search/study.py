@@ -26,6 +26,7 @@ from descend.quantities import n_bytes
 from descend.search.clock import Clock, Watch
 from descend.search.steps import FeatureStep, FineTuneStep
 from descend.search.warm_up import WarmUp
+from descend.train.memory_need import state_bytes
 from descend.train.metrics import evidence_per_row
 from descend.train.plan import Plan
 from descend.train.run_log import RunLog
@@ -128,6 +129,7 @@ class Study:
         self.tried: dict[tuple[FeatureStep, str, bool], TriedHead] = {}  # by look, set of features, whether crops are flipped
         self.strengths: dict[str, float] = {}  # by set of features, of the last step that sought them on plain views
         self.best_trials: dict[tuple[int, str], Trial] = {}  # by size and set of features, also of choices that ended too early
+        self._means: dict[Answer, NDArray[np.float64]] = {}
         self._engines: dict[int, Engine] = {}
         self._rates: dict[tuple[str, int], float] = {}
         self._training: dict[tuple[int, str | None, bool], float] = {}  # pictures per second: size, frozen part, distorted
@@ -164,9 +166,8 @@ class Study:
         """Return whether the pretrained network with a head on these features keeps ``max_size``."""
         if self.plan.max_size is None:
             return True
-        body = sum(value.numel() * value.element_size() for value in self.pretrained.state_dict().values())
         head = 4 * self.n_classes * (self.pretrained.n_columns(taps) + 1)
-        return body + head <= n_bytes(self.plan.max_size, who="max_size")
+        return state_bytes(self.pretrained) + head <= n_bytes(self.plan.max_size, who="max_size")
 
     def backbone(self, view: int, taps: Sequence[str] = ()) -> Backbone:
         """Return a copy of the pretrained backbone that looks at the run's pictures in ``view`` pixels."""
@@ -245,6 +246,13 @@ class Study:
             return features
         cropper = self._views((CROPS, FLIP) if crops.flipped else (CROPS,))
         return np.concatenate([features, self._extracted(cropper, engine, rows, 1 + crops.n)[:, 1:]], axis=1)
+
+    def mean_features(self, answer: Answer) -> NDArray[np.float64]:
+        """Return the means over an answer's training pictures of its engine's features of their plain views, (D,), found once."""
+        if answer not in self._means:
+            features = self.features(answer.engine, self.rows("train", answer.share), mirrored=False)
+            self._means[answer] = features[:, 0].mean(0, dtype=np.float64)
+        return self._means[answer]
 
     def transformed(self, engine: Engine, rows: NDArray[np.int64], augment: tuple[str, ...]) -> NDArray[np.float32]:
         """Return the engine's features of the plain view of rows and of one that is augmented, cached: (n, 2, D) float32."""

@@ -10,6 +10,7 @@ from torch import nn
 
 from descend.errors import KnobError
 from descend.quantities import TIMES, seconds
+from descend.train.memory_need import state_bytes
 
 EVERY_S = 30.0  # writing costs little, repeating an hour costs an hour
 FIRST_S = 2.0
@@ -27,8 +28,7 @@ class Cadence:
 
     def __init__(self, every: str | None, module: nn.Module) -> None:
         self._n_steps, self._every_s = _read(every)
-        n_bytes = sum(value.numel() * value.element_size() for value in module.state_dict().values())
-        self._cost_s = COPIES * n_bytes / BYTES_PER_S
+        self._cost_s = COPIES * state_bytes(module) / BYTES_PER_S
         self._least_s = FIRST_S
         self._steps, self._last = 0, time.perf_counter()
 

@@ -12,7 +12,7 @@ import copy
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from descend import rng
 from descend.available_memory import available_bytes, in_gb
@@ -79,3 +79,8 @@ def refuse_too_much(need: int, plan: Plan) -> None:
         needed = f"{sizes(plan)} need {in_gb(need)} or more, {in_gb(free)} are free"
         raise TrainingError("training", f"must fit into memory: {needed}",
                             fix=f"{smaller(plan)} Or close other programs.")  # fmt: skip
+
+
+def state_bytes(module: nn.Module) -> int:
+    """Return the bytes of a module's parameters and buffers: those of its file, but for names."""
+    return sum(value.numel() * value.element_size() for value in module.state_dict().values())

@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 from typing import Any, Literal
 
 import numpy as np
+import PIL
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -244,8 +244,8 @@ def class_counts(data: Dataset) -> NDArray[np.int64]:
 
 def pixels_key(decoded: Decoded, size: int) -> str:
     """Return what names stored pictures, cropped to a size, in the cache of their features: all that their pixels depend on."""
-    pillow = version("pillow")  # decodes: a new one has other pixels, which the cache of stored pictures notices too
-    return f"decode {POLICY} {pillow}, {decoded.dataset.policy}, {decoded.resolution} px, crop {size} px"
+    # Pillow decodes: a new one has other pixels, which the cache of stored pictures notices too
+    return f"decode {POLICY} {PIL.__version__}, {decoded.dataset.policy}, {decoded.resolution} px, crop {size} px"
 
 
 def views_key(augment: Sequence[Augmentation]) -> str:
