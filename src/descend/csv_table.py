@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import TextIO
 
 Cell = str | int | float
@@ -17,16 +18,18 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
 
 
-def write_table(file: TextIO, header: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
-    """Write a header and rows as CSV (RFC 4180); floats get six decimals. file: opened with ``newline=""``."""
-    write_row(file, header)
-    for row in rows:
-        write_row(file, row)
+def write_table(file: TextIO, header: Sequence[str], rows: Iterable[Sequence[Cell]], *, in_quotes: bool = False) -> None:
+    """Write a header and rows as CSV (RFC 4180); floats get six decimals.
+
+    file: opened with ``newline=""``. in_quotes: put every cell in quotes, not only those that need it.
+    """
+    for row in chain([header], rows):
+        write_row(file, row, in_quotes=in_quotes)
 
 
-def write_row(file: TextIO, cells: Sequence[Cell]) -> None:
+def write_row(file: TextIO, cells: Sequence[Cell], *, in_quotes: bool = False) -> None:
     """Write one row as ``write_table`` does."""
-    csv.writer(file).writerow([_text(cell) for cell in cells])
+    csv.writer(file, quoting=csv.QUOTE_ALL if in_quotes else csv.QUOTE_MINIMAL).writerow([_text(cell) for cell in cells])
 
 
 def disarmed(text: str) -> str:

@@ -22,8 +22,10 @@ library has said, after 1,000 and 4,000.
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable, Sequence
 from numbers import Integral
+from typing import TypeGuard
 
 from descend.printable import printable, shortened
 
@@ -114,3 +116,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def first_line(error: BaseException) -> str:
     """Return what another library's error says, in one line of 200 characters at most; its name where it says nothing."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
+def is_full_disk(error: BaseException) -> TypeGuard[OSError]:
+    """Return whether an error says that a disk takes no more."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)

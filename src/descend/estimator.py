@@ -21,6 +21,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from descend import api
+from descend.data.labels import is_missing
 from descend.data.one_picture import is_path
 from descend.errors import DataError, KnobError, first_line
 from descend.flat_pictures import FlatPictures
@@ -215,8 +216,7 @@ def _with_knobs(named: Technique, setting: str, values: dict[str, Any]) -> str:
 def _refuse_missing(who: str, y: Any) -> None:
     """Raise DataError for a label that is missing. NumPy would make the word ``nan`` of a NaN beside words, and a class of it."""
     for row, label in enumerate(np.ravel(np.asarray(y, object))):
-        is_nan = isinstance(label, (float, np.floating)) and np.isnan(label)
-        if label is None or is_nan or type(label).__name__ in ("NAType", "NaTType"):
+        if is_missing(label):
             raise DataError(who, f"every picture must have a label, that of row {row} is missing", got=label,
                             fix="Leave such rows out, or give them a label.")  # fmt: skip
 

@@ -12,7 +12,6 @@ much. A tar that is not compressed is read where it lies (``tar_shards``).
 
 from __future__ import annotations
 
-import errno
 import json
 import lzma
 import re
@@ -28,7 +27,7 @@ from typing import IO, Any
 from descend.data.formats import is_picture_name
 from descend.data.manifest import natural
 from descend.data.ranges import LocalFile
-from descend.errors import DataError
+from descend.errors import DataError, is_full_disk
 from descend.files import CacheFolder
 from descend.printable import shortened
 from descend.regular_files import size_on_disk
@@ -41,7 +40,6 @@ _NUMBERED = re.compile(r"[\W_]*\d+\W*$")  # the end of photos-001, photos (2), p
 
 LINK, LINK_TO_NOTHING = "a link", "a link to no file before it"  # why it is passed over
 _LINKS = "-links.json"  # beside the folder of an archive's files: what was not unpacked of it
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 # path within, bytes, what the archive calls it; of a hard link, the path of the file before it that it leads to
 Member = tuple[PurePosixPath, int, "zipfile.ZipInfo | tarfile.TarInfo | PurePosixPath"]
@@ -144,7 +142,7 @@ def in_cache(facts: Sequence[Any], who: str, unpack: Callable[[Path], None], cac
     try:
         return cache.folder(KIND, facts, unpack)
     except OSError as error:
-        fix = "Make room there, or unpack it and give the folder." if error.errno in _FULL else "Unpack it, and give the folder."
+        fix = "Make room there, or unpack it and give the folder." if is_full_disk(error) else "Unpack it, and give the folder."
         raise DataError(who, f"must be unpacked into the cache {cache.root} ({error.strerror or error})", fix=fix) from error
 
 
@@ -264,7 +262,7 @@ def _members(path: Path, archive: Archive, links: list[tuple[str, str]] | None =
     for member in archive:
         if not (member.isfile() or member.islnk() or member.issym()) or is_noise(inside := inside_of(str(path), member.name)):
             continue
-        before = None if member.isfile() else PurePosixPath(member.linkname.replace("\\", "/"))
+        before = None if member.isfile() else linked_from(member)
         if before is None:
             sizes[inside] = member.size
             yield inside, member.size, member
@@ -282,6 +280,11 @@ def inside_of(archive: str, name: str) -> PurePosixPath:
     if inside.is_absolute() or ".." in inside.parts or re.match(r"[A-Za-z]:", name):
         raise DataError(archive, "must name files inside itself", got=name, fix="Do not trust this archive.")
     return inside
+
+
+def linked_from(member: tarfile.TarInfo) -> PurePosixPath:
+    """Return what a link of a tar leads to: of a hard link, the path of a file before it. Nothing is checked: it is looked up."""
+    return PurePosixPath(member.linkname.replace("\\", "/"))
 
 
 def is_noise(inside: PurePosixPath) -> bool:

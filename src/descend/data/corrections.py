@@ -8,7 +8,6 @@ that the data do not have) is an error, never passed over.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -18,7 +17,7 @@ from typing import Literal
 
 import numpy as np
 
-from descend.csv_table import disarmed
+from descend.csv_table import write_table
 from descend.data.labels import clean_text
 from descend.data.manifest import SPLITS, Manifest
 from descend.data.places import is_file
@@ -73,9 +72,7 @@ def write_corrections(table: Path, corrections: Iterable[Correction]) -> None:
                             fix="Rename the file.")  # fmt: skip
     in_quotes = any(path.startswith(" ") for path, *_ in rows)  # outside of them, such a blank is passed over
     with replacing(table) as part, part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, quoting=csv.QUOTE_ALL if in_quotes else csv.QUOTE_MINIMAL)
-        writer.writerow(HEADER)
-        writer.writerows(map(disarmed, row) for row in rows)
+        write_table(file, HEADER, rows, in_quotes=in_quotes)
 
 
 def settled(manifest: Manifest, corrections: Iterable[Correction], *, who: str) -> list[Correction]:

@@ -106,6 +106,13 @@ def label_text(value: Any, *, who: str) -> str:
     return text
 
 
+def is_missing(value: Any) -> bool:
+    """Return whether a value stands for none: None, NaN, and those of pandas, which refuse comparison."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(value, (float, np.floating)) and bool(np.isnan(value))
+
+
 def cell_text(value: Any) -> str:
     """Return what stands in a cell as clean text: "" for an empty or missing one, ``3`` for the float 3.0.
 
@@ -113,11 +120,9 @@ def cell_text(value: Any) -> str:
     >>> [cell_text(value) for value in (" cat ", None, float("nan"), "NaN", 3.0, b"dog", True)]
     ['cat', '', '', '', '3', 'dog', 'True']
     """
-    if value is None or type(value).__name__ in ("NAType", "NaTType"):  # pandas' missing values, which refuse comparison
+    if is_missing(value):
         return ""
     if isinstance(value, (float, np.floating)):
-        if np.isnan(value):
-            return ""
         value = int(value) if float(value).is_integer() else value
     if isinstance(value, bytes):
         value = value.decode("utf-8", "replace")

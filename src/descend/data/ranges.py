@@ -10,7 +10,6 @@ it is first read, and again where it had to make room.
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import threading
@@ -21,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, Protocol
 
-from descend.errors import DataError
+from descend.errors import DataError, is_full_disk
 from descend.files import CacheFolder
 from descend.printable import shortened
 from descend.regular_files import size_on_disk
@@ -29,7 +28,6 @@ from descend.regular_files import size_on_disk
 BLOCK = 2**22  # bytes read at once at an address by what goes through a file
 HELD_BLOCKS = 16
 _FETCHED = "fetched"  # of the cache's entries
-FULL = (errno.ENOSPC, errno.EDQUOT)  # what the disk says that takes no more
 _PAUSES_S = (0.5, 2.0)  # before an address that did not answer is asked again
 
 
@@ -208,7 +206,7 @@ class RemoteFile:
         try:
             entry = self._cache.folder(_FETCHED, list(self.facts), fetch)
         except OSError as error:
-            if error.errno not in FULL:
+            if not is_full_disk(error):
                 raise
             raise no_room(self.name, self._cache, error) from error  # it would be full the next time, too
         try:

@@ -17,11 +17,11 @@ from typing import Any
 from descend.data.archives import ENDINGS
 from descend.data.parquet_pictures import FOLDERS
 from descend.data.parquet_rows import SUFFIX, has_pictures
-from descend.data.ranges import FULL, RemoteFile, no_room, out_of_reach
+from descend.data.ranges import RemoteFile, no_room, out_of_reach
 from descend.data.shards import Shards
 from descend.data.table_files import SUFFIXES
 from descend.data.tar_shards import ENDING as TAR
-from descend.errors import DataError, MissingExtra
+from descend.errors import DataError, MissingExtra, is_full_disk
 from descend.files import CacheFolder
 from descend.printable import shortened
 
@@ -73,7 +73,7 @@ def at_address(address: str, cache: CacheFolder | None = None) -> Path | Shards:
     try:
         entry = cache.folder(KIND, facts, fetch)
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in FULL:
+        if is_full_disk(error):
             raise no_room(address, cache, error) from error
         raise out_of_reach(address, error) from error
     return entry / place / PurePosixPath(file).name if file else entry / place

@@ -20,13 +20,13 @@ import re
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from descend.data import folders, tables
-from descend.data.archives import LINK, LINK_TO_NOTHING, inside_of, is_noise, stem
+from descend.data.archives import LINK, LINK_TO_NOTHING, inside_of, is_noise, linked_from, stem
 from descend.data.folder_names import holds_closed_split
 from descend.data.formats import is_hidden_picture, kind_of, why_no_picture
 from descend.data.manifest import SPLIT_WORDS, Manifest
@@ -180,8 +180,7 @@ class _Walk:
         if member.isreg():
             file = _File(member.offset_data, member.size, member.issparse())
         else:
-            before = PurePosixPath(member.linkname.replace("\\", "/")).as_posix()
-            file = self._files.get(before) if member.islnk() else None
+            file = self._files.get(linked_from(member).as_posix()) if member.islnk() else None
         if file is not None:
             self._files[path] = file
         return file

@@ -34,7 +34,7 @@ def holm(p_values: Sequence[float]) -> NDArray[np.float64]:
     return adjusted
 
 
-def holm_levels(p_values: Sequence[float], level: float = 0.95, at: Look | Sequence[Look] | None = None) -> NDArray[np.float64]:
+def holm_levels(p_values: Sequence[float], level: float = 0.95, at: Sequence[Look] | None = None) -> NDArray[np.float64]:
     """Return the level at which Holm's method looks at each comparison, (m,): there its interval leaves out zero or does not.
 
     With k differences found before it, a comparison is tested at 1 - (1 - level) / (m - k). An interval at that level
@@ -42,8 +42,8 @@ def holm_levels(p_values: Sequence[float], level: float = 0.95, at: Look | Seque
     comparisons call any equal pair different, and each interval by itself covers its difference at ``level`` or more. All of
     them together cover all differences, zero or not, only at Bonferroni's level, 1 - (1 - level) / m, which finds less; no
     intervals can be both (Guilbaud 2008, Biometrical Journal 50, 678-692).
-    p_values: (m,), of intervals and tests that agree. at: for comparisons that are looked at repeatedly, the look that all of
-    them are at, or one for each.
+    p_values: (m,), of intervals and tests that agree. at: for comparisons that are looked at repeatedly, the look that each
+    of them is at.
     Raises DataError unless all p values and ``level`` lie in [0, 1].
     """
     p = _checked(p_values, "holm_levels")
@@ -52,10 +52,7 @@ def holm_levels(p_values: Sequence[float], level: float = 0.95, at: Look | Seque
     waiting = list(np.argsort(p, kind="stable"))
     while waiting:
         tested = 1 - (1 - level) / len(waiting)
-        if isinstance(at, Sequence):
-            levels[waiting] = [at[each](tested) for each in waiting]
-        else:
-            levels[waiting] = at(tested) if at else tested
+        levels[waiting] = tested if at is None else [at[each](tested) for each in waiting]
         found = next((each for each in waiting if p[each] < 1 - levels[each]), None)  # at one look: the first, or none
         if found is None:
             break
