@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -206,8 +206,7 @@ def _opened(out: Path) -> Iterator[TextIO]:
 
 def _say_skipped(seen: _Seen) -> None:
     """Name what was not answered: files that cannot be read, then those that are no pictures, a line for each reason."""
-    for name, reason in seen.problems.items():
-        tell(f"skipped: {reason if printable(name) in reason else f'{name}: {reason}'}", file=sys.stderr)
+    say_unreadable(seen.problems)
     by_reason: dict[str, list[str]] = {}
     for name, reason in seen.passed_over.items():
         by_reason.setdefault(reason, []).append(name)
@@ -217,6 +216,13 @@ def _say_skipped(seen: _Seen) -> None:
     n_skipped = len(seen.problems) + len(seen.passed_over)
     if n_skipped:
         tell(f"{n_skipped} of {n_skipped + len(seen.confidences)} files were skipped", file=sys.stderr)
+
+
+def say_unreadable(problems: Mapping[str, str]) -> None:
+    """Name the pictures that cannot be read, a line for each. problems: name -> why."""
+    for name, reason in problems.items():
+        is_named = reason.startswith((f"{name}: ", f"{printable(name)}: "))  # by an error of its own
+        tell(f"skipped: {reason if is_named else f'{name}: {reason}'}", file=sys.stderr)
 
 
 def _say_sure(run: Run, seen: _Seen, least: float) -> None:

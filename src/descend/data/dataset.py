@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +25,7 @@ from descend.pixels import USUAL, Fit, PixelPolicy
 from descend.printable import printable
 
 ABOUT_THE_SPLIT = ("carved", "few")  # kinds of problems that go where everything is trained on
+ABOUT_THE_POLICY = ("scale", "narrow", "background", "blank")  # that go where the pictures are read by the policy of others
 _SHOWN = 20  # classes listed on the terminal
 _LEAST_TOLD = 0.005  # of the pictures' area unseen: below, it would read 0%
 _LOOKED_AT = 24  # pictures decoded to see whether all are gray
@@ -41,7 +42,7 @@ class Dataset:
     later does not change it.
     policy: how all its pictures are read: the scale, the background and the fit. groups: (N,) int64, pictures that belong
     together (one patient, one video), or None. pictures: as in ``Manifest``. near: the near copies that loading
-    found among all rows.
+    found among all rows. unreadable: name -> why, every picture that was left out because it cannot be opened or decoded.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Dataset:
     policy: PixelPolicy = USUAL
     groups: NDArray[np.int64] | None = field(default=None, repr=False)
     near: NearCopies = field(default=NONE, repr=False)
+    unreadable: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -161,7 +163,7 @@ class Dataset:
             "scale": None if self.policy.scale is None else list(self.policy.scale),
             "background": self.policy.background,
             "fit": self.policy.fit,
-            "problems": [dataclasses.asdict(problem) | {"examples": list(problem.examples)} for problem in self.problems],
+            "problems": [problem.describe() for problem in self.problems],
             "fingerprint": self.fingerprint,
         }
 
@@ -189,7 +191,9 @@ class Dataset:
         """Return the data set with rows left out because they cannot be decoded: row -> why."""
         splits = self.splits.copy()
         splits[list(reasons)] = UNASSIGNED
-        return dataclasses.replace(self, splits=splits, problems=(*self.problems, *unreadable(self.names, reasons)))
+        known = {**self.unreadable, **{self.names[row]: why for row, why in reasons.items()}}
+        told = (*self.problems, *unreadable(self.names, reasons))
+        return dataclasses.replace(self, splits=splits, problems=told, unreadable=known)
 
     def only(self, rows: NDArray[np.int64], *, why: str) -> Dataset:
         """Return the data set of these rows, (n,) int64, alone; the rest is left aside and counted, for the reason given."""

@@ -74,9 +74,8 @@ def load(
     cache = CacheFolder(cache_dir)
     seen = scan(manifest, threads=n_threads(threads), cache=cache, progress=progress)
     opened = np.array([row not in seen.reasons for row in range(len(manifest.names))], np.bool_)
-    given = manifest.splits[opened]
-    labels, digests, names = manifest.labels[opened], seen.digests[opened], _kept(manifest, opened)
-    groups = None if manifest.groups is None else manifest.groups[opened]
+    labels, given, digests = manifest.labels[opened], manifest.splits[opened], seen.digests[opened]
+    names, groups = _kept(manifest, opened), None if manifest.groups is None else manifest.groups[opened]
     notes = [
         *manifest.problems,
         *problems.unreadable(manifest.names, seen.reasons),
@@ -112,6 +111,7 @@ def load(
         policy=policy,
         groups=groups,
         near=near,
+        unreadable={manifest.names[row]: why for row, why in sorted(seen.reasons.items())},
     )
     if not split:
         return dataset

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +33,17 @@ class Problem:
     examples: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        shown = ", ".join(self.examples[:3]) + (", ..." if self.examples and self.n > 3 else "")
-        return f"{self.message}: {shown}" if shown else self.message
+        return told(self.message, self.examples, self.n, most=3)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the problem ready for JSON."""
+        return dataclasses.asdict(self) | {"examples": list(self.examples)}
+
+
+def told(message: str, names: Sequence[str], n: int, *, most: int) -> str:
+    """Return a sentence about n things with the names of the first, ``most`` of them."""
+    shown = ", ".join(names[:most]) + (", ..." if names and n > most else "")
+    return f"{message}: {shown}" if shown else message
 
 
 def problem(kind: str, one: str, many: str, names: Sequence[str]) -> list[Problem]:

@@ -39,12 +39,22 @@ Confused = Annotated[list[Annotated[int, Ge(0)]], Len(3, 3)]
 """A cell of a confusion matrix: the true class and the answered one, counted from 0, and how many pictures."""
 
 
+class DataNote(TypedDict):
+    """Something about the data that their owner should know: ``data.Problem`` says what its kinds are, n and examples."""
+
+    kind: str
+    message: str
+    n: int
+    examples: list[str]
+
+
 class Evaluation(Score):
     """What ``Run.evaluate`` returns: the score, and how it was measured.
 
-    test_looks: looks at any test split so far. problems: name -> reason, pictures that cannot be read. look_noted: False where
-    the run folder takes no writes. n_trained_on: pictures that the run was trained or selected on; None where its own data are
-    not at hand. n_near_trained_on: others that are near copies of such; None too where there are more pictures than the run's
+    test_looks: looks at any test split so far. problems: name -> reason, pictures of the data, of any split, that cannot be read.
+    notes: what else there is to say of the data: what is left out, and what a score of them may rest on. look_noted: False
+    where the run folder takes no writes. n_trained_on: pictures that the run was trained or selected on; None where its own data
+    are not at hand. n_near_trained_on: others that are near copies of such; None too where there are more pictures than the run's
     budget had time to seek them among. doubt: of "right" and "wrong" answers, the mean entropy and mutual information in nats;
     None after single passes.
     """
@@ -54,6 +64,7 @@ class Evaluation(Score):
     test_looks: int
     per_class: list[ClassScore]
     problems: dict[str, str]
+    notes: list[DataNote]
     look_noted: bool
     n_trained_on: int | None
     n_near_trained_on: int | None

@@ -17,10 +17,10 @@ from descend.data import Dataset
 from descend.data.opening import Source
 from descend.data.overlap import n_shared
 from descend.data.pool import n_threads
-from descend.errors import DataError, DescendError, RunError, SpecError, nearest
+from descend.errors import DataError, DescendError, RunError, SpecError
 from descend.printable import shortened
 from descend.progress import Progress, Silent
-from descend.train import folder, graph_inference, manifest, metrics
+from descend.train import folder, graph_inference, manifest, measured, metrics
 from descend.train.answers import FeatureVectors, Predictions
 from descend.train.inference_result import InferenceResult
 from descend.train.labels import typed
@@ -244,11 +244,12 @@ class Run:
         tta, mc: as in ``predict``; the answer then tells the mean doubt of right and of wrong answers.
         On a split of the run's own data the score is the recorded one to the bit, on the same machine with the same threads; not
         on validation where the model has learned from it in the end (``record.reasons["refit"]``).
-        Classes are matched by name. Raises DataError, naming them, where a class is unknown to the run.
+        Classes are matched by name. ``problems`` and ``notes`` tell what is left out of the data. Raises DataError, naming them,
+        where a class is unknown to the run.
         """
         own = self._own(data, threads, outside=outside)
         dataset = own or data_package.load(data, split=False, outside=outside, threads=threads)
-        columns = self._columns(dataset)
+        columns = measured.columns(dataset, self.classes)
         chosen = split or ("test" if len(dataset.indices("test")) else "val")
         rows = dataset.indices(chosen)
         if not len(rows):
@@ -267,8 +268,9 @@ class Run:
         return Evaluation(
             **metrics.score(result.probabilities, labels, copies=dataset.copies(judged), groups=dataset.evidence(judged)),
             run=str(self.folder), split=chosen, test_looks=len(self.record.test_looks),
-            per_class=metrics.per_class(result.probabilities, labels, self.classes), problems=problems, look_noted=noted,
-            n_trained_on=n_same, n_near_trained_on=n_near, tta=tta, mc=mc, doubt=_doubt(result, labels),
+            per_class=metrics.per_class(result.probabilities, labels, self.classes), look_noted=noted,
+            problems={**dataset.unreadable, **problems}, notes=measured.notes(dataset),
+            n_trained_on=n_same, n_near_trained_on=n_near, tta=tta, mc=mc, doubt=measured.mean_doubt(result, labels),
         )  # fmt: skip
 
     def _note_look(self, what: str) -> bool:
@@ -366,14 +368,6 @@ class Run:
         except DataError:  # fine to measure on, but nothing one could have trained on
             return None
 
-    def _columns(self, dataset: Dataset) -> NDArray[np.int64]:
-        """Return, for each class of the data, its column in the run's answers."""
-        unknown = [name for name in dataset.classes if name not in self.classes]
-        if unknown:
-            raise DataError("eval", "the data's classes must be among the run's", got=unknown[:10],
-                            fix=f"The run knows {', '.join(self.classes[:20])}. {nearest(unknown[0], self.classes)}")  # fmt: skip
-        return np.array([self.classes.index(name) for name in dataset.classes], np.int64)
-
 
 def _refuse_none(who: str, n_answers: int, left_out: Mapping[str, str]) -> None:
     """Raise DataError where there is no answer. left_out: name -> why."""
@@ -381,18 +375,3 @@ def _refuse_none(who: str, n_answers: int, left_out: Mapping[str, str]) -> None:
         told = [reason if reason.startswith(name) else f"{name}: {reason}" for name, reason in list(left_out.items())[:3]]
         why = "; ".join(told) or "no picture at all"
         raise DataError(who, "needs one readable picture or more", got=why)
-
-
-def _doubt(result: InferenceResult, labels: NDArray[np.int64]) -> dict[str, dict[str, float]] | None:
-    """Return the mean entropy and mutual information, in nats, of right and of wrong answers; None after single passes."""
-    if result.entropy is None or result.mutual_information is None:
-        return None
-    right = result.probabilities.argmax(1) == labels
-    return {
-        name: {
-            "entropy": float(result.entropy[chosen].mean()),
-            "mutual_information": float(result.mutual_information[chosen].mean()),
-        }
-        for name, chosen in (("right", right), ("wrong", ~right))
-        if chosen.any()
-    }
