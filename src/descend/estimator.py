@@ -6,8 +6,9 @@ import contextlib
 import dataclasses
 import shutil
 import tempfile
+import warnings
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from numbers import Integral
 from pathlib import Path
@@ -21,8 +22,10 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from descend import api
-from descend.data.labels import is_missing
-from descend.data.one_picture import is_path
+from descend.data.labels import cell_text
+from descend.data.one_picture import CHANNELS, is_one_picture, is_path
+from descend.data.problems import LEFT_OUT, told
+from descend.data.sources import unmasked
 from descend.errors import DataError, KnobError, first_line
 from descend.flat_pictures import FlatPictures
 from descend.models.architecture import Architecture
@@ -33,6 +36,7 @@ from descend.transfer.heads import Head
 
 FAMILIES: dict[str, type[Technique]] = {"optimizer": Rule, "schedule": Schedule, "head": Head, "backbone": Architecture}
 """Settings that are one technique: a search may set a knob of it, as ``optimizer__lr``."""
+SHOWN = 10  # names in a warning
 _OWN = ("validation_fraction", "image_shape", "picture_fit", "random_state", "keep_in")
 
 
@@ -52,7 +56,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
 
     keep_in: a folder, made where there is none, that gets a run folder with each ``fit``, its report included; by default nothing
     is kept on disk.
-    ``classes_``: (K,) the labels, sorted; ``run_``: the trained run. Raises DataError and KnobError, which are ValueErrors.
+    ``classes_``: (K,) the labels, sorted; ``run_``: the trained run. Pictures that ``fit`` leaves out because they cannot be read
+    are told by a UserWarning. Raises DataError and KnobError, which are ValueErrors.
 
     >>> from sklearn.datasets import load_digits
     >>> import descend
@@ -125,6 +130,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         finally:
             if self.keep_in is None:
                 shutil.rmtree(place, ignore_errors=True)
+        _warn_of_left_out(type(self).__name__, run.record.data["problems"])
         self.classes_, self.run_ = classes, run
         return self
 
@@ -138,7 +144,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         answers = self.run_.predict(pictures)
         if answers.problems:
             name, why = next(iter(answers.problems.items()))
-            raise DataError(f"X{name}" if name.startswith("[") else name, f"must be a readable picture ({why})")
+            raise DataError(f"X{name}" if name.startswith("[") else name, why.removeprefix(f"{name}: ").removesuffix("."))
         are_files = all(map(is_path, pictures))
         names = [str(Path(picture)) if are_files else f"[{row}]" for row, picture in enumerate(pictures)]
         if names != [*answers.names]:
@@ -158,6 +164,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         X = self._pictures(X, reset=True)
         _refuse_missing(type(self).__name__, y)
         y = column_or_1d(y, warn=True)
+        _refuse_mixed(type(self).__name__, y)
         check_classification_targets(y)
         if len(y) != len(X):
             raise DataError(type(self).__name__, f"must have one label for each of {len(X)} pictures", got=len(y))
@@ -165,6 +172,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
 
     def _pictures(self, X: Any, *, reset: bool) -> Any:
         """Return pictures as ``fit`` and ``predict`` of descend take them; rows of numbers become pixels."""
+        _refuse_one_picture(X, None if reset else tuple(self.run_.record.picture_shape))
         if _names_files(X):
             X = list(X[X.columns[0]])
         of_rows = _are_rows(X)
@@ -214,11 +222,48 @@ def _with_knobs(named: Technique, setting: str, values: dict[str, Any]) -> str:
 
 
 def _refuse_missing(who: str, y: Any) -> None:
-    """Raise DataError for a label that is missing. NumPy would make the word ``nan`` of a NaN beside words, and a class of it."""
-    for row, label in enumerate(np.ravel(np.asarray(y, object))):
-        if is_missing(label):
+    """Raise DataError for a label that is missing: by itself, by a mask, or by a word that stands for none.
+
+    NumPy makes the word ``nan`` of a NaN beside words, and pandas an empty one of a gap in a file.
+    """
+    labels = unmasked(y) if np.ma.isMaskedArray(y) else np.asarray(y, object)
+    for row, label in enumerate(np.ravel(labels)):
+        if not cell_text(label):
             raise DataError(who, f"every picture must have a label, that of row {row} is missing", got=label,
                             fix="Leave such rows out, or give them a label.")  # fmt: skip
+
+
+def _refuse_mixed(who: str, y: NDArray[Any]) -> None:
+    """Raise DataError for words beside numbers: they have no order, and ``1`` and ``"1"`` would be two classes."""
+    if y.dtype == object and len(kinds := {isinstance(label, (str, bytes)) for label in y}) > 1:
+        got = [next(label for label in y if isinstance(label, (str, bytes)) is kind) for kind in sorted(kinds)]
+        raise DataError(
+            who, "labels must all be words, or all numbers", got=got, fix="Make words of them: [str(label) for label in y]."
+        )
+
+
+def _refuse_one_picture(X: Any, shape: tuple[int, ...] | None) -> None:
+    """Raise DataError for one picture in the place of many: its characters, bytes or rows would each be taken for one.
+
+    shape: of one picture in the array that was fitted on, () where it was no array; None before fitting.
+    """
+    if is_path(X) or is_one_picture(X) or (isinstance(X, np.ndarray) and X.ndim == 0):
+        fix = "Give a list: [X] for one picture" + is_path(X) * "; for a folder or a table, descend.fit and Run.predict" + "."
+        raise DataError("X", "must be many pictures, not one", got=X if is_path(X) else type(X).__name__, fix=fix)
+    if shape is None or not isinstance(X, np.ndarray) or X.ndim != 3:
+        return
+    if X.shape == shape or (X.shape[2] in CHANNELS and X.shape[1:] != shape):
+        n, height, width = X.shape
+        must = f"an array of {X.shape} may be one picture, or {n} gray pictures of {height} x {width} pixels: say which"
+        raise DataError("X", must, fix="Give X[None] for the one picture, list(X) for the gray ones.")
+
+
+def _warn_of_left_out(who: str, problems: Sequence[Mapping[str, Any]]) -> None:
+    """Warn of pictures that were given to ``fit`` and not trained on: scores are of others. problems: as a record has them."""
+    for item in problems:
+        if item["kind"] in LEFT_OUT:
+            said = told(item["message"], item["examples"], item["n"], most=SHOWN)
+            warnings.warn(f"{who}: {said}", UserWarning, stacklevel=3)
 
 
 def _names_files(X: Any) -> bool:

@@ -170,6 +170,46 @@ def test_a_class_without_a_readable_picture_is_named(files: list[str], tmp_path:
         model.predict(files)
 
 
+def test_pictures_that_fit_leaves_out_are_a_warning(files: list[str], tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    given, names = [*files, str(tmp_path / "gone.png"), str(tmp_path / "broken.png")], [*LABELS, 0, 1]
+    model = tiny(epochs=1, size=12)
+    with pytest.warns(UserWarning, match="left out") as caught:
+        model.fit(given, names)
+    told = [str(warning.message) for warning in caught]
+    assert any("ImageClassifier: 1 file" in line and "gone.png" in line for line in told)
+    assert any("ImageClassifier: 1 file cannot be decoded" in line and "broken.png" in line for line in told)
+    assert len(model.classes_) == 2
+
+
+def test_a_broken_picture_is_named_once(files: list[str], tmp_path: Path) -> None:
+    model = tiny(epochs=1, size=12).fit(files, LABELS)
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    with pytest.raises(DataError) as caught:
+        model.predict([files[0], tmp_path / "broken.png"])
+    assert str(caught.value) == f"{tmp_path / 'broken.png'}: must be a readable picture (not a format that Pillow reads)."
+
+
+@pytest.mark.parametrize(
+    "one", ["/tmp/x/", Path("a.png"), np.str_("a.png"), np.array("a.png"), Image.new("L", (8, 8)), b"\x89PNG"]
+)
+def test_one_picture_is_refused_where_many_must_stand(one: Any, files: list[str]) -> None:
+    """The characters of a path would each be one: ``/`` is the whole disk."""
+    model = tiny(epochs=1, size=12).fit(files, LABELS)
+    for ask in (model.predict, model.predict_proba, lambda X: model.score(X, LABELS), lambda X: tiny().fit(X, LABELS)):
+        with pytest.raises(DataError, match=r"X: must be many pictures, not one, got .*Give a list: \[X\] for one picture"):
+            ask(one)
+
+
+@pytest.mark.parametrize("shape", [(12, 12, 3), (12, 12)])
+def test_one_color_picture_is_not_taken_for_its_rows(shape: tuple[int, ...]) -> None:
+    pictures = IMAGES if len(shape) == 2 else np.repeat(IMAGES[..., None], 3, axis=3)
+    model = tiny(epochs=1).fit(pictures, LABELS)
+    with pytest.raises(DataError, match=r"X: an array of \(12, 12, 3\) may be one picture, .*X\[None\] for the one picture"):
+        model.predict(np.zeros((12, 12, 3), np.uint8))
+    assert len(model.predict(pictures[:12])) == 12
+
+
 def test_a_path_that_is_many_pictures_or_none_is_refused(files: list[str], tmp_path: Path) -> None:
     model = tiny(epochs=1, size=12).fit(files, LABELS)
     (tmp_path / "more").mkdir()
@@ -226,6 +266,27 @@ def test_a_missing_label_is_named_and_no_class(missing: Any, kind: Any) -> None:
     labels[7] = missing
     with pytest.raises(DataError, match="every picture must have a label, that of row 7 is missing"):
         tiny(epochs=1).fit(IMAGES, kind(labels))
+
+
+@pytest.mark.parametrize("word", ["", " ", "nan", "<NA>", "null"])
+def test_a_word_that_stands_for_no_label_is_no_class(word: str) -> None:
+    """``np.array(["cat", np.nan])`` holds the word nan."""
+    labels = np.array(["nil", "one"], "U4")[LABELS]
+    labels[7] = word
+    with pytest.raises(DataError, match="every picture must have a label, that of row 7 is missing"):
+        tiny(epochs=1).fit(IMAGES, labels)
+
+
+@pytest.mark.parametrize("labels", [LABELS, np.array(["nil", "one"])[LABELS]])
+def test_a_masked_label_is_missing(labels: np.ndarray) -> None:
+    with pytest.raises(DataError, match="that of row 3 is missing"):
+        tiny(epochs=1).fit(IMAGES, np.ma.array(labels, mask=np.arange(40) == 3))
+
+
+def test_words_beside_numbers_are_refused_in_words() -> None:
+    labels = np.array([1, "one"], object)[LABELS]
+    with pytest.raises(DataError, match=r"labels must all be words, or all numbers, got .*Make words of them"):
+        tiny(epochs=1).fit(IMAGES, labels)
 
 
 def test_a_fitted_estimator_is_pickled_after_its_first_answer_too(tmp_path: Path) -> None:

@@ -204,11 +204,16 @@ def _way_to_pixels(array: NDArray[Any]) -> str:
     return "Scale floats to 0..255 and cast them to uint8."
 
 
+def unmasked(values: Any) -> NDArray[Any]:
+    """Return a masked array as an array of objects, None where it is masked: what is masked is missing."""
+    array = np.array(values, object)
+    array[np.ma.getmaskarray(values)] = None
+    return array
+
+
 def _as_array(values: Any, who: str, what: str) -> NDArray[Any]:
     if what == "labels" and np.ma.isMaskedArray(values):
-        array = np.array(values, object)  # pyright: ignore[reportArgumentType] (NumPy's own)
-        array[np.ma.getmaskarray(values)] = None  # what is masked is missing
-        return array
+        return unmasked(values)
     if what == "labels" and isinstance(values, (list, tuple)) and not any(map(np.ndim, values)):
         array = np.empty(len(values), object)  # NumPy would make words of a None or NaN beside words
         array[:] = list(values)
