@@ -136,6 +136,19 @@ def test_new_pictures_may_come_in_one(tmp_path: Path) -> None:
         load(path)
 
 
+def test_rows_without_a_picture_are_named_among_new_ones(tmp_path: Path) -> None:
+    """Who joins answers to rows by their order would give the next one's to each."""
+    cells = [*pictures(range(1)), None, *pictures(range(2, 3)), {"bytes": None, "path": "d.png"}, *pictures(range(4, 5))]
+    path = written(tmp_path / "new.parquet", {"image": cells}, row_group_size=2)
+    found = picture_sources(path)
+    assert [Path(name).name[:7] for name in found.names] == ["0000000", "0000002", "0000004"]
+    assert found.passed_over == {f"{path}/000000{number}": "no picture stands in its row" for number in (1, 3)}
+    for number in range(2):
+        written(tmp_path / "shards" / f"train-{number}.parquet", {"image": cells[number:]})
+    empty = picture_sources(tmp_path / "shards").passed_over
+    assert [*empty] == [f"{tmp_path}/shards/train-{row}" for row in ("0/0000001", "0/0000003", "1/0000000", "1/0000002")]
+
+
 def test_names_in_it_never_lead_out(tmp_path: Path) -> None:
     paths = ["../../out.png", "/etc/passwd", "..\\x.png", "a" * 5000, "é\n\0.png", ".", "", "x.png/.."] * 2
     cells = [{"bytes": png(number), "path": path} for number, path in enumerate(paths)]

@@ -133,7 +133,7 @@ def _pictures(args: argparse.Namespace) -> tuple[Any, answers.SubmissionRows | N
         packed = next((name for name in args.pictures if has_pictures(Path(name))), None)
         if packed is not None:
             raise KnobError("--submission", "needs a table that names files, or the files", got=packed,
-                            fix="Write its answers with --out, and join them by the order of rows.")  # fmt: skip
+                            fix="Write its answers with --out: each name tells the number of its row, from 0.")  # fmt: skip
         return args.pictures, _rows_of_files(args.pictures, names)
     if len(args.pictures) > 1:
         raise KnobError("PICTURES", "a table of pictures stands alone", got=args.pictures)

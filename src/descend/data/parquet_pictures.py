@@ -51,6 +51,7 @@ from descend.files import CacheFolder
 
 IN_PLACE = 2**26  # bytes of a row group: one beyond is not read for the sake of a picture
 HELD = 2**28  # bytes of the row groups that were read last
+NO_PICTURE = "no picture stands in its row"
 FOLDERS = ("data", *SPLIT_WORDS)  # in which shards lie, below the folder that is given
 _MARKS = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"GIF8": ".gif", b"BM": ".bmp", b"II*\0": ".tif", b"MM\0*": ".tif"}
 
@@ -99,15 +100,21 @@ def read_shards(shards: Sequence[RangedFile], *, evaluation: bool = False) -> Ma
 
 
 def found_in(shards: Sequence[RangedFile]) -> tuple[Contents, list[str], dict[str, str]]:
-    """Return the contents of Parquet files, and the names of their pictures in natural order; nothing is passed over."""
+    """Return the contents of Parquet files, the names of their pictures in natural order, and row -> why of those without one.
+
+    A row without a picture is called by its number, as those with one are.
+    """
     contents = contents_of(shards)
-    return contents, sorted(filter(None, contents.names), key=natural), {}
+    holders, rows = contents.places.rows["holder"], np.arange(len(contents.names))
+    numbers, prefixes = rows - np.searchsorted(holders, holders), _prefixes(shards)  # each one's rows follow each other
+    empty = [f"{prefixes[holders[row]]}{_called(numbers[row])}" for row in rows if not contents.names[row]]
+    return contents, sorted(filter(None, contents.names), key=natural), dict.fromkeys(empty, NO_PICTURE)
 
 
 def contents_of(shards: Sequence[RangedFile]) -> Contents:
     """Return the pictures of Parquet files, each listed once. Raises DataError for one that is damaged or holds no bytes."""
     cache = CacheFolder()
-    holders, listings, prefixes = list[Holder](), list[Listing](), list[str]()
+    holders, listings = list[Holder](), list[Listing]()
     for shard in shards:
         columns = columns_of(shard)
         listing = listed_once("parquet", shard.facts, lambda shard=shard, columns=columns: _look(shard, columns, cache), cache)
@@ -119,13 +126,22 @@ def contents_of(shards: Sequence[RangedFile]) -> Contents:
             listing = replace(listing, columns=(paths, labels, Names([_split_of(shard.path)] * len(paths)), groups))
         holders.append(holder)
         listings.append(listing)
-        prefixes.append("" if len(shards) == 1 else f"{_folder_split(shard.path)}{shard.path.stem}/")
     if not any(path for listing in listings for path in listing.columns[0]):
         raise DataError(shards[0].name, "must hold the bytes of its pictures, it holds at most their paths",
                         fix="Save it with the pictures embedded, or give the folder of the files.")  # fmt: skip
     if len({listing.is_table for listing in listings}) > 1:
         raise DataError(str(shards[0].path.parent), "all its Parquet files must have the same columns: some have no labels")
-    return together(holders, listings, prefixes)
+    return together(holders, listings, _prefixes(shards))
+
+
+def _prefixes(shards: Sequence[RangedFile]) -> list[str]:
+    """Return what stands before the names of each file's pictures."""
+    return [""] if len(shards) == 1 else [f"{_folder_split(shard.path)}{shard.path.stem}/" for shard in shards]
+
+
+def _called(number: int) -> str:
+    """Return what the name of a row begins with."""
+    return f"{number:07}"
 
 
 def _unlabeled(shards: Sequence[RangedFile]) -> DataError:
@@ -146,7 +162,7 @@ def _look(shard: RangedFile, columns: Columns, cache: CacheFolder) -> Listing:
             if n_bytes > stated:  # what a file says of its own sizes need not be true
                 room.count(len(content))
             sizes[min(int(np.searchsorted(ends, number, "right")), len(sizes) - 1)] += len(content)
-            name = f"{number:07}{_safe(path)}{_ending(content, path)}"
+            name = f"{_called(number)}{_safe(path)}{_ending(content, path)}"
         told.append((name, cells[0], cells[1], cells[2]))
     rows = np.arange(len(told))
     at = np.searchsorted(ends, rows, "right").astype(np.int64)
