@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -153,3 +155,67 @@ def test_prediction_counts_and_names_what_it_passes_over(colors: Run, tmp_path: 
     (tmp_path / "other" / "notes.txt").write_text("none", encoding="utf-8")
     with pytest.raises(descend.DataError, match=r"one readable picture or more.*notes\.txt: not a picture"):
         colors.predict(tmp_path / "other")
+
+
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run on 12 bits in 16: what lies between about 960 and 1140 becomes black to white."""
+    root = tmp_path_factory.mktemp("narrow")
+    return descend.fit(_deep(root / "set"), **SCRATCH, epochs=2, augment=[], out=root / "run")
+
+
+def _deep(root: Path, change: Callable[[np.ndarray], np.ndarray] = lambda values: values) -> Path:
+    """Make ten pictures of each of two classes, their values changed somehow."""
+    for number, name in enumerate("ab"):
+        (root / name).mkdir(parents=True)
+        for i in range(10):
+            values = np.random.default_rng(100 * number + i).normal(1000 + 100 * number, 10, (16, 16))
+            Image.fromarray(change(values.astype(np.uint16))).save(root / name / f"{i}.png")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda values: values * np.uint16(16), "values mostly beyond 9.. and 11.., which the run shows as black and white"),
+        (lambda values: (values >> 4).astype(np.uint8), "8 bits, and the run learned from more, whose 9.. and 11.. became"),
+        (lambda values: (1000 + values % 10).astype(np.uint16), "values that span less than a tenth of 9.. and"),
+    ],
+)
+def test_pictures_of_other_bits_than_the_runs_are_told(
+    narrow: Run, change: Callable[[np.ndarray], np.ndarray], why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = _deep(tmp_path / "new", change)
+    found = narrow.predict(root)
+    assert len(found.doubtful) == len(found.labels) == 20
+    assert all(re.match(why, reason) for reason in found.doubtful.values())
+    assert [*narrow.evaluate(root)["doubtful"].values()] == [*found.doubtful.values()]
+    assert narrow.features(root).doubtful == found.doubtful
+    for verb in ("predict", "eval"):
+        assert main([verb, str(narrow.folder), str(root)]) == 0
+        assert re.search(rf"careful: answers may mean nothing \({why}.*\): 20: ", capsys.readouterr().err)
+    assert main(["predict", str(narrow.folder), str(root), "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["doubtful"] == found.doubtful
+
+
+def test_the_runs_own_kind_of_pictures_are_no_matter_for_doubt(narrow: Run, colors: Run, tmp_path: Path) -> None:
+    assert not narrow.predict(_deep(tmp_path / "again")).doubtful
+    assert not colors.predict([np.random.default_rng(0).integers(0, high, (16, 16, 3)).astype(kind)
+                               for high, kind in ((256, np.uint8), (65536, np.uint16))]).doubtful  # fmt: skip
+
+
+def test_twelve_bits_in_sixteen_are_told_where_the_run_learned_from_eight(colors: Run) -> None:
+    red = np.random.default_rng(0).integers(0, 4096, (16, 16, 3)).astype(np.uint16)
+    found = colors.predict([red, red[..., 0]])
+    assert [*found.doubtful] == ["[0]", "[1]"]
+    assert all("a tenth of 0 and 65535" in why and "their bits may be fewer" in why for why in found.doubtful.values())
+
+
+def test_what_the_background_hides_is_told(colors: Run) -> None:
+    icon = np.zeros((16, 16, 4), np.uint8)
+    icon[..., :3] = 255  # white on nothing, on white
+    icon[4:8, 4:8, 3] = 255
+    found = colors.predict([icon, np.full((16, 16, 3), 7, np.uint8)])
+    assert found.doubtful == {
+        "[0]": "a single color as the run reads it, transparent on white", "[1]": "a single color as the run reads it",
+    }  # fmt: skip

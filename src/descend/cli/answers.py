@@ -109,11 +109,12 @@ def _write_row(file: TextIO, cells: Sequence[Cell]) -> None:
 def _json(parts: Parts, style: Style, file: TextIO) -> None:
     from descend.train.answers import n_told
 
-    skipped: dict[str, str] = {}
+    skipped, doubtful = dict[str, str](), dict[str, str]()
     file.write('{"predictions": [')  # one line; JSON escapes what a name could do to a terminal
     first = True
     for part in parts:
         skipped |= part.problems | part.passed_over
+        doubtful |= part.doubtful
         for row in _rows(part):
             sure = {} if style.unsure_below is None else {"sure": style.is_sure(row.confidence)}
             n = n_told(len(part.classes), style.top)
@@ -122,7 +123,7 @@ def _json(parts: Parts, style: Style, file: TextIO) -> None:
             file.write(("" if first else ", ") + json.dumps(facts))
             first = False
         file.flush()
-    file.write(f'], "skipped": {json.dumps(skipped)}}}\n')
+    file.write(f'], "skipped": {json.dumps(skipped)}, "doubtful": {json.dumps(doubtful)}}}\n')
 
 
 def write_submission(parts: Parts, rows: SubmissionRows, file: TextIO) -> int:

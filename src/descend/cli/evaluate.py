@@ -8,7 +8,7 @@ from pathlib import Path
 
 from descend.cli.first_look import load
 from descend.cli.output import Parser, tell
-from descend.cli.predict import SHOWN, add_passes, say_unreadable
+from descend.cli.predict import DOUBTFUL, SHOWN, add_passes, say_by_reason, say_unreadable
 from descend.findings import counted
 from descend.percentages import percent
 from descend.printable import printable
@@ -33,6 +33,7 @@ def main(argv: list[str]) -> int:
     say_unreadable(score["problems"])
     for note in score["notes"]:
         tell(f"note: {told(note['message'], note['examples'], note['n'], most=SHOWN)}", file=sys.stderr)
+    say_by_reason(DOUBTFUL, score["doubtful"])
     if score["n_trained_on"] and score["split"] == "test":
         tell(f"careful: {score['n_trained_on']} of these pictures were trained or selected on", file=sys.stderr)
     if score["n_trained_on"] and score["split"] == "val" and (why := run.record.reasons.get("refit")):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from descend.train.run import Run
 
 SHOWN = 10  # names of files passed over, for each reason
+DOUBTFUL = "careful: answers may mean nothing"
 TABLES = (".csv", ".tsv", ".parquet")  # of new pictures
 LISTS = (".txt", ".lst", ".json", ".jsonl", ".xlsx", ".xls", ".ods")  # what may name pictures and is no table
 EPILOG = """examples:
@@ -55,6 +56,7 @@ def main(argv: list[str]) -> int:
             else:
                 n_missing = answers.write_submission(seen, rows, file)
     _say_skipped(seen)
+    say_by_reason(DOUBTFUL, seen.doubtful)
     if args.unsure_below is not None:
         _say_sure(run, seen, args.unsure_below)
     if rows is None or not n_missing:
@@ -181,13 +183,14 @@ class _Seen(Iterable["Predictions"]):
 
     def __init__(self, stream: Iterable[Predictions]) -> None:
         self._stream = stream
-        self.problems, self.passed_over = dict[str, str](), dict[str, str]()
+        self.problems, self.passed_over, self.doubtful = dict[str, str](), dict[str, str](), dict[str, str]()
         self.confidences: list[float] = []
 
     def __iter__(self) -> Iterator[Predictions]:
         for part in self._stream:
             self.problems |= part.problems
             self.passed_over |= part.passed_over
+            self.doubtful |= part.doubtful
             self.confidences += part.probabilities.max(1, initial=0.0).tolist()
             yield part
 
@@ -207,15 +210,20 @@ def _opened(out: Path) -> Iterator[TextIO]:
 def _say_skipped(seen: _Seen) -> None:
     """Name what was not answered: files that cannot be read, then those that are no pictures, a line for each reason."""
     say_unreadable(seen.problems)
-    by_reason: dict[str, list[str]] = {}
-    for name, reason in seen.passed_over.items():
-        by_reason.setdefault(reason, []).append(name)
-    for reason, names in by_reason.items():
-        shown = ", ".join(names[:SHOWN]) + ", ..." * (len(names) > SHOWN)
-        tell(f"passed over ({reason}): {len(names)}: {shown}", file=sys.stderr)
+    say_by_reason("passed over", seen.passed_over)
     n_skipped = len(seen.problems) + len(seen.passed_over)
     if n_skipped:
         tell(f"{n_skipped} of {n_skipped + len(seen.confidences)} files were skipped", file=sys.stderr)
+
+
+def say_by_reason(what: str, reasons: Mapping[str, str]) -> None:
+    """Say what happened to pictures, a line for each reason with the first of them. reasons: name -> why."""
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        by_reason.setdefault(reason, []).append(name)
+    for reason, names in by_reason.items():
+        shown = ", ".join(names[:SHOWN]) + ", ..." * (len(names) > SHOWN)
+        tell(f"{what} ({reason}): {len(names)}: {shown}", file=sys.stderr)
 
 
 def say_unreadable(problems: Mapping[str, str]) -> None:

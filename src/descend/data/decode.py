@@ -17,6 +17,7 @@ whatever the number of threads.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -27,7 +28,19 @@ from PIL import Image, JpegImagePlugin
 from descend.data.large_jpeg import is_held_whole, largest_draft
 from descend.data.opening import Source, check_pixels, loaded, name_of, naming, opened
 from descend.errors import check_count
-from descend.pixels import GROUND_LEVEL, SIDEWAYS, USUAL, Background, Fit, PixelPolicy, flattened, orientation, rgb, turned
+from descend.pixels import (
+    GROUND_LEVEL,
+    SIDEWAYS,
+    USUAL,
+    Background,
+    Fit,
+    Picture,
+    PixelPolicy,
+    flattened,
+    orientation,
+    rgb,
+    turned,
+)
 
 POLICY = 4  # part of every cache key: raise it when any pixel of any picture would change
 DRAFT_GAP = 2  # a drafted JPEG still has this many times the pixels asked for along each side, so the bicubic filter decides
@@ -36,6 +49,7 @@ LARGEST_SIDE = 8_192  # pixels of a resized picture: 200 MB
 _LONGEST = 4  # pictures longer than this many times their width are resized only where the crop will be
 _alone = threading.Lock()
 
+Look = Callable[[Picture], None]
 Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels
 
 
@@ -53,12 +67,15 @@ def decode(source: Source, *, name: str | None = None, policy: PixelPolicy = USU
             return rgb(_upright(image, policy))
 
 
-def decode_resized(source: Source, resolution: int, *, name: str | None = None, policy: PixelPolicy = USUAL) -> NDArray[np.uint8]:
+def decode_resized(
+    source: Source, resolution: int, *, name: str | None = None, policy: PixelPolicy = USUAL, look: Look | None = None
+) -> NDArray[np.uint8]:  # fmt: skip
     """Decode a picture and make it a square of ``resolution`` pixels per side by the policy's fit: (R, R, 3) uint8, RGB.
 
     ``crop`` brings the shorter side to R and keeps the center, ``squash`` brings both sides to R, ``pad`` brings the longer side
     to R and lays the picture on the middle of the background. A picture that has its size already is cropped or padded only,
-    without interpolation. source, name, policy: as in ``decode``. Raises PictureError.
+    without interpolation. source, name, policy: as in ``decode``. look: is given the pixels as they are stored, before they
+    become levels. Raises PictureError.
     """
     check_count("decode_resized", resolution, knob="resolution", most=LARGEST_SIDE)
     with naming(name or name_of(source)):
@@ -68,7 +85,7 @@ def decode_resized(source: Source, resolution: int, *, name: str | None = None, 
         if image is not source:
             check_pixels(image)
         with held or alone_if_large(image):
-            upright = _upright(image, policy)
+            upright = _upright(image, policy, look)
             box = _drafted_box(upright, drafted, orientation(image)) if drafted else (0.0, 0.0, *upright.size)
             return rgb(_fitted(upright, box, resolution, policy))
 
@@ -79,9 +96,12 @@ def alone_if_large(image: Image.Image | NDArray[Any]) -> AbstractContextManager[
     return _alone if width * height > LARGE else nullcontext()
 
 
-def _upright(image: Image.Image | NDArray[Any], policy: PixelPolicy) -> Image.Image:
+def _upright(image: Image.Image | NDArray[Any], policy: PixelPolicy, look: Look | None = None) -> Image.Image:
     """Return a picture in mode L or RGB, turned as its EXIF orientation says."""
-    return turned(flattened(loaded(image), policy), orientation(image))
+    stored = loaded(image)
+    if look is not None:
+        look(stored)
+    return turned(flattened(stored, policy), orientation(image))
 
 
 def _draft(image: Image.Image | NDArray[Any], resolution: int, fit: Fit) -> tuple[float, float] | None:

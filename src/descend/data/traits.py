@@ -34,7 +34,7 @@ from descend.pixels import (
 TRAITS = np.dtype([("size", "<i4", 2), ("flags", "u1"), ("low", "<f8"), ("high", "<f8")])
 DEEP, FLOATS, NO_NUMBER, TRANSPARENT = 1, 2, 4, 8
 BLANK_ON: dict[Background, int] = {"white": 16, "black": 32, "gray": 64}
-_NARROW = 0.1  # of the shared scale: a picture of 12 bits among those of 16 keeps 16 of 256 levels
+NARROW = 0.1  # of the shared scale: a picture of 12 bits among those of 16 keeps 16 of 256 levels
 _SPARED = 0.01  # of the transparent pictures may be blank on white before another background is chosen
 
 
@@ -95,7 +95,7 @@ def choose_policy(
         notes.append(Problem("background", message, n_blank))
     policy = PixelPolicy(scale, chosen, fit)
     blank = _blank(flags, chosen) | _within(seen, scale, 1 / 255)
-    narrow = [names[int(row)] for row in np.flatnonzero(_within(seen, scale, _NARROW) & ~blank)]
+    narrow = [names[int(row)] for row in np.flatnonzero(_within(seen, scale, NARROW) & ~blank)]
     dark = [names[int(row)] for row in np.flatnonzero(flags & NO_NUMBER)]
     plain = [names[int(row)] for row in np.flatnonzero(blank)]
     notes += problem(

@@ -34,8 +34,10 @@ class Predictions:
     labels: (n,) names of classes, or whole numbers or booleans where the run was trained on arrays with such labels. classes: the
     names, in the order of the columns. probabilities: (n, K) float32. names: (n,) what each row is about. problems: name ->
     reason, the pictures that could not be read. passed_over: path -> reason, files in the folders given that are no pictures, or
-    pictures of a kind that is not read here. entropy, mutual_information: (n,) float32, nats, where every picture was asked
-    more than once (``tta``, ``mc``), else None: all the doubt, and the part of it that comes from the passes disagreeing.
+    pictures of a kind that is not read here. doubtful: name -> reason, pictures that are answered, but by the run's scale and
+    background may not look as its own did: their bits are others, or they show a single color. entropy, mutual_information: (n,)
+    float32, nats, where every picture was asked more than once (``tta``, ``mc``), else None: all the doubt, and the part of it
+    that comes from the passes disagreeing.
     """
 
     labels: NDArray[Any]
@@ -46,6 +48,7 @@ class Predictions:
     entropy: NDArray[np.float32] | None = None
     mutual_information: NDArray[np.float32] | None = None
     passed_over: dict[str, str] = field(default_factory=dict)
+    doubtful: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def joined(cls, parts: Sequence[Predictions]) -> Predictions:
@@ -56,6 +59,7 @@ class Predictions:
             {name: why for part in parts for name, why in part.problems.items()},
             _joined([part.entropy for part in parts]), _joined([part.mutual_information for part in parts]),
             {name: why for part in parts for name, why in part.passed_over.items()},
+            {name: why for part in parts for name, why in part.doubtful.items()},
         )  # fmt: skip
 
 
@@ -63,13 +67,14 @@ class Predictions:
 class FeatureVectors:
     """What the network's head reads of pictures, one row per readable picture, in the order given; ``np.asarray`` gives vectors.
 
-    vectors: (n, D) float32. names, problems, passed_over: as in ``Predictions``.
+    vectors: (n, D) float32. names, problems, passed_over, doubtful: as in ``Predictions``.
     """
 
     vectors: NDArray[np.float32]
     names: tuple[str, ...]
     problems: dict[str, str]
     passed_over: dict[str, str] = field(default_factory=dict)
+    doubtful: dict[str, str] = field(default_factory=dict)
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -19,6 +19,7 @@ from descend.data.pool import in_order
 from descend.data.shards import shards_at
 from descend.data.sources import pictures_alone
 from descend.errors import DataError, PictureError
+from descend.train.misread import Look
 from descend.train.record import RunRecord
 
 BATCH = 64  # pictures decoded before the network is asked; full chunks of every size fit (``evaluate.probabilities``)
@@ -63,26 +64,32 @@ def decoded_batches(
     *,
     record: RunRecord,
     threads: int,
+    doubtful: dict[str, str] | None = None,
 ) -> Iterator[tuple[NDArray[np.uint8], list[int]]]:
     """Yield pictures decoded as in training, up to 64 at a time: (n, R, R, 3) uint8, and their n positions in ``sources``.
 
     record: of the run; it tells the resolution R, and how pixels are read. problems: takes name -> reason of those that
-    cannot be read.
+    cannot be read. doubtful: takes name -> reason of those that may not look as the run's own did (``misread``).
     """
     resolution, policy = record.preparation()["resolution"], record.pixel_policy()
 
-    def decode(item: tuple[Source, str]) -> NDArray[np.uint8] | str:
+    def decode(item: tuple[Source, str]) -> tuple[NDArray[np.uint8] | None, str]:
         source, name = item
+        look = Look.of(record)
         try:
-            return decode_resized(source, resolution, name=name, policy=policy)
+            image = decode_resized(source, resolution, name=name, policy=policy, look=look.stored)
         except PictureError as error:
-            return str(error)
+            return None, str(error)
+        return image, look.why_doubtful(image)
 
     images, positions = list[NDArray[np.uint8]](), list[int]()
-    for position, image in enumerate(in_order(decode, zip(sources, names, strict=True), max(1, min(threads, len(sources))))):
-        if isinstance(image, str):
-            problems[names[position]] = image
+    threads = max(1, min(threads, len(sources)))
+    for position, (image, why) in enumerate(in_order(decode, zip(sources, names, strict=True), threads)):
+        if image is None:
+            problems[names[position]] = why
             continue
+        if why and doubtful is not None:
+            doubtful[names[position]] = why
         images.append(image)
         positions.append(position)
         if len(images) == BATCH:

@@ -52,11 +52,12 @@ class Evaluation(Score):
     """What ``Run.evaluate`` returns: the score, and how it was measured.
 
     test_looks: looks at any test split so far. problems: name -> reason, pictures of the data, of any split, that cannot be read.
-    notes: what else there is to say of the data: what is left out, and what a score of them may rest on. look_noted: False
-    where the run folder takes no writes. n_trained_on: pictures that the run was trained or selected on; None where its own data
-    are not at hand. n_near_trained_on: others that are near copies of such; None too where there are more pictures than the run's
-    budget had time to seek them among. doubt: of "right" and "wrong" answers, the mean entropy and mutual information in nats;
-    None after single passes.
+    notes: what else there is to say of the data: what is left out, and what a score of them may rest on. doubtful: name ->
+    reason, pictures that by the run's scale and background may not look as its own did. look_noted: False where the run folder
+    takes no writes. n_trained_on: pictures that the run was trained or selected on; None where its own data are not at hand.
+    n_near_trained_on: others that are near copies of such; None too where there are more pictures than the run's budget had time
+    to seek them among. doubt: of "right" and "wrong" answers, the mean entropy and mutual information in nats; None after single
+    passes.
     """
 
     run: str
@@ -65,6 +66,7 @@ class Evaluation(Score):
     per_class: list[ClassScore]
     problems: dict[str, str]
     notes: list[DataNote]
+    doubtful: dict[str, str]
     look_noted: bool
     n_trained_on: int | None
     n_near_trained_on: int | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
@@ -126,7 +127,8 @@ class Run:
         first where that leaves no doubt. tta: test-time views to average over, ``"flip"``, ``"ten_crop"`` or ``"views(k=8)"``.
         mc: random passes over the network's dropout to average over. quick: answer from the exported graph where the run has
         one (``train.graph_inference``): one picture in a fraction of the time, within 1e-4 of the training's own answers.
-        A picture that cannot be read is named in ``problems`` and never stops the others. Raises DataError if none is left, or
+        A picture that cannot be read is named in ``problems`` and never stops the others; ``doubtful`` names those that may not
+        look as the run's own did, by their bits or on its background. Raises DataError if none is left, or
         if an array can be read in two ways; KnobError where ``mc`` finds nothing random in the network.
         """
         parts = self.stream(pictures, threads=threads, tta=tta, mc=mc, quick=quick, progress=progress)
@@ -144,24 +146,24 @@ class Run:
         inference = (self._quick if quick and tta is None and mc is None else None) or self._inference(tta, mc, len(names))
         told = progress or Silent()
         told.update("predicting", 0, len(names))
-        n_answered, problems = 0, dict[str, str]()
-        threads = n_threads(threads)
-        for images, positions in decoded_batches(sources, names, problems, record=self.record, threads=threads):
+        n_answered, problems, doubtful = 0, dict[str, str](), dict[str, str]()
+        batches = decoded_batches(
+            sources, names, problems, record=self.record, threads=n_threads(threads), doubtful=doubtful
+        )  # fmt: skip
+        for images, positions in batches:
             result = inference(images)
             n_answered += len(positions)
             told.update("predicting", n_answered + len(problems), len(names))
-            yield self._answered(result, [names[position] for position in positions], {}, {})
+            yield self._answered(result, [names[position] for position in positions])
         _refuse_none("predict", n_answered, {**problems, **passed_over})
         nothing = np.zeros((0, len(self.classes)), np.float32)
-        yield self._answered(InferenceResult(nothing), [], problems, passed_over)
+        last = self._answered(InferenceResult(nothing), [])
+        yield dataclasses.replace(last, problems=problems, passed_over=passed_over, doubtful=doubtful)
 
-    def _answered(
-        self, result: InferenceResult, names: Sequence[str], problems: dict[str, str], passed_over: dict[str, str]
-    ) -> Predictions:
+    def _answered(self, result: InferenceResult, names: Sequence[str]) -> Predictions:
         labels = typed(self.classes, self.record.label_type)[result.probabilities.argmax(1)]
         return Predictions(
-            labels, result.probabilities, self.classes, tuple(names), problems, result.entropy, result.mutual_information,
-            passed_over,
+            labels, result.probabilities, self.classes, tuple(names), {}, result.entropy, result.mutual_information
         )  # fmt: skip
 
     def features(self, pictures: Any, *, threads: int | None = None) -> FeatureVectors:
@@ -171,12 +173,16 @@ class Run:
         can be read.
         """
         sources, names, passed_over = picture_sources(pictures, shape=self.record.picture_shape)
-        features, problems, kept, rows = self._plain.features, dict[str, str](), list[int](), []
-        for images, positions in decoded_batches(sources, names, problems, record=self.record, threads=n_threads(threads)):
+        features, kept, rows = self._plain.features, list[int](), []
+        problems, doubtful = dict[str, str](), dict[str, str]()
+        batches = decoded_batches(
+            sources, names, problems, record=self.record, threads=n_threads(threads), doubtful=doubtful
+        )  # fmt: skip
+        for images, positions in batches:
             kept.extend(positions)
             rows.append(features(images, alone=len(names) <= FEW))
         _refuse_none("features", len(rows), {**problems, **passed_over})
-        return FeatureVectors(np.concatenate(rows), tuple(names[position] for position in kept), problems, passed_over)
+        return FeatureVectors(np.concatenate(rows), tuple(names[position] for position in kept), problems, passed_over, doubtful)
 
     def export(
         self, out: Path | str | None = None, *, format: Format | None = None, data: Any = None, check: Any = None,
@@ -257,7 +263,7 @@ class Run:
         names = [dataset.name_of(int(row)) for row in rows]
         sources = [dataset.source(int(row)) for row in rows]
         inference = self._inference(tta, mc)
-        result, kept, problems = self._classify(sources, names, n_threads(threads), inference)
+        result, kept, problems, doubtful = self._classify(sources, names, n_threads(threads), inference)
         labels = columns[dataset.labels[rows[kept]]]
         noted = chosen != "test" or self._note_look(f"descend eval {dataset.name}")
         judged = rows[kept]
@@ -269,7 +275,7 @@ class Run:
             **metrics.score(result.probabilities, labels, copies=dataset.copies(judged), groups=dataset.evidence(judged)),
             run=str(self.folder), split=chosen, test_looks=len(self.record.test_looks),
             per_class=metrics.per_class(result.probabilities, labels, self.classes), look_noted=noted,
-            problems={**dataset.unreadable, **problems}, notes=measured.notes(dataset),
+            problems={**dataset.unreadable, **problems}, notes=measured.notes(dataset), doubtful=doubtful,
             n_trained_on=n_same, n_near_trained_on=n_near, tta=tta, mc=mc, doubt=measured.mean_doubt(result, labels),
         )  # fmt: skip
 
@@ -350,14 +356,15 @@ class Run:
         names: Sequence[str],
         threads: int,
         inference: Classify,
-    ) -> tuple[InferenceResult, list[int], dict[str, str]]:
-        """Decode and classify: answers to the readable pictures, their positions, and name -> reason of the others."""
-        kept, problems, results = list[int](), dict[str, str](), list[InferenceResult]()
-        for images, positions in decoded_batches(sources, names, problems, record=self.record, threads=threads):
+    ) -> tuple[InferenceResult, list[int], dict[str, str], dict[str, str]]:
+        """Decode and classify: answers to readable pictures, their positions; name -> reason of the others, of doubtful ones."""
+        kept, results, problems, doubtful = list[int](), list[InferenceResult](), dict[str, str](), dict[str, str]()
+        batches = decoded_batches(sources, names, problems, record=self.record, threads=threads, doubtful=doubtful)
+        for images, positions in batches:
             kept.extend(positions)
             results.append(inference(images))
         _refuse_none("eval", len(results), problems)
-        return InferenceResult.joined(results), kept, problems
+        return InferenceResult.joined(results), kept, problems, doubtful
 
     def _own(self, data: Any, threads: int | None, *, outside: bool) -> Dataset | None:
         """Return ``data`` with the split of the training if they are the pictures that the run was trained on, else None."""
