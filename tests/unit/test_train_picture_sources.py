@@ -124,6 +124,32 @@ def test_gray_and_alpha_are_not_taken_for_rows_of_two_pixels() -> None:
     assert (shown == pixels(PICTURE[..., 0])[0]).all()
 
 
+@pytest.mark.parametrize("shape", [(32, 32, 6), (20, 40, 13), (40, 40, 20)])
+def test_many_channels_are_not_taken_for_narrow_pictures(shape: tuple[int, int, int]) -> None:
+    array = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
+    n, height, width = shape
+    with pytest.raises(DataError, match=rf"may be {n} gray pictures of {height} x {width} pixels, or one of {width} channels"):
+        picture_sources(array)
+    assert len(pixels(list(array))) == len(pixels(array, shape=(height, width))) == n
+    assert len(pixels(array[..., :3])) == 1
+
+
+def test_pictures_behind_each_other_are_not_taken_for_narrow_ones() -> None:
+    array = np.random.default_rng(1).integers(0, 256, (32, 32, 4, 3), dtype=np.uint8)
+    with pytest.raises(DataError, match="may be 32 pictures of 32 x 4 pixels, or 4 of 32 x 32: say which"):
+        picture_sources(array)
+    assert len(pixels(array.transpose(2, 0, 1, 3))) == 4
+    assert len(pixels(list(array))) == len(pixels(array, shape=(32, 4, 3))) == 32
+
+
+def test_gray_with_alpha_premultiplied_and_numbers_of_another_byte_order() -> None:
+    see_through = Image.fromarray(np.dstack([PICTURE[..., 0], PICTURE[..., 1]]))
+    premultiplied = see_through.convert("La")
+    np.testing.assert_array_equal(pixels(premultiplied)[0], pixels(premultiplied.convert("LA"))[0])
+    deep = PICTURE.astype(np.uint16) * 257
+    np.testing.assert_array_equal(pixels([deep.astype(">u2")])[0], pixels([deep])[0])
+
+
 def test_arrays_of_unequal_sizes() -> None:
     assert len(pixels([PICTURE, PICTURE[:31], PICTURE[..., 0], torch.from_numpy(PICTURE).permute(2, 0, 1)])) == 4
 

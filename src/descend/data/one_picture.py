@@ -43,6 +43,8 @@ def as_source(item: Any, place: int, *, who: str) -> Source:
     """
     if isinstance(item, (bytearray, memoryview)):
         return bytes(item)
+    if isinstance(item, Image.Image) and item.mode == "La":  # which Pillow turns into LA and nothing else
+        return item.convert("LA")
     if is_one_picture(item) or is_path(item):
         return item
     if isinstance(item, np.ndarray) or is_tensor(item):
@@ -55,6 +57,8 @@ def as_pixels(pictures: Any, *, who: str) -> NDArray[Any]:
     """Return an array or a tensor of pixels as an array of 2 to 4 dimensions. Raises DataError, in the name of ``who``."""
     array: NDArray[Any] | None = pictures
     kind = str(pictures.dtype).removeprefix("torch.")
+    if isinstance(pictures, np.ndarray) and not pictures.dtype.isnative:  # as some files of instruments hold them
+        array = pictures.astype(pictures.dtype.newbyteorder("="))
     if is_tensor(pictures):
         try:
             array = pictures.numpy(force=True)
