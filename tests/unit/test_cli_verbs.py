@@ -87,7 +87,7 @@ def _judged(**changes: Any) -> dict[str, Any]:
     row = {"class": "disc", "precision": 1.0, "recall": 0.5, "f1": 2 / 3, "n": 4}
     return {
         "split": "test", "n": 4, "n_independent": 4, "problems": {}, "n_trained_on": 0, "n_near_trained_on": 0,
-        "look_noted": True, "accuracy": 0.75,
+        "notes": [], "doubtful": {}, "look_noted": True, "accuracy": 0.75,
         "accuracy_interval": [0.3, 0.95], "balanced_accuracy": 0.75, "macro_f1": 0.7, "doubt": None, "per_class": [row],
         "test_looks": 2,
     } | changes  # fmt: skip
@@ -97,7 +97,12 @@ def _judged(**changes: Any) -> dict[str, Any]:
     ("changes", "out", "err"),
     [
         ({}, "split test, 4 pictures", "looked at 2 times"),
-        ({"problems": {"a.png": "a.png is empty"}}, "75.0%", "skipped: a.png is empty"),
+        ({"problems": {"a.png": "a.png: is empty"}}, "75.0%", "skipped: a.png: is empty\n"),
+        ({"problems": {"a.png": "the file is empty"}}, "75.0%", "skipped: a.png: the file is empty\n"),
+        ({"problems": {"file": "the file is empty"}}, "75.0%", "skipped: file: the file is empty\n"),
+        ({"notes": [{"kind": "missing", "message": "12 files do not exist", "n": 12, "examples": [*"abcdefghijkl"]}]}, "75.0%",
+         "note: 12 files do not exist: a, b, c, d, e, f, g, h, i, j, ...\n"),
+        ({"doubtful": {"a.png": "8 bits", "b.png": "8 bits"}}, "75.0%", "answers may mean nothing (8 bits): 2: a.png, b.png\n"),
         ({"n_trained_on": 3}, "75.0%", "careful: 3 of these pictures were trained or selected on"),
         ({"n_near_trained_on": 1}, "75.0%", "careful: 1 picture is a near copy (saved again, resized, mirrored, "),
         ({"look_noted": False}, "75.0%", "this look at a test split is not counted"),
@@ -187,7 +192,7 @@ ANSWERS = Predictions(np.array(["b"]), np.array([[0.25, 0.75]], np.float32), ("a
 TABLE = "x.png  b 75.0%  a 25.0%  entropy 0.500  mutual information 0.125"
 CSV = "path,predicted,confidence,entropy,mutual_information,p_a,p_b\nx.png,b,0.750000,0.500000,0.125000,0.250000,0.750000"
 ANSWER = {"path": "x.png", "predicted": "b", "entropy": 0.5, "mutual_information": 0.125, "probabilities": {"a": 0.25, "b": 0.75}}
-JSON = json.dumps({"predictions": [ANSWER], "skipped": {"y.png": "is empty"}})
+JSON = json.dumps({"predictions": [ANSWER], "skipped": {"y.png": "is empty"}, "doubtful": {}})
 
 
 @pytest.mark.parametrize(("out", "told"), [("answers.txt", TABLE), ("answers.csv", CSV), ("answers.json", JSON)])

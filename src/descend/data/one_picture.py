@@ -57,13 +57,13 @@ def as_pixels(pictures: Any, *, who: str) -> NDArray[Any]:
     """Return an array or a tensor of pixels as an array of 2 to 4 dimensions. Raises DataError, in the name of ``who``."""
     array: NDArray[Any] | None = pictures
     kind = str(pictures.dtype).removeprefix("torch.")
-    if isinstance(pictures, np.ndarray) and not pictures.dtype.isnative:  # as some files of instruments hold them
-        array = pictures.astype(pictures.dtype.newbyteorder("="))
     if is_tensor(pictures):
         try:
             array = pictures.numpy(force=True)
         except TypeError:  # sparse, quantized, or of a type that NumPy lacks
             array, kind = None, f"{kind}, {pictures.layout}"
+    if array is not None and not array.dtype.isnative:  # as some files of instruments hold them
+        array = array.astype(array.dtype.newbyteorder("="))
     if array is None or array.dtype not in PIXEL_TYPES:
         raise DataError(who, "pixels must be uint8, uint16 or bool", got=kind,
                         fix="Scale them to 0..255 and cast them to uint8; undo any normalization first.")  # fmt: skip
