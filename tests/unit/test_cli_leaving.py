@@ -73,6 +73,8 @@ def test_a_bar_that_an_error_cuts_short_leaves_the_terminal_its_cursor(tmp_path:
     os.close(ours)
     assert b"\x1b[?25l" in shown, "the bar hides it"
     assert shown.rindex(b"\x1b[?25h") > shown.rindex(b"\x1b[?25l")
+    if b"error: " in shown:
+        assert shown.index(b"error: ") > shown.rindex(b"\x1b[2K"), "the bar is gone before the error is told"
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])

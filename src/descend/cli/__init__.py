@@ -167,7 +167,7 @@ def _run(verb: str, rest: list[str]) -> int:
     QUIET.set(False)  # an earlier command of this process may have been asked to be quiet
     came = list[int]()
     try:
-        with _noting_interrupts(came):
+        with _noting_interrupts(came), _bars_taken_away():
             return import_module(module_of(verb)).main(_imported(rest))
     except DescendError as error:
         tell(*f"error: {error}".split("\n"), file=sys.stderr)
@@ -186,6 +186,17 @@ def _run(verb: str, rest: list[str]) -> int:
             raise
         tell("Stopped.", file=sys.stderr)
         return 130
+
+
+@contextmanager
+def _bars_taken_away() -> Iterator[None]:
+    """Take bars away however a verb ends: who tells an error knows of none."""
+    from descend.cli.output import take_away
+
+    try:
+        yield
+    finally:
+        take_away()
 
 
 @contextmanager

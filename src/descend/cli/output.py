@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, NoReturn, TextIO
 
@@ -11,6 +12,16 @@ from descend.printable import printable, shortened
 
 QUIET: ContextVar[bool] = ContextVar("quiet", default=False)
 """Whether progress is not to be shown: ``-q``. Results, errors and what was skipped are told all the same."""
+
+
+DRAWN: list[Callable[[], None]] = []
+"""What takes away each of the bars that stand on the terminal."""
+
+
+def take_away() -> None:
+    """Take away every bar that is still drawn: an error stands on a line of its own, not below half a bar."""
+    for clear in [*DRAWN]:
+        clear()
 
 
 def tell(*lines: str, file: TextIO | None = None) -> None:

@@ -6,7 +6,7 @@ import atexit
 import time
 from typing import TYPE_CHECKING
 
-from descend.cli.output import QUIET
+from descend.cli.output import DRAWN, QUIET
 from descend.printable import printable
 
 if TYPE_CHECKING:
@@ -79,11 +79,14 @@ class Terminal:
         )  # fmt: skip
         self._bar.add_task(stage, total=total, completed=done, rate="", note="")
         self._bar.start()
-        atexit.register(self._clear)  # after an error or Ctrl-C, which say nothing here: the bar has hidden the cursor
+        DRAWN.append(self._clear)
+        atexit.register(self._clear)  # where no verb of ours ends it: the bar has hidden the cursor
 
     def _clear(self) -> None:
         """Take the bar away, which brings the cursor back."""
         atexit.unregister(self._clear)
+        if self._clear in DRAWN:
+            DRAWN.remove(self._clear)
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
