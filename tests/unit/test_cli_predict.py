@@ -78,6 +78,17 @@ def test_a_table_on_a_terminal_is_escaped(answers: list[Predictions], monkeypatc
     assert "\x1b" not in screen.getvalue()
 
 
+def test_paths_of_a_table_that_are_taken_for_others_are_told(
+    answers: list[Predictions], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    del answers
+    (tmp_path / "a.png").touch()
+    (tmp_path / "t.csv").write_text("path\nold/a.png\n")
+    assert main(["predict", "RUN", str(tmp_path / "t.csv")]) == 0
+    told = "note: 1 path leads to no file as it is written, and is taken for another: old/a.png for a.png"
+    assert told in capsys.readouterr().err
+
+
 def test_out_is_whole_or_as_it_was(answers: list[Predictions], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*args: Any) -> None:
         args[-1].write("half")

@@ -150,6 +150,43 @@ def test_gray_with_alpha_premultiplied_and_numbers_of_another_byte_order() -> No
     np.testing.assert_array_equal(pixels([deep.astype(">u2")])[0], pixels([deep])[0])
 
 
+@pytest.mark.parametrize(
+    ("place", "why"),
+    [
+        ("https://x.y/a.png", "an address: save"), (Path("https://x.y/a.png"), "an address: save"),
+        ("file:///a.png", "an address: save"), ("S3://b/a.png", "an address: save"),
+        ("data:image/png;base64,AA", "a picture as text"),
+        ("-", "standard input is not read"), ("*.jpg", "a pattern that no file is called by"),
+    ],
+)  # fmt: skip
+def test_what_is_no_path_is_named_with_what_to_give_instead(place: Any, why: str, tmp_path: Path) -> None:
+    Image.fromarray(PICTURE).save(tmp_path / "a.png")
+    found = picture_sources([tmp_path / "a.png", place])
+    assert found.names == [str(tmp_path / "a.png")]
+    assert [*found.passed_over] == [str(place)]
+    assert found.passed_over[str(place)].startswith(why)
+
+
+def test_a_file_may_be_called_like_a_pattern(tmp_path: Path) -> None:
+    Image.fromarray(PICTURE).save(tmp_path / "a*.png")
+    assert len(pixels(str(tmp_path / "a*.png"))) == 1
+
+
+def test_a_table_of_new_pictures_is_read_in_python_too(tmp_path: Path) -> None:
+    Image.fromarray(PICTURE).save(tmp_path / "a.png")
+    (tmp_path / "t.csv").write_text("path\na.png\n")
+    assert picture_sources(str(tmp_path / "t.csv")).names == [str(tmp_path / "a.png")]
+    with pytest.raises(DataError, match=r"a table of pictures must stand alone, got '.*t\.csv'"):
+        picture_sources([tmp_path / "t.csv", tmp_path / "a.png"])
+
+
+def test_paths_of_a_table_that_are_taken_for_others_are_told(tmp_path: Path) -> None:
+    Image.fromarray(PICTURE).save(tmp_path / "a.png")
+    (tmp_path / "t.csv").write_text("path\nold/place/a.png\n")
+    with pytest.warns(UserWarning, match="1 path leads to no file as it is written, and is taken for another"):
+        assert picture_sources(tmp_path / "t.csv").names == [str(tmp_path / "a.png")]
+
+
 def test_arrays_of_unequal_sizes() -> None:
     assert len(pixels([PICTURE, PICTURE[:31], PICTURE[..., 0], torch.from_numpy(PICTURE).permute(2, 0, 1)])) == 4
 

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 SHOWN = 10  # names of files passed over, for each reason
 DOUBTFUL = "careful: answers may mean nothing"
-TABLES = (".csv", ".tsv", ".parquet")  # of new pictures
 LISTS = (".txt", ".lst", ".json", ".jsonl", ".xlsx", ".xls", ".ods")  # what may name pictures and is no table
 EPILOG = """examples:
   descend predict runs/latest new.jpg                   the newest run in runs/
@@ -124,9 +123,11 @@ def _form(args: argparse.Namespace) -> str:
 
 def _pictures(args: argparse.Namespace) -> tuple[Any, answers.SubmissionRows | None]:
     """Return what is asked about, and the rows of a submission where one is wanted."""
+    from descend.data.new_pictures import is_table, read_new_pictures
     from descend.data.parquet_rows import has_pictures
+    from descend.data.problems import told
 
-    tables = [name for name in args.pictures if Path(name).suffix.lower() in TABLES and not has_pictures(Path(name))]
+    tables = [name for name in args.pictures if is_table(Path(name))]
     names = [name.strip() for name in args.submission.split(",")] if args.submission else None
     if not tables:
         _refuse_lists(args.pictures)
@@ -139,9 +140,9 @@ def _pictures(args: argparse.Namespace) -> tuple[Any, answers.SubmissionRows | N
         return args.pictures, _rows_of_files(args.pictures, names)
     if len(args.pictures) > 1:
         raise KnobError("PICTURES", "a table of pictures stands alone", got=args.pictures)
-    from descend.data.new_pictures import read_new_pictures
-
     found = read_new_pictures(Path(tables[0]), names[0] if names else None)
+    for note in found.notes:
+        tell(f"note: {told(note.message, note.examples, note.n, most=SHOWN)}", file=sys.stderr)
     return found.paths, None if names is None else answers.SubmissionRows(names, found.ids, found.paths)
 
 
@@ -166,10 +167,11 @@ def _rows_of_files(pictures: list[str], columns: list[str]) -> answers.Submissio
 def _refuse_lists(names: list[str]) -> None:
     """Raise DataError for a file that may list pictures and is no table."""
     from descend.data.opening import is_picture_file
+    from descend.data.table_files import SUFFIXES
 
     found = next((name for name in names if Path(name).suffix.lower() in LISTS and not is_picture_file(Path(name))), None)
     if found is not None:
-        raise DataError(found, f"a list of pictures must be a table ({', '.join(TABLES)})",
+        raise DataError(found, f"a list of pictures must be a table ({', '.join(SUFFIXES)})",
                         fix="Save it as .csv, with the line path above the names.")  # fmt: skip
 
 

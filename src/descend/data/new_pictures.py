@@ -8,17 +8,28 @@ from typing import NamedTuple
 
 from descend.data.headings import pick_path
 from descend.data.labels import cell_text
+from descend.data.parquet_rows import has_pictures
 from descend.data.places import is_folder
-from descend.data.table_files import read_rows
+from descend.data.problems import Problem
+from descend.data.table_files import SUFFIXES, read_rows
 from descend.data.table_paths import FileFinder, clean_path, leads_out
 from descend.errors import DataError, nearest
 
 
 class NewPictures(NamedTuple):
-    """What each row of a table is called, and the path of its picture; where there is no such file, the path as it would be."""
+    """What each row of a table is called, and the path of its picture; where there is no such file, the path as it would be.
+
+    notes: what is to be told of paths that were taken for others.
+    """
 
     ids: list[str]
     paths: list[str]
+    notes: list[Problem]
+
+
+def is_table(path: Path) -> bool:
+    """Say whether a path is, by its name, that of a table of pictures; one of Parquet with the pictures in it is none."""
+    return path.suffix.lower() in SUFFIXES and not has_pictures(path)
 
 
 def read_new_pictures(table: Path, identifier: str | None = None) -> NewPictures:
@@ -40,7 +51,7 @@ def read_new_pictures(table: Path, identifier: str | None = None) -> NewPictures
     named = [cell_text(row[names.index(column)]) for row in rows]
     path = next((at for at, name in enumerate(names) if name.casefold() == "path"), names.index(column))
     written = [clean_path(row[path]) for row in rows]
-    files, _ = FileFinder(table.parent).find_all(written)
+    files, notes = FileFinder(table.parent).find_all(written)
     root = os.path.normpath(table.parent.absolute())
     outside = next((text for file, text in zip(files, written, strict=True) if leads_out(file or text, root)), None)
     if outside is not None:
@@ -50,4 +61,5 @@ def read_new_pictures(table: Path, identifier: str | None = None) -> NewPictures
         if not text or (file is None and is_folder(table.parent / text)):
             raise DataError(str(table), f"every row must name a picture's file, row {number} does not", got=text,
                             fix="Mend the row, or remove it.")  # fmt: skip
-    return NewPictures(named, [str(table.parent / (file or text)) for file, text in zip(files, written, strict=True)])
+    paths = [str(table.parent / (file or text)) for file, text in zip(files, written, strict=True)]
+    return NewPictures(named, paths, notes)

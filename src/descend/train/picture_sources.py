@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 
 from descend.data import decode_resized, find_pictures
 from descend.data.archives import is_archive, links_in, unpacked
+from descend.data.new_pictures import is_table, read_new_pictures
 from descend.data.one_picture import CHANNELS, as_pixels, as_source, channels_last, is_one_picture, is_path, is_pixels
 from descend.data.opening import Source
 from descend.data.places import is_file, is_folder
@@ -25,6 +28,7 @@ from descend.train.record import RunRecord
 BATCH = 64  # pictures decoded before the network is asked; full chunks of every size fit (``evaluate.probabilities``)
 FEW = 4  # pictures of a call, up to which each alone costs less than a padded chunk, whatever their size
 _NARROWEST = 16  # pixels: pictures this narrow, and twice as high, are rarer than what has so many channels
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # of a Path, which keeps one slash, too; no drive of Windows
 _ARCHIVE = "an archive: give it by itself"
 
 
@@ -101,9 +105,21 @@ def decoded_batches(
 
 
 def _found(places: list[Any]) -> PictureSources:
-    """List the pictures of files, folders, archives and shards; what is in one of these is called by its path there."""
+    """List the pictures of files, folders, archives, shards or a table; what is in one of these is called by its path there."""
+    tables = [place for place in map(Path, places) if is_table(place) and is_file(place)]
+    if tables:
+        if len(places) > 1:
+            raise DataError("predict", "a table of pictures must stand alone", got=str(tables[0]),
+                            fix="Ask about each table by itself.")  # fmt: skip
+        listed = read_new_pictures(tables[0])
+        for note in listed.notes:
+            warnings.warn(f"{tables[0]}: {note}", UserWarning, stacklevel=2)
+        places = listed.paths
     found = PictureSources([], [], {})
     for place in map(os.fspath, places):
+        if why := _why_not_here(place):
+            found.passed_over[place] = why
+            continue
         shards = shards_at(Path(place))
         if shards is not None and not (is_folder(Path(place)) and find_pictures([place]).paths):  # or tars lie beside pictures
             contents, names, passed_over = shards.pictures()
@@ -122,6 +138,19 @@ def _found(places: list[Any]) -> PictureSources:
         if packed:
             found.passed_over.update({f"{called}{name}": why for name, why in links_in(Path(folder))})
     return found
+
+
+def _why_not_here(place: str) -> str:
+    """Return why a text is the path of nothing here, in words that tell what to give instead; "" for all others."""
+    if is_file(Path(place)) or is_folder(Path(place)):
+        return ""
+    if place == "-":
+        return "standard input is not read: save the picture as a file first"
+    if place[:5].lower() == "data:":
+        return "a picture as text: save its bytes as a file first, or in Python give them"
+    if _ADDRESS.match(place):
+        return "an address: save the file that it leads to here first"
+    return "a pattern that no file is called by: give the files themselves, or their folder" if set("*?") & set(place) else ""
 
 
 def _numbered(sources: list[Any]) -> PictureSources:
