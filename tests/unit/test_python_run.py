@@ -45,6 +45,14 @@ def test_each_epoch_is_told_once_and_is_what_the_frame_holds(run: Run, rows: lis
     assert history["best"].dtype == bool
 
 
+def test_a_run_is_pickled_after_its_quick_answers_too(run: Run) -> None:
+    quick = run.predict(IMAGES[:5], quick=True)
+    assert "_quick" in vars(run)
+    assert vars(run)["_quick"] is not None, "the graphs are open"
+    again = pickle.loads(pickle.dumps(run)).predict(IMAGES[:5], quick=True)
+    np.testing.assert_array_equal(again.probabilities, quick.probabilities)
+
+
 def test_an_error_in_a_callback_is_its_owners_and_costs_nothing(run: Run, tmp_path: Path) -> None:
     class Enough(Exception):
         pass

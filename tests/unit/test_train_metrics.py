@@ -34,6 +34,15 @@ def test_per_class_and_confusion() -> None:
     assert metrics.confused(PROBS, LABELS) == [[0, 0, 1], [1, 0, 1], [1, 1, 2]]
 
 
+def test_copies_count_once_in_a_class_too() -> None:
+    rows = np.array([0, 1, 2, 3, 2, 2, 2, 1])
+    once = metrics.per_class(PROBS, LABELS, ("a", "b", "c"))
+    repeated = metrics.per_class(PROBS[rows], LABELS[rows], ("a", "b", "c"), copies=rows)
+    assert [row["n"] for row in repeated] == [1, 7, 0]
+    for name in ("precision", "recall", "f1"):
+        assert [row[name] for row in repeated] == pytest.approx([row[name] for row in once])
+
+
 def test_worst_mistakes_come_first() -> None:
     probs = np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.55, 0.45]], np.float32)
     assert evaluate.worst(probs, np.array([1, 0, 1, 1])).tolist() == [0, 1, 3]

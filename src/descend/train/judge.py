@@ -128,7 +128,7 @@ def judge_answers(
     probs = _calibrate(record, data, rows, probs)
     for split, chosen in rows.items():
         labels = data.labels[chosen]
-        record.per_class[split] = metrics.per_class(probs[split], labels, data.classes)
+        record.per_class[split] = metrics.per_class(probs[split], labels, data.classes, copies=data.copies(chosen))
         record.confused[split] = metrics.confused(probs[split], labels)
         score = metrics.score(probs[split], labels, copies=data.copies(chosen), groups=data.evidence(chosen))
         if split == "test":

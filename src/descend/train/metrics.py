@@ -109,17 +109,21 @@ def log_loss(probabilities: NDArray[np.float32], labels: NDArray[np.int64], weig
     return float(np.average(-np.log(of_label), weights=weights))
 
 
-def per_class(probabilities: NDArray[np.float32], labels: NDArray[np.int64], classes: tuple[str, ...]) -> list[ClassScore]:
-    """Return precision, recall, F1 and count of every class."""
+def per_class(
+    probabilities: NDArray[np.float32], labels: NDArray[np.int64], classes: tuple[str, ...], *,
+    copies: NDArray[np.int64] | None = None,
+) -> list[ClassScore]:  # fmt: skip
+    """Return precision, recall, F1 and count of every class. copies: as of ``score``; the count is of all rows."""
     from sklearn import metrics
 
     columns: Any = metrics.precision_recall_fscore_support(
         labels,
         probabilities.argmax(1),
         labels=np.arange(len(classes)),
+        sample_weight=shares_of_copies(copies),
         zero_division=0,  # pyright: ignore[reportArgumentType] (the stub knows words only)
     )
-    rows = zip(classes, *columns, strict=True)
+    rows = zip(classes, *columns[:3], np.bincount(labels, minlength=len(classes)), strict=True)
     return [{"class": name, "precision": float(p), "recall": float(r), "f1": float(f), "n": int(n)} for name, p, r, f, n in rows]
 
 

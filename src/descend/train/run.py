@@ -57,6 +57,10 @@ class Run:
         self.folder, self.failure = path, failure
         self.record = load_record(path) if opened is None else opened
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is pickled: all but the open graphs, which are opened again from the folder when they are asked."""
+        return {name: value for name, value in vars(self).items() if name != "_quick"}
+
     @property
     def classes(self) -> tuple[str, ...]:
         """The names of the classes, in the order of the probabilities."""
@@ -274,7 +278,8 @@ class Run:
         return Evaluation(
             **metrics.score(result.probabilities, labels, copies=dataset.copies(judged), groups=dataset.evidence(judged)),
             run=str(self.folder), split=chosen, test_looks=len(self.record.test_looks),
-            per_class=metrics.per_class(result.probabilities, labels, self.classes), look_noted=noted,
+            per_class=metrics.per_class(result.probabilities, labels, self.classes, copies=dataset.copies(judged)),
+            look_noted=noted,
             problems={**dataset.unreadable, **problems}, notes=measured.notes(dataset), doubtful=doubtful,
             n_trained_on=n_same, n_near_trained_on=n_near, tta=tta, mc=mc, doubt=measured.mean_doubt(result, labels),
         )  # fmt: skip
