@@ -12,8 +12,9 @@ import pytest
 from tests.oracles.data_pictures import encoded, scene
 
 from descend.data import Dataset, load
-from descend.data.labels import encode_labels
+from descend.data.labels import cell_text, encode_labels
 from descend.errors import DataError
+from descend.train.labels import label_type
 
 COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "Bébé") for form in ("NFC", "NFD"))
 
@@ -223,6 +224,47 @@ def test_what_is_masked_has_no_label() -> None:
     dataset = load((_images(6), masked), split=False)
     assert dataset.classes == ("0", "1")
     assert [dataset.name_of(row) for row in range(len(dataset))] == [f"arrays[{row}]" for row in range(4)]
+
+
+FORMS: dict[str, Callable[[Any, Path], Any]] = {
+    "(array, labels)": lambda labels, _: (_images(len(labels)), labels),
+    "(array, list)": lambda labels, _: (_images(len(labels)), list(labels)),
+    "(paths, labels)": lambda labels, root: (_files(len(labels), root), labels),
+    "(paths, list)": lambda labels, root: (_files(len(labels), root), list(labels)),
+    "columns": lambda labels, root: {"path": _files(len(labels), root), "label": labels},
+    "pairs": lambda labels, _: list(zip(_images(len(labels)), labels, strict=True)),
+    "parts": lambda labels, _: {"train": (_images(len(labels)), labels), "test": (_images(len(labels) + 1)[-1:], labels[:1])},
+}  # fmt: skip
+
+
+def _arrow(labels: list[Any]) -> Any:
+    return pytest.importorskip("pyarrow").array(labels)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    ("make", "classes", "kind"),
+    [
+        (lambda: np.ma.array([1, 2, 0, 0, 2, 1], mask=[False, False, True, True, False, False]), ("1", "2"), "integer"),
+        (lambda: np.ma.array(list("abxxba"), mask=[False, False, True, True, False, False]), ("a", "b"), "text"),
+        (lambda: _arrow(["a", "b", None, None, "b", "a"]), ("a", "b"), "text"),
+        (lambda: _arrow([1, 2, None, None, 2, 1]), ("1", "2"), "integer"),
+    ],
+)
+def test_what_is_masked_or_null_is_missing_in_every_form(
+    form: str, make: Callable[[], Any], classes: tuple[str, ...], kind: str, tmp_path: Path
+) -> None:
+    data = FORMS[form](make(), tmp_path)
+    dataset = load(data, split=False)
+    assert dataset.classes == classes
+    assert sum(problem.n for problem in dataset.problems if problem.kind == "unlabelled") == 2
+    assert form == "pairs" or label_type(data) == kind
+
+
+def test_bytes_in_another_encoding_are_no_classes() -> None:
+    with pytest.raises(DataError, match=r"arrays: labels that are bytes must be UTF-8, got b'caf\\xe9'\. Decode them before"):
+        load((_images(4), [b"caf\xe9", b"caf\xe8", b"x", b"x"]))
+    assert len({cell_text(b"caf\xe9"), cell_text(b"caf\xe8")}) == 2
 
 
 def test_a_list_in_a_cell_is_no_label(tmp_path: Path) -> None:

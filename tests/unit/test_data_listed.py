@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import Subset
+from torch.utils.data import Subset, TensorDataset
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import ToTensor
 
@@ -257,6 +257,9 @@ WORDS = np.array(list("ababab"))
         (((IMAGES, WORDS), (IMAGES[:2], WORDS[:2])), "Give a dict for a split of your own"),  # Keras's load_data()
         ((IMAGES, WORDS[:, None]), "labels.ravel()"),  # Keras's CIFAR-10
         ((["a.png"] * 6, WORDS[:, None]), "ravel()"),
+        (TensorDataset(torch.from_numpy(IMAGES), torch.arange(6)[:, None]), "not (n, 1): ravel()"),
+        ((["a.png"] * 6, [["cat"]] * 6), "without brackets"),
+        ((["a.png"] * 6, [["cat", "dog"]] * 6), "Name one class for each picture."),
     ],
 )
 def test_the_way_out_fits_what_was_given(data: Any, fix: str) -> None:

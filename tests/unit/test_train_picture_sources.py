@@ -316,3 +316,11 @@ def test_an_archive_in_a_folder_is_passed_over_with_what_to_do(tmp_path: Path) -
         str(tmp_path / "cat.zip"): "an archive: give it by itself", str(tmp_path / "note.txt"): "not a picture"
     }  # fmt: skip
     assert len(picture_sources(tmp_path / "cat.zip").sources) == 1
+
+
+def test_paths_in_an_array_of_arrow_are_paths(tmp_path: Path) -> None:
+    paths = [str(tmp_path / f"{number}.png") for number in range(2)]
+    for path in paths:
+        Image.new("RGB", (4, 4)).save(path)
+    column = pytest.importorskip("pyarrow").array(paths)
+    assert picture_sources(column).names == picture_sources([*column]).names == paths

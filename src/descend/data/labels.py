@@ -10,6 +10,7 @@ What was brought together, or may have been meant otherwise, is told.
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from descend.data.manifest import natural
 from descend.data.problems import Problem, problem
+from descend.data.scalars import plain
 from descend.errors import DataError
 
 _MISSING = frozenset({
@@ -94,23 +96,46 @@ def _refuse_measures(texts: list[str], who: str) -> None:
 
 
 def label_text(value: Any, *, who: str) -> str:
-    """Return a label as text, "" for one that is missing. Raises DataError for several, and for a number that is not whole."""
-    if hasattr(value, "item") and getattr(value, "ndim", 1) == 0:  # an array or a tensor of one element
-        value = value.item()
-    if isinstance(value, (list, tuple, set, dict)) or getattr(value, "ndim", 0):
-        raise DataError(who, "a label must be one word or one number", got=value,
-                        fix="Name one class for each picture; of one-hot rows take argmax(1).")  # fmt: skip
-    text = cell_text(value)
-    if isinstance(value, (float, np.floating)) and text and not _WHOLE.fullmatch(text):
+    """Return a label as text, "" for one that is missing.
+
+    Raises DataError for several labels, for a number that is not whole, and for bytes that are no text.
+    """
+    value = one_label(value, who=who)
+    try:
+        text = cell_text(value.decode() if isinstance(value, bytes) else value)
+    except UnicodeDecodeError:  # a mark in the place of each strange byte would make one class of several
+        raise DataError(who, "labels that are bytes must be UTF-8", got=value,
+                        fix="Decode them before: label.decode('cp1252'), or whatever their encoding is.") from None  # fmt: skip
+    if isinstance(value, float) and text and not _WHOLE.fullmatch(text):
         raise DataError(who, "labels must be whole numbers or words", got=text, fix="Number the classes, or name them.")
     return text
 
 
+def one_label(value: Any, *, who: str) -> Any:
+    """Return a label as plain Python, None for one that is masked or null. Raises DataError, by the name ``who``, for several."""
+    value = plain(value)
+    if isinstance(value, (list, tuple, set, frozenset, dict)) or getattr(value, "ndim", 0):
+        raise DataError(who, "a label must be one word or one number", got=value, fix=_way_to_one(value))
+    return value
+
+
+def _way_to_one(value: Any) -> str:
+    """Return how what holds several labels, or one in brackets, becomes one label."""
+    if math.prod(getattr(value, "shape", (0,))) == 1:  # argmax(1) of a column would make one class of all
+        return "Give labels of shape (n,), not (n, 1): ravel()."
+    if isinstance(value, (set, frozenset, dict)) or any(isinstance(part, (str, bytes)) for part in value):
+        return "Name one class for each picture" + (", without brackets around it." if len(value) == 1 else ".")
+    if len(value) == 1:
+        return "Give the number itself, without brackets around it."
+    return "Turn one-hot rows into numbers: argmax(1)."
+
+
 def is_missing(value: Any) -> bool:
-    """Return whether a value stands for none: None, NaN, and those of pandas, which refuse comparison."""
+    """Return whether a value stands for none: None, NaN, masked, Arrow's null, and those of pandas, which refuse comparison."""
+    value = plain(value)
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return True
-    return isinstance(value, (float, np.floating)) and bool(np.isnan(value))
+    return isinstance(value, float) and math.isnan(value)
 
 
 def cell_text(value: Any) -> str:
@@ -120,12 +145,13 @@ def cell_text(value: Any) -> str:
     >>> [cell_text(value) for value in (" cat ", None, float("nan"), "NaN", 3.0, b"dog", True)]
     ['cat', '', '', '', '3', 'dog', 'True']
     """
+    value = plain(value)
     if is_missing(value):
         return ""
-    if isinstance(value, (float, np.floating)):
-        value = int(value) if float(value).is_integer() else value
+    if isinstance(value, float):
+        value = int(value) if value.is_integer() else value
     if isinstance(value, bytes):
-        value = value.decode("utf-8", "replace")
+        value = value.decode("utf-8", "backslashreplace")  # what differs stays different
     text = clean_text(str(value))
     return "" if text.strip("'\"").casefold() in _MISSING else text
 

@@ -24,8 +24,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from descend.data.deep_color import encode_deep_color
+from descend.data.labels import one_label
 from descend.data.one_picture import PIXEL_TYPES, as_source, is_one_picture, is_path, is_pixels
 from descend.data.opening import Source, naming, read_file
+from descend.data.scalars import plain
 from descend.errors import DataError
 from descend.pixels import orientation
 
@@ -148,7 +150,7 @@ def _pair(pictures: Any, labels: Any, *, as_array: bool = True) -> Listed | None
     rows = _pictures_in(pictures)
     if not rows or (as_array and _are_one_array(rows)):
         return None
-    found = [_plain(label) for label in labels]
+    found = [one_label(label, who="data") for label in labels]
     if len(found) != len(rows):
         must = f"must have one label for each of its {len(rows):,} pictures"
         raise DataError("(pictures, labels)", must, got=len(found))
@@ -164,7 +166,7 @@ def _pictures_in(pictures: Any) -> list[Any]:
     """Return the pictures of a list; none of what is one array, one picture, or holds anything else."""
     if is_pixels(pictures) or is_path(pictures) or is_one_picture(pictures) or not hasattr(pictures, "__len__"):
         return []
-    rows = list(pictures)
+    rows = [plain(row) for row in pictures]
     return rows if all(is_path(row) or is_one_picture(row) or is_pixels(row) for row in rows) else []
 
 
@@ -218,7 +220,7 @@ def _pairs(data: Any) -> Listed | None:
             if not _is_pair(member):
                 raise DataError(f"{who}[{place}]", "must be a pair (picture, label)", got=type(member).__name__)
             sources.append(kept(as_source(member[0], place, who=who)))
-        label = _plain(member[1])
+        label = one_label(member[1], who="data")
         labels.append(names[label] if names and isinstance(label, int) and 0 <= label < len(names) else label)
     return Listed("pictures" if who == "list" else who.lower(), sources, labels, Path.cwd())
 
@@ -281,15 +283,6 @@ def _file_or_bytes(cell: Any, place: int) -> Source:
     if cell is None or not (cell["bytes"] or cell["path"]):
         raise DataError(f"Dataset[{place}]", "must have a picture", got=None, fix="Filter such rows out.")
     return cell["bytes"] or str(cell["path"])
-
-
-def _plain(label: Any) -> Any:
-    """Return a label as plain Python: tensors and arrays of one element are that element. Raises DataError for several."""
-    if isinstance(label, (list, tuple)) or getattr(label, "ndim", 0):
-        column = np.size(label) == 1  # one-hot rows have two cells or more; argmax(1) of a column would make one class of all
-        fix = "Give labels of shape (n,), not (n, 1): ravel()." if column else "Turn one-hot rows into numbers: argmax(1)."
-        raise DataError("data", "a label must be one word or one number", got=label, fix=fix)
-    return label.item() if hasattr(label, "item") else label
 
 
 def kept(source: Source) -> Source:

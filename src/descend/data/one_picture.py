@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from descend.data.opening import Source
+from descend.data.scalars import plain
 from descend.errors import DataError
 
 CHANNELS = (1, 3, 4)  # gray, RGB, RGBA
@@ -41,6 +42,7 @@ def as_source(item: Any, place: int, *, who: str) -> Source:
 
     place: its position in the list. Raises DataError, in the name of ``who``.
     """
+    item = plain(item)
     if isinstance(item, (bytearray, memoryview)):
         return bytes(item)
     if isinstance(item, Image.Image) and item.mode == "La":  # which Pillow turns into LA and nothing else

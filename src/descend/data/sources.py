@@ -20,6 +20,7 @@ from descend.data.one_picture import PIXEL_TYPES
 from descend.data.places import PREFIX, check_place, is_address, is_file, is_folder, path_of
 from descend.data.problems import problem
 from descend.data.remote import at_address
+from descend.data.scalars import plain
 from descend.data.shards import Shards, shards_at
 from descend.data.table_files import SUFFIXES
 from descend.errors import DataError, KnobError
@@ -214,9 +215,11 @@ def unmasked(values: Any) -> NDArray[Any]:
 def _as_array(values: Any, who: str, what: str) -> NDArray[Any]:
     if what == "labels" and np.ma.isMaskedArray(values):
         return unmasked(values)
-    if what == "labels" and isinstance(values, (list, tuple)) and not any(map(np.ndim, values)):
+    if what == "labels" and isinstance(values, (list, tuple)):
+        values = [plain(value) for value in values]
+    if what == "labels" and isinstance(values, list) and not any(map(np.ndim, values)):
         array = np.empty(len(values), object)  # NumPy would make words of a None or NaN beside words
-        array[:] = list(values)
+        array[:] = values
         return array
     try:
         return np.asarray(values)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from descend.data.labels import cell_text
 from descend.data.listed import Listed
+from descend.data.scalars import plain
 from descend.data.sources import labels_column
 
 LabelType = Literal["text", "integer", "boolean"]
@@ -28,7 +29,7 @@ def label_type(data: object) -> LabelType:
 
 
 def _type_of(labels: Any) -> LabelType:
-    array = _present(np.asarray(labels))
+    array = _present(np.asarray([plain(label) for label in labels], object) if isinstance(labels, list) else np.asarray(labels))
     if array.dtype == np.bool_ or (array.dtype == np.object_ and all(isinstance(label, (bool, np.bool_)) for label in array)):
         return "boolean"
     whole = array.dtype == np.object_ and all(isinstance(label, (int, np.integer)) for label in array)

@@ -19,6 +19,7 @@ from descend.data.one_picture import CHANNELS, as_pixels, as_source, channels_la
 from descend.data.opening import Source
 from descend.data.places import is_file, is_folder
 from descend.data.pool import in_order
+from descend.data.scalars import plain
 from descend.data.shards import shards_at
 from descend.data.sources import pictures_alone
 from descend.errors import DataError, PictureError
@@ -56,7 +57,7 @@ def picture_sources(pictures: object, *, shape: Sequence[int] = ()) -> PictureSo
     if not isinstance(pictures, Iterable) or isinstance(pictures, Mapping):
         raise DataError("predict", "needs paths, folders, arrays, tensors, Pillow images, bytes or open files",
                         got=type(pictures).__name__)  # fmt: skip
-    items = [*pictures]
+    items = [plain(item) for item in pictures]
     if all(is_path(item) for item in items):
         return _found(items)
     return _numbered([as_source(item, place, who="predict") for place, item in enumerate(items)])
