@@ -253,3 +253,36 @@ def test_a_comma_in_a_label_before_an_empty_cell_is_refused(tmp_path: Path) -> N
         load(written(tmp_path / "a", row, "path,label,note"))
     spreadsheet = load(written(tmp_path / "b", lambda i, kind: f"img/{i}.png,{kind},,"))  # empty columns behind all rows
     assert labels(spreadsheet) == expected()
+
+
+@pytest.mark.parametrize("column", ["group", "note"])
+def test_a_comma_in_a_label_is_refused_or_told_where_empty_cells_are_left_out(tmp_path: Path, column: str) -> None:
+    def row(i: int, kind: str, comma: str) -> str:
+        return f"img/{i}.png,{kind}" + (f"{comma}gray" if i == 2 else "")
+
+    must = r"the header's 3 cells, row 2 has not, 4 only by a comma, got .*' gray'.*Put quotes"
+    with pytest.raises(DataError, match=must):
+        load(written(tmp_path / "a", lambda i, kind: row(i, kind, ", "), f"path,label,{column}"))
+    found = load(written(tmp_path / "b", lambda i, kind: row(i, kind, ","), f"path,label,{column}"))
+    expected = "15 rows have fewer cells than others, what they lack is empty; if a label holds a comma, quote it: row 2, row 3"
+    assert expected in told(found)["table"]
+
+
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [
+        ("path,label,group,note", lambda i, kind: f"img/{i}.png,{kind}"),
+        ("path, label, note", lambda i, kind: f"img/{i}.png, {kind}"),
+        ("path,label,note", lambda i, kind: f"img/{i}.png,{kind}, " + "seen" * (i == 1)),
+    ],
+)
+def test_empty_cells_may_be_left_out(tmp_path: Path, header: str, row: Row) -> None:
+    found = load(written(tmp_path, row, header))
+    assert (labels(found), told(found)) == (expected(), {})
+
+
+def test_lines_that_end_in_another_delimiter_are_refused(tmp_path: Path) -> None:
+    for header in ("path,label", "path,label;"):
+        with pytest.raises(DataError, match=r"its lines must not end in semicolons, got 'cat;'\. Remove them"):
+            load(written(tmp_path, lambda i, kind: f"img/{i}.png,{kind};", header))
+    assert labels(load(written(tmp_path, lambda i, kind: f"img/{i}.png,{kind},1 2;", "path,label,note"))) == expected()

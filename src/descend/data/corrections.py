@@ -48,7 +48,7 @@ def read_corrections(table: Path) -> list[Correction]:
     if table.suffix.lower() not in ENDINGS or not is_file(table):
         raise DataError(who, f"corrections must be a file that exists and ends in {' or '.join(ENDINGS)}",
                         fix="descend app writes one; its columns are path,label,action.")  # fmt: skip
-    header, rows = read_rows(table)
+    header, rows, _ = read_rows(table)
     names = [name.casefold() for name in header]
     if sorted(names) != sorted(HEADER):
         raise DataError(who, f"must have the columns {','.join(HEADER)}", got=",".join(header) or "no header")

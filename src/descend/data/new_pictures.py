@@ -40,7 +40,7 @@ def read_new_pictures(table: Path, identifier: str | None = None) -> NewPictures
     Raises DataError where there is no such column, or no row, and where a path is missing, leads out of the table's folder, or to
     a folder; MissingExtra for Parquet without its package.
     """
-    header, rows = read_rows(table)
+    header, rows, _ = read_rows(table)
     names = [str(name).strip() for name in header]
     column = identifier or names[pick_path(str(table), header)]
     if column not in names:

@@ -10,14 +10,16 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from descend.data.formats import is_picture_name
 from descend.data.headings import COLUMNS, is_heading
 from descend.data.labels import clean_text
+from descend.data.problems import Problem, problem
 from descend.errors import DataError, MissingExtra
 
 SUFFIXES = {".csv": ",", ".tsv": "\t", ".parquet": ""}
@@ -28,17 +30,27 @@ _FIXES = {"\t": "name it .tsv", ",": "name it .csv"}
 _DELIMITER_TOLD = re.compile(r"sep=(\\t|[,;|\t])", re.IGNORECASE)
 _QUOTES = "'\"`\u2018\u2019\u201c\u201d"  # straight and typographic
 _MOST_TITLE = 20  # lines in which a header is sought
+_QUOTED = 'Put quotes around a cell that holds the delimiter: "wolf, gray".'
 _LOOKED_AT = 1_000  # lines, for the mark that quotes
 
 Rows = list[list[Any]]
 
 
-def read_rows(table: Path) -> tuple[list[str], Rows]:
-    """Return the columns of a table file and its rows, each as long as the header. Raises DataError or MissingExtra."""
+class Table(NamedTuple):
+    """The columns of a table file, its rows, each as long as the header, and what its owner should know."""
+
+    header: list[str]
+    rows: Rows
+    notes: list[Problem]
+
+
+def read_rows(table: Path) -> Table:
+    """Return what stands in a table file. Raises DataError or MissingExtra."""
     if table.suffix.lower() == ".parquet":
-        return _parquet(table)
+        return Table(*_parquet(table), [])
     text, delimiter = _from_header(_text(table), SUFFIXES[table.suffix.lower()])
-    reader = csv.reader(io.StringIO(text), delimiter=delimiter, quotechar=_quote(text, delimiter), skipinitialspace=True)
+    read = partial(csv.reader, delimiter=delimiter, quotechar=_quote(text, delimiter))
+    reader = read(io.StringIO(text), skipinitialspace=True)
     try:
         rows = list(reader)  # skipinitialspace: a, "b, c"
     except csv.Error as error:
@@ -48,10 +60,12 @@ def read_rows(table: Path) -> tuple[list[str], Rows]:
     _refuse_other_delimiter(table, rows[0] if rows else [], delimiter)
     header = [clean_text(cell).strip(_QUOTES) for cell in rows[0]] if rows else []
     _refuse_title(table, rows)
+    _refuse_ends(table, header, rows[1:], delimiter)
     _refuse_row_names(table, header, rows[1:])
     _refuse_swallowed(table, header, rows[1:], delimiter)
     _refuse_uneven(table, header, rows[1:])
-    return header, [_as_long(table, header, number, row) for number, row in enumerate(rows[1:], start=2) if row]
+    notes = _short(table, header, rows[1:], islice(read(io.StringIO(text)), 1, None))
+    return Table(header, [_as_long(table, header, number, row) for number, row in enumerate(rows[1:], start=2) if row], notes)
 
 
 def _from_header(text: str, delimiter: str) -> tuple[str, str]:
@@ -127,6 +141,15 @@ def _refuse_other_delimiter(table: Path, header: Sequence[str], delimiter: str) 
                         fix="They are parted by blanks: save it with commas, or with tabs as .tsv.")  # fmt: skip
 
 
+def _refuse_ends(table: Path, header: Sequence[str], rows: Sequence[Sequence[str]], delimiter: str) -> None:
+    """Refuse lines that all end in another delimiter: it would be a letter of every class."""
+    ends = {row[-1].rstrip()[-1:] for row in rows if row}
+    end = ends.pop() if len(ends) == 1 else ""
+    if end in {*_DELIMITERS} - {delimiter} and (header[-1].endswith(end) or is_heading(header[-1])):
+        raise DataError(str(table), f"its lines must not end in {_DELIMITERS[end]}", got=next(row for row in rows if row)[-1],
+                        fix="Remove them, from the header too.")  # fmt: skip
+
+
 def _refuse_row_names(table: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Refuse a header that lacks the name of a first column of row numbers, as R's write.table writes it."""
     filled = [row for row in rows if row]
@@ -152,6 +175,26 @@ def _refuse_uneven(table: Path, header: Sequence[str], rows: Sequence[Sequence[s
         raise _too_long(table, header, *longer[0])
 
 
+def _short(table: Path, header: Sequence[str], rows: Sequence[Sequence[str]], written: Iterable[Sequence[str]]) -> list[Problem]:
+    """Return the problem of rows that have fewer cells than others, or refuse them where a comma in a label tells why.
+
+    Writers leave the empty cells at the end of a line out, most of them those of all lines alike. Where lines differ, the longer
+    ones may hold a comma in a label. A blank behind it says so: ``a.png,wolf, grey`` with no blank before ``wolf``.
+    written: the rows with the blanks at the beginning of their cells.
+    """
+    short = [number for number, row in enumerate(rows, start=2) if 1 < len(row) < len(header)]
+    full = {number: row for number, row in enumerate(rows, start=2) if len(row) >= len(header)}
+    if not short or not full:
+        return []
+    for number, row in enumerate(written, start=2):
+        if number in full and len(row) == len(full[number]) and len({cell[0] == " " for cell in row[1:] if cell.strip()}) > 1:
+            must = f"every row must have the header's {len(header)} cells, row {short[0]} has not, {number} only by a comma"
+            raise DataError(str(table), must, got=row[:8], fix=f"{_QUOTED} Or give row {short[0]} its empty cells.")
+    return problem("table", "1 row has fewer cells than others, what it lacks is empty; if a label holds a comma, quote it",
+                   "{n} rows have fewer cells than others, what they lack is empty; if a label holds a comma, quote it",
+                   [f"row {number}" for number in short])  # fmt: skip
+
+
 def _as_long(table: Path, header: Sequence[str], number: int, row: list[str]) -> list[str]:
     """Return a row as long as the header; cells beyond it would cut a label short, so they are refused."""
     surplus = [cell for cell in row[len(header) :] if cell.strip()]
@@ -162,7 +205,7 @@ def _as_long(table: Path, header: Sequence[str], number: int, row: list[str]) ->
 
 def _too_long(table: Path, header: Sequence[str], number: int, row: Sequence[str]) -> DataError:
     must = f"every row must have the header's {len(header)} cells, row {number} has {len(row)}"
-    return DataError(str(table), must, got=row[:8], fix='Put quotes around a cell that holds the delimiter: "wolf, gray".')
+    return DataError(str(table), must, got=row[:8], fix=_QUOTED)
 
 
 def _parquet(table: Path) -> tuple[list[str], Rows]:

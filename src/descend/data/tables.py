@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +45,10 @@ def read_table(table: Path, *, evaluation: bool = False, outside: bool = False) 
     outside: rows may name pictures that do not lie below the table's folder. A table may come from anywhere, and what it names is
     read, and shown in the report. Raises DataError, MissingExtra, or KnobError for ``outside`` without effect.
     """
-    header, rows = read_rows(table)
+    header, rows, notes = read_rows(table)
     _check_outside(table, header, rows, allowed=outside)
-    return list_rows(table.stem, table.parent, str(table), header, rows, evaluation=evaluation, from_file=True)
+    manifest = list_rows(table.stem, table.parent, str(table), header, rows, evaluation=evaluation, from_file=True)
+    return replace(manifest, problems=[*notes, *manifest.problems])
 
 
 def list_rows(
