@@ -89,6 +89,7 @@ CASES: dict[str, tuple[list[Any], list[str], int]] = {
     "blanks inside": (["great dane", "great\xa0dane", "great  dane", "dog", "dog", "dog"], ["dog", "great dane"], 0),
     "what nobody sees": (["cat", "c\u200bat", "ca\xadt", "dog", "\u2060dog", "dog"], ["cat", "dog"], 0),
     "a spreadsheet's and a database's gaps": (["cat", "dog", "#REF!", "(null)", "\\N", "'nan'"], ["cat", "dog"], 4),
+    "more words for a gap": (["cat", "dog", "not labelled", "not_labeled", "<null>", "pd.NA"], ["cat", "dog"], 4),
     "booleans": ([True, False, True, False, True, False], ["False", "True"], 0),
 }  # fmt: skip
 
@@ -174,7 +175,9 @@ def test_several_labels_in_one_cell_are_told() -> None:
     "pair",
     [
         ("great dane", "great_dane"), ("great dane", "Great-Dane"), ("cat", "'cat'"), ("cat", "\u201ccat\u201d"), ("cat", "cat."),
-        ("1", "01"), ("TRUE", "True"), ("cat", "\u0441at"), ("cat", "cat\u200d"), ("A", "\uff21"),
+        ("1", "01"), ("TRUE", "True"), ("cat", "\u0441at"), ("cat", "cat\u200d"), ("A", "\uff21"), ("1", "1.0"), ("1", "+1"),
+        ("1", "1e0"), ("0", "-0"), ("1000", "1,000"), ("-2", "\u22122"), ("cat's", "cat\u2019s"), ("T-shirt", "T\u2011shirt"),
+        ("T-shirt", "T\u2013shirt"), ("Tom & Co", "Tom &amp; Co"), ("1" * 400, "1" * 400 + "."),
     ],
 )  # fmt: skip
 def test_names_that_are_likely_one_class_are_told(pair: tuple[str, str]) -> None:
@@ -186,13 +189,38 @@ def test_names_that_are_likely_one_class_are_told(pair: tuple[str, str]) -> None
 
 
 @pytest.mark.parametrize(
-    "names", [["C", "C++", "C#"], ["1", "-1"], ["1-2", "12"], ["v1.0", "v10"], ["+", "x"], ["wolf", "wolves"]]
+    "names", [["C", "C++", "C#"], ["1", "-1"], ["1,5", "15"], ["1-2", "12"], ["v1.0", "v10"], ["+", "x"], ["wolf", "wolves"]]
 )
 def test_names_that_are_several_classes_stay_untold(names: list[str]) -> None:
     assert encode_labels(names, who="t")[2] == []
 
 
-@pytest.mark.parametrize("gap", ["-", "--", "?", "???", ".", "unknown", "TBD", "N.A.", "no label", "[]"])
+@pytest.mark.parametrize(
+    "gap",
+    [
+        "-",
+        "--",
+        "?",
+        "???",
+        ".",
+        "unknown",
+        "TBD",
+        "N.A.",
+        "no label",
+        "[]",
+        "no_label",
+        "No-Label",
+        "unannotated",
+        "unclassified",
+        "unk",
+        "<unk>",
+        "<none>",
+        "'None'",
+        "-1",
+        "-1.0",
+        "99",
+    ],
+)
 def test_what_may_stand_for_a_gap_is_told(gap: str) -> None:
     (problem,) = encode_labels(["cat", gap, "dog"], who="t")[2]
     assert (problem.kind, problem.examples) == ("doubtful", (repr(gap),))
@@ -212,6 +240,33 @@ def test_a_number_that_may_stand_for_a_gap_is_told_beside_numbered_classes() -> 
 def test_more_ways_of_several_labels_in_one_cell_are_told(cell: str) -> None:
     (problem,) = encode_labels(["cat", "dog", cell], who="t")[2]
     assert problem.examples == (repr(cell),)
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["cat|dog", "dog|bird", "cat|bird"], ["cat;dog", "fish;dog"], ["['cat', 'dog']", "['dog', 'bird']"],
+        ["a/b", "a/c", "b/c"],
+        ["clear primary", "clear primary water", "haze primary", "partly_cloudy primary road"],
+        ["clear water", "haze clear road", "haze water", "clear road water"],
+    ],
+)  # fmt: skip
+def test_several_labels_in_every_cell_are_told(cells: list[str]) -> None:
+    (problem,) = encode_labels(cells, who="t")[2]
+    assert sorted(problem.examples) == sorted(map(repr, cells))
+    assert "may be several labels of one picture" in problem.message
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["fresh apple", "rotten apple", "fresh orange", "rotten orange"], ["pet|cat", "pet|dog", "wild|fox"],
+        ["tomato, blight", "potato, blight", "tomato, rust", "potato, rust"],
+        ["left eye open", "left eye shut", "right eye open"], ["no finding", "finding"], ["stage 1", "stage 2"],
+    ],
+)  # fmt: skip
+def test_names_that_share_words_are_single_labels(names: list[str]) -> None:
+    assert encode_labels(names, who="t")[2] == []
 
 
 def test_measures_are_no_classes() -> None:

@@ -278,6 +278,15 @@ def test_gaps_in_the_group_are_groups_of_their_own(tree: Tree) -> None:
     assert counts == [1] * 10 + [10]
 
 
+def test_a_group_that_stands_for_none_is_none_and_told(tree: Tree) -> None:
+    root = tree(*many("a"), *many("b"))
+    rows = [row | {"group": ("NA", "None", "?", "p7")[i % 4]} for i, row in enumerate(_rows())]
+    dataset = load(_table(root / "t.csv", rows))
+    assert dataset.groups is not None
+    assert len(set(dataset.groups.tolist())) == 16
+    assert "15 rows have a group that stands for none, and are each a group of their own: row 2" in str(dataset.problems[0])
+
+
 def test_a_data_frame_and_a_dict_of_columns(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     pandas = pytest.importorskip("pandas")
     root = tree(*many("a"), *many("b"))

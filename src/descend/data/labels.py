@@ -10,10 +10,13 @@ What was brought together, or may have been meant otherwise, is told.
 
 from __future__ import annotations
 
+import html
 import math
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -27,15 +30,20 @@ from descend.errors import DataError
 _MISSING = frozenset({
     "", "nan", "-nan", "1.#qnan", "-1.#qnan", "1.#ind", "-1.#ind", "nat", "<na>", "n/a", "#na", "#n/a", "#n/a n/a", "null",
     "(null)", "[null]", "\\n", "(blank)", "#ref!", "#value!", "#div/0!", "#name?", "#null!", "#num!", "unlabeled", "unlabelled",
-    "not labeled",
+    "not labeled", "not labelled", "<null>", "pd.na", "np.nan",
 })  # fmt: skip
-_DOUBTFUL = frozenset({"none", "na", "n.a.", "nil", "missing", "undefined", "unknown", "tbd", "todo", "no label", "not available",
-                       "[]", "{}"})  # fmt: skip
+_DOUBTFUL = frozenset({
+    "", "none", "na", "n.a.", "n.d.", "nil", "missing", "undefined", "undef", "unknown", "unk", "tbd", "todo", "no label",
+    "no class", "no annotation", "not available", "not applicable", "not annotated", "not classified", "not specified",
+    "unannotated", "unclassified", "uncategorized", "uncategorised", "unspecified", "unassigned",
+})  # fmt: skip
 # classes in some data, gaps in others, as are - ? . * and their like
 _ONLY_MARKS = re.compile(r"[-\u2013\u2014?.*/#_\u2026]+")
-_CODES_OF_GAPS = frozenset({"-1", "-9", "-99", "-999", "-9999", "99", "999", "9999"})  # beside classes that are numbered
+_AROUND_GAPS = "'\"`\u2018\u2019\u201c\u201d<>()[]{} "
+_NEGATIVE_GAPS = frozenset({"-1", "-9", "-99", "-999", "-9999"})
+_CODES_OF_GAPS = _NEGATIVE_GAPS | {"99", "999", "9999"}  # beside classes that are words, or numbered otherwise
 _WHOLE = re.compile(r"([+-]?\d+)(\.0+)?")
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,3})?", re.IGNORECASE)
 _INVISIBLE = re.compile(
     "[\0\ufeff\u200b\u200e\u200f\u2060\u00ad]"
 )  # byte order mark, zero-width and direction marks, soft hyphen
@@ -47,6 +55,13 @@ _TRUTHS = {"true": "1", "yes": "1", "y": "1", "t": "1", "1": "1", "false": "0", 
 # Cyrillic letters that look like Latin ones
 _ALIKE = str.maketrans("\u0410\u0412\u0415\u041a\u041c\u041d\u041e\u0420\u0421\u0422\u0423\u0425"
                        "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455", "ABEKMHOPCTYXaeopcyxijs")  # fmt: skip
+# typographic dashes and the minus; apostrophes, and accents that stand alone
+_MARKS_ALIKE = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212", "-")
+                             | dict.fromkeys("\u2018\u2019\u02bc\u2032\u00b4`", "'"))  # fmt: skip
+_THOUSANDS = re.compile(r"(?<=\d)[,'_ ](?=\d{3}(?!\d))")
+_LONGEST_NUMBER = 300  # digits, whose value tells what is one class
+_LISTED = re.compile(r"[|;]")  # between labels; the others may belong to one: "crane, bird", "and/or", "C++"
+_PARTS = re.compile(r"[|;,/+&]")
 
 
 def encode_labels(
@@ -153,7 +168,27 @@ def cell_text(value: Any) -> str:
     if isinstance(value, bytes):
         value = value.decode("utf-8", "backslashreplace")  # what differs stays different
     text = clean_text(str(value))
-    return "" if text.strip("'\"").casefold() in _MISSING else text
+    word = text.strip("'\"").casefold()
+    return "" if word in _MISSING or _joined(word) in _MISSING else text
+
+
+def group_text(value: Any) -> str:
+    """Return a group's name as clean text: "" for a missing one, also by words that may be classes (``NA``, ``none``, ``?``).
+
+    One group of all that have none would tie strangers together.
+    """
+    text = cell_text(value)
+    return "" if _may_be_gap(text) or text in _NEGATIVE_GAPS else text
+
+
+def _joined(word: str) -> str:
+    """Return words that underscores or hyphens join with blanks between them: ``not_labeled``."""
+    return re.sub(r"(?<=[a-z])[_-](?=[a-z])", " ", word)
+
+
+def _may_be_gap(name: str) -> bool:
+    """Return whether a name may stand for none, by its words, in whatever quotes or brackets, or as marks alone."""
+    return _joined(name.casefold().strip(_AROUND_GAPS)) in _DOUBTFUL or _ONLY_MARKS.fullmatch(name) is not None
 
 
 def clean_text(text: str) -> str:
@@ -199,34 +234,75 @@ def _copied(classes: Sequence[str]) -> list[Problem]:
 
 
 def _folded(name: str) -> str:
-    """Return what classes share that are likely one: ``Great_Dane``, ``great dane`` and ``'great dane'``; ``01`` and ``1``."""
-    text = _visible(name).casefold()
+    """Return what classes share that are likely one: ``Great_Dane``, ``great dane``, ``'great dane'``; ``01``, ``1.0``, ``1``."""
+    text = _visible(html.unescape(name)).casefold()
     text = re.sub(r"(?<=[^\W\d_])[\s_\-]+(?=[^\W\d_])", " ", text)
-    bare = text.strip("'\"`\u2018\u2019\u201c\u201d.,;: ") or text
-    return str(int(bare)) if re.fullmatch(r"[0-9]+", bare) else bare
+    bare = text.strip("'\"`\u201c\u201d.,;: ") or text
+    number = bare if len(bare) > _LONGEST_NUMBER else _THOUSANDS.sub("", bare)
+    return str(Fraction(number)) if len(bare) <= _LONGEST_NUMBER and _NUMBER.fullmatch(number) else bare
 
 
 def _visible(name: str) -> str:
-    """Return what a name looks like: full-width and Cyrillic letters like Latin ones, joiners like nothing."""
-    return re.sub("[\u200c\u200d]", "", unicodedata.normalize("NFKC", name)).translate(_ALIKE)
+    """Return what a name looks like: full-width and Cyrillic letters like Latin ones, one dash, one apostrophe, no joiners."""
+    text = unicodedata.normalize("NFKC", name.translate(_MARKS_ALIKE))
+    return re.sub("[\u200c\u200d]", "", text).translate(_ALIKE)
 
 
 def _doubtful(classes: Sequence[str]) -> list[Problem]:
     """Return the problem of classes that may be gaps: words, marks alone, and a number of its own beside numbered classes."""
-    numbered = {name for name in classes if name.isdecimal()}
-    codes = {name for name in _CODES_OF_GAPS if str(int(name) - 1) not in numbered and len(numbered - {name}) > 1}
-    named = [repr(name) for name in classes if name.casefold() in _DOUBTFUL or name in codes or _ONLY_MARKS.fullmatch(name)]
+    values = {name: _folded(name) for name in classes}
+    numbered = {value for value in values.values() if value.isdecimal()}
+    are_words = any(map(str.isalpha, "".join(values.values())))
+
+    def is_code(value: str) -> bool:
+        return value in _CODES_OF_GAPS and str(int(value) - 1) not in numbered and (are_words or len(numbered - {value}) > 1)
+
+    named = [repr(name) for name, value in values.items() if _may_be_gap(name) or is_code(value)]
     return problem("doubtful", "1 class has a name that may stand for a missing label; leave its cells empty if so",
                    "{n} classes have names that may stand for a missing label; leave their cells empty if so", named)  # fmt: skip
 
 
 def _several(classes: Sequence[str]) -> list[Problem]:
-    """Return the problem of classes made of others: ``cat|dog`` beside ``cat``, or ``cat dog`` beside both."""
+    """Return the problem of classes made of others: ``cat|dog`` beside ``cat`` or ``dog|bird``, or ``cat dog`` beside both."""
     bare = {name: name.strip("[](){}' \"") for name in classes}
     known = set(bare.values())
-    parted = ((name, [part.strip(" '\"") for part in re.split(r"[|;,/+&]", text)]) for name, text in bare.items())
-    named = [name for name, parts in parted if len(parts) > 1 and all(parts) and set(parts) & known]
-    named += [name for name in classes if len(words := name.split()) > 1 and set(words) <= known]
+    parted = {name: [part.strip(" '\"") for part in _PARTS.split(text)] for name, text in bare.items()}
+    parted = {name: parts for name, parts in parted.items() if len(parts) > 1 and all(parts)}
+    words = {name: name.split() for name in classes if " " in name}
+    found = {name for name, parts in parted.items() if set(parts) & known}
+    found |= {name for name, parts in words.items() if set(parts) <= known}
+    found |= _sharing({name: parts for name, parts in parted.items() if _LISTED.search(name) or name[0] in "[{("})
+    words = {name: parts for name, parts in words.items() if name not in parted}
+    found |= _mixed(parted, len(classes)) | _mixed(words, len(classes))
     return problem("doubtful", "1 class may be several labels of one picture; each picture has one class here",
                    "{n} classes may be several labels of one picture; each picture has one class here",
-                   [*map(repr, named)])  # fmt: skip
+                   [repr(name) for name in classes if name in found])  # fmt: skip
+
+
+def _sharing(parted: Mapping[str, list[str]]) -> set[str]:
+    """Return the names with a part that stands behind different ones: ``cat|dog``, ``dog|bird``; not ``pet|cat``, ``pet|dog``."""
+    before: dict[str, set[tuple[str, ...]]] = {}
+    for parts in parted.values():
+        for at, part in enumerate(parts):
+            before.setdefault(part, set()).add(tuple(parts[:at]))
+    return {name for name, parts in parted.items() if any(len(before[part]) > 1 for part in parts)}
+
+
+def _mixed(parted: Mapping[str, list[str]], n_classes: int) -> set[str]:
+    """Return the names whose parts are those of others too, in no fixed order: ``clear primary``, ``haze primary water``.
+
+    In names of one thing an adjective stands first (``red car``, ``red bus``) and a noun last, however many share it. Told are
+    the names whose parts all recur, if these are most, and those with a part of half the classes that is neither first nor last.
+    """
+    times = Counter(part for parts in parted.values() for part in set(parts))
+    places: dict[str, set[tuple[int, int]]] = {}
+    for parts in parted.values():
+        for at, part in enumerate(parts):
+            places.setdefault(part, set()).add((at, len(parts) - at))
+    sides = {part: tuple(map(set, zip(*where, strict=True))) for part, where in places.items() if len(where) > 1}
+    found = {name for name, parts in parted.items() if all(times[part] > 1 for part in parts)}
+    moves = any(len(sides[part][0]) > 1 and len(sides[part][1]) > 1 for name in found for part in parted[name] if part in sides)
+    common = {part for part, (firsts, lasts) in sides.items()
+              if times[part] >= max(3, n_classes / 2) and firsts != {0} and lasts != {1}}  # fmt: skip
+    whole = found if moves and 2 * len(found) > len(parted) else set[str]()
+    return whole | {name for name, parts in parted.items() if common & set(parts)}

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from descend.data.headings import pick_columns, pick_path, unused_columns
-from descend.data.labels import cell_text, encode_labels, whole_numbers
+from descend.data.labels import cell_text, encode_labels, group_text, whole_numbers
 from descend.data.manifest import SPLIT_WORDS, UNASSIGNED, Manifest, natural
 from descend.data.places import is_file
 from descend.data.problems import Problem, problem, refusal
@@ -83,6 +83,7 @@ def list_rows(
                  "{n} rows of the table have no path and are left out", nameless),
         *problem("unused", "1 column may give the split or the groups and is not used",
                  "{n} columns may give the split or the groups and are not used", unused_columns(header, where)),
+        *_about_groups(cells, where),
         *about_columns,
         *about_paths,
         *problems,
@@ -130,7 +131,7 @@ def _row(
         if isinstance(text, str) and "\n" in text.strip():
             raise DataError(who, f"a path or a label must not go over several lines, one of row {number} does", got=text[:80],
                             fix="Close the quotes before the end of the line.")  # fmt: skip
-    return _Row(number, path, label, cell_text(split), cell_text(group))
+    return _Row(number, path, label, cell_text(split), group_text(group))
 
 
 def _check_outside(table: Path, header: Sequence[Any], rows: Rows, *, allowed: bool) -> None:
@@ -167,6 +168,14 @@ def _refuse_lost_splits(who: str, rows: list[_Row], kept: list[_Row], problems: 
         if given and number not in left and (name == "val" or any(cell_text(row.label) for row in given)):
             raise refusal(who, f"the rows of split {name!r} must name a labeled picture that exists", problems,
                           fix="Mend them, or remove them.")  # fmt: skip
+
+
+def _about_groups(cells: Rows, where: dict[str, int]) -> list[Problem]:
+    """Return the problem of groups that are taken as missing though something stands in their cells."""
+    groups = [cell_text(row[where["group"]]) for row in cells] if "group" in where else []
+    named = [f"row {number} ({group!r})" for number, group in enumerate(groups, start=2) if group and not group_text(group)]
+    return problem("doubtful", "1 row has a group that stands for none, and is a group of its own",
+                   "{n} rows have a group that stands for none, and are each a group of their own", named)  # fmt: skip
 
 
 def _groups(rows: list[_Row]) -> NDArray[np.int64]:
