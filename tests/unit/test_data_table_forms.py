@@ -148,6 +148,15 @@ def test_columns_of_zeros_and_ones_are_classes(marks: tuple[str, str], tmp_path:
     assert names in " ".join(map(str, dataset.problems))
 
 
+@pytest.mark.parametrize("zero", ["0", ""])
+def test_minus_one_beside_zero_is_no_class_and_not_none(zero: str, tmp_path: Path) -> None:
+    must = r"must hold 0 and 1, or -1 and 1, some of 'cat', 'dog' hold all three, got 'row 4: 1, -1'\. If -1 says .* uncertain"
+    with pytest.raises(DataError, match=must):
+        load(
+            written(tmp_path, lambda i, kind: f"{i},1,{-1 if i == 2 else zero}" if i % 2 == 0 else f"{i},{zero},1", "id,cat,dog")
+        )
+
+
 @pytest.mark.parametrize(("value", "shown"), [("1", "row 3: rust and scab"), ("0", "row 2: none")])
 def test_rows_of_several_classes_or_of_none_are_refused(value: str, shown: str, tmp_path: Path) -> None:
     with pytest.raises(

@@ -361,8 +361,12 @@ def test_columns_that_look_like_a_split_or_a_group_are_told(tree: Tree) -> None:
     rows = "".join(f"{name}/{i}.png,{name},{i == 7},{i // 2}\n" for name in "ab" for i in range(8))
     data = load(_text(root, "path,label,is_valid,patient_id\n" + rows))
     (told,) = (str(item) for item in data.problems if item.kind == "unused")
-    assert "'is_valid' (rename it to 'split' to use it)" in told
+    assert "'is_valid' (write train, val or test for its cells in a column 'split' to use it)" in told
     assert "'patient_id' (rename it to 'group' to use it)" in told
+    words = rows.replace("True", "Valid").replace("False", "train")
+    (told,) = (str(item) for item in load(_text(root, f"path,label,subset,site\n{words}")).problems if item.kind == "unused")
+    assert "'subset' (rename it to 'split' to use it)" in told
+    assert load(_text(root, f"path,label,split,site\n{words}")).given_split
 
 
 def test_unlabeled_is_no_class(tree: Tree) -> None:

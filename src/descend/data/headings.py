@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from descend.data.formats import is_picture_name
 from descend.data.labels import cell_text, clean_text
+from descend.data.manifest import SPLIT_WORDS
 from descend.data.problems import Problem, problem
 from descend.errors import DataError
 
@@ -35,7 +36,8 @@ _UNUSED = {
                         "lesion", "lesionid", "case", "caseid", "study", "studyid", "series", "seriesid", "slide", "slideid",
                         "site", "camera", "cameraid", "location", "person", "personid", "seqid", "session"}),
 }  # fmt: skip
-_ZERO, _ONE = frozenset({"0", "0.0", "false", "no", "-1", "-1.0", ""}), frozenset({"1", "1.0", "true", "yes", "x"})
+_MINUS = frozenset({"-1", "-1.0"})  # in the place of 0; beside it, what is uncertain, as in CheXpert
+_ZERO, _ONE = frozenset({"0", "0.0", "false", "no", "", *_MINUS}), frozenset({"1", "1.0", "true", "yes", "x"})
 _PIXELS = re.compile(r"pixel_?\d+|\d+x\d+")
 _ROWS_SHOWN = 3
 
@@ -95,15 +97,21 @@ def label_column(header: Sequence[Any]) -> int | None:
     return found[0] if len(found) == 1 else None
 
 
-def unused_columns(header: Sequence[Any], where: dict[str, int]) -> list[str]:
-    """Return the columns that by their names may give the split or the groups, where no column is called so."""
+def unused_columns(header: Sequence[Any], cells: Sequence[Sequence[Any]], where: dict[str, int]) -> list[str]:
+    """Return the columns that by their names may give the split or the groups, and how, where no column is called so."""
     return [
-        f"{str(name)!r} (rename it to {column!r} to use it)"
+        f"{str(name)!r} ({_way_to_use(column, [row[at] for row in cells])} to use it)"
         for column, words in _UNUSED.items()
         if column not in where
         for at, name in enumerate(header)
         if _key(name) in words and at not in where.values()
     ]
+
+
+def _way_to_use(column: str, cells: Sequence[Any]) -> str:
+    if column == "split" and not all(_text(cell) in SPLIT_WORDS for cell in cells):  # is_valid: True, fold: 3
+        return "write train, val or test for its cells in a column 'split'"
+    return f"rename it to {column!r}"
 
 
 def _pick_label(who: str, header: Sequence[Any], cells: Sequence[Sequence[Any]], where: dict[str, int]) -> list[int]:
@@ -121,6 +129,12 @@ def _pick_label(who: str, header: Sequence[Any], cells: Sequence[Sequence[Any]],
 
 def _labels_of(who: str, header: Sequence[Any], cells: Sequence[Sequence[Any]], hot: Sequence[int]) -> list[str]:
     """Return the class of each row, the heading under which its only 1 stands. Raises DataError for a row that has not one."""
+    marks = {_text(row[at]) for row in cells for at in hot}
+    if marks & _MINUS and marks & (_ZERO - _MINUS):
+        must = f"its columns of classes must hold 0 and 1, or -1 and 1, some of {_listed(header, hot)} hold all three"
+        at, row = next((at, row) for at, row in enumerate(cells, start=2) if _MINUS & {_text(row[column]) for column in hot})
+        raise DataError(who, must, got=f"row {at}: {', '.join(_text(row[column]) or 'empty' for column in hot[:6])}",
+                        fix="If -1 says that a class is uncertain, write 0 or 1 for it, or leave the row out.")  # fmt: skip
     marked = [[str(header[at]).strip() for at in hot if _text(row[at]) in _ONE] for row in cells]
     several = [number for number, found in enumerate(marked, start=2) if len(found) != 1]
     if several:

@@ -82,7 +82,7 @@ def list_rows(
         *problem("nameless", "1 row of the table has no path and is left out",
                  "{n} rows of the table have no path and are left out", nameless),
         *problem("unused", "1 column may give the split or the groups and is not used",
-                 "{n} columns may give the split or the groups and are not used", unused_columns(header, where)),
+                 "{n} columns may give the split or the groups and are not used", unused_columns(header, cells, where)),
         *_about_groups(cells, where),
         *about_columns,
         *about_paths,
