@@ -254,6 +254,19 @@ WORDS = np.array(list("ababab"))
         ((torch.from_numpy(IMAGES[..., :1]).permute(0, 3, 1, 2), WORDS), "Put the channels last"),
         ((IMAGES.astype(np.uint16), WORDS), "Give a list of them"),
         ((IMAGES / 255, WORDS), "Scale floats"),
+        ((IMAGES[:, :20, :20, 0].reshape(6, -1), WORDS), "uint8'. Give each row its shape: reshape(-1, 20, 20)."),
+        ((IMAGES.reshape(6, -1), WORDS), "Give each row its shape: reshape(-1, H, W)."),
+        ((IMAGES.astype(np.int64), WORDS), "Cast them to uint8: astype('uint8')."),
+        ((IMAGES.astype(np.int64) + 256, WORDS), "Scale them to 0..255"),
+        ((IMAGES, dict(enumerate(WORDS))), "[labels[path] for path in paths]"),
+        ((["a.png", "b.png"], {"a.png": "a", "b.png": "b"}), "[labels[path] for path in paths]"),
+        ((["a.png", "b.png"], "ab"), "Give a list with the label of each picture."),
+        ((["a.png", "b.png"], {"a", "b"}), "Give a list with the label of each picture."),
+        ((IMAGES, None), "Give a list with the label of each picture."),
+        ({"pictures": IMAGES, "words": WORDS}, "or give {'image': images, 'label': labels}"),
+        ({"image": IMAGES.tolist(), "label": WORDS}, "np.array(picture, np.uint8)"),
+        ({"image": IMAGES, "label": WORDS, "group": WORDS}, "Save the pictures, and name their files in a column 'path'."),
+        ({"image": IMAGES, "label": WORDS, "split": ["tset"] * 6}, "Did you mean 'test'?"),
         (((IMAGES, WORDS), (IMAGES[:2], WORDS[:2])), "Give a dict for a split of your own"),  # Keras's load_data()
         ((IMAGES, WORDS[:, None]), "labels.ravel()"),  # Keras's CIFAR-10
         ((["a.png"] * 6, WORDS[:, None]), "ravel()"),
@@ -267,6 +280,30 @@ def test_the_way_out_fits_what_was_given(data: Any, fix: str) -> None:
         load(data)
     assert fix in str(refused.value)
     assert "argmax" not in str(refused.value)
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    Image.fromarray(pixels).save(buffer := io.BytesIO(), "PNG")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "as_cell", [np.array, Image.fromarray, torch.from_numpy, _png, lambda pixels: {"bytes": _png(pixels), "path": None}]
+)
+@pytest.mark.parametrize("make", [dict, lambda columns: pytest.importorskip("pandas").DataFrame(columns)])
+def test_a_column_may_hold_the_pictures_themselves(as_cell: Any, make: Any) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (6, 9, 9, 3), np.uint8)
+    columns = make({"image": [as_cell(pixels) for pixels in images], "label": [1, 2] * 3, "split": ["train"] * 4 + ["test"] * 2})
+    assert shown(columns) == shown((images, [1, 2] * 3))
+    assert load(columns).splits.tolist()[4:] == [2, 2]
+    assert label_type(columns) == "integer"
+
+
+def test_a_column_of_paths_in_bytes_is_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for number in range(4):
+        Image.new("RGB", (4, 4), (number, 0, 0)).save(f"{number}.png")
+    assert load({"path": [f"{number}.png".encode() for number in range(4)], "label": list("abab")}).name_of(1) == "1.png"
 
 
 @pytest.mark.parametrize(

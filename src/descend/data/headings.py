@@ -91,6 +91,11 @@ def pick_path(who: str, header: Sequence[Any]) -> int:
     raise DataError(who, "must have a column 'path'", got=_got(header), fix=fix)
 
 
+def names_table(header: Sequence[Any]) -> bool:
+    """Return whether headings alone, those of a dict too, name one column of pictures and one of classes."""
+    return len(_named("path", header)) == 1 and label_column(header) is not None
+
+
 def label_column(header: Sequence[Any]) -> int | None:
     """Return the column that alone may name the classes by its heading, or None."""
     found = _named("label", header)

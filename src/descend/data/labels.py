@@ -126,6 +126,18 @@ def label_text(value: Any, *, who: str) -> str:
     return text
 
 
+def check_one_for_each(labels: Any, *, who: str) -> None:
+    """Raise DataError for labels in what has no order, is read once only, or gives something else one by one: a dict its keys."""
+    fix = "Give a list with the label of each picture."
+    if isinstance(labels, Mapping):
+        fix = "Where its keys are the paths: [labels[path] for path in paths]."
+    elif hasattr(labels, "columns"):
+        fix = "Give the column that holds them: frame['label']."
+    elif hasattr(labels, "__getitem__") and not isinstance(labels, (str, bytes)):
+        return
+    raise DataError(who, "labels must be a list or an array, in the order of the pictures", got=type(labels).__name__, fix=fix)
+
+
 def one_label(value: Any, *, who: str) -> Any:
     """Return a label as plain Python, None for one that is masked or null. Raises DataError, by the name ``who``, for several."""
     value = plain(value)

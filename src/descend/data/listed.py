@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from descend.data.deep_color import encode_deep_color
-from descend.data.labels import one_label
+from descend.data.labels import check_one_for_each, one_label
 from descend.data.one_picture import PIXEL_TYPES, as_source, is_one_picture, is_path, is_pixels
 from descend.data.opening import Source, naming, read_file
 from descend.data.scalars import plain
@@ -150,6 +150,7 @@ def _pair(pictures: Any, labels: Any, *, as_array: bool = True) -> Listed | None
     rows = _pictures_in(pictures)
     if not rows or (as_array and _are_one_array(rows)):
         return None
+    check_one_for_each(labels, who="(pictures, labels)")
     found = [one_label(label, who="data") for label in labels]
     if len(found) != len(rows):
         must = f"must have one label for each of its {len(rows):,} pictures"
@@ -276,13 +277,14 @@ def _images(data: Any) -> list[Source]:
         raise DataError("Dataset", "must have a length", got=type(data).__name__, fix="Load it without streaming=True.")
     image = _features(data, "Image")[0]
     encoded = data.with_format(None).cast_column(image, type(data.features[image])(decode=False))
-    return [_file_or_bytes(cell, place) for place, cell in enumerate(encoded[image])]
+    return [file_or_bytes(cell, f"Dataset[{place}]") for place, cell in enumerate(encoded[image])]
 
 
-def _file_or_bytes(cell: Any, place: int) -> Source:
-    if cell is None or not (cell["bytes"] or cell["path"]):
-        raise DataError(f"Dataset[{place}]", "must have a picture", got=None, fix="Filter such rows out.")
-    return cell["bytes"] or str(cell["path"])
+def file_or_bytes(cell: Any, who: str) -> Source:
+    """Return the picture in a cell as Hugging Face stores it, ``{"bytes": ..., "path": ...}``. Raises DataError for none."""
+    if cell is None or not (cell.get("bytes") or cell.get("path")):
+        raise DataError(who, "must have a picture", got=cell, fix="Filter such rows out.")
+    return cell["bytes"] if cell.get("bytes") else str(cell["path"])
 
 
 def kept(source: Source) -> Source:

@@ -52,7 +52,8 @@ def as_source(item: Any, place: int, *, who: str) -> Source:
     if isinstance(item, np.ndarray) or is_tensor(item):
         return channels_last(as_pixels(item, who=who))
     raise DataError(who, f"picture [{place}] must be a path, an array, a tensor, a Pillow image, bytes or an open file",
-                    got=type(item).__name__)  # fmt: skip
+                    got=type(item).__name__,
+                    fix="Make an array of it: np.array(picture, np.uint8)." * isinstance(item, (list, tuple)))  # fmt: skip
 
 
 def as_pixels(pictures: Any, *, who: str) -> NDArray[Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,11 +14,11 @@ from numpy.typing import NDArray
 
 from descend.data import builtin, folders, tables
 from descend.data.archives import ENDINGS, is_archive, links_in, unpacked
-from descend.data.headings import label_column, pick_path
-from descend.data.labels import encode_labels
-from descend.data.listed import Listed, has_images, listed, unlabelled
+from descend.data.headings import label_column, names_table, pick_columns, pick_path
+from descend.data.labels import cell_text, check_one_for_each, encode_labels, one_label
+from descend.data.listed import Listed, file_or_bytes, has_images, listed, unlabelled
 from descend.data.manifest import SPLIT_WORDS, UNASSIGNED, Manifest
-from descend.data.one_picture import PIXEL_TYPES
+from descend.data.one_picture import PIXEL_TYPES, as_source, is_one_picture, is_pixels
 from descend.data.places import PREFIX, check_place, is_address, is_file, is_folder, path_of
 from descend.data.problems import problem
 from descend.data.remote import at_address
@@ -58,7 +60,8 @@ def read(data: Data, *, evaluation: bool = False, outside: bool = False) -> Mani
 
     Arrays are ``(images, labels)``, or a dict of such pairs under ``train``, ``val`` and ``test``; images are (N, H, W),
     (N, H, W, 1) or (N, H, W, 3) uint8, labels (N,) numbers or words. A data frame, or a dict of columns, has the columns of a
-    table; its paths are relative to the working directory. What other libraries hold is read too (``listed``).
+    table; its paths are relative to the working directory, or its pictures stand in its cells. What other libraries hold is read
+    too (``listed``).
     evaluation: the pictures are measured on, not trained on, so that one split, or one class, is enough. outside: a table may
     name pictures that do not lie below its folder. Raises DataError, MissingExtra for a package, or KnobError for ``outside``
     without effect.
@@ -68,7 +71,7 @@ def read(data: Data, *, evaluation: bool = False, outside: bool = False) -> Mani
     _refuse_outside(outside)
     columns = _columns(data)
     if columns is not None:
-        return _read_columns(columns)
+        return _read_columns(columns, evaluation)
     data = listed(data)
     if isinstance(data, Listed):
         return _read_listed(data)
@@ -130,8 +133,7 @@ def _read_builtin(name: str) -> Manifest:
 def _columns(data: Any) -> dict[str, Sequence[Any]] | None:
     """Return the columns of a data frame (pandas, polars, pyarrow, or a dict of lists) by name, or None where this is none."""
     if isinstance(data, Mapping):
-        named = {str(name).strip().lower() for name in data}
-        return dict(data) if {"path", "label"} <= named else None
+        return dict(data) if {"path", "label"} <= {str(name).strip().lower() for name in data} or names_table([*data]) else None
     names = getattr(data, "column_names", None) or getattr(data, "columns", None)  # pyarrow says column_names
     if names is None or not hasattr(data, "__getitem__") or has_images(data):
         return None
@@ -157,12 +159,38 @@ def pictures_alone(data: Any) -> Any:
     return [*columns[[*columns][pick_path("data frame", [*columns])]]]
 
 
-def _read_columns(columns: dict[str, Sequence[Any]]) -> Manifest:
+def _read_columns(columns: dict[str, Sequence[Any]], evaluation: bool) -> Manifest:
     who = "data frame"
     lengths = {len(column) for column in columns.values()}
     if len(lengths) > 1:
         raise DataError(who, "all columns must have one length", got=sorted(lengths))
-    return tables.list_rows("table", Path.cwd(), who, list(columns), [list(row) for row in zip(*columns.values(), strict=True)])
+    header, rows = list(columns), [list(row) for row in zip(*columns.values(), strict=True)]
+    at = pick_path(who, header)
+    if any(_is_picture(row[at]) for row in rows):
+        return _read_pictures(who, header, rows)
+    return tables.list_rows("table", Path.cwd(), who, header, rows, evaluation=evaluation)
+
+
+def _is_picture(cell: Any) -> bool:
+    """Return whether a cell holds a picture, or more than a path can be; bytes with a zero among them are no path."""
+    if isinstance(cell, bytes):
+        return b"\0" in cell
+    return is_one_picture(cell) or isinstance(cell, (Mapping, list, tuple)) or (is_pixels(cell) and cell.ndim > 0)
+
+
+def _read_pictures(who: str, header: list[str], rows: list[list[Any]]) -> Manifest:
+    """List the rows of a data frame that holds the pictures themselves. Raises DataError where it has groups too."""
+    where, rows, notes = pick_columns(who, header, rows)
+    if "group" in where:
+        raise DataError(who, "pictures with groups must be files", got="a column 'group' beside pictures",
+                        fix="Save the pictures, and name their files in a column 'path'.")  # fmt: skip
+    cells = [row[where["path"]] for row in rows]
+    cells = [file_or_bytes(cell, f"{who}[{at}]") if isinstance(cell, Mapping) else cell for at, cell in enumerate(cells)]
+    sources = [as_source(cell, at, who=who) for at, cell in enumerate(cells)]
+    found = Listed("table", sources, [one_label(row[where["label"]], who=who) for row in rows], Path.cwd())
+    splits = tables.splits_of(who, [cell_text(row[where["split"]]) if "split" in where else "" for row in rows])
+    manifest = _in_memory(found.name, found.in_memory(), found.labels, splits)
+    return replace(manifest, problems=[*notes, *manifest.problems])
 
 
 def _read_listed(data: Listed) -> Manifest:
@@ -182,6 +210,7 @@ def _read_listed(data: Listed) -> Manifest:
 def _pair(pair: Any, who: str) -> tuple[NDArray[np.uint8], NDArray[Any]]:
     if not isinstance(pair, (tuple, list)) or len(pair) != 2:
         raise DataError(who, "must be a pair (images, labels)", got=type(pair).__name__)
+    check_one_for_each(pair[1], who=who)
     pictures, labels = _as_array(pair[0], who, "images"), _as_array(pair[1], who, "labels")
     shape = pictures.shape
     if pictures.dtype != np.uint8 or not (pictures.ndim == 3 or (pictures.ndim == 4 and shape[3] in (1, 3))):
@@ -202,7 +231,15 @@ def _way_to_pixels(array: NDArray[Any]) -> str:
         return "Put the channels last: transpose(0, 2, 3, 1), of a tensor permute(0, 2, 3, 1)."
     if array.dtype in PIXEL_TYPES and array.ndim in (3, 4):
         return "Give a list of them for pictures of any kind: (list(images), labels)."
-    return "Scale floats to 0..255 and cast them to uint8."
+    rows = ""
+    if array.ndim == 2:  # flat pictures
+        side = math.isqrt(array.shape[1])
+        rows = f"Give each row its shape: reshape(-1, {f'{side}, {side}' if side**2 == array.shape[1] else 'H, W'})."
+    if array.dtype == np.uint8:
+        return rows
+    if array.dtype.kind in "iu" and array.size and array.min() >= 0 and array.max() <= 255:
+        return f"Cast them to uint8: astype('uint8'). {rows}".strip()
+    return f"Scale {'floats' if array.dtype.kind == 'f' else 'them'} to 0..255 and cast them to uint8. {rows}".strip()
 
 
 def unmasked(values: Any) -> NDArray[Any]:
@@ -234,7 +271,8 @@ def _read_parts(parts: Mapping[str, Any]) -> Manifest:
     unknown = [name for name in parts if str(name).lower() not in SPLIT_WORDS]
     if unknown or not parts:
         must = "the keys of a dict must be train, val and test, or path and label"
-        raise DataError("data", must, got=", ".join(map(repr, parts)))
+        raise DataError("data", must, got=", ".join(map(repr, parts)),
+                        fix="Call the parts so; or give {'image': images, 'label': labels}.")  # fmt: skip
     pairs = {name: _pair(pair, f"data[{name!r}]") for name, pair in parts.items()}
     shapes = {pictures.shape[1:] for pictures, _ in pairs.values()}
     if len(shapes) > 1:

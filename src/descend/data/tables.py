@@ -107,7 +107,7 @@ def list_rows(
         tuple(classes[number] for number in used),
         [files[index] or "" for index in kept],
         np.searchsorted(used, numbers[kept]).astype(np.int64),
-        _splits(who, [rows[index] for index in kept]) if "split" in where else np.full(len(kept), UNASSIGNED, np.int8),
+        splits_of(who, [rows[index].split for index in kept]) if "split" in where else np.full(len(kept), UNASSIGNED, np.int8),
         _groups([rows[index] for index in kept]) if "group" in where else None,
         problems=problems,
     )
@@ -149,15 +149,15 @@ def _check_outside(table: Path, header: Sequence[Any], rows: Rows, *, allowed: b
         raise KnobError("outside", "has no effect: all pictures of the table lie below its folder", fix="Leave it out.")
 
 
-def _splits(who: str, rows: list[_Row]) -> NDArray[np.int8]:
-    words = {row.split.lower() for row in rows}
-    if words == {""}:
-        return np.full(len(rows), UNASSIGNED, np.int8)
-    for word in sorted(words):
+def splits_of(who: str, words: Sequence[str]) -> NDArray[np.int8]:
+    """Return the splits that a column names, (n,) int8; none where it is empty. Raises DataError for a word that is no split."""
+    if not any(words):
+        return np.full(len(words), UNASSIGNED, np.int8)
+    for word in sorted({word.lower() for word in words}):
         if word not in SPLIT_WORDS:
             hint = nearest(word, SPLIT_WORDS) if word else "Fill the column, or remove it to have the pictures split."
             raise DataError(who, "every split must be train, val or test", got=word, fix=hint)
-    return np.array([SPLIT_WORDS[row.split.lower()] for row in rows], np.int8)
+    return np.array([SPLIT_WORDS[word.lower()] for word in words], np.int8)
 
 
 def _refuse_lost_splits(who: str, rows: list[_Row], kept: list[_Row], problems: list[Problem]) -> None:
