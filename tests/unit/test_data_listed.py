@@ -296,6 +296,7 @@ def test_a_column_may_hold_the_pictures_themselves(as_cell: Any, make: Any) -> N
     columns = make({"image": [as_cell(pixels) for pixels in images], "label": [1, 2] * 3, "split": ["train"] * 4 + ["test"] * 2})
     assert shown(columns) == shown((images, [1, 2] * 3))
     assert load(columns).splits.tolist()[4:] == [2, 2]
+    assert "is_valid" in str(load({"image": list(images), "label": [1, 2] * 3, "is_valid": [0] * 6, "site": [0] * 6}).problems[0])
     assert label_type(columns) == "integer"
 
 

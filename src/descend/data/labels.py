@@ -29,8 +29,8 @@ from descend.errors import DataError
 
 _MISSING = frozenset({
     "", "nan", "-nan", "1.#qnan", "-1.#qnan", "1.#ind", "-1.#ind", "nat", "<na>", "n/a", "#na", "#n/a", "#n/a n/a", "null",
-    "(null)", "[null]", "\\n", "(blank)", "#ref!", "#value!", "#div/0!", "#name?", "#null!", "#num!", "unlabeled", "unlabelled",
-    "not labeled", "not labelled", "<null>", "pd.na", "np.nan",
+    "(null)", "[null]", "\\n", "(blank)", "#ref!", "#value!", "#div/0!", "#name?", "#null!", "#num!", "unlabeled", "not labeled",
+    "<null>", "pd.na", "np.nan",
 })  # fmt: skip
 _DOUBTFUL = frozenset({
     "", "none", "na", "n.a.", "n.d.", "nil", "missing", "undefined", "undef", "unknown", "unk", "tbd", "todo", "no label",
@@ -181,7 +181,7 @@ def cell_text(value: Any) -> str:
         value = value.decode("utf-8", "backslashreplace")  # what differs stays different
     text = clean_text(str(value))
     word = text.strip("'\"").casefold()
-    return "" if word in _MISSING or _joined(word) in _MISSING else text
+    return "" if word in _MISSING or _in_words(word) in _MISSING else text
 
 
 def group_text(value: Any) -> str:
@@ -193,14 +193,14 @@ def group_text(value: Any) -> str:
     return "" if _may_be_gap(text) or text in _NEGATIVE_GAPS else text
 
 
-def _joined(word: str) -> str:
-    """Return words that underscores or hyphens join with blanks between them: ``not_labeled``."""
-    return re.sub(r"(?<=[a-z])[_-](?=[a-z])", " ", word)
+def _in_words(word: str) -> str:
+    """Return words with blanks between them where underscores or hyphens are, in American spelling: ``not_labeled``."""
+    return re.sub(r"(?<=[a-z])[_-](?=[a-z])", " ", word).replace("labelled", "labeled")
 
 
 def _may_be_gap(name: str) -> bool:
     """Return whether a name may stand for none, by its words, in whatever quotes or brackets, or as marks alone."""
-    return _joined(name.casefold().strip(_AROUND_GAPS)) in _DOUBTFUL or _ONLY_MARKS.fullmatch(name) is not None
+    return _in_words(name.casefold().strip(_AROUND_GAPS)) in _DOUBTFUL or _ONLY_MARKS.fullmatch(name) is not None
 
 
 def clean_text(text: str) -> str:
@@ -250,8 +250,8 @@ def _folded(name: str) -> str:
     text = _visible(html.unescape(name)).casefold()
     text = re.sub(r"(?<=[^\W\d_])[\s_\-]+(?=[^\W\d_])", " ", text)
     bare = text.strip("'\"`\u201c\u201d.,;: ") or text
-    number = bare if len(bare) > _LONGEST_NUMBER else _THOUSANDS.sub("", bare)
-    return str(Fraction(number)) if len(bare) <= _LONGEST_NUMBER and _NUMBER.fullmatch(number) else bare
+    number = _THOUSANDS.sub("", bare)
+    return str(Fraction(number)) if _NUMBER.fullmatch(number) and len(number) <= _LONGEST_NUMBER else bare
 
 
 def _visible(name: str) -> str:

@@ -190,6 +190,7 @@ def _read_pictures(who: str, header: list[str], rows: list[list[Any]]) -> Manife
     found = Listed("table", sources, [one_label(row[where["label"]], who=who) for row in rows], Path.cwd())
     splits = tables.splits_of(who, [cell_text(row[where["split"]]) if "split" in where else "" for row in rows])
     manifest = _in_memory(found.name, found.in_memory(), found.labels, splits)
+    notes = [*tables.about_unused(header, rows, {"group": -1} | where), *notes]  # groups are of files
     return replace(manifest, problems=[*notes, *manifest.problems])
 
 

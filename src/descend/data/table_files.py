@@ -179,7 +179,7 @@ def _short(table: Path, header: Sequence[str], rows: Sequence[Sequence[str]], wr
     """Return the problem of rows that have fewer cells than others, or refuse them where a comma in a label tells why.
 
     Writers leave the empty cells at the end of a line out, most of them those of all lines alike. Where lines differ, the longer
-    ones may hold a comma in a label. A blank behind it says so: ``a.png,wolf, grey`` with no blank before ``wolf``.
+    ones may hold a comma in a label. A blank behind it says so: ``a.png,wolf, gray`` with no blank before ``wolf``.
     written: the rows with the blanks at the beginning of their cells.
     """
     short = [number for number, row in enumerate(rows, start=2) if 1 < len(row) < len(header)]

@@ -81,8 +81,7 @@ def list_rows(
                  "{n} rows of the table have no label and are left out", unlabelled),
         *problem("nameless", "1 row of the table has no path and is left out",
                  "{n} rows of the table have no path and are left out", nameless),
-        *problem("unused", "1 column may give the split or the groups and is not used",
-                 "{n} columns may give the split or the groups and are not used", unused_columns(header, cells, where)),
+        *about_unused(header, cells, where),
         *_about_groups(cells, where),
         *about_columns,
         *about_paths,
@@ -168,6 +167,13 @@ def _refuse_lost_splits(who: str, rows: list[_Row], kept: list[_Row], problems: 
         if given and number not in left and (name == "val" or any(cell_text(row.label) for row in given)):
             raise refusal(who, f"the rows of split {name!r} must name a labeled picture that exists", problems,
                           fix="Mend them, or remove them.")  # fmt: skip
+
+
+def about_unused(header: Sequence[Any], cells: Rows, where: dict[str, int]) -> list[Problem]:
+    """Return the problem of columns that may give the split or the groups by their names, and are not called so."""
+    named = unused_columns(header, cells, where)
+    return problem("unused", "1 column may give the split or the groups and is not used",
+                   "{n} columns may give the split or the groups and are not used", named)  # fmt: skip
 
 
 def _about_groups(cells: Rows, where: dict[str, int]) -> list[Problem]:

@@ -29,7 +29,9 @@ def label_type(data: object) -> LabelType:
 
 
 def _type_of(labels: Any) -> LabelType:
-    array = _present(np.asarray([plain(label) for label in labels], object) if isinstance(labels, list) else np.asarray(labels))
+    array = _present(
+        np.asarray([plain(label) for label in labels], object) if isinstance(labels, (list, tuple)) else np.asarray(labels)
+    )
     if array.dtype == np.bool_ or (array.dtype == np.object_ and all(isinstance(label, (bool, np.bool_)) for label in array)):
         return "boolean"
     whole = array.dtype == np.object_ and all(isinstance(label, (int, np.integer)) for label in array)
