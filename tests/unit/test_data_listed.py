@@ -264,6 +264,8 @@ WORDS = np.array(list("ababab"))
         ((["a.png", "b.png"], {"a", "b"}), "Give a list with the label of each picture."),
         ((IMAGES, None), "Give a list with the label of each picture."),
         ({"pictures": IMAGES, "words": WORDS}, "or give {'image': images, 'label': labels}"),
+        ({"a.png": "a", "b.png": "b"}, "(list(data), list(data.values()))"),
+        ((iter(["a.png", "b.png"]), ["a", "b"]), "Give a list of paths or of pictures"),
         ({"image": IMAGES.tolist(), "label": WORDS}, "np.array(picture, np.uint8)"),
         ({"image": IMAGES, "label": WORDS, "group": WORDS}, "Save the pictures, and name their files in a column 'path'."),
         ({"image": IMAGES, "label": WORDS, "split": ["tset"] * 6}, "Did you mean 'test'?"),

@@ -232,6 +232,8 @@ def _way_to_pixels(array: NDArray[Any]) -> str:
         return "Put the channels last: transpose(0, 2, 3, 1), of a tensor permute(0, 2, 3, 1)."
     if array.dtype in PIXEL_TYPES and array.ndim in (3, 4):
         return "Give a list of them for pictures of any kind: (list(images), labels)."
+    if array.ndim < 2:  # NumPy makes nothing of a generator
+        return "Give a list of paths or of pictures, or an array of pixels."
     rows = ""
     if array.ndim == 2:  # flat pictures
         side = math.isqrt(array.shape[1])
@@ -272,8 +274,10 @@ def _read_parts(parts: Mapping[str, Any]) -> Manifest:
     unknown = [name for name in parts if str(name).lower() not in SPLIT_WORDS]
     if unknown or not parts:
         must = "the keys of a dict must be train, val and test, or path and label"
-        raise DataError("data", must, got=", ".join(map(repr, parts)),
-                        fix="Call the parts so; or give {'image': images, 'label': labels}.")  # fmt: skip
+        fix = "Call the parts so; or give {'image': images, 'label': labels}."
+        if parts and all(isinstance(part, (str, int)) for part in parts.values()):  # path -> label
+            fix = "Give the paths and their labels: (list(data), list(data.values()))."
+        raise DataError("data", must, got=", ".join([*map(repr, parts)][:6]), fix=fix)
     pairs = {name: _pair(pair, f"data[{name!r}]") for name, pair in parts.items()}
     shapes = {pictures.shape[1:] for pictures, _ in pairs.values()}
     if len(shapes) > 1:
