@@ -15,9 +15,9 @@ picture: ``flattened`` takes at most 4 bytes per pixel (1 for gray) beyond the p
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,8 @@ from descend.errors import PictureError
 from descend.pixel_choices import BACKGROUNDS as BACKGROUNDS
 from descend.pixel_choices import FITS as FITS
 from descend.pixel_choices import Background, Fit
+from descend.value_range import USUAL_INTEGERS, ends
+from descend.value_range import shared_scale as shared_scale
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # red, green and blue of its training pictures, in the unit 1 = full level
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -35,13 +37,9 @@ GROUND_LEVEL: dict[Background, int] = {"white": 255, "black": 0, "gray": 128}
 ONE_COLOR = 8  # levels: a picture whose levels spread no further shows one color
 _STRIP = 2**18  # pixels converted at once
 _SOME_SIDE = 64  # pixels of a picture's side that are looked at first
-_USUAL_INTEGERS = (255.0, 1023.0, 4095.0, 16383.0, 65535.0)  # of 8, 10, 12, 14 and 16 bits
-_USUAL_FLOATS = (1.0, *_USUAL_INTEGERS)
-_LEAST_USE = 0.25  # a shared scale is a usual one only where the pictures use this part of it
 _SAMPLE = 2**20  # values that a picture's extremes are taken from
 _OVERSHOOT = 0.05  # of a usual range, which resampling adds
-_OUTLIERS = 1 / 1000  # of a picture's values, at either end: one hot pixel must not decide about a data set
-_FEW = 64  # values: of so many, and more, at least one at either end is left out
+_NO_DATA = 42113  # GDAL_NODATA, of TIFF files: the value, as text, that stands for missing data
 
 
 @dataclass(frozen=True)
@@ -204,7 +202,7 @@ def _some_pixels(picture: Picture) -> list[Image.Image]:
 def is_blank(picture: Picture) -> bool:
     """Return whether a picture shows one color on every background."""
     if is_deep(picture):
-        low, high, _ = extremes(picture)
+        low, high, *_ = extremes(picture)
         return not low < high
     return all(is_one_color(picture, background) for background in BACKGROUNDS)
 
@@ -229,11 +227,11 @@ def usual_scale(picture: Picture) -> tuple[float, float]:
     and a twentieth of the range, else its own lowest and highest. Raises PictureError for one without a finite number.
     """
     if (not isinstance(picture, Image.Image) or picture.mode.startswith("I")) and _is_of_8_bits(picture):
-        return 0.0, _USUAL_INTEGERS[0]
+        return 0.0, USUAL_INTEGERS[0]
     if not isinstance(picture, Image.Image) or picture.mode.startswith("I;16"):
         bits = getattr(picture, "tag_v2", {}).get(258, 16)  # TIFF's BitsPerSample: 12-bit cameras write 0..4095
         return 0.0, float(2 ** (bits[0] if isinstance(bits, tuple) else bits) - 1)
-    low, high, _ = extremes(picture)
+    low, high, *_ = extremes(picture)
     if np.isnan(low):
         raise PictureError("picture", "must hold at least one finite number")
     usual = (65535.0,) if picture.mode == "I" else (1.0, 255.0, 65535.0)
@@ -243,48 +241,69 @@ def usual_scale(picture: Picture) -> tuple[float, float]:
 def _is_of_8_bits(picture: Picture) -> bool:
     """Return whether a picture of whole numbers holds what 8 bits hold: none below 0, none above 255."""
     strips = (_colors(values) for _, values in value_strips(picture))
-    return all(int(values.min()) >= 0 and int(values.max()) <= _USUAL_INTEGERS[0] for values in strips)
+    return all(int(values.min()) >= 0 and int(values.max()) <= USUAL_INTEGERS[0] for values in strips)
 
 
-def shared_scale(lows: Sequence[float], highs: Sequence[float], *, floats: bool) -> tuple[float, float]:
-    """Return the one scale of many deep pictures from their lowest and highest values (``extremes``).
+class Extremes(NamedTuple):
+    """What a deep picture's values span. n_missing: pixels that are no number. n_apart: values that are left out of the span."""
 
-    The smallest usual range that holds them all (0..1 for floats; 0 to the largest number of 8, 10, 12, 14 or 16 bits) keeps
-    black black and bright bright. Where they use less than a quarter of it, or lie outside, their own lowest and highest values
-    are the ends: 8 bits would lose too much.
-
-    >>> from descend.pixels import shared_scale
-    >>> shared_scale([31, 0], [3967, 4012], floats=False)
-    (0.0, 4095.0)
-    >>> shared_scale([960], [1140], floats=False)
-    (960.0, 1140.0)
-    """
-    low, high = min(lows), max(highs)
-    peak = next((peak for peak in (_USUAL_FLOATS if floats else _USUAL_INTEGERS) if low >= 0 and high <= peak), None)
-    own = float(low), float(high)
-    return own if peak is None or high - low < _LEAST_USE * peak else (0.0, peak)
+    low: float
+    high: float
+    n_missing: int
+    n_apart: int
 
 
-def extremes(picture: Picture) -> tuple[float, float, int]:
-    """Return the lowest and the highest value of a deep picture, less a thousandth at either end, and its pixels without number.
+def extremes(picture: Picture) -> Extremes:
+    """Return the lowest and the highest value of a deep picture, less a thousandth at either end, and what is left out.
 
-    A thousandth is one value at least, but for pictures of less than 64 values. Color channels count together, alpha does not. A
-    picture without a single finite number gives (nan, nan, n).
+    Color channels count together, alpha does not, and what is wholly transparent only where nothing else is. The value that a
+    TIFF file declares to mean missing data, and values that stand apart from all others, are left out (``value_range.ends``). A
+    picture without a single finite number gives (nan, nan, n, m).
     """
     every = max(1, int(np.ceil(np.sqrt(_n_pixels(picture) / _SAMPLE))))
-    parts, n_missing = list[NDArray[Any]](), 0
+    no_data, hidden = _no_data(picture), list[NDArray[Any]]()
+    parts, n_missing, n_apart = list[NDArray[Any]](), 0, 0
     for top, strip in value_strips(picture):
         colors = _colors(strip)
         finite = np.isfinite(colors)
         n_missing += int((~finite).sum())
+        if no_data is not None:
+            n_apart += int((colors == no_data).sum())
+            finite &= colors != no_data
         sampled = slice(-top % every, None, every), slice(None, None, every)
-        parts.append(colors[sampled][finite[sampled]])
-    values = np.concatenate(parts)
+        seen = finite[sampled] & ~np.expand_dims(_is_clear(picture, strip[sampled]), tuple(range(2, colors.ndim)))
+        parts.append(colors[sampled][seen])
+        hidden.append(colors[sampled][finite[sampled] & ~seen])
+    values = np.concatenate(parts) if any(part.size for part in parts) else np.concatenate(hidden)
     if not values.size:
-        return np.nan, np.nan, n_missing
-    k = max(int(_OUTLIERS * (values.size - 1)), int(values.size >= _FEW))
-    ordered = np.partition(values, (k, values.size - 1 - k))
-    return float(ordered[k]), float(ordered[values.size - 1 - k]), n_missing
+        return Extremes(np.nan, np.nan, n_missing, n_apart)
+    low, high, n_odd = ends(values)
+    return Extremes(low, high, n_missing, n_apart + n_odd)
+
+
+def _no_data(picture: Picture) -> float | None:
+    """Return the value that a TIFF file declares to stand for missing data, or None."""
+    image = picture.upper if isinstance(picture, DeepColor) else picture
+    try:
+        return float(str(getattr(image, "tag_v2", {})[_NO_DATA]).strip("\0 "))
+    except (KeyError, ValueError):
+        return None
+
+
+def is_seen_through(picture: Picture) -> bool:
+    """Return whether some pixel of a deep picture is not wholly opaque."""
+    strips = (strip for _, strip in value_strips(picture))
+    return any(bool(_is_clear(picture, strip, opacity=65535).any()) for strip in strips)
+
+
+def _is_clear(picture: Picture, values: NDArray[Any], *, opacity: int = 1) -> NDArray[np.bool_]:
+    """Return which of a deep picture's stored values, (H, W) or (H, W, C), are less opaque than that: (H, W)."""
+    if values.ndim == 3 and values.shape[2] in (2, 4):
+        return values[..., -1] < opacity
+    key = _color_key(picture)
+    if key is None:
+        return np.zeros(values.shape[:2], np.bool_)
+    return (values == key).reshape(*values.shape[:2], -1).all(axis=2)
 
 
 def value_strips(picture: Picture) -> Iterator[tuple[int, NDArray[Any]]]:
@@ -302,14 +321,13 @@ def value_strips(picture: Picture) -> Iterator[tuple[int, NDArray[Any]]]:
 def _flat_deep(picture: Picture, policy: PixelPolicy) -> Image.Image:
     """Return a deep picture as L or RGB, strip by strip."""
     scale = policy.scale or usual_scale(picture)
-    key = _color_key(picture)
     flat: Image.Image | None = None
     empty = True
     for top, values in value_strips(picture):
         empty = empty and not np.isfinite(values).any()
         shown = levels(_colors(values), scale)
-        if key is not None:
-            shown[(values == key).reshape(*values.shape[:2], -1).all(axis=2)] = GROUND_LEVEL[policy.background]
+        if _color_key(picture) is not None:
+            shown[_is_clear(picture, values)] = GROUND_LEVEL[policy.background]
         strip = Image.fromarray(shown.squeeze(2) if shown.shape[2:] == (1,) else shown)
         if values.ndim == 3 and values.shape[2] in (2, 4):
             strip.putalpha(Image.fromarray(levels(values[..., -1], (0.0, 65535.0))))

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 from tests.oracles.data_pictures import encoded, png_16_bits, scene
 
 from descend.data import Dataset, decoded, load
+from descend.data.deep_color import encode_deep_color
 from descend.errors import KnobError
 from descend.pixels import Background, PixelPolicy
 
@@ -108,6 +109,9 @@ def test_a_picture_without_any_number_is_unreadable(tmp_path: Path) -> None:
 
     dataset = load(_tree(tmp_path / "set", save))
     assert _notes(dataset)["unreadable"].endswith("a/0.tiff (it holds no finite number)")
+    nothing = Image.fromarray(np.full((8, 8), -1, np.float32))
+    nothing.save(tmp_path / "set" / "a" / "0.tiff", tiffinfo={42113: "-1"})
+    assert _notes(load(tmp_path / "set"))["unreadable"].endswith("a/0.tiff (it holds nothing but its no-data value)")
 
 
 def test_another_scale_is_another_entry_of_the_cache(tmp_path: Path) -> None:
@@ -122,6 +126,35 @@ def test_another_scale_is_another_entry_of_the_cache(tmp_path: Path) -> None:
     (root / "b/wide.png").unlink()
     assert decoded(load(root), 8).path == first
     assert "blank" in _notes(second)  # one level in all: each picture is one gray by itself
+
+
+@pytest.mark.parametrize("odd", [-9999, float(np.finfo("f4").min), 65535])
+def test_padding_and_missing_data_leave_the_classes_apart_and_are_told(tmp_path: Path, odd: float) -> None:
+    def save(path: Path, number: int, i: int) -> None:
+        values = np.random.default_rng(100 * number + i).normal(0.4 + number / 10, 0.01, (32, 32)).astype(np.float32)
+        values[:4, i % 4 :] = odd
+        path.with_suffix(".tiff").write_bytes(encoded(Image.fromarray(values), "tiff"))
+
+    root = _tree(tmp_path / "set", save)
+    Image.fromarray(np.full((32, 32), odd, np.float32)).save(root / "a/nothing.tiff")
+    dataset = load(root)
+    middle = np.array([dataset.read(row)[16:].mean() for row in range(25)])
+    classes = [middle[[i for i, name in enumerate(dataset.names) if name[0] == part and "no" not in name]] for part in "ab"]
+    assert classes[1].min() - classes[0].max() > 15
+    assert _notes(dataset)["apart"].startswith("24 pictures hold values that mean missing data")
+    assert _notes(dataset)["blank"].endswith("as it is read: a/nothing.tiff")
+    assert "near conflict" not in _notes(dataset)
+
+
+def test_pictures_of_8_bits_among_deep_ones_are_told_to_look_otherwise(tmp_path: Path) -> None:
+    def save(path: Path, number: int, i: int) -> None:
+        values = _values(number, i).astype(np.uint16)
+        Image.fromarray(values if i % 2 else (values // 16).astype(np.uint8)).save(path.with_suffix(".png"))
+
+    assert (
+        "the other 12, of 8 bits, stay as they are: where both kinds show the same things, one may look darker"
+        in _notes(load(_tree(tmp_path / "set", save)))["scale"]
+    )
 
 
 # ----------------------------------------------------------------------------------------------------------- background
@@ -159,6 +192,24 @@ def test_symbols_do_not_vanish_in_their_background(
     assert all(np.ptp(dataset.read(row)) > 100 for row in range(len(dataset)))
     assert ("background" in _notes(dataset)) == (expected != "white")
     assert "blank" not in _notes(dataset)
+
+
+@pytest.mark.parametrize(
+    ("color", "behind", "scale"),
+    [(65535, 65535, (0, 65535)), (65535, 0, (0, 65535)), (4095, 0, (0, 4095)), (64_000, 64_000, (0, 65535))],
+)
+def test_white_symbols_of_16_bits_do_not_vanish(tmp_path: Path, color: int, behind: int, scale: tuple[float, float]) -> None:
+    def save(path: Path, number: int, i: int) -> None:
+        alpha = np.zeros((32, 32), np.uint16)
+        alpha[4 + i : 14 + i, 6 + 10 * number : 20] = 65535
+        pixels = np.dstack([np.where(alpha > 0, color, behind).astype(np.uint16)] * 3 + [alpha])
+        path.with_suffix(".png").write_bytes(encode_deep_color(pixels))
+
+    dataset = load(_tree(tmp_path / "set", save))
+    assert dataset.policy == PixelPolicy(scale=scale, background="black")
+    assert all(np.ptp(dataset.read(row)) > 200 for row in range(len(dataset)))
+    assert not {"blank", "narrow"} & _notes(dataset).keys()
+    assert _notes(load(tmp_path / "set", background="white"))["blank"].startswith("24 pictures")
 
 
 def test_the_background_can_be_chosen_and_what_vanishes_is_named(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from io import BytesIO
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -66,7 +68,7 @@ def test_16_bit_color_arrays_with_alpha_show_the_background() -> None:
         ([0.0], [1.01], True, (0, 1.01)),  # one that passes 1 does not make all others black
         ([-0.02], [1.0], True, (-0.02, 1.0)),
         ([0.0], [200.5], True, (0, 255)),
-        ([7], [7], False, (7, 7)),
+        ([7], [7], False, (0, 255)),  # between its own ends, 7 would be black
     ],
 )
 def test_the_shared_scale(lows: list[float], highs: list[float], floats: bool, expected: tuple[float, float]) -> None:
@@ -76,12 +78,12 @@ def test_the_shared_scale(lows: list[float], highs: list[float], floats: bool, e
 def test_extremes_leave_out_a_thousandth_and_count_what_is_no_number() -> None:
     values = np.linspace(0, 1, 5000, dtype=np.float32).reshape(50, 100)
     values[0, 0], values[1, 1], values[2, 2] = 1e9, np.nan, -np.inf
-    low, high, n_missing = extremes(Image.fromarray(values))
+    low, high, n_missing, _ = extremes(Image.fromarray(values))
     assert 0 <= low < 0.002
     assert 0.998 < high <= 1
     assert n_missing == 2
     assert np.isnan(extremes(Image.fromarray(np.full((2, 2), np.nan, np.float32)))[0])
-    transparent = np.array([[[5, 65535], [9, 0]]], np.uint16)  # alpha is no brightness
+    transparent = np.array([[[5, 65535], [9, 1], [700, 0]]], np.uint16)  # alpha is no brightness, and nobody sees 700
     upper, lower = (Image.fromarray((transparent >> shift & 255).astype(np.uint8)) for shift in (8, 0))
     assert extremes(DeepColor(upper, lower))[:2] == (5, 9)
 
@@ -102,8 +104,58 @@ def test_one_hot_or_dead_pixel_sets_no_scale_whatever_the_size(side: int, kind: 
     values = np.random.default_rng(side).integers(1000, 1100, (side, side)).astype(kind)
     odd = values.copy()
     odd[side // 2, side // 3], odd[1, 2] = 65535, 0
-    low, high, _ = extremes(Image.fromarray(odd))
+    low, high, *_ = extremes(Image.fromarray(odd))
     assert 1000 <= low < high < 1100
+
+
+_NARROW_BODY = np.random.default_rng(0).normal(1000, 20, 900)
+
+
+@pytest.mark.parametrize(
+    ("odd", "body", "apart"),
+    [
+        (-9999, _NARROW_BODY, True),
+        (float(np.finfo("f4").min), _NARROW_BODY, True),
+        (1e20, _NARROW_BODY, True),
+        (65535, _NARROW_BODY, True),  # a border that was drawn in
+        (-5000, _NARROW_BODY, True),
+        (-9999, _NARROW_BODY * 5, True),  # heights in meters: known to mean missing data
+        (-9999, np.full(900, 0.5), True),
+        (0, _NARROW_BODY, False),  # black is black
+        (65535, np.linspace(0, 16383, 900), False),  # what is bright among much else
+        (65535, np.full(900, 0.0), False),  # black and white
+        (1300, _NARROW_BODY, False),
+    ],
+)
+def test_values_that_stand_apart_are_left_out(odd: float, body: np.ndarray, apart: bool) -> None:
+    values = np.append(body, [odd] * 124).astype(np.float32).reshape(32, 32)
+    low, high, _, n_apart = extremes(Image.fromarray(values))
+    assert (n_apart > 0) == apart
+    assert (low <= odd <= high) == (not apart)
+    assert body.min() - 0.1 <= (high if apart else max(low, body.min())) <= body.max() + 0.1
+
+
+def test_missing_data_at_both_ends_and_with_a_border_is_left_out() -> None:
+    values = np.concatenate([_NARROW_BODY[:750], [-9999] * 100, [65535] * 174]).astype(np.float32).reshape(32, 32)
+    low, high, _, n_apart = extremes(Image.fromarray(values))
+    assert 900 < low < high < 1100
+    assert n_apart == 274
+
+
+def test_the_no_data_value_of_a_tiff_file_is_left_out_wherever_it_lies() -> None:
+    values = np.append(_NARROW_BODY, [0] * 124).astype(np.float32).reshape(32, 32)
+    content = BytesIO()
+    Image.fromarray(values).save(content, "tiff", tiffinfo={42113: "0"})
+    low, high, _, n_apart = extremes(Image.open(content))
+    assert 900 < low < high < 1100
+    assert n_apart == 124
+
+
+def test_a_picture_of_missing_data_alone_sets_no_scale() -> None:
+    assert shared_scale([-9999, 0.1, 0.2], [-9999, 0.8, 0.9], floats=True) == (0, 1)
+    assert shared_scale([65535, 960], [65535, 1140], floats=False) == (960, 1140)
+    assert shared_scale([0, 3000], [0, 4000], floats=False) == (0, 4095)  # black is black
+    assert shared_scale([-5], [-5], floats=True) == (-5, 0)
 
 
 def test_a_handful_of_pixels_keeps_its_own_extremes() -> None:
@@ -113,7 +165,7 @@ def test_a_handful_of_pixels_keeps_its_own_extremes() -> None:
 def test_the_extremes_of_a_large_picture_come_from_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pixels, "_SAMPLE", 400)
     values = np.arange(10_000, dtype=np.uint16).reshape(100, 100)
-    low, high, _ = extremes(Image.fromarray(values))
+    low, high, *_ = extremes(Image.fromarray(values))
     assert (low, high) == (5, 95 * 100 + 90)  # every fifth row and column, less one at either end
 
 

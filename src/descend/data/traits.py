@@ -21,6 +21,8 @@ from descend.errors import KnobError, PictureError
 from descend.pixels import (
     BACKGROUNDS,
     FITS,
+    GROUND_LEVEL,
+    ONE_COLOR,
     Background,
     Fit,
     PixelPolicy,
@@ -28,13 +30,17 @@ from descend.pixels import (
     has_transparency,
     is_deep,
     is_one_color,
+    is_seen_through,
+    levels,
     shared_scale,
 )
 
-TRAITS = np.dtype([("size", "<i4", 2), ("flags", "u1"), ("low", "<f8"), ("high", "<f8")])
+TRAITS = np.dtype([("size", "<i4", 2), ("flags", "<u2"), ("low", "<f8"), ("high", "<f8")])
 DEEP, FLOATS, NO_NUMBER, TRANSPARENT = 1, 2, 4, 8
-BLANK_ON: dict[Background, int] = {"white": 16, "black": 32, "gray": 64}
+BLANK_ON: dict[Background, int] = {"white": 16, "black": 32, "gray": 64}  # of pictures that are not deep
+SEEN_THROUGH, APART = 128, 256
 NARROW = 0.1  # of the shared scale: a picture of 12 bits among those of 16 keeps 16 of 256 levels
+_ODD = "values that mean missing data, or stand apart as padding does"
 _SPARED = 0.01  # of the transparent pictures may be blank on white before another background is chosen
 
 
@@ -42,7 +48,8 @@ def traits(content: bytes, *, name: str) -> NDArray[np.void]:
     """Look at the bytes of one picture: () ``TRAITS``. Raises PictureError, which names it.
 
     size: width and height as stored, before any orientation. flags: a sum of ``DEEP``, ``FLOATS``, ``NO_NUMBER`` (some pixel is
-    NaN or infinite), ``TRANSPARENT`` and ``BLANK_ON`` each background. low, high: the extremes of a deep picture's values.
+    NaN or infinite), ``TRANSPARENT`` and ``BLANK_ON`` each background; of a deep one, ``SEEN_THROUGH`` (some pixel is not opaque)
+    and ``APART`` (some values were left out of its extremes). low, high: the extremes of a deep picture's values.
     """
     with naming(name):
         image = opened(content)
@@ -58,14 +65,16 @@ def traits(content: bytes, *, name: str) -> NDArray[np.void]:
 def _look(image: Image.Image, seen: NDArray[np.void]) -> None:
     floats = image.mode == "F"
     picture = loaded(image)
-    flags = 0
+    flags = TRANSPARENT * has_transparency(picture)
     if is_deep(picture):
-        seen["low"], seen["high"], n_missing = extremes(picture)
+        seen["low"], seen["high"], n_missing, n_apart = extremes(picture)
         if np.isnan(seen["low"]):
-            raise PictureError("picture", "must be a readable picture (it holds no finite number)")
-        flags = DEEP + FLOATS * floats + NO_NUMBER * (n_missing > 0)
-    if has_transparency(picture):
-        flags += TRANSPARENT + sum(BLANK_ON[on] for on in BACKGROUNDS if is_one_color(picture, on))
+            what = "nothing but its no-data value" if n_apart else "no finite number"
+            raise PictureError("picture", f"must be a readable picture (it holds {what})")
+        flags += DEEP + FLOATS * floats + NO_NUMBER * (n_missing > 0) + APART * (n_apart > 0)
+        flags += SEEN_THROUGH * (flags & TRANSPARENT > 0 and is_seen_through(picture))
+    elif flags:
+        flags += sum(BLANK_ON[on] for on in BACKGROUNDS if is_one_color(picture, on))
     seen["flags"] = flags
 
 
@@ -83,44 +92,69 @@ def choose_policy(
         raise KnobError("fit", f"must be one of {', '.join(FITS)}", got=fit)
     if background not in ("auto", *BACKGROUNDS):
         raise KnobError("background", f"must be auto, {', '.join(BACKGROUNDS)}", got=background)
-    flags = seen["flags"]
-    see_through = bool((flags & TRANSPARENT).any())
-    if background != "auto" and fit != "pad" and not see_through:
-        raise KnobError("background", "has no effect: no picture is transparent", got=background, fix="Leave it out.")
     scale, notes = _scale(seen)
-    chosen = background if background != "auto" else "gray" if fit == "pad" and not see_through else _background(flags)
-    if chosen != "white" and background == "auto" and see_through:
-        n, n_blank = int((flags & TRANSPARENT > 0).sum()), int(_blank(flags, "white").sum())
-        message = f"{n_blank:,} of {n:,} transparent pictures would be blank on white; all are laid on {chosen}"
-        notes.append(Problem("background", message, n_blank))
-    policy = PixelPolicy(scale, chosen, fit)
-    blank = _blank(flags, chosen) | _within(seen, scale, 1 / 255)
-    narrow = [names[int(row)] for row in np.flatnonzero(_within(seen, scale, NARROW) & ~blank)]
-    dark = [names[int(row)] for row in np.flatnonzero(flags & NO_NUMBER)]
-    plain = [names[int(row)] for row in np.flatnonzero(blank)]
-    notes += problem(
-        "no number", "1 picture has pixels that are no numbers, shown black",
-        "{n} pictures have pixels that are no numbers, shown black", dark,
-    )  # fmt: skip
-    notes += problem(
-        "narrow", "1 picture spans less than a tenth of these values and keeps few levels; its bits may be fewer",
-        "{n} pictures span less than a tenth of these values and keep few levels; their bits may be fewer", narrow,
-    )  # fmt: skip
-    notes += problem(
-        "blank", "1 picture shows a single color as it is read", "{n} pictures show a single color as they are read", plain
-    )
-    return policy, notes
+    transparent = seen["flags"] & TRANSPARENT > 0
+    if background != "auto" and fit != "pad" and not transparent.any():
+        raise KnobError("background", "has no effect: no picture is transparent", got=background, fix="Leave it out.")
+    blank_on: dict[Background, NDArray[np.bool_]] = {ground: _blank(seen, ground, scale) for ground in BACKGROUNDS}
+    if background != "auto":
+        chosen = background
+    elif transparent.any():
+        chosen, about_background = _background(transparent, blank_on)
+        notes += about_background
+    else:
+        chosen = "gray" if fit == "pad" else "white"
+    return PixelPolicy(scale, chosen, fit), [*notes, *_odd_pictures(seen, names, scale, blank_on[chosen])]
 
 
-def _blank(flags: NDArray[np.uint8], background: Background) -> NDArray[np.bool_]:
-    return flags & BLANK_ON[background] > 0
+def _odd_pictures(
+    seen: NDArray[np.void], names: Sequence[str], scale: tuple[float, float] | None, blank: NDArray[np.bool_]
+) -> list[Problem]:
+    """Return the problems of pictures that lose by how all are read: (n,), (n,), and which of them are blank, (n,)."""
+
+    def named(rows: NDArray[np.bool_]) -> list[str]:
+        return [names[int(row)] for row in np.flatnonzero(rows)]
+
+    return [
+        *problem("no number", "1 picture has pixels that are no numbers, shown black",
+                 "{n} pictures have pixels that are no numbers, shown black", named(seen["flags"] & NO_NUMBER > 0)),
+        *problem("apart", f"1 picture holds {_ODD}: they are left out of the scale, and shown black or white",
+                 f"{{n}} pictures hold {_ODD}: they are left out of the scale, and shown black or white",
+                 named(seen["flags"] & APART > 0)),
+        *problem("narrow", "1 picture spans less than a tenth of these values and keeps few levels; its bits may be fewer",
+                 "{n} pictures span less than a tenth of these values and keep few levels; their bits may be fewer",
+                 named(_within(seen, scale, NARROW) & ~blank & (seen["flags"] & SEEN_THROUGH == 0))),
+        *problem("blank", "1 picture shows a single color as it is read",
+                 "{n} pictures show a single color as they are read", named(blank)),
+    ]  # fmt: skip
 
 
-def _background(flags: NDArray[np.uint8]) -> Background:
-    n_blank = {background: int(_blank(flags, background).sum()) for background in BACKGROUNDS}
-    if n_blank["white"] <= _SPARED * int((flags & TRANSPARENT > 0).sum()):
-        return "white"
-    return min(BACKGROUNDS, key=lambda background: n_blank[background])  # of equals the first
+def _blank(seen: NDArray[np.void], background: Background, scale: tuple[float, float] | None) -> NDArray[np.bool_]:
+    """Return which pictures are blank on a background: (n,) bool.
+
+    Of a deep one that is seen through, the ground is a color more; what its levels are, the scale of all pictures tells.
+    """
+    blank = (seen["flags"] & BLANK_ON[background] > 0) | (_within(seen, scale, 1 / 255) & (seen["flags"] & SEEN_THROUGH == 0))
+    if scale is not None:
+        through = seen["flags"] & SEEN_THROUGH > 0
+        shown = levels(np.stack([seen["low"][through], seen["high"][through]]), scale).astype(np.int64)
+        ground = GROUND_LEVEL[background]
+        blank[through] = shown.max(axis=0, initial=ground) - shown.min(axis=0, initial=ground) <= ONE_COLOR
+    return blank
+
+
+def _background(
+    transparent: NDArray[np.bool_], blank_on: dict[Background, NDArray[np.bool_]]
+) -> tuple[Background, list[Problem]]:
+    """Return white, or what fewer of the transparent pictures are blank on, and why: (n,), and for each background (n,)."""
+    n, n_blank = int(transparent.sum()), {ground: int((rows & transparent).sum()) for ground, rows in blank_on.items()}
+    if n_blank["white"] <= _SPARED * n:
+        return "white", []
+    chosen = min(BACKGROUNDS, key=lambda background: n_blank[background])  # of equals the first
+    if chosen == "white":
+        return chosen, []
+    message = f"{n_blank['white']:,} of {n:,} transparent pictures would be blank on white; all are laid on {chosen}"
+    return chosen, [Problem("background", message, n_blank["white"])]
 
 
 def _scale(seen: NDArray[np.void]) -> tuple[tuple[float, float] | None, list[Problem]]:
@@ -128,8 +162,12 @@ def _scale(seen: NDArray[np.void]) -> tuple[tuple[float, float] | None, list[Pro
     if not len(deep):
         return None, []
     floats = bool((deep["flags"] & FLOATS > 0).any())
-    scale = shared_scale(deep["low"].tolist(), deep["high"].tolist(), floats=floats)
-    others = f"; the other {len(seen) - len(deep):,} stay as they are" if len(deep) < len(seen) else ""
+    # a background has a level of its own: what is seen through is not stretched, or its colors would become those behind it
+    stretched = not (deep["flags"] & SEEN_THROUGH > 0).any()
+    scale = shared_scale(deep["low"].tolist(), deep["high"].tolist(), floats=floats, stretched=stretched)
+    n_others = len(seen) - len(deep)
+    others = (f"; the other {n_others:,}, of 8 bits, stay as they are: where both kinds show the same things, one may look "
+              "darker than the other; save all of them in one kind") if n_others else ""  # fmt: skip
     message = (f"{len(deep):,} {'picture holds' if len(deep) == 1 else 'pictures hold'} more than 8 bits: "
                f"stored values {scale[0]:g} to {scale[1]:g} become 0 to 255 in all of them{others}")  # fmt: skip
     return scale, [Problem("scale", message, len(deep))]
