@@ -166,6 +166,24 @@ REFUSED: dict[str, tuple[Tree, str]] = {
         {"yes": 8, "no": 8, "brain/yes": 8, "brain/no": 8},
         "called like the classes beside it: 'no', 'yes', got 'brain'. Move",
     ),
+    "a copy of all classes in train": (
+        {**both("train", "test"), "train/all/cat": 8, "train/all/dog": 8},
+        "called like the classes beside it: 'cat', 'dog', got 'train/all'. Move",
+    ),
+    "train in train": ({**both("train", "test"), "train/train/cat": 8, "train/train/dog": 8}, "got 'train/train'. Move"),
+    "val in train": ({**both("train", "test"), "train/val/cat": 8, "train/val/dog": 8}, "got 'train/val'. Move"),
+    "a copy of all classes beside those of train": (
+        {"cat": 8, "dog": 8, "all/cat": 8, "all/dog": 8, **both("test")},
+        "must be called like a split, got 'all'",
+    ),
+    "a split inside some classes of train": (
+        {**both("train", "test"), "train/cow/train": 8, "train/cow/test": 8},
+        "all of them must, .*got 'train/cat, train/dog'",
+    ),
+    "domains in splits": (
+        {f"{split}/{site}/{c}": 4 for split in ("train", "test") for site in ("x", "y") for c in CAT_DOG},
+        TWO_WAYS + "classes 'x', 'y'; or classes 'cat', 'dog', in each",
+    ),
     "an empty class": ({"cat": 10, "dog": 10, "cow": 0}, "'cow' holds none"),
 }
 
@@ -378,10 +396,23 @@ def test_an_archive_beside_class_folders_is_told(tmp_path: Path) -> None:
         ({"fold_0": 8, "fold_1": 8}, "'fold_0', 'fold_1' are read as classes, and are called like the parts of one whole"),
         ({"cat": 8, "dog": 8, "samples": 8}, "by their names 'samples' may hold something else"),
         ({"raw": 8, "processed": 8}, "'raw' may only be what lies around pictures"),
+        (both("train", "test", classes="images masks"), "'images', 'masks' are read as classes; 'images' may only be"),
+        ({"cat": 8, "dog": 8, "dog/cat": 1, "cow": 8}, "'dog/cat' is called like a class and read as part of another, with 1 p"),
+        ({**both("train", "val"), "train/dog/x/cat": 3}, "'train/dog/x/cat' is called like a class and read as part of another"),
+        ({"cat": 8, "dog": 8, "dog/cat": 2, **both("test")}, "'dog/cat' is called like a class"),
+        ({"cat": 8, "dog": 8, "Recycle Bin": 8}, "by their names 'Recycle Bin' may hold something else"),
+        ({"cat": 8, "dog": 8, "CVS": 8, "venv": 8}, "by their names 'CVS', 'venv' may hold something else"),
+        ({"cat": 8, "dog": 8, "Backup": 8}, "by their names 'Backup' may hold something else"),
+        ({"cat": 8, "dog": 8, "cat_old": 8, "dog (copy)": 8}, "by their names 'cat_old', 'dog (copy)' may hold something else"),
     ],
 )
 def test_a_reading_that_is_in_doubt_is_told(tree: Tree, words: str, tmp_path: Path) -> None:
     assert words in _problems(load(plant(tmp_path / "set", tree)))["layout"]
+
+
+@pytest.mark.parametrize("classes", ["old young", "copy original", "cvs walgreens", "old_cat new_dog", "bird_cage bird"])
+def test_names_that_only_sound_put_away_are_in_no_doubt(classes: str, tmp_path: Path) -> None:
+    assert "layout" not in _problems(load(plant(tmp_path / "set", dict.fromkeys(classes.split(), 8))))
 
 
 @pytest.mark.parametrize(

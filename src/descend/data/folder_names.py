@@ -31,6 +31,9 @@ _THUMBNAILS = frozenset({"thumb", "thumbs", "thumbnail", "thumbnails", "preview"
 _PARTITIONS = frozenset({"fold", "part", "batch", "split", "set", "chunk", "shard", "subset", "cv", "session", "day", "run",
                          "round", "group", "domain", "site"})  # fmt: skip
 
+_LEFT_OVER = frozenset({"backup", "backups", "bak", "trash", "recycle bin", "tmp", "temp", "venv", "old", "copy"})
+_CVS = "CVS"  # of that program; in other letters a class
+
 
 def tokens(name: str) -> list[str]:
     """Return the words of a name in lower case: ``seg_train``, ``segTrain`` and ``seg-train2`` are seg and train."""
@@ -86,6 +89,22 @@ def is_wrapper(name: str, around: str) -> bool:
 def stands_aside(name: str) -> bool:
     """Return whether a folder's name says that it holds something else: predictions, samples, masks, documents."""
     return bool(_ASIDE & set(tokens(name)))
+
+
+def left_over(names: Iterable[str]) -> list[str]:
+    """Return which names of folders side by side say that what they hold was put away: ``backup``, ``cat_old`` beside ``cat``.
+
+    Some of them may be classes all the same: ``Trash`` is one of waste. ``old`` beside ``young`` says nothing.
+    """
+    names = list(names)
+    words = {name: tokens(name) for name in names}
+    found = list[str]()
+    for name in names:
+        rest = [word for word in words[name] if word not in _LEFT_OVER]
+        of_another = rest != words[name] and bool(rest) and any(rest == words[other] for other in names if other != name)
+        alone = name == _CVS or (name.casefold() in _LEFT_OVER - {"old", "copy"})
+        found += [name] * (of_another or alone)
+    return found
 
 
 def holds_thumbnails(name: str) -> bool:

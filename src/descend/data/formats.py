@@ -17,7 +17,7 @@ from descend.data import heic
 FOREIGN = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"})  # need an outside program, or are only identified
 _SYSTEM_FOLDERS = frozenset({
     "@eadir", "#recycle", "#snapshot", "@recycle", "$recycle.bin", "$extend", "$winreagent", "system volume information",
-    "lost+found", "lost.dir", "@tmp", "@synoresource", "@synoeastream", "@sharebin", "__macosx", "__pycache__",
+    "lost+found", "lost.dir", "@tmp", "@transcode", "@synoresource", "@synoeastream", "@sharebin", "__macosx", "__pycache__",
     "network trash folder", "temporary items", "aquota", "@recently-snapshot", "~snapshot",
     "_gsdata_", "_vti_cnf", "node_modules",
 })  # fmt: skip

@@ -7,11 +7,11 @@ remain, both are said and neither is taken.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from descend.data.folder_names import are_partitions, is_wrapper, split_names, stands_aside
-from descend.data.labels import cell_text
+from descend.data.class_folders import ambiguous, check_classes, listed, unwrapped
+from descend.data.folder_names import is_wrapper, split_names, stands_aside
 from descend.data.manifest import SPLIT_WORDS, UNASSIGNED
 from descend.data.split import TRAIN, VAL
 from descend.data.tree import EXPECTED, Folder
@@ -99,10 +99,7 @@ def _classes(level: Folder, who: str, layout: Layout, evaluation: bool) -> Layou
             layout.labelled += [(folder.name, numbers[part.name], part) for part in folder.populated]
     else:
         _refuse_empty_inside(populated, who, evaluation)
-        _refuse_split_of_some(populated, who)
-        _refuse_repeated_folders(populated, who)
-        _refuse_classes_in_a_class(populated, who)
-        layout.note = layout.note or _doubt(populated, evaluation=evaluation)
+        layout.note = layout.note or check_classes(populated, who, evaluation=evaluation)
         layout.labelled += [(folder.name, UNASSIGNED, folder) for folder in populated]
     layout.empty += [folder for folder in level.folders if not folder.n_pictures and not stands_aside(folder.name)]
     layout.loose += [level.joined(name) for name in level.pictures]
@@ -133,60 +130,8 @@ def _refuse_classes_in_splits(outer: Sequence[Folder], who: str) -> None:
     inner = [{deep.label for deep in part.populated} for folder in outer for part in folder.populated if not part.pictures]
     shared = set[str].intersection(*inner) if len(inner) == sum(len(folder.populated) for folder in outer) else set()
     if len(shared) > 1:
-        outside = _listed(folder.name for folder in outer)
-        raise _ambiguous(who, f"classes {outside}", f"classes {_listed(sorted(shared))}, in the splits of each of them")
-
-
-def _refuse_classes_in_a_class(classes: Sequence[Folder], who: str) -> None:
-    """Refuse ``yes``, ``no`` beside ``all/yes``, ``all/no``: pictures of all classes would be a class of their own."""
-    names = {folder.label for folder in classes}
-    for folder in classes:
-        inside = {inner.label for inner in _part(folder).populated} & (names - {folder.label})
-        if len(inside) > 1:
-            must = f"a class folder must not hold folders that are called like the classes beside it: {_listed(sorted(inside))}"
-            raise DataError(who, must, got=folder.name, fix="Move it out of the data: it may be a copy of them.")
-
-
-def _refuse_split_of_some(classes: Sequence[Folder], who: str) -> None:
-    """Refuse a split that is given inside some class folders and not in others, or beside pictures and folders without one."""
-    strays, n_split = list[str](), 0
-    for folder in classes:
-        named = split_names(part.name for part in folder.populated)
-        if TRAIN not in named.values() or len(set(named.values())) < 2:
-            strays.append(folder.name)
-            continue
-        n_split += 1
-        strays += [part.path for part in folder.populated if part.name not in named and not stands_aside(part.name)]
-        strays += [f"{folder.name}/{name}" for name in folder.pictures[:1]]
-    if n_split and strays:
-        must = "where class folders hold the folders of a split, all of them must, and nothing else"
-        raise DataError(who, must, got=", ".join(strays), fix="Move these into a split, or out of the data.")
-
-
-def _doubt(classes: Sequence[Folder], *, evaluation: bool) -> str:
-    """Return what speaks against a reading of folders as classes that is taken all the same, or nothing."""
-    classes = [folder for folder in classes if cell_text(folder.name)]  # pictures in one called unlabeled have no class
-    if len(classes) < 2 or evaluation:
-        return ""
-    names = _listed(folder.name for folder in classes)
-    inner = [{folder.label for folder in _part(outer).populated} for outer in classes]
-    shared = set[str].intersection(*inner)
-    aside = [folder.name for folder in classes if stands_aside(folder.name)]
-    wrappers = [folder.name for folder in classes if is_wrapper(folder.name, "")]
-    if len(shared) > 1 and not any(outer.pictures for outer in classes) and not _says_nothing(sorted(shared)):
-        return f"{names} are read as classes; folders of the same names lie in each of them: {_listed(sorted(shared))}"
-    if are_partitions(folder.name for folder in classes):
-        return f"{names} are read as classes, and are called like the parts of one whole"
-    if wrappers:
-        return f"{names} are read as classes; {_listed(wrappers)} may only be what lies around pictures"
-    if 0 < len(aside) < len(classes):
-        return f"{names} are read as classes; by their names {_listed(aside)} may hold something else"
-    return ""
-
-
-def _says_nothing(names: Sequence[str]) -> bool:
-    """Return whether folders that are called alike everywhere are so by their kind: masks, wrappers, numbered parts."""
-    return all(stands_aside(name) or is_wrapper(name, "") for name in names) or are_partitions(names)
+        outside = listed(folder.name for folder in outer)
+        raise ambiguous(who, f"classes {outside}", f"classes {listed(sorted(shared))}, in the splits of each of them")
 
 
 def _refuse_empty_inside(classes: Sequence[Folder], who: str, evaluation: bool) -> None:
@@ -201,17 +146,6 @@ def _refuse_empty_inside(classes: Sequence[Folder], who: str, evaluation: bool) 
                 raise _lost(who, f"{folder.name}/{name}", number, "it holds no picture")
 
 
-def _refuse_repeated_folders(classes: Sequence[Folder], who: str) -> None:
-    """Refuse folders that all hold folders of the same names and nothing else: those may be the classes as well."""
-    inner = [tuple(folder.label for folder in _part(outer).populated) for outer in classes]
-    if len(classes) < 2 or len(set(inner)) > 1 or len(inner[0]) < 2 or any(outer.pictures for outer in classes):
-        return
-    if _says_nothing(inner[0]):
-        return
-    outside = _listed(folder.name for folder in classes)
-    raise _ambiguous(who, f"classes {outside}", f"classes {_listed(inner[0])}, in each of them")
-
-
 # ---------------------------------------------------------------------------------------------------------- split folders
 
 
@@ -222,7 +156,7 @@ class _Splits:
         self.level, self.who, self.evaluation, self.layout = level, who, evaluation, layout
         self.number = parts
         self.named = [folder for folder in level.folders if folder.path in parts]
-        self.parts = {folder.path: _part(folder) for folder in self.named}
+        self.parts = {folder.path: unwrapped(folder) for folder in self.named}
         self.others = [folder for folder in level.populated if folder.path not in parts]
         self.rivals = [folder for folder in self.others if not stands_aside(folder.name)]
         structured = [folder for folder in self.named if self.parts[folder.path].populated]
@@ -245,7 +179,7 @@ class _Splits:
     def _refuse_strays(self) -> None:
         """Refuse a folder beside the splits that holds their classes too and is called like none: ``vaildation``, ``extra``."""
         for folder in self.rivals:
-            if len({inner.label for inner in _part(folder).populated} & self.classes) > 1:
+            if len({inner.label for inner in unwrapped(folder).populated} & self.classes) > 1:
                 near = nearest(folder.name.casefold(), SPLIT_WORDS)
                 fix = f"{near} " * near.startswith("Did") + "Rename it, move its pictures into a split, or out of the data."
                 must = "a folder beside the splits that holds their classes must be called like a split"
@@ -255,9 +189,9 @@ class _Splits:
         """Pictures lie directly in all folders that are named like splits."""
         splits = {self.number[folder.path] for folder in populated}
         if self.rivals and TRAIN in splits:
-            self.layout.note = f"{_listed(folder.name for folder in populated)} are read as classes: no class folders lie inside"
+            self.layout.note = f"{listed(folder.name for folder in populated)} are read as classes: no class folders lie inside"
             return _classes(self.level, self.who, self.layout, self.evaluation)
-        names = _listed(folder.name for folder in populated)
+        names = listed(folder.name for folder in populated)
         if self.rivals:
             raise self._both(populated)
         must = f"pictures must lie in class folders, those in {names} lie directly there"
@@ -290,13 +224,14 @@ class _Splits:
             return self._train_around()
         strangers = all(names and not names & self.classes for names in inside)
         if len(splits) == 1 and TRAIN in splits and strangers:
-            self.layout.note = f"{_listed(folder.name for folder in populated)} is read as a class, as the folders beside it"
+            self.layout.note = f"{listed(folder.name for folder in populated)} is read as a class, as the folders beside it"
             return _classes(self.level, self.who, self.layout, self.evaluation)
         raise self._both(populated)
 
     def _train_around(self) -> Layout:
         """Class folders stand beside a test or validation folder that holds the same classes: they are for training."""
-        self.layout.note = "the class folders beside " + _listed(folder.name for folder in self.named) + " are read as train"
+        told = "the class folders beside " + listed(folder.name for folder in self.named) + " are read as train"
+        self.layout.note = "; ".join(filter(None, [told, check_classes(self.rivals, self.who, evaluation=self.evaluation)]))
         self.layout.labelled += [(folder.name, TRAIN, folder) for folder in self.rivals]
         self.others = [folder for folder in self.others if folder not in self.rivals]
         return self._splits(train_given=True)
@@ -305,10 +240,11 @@ class _Splits:
         layout = self.layout
         if not self.evaluation and not train_given and TRAIN not in self.number.values():
             raise DataError(self.who, "must have a folder 'train' beside " + " and ".join(repr(f.name) for f in self.named))
-        labelled = self._labelled_parts()
+        labelled, notes = self._labelled_parts(), [layout.note]
         for folder in self.named:
             part, number = self.parts[folder.path], self.number[folder.path]
             if folder in labelled:
+                notes.append(check_classes(part.populated, self.who, evaluation=self.evaluation))
                 layout.labelled += [(inner.name, number, inner) for inner in part.populated]
                 layout.empty += [inner for inner in part.folders if not inner.n_pictures and not stands_aside(inner.name)]
                 layout.loose += [inside.joined(name) for inside in _between(folder, part) for name in inside.pictures]
@@ -320,6 +256,7 @@ class _Splits:
                     raise DataError(self.who, f"{folder.name!r} must hold class folders, pictures lie directly in it",
                                     fix="Make a folder for each class, or a table with the columns path,label.")  # fmt: skip
                 layout.unlabelled.append(folder)
+        layout.note = "; ".join(dict.fromkeys(filter(None, notes)))
         layout.loose += [self.level.joined(name) for name in self.level.pictures]
         layout.beside += self.others
         return layout
@@ -344,20 +281,9 @@ class _Splits:
             must = "a class folder must be called the same in every split, down to its capitals"
             return DataError(self.who, must, got=" and ".join(several), fix="Rename the folders in one of them.")
         names = [folder.name for folder in populated]
-        held = f"with classes {_listed(sorted(self.classes))}" if self.classes else "without labels"
-        everything = _listed(folder.name for folder in self.level.populated)
-        return _ambiguous(self.who, f"splits {_listed(names)} {held}", f"classes {everything}")
-
-
-def _part(folder: Folder) -> Folder:
-    """Return the folder of a split in which the class folders lie: itself, or what it wraps."""
-    while len(folder.populated) == 1 and not folder.pictures:
-        (only,) = folder.populated
-        same = split_names([folder.name]) == {folder.name: split_names([only.name]).get(only.name)}
-        if not (is_wrapper(only.name, folder.name) or same):
-            break
-        folder = only
-    return folder
+        held = f"with classes {listed(sorted(self.classes))}" if self.classes else "without labels"
+        everything = listed(folder.name for folder in self.level.populated)
+        return ambiguous(self.who, f"splits {listed(names)} {held}", f"classes {everything}")
 
 
 def _why_empty(folder: Folder) -> str:
@@ -373,13 +299,3 @@ def _between(folder: Folder, part: Folder) -> list[Folder]:
         (inner,) = path[-1].populated
         path.append(inner)
     return path
-
-
-def _ambiguous(who: str, first: str, second: str) -> DataError:
-    fix = "Rename the folders, give the one that holds the classes, or name the labels in a table: path,label."
-    return DataError(who, f"the folders can be read in two ways: {first}; or {second}", fix=fix)
-
-
-def _listed(names: Iterable[str]) -> str:
-    shown = [repr(name) for name in names]
-    return ", ".join(shown[:5]) + (f" and {len(shown) - 5} more" if len(shown) > 5 else "")
