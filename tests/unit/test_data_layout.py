@@ -174,7 +174,7 @@ REFUSED: dict[str, tuple[Tree, str]] = {
     "val in train": ({**both("train", "test"), "train/val/cat": 8, "train/val/dog": 8}, "got 'train/val'. Move"),
     "a copy of all classes beside those of train": (
         {"cat": 8, "dog": 8, "all/cat": 8, "all/dog": 8, **both("test")},
-        "must be called like a split, got 'all'",
+        "'cat', 'dog', got 'all'. Move",
     ),
     "a split inside some classes of train": (
         {**both("train", "test"), "train/cow/train": 8, "train/cow/test": 8},

@@ -12,7 +12,7 @@ import imagehash
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image, ImageDraw, ImageOps, PngImagePlugin
 from tests.unit.test_audit import clean_set, jpeg, photograph
 
 from descend.data import crops, dct_hashes, effort, hash_pairs, likeness, load, near_copies, orientations, scan, signatures
@@ -123,6 +123,43 @@ def test_near_copies_stay_on_one_side_and_others_where_they_were(tmp_path: Path)
     unsought = load(root, near_up_to=69)
     assert unsought.groups is None
     assert [problem.n for problem in unsought.problems if problem.kind in ("near copies", "unsought")] == [70]
+
+
+def _again(picture: Image.Image, kind: str) -> bytes:
+    content, info = io.BytesIO(), PngImagePlugin.PngInfo()
+    info.add_text("Comment", "the same pixels")
+    opaque = picture.convert("RGBA") if kind == "opaque" else picture
+    opaque.save(content, "bmp" if kind == "bmp" else "png", **({"pnginfo": info} if kind == "text" else {}))
+    return content.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["bmp", "text", "opaque"])
+@pytest.mark.parametrize("what", ["small", "plain"])
+def test_equal_pixels_are_copies_however_small_or_plain_the_picture_is(tmp_path: Path, what: str, kind: str) -> None:
+    side, most = (28, 256) if what == "small" else (40, 6)
+    for number in range(40):
+        pixels = np.random.default_rng(number).integers(0, most, (side, side, 3), np.uint8)
+        folder = tmp_path / "set" / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{number}.png").write_bytes(_again(Image.fromarray(pixels), "plain"))
+        if number < 24:
+            (folder / f"{number} again").write_bytes(_again(Image.fromarray(pixels), kind))
+    data = load(tmp_path / "set")
+    split = dict(zip(data.names, data.splits.tolist(), strict=True))
+    assert all(split[name] == split[name.replace(" again", ".png")] for name in split if name.endswith("again"))
+    assert len(np.unique(data.evidence(np.arange(len(data))))) == 40
+    (told,) = (problem for problem in data.problems if problem.kind == "near copies")
+    assert told.n == 24
+    assert len(load(tmp_path / "set").near.pairs) == 24  # from what is kept on disk, too
+    assert set(data.near.kinds.tolist()) == {near_copies.KINDS.index("same pixels")}
+
+
+def test_small_pixels_in_memory_are_told_by_their_bytes_and_small_files_are_looked_at() -> None:
+    sizes, pixels = np.full((3, 2), 28, np.int32), np.zeros((3, 28, 28), np.uint8)
+    assert near_copies.are_told_by_bytes(sizes, pixels)
+    assert not near_copies.are_told_by_bytes(sizes, None)
+    assert not near_copies.are_told_by_bytes(sizes, pixels, np.empty(3, object))
+    assert not near_copies.are_told_by_bytes(np.full((3, 2), 32, np.int32), pixels)
 
 
 def test_crops_are_sought_among_a_quarter_of_the_pictures_that_near_copies_are_sought_among(tmp_path: Path) -> None:

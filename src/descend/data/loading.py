@@ -17,7 +17,7 @@ from descend.data.corrections import corrected
 from descend.data.dataset import Dataset
 from descend.data.manifest import SPLITS, UNASSIGNED, Manifest
 from descend.data.names import Names
-from descend.data.near_copies import LEAST_SIDE, NONE, NearCopies, grouped, near_copies
+from descend.data.near_copies import NONE, NearCopies, are_told_by_bytes, grouped, near_copies
 from descend.data.pool import n_threads
 from descend.data.problems import Problem, problem, refusal
 from descend.data.scan import Scan, scan
@@ -159,11 +159,11 @@ def _near(
     pictures: Pictures, sizes: NDArray[np.int32], notes: list[Problem], *, up_to: int | None, threads: int, cache: CacheFolder,
     progress: Update | None,
 ) -> NearCopies:  # fmt: skip
-    """Find near copies, unless there are too many pictures, which is noted; those too small to tell are not even looked at."""
+    """Find near copies, unless there are too many pictures, which is noted, or their bytes tell all."""
     if not seeks_near(pictures.names, sizes, up_to):
         notes.append(problems.unsought(len(sizes), "near copies"))
         return NONE
-    if sizes.max() < LEAST_SIDE:
+    if are_told_by_bytes(sizes, pictures.held):
         return NONE
     seen = signatures(pictures, threads=threads, cache=cache, progress=progress)
     with_crops = seeks_crops(sizes, up_to)

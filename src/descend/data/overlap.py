@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from descend.data.dataset import Dataset
 from descend.data.loading import seeks_crops, seeks_near
-from descend.data.near_copies import LEAST_SIDE, near_copies
+from descend.data.near_copies import are_told_by_bytes, near_copies
 from descend.data.pool import n_threads
 from descend.data.signatures import Pictures, Signatures, signatures
 from descend.files import CacheFolder
@@ -47,7 +47,7 @@ def _pairs(
     sizes = np.concatenate([own.sizes[known], judged.sizes[rows]])
     if not seeks_near(names, sizes, up_to):
         return None
-    if sizes.max() < LEAST_SIDE:
+    if are_told_by_bytes(sizes, own.pictures, judged.pictures):
         return np.zeros((0, 2), np.int64)
     looks = [Pictures(dataset.root, dataset.names, dataset.digests, own.policy, dataset.pictures) for dataset in (own, judged)]
     seen = [signatures(pictures, threads=threads, cache=CacheFolder()).rows for pictures in looks]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from descend.data.dct_hashes import SIDE, WAVES, hashes, waves
-from descend.data.decode import POLICY, alone_if_large, decode_resized
+from descend.data.decode import POLICY, alone_if_large, decode, decode_resized
 from descend.data.deep_color import is_deep_color
 from descend.data.opening import naming, opened, read_source
 from descend.data.packed import Packed, source_of
@@ -32,11 +32,13 @@ from descend.progress import Update
 
 SIGNATURE = np.dtype([
     ("hashes", "<u8", 4), ("waves", "<f2", (WAVES, WAVES)), ("low", "u1"), ("high", "u1"), ("mean", "u1"),
-    ("mode", "S8"), ("format", "S10"), ("bits", "u1"),
+    ("mode", "S8"), ("format", "S10"), ("bits", "u1"), ("pixels", "u1", DIGEST_BYTES),
 ])  # fmt: skip
 MOST_KEPT = 2**18  # signatures in an index, 90 MB; beyond, those of the newest look alone are kept
+LEAST_SIDE = 32  # pixels: smaller pictures have too few details, and resemble each other by chance
+LEAST_SPREAD = 8  # levels between the darkest and the brightest: below, there is nothing to compare
 _CHUNK = 64  # pictures given to a thread at once
-Stored = tuple[bytes, bytes, int]  # mode, format, bits of one channel
+Stored = tuple[bytes, bytes, int, bytes]  # mode, format, bits of one channel, digest of the pixels or zeros
 _BITS = {"1": 1, "I;16": 16, "I;16B": 16, "I;16L": 16, "I;16N": 16, "I": 32, "F": 32}
 
 
@@ -74,7 +76,8 @@ class Signatures:
     hashes: of the picture as it is, mirrored left to right, top to bottom, and both ways; waves: the lowest frequencies of its
     gray levels, per pixel (``dct_hashes``).
     low, high, mean: of its gray levels at ``SIDE`` pixels, 0 to 255. mode: Pillow's name of the color mode, as stored. bits: of
-    one channel.
+    one channel. pixels: a digest of all decoded pixels, for pictures with too few details to tell copies by (``is_too_plain``);
+    zeros for others.
     """
 
     rows: NDArray[np.void]
@@ -120,7 +123,19 @@ def signatures(pictures: Pictures, *, threads: int, cache: CacheFolder, progress
 
 def _squashed(pictures: Pictures, row: int) -> tuple[NDArray[np.uint8], Stored]:
     content, name = pictures.content(row), pictures.names[row]
-    return decode_resized(content, SIDE, name=name, policy=replace(pictures.policy, fit="squash")), _stored_as(content, name)
+    small = decode_resized(content, SIDE, name=name, policy=replace(pictures.policy, fit="squash"))
+    size, mode, form, bits = _stored_as(content, name)
+    spread = np.ptp(np.asarray(Image.fromarray(small).convert("L")))
+    pixels = bytes(DIGEST_BYTES)
+    if is_too_plain(np.array(size), spread):
+        whole = decode(content, name=name, policy=pictures.policy)
+        pixels = digest(str(whole.shape).encode() + whole.tobytes())
+    return small, (mode, form, bits, pixels)
+
+
+def is_too_plain(sizes: NDArray[np.integer], spread: NDArray[np.integer] | int) -> NDArray[np.bool_]:
+    """Return which pictures have too few details to tell copies by: (..., 2) pixels, (...,) levels -> (...,) bool."""
+    return (sizes.min(axis=-1) < LEAST_SIDE) | (np.asarray(spread) < LEAST_SPREAD)
 
 
 def _rows(small: NDArray[np.uint8], stored: Sequence[Stored]) -> NDArray[np.void]:
@@ -131,21 +146,25 @@ def _rows(small: NDArray[np.uint8], stored: Sequence[Stored]) -> NDArray[np.void
     coefficients = waves(gray)
     rows["hashes"], rows["waves"] = hashes(coefficients), coefficients / SIDE**2
     rows["low"], rows["high"], rows["mean"] = gray.min(axis=(1, 2)), gray.max(axis=(1, 2)), gray.mean(axis=(1, 2))
-    for field, values in zip(("mode", "format", "bits"), zip(*stored, strict=True), strict=True):
+    *kinds, pixels = zip(*stored, strict=True)
+    for field, values in zip(("mode", "format", "bits"), kinds, strict=True):
         rows[field] = values
+    rows["pixels"] = np.frombuffer(b"".join(part.ljust(DIGEST_BYTES, b"\0") for part in pixels), np.uint8).reshape(
+        -1, DIGEST_BYTES
+    )
     return rows
 
 
-def _stored_as(content: bytes | NDArray[Any], name: str) -> Stored:
-    """Return mode, format and bits per channel of a picture as it is stored."""
+def _stored_as(content: bytes | NDArray[Any], name: str) -> tuple[tuple[int, int], bytes, bytes, int]:
+    """Return size, mode, format and bits per channel of a picture as it is stored."""
     if not isinstance(content, bytes):
-        return (b"L" if content.ndim == 2 or content.shape[2] == 1 else b"RGB"), b"", 8
+        return (content.shape[1], content.shape[0]), (b"L" if content.ndim == 2 or content.shape[2] == 1 else b"RGB"), b"", 8
     with naming(name):
         image = opened(content)
         assert isinstance(image, Image.Image)  # bytes are no array
         with alone_if_large(image):
             bits = 16 if is_deep_color(image) else _BITS.get(image.mode, 8)
-        return image.mode.encode(), (image.format or "").encode(), bits
+        return image.size, image.mode.encode(), (image.format or "").encode(), bits
 
 
 class _Index:
@@ -153,7 +172,7 @@ class _Index:
 
     def __init__(self, cache: CacheFolder, pictures: Pictures) -> None:
         place = "arrays" if pictures.root is None else str(pictures.root.absolute())
-        text = f"signatures 2\0{POLICY}\0{pictures.policy.scale}\0{pictures.policy.background}\0{place}"
+        text = f"signatures 3\0{POLICY}\0{pictures.policy.scale}\0{pictures.policy.background}\0{place}"
         key = digest(text.encode("utf-8", "surrogatepass")).hex()
         self._cache, self._path = cache, cache.entry_path("index", key, ".sealed")
         self._digests, self._rows = np.zeros((0, DIGEST_BYTES), np.uint8), np.zeros(0, SIGNATURE)
