@@ -63,6 +63,53 @@ def test_a_jpeg_2000_that_is_padded_or_has_a_long_box_is_whole() -> None:
 # -------------------------------------------------------------------------------------------- JPEG beyond Pillow's limit
 
 
+PHOTOGRAPH = Image.fromarray(RNG.integers(0, 255, (12, 12, 3), dtype=np.uint8)).resize((150, 130), Image.Resampling.BICUBIC)
+JPEGS = {
+    "baseline": _encoded(PHOTOGRAPH, "JPEG"),
+    "progressive": _encoded(PHOTOGRAPH, "JPEG", progressive=True),
+    "gray": _encoded(PHOTOGRAPH.convert("L"), "JPEG"),
+    "restarts": _encoded(PHOTOGRAPH, "JPEG", restart_marker_rows=1),
+    "with a thumbnail": _encoded(PHOTOGRAPH, "JPEG", extra=b"\xff\xe1\0\x0cExif\0\0\xff\xd8\xff\xd9"),
+}
+
+
+@pytest.mark.parametrize("name", JPEGS)
+@pytest.mark.parametrize("share", [0.5, 0.7, 0.99])
+def test_a_jpeg_that_broke_off_and_was_filled_with_zeros_is_refused(name: str, share: float) -> None:
+    content = JPEGS[name]
+    n = int(share * len(content))
+    for n_zeros in (1, 40, 4000):
+        with pytest.raises(PictureError, match="the file is truncated"):
+            decode(content[:n] + bytes(n_zeros))
+
+
+@pytest.mark.parametrize("name", ["baseline", "gray", "with a thumbnail"])
+@pytest.mark.parametrize("share", [0.5, 0.7, 0.95])
+def test_a_jpeg_that_was_cut_and_closed_is_refused_at_any_size(name: str, share: float) -> None:
+    content = JPEGS[name]
+    closed = content[: int(share * len(content))] + b"\xff\xd9"
+    for read in (decode, lambda content: decode_resized(content, 16), lambda content: decode_resized(content, 150)):
+        with pytest.raises(PictureError, match="the file is truncated"):
+            read(closed)
+
+
+@pytest.mark.parametrize("name", JPEGS)
+def test_a_jpeg_that_something_follows_is_whole(name: str) -> None:
+    whole = decode(JPEGS[name])
+    for more in (b"\0", bytes(5000), b"appended" * 100, JPEGS[name], b"\r\n"):
+        assert (decode(JPEGS[name] + more) == whole).all()
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_jpeg_that_is_gray_to_its_end_is_whole(mode: str) -> None:
+    square = Image.new("RGB", (160, 160), (128, 128, 128))
+    square.paste(PHOTOGRAPH, (0, 0))
+    for options in ({}, {"progressive": True}):
+        content = _encoded(square.convert(mode), "JPEG", **options)
+        assert (decode(content) == np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))).all()
+        assert decode_resized(content, 8).shape == (8, 8, 3)
+
+
 @pytest.fixture
 def limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", LIMIT)

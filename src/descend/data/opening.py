@@ -26,7 +26,7 @@ from descend.data.deep_color import is_deep_color, read_deep_color
 from descend.data.formats import formats
 from descend.data.large_jpeg import can_be_within_limit, is_beyond_limit, reopened
 from descend.data.ranges import Member
-from descend.data.truncation import refuse_truncated
+from descend.data.truncation import refuse_filled, refuse_truncated
 from descend.errors import DataError, DescendError, PictureError
 from descend.pixels import Picture, is_blank
 from descend.regular_files import size_on_disk
@@ -151,7 +151,9 @@ def loaded(image: Image.Image | NDArray[Any]) -> Picture:
         return image
     if is_deep_color(image):
         return read_deep_color(image)
+    file = image.fp if isinstance(image, ImageFile.ImageFile) else None
     image.load()
+    refuse_filled(image, file)
     return image
 
 

@@ -1,31 +1,37 @@
-"""Files cut short whose decoders do not notice: PCX with a palette, and JPEG 2000.
+"""Files cut short whose decoders do not notice: PCX with a palette, JPEG 2000, and JPEG that was filled up or closed.
 
-Every other format fails by itself when bytes are missing. These two decode to other pixels: a PCX file keeps its colors in its
-last 769 bytes, and the rest is gray without them; OpenJPEG shows as much of a code stream as there is.
+Every other format fails by itself when bytes are missing. These decode to other pixels: a PCX file keeps its colors in its
+last 769 bytes, and the rest is gray without them; OpenJPEG shows as much of a code stream as there is; and libjpeg makes gray
+what no data came for, where anything follows: zeros in the place of what was not fetched, or a mark of the end.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 from io import BytesIO
 from typing import IO
 
-from PIL import Image, ImageFile
+from PIL import Image, ImageChops, ImageFile
 
 from descend.errors import PictureError
 
 _PALETTE = 769  # bytes: a mark and 256 colors
-_END_OF_CODE_STREAM = b"\xff\xd9"  # no byte after 0xff exceeds 0x8f inside, so the mark occurs nowhere else
+_END = b"\xff\xd9"  # of a code stream: in JPEG 2000 no byte after 0xff exceeds 0x8f inside, in JPEG each is 0 or a restart
+_START_OF_SCAN = 0xDA
+_GRAY = 128  # of blocks that no data came for
+_JPEG = ("JPEG", "MPO")
+_MORE = bytes(range(1, 251)) * 4  # data for some blocks; not zeros, which are what the block at the cut is completed with
 
 
 def refuse_truncated(image: Image.Image) -> None:
     """Raise PictureError for an image, opened and not loaded, whose file is cut short unknown to its decoder."""
-    if not isinstance(image, ImageFile.ImageFile) or image.fp is None or image.format not in ("PCX", "JPEG2000"):
+    if not isinstance(image, ImageFile.ImageFile) or image.fp is None or image.format not in ("PCX", "JPEG2000", *_JPEG):
         return
     position = image.fp.tell()
     if image.format == "PCX":
         _check_palette(image, image.fp)
-    elif not _code_stream_ends(image.fp):
+    elif not (_scans_end(image.fp) if image.format in _JPEG else _code_stream_ends(image.fp)):
         raise _truncated()
     if image.fp is not None:
         image.fp.seek(position)
@@ -61,7 +67,54 @@ def _code_stream_ends(file: IO[bytes]) -> bool:
             if length in range(1, 8) or len(header) < 8 or end > n_bytes:
                 return False
     file.seek(max(start, end - 64))
-    return file.read(end - file.tell()).rstrip(b"\0").endswith(_END_OF_CODE_STREAM)
+    return file.read(end - file.tell()).rstrip(b"\0").endswith(_END)
+
+
+def _scans_end(file: IO[bytes]) -> bool:
+    """Say whether the mark of its end stands anywhere behind the start of a JPEG's data; whatever may follow it."""
+    n_bytes = file.seek(0, os.SEEK_END)
+    file.seek(max(0, n_bytes - 64))
+    if file.read().rstrip(b"\0").endswith(_END):
+        return True
+    file.seek(0)
+    content = file.read()
+    at = 2
+    while content[at : at + 1] == b"\xff" and len(content) > at + 4:  # segments; a thumbnail in one has an end of its own
+        if content[at + 1] == 0xFF:  # filled up
+            at += 1
+            continue
+        if content[at + 1] == _START_OF_SCAN:
+            return content.find(_END, at) >= 0
+        at += 2 + int.from_bytes(content[at + 2 : at + 4], "big")
+    return True  # built in another way: its decoder decides
+
+
+def refuse_filled(image: Image.Image, file: IO[bytes] | None) -> None:
+    """Raise PictureError for a JPEG, loaded from ``file``, that is gray to its end because it was cut and closed.
+
+    Its last pixel may be as gray by itself. With more bytes before the mark of the end, a picture that is whole stays as it
+    is; one that is not goes on for a few blocks.
+    """
+    if image.format not in _JPEG or file is None or image.mode not in ("L", "RGB"):
+        return
+    last = image.getpixel((image.width - 1, image.height - 1))
+    if last not in (_GRAY, (_GRAY,) * 3):
+        return
+    file.seek(0)
+    content = file.read()
+    at = content.rfind(_END)
+    more = content[:at] + _MORE + content[at:]
+    with contextlib.suppress(Image.DecompressionBombError):  # too large to look at twice
+        if ImageChops.difference(_reduced(content, image.size), _reduced(more, image.size)).getbbox() is not None:
+            raise _truncated()
+
+
+def _reduced(content: bytes, size: tuple[int, int]) -> Image.Image:
+    """Return the gray levels of a JPEG, reduced by its decoder to no less than ``size``."""
+    image = Image.open(BytesIO(content), formats=["JPEG"])
+    image.draft("L", size)
+    image.load()
+    return image.convert("L")
 
 
 def _truncated() -> PictureError:
