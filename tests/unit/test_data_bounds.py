@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -101,13 +102,15 @@ def test_a_jpeg_that_something_follows_is_whole(name: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB"])
-def test_a_jpeg_that_is_gray_to_its_end_is_whole(mode: str) -> None:
+def test_a_jpeg_that_is_gray_to_its_end_is_whole(mode: str, tmp_path: Path) -> None:
     square = Image.new("RGB", (160, 160), (128, 128, 128))
     square.paste(PHOTOGRAPH, (0, 0))
     for options in ({}, {"progressive": True}):
         content = _encoded(square.convert(mode), "JPEG", **options)
         assert (decode(content) == np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))).all()
         assert decode_resized(content, 8).shape == (8, 8, 3)
+        (tmp_path / "gray.jpg").write_bytes(content)
+        assert decode(Image.open(tmp_path / "gray.jpg")).shape == (160, 160, 3)
 
 
 @pytest.fixture

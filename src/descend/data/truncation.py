@@ -97,6 +97,8 @@ def refuse_filled(image: Image.Image, file: IO[bytes] | None) -> None:
     """
     if image.format not in _JPEG or file is None or image.mode not in ("L", "RGB"):
         return
+    if file.closed:  # an image that someone else opened, by its path: Pillow has closed it
+        return
     last = image.getpixel((image.width - 1, image.height - 1))
     if last not in (_GRAY, (_GRAY,) * 3):
         return
