@@ -278,6 +278,17 @@ def test_system_folders_are_skipped_by_name(tmp_path: Path) -> None:
     assert "cat/@eaDir/" in next(problem.examples for problem in dataset.problems if problem.kind == "ignored")
 
 
+def test_masks_beside_their_pictures_are_told(tmp_path: Path) -> None:
+    root = plant(tmp_path / "set", {"benign": 8, "normal": 8})
+    for name in ("benign (1).png", "benign (1)_mask.png", "benign (1)_mask_1.png", "gas_mask.png", "mask.png"):
+        (root / "benign" / name).write_bytes(encoded(scene(6, 6, seed=len(name))))
+    (root / "normal" / "gas.png").write_bytes(encoded(scene(6, 6, seed=77)))
+    assert _problems(load(root))["masks"] == (
+        "2 pictures are called like the masks of others beside them, and count as pictures; move masks away: "
+        "benign/benign (1)_mask.png, benign/benign (1)_mask_1.png"
+    )
+
+
 def test_pictures_without_a_known_ending_are_recognized_by_content(tmp_path: Path) -> None:
     root = plant(tmp_path / "set", {"cat": 8, "dog": 8})
     (root / "cat/scan0001").write_bytes(encoded(scene(7, 7, seed=900)))

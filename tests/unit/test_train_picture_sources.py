@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -278,6 +279,27 @@ def test_hidden_pictures_are_named_and_what_a_system_adds_is_not(tmp_path: Path)
     found = picture_sources(tmp_path)
     assert found.names == [str(tmp_path / "1.png")]
     assert found.passed_over == {str(tmp_path / ".2.png"): "hidden: its name begins with a dot"}
+
+
+HELD = ("a/.staging/b.png", "@Recycle/x/c.jpg", "node_modules/d.png", "RECYCLER/e.png", "My.lrdata/f.png", "sub/.cache/g.png")
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip", "tar"])
+def test_folders_that_are_not_entered_are_named_where_they_hold_pictures(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DESCEND_CACHE", str(tmp_path / "cache"))
+    root = tmp_path / "new"
+    for name in ("in/1.png", *HELD, ".git/objects/ab", "@eaDir/1.png/note.txt"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(encoded() if name in ("in/1.png", *HELD) else b"text")
+    place = root if kind == "folder" else Path(shutil.make_archive(str(root), kind, root))
+    found = picture_sources(place)
+    assert found.names == [f"{place}/in/1.png"]
+    system, hidden = "a system's folder", "hidden: its name begins with a dot"
+    named = {"@Recycle/": system, "My.lrdata/": system, "RECYCLER/": system, "a/.staging/": hidden, "node_modules/": system,
+             "sub/.cache/": hidden}  # fmt: skip
+    assert {name.rstrip("/").removeprefix(f"{place}/") + "/": why for name, why in found.passed_over.items()} == named
 
 
 def test_what_is_passed_over_in_an_archive_is_called_by_its_place_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

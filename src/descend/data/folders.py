@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from descend.data import heic
 from descend.data.archives import packed_folder
 from descend.data.folder_names import holds_thumbnails, is_wrapper, stands_aside
+from descend.data.formats import is_picture_name
 from descend.data.labels import clean_text, encode_labels
 from descend.data.layout import Layout, decide
 from descend.data.manifest import Manifest, natural
@@ -20,8 +22,11 @@ from descend.data.places import is_folder
 from descend.data.pointers import archives, is_packed, pointers
 from descend.data.problems import Problem, problem, refusal
 from descend.data.table_files import SUFFIXES
-from descend.data.tree import EXPECTED, SYSTEM_FILE, SYSTEM_FOLDER, Folder, add_passed_over, walk
+from descend.data.tree import EXPECTED, HIDDEN, SYSTEM_FILE, SYSTEM_FOLDER, Folder, add_passed_over, walk
 from descend.errors import DataError
+
+_MASK = re.compile(r"(.*)[ ._-](?:mask|segmentation|seg|gt|label|annotation)(?:[ ._-]?\d+)?", re.IGNORECASE | re.DOTALL)
+_MOST_SEEN = 2**16  # of what lies in a folder that is not entered: 0.2 s
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,8 @@ def find_pictures(sources: Iterable[str | os.PathLike[str]]) -> PictureFiles:
     """Find the picture files that files and folders stand for, folders searched to their bottom, in natural order.
 
     A file that is named is taken whatever its ending; in folders, files that are no pictures are passed over and named, but for
-    those of a system (thumbnails, recycle bins). Raises DataError for a name without a letter.
+    those of a system; hidden folders and those of a system (thumbnails, recycle bins) are named where they hold pictures. Raises
+    DataError for a name without a letter.
     """
     files = PictureFiles()
     for source in sources:
@@ -46,16 +52,38 @@ def find_pictures(sources: Iterable[str | os.PathLike[str]]) -> PictureFiles:
         if not is_folder(path):
             files.paths.append(str(path))
             continue
-        names, passed_over = pictures_below(walk(path))
+        names, passed_over = pictures_below(walk(path), lambda name, path=path: _holds_pictures(path / name))
         files.paths.extend(str(path / name) for name in names)
         files.passed_over.update({str(path / name): why for name, why in passed_over.items()})
     return files
 
 
-def pictures_below(tree: Folder) -> tuple[list[str], dict[str, str]]:
-    """Return the pictures of a tree in natural order, and path -> why of what was passed over, but for what is a system's."""
-    others = [entry for folder in tree.below() for entry in folder.passed_over if entry[1] not in (SYSTEM_FILE, SYSTEM_FOLDER)]
-    return sorted(tree.picture_paths(), key=natural), dict(sorted(others, key=lambda entry: natural(entry[0])))
+def pictures_below(tree: Folder, holds_pictures: Callable[[str], bool]) -> tuple[list[str], dict[str, str]]:
+    """Return the pictures of a tree in natural order, and path -> why of what was passed over, but for what is a system's.
+
+    holds_pictures: asked for the path of a folder that was not entered; one that does is named.
+    """
+    others = dict[str, str]()
+    for path, why in sorted(
+        (entry for folder in tree.below() for entry in folder.passed_over), key=lambda entry: natural(entry[0])
+    ):
+        if why == SYSTEM_FOLDER and holds_pictures(path):
+            others[path] = HIDDEN if path.rstrip("/").rpartition("/")[2].startswith(".") else why
+        elif why not in (SYSTEM_FILE, SYSTEM_FOLDER):
+            others[path] = why
+    return sorted(tree.picture_paths(), key=natural), others
+
+
+def _holds_pictures(folder: Path) -> bool:
+    """Say whether a picture lies among the first files of a folder, by their names, at any depth; links are not followed."""
+    n_seen = 0
+    for _, folders, files in os.walk(folder):
+        if any(map(is_picture_name, files)):
+            return True
+        n_seen += len(folders) + len(files)
+        if n_seen > _MOST_SEEN:
+            return False
+    return False
 
 
 def list_pictures(sources: Iterable[str | os.PathLike[str]]) -> list[str]:
@@ -100,6 +128,7 @@ def read_tree(tree: Folder, root: Path, *, evaluation: bool = False, who: str = 
     order = np.array(sorted(range(len(names)), key=lambda row: natural(names[row])), np.int64)
     places = np.array(source, np.int64)[order]
     problems = [*_passed_over(root, tree, layout, left_out), *about_labels]
+    problems += _masks(names)
     labels = numbers[places]
     if (labels < 0).any():
         problems += _without_label([names[row] for row in order[labels < 0]], layout, numbers)
@@ -146,6 +175,15 @@ def _passed_over(root: Path, tree: Folder, layout: Layout, left_out: list[str]) 
     if layout.note:
         problems.append(Problem("layout", layout.note, 1))
     return problems
+
+
+def _masks(names: Sequence[str]) -> list[Problem]:
+    """Return the problem of pictures that are called like the mask of another beside them: ``x_mask.png``, ``x_mask_1.png``."""
+    stems = {name.rpartition(".")[0] for name in names}
+    found = [name for name in names if (mask := _MASK.fullmatch(name.rpartition(".")[0])) and mask[1] in stems]
+    return problem("masks", "1 picture is called like the mask of another beside it, and counts as a picture; move masks away",
+                   "{n} pictures are called like the masks of others beside them, and count as pictures; move masks away",
+                   sorted(found, key=natural))  # fmt: skip
 
 
 def _without_label(names: list[str], layout: Layout, numbers: NDArray[np.int64]) -> list[Problem]:

@@ -20,7 +20,7 @@ import re
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
@@ -88,7 +88,8 @@ def read_shards(shards: Sequence[RangedFile], place: Path, *, evaluation: bool =
 def found_in(shards: Sequence[RangedFile]) -> tuple[Contents, list[str], dict[str, str]]:
     """Return the contents of shards, the names of their pictures in natural order, and path -> why of what is passed over."""
     contents = contents_of(shards)
-    return (contents, *folders.pictures_below(_tree("", contents)))
+    held = {f"{folder}/" for name in contents.names for folder in PurePosixPath(name).parents}
+    return (contents, *folders.pictures_below(_tree("", contents), held.__contains__))
 
 
 def contents_of(shards: Sequence[RangedFile]) -> Contents:
