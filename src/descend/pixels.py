@@ -35,6 +35,8 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 GROUND_LEVEL: dict[Background, int] = {"white": 255, "black": 0, "gray": 128}
 ONE_COLOR = 8  # levels: a picture whose levels spread no further shows one color
+_FAINT = 3.0  # levels of standard deviation: a square of 8 x 8 black pixels on 512 x 512 white ones has 4
+_FEW = 64  # pixels: of fewer, each counts
 _STRIP = 2**18  # pixels converted at once
 _SOME_SIDE = 64  # pixels of a picture's side that are looked at first
 _SAMPLE = 2**20  # values that a picture's extremes are taken from
@@ -182,14 +184,35 @@ def is_one_color(picture: Picture, background: Background) -> bool:
 
     Nearly every picture that shows more does so in a few thousand of its pixels; only the others are looked at as a whole.
     """
-    policy = PixelPolicy(background=background)
-    return all(_spread(flattened(part, policy)) <= ONE_COLOR for part in (*_some_pixels(picture), picture))
+    return all(_spread(part) <= ONE_COLOR for part in _some_and_all(picture, background))
+
+
+def is_nearly_one_color(picture: Picture, background: Background) -> bool:
+    """Return whether a picture shows one color on a background, but for a few pixels or what is too faint to tell it by.
+
+    A white symbol with one gray pixel, or with a pale shadow, is blank on white.
+    """
+    return all(_spread(part) <= ONE_COLOR or _variation(part) <= _FAINT for part in _some_and_all(picture, background))
+
+
+def _some_and_all(picture: Picture, background: Background) -> Iterator[Image.Image]:
+    """Yield some pixels of a large picture, laid on a background, and then all of them."""
+    yield from (flattened(part, PixelPolicy(background=background)) for part in (*_some_pixels(picture), picture))
 
 
 def _spread(flat: Image.Image) -> int:
     """Return how far the levels of an 8-bit image spread, in the widest of its channels."""
     extrema: Any = flat.getextrema()  # a pair, or one for each channel
     return max(high - low for low, high in (extrema if isinstance(extrema[0], tuple) else (extrema,)))
+
+
+def _variation(flat: Image.Image) -> float:
+    """Return the standard deviation of an 8-bit image's levels, less one pixel at either end, in the widest of its channels."""
+    n = flat.width * flat.height
+    few = int(n >= _FEW)
+    up_to = np.cumsum(np.reshape(flat.histogram(), (-1, 256)), axis=1).clip(few, n - few)
+    shares, level = np.diff(up_to, axis=1, prepend=few) / (n - 2 * few), np.arange(256)
+    return float(np.sqrt((shares @ level**2 - (shares @ level) ** 2).max().clip(0)))
 
 
 def _some_pixels(picture: Picture) -> list[Image.Image]:

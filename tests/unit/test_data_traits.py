@@ -142,7 +142,7 @@ def test_padding_and_missing_data_leave_the_classes_apart_and_are_told(tmp_path:
     classes = [middle[[i for i, name in enumerate(dataset.names) if name[0] == part and "no" not in name]] for part in "ab"]
     assert classes[1].min() - classes[0].max() > 15
     assert _notes(dataset)["apart"].startswith("24 pictures hold values that mean missing data")
-    assert _notes(dataset)["blank"].endswith("as it is read: a/nothing.tiff")
+    assert _notes(dataset)["blank"].endswith("or nearly, as it is read: a/nothing.tiff")
     assert "near conflict" not in _notes(dataset)
 
 
@@ -194,6 +194,23 @@ def test_symbols_do_not_vanish_in_their_background(
     assert "blank" not in _notes(dataset)
 
 
+@pytest.mark.parametrize("speck", ["one pixel", "a pale shadow"])
+def test_a_speck_does_not_keep_white_symbols_on_white(tmp_path: Path, speck: str) -> None:
+    def save(path: Path, number: int, i: int) -> None:
+        image = Image.new("RGBA", (32, 32), (255, 255, 255, 0))
+        ImageDraw.Draw(image).rectangle((4 + i, 6, 20, 20 + 6 * number), fill=_WHITE)
+        if speck == "one pixel":
+            image.putpixel((18, 18), (90, 90, 90, 255))
+        else:
+            ImageDraw.Draw(image).line((6, 30, 26, 30), fill=(238, 238, 238, 255))
+        image.save(path.with_suffix(".png"))
+
+    dataset = load(_tree(tmp_path / "set", save))
+    assert dataset.policy.background == "black"
+    assert "24 of 24 transparent pictures would be blank on white" in _notes(dataset)["background"]
+    assert _notes(load(tmp_path / "set", background="white"))["blank"].startswith("24 pictures")
+
+
 @pytest.mark.parametrize(
     ("color", "behind", "scale"),
     [(65535, 65535, (0, 65535)), (65535, 0, (0, 65535)), (4095, 0, (0, 4095)), (64_000, 64_000, (0, 65535))],
@@ -216,7 +233,7 @@ def test_the_background_can_be_chosen_and_what_vanishes_is_named(tmp_path: Path)
     root = _icons(tmp_path / "set", [_WHITE, _RED])
     dataset = load(root, background="white")
     assert dataset.policy.background == "white"
-    assert _notes(dataset)["blank"].startswith("12 pictures show a single color as they are read: a/0.png, a/2.png")
+    assert _notes(dataset)["blank"].startswith("12 pictures show a single color, or nearly, as they are read: a/0.png, a/2.png")
     assert "background" not in _notes(dataset)
     assert load(root, background="gray").policy.background == "gray"
     with pytest.raises(KnobError, match="must be auto, white, black, gray"):

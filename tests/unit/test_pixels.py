@@ -18,6 +18,7 @@ from descend.pixels import (
     extremes,
     flattened,
     has_transparency,
+    is_nearly_one_color,
     is_one_color,
     rgb,
     shared_scale,
@@ -188,6 +189,19 @@ def test_one_pixel_of_another_color_is_found_in_a_large_picture(mode: str) -> No
         assert is_one_color(Image.fromarray(values).convert(mode), "white")
         values[rng.integers(300), rng.integers(500)] = 200
         assert not is_one_color(Image.fromarray(values).convert(mode), "white")
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "P"])
+@pytest.mark.parametrize(
+    ("side", "mark", "level", "nearly"),
+    [(32, 1, 0, True), (32, 2, 0, False), (512, 8, 0, False), (32, 5, 245, True), (32, 16, 230, False), (2, 1, 0, False)],
+)
+def test_a_picture_that_is_blank_but_for_a_speck(mode: str, side: int, mark: int, level: int, nearly: bool) -> None:
+    values = np.full((side, side), 255, np.uint8)
+    values[:mark, :mark] = level
+    image = Image.fromarray(values).convert(mode)
+    assert is_nearly_one_color(image, "white") == nearly
+    assert not is_one_color(image, "white")
 
 
 @pytest.mark.parametrize("background", ["white", "black", "gray"])

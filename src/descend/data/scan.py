@@ -144,7 +144,7 @@ class Index:
     """What was seen of the files below one folder, on disk; in memory, arrays sorted by key."""
 
     def __init__(self, cache: CacheFolder, root: Path) -> None:
-        key = digest(f"index 5\0{POLICY}\0{os.path.realpath(root)}".encode("utf-8", "surrogatepass")).hex()
+        key = digest(f"index 6\0{POLICY}\0{os.path.realpath(root)}".encode("utf-8", "surrogatepass")).hex()
         self._cache, self._path = cache, cache.entry_path("index", key, ".sealed")
         self._keys, self._digests = np.zeros((0, DIGEST_BYTES), np.uint8), np.zeros((0, DIGEST_BYTES), np.uint8)
         self._traits = np.zeros(0, TRAITS)

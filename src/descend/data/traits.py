@@ -29,7 +29,7 @@ from descend.pixels import (
     extremes,
     has_transparency,
     is_deep,
-    is_one_color,
+    is_nearly_one_color,
     is_seen_through,
     levels,
     shared_scale,
@@ -74,7 +74,7 @@ def _look(image: Image.Image, seen: NDArray[np.void]) -> None:
         flags += DEEP + FLOATS * floats + NO_NUMBER * (n_missing > 0) + APART * (n_apart > 0)
         flags += SEEN_THROUGH * (flags & TRANSPARENT > 0 and is_seen_through(picture))
     elif flags:
-        flags += sum(BLANK_ON[on] for on in BACKGROUNDS if is_one_color(picture, on))
+        flags += sum(BLANK_ON[on] for on in BACKGROUNDS if is_nearly_one_color(picture, on))
     seen["flags"] = flags
 
 
@@ -124,8 +124,8 @@ def _odd_pictures(
         *problem("narrow", "1 picture spans less than a tenth of these values and keeps few levels; its bits may be fewer",
                  "{n} pictures span less than a tenth of these values and keep few levels; their bits may be fewer",
                  named(_within(seen, scale, NARROW) & ~blank & (seen["flags"] & SEEN_THROUGH == 0))),
-        *problem("blank", "1 picture shows a single color as it is read",
-                 "{n} pictures show a single color as they are read", named(blank)),
+        *problem("blank", "1 picture shows a single color, or nearly, as it is read",
+                 "{n} pictures show a single color, or nearly, as they are read", named(blank)),
     ]  # fmt: skip
 
 
