@@ -48,6 +48,9 @@ def ends(values: NDArray[Any]) -> Ends:
     """
     k = max(int(_OUTLIERS * (values.size - 1)), int(values.size >= _FEW))
     low, high = _trimmed(values, k)
+    middle = low + (high - low) / 2
+    if min(((values > low) & (values < middle)).sum(), ((values > middle) & (values < high)).sum()) > k:
+        return Ends(low, high, 0)  # as in most pictures: no end is further from the others than these spread
     odd = {end: int((values == end).sum()) for end in {low, high} - {0.0}}
     odd = {end: n for end, n in odd.items() if n > max(k, 1)}
     rest = values[~np.isin(values, [*odd])] if odd and low < high else values[:0]
