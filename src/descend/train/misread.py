@@ -47,7 +47,7 @@ class Look:
         return self._why
 
     def _of_values(self, picture: Picture) -> str:
-        low, high, _ = extremes(picture)
+        low, high, *_ = extremes(picture)
         if np.isnan(low):  # refused when its levels are made
             return ""
         scale = self._policy.scale or usual_scale(picture)
