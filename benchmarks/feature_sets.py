@@ -12,14 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from descend.data import load
 from descend.models import Lite0
-from descend.stats import proportion
-from descend.transfer import fit_logistic, make_engine
-from frozen import asked, frozen_features
-from harness import go_on, interval
+from descend.transfer import make_engine
+from frozen import asked, frozen_features, head_on
+from harness import go_on
 from splits import KNOWN, split
 
 SIDE, SIDES = 224, {"cifar10": 128}  # pixels of a view
@@ -35,14 +32,7 @@ def row_of(name: str, work: Path) -> dict[str, Any]:
     found = dict[str, Any](n_train=len(y), engine=engine.name, side=side)
     for stages, taps in backbone.feature_sets.items():
         width = backbone.n_columns(taps)
-        fit = fit_logistic(np.ascontiguousarray(x[:, None, -width:]), y, len(dataset.classes))
-        logits = (x_test[:, -width:] @ fit.weight.T + fit.bias).astype(np.float64)
-        log_p = (logits - np.logaddexp.reduce(logits, axis=1, keepdims=True))[np.arange(len(y_test)), y_test]
-        right, best = logits.argmax(1) == y_test, fit.best
-        assert best is not None  # there are folds
-        losses = {"held_out_loss": best.loss, "test_loss": -log_p.mean()}
-        found[stages] = {"columns": width} | {name: round(float(value), 4) for name, value in losses.items()}
-        found[stages]["test_accuracy"] = interval(proportion(int(right.sum()), len(right)))
+        found[stages] = {"columns": width} | head_on(x[:, -width:], y, x_test[:, -width:], y_test, len(dataset.classes))
     return found
 
 

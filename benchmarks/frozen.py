@@ -6,12 +6,15 @@ import argparse
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from descend.data import Dataset, decode_resized
-from descend.transfer import Engine
+from descend.stats import proportion
+from descend.transfer import Engine, fit_logistic
+from harness import interval
 from splits import NAMES
 
 _AT_ONCE = 64  # pictures
@@ -31,12 +34,29 @@ def asked(doc: str | None, usual: Iterable[str], place: str) -> tuple[list[str],
     return given.sets or usual, given.work
 
 
-def frozen_features(dataset: Dataset, rows: NDArray[np.int64], engine: Engine, side: int) -> NDArray[np.float32]:
-    """Return the features of some pictures in views of a side, (n, D)."""
+def frozen_features(
+    dataset: Dataset, rows: NDArray[np.int64], engine: Engine, side: int, *, crop_pct: float = 1.0
+) -> NDArray[np.float32]:
+    """Return the features of some pictures in views of a side, (n, D). crop_pct: the share of each side that a view holds."""
+    stored = int(side / crop_pct)
+    seen = slice((stored - side) // 2, (stored - side) // 2 + side)
+
+    def view(row: int) -> NDArray[np.uint8]:
+        return decode_resized(dataset.source(row), stored, policy=dataset.policy)[seen, seen]
+
     parts = (rows[at : at + _AT_ONCE] for at in range(0, len(rows), _AT_ONCE))
-    return np.concatenate(
-        [
-            engine(np.stack([decode_resized(dataset.source(int(row)), side, policy=dataset.policy) for row in part]))
-            for part in parts
-        ]
-    )
+    return np.concatenate([engine(np.stack([view(int(row)) for row in part])) for part in parts])
+
+
+def head_on(
+    x: NDArray[np.float32], y: NDArray[np.int64], x_test: NDArray[np.float32], y_test: NDArray[np.int64], n_classes: int
+) -> dict[str, Any]:
+    """Fit a head to features (n, D), its strength chosen by folds; return its held-out loss, and loss and accuracy on test."""
+    fit = fit_logistic(np.ascontiguousarray(x[:, None]), y, n_classes)
+    logits = (x_test @ fit.weight.T + fit.bias).astype(np.float64)
+    log_p = (logits - np.logaddexp.reduce(logits, axis=1, keepdims=True))[np.arange(len(y_test)), y_test]
+    right, best = logits.argmax(1) == y_test, fit.best
+    assert best is not None  # there are folds
+    losses = {"held_out_loss": best.loss, "test_loss": -log_p.mean()}
+    found: dict[str, Any] = {name: round(float(value), 4) for name, value in losses.items()}
+    return found | {"test_accuracy": interval(proportion(int(right.sum()), len(right)))}

@@ -21,6 +21,7 @@ from descend.data.problems import Problem, refusal, unreadable
 from descend.data.shapes import CropLoss, crop_loss
 from descend.data.split import TRAIN, VAL, linked, sample_ids
 from descend.errors import KnobError, PictureError
+from descend.pixel_choices import bars
 from descend.pixels import USUAL, Fit, PixelPolicy
 from descend.printable import printable
 
@@ -42,7 +43,8 @@ class Dataset:
     later does not change it.
     policy: how all its pictures are read: the scale, the background and the fit. groups: (N,) int64, pictures that belong
     together (one patient, one video), or None. pictures: as in ``Manifest``. near: the near copies that loading
-    found among all rows. unreadable: name -> why, every picture that was left out because it cannot be opened or decoded.
+    found among all rows. unreadable: name -> why, every picture that was left out because it cannot be opened or decoded. opaque:
+    no picture shows what is behind it.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Dataset:
     groups: NDArray[np.int64] | None = field(default=None, repr=False)
     near: NearCopies = field(default=NONE, repr=False)
     unreadable: Mapping[str, str] = field(default_factory=dict, repr=False)
+    opaque: bool = False
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -122,8 +125,11 @@ class Dataset:
         return crop_loss(self.sizes[self.splits != UNASSIGNED])
 
     def fitted(self, fit: Fit) -> Dataset:
-        """Return the data set with its pictures made square by ``fit``."""
-        return self if fit == self.policy.fit else dataclasses.replace(self, policy=dataclasses.replace(self.policy, fit=fit))
+        """Return the data set with its pictures made square by ``fit``; bars beside opaque pictures are gray."""
+        if fit == self.policy.fit:
+            return self
+        background = bars(fit) if self.opaque else self.policy.background
+        return dataclasses.replace(self, policy=dataclasses.replace(self.policy, fit=fit, background=background))
 
     @cached_property
     def is_gray(self) -> bool:

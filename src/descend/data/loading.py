@@ -25,7 +25,7 @@ from descend.data.sequences import torn_sequences
 from descend.data.signatures import Pictures, signatures
 from descend.data.sources import Data, read
 from descend.data.split import SHARE, TEST, TRAIN, VAL, assign, nested_order, room_for_test
-from descend.data.traits import choose_policy
+from descend.data.traits import TRANSPARENT, choose_policy
 from descend.files import CacheFolder
 from descend.pixels import Background, Fit
 from descend.progress import Update
@@ -86,11 +86,11 @@ def load(
         raise refusal(manifest.name, "must have a picture that can be read", notes)
     if split:
         _refuse_lost_splits(manifest, seen, notes)
-    policy, about_pixels = choose_policy(seen.traits[opened], names, background, fit)
-    sizes = seen.traits["size"][opened]
+    traits = seen.traits[opened]
+    policy, about_pixels = choose_policy(traits, names, background, fit)
     in_memory = manifest.pictures[opened] if manifest.pictures is not None and seen.reasons else manifest.pictures
     pictures = Pictures(manifest.root, names, digests, policy, in_memory)
-    near = _near(pictures, sizes, notes, up_to=near_up_to, threads=n_threads(threads), cache=cache, progress=progress)
+    near = _near(pictures, traits["size"], notes, up_to=near_up_to, threads=n_threads(threads), cache=cache, progress=progress)
     splits, groups = _split(labels, digests, near, groups, given, seed=seed) if split else _for_evaluation(near, groups, given)
     if split:
         notes += [*problems.near(names, near.pairs, labels, given, splits), *torn_sequences(names, labels, splits, given)]
@@ -101,7 +101,7 @@ def load(
         labels=labels,
         splits=splits,
         digests=digests,
-        sizes=sizes,
+        sizes=traits["size"],
         names=names,
         given_split=bool((given != UNASSIGNED).any()),
         given_val=bool((given == VAL).any()),
@@ -112,6 +112,7 @@ def load(
         groups=groups,
         near=near,
         unreadable={manifest.names[row]: why for row, why in sorted(seen.reasons.items())},
+        opaque=not (traits["flags"] & TRANSPARENT).any(),
     )
     if not split:
         return dataset

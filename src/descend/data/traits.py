@@ -18,6 +18,7 @@ from descend.data.deep_color import is_deep_color
 from descend.data.opening import loaded, naming, opened
 from descend.data.problems import Problem, problem
 from descend.errors import KnobError, PictureError
+from descend.pixel_choices import bars
 from descend.pixels import (
     BACKGROUNDS,
     FITS,
@@ -103,7 +104,7 @@ def choose_policy(
         chosen, about_background = _background(transparent, blank_on)
         notes += about_background
     else:
-        chosen = "gray" if fit == "pad" else "white"
+        chosen = bars(fit)
     return PixelPolicy(scale, chosen, fit), [*notes, *_odd_pictures(seen, names, scale, blank_on[chosen])]
 
 

@@ -33,8 +33,8 @@ from descend.train.record_types import ClassScore, EpochRow, ParameterGroup
 JUDGED = ("val", "test")
 MANY = 40  # classes: beyond, the page shows the weakest and folds the whole table away
 SHOWN = 15  # of the weakest classes
-_FIRST = ("transfer", "backbone", "head", "size", "fit", "engine", "freeze_to", "norm", "augment", "views", "regularize",
-          "optimizer", "gradients", "layer_decay", "schedule", "epochs", "batch_size", "metric")  # fmt: skip
+_FIRST = ("transfer", "backbone", "head", "size", "fit", "crop_pct", "engine", "freeze_to", "norm", "augment", "views",
+          "regularize", "optimizer", "gradients", "layer_decay", "schedule", "epochs", "batch_size", "metric")  # fmt: skip
 _DEFAULTS = {setting.name: setting.default for setting in dataclasses.fields(Recipe) if setting.default is not None}
 _TOLD_ELSEWHERE = frozenset({"data", "seed", "device", "threads", "epoch"})
 

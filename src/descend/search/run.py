@@ -19,7 +19,7 @@ from descend.models import Backbone, Classifier
 from descend.printable import shortened
 from descend.progress import Progress
 from descend.quantities import seconds
-from descend.search import begin, expected_time, keeps_labels, limits, networks, rungs, step_memory
+from descend.search import begin, expected_time, framing, keeps_labels, limits, networks, rungs, step_memory
 from descend.search.clock import Clock, OutOfTime, Watch
 from descend.search.conclude import concluded
 from descend.search.features import fitted, like_the_best, refit_s, refitted_anyway, whole_heads
@@ -45,7 +45,7 @@ from descend.train.failure import in_words
 from descend.train.initial_weights import keep
 from descend.train.modes.auto import Auto
 from descend.train.plan import Plan
-from descend.train.prepare import Survey, built, decode, preprocessing, stored_side
+from descend.train.prepare import Survey, built, decode, preprocessing
 from descend.train.record_types import NextStep
 from descend.train.run import Run
 from descend.train.run_log import RunLog
@@ -163,20 +163,21 @@ class Search:
         plan, network, initial = built(surveyed, Auto(), log, self.progress)
         if "budget" in plan.reasons:  # a default: named in the recipe it would limit how many pictures a repetition opens
             plan = replace(plan, open_settings={"budget": None})
-        dataset, backbone = surveyed.dataset.fitted(plan.fit), network.backbone
+        dataset, backbone, resolution = surveyed.dataset, network.backbone, framing.stored_side(plan, network)
         native = min(plan.size, backbone.native_size)
-        resolution = stored_side(plan, Auto(), network)
-        resolution -= (resolution - plan.size) % 2  # even margins: the mirror image of the crop is the crop of the mirror image
         backbone.look(native, of=plan.size)
         speeds, first_size = None, native
         if self.deciding:
             self.clock.note_start(surveyed.scan_s)
             with log.timed("measure"):
                 speeds = begin.speeds(dataset, plan, backbone, resolution, self.clock, self.progress)
-            if plan.engine == "auto":
-                plan = plan.decided("engine", speeds.engine, speeds.reason)
+                if plan.engine == "auto":
+                    plan = plan.decided("engine", speeds.engine, speeds.reason)
+                if log.folder is None:  # what a run has begun with, it goes on with
+                    plan = framing.measured(dataset, plan, network, speeds, self.clock, self.progress)
             first_size = self._first_size(dataset, backbone, native, speeds)
         plan = self._with_steps(plan)
+        dataset, resolution = dataset.fitted(plan.fit), framing.stored_side(plan, network)
         parts = [step for step in self.known if isinstance(step, PartStep)]
         for step in parts:
             dataset = begin.taken_part(dataset, step, plan.seed)

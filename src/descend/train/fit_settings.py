@@ -53,6 +53,7 @@ class FitSettings(TypedDict, total=False):
     checkpoint_every: str | None
     background: BackgroundChoice
     fit: FitChoice
+    crop_pct: float | None
     metric: Metric
     on_nan: OnNan
     seed: int

@@ -28,7 +28,7 @@ from descend.train.manifest import digest_of
 from descend.train.modes.mode import with_pretrained
 from descend.train.plan import Plan
 from descend.train.recipe import SEARCH_ONLY, Recipe
-from descend.train.record_types import InitialRun
+from descend.train.record_types import InitialRun, Preprocessing
 from descend.train.run import Run
 from descend.train.run_log import RunLog
 from descend.transfer import Head, Logistic
@@ -52,8 +52,7 @@ def settled(recipe: Recipe) -> tuple[Recipe, dict[str, str]]:
     recipe = replace(recipe, init=str(folder.located(Path(recipe.init))))  # the newest run is another one tomorrow
     run = Run(Path(str(recipe.init)))
     network, size = _network(run)
-    del network  # it is there, and whole
-    prepared = run.record.preparation()
+    prepared, own = run.record.preparation(), network.backbone.crop_fraction
     architecture, fitted = prepared["architecture"], _is_fitted(run)
     if recipe.backbone is not None and _untrained(recipe.backbone) != _untrained(architecture):
         raise KnobError("backbone", f"must be that of the run that init names, {architecture}", got=recipe.backbone,
@@ -64,6 +63,7 @@ def settled(recipe: Recipe) -> tuple[Recipe, dict[str, str]]:
     if transfer == "auto" and not searching:
         transfer = "finetune" if fitted else ended_as
     taken: dict[str, Any] = {"backbone": architecture, "size": recipe.size or size, "fit": prepared["fit"]}
+    taken |= _cropped(prepared, own)
     taken |= {} if transfer == "auto" else {"transfer": transfer}
     if transfer != "auto" and not fitted and (transfer != "features" or ended_as == "features"):
         taken["head"] = recipe.head or run.record.specs("head")[0]
@@ -126,6 +126,12 @@ def _network(run: Run) -> tuple[Classifier, int]:
     member = network.members[best]
     assert isinstance(member, Member)  # an ensemble is made of them
     return member.classifier, prepared["members"][best]["view"]
+
+
+def _cropped(prepared: Preprocessing, own: float) -> dict[str, float]:
+    """Return ``crop_pct`` of a run, where it is not that of its backbone, but for a pixel of rounding."""
+    crop_pct = prepared["size"] / prepared["resolution"]
+    return {"crop_pct": round(crop_pct, 4)} if prepared["fit"] == "crop" and abs(crop_pct - own) > 0.01 else {}
 
 
 def _untrained(text: str) -> str:

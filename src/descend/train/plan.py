@@ -58,6 +58,7 @@ class Plan:
     epochs: int
     size: int
     fit: Fit
+    crop_pct: float | None  # None: as the backbone's weights were trained for
     batch_size: int
     snapshots: int | None
     checkpoint_every: str | None
@@ -88,7 +89,7 @@ class Plan:
         values |= self.open_settings
         return Recipe(**{name: value for name, value in values.items() if value is not None})  # pyright: ignore[reportArgumentType] (pydantic checks)
 
-    def decided(self, setting: str, value: str | tuple[Augmentation, ...], reason: str) -> Plan:
+    def decided(self, setting: str, value: str | float | tuple[Augmentation, ...], reason: str) -> Plan:
         """Return the plan with ``auto``, or a default, replaced by what was measured to be best."""
         return replace(self, reasons=self.reasons | {setting: reason}, **{setting: value})  # pyright: ignore[reportArgumentType] (a setting of the plan)
 

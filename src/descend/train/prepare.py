@@ -336,7 +336,7 @@ def _check_class_weights(plan: Plan, data: Dataset) -> None:
 
 def stored_side(plan: Plan, mode: Mode, network: Classifier) -> int:
     """Return the side of stored pictures, pixels: a picture that is kept whole must not lose its border to the view."""
-    return plan.size if plan.fit != "crop" else int(plan.size / mode.crop_margin(network))
+    return plan.size if plan.fit != "crop" else int(plan.size / (plan.crop_pct or mode.crop_margin(network)))
 
 
 def preprocessing(plan: Plan, backbone: Backbone, resolution: int, policy: PixelPolicy) -> Preprocessing:

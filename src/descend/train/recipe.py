@@ -79,7 +79,10 @@ class Recipe:
     background: Annotated[BackgroundChoice, Doc("what shows through transparent pixels, and bars; auto: where none is blank")] = (
         "auto"
     )
-    fit: Annotated[FitChoice, Doc("how a picture becomes square: its center, bent, or on bars; auto: by the shapes")] = "auto"
+    fit: Annotated[FitChoice, Doc("how a picture becomes square: its center, bent, or on bars; auto: by shapes, or measured")] = (
+        "auto"
+    )
+    crop_pct: Annotated[float, Ge(0.5), Le(1), Doc("share of the center square's side that is looked at")] | None = None
     metric: Annotated[Metric, Doc("what selects the best epoch, on the validation split")] = "accuracy"
     on_nan: Annotated[OnNan, Doc("gradients or a loss not finite: stop, skip the step, or roll back with half the rate")] = "stop"
     seed: Annotated[int, Ge(0), Doc("of the split, the initial weights, the order and every augmentation")] = 0

@@ -60,8 +60,8 @@ AS_ASKED = (
 )  # fmt: skip
 """Settings that the plan takes as they are."""
 
-ORDER = ("backbone", "download", "weights", "head", "feature_stages", "folds", "size", "fit", "views", "augment", "regularize",
-         "optimizer", "gradients", "epochs", "schedule", "norm", "freeze_to", "layer_decay", "engine", "batch_size",
+ORDER = ("backbone", "download", "weights", "head", "feature_stages", "folds", "size", "fit", "crop_pct", "views", "augment",
+         "regularize", "optimizer", "gradients", "epochs", "schedule", "norm", "freeze_to", "layer_decay", "engine", "batch_size",
          "budget")  # fmt: skip
 """A default may depend on the settings that stand before it."""
 
@@ -89,6 +89,8 @@ def resolve(recipe: Recipe, data: DataProfile) -> Plan:
             continue
         if name == "augment" and value == ("auto",):
             value, reasons[name] = mode.augment_by_size(data, chosen)
+        elif name == "fit" and value == "auto" and recipe.crop_pct is not None:
+            value, reasons[name] = "crop", "crop_pct is asked for"
         elif value is None or value == "auto":
             default = _default(mode, name, data, chosen)
             value = default.value
@@ -167,6 +169,9 @@ def _refuse_settings_without_effect(recipe: Recipe, mode: Mode, why_mode: str | 
 def _check_fit(recipe: Recipe, data: DataProfile) -> None:
     if recipe.fit in ("squash", "pad") and data.crop_loss.area == 0:
         raise KnobError("fit", "is about pictures that are not square, and all of these are", got=recipe.fit, fix="Leave it out.")
+    if recipe.fit in ("squash", "pad") and recipe.crop_pct is not None:
+        raise KnobError("crop_pct", f"has no effect with fit={recipe.fit!r}, which keeps all of a picture", got=recipe.crop_pct,
+                        fix="Leave one of them out.")  # fmt: skip
 
 
 def _check_epochs(recipe: Recipe, chosen: dict[str, Any]) -> None:

@@ -26,7 +26,7 @@ from descend.transfer import Head, Logistic
 
 ALWAYS = frozenset(
     {"data", "outside", "corrections", "transfer", "metric", "on_nan", "seed", "split_seed", "device", "threads", "init"}
-    | {"snapshots", "checkpoint_every", "background", "fit"}
+    | {"snapshots", "checkpoint_every", "background", "fit", "crop_pct"}
 )
 TRAINING = frozenset(
     {"backbone", "head", "augment", "regularize", "optimizer", "gradients", "schedule", "epochs", "size", "batch_size"}

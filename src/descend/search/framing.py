@@ -1,0 +1,162 @@
+"""How a picture becomes the square that the network sees: measured on a part of the pictures, where nobody has said it.
+
+Photographers frame their subject, so of photographs the middle is enough, and a margin left out shows the subject larger.
+Drawings and scans fill their pictures to the border. Shapes do not tell the two apart; a head on frozen features does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from descend.data import Dataset, decode_resized
+from descend.data.pool import in_order, n_threads
+from descend.errors import PictureError
+from descend.models import Backbone, Classifier
+from descend.pixels import Fit
+from descend.progress import Progress
+from descend.search.begin import Speeds
+from descend.search.clock import Clock
+from descend.search.features import set_s
+from descend.search.study import FIT_PACE, nested
+from descend.train import prepare
+from descend.train.initial_run import TAKEN
+from descend.train.modes.auto import Auto
+from descend.train.plan import Plan
+from descend.transfer import Engine, Searched, Trial, axes_of, make_engine, offered
+
+SHARE = 0.08  # of the time left, that all ways together may take; measuring ends where they take twice that
+MOST, FEWEST = 1000, 100  # training pictures that they are compared on
+PER_CLASS = 4  # pictures at least, in the mean: of fewer a head learns too little to tell
+SEEN_WHOLE = 0.05  # of the area, that a center crop must lose before other shapes are tried
+N_FOLDS = 5
+_AT_ONCE = 64  # pictures that are held as pixels
+
+
+@dataclass(frozen=True)
+class Framing:
+    """A way to make a picture square. crop_pct: the share of the center square's side that is looked at, 1 but for ``crop``."""
+
+    fit: Fit
+    crop_pct: float
+
+    def __str__(self) -> str:
+        """Return it in words."""
+        return f"crop of {self.crop_pct:.0%}" if self.fit == "crop" else self.fit
+
+
+def stored_side(plan: Plan, network: Classifier) -> int:
+    """Return the side of stored pictures, as even as a view: the mirror image of its center is the center of the mirror image."""
+    side = prepare.stored_side(plan, Auto(), network)
+    return side - (side - plan.size) % 2
+
+
+def framings(dataset: Dataset, plan: Plan, own: float) -> list[Framing]:
+    """Return the ways that are open, the plan's own first: one where somebody has said it. own: ``crop_pct`` of the network."""
+    usual = Framing(plan.fit, (plan.crop_pct or own) if plan.fit == "crop" else 1.0)
+    reason = plan.reasons.get("fit")
+    if plan.crop_pct is not None or reason == TAKEN or (reason is None and plan.fit != "crop"):
+        return [usual]
+    ways = [usual, Framing("crop", own), Framing("crop", 1.0)]
+    if reason is not None and dataset.crop_loss.area > SEEN_WHOLE:
+        ways += [Framing("squash", 1.0), Framing("pad", 1.0)]
+    return list(dict.fromkeys(ways))
+
+
+def measured(
+    dataset: Dataset, plan: Plan, network: Classifier, speeds: Speeds, clock: Clock, progress: Progress
+) -> Plan:  # fmt: skip
+    """Return the plan with the way decided, where there is time to measure it, and say what was found.
+
+    The plan's own way stays unless its held-out loss is above that of another by more than the difference's standard error.
+    network: its backbone with the first view set. Every way is judged on the same pictures and folds, by the features that heads
+    are offered first.
+    """
+    backbone = network.backbone
+    ways = framings(dataset, plan, backbone.crop_fraction)
+    rows = nested(dataset, "train", plan.seed)
+    n = _n_affordable(len(ways), len(rows), len(dataset.classes), backbone, speeds, clock)
+    if len(ways) < 2 or n < max(FEWEST, PER_CLASS * len(dataset.classes)):
+        return plan
+    engine = make_engine(plan.engine, backbone, size=plan.size, taps=backbone.every_tap)
+    progress.say(f"  comparing {len(ways)} ways to make pictures square, on {n:,} of them ...")
+    compared = _Comparison(dataset, plan, network, engine, clock, (1 - 2 * SHARE) * clock.left())
+    trials, strength = dict[Framing, Trial](), None
+    for way in ways:
+        trial = compared.trial(rows[:n], way, around=strength)
+        if trial is None:
+            progress.say("    its time ran out: dropped")
+            return plan
+        trials[way], strength = trial, trial.strength
+    usual = trials[ways[0]]
+    better = {way: trial for way, trial in trials.items() if usual.clearly_worse(trial)}
+    best = min(better, key=lambda way: better[way].loss, default=ways[0])
+    losses = ", ".join(f"{way} {trial.loss:.3f}" for way, trial in trials.items())
+    why = f"held-out loss on {usual.n:,} pictures: {losses}"
+    plan = plan.decided("fit", best.fit, why) if "fit" in plan.reasons else plan
+    plan = plan.decided("crop_pct", best.crop_pct, why) if best.fit == "crop" else plan
+    progress.say(f"  {'fit':<10} {best}  ({why})")
+    return plan
+
+
+def _n_affordable(n_ways: int, n_train: int, n_classes: int, backbone: Backbone, speeds: Speeds, clock: Clock) -> int:
+    """Return how many pictures may be compared on in ``SHARE`` of the time left."""
+    room, n = SHARE * clock.left(), min(n_train, MOST)
+    while n >= FEWEST and n_ways * (speeds.first_s(n) + set_s(backbone, n, n_classes, FIT_PACE)) > room:
+        n = int(0.9 * n)
+    return n
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """What all ways are compared by. latest: seconds that must be left on the clock, or the comparison ends."""
+
+    dataset: Dataset
+    plan: Plan
+    network: Classifier
+    engine: Engine
+    clock: Clock
+    latest: float
+
+    def trial(self, rows: NDArray[np.int64], way: Framing, *, around: float | None) -> Trial | None:
+        """Return how a head on the features of some pictures is judged by folds; None where time runs out, or nothing is told.
+
+        around: a strength that did well in another way.
+        """
+        n_classes = len(self.dataset.classes)
+        taps = next(iter(offered(self.network.backbone, len(rows)).values()))
+        parts, kept = list[NDArray[np.float32]](), list[NDArray[np.int64]]()
+        for pictures, readable in self._squares(rows, way):
+            if self.clock.left() < self.latest:
+                return None
+            if len(readable):
+                parts.append(self.engine(pictures)[:, -self.network.backbone.n_columns(taps) :])
+                kept.append(readable)
+        read = np.concatenate([*kept, rows[:0]])
+        if len(np.unique(self.dataset.labels[read])) < 2:
+            return None
+        (axes,) = axes_of([np.concatenate(parts)[:, None]], n_classes=n_classes, n_folds=[N_FOLDS])
+        labels, units = self.dataset.labels[read], self.dataset.evidence(read)
+        return Searched.of(axes, labels, n_classes, units=units, around=around, n_folds=N_FOLDS, seed=self.plan.seed).best
+
+    def _squares(self, rows: NDArray[np.int64], way: Framing) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
+        """Yield pictures as the network would see them, (n, S, S, 3), and their rows; unreadable ones are left out."""
+        data, size = self.dataset.fitted(way.fit), self.plan.size
+        side = stored_side(replace(self.plan, fit=way.fit, crop_pct=way.crop_pct), self.network)
+        seen = slice((side - size) // 2, (side + size) // 2)
+
+        def square(row: int) -> NDArray[np.uint8] | None:
+            try:
+                return decode_resized(data.source(row), side, name=data.name_of(row), policy=data.policy)[seen, seen]
+            except PictureError:  # named when everything is decoded
+                return None
+
+        for at in range(0, len(rows), _AT_ONCE):
+            part = rows[at : at + _AT_ONCE]
+            found = [*in_order(square, map(int, part), n_threads(self.plan.threads))]
+            pictures = [picture for picture in found if picture is not None]
+            readable = part[[picture is not None for picture in found]]
+            yield np.stack(pictures) if pictures else np.empty(0, np.uint8), readable
