@@ -86,6 +86,7 @@ def test_the_usual_way_stays_where_no_other_is_clearly_better(tmp_path: Path) ->
     data = marked(tmp_path, (30, 44), (slice(10, 20), slice(16, 28)))
     plan = found(data, planned(data))
     assert (plan.fit, plan.crop_pct) == ("crop", 0.75)
+    assert "squash" not in plan.reasons["fit"]  # the whole center was no better: what shows more is not tried
 
 
 def test_without_time_nothing_is_measured(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ Drawings and scans fill their pictures to the border. Shapes do not tell the two
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,8 +28,8 @@ from descend.train.modes.auto import Auto
 from descend.train.plan import Plan
 from descend.transfer import Engine, Searched, Trial, axes_of, make_engine, offered
 
-SHARE = 0.08  # of the time left, that all ways together may take; measuring ends where they take twice that
-MOST, FEWEST = 1000, 100  # training pictures that they are compared on
+SHARE, MOST_SHARE = 0.05, 0.15  # of the time left, that comparing the first two ways is planned to take, and all may take
+MOST, FEWEST = 600, 100  # training pictures that they are compared on
 PER_CLASS = 4  # pictures at least, in the mean: of fewer a head learns too little to tell
 SEEN_WHOLE = 0.05  # of the area, that a center crop must lose before other shapes are tried
 N_FOLDS = 5
@@ -55,15 +55,17 @@ def stored_side(plan: Plan, network: Classifier) -> int:
 
 
 def framings(dataset: Dataset, plan: Plan, own: float) -> list[Framing]:
-    """Return the ways that are open, the plan's own first: one where somebody has said it. own: ``crop_pct`` of the network."""
+    """Return the ways that are open, the plan's own first, then those that show more: one where somebody has said it.
+
+    own: ``crop_pct`` of the network.
+    """
     usual = Framing(plan.fit, (plan.crop_pct or own) if plan.fit == "crop" else 1.0)
     reason = plan.reasons.get("fit")
     if plan.crop_pct is not None or reason == TAKEN or (reason is None and plan.fit != "crop"):
         return [usual]
-    ways = [usual, Framing("crop", own), Framing("crop", 1.0)]
-    if reason is not None and dataset.crop_loss.area > SEEN_WHOLE:
-        ways += [Framing("squash", 1.0), Framing("pad", 1.0)]
-    return list(dict.fromkeys(ways))
+    whole = [Framing("squash", 1.0), Framing("pad", 1.0)] if reason and dataset.crop_loss.area > SEEN_WHOLE else []
+    cropped = [Framing("crop", own), Framing("crop", 1.0)]
+    return list(dict.fromkeys([*cropped, *whole] if plan.fit == "crop" else [*whole, *cropped]))
 
 
 def measured(
@@ -71,26 +73,23 @@ def measured(
 ) -> Plan:  # fmt: skip
     """Return the plan with the way decided, where there is time to measure it, and say what was found.
 
-    The plan's own way stays unless its held-out loss is above that of another by more than the difference's standard error.
-    network: its backbone with the first view set. Every way is judged on the same pictures and folds, by the features that heads
-    are offered first.
+    The next way is tried while the last one had a lower held-out loss than the one before. The plan's own stays where its loss is
+    not clearly above another's. All are judged on the same pictures and folds, by the features that heads are offered first.
+    network: its backbone with the first view set.
     """
     backbone = network.backbone
     ways = framings(dataset, plan, backbone.crop_fraction)
     rows = nested(dataset, "train", plan.seed)
-    n = _n_affordable(len(ways), len(rows), len(dataset.classes), backbone, speeds, clock)
+    n = _n_affordable(len(rows), len(dataset.classes), backbone, speeds, clock)
     if len(ways) < 2 or n < max(FEWEST, PER_CLASS * len(dataset.classes)):
         return plan
+    progress.say(f"  comparing ways to make pictures square, on {n:,} of them ...")
+    latest = (1 - MOST_SHARE) * clock.left()
     engine = make_engine(plan.engine, backbone, size=plan.size, taps=backbone.every_tap)
-    progress.say(f"  comparing {len(ways)} ways to make pictures square, on {n:,} of them ...")
-    compared = _Comparison(dataset, plan, network, engine, clock, (1 - 2 * SHARE) * clock.left())
-    trials, strength = dict[Framing, Trial](), None
-    for way in ways:
-        trial = compared.trial(rows[:n], way, around=strength)
-        if trial is None:
-            progress.say("    its time ran out: dropped")
-            return plan
-        trials[way], strength = trial, trial.strength
+    trials = _Comparison(dataset, plan, network, engine, clock, latest).trials(rows[:n], ways)
+    if len(trials) < 2:
+        progress.say("    its time ran out: dropped")
+        return plan
     usual = trials[ways[0]]
     better = {way: trial for way, trial in trials.items() if usual.clearly_worse(trial)}
     best = min(better, key=lambda way: better[way].loss, default=ways[0])
@@ -102,10 +101,10 @@ def measured(
     return plan
 
 
-def _n_affordable(n_ways: int, n_train: int, n_classes: int, backbone: Backbone, speeds: Speeds, clock: Clock) -> int:
-    """Return how many pictures may be compared on in ``SHARE`` of the time left."""
+def _n_affordable(n_train: int, n_classes: int, backbone: Backbone, speeds: Speeds, clock: Clock) -> int:
+    """Return how many pictures two ways may be compared on in ``SHARE`` of the time left."""
     room, n = SHARE * clock.left(), min(n_train, MOST)
-    while n >= FEWEST and n_ways * (speeds.first_s(n) + set_s(backbone, n, n_classes, FIT_PACE)) > room:
+    while n >= FEWEST and 2 * (speeds.first_s(n) + set_s(backbone, n, n_classes, FIT_PACE)) > room:
         n = int(0.9 * n)
     return n
 
@@ -121,7 +120,20 @@ class _Comparison:
     clock: Clock
     latest: float
 
-    def trial(self, rows: NDArray[np.int64], way: Framing, *, around: float | None) -> Trial | None:
+    def trials(self, rows: NDArray[np.int64], ways: Iterable[Framing]) -> dict[Framing, Trial]:
+        """Return how a head is judged in each way, up to the first that is no better than the one before, while time is left."""
+        trials, last = dict[Framing, Trial](), None
+        for way in ways:
+            trial = self._trial(rows, way, around=last and last.strength)
+            if trial is None:
+                break
+            trials[way] = trial
+            if last is not None and trial.loss >= last.loss:
+                break
+            last = trial
+        return trials
+
+    def _trial(self, rows: NDArray[np.int64], way: Framing, *, around: float | None) -> Trial | None:
         """Return how a head on the features of some pictures is judged by folds; None where time runs out, or nothing is told.
 
         around: a strength that did well in another way.
