@@ -10,13 +10,15 @@ plain fine-tuning has at 5 min.
 Every method is a process of its own on the same cores, in rotating order, with the same Lite0 weights, and gets the same folder
 of links with ``train/ val/ test/`` (``splits.py``). Its wall time counts from its start to its end: imports, decoding, training
 and the answers to all of test. One that says that more time changes nothing is not run again at a larger budget. descend's cache
-is empty but for its compiled kernels. Runs are kept in ``--work``, so that an interrupted benchmark goes on: as long as nothing
-changes in what a method's answers follow from (``Method.sources``: our ``src/``, a peer's script), later commits find them too.
+is empty but for its compiled kernels. Every run stands in ``results/anytime_runs.jsonl``, with which test pictures it had right,
+so that an interrupted benchmark goes on, on another machine of the same kind too: as long as nothing changes in what a method's
+answers follow from (``Method.sources``: our ``src/``, a peer's script), later commits find them.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import subprocess
 import sys
@@ -28,12 +30,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from descend.comparison import PairedRuns
 from descend.stats import mean
-from harness import HERE, allowed, environment, in_lanes, interval, save, seconds, spread
-from methods import METHODS, Answer
+from harness import HERE, allowed, environment, in_lanes, interval, machine, save, seconds, spread
+from methods import METHODS, Answer, test_pictures
 from splits import NAMES, split
 
 OURS, BUDGETS = "auto", ("30s", "1m", "2m", "5m", "20m")
@@ -41,28 +44,32 @@ Key = tuple[str, str, str, int]  # method, data, budget, seed
 
 
 class Runs:
-    """What has been measured of the methods as they are now, one JSON line per run."""
+    """What has been measured of the methods as they are now, one JSON line per run.
 
-    def __init__(self, work: Path) -> None:
-        self.path, self.commit, self._writing = work / "runs.jsonl", environment()["commit"], threading.Lock()
-        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
-        rows = [row for row in map(json.loads, lines) if unchanged(row["key"][0], row["commit"])]
-        self.answers: dict[Key, Answer] = {tuple(row["key"]): row["answer"] | {"commit": row["commit"]} for row in rows}  # pyright: ignore[reportAttributeAccessIssue] (rows of JSON)
+    Found are those of this kind of machine, about the test pictures of these splits. folders: by set and seed.
+    """
+
+    def __init__(self, path: Path, folders: Mapping[tuple[str, int], Path]) -> None:
+        self.path, self._writing = path, threading.Lock()
+        self.commit = environment()["commit"]
+        self.machine = machine() | {"vectors": torch.backends.cpu.get_cpu_capability()}
+        self.asked = {key: test_pictures(folder) for key, folder in folders.items()}
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        self.answers: dict[Key, Answer] = {}
+        for row in map(json.loads, lines):
+            method, name, _, seed = key = tuple(row["key"])
+            pictures = self.asked.get((name, seed), [])
+            same = row["pictures"] == _digest(pictures) and row["machine"] == self.machine
+            if pictures and same and unchanged(method, row["commit"]):
+                self.answers[key] = _unpacked(row["answer"], pictures) | {"commit": row["commit"]}
 
     def keep(self, key: Key, answer: Answer) -> None:
         """Add a run. One of a method with changes that are not committed yet has no commit, and is not found again."""
-        commit = self.commit if unchanged(key[0], self.commit) else None
+        commit, pictures = self.commit if unchanged(key[0], self.commit) else None, self.asked[key[1], key[3]]
         self.answers[key] = answer | {"commit": commit}
+        row = {"key": key, "commit": commit, "machine": self.machine, "pictures": _digest(pictures), "answer": _packed(answer)}
         with self._writing, self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"key": key, "commit": commit, "answer": answer}) + "\n")
-
-    def only_of(self, folders: Mapping[tuple[str, int], Path]) -> None:
-        """Forget runs of these sets and seeds that were asked about other pictures than there are now."""
-        asked = {key: {f"{path.parent.name}/{path.name}" for path in folder.glob("test/*/*")} for key, folder in folders.items()}
-        for key, answer in [*self.answers.items()]:
-            pictures = asked.get((key[1], key[3]))
-            if pictures is not None and "right" in answer and {*answer["right"]} != pictures:
-                del self.answers[key]
+            file.write(json.dumps(row) + "\n")
 
     def found(self, method: str, name: str, budget: str, seed: int) -> Answer | None:
         """Return what a method has answered within a budget, or would have: with more time than it needs."""
@@ -73,6 +80,23 @@ class Runs:
         given = (answer for key, answer in [*self.answers.items()] if (key[0], key[1], key[3]) == (method, name, seed))
         within = (answer for answer in given if answer["wall_s"] <= allowed(seconds(budget)))
         return next((answer for answer in within if answer.get("complete")), None)
+
+
+def _digest(pictures: Sequence[str]) -> str:
+    """Return what tells test pictures from others by their names."""
+    return hashlib.blake2b("\n".join(pictures).encode(), digest_size=8).hexdigest()
+
+
+def _packed(answer: Answer) -> Answer:
+    """Return an answer with a digit for each test picture in the order of their names, 1 where it is right."""
+    return answer | {"right": "".join("01"[right] for right in answer["right"].values())} if "right" in answer else answer
+
+
+def _unpacked(answer: Answer, pictures: Sequence[str]) -> Answer:
+    """Return an answer as it was before ``_packed``."""
+    if "right" not in answer:
+        return answer
+    return answer | {"right": {name: digit == "1" for name, digit in zip(pictures, answer["right"], strict=True)}}
 
 
 @cache
@@ -97,9 +121,9 @@ def main() -> None:
     parser.add_argument("--no-save", action="store_true", help="print the result only")
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
-    budgets, runs = sorted(given.budgets, key=seconds), Runs(given.work)
+    budgets = sorted(given.budgets, key=seconds)
     folders = {(name, seed): split(name, seed, given.work) for name in given.data for seed in range(given.seeds)}
-    runs.only_of(folders)
+    runs = Runs(HERE / "results" / "anytime_runs.jsonl", folders)
     cells = [(seed, name, budget) for seed in range(given.seeds) for name in given.data for budget in budgets]
 
     def work(turn: int) -> None:

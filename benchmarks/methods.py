@@ -86,9 +86,14 @@ def finished(command: list[str], budget: str, env: dict[str, str] | None = None)
     return done.stdout.strip().splitlines()[-1], {"wall_s": wall_s}
 
 
+def test_pictures(folder: Path) -> list[str]:
+    """Return the test pictures of a split, ``class/file``, sorted."""
+    return sorted(f"{path.parent.name}/{path.name}" for path in (folder / "test").glob("*/*"))
+
+
 def judged(folder: Path, predicted: dict[str, str], facts: dict[str, Any], *, complete: bool) -> Answer:
     """Return how right the answers are. A test picture that a method left unanswered counts as wrong but in ``of_answered``."""
-    pictures = sorted(f"{path.parent.name}/{path.name}" for path in (folder / "test").glob("*/*"))
+    pictures = test_pictures(folder)
     right = {name: predicted.get(name) == name.split("/")[0] for name in pictures}
     n_right = sum(right.values())
     answered = {"n": len(predicted), "accuracy": n_right / max(len(predicted), 1)}

@@ -114,7 +114,7 @@ def answered(rights: list[bool], wall_s: float, **more: Any) -> dict[str, Any]:
 
 
 def test_a_table_tells_who_is_ahead_late_and_silent(scripts: dict[str, ModuleType], tmp_path: Path) -> None:
-    runs = scripts["anytime"].Runs(tmp_path)
+    runs = scripts["anytime"].Runs(tmp_path / "runs.jsonl", {("set", seed): tmp_path for seed in (0, 1)})
     for seed in (0, 1):
         runs.keep(("auto", "set", "30s", seed), answered([True] * 10 + [False] * 30, 30.0))
         runs.keep(("finetune", "set", "30s", seed), answered([True] * 38 + [False] * 2, 36.0))
@@ -140,13 +140,21 @@ def test_what_there_is_can_be_published_without_the_rest(
     shapes_folder(tmp_path / "set", n=8, side=16)
     never = scripts["methods"].Method(lambda *_: pytest.fail("it is measured"), ("src",))
     monkeypatch.setitem(anytime.METHODS, "features", never)
+    monkeypatch.setattr(anytime, "unchanged", lambda *_: True)
+    monkeypatch.setattr(anytime, "HERE", tmp_path)
+    (tmp_path / "results").mkdir()
+    name = str(tmp_path / "set")
+    folder = scripts["splits"].split(name, 0, tmp_path)
+    pictures = scripts["methods"].test_pictures(folder)
     rows = {
-        ("finetune", "30s"): answered([True, False], 20.0),
-        ("logistic", "1m"): answered([True, True], 40.0, complete=True),  # too late for 30 s, enough for two minutes
+        ("finetune", "30s"): answered([True], 20.0) | {"right": {picture: "disc" in picture for picture in pictures}},
+        ("logistic", "1m"): {"no_answer": "", "wall_s": 40.0, "complete": True},  # too late for 30 s, enough for two minutes
     }
-    monkeypatch.setattr(anytime.Runs, "only_of", lambda runs, folders: runs.answers.update(
-        {(method, str(tmp_path / "set"), budget, 0): answer | {"commit": None} for (method, budget), answer in rows.items()}
-    ))  # fmt: skip
+    runs = anytime.Runs(tmp_path / "results" / "anytime_runs.jsonl", {(name, 0): folder})
+    for (method, budget), answer in rows.items():
+        runs.keep((method, name, budget, 0), answer)
+    again = anytime.Runs(runs.path, {(name, 0): folder})
+    assert again.answers == runs.answers
     words = ["anytime.py", str(tmp_path / "set"), "--budgets", "30s", "2m", "--seeds", "1", "--work", str(tmp_path), "--kept"]
     monkeypatch.setattr(sys, "argv", [*words, "--no-save"])
     anytime.main()
@@ -164,6 +172,7 @@ def test_runs_are_read_again_and_a_complete_answer_serves_larger_budgets(
         (repository / name).parent.mkdir(parents=True, exist_ok=True)
         (repository / name).write_text("first\n", encoding="utf-8")
     commit_all(repository)
+    (repository / "benchmarks" / "results").mkdir()
     for module in ("harness", "anytime"):
         monkeypatch.setattr(scripts[module], "HERE", repository / "benchmarks")
 
