@@ -150,6 +150,22 @@ def test_what_it_trains(name: str, settings: dict[str, Any], expected: set[str])
     assert trained(name, **settings) == expected
 
 
+def test_what_is_said_of_norms_and_stages_that_do_not_move_is_refused() -> None:
+    mode, plan, whole = MODES["finetune"], resolve(from_settings({"transfer": "finetune"}), PHOTOS), network()
+    last = replace(plan, freeze_to=whole.backbone.stage_names[-2])
+    for fine in (plan, replace(plan, norm="train"), replace(plan, layer_decay=0.5), last):
+        mode.check_network(whole, fine)
+    for stage in whole.backbone.stages.modules():
+        for name, part in stage.named_children():
+            if isinstance(part, nn.BatchNorm2d):
+                setattr(stage, name, nn.Identity())
+    mode.check_network(whole, plan)
+    with pytest.raises(KnobError, match=r"norm: has no effect: what is trained holds no batch norm, got 'train'. Leave it out"):
+        mode.check_network(whole, replace(plan, norm="train"))
+    with pytest.raises(KnobError, match=r"layer_decay: has no effect: fewer than two stages .*got 0.5. Leave it out, or freeze"):
+        mode.check_network(whole, replace(last, layer_decay=0.5))
+
+
 @EACH
 def test_it_says_where_the_crop_is(name: str) -> None:
     whole = network()

@@ -321,6 +321,7 @@ def _network(plan: Plan, mode: Mode, backbone: Backbone, dataset: Dataset) -> Cl
     backbone.tap(feature_set(backbone, plan))
     head = plan.head.build(backbone.n_features, len(dataset.classes), plan.seed)
     network = Classifier(backbone, head)
+    mode.check_network(network, plan)
     install_all(plan.regularize, network, trained=mode.trained_modules(network, plan), norm=plan.norm, seed=plan.seed)
     _check_class_weights(plan, dataset)
     return network

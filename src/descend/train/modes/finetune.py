@@ -8,8 +8,10 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from descend.errors import KnobError
 from descend.models import Classifier
 from descend.optim import parameter_groups
+from descend.regularize import batch_norms
 from descend.schedule import Schedule
 from descend.technique import build
 from descend.train.batch_sources import FeatureSource, ImageSource
@@ -26,6 +28,8 @@ from descend.transfer import FineTuning, fingerprint, fit_logistic, make_engine,
 
 # Of the head alone, on cached features, before the backbone moves:
 HEAD_FIRST_EPOCHS, HEAD_FIRST_RULE, HEAD_FIRST_SCHEDULE = 40, "adamw(lr=0.005)", "then(warmup(fraction=0.05), cosine())"
+NORM = "eval"
+LAYER_DECAY = 0.7  # of the rate, from one stage to the one before
 
 
 class FineTune(FrozenBackbone):
@@ -61,12 +65,21 @@ class FineTune(FrozenBackbone):
     def default_norm(self, data: DataProfile, chosen: Chosen) -> Default:
         """Return the pretrained statistics."""
         del data, chosen
-        return Default("eval", "small batches estimate statistics poorly; the pretrained ones stay")
+        return Default(NORM, "small batches estimate statistics poorly; the pretrained ones stay")
 
     def default_layer_decay(self, data: DataProfile, chosen: Chosen) -> Default:
         """Return a gentle slope."""
         del data, chosen
-        return Default(0.7, "early stages hold general features: they move less")
+        return Default(LAYER_DECAY, "early stages hold general features: they move less")
+
+    def check_network(self, network: Classifier, plan: Plan) -> None:
+        """Refuse what is said of batch norms where none is trained, and of the rates of stages where one is."""
+        *stages, _ = self.trained_modules(network, plan)
+        if plan.norm != NORM and not any(True for stage in stages for _ in batch_norms(stage)):
+            raise KnobError("norm", "has no effect: what is trained holds no batch norm", got=plan.norm, fix="Leave it out.")
+        if plan.layer_decay != LAYER_DECAY and sum(any(True for _ in stage.parameters()) for stage in stages) < 2:
+            must = "has no effect: fewer than two stages of the backbone are trained"
+            raise KnobError("layer_decay", must, got=plan.layer_decay, fix="Leave it out, or freeze less.")
 
     def trained_modules(self, network: Classifier, plan: Plan) -> list[nn.Module]:
         """Return the stages after ``freeze_to``, and the head."""

@@ -155,6 +155,10 @@ class Mode(ABC):
             raise KnobError("augment", "must normalize once", got=[str(item) for item in augment])
         del chosen
 
+    def check_network(self, network: Classifier, plan: Plan) -> None:
+        """Raise KnobError for a setting of the plan that changes nothing in this network."""
+        del network, plan
+
     # ------------------------------------------------------------------------------------------------- what is trained
 
     @abstractmethod
