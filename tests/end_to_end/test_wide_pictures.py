@@ -18,9 +18,16 @@ from PIL import Image
 
 import descend
 from descend.cli import main
+from descend.comparison.looked_at import LookedAt
 from descend.data.decode import decode
 from descend.pixels import Fit, PixelPolicy
+from descend.progress import Silent
+from descend.search import framing, rungs
+from descend.train.initial_run import settled
+from descend.train.prepare import prepare
+from descend.train.recipe import from_settings
 from descend.train.run import Run
+from descend.train.run_log import RunLog
 
 LONG, SHORT, N = 128, 32, 40
 COLORS = {"copper": (200, 120, 40), "teal": (40, 140, 160)}
@@ -133,3 +140,64 @@ def test_the_flag_is_refused_where_every_picture_is_square(capsys: pytest.Captur
         "fit: is about pictures that are not square, and all of these are, got 'squash'. Leave it out." in capsys.readouterr().err
     )
     assert not (tmp_path / "run").exists()
+
+
+def test_a_search_sees_what_tells_the_classes_apart_when_it_goes_on_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of pictures of 3:2 a center crop is usual: what decides stands at their left end."""
+    root = tmp_path / "ends"
+    for number, (name, color) in enumerate(COLORS.items()):
+        (root / name).mkdir(parents=True)
+        for i in range(N):
+            picture = np.random.default_rng(1000 * number + i).normal(128, 12, (64, 96, 3))
+            picture[8 + i : 20 + i, :12] = color
+            Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(root / name / f"{i}.png")
+
+    def stop(*_: Any) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(framing, "FEWEST", 20)
+    monkeypatch.setattr(rungs, "next_rung", stop)
+    cut = descend.fit(root, budget="5m", out=tmp_path / "run")
+    assert (cut.record.status, cut.recipe.fit in ("squash", "pad")) == ("interrupted", True)
+    monkeypatch.setattr(rungs, "next_rung", lambda *_: "enough")
+    monkeypatch.setattr(framing, "measured", lambda *_: pytest.fail("it measures again"))
+    run = descend.resume(cut.folder)
+    assert run.record.preparation()["fit"] == run.record.plan["fit"] == cut.recipe.fit
+    assert run.record.test is not None
+    assert run.record.test["accuracy"] >= 0.9
+    assert "held-out loss on " in (run.folder / "report.html").read_text(encoding="utf-8")
+    again = descend.fit(recipe=run.folder / "recipe.toml", out=tmp_path / "again")
+    assert (again.folder / "predictions.csv").read_bytes() == (run.folder / "predictions.csv").read_bytes()
+    assert again.recipe == run.recipe
+
+
+@pytest.mark.parametrize("transfer", ["features", "head", "finetune", "scratch"])
+def test_crop_pct_says_how_much_of_the_center_is_seen(transfer: str, runs: dict[str, Run], wide: Path) -> None:
+    asked: dict[str, Any] = {"transfer": transfer, "size": 64, "crop_pct": 0.8, "fit": "crop"}
+    recipe = from_settings({"data": str(wide), **asked} | ({"backbone": "smallcnn(width=4)"} if transfer == "scratch" else {}))
+    setup = prepare(recipe, log=RunLog(writes=False), progress=Silent())
+    assert (setup.decoded.resolution, setup.plan.crop_pct) == (80, 0.8)
+
+
+def test_what_a_run_has_seen_is_taken_over_unless_another_way_is_asked_for(wide: Path, tmp_path: Path) -> None:
+    short: dict[str, Any] = SCRATCH | {"epochs": 1}
+    first = descend.fit(wide, **short, crop_pct=0.75, out=tmp_path / "first")
+
+    def taken(run: Run, **asked: Any) -> tuple[str, float | None]:
+        recipe, _ = settled(from_settings({"data": str(wide), "init": str(run.folder), **asked}))
+        return recipe.fit, recipe.crop_pct
+
+    assert taken(first) == taken(first, fit="crop") == ("crop", 0.75)
+    assert taken(first, fit="pad") == ("pad", None)
+    assert taken(first, crop_pct=0.9) == ("auto", 0.9)  # which means a crop
+    whole = descend.fit(wide, **short, fit="crop", out=tmp_path / "whole")
+    assert taken(whole, transfer="finetune") == ("crop", 1.0)  # from random weights all of the square is seen
+
+
+def test_a_comparison_leaves_to_a_search_what_it_measures(wide: Path) -> None:
+    looked = LookedAt(from_settings({"data": str(wide), "budget": "1m"}), None)
+    assert looked.completed(looked.base).fit == "auto"
+    said = from_settings({"data": str(wide), "budget": "1m", "fit": "crop"})
+    assert looked.completed(said).fit == "crop"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
+from itertools import chain, repeat
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +16,7 @@ from tests.fakes import Listener
 
 from descend.data import Dataset, load
 from descend.data.shapes import CropLoss
-from descend.errors import KnobError
+from descend.errors import KnobError, PictureError
 from descend.models import Classifier, SmallCNN
 from descend.pixels import Fit
 from descend.search import framing
@@ -69,7 +71,7 @@ def test_what_stands_at_the_border_is_seen_where_it_tells_the_classes_apart(tmp_
     data = marked(tmp_path, (40, 40), border(3))
     plan = found(data, planned(data), heard=heard)
     assert (plan.fit, plan.crop_pct) == ("crop", 1.0)
-    assert "crop of 75%" in plan.reasons["crop_pct"]
+    assert "crop of 75% 0." in plan.reasons["fit"]
     assert any("fit        crop of 100%" in line for line in heard.lines)
     assert plan.recipe().crop_pct == 1.0
 
@@ -79,6 +81,7 @@ def test_what_stands_at_the_ends_of_long_pictures_is_seen(tmp_path: Path) -> Non
     plan = found(data, planned(data))
     assert plan.fit in ("squash", "pad")
     assert plan.crop_pct is None
+    assert "squash" in plan.reasons["fit"]
     assert plan.reasons["fit"].startswith(f"held-out loss on {len(data.indices('train')):,} pictures: crop of 75% 0.")
 
 
@@ -86,7 +89,7 @@ def test_the_usual_way_stays_where_no_other_is_clearly_better(tmp_path: Path) ->
     data = marked(tmp_path, (30, 44), (slice(10, 20), slice(16, 28)))
     plan = found(data, planned(data))
     assert (plan.fit, plan.crop_pct) == ("crop", 0.75)
-    assert "squash" not in plan.reasons["fit"]  # the whole center was no better: what shows more is not tried
+    assert "squash" in plan.reasons["fit"]  # what stands at the ends, no crop can tell
 
 
 def test_without_time_nothing_is_measured(tmp_path: Path) -> None:
@@ -97,12 +100,35 @@ def test_without_time_nothing_is_measured(tmp_path: Path) -> None:
     assert found(few, plan) == plan
 
 
-def test_measuring_ends_where_it_takes_longer_than_planned(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("left", "told"), [([1.0], "too few"), ([100.0] * 9, "")])
+def test_measuring_ends_where_it_takes_longer_than_planned(left: list[float], told: str, tmp_path: Path) -> None:
     data = marked(tmp_path, (40, 40), border(3))
-    plan, heard, left = planned(data), Listener(), iter([100.0, 100.0, *[1.0] * 99])
-    clock: Any = SimpleNamespace(left=lambda: next(left), limited=True)
+    plan, heard, told_left = planned(data), Listener(), chain([100.0, 100.0], left, repeat(86.0, 20), repeat(1.0))
+    clock: Any = SimpleNamespace(left=lambda: next(told_left), limited=True)
     assert framing.measured(data, plan, network(0.75), FAST, clock, heard) == plan
-    assert heard.lines[-1].endswith("its time ran out: dropped")
+    assert "could be compared in its time: dropped" in heard.lines[-1]
+
+
+def test_a_comparison_that_fails_costs_no_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, heard = marked(tmp_path, (40, 40), border(3)), Listener()
+    plan = planned(data)
+    monkeypatch.setattr(framing.Searched, "of", lambda *_, **__: np.zeros(2**62))
+    assert found(data, plan, heard=heard) == plan
+    assert "it failed and is dropped" in heard.lines[-1]
+
+
+def test_a_picture_that_is_readable_in_one_way_alone_ends_the_comparison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, asked = marked(tmp_path, (40, 40), border(3)), Counter[str]()
+    plan, decode, once = planned(data), framing.decode_resized, data.name_of(int(data.indices("train")[0]))
+
+    def failing(*given: Any, name: str, **more: Any) -> Any:
+        asked[name] += 1
+        if name == once and asked[name] == 2:
+            raise PictureError(name, "must be readable, and is not now")
+        return decode(*given, name=name, **more)
+
+    monkeypatch.setattr(framing, "decode_resized", failing)
+    assert found(data, plan) == plan
 
 
 def test_pictures_that_cannot_be_read_are_left_out(tmp_path: Path) -> None:
@@ -110,23 +136,25 @@ def test_pictures_that_cannot_be_read_are_left_out(tmp_path: Path) -> None:
     broken = data.name_of(int(data.indices("train")[0]))
     (tmp_path / broken).write_bytes(b"no picture any more")
     plan = found(data, planned(data))
-    assert f"on {len(data.indices('train')) - 1:,} pictures" in plan.reasons["crop_pct"]
+    assert f"on {len(data.indices('train')) - 1:,} pictures" in plan.reasons["fit"]
 
 
 def test_what_somebody_has_said_is_not_measured(tmp_path: Path) -> None:
     data = marked(tmp_path, (30, 44), border(3))
 
     def ways(**settings: Any) -> list[str]:
-        return [str(way) for way in framing.framings(data, planned(data, **settings), 0.875)]
+        return [" or ".join(map(str, alike)) for alike in framing.framings(data, planned(data, **settings), 0.875)]
 
-    assert ways() == ["crop of 88%", "crop of 100%", "squash", "pad"]
-    assert ways(fit="crop") == ["crop of 88%", "crop of 100%"]
+    assert ways() == ["crop of 88% or crop of 100%", "squash or pad"]
+    assert ways(fit="crop") == ["crop of 88% or crop of 100%"]
     assert ways(fit="squash") == ["squash"]
     assert ways(crop_pct=0.9) == ["crop of 90%"]
+    bent = replace(planned(data), fit="squash")  # by their shapes
+    assert [str(way) for way in chain(*framing.framings(data, bent, 1.0))] == ["squash", "pad", "crop of 100%"]
     taken = replace(planned(data), reasons={"fit": TAKEN})
-    assert framing.framings(data, taken, 0.875) == [Framing("crop", 0.875)]
+    assert framing.framings(data, taken, 0.875) == [[Framing("crop", 0.875)]]
     square = marked(tmp_path / "square", (40, 40), border(3))
-    assert framing.framings(square, planned(square), 1.0) == [Framing("crop", 1.0)]
+    assert framing.framings(square, planned(square), 1.0) == [[Framing("crop", 1.0)]]
 
 
 @pytest.mark.parametrize(("fit", "background"), [("pad", "gray"), ("squash", "white"), ("crop", "white")])

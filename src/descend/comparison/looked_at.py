@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,10 @@ class LookedAt:
             plan = self._survey(recipe).plan
             if plan.open_settings:
                 plan = prepare(recipe, arrays=self.arrays, log=RunLog(writes=False), progress=Silent(), who="compare").plan
-            self._completed[recipe] = plan.recipe()
+            self._completed[recipe] = complete = plan.recipe()
+            if plan.transfer == "auto" and recipe.fit == "auto" and not recipe.steps and recipe.crop_pct is None:
+                # the search measures it
+                self._completed[recipe] = replace(complete, fit="auto")  # pyright: ignore[reportArgumentType] (a dataclass)
         return self._completed[recipe]
 
     def unequal_modes(self, chosen: Sequence[Candidate]) -> str:

@@ -18,17 +18,18 @@ from descend.errors import PictureError
 from descend.models import Backbone, Classifier
 from descend.pixels import Fit
 from descend.progress import Progress
-from descend.search.begin import Speeds
-from descend.search.clock import Clock
+from descend.search.begin import EXPORT_S, Speeds
+from descend.search.clock import Clock, OutOfTime
 from descend.search.features import set_s
 from descend.search.study import FIT_PACE, nested
 from descend.train import prepare
+from descend.train.failure import in_words
 from descend.train.initial_run import TAKEN
 from descend.train.modes.auto import Auto
 from descend.train.plan import Plan
 from descend.transfer import Engine, Searched, Trial, axes_of, make_engine, offered
 
-SHARE, MOST_SHARE = 0.05, 0.15  # of the time left, that comparing the first two ways is planned to take, and all may take
+SHARE, MOST_SHARE = 0.05, 0.15  # of the time left, that comparing two ways is planned to take, and that all may take
 MOST, FEWEST = 600, 100  # training pictures that they are compared on
 PER_CLASS = 4  # pictures at least, in the mean: of fewer a head learns too little to tell
 SEEN_WHOLE = 0.05  # of the area, that a center crop must lose before other shapes are tried
@@ -54,18 +55,20 @@ def stored_side(plan: Plan, network: Classifier) -> int:
     return side - (side - plan.size) % 2
 
 
-def framings(dataset: Dataset, plan: Plan, own: float) -> list[Framing]:
-    """Return the ways that are open, the plan's own first, then those that show more: one where somebody has said it.
+def framings(dataset: Dataset, plan: Plan, own: float) -> list[list[Framing]]:
+    """Return the ways that are open, by whether they cut, the plan's own first of all: that alone where somebody has said it.
 
     own: ``crop_pct`` of the network.
     """
     usual = Framing(plan.fit, (plan.crop_pct or own) if plan.fit == "crop" else 1.0)
     reason = plan.reasons.get("fit")
     if plan.crop_pct is not None or reason == TAKEN or (reason is None and plan.fit != "crop"):
-        return [usual]
-    whole = [Framing("squash", 1.0), Framing("pad", 1.0)] if reason and dataset.crop_loss.area > SEEN_WHOLE else []
-    cropped = [Framing("crop", own), Framing("crop", 1.0)]
-    return list(dict.fromkeys([*cropped, *whole] if plan.fit == "crop" else [*whole, *cropped]))
+        return [[usual]]
+    cropped = list(dict.fromkeys([Framing("crop", own), Framing("crop", 1.0)]))
+    if reason is None or dataset.crop_loss.area <= SEEN_WHOLE:
+        return [cropped]
+    whole = [Framing("squash", 1.0), Framing("pad", 1.0)]
+    return [cropped, whole] if plan.fit == "crop" else [whole, cropped]
 
 
 def measured(
@@ -73,37 +76,41 @@ def measured(
 ) -> Plan:  # fmt: skip
     """Return the plan with the way decided, where there is time to measure it, and say what was found.
 
-    The next way is tried while the last one had a lower held-out loss than the one before. The plan's own stays where its loss is
-    not clearly above another's. All are judged on the same pictures and folds, by the features that heads are offered first.
-    network: its backbone with the first view set.
+    The plan's own stays where its held-out loss is not clearly above another's. All are judged on the same pictures and folds, by
+    the features that heads are offered first. network: its backbone with the first view set.
     """
-    backbone = network.backbone
+    backbone, n_classes = network.backbone, len(dataset.classes)
     ways = framings(dataset, plan, backbone.crop_fraction)
     rows = nested(dataset, "train", plan.seed)
-    n = _n_affordable(len(rows), len(dataset.classes), backbone, speeds, clock)
-    if len(ways) < 2 or n < max(FEWEST, PER_CLASS * len(dataset.classes)):
+    rows = rows[: _n_affordable(len(rows), n_classes, backbone, speeds, clock, starts=plan.engine != "torch")]
+    if len(ways[0]) + len(ways) <= 2 or len(np.unique(dataset.evidence(rows))) < max(FEWEST, PER_CLASS * n_classes):
         return plan
-    progress.say(f"  comparing ways to make pictures square, on {n:,} of them ...")
-    latest = (1 - MOST_SHARE) * clock.left()
-    engine = make_engine(plan.engine, backbone, size=plan.size, taps=backbone.every_tap)
-    trials = _Comparison(dataset, plan, network, engine, clock, latest).trials(rows[:n], ways)
+    progress.say(f"  comparing ways to make pictures square, on {len(rows):,} of them ...")
+    compared = _Comparison(dataset, plan, network, rows, speeds, clock, (1 - MOST_SHARE) * clock.left(), progress)
+    try:
+        trials = compared.trials(ways)
+    except Exception as error:  # the plan is complete without
+        progress.say(f"    it failed and is dropped: {str(in_words(error, plan)).partition(chr(10))[0]}")
+        return plan
     if len(trials) < 2:
-        progress.say("    its time ran out: dropped")
+        progress.say("    too few could be compared in its time: dropped")
         return plan
-    usual = trials[ways[0]]
+    (first, usual), *_ = trials.items()
     better = {way: trial for way, trial in trials.items() if usual.clearly_worse(trial)}
-    best = min(better, key=lambda way: better[way].loss, default=ways[0])
+    best = min(better, key=lambda way: better[way].loss, default=first)
     losses = ", ".join(f"{way} {trial.loss:.3f}" for way, trial in trials.items())
     why = f"held-out loss on {usual.n:,} pictures: {losses}"
     plan = plan.decided("fit", best.fit, why) if "fit" in plan.reasons else plan
-    plan = plan.decided("crop_pct", best.crop_pct, why) if best.fit == "crop" else plan
+    plan = plan.decided("crop_pct", best.crop_pct, f"measured with fit, as {best}") if best.fit == "crop" else plan
     progress.say(f"  {'fit':<10} {best}  ({why})")
     return plan
 
 
-def _n_affordable(n_train: int, n_classes: int, backbone: Backbone, speeds: Speeds, clock: Clock) -> int:
-    """Return how many pictures two ways may be compared on in ``SHARE`` of the time left."""
-    room, n = SHARE * clock.left(), min(n_train, MOST)
+def _n_affordable(
+    n_train: int, n_classes: int, backbone: Backbone, speeds: Speeds, clock: Clock, *, starts: bool
+) -> int:  # fmt: skip
+    """Return how many pictures two ways may be compared on in ``SHARE`` of the time left. starts: whether the engine has to."""
+    room, n = SHARE * clock.left() - EXPORT_S * starts, min(n_train, MOST)
     while n >= FEWEST and 2 * (speeds.first_s(n) + set_s(backbone, n, n_classes, FIT_PACE)) > room:
         n = int(0.9 * n)
     return n
@@ -111,50 +118,67 @@ def _n_affordable(n_train: int, n_classes: int, backbone: Backbone, speeds: Spee
 
 @dataclass(frozen=True)
 class _Comparison:
-    """What all ways are compared by. latest: seconds that must be left on the clock, or the comparison ends."""
+    """What all ways are compared by. rows: of the pictures. latest: seconds that must be left, or the comparison ends."""
 
     dataset: Dataset
     plan: Plan
     network: Classifier
-    engine: Engine
+    rows: NDArray[np.int64]
+    speeds: Speeds
     clock: Clock
     latest: float
+    progress: Progress
 
-    def trials(self, rows: NDArray[np.int64], ways: Iterable[Framing]) -> dict[Framing, Trial]:
-        """Return how a head is judged in each way, up to the first that is no better than the one before, while time is left."""
-        trials, last = dict[Framing, Trial](), None
-        for way in ways:
-            trial = self._trial(rows, way, around=last and last.strength)
-            if trial is None:
-                break
-            trials[way] = trial
-            if last is not None and trial.loss >= last.loss:
-                break
-            last = trial
+    def trials(self, ways: Iterable[Iterable[Framing]]) -> dict[Framing, Trial]:
+        """Return how a head is judged in each way, the first of all at the beginning, as far as time reaches.
+
+        Of ways that are alike the later one is tried unless the one before was clearly worse than the best so far.
+        """
+        backbone, trials = self.network.backbone, dict[Framing, Trial]()
+        engine = make_engine(self.plan.engine, backbone, size=self.plan.size, taps=backbone.every_tap)
+        for alike in ways:
+            for way in alike:
+                best = min(trials.values(), key=lambda trial: trial.loss, default=None)
+                began = self.clock.left()
+                try:
+                    trial = self._trial(way, engine, around=best and best.strength)
+                except OutOfTime:
+                    return trials
+                if trial is None or (best is not None and trial.n != best.n):  # a picture was readable in one way alone
+                    return trials
+                trials[way] = trial
+                if 2 * self.clock.left() - began < self.latest:  # as long a time again
+                    return trials
+                if best is not None and trial.clearly_worse(best):
+                    break
         return trials
 
-    def _trial(self, rows: NDArray[np.int64], way: Framing, *, around: float | None) -> Trial | None:
-        """Return how a head on the features of some pictures is judged by folds; None where time runs out, or nothing is told.
+    def _check(self) -> None:
+        if self.clock.left() < self.latest:
+            raise OutOfTime
+
+    def _trial(self, way: Framing, engine: Engine, *, around: float | None) -> Trial | None:
+        """Return how a head on the features of the pictures is judged by folds; None where that tells nothing.
 
         around: a strength that did well in another way.
         """
         n_classes = len(self.dataset.classes)
-        taps = next(iter(offered(self.network.backbone, len(rows)).values()))
+        width = self.network.backbone.n_columns(next(iter(offered(self.network.backbone, len(self.rows)).values())))
         parts, kept = list[NDArray[np.float32]](), list[NDArray[np.int64]]()
-        for pictures, readable in self._squares(rows, way):
-            if self.clock.left() < self.latest:
-                return None
+        for pictures, readable in self._squares(way):
             if len(readable):
-                parts.append(self.engine(pictures)[:, -self.network.backbone.n_columns(taps) :])
+                parts.append(engine(pictures)[:, -width:].copy())  # not a view of all
                 kept.append(readable)
-        read = np.concatenate([*kept, rows[:0]])
+        read = np.concatenate([*kept, self.rows[:0]])
         if len(np.unique(self.dataset.labels[read])) < 2:
             return None
         (axes,) = axes_of([np.concatenate(parts)[:, None]], n_classes=n_classes, n_folds=[N_FOLDS])
-        labels, units = self.dataset.labels[read], self.dataset.evidence(read)
-        return Searched.of(axes, labels, n_classes, units=units, around=around, n_folds=N_FOLDS, seed=self.plan.seed).best
+        return Searched.of(
+            axes, self.dataset.labels[read], n_classes, units=self.dataset.evidence(read), around=around, n_folds=N_FOLDS,
+            seed=self.plan.seed, check=self._check,
+        ).best  # fmt: skip
 
-    def _squares(self, rows: NDArray[np.int64], way: Framing) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
+    def _squares(self, way: Framing) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
         """Yield pictures as the network would see them, (n, S, S, 3), and their rows; unreadable ones are left out."""
         data, size = self.dataset.fitted(way.fit), self.plan.size
         side = stored_side(replace(self.plan, fit=way.fit, crop_pct=way.crop_pct), self.network)
@@ -166,9 +190,13 @@ class _Comparison:
             except PictureError:  # named when everything is decoded
                 return None
 
-        for at in range(0, len(rows), _AT_ONCE):
-            part = rows[at : at + _AT_ONCE]
+        at_once = int(min(max(self.speeds.decoded, 8), _AT_ONCE))  # so that the clock is read every second
+        for at in range(0, len(self.rows), at_once):
+            self._check()
+            self.progress.update(f"as {way}", at, len(self.rows))
+            part = self.rows[at : at + at_once]
             found = [*in_order(square, map(int, part), n_threads(self.plan.threads))]
             pictures = [picture for picture in found if picture is not None]
             readable = part[[picture is not None for picture in found]]
             yield np.stack(pictures) if pictures else np.empty(0, np.uint8), readable
+        self.progress.update(f"as {way}", len(self.rows), len(self.rows))

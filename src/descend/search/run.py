@@ -163,7 +163,7 @@ class Search:
         plan, network, initial = built(surveyed, Auto(), log, self.progress)
         if "budget" in plan.reasons:  # a default: named in the recipe it would limit how many pictures a repetition opens
             plan = replace(plan, open_settings={"budget": None})
-        dataset, backbone, resolution = surveyed.dataset, network.backbone, framing.stored_side(plan, network)
+        dataset, backbone, resolution = surveyed.dataset.fitted(plan.fit), network.backbone, framing.stored_side(plan, network)
         native = min(plan.size, backbone.native_size)
         backbone.look(native, of=plan.size)
         speeds, first_size = None, native

@@ -28,7 +28,7 @@ from descend.train.manifest import digest_of
 from descend.train.modes.mode import with_pretrained
 from descend.train.plan import Plan
 from descend.train.recipe import SEARCH_ONLY, Recipe
-from descend.train.record_types import InitialRun, Preprocessing
+from descend.train.record_types import InitialRun
 from descend.train.run import Run
 from descend.train.run_log import RunLog
 from descend.transfer import Head, Logistic
@@ -52,7 +52,8 @@ def settled(recipe: Recipe) -> tuple[Recipe, dict[str, str]]:
     recipe = replace(recipe, init=str(folder.located(Path(recipe.init))))  # the newest run is another one tomorrow
     run = Run(Path(str(recipe.init)))
     network, size = _network(run)
-    prepared, own = run.record.preparation(), network.backbone.crop_fraction
+    del network  # it is there, and whole
+    prepared = run.record.preparation()
     architecture, fitted = prepared["architecture"], _is_fitted(run)
     if recipe.backbone is not None and _untrained(recipe.backbone) != _untrained(architecture):
         raise KnobError("backbone", f"must be that of the run that init names, {architecture}", got=recipe.backbone,
@@ -62,8 +63,11 @@ def settled(recipe: Recipe) -> tuple[Recipe, dict[str, str]]:
     transfer = recipe.transfer
     if transfer == "auto" and not searching:
         transfer = "finetune" if fitted else ended_as
-    taken: dict[str, Any] = {"backbone": architecture, "size": recipe.size or size, "fit": prepared["fit"]}
-    taken |= _cropped(prepared, own)
+    taken: dict[str, Any] = {"backbone": architecture, "size": recipe.size or size}
+    if recipe.crop_pct is None:  # it goes with a crop, whatever the run had
+        taken |= {"fit": prepared["fit"]}
+    if recipe.fit in ("auto", "crop") and prepared["fit"] == "crop" and (crop_pct := _crop_pct(run, ended_as)) is not None:
+        taken |= {"crop_pct": crop_pct}
     taken |= {} if transfer == "auto" else {"transfer": transfer}
     if transfer != "auto" and not fitted and (transfer != "features" or ended_as == "features"):
         taken["head"] = recipe.head or run.record.specs("head")[0]
@@ -128,10 +132,10 @@ def _network(run: Run) -> tuple[Classifier, int]:
     return member.classifier, prepared["members"][best]["view"]
 
 
-def _cropped(prepared: Preprocessing, own: float) -> dict[str, float]:
-    """Return ``crop_pct`` of a run, where it is not that of its backbone, but for a pixel of rounding."""
-    crop_pct = prepared["size"] / prepared["resolution"]
-    return {"crop_pct": round(crop_pct, 4)} if prepared["fit"] == "crop" and abs(crop_pct - own) > 0.01 else {}
+def _crop_pct(run: Run, ended_as: str) -> float | None:
+    """Return the share that a run looked at, None where that is its backbone's: from scratch it is all, unless it was asked."""
+    said = run.record.plan.get("crop_pct")
+    return said if isinstance(said, float) else 1.0 if ended_as == "scratch" else None
 
 
 def _untrained(text: str) -> str:
