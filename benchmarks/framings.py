@@ -54,7 +54,7 @@ def row_of(name: str, work: Path) -> dict[str, Any]:
 
 def main() -> None:
     names, work = asked(__doc__, [*KNOWN, *PACKAGED], "descend-framings")
-    claim = "which part of a picture a frozen network should see depends on the pictures, and a head's held-out loss tells it"
+    claim = "which part of a picture a frozen network should see depends on the pictures; held-out loss tells large effects"
     go_on("framings", claim, [(name, partial(row_of, name, work)) for name in names])
 
 

@@ -263,7 +263,8 @@ def _begun(record: RunRecord, what: str, why: str, seconds: float, *settings: st
         if record.plan.get(name):
             kept += [f"--{name.replace('_', '-')}", str(record.plan[name])]
     if record.plan.get("transfer") in ("features", "head"):  # not one that begins from random weights
-        kept += ["--backbone", str(record.plan["backbone"])] if _was_asked(record, "backbone") else []
+        for name in ("backbone", "fit", "crop_pct"):
+            kept += [f"--{name.replace('_', '-')}", str(record.plan[name])] if _was_asked(record, name) else []
         kept += ["--weights", str(record.plan["weights"])] if record.plan.get("weights") else []
     outside = ["--outside"] if record.plan.get("outside") else []
     command = ["descend", "fit", data, *settings, *kept, *outside]
