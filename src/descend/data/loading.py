@@ -68,8 +68,7 @@ def load(
     Raises DataError, MissingExtra, or KnobError for a background, corrections or ``outside`` without effect.
     """
     manifest = read(data, evaluation=not split, outside=outside)
-    if corrections is not None:
-        manifest = corrected(manifest, Path(corrections))
+    manifest = manifest if corrections is None else corrected(manifest, Path(corrections))
     manifest = _part(manifest, open_up_to, seed)
     cache = CacheFolder(cache_dir)
     seen = scan(manifest, threads=n_threads(threads), cache=cache, progress=progress)
