@@ -28,7 +28,7 @@ from descend.train.record import RunRecord
 
 BATCH = 64  # pictures decoded before the network is asked; full chunks of every size fit (``evaluate.probabilities``)
 FEW = 4  # pictures of a call, up to which each alone costs less than a padded chunk, whatever their size
-_NARROWEST = 16  # pixels: pictures this narrow, and twice as high, are rarer than what has so many channels
+_NARROWEST = 16  # pixels: up to here (n, H, W), with n and H twice W or more, may be one picture of W channels
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # of a Path, which keeps one slash, too; no drive of Windows
 _ARCHIVE = "an archive: give it by itself"
 
@@ -164,21 +164,16 @@ def _rows(array: NDArray[Any], shape: tuple[int, ...]) -> list[NDArray[Any]]:
         return [*array]
     if array.ndim == 2 or array.shape == shape:
         return [array]
-    n, height, width = array.shape[:3]
-    is_narrow = 2 * width <= height and (width <= _NARROWEST or n == height)
-    if array.ndim == 4:
-        if is_narrow and array.shape[3] in CHANNELS:
-            raise DataError("predict", f"an array of {array.shape} may be {n} pictures of {height} x {width} pixels, or {width} "
-                            f"of {n} x {height}: say which",
-                            fix="Give list(array) for the narrow ones, array.transpose(2, 0, 1, 3) for the others.")  # fmt: skip
+    if array.ndim == 4:  # nobody stores pictures behind each other, (H, W, n, C)
         return [channels_last(picture) for picture in array]
+    n, height, width = array.shape
     if width in CHANNELS:
         return [array]
     if width == 2:
         raise DataError("predict", f"an array of {array.shape} may be {n} gray pictures of {height} x 2 pixels, or one of gray "
                         "and alpha: say which",
                         fix="Give list(array) for the gray pictures, Image.fromarray(array) for the one.")  # fmt: skip
-    if is_narrow:
+    if width <= _NARROWEST and 2 * width <= min(n, height):
         raise DataError("predict", f"an array of {array.shape} may be {n} gray pictures of {height} x {width} pixels, or one of "
                         f"{width} channels: say which",
                         fix="Give list(array) for the gray pictures; one has 1, 3 or 4 channels: array[..., :3].")  # fmt: skip
