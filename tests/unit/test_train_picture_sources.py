@@ -177,8 +177,9 @@ def test_a_table_of_new_pictures_is_read_in_python_too(tmp_path: Path) -> None:
     Image.fromarray(PICTURE).save(tmp_path / "a.png")
     (tmp_path / "t.csv").write_text("path\na.png\n")
     assert picture_sources(str(tmp_path / "t.csv")).names == [str(tmp_path / "a.png")]
-    with pytest.raises(DataError, match=r"a table of pictures must stand alone, got '.*t\.csv'"):
-        picture_sources([tmp_path / "t.csv", tmp_path / "a.png"])
+    beside = picture_sources(sorted(tmp_path.iterdir()))  # it never stops the others
+    assert beside.names == [str(tmp_path / "a.png")]
+    assert beside.passed_over == {str(tmp_path / "t.csv"): "a table: give it by itself"}
 
 
 def test_paths_of_a_table_that_are_taken_for_others_are_told(tmp_path: Path) -> None:

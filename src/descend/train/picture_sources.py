@@ -30,7 +30,7 @@ BATCH = 64  # pictures decoded before the network is asked; full chunks of every
 FEW = 4  # pictures of a call, up to which each alone costs less than a padded chunk, whatever their size
 _NARROWEST = 16  # pixels: up to here (n, H, W), with n and H twice W or more, may be one picture of W channels
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # of a Path, which keeps one slash, too; no drive of Windows
-_ARCHIVE = "an archive: give it by itself"
+_ARCHIVE, _TABLE = "an archive: give it by itself", "a table: give it by itself"
 
 
 class PictureSources(NamedTuple):
@@ -107,14 +107,10 @@ def decoded_batches(
 
 def _found(places: list[Any]) -> PictureSources:
     """List the pictures of files, folders, archives, shards or a table; what is in one of these is called by its path there."""
-    tables = [place for place in map(Path, places) if is_table(place) and is_file(place)]
-    if tables:
-        if len(places) > 1:
-            raise DataError("predict", "a table of pictures must stand alone", got=str(tables[0]),
-                            fix="Ask about each table by itself.")  # fmt: skip
-        listed = read_new_pictures(tables[0])
+    if len(places) == 1 and _is_table(places[0]):
+        listed = read_new_pictures(Path(places[0]))
         for note in listed.notes:
-            warnings.warn(f"{tables[0]}: {note}", UserWarning, stacklevel=2)
+            warnings.warn(f"{places[0]}: {note}", UserWarning, stacklevel=2)
         places = listed.paths
     found = PictureSources([], [], {})
     for place in map(os.fspath, places):
@@ -141,8 +137,14 @@ def _found(places: list[Any]) -> PictureSources:
     return found
 
 
+def _is_table(place: Any) -> bool:
+    return is_table(Path(place)) and is_file(Path(place))
+
+
 def _why_not_here(place: str) -> str:
-    """Return why a text is the path of nothing here, in words that tell what to give instead; "" for all others."""
+    """Return why nothing is read at one of several places, in words that tell what to give instead; "" for all others."""
+    if _is_table(place):
+        return _TABLE
     if is_file(Path(place)) or is_folder(Path(place)):
         return ""
     if place == "-":
