@@ -124,24 +124,46 @@ def _odd_pictures(
                  named(seen["flags"] & APART > 0)),
         *problem("narrow", "1 picture spans less than a tenth of these values and keeps few levels; its bits may be fewer",
                  "{n} pictures span less than a tenth of these values and keep few levels; their bits may be fewer",
-                 named(_within(seen, scale, NARROW) & ~blank & (seen["flags"] & SEEN_THROUGH == 0))),
+                 named(_narrow(seen, scale) & ~blank)),
         *problem("blank", "1 picture shows a single color, or nearly, as it is read",
                  "{n} pictures show a single color, or nearly, as they are read", named(blank)),
     ]  # fmt: skip
 
 
-def _blank(seen: NDArray[np.void], background: Background, scale: tuple[float, float] | None) -> NDArray[np.bool_]:
-    """Return which pictures are blank on a background: (n,) bool.
+def _narrow(seen: NDArray[np.void], scale: tuple[float, float] | None) -> NDArray[np.bool_]:
+    """Return which deep pictures keep few levels: (n,) bool."""
+    if scale is None:
+        return np.zeros(len(seen), np.bool_)
+    return (seen["flags"] & DEEP > 0) & deep_narrow(seen["low"], seen["high"], seen["flags"] & SEEN_THROUGH > 0, scale)
 
-    Of a deep one that is seen through, the ground is a color more; what its levels are, the scale of all pictures tells.
+
+def _blank(seen: NDArray[np.void], background: Background, scale: tuple[float, float] | None) -> NDArray[np.bool_]:
+    """Return which pictures are blank on a background: (n,) bool."""
+    blank = seen["flags"] & BLANK_ON[background] > 0
+    if scale is None:
+        return blank
+    deep = seen["flags"] & DEEP > 0
+    return blank | (deep & deep_blank(seen["low"], seen["high"], seen["flags"] & SEEN_THROUGH > 0, background, scale))
+
+
+def deep_blank(
+    low: NDArray[np.float64], high: NDArray[np.float64], through: NDArray[np.bool_], background: Background,
+    scale: tuple[float, float],
+) -> NDArray[np.bool_]:  # fmt: skip
+    """Return which deep pictures show one color, or nearly, on a background: (n,) bool.
+
+    low, high: (n,) their extremes. through: (n,) which are seen through: there the ground is a color more. scale: of all.
     """
-    blank = (seen["flags"] & BLANK_ON[background] > 0) | (_within(seen, scale, 1 / 255) & (seen["flags"] & SEEN_THROUGH == 0))
-    if scale is not None:
-        through = seen["flags"] & SEEN_THROUGH > 0
-        shown = levels(np.stack([seen["low"][through], seen["high"][through]]), scale).astype(np.int64)
-        ground = GROUND_LEVEL[background]
-        blank[through] = shown.max(axis=0, initial=ground) - shown.min(axis=0, initial=ground) <= ONE_COLOR
-    return blank
+    shown, ground = levels(np.stack([low, high]), scale).astype(np.int64), GROUND_LEVEL[background]
+    on_ground = shown.max(axis=0, initial=ground) - shown.min(axis=0, initial=ground) <= ONE_COLOR
+    return np.where(through, on_ground, high - low < (scale[1] - scale[0]) / 255)
+
+
+def deep_narrow(
+    low: NDArray[np.float64], high: NDArray[np.float64], through: NDArray[np.bool_], scale: tuple[float, float]
+) -> NDArray[np.bool_]:
+    """Return which deep pictures, (n,), span less than a tenth of the scale, but for those seen through, which no scale fits."""
+    return (high - low < NARROW * (scale[1] - scale[0])) & ~through
 
 
 def _background(
@@ -172,10 +194,3 @@ def _scale(seen: NDArray[np.void]) -> tuple[tuple[float, float] | None, list[Pro
     message = (f"{len(deep):,} {'picture holds' if len(deep) == 1 else 'pictures hold'} more than 8 bits: "
                f"stored values {scale[0]:g} to {scale[1]:g} become 0 to 255 in all of them{others}")  # fmt: skip
     return scale, [Problem("scale", message, len(deep))]
-
-
-def _within(seen: NDArray[np.void], scale: tuple[float, float] | None, part: float) -> NDArray[np.bool_]:
-    """Return which deep pictures span less than a part of the scale: (n,) bool."""
-    if scale is None:
-        return np.zeros(len(seen), np.bool_)
-    return (seen["flags"] & DEEP > 0) & (seen["high"] - seen["low"] < part * (scale[1] - scale[0]))

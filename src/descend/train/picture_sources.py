@@ -23,7 +23,7 @@ from descend.data.scalars import plain
 from descend.data.shards import shards_at
 from descend.data.sources import pictures_alone
 from descend.errors import DataError, PictureError
-from descend.train.misread import Look
+from descend.train.misread import Look, Usual
 from descend.train.record import RunRecord
 
 BATCH = 64  # pictures decoded before the network is asked; full chunks of every size fit (``evaluate.probabilities``)
@@ -77,16 +77,16 @@ def decoded_batches(
     record: of the run; it tells the resolution R, and how pixels are read. problems: takes name -> reason of those that
     cannot be read. doubtful: takes name -> reason of those that may not look as the run's own did (``misread``).
     """
-    resolution, policy = record.preparation()["resolution"], record.pixel_policy()
+    resolution, policy, usual = record.preparation()["resolution"], record.pixel_policy(), Usual.of(record)
 
     def decode(item: tuple[Source, str]) -> tuple[NDArray[np.uint8] | None, str]:
         source, name = item
-        look = Look.of(record)
+        look = Look(usual)
         try:
             image = decode_resized(source, resolution, name=name, policy=policy, look=look.stored)
         except PictureError as error:
             return None, str(error)
-        return image, look.why_doubtful(image)
+        return image, look.why
 
     images, positions = list[NDArray[np.uint8]](), list[int]()
     threads = max(1, min(threads, len(sources)))

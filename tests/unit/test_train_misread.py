@@ -1,0 +1,56 @@
+"""Which pictures a run may show otherwise than its own: what fit told of its own is no matter for doubt."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from descend.data.opening import loaded, opened
+from descend.train.misread import Look, Usual
+from descend.train.record import RunRecord
+from descend.train.record_types import Preprocessing
+
+
+def usual(*kinds: str, scale: tuple[float, float] | None = (0, 65535)) -> Usual:
+    """Return the pictures of a run on 16 bits, of which fit told problems of these kinds."""
+    prepared = Preprocessing(
+        architecture="", resolution=8, size=8, mean=[], std=[], scale=None if scale is None else [*scale], background="white",
+        fit="crop", taps=[],
+    )  # fmt: skip
+    return Usual.of(RunRecord(preprocessing=prepared, data={"n": 9, "problems": [{"kind": kind, "n": 1} for kind in kinds]}))
+
+
+def why(picture: np.ndarray, of: Usual) -> str:
+    look = Look(of)
+    look.stored(loaded(opened(picture)))
+    return look.why
+
+
+NARROW = np.random.default_rng(0).integers(0, 3000, (16, 16)).astype(np.uint16)
+BLANK = np.random.default_rng(0).integers(100, 200, (16, 16)).astype(np.uint16)
+HIDDEN = np.full((64, 64, 4), 255, np.uint8)  # white on nothing, with one gray pixel
+HIDDEN[..., 3] = 0
+HIDDEN[30, 30] = (90, 90, 90, 255)
+
+
+@pytest.mark.parametrize(
+    ("picture", "kind", "told"),
+    [(NARROW, "narrow", "less than a tenth"), (BLANK, "blank", "a single color"), (HIDDEN, "blank", "transparent on white")],
+)
+def test_what_fit_told_of_the_runs_own_pictures_is_no_matter_for_doubt(picture: np.ndarray, kind: str, told: str) -> None:
+    other = "blank" if kind == "narrow" else "narrow"
+    assert told in why(picture, usual())
+    assert told in why(picture, usual("scale", other))
+    assert not why(picture, usual("scale", kind))
+
+
+def test_deep_pictures_that_are_seen_through_are_not_narrow_as_in_fit() -> None:
+    colors = np.dstack([NARROW, NARROW, NARROW, np.full_like(NARROW, 65535)])
+    assert "less than a tenth" in why(colors, usual())
+    colors[:8, :, 3] = 0
+    assert not why(colors, usual())
+
+
+def test_a_picture_of_eight_bits_is_shown_as_it_is_stored() -> None:
+    """A class of empty pictures: fit says nothing of them, either."""
+    assert not why(np.full((16, 16, 3), 7, np.uint8), usual(scale=None))
