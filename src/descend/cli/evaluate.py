@@ -8,7 +8,7 @@ from pathlib import Path
 
 from descend.cli.first_look import load
 from descend.cli.output import Parser, tell
-from descend.cli.predict import DOUBTFUL, SHOWN, add_passes, say_by_reason, say_unreadable
+from descend.cli.predict import DOUBTFUL, add_passes, say_by_reason, say_note, say_unreadable
 from descend.findings import counted
 from descend.percentages import percent
 from descend.printable import printable
@@ -26,13 +26,12 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     args = parser.parse_args(argv)
     run = load(args.run)
-    from descend.data.problems import told
     from descend.train.metrics import words_for
 
     score = run.evaluate(args.data, split=args.split, threads=args.threads, tta=args.tta, mc=args.mc, outside=args.outside)
     say_unreadable(score["problems"])
     for note in score["notes"]:
-        tell(f"note: {told(note['message'], note['examples'], note['n'], most=SHOWN)}", file=sys.stderr)
+        say_note(note)
     say_by_reason(DOUBTFUL, score["doubtful"])
     if score["n_trained_on"] and score["split"] == "test":
         tell(f"careful: {score['n_trained_on']} of these pictures were trained or selected on", file=sys.stderr)

@@ -125,7 +125,6 @@ def _pictures(args: argparse.Namespace) -> tuple[Any, answers.SubmissionRows | N
     """Return what is asked about, and the rows of a submission where one is wanted."""
     from descend.data.new_pictures import is_table, read_new_pictures
     from descend.data.parquet_rows import has_pictures
-    from descend.data.problems import told
 
     tables = [name for name in args.pictures if is_table(Path(name))]
     names = [name.strip() for name in args.submission.split(",")] if args.submission else None
@@ -142,7 +141,7 @@ def _pictures(args: argparse.Namespace) -> tuple[Any, answers.SubmissionRows | N
         raise KnobError("PICTURES", "a table of pictures stands alone", got=args.pictures)
     found = read_new_pictures(Path(tables[0]), names[0] if names else None)
     for note in found.notes:
-        tell(f"note: {told(note.message, note.examples, note.n, most=SHOWN)}", file=sys.stderr)
+        say_note(note.describe())
     return found.paths, None if names is None else answers.SubmissionRows(names, found.ids, found.paths)
 
 
@@ -226,6 +225,13 @@ def say_by_reason(what: str, reasons: Mapping[str, str]) -> None:
     for reason, names in by_reason.items():
         shown = ", ".join(names[:SHOWN]) + ", ..." * (len(names) > SHOWN)
         tell(f"{what} ({reason}): {len(names)}: {shown}", file=sys.stderr)
+
+
+def say_note(note: Mapping[str, Any]) -> None:
+    """Say what there is to know of the data. note: as ``data.Problem.describe`` gives it."""
+    from descend.data.problems import told
+
+    tell(f"note: {told(note['message'], note['examples'], note['n'], most=SHOWN)}", file=sys.stderr)
 
 
 def say_unreadable(problems: Mapping[str, str]) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from descend.data.dataset import ABOUT_THE_POLICY, Dataset
+from descend.data.dataset import ABOUT_THE_POLICY, ABOUT_THE_SPLIT, Dataset
 from descend.errors import DataError, nearest
 from descend.train.record_types import DataNote
 
@@ -27,9 +27,12 @@ def columns(dataset: Dataset, known: tuple[str, ...]) -> NDArray[np.int64]:
 
 
 def notes(dataset: Dataset) -> list[DataNote]:
-    """Return what there is to say of data that a run is measured on: it reads them by its own scale and background."""
-    told = (problem for problem in dataset.problems if problem.kind not in (*ABOUT_THE_POLICY, _TOLD_ONE_BY_ONE))
-    return [{"kind": item.kind, "message": item.message, "n": item.n, "examples": [*item.examples]} for item in told]
+    """Return what there is to say of data that a run is measured on: it reads them by its own scale and background.
+
+    How its own data were split was told when it was trained.
+    """
+    untold = (*ABOUT_THE_POLICY, *ABOUT_THE_SPLIT, _TOLD_ONE_BY_ONE)
+    return [cast("DataNote", item.describe()) for item in dataset.problems if item.kind not in untold]
 
 
 def mean_doubt(result: InferenceResult, labels: NDArray[np.int64]) -> dict[str, dict[str, float]] | None:
