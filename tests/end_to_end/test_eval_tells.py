@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,14 @@ def test_every_picture_that_cannot_be_read_is_named_however_many(run: Run, folde
     for i in range(120):  # more than a note has examples
         (folder / f"red/bad{i}.jpg").write_text("<html>")
     assert len(run.evaluate(folder)["problems"]) == 120
+
+
+def test_pictures_of_another_split_that_cannot_be_read_are_not_told(run: Run, folder: Path) -> None:
+    for split in ("train", "test"):
+        shutil.copytree(folder, folder.parent / "splits" / split)
+        (folder.parent / f"splits/{split}/red/bad.png").write_bytes(b"<html>")
+    for split in ("train", "test"):
+        assert [*run.evaluate(folder.parent / "splits", split=split)["problems"]] == [f"{split}/red/bad.png"]
 
 
 def test_rows_of_a_table_that_do_not_count_are_told(run: Run, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

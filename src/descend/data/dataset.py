@@ -43,8 +43,8 @@ class Dataset:
     later does not change it.
     policy: how all its pictures are read: the scale, the background and the fit. groups: (N,) int64, pictures that belong
     together (one patient, one video), or None. pictures: as in ``Manifest``. near: the near copies that loading
-    found among all rows. unreadable: name -> why, every picture that was left out because it cannot be opened or decoded. opaque:
-    no picture shows what is behind it.
+    found among all rows. unreadable: name -> why, every picture that was left out because it cannot be opened or decoded. unread_in:
+    name -> the split that each of these is of, -1 where none was given. opaque: no picture shows what is behind it.
     """
 
     name: str
@@ -64,6 +64,7 @@ class Dataset:
     groups: NDArray[np.int64] | None = field(default=None, repr=False)
     near: NearCopies = field(default=NONE, repr=False)
     unreadable: Mapping[str, str] = field(default_factory=dict, repr=False)
+    unread_in: Mapping[str, int] = field(default_factory=dict, repr=False)
     opaque: bool = False
 
     def __len__(self) -> int:
@@ -79,6 +80,11 @@ class Dataset:
         if split not in SPLITS:
             raise KnobError("split", f"must be one of {', '.join(SPLITS)}", got=split)
         return np.flatnonzero(self.splits == SPLITS.index(split))
+
+    def unread(self, split: str) -> dict[str, str]:
+        """Return name -> why of the pictures that cannot be read, of a split, or of none where that was not given."""
+        of = (SPLITS.index(split), UNASSIGNED)
+        return {name: why for name, why in self.unreadable.items() if self.unread_in.get(name, UNASSIGNED) in of}
 
     def name_of(self, row: int) -> str:
         """Return the picture's path relative to ``root``, or ``digits[17]``."""
@@ -198,8 +204,9 @@ class Dataset:
         splits = self.splits.copy()
         splits[list(reasons)] = UNASSIGNED
         known = {**self.unreadable, **{self.names[row]: why for row, why in reasons.items()}}
+        places = {**self.unread_in, **{self.names[row]: int(self.splits[row]) for row in reasons}}
         told = (*self.problems, *unreadable(self.names, reasons))
-        return dataclasses.replace(self, splits=splits, problems=told, unreadable=known)
+        return dataclasses.replace(self, splits=splits, problems=told, unreadable=known, unread_in=places)
 
     def only(self, rows: NDArray[np.int64], *, why: str) -> Dataset:
         """Return the data set of these rows, (n,) int64, alone; the rest is left aside and counted, for the reason given."""

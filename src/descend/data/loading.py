@@ -111,6 +111,7 @@ def load(
         groups=groups,
         near=near,
         unreadable={manifest.names[row]: why for row, why in sorted(seen.reasons.items())},
+        unread_in={manifest.names[row]: int(manifest.splits[row]) for row in seen.reasons},
         opaque=not (traits["flags"] & TRANSPARENT).any(),
     )
     if not split:

@@ -51,7 +51,7 @@ class DataNote(TypedDict):
 class Evaluation(Score):
     """What ``Run.evaluate`` returns: the score, and how it was measured.
 
-    test_looks: looks at any test split so far. problems: name -> reason, pictures of the data, of any split, that cannot be read.
+    test_looks: looks at any test split so far. problems: name -> reason, pictures of the split, or of none, that cannot be read.
     notes: what else there is to say of the data: what is left out, and what a score of them may rest on. doubtful: name ->
     reason, pictures that by the run's scale and background may not look as its own did. look_noted: False where the run folder
     takes no writes. n_trained_on: pictures that the run was trained or selected on; None where its own data are not at hand.

@@ -280,7 +280,7 @@ class Run:
             run=str(self.folder), split=chosen, test_looks=len(self.record.test_looks),
             per_class=metrics.per_class(result.probabilities, labels, self.classes, copies=dataset.copies(judged)),
             look_noted=noted,
-            problems={**dataset.unreadable, **problems}, notes=measured.notes(dataset), doubtful=doubtful,
+            problems={**dataset.unread(chosen), **problems}, notes=measured.notes(dataset), doubtful=doubtful,
             n_trained_on=n_same, n_near_trained_on=n_near, tta=tta, mc=mc, doubt=measured.mean_doubt(result, labels),
         )  # fmt: skip
 
