@@ -58,6 +58,18 @@ def test_no_name_moves_the_cursor_or_forges_a_line(answers: list[Predictions], c
     ]
 
 
+def test_a_folder_that_is_not_entered_is_no_file(answers: list[Predictions], capsys: pytest.CaptureFixture[str]) -> None:
+    hidden = "hidden: its name begins with a dot"
+    answers.append(_answers("x.png", passed_over={"in/.a.png": hidden, "in/.git/": hidden, "in/@eaDir/": "a system's folder"}))
+    assert main(["predict", "RUN", "in"]) == 0
+    assert capsys.readouterr().err.splitlines() == [
+        f"passed over ({hidden}): 1: in/.a.png",
+        f"folders not entered ({hidden}): 1: in/.git/",
+        "folders not entered (a system's folder): 1: in/@eaDir/",
+        "1 of 2 files were skipped",
+    ]
+
+
 def test_tables_hold_the_names_themselves_and_no_formula(answers: list[Predictions], tmp_path: Path) -> None:
     answers.append(_answers("=cmd|' /C calc'!A0", "two\nlines.png"))
     assert main(["predict", "RUN", "x.png", "--out", str(tmp_path / "p.csv")]) == 0

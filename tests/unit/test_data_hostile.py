@@ -147,7 +147,7 @@ def test_a_folder_that_cannot_be_listed_is_named_as_it_was_given(tmp_path: Path,
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(tree.os, "scandir", denied)
-    assert find_pictures([tmp_path]).passed_over == {str(tmp_path): "permission denied"}
+    assert find_pictures([tmp_path]).passed_over == {f"{tmp_path}/": "permission denied"}
     with pytest.raises(DataError, match=r"must be a folder that can be read \(permission denied\)"):
         load(tmp_path)
 

@@ -11,11 +11,11 @@ from descend.train.record import RunRecord
 from descend.train.record_types import Preprocessing
 
 
-def usual(*kinds: str, scale: tuple[float, float] | None = (0, 65535)) -> Usual:
-    """Return the pictures of a run on 16 bits, of which fit told problems of these kinds."""
+def usual(*kinds: str) -> Usual:
+    """Return the pictures of a run, of which fit told problems of these kinds; on 16 bits where one is ``scale``."""
     prepared = Preprocessing(
-        architecture="", resolution=8, size=8, mean=[], std=[], scale=None if scale is None else [*scale], background="white",
-        fit="crop", taps=[],
+        architecture="", resolution=8, size=8, mean=[], std=[], scale=[0, 65535] if "scale" in kinds else None,
+        background="white", fit="crop", taps=[],
     )  # fmt: skip
     return Usual.of(RunRecord(preprocessing=prepared, data={"n": 9, "problems": [{"kind": kind, "n": 1} for kind in kinds]}))
 
@@ -53,4 +53,4 @@ def test_deep_pictures_that_are_seen_through_are_not_narrow_as_in_fit() -> None:
 
 def test_a_picture_of_eight_bits_is_shown_as_it_is_stored() -> None:
     """A class of empty pictures: fit says nothing of them, either."""
-    assert not why(np.full((16, 16, 3), 7, np.uint8), usual(scale=None))
+    assert not why(np.full((16, 16, 3), 7, np.uint8), usual())

@@ -209,10 +209,16 @@ def _opened(out: Path) -> Iterator[TextIO]:
 
 
 def _say_skipped(seen: _Seen) -> None:
-    """Name what was not answered: files that cannot be read, then those that are no pictures, a line for each reason."""
+    """Name what was not answered: files that cannot be read, then those that are no pictures, a line for each reason.
+
+    Folders that are not entered have lines of their own: how many files they hold, nobody knows.
+    """
     say_unreadable(seen.problems)
-    say_by_reason("passed over", seen.passed_over)
-    n_skipped = len(seen.problems) + len(seen.passed_over)
+    folders = {name: why for name, why in seen.passed_over.items() if name.endswith("/")}
+    files = {name: why for name, why in seen.passed_over.items() if name not in folders}
+    say_by_reason("passed over", files)
+    say_by_reason("folders not entered", folders)
+    n_skipped = len(seen.problems) + len(files)
     if n_skipped:
         tell(f"{n_skipped} of {n_skipped + len(seen.confidences)} files were skipped", file=sys.stderr)
 

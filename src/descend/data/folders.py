@@ -31,7 +31,7 @@ _MOST_SEEN = 2**16  # of what lies in a folder that is not entered: 0.2 s
 
 @dataclass(frozen=True)
 class PictureFiles:
-    """Picture files, and what was passed over on the way to them: path -> why."""
+    """Picture files, and what was passed over on the way to them: path -> why; a folder's path ends in a slash."""
 
     paths: list[str] = field(default_factory=list)
     passed_over: dict[str, str] = field(default_factory=dict)
@@ -54,7 +54,7 @@ def find_pictures(sources: Iterable[str | os.PathLike[str]]) -> PictureFiles:
             continue
         names, passed_over = pictures_below(walk(path), lambda name, path=path: _holds_pictures(path / name))
         files.paths.extend(str(path / name) for name in names)
-        files.passed_over.update({str(path / name): why for name, why in passed_over.items()})
+        files.passed_over.update({f"{path / name}{'/' * name.endswith('/')}": why for name, why in passed_over.items()})
     return files
 
 

@@ -34,10 +34,10 @@ class Predictions:
     labels: (n,) names of classes, or whole numbers or booleans where the run was trained on arrays with such labels. classes: the
     names, in the order of the columns. probabilities: (n, K) float32. names: (n,) what each row is about. problems: name ->
     reason, the pictures that could not be read. passed_over: path -> reason, files in the folders given that are no pictures, or
-    pictures of a kind that is not read here. doubtful: name -> reason, pictures that are answered, but by the run's scale and
-    background may not look as its own did: their bits are others, or its background hides them. entropy, mutual_information: (n,)
-    float32, nats, where every picture was asked more than once (``tta``, ``mc``), else None: all the doubt, and the part of it
-    that comes from the passes disagreeing.
+    pictures of a kind that is not read here, and folders that are not entered, whose path ends in a slash. doubtful: name ->
+    reason, pictures that are answered, but by the run's scale and background may not look as its own did: their bits are others,
+    or its background hides them. entropy, mutual_information: (n,) float32, nats, where every picture was asked more than once
+    (``tta``, ``mc``), else None: all the doubt, and the part of it that comes from the passes disagreeing.
     """
 
     labels: NDArray[Any]
