@@ -24,7 +24,7 @@ def stored_at(resolution: int) -> RunRecord:
     """Return the record of a run that stores pictures at a resolution."""
     prepared = Preprocessing(
         architecture="", resolution=resolution, size=resolution, mean=[], std=[], scale=None, background="white",
-        fit="crop", taps=[],
+        fit="crop", taps=[], members=[],
     )  # fmt: skip
     return RunRecord(preprocessing=prepared)
 
