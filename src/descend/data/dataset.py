@@ -43,8 +43,8 @@ class Dataset:
     later does not change it.
     policy: how all its pictures are read: the scale, the background and the fit. groups: (N,) int64, pictures that belong
     together (one patient, one video), or None. pictures: as in ``Manifest``. near: the near copies that loading
-    found among all rows. unreadable: name -> why, every picture that was left out because it cannot be opened or decoded. unread_in:
-    name -> the split that each of these is of, -1 where none was given. opaque: no picture shows what is behind it.
+    found among all rows. unreadable: name -> why, every picture that was left out because it cannot be opened or decoded.
+    unread_in: name -> the split that each of these is of, -1 where none was given. opaque: no picture shows what is behind it.
     """
 
     name: str
