@@ -264,17 +264,56 @@ def test_a_comma_in_a_label_before_an_empty_cell_is_refused(tmp_path: Path) -> N
     assert labels(spreadsheet) == expected()
 
 
-@pytest.mark.parametrize("column", ["group", "note"])
-def test_a_comma_in_a_label_is_refused_or_told_where_empty_cells_are_left_out(tmp_path: Path, column: str) -> None:
+def test_a_comma_in_a_label_is_refused_or_told_where_empty_cells_are_left_out(tmp_path: Path) -> None:
     def row(i: int, kind: str, comma: str) -> str:
         return f"img/{i}.png,{kind}" + (f"{comma}gray" if i == 2 else "")
 
     must = r"the header's 3 cells, row 2 has not, 4 only by a comma, got .*' gray'.*Put quotes"
     with pytest.raises(DataError, match=must):
-        load(written(tmp_path / "a", lambda i, kind: row(i, kind, ", "), f"path,label,{column}"))
-    found = load(written(tmp_path / "b", lambda i, kind: row(i, kind, ","), f"path,label,{column}"))
+        load(written(tmp_path / "a", lambda i, kind: row(i, kind, ", "), "path,label,group"))
+    found = load(written(tmp_path / "b", lambda i, kind: row(i, kind, ","), "path,label,group"))
     expected = "15 rows have fewer cells than others, what they lack is empty; if a label holds a comma, quote it: row 2, row 3"
     assert expected in told(found)["table"]
+
+
+@pytest.mark.parametrize(
+    ("header", "line"),
+    [
+        ("path,label,split,note", "img/2.png,wolf, gray,train"), ("path,label,note,split", "img/2.png,wolf, gray,seen"),
+        ("label,path,note", "wolf, gray,img/2.png"), ("path,label,split,note", "img/2, b.png,cat,train"),
+    ],
+)  # fmt: skip
+def test_a_comma_that_moves_cells_into_other_columns_is_refused(header: str, line: str, tmp_path: Path) -> None:
+    def row(i: int, kind: str) -> str:
+        return line if i == 2 else f"{kind},img/{i}.png" if header.startswith("label") else f"img/{i}.png,{kind}"
+
+    with pytest.raises(DataError, match=r"4 only by a comma, got .*Put quotes"):
+        load(written(tmp_path, row, header))
+
+
+@pytest.mark.parametrize(
+    ("header", "line", "n_told"),
+    [
+        ("path,label,notes", "img/2.png,cat, nice one", 1),
+        ("path,label,notes", "img/2.png, cat,nice one", 0),
+        ("path,label,group,notes", "img/2.png,cat, p1,seen", 0),
+        ("path,label,notes,more", "img/2.png,cat,a, b", 0),
+    ],
+)
+def test_blanks_here_and_there_in_uneven_rows_are_read(header: str, line: str, n_told: int, tmp_path: Path) -> None:
+    found = load(written(tmp_path, lambda i, kind: line if i == 2 else f"img/{i}.png,{kind}", header))
+    assert labels(found) == expected()
+    notes = [str(problem) for problem in found.problems if "comma in its label" in str(problem)]
+    assert [note.endswith("quote the label: row 4") for note in notes] == [True] * n_told
+    assert "group" in header or "fewer cells" not in told(found).get("table", "")
+
+
+def test_blanks_before_labels_in_a_row_with_a_split_are_read(tmp_path: Path) -> None:
+    def row(i: int, kind: str) -> str:
+        return f"img/{i}.png, {kind},train,nice" if i == 2 else f"img/{i}.png,{kind},{'test' if i > 9 else 'train'}"
+
+    found = load(written(tmp_path, row, "path,label,split,notes"))
+    assert (labels(found), told(found).get("table")) == (expected(), None)
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,13 @@ def names_table(header: Sequence[Any]) -> bool:
     return len(_named("path", header)) == 1 and label_column(header) is not None
 
 
+def columns_by_name(header: Sequence[Any]) -> dict[str, int]:
+    """Return where the columns stand that are used by their headings alone; none of which several may be meant."""
+    found = {column: _named(column, header) for column in ("path", "label")}
+    found |= {column: [at for at, name in enumerate(header) if _text(name) == column] for column in ("split", "group")}
+    return {column: places[0] for column, places in found.items() if len(places) == 1}
+
+
 def label_column(header: Sequence[Any]) -> int | None:
     """Return the column that alone may name the classes by its heading, or None."""
     found = _named("label", header)

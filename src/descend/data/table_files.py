@@ -10,15 +10,16 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from descend.data.formats import is_picture_name
-from descend.data.headings import COLUMNS, is_heading
+from descend.data.headings import COLUMNS, columns_by_name, is_heading
 from descend.data.labels import clean_text
+from descend.data.manifest import SPLIT_WORDS
 from descend.data.problems import Problem, problem
 from descend.errors import DataError, MissingExtra
 
@@ -176,23 +177,49 @@ def _refuse_uneven(table: Path, header: Sequence[str], rows: Sequence[Sequence[s
 
 
 def _short(table: Path, header: Sequence[str], rows: Sequence[Sequence[str]], written: Iterable[Sequence[str]]) -> list[Problem]:
-    """Return the problem of rows that have fewer cells than others, or refuse them where a comma in a label tells why.
+    """Return the problems of rows that have fewer cells than others, or refuse them where a comma in a label tells why.
 
-    Writers leave the empty cells at the end of a line out, most of them those of all lines alike. Where lines differ, the longer
-    ones may hold a comma in a label. A blank behind it says so: ``a.png,wolf, gray`` with no blank before ``wolf``.
+    Writers leave the empty cells at the end of a line out. Where lines differ, the longer ones may hold a comma in a label. A
+    blank behind it says so: ``a.png,wolf, gray`` with no blank before ``wolf``. Refused is what fills a column in use wrongly.
     written: the rows with the blanks at the beginning of their cells.
     """
+    used = columns_by_name(header)
     short = [number for number, row in enumerate(rows, start=2) if 1 < len(row) < len(header)]
-    full = {number: row for number, row in enumerate(rows, start=2) if len(row) >= len(header)}
-    if not short or not full:
+    if not short or "label" not in used or all(len(row) < len(header) for row in rows):
         return []
-    for number, row in enumerate(written, start=2):
-        if number in full and len(row) == len(full[number]) and len({cell[0] == " " for cell in row[1:] if cell.strip()}) > 1:
+    doubtful = list[str]()
+    for number, (cells, row) in enumerate(zip(written, rows, strict=False), start=2):
+        if len(row) < len(header) or len(cells) != len(row) or len({cell[0] == " " for cell in cells[1:] if cell.strip()}) < 2:
+            continue
+        if _has_comma(cells, used):
             must = f"every row must have the header's {len(header)} cells, row {short[0]} has not, {number} only by a comma"
-            raise DataError(str(table), must, got=row[:8], fix=f"{_QUOTED} Or give row {short[0]} its empty cells.")
-    return problem("table", "1 row has fewer cells than others, what it lacks is empty; if a label holds a comma, quote it",
-                   "{n} rows have fewer cells than others, what they lack is empty; if a label holds a comma, quote it",
-                   [f"row {number}" for number in short])  # fmt: skip
+            raise DataError(str(table), must, got=cells[:8], fix=f"{_QUOTED} Or give row {short[0]} its empty cells.")
+        behind = [cell for cell in cells[used["label"] + 1 :] if cell.strip()]
+        doubtful += [f"row {number}"] * (len(behind) == 1 and behind[0] is cells[used["label"] + 1] and behind[0][0] == " ")
+    lacking = [f"row {number}" for number in short if len(rows[number - 2]) <= max(used.values())]
+    return [
+        *problem("table", "1 row has fewer cells than others, what it lacks is empty; if a label holds a comma, quote it",
+                 "{n} rows have fewer cells than others, what they lack is empty; if a label holds a comma, quote it", lacking),
+        *problem("table", "1 row may have a comma in its label, for a blank stands behind that alone; if so, quote the label",
+                 "{n} rows may have commas in their labels, for blanks stand behind those alone; if so, quote them", doubtful),
+    ]  # fmt: skip
+
+
+def _has_comma(cells: Sequence[str], used: Mapping[str, int]) -> bool:
+    """Return whether a row makes sense only if its label, or what stands before it, goes on in the next cell, after the comma.
+
+    Without that comma a split or a picture's name stands in its column, or nothing does where the rest of a label is the group.
+    """
+    fits = {"split": lambda cell: not cell or cell.lower() in SPLIT_WORDS, "path": is_picture_name}
+    for at in {used["label"], used["label"] + 1} - {0, len(cells)}:
+        if cells[at][:1] != " ":
+            continue
+        joined = [cell.strip() for cell in (*cells[:at], *cells[at + 1 :], "")]
+        mended = any(fits[name](joined[place]) and not fits[name](cells[place].strip())
+                     for name, place in used.items() if name in fits and place >= at)  # fmt: skip
+        if mended or (at > used["label"] and at == used.get("group") and not joined[at]):
+            return True
+    return False
 
 
 def _as_long(table: Path, header: Sequence[str], number: int, row: list[str]) -> list[str]:
