@@ -284,6 +284,29 @@ def test_the_way_out_fits_what_was_given(data: Any, fix: str) -> None:
     assert "argmax" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda words: dict(enumerate(words)).values(),
+        lambda words: map(int, words),
+        lambda words: (int(word) for word in words),
+        lambda words: iter([*words]),
+    ],
+)
+def test_labels_that_are_read_once_are_put_in_a_list(make: Any, tmp_path: Path) -> None:
+    paths = [str(tmp_path / f"{i}.png") for i in range(6)]
+    for i, path in enumerate(paths):
+        Path(path).write_bytes(_png(np.full((8, 8, 3), 40 * i, np.uint8)))
+    numbers = [3, 5, 3, 5, 3, 5]
+    for pictures in (paths, IMAGES, [*IMAGES]):
+        data = listed((pictures, make(numbers)))
+        dataset = load(data, split=False)
+        assert [dataset.classes[label] for label in dataset.labels] == [*map(str, numbers)]
+        assert label_type(data) == "integer"
+    parts = listed({"train": (IMAGES, make(numbers)), "test": (IMAGES[:2], make(numbers[:2]))})
+    assert (len(load(parts, split=False)), label_type(parts)) == (8, "integer")
+
+
 def _png(pixels: np.ndarray) -> bytes:
     Image.fromarray(pixels).save(buffer := io.BytesIO(), "PNG")
     return buffer.getvalue()

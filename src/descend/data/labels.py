@@ -127,7 +127,10 @@ def label_text(value: Any, *, who: str) -> str:
 
 
 def check_one_for_each(labels: Any, *, who: str) -> None:
-    """Raise DataError for labels in what has no order, is read once only, or gives something else one by one: a dict its keys."""
+    """Raise DataError for labels in what has no order, or gives something else one by one: a dict its keys.
+
+    Those of a generator or a dict's values are in a list by now (``descend.data.listed``).
+    """
     fix = "Give a list with the label of each picture."
     if isinstance(labels, Mapping):
         fix = "Where its keys are the paths: [labels[path] for path in paths]."

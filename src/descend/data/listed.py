@@ -12,7 +12,7 @@ The libraries themselves are not imported: an object is known by what it has.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from io import BytesIO
 from itertools import chain
@@ -77,9 +77,18 @@ class Listed:
 def listed(data: Any) -> Any:
     """Return ``data`` as a ``Listed`` where it is one of the kinds above; else as it is. Raises DataError."""
     if isinstance(data, Mapping):
-        return _joined(data)
+        return _joined({name: _with_list_of_labels(part) for name, part in data.items()})
+    data = _with_list_of_labels(data)
     found = _listed(data)
     return data if found is None else found
+
+
+def _with_list_of_labels(data: Any) -> Any:
+    """Return ``(pictures, labels)`` with the labels of a dict's values, a map or a generator in a list: they are read twice."""
+    if not isinstance(data, tuple) or len(data) != 2 or isinstance(data[1], (str, bytes, Mapping, Set)):
+        return data
+    is_list = hasattr(data[1], "__getitem__") or hasattr(data[1], "columns") or not isinstance(data[1], Iterable)
+    return data if is_list else (data[0], [*data[1]])
 
 
 def has_images(data: Any) -> bool:
