@@ -148,13 +148,24 @@ def test_columns_of_zeros_and_ones_are_classes(marks: tuple[str, str], tmp_path:
     assert names in " ".join(map(str, dataset.problems))
 
 
-@pytest.mark.parametrize("zero", ["0", ""])
-def test_minus_one_beside_zero_is_no_class_and_not_none(zero: str, tmp_path: Path) -> None:
-    must = r"must hold 0 and 1, or -1 and 1, some of 'cat', 'dog' hold all three, got 'row 4: 1, -1'\. If -1 says .* uncertain"
+def test_minus_one_beside_zero_is_no_class_and_not_none(tmp_path: Path) -> None:
+    must = r"must hold 0 and 1, or -1 and 1, 'dog' holds all three, got 'row 4: -1'\. If -1 says .* uncertain"
     with pytest.raises(DataError, match=must):
-        load(
-            written(tmp_path, lambda i, kind: f"{i},1,{-1 if i == 2 else zero}" if i % 2 == 0 else f"{i},{zero},1", "id,cat,dog")
-        )
+        load(written(tmp_path, lambda i, kind: f"{i},1,{-1 if i == 2 else 0}" if i % 2 == 0 else f"{i},0,1", "id,cat,dog"))
+
+
+def test_columns_of_minus_one_stand_beside_flags_and_may_have_empty_cells(tmp_path: Path) -> None:
+    def row(i: int, kind: str, cell: str = "") -> str:
+        return f"{i}," + ",".join("1" if kind == name else "" if i == 3 else "-1" for name in ("cat", "dog")) + cell
+
+    assert labels(load(written(tmp_path / "empty", row, "id,cat,dog"))) == expected()
+    flagged = load(written(tmp_path / "flag", lambda i, kind: row(i, kind, f",{int(i < 5)}"), "id,cat,dog,male"))
+    assert labels(flagged) == expected()
+    assert "2 columns of 0 and 1 are taken as the classes: 'cat', 'dog'" in " ".join(map(str, flagged.problems))
+    mixed = load(
+        written(tmp_path / "mixed", lambda i, kind: f"{i},{int(kind == 'cat')},{1 if kind == 'dog' else -1}", "id,cat,dog")
+    )
+    assert labels(mixed) == expected()
 
 
 @pytest.mark.parametrize(("value", "shown"), [("1", "row 3: rust and scab"), ("0", "row 2: none")])

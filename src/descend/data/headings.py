@@ -136,17 +136,37 @@ def _pick_label(who: str, header: Sequence[Any], cells: Sequence[Sequence[Any]],
     hot = _of_zeros_and_ones(header, cells, others)
     if len(hot) < 2 or not set(candidates) <= set(hot):
         raise _no_label(who, header, candidates or hot or others * (len(others) == 1))
-    return hot
+    return _without_flags(cells, hot, _with_minus(who, header, cells, hot))
+
+
+def _with_minus(who: str, header: Sequence[Any], cells: Sequence[Sequence[Any]], hot: Sequence[int]) -> list[int]:
+    """Return the columns with -1 for 0. Raises DataError for one with both; an empty cell beside -1 may be either."""
+    found = list[int]()
+    for at in hot:
+        marks = [_text(row[at]) for row in cells]
+        kinds = {*marks}
+        if kinds & _MINUS and kinds & (_ZERO - _MINUS - {""}):
+            number = next(number for number, mark in enumerate(marks, start=2) if mark in _MINUS)
+            must = f"a column of classes must hold 0 and 1, or -1 and 1, {str(header[at])!r} holds all three"
+            raise DataError(who, must, got=f"row {number}: {marks[number - 2]}",
+                            fix="If -1 says that a class is uncertain, write 0 or 1 for it, or leave the row out.")  # fmt: skip
+        found += [at] * bool(kinds & _MINUS)
+    return found
+
+
+def _without_flags(cells: Sequence[Sequence[Any]], hot: list[int], with_minus: list[int]) -> list[int]:
+    """Return the columns of -1 and 1 where these alone give each row one 1, and those of 0 and 1 beside them others: ``male``."""
+
+    def gives_one_each(columns: list[int]) -> bool:
+        return all(sum(_text(row[at]) in _ONE for at in columns) == 1 for row in cells)
+
+    if not 1 < len(with_minus) < len(hot) or gives_one_each(hot):
+        return hot
+    return with_minus if gives_one_each(with_minus) else hot
 
 
 def _labels_of(who: str, header: Sequence[Any], cells: Sequence[Sequence[Any]], hot: Sequence[int]) -> list[str]:
     """Return the class of each row, the heading under which its only 1 stands. Raises DataError for a row that has not one."""
-    marks = {_text(row[at]) for row in cells for at in hot}
-    if marks & _MINUS and marks & (_ZERO - _MINUS):
-        must = f"its columns of classes must hold 0 and 1, or -1 and 1, some of {_listed(header, hot)} hold all three"
-        at, row = next((at, row) for at, row in enumerate(cells, start=2) if _MINUS & {_text(row[column]) for column in hot})
-        raise DataError(who, must, got=f"row {at}: {', '.join(_text(row[column]) or 'empty' for column in hot[:6])}",
-                        fix="If -1 says that a class is uncertain, write 0 or 1 for it, or leave the row out.")  # fmt: skip
     marked = [[str(header[at]).strip() for at in hot if _text(row[at]) in _ONE] for row in cells]
     several = [number for number, found in enumerate(marked, start=2) if len(found) != 1]
     if several:
