@@ -15,8 +15,9 @@ import math
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from fractions import Fraction
+from itertools import combinations, permutations
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,9 @@ _MARKS_ALIKE = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015
 _THOUSANDS = re.compile(r"(?<=\d)[,'_ ](?=\d{3}(?!\d))")
 _LONGEST_NUMBER = 300  # digits, whose value tells what is one class
 _LISTED = re.compile(r"[|;]")  # between labels; the others may belong to one: "crane, bird", "and/or", "C++"
+_BETWEEN = re.compile(r"[|;,/]")  # ... where many names have them
 _PARTS = re.compile(r"[|;,/+&]")
+_SELDOM = 100  # once in as many cases
 
 
 def encode_labels(
@@ -288,7 +291,10 @@ def _several(classes: Sequence[str]) -> list[Problem]:
     found |= {name for name, parts in words.items() if set(parts) <= known}
     found |= _sharing({name: parts for name, parts in parted.items() if _LISTED.search(name) or name[0] in "[{("})
     words = {name: parts for name, parts in words.items() if name not in parted}
-    found |= _mixed(parted, len(classes)) | _mixed(words, len(classes))
+    listed = {name: parts for name, parts in parted.items() if _BETWEEN.search(bare[name])}
+    joined = {name: parts for name, parts in parted.items() if name not in listed}
+    found |= _mixed(listed, len(classes))
+    found |= {name for names in (joined, words) if _are_lists(names.values()) for name in _mixed(names, len(classes))}
     return problem("doubtful", "1 class may be several labels of one picture; each picture has one class here",
                    "{n} classes may be several labels of one picture; each picture has one class here",
                    [repr(name) for name in classes if name in found])  # fmt: skip
@@ -321,3 +327,22 @@ def _mixed(parted: Mapping[str, list[str]], n_classes: int) -> set[str]:
               if times[part] >= max(3, n_classes / 2) and firsts != {0} and lasts != {1}}  # fmt: skip
     whole = found if moves and 2 * len(found) > len(parted) else set[str]()
     return whole | {name for name, parts in parted.items() if common & set(parts)}
+
+
+def _are_lists(names: Collection[Sequence[str]]) -> bool:
+    """Return whether words stand as in lists: most that are met together repeatedly in either order, or all by the alphabet.
+
+    In names of one thing what varies is a part or a place: ``Apple Red 1``, ``Tomato leaf blight``, ``Early blight leaf``. The
+    alphabet counts where chance would seldom sort all names.
+    """
+    folded = [[word.casefold() for word in words] for words in names]
+    times, orders = Counter[frozenset[str]](), set[tuple[str, str]]()
+    for words in folded:
+        pairs = {pair for pair in combinations(words, 2) if pair[0] != pair[1]}
+        times.update({frozenset(pair) for pair in pairs})
+        orders |= pairs
+    together = [pair for pair, n in times.items() if n > 1]
+    both = [pair for pair in together if all(order in orders for order in permutations(pair))]
+    by_alphabet = all(words == sorted(words) for words in folded)
+    by_chance = sum(math.lgamma(len(words) + 1) for words in folded)
+    return 2 * len(both) > len(together) or (by_alphabet and by_chance > math.log(_SELDOM))
