@@ -15,7 +15,7 @@ import math
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from fractions import Fraction
 from itertools import combinations, permutations
 from typing import Any
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from descend.data.manifest import natural
 from descend.data.problems import Problem, problem
-from descend.data.scalars import plain
+from descend.data.scalars import on_each, plain
 from descend.errors import DataError
 
 _MISSING = frozenset({
@@ -68,7 +68,7 @@ _SELDOM = 100  # once in as many cases
 
 
 def encode_labels(
-    values: Sequence[Any], *, who: str, are_names: bool = False
+    values: Sequence[Any] | NDArray[Any], *, who: str, are_names: bool = False
 ) -> tuple[tuple[str, ...], NDArray[np.int64], list[Problem]]:
     """Return the classes in order (``_in_order``), each value's class, and what its owner should know.
 
@@ -76,7 +76,9 @@ def encode_labels(
     are_names: each value names a class of many pictures, as a folder does, and so measures nothing (``0.5``, ``1.5``).
     Raises DataError, in the name of ``who``, for a number that is not whole, and for texts that measure something.
     """
-    texts = whole_numbers([label_text(value, who=who) for value in values])
+    if isinstance(values, np.ndarray) and values.dtype.kind in "biufUS" and not np.ma.isMaskedArray(values):
+        values = values.tolist()
+    texts = whole_numbers(on_each(lambda value: label_text(value, who=who), values))
     if not are_names:
         _refuse_measures(texts, who)
     classes = tuple(_in_order(set(texts) - {""}))
@@ -100,8 +102,8 @@ def whole_numbers(texts: list[str]) -> list[str]:
     >>> whole_numbers(["1.0", "", "2"]), whole_numbers(["1.0", "1.5"])
     (['1', '', '2'], ['1.0', '1.5'])
     """
-    if all(_WHOLE.fullmatch(text) for text in texts if text):
-        return [text.partition(".")[0] for text in texts]
+    if all(map(_WHOLE.fullmatch, {*texts} - {""})):
+        return [text.partition(".")[0] for text in texts] if any("." in text for text in {*texts}) else texts
     return texts
 
 
@@ -120,7 +122,7 @@ def label_text(value: Any, *, who: str) -> str:
     """
     value = one_label(value, who=who)
     try:
-        text = cell_text(value.decode() if isinstance(value, bytes) else value)
+        text = _text(value.decode() if isinstance(value, bytes) else value)
     except UnicodeDecodeError:  # a mark in the place of each strange byte would make one class of several
         raise DataError(who, "labels that are bytes must be UTF-8", got=value,
                         fix="Decode them before: label.decode('cp1252'), or whatever their encoding is.") from None  # fmt: skip
@@ -165,10 +167,12 @@ def _way_to_one(value: Any) -> str:
 
 def is_missing(value: Any) -> bool:
     """Return whether a value stands for none: None, NaN, masked, Arrow's null, and those of pandas, which refuse comparison."""
-    value = plain(value)
-    if value is None or type(value).__name__ in ("NAType", "NaTType"):
-        return True
-    return isinstance(value, float) and math.isnan(value)
+    return _is_none(plain(value))
+
+
+def _is_none(value: Any) -> bool:
+    """Return whether a value in plain Python stands for none."""
+    return value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and math.isnan(value))
 
 
 def cell_text(value: Any) -> str:
@@ -178,8 +182,12 @@ def cell_text(value: Any) -> str:
     >>> [cell_text(value) for value in (" cat ", None, float("nan"), "NaN", 3.0, b"dog", True)]
     ['cat', '', '', '', '3', 'dog', 'True']
     """
-    value = plain(value)
-    if is_missing(value):
+    return _text(plain(value))
+
+
+def _text(value: Any) -> str:
+    """Return a value in plain Python as clean text."""
+    if _is_none(value):
         return ""
     if isinstance(value, float):
         value = int(value) if value.is_integer() else value
@@ -219,12 +227,11 @@ def clean_text(text: str) -> str:
     return " ".join(_INVISIBLE.sub("", unicodedata.normalize("NFC", text)).split())
 
 
-def _merged(values: Sequence[Any], texts: Sequence[str]) -> list[Problem]:
+def _merged(values: Iterable[Any], texts: Sequence[str]) -> list[Problem]:
     """Return the problem of spellings that became one class."""
     spellings: dict[str, set[str]] = {}
-    for value, text in zip(values, texts, strict=True):
-        if text and isinstance(value, str):
-            spellings.setdefault(text, set()).add(value)
+    for value, text in dict.fromkeys(pair for pair in zip(values, texts, strict=True) if isinstance(pair[0], str) and pair[1]):
+        spellings.setdefault(text, set()).add(value)
     several = [" = ".join(map(repr, sorted(ways))) for ways in spellings.values() if len(ways) > 1]
     return problem("merged", "1 class was spelled in several ways", "{n} classes were spelled in several ways", several)
 

@@ -283,14 +283,14 @@ def _read_parts(parts: Mapping[str, Any]) -> Manifest:
     if len(shapes) > 1:
         raise DataError("data", "all splits must have images of one shape", got=sorted(shapes, key=str))
     pictures = np.concatenate([pictures for pictures, _ in pairs.values()])
-    labels = [label for _, labels in pairs.values() for label in labels]
+    labels = [label for _, labels in pairs.values() for label in labels.tolist()]
     splits = np.concatenate([np.full(len(labels), SPLIT_WORDS[name.lower()], np.int8) for name, (_, labels) in pairs.items()])
     return _in_memory("arrays", pictures, labels, splits)
 
 
 def _in_memory(name: str, pictures: NDArray[Any], labels: Sequence[Any] | NDArray[Any], splits: NDArray[np.int8]) -> Manifest:
     """List pictures in memory; those without a label are left out and keep no memory."""
-    classes, numbers, problems = encode_labels(list(labels), who=name)
+    classes, numbers, problems = encode_labels(labels, who=name)
     rows = np.flatnonzero(numbers >= 0)
     if not len(rows):
         raise DataError(name, "must have at least one labeled picture", got=f"{len(numbers)} without a label")

@@ -17,6 +17,7 @@ from descend.data.labels import cell_text, encode_labels, group_text, whole_numb
 from descend.data.manifest import SPLIT_WORDS, UNASSIGNED, Manifest, natural
 from descend.data.places import is_file
 from descend.data.problems import Problem, problem, refusal
+from descend.data.scalars import on_each
 from descend.data.table_files import Rows, read_rows
 from descend.data.table_paths import FileFinder, clean_path, leads_out, paths_fix
 from descend.errors import DataError, KnobError, nearest
@@ -178,8 +179,9 @@ def about_unused(header: Sequence[Any], cells: Rows, where: dict[str, int]) -> l
 
 def _about_groups(cells: Rows, where: dict[str, int]) -> list[Problem]:
     """Return the problem of groups that are taken as missing though something stands in their cells."""
-    groups = [cell_text(row[where["group"]]) for row in cells] if "group" in where else []
-    named = [f"row {number} ({group!r})" for number, group in enumerate(groups, start=2) if group and not group_text(group)]
+    groups = on_each(cell_text, (row[where["group"]] for row in cells)) if "group" in where else []
+    gaps = {group for group in {*groups} if group and not group_text(group)}
+    named = [f"row {number} ({group!r})" for number, group in enumerate(groups, start=2) if group in gaps]
     return problem("doubtful", "1 row has a group that stands for none, and is a group of its own",
                    "{n} rows have a group that stands for none, and are each a group of their own", named)  # fmt: skip
 
