@@ -369,6 +369,16 @@ def test_no_class_is_called_a_copy_of_one_that_is_not_there(others: list[str]) -
     assert not [problem for problem in told if problem.kind == "copied"]
 
 
+@pytest.mark.parametrize(("copy", "kind"), [("OK - Copy", "layout"), ("OK_old", "layout"), ("OK (2)", "copied")])
+def test_a_folder_that_is_called_like_a_copy_is_told_once(copy: str, kind: str, tmp_path: Path) -> None:
+    for number, label in enumerate(("OK", copy, "NOK")):
+        (tmp_path / "set" / label).mkdir(parents=True)
+        for seed in range(8):
+            (tmp_path / "set" / label / f"{seed}.png").write_bytes(encoded(scene(6, 6, seed + 10 * number)))
+    told = load(tmp_path / "set").problems
+    assert [problem.kind for problem in told if repr(copy) in str(problem)] == [kind]
+
+
 def test_folders_are_classes_whatever_they_are_called(tmp_path: Path) -> None:
     for label in ("0.5", "1.5", "2"):
         (tmp_path / "set" / label).mkdir(parents=True)

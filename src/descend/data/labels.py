@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from descend.data.folder_names import left_over
 from descend.data.manifest import natural
 from descend.data.problems import Problem, problem
 from descend.data.scalars import on_each, plain
@@ -84,7 +85,7 @@ def encode_labels(
     classes = tuple(_in_order(set(texts) - {""}))
     position = {word: index for index, word in enumerate(classes)} | {"": -1}
     numbers = np.fromiter((position[text] for text in texts), np.int64, len(texts))
-    told = [*_similar(classes), *_copied(classes), *_doubtful(classes), *_several(classes)]
+    told = [*_similar(classes), *_copied(classes, are_names=are_names), *_doubtful(classes), *_several(classes)]
     return classes, numbers, [*_merged(values, texts), *told]
 
 
@@ -249,10 +250,15 @@ def _similar(classes: Sequence[str]) -> list[Problem]:
     return problem("similar", f"1 name stands for several classes, {but}", f"{{n}} names stand for several classes, {but}", pairs)
 
 
-def _copied(classes: Sequence[str]) -> list[Problem]:
-    """Return the problem of classes that are called like a copy of another one: ``OK - Copy`` beside ``OK``."""
+def _copied(classes: Sequence[str], *, are_names: bool) -> list[Problem]:
+    """Return the problem of classes that are called like a copy of another one: ``OK - Copy`` beside ``OK``.
+
+    are_names: of folders, those that say so in words are told where it is decided which folders are classes.
+    """
+    aside = {*left_over(classes)} if are_names else set[str]()
     by_fold = {_folded(name): name for name in classes}
-    originals = {name: by_fold.get(_folded(_COPY.sub("", name))) for name in classes if _COPY.search(name)}
+    originals = {name: by_fold.get(_folded(_COPY.sub("", name))) for name in classes
+                 if name not in aside and _COPY.search(name)}  # fmt: skip
     named = [f"{name!r} of {original!r}" for name, original in originals.items() if original is not None]
     return problem("copied", "1 class is called like a copy of another: bring them together if they are one",
                    "{n} classes are called like copies of others: bring together what is one", named)  # fmt: skip
