@@ -173,6 +173,30 @@ def test_every_picture_has_a_row(planted: Audit) -> None:
     assert by_path.loc["train/cat/deep.png", "bits"] == 16
 
 
+def test_what_reading_has_found_is_repeated(tmp_path: Path) -> None:
+    root = clean_set(tmp_path / "pets")
+    Image.new("L", (SIDE, SIDE), 9).save(root / "train" / "cat" / "00_mask.png")
+    told = {finding.evidence.get("kind"): finding for finding in scan(root, deep=False, threads=1).findings}
+    assert named(told["masks"], "name") == {"train/cat/00_mask.png"}
+    assert told["masks"].severity == "note"
+    lines = [f"train/{name}/{i:02}.png,{name}" + f",p{i}" * (i < 6) for name in ("cat", "dog") for i in range(12)]
+    (root / "t.csv").write_text("\n".join(["path,label,group", *lines]), encoding="utf-8")
+    told = {finding.evidence.get("kind"): finding for finding in scan(root / "t.csv", deep=False, threads=1).findings}
+    assert (told["table"].severity, told["table"].evidence["n"]) == ("note", 12)
+
+
+def test_values_that_the_scale_leaves_out_are_told(tmp_path: Path) -> None:
+    for number, name in enumerate("ab"):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        for i in range(8):
+            values = np.random.default_rng(100 * number + i).normal(0.4 + number / 10, 0.01, (32, 32)).astype(np.float32)
+            values[:4, i % 4 :] = -9999
+            Image.fromarray(values).save(tmp_path / "set" / name / f"{i}.tiff")
+    (told,) = [each for each in scan(tmp_path / "set", deep=False, threads=1).findings if each.evidence.get("kind") == "apart"]
+    assert (told.severity, told.evidence["n"]) == ("note", 16)
+    assert told.what.startswith("16 pictures hold values that mean missing data")
+
+
 def test_the_verb_tells_shows_and_exits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root, page = clean_set(tmp_path / "<pets>"), tmp_path / "scan.html"
     assert main(["scan", str(root), "--quick"]) == 0

@@ -30,6 +30,9 @@ _OF_SOURCE: dict[str, tuple[Severity, str]] = {
     "similar": ("finding", "Rename the classes that are one."),
     "copied": ("finding", "Bring the pictures of one class together in one folder, or under one label."),
     "doubtful": ("note", ""),
+    "masks": ("note", ""),
+    "table": ("note", ""),
+    "apart": ("note", ""),
     "torn": ("finding", "Move each group to one side of the split."),
     "sequences": ("finding", "Keep each sequence on one side of the split: by a column 'group' in a table, or by its folders."),
 }
