@@ -319,6 +319,16 @@ def test_blanks_here_and_there_in_uneven_rows_are_read(header: str, line: str, n
     assert "group" in header or "fewer cells" not in told(found).get("table", "")
 
 
+def test_a_blank_before_one_group_of_several_is_told(tmp_path: Path) -> None:
+    def row(i: int, kind: str) -> str:
+        return f"img/{i}.png,{kind}" + {2: ",p1", 3: ", p2"}.get(i, "")
+
+    found = load(written(tmp_path, row, "path,label,group"))
+    assert (labels(found), found.groups is None) == (expected(), False)
+    notes = [str(problem) for problem in found.problems if problem.kind == "table"]
+    assert [note.rpartition(": ")[2] for note in notes] == ["row 2, row 3, row 6, ...", "row 5"]
+
+
 def test_blanks_before_labels_in_a_row_with_a_split_are_read(tmp_path: Path) -> None:
     def row(i: int, kind: str) -> str:
         return f"img/{i}.png, {kind},train,nice" if i == 2 else f"img/{i}.png,{kind},{'test' if i > 9 else 'train'}"

@@ -184,10 +184,13 @@ def _short(table: Path, header: Sequence[str], rows: Sequence[Sequence[str]], wr
     written: the rows with the blanks at the beginning of their cells.
     """
     used = columns_by_name(header)
+    last = max(used.values(), default=0)
     short = [number for number, row in enumerate(rows, start=2) if 1 < len(row) < len(header)]
     if not short or "label" not in used or all(len(row) < len(header) for row in rows):
         return []
-    doubtful = list[str]()
+    doubtful, written = list[str](), [*written]
+    if any(len(cells) > used.get("group", len(cells)) and cells[used["group"]][:1].strip() for cells in written):
+        del used["group"]  # has cells without a blank too: one with a blank may be of these
     for number, (cells, row) in enumerate(zip(written, rows, strict=False), start=2):
         if len(row) < len(header) or len(cells) != len(row) or len({cell[0] == " " for cell in cells[1:] if cell.strip()}) < 2:
             continue
@@ -196,7 +199,7 @@ def _short(table: Path, header: Sequence[str], rows: Sequence[Sequence[str]], wr
             raise DataError(str(table), must, got=cells[:8], fix=f"{_QUOTED} Or give row {short[0]} its empty cells.")
         behind = [cell for cell in cells[used["label"] + 1 :] if cell.strip()]
         doubtful += [f"row {number}"] * (len(behind) == 1 and behind[0] is cells[used["label"] + 1] and behind[0][0] == " ")
-    lacking = [f"row {number}" for number in short if len(rows[number - 2]) <= max(used.values())]
+    lacking = [f"row {number}" for number in short if len(rows[number - 2]) <= last]
     return [
         *problem("table", "1 row has fewer cells than others, what it lacks is empty; if a label holds a comma, quote it",
                  "{n} rows have fewer cells than others, what they lack is empty; if a label holds a comma, quote it", lacking),
