@@ -84,6 +84,30 @@ def test_a_jpeg_that_broke_off_and_was_filled_with_zeros_is_refused(name: str, s
             decode(content[:n] + bytes(n_zeros))
 
 
+@pytest.mark.parametrize("name", ["baseline", "gray", "restarts", "with a thumbnail"])
+def test_a_whole_jpeg_without_the_mark_of_its_end_is_read(name: str) -> None:
+    content, expected = JPEGS[name], decode(JPEGS[name])
+    assert content.endswith(b"\xff\xd9")
+    for kept in (content[:-2], content[:-1]):
+        for n_zeros in (12, 4000):
+            assert (decode(kept + bytes(n_zeros)) == expected).all()
+
+
+def test_a_jpeg_without_the_mark_of_its_end_is_as_readable_as_its_decoder_finds_it() -> None:
+    gray = Image.new("L", (150, 130), 128)  # its last pixel is as gray as what no data came for
+    for picture in (PHOTOGRAPH.resize((8, 8)), PHOTOGRAPH.convert("L").resize((16, 16)), PHOTOGRAPH, gray):
+        for quality in range(20, 96, 5):
+            whole = _encoded(picture, "JPEG", quality=quality)
+            for cut in (whole[:-2], whole[:-1], whole[:-2] + b"\0", whole[:-2] + bytes(4)):
+                try:
+                    Image.open(io.BytesIO(cut)).load()
+                except OSError:
+                    with pytest.raises(PictureError):
+                        decode(cut)
+                else:
+                    assert (decode(cut) == decode(whole)).all()
+
+
 @pytest.mark.parametrize("name", ["baseline", "gray", "with a thumbnail"])
 @pytest.mark.parametrize("share", [0.5, 0.7, 0.95])
 def test_a_jpeg_that_was_cut_and_closed_is_refused_at_any_size(name: str, share: float) -> None:

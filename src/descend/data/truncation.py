@@ -31,7 +31,10 @@ def refuse_truncated(image: Image.Image) -> None:
     position = image.fp.tell()
     if image.format == "PCX":
         _check_palette(image, image.fp)
-    elif not (_scans_end(image.fp) if image.format in _JPEG else _code_stream_ends(image.fp)):
+    elif image.format in _JPEG:
+        if not _scans_end(image.fp):
+            _refuse_zeros(image, image.fp)
+    elif not _code_stream_ends(image.fp):
         raise _truncated()
     if image.fp is not None:
         image.fp.seek(position)
@@ -78,22 +81,46 @@ def _scans_end(file: IO[bytes]) -> bool:
         return True
     file.seek(0)
     content = file.read()
+    at = _start_of_scan(content)
+    return at is None or content.find(_END, at) >= 0  # None: its decoder decides
+
+
+def _start_of_scan(content: bytes) -> int | None:
+    """Return where the data of a JPEG begin, None for one that is built in another way."""
     at = 2
     while content[at : at + 1] == b"\xff" and len(content) > at + 4:  # segments; a thumbnail in one has an end of its own
         if content[at + 1] == 0xFF:  # filled up
             at += 1
             continue
         if content[at + 1] == _START_OF_SCAN:
-            return content.find(_END, at) >= 0
+            return at
         at += 2 + int.from_bytes(content[at + 2 : at + 4], "big")
-    return True  # built in another way: its decoder decides
+    return None
+
+
+def _refuse_zeros(image: ImageFile.ImageFile, file: IO[bytes]) -> None:
+    """Raise PictureError for a JPEG without a mark of its end whose last blocks were made of the zeros that stand there.
+
+    Cameras that send frames, and what takes frames out of a film, leave the mark out; zeros may follow for their own reasons.
+    Without zeros the decoder runs out of bytes, and decides.
+    """
+    file.seek(0)
+    content = file.read()
+    if not content.endswith(b"\0"):
+        return
+    try:
+        lacks = _lacks_data(content, image.size)
+    except (Image.DecompressionBombError, OSError):  # too large to look at twice; not enough zeros even to be decoded
+        lacks = True
+    if lacks:
+        raise _truncated()
 
 
 def refuse_filled(image: Image.Image, file: IO[bytes] | None) -> None:
     """Raise PictureError for a JPEG, loaded from ``file``, that is gray to its end because it was cut and closed.
 
     Its last pixel may be as gray by itself. With more bytes before the mark of the end, a picture that is whole stays as it
-    is; one that is not goes on for a few blocks.
+    is; one that is not goes on for a few blocks (``_lacks_data``).
     """
     if image.format not in _JPEG or file is None or image.mode not in ("L", "RGB"):
         return
@@ -103,12 +130,19 @@ def refuse_filled(image: Image.Image, file: IO[bytes] | None) -> None:
     if last not in (_GRAY, (_GRAY,) * 3):
         return
     file.seek(0)
-    content = file.read()
-    at = content.rfind(_END)
-    more = content[:at] + _MORE + content[at:]
     with contextlib.suppress(Image.DecompressionBombError):  # too large to look at twice
-        if ImageChops.difference(_reduced(content, image.size), _reduced(more, image.size)).getbbox() is not None:
+        if _lacks_data(file.read(), image.size):
             raise _truncated()
+
+
+def _lacks_data(content: bytes, size: tuple[int, int]) -> bool:
+    """Return whether a JPEG becomes another picture where more data follow its own. size: as in ``_reduced``."""
+    at = content.rfind(_END, _start_of_scan(content) or 0)
+    if at < 0:  # zeros stand in its place, or nothing does; one after 0xff is part of the data, or of half a mark
+        own = content.rstrip(b"\0")
+        at = min(len(own) + own.endswith(b"\xff"), len(content))
+    more = content[:at] + _MORE + (content[at:] if content[at:].startswith(_END) else _END)
+    return ImageChops.difference(_reduced(content, size), _reduced(more, size)).getbbox() is not None
 
 
 def _reduced(content: bytes, size: tuple[int, int]) -> Image.Image:
