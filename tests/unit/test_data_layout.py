@@ -94,6 +94,18 @@ READ: dict[str, tuple[Tree, list[str], list[int]]] = {
     # the split inside the classes, and around
     "cat/train and cat/test": ({f"{c}/{s}": 8 for c in CAT_DOG for s in ("train", "test")}, CAT_DOG, [14, 2, 16]),
     "class folders beside a test folder of the same classes": ({"cat": 8, "dog": 8, **both("test")}, CAT_DOG, [14, 2, 16]),
+    "magnifications of each class in splits": (
+        {f"{s}/{c}/{x}": 4 for s in ("train", "val") for c in CAT_DOG for x in ("40X", "100X")}, CAT_DOG, [16, 16, 0]),
+    "subjects of each digit in splits": (
+        {f"{s}/{c}/{x}": 2 for s in ("train", "val") for c in "0123" for x in "123"}, [*"0123"], [24, 24, 0]),
+    "pictures and subjects of each digit in splits": (
+        {f"{s}/{c}{x}": 2 for s in ("train", "val") for c in "0123" for x in ("", "/1", "/2", "/3")}, [*"0123"], [32, 32, 0]),
+    "pictures and subjects of each digit": (
+        {f"{c}{x}": 4 for c in "123" for x in ("", "/1", "/2", "/3")}, [*"123"], [34, 7, 7]),
+    "magnifications of each class beside a test folder": (
+        {**{f"{c}/{x}": 4 for c in CAT_DOG for x in ("40X", "100X")}, **both("test")}, CAT_DOG, [14, 2, 16]),
+    "what is shown and what it was taken for": (
+        {f"train/{c}/{x}": 2 for c in ("cat", "cow", "dog") for x in ("cat", "cow", "dog")}, ["cat", "cow", "dog"], [15, 3, 0]),
     # classes whose names look like splits
     "vehicles": ({"car": 10, "train": 10, "val": 10}, ["car", "train", "val"], [20, 5, 5]),
     "train and plane, both flat": ({"train": 10, "plane": 10}, ["plane", "train"], [14, 3, 3]),
@@ -180,9 +192,9 @@ REFUSED: dict[str, tuple[Tree, str]] = {
         {**both("train", "test"), "train/cow/train": 8, "train/cow/test": 8},
         "all of them must, .*got 'train/cat, train/dog'",
     ),
-    "domains in splits": (
-        {f"{split}/{site}/{c}": 4 for split in ("train", "test") for site in ("x", "y") for c in CAT_DOG},
-        TWO_WAYS + "classes 'x', 'y'; or classes 'cat', 'dog', in each",
+    "a copy of all digits in train": (
+        {**both("train", "test", classes="0 1 2"), "train/all/0": 4, "train/all/1": 4, "train/all/2": 4},
+        "called like the classes beside it: '0', '1', '2', got 'train/all'. Move",
     ),
     "an empty class": ({"cat": 10, "dog": 10, "cow": 0}, "'cow' holds none"),
 }
@@ -207,6 +219,13 @@ EVALUATED: dict[str, tuple[Tree, list[str], list[int]]] = {
     "flat val beside test": ({**both("test"), "val": 5}, CAT_DOG, [0, 0, 16]),
     "flat train beside test": ({**both("test"), "train": 50}, CAT_DOG, [0, 0, 16]),
     "train and a flat test": ({**both("train"), "test": 12}, CAT_DOG, [16, 0, 0]),
+    "magnifications of each class": ({f"{c}/{x}": 4 for c in CAT_DOG for x in ("40X", "100X")}, CAT_DOG, [0, 0, 16]),
+    "a copy of all classes beside them": (
+        {"yes": 8, "no": 8, "brain/yes": 8, "brain/no": 8},
+        ["brain", "no", "yes"],
+        [0, 0, 32],
+    ),
+    "a split inside some classes": ({"cat/train": 4, "cat/test": 4, "dog": 4}, CAT_DOG, [0, 0, 12]),
 }
 
 
@@ -404,6 +423,10 @@ def test_an_archive_beside_class_folders_is_told(tmp_path: Path) -> None:
     ("tree", "words"),
     [
         ({"siteA/cat": 8, "siteA/dog": 8, "siteB/cat": 8, "siteB/dog": 8, "siteB/bird": 8}, "lie in each of them: 'cat', 'dog'"),
+        (
+            {f"{split}/{site}/{c}": 4 for split in ("train", "test") for site in ("x", "y") for c in CAT_DOG},
+            "'x', 'y' are read as classes; folders of the same names lie in each of them: 'cat', 'dog'",
+        ),
         ({"fold_0": 8, "fold_1": 8}, "'fold_0', 'fold_1' are read as classes, and are called like the parts of one whole"),
         ({"cat": 8, "dog": 8, "samples": 8}, "by their names 'samples' may hold something else"),
         ({"raw": 8, "processed": 8}, "'raw' may only be what lies around pictures"),
@@ -421,7 +444,14 @@ def test_a_reading_that_is_in_doubt_is_told(tree: Tree, words: str, tmp_path: Pa
     assert words in _problems(load(plant(tmp_path / "set", tree)))["layout"]
 
 
-@pytest.mark.parametrize("classes", ["old young", "copy original", "cvs walgreens", "old_cat new_dog", "bird_cage bird"])
+@pytest.mark.parametrize("name", ["subjects of each digit in splits", "pictures and subjects of each digit"])
+def test_numbers_inside_numbered_classes_are_in_no_doubt(name: str, tmp_path: Path) -> None:
+    assert "layout" not in _problems(load(plant(tmp_path / "set", READ[name][0])))
+
+
+@pytest.mark.parametrize(
+    "classes", ["old young", "copy original", "cvs walgreens", "old_cat new_dog", "bird_cage bird", "glass paper trash"]
+)
 def test_names_that_only_sound_put_away_are_in_no_doubt(classes: str, tmp_path: Path) -> None:
     assert "layout" not in _problems(load(plant(tmp_path / "set", dict.fromkeys(classes.split(), 8))))
 

@@ -11,25 +11,44 @@ from descend.data.tree import Folder
 from descend.errors import DataError
 
 
-def check_classes(classes: Sequence[Folder], who: str, *, evaluation: bool) -> str:
+def check_classes(classes: Sequence[Folder], who: str, *, evaluation: bool, in_split: bool = False) -> str:
     """Return what speaks against a reading of folders, side by side, as classes that is taken all the same, or nothing.
 
-    Raises DataError for folders that cannot all be classes. evaluation: as in ``layout.decide``.
+    Raises DataError for folders that cannot all be classes. in_split: they lie in the folder of a split, or beside one that holds
+    the same, which says that they are classes. evaluation: as in ``layout.decide``; the classes of a run say which reading is
+    meant, and nothing is refused.
     """
-    _refuse_split_of_some(classes, who)
-    _refuse_repeated_folders(classes, who)
-    _refuse_classes_in_a_class(classes, who)
-    return "; ".join(filter(None, [_dragged(classes), _doubt(classes, evaluation=evaluation)]))
+    if not evaluation:
+        _refuse_split_of_some(classes, who)
+        _refuse_classes_in_a_class(classes, who, in_split=in_split)
+        if not in_split:
+            _refuse_repeated_folders(classes, who)
+    return "; ".join(filter(None, [_dragged(classes), _doubt(classes, evaluation=evaluation, in_split=in_split)]))
 
 
-def _refuse_classes_in_a_class(classes: Sequence[Folder], who: str) -> None:
-    """Refuse ``yes``, ``no`` beside ``all/yes``, ``all/no``: pictures of all classes would be a class of their own."""
-    names = {folder.label for folder in classes}
-    for folder in classes:
-        inside = {inner.label for inner in unwrapped(folder).populated} & (names - {folder.label})
-        if len(inside) > 1:
+def _refuse_classes_in_a_class(classes: Sequence[Folder], who: str, *, in_split: bool) -> None:
+    """Refuse ``yes``, ``no`` beside ``all/yes``, ``all/no``: pictures of all classes would be a class of their own.
+
+    Not where each class holds such folders: what is shown and what it is taken for, say. In a split, only a folder that holds all
+    classes beside it, or is called like a split, is surely none.
+    """
+    held = [(folder, *_classes_inside(folder, classes)) for folder in classes]
+    if all(inside for _, inside, _ in held):
+        return
+    for folder, inside, others in held:
+        if len(inside) > 1 and (not in_split or inside == others or split_names([folder.name])):
             must = f"a class folder must not hold folders that are called like the classes beside it: {listed(sorted(inside))}"
             raise DataError(who, must, got=folder.path, fix="Move it out of the data: it may be a copy of them.")
+
+
+def _classes_inside(folder: Folder, classes: Sequence[Folder]) -> tuple[set[str], set[str]]:
+    """Return which names of the classes beside a folder lie in it too, and these names; numbers in a number say nothing."""
+    others = {other.label for other in classes if not (_is_number(other.label) and _is_number(folder.label))} - {folder.label}
+    return {inner.label for inner in unwrapped(folder).populated} & others, others
+
+
+def _is_number(name: str) -> bool:
+    return name.isdecimal()
 
 
 def _refuse_split_of_some(classes: Sequence[Folder], who: str) -> None:
@@ -62,9 +81,10 @@ def _refuse_repeated_folders(classes: Sequence[Folder], who: str) -> None:
 def _dragged(classes: Sequence[Folder]) -> str:
     """Return the note of ``dog/cat`` beside ``cat``: a folder called like a class that lies in another, and is read as that one.
 
-    What only wraps pictures, or stands aside, is called so by its kind.
+    What only wraps pictures, or stands aside, is called so by its kind, and a number may count something else.
     """
     names = {folder.label for folder in classes if not stands_aside(folder.name) and not is_wrapper(folder.name, "")}
+    names = {name for name in names if not _is_number(name)}
     inside = [(outer, inner) for outer in classes for inner in outer.below() if inner is not outer and inner.n_pictures]
     dragged = [inner for outer, inner in inside if inner.label in names - {outer.label}]
     if not dragged:
@@ -74,7 +94,7 @@ def _dragged(classes: Sequence[Folder]) -> str:
             f"part of another, with {n:,} {'picture' if n == 1 else 'pictures'}")  # fmt: skip
 
 
-def _doubt(classes: Sequence[Folder], *, evaluation: bool) -> str:
+def _doubt(classes: Sequence[Folder], *, evaluation: bool, in_split: bool) -> str:
     """Return what speaks against a reading of folders as classes that is taken all the same, or nothing."""
     classes = [folder for folder in classes if cell_text(folder.name)]  # pictures in one called unlabeled have no class
     if len(classes) < 2 or evaluation:
@@ -84,7 +104,8 @@ def _doubt(classes: Sequence[Folder], *, evaluation: bool) -> str:
     shared = set[str].intersection(*inner)
     aside = [folder.name for folder in classes if stands_aside(folder.name)]
     wrappers = [folder.name for folder in classes if is_wrapper(folder.name, "")]
-    if len(shared) > 1 and not any(outer.pictures for outer in classes) and not _says_nothing(sorted(shared)):
+    counted = in_split and all(map(_is_number, shared))  # of numbered subjects, say
+    if len(shared) > 1 and not any(outer.pictures for outer in classes) and not counted and not _says_nothing(sorted(shared)):
         return f"{names} are read as classes; folders of the same names lie in each of them: {listed(sorted(shared))}"
     if are_partitions(folder.name for folder in classes):
         return f"{names} are read as classes, and are called like the parts of one whole"

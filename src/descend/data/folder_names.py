@@ -32,6 +32,7 @@ _PARTITIONS = frozenset({"fold", "part", "batch", "split", "set", "chunk", "shar
                          "round", "group", "domain", "site"})  # fmt: skip
 
 _LEFT_OVER = frozenset({"backup", "backups", "bak", "trash", "recycle bin", "tmp", "temp", "venv", "old", "copy"})
+_OFTEN_CLASSES = frozenset({"old", "copy", "trash"})  # where nothing beside them is called alike
 _CVS = "CVS"  # of that program; in other letters a class
 
 
@@ -94,7 +95,7 @@ def stands_aside(name: str) -> bool:
 def left_over(names: Iterable[str]) -> list[str]:
     """Return which names of folders side by side say that what they hold was put away: ``backup``, ``cat_old`` beside ``cat``.
 
-    Some of them may be classes all the same: ``Trash`` is one of waste. ``old`` beside ``young`` says nothing.
+    Some of them may be classes all the same. ``old`` beside ``young`` says nothing, nor does ``trash``, which is one of waste.
     """
     names = list(names)
     words = {name: tokens(name) for name in names}
@@ -102,7 +103,7 @@ def left_over(names: Iterable[str]) -> list[str]:
     for name in names:
         rest = [word for word in words[name] if word not in _LEFT_OVER]
         of_another = rest != words[name] and bool(rest) and any(rest == words[other] for other in names if other != name)
-        alone = name == _CVS or (name.casefold() in _LEFT_OVER - {"old", "copy"})
+        alone = name == _CVS or name.casefold() in _LEFT_OVER - _OFTEN_CLASSES
         found += [name] * (of_another or alone)
     return found
 

@@ -231,7 +231,8 @@ class _Splits:
     def _train_around(self) -> Layout:
         """Class folders stand beside a test or validation folder that holds the same classes: they are for training."""
         told = "the class folders beside " + listed(folder.name for folder in self.named) + " are read as train"
-        self.layout.note = "; ".join(filter(None, [told, check_classes(self.rivals, self.who, evaluation=self.evaluation)]))
+        doubts = check_classes(self.rivals, self.who, evaluation=self.evaluation, in_split=True)
+        self.layout.note = "; ".join(filter(None, [told, doubts]))
         self.layout.labelled += [(folder.name, TRAIN, folder) for folder in self.rivals]
         self.others = [folder for folder in self.others if folder not in self.rivals]
         return self._splits(train_given=True)
@@ -244,7 +245,7 @@ class _Splits:
         for folder in self.named:
             part, number = self.parts[folder.path], self.number[folder.path]
             if folder in labelled:
-                notes.append(check_classes(part.populated, self.who, evaluation=self.evaluation))
+                notes.append(check_classes(part.populated, self.who, evaluation=self.evaluation, in_split=True))
                 layout.labelled += [(inner.name, number, inner) for inner in part.populated]
                 layout.empty += [inner for inner in part.folders if not inner.n_pictures and not stands_aside(inner.name)]
                 layout.loose += [inside.joined(name) for inside in _between(folder, part) for name in inside.pictures]
