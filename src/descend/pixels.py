@@ -254,9 +254,11 @@ def usual_scale(picture: Picture) -> tuple[float, float]:
     if not isinstance(picture, Image.Image) or picture.mode.startswith("I;16"):
         bits = getattr(picture, "tag_v2", {}).get(258, 16)  # TIFF's BitsPerSample: 12-bit cameras write 0..4095
         return 0.0, float(2 ** (bits[0] if isinstance(bits, tuple) else bits) - 1)
-    low, high, *_ = extremes(picture)
+    low, high, _, n_apart = extremes(picture)
     if np.isnan(low):
-        raise PictureError("picture", "must hold at least one finite number")
+        if not n_apart:
+            raise PictureError("picture", "must hold at least one finite number")
+        low = high = _no_data(picture) or 0.0  # nothing but what is declared to be missing: one color
     usual = (65535.0,) if picture.mode == "I" else (1.0, 255.0, 65535.0)
     return next(((0.0, peak) for peak in usual if low >= 0 and high <= peak * (1 + _OVERSHOOT)), (low, high))
 

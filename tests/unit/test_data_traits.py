@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 from tests.oracles.data_pictures import encoded, png_16_bits, scene
 
 from descend.data import Dataset, decoded, load
+from descend.data.decode import decode
 from descend.data.deep_color import encode_deep_color
 from descend.errors import KnobError
 from descend.pixels import Background, PixelPolicy
@@ -109,9 +110,31 @@ def test_a_picture_without_any_number_is_unreadable(tmp_path: Path) -> None:
 
     dataset = load(_tree(tmp_path / "set", save))
     assert _notes(dataset)["unreadable"].endswith("a/0.tiff (it holds no finite number)")
-    nothing = Image.fromarray(np.full((8, 8), -1, np.float32))
-    nothing.save(tmp_path / "set" / "a" / "0.tiff", tiffinfo={42113: "-1"})
-    assert _notes(load(tmp_path / "set"))["unreadable"].endswith("a/0.tiff (it holds nothing but its no-data value)")
+
+
+@pytest.mark.parametrize(("no_data", "kind"), [(-9999, np.float32), (-1, np.float32), (0, np.uint16)])
+def test_a_picture_of_nothing_but_missing_data_is_blank_and_says_nothing_about_the_scale(
+    no_data: int, kind: type[np.generic], tmp_path: Path
+) -> None:
+    def save(path: Path, number: int, i: int) -> None:
+        values = np.linspace(1000, 1500 + i, 64).reshape(8, 8) + number
+        Image.fromarray(values.astype(kind)).save(path.with_suffix(".tiff"), tiffinfo={42113: str(no_data)})
+
+    root = _tree(tmp_path / "set", save)
+    before = load(root)
+    for path in (root / "a/empty.tiff", root / "b/void.tiff"):
+        Image.fromarray(np.full((9, 9), no_data, kind)).save(path, tiffinfo={42113: str(no_data)})
+    dataset = load(root)
+    assert len(dataset) == len(before) + 2
+    assert dataset.policy == before.policy
+    notes = _notes(dataset)
+    assert "unreadable" not in notes
+    assert "a/empty.tiff, b/void.tiff" in notes["blank"]
+    for policy in (dataset.policy, PixelPolicy()):
+        assert np.ptp(decode(root / "a/empty.tiff", policy=policy)) == 0
+    for path in root.rglob("[0-9]*.tiff"):
+        Image.fromarray(np.full((9, 9), no_data, kind)).save(path, tiffinfo={42113: str(no_data), 270: path.name})
+    assert load(root).policy.scale == ((0, 1) if kind is np.float32 else (0, 255))
 
 
 def test_another_scale_is_another_entry_of_the_cache(tmp_path: Path) -> None:

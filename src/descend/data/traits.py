@@ -50,7 +50,8 @@ def traits(content: bytes, *, name: str) -> NDArray[np.void]:
 
     size: width and height as stored, before any orientation. flags: a sum of ``DEEP``, ``FLOATS``, ``NO_NUMBER`` (some pixel is
     NaN or infinite), ``TRANSPARENT`` and ``BLANK_ON`` each background; of a deep one, ``SEEN_THROUGH`` (some pixel is not opaque)
-    and ``APART`` (some values were left out of its extremes). low, high: the extremes of a deep picture's values.
+    and ``APART`` (some values were left out of its extremes). low, high: the extremes of a deep picture's values, NaN where all
+    of them stand for missing data.
     """
     with naming(name):
         image = opened(content)
@@ -69,9 +70,8 @@ def _look(image: Image.Image, seen: NDArray[np.void]) -> None:
     flags = TRANSPARENT * has_transparency(picture)
     if is_deep(picture):
         seen["low"], seen["high"], n_missing, n_apart = extremes(picture)
-        if np.isnan(seen["low"]):
-            what = "nothing but its no-data value" if n_apart else "no finite number"
-            raise PictureError("picture", f"must be a readable picture (it holds {what})")
+        if np.isnan(seen["low"]) and not n_apart:
+            raise PictureError("picture", "must be a readable picture (it holds no finite number)")
         flags += DEEP + FLOATS * floats + NO_NUMBER * (n_missing > 0) + APART * (n_apart > 0)
         flags += SEEN_THROUGH * (flags & TRANSPARENT > 0 and is_seen_through(picture))
     elif flags:
@@ -152,8 +152,10 @@ def deep_blank(
 ) -> NDArray[np.bool_]:  # fmt: skip
     """Return which deep pictures show one color, or nearly, on a background: (n,) bool.
 
-    low, high: (n,) their extremes. through: (n,) which are seen through: there the ground is a color more. scale: of all.
+    low, high: (n,) their extremes, NaN where all stands for missing data. through: (n,) which are seen through: there the ground is
+    a color more. scale: of all.
     """
+    low, high = (np.where(np.isnan(ends), scale[0], ends) for ends in (low, high))
     shown, ground = levels(np.stack([low, high]), scale).astype(np.int64), GROUND_LEVEL[background]
     on_ground = shown.max(axis=0, initial=ground) - shown.min(axis=0, initial=ground) <= ONE_COLOR
     return np.where(through, on_ground, high - low < (scale[1] - scale[0]) / 255)
@@ -163,7 +165,7 @@ def deep_narrow(
     low: NDArray[np.float64], high: NDArray[np.float64], through: NDArray[np.bool_], scale: tuple[float, float]
 ) -> NDArray[np.bool_]:
     """Return which deep pictures, (n,), span less than a tenth of the scale, but for those seen through, which no scale fits."""
-    return (high - low < NARROW * (scale[1] - scale[0])) & ~through
+    return (np.nan_to_num(high - low) < NARROW * (scale[1] - scale[0])) & ~through
 
 
 def _background(
@@ -184,10 +186,11 @@ def _scale(seen: NDArray[np.void]) -> tuple[tuple[float, float] | None, list[Pro
     deep = seen[seen["flags"] & DEEP > 0]
     if not len(deep):
         return None, []
+    telling = deep[~np.isnan(deep["low"])]  # the others hold nothing but missing data
     floats = bool((deep["flags"] & FLOATS > 0).any())
     # a background has a level of its own: what is seen through is not stretched, or its colors would become those behind it
     stretched = not (deep["flags"] & SEEN_THROUGH > 0).any()
-    scale = shared_scale(deep["low"].tolist(), deep["high"].tolist(), floats=floats, stretched=stretched)
+    scale = shared_scale(telling["low"].tolist() or [0], telling["high"].tolist() or [0], floats=floats, stretched=stretched)
     n_others = len(seen) - len(deep)
     others = (f"; the other {n_others:,}, of 8 bits, stay as they are: where both kinds show the same things, one may look "
               "darker than the other; save all of them in one kind") if n_others else ""  # fmt: skip
