@@ -144,6 +144,18 @@ def test_copies_are_found_whatever_was_done_to_them(planted: Audit) -> None:
     assert all(links[frozenset(pair)].startswith(kind) for pair, kind in expected.items())
 
 
+def test_copies_with_equal_pixels_are_called_so_without_a_likeness(tmp_path: Path) -> None:
+    for number in range(12):
+        picture = photograph(number).resize((24, 24))
+        folder = tmp_path / "set" / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        picture.save(folder / f"{number}.png")
+        if number < 2:
+            picture.save(folder / f"{number} again.bmp")
+    finding = of(scan(tmp_path / "set", deep=False, threads=1), "copies")
+    assert [row["by"] for row in finding.table] == ["same pixels", "same pixels"]
+
+
 def test_leaks_and_conflicts_are_those_copies_that_stand_on_two_sides(planted: Audit) -> None:
     leaks = of(planted, "leakage")
     assert {row["like"] for row in leaks.table} | named(leaks) >= {"test/cat/leak.jpg", "test/dog/leak.png"}

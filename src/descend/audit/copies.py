@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from descend.audit.material import Material
-from descend.data.near_copies import KINDS
+from descend.data.near_copies import KINDS, SAME_PIXELS
 from descend.data.split import TEST, VAL
 from descend.findings import Finding, counted
 
@@ -72,7 +72,8 @@ def _exact(material: Material) -> Iterator[Link]:
 def _near(material: Material) -> Iterator[Link]:
     near = material.dataset.near
     for (one, other), kind, likeness in zip(near.pairs.tolist(), near.kinds.tolist(), near.likeness, strict=True):
-        yield (one, other), f"{KINDS[kind]}, details alike by {likeness:.2f}"
+        alike = "" if KINDS[kind] == SAME_PIXELS else f", details alike by {likeness:.2f}"
+        yield (one, other), f"{KINDS[kind]}{alike}"
 
 
 def _across(material: Material, of: NDArray[np.integer]) -> Iterator[Link]:

@@ -28,7 +28,8 @@ from descend.data.signatures import LEAST_SPREAD, Signatures, is_too_plain
 LEAST_COLOR, LEAST_DETAIL = 0.9, ALIKE_BELOW  # correlations of a near copy
 SURE_COLOR, SURE_DETAIL = 0.985, 0.97  # ... of plain pictures, and in sets whose pictures resemble each other, as digits do
 SURE_TURNED = 0.99  # of details, in such sets: what is drawn or built evenly looks like itself in other ways too
-KINDS = ("near copy", *TURNS[1:], "cropped", "same pixels")
+SAME_PIXELS = "same pixels"
+KINDS = ("near copy", *TURNS[1:], "cropped", SAME_PIXELS)
 _AT_ONCE = 512  # pairs compared at once
 
 
@@ -89,7 +90,7 @@ def near_copies(
     return NearCopies(
         np.concatenate([pairs[passed], cropped.pairs, equal]),
         np.concatenate([turns[passed], *(np.full(len(found), KINDS.index(kind)) for found, kind in
-                                         ((cropped.pairs, "cropped"), (equal, "same pixels")))]),
+                                         ((cropped.pairs, "cropped"), (equal, SAME_PIXELS)))]),
         np.concatenate([detail[passed], cropped.detail, np.ones(len(equal), np.float32)]),
     )  # fmt: skip
 
