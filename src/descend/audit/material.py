@@ -110,7 +110,7 @@ def looked_at(
     dataset: Dataset, folder: Path | None, *, threads: int | None, progress: Progress, deep: DeepLook | None = None
 ) -> Material:
     """Return what checks look at; what ``descend.data.load`` has looked at before is not decoded again."""
-    pictures = Pictures(dataset.root, dataset.names, dataset.digests, dataset.policy, dataset.pictures)
+    pictures = Pictures(dataset.root, dataset.names, dataset.digests, dataset.policy, dataset.pictures, dataset.opaque)
     n = n_threads(threads)
     seen = signatures(pictures, threads=n, cache=CacheFolder(), progress=progress.update)
     return Material(dataset, folder, seen, pictures, n, deep)

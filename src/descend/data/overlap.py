@@ -49,7 +49,10 @@ def _pairs(
         return None
     if are_told_by_bytes(sizes, own.pictures, judged.pictures):
         return np.zeros((0, 2), np.int64)
-    looks = [Pictures(dataset.root, dataset.names, dataset.digests, own.policy, dataset.pictures) for dataset in (own, judged)]
+    looks = [
+        Pictures(dataset.root, dataset.names, dataset.digests, own.policy, dataset.pictures, dataset.opaque)
+        for dataset in (own, judged)
+    ]
     seen = [signatures(pictures, threads=threads, cache=CacheFolder()).rows for pictures in looks]
 
     def squashed(at: int, side: int) -> NDArray[np.uint8]:

@@ -1,8 +1,8 @@
 """What a picture looks like, in a few numbers: perceptual hashes, as it is and mirrored, its extremes, and how it is stored.
 
 Every picture is decoded once for it, squashed to ``SIDE`` x ``SIDE`` pixels, whatever its bytes are: a copy that was saved
-again, resized, mirrored or turned has the signature of its original, or one a few bits away. An index on disk, keyed by
-contents, keeps what was computed.
+again, resized, mirrored or turned has the signature of its original, or one a few bits away. A picture too small to be compared
+so has a digest of its pixels instead. An index on disk, keyed by contents, keeps what was computed.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -27,7 +28,7 @@ from descend.data.ranges import Member
 from descend.data.scan import DIGEST_BYTES, digest, reason
 from descend.errors import PictureError
 from descend.files import CacheFolder
-from descend.pixels import PixelPolicy
+from descend.pixels import USUAL, PixelPolicy
 from descend.progress import Update
 
 SIGNATURE = np.dtype([
@@ -46,7 +47,8 @@ _BITS = {"1": 1, "I;16": 16, "I;16B": 16, "I;16L": 16, "I;16N": 16, "I": 32, "F"
 class Pictures:
     """N pictures as signatures need them: the files below ``root``, or ``held``: as in ``Manifest.pictures``.
 
-    digests: (N, 16) uint8. policy: how they are read.
+    digests: (N, 16) uint8. policy: how they are read. opaque: whether none of the files is transparent; whatever the background
+    is, they have the same signatures then.
     """
 
     root: Path | None
@@ -54,6 +56,7 @@ class Pictures:
     digests: NDArray[np.uint8]
     policy: PixelPolicy
     held: NDArray[Any] | Packed | None = None
+    opaque: bool = False
 
     def squashed(self, row: int, side: int = SIDE) -> NDArray[np.uint8]:
         """Return a whole picture at ``side`` x ``side`` pixels: (side, side, 3) uint8. Raises PictureError, OSError."""
@@ -74,10 +77,10 @@ class Signatures:
     """rows: (N,) ``SIGNATURE``; zeros where a picture cannot be decoded. reasons: row -> why it cannot.
 
     hashes: of the picture as it is, mirrored left to right, top to bottom, and both ways; waves: the lowest frequencies of its
-    gray levels, per pixel (``dct_hashes``).
-    low, high, mean: of its gray levels at ``SIDE`` pixels, 0 to 255. mode: Pillow's name of the color mode, as stored. bits: of
-    one channel. pixels: a digest of all decoded pixels, for pictures with too few details to tell copies by (``is_too_plain``);
-    zeros for others.
+    gray levels, per pixel (``dct_hashes``); zeros for pictures below ``LEAST_SIDE``.
+    low, high, mean: of its gray levels, at ``SIDE`` pixels where it has as many, 0 to 255. mode: Pillow's name of the color mode,
+    as stored. bits: of one channel. pixels: a digest of all decoded pixels, for pictures with too few details to tell copies by
+    (``is_too_plain``); zeros for others.
     """
 
     rows: NDArray[np.void]
@@ -94,20 +97,23 @@ def signatures(pictures: Pictures, *, threads: int, cache: CacheFolder, progress
     reasons: dict[int, str] = {}
 
     def look(start: int) -> None:
-        places, small, stored = list[int](), list[NDArray[np.uint8]](), list[Stored]()
+        places, squashed, stored = list[int](), list[NDArray[np.uint8]](), list[Stored]()
         for at in map(int, wanted[start : start + _CHUNK]):
             try:
-                picture, kind = _squashed(pictures, int(first[at]))
+                picture, kind = _looked_at(pictures, int(first[at]))
             except PictureError as error:
                 reasons[at] = reason(error)
             except OSError as error:
                 reasons[at] = error.strerror or str(error)
             else:
+                if min(picture.shape[:2]) < LEAST_SIDE:
+                    seen[at] = _small_row(picture, kind)
+                    continue
                 places.append(at)
-                small.append(picture)
+                squashed.append(picture)
                 stored.append(kind)
         if places:
-            seen[places] = _rows(np.stack(small), stored)
+            seen[places] = _rows(np.stack(squashed), stored)
 
     if progress is not None and len(wanted):
         progress("looks", 0, len(wanted))  # so that the first chunk counts, and its time
@@ -121,16 +127,24 @@ def signatures(pictures: Pictures, *, threads: int, cache: CacheFolder, progress
     return Signatures(seen[same], {row: reasons[at] for row, at in enumerate(same.tolist()) if at in reasons})
 
 
-def _squashed(pictures: Pictures, row: int) -> tuple[NDArray[np.uint8], Stored]:
+def _looked_at(pictures: Pictures, row: int) -> tuple[NDArray[np.uint8], Stored]:
+    """Return a picture at ``SIDE`` pixels, or whole where it is smaller, and how it is stored. Raises OSError, PictureError."""
     content, name = pictures.content(row), pictures.names[row]
+    with naming(name):
+        image = opened(content)
+    size, mode, form, bits = _stored_as(image)
+    if min(size) < LEAST_SIDE:
+        whole = decode(image, name=name, policy=pictures.policy)
+        return whole, (mode, form, bits, _digest_of(whole))
     small = decode_resized(content, SIDE, name=name, policy=replace(pictures.policy, fit="squash"))
-    size, mode, form, bits = _stored_as(content, name)
     spread = np.ptp(np.asarray(Image.fromarray(small).convert("L")))
-    pixels = bytes(DIGEST_BYTES)
-    if is_too_plain(np.array(size), spread):
-        whole = decode(content, name=name, policy=pictures.policy)
-        pixels = digest(str(whole.shape).encode() + whole.tobytes())
+    plain = is_too_plain(np.array(size), spread)
+    pixels = _digest_of(decode(content, name=name, policy=pictures.policy)) if plain else bytes(DIGEST_BYTES)
     return small, (mode, form, bits, pixels)
+
+
+def _digest_of(whole: NDArray[np.uint8]) -> bytes:
+    return digest(str(whole.shape).encode() + whole.tobytes())
 
 
 def is_too_plain(sizes: NDArray[np.integer], spread: NDArray[np.integer] | int) -> NDArray[np.bool_]:
@@ -149,22 +163,27 @@ def _rows(small: NDArray[np.uint8], stored: Sequence[Stored]) -> NDArray[np.void
     *kinds, pixels = zip(*stored, strict=True)
     for field, values in zip(("mode", "format", "bits"), kinds, strict=True):
         rows[field] = values
-    rows["pixels"] = np.frombuffer(b"".join(part.ljust(DIGEST_BYTES, b"\0") for part in pixels), np.uint8).reshape(
-        -1, DIGEST_BYTES
-    )
+    rows["pixels"] = np.frombuffer(b"".join(pixels), np.uint8).reshape(-1, DIGEST_BYTES)
     return rows
 
 
-def _stored_as(content: bytes | NDArray[Any], name: str) -> tuple[tuple[int, int], bytes, bytes, int]:
-    """Return size, mode, format and bits per channel of a picture as it is stored."""
-    if not isinstance(content, bytes):
-        return (content.shape[1], content.shape[0]), (b"L" if content.ndim == 2 or content.shape[2] == 1 else b"RGB"), b"", 8
-    with naming(name):
-        image = opened(content)
-        assert isinstance(image, Image.Image)  # bytes are no array
-        with alone_if_large(image):
-            bits = 16 if is_deep_color(image) else _BITS.get(image.mode, 8)
-        return image.size, image.mode.encode(), (image.format or "").encode(), bits
+def _small_row(whole: NDArray[np.uint8], stored: Stored) -> NDArray[np.void]:
+    """Return the signature of a picture below ``LEAST_SIDE``, (H, W, 3): () ``SIGNATURE``, without hashes and waves."""
+    gray = np.asarray(Image.fromarray(whole).convert("L"))
+    row = np.zeros((), SIGNATURE)
+    row["low"], row["high"], row["mean"] = gray.min(), gray.max(), gray.mean()
+    row["mode"], row["format"], row["bits"], pixels = stored
+    row["pixels"] = np.frombuffer(pixels, np.uint8)
+    return row
+
+
+def _stored_as(image: Image.Image | NDArray[Any]) -> tuple[tuple[int, int], bytes, bytes, int]:
+    """Return size, mode, format and bits per channel of a picture as it is stored, opened and not loaded."""
+    if not isinstance(image, Image.Image):
+        return (image.shape[1], image.shape[0]), (b"L" if image.ndim == 2 or image.shape[2] == 1 else b"RGB"), b"", 8
+    with alone_if_large(image):
+        bits = 16 if is_deep_color(image) else _BITS.get(image.mode, 8)
+    return image.size, image.mode.encode(), (image.format or "").encode(), bits
 
 
 class _Index:
@@ -172,7 +191,8 @@ class _Index:
 
     def __init__(self, cache: CacheFolder, pictures: Pictures) -> None:
         place = "arrays" if pictures.root is None else str(pictures.root.absolute())
-        text = f"signatures 3\0{POLICY}\0{pictures.policy.scale}\0{pictures.policy.background}\0{place}"
+        background = USUAL.background if pictures.opaque and pictures.root is not None else pictures.policy.background
+        text = f"signatures 4\0{POLICY}\0{PIL.__version__}\0{pictures.policy.scale}\0{background}\0{place}"
         key = digest(text.encode("utf-8", "surrogatepass")).hex()
         self._cache, self._path = cache, cache.entry_path("index", key, ".sealed")
         self._digests, self._rows = np.zeros((0, DIGEST_BYTES), np.uint8), np.zeros(0, SIGNATURE)
