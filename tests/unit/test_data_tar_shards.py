@@ -6,7 +6,7 @@ import io
 import shutil
 import subprocess
 import tarfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pytest
@@ -303,3 +303,11 @@ def test_a_member_stored_in_pieces_is_passed_over_and_what_follows_is_read(form:
     assert any("stored in pieces: pack it again without --sparse" in str(problem) for problem in dataset.problems)
     for row in range(24):
         assert dataset.source(row).read() == PHOTOS[dataset.name_of(row)]  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_the_folders_around_many_pictures_are_parted_once_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    names, n_parted = ["a.png", *(f"train/{number % 3}/{number}.png" for number in range(300))], list[int]()
+    expected = {f"{folder}/" for name in names for folder in PurePosixPath(name).parents}
+    monkeypatch.setattr(tar_shards, "PurePosixPath", lambda path: n_parted.append(1) or PurePosixPath(path))
+    assert tar_shards._folders_around(names) == expected
+    assert len(n_parted) <= 10

@@ -88,8 +88,14 @@ def read_shards(shards: Sequence[RangedFile], place: Path, *, evaluation: bool =
 def found_in(shards: Sequence[RangedFile]) -> tuple[Contents, list[str], dict[str, str]]:
     """Return the contents of shards, the names of their pictures in natural order, and path -> why of what is passed over."""
     contents = contents_of(shards)
-    held = {f"{folder}/" for name in contents.names for folder in PurePosixPath(name).parents}
+    held = _folders_around(contents.names)
     return (contents, *folders.pictures_below(_tree("", contents), held.__contains__))
+
+
+def _folders_around(names: Sequence[str]) -> set[str]:
+    """Return the paths of all folders that files lie in, each with a slash behind; few hold many, and each is parted once."""
+    holding = {name.rpartition("/")[0] for name in names}
+    return {f"{folder}/" for path in holding for folder in (PurePosixPath(path), *PurePosixPath(path).parents)}
 
 
 def contents_of(shards: Sequence[RangedFile]) -> Contents:
