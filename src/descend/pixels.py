@@ -290,8 +290,8 @@ def extremes(picture: Picture) -> Extremes:
     parts, n_missing, n_apart = list[NDArray[Any]](), 0, 0
     for top, strip in value_strips(picture):
         colors = _colors(strip)
-        finite = np.isfinite(colors)
-        n_missing += int((~finite).sum())
+        finite = np.isfinite(colors) if colors.dtype.kind == "f" else np.ones(colors.shape, np.bool_)
+        n_missing += finite.size - int(np.count_nonzero(finite))
         if no_data is not None:
             n_apart += int((colors == no_data).sum())
             finite &= colors != no_data

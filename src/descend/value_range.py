@@ -18,6 +18,7 @@ _LEAST_USE = 0.25  # a shared scale is a usual one only where the pictures use t
 _OUTLIERS = 1 / 1000  # of a picture's values, at either end: one hot pixel must not decide about a data set
 _FEW = 64  # values: of so many, and more, at least one at either end is left out
 _LEAST_BODY = 32  # values: with less left, there is nothing that another could stand apart from
+_SOME = 16  # one of so many values is looked at first
 _APART = 10  # times the spread of all others: 12 bits in 16, and a border of 65535, are 15 times apart
 _MISSING = frozenset(
     float(np.float32(value))
@@ -48,8 +49,7 @@ def ends(values: NDArray[Any]) -> Ends:
     """
     k = max(int(_OUTLIERS * (values.size - 1)), int(values.size >= _FEW))
     low, high = _trimmed(values, k)
-    middle = low + (high - low) / 2
-    if min(((values > low) & (values < middle)).sum(), ((values > middle) & (values < high)).sum()) > k:
+    if any(_least_half(values[::every], low, high) > k for every in (_SOME, 1)):  # what some of them show holds for all
         return Ends(low, high, 0)  # as in most pictures: no end is further from the others than these spread
     odd = {end: int((values == end).sum()) for end in {low, high} - {0.0}}
     odd = {end: n for end, n in odd.items() if n > max(k, 1)}
@@ -67,6 +67,12 @@ def ends(values: NDArray[Any]) -> Ends:
         below = below and _stands_apart(low, first - low, last - first)
         above = above and _stands_apart(high, high - last, last - first)
     return Ends(first if below else low, last if above else high, odd.get(low, 0) * below + odd.get(high, 0) * above)
+
+
+def _least_half(values: NDArray[Any], low: float, high: float) -> int:
+    """Return how many values lie between two ends on that side of their middle where fewer do."""
+    middle = low + (high - low) / 2
+    return min(int(((values > low) & (values < middle)).sum()), int(((values > middle) & (values < high)).sum()))
 
 
 def _trimmed(values: NDArray[Any], k: int) -> tuple[float, float]:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from tests.oracles.data_pictures import on_white, scene
 
-from descend import pixels
+from descend import pixels, value_range
 from descend.errors import PictureError
 from descend.pixels import (
     Background,
@@ -168,6 +168,22 @@ def test_the_extremes_of_a_large_picture_come_from_a_sample(monkeypatch: pytest.
     values = np.arange(10_000, dtype=np.uint16).reshape(100, 100)
     low, high, *_ = extremes(Image.fromarray(values))
     assert (low, high) == (5, 95 * 100 + 90)  # every fifth row and column, less one at either end
+
+
+def test_some_values_show_that_none_stands_apart_and_all_are_asked_where_they_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    least_half, n_looked = value_range._least_half, list[int]()
+    rng = np.random.default_rng(0)
+    usual, skewed = rng.normal(1000, 50, 32_000), np.append(rng.normal(10, 1, 31_800), np.linspace(20, 60_000, 200))
+
+    def looked(values: np.ndarray, low: float, high: float) -> int:
+        n_looked.append(values.size)
+        return least_half(values, low, high)
+
+    monkeypatch.setattr(value_range, "_least_half", looked)
+    found = [value_range.ends(values) for values in (usual, skewed)]
+    assert n_looked == [2000, 2000, 32_000]
+    monkeypatch.setattr(value_range, "_SOME", 1)
+    assert [value_range.ends(values) for values in (usual, skewed)] == found
 
 
 def test_what_shows_one_color_on_each_background() -> None:
