@@ -88,8 +88,7 @@ def load(
     traits = seen.traits[opened]
     policy, about_pixels = choose_policy(traits, names, background, fit)
     in_memory = manifest.pictures[opened] if manifest.pictures is not None and seen.reasons else manifest.pictures
-    opaque = not (traits["flags"] & TRANSPARENT).any()
-    pictures = Pictures(manifest.root, names, digests, policy, in_memory, opaque)
+    pictures = Pictures(manifest.root, names, digests, policy, in_memory, not (traits["flags"] & TRANSPARENT).any())
     near = _near(pictures, traits["size"], notes, up_to=near_up_to, threads=n_threads(threads), cache=cache, progress=progress)
     splits, groups = _split(labels, digests, near, groups, given, seed=seed) if split else _for_evaluation(near, groups, given)
     if split:
@@ -113,7 +112,7 @@ def load(
         near=near,
         unreadable={manifest.names[row]: why for row, why in sorted(seen.reasons.items())},
         unread_in={manifest.names[row]: int(manifest.splits[row]) for row in seen.reasons},
-        opaque=opaque,
+        opaque=pictures.opaque,
     )
     if not split:
         return dataset

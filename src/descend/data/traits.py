@@ -152,8 +152,8 @@ def deep_blank(
 ) -> NDArray[np.bool_]:  # fmt: skip
     """Return which deep pictures show one color, or nearly, on a background: (n,) bool.
 
-    low, high: (n,) their extremes, NaN where all stands for missing data. through: (n,) which are seen through: there the ground is
-    a color more. scale: of all.
+    low, high: (n,) their extremes, NaN where all stands for missing data. through: (n,) which are seen through: there the ground
+    is a color more. scale: of all.
     """
     low, high = (np.where(np.isnan(ends), scale[0], ends) for ends in (low, high))
     shown, ground = levels(np.stack([low, high]), scale).astype(np.int64), GROUND_LEVEL[background]
