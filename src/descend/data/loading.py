@@ -73,7 +73,7 @@ def load(
     cache = CacheFolder(cache_dir)
     seen = scan(manifest, threads=n_threads(threads), cache=cache, progress=progress)
     opened = np.array([row not in seen.reasons for row in range(len(manifest.names))], np.bool_)
-    labels, given, digests = manifest.labels[opened], manifest.splits[opened], seen.digests[opened]
+    labels, given, digests, traits = manifest.labels[opened], manifest.splits[opened], seen.digests[opened], seen.traits[opened]
     names, groups = _kept(manifest, opened), None if manifest.groups is None else manifest.groups[opened]
     notes = [
         *manifest.problems,
@@ -85,7 +85,6 @@ def load(
         raise refusal(manifest.name, "must have a picture that can be read", notes)
     if split:
         _refuse_lost_splits(manifest, seen, notes)
-    traits = seen.traits[opened]
     policy, about_pixels = choose_policy(traits, names, background, fit)
     in_memory = manifest.pictures[opened] if manifest.pictures is not None and seen.reasons else manifest.pictures
     pictures = Pictures(manifest.root, names, digests, policy, in_memory, not (traits["flags"] & TRANSPARENT).any())
