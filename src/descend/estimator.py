@@ -73,15 +73,17 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         views: Any = None, augment: Any = None, regularize: Any = None, optimizer: Any = None, gradients: Any = None,
         schedule: Any = None, engine: Any = None, budget: Any = None, steps: Any = None, latency: Any = None,
         max_size: Any = None, epochs: Any = None, size: Any = None, batch_size: Any = None, background: Any = "auto",
-        picture_fit: Any = "auto", metric: Any = "accuracy", on_nan: Any = "stop", device: Any = "cpu", threads: Any = None,
-        validation_fraction: float = 0.15, image_shape: Any = None, random_state: Any = 0, keep_in: Any = None,
+        picture_fit: Any = "auto", crop_pct: Any = None, metric: Any = "accuracy", on_nan: Any = "stop", device: Any = "cpu",
+        threads: Any = None, validation_fraction: float = 0.15, image_shape: Any = None, random_state: Any = 0,
+        keep_in: Any = None,
     ) -> None:  # fmt: skip
         self.transfer, self.backbone, self.download, self.weights, self.init = transfer, backbone, download, weights, init
         self.head, self.feature_stages, self.freeze_to, self.norm = head, feature_stages, freeze_to, norm
         self.layer_decay, self.views, self.augment, self.regularize = layer_decay, views, augment, regularize
         self.optimizer, self.gradients, self.schedule, self.engine, self.budget = optimizer, gradients, schedule, engine, budget
         self.steps, self.latency, self.max_size, self.epochs, self.size = steps, latency, max_size, epochs, size
-        self.batch_size, self.background, self.picture_fit, self.metric = batch_size, background, picture_fit, metric
+        self.batch_size, self.background, self.metric = batch_size, background, metric
+        self.picture_fit, self.crop_pct = picture_fit, crop_pct
         self.on_nan, self.device, self.threads, self.validation_fraction = on_nan, device, threads, validation_fraction
         self.image_shape, self.random_state, self.keep_in = image_shape, random_state, keep_in
 

@@ -64,7 +64,7 @@ class Look:
 
     def _of_values(self, picture: Picture) -> str:
         low, high, *_ = extremes(picture)
-        if np.isnan(low):  # refused when its levels are made
+        if np.isnan(low):  # nothing but missing data, which is told, or refused when its levels are made
             return ""
         policy, known = self._usual.policy, self._usual.known
         scale = policy.scale or usual_scale(picture)
