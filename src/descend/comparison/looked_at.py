@@ -45,10 +45,9 @@ class LookedAt:
             plan = self._survey(recipe).plan
             if plan.open_settings:
                 plan = prepare(recipe, arrays=self.arrays, log=RunLog(writes=False), progress=Silent(), who="compare").plan
-            self._completed[recipe] = complete = plan.recipe()
             if plan.transfer == "auto" and recipe.fit == "auto" and not recipe.steps and recipe.crop_pct is None:
-                # the search measures it
-                self._completed[recipe] = replace(complete, fit="auto")  # pyright: ignore[reportArgumentType] (a dataclass)
+                plan = replace(plan, open_settings={"fit": "auto"})  # the search measures it
+            self._completed[recipe] = plan.recipe()
         return self._completed[recipe]
 
     def unequal_modes(self, chosen: Sequence[Candidate]) -> str:

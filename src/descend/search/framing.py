@@ -83,7 +83,7 @@ def measured(
     ways = framings(dataset, plan, backbone.crop_fraction)
     rows = nested(dataset, "train", plan.seed)
     rows = rows[: _n_affordable(len(rows), n_classes, backbone, speeds, clock, starts=plan.engine != "torch")]
-    if len(ways[0]) + len(ways) <= 2 or len(np.unique(dataset.evidence(rows))) < max(FEWEST, PER_CLASS * n_classes):
+    if sum(map(len, ways)) < 2 or len(np.unique(dataset.evidence(rows))) < max(FEWEST, PER_CLASS * n_classes):
         return plan
     progress.say(f"  comparing ways to make pictures square, on {len(rows):,} of them ...")
     compared = _Comparison(dataset, plan, network, rows, speeds, clock, (1 - MOST_SHARE) * clock.left(), progress)
