@@ -29,12 +29,13 @@ from descend.cli import main
 from descend.data import Batches
 from descend.errors import DataError, DivergenceError, KnobError, RunError, TrainingError
 from descend.progress import Silent
-from descend.search import conclude, expected_time, features, finetune, mixture, rungs
+from descend.search import begin, conclude, expected_time, features, finetune, mixture, rungs
 from descend.search.clock import Clock, OutOfTime
-from descend.search.run import Search
-from descend.search.steps import FineTuneStep, read
+from descend.search.setup import first_view
+from descend.search.steps import FineTuneStep, PartStep, read
 from descend.train import memory_need
 from descend.train.nonfinite import Rollback
+from descend.train.prepare import decode
 from descend.train.record import RunRecord
 from descend.train.run import Run
 from descend.transfer import Trial
@@ -309,7 +310,7 @@ def test_a_search_that_goes_on_keeps_what_its_model_is_until_there_is_another(
         patch.setattr(rungs, "next_rung", pressed)
         cut = descend.fit(photos, out=tmp_path / "run", **LONG)
         assert cut.record.status == "interrupted"
-        patch.setattr("descend.search.run.decode", pressed)  # at once, when it goes on
+        patch.setattr("descend.search.setup.decode", pressed)  # at once, when it goes on
         cut = descend.resume(cut.folder)
     assert cut.record.status == "interrupted"
     assert descend.load(cut.folder).predict(photos / "disc").probabilities.shape == (12, 3)
@@ -535,6 +536,30 @@ def test_a_part_is_taken_where_time_is_short_and_replayed(doubtful: Path, tmp_pa
     assert contents(again) == contents(run)
 
 
+def test_a_part_is_taken_where_decoding_is_far_slower_than_measured_and_replayed(
+    doubtful: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n_looked_at, heard = list[int](), StopAt("", 0)
+
+    def slow(dataset: Any, *given: Any) -> Any:
+        n_looked_at.append(int((dataset.splits >= 0).sum()))
+        if len(n_looked_at) == 1:
+            raise OutOfTime
+        return decode(dataset, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("descend.search.setup.decode", slow)
+        patch.setattr(begin, "least_or_more", lambda *_: begin.Beginning(64, PartStep(share=0.5)))
+        run = descend.fit(doubtful, out=tmp_path / "run", progress=heard, **LONG)
+    assert n_looked_at[1] < 0.6 * n_looked_at[0]
+    assert "  decoding takes far longer than measured: a smaller part is looked at" in heard.lines
+    assert run.recipe.steps is not None
+    assert run.recipe.steps[0] == "part(share=0.5)"
+    assert sum(run.record.data["splits"].values()) == n_looked_at[1]
+    again = descend.fit(recipe=run.folder / "recipe.toml", out=tmp_path / "again")
+    assert contents(again) == contents(run)
+
+
 def test_a_head_on_all_pictures_is_sought_around_the_strength_that_did_best_on_a_part(
     doubtful: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -594,9 +619,8 @@ def test_pictures_that_would_be_enlarged_are_looked_at_in_fewer_pixels_where_a_p
     again = descend.fit(recipe=run.folder / "recipe.toml", out=tmp_path / "again")
     assert contents(again) == contents(run)
     for known in ([first, second], [first, second.replace(")", ", share=0.7, quick=True)")]):  # of a search that goes on
-        stopped: Any = SimpleNamespace(known=[read(step) for step in known])
         nothing: Any = None
-        assert Search._first_size(stopped, nothing, nothing, 64, nothing) == 32
+        assert first_view([read(step) for step in known], nothing, nothing, 64, nothing, nothing) == 32
 
 
 def test_where_time_is_long_a_part_gives_a_first_answer_and_all_are_looked_at_in_full(

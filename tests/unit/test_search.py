@@ -43,7 +43,7 @@ from descend.search import (
 )
 from descend.search.clock import Clock, OutOfTime, Watch
 from descend.search.finetune import Visits
-from descend.search.run import Search
+from descend.search.setup import first_view
 from descend.search.steps import FeatureStep, FineTuneStep, KeepStep, PartStep, RefitStep, read, text
 from descend.search.study import DISTORT, FIT_PACE, MIRROR, Answer, Study, nested
 from descend.search.warm_up import WarmUp
@@ -52,6 +52,7 @@ from descend.train.loop import Batch, Task
 from descend.train.metrics import evidence_per_row
 from descend.transfer import Logistic, Trial, quick_gradients, with_frozen_norms, with_quick_blocks
 
+AT_ONCE = SimpleNamespace(used=lambda: 0.0, slowdown=1.0)  # a clock that stands still
 STEPS = [
     PartStep(share=0.25),
     PartStep(share=0.25, test=1.0),
@@ -125,6 +126,56 @@ def test_news_that_comes_too_late_ends_the_work() -> None:
         with pytest.raises(OutOfTime):
             watch.update("features", 3, 10)
     watch.update("features", 4, 10)
+
+
+def test_more_must_be_left_on_a_machine_that_becomes_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was measured before no longer holds: what comes after a piece of work takes as many times longer as that does."""
+    now = SimpleNamespace(s=0.0)
+    monkeypatch.setattr(time, "perf_counter", lambda: now.s)
+    clock = Clock(140.0, started=0.0)
+    watch = Watch(Silent(), clock)
+    with watch.pacing(100.0), watch.holding(10.0), watch.keeping(2.0):
+        for done in range(0, 1001, 100):  # as expected
+            watch.update("features", done, 5000)
+            now.s += 1
+        assert (clock.slowdown, clock.closing_s) == (1.0, 3.5)
+        assert watch.spare() == 129 - 12
+        for done in range(1010, 1041, 10):  # a tenth of that
+            watch.update("features", done, 5000)
+            now.s += 1
+        assert clock.slowdown == pytest.approx(10.0)
+        assert clock.closing_s == 20.0
+        now.s += 10
+        with pytest.raises(OutOfTime):
+            watch.check()
+    with watch.pacing(100.0):
+        for done in range(0, 401, 100):  # quiet again
+            assert clock.slowdown == pytest.approx(1.0 if done == 400 else 10.0)
+            watch.update("features", done, 5000)
+            now.s += 1
+    with watch.pacing(None):  # nobody knows what to expect: the first seconds tell
+        for done, slowdown in ((0, 1.0), (100, 1.0), (200, 1.0), (300, 1.0), (310, 1.0), (320, 100 / 40), (330, 10.0)):
+            watch.update("features", done, 5000)
+            assert clock.slowdown == pytest.approx(slowdown)
+            now.s += 1
+    with watch.holding(10.0):
+        clock.slowdown = 1.0  # held on a slow machine: what was asked for is enough
+        assert watch.spare() == clock.left() - 10
+
+
+def test_a_beginning_that_no_longer_fits_is_the_least_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise KnobError("budget", "must leave time for a first answer")
+
+    data: Any = part_of(300, 100, 100)
+    data.given_split, data.classes = False, ("a", "b", "c")
+    body: Any = SimpleNamespace(fixed_size=False, min_size=32)
+    nothing: Any = None
+    monkeypatch.setattr(begin, "beginning", refuse)
+    found = begin.least_or_more(data, body, 224, nothing, nothing)
+    assert found.size == 96
+    assert found.part is not None
+    assert found.part.share == pytest.approx(3 * begin.LEAST_PER_CLASS / 500)
 
 
 def dataset_of(labels: Any) -> Any:
@@ -394,7 +445,7 @@ def test_a_search_begins_with_all_pictures_in_the_largest_view_that_time_allows(
     )
     speeds = begin.Speeds(decoded=1000, torch=40, computed=40, engine="torch", reason="")
     seconds = {"left": 9.0}
-    clock: Any = SimpleNamespace(left=lambda: seconds["left"], used=lambda: 21.0, budget_s=30.0, closing_s=5.0)
+    clock: Any = SimpleNamespace(left=lambda: seconds["left"], used=lambda: 21.0, budget_s=30.0, closing_s=5.0, slowdown=1.0)
 
     def begun(left: float) -> begin.Beginning:
         seconds["left"] = left
@@ -531,7 +582,7 @@ def test_a_search_that_time_has_ended_says_what_it_would_go_on_with(monkeypatch:
         dataset=SimpleNamespace(shorter_side=(20, 20, 20)),
         rows=lambda split: range(sizes[split]),
         rate=lambda size, engine=None: 60.0, early_stage="block3", warm_up=None, pretrained=SimpleNamespace(fixed_size=False),
-        precision="float32", engine_of_trained="torch", clock=SimpleNamespace(used=lambda: 0.0), training_rate=lambda step: None,
+        precision="float32", engine_of_trained="torch", clock=AT_ONCE, training_rate=lambda step: None,
         best_training=None, val_nats=50.0, may_distort=False, may_learn_val=False,
         training_rows=lambda *, with_val: range(sizes["train"]),
     )  # fmt: skip
@@ -581,7 +632,8 @@ def test_only_trainings_that_seem_best_are_measured(monkeypatch: pytest.MonkeyPa
             rate=lambda size, engine=None: 60.0 * (224 / size) ** 2, early_stage="block1", precision="bfloat16",
             pretrained=SimpleNamespace(fixed_size=False), engine_of_trained="openvino", _training={}, warm_up=None,
             before_training=lambda step: None, best_training=best, may_learn_val=True, may_distort=may_distort,
-            training_rows=lambda *, with_val: range(2200 if with_val else 2000), clock=SimpleNamespace(used=lambda: clock.now),
+            training_rows=lambda *, with_val: range(2200 if with_val else 2000),
+            clock=SimpleNamespace(used=lambda: clock.now, slowdown=1.0),
         )  # fmt: skip
         for name in ("training_rate", "measure_training"):
             setattr(study, name, getattr(Study, name).__get__(study))
@@ -644,7 +696,7 @@ def test_only_trainings_that_seem_best_are_measured(monkeypatch: pytest.MonkeyPa
 
 
 def test_the_pace_of_trainings_that_distort_is_their_own() -> None:
-    study: Any = SimpleNamespace(_training={}, before_training=lambda step: None)
+    study: Any = SimpleNamespace(_training={}, before_training=lambda step: None, clock=SimpleNamespace(slowdown=1.0))
     plain = FineTuneStep(size=128, freeze_to=None, lr=1e-3, n_steps=9)
     assert Study.training_rate(study, plain) is None
     assert Study.measure_training(study, plain, lambda: 200.0)
@@ -653,6 +705,10 @@ def test_the_pace_of_trainings_that_distort_is_their_own() -> None:
     assert not Study.measure_training(study, plain, lambda: pytest.fail("it is known"))
     assert Study.training_rate(study, plain) == 200.0
     assert Study.training_rate(study, replace(plain, distorted=True, size=256)) == 150.0 / 4
+    study.clock.slowdown = 5.0  # since then
+    assert Study.training_rate(study, plain) == 40.0
+    assert Study.measure_training(study, replace(plain, size=64), lambda: 30.0)  # as it is now
+    assert Study.training_rate(study, replace(plain, size=64)) == 30.0
 
 
 def test_under_a_limit_of_size_heads_read_what_keeps_it() -> None:
@@ -707,7 +763,7 @@ def test_the_best_training_is_taken_again_on_validation_pictures_too_where_half_
 
     def rung(time_left: float, **changed: Any) -> Any:
         study: Any = SimpleNamespace(
-            best_training=best, may_learn_val=True, clock=SimpleNamespace(used=lambda: 0.0), engine_of_trained="torch",
+            best_training=best, may_learn_val=True, clock=AT_ONCE, engine_of_trained="torch",
             measure_training=lambda step, measure: False, training_rate=lambda step: 100.0, rate=lambda size, engine: 1e9,
             rows=lambda split: range(rows[split]), training_rows=lambda *, with_val: range(1200 if with_val else 1000),
         )  # fmt: skip
@@ -758,8 +814,7 @@ def test_a_resumed_search_does_not_decide_again_how_it_begins(monkeypatch: pytes
     nothing: Any = None
 
     def size(*known: object) -> int:
-        search: Any = SimpleNamespace(known=[*known], clock=None)
-        return Search._first_size(search, nothing, body, 224, nothing)
+        return first_view([*known], nothing, body, 224, nothing, nothing)
 
     assert size(FeatureStep(size=160), FeatureStep(size=224)) == 160
     assert size(PartStep(share=0.5)) == 96
@@ -775,7 +830,8 @@ def test_sets_whose_axes_would_take_longer_than_is_left_are_left_out_before_they
     assert 1.0 < late_s < 2.0
     assert quarters_s == pytest.approx(late_s * (3720 / 2024) ** 3)
     assert features.axes_s(body, 1000, 40, 3, FIT_PACE, taps=("late",)) == pytest.approx(0.17, rel=0.05)
-    clock: Any = SimpleNamespace(left=lambda: 12.0)
+    clock = Clock(math.inf, started=0.0)
+    clock.left = lambda: 12.0
     watch = Watch(Silent(), clock)
     assert watch.spare() == math.inf
     with watch.holding(3.0), watch.keeping(2.0):
@@ -900,10 +956,21 @@ def test_the_start_of_an_engine_is_no_part_of_its_pace(monkeypatch: pytest.Monke
     extraction = SimpleNamespace(n_computed=0)
     builder: Any = SimpleNamespace(extraction=extraction, extract=extract, n_missing=lambda engine, rows, *, n_views: len(rows))
     engine: Any = SimpleNamespace(name="other", prefix=SimpleNamespace(seen_size=224), start=lambda: passes(100.0))
-    study: Any = SimpleNamespace(note_rate=lambda name, view, rate: noted.update({(name, view): rate}))
+    clock = Clock(math.inf, started=0.0)
+    study: Any = SimpleNamespace(
+        builder=builder,
+        clock=clock,
+        watch=Watch(Silent(), clock),
+        _rates={},
+        note_rate=lambda name, view, rate: noted.update({(name, view): rate}),
+    )
     Study._extracted(study, builder, engine, np.arange(40), 1)
     assert noted == {("other", 224): 20.0}
     assert now.s == 102.0
+    noted.clear()
+    clock.slowdown = 5.0  # what is known of a quiet machine stays
+    Study._extracted(study, builder, engine, np.arange(40), 1)
+    assert noted == {}
 
 
 @pytest.mark.parametrize(("verdict", "rate"), [({"torch": 30.0, "openvino": 90.0}, 90.0), ({"torch": 30.0}, 77.0), (None, 77.0)])

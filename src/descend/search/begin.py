@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -52,6 +52,10 @@ class Speeds:
         """
         return n * (1 / self.decoded + area / self.computed)
 
+    def slowed(self, by: float) -> Speeds:
+        """Return what they are on a machine that has become so many times slower."""
+        return replace(self, decoded=self.decoded / by, torch=self.torch / by, computed=self.computed / by)
+
 
 @dataclass(frozen=True)
 class Beginning:
@@ -93,36 +97,29 @@ def beginning(dataset: Dataset, backbone: Backbone, native: int, measured: Speed
     for a first answer.
     """
     n, n_train = int((dataset.splits >= 0).sum()), len(dataset.indices("train"))
-    least = min(n, LEAST_PER_CLASS * len(dataset.classes))
-
-    def first_s(size: int, looked_at: int) -> float:
-        return measured.first_s(looked_at, area=(size / native) ** 2)
-
-    def answer_s(size: int, looked_at: int) -> float:
-        """Return the seconds that a first answer in one fit takes."""
-        n_fitted = round(n_train * _shares(dataset, looked_at)[0])
-        fit_s = quick_fit_s(backbone, n_fitted, n_classes, FIT_PACE)
-        return MARGIN * first_s(size, looked_at) + QUICK_MARGIN * fit_s + clock.closing_s
+    least = _least(dataset)
+    first = _First(dataset, backbone, native, measured, clock)
 
     def tried_s(looked_at: int) -> float:
         """Return the seconds that trying one set of features takes."""
-        return set_s(backbone, round(n_train * _shares(dataset, looked_at)[0]), n_classes, FIT_PACE)
+        n_fitted = round(n_train * _shares(dataset, looked_at)[0])
+        return set_s(backbone, n_fitted, n_classes, FIT_PACE * clock.slowdown)
 
     def comfortable(size: int) -> bool:
         """Return whether all pictures in a view leave time for a head that is chosen on a set of features, and to close."""
         export_s = EXPORT_S * (size != native and measured.engine != "torch")
-        chosen_s = MARGIN * (first_s(size, n) + tried_s(n))
+        chosen_s = MARGIN * (first.looks_s(size, n) + tried_s(n))
         return chosen_s + export_s + clock.closing_s <= FIRST_SHARE * left
 
     def fits(looked_at: int) -> bool:
         """Return whether so many, in the smallest view, leave time for an answer, and for a head chosen on one set or more."""
-        chosen_s = MARGIN * (first_s(smallest, looked_at) + tried_s(looked_at))
-        return answer_s(smallest, looked_at) <= left and chosen_s <= FIRST_SHARE * left
+        chosen_s = MARGIN * (first.looks_s(smallest, looked_at) + tried_s(looked_at))
+        return first.answer_s(smallest, looked_at) <= left and chosen_s <= FIRST_SHARE * left
 
     left, n_classes, sizes = clock.left(), len(dataset.classes), first_sizes(backbone, native)
     smallest = sizes[-1]
-    if answer_s(smallest, least) > left:
-        needed = clock.used() + answer_s(smallest, least)
+    if first.answer_s(smallest, least) > left:
+        needed = clock.used() + first.answer_s(smallest, least)
         must = f"must leave time for a first answer: about {duration(needed, estimated=True)} here"
         raise KnobError("budget", must, got=duration(clock.budget_s), fix="Raise --budget.")
     size = next((size for size in sizes if comfortable(size)), smallest)
@@ -130,6 +127,45 @@ def beginning(dataset: Dataset, backbone: Backbone, native: int, measured: Speed
         return Beginning(size)
     too_many = bisect.bisect_left(range(least, n), True, key=lambda looked_at: not fits(looked_at))
     return Beginning(size, _part(dataset, least + max(too_many - 1, 0)))
+
+
+def least_or_more(dataset: Dataset, backbone: Backbone, native: int, measured: Speeds, clock: Clock) -> Beginning:
+    """Return the beginning that fits, or the least one where none does: a run that has begun is not refused any more."""
+    try:
+        return beginning(dataset, backbone, native, measured, clock)
+    except KnobError:
+        return Beginning(first_sizes(backbone, native)[-1], _part(dataset, _least(dataset)))
+
+
+def least_s(dataset: Dataset, backbone: Backbone, native: int, measured: Speeds, clock: Clock) -> float:
+    """Return the seconds that the least first answer takes, with what is looked at for it decoded."""
+    return _First(dataset, backbone, native, measured, clock).answer_s(first_sizes(backbone, native)[-1], _least(dataset))
+
+
+def _least(dataset: Dataset) -> int:
+    """Return how many pictures are looked at for a first answer at least."""
+    return min(int((dataset.splits >= 0).sum()), LEAST_PER_CLASS * len(dataset.classes))
+
+
+@dataclass(frozen=True)
+class _First:
+    """How long first answers take. native: pixels of the view that was measured."""
+
+    dataset: Dataset
+    backbone: Backbone
+    native: int
+    measured: Speeds
+    clock: Clock
+
+    def looks_s(self, size: int, looked_at: int) -> float:
+        """Return the seconds that looking at so many pictures takes, of all splits."""
+        return self.measured.first_s(looked_at, area=(size / self.native) ** 2)
+
+    def answer_s(self, size: int, looked_at: int) -> float:
+        """Return the seconds that a first answer in one fit takes."""
+        n_fitted = round(len(self.dataset.indices("train")) * _shares(self.dataset, looked_at)[0])
+        fit_s = quick_fit_s(self.backbone, n_fitted, len(self.dataset.classes), FIT_PACE * self.clock.slowdown)
+        return MARGIN * self.looks_s(size, looked_at) + QUICK_MARGIN * fit_s + self.clock.closing_s
 
 
 def _part(dataset: Dataset, room: int) -> PartStep:

@@ -63,11 +63,6 @@ def first_reserve_s(study: Study, step: FeatureStep) -> float:
     return study.clock.closing_s + QUICK_MARGIN * quick_s + MARGIN * n_judged / study.rate(step.size)
 
 
-def training_s(study: Study, step: FineTuneStep, kept: Sequence[Answer]) -> float:
-    """Return the seconds that training may take, so that what it makes and what is kept can still be judged."""
-    return max(1.0, study.clock.left() - judging_s(study, kept) - trained_judging_s(study, step))
-
-
 def trained_judging_s(study: Study, step: FineTuneStep) -> float:
     """Return the seconds that the answers of a trained network for validation and test are expected to take."""
     n_judged = (len(study.rows("val")) + len(study.rows("test"))) * (1 + step.mirrored)

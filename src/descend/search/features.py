@@ -121,8 +121,7 @@ class _Choice:
                         (best, look), lost = ((other, richer), best) if used else ((best, look), other)
                         lost.searched = None
                         taken = replace(taken, **{setting: getattr(step, setting)})
-            if expected:  # 0 where the same fit is asked for again
-                study.fit_pace *= (time.perf_counter() - started) / expected
+            study.note_fit(time.perf_counter() - started, expected)
             if len(names) < n_offered:
                 told(taken)
         except OutOfTime:

@@ -37,6 +37,7 @@ network whose outputs are large hardly learns new ones (Chizat, Oyallon & Bach 2
 in `benchmarks/training_starts.py`."""
 SMOOTHING = 0.1
 KEPT_EVERY = 50  # steps, where training may go back to a good state
+LEAST_TRAINED_S = 1.0
 MOST_TIMED, TIMED_S = 8, 0.5  # steps, and seconds of those after the first, that tell the pace
 
 
@@ -122,19 +123,26 @@ class Stopwatch:
         return len(self.taken_at) > 2 and self.taken_at[-1] - self.taken_at[0] > TIMED_S
 
 
-def fine_tuned(study: Study, step: FineTuneStep, start: Answer, *, train_s: float, told: Callable[[int], None]) -> Classifier:
+def fine_tuned(study: Study, step: FineTuneStep, start: Answer, *, after_s: float, told: Callable[[int], None]) -> Classifier:
     """Return a network whose late stages were trained from ``start``.
 
-    train_s: seconds that training may take; where they end early, ``told`` learns the step before which it stopped. The rate
-    falls to zero over the planned steps; where they are cut short the weights stay as they are then. Raises DivergenceError.
+    after_s: seconds that must be left when training ends; where that is early, ``told`` learns the step before which it stopped.
+    It takes ``LEAST_TRAINED_S`` all the same. The rate falls to zero over the planned steps; where they are cut short the weights
+    stay as they are then. Raises DivergenceError.
     """
-    end = time.perf_counter() + train_s  # making what trains takes some of it
+    earliest, needed = time.perf_counter() + LEAST_TRAINED_S, study.clock.needing(after_s)
     classifier, task = training_task(study, step, start)
     task.optimizer.nonfinite = "skip" if study.plan.on_nan == "skip" else "error"
     rollback = Rollback() if study.plan.on_nan == "rollback" else None
     study.watch.update("fine-tuning", 0, step.n_steps * step.batch_size)  # so that the first batch counts, and its time
-    pace = Pace(step.n_steps, step.stop_at, lambda: time.perf_counter() > end, told, study.watch.update, step.batch_size)
-    _train(task, pace, rollback)
+
+    def late() -> bool:
+        return time.perf_counter() > earliest and study.clock.left() < needed()
+
+    pace = Pace(step.n_steps, step.stop_at, late, told, study.watch.update, step.batch_size)
+    rate = study.training_rate(step)
+    with study.watch.pacing(rate and rate * study.clock.slowdown):
+        _train(task, pace, rollback)
     return classifier.to("cpu")
 
 

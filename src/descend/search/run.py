@@ -12,25 +12,24 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from descend.data import Dataset
 from descend.durations import duration
 from descend.errors import RunError
-from descend.models import Backbone, Classifier
+from descend.models import Classifier
 from descend.printable import shortened
 from descend.progress import Progress
 from descend.quantities import seconds
-from descend.search import begin, expected_time, framing, keeps_labels, limits, networks, rungs, step_memory
+from descend.search import expected_time, keeps_labels, limits, networks, rungs, step_memory
 from descend.search.clock import Clock, OutOfTime, Watch
 from descend.search.conclude import concluded
 from descend.search.features import fitted, like_the_best, refit_s, refitted_anyway, whole_heads
 from descend.search.findings import Findings
 from descend.search.finetune import RULE, answered, calibrated, fine_tuned, fitted_temperature, reading_means
+from descend.search.setup import set_up
 from descend.search.smaller_views import find_smaller_view, why_this_view
 from descend.search.steps import (
     FeatureStep,
     FineTuneStep,
     KeepStep,
-    PartStep,
     RefitStep,
     RungStep,
     Step,
@@ -39,13 +38,10 @@ from descend.search.steps import (
     read,
     text,
 )
-from descend.search.study import Answer, Study
+from descend.search.study import Answer
 from descend.search.warm_up import WarmUp
 from descend.train.failure import in_words
-from descend.train.initial_weights import keep
-from descend.train.modes.auto import Auto
-from descend.train.plan import Plan
-from descend.train.prepare import Survey, built, decode, preprocessing
+from descend.train.prepare import Survey
 from descend.train.record_types import NextStep
 from descend.train.run import Run
 from descend.train.run_log import RunLog
@@ -83,10 +79,12 @@ class Search:
         begun = any(isinstance(step, RungStep) for step in self.known)  # what was used up without an answer is given again
         self.clock = Clock(budget_s, started=started, used_s=log.record.budget_used_s if begun else 0.0)
         self.watch = Watch(progress, self.clock)
-        self.written = [text(step) for step in self.known]
         self.place = 0  # among those, of the step that is taken now
         self.taking: RungStep | None = None  # that step, or the part of it that there was time for
-        self.study = self._study(surveyed)
+        self.study, self.known = set_up(
+            surveyed, self.known, deciding=self.deciding, clock=self.clock, watch=self.watch, log=log
+        )  # fmt: skip
+        self.written = [text(step) for step in self.known]
         self.findings = Findings(self.study, told={text(step) for step in self.known} & self.told)
         self.study.before_training = lambda step: step_memory.check(self.study, step, rungs.best_head(self.findings.taken))
         self.failed = {rungs.kind_of(read(taken["step"])) for taken in record.search if taken["outcome"].startswith(FAILED)}
@@ -154,64 +152,6 @@ class Search:
                 self.written.append(text(step))
                 self._write()
         return step in self.known
-
-    # ------------------------------------------------------------------------------------------------------- beginning
-
-    def _study(self, surveyed: Survey) -> Study:
-        """Return the pictures and the network, decoded and built; what the time does not allow to look at is left aside."""
-        log = self.log
-        plan, network, initial = built(surveyed, Auto(), log, self.progress)
-        if "budget" in plan.reasons:  # a default: named in the recipe it would limit how many pictures a repetition opens
-            plan = replace(plan, open_settings={"budget": None})
-        dataset, backbone, resolution = surveyed.dataset.fitted(plan.fit), network.backbone, framing.stored_side(plan, network)
-        native = min(plan.size, backbone.native_size)
-        backbone.look(native, of=plan.size)
-        speeds, first_size = None, native
-        if self.deciding:
-            self.clock.note_start(surveyed.scan_s)
-            with log.timed("measure"):
-                speeds = begin.speeds(dataset, plan, backbone, resolution, self.clock, self.progress)
-                if plan.engine == "auto":
-                    plan = plan.decided("engine", speeds.engine, speeds.reason)
-                if log.folder is None:  # what a run has begun with, it goes on with
-                    plan = framing.measured(dataset, plan, network, speeds, self.clock, self.progress)
-            first_size = self._first_size(dataset, backbone, native, speeds)
-        plan = self._with_steps(plan)
-        dataset, resolution = dataset.fitted(plan.fit), framing.stored_side(plan, network)
-        parts = [step for step in self.known if isinstance(step, PartStep)]
-        for step in parts:
-            dataset = begin.taken_part(dataset, step, plan.seed)
-            self.progress.say(f"  {dataset.problems[-1]}")
-        backbone.look(plan.size, of=plan.size)
-        prepared = preprocessing(plan, backbone, resolution, dataset.policy)
-        if log.record.preprocessing is not None:  # of the model that Ctrl-C has left, until there is another
-            prepared["members"] = log.record.preprocessing["members"]
-        log.begin(dataset, plan, prepared)
-        keep(initial, log)
-        study = Study(plan, decode(dataset, plan, resolution, log, self.watch), backbone, self.clock, self.watch, log)
-        study.is_part = bool(parts)
-        study.first_size = first_size
-        if speeds is not None:
-            study.note_rate("torch", native, speeds.torch)
-            study.note_rate(plan.engine, native, speeds.computed)
-        return study
-
-    def _first_size(self, dataset: Dataset, backbone: Backbone, native: int, speeds: begin.Speeds) -> int:
-        """Return the pixels of the first view, decided with the part that is looked at, where it is only a part.
-
-        In a resumed search that was done before its first step, whatever the machine is like now.
-        """
-        if self.known:
-            looked = [step for step in self.known if isinstance(step, FeatureStep)]
-            whole = next((step for step in looked if step.share == 1.0), looked[-1] if looked else None)
-            if whole is not None:  # what a first answer from a part looks at may be another view
-                return whole.size
-            return begin.first_sizes(backbone, native)[-1]  # a part is looked at in the smallest view
-        beginning = begin.beginning(dataset, backbone, native, speeds, self.clock)
-        if beginning.part is not None:
-            self.known.insert(0, beginning.part)
-            self.written.insert(0, text(beginning.part))
-        return beginning.size
 
     # ---------------------------------------------------------------------------------------------------------- steps
 
@@ -363,12 +303,19 @@ class Search:
         trained = networks.load(self.log, step, lambda: reading_means(self.study, start))
         if trained is None:
             self.study.before_training(step)
-            train_s = expected_time.training_s(self.study, step, self.findings.kept) if self.clock.limited else math.inf
-            trained = fine_tuned(self.study, step, start, train_s=train_s, told=lambda stop: self._stopped(step, stop))
+            trained = fine_tuned(
+                self.study, step, start, after_s=self._after_training_s(step), told=lambda stop: self._stopped(step, stop)
+            )
             self._keep_trained(step, trained)
         answer = answered(self.study, step, trained)
         like = self.findings.best_training if step.with_val else None
         return calibrated(answer, fitted_temperature(self.study, answer) if like is None else like[1].temperature)
+
+    def _after_training_s(self, step: FineTuneStep) -> float:
+        """Return the seconds that must be left after a training, so that what it makes and what is kept can still be judged."""
+        if not self.clock.limited:
+            return -math.inf
+        return expected_time.judging_s(self.study, self.findings.kept) + expected_time.trained_judging_s(self.study, step)
 
     def _keep_trained(self, step: FineTuneStep, trained: Classifier) -> None:
         """Keep a trained network for a resumed search; a disk that does not take it costs no more than that."""
@@ -391,10 +338,7 @@ class Search:
     def _has(self, step: Step) -> bool:
         return any(taken == step for taken, _ in self.findings.taken)
 
-    def _with_steps(self, plan: Plan) -> Plan:
-        return replace(plan, steps=tuple(self.written) or None)
-
     def _write(self) -> None:
         """Write the steps into the run's recipe."""
-        self.study.plan = self._with_steps(self.study.plan)
+        self.study.plan = replace(self.study.plan, steps=tuple(self.written) or None)
         self.log.write_plan(self.study.plan)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -125,7 +126,7 @@ class Study:
         self.warm_up: WarmUp | None = None  # what compiles for fine-tuning meanwhile
         self.before_training: Callable[[FineTuneStep], None] = lambda _: None  # raises where a step must not be measured
         self.training_bytes: dict[FineTuneStep, int | None] = {}  # that a batch of such a step holds, None where nobody can tell
-        self.fit_pace = FIT_PACE
+        self._fit_pace = FIT_PACE
         self.tried: dict[tuple[FeatureStep, str, bool], TriedHead] = {}  # by look, set of features, whether crops are flipped
         self.strengths: dict[str, float] = {}  # by set of features, of the last step that sought them on plain views
         self.best_trials: dict[tuple[int, str], Trial] = {}  # by size and set of features, also of choices that ended too early
@@ -205,17 +206,27 @@ class Study:
 
     def rate(self, view: int, *, engine: str | None = None) -> float:
         """Return an engine's pictures per second at a view, the plan's by default: as measured last, or by area from another."""
-        name = engine or self.plan.engine
+        name, slowdown = engine or self.plan.engine, self.clock.slowdown
         if (name, view) in self._rates:
-            return self._rates[name, view]
+            return self._rates[name, view] / slowdown
         known = [(size, rate) for (other, size), rate in self._rates.items() if other == name]
         known = known or [(size, rate) for (_, size), rate in self._rates.items()]
         size, rate = min(known, key=lambda item: abs(item[0] - view))
-        return rate * (size / view) ** 2
+        return rate * (size / view) ** 2 / slowdown
 
     def note_rate(self, engine: str, view: int, rate: float) -> None:
-        """Note how many pictures per second an engine computes at a view."""
+        """Note how many pictures per second an engine computes at a view while nothing else does."""
         self._rates[engine, view] = rate
+
+    @property
+    def fit_pace(self) -> float:
+        """The seconds per fold, picture and axis that fitting a head of ten classes takes."""
+        return self._fit_pace * self.clock.slowdown
+
+    def note_fit(self, took: float, expected: float) -> None:
+        """Note how many seconds fitting took that was expected to take so many."""
+        if expected and self.clock.slowdown == 1.0:
+            self._fit_pace *= took / expected
 
     def training_rate(self, step: FineTuneStep) -> float | None:
         """Return the pictures per second of training with a step's frozen part: as measured, or by area from another size."""
@@ -223,7 +234,7 @@ class Study:
         if not known:
             return None
         key, rate = min(known, key=lambda item: (abs(item[0][0] - step.size), item[0][2] != step.distorted))
-        return rate * (key[0] / step.size) ** 2
+        return rate * (key[0] / step.size) ** 2 / self.clock.slowdown
 
     def measure_training(self, step: FineTuneStep, measure: Callable[[], float]) -> bool:
         """Measure the rate of a step's kind of training, unless that is known; returns whether it was measured now."""
@@ -231,7 +242,7 @@ class Study:
         if key in self._training:
             return False
         self.before_training(step)
-        self._training[key] = measure()
+        self._training[key] = measure() * self.clock.slowdown
         return True
 
     def features(
@@ -261,11 +272,13 @@ class Study:
     def _extracted(self, builder: TaskBuilder, engine: Engine, rows: NDArray[np.int64], n_views: int) -> NDArray[np.float32]:
         if builder.n_missing(engine, rows, n_views=n_views):
             engine.start()  # it is no part of the pace
-        before, started = builder.extraction.n_computed, time.perf_counter()
-        features = builder.extract(engine, rows, n_views=n_views)
+        before, started, view = builder.extraction.n_computed, time.perf_counter(), engine.prefix.seen_size
+        paced = builder is self.builder  # to augment takes a time of its own
+        with self.watch.pacing(self._rates.get((engine.name, view))) if paced else nullcontext():
+            features = builder.extract(engine, rows, n_views=n_views)
         n = builder.extraction.n_computed - before
-        if n >= 32:  # fewer say little of the rate
-            self.note_rate(engine.name, engine.prefix.seen_size, n / (time.perf_counter() - started))
+        if n >= 32 and self.clock.slowdown == 1.0:  # fewer say little of the rate
+            self.note_rate(engine.name, view, n / (time.perf_counter() - started))
         return features
 
     def _views(self, augment: tuple[str, ...]) -> TaskBuilder:
