@@ -39,6 +39,7 @@ from descend.train.prepare import decode
 from descend.train.record import RunRecord
 from descend.train.run import Run
 from descend.transfer import Trial
+from descend.transfer.engine_torch import TorchEngine
 
 SMALL = {"size": 64, "engine": "torch"}
 LONG = {**SMALL, "budget": "10m"}  # more than the steps can use: nothing then depends on the load of the machine
@@ -534,6 +535,22 @@ def test_a_part_is_taken_where_time_is_short_and_replayed(doubtful: Path, tmp_pa
     assert any("left aside" in problem["message"] for problem in run.record.data["problems"])
     again = descend.fit(recipe=run.folder / "recipe.toml", out=tmp_path / "again")
     assert contents(again) == contents(run)
+
+
+def test_an_engine_that_has_been_measured_is_not_started_again(
+    doubtful: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started, start = list[tuple[int, tuple[str, ...]]](), TorchEngine._start
+
+    def noted(self: TorchEngine) -> Any:
+        started.append((self.prefix.seen_size, self.prefix.taps))
+        return start(self)
+
+    monkeypatch.setattr(TorchEngine, "_start", noted)
+    monkeypatch.setattr(rungs, "next_rung", lambda *_: "nothing")
+    descend.fit(doubtful, out=tmp_path / "run", **LONG)
+    assert started
+    assert len(started) == len(set(started))
 
 
 def test_a_part_is_taken_where_decoding_is_far_slower_than_measured_and_replayed(

@@ -443,7 +443,7 @@ def test_a_search_begins_with_all_pictures_in_the_largest_view_that_time_allows(
     body: Any = SimpleNamespace(
         n_columns=lambda taps: 1280, feature_sets={"last": (), "late": ("a",), "quarters": ("b",)}, fixed_size=False, min_size=32
     )
-    speeds = begin.Speeds(decoded=1000, torch=40, computed=40, engine="torch", reason="")
+    speeds = begin.Speeds(1000, 40, 40, cast(Any, SimpleNamespace(name="torch")), "")
     seconds = {"left": 9.0}
     clock: Any = SimpleNamespace(left=lambda: seconds["left"], used=lambda: 21.0, budget_s=30.0, closing_s=5.0, slowdown=1.0)
 
@@ -987,7 +987,7 @@ def test_an_engine_that_is_named_is_planned_with_at_its_own_pace(
     data: Any = SimpleNamespace(splits=np.zeros(50))
     clock: Any = SimpleNamespace()
     speeds = begin.speeds(data, plan, cast(Any, SimpleNamespace(every_tap=())), 224, clock, Silent())
-    assert (speeds.engine, speeds.torch, speeds.computed) == ("openvino", 31.0, rate)
+    assert (speeds.engine.name, speeds.torch, speeds.computed) == ("openvino", 31.0, rate)
 
 
 @pytest.mark.parametrize(

@@ -27,10 +27,10 @@ from descend.train.plan import DataProfile, Plan
 from descend.train.prepare import profile_of
 from descend.train.recipe import from_settings
 from descend.train.resolve import resolve
-from descend.transfer import Linear
+from descend.transfer import Linear, make_engine
 
 WIDE = DataProfile("wide", n_train=90, n_classes=2, side=200, gray=False, crop_loss=CropLoss(0.75, 1.0))
-N, FAST = 120, Speeds(decoded=1000, torch=1000, computed=1000, engine="torch", reason="")
+N = 120
 
 
 def marked(folder: Path, shape: tuple[int, int], mark: tuple[slice, slice]) -> Dataset:
@@ -45,10 +45,12 @@ def marked(folder: Path, shape: tuple[int, int], mark: tuple[slice, slice]) -> D
     return load(folder)
 
 
-def network(own: float) -> Classifier:
+def with_speeds(own: float) -> tuple[Classifier, Speeds]:
+    """Return a network whose usual crop is ``own``, with its engine."""
     body = SmallCNN(width=8).build(0).eval()
     body.crop_fraction = own
-    return Classifier(body, Linear().build(body.n_features, 2, 0))
+    engine = make_engine("torch", body, size=28, taps=body.every_tap)
+    return Classifier(body, Linear().build(body.n_features, 2, 0)), Speeds(1000, 1000, 1000, engine, "")
 
 
 def planned(dataset: Dataset, **settings: Any) -> Plan:
@@ -59,7 +61,7 @@ def planned(dataset: Dataset, **settings: Any) -> Plan:
 
 def found(dataset: Dataset, plan: Plan, *, own: float = 0.75, left: float = 1000.0, heard: Listener | None = None) -> Plan:
     clock: Any = SimpleNamespace(left=lambda: left, limited=True)
-    return framing.measured(dataset, plan, network(own), FAST, clock, heard or Listener())
+    return framing.measured(dataset, plan, *with_speeds(own), clock, heard or Listener())
 
 
 def border(width: int) -> tuple[slice, slice]:
@@ -100,12 +102,29 @@ def test_without_time_nothing_is_measured(tmp_path: Path) -> None:
     assert found(few, plan) == plan
 
 
+def test_of_many_pictures_no_few_are_compared() -> None:
+    """A difference is seldom clear on a hundred pictures; where there are no more, they are all that can tell."""
+    _, speeds = with_speeds(0.75)
+    speeds.engine.start()
+    body: Any = SimpleNamespace(n_columns=lambda taps: 100, feature_sets={"last": ()})
+    clock: Any = SimpleNamespace(left=lambda: next(left))
+    found = dict[int, set[int]]()
+    for n_train in (150, 5000):
+        left = iter((0.1, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 1000.0))
+        affordable = [framing._n_affordable(n_train, 2, body, replace(speeds, computed=500), clock) for _ in range(8)]
+        assert affordable == sorted(affordable)
+        found[n_train] = set(affordable)
+    assert {0, 150} == found[150]
+    assert {0, framing.MOST} < found[5000]
+    assert min(found[5000] - {0}) >= framing.ENOUGH
+
+
 @pytest.mark.parametrize(("left", "told"), [([1.0], "too few"), ([100.0] * 9, "")])
 def test_measuring_ends_where_it_takes_longer_than_planned(left: list[float], told: str, tmp_path: Path) -> None:
     data = marked(tmp_path, (40, 40), border(3))
     plan, heard, told_left = planned(data), Listener(), chain([100.0, 100.0], left, repeat(86.0, 20), repeat(1.0))
     clock: Any = SimpleNamespace(left=lambda: next(told_left), limited=True)
-    assert framing.measured(data, plan, network(0.75), FAST, clock, heard) == plan
+    assert framing.measured(data, plan, *with_speeds(0.75), clock, heard) == plan
     assert "could be compared in its time: dropped" in heard.lines[-1]
 
 

@@ -19,7 +19,7 @@ from descend.search.features import quick_fit_s, set_s
 from descend.search.steps import PartStep
 from descend.search.study import FIT_PACE, nested
 from descend.train.plan import Plan
-from descend.transfer import choose, make_engine, measure, remembered
+from descend.transfer import Engine, choose, make_engine, measure, remembered
 
 LOOKED_AT = 24  # pictures decoded to see how long one takes
 LEAST_PER_CLASS = 8  # pictures of all splits, for a first answer
@@ -37,12 +37,12 @@ WORTH_EXPORT_S = 8.0  # of torch's time, from which another engine may repay its
 
 @dataclass(frozen=True)
 class Speeds:
-    """Pictures per second: decoded, and computed by torch and by the fastest engine known. engine: its name; reason: why it."""
+    """Pictures per second: decoded, and computed by torch and by the fastest engine known. engine: that one; reason: why it."""
 
     decoded: float
     torch: float
     computed: float
-    engine: str
+    engine: Engine
     reason: str
 
     def first_s(self, n: int, *, area: float = 1.0) -> float:
@@ -73,21 +73,23 @@ def speeds(dataset: Dataset, plan: Plan, backbone: Backbone, resolution: int, cl
     """
     decoded = _decoded_per_s(dataset, resolution, n_threads(plan.threads))
     taps = backbone.every_tap
-    torch_rate = _computed_per_s("torch", backbone, plan.size)
+    torch = make_engine("torch", backbone, size=plan.size, taps=taps)
+    torch_rate = _computed_per_s(torch)
     known = remembered(backbone, size=plan.size, taps=taps)
     if plan.engine != "auto":
-        rate = torch_rate if plan.engine == "torch" else known and known.images_per_s.get(plan.engine)
-        return Speeds(decoded, torch_rate, rate or _computed_per_s(plan.engine, backbone, plan.size), plan.engine, "")
+        engine = torch if plan.engine == torch.name else make_engine(plan.engine, backbone, size=plan.size, taps=taps)
+        rate = torch_rate if engine is torch else known and known.images_per_s.get(plan.engine)
+        return Speeds(decoded, torch_rate, rate or _computed_per_s(engine), engine, "")
     n = int((dataset.splits >= 0).sum())
     if known is None and min(n / torch_rate, clock.left() / 2) > WORTH_EXPORT_S:
         progress.say("  choosing the engine (measured once for this network and machine) ...")
         known = choose(backbone, size=plan.size, taps=taps)
     if known is None:
-        return Speeds(decoded, torch_rate, torch_rate, "torch", "it starts at once, which counts for so few pictures")
+        return Speeds(decoded, torch_rate, torch_rate, torch, "it starts at once, which counts for so few pictures")
     rates = known.images_per_s
     shown = ", ".join(f"{name} {rate:.0f}" for name, rate in rates.items())
-    best = known.engine.name
-    return Speeds(decoded, rates.get("torch", torch_rate), rates[best], best, f"the fastest here, pictures/s: {shown}")
+    best = known.engine
+    return Speeds(decoded, rates.get("torch", torch_rate), rates[best.name], best, f"the fastest here, pictures/s: {shown}")
 
 
 def beginning(dataset: Dataset, backbone: Backbone, native: int, measured: Speeds, clock: Clock) -> Beginning:
@@ -107,7 +109,7 @@ def beginning(dataset: Dataset, backbone: Backbone, native: int, measured: Speed
 
     def comfortable(size: int) -> bool:
         """Return whether all pictures in a view leave time for a head that is chosen on a set of features, and to close."""
-        export_s = EXPORT_S * (size != native and measured.engine != "torch")
+        export_s = EXPORT_S * (size != native and measured.engine.name != "torch")
         chosen_s = MARGIN * (first.looks_s(size, n) + tried_s(n))
         return chosen_s + export_s + clock.closing_s <= FIRST_SHARE * left
 
@@ -204,10 +206,9 @@ def taken_part(dataset: Dataset, step: PartStep, seed: int) -> Dataset:
     return dataset.only(np.sort(np.concatenate(rows)), why="the budget does not suffice to look at all")
 
 
-def _computed_per_s(name: str, backbone: Backbone, size: int) -> float:
+def _computed_per_s(engine: Engine) -> float:
     """Return the pictures per second of an engine."""
-    engine = make_engine(name, backbone, size=size, taps=backbone.every_tap)
-    return measure({name: engine}, rounds=1)[name]
+    return measure({engine.name: engine}, rounds=1)[engine.name]
 
 
 def _decoded_per_s(dataset: Dataset, resolution: int, threads: int) -> float:

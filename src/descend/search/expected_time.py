@@ -30,7 +30,7 @@ def features_s(study: Study, step: FeatureStep, *, done: FeatureStep | None = No
     if instead is not None:
         looks = (1 + step.mirrored) / study.rate(step.size) - (1 + instead.mirrored) / rate_of(study, instead)
         wall += len(study.rows("test")) * max(0.0, looks)
-    new = study.plan.engine != "torch" and done is None
+    new = study.plan.engine != "torch" and done is None and not study.has_started(step.size)
     return MARGIN * wall + EXPORT_S * new
 
 

@@ -27,10 +27,11 @@ from descend.train.failure import in_words
 from descend.train.initial_run import TAKEN
 from descend.train.modes.auto import Auto
 from descend.train.plan import Plan
-from descend.transfer import Engine, Searched, Trial, axes_of, make_engine, offered
+from descend.transfer import Searched, Trial, axes_of, offered
 
 SHARE, MOST_SHARE = 0.05, 0.15  # of the time left, that comparing two ways is planned to take, and that all may take
 MOST, FEWEST = 600, 100  # training pictures that they are compared on
+ENOUGH = 200  # of more, that they are compared on at least: a difference on fewer is seldom clear
 PER_CLASS = 4  # pictures at least, in the mean: of fewer a head learns too little to tell
 SEEN_WHOLE = 0.05  # of the area, that a center crop must lose before other shapes are tried
 N_FOLDS = 5
@@ -82,7 +83,7 @@ def measured(
     backbone, n_classes = network.backbone, len(dataset.classes)
     ways = framings(dataset, plan, backbone.crop_fraction)
     rows = nested(dataset, "train", plan.seed)
-    rows = rows[: _n_affordable(len(rows), n_classes, backbone, speeds, clock, starts=plan.engine != "torch")]
+    rows = rows[: _n_affordable(len(rows), n_classes, backbone, speeds, clock)]
     if sum(map(len, ways)) < 2 or len(np.unique(dataset.evidence(rows))) < max(FEWEST, PER_CLASS * n_classes):
         return plan
     progress.say(f"  comparing ways to make pictures square, on {len(rows):,} of them ...")
@@ -106,14 +107,13 @@ def measured(
     return plan
 
 
-def _n_affordable(
-    n_train: int, n_classes: int, backbone: Backbone, speeds: Speeds, clock: Clock, *, starts: bool
-) -> int:  # fmt: skip
-    """Return how many pictures two ways may be compared on in ``SHARE`` of the time left. starts: whether the engine has to."""
-    room, n = SHARE * clock.left() - EXPORT_S * starts, min(n_train, MOST)
-    while n >= FEWEST and 2 * (speeds.first_s(n) + set_s(backbone, n, n_classes, FIT_PACE)) > room:
+def _n_affordable(n_train: int, n_classes: int, backbone: Backbone, speeds: Speeds, clock: Clock) -> int:
+    """Return how many pictures two ways may be compared on in ``SHARE`` of the time left; 0 where those would tell little."""
+    room, n = SHARE * clock.left() - EXPORT_S * (not speeds.engine.started), min(n_train, MOST)
+    least = min(n, ENOUGH)
+    while n >= least and 2 * (speeds.first_s(n) + set_s(backbone, n, n_classes, FIT_PACE)) > room:
         n = int(0.9 * n)
-    return n
+    return n if n >= least else 0
 
 
 @dataclass(frozen=True)
@@ -134,14 +134,13 @@ class _Comparison:
 
         Of ways that are alike the later one is tried unless the one before was clearly worse than the best so far.
         """
-        backbone, trials = self.network.backbone, dict[Framing, Trial]()
-        engine = make_engine(self.plan.engine, backbone, size=self.plan.size, taps=backbone.every_tap)
+        trials = dict[Framing, Trial]()
         for alike in ways:
             for way in alike:
                 best = min(trials.values(), key=lambda trial: trial.loss, default=None)
                 began = self.clock.left()
                 try:
-                    trial = self._trial(way, engine, around=best and best.strength)
+                    trial = self._trial(way, around=best and best.strength)
                 except OutOfTime:
                     return trials
                 if trial is None or (best is not None and trial.n != best.n):  # a picture was readable in one way alone
@@ -157,7 +156,7 @@ class _Comparison:
         if self.clock.left() < self.latest:
             raise OutOfTime
 
-    def _trial(self, way: Framing, engine: Engine, *, around: float | None) -> Trial | None:
+    def _trial(self, way: Framing, *, around: float | None) -> Trial | None:
         """Return how a head on the features of the pictures is judged by folds; None where that tells nothing.
 
         around: a strength that did well in another way.
@@ -167,7 +166,7 @@ class _Comparison:
         parts, kept = list[NDArray[np.float32]](), list[NDArray[np.int64]]()
         for pictures, readable in self._squares(way):
             if len(readable):
-                parts.append(engine(pictures)[:, -width:].copy())  # not a view of all
+                parts.append(self.speeds.engine(pictures)[:, -width:].copy())  # not a view of all
                 kept.append(readable)
         read = np.concatenate([*kept, self.rows[:0]])
         if len(np.unique(self.dataset.labels[read])) < 2:

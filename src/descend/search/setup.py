@@ -36,7 +36,7 @@ def set_up(
         with log.timed("measure"):
             speeds = begin.speeds(dataset, plan, backbone, framing.stored_side(plan, network), clock, watch)
             if plan.engine == "auto":
-                plan = plan.decided("engine", speeds.engine, speeds.reason)
+                plan = plan.decided("engine", speeds.engine.name, speeds.reason)
             if log.folder is None:  # what a run has begun with, it goes on with
                 plan = framing.measured(dataset, plan, network, speeds, clock, watch)
         first_size = first_view(steps, dataset, backbone, native, speeds, clock)
@@ -61,6 +61,7 @@ def set_up(
     if speeds is not None:
         study.note_rate("torch", native, speeds.torch)
         study.note_rate(plan.engine, native, speeds.computed)
+        study.engines[native] = speeds.engine  # it may have started
     return study, steps
 
 

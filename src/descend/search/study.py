@@ -131,7 +131,7 @@ class Study:
         self.strengths: dict[str, float] = {}  # by set of features, of the last step that sought them on plain views
         self.best_trials: dict[tuple[int, str], Trial] = {}  # by size and set of features, also of choices that ended too early
         self._means: dict[Answer, NDArray[np.float64]] = {}
-        self._engines: dict[int, Engine] = {}
+        self.engines: dict[int, Engine] = {}  # of the pretrained network, by view
         self._rates: dict[tuple[str, int], float] = {}
         self._training: dict[tuple[int, str | None, bool], float] = {}  # pictures per second: size, frozen part, distorted
 
@@ -179,10 +179,14 @@ class Study:
 
     def frozen_engine(self, view: int) -> Engine:
         """Return the engine of the pretrained backbone for a view, with all that heads may read tapped; made once."""
-        if view not in self._engines:
+        if view not in self.engines:
             taps = self.pretrained.every_tap
-            self._engines[view] = make_engine(self.plan.engine, self.backbone(view), size=self.plan.size, taps=taps)
-        return self._engines[view]
+            self.engines[view] = make_engine(self.plan.engine, self.backbone(view), size=self.plan.size, taps=taps)
+        return self.engines[view]
+
+    def has_started(self, view: int) -> bool:
+        """Return whether the engine of the pretrained backbone for a view computes at once."""
+        return view in self.engines and self.engines[view].started
 
     @property
     def engine_of_trained(self) -> str:

@@ -116,6 +116,11 @@ class Engine(ABC):
         """What decides the last bits of the features, apart from the prefix: runtime, version, precision, chunk."""
         return f"{self.name}-{self.version()}-{self.precision}-c{self.chunk}"
 
+    @property
+    def started(self) -> bool:
+        """Whether the first call waits for nothing."""
+        return self._compute is not None
+
     def start(self) -> None:
         """Start the runtime now, to keep the first call from paying for it."""
         if self._compute is None:
