@@ -2,6 +2,7 @@
 
     python benchmarks/budget_kept.py                                   the whole grid
     python benchmarks/budget_kept.py --sizes 60 500 --budgets 30s --loads 0 --repeats 1
+    python benchmarks/budget_kept.py --loads 6 --after 20 --budgets 1m     the load comes when all has been measured
 
 Claim: never, in 100 runs over sets of 60 to 50,000 pictures, budgets of 30 s to 2 min, and 0 or 2 busy processes beside. Pictures
 are links to CIFAR-10's train split, or to another folder of class folders (``--data``); smaller sets are stratified parts of it.
@@ -38,6 +39,7 @@ def main() -> None:
     parser.add_argument("--loads", type=int, nargs="+", default=LOADS, metavar="N", help="busy processes beside")
     parser.add_argument("--budgets", nargs="+", default=BUDGETS, metavar="B")
     parser.add_argument("--repeats", type=int, default=5, metavar="N", help="runs of each combination; default 5")
+    parser.add_argument("--after", type=float, default=0.0, metavar="S", help="seconds from the start to the load; default 0")
     parser.add_argument("--lanes", type=int, default=1, metavar="N", help="runs at once, each on 2 cores with its own load")
     parser.add_argument("--settings", nargs=argparse.REMAINDER, default=[], help="last: more words for descend fit")
     parser.add_argument("--no-save", action="store_true", help="print the result only")
@@ -48,9 +50,9 @@ def main() -> None:
 
         def one(job: tuple[int, int, str, int]) -> dict[str, Any]:
             repeat, load, budget, n = job
-            with busy(load):
+            with busy(load, given.after):
                 run = timed(Path(work) / str(n), budget, repeat, given.settings)
-            row = {"n": n, "load": load, "budget": budget, "seed": repeat, **run}
+            row = {"n": n, "load": load, "after_s": given.after, "budget": budget, "seed": repeat, **run}
             print(json.dumps(row), file=sys.stderr, flush=True)
             return row
 
@@ -81,9 +83,10 @@ def subset(root: Path, n: int, folder: Path) -> None:
 
 
 @contextmanager
-def busy(n: int) -> Iterator[None]:
-    """Keep ``n`` processes counting beside what is measured."""
-    processes = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(n)]
+def busy(n: int, after: float) -> Iterator[None]:
+    """Keep ``n`` processes counting beside what is measured, from ``after`` seconds on."""
+    count = f"import time; time.sleep({after})\nwhile True: pass"
+    processes = [subprocess.Popen([sys.executable, "-c", count]) for _ in range(n)]
     try:
         yield
     finally:

@@ -49,8 +49,7 @@ def set_up(
                 decoded = pictures.decoded(steps)
         except OutOfTime:
             watch.say("  decoding takes far longer than measured: a smaller part is looked at")
-            speeds = speeds.slowed(clock.slowdown)
-            beginning = begin.least_or_more(dataset, backbone, native, speeds, clock)
+            beginning = begin.least_or_more(dataset, backbone, native, speeds.slowed(clock.slowdown), clock)
             first_size, steps = beginning.size, []
             if beginning.part is not None:
                 steps.append(beginning.part)
