@@ -13,7 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 from tests.browser import (  # pyright: ignore[reportMissingImports]
     FLAGS,
     SCHEMES,
@@ -129,6 +131,15 @@ def test_a_picture_is_pasted_from_the_clipboard_and_answered(browser, address: s
         assert answer.locator(".class .p").first.inner_text() == f"{100 * p.max():.1f}%"
         assert answer.locator(".class .name").first.inner_text() == run.classes[int(p.argmax())]
         assert page.locator(".answer").count() == 1
+
+
+def test_an_answer_that_may_mean_nothing_says_so(browser, address: str, tmp_path: Path) -> None:  # noqa: F811
+    deep = np.random.default_rng(0).integers(0, 2**12, (72, 72), np.uint16)  # of 12 bits, which 16 show as black
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    with opened(browser, address, allowed=LOCAL) as page:
+        drop(page, tmp_path / "deep.png")
+        alarm = page.locator(".answer .alarm", has_text="Careful, this answer may mean nothing: values that span less than")
+        alarm.wait_for(timeout=PATIENCE_MS)
 
 
 def test_what_is_no_picture_is_told_in_its_place(browser, address: str) -> None:  # noqa: F811

@@ -141,7 +141,16 @@ def test_a_picture_gets_the_runs_own_calibrated_answer(client: TestClient, root:
     np.testing.assert_allclose([one["p"] for one in told["top"]], np.sort(p)[::-1], rtol=1e-5)
     assert told["sure"]
     assert told["name"] == "disc.png"
+    assert told["doubtful"] == ""
     assert Image.open(io.BytesIO(base64.b64decode(told["seen"]))).size >= (200, 200)
+
+
+def test_an_answer_that_may_mean_nothing_says_so(client: TestClient) -> None:
+    deep = np.random.default_rng(0).integers(0, 2**12, (72, 72), np.uint16)  # of 12 bits, which 16 show as black
+    file = io.BytesIO()
+    Image.fromarray(deep).save(file, "png")
+    told = client.post("api/predict?run=first&name=deep.png", content=file.getvalue()).json()
+    assert "their bits may be fewer" in told["doubtful"]
 
 
 def test_what_is_less_likely_than_the_threshold_is_not_sure(client: TestClient, disc: bytes) -> None:

@@ -20,7 +20,7 @@ _one_at_a_time = threading.Lock()  # networks use every core by themselves
 
 
 def answer(run: Run, picture: bytes, *, name: str, below: float | None) -> dict[str, Any]:
-    """Return the likeliest classes with their calibrated probabilities, and whether the answer is sure.
+    """Return the likeliest classes with their calibrated probabilities, whether the answer is sure, and why it may mean nothing.
 
     below: the answer is ``not sure`` where the likeliest class has less, as with ``descend predict --unsure-below``; None: never.
     Raises PictureError, in the name of the file, and what ``Run.predict`` raises.
@@ -36,6 +36,7 @@ def answer(run: Run, picture: bytes, *, name: str, below: float | None) -> dict[
     return finite({
         "name": shortened(printable(name)), "top": top, "n_classes": len(told.classes), "rest": float(1 - p[order].sum()),
         "sure": below is None or float(p.max()) >= below, "seen": thumbnail(seen, SHOWN),
+        "doubtful": "".join(told.doubtful.values()),
     })  # fmt: skip
 
 

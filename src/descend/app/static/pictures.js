@@ -125,7 +125,7 @@ async function show(picture) {
 }
 
 function draw(picture) {
-  const {top, seen, rest, n_classes: n} = picture.told, source = `data:image/jpeg;base64,${seen}`;
+  const {top, seen, rest, doubtful, n_classes: n} = picture.told, source = `data:image/jpeg;base64,${seen}`;
   picture.looked = h("img", {className: "looked", alt: "", src: source, hidden: true});
   picture.asked = h("p", {className: "note asked", ariaLive: "polite"}, "Finding where it looked …");
   picture.verdict = h("p", {className: "verdict", ariaLive: "polite"});
@@ -138,6 +138,7 @@ function draw(picture) {
   picture.node.replaceChildren(
     h("figure", {className: "seen"}, stack, h("figcaption", {}, h("small", {}, bdi(picture.name)), picture.toggle)),
     h("div", {className: "said"}, picture.verdict, h("div", {className: "classes-said"}, picture.rows),
+      doubtful ? h("p", {className: "alarm"}, `Careful, this answer may mean nothing: ${doubtful}`) : null,
       n > top.length ? h("p", {className: "note"}, `${n - top.length} other class${n - top.length > 1 ? "es together" : ""} ${percent(rest)}`) : null,
       picture.asked));
   picture.node.classList.remove("waiting");
