@@ -14,21 +14,22 @@ def softmax(z):
 
 
 def cross_entropy(logits, soft, *, smoothing, weights, focal):
-    """The weighted mean of the samples' losses, one term at a time.
+    """The weighted mean of the samples' losses, one copy at a time.
 
     A class weight says how many times a sample of that class counts. So it belongs to the sample, before the sample's target is
     smoothed: a sample that counts w times is w copies of it, whose targets are all smoothed alike. A mixed sample is so many
-    parts of each class and counts as often as these together.
+    parts of each class, each of which is such copies of the mixed picture with that class as its target.
     """
     p = softmax(np.asarray(logits, np.float64))
     n, k = p.shape
     loss = copies = 0.0
     for i in range(n):
-        count = sum(weights[j] * soft[i][j] for j in range(k))
-        copies += count
-        for j in range(k):
-            q = (1 - smoothing) * soft[i][j] + smoothing / k
-            loss -= count * q * (1 - p[i, j]) ** focal * math.log(p[i, j])
+        for own in range(k):
+            count = soft[i][own] * weights[own]
+            copies += count
+            for j in range(k):
+                q = (1 - smoothing) * (j == own) + smoothing / k
+                loss -= count * q * (1 - p[i, j]) ** focal * math.log(p[i, j])
     return loss / copies
 
 

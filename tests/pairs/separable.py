@@ -1,8 +1,8 @@
-"""A loop of one's own on pictures that anybody can tell apart: three colors, one of them rare."""
+"""A loop of one's own on pictures that anybody can tell apart, three colors, one of them rare; and on two that overlap."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,15 @@ def pictures(counts: Sequence[int], seed: int) -> tuple[np.ndarray, np.ndarray]:
     return (noise + COLORS[labels][:, None, None]).clip(0, 255).astype(np.uint8), labels
 
 
-def network() -> Classifier:
+def overlapping(counts: Sequence[int], seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Gray pictures of two classes, 1.5 standard deviations apart: how common a class is taken to be decides most answers."""
+    draw = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(len(counts)), counts)
+    gray = 110 + 25 * (draw.normal(0, 1, len(labels)) + 1.5 * labels)
+    return np.broadcast_to(gray[:, None, None, None], (len(labels), SIDE, SIDE, 3)).clip(0, 255).astype(np.uint8), labels
+
+
+def network(n_classes: int) -> Classifier:
     """Stem, two residual blocks, pooling and a linear layer: every technique finds a place in it."""
     torch.manual_seed(0)
     stages = {
@@ -39,23 +47,26 @@ def network() -> Classifier:
         "block1": Residual(ConvNormReLU(WIDTH, WIDTH)),
         "head": GlobalPool("mean"),
     }
-    return Classifier(Backbone("separable", stages, n_features=WIDTH, native_size=SIDE), nn.Linear(WIDTH, len(COUNTS)))
+    return Classifier(Backbone("separable", stages, n_features=WIDTH, native_size=SIDE), nn.Linear(WIDTH, n_classes))
 
 
-def trained(regularizers: Sequence[Regularizer], mixings: Sequence[Augmentation] = ()) -> nn.Module:
+def trained(
+    regularizers: Sequence[Regularizer], mixings: Sequence[Augmentation] = (), *,
+    draw: Callable[..., tuple[np.ndarray, np.ndarray]] = pictures, counts: Sequence[int] = COUNTS,
+) -> nn.Module:  # fmt: skip
     """Train the network as the loop does, each technique at its own moments; refused pairs raise KnobError."""
     check_together(regularizers)
-    images, labels = pictures(COUNTS, seed=0)
-    model: nn.Module = network()
+    images, labels = draw(counts, seed=0)
+    model: nn.Module = network(len(counts))
     for technique in regularizers:
         model = technique.install(model, 0)
     loss = CrossEntropy(**merged_knobs(regularizers, "loss_knobs"))
-    weights = merged_class_weights(regularizers, COUNTS)
+    weights = merged_class_weights(regularizers, counts)
     pipeline = Pipeline(mixings, size=SIDE)
     optimizer = Optimizer(
         [{"params": list(model.parameters()), **merged_knobs(regularizers, "optimizer_knobs")}], f"adamw(lr={LR})"
     )
-    validation = pictures((8, 8, 8), seed=1)
+    validation = draw((8,) * len(counts), seed=1)
     history: dict[str, list[float]] = {"accuracy": [], "loss": []}
     parameters = dict(model.named_parameters())
     for epoch in range(EPOCHS):
@@ -65,7 +76,7 @@ def trained(regularizers: Sequence[Regularizer], mixings: Sequence[Augmentation]
         for step, at in enumerate(np.array_split(rows, len(rows) // BATCH)):
             targets: Any = torch.from_numpy(labels[at])
             if mixings:
-                x, targets = pipeline(images[at], targets, ids=at, epoch=epoch, step=step, n_classes=len(COUNTS))
+                x, targets = pipeline(images[at], targets, ids=at, epoch=epoch, step=step, n_classes=len(counts))
             else:
                 x = pipeline(images[at], ids=at, epoch=epoch)
             with rng.context(epoch, step, at):
@@ -90,5 +101,5 @@ def judged(model: nn.Module, images: np.ndarray, labels: np.ndarray) -> tuple[li
     with torch.no_grad():
         logits = model(Pipeline([], size=SIDE)(images, ids=np.arange(len(images)), epoch=0))
     right = logits.argmax(1).numpy() == labels
-    recall = [float(right[labels == k].mean()) for k in range(len(COLORS))]
+    recall = [float(right[labels == k].mean()) for k in np.unique(labels)]
     return recall, float(nn.functional.cross_entropy(logits, torch.from_numpy(labels)))

@@ -38,7 +38,7 @@ def batch(seed=0, n=7, k=5):
     (0.0, False, False), (0.1, False, False), (0.0, False, True), (0.1, False, True), (0.0, True, False),
 ])  # fmt: skip
 def test_without_focal_it_is_torch(smoothing, weighted, soft):
-    """Where weights meet smoothed or soft targets torch is no oracle: see the tests below."""
+    """Where weights meet smoothed targets torch is no oracle: see the tests below."""
     logits, hard, mixed, w = batch()
     targets = mixed if soft else hard
     weight = w if weighted else None
@@ -83,16 +83,42 @@ def test_a_weight_of_three_is_the_sample_three_times(smoothing, focal):
                                atol=0)  # fmt: skip
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_weights_leave_the_best_prediction_of_each_sample_at_its_own_target(smoothing):
+def test_weights_leave_the_best_prediction_of_a_sample_of_one_class_at_its_smoothed_target():
     """Cross-entropy is lowest at p = q. A weight may scale a sample's pull, but not where it pulls: rare mass stays rare."""
-    _, _, soft, _ = batch()
-    q = (1 - smoothing) * soft + smoothing / 5
+    _, hard, _, _ = batch()
+    q = 0.9 * F.one_hot(hard, 5).double() + 0.1 / 5
     logits = q.log().requires_grad_()
     weights = torch.tensor([0.5, 100.0, 0.5, 0.5, 0.5], dtype=torch.float64)
-    cross_entropy(logits, soft, smoothing=smoothing, class_weights=weights).backward()
+    cross_entropy(logits, hard, smoothing=0.1, class_weights=weights).backward()
     assert logits.grad is not None
     assert logits.grad.abs().max() < 1e-15
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("focal", [0.0, 1.5])
+def test_a_mixed_target_costs_the_mix_of_the_weighted_losses_of_its_classes(smoothing, focal):
+    """Of each sample by itself: lambda w_a CE(a) + (1 - lambda) w_b CE(b). One weight for both would give back each class's
+    share of the mixed pictures to how common it is."""
+    logits, a, _, w = batch()
+    b, share = a.roll(1), torch.rand(7, 1, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    mixed = share * F.one_hot(a, 5) + (1 - share) * F.one_hot(b, 5)
+    log_p = torch.log_softmax(logits, 1)
+
+    def weighed(hard):
+        q = (1 - smoothing) * F.one_hot(hard, 5).double() + smoothing / 5
+        return -(w[hard] * (q * (1 - log_p.exp()) ** focal * log_p).sum(1))
+
+    expected = share[:, 0] * weighed(a) + (1 - share[:, 0]) * weighed(b)
+    together = cross_entropy(logits, mixed, smoothing=smoothing, focal=focal, class_weights=w)
+    torch.testing.assert_close(together, expected.sum() / (mixed @ w).sum(), rtol=1e-12, atol=0)
+
+
+def test_the_weighted_loss_of_mixed_targets_is_torchs_up_to_the_mean():
+    logits, _, soft, w = batch()
+    ours = cross_entropy(logits, soft, class_weights=w)
+    torch.testing.assert_close(
+        ours, F.cross_entropy(logits, soft, weight=w, reduction="sum") / (soft @ w).sum(), rtol=1e-12, atol=0
+    )
 
 
 @pytest.mark.parametrize("focal", [0.0, 1.5])

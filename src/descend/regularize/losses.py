@@ -19,11 +19,12 @@ def cross_entropy(logits: Tensor, targets: Tensor, *, smoothing: float = 0.0, cl
                   focal: float = 0.0) -> Tensor:  # fmt: skip
     """Return the mean loss of a batch, a scalar, by the formula of ``CrossEntropy``.
 
-    A mixed target is smoothed after mixing, which is the same as mixing smoothed targets. *Differs from torch* where class
-    weights meet smoothed or soft targets: torch's ``cross_entropy`` puts w_k inside the sum over classes, so that a weight of
-    100 multiplies the rare class's smoothing mass in every sample, and "rare" becomes the best prediction for all of them. Here
-    a sample's weight scales its loss and leaves its best prediction, p = q, where it is. Everywhere else, with focal = 0, it is
-    torch's.
+    A mixed target is smoothed after mixing, which is the same as mixing smoothed targets; and its loss is the mix of the weighted
+    losses of its classes, so that each class keeps the total that its weight gives it, whatever it is mixed with. *Differs from
+    torch* where class weights meet smoothing: torch's ``cross_entropy`` multiplies the smoothed target by w_k, so that a weight
+    of 100 multiplies the rare class's smoothing mass in every sample, and "rare" becomes the best prediction for all of them.
+    Here the smoothing mass of a sample weighs what its own target weighs, and with one class to a sample its best prediction
+    stays p = q. With focal = 0, all else is torch's, but for the mean of mixed targets, which is over the weights here too.
 
     logits: (B, K) float; of half precision, the loss is summed, and returned, in float32: sums of weights go beyond 65,504.
     targets: (B,) int64, or (B, K) float rows that sum to 1. class_weights: (K,) float, >= 0.
@@ -32,30 +33,20 @@ def cross_entropy(logits: Tensor, targets: Tensor, *, smoothing: float = 0.0, cl
     Source: smoothing, Szegedy et al. 2016, arXiv:1512.00567, section 7; focal, Lin et al. 2017, arXiv:1708.02002, eq. 4.
     """
     _check(logits, targets, class_weights)
-    hard = targets.ndim == 1
     if logits.dtype in (torch.float16, torch.bfloat16):
         logits = logits.float()
-    targets = targets if hard else targets.to(logits.dtype)
-    weights = None if class_weights is None else class_weights.to(logits)
-    if focal == 0 and (weights is None or (hard and smoothing == 0)):
-        return F.cross_entropy(logits, targets, weight=weights, label_smoothing=smoothing)
-    losses = _losses(logits, targets, smoothing, focal)
-    if weights is None:
-        return losses.mean()
-    v = weights[targets] if hard else targets @ weights
-    return (v * losses).sum() / v.sum()
-
-
-def _losses(logits: Tensor, targets: Tensor, smoothing: float, focal: float) -> Tensor:
-    """Return the loss of each sample, (B,), before it is weighed."""
-    if focal == 0:
-        return F.cross_entropy(logits, targets, label_smoothing=smoothing, reduction="none")
-    n_classes = logits.shape[1]
-    t = F.one_hot(targets, n_classes).to(logits.dtype) if targets.ndim == 1 else targets
-    q = (1 - smoothing) * t + smoothing / n_classes
+    n_classes, hard = logits.shape[1], targets.ndim == 1
+    if focal == 0 and class_weights is None:
+        return F.cross_entropy(logits, targets if hard else targets.to(logits.dtype), label_smoothing=smoothing)
+    t = (F.one_hot(targets, n_classes) if hard else targets).to(logits.dtype)
+    weighed = t if class_weights is None else t * class_weights.to(logits)
+    v = weighed.sum(1, keepdim=True)
+    mass = (1 - smoothing) * weighed + smoothing / n_classes * v
     log_p = F.log_softmax(logits, dim=1)
-    miss = (-torch.expm1(log_p)).clamp_min(torch.finfo(log_p.dtype).tiny)  # 1 - p; at 0 a power below 1 has no slope
-    return -(q * miss**focal * log_p).sum(1)
+    if focal:
+        miss = (-torch.expm1(log_p)).clamp_min(torch.finfo(log_p.dtype).tiny)  # 1 - p; at 0 a power below 1 has no slope
+        mass = mass * miss**focal
+    return -(mass * log_p).sum() / v.sum()
 
 
 def _check(logits: Tensor, targets: Tensor, class_weights: Tensor | None) -> None:
@@ -84,16 +75,16 @@ class CrossEntropy(Loss):
 
     With t the target distribution (one-hot for hard targets), p = softmax(logits) and w the weights of the classes:
 
-        q      = (1 - smoothing) t + smoothing / K          smoothing is applied once, to whatever the target is
         v_i    = sum_k  w_k  t_ik                           a sample weighs what its own target weighs, before smoothing
+        q_ik   = (1 - smoothing) w_k t_ik + smoothing v_i / K          smoothed once, whatever the target is
         loss_i = - sum_k  q_ik  (1 - p_ik)^focal  log p_ik
-        loss   = sum_i  v_i  loss_i  /  sum_i  v_i
+        loss   = sum_i  loss_i  /  sum_i  v_i
 
     smoothing: the share of the target spread evenly over all classes; better calibrated, less over-confident; it also
     erases what the teacher knows about similar classes, so prefer 0 when the model is to be distilled.
     focal: the exponent that turns attention from easy samples to hard ones; for skewed classes with many easy negatives.
-    class_weights: "balanced" multiplies each sample by the weight that the call gives its class, so that rare classes count; see
-    ``balanced_class_weights``.
+    class_weights: "balanced" multiplies each sample, and each part of a mixed one, by the weight that the call gives its class, so
+    that rare classes count; see ``balanced_class_weights``.
     """
 
     smoothing: Annotated[float, Ge(0), Lt(1), Search(0.0, 0.2)] = 0.0
