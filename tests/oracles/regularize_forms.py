@@ -14,7 +14,7 @@ def softmax(z):
 
 
 def cross_entropy(logits, soft, *, smoothing, weights, focal):
-    """The weighted mean of the samples' losses, one copy at a time.
+    """The sum of the samples' losses, one copy at a time, over the number of samples.
 
     A class weight says how many times a sample of that class counts. So it belongs to the sample, before the sample's target is
     smoothed: a sample that counts w times is w copies of it, whose targets are all smoothed alike. A mixed sample is so many
@@ -22,15 +22,14 @@ def cross_entropy(logits, soft, *, smoothing, weights, focal):
     """
     p = softmax(np.asarray(logits, np.float64))
     n, k = p.shape
-    loss = copies = 0.0
+    loss = 0.0
     for i in range(n):
         for own in range(k):
             count = soft[i][own] * weights[own]
-            copies += count
             for j in range(k):
                 q = (1 - smoothing) * (j == own) + smoothing / k
                 loss -= count * q * (1 - p[i, j]) ** focal * math.log(p[i, j])
-    return loss / copies
+    return loss / n
 
 
 def effective_number_weights(counts, beta):

@@ -167,7 +167,7 @@ def class_weights(logits: Array, labels: Array, counts: Array, *, beta: float) -
     w = forms.effective_number_weights([int(n) for n in counts], beta)
     log_p = np.log(forms.softmax(logits))
     terms = [w[y] * -log_p[i, y] for i, y in enumerate(labels)]
-    return float(sum(terms) / sum(w[y] for y in labels))
+    return float(sum(terms) / len(labels))
 
 
 # ------------------------------------------------------------------------------------------------- weights

@@ -64,7 +64,7 @@ class ClassWeights(Regularizer):
 
         E_k = (1 - beta^n_k) / (1 - beta)          w_k = c / E_k,  c such that the mean of w over the samples is 1
 
-    A sample weighs what its own target weighs, before smoothing; of a mixed one each part has its own weight, see ``cross_entropy``.
+    A sample weighs what its own target weighs, before smoothing; of a mixed one each part does, see ``cross_entropy``.
 
     beta: 1 is the limit E_k = n_k, the plain inverse frequency; 0 gives every class the weight 1; the paper takes 0.9 to 0.9999.
     *Differs from the paper:* the weights' mean over the samples is 1, not their mean over the classes, so that the loss keeps its

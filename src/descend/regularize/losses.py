@@ -24,10 +24,13 @@ def cross_entropy(logits: Tensor, targets: Tensor, *, smoothing: float = 0.0, cl
     torch* where class weights meet smoothing: torch's ``cross_entropy`` multiplies the smoothed target by w_k, so that a weight
     of 100 multiplies the rare class's smoothing mass in every sample, and "rare" becomes the best prediction for all of them.
     Here the smoothing mass of a sample weighs what its own target weighs, and with one class to a sample its best prediction
-    stays p = q. With focal = 0, all else is torch's, but for the mean of mixed targets, which is over the weights here too.
+    stays p = q. They differ in the mean too: here it is over the samples, also where targets are class numbers, of which torch
+    divides by the sum of the batch's weights. That would cancel them in a batch of one and weaken them in small ones, so that
+    the mean over parts of a batch would not be the loss of the batch. With focal = 0, all else is torch's.
 
     logits: (B, K) float; of half precision, the loss is summed, and returned, in float32: sums of weights go beyond 65,504.
-    targets: (B,) int64, or (B, K) float rows that sum to 1. class_weights: (K,) float, >= 0.
+    targets: (B,) int64, or (B, K) float rows that sum to 1. class_weights: (K,) float, >= 0, whose mean over the training samples
+    should be 1, for the loss's scale.
     Raises DataError for shapes or types that do not fit.
 
     Source: smoothing, Szegedy et al. 2016, arXiv:1512.00567, section 7; focal, Lin et al. 2017, arXiv:1708.02002, eq. 4.
@@ -40,13 +43,12 @@ def cross_entropy(logits: Tensor, targets: Tensor, *, smoothing: float = 0.0, cl
         return F.cross_entropy(logits, targets if hard else targets.to(logits.dtype), label_smoothing=smoothing)
     t = (F.one_hot(targets, n_classes) if hard else targets).to(logits.dtype)
     weighed = t if class_weights is None else t * class_weights.to(logits)
-    v = weighed.sum(1, keepdim=True)
-    mass = (1 - smoothing) * weighed + smoothing / n_classes * v
+    mass = (1 - smoothing) * weighed + smoothing / n_classes * weighed.sum(1, keepdim=True)
     log_p = F.log_softmax(logits, dim=1)
     if focal:
         miss = (-torch.expm1(log_p)).clamp_min(torch.finfo(log_p.dtype).tiny)  # 1 - p; at 0 a power below 1 has no slope
         mass = mass * miss**focal
-    return -(mass * log_p).sum() / v.sum()
+    return -(mass * log_p).sum(1).mean()
 
 
 def _check(logits: Tensor, targets: Tensor, class_weights: Tensor | None) -> None:
@@ -78,13 +80,13 @@ class CrossEntropy(Loss):
         v_i    = sum_k  w_k  t_ik                           a sample weighs what its own target weighs, before smoothing
         q_ik   = (1 - smoothing) w_k t_ik + smoothing v_i / K          smoothed once, whatever the target is
         loss_i = - sum_k  q_ik  (1 - p_ik)^focal  log p_ik
-        loss   = sum_i  loss_i  /  sum_i  v_i
+        loss   = mean_i loss_i                                         over samples; the mean of v over the training data is 1
 
     smoothing: the share of the target spread evenly over all classes; better calibrated, less over-confident; it also
     erases what the teacher knows about similar classes, so prefer 0 when the model is to be distilled.
     focal: the exponent that turns attention from easy samples to hard ones; for skewed classes with many easy negatives.
-    class_weights: "balanced" multiplies each sample, and each part of a mixed one, by the weight that the call gives its class, so
-    that rare classes count; see ``balanced_class_weights``.
+    class_weights: "balanced" multiplies each sample, and each part of a mixed one, by the weight that the call gives its class,
+    so that rare classes count; see ``balanced_class_weights``.
     """
 
     smoothing: Annotated[float, Ge(0), Lt(1), Search(0.0, 0.2)] = 0.0
