@@ -134,6 +134,32 @@ def test_skewed_classes_can_be_weighed(tmp_path: Path) -> None:
     assert not same(plain, weighed)
 
 
+def overlapping(n_common: int, n_rare: int, *, side: int = 16, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Gray pictures of two classes, 1.5 standard deviations apart: how common a class is taken to be decides most answers."""
+    draw, labels = np.random.default_rng(seed), np.array([0] * n_common + [1] * n_rare)
+    gray = 110 + 25 * (draw.normal(size=len(labels)) + 1.5 * labels)
+    noise = draw.normal(0, 4, (len(labels), side, side, 3))
+    return (gray[:, None, None, None] + noise).clip(0, 255).astype(np.uint8), labels
+
+
+def recalls(run: Run, *, side: int = 16) -> tuple[float, float]:
+    """Return the shares of new pictures of the common and of the rare class that a run tells right."""
+    images, labels = overlapping(100, 100, side=side, seed=1)
+    right = np.array(run.predict(list(images)).labels) == labels
+    return float(right[labels == 0].mean()), float(right[labels == 1].mean())
+
+
+@pytest.mark.parametrize("balancing", ["class_weights()", "balanced_sampling()"])
+def test_the_head_that_fine_tuning_begins_with_counts_classes_as_training_does(tmp_path: Path, balancing: str) -> None:
+    """It was fitted as the classes are common, and kept: nothing after it was better by the metric."""
+    settings = {"transfer": "finetune", "backbone": "lite0", "size": 64, "epochs": 1, "augment": [], "engine": "torch"}
+    run = descend.fit(overlapping(285, 15, side=64), out=tmp_path / "run", **settings, metric="accuracy", regularize=[balancing],
+                      optimizer="sgd(lr=1e-9)")  # fmt: skip
+    common, rare = recalls(run, side=64)
+    assert rare >= 0.5
+    assert common >= 0.5
+
+
 def test_snapshots_are_kept_from_the_first_to_the_last(shapes: Path, tmp_path: Path) -> None:
     run = descend.fit(shapes, out=tmp_path / "run", **TINY, snapshots=3)
     found = sorted(path.name for path in (run.folder / "snapshots").iterdir())

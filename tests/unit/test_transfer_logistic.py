@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from descend.errors import DataError
-from descend.transfer import Searched, axes_of, fit_logistic, logistic, principal_axes
+from descend.transfer import Searched, axes_of, fit_logistic, logistic_problem, principal_axes
 from descend.transfer.folds import folds_of, n_cut, n_searched
-from descend.transfer.logistic import USUAL_STRENGTH, Problem, Trial, fit_stages, offered
+from descend.transfer.logistic import USUAL_STRENGTH, Trial, fit_stages, offered
+from descend.transfer.logistic_problem import Problem
 
 
 def blobs(n: int, d: int, k: int, *, views: int = 1, seed: int = 0, spread: float = 2.0) -> tuple[NDArray, NDArray]:
@@ -344,7 +345,7 @@ def test_a_loss_that_threads_share_has_the_same_solution_and_its_bits_do_not_dep
     x, labels = blobs(6000, 40, 4)  # of a part torch's own operations would use several threads
     (axes,) = axes_of([x])
     alone = Problem(axes.coordinates, labels, 4, axes.variances)
-    monkeypatch.setattr(logistic, "PART", 40_000)
+    monkeypatch.setattr(logistic_problem, "PART", 40_000)
     before, found = torch.get_num_threads(), []
     try:
         for n_threads in (1, 2, 3):

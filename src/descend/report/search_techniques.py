@@ -21,7 +21,8 @@ from descend.technique import Technique
 from descend.train.record import RunRecord
 from descend.train.record_types import SearchStep
 from descend.transfer import Head
-from descend.transfer.logistic import STRONGEST, TOLERANCE, USUAL_STRENGTH, WEAKEST
+from descend.transfer.logistic import STRONGEST, USUAL_STRENGTH, WEAKEST
+from descend.transfer.logistic_problem import TOLERANCE
 
 OPTIMIZER = "adamw(weight_decay=0.01)"
 SCHEDULE = "then(warmup(fraction=0.05), cosine())"

@@ -144,6 +144,21 @@ class TaskBuilder:
         """Return which training pictures an epoch visits, where a technique (balanced sampling) says so."""
         return merged_epoch_rows(self.plan.regularize, self.dataset.labels[self.train_rows], seed=self.plan.seed, epoch=epoch)
 
+    def fitted_weights(self) -> NDArray[np.float32] | None:
+        """Return how many times a picture of each class counts where a head is fitted in one go, (K,); None: all once.
+
+        As on average in the loop: by the weights of the loss, or by how often an epoch visits the class.
+        """
+        weights = class_weights(self.plan, self.dataset)
+        if weights is not None:
+            return weights.numpy()
+        visited = self._positions(0)
+        if visited is None:
+            return None
+        labels = self.dataset.labels[self.train_rows]
+        n_visits, n = (np.bincount(y, minlength=self.n_classes) for y in (labels[visited], labels))
+        return (n_visits / np.maximum(n, 1)).astype(np.float32)
+
     # ------------------------------------------------------------------------------------------------- what it is fed
 
     def pipeline(self, *, out: Literal["float", "uint8"] = "float", plain: bool = False) -> Pipeline:

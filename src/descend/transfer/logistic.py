@@ -13,43 +13,26 @@ Source: Cox 1958, JRSS B 20, 215-242; L-BFGS: Liu & Nocedal 1989, Mathematical P
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
-import scipy
-import torch
 from numpy.typing import NDArray
 
 from descend.errors import DataError
 from descend.models import Backbone
 from descend.transfer.folds import folds_of, n_cut, n_searched
+from descend.transfer.logistic_problem import Problem, go_on
 from descend.transfer.principal_axes import Axes, Doubles, Floats, axes_of
 from descend.transfer.side_by_side import side_by_side
 
 STRONGEST, WEAKEST = 1.0, 1e-6
 """Strengths tried, in units of the mean loss for standardized columns: at 1 most weights are near 0, below 1e-6 none are held."""
-TOLERANCE = 1e-7
-"""Relative decrease of the loss at which a fit ends. At 1e-4 the answer is still far from its optimum and overconfident: on 1,444
-pictures of hands the held-out loss was 0.34 instead of 0.16, because a weak penalty had hardly begun to act."""
-CHOOSING = 1e-5
-"""The same of a fit that only helps to choose, as a share of the loss that it starts from: as strict as the other where most
-answers are certain, and half of the evaluations where they are not. On 1,721 pictures of 81 classes 330 instead of 649, on
-blurred flowers 235 of 388, on hands 655 of 853, with the same strengths chosen and held-out losses within 3e-4."""
-PART = 4_000_000
-"""Coordinates of which one thread sums the loss, where threads share it. Threads that share a product of ten columns take as long
-as one: 5,666 rows of 5,316 columns take 43 ms with one thread of torch and with two, and 20 to 24 ms in parts."""
-CORRECTIONS = 10  # of L-BFGS: 20 take as many evaluations, and a tenth more time, which with 81 classes is SciPy's own
 USUAL_STRENGTH = 0.01
 """Where a choice may begin, and what is taken where there is none: without time, or where no folds can be cut."""
 LEAST_GAIN = 1e-3  # nats of held-out loss: where a factor of ten in strength brings less, weaker ones are not tried
 MANY, MOST_FOR_WIDE_SETS = 1000, 10_000  # pictures
-
-
-def _go_on() -> None:
-    """Let a fit go on."""
 
 
 def _unheard(trial: Trial) -> None:
@@ -58,10 +41,10 @@ def _unheard(trial: Trial) -> None:
 
 @dataclass(frozen=True)
 class Trial:
-    """What one strength of the penalty reached on held-out folds. accuracy: in [0, 1].
+    """What one strength of the penalty reached on held-out folds. accuracy: in [0, 1], where every picture counts once.
 
-    losses: of every picture held out, fold by fold, nats; (m,) float64, where m counts a picture once per draw of the folds. n:
-    pictures.
+    losses: of every picture held out, fold by fold, nats, times its class's weight; (m,) float64, where m counts a picture once
+    per draw of the folds. n: pictures.
     """
 
     strength: float
@@ -113,22 +96,24 @@ class LogisticFit:
 def fit_logistic(
     features: Floats, labels: NDArray[np.int64], n_classes: int, *, units: NDArray[np.int64] | None = None,
     strength: float | None = None, n_folds: int = 5, n_judged: int | None = None, seed: int = 0,
-    check: Callable[[], None] = _go_on,
+    class_weights: NDArray[np.float32] | None = None, check: Callable[[], None] = go_on,
 ) -> LogisticFit:  # fmt: skip
     """Fit the head to the features of n pictures.
 
     features: (n, V, D) float32; the V views of a picture share its label, count 1 / V each, and stay on one side of a fold. There
     the probabilities of the first ``n_judged`` are averaged: those that answers will look at, None for all. labels: (n,) int64
     below K = n_classes. units: (n,) what must stay on one side, such as copies or groups; None: every picture by itself.
-    strength: of the penalty, or None to choose it by cross-validation (stratified, grouped), by the lowest held-out loss. check:
-    called before every evaluation of the loss; what it raises ends the fit.
+    strength: of the penalty, or None to choose it by cross-validation (stratified, grouped), by the lowest held-out loss.
+    class_weights: (K,), how many times a picture of each class counts, in the fit and where it is held out; None: once.
+    check: called before every evaluation of the loss; what it raises ends the fit.
     Raises DataError for features that are not finite, a single class, or more than memory holds.
     """
     check()
     n_folds_searched = n_searched(len(labels), n_classes, n_cut(labels, units, n_folds, n_classes), strength)
     (axes,) = axes_of([features], n_classes=n_classes, n_folds=[n_folds_searched])
     return Searched.of(
-        axes, labels, n_classes, units=units, strength=strength, n_folds=n_folds, n_judged=n_judged, seed=seed, check=check,
+        axes, labels, n_classes, units=units, strength=strength, n_folds=n_folds, n_judged=n_judged, seed=seed,
+        class_weights=class_weights, check=check,
     ).fit()  # fmt: skip
 
 
@@ -143,12 +128,14 @@ class Searched:
     trials: tuple[Trial, ...]
     check: Callable[[], None]
     start: Doubles | None = field(default=None, repr=False)  # (r + 1, K), near the solution
+    class_weights: NDArray[np.float32] | None = None
 
     @classmethod
     def of(
         cls, axes: Axes, labels: NDArray[np.int64], n_classes: int, *, units: NDArray[np.int64] | None = None,
         strength: float | None = None, around: float | None = None, n_folds: int = 5, n_repeats: int = 1,
-        n_fitted: int | None = None, n_judged: int | None = None, seed: int = 0, check: Callable[[], None] = _go_on,
+        n_fitted: int | None = None, n_judged: int | None = None, seed: int = 0,
+        class_weights: NDArray[np.float32] | None = None, check: Callable[[], None] = go_on,
         told: Callable[[Trial], None] = _unheard,
     ) -> Searched:  # fmt: skip
         """Search the strength; arguments as of ``fit_logistic``. Raises DataError for a single class.
@@ -165,11 +152,12 @@ class Searched:
         if strength is None:
             folds = [fold for r in range(n_repeats) for fold in folds_of(labels, units, n_folds, n_classes, seed, r)]
             trials, start = search(
-                axes, labels, n_classes, folds[:n_fitted], around=around, n_judged=n_judged, check=check, told=told
-            )
+                axes, labels, n_classes, folds[:n_fitted], around=around, n_judged=n_judged, class_weights=class_weights,
+                check=check, told=told,
+            )  # fmt: skip
             best = _best(trials)
             strength = around or USUAL_STRENGTH if best is None else best.strength
-        return cls(axes, labels, n_classes, strength, tuple(trials), check, start)
+        return cls(axes, labels, n_classes, strength, tuple(trials), check, start, class_weights)
 
     @property
     def loss(self) -> float:
@@ -183,7 +171,10 @@ class Searched:
 
     def fit(self) -> LogisticFit:
         """Fit the head to all pictures."""
-        problem = Problem(self.axes.coordinates, self.labels, self.n_classes, self.axes.variances, self.check, shared=True)
+        problem = Problem(
+            self.axes.coordinates, self.labels, self.n_classes, self.axes.variances, self.check, shared=True,
+            class_weights=self.class_weights,
+        )  # fmt: skip
         if self.start is not None:
             problem.solution = self.start
         with side_by_side(1, beside=len(problem.parts) == 1) as run:
@@ -239,128 +230,33 @@ def offered(backbone: Backbone, n: int) -> dict[str, tuple[str, ...]]:
     return {name: sets[name] for name in names}
 
 
-class Problem:
-    """The penalized loss of (n, V, r) coordinates, to be solved for one strength after another, each from the last solution.
-
-    shared: whether threads share each loss, a part of the rows each.
-    """
-
-    def __init__(
-        self, coordinates: Floats, labels: NDArray[np.int64], n_classes: int, variances: Doubles,
-        check: Callable[[], None] = _go_on, *, shared: bool = False,
-    ) -> None:  # fmt: skip
-        n, n_views, r = coordinates.shape
-        self.x = torch.from_numpy(np.ascontiguousarray(coordinates.reshape(n * n_views, r)))
-        self.y = torch.from_numpy(np.repeat(labels, n_views))
-        # whatever the number of threads: the bits are the same
-        n_parts = max(1, math.ceil(self.x.numel() / PART)) if shared else 1
-        self.parts = [*zip(self.x.tensor_split(n_parts), self.y.tensor_split(n_parts), strict=True)]
-        self.n_classes, self.variances, self.check = n_classes, variances, check
-        self.solution: Doubles = np.zeros((self.x.shape[1] + 1, n_classes))
-
-    def solve(self, strength: float, *, choosing: bool = False) -> Doubles:
-        """Return the solution (r + 1, K), the last row the biases. choosing: as closely as a choice among strengths needs."""
-        shape, n_rows = self.solution.shape, len(self.y)
-        with side_by_side(len(self.parts), beside=len(self.parts) > 1) as run:
-
-            def loss_and_gradient(flat: Doubles) -> tuple[float, Doubles]:
-                self.check()
-                w = torch.from_numpy(flat.reshape(shape)).float() * scale
-                loss, of_weights, of_biases = _together(run(partial(_loss_and_gradients, w=w), self.parts))
-                loss = loss / n_rows + strength / 2 * w[:-1].double().square().sum()
-                gradient = torch.cat([of_weights.T / n_rows + strength * w[:-1], of_biases[None] / n_rows]) * scale
-                return float(loss), gradient.double().numpy().ravel()
-
-            at_start = torch.from_numpy(self.solution).float()
-            loss, spread = (total / n_rows for total in _together(run(partial(_loss_and_spread, w=at_start), self.parts)))
-            scale = self._preconditioner(strength, spread.double().numpy())
-            share = CHOOSING * min(float(loss), 1.0)  # SciPy's tolerance is of a loss of 1 at least
-            tolerance = max(TOLERANCE, share) if choosing else TOLERANCE
-            start = (self.solution / scale.double().numpy()).ravel()
-            options = {"maxiter": 500, "maxcor": CORRECTIONS, "ftol": tolerance, "gtol": 1e-7}
-            result = scipy.optimize.minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B", options=options)
-        self.solution = result.x.reshape(shape) * scale.double().numpy()
-        return self.solution
-
-    def probabilities(self, coordinates: Floats) -> Doubles:
-        """Return the probabilities (n, K) of other pictures (n, V, r), averaged over their views."""
-        n, n_views, r = coordinates.shape
-        w = torch.from_numpy(self.solution).float()
-        p = torch.softmax(_logits(torch.from_numpy(coordinates.reshape(n * n_views, r)), w), 0)
-        return p.T.double().reshape(n, n_views, -1).mean(1).numpy()
-
-    def _preconditioner(self, strength: float, spread: Doubles) -> torch.Tensor:
-        """Return 1 / sqrt(curvature), (r + 1, K), which gives all axes steps of one length. spread: mean p (1 - p) of classes."""
-        spread = spread + 1e-12
-        curvature = np.concatenate([self.variances[:, None] * spread + strength, spread[None]])
-        return torch.from_numpy(1 / np.sqrt(curvature)).float()
-
-
-Part = tuple[torch.Tensor, torch.Tensor]  # some rows x (m, r), and their labels y (m,)
-
-
-def _together(parts: Sequence[tuple[torch.Tensor, ...]]) -> tuple[torch.Tensor, ...]:
-    """Return the sums over parts of each of their tensors."""
-    return tuple(torch.stack(of_all).sum(0) for of_all in zip(*parts, strict=True))
-
-
-def _log_p(part: Part, w: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return a part's loss, summed, and the logarithms of its probabilities, (K, m)."""
-    x, y = part
-    log_p = torch.log_softmax(_logits(x, w), 0)
-    right = log_p[y, torch.arange(len(y))]
-    return -right.double().sum(), log_p  # rounded to 24 bits, sums would end a fit by chance: its tolerance is as small
-
-
-def _loss_and_spread(part: Part, w: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return a part's loss and p (1 - p) of each class, (K,), as sums."""
-    loss, log_p = _log_p(part, w)
-    p = log_p.exp_()
-    return loss, (p * (1 - p)).sum(1)
-
-
-def _loss_and_gradients(part: Part, w: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return a part's loss and its gradients by weights (K, r) and by biases (K,), as sums."""
-    x, y = part
-    loss, log_p = _log_p(part, w)
-    residual = log_p.exp_()
-    residual[y, torch.arange(len(y))] -= 1
-    return loss, residual @ x, residual.sum(1)
-
-
-def _logits(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
-    """Return the logits of x (n, r) under w (r + 1, K), its last row the biases: (K, n).
-
-    Classes come first, here and in the gradient: products of a tall matrix by a narrow one take 4 to 13 times as long (AMD EPYC,
-    5,667 x 2,024 by 2 to 10; as long from 100 columns on).
-    """
-    return torch.addmm(w[-1, :, None], w[:-1].T.contiguous(), x.T)
-
-
 def _judged(
     problem: Problem, strength: float, coordinates: Floats, labels: NDArray[np.int64]
 ) -> tuple[Doubles, NDArray[np.bool_]]:  # fmt: skip
-    """Return the losses of pictures that a fold holds out, nats, and which are answered right."""
+    """Return the losses of pictures that a fold holds out, nats times class weight, and which are answered right."""
     problem.solve(strength, choosing=True)
     p = problem.probabilities(coordinates)
-    return -np.log(np.maximum(p[np.arange(len(labels)), labels], 1e-12)), p.argmax(1) == labels
+    losses = -np.log(np.maximum(p[np.arange(len(labels)), labels], 1e-12))
+    return losses * problem.class_weights[labels].numpy(), p.argmax(1) == labels
 
 
 def search(
     axes: Axes, labels: NDArray[np.int64], n_classes: int, folds: list[tuple[NDArray[np.int64], NDArray[np.int64]]], *,
-    around: float | None = None, n_judged: int | None = None, check: Callable[[], None] = _go_on,
-    told: Callable[[Trial], None] = _unheard,
+    around: float | None = None, n_judged: int | None = None, class_weights: NDArray[np.float32] | None = None,
+    check: Callable[[], None] = go_on, told: Callable[[Trial], None] = _unheard,
 ) -> tuple[list[Trial], Doubles | None]:  # fmt: skip
     """Try strengths by factors of ten, from strong to weak, until the held-out loss rises; none without folds.
 
     A strong penalty is solved in few steps, and its solution is a good start for a weaker one. around: where to begin, and to go
     the way that the loss falls; None begins with the strongest, and tries the two half-way neighbors of the best at the end.
-    n_judged, check: as in ``fit_logistic``. told: called with each trial. Returns the trials, and the folds'
+    n_judged, class_weights, check: as in ``fit_logistic``. told: called with each trial. Returns the trials, and the folds'
     mean solution (r + 1, K) at the best: a fit to all 1,234 pictures of hands took 30 evaluations from there instead of 125.
     """
     if not folds:
         return [], None
-    problem_of = partial(Problem, n_classes=n_classes, variances=axes.variances, check=check, shared=not axes.small)
+    problem_of = partial(
+        Problem, n_classes=n_classes, variances=axes.variances, check=check, shared=not axes.small, class_weights=class_weights
+    )
     problems = [problem_of(axes.coordinates[fitted], labels[fitted]) for fitted, _ in folds]
     views, held_out = axes.coordinates[:, :n_judged], [rows for _, rows in folds]
     n_held_out = len(np.unique(np.concatenate(held_out)))  # repeats hold the same ones out again

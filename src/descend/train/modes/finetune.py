@@ -125,8 +125,8 @@ class FineTune(FrozenBackbone):
 def train_head_first(builder: TaskBuilder) -> None:
     """Give the head its best weights for the backbone as it is, so that fine-tuning does not begin with noise.
 
-    A linear head is fitted to its optimum on cached features of plain views; any other is trained on them. Several processes
-    compute the features, and one trains.
+    A linear head is fitted to its optimum on cached features of plain views, with classes counted as training counts them, for
+    the fitted head may be what is kept; any other is trained on them. Several processes compute the features, and one trains.
     """
     head = builder.classifier.head
     engine = builder.backbone_engine()
@@ -137,7 +137,9 @@ def train_head_first(builder: TaskBuilder) -> None:
         return
     if inputs is None:
         labels, units = builder.dataset.labels[builder.train_rows], builder.dataset.evidence(builder.train_rows)
-        fit = fit_logistic(features, labels, builder.n_classes, units=units, seed=builder.plan.seed)
+        fit = fit_logistic(
+            features, labels, builder.n_classes, units=units, seed=builder.plan.seed, class_weights=builder.fitted_weights()
+        )
         head.load_state_dict({"weight": torch.from_numpy(fit.weight), "bias": torch.from_numpy(fit.bias)})
         return
     held_out, labels = list(inputs(rows)), builder.dataset.labels[rows]
