@@ -73,7 +73,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         views: Any = None, augment: Any = None, regularize: Any = None, optimizer: Any = None, gradients: Any = None,
         schedule: Any = None, engine: Any = None, budget: Any = None, steps: Any = None, latency: Any = None,
         max_size: Any = None, epochs: Any = None, size: Any = None, batch_size: Any = None, background: Any = "auto",
-        picture_fit: Any = "auto", crop_pct: Any = None, metric: Any = "accuracy", on_nan: Any = "stop", device: Any = "cpu",
+        picture_fit: Any = "auto", crop_pct: Any = None, metric: Any = None, on_nan: Any = "stop", device: Any = "cpu",
         threads: Any = None, validation_fraction: float = 0.15, image_shape: Any = None, random_state: Any = 0,
         keep_in: Any = None,
     ) -> None:  # fmt: skip

@@ -160,6 +160,20 @@ def test_the_head_that_fine_tuning_begins_with_counts_classes_as_training_does(t
     assert common >= 0.5
 
 
+def test_the_epoch_that_is_kept_is_not_one_before_balancing_took_hold(tmp_path: Path) -> None:
+    """By the accuracy it is the first: everything is called common there, which 95 of 100 pictures are."""
+    settings = {
+        "transfer": "scratch",
+        "backbone": "smallcnn(width=8)",
+        "epochs": 8,
+        "optimizer": "adamw(lr=0.001)",
+        "augment": [],
+    }
+    run = descend.fit(overlapping(570, 30), out=tmp_path / "run", **settings, regularize=["class_weights()"])
+    assert run.record.plan["metric"] == "balanced_accuracy"
+    assert min(recalls(run)) >= 0.5
+
+
 def test_snapshots_are_kept_from_the_first_to_the_last(shapes: Path, tmp_path: Path) -> None:
     run = descend.fit(shapes, out=tmp_path / "run", **TINY, snapshots=3)
     found = sorted(path.name for path in (run.folder / "snapshots").iterdir())

@@ -29,7 +29,7 @@ from descend.train import folder
 from descend.train import record as records
 from descend.train.lock import in_use
 from descend.train.ray_cluster import ray_package
-from descend.train.recipe import Recipe, dump
+from descend.train.recipe import USUAL, Recipe, dump
 
 ROOT, SHARED = "comparisons", "shared-runs"
 """Where comparisons lie by default, and beside them the runs that they share."""
@@ -166,7 +166,8 @@ def _tunings(
     base = looked.base
     spaces = [search_space(one, base, looked.completed) for one in chosen]
     tunings = [
-        Tuning(one.name, space, one.recipe.metric, base.seed + SEED_OFFSET) for one, space in zip(chosen, spaces, strict=True)
+        Tuning(one.name, space, looked.completed(one.recipe).metric or USUAL["metric"], base.seed + SEED_OFFSET)
+        for one, space in zip(chosen, spaces, strict=True)
     ]
     if asked and not looked.has_test:
         raise KnobError("compare", "tuning needs a test split: validation would both choose the knobs and compare them",

@@ -154,13 +154,14 @@ def _trained(item: Job, data: Any) -> tuple[float, float]:
     """Return metric and loss on validation of a training that leaves nothing else behind."""
     recipe = item.candidate.recipe
     with tempfile.TemporaryDirectory() as place, RunLog(out=Path(place) / "run") as log, threads(recipe.threads):
-        result = train(prepare(recipe, arrays=data, log=log, progress=Silent(), who="compare"))
+        setup = prepare(recipe, arrays=data, log=log, progress=Silent(), who="compare")
+        result = train(setup)
         if result.failure is not None:
             raise result.failure
         if not result.finished:
             raise KeyboardInterrupt
         score = _on_validation(result)
-    return score[recipe.metric], score["loss"]
+    return score[setup.plan.metric], score["loss"]
 
 
 def _on_validation(result: TrainingResult) -> Any:

@@ -71,6 +71,7 @@ class ClassWeights(Regularizer):
     scale.
     """
 
+    balances: ClassVar = True
     neutral: ClassVar = {"beta": 0.0}
     not_with: ClassVar = {"balanced_sampling": "both make rare classes count more, and together they count twice"}
 

@@ -37,11 +37,13 @@ class Regularizer(Technique, family="regularizer"):
     neutral: knobs at which the technique changes nothing, to the bit; or the reason why it has none.
     not_with: names of techniques that it must not be combined with, each with the reason.
     needs_norm: the norm policy of the part that trains without which the technique has no effect; None: any.
+    balances: whether it makes rare classes count more than they are common.
     """
 
     neutral: ClassVar[Mapping[str, Any] | str]
     not_with: ClassVar[Mapping[str, str]] = {}
     needs_norm: ClassVar[NormPolicy | None] = None
+    balances: ClassVar[bool] = False
 
     def optimizer_knobs(self) -> dict[str, float]:
         """Return the knobs of the optimizer's rule that this technique sets."""

@@ -61,6 +61,7 @@ class BalancedSampling(Regularizer):
     power: 1 gives every class the same share, 0 leaves the data as they are (a permutation), 1/2 is the usual compromise.
     """
 
+    balances: ClassVar = True
     neutral: ClassVar = "power=0 visits every picture once too, but in an order of its own"
 
     power: Annotated[float, Ge(0), Le(1), Search(0.0, 1.0)] = 1.0

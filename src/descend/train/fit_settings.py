@@ -54,7 +54,7 @@ class FitSettings(TypedDict, total=False):
     background: BackgroundChoice
     fit: FitChoice
     crop_pct: float | None
-    metric: Metric
+    metric: Metric | None
     on_nan: OnNan
     seed: int
     split_seed: int | None

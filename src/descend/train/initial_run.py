@@ -22,10 +22,11 @@ from descend.augment import Normalize
 from descend.data import Dataset
 from descend.errors import KnobError, ModelError, RunError
 from descend.models import Backbone, Classifier, Ensemble, Member, backbone
+from descend.regularize import Regularizer
 from descend.technique import build, spec
 from descend.train import folder, pictures
 from descend.train.manifest import digest_of
-from descend.train.modes.mode import with_pretrained
+from descend.train.modes.mode import usual_metric, with_pretrained
 from descend.train.plan import Plan
 from descend.train.recipe import SEARCH_ONLY, Recipe
 from descend.train.record_types import InitialRun
@@ -146,6 +147,8 @@ def _asked(run: Run, name: str) -> Any:
     """Return the setting of a run if somebody asked for it there, else None."""
     value = getattr(run.recipe, name)
     chosen = run.record.reasons.get(name, TAKEN) != TAKEN  # what it took from a run before it was asked for there
+    if name == "metric" and value == usual_metric(build(text, Regularizer) for text in run.recipe.regularize or ()).value:
+        return None
     return None if chosen or value in (None, ()) or value == getattr(Recipe(), name) else value
 
 

@@ -32,6 +32,8 @@ Setting = str | int | float | bool | tuple[str, ...] | None  # the value of one 
 LISTS = ("augment", "regularize", "gradients", "steps")  # one text may stand for a list of one
 SEARCH_ONLY = ("budget", "steps", "latency", "max_size")  # they ask for a search
 FORMER_NAMES = {"batch": "batch_size", "rate_decay": "layer_decay"}  # no aliases: an old name is an error that tells the new one
+USUAL = {"metric": "accuracy"}
+"""What settings are that nobody asks for: named where they have no effect, as recipes of before do, they ask for nothing."""
 
 
 @record("recipe")
@@ -83,7 +85,9 @@ class Recipe:
         "auto"
     )
     crop_pct: Annotated[float, Ge(0.5), Le(1), Doc("share of the center square's side that is looked at")] | None = None
-    metric: Annotated[Metric, Doc("what selects the best epoch, on the validation split")] = "accuracy"
+    metric: Annotated[
+        Metric | None, Doc("what selects the best epoch on validation; default: accuracy, balanced_accuracy beside class weights")
+    ] = None
     on_nan: Annotated[OnNan, Doc("gradients or a loss not finite: stop, skip the step, or roll back with half the rate")] = "stop"
     seed: Annotated[int, Ge(0), Doc("of the split, the initial weights, the order and every augmentation")] = 0
     split_seed: Annotated[int, Ge(0), Doc("of the split alone; default: the seed")] | None = None
@@ -99,6 +103,12 @@ def from_settings(settings: Mapping[str, Any], base: Recipe | None = None) -> Re
     clean |= {name: (clean[name],) for name in LISTS if isinstance(clean.get(name), str)}
     given = {} if base is None else {f.name: getattr(base, f.name) for f in dataclasses.fields(base)}  # pyright: ignore
     return Recipe(**(given | clean))
+
+
+def names_asked(recipe: Recipe) -> list[str]:
+    """Return the names of the settings that were asked for."""
+    unasked = {knob.name: (None, knob.default, USUAL.get(knob.name)) for knob in knobs(Recipe)}
+    return [name for name, values in unasked.items() if getattr(recipe, name) not in values]
 
 
 def from_arguments(

@@ -15,12 +15,12 @@ from descend.models import backbone
 from descend.optim import GradientStage, Rule, knob_names, with_knobs
 from descend.regularize import Regularizer, check_together, merged_knobs
 from descend.schedule import History, Schedule
-from descend.technique import Call, build, knobs, parse
+from descend.technique import Call, build, parse
 from descend.train import cadence
 from descend.train.modes import MODES
 from descend.train.modes.mode import Default, Mode, asked_beyond
 from descend.train.plan import DataProfile, Plan
-from descend.train.recipe import SEARCH_ONLY, Recipe
+from descend.train.recipe import SEARCH_ONLY, USUAL, Recipe
 from descend.transfer import Head
 
 
@@ -51,18 +51,19 @@ WITHOUT_EFFECT = {
     "views": 0,
     "folds": None,
     "engine": "none",
+    **USUAL,
 }
 """What the plan says of settings that do not apply to its mode."""
 
 AS_ASKED = (
-    "init", "snapshots", "checkpoint_every", "background", "metric", "on_nan", "seed", "split_seed", "device", "threads", "data",
+    "init", "snapshots", "checkpoint_every", "background", "on_nan", "seed", "split_seed", "device", "threads", "data",
     "outside", "corrections", "steps", "latency", "max_size",
 )  # fmt: skip
 """Settings that the plan takes as they are."""
 
 ORDER = ("backbone", "download", "weights", "head", "feature_stages", "folds", "size", "fit", "crop_pct", "views", "augment",
-         "regularize", "optimizer", "gradients", "epochs", "schedule", "norm", "freeze_to", "layer_decay", "engine", "batch_size",
-         "budget")  # fmt: skip
+         "regularize", "metric", "optimizer", "gradients", "epochs", "schedule", "norm", "freeze_to", "layer_decay", "engine",
+         "batch_size", "budget")  # fmt: skip
 """A default may depend on the settings that stand before it."""
 
 
@@ -149,20 +150,18 @@ def _default(mode: Mode, name: str, data: DataProfile, chosen: dict[str, Any]) -
 
 def _refuse_settings_without_effect(recipe: Recipe, mode: Mode, why_mode: str | None) -> None:
     """Refuse what would change nothing. why_mode: why the pictures chose the mode, None where it was asked for."""
-    for knob in knobs(Recipe):
-        value = getattr(recipe, knob.name)
-        if value is None or value == knob.default or knob.name in mode.settings:
-            continue
-        if mode.name in MODES and knob.name in MODES[mode.name].settings:  # another form of the mode has it
-            raise KnobError(knob.name, f"has no effect with {mode.described()}", got=value, fix=mode.instead)
-        if knob.name in SEARCH_ONLY and why_mode is not None:
-            raise KnobError(knob.name, f"has no effect here: {why_mode}", got=value,
+    for name in asked_beyond(recipe, mode.settings):
+        value = getattr(recipe, name)
+        if mode.name in MODES and name in MODES[mode.name].settings:  # another form of the mode has it
+            raise KnobError(name, f"has no effect with {mode.described()}", got=value, fix=mode.instead)
+        if name in SEARCH_ONLY and why_mode is not None:
+            raise KnobError(name, f"has no effect here: {why_mode}", got=value,
                             fix="A network trained from scratch takes as long as its --epochs; leave it out.")  # fmt: skip
-        if knob.name in SEARCH_ONLY:
-            raise KnobError(knob.name, f"has no effect with transfer={mode.name!r}", got=value,
+        if name in SEARCH_ONLY:
+            raise KnobError(name, f"has no effect with transfer={mode.name!r}", got=value,
                             fix="It asks for a search: leave --transfer out, or leave it out.")  # fmt: skip
-        where = ", ".join(sorted(name for name, other in MODES.items() if knob.name in other.settings and name != "auto"))
-        raise KnobError(knob.name, f"has no effect with transfer={mode.name!r}", got=value,
+        where = ", ".join(sorted(one for one, other in MODES.items() if name in other.settings and one != "auto"))
+        raise KnobError(name, f"has no effect with transfer={mode.name!r}", got=value,
                         fix=f"It belongs to transfer {where}: add --transfer, or leave it out.")  # fmt: skip
 
 

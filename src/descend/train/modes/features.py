@@ -12,11 +12,11 @@ from torch import nn
 from descend.augment import Augmentation
 from descend.errors import KnobError
 from descend.models import Backbone, Classifier
-from descend.technique import build, knobs
+from descend.technique import build
 from descend.train.batch_sources import FeatureSource
 from descend.train.modes.mode import SMALL_SIDE, Chosen, Default, Mode, random_crops, varies_pictures
 from descend.train.plan import DataProfile, Plan
-from descend.train.recipe import Recipe
+from descend.train.recipe import Recipe, names_asked
 from descend.train.record_types import HeadTrial
 from descend.train.task_builder import FittedHead, ModeTask, TaskBuilder
 from descend.train.world import ALONE
@@ -86,11 +86,7 @@ class Features(FrozenBackbone):
         if asked.head is not None:
             trains = [] if isinstance(build(asked.head, Head), Logistic) else ["head"]
         else:
-            trains = [
-                knob.name
-                for knob in knobs(Recipe)
-                if knob.name in TRAINED_ONLY and getattr(asked, knob.name) not in (None, knob.default)
-            ]
+            trains = [name for name in names_asked(asked) if name in TRAINED_ONLY]
         if trains and asked.folds is not None:
             raise KnobError("folds", f"needs a head that is fitted to its optimum, and {trains[0]} asks for one that is trained "
                             "step by step", got=asked.folds, fix=f"Leave {trains[0]} or folds out.")  # fmt: skip

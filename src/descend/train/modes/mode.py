@@ -8,7 +8,7 @@ what it cannot use; ``prepare`` asks which modules it trains and for its task.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple
 
@@ -18,9 +18,10 @@ from descend.augment import Augmentation, Normalize, expand, policy_for
 from descend.data.shapes import fit_for
 from descend.errors import KnobError
 from descend.models import Architecture, Backbone, Classifier
+from descend.regularize import Regularizer
 from descend.technique import knobs
 from descend.train.plan import DataProfile, Plan
-from descend.train.recipe import Recipe
+from descend.train.recipe import USUAL, Recipe, names_asked
 from descend.train.task_builder import ModeTask, TaskBuilder
 from descend.transfer import Head, Logistic
 
@@ -111,6 +112,11 @@ class Mode(ABC):
         del data, chosen
         return Default("linear()", "one linear layer is hard to beat on good features")
 
+    def default_metric(self, data: DataProfile, chosen: Chosen) -> Default:
+        """Return what suits the regularizers."""
+        del data
+        return usual_metric(chosen["regularize"])
+
     def default_schedule(self, data: DataProfile, chosen: Chosen) -> Default:
         """Return the schedule's spec text."""
         del data, chosen
@@ -181,7 +187,18 @@ class Mode(ABC):
 
 def asked_beyond(asked: Recipe, settings: frozenset[str]) -> list[str]:
     """Return the names of the settings that were asked for and are not among ``settings``."""
-    return [knob.name for knob in knobs(Recipe) if getattr(asked, knob.name) != knob.default and knob.name not in settings]
+    return [name for name in names_asked(asked) if name not in settings]
+
+
+def usual_metric(regularize: Iterable[Regularizer]) -> Default:
+    """Return what selects the epoch where nobody says: the balanced accuracy where a technique makes rare classes count.
+
+    By the accuracy, the epoch before such a technique has taken hold would be kept: everything is called common there.
+    """
+    balancing = next((item.name for item in regularize if item.balances), None)
+    if balancing is None:
+        return Default(USUAL["metric"], "")
+    return Default("balanced_accuracy", f"{balancing} makes rare classes count, and so does this")
 
 
 def varies_pictures(asked: Recipe) -> bool:
