@@ -48,6 +48,7 @@ from descend.train.record_types import FrozenPart, ParameterGroup, Preprocessing
 from descend.train.resolve import check_specs, resolve
 from descend.train.run import Run
 from descend.train.run_log import RunLog
+from descend.train.step_checks import check_average, check_batch_size
 from descend.train.task_builder import Extraction, ModeTask, TaskBuilder, class_counts, class_weights
 from descend.train.world import ALONE, World, current
 from descend.transfer import Engine, check_folds, choose, trainable_stages
@@ -168,6 +169,8 @@ def prepared(surveyed: Survey, *, log: RunLog, progress: Progress) -> TrainingSe
     with log.timed("features"):
         builder = TaskBuilder(plan, decoded, network, engine, progress, world)
         mode_task = mode.task(builder)
+    if mode_task.task is not None:
+        check_average(plan, mode_task.task.source.n_steps)
     if mode_task.engine is not None:
         prefix = mode_task.engine.prefix
         log.record.frozen_part = FrozenPart(engine=mode_task.engine.name, stage=prefix.stage, taps=list(prefix.taps))
@@ -322,6 +325,7 @@ def _network(plan: Plan, mode: Mode, backbone: Backbone, dataset: Dataset) -> Cl
     head = plan.head.build(backbone.n_features, len(dataset.classes), plan.seed)
     network = Classifier(backbone, head)
     mode.check_network(network, plan)
+    check_batch_size(plan, mode.trained_modules(network, plan))
     install_all(plan.regularize, network, trained=mode.trained_modules(network, plan), norm=plan.norm, seed=plan.seed)
     _check_class_weights(plan, dataset)
     return network
