@@ -326,6 +326,8 @@ PLANTED = {
     "early_stopping with falling schedule": {"regularize": ("early_stopping()",)},
     "mixing with few epochs": {"augment": ("cutmix()",), "epochs": 3},
     "ema without warmup with short run": {"optimizer": "ema(adamw(), decay=0.9999, warmup=False)"},
+    "max_norm with averaged weights": {"regularize": ("max_norm()",), "optimizer": "swa(sgd())"},
+    "zeros by l1 with averaged weights": {"regularize": ("l1()",), "optimizer": "schedule_free_sgd()"},
     "batch_norm with small batches": {"batch_size": 4},
 }
 

@@ -13,7 +13,7 @@ import torch
 
 from descend.doctor.subject import Subject
 from descend.findings import Finding
-from descend.optim import EMA
+from descend.optim import EMA, SWA
 from descend.optim.chain import chain_of
 from descend.optim.schedule_free import ScheduleFree
 from descend.regularize import batch_norms
@@ -83,6 +83,11 @@ def _two_decays(subject: Subject) -> bool:
 def _long_memory(subject: Subject) -> bool:
     averages = [item for item in chain_of(subject.plan.optimizer).wrappers if isinstance(item, EMA) and not item.warmup]
     return any(subject.n_steps * (1 - item.decay) < MEMORIES for item in averages)
+
+
+def _averages(subject: Subject) -> bool:
+    chain = chain_of(subject.plan.optimizer)
+    return isinstance(chain.core, ScheduleFree) or any(isinstance(item, (EMA, SWA)) for item in chain.wrappers)
 
 
 def _sure_of_the_commonest(subject: Subject) -> dict[str, float]:
@@ -168,6 +173,18 @@ PAIRS = (
         "the average remembers most of the run, its bad beginning included",
         "Lower its decay, or leave warmup on.",
         "Tarvainen & Valpola 2017, arXiv:1703.01780, section 3.4: a shorter memory early on", "finding",
+    ),
+    Pair(
+        "max_norm", "averaged weights", lambda s: "max_norm" in _regularizers(s) and _averages(s),
+        "the average is of weights before they are held: its rows, which are saved, may be longer than the limit",
+        "Leave the average out where the limit must hold.",
+        "the definition of the average",
+    ),
+    Pair(
+        "zeros by l1", "averaged weights", lambda s: bool({"l1", "elastic_net"} & _regularizers(s)) and _averages(s),
+        "a weight is exactly zero in the average, which is saved, only where it was in all of its steps: next to none is",
+        "Leave the average out where zeros are wanted.",
+        "the definition of the average",
     ),
     Pair(
         "batch_norm", "small batches", lambda s: _norms_train(s) and s.plan.batch_size < SMALL_BATCH,
