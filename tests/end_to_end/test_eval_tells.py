@@ -132,3 +132,13 @@ def test_notes_speak_of_no_scale_but_the_runs(run: Run, folder: Path) -> None:
     """The data's own scale, which ``fit`` would take, is not what the run reads them by."""
     Image.fromarray(np.random.default_rng(1).integers(900, 1100, (16, 16)).astype(np.uint16)).save(folder / "red/deep.png")
     assert "scale" not in told(run.evaluate(folder))
+
+
+def test_a_class_without_pictures_has_dashes_and_no_shares_of_nothing(
+    run: Run, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(folder / "green")
+    assert main(["eval", str(run.folder), str(folder)]) == 0
+    rows = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines() if line.split()[0] in CLASSES}
+    assert rows["green"] == ["\N{EN DASH}"] * 3 + ["0"]
+    assert all(share.endswith("%") for share in rows["red"][:3])

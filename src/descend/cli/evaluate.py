@@ -59,7 +59,7 @@ def main(argv: list[str]) -> int:
     width = max(map(len, names))
     tell(f"  {'class':<{width}}  precision  recall      F1       n")
     for name, row in zip(names, score["per_class"], strict=True):
-        precision, recall, f1 = (percent(row[column]) for column in ("precision", "recall", "f1"))
+        precision, recall, f1 = (percent(row[column] if row["n"] else None) for column in ("precision", "recall", "f1"))
         tell(f"  {name:<{width}}  {precision:>9} {recall:>7} {f1:>7} {row['n']:>7,}")
     if score["split"] == "test":
         tell(f"  the test split has been looked at {score['test_looks']} times by this run", file=sys.stderr)
