@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 import zipfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,7 +23,7 @@ from descend.cli import answers as writers
 from descend.cli import main
 from descend.cli import predict as verb
 from descend.data import heic
-from descend.errors import RunError
+from descend.errors import DataError, RunError
 from descend.train.answers import Predictions
 from descend.train.folder import located
 
@@ -192,6 +193,21 @@ def test_a_submission_keeps_the_rows_of_its_table_and_says_what_it_lacks(
     monkeypatch.setattr(verb, "load", _parts(_answers(*names)))
     assert main(["predict", "RUN", str(tmp_path), "--submission", "id,label", "--out", str(out)]) == 0
     assert [row[0] for row in csv.reader(out.read_text().splitlines())] == ["id", "a", "b"]
+
+
+@pytest.mark.parametrize("words", [["--submission", "id,label"], ["--format", "json"]])
+def test_where_nothing_can_be_answered_nothing_is_written(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def none_left() -> Iterator[Predictions]:
+        raise DataError("predict", "needs one readable picture or more")
+        yield
+
+    monkeypatch.setattr(verb, "load", lambda _: SimpleNamespace(is_verified=True, stream=lambda *_, **__: none_left()))
+    (tmp_path / "x.png").touch()
+    assert main(["predict", "RUN", str(tmp_path / "x.png"), *words]) == 1
+    told = capsys.readouterr()
+    assert (told.out, told.err) == ("", "error: predict: needs one readable picture or more.\n")
 
 
 def test_a_submission_has_identifiers_as_they_were_given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

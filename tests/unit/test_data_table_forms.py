@@ -214,6 +214,17 @@ def test_new_pictures_are_found_as_those_of_training_are(tmp_path: Path) -> None
     assert read_new_pictures(table, "image_id").ids == [str(i) for i in range(2 * N)]
 
 
+def test_a_column_of_files_names_them_whatever_identifies_the_rows(tmp_path: Path) -> None:
+    for header, row in (("id,filename", "{i},{file}"), ("id,filename", "{i}.png,{file}"), ("image_id,path", "x{i},{file}")):
+        last = 2 * N - 1
+        table = written(tmp_path / "set", lambda i, _, row=row: row.format(i=i, file=f"img/{last - i}.png"), header)
+        found = read_new_pictures(table, header.partition(",")[0])
+        assert found.paths == [str(tmp_path / "set" / f"img/{last - i}.png") for i in range(2 * N)]
+        assert found.ids == [row.format(i=i, file="").rstrip(",") for i in range(2 * N)]
+    with pytest.raises(DataError, match="Rename the one that names the files to 'path': 'photo', 'image'"):
+        read_new_pictures(written(tmp_path / "two", lambda i, kind: "a,b", "photo,image"), "photo")
+
+
 def test_no_path_is_taken_for_another_where_that_may_be_another_picture(tmp_path: Path) -> None:
     two = written(tmp_path / "a", lambda i, kind: f"{i},{kind}")
     make_tree(tmp_path / "a", *many("old", 2 * N))

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -180,10 +181,13 @@ def _progress(args: argparse.Namespace) -> Terminal | Silent:
 
 
 class _Seen(Iterable["Predictions"]):
-    """The parts of a stream, and what was skipped and counted while they went by."""
+    """The parts of a stream, and what was skipped and counted while they went by.
 
-    def __init__(self, stream: Iterable[Predictions]) -> None:
-        self._stream = stream
+    The first part is computed here: where nothing can be answered, an error says so before anything is written.
+    """
+
+    def __init__(self, stream: Iterator[Predictions]) -> None:
+        self._stream = chain(list(islice(stream, 1)), stream)
         self.problems, self.passed_over, self.doubtful = dict[str, str](), dict[str, str](), dict[str, str]()
         self.confidences: list[float] = []
 

@@ -91,6 +91,11 @@ def pick_path(who: str, header: Sequence[Any]) -> int:
     raise DataError(who, "must have a column 'path'", got=_got(header), fix=fix)
 
 
+def path_columns(header: Sequence[Any]) -> list[int]:
+    """Return the columns that by their headings may name the files."""
+    return _named("path", header)
+
+
 def names_table(header: Sequence[Any]) -> bool:
     """Return whether headings alone, those of a dict too, name one column of pictures and one of classes."""
     return len(_named("path", header)) == 1 and label_column(header) is not None

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from descend.data.headings import pick_path
+from descend.data.headings import path_columns, pick_path
 from descend.data.labels import cell_text
 from descend.data.parquet_rows import has_pictures
 from descend.data.places import is_folder
@@ -33,23 +33,22 @@ def is_table(path: Path) -> bool:
 
 
 def read_new_pictures(table: Path, identifier: str | None = None) -> NewPictures:
-    """Read a table of new pictures: its column ``path``, or where it has none, the column ``identifier``, names the files.
+    """Read a table of new pictures: its column ``path``, or of a name like it (``headings.pick_path``), names the files.
 
-    Without an identifier, a column of another name may name them (``headings.pick_path``).
-    Paths are relative to the table's folder. identifier: the column that identifies a row; None for the paths themselves.
-    Raises DataError where there is no such column, or no row, and where a path is missing, leads out of the table's folder, or to
-    a folder; MissingExtra for Parquet without its package.
+    Paths are relative to the table's folder. identifier: the column that identifies a row, and names the files where no other
+    does; None for the paths themselves. Raises DataError where there is no such column, or no row, where several columns may name
+    the files, and where a path is missing, leads out of the table's folder, or to a folder; MissingExtra for Parquet without its
+    package.
     """
     header, rows, _ = read_rows(table)
     names = [str(name).strip() for name in header]
-    column = identifier or names[pick_path(str(table), header)]
-    if column not in names:
-        raise DataError(str(table), f"must have a column {column!r}", got=", ".join(names) or "no header",
-                        fix=nearest(column, names) if names else "")  # fmt: skip
+    if identifier is not None and identifier not in names:
+        raise DataError(str(table), f"must have a column {identifier!r}", got=", ".join(names) or "no header",
+                        fix=nearest(identifier, names) if names else "")  # fmt: skip
+    path = names.index(identifier) if identifier and not path_columns(header) else pick_path(str(table), header)
     if not rows:
         raise DataError(str(table), "must have at least one row below its header")
-    named = [cell_text(row[names.index(column)]) for row in rows]
-    path = next((at for at, name in enumerate(names) if name.casefold() == "path"), names.index(column))
+    named = [cell_text(row[names.index(identifier) if identifier else path]) for row in rows]
     written = [clean_path(row[path]) for row in rows]
     files, notes = FileFinder(table.parent).find_all(written)
     root = os.path.normpath(table.parent.absolute())
