@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet as parquet
 import pytest
 from tests.oracles.data_pictures import make_tree, many
 
@@ -223,6 +225,15 @@ def test_a_column_of_files_names_them_whatever_identifies_the_rows(tmp_path: Pat
         assert found.ids == [row.format(i=i, file="").rstrip(",") for i in range(2 * N)]
     with pytest.raises(DataError, match="Rename the one that names the files to 'path': 'photo', 'image'"):
         read_new_pictures(written(tmp_path / "two", lambda i, kind: "a,b", "photo,image"), "photo")
+
+
+def test_identifiers_stay_as_they_are_written(tmp_path: Path) -> None:
+    ids = ["null", "NA", "x  y", "e\u0301", "007", "1.0", "a\u200bb", "n/a"]
+    table = written(tmp_path / "a", lambda i, kind: f" {ids[i % 8]} ,img/{i}.png", "id,path")
+    assert read_new_pictures(table, "id").ids == ids * 2
+    columns = {"id": [1.0, 2.0, None], "path": [f"img/{i}.png" for i in range(3)]}
+    parquet.write_table(pyarrow.table(columns), tmp_path / "a" / "t.parquet")
+    assert read_new_pictures(tmp_path / "a" / "t.parquet", "id").ids == ["1", "2", ""]
 
 
 def test_no_path_is_taken_for_another_where_that_may_be_another_picture(tmp_path: Path) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from descend.data.headings import path_columns, pick_path
 from descend.data.labels import cell_text
 from descend.data.parquet_rows import has_pictures
 from descend.data.places import is_folder
 from descend.data.problems import Problem
+from descend.data.scalars import plain
 from descend.data.table_files import SUFFIXES, read_rows
 from descend.data.table_paths import FileFinder, clean_path, leads_out
 from descend.errors import DataError, nearest
@@ -48,7 +49,7 @@ def read_new_pictures(table: Path, identifier: str | None = None) -> NewPictures
     path = names.index(identifier) if identifier and not path_columns(header) else pick_path(str(table), header)
     if not rows:
         raise DataError(str(table), "must have at least one row below its header")
-    named = [cell_text(row[names.index(identifier) if identifier else path]) for row in rows]
+    named = [_as_written(row[names.index(identifier) if identifier else path]) for row in rows]
     written = [clean_path(row[path]) for row in rows]
     files, notes = FileFinder(table.parent).find_all(written)
     root = os.path.normpath(table.parent.absolute())
@@ -62,3 +63,12 @@ def read_new_pictures(table: Path, identifier: str | None = None) -> NewPictures
                             fix="Mend the row, or remove it.")  # fmt: skip
     paths = [str(table.parent / (file or text)) for file, text in zip(files, written, strict=True)]
     return NewPictures(named, paths, notes)
+
+
+def _as_written(cell: Any) -> str:
+    """Return an identifier as it stands in its cell, without blanks around it: a program compares it.
+
+    ``3`` for the float 3.0, which a gap makes of an integer in Parquet; "" for None and NaN.
+    """
+    value = plain(cell)
+    return value.strip() if isinstance(value, str) else cell_text(value)
