@@ -217,12 +217,12 @@ def test_new_pictures_are_found_as_those_of_training_are(tmp_path: Path) -> None
 
 
 def test_a_column_of_files_names_them_whatever_identifies_the_rows(tmp_path: Path) -> None:
-    for header, row in (("id,filename", "{i},{file}"), ("id,filename", "{i}.png,{file}"), ("image_id,path", "x{i},{file}")):
-        last = 2 * N - 1
-        table = written(tmp_path / "set", lambda i, _, row=row: row.format(i=i, file=f"img/{last - i}.png"), header)
+    files = [f"img/{i}.png" for i in reversed(range(2 * N))]
+    for header, name in (("id,filename", "{}"), ("id,filename", "{}.png"), ("image_id,path", "x{}")):
+        table = written(tmp_path / "set", lambda i, _, name=name: f"{name.format(i)},{files[i]}", header)
         found = read_new_pictures(table, header.partition(",")[0])
-        assert found.paths == [str(tmp_path / "set" / f"img/{last - i}.png") for i in range(2 * N)]
-        assert found.ids == [row.format(i=i, file="").rstrip(",") for i in range(2 * N)]
+        assert found.paths == [str(tmp_path / "set" / file) for file in files]
+        assert found.ids == [name.format(i) for i in range(2 * N)]
     with pytest.raises(DataError, match="Rename the one that names the files to 'path': 'photo', 'image'"):
         read_new_pictures(written(tmp_path / "two", lambda i, kind: "a,b", "photo,image"), "photo")
 

@@ -120,8 +120,22 @@ def test_rows_become_levels_between_the_extremes_of_the_training() -> None:
     assert flat.pixels(rows).tolist() == [[[0, 64], [255, 0]], [[128, 128], [128, 0]]]
     assert flat.pixels(np.array([[9.0, -9.0, 3.0]])).tolist() == [[[255, 0], [255, 0]]]
     assert FlatPictures.of(rows, (1, 3)).pixels(rows).shape == (2, 1, 3)
-    with pytest.raises(KnobError, match="image_shape: must be of 3 pixels, as X has columns"):
+    with pytest.raises(KnobError, match="image_shape: must be of 3 values, as X has columns"):
         FlatPictures.of(rows, (2, 2))
+
+
+def test_flattened_pictures_in_color_are_no_gray_ones_of_another_shape() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), np.uint8)
+    images[0, 0, 0, :2] = 0, 255  # the whole range
+    rows = images.reshape(4, -1).astype(np.float64)
+    np.testing.assert_array_equal(FlatPictures.of(rows, (16, 16, 3)).pixels(rows), images)
+    assert FlatPictures.of(rows, (32, 24)).pixels(rows).shape == (4, 32, 24)
+    must = r"must be given: rows of 768 columns may be .* 16x16 pixels in 3 channels. Write image_shape=\(16, 16, 3\)"
+    with pytest.raises(KnobError, match=must):
+        FlatPictures.of(rows, None)
+    for shape in ((16, 48, 1), (768,), (16.0, 48.0), "16x48", 768, (-16, -48)):
+        with pytest.raises(KnobError, match=r"image_shape: must be \(H, W\), or \(H, W, 3\) of pictures in color"):
+            FlatPictures.of(rows, shape)  # pyright: ignore[reportArgumentType]
 
 
 def test_a_grid_of_numpy_numbers_is_a_grid() -> None:
