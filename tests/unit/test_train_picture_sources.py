@@ -233,6 +233,9 @@ def test_a_picture_that_cannot_be_read_is_named_and_the_others_are_yielded() -> 
         (["a", "b"], "text"),
         (np.array(["3", "10"], object), "text"),
         (np.array([3, "10"], object), "text"),
+        (np.array([2**63 + 5, 7], np.uint64), "text"),
+        ([10**25, -7], "text"),
+        (np.array([1e20, 7.0]), "text"),
     ],
 )
 def test_labels_keep_their_type(labels: Any, kind: Any) -> None:
@@ -256,6 +259,10 @@ def test_labels_keep_their_type(labels: Any, kind: Any) -> None:
 )
 def test_a_gap_does_not_change_the_type_of_labels(labels: Any, kind: str) -> None:
     assert label_type((np.zeros((len(labels), 8, 8), np.uint8), labels)) == kind
+
+
+def test_a_run_of_an_older_version_answers_numbers_that_no_integer_holds_as_text() -> None:
+    assert typed(("7", str(10**25)), "integer").tolist() == ["7", str(10**25)]
 
 
 def test_labels_of_a_path_are_text() -> None:

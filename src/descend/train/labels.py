@@ -14,7 +14,8 @@ from descend.data.scalars import plain
 from descend.data.sources import labels_column
 
 LabelType = Literal["text", "integer", "boolean"]
-"""What the labels of arrays were; those of folders, tables and built-in sets are text."""
+"""What the labels of arrays were; those of folders, tables and built-in sets, and numbers that no int64 holds, are text."""
+_INT64 = np.iinfo(np.int64)
 
 
 def label_type(data: object) -> LabelType:
@@ -35,14 +36,20 @@ def _type_of(labels: Any) -> LabelType:
     if array.dtype == np.bool_ or (array.dtype == np.object_ and all(isinstance(label, (bool, np.bool_)) for label in array)):
         return "boolean"
     whole = array.dtype == np.object_ and all(isinstance(label, (int, np.integer)) for label in array)
-    return "integer" if whole or array.dtype.kind in "iu" else "text"
+    return "integer" if (whole or array.dtype.kind in "iu") and _fit(array.tolist()) else "text"
+
+
+def _fit(numbers: Sequence[int]) -> bool:
+    """Return whether whole numbers fit into int64."""
+    return all(_INT64.min <= number <= _INT64.max for number in numbers)
 
 
 def _present(labels: NDArray[Any]) -> NDArray[Any]:
     """Return the labels that are not missing; the whole floats that a gap makes of integers are integers again."""
     if labels.dtype.kind == "f":
         numbers = labels[~np.isnan(labels)]
-        return numbers.astype(np.int64) if (numbers == np.rint(numbers)).all() else labels
+        whole = (numbers == np.rint(numbers)) & (abs(numbers) < 2.0**63)
+        return numbers.astype(np.int64) if whole.all() else labels
     if labels.dtype != np.object_:
         return labels
     words = np.array([bool(cell_text(label)) for label in labels], np.bool_)
@@ -50,14 +57,14 @@ def _present(labels: NDArray[Any]) -> NDArray[Any]:
 
 
 def typed(classes: Sequence[str], kind: LabelType) -> NDArray[Any]:
-    """Return the names of classes as labels of a type: (K,) str, int64 or bool.
+    """Return the names of classes as labels of a type: (K,) str, int64 or bool; numbers that no int64 holds as str.
 
     >>> from descend.train.labels import typed
     >>> typed(("3", "10"), "integer")
     array([ 3, 10])
     """
-    if kind == "integer":
-        return np.array([int(name) for name in classes], np.int64)
+    if kind == "integer" and _fit(numbers := [int(name) for name in classes]):  # older runs say so of any number
+        return np.array(numbers, np.int64)
     if kind == "boolean":
         return np.array([name == "True" for name in classes])
     return np.array(classes)
