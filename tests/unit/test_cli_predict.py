@@ -37,11 +37,18 @@ def _answers(*names: str, problems: dict[str, str] | None = None, passed_over: d
     return Predictions(labels, probabilities, classes, names, problems or {}, passed_over=passed_over or {})
 
 
+def _run(stream: Iterator[Predictions], classes: tuple[str, ...] = ()) -> Any:
+    return SimpleNamespace(
+        is_verified=True, stream=lambda *_, **__: stream, classes=classes,
+        record=SimpleNamespace(sure_answers=lambda p: f"curve at {p}"),
+    )  # fmt: skip
+
+
 @pytest.fixture
 def answers(monkeypatch: pytest.MonkeyPatch) -> list[Predictions]:
     """A list whose last entry is what the run answers."""
     given = [_answers("x.png")]
-    monkeypatch.setattr(verb, "load", lambda _: SimpleNamespace(is_verified=True, stream=lambda *_, **__: iter([given[-1]])))
+    monkeypatch.setattr(verb, "load", lambda _: _run(iter([given[-1]])))
     return given
 
 
@@ -136,9 +143,7 @@ def test_links_are_followed_and_pipes_are_written_as_they_are(answers: list[Pred
 
 
 def _parts(*parts: Predictions) -> Any:
-    return lambda _: SimpleNamespace(
-        is_verified=True, stream=lambda *_, **__: iter(parts), record=SimpleNamespace(sure_answers=lambda p: f"curve at {p}")
-    )
+    return lambda _: _run(iter(parts), parts[0].classes)
 
 
 def test_of_very_many_classes_the_likeliest_are_told_and_all_when_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -176,6 +181,22 @@ def test_top_and_unsure_reach_every_form(
     assert found["skipped"] == {"c.png": "c.png is empty"}
 
 
+def test_an_unsure_answer_is_never_taken_for_a_class(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answered = replace(_answers("a.png"), classes=("not sure", "sure"))
+    monkeypatch.setattr(verb, "load", _parts(answered))
+    for form in ("table", "csv"):
+        assert main(["predict", "RUN", "a.png", "--unsure-below", "0.8", "--format", form]) == 2
+        told = capsys.readouterr()
+        assert told.out == ""
+        assert "--unsure-below: answers 'not sure', which is a class of this run" in told.err
+    assert main(["predict", "RUN", "a.png", "--unsure-below", "0.8", "--out", str(tmp_path / "p.parquet")]) == 2
+    assert main(["predict", "RUN", "a.png", "--unsure-below", "0.8", "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["predictions"][0]["sure"] is False
+    assert main(["predict", "RUN", "a.png"]) == 0
+
+
 def test_a_submission_keeps_the_rows_of_its_table_and_says_what_it_lacks(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -203,7 +224,7 @@ def test_where_nothing_can_be_answered_nothing_is_written(
         raise DataError("predict", "needs one readable picture or more")
         yield
 
-    monkeypatch.setattr(verb, "load", lambda _: SimpleNamespace(is_verified=True, stream=lambda *_, **__: none_left()))
+    monkeypatch.setattr(verb, "load", lambda _: _run(none_left()))
     (tmp_path / "x.png").touch()
     assert main(["predict", "RUN", str(tmp_path / "x.png"), *words]) == 1
     told = capsys.readouterr()

@@ -42,6 +42,7 @@ def main(argv: list[str]) -> int:
     run = load(args.run)
     if not run.is_verified:
         tell("note: this run is of an older version: its files cannot be verified", file=sys.stderr)
+    _refuse_class_of_doubt(run, args)
     pictures, rows = _pictures(args)
     seen = _Seen(run.stream(pictures, threads=args.threads, tta=args.tta, mc=args.mc, quick=True, progress=_progress(args)))
     style = answers.Style(top=args.top, unsure_below=args.unsure_below)
@@ -114,6 +115,13 @@ def _check(args: argparse.Namespace) -> None:
     for flag, value in others.items():
         if value is not None:
             raise KnobError(flag, "has no effect on a submission: it has one answer per row", got=value, fix="Leave it out.")
+
+
+def _refuse_class_of_doubt(run: Run, args: argparse.Namespace) -> None:
+    """Raise KnobError where an unsure answer could not be told from a class; in JSON, ``sure`` stands beside each answer."""
+    if args.unsure_below is not None and _form(args) != "json" and answers.NOT_SURE in run.classes:
+        raise KnobError("--unsure-below", f"answers {answers.NOT_SURE!r}, which is a class of this run", got=args.unsure_below,
+                        fix="Add --format json, which tells beside each answer whether it is sure.")  # fmt: skip
 
 
 def _form(args: argparse.Namespace) -> str:
