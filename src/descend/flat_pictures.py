@@ -46,7 +46,7 @@ class FlatPictures:
 def _checked(shape: Any, n_features: int) -> tuple[int, ...]:
     """Return a shape that was given as plain numbers. Raises KnobError unless it is one of pictures with as many values."""
     sides = tuple(shape) if isinstance(shape, (tuple, list, np.ndarray)) else ()
-    are_whole = all(isinstance(side, Integral) and side > 0 for side in sides)
+    are_whole = all(isinstance(side, Integral) and int(side) > 0 for side in sides)
     if len(sides) not in (2, 3) or not are_whole or sides[2:] not in ((), (3,)):
         raise KnobError("image_shape", "must be (H, W), or (H, W, 3) of pictures in color, in pixels", got=shape)
     if math.prod(sides) != n_features:
