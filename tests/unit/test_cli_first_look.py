@@ -11,6 +11,7 @@ import pytest
 
 from descend.cli.catalogue import check_texts
 from descend.cli.first_look import check_run
+from descend.errors import RunError
 
 TYPOS = {
     "fit photo": (1, "Did you mean 'photos'?"),
@@ -75,3 +76,13 @@ def test_a_typo_is_answered_before_torch_is_imported(told: dict[str, tuple[int, 
 def test_what_is_chosen_later_is_no_typo() -> None:
     check_texts({"augmentation": ["auto", "medium", "flip(p=0.5)"], "schedule": ["auto"]})
     check_run(Path("hf://owner/name"))
+
+
+def test_a_run_that_is_not_there_is_told_with_the_nearest_name(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"lates: must be a run folder, there is nothing of that name\. Give the folder that"):
+        check_run(tmp_path / "lates")
+    (tmp_path / "pets-1").mkdir()
+    (tmp_path / "pets-1" / "record.json").touch()
+    for name, near in (("lates", "latest"), ("pets1", "pets-1")):
+        with pytest.raises(RunError, match=f"Did you mean '{near}'?"):
+            check_run(tmp_path / name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
@@ -120,6 +121,24 @@ def test_out_is_whole_or_as_it_was(answers: list[Predictions], tmp_path: Path, m
     assert main(["predict", "RUN", "x.png", "--out", str(out)]) == 130
     assert out.read_text() == "before"
     assert [*tmp_path.iterdir()] == [out]  # nothing half-written stays beside it
+
+
+def test_a_disk_that_takes_no_answers_is_told_by_the_name_of_the_file(
+    answers: list[Predictions], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(path: Path) -> Any:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), f"{path}.hidden")
+
+    for name in ("p.csv", "p.parquet"):
+        with monkeypatch.context() as patch:
+            patch.setattr(verb, "replacing", full)
+            assert main(["predict", "RUN", "x.png", "--out", str(tmp_path / name)]) == 1
+        must = f"--out: {tmp_path / name} must be writable (No space left on device)"
+        assert capsys.readouterr().err == f"error: {must}. Free some space or choose another --out.\n"
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
+    monkeypatch.setattr(verb, "load", lambda _: pytest.fail("nothing is asked before"))
+    assert main(["predict", "RUN", "x.png", "--out", str(tmp_path / "p.csv")]) == 1
+    assert "p.csv must be writable (its folder takes no files)" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links and pipes in the file system")

@@ -354,3 +354,10 @@ def test_paths_in_an_array_of_arrow_are_paths(tmp_path: Path) -> None:
         Image.new("RGB", (4, 4)).save(path)
     column = pytest.importorskip("pyarrow").array(paths)
     assert picture_sources(column).names == picture_sources([*column]).names == paths
+
+
+def test_places_without_a_picture_are_named(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(DataError, match=f"needs one readable picture or more, there is none in {tmp_path}/a, {tmp_path}/b"):
+        picture_sources([str(tmp_path / "a"), tmp_path / "b"])

@@ -5,8 +5,11 @@ It only says sooner what would be said anyway: a typo is answered at once.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from descend.errors import RunError, nearest
 
 if TYPE_CHECKING:
     from descend.train.run import Run
@@ -14,10 +17,17 @@ if TYPE_CHECKING:
 
 def check_run(place: Path) -> None:
     """Raise RunError unless a run lies where RUN says; an address on the hub is looked at when it is fetched."""
-    from descend.train.folder import RECORD, located, read_json
+    from descend.train.folder import LATEST, RECORD, located, newest_first, read_json
 
-    if not str(place).startswith("hf:/"):
-        read_json(located(place) / RECORD)
+    if str(place).startswith("hf:/"):
+        return
+    path = located(place)
+    if not os.path.lexists(path):
+        runs = [run.name for run in newest_first(path.parent)]
+        near = nearest(path.name, [LATEST, *runs] if runs else [])
+        raise RunError(str(path), "must be a run folder, there is nothing of that name",
+                       fix=near if near.startswith("Did") else "Give the folder that `descend fit` printed.")  # fmt: skip
+    read_json(path / RECORD)
 
 
 def load(place: Path) -> Run:

@@ -15,7 +15,7 @@ from descend.cli import answers, parquet_answers
 from descend.cli.first_look import load
 from descend.cli.output import Parser, tell
 from descend.cli.progress import Terminal
-from descend.errors import DataError, KnobError, check_count
+from descend.errors import DataError, KnobError, RunError, check_count
 from descend.files import replacing
 from descend.printable import printable
 from descend.progress import Silent
@@ -48,7 +48,7 @@ def main(argv: list[str]) -> int:
     style = answers.Style(top=args.top, unsure_below=args.unsure_below)
     n_missing = 0
     if _form(args) == "parquet" and rows is None:
-        with replacing(Path(os.path.realpath(args.out))) as path:
+        with _telling_the_disk(args.out), replacing(Path(os.path.realpath(args.out))) as path:
             parquet_answers.write(seen, style, path)
     else:
         with nullcontext(sys.stdout) if args.out is None else _opened(args.out) as file:
@@ -94,7 +94,7 @@ def add_passes(parser: argparse.ArgumentParser) -> None:
 
 
 def _check(args: argparse.Namespace) -> None:
-    """Raise KnobError for settings that cannot be meant."""
+    """Raise KnobError for settings that cannot be meant, RunError for a folder that takes no answers."""
     if args.out is not None and not args.out.parent.is_dir():
         raise KnobError("--out", "must lie in a folder that exists", got=str(args.out))
     if args.out is not None and args.out.is_dir():
@@ -106,7 +106,14 @@ def _check(args: argparse.Namespace) -> None:
     if args.submission is None:
         if _form(args) == "parquet":
             parquet_answers.check(answers.Style(top=args.top))
-        return
+    else:
+        _check_submission(args)
+    if args.out is not None and not _is_stream(args.out) and not os.access(Path(os.path.realpath(args.out)).parent, os.W_OK):
+        raise _unwritable(args.out, "its folder takes no files")
+
+
+def _check_submission(args: argparse.Namespace) -> None:
+    """Raise KnobError for settings that cannot be meant of a submission."""
     if args.submission.count(",") != 1 or not all(name.strip() for name in args.submission.split(",")):
         raise KnobError("--submission", "must be two names of columns", got=args.submission, fix="Such as: --submission id,label")
     if _form(args) == "parquet":
@@ -208,12 +215,33 @@ class _Seen(Iterable["Predictions"]):
             yield part
 
 
+def _is_stream(out: Path) -> bool:
+    """Return whether a file is a pipe or a device, which takes what is written and has no content of its own."""
+    return out.exists() and (not out.is_file() or out.absolute().parts[1:2] in (("dev",), ("proc",)))  # /dev/stdout > FILE
+
+
+def _unwritable(out: Path, why: str) -> RunError:
+    return RunError("--out", f"{out} must be writable ({why})", fix="Free some space or choose another --out.")
+
+
+@contextmanager
+def _telling_the_disk(out: Path) -> Iterator[None]:
+    """Raise RunError in the name of the file where the disk does not take what is written."""
+    try:
+        yield
+    except BrokenPipeError:  # its reader went away
+        raise
+    except OSError as error:
+        raise _unwritable(out, error.strerror or str(error)) from error
+
+
 @contextmanager
 def _opened(out: Path) -> Iterator[TextIO]:
     """Open the file that answers go to: it takes its name when it is whole. A pipe or a device is written to as it is."""
-    is_stream = out.exists() and (not out.is_file() or out.absolute().parts[1:2] in (("dev",), ("proc",)))  # /dev/stdout > FILE
+    is_stream = _is_stream(out)
     place = out if is_stream else Path(os.path.realpath(out))  # a link goes on leading to the file
     with (
+        _telling_the_disk(out),
         nullcontext(place) if is_stream else replacing(place) as path,
         path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
     ):

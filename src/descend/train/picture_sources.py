@@ -28,6 +28,7 @@ from descend.train.record import RunRecord
 
 BATCH = 64  # pictures decoded before the network is asked; full chunks of every size fit (``evaluate.probabilities``)
 FEW = 4  # pictures of a call, up to which each alone costs less than a padded chunk, whatever their size
+_SHOWN = 3  # places without a picture
 _NARROWEST = 16  # pixels: up to here (n, H, W), with n and H twice W or more, may be one picture of W channels
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # of a Path, which keeps one slash, too; no drive of Windows
 _ARCHIVE, _TABLE = "an archive: give it by itself", "a table: give it by itself"
@@ -106,7 +107,10 @@ def decoded_batches(
 
 
 def _found(places: list[Any]) -> PictureSources:
-    """List the pictures of files, folders, archives, shards or a table; what is in one of these is called by its path there."""
+    """List the pictures of files, folders, archives, shards or a table; what is in one of these is called by its path there.
+
+    Raises DataError, which names the places, where they hold nothing at all.
+    """
     if len(places) == 1 and _is_table(places[0]):
         listed = read_new_pictures(Path(places[0]))
         for note in listed.notes:
@@ -134,6 +138,9 @@ def _found(places: list[Any]) -> PictureSources:
             found.passed_over[name.replace(inside, called, 1)] = _ARCHIVE if is_archive(Path(name)) else why
         if packed:
             found.passed_over.update({f"{called}{name}": why for name, why in links_in(Path(folder))})
+    if places and not found.sources and not found.passed_over:
+        shown = ", ".join([*map(os.fspath, places[:_SHOWN])] + ["..."] * (len(places) > _SHOWN))
+        raise DataError("predict", f"needs one readable picture or more, there is none in {shown}")
     return found
 
 
