@@ -182,6 +182,47 @@ def test_a_dataset_of_hugging_face(photos: Path) -> None:
         load(data.remove_columns("kind"))
 
 
+def _columns_of_hugging_face(**columns: Any) -> Any:
+    """Return a Dataset of six red pictures; names: a column of classes, 1: of numbers, an image: of pictures."""
+    import datasets
+
+    kinds = {list: lambda names: datasets.ClassLabel(names=names), int: lambda _: datasets.Value("int64")}
+    features = {name: kinds.get(type(kind), lambda _: datasets.Image())(kind) for name, kind in columns.items()}
+    rows = {name: [kind] * 6 if isinstance(kind, Image.Image) else [0, 1] * 3 for name, kind in columns.items()}
+    return datasets.Dataset.from_dict(rows, features=datasets.Features(features))
+
+
+RED, GRAY = Image.new("RGB", (9, 9), "red"), Image.new("L", (9, 9))
+
+
+def test_columns_of_hugging_face_are_taken_by_their_names() -> None:
+    made = _columns_of_hugging_face(mask=GRAY, image=RED, source=["web", "phone"], label=1)
+    for data in (made, {"train": made, "test": made}):
+        found = load(data, split=False)
+        assert found.classes == ("0", "1")
+        assert found.read(0)[0, 0].tolist() == [255, 0, 0]
+        assert [str(item) for item in found.problems if item.kind == "headings"] == [
+            "1 column is taken by another name: 'image' as pictures"
+        ]
+    assert load(_columns_of_hugging_face(labels=["a", "b"], image=RED), split=False).classes == ("a", "b")
+    assert "'kind' as label" in str(load(_columns_of_hugging_face(kind=["a", "b"], image=RED), split=False).problems[0])
+
+
+@pytest.mark.parametrize(
+    ("columns", "told"),
+    [
+        (
+            {"image": RED, "fine": ["a", "b"], "coarse": ["x", "y"]},
+            "one called 'label', got 'fine, coarse'. Such as: rename_column",
+        ),
+        ({"left": RED, "right": RED, "label": 1}, "one called 'image', got 'left, right'. Leave out the others"),
+    ],
+)
+def test_several_columns_of_hugging_face_that_may_be_meant_are_refused(columns: Any, told: str) -> None:
+    with pytest.raises(DataError, match=told):
+        load(_columns_of_hugging_face(**columns))
+
+
 @pytest.mark.parametrize("part", [range(8), np.array([7, 2, 5])])
 def test_a_part_of_an_image_folder_is_its_files(tmp_path: Path, part: Any) -> None:
     """The loader of torchvision would make one white of 16 bits, and lose what is transparent."""

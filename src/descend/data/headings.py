@@ -63,12 +63,17 @@ def pick_columns(who: str, header: Sequence[Any], cells: list[list[Any]]) -> Pic
     hot = [] if "label" in where else _pick_label(who, header, cells, where)
     taken = [f"{str(header[where[column]])!r} as {column}" for column in ("path", "label")
              if column in where and names[where[column]] != column]  # fmt: skip
-    notes = problem("headings", "1 column is taken by another name", "{n} columns are taken by other names", taken)
+    notes = taken_by_name(taken)
     if hot:
         notes += problem("headings", "", "{n} columns of 0 and 1 are taken as the classes", [repr(str(header[at])) for at in hot])
         cells = [[*row, label] for row, label in zip(cells, _labels_of(who, header, cells, hot), strict=True)]
         where["label"] = len(header)
     return Picked(where, cells, notes)
+
+
+def taken_by_name(taken: Sequence[str]) -> list[Problem]:
+    """Return what is to be told of columns that are used though they are called otherwise: ``'breed' as label``."""
+    return problem("headings", "1 column is taken by another name", "{n} columns are taken by other names", taken)
 
 
 def pick_path(who: str, header: Sequence[Any]) -> int:

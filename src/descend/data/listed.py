@@ -24,15 +24,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from descend.data.deep_color import encode_deep_color
+from descend.data.headings import path_columns, taken_by_name
 from descend.data.labels import check_one_for_each, one_label
 from descend.data.one_picture import PIXEL_TYPES, as_source, is_one_picture, is_path, is_pixels
 from descend.data.opening import Source, naming, read_file
+from descend.data.problems import Problem
 from descend.data.scalars import plain
 from descend.errors import DataError
 from descend.pixels import orientation
 
 SMALL = 64  # pixels per side: smaller pictures are kept as pixels, larger ones encoded, which takes less memory
 _IN_TIFF = ("F", "I", "CMYK", "YCbCr", "LAB", "PA")  # modes of Pillow that PNG does not hold
+_LABELS = ("label", "labels")
 _HELD_AS = {"HSV": "RGB", "RGBX": "RGB", "RGBa": "RGBA", "La": "LA"}  # ... nor TIFF
 
 
@@ -41,7 +44,7 @@ class Listed:
     """Labeled pictures in a list.
 
     sources: of each picture, its file or the picture itself. labels: as their owner writes them. root: the folder that paths are
-    relative to. splits: the words of a given split, or None.
+    relative to. splits: the words of a given split, or None. notes: what is to be told of how it was read.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Listed:
     labels: Sequence[Any]
     root: Path
     splits: Sequence[str] | None = None
+    notes: Sequence[Problem] = ()
 
     @property
     def is_of_files(self) -> bool:
@@ -144,7 +148,8 @@ def _joined(parts: Mapping[str, Any]) -> Any:
     sources = [*chain.from_iterable(_from_anywhere(part) for part in whole)]
     labels = [*chain.from_iterable(part.labels for part in whole)]
     splits = [name for name, part in found.items() if part is not None for _ in part.labels]
-    return Listed(whole[0].name, sources, labels, Path.cwd(), splits)
+    notes = [*dict.fromkeys(chain.from_iterable(part.notes for part in whole))]
+    return Listed(whole[0].name, sources, labels, Path.cwd(), splits, notes)
 
 
 def _from_anywhere(part: Listed) -> Iterable[Source]:
@@ -270,21 +275,43 @@ def _features(data: Any, kind: str) -> list[str]:
 
 
 def _hugging_face(data: Any) -> Listed:
-    """List a Dataset of Hugging Face by its first column of images and its labels."""
-    sources, column = _images(data), (*_features(data, "ClassLabel"), "label")[0]
-    if column not in data.column_names:
-        raise DataError("Dataset", "must have a column of labels", got=", ".join(data.column_names), fix="Call it 'label'.")
-    names, labels = getattr(data.features[column], "names", None), [*data.with_format(None)[column]]
+    """List a Dataset of Hugging Face by its columns of images and of labels, each the only one or by its name."""
+    label, picture = _label_column(data), _image_column(data)
+    names, labels = getattr(data.features[label], "names", None), [*data.with_format(None)[label]]
     if names:
         labels = [names[label] if label is not None and label >= 0 else None for label in labels]  # -1: the label is unknown
-    return Listed(str(getattr(data.info, "dataset_name", None) or "dataset"), sources, labels, Path.cwd())
+    taken = [f"{label!r} as label"] * (label not in _LABELS)
+    taken += [f"{picture!r} as pictures"] * (len(_features(data, "Image")) > 1)
+    name = str(getattr(data.info, "dataset_name", None) or "dataset")
+    return Listed(name, _images(data), labels, Path.cwd(), notes=taken_by_name(taken))
+
+
+def _label_column(data: Any) -> str:
+    """Return the column of labels: one called so, or the only one of classes. Raises DataError for none, and for several."""
+    named, of_classes = [name for name in _LABELS if name in data.column_names], _features(data, "ClassLabel")
+    if not named and not of_classes:
+        raise DataError("Dataset", "must have a column of labels", got=", ".join(data.column_names), fix="Call it 'label'.")
+    if not named and len(of_classes) > 1:
+        raise DataError("Dataset", "must have one column of classes, or one called 'label'", got=", ".join(of_classes),
+                        fix=f"Such as: rename_column({of_classes[0]!r}, 'label').")  # fmt: skip
+    return (*named, *of_classes)[0]
+
+
+def _image_column(data: Any) -> str:
+    """Return the column of pictures: the only one of images, or by its name. Raises DataError for several."""
+    found = _features(data, "Image")
+    named = [found[at] for at in path_columns(found)] if len(found) > 1 else found
+    if len(named) != 1:
+        raise DataError("Dataset", "must have one column of images, or one called 'image'", got=", ".join(found),
+                        fix=f"Leave out the others, such as: remove_columns({found[-1]!r}).")  # fmt: skip
+    return named[0]
 
 
 def _images(data: Any) -> list[Source]:
-    """Return the first column of images of a Dataset of Hugging Face, as they are stored."""
+    """Return the pictures of a Dataset of Hugging Face, as they are stored."""
     if not hasattr(data, "__len__"):
         raise DataError("Dataset", "must have a length", got=type(data).__name__, fix="Load it without streaming=True.")
-    image = _features(data, "Image")[0]
+    image = _image_column(data)
     encoded = data.with_format(None).cast_column(image, type(data.features[image])(decode=False))
     return [file_or_bytes(cell, f"Dataset[{place}]") for place, cell in enumerate(encoded[image])]
 

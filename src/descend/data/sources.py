@@ -202,10 +202,12 @@ def _read_listed(data: Listed) -> Manifest:
     if data.is_of_files:
         columns = [data.sources, data.labels] + ([data.splits] if data.splits else [])
         rows = [list(row) for row in zip(*columns, strict=True)]
-        return tables.list_rows(data.name, data.root, data.name, ["path", "label", "split"][: len(columns)], rows)
-    n = len(data.labels)
-    splits = [SPLIT_WORDS[word.lower()] for word in data.splits] if data.splits else [UNASSIGNED] * n
-    return _in_memory(data.name, data.in_memory(), data.labels, np.array(splits, np.int8))
+        manifest = tables.list_rows(data.name, data.root, data.name, ["path", "label", "split"][: len(columns)], rows)
+    else:
+        n = len(data.labels)
+        splits = [SPLIT_WORDS[word.lower()] for word in data.splits] if data.splits else [UNASSIGNED] * n
+        manifest = _in_memory(data.name, data.in_memory(), data.labels, np.array(splits, np.int8))
+    return replace(manifest, problems=[*data.notes, *manifest.problems])
 
 
 def _pair(pair: Any, who: str) -> tuple[NDArray[np.uint8], NDArray[Any]]:
