@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from torch.utils.data import Subset, TensorDataset
+from PIL import Image, ImageColor
+from torch.utils.data import ConcatDataset, Subset, TensorDataset
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import ToTensor
 
@@ -213,7 +213,7 @@ def test_columns_of_hugging_face_are_taken_by_their_names() -> None:
     [
         (
             {"image": RED, "fine": ["a", "b"], "coarse": ["x", "y"]},
-            "one called 'label', got 'fine, coarse'. Such as: rename_column",
+            "called 'label', got 'fine, coarse'. Such as: rename_col",
         ),
         ({"left": RED, "right": RED, "label": 1}, "one called 'image', got 'left, right'. Leave out the others"),
     ],
@@ -282,6 +282,40 @@ def test_classes_that_are_tuples_of_synonyms_are_words(photos: Path) -> None:
         classes = folder.classes
 
     assert listed(Icons([(np.zeros((4, 4), np.uint8), 1)])).labels == ["crane (1)"]
+
+
+def _folder_of_one_color(root: Path, *classes: str) -> ImageFolder:
+    for name in classes:
+        (root / name).mkdir(parents=True)
+        for number in range(4):
+            Image.new("RGB", (9, 9), name).save(root / name / f"{number}.png")
+    return ImageFolder(root)
+
+
+@pytest.mark.parametrize("make", [lambda data: data, lambda data: Subset(data, range(len(data))), lambda data: {"train": data}])
+def test_data_sets_that_number_other_classes_are_joined_by_name(make: Any, tmp_path: Path) -> None:
+    parts = [_folder_of_one_color(tmp_path / "a", "green", "red"), _folder_of_one_color(tmp_path / "b", "blue", "red")]
+    found = load(make(ConcatDataset([*parts, Subset(parts[0], [0])])), split=False)
+    assert found.classes == ("blue", "green", "red")
+    for row in range(len(found)):
+        assert found.read(row)[0, 0].tolist() == [*ImageColor.getrgb(found.classes[found.labels[row]])]
+    numbered: Any = ConcatDataset([parts[0], TensorDataset(torch.zeros(2, 3, 9, 9, dtype=torch.uint8), torch.arange(2))])  # pyright: ignore
+    with pytest.raises(DataError, match="ConcatDataset: all parts must name their classes, or none"):
+        load(make(numbered))
+
+
+def test_numbers_without_a_name_are_no_other_classes(photos: Path) -> None:
+    class Named(list[Any]):
+        classes = ("red", "green")
+
+    pixels = np.zeros((9, 9, 3), np.uint8)
+    with pytest.raises(DataError, match="Named: must number its 2 classes from 0 to 1, as it names them, got 2"):
+        load(Named([(pixels, 1), (pixels, 2)] * 4))
+    assert listed(Named([(pixels, 0), (pixels, -1), (pixels, 1)])).labels == ["red", None, "green"]
+    folder = ImageFolder(photos)
+    folder.samples = [(path, 2) for path, _ in folder.samples]
+    with pytest.raises(DataError, match="ImageFolder: must number its 2 classes"):
+        load(folder)
 
 
 IMAGES = np.zeros((6, 20, 24, 3), np.uint8)

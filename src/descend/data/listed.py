@@ -2,6 +2,7 @@
 
     (pictures, labels)     paths, or pictures of any kind and of unequal sizes
     ImageFolder, Subset    torchvision's, and a part of it: its files and the names of its classes
+    ConcatDataset          several of these, each by its own names of classes
     [(picture, label)]     a list, or any object with a length whose members are such pairs: torchvision's CIFAR10
     Dataset                Hugging Face's: its column of images, and the names of its ClassLabel
     {"train": ..., ...}    a dict of these, such as Hugging Face's DatasetDict
@@ -121,6 +122,8 @@ def _listed(data: Any) -> Listed | None:
         return _hugging_face(data)
     if hasattr(data, "samples") and hasattr(data, "classes"):
         return _image_folder(data)
+    if _is_concatenated(data):
+        return _concatenated(data)
     if hasattr(data, "indices") and hasattr(data, "dataset"):
         return _part(data)
     if hasattr(data, "columns") or hasattr(data, "column_names") or not hasattr(data, "__getitem__"):
@@ -145,11 +148,15 @@ def _joined(parts: Mapping[str, Any]) -> Any:
     if others:
         raise DataError("data", "all parts of a dict must hold pictures in the same way", got=", ".join(map(repr, others)),
                         fix="Give (list(images), labels) for an array.")  # fmt: skip
-    sources = [*chain.from_iterable(_from_anywhere(part) for part in whole)]
-    labels = [*chain.from_iterable(part.labels for part in whole)]
-    splits = [name for name, part in found.items() if part is not None for _ in part.labels]
-    notes = [*dict.fromkeys(chain.from_iterable(part.notes for part in whole))]
-    return Listed(whole[0].name, sources, labels, Path.cwd(), splits, notes)
+    return replace(_in_one(whole), splits=[name for name, part in found.items() if part is not None for _ in part.labels])
+
+
+def _in_one(parts: Sequence[Listed]) -> Listed:
+    """Return the pictures of several lists, one after the other."""
+    sources = [*chain.from_iterable(_from_anywhere(part) for part in parts)]
+    labels = [*chain.from_iterable(part.labels for part in parts)]
+    notes = [*dict.fromkeys(chain.from_iterable(part.notes for part in parts))]
+    return Listed(parts[0].name, sources, labels, Path.cwd(), notes=notes)
 
 
 def _from_anywhere(part: Listed) -> Iterable[Source]:
@@ -201,21 +208,40 @@ def _image_folder(data: Any) -> Listed:
                             got=getattr(data, name), fix=f"Give {who}(root), and augment=[...], size=..., fit=...")  # fmt: skip
     files = [str(Path(path).absolute()).removeprefix(f"{root}/") for path, _ in data.samples]
     names = _words(data.classes)
-    return Listed(root.name, files, [names[number] for _, number in data.samples], root)
+    return Listed(root.name, files, [_in_words(number, names, who) for _, number in data.samples], root)
+
+
+def _is_concatenated(data: Any) -> bool:
+    """Return whether an object is a ConcatDataset whose parts name their classes themselves."""
+    return hasattr(data, "datasets") and hasattr(data, "cumulative_sizes") and not _class_names(data)
+
+
+def _concatenated(data: Any) -> Listed | None:
+    """List a ConcatDataset, whose parts may number other classes: they are joined by name. Raises DataError."""
+    parts = [_listed(part) for part in data.datasets]
+    if any(part is None for part in parts):
+        return _pairs(data)
+    whole = _in_one([part for part in parts if part is not None])
+    if {str, int} <= {type(label) for label in whole.labels}:
+        raise DataError(type(data).__name__, "all parts must name their classes, or none: words and numbers cannot be matched",
+                        fix="Give the other parts a list `classes` of names.")  # fmt: skip
+    return whole
 
 
 def _part(data: Any) -> Listed | None:
     """List a Subset: of an ImageFolder its files, whose 16 bits and transparency its loader drops; of others the members."""
-    whole = _listed(data.dataset) if _has_files(data.dataset) else None
+    whole = _listed(data.dataset) if _is_by_parts(data.dataset) else None
     if whole is None:
         return _pairs(data)
     rows = [int(row) for row in data.indices]
     return replace(whole, sources=[whole.sources[row] for row in rows], labels=[whole.labels[row] for row in rows])
 
 
-def _has_files(data: Any) -> bool:
-    """Return whether an object is an ImageFolder, or a part of one."""
-    return hasattr(data, "samples") or (hasattr(data, "indices") and _has_files(getattr(data, "dataset", None)))
+def _is_by_parts(data: Any) -> bool:
+    """Return whether an object is an ImageFolder or a ConcatDataset, whose members tell too little, or a part of one."""
+    if hasattr(data, "samples") or _is_concatenated(data):
+        return True
+    return hasattr(data, "indices") and _is_by_parts(getattr(data, "dataset", None))
 
 
 def _pairs(data: Any) -> Listed | None:
@@ -235,8 +261,7 @@ def _pairs(data: Any) -> Listed | None:
             if not _is_pair(member):
                 raise DataError(f"{who}[{place}]", "must be a pair (picture, label)", got=type(member).__name__)
             sources.append(kept(as_source(member[0], place, who=who)))
-        label = one_label(member[1], who="data")
-        labels.append(names[label] if names and isinstance(label, int) and 0 <= label < len(names) else label)
+        labels.append(_in_words(one_label(member[1], who="data"), names, who))
     return Listed("pictures" if who == "list" else who.lower(), sources, labels, Path.cwd())
 
 
@@ -252,6 +277,19 @@ def _class_names(data: Any) -> Sequence[str]:
             return _words(names)
         data = getattr(data, "dataset", None)
     return ()
+
+
+def _in_words(label: Any, names: Sequence[str], who: str) -> Any:
+    """Return the name of a class by its number, None for -1, which stands for no label; labels in words stay as they are.
+
+    Raises DataError for a number without a name: those with one may be shifted.
+    """
+    if not names or not isinstance(label, int):
+        return label
+    if not -1 <= label < len(names):
+        raise DataError(who, f"must number its {len(names)} classes from 0 to {len(names) - 1}, as it names them", got=label,
+                        fix="Mend its labels or its list `classes`.")  # fmt: skip
+    return names[label] if label >= 0 else None
 
 
 def _words(classes: Sequence[Any]) -> list[Any]:
@@ -279,7 +317,7 @@ def _hugging_face(data: Any) -> Listed:
     label, picture = _label_column(data), _image_column(data)
     names, labels = getattr(data.features[label], "names", None), [*data.with_format(None)[label]]
     if names:
-        labels = [names[label] if label is not None and label >= 0 else None for label in labels]  # -1: the label is unknown
+        labels = [_in_words(label, names, "Dataset") for label in labels]
     taken = [f"{label!r} as label"] * (label not in _LABELS)
     taken += [f"{picture!r} as pictures"] * (len(_features(data, "Image")) > 1)
     name = str(getattr(data.info, "dataset_name", None) or "dataset")
