@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from descend.cli import main
+from descend.report.words import times
 
 TINY = ["--backbone", "smallcnn(width=4)", "--transfer", "scratch", "--size", "16", "--epochs", "2", "--batch-size", "8"]
 
@@ -110,7 +111,7 @@ def test_eval_prints_and_counts_looks(run: Path, shapes: Path, capsys: pytest.Ca
     assert main(["eval", str(run), str(shapes)]) == 0
     out, err = capsys.readouterr()
     assert "balanced accuracy" in out
-    assert f"looked at {first['test_looks'] + 1} times" in err
+    assert f"the run's test split has been looked at {times(first['test_looks'] + 1)}" in err
 
 
 def test_export_writes_a_file_that_agrees(run: Path, shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,6 +17,7 @@ from PIL import Image
 
 import descend
 from descend.cli import main
+from descend.errors import DataError
 from descend.train.record_types import Evaluation
 from descend.train.run import Run
 
@@ -142,3 +143,42 @@ def test_a_class_without_pictures_has_dashes_and_no_shares_of_nothing(
     rows = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines() if line.split()[0] in CLASSES}
     assert rows["green"] == ["\N{EN DASH}"] * 3 + ["0"]
     assert all(share.endswith("%") for share in rows["red"][:3])
+
+
+def test_pictures_of_the_training_are_known_after_their_data_have_changed_and_moved(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = descend.fit(folder, **TINY, out=tmp_path / "run")
+    splits, looks = run.record.data["splits"], len(run.record.test_looks)
+    n_seen = splits["train"] + splits["val"]
+    (folder / "red/new.png").write_bytes(encoded(500))
+    moved = Path(shutil.move(folder, tmp_path / "moved"))
+    found = run.evaluate(moved)
+    assert (found["n"], found["n_trained_on"], found["n_near_trained_on"]) == (21, n_seen, None)
+    assert (found["judged"], found["is_own"]) == ("moved", False)
+    assert (found["is_look"], found["test_looks"]) == (splits["test"] > 0, looks + (splits["test"] > 0))
+    assert main(["eval", str(run.folder), str(moved)]) == 0
+    told = capsys.readouterr()
+    assert f"careful: {n_seen} of these pictures were trained or selected on" in told.err
+    assert told.out.startswith("moved, 21 pictures")
+    (run.folder / "pictures.json").unlink()
+    assert main(["eval", str(run.folder), str(moved)]) == 0
+    assert "careful: cannot tell how many of these pictures were trained or selected on" in capsys.readouterr().err
+
+
+def test_arrays_of_the_training_are_known_among_others(run: Run, folder: Path) -> None:
+    splits = run.record.data["splits"]
+    pictures = np.stack([*map(picture, range(45))])
+    assert run.evaluate((pictures, np.array([*CLASSES * 23][:45])))["n_trained_on"] == splits["train"] + splits["val"]
+    looks = len(run.record.test_looks)
+    found = run.evaluate(folder)
+    assert (found["judged"], found["n_trained_on"], found["is_look"], found["test_looks"]) == ("new", 0, False, looks)
+    shutil.copytree(folder, folder.parent / "parts/test")
+    assert run.evaluate(folder.parent / "parts")["judged"] == "split test of parts"
+
+
+def test_a_class_that_the_run_does_not_know_is_said_once(run: Run, folder: Path) -> None:
+    (folder / "red").rename(folder / "yellow")
+    with pytest.raises(DataError) as refused:
+        run.evaluate(folder)
+    assert str(refused.value).endswith("The run knows green, red. Leave pictures of other classes out, or train a run with them.")

@@ -86,7 +86,8 @@ def test_every_kind_that_lies_in_the_cache_can_be_cleared() -> None:
 def _judged(**changes: Any) -> dict[str, Any]:
     row = {"class": "disc", "precision": 1.0, "recall": 0.5, "f1": 2 / 3, "n": 4}
     return {
-        "split": "test", "n": 4, "n_independent": 4, "problems": {}, "n_trained_on": 0, "n_near_trained_on": 0,
+        "split": "test", "judged": "split test", "is_own": True, "is_look": True,
+        "n": 4, "n_independent": 4, "problems": {}, "n_trained_on": 0, "n_near_trained_on": 0,
         "notes": [], "doubtful": {}, "look_noted": True, "accuracy": 0.75,
         "accuracy_interval": [0.3, 0.95], "balanced_accuracy": 0.75, "macro_f1": 0.7, "doubt": None, "per_class": [row],
         "test_looks": 2,
@@ -96,7 +97,10 @@ def _judged(**changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("changes", "out", "err"),
     [
-        ({}, "split test, 4 pictures", "looked at 2 times"),
+        ({}, "split test, 4 pictures", "the run's test split has been looked at twice"),
+        ({"judged": "pets", "is_own": False, "is_look": False}, "pets, 4 pictures\n", ""),
+        ({"split": "val", "is_own": False, "n_trained_on": 2}, "", "careful: 2 of these pictures were trained or selected on"),
+        ({"n_trained_on": None, "n_near_trained_on": None}, "", "careful: cannot tell how many of these pictures were trained"),
         ({"problems": {"a.png": "a.png: is empty"}}, "75.0%", "skipped: a.png: is empty\n"),
         ({"problems": {"a.png": "the file is empty"}}, "75.0%", "skipped: a.png: the file is empty\n"),
         ({"problems": {"file": "the file is empty"}}, "75.0%", "skipped: file: the file is empty\n"),
@@ -105,7 +109,7 @@ def _judged(**changes: Any) -> dict[str, Any]:
         ({"doubtful": {"a.png": "8 bits", "b.png": "8 bits"}}, "75.0%", "answers may mean nothing (8 bits): 2: a.png, b.png\n"),
         ({"n_trained_on": 3}, "75.0%", "careful: 3 of these pictures were trained or selected on"),
         ({"n_near_trained_on": 1}, "75.0%", "careful: 1 picture is a near copy (saved again, resized, mirrored, "),
-        ({"look_noted": False}, "75.0%", "this look at a test split is not counted"),
+        ({"look_noted": False}, "75.0%", "this look at its test split is not stored"),
         ({"doubt": {"wrong": {"entropy": 0.5, "mutual_information": 0.25}}},
          "wrong answers: entropy 0.500 nats, mutual information 0.250 nats", ""),
     ],
@@ -123,7 +127,7 @@ def test_eval_prints_what_was_measured_and_warns_of_what_weakens_it(
 def test_eval_of_a_validation_split_speaks_of_no_looks(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found, record = _judged(split="val", n_trained_on=4), RunRecord()
+    found, record = _judged(split="val", n_trained_on=4, is_look=False), RunRecord()
     monkeypatch.setattr(evaluate, "load", lambda path: SimpleNamespace(evaluate=lambda data, **asked: found, record=record))
     assert evaluate.main(["run", "data", "--split", "val"]) == 0
     assert capsys.readouterr().err == ""

@@ -1,10 +1,11 @@
-"""``descend eval``: how well a trained run does on labeled pictures; every look at a test split is counted."""
+"""``descend eval``: how well a trained run does on labeled pictures; every look at its test split is counted."""
 
 from __future__ import annotations
 
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from descend.cli.first_look import load
 from descend.cli.output import Parser, tell
@@ -12,6 +13,10 @@ from descend.cli.predict import DOUBTFUL, add_passes, say_by_reason, say_note, s
 from descend.findings import counted
 from descend.percentages import percent
 from descend.printable import printable
+
+if TYPE_CHECKING:
+    from descend.train.record_types import Evaluation
+    from descend.train.run import Run
 
 
 def main(argv: list[str]) -> int:
@@ -26,29 +31,16 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     args = parser.parse_args(argv)
     run = load(args.run)
+    from descend.report.words import times
     from descend.train.metrics import words_for
 
     score = run.evaluate(args.data, split=args.split, threads=args.threads, tta=args.tta, mc=args.mc, outside=args.outside)
-    say_unreadable(score["problems"])
-    for note in score["notes"]:
-        say_note(note)
-    say_by_reason(DOUBTFUL, score["doubtful"])
-    if score["n_trained_on"] and score["split"] == "test":
-        tell(f"careful: {score['n_trained_on']} of these pictures were trained or selected on", file=sys.stderr)
-    if score["n_trained_on"] and score["split"] == "val" and (why := run.record.reasons.get("refit")):
-        tell(f"careful: the model has learned from {score['n_trained_on']} of these pictures: {why}", file=sys.stderr)
-    if score["n_near_trained_on"] and score["split"] == "test":
-        near = score["n_near_trained_on"]
-        tell(f"careful: {counted(near, 'picture is a near copy', 'pictures are near copies')} (saved again, resized, mirrored,"
-             " turned or cropped) of what was trained or selected on", file=sys.stderr)  # fmt: skip
-    if not score["look_noted"]:
-        tell("careful: the run folder takes no writes, or a process is at work in it: this look at a test split is not counted",
-             file=sys.stderr)  # fmt: skip
+    _warn(score, run)
     if args.json:
         tell(json.dumps(score))
         return 0
     (low, high), n = score["accuracy_interval"], score["n"]
-    tell(f"split {score['split']}, {words_for(score)}")
+    tell(f"{score['judged']}, {words_for(score)}")
     tell(f"  accuracy           {percent(score['accuracy'], n)}   (95% interval {percent(low, n)} to {percent(high, n)})")
     tell(f"  balanced accuracy  {percent(score['balanced_accuracy'], n)}")
     tell(f"  macro F1           {percent(score['macro_f1'], n)}")
@@ -61,6 +53,28 @@ def main(argv: list[str]) -> int:
     for name, row in zip(names, score["per_class"], strict=True):
         precision, recall, f1 = (percent(row[column] if row["n"] else None) for column in ("precision", "recall", "f1"))
         tell(f"  {name:<{width}}  {precision:>9} {recall:>7} {f1:>7} {row['n']:>7,}")
-    if score["split"] == "test":
-        tell(f"  the test split has been looked at {score['test_looks']} times by this run", file=sys.stderr)
+    if score["is_look"]:
+        tell(f"  the run's test split has been looked at {times(score['test_looks'])}", file=sys.stderr)
     return 0
+
+
+def _warn(score: Evaluation, run: Run) -> None:
+    """Say what is left out of the data, and what weakens the score."""
+    say_unreadable(score["problems"])
+    for note in score["notes"]:
+        say_note(note)
+    say_by_reason(DOUBTFUL, score["doubtful"])
+    n, near, is_learned = score["n_trained_on"], score["n_near_trained_on"], score["is_own"] and score["split"] != "test"
+    if n is None:
+        tell("careful: cannot tell how many of these pictures were trained or selected on: the run folder has no list of its own,"
+             " and they are not where they were", file=sys.stderr)  # fmt: skip
+    if n and not is_learned:
+        tell(f"careful: {n} of these pictures were trained or selected on", file=sys.stderr)
+    if n and is_learned and score["split"] == "val" and (why := run.record.reasons.get("refit")):
+        tell(f"careful: the model has learned from {n} of these pictures: {why}", file=sys.stderr)
+    if near and not is_learned:
+        tell(f"careful: {counted(near, 'picture is a near copy', 'pictures are near copies')} (saved again, resized, mirrored,"
+             " turned or cropped) of what was trained or selected on", file=sys.stderr)  # fmt: skip
+    if not score["look_noted"]:
+        tell("careful: the run folder takes no writes, or a process is at work in it: this look at its test split is not stored",
+             file=sys.stderr)  # fmt: skip

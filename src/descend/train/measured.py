@@ -21,9 +21,18 @@ def columns(dataset: Dataset, known: tuple[str, ...]) -> NDArray[np.int64]:
     """Return, for each class of the data, its column in the answers of a run that knows these. Raises DataError for others."""
     unknown = [name for name in dataset.classes if name not in known]
     if unknown:
+        near = nearest(unknown[0], known)
+        way = near if near.startswith("Did") else "Leave pictures of other classes out, or train a run with them."
         raise DataError("eval", "the data's classes must be among the run's", got=unknown[:10],
-                        fix=f"The run knows {', '.join(known[:20])}. {nearest(unknown[0], known)}")  # fmt: skip
+                        fix=f"The run knows {', '.join(known[:20])}{', ...' * (len(known) > 20)}. {way}")  # fmt: skip
     return np.array([known.index(name) for name in dataset.classes], np.int64)
+
+
+def subject(dataset: Dataset, split: str, *, is_own: bool) -> str:
+    """Return what is measured, in words: a split, of other data than the run's own by their name, or such data as a whole."""
+    if is_own:
+        return f"split {split}"
+    return f"split {split} of {dataset.name}" if dataset.given_split else dataset.name
 
 
 def notes(dataset: Dataset) -> list[DataNote]:

@@ -106,6 +106,14 @@ def decoded_batches(
         yield np.stack(images), positions
 
 
+def refuse_none(who: str, n_answers: int, left_out: Mapping[str, str]) -> None:
+    """Raise DataError where there is no answer. left_out: name -> why."""
+    if not n_answers:
+        told = [reason if reason.startswith(name) else f"{name}: {reason}" for name, reason in list(left_out.items())[:3]]
+        why = "; ".join(told) or "no picture at all"
+        raise DataError(who, "needs one readable picture or more", got=why)
+
+
 def _found(places: list[Any]) -> PictureSources:
     """List the pictures of files, folders, archives, shards or a table; what is in one of these is called by its path there.
 

@@ -51,17 +51,21 @@ class DataNote(TypedDict):
 class Evaluation(Score):
     """What ``Run.evaluate`` returns: the score, and how it was measured.
 
-    test_looks: looks at any test split so far. problems: name -> reason, pictures of the split, or of none, that cannot be read.
-    notes: what else there is to say of the data: what is left out, and what a score of them may rest on. doubtful: name ->
-    reason, pictures that by the run's scale and background may not look as its own did. look_noted: False where the run folder
-    takes no writes. n_trained_on: pictures that the run was trained or selected on; None where its own data are not at hand.
-    n_near_trained_on: others that are near copies of such; None too where there are more pictures than the run's budget had time
-    to seek them among. doubt: of "right" and "wrong" answers, the mean entropy and mutual information in nats; None after single
-    passes.
+    judged: what was measured, in words. is_own: whether it is a split of the run's own data. is_look: whether pictures of the
+    run's own test split are among it; test_looks: how often that was so. problems: name -> reason, pictures of the split, or of
+    none, that cannot be read. notes: what else there is to say of the data: what is left out, and what a score of them may rest
+    on. doubtful: name -> reason, pictures that by the run's scale and background may not look as its own did. look_noted: False
+    where the run folder takes no writes. n_trained_on: pictures that the run was trained or selected on; None where neither its
+    own data nor their list are at hand. n_near_trained_on: others that are near copies of such; None without the data, and where
+    there are more pictures than the run's budget had time to seek them among. doubt: of "right" and "wrong" answers, the mean
+    entropy and mutual information in nats; None after single passes.
     """
 
     run: str
     split: str
+    judged: str
+    is_own: bool
+    is_look: bool
     test_looks: int
     per_class: list[ClassScore]
     problems: dict[str, str]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,18 +16,18 @@ from safetensors import SafetensorError
 from descend import data as data_package
 from descend.data import Dataset
 from descend.data.opening import Source
-from descend.data.overlap import n_shared
 from descend.data.pool import n_threads
 from descend.errors import DataError, DescendError, RunError, SpecError
 from descend.printable import shortened
 from descend.progress import Progress, Silent
 from descend.train import folder, graph_inference, manifest, measured, metrics
 from descend.train.answers import FeatureVectors, Predictions
+from descend.train.familiar import familiar
 from descend.train.inference_result import InferenceResult
 from descend.train.labels import typed
 from descend.train.lock import RunLock
 from descend.train.own_data import as_in_training
-from descend.train.picture_sources import FEW, decoded_batches, picture_sources
+from descend.train.picture_sources import FEW, decoded_batches, picture_sources, refuse_none
 from descend.train.recipe import Recipe, read
 from descend.train.record import RunRecord
 from descend.train.record import load as load_record
@@ -159,7 +159,7 @@ class Run:
             n_answered += len(positions)
             told.update("predicting", n_answered + len(problems), len(names))
             yield self._answered(result, [names[position] for position in positions])
-        _refuse_none("predict", n_answered, {**problems, **passed_over})
+        refuse_none("predict", n_answered, {**problems, **passed_over})
         nothing = np.zeros((0, len(self.classes)), np.float32)
         last = self._answered(InferenceResult(nothing), [])
         yield dataclasses.replace(last, problems=problems, passed_over=passed_over, doubtful=doubtful)
@@ -185,7 +185,7 @@ class Run:
         for images, positions in batches:
             kept.extend(positions)
             rows.append(features(images, alone=len(names) <= FEW))
-        _refuse_none("features", len(rows), {**problems, **passed_over})
+        refuse_none("features", len(rows), {**problems, **passed_over})
         return FeatureVectors(np.concatenate(rows), tuple(names[position] for position in kept), problems, passed_over, doubtful)
 
     def export(
@@ -269,19 +269,21 @@ class Run:
         inference = self._inference(tta, mc)
         result, kept, problems, doubtful = self._classify(sources, names, n_threads(threads), inference)
         labels = columns[dataset.labels[rows[kept]]]
-        noted = chosen != "test" or self._note_look(f"descend eval {dataset.name}")
         judged = rows[kept]
-        own = own or self._own_data(threads)
-        n_same, n_near = (None, None) if own is None else n_shared(
-            dataset, judged, own, near_up_to=self.record.near_up_to, threads=threads
+        known = familiar(
+            dataset, judged, own or self._own_data(threads), self.folder, near_up_to=self.record.near_up_to, threads=threads
         )  # fmt: skip
+        is_look = known.shows_test if own is None else chosen == "test"
+        noted = not is_look or self._note_look(f"descend eval {dataset.name}")
         return Evaluation(
             **metrics.score(result.probabilities, labels, copies=dataset.copies(judged), groups=dataset.evidence(judged)),
-            run=str(self.folder), split=chosen, test_looks=len(self.record.test_looks),
+            run=str(self.folder), split=chosen, is_own=own is not None,
+            judged=measured.subject(dataset, chosen, is_own=own is not None), test_looks=len(self.record.test_looks),
             per_class=metrics.per_class(result.probabilities, labels, self.classes, copies=dataset.copies(judged)),
-            look_noted=noted,
+            is_look=is_look, look_noted=noted,
             problems={**dataset.unread(chosen), **problems}, notes=measured.notes(dataset), doubtful=doubtful,
-            n_trained_on=n_same, n_near_trained_on=n_near, tta=tta, mc=mc, doubt=measured.mean_doubt(result, labels),
+            n_trained_on=known.n_same, n_near_trained_on=known.n_near, tta=tta, mc=mc,
+            doubt=measured.mean_doubt(result, labels),
         )  # fmt: skip
 
     def _note_look(self, what: str) -> bool:
@@ -368,7 +370,7 @@ class Run:
         for images, positions in batches:
             kept.extend(positions)
             results.append(inference(images))
-        _refuse_none("eval", len(results), problems)
+        refuse_none("eval", len(results), problems)
         return InferenceResult.joined(results), kept, problems, doubtful
 
     def _own(self, data: Any, threads: int | None, *, outside: bool) -> Dataset | None:
@@ -379,11 +381,3 @@ class Run:
             )
         except DataError:  # fine to measure on, but nothing one could have trained on
             return None
-
-
-def _refuse_none(who: str, n_answers: int, left_out: Mapping[str, str]) -> None:
-    """Raise DataError where there is no answer. left_out: name -> why."""
-    if not n_answers:
-        told = [reason if reason.startswith(name) else f"{name}: {reason}" for name, reason in list(left_out.items())[:3]]
-        why = "; ".join(told) or "no picture at all"
-        raise DataError(who, "needs one readable picture or more", got=why)
