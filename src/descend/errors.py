@@ -7,6 +7,7 @@
     │   └── PictureError                one file that cannot be decoded
     ├── ModelError       (ValueError)   a backbone, layer or weight file that does not fit
     ├── RunError         (RuntimeError) a run folder that is missing, foreign, damaged or in the way
+    │   └── OutputError                 a file that was asked for by name, and cannot be written there
     ├── TrainingError    (RuntimeError) training that cannot go on
     │   └── DivergenceError             gradients or a loss that are not finite
     └── MissingExtra     (ImportError)  an optional dependency that is not installed
@@ -83,6 +84,10 @@ class ModelError(DescendError, ValueError):
 
 class RunError(DescendError, RuntimeError):
     """A run folder that is missing, not one of ours, damaged, or in the way."""
+
+
+class OutputError(RunError):
+    """A file that was asked for by name, and that the disk or the rights of its folder do not take."""
 
 
 class TrainingError(DescendError, RuntimeError):

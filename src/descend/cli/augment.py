@@ -15,6 +15,7 @@ from descend.cli.first_look import check_data, load
 from descend.cli.output import Parser, tell
 from descend.cli.progress import Terminal
 from descend.errors import KnobError, check_count
+from descend.outputs import check_output
 
 if TYPE_CHECKING:
     from descend.augment import Augmentation
@@ -40,6 +41,9 @@ def main(argv: list[str]) -> int:
     _refuse_dead_settings(asked)
     if asked.page is not None:
         return _write_page(asked)
+    out = asked.out or (None if asked.safety is not None else Path("gallery.html"))
+    if out is not None:
+        check_output("--out", out)
     check_data(asked.data)
     check_texts({"augmentation": asked.augment or []})
     run = None if asked.safety is None else load(asked.safety)
@@ -55,7 +59,6 @@ def main(argv: list[str]) -> int:
             run, asked.data, transforms, **_given(asked, SAFETY_ONLY), seed=asked.seed or 0, outside=asked.outside,
             threads=asked.threads, progress=terminal.update,
         )  # fmt: skip
-    out = asked.out or (None if run is not None else Path("gallery.html"))
     if out is not None:
         counts = _given(asked, PAGE_ONLY)
         shown = gallery.pictures(
@@ -126,8 +129,6 @@ def _refuse_dead_settings(asked: argparse.Namespace) -> None:
     for name in ("size", "threads"):
         if getattr(asked, name) is not None:
             check_count(f"--{name}", getattr(asked, name))
-    if asked.out is not None and not asked.out.parent.is_dir():
-        raise KnobError("--out", "must lie in a folder that exists", got=str(asked.out))
 
 
 def _write_page(asked: argparse.Namespace) -> int:
@@ -137,6 +138,7 @@ def _write_page(asked: argparse.Namespace) -> int:
 
     transforms = augment.expand(asked.augment) if asked.augment else ()
     lesson_page.check(asked.page, transforms)
+    check_output("--page", asked.page)
     path = Path(asked.data) if asked.data else None
     if path is None:
         pictures = []

@@ -13,7 +13,7 @@ from descend.cli.findings import told
 from descend.cli.fit import add_settings, check_settings, settings_of
 from descend.cli.output import Parser, tell
 from descend.cli.progress import Terminal
-from descend.errors import DescendError, KnobError
+from descend.errors import DescendError, KnobError, OutputError
 from descend.findings import verdict
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ EPILOG = """examples:
 Every setting of `descend fit` is a flag here too, and means the same. A handful of pictures of every class is looked at, no run
 is made, and nothing is written but the contact sheet: pictures with their labels, plain and augmented, as the network gets them.
 
-Exit status: 0 healthy, 1 findings, 2 unusable (the data or the settings are refused, with the sentence of `descend fit`).
+Exit status: 0 healthy, 1 findings (or a contact sheet that cannot be written, which is told before the work), 2 unusable (the
+data or the settings are refused, with the sentence of `descend fit`).
 """
 
 
@@ -38,6 +39,8 @@ def main(argv: list[str]) -> int:
     as_json = options.pop("json")
     try:
         diagnosis = _diagnosed(options)
+    except OutputError:  # the data may be as they should
+        raise
     except (DescendError, OSError) as error:
         if as_json:
             from descend.doctor.examination import SCHEMA

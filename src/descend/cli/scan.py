@@ -13,8 +13,9 @@ from descend.cli.findings import told
 from descend.cli.first_look import check_data
 from descend.cli.output import Parser, tell
 from descend.cli.progress import Terminal
-from descend.errors import DescendError, KnobError, check_count
+from descend.errors import DescendError, OutputError, check_count
 from descend.findings import verdict
+from descend.outputs import check_output
 
 if TYPE_CHECKING:
     from descend.audit import Audit
@@ -28,7 +29,8 @@ Looked for: files that cannot be read or are passed over, copies and near copies
 classes, classes of few pictures, sizes, shapes, color modes, bit depths, pictures of one color, outliers, and, where a pretrained
 network looks too (--deep; up to 1,000 pictures unasked), labels that are likely wrong. Nothing is changed.
 
-Exit status: 0 clean, 1 findings, 2 unusable (the data are refused, with the sentence of `descend fit`).
+Exit status: 0 clean, 1 findings (or a page that cannot be written, which is told before the work), 2 unusable (the data are
+refused, with the sentence of `descend fit`).
 """
 
 
@@ -39,8 +41,8 @@ def main(argv: list[str]) -> int:
     try:
         if asked.threads is not None:
             check_count("--threads", asked.threads)
-        if asked.page is not None and not asked.page.parent.is_dir():
-            raise KnobError("--page", "must lie in a folder that exists", got=str(asked.page))
+        if asked.page is not None:
+            check_output("--page", asked.page)
         check_data(asked.data)
         from descend.audit import scan
 
@@ -48,10 +50,8 @@ def main(argv: list[str]) -> int:
             asked.data, deep=deep, threads=asked.threads, seed=asked.seed, outside=asked.outside, corrections=asked.corrections,
             progress=Terminal(),
         )  # fmt: skip
-        if asked.page is not None:
-            from descend.report import write_scan
-
-            write_scan(asked.page, audit)
+    except OutputError:  # the data may be as they should
+        raise
     except (DescendError, OSError) as error:
         if asked.json:
             from descend.audit import SCHEMA
@@ -59,7 +59,13 @@ def main(argv: list[str]) -> int:
             tell(json.dumps({"schema": SCHEMA, "status": "unusable", "error": str(error)}))
         tell(*f"error: {error}".split("\n"), file=sys.stderr)
         return 2
-    tell(*([json.dumps(audit.describe())] if asked.json else lines(audit, asked.page)))
+    tell(*([json.dumps(audit.describe())] if asked.json else lines(audit)))
+    if asked.page is not None:  # last: what was found must not be lost with a page that the disk does not take
+        from descend.report import write_scan
+
+        write_scan(asked.page, audit)
+    if not asked.json and (asked.page is not None or not audit.clean):
+        tell("To see the pictures: --page scan.html" if asked.page is None else f"Page: {asked.page}")
     return 0 if audit.clean else 1
 
 
@@ -81,13 +87,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def lines(audit: Audit, page: Path | None) -> Iterator[str]:
+def lines(audit: Audit) -> Iterator[str]:
     """Yield the audit as text: every check with its mark, what it saw, and the fix; pictures where something is wrong."""
     yield from told(audit.findings)
     if not audit.deep:
         yield "No network has looked at the pictures: --deep looks for wrong labels too."
     yield f"{audit.data}: {verdict(audit.findings, 'clean')}; {audit.n_pictures:,} pictures in {sum(audit.wall_s.values()):.0f} s"
-    if page is not None:
-        yield f"Page: {page}"
-    elif not audit.clean:
-        yield "To see the pictures: --page scan.html"

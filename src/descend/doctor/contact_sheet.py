@@ -13,7 +13,7 @@ from torch import Tensor
 from descend.doctor.sample import few_of_each
 from descend.doctor.subject import Subject
 from descend.errors import KnobError
-from descend.train.folder import replacing
+from descend.outputs import check_output, writing
 
 N_PICTURES, N_DRAWS = 10, 5
 SIDE, GAP, LINE = 112, 6, 15  # pixels on the sheet
@@ -21,17 +21,16 @@ SHOWN_LABEL = 18  # characters under a picture
 
 
 def check_sheet_path(path: Path) -> None:
-    """Raise KnobError unless a sheet can be written there: before the work, not after it."""
+    """Raise KnobError or OutputError unless a sheet can be written there: before the work, not after it."""
     if path.suffix != ".png":
         raise KnobError("--out", "must end in .png", got=str(path))
-    if not path.parent.is_dir():
-        raise KnobError("--out", "must lie in a folder that exists", got=str(path))
+    check_output("--out", path)
 
 
 def write_contact_sheet(subject: Subject, path: Path) -> None:
     """Write a PNG: one row per picture, the plain view first, then draws of the augmentation as successive epochs make them.
 
-    Each stands above its label; a mixed one above the two largest shares. Raises KnobError (path), RunError (cannot be written).
+    Each stands above its label; a mixed one above the two largest shares. Raises KnobError or OutputError (path).
     """
     check_sheet_path(path)
     builder = subject.builder
@@ -48,7 +47,7 @@ def write_contact_sheet(subject: Subject, path: Path) -> None:
             by = Image.Resampling.NEAREST if len(image) < SIDE else Image.Resampling.BOX  # small pictures show their pixels
             sheet.paste(Image.fromarray(image).resize((SIDE, SIDE), by), (x, y))
             draw.text((x, y + SIDE), label, fill="black", font=font)
-    with replacing(path) as unfinished:
+    with writing(path) as unfinished:
         sheet.save(unfinished, "PNG")
 
 

@@ -16,10 +16,10 @@ from descend.augment.label_safety import Safety, Trial
 from descend.augment.mix import mix_targets, soften
 from descend.data import Dataset, decode_resized
 from descend.errors import DataError, KnobError, PictureError
+from descend.outputs import write_page
 from descend.percentages import percent
 from descend.report import words
 from descend.report.page import environment
-from descend.train import folder
 from descend.train.evaluate import thumbnail
 
 SHOWN_SIDE = 144  # pixels of a picture on the page
@@ -134,13 +134,13 @@ def write(
 ) -> None:
     """Write the page, atomically: the pictures, and how safe the transforms are where it was measured.
 
-    path: the HTML file; the page loads nothing. name: of the data. Raises RunError where it cannot be written.
+    path: the HTML file; the page loads nothing. name: of the data. Raises OutputError where it cannot be written.
     """
     page = environment().get_template("gallery.html").render(
         name=name, transforms=list(map(str, transforms)), shown=shown, words=words, tables=[_table(item) for item in safety],
         tolerance=safety[0].tolerance if safety else 0.0,
     )  # fmt: skip
-    folder.write_text(path, page)
+    write_page(path, page)
 
 
 def _table(safety: Safety) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from numpy import uint8
 from numpy.typing import NDArray
 from PIL import Image
 
+from descend import outputs
 from descend.augment import Augmentation
 from descend.data import Dataset
 from descend.errors import DataError, KnobError
@@ -27,7 +28,6 @@ from descend.landscape.drawing import COLORS, check_path
 from descend.report import gallery
 from descend.report.lesson_translation import augmentations, reasons, translation
 from descend.technique import spec
-from descend.train import folder
 
 SIDE = 160
 """Pixels per side of the pictures on the page, stored and drawn."""
@@ -53,12 +53,12 @@ def write_page(path: Path | str, pictures: Sequence[Picture] = (), transforms: S
     """Write the page, as it begins with ``pictures`` and ``transforms``, to ``path``, replacing a file whole or not at all.
 
     pictures: names and pixels (SIDE, SIDE, 3) uint8; none are two photographs of scikit-learn's. transforms: none are a usual
-    list. Raises KnobError for a transform that the page cannot show and for a file that does not end in .html; RunError where it
-    cannot be written.
+    list. Raises KnobError for a transform that the page cannot show and for a file that does not end in .html; OutputError where
+    it cannot be written.
     """
     path = Path(path)
     check(path, transforms)
-    folder.write_text(path, page(pictures, transforms))
+    outputs.write_page(path, page(pictures, transforms))
 
 
 def check(path: Path, transforms: Sequence[Augmentation]) -> None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from descend.data import Dataset, decode_resized
 from descend.errors import PictureError
 from descend.findings import Finding, verdict
+from descend.outputs import write_page
 from descend.report.page import environment
-from descend.train import folder
 from descend.train.evaluate import thumbnail
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ SEVERITIES = {"finding": "Findings", "note": "Worth knowing", "ok": "As it shoul
 
 
 def write_scan(path: Path | str, audit: Audit) -> None:
-    """Write the page, atomically; it loads nothing. Raises RunError where it cannot be written.
+    """Write the page, atomically; it loads nothing. Raises OutputError where it cannot be written.
 
     path: the HTML file.
     """
@@ -39,7 +39,7 @@ def write_scan(path: Path | str, audit: Audit) -> None:
         name=audit.data, n=audit.n_pictures, n_classes=len(dataset.classes), verdict=verdict(audit.findings, "clean"),
         sections=[section for section in sections if section[1]], deep=audit.deep,
     )  # fmt: skip
-    folder.write_text(Path(path), page)
+    write_page(Path(path), page)
 
 
 def _described(finding: Finding, dataset: Dataset, rows: Mapping[str, int]) -> dict[str, Any]:

@@ -1,0 +1,52 @@
+"""A file that somebody has asked for by name: its place is looked at before the work, and the file is written whole after it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from descend.errors import KnobError, OutputError, is_full_disk
+from descend.files import replacing
+from descend.unfinished import delete, unfinished_name
+
+
+def check_output(who: str, path: Path) -> None:
+    """Raise KnobError unless ``path`` is that of a file in a folder that exists, OutputError where none can be written there.
+
+    who: what names the file, such as ``--page``.
+    """
+    if path.is_dir():
+        raise KnobError(who, "must be a file, not a folder", got=str(path))
+    if not path.parent.is_dir():
+        raise KnobError(who, "must lie in a folder that exists", got=str(path),
+                        fix=f"Make it: mkdir -p {shlex.quote(str(path.parent))}")  # fmt: skip
+    tried = path.with_name(unfinished_name())
+    try:
+        tried.touch()  # rights alone do not tell: a disk may be mounted for reading only
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    finally:
+        delete(tried)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """Yield a path to write at that becomes ``path`` as in ``files.replacing``; OutputError where the disk does not take it."""
+    try:
+        with replacing(path) as unfinished:
+            yield unfinished
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def write_page(path: Path, page: str) -> None:
+    """Write a page (UTF-8) as ``writing`` does; names of files in it need not be valid Unicode."""
+    with writing(path) as unfinished:
+        unfinished.write_text(page, encoding="utf-8", errors="backslashreplace")
+
+
+def _unwritable(path: Path, error: OSError) -> OutputError:
+    fix = "Free some space, or choose another place." if is_full_disk(error) else "Choose a place where you may write."
+    return OutputError(str(path), f"must be a file that can be written ({error.strerror or error})", fix=fix)
