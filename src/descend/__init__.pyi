@@ -29,6 +29,7 @@ from .errors import DivergenceError as DivergenceError
 from .errors import KnobError as KnobError
 from .errors import MissingExtra as MissingExtra
 from .errors import ModelError as ModelError
+from .errors import OutputError as OutputError
 from .errors import PictureError as PictureError
 from .errors import RunError as RunError
 from .errors import SpecError as SpecError

@@ -348,6 +348,9 @@ def test_interrupted_run_says_so_and_how_to_go_on(tmp_path: Path) -> None:
     assert "Interrupted after epoch 12 of 60: the best validation accuracy so far is" in page.text
     assert page.text.count(f"descend fit --resume {run}") == 3
     assert "48 of 60 epochs are left" in page.text
+    assert "Nothing is kept that was trained. Begin with" in page.text
+    (run / "checkpoint.safetensors").touch()
+    assert "What was trained is kept. Go on where it stopped" in written(run)[1].text
     (run / "metrics.jsonl").unlink()
     _, page = written(run)
     assert "Interrupted before the first epoch was complete: nothing has been measured yet." in page.text

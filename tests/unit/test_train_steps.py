@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -22,6 +23,7 @@ from descend.train.judge import judge
 from descend.train.loop import Position
 from descend.train.prepare import TrainingSetup, prepare
 from descend.train.recipe import from_settings, read
+from descend.train.run import Run
 from descend.train.run_log import RunLog
 from descend.train.training import train
 
@@ -202,6 +204,37 @@ def test_what_comes_before_the_first_epoch_is_done_once_and_its_state_is_a_candi
     assert "before the first epoch" in told(setup)
     train(setup, restore=True)
     assert done == [1], "a run that goes on has it already"
+
+
+def test_a_ctrl_c_before_the_first_epoch_keeps_the_state_that_was_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def estimate_that_is_stopped(*_: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(training, "_estimate", estimate_that_is_stopped)
+    setup = prepared(tmp_path / "run")
+    run = judge(train(dataclasses.replace(setup, mode_task=dataclasses.replace(setup.mode_task, head_first=lambda: None))))
+    setup.log.close()
+    assert run.record.status == "interrupted"
+    assert run.record.chosen is not None
+    assert run.record.chosen["epoch"] == 0, "the state before the first epoch is the answer so far"
+    assert run.record.val is not None
+    assert folder.is_trained(run.folder)
+    assert len(run.predict(IMAGES[:3]).labels) == 3
+    monkeypatch.undo()
+    assert train(prepared(None, log=RunLog.reopened(run.folder)), restore=True).finished
+
+
+def test_a_run_without_a_model_says_what_to_do(tmp_path: Path) -> None:
+    setup = prepared(tmp_path / "run")
+    run = Run(tmp_path / "run", setup.log.record)
+    with pytest.raises(RunError, match=r"must hold model\.safetensors\. It is being trained now: wait until it has ended"):
+        run.predict(IMAGES[:1])
+    setup.log.close()
+    with pytest.raises(RunError, match=r"It has stopped before one was kept\. Go on: descend fit --resume .*run"):
+        run.predict(IMAGES[:1])
+    run.record.status = "finished"
+    with pytest.raises(RunError, match=r"Train again from its recipe: descend fit --recipe .*run/recipe\.toml"):
+        run.predict(IMAGES[:1])
 
 
 def test_metrics_of_epochs_after_the_checkpoint_are_dropped(tmp_path: Path) -> None:

@@ -66,7 +66,10 @@ def _resume(request: Mapping[str, Any], listener: Listener, started: float) -> d
 
 
 def _told(run: Any) -> dict[str, Any]:
-    return {"status": run.record.status, "run": Path(run.folder).name, "verdict": run.verdict()}
+    from descend.train.folder import is_trained
+
+    name, trained = Path(run.folder).name, is_trained(run.folder)
+    return {"status": run.record.status, "run": name, "verdict": run.verdict(), "trained": trained}
 
 
 def _scan(request: Mapping[str, Any], listener: Listener, started: float) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from descend.cli.progress import Terminal
 from descend.errors import KnobError, RunError
 from descend.progress import Silent
 from descend.technique import Knob, knobs
+from descend.train.folder import is_trained
 from descend.train.interrupt import EXIT_TERMINATED, terminable
 from descend.train.recipe import FORMER_NAMES, LISTS, Recipe, from_arguments, read, renamed
 from descend.train.world import ALONE, World, are_several
@@ -218,7 +219,8 @@ def _closing(run: Run, world: World) -> list[str]:
     folder = shlex.quote(str(run.folder))
     if run.record.status == "interrupted":
         go_on = with_imports(f"{world.command()} --resume {folder}", run.record)
-        return [f"Stopped; what was trained is kept in {run.folder}", f"Go on:   {go_on}"]
+        kept = "; what was trained is kept in" if is_trained(run.folder) else " before anything was trained:"
+        return [f"Stopped{kept} {run.folder}", f"Go on:   {go_on}"]
     rows = cast("list[EpochRow]", run.record.epoch_rows(run.folder))
     return [
         *run.verdict().splitlines(),

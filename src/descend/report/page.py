@@ -92,6 +92,7 @@ def _context(run: Path) -> dict[str, Any]:
     script, policy = _script()
     return {
         "run": str(run),
+        "is_trained": folder.is_trained(run),
         "record": record,
         "name": str(record.data.get("name") or run.name),
         "verdict": words.verdict(record, rows),

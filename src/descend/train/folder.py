@@ -208,6 +208,11 @@ def verify_recipe(run: Path) -> None:
                        fix="Undo the change, or train anew: descend fit --recipe RUN/recipe.toml --out NEW.")  # fmt: skip
 
 
+def is_trained(run: Path) -> bool:
+    """Return whether a run folder keeps anything that was trained: a model, or a checkpoint to go on from."""
+    return any((run / name).exists() for name in (MODEL, CHECKPOINT, PREVIOUS))
+
+
 def has_checkpoint(run: Path) -> bool:
     """Return whether a run can go on from a checkpoint. Raises RunError for one in a format that is no longer read."""
     if (run / CHECKPOINT).exists() or (run / PREVIOUS).exists():

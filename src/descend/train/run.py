@@ -25,7 +25,7 @@ from descend.train.answers import FeatureVectors, Predictions
 from descend.train.familiar import familiar
 from descend.train.inference_result import InferenceResult
 from descend.train.labels import typed
-from descend.train.lock import RunLock
+from descend.train.lock import RunLock, in_use
 from descend.train.own_data import as_in_training
 from descend.train.picture_sources import FEW, decoded_batches, picture_sources, refuse_none
 from descend.train.recipe import Recipe, read
@@ -109,8 +109,16 @@ class Run:
         """Return the file of the model. Raises RunError where there is none."""
         path = self.folder / folder.MODEL
         if not path.exists():
-            raise RunError(f"run {self.folder}", f"must hold {folder.MODEL}", fix="It stopped before anything was trained.")
+            raise RunError(f"run {self.folder}", f"must hold {folder.MODEL}", fix=self._how_to_get_one())
         return path
+
+    def _how_to_get_one(self) -> str:
+        """Return what to do where there is no model."""
+        if self.record.status == "finished":
+            return self._how_to_rebuild()
+        if in_use(self.folder):
+            return "It is being trained now: wait until it has ended."
+        return f"It has stopped before one was kept. Go on: descend fit --resume {shlex.quote(str(self.folder))}."
 
     def _how_to_rebuild(self) -> str:
         """Return what to do about a model that is damaged."""

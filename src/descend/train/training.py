@@ -28,6 +28,7 @@ from descend.train.manifest import digest_of
 from descend.train.memory_need import LARGE, in_gb, refuse_too_much, step_bytes
 from descend.train.nonfinite import MOST_ROLLBACKS, Rollback, notes
 from descend.train.prepare import TrainingSetup
+from descend.train.run_log import RunLog
 from descend.train.snapshots import Snapshots
 from descend.transfer import OutOfFold
 
@@ -71,27 +72,24 @@ def train(setup: TrainingSetup, *, restore: bool = False) -> TrainingResult:
                 train_head_first(setup)
             if world.leads:
                 _offer_start(setup, best)
-        _agree(task, rollback)
-        if world.leads:
-            with torch.random.fork_rng(devices=checkpoint.gpus_of(task.module)):
-                _estimate(setup, task, position)
-        if rollback is not None and rollback.state is None:
-            rollback.keep(position, task)
-        started = time.perf_counter()
-        with log.timed("train"), graceful() as interrupt:
-            callback = _callback(setup, task, log.folder, position, best, rollback, interrupt)
-            failure = _looped(setup, task, callback, interrupt)
+        with graceful() as interrupt:  # from here on there is a state to keep: what training begins with may have been judged
+            _agree(task, rollback)
+            if world.leads:
+                with torch.random.fork_rng(devices=checkpoint.gpus_of(task.module)):
+                    _estimate(setup, task, position)
+            if rollback is not None and rollback.state is None:
+                rollback.keep(position, task)
+            started = time.perf_counter()
+            with log.timed("train"):
+                callback = _callback(setup, task, log.folder, position, best, rollback, interrupt)
+                failure = _looped(setup, task, callback, interrupt)
     position = callback.position
     log.record.decisions = callback.decisions()
     n_rollbacks = 0 if rollback is None else rollback.n
     log.record.notes = initial_run.notes(log.record.init) + notes(
         callback.train_losses, len(setup.dataset.classes), n_dropped=position.n_dropped, n_rollbacks=n_rollbacks
     )
-    if log.folder is not None:
-        lines = log.folder / folder.METRICS
-        if lines.exists():  # what the record vouches for must not be lost with the power
-            folder.flush_lines(lines)
-            log.record.metrics_digest = digest_of(lines)
+    _vouch_for_metrics(log)
     _note_throughput(setup, callback.n_done, time.perf_counter() - started)
     if failure is None:
         _check_frozen(setup, frozen)
@@ -99,6 +97,13 @@ def train(setup: TrainingSetup, *, restore: bool = False) -> TrainingResult:
     if finished and log.folder is not None:
         checkpoint.forget_previous(log.folder)
     return TrainingResult(setup, log.folder, best, finished, position, failure)
+
+
+def _vouch_for_metrics(log: RunLog) -> None:
+    """Note the digest of the metrics; what the record vouches for must not be lost with the power."""
+    if log.folder is not None and (lines := log.folder / folder.METRICS).exists():
+        folder.flush_lines(lines)
+        log.record.metrics_digest = digest_of(lines)
 
 
 @contextmanager

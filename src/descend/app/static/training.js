@@ -131,8 +131,8 @@ function showLive() {
 
 function ending() {
   if (job.error) return "It could not go on";
-  return {finished: "Finished", interrupted: "Stopped; what was trained is kept",
-    stopped: "Stopped before anything was trained"}[job.result?.status] ?? "Ended";
+  const stopped = job.result?.trained ? "Stopped; what was trained is kept" : "Stopped before anything was trained";
+  return {finished: "Finished", interrupted: stopped, stopped}[job.result?.status] ?? "Ended";
 }
 
 function outcome({verdict, run, status}) {
