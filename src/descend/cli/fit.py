@@ -15,7 +15,7 @@ from descend.api import fit, resume
 from descend.cli import STARTED
 from descend.cli.catalogue import check_names
 from descend.cli.first_look import check_data, check_run
-from descend.cli.output import Parser, tell
+from descend.cli.output import Parser, number, tell
 from descend.cli.progress import Terminal
 from descend.errors import KnobError, RunError
 from descend.progress import Silent
@@ -208,8 +208,10 @@ def _flag(knob: Knob) -> dict[str, Any]:
         return options | {"nargs": "+", "action": "extend", "metavar": "SPEC", "help": f"{knob.doc}; repeatable"}
     if bool in kinds or knob.type is bool:
         return options | {"action": "store_true"}
-    kind = int if int in kinds else float if float in kinds else str
-    return options | {"type": kind, "metavar": {int: "N", float: "X", str: "TEXT"}[kind]}
+    kind = int if int in kinds else float if float in kinds else None
+    if kind is None:
+        return options | {"metavar": "TEXT"}
+    return options | {"type": number(kind, knob.interval.removesuffix(", or None")), "metavar": "N" if kind is int else "X"}
 
 
 def _closing(run: Run, world: World) -> list[str]:

@@ -102,6 +102,7 @@ def survey(
     """
     recipe, taken = initial_run.settled(recipe) if of is None else (recipe, {})
     check_specs(recipe)
+    _check_device(recipe.device)
     shared_cache()  # an address that cannot be one is refused before anything is looked at
     source = _source(recipe, arrays, who)
     recipe = _located(recipe)
@@ -127,7 +128,6 @@ def survey(
     plan = label_check.until_measured(resolve(recipe, profile), recipe)
     before = {} if of is None else of.record.reasons  # its recipe names all settings, as if they had been asked for
     plan = replace(plan, reasons=before | plan.reasons | chosen | taken)
-    _check_device(plan.device)
     check_divisible(plan, current())
     if helpers := current().helpers:
         progress.say(f"  features   on {helpers}")

@@ -72,7 +72,7 @@ class Recipe:
     latency: Annotated[str | None, Doc("auto: what one answer may take on this machine, for example 20ms")] = None
     max_size: Annotated[str | None, Doc("auto: what the model may weigh, for example 20MB")] = None
     epochs: Annotated[int, Ge(1), Doc("passes over the training pictures")] | None = None
-    size: Annotated[int, Ge(8), Doc("side of the square picture that the network sees, pixels")] | None = None
+    size: Annotated[int, Ge(8), Le(4096), Doc("side of the square picture that the network sees, pixels")] | None = None
     batch_size: Annotated[int, Ge(1), Doc("pictures per step")] | None = None
     snapshots: Annotated[int, Ge(2), Doc("states to keep along the run, for descend slice")] | None = None
     checkpoint_every: Annotated[
