@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 MOST_BYTES = 20_000_000
 
@@ -57,6 +57,9 @@ def handler(classify: Classifier) -> type[BaseHTTPRequestHandler]:
                 return
             try:
                 probabilities = classify(self.rfile.read(length))
+            except UnidentifiedImageError:  # its own words name a buffer of this process
+                self.answer(400, {"error": "no picture in a format that Pillow reads"})
+                return
             except (OSError, Image.DecompressionBombError) as error:
                 self.answer(400, {"error": str(error)})
                 return

@@ -91,7 +91,16 @@ def test_eight_bits_are_inside_and_their_cost_is_told(network: Classifier, answe
     assert {item.data_type for item in model.graph.initializer} >= {onnx.TensorProto.INT8}
     assert {item.key: item.value for item in model.metadata_props}["quantized"] == "int8"
     assert report.n_bytes < report.n_bytes_before
-    assert "points lost (95% interval" in str(report)
+
+
+def test_accuracy_that_rose_is_told_as_gained() -> None:
+    few, more = np.arange(100) < 90, np.arange(100) < 92
+    lost, gained = str(QuantizedReport(more, few, 2, 1, 2)), str(QuantizedReport(few, more, 2, 1, 2))
+    assert "92.00% -> 90.00% of 100 validation pictures: 2.00 points lost (95% interval " in lost
+    assert "90.00% -> 92.00% of 100 validation pictures: 2.00 points gained (95% interval " in gained
+    ends = [text.partition("interval ")[2].partition(")")[0] for text in (lost, gained)]
+    assert ends[0] == ends[1], "the interval is that of what is told"
+    assert "points lost" in str(QuantizedReport(few, few, 0, 1, 2))
 
 
 def test_a_loss_of_as_much_as_is_allowed_is_allowed() -> None:

@@ -102,7 +102,7 @@ def test_it_answers_over_http(run: Run, served: ModuleType) -> None:
         server.server_close()
     assert answers[0][0] == 200
     assert answers[0][1]["class"] == run.predict(IMAGES[1]).labels[0]
-    assert answers[1][0] == 400
+    assert answers[1] == (400, {"error": "no picture in a format that Pillow reads"})
 
 
 def test_what_it_cannot_be_checked_on_or_named_is_told(run: Run, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def test_a_full_disk_is_told_with_the_file_and_leaves_what_was_there(tmp_path: P
 
 
 @pytest.mark.parametrize("words", ["scan digits --page p.html", "doctor digits --out p.png", "augment digits --out p.html",
-                                   "augment --page p.html"])  # fmt: skip
+                                   "augment --page p.html", "export run --out p.onnx"])  # fmt: skip
 def test_every_verb_looks_before_its_work(
     words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

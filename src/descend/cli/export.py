@@ -7,6 +7,7 @@ from pathlib import Path
 from descend.cli.first_look import load
 from descend.cli.output import Parser, tell
 from descend.errors import KnobError
+from descend.outputs import check_output
 
 FORMATS = ("onnx", "torch", "openvino")
 
@@ -30,6 +31,8 @@ def main(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     if args.max_loss is not None and not args.int8:
         raise KnobError("--max-loss", "has no effect without --int8", got=args.max_loss, fix="Leave it out.")
+    if args.out is not None:
+        check_output("--out", args.out)
     asked = args.int8 or args.format or args.out  # what is wrong with these is told before a missing run, and imports torch
     run = None if asked else load(args.run)
     from descend.cli.progress import Terminal

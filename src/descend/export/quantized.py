@@ -65,10 +65,13 @@ class QuantizedReport:
 
     def __str__(self) -> str:
         low, high = (100 * end for end in (self.known.interval.low, self.known.interval.high))
+        points, what = 100 * self.loss, "lost"
+        if self.loss < 0:
+            points, low, high, what = -points, -high, -low, "gained"
         whose = "pictures that the model has learned from, so new ones may lose more" if self.learned else "validation pictures"
         return (
             f"INT8: accuracy {self.before.mean():.2%} -> {self.after.mean():.2%} of {len(self.before):,} {whose}: "
-            f"{100 * self.loss:.2f} points lost (95% interval {low:.1f} to {high:.1f}), {self.n_changed} answers changed; "
+            f"{points:.2f} points {what} (95% interval {low:.1f} to {high:.1f}), {self.n_changed} answers changed; "
             f"{size_in_words(self.n_bytes_before)} -> {size_in_words(self.n_bytes)}"
         )
 
