@@ -245,7 +245,9 @@ def test_a_class_with_one_picture_is_noted_and_nothing_warns(folder: Path, tmp_p
     for path in sorted((folder / "disc").iterdir())[1:]:
         path.unlink()
     made = descend.fit(folder, out=tmp_path / "run", **TINY)
-    assert any(item["kind"] == "few" and "disc (none in val)" in item["examples"] for item in made.record.data["problems"])
+    assert any(
+        item["kind"] == "few" and "disc (none in val and test)" in item["examples"] for item in made.record.data["problems"]
+    )
 
 
 def test_one_text_stands_for_a_list_of_one(shapes: Path, tmp_path: Path) -> None:

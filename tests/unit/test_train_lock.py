@@ -153,7 +153,13 @@ def test_what_a_killed_process_left_in_an_empty_folder_is_nothing(tmp_path: Path
     (tmp_path / LOCK).write_text("")
     folder.check_free(tmp_path)
     (tmp_path / folder.RECORD).write_text("{}")
-    with pytest.raises(RunError, match="new or empty"):
+    with pytest.raises(RunError, match=f"new or empty.*go on with the run there: descend fit --resume {tmp_path}"):
+        folder.check_free(tmp_path)
+
+
+def test_a_folder_of_other_things_is_no_run_to_go_on_with(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(RunError, match=r"Choose another\.$"):
         folder.check_free(tmp_path)
 
 

@@ -226,14 +226,13 @@ def _carved(given: NDArray[np.int8], splits: NDArray[np.int8]) -> list[Problem]:
 def _few(dataset: Dataset) -> list[Problem]:
     """Return the problem of classes without a picture in a split that others have: no metric speaks for them there."""
     counts = dataset.counts()
+    parts = [(column, part) for column, part in enumerate(SPLITS) if counts[:, column].any()]
     lacking = [
-        f"{name} (none in {part})"
-        for column, part in enumerate(SPLITS)
-        if counts[:, column].any()
-        for name, n in zip(dataset.classes, counts[:, column], strict=True)
-        if n == 0
+        f"{name} (none in {' and '.join(part for column, part in parts if not row[column])})"
+        for name, row in zip(dataset.classes, counts, strict=True)
+        if not all(row[column] for column, _ in parts)
     ]
-    return problem("few", "1 class is too small for every split", "{n} times a class is too small for a split", lacking)
+    return problem("few", "1 class is too small for every split", "{n} classes are too small for every split", lacking)
 
 
 def _fingerprint(classes: tuple[str, ...], *arrays: NDArray[Any]) -> str:

@@ -17,7 +17,7 @@ from descend.report import words
 from descend.stats import Interval
 from descend.train import metrics
 from descend.train.calibration import suggested_threshold
-from descend.train.recipe import without_flags
+from descend.train.recipe import scan_command, without_flags
 from descend.train.record import RunRecord
 from descend.train.record_types import EpochRow, Score
 
@@ -93,12 +93,9 @@ def _scan(record: RunRecord) -> Advice | None:
     doubt = "; ".join(told) or _sure_but_wrong(record)
     if not doubt:
         return None
-    corrections = record.plan.get("corrections")
-    words_ = ["descend", "scan", data, *(["--corrections", str(corrections)] if corrections else []),
-              *(["--outside"] if record.plan.get("outside") else []), *(["--deep"] if _side(record) >= LEAST_SIDE else []),
-              "--page", "scan.html"]  # fmt: skip
+    command = scan_command(record.plan, deep=_side(record) >= LEAST_SIDE)
     seconds = sum(record.wall_s.get(stage, 0.0) for stage in ("scan", "build", "decode", "features"))
-    return Advice("Look at the labels", words.with_imports(shlex.join(words_), record), doubt, seconds)
+    return Advice("Look at the labels", words.with_imports(command, record), doubt, seconds)
 
 
 def _sure_but_wrong(record: RunRecord) -> str:
@@ -121,7 +118,7 @@ def _longer_search(record: RunRecord) -> Advice | None:
         return None
     budget, seconds = _budget(record.budget_used_s + 1.25 * step["seconds"])
     why = (
-        f"the search ended after {duration(record.budget_used_s)} with a step left: {step['why']}, about "
+        f"the run took {duration(record.budget_used_s)}, and its search had a step left: {step['why']}, about "
         f"{duration(step['seconds'], estimated=True)} more"
     )
     return _trained(record, "Search longer", why, seconds, "--budget", budget)

@@ -26,7 +26,7 @@ from descend.report.pictures import arranged
 from descend.report.search import search
 from descend.report.techniques import bibtex, used
 from descend.train import folder
-from descend.train.recipe import Recipe
+from descend.train.recipe import FEATURE_SETS, Recipe
 from descend.train.record import RunRecord, load
 from descend.train.record_types import ClassScore, EpochRow, ParameterGroup
 
@@ -115,6 +115,7 @@ def _context(run: Path) -> dict[str, Any]:
         "commands": _commands(run, record),
         "recipe": recipe.read_text(encoding="utf-8") if recipe.exists() else "",
         "words": words,
+        "feature_sets": FEATURE_SETS,
         "script": script,
         "policy": policy,
         "drawn": [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -124,8 +125,8 @@ def check_free(out: Path | None) -> None:
     What a process that was killed while it made a run here has left is nothing: a recipe without a record.
     """
     if out is not None and (out.is_file() or (out.is_dir() and any(path.name not in _LEFT_OVER for path in _listed(out)))):
-        raise RunError("--out", "must be a new or empty folder", got=str(out),
-                       fix="Choose another, or go on with an interrupted run: descend fit --resume RUN.")  # fmt: skip
+        go_on = f", or go on with the run there: descend fit --resume {shlex.quote(str(out))}" if (out / RECORD).is_file() else ""
+        raise RunError("--out", "must be a new or empty folder", got=str(out), fix=f"Choose another{go_on}.")
 
 
 def create(out: Path | None, name: str, fill: Callable[[Path], None] = lambda _: None, root: str = "runs") -> Path:

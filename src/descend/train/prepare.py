@@ -43,7 +43,7 @@ from descend.train.modes import MODES
 from descend.train.modes.features import feature_set
 from descend.train.modes.mode import Mode, with_pretrained
 from descend.train.plan import DataProfile, Plan
-from descend.train.recipe import Recipe
+from descend.train.recipe import Recipe, scan_command
 from descend.train.record_types import FrozenPart, ParameterGroup, Preprocessing
 from descend.train.resolve import check_specs, resolve
 from descend.train.run import Run
@@ -51,7 +51,7 @@ from descend.train.run_log import RunLog
 from descend.train.step_checks import check_average, check_batch_size
 from descend.train.task_builder import Extraction, ModeTask, TaskBuilder, class_counts, class_weights
 from descend.train.world import ALONE, World, current
-from descend.transfer import Engine, check_folds, choose, trainable_stages
+from descend.transfer import Engine, check_folds, choose, remembered, trainable_stages
 
 NEAR_PER_S, OPENED_PER_S = 100, 300
 """Pictures for each second of a budget: among which near copies are sought, 7% of it on two cores; and that are opened at all,
@@ -281,8 +281,9 @@ def _scan(recipe: Recipe, source: Any, corrections: str | None, log: RunLog, pro
         progress.say(line)
     if recipe.folds is not None:
         progress.say(f"  folds: all that may be trained on, together; {recipe.folds} heads answer what each was fitted without")
-    if any(problem.kind in SHOWN_BY_SCAN for problem in dataset.problems):
-        progress.say("  to see these pictures: descend scan DATA --page scan.html")
+    if recipe.data is not None and any(problem.kind in SHOWN_BY_SCAN for problem in dataset.problems):
+        command = scan_command(vars(recipe), seed=recipe.seed if recipe.split_seed is None else recipe.split_seed)
+        progress.say(f"  to see these pictures: {command}")
     return dataset
 
 
@@ -371,8 +372,11 @@ def _engine(plan: Plan, mode: Mode, backbone: Backbone, log: RunLog, progress: P
     """Decide which engine runs the frozen part; once decided it stands in the recipe and is never chosen again."""
     if plan.engine != "auto":
         return plan, None
-    progress.say("  choosing the engine (measured once for this network and machine) ...")
-    choice = choose(backbone, size=plan.size, taps=mode.taps(backbone, plan))
+    taps = mode.taps(backbone, plan)
+    choice = remembered(backbone, size=plan.size, taps=taps)
+    if choice is None:
+        progress.say("  choosing the engine (measured once for this network and machine) ...")
+        choice = choose(backbone, size=plan.size, taps=taps)
     rates = ", ".join(f"{name} {rate:.0f}" for name, rate in choice.images_per_s.items())
     plan = plan.decided("engine", choice.engine.name, f"the fastest here, pictures/s: {rates}")
     progress.say(f"  engine     {plan.engine}  ({plan.reasons['engine']})")

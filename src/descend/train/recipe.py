@@ -7,6 +7,7 @@ effect on the run is an error (``train/plan.py``), so a recipe never says more t
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import tomllib
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
@@ -22,6 +23,14 @@ from descend.technique import Technique, knobs, record
 from descend.train.record_types import Metric
 
 Transfer = Literal["auto", "features", "head", "finetune", "scratch"]
+FEATURE_SETS = {
+    "last": "the last stage",
+    "late": "late stages",
+    "covariances": "late stages, and covariances of their channels",
+    "quarters": "late stages, covariances of their channels, and means of the quarters of their maps",
+}
+"""What a fitted head may read: name -> what that is."""
+
 FeatureStages = Literal["auto", "last", "late", "covariances", "quarters"]
 EngineName = Literal["auto", "torch", "onnxruntime", "openvino", "openvino-bf16"]
 NormPolicy = Literal["eval", "affine-frozen", "train"]
@@ -124,6 +133,16 @@ def from_arguments(
     if isinstance(data, (str, Path)):
         return from_settings({**settings, "data": str(data)}, base), None
     return from_settings(settings, base), data
+
+
+def scan_command(settings: Mapping[str, Any], *, deep: bool = False, seed: int = 0) -> str:
+    """Return the command that shows the pictures of data given by ``settings``, of a recipe or a plan. seed: of their split."""
+    corrections = settings.get("corrections")
+    return shlex.join([
+        "descend", "scan", str(settings["data"]), *(["--corrections", str(corrections)] if corrections else []),
+        *(["--outside"] if settings.get("outside") else []), *(["--seed", str(seed)] if seed else []),
+        *(["--deep"] if deep else []), "--page", "scan.html",
+    ])  # fmt: skip
 
 
 def renamed(old: str) -> KnobError:

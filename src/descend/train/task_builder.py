@@ -211,7 +211,9 @@ class TaskBuilder:
         def lead(divided: Divided) -> NDArray[np.float32]:
             where, n = self._where(n_views), self.n_missing(engine, rows, n_views=n_views)
             if n and engine.images_per_s:
-                self.progress.say(f"features of {n:,} views: about {duration(n / engine.images_per_s, estimated=True)}")
+                self.progress.say(
+                    f"features of {n:,} view{'s' * (n != 1)}: about {duration(n / engine.images_per_s, estimated=True)}"
+                )
             return extract(
                 engine, self.decoded.take, rows, ids=self.dataset.ids, view=view, **where, seed=self.plan.seed,
                 progress=self._count_extracted, divided=divided, batch=BATCH * self.world.size,

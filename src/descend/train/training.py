@@ -28,6 +28,7 @@ from descend.train.manifest import digest_of
 from descend.train.memory_need import LARGE, in_gb, refuse_too_much, step_bytes
 from descend.train.nonfinite import MOST_ROLLBACKS, Rollback, notes
 from descend.train.prepare import TrainingSetup
+from descend.train.recipe import FEATURE_SETS
 from descend.train.run_log import RunLog
 from descend.train.snapshots import Snapshots
 from descend.transfer import OutOfFold
@@ -183,7 +184,7 @@ def _fitted(setup: TrainingSetup) -> TrainingResult:
     plan = setup.plan
     if best is not None:
         told = f"{best['accuracy']:.1%} right in cross-validation, strength {best['strength']:.2g}"
-        setup.progress.say(f"  features ({head.feature_stages}): {told}")
+        setup.progress.say(f"  features {head.feature_stages} ({FEATURE_SETS[head.feature_stages]}): {told}")
     if plan.feature_stages == "auto":
         plan = plan.decided("feature_stages", head.feature_stages, "the lower loss in cross-validation")
     if log.record.preprocessing is not None:
