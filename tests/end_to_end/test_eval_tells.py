@@ -80,6 +80,15 @@ def test_everything_that_a_folder_holds_besides_is_named(run: Run, folder: Path,
     assert all(name in err for name in left_out)
 
 
+def test_a_picture_that_breaks_off_is_told_in_the_form_of_the_others(run: Run, folder: Path) -> None:
+    (folder / "red/cut.png").write_bytes(encoded(100)[:-40])  # which only decoding finds
+    (folder / "red/junk.png").write_bytes(b"<html>")
+    problems = run.evaluate(folder)["problems"]
+    assert problems["red/junk.png"] == "not a format that Pillow reads"
+    assert "truncated" in problems["red/cut.png"]
+    assert "must be" not in problems["red/cut.png"]
+
+
 def test_every_picture_that_cannot_be_read_is_named_however_many(run: Run, folder: Path) -> None:
     for i in range(120):  # more than a note has examples
         (folder / f"red/bad{i}.jpg").write_text("<html>")

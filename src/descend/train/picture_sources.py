@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,11 +72,12 @@ def decoded_batches(
     record: RunRecord,
     threads: int,
     doubtful: dict[str, str] | None = None,
+    told: Callable[[PictureError], str] = str,
 ) -> Iterator[tuple[NDArray[np.uint8], list[int]]]:
     """Yield pictures decoded as in training, up to 64 at a time: (n, R, R, 3) uint8, and their n positions in ``sources``.
 
     record: of the run; it tells the resolution R, and how pixels are read. problems: takes name -> reason of those that
-    cannot be read. doubtful: takes name -> reason of those that may not look as the run's own did (``misread``).
+    cannot be read; told: gives the reason. doubtful: takes name -> reason of those that may not look as the run's own did.
     """
     resolution, policy, usual = record.preparation()["resolution"], record.pixel_policy(), Usual.of(record)
 
@@ -86,7 +87,7 @@ def decoded_batches(
         try:
             image = decode_resized(source, resolution, name=name, policy=policy, look=look.stored)
         except PictureError as error:
-            return None, str(error)
+            return None, told(error)
         return image, look.why
 
     images, positions = list[NDArray[np.uint8]](), list[int]()

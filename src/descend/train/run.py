@@ -17,6 +17,7 @@ from descend import data as data_package
 from descend.data import Dataset
 from descend.data.opening import Source
 from descend.data.pool import n_threads
+from descend.data.scan import reason
 from descend.errors import DataError, DescendError, RunError, SpecError
 from descend.printable import shortened
 from descend.progress import Progress, Silent
@@ -374,7 +375,7 @@ class Run:
     ) -> tuple[InferenceResult, list[int], dict[str, str], dict[str, str]]:
         """Decode and classify: answers to readable pictures, their positions; name -> reason of the others, of doubtful ones."""
         kept, results, problems, doubtful = list[int](), list[InferenceResult](), dict[str, str](), dict[str, str]()
-        batches = decoded_batches(sources, names, problems, record=self.record, threads=threads, doubtful=doubtful)
+        batches = decoded_batches(sources, names, problems, record=self.record, threads=threads, doubtful=doubtful, told=reason)
         for images, positions in batches:
             kept.extend(positions)
             results.append(inference(images))
