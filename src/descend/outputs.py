@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ def check_output(who: str, path: Path) -> None:
     if not path.parent.is_dir():
         raise KnobError(who, "must lie in a folder that exists", got=str(path),
                         fix=f"Make it: mkdir -p {shlex.quote(str(path.parent))}")  # fmt: skip
-    tried = path.with_name(unfinished_name())
+    tried = Path(os.path.realpath(path)).with_name(unfinished_name())
     try:
         tried.touch()  # rights alone do not tell: a disk may be mounted for reading only
     except OSError as error:
@@ -33,10 +34,21 @@ def check_output(who: str, path: Path) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[Path]:
-    """Yield a path to write at that becomes ``path`` as in ``files.replacing``; OutputError where the disk does not take it."""
+    """Yield a path to write at that becomes ``path`` as in ``files.replacing``; OutputError where the disk does not take it.
+
+    A link goes on leading to its file.
+    """
+    with taken(path), replacing(Path(os.path.realpath(path))) as unfinished:
+        yield unfinished
+
+
+@contextmanager
+def taken(path: Path) -> Iterator[None]:
+    """Raise OutputError in the name of ``path`` where the block cannot write it; not where a pipe's reader went away."""
     try:
-        with replacing(path) as unfinished:
-            yield unfinished
+        yield
+    except BrokenPipeError:
+        raise
     except OSError as error:
         raise _unwritable(path, error) from error
 

@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow.parquet as parquet
 import pytest
 
+from descend import outputs
 from descend.cli import answers as writers
 from descend.cli import main
 from descend.cli import predict as verb
@@ -129,16 +130,21 @@ def test_a_disk_that_takes_no_answers_is_told_by_the_name_of_the_file(
     def full(path: Path) -> Any:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), f"{path}.hidden")
 
+    def refused(path: Path) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
     for name in ("p.csv", "p.parquet"):
         with monkeypatch.context() as patch:
-            patch.setattr(verb, "replacing", full)
+            patch.setattr(outputs, "replacing", full)
             assert main(["predict", "RUN", "x.png", "--out", str(tmp_path / name)]) == 1
-        must = f"--out: {tmp_path / name} must be writable (No space left on device)"
-        assert capsys.readouterr().err == f"error: {must}. Free some space or choose another --out.\n"
-    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
+        must = f"{tmp_path / name}: must be a file that can be written (No space left on device)"
+        assert capsys.readouterr().err == f"error: {must}. Free some space, or choose another place.\n"
+    monkeypatch.setattr(Path, "touch", refused)
     monkeypatch.setattr(verb, "load", lambda _: pytest.fail("nothing is asked before"))
     assert main(["predict", "RUN", "x.png", "--out", str(tmp_path / "p.csv")]) == 1
-    assert "p.csv must be writable (its folder takes no files)" in capsys.readouterr().err
+    assert (
+        "p.csv: must be a file that can be written (Permission denied). Choose a place where you may" in capsys.readouterr().err
+    )
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links and pipes in the file system")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -15,8 +14,8 @@ from descend.cli import answers, parquet_answers
 from descend.cli.first_look import load
 from descend.cli.output import Parser, tell
 from descend.cli.progress import Terminal
-from descend.errors import DataError, KnobError, RunError, check_count
-from descend.files import replacing
+from descend.errors import DataError, KnobError, check_count
+from descend.outputs import check_output, taken, writing
 from descend.printable import printable
 from descend.progress import Silent
 
@@ -48,7 +47,7 @@ def main(argv: list[str]) -> int:
     style = answers.Style(top=args.top, unsure_below=args.unsure_below)
     n_missing = 0
     if _form(args) == "parquet" and rows is None:
-        with _telling_the_disk(args.out), replacing(Path(os.path.realpath(args.out))) as path:
+        with writing(args.out) as path:
             parquet_answers.write(seen, style, path)
     else:
         with nullcontext(sys.stdout) if args.out is None else _opened(args.out) as file:
@@ -94,11 +93,9 @@ def add_passes(parser: argparse.ArgumentParser) -> None:
 
 
 def _check(args: argparse.Namespace) -> None:
-    """Raise KnobError for settings that cannot be meant, RunError for a folder that takes no answers."""
-    if args.out is not None and not args.out.parent.is_dir():
-        raise KnobError("--out", "must lie in a folder that exists", got=str(args.out))
-    if args.out is not None and args.out.is_dir():
-        raise KnobError("--out", "must be a file, not a folder", got=str(args.out))
+    """Raise KnobError for settings that cannot be meant, OutputError for a place that takes no answers."""
+    if args.out is not None and not _is_stream(args.out):
+        check_output("--out", args.out)
     if args.top is not None:
         check_count("--top", args.top)
     if args.unsure_below is not None and not 0 < args.unsure_below <= 1:
@@ -108,8 +105,6 @@ def _check(args: argparse.Namespace) -> None:
             parquet_answers.check(answers.Style(top=args.top))
     else:
         _check_submission(args)
-    if args.out is not None and not _is_stream(args.out) and not os.access(Path(os.path.realpath(args.out)).parent, os.W_OK):
-        raise _unwritable(args.out, "its folder takes no files")
 
 
 def _check_submission(args: argparse.Namespace) -> None:
@@ -217,33 +212,17 @@ class _Seen(Iterable["Predictions"]):
 
 def _is_stream(out: Path) -> bool:
     """Return whether a file is a pipe or a device, which takes what is written and has no content of its own."""
-    return out.exists() and (not out.is_file() or out.absolute().parts[1:2] in (("dev",), ("proc",)))  # /dev/stdout > FILE
-
-
-def _unwritable(out: Path, why: str) -> RunError:
-    return RunError("--out", f"{out} must be writable ({why})", fix="Free some space or choose another --out.")
-
-
-@contextmanager
-def _telling_the_disk(out: Path) -> Iterator[None]:
-    """Raise RunError in the name of the file where the disk does not take what is written."""
-    try:
-        yield
-    except BrokenPipeError:  # its reader went away
-        raise
-    except OSError as error:
-        raise _unwritable(out, error.strerror or str(error)) from error
+    if not out.exists() or out.is_dir():
+        return False
+    return not out.is_file() or out.absolute().parts[1:2] in (("dev",), ("proc",))  # /dev/stdout > FILE
 
 
 @contextmanager
 def _opened(out: Path) -> Iterator[TextIO]:
     """Open the file that answers go to: it takes its name when it is whole. A pipe or a device is written to as it is."""
-    is_stream = _is_stream(out)
-    place = out if is_stream else Path(os.path.realpath(out))  # a link goes on leading to the file
     with (
-        _telling_the_disk(out),
-        nullcontext(place) if is_stream else replacing(place) as path,
-        path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+        taken(out) if _is_stream(out) else writing(out) as path,
+        (path or out).open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
     ):
         yield file
 
