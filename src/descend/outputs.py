@@ -43,10 +43,10 @@ def writing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def taken(path: Path) -> Iterator[None]:
-    """Raise OutputError in the name of ``path`` where the block cannot write it; not where a pipe's reader went away."""
+def taken(path: Path) -> Iterator[Path]:
+    """Yield ``path`` to write; OutputError in its name where the block cannot, but for a pipe whose reader went away."""
     try:
-        yield
+        yield path
     except BrokenPipeError:
         raise
     except OSError as error:

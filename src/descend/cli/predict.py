@@ -222,7 +222,7 @@ def _opened(out: Path) -> Iterator[TextIO]:
     """Open the file that answers go to: it takes its name when it is whole. A pipe or a device is written to as it is."""
     with (
         taken(out) if _is_stream(out) else writing(out) as path,
-        (path or out).open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+        path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
     ):
         yield file
 

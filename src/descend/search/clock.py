@@ -120,11 +120,11 @@ class Watch:
         return self._clock.left() - self._reserve()
 
     @contextmanager
-    def pacing(self, expected: float | None) -> Iterator[WorkRate]:
+    def pacing(self, expected: float | None) -> Iterator[None]:
         """Let the news within the block tell the clock how busy the machine is. expected: units of them per second, if known."""
         self._pace = WorkRate(expected)
         try:
-            yield self._pace
+            yield
         finally:
             self._pace = None
 
