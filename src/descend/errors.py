@@ -113,9 +113,15 @@ def check_count(who: str, value: object, *, knob: str = "", least: int = 1, most
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return ``Did you mean 'x'?`` for the closest of ``known``, else a list of what there is."""
     known = sorted(known)
+    return did_you_mean(name, known) or f"Known: {', '.join(known)}."
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return ``Did you mean 'x'?`` for the closest of ``known``, "" where none is close."""
+    known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     close = [other for other in known if other.lower() == name.lower()] or close
-    return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(known)}."
+    return f"Did you mean {close[0]!r}?" if close else ""
 
 
 def first_line(error: BaseException) -> str:

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from descend.errors import RunError, nearest
+from descend.errors import RunError, did_you_mean
 
 if TYPE_CHECKING:
     from descend.train.run import Run
@@ -24,9 +24,9 @@ def check_run(place: Path) -> None:
     path = located(place)
     if not os.path.lexists(path):
         runs = [run.name for run in newest_first(path.parent)]
-        near = nearest(path.name, [LATEST, *runs] if runs else [])
+        near = did_you_mean(path.name, [LATEST, *runs] if runs else [])
         raise RunError(str(path), "must be a run folder, there is nothing of that name",
-                       fix=near if near.startswith("Did") else "Give the folder that `descend fit` printed.")  # fmt: skip
+                       fix=near or "Give the folder that `descend fit` printed.")  # fmt: skip
     read_json(path / RECORD)
 
 

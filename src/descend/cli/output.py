@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from typing import Any, NoReturn, TextIO
 
-from descend.errors import nearest
+from descend.errors import did_you_mean
 from descend.printable import printable, shortened
 
 MOST_SAID = 1_000  # characters of a sentence on wrong usage: it may list many choices
@@ -94,5 +94,5 @@ class Parser(argparse.ArgumentParser):
 
 def _near(word: str, known: Sequence[str]) -> str:
     """Return what might have been meant, as a further sentence; "" where nothing is near."""
-    told = nearest(word, known)
-    return f" {told}" if told.startswith("Did") else ""
+    told = did_you_mean(word, known)
+    return f" {told}" if told else ""

@@ -23,7 +23,7 @@ from descend.data.manifest import SPLITS, Manifest
 from descend.data.places import is_file
 from descend.data.problems import Problem
 from descend.data.table_files import SUFFIXES, read_rows
-from descend.errors import DataError, KnobError, nearest
+from descend.errors import DataError, KnobError, did_you_mean, nearest
 from descend.files import replacing
 
 Action = Literal["keep", "relabel", "drop"]
@@ -158,9 +158,9 @@ def paths_meant(names: Sequence[str], who: str) -> Callable[[str], str]:
         slashed, stripped = cell.replace("\\", "/"), cell.strip()
         path = _meant(cell, known) or _meant(slashed, known) or bare.get(stripped) or bare.get(stripped.replace("\\", "/"))
         if path is None:
-            near = nearest(cell, names) if len(names) <= MOST_CLOSE else ""
+            near = did_you_mean(cell, names) if len(names) <= MOST_CLOSE else ""
             raise DataError(who, "every path must be that of a labeled picture of the data, as `descend scan` names it", got=cell,
-                            fix=near if near.startswith("Did") else "")  # fmt: skip
+                            fix=near)  # fmt: skip
         return path
 
     return meant

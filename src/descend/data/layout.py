@@ -15,7 +15,7 @@ from descend.data.folder_names import is_wrapper, split_names, stands_aside
 from descend.data.manifest import SPLIT_WORDS, UNASSIGNED
 from descend.data.split import TRAIN, VAL
 from descend.data.tree import EXPECTED, Folder
-from descend.errors import DataError, nearest
+from descend.errors import DataError, did_you_mean
 
 _FEW = 0.1  # of the pictures: folders with less do not decide
 
@@ -180,8 +180,8 @@ class _Splits:
         """Refuse a folder beside the splits that holds their classes too and is called like none: ``vaildation``, ``extra``."""
         for folder in self.rivals:
             if len({inner.label for inner in unwrapped(folder).populated} & self.classes) > 1:
-                near = nearest(folder.name.casefold(), SPLIT_WORDS)
-                fix = f"{near} " * near.startswith("Did") + "Rename it, move its pictures into a split, or out of the data."
+                near = did_you_mean(folder.name.casefold(), SPLIT_WORDS)
+                fix = f"{near} " * bool(near) + "Rename it, move its pictures into a split, or out of the data."
                 must = "a folder beside the splits that holds their classes must be called like a split"
                 raise DataError(self.who, must, got=folder.name, fix=fix)
 

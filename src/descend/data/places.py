@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from descend.data import builtin
-from descend.errors import DataError, nearest
+from descend.errors import DataError, did_you_mean, nearest
 
 PREFIX = "builtin:"
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://.+", re.IGNORECASE)
@@ -19,8 +19,8 @@ def check_place(text: str) -> None:
         return
     others = (name for name in _names_beside(path) if name != path.name)  # which may be there, and no folder
     beside = [name for name in others if not name.startswith(".")]
-    near = nearest(path.name, [*builtin.SETS, *beside])
-    hint = near if near.startswith("Did") else nearest(named, builtin.SETS).replace("Known:", "Built-in sets:")
+    near = did_you_mean(path.name, [*builtin.SETS, *beside])
+    hint = near or nearest(named, builtin.SETS).replace("Known:", "Built-in sets:")
     raise DataError(text, f"no such folder, table or built-in set{_why_none(path)}", fix=hint)
 
 

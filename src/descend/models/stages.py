@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from descend.errors import ModelError, nearest
+from descend.errors import ModelError, did_you_mean
 from descend.pixels import IMAGENET_MEAN, IMAGENET_STD
 
 
@@ -322,9 +322,9 @@ class Backbone(nn.Module):
         if stage in self.stage_names:
             return self.stage_names.index(stage)
         listing = f"Its stages, from the pixels on: {', '.join(self.stage_names)}."
-        near = nearest(stage, self.stage_names)
+        near = did_you_mean(stage, self.stage_names)
         raise ModelError(self.name, "a stage must be one of its own", got=stage,
-                         fix=f"{near} {listing}" if near.startswith("Did") else listing)  # fmt: skip
+                         fix=f"{near} {listing}" if near else listing)  # fmt: skip
 
 
 class Classifier(nn.Module):

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from descend.data.dataset import ABOUT_THE_POLICY, ABOUT_THE_SPLIT, Dataset
-from descend.errors import DataError, nearest
+from descend.errors import DataError, did_you_mean
 from descend.train.record_types import DataNote
 
 if TYPE_CHECKING:
@@ -21,8 +21,7 @@ def columns(dataset: Dataset, known: tuple[str, ...]) -> NDArray[np.int64]:
     """Return, for each class of the data, its column in the answers of a run that knows these. Raises DataError for others."""
     unknown = [name for name in dataset.classes if name not in known]
     if unknown:
-        near = nearest(unknown[0], known)
-        way = near if near.startswith("Did") else "Leave pictures of other classes out, or train a run with them."
+        way = did_you_mean(unknown[0], known) or "Leave pictures of other classes out, or train a run with them."
         raise DataError("eval", "the data's classes must be among the run's", got=unknown[:10],
                         fix=f"The run knows {', '.join(known[:20])}{', ...' * (len(known) > 20)}. {way}")  # fmt: skip
     return np.array([known.index(name) for name in dataset.classes], np.int64)
