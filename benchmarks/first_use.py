@@ -32,7 +32,6 @@ print(time.process_time() - began)
 """
 STEPPED = """
 import time
-import numba
 import torch
 from descend.optim import Optimizer
 weight = torch.nn.Parameter(torch.zeros(500_000))
@@ -62,7 +61,7 @@ def first(script: str, folder: Path) -> tuple[float, float]:
 
 def warm_up(folder: Path) -> dict[str, float]:
     """Return the processor seconds after which the process of a search has compiled what each of its parts is for."""
-    command = [sys.executable, "-m", "descend.search.warm_up", "adamw(weight_decay=0.01)", "bfloat16"]
+    command = [sys.executable, "-m", "descend.search.warm_up", "bfloat16"]
     process = subprocess.Popen(command, env={**os.environ, "DESCEND_CACHE": str(folder)})
     found: dict[str, float] = {}
     while len(found) < len(AUGMENT) and process.poll() is None:

@@ -14,24 +14,19 @@ another one's numbers).
 
 Entries lie in ``CacheFolder``, kind ``kernels``. A cache that is damaged, or cannot be written, costs the time to compile again.
 
-Threads share the work in one of two ways. ``run_parts`` uses Python's, since kernels release the interpreter lock.
-``run_shares`` borrows those that torch's own operations run on, where these are OpenMP's: after an operation they spin for a
-while on the cores that other threads would need, unless ``OMP_WAIT_POLICY`` says otherwise. Numba's own thread pools are not
-used: they fight torch's, kill forked children, end the process when two threads launch at once, and double compile times.
+Threads share the work as ``threads`` says. Numba's own thread pools are not used: they fight torch's, kill forked children, end
+the process when two threads launch at once, and double compile times.
 
 Importing this file imports Numba, which takes half a second: import it where a kernel is needed.
 """
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
-import multiprocessing
 import os
 import pickle
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
@@ -53,6 +48,7 @@ from numba.extending import intrinsic
 from numba.np.numpy_support import carray
 
 from descend.files import CacheFolder
+from descend.threads import address_of, run_team
 
 KIND = "kernels"
 LEAN: dict[str, Any] = {"_nrt": False}  # options of code that allocates nothing, so that Numba counts no references to arrays:
@@ -60,7 +56,6 @@ LEAN: dict[str, Any] = {"_nrt": False}  # options of code that allocates nothing
 _VERSIONS = (sys.implementation.cache_tag, np.__version__, numba.__version__, llvmlite.__version__)
 _FOREIGN = sys.stdlib_module_names | {"numba", "llvmlite", "numpy"}  # their texts are known by their versions
 _SWITCHES = tuple(getattr(config, name) for name in ("OPT", "BOUNDSCHECK"))  # from Numba's environment variables
-_PROCESS = os.getpid()
 _USER = os.getuid() if hasattr(os, "getuid") else 0  # Windows, where every file seems to belong to 0
 
 
@@ -225,32 +220,7 @@ def _text(module: str) -> bytes:
         return b""
 
 
-# ------------------------------------------------------------------------------------------------------------ the threads
-
-
-def run_parts(work: Callable[[int], object], n_parts: int) -> None:
-    """Call ``work(part)`` for parts 0 to ``n_parts`` - 1, the first on this thread and each other on one of the pool's.
-
-    Returns when all have ended. Raises what the first part raised, or else the first of the others.
-    """
-    others = [_pool(os.getpid()).submit(work, part) for part in range(1, n_parts)]
-    try:
-        work(0)
-    finally:
-        wait(others)  # they write to memory that the caller may let go of
-    for other in others:
-        other.result()
-
-
-@cache
-def _pool(process: int) -> ThreadPoolExecutor:  # noqa: ARG001 (a forked child has none of its parent's threads)
-    return ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="descend-kernels")
-
-
-# ---------------------------------------------------------------------------------------------------------- torch's threads
-
-TURNS = 4
-"""Shares of the work per thread, so that a thread which is held up does not hold up the others."""
+# ------------------------------------------------------------------------------------------------------- shares of the work
 
 TEAM = """
 @kernel
@@ -267,21 +237,10 @@ def {name}_team(job):
 def run_shares(run: Any, n: int, n_threads: int, *arrays: np.ndarray) -> None:
     """Call ``run(first, last, *arrays)`` for shares of range(n), on ``n_threads`` threads, until it returns False.
 
-    run: a ``helper`` that returns a bool and raises nothing. arrays: contiguous. A thread takes the next share when it has done
-    with one, so that others do what one that is held up cannot; it takes no other after a share that returned False.
+    run: a ``helper`` that returns a bool and raises nothing. arrays: contiguous. See ``threads.run_team``.
     """
-    n_shares = min(n_threads * TURNS, n) if n_threads > 1 else 1
-    team, address = _team(run, tuple((each.dtype, each.ndim) for each in arrays))
-    job = np.array([0, n_shares, n, *(part for each in arrays for part in (_address(each), *each.shape))], dtype=np.int64)
-    team_up = _borrowed(os.getpid()) if n_shares > 1 else None
-    if team_up is not None:
-        team_up(address, _address(job), n_threads, 0)
-    else:
-        run_parts(lambda _: team(_address(job)), min(n_threads, n_shares))
-
-
-def _address(array: np.ndarray) -> int:
-    return array.__array_interface__["data"][0]
+    _, address = _team(run, tuple((each.dtype, each.ndim) for each in arrays))
+    run_team(address, n, n_threads, *(part for each in arrays for part in (address_of(each), *each.shape)))
 
 
 @cache
@@ -325,20 +284,3 @@ def _advance(_: Any, address: Any) -> Any:
         return builder.atomic_rmw("add", builder.inttoptr(arguments[0], number.as_pointer()), number(1), "monotonic")
 
     return types.int64(address), generate
-
-
-@cache
-def _borrowed(process: int) -> Callable[[int, int, int, int], None] | None:
-    """Return what runs a function on the threads of torch's operations: OpenMP's, by the entry that GCC's code calls.
-
-    None where torch has another kind, and in children: one that was forked lacks its parent's threads and waits for them.
-    """
-    if process != _PROCESS or multiprocessing.parent_process() is not None or "torch" not in sys.modules:
-        return None
-    try:
-        library = ctypes.CDLL(str(Path(sys.modules["torch"].__file__ or "").parent / "lib" / "libtorch_cpu.so"))
-        lend = library.GOMP_parallel  # found in what torch is linked to
-    except (OSError, AttributeError):
-        return None
-    lend.argtypes, lend.restype = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint), None
-    return lend

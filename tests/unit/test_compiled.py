@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import descend
-from descend import compiled
+from descend import compiled, threads
 from descend.cli import main
 from descend.files import CacheFolder
 
@@ -260,7 +260,7 @@ def test_the_fields_of_a_named_tuple_tell_entries_apart() -> None:
 
 def test_parts_run_once_each_and_errors_arrive_when_all_have_ended() -> None:
     done: list[int] = []
-    compiled.run_parts(done.append, 4)
+    threads.run_parts(done.append, 4)
     assert sorted(done) == [0, 1, 2, 3]
     started, ended = threading.Event(), []
 
@@ -273,7 +273,7 @@ def test_parts_run_once_each_and_errors_arrive_when_all_have_ended() -> None:
         ended.append(part)
 
     with pytest.raises(ValueError, match="the first"):
-        compiled.run_parts(work, 2)
+        threads.run_parts(work, 2)
     assert ended == [1]
 
     def fail(part: int) -> None:
@@ -281,7 +281,7 @@ def test_parts_run_once_each_and_errors_arrive_when_all_have_ended() -> None:
             raise KeyError(part)
 
     with pytest.raises(KeyError):
-        compiled.run_parts(fail, 3)
+        threads.run_parts(fail, 3)
 
 
 @compiled.helper
@@ -297,7 +297,7 @@ def _square(first: Any, last: Any, x: Any, times: Any, y: Any) -> bool:
 @pytest.mark.parametrize("n_threads", [1, 2, 3])
 def test_shares_cover_everything_once(borrows: bool, n_threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     if not borrows:
-        monkeypatch.setattr(compiled, "_borrowed", lambda _: None)
+        monkeypatch.setattr(threads, "_borrowed", lambda _: None)
     for n in (0, 1, 5, 1000):
         x, y = np.arange(2.0 * n).reshape(n, 2), np.zeros(n, np.float32)
         compiled.run_shares(_square, n, n_threads, x, np.array([3]), y)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 import threading
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
-from numba import types
-from numba.np.numpy_support import from_dtype
 from tests.fakes import weights_and_slots  # pyright: ignore[reportMissingImports]
 from torch import nn
 
 from descend.errors import TrainingError
-from descend.optim import AdaGrad, Momentum, Optimizer, RMSProp, Rule, UpdateRule, dispatch, kernels
+from descend.optim import Optimizer, Rule, UpdateRule, dispatch, kernels, ops
 from descend.optim.chain import chain_of
 from descend.technique import build, registered
 
@@ -165,22 +167,65 @@ def test_many_small_tensors_are_compiled_when_they_have_made_some_steps() -> Non
     torch.testing.assert_close(many.param_groups[0]["params"], plain.param_groups[0]["params"], rtol=1e-6, atol=1e-7)
 
 
-def test_no_two_kernels_share_a_name() -> None:
-    # machine code from the cache is linked by name: under one name, kernels call each other's parts
-    def linked(rule: type[UpdateRule], active: tuple[str, ...], layout: tuple[int, ...], dtype: str) -> str:
-        kernel: Any = kernels._kernel(rule, active, layout)
-        table, c = types.int64[:, ::1], types.Array(from_dtype(np.dtype(dtype)), 1, "C")
-        kernel.compile((types.int64, types.int64, table, table, c, types.float64[::1]))
-        return kernel.overloads[kernel.signatures[-1]].fndesc.mangled_name
+def test_a_first_step_compiles_without_numba_and_leaves_nothing_on_disk(tmp_path: Path) -> None:
+    script = """
+import sys, torch
+from descend.optim import Optimizer
+weight = torch.nn.Parameter(torch.ones(200_000))
+weight.grad = torch.ones(200_000)
+Optimizer([weight], "sgd(lr=0.5)").step()
+assert "llvmlite" in sys.modules and "numba" not in sys.modules
+print(weight.detach().unique().tolist())
+"""
+    env = os.environ | {"DESCEND_CACHE": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.stdout.strip(), done.stderr) == ("[0.5]", "")
+    assert not (tmp_path / "kernels").exists()
 
-    names = [
-        linked(Momentum, ("v",), (0, 0), "float32"),
-        linked(Momentum, ("v",), (0, 0), "float64"),
-        linked(AdaGrad, ("s",), (0,), "float32"),
-        linked(RMSProp, ("v",), (2, 0, 0, 0), "float32"),
-        linked(RMSProp, ("v", "b"), (2, 0, 0, 0), "float32"),
-    ]
-    assert len(set(names)) == len(names)
+
+def words(p: Any, g: Any) -> list[Any]:
+    """Everything that a direction may say, of two numbers."""
+    return [
+        p + g, p - g, p * g, p / g, -p, abs(p), 2 - p, 3 / p, 1 + p, 0.1 * p, p - 1, p / 3, ops.add_scaled(p, g, 0.5),
+        ops.sqrt(p), ops.sign(p), ops.positive(p), ops.maximum(p, g), ops.ema(p, g, (0.9, 0.1)),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("number", range(len(words(1.0, 1.0))))
+def test_words_mean_in_registers_what_they_mean_on_arrays(number: int, dtype: torch.dtype) -> None:
+    special = torch.tensor([0.0, -0.0, 1.5, -2.25, 1e-40, math.inf, -math.inf, math.nan], dtype=dtype)
+    a, b = (each.flatten() for each in torch.meshgrid(special, special, indexing="ij"))
+
+    class Said(UpdateRule):
+        lr: float = 1.0
+        slots: ClassVar = ("a", "b", "said")
+
+        @staticmethod
+        def direction(p: Any, g: Any, a: Any, b: Any, said: Any) -> Any:
+            return g, a, b, words(a, b)[number]
+
+    Said.name = f"said{number}"
+    with np.errstate(all="ignore"):
+        expected = torch.from_numpy(words(a.numpy(), b.numpy())[number])
+    state = {"a": a, "b": b, "said": torch.zeros_like(a)}
+    rule, one = chain_of(Said()), torch.ones_like(a)
+    kernels.step(rule, [one], [one.clone()], [state], rule.scalars(1), checked=False)
+    torch.testing.assert_close(state["said"], expected, rtol=1e-7, atol=0, equal_nan=True)
+
+
+def test_a_direction_that_branches_on_elements_is_refused() -> None:
+    class Branching(UpdateRule):
+        lr: float = 1.0
+
+        @staticmethod
+        def direction(p: Any, g: Any) -> Any:
+            return (g if p else -g,)
+
+    Branching.name = "branching"
+    rule, one = chain_of(Branching()), torch.ones(3)
+    with pytest.raises(TypeError, match="must not branch on elements: use maximum, sign or positive"):
+        kernels.step(rule, [one], [one.clone()], [{}], rule.scalars(1), checked=False)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])

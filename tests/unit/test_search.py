@@ -405,31 +405,31 @@ def test_an_ensemble_needs_members_and_weights() -> None:
 
 def test_a_warm_up_is_begun_where_nothing_is_compiled_and_can_be_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DESCEND_CACHE", str(tmp_path))
-    begun = WarmUp("adamw()", "float32")
+    begun = WarmUp("float32")
     assert begun.going_on()
     begun.wait(0.01)
     begun.end()
     assert not begun.going_on()
     (tmp_path / "kernels").mkdir(exist_ok=True)
     (tmp_path / "kernels" / "one.bin").touch()  # another one, or what was done before it was ended
-    again = WarmUp("adamw()", "float32")
+    again = WarmUp("float32")
     assert again.going_on()
     cache = CacheFolder()
-    assert cache.store(warm_up._done("adamw()", "float32", warm_up.TRAINING), b"")
+    assert cache.store(warm_up._done("float32", warm_up.TRAINING), b"")
     assert not again.going_on()  # but with what long trainings take
     assert again.going_on(warm_up.DISTORTIONS)
     again.end()
-    resumed = WarmUp("adamw()", "float32")
+    resumed = WarmUp("float32")
     assert not resumed.going_on()
     assert resumed.going_on(warm_up.DISTORTIONS)
     resumed.end()
-    assert cache.store(warm_up._done("adamw()", "float32", warm_up.DISTORTIONS), b"")
-    assert not WarmUp("adamw()", "float32").going_on(warm_up.DISTORTIONS)
-    other = WarmUp("adamw()", "bfloat16")
+    assert cache.store(warm_up._done("float32", warm_up.DISTORTIONS), b"")
+    assert not WarmUp("float32").going_on(warm_up.DISTORTIONS)
+    other = WarmUp("bfloat16")
     assert other.going_on()
     other.end()
     monkeypatch.setattr("llvmlite.binding.get_host_cpu_name", lambda: "another")  # a cache that machines share
-    elsewhere = WarmUp("adamw()", "float32")
+    elsewhere = WarmUp("float32")
     assert elsewhere.going_on()
     elsewhere.end()
 
@@ -799,9 +799,9 @@ def test_what_a_warm_up_compiles_is_what_training_calls(tmp_path: Path) -> None:
     for file in kernels.iterdir():
         shutil.copy(file, tmp_path / "kernels")
     before = {*(tmp_path / "kernels").iterdir()}
-    command = [sys.executable, "-m", "descend.search.warm_up", "adamw()", "bfloat16"]
+    command = [sys.executable, "-m", "descend.search.warm_up", "bfloat16"]
     subprocess.run(command, check=True, env=os.environ | {"DESCEND_CACHE": str(tmp_path)}, timeout=300)
-    done = {warm_up._done("adamw()", "bfloat16", what).name for what in (warm_up.TRAINING, warm_up.DISTORTIONS)}
+    done = {warm_up._done("bfloat16", what).name for what in (warm_up.TRAINING, warm_up.DISTORTIONS)}
     assert {file.name for file in {*(tmp_path / "kernels").iterdir()} - before} == done
 
 

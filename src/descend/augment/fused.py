@@ -185,7 +185,7 @@ def _run(images: torch.Tensor, draws: Draws, factors: Factors, kind: type[np.gen
     """Run the kernels: images (B, H, W, 3) uint8 -> (B, h, w, 3) of a kind, uint8 or float32."""
     from descend.augment.kernels import run_part, run_straight
     from descend.augment.row_kernels import STRAIGHT, work_for
-    from descend.compiled import run_parts
+    from descend.threads import run_parts
 
     n, size = len(draws), 3 * draws.canvas[0] * draws.canvas[1]
     n_threads = min(torch.get_num_threads(), n) if may_use_threads() else 1

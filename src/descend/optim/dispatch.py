@@ -16,7 +16,7 @@ from descend.optim.chain import Chain, Scalars
 from descend.optim.layerwise import Adafactor
 
 WORTH_COMPILING = 1 << 17
-"""Numbers in a model from which compiled kernels are used: below, a step is short beside the seconds that compiling takes."""
+"""Numbers in a model from which compiled kernels are used: below, a step is short beside the 0.1 s that compiling takes."""
 A_TENSOR = 1 << 12
 """Numbers that a tensor more counts as: what torch's operations pay for each. 60 tensors of 116,000 numbers in all take AdamW
 2.7 ms a step on tensors, 0.6 in a kernel, and torch's fused step 0.7."""
@@ -81,7 +81,7 @@ def joint_norm(grads: list[Tensor], *, compiled: bool) -> float:
 
 
 def _kernel_step(rule: Chain) -> Callable[..., float | None]:
-    """Return what carries out a compiled step of ``rule``; imported here, because Numba takes a second to import."""
+    """Return what carries out a compiled step of ``rule``; imported here, because compilers take their time to import."""
     if rule.core.elementwise:
         from descend.optim import kernels as carrier
     else:

@@ -14,13 +14,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numba import types
+from numba.extending import intrinsic
 from numba.np.numpy_support import carray
 from torch import Tensor
 
 from descend import compiled
 from descend.optim import tensors
 from descend.optim.chain import Chain, Scalars
-from descend.optim.kernels import pointer, sum_finite, sum_squares, sweep
+from descend.optim.kernels import n_threads
 
 PIECE = 1 << 15
 """Elements per piece, at least: a piece of the gradient and of the weights stay in the second-level cache together."""
@@ -52,15 +54,15 @@ def step(
     work = (np.array(rows, dtype=np.int64), cut.sizes, cut.pieces)
     columns, sums = np.empty(cut.n_columns, dtype), np.empty(cut.n_rows, dtype)
     found = np.empty((len(cut.pieces), 3))  # the sums of squares of gradients, weights and updates in every piece
-    sweep(_look_all, len(cut.pieces), cut.n_elements, *work, columns, sums, c, found)
+    _sweep(_look_all, cut, *work, columns, sums, c, found)
     if checked and not math.isfinite(found[:, 0].sum()):
         return math.nan
     _join_all(*work, columns, sums, c)
-    sweep(_measure_all, len(cut.pieces), cut.n_elements, *work, columns, sums, c, found)
+    _sweep(_measure_all, cut, *work, columns, sums, c, found)
     _, p_squares, u_squares = (np.bincount(cut.pieces[:, 0], each, len(params)) for each in found.T)
     limits = np.fmax(1.0, np.sqrt(u_squares / cut.counts) / clip)  # NaN counts for nothing, as in max
     steps = (scalars.rate * np.fmax(floor, np.sqrt(p_squares / cut.counts)) / limits).astype(dtype)
-    sweep(_apply_all, len(cut.pieces), cut.n_elements, *work, columns, c, steps)
+    _sweep(_apply_all, cut, *work, columns, c, steps)
     torch.autograd.graph.increment_version(params)  # autograd must notice that weights changed under it
     tensors.wrap(rule, params, states, scalars)
     return math.sqrt(found[:, 0].sum()) if checked else None
@@ -109,6 +111,47 @@ def _cut(shapes: tuple[tuple[int, ...], ...]) -> Cut:
                 column, row = column + m, row + min(height, n - first)
     counts = np.array([max(math.prod(shape), 1) for shape in shapes])
     return Cut(np.array(sizes), np.array(pieces, dtype=np.int64).reshape(-1, 8), column, row, counts, sum(map(math.prod, shapes)))
+
+
+def _sweep(run: Any, cut: Cut, *arrays: np.ndarray) -> None:
+    """Call ``run(first, last, *arrays)`` for shares of the pieces, which are independent."""
+    compiled.run_shares(run, len(cut.pieces), n_threads(cut.n_elements), *arrays)
+
+
+# --------------------------------------------------------------------------------------------------------- looking at numbers
+
+
+@intrinsic
+def pointer(_: Any, address: Any, like: Any) -> Any:
+    """Return an address as that of numbers of the type of those in the array ``like``."""
+    kind = types.CPointer(like.dtype)
+
+    def generate(context: Any, builder: Any, __: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], context.get_value_type(kind))
+
+    return kind(address, like), generate
+
+
+@compiled.helper(fastmath=FAST)
+def sum_squares(x: Any) -> Any:
+    """Return the sum of squares of an array that is not empty, at its own precision."""
+    total = x[0] * x[0]
+    for i in range(1, x.size):
+        total += x[i] * x[i]
+    return total
+
+
+@compiled.helper
+def sum_finite(x: Any) -> float:
+    """Return the sum of squares of an array that is not empty, NaN where an element is not finite."""
+    total = np.float64(sum_squares(x))
+    if not np.isfinite(total):  # or the sum of finite squares is too large for the width of the elements
+        total = 0.0
+        for i in range(x.size):
+            total += np.float64(x[i]) * np.float64(x[i])
+            if not np.isfinite(x[i]):
+                return np.nan
+    return total
 
 
 # ------------------------------------------------------------------------------------------------------ one matrix, or rows

@@ -1,31 +1,28 @@
-"""Rules compiled by Numba: the same ``direction``, in one sweep over all tensors of a step.
+"""Rules compiled to machine code: the same ``direction``, in one sweep over all tensors of a step.
 
-A kernel gets a table of addresses (one column per parameter: weights, gradient, slots) and a list of pieces (parameter, first
-element, count), so nothing is copied or flattened. Its text is written from the rule's slots and coefficients, its arithmetic has
-the width of the weights, and each element is read and written once.
+A kernel gets a table of addresses (one row per tensor of a parameter: weights, gradient, slots) and a list of pieces (parameter,
+first element, count), so nothing is copied or flattened. It is written by running the rule once on registers (``registers``); its
+arithmetic has the width of the weights, and each element is read and written once.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from functools import cache, lru_cache, wraps
-from itertools import chain, count
-from typing import Any, cast
+from collections.abc import Iterator
+from functools import cache, lru_cache
+from itertools import chain
+from typing import Any
 
-import numba
 import numpy as np
 import torch
-from numba import types
-from numba.extending import intrinsic, overload
-from numba.np.numpy_support import carray
+from llvmlite import ir
 from torch import Tensor
 
-from descend import compiled
-from descend.optim import ops
 from descend.optim.chain import Chain, Scalars
+from descend.optim.registers import I64, Register, called, counting, machine_code
 from descend.optim.rule import UpdateRule
 from descend.optim.wrapper import Wrapper
+from descend.threads import address_of, run_team
 
 Acting = tuple[tuple[type[Wrapper], tuple[int, ...]], ...]
 """Wrappers that act after a step, innermost first, each with the layout of its coefficients."""
@@ -37,6 +34,9 @@ used. 50 M parameters, two cores, checked: SGD took 1.3 times torch's fused step
 
 WORTH_SHARING = 1 << 19
 """Elements in a step from which threads share it: fewer take 0.2 ms, and to wake a thread that sleeps takes about as long."""
+
+WIDTHS = {torch.float32: ir.FloatType(), torch.float64: ir.DoubleType()}
+GRADIENT = 1  # row of the table
 
 
 def step(
@@ -52,33 +52,46 @@ def step(
     active = rule.needed(scalars)
     acting = [(type(part), numbers) for part, numbers in zip(rule.wrappers, scalars.after, strict=True) if numbers is not None]
     after = tuple((kind, _layout(numbers)) for kind, numbers in acting)
-    kernel = _kernel(type(rule.core), active, _layout(scalars.coefficients), after)
-    columns = (params, grads, *([state[name] for state in states] for name in active))
-    addresses = chain.from_iterable(map(Tensor.data_ptr, column) for column in columns)
-    table = np.fromiter(addresses, np.int64, (2 + len(active)) * len(params)).reshape(-1, len(params))
+    address = _kernel(type(rule.core), active, _layout(scalars.coefficients), after, params[0].dtype)
     flat = [scalars.scale, scalars.l2, scalars.shrink, scalars.rate]
     for item in chain(scalars.coefficients, *(numbers for _, numbers in acting)):
         flat.extend(item if isinstance(item, tuple) else (item,))
-    c = np.array(flat, dtype=np.float64 if params[0].dtype == torch.float64 else np.float32)
-    sizes = tuple(map(Tensor.numel, params))
+    norm = _sweep(address, [params, grads, *([state[name] for state in states] for name in active)], flat, checked=checked)
+    torch.autograd.graph.increment_version(params)  # autograd must notice that weights changed under it
+    return norm
+
+
+def joint_norm(grads: list[Tensor]) -> float:
+    """Return the Euclidean norm of all ``grads`` together, contiguous and of one dtype; NaN where one is not finite."""
+    norm = _sweep(_look(grads[0].dtype), [grads, grads], [], checked=True)
+    assert norm is not None
+    return norm
+
+
+def _sweep(address: int, columns: list[list[Tensor]], numbers: list[float], *, checked: bool) -> float | None:
+    """Let the kernel at ``address`` go over all pieces of tensors.
+
+    columns: weights, gradients, slots, a tensor per parameter each. Pieces are independent, so their order does not matter.
+    Returns the norm of the gradients if they are checked.
+    """
+    tensors = columns[0]
+    table = np.fromiter(chain.from_iterable(map(Tensor.data_ptr, column) for column in columns), np.int64)
+    c = np.array(numbers, dtype=np.float64 if tensors[0].dtype == torch.float64 else np.float32)
+    sizes = tuple(map(Tensor.numel, tensors))
     pieces = _pieces(sizes)
     squares = np.zeros(len(pieces) if checked else 0)
-    sweep(kernel, len(pieces), sum(sizes), table, pieces, c, squares)
-    torch.autograd.graph.increment_version(params)  # autograd must notice that weights changed under it
+    run_team(address, len(pieces), n_threads(sum(sizes)), *map(address_of, (table, pieces, c, squares)), len(tensors), checked)
     return math.sqrt(squares.sum()) if checked else None
+
+
+def n_threads(n_elements: int) -> int:
+    """Return on how many threads a step over so many elements is carried out: as many as torch uses, where that pays."""
+    return torch.get_num_threads() if n_elements >= WORTH_SHARING else 1
 
 
 def _layout(numbers: tuple[Any, ...]) -> tuple[int, ...]:
     """Return 0 for every number, n for every tuple of n."""
     return tuple(len(item) if isinstance(item, tuple) else 0 for item in numbers)
-
-
-def sweep(run: Any, n_pieces: int, n_elements: int, *arrays: np.ndarray) -> None:
-    """Call ``run(first, last, *arrays)`` for shares of the pieces, on as many threads as torch uses where that pays.
-
-    Pieces are independent, so the order does not matter.
-    """
-    compiled.run_shares(run, n_pieces, torch.get_num_threads() if n_elements >= WORTH_SHARING else 1, *arrays)
 
 
 @lru_cache(maxsize=64)
@@ -88,174 +101,129 @@ def _pieces(sizes: tuple[int, ...]) -> np.ndarray:
     return np.array(cuts, dtype=np.int64).reshape(-1, 3)
 
 
-# ------------------------------------------------------------------------------------------------ the vocabulary, compiled
-
-
-def _add_scaled(a: Any, b: Any, k: Any) -> Any:
-    return a + b * k
-
-
-def _ema(old: Any, new: Any, mix: Any) -> Any:
-    return old * mix[0] + new * mix[1]
-
-
-def _sqrt(x: Any) -> Any:
-    return np.sqrt(x)
-
-
-def _sign(x: Any) -> Any:
-    return np.sign(x)
-
-
-def _maximum(a: Any, b: Any) -> Any:
-    return a if a > b or a != a else b  # a != a: NaN stays NaN
-
-
-def _positive(x: Any) -> Any:
-    return x * (not x < 0)
-
-
-def _teach(word: Callable[..., Any], meaning: Callable[..., Any]) -> None:
-    @wraps(meaning)  # Numba compares the names of arguments
-    def choose(*_: Any) -> Callable[..., Any]:
-        return meaning
-
-    overload(word)(choose)
-
-
-_teach(ops.add_scaled, _add_scaled)
-_teach(ops.ema, _ema)
-_teach(ops.sqrt, _sqrt)
-_teach(ops.sign, _sign)
-_teach(ops.maximum, _maximum)
-_teach(ops.positive, _positive)
-
-
-@intrinsic
-def pointer(_: Any, address: Any, like: Any) -> Any:
-    """Return an address as that of numbers of the type of those in the array ``like``."""
-    kind = types.CPointer(like.dtype)
-
-    def generate(context: Any, builder: Any, __: Any, arguments: Any) -> Any:
-        return builder.inttoptr(arguments[0], context.get_value_type(kind))
-
-    return kind(address, like), generate
-
-
-# --------------------------------------------------------------------------------------------------------- looking at numbers
-
-
-@compiled.helper(fastmath={"reassoc", "contract"})
-def sum_squares(x: Any) -> Any:
-    """Return the sum of squares of an array that is not empty, at its own precision."""
-    total = x[0] * x[0]
-    for i in range(1, x.size):
-        total += x[i] * x[i]
-    return total
-
-
-@compiled.helper
-def sum_finite(x: Any) -> float:
-    """Return the sum of squares of an array that is not empty, NaN where an element is not finite."""
-    total = np.float64(sum_squares(x))
-    if not np.isfinite(total):  # or the sum of finite squares is too large for the width of the elements
-        total = 0.0
-        for i in range(x.size):
-            total += np.float64(x[i]) * np.float64(x[i])
-            if not np.isfinite(x[i]):
-                return np.nan
-    return total
-
-
-@compiled.helper
-def _look(first_piece: Any, last_piece: Any, addresses: Any, pieces: Any, like: Any, squares: Any) -> bool:
-    for k in range(first_piece, last_piece):
-        row, first, n = pieces[k, 0], pieces[k, 1] * like.itemsize, pieces[k, 2]
-        squares[k] = sum_finite(carray(pointer(addresses[row] + first, like), n))  # pyright: ignore (untyped in Numba)
-    return True
-
-
-def joint_norm(grads: list[Tensor]) -> float:
-    """Return the Euclidean norm of all ``grads`` together, contiguous and of one dtype; NaN where one is not finite."""
-    addresses, pieces = np.array([grad.data_ptr() for grad in grads], dtype=np.int64), _pieces(tuple(g.numel() for g in grads))
-    squares, like = np.zeros(len(pieces)), np.empty(0, np.float64 if grads[0].dtype == torch.float64 else np.float32)
-    sweep(_look, len(pieces), int(pieces[:, 2].sum()), addresses, pieces, like, squares)
-    return math.sqrt(squares.sum())
-
-
 # ------------------------------------------------------------------------------------------------------ writing a kernel
-
-TEMPLATE = """
-@compiled.helper
-def block({addresses}, n, c):
-{views}
-    scale, l2, shrink, rate = c[0], c[1], c[2], c[3]
-{constants}
-    for i in range(n):
-        x = p[i]
-        {results} = direction(x, g[i] * scale + x * l2, {arguments})
-{stores}
-        y = x * shrink - u * rate
-{after}
-        p[i] = y
-
-
-@compiled.helper
-def {name}_step(first_piece, last_piece, table, pieces, c, squares):
-    for k in range(first_piece, last_piece):
-        row, first, n = pieces[k, 0], pieces[k, 1] * c.itemsize, pieces[k, 2]
-        if squares.size:
-            squares[k] = sum_finite(numba.carray(pointer(table[1, row] + first, c), n))
-            if np.isnan(squares[k]):
-                return False
-        block({columns}, n, c)
-    return True
-"""
-
-
-def _write(rule: type[UpdateRule], active: tuple[str, ...], layout: tuple[int, ...], after: Acting) -> str:
-    """Return the kernel's text; active: slots it reads and writes; layouts as of ``_layout``."""
-    arrays = ("p", "g", *(f"slot_{name}" for name in active))
-    constants: list[str] = []
-    place = count(4)
-
-    def take(layout: tuple[int, ...]) -> list[str]:
-        """Name the next coefficients, and write where they come from."""
-        names = [f"k{len(constants) + offset}" for offset in range(len(layout))]
-        for name, size in zip(names, layout, strict=True):
-            values = [f"c[{next(place)}]" for _ in range(size or 1)]
-            constants.append(f"    {name} = " + (f"({', '.join(values)},)" if size else values[0]))
-        return names
-
-    slots = [f"slot_{name}[i]" if name in active else "None" for name in rule.slots]
-    arguments = ", ".join([*slots, *take(layout)])
-    calls = []
-    for number, (wrapper, numbers) in enumerate(after):
-        changed = ["y", *(f"slot_{name}[i]" for name in wrapper.slots)]
-        calls.append(f"        {', '.join(changed)} = after{number}({', '.join([*changed, *take(numbers)])})")
-    return TEMPLATE.format(
-        name=rule.name,
-        addresses=", ".join(f"at_{array}" for array in arrays),
-        views="\n".join(f"    {array} = numba.carray(pointer(at_{array}, c), n)" for array in arrays),
-        constants="\n".join(constants),
-        results=", ".join(["u", *(f"new_{name}" for name in rule.slots)]) + ("" if rule.slots else ","),
-        arguments=arguments,
-        stores="\n".join(f"        slot_{name}[i] = new_{name}" for name in active if name in rule.slots),
-        after="\n".join(calls),
-        columns=", ".join(f"table[{column}, row] + first" for column in range(len(arrays))),
-    )
 
 
 @cache
-def _kernel(rule: type[UpdateRule], active: tuple[str, ...], layout: tuple[int, ...], after: Acting = ()) -> Callable[..., bool]:
-    """Return the kernel of ``rule`` and what acts after it, for a choice of slots; compiled at its first call."""
-    text = _write(rule, active, layout, after)
-    pure = {
-        "direction": rule.direction,
-        **{f"after{number}": wrapper.after_step for number, (wrapper, _) in enumerate(after)},
-    }
-    scope: dict[str, Any] = {"numba": numba, "np": np, "pointer": pointer, "compiled": compiled, "sum_finite": sum_finite}
-    scope |= {"__name__": __name__}
-    scope |= {name: compiled.helper(function) for name, function in pure.items()}
-    exec(compile(text, f"<kernel of {rule.name}>", "exec"), scope)
-    return cast(Callable[..., bool], scope[f"{rule.name}_step"])
+def _kernel(
+    rule: type[UpdateRule], active: tuple[str, ...], layout: tuple[int, ...], after: Acting, dtype: torch.dtype
+) -> int:  # fmt: skip
+    """Return the address of the kernel of ``rule`` and what acts after it; active: slots it reads and writes."""
+    module, width = ir.Module(rule.name), WIDTHS[dtype]
+    _write_team(module, width, 2 + len(active), _written(module, width, rule, active, layout, after))
+    return machine_code(module, "team")
+
+
+@cache
+def _look(dtype: torch.dtype) -> int:
+    """Return the address of the kernel that only looks at gradients."""
+    module, width = ir.Module("look"), WIDTHS[dtype]
+    _write_team(module, width, 0, None)
+    return machine_code(module, "team")
+
+
+def _written(
+    module: ir.Module, width: Any, rule: type[UpdateRule], active: tuple[str, ...], layout: tuple[int, ...], after: Acting
+) -> ir.Function:
+    """Write ``block(weights, gradient, slots ..., n, c)``, which moves n elements."""
+    array = width.as_pointer()
+    block = ir.Function(module, ir.FunctionType(ir.VoidType(), [array] * (2 + len(active)) + [I64, array]), "block")
+    block.linkage = "internal"
+    *arrays, n, c = block.args
+    for argument in arrays:
+        argument.add_attribute("noalias")
+    b = ir.IRBuilder(block.append_basic_block("entry"))
+    n_numbers = 4 + sum(size or 1 for size in chain(layout, *(numbers for _, numbers in after)))
+    numbers = iter([Register(b, b.load(b.gep(c, [I64(k)]))) for k in range(n_numbers)])
+    scale, l2, shrink, rate = (next(numbers) for _ in range(4))
+    coefficients, of_wrappers = _taken(layout, numbers), [(kind, _taken(sizes, numbers)) for kind, sizes in after]
+    with counting(b, I64(0), n) as i:
+        places = dict(zip(("weights", "gradient", *active), (b.gep(each, [i]) for each in arrays), strict=True))
+        read = {name: Register(b, b.load(place)) for name, place in places.items()}
+        p, g = read["weights"], read["gradient"]
+        u, *moved = rule.direction(p, g * scale + p * l2, *(read.get(slot) for slot in rule.slots), *coefficients)
+        wrote = dict(zip(rule.slots, moved, strict=True))
+        p = p * shrink - u * rate
+        for kind, given in of_wrappers:
+            p, *moved = kind.after_step(p, *(read[slot] for slot in kind.slots), *given)
+            wrote |= zip(kind.slots, moved, strict=True)
+        for name, place in places.items():
+            if name in wrote:
+                b.store(wrote[name].value, place)
+        b.store(p.value, places["weights"])
+    b.ret_void()
+    return block
+
+
+def _taken(layout: tuple[int, ...], numbers: Iterator[Register]) -> list[Any]:
+    """Return the next numbers as ``layout`` says: one by one, or in tuples."""
+    return [tuple(next(numbers) for _ in range(size)) if size else next(numbers) for size in layout]
+
+
+def _write_team(module: ir.Module, width: Any, n_columns: int, block: ir.Function | None) -> None:
+    """Write ``team(job)``, which a thread calls: it takes shares of the pieces, looks at gradients if asked to, and moves."""
+    double, array = ir.DoubleType(), width.as_pointer()
+    team = ir.Function(module, ir.FunctionType(ir.VoidType(), [I64]), "team")
+    b = ir.IRBuilder(team.append_basic_block("entry"))
+    job = b.inttoptr(team.args[0], I64.as_pointer())
+    _, n_shares, n, *fields, n_params, checked = (b.load(b.gep(job, [I64(k)])) for k in range(9))
+    kinds = (I64, I64, width, double)
+    table, pieces, c, squares = (b.inttoptr(field, kind.as_pointer()) for field, kind in zip(fields, kinds, strict=True))
+    sum_finite = _write_sum_finite(module, width)
+    take, work, end = (b.append_basic_block(name) for name in ("take", "work", "end"))
+    b.branch(take)
+    b.position_at_end(take)
+    share = b.atomic_rmw("add", job, I64(1), "monotonic")
+    b.cbranch(b.icmp_signed("<", share, n_shares), work, end)
+    b.position_at_end(work)
+    with counting(b, b.sdiv(b.mul(n, share), n_shares), b.sdiv(b.mul(n, b.add(share, I64(1))), n_shares)) as k:
+        row, first, count = (b.load(b.gep(pieces, [b.add(b.mul(k, I64(3)), I64(field))])) for field in range(3))
+
+        def at(column: int) -> Any:
+            start = b.load(b.gep(table, [b.add(b.mul(n_params, I64(column)), row)]))
+            return b.gep(b.inttoptr(start, array), [first])
+
+        with b.if_then(b.icmp_signed("!=", checked, I64(0))):
+            total = b.call(sum_finite, [at(GRADIENT), count])
+            b.store(total, b.gep(squares, [k]))
+            with b.if_then(b.fcmp_unordered("uno", total, total)):
+                b.ret_void()
+        if block is not None:
+            b.call(block, [*map(at, range(n_columns)), count, c])
+    b.branch(take)
+    b.position_at_end(end)
+    b.ret_void()
+
+
+def _write_sum_finite(module: ir.Module, width: Any) -> ir.Function:
+    """Write ``sum_finite(x, n)``: the sum of n squares as a double, NaN where an element is not finite."""
+    double = ir.DoubleType()
+    function = ir.Function(module, ir.FunctionType(double, [width.as_pointer(), I64]), "sum_finite")
+    function.linkage = "internal"
+    x, n = function.args
+    b: Any = ir.IRBuilder(function.append_basic_block("entry"))
+    total, exact = b.alloca(width), b.alloca(double)
+    b.store(width(0.0), total)
+    b.store(double(0.0), exact)
+    any_order = ("reassoc", "contract")  # so that the sum fills vectors
+    with counting(b, I64(0), n) as i:
+        value = b.load(b.gep(x, [i]))
+        b.store(b.fadd(b.load(total), b.fmul(value, value, flags=any_order), flags=any_order), total)
+    quick = _double(b, b.load(total))
+    with b.if_then(_is_finite(b, quick), likely=True):
+        b.ret(quick)
+    with counting(b, I64(0), n) as i:  # one is not finite, or the sum is too large for the width of the elements
+        value = _double(b, b.load(b.gep(x, [i])))
+        with b.if_then(b.not_(_is_finite(b, value))):
+            b.ret(double(math.nan))
+        b.store(b.fadd(b.load(exact), b.fmul(value, value)), exact)
+    b.ret(b.load(exact))
+    return function
+
+
+def _double(b: Any, value: Any) -> Any:
+    return value if value.type == ir.DoubleType() else b.fpext(value, ir.DoubleType())
+
+
+def _is_finite(b: Any, value: Any) -> Any:
+    return b.fcmp_ordered("<", called(b, "llvm.fabs", value), ir.DoubleType()(math.inf))

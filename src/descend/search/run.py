@@ -23,7 +23,7 @@ from descend.search.clock import Clock, OutOfTime, Watch
 from descend.search.conclude import concluded
 from descend.search.features import fitted, like_the_best, refit_s, refitted_anyway, whole_heads
 from descend.search.findings import Findings
-from descend.search.finetune import RULE, answered, calibrated, fine_tuned, fitted_temperature, reading_means
+from descend.search.finetune import answered, calibrated, fine_tuned, fitted_temperature, reading_means
 from descend.search.setup import set_up
 from descend.search.smaller_views import find_smaller_view, why_this_view
 from descend.search.steps import (
@@ -117,7 +117,7 @@ class Search:
                 if isinstance(step, RungStep):
                     self._take(step, "as the recipe says")
             if self.deciding:
-                self.study.warm_up = WarmUp(RULE, self.study.precision)
+                self.study.warm_up = WarmUp(self.study.precision)
                 self._first_answers()
                 self._climb()
         except KeyboardInterrupt:

@@ -24,18 +24,17 @@ AUGMENT = {TRAINING: ("random_resized_crop()", "flip()"), DISTORTIONS: ("trivial
 N_DRAWN = 256  # pictures, among which every transform of a policy is drawn
 KIND = "kernels"  # the folder in the cache that compiled code lies in
 SIDES = (3, 5)  # of the kernels of depthwise convolutions that have kernels of ours
-N_WEIGHTS = 500_000  # as many as a real layer has: smaller ones are moved without a kernel
-COMPILED = ("*.py", "augment/*.py", "optim/*.py", "transfer/*.py")  # where kernels and what they call stand
+COMPILED = ("*.py", "augment/*.py", "transfer/*.py")  # where kernels and what they call stand
 NICE = 19  # of the process: it takes the time that the search leaves
 
 
 class WarmUp:
     """A process that compiles, where that was not done before with these versions."""
 
-    def __init__(self, rule: str, precision: str) -> None:
-        self._seals = {what: _done(rule, precision, what) for what in AUGMENT}
+    def __init__(self, precision: str) -> None:
+        self._seals = {what: _done(precision, what) for what in AUGMENT}
         needed = bool(sys.executable) and not all(map(_is_done, self._seals.values()))  # no Python of its own: embedded
-        command = [sys.executable, "-m", "descend.search.warm_up", rule, precision]
+        command = [sys.executable, "-m", "descend.search.warm_up", precision]
         nothing = subprocess.DEVNULL
         self._process = subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing) if needed else None
 
@@ -56,12 +55,12 @@ class WarmUp:
             self._process.wait()
 
 
-def _done(rule: str, precision: str, what: str) -> Path:
+def _done(precision: str, what: str) -> Path:
     """Return the entry of the cache that says that what crops and training need, or distortions, is compiled."""
     from llvmlite import binding  # what compiled code depends on of a machine; some of its systems name no processor
 
     processor = binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten()
-    facts = repr((rule, precision, processor, version("numba"), sorted(versions().items()), _sources()))
+    facts = repr((precision, processor, version("numba"), sorted(versions().items()), _sources()))
     return CacheFolder().entry_path(KIND, f"{what}-" + hashlib.blake2b(facts.encode(), digest_size=16).hexdigest(), ".sealed")
 
 
@@ -78,16 +77,13 @@ def _sources() -> str:
     return text.hexdigest()
 
 
-def _work(rule: str, precision: str) -> None:
-    """Draw augmented pictures, a few gradients and one step of the rule: what their first use compiles is kept on disk."""
+def _work(precision: str) -> None:
+    """Draw augmented pictures and take a few gradients: what their first use compiles is kept on disk."""
     if hasattr(os, "nice"):  # not on Windows
         os.nice(NICE)  # before anything is imported: that takes seconds too
     import numpy as np
-    import torch
-    from torch import nn
 
     from descend.augment import Pipeline
-    from descend.optim import Optimizer
     from descend.transfer.depthwise_kernels import weight_gradient
     from descend.transfer.inverted_residual_kernels import Geometry, backward, forward
 
@@ -95,9 +91,6 @@ def _work(rule: str, precision: str) -> None:
         Pipeline(AUGMENT[what], size=8)(np.zeros((N_DRAWN, 16, 16, 3), np.uint8), ids=np.arange(N_DRAWN), epoch=0)
 
     augment(TRAINING)
-    weight = nn.Parameter(torch.zeros(N_WEIGHTS))
-    weight.grad = torch.zeros(N_WEIGHTS)
-    Optimizer([weight], rule).step()
     image = np.zeros((1, 5, 5, 8), np.float32)
     weight_gradient(image, image, side=5, stride=1, padding=2, n_threads=1)
     maps = np.zeros((1, 5, 5, 16), np.int16 if precision == "bfloat16" else np.float32)
@@ -106,9 +99,9 @@ def _work(rule: str, precision: str) -> None:
         geometry, limits = Geometry(side, 1, 5, 5, 5, 5, edge, edge), (0.0, 6.0, 6.0)
         out = forward(maps, weights, weights[0, 0], geometry, limits, n_threads=1)
         backward(maps, out, maps, weights, geometry, limits, n_threads=1)
-    CacheFolder().store(_done(rule, precision, TRAINING), b"")
+    CacheFolder().store(_done(precision, TRAINING), b"")
     augment(DISTORTIONS)
-    CacheFolder().store(_done(rule, precision, DISTORTIONS), b"")
+    CacheFolder().store(_done(precision, DISTORTIONS), b"")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from descend.compiled import kernel, run_parts
+from descend.compiled import kernel
+from descend.threads import run_parts
 
 PARTS = 8  # of a batch, summed each by itself: as many whatever the threads, so that their number changes no bit
 

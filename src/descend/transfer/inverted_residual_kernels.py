@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from descend.compiled import LEAN, helper, kernel, run_parts
+from descend.compiled import LEAN, helper, kernel
+from descend.threads import run_parts
 from descend.transfer.simd import N, clipped, lanes, nothing, plus, put, same, spread, where_moving, with_products, with_taps
 
 PARTS = 8  # of a batch, whose gradients are summed each by itself: as many whatever the threads, so that they change no bit
