@@ -1,6 +1,7 @@
 """Numba in one place: how kernels are compiled, kept on disk, and run on threads.
 
-A *kernel* is called from Python, and its machine code is kept. A *helper* is compiled into the kernels that call it.
+A *kernel* is called from Python, and its machine code is kept. A *helper* is compiled into the kernels that call it, and is
+neither optimized nor turned into machine code by itself: Numba would do both for every helper of a helper, again at each level.
 
 Kept machine code must never outlive the text that it came from. Numba's own cache watches the one file that holds the
 function, so an edit of a helper in another file, or an upgrade of the package, serves the old code. Here an entry is named by
@@ -39,8 +40,10 @@ from llvmlite import ir
 from numba import types
 from numba.core import config
 from numba.core.caching import NullCache
-from numba.core.compiler import CompileResult
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import Compiler, CompileResult
 from numba.core.dispatcher import Dispatcher
+from numba.core.registry import CPUDispatcher
 from numba.core.serialize import dumps
 from numba.core.sigutils import normalize_signature
 from numba.core.types import Type
@@ -53,6 +56,7 @@ from descend.threads import address_of, run_team
 KIND = "kernels"
 LEAN: dict[str, Any] = {"_nrt": False}  # options of code that allocates nothing, so that Numba counts no references to arrays:
 # two locked instructions for every array in every call took a third of the time of augmentation
+_NO_WRAPPERS = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 _VERSIONS = (sys.implementation.cache_tag, np.__version__, numba.__version__, llvmlite.__version__)
 _FOREIGN = sys.stdlib_module_names | {"numba", "llvmlite", "numpy"}  # their texts are known by their versions
 _SWITCHES = tuple(getattr(config, name) for name in ("OPT", "BOUNDSCHECK"))  # from Numba's environment variables
@@ -60,8 +64,11 @@ _USER = os.getuid() if hasattr(os, "getuid") else 0  # Windows, where every file
 
 
 def helper(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
-    """Compile ``function`` into the kernels that call it. Options: those of ``numba.njit``; use it with or without them."""
-    return _prepared(function, options, keep=False)
+    """Compile ``function`` into the kernels that call it. Options: those of ``numba.njit``; use it with or without them.
+
+    Called from Python it raises TypeError.
+    """
+    return _prepared(function, {"pipeline_class": _HelperCompiler, **_NO_WRAPPERS, **options}, keep=False)
 
 
 def kernel(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
@@ -75,6 +82,8 @@ def _prepared(function: Callable[..., Any] | None, options: dict[str, Any], *, k
     dispatcher = numba.njit(_copied(function), error_model="numpy", **options)  # NumPy's: no branch for a division by zero
     if isinstance(dispatcher, Dispatcher):  # a plain function under NUMBA_DISABLE_JIT
         dispatcher._cache = _Kept(dispatcher, keep=keep)  # pyright: ignore[reportAttributeAccessIssue] (untyped in Numba)
+        if not keep:
+            dispatcher.__class__ = _Helper
     return dispatcher
 
 
@@ -126,6 +135,44 @@ class _Kept(NullCache):
 def _described(kind: Any) -> tuple[Any, ...]:
     """Return the text of a type, with the fields of named tuples, which Numba does not print."""
     return str(kind), str(getattr(kind, "fields", "")), *map(_described, getattr(kind, "types", ()))
+
+
+# ---------------------------------------------------------------------------------------------------------------- helpers
+
+
+class _Helper(CPUDispatcher):
+    """What compiles a helper, for kernels alone."""
+
+    def __call__(self, *_: Any, **__: Any) -> Any:
+        """Raise TypeError: there is no machine code to run."""
+        raise TypeError(f"{self.py_func.__name__} is compiled into kernels; nothing else can call it")
+
+
+class _HelperLibrary(JITCodeLibrary):
+    """The instructions of a helper and of those that it calls, as they were written down, to be linked into a kernel."""
+
+    def finalize(self) -> None:
+        """Bring them together."""
+        for library in dict.fromkeys(self._linking_libraries):
+            self._reload_init.update(library._reload_init)
+            self._final_module.link_in(library._get_module_for_linking(), preserve=True)
+        self._finalize_dynamic_globals()
+        self._finalized = True
+
+
+class _HelperCompiler(Compiler):
+    """Numba's compiler up to instructions."""
+
+    def __init__(self, typing_context: Any, target_context: Any, library: Any, *rest: Any) -> None:
+        library = library or _HelperLibrary(target_context.codegen(), "helper")
+        super().__init__(typing_context, target_context, library, *rest)
+        self.state.flags.no_compile = True
+
+    def _compile_bytecode(self) -> Any:
+        """Return what was compiled; Numba finds it by a builtin function that is its own."""
+        made = super()._compile_bytecode()._replace(entry_point=[].append)
+        self.state.targetctx.insert_user_function(made.entry_point, made.fndesc, [made.library])
+        return made
 
 
 # ------------------------------------------------------------------------------------------------------------- the digest

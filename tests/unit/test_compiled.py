@@ -258,6 +258,30 @@ def test_the_fields_of_a_named_tuple_tell_entries_apart() -> None:
     assert second(turned(row, other)) == 2.0
 
 
+def test_helpers_of_helpers_are_compiled_where_they_are_called_and_nowhere_else() -> None:
+    @compiled.helper
+    def doubled(x: Any) -> Any:
+        return 2 * x
+
+    @compiled.helper
+    def largest(x: Any) -> float:
+        top = doubled(x[0])
+        for i in range(1, x.size):
+            top = max(top, doubled(x[i]))
+        return top
+
+    @compiled.kernel
+    def both(x: Any, y: Any) -> float:
+        return largest(x) + largest(y)
+
+    assert both(np.array([1.0, 3.0]), np.array([5.0])) == 16.0
+    assert both(np.array([1, 3]), np.array([2.5])) == 11.0
+    with pytest.raises(TypeError, match="largest is compiled into kernels; nothing else can call it"):
+        largest(np.array([1.0]))
+    made = next(iter(doubled.overloads.values()))
+    assert not made.library.codegen._engine.is_symbol_defined(made.fndesc.mangled_name)
+
+
 def test_parts_run_once_each_and_errors_arrive_when_all_have_ended() -> None:
     done: list[int] = []
     threads.run_parts(done.append, 4)

@@ -56,8 +56,8 @@ class Optimizer(torch.optim.Optimizer):
     gradients (shared with clipping) and, on a GPU, one wait for it. The error costs next to nothing where kernels carry out the
     step, which then look at each piece of a gradient just before they use it: weights of that piece are not touched, but
     others may have made the step already, so after the error go back to a checkpoint.
-    compiled: let compiled kernels carry out the step on a CPU; None: where the model is large enough to repay the compilation, or is
-    of many small tensors and has made ten steps.
+    compiled: let compiled kernels carry out the step on a CPU; None: where the model is large enough to repay the compilation,
+    or is of many small tensors and has made ten steps.
     Results differ from those of torch tensors by a few units in the last place.
     knobs: knobs of the rule, in place of those it has: ``Optimizer(params, "adamw", lr=1e-3, betas=(0.9, 0.95))``.
 
