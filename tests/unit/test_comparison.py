@@ -202,6 +202,10 @@ def test_a_candidate_that_failed_takes_no_seeds_from_the_others(tmp_path: Path, 
     assert better.different
     assert broken.known.level == pytest.approx(levels.level_at(n_before, last=True))  # it is looked at no more
     assert broken.known.level >= 0.95
+    failed = f"1 of {n_before + 1} runs of broken failed: this speaks of those that finished"
+    assert broken.text.endswith(f"; {failed}")
+    assert "failed" not in better.text
+    assert broken.facts()["lost"] in failed
 
 
 def test_one_seed_of_those_that_go_on_is_a_look_too(tmp_path: Path) -> None:
@@ -334,6 +338,7 @@ def test_one_seed_speaks_of_two_networks() -> None:
     (verdict,) = comparison.verdicts()
     assert verdict.different
     assert "better" in verdict.text
+    assert "other seeds are not covered" in verdict.text
 
 
 def test_data_that_cannot_be_read_is_said_as_fit_says_it(tmp_path: Path) -> None:

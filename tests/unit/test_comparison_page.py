@@ -111,6 +111,23 @@ def test_a_failure_is_one_line_with_its_log(found: Comparison) -> None:
     assert f"bad, seed 0, failed: it exploded (its log: {found.folder / 'bad' / 'failed.txt'})" in found.lines()
 
 
+def test_the_headline_says_what_a_difference_does_not_cover(tmp_path: Path) -> None:
+    def headline(n_seeds: int, *names: str) -> str:
+        made = [answered[name, seed] for name in names for seed in range(n_seeds)]
+        made.append(Made("better", n_seeds, str(tmp_path / "gone"), "failed", 1.0, error="nan", diverged=True))
+        page = write_comparison(Comparison(tmp_path, "digits", names, {}, made)).read_text(encoding="utf-8")
+        return page.partition("<h1><bdi>")[2].partition("</bdi>")[0]
+
+    ways = (("base", 0.5), ("better", 0.95), ("other", 0.55))
+    answered = {(name, seed): run(tmp_path, name, seed, share) for name, share in ways for seed in range(3)}
+    lost = "1 of 4 runs of better diverged: this speaks of those that finished"
+    assert headline(3, "base", "better").endswith(f"; {lost}.")
+    apart = "1 of 2 candidates is told apart from base"
+    assert headline(3, "base", "better", "other") == f"{apart}; runs that failed are left out."
+    alone = f"{apart} by one run each: other seeds are not covered; runs that failed are left out."
+    assert headline(1, "base", "better", "other") == alone
+
+
 def test_the_verb_writes_the_page_anew_and_says_where_there_is_nothing(
     found: Comparison, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

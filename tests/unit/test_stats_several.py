@@ -239,3 +239,13 @@ def test_sentences_in_points() -> None:
     assert "; no number of seeds settles a difference of 0.5 points on these pictures (13." in verdict_in_points(few)
     one = difference(*two_runs(5, 3, 153))
     assert "not distinguishable with one run each on 153 pictures [" in verdict_in_points(one)
+    several = difference(*crossed(draw, 3, 500, seeds=0, pictures=0, gain=0.2))
+    assert "not covered" not in verdict_in_points(one) + verdict_in_points(several)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_a_difference_of_one_run_each_is_one_of_these_two_networks(share: float) -> None:
+    only_a, only_b = two_runs(40, 5, 200)
+    told = verdict_in_points(difference(share * only_a, share * only_b))
+    assert told.startswith(f"better by {100 * share * 35 / 200:.1f} points [")
+    assert told.endswith("]; of these two networks, other seeds are not covered (one run each)")

@@ -10,13 +10,13 @@ from .paired import PairedRuns as PairedRuns
 from .paired import paired_seeds as paired_seeds
 from .result import Comparison as Comparison
 from .result import Costs as Costs
-from .result import Verdict as Verdict
 from .result import load as load
 from .runs import Made as Made
 from .sensitivity import Sensitivity as Sensitivity
 from .sensitivity import grid as grid
 from .sensitivity import load_sensitivity as load_sensitivity
 from .sensitivity import sweep_rates as sweep_rates
+from .verdict import Verdict as Verdict
 from .width import Curve as Curve
 from .width import Width as Width
 from .width import width_of as width_of

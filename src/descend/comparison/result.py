@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from descend.comparison.paired import PairedRuns
 from descend.comparison.runs import Made, Right, outcomes, right
 from descend.comparison.tuning import Tuning, loaded
+from descend.comparison.verdict import Verdict
 from descend.durations import duration
 from descend.errors import RunError
 from descend.pandas_frames import pandas_for
 from descend.plain_data import finite
 from descend.printable import columns
-from descend.stats import Difference, Interval, Spending, bootstrap_runs_and_items, differences, verdict_in_points
+from descend.stats import Interval, Spending, bootstrap_runs_and_items, differences
 from descend.stats.intervals import interval_of
 from descend.train import folder
 from descend.train.record_types import Machine
@@ -33,42 +34,6 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 FILE = "comparison.jsonl"
-
-
-@dataclass(frozen=True, eq=False)
-class Verdict:
-    """How one candidate differs from the base. All figures are shares of pictures, in [-1, 1].
-
-    known: the difference at the level that Holm's procedure, and the looks, leave for it; its interval excludes zero exactly
-    where the candidate is called different. bootstrap: a second interval, which decides nothing; None with one seed. settle: the
-    difference worth finding.
-    """
-
-    name: str
-    base: str
-    known: Difference
-    bootstrap: Interval | None
-    settle: float
-
-    @property
-    def different(self) -> bool:
-        """Whether the two are told apart."""
-        return self.known.distinguishable
-
-    @property
-    def text(self) -> str:
-        """The verdict in one sentence."""
-        return f"{self.name} against {self.base}: {verdict_in_points(self.known, self.settle)}"
-
-    def facts(self) -> dict[str, Any]:
-        """Return the verdict as plain data. p_value: of this difference by itself."""
-        plan = self.known.plan(self.settle)
-        return {
-            "name": self.name, "base": self.base, "interval": dataclasses.asdict(self.known.interval), "level": self.known.level,
-            "p_value": self.known.p_value, "covers": self.known.covers, "different": self.different,
-            "bootstrap": None if self.bootstrap is None else dataclasses.asdict(self.bootstrap), "settle": self.settle,
-            "n_seeds_to_settle": plan.n_seeds, "n_pictures_to_settle": plan.n_pictures, "text": self.text,
-        }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -205,9 +170,20 @@ class Comparison:
         found = differences(sides, self.level, looks=looks, last=last)
         return [
             Verdict(name, against[name], known, bootstrap_runs_and_items(*sides[name], self.level) if known.n_seeds > 1 else None,
-                    self.settle)
+                    self.settle, self._lost(name))
             for name, known in found.items()
         ]  # fmt: skip
+
+    def _lost(self, name: str) -> str:
+        """Return how many runs of a candidate and of its opposite failed, in words; empty where none did."""
+        phrases = list[str]()
+        for side in (name, self.opposites[name]):
+            ended = [item for item in self.made if item.name == side and item.status in ("finished", "failed")]
+            failed = [item for item in ended if item.status == "failed"]
+            if failed:
+                why = "diverged" if all(item.diverged for item in failed) else "failed"
+                phrases.append(f"{len(failed)} of {len(ended)} runs of {side} {why}")
+        return " and ".join(phrases)
 
     @property
     def target(self) -> float | None:

@@ -64,11 +64,13 @@ def _headline(opposite: str, verdicts: list[Verdict]) -> str:
         return f"Nothing can be said yet: no candidate has finished a run on a seed that {opposite} has finished too."
     if len(verdicts) == 1:
         return f"{verdicts[0].text}."
-    told_apart = [verdict.name for verdict in verdicts if verdict.different]
+    told_apart = [verdict for verdict in verdicts if verdict.different]
     if not told_apart:
         return f"None of {len(verdicts)} candidates is told apart from {opposite}."
     are = "is" if len(told_apart) == 1 else "are"
-    return f"{len(told_apart)} of {len(verdicts)} candidates {are} told apart from {opposite}."
+    one_run = " by one run each: other seeds are not covered" if any(each.known.n_seeds == 1 for each in told_apart) else ""
+    lost = "; runs that failed are left out" if any(each.lost for each in told_apart) else ""
+    return f"{len(told_apart)} of {len(verdicts)} candidates {are} told apart from {opposite}{one_run}{lost}."
 
 
 def _row(verdict: Verdict) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from descend.stats.intervals import Interval, all_equal
 from descend.stats.one_run import McNemar
 from descend.stats.power import Plan, runs_needed
 
+_OF_TWO_NETWORKS = "other seeds are not covered"
+
 
 def verdict(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> str:
     """Say in words whether ``a`` and ``b`` differ, in the unit of the scores, and if that is not known, what would tell.
@@ -45,7 +47,7 @@ def _unknown(known: Difference) -> str:
 
 def _on_two_networks(known: Difference, test: McNemar) -> str:
     counts = f"{test.only_a} pictures only the first has right, {test.only_b} only the second, p = {known.p_value:.2g}"
-    told = f"{counts}; {known.level:.0%} interval {known.interval}; other seeds are not covered"
+    told = f"{counts}; {known.level:.0%} interval {known.interval}; {_OF_TWO_NETWORKS}"
     return f"{_above(known.interval) if known.distinguishable else 'not distinguishable with one run each'} ({told})"
 
 
@@ -61,7 +63,8 @@ def verdict_in_points(known: Difference, settle: float = 0.005, *, higher_is_bet
     low, high = sorted((sign * interval.low, sign * interval.high))
     span = "" if all_equal(known.scores.ravel()) and known.n_pictures is None else f" [{_points(low)}, {_points(high)}]"
     if known.distinguishable:
-        return f"{'better' if sign * interval.mean > 0 else 'worse'} by {_points(abs(interval.mean))} points{span}"
+        of = f"; of these two networks, {_OF_TWO_NETWORKS} (one run each)" if known.covers == "pictures" else ""
+        return f"{'better' if sign * interval.mean > 0 else 'worse'} by {_points(abs(interval.mean))} points{span}{of}"
     return f"not distinguishable with {_where(known)}{span}; {_what_would_settle(known, known.plan(settle))}"
 
 
