@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scipy import stats as scipy_stats
 
 from descend.cli.fit import _closing, _parser, settings_of
 from descend.report import advice, advice_line
@@ -153,8 +154,40 @@ def test_sure_answers_that_are_wrong_too_often_lead_to_a_scan() -> None:
     reliable = {"ece": 0.1, "bins": [[250, 0.9, 0.9]]}
     curve = coverage(250, sure=200, sure_right=170, right=200)
     item = found(record(calibration={"val": {"before": reliable, "after": reliable, "coverage": curve}}))["Look at the labels"]
-    assert "30 of the 200 answers on validation with 95% confidence or more are wrong, where 10 at most" in item.why
+    assert "30 of the 200 answers on validation with 95% confidence or more are wrong, where 5% at most" in item.why
     assert "Look at the labels" not in found(record())
+
+
+@pytest.mark.parametrize(
+    ("sure", "wrong", "n_independent", "told"),
+    [
+        (3, 2, 250, False),  # one or two pictures are no pattern, however improbable
+        (7, 3, 250, True),  # by chance in 0.4 % of cases
+        (20, 4, 250, False),  # in 1.6 %
+        (20, 5, 250, True),  # in 0.3 %
+        (20, 5, 125, False),  # each picture is there twice: 2 of 10
+        (200, 30, 125, True),
+    ],
+)
+def test_labels_are_doubted_where_chance_leaves_so_many_wrong_in_one_case_of_a_hundred(
+    sure: int, wrong: int, n_independent: int, told: bool
+) -> None:
+    by_chance = scipy_stats.binom.sf(wrong * n_independent // 250 - 1, sure * n_independent // 250, 0.05)
+    assert bool(by_chance <= 0.01) is (told or sure == 3)
+    reliable = {"ece": 0.1, "bins": [[250, 0.9, 0.9]]}
+    curve = coverage(250, sure=sure, sure_right=sure - wrong, right=200)
+    known = {"val": {"before": reliable, "after": reliable, "coverage": curve}}
+    items = found(record(calibration=known, val=record().val | {"n_independent": n_independent}))
+    assert ("Look at the labels" in items) is told
+
+
+def test_wrong_pictures_are_counted_and_not_computed_from_an_accuracy_that_counts_copies_once() -> None:
+    confused = [[0, 0, 125], [0, 1, 3], [1, 0, 9], [1, 1, 113]]
+    assert (
+        "leaves 12 of 250 pictures wrong"
+        in found(record(confused={"val": confused}, classes=["ants", "bees"]))["Search for something better"].why
+    )
+    assert "leaves 10 of 250 pictures wrong" in found(record())["Search for something better"].why
 
 
 def test_a_rare_class_that_is_missed_leads_to_balanced_sampling() -> None:

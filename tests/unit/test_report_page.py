@@ -255,6 +255,23 @@ def test_same_run_gives_the_same_bytes(tmp_path: Path) -> None:
     assert written(run)[0] == written(run)[0]
 
 
+def test_the_commonest_class_is_scored_on_what_the_accuracy_counts(tmp_path: Path) -> None:
+    rows = [{"class": name, "precision": 0.5, "recall": 0.5, "f1": 0.5, "n": n} for name, n in (("ants", 10), ("bees", 25))]
+    counts = {"ants": {"train": 90, "val": 200, "test": 0}, "bees": {"train": 40, "val": 50, "test": 0}}
+    changes: dict[str, Any] = {"test": None, "confusion": {"val": [[5, 5], [15, 10]]},
+                               "data": {"name": "x", "counts": counts, "splits": {"train": 130, "val": 250}}}  # fmt: skip
+    known = {"accuracy": 1 / 3, "accuracy_interval": [0.15, 0.58], "n": 35, "n_independent": 15, "loss": 1.0,
+             "balanced_accuracy": 0.4, "macro_f1": 0.3}  # fmt: skip
+    once = [row | {"share": share} for row, share in zip(rows, (0.6, 0.4), strict=True)]  # a bee is there eleven times
+    _, page = written(make_run(tmp_path / "run", **changes, val=known, per_class={"val": once}))
+    assert "the commonest class in training, would be right on 60.0% of validation." in page.text
+    assert "Validation: 20 of 35 wrong" in page.text
+    assert "Every picture is counted here; the accuracy counts copies once." in page.text
+    _, older = written(make_run(tmp_path / "older", **changes, val=known | {"accuracy": 15 / 35}, per_class={"val": rows}))
+    assert f"would be right on {10 / 35:.1%} of validation." in older.text  # of those judged, not of all 250
+    assert "counts copies once" not in older.text
+
+
 def test_hostile_names_stay_text(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", HOSTILE)
     record = json.loads((run / "record.json").read_text(encoding="utf-8"))

@@ -43,6 +43,13 @@ def test_verdict_owns_up_to_further_looks_and_to_none() -> None:
     assert say(val=VAL, data={"splits": {"test": 9}}).endswith("; the test split has not been looked at.")
 
 
+def test_verdict_says_on_how_many_independent_pictures_it_rests() -> None:
+    said = say(val=VAL | {"n_independent": 15}, test=TEST | {"n_independent": 154, "accuracy_interval": []})
+    assert "of 153 validation pictures right (15 independent; 95% interval 90.9–97.8%), chosen" in said
+    assert said.endswith("the test split: 94.8% of 154.")
+    assert say(test=TEST | {"n_independent": 40}, val=VAL).endswith("94.8% of 154 (40 independent; 90.0–97.3%).")
+
+
 def test_verdict_names_the_metric_that_chose() -> None:
     assert "at epoch 31 of 60 for its balanced accuracy of 94.1%;" in say(
         val=VAL, plan={"epochs": 60, "metric": "balanced_accuracy"}

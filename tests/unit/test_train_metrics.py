@@ -29,7 +29,8 @@ def test_a_probability_of_zero_is_a_large_finite_loss() -> None:
 
 def test_per_class_and_confusion() -> None:
     rows = metrics.per_class(PROBS, LABELS, ("a", "b", "c"))
-    assert rows[1] == {"class": "b", "precision": 1.0, "recall": pytest.approx(2 / 3), "f1": pytest.approx(0.8), "n": 3}
+    b = {"class": "b", "precision": 1.0, "recall": pytest.approx(2 / 3), "f1": pytest.approx(0.8), "n": 3, "share": 0.75}
+    assert rows[1] == b
     assert rows[2]["n"] == 0
     assert metrics.confused(PROBS, LABELS) == [[0, 0, 1], [1, 0, 1], [1, 1, 2]]
 
@@ -39,7 +40,7 @@ def test_copies_count_once_in_a_class_too() -> None:
     once = metrics.per_class(PROBS, LABELS, ("a", "b", "c"))
     repeated = metrics.per_class(PROBS[rows], LABELS[rows], ("a", "b", "c"), copies=rows)
     assert [row["n"] for row in repeated] == [1, 7, 0]
-    for name in ("precision", "recall", "f1"):
+    for name in ("precision", "recall", "f1", "share"):
         assert [row[name] for row in repeated] == pytest.approx([row[name] for row in once])
 
 

@@ -23,3 +23,15 @@ def test_each_picture_is_shown_once_for_its_reason() -> None:
     assert unsure == names[n_wrong : n_wrong + shown.N_UNSURE]
     assert [item["path"] for item in others if item["why"] == "class"] == names[-1:-4:-1]
     assert others == shown.others(answers)
+
+
+def test_a_class_whose_few_right_answers_are_all_unsure_is_shown_as_a_class_too() -> None:
+    sure = np.concatenate([np.linspace(0.51, 0.53, 3), np.linspace(0.6, 0.99, 40)]).astype(np.float32)
+    labels = np.array([1] * 3 + [0] * 40)
+    probs = np.where(labels[:, None] == [0, 1], sure[:, None], 1 - sure[:, None])
+    names = [f"{at}.jpg" for at in range(len(labels))]
+    picture = np.zeros((30, 30, 3), np.uint8)
+    others = shown.others(shown.Answers(names, ["val"] * 43, labels, probs, ("a", "b"), lambda at: picture))
+    of = {why: [item["path"] for item in others if item["why"] == why] for why in ("unsure", "class")}
+    assert of["class"] == ["2.jpg", "42.jpg", "41.jpg", "40.jpg"] or of["class"] == ["42.jpg", "41.jpg", "40.jpg", "2.jpg"]
+    assert of["unsure"] == [name for name in names if name != "2.jpg"][: shown.N_UNSURE]

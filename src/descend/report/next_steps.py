@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from descend import stats
 from descend.durations import duration
 from descend.percentages import percent
 from descend.report import words
-from descend.stats import Interval
 from descend.train import metrics
 from descend.train.calibration import suggested_threshold
 from descend.train.recipe import scan_command, without_flags
@@ -27,6 +27,7 @@ N_FOLDS = 5
 WIDE, NARROWER = 0.03, 1.4  # an interval of accuracy that is worth narrowing, and times that folds must make it narrower
 UNBALANCED = 3.0  # times as many training pictures in the commonest class
 SURE = 95  # percent of stated confidence, from which wrong answers make one look at the labels
+BY_CHANCE, FEWEST_WRONG = 0.01, 3  # how seldom chance alone may leave so many of them wrong, and how many there must be
 LEAST_SIDE = 32  # pixels: a pretrained backbone sees too little in smaller pictures
 _DOUBTS = ("conflict", "near conflict", "leak", "near leak")  # kinds of problems of data that scores depend on
 
@@ -104,11 +105,15 @@ def _sure_but_wrong(record: RunRecord) -> str:
     if len(curve) <= SURE:
         return ""
     n, right = curve[SURE]
-    if not n or metrics.interval_of_share(right / n, n, record.val).high >= SURE / 100:
+    if not n:
+        return ""
+    distinct = metrics.independent_of(n, record.val)
+    of_those = round(right / n * distinct)
+    if distinct - of_those < FEWEST_WRONG or stats.lower_tail(of_those, distinct, SURE / 100) > BY_CHANCE:
         return ""
     return (
         f"{n - right} of the {n:,} answers on {record.validated_by} with {SURE}% confidence or more are wrong, where "
-        f"{(1 - SURE / 100) * n:.0f} at most would be expected: their labels may be"
+        f"{100 - SURE}% at most would be expected: their labels may be"
     )
 
 
@@ -223,14 +228,18 @@ def _side(record: RunRecord) -> int:
 
 
 def _n_wrong(record: RunRecord) -> int:
+    """Return how many pictures of validation were answered wrongly: of copies, which the accuracy counts once, every one."""
+    counts = record.counts("val")
+    if counts is not None:
+        return int(counts.sum() - counts.trace())
     return 0 if record.val is None else round((1 - record.val["accuracy"]) * record.val["n"])
 
 
-def _recall(of_class: Mapping[str, object], score: Score | None) -> Interval:
+def _recall(of_class: Mapping[str, object], score: Score | None) -> stats.Interval:
     n, recall = of_class["n"], of_class["recall"]
     assert isinstance(n, int)
     assert isinstance(recall, (int, float))
-    return metrics.interval_of_share(recall, n, score) if n else Interval(0.0, 0.0, 1.0, 0)
+    return metrics.interval_of_share(recall, n, score) if n else stats.Interval(0.0, 0.0, 1.0, 0)
 
 
 def _budget(least_s: float) -> tuple[str, float]:

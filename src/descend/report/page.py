@@ -137,15 +137,23 @@ def _scores(record: RunRecord) -> dict[str, Any]:
 
 
 def _commonest(record: RunRecord) -> dict[str, Any] | None:
-    """Return the class with most training pictures and its share of each judged split: what a stopped clock would score."""
+    """Return the class with most training pictures and its share of what each split was judged on: a stopped clock's score.
+
+    As the accuracy beside it counts: the rows that were judged, copies once. Records of before know of the first alone.
+    """
     counts: Mapping[str, Mapping[str, int]] = record.data.get("counts") or {}
-    splits: Mapping[str, int] = record.data.get("splits") or {}
     if not counts or not all(isinstance(row, Mapping) for row in counts.values()):
         return None
     name = max(counts, key=lambda known: counts[known].get("train", 0))
-    judged_on = dict(zip(JUDGED, ("train" if record.cross_validation else "val", "test"), strict=True))
-    shares = {split: counts[name].get(rows, 0) / splits[rows] for split, rows in judged_on.items() if splits.get(rows)}
-    return {"name": name, "shares": shares}
+    judged = {split: record.per_class.get(split, []) for split in JUDGED}
+    n = {split: sum(row.get("n", 0) for row in rows) for split, rows in judged.items()}
+    shares = {
+        split: row.get("share", row.get("n", 0) / n[split])
+        for split, rows in judged.items()
+        for row in rows
+        if n[split] and row["class"] == name
+    }
+    return {"name": name, "shares": shares} if shares else None
 
 
 def _plan(record: RunRecord) -> list[tuple[str, str, str]]:

@@ -120,8 +120,15 @@ def _of(record: RunRecord) -> str:
 
 def _right(score: Score, kind: str) -> str:
     n, within = int(score.get("n", 0)), interval(score)
-    sure = f" (95% interval {within})" if within else ""
+    sure = _bracketed(score, f"95% interval {within}" if within else "")
     return f"{percent(score.get('accuracy'), n)} of {n:,} {kind}pictures right{sure}"
+
+
+def _bracketed(score: Score, within: str) -> str:
+    """Return on how many independent pictures a score rests, where that is fewer, and its interval, in brackets."""
+    n, independent = int(score.get("n", 0)), int(score.get("n_independent", score.get("n", 0)))
+    told = "; ".join(filter(None, (f"{independent:,} independent" if independent < n else "", within)))
+    return f" ({told})" if told else ""
 
 
 def _selection(record: RunRecord, rows: Sequence[EpochRow]) -> str:
@@ -136,8 +143,8 @@ def _selection(record: RunRecord, rows: Sequence[EpochRow]) -> str:
 def _test(record: RunRecord) -> str:
     if record.test is not None:
         looks = f" was looked at {times(len(record.test_looks))}" if record.test_looks else ""
-        n, within = int(record.test.get("n", 0)), interval(record.test)
-        return f"the test split{looks}: {percent(record.test.get('accuracy'), n)} of {n:,}" + (f" ({within})" if within else "")
+        n, sure = int(record.test.get("n", 0)), _bracketed(record.test, interval(record.test))
+        return f"the test split{looks}: {percent(record.test.get('accuracy'), n)} of {n:,}{sure}"
     if record.data.get("splits", {}).get("test"):
         return "the test split has not been looked at"
     return f"there is no test split, {record.without_test_split()}"

@@ -5,6 +5,7 @@ from .comparison import difference as difference
 from .comparison import differences as differences
 from .crossed import paired_runs_and_items as paired_runs_and_items
 from .intervals import Interval as Interval
+from .intervals import lower_tail as lower_tail
 from .intervals import mean as mean
 from .intervals import median as median
 from .intervals import paired as paired

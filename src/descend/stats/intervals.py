@@ -122,6 +122,21 @@ def proportion(k: int, n: int, level: float = 0.95) -> Interval:
     return Interval(k / n, float(bounds.low), float(bounds.high), int(n))
 
 
+def lower_tail(k: int, n: int, share: float) -> float:
+    """Return the chance that ``k`` or fewer of ``n`` independent answers are right where each is with chance ``share``.
+
+    The p value of the exact binomial test that fewer are right than ``share``, in [0, 1]. Raises DataError unless k and n are
+    whole numbers with 0 <= k <= n and n > 0, and share lies in [0, 1].
+
+    >>> from descend.stats import lower_tail
+    >>> round(lower_tail(18, 20, 0.95), 3)
+    0.264
+    """
+    if not (0 <= k <= n and n > 0 and 0 <= share <= 1):
+        raise DataError("lower_tail", "needs 0 <= k <= n, n > 0 and a share in [0, 1]", got=f"k={k}, n={n}, share={share}")
+    return float(scipy.stats.binomtest(k, n, share, alternative="less").pvalue)
+
+
 def median(values: Sequence[float], level: float = 0.95) -> Interval:
     """Return the (lower) median of ``values`` with an interval that needs no distribution; inf stands for "never" and is allowed.
 

@@ -52,9 +52,14 @@ def interval_of_share(share: float, n: float, score: Score | None) -> stats.Inte
 
     score: of that split, which knows how many pictures are independent; None where all are.
     """
-    independent = 1.0 if score is None else score.get("n_independent", score["n"]) / score["n"]
-    distinct = max(1, round(independent * n))
+    distinct = independent_of(n, score)
     return stats.proportion(round(share * distinct), distinct)
+
+
+def independent_of(n: float, score: Score | None) -> int:
+    """Return how many of ``n`` answers to pictures of a split are independent, 1 or more; score as of ``interval_of_share``."""
+    independent = 1.0 if score is None else score.get("n_independent", score["n"]) / score["n"]
+    return max(1, round(independent * n))
 
 
 def shares_of_copies(copies: NDArray[np.int64] | None) -> NDArray[np.float64] | None:
@@ -113,18 +118,24 @@ def per_class(
     probabilities: NDArray[np.float32], labels: NDArray[np.int64], classes: tuple[str, ...], *,
     copies: NDArray[np.int64] | None = None,
 ) -> list[ClassScore]:  # fmt: skip
-    """Return precision, recall, F1 and count of every class. copies: as of ``score``; the count is of all rows."""
+    """Return precision, recall, F1, count and share of every class. copies: as of ``score``; the count alone is of all rows."""
     from sklearn import metrics
 
+    weights = shares_of_copies(copies)
     columns: Any = metrics.precision_recall_fscore_support(
         labels,
         probabilities.argmax(1),
         labels=np.arange(len(classes)),
-        sample_weight=shares_of_copies(copies),
+        sample_weight=weights,
         zero_division=0,  # pyright: ignore[reportArgumentType] (the stub knows words only)
     )
-    rows = zip(classes, *columns[:3], np.bincount(labels, minlength=len(classes)), strict=True)
-    return [{"class": name, "precision": float(p), "recall": float(r), "f1": float(f), "n": int(n)} for name, p, r, f, n in rows]
+    counted = np.bincount(labels, weights, minlength=len(classes))
+    shares = counted / max(1.0, float(counted.sum()))
+    rows = zip(classes, *columns[:3], np.bincount(labels, minlength=len(classes)), shares, strict=True)
+    return [
+        {"class": name, "precision": float(p), "recall": float(r), "f1": float(f), "n": int(n), "share": float(share)}
+        for name, p, r, f, n, share in rows
+    ]
 
 
 def confused(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> list[list[int]]:

@@ -31,8 +31,10 @@ class Score(TypedDict):
     n_independent: int
 
 
-ClassScore = TypedDict("ClassScore", {"class": str, "precision": float, "recall": float, "f1": float, "n": int})
-"""How good the answers are for one class; n: its pictures."""
+ClassScore = TypedDict(
+    "ClassScore", {"class": str, "precision": float, "recall": float, "f1": float, "n": int, "share": NotRequired[float]}
+)
+"""How good the answers are for one class; n: its pictures. share: of all that were judged, copies once, in [0, 1]."""
 
 
 Confused = Annotated[list[Annotated[int, Ge(0)]], Len(3, 3)]

@@ -62,11 +62,14 @@ def mistakes(answers: Answers) -> list[Mistake]:
 def others(answers: Answers) -> list[ShownAnswer]:
     """Return the answers that show what the worst mistakes do not: pairs of classes, the unsure, and classes.
 
+    The surest right answer of a class shows the class, also where it is unsure: a class with few right ones would be missing.
     The same answers give the same choice, whatever order the disk has them in.
     """
+    typical = [*_typical(answers)]
+    surest = {int(answers.labels[at]): at for at in reversed(typical)}
     known = set(worst(answers.probabilities, answers.labels).tolist())
     chosen: list[ShownAnswer] = []
-    for why, positions in (("pair", _pairs(answers)), ("unsure", _unsure(answers)), ("class", _typical(answers))):
+    for why, positions in (("pair", _pairs(answers)), ("unsure", _unsure(answers, {*surest.values()})), ("class", typical)):
         for at in positions:
             if at not in known:
                 known.add(at)
@@ -100,9 +103,9 @@ def _pairs(answers: Answers) -> Iterator[int]:
         yield from map(int, of_it[np.argsort(-answers.confidence[of_it], kind="stable")][:PER_PAIR])
 
 
-def _unsure(answers: Answers) -> list[int]:
-    """Return right answers that were given with least confidence."""
-    right = np.flatnonzero(answers.given == answers.labels)
+def _unsure(answers: Answers, elsewhere: set[int]) -> list[int]:
+    """Return right answers that were given with least confidence, but for those that are shown elsewhere."""
+    right = np.setdiff1d(np.flatnonzero(answers.given == answers.labels), [*elsewhere])
     return right[np.argsort(answers.confidence[right], kind="stable")][:N_UNSURE].tolist()
 
 
