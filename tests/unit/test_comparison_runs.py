@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from tests.fake_runs import fake_fit  # pyright: ignore[reportMissingImports]
 
-from descend.comparison import Candidate, runs
-from descend.comparison.runs import Job, lost, make, right
+from descend.comparison import Candidate, Comparison, Made, runs
+from descend.comparison.runs import Job, lost, make, outcomes, right
 from descend.errors import RunError
 from descend.train import folder, pictures
 from descend.train.evaluate import write_predictions
@@ -119,4 +119,30 @@ def test_pictures_are_known_whatever_their_names_begin_with(tmp_path: Path) -> N
     probs = np.array([[0.9, 0.1], [0.1, 0.9]] * 3, np.float32)
     write_predictions(tmp_path / folder.PREDICTIONS, names, ["test"] * 6, np.zeros(6, np.int64), probs, ("-1x", "+y"))
     found = right(tmp_path, "test")
-    assert (found.n, [*found.shares.values()]) == (6, [0.5, 0.5, 1.0, 0.0])
+    assert (len(found.answers), found.n_units) == (6, 4)
+    assert outcomes({Made("a", 0, "", "finished", 1.0): found})["a"].tolist() == [[0.5, 0.5, 1.0, 0.0]]
+
+
+def test_runs_that_know_of_fewer_near_copies_are_judged_by_those_that_know_of_more(tmp_path: Path) -> None:
+    names = ["c.png", "a.png", "b.png", "d.png"]
+    right_of = {"base": [1, 0, 1, 1], "quick": [0, 1, 1, 0]}
+
+    def run(name: str, seed: int, groups: list[int] | None, order: list[int]) -> Made:
+        place = tmp_path / f"{name}-{seed}"
+        place.mkdir()
+        known = {names[k]: ("x", "test", f"{k:02x}" * 16, *([groups[k]] if groups else [])) for k in range(4)}
+        pictures.write(known, place)
+        probs = np.array([[good, 1 - good] for good in right_of[name]], np.float32)[order]
+        path, listed = place / folder.PREDICTIONS, [names[k] for k in order]
+        write_predictions(path, listed, ["test"] * 4, np.zeros(4, np.int64), probs, ("x", "y"))
+        return Made(name, seed, str(place), "finished", 1.0)
+
+    made = [run("base", 0, [0, 0, 1, 1], [0, 1, 2, 3]), run("base", 1, [0, 0, 1, 1], [3, 2, 1, 0]),
+            run("quick", 0, [0, 1, 2, 3], [1, 0, 3, 2]), run("quick", 1, None, [0, 1, 2, 3])]  # fmt: skip
+    found = Comparison(tmp_path, "x", ("base", "quick"), {}, made)
+    assert (found.n_pictures, found.n_answered) == (2, 4)
+    assert {name: rows.tolist() for name, rows in found.paired("quick").items.items()} == {
+        "base": [[0.5, 1.0], [0.5, 1.0]], "quick": [[0.5, 0.5], [0.5, 0.5]],
+    }  # fmt: skip
+    assert found.verdicts()[0].known.interval.mean == pytest.approx(-0.25)
+    assert found.accuracy_of(made[2]) == 0.5

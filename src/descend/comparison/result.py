@@ -113,7 +113,7 @@ class Comparison:
         """How many pictures were judged, copies once, whatever belongs together; the base must have finished a run."""
         first = self.finished(self.base)[0]
         self._outcomes([first])
-        return self._right[first].n
+        return len(self._right[first].answers)
 
     @property
     def judged_on(self) -> str:
@@ -128,10 +128,11 @@ class Comparison:
 
     def _outcomes(self, items: list[Made]) -> dict[str, NDArray[np.float64]]:
         """Return ``outcomes`` of finished runs; the answers of each are read once."""
-        for item in items:
+        for item in (*items, *(known for known in self.made if known.status == "finished")):
             if item not in self._right:
                 self._right[item] = right(Path(item.place), self.split)
-        return outcomes({item: self._right[item].shares for item in items})
+        together = min(self._right.values(), key=lambda known: known.n_units)  # one rule for all that is told
+        return outcomes({item: self._right[item] for item in items}, together)
 
     def paired(self, name: str) -> PairedRuns:
         """Return a candidate beside what it is measured against, on the seeds that both have finished."""

@@ -15,6 +15,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -204,16 +205,20 @@ def made_before(item: Job) -> Made | None:
     return None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Right:
-    """What a run has right of a split: picture -> the share of those that belong to it, in the order of the file.
+    """What a run has right of a split. answers: picture -> 1.0 or 0.0, of pictures with the same bytes and label only the first.
 
-    Of pictures with the same bytes and the same label only the first is there, and of pictures that belong together (a group of
-    the data, near copies) too: what is known does not grow by repeating it. n: pictures that were judged, copies once.
+    unit_of: picture -> one that stands for all that belong with it (a group of the data, near copies), as this run knows them.
     """
 
-    shares: dict[str, float]
-    n: int
+    answers: dict[str, float]
+    unit_of: dict[str, str]
+
+    @cached_property
+    def n_units(self) -> int:
+        """How many pictures are independent of each other."""
+        return len({*self.unit_of.values()})
 
 
 def right(run: Path, split: str) -> Right:
@@ -233,22 +238,30 @@ def right(run: Path, split: str) -> Right:
     each = {row["path"]: float(row["label"] == row["predicted"]) for row in rows if row["path"] in kept}
     groups = [known[path][1] for path in each if path in known]
     if len(groups) < len(each) or None in groups:
-        return Right(each, len(each))
+        return Right(each, {path: path for path in each})
     digests = np.array([[*bytes.fromhex(known[path][0])] for path in each], np.uint8)
-    together = dict[int, dict[str, float]]()
-    for unit, (path, share) in zip(linked(digests, np.array(groups)).tolist(), each.items(), strict=True):
-        together.setdefault(unit, {})[path] = share
-    return Right({next(iter(shares)): float(np.mean([*shares.values()])) for shares in together.values()}, len(each))
+    units, standing = linked(digests, np.array(groups)).tolist(), dict[int, str]()
+    return Right(each, {path: standing.setdefault(unit, path) for path, unit in zip(each, units, strict=True)})
 
 
-def outcomes(answers: Mapping[Made, dict[str, float]]) -> dict[str, NDArray[np.float64]]:
-    """Return name -> (n_seeds, n_pictures), what each run answered rightly. Raises RunError where runs judged other pictures."""
-    rows: dict[str, list[dict[str, float]]] = {}
-    for item, answer in answers.items():
-        rows.setdefault(item.name, []).append(answer)
-    pictures = next(iter(rows.values()))[0].keys()
-    for name, each in rows.items():
-        if any(answer.keys() != pictures for answer in each):
-            raise RunError("compare", "all runs must have judged the same pictures", got=name,
+def outcomes(answers: Mapping[Made, Right], together: Right | None = None) -> dict[str, NDArray[np.float64]]:
+    """Return name -> (n_seeds, n_units) in [0, 1], the share that each run answered rightly of pictures that belong together.
+
+    What is known does not grow by repeating a picture, so those of a group, and near copies, are one. together: the run that says
+    which they are, by default the one that knows of most: a run with a budget of its own has no time to seek all near copies.
+    Raises RunError where runs judged other pictures.
+    """
+    first = next(iter(answers.values()))
+    for item, known in answers.items():
+        if known.answers.keys() != first.answers.keys():
+            raise RunError("compare", "all runs must have judged the same pictures", got=item.name,
                            fix="Candidates that see other pictures cannot be compared picture by picture.")  # fmt: skip
-    return {name: np.array([[*answer.values()] for answer in each], np.float64) for name, each in rows.items()}
+    if together is None or together.answers.keys() != first.answers.keys():
+        together = min(answers.values(), key=lambda known: known.n_units)
+    columns = dict[str, int]()
+    column = [columns.setdefault(together.unit_of[path], len(columns)) for path in first.answers]
+    n, rows = np.bincount(column), dict[str, list[NDArray[np.float64]]]()
+    for item, known in answers.items():
+        right_in = np.bincount(column, [known.answers[path] for path in first.answers])
+        rows.setdefault(item.name, []).append(right_in / n)
+    return {name: np.array(each, np.float64) for name, each in rows.items()}

@@ -22,7 +22,7 @@ from descend.comparison.looked_at import LookedAt
 from descend.comparison.loop import Settings, carried_out
 from descend.comparison.rate_curves import draw_curves
 from descend.comparison.result import share
-from descend.comparison.runs import Fit, Made, right
+from descend.comparison.runs import Fit, Made, outcomes, right
 from descend.comparison.width import WITHIN, Curve, in_points
 from descend.errors import KnobError, check_count
 from descend.landscape.course import at_rate
@@ -115,11 +115,11 @@ class Sensitivity(Experiment):
 
     def _test(self, items: Sequence[Made]) -> Interval | None:
         """Return the accuracy on test of the runs at the best rate; None where there is no test split, or one diverged."""
-        answers = [right(Path(item.place), "test").shares for item in items if item.status == "finished"]
-        if len(answers) < len(items) or not all(answers):
+        found = {item: right(Path(item.place), "test") for item in items if item.status == "finished"}
+        if len(found) < len(items) or not all(known.answers for known in found.values()):
             return None
-        scores = [float(np.mean([*answer.values()])) for answer in answers]
-        return interval_of(np.array(scores), self.comparison.level)
+        (shares,) = outcomes(found).values()
+        return interval_of(shares.mean(1), self.comparison.level)
 
     def verdicts(self) -> dict[str, WidthVerdict]:
         """Return how much wider every rule is than the first, in decades, with intervals over seeds and Holm's levels.
