@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.collections import PathCollection
+from scipy import stats as scipy_stats
 from tests.fake_runs import write_answers  # pyright: ignore[reportMissingImports]
 
 from descend.cli import main
@@ -17,6 +18,7 @@ from descend.comparison import Comparison, Made
 from descend.comparison.search_space import Range
 from descend.comparison.tuning import Trial, Tuning
 from descend.report import write_comparison
+from descend.train.record import RunRecord
 
 NASTY = "<script>alert(1)</script> & $x_2$"
 RATE = Range("optimizer", "sgd", "lr", 1e-5, 1.0, log=True, whole=False, written=0.01)
@@ -126,6 +128,41 @@ def test_the_headline_says_what_a_difference_does_not_cover(tmp_path: Path) -> N
     assert headline(3, "base", "better", "other") == f"{apart}; runs that failed are left out."
     alone = f"{apart} by one run each: other seeds are not covered; runs that failed are left out."
     assert headline(1, "base", "better", "other") == alone
+
+
+def test_a_metric_that_chose_epochs_stands_beside_accuracy_which_is_what_is_judged(tmp_path: Path) -> None:
+    made = [run(tmp_path, name, seed, 0.7) for name in ("base", "other") for seed in range(2)]
+    plain = Comparison(tmp_path, "digits", ("base", "other"), {}, made)
+    assert "judged by" not in str(plain)
+    balanced = {("base", 0): 0.5, ("base", 1): 0.6, ("other", 0): 0.63, ("other", 1): 0.68}
+    for item in made:
+        score = {"accuracy": 0.7, "accuracy_interval": [0.6, 0.8], "balanced_accuracy": balanced[item.name, item.seed],
+                 "macro_f1": 0.1, "loss": 1.0, "n": 200, "n_independent": 200}  # fmt: skip
+        metric = "balanced_accuracy" if item.name == "other" else "accuracy"
+        RunRecord(status="finished", plan={"metric": metric}, test=score).save(Path(item.place))  # pyright: ignore[reportArgumentType]
+    found = Comparison(tmp_path, "digits", ("base", "other"), {}, made)
+    assert found.metrics == ["balanced_accuracy"]
+    table = [line.split() for line in found.lines()[:3]]
+    assert table[0][:4] == ["candidate", "accuracy", "balanced", "accuracy"]
+    reach = scipy_stats.t.ppf(0.975, 1) * scipy_stats.sem([0.63, 0.68])
+    assert ["65.5%", f"±{100 * reach:.1f}"] == [word for word in table[2] if word in ("65.5%", f"±{100 * reach:.1f}")]
+    assert "55.0%" in table[1]  # by the metric of the other, too
+    told = "judged by accuracy: balanced accuracy chose epochs only, and stands beside it without a verdict"
+    assert told in found.lines()
+    page = write_comparison(found).read_text(encoding="utf-8")
+    assert told.capitalize() in page
+    assert '<th scope="col" class="n">Balanced accuracy</th>' in page
+    assert ">65.5%<" in page.replace("\N{NO-BREAK SPACE}", "")
+
+
+def test_the_target_is_what_every_run_reaches(tmp_path: Path) -> None:
+    made = [run(tmp_path, name, seed, share) for name, share in (("base", 0.9), ("weak", 0.6)) for seed in range(2)]
+    place = Path(made[-1].place)  # a seed that falls behind: its best epoch lies below the mean of both
+    rows = [{"epoch": k, "val_accuracy": 0.3 + 0.05 * k, "wall_s": 4.0} for k in (1, 2, 3)]
+    (place / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = Comparison(tmp_path, "digits", ("base", "weak"), {}, made)
+    assert found.target == pytest.approx(0.45)
+    assert (found.costs("base").to_target_s, found.costs("weak").to_target_s) == (2.0, (2.0 + 12.0) / 2)
 
 
 def test_the_verb_writes_the_page_anew_and_says_where_there_is_nothing(

@@ -14,7 +14,7 @@ from tests.fake_runs import fake_fit  # pyright: ignore[reportMissingImports]
 import descend
 from descend.cli import main
 from descend.comparison import Sensitivity, Settings, grid, load_sensitivity, sweep_rates, width_of
-from descend.comparison.result import share
+from descend.comparison.costs import share
 from descend.comparison.sensitivity import WidthVerdict
 from descend.errors import KnobError, SpecError
 from descend.optim import Adam, Rule

@@ -3,13 +3,13 @@ from .ablation import ablate as ablate
 from .ablation import load_ablation as load_ablation
 from .candidate import Candidate as Candidate
 from .candidate import candidates as candidates
+from .costs import Costs as Costs
 from .ladder import Rung as Rung
 from .loop import Settings as Settings
 from .loop import compare as compare
 from .paired import PairedRuns as PairedRuns
 from .paired import paired_seeds as paired_seeds
 from .result import Comparison as Comparison
-from .result import Costs as Costs
 from .result import load as load
 from .runs import Made as Made
 from .sensitivity import Sensitivity as Sensitivity

@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from descend.comparison.candidate import BASE, Candidate, changed
+from descend.comparison.costs import metric_words, share, shares
 from descend.comparison.experiment import SCHEMA, Experiment, opened
 from descend.comparison.ladder import Rung, draw_ladder
 from descend.comparison.looked_at import LookedAt
 from descend.comparison.loop import Settings, carried_out, shared_root
 from descend.comparison.recipe_parts import Part, parts
-from descend.comparison.result import share
 from descend.comparison.runs import Fit, job, make
 from descend.durations import duration
 from descend.errors import DescendError, KnobError, TrainingError
@@ -63,9 +63,11 @@ class Ablation(Experiment):
 
     def lines(self) -> list[str]:
         """Return the ladder and the verdicts as lines for a terminal."""
-        rungs = self.rungs()
-        rows = [("", "accuracy", "points", "runs", "time", "memory"), *(_row(rung) for rung in rungs)]
+        rungs, metrics = self.rungs(), self.comparison.metrics
+        head = ("", "accuracy", *map(metric_words, metrics), "points", "runs", "time", "memory")
+        rows = [head, *(_row(rung, metrics) for rung in rungs)]
         told = [rung.verdict.text for rung in rungs if rung.verdict is not None]
+        told += filter(None, [self.comparison.judged_by])
         return [*columns(rows), "", *told, *self.comparison.failures(), *([self.ended] if self.ended else [])]
 
     # -------------------------------------------------------------------------------------------------- as data and picture
@@ -98,11 +100,11 @@ def load_ablation(path: Path | str) -> Ablation:
     return Ablation(found, tuple(facts["techniques"]), tuple(facts["added"]))
 
 
-def _row(rung: Rung) -> tuple[str, ...]:
+def _row(rung: Rung, metrics: Sequence[str]) -> tuple[str, ...]:
     costs = rung.costs
     runs = str(costs.n_runs) + (f" ({costs.n_failed} failed)" if costs.n_failed else "")
     seconds = "-" if costs.wall_s is None else duration(costs.wall_s)
-    return (rung.name, share(costs.accuracy), rung.points or "-", runs, seconds, rung.memory)
+    return (rung.name, share(costs.accuracy), *shares(costs, metrics), rung.points or "-", runs, seconds, rung.memory)
 
 
 # ---------------------------------------------------------------------------------------------------------- carrying out

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from descend.comparison.result import Costs
+from descend.comparison.costs import Costs
 from descend.comparison.verdict import Verdict
 from descend.durations import duration
 from descend.landscape.drawing import COLORS, STYLE, Drawing

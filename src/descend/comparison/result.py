@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from descend.comparison.costs import Costs, metric_words, seconds_to, share, shares
 from descend.comparison.paired import PairedRuns
-from descend.comparison.runs import Made, Right, outcomes, right
+from descend.comparison.runs import Made, Right, Scores, outcomes, right, scores_of
 from descend.comparison.tuning import Tuning, loaded
 from descend.comparison.verdict import Verdict
 from descend.durations import duration
@@ -25,6 +26,7 @@ from descend.printable import columns
 from descend.stats import Interval, Spending, bootstrap_runs_and_items, differences
 from descend.stats.intervals import interval_of
 from descend.train import folder
+from descend.train.recipe import USUAL
 from descend.train.record_types import Machine
 
 if TYPE_CHECKING:
@@ -34,24 +36,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 FILE = "comparison.jsonl"
-
-
-@dataclass(frozen=True)
-class Costs:
-    """What one candidate took and reached besides, over its runs. Accuracies are of validation, in [0, 1].
-
-    best_epoch, last_epoch: mean over runs; None without epochs. to_target_s: median seconds of training until validation first
-    reached the target; None where more than half never did. wall_s: median of a whole run. peak_bytes: the largest.
-    """
-
-    accuracy: Interval | None
-    n_runs: int
-    n_failed: int
-    best_epoch: float | None
-    last_epoch: float | None
-    to_target_s: float | None
-    wall_s: float | None
-    peak_bytes: int | None
+HEAD = ("runs", "best epoch", "last epoch", "to target", "time", "memory")
 
 
 @dataclass
@@ -81,6 +66,7 @@ class Comparison:
     tuning_ended: str = ""  # why there were fewer trials than asked for
     _right: dict[Made, Right] = field(default_factory=dict, init=False, repr=False, compare=False)
     _curves: dict[Made, list[dict[str, Any]]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _scores: dict[Made, Scores] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     # ------------------------------------------------------------------------------------------------------------ what came
 
@@ -188,9 +174,8 @@ class Comparison:
 
     @property
     def target(self) -> float | None:
-        """The validation accuracy that every candidate reaches on average: the lowest of their mean best epochs."""
-        means = [value for name in self.names if (value := self._mean_best(name)) is not None]
-        return min(means, default=None)
+        """The validation accuracy that every run reaches: the lowest of their best epochs."""
+        return min((best for name in self.names for best in self._best_epochs(name)), default=None)
 
     def costs(self, name: str) -> Costs:
         """Return what a candidate took."""
@@ -198,15 +183,15 @@ class Comparison:
         curves = [curve for item in runs if (curve := self._curve(item))]
         peaks = [item.peak_bytes for item in runs if item.peak_bytes]
         target = self.target
-        reached = [_seconds_to(curve, target) for curve in curves] if target is not None else []
-        median = statistics.median(reached) if reached else math.inf
-        last = [curve[-1]["val_accuracy"] for curve in curves]
+        reached = [seconds_to(curve, target) for curve in curves] if target is not None else []
+        best, last = self._best_epochs(name), [curve[-1]["val_accuracy"] for curve in curves]
         return Costs(
             accuracy=self._accuracy(runs), n_runs=len(runs),
             n_failed=sum(item.name == name and item.status == "failed" for item in self.made),
-            best_epoch=self._mean_best(name), last_epoch=float(np.mean(last)) if last else None,
-            to_target_s=median if math.isfinite(median) else None,
+            best_epoch=float(np.mean(best)) if best else None, last_epoch=float(np.mean(last)) if last else None,
+            to_target_s=statistics.median(reached) if reached else None,
             wall_s=statistics.median(item.wall_s for item in runs) if runs else None, peak_bytes=max(peaks, default=None),
+            by_metric=self._by_metric(name),
         )  # fmt: skip
 
     def _accuracy(self, runs: list[Made]) -> Interval | None:
@@ -223,19 +208,49 @@ class Comparison:
             self._curves[item] = [row for row in rows if "val_accuracy" in row]
         return self._curves[item]
 
-    def _mean_best(self, name: str) -> float | None:
-        best = [max(row["val_accuracy"] for row in curve) for item in self.finished(name) if (curve := self._curve(item))]
-        return float(np.mean(best)) if best else None
+    def _best_epochs(self, name: str) -> list[float]:
+        return [max(row["val_accuracy"] for row in curve) for item in self.finished(name) if (curve := self._curve(item))]
+
+    def _scores_of(self, name: str) -> list[Scores]:
+        """Return what the records of a candidate's finished runs hold of their scores; every one is read once."""
+        runs = self.finished(name)
+        for item in runs:
+            if item not in self._scores:
+                self._scores[item] = scores_of(Path(item.place), self.split)
+        return [self._scores[item] for item in runs]
+
+    def _by_metric(self, name: str) -> dict[str, Interval]:
+        runs, found = self._scores_of(name), dict[str, Interval]()
+        for metric in self.metrics:
+            if runs and all(metric in run.by_metric for run in runs):
+                found[metric] = interval_of(np.array([run.by_metric[metric] for run in runs]), self.level)
+        return found
+
+    @property
+    def metrics(self) -> list[str]:
+        """The metrics other than accuracy that chose epochs of finished runs, by name."""
+        return sorted({run.chosen_by for name in self.names for run in self._scores_of(name)} - {USUAL["metric"]})
+
+    @property
+    def judged_by(self) -> str:
+        """That verdicts are of accuracy, where runs were told to aim at something else; else empty."""
+        if not self.metrics:
+            return ""
+        what = "epochs and knobs" if self.tunings else "epochs"
+        named = " and ".join(map(metric_words, self.metrics))
+        return f"judged by accuracy: {named} chose {what} only, and stands beside it without a verdict"
 
     # -------------------------------------------------------------------------------------------------------------- as text
 
     def lines(self) -> list[str]:
         """Return the table and the verdicts as lines for a terminal."""
-        rows = [("candidate", "accuracy", "runs", "best epoch", "last epoch", "to target", "time", "memory")]
-        rows += [_row(name, self.costs(name)) for name in self.names]
+        metrics = self.metrics
+        rows = [("candidate", "accuracy", *map(metric_words, metrics), *HEAD)]
+        rows += [_row(name, self.costs(name), metrics) for name in self.names]
         told = [verdict.text for verdict in self.verdicts()]
         if told and self.n_pictures < self.n_answered:
             told.append(f"judged on {self.judged_on}")
+        told += filter(None, [self.judged_by])
         return [*columns(rows), "", *told, *self.failures(), *self.tuning_lines(), *([self.ended] if self.ended else [])]
 
     def failures(self) -> list[str]:
@@ -323,26 +338,9 @@ def load(path: Path | str) -> Comparison:
     )  # fmt: skip
 
 
-def _seconds_to(curve: list[dict[str, Any]], target: float) -> float:
-    spent = 0.0
-    for row in curve:
-        spent += row["wall_s"]
-        if row["val_accuracy"] >= target:
-            return spent
-    return math.inf
-
-
-def _row(name: str, costs: Costs) -> tuple[str, ...]:
+def _row(name: str, costs: Costs, metrics: Sequence[str]) -> tuple[str, ...]:
     best, last = ("-" if value is None else f"{value:.1%}" for value in (costs.best_epoch, costs.last_epoch))
     seconds = ["-" if value is None else duration(value) for value in (costs.to_target_s, costs.wall_s)]
     memory = "-" if costs.peak_bytes is None else f"{costs.peak_bytes / 1e9:.1f} GB"
     runs = str(costs.n_runs) + (f" ({costs.n_failed} failed)" if costs.n_failed else "")
-    return (name, share(costs.accuracy), runs, best, last, *seconds, memory)
-
-
-def share(accuracy: Interval | None) -> str:
-    """Return a mean accuracy in words, with half of its interval where seeds tell it: two or more that differ."""
-    if accuracy is None:
-        return "-"
-    reach = accuracy.high - accuracy.mean
-    return f"{accuracy.mean:.1%}" + (f" ±{100 * reach:.1f}" if math.isfinite(reach) else "")
+    return (name, share(costs.accuracy), *shares(costs, metrics), runs, best, last, *seconds, memory)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,8 @@ from descend.progress import Silent
 from descend.train import folder, manifest, pictures
 from descend.train import record as records
 from descend.train.lock import in_use
-from descend.train.recipe import dump
+from descend.train.recipe import USUAL, dump
+from descend.train.record_types import Metric
 from descend.train.run import Run
 
 Fit = Callable[..., Run]
@@ -242,6 +243,24 @@ def right(run: Path, split: str) -> Right:
     digests = np.array([[*bytes.fromhex(known[path][0])] for path in each], np.uint8)
     units, standing = linked(digests, np.array(groups)).tolist(), dict[int, str]()
     return Right(each, {path: standing.setdefault(unit, path) for path, unit in zip(each, units, strict=True)})
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a run's record holds of a split. chosen_by: the metric that chose its epoch. by_metric: scores in [0, 1] by name."""
+
+    chosen_by: str
+    by_metric: dict[str, float]
+
+
+def scores_of(run: Path, split: str) -> Scores:
+    """Return what a run scored on a split by each metric; no scores, and the usual metric, where its folder does not tell."""
+    with contextlib.suppress(RunError, OSError):
+        record = records.load(run)
+        score: Mapping[str, Any] = (record.test if split == "test" else record.val) or {}
+        by_metric = {metric: float(score[metric]) for metric in get_args(Metric) if metric in score}
+        return Scores(str(record.plan.get("metric", USUAL["metric"])), by_metric)
+    return Scores(USUAL["metric"], {})
 
 
 def outcomes(answers: Mapping[Made, Right], together: Right | None = None) -> dict[str, NDArray[np.float64]]:

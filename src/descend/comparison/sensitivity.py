@@ -17,11 +17,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from descend.comparison.candidate import Candidate
+from descend.comparison.costs import share
 from descend.comparison.experiment import SCHEMA, Experiment, opened
 from descend.comparison.looked_at import LookedAt
 from descend.comparison.loop import Settings, carried_out
 from descend.comparison.rate_curves import draw_curves
-from descend.comparison.result import share
 from descend.comparison.runs import Fit, Made, outcomes, right
 from descend.comparison.width import WITHIN, Curve, in_points
 from descend.errors import KnobError, check_count
@@ -152,6 +152,7 @@ class Sensitivity(Experiment):
             for curve in curves
             if (width := curve.width) is not None and width.noise > self.within * NOISY
         ]
+        told += filter(None, [self.comparison.judged_by])
         failed = [line for curve in curves if curve.n_failed for line in self._failures(curve)]
         return [*columns(rows), about, *([""] if told else []), *told, *failed, *([self.ended] if self.ended else [])]
 
