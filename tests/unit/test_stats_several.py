@@ -219,6 +219,29 @@ def test_a_plan_for_pictures_and_seeds_has_the_power_it_says() -> None:
     assert "however many seeds" in never.reason
 
 
+def test_what_pictures_leave_open_is_not_planned_below_what_it_may_be() -> None:
+    draw, z = np.random.default_rng(6), 1.959964 + 0.841621
+    true = 0.04 / math.sqrt(200)  # the standard error that pictures leave, whatever the number of seeds
+
+    def least(spread: float) -> float:
+        d = spread * draw.normal(size=200) + 0.3 * draw.normal(size=(2, 200))
+        return plan_runs(np.clip(d, -1, 1), 1e-9).least / z
+
+    assert np.mean([least(0.04) >= true for _ in range(400)]) >= 0.76  # 80 % promised, less two standard errors
+    by_luck = [plan_runs(0.3 * draw.normal(size=(2, 270)), 0.005) for _ in range(40)]  # pictures play no part that could be seen
+    assert not [plan for plan in by_luck if plan.n_seeds is not None]
+    assert all(270 < (plan.n_pictures or 0) for plan in by_luck)
+
+
+def test_no_interval_reaches_beyond_what_shares_can_differ_by() -> None:
+    few = difference(np.array([[1, 1, 1, 1], [0, 0, 0, 1]], float), np.zeros((2, 4)))
+    assert (few.interval.low, few.interval.high) == (-1.0, 1.0)
+    assert not few.distinguishable
+    assert few.p_value > 0.05
+    assert "with 2 seeds on 4 pictures [-100.0, 100.0];" in verdict_in_points(few)
+    assert "with 2 seeds [-100.0, 100.0];" in verdict_in_points(Difference(np.array([0.9, -0.2])))
+
+
 def test_sentences_in_points() -> None:
     wide = Difference(np.array([0.02, -0.01, 0.015, 0.004, -0.008]))
     needed = runs_needed(wide.scores.tolist(), settle=0.005)
@@ -236,7 +259,7 @@ def test_sentences_in_points() -> None:
     draw = np.random.default_rng(4)
     few = difference(*(draw.integers(0, 2, (2, 1, 200)) * np.ones((2, 3, 1))))
     assert "not distinguishable with 3 seeds on 200 pictures [" in verdict_in_points(few)
-    assert "; no number of seeds settles a difference of 0.5 points on these pictures (13." in verdict_in_points(few)
+    assert "; no number of seeds settles a difference of 0.5 points on these pictures (14.1 at best)" in verdict_in_points(few)
     one = difference(*two_runs(5, 3, 153))
     assert "not distinguishable with one run each on 153 pictures [" in verdict_in_points(one)
     several = difference(*crossed(draw, 3, 500, seeds=0, pictures=0, gain=0.2))

@@ -38,8 +38,7 @@ class Rung:
         if self.verdict is None:
             return ""
         known = self.verdict.known.interval
-        low, high = max(known.low, -1.0), min(known.high, 1.0)  # few seeds reach beyond what a share can differ by
-        return f"{100 * known.mean:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+        return f"{100 * known.mean:+.1f} [{100 * known.low:+.1f}, {100 * known.high:+.1f}]"
 
     @property
     def memory(self) -> str:

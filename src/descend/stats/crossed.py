@@ -26,9 +26,10 @@ def paired_runs_and_items(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> In
 
         sqrt((t_seeds^2 ms_seeds + t_pictures^2 max(ms_pictures - ms_rest, 0)) / (n_seeds n_pictures))
 
-    to either side, and no less than pictures alone would have it, t_pictures sqrt(ms_pictures / (n_seeds n_pictures)). Each part
-    has its own Student's t, so few seeds make it wide only as far as seeds matter. Two other ways miss their level with two or
-    three seeds (``benchmarks/false_alarms.py``): one t with Satterthwaite's degrees of freedom, and percentiles of a bootstrap.
+    to either side, and no less than pictures alone would have it, t_pictures sqrt(ms_pictures / (n_seeds n_pictures)); it ends at
+    -1 and 1, beyond which no shares differ. Each part has its own Student's t, so few seeds make it wide only as far as seeds
+    matter. Two other ways miss their level with two or three seeds (``benchmarks/false_alarms.py``): one t with Satterthwaite's
+    degrees of freedom, and percentiles of a bootstrap.
     Raises DataError for one seed (see ``mcnemar``), one picture, or scores outside [0, 1].
     Source: Dorfman, Berbaum & Metz 1992, Investigative Radiology 27, 723-731, for readers and cases; margins added in squares:
     Howe 1974, J. Am. Stat. Assoc. 69, 789-794; Zou & Donner 2008, Statistics in Medicine 27, 1693-1702.
@@ -63,7 +64,7 @@ class Crossed:
         if self.constant:
             return Interval(self.mean, *adjusted_wald(*self._counts, level), self.n_seeds)
         reach = self.reach((1 - level) / 2)
-        return Interval(self.mean, self.mean - reach, self.mean + reach, self.n_seeds)
+        return Interval(self.mean, max(self.mean - reach, -1.0), min(self.mean + reach, 1.0), self.n_seeds)
 
     def reach(self, tail: float) -> float:
         """Return how far the interval that leaves out ``tail`` on either side reaches from the mean."""

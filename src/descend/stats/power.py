@@ -24,7 +24,8 @@ class Plan:
 
     n_seeds: in all, those that were run included; None where no number of seeds would do on these pictures.
     n_pictures: with as many seeds as one likes, or with one run each; None where pictures play no part or cannot be planned.
-    least: the smallest difference that any number of seeds could settle on these pictures; 0 where pictures play no part.
+    least: the smallest difference that any number of seeds could settle on these pictures, if their part in the variance is as
+    large as it may be in four of five cases (at the power asked for); 0 where pictures play no part.
     reason: why there is no n_seeds; "" where there is one.
     """
 
@@ -115,7 +116,7 @@ def _plan_crossed(parts: Crossed, settle: float, level: float, power: float) -> 
     if parts.constant:
         return Plan(settle, None, None, 0.0, "equal differences tell nothing about their spread")
     z = float(scipy.stats.norm.ppf((1 + level) / 2) + scipy.stats.norm.ppf(power))
-    least = z * parts.pictures_error
+    least = z * _pictures_error(parts, power)
     n_seeds = _smallest(lambda n: crossed_power(parts, n, settle, level), power) if settle > least else None
     if n_seeds is not None:
         return Plan(settle, n_seeds, None, least, "")
@@ -123,6 +124,17 @@ def _plan_crossed(parts: Crossed, settle: float, level: float, power: float) -> 
         return Plan(settle, None, None, least, f"more than {_MOST:,} seeds would be needed")
     n_pictures = math.ceil(parts.n_pictures * (least / settle) ** 2)
     return Plan(settle, None, n_pictures, least, f"{parts.n_pictures:,} pictures leave it open, however many seeds there are")
+
+
+def _pictures_error(parts: Crossed, sure: float) -> float:
+    """Return the standard error that any number of seeds would leave, no larger than this with confidence ``sure``.
+
+    The estimate itself is 0 where pictures seem to play no part, which few seeds often make them do by luck; thousands of seeds
+    would then be said to settle what these pictures never tell. A mean square of pictures below the remainder is such luck.
+    """
+    freedom = parts.n_pictures - 1, (parts.n_seeds - 1) * (parts.n_pictures - 1)
+    most = max(parts.pictures, parts.rest) / float(scipy.stats.f.ppf(1 - sure, *freedom))
+    return math.sqrt(max(most - parts.rest, 0) / (parts.n_seeds * parts.n_pictures))
 
 
 def crossed_power(parts: Crossed, n_seeds: int, settle: float, level: float) -> float:

@@ -60,7 +60,7 @@ def verdict_in_points(known: Difference, settle: float = 0.005, *, higher_is_bet
     0.5 points"; where pictures are too few, which difference any number of seeds could settle, and how many pictures it takes.
     """
     interval, sign = known.interval, 1 if higher_is_better else -1
-    low, high = sorted((sign * interval.low, sign * interval.high))
+    low, high = (min(1.0, max(-1.0, end)) for end in sorted((sign * interval.low, sign * interval.high)))
     span = "" if all_equal(known.scores.ravel()) and known.n_pictures is None else f" [{_points(low)}, {_points(high)}]"
     if known.distinguishable:
         of = f"; of these two networks, {_OF_TWO_NETWORKS} (one run each)" if known.covers == "pictures" else ""
