@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import stats as scipy_stats
+from tests.fake_runs import fake_fit  # pyright: ignore[reportMissingImports]
 
 import descend
-from descend.comparison import Candidate, workers
+from descend.comparison import Candidate, Settings, loop, workers
 from descend.comparison.runs import Job, lost
 from descend.errors import DataError, KnobError
 from descend.progress import Silent
@@ -61,6 +62,24 @@ def test_too_few_pictures_are_said_before_anything_is_trained(tmp_path: Path) ->
     z = scipy_stats.norm.ppf(0.975) + scipy_stats.norm.ppf(0.8)
     assert f"18 pictures settle differences from about {100 * z * (0.1 / 18) ** 0.5:.1f} points on" in listener.lines[0]
     assert "2 points are asked for" in listener.lines[0]
+
+
+def test_seeds_that_can_hardly_tell_and_looks_that_nobody_planned_are_said_beforehand(tmp_path: Path) -> None:
+    base, texts = Recipe(data="digits", transfer="scratch", epochs=1), ["base", "batch_size=16"]
+
+    def told(seeds: int, out: str, **settings: Any) -> str:
+        listener = Listener()
+        how = fake_fit(lambda _: 0.8, [])
+        loop.compare(texts, base, Settings(seeds, **settings), **how, out=tmp_path / out / "c", progress=listener)
+        return "\n".join(listener.lines)
+
+    assert "careful: 2 seeds can hardly tell 2 candidates apart: take 3 or more (--seeds 3)" in told(2, "a")
+    more = told(3, "a")
+    assert "can hardly tell" not in more
+    assert f"careful: verdicts after 2 seeds lie in {tmp_path / 'a' / 'c'}: adding seeds until one pleases" in more
+    assert "careful" not in told(3, "a")
+    assert "careful" not in told(5, "a", until_decided=True)
+    assert "careful" not in told(1, "b")  # of two networks, whatever the seeds
 
 
 def test_the_least_difference_has_the_power_that_it_promises() -> None:

@@ -84,6 +84,19 @@ def test_the_interval_is_the_jackknifes() -> None:
     assert (found.mean, found.low, found.high) == pytest.approx((whole, whole - reach, whole + reach), abs=1e-3)
 
 
+@pytest.mark.parametrize("best", [0, 1, 3])
+def test_what_chance_does_is_known_also_where_the_range_holds_one_rate(best: int) -> None:
+    accuracy = np.array([[0.8, 0.8, 0.8, 0.8], [0.77, 0.83, 0.79, 0.81], [0.81, 0.78, 0.82, 0.77]])
+    accuracy[:, best] += 0.15
+    near = accuracy[:, max(0, best - 1) : best + 2]
+    one_way = [stats.ttest_rel(near[:, a], near[:, b]) for a in range(near.shape[1]) for b in range(a)]
+    errors = [test.confidence_interval(0.95) for test in one_way]
+    squares = [((end.high - end.low) / 2 / stats.t.ppf(0.975, 2)) ** 2 for end in errors]  # of each two rates' difference
+    width = width_of(TENTHS, accuracy)
+    assert width.decades.mean < 1
+    assert width.noise == pytest.approx(math.sqrt(np.mean(squares)))
+
+
 def height(recipe: Recipe) -> float | None:
     """Return an accuracy that falls by 4 points per decade from the best rate; sgd falls by 20, and diverges at 1."""
     rule = build(recipe.optimizer or "", Rule)

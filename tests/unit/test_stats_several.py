@@ -17,6 +17,7 @@ from descend.stats import (
     difference,
     differences,
     holm,
+    least_seeds,
     mcnemar,
     paired,
     paired_runs_and_items,
@@ -231,6 +232,14 @@ def test_what_pictures_leave_open_is_not_planned_below_what_it_may_be() -> None:
     by_luck = [plan_runs(0.3 * draw.normal(size=(2, 270)), 0.005) for _ in range(40)]  # pictures play no part that could be seen
     assert not [plan for plan in by_luck if plan.n_seeds is not None]
     assert all(270 < (plan.n_pictures or 0) for plan in by_luck)
+
+
+@pytest.mark.parametrize("n_verdicts", [1, 2, 9, 41])
+def test_few_seeds_leave_intervals_so_wide_that_they_are_too_few(n_verdicts: int) -> None:
+    n = least_seeds(n_verdicts)
+    p = 1 - 0.05 / n_verdicts / 2
+    wide = [scipy_stats.t.ppf(p, seeds - 1) / scipy_stats.norm.ppf(p) for seeds in (n - 1, n)]
+    assert wide[0] > 2.5 >= wide[1]
 
 
 def test_no_interval_reaches_beyond_what_shares_can_differ_by() -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from descend.comparison import Ablation
 
 EPILOG = """examples:
-  descend ablate digits --seeds 3
+  descend ablate digits --seeds 5
   descend ablate runs/photos photos/                    what the search of that run chose, step by step
   descend ablate tuned.toml photos/ --add "mixup(alpha=0.2)" dropout
   descend ablate digits --augment pad_crop random_erasing --regularize "dropout(p=0.2)" --epochs 10 --budget 10m

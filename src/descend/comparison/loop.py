@@ -14,7 +14,7 @@ from typing import Any
 
 from descend.comparison.candidate import Candidate, candidates
 from descend.comparison.looked_at import LookedAt
-from descend.comparison.result import Comparison
+from descend.comparison.result import Comparison, n_seeds_judged
 from descend.comparison.runs import Fit, Job, Made, job, lost, made_before, make
 from descend.comparison.search_space import Range, Values, applied, search_space
 from descend.comparison.tuning import DEFAULT_TRIALS, FOLDER, SEED_OFFSET, Rounds, Tuning
@@ -24,7 +24,7 @@ from descend.durations import duration
 from descend.errors import DataError, KnobError, check_count
 from descend.progress import Progress
 from descend.quantities import seconds
-from descend.stats import Spending, least_difference
+from descend.stats import Spending, least_difference, least_seeds
 from descend.train import folder
 from descend.train import record as records
 from descend.train.lock import in_use
@@ -118,6 +118,8 @@ def carried_out(
         runs = _Runs(threaded, base.seed, split_seed, shared_root(out), dataset.fingerprint, looked.completed)
         first = f"comparing {len(chosen)} candidates on {dataset.name}, {settings.n_seeds} seeds; runs lie in {runs.root}"
         progress.say("; ".join(filter(None, (first, why, _precision(looked, settings) if against is None else ""))))
+        for line in filter(None, (_too_few_seeds(found, settings), _looked_before(found, settings))):
+            progress.say(line)
         if unequal := looked.unequal_modes(chosen):
             progress.say(unequal)
         _Loop(found, settings, runs, n_trials, progress, fit, resume, looked.arrays, working.work).run()
@@ -150,6 +152,26 @@ def _precision(looked: LookedAt, settings: Settings) -> str:
     return (
         f"{n_pictures:,} {what} settle differences from about {100 * least:.1f} points on, however many seeds there are "
         f"(if candidates differ on {APART:.0%} of them), and {100 * settings.settle:.3g} points are asked for"
+    )
+
+
+def _too_few_seeds(found: Comparison, settings: Settings) -> str:
+    """Say beforehand that so few seeds can hardly tell so many candidates apart, whatever they are worth; else ""."""
+    n_verdicts, n = len(found.opposites), settings.n_seeds
+    least = least_seeds(n_verdicts, settings.level) if n_verdicts else 0
+    if not 1 < n < least:
+        return ""
+    return f"careful: {n} seeds can hardly tell {len(found.names)} candidates apart: take {least} or more (--seeds {least})"
+
+
+def _looked_before(found: Comparison, settings: Settings) -> str:
+    """Say beforehand that verdicts lie in the folder, where this adds seeds to them without planned looks; else ""."""
+    n = n_seeds_judged(found.folder)
+    if not 0 < n < settings.n_seeds or settings.looks:
+        return ""
+    return (
+        f"careful: verdicts after {n} seed{'s' * (n > 1)} lie in {found.folder}: adding seeds until one pleases calls "
+        "equal candidates different too often (compare --until-decided plans its looks beforehand)"
     )
 
 

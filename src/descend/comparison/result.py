@@ -315,6 +315,17 @@ class Comparison:
         folder.write_text(self.folder / FILE, "".join(json.dumps(finite(line)) + "\n" for line in lines))
 
 
+def n_seeds_judged(path: Path) -> int:
+    """Return after how many seeds the verdicts in a folder were given; 0 where there are none, or nothing that can be read."""
+    try:
+        lines = [json.loads(line) for line in (path / FILE).read_text(encoding="utf-8").splitlines()]
+        verdicts = [line for line in lines if line["kind"] == "verdict"]
+        seeds = {line["seed"] for line in lines if line["kind"] == "run" and line["status"] == "finished"}
+    except (OSError, ValueError, LookupError, TypeError):
+        return 0
+    return len(seeds) if verdicts else 0
+
+
 def load(path: Path | str) -> Comparison:
     """Read a comparison's folder. Raises RunError where there is none, or one of another version."""
     path = Path(path)

@@ -147,8 +147,8 @@ class Sensitivity(Experiment):
         told = [f"{name} against {first}: {verdict.text}" for name, verdict in self.verdicts().items()]
         about = f"decades: the width of the range of rates within {in_points(self.within)} of the best"
         told += [
-            f"{curve.optimizer}: rates of its range differ by about {100 * width.noise:.1f} points by chance, so it may be wider "
-            f"than this; more seeds would tell"
+            f"{curve.optimizer}: rates around its best differ by about {100 * width.noise:.1f} points by chance, so it may be "
+            f"wider than this; more seeds would tell"
             for curve in curves
             if (width := curve.width) is not None and width.noise > self.within * NOISY
         ]

@@ -30,8 +30,8 @@ class Width:
     best: the rate with the highest mean. accuracy: there. low, high: ends of the range. decades: log10(high / low), with an
     interval over seeds; open where one seed, or equal ones, leave it so. by_seed: (n_seeds,) what each seed says of it, the
     jackknife's pseudo-values. open_low, open_high: whether the range reaches the end of the grid, so that the width is at least
-    this. noise: the standard error of the difference that chance makes between two rates of the range; NaN with one seed or one
-    rate.
+    this. noise: the standard error of the difference that chance makes between two rates of the range, or, where it holds one rate
+    of the grid, between that and its neighbors; NaN with one seed, or a grid of one rate.
     """
 
     best: float
@@ -139,8 +139,14 @@ def width_of(rates: Sequence[float], accuracy: NDArray[np.float64], within: floa
     return Width(
         best=rates[best], accuracy=interval_of(scores[:, best], level), low=10**low, high=10**high,
         decades=_around(whole, by_seed, level), by_seed=by_seed, open_low=bool(low <= x[0]), open_high=bool(high >= x[-1]),
-        noise=_noise(scores[:, (x >= low) & (x <= high)]),
+        noise=_noise(scores[:, _about(x, low, high)]),
     )  # fmt: skip
+
+
+def _about(x: NDArray[np.float64], low: float, high: float) -> slice:
+    """Return which x lie within the range; of one alone, which tells nothing of what chance does, its neighbors too."""
+    first, last = np.flatnonzero((x >= low) & (x <= high))[[0, -1]].tolist()
+    return slice(first, last + 1) if last > first else slice(max(0, first - 1), first + 2)
 
 
 def _range(x: NDArray[np.float64], curve: NDArray[np.float64], within: float) -> tuple[float, float]:

@@ -16,6 +16,7 @@ from .one_run import McNemar as McNemar
 from .one_run import mcnemar as mcnemar
 from .power import Plan as Plan
 from .power import least_difference as least_difference
+from .power import least_seeds as least_seeds
 from .power import plan_runs as plan_runs
 from .power import runs_needed as runs_needed
 from .sentences import verdict as verdict

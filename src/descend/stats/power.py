@@ -14,6 +14,7 @@ from descend.errors import DataError
 from descend.stats.crossed import Crossed, crossed
 from descend.stats.intervals import all_equal, check_level, checked
 
+_WIDE = 2.5  # times as wide as many seeds would have it: an interval of few seeds, of which hardly any leaves out zero
 _LARGE = 1000  # degrees of freedom from which the noncentral t is as good as normal
 _MOST = 100_000  # seeds or pictures: beyond, the answer is "never"
 
@@ -83,6 +84,26 @@ def plan_runs(differences: ArrayLike, settle: float, level: float = 0.95, power:
     if all_equal(sample):
         return Plan(settle, None, None, 0.0, "equal differences tell nothing about their spread")
     return Plan(settle, runs_needed(sample.tolist(), level, power, settle=settle), None, 0.0, "")
+
+
+def least_seeds(n_verdicts: int, level: float = 0.95) -> int:
+    """Return the fewest seeds from which so many verdicts at one common level can tell much.
+
+    With fewer, Student's t of the first step of Holm's method (at (1 - level) / n_verdicts) makes intervals over seeds more than
+    two and a half times as wide as the same spread in many runs would: two seeds take a t of 13 for one verdict, of 115 for nine.
+    Raises DataError without verdicts, or with a level outside (0, 1).
+
+    >>> from descend.stats import least_seeds
+    >>> least_seeds(1), least_seeds(9)
+    (3, 5)
+    """
+    check_level(level, "least_seeds")
+    if n_verdicts < 1:
+        raise DataError("least_seeds", "needs a verdict or more", got=n_verdicts)
+    tail, n = (1 - level) / n_verdicts / 2, 2
+    while scipy.stats.t.isf(tail, n - 1) > _WIDE * scipy.stats.norm.isf(tail):
+        n += 1
+    return n
 
 
 def least_difference(n_pictures: int, apart: float, level: float = 0.95, power: float = 0.8) -> float:
