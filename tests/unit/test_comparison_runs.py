@@ -130,8 +130,9 @@ def test_runs_that_know_of_fewer_near_copies_are_judged_by_those_that_know_of_mo
     def run(name: str, seed: int, groups: list[int] | None, order: list[int]) -> Made:
         place = tmp_path / f"{name}-{seed}"
         place.mkdir()
-        known = {names[k]: ("x", "test", f"{k:02x}" * 16, *([groups[k]] if groups else [])) for k in range(4)}
-        pictures.write(known, place)
+        known = {names[k]: ("x", "test", f"{k:02x}" * 16) for k in range(4)}
+        grouped = {name: (*facts, group) for (name, facts), group in zip(known.items(), groups or (), strict=False)}
+        pictures.write(grouped or known, place)
         probs = np.array([[good, 1 - good] for good in right_of[name]], np.float32)[order]
         path, listed = place / folder.PREDICTIONS, [names[k] for k in order]
         write_predictions(path, listed, ["test"] * 4, np.zeros(4, np.int64), probs, ("x", "y"))

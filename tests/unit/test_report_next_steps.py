@@ -177,7 +177,8 @@ def test_labels_are_doubted_where_chance_leaves_so_many_wrong_in_one_case_of_a_h
     reliable = {"ece": 0.1, "bins": [[250, 0.9, 0.9]]}
     curve = coverage(250, sure=sure, sure_right=sure - wrong, right=200)
     known = {"val": {"before": reliable, "after": reliable, "coverage": curve}}
-    items = found(record(calibration=known, val=record().val | {"n_independent": n_independent}))
+    val = {**(record().val or {}), "n_independent": n_independent}
+    items = found(record(calibration=known, val=val))
     assert ("Look at the labels" in items) is told
 
 

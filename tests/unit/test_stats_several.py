@@ -231,7 +231,7 @@ def test_what_pictures_leave_open_is_not_planned_below_what_it_may_be() -> None:
     assert np.mean([least(0.04) >= true for _ in range(400)]) >= 0.76  # 80 % promised, less two standard errors
     by_luck = [plan_runs(0.3 * draw.normal(size=(2, 270)), 0.005) for _ in range(40)]  # pictures play no part that could be seen
     assert not [plan for plan in by_luck if plan.n_seeds is not None]
-    assert all(270 < (plan.n_pictures or 0) for plan in by_luck)
+    assert all((plan.n_pictures or 0) > 270 for plan in by_luck)
 
 
 @pytest.mark.parametrize("n_verdicts", [1, 2, 9, 41])

@@ -30,8 +30,8 @@ class Width:
     best: the rate with the highest mean. accuracy: there. low, high: ends of the range. decades: log10(high / low), with an
     interval over seeds; open where one seed, or equal ones, leave it so. by_seed: (n_seeds,) what each seed says of it, the
     jackknife's pseudo-values. open_low, open_high: whether the range reaches the end of the grid, so that the width is at least
-    this. noise: the standard error of the difference that chance makes between two rates of the range, or, where it holds one rate
-    of the grid, between that and its neighbors; NaN with one seed, or a grid of one rate.
+    this. noise: the standard error of the difference that chance makes between two rates of the range, or, where it holds one
+    rate of the grid, between that and its neighbors; NaN with one seed, or a grid of one rate.
     """
 
     best: float
