@@ -147,7 +147,7 @@ def test_a_metric_that_chose_epochs_stands_beside_accuracy_which_is_what_is_judg
     reach = scipy_stats.t.ppf(0.975, 1) * scipy_stats.sem([0.63, 0.68])
     assert ["65.5%", f"±{100 * reach:.1f}"] == [word for word in table[2] if word in ("65.5%", f"±{100 * reach:.1f}")]
     assert "55.0%" in table[1]  # by the metric of the other, too
-    told = "judged by accuracy: balanced accuracy chose epochs only, and stands beside it without a verdict"
+    told = "judged by accuracy: balanced accuracy chose epochs only"
     assert told in found.lines()
     page = write_comparison(found).read_text(encoding="utf-8")
     assert told.capitalize() in page

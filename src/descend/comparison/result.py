@@ -238,7 +238,7 @@ class Comparison:
             return ""
         what = "epochs and knobs" if self.tunings else "epochs"
         named = " and ".join(map(metric_words, self.metrics))
-        return f"judged by accuracy: {named} chose {what} only, and stands beside it without a verdict"
+        return f"judged by accuracy: {named} chose {what} only"
 
     # -------------------------------------------------------------------------------------------------------------- as text
 
