@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,11 +13,13 @@ from descend.files import replacing
 from descend.unfinished import delete, unfinished_name
 
 
-def check_output(who: str, path: Path) -> None:
+def check_output(who: str, path: Path, *, reads: Iterable[Path] = ()) -> None:
     """Raise KnobError unless ``path`` is that of a file in a folder that exists, OutputError where none can be written there.
 
-    who: what names the file, such as ``--page``.
+    who: what names the file, such as ``--page``. reads: what the work reads; a file among it must not be written over.
     """
+    if any(is_same_file(path, read) for read in reads):
+        raise KnobError(who, "must be another file than those that are read", got=str(path), fix="Choose another name.")
     if path.is_dir():
         raise KnobError(who, "must be a file, not a folder", got=str(path))
     if not path.parent.is_dir():
@@ -30,6 +32,14 @@ def check_output(who: str, path: Path) -> None:
         raise _unwritable(path, error) from error
     finally:
         delete(tried)
+
+
+def is_same_file(one: Path, other: Path) -> bool:
+    """Return whether two paths lead to one file that is there, by links too; a folder is none."""
+    try:
+        return one.is_file() and one.samefile(other)
+    except (OSError, ValueError):  # one is not there, or no file system could hold it
+        return False
 
 
 @contextmanager

@@ -359,7 +359,9 @@ def test_the_newest_run_is_called_latest(tmp_path: Path) -> None:
     assert located(tmp_path / "old") == tmp_path / "old"
     with pytest.raises(RunError, match="needs a run in"):
         located(tmp_path / "no-run" / "latest")
-    (tmp_path / "latest").mkdir()  # one's own folder of that name is meant
+    (tmp_path / "latest").mkdir()  # empty, it is nobody's
+    assert located(tmp_path / "latest").name == "new"
+    (tmp_path / "latest" / "mine.txt").touch()  # one's own folder of that name is meant
     assert located(tmp_path / "latest") == tmp_path / "latest"
 
 

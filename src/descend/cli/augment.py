@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from descend import augment, data
 from descend.cli.catalogue import check_texts
+from descend.cli.destinations import check_text_file, destination
 from descend.cli.first_look import check_data, load
 from descend.cli.output import Parser, tell
 from descend.cli.progress import Terminal
 from descend.errors import KnobError, check_count
-from descend.outputs import check_output
 
 if TYPE_CHECKING:
     from descend.augment import Augmentation
@@ -43,7 +43,7 @@ def main(argv: list[str]) -> int:
         return _write_page(asked)
     out = asked.out or (None if asked.safety is not None else Path("gallery.html"))
     if out is not None:
-        check_output("--out", out)
+        check_text_file("--out", out, reads=[asked.data], run=asked.safety)
     check_data(asked.data)
     check_texts({"augmentation": asked.augment or []})
     run = None if asked.safety is None else load(asked.safety)
@@ -90,9 +90,9 @@ def _parser() -> argparse.ArgumentParser:
         help="transforms or a policy name; default: the run's own with --safety, else a policy by the data",
     )  # fmt: skip
     parser.add_argument("--outside", action="store_true", help="a table may name pictures that do not lie below its folder")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="the page; default gallery.html, or none with --safety")
+    parser.add_argument("--out", type=destination, metavar="FILE", help="the page; default gallery.html, or none with --safety")
     parser.add_argument(
-        "--page", type=Path, metavar="FILE", help="write a page (.html) on which to play with augmentation, dropout, decay"
+        "--page", type=destination, metavar="FILE", help="write a page (.html) on which to play with augmentation, dropout, decay"
     )
     parser.add_argument("--n", type=int, metavar="N", help="pictures on the page; default 6")
     parser.add_argument("--draws", type=int, metavar="N", help="draws of each; default 8")
@@ -138,7 +138,7 @@ def _write_page(asked: argparse.Namespace) -> int:
 
     transforms = augment.expand(asked.augment) if asked.augment else ()
     lesson_page.check(asked.page, transforms)
-    check_output("--page", asked.page)
+    check_text_file("--page", asked.page, reads=[asked.data] if asked.data else [])
     path = Path(asked.data) if asked.data else None
     if path is None:
         pictures = []

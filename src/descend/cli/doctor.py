@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from descend.cli.destinations import check_figure, destination
 from descend.cli.findings import told
 from descend.cli.fit import add_settings, check_settings, settings_of
 from descend.cli.output import Parser, tell
@@ -57,7 +58,7 @@ def _diagnosed(options: dict[str, Any]) -> Diagnosis:
     if file is not None and options["recipe"] is not None:
         raise KnobError("RECIPE", "must be given once", got=str(file), fix="Leave --recipe out.")
     settings = settings_of(options | ({} if file is None else {"recipe": file}))
-    check_settings("doctor", settings)
+    check_figure("--out", out, check_settings("doctor", settings))
     from descend.doctor import diagnose
 
     return diagnose(out=out, progress=Terminal(), **settings)
@@ -71,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     add_settings(parser, WITHOUT_EFFECT)
     parser.add_argument("file", nargs="?", type=Path, metavar="RECIPE", help="a TOML file of settings, as --recipe")
     parser.add_argument(
-        "--out", type=Path, default=Path("doctor.png"), metavar="FILE", help="the contact sheet, .png; default doctor.png"
+        "--out", type=destination, default=Path("doctor.png"), metavar="FILE", help="the contact sheet, .png; default doctor.png"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     return parser

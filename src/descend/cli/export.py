@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from descend.cli.destinations import destination
 from descend.cli.first_look import load
 from descend.cli.output import Parser, tell
 from descend.errors import KnobError
@@ -20,7 +21,7 @@ def main(argv: list[str]) -> int:
     )  # fmt: skip
     parser.add_argument("run", type=Path, metavar="RUN", help="the run folder that `descend fit` printed, or runs/latest")
     parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="default RUN/model.onnx, model.pt2, model.xml or model.int8.onnx"
+        "--out", type=destination, metavar="FILE", help="default RUN/model.onnx, model.pt2, model.xml or model.int8.onnx"
     )
     parser.add_argument("--format", choices=FORMATS, help="default: by the ending of --out, else onnx")
     parser.add_argument("--check", nargs="+", metavar="FILES-OR-FOLDERS",

@@ -122,8 +122,8 @@ def _trackers(experiment: str | None, events: Path | None) -> list[Tracker]:
     return found
 
 
-def check_settings(verb: str, settings: Mapping[str, Any]) -> None:
-    """Raise what can be said of settings before torch is imported: no DATA, none there, a technique that there is not."""
+def check_settings(verb: str, settings: Mapping[str, Any]) -> Recipe:
+    """Return the recipe; raise what can be said of it before torch is imported: no DATA, none there, an unknown technique."""
     require_data(verb, settings)
     chosen = {name: value for name, value in settings.items() if name not in ("recipe", "out", "json")}
     recipe, _ = from_arguments(None, settings.get("recipe"), chosen)
@@ -131,6 +131,7 @@ def check_settings(verb: str, settings: Mapping[str, Any]) -> None:
     if recipe.init is not None:
         check_run(Path(recipe.init))
     check_data(recipe.data)
+    return recipe
 
 
 def _refuse_more_epochs(resumed: Path, epochs: int) -> None:

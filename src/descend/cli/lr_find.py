@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from descend import landscape
+from descend.cli.destinations import check_figure, destination
 from descend.cli.fit import add_settings, check_settings, settings_of
 from descend.cli.output import Parser, tell
 from descend.cli.progress import Terminal
@@ -35,7 +36,7 @@ def main(argv: list[str]) -> int:
     """Sweep, draw, suggest. Returns 1 where no rate can be suggested."""
     options = vars(_parser().parse_args(argv))
     low, high, n_steps = (options.pop(name) for name in ("low", "high", "steps"))  # of the sweep: a recipe's steps are others
-    check_settings("lr-find", settings_of(options))
+    asked = check_settings("lr-find", settings_of(options))
     from descend.landscape.course import at_rate
     from descend.landscape.drawing import check_path
     from descend.optim import with_default_knobs
@@ -46,6 +47,7 @@ def main(argv: list[str]) -> int:
     out, as_json, recipe = options.pop("out"), options.pop("json"), options.pop("recipe")
     sweep = Sweep(low=low, high=high, n_steps=n_steps)
     suffix = check_path(out)  # before the work, not after it
+    check_figure("--out", out, asked)
     base = None if recipe is None else read(recipe)
     result, setup = find_lr(from_settings(settings_of(options), base), sweep, progress=Terminal())
     rule = setup.plan.optimizer
@@ -67,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--high", type=float, default=1.0, metavar="X", help="the last rate; default 1")
     parser.add_argument("--steps", type=int, default=100, metavar="N", help="training steps, one a rate; default 100")
     parser.add_argument(
-        "--out", type=Path, default=Path("lr-find.svg"), metavar="FILE", help=".svg, .png or .gif; default lr-find.svg"
+        "--out", type=destination, default=Path("lr-find.svg"), metavar="FILE", help=".svg, .png or .gif; default lr-find.svg"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     add_settings(parser, WITHOUT_EFFECT)

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from descend.cli import answers, parquet_answers
+from descend.cli.destinations import check_text_file, destination
 from descend.cli.first_look import load
 from descend.cli.output import Parser, tell
 from descend.cli.progress import Terminal
 from descend.errors import DataError, KnobError, check_count
-from descend.outputs import check_output, taken, writing
+from descend.outputs import taken, writing
 from descend.printable import printable
 from descend.progress import Silent
 
@@ -74,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("pictures", nargs="+", metavar="PICTURES",
                         help="files; folders, searched to their bottom; or one table with a column path")  # fmt: skip
     parser.add_argument("--format", choices=tuple(answers.WRITERS), help="default: by the ending of --out, else a table")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write here instead of standard output")
+    parser.add_argument("--out", type=destination, metavar="FILE", help="write here instead of standard output")
     parser.add_argument("--top", type=int, metavar="K",
                         help="only the K likeliest classes; default: 3 in a table, else all, or 5 of more than 100")  # fmt: skip
     parser.add_argument("--unsure-below", type=float, metavar="P",
@@ -95,7 +96,7 @@ def add_passes(parser: argparse.ArgumentParser) -> None:
 def _check(args: argparse.Namespace) -> None:
     """Raise KnobError for settings that cannot be meant, OutputError for a place that takes no answers."""
     if args.out is not None and not _is_stream(args.out):
-        check_output("--out", args.out)
+        check_text_file("--out", args.out, reads=args.pictures, run=args.run)
     if args.top is not None:
         check_count("--top", args.top)
     if args.unsure_below is not None and not 0 < args.unsure_below <= 1:

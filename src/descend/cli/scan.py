@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from descend.cli.destinations import check_text_file, destination
 from descend.cli.findings import told
 from descend.cli.first_look import check_data
 from descend.cli.output import Parser, tell
 from descend.cli.progress import Terminal
 from descend.errors import DescendError, OutputError, check_count
 from descend.findings import verdict
-from descend.outputs import check_output
 
 if TYPE_CHECKING:
     from descend.audit import Audit
@@ -42,7 +42,7 @@ def main(argv: list[str]) -> int:
         if asked.threads is not None:
             check_count("--threads", asked.threads)
         if asked.page is not None:
-            check_output("--page", asked.page)
+            check_text_file("--page", asked.page, reads=[read for read in (asked.data, asked.corrections) if read])
         check_data(asked.data)
         from descend.audit import scan
 
@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("data", metavar="DATA", help="a folder, a table, or the name of a built-in set (digits)")
-    parser.add_argument("--page", type=Path, metavar="FILE", help="write a page with the pictures, .html; it loads nothing")
+    parser.add_argument("--page", type=destination, metavar="FILE", help="write a page with the pictures; it loads nothing")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     depth = parser.add_mutually_exclusive_group()
     depth.add_argument("--deep", action="store_true", help="let a pretrained network look at every picture, however many")

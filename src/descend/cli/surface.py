@@ -6,11 +6,11 @@ import argparse
 import json
 import math
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from descend import landscape, stats
 from descend.cli.catalogue import check_texts
+from descend.cli.destinations import destination
 from descend.cli.output import Parser, tell
 from descend.optim import Rule
 from descend.printable import columns
@@ -99,8 +99,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--start", type=float, nargs="+", metavar="X", help="one number per dimension; default the surface's")
     parser.add_argument("--target", type=float, metavar="LOSS", help="the loss that counts as arrived; default the surface's")
     parser.add_argument("--schedule", metavar="SPEC", help="decay of every optimizer's rate, for example cosine")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="draw seed 0: .svg, .png, or .gif (animated)")
-    parser.add_argument("--page", type=Path, metavar="FILE", help="write a page (.html) on which to play with this race")
+    parser.add_argument("--out", type=destination, metavar="FILE", help="draw seed 0: .svg, .png, or .gif (animated)")
+    parser.add_argument("--page", type=destination, metavar="FILE", help="write a page (.html) on which to play with this race")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     return parser
 

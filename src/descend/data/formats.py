@@ -64,6 +64,11 @@ def is_picture_name(name: str) -> bool:
     return kind_of(name) == "picture"
 
 
+def is_called_picture(name: str) -> bool:
+    """Say whether a file ends like a picture, hidden or not: one that is read here, a camera's raw file, HEIC."""
+    return _suffix(name) in suffixes() | _RAW | frozenset(heic.SUFFIXES)
+
+
 def is_hidden_picture(name: str) -> bool:
     """Say whether a file is called like a picture but for a dot before its name; ``._1.png`` is what macOS adds to ``1.png``."""
     return name.startswith(".") and not name.startswith("._") and is_picture_name(name.lstrip("."))

@@ -90,13 +90,24 @@ def read_json(path: Path) -> Any:
 
 
 def located(path: Path) -> Path:
-    """Return the run folder that a path names: itself, or for ``runs/latest`` the newest run in ``runs``. Raises RunError."""
-    if path.name != LATEST or path.exists():
+    """Return the run folder that a path names: itself, or for ``runs/latest`` the newest run in ``runs``. Raises RunError.
+
+    An empty folder of that name is in nobody's way: nothing but a run would be looked for in it.
+    """
+    if path.name != LATEST or (path.exists() and not _is_empty(path)):
         return path
     runs = newest_first(path.parent)
     if not runs:
         raise RunError(str(path), f"needs a run in {path.parent}", fix="Train one: descend fit DATA.")
     return runs[0]
+
+
+def _is_empty(path: Path) -> bool:
+    """Return whether a path leads to a folder that holds nothing."""
+    try:
+        return path.is_dir() and not any(path.iterdir())
+    except OSError:
+        return False
 
 
 def newest_first(parent: Path) -> list[Path]:
