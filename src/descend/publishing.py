@@ -17,9 +17,11 @@ from typing import Any
 from descend.errors import KnobError, ModelError, RunError, first_line
 from descend.models.architecture import Architecture
 from descend.models.timm_export import as_timm
+from descend.percentages import percent
 from descend.printable import printable
 from descend.technique import build
 from descend.train import folder, recipe
+from descend.train.metrics import told
 from descend.train.record_types import Score
 from descend.train.run import Run
 
@@ -133,7 +135,10 @@ def card(run: Run, name: str, license: str | None = None, *, in_timm: bool) -> s
                  f"{counts.get('train', 0):,} pictures.\n")  # fmt: skip
     parts.append("## How good it is\n\n```\n" + run.verdict() + "\n```\n")
     rows = record.per_class.get("test" if split == "test" else "val", [])
-    table = [f"| {_in_text(row['class'])} | {row['precision']:.1%} | {row['recall']:.1%} | {row['n']:,} |" for row in rows]
+    figures = [(row, told(row)) for row in rows]
+    table = [
+        f"| {_in_text(row['class'])} | {percent(f['precision'])} | {percent(f['recall'])} | {row['n']:,} |" for row, f in figures
+    ]
     parts.append(f"On {split}:\n\n| class | precision | recall | pictures |\n|---|---|---|---|\n" + "\n".join(table) + "\n")
     parts.append("These figures are of pictures like those of the training; what comes from elsewhere may be harder. It answers "
                  "with one of its classes whatever it is shown.\n")  # fmt: skip

@@ -149,9 +149,14 @@ def test_a_class_without_pictures_has_dashes_and_no_shares_of_nothing(
 ) -> None:
     shutil.rmtree(folder / "green")
     assert main(["eval", str(run.folder), str(folder)]) == 0
-    rows = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines() if line.split()[0] in CLASSES}
-    assert rows["green"] == ["\N{EN DASH}"] * 3 + ["0"]
-    assert all(share.endswith("%") for share in rows["red"][:3])
+    out = capsys.readouterr().out
+    rows = {line.split()[0]: line.split()[1:] for line in out.splitlines() if line.split()[0] in CLASSES}
+    answers = run.predict([folder / "red"]).labels
+    was_answered = "green" in answers
+    share = "0.0%" if was_answered else "\N{EN DASH}"
+    assert rows["green"] == [share, "\N{EN DASH}", share, "0"]
+    assert ("no pictures of: green; macro F1 counts it as 0" in out) == was_answered
+    assert [share.endswith("%") for share in rows["red"][:3]] == ["red" in answers, True, True]
 
 
 def test_pictures_of_the_training_are_known_after_their_data_have_changed_and_moved(

@@ -109,6 +109,8 @@ def _judged(**changes: Any) -> dict[str, Any]:
         ({"doubtful": {"a.png": "8 bits", "b.png": "8 bits"}}, "75.0%", "answers may mean nothing (8 bits): 2: a.png, b.png\n"),
         ({"n_trained_on": 3}, "75.0%", "careful: 3 of these pictures were trained or selected on"),
         ({"n_near_trained_on": 1}, "75.0%", "careful: 1 picture is a near copy (saved again, resized, mirrored, "),
+        ({"per_class": [{"class": "bees", "precision": 0.0, "recall": 0.0, "f1": 0.0, "n": 0, "n_answered": 2}]},
+         "  bees       0.0%       –    0.0%       0\n  no pictures of: bees; macro F1 counts it as 0", ""),
         ({"look_noted": False}, "75.0%", "this look at its test split is not stored"),
         ({"doubt": {"wrong": {"entropy": 0.5, "mutual_information": 0.25}}},
          "wrong answers: entropy 0.500 nats, mutual information 0.250 nats", ""),

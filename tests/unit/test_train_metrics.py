@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from sklearn.metrics import f1_score
 
 from descend.train import evaluate, metrics
 
@@ -29,10 +30,27 @@ def test_a_probability_of_zero_is_a_large_finite_loss() -> None:
 
 def test_per_class_and_confusion() -> None:
     rows = metrics.per_class(PROBS, LABELS, ("a", "b", "c"))
-    b = {"class": "b", "precision": 1.0, "recall": pytest.approx(2 / 3), "f1": pytest.approx(0.8), "n": 3, "share": 0.75}
-    assert rows[1] == b
+    assert rows[1] == {"class": "b", "precision": 1.0, "recall": pytest.approx(2 / 3), "f1": pytest.approx(0.8), "n": 3,
+                       "n_answered": 2, "share": 0.75}  # fmt: skip
     assert rows[2]["n"] == 0
     assert metrics.confused(PROBS, LABELS) == [[0, 0, 1], [1, 0, 1], [1, 1, 2]]
+
+
+def test_a_share_of_nothing_is_none_and_a_class_that_was_only_answered_is_zero() -> None:
+    answers = np.eye(4, dtype=np.float32)[[0, 0, 1]]  # three pictures of a, one taken for b; c and d occur in neither
+    rows = metrics.per_class(answers, np.array([0, 0, 0]), ("a", "b", "c", "d"))
+    told = [metrics.told(row) for row in rows]
+    assert told[0] == {"precision": 1.0, "recall": pytest.approx(2 / 3), "f1": pytest.approx(0.8)}
+    assert told[1] == {"precision": 0.0, "recall": None, "f1": 0.0}
+    assert told[2] == {"precision": None, "recall": None, "f1": None}
+    assert metrics.only_answered(rows) == ["b"]
+    known = f1_score([0, 0, 0], [0, 0, 1], average=None, zero_division=0)
+    assert [row["f1"] for row in told[:2]] == pytest.approx(known.tolist())
+    assert metrics.score(answers, np.array([0, 0, 0]))["macro_f1"] == pytest.approx(known.mean())
+    never = metrics.told({"class": "b", "precision": 0.0, "recall": 0.0, "f1": 0.0, "n": 3, "n_answered": 0})
+    assert never == {"precision": None, "recall": 0.0, "f1": 0.0}
+    older = metrics.told({"class": "b", "precision": 0.0, "recall": 0.0, "f1": 0.0, "n": 0})
+    assert older == {"precision": None, "recall": None, "f1": None}
 
 
 def test_copies_count_once_in_a_class_too() -> None:

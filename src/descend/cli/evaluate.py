@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from descend.cli.first_look import load
 from descend.cli.output import Parser, tell
-from descend.cli.predict import DOUBTFUL, add_passes, say_by_reason, say_note, say_unreadable
+from descend.cli.predict import DOUBTFUL, SHOWN, add_passes, say_by_reason, say_note, say_unreadable
 from descend.findings import counted
 from descend.percentages import percent
 from descend.printable import printable
@@ -32,7 +32,8 @@ def main(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     run = load(args.run)
     from descend.report.words import times
-    from descend.train.metrics import words_for
+    from descend.train.metrics import only_answered, words_for
+    from descend.train.metrics import told as figures
 
     score = run.evaluate(args.data, split=args.split, threads=args.threads, tta=args.tta, mc=args.mc, outside=args.outside)
     _warn(score, run)
@@ -51,8 +52,11 @@ def main(argv: list[str]) -> int:
     width = max(map(len, names))
     tell(f"  {'class':<{width}}  precision  recall      F1       n")
     for name, row in zip(names, score["per_class"], strict=True):
-        precision, recall, f1 = (percent(row[column] if row["n"] else None) for column in ("precision", "recall", "f1"))
+        precision, recall, f1 = map(percent, figures(row).values())
         tell(f"  {name:<{width}}  {precision:>9} {recall:>7} {f1:>7} {row['n']:>7,}")
+    if absent := only_answered(score["per_class"]):
+        shown = ", ".join(absent[:SHOWN]) + ", ..." * (len(absent) > SHOWN)
+        tell(f"  no pictures of: {shown}; macro F1 counts {'it' if len(absent) == 1 else 'each'} as 0, because it was answered")
     if score["is_look"]:
         tell(f"  the run's test split has been looked at {times(score['test_looks'])}", file=sys.stderr)
     return 0

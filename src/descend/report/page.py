@@ -25,7 +25,7 @@ from descend.report.next_steps import advice
 from descend.report.pictures import arranged
 from descend.report.search import search
 from descend.report.techniques import bibtex, used
-from descend.train import folder
+from descend.train import folder, metrics
 from descend.train.recipe import FEATURE_SETS, Recipe
 from descend.train.record import RunRecord, load
 from descend.train.record_types import ClassScore, EpochRow, ParameterGroup
@@ -206,6 +206,7 @@ def _class_table(split: str, rows: Sequence[ClassScore]) -> dict[str, Any]:
     ordered = sorted(known, key=lambda row: (row["recall"], -row["n"]))
     lowest = ordered[0]["recall"] if ordered and ordered[0]["recall"] < ordered[-1]["recall"] else None
     weakest = ordered[:SHOWN] if len(rows) > MANY else []
+    rows, weakest = ([row | metrics.told(row) for row in part] for part in (rows, weakest))
     return {"split": split, "rows": rows, "lowest": lowest, "weakest": weakest}
 
 

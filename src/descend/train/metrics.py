@@ -5,7 +5,7 @@ scikit-learn and SciPy take a second to import: what needs them imports them, so
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -118,24 +118,40 @@ def per_class(
     probabilities: NDArray[np.float32], labels: NDArray[np.int64], classes: tuple[str, ...], *,
     copies: NDArray[np.int64] | None = None,
 ) -> list[ClassScore]:  # fmt: skip
-    """Return precision, recall, F1, count and share of every class. copies: as of ``score``; the count alone is of all rows."""
+    """Return precision, recall, F1, counts and share of every class. copies: as of ``score``; the counts are of all rows."""
     from sklearn import metrics
 
-    weights = shares_of_copies(copies)
+    weights, answered = shares_of_copies(copies), probabilities.argmax(1)
     columns: Any = metrics.precision_recall_fscore_support(
         labels,
-        probabilities.argmax(1),
+        answered,
         labels=np.arange(len(classes)),
         sample_weight=weights,
         zero_division=0,  # pyright: ignore[reportArgumentType] (the stub knows words only)
     )
     counted = np.bincount(labels, weights, minlength=len(classes))
     shares = counted / max(1.0, float(counted.sum()))
-    rows = zip(classes, *columns[:3], np.bincount(labels, minlength=len(classes)), shares, strict=True)
+    counts = (np.bincount(column, minlength=len(classes)) for column in (labels, answered))
     return [
-        {"class": name, "precision": float(p), "recall": float(r), "f1": float(f), "n": int(n), "share": float(share)}
-        for name, p, r, f, n, share in rows
-    ]
+        {"class": name, "precision": float(p), "recall": float(r), "f1": float(f1), "n": int(n), "n_answered": int(n_answered),
+         "share": float(share)}
+        for name, p, r, f1, n, n_answered, share in zip(classes, *columns[:3], *counts, shares, strict=True)
+    ]  # fmt: skip
+
+
+def told(row: ClassScore) -> dict[str, float | None]:
+    """Return precision, recall and F1 of a class, each None where it is a share of nothing.
+
+    Runs of older versions have not counted answers: of a class without pictures nothing is known there.
+    """
+    n_answered = row.get("n_answered", row["n"])
+    of = {"precision": n_answered, "recall": row["n"], "f1": row["n"] + n_answered}
+    return {name: row[name] if of[name] else None for name in ("precision", "recall", "f1")}
+
+
+def only_answered(rows: Sequence[ClassScore]) -> list[str]:
+    """Return the classes without a picture that were answered all the same: macro F1 counts each as 0."""
+    return [row["class"] for row in rows if not row["n"] and row.get("n_answered")]
 
 
 def confused(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> list[list[int]]:

@@ -32,9 +32,14 @@ class Score(TypedDict):
 
 
 ClassScore = TypedDict(
-    "ClassScore", {"class": str, "precision": float, "recall": float, "f1": float, "n": int, "share": NotRequired[float]}
-)
-"""How good the answers are for one class; n: its pictures. share: of all that were judged, copies once, in [0, 1]."""
+    "ClassScore",
+    {
+        "class": str, "precision": float, "recall": float, "f1": float, "n": int, "n_answered": NotRequired[int],
+        "share": NotRequired[float],
+    },
+)  # fmt: skip
+"""How good the answers are for one class; 0 where a share is of nothing. n: its pictures. n_answered: those answered with it.
+share: of all that were judged, copies once, in [0, 1]."""
 
 
 Confused = Annotated[list[Annotated[int, Ge(0)]], Len(3, 3)]
