@@ -29,7 +29,7 @@ def check_output(who: str, path: Path, *, reads: Iterable[Path] = ()) -> None:
     try:
         tried.touch()  # rights alone do not tell: a disk may be mounted for reading only
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise _unwritable(str(path), error) from error
     finally:
         delete(tried)
 
@@ -55,12 +55,19 @@ def writing(path: Path) -> Iterator[Path]:
 @contextmanager
 def taken(path: Path) -> Iterator[Path]:
     """Yield ``path`` to write; OutputError in its name where the block cannot, but for a pipe whose reader went away."""
-    try:
+    with taken_by(str(path)):
         yield path
+
+
+@contextmanager
+def taken_by(who: str) -> Iterator[None]:
+    """Let the block write; OutputError in the name of what it writes to where that is refused, as in ``taken``."""
+    try:
+        yield
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise _unwritable(who, error) from error
 
 
 def write_page(path: Path, page: str) -> None:
@@ -69,6 +76,6 @@ def write_page(path: Path, page: str) -> None:
         unfinished.write_text(page, encoding="utf-8", errors="backslashreplace")
 
 
-def _unwritable(path: Path, error: OSError) -> OutputError:
+def _unwritable(who: str, error: OSError) -> OutputError:
     fix = "Free some space, or choose another place." if is_full_disk(error) else "Choose a place where you may write."
-    return OutputError(str(path), f"must be a file that can be written ({error.strerror or error})", fix=fix)
+    return OutputError(who, f"must be a file that can be written ({error.strerror or error})", fix=fix)

@@ -85,3 +85,22 @@ def test_a_stream_that_the_caller_has_closed_is_no_error(closed: str, words: str
     ended = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False, env=os.environ)
     assert int(told.read_text()) == 0
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+@pytest.mark.parametrize("buffered", ["", "1"])
+@pytest.mark.parametrize("words", ["--help", "--version", "fit --help", "list"])
+def test_a_full_disk_behind_standard_output_is_told_by_its_name(words: str, buffered: str) -> None:
+    command = f'"{sys.executable}" -m descend.cli {words} > /dev/full'
+    settings = os.environ | {"PYTHONUNBUFFERED": buffered}
+    ended = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False, env=settings)
+    told = "error: standard output: must be a file that can be written (No space left on device). Free some space, or choose"
+    assert ended.stderr == f"{told} another place.\n"
+    assert ended.returncode == 1
+
+
+def test_answers_do_not_go_where_nobody_reads(tmp_path: Path) -> None:
+    command = f'"{sys.executable}" -m descend.cli predict run x.jpg >&-'
+    ended = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False, cwd=tmp_path, env=os.environ)
+    assert ended.stderr.startswith("error: standard output: must be open: the answers go there. Name a file: --out answers.csv.")
+    assert ended.returncode == 1

@@ -13,8 +13,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from importlib import import_module
 from types import FrameType
@@ -88,13 +88,11 @@ def main(argv: list[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # a file name that the terminal's encoding lacks is escaped, not fatal
             stream.reconfigure(errors="backslashreplace")
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(HELP, end="")
-        return 0
+        return _explained(lambda: _tell(*HELP.splitlines()))
     if arguments[0] == "--version":
         from descend import __version__
 
-        print(f"descend {__version__}")
-        return 0
+        return _explained(lambda: _tell(f"descend {__version__}"))
     verb, *rest = arguments
     if verb not in VERBS:
         return _unknown(verb)
@@ -160,23 +158,52 @@ def _unknown(verb: str) -> int:
 
 
 def _run(verb: str, rest: list[str]) -> int:
-    from descend.cli.output import QUIET, tell
-    from descend.errors import DescendError, KnobError, SpecError
-    from descend.printable import shortened
+    from descend.cli.output import QUIET
 
     QUIET.set(False)  # an earlier command of this process may have been asked to be quiet
+
+    def work() -> int:
+        with _bars_taken_away():
+            return import_module(module_of(verb)).main(_imported(rest))
+
+    return _explained(work)
+
+
+def _tell(*lines: str) -> int:
+    from descend.cli.output import tell
+
+    tell(*lines)
+    return 0
+
+
+def _explained(work: Callable[[], int]) -> int:
+    """Do the work of a command, and see that standard output has taken what it printed; returns the exit status.
+
+    Errors are told, each in a sentence, and Ctrl-C in a word.
+    """
+    from descend.cli.output import STANDARD_OUTPUT, tell
+    from descend.errors import DescendError, KnobError, OutputError, SpecError
+    from descend.outputs import taken_by
+    from descend.printable import shortened
+
     came = list[int]()
     try:
-        with _noting_interrupts(came), _bars_taken_away():
-            return import_module(module_of(verb)).main(_imported(rest))
+        with _noting_interrupts(came):
+            try:
+                return work()
+            finally:
+                with taken_by(STANDARD_OUTPUT):
+                    sys.stdout.flush()
     except DescendError as error:
+        if isinstance(error, OutputError) and error.who == STANDARD_OUTPUT:
+            _give_up_stdout()
         tell(*f"error: {error}".split("\n"), file=sys.stderr)
         return 2 if isinstance(error, (KnobError, SpecError)) else 1
     except KeyboardInterrupt:
         tell("Stopped.", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of a pipe went away: `descend list | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_stdout()
         return 1
     except OSError as error:  # a disk or a folder said no; its own words name the file
         tell(f"error: {shortened(str(error), MOST_SAID)}", file=sys.stderr)
@@ -186,6 +213,12 @@ def _run(verb: str, rest: list[str]) -> int:
             raise
         tell("Stopped.", file=sys.stderr)
         return 130
+
+
+def _give_up_stdout() -> None:
+    """Let what standard output has not taken go nowhere, or Python tells of it once more at its end."""
+    with suppress(OSError, ValueError):  # it is no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from contextvars import ContextVar
 from typing import Any, NoReturn, TextIO
 
 from descend.errors import did_you_mean
+from descend.outputs import taken_by
 from descend.printable import printable, shortened
 
+STANDARD_OUTPUT = "standard output"
 MOST_SAID = 1_000  # characters of a sentence on wrong usage: it may list many choices
 QUIET: ContextVar[bool] = ContextVar("quiet", default=False)
 """Whether progress is not to be shown: ``-q``. Results, errors and what was skipped are told all the same."""
@@ -29,10 +33,16 @@ def take_away() -> None:
 def tell(*lines: str, file: TextIO | None = None) -> None:
     """Print lines. Line breaks and control characters inside one are escaped: they come from the names of files and classes.
 
-    file: default standard output.
+    file: default standard output. Raises OutputError where standard output does not take them, such as on a full disk.
     """
-    for line in lines:
-        print(printable(line), file=file or sys.stdout)
+    with nullcontext() if file is sys.stderr else taken_by(STANDARD_OUTPUT):
+        for line in lines:
+            print(printable(line), file=file or sys.stdout)
+
+
+def is_closed(stream: TextIO) -> bool:
+    """Return whether the caller has closed a stream (``>&-``): the null device stands for it, under its own name."""
+    return getattr(stream, "name", None) == os.devnull
 
 
 class _Quiet(argparse.Action):
@@ -84,6 +94,11 @@ class Parser(argparse.ArgumentParser):
         end = "?" if message.endswith("?") else "."
         tell(f"error: {sentence}{end} All that it takes: {self.prog} --help", file=sys.stderr)
         self.exit(2)
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Write the help; argparse passes over what a full disk says."""
+        with nullcontext() if file is sys.stderr else taken_by(STANDARD_OUTPUT):
+            (file or sys.stdout).write(message)
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:

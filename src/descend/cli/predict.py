@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, TextIO
 from descend.cli import answers, parquet_answers
 from descend.cli.destinations import check_text_file, destination
 from descend.cli.first_look import load
-from descend.cli.output import Parser, tell
+from descend.cli.output import STANDARD_OUTPUT, Parser, is_closed, tell
 from descend.cli.progress import Terminal
-from descend.errors import DataError, KnobError, check_count
-from descend.outputs import taken, writing
+from descend.errors import DataError, KnobError, OutputError, check_count
+from descend.outputs import taken, taken_by, writing
 from descend.printable import printable
 from descend.progress import Silent
 
@@ -51,7 +51,7 @@ def main(argv: list[str]) -> int:
         with writing(args.out) as path:
             parquet_answers.write(seen, style, path)
     else:
-        with nullcontext(sys.stdout) if args.out is None else _opened(args.out) as file:
+        with _opened(args.out) as file:
             if rows is None:
                 answers.WRITERS[_form(args)](seen, style, file)
             else:
@@ -95,6 +95,8 @@ def add_passes(parser: argparse.ArgumentParser) -> None:
 
 def _check(args: argparse.Namespace) -> None:
     """Raise KnobError for settings that cannot be meant, OutputError for a place that takes no answers."""
+    if args.out is None and is_closed(sys.stdout):
+        raise OutputError(STANDARD_OUTPUT, "must be open: the answers go there", fix="Name a file: --out answers.csv.")
     if args.out is not None and not _is_stream(args.out):
         check_text_file("--out", args.out, reads=args.pictures, run=args.run)
     if args.top is not None:
@@ -219,8 +221,15 @@ def _is_stream(out: Path) -> bool:
 
 
 @contextmanager
-def _opened(out: Path) -> Iterator[TextIO]:
-    """Open the file that answers go to: it takes its name when it is whole. A pipe or a device is written to as it is."""
+def _opened(out: Path | None) -> Iterator[TextIO]:
+    """Open the file that answers go to: it takes its name when it is whole. A pipe or a device is written to as it is.
+
+    out: None for standard output.
+    """
+    if out is None:
+        with taken_by(STANDARD_OUTPUT):
+            yield sys.stdout
+        return
     with (
         taken(out) if _is_stream(out) else writing(out) as path,
         path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
