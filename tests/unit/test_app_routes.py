@@ -323,7 +323,10 @@ def test_data_are_chosen_below_the_root_and_nowhere_else(client: TestClient, roo
         for path, asked in (("api/fit", {"data": str(shapes)}), ("api/review", {"data": "../x", "table": "c.csv"}),
                             ("api/review", {"data": "mine", "table": "../c.csv"})):  # fmt: skip
             assert "may only look below" in refused(client, path, json=asked)
-        assert "Start it with --root FOLDER" in refused(client, "api/fit", json={"data": "out"})
+        assert "Start it with --root FOLDER" in refused(client, "api/fit", json={"data": ".."})
+        linked = refused(client, "api/fit", json={"data": "out"})  # as it is written it lies below
+        assert f"may only look below {root} (it is a link to {root.parent}), got 'out'." in linked
+        assert f"Start it with --root {root.parent} to allow" in linked
     finally:
         (root / "out").unlink()
         (root / "a.csv").unlink()

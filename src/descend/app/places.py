@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +27,17 @@ class Places:
 
     def below(self, text: str) -> Path:
         """Return the path that a text means, absolute. Raises DataError where it does not lie below the root."""
+        written = self.root / text
         try:
-            path = (self.root / Path(text)).resolve()
+            path = written.resolve()
         except (OSError, ValueError, RuntimeError):
             path = None
-        if path is None or not path.is_relative_to(self.root):
-            raise DataError("the app", f"may only look below {self.root}", got=text,
-                            fix="Start it with --root FOLDER to allow another folder.")  # fmt: skip
-        return path
+        if path is not None and path.is_relative_to(self.root):
+            return path
+        must, other = f"may only look below {self.root}", "FOLDER"
+        if path is not None and Path(os.path.normpath(written)).is_relative_to(self.root):  # as it is written it lies there
+            must, other = f"{must} (it is a link to {path})", shlex.quote(str(path if path.is_dir() else path.parent))
+        raise DataError("the app", must, got=text, fix=f"Start it with --root {other} to allow another folder.")
 
     def data(self, text: str) -> str:
         """Return DATA for ``fit`` and ``scan``: a built-in set, or an absolute path below the root that exists."""
