@@ -537,6 +537,32 @@ def test_a_part_is_taken_where_time_is_short_and_replayed(doubtful: Path, tmp_pa
     assert contents(again) == contents(run)
 
 
+def test_an_answer_from_few_of_the_pictures_says_so_and_claims_no_choice_that_nobody_made(
+    found: Run, doubtful: Path, tmp_path: Path
+) -> None:
+    listener = StopAt("", 0)
+    steps = ["features(size=64, share=0.2, quick=True)"]
+    run = descend.fit(doubtful, out=tmp_path / "run", steps=steps, progress=listener, **SMALL)
+    trained = run.record.data["splits"]["train"]
+    [note] = [note for note in run.record.notes if "learn from" in note]
+    n, judged = (int(number) for number in re.findall(r"from (\d+) of|judged on (\d+) of", note) for number in number if number)
+    assert n == round(0.2 * trained)
+    assert note.startswith(
+        f"The steps that were given learn from {n} of {trained} training pictures, judged on {judged} of valid"
+    )
+    assert run.record.val is not None
+    assert judged == run.record.val["n"]
+    assert not [line for line in listener.lines if line.strip().startswith("budget")]  # no clock counts
+    page = (run.folder / "report.html").read_text()
+    assert "of a budget of" not in page
+    assert "Cross-validation on training" not in page
+    assert "cross-validation on training" not in page
+    searched = (found.folder / "report.html").read_text()
+    assert "of a budget of 10m" in searched
+    assert "ross-validation on training" in searched
+    assert not [note for note in found.record.notes if "learn from" in note]
+
+
 def test_an_engine_that_has_been_measured_is_not_started_again(
     doubtful: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

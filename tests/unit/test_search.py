@@ -31,6 +31,7 @@ from descend.progress import Silent
 from descend.quantities import n_bytes, seconds
 from descend.search import (
     begin,
+    conclude,
     expected_time,
     features,
     finetune,
@@ -1014,6 +1015,15 @@ def test_pictures_that_are_all_answered_right_do_not_make_an_answer_as_sure_as_i
     few = temperature_of(2.0 * np.eye(2)[labels][:, None], labels)
     assert 0.3 < few < 0.6
     assert temperature_of(np.tile(2.0 * np.eye(2)[labels][:, None], (30, 1, 1)), np.tile(labels, 30)) < few  # more evidence
+
+
+@pytest.mark.parametrize(("n", "told"), [(6, True), (50, True), (51, False), (100, False)])
+def test_time_that_sufficed_for_half_of_the_training_pictures_or_fewer_is_told(n: int, told: bool) -> None:
+    log = SimpleNamespace(record=SimpleNamespace(search_replayed=False))
+    study: Any = SimpleNamespace(n_training=100, log=log, rows=lambda _, share: range(round(100 * share)))
+    answers: Any = [SimpleNamespace(share=0.01), SimpleNamespace(share=n / 100)]
+    sentence = f"Time sufficed to learn from {n} of 100 training pictures, judged on 3 of validation: a longer --budget learns "
+    assert conclude._told_part(study, answers, 3) == ([f"{sentence}from more."] if told else [])
 
 
 def test_the_temperature_of_one_view_is_that_of_the_runs_own_calibration() -> None:

@@ -31,9 +31,10 @@ def search(record: RunRecord) -> dict[str, Any] | None:
         "steps": [step | {"interval": own_interval(step)} for step in record.search],
         "has_best": bool(best),
         "used_s": record.budget_used_s,
-        "budget": record.plan.get("budget"),
+        "budget": None if record.search_replayed else record.plan.get("budget"),
         "end": record.reasons.get("search"),
         "choices": record.choices_by_val,
+        "has_cross_validated": any(step.get("measured") == CROSS_VALIDATION for step in record.search),
         "refit": record.reasons.get("refit"),
     }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +18,9 @@ from descend.train.judge import judge_answers, judged_rows, save_model
 from descend.train.record import RunRecord
 from descend.train.record_types import Chosen, EnsembleMember
 from descend.train.run import Run
+
+FEW = 0.5  # of the training pictures, up to which it is told that an answer has learned from no more
+IN_TIME, BY_STEPS = "Time sufficed to learn from", "The steps that were given learn from"  # how that begins
 
 
 def concluded(study: Study, findings: Findings, keep: KeepStep | None, *, finished: bool, refit: bool) -> Run:
@@ -46,6 +51,7 @@ def concluded(study: Study, findings: Findings, keep: KeepStep | None, *, finish
             more.append(f"{n_saw} of {sum(not answer.frozen for answer in answers)} trained networks learned")
         if more:
             record.reasons["refit"] = f"{' and '.join(more)}, from training and validation pictures together"
+        record.notes += _told_part(study, answers, len(rows["val"]))
         probs |= {split: _mixed(study, answers, weights, rows[split]) for split in rows if split != "val"}
         ensemble = limits.joined(answers, weights)
         assert record.preprocessing is not None  # since the beginning
@@ -79,10 +85,22 @@ def concluded(study: Study, findings: Findings, keep: KeepStep | None, *, finish
 def _forget(record: RunRecord, *, finished: bool) -> None:
     """Take out of the record what is not so of the answer that is judged now: Ctrl-C may have ended the judging of another."""
     record.reasons.pop("refit", None)
+    record.notes = [note for note in record.notes if not note.startswith((IN_TIME, BY_STEPS))]
     if not finished:
         record.test = None
         for told in (record.per_class, record.confused, record.calibration):
             told.pop("test", None)
+
+
+def _told_part(study: Study, answers: Sequence[Answer], n_val: int) -> list[str]:
+    """Return the note that an answer has learned from few of the training pictures; none where it knows more than half."""
+    n, n_all = max(len(study.rows("train", answer.share)) for answer in answers), study.n_training
+    if n > FEW * n_all:
+        return []
+    replayed = study.log.record.search_replayed
+    begin, helps = (BY_STEPS, "a search without them") if replayed else (IN_TIME, "a longer --budget")
+    judged = f", judged on {n_val:,} of validation" if n_val else ""
+    return [f"{begin} {n:,} of {n_all:,} training pictures{judged}: {helps} learns from more."]
 
 
 def _mixed(study: Study, answers: list[Answer], weights: list[float], rows: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -55,6 +55,7 @@ def set_up(
                 steps.append(beginning.part)
             decoded = pictures.decoded(steps)
     study = Study(pictures.planned(steps), decoded, backbone, clock, watch, log)
+    study.n_training = len(dataset.indices("train"))
     study.is_part = any(isinstance(step, PartStep) for step in steps)
     study.first_size = first_size
     if speeds is not None:

@@ -123,6 +123,7 @@ class Study:
         self.best_training: FineTuneStep | None = None  # that validation keeps with the most weight, None where it keeps none
         self.val_nats = np.inf  # that the best answer's mixture loses on validation, in all: no other can save more
         self.is_part = False  # of what the user has, where time does not allow more
+        self.n_training = len(self.dataset.indices("train"))  # pictures that the user has to train on
         self.warm_up: WarmUp | None = None  # what compiles for fine-tuning meanwhile
         self.before_training: Callable[[FineTuneStep], None] = lambda _: None  # raises where a step must not be measured
         self.training_bytes: dict[FineTuneStep, int | None] = {}  # that a batch of such a step holds, None where nobody can tell

@@ -5,6 +5,7 @@ The plan is complete: ``plan.recipe()`` is written to the run folder and trains 
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass, field, replace
 
 from descend.augment import Augmentation
@@ -106,12 +107,12 @@ class Plan:
         """Return the plan as plain text, for the record and the report."""
         return {name: _text(getattr(self, name)) for name in sorted(self.settings | {"norm"})}
 
-    def lines(self, asked: Recipe) -> list[str]:
-        """Return the plan as lines for a terminal: each setting with its reason; those asked for say so."""
+    def lines(self, asked: Recipe, *, untold: Container[str] = ()) -> list[str]:
+        """Return the plan as lines for a terminal: each setting with its reason; those asked for say so. untold: left out."""
         lines: list[str] = []
         for name, value in self.describe().items():
             reason = self.reasons.get(name)
-            if reason is None and getattr(asked, name) == getattr(Recipe(), name):
+            if name in untold or (reason is None and getattr(asked, name) == getattr(Recipe(), name)):
                 continue
             shown = " ".join(value) if isinstance(value, tuple) else value
             lines.append(f"  {name:<10} {shown or 'none'}  ({reason or 'as asked'})")

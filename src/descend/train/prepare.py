@@ -131,7 +131,8 @@ def survey(
     check_divisible(plan, current())
     if helpers := current().helpers:
         progress.say(f"  features   on {helpers}")
-    for line in plan.lines(recipe):
+    replayed = record.search_replayed or (of is None and recipe.names_steps)  # no clock counts, so a default has no part in it
+    for line in plan.lines(recipe, untold=("budget",) if replayed and "budget" in plan.reasons else ()):
         progress.say(line)
     return Survey(dataset, plan, of, scan_s)
 

@@ -103,6 +103,11 @@ class Recipe:
     device: Annotated[str, Doc("cpu, cuda, cuda:1 or mps, for what is trained")] = "cpu"
     threads: Annotated[int, Ge(1), Le(1024), Doc("CPU threads; default: all cores")] | None = None
 
+    @property
+    def names_steps(self) -> bool:
+        """Whether a search takes the steps that stand here and no others; a part alone is searched."""
+        return any(not step.startswith("part(") for step in self.steps or ())
+
 
 def from_settings(settings: Mapping[str, Any], base: Recipe | None = None) -> Recipe:
     """Return ``base`` with ``settings`` laid over it; techniques become their text, lists become tuples."""
@@ -126,8 +131,7 @@ def from_arguments(
     """Return the recipe that the arguments of ``descend.fit`` ask for, and the data where they are no path, else None."""
     base = read(Path(recipe)) if isinstance(recipe, (str, Path)) else recipe
     base = from_settings(base) if isinstance(base, Mapping) else base
-    searched = base is not None and any(not step.startswith("part(") for step in base.steps or ())  # a part alone is searched
-    if searched and settings.get("budget") is not None and settings.get("steps") is None:
+    if base is not None and base.names_steps and settings.get("budget") is not None and settings.get("steps") is None:
         raise KnobError("budget", "has no effect on a recipe that names the steps to take", got=settings["budget"],
                         fix="Leave it out, or delete the steps from the recipe: then it searches anew.")  # fmt: skip
     if isinstance(data, (str, Path)):
