@@ -462,8 +462,12 @@ def test_a_search_begins_with_all_pictures_in_the_largest_view_that_time_allows(
     body.fixed_size = True
     assert begun(80.0).size == 224
     assert begun(80.0).part is not None
-    with pytest.raises(KnobError, match="must leave time for a first answer") as refused:
+    begin.check_time(data, body, 224, clock)
+    with pytest.raises(KnobError, match=r"must leave time for a first answer: about \d+ s here") as refused:
         begun(5.0)
+    seconds["left"] = 4.9
+    with pytest.raises(KnobError, match=r"must leave time for a first answer: more than \d+ s here, got '30"):
+        begin.check_time(data, body, 224, clock)  # closing alone takes 5: nothing is measured
     assert "Raise --budget" in str(refused.value)
 
 
@@ -989,6 +993,34 @@ def test_an_engine_that_is_named_is_planned_with_at_its_own_pace(
     clock: Any = SimpleNamespace()
     speeds = begin.speeds(data, plan, cast(Any, SimpleNamespace(every_tap=())), 224, clock, Silent())
     assert (speeds.engine.name, speeds.torch, speeds.computed) == ("openvino", 31.0, rate)
+
+
+@pytest.mark.parametrize(
+    ("torch_rate", "left", "n_classes", "chosen"),
+    [(40.0, 50.0, 2, True), (2.0, 50.0, 2, False), (2.0, 500.0, 2, True), (40.0, 50.0, 1000, False), (40.0, 500.0, 1000, True)],
+)  # a quiet machine; a busy one; with time; 8,000 pictures to decode for a first answer take 16 s, and a head to fit more
+def test_engines_are_measured_only_where_that_leaves_time_for_an_answer(
+    torch_rate: float, left: float, n_classes: int, chosen: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fast: Any = SimpleNamespace(
+        images_per_s={"openvino": 3 * torch_rate, "torch": torch_rate}, engine=SimpleNamespace(name="openvino")
+    )
+    monkeypatch.setattr(begin, "_decoded_per_s", lambda *_: 500.0)
+    monkeypatch.setattr(begin, "make_engine", lambda name, *_, **__: SimpleNamespace(name=name, chunk=16))
+    monkeypatch.setattr(begin, "measure", lambda engines, **_: dict.fromkeys(engines, torch_rate))
+    monkeypatch.setattr(begin, "remembered", lambda *_, **__: None)
+    monkeypatch.setattr(begin, "choose", lambda *_, **__: fast)
+    data: Any = SimpleNamespace(
+        splits=np.zeros(40_000, int), indices=lambda _: np.arange(40_000), classes=tuple(range(n_classes)), given_split=False
+    )
+    plan: Any = SimpleNamespace(threads=None, engine="auto", size=224)
+    body: Any = SimpleNamespace(
+        every_tap=(), native_size=224, fixed_size=False, min_size=32, n_columns=lambda taps: 1280, feature_sets={"last": ()}
+    )
+    clock: Any = SimpleNamespace(left=lambda: left, closing_s=5.0, slowdown=1.0)
+    found = begin.speeds(data, plan, body, 224, clock, Silent())
+    assert (found.engine.name, found.computed) == (("openvino", 3 * torch_rate) if chosen else ("torch", torch_rate))
+    assert ("takes too long here now" in found.reason) == (not chosen)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import math
 import time
 from dataclasses import dataclass, replace
 
@@ -14,7 +15,7 @@ from descend.durations import duration
 from descend.errors import KnobError, PictureError
 from descend.models import Backbone
 from descend.progress import Progress
-from descend.search.clock import Clock
+from descend.search.clock import CLOSING_S, Clock
 from descend.search.features import quick_fit_s, set_s
 from descend.search.steps import PartStep
 from descend.search.study import FIT_PACE, nested
@@ -33,6 +34,9 @@ MARGIN = 1.2  # of every estimate: the machine may get busier
 QUICK_MARGIN = 1.5  # of one quick fit, which nothing can follow: it waits for memory where much else runs
 EXPORT_S = 2.0  # that an engine takes to start with a network that is new to it; torch's own starts at once
 WORTH_EXPORT_S = 8.0  # of torch's time, from which another engine may repay its start
+CHOOSING_STARTS = 2  # of engines, before they can be measured against each other
+CHOOSING_CHUNKS = 12  # of torch's, as long as which measuring them takes where another is twice as fast
+CHOOSING_SHARE = 0.5  # of the time left, that measuring them may take: on a machine that is as slow, torch's computes
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ def speeds(dataset: Dataset, plan: Plan, backbone: Backbone, resolution: int, cl
     """Measure what a plan's pictures cost here. backbone: with the first view set.
 
     The fastest engine is known from an earlier run, or measured where the pictures are many and the budget allows; else torch's,
-    which starts at once, computes.
+    which starts at once, computes. Nothing is measured that would take the time of a first answer.
     """
     decoded = _decoded_per_s(dataset, resolution, n_threads(plan.threads))
     taps = backbone.every_tap
@@ -81,15 +85,28 @@ def speeds(dataset: Dataset, plan: Plan, backbone: Backbone, resolution: int, cl
         rate = torch_rate if engine is torch else known and known.images_per_s.get(plan.engine)
         return Speeds(decoded, torch_rate, rate or _computed_per_s(engine), engine, "")
     n = int((dataset.splits >= 0).sum())
-    if known is None and min(n / torch_rate, clock.left() / 2) > WORTH_EXPORT_S:
+    by_torch = Speeds(decoded, torch_rate, torch_rate, torch, "it starts at once, which counts for so few pictures")
+    is_worth = known is None and min(n / torch_rate, clock.left() / 2) > WORTH_EXPORT_S
+    if is_worth and not _may_choose(dataset, plan, backbone, by_torch, clock):
+        return replace(by_torch, reason="it starts at once: to measure the others takes too long here now")
+    if is_worth:
         progress.say("  choosing the engine (measured once for this network and machine) ...")
         known = choose(backbone, size=plan.size, taps=taps)
     if known is None:
-        return Speeds(decoded, torch_rate, torch_rate, torch, "it starts at once, which counts for so few pictures")
+        return by_torch
     rates = known.images_per_s
     shown = ", ".join(f"{name} {rate:.0f}" for name, rate in rates.items())
     best = known.engine
     return Speeds(decoded, rates.get("torch", torch_rate), rates[best.name], best, f"the fastest here, pictures/s: {shown}")
+
+
+def _may_choose(dataset: Dataset, plan: Plan, backbone: Backbone, by_torch: Speeds, clock: Clock) -> bool:
+    """Return whether there is time to measure the engines, and then still for a first answer, whatever the fastest would be."""
+    start_s = EXPORT_S * clock.closing_s / CLOSING_S[0]  # longer, as everything that one core does here now
+    choosing_s = CHOOSING_STARTS * start_s + CHOOSING_CHUNKS * by_torch.engine.chunk / by_torch.torch
+    at_best = replace(by_torch, computed=math.inf)
+    rest_s = least_s(dataset, backbone, min(plan.size, backbone.native_size), at_best, clock)
+    return choosing_s <= CHOOSING_SHARE * clock.left() and choosing_s + rest_s <= clock.left()
 
 
 def beginning(dataset: Dataset, backbone: Backbone, native: int, measured: Speeds, clock: Clock) -> Beginning:
@@ -121,14 +138,24 @@ def beginning(dataset: Dataset, backbone: Backbone, native: int, measured: Speed
     left, n_classes, sizes = clock.left(), len(dataset.classes), first_sizes(backbone, native)
     smallest = sizes[-1]
     if first.answer_s(smallest, least) > left:
-        needed = clock.used() + first.answer_s(smallest, least)
-        must = f"must leave time for a first answer: about {duration(needed, estimated=True)} here"
-        raise KnobError("budget", must, got=duration(clock.budget_s), fix="Raise --budget.")
+        raise _too_short("about", first.answer_s(smallest, least), clock)
     size = next((size for size in sizes if comfortable(size)), smallest)
     if size != smallest or fits(n):
         return Beginning(size)
     too_many = bisect.bisect_left(range(least, n), True, key=lambda looked_at: not fits(looked_at))
     return Beginning(size, _part(dataset, least + max(too_many - 1, 0)))
+
+
+def check_time(dataset: Dataset, backbone: Backbone, native: int, clock: Clock) -> None:
+    """Raise KnobError where not even pictures that cost nothing would leave time for a first answer: before all measurements."""
+    needed_s = least_s(dataset, backbone, native, None, clock)
+    if needed_s > clock.left():
+        raise _too_short("more than", needed_s, clock)
+
+
+def _too_short(by: str, needed_s: float, clock: Clock) -> KnobError:
+    must = f"must leave time for a first answer: {by} {duration(clock.used() + needed_s, estimated=True)} here"
+    return KnobError("budget", must, got=duration(clock.budget_s), fix="Raise --budget.")
 
 
 def least_or_more(dataset: Dataset, backbone: Backbone, native: int, measured: Speeds, clock: Clock) -> Beginning:
@@ -139,8 +166,8 @@ def least_or_more(dataset: Dataset, backbone: Backbone, native: int, measured: S
         return Beginning(first_sizes(backbone, native)[-1], _part(dataset, _least(dataset)))
 
 
-def least_s(dataset: Dataset, backbone: Backbone, native: int, measured: Speeds, clock: Clock) -> float:
-    """Return the seconds that the least first answer takes, with what is looked at for it decoded."""
+def least_s(dataset: Dataset, backbone: Backbone, native: int, measured: Speeds | None, clock: Clock) -> float:
+    """Return the seconds that the least first answer takes, with what is looked at for it decoded. measured: as of ``_First``."""
     return _First(dataset, backbone, native, measured, clock).answer_s(first_sizes(backbone, native)[-1], _least(dataset))
 
 
@@ -151,17 +178,17 @@ def _least(dataset: Dataset) -> int:
 
 @dataclass(frozen=True)
 class _First:
-    """How long first answers take. native: pixels of the view that was measured."""
+    """How long first answers take. native: pixels of the view that was measured. measured: None as if pictures cost nothing."""
 
     dataset: Dataset
     backbone: Backbone
     native: int
-    measured: Speeds
+    measured: Speeds | None
     clock: Clock
 
     def looks_s(self, size: int, looked_at: int) -> float:
         """Return the seconds that looking at so many pictures takes, of all splits."""
-        return self.measured.first_s(looked_at, area=(size / self.native) ** 2)
+        return 0.0 if self.measured is None else self.measured.first_s(looked_at, area=(size / self.native) ** 2)
 
     def answer_s(self, size: int, looked_at: int) -> float:
         """Return the seconds that a first answer in one fit takes."""

@@ -33,6 +33,8 @@ def set_up(
     speeds = None
     if deciding:
         clock.note_start(surveyed.scan_s)
+        if not steps:  # a run that has begun is not refused any more
+            begin.check_time(dataset, backbone, native, clock)
         with log.timed("measure"):
             speeds = begin.speeds(dataset, plan, backbone, framing.stored_side(plan, network), clock, watch)
             if plan.engine == "auto":
