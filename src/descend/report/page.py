@@ -206,8 +206,8 @@ def _class_table(split: str, rows: Sequence[ClassScore]) -> dict[str, Any]:
     ordered = sorted(known, key=lambda row: (row["recall"], -row["n"]))
     lowest = ordered[0]["recall"] if ordered and ordered[0]["recall"] < ordered[-1]["recall"] else None
     weakest = ordered[:SHOWN] if len(rows) > MANY else []
-    rows, weakest = ([row | metrics.told(row) for row in part] for part in (rows, weakest))
-    return {"split": split, "rows": rows, "lowest": lowest, "weakest": weakest}
+    shown, weakest = ([row | metrics.told(row) for row in part] for part in (rows, weakest))
+    return {"split": split, "rows": shown, "lowest": lowest, "weakest": weakest}
 
 
 def _time(record: RunRecord, rows: Sequence[EpochRow]) -> dict[str, Any]:
