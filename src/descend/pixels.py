@@ -27,6 +27,7 @@ from descend.errors import PictureError
 from descend.pixel_choices import BACKGROUNDS as BACKGROUNDS
 from descend.pixel_choices import FITS as FITS
 from descend.pixel_choices import Background, Fit
+from descend.tiff_tags import BITS, as_declared, is_signed_8, is_white_zero, no_data, tag
 from descend.value_range import USUAL_INTEGERS, ends
 from descend.value_range import shared_scale as shared_scale
 
@@ -41,7 +42,6 @@ _STRIP = 2**18  # pixels converted at once
 _SOME_SIDE = 64  # pixels of a picture's side that are looked at first
 _SAMPLE = 2**20  # values that a picture's extremes are taken from
 _OVERSHOOT = 0.05  # of a usual range, which resampling adds
-_NO_DATA = 42113  # GDAL_NODATA, of TIFF files: the value, as text, that stands for missing data
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,12 @@ USUAL = PixelPolicy()
 class DeepColor:
     """A color picture of 16 bits per channel, for which Pillow has no mode: two 8-bit images of one mode, RGB, LA or RGBA.
 
-    upper, lower: the upper and the lower 8 bits of every channel.
+    upper, lower: the upper and the lower 8 bits of every channel. no_data: what stands for missing data, without tags.
     """
 
     upper: Image.Image
     lower: Image.Image
+    no_data: float | None = None
 
 
 Picture = Image.Image | DeepColor | NDArray[Any]
@@ -110,9 +111,9 @@ def flattened(picture: Picture, policy: PixelPolicy = USUAL) -> Image.Image:
 
 
 def is_deep(picture: Picture) -> bool:
-    """Return whether a picture stores more than 8 bits per channel."""
+    """Return whether a picture stores more than 8 bits per channel, or numbers below 0."""
     if isinstance(picture, Image.Image):
-        return picture.mode.startswith(("I", "F"))
+        return picture.mode.startswith(("I", "F")) or is_signed_8(picture)
     return isinstance(picture, DeepColor) or picture.dtype == np.uint16
 
 
@@ -234,7 +235,10 @@ def is_blank(picture: Picture) -> bool:
 
 
 def levels(values: NDArray[Any], scale: tuple[float, float]) -> NDArray[np.uint8]:
-    """Return stored values as levels: the ends of ``scale`` become 0 and 255, what lies beyond saturates, NaN becomes 0."""
+    """Return stored values as levels: the ends of ``scale`` become 0 and 255, what lies beyond saturates, NaN becomes 0.
+
+    The first end may be the larger one, where 0 means white.
+    """
     low, high = scale
     with np.errstate(invalid="ignore", over="ignore"):  # of damaged floats: signaling NaN, infinity
         unit = (values.astype(np.float64) - low) / ((high - low) or 1.0)
@@ -249,17 +253,17 @@ def usual_scale(picture: Picture) -> tuple[float, float]:
     smallest of the usual ranges that holds the picture (0..65535; 0..1, 0..255 or 0..65535) but for a thousandth of its values
     and a twentieth of the range, else its own lowest and highest. Raises PictureError for one without a finite number.
     """
-    if (not isinstance(picture, Image.Image) or picture.mode.startswith("I")) and _is_of_8_bits(picture):
+    if (not isinstance(picture, Image.Image) or picture.mode != "F") and _is_of_8_bits(picture):
         return 0.0, USUAL_INTEGERS[0]
     if not isinstance(picture, Image.Image) or picture.mode.startswith("I;16"):
-        bits = getattr(picture, "tag_v2", {}).get(258, 16)  # TIFF's BitsPerSample: 12-bit cameras write 0..4095
-        return 0.0, float(2 ** (bits[0] if isinstance(bits, tuple) else bits) - 1)
+        bits = tag(picture, BITS, 16) if isinstance(picture, Image.Image) else 16  # 12-bit cameras write 0..4095
+        return 0.0, float(2**bits - 1)
     low, high, _, n_apart = extremes(picture)
     if np.isnan(low):
         if not n_apart:
             raise PictureError("picture", "must hold at least one finite number")
         low = high = _no_data(picture) or 0.0  # nothing but what is declared to be missing: one color
-    usual = (65535.0,) if picture.mode == "I" else (1.0, 255.0, 65535.0)
+    usual = (1.0, 255.0, 65535.0) if picture.mode == "F" else (65535.0,)
     return next(((0.0, peak) for peak in usual if low >= 0 and high <= peak * (1 + _OVERSHOOT)), (low, high))
 
 
@@ -307,12 +311,9 @@ def extremes(picture: Picture) -> Extremes:
 
 
 def _no_data(picture: Picture) -> float | None:
-    """Return the value that a TIFF file declares to stand for missing data, or None."""
-    image = picture.upper if isinstance(picture, DeepColor) else picture
-    try:
-        return float(str(getattr(image, "tag_v2", {})[_NO_DATA]).strip("\0 "))
-    except (KeyError, ValueError):
-        return None
+    if isinstance(picture, DeepColor):
+        return no_data(picture.upper) if picture.no_data is None else picture.no_data
+    return no_data(picture) if isinstance(picture, Image.Image) else None
 
 
 def is_seen_through(picture: Picture) -> bool:
@@ -332,12 +333,15 @@ def _is_clear(picture: Picture, values: NDArray[Any], *, opacity: int = 1) -> ND
 
 
 def value_strips(picture: Picture) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Yield (top row, values) of a deep picture from top to bottom: (h, W) or, in color, (h, W, C) uint16."""
+    """Yield (top row, values) of a deep picture from top to bottom: (h, W) or, in color, (h, W, C) uint16.
+
+    Values are the numbers that the file declares (``tiff_tags.as_declared``).
+    """
     if isinstance(picture, np.ndarray):
         height = max(1, _STRIP // picture.shape[1])
         yield from ((top, picture[top : top + height]) for top in range(0, len(picture), height))
     elif isinstance(picture, Image.Image):
-        yield from ((top, np.asarray(strip)) for top, strip in _image_strips(picture))
+        yield from ((top, as_declared(picture, np.asarray(strip))) for top, strip in _image_strips(picture))
     else:
         for (top, upper), (_, lower) in zip(_image_strips(picture.upper), _image_strips(picture.lower), strict=True):
             yield top, np.asarray(upper).astype(np.uint16) << 8 | np.asarray(lower)
@@ -346,6 +350,8 @@ def value_strips(picture: Picture) -> Iterator[tuple[int, NDArray[Any]]]:
 def _flat_deep(picture: Picture, policy: PixelPolicy) -> Image.Image:
     """Return a deep picture as L or RGB, strip by strip."""
     scale = policy.scale or usual_scale(picture)
+    if isinstance(picture, Image.Image) and is_white_zero(picture):
+        scale = scale[1], scale[0]
     flat: Image.Image | None = None
     empty = True
     for top, values in value_strips(picture):

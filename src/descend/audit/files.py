@@ -32,6 +32,7 @@ _OF_SOURCE: dict[str, tuple[Severity, str]] = {
     "doubtful": ("note", ""),
     "masks": ("note", ""),
     "table": ("note", ""),
+    "cut": ("note", ""),
     "apart": ("note", ""),
     "torn": ("finding", "Move each group to one side of the split."),
     "sequences": ("finding", "Keep each sequence on one side of the split: by a column 'group' in a table, or by its folders."),

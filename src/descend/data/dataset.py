@@ -26,7 +26,7 @@ from descend.pixels import USUAL, Fit, PixelPolicy
 from descend.printable import printable
 
 ABOUT_THE_SPLIT = ("carved", "few")  # kinds of problems that go where everything is trained on
-ABOUT_THE_POLICY = ("scale", "apart", "narrow", "background", "blank")  # that go where pictures are read by others' policy
+ABOUT_THE_POLICY = ("scale", "cut", "apart", "narrow", "background", "blank")  # that go where pictures are read by others' policy
 _SHOWN = 20  # classes listed on the terminal
 _LEAST_TOLD = 0.005  # of the pictures' area unseen: below, it would read 0%
 _LOOKED_AT = 24  # pictures decoded to see whether all are gray

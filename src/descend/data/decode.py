@@ -42,7 +42,7 @@ from descend.pixels import (
     turned,
 )
 
-POLICY = 5  # part of every cache key: raise it when any pixel of any picture would change
+POLICY = 6  # part of every cache key: raise it when any pixel of any picture would change
 DRAFT_GAP = 2  # a drafted JPEG still has this many times the pixels asked for along each side, so the bicubic filter decides
 LARGE = 2**24  # pixels: a picture beyond is decoded alone, so that threads do not multiply its memory
 LARGEST_SIDE = 8_192  # pixels of a resized picture: 200 MB

@@ -28,7 +28,7 @@ from descend.data.deep_color import encode_deep_color
 from descend.data.headings import path_columns, taken_by_name
 from descend.data.labels import check_one_for_each, one_label
 from descend.data.one_picture import PIXEL_TYPES, as_source, is_one_picture, is_path, is_pixels
-from descend.data.opening import Source, naming, read_file
+from descend.data.opening import Source, file_content, naming, read_file
 from descend.data.problems import Problem
 from descend.data.scalars import plain
 from descend.errors import DataError
@@ -366,6 +366,8 @@ def kept(source: Source) -> Source:
     if is_path(source) or isinstance(source, bytes):
         return source
     if isinstance(source, Image.Image):
+        if (content := file_content(source)) is not None:
+            return content
         return np.array(source) if _is_simple(source) else _encoded(source)
     if isinstance(source, np.ndarray):
         return np.array(source) if _is_few(source) else _encoded(source)

@@ -25,6 +25,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from descend.data.deep_color import is_deep_color, read_deep_color
 from descend.data.formats import formats
 from descend.data.large_jpeg import can_be_within_limit, is_beyond_limit, reopened
+from descend.data.planar_tiff import is_planar, is_single, plane
 from descend.data.ranges import Member
 from descend.data.truncation import refuse_filled, refuse_truncated
 from descend.errors import DataError, DescendError, PictureError
@@ -44,10 +45,14 @@ Source = str | os.PathLike[str] | Member | bytes | IO[bytes] | Image.Image | NDA
 def opened(source: Source) -> Image.Image | NDArray[Any]:
     """Open a picture; the pixels of a file are not loaded yet, but for those of an animation.
 
+    An image that its owner has opened and not touched is what its file would be; one that was loaded is what it shows.
+
     A file beyond Pillow's limit is a JPEG that its decoder can shrink: after that, ``check_pixels`` decides.
     """
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise DataError("Pillow", "ImageFile.LOAD_TRUNCATED_IMAGES must be off", fix="Truncated pictures would be half black.")
+    if isinstance(source, Image.Image):
+        source = file_content(source) or source
     if isinstance(source, (Image.Image, np.ndarray)):
         return source
     if isinstance(source, (str, os.PathLike, Member)):
@@ -57,12 +62,32 @@ def opened(source: Source) -> Image.Image | NDArray[Any]:
             raise PictureError("picture", "must be a readable picture (the file is empty)")
         source = BytesIO(source)
     image = _identified(source)
+    if is_planar(image) and is_single(image):
+        image = plane(image, 0)
     if not can_be_within_limit(image):
         check_pixels(image)
     refuse_truncated(image)
     if image.format in _OF_FRAMES and image.width * image.height <= MOST_SOUGHT:
         _show_first(image)
     return image
+
+
+def file_content(image: Image.Image) -> bytes | None:
+    """Return the bytes of the file of an image, opened and not touched since, if they hold more than Pillow shows; else None.
+
+    More are further frames, deeper colors and the tags of a TIFF file. Raises PictureError for an image whose file was closed
+    before anything of it was read.
+    """
+    if not isinstance(image, ImageFile.ImageFile) or getattr(image, "_im", None) is not None:
+        return None
+    if image.fp is None or getattr(image.fp, "closed", False):
+        raise PictureError("picture", "must be open, or loaded (its file was closed before its pixels were read)",
+                           fix="Call image.load() before the file is closed, or give the file's path.")  # fmt: skip
+    holds_more = getattr(image, "is_animated", False) or is_deep_color(image) or image.format == "TIFF"
+    if image.tell() or not holds_more:
+        return None
+    image.fp.seek(0)
+    return image.fp.read()
 
 
 def _show_first(image: Image.Image) -> None:

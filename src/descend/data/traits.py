@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from descend.data.decode import alone_if_large
-from descend.data.deep_color import is_deep_color
+from descend.data.deep_color import is_cut, is_deep_color
 from descend.data.opening import loaded, naming, opened
 from descend.data.problems import Problem, problem
 from descend.errors import KnobError, PictureError
@@ -39,9 +39,10 @@ from descend.pixels import (
 TRAITS = np.dtype([("size", "<i4", 2), ("flags", "<u2"), ("low", "<f8"), ("high", "<f8")])
 DEEP, FLOATS, NO_NUMBER, TRANSPARENT = 1, 2, 4, 8
 BLANK_ON: dict[Background, int] = {"white": 16, "black": 32, "gray": 64}  # of pictures that are not deep
-SEEN_THROUGH, APART = 128, 256
+SEEN_THROUGH, APART, CUT = 128, 256, 512
 NARROW = 0.1  # of the shared scale: a picture of 12 bits among those of 16 keeps 16 of 256 levels
 _ODD = "values that mean missing data, or stand apart as padding does"
+_CUT = "more than 8 bits per channel, in a format of which Pillow reads 8: save as PNG or TIFF what needs more"
 _SPARED = 0.01  # of the transparent pictures may be blank on white before another background is chosen
 
 
@@ -49,18 +50,19 @@ def traits(content: bytes, *, name: str) -> NDArray[np.void]:
     """Look at the bytes of one picture: () ``TRAITS``. Raises PictureError, which names it.
 
     size: width and height as stored, before any orientation. flags: a sum of ``DEEP``, ``FLOATS``, ``NO_NUMBER`` (some pixel is
-    NaN or infinite), ``TRANSPARENT`` and ``BLANK_ON`` each background; of a deep one, ``SEEN_THROUGH`` (some pixel is not opaque)
-    and ``APART`` (some values were left out of its extremes). low, high: the extremes of a deep picture's values, NaN where all
-    of them stand for missing data.
+    NaN or infinite), ``TRANSPARENT`` and ``BLANK_ON`` each background; ``CUT`` (Pillow reads 8 of its bits); of a deep one,
+    ``SEEN_THROUGH`` (some pixel is not opaque) and ``APART`` (some values were left out of its extremes). low, high: the extremes
+    of a deep picture's values, NaN where all of them stand for missing data.
     """
     with naming(name):
         image = opened(content)
         assert isinstance(image, Image.Image)  # bytes are no array
         seen = np.zeros((), TRAITS)
-        seen["size"] = image.size
+        seen["size"], cut = image.size, CUT * is_cut(image)
         if image.has_transparency_data or is_deep(image) or is_deep_color(image):
             with alone_if_large(image):
                 _look(image, seen)
+        seen["flags"] += cut
         return seen
 
 
@@ -117,6 +119,7 @@ def _odd_pictures(
         return [names[int(row)] for row in np.flatnonzero(rows)]
 
     return [
+        *problem("cut", f"1 picture holds {_CUT}", f"{{n}} pictures hold {_CUT}", named(seen["flags"] & CUT > 0)),
         *problem("no number", "1 picture has pixels that are no numbers, shown black",
                  "{n} pictures have pixels that are no numbers, shown black", named(seen["flags"] & NO_NUMBER > 0)),
         *problem("apart", f"1 picture holds {_ODD}: they are left out of the scale, and shown black or white",
