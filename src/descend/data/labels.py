@@ -31,24 +31,34 @@ from descend.errors import DataError
 
 _MISSING = frozenset({
     "", "nan", "-nan", "1.#qnan", "-1.#qnan", "1.#ind", "-1.#ind", "nat", "<na>", "n/a", "#na", "#n/a", "#n/a n/a", "null",
-    "(null)", "[null]", "\\n", "(blank)", "#ref!", "#value!", "#div/0!", "#name?", "#null!", "#num!", "unlabeled", "not labeled",
-    "<null>", "pd.na", "np.nan",
+    "(null)", "[null]", "\\n", "(blank)", "unlabeled", "not labeled", "<null>", "pd.na", "np.nan",
+    "#nv", "#n/v", "#n/d", "#n/b", "#n/disp", "#\u043d/\u0434", "#div/0", "#ref", "#value", "#null", "#num", "#error",
 })  # fmt: skip
+# of spreadsheets, in any language: #REF!, #NAME?, #WERT!, #\u00a1REF!; LibreOffice's Err:502
+_SPREADSHEET_ERROR = re.compile(r"#[\u00a1\u00bf]?[^\W\d_][\w/ .]*[!?]|#?(Err|Fehler|Erreur):\d{3}")
 _DOUBTFUL = frozenset({
-    "", "none", "na", "n.a.", "n.d.", "nil", "missing", "undefined", "undef", "unknown", "unk", "tbd", "todo", "no label",
+    "", "none", "na", "n.a", "n.a.", "n.d.", "nil", "missing", "undefined", "undef", "unknown", "unk", "tbd", "todo", "no label",
     "no class", "no annotation", "not available", "not applicable", "not annotated", "not classified", "not specified",
-    "unannotated", "unclassified", "uncategorized", "uncategorised", "unspecified", "unassigned",
+    "unannotated", "unclassified", "uncategorized", "uncategorised", "unspecified", "unassigned", "unset", "not set", "void",
+    "ignore", "ignored", "empty", "blank", "no data", "no value", "not a number", "not known", "loading...", "loading\u2026",
+    "k.a.", "keine angabe", "unbekannt", "inconnu", "desconocido", "desconhecido", "sconosciuto", "onbekend",
 })  # fmt: skip
-# classes in some data, gaps in others, as are - ? . * and their like
-_ONLY_MARKS = re.compile(r"[-\u2013\u2014?.*/#_\u2026]+")
+_JOINED = frozenset(word.replace(" ", "") for word in _DOUBTFUL)  # NoLabel
+# classes in some data, gaps in others, as are - ? . * and their like, a blank of Braille, and what stands for no character
+_ONLY_MARKS = re.compile(r"[-\u2013\u2014?.*/#_\u2026\u2800\ufffd]+")
 _AROUND_GAPS = "'\"`\u2018\u2019\u201c\u201d<>()[]{} "
-_NEGATIVE_GAPS = frozenset({"-1", "-9", "-99", "-999", "-9999"})
-_CODES_OF_GAPS = _NEGATIVE_GAPS | {"99", "999", "9999"}  # beside classes that are words, or numbered otherwise
+_NEGATIVE_GAPS = frozenset({"-1", "-2", "-9", "-99", "-100", "-999", "-9999", *(str(-(2**bits)) for bits in (7, 15, 31, 63))})
+_LARGEST_GAPS = frozenset(str(2**bits - 1) for bits in (8, 15, 16, 31, 32, 63, 64))  # where none is larger
+_CODES_OF_GAPS = _NEGATIVE_GAPS | {"99", "999", "9999"} | _LARGEST_GAPS  # beside words, or classes that are numbered otherwise
 _WHOLE = re.compile(r"([+-]?\d+)(\.0+)?")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,3})?", re.IGNORECASE)
-_INVISIBLE = re.compile(
-    "[\0\ufeff\u200b\u200e\u200f\u2060\u00ad]"
-)  # byte order mark, zero-width and direction marks, soft hyphen
+# control characters but blanks, and what Unicode calls ignorable by default, less joiners and what selects a variant of a letter;
+# a flag of England, which is a black one and such marks, stays
+_INVISIBLE = re.compile("(\U0001f3f4[\U000e0020-\U000e007e]+\U000e007f)|[\0-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u00ad\u034f\u061c"
+                        "\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0"
+                        "\ufff0-\ufffb\ufffe\uffff\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e00ff]")  # fmt: skip
+_JOINERS = "\u200c\u200d"
+_VARIANTS = "\u180b-\u180d\u180f\U000e0100-\U000e01ef"  # of Mongolian letters and of ideographs
 # as file managers name a second folder: Windows, macOS, GNOME
 _COPY = re.compile(
     r"^(copy of|kopie von|copie de|copia de) |[ _-]+\(?(copy|kopie|copie|copia)\)?( ?\(?\d+\)?)?$| \(\d+\)$", re.IGNORECASE
@@ -166,13 +176,8 @@ def _way_to_one(value: Any) -> str:
     return "Turn one-hot rows into numbers: argmax(1)."
 
 
-def is_missing(value: Any) -> bool:
-    """Return whether a value stands for none: None, NaN, masked, Arrow's null, and those of pandas, which refuse comparison."""
-    return _is_none(plain(value))
-
-
 def _is_none(value: Any) -> bool:
-    """Return whether a value in plain Python stands for none."""
+    """Return whether a value in plain Python stands for none: None, NaN, and those of pandas, which refuse comparison."""
     return value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and math.isnan(value))
 
 
@@ -195,8 +200,11 @@ def _text(value: Any) -> str:
     if isinstance(value, bytes):
         value = value.decode("utf-8", "backslashreplace")  # what differs stays different
     text = clean_text(str(value))
-    word = text.strip("'\"").casefold()
-    return "" if word in _MISSING or _in_words(word) in _MISSING else text
+    word = text.strip("'\"")
+    if _SPREADSHEET_ERROR.fullmatch(word) and (word == word.upper() or ":" in word):
+        return ""
+    word = word.casefold()
+    return "" if {word, _in_words(word), _in_words(word).replace(" ", "")} & _MISSING else text
 
 
 def group_text(value: Any) -> str:
@@ -215,7 +223,8 @@ def _in_words(word: str) -> str:
 
 def _may_be_gap(name: str) -> bool:
     """Return whether a name may stand for none, by its words, in whatever quotes or brackets, or as marks alone."""
-    return _in_words(name.casefold().strip(_AROUND_GAPS)) in _DOUBTFUL or _ONLY_MARKS.fullmatch(name) is not None
+    words = _in_words(name.casefold().strip(_AROUND_GAPS))
+    return words in _DOUBTFUL or words.replace(" ", "") in _JOINED or _ONLY_MARKS.fullmatch(name) is not None
 
 
 def clean_text(text: str) -> str:
@@ -225,7 +234,9 @@ def clean_text(text: str) -> str:
     >>> clean_text(" great\u00a0dane\u200b")
     'great dane'
     """
-    return " ".join(_INVISIBLE.sub("", unicodedata.normalize("NFC", text)).split())
+    seen = _INVISIBLE.sub(lambda found: found[1] or "", text)  # before NFC: one may stand between a letter and its accent
+    seen = " ".join(unicodedata.normalize("NFC", seen).split())
+    return seen if seen.strip(f" {_JOINERS}") else ""
 
 
 def _merged(values: Iterable[Any], texts: Sequence[str]) -> list[Problem]:
@@ -276,7 +287,7 @@ def _folded(name: str) -> str:
 def _visible(name: str) -> str:
     """Return what a name looks like: full-width and Cyrillic letters like Latin ones, one dash, one apostrophe, no joiners."""
     text = unicodedata.normalize("NFKC", name.translate(_MARKS_ALIKE))
-    return re.sub("[\u200c\u200d]", "", text).translate(_ALIKE)
+    return re.sub(f"[{_JOINERS}{_VARIANTS}]", "", text).replace("\u2800", " ").strip().translate(_ALIKE)
 
 
 def _doubtful(classes: Sequence[str]) -> list[Problem]:
@@ -284,9 +295,13 @@ def _doubtful(classes: Sequence[str]) -> list[Problem]:
     values = {name: _folded(name) for name in classes}
     numbered = {value for value in values.values() if value.isdecimal()}
     are_words = any(map(str.isalpha, "".join(values.values())))
+    largest = max((int(value) for value in numbered if len(value) <= _LONGEST_NUMBER), default=0)
 
     def is_code(value: str) -> bool:
-        return value in _CODES_OF_GAPS and str(int(value) - 1) not in numbered and (are_words or len(numbered - {value}) > 1)
+        if value not in _CODES_OF_GAPS or str(int(value) - 1) in numbered or (value in _LARGEST_GAPS and int(value) < largest):
+            return False
+        is_step = value == "-2" and (are_words or {"-1", "2"} <= {*values.values()})  # below 0, as there is one above it
+        return not is_step and (are_words or len(numbered - {value}) > 1)
 
     named = [repr(name) for name, value in values.items() if _may_be_gap(name) or is_code(value)]
     return problem("doubtful", "1 class has a name that may stand for a missing label; leave its cells empty if so",

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import string
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -29,13 +30,15 @@ _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 _ENDINGS = ("", ".jpg", ".png", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif")
 _TRIED = 5  # paths that lead to no file, for the change that finds them
 _DEEPEST, _MOST_FOLDERS = 3, 200  # folders below the table's, in which files are sought: how deep, and how many of one depth
+_DIRECTIONS = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # Windows copies a path with one before it
+_AROUND = f"{string.whitespace}\xa0\ufeff\u200b{_DIRECTIONS}"
 _QUOTES = ("''", '""', "``", "\u2018\u2019", "\u201c\u201d")
 
 
 def clean_path(cell: Any) -> str:
     """Return a path's cell as text: "" where it is missing; accents stay as they are, the file system may tell them apart."""
     text = "" if not cell_text(cell) else os.fspath(cell) if isinstance(cell, (str, os.PathLike)) else cell_text(cell)
-    text = text.strip().strip("\ufeff")
+    text = text.strip(_AROUND)
     text = text[1:-1].strip() if len(text) > 1 and text[0] + text[-1] in _QUOTES else text
     return url2pathname(urlsplit(text).path) if text[:8].casefold() == "file:///" else text
 
