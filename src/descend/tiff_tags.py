@@ -22,7 +22,7 @@ _WHITE_IS_ZERO = 0  # of PHOTOMETRIC
 def tag(image: Image.Image, number: int, default: int) -> int:
     """Return a tag that holds whole numbers, of several the first; ``default`` where the image has none."""
     value: Any = getattr(image, "tag_v2", {}).get(number, default)
-    return value[0] if isinstance(value, tuple) and value else value
+    return int(value[0] if isinstance(value, tuple) else value)
 
 
 def is_signed_8(image: Image.Image) -> bool:

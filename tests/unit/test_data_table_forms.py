@@ -126,7 +126,7 @@ def test_headings_of_other_names_are_taken_and_told(header: str, tmp_path: Path)
         ("image,cat,dog", "{i},0.{n},0.3", "must have a column 'label'.*mark that of each picture with 1 and the others with 0"),
         ("My pictures\nof 2020\npath,label", "img/{i}.png,{kind}", "the first line must name the columns, .*Line 3 seems to"),
         ('"path,label"', '"img/{i}.png,{kind}"', "cells must be quoted one by one, got 'path,label'"),
-        ("path   label", "img/{i}.png   {kind}", "must be parted by commas.*They are parted by blanks"),
+        ("path   label", "img/{i}.png   {kind}", "must be separated by commas.*They are separated by blanks"),
         ("label,pixel0,pixel1", "{hot},0,255", "The cells hold pixels: in Python"),
         ("img/x.png,cat", "img/{i}.png,{kind}", "The first line seems to name a picture: put the line path,label above it"),
         ("path,label", "{n},img/{i}.png,{kind}", "must name the column of row numbers too"),

@@ -241,9 +241,9 @@ def test_a_byte_order_mark_decides_the_encoding(tree: Tree, encoding: str) -> No
         ("path,label\n1.png,Köln\n", "cp1252", "t.csv", "must be a UTF-8 CSV table .*Windows-1252.*iconv -f cp1252"),
         ("path,label\n1.png,a\n", "utf-16-le", "t.csv", "UTF-16 without a byte order mark.*iconv -f utf-16le"),
         ("path,label\n1.png,Ā\n", "utf-16-be", "t.csv", "UTF-16 without a byte order mark"),
-        ("path\tlabel\n1.png\ta\n", "utf-8", "t.csv", "parted by tabs: name it .tsv"),
-        ("path,label\n1.png,a\n", "utf-8", "t.tsv", "parted by commas: name it .csv"),
-        ("path|label\n1.png|a\n", "utf-8", "t.csv", "parted by bars: save it with commas"),
+        ("path\tlabel\n1.png\ta\n", "utf-8", "t.csv", "separated by tabs: name it .tsv"),
+        ("path,label\n1.png,a\n", "utf-8", "t.tsv", "separated by commas: name it .csv"),
+        ("path|label\n1.png|a\n", "utf-8", "t.csv", "separated by bars: save it with commas"),
         ("filename,image,class\n1.png,1,a\n", "utf-8", "t.csv", "must have a column 'path'.*to 'path': 'filename', 'image'"),
         ("path,species,class\n1.png,a,b\n", "utf-8", "t.csv", "must have a column 'label'.*to 'label': 'species', 'class'"),
         (

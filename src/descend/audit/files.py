@@ -33,6 +33,7 @@ _OF_SOURCE: dict[str, tuple[Severity, str]] = {
     "masks": ("note", ""),
     "table": ("note", ""),
     "cut": ("note", ""),
+    "clear": ("finding", "Save these without their alpha channel, if the colors beneath are what they show."),
     "apart": ("note", ""),
     "torn": ("finding", "Move each group to one side of the split."),
     "sequences": ("finding", "Keep each sequence on one side of the split: by a column 'group' in a table, or by its folders."),

@@ -133,9 +133,9 @@ def unwrapped(folder: Folder) -> Folder:
     return folder
 
 
-def ambiguous(who: str, first: str, second: str) -> DataError:
-    """Return the error for folders that can be read in two ways, of which neither is taken."""
-    fix = "Rename the folders, give the one that holds the classes, or name the labels in a table: path,label."
+def ambiguous(who: str, first: str, second: str, told: str = "") -> DataError:
+    """Return the error for folders that can be read in two ways, of which neither is taken. told: what else may mend it."""
+    fix = f"{told}Rename the folders, give the one that holds the classes, or name the labels in a table: path,label."
     return DataError(who, f"the folders can be read in two ways: {first}; or {second}", fix=fix)
 
 

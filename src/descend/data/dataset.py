@@ -20,13 +20,14 @@ from descend.data.packed import Packed, source_of
 from descend.data.problems import Problem, refusal, unreadable
 from descend.data.shapes import CropLoss, crop_loss
 from descend.data.split import TRAIN, VAL, linked, sample_ids
-from descend.errors import KnobError, PictureError
+from descend.errors import KnobError, PictureError, did_you_mean
 from descend.pixel_choices import bars
 from descend.pixels import USUAL, Fit, PixelPolicy
 from descend.printable import printable
 
 ABOUT_THE_SPLIT = ("carved", "few")  # kinds of problems that go where everything is trained on
-ABOUT_THE_POLICY = ("scale", "cut", "apart", "narrow", "background", "blank")  # that go where pictures are read by others' policy
+# these go where pictures are read by others' policy
+ABOUT_THE_POLICY = ("scale", "cut", "apart", "narrow", "background", "blank", "clear")
 _SHOWN = 20  # classes listed on the terminal
 _LEAST_TOLD = 0.005  # of the pictures' area unseen: below, it would read 0%
 _LOOKED_AT = 24  # pictures decoded to see whether all are gray
@@ -247,4 +248,6 @@ class Dataset:
             named = [name for name, is_empty in zip(self.classes, empty, strict=True) if is_empty]
             shown = ", ".join(map(repr, named[:5])) + (f" and {len(named) - 5} more" if len(named) > 5 else "")
             must = f"every class must have a {what}, {shown} {'has' if len(named) == 1 else 'have'} none"
-            raise refusal(self.name, must, self.problems, fix="Add pictures or remove the class.")
+            others = [name for name, is_empty in zip(self.classes, empty, strict=True) if not is_empty]
+            fix = f"Add pictures or remove the class. {did_you_mean(named[0], others)}".strip()
+            raise refusal(self.name, must, self.problems, fix=fix)

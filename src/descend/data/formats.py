@@ -29,6 +29,8 @@ _SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "des
 _COPIES = (".bak", ".orig", ".old", ".tmp", ".temp", ".part", ".crdownload", ".download", ".swp", "_original", "~")
 _RAW = frozenset({".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".dng", ".raf", ".orf", ".rw2", ".pef", ".srw"})
 
+LFS_POINTER = b"version https://git-lfs"  # begins what Git leaves in the place of a large file that was not fetched
+
 Kind = Literal["picture", "system", "other", "unknown"]
 
 

@@ -90,10 +90,18 @@ def pick_path(who: str, header: Sequence[Any]) -> int:
     else:
         fix = "Rename the column that names the files to 'path'; a table has the columns path,label and may add split and group."
         if any(is_picture_name(name) for name in names):
-            fix = "The first line seems to name a picture: put the line path,label above it."
+            fix = f"The first line seems to name a picture: put the line {','.join(_guessed(names))} above it."
         if any(_PIXELS.fullmatch(name) for name in names):
             fix = "The cells hold pixels: in Python, make an array (N, H, W) uint8 of them, and give (images, labels)."
     raise DataError(who, "must have a column 'path'", got=_got(header), fix=fix)
+
+
+def _guessed(cells: Sequence[str]) -> list[str]:
+    """Return a heading for each cell of a row: what can be told is named, the first of the others is the label."""
+    kinds = ["path" if is_picture_name(cell) else "split" if cell in SPLIT_WORDS else "" for cell in cells]
+    found = [kind if kind and kind not in kinds[:at] else "" for at, kind in enumerate(kinds)]
+    others = [at for at, kind in enumerate(found) if not kind]
+    return [kind or ("label" if at == others[0] else f"more{others.index(at)}") for at, kind in enumerate(found)]
 
 
 def path_columns(header: Sequence[Any]) -> list[int]:

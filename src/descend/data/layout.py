@@ -284,7 +284,11 @@ class _Splits:
         names = [folder.name for folder in populated]
         held = f"with classes {listed(sorted(self.classes))}" if self.classes else "without labels"
         everything = listed(folder.name for folder in self.level.populated)
-        return ambiguous(self.who, f"splits {listed(names)} {held}", f"classes {everything}")
+        inside = {folder.name: [inner.label for inner in self.parts[folder.path].populated] for folder in self.structured}
+        told = "If these are splits, call their class folders alike: " + ", ".join(
+            f"{name!r} holds {listed(labels)}" for name, labels in inside.items()) + ". "  # fmt: skip
+        differ = len(set(map(frozenset, inside.values()))) > 1
+        return ambiguous(self.who, f"splits {listed(names)} {held}", f"classes {everything}", told if differ else "")
 
 
 def _why_empty(folder: Folder) -> str:

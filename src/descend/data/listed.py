@@ -186,6 +186,7 @@ def _is_pair_of_list(data: Any) -> bool:
 
 def _pictures_in(pictures: Any) -> list[Any]:
     """Return the pictures of a list; none of what is one array, one picture, or holds anything else."""
+    pictures = plain(pictures)
     if is_pixels(pictures) or is_path(pictures) or is_one_picture(pictures) or not hasattr(pictures, "__len__"):
         return []
     rows = [plain(row) for row in pictures]

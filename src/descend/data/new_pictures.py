@@ -13,7 +13,7 @@ from descend.data.places import is_folder
 from descend.data.problems import Problem
 from descend.data.scalars import plain
 from descend.data.table_files import SUFFIXES, read_rows
-from descend.data.table_paths import FileFinder, clean_path, leads_out
+from descend.data.table_paths import FileFinder, clean_path, leads_out, paths_fix
 from descend.errors import DataError, nearest
 
 
@@ -51,7 +51,11 @@ def read_new_pictures(table: Path, identifier: str | None = None) -> NewPictures
         raise DataError(str(table), "must have at least one row below its header")
     named = [_as_written(row[names.index(identifier) if identifier else path]) for row in rows]
     written = [clean_path(row[path]) for row in rows]
-    files, notes = FileFinder(table.parent).find_all(written)
+    finder = FileFinder(table.parent)
+    files, notes = finder.find_all(written)
+    if not any(files) and finder.changes(written[0]):
+        must = "must name at least one picture that exists"
+        raise DataError(str(table), must, got=written[0], fix=paths_fix(table.parent, written))
     root = os.path.normpath(table.parent.absolute())
     outside = next((text for file, text in zip(files, written, strict=True) if leads_out(file or text, root)), None)
     if outside is not None:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from descend.data.deep_color import is_deep_color, read_deep_color
-from descend.data.formats import formats
+from descend.data.formats import LFS_POINTER, formats
 from descend.data.large_jpeg import can_be_within_limit, is_beyond_limit, reopened
 from descend.data.planar_tiff import is_planar, is_single, plane
 from descend.data.ranges import Member
@@ -60,6 +60,8 @@ def opened(source: Source) -> Image.Image | NDArray[Any]:
     if isinstance(source, bytes):
         if not source:
             raise PictureError("picture", "must be a readable picture (the file is empty)")
+        if source.startswith(LFS_POINTER):
+            raise PictureError("picture", "must be a readable picture (a pointer of Git LFS in its place: git lfs pull)")
         source = BytesIO(source)
     image = _identified(source)
     if is_planar(image) and is_single(image):

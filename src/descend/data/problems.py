@@ -23,8 +23,8 @@ class Problem:
     kind: ``ignored``, ``heic``, ``layout``, ``missing``, ``nameless``, ``unlabeled``, ``unreadable``, ``merged``,
     ``similar``, ``copied``, ``doubtful``, ``conflict``, ``leak``, ``copies``, ``near copies``, ``near leak``, ``near conflict``,
     ``unsought``, ``torn``, ``unopened``, ``unused``, ``carved``, ``few``, ``corrected``, ``repeated``, ``table``, ``scale``,
-    ``cut``, ``no number``, ``apart``, ``background``, ``narrow``, ``blank``, ``masks``, ``sequences``, ``headings``, ``paths``,
-    ``annotations``, ``archive``, ``library``, ``cache`` or ``part``.
+    ``cut``, ``clear``, ``no number``, ``apart``, ``background``, ``narrow``, ``blank``, ``masks``, ``sequences``, ``headings``,
+    ``paths``, ``annotations``, ``archive``, ``library``, ``cache`` or ``part``.
     n: how many things it is about. examples: the first hundred names, each with its reason where there is one.
     """
 

@@ -66,6 +66,7 @@ def read(data: Data, *, evaluation: bool = False, outside: bool = False) -> Mani
     name pictures that do not lie below its folder. Raises DataError, MissingExtra for a package, or KnobError for ``outside``
     without effect.
     """
+    data = plain(data)
     if isinstance(data, (str, os.PathLike)):
         return _read_place(os.fspath(data), evaluation, outside)
     _refuse_outside(outside)
@@ -232,6 +233,8 @@ def _way_to_pixels(array: NDArray[Any]) -> str:
     """Return what makes images of an array that holds none as they are taken here."""
     if array.ndim == 4 and array.shape[1] in (1, 3) and array.shape[3] not in (1, 3):
         return "Put the channels last: transpose(0, 2, 3, 1), of a tensor permute(0, 2, 3, 1)."
+    if array.ndim == 4 and array.shape[2] in (1, 3) and array.shape[3] not in (1, 3):  # as MATLAB stacks them
+        return "Put the pictures first: transpose(3, 0, 1, 2), of a tensor permute(3, 0, 1, 2)."
     if array.dtype in PIXEL_TYPES and array.ndim in (3, 4):
         return "Give a list of them for pictures of any kind: (list(images), labels)."
     if array.ndim < 2:  # NumPy makes nothing of a generator

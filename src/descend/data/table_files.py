@@ -16,7 +16,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from descend.data.formats import is_picture_name
+from descend.data.encodings import way_to_utf_8
+from descend.data.formats import LFS_POINTER, is_picture_name
 from descend.data.headings import COLUMNS, columns_by_name, is_heading
 from descend.data.labels import clean_text
 from descend.data.manifest import SPLIT_WORDS
@@ -58,6 +59,7 @@ def read_rows(table: Path) -> Table:
         raise DataError(str(table), f"must be a {_kind(table)} table ({error}, in line {reader.line_num:,})",
                         fix="A cell that large is mostly a quotation mark that is never closed: double it, or remove it."
                         * ("limit" in str(error))) from None  # fmt: skip
+    rows = [row if len(row) < 2 or any(map(str.strip, row)) else [] for row in rows]  # emptied in a spreadsheet
     _refuse_other_delimiter(table, rows[0] if rows else [], delimiter)
     header = [clean_text(cell).strip(_QUOTES) for cell in rows[0]] if rows else []
     _refuse_title(table, rows)
@@ -78,7 +80,7 @@ def _from_header(text: str, delimiter: str) -> tuple[str, str]:
             delimiter = told[1].replace("\\t", "\t")
         elif line.startswith("#"):
             comment = line.lstrip("#").strip()
-        elif line.strip():
+        elif line.strip(f"{delimiter} \t"):
             break
         text = rest
     n_known, n_in_comment = (sum(map(is_heading, words.split(delimiter))) for words in (text.partition("\n")[0], comment))
@@ -98,25 +100,29 @@ def _kind(table: Path) -> str:
 
 def _text(table: Path) -> str:
     """Return the text of a table: UTF-8, or what its byte order mark says."""
-    try:
-        content = table.read_bytes()
-    except OSError as error:
-        raise DataError(str(table), f"must be a readable table ({error.strerror})") from None
+    content = _content(table)
     encoding = next((name for mark, name in _BYTE_ORDER_MARKS.items() if content.startswith(mark)), "utf-8")
     try:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
-        raise DataError(str(table), f"must be a UTF-8 {_kind(table)} table ({error})", fix=_other_encoding(content)) from None
+        raise DataError(str(table), f"must be a UTF-8 {_kind(table)} table ({error})", fix=way_to_utf_8(content)) from None
     if "\0" in text:
-        raise DataError(str(table), f"must be a UTF-8 {_kind(table)} table (it holds zero bytes)", fix=_other_encoding(content))
+        raise DataError(str(table), f"must be a UTF-8 {_kind(table)} table (it holds zero bytes)", fix=way_to_utf_8(content))
     return text
 
 
-def _other_encoding(content: bytes) -> str:
-    how = "in a spreadsheet, save it as 'CSV UTF-8'; on a command line, iconv -f {} -t utf-8"
-    if b"\0" in content:
-        return f"It looks like UTF-16 without a byte order mark: {how.format('utf-16le')}."
-    return f"It looks like Windows-1252 or another 8-bit encoding: {how.format('cp1252')}."
+def _content(table: Path) -> bytes:
+    try:
+        content = table.read_bytes()
+    except OSError as error:
+        raise DataError(str(table), f"must be a readable table ({error.strerror})") from None
+    _refuse_pointer(table, content)
+    return content
+
+
+def _refuse_pointer(table: Path, content: bytes) -> None:
+    if content.startswith(LFS_POINTER):
+        raise DataError(str(table), "must be a table (it is a pointer of Git LFS in its place)", fix="Fetch it: git lfs pull.")
 
 
 def _refuse_title(table: Path, rows: Sequence[Sequence[str]]) -> None:
@@ -135,11 +141,11 @@ def _refuse_other_delimiter(table: Path, header: Sequence[str], delimiter: str) 
     for other, name in _DELIMITERS.items():
         if len(header) == 1 and other != delimiter and other in header[0]:
             fix = _FIXES.get(other, "save it with commas, or with tabs as .tsv")
-            raise DataError(str(table), f"its columns must be parted by {_DELIMITERS[delimiter]}", got=header[0],
-                            fix=f"They are parted by {name}: {fix}.")  # fmt: skip
+            raise DataError(str(table), f"its columns must be separated by {_DELIMITERS[delimiter]}", got=header[0],
+                            fix=f"They are separated by {name}: {fix}.")  # fmt: skip
     if len(header) == 1 and sum(map(is_heading, header[0].split())) > 1:
-        raise DataError(str(table), f"its columns must be parted by {_DELIMITERS[delimiter]}", got=header[0],
-                        fix="They are parted by blanks: save it with commas, or with tabs as .tsv.")  # fmt: skip
+        raise DataError(str(table), f"its columns must be separated by {_DELIMITERS[delimiter]}", got=header[0],
+                        fix="They are separated by blanks: save it with commas, or with tabs as .tsv.")  # fmt: skip
 
 
 def _refuse_ends(table: Path, header: Sequence[str], rows: Sequence[Sequence[str]], delimiter: str) -> None:
@@ -246,6 +252,8 @@ def _parquet(table: Path) -> tuple[list[str], Rows]:
             "Parquet tables", "pyarrow must be installed", fix="Install it with: pip install 'descend[tables]'"
         ) from None
     try:
+        with table.open("rb") as file:
+            _refuse_pointer(table, file.read(len(LFS_POINTER)))
         content = parquet.read_table(table)
     except (OSError, ValueError) as error:
         raise DataError(str(table), f"must be a Parquet table ({error})") from None

@@ -25,12 +25,15 @@ from descend.pixels import (
     GROUND_LEVEL,
     ONE_COLOR,
     Background,
+    DeepColor,
     Fit,
+    Picture,
     PixelPolicy,
     extremes,
     has_transparency,
     is_deep,
     is_nearly_one_color,
+    is_one_color,
     is_seen_through,
     levels,
     shared_scale,
@@ -39,10 +42,11 @@ from descend.pixels import (
 TRAITS = np.dtype([("size", "<i4", 2), ("flags", "<u2"), ("low", "<f8"), ("high", "<f8")])
 DEEP, FLOATS, NO_NUMBER, TRANSPARENT = 1, 2, 4, 8
 BLANK_ON: dict[Background, int] = {"white": 16, "black": 32, "gray": 64}  # of pictures that are not deep
-SEEN_THROUGH, APART, CUT = 128, 256, 512
+SEEN_THROUGH, APART, CUT, CLEAR = 128, 256, 512, 1024
 NARROW = 0.1  # of the shared scale: a picture of 12 bits among those of 16 keeps 16 of 256 levels
 _ODD = "values that mean missing data, or stand apart as padding does"
 _CUT = "more than 8 bits per channel, in a format of which Pillow reads 8: save as PNG or TIFF what needs more"
+_CLEAR = "wholly transparent, and nothing is seen of the colors beneath: if these are the picture, save it without alpha"
 _SPARED = 0.01  # of the transparent pictures may be blank on white before another background is chosen
 
 
@@ -50,9 +54,9 @@ def traits(content: bytes, *, name: str) -> NDArray[np.void]:
     """Look at the bytes of one picture: () ``TRAITS``. Raises PictureError, which names it.
 
     size: width and height as stored, before any orientation. flags: a sum of ``DEEP``, ``FLOATS``, ``NO_NUMBER`` (some pixel is
-    NaN or infinite), ``TRANSPARENT`` and ``BLANK_ON`` each background; ``CUT`` (Pillow reads 8 of its bits); of a deep one,
-    ``SEEN_THROUGH`` (some pixel is not opaque) and ``APART`` (some values were left out of its extremes). low, high: the extremes
-    of a deep picture's values, NaN where all of them stand for missing data.
+    NaN or infinite), ``TRANSPARENT`` and ``BLANK_ON`` each background; ``CUT`` (Pillow reads 8 of its bits) and ``CLEAR`` (wholly
+    transparent, with colors beneath); of a deep one, ``SEEN_THROUGH`` (some pixel is not opaque) and ``APART`` (some values were
+    left out of its extremes). low, high: the extremes of a deep picture's values, NaN where all of them stand for missing data.
     """
     with naming(name):
         image = opened(content)
@@ -78,7 +82,16 @@ def _look(image: Image.Image, seen: NDArray[np.void]) -> None:
         flags += SEEN_THROUGH * (flags & TRANSPARENT > 0 and is_seen_through(picture))
     elif flags:
         flags += sum(BLANK_ON[on] for on in BACKGROUNDS if is_nearly_one_color(picture, on))
-    seen["flags"] = flags
+    seen["flags"] = flags + CLEAR * (flags & TRANSPARENT > 0 and _hides_colors(picture))
+
+
+def _hides_colors(picture: Picture) -> bool:
+    """Return whether a transparent picture has no pixel that is seen, and colors beneath."""
+    parts = (picture.upper, picture.lower) if isinstance(picture, DeepColor) else (picture,)
+    images = [part.convert("RGBA") for part in parts if isinstance(part, Image.Image)]
+    if any(image.getchannel("A").getextrema() != (0, 0) for image in images):
+        return False
+    return any(not is_one_color(image.convert("RGB"), "white") for image in images[:1])
 
 
 def choose_policy(
@@ -118,7 +131,9 @@ def _odd_pictures(
     def named(rows: NDArray[np.bool_]) -> list[str]:
         return [names[int(row)] for row in np.flatnonzero(rows)]
 
+    clear = seen["flags"] & CLEAR > 0
     return [
+        *problem("clear", f"1 picture is {_CLEAR}", f"{{n}} pictures are {_CLEAR}", named(clear)),
         *problem("cut", f"1 picture holds {_CUT}", f"{{n}} pictures hold {_CUT}", named(seen["flags"] & CUT > 0)),
         *problem("no number", "1 picture has pixels that are no numbers, shown black",
                  "{n} pictures have pixels that are no numbers, shown black", named(seen["flags"] & NO_NUMBER > 0)),
@@ -129,7 +144,7 @@ def _odd_pictures(
                  "{n} pictures span less than a tenth of these values and keep few levels; their bits may be fewer",
                  named(_narrow(seen, scale) & ~blank)),
         *problem("blank", "1 picture shows a single color, or nearly, as it is read",
-                 "{n} pictures show a single color, or nearly, as they are read", named(blank)),
+                 "{n} pictures show a single color, or nearly, as they are read", named(blank & ~clear)),
     ]  # fmt: skip
 
 

@@ -48,7 +48,7 @@ def picture_sources(pictures: object, *, shape: Sequence[int] = ()) -> PictureSo
     pictures: as in ``Run.predict``. shape: of one picture in the array that the run was trained on, () where there was none: it
     tells a picture from a row of pictures. Raises DataError, with the readings, for an array that can be read in two ways.
     """
-    pictures = pictures_alone(pictures)
+    pictures = pictures_alone(plain(pictures))
     if is_path(pictures):
         return _found([pictures])
     if is_one_picture(pictures):
