@@ -162,6 +162,17 @@ def test_a_file_of_sgi_says_how_many_bytes_it_has() -> None:
     assert is_cut(Image.open(BytesIO(buffer.getvalue())))
 
 
+@pytest.mark.parametrize("offset", [0, 32768])
+def test_fits_of_16_bits_is_signed_with_an_offset(offset: int) -> None:
+    values = np.linspace(-2000, 2000, HEIGHT * WIDTH).reshape(HEIGHT, WIDTH).astype(np.int64) + offset
+    cards = {"SIMPLE": "T", "BITPIX": 16, "NAXIS": 2, "NAXIS1": WIDTH, "NAXIS2": HEIGHT} | ({"BZERO": offset} if offset else {})
+    header = "".join(f"{name:<8}= {value:>20}".ljust(80) for name, value in cards.items()) + "END".ljust(80)
+    body = (values - offset)[::-1].astype(">i2").tobytes()  # from the bottom up
+    content = header.ljust(2880).encode() + body.ljust(2880, b"\0")
+    shown = decode(content, policy=PixelPolicy(scale=(offset - 2000.0, offset + 2000.0)))[..., 0]
+    np.testing.assert_allclose(shown, (values - offset + 2000) / 4000 * 255, atol=0.51)
+
+
 def _animation(kind: str) -> tuple[bytes, NDArray[np.uint8]]:
     shown = (_deep(3) >> 8).astype(np.uint8)
     buffer = BytesIO()

@@ -58,7 +58,8 @@ def read_deep_color(image: ImageFile.ImageFile) -> DeepColor:
     upper = _in_other_order(image, 2) if layout.startswith("RGBa") else image
     image.load()
     if layout.startswith(("RGBa", "CMYK")):
-        return _in_color(np.asarray(upper).astype(np.uint16) << 8 | np.asarray(lower, np.uint16), image)
+        values: NDArray[np.uint16] = np.asarray(upper, np.uint16) << np.uint16(8)
+        return _in_color(values | np.asarray(lower, np.uint16), image)
     return DeepColor(image, lower)
 
 

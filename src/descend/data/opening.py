@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from descend.data.deep_color import is_deep_color, read_deep_color
+from descend.data.fits import is_fits_16, read_fits_16
 from descend.data.formats import LFS_POINTER, formats
 from descend.data.large_jpeg import can_be_within_limit, is_beyond_limit, reopened
 from descend.data.planar_tiff import is_planar, is_single, plane
@@ -77,15 +78,15 @@ def opened(source: Source) -> Image.Image | NDArray[Any]:
 def file_content(image: Image.Image) -> bytes | None:
     """Return the bytes of the file of an image, opened and not touched since, if they hold more than Pillow shows; else None.
 
-    More are further frames, deeper colors and the tags of a TIFF file. Raises PictureError for an image whose file was closed
-    before anything of it was read.
+    More are further frames, deeper colors, and what the header of a TIFF or FITS file says of its numbers. Raises PictureError
+    for an image whose file was closed before anything of it was read.
     """
     if not isinstance(image, ImageFile.ImageFile) or getattr(image, "_im", None) is not None:
         return None
     if image.fp is None or getattr(image.fp, "closed", False):
         raise PictureError("picture", "must be open, or loaded (its file was closed before its pixels were read)",
                            fix="Call image.load() before the file is closed, or give the file's path.")  # fmt: skip
-    holds_more = getattr(image, "is_animated", False) or is_deep_color(image) or image.format == "TIFF"
+    holds_more = getattr(image, "is_animated", False) or is_deep_color(image) or image.format in ("TIFF", "FITS")
     if image.tell() or not holds_more:
         return None
     image.fp.seek(0)
@@ -178,6 +179,8 @@ def loaded(image: Image.Image | NDArray[Any]) -> Picture:
         return image
     if is_deep_color(image):
         return read_deep_color(image)
+    if is_fits_16(image):
+        return read_fits_16(image)
     file = image.fp if isinstance(image, ImageFile.ImageFile) else None
     image.load()
     refuse_filled(image, file)
