@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -34,6 +34,11 @@ def named(names: Sequence[str]) -> str:
 def counted(n: int, one: str, many: str) -> str:
     """Return ``1 picture is`` or ``1,200 pictures are``."""
     return f"{n:,} {one if n == 1 else many}"
+
+
+def is_clean(findings: Iterable[Finding]) -> bool:
+    """Return whether nothing is to be mended; notes do not count."""
+    return all(finding.severity != "finding" for finding in findings)
 
 
 def verdict(findings: Sequence[Finding], sound: str) -> str:

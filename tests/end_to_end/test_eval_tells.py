@@ -71,7 +71,7 @@ def test_everything_that_a_folder_holds_besides_is_named(run: Run, folder: Path,
     assert found["problems"] == {"red/empty.png": "the file is empty", "red/junk.jpg": "not a format that Pillow reads"}
     n, names = told(found)["ignored"]
     assert (n, [name.split(" ")[0] for name in names]) == (4, ["loose.png", "green/link.png", "green/pipe.png", "green/x.CR2"])
-    assert told(found)["unlabelled"] == (1, ["unlabeled/u.png"])
+    assert told(found)["unlabeled"] == (1, ["unlabeled/u.png"])
     assert main(["eval", str(run.folder), str(folder), "--json"]) == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["notes"] == found["notes"]
@@ -109,7 +109,7 @@ def test_rows_of_a_table_that_do_not_count_are_told(run: Run, folder: Path, caps
     (folder / "t.csv").write_text("path,label\n" + "\n".join(rows) + "\n")
     notes = told(run.evaluate(folder / "t.csv"))
     assert notes["missing"] == (1, ["red/none.png"])
-    assert notes["unlabelled"] == (1, ["green/101.png"])
+    assert notes["unlabeled"] == (1, ["green/101.png"])
     assert notes["nameless"][0] == 1
     assert notes["conflict"][0] == 1
     assert main(["eval", str(run.folder), str(folder / "t.csv")]) == 0
@@ -125,7 +125,7 @@ def test_what_is_no_picture_or_has_no_label_in_memory_is_told(run: Run) -> None:
     assert [*broken["problems"].values()] == ["not a format that Pillow reads"]
     unlabeled = run.evaluate(([*pictures, picture(3)], [*labels, None]))
     assert unlabeled["n"] == 12
-    assert told(unlabeled)["unlabelled"][0] == 1
+    assert told(unlabeled)["unlabeled"][0] == 1
 
 
 def test_rows_of_parquet_without_a_picture_are_told(run: Run, tmp_path: Path) -> None:

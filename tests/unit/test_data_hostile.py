@@ -310,7 +310,7 @@ def test_a_split_inside_each_class_may_not_be_empty_either(tmp_path: Path) -> No
 
 def test_pictures_to_classify_in_test_are_still_welcome(tmp_path: Path) -> None:
     dataset = load(plant(tmp_path / "set", "train/cat", "train/dog", "test"))
-    assert {problem.kind for problem in dataset.problems} >= {"unlabelled", "carved"}
+    assert {problem.kind for problem in dataset.problems} >= {"unlabeled", "carved"}
 
 
 def test_a_table_whose_validation_rows_are_all_missing_is_an_error(tmp_path: Path) -> None:

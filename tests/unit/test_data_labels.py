@@ -101,7 +101,7 @@ def test_one_rule_for_all_sources(source: str, case: str, tmp_path: Path) -> Non
     dataset = SOURCES[source](labels, tmp_path)
     assert list(dataset.classes) == classes
     assert len(dataset) == len(labels) - n_missing
-    assert sum(problem.n for problem in dataset.problems if problem.kind == "unlabelled") == n_missing
+    assert sum(problem.n for problem in dataset.problems if problem.kind == "unlabeled") == n_missing
 
 
 def test_an_unlabelled_picture_in_memory_keeps_no_place(tmp_path: Path) -> None:
@@ -150,8 +150,8 @@ def test_folders_follow_the_same_rule(tmp_path: Path) -> None:
     assert dataset.classes == (COMPOSED, "dog")
     assert len(dataset) == 16
     problems = {problem.kind: problem for problem in dataset.problems}
-    assert problems["unlabelled"].n == 4
-    assert "'nan', which stands for a missing label" in str(problems["unlabelled"])
+    assert problems["unlabeled"].n == 4
+    assert "'nan', which stands for a missing label" in str(problems["unlabeled"])
     assert problems["merged"].n == 2
 
 
@@ -312,7 +312,7 @@ def test_what_is_masked_or_null_is_missing_in_every_form(
     data = FORMS[form](make(), tmp_path)
     dataset = load(data, split=False)
     assert dataset.classes == classes
-    assert sum(problem.n for problem in dataset.problems if problem.kind == "unlabelled") == 2
+    assert sum(problem.n for problem in dataset.problems if problem.kind == "unlabeled") == 2
     assert form == "pairs" or label_type(data) == kind
 
 

@@ -260,7 +260,7 @@ def _problems(dataset: Dataset) -> dict[str, str]:
 def test_what_is_left_out_is_counted_named_and_pointed_to_predict(tmp_path: Path) -> None:
     root = plant(tmp_path / "set", {**both("train", "val"), "val": 1, "test": 12, "seg_pred/x": 3})
     problems = _problems(load(root))
-    assert problems["unlabelled"] == (
+    assert problems["unlabeled"] == (
         f"12 pictures in 'test' lie in no class folder and are left out; to classify them: descend predict RUN {root / 'test'}"
     )
     assert problems["ignored"].startswith("2 files or folders are no pictures in a class folder and were ignored: val/")

@@ -65,7 +65,7 @@ def test_a_parquet_table(tree: Tree) -> None:
     frame.to_parquet(root / "t.parquet")
     dataset = load(root / "t.parquet")
     assert dataset.classes == ("0", "1")
-    assert {problem.kind: problem.n for problem in dataset.problems} == {"unlabelled": 1}
+    assert {problem.kind: problem.n for problem in dataset.problems} == {"unlabeled": 1}
 
 
 def test_parquet_without_its_extra(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +97,7 @@ def test_missing_and_unlabelled_rows_are_named_and_left_out(tree: Tree) -> None:
     rows = [*_rows(), {"path": "a/gone.png", "label": "a"}, {"path": "a", "label": "a"}, {"path": "a/1.png", "label": " "}]
     dataset = load(_table(root / "t.csv", rows))
     assert len(dataset) == 20
-    assert {problem.kind: problem.n for problem in dataset.problems} == {"missing": 2, "unlabelled": 1}
+    assert {problem.kind: problem.n for problem in dataset.problems} == {"missing": 2, "unlabeled": 1}
     assert "a/gone.png" in str(dataset.problems[0])
 
 

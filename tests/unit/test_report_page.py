@@ -374,15 +374,17 @@ def test_interrupted_run_says_so_and_how_to_go_on(tmp_path: Path) -> None:
     assert "No epoch was completed" in page.text
 
 
-def test_runs_of_earlier_versions_which_spelled_gray_otherwise_are_read(tmp_path: Path) -> None:
+def test_runs_of_earlier_versions_which_spelled_some_names_otherwise_are_read(tmp_path: Path) -> None:
     prepared = {"architecture": "x", "resolution": 8, "size": 8, "mean": [0.5] * 3, "std": [0.5] * 3, "scale": None,
                 "background": "grey", "fit": "pad", "taps": [], "members": []}  # fmt: skip
     run = make_run(tmp_path / "run", preprocessing=prepared)
     record = json.loads((run / "record.json").read_text(encoding="utf-8"))
     del record["data"]["gray"]
     record["data"]["grey"] = True
+    record["data"]["problems"] = [{"kind": "unlabelled", "message": "1 picture has no label", "n": 1, "examples": ["a.png"]}]
     (run / "record.json").write_text(json.dumps(record), encoding="utf-8")
     assert load(run).pixel_policy() == PixelPolicy(None, "gray", "pad")
+    assert [item["kind"] for item in load(run).data["problems"]] == ["unlabeled"]
     assert "pictures, gray, shorter side" in written(run)[1].text
 
 

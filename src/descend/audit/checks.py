@@ -18,7 +18,7 @@ from descend.audit.material import Material, looked_at
 from descend.data.corrections import Correction, paths_meant, read_corrections
 from descend.data.places import is_folder
 from descend.errors import DataError
-from descend.findings import Finding
+from descend.findings import Finding, is_clean
 from descend.pandas_frames import pandas_for
 from descend.plain_data import finite
 from descend.progress import Progress, Silent
@@ -82,7 +82,7 @@ class Audit:
     @property
     def clean(self) -> bool:
         """Whether no check has a finding; notes do not count."""
-        return all(finding.severity != "finding" for finding in self.findings)
+        return is_clean(self.findings)
 
     def describe(self) -> dict[str, Any]:
         """Return everything as plain data for JSON; numbers that are not finite become null."""

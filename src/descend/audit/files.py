@@ -20,7 +20,7 @@ OUTSIDE = "a picture outside the class folders"
 _OF_SOURCE: dict[str, tuple[Severity, str]] = {
     "missing": ("finding", "Correct the paths in the table."),
     "nameless": ("note", ""),
-    "unlabelled": ("note", ""),
+    "unlabeled": ("note", ""),
     "layout": ("note", ""),
     "headings": ("note", ""),
     "paths": ("note", ""),

@@ -274,13 +274,12 @@ def _whole_shards(folder: Path, file: IO[bytes], n_bytes: int) -> tuple[dict[int
     checksums: list[int] = []
     with contextlib.suppress(OSError):  # no further shard
         while (noted := unsealed((folder / f"{len(checksums)}{_OF_SHARD}").read_bytes())) is not None:
-            rows = json.loads(noted)
-            bad = {int(row): why for row, why in rows["bad"].items()}
-            for row, checksum in enumerate(rows["crc32"], len(checksums)):
+            bad, found = _noted(noted)
+            for row, checksum in enumerate(found.tolist(), len(checksums)):
                 pixels = file.read(n_bytes)
                 if row not in bad and zlib.crc32(pixels) != checksum:
                     return reasons, checksums
-            reasons, checksums = bad, checksums + rows["crc32"]
+            reasons, checksums = bad, checksums + found.tolist()
     return reasons, checksums
 
 

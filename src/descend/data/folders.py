@@ -171,7 +171,7 @@ def _passed_over(root: Path, tree: Folder, layout: Layout, left_out: list[str]) 
         n = folder.n_pictures
         message = (f"{n:,} {'picture' if n == 1 else 'pictures'} in {folder.path!r} lie in no class folder and are left out; "
                    f"to classify them: descend predict RUN {root / folder.path}")  # fmt: skip
-        problems.append(Problem("unlabelled", message, n))
+        problems.append(Problem("unlabeled", message, n))
     if layout.note:
         problems.append(Problem("layout", layout.note, 1))
     return problems
@@ -189,7 +189,7 @@ def _masks(names: Sequence[str]) -> list[Problem]:
 def _without_label(names: list[str], layout: Layout, numbers: NDArray[np.int64]) -> list[Problem]:
     folders = {label for (label, _, _), number in zip(layout.labelled, numbers, strict=True) if number < 0}
     words = ", ".join(map(repr, sorted(folders)))
-    return problem("unlabelled", f"1 picture lies in a folder called {words}, which stands for a missing label, and is left out",
+    return problem("unlabeled", f"1 picture lies in a folder called {words}, which stands for a missing label, and is left out",
                    f"{{n}} pictures lie in a folder called {words}, which stands for a missing label, and are left out",
                    names)  # fmt: skip
 

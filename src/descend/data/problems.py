@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from descend.errors import DataError
 
-LEFT_OUT = ("ignored", "heic", "missing", "nameless", "unlabelled", "unreadable")  # kinds: what was given and does not count
+LEFT_OUT = ("ignored", "heic", "missing", "nameless", "unlabeled", "unreadable")  # kinds: what was given and does not count
 _EXAMPLES = 100
 
 

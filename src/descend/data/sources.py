@@ -301,7 +301,7 @@ def _in_memory(name: str, pictures: NDArray[Any], labels: Sequence[Any] | NDArra
         raise DataError(name, "must have at least one labeled picture", got=f"{len(numbers)} without a label")
     if len(rows) < len(numbers):
         unlabelled = [f"{name}[{row}]" for row in np.flatnonzero(numbers < 0)]
-        problems = [*problem("unlabelled", "1 picture has no label and is left out",
+        problems = [*problem("unlabeled", "1 picture has no label and is left out",
                              "{n} pictures have no label and are left out", unlabelled), *problems]  # fmt: skip
         pictures, numbers, splits = pictures[rows], numbers[rows], splits[rows]
     return Manifest(name, None, classes, _Numbered(name, rows), numbers, splits, pictures=pictures, problems=problems)

@@ -78,7 +78,7 @@ def list_rows(
     problems = [
         *problem("missing", "1 file of the table does not exist and is left out",
                  "{n} files of the table do not exist and are left out", [path[:200] for path in absent]),
-        *problem("unlabelled", "1 row of the table has no label and is left out",
+        *problem("unlabeled", "1 row of the table has no label and is left out",
                  "{n} rows of the table have no label and are left out", unlabelled),
         *problem("nameless", "1 row of the table has no path and is left out",
                  "{n} rows of the table have no path and are left out", nameless),

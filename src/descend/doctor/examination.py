@@ -25,7 +25,7 @@ from descend.doctor import (
 from descend.doctor.contact_sheet import check_sheet_path, write_contact_sheet
 from descend.doctor.subject import Subject, prepare_subject
 from descend.errors import DescendError
-from descend.findings import Finding
+from descend.findings import Finding, is_clean
 from descend.plain_data import finite
 from descend.progress import Progress, Silent
 from descend.train.fit_settings import FitSettings
@@ -75,7 +75,7 @@ class Diagnosis:
     @property
     def healthy(self) -> bool:
         """Whether no check has a finding; notes do not count."""
-        return all(finding.severity != "finding" for finding in self.findings)
+        return is_clean(self.findings)
 
     def describe(self) -> dict[str, Any]:
         """Return everything as plain data for JSON; numbers that are not finite become null."""

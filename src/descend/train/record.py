@@ -287,12 +287,19 @@ def load(run: Path) -> RunRecord:
 
 
 def _as_called_now(values: Any) -> Any:
-    """Return a record with the names of this version: earlier ones spelled gray with an e. What is none stays as it is."""
+    """Return a record with the names of this version: earlier ones spelled gray and unlabeled in the British way.
+
+    What is none stays as it is.
+    """
     if not isinstance(values, dict):
         return values
     data, prepared = values.get("data"), values.get("preprocessing")
     if isinstance(data, dict) and "grey" in data:
         data["gray"] = data.pop("grey")
+    told = data.get("problems") if isinstance(data, dict) else None
+    for item in told if isinstance(told, list) else ():
+        if isinstance(item, dict) and item.get("kind") == "unlabelled":
+            item["kind"] = "unlabeled"
     if isinstance(prepared, dict) and prepared.get("background") == "grey":
         prepared["background"] = "gray"
     return values
