@@ -367,9 +367,7 @@ def kept(source: Source) -> Source:
     if is_path(source) or isinstance(source, bytes):
         return source
     if isinstance(source, Image.Image):
-        if (content := file_content(source)) is not None:
-            return content
-        return np.array(source) if _is_simple(source) else _encoded(source)
+        return file_content(source) or (np.array(source) if _is_simple(source) else _encoded(source))
     if isinstance(source, np.ndarray):
         return np.array(source) if _is_few(source) else _encoded(source)
     source.seek(0)  # pyright: ignore[reportAttributeAccessIssue] (an open file is what is left)
