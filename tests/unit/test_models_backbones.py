@@ -81,8 +81,11 @@ def test_what_a_backbone_says_about_itself(lite0):
     with pytest.raises(ModelError, match="at least 32 px, got 16"):
         lite0.check_size(16)
     fixed = Timm(model="vit_tiny_patch16_224", pretrained=False).build(0)
-    with pytest.raises(ModelError, match="exactly 224 px, got 192"):
+    other = r"exactly 224 px, got 192\. Use size=224, build it for others: \"timm\(model='vit_tiny_patch16_224', img_size=192\)\", or"
+    with pytest.raises(ModelError, match=other):
         fixed.check_size(192)
+    with pytest.raises(ModelError, match=r"exactly 224 px, got 16\. Use size=224 or"):
+        fixed.check_size(16)
 
 
 def test_random_weights_are_a_function_of_the_seed_and_leave_torchs_generator_alone():
@@ -120,6 +123,8 @@ def test_to_input_normalises_and_is_channels_last():
 def test_a_timm_name_alone_is_a_backbone():
     assert backbone("resnet18") == Timm(model="resnet18")
     assert str(backbone("timm(model=resnet34, pretrained=False)")) == "timm(model='resnet34', pretrained=False)"
+    for text in ("timm(model='resnet18')", "timm(model='resnet18', pretrained=False)", "timm(model='resnet34')"):
+        assert str(backbone(text)) == text  # in an error, a name that is left out as the default says nothing
     assert backbone(Lite0()) == backbone(" lite0 ")
     with pytest.raises(SpecError, match=r"'resnet9x'.*'resnet9'"):
         backbone("resnet9x")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import struct
+import warnings
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -121,24 +122,95 @@ def test_timms_own_names_are_known_for_every_layout(name, tmp_path):
     assert report.classifier
 
 
+def timms_own(name: str, path: Path, size: int) -> Any:
+    """The network as timm itself makes it of a file, as of one from its hub."""
+    overlay = {"file": str(path), "url": "", "hf_hub_id": None}
+    with warnings.catch_warnings(action="ignore"):
+        return timm.create_model(name, pretrained=True, num_classes=0, img_size=size, pretrained_cfg_overlay=overlay).eval()
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "converted", "wrap"),
+    [
+        ("test_vit", 96, ("pos_embed",), lambda s: s),
+        ("test_vit", 96, ("pos_embed",), lambda s: {"model": prefixed(s, "module."), "epoch": 1}),
+        ("test_vit", 160, (), lambda s: s),
+        # its last stage has windows of 2 x 2 patches there
+        ("swin_tiny_patch4_window7_224", 64, None, lambda s: s),
+    ],
+)
+def test_positions_are_resampled_as_timm_does_for_another_size(name, size, converted, wrap, tmp_path):
+    torch.manual_seed(3)
+    theirs = timm.create_model(name, pretrained=False)
+    for key, value in theirs.named_parameters():
+        if "pos" in key:
+            nn.init.normal_(value.data)
+    torch.save(theirs.state_dict(), tmp_path / "theirs.pth")
+    torch.save(wrap(theirs.state_dict()), tmp_path / "w.pth")
+    net = backbone(f"timm(model={name}, img_size={size}, pretrained=False)").build(1)
+    report = load_weights(net, tmp_path / "w.pth")
+    assert (report.share, report.missing, report.wrong_shape, report.unexpected) == (1.0, (), (), ())
+    assert report.converted == converted or (converted is None and report.converted)
+    assert ("converted as timm does" in report.summary()) == bool(report.converted)
+    x = torch.linspace(-2, 2, 2 * 3 * size * size).reshape(2, 3, size, size)
+    with torch.inference_mode():
+        assert torch.equal(net.eval()(x), timms_own(name, tmp_path / "theirs.pth", size)(x))
+
+
+def test_the_names_of_a_networks_authors_are_read_as_timm_reads_them(tmp_path):
+    theirs = timm.create_model("convnext_atto", pretrained=False)
+    new = {".blocks.": ".", "mlp.fc1": "pwconv1", "mlp.fc2": "pwconv2", "conv_dw": "dwconv"}
+    state = {}
+    for key, value in theirs.state_dict().items():
+        key = key.replace("stem.", "downsample_layers.0.").replace("head.norm", "norm").replace("head.fc", "head")
+        if "downsample" in key and key.startswith("stages"):
+            key = key.replace("stages.", "downsample_layers.").replace(".downsample.", ".")
+        for after, before in new.items():
+            key = key.replace(after, before)
+        state[key] = value
+    torch.save({"model": state}, tmp_path / "w.pth")
+    net = backbone("timm(model=convnext_atto, pretrained=False)").build(1).eval()
+    report = load_weights(net, tmp_path / "w.pth")
+    assert (report.share, report.missing, report.inside) == (1.0, (), "model")
+    with torch.inference_mode():
+        assert torch.equal(net(X), theirs.eval().forward_head(theirs.forward_features(X), pre_logits=True))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"conv1.weight": torch.ones(64, 1, 7, 7)}, r"1 of the wrong shape, .*conv1\.weight: float32 \(64, 1, 7, 7\)"),
+        ({"conv1.weight": None, "layer1.0.conv1.weight": None}, r"2 missing"),
+        ({"layer4.1.bn2.running_var": None}, r"layer4\.1\.bn2\.running_var would"),
+    ],
+)
+def test_what_no_network_can_do_without_is_never_left_random(change, words, state, tmp_path):
+    """97 of 100 tensors are a good share, and features of noise where the first is not among them."""
+    torch.save({name: value for name, value in {**state, **change}.items() if value is not None}, tmp_path / "w.pt")
+    net = empty()
+    before = net.weights_id
+    with pytest.raises(ModelError, match=rf"must hold every kernel.*drawn at random, .*{words}"):
+        load_weights(net, tmp_path / "w.pt")
+    assert net.weights_id == before
+
+
 def test_what_is_missing_or_of_the_wrong_shape_is_told_and_the_rest_is_loaded(state, tmp_path):
     changed = dict(state)
     del changed["layer1.0.bn1.bias"]
-    changed["conv1.weight"] = torch.ones(64, 1, 7, 7)
+    changed["bn1.bias"] = torch.ones(32)
     torch.save({**changed, "extra": torch.ones(2)}, tmp_path / "w.pt")
     net = empty()
-    before = net.state_dict()["stages.stem.conv1.weight"].clone()
     report = load_weights(net, tmp_path / "w.pt")
     assert report.missing == ("layer1.0.bn1.bias",)
-    assert report.wrong_shape == ("conv1.weight: float32 (64, 1, 7, 7) for float32 (64, 3, 7, 7)",)
+    assert report.wrong_shape == ("bn1.bias: float32 (32,) for float32 (64,)",)
     assert report.unexpected == ("extra",)
     assert report.n_matched == 98
-    assert torch.equal(net.state_dict()["stages.stem.conv1.weight"], before)
+    assert not net.state_dict()["stages.stem.bn1.bias"].any()
     for words in (
         "98 of 100 tensors",
-        "99.9% of the parameters",
-        "1 missing, drawn at random (layer1.0.bn1.bias)",
-        "1 of the wrong shape",
+        "100.0% of the parameters",
+        "1 missing, as in a new network (layer1.0.bn1.bias)",
+        "1 of the wrong shape, as in a new network",
         "1 not of the backbone (extra)",
         "classifier left out (fc.bias, fc.weight)",
     ):

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
+from dataclasses import replace
+from functools import partial
 from typing import Annotated, Any
 
 import torch
 from annotated_types import Ge
-from torch import nn
+from torch import Tensor, nn
 
 from descend import rng
 from descend.errors import ModelError
 from descend.models import hub
 from descend.models.architecture import Architecture
 from descend.models.layouts import stages_of
-from descend.models.stages import Backbone
-from descend.technique import technique
+from descend.models.stages import Backbone, Conversion
+from descend.technique import literal, spec, technique
 
 
 @technique("timm", source="Wightman, PyTorch Image Models, doi:10.5281/zenodo.4414861")
@@ -25,7 +29,8 @@ class Timm(Architecture):
 
     Its pretrained weights are fetched by timm into timm's own cache; without a network that is an error. Stages are
     known for the usual families; any other model is one stage named ``all``, to be frozen whole or not at all. A vision
-    transformer reads one size only: ``img_size`` builds it for another than its own, its positions interpolated.
+    transformer reads one size only: ``img_size`` builds it for another than its own, the positions of its weights, of the
+    hub or of a file, interpolated as timm does.
     """
 
     model: str = "resnet18"
@@ -36,7 +41,18 @@ class Timm(Architecture):
         """Return the backbone; ``seed`` matters only without the pretrained weights. Raises ModelError."""
         model = create(self.model, seed, pretrained=self.pretrained, img_size=self.img_size)
         model.reset_classifier(0)
-        return staged(str(self), model, pretrained=self.pretrained, size=self.img_size)
+        net = staged(str(self), model, pretrained=self.pretrained, size=self.img_size)
+        net.conversion = partial(conversion, self.model, self.img_size)
+        net.at_size = self._at_size if net.fixed_size else None
+        return net
+
+    def _at_size(self, size: int) -> str:
+        return str(replace(self, img_size=size, pretrained=True))
+
+    def __str__(self) -> str:
+        """Return the spec text; the model's name always stands in it, for without it nobody knows what is meant."""
+        others = spec(replace(self, model=type(self).model)).removeprefix("timm(")
+        return f"timm(model={literal(self.model)}{', ' * (others != ')')}{others}"
 
     @property
     def native_size(self) -> int | None:
@@ -73,6 +89,23 @@ def create(name: str, seed: int, *, pretrained: bool = False, img_size: int | No
             raise ModelError(
                 name, "reads pictures of any size: img_size must be left out", got=img_size, fix="Use --size."
             ) from None
+
+
+def conversion(name: str, img_size: int | None) -> Conversion:
+    """Return timm's conversion of a file's tensors for one of its models, as it converts those of its hub."""
+    model = create(name, 0, img_size=img_size)
+    model.reset_classifier(0)
+    convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+
+    def converted(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        try:
+            with warnings.catch_warnings(action="ignore"):  # of what timm asks of torch
+                named = {} if convert is None else convert(dict(tensors), model)
+        except Exception:  # of any kind: it looks up and reshapes what it expects, and is asked about dictionaries of all sorts
+            return {}
+        return {name: value for name, value in named.items() if isinstance(value, Tensor)}
+
+    return converted
 
 
 def _fetched(name: str, knobs: dict[str, Any]) -> nn.Module:

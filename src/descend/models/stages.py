@@ -163,6 +163,10 @@ def resampling(before: int, after: int) -> Tensor:
     return weights[0, 0]
 
 
+Conversion = Callable[[dict[str, Tensor]], dict[str, Tensor]]
+"""Makes of a file's tensors, by their names, those of a network: other names, other shapes. What it cannot read is left out."""
+
+
 class Backbone(nn.Module):
     """A chain of named stages from normalized pictures to pooled features: (B, 3, H, W) float32 -> (B, D) float32.
 
@@ -177,6 +181,8 @@ class Backbone(nn.Module):
     min_size: the smallest picture it can read; ``fixed_size`` says that it reads ``native_size`` only.
     pretrained: whether the weights were learned before, or drawn at random.
     timm_names: the names that timm gives the tensors, by their names here; empty where the network is not timm's.
+    conversion: gives what makes the network's tensors of those of a file; None where nothing is known of it.
+    at_size: the spec text of the same network for pictures of another size, by their pixels; None where nothing else is built.
     """
 
     def __init__(self, name: str, stages: Mapping[str, nn.Module], *, n_features: int, native_size: int,
@@ -189,6 +195,8 @@ class Backbone(nn.Module):
         self.min_size, self.fixed_size, self.pretrained = min_size, fixed_size, pretrained
         self.taps: tuple[str, ...] = ()
         self.timm_names: dict[str, str] = {}
+        self.conversion: Callable[[], Conversion] | None = None
+        self.at_size: Callable[[int], str] | None = None
         self.view: Tensor | None
         self.register_buffer("view", None, persistent=False)
         self.stages = nn.Sequential()
@@ -312,8 +320,9 @@ class Backbone(nn.Module):
     def check_size(self, size: int) -> None:
         """Raise ModelError unless square pictures of ``size`` pixels can be read."""
         if self.fixed_size and size != self.native_size:
+            other = "" if self.at_size is None or size < self.min_size else f', build it for others: "{self.at_size(size)}",'
             raise ModelError(self.name, f"pictures must be exactly {self.native_size} px", got=size,
-                             fix=f"Use size={self.native_size} or a convolutional backbone.")  # fmt: skip
+                             fix=f"Use size={self.native_size}{other} or a convolutional backbone.")  # fmt: skip
         if size < self.min_size:
             raise ModelError(self.name, f"pictures must be at least {self.min_size} px", got=size,
                              fix="Use a larger size or the backbone smallcnn.")  # fmt: skip

@@ -3,7 +3,9 @@
 A file may be a safetensors file or what ``torch.save`` wrote of tensors; code in a pickle is refused, never run. Checkpoints of
 other trainers wrap the same tensors in their own way: in a dictionary (``state_dict``, ``model``), under a prefix (``module.``,
 ``backbone.``), beside a classifier and an optimizer's state. Of all the ways to read the file the one is taken under which most
-tensors have the name and the shape of one of the backbone's, and the report says which it was.
+tensors have the name and the shape of one of the backbone's, and the report says which it was. Where some have not, timm's own
+conversion is tried, the one that weights from its hub go through: positions are resampled to the size that the backbone was built
+for, names of a network's first authors become timm's.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import hashlib
 import io
 import pickle
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from safetensors.torch import load as from_safetensors
 from torch import Tensor, nn
 
 from descend.errors import ModelError
-from descend.models.stages import Backbone
+from descend.models.stages import Backbone, Conversion
 
 LEAST_SHARE = 0.9  # of the backbone's parameters, and of its tensors: below it, file and backbone do not belong together
 MAX_DEPTH = 3  # of dictionaries in dictionaries, and of the parts of a prefix
@@ -44,7 +46,7 @@ class WeightReport:
     digest: of the file's bytes (32 hex digits). n_matched, n_tensors: of the backbone. share: of its parameters, 0 to 1.
     inside: the dictionaries around the tensors. prefix: what stood before the backbone's own names. missing: not in the file.
     wrong_shape: in the file, with another shape, or whole numbers where others are due. classifier: the file's classifier, left
-    out. unexpected: all the rest.
+    out. unexpected: all the rest. converted: the backbone's that timm's conversion has renamed or reshaped.
     """
 
     file: str
@@ -58,6 +60,7 @@ class WeightReport:
     wrong_shape: tuple[str, ...]
     classifier: tuple[str, ...]
     unexpected: tuple[str, ...]
+    converted: tuple[str, ...] = ()
 
     def summary(self) -> str:
         """Return the report in one line."""
@@ -74,20 +77,22 @@ class WeightReport:
 
     def _differences(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
         return (
-            (f"{len(self.missing)} missing, drawn at random", self.missing),
-            (f"{len(self.wrong_shape)} of the wrong shape", self.wrong_shape),
+            (f"{len(self.converted)} converted as timm does", self.converted),
+            (f"{len(self.missing)} missing, as in a new network", self.missing),
+            (f"{len(self.wrong_shape)} of the wrong shape, as in a new network", self.wrong_shape),
             (f"{len(self.unexpected)} not of the backbone", self.unexpected),
         )
 
 
 @dataclass(frozen=True)
 class _Reading:
-    """One way to read a file: which dictionary in it, which prefix, and which names of the backbone's tensors."""
+    """One way to read a file: which dictionary in it, which prefix, which names of the backbone's tensors, and what was converted."""
 
     inside: str
     prefix: str
     tensors: Named
     own: Named
+    converted: frozenset[str] = frozenset()
 
     @property
     def matched(self) -> list[str]:
@@ -109,7 +114,7 @@ def load_weights(backbone: Backbone, path: Path) -> WeightReport:
     """Copy the tensors of a file into ``backbone`` and call it pretrained. Returns how they were matched.
 
     Raises ModelError for a file that cannot be read or holds more than tensors, for one of which less than 90% of the backbone's
-    parameters match in name and shape, and for weights that are not finite.
+    tensors or parameters match in name and shape, or that lacks one that no network can do without, and for weights that are not finite.
     """
     content, digest = read_weights(path)
     reading = _best_reading(content, backbone)
@@ -119,7 +124,7 @@ def load_weights(backbone: Backbone, path: Path) -> WeightReport:
         must = f"must hold tensors of the backbone {backbone.name}"
         raise ModelError(f"weights {path}", must, got=names[:N_SHOWN], fix="Name the backbone that they belong to: --backbone.")
     report = _report(reading, path, digest, matched)
-    _check(report, backbone, [reading.tensors[reading.prefix + name] for name in matched])
+    _check(report, backbone, reading)
     with torch.no_grad():
         for name in matched:
             reading.own[name].copy_(reading.tensors[reading.prefix + name])
@@ -148,24 +153,48 @@ def read_weights(path: Path) -> tuple[Mapping[str, Any], str]:
     return content, digest
 
 
-def _check(report: WeightReport, backbone: Backbone, values: list[Tensor]) -> None:
-    who = f"weights {report.file}"
+def _check(report: WeightReport, backbone: Backbone, reading: _Reading) -> None:
+    who, fix = f"weights {report.file}", "Name the backbone that they belong to: --backbone."
     if min(report.share, report.n_matched / report.n_tensors) < LEAST_SHARE:
         must = f"must hold {LEAST_SHARE:.0%} or more of the tensors and of the parameters of the backbone {backbone.name}"
-        raise ModelError(who, must, got=report.matches(), fix="Name the backbone that they belong to: --backbone.")
+        raise ModelError(who, must, got=report.matches(), fix=fix)
+    matched = {*reading.matched}
+    if lacking := tuple(name for name, value in reading.own.items() if name not in matched and _is_vital(name, value)):
+        must = (f"must hold every kernel, matrix, table of positions and statistic of the backbone {backbone.name}: drawn at "
+                f"random, {_some(lacking)} would make noise of what the others have learned")  # fmt: skip
+        raise ModelError(who, must, got=report.matches(), fix=fix)
+    values = [reading.tensors[reading.prefix + name] for name in matched]
     if any(not bool(torch.isfinite(value.float()).all()) for value in values):
         raise ModelError(who, "must be finite numbers", got="NaN or infinity", fix="The training that wrote them has diverged.")
 
 
 def _best_reading(content: Mapping[str, Any], backbone: Backbone) -> _Reading | None:
-    """Return the reading with most matches; of equals the averaged weights, then the least wrapped."""
+    """Return the reading with most matches; of equals what needs no conversion, the averaged weights, then the least wrapped."""
     readings = [
         _Reading(inside, prefix, tensors, own)
         for inside, tensors in _dictionaries(content)
         for own in _names(backbone)
         for prefix in _prefixes(tensors)
     ]
+    best = _first(readings)
+    if best is None or backbone.conversion is None or not best.own.keys() - {*best.matched, *filter(_counts, best.own)}:
+        return best
+    return _first([best, *_converted(content, next(_names(backbone)), best.prefix, backbone.conversion())])
+
+
+def _first(readings: Iterable[_Reading]) -> _Reading | None:
     return max(readings, key=lambda r: (len(r.matched), "ema" in r.inside, -len(r.inside), -len(r.prefix)), default=None)
+
+
+def _converted(content: Mapping[str, Any], own: Named, prefix: str, convert: Conversion) -> Iterator[_Reading]:
+    """Yield what a conversion makes of every dictionary of tensors, with and without the prefix taken off."""
+    for inside, tensors in _dictionaries(content):
+        for start in sorted({"", prefix}):
+            there = {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
+            rest = {name: value for name, value in tensors.items() if not name.startswith(start)}
+            made = convert(there)
+            changed = frozenset(name for name, value in made.items() if there.get(name) is not value)
+            yield _Reading(inside, start, rest | {start + name: value for name, value in made.items()}, own, changed)
 
 
 def _names(backbone: Backbone) -> Iterator[Named]:
@@ -212,7 +241,16 @@ def _report(reading: _Reading, path: Path, digest: str, matched: list[str]) -> W
             f"{prefix}{name}: {_kind(reading.tensors[prefix + name])} for {_kind(own[name])}" for name in wrong
         ),
         classifier=tuple(sorted(classifier)), unexpected=tuple(sorted(name for name in rest if name not in classifier)),
+        converted=tuple(name for name in own if name in taken & reading.converted),
     )  # fmt: skip
+
+
+def _is_vital(name: str, value: Tensor) -> bool:
+    """Return whether nothing that was learned passes a new tensor whole: one drawn at random, or the statistics of a norm.
+
+    Scales and offsets begin at 1 and 0 instead: a network lives without some that it was not trained with.
+    """
+    return (isinstance(value, nn.Parameter) and value.ndim > 1) or name.endswith(("running_mean", "running_var"))
 
 
 def _counts(name: str) -> bool:

@@ -257,6 +257,7 @@ class LoadedWeights(TypedDict):
     wrong_shape: list[str]
     classifier: list[str]
     unexpected: list[str]
+    converted: NotRequired[list[str]]
 
 
 class InitialRun(TypedDict):
