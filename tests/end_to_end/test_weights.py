@@ -16,6 +16,7 @@ import descend
 from descend.errors import KnobError, ModelError
 from descend.models import backbone
 from descend.progress import Silent
+from descend.train.modes.mode import Mode
 from descend.train.run import Run
 
 SMALL = "resnet9(width=4)"
@@ -125,6 +126,19 @@ def test_an_interrupted_run_goes_on_with_the_weights_it_began_with(then, mode, s
     assert not (cut.folder / "initial.safetensors").exists()
     assert (cut.folder / "model.safetensors").read_bytes() == (whole.folder / "model.safetensors").read_bytes()
     assert resumed.record.weights == whole.record.weights
+
+
+def test_a_run_goes_on_with_the_crop_that_it_began_with(shapes, file, tmp_path, monkeypatch):
+    """Another version may know another one of the same backbone."""
+    settings = {**COMMON, **MODES["features"], "weights": file}
+    cut = descend.fit(shapes, out=tmp_path / "cut", progress=Told("features", 1), **settings)
+    assert (cut.record.status, cut.record.preparation()["resolution"]) == ("interrupted", 32)
+    with monkeypatch.context() as patch:
+        patch.setattr(Mode, "crop_margin", lambda self, network: 0.5)
+        resumed = descend.resume(cut.folder)
+        other = descend.fit(shapes, out=tmp_path / "other", **settings)
+    assert (resumed.record.status, resumed.record.preparation()["resolution"]) == ("finished", 32)
+    assert other.record.preparation()["resolution"] == 64
 
 
 @pytest.mark.parametrize(

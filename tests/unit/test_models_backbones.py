@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from timm.data import resolve_model_data_config
 from torch import nn
 
 from descend import rng
@@ -20,6 +21,7 @@ from descend.errors import MissingExtra, ModelError, SpecError
 from descend.models import Backbone, Classifier, Lite0, Timm, backbone, fingerprint, hub, layouts, to_input
 from descend.models import lite as lite_module
 from descend.models.layouts import stages_of
+from descend.models.pretrained import staged
 
 
 def pixels(n: int, size: int) -> torch.Tensor:
@@ -81,11 +83,27 @@ def test_what_a_backbone_says_about_itself(lite0):
     with pytest.raises(ModelError, match="at least 32 px, got 16"):
         lite0.check_size(16)
     fixed = Timm(model="vit_tiny_patch16_224", pretrained=False).build(0)
-    other = r"exactly 224 px, got 192\. Use size=224, build it for others: \"timm\(model='vit_tiny_patch16_224', img_size=192\)\", or"
+    other = r"exactly 224 px, got 192\. Use size=224, build .* others: \"timm\(model='vit_tiny_patch16_224', img_size=192\)\", or"
     with pytest.raises(ModelError, match=other):
         fixed.check_size(192)
     with pytest.raises(ModelError, match=r"exactly 224 px, got 16\. Use size=224 or"):
         fixed.check_size(16)
+
+
+@pytest.mark.parametrize("name", ["test_vit", "test_resnet", "convnext_atto", "test_mambaout"])
+def test_a_timm_backbone_sees_what_its_weights_were_trained_for(name):
+    net = backbone(f"timm(model={name}, pretrained=False)").build(0)
+    config = resolve_model_data_config(timm.create_model(name))
+    assert (net.crop_fraction, net.mean, net.std) == (config["crop_pct"], config["mean"], config["std"])
+
+
+def test_no_crop_is_larger_than_the_picture():
+    model = timm.create_model("test_resnet")
+    model.reset_classifier(0)
+    model.pretrained_cfg["crop_pct"] = 1.15  # as of volo_d4_448: timm puts black around the picture
+    assert staged("a", model, pretrained=False).crop_fraction == 1.0
+    model.pretrained_cfg["crop_pct"] = None
+    assert staged("a", model, pretrained=False).crop_fraction == 0.875
 
 
 def test_random_weights_are_a_function_of_the_seed_and_leave_torchs_generator_alone():

@@ -132,9 +132,11 @@ def staged(name: str, model: Any, *, pretrained: bool, size: int | None = None) 
     stages = stages_of(model, side)
     with torch.inference_mode():
         n_features = nn.Sequential(*stages.values()).eval()(torch.zeros(1, 3, side, side)).shape[1]
+    # above 1 timm frames the picture in black, which no crop does
+    crop_fraction = min(float(config.get("crop_pct") or 0.875), 1.0)
     net = Backbone(name, stages, n_features=n_features, native_size=side, mean=tuple(config["mean"]),
-                   std=tuple(config["std"]), min_size=32, fixed_size=bool(config.get("fixed_input_size")),
-                   pretrained=pretrained)  # fmt: skip
+                   std=tuple(config["std"]), crop_fraction=crop_fraction, min_size=32,
+                   fixed_size=bool(config.get("fixed_input_size")), pretrained=pretrained)  # fmt: skip
     theirs = {id(value): own for own, value in model.state_dict(keep_vars=True).items()}
     ours = net.state_dict(keep_vars=True)
     net.timm_names = {own: theirs[id(value)] for own, value in ours.items() if id(value) in theirs}

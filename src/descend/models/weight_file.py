@@ -86,7 +86,7 @@ class WeightReport:
 
 @dataclass(frozen=True)
 class _Reading:
-    """One way to read a file: which dictionary in it, which prefix, which names of the backbone's tensors, and what was converted."""
+    """One way to read a file: which dictionary in it, which prefix, which names of the backbone's tensors, what was converted."""
 
     inside: str
     prefix: str
@@ -114,7 +114,8 @@ def load_weights(backbone: Backbone, path: Path) -> WeightReport:
     """Copy the tensors of a file into ``backbone`` and call it pretrained. Returns how they were matched.
 
     Raises ModelError for a file that cannot be read or holds more than tensors, for one of which less than 90% of the backbone's
-    tensors or parameters match in name and shape, or that lacks one that no network can do without, and for weights that are not finite.
+    tensors or parameters match in name and shape, or that lacks one that no network can do without, and for weights that are
+    not finite.
     """
     content, digest = read_weights(path)
     reading = _best_reading(content, backbone)

@@ -27,6 +27,7 @@ from descend.train.failure import in_words
 from descend.train.initial_run import TAKEN
 from descend.train.modes.auto import Auto
 from descend.train.plan import Plan
+from descend.train.record_types import Preprocessing
 from descend.transfer import Searched, Trial, axes_of, offered
 
 SHARE, MOST_SHARE = 0.05, 0.15  # of the time left, that comparing two ways is planned to take, and that all may take
@@ -50,9 +51,12 @@ class Framing:
         return f"crop of {self.crop_pct:.0%}" if self.fit == "crop" else self.fit
 
 
-def stored_side(plan: Plan, network: Classifier) -> int:
-    """Return the side of stored pictures, as even as a view: the mirror image of its center is the center of the mirror image."""
-    side = prepare.stored_side(plan, Auto(), network)
+def stored_side(plan: Plan, network: Classifier, before: Preprocessing | None = None) -> int:
+    """Return the side of stored pictures, as even as a view: the mirror image of its center is the center of the mirror image.
+
+    before: of the run that goes on.
+    """
+    side = prepare.stored_side(plan, Auto(), network, before)
     return side - (side - plan.size) % 2
 
 

@@ -108,11 +108,12 @@ class _Pictures:
             if isinstance(step, PartStep):
                 dataset = begin.taken_part(dataset, step, plan.seed)
                 self.watch.say(f"  {dataset.problems[-1]}")
-        resolution, backbone = framing.stored_side(plan, self.network), self.network.backbone
+        before, backbone = log.record.preprocessing, self.network.backbone
+        resolution = framing.stored_side(plan, self.network, before)
         backbone.look(plan.size, of=plan.size)
         prepared = preprocessing(plan, backbone, resolution, dataset.policy)
-        if log.record.preprocessing is not None:  # of the model that Ctrl-C has left, until there is another
-            prepared["members"] = log.record.preprocessing["members"]
+        if before is not None:  # of the model that Ctrl-C has left, until there is another
+            prepared["members"] = before["members"]
         log.begin(dataset, plan, prepared)
         keep(self.initial, log)
         return decode(dataset, plan, resolution, log, self.watch)

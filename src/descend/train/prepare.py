@@ -152,7 +152,8 @@ def prepared(surveyed: Survey, *, log: RunLog, progress: Progress) -> TrainingSe
     mode, world = MODES[surveyed.plan.transfer].variant(surveyed.plan.recipe()), current()
     with world.in_turn():
         plan, network, initial = built(surveyed, mode, log, progress)
-        dataset, resolution = surveyed.dataset.fitted(plan.fit), stored_side(plan, mode, network)
+        before = None if surveyed.of is None else surveyed.of.record.preprocessing
+        dataset, resolution = surveyed.dataset.fitted(plan.fit), stored_side(plan, mode, network, before)
         log.begin(dataset, plan, preprocessing(plan, network.backbone, resolution, dataset.policy))
         keep(initial, log)
         decoded = decode(dataset, plan, resolution, log, progress)
@@ -341,8 +342,13 @@ def _check_class_weights(plan: Plan, data: Dataset) -> None:
         raise KnobError("regularize", must, got=class_counts(data).tolist(), fix="Leave them out.")
 
 
-def stored_side(plan: Plan, mode: Mode, network: Classifier) -> int:
-    """Return the side of stored pictures, pixels: a picture that is kept whole must not lose its border to the view."""
+def stored_side(plan: Plan, mode: Mode, network: Classifier, before: Preprocessing | None = None) -> int:
+    """Return the side of stored pictures, pixels: a picture that is kept whole must not lose its border to the view.
+
+    before: of the run that goes on; a later version may know another crop of its backbone.
+    """
+    if before is not None:
+        return before["resolution"]
     return plan.size if plan.fit != "crop" else int(plan.size / (plan.crop_pct or mode.crop_margin(network)))
 
 
