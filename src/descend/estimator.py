@@ -22,7 +22,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from descend import api
-from descend.data.labels import cell_text
+from descend.data.labels import cell_text, encode_labels
 from descend.data.one_picture import CHANNELS, is_one_picture, is_path
 from descend.data.problems import LEFT_OUT, told
 from descend.data.sources import unmasked
@@ -49,13 +49,12 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
     kept for testing, which is the business of whoever cross-validates. A knob of a technique that is named may be searched:
     ``GridSearchCV(ImageClassifier(optimizer="adamw", ...), {"optimizer__lr": [0.001, 0.01]})``.
 
-    X: an array (n, H, W) or (n, H, W, 3) of uint8; a list of paths, Pillow images, bytes or arrays of any size; a data frame of
-    one column, of paths; or numbers
-    (n, n_features), each row a flattened picture of ``image_shape`` (H, W) or (H, W, 3), by default of the smallest square that
+    X: an array (n, H, W) or (n, H, W, 3) of uint8; a list of paths, Pillow images, bytes or arrays of any size; a data frame or
+    an array (n, 1) of one column, of paths; or numbers (n, n_features), each row a flattened picture of ``image_shape`` (H, W) or (H, W, 3), by default of the smallest square that
     holds the row. Such numbers become 256 levels between the smallest and the largest of the training. y: (n,) words or numbers.
 
     keep_in: a folder, made where there is none, that gets a run folder with each ``fit``, its report included; by default nothing
-    is kept on disk.
+    is kept on disk. The run has the labels for names of its classes, but numbers from 0 on where two would be one name to it.
     ``classes_``: (K,) the labels, sorted; ``run_``: the trained run. Pictures that ``fit`` leaves out because they cannot be read
     are told by a UserWarning. Raises DataError and KnobError, which are ValueErrors.
 
@@ -118,14 +117,17 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         held_out = _held_out(numbers, self.validation_fraction, seed)
         train, val = np.flatnonzero(~held_out), np.flatnonzero(held_out)
         val = val if len(val) else train  # one picture per class: it must choose the epoch, too
-        data = {name: (_rows(X, rows), numbers[rows]) for name, rows in (("train", train), ("val", val))}
+        names = _class_names(type(self).__name__, classes)
+        labels = numbers if names is None else classes[numbers]
+        names = names or [str(number) for number in range(len(classes))]
+        data = {name: (_rows(X, rows), labels[rows]) for name, rows in (("train", train), ("val", val))}
         settings = {name: value for name, value in self.get_params(deep=False).items() if name not in _OWN}
         place = _run_folder(self.keep_in)
         try:
             run = api.fit(data, out=place, report=self.keep_in is not None, seed=seed, fit=self.picture_fit, **settings)
             if run.record.status == "interrupted":
                 raise KeyboardInterrupt
-            if lost := [str(label) for number, label in enumerate(classes) if str(number) not in run.classes]:
+            if lost := [str(label) for name, label in zip(names, classes, strict=True) if name not in run.classes]:
                 raise DataError(type(self).__name__, "must have a readable picture of every class", got=", ".join(lost),
                                 fix="Mend the paths of these classes, or leave their rows out.")  # fmt: skip
             _ = run.classifier, run.recipe  # read, so that the folder may go
@@ -133,7 +135,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
             if self.keep_in is None:
                 shutil.rmtree(place, ignore_errors=True)
         _warn_of_left_out(type(self).__name__, run.record.data["problems"])
-        self.classes_, self.run_ = classes, run
+        self.classes_, self.run_, self._names_ = classes, run, names
         return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float32]:
@@ -153,7 +155,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
             other = next(name for name, answered in zip_longest(names, answers.names) if name != answered)
             raise DataError("X", "every row must be one picture", got=other,
                             fix="Name the files of a folder or an archive one by one.")  # fmt: skip
-        return answers.probabilities[:, np.argsort([int(name) for name in answers.classes])]
+        return answers.probabilities[:, [answers.classes.index(name) for name in self._names_]]
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the most probable class of each picture, (n,), in the type of ``y``."""
@@ -175,8 +177,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
     def _pictures(self, X: Any, *, reset: bool) -> Any:
         """Return pictures as ``fit`` and ``predict`` of descend take them; rows of numbers become pixels."""
         _refuse_one_picture(X, None if reset else tuple(self.run_.record.picture_shape))
-        if _names_files(X):
-            X = list(X[X.columns[0]])
+        X = _one_column_of_paths(X)
         of_rows = _are_rows(X)
         if not reset and of_rows != (self._flat_ is not None):  # the levels of the one say nothing about those of the other
             kinds = ("pictures", "rows of numbers")
@@ -268,9 +269,41 @@ def _warn_of_left_out(who: str, problems: Sequence[Mapping[str, Any]]) -> None:
             warnings.warn(f"{who}: {said}", UserWarning, stacklevel=3)
 
 
-def _names_files(X: Any) -> bool:
-    """Return whether X is a data frame of one column, of paths."""
-    return len(getattr(X, "columns", ())) == 1 and len(X) > 0 and is_path(next(iter(X[X.columns[0]])))
+def _class_names(who: str, classes: NDArray[Any]) -> list[str] | None:
+    """Return the names that a run gives to classes, (K,) labels; None where it has none or fewer for them.
+
+    `` cat`` and ``cat`` are one class to a run, and ``0.5`` and ``1.5`` may be measurements.
+    """
+    try:
+        names, numbers, _ = encode_labels(classes, who=who)
+    except DataError:
+        return None
+    return [names[number] for number in numbers] if len(names) == len(classes) else None
+
+
+def _one_column_of_paths(X: Any) -> Any:
+    """Return the paths where X is a table of one column, of paths; else X. Raises DataError for paths beside other columns."""
+    if hasattr(X, "columns"):
+        columns = {f"X[{name!r}]": X[name] for name in X.columns}
+    elif isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind in "OUS":
+        columns = {f"X[:, {place}]": column for place, column in enumerate(X.T)}
+    elif isinstance(X, (list, tuple)) and X and isinstance(X[0], (list, tuple)) and any(map(is_path, X[0])):
+        columns = {f"[row[{place}] for row in X]": column for place, column in enumerate(zip(*X, strict=False))}
+    else:
+        return X
+    of_paths = [name for name, column in columns.items() if len(column) and _is_file_name(next(iter(column)))]
+    if of_paths and len(columns) > 1:
+        raise DataError("X", "must be pictures alone: paths stand beside other columns", got=f"{len(columns)} columns",
+                        fix=f"Give the column of paths alone: {of_paths[0]}.")  # fmt: skip
+    return list(columns[of_paths[0]]) if of_paths else X
+
+
+def _is_file_name(value: Any) -> bool:
+    """Return whether a cell names a file: a path, or a word that is no number."""
+    with contextlib.suppress(TypeError, ValueError):
+        float(value)
+        return False
+    return is_path(value)
 
 
 def _are_rows(X: Any) -> bool:

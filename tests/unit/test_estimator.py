@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -165,6 +166,49 @@ def test_a_frame_of_paths_is_a_list_of_paths(tmp_path: Path) -> None:
     model = tiny(epochs=1, size=12).fit(pandas.DataFrame({"file": paths}, index=range(100, 140)), LABELS)
     answers = model.predict_proba(pandas.DataFrame({"file": paths}))
     np.testing.assert_array_equal(answers, tiny(epochs=1, size=12).fit(paths, LABELS).predict_proba(paths))
+
+
+@pytest.mark.parametrize("kind", ["array", "objects", "lists", "frame"])
+def test_a_column_of_paths_is_a_list_of_paths_and_others_beside_it_are_refused(kind: str, files: list[str]) -> None:
+    pandas = pytest.importorskip("pandas")
+    made: Any = {
+        "array": np.array, "objects": lambda rows: np.array(rows, object), "lists": list,
+        "frame": lambda rows: pandas.DataFrame(rows, columns=["file", "age"][: len(rows[0])]),
+    }[kind]  # fmt: skip
+    alone = {"array": "X[:, 0]", "objects": "X[:, 0]", "lists": "[row[0] for row in X]", "frame": "X['file']"}[kind]
+    with pytest.raises(DataError, match=rf"paths stand beside .*got '2 columns'.*column of paths alone: {re.escape(alone)}\."):
+        tiny(epochs=1, size=12).fit(made([[path, 7] for path in files]), LABELS)
+    if kind != "frame":  # has a test of its own
+        model = tiny(epochs=1, size=12).fit(made([[path] for path in files]), LABELS)
+        np.testing.assert_array_equal(model.predict_proba(made([[path] for path in files[:4]])), model.predict_proba(files[:4]))
+
+
+def test_numbers_that_are_words_are_no_paths() -> None:
+    rows = np.array([[str(value) for value in image.ravel()] for image in IMAGES])
+    model = tiny(epochs=1).fit(rows.astype(np.float64), LABELS)
+    np.testing.assert_array_equal(tiny(epochs=1).fit(rows, LABELS).predict_proba(rows), model.predict_proba(rows))
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        (["class10", "class9"], ("class9", "class10")),  # NumPy has them in the other order
+        (["ants", "bees"], ("ants", "bees")),
+        ([30, 4], ("4", "30")),
+        ([True, False], ("False", "True")),
+        (["cat", " cat"], ("0", "1")),  # one name to a run, two classes to scikit-learn
+        (["0.5", "1.5"], ("0", "1")),  # measurements to a run
+    ],
+)
+def test_the_run_knows_the_classes_by_their_names(labels: list[Any], names: tuple[str, ...], tmp_path: Path) -> None:
+    y = np.array(labels)[LABELS]
+    model = tiny(epochs=3, keep_in=tmp_path).fit(IMAGES, y)
+    run = descend.load(model.run_.folder)
+    assert run.classes == names
+    assert model.classes_.tolist() == sorted(labels)
+    assert model.score(IMAGES, y) > 0.9
+    if names != ("0", "1"):
+        np.testing.assert_array_equal(run.predict(IMAGES).labels, model.predict(IMAGES))
 
 
 @pytest.fixture

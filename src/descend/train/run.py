@@ -80,7 +80,8 @@ class Run:
 
     @cached_property
     def classifier(self) -> Classifier | Ensemble:
-        """The trained network, in eval mode on the CPU.
+        """The trained network, in eval mode on the CPU: its answers are logits, of which ``predict`` tells
+        ``(logits / run.record.temperature).softmax(1)``.
 
         Raises RunError if the run holds none or a damaged one, or if it holds techniques of one's own that are not imported.
         """
