@@ -50,8 +50,9 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
     ``GridSearchCV(ImageClassifier(optimizer="adamw", ...), {"optimizer__lr": [0.001, 0.01]})``.
 
     X: an array (n, H, W) or (n, H, W, 3) of uint8; a list of paths, Pillow images, bytes or arrays of any size; a data frame or
-    an array (n, 1) of one column, of paths; or numbers (n, n_features), each row a flattened picture of ``image_shape`` (H, W) or (H, W, 3), by default of the smallest square that
-    holds the row. Such numbers become 256 levels between the smallest and the largest of the training. y: (n,) words or numbers.
+    an array (n, 1) of one column, of paths; or numbers (n, n_features), each row a flattened picture of ``image_shape`` (H, W) or
+    (H, W, 3), by default of the smallest square that holds the row. Such numbers become 256 levels between the smallest and the
+    largest of the training. y: (n,) words or numbers.
 
     keep_in: a folder, made where there is none, that gets a run folder with each ``fit``, its report included; by default nothing
     is kept on disk. The run has the labels for names of its classes, but numbers from 0 on where two would be one name to it.
