@@ -152,7 +152,7 @@ def prepared(surveyed: Survey, *, log: RunLog, progress: Progress) -> TrainingSe
     mode, world = MODES[surveyed.plan.transfer].variant(surveyed.plan.recipe()), current()
     with world.in_turn():
         plan, network, initial = built(surveyed, mode, log, progress)
-        before = None if surveyed.of is None else surveyed.of.record.preprocessing
+        before = surveyed.of and surveyed.of.record.preprocessing
         dataset, resolution = surveyed.dataset.fitted(plan.fit), stored_side(plan, mode, network, before)
         log.begin(dataset, plan, preprocessing(plan, network.backbone, resolution, dataset.policy))
         keep(initial, log)
@@ -343,11 +343,8 @@ def _check_class_weights(plan: Plan, data: Dataset) -> None:
 
 
 def stored_side(plan: Plan, mode: Mode, network: Classifier, before: Preprocessing | None = None) -> int:
-    """Return the side of stored pictures, pixels: a picture that is kept whole must not lose its border to the view.
-
-    before: of the run that goes on; a later version may know another crop of its backbone.
-    """
-    if before is not None:
+    """Return the side of stored pictures, pixels: a picture that is kept whole must not lose its border to the view."""
+    if before is not None:  # of the run that goes on: another version may know another crop of its backbone
         return before["resolution"]
     return plan.size if plan.fit != "crop" else int(plan.size / (plan.crop_pct or mode.crop_margin(network)))
 
