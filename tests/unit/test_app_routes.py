@@ -26,6 +26,7 @@ from descend.cli.run_tables import shown_settings
 from descend.errors import RunError
 from descend.report.next_steps import advice
 from descend.train.calibration import suggested_threshold
+from descend.train import grad_cam
 from descend.train.modes import MODES
 from descend.train.run import Run
 
@@ -203,7 +204,7 @@ def test_what_cannot_be_meant_is_told(client: TestClient, disc: bytes, query: st
 def test_where_it_looked_is_grad_cam_of_the_last_stage_that_keeps_places(client: TestClient, root: Path, disc: bytes) -> None:
     run = Run(root / "runs" / "first")
     network = run.classifier
-    stage = network.backbone.stages.get_submodule(saliency.last_map(network, 24) or "")
+    stage = network.backbone.stages.get_submodule("block2")
     kept: list[torch.Tensor] = []
 
     def keep(module: torch.nn.Module, inputs: object, output: torch.Tensor) -> None:
@@ -228,11 +229,8 @@ def test_where_it_looked_is_grad_cam_of_the_last_stage_that_keeps_places(client:
 def test_where_that_cannot_be_said_the_page_says_why(client: TestClient, disc: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     ask = "api/saliency?run=first&name=x&class=0"
     with monkeypatch.context() as patch:
-        patch.setattr(saliency, "last_map", lambda network, size: None)
-        assert "keeps no map of places" in client.post(ask, content=disc).json()["why_not"]
-    with monkeypatch.context() as patch:
-        patch.setattr(saliency.importlib.util, "find_spec", lambda name: None)
-        assert "pip install 'descend[app]'" in client.post(ask, content=disc).json()["why_not"]
+        patch.setattr(grad_cam, "LEAST_PLACES", 25)
+        assert "so Grad-CAM cannot say where it looked" in client.post(ask, content=disc).json()["why_not"]
     for wrong in ("3", "-1", "1e9", "nan", "½"):
         assert refused(client, f"api/saliency?run=first&name=x&class={wrong}", content=disc).startswith("class: ")
 
@@ -246,7 +244,7 @@ def test_a_vision_transformer_answers_and_says_that_its_tokens_keep_no_map(root:
             assert {one["label"] for one in told["top"]} == {"disc", "square", "stripes"}
             why = client.post("api/saliency?run=vit&name=disc.png&class=0", content=disc).json()["why_not"]
             assert why.startswith("timm(model='test_vit'")
-            assert "keeps no map of places (its stages give vectors or tokens)" in why
+            assert "keeps no map of 4 x 4 places or more (its stages give vectors, tokens or coarser maps)" in why
     finally:
         shutil.rmtree(root / "runs" / "vit")
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from descend.app.saliency import SHOWN, saliency
-from descend.errors import KnobError, MissingExtra, ModelError, PictureError
+from descend.errors import KnobError, ModelError, PictureError
 from descend.plain_data import finite
 from descend.printable import printable, shortened
 from descend.train.calibration import suggested_threshold
@@ -47,7 +47,7 @@ def looked(run: Run, picture: bytes, *, name: str, label: int) -> dict[str, Any]
     with _named(name), _one_at_a_time:
         try:
             return saliency(run, picture, label).describe()
-        except (ModelError, MissingExtra) as error:
+        except ModelError as error:
             return {"why_not": str(error)}
 
 

@@ -18,7 +18,7 @@ EPILOG = """examples:
 The page is served to this machine alone (127.0.0.1), at an address with a fresh random token, and asks nothing of the network.
 Ctrl-C ends it; a training under way is stopped and kept.
 """
-NEEDED = ("starlette", "uvicorn")  # without captum the page says that it cannot tell where a network looked
+NEEDED = ("starlette", "uvicorn")
 
 
 def main(argv: list[str]) -> int:

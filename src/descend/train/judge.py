@@ -20,8 +20,8 @@ from descend.technique import spec
 from descend.train import evaluate, folder, metrics, shown
 from descend.train.calibration import coverage, cross_fitted, fit_temperature, reliability
 from descend.train.failure import kept, tell
+from descend.train.grad_cam import spotlights
 from descend.train.graph_parts import N_CHECKED, Network, keep_graphs
-from descend.train.looked import spotlights
 from descend.train.prepare import TrainingSetup
 from descend.train.record import RunRecord
 from descend.train.record_types import Calibration, Chosen, CrossValidation

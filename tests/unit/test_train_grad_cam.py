@@ -8,9 +8,10 @@ import torch
 from PIL import Image
 from torch import nn
 
+from descend.errors import ModelError
 from descend.models import Backbone, Classifier, Ensemble, Member
 from descend.train import shown
-from descend.train.looked import attention, spotlights
+from descend.train.grad_cam import GradCam, grad_cam, spotlights
 from descend.train.record import RunRecord
 
 
@@ -25,14 +26,24 @@ def network(*, side: int = 4, head: nn.Module | None = None) -> Classifier:
     return Classifier(Backbone("small", stages, n_features=6, native_size=32), head or nn.Linear(6, 3))
 
 
+class Doubled(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.mul_(2)
+
+
+def asked(net: Classifier | Ensemble, x: torch.Tensor, answers: np.ndarray) -> GradCam:
+    found = grad_cam(net, x, answers)
+    assert found is not None
+    return found
+
+
 def pictures(n: int = 3) -> torch.Tensor:
     return torch.randn(n, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 
 
 def test_for_a_linear_head_the_map_is_the_class_activation_map() -> None:
     net, x, answers = network(), pictures(), np.array([0, 2, 1])
-    found = attention(net, x, answers)
-    assert found is not None
+    found = asked(net, x, answers).maps
     assert isinstance(net.head, nn.Linear)
     with torch.no_grad():
         maps = net.backbone.stages[:2](x)  # Zhou et al. 2016, equation 2, with the mean's 1 / 16
@@ -47,24 +58,38 @@ def test_for_any_head_it_is_grad_cam() -> None:
     logits = net.head(maps.mean((2, 3)))
     (gradient,) = torch.autograd.grad(logits[range(3), answers].sum(), maps)
     expected = (gradient.mean((2, 3), keepdim=True) * maps).sum(1).relu().detach().numpy()
-    found = attention(net, x, answers)
-    assert found is not None
+    found = asked(net, x, answers).maps
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-7)
 
 
 def test_an_ensemble_is_asked_by_its_heaviest_member() -> None:
     light, heavy, x, answers = network(), network(head=nn.Linear(6, 3)), pictures(), np.array([0, 1, 2])
     joined = Ensemble([Member(light, mirrored=False), Member(heavy, mirrored=True)], [0.3, 0.7])
-    found, alone = attention(joined, x, answers), attention(heavy, x, answers)
-    assert found is not None
-    assert alone is not None
-    np.testing.assert_array_equal(found, alone)
+    found = asked(joined, x, answers)
+    assert found.network is heavy
+    assert found.weight == pytest.approx(0.7)
+    np.testing.assert_array_equal(found.maps, asked(heavy, x, answers).maps)
+
+
+def test_of_an_ensemble_a_member_without_places_is_passed_over() -> None:
+    coarse, fine, x, answers = network(side=2), network(), pictures(), np.array([0, 1, 2])
+    found = asked(Ensemble([Member(coarse, mirrored=False), Member(fine, mirrored=False)], [0.8, 0.2]), x, answers)
+    assert found.network is fine
+    assert found.weight == pytest.approx(0.2)
+    np.testing.assert_array_equal(found.maps, asked(fine, x, answers).maps)
+
+
+def test_a_network_that_autograd_refuses_is_told_with_the_stage() -> None:
+    net = network()
+    net.backbone.stages.add_module("block", Doubled())
+    with pytest.raises(ModelError, match="small: cannot be differentiated after its stage stem "):
+        grad_cam(net, pictures(), np.zeros(3, np.int64))
 
 
 def test_nothing_is_left_behind() -> None:
     net = network().train()
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    attention(net, pictures(), np.zeros(3, np.int64))
+    asked(net, pictures(), np.zeros(3, np.int64))
     assert net.training
     assert torch.is_grad_enabled()
     assert all(parameter.grad is None for parameter in net.parameters())
@@ -73,7 +98,7 @@ def test_nothing_is_left_behind() -> None:
 
 
 def test_too_few_places_say_nothing() -> None:
-    assert attention(network(side=2), pictures(), np.zeros(3, np.int64)) is None
+    assert grad_cam(network(side=2), pictures(), np.zeros(3, np.int64)) is None
 
 
 def record() -> RunRecord:
