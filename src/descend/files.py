@@ -25,7 +25,6 @@ import hashlib
 import json
 import logging
 import os
-import re
 import tempfile
 import threading
 from collections import Counter
@@ -34,11 +33,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from descend.errors import KnobError
+from descend.quantities import n_bytes
 from descend.unfinished import BEGUN, delete, is_abandoned, is_left, sweep_unfinished, unfinished_name
 
 DEFAULT_LIMIT = "20GB"
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 _TEMPORARY = "DESCEND_CACHE_TEMPORARY"
 _INHERITED = os.environ.get(_TEMPORARY)  # made, and talked about, by the process that started this one
 _FIX = "Set DESCEND_CACHE to a folder that can be written and has free space."
@@ -67,14 +65,6 @@ class Usage:
 
     n: int
     n_bytes: int
-
-
-def parse_bytes(text: str, who: str = "size") -> int:
-    """Return the number of bytes in ``20GB``, ``1.5 GiB`` or ``500000``. Raises KnobError."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?\s*", text.lower())
-    if match is None:
-        raise KnobError(who, "must be a number of bytes", got=text, fix="Write 20GB, 500MB or 1.5GiB.")
-    return int(float(match[1]) * _UNITS[match[2] or ""])
 
 
 def default_root() -> Path:
@@ -176,7 +166,8 @@ class CacheFolder:
     def __init__(self, root: str | os.PathLike[str] | None = None, *, limit_bytes: int | None = None) -> None:
         self.root = Path(os.path.abspath(root)) if root is not None else default_root()  # noqa: PTH100 (links stay as they are)
         if limit_bytes is None:
-            limit_bytes = parse_bytes(os.environ.get("DESCEND_CACHE_LIMIT") or DEFAULT_LIMIT, "DESCEND_CACHE_LIMIT")
+            limit = os.environ.get("DESCEND_CACHE_LIMIT") or DEFAULT_LIMIT
+            limit_bytes = int(n_bytes(limit, who="DESCEND_CACHE_LIMIT", bare=True))
         self.limit_bytes = limit_bytes
 
     def entry_path(self, kind: str, key: str, suffix: str = "") -> Path:

@@ -7,7 +7,9 @@ import math
 from descend.errors import KnobError
 
 TIMES = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-SIZES = {"KB": 1e3, "MB": 1e6, "GB": 1e9}
+SIZES = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40, "B": 1.0}
+_SHORT = {name.removesuffix("B").lower(): name for name in SIZES if name != "B"}  # "k" and "Ki": the B may be left out
+_SPELLED = {name.lower(): name for name in SIZES} | _SHORT
 
 
 def seconds(text: str, *, who: str) -> float:
@@ -17,12 +19,24 @@ def seconds(text: str, *, who: str) -> float:
     >>> seconds("5m", who="budget"), seconds("20ms", who="latency")
     (300.0, 0.02)
     """
-    return _quantity(text, TIMES, who, "a time", "30s, 5m or 1.5h")
+    return _value(text, *_parts(text), TIMES, who, "a time", "30s, 5m or 1.5h")
 
 
-def n_bytes(text: str, *, who: str) -> float:
-    """Return the bytes of a size: ``20MB``, ``500KB``, ``1.5GB``, in powers of 1,000. Raises KnobError, naming ``who``."""
-    return _quantity(text, SIZES, who, "a size", "500KB, 20MB or 1GB")
+def n_bytes(text: str, *, who: str, bare: bool = False) -> float:
+    """Return the bytes of a size: ``20MB`` and ``1.5 GB`` in powers of 1,000, ``500 MiB`` in powers of 1,024, in any case.
+
+    bare: whether a number without a unit, 0 too, counts bytes. Raises KnobError, naming ``who``.
+
+    >>> from descend.quantities import n_bytes
+    >>> n_bytes("20MB", who="max_size"), n_bytes("1 KiB", who="max_size"), n_bytes("500", who="the limit", bare=True)
+    (20000000.0, 1024.0, 500.0)
+    """
+    number, unit = _parts(text)
+    if bare and not unit:
+        if math.isfinite(number) and number >= 0:
+            return number
+        number = math.nan  # no unit is missing
+    return _value(text, number, _SPELLED.get(unit.lower(), unit), SIZES, who, "a size", "500KB, 20MB or 1.5GiB")
 
 
 def size_in_words(n_bytes: float) -> str:
@@ -39,15 +53,19 @@ def size_in_words(n_bytes: float) -> str:
     return f"{n_bytes:.1f} GB"
 
 
-def _quantity(text: str, units: dict[str, float], who: str, what: str, examples: str) -> float:
-    number = text.strip().rstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
-    unit = text.strip()[len(number) :]
+def _parts(text: str) -> tuple[float, str]:
+    """Return the number of a quantity, nan where there is none, and its unit."""
+    written = text.strip()
+    number = written.rstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
     try:
-        value = float(number)
+        return float(number), written[len(number) :]
     except ValueError:
-        value = math.nan
-    if not unit and math.isfinite(value):
+        return math.nan, written[len(number) :]
+
+
+def _value(text: str, number: float, unit: str, units: dict[str, float], who: str, what: str, examples: str) -> float:
+    if not unit and math.isfinite(number):
         raise KnobError(who, f"needs a unit, one of {', '.join(units)}", got=text, fix=f"Write {examples}, for example.")
-    if not (math.isfinite(value) and value > 0 and unit in units):
+    if not (math.isfinite(number) and number > 0 and unit in units):
         raise KnobError(who, f"must be {what} above 0, such as {examples}", got=text)
-    return value * units[unit]
+    return number * units[unit]

@@ -88,23 +88,6 @@ def test_steps_that_are_none_are_refused() -> None:
         read("finetune(size=64, view=64, freeze_to=None, lr=1e-3, n_steps=1)")
 
 
-@pytest.mark.parametrize(("written", "value"), [("30s", 30), ("5m", 300), ("1.5h", 5400), ("20ms", 0.02), (" 2m ", 120)])
-def test_times_as_people_write_them(written: str, value: float) -> None:
-    assert seconds(written, who="budget") == pytest.approx(value)
-
-
-@pytest.mark.parametrize("written", ["5", "0m", "-1s", "s", "", "5 minutes", "nan", "infs", "1e999s", "5M"])
-def test_what_is_no_time_is_refused(written: str) -> None:
-    with pytest.raises(KnobError, match="budget"):
-        seconds(written, who="budget")
-
-
-def test_sizes_as_people_write_them() -> None:
-    assert n_bytes("20MB", who="max_size") == 20e6
-    with pytest.raises(KnobError, match="unit"):
-        n_bytes("20", who="max_size")
-
-
 def test_the_clock_counts_earlier_sessions() -> None:
     clock = Clock(100.0, started=time.perf_counter() - 10, used_s=30)
     assert clock.used() == pytest.approx(40, abs=1)
