@@ -16,8 +16,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from descend.landscape import Drawing, save
-from descend.landscape.drawing import COLORS, STYLE
+from descend.drawing import COLORS, STYLE, Drawing, save
 from descend.stats import proportion
 
 FIGURES = Path(__file__).parent / "figures"

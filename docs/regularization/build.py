@@ -17,8 +17,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from descend.landscape import Drawing, save
-from descend.landscape.drawing import COLORS, STYLE
+from descend.drawing import COLORS, STYLE, Drawing, save
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parents[1] / "benchmarks" / "results" / "regularization.json"

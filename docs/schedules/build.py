@@ -16,8 +16,8 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from descend.landscape import Drawing, draw_schedules, save
-from descend.landscape.drawing import COLORS, STYLE
+from descend.drawing import COLORS, STYLE, Drawing, save
+from descend.landscape import draw_schedules
 from descend.schedule import History, Schedule
 from descend.technique import build
 

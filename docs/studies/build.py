@@ -18,8 +18,7 @@ from matplotlib.figure import Figure
 
 from descend.comparison import Curve
 from descend.comparison.rate_curves import draw_curves
-from descend.landscape import Drawing, save
-from descend.landscape.drawing import COLORS, STYLE
+from descend.drawing import COLORS, STYLE, Drawing, save
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parents[1] / "benchmarks" / "results"

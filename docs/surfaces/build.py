@@ -15,10 +15,10 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
+from descend.drawing import COLORS, STYLE, Drawing, save
 from descend.landscape import (
     Bowl,
     Course,
-    Drawing,
     LocalMinimum,
     Plateau,
     Ravine,
@@ -26,9 +26,7 @@ from descend.landscape import (
     Saddle,
     draw_race,
     race,
-    save,
 )  # fmt: skip
-from descend.landscape.drawing import COLORS, STYLE
 from descend.schedule import Cosine
 
 HERE = Path(__file__).parent

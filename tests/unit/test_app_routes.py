@@ -25,8 +25,8 @@ from descend.app.routes import SCRIPTS
 from descend.cli.run_tables import shown_settings
 from descend.errors import RunError
 from descend.report.next_steps import advice
-from descend.train.calibration import suggested_threshold
 from descend.train import grad_cam
+from descend.train.calibration import suggested_threshold
 from descend.train.modes import MODES
 from descend.train.run import Run
 

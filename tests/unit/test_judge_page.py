@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
-from descend.landscape import save
+from descend.drawing import save
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "judge.md"
 

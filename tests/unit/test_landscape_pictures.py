@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 from descend.cli.surface import main
-from descend.errors import DescendError, KnobError, RunError
+from descend.drawing import COLORS, save
+from descend.errors import DescendError, KnobError
 from descend.landscape import (
     Bowl,
     Course,
@@ -25,10 +26,8 @@ from descend.landscape import (
     path_plane,
     race,
     random_plane,
-    save,
     slice_loss,
 )
-from descend.landscape.drawing import COLORS
 
 
 def drawing(n_dims: int = 2):
@@ -104,10 +103,10 @@ def test_pictures_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
     found = drawing()
     with pytest.raises(KnobError, match=r"\.svg"):
         save(found, tmp_path / "a.svgz")
-    with pytest.raises(RunError, match="folder that exists"):
+    with pytest.raises(KnobError, match=r"folder that exists.* Make it: mkdir -p "):
         save(found, tmp_path / "nowhere" / "a.svg")
     (tmp_path / "a.svg").mkdir()
-    with pytest.raises(RunError, match="not a folder"):
+    with pytest.raises(KnobError, match="not a folder"):
         save(found, tmp_path / "a.svg")
 
 
@@ -177,6 +176,8 @@ def test_without_randomness_there_is_one_walk_and_no_interval(capsys: pytest.Cap
         (["ravine(condition=0.5)"], "condition"),
         (["ravine", "--start", "1"], "2 numbers"),
         (["ravine", "--out", "fig.jpg"], r"\.svg, \.png, \.gif"),
+        (["ravine", "--out", "no-such/fig.svg"], r"--out: must lie in a folder that exists.* Make it: mkdir -p no-such"),
+        (["ravine", "--page", "no-such/fig.html"], r"--page: must lie in a folder that exists.* Make it: mkdir -p no-such"),
         (["ravine", "--schedule", "cosin"], "Did you mean 'cosine'"),
         (["ravine", "--steps", "0"], "n_steps"),
     ],

@@ -28,7 +28,6 @@ from descend.files import CacheFolder
 from descend.models import Classifier, Ensemble, Member, ResNet9, backbone
 from descend.optim import Optimizer
 from descend.progress import Silent
-from descend.quantities import n_bytes, seconds
 from descend.search import (
     begin,
     conclude,

@@ -51,8 +51,8 @@ def saliency(run: Run, picture: bytes, label: int) -> Saliency:
     network, x = run.classifier, run.transform(picture)[None]
     found = grad_cam(network, x, np.array([label]))
     if found is None:
-        raise ModelError(network.name, f"keeps no map of {LEAST_PLACES} x {LEAST_PLACES} places or more (its stages give vectors, "
-                         "tokens or coarser maps), so Grad-CAM cannot say where it looked")  # fmt: skip
+        raise ModelError(network.name, f"keeps no map of {LEAST_PLACES} x {LEAST_PLACES} places or more (its stages give "
+                         "vectors, tokens or coarser maps), so Grad-CAM cannot say where it looked")  # fmt: skip
     heat = interpolate(from_numpy(found.maps)[None], tuple(x.shape[2:]), mode="bilinear")[0, 0].numpy()
     if not np.isfinite(heat).all() or heat.max() <= 0:
         raise ModelError(found.network.name, f"finds nothing in this picture that speaks for {run.classes[label]!r}")

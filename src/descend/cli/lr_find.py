@@ -37,8 +37,8 @@ def main(argv: list[str]) -> int:
     options = vars(_parser().parse_args(argv))
     low, high, n_steps = (options.pop(name) for name in ("low", "high", "steps"))  # of the sweep: a recipe's steps are others
     asked = check_settings("lr-find", settings_of(options))
+    from descend.drawing import check_path, save
     from descend.landscape.course import at_rate
-    from descend.landscape.drawing import check_path
     from descend.optim import with_default_knobs
     from descend.regularize import merged_knobs
     from descend.schedule import Sweep
@@ -46,12 +46,12 @@ def main(argv: list[str]) -> int:
 
     out, as_json, recipe = options.pop("out"), options.pop("json"), options.pop("recipe")
     sweep = Sweep(low=low, high=high, n_steps=n_steps)
-    suffix = check_path(out)  # before the work, not after it
+    suffix = check_path(out, who="--out")  # before the work, not after it
     check_figure("--out", out, asked)
     base = None if recipe is None else read(recipe)
     result, setup = find_lr(from_settings(settings_of(options), base), sweep, progress=Terminal())
     rule = setup.plan.optimizer
-    landscape.save(landscape.draw_range_test(result, title=f"{rule.name} on {setup.dataset.name}, {setup.plan.transfer}"), out)
+    save(landscape.draw_range_test(result, title=f"{rule.name} on {setup.dataset.name}, {setup.plan.transfer}"), out)
     facts = describe(result) | {"optimizer": rule.name, "data": setup.dataset.name, "picture": str(out), "format": suffix[1:]}
     if result.suggestion is not None:
         set_elsewhere = merged_knobs(setup.plan.regularize, "optimizer_knobs")  # by a penalty, which the command names too

@@ -95,6 +95,8 @@ def _no_path(run: Run) -> RunError:
 
 
 def _evaluated(states: States, plane: Plane, title: str, path: Path, options: argparse.Namespace) -> str:
+    from descend.drawing import save
+
     started = time.perf_counter()
     states.loss(states.center())
     n_points = options.grid**2
@@ -102,7 +104,7 @@ def _evaluated(states: States, plane: Plane, title: str, path: Path, options: ar
     cost = f"{n_points} points on {states.n_pictures} validation pictures, about {duration(expected, estimated=True)}"
     tell(f"{path.stem}: {cost}", file=sys.stderr)
     sliced = landscape.slice_loss(states.loss, plane, n=options.grid, reach=options.reach)
-    landscape.save(landscape.draw_slice(sliced, title=title), path)
+    save(landscape.draw_slice(sliced, title=title), path)
     wall = time.perf_counter() - started
     low, high = sliced.losses.min(), sliced.losses.max()
     points = f"loss {low:.3g} to {high:.3g} on {options.grid} x {options.grid} points, {states.n_pictures} validation pictures"

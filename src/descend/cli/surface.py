@@ -37,7 +37,7 @@ def main(argv: list[str]) -> int:
     options = _parser().parse_args(argv)
     schedules = [] if options.schedule is None else [options.schedule]
     check_texts({"surface": [options.surface], "optimizer": options.optimizers, "schedule": schedules})
-    from descend.landscape.drawing import check_path
+    from descend.drawing import check_path, save
     from descend.schedule import Schedule
 
     course = landscape.Course(
@@ -50,7 +50,7 @@ def main(argv: list[str]) -> int:
         schedule=None if options.schedule is None else build(options.schedule, Schedule),
     )
     if options.out is not None:
-        check_path(options.out)  # before the work, not after it
+        check_path(options.out, who="--out")  # before the work, not after it
     if options.page is not None:
         _check_page(course, options)
     n_seeds = options.seeds if options.seeds is not None else 100 if course.random else 1
@@ -58,7 +58,7 @@ def main(argv: list[str]) -> int:
         course, options.optimizers, n_seeds=n_seeds, watch=lambda rule: tell(f"walking {rule}", file=sys.stderr)
     )
     if options.out is not None:
-        landscape.save(landscape.draw_race(course, outcomes), options.out)
+        save(landscape.draw_race(course, outcomes), options.out)
     tell(*([json.dumps(describe(course, outcomes))] if options.json else _table(course, outcomes)))
     if options.out is not None:
         which = f" (the walk of seed 0, one of the {n_seeds} counted)" if n_seeds > 1 else ""
@@ -71,10 +71,10 @@ def main(argv: list[str]) -> int:
 
 def _check_page(course: Course, options: argparse.Namespace) -> None:
     """Raise before the work what the page would say after it."""
-    from descend.landscape.drawing import check_path
+    from descend.drawing import check_path
     from descend.landscape.playground import SUFFIX, check
 
-    check_path(options.page, SUFFIX, who="page")
+    check_path(options.page, SUFFIX, who="--page")
     check(course, [build(rule, Rule) for rule in options.optimizers], n_seeds=options.seeds or 1)
 
 

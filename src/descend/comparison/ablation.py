@@ -26,9 +26,9 @@ from descend.comparison.looked_at import LookedAt
 from descend.comparison.loop import Settings, carried_out, shared_root
 from descend.comparison.recipe_parts import Part, parts
 from descend.comparison.runs import Fit, job, make
+from descend.drawing import Drawing
 from descend.durations import duration
 from descend.errors import DescendError, KnobError, TrainingError
-from descend.landscape.drawing import Drawing
 from descend.pandas_frames import pandas_for
 from descend.printable import columns
 from descend.progress import Progress

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from descend.comparison.result import Comparison, load
+from descend.drawing import Drawing, save
 from descend.errors import RunError
-from descend.landscape.drawing import Drawing, save
 from descend.plain_data import finite
 from descend.train import folder
 

@@ -14,8 +14,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from descend.comparison.costs import Costs
 from descend.comparison.verdict import Verdict
+from descend.drawing import COLORS, STYLE, Drawing
 from descend.durations import duration
-from descend.landscape.drawing import COLORS, STYLE, Drawing
 from descend.percentages import tick
 
 BETTER, WORSE, UNKNOWN = COLORS[0], COLORS[1], "#8a8a8a"

@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from descend.comparison.width import Curve, in_points
-from descend.landscape.drawing import COLORS, DASHES, STYLE, Drawing
+from descend.drawing import COLORS, DASHES, STYLE, Drawing
 from descend.percentages import tick
 
 STRIP = 0.045  # of the height, for each rule's diverged runs

@@ -24,9 +24,9 @@ from descend.comparison.loop import Settings, carried_out
 from descend.comparison.rate_curves import draw_curves
 from descend.comparison.runs import Fit, Made, outcomes, right
 from descend.comparison.width import WITHIN, Curve, in_points
+from descend.drawing import Drawing
 from descend.errors import KnobError, check_count
 from descend.landscape.course import at_rate
-from descend.landscape.drawing import Drawing
 from descend.optim import Rule, knob_names
 from descend.optim.wrapper import parts
 from descend.pandas_frames import pandas_for

@@ -1,8 +1,6 @@
 from .course import Course as Course
 from .course import Trace as Trace
 from .critical import critical_points as critical_points
-from .drawing import Drawing as Drawing
-from .drawing import save as save
 from .figures import draw_race as draw_race
 from .figures import draw_slice as draw_slice
 from .playground import write_page as write_page

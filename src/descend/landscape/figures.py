@@ -12,8 +12,8 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from scipy.interpolate import RegularGridInterpolator
 
+from descend.drawing import COLORS, DASHES, STYLE, Drawing, Moving
 from descend.landscape.course import Course
-from descend.landscape.drawing import COLORS, DASHES, STYLE, Drawing, Moving
 from descend.landscape.racing import Outcome
 from descend.landscape.slice import Slice
 from descend.landscape.surface import Floats, Surface

@@ -18,9 +18,9 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from descend.drawing import COLORS, check_path, write
 from descend.errors import KnobError
 from descend.landscape.course import Course
-from descend.landscape.drawing import COLORS, check_path, write
 from descend.landscape.javascript import Library, Untranslatable, translated
 from descend.landscape.racing import RATES
 from descend.landscape.surface import Surface

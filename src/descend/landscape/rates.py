@@ -8,7 +8,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from descend.landscape.drawing import COLORS, DASHES, STYLE, Drawing, Moving
+from descend.drawing import COLORS, DASHES, STYLE, Drawing, Moving
 from descend.schedule import Decision, History, RangeTest, Schedule
 
 N_POINTS = 601

@@ -21,19 +21,13 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from descend.drawing import NO_METADATA, SVG_SETTINGS
 from descend.percentages import percent, tick
 from descend.train.record_types import EpochRow
 
 INK, MUTED, GRID, TRAIN, VAL, PAPER = "#000001", "#000002", "#000003", "#000004", "#000005", "#000006"
 VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--rule", TRAIN: "--train", VAL: "--val", PAPER: "--paper"}
-SETTINGS: dict[Any, Any] = {
-    "svg.hashsalt": "descend",
-    "svg.fonttype": "none",
-    "font.family": "DejaVu Sans",
-    "font.size": 11.0,
-    "path.snap": False,
-}
-_NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+SETTINGS = SVG_SETTINGS | {"font.size": 11.0, "path.snap": False}
 _FEW = 20  # up to this many epochs, each one is a point on the line
 
 
@@ -238,7 +232,7 @@ def _mark(axes: Axes, chosen: int) -> None:
 def render(figure: Figure, *, transparent: bool = True) -> str:
     """Return a figure as the text of an SVG file, the same for the same figure. transparent: without its paper."""
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", transparent=transparent, metadata=_NO_METADATA)
+    figure.savefig(buffer, format="svg", transparent=transparent, metadata=NO_METADATA)
     return buffer.getvalue()
 
 

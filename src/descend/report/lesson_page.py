@@ -22,9 +22,9 @@ from PIL import Image
 from descend import outputs
 from descend.augment import Augmentation
 from descend.data import Dataset
+from descend.drawing import COLORS, check_path
 from descend.errors import DataError, KnobError
 from descend.landscape import playground
-from descend.landscape.drawing import COLORS, check_path
 from descend.report import gallery
 from descend.report.lesson_translation import augmentations, reasons, translation
 from descend.technique import spec

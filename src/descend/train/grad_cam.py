@@ -34,8 +34,8 @@ MIDDLE = 128  # the level to which it fades: neither a dark picture nor a bright
 class GradCam:
     """What the logit of a class owes to each place of pictures.
 
-    maps: (B, h, w) float32, at least 0. stage: the one that the maps are of. network: the one that was asked. weight: its share of
-    the answer, in (0, 1]; 1 where there is no other.
+    maps: (B, h, w) float32, at least 0. stage: the one that the maps are of. network: the one that was asked. weight: its share
+    of the answer, in (0, 1]; 1 where there is no other.
     """
 
     maps: NDArray[np.float32]

@@ -16,16 +16,19 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from numpy.typing import NDArray
 from PIL import Image
 
-from descend.errors import KnobError, RunError, nearest
-from descend.files import write_bytes
-from descend.landscape.surface import Floats
+from descend.errors import KnobError, nearest
+from descend.outputs import check_output, writing
 
-STYLE: dict[Any, Any] = {
-    "svg.hashsalt": "descend",
-    "svg.fonttype": "none",
-    "font.family": "DejaVu Sans",
+SVG_SETTINGS: dict[Any, Any] = {"svg.hashsalt": "descend", "svg.fonttype": "none", "font.family": "DejaVu Sans"}
+"""What makes an SVG the same for the same numbers, with its text as text: every figure is drawn with it."""
+
+NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+"""What is left out of an SVG file, so that it does not tell when and by what it was written."""
+
+STYLE: dict[Any, Any] = SVG_SETTINGS | {
     "font.size": 10.0,
     "axes.titlesize": 10.5,
     "axes.titlelocation": "left",
@@ -55,8 +58,8 @@ class Moving:
     """A line that grows, one point per step. x, y: (T + 1,) float64. marks: the steps that carry a dot."""
 
     line: Line2D
-    x: Floats
-    y: Floats
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
     marks: tuple[int, ...] = ()
 
     def show(self, step: int) -> None:
@@ -79,7 +82,7 @@ class Drawing:
 
     def _svg(self) -> bytes:
         buffer = io.BytesIO()
-        FigureCanvasSVG(self.figure).print_svg(buffer, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+        FigureCanvasSVG(self.figure).print_svg(buffer, metadata=NO_METADATA)
         return buffer.getvalue()
 
     def _png(self) -> bytes:
@@ -115,28 +118,28 @@ SUFFIXES = (".svg", ".png", ".gif")
 
 
 def check_path(path: Path, suffixes: tuple[str, ...] = SUFFIXES, *, who: str = "picture") -> str:
-    """Return the suffix of ``path`` in lower case; KnobError where it is none of ``suffixes``, RunError where no file can be."""
+    """Return the suffix of ``path`` in lower case.
+
+    who: what names the file, such as ``--out``. Raises KnobError where the suffix is none of ``suffixes``, and what
+    ``outputs.check_output`` raises.
+    """
     suffix = path.suffix.lower()
     if suffix not in suffixes:
         raise KnobError(who, f"the file must end in {', '.join(suffixes)}", got=path.name, fix=nearest(suffix, suffixes))
-    if path.is_dir() or not path.parent.is_dir():
-        must = "must be a file, not a folder" if path.is_dir() else "must lie in a folder that exists"
-        raise RunError(str(path), must, got=str(path if path.is_dir() else path.parent))
+    check_output(who, path)
     return suffix
 
 
 def save(drawing: Drawing, path: Path | str) -> None:
     """Write ``drawing`` as SVG, PNG or animated GIF, by the ending of ``path``; a file there is replaced whole or not at all.
 
-    Raises KnobError for another ending, RunError where the file cannot be written.
+    Raises KnobError for another ending or a folder that does not exist, OutputError where the file cannot be written.
     """
     path = Path(path)
     write(drawing.bytes(check_path(path)), path)
 
 
 def write(content: bytes, path: Path) -> None:
-    """Write ``content`` to ``path``, whole or not at all; RunError where that is not possible."""
-    try:
-        write_bytes(path, content)
-    except OSError as error:
-        raise RunError(str(path), "must be a file that can be written", got=error.strerror) from None
+    """Write ``content`` to ``path``, whole or not at all; OutputError where that is not possible."""
+    with writing(path) as unfinished:
+        unfinished.write_bytes(content)
