@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import sys
 from pathlib import Path
@@ -15,7 +16,9 @@ import descend
 from descend.cli import main
 from descend.errors import RunError
 from descend.progress import Silent
+from descend.train.fit import _lacks
 from descend.train.run import Run
+from descend.train.run_log import RunLog
 
 pytestmark = pytest.mark.charts
 
@@ -97,7 +100,8 @@ def test_a_run_that_lacks_only_its_last_record_is_completed(run: Run) -> None:
     path.write_text(json.dumps(record))
     assert descend.resume(run.folder).record.status == "finished"
     assert "report" in json.loads(path.read_text())["wall_s"]
-    with pytest.raises(RunError, match="unfinished"):
+    anew = f"To train it again: descend fit --recipe {run.folder}/recipe.toml --out NEW"
+    with pytest.raises(RunError, match=f"unfinished.*{re.escape(anew)}"):
         descend.resume(run.folder)
 
 
@@ -109,6 +113,10 @@ def test_a_finished_run_builds_a_damaged_model_again(run: Run, damage: str) -> N
         path.unlink()
     else:
         path.write_bytes(whole[:-100])
+    left = path.exists()
+    with RunLog.reopened(run.folder) as log:
+        assert _lacks(run.folder, log) == "a model"  # a question, which deletes nothing
+    assert path.exists() == left
     again = descend.resume(run.folder)
     assert path.read_bytes() == whole
     assert again.record.status == "finished"

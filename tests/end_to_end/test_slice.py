@@ -68,7 +68,7 @@ def test_a_run_without_snapshots_has_its_random_plane_alone(
     assert "train with --snapshots N" in shown.out
     assert "slice-random: 9 points on 40 validation pictures, about" in shown.err
     assert main(["slice", str(trained), "--plane", "path"]) == 1
-    assert "descend fit --recipe RUN/recipe.toml --snapshots 10" in capsys.readouterr().err
+    assert f"descend fit --recipe {trained}/recipe.toml --out NEW --snapshots 10" in capsys.readouterr().err
 
 
 def test_a_run_with_snapshots_shows_its_path(with_path: Path, states: States, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import math
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,8 @@ def test_what_does_not_fit_is_refused_in_words(tmp_path: Path, damage: str) -> N
     elif damage == "code":
         path.write_bytes(pickle.dumps(print, protocol=2))
     task = make_task(module)
-    with pytest.raises(RunError, match=r"must be intact and fit this run .*descend fit --recipe"):
+    command = rf"descend fit --recipe {re.escape(str(tmp_path / 'recipe.toml'))} --out NEW\.$"
+    with pytest.raises(RunError, match=rf"must be intact and fit this run .*{command}"):
         load(path, task.module, task.optimizer)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -66,3 +67,8 @@ def test_record_round_trips_and_counts_looks(tmp_path: Path) -> None:
     assert again == note
     assert again.wall_s == {"train": 2.5}
     assert again.test_looks[0]["what"] == "why"
+
+
+def test_the_command_that_trains_anew_is_one_that_a_shell_reads_as_it_was_meant(tmp_path: Path) -> None:
+    run = tmp_path / "my run's $HOME"
+    assert shlex.split(folder.train_anew(run)) == ["descend", "fit", "--recipe", str(run / "recipe.toml"), "--out", "NEW"]

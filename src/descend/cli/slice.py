@@ -90,8 +90,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _no_path(run: Run) -> RunError:
+    from descend.train.folder import train_anew
+
     return RunError(f"run {run.folder}", "must hold three snapshots or more of its training path",
-                    fix="Train it again with descend fit --recipe RUN/recipe.toml --snapshots 10 --out NEW.")  # fmt: skip
+                    fix=f"Train it again with {train_anew(run.folder)} --snapshots 10.")  # fmt: skip
 
 
 def _evaluated(states: States, plane: Plane, title: str, path: Path, options: argparse.Namespace) -> str:

@@ -150,7 +150,7 @@ def _whole(path: Path) -> dict[str, Any]:
 
 def _unusable(path: Path, why: str) -> RunError:
     return RunError(f"checkpoint {path}", f"must be intact and fit this run ({why})",
-                    fix="Train again from its recipe: descend fit --recipe RUN/recipe.toml.")  # fmt: skip
+                    fix=f"Train again from its recipe: {folder.train_anew(path.parent)}.")  # fmt: skip
 
 
 def _generators(module: nn.Module) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -92,8 +92,15 @@ def resume(
     on_epoch, tracker = (on_epoch, tracker) if world.leads else (None, None)
     forget_peak()
     with ending_with_sigterm(), RunLog.reopened(path, on_epoch, writes=world.leads, tracker=tracker) as log:
-        if world.told(log.record.status == "finished" and (not world.leads or _is_judged(path, log))):
+        lacks = world.told(_lacks(path, log) if world.leads else None)
+        if lacks == "nothing":
+            raise RunError(f"run {path}", "must be unfinished to go on", got=log.record.status,
+                           fix=f"For more epochs: {more_epochs(path)}. "
+                           f"To train it again: {folder.train_anew(path)}.")  # fmt: skip
+        if lacks == "a report":
             return _written_up(Run(path, log.record), write_up)
+        if lacks == "a model" and world.leads:
+            (path / folder.MODEL).unlink(missing_ok=True)  # nothing may be read from a damaged one
         if not manifest.is_there(path):
             progress.say("  this run is of an older version: its files cannot be verified")
         recipe, arrays = _moved(Run(path, log.record).recipe, data, path)
@@ -172,30 +179,27 @@ def more_epochs(path: Path, epochs: int | str = "N") -> str:
     return f"descend fit {shlex.quote(data)} --init {shlex.quote(str(path))} --epochs {epochs}"
 
 
-def _is_judged(path: Path, log: RunLog) -> bool:
-    """Return whether a finished run lacks only what is written after judging; False where its model must be built again.
+def _lacks(path: Path, log: RunLog) -> Literal["an end", "a model", "a judgment", "a report", "nothing"]:
+    """Return the first that is missing, changed or damaged of what a run leaves behind; it changes nothing.
 
-    Raises RunError where nothing is missing, or where a damaged model cannot be built again.
+    Raises RunError where a finished run's model is damaged and cannot be built again.
     """
+    if log.record.status != "finished":
+        return "an end"
     model = path / folder.MODEL
     damage = folder.damage(model)
     begun = folder.has_checkpoint(path)
-    if damage is None and log.record.metrics_are_changed(path) and begun:
-        return False
     again = begun or log.record.head_trials or log.record.search_ended
-    if damage is None and again and (not (path / folder.PREDICTIONS).exists() or manifest.is_changed(path / folder.PREDICTIONS)):
-        return False
-    if damage is None:
-        if (path / folder.REPORT).exists() and "report" in log.record.wall_s:
-            raise RunError(f"run {path}", "must be unfinished to go on", got=log.record.status,
-                           fix=f"For more epochs: {more_epochs(path)}. To train it again: "
-                           "descend fit --recipe RUN/recipe.toml --out NEW.")  # fmt: skip
-        return True
-    if not again:
+    if damage is not None and not again:
         raise RunError(str(model), f"must be intact ({damage}), and there is no checkpoint to build it from",
-                       fix="Train again from its recipe: descend fit --recipe RUN/recipe.toml --out NEW.")  # fmt: skip
-    model.unlink(missing_ok=True)  # nothing may be read from it
-    return False
+                       fix=f"Train again from its recipe: {folder.train_anew(path)}.")  # fmt: skip
+    if damage is not None:
+        return "a model"
+    if begun and log.record.metrics_are_changed(path):
+        return "a judgment"
+    if again and (not (path / folder.PREDICTIONS).exists() or manifest.is_changed(path / folder.PREDICTIONS)):
+        return "a judgment"
+    return "nothing" if (path / folder.REPORT).exists() and "report" in log.record.wall_s else "a report"
 
 
 def _made(surveyed: Survey, log: RunLog, progress: Progress, search: Search, *, restore: bool = False) -> Run | None:

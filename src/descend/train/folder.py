@@ -202,12 +202,17 @@ def verify(path: Path, fix: str, *, as_: str | None = None) -> None:
         raise RunError(str(path), f"must be readable ({error.strerror or error})") from None
 
 
+def train_anew(run: Path) -> str:
+    """Return the command that trains a run's recipe again, in a folder NEW of one's choice."""
+    return f"descend fit --recipe {shlex.quote(str(run / RECIPE))} --out NEW"
+
+
 def corrections_of(run: Path) -> Path | None:
     """Return a run's own copy of the corrections of its data, None where there were none. Raises RunError for a changed one."""
     path = run / CORRECTIONS
     if not path.exists():
         return None
-    verify(path, "Undo the change, or train anew: descend fit --recipe RUN/recipe.toml --out NEW.")
+    verify(path, f"Undo the change, or train anew: {train_anew(run)}.")
     return path
 
 
@@ -217,7 +222,7 @@ def verify_recipe(run: Path) -> None:
     if differing:
         raise RunError(f"run {run}", f"must have the recipe that it began with; its {RECIPE} differs in "
                        f"{', '.join(differing[:10])}",
-                       fix="Undo the change, or train anew: descend fit --recipe RUN/recipe.toml --out NEW.")  # fmt: skip
+                       fix=f"Undo the change, or train anew: {train_anew(run)}.")  # fmt: skip
 
 
 def is_trained(run: Path) -> bool:

@@ -100,7 +100,7 @@ def load(classifier: Classifier, plan: Plan, dataset: Dataset, of: Run | None, l
     known = log.record.init
     if of is not None and known is not None and known["digest"] != digest:
         raise RunError(f"run {of.folder}", f"must begin with the weights that {run.folder} had then, and they are others now",
-                       fix="Train anew: descend fit --recipe RUN/recipe.toml --out NEW.")  # fmt: skip
+                       fix=f"Train anew: {folder.train_anew(of.folder)}.")  # fmt: skip
     network, _ = _network(run)
     _load_backbone(classifier, network, run)
     _look_like(classifier.backbone, plan, network.backbone.mean, network.backbone.std)
@@ -180,7 +180,7 @@ def _kept(of: Run) -> Mapping[str, Tensor] | None:
     path = next((path for name in (folder.INITIAL, folder.MODEL) if (path := of.folder / name).exists()), None)
     if path is None:
         return None
-    anew = "Train anew: descend fit --recipe RUN/recipe.toml --out NEW."
+    anew = f"Train anew: {folder.train_anew(of.folder)}."
     folder.verify(path, anew)
     try:
         return load_file(path)

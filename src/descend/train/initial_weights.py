@@ -37,7 +37,7 @@ def load_initial(backbone: Backbone, plan: Plan, of: Run | None, log: RunLog) ->
         return plan
     source = _source(plan.weights, of)
     if of is not None and source.parent == of.folder:
-        folder.verify(source, "Train anew: descend fit --recipe RUN/recipe.toml --out NEW.")
+        folder.verify(source, f"Train anew: {folder.train_anew(of.folder)}.")
     report = load_weights(backbone, source)
     if of is not None:
         reason = log.record.reasons.get("weights", "those that the run began with")

@@ -205,7 +205,7 @@ def _other_data(of: Run, dataset: Dataset, recipe: Recipe) -> RunError:
         )
     must = "its data must be what they were when it began" + (f"; there are {'; '.join(differing)}" if differing else "")
     return RunError(f"run {of.folder}", must, got=recipe.data or "other arrays",
-                    fix="Restore them, or start anew: descend fit --recipe RUN/recipe.toml --out NEW.")  # fmt: skip
+                    fix=f"Restore them, or start anew: {folder.train_anew(of.folder)}.")  # fmt: skip
 
 
 @contextmanager
@@ -250,7 +250,7 @@ def _corrections(recipe: Recipe, of: Run | None) -> str | None:
     kept = folder.corrections_of(of.folder)
     if kept is None:
         raise RunError(f"run {of.folder}", f"must have {folder.CORRECTIONS}, the corrections that it began with",
-                       fix="Restore it, or train anew: descend fit --recipe RUN/recipe.toml --out NEW.")  # fmt: skip
+                       fix=f"Restore it, or train anew: {folder.train_anew(of.folder)}.")  # fmt: skip
     return str(kept)
 
 

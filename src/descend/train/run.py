@@ -124,10 +124,9 @@ class Run:
 
     def _how_to_rebuild(self) -> str:
         """Return what to do about a model that is damaged."""
-        run = shlex.quote(str(self.folder))
         if (self.folder / folder.CHECKPOINT).exists() or self.record.head_trials or self.record.search_ended:
-            return f"Build it again: descend fit --resume {run}."
-        return f"Train again from its recipe: descend fit --recipe {run}/{folder.RECIPE} --out NEW."
+            return f"Build it again: descend fit --resume {shlex.quote(str(self.folder))}."
+        return f"Train again from its recipe: {folder.train_anew(self.folder)}."
 
     def predict(
         self, pictures: Any, *, threads: int | None = None, tta: str | None = None, mc: int | None = None, quick: bool = False,
