@@ -177,6 +177,7 @@ def test_it_ends_when_every_verdict_is_known(found: Comparison) -> None:
     early = descend.compare("digits", texts, seeds=12, until_decided=True, out=out, **QUICK)
     assert early.looks == (3, 5, 8, 12)
     assert len(early.seeds) in (5, 8)  # the first look may spend next to nothing
+    assert not early.interrupted
     assert early.ended == f"ended after {len(early.seeds)} seeds: every verdict is known"
     assert early.verdicts()[0].known.level > 0.97  # a look has a part of the 5 %
 
@@ -239,6 +240,8 @@ class StopsAfter(Silent):
 def test_ctrl_c_keeps_what_is_finished(tmp_path: Path) -> None:
     out, texts = tmp_path / "stopped", ["base", "optimizer=adamw(lr=1e-7)"]
     stopped = descend.compare("digits", texts, seeds=3, out=out, progress=StopsAfter(3), **QUICK)
+    assert stopped.interrupted
+    assert load(stopped.folder).interrupted
     assert stopped.ended.startswith("stopped")
     assert len(load(out).made) == 2
     assert len(descend.compare("digits", texts, seeds=3, out=out, **QUICK).made) == 6

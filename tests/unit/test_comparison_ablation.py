@@ -162,6 +162,7 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path: Path) -> None:
     made: list[Recipe] = []
     how = fake_fit(worth, made)
     stopped = ablate(BOTH, Settings(n_seeds=3), **how, out=tmp_path / "one", progress=Stops())
+    assert stopped.interrupted
     assert stopped.ended.startswith("stopped")
     assert (stopped.folder / "ladder.png").exists()
     n = len(made)

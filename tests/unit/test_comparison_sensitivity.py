@@ -179,6 +179,7 @@ def test_without_a_whole_seed_there_is_no_width(tmp_path: Path) -> None:
     stopped = sweep_rates(
         BASE, ["adam"], Settings(n_seeds=2), n_rates=5, **fake_fit(height, made), out=tmp_path / "one", progress=Stops()
     )  # fmt: skip
+    assert stopped.interrupted
     assert stopped.ended.startswith("stopped")
     assert stopped.curves()[0].width is None
     assert (stopped.folder / "sensitivity.png").exists()

@@ -43,6 +43,7 @@ from descend.search import (
 )
 from descend.search.clock import Clock, OutOfTime, Watch
 from descend.search.finetune import Visits
+from descend.search.run import _has_failed
 from descend.search.setup import first_view
 from descend.search.steps import FeatureStep, FineTuneStep, KeepStep, PartStep, RefitStep, read, text
 from descend.search.study import DISTORT, FIT_PACE, MIRROR, Answer, Study, nested
@@ -85,6 +86,19 @@ def test_steps_that_are_none_are_refused() -> None:
         read("finetune(size=64, freeze_to=None, lr=-1, n_steps=1)")
     with pytest.raises(KnobError, match="has no knob 'view'"):  # of searches before networks were asked in their own size
         read("finetune(size=64, view=64, freeze_to=None, lr=1e-3, n_steps=1)")
+
+
+@pytest.mark.parametrize(
+    ("taken", "failed"),
+    [
+        ({"outcome": "in other words", "failed": True}, True),
+        ({"outcome": "it failed: to be told so", "failed": False}, False),
+        ({"outcome": "it failed: nobody knows"}, True),  # of a record before the field was there
+        ({"outcome": "its time ran out"}, False),
+    ],
+)
+def test_a_step_that_failed_is_known_by_its_field(taken: Any, failed: bool) -> None:
+    assert _has_failed(taken) == failed
 
 
 def test_the_clock_counts_earlier_sessions() -> None:

@@ -47,7 +47,7 @@ def main(argv: list[str]) -> int:
     check_settings("ablate", settings)
     found = ablate(**own, settle=settle, progress=Terminal(), **settings)
     tell(*([json.dumps(summary(found))] if as_json else [*found.lines(), *found.places()]))
-    return 130 if found.ended.startswith("stopped") else 0
+    return 130 if found.interrupted else 0
 
 
 def with_recipe(verb: str, settings: dict[str, Any]) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def main(argv: list[str]) -> int:
     _first_look(own["candidates"], settings)
     found = compare(**own, settle=settle, progress=Terminal(), **settings)
     tell(*([json.dumps(summary(found))] if as_json else [*found.lines(), *_files(found)]))
-    return 130 if found.ended.startswith("stopped") else 0
+    return 130 if found.interrupted else 0
 
 
 def _first_look(candidates: Sequence[str], settings: dict[str, Any]) -> None:

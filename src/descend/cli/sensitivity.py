@@ -46,7 +46,7 @@ def main(argv: list[str]) -> int:
     check_settings("sensitivity", settings)
     found = sensitivity(**own, within=within, progress=Terminal(), **settings)
     tell(*([json.dumps(summary(found))] if as_json else [*found.lines(), *found.places()]))
-    return 130 if found.ended.startswith("stopped") else 0
+    return 130 if found.interrupted else 0
 
 
 def summary(found: Sensitivity) -> dict[str, Any]:

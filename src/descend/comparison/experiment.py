@@ -37,6 +37,11 @@ class Experiment(ABC):
         """Why there are no more seeds; empty where all were run."""
         return self.comparison.ended
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C ended it; the same command goes on."""
+        return self.comparison.interrupted
+
     @abstractmethod
     def lines(self) -> list[str]:
         """Return it as lines for a terminal."""

@@ -265,6 +265,7 @@ class _Loop:
                     self.found.ended = reason
                     break
         except KeyboardInterrupt:
+            self.found.interrupted = True
             self.found.ended = "stopped: the same command with the same --out goes on"
 
     def _tune(self) -> None:

@@ -64,6 +64,7 @@ class Comparison:
     as_written: str = ""  # why there was no tuning; empty where there was
     tunings: list[Tuning] = field(default_factory=list)  # one per candidate, or none
     tuning_ended: str = ""  # why there were fewer trials than asked for
+    interrupted: bool = False  # by Ctrl-C; the same command goes on
     _right: dict[Made, Right] = field(default_factory=dict, init=False, repr=False, compare=False)
     _curves: dict[Made, list[dict[str, Any]]] = field(default_factory=dict, init=False, repr=False, compare=False)
     _scores: dict[Made, Scores] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -304,7 +305,7 @@ class Comparison:
             "schema": SCHEMA, "data": self.data, "names": list(self.names), "recipes": self.recipes, "split": self.split,
             "level": self.level, "settle": self.settle, "looks": list(self.looks), "machine": self.machine,
             "versions": self.versions, "ended": self.ended, "against": self.against, "as_written": self.as_written,
-            "tuning_ended": self.tuning_ended,
+            "tuning_ended": self.tuning_ended, "interrupted": self.interrupted,
         }  # fmt: skip
 
     def save(self, *, judged: bool = True) -> None:
@@ -345,7 +346,7 @@ def load(path: Path | str) -> Comparison:
     return Comparison(
         path, facts["data"], tuple(facts["names"]), facts["recipes"], made, facts["split"], facts["level"], facts["settle"],
         tuple(facts["looks"]), facts["machine"], facts["versions"], facts["ended"], facts.get("against"),
-        facts.get("as_written", ""), tunings, facts.get("tuning_ended", ""),
+        facts.get("as_written", ""), tunings, facts.get("tuning_ended", ""), facts.get("interrupted", False),
     )  # fmt: skip
 
 

@@ -109,9 +109,9 @@ class Findings:
             lines.append(f"best answer after {used}: {after['accuracy']:.1%} of validation{gain}")
         return lines
 
-    def note_lost(self, step: str, why: str, began: float, outcome: str = "its time ran out") -> None:
-        """Write down a step that was dropped. outcome: why."""
-        self._record(step, why, began, outcome, None)
+    def note_lost(self, step: str, why: str, began: float, error: str = "") -> None:
+        """Write down a step that was dropped. error: what ended it, empty where its time ran out."""
+        self._record(step, why, began, f"it failed: {error}" if error else "its time ran out", None, failed=bool(error))
 
     # ---------------------------------------------------------------------------------------------------------- private
 
@@ -134,7 +134,7 @@ class Findings:
             return "not judged by itself: it learned from validation pictures too"
         return f"{self._score_of(answer)['accuracy']:.1%} of validation"
 
-    def _record(self, step: str, why: str, began: float, outcome: str, answer: Answer | None) -> None:
+    def _record(self, step: str, why: str, began: float, outcome: str, answer: Answer | None, *, failed: bool = False) -> None:
         if step in self._told:
             return
         log, best = self.study.log, self._score()
@@ -142,7 +142,7 @@ class Findings:
         log.record.search.append(
             SearchStep(
                 step=step, why=why, began_s=round(began, 2), ended_s=round(self.study.clock.used(), 2), accuracy=accuracy,
-                loss=loss, n=n, n_independent=n_independent, measured=measured, outcome=outcome,
+                loss=loss, n=n, n_independent=n_independent, measured=measured, outcome=outcome, failed=failed,
                 best_accuracy=None if best is None else best["accuracy"],
                 best_interval=[] if best is None else best["accuracy_interval"],
             )

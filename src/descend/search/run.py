@@ -42,12 +42,11 @@ from descend.search.study import Answer
 from descend.search.warm_up import WarmUp
 from descend.train.failure import in_words
 from descend.train.prepare import Survey
-from descend.train.record_types import NextStep
+from descend.train.record_types import NextStep, SearchStep
 from descend.train.run import Run
 from descend.train.run_log import RunLog
 
 MORE = 1.5  # times as many pictures, from which one quick fit is better than one that was chosen by cross-validation
-FAILED = "it failed"  # how the outcome of a step begins whose kind will not be tried again
 MIRROR_CHECK_S = 10.0  # that must be left when the check of mirror images ends: with less no step follows
 
 
@@ -87,7 +86,7 @@ class Search:
         self.written = [text(step) for step in self.known]
         self.findings = Findings(self.study, told={text(step) for step in self.known} & self.told)
         self.study.before_training = lambda step: step_memory.check(self.study, step, rungs.best_head(self.findings.taken))
-        self.failed = {rungs.kind_of(read(taken["step"])) for taken in record.search if taken["outcome"].startswith(FAILED)}
+        self.failed = {rungs.kind_of(read(taken["step"])) for taken in record.search if _has_failed(taken)}
 
     def run(self) -> Run:
         """Search, and judge what was found."""
@@ -278,7 +277,7 @@ class Search:
         self.written.pop(self.place)
         self._write()
         told = self._tell_failure(text(step), error)
-        self.findings.note_lost(text(step), why, began, f"{FAILED}: {told}")
+        self.findings.note_lost(text(step), why, began, error=told)
 
     def _tell_failure(self, what: str, error: Exception) -> str:
         """Say that a part of the search has failed, now and at the end; returns the error's first line."""
@@ -342,3 +341,8 @@ class Search:
         """Write the steps into the run's recipe."""
         self.study.plan = replace(self.study.plan, steps=tuple(self.written) or None)
         self.log.write_plan(self.study.plan)
+
+
+def _has_failed(taken: SearchStep) -> bool:
+    """Return whether an error ended a step, whose kind is not tried again; older records tell that only in words."""
+    return taken.get("failed", taken["outcome"].startswith("it failed: "))

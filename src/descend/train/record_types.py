@@ -186,7 +186,7 @@ class SearchStep(TypedDict):
     began_s, ended_s: seconds since the command began. accuracy, loss: of this step's own answers, with the number n of pictures
     they were measured on, and n_independent distinct ones or groups (absent in older records); measured: by "cross-validation" on
     training pictures, on "validation", or by nothing, in words, where it learned from that; "" where it was lost. outcome: in
-    words.
+    words. failed: whether an error ended it (absent in older records).
     best_accuracy, best_interval: on validation, of the best answer there was when the step had ended.
     """
 
@@ -200,6 +200,7 @@ class SearchStep(TypedDict):
     n_independent: NotRequired[int]
     measured: str
     outcome: str
+    failed: NotRequired[bool]
     best_accuracy: float | None
     best_interval: list[float]
 
