@@ -20,10 +20,11 @@ from tests.fake_runs import fake_fit, write_answers  # pyright: ignore[reportMis
 
 import descend
 from descend.cli import main
-from descend.comparison import Made, Settings, candidates, load, loop
+from descend.comparison import Made, Settings, ablation, candidates, load, loop, result
 from descend.comparison.candidate import Candidate, split, words
+from descend.comparison.ladder import Rung
 from descend.comparison.looked_at import LookedAt
-from descend.comparison.result import Comparison
+from descend.comparison.result import Comparison, Costs
 from descend.comparison.workers import Workers
 from descend.errors import DataError, KnobError, SpecError
 from descend.progress import Silent
@@ -347,3 +348,15 @@ def test_one_seed_speaks_of_two_networks() -> None:
 def test_data_that_cannot_be_read_is_said_as_fit_says_it(tmp_path: Path) -> None:
     with pytest.raises(DataError):
         descend.compare(tmp_path / "none", ["base", "optimizer=adam"])
+
+
+@pytest.mark.parametrize(
+    ("n_failed", "peak_bytes", "runs", "memory"),
+    [(0, 1_134_000_000, "3", "1.1 GB"), (2, 346_000_000, "3 (2 failed)", "346 MB"), (0, None, "3", "-")],
+)
+def test_what_candidates_took_is_written_alike_everywhere(n_failed: int, peak_bytes: int | None, runs: str, memory: str) -> None:
+    costs = Costs(None, 3, n_failed, None, None, None, None, peak_bytes)
+    assert (costs.runs, costs.memory) == (runs, memory)
+    rung = Rung("full", None, costs, None)
+    assert result._row("base", costs)[2::5] == (runs, memory)
+    assert ablation._row(rung)[3::2] == (runs, memory)

@@ -102,9 +102,8 @@ def load_ablation(path: Path | str) -> Ablation:
 
 def _row(rung: Rung, metrics: Sequence[str]) -> tuple[str, ...]:
     costs = rung.costs
-    runs = str(costs.n_runs) + (f" ({costs.n_failed} failed)" if costs.n_failed else "")
     seconds = "-" if costs.wall_s is None else duration(costs.wall_s)
-    return (rung.name, share(costs.accuracy), *shares(costs, metrics), rung.points or "-", runs, seconds, rung.memory)
+    return (rung.name, share(costs.accuracy), *shares(costs, metrics), rung.points or "-", costs.runs, seconds, costs.memory)
 
 
 # ---------------------------------------------------------------------------------------------------------- carrying out

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from descend.quantities import size_in_words
 from descend.stats import Interval
 
 
@@ -28,6 +29,16 @@ class Costs:
     wall_s: float | None
     peak_bytes: int | None
     by_metric: dict[str, Interval] = field(default_factory=dict)
+
+    @property
+    def runs(self) -> str:
+        """The number of runs that have finished, and of those that have failed where there are any."""
+        return str(self.n_runs) + (f" ({self.n_failed} failed)" if self.n_failed else "")
+
+    @property
+    def memory(self) -> str:
+        """The largest peak of a run's process; a dash where it is not known."""
+        return "-" if self.peak_bytes is None else size_in_words(self.peak_bytes)
 
 
 def seconds_to(curve: list[dict[str, Any]], target: float) -> float:

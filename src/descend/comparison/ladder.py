@@ -40,11 +40,6 @@ class Rung:
         known = self.verdict.known.interval
         return f"{100 * known.mean:+.1f} [{100 * known.low:+.1f}, {100 * known.high:+.1f}]"
 
-    @property
-    def memory(self) -> str:
-        """The largest peak of a run's process."""
-        return "-" if self.costs.peak_bytes is None else f"{self.costs.peak_bytes / 1e9:.2f} GB"
-
     def facts(self) -> dict[str, Any]:
         """Return the rung as plain data."""
         costs = dataclasses.asdict(self.costs)
@@ -121,5 +116,5 @@ def _beside(axes: Axes, rungs: Sequence[Rung], heights: dict[str, int]) -> None:
         axes.text(x, 1.0, title, transform=axes.transAxes, color="#555555", fontsize=9, va="bottom")
     for rung in rungs:
         seconds = "-" if rung.costs.wall_s is None else duration(rung.costs.wall_s)
-        for (_, x), text in zip(COLUMNS, (rung.points or "-", seconds, rung.memory), strict=True):
+        for (_, x), text in zip(COLUMNS, (rung.points or "-", seconds, rung.costs.memory), strict=True):
             axes.text(x, heights[rung.name], text, transform=axes.get_yaxis_transform(), va="center", fontsize=9)

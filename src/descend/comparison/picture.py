@@ -12,6 +12,7 @@ import math
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -23,7 +24,7 @@ from descend.drawing import SVG_SETTINGS
 from descend.percentages import tick
 from descend.stats import Interval
 
-SETTINGS = SVG_SETTINGS | {"font.size": 11.0}
+SETTINGS: dict[Any, Any] = SVG_SETTINGS | {"font.size": 11.0}
 ROW, MARGIN = 0.52, 0.95  # inches: of one candidate, and of axis and title together
 NAME_LENGTH, MOST_LINES = 34, 3  # of a name: characters of a line, and lines
 OFFSET = 0.26  # of a row: runs lie on both sides of its middle

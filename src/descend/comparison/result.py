@@ -353,6 +353,4 @@ def load(path: Path | str) -> Comparison:
 def _row(name: str, costs: Costs, metrics: Sequence[str]) -> tuple[str, ...]:
     best, last = ("-" if value is None else f"{value:.1%}" for value in (costs.best_epoch, costs.last_epoch))
     seconds = ["-" if value is None else duration(value) for value in (costs.to_target_s, costs.wall_s)]
-    memory = "-" if costs.peak_bytes is None else f"{costs.peak_bytes / 1e9:.1f} GB"
-    runs = str(costs.n_runs) + (f" ({costs.n_failed} failed)" if costs.n_failed else "")
-    return (name, share(costs.accuracy), *shares(costs, metrics), runs, best, last, *seconds, memory)
+    return (name, share(costs.accuracy), *shares(costs, metrics), costs.runs, best, last, *seconds, costs.memory)

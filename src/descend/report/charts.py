@@ -27,7 +27,7 @@ from descend.train.record_types import EpochRow
 
 INK, MUTED, GRID, TRAIN, VAL, PAPER = "#000001", "#000002", "#000003", "#000004", "#000005", "#000006"
 VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--rule", TRAIN: "--train", VAL: "--val", PAPER: "--paper"}
-SETTINGS = SVG_SETTINGS | {"font.size": 11.0, "path.snap": False}
+SETTINGS: dict[Any, Any] = SVG_SETTINGS | {"font.size": 11.0, "path.snap": False}
 _FEW = 20  # up to this many epochs, each one is a point on the line
 
 

@@ -54,7 +54,7 @@ def _context(found: Comparison) -> dict[str, Any]:
         "tunings": [_tuning(tuning) for tuning in found.tunings],
         "failures": [(item, _log(item)) for item in found.made if item.status == "failed"],
         "words": words,
-        "gigabytes": lambda n: "\N{EN DASH}" if n is None else f"{n / 1e9:.1f}\N{NO-BREAK SPACE}GB",
+        "memory": lambda cost: cost.memory.replace("-", "\N{EN DASH}").replace(" ", "\N{NO-BREAK SPACE}"),
     }
 
 

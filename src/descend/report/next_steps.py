@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from descend import stats
+from descend import quantities, stats
 from descend.durations import duration
 from descend.percentages import percent
 from descend.report import words
@@ -22,7 +22,6 @@ from descend.train.record import RunRecord
 from descend.train.record_types import EpochRow, Score
 
 BUDGETS = ("1m", "2m", "5m", "10m", "20m", "30m", "1h", "2h", "4h")
-_SECONDS = (60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400)  # of those
 N_FOLDS = 5
 WIDE, NARROWER = 0.03, 1.4  # an interval of accuracy that is worth narrowing, and times that folds must make it narrower
 UNBALANCED = 3.0  # times as many training pictures in the commonest class
@@ -244,11 +243,10 @@ def _recall(of_class: Mapping[str, object], score: Score | None) -> stats.Interv
 
 def _budget(least_s: float) -> tuple[str, float]:
     """Return the first usual budget of so many seconds or more, as a setting and in seconds; above all, whole hours."""
-    at = next((at for at, seconds in enumerate(_SECONDS) if seconds >= least_s), None)
-    if at is None:
-        hours = math.ceil(least_s / 3600)
-        return f"{hours}h", 3600.0 * hours
-    return BUDGETS[at], float(_SECONDS[at])
+    text = next(
+        (budget for budget in BUDGETS if quantities.seconds(budget, who="budget") >= least_s), f"{math.ceil(least_s / 3600)}h"
+    )
+    return text, quantities.seconds(text, who="budget")
 
 
 def _trained(record: RunRecord, what: str, why: str, seconds: float, *settings: str) -> Advice | None:
