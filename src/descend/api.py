@@ -103,13 +103,13 @@ def resume(
     """
     from descend.train import fit as training
     from descend.train.feature_nodes import features_on
-    from descend.train.folder import located
+    from descend.train.folder import resolve_run
 
     if threads is not None:
         check_count("threads", threads, most=1024)
     with features_on(on):
         return training.resume(
-            located(Path(run)), data=data, n_threads=threads, progress=progress or _listener(), search=_search(started),
+            resolve_run(Path(run)), data=data, n_threads=threads, progress=progress or _listener(), search=_search(started),
             write_up=_written_up, on_epoch=on_epoch, tracker=_one(tracker),
         )  # fmt: skip
 
@@ -248,11 +248,11 @@ Asked = TypeVar("Asked")
 
 def recipe_of(recipe: Asked) -> Asked | Path:
     """Return a recipe as it is given, or the file of it where a run's folder, or ``runs/latest``, is given."""
-    from descend.train.folder import LATEST, RECIPE, located
+    from descend.train.folder import LATEST, RECIPE, resolve_run
 
     if not isinstance(recipe, (str, Path)):
         return recipe
-    place = located(Path(recipe)) if Path(recipe).name == LATEST else Path(recipe)
+    place = resolve_run(Path(recipe)) if Path(recipe).name == LATEST else Path(recipe)
     return place / RECIPE if place.is_dir() else recipe
 
 
@@ -262,14 +262,14 @@ def load(path: Path | str) -> Run:
     path: the folder; ``runs/latest``, the newest in ``runs``; or
     ``hf://owner/name[@revision]``, a run that was pushed to the Hugging Face hub.
     """
-    from descend.train.folder import located
+    from descend.train.folder import resolve_run
     from descend.train.run import Run
 
     if str(path).startswith("hf:/"):
         from descend.publishing import fetched
 
         path = fetched(str(path))
-    return Run(located(Path(path)))
+    return Run(resolve_run(Path(path)))
 
 
 def _one(tracker: Tracker | Sequence[Tracker] | None) -> Tracker | None:

@@ -27,7 +27,7 @@ from descend.cli import predict as verb
 from descend.data import heic
 from descend.errors import DataError, RunError
 from descend.train.answers import Predictions
-from descend.train.folder import located
+from descend.train.folder import resolve_run
 
 HOSTILE = "a\x1b[2J\n\u202eb.png"
 
@@ -355,14 +355,14 @@ def test_the_newest_run_is_called_latest(tmp_path: Path) -> None:
             (tmp_path / name / file).touch()
         os.utime(tmp_path / name / "recipe.toml", (1e9 - age, 1e9 - age))
     (tmp_path / "no-run").mkdir()
-    assert located(tmp_path / "latest") == tmp_path / "new"
-    assert located(tmp_path / "old") == tmp_path / "old"
+    assert resolve_run(tmp_path / "latest") == tmp_path / "new"
+    assert resolve_run(tmp_path / "old") == tmp_path / "old"
     with pytest.raises(RunError, match="needs a run in"):
-        located(tmp_path / "no-run" / "latest")
+        resolve_run(tmp_path / "no-run" / "latest")
     (tmp_path / "latest").mkdir()  # empty, it is nobody's
-    assert located(tmp_path / "latest").name == "new"
+    assert resolve_run(tmp_path / "latest").name == "new"
     (tmp_path / "latest" / "mine.txt").touch()  # one's own folder of that name is meant
-    assert located(tmp_path / "latest") == tmp_path / "latest"
+    assert resolve_run(tmp_path / "latest") == tmp_path / "latest"
 
 
 def test_parquet_holds_all_probabilities_as_they_are(

@@ -15,7 +15,7 @@ from tests.fakes import make_task  # pyright: ignore[reportMissingImports]
 import descend
 from descend.errors import KnobError, RunError, TrainingError
 from descend.train import training
-from descend.train.failure import located
+from descend.train.failure import with_location
 from descend.train.loop import Batch, Position, Task
 from descend.train.plan import Plan
 from descend.train.run import Run
@@ -88,5 +88,5 @@ def test_what_killed_processes_were_writing_is_swept_when_a_run_goes_on(tmp_path
 
 def test_what_fails_after_the_last_step_is_of_the_last_epoch() -> None:
     task = make_task(epochs=2)
-    told = located(RunError("run folder", "must be writable"), cast("Plan", None), task, Position(2))
+    told = with_location(RunError("run folder", "must be writable"), cast("Plan", None), task, Position(2))
     assert "\n  in epoch 2, step 4 of 4, at learning rate 0.1" in str(told)

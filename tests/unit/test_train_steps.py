@@ -153,7 +153,7 @@ def test_an_error_of_a_process_that_does_not_lead_ends_it(leads: bool, monkeypat
     task: Any = SimpleNamespace(world=SimpleNamespace(lost=lambda error: None, leads=leads), module=torch.nn.Linear(1, 1))
     callback: Any = SimpleNamespace(position=Position(), foreign=None, rollback=None)
     setup: Any = SimpleNamespace(plan=None)
-    monkeypatch.setattr(training, "located", lambda error, *_: error)
+    monkeypatch.setattr(training, "with_location", lambda error, *_: error)
     if leads:
         assert isinstance(training._looped(setup, task, callback, cast(Any, None)), MemoryError)
     else:

@@ -94,14 +94,14 @@ class Places:
             return False
 
 
-def located(place: Path | None) -> tuple[Path, str | None]:
+def folder_and_run(place: Path | None) -> tuple[Path, str | None]:
     """Return the folder of runs that a place means, and the run to show first: a run, a folder of runs, or ``runs`` for None.
 
     Raises RunError for a place that is named and is not there, and for a folder of other things.
     """
     if place is None:
         return Path("runs"), None
-    path = folder.located(place)
+    path = folder.resolve_run(place)
     if (path / folder.RECORD).is_file():
         path = path.resolve()
         return path.parent, path.name

@@ -17,7 +17,7 @@ from types import FrameType
 import uvicorn
 
 from descend.app.guard import new_token
-from descend.app.places import located
+from descend.app.places import folder_and_run
 from descend.app.routes import application
 from descend.app.workspace import Shown, Workspace
 from descend.errors import KnobError
@@ -36,7 +36,7 @@ def serve(place: Path | None, *, root: Path, port: int | None, browser: bool, sh
     is free; where it is taken, the next free one. browser: whether to open it there. shown: as ``Workspace`` has it. tell: prints
     one line. Raises RunError and KnobError.
     """
-    runs, first = located(place)
+    runs, first = folder_and_run(place)
     if not root.is_dir():
         raise KnobError("--root", "must be a folder that exists", got=str(root))
     workspace = Workspace(runs, root, first, shown=shown)

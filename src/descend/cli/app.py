@@ -39,9 +39,9 @@ def main(argv: list[str]) -> int:
     if missing:
         raise MissingExtra("descend app", f"{' and '.join(missing)} must be installed",
                            fix="Install them with: pip install 'descend[app]'")  # fmt: skip
-    from descend.app.places import located
+    from descend.app.places import folder_and_run
 
-    located(args.place)  # raises before the server is imported, which takes seconds
+    folder_and_run(args.place)  # raises before the server is imported, which takes seconds
     from descend.app.serve import serve
     from descend.cli.run_tables import shown_settings
 

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 def check_run(place: Path) -> None:
     """Raise RunError unless a run lies where RUN says; an address on the hub is looked at when it is fetched."""
-    from descend.train.folder import LATEST, RECORD, located, newest_first, read_json
+    from descend.train.folder import LATEST, RECORD, newest_first, read_json, resolve_run
 
     if str(place).startswith("hf:/"):
         return
-    path = located(place)
+    path = resolve_run(place)
     if not os.path.lexists(path):
         runs = [run.name for run in newest_first(path.parent)]
         near = did_you_mean(path.name, [LATEST, *runs] if runs else [])

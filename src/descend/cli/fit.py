@@ -137,10 +137,10 @@ def check_settings(verb: str, settings: Mapping[str, Any]) -> Recipe:
 def _refuse_more_epochs(resumed: Path, epochs: int) -> None:
     """Raise RunError that says how a finished run is trained for more epochs."""
     from descend.train.fit import more_epochs
-    from descend.train.folder import located
+    from descend.train.folder import resolve_run
     from descend.train.record import load
 
-    resumed = located(resumed)
+    resumed = resolve_run(resumed)
     if load(resumed).status == "finished":
         raise RunError(f"run {resumed}", "is finished; more epochs begin from its weights",
                        fix=f"{more_epochs(resumed, epochs)}")  # fmt: skip

@@ -28,7 +28,7 @@ def main(argv: list[str]) -> int:
     asked = parser.parse_args(argv).folder
     from descend.train import folder
 
-    place = folder.located(asked)
+    place = folder.resolve_run(asked)
     if not place.is_dir():
         raise RunError("report", "must be given the folder of a comparison or of a run, that exists", got=str(place))
     from descend.comparison import load

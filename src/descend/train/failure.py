@@ -48,7 +48,7 @@ def _of_the_disk(error: OSError) -> TrainingError:
     return failure
 
 
-def located(error: Exception, plan: Plan, task: Task, position: Position) -> Exception:
+def with_location(error: Exception, plan: Plan, task: Task, position: Position) -> Exception:
     """Return the error, in words, with lines that say where training stood: epoch, step, learning rate, largest gradients.
 
     position: the step that failed, or the end of an epoch. What a callback of one's own has raised has the lines as notes.

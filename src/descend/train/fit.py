@@ -23,7 +23,7 @@ from descend.train.departures import departures
 from descend.train.failure import in_words
 from descend.train.interrupt import ending_with_sigterm
 from descend.train.judge import judge
-from descend.train.prepare import Survey, prepared, survey, threads
+from descend.train.prepare import Survey, prepare_surveyed, survey, threads
 from descend.train.recipe import Recipe
 from descend.train.run import Run
 from descend.train.run_log import RunLog
@@ -210,7 +210,7 @@ def _made(surveyed: Survey, log: RunLog, progress: Progress, search: Search, *, 
     try:
         if surveyed.plan.transfer == "auto":
             return search(surveyed, log, progress)
-        result = train(prepared(surveyed, log=log, progress=progress), restore=restore)
+        result = train(prepare_surveyed(surveyed, log=log, progress=progress), restore=restore)
         return judge(result) if current().leads else None
     except Exception as error:
         told = current().lost(error) or in_words(error, surveyed.plan)

@@ -89,7 +89,7 @@ def read_json(path: Path) -> Any:
         raise RunError(f"{path}", f"must be intact JSON ({error})") from None
 
 
-def located(path: Path) -> Path:
+def resolve_run(path: Path) -> Path:
     """Return the run folder that a path names: itself, or for ``runs/latest`` the newest run in ``runs``. Raises RunError.
 
     An empty folder of that name is in nobody's way: nothing but a run would be looked for in it.

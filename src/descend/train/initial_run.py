@@ -50,7 +50,7 @@ def settled(recipe: Recipe) -> tuple[Recipe, dict[str, str]]:
         return recipe, {}
     if recipe.weights is not None:
         raise KnobError("init", "and weights both say what the backbone begins with", got=recipe.init, fix="Leave one out.")
-    recipe = replace(recipe, init=str(folder.located(Path(recipe.init))))  # the newest run is another one tomorrow
+    recipe = replace(recipe, init=str(folder.resolve_run(Path(recipe.init))))  # the newest run is another one tomorrow
     run = Run(Path(str(recipe.init)))
     network, size = _network(run)
     del network  # it is there, and whole

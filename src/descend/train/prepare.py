@@ -141,10 +141,10 @@ def prepare(
     recipe: Recipe, *, arrays: Any = None, log: RunLog, progress: Progress, who: str = "fit", of: Run | None = None
 ) -> TrainingSetup:
     """Return everything that training needs; arguments and errors as of ``survey``."""
-    return prepared(survey(recipe, arrays=arrays, log=log, progress=progress, who=who, of=of), log=log, progress=progress)
+    return prepare_surveyed(survey(recipe, arrays=arrays, log=log, progress=progress, who=who, of=of), log=log, progress=progress)
 
 
-def prepared(surveyed: Survey, *, log: RunLog, progress: Progress) -> TrainingSetup:
+def prepare_surveyed(surveyed: Survey, *, log: RunLog, progress: Progress) -> TrainingSetup:
     """Return everything that the training of a plan needs.
 
     Of several processes the one that leads goes first: it decodes, and chooses the engine and the augmentation for all.

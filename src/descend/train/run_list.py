@@ -90,7 +90,7 @@ def listed(parent: Path) -> list[ListedRun]:
 def named(name: str, parent: Path) -> Path:
     """Return the run folder of a name in ``parent``, of a path, or of ``latest``. Raises RunError where it is no run folder."""
     place = parent / name  # an absolute path stands for itself
-    path = folder.located(place if place.exists() or name == folder.LATEST else Path(name))
+    path = folder.resolve_run(place if place.exists() or name == folder.LATEST else Path(name))
     if not any((path / file).is_file() for file in GIVEN):
         known = [run.name for run in folder.newest_first(parent)]
         hint = nearest(name, known) if known and not path.exists() else "Give the folder that `descend fit` printed."

@@ -21,7 +21,7 @@ from descend.train import checkpoint, evaluate, folder, initial_run, metrics
 from descend.train.callbacks import RunCallback
 from descend.train.checkpoint import Best
 from descend.train.estimate import rehearse
-from descend.train.failure import located
+from descend.train.failure import with_location
 from descend.train.interrupt import Interrupt, Interrupted, graceful
 from descend.train.loop import Position, Task, train_loop
 from descend.train.manifest import digest_of
@@ -153,7 +153,7 @@ def _looped(setup: TrainingSetup, task: Task, callback: RunCallback, interrupt: 
                 raise
             back = callback.rollback.go_back(task) if isinstance(error, TrainingError) and callback.rollback else None
             if back is None:
-                return located(error, setup.plan, task, callback.position)
+                return with_location(error, setup.plan, task, callback.position)
             setup.progress.say(_rolled_back(callback, error))
             callback.went_back(back)
             position = back
