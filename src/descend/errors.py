@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import difflib
 import errno
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from numbers import Integral
 from typing import TypeGuard
 
@@ -127,6 +127,13 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 def first_line(error: BaseException) -> str:
     """Return what another library's error says, in one line of 200 characters at most; its name where it says nothing."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error, then what it came of: what it was raised from, or what was being handled when it was raised, and so on."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def is_full_disk(error: BaseException) -> TypeGuard[OSError]:

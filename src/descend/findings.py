@@ -41,6 +41,11 @@ def is_clean(findings: Iterable[Finding]) -> bool:
     return all(finding.severity != "finding" for finding in findings)
 
 
+def cell(value: object) -> str:
+    """Return a value of ``Finding.table`` as text, numbers that are not whole in three digits."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
 def verdict(findings: Sequence[Finding], sound: str) -> str:
     """Return how many findings there are, in words; ``sound`` where there are none."""
     n = sum(finding.severity == "finding" for finding in findings)

@@ -78,7 +78,7 @@ def test_a_run_on_a_disk_that_is_not_shared_is_sent_back(ray: FakeRay, tmp_path:
     node = tmp_path / "node"
     monkeypatch.setattr(cluster.Path, "cwd", lambda: node)  # where the comparison is, as the node is told
     job = jobs(2)[1]
-    result, packed = cluster.there(task, job, {"factor": 7}, str(node), "no such file", cluster.descend.__version__)
+    result, packed = cluster.run_on_node(task, job, {"factor": 7}, str(node), "no such file", cluster.descend.__version__)
     assert (result, (node / job.place / "record.json").read_text()) == (7, "1")
     assert packed is not None
     cluster._unpack(packed, tmp_path / "here")
@@ -125,10 +125,10 @@ def test_what_lies_here_is_not_made_again_on_a_disk_that_is_not_shared(
 def test_what_a_node_lacks_is_said(ray: FakeRay, tmp_path: Path) -> None:
     del ray
     with pytest.raises(RunError, match=r"must have descend 0\.0, as the comparison has, got"):
-        cluster.there(task, jobs(1)[0], {"factor": 1}, str(tmp_path), "token", "0.0")
+        cluster.run_on_node(task, jobs(1)[0], {"factor": 1}, str(tmp_path), "token", "0.0")
     (tmp_path / "file").touch()
     with pytest.raises(RunError, match="must have the folder"):
-        cluster.there(task, jobs(1)[0], {"factor": 1}, str(tmp_path / "file"), "token", cluster.descend.__version__)
+        cluster.run_on_node(task, jobs(1)[0], {"factor": 1}, str(tmp_path / "file"), "token", cluster.descend.__version__)
 
 
 def test_a_cluster_out_of_reach_and_missing_ray_are_one_sentence(ray: FakeRay, monkeypatch: pytest.MonkeyPatch) -> None:

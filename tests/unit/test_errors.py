@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from descend.errors import KnobError, check_count
+from descend.errors import KnobError, RunError, causes, check_count
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.0, 1.5, True, "3", None, float("nan")])
@@ -27,3 +27,22 @@ def test_a_count_may_have_an_upper_end() -> None:
     check_count("here", 1024, most=1024)
     with pytest.raises(KnobError, match=r"^here: threads must be a whole number in \[1, 1024\], got 100000\.$"):
         check_count("here", 100_000, knob="threads", most=1024)
+
+
+def test_the_causes_of_an_error_are_those_that_a_traceback_shows() -> None:
+    def opened() -> None:
+        try:
+            raise FileNotFoundError("no file")
+        except FileNotFoundError as first:
+            raise RunError("run", "must be there") from first
+
+    def asked() -> None:
+        try:
+            opened()
+        except RunError:
+            raise KeyError("while that was handled")  # noqa: B904 (what is tested)
+
+    with pytest.raises(KeyError) as caught:
+        asked()
+    assert [type(error) for error in causes(caught.value)] == [KeyError, RunError, FileNotFoundError]
+    assert list(causes(None)) == []

@@ -97,7 +97,7 @@ def test_what_had_come_back_is_kept_and_what_is_under_way_is_cancelled(
     ray: Sending, work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ray.newest_first = False
-    once = feature_nodes.there
+    once = feature_nodes.compute_on_node
 
     def third(name, held, images, ids, draw):
         if ids[0] == IDS[8]:
@@ -106,7 +106,7 @@ def test_what_had_come_back_is_kept_and_what_is_under_way_is_cancelled(
 
     nodes = FeatureNodes(RayCluster("fit"))
     with monkeypatch.context() as patch:
-        patch.setattr(feature_nodes, "there", third)
+        patch.setattr(feature_nodes, "compute_on_node", third)
         with pytest.raises(TrainingError, match=r"features: 4 pictures must be .* 3 times at most \(RayError: the node\)"):
             features(work, nodes)
     assert ray.cancelled == 3
@@ -124,7 +124,7 @@ def test_what_a_node_says_that_it_lacks_is_what_is_said_here(ray: Sending, work:
     def lacking(*_: object) -> None:
         raise MissingExtra("engine openvino", "is not installed", fix="Run pip install 'descend[fast]'.")
 
-    monkeypatch.setattr(feature_nodes, "there", lacking)
+    monkeypatch.setattr(feature_nodes, "compute_on_node", lacking)
     with pytest.raises(MissingExtra, match=r"^engine openvino: is not installed\. Run pip install 'descend\[fast\]'\.$"):
         features(work, FeatureNodes(RayCluster("fit")))
     del ray
@@ -148,7 +148,7 @@ def test_a_node_whose_numbers_may_differ_is_told_apart(ray: Sending, work: Work,
     }
     frozen = feature_nodes.Frozen(**(facts | {"version": descend.__version__, name: value}))
     with pytest.raises(descend.RunError, match=told):
-        feature_nodes.there("name", [pickle.dumps(frozen)], IMAGES[:2], IDS[:2], 0)
+        feature_nodes.compute_on_node("name", [pickle.dumps(frozen)], IMAGES[:2], IDS[:2], 0)
 
 
 def test_only_features_are_computed_there_and_only_on_ray(ray: Sending, monkeypatch: pytest.MonkeyPatch) -> None:

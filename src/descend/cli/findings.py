@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
-from descend.findings import Finding
+from descend.findings import Finding, cell
 from descend.printable import columns
 
 SHOWN_ROWS = 8  # of a table on the terminal; --json has them all
@@ -35,11 +34,7 @@ def _table(finding: Finding) -> Iterator[str]:
         order = sorted(range(len(rows)), key=lambda place: rows[place][key])
         ends = {*order[: SHOWN_ROWS // 2], *order[-(SHOWN_ROWS // 2) :]}
         rows = [row for place, row in enumerate(rows) if place in ends]
-    cells = [[*map(str, rows[0])], *([_cell(value) for value in row.values()] for row in rows[:SHOWN_ROWS])]
+    cells = [[*map(str, rows[0])], *([cell(value) for value in row.values()] for row in rows[:SHOWN_ROWS])]
     yield from columns(cells)
     if left_out > 0:
         yield f"... and {left_out} more{' between them' * by_size} (--json has all)"
-
-
-def _cell(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -22,7 +22,7 @@ import descend
 from descend.comparison.runs import Job
 from descend.comparison.work import Done, Lost
 from descend.errors import RunError
-from descend.train.ray_cluster import N_RETRIES, RayCluster, why
+from descend.train.ray_cluster import N_RETRIES, RayCluster, check_version, why
 
 TOKEN = ".seen-by-the-cluster-"  # begins the name of an empty file by which a node knows the file system of the comparison
 
@@ -44,7 +44,7 @@ class ClusterWork:
         if not jobs:
             return
         shared = self._cluster.ray.put(how)  # arrays go to each node once
-        remote = self._cluster.task(there, self.threads_per_job)
+        remote = self._cluster.task(run_on_node, self.threads_per_job)
         with _token(jobs) as token:
 
             def begin(job: Job) -> Any:
@@ -65,7 +65,7 @@ class ClusterWork:
         return result
 
 
-def there(
+def run_on_node(
     task: Callable[..., Done], job: Job, how: dict[str, Any], folder: str, token: str, version: str
 ) -> tuple[Done, bytes | None]:
     """Do a job on a node; returns what came of it, and the run folder packed up where the comparison cannot see it.
@@ -73,9 +73,7 @@ def there(
     folder: the current one of the comparison, to which relative paths refer. token: a file that it has made. Raises RunError for
     another version of descend, whose numbers may differ, and for a folder that cannot be made here.
     """
-    if descend.__version__ != version:
-        raise RunError("node of the cluster", f"must have descend {version}, as the comparison has", got=descend.__version__,
-                       fix=f"Run pip install descend=={version} there.")  # fmt: skip
+    check_version(version, whose="comparison")
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         os.chdir(folder)

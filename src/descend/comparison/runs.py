@@ -13,7 +13,7 @@ import shutil
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +26,7 @@ from descend.available_memory import forget_peak, peak_bytes
 from descend.comparison.candidate import Candidate
 from descend.csv_table import as_read
 from descend.data.split import linked
-from descend.errors import DescendError, DivergenceError, RunError
+from descend.errors import DescendError, DivergenceError, RunError, causes
 from descend.progress import Silent
 from descend.train import folder, manifest, pictures
 from descend.train import record as records
@@ -162,18 +162,12 @@ def _made(item: Job, fit: Fit, resume: Fit, data: Any) -> Run:
 def _is_of_the_disk(error: RunError) -> bool:
     """Return whether an error comes of a disk that is full, read-only or out of reach, and not of a file that is missing."""
     others = (FileNotFoundError, NotADirectoryError, BlockingIOError)
-    return any(isinstance(cause, OSError) and not isinstance(cause, others) for cause in _causes(error))
+    return any(isinstance(cause, OSError) and not isinstance(cause, others) for cause in causes(error))
 
 
 def _is_of_the_lock(error: Exception) -> bool:
     """Return whether an error comes of a lock that another process had, be it for the moment in which it asked for it."""
-    return isinstance(error, RunError) and any(isinstance(cause, BlockingIOError) for cause in _causes(error))
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
+    return isinstance(error, RunError) and any(isinstance(cause, BlockingIOError) for cause in causes(error))
 
 
 def _noted(made: Made) -> Made:

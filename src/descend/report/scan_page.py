@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from descend.data import Dataset, decode_resized
 from descend.errors import PictureError
-from descend.findings import Finding, verdict
+from descend.findings import Finding, cell, verdict
 from descend.outputs import write_page
 from descend.report.page import environment
 from descend.train.evaluate import thumbnail
@@ -50,7 +50,7 @@ def _described(finding: Finding, dataset: Dataset, rows: Mapping[str, int]) -> d
         "check": finding.check, "what": finding.what, "fix": finding.fix, "n_left_out": len(finding.table) - len(shown),
         "shown": [_pictured(row, dataset, rows) for row in shown] if pictured else [],
         "columns": [name.replace("_", " ") for name in finding.table[0]] if finding.table and not pictured else [],
-        "rows": [] if pictured else [[_cell(value) for value in row.values()] for row in shown],
+        "rows": [] if pictured else [[cell(value) for value in row.values()] for row in shown],
     }  # fmt: skip
 
 
@@ -62,7 +62,7 @@ def _pictured(row: Mapping[str, Any], dataset: Dataset, rows: Mapping[str, int])
         for name, *labels in PICTURES if name in row
     ]  # fmt: skip
     told = {key for names in PICTURES for key in names}
-    more = [(key.replace("_", " "), _cell(value)) for key, value in row.items() if key not in told]
+    more = [(key.replace("_", " "), cell(value)) for key, value in row.items() if key not in told]
     return {"pictures": pictures, "more": more}
 
 
@@ -75,7 +75,3 @@ def _jpeg(dataset: Dataset, row: int) -> str | None:
         return thumbnail(decode_resized(dataset.source(row), THUMBNAIL, name=dataset.name_of(row), policy=policy), THUMBNAIL)
     except PictureError:
         return None
-
-
-def _cell(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -59,16 +59,21 @@ def counts_of(differences: NDArray[np.float64]) -> tuple[float, float]:
 
 def adjusted_wald(only_a: float, only_b: float, n: int, level: float) -> tuple[float, float]:
     """Return the interval of Bonett & Price 2012 for the difference of two paired shares."""
-    p, q = (only_a + 1) / (n + 2), (only_b + 1) / (n + 2)
-    reach = float(scipy.stats.norm.ppf((1 + level) / 2)) * math.sqrt((p + q - (p - q) ** 2) / (n + 2))
-    return max(p - q - reach, -1.0), min(p - q + reach, 1.0)
+    difference, error = _adjusted(only_a, only_b, n)
+    reach = float(scipy.stats.norm.ppf((1 + level) / 2)) * error
+    return max(difference - reach, -1.0), min(difference + reach, 1.0)
 
 
 def adjusted_wald_p_value(only_a: float, only_b: float, n: int) -> float:
     """Return the p value that belongs to ``adjusted_wald``: below 1 - level exactly where the interval leaves out zero."""
+    difference, error = _adjusted(only_a, only_b, n)
+    return float(2 * scipy.stats.norm.sf(abs(difference) / error)) if error else 0.0
+
+
+def _adjusted(only_a: float, only_b: float, n: int) -> tuple[float, float]:
+    """Return the difference of two paired shares, each with one success and one failure more, and its standard error."""
     p, q = (only_a + 1) / (n + 2), (only_b + 1) / (n + 2)
-    error = math.sqrt((p + q - (p - q) ** 2) / (n + 2))
-    return float(2 * scipy.stats.norm.sf(abs(p - q) / error)) if error else 0.0
+    return p - q, math.sqrt((p + q - (p - q) ** 2) / (n + 2))
 
 
 def paired_scores(a: ArrayLike, b: ArrayLike, who: str, *, n_seeds: int) -> NDArray[np.float64]:

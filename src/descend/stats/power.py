@@ -54,7 +54,7 @@ def runs_needed(differences: Sequence[float], level: float = 0.95, power: float 
     if all_equal(sample):
         raise DataError("runs_needed", "needs differences of which two or more differ", got=sample.tolist()[:8])
     effect = abs(aim / float(sample.std(ddof=1)))
-    z = float(scipy.stats.norm.ppf((1 + level) / 2) + scipy.stats.norm.ppf(power))
+    z = _normal_reach(level, power)
     n = max(2, math.floor(z**2 / effect**2))  # never more is needed
     while _power(effect * math.sqrt(n), float(scipy.stats.t.ppf((1 + level) / 2, n - 1)), n - 1) < power:
         n += 1
@@ -121,12 +121,12 @@ def least_difference(n_pictures: int, apart: float, level: float = 0.95, power: 
     check_level(power, "least_difference")
     if n_pictures < 1 or not 0 < apart <= 1:
         raise DataError("least_difference", "needs a picture or more, and a share in (0, 1]", got=f"{n_pictures}, {apart}")
-    return float(scipy.stats.norm.ppf((1 + level) / 2) + scipy.stats.norm.ppf(power)) * math.sqrt(apart / n_pictures)
+    return _normal_reach(level, power) * math.sqrt(apart / n_pictures)
 
 
 def _plan_one_run(d: NDArray[np.float64], settle: float, level: float, power: float) -> Plan:
     """Plan from (n_pictures,): nothing is known about seeds."""
-    z = float(scipy.stats.norm.ppf((1 + level) / 2) + scipy.stats.norm.ppf(power))
+    z = _normal_reach(level, power)
     apart = (float(np.square(d).sum()) + 2) / (d.size + 2)  # share that one of the two has right, or mean square
     n_pictures = math.ceil(z**2 * max(apart - settle**2, 0) / settle**2)
     least = least_difference(d.size, min(apart, 1.0), level, power)
@@ -136,7 +136,7 @@ def _plan_one_run(d: NDArray[np.float64], settle: float, level: float, power: fl
 def _plan_crossed(parts: Crossed, settle: float, level: float, power: float) -> Plan:
     if parts.constant:
         return Plan(settle, None, None, 0.0, "equal differences tell nothing about their spread")
-    z = float(scipy.stats.norm.ppf((1 + level) / 2) + scipy.stats.norm.ppf(power))
+    z = _normal_reach(level, power)
     least = z * _pictures_error(parts, power)
     n_seeds = _smallest(lambda n: crossed_power(parts, n, settle, level), power) if settle > least else None
     if n_seeds is not None:
@@ -187,6 +187,11 @@ def _smallest(chance: Callable[[int], float], power: float) -> int | None:
         middle = (low + high) // 2
         low, high = (low, middle) if chance(middle) >= power else (middle, high)
     return high
+
+
+def _normal_reach(level: float, power: float) -> float:
+    """Return how many standard errors a difference must be off zero for an interval at ``level`` to leave it out so often."""
+    return float(scipy.stats.norm.ppf((1 + level) / 2) + scipy.stats.norm.ppf(power))
 
 
 def _power(shift: float, limit: float, freedom: float) -> float:

@@ -31,7 +31,7 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from descend.data.pool import n_threads
-from descend.errors import DescendError, TrainingError
+from descend.errors import DescendError, TrainingError, causes
 from descend.regularize import StochasticDepth, SynchronizedNorms
 from descend.train.interrupt import Interrupted
 from descend.train.world import Share, World, belonging_to
@@ -223,7 +223,7 @@ class Processes(World):
 
         torchrun ends the others with SIGTERM meanwhile, so that it may be what an interrupt has interrupted.
         """
-        if not any(_is_of_the_connection(link) for link in _chain(error)):
+        if not any(_is_of_the_connection(link) for link in causes(error)):
             return None
         on = f" Go on: {self.command()} --resume {shlex.quote(str(self.run))}" if self.run is not None else ""
         return TrainingError("training", f"needs all {self.size} processes, and another one has ended",
@@ -240,13 +240,6 @@ class Processes(World):
 def _is_of_the_connection(error: BaseException) -> bool:
     of_torch = isinstance(error, (dist.DistBackendError, dist.DistNetworkError)) or "gloo" in str(error)
     return isinstance(error, RuntimeError) and not isinstance(error, DescendError) and of_torch
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error, and those that were being handled when it was raised."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 import descend
 from descend.errors import DescendError, KnobError, RunError, TrainingError
-from descend.train.ray_cluster import N_RETRIES, RayCluster, ray_package, why
+from descend.train.ray_cluster import N_RETRIES, RayCluster, check_version, ray_package, why
 from descend.train.world import ALONE, World, belonging_to, current
 from descend.transfer import ENGINES, Divided, Engine, FrozenPrefix, Work
 
@@ -80,7 +80,7 @@ class FeatureNodes(World):
         n_tasks = max(1, sum(n // n_threads for n in processors))
         frozen = Frozen(engine.name, _key(engine), engine.prefix, work.view, n_threads, descend.__version__)
         name, held = secrets.token_hex(8), [ray.put(frozen)]  # in a list: fetched once by a process, not for each task
-        remote = self._cluster.task(there, n_threads)
+        remote = self._cluster.task(compute_on_node, n_threads)
 
         def begin(rows: Rows) -> Any:
             return remote.remote(name, held, work.take(rows), work.ids[rows], draw)
@@ -97,7 +97,7 @@ class FeatureNodes(World):
         yield from self._cluster.in_order(parts, begin, taken, at_once=2 * n_tasks, ahead=AHEAD * n_tasks)
 
 
-def there(name: str, held: list[Any], images: NDArray[np.uint8], ids: Rows, draw: int) -> NDArray[np.float32]:
+def compute_on_node(name: str, held: list[Any], images: NDArray[np.uint8], ids: Rows, draw: int) -> NDArray[np.float32]:
     """Compute features on a node: images (B, R, R, 3) uint8, ids (B,) int64, number of the view -> (B, ...) float32.
 
     name: of what ``held[0]`` refers to, a ``Frozen``. Raises RunError for another version of descend or of the engine's runtime,
@@ -113,9 +113,7 @@ def there(name: str, held: list[Any], images: NDArray[np.uint8], ids: Rows, draw
 
 
 def _engine(frozen: Frozen) -> Engine:
-    if descend.__version__ != frozen.version:
-        raise RunError("node of the cluster", f"must have descend {frozen.version}, as the run has", got=descend.__version__,
-                       fix=f"Run pip install descend=={frozen.version} there.")  # fmt: skip
+    check_version(frozen.version, whose="run")
     torch.set_num_threads(frozen.n_threads)
     for _, engine in _last.values():
         if (engine.name, engine.prefix.key) == (frozen.engine, frozen.prefix.key):

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
-from descend.errors import KnobError, MissingExtra, first_line
+import descend
+from descend.errors import KnobError, MissingExtra, RunError, first_line
 from descend.printable import shortened
 
 Item = TypeVar("Item")
@@ -103,6 +104,13 @@ class RayCluster:
 def why(error: BaseException) -> str:
     """Return in one line what an error of Ray says of a task that has failed."""
     return f"{type(error).__name__}: {shortened(first_line(getattr(error, 'cause', None) or error))}"
+
+
+def check_version(version: str, *, whose: str) -> None:
+    """Raise RunError, on a node, unless its descend is of the ``version`` that asks, of the run or the comparison ``whose``."""
+    if descend.__version__ != version:
+        raise RunError("node of the cluster", f"must have descend {version}, as the {whose} has", got=descend.__version__,
+                       fix=f"Run pip install descend=={version} there.")  # fmt: skip
 
 
 def ray_package(who: str) -> Any:

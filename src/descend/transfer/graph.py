@@ -14,7 +14,7 @@ from torch import nn
 
 from descend.errors import DescendError, ModelError, first_line
 from descend.transfer.engine import Chunk, Engine
-from descend.transfer.folding import folded
+from descend.transfer.folding import agrees, folded
 from descend.transfer.onnx_recorder import recorded
 
 INPUT, OUTPUT = "images", "features"
@@ -76,7 +76,7 @@ def _computes_the_same(content: bytes, prefix: nn.Module, example: torch.Tensor)
     found = torch.from_numpy(np.asarray(session.run(None, {INPUT: example.numpy()})[0]))
     with torch.inference_mode():
         expected = prefix(example)
-    return torch.allclose(found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
+    return agrees(found, expected)
 
 
 @contextmanager
