@@ -74,7 +74,7 @@ def test_what_certainly_does_not_fit_is_refused_before_it_is_taken_and_trains_la
     assert run.record.status == "finished"
     assert run.record.memory_bytes is not None
     assert run.record.memory_bytes > 100_000
-    assert any(text.startswith("training 1 epochs: about") and text.endswith("MB of memory or more") for text in told)
+    assert any(text.startswith("training 1 epoch: about") and text.endswith("MB of memory or more") for text in told)
 
 
 def test_free_memory_is_what_machine_and_container_allow(tmp_path: Path) -> None:

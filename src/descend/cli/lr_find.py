@@ -67,7 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("--low", type=float, default=1e-6, metavar="X", help="the first rate; default 1e-6")
     parser.add_argument("--high", type=float, default=1.0, metavar="X", help="the last rate; default 1")
-    parser.add_argument("--steps", type=int, default=100, metavar="N", help="training steps, one a rate; default 100")
+    parser.add_argument(
+        "--steps", type=int, default=100, metavar="N", help="training steps, each at a rate of its own; default 100"
+    )
     parser.add_argument(
         "--out", type=destination, default=Path("lr-find.svg"), metavar="FILE", help=".svg, .png or .gif; default lr-find.svg"
     )

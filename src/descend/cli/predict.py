@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("run", type=Path, metavar="RUN", help="the run folder that `descend fit` printed, or runs/latest")
     parser.add_argument("pictures", nargs="+", metavar="PICTURES",
-                        help="files; folders, searched to their bottom; or one table with a column path")  # fmt: skip
+                        help="files; folders, searched recursively; or one table with a column path")  # fmt: skip
     parser.add_argument("--format", choices=tuple(answers.WRITERS), help="default: by the ending of --out, else a table")
     parser.add_argument("--out", type=destination, metavar="FILE", help="write here instead of standard output")
     parser.add_argument("--top", type=int, metavar="K",

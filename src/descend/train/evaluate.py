@@ -85,8 +85,10 @@ def write_predictions(
 ) -> None:
     """Write one row per picture: path, split, label, predicted, confidence, and the probability of every class.
 
-    Of very many classes the likeliest are told (``answers.n_told``): ``descend predict --top`` writes as many as are asked for.
-    folds: (n,), the fold in which each was held out, counted from 0, or -1; it becomes a column ``fold``, counted from 1.
+    names, splits: n of them. labels: (n,) int64, places in ``classes``. probs: (n, K) float32, rows that sum to 1. Of very many
+    classes the likeliest are told (``answers.n_told``): ``descend predict --top`` writes as many as are asked for.
+    folds: (n,) int64, the fold in which each was held out, counted from 0, or -1; it becomes a column ``fold``, counted from 1.
+    Raises RunError where the disk does not take the file.
     """
     answers = probs.argmax(1)
     with replacing(path) as part, part.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
@@ -111,7 +113,10 @@ def _told(row: NDArray[np.float32], classes: tuple[str, ...], n: int | None) -> 
 
 
 def worst(probs: NDArray[np.float32], labels: NDArray[np.int64], n: int = 24) -> NDArray[np.int64]:
-    """Return the positions of the wrong answers, most confident first, ``n`` at most."""
+    """Return the positions of the wrong answers, (m,) int64, most confident first, ``n`` at most.
+
+    probs: (n, K) float32. labels: (n,) int64, in 0..K - 1.
+    """
     wrong = np.flatnonzero(probs.argmax(1) != labels)
     return wrong[np.argsort(-probs[wrong].max(1), kind="stable")][:n]
 

@@ -1,7 +1,7 @@
 """The run that a new one begins from (``--init RUN``): its network and settings, its weights, its head's rows by class name.
 
 What fixes the network is taken from that run where nothing else is asked for: backbone, head, size of the pictures and mode.
-A run whose head was fitted in one go (of ``features``, or a search) is gone on with as ``finetune``. Settings of the training
+A run whose head was fitted in one go (of ``features``, or a search) continues as ``finetune``. Settings of the training
 that somebody asked for in that run are taken too where the mode is the same. The new run keeps the weights that it begins with
 until it is finished, so it is resumed without the other one.
 """
@@ -153,7 +153,7 @@ def _asked(run: Run, name: str) -> Any:
 
 
 def _is_fitted(run: Run) -> bool:
-    """Return whether the head of a run was fitted in one go, by a search too: nothing of its training can be gone on with."""
+    """Return whether the head of a run was fitted in one go, by a search too: nothing of its training can be continued."""
     heads = run.record.specs("head")[:1]  # one with a strength of its own was fitted without trials
     return bool(run.record.search or run.record.head_trials) or any(isinstance(build(text, Head), Logistic) for text in heads)
 

@@ -109,7 +109,11 @@ def _macro_f1(labels: NDArray[np.int64], predicted: NDArray[np.int64], weights: 
 
 
 def log_loss(probabilities: NDArray[np.float32], labels: NDArray[np.int64], weights: NDArray[np.float64] | None = None) -> float:
-    """Return the mean negative log-likelihood in nats; a probability of zero counts as the smallest float32."""
+    """Return the mean negative log-likelihood in nats; a probability of zero counts as the smallest float32.
+
+    probabilities: (n, K) float32, rows that sum to 1. labels: (n,) int64, in 0..K - 1. weights: (n,) float64, of rows; None for
+    equal ones.
+    """
     of_label = np.maximum(probabilities[np.arange(len(labels)), labels].astype(np.float64), np.finfo(np.float32).tiny)
     return float(np.average(-np.log(of_label), weights=weights))
 
@@ -118,7 +122,10 @@ def per_class(
     probabilities: NDArray[np.float32], labels: NDArray[np.int64], classes: tuple[str, ...], *,
     copies: NDArray[np.int64] | None = None,
 ) -> list[ClassScore]:  # fmt: skip
-    """Return precision, recall, F1, counts and share of every class. copies: as of ``score``; the counts are of all rows."""
+    """Return precision, recall and F1, in [0, 1], counts and share of every class.
+
+    probabilities: (n, K) float32. labels: (n,) int64, places in ``classes``. copies: as of ``score``; the counts are of all rows.
+    """
     from sklearn import metrics
 
     weights, answered = shares_of_copies(copies), probabilities.argmax(1)
@@ -155,7 +162,10 @@ def only_answered(rows: Sequence[ClassScore]) -> list[str]:
 
 
 def confused(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> list[list[int]]:
-    """Return [true class, answered class, pictures] for every two that occur, the true class first."""
+    """Return [true class, answered class, pictures] for every two that occur, the true class first, as numbers.
+
+    probabilities: (n, K) float32. labels: (n,) int64, in 0..K - 1.
+    """
     pairs, counts = np.unique(np.stack([labels, probabilities.argmax(1)], 1), axis=0, return_counts=True)
     return np.column_stack([pairs, counts]).tolist()
 

@@ -271,7 +271,7 @@ def load(run: Path) -> RunRecord:
     digest = values.pop(DIGEST, None) if isinstance(values, dict) else None
     schema = values.get("schema") if isinstance(values, dict) else values
     if schema != SCHEMA:
-        raise RunError(f"run {run}", f"must have a record of schema {SCHEMA}", got=schema, fix="It was made by another descend.")
+        raise RunError(f"run {run}", f"must have a record of schema {SCHEMA}", got=schema, fix="It was made by another version.")
     if digest is not None and digest != _digest(values):  # records of older versions have none
         raise RunError(str(run / folder.RECORD), "must be as descend wrote it: it is damaged or was edited",
                        fix=f'Restore it from a copy; to open it as it is, delete its entry "{DIGEST}".')  # fmt: skip

@@ -134,7 +134,7 @@ class Run:
     ) -> Predictions:  # fmt: skip
         """Classify pictures.
 
-        pictures: a path or several (files, or folders searched to their bottom); one array or tensor (H, W), (H, W, C) or a row
+        pictures: a path or several (files, or folders searched recursively); one array or tensor (H, W), (H, W, C) or a row
         of them (n, H, W[, C]), of uint8, uint16 or bool; a Pillow image, encoded bytes or an open file; or a list of any of
         these, whose sizes may differ; a data frame with a column ``path``, or another library's data set. Channels may stand
         first where that leaves no doubt. tta: test-time views to average over, ``"flip"``, ``"ten_crop"`` or ``"views(k=8)"``.

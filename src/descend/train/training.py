@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from descend import rng
 from descend.durations import duration
 from descend.errors import TrainingError
+from descend.findings import counted
 from descend.train import checkpoint, evaluate, folder, initial_run, metrics
 from descend.train.callbacks import RunCallback
 from descend.train.checkpoint import Best
@@ -239,7 +240,7 @@ def _estimate(setup: TrainingSetup, task: Task, position: Position) -> None:
     """Measure how long the rest will take and how much memory a step needs, and say it. Raises TrainingError for too much."""
     log, batch = setup.log, next(iter(task.source.epoch(0)))
     if batch.share is not None and len(batch.ids) < 2:  # alone, batch norms cannot learn from one picture of a batch
-        setup.progress.say(f"training {task.epochs} epochs")
+        setup.progress.say(f"training {counted(task.epochs, 'epoch', 'epochs')}")
         return
     with log.timed("estimate"):
         need = log.record.memory_bytes = step_bytes(task, batch)
@@ -248,7 +249,8 @@ def _estimate(setup: TrainingSetup, task: Task, position: Position) -> None:
         done = (position.epoch + position.step / task.source.n_steps) / task.epochs
         log.record.estimate_s = rehearse(task, len(setup.dataset.indices("val"))) * (1 - done)
     memory = f", {in_gb(need)} of memory or more" if need is not None and need >= LARGE else ""
-    setup.progress.say(f"training {task.epochs} epochs: about {duration(log.record.estimate_s, estimated=True)}{memory}")
+    epochs = counted(task.epochs, "epoch", "epochs")
+    setup.progress.say(f"training {epochs}: about {duration(log.record.estimate_s, estimated=True)}{memory}")
 
 
 def _callback(

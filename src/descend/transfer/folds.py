@@ -20,9 +20,11 @@ ONE_FOLD_FROM = 400_000  # samples x classes, from which one fold is held out: a
 def folds_of(
     labels: NDArray[np.int64], units: NDArray[np.int64] | None, n_folds: int, n_classes: int, seed: int, repeat: int = 0
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Yield (rows to fit, rows held out): each class in each fold where it has as many pictures, units whole.
+    """Yield (rows to fit, rows held out), int64: each class in each fold where it has as many pictures, units whole.
 
-    Yields nothing where every class has a single picture, or one unit holds all pictures.
+    labels: (n,) int64, in 0..n_classes - 1. units: (n,) int64, of pictures that stay together; None where each is one. n_folds: 2
+    or more. repeat: number of the division, of several with one seed. Yields nothing where every class has a single picture, or
+    one unit holds all pictures.
     """
     n_folds = n_cut(labels, units, n_folds, n_classes)
     if not n_folds:
@@ -35,6 +37,7 @@ def n_cut(labels: NDArray[np.int64], units: NDArray[np.int64] | None, n_folds: i
     """Return into how many folds pictures are cut where ``n_folds`` are asked for, 0 where they cannot be.
 
     As many as the rarest class has pictures, or two, and no more than there are units: each fold holds one out, or more.
+    labels: (n,) int64, in 0..n_classes - 1. units: (n,) int64, of pictures that stay together; None where each is one.
     """
     counts = np.bincount(labels, minlength=n_classes)
     n_units = len(labels) if units is None else len(np.unique(units))
@@ -54,7 +57,11 @@ def n_searched(n: int, n_classes: int, n_folds: int, strength: float | None = No
 def stratified(
     labels: NDArray[np.int64], units: NDArray[np.int64] | None, n_folds: int, state: int
 ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Return (rows to fit, rows held out) of each fold, units whole. state: of scikit-learn's shuffling."""
+    """Return (rows to fit, rows held out), int64, of each fold, units whole.
+
+    labels: (n,) int64. units: (n,) int64, of pictures that stay together; None where each is one. n_folds: 2 or more, and no more
+    than there are units. state: of scikit-learn's shuffling.
+    """
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold  # a second of imports: only where a head is fitted
 
     with warnings.catch_warnings():  # a class of one picture is on one side of every fold: all that can be done
