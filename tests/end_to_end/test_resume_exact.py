@@ -14,8 +14,9 @@ import descend
 from descend.cli import main
 from descend.errors import KnobError
 from descend.progress import Silent
-from descend.train import checkpoint, departures, evaluate, folder, state_file
+from descend.train import checkpoint, evaluate, folder, state_file
 from descend.train.record import RunRecord
+from descend.train.resume_differences import resume_differences
 from descend.train.run import Run
 
 LABELS = np.arange(40) % 2
@@ -146,15 +147,15 @@ def test_other_threads_are_announced(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 def test_another_machine_and_other_versions_are_named() -> None:
     record = RunRecord(n_threads=4)
-    assert departures.departures(record, n_threads=4) == []
+    assert resume_differences(record, n_threads=4) == []
     record.machine = {**record.machine, "processor": "Abacus", "n_cpus": 99}
     record.versions = {**record.versions, "torch": "0.1", "nothing": "1"}
-    another, version = departures.departures(record, n_threads=4)
+    another, version = resume_differences(record, n_threads=4)
     assert another.startswith("another machine (")
     assert another.endswith("instead of Abacus)")
     assert version.endswith("instead of 0.1")
     record.n_threads = 0  # of an older version
-    assert len(departures.departures(record, n_threads=4)) == 2
+    assert len(resume_differences(record, n_threads=4)) == 2
 
 
 def test_a_cadence_without_effect_is_refused(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from torch import nn
 
 from descend.errors import ModelError
 from descend.models import Backbone, Classifier, Ensemble, Member
-from descend.train import shown
+from descend.train import report_examples
 from descend.train.grad_cam import GradCam, grad_cam, spotlights
 from descend.train.record import RunRecord
 
@@ -137,9 +137,9 @@ def test_mistakes_carry_what_was_found(spots: list[np.ndarray | None]) -> None:
         assert images.shape == (2, 300, 300, 3)
         return spots
 
-    answers = shown.Answers(
+    answers = report_examples.Answers(
         ["a", "b", "c"], ["val"] * 3, labels, probs, ("x", "y"), lambda _: np.zeros((300, 300, 3), np.uint8), looked
     )
-    found = shown.mistakes(answers)
+    found = report_examples.mistakes(answers)
     assert [("looked" in item) for item in found] == [spot is not None for spot in spots]
     assert asked[0].tolist() == [0, 0]  # where it looked for what it answered

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from descend.cli import main
-from descend.train import departures, distributed
+from descend.train import distributed
 from descend.train.distributed import Processes
 from descend.train.record import RunRecord
 from descend.train.record_types import Processes as Recorded
+from descend.train.resume_differences import resume_differences
 from descend.train.world import ALONE, are_several, belonging_to, current
 
 STARTED = {"WORLD_SIZE": "2", "RANK": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
@@ -96,11 +97,11 @@ def test_the_end_of_another_process_is_told_with_the_command_that_goes_on(tmp_pa
 
 def test_another_number_of_processes_is_a_departure() -> None:
     record = RunRecord(n_threads=1)
-    assert departures.departures(record, n_threads=1) == []
-    assert departures.departures(record, n_threads=1, n_processes=2) == ["2 processes instead of 1"]
+    assert resume_differences(record, n_threads=1) == []
+    assert resume_differences(record, n_threads=1, n_processes=2) == ["2 processes instead of 1"]
     record.processes = Recorded(n=2, backend="gloo", threads=1, batch_norms="none")
-    assert departures.departures(record, n_threads=1, n_processes=2) == []
-    assert departures.departures(record, n_threads=1) == ["1 process instead of 2"]
+    assert resume_differences(record, n_threads=1, n_processes=2) == []
+    assert resume_differences(record, n_threads=1) == ["1 process instead of 2"]
 
 
 @pytest.mark.parametrize("rank", ["0", "1"])

@@ -19,12 +19,12 @@ from descend.progress import Progress
 from descend.train import folder, manifest
 from descend.train import recipe as recipes
 from descend.train.callbacks import OnEpoch
-from descend.train.departures import departures
 from descend.train.failure import in_words
 from descend.train.interrupt import ending_with_sigterm
 from descend.train.judge import judge
 from descend.train.prepare import Survey, prepare_surveyed, survey, threads
 from descend.train.recipe import Recipe
+from descend.train.resume_differences import resume_differences
 from descend.train.run import Run
 from descend.train.run_log import RunLog
 from descend.train.tracking import Tracker
@@ -167,7 +167,7 @@ def _is_there(data: str) -> bool:
 
 def _note_departures(log: RunLog, progress: Progress) -> None:
     """Tell and write down what keeps the run from ending in the bits of one that was never stopped."""
-    different = departures(log.record, n_threads=torch.get_num_threads(), n_processes=current().size)
+    different = resume_differences(log.record, n_threads=torch.get_num_threads(), n_processes=current().size)
     if different:
         progress.say(f"  not bit-exact: {', '.join(different)}; the run agrees to rounding with one that was never stopped")
         log.record.departures = [*dict.fromkeys([*log.record.departures, *different])]

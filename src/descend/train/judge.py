@@ -17,7 +17,7 @@ from descend.errors import DescendError, TrainingError
 from descend.models import Classifier, Ensemble
 from descend.regularize import L1, ElasticNet, sparsity
 from descend.technique import spec
-from descend.train import evaluate, folder, metrics, shown
+from descend.train import evaluate, folder, metrics, report_examples
 from descend.train.calibration import coverage, cross_fitted, fit_temperature, reliability
 from descend.train.failure import kept, tell
 from descend.train.grad_cam import spotlights
@@ -143,8 +143,8 @@ def judge_answers(
     held_out_in = None if folds is None else folds[every]
     evaluate.write_predictions(log.folder / folder.PREDICTIONS, names, where, labels, answers, data.classes, held_out_in)
     looked = None if network is None else partial(spotlights, network, record)
-    told = shown.Answers(names, where, labels, answers, data.classes, lambda at: decoded.take(every[[at]])[0], looked)
-    record.mistakes, record.shown = shown.mistakes(told), shown.others(told)
+    told = report_examples.Answers(names, where, labels, answers, data.classes, lambda at: decoded.take(every[[at]])[0], looked)
+    record.mistakes, record.shown = report_examples.mistakes(told), report_examples.others(told)
 
 
 def _calibrate(

@@ -23,7 +23,7 @@ from descend.data.scalars import plain
 from descend.data.shards import shards_at
 from descend.data.sources import pictures_alone
 from descend.errors import DataError, PictureError
-from descend.train.misread import Look, Usual
+from descend.train.input_checks import Look, Usual
 from descend.train.record import RunRecord
 
 BATCH = 64  # pictures decoded before the network is asked; full chunks of every size fit (``evaluate.probabilities``)

@@ -36,7 +36,7 @@ from descend.technique import spec
 from descend.train import folder, initial_run, label_check, pictures
 from descend.train.auto_backbone import check_auto, with_backbone
 from descend.train.checkpoint import State, snapshot
-from descend.train.divisible import check_divisible, described, in_a_line
+from descend.train.distributed_checks import check_divisible, described, in_a_line
 from descend.train.initial_weights import check_file, initial_state, keep, load_initial
 from descend.train.labels import label_type
 from descend.train.modes import MODES

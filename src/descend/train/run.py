@@ -21,9 +21,8 @@ from descend.data.scan import reason
 from descend.errors import DataError, DescendError, RunError, SpecError
 from descend.printable import shortened
 from descend.progress import Progress, Silent
-from descend.train import folder, graph_inference, manifest, measured, metrics
+from descend.train import evaluation_notes, folder, graph_inference, manifest, metrics
 from descend.train.answers import FeatureVectors, Predictions
-from descend.train.familiar import familiar
 from descend.train.inference_result import InferenceResult
 from descend.train.labels import typed
 from descend.train.lock import RunLock, in_use
@@ -34,6 +33,7 @@ from descend.train.record import RunRecord
 from descend.train.record import load as load_record
 from descend.train.record_types import Evaluation, RunSummary
 from descend.train.run_views import Mistakes, card, frame
+from descend.train.training_overlap import familiar
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -268,7 +268,7 @@ class Run:
         """
         own = self._own(data, threads, outside=outside)
         dataset = own or data_package.load(data, split=False, outside=outside, threads=threads)
-        columns = measured.columns(dataset, self.classes)
+        columns = evaluation_notes.columns(dataset, self.classes)
         chosen = split or ("test" if len(dataset.indices("test")) else "val")
         rows = dataset.indices(chosen)
         if not len(rows):
@@ -287,12 +287,12 @@ class Run:
         return Evaluation(
             **metrics.score(result.probabilities, labels, copies=dataset.copies(judged), groups=dataset.evidence(judged)),
             run=str(self.folder), split=chosen, is_own=own is not None,
-            judged=measured.subject(dataset, chosen, is_own=own is not None), test_looks=len(self.record.test_looks),
+            judged=evaluation_notes.subject(dataset, chosen, is_own=own is not None), test_looks=len(self.record.test_looks),
             per_class=metrics.per_class(result.probabilities, labels, self.classes, copies=dataset.copies(judged)),
             is_look=is_look, look_noted=noted,
-            problems={**dataset.unread(chosen), **problems}, notes=measured.notes(dataset), doubtful=doubtful,
+            problems={**dataset.unread(chosen), **problems}, notes=evaluation_notes.notes(dataset), doubtful=doubtful,
             n_trained_on=known.n_same, n_near_trained_on=known.n_near, tta=tta, mc=mc,
-            doubt=measured.mean_doubt(result, labels),
+            doubt=evaluation_notes.mean_doubt(result, labels),
         )  # fmt: skip
 
     def _note_look(self, what: str) -> bool:

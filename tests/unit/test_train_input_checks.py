@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from descend.data.opening import loaded, opened
-from descend.train.misread import Look, Usual
+from descend.train.input_checks import Look, Usual
 from descend.train.record import RunRecord
 from descend.train.record_types import Preprocessing
 

@@ -8,7 +8,7 @@ BEARING = ("torch", "torchvision", "timm", "numpy", "pillow", "onnxruntime", "op
 """Packages whose version can change a result."""
 
 
-def departures(record: RunRecord, *, n_threads: int, n_processes: int = 1) -> list[str]:
+def resume_differences(record: RunRecord, *, n_threads: int, n_processes: int = 1) -> list[str]:
     """Return what is different now from when the run began, a phrase each; empty where the run goes on to the same bits.
 
     n_threads, n_processes: torch's threads, and the processes that train together, for the rest of the run.

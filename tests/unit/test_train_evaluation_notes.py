@@ -8,7 +8,7 @@ import numpy as np
 
 from descend.data import load
 from descend.data.problems import Problem
-from descend.train.measured import notes
+from descend.train.evaluation_notes import notes
 
 
 def test_what_holds_for_another_scale_or_split_is_not_told() -> None:
