@@ -16,7 +16,7 @@ from descend import report
 from descend.cli import main
 from descend.comparison.runs import right
 from descend.errors import DescendError, RunError
-from descend.train import folder, manifest, pictures
+from descend.train import folder, pictures, run_manifest
 from descend.train.run import Run
 
 TINY: dict[str, Any] = {"transfer": "scratch", "backbone": "smallcnn(width=4)", "size": 16, "epochs": 2, "batch_size": 8}
@@ -97,8 +97,8 @@ def test_an_edited_recipe_is_refused_by_the_settings_that_differ(cut: Path, fini
 
 
 def test_a_run_without_a_manifest_opens_and_goes_on(run: Path, cut: Path, finished: Path, shapes: Path) -> None:
-    (run / manifest.MANIFEST).unlink()
-    (cut / manifest.MANIFEST).unlink()
+    (run / run_manifest.MANIFEST).unlink()
+    (cut / run_manifest.MANIFEST).unlink()
     assert descend.load(run).predict(shapes / "disc").probabilities.shape == (12, 3)
     descend.resume(cut)
     assert (cut / folder.MODEL).read_bytes() == (finished / folder.MODEL).read_bytes()
@@ -108,7 +108,7 @@ def test_a_run_without_a_manifest_opens_and_goes_on(run: Path, cut: Path, finish
     "content", [b"", b"{", b"[]", b'{"files": {"model.safetensors": "x"}, "recipe": {}}', b"\xff", b"[" * 10**5]
 )
 def test_a_damaged_manifest_is_one_sentence(run: Path, content: bytes) -> None:
-    (run / manifest.MANIFEST).write_bytes(content)
+    (run / run_manifest.MANIFEST).write_bytes(content)
     with pytest.raises(RunError, match=r"manifest\.json: must be as descend wrote it\. Delete it"):
         _ = descend.load(run).classifier
 
@@ -227,7 +227,7 @@ def test_damaged_metrics_of_a_finished_run_are_noticed_and_written_anew(run: Pat
 def test_a_run_of_an_older_version_is_said_to_be_unverified(run: Path, shapes: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", str(run), str(shapes / "disc")]) == 0
     assert "older version" not in capsys.readouterr().err
-    (run / manifest.MANIFEST).unlink()
+    (run / run_manifest.MANIFEST).unlink()
     assert main(["predict", str(run), str(shapes / "disc")]) == 0
     assert "of an older version: its files cannot be verified" in capsys.readouterr().err
 
@@ -244,7 +244,7 @@ def read_whole(run: Path) -> tuple[object, ...]:
 READ = (folder.RECORD, folder.RECIPE, folder.METRICS, folder.PREDICTIONS, folder.MODEL, folder.PICTURES)
 
 
-@pytest.mark.parametrize("name", [*READ, manifest.MANIFEST])
+@pytest.mark.parametrize("name", [*READ, run_manifest.MANIFEST])
 def test_no_mutation_of_a_file_is_taken_for_what_was_written(run: Path, name: str) -> None:
     path = run / name
     whole, expected, draw = path.read_bytes(), read_whole(run), np.random.default_rng([7, len(name)])

@@ -21,8 +21,8 @@ from tests.fake_runs import fake_fit, write_answers  # pyright: ignore[reportMis
 import descend
 from descend.cli import main
 from descend.comparison import Made, Settings, ablation, candidates, load, loop, result
+from descend.comparison.ablation_rungs import Rung
 from descend.comparison.candidate import Candidate, split, words
-from descend.comparison.ladder import Rung
 from descend.comparison.looked_at import LookedAt
 from descend.comparison.result import Comparison, Costs
 from descend.comparison.workers import Workers

@@ -18,11 +18,11 @@ def destination(text: str) -> Path:
 
     Raises RunError where there is no run.
     """
-    from descend.train.folder import LATEST, located
+    from descend.train.folder import LATEST, resolve_run
 
     path = Path(text)
     folder = next((parent for parent in path.parents if parent.name == LATEST), None)
-    return path if folder is None else located(folder) / path.relative_to(folder)
+    return path if folder is None else resolve_run(folder) / path.relative_to(folder)
 
 
 def check_text_file(who: str, path: Path, *, reads: Iterable[str | Path] = (), run: Path | None = None) -> None:
@@ -65,11 +65,11 @@ def _own_files(run: Path | None) -> list[Path]:
     """Return the files that a run consists of, and those that are read when it is opened; none of a run on a hub."""
     if run is None:
         return []
-    from descend.train import folder, manifest
+    from descend.train import folder, run_manifest
     from descend.train.lock import LOCK
 
     names = (
         folder.RECIPE, folder.RECORD, folder.METRICS, folder.MODEL, folder.PREDICTIONS, folder.REPORT, folder.CHECKPOINT,
-        folder.PREVIOUS, folder.FORMER_CHECKPOINT, folder.INITIAL, folder.PICTURES, folder.CORRECTIONS, manifest.MANIFEST, LOCK,
+        folder.PREVIOUS, folder.FORMER_CHECKPOINT, folder.INITIAL, folder.PICTURES, folder.CORRECTIONS, run_manifest.MANIFEST, LOCK,
     )  # fmt: skip
-    return [folder.located(run) / name for name in names]
+    return [folder.resolve_run(run) / name for name in names]

@@ -37,11 +37,11 @@ def main(argv: list[str]) -> int:
     """Evaluate, draw, say what was done."""
     options = _parser().parse_args(argv)
     run = load(options.run)
-    from descend.train.folder import SNAPSHOTS, located
+    from descend.train.folder import SNAPSHOTS, resolve_run
     from descend.train.states import States
 
     check_count("--pictures", options.pictures)
-    folder = run.folder if options.out is None else located(options.out)
+    folder = run.folder if options.out is None else resolve_run(options.out)
     if not folder.is_dir():
         raise RunError("--out", "must be a folder that exists", got=str(folder))
     if options.plane == "path" and not list((run.folder / SNAPSHOTS).glob("*.safetensors")):

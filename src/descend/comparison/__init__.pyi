@@ -4,7 +4,7 @@ from .ablation import load_ablation as load_ablation
 from .candidate import Candidate as Candidate
 from .candidate import candidates as candidates
 from .costs import Costs as Costs
-from .ladder import Rung as Rung
+from .ablation_rungs import Rung as Rung
 from .loop import Settings as Settings
 from .loop import compare as compare
 from .paired import PairedRuns as PairedRuns

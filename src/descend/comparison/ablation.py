@@ -18,10 +18,10 @@ from functools import reduce
 from pathlib import Path
 from typing import Any, ClassVar
 
+from descend.comparison.ablation_rungs import Rung, draw_ladder
 from descend.comparison.candidate import BASE, Candidate, changed
 from descend.comparison.costs import metric_words, share, shares
 from descend.comparison.experiment import SCHEMA, Experiment, opened
-from descend.comparison.ladder import Rung, draw_ladder
 from descend.comparison.looked_at import LookedAt
 from descend.comparison.loop import Settings, carried_out, shared_root
 from descend.comparison.recipe_parts import Part, parts

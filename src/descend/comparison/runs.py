@@ -28,7 +28,7 @@ from descend.csv_table import as_read
 from descend.data.split import linked
 from descend.errors import DescendError, DivergenceError, RunError, causes
 from descend.progress import Silent
-from descend.train import folder, manifest, pictures
+from descend.train import folder, pictures, run_manifest
 from descend.train import record as records
 from descend.train.lock import in_use
 from descend.train.recipe import USUAL, dump
@@ -194,7 +194,7 @@ def made_before(item: Job) -> Made | None:
     with contextlib.suppress(RunError, OSError):
         record = records.load(item.place)
         predictions = item.place / folder.PREDICTIONS
-        if record.status == "finished" and predictions.exists() and not manifest.is_changed(predictions):
+        if record.status == "finished" and predictions.exists() and not run_manifest.is_changed(predictions):
             wall_s = sum(record.wall_s.values())
             return Made(name, item.seed, place, "finished", wall_s, noted.get("peak_bytes"), again=True)
     return None

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from descend.errors import DescendError, RunError
 from descend.optim import Optimizer
 from descend.progress import Progress, Silent
-from descend.train import folder, manifest, state_file
+from descend.train import folder, run_manifest, state_file
 from descend.train.loop import Position
 from descend.train.nonfinite import Rollback
 from descend.train.record_types import EpochRow
@@ -115,7 +115,7 @@ def load(
 def forget_previous(run: Path) -> None:
     """Delete the previous checkpoint of a finished run, if the newest is whole: nothing will go on from either."""
     newest = run / folder.CHECKPOINT
-    if newest.exists() and not manifest.is_changed(newest):
+    if newest.exists() and not run_manifest.is_changed(newest):
         (run / folder.PREVIOUS).unlink(missing_ok=True)
 
 

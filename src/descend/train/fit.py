@@ -16,7 +16,7 @@ from descend.data.builtin import SETS
 from descend.data.places import is_address
 from descend.errors import DataError, KnobError, RunError
 from descend.progress import Progress
-from descend.train import folder, manifest
+from descend.train import folder, run_manifest
 from descend.train import recipe as recipes
 from descend.train.callbacks import OnEpoch
 from descend.train.failure import in_words
@@ -101,7 +101,7 @@ def resume(
             return _written_up(Run(path, log.record), write_up)
         if lacks == "a model" and world.leads:
             (path / folder.MODEL).unlink(missing_ok=True)  # nothing may be read from a damaged one
-        if not manifest.is_there(path):
+        if not run_manifest.is_there(path):
             progress.say("  this run is of an older version: its files cannot be verified")
         recipe, arrays = _moved(Run(path, log.record).recipe, data, path)
         folder.has_checkpoint(path)  # one that cannot be read is refused before pictures are decoded
@@ -197,7 +197,7 @@ def _lacks(path: Path, log: RunLog) -> Literal["an end", "a model", "a judgment"
         return "a model"
     if begun and log.record.metrics_are_changed(path):
         return "a judgment"
-    if again and (not (path / folder.PREDICTIONS).exists() or manifest.is_changed(path / folder.PREDICTIONS)):
+    if again and (not (path / folder.PREDICTIONS).exists() or run_manifest.is_changed(path / folder.PREDICTIONS)):
         return "a judgment"
     return "nothing" if (path / folder.REPORT).exists() and "report" in log.record.wall_s else "a report"
 

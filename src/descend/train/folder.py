@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from descend import files
 from descend.errors import RunError, is_full_disk
 from descend.regular_files import read_text_bytes, size_on_disk
-from descend.train import manifest
+from descend.train import run_manifest
 from descend.train.lock import LOCK
 from descend.unfinished import sweep_unfinished
 
@@ -27,7 +27,7 @@ SNAPSHOTS, INITIAL, PICTURES = "snapshots", "initial.safetensors", "pictures.jso
 CORRECTIONS, FIGURES = "corrections.csv", "figures"
 CHANGED = "its SHA-256 digest is not the one in the run's manifest: it is damaged, or of another run"
 _VERIFIED = (RECIPE, MODEL, CHECKPOINT, INITIAL, PICTURES, PREDICTIONS, CORRECTIONS)
-_LEFT_OVER = (RECIPE, PICTURES, LOCK, manifest.MANIFEST)
+_LEFT_OVER = (RECIPE, PICTURES, LOCK, run_manifest.MANIFEST)
 LATEST = "latest"  # stands for the newest run of a folder
 
 
@@ -42,7 +42,7 @@ def replacing(path: Path, *, previous: Path | None = None) -> Iterator[Path]:
         with files.replacing(path) as unfinished:
             yield unfinished
             if path.name in _VERIFIED:
-                manifest.expect(path, unfinished)
+                run_manifest.expect(path, unfinished)
             if previous is not None and path.exists():
                 files.flush(unfinished)
                 path.replace(previous)
@@ -196,7 +196,7 @@ def verify(path: Path, fix: str, *, as_: str | None = None) -> None:
     """Raise RunError where a file of a run is another than was written. fix: what to do then. as_: the name it had then."""
     try:
         size_on_disk(path)  # of a run folder from elsewhere
-        if manifest.is_changed(path, as_):
+        if run_manifest.is_changed(path, as_):
             raise RunError(str(path), f"must be intact ({CHANGED})", fix=fix)
     except OSError as error:
         raise RunError(str(path), f"must be readable ({error.strerror or error})") from None
@@ -218,7 +218,7 @@ def corrections_of(run: Path) -> Path | None:
 
 def verify_recipe(run: Path) -> None:
     """Raise RunError, naming the settings, where a run's recipe is not the one that it began with."""
-    differing = manifest.changed_settings(run / RECIPE)
+    differing = run_manifest.changed_settings(run / RECIPE)
     if differing:
         raise RunError(f"run {run}", f"must have the recipe that it began with; its {RECIPE} differs in "
                        f"{', '.join(differing[:10])}",
@@ -244,7 +244,7 @@ def damage(model: Path) -> str | None:
     """Return what is wrong with a run's model, None if it is as it was written and can be read."""
     try:
         size_on_disk(model)
-        if manifest.is_changed(model):
+        if run_manifest.is_changed(model):
             return CHANGED
         with safe_open(model, framework="numpy") as file:
             for name in file.keys():  # noqa: SIM118 (no mapping)

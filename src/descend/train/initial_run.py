@@ -25,13 +25,13 @@ from descend.models import Backbone, Classifier, Ensemble, Member, backbone
 from descend.regularize import Regularizer
 from descend.technique import build, spec
 from descend.train import folder, pictures
-from descend.train.manifest import digest_of
 from descend.train.modes.mode import usual_metric, with_pretrained
 from descend.train.plan import Plan
 from descend.train.recipe import SEARCH_ONLY, Recipe
 from descend.train.record_types import InitialRun
 from descend.train.run import Run
 from descend.train.run_log import RunLog
+from descend.train.run_manifest import digest_of
 from descend.transfer import Head, Logistic
 
 OF_THE_TRAINING = ("feature_stages", "freeze_to", "norm", "layer_decay", "augment", "regularize", "optimizer", "gradients",

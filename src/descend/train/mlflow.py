@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from descend.errors import DescendError, MissingExtra, RunError, first_line
-from descend.train import folder, manifest
+from descend.train import folder, run_manifest
 from descend.train.record import RunRecord
 from descend.train.tracking import results, search_curve
 
 WHICH = "mlflow.json"  # in the run folder: the run of MLflow that it is
 KEPT = (folder.RECIPE, folder.RECORD, folder.METRICS, folder.MODEL, folder.PREDICTIONS, folder.REPORT, folder.PICTURES,
-        folder.CORRECTIONS, manifest.MANIFEST)  # fmt: skip
+        folder.CORRECTIONS, run_manifest.MANIFEST)  # fmt: skip
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 LONGEST = 500  # characters of a parameter; older servers refuse more
 STATUS = {"finished": "FINISHED", "interrupted": "KILLED"}

@@ -32,7 +32,6 @@ from descend.pixels import PixelPolicy
 from descend.train import folder, metrics
 from descend.train.calibration import calibrated
 from descend.train.labels import LabelType
-from descend.train.manifest import digest_of, run_of
 from descend.train.record_types import (
     Calibration,
     Chosen,
@@ -57,6 +56,7 @@ from descend.train.record_types import (
     ShownAnswer,
     TestLook,
 )
+from descend.train.run_manifest import digest_of, run_of
 
 PlainSetting = str | int | float | bool | list[str] | None
 """The value of a setting in JSON."""

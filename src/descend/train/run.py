@@ -21,7 +21,7 @@ from descend.data.scan import reason
 from descend.errors import DataError, DescendError, RunError, SpecError
 from descend.printable import shortened
 from descend.progress import Progress, Silent
-from descend.train import evaluation_notes, folder, graph_inference, manifest, metrics
+from descend.train import evaluation_notes, folder, graph_inference, metrics, run_manifest
 from descend.train.answers import FeatureVectors, Predictions
 from descend.train.inference_result import InferenceResult
 from descend.train.labels import typed
@@ -70,7 +70,7 @@ class Run:
     @property
     def is_verified(self) -> bool:
         """Whether model and checkpoint are verified by their digests when they are read; not so in runs of older versions."""
-        return manifest.is_there(self.folder)
+        return run_manifest.is_there(self.folder)
 
     @cached_property
     def recipe(self) -> Recipe:

@@ -25,12 +25,12 @@ from descend.train.estimate import rehearse
 from descend.train.failure import with_location
 from descend.train.interrupt import Interrupt, Interrupted, graceful
 from descend.train.loop import Position, Task, train_loop
-from descend.train.manifest import digest_of
 from descend.train.memory_need import LARGE, in_gb, refuse_too_much, step_bytes
 from descend.train.nonfinite import MOST_ROLLBACKS, Rollback, notes
 from descend.train.prepare import TrainingSetup
 from descend.train.recipe import FEATURE_SETS
 from descend.train.run_log import RunLog
+from descend.train.run_manifest import digest_of
 from descend.train.snapshots import Snapshots
 from descend.transfer import OutOfFold
 
