@@ -233,3 +233,47 @@ def _trained(block, x):
     for module in block.modules():
         module.training = isinstance(module, StochasticDepth)
     return block(x)
+
+
+class Plain(nn.Module):
+    """A block of a network that builds it with and without a shortcut from one class, as timm's VoVNet and HGNet do."""
+
+    def __init__(self, c, *, shortcut, asks):
+        super().__init__()
+        self.conv, self.drop_path, self.shortcut, self.asks = nn.Conv2d(c, c, 3, padding=1), nn.Identity(), shortcut, asks
+
+    def forward(self, x):
+        y = self.drop_path(self.conv(x)) if self.asks or self.shortcut else self.conv(x)
+        return y + x if self.shortcut else y
+
+
+def _mixed(*shortcuts, asks):
+    torch.manual_seed(0)
+    blocks = [Plain(4, shortcut=shortcut, asks=asks) for shortcut in shortcuts]
+    return nn.Sequential(nn.Conv2d(3, 4, 1), *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+
+
+@pytest.mark.parametrize("per", ["sample", "batch"])
+@pytest.mark.parametrize("asks", [False, True])
+def test_a_block_without_a_shortcut_keeps_its_branch(asks, per):
+    model = StochasticDepthInBlocks(last=0.5, per=per).install(_mixed(False, True, False, True, asks=asks), 0)
+    found = {name: m.p for name, m in model.named_modules() if isinstance(m, StochasticDepth)}
+    assert found == {"2.drop_path": 0.25, "4.drop_path": 0.5}  # last * l / L over the blocks that have one
+    with pytest.raises(ModelError, match=r"Sequential must have a block with a shortcut beside its branch, got '2 without'"):
+        StochasticDepthInBlocks(last=0.5, per=per).install(_mixed(False, False, asks=asks), 0)
+
+
+@pytest.mark.parametrize("name", ["hgnetv2_b0", "mobileone_s0", "efficientformerv2_s0"])
+def test_layers_of_depth_are_reached_and_never_delete_the_picture(name):
+    torch.manual_seed(0)
+    model = timm.create_model(name, pretrained=False, num_classes=3).eval()
+    StochasticDepthInBlocks(last=0.5).install(model, 0)
+    layers, reached = [m for m in model.modules() if isinstance(m, StochasticDepth)], set()
+    for layer in layers:
+        layer.p = 1 - 1e-12
+        layer.train().register_forward_hook(lambda module, *_: reached.add(module))
+    size = model.pretrained_cfg["input_size"][-1] if name.startswith("efficientformer") else 64
+    with torch.no_grad():
+        ends = model.forward_features(torch.randn(2, 3, size, size))
+    assert reached == set(layers)
+    assert (ends[0] - ends[1]).abs().max() > 1e-6 * ends.abs().max()

@@ -14,7 +14,7 @@ from descend.regularize.dropout import Dropout, Mode
 from descend.regularize.feature_maps import feature_maps
 from descend.regularize.install import drop_input, head_of, silence_head
 from descend.regularize.regularizer import Regularizer
-from descend.regularize.residual_blocks import check_places_free, check_shortcuts, put_depth, residual_blocks
+from descend.regularize.residual_blocks import check_places_free, check_shortcuts, put_depth, residual_blocks, with_shortcuts
 from descend.regularize.stochastic_depth import StochasticDepth, linear_decay
 from descend.technique import Search, technique
 
@@ -146,9 +146,10 @@ class StochasticDepthInBlocks(Regularizer):
     mode: Mode = "inverted"
 
     def install(self, model: nn.Module, seed: int) -> nn.Module:
-        """Put a layer at the end of every residual branch. Raises ModelError for a model without known blocks."""
+        """Put a layer at the end of every branch that has a shortcut beside it. Raises ModelError for a model without any."""
         blocks = residual_blocks(model, self.name)
         check_places_free(blocks)
+        blocks = with_shortcuts(model, blocks, self.name)
         if self.per == "batch":
             check_shortcuts(model, blocks, self.name)
         for (name, block, family), p in zip(blocks, linear_decay(self.last, len(blocks)), strict=True):

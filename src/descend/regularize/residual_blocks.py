@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -161,60 +162,97 @@ def check_places_free(blocks: Sequence[Block]) -> None:
 # -------------------------------------------------------------------------------------------- what is left without branches
 
 
+@dataclass(frozen=True)
+class Rest:
+    """What is left of a block without its branches, as running it with these at zero has shown.
+
+    reached: the ends that it came by. constant: it returns the same whatever goes in: there is no shortcut. known: it is what its
+    family says.
+    """
+
+    reached: tuple[str, ...]
+    constant: bool
+    known: bool
+
+
+def with_shortcuts(model: nn.Module, blocks: Sequence[Block], who: str) -> list[Block]:
+    """Return the blocks that have a shortcut, each with those ends of branches that a pass really goes through.
+
+    Many networks build a block with and without a shortcut from one class, and leave the place for depth in both. Dropping the
+    branch where there is nothing beside it deletes the picture; a layer that no pass reaches only shifts the others' chances.
+    Where a model reads no made picture, its blocks are believed to be what they look like.
+    Raises ModelError where no block is left.
+    """
+    rests, kept = _rests(model, blocks), list[Block]()
+    for name, block, family in blocks:
+        rest = rests.get(block)
+        if rest is None or (rest.reached == family.ends(block) and not rest.constant):
+            kept.append((name, block, family))
+        elif rest.reached and not rest.constant:
+            kept.append((name, block, replace(family, ends=_at(*rest.reached))))
+    if not kept:
+        raise ModelError(who, f"{type(model).__name__} must have a block with a shortcut beside its branch",
+                         got=f"{len(blocks)} without", fix="Choose another regularizer, or a residual network.")  # fmt: skip
+    return kept
+
+
 def check_shortcuts(model: nn.Module, blocks: Sequence[Block], who: str) -> None:
     """Raise ModelError unless every block, its branches switched off, computes what its family says that is left of it.
 
     Where a model reads no made picture, its blocks are believed to be what they look like.
     """
-    pictures = readable_pictures(model, 1)
-    wrong: list[str] = []
-    if pictures:
-        with ExitStack() as stack:
-            for _, block, family in blocks:
-                stack.enter_context(_switched_off(block, family, wrong))
-            stack.enter_context(evaluation_form(model))
-            model(pictures[0])
+    wrong = [type(block).__name__ for block, rest in _rests(model, blocks).items() if not rest.known]
     if wrong:
         raise ModelError(who, "per='batch' must know what a block computes without its branch, and does not", got=wrong[0],
                          fix="Use per='sample'.")  # fmt: skip
 
 
-@contextmanager
-def _switched_off(block: nn.Module, family: Family, wrong: list[str]) -> Iterator[None]:
-    """Let the branches of ``block`` end in zeros inside, and note its class in ``wrong`` where the rest is not as expected."""
-    places = {end: getattr(block, end) for end in family.ends(block) if _is_place(block, end)}
-    modules = [end_of(block.get_submodule(end), -1) for end in family.ends(block) if end not in places]
-    x: list[Tensor] = []
+def _rests(model: nn.Module, blocks: Sequence[Block]) -> dict[nn.Module, Rest]:
+    """Return what is left of each block that a pass on a made picture runs; {} where the model reads no picture."""
+    calls: dict[nn.Module, tuple[tuple[Any, ...], dict[str, Any]]] = {}
+    pictures = readable_pictures(model, 1)
+    with evaluation_form(model), ExitStack() as hooks:
+        for _, block, _ in blocks:
+            note = block.register_forward_pre_hook(lambda module, *call: calls.update({module: call}), with_kwargs=True)
+            hooks.callback(note.remove)
+        for picture in pictures:
+            model(picture)
+    with evaluation_form(model):
+        return {block: _rest(block, family, *calls[block]) for _, block, family in blocks if block in calls}
 
-    def before(_: nn.Module, inputs: tuple[Any, ...]) -> None:
-        x.append(inputs[0].clone())
 
-    def after(_: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        del inputs
-        if not _agree(family, block, x.pop(), output):
-            wrong.append(type(block).__name__)
-
-    hooks = [module.register_forward_hook(_zeros) for module in modules]
-    hooks += [block.register_forward_pre_hook(before), block.register_forward_hook(after)]
-    for end in places:
-        setattr(block, end, _Zeros())
+def _rest(block: nn.Module, family: Family, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Rest:
+    """Return what is left of ``block`` where it is called like this; of one that reads nothing made, its shortcut is believed."""
     try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for end, layer in places.items():
-            setattr(block, end, layer)
+        # not the activations that were met: those of a network without trained weights may be flat, or beyond all bounds
+        x = torch.linspace(-2, 2, args[0].numel(), dtype=args[0].dtype, device=args[0].device).reshape(args[0].shape)
+        with _switched_off(block, family) as reached:
+            y, other = (block(made.clone(), *args[1:], **kwargs) for made in (x, -x))
+        constant = torch.equal(y, other)
+    except Exception:  # whatever a foreign block takes and returns
+        return Rest(family.ends(block), constant=False, known=False)
+    return Rest(tuple(end for end in family.ends(block) if end in reached), constant, _agree(family, block, x, y))
 
 
-def _zeros(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+@contextmanager
+def _switched_off(block: nn.Module, family: Family) -> Iterator[set[str]]:
+    """Let the branches of ``block`` end in zeros inside, and note which ends a pass has come by."""
+    places = {end: getattr(block, end) for end in family.ends(block) if _is_place(block, end)}
+    reached: set[str] = set()
+    with ExitStack() as stack:
+        for end in family.ends(block):
+            if end in places:
+                stack.callback(setattr, block, end, places[end])
+                setattr(block, end, nn.Identity())
+            hook = partial(_zeros, reached, end)
+            stack.callback(end_of(block.get_submodule(end), -1).register_forward_hook(hook).remove)
+        yield reached
+
+
+def _zeros(reached: set[str], end: str, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
     del module, inputs
+    reached.add(end)
     return torch.zeros_like(output)
-
-
-class _Zeros(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.zeros_like(x)
 
 
 def _agree(family: Family, block: nn.Module, x: Tensor, output: Any) -> bool:
@@ -258,7 +296,7 @@ class _Skippable:
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         family, block = BY_NAME[self.family], cast(nn.Module, self)
-        layer = _layer_at(block, family.ends(block)[0])
+        layer = next(layer for layer in (_layer_at(block, end) for end in family.ends(block)) if layer is not None)
         if layer.skips():
             assert family.without is not None  # checked when it was installed
             return family.without(block, args[0])
@@ -266,6 +304,9 @@ class _Skippable:
             return super().forward(*args, **kwargs)  # pyright: ignore[reportAttributeAccessIssue] (the class it is mixed into has one)
 
 
-def _layer_at(block: nn.Module, end: str) -> StochasticDepth:
-    place = block.get_submodule(end)
-    return cast(StochasticDepth, place if isinstance(place, StochasticDepth) else end_of(place, -1).get_submodule(OUTPUT))
+def _layer_at(block: nn.Module, end: str) -> StochasticDepth | None:
+    """Return the depth layer at an end of a branch; None where a pass does not come by, so that none was put there."""
+    if _is_place(block, end):
+        place = getattr(block, end)
+        return place if isinstance(place, StochasticDepth) else None
+    return cast(StochasticDepth, end_of(block.get_submodule(end), -1).get_submodule(OUTPUT))
