@@ -104,6 +104,91 @@ def test_ema_agrees_with_timm() -> None:
                 torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-8)  # timm's weight is a float32 number
 
 
+def _walk_with_rests(text: str, gives: list[str], *, compiled: bool, resume_at: int = 0) -> list[dict[str, float]]:
+    """Return weights "p", "q" and what they are evaluated at, "P", "Q", after steps in which those named have a gradient of 1."""
+    weights = {name: torch.zeros(3, requires_grad=True) for name in "pq"}
+    optimizer = Optimizer(weights.values(), text, compiled=compiled)
+    seen = []
+    for t, given in enumerate(gives, 1):
+        for name, parameter in weights.items():
+            parameter.grad = torch.ones(3) if name in given else None
+        if t == resume_at:
+            saved, optimizer = optimizer.state_dict(), Optimizer(weights.values(), text, compiled=compiled)
+            optimizer.load_state_dict(saved)
+        optimizer.step()
+        seen.append({name: parameter[0].item() for name, parameter in weights.items()})
+        with optimizer.evaluation_weights():
+            seen[-1] |= {name.upper(): parameter[0].item() for name, parameter in weights.items()}
+    return seen
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("resume_at", [0, 4, 6])
+def test_averages_are_of_the_steps_of_the_whole_optimizer(compiled: bool, resume_at: int) -> None:
+    gives = ["pq", "p", "p", "pq", "p", "q", "p"]  # both rest at times, as blocks under stochastic depth do
+    q = [-1.0, -1.0, -1.0, -2.0, -2.0, -3.0, -3.0]
+    swa = _walk_with_rests("swa(sgd(lr=1.0), begin=3)", gives, compiled=compiled, resume_at=resume_at)
+    assert [point["q"] for point in swa] == q
+    assert [point["Q"] for point in swa] == pytest.approx(q[:2] + [sum(q[2:n]) / (n - 2) for n in range(3, 8)])
+    ema, mean = _walk_with_rests("ema(sgd(lr=1.0), decay=0.5, warmup=False)", gives, compiled=compiled, resume_at=resume_at), q[0]
+    for point, weight in zip(ema, q, strict=True):
+        mean = 0.5 * mean + 0.5 * weight
+        assert point["Q"] == pytest.approx(mean)
+
+
+def test_averages_agree_with_torch_where_layers_rest_and_come_later() -> None:
+    model = torch.nn.Sequential(*(torch.nn.Linear(2, 2) for _ in range(3))).double()
+    averaged = torch.optim.swa_utils.AveragedModel(model)
+    optimizer = Optimizer(model.parameters(), "swa(momentum(lr=0.1), begin=3, every=2)")
+    for t in range(1, 12):
+        model[0].requires_grad_(t < 5)  # frozen on the way
+        model[2].requires_grad_(t > 7)  # thawed after averaging has begun
+        optimizer.zero_grad()
+        model(torch.full((1, 2), float(t), dtype=torch.float64)).square().sum().mul(0.001).backward()
+        optimizer.step()
+        if t >= 3 and t % 2:
+            averaged.update_parameters(model)
+    with optimizer.evaluation_weights():
+        for ours, theirs in zip(model.parameters(), averaged.module.parameters(), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_all_parameters_meet_their_slow_weights_at_one_step(compiled: bool) -> None:
+    walk = _walk_with_rests("lookahead(sgd(lr=1.0), k=2, alpha=0.5)", ["p", "pq", "p", "pq", "pq", "p"], compiled=compiled)
+    assert [point["p"] for point in walk] == [-1.0, -1.0, -2.0, -2.0, -3.0, -3.0]
+    assert [point["q"] for point in walk] == [0.0, -0.5, -0.5, -1.0, -2.0, -1.5]
+
+
+def test_an_average_of_half_precision_weights_that_rest_goes_on() -> None:
+    weights = [torch.zeros(2, dtype=dtype, requires_grad=True) for dtype in (torch.bfloat16, torch.float32)]
+    optimizer = Optimizer(weights, "ema(sgd(lr=1.0), decay=0.5, warmup=False)")
+    for given in (1.0, 1.0, None):
+        weights[0].grad = None if given is None else torch.full_like(weights[0], given)
+        weights[1].grad = torch.ones(2)
+        optimizer.step()
+    assert optimizer.state[weights[0]]["mean"].tolist() == [-1.75, -1.75]  # of -1, -2 and -2
+    assert (optimizer.moves, optimizer.state[weights[0]]["step"]) == (3, 2)
+
+
+def test_steps_of_the_whole_are_saved_where_no_parameter_made_them_all() -> None:
+    weights = {name: point(0.0) for name in "pq"}
+    optimizer = Optimizer(weights.values(), "swa(sgd, begin=3)")
+    for given in "pq":
+        for name, parameter in weights.items():
+            parameter.grad = torch.ones_like(parameter) if name == given else None
+        optimizer.step()
+    saved = optimizer.state_dict()
+    assert saved["moves"] == 2
+    assert copy.deepcopy(optimizer).moves == 2
+    again = Optimizer(weights.values(), "swa(sgd, begin=3)")
+    again.load_state_dict(saved)
+    assert again.moves == 2
+    del saved["moves"]  # as earlier versions saved it
+    again.load_state_dict(saved)
+    assert again.moves == 1
+
+
 def test_an_average_of_half_precision_weights_moves_where_they_cannot() -> None:
     parameter = torch.ones(4, dtype=torch.bfloat16, requires_grad=True)
     optimizer = Optimizer([parameter], "ema(sgd(lr=0.01), decay=0.99, warmup=False)")
@@ -183,7 +268,7 @@ def test_a_wrapper_is_a_rule_plus_what_it_adds(compiled: bool) -> None:
     assert weights == [7.0, 3.0, 2.0, 0.5]
     assert optimizer.state[parameter]["before"].tolist() == [1.0] * 3
     members = {name for name in vars(Wrapper) if not name.startswith("_")}  # none that hands on what the inner rule has
-    assert members == {"copies", "lr", "coefficients"}
+    assert members == {"begun", "lr", "coefficients"}
 
 
 def test_a_rule_that_neither_steps_nor_wraps_is_refused() -> None:

@@ -170,7 +170,7 @@ def facts_of(cls: type[Technique]) -> dict[str, Any]:
     if issubclass(cls, UpdateRule):
         facts |= {"memory": list(cls.memory), "decays": cls.decays, "elementwise": cls.elementwise}
     if issubclass(cls, Wrapper):
-        facts |= {"copies": cls.copies, "perturbs": issubclass(cls, Perturbation)}
+        facts |= {"copies": cls.begun is Wrapper.begun, "perturbs": issubclass(cls, Perturbation)}
     return facts
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import repeat
+from itertools import chain, repeat
 from operator import attrgetter, is_, methodcaller
 from typing import Any
 
@@ -31,17 +31,20 @@ class Bucket:
     grads: list[Tensor] = field(default_factory=list)
     states: list[dict[str, Any]] = field(default_factory=list)
 
-    def scalars(self, scale: float) -> tuple[int, Scalars]:
-        """Return the number of the next step, and all that it needs besides the elements; scale: of the gradients."""
+    def scalars(self, scale: float, move: int) -> tuple[int, Scalars]:
+        """Return the number of the next step of these parameters, and all that it needs besides the elements.
+
+        scale: of the gradients. move: the number of the step among those of the optimizer.
+        """
         state, core = self.states[0], self.rule.core
         t = state.get("step", 0) + 1
         memory = tuple(state.get(name, core.initial(name)) for name in core.memory)
-        return t, self.rule.scalars(t, -scale if self.maximize else scale, memory)
+        return t, self.rule.scalars(t, -scale if self.maximize else scale, memory, move)
 
-    def allocate(self, scalars: Scalars) -> None:
+    def allocate(self, scalars: Scalars, move: int) -> None:
         """Give parameters the slots that a step needs and they lack: at their first, or when a knob calls for them."""
         rule = self.rule
-        wanted = rule.copied.union(rule.needed(scalars))
+        wanted = rule.begun(move).union(rule.needed(scalars))
         if not wanted:
             return
         for parameter, state in zip(self.params, self.states, strict=True):
@@ -53,7 +56,7 @@ class Bucket:
     def _fresh(self, name: str, parameter: Tensor, shape: tuple[int, ...]) -> Tensor:
         """Return a slot before its first step, in the memory layout of its parameter where the shapes agree."""
         dtype = tensors.working_dtype(parameter.dtype)
-        if name in self.rule.copied:
+        if name in self.rule.added:
             return parameter.detach().to(dtype, copy=True)
         like = parameter.detach() if shape == tuple(parameter.shape) else parameter.new_empty(shape)
         return torch.full_like(like, self.rule.initial(name), dtype=dtype)
@@ -88,6 +91,27 @@ def gather(
             yield Bucket(rule, group["maximize"], params, grads, found)
         else:
             yield from _parted([each for each, _ in groups], group, rule, params, grads, state_of)
+
+
+def resting(
+    groups: Iterable[tuple[Mapping[str, Any], Chain]], state_of: Mapping[Tensor, dict[str, Any]], moved: Iterable[Bucket]
+) -> Iterator[Bucket]:
+    """Sort the parameters that have made steps, but none with the ``moved``, into buckets without gradients, for wrappers."""
+    now = set(chain.from_iterable(bucket.params for bucket in moved))
+    for group, rule in groups:
+        buckets: dict[tuple[Any, ...], Bucket] = {}
+        for parameter in group["params"] if rule.added else ():
+            state = state_of.get(parameter, {})
+            if parameter not in now and "step" in state:
+                bucket = buckets.setdefault((parameter.dtype, parameter.device), Bucket(rule, group["maximize"]))
+                bucket.params.append(parameter)
+                bucket.states.append(state)
+        yield from buckets.values()
+
+
+def steps_made(states: Iterable[Mapping[str, Any]]) -> int:
+    """Return how many steps the parameter has made that has made most."""
+    return max((state.get("step", 0) for state in states), default=0)
 
 
 def _parted(

@@ -35,7 +35,7 @@ class Scalars:
 class Chain:
     """The parts of ``rule``, and what they are together. Made by ``chain_of``.
 
-    core: the update rule. wrappers: innermost first. slots: names of the slots of all parts, in that order; wherever slots are
+    core: the update rule. wrappers: innermost first. slots: names of the slots of all parts, in that order; added: of the wrappers; wherever slots are
     passed as a tuple, they stand in this order, those not needed None.
     """
 
@@ -44,7 +44,7 @@ class Chain:
         self.core, *wrappers = parts(rule)
         self.wrappers: tuple[Wrapper, ...] = tuple(wrappers)
         self.slots = tuple(chain(self.core.slots, *(wrapper.slots for wrapper in wrappers)))
-        self.copied = frozenset(chain.from_iterable(wrapper.slots for wrapper in wrappers if wrapper.copies))
+        self.added = frozenset(chain.from_iterable(wrapper.slots for wrapper in wrappers))
         self.perturbation = next((wrapper for wrapper in wrappers if isinstance(wrapper, Perturbation)), None)
         self.name = _nested_names(self.core.name, self.wrappers)
         self._owners: dict[str, Rule] = {slot: part for part in (self.core, *wrappers) for slot in part.slots}
@@ -55,10 +55,13 @@ class Chain:
 
     # ---------------------------------------------------------------------------------------------------------- one step
 
-    def scalars(self, t: int, scale: float = 1.0, memory: tuple[float, ...] | None = None) -> Scalars:
+    def scalars(
+        self, t: int, scale: float = 1.0, memory: tuple[float, ...] | None = None, move: int | None = None
+    ) -> Scalars:  # fmt: skip
         """Return everything that step ``t`` needs besides the elements.
 
-        scale: multiplies the gradient. memory: what the step before left in ``Scalars.memory``; None before the first.
+        scale: multiplies the gradient. memory: what the step before left in ``Scalars.memory``; None before the first. move: the
+        number of this step among those of the whole optimizer, by which wrappers count; None: ``t``.
         """
         core = self.core
         before = tuple(core.initial(name) for name in core.memory) if memory is None else memory
@@ -66,7 +69,7 @@ class Chain:
         strength = getattr(core, "weight_decay", 0.0)
         l2 = strength if core.decays == "coupled" else 0.0
         shrink = 1.0 - core.lr * strength if core.decays == "decoupled" else 1.0
-        after = tuple(wrapper.coefficients(t) for wrapper in self.wrappers)
+        after = tuple(wrapper.coefficients(t if move is None else move) for wrapper in self.wrappers)
         return Scalars(scale, l2, shrink, core.rate(t), core.coefficients(t, *memory), memory, after)
 
     def move(self, p: Any, g: Any, slots: tuple[Any, ...], scalars: Scalars) -> tuple[Any, tuple[Any, ...]]:
@@ -110,11 +113,15 @@ class Chain:
         return tuple(self._fresh(name, p) for name in self.slots)
 
     def _fresh(self, name: str, p: Any) -> Any:
-        if name in self.copied:
+        if name in self.begun(1):
             return np.array(p)
         shape = self.slot_shape(name, np.shape(p))
         late = isinstance(self._owners[name], Wrapper)
         return None if late or shape is None else np.full(shape, self.initial(name))
+
+    def begun(self, t: int) -> frozenset[str]:
+        """Return the slots of wrappers that are kept from step ``t`` on, or have been before."""
+        return frozenset(chain.from_iterable(wrapper.slots for wrapper in self.wrappers if wrapper.begun(t)))
 
     def needed(self, scalars: Scalars) -> tuple[str, ...]:
         """Return the slots that a step with ``scalars`` reads and writes, in the order of ``slots``."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from descend.errors import KnobError
 from descend.optim import dispatch, tensors
-from descend.optim.buckets import Bucket, gather, joint_norm, not_finite
+from descend.optim.buckets import Bucket, gather, joint_norm, not_finite, resting, steps_made
 from descend.optim.chain import Chain, chain_of
 from descend.optim.gradients import Accumulate, GradientStage, Rewrite, Scaling
 from descend.optim.points import evaluation_points, held, lookahead_points, perturbed_points
@@ -64,7 +64,7 @@ class Optimizer(torch.optim.Optimizer):
     After a step ``gradient_norm`` is the joint norm of all gradients before scaling, or where the step closed a window that of
     their mean as the stages after it met it; None where it was not needed. ``moved`` says
     whether the last ``step`` or ``flush`` moved the parameters: a skipped step does not, nor does one that only
-    accumulates. ``pending`` counts the steps that have been accumulated since the last move.
+    accumulates. ``moves`` counts the steps that moved them; ``pending`` those that have been accumulated since the last move.
     Raises ModelError on sparse or complex gradients.
     """
 
@@ -72,6 +72,7 @@ class Optimizer(torch.optim.Optimizer):
     gradient_norm: float | None
     skipped: int
     moved: bool
+    moves: int
     pending: int
 
     def __init__(
@@ -95,7 +96,7 @@ class Optimizer(torch.optim.Optimizer):
             raise KnobError("Optimizer", "gradients must accumulate once at most", got=[str(stage) for stage in self.stages])
         self.nonfinite: NonFinite = nonfinite
         self.compiled = compiled
-        self.gradient_norm, self.skipped, self.moved, self.pending = None, 0, False, 0
+        self.gradient_norm, self.skipped, self.moved, self.moves, self.pending = None, 0, False, 0, 0
         self._betas: list[tuple[Any, ...]] = []  # per group, those on which both spellings last agreed
         super().__init__(params, settings_of(self.rule) | {"maximize": maximize})
 
@@ -125,7 +126,9 @@ class Optimizer(torch.optim.Optimizer):
         saved = _state_dict(self)
         for group in saved["param_groups"]:
             group["rule"] = chain_of(self.rule).name
-        return saved | {name: count for name in ("pending", "skipped") if (count := getattr(self, name))}
+        counts = {name: count for name in ("pending", "skipped") if (count := getattr(self, name))}
+        told = self.moves == steps_made(saved["state"].values())
+        return saved | counts | ({} if told else {"moves": self.moves})
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Restore what ``state_dict`` returned, bit for bit; tensors are copied, never shared.
@@ -149,6 +152,7 @@ class Optimizer(torch.optim.Optimizer):
             group.pop("rule", None)
         self._restore_slots(seen[0])
         self.pending, self.skipped = (seen[0].get(name, 0) for name in ("pending", "skipped"))
+        self.moves = seen[0].get("moves", steps_made(self.state.values()))
 
     def _restore_slots(self, saved: dict[str, Any]) -> None:
         """Take slots from ``saved`` again, in the dtype of a step: torch casts them to that of the weights, or shares them."""
@@ -169,12 +173,13 @@ class Optimizer(torch.optim.Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         self._agree()
-        attributes = ("rule", "stages", "nonfinite", "compiled", "gradient_norm", "skipped", "moved", "pending")
+        attributes = ("rule", "stages", "nonfinite", "compiled", "gradient_norm", "skipped", "moved", "moves", "pending")
         return super().__getstate__() | {name: getattr(self, name) for name in attributes}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._betas = [betas_of(group) for group in self.param_groups]
+        self.moves = state.get("moves", steps_made(self.state.values()))
 
     # ------------------------------------------------------------------------------------------------------------- the step
 
@@ -317,10 +322,10 @@ class Optimizer(torch.optim.Optimizer):
 
     def _move(self, buckets: list[Bucket], scale: float, *, checked: bool = False) -> None:
         """Move the parameters by one step; if checked, up to a gradient that is not finite, which is an error."""
-        compiled, norms = self._compiles(buckets), [0.0]
+        compiled, norms, move = self._compiles(buckets), [0.0], self.moves + 1
         for bucket in buckets:
-            t, scalars = bucket.scalars(scale)
-            bucket.allocate(scalars)
+            t, scalars = bucket.scalars(scale, move)
+            bucket.allocate(scalars, move)
             lists = (bucket.params, bucket.grads, bucket.states)
             norm = dispatch.step(bucket.rule, *lists, scalars, compiled=compiled, checked=checked)
             if norm is not None:
@@ -330,3 +335,9 @@ class Optimizer(torch.optim.Optimizer):
             bucket.finish(t, scalars)
         self.gradient_norm = math.hypot(*norms) if checked else self.gradient_norm
         self.moved = bool(buckets)
+        if self.moved:
+            self.moves = move
+            for bucket in resting(self._chains(), self.state, buckets) if chain_of(self.rule).added else ():
+                _, scalars = bucket.scalars(1.0, move)
+                bucket.allocate(scalars, move)
+                tensors.wrap(bucket.rule, bucket.params, bucket.states, scalars)

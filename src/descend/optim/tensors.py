@@ -103,15 +103,16 @@ def step(rule: Chain, params: list[Tensor], grads: list[Tensor], states: list[di
 
 
 def wrap(rule: Chain, params: list[Tensor], states: list[dict[str, Any]], scalars: Scalars) -> None:
-    """Let the wrappers of ``rule`` act on ``params`` that its core has moved already; arguments as of ``step``."""
+    """Let the wrappers of ``rule`` act on ``params`` that its core has moved already, or rests; arguments as of ``step``."""
     added, active = rule.slots[len(rule.core.slots) :], rule.needed(scalars)
     for portion in _portions(rule, params) if any(numbers is not None for numbers in scalars.after) else ():
         before = tuple(Stack([state[name] for state in states[portion]]) if name in active and name in added else None
                        for name in rule.slots)  # fmt: skip
-        p, after = rule.wrap(Stack(params[portion]), before, scalars)
+        whole = [tensor.to(working_dtype(tensor.dtype)) for tensor in params[portion]]
+        p, after = rule.wrap(Stack(whole), before, scalars)
         foreach._foreach_copy_(params[portion], list(p.items))
         for name, new in zip(added, after, strict=True):
-            _keep(name, new, states[portion], params[portion])
+            _keep(name, new, states[portion], whole)
 
 
 def _move_single(

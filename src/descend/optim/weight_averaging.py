@@ -1,6 +1,7 @@
 """Averages of weights along the way, kept by any rule: of the recent past, of chosen steps, and of two speeds.
 
-They are of what the rule's own step has reached. A technique that acts on the weights after that, as ``max_norm`` and proximal
+Steps are those of the whole optimizer: a parameter that has no gradient at some of them (a block that stochastic depth skips, a
+layer frozen on the way) stays where it is, and that counts. They are of what the rule's own step has reached. A technique that acts on the weights after that, as ``max_norm`` and proximal
 ``l1`` do, changes where the next step begins, not what goes into the average of this one: a mean holds few exact zeros, and its
 rows may be a little longer than ``max_norm`` allows.
 """
@@ -89,6 +90,10 @@ class SWA(Average):
         since, left = divmod(t - self.begin, self.every)
         return None if since < 0 or left else (share(since / (since + 1)),)
 
+    def begun(self, t: int) -> bool:
+        """Return whether the first sample has been taken by step ``t``."""
+        return t >= self.begin
+
 
 @technique("lookahead", source="Zhang et al. 2019, arXiv:1907.08610, Algorithm 1")
 class Lookahead(Wrapper):
@@ -106,7 +111,6 @@ class Lookahead(Wrapper):
     alpha: Annotated[float, Gt(0), Le(1), Search(0.2, 0.8)] = 0.5
 
     slots: ClassVar = ("slow",)
-    copies: ClassVar = True
 
     def coefficients(self, t: int) -> tuple[Any, ...] | None:
         """Return the shares of the slow and the fast weights, at every k-th step."""

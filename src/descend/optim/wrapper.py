@@ -19,12 +19,13 @@ from descend.technique import knobs
 class Wrapper(Rule):
     """The base of every rule around another: ``inner``, plus what is added to its step.
 
-    A subclass with state names the slots that it adds in ``slots`` and defines ``after_step(p, *slots, *coefficients) ->
+    What is added belongs to the steps of the whole optimizer, counted over all parameters: one that has no gradient stays where
+    it is, and is averaged with the others. A subclass with state names the slots that it adds in ``slots``, which begin as copies
+    of the parameters, and defines ``after_step(p, *slots, *coefficients) ->
     (p, *slots)``, written like a ``direction`` (static, without numeric literals). Raises KnobError where both rules have a knob
     or slot of one name.
     """
 
-    copies: ClassVar[bool] = False  # slots begin as copies of the first parameters; False: as zeros, when first needed
     after_step: ClassVar[Callable[..., tuple[Any, ...]]]
 
     inner: Rule
@@ -43,6 +44,10 @@ class Wrapper(Rule):
     def coefficients(self, t: int) -> tuple[Any, ...] | None:  # noqa: ARG002 (wrappers that act after the step use it)
         """Return the numbers that ``after_step`` takes after the slots at step ``t`` = 1, 2, ...; None: nothing to do."""
         return None
+
+    def begun(self, t: int) -> bool:  # noqa: ARG002 (wrappers that begin later use it)
+        """Return whether the slots are kept from step ``t`` on, or have been before; those not kept yet take no memory."""
+        return True
 
 
 class Perturbation(Wrapper):
