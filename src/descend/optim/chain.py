@@ -35,8 +35,8 @@ class Scalars:
 class Chain:
     """The parts of ``rule``, and what they are together. Made by ``chain_of``.
 
-    core: the update rule. wrappers: innermost first. slots: names of the slots of all parts, in that order; added: of the wrappers; wherever slots are
-    passed as a tuple, they stand in this order, those not needed None.
+    core: the update rule. wrappers: innermost first. slots: names of the slots of all parts, in that order; wherever slots are
+    passed as a tuple, they stand in this order, those not needed None. added: the names of those of the wrappers.
     """
 
     def __init__(self, rule: Rule) -> None:

@@ -21,6 +21,7 @@ from descend.optim.rule import Rule
 from descend.optim.settings import (
     agree_on_betas,
     betas_of,
+    by_names,
     check_parameters,
     check_saved,
     checked_group,
@@ -56,9 +57,8 @@ class Optimizer(torch.optim.Optimizer):
     gradients (shared with clipping) and, on a GPU, one wait for it. The error costs next to nothing where kernels carry out the
     step, which then look at each piece of a gradient just before they use it: weights of that piece are not touched, but
     others may have made the step already, so after the error go back to a checkpoint.
-    compiled: let compiled kernels carry out the step on a CPU; None: where the model is large enough to repay the compilation,
-    or is of many small tensors and has made ten steps.
-    Results differ from those of torch tensors by a few units in the last place.
+    compiled: let compiled kernels carry out the step on a CPU; None: where the model is large enough to repay the compilation, or
+    is of many small tensors and has made ten steps. Results differ from those of torch tensors by a few units in the last place.
     knobs: knobs of the rule, in place of those it has: ``Optimizer(params, "adamw", lr=1e-3, betas=(0.9, 0.95))``.
 
     After a step ``gradient_norm`` is the joint norm of all gradients before scaling, or where the step closed a window that of
@@ -134,22 +134,30 @@ class Optimizer(torch.optim.Optimizer):
         """Restore what ``state_dict`` returned, bit for bit; tensors are copied, never shared.
 
         Slots of weights that have another precision now take that of the step (float32 for float32 and half-precision weights).
+        Where parameters have names, here and in the state, each gets the state of its name, in whatever order they stand.
 
-        Raises KnobError where the state is another rule's or torch's own, ModelError where a slot does not fit its parameter.
+        Raises KnobError where the state is another rule's or torch's own, knows names in other places, or holds an open window
+        and no stage here accumulates; ModelError where a slot does not fit its parameter.
         """
+        state_dict = by_names(state_dict, self.param_groups)
+        names_here = [group.get("param_names") for group in self.param_groups]
         seen: list[dict[str, Any]] = []
         hook = self.register_load_state_dict_pre_hook(lambda _, given: seen.append(given))
         ours = chain_of(self.rule).name
-        names = {group.get("rule", ours) for group in state_dict["param_groups"]}
-        if names != {ours}:
-            raise KnobError("Optimizer.load_state_dict", f"state must be of rule {ours!r}", got=", ".join(sorted(names)))
+        rules = {group.get("rule", ours) for group in state_dict["param_groups"]}
+        if rules != {ours}:
+            raise KnobError("Optimizer.load_state_dict", f"state must be of rule {ours!r}", got=", ".join(sorted(rules)))
         check_saved(self.rule, state_dict, list(self._parameters()))
+        if (pending := state_dict.get("pending")) and not any(isinstance(stage, Accumulate) for stage in self.stages):
+            raise KnobError("Optimizer.load_state_dict", "a stage must accumulate, for the state holds an open window",
+                            got=f"{pending} pending", fix="Pass gradients='accumulate(n=...)', or flush before.")  # fmt: skip
         try:
-            _load_state_dict(self, dict(state_dict))
+            _load_state_dict(self, state_dict)
         finally:
             hook.remove()
-        for group in self.param_groups:
+        for group, names in zip(self.param_groups, names_here, strict=True):
             group.pop("rule", None)
+            group |= {} if names is None else {"param_names": names}
         self._restore_slots(seen[0])
         self.pending, self.skipped = (seen[0].get(name, 0) for name in ("pending", "skipped"))
         self.moves = seen[0].get("moves", steps_made(self.state.values()))

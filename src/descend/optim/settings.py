@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 import torch
@@ -121,11 +122,17 @@ def checked_group(rule: Rule, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_saved(rule: Rule, saved: Mapping[str, Any], params: Sequence[Tensor]) -> None:
-    """Raise where saved groups lack knobs of ``rule``, or a saved slot does not fit the parameter in its place."""
+    """Raise where saved groups are not of ``rule``, or a saved slot does not fit the parameter in its place.
+
+    A group that names no rule has lost its mark on the way, or is another optimizer's, which shows by settings that are not ours.
+    """
     who, rest = "Optimizer.load_state_dict", iter(params)
     for group in saved["param_groups"]:
         if missing := set(knob_names(rule)) - set(group):
             raise KnobError(who, f"groups must hold all knobs of {rule.name!r}, but one lacks {min(missing)!r}",
+                            fix="State of torch.optim goes through optim.from_torch.")  # fmt: skip
+        if "rule" not in group and (foreign := set(group) - {*knob_names(rule), *LABELS, "betas"}):
+            raise KnobError(who, f"state must be of rule {rule.name!r}", got=f"a group with {min(foreign)!r}",
                             fix="State of torch.optim goes through optim.from_torch.")  # fmt: skip
         here = group_chain(rule, group)
         for key, parameter in zip(group["params"], rest, strict=False):  # torch says where their numbers differ
@@ -134,6 +141,31 @@ def check_saved(rule: Rule, saved: Mapping[str, Any], params: Sequence[Tensor]) 
                 if here.slot_shape(name, shape) not in (None, tuple(state[name].shape)):
                     must = f"slot {name!r} of parameter {key} {shape} must have shape {here.slot_shape(name, shape)}"
                     raise ModelError(who, must, got=tuple(state[name].shape))
+
+
+def by_names(saved: Mapping[str, Any], groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return a saved state in the order of ``groups``, where both name their parameters and the names agree.
+
+    Where they differ, a name of one side only counts as a new name of what stands in its place; a name that both know must stand
+    in one place, else KnobError is raised.
+    """
+    theirs, ours = ([group.get("param_names") for group in each] for each in (saved["param_groups"], groups))
+    if theirs == ours or None in (*theirs, *ours):
+        return dict(saved)
+    found = {frozenset(names): group for names, group in zip(theirs, saved["param_groups"], strict=True)}
+    if len(ours) == len(theirs) and found.keys() == set(map(frozenset, ours)):
+        ordered = []
+        for names in ours:
+            group = found[frozenset(names)]
+            keys = dict(zip(group["param_names"], group["params"], strict=True))
+            ordered.append({**group, "params": [keys[name] for name in names], "param_names": names})
+        return {**saved, "param_groups": ordered}
+    places = {name: place for place, name in enumerate(chain.from_iterable(theirs))}
+    for place, name in enumerate(chain.from_iterable(ours)):
+        if places.get(name, place) != place:
+            raise KnobError("Optimizer.load_state_dict", f"the state of {name!r} must stand in its place, {place}",
+                            got=f"place {places[name]}", fix="Make the groups as they were saved.")  # fmt: skip
+    return dict(saved)
 
 
 def rule_of(rule: Rule, group: Mapping[str, Any]) -> Rule:

@@ -1,9 +1,9 @@
 """Averages of weights along the way, kept by any rule: of the recent past, of chosen steps, and of two speeds.
 
 Steps are those of the whole optimizer: a parameter that has no gradient at some of them (a block that stochastic depth skips, a
-layer frozen on the way) stays where it is, and that counts. They are of what the rule's own step has reached. A technique that acts on the weights after that, as ``max_norm`` and proximal
-``l1`` do, changes where the next step begins, not what goes into the average of this one: a mean holds few exact zeros, and its
-rows may be a little longer than ``max_norm`` allows.
+layer frozen on the way) stays where it is, and that counts. Averages are of what the rule's own step has reached. A technique
+that acts on the weights after that, as ``max_norm`` and proximal ``l1`` do, changes where the next step begins, not what goes
+into the average of this one: a mean holds few exact zeros, and its rows may be a little longer than ``max_norm`` allows.
 """
 
 from __future__ import annotations
