@@ -31,6 +31,17 @@ def test_every_trainable_parameter_stands_in_exactly_one_group() -> None:
     assert {group["name"] for group in groups} == {"all", "all/no_decay"}
 
 
+def test_norms_and_biases_of_several_axes_are_not_decayed() -> None:
+    class Biased(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight, self.bias = nn.Parameter(torch.ones(3, 3)), nn.Parameter(torch.ones(1, 3))
+
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.LayerNorm([4, 6, 6]), nn.RMSNorm([4, 6, 6]), Biased(), nn.GroupNorm(2, 4))
+    decayed = [group["param_names"] for group in parameter_groups(model) if "weight_decay" not in group]
+    assert decayed == [["0.weight", "3.weight"]]
+
+
 def test_stages_have_rates() -> None:
     groups = parameter_groups(net(), rates={"stem": 0.1, "blocks": 0.5})
     scales = {group["name"]: group["lr_scale"] for group in groups}

@@ -89,7 +89,7 @@ def test_names_that_stand_elsewhere_are_refused_and_new_names_are_not() -> None:
     assert renamed.state[model.c.weight]["v"].unique().tolist() == [gradients["b.weight"]]
     assert renamed.param_groups[0]["param_names"] == ["a.weight", "c.weight"]
     other = Optimizer(parameter_groups(Parts("b", "c")), "momentum")
-    with pytest.raises(KnobError, match=r"the state of 'b\.weight' must stand in its place, 0, got place 1\."):
+    with pytest.raises(KnobError, match=r"the state of 'b\.weight' must stand in its place, 0, got 'place 1'\."):
         other.load_state_dict(saved)
 
 

@@ -7,8 +7,9 @@ import pytest
 import torch
 from tests.oracles import regularize_forms as oracle
 from torch import nn
+from torch.nn.utils import prune
 
-from descend.errors import KnobError
+from descend.errors import KnobError, ModelError
 from descend.regularize import L1, L2, ElasticNet, LabelSmoothing, MaxNorm, merged_knobs, sparsity
 
 
@@ -38,6 +39,38 @@ def test_frozen_parameters_are_left_alone():
     L1(strength=1.0).after_step(dict(model.named_parameters()), 1.0)
     assert torch.equal(model[0].weight, before)
     assert sparsity(model) == {"3.weight": 1.0, "all": 1.0}  # of the trainable weights
+
+
+@pytest.mark.parametrize("technique", [L1(strength=0.2), ElasticNet(l1=0.2, l2=0.5), MaxNorm(limit=0.2)])
+def test_a_norm_over_several_axes_is_left_alone(technique):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.LayerNorm([4, 6, 6]), nn.Flatten(), nn.Linear(144, 144))
+    technique.after_step(dict(model.named_parameters()), 0.5)
+    assert model[1].weight.unique().tolist() == [1.0]
+    assert list(sparsity(model)) == ["0.weight", "3.weight", "all"]
+
+
+@pytest.mark.parametrize(
+    ("wrap", "name"),
+    [
+        (nn.utils.parametrizations.weight_norm, "0.parametrizations.weight.original0"),
+        (nn.utils.parametrizations.spectral_norm, "0.parametrizations.weight.original"),
+        (nn.utils.parametrizations.orthogonal, "0.parametrizations.weight.original"),
+        (nn.utils.weight_norm, "0.weight_g"),
+        (nn.utils.spectral_norm, "0.weight_orig"),
+        (lambda layer: prune.l1_unstructured(layer, "weight", 0.5), "0.weight_orig"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated")
+def test_a_weight_that_is_computed_from_others_is_refused(wrap, name):
+    model = nn.Sequential(wrap(nn.Linear(4, 4)), nn.Linear(4, 2))
+    for technique in (L1(), ElasticNet(), MaxNorm()):
+        with pytest.raises(ModelError, match=f"penalties: weights must be parameters, not be computed from others, got '{name}'"):
+            technique.after_step(dict(model.named_parameters()), 0.5)
+    with pytest.raises(ModelError, match="not be computed from others"):
+        sparsity(model)
+    model[0].requires_grad_(False)  # what does not train is nobody's to shrink
+    MaxNorm(limit=0.01).after_step(dict(model.named_parameters()), 0.5)
+    assert torch.linalg.vector_norm(model[1].weight, dim=1).max() <= 0.0101
 
 
 def test_l1_is_the_soft_threshold_and_its_zeros_are_exact():

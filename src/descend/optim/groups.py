@@ -6,8 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from descend.errors import KnobError, nearest
+
+NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, _NormBase)
 
 
 def parameter_groups(
@@ -19,8 +22,9 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Sort a model's trainable parameters into groups for ``Optimizer``, each parameter into exactly one.
 
-    no_decay: give vectors and scalars (norms, biases) groups of their own with ``weight_decay=0.0``; decaying them saves nothing
-    and costs accuracy (He et al. 2019, arXiv:1812.01187, section 3.1). Pass False for a rule without that knob.
+    no_decay: give vectors, scalars, biases and all that norms hold (a LayerNorm over several axes has more than vectors) groups
+    of their own with ``weight_decay=0.0``; decaying them saves nothing and costs accuracy (He et al. 2019, arXiv:1812.01187,
+    section 3.1). Pass False for a rule without that knob.
     rates: stage -> learning rate relative to the run's (``{"stem": 0.1}``); stages not named train at 1.
     stage_of: parameter name -> stage, by default the name's first part.
 
@@ -32,12 +36,13 @@ def parameter_groups(
     stage_of = stage_of or (lambda name: name.split(".", 1)[0])
     groups: dict[str, dict[str, Any]] = {}
     stages: set[str] = set()
+    of_norms = {p for module in model.modules() if isinstance(module, NORMS) for p in module.parameters(recurse=False)}
     for name, parameter in model.named_parameters():  # names a tied parameter once
         if not parameter.requires_grad:
             continue
         stage = stage_of(name)
         stages.add(stage)
-        plain = no_decay and parameter.ndim <= 1
+        plain = no_decay and (parameter.ndim <= 1 or name.endswith(".bias") or parameter in of_norms)
         title = (stage if rates else "all") + ("/no_decay" if plain else "")
         fresh = {"params": [], "param_names": [], "name": title, "lr_scale": _scale(rates, stage)}
         group = groups.setdefault(title, fresh | ({"weight_decay": 0.0} if plain else {}))

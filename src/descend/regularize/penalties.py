@@ -4,11 +4,14 @@
 act after the step by their proximal operator, which (unlike a subgradient) gives exact zeros; max-norm clamps.
 
 Which parameters they touch: those that require a gradient, whose name ends in ``weight`` and which have two or more
-dimensions (matrices and convolution kernels). Biases and the scales and shifts of normalization layers are left alone.
+dimensions (matrices and convolution kernels). Biases and the scales and shifts of normalization layers are left alone; those of
+a norm over several axes are told from a matrix by a bias of the same shape. Layers that compute their weight from other
+parameters (weight norm, spectral norm, pruning) are refused: to shrink those would not shrink the weight.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Annotated, ClassVar
 
@@ -16,23 +19,40 @@ import torch
 from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
+from descend.errors import ModelError
 from descend.regularize.regularizer import Parameters, Regularizer
 from descend.technique import Search, technique
+
+COMPUTED = re.compile(r"(^|\.)(parametrizations\.\w*weight\.original\d*|\w*weight_(g|v|orig))$")
+"""Names of what torch computes weights from: parametrizations, and the older weight_norm, spectral_norm and pruning."""
 
 Strength = Annotated[float, Ge(0), Search(1e-7, 1e-3, log=True)]
 
 
 def penalized(parameters: Parameters) -> Iterator[tuple[str, Tensor]]:
-    """Yield the parameters that penalties touch: trainable, named ``...weight``, of two or more dimensions."""
+    """Yield the parameters that penalties touch: trainable, named ``...weight``, of two or more dimensions, no norm's.
+
+    Raises ModelError for a trainable layer that computes its weight from other parameters.
+    """
     for name, p in parameters.items():
-        if p.requires_grad and p.ndim >= 2 and name.endswith("weight"):
+        if p.requires_grad and COMPUTED.search(name):
+            raise ModelError("penalties", "weights must be parameters, not be computed from others", got=name,
+                             fix="Make them plain (remove_parametrizations, remove_weight_norm), or leave it out.")  # fmt: skip
+        if p.requires_grad and p.ndim >= 2 and name.endswith("weight") and not _is_scale(name, p, parameters):
             yield name, p
+
+
+def _is_scale(name: str, p: Tensor, parameters: Parameters) -> bool:
+    """Return whether a weight multiplies element by element: then the bias beside it has its shape."""
+    bias = parameters.get(name.removesuffix("weight") + "bias")
+    return bias is not None and bias.shape == p.shape
 
 
 def sparsity(model: nn.Module) -> dict[str, float]:
     """Return the share of exactly zero weights, in [0, 1]: of each penalized parameter by name, and of "all" together.
 
-    Parameters that penalties do not touch are left out; a model without any has 0 of "all".
+    Parameters that penalties do not touch are left out; a model without any has 0 of "all". Raises ModelError for layers that
+    compute their weight from other parameters.
     """
     touched = dict(penalized(dict(model.named_parameters())))
     zeros = {name: p.numel() - int(torch.count_nonzero(p)) for name, p in touched.items()}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import torch
 from torch import Tensor, nn
 
+from descend.errors import ModelError
 from descend.models import Backbone, Classifier, Ensemble, Member, backbone
 from descend.regularize import Regularizer
 from descend.technique import build
@@ -24,7 +26,8 @@ def restored(record: RunRecord, state: dict[str, Tensor]) -> Classifier | Ensemb
     head = build(record.specs("head")[0], Head).build(body.n_features, len(record.classes), record.seed)
     network: nn.Module = Classifier(body, head)
     for text in record.specs("regularize"):
-        network = build(text, Regularizer).install(network, record.seed)
+        with suppress(ModelError):  # an earlier version has found a place where none was, to no effect on what is answered
+            network = build(text, Regularizer).install(network, record.seed)
     network.load_state_dict(state)
     assert isinstance(network, Classifier)  # regularizers put layers into it, they do not replace it
     return network.eval().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] (missing in torch's stub)
