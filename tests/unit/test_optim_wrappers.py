@@ -104,6 +104,25 @@ def test_ema_agrees_with_timm() -> None:
                 torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-8)  # timm's weight is a float32 number
 
 
+@pytest.mark.parametrize("rule", ["schedule_free_sgd(lr=0.1)", "schedule_free_adamw(lr=0.1)", "ema(schedule_free_sgd(lr=0.1))"])
+def test_a_block_of_evaluation_within_another_stays_at_its_weights(rule: str) -> None:
+    parameter = point(1.0, -2.0)
+    optimizer = Optimizer([parameter], rule)
+    for _ in range(5):
+        parameter.grad = parameter.detach().clone()
+        optimizer.step()
+    walked = parameter.detach().clone()
+    with optimizer.evaluation_weights():
+        answered = parameter.detach().clone()
+        with optimizer.evaluation_weights():
+            assert torch.equal(parameter, answered)
+        assert torch.equal(parameter, answered)
+    assert torch.equal(parameter, walked)
+    with optimizer.evaluation_weights():  # which is not inside any more
+        assert torch.equal(parameter, answered)
+        assert not torch.equal(parameter, walked)
+
+
 def _walk_with_rests(text: str, gives: list[str], *, compiled: bool, resume_at: int = 0) -> list[dict[str, float]]:
     """Return weights "p", "q" and what they are evaluated at, "P", "Q", after steps in which those named have a gradient of 1."""
     weights = {name: torch.zeros(3, requires_grad=True) for name in "pq"}

@@ -48,6 +48,28 @@ def test_without_focal_it_is_torch(smoothing, weighted, soft):
     )
 
 
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize("focal", [0.0, 0.5, 2.0])
+def test_a_class_that_is_masked_by_its_logit_weighs_nothing(focal, soft):
+    logits = torch.tensor([[1.0, 2.0, -torch.inf], [0.0, 1.0, -torch.inf]], requires_grad=True)
+    targets, weights = torch.tensor([0, 1]), torch.tensor([0.5, 1.5, 1.0])
+    loss = cross_entropy(logits, F.one_hot(targets, 3).float() if soft else targets, class_weights=weights, focal=focal)
+    without = logits.detach()[:, :2].requires_grad_()  # the same, had there never been a third class
+    p = torch.softmax(without, 1)[[0, 1], targets]
+    expected = -(weights[targets] * (1 - p) ** focal * p.log()).mean()
+    torch.testing.assert_close(loss, expected)
+    loss.backward()
+    expected.backward()
+    torch.testing.assert_close(logits.grad, F.pad(without.grad, (0, 1)))
+
+
+@pytest.mark.parametrize("knobs", [{}, {"focal": 2.0}, {"class_weights": torch.ones(3)}, {"smoothing": 0.1}])
+@pytest.mark.parametrize("odd", [-100, -1, 3])
+def test_a_class_number_that_is_none_is_an_error_whatever_the_knobs(knobs, odd):
+    with pytest.raises(DataError, match=rf"cross_entropy: class numbers must be in 0\.\.2, got {odd}\. Leave out the rows"):
+        cross_entropy(torch.zeros(2, 3), torch.tensor([0, odd]), **knobs)
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10**6), st.floats(0, 0.5), st.sampled_from([0.0, 0.5, 1.0, 2.0, 3.7]), st.booleans(), st.booleans())
 def test_it_is_the_written_out_sum(seed, smoothing, focal, weighted, soft):

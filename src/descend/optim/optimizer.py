@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from itertools import chain
 from typing import Any, Literal
 
@@ -98,6 +98,7 @@ class Optimizer(torch.optim.Optimizer):
         self.compiled = compiled
         self.gradient_norm, self.skipped, self.moved, self.moves, self.pending = None, 0, False, 0, 0
         self._betas: list[tuple[Any, ...]] = []  # per group, those on which both spellings last agreed
+        self._evaluating = False  # whether the parameters are held at the weights to evaluate
         super().__init__(params, settings_of(self.rule) | {"maximize": maximize})
 
     # ---------------------------------------------------------------------------------------------------- groups and state
@@ -188,6 +189,7 @@ class Optimizer(torch.optim.Optimizer):
         super().__setstate__(state)
         self._betas = [betas_of(group) for group in self.param_groups]
         self.moves = state.get("moves", steps_made(self.state.values()))
+        self.__dict__.setdefault("_evaluating", False)  # load_state_dict comes by here too, in a block or not
 
     # ------------------------------------------------------------------------------------------------------------- the step
 
@@ -237,12 +239,21 @@ class Optimizer(torch.optim.Optimizer):
         return any(rule.averages() for _, rule in self._chains())
 
     @untraced
-    def evaluation_weights(self) -> AbstractContextManager[None]:
-        """Hold the parameters, within a ``with`` block, at the weights to evaluate and to save.
+    @contextmanager
+    def evaluation_weights(self) -> Iterator[None]:
+        """Hold the parameters, within a ``with`` block, at the weights to evaluate and to save; a block within changes nothing.
 
         It makes a difference for rules that average weights (``schedule_free_adamw``, ``ema``).
         """
-        return held(evaluation_points(self._chains(), self.state))
+        if self._evaluating:  # from here a rule would go on, by what it holds, to where no weights have been
+            yield
+            return
+        self._evaluating = True
+        try:
+            with held(evaluation_points(self._chains(), self.state)):
+                yield
+        finally:
+            self._evaluating = False
 
     def _chains(self) -> list[tuple[dict[str, Any], Chain]]:
         """Return every group with the rule that its knobs make now."""

@@ -31,11 +31,13 @@ def cross_entropy(logits: Tensor, targets: Tensor, *, smoothing: float = 0.0, cl
     logits: (B, K) float; of half precision, the loss is summed, and returned, in float32: sums of weights go beyond 65,504.
     targets: (B,) int64, or (B, K) float rows that sum to 1. class_weights: (K,) float, >= 0, whose mean over the training samples
     should be 1, for the loss's scale.
-    Raises DataError for shapes or types that do not fit.
+    A logit of -inf takes its class out: it weighs nothing where its target is 0 (but in torch's own loss of rows of targets).
+    Raises DataError for shapes or types that do not fit, and for class numbers outside 0..K-1, torch's -100 among them. On a GPU
+    those are looked at with weights or focal only, for to look is to wait; without, -100 is left out there, as torch does.
 
     Source: smoothing, Szegedy et al. 2016, arXiv:1512.00567, section 7; focal, Lin et al. 2017, arXiv:1708.02002, eq. 4.
     """
-    _check(logits, targets, class_weights)
+    _check(logits, targets, class_weights, looks=focal > 0 or class_weights is not None)
     if logits.dtype in (torch.float16, torch.bfloat16):
         logits = logits.float()
     n_classes, hard = logits.shape[1], targets.ndim == 1
@@ -48,10 +50,11 @@ def cross_entropy(logits: Tensor, targets: Tensor, *, smoothing: float = 0.0, cl
     if focal:
         miss = (-torch.expm1(log_p)).clamp_min(torch.finfo(log_p.dtype).tiny)  # 1 - p; at 0 a power below 1 has no slope
         mass = mass * miss**focal
-    return -(mass * log_p).sum(1).mean()
+    return -(mass * log_p.masked_fill(mass == 0, 0.0)).sum(1).mean()  # 0 * -inf is NaN, forwards and backwards
 
 
-def _check(logits: Tensor, targets: Tensor, class_weights: Tensor | None) -> None:
+def _check(logits: Tensor, targets: Tensor, class_weights: Tensor | None, *, looks: bool) -> None:
+    """Raise DataError for what does not fit; looks: at class numbers on a GPU too."""
     if logits.ndim != 2 or not logits.is_floating_point():
         raise DataError("cross_entropy", "logits must be (B, K) float", got=(tuple(logits.shape), logits.dtype))
     hard = targets.shape == logits.shape[:1] and targets.dtype == torch.int64
@@ -59,6 +62,11 @@ def _check(logits: Tensor, targets: Tensor, class_weights: Tensor | None) -> Non
     if not (hard or soft):
         raise DataError("cross_entropy", "targets must be (B,) int64 or (B, K) float", got=(tuple(targets.shape), targets.dtype),
                         fix=f"The logits are {tuple(logits.shape)}.")  # fmt: skip
+    if hard and not torch.compiler.is_compiling() and (looks or targets.device.type == "cpu"):
+        odd = targets[(targets < 0) | (targets >= logits.shape[1])]
+        if odd.numel():
+            raise DataError("cross_entropy", f"class numbers must be in 0..{logits.shape[1] - 1}", got=int(odd[0]),
+                            fix="Leave out the rows of samples without a class.")  # fmt: skip
     if class_weights is not None and class_weights.shape != logits.shape[1:]:
         raise DataError("cross_entropy", f"class_weights must be ({logits.shape[1]},)", got=tuple(class_weights.shape))
 
