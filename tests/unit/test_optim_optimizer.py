@@ -300,6 +300,23 @@ def test_large_finite_gradients_are_not_mistaken_for_infinite_ones() -> None:
     assert optimizer.gradient_norm == pytest.approx(3**0.5 * 1e30)
 
 
+def test_parameters_that_are_parts_of_a_distributed_whole_are_refused_by_name() -> None:
+    distributed = pytest.importorskip("torch.distributed")
+    from torch.distributed.fsdp import fully_shard
+
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    try:
+        model = nn.Linear(4, 2)
+        fully_shard(model, mesh=distributed.device_mesh.init_device_mesh("cpu", (1,)))
+        model(torch.ones(3, 4)).sum().backward()
+        for nonfinite in ("error", "skip", "ignore"):
+            optimizer = Optimizer(model.named_parameters(), "adamw", nonfinite=nonfinite)
+            with pytest.raises(ModelError, match=r"that of weight \(2, 4\) is one part of many \(a DTensor of FSDP2, say\)"):
+                optimizer.step()
+    finally:
+        distributed.destroy_process_group()
+
+
 def test_sparse_and_complex_gradients_are_refused_by_name() -> None:
     table = nn.Embedding(4, 2, sparse=True)
     table(torch.tensor([1])).sum().backward()

@@ -75,7 +75,7 @@ def gather(
 ) -> Iterator[Bucket]:
     """Sort all parameters that have a ``gradient`` into buckets, in a fixed order; groups: each with its rule.
 
-    Raises ModelError for a gradient that is sparse or complex.
+    Raises ModelError for a gradient that is sparse, complex or distributed.
     """
     known, states, place = list(state_of), list(state_of.values()), 0
     for group, rule in groups:
@@ -152,8 +152,10 @@ def _alike(rule: Chain, params: list[Tensor], grads: list[Tensor], states: list[
 
 def _refuse(parameter: Tensor, grad: Tensor, groups: Groups) -> None:
     kind = "sparse" if grad.layout != torch.strided else "complex" if grad.is_complex() or parameter.is_complex() else None
+    if type(parameter.data).__name__ == "DTensor":  # by name: to import the class takes as long as torch
+        kind = "one part of many (a DTensor of FSDP2, say)"
     if kind:
-        must = f"gradients must be dense and real, but that of {parameter_name(parameter, groups)} is {kind}"
+        must = f"gradients must be dense, real and whole, but that of {parameter_name(parameter, groups)} is {kind}"
         raise ModelError("Optimizer", must, fix="Use torch.optim for it.")
 
 

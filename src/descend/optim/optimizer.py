@@ -65,7 +65,7 @@ class Optimizer(torch.optim.Optimizer):
     their mean as the stages after it met it; None where it was not needed. ``moved`` says
     whether the last ``step`` or ``flush`` moved the parameters: a skipped step does not, nor does one that only
     accumulates. ``moves`` counts the steps that moved them; ``pending`` those that have been accumulated since the last move.
-    Raises ModelError on sparse or complex gradients.
+    Raises ModelError on gradients that are sparse, complex, or parts of what other processes hold (FSDP2's DTensors).
     """
 
     rule: Rule
