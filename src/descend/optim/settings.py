@@ -149,11 +149,12 @@ def by_names(saved: Mapping[str, Any], groups: Sequence[Mapping[str, Any]]) -> d
     Where they differ, a name of one side only counts as a new name of what stands in its place; a name that both know must stand
     in one place, else KnobError is raised.
     """
-    theirs, ours = ([group.get("param_names") for group in each] for each in (saved["param_groups"], groups))
+    theirs: list[Any] = [group.get("param_names") for group in saved["param_groups"]]
+    ours: list[Any] = [group.get("param_names") for group in groups]
     if theirs == ours or None in (*theirs, *ours):
         return dict(saved)
     found = {frozenset(names): group for names, group in zip(theirs, saved["param_groups"], strict=True)}
-    if len(ours) == len(theirs) and found.keys() == set(map(frozenset, ours)):
+    if len(ours) == len(theirs) == len(found) and found.keys() == set(map(frozenset, ours)):
         ordered = []
         for names in ours:
             group = found[frozenset(names)]
