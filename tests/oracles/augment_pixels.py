@@ -107,10 +107,10 @@ def sharpness(image: Picture, factor: float) -> Levels:
 
 
 def autocontrast(levels: Picture | Levels) -> Levels:
-    """Stretch each channel over 0..255; a flat one stays."""
+    """Stretch each channel over 0..255; one whose levels lie less than half a level apart stays."""
     low, high = levels.min((0, 1)).astype(np.float64), levels.max((0, 1)).astype(np.float64)
-    spread = np.where(high > low, high - low, 255.0)
-    return (levels - np.where(high > low, low, 0.0)) * 255 / spread
+    flat = high - low < 0.5
+    return (levels - np.where(flat, 0.0, low)) * 255 / np.where(flat, 255.0, high - low)
 
 
 def equalize(levels: Levels) -> Levels:

@@ -6,10 +6,12 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageOps
 from scipy import stats
 
 from descend.augment import Pipeline
+from descend.augment import apply as meaning
 from descend.augment.factors import look_up
 
 IMAGES = np.random.default_rng(9).integers(0, 256, (16, 40, 41, 3), dtype=np.uint8)
@@ -50,6 +52,39 @@ def test_autocontrast_is_pillows_but_rounded_where_pillow_cuts(images: np.ndarra
 def test_flat_pictures_stay(spec: str) -> None:
     flat = np.full((2, 9, 9, 3), (7, 0, 255), np.uint8)
     assert np.array_equal(run(spec, flat)[0], flat)
+
+
+RESAMPLED = [
+    (["random_resized_crop()"], 24),
+    (["resize(size=31)"], None),
+    (["resize(size=90)"], None),
+    (["rotate(degrees=60.0)", "elastic()"], None),
+    (["perspective(p=1.0)", "resampling(interpolation=bicubic)"], None),
+]
+
+
+@pytest.mark.parametrize(("geometry", "size"), RESAMPLED, ids=str)
+def test_flat_channels_stay_flat_whatever_geometry_did_before(geometry: list[str], size: int | None) -> None:
+    """The weights of a resampling sum to one up to rounding only, which is no contrast."""
+    images = np.full((16, 48, 40, 3), (0, 255, 37), np.uint8)
+    images[..., 0] = np.random.default_rng(0).integers(0, 200, (16, 48, 40))  # a channel with contrast beside two without
+    pipe = Pipeline([*geometry, "autocontrast(p=1.0)"], size=size, out="uint8")
+    draws = pipe.draw(IDS, (48, 40), epoch=0)
+    plain = meaning.rounded(meaning.levels(torch.from_numpy(images), draws, torch.zeros(3), torch.ones(3)))
+    for made in (pipe.apply(images, draws), plain):
+        assert (made[..., 1] == 255).all()
+        assert (made[..., 2] == 37).all()
+        assert made[..., 0].min() == 0
+        assert made[..., 0].max() == 255
+
+
+def test_a_level_that_geometry_put_between_two_steps_is_posterized_to_one_between_theirs() -> None:
+    halves = np.full((1, 8, 8, 3), 127, np.uint8)
+    halves[:, :, 4:] = 128
+    for specs, between in (["posterize(p=1.0, bits=1)"], False), (["posterize(p=1.0, bits=1)", "shift(fraction=0.1)"], True):
+        made, _ = run(specs, halves)
+        assert {0, 128} <= set(made.ravel().tolist())
+        assert (np.setdiff1d(made, [0, 128]).size > 0) == between
 
 
 def test_gamma_is_a_power() -> None:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from descend.augment.factors import LEAST_SPREAD
 from descend.augment.simd import four, held, put, put_bytes, scaled, through
 from descend.compiled import LEAN, helper
 
@@ -98,9 +99,9 @@ def tint(row, to, out):
 
 @lean
 def spread(plane):
-    """Stretch the levels of one channel over 0..255, in place."""
+    """Stretch the levels of one channel over 0..255, in place; a flat channel stays."""
     low, high = ends(plane)
-    if high > low:
+    if high - low >= LEAST_SPREAD:
         scale = _F(255) / (high - low)
         for k in range(plane.size):
             plane[k] = (plane[k] - low) * scale

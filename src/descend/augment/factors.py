@@ -25,6 +25,7 @@ from descend.augment.points import Bools, Floats, Ints, bent, project, spline, u
 from descend.errors import KnobError
 
 N_LEVELS = 256
+LEAST_SPREAD = 0.5  # levels: a channel of less is flat; the weights of a resampling sum to one up to rounding only
 IDENTITY_TABLE = np.arange(N_LEVELS, dtype=np.float32)
 GRAY = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601 luma, the weights of Pillow and torchvision
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from descend.augment.factors import N_LEVELS
+from descend.augment.factors import LEAST_SPREAD, N_LEVELS
 
 _ALMOST = 1e-3  # pixels: sums of their shares miss whole numbers by rounding
 
@@ -12,7 +12,7 @@ _ALMOST = 1e-3  # pixels: sums of their shares miss whole numbers by rounding
 def stretched(image: torch.Tensor) -> torch.Tensor:
     """Spread each channel of levels (h, w, 3) linearly over 0..255; a flat channel stays."""
     low, high = image.amin((0, 1)), image.amax((0, 1))
-    flat = high <= low
+    flat = high - low < LEAST_SPREAD
     scale = torch.where(flat, 1.0, (N_LEVELS - 1) / torch.where(flat, 1.0, high - low))
     return (image - torch.where(flat, 0.0, low)) * scale
 

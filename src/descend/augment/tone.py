@@ -95,7 +95,9 @@ class Posterize(Augmentation):
 
         x' = x - x mod 2**(8 - bits)
 
-    All changes of tone are one table of 256 levels for each picture: one more costs nothing.
+    All changes of tone are one table of 256 levels for each picture: one more costs nothing. Where geometry has
+    averaged pixels it is read between its entries: a level between the end of a step and the next (127.5 with ``bits=1``) gets
+    one between those that are kept.
     """
 
     stage = "tone"
@@ -115,7 +117,7 @@ class Autocontrast(Augmentation):
 
         y = 255 (x - low) / (high - low)        low, high: the channel's extremes
 
-    A flat channel stays.
+    A flat channel stays, and so does one whose levels lie less than half a level apart.
     """
 
     stage = "tone"

@@ -58,7 +58,7 @@ function toned(levels, tables) {
 function stretch(levels) {
   const low = [255, 255, 255], high = [0, 0, 0];
   levels.forEach((x, i) => { low[i % 3] = Math.min(low[i % 3], x); high[i % 3] = Math.max(high[i % 3], x); });
-  levels.forEach((x, i) => { const c = i % 3; if (high[c] > low[c]) levels[i] = (x - low[c]) * (255 / (high[c] - low[c])); });
+  levels.forEach((x, i) => { const c = i % 3; if (high[c] - low[c] >= 0.5) levels[i] = (x - low[c]) * (255 / (high[c] - low[c])); });
 }
 
 // The tables that flatten the histogram of each channel, by Pillow's rule; a level between two whole ones counts for both.
