@@ -166,6 +166,7 @@ def _on_ground(image: Image.Image, background: Background) -> Image.Image:
     """Return an image with transparency laid on a plain ground: mode RGB."""
     flat = Image.new("RGB", image.size, (GROUND_LEVEL[background],) * 3)
     for top, strip in _image_strips(image):
+        strip = strip.convert("LA") if strip.mode == "La" else strip  # from which Pillow knows no other way
         layer = strip if strip.mode == "RGBA" else strip.convert("RGBA")
         # to the bit what alpha_composite gives on an opaque ground, in a third of its time
         flat.paste(layer, (0, top), mask=layer)

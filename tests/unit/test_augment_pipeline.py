@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
-from descend.augment import POLICIES, Flip, Pipeline, expand
+from descend.augment import POLICIES, Flip, Pipeline, TestTime, expand
 from descend.errors import DataError, KnobError, SpecError
 
 IMAGES = np.random.default_rng(6).integers(0, 256, (24, 20, 22, 3), dtype=np.uint8)
@@ -167,3 +169,35 @@ def test_the_plain_view_and_its_mirror_image_are_copies_of_the_middle(size: int 
     assert np.array_equal(mirrored, IMAGES[:, :, ::-1][:, top : top + height, left : left + width])
     plain.zero_()
     assert np.array_equal(stored, IMAGES), "what is done to a view leaves the picture as it is"
+
+
+@pytest.mark.parametrize("size", [np.int64(16), np.array(16), [16, 16], torch.Size([16, 16]), (np.int32(16), 16)])
+def test_a_size_may_be_of_numpy_or_torch(size: Any) -> None:
+    made = Pipeline(RICH, size=size)(IMAGES, ids=IDS, epoch=0)
+    assert torch.equal(made, Pipeline(RICH, size=16)(IMAGES, ids=IDS, epoch=0))
+
+
+@pytest.mark.parametrize("size", [True, 16.0, "16", (16, True), (16, 16, 16), (16, -1), [[16, 16]], {16}])
+def test_another_size_is_refused(size: Any) -> None:
+    for kind in (lambda: Pipeline(RICH, size=size), lambda: TestTime("flip", size=size)):
+        with pytest.raises(KnobError, match=r"augment: size must be a whole number of pixels > 0, two of them, or None, got"):
+            kind()
+
+
+@pytest.mark.parametrize("value", [None, "a", 1.5, True, [1]])
+def test_what_numbers_a_draw_is_a_whole_number(value: Any) -> None:
+    for kind in (lambda: Pipeline(RICH, seed=value), lambda: TestTime("flip", seed=value)):
+        with pytest.raises(KnobError, match="seed must be a whole number, got"):
+            kind()
+    pipe, usual = Pipeline("mixup()"), {"epoch": 1, "step": 1, "draw": 1}
+    for name in ("epoch", "draw") if value is None else usual:
+        for call in (lambda **numbers: pipe.draw(IDS, (20, 22), **numbers), lambda **numbers: pipe.needed(IDS, [0], **numbers)):
+            with pytest.raises(KnobError, match=f"{name} must be a whole number, got"):
+                call(**{**usual, name: value})
+
+
+def test_numbers_of_numpy_and_torch_draw_as_pythons_do() -> None:
+    pipe = Pipeline([*RICH, "mixup()"], seed=np.int64(2))  # pyright: ignore[reportArgumentType]
+    given: Any = {"epoch": torch.tensor(3), "step": np.int32(4), "draw": np.int64(5)}
+    expected = Pipeline([*RICH, "mixup()"], seed=2).draw(IDS, (20, 22), epoch=3, step=4, draw=5)
+    assert pipe.draw(IDS, (20, 22), **given).describe() == expected.describe()

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
-from torch.utils.data import DataLoader, WeightedRandomSampler
+from torch.utils.data import DataLoader, RandomSampler, WeightedRandomSampler
 
 from descend import rng
 from descend.augment import Augmented, Pipeline
 from descend.data import Batches, Decoded, decoded, load
+from descend.errors import KnobError
 from descend.regularize import BalancedSampling, Dropout
 from descend.train.batch_sources import FeatureSource, ImageSource
 
@@ -205,3 +206,20 @@ def test_nobody_is_warned_who_announces_or_draws_nothing() -> None:
     assert warned(PIPE.wrap(SAMPLES), 3, announced=True, sampler=WeightedRandomSampler(SKEWED, 200), shuffle=False) == []
     assert warned(Pipeline(["center_crop(size=8)"]).wrap(SAMPLES), 3) == []
     assert warned(PIPE.wrap(SAMPLES), 1) == []
+
+
+def test_samples_that_one_epoch_reads_again_are_no_certain_second_epoch() -> None:
+    """Two loaders, or a sampler of twice the length, look like a forgotten ``set_epoch``: the warning says "if"."""
+    wrapped = PIPE.wrap(SAMPLES)
+    (message,) = warned(wrapped, 1, announced=True, sampler=RandomSampler(SAMPLES, num_samples=60), shuffle=False)
+    assert "If this is another epoch, announce it" in message
+    assert "several times" in message
+
+
+@pytest.mark.parametrize("epoch", [1.5, True, None, "2"])
+def test_an_epoch_is_a_whole_number(epoch: Any) -> None:
+    wrapped = PIPE.wrap(SAMPLES)
+    with pytest.raises(KnobError, match=r"augment\.wrap: epoch must be a whole number"):
+        wrapped.set_epoch(epoch)
+    wrapped.set_epoch(np.int64(3))  # pyright: ignore[reportArgumentType]
+    assert torch.equal(wrapped[0][0], PIPE(IMAGES[:1], ids=[0], epoch=3)[0])

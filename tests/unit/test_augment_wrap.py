@@ -61,6 +61,28 @@ def test_what_cannot_work_is_refused() -> None:
         PIPE.wrap(SAMPLES, [1, 2])
 
 
+@pytest.mark.parametrize(
+    ("sample", "got"),
+    [
+        (torch.from_numpy(IMAGES[0]).permute(2, 0, 1), "Tensor"),  # would be read as its red channel, with two targets
+        (IMAGES[0], "ndarray"),
+        (Image.fromarray(IMAGES[0]), "Image"),
+        ({"image": IMAGES[0], "label": 1}, "dict"),
+        ((), r"\(\)"),
+    ],
+    ids=["tensor", "array", "Pillow", "dictionary", "empty"],
+)
+def test_a_sample_that_is_no_picture_with_its_target_is_refused(sample: Any, got: str) -> None:
+    for wrapped in (PIPE.wrap([sample]), PIPE.wrap(ReadTogether([sample]))):
+        with pytest.raises(DataError, match=rf"a sample must be a tuple or list.*got .?{got}.*\(picture, target\)"):
+            wrapped[0]
+
+
+def test_a_sample_may_be_a_list_and_have_no_target() -> None:
+    (picture,) = PIPE.wrap([[IMAGES[0]]])[0]
+    assert torch.equal(picture, expected(0)[0])
+
+
 class Counted(Pipeline):
     """A pipeline that keeps the shapes of the batches that it is given."""
 
@@ -171,6 +193,8 @@ def with_mode(mode: str) -> Image.Image:
         return Image.fromarray(np.concatenate([IMAGES[0], ALPHA], 2))
     if mode == "LA":
         return Image.merge("LA", [Image.fromarray(GRAY), Image.fromarray(ALPHA[..., 0])])
+    if mode == "La":
+        return with_mode("LA").convert("La")
     if mode == "I;16":
         return Image.fromarray(DEEP)
     if mode == "I":
@@ -194,6 +218,7 @@ EXPECTED = {
     "I": np.rint(DEEP / 257.0)[..., None].repeat(3, 2),
     "F": np.rint(DEEP / 257.0)[..., None].repeat(3, 2),
     "P": (255 - GRAY)[..., None].repeat(3, 2),
+    "La": np.rint(np.floor(GRAY / 255.0 * ALPHA[..., 0] + 0.5) + 255.0 - ALPHA[..., 0])[..., None].repeat(3, 2),  # premultiplied
     "CMYK": IMAGES[0],
     "YCbCr": np.asarray(Image.fromarray(IMAGES[0]).convert("YCbCr").convert("RGB")),
 }
@@ -205,7 +230,7 @@ def test_pillow_images_of_any_mode_are_read_by_the_decode_policy(mode: str) -> N
     picture = with_mode(mode)
     assert picture.mode == mode
     for levels in (AS_LEVELS.transform()(picture).permute(1, 2, 0), AS_LEVELS.wrap([(picture, 0)])[0][0]):
-        assert np.abs(levels.numpy() - EXPECTED[mode]).max() <= (1 if "A" in mode else 0)
+        assert np.abs(levels.numpy() - EXPECTED[mode]).max() <= (1 if mode in ("LA", "RGBA", "La") else 0)
         assert np.array_equal(levels.numpy(), decode(picture))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -10,11 +11,21 @@ from numpy.typing import ArrayLike, NDArray
 from PIL.Image import Image
 
 from descend.augment.points import Ints
-from descend.errors import DataError
+from descend.errors import DataError, KnobError
 from descend.pixels import flattened, orientation, rgb, turned
 
 Images: TypeAlias = torch.Tensor | NDArray[np.uint8]
 Picture: TypeAlias = Image | torch.Tensor | NDArray[Any]
+
+
+def whole(who: str, knob: str, value: Any) -> int:
+    """Return a whole number, also one of NumPy or torch, as Python's. Raises KnobError for anything else, True and False too."""
+    try:
+        if isinstance(value, (bool, np.bool_)):
+            raise TypeError
+        return operator.index(value)
+    except TypeError:
+        raise KnobError(who, f"{knob} must be a whole number", got=value) from None
 
 
 def sample_ids(ids: ArrayLike | torch.Tensor) -> Ints:

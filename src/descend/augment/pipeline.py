@@ -17,7 +17,7 @@ from descend.augment.color import Normalize
 from descend.augment.composition import numbered
 from descend.augment.factors import Draws, neutral
 from descend.augment.geometry import RandomResizedCrop
-from descend.augment.inputs import Images, checked, sample_ids, writable
+from descend.augment.inputs import Images, checked, sample_ids, whole, writable
 from descend.augment.matrices import fit
 from descend.augment.mix import mix_targets, soften
 from descend.augment.points import Ints
@@ -51,7 +51,8 @@ class Pipeline:
     >>> pipe(np.zeros((2, 32, 32, 3), np.uint8), ids=[7, 9], epoch=0).shape
     torch.Size([2, 24, 24, 3])
 
-    Raises SpecError and KnobError on construction, DataError for batches it cannot read.
+    Raises SpecError and KnobError on construction, DataError for batches it cannot read, KnobError for an epoch, step or draw that
+    is no whole number.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Pipeline:
     ) -> None:
         self.transforms = expand(specs)
         self._named = numbered(self.transforms)
-        self.seed = int(seed)
+        self.seed = whole("augment", "seed", seed)
         self.size = _pair(size)
         if out not in ("float", "uint8"):
             raise KnobError("augment", "out must be 'float' or 'uint8'", got=out)
@@ -144,6 +145,7 @@ class Pipeline:
 
         local: positions of one process's rows in the global batch ``ids``; the draw is then for the rows ``needed(...)``.
         """
+        epoch, draw, step = _numbers(epoch, draw, step)
         ids, places = sample_ids(ids), None
         rows, kept = ids, None
         if local is not None:
@@ -165,6 +167,7 @@ class Pipeline:
         ids: (N,) of the global batch, the same in every process. local: (b,) positions of the process's rows in it. Without
         mixing these are all; with it, up to twice as many, or four times with two mixings.
         """
+        epoch, draw, step = _numbers(epoch, draw, step)
         ids, rows = sample_ids(ids), sample_ids(local)
         if len(np.unique(rows)) < len(rows) or (len(rows) and not 0 <= rows.min() <= rows.max() < len(ids)):
             raise DataError("augment", f"local must be different positions in a batch of {len(ids)}", got=rows.tolist()[:9])
@@ -230,11 +233,25 @@ class Pipeline:
                                 fix="Leave size out: it takes the size of the pipeline.")  # fmt: skip
 
 
-def _pair(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
-    pair = (size, size) if isinstance(size, int) else size
-    if pair is not None and not (len(pair) == 2 and all(isinstance(side, int) and side > 0 for side in pair)):
+def _pair(size: Any) -> tuple[int, int] | None:
+    if size is None:
+        return None
+    try:
+        height, width = (whole("augment", "size", side) for side in (size if np.ndim(size) else (size, size)))
+    except (TypeError, ValueError):
+        height = width = 0
+    if min(height, width) < 1:
         raise KnobError("augment", "size must be a whole number of pixels > 0, two of them, or None", got=size)
-    return pair
+    return height, width
+
+
+def _numbers(epoch: int, draw: int, step: int | None) -> tuple[int, int, int | None]:
+    """Return where a batch is drawn, as Python's whole numbers."""
+    return (
+        whole("augment", "epoch", epoch),
+        whole("augment", "draw", draw),
+        None if step is None else whole("augment", "step", step),
+    )
 
 
 def _triple(values: Color) -> Color:

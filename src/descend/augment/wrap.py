@@ -15,7 +15,7 @@ from torch.utils.data import Dataset, Sampler
 
 from descend import rng
 from descend.augment.collate import Sample
-from descend.augment.inputs import Picture, one_image
+from descend.augment.inputs import Picture, one_image, whole
 from descend.augment.memory import lent_by
 from descend.augment.outbox import Outbox
 from descend.augment.points import Ints
@@ -48,8 +48,9 @@ class BatchTransform(Protocol):
 
 _EPOCH, _READS, _ANNOUNCED, _BEGUN, _WARNED = range(5)  # numbers that workers share: the epoch, reads since set_epoch, switches
 _FORGOTTEN = (
-    "augment.wrap: a second epoch has begun without set_epoch(epoch). Call it before every epoch: draws are a function of the"
-    " epoch, so a run that is resumed or repeated gets the same pictures only then."
+    "augment.wrap: every sample has been read, and reading goes on without set_epoch(epoch). If this is another epoch, announce it:"
+    " draws are a function of the epoch, so a run that is resumed or repeated gets the same pictures only then. If one epoch reads"
+    " samples several times, as with two loaders or RandomSampler(num_samples=...), nothing is wrong."
 )
 
 
@@ -82,9 +83,10 @@ class Augmented(Dataset[tuple[Any, ...]]):
     persistent: they finish what they had begun to read, and without it that counts as visits of the next epoch.
 
     Pictures: as ``Pipeline.transform`` takes them, and tensors (H, W, 3) or (H, W) besides. Mixing needs whole batches and is
-    refused. Warns once where a second epoch begins and ``set_epoch`` was forgotten.
+    refused. Warns once where reading goes on after every sample was read, which may mean that ``set_epoch`` was forgotten.
 
-    Raises KnobError (a pipeline that mixes) and DataError (ids that do not fit, pictures of another kind).
+    Raises KnobError (a pipeline that mixes, an epoch that is no whole number) and DataError (ids that do not fit, pictures of
+    another kind, samples that are no tuples or lists).
     """
 
     def __init__(self, dataset: Sequence[Any] | Dataset[Any], pipe: BatchTransform, ids: ArrayLike | None = None) -> None:
@@ -100,9 +102,10 @@ class Augmented(Dataset[tuple[Any, ...]]):
         self._outbox = Outbox()
 
     def set_epoch(self, epoch: int) -> None:
-        """Announce the epoch before its first sample is read."""
+        """Announce the epoch before its first sample is read. Raises KnobError for anything but a whole number."""
+        number = whole("augment.wrap", "epoch", epoch)
         self._visits.zero_()
-        self._state[:_WARNED] = torch.tensor([int(epoch), 0, 1, 0])
+        self._state[:_WARNED] = torch.tensor([number, 0, 1, 0])
 
     def numbered(self, sampler: Iterable[int]) -> NumberedVisits:
         """Return a sampler of the same samples that also tells which visit, of which epoch, each is: for loaders with workers."""
@@ -131,7 +134,7 @@ class Augmented(Dataset[tuple[Any, ...]]):
         """
         rows = [index[0] if isinstance(index, tuple) else index for index in indices]
         visits, epochs = zip(*self._visits_of(indices), strict=True)
-        samples = [(one_image("augment.wrap", picture, channels_last=True), *rest) for picture, *rest in self._read(rows)]
+        samples = [_with_array(sample) for sample in self._read(rows)]
         ids = rng.visit_ids(self.ids[rows], visits)
         augmented: list[Any] = [None] * len(rows)
         for (_, epoch), places in _alike([(sample[0].shape, epoch) for sample, epoch in zip(samples, epochs, strict=True)]):
@@ -169,6 +172,20 @@ class Augmented(Dataset[tuple[Any, ...]]):
     def _is_over(self, visits: Ints, state: Ints) -> bool:
         """Whether by all signs an epoch is over and the next one was not announced."""
         return bool(state[_READS] == len(self)) and (not state[_ANNOUNCED] or bool((visits == 1).all()))
+
+
+def _with_array(sample: Any) -> tuple[Any, ...]:
+    """Return a sample (picture, target, ...) with its picture as an array (1, H, W, 3) uint8.
+
+    Raises DataError for anything else: a picture by itself could be unpacked too, into its rows or channels, a dictionary into keys.
+    """
+    listed = isinstance(sample, (tuple, list))
+    if not listed or not sample:
+        raise DataError("augment.wrap", "a sample must be a tuple or list that begins with the picture",
+                        got=sample if listed else type(sample).__name__,
+                        fix="Have the data set return (picture, target), or (picture,) where there is no target.")  # fmt: skip
+    picture, *rest = sample
+    return one_image("augment.wrap", picture, channels_last=True), *rest
 
 
 def _alike(facts: Sequence[Fact]) -> Iterable[tuple[Fact, list[int]]]:
