@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -70,6 +72,42 @@ def test_weights_follow_the_beta_law(alpha: float) -> None:
     assert stats.kstest(drawn, stats.beta(alpha, alpha).cdf).pvalue > 1e-3
 
 
+TINTS = np.linspace(0, 240, 14).astype(np.uint8)  # one level for each picture: what it shows is what its target must say
+
+
+@pytest.mark.parametrize(
+    "specs",
+    [
+        ["cutmix()", "cutmix()"],
+        ["cutmix(p=0.5)", "mixup()", "cutmix()"],
+        ["one_of(mixup(), cutmix())", "cutmix()", "mixup(p=0.5)"],
+        ["some_of(cutmix(), mixup(), cutmix(alpha=0.5), n=2)"],
+        ["cutmix()", "one_of(cutmix(), mixup())", "cutmix(alpha=3.0)"],
+    ],
+    ids=str,
+)
+def test_boxes_that_cut_into_boxes_leave_the_shares_that_the_pixels_show(specs: list[str]) -> None:
+    images = np.broadcast_to(TINTS[:, None, None, None], IMAGES.shape)
+    pipe = Pipeline(specs, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    for step in range(20):
+        made, shares = pipe(images, np.arange(14), ids=IDS, epoch=0, step=step, n_classes=14)
+        assert torch.allclose(255 * made.mean((1, 2, 3)), shares @ torch.as_tensor(TINTS).float(), atol=1e-3)
+        assert torch.allclose(shares.sum(1), torch.ones(14), atol=1e-6)
+        assert (shares >= 0).all()
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_shares_in_half_precision_sum_to_one_as_well_as_they_can(kind: torch.dtype) -> None:
+    soft = torch.softmax(4 * torch.randn(14, 1000, generator=torch.Generator().manual_seed(0)), 1)
+    smooth = torch.full((14, 3), 1 / 3)  # in half precision they sum to 0.99976
+    for exact in (soft, smooth):
+        _, shares = Pipeline([])(IMAGES, exact.to(kind), ids=IDS, epoch=0)
+        assert torch.allclose(shares.sum(1), torch.ones(14), atol=1e-6)
+        assert torch.allclose(shares, exact, rtol=0.02, atol=1e-6)
+    with pytest.raises(DataError, match="sum to one"):
+        Pipeline([])(IMAGES, 0.9 * smooth.to(kind), ids=IDS, epoch=0)
+
+
 def test_partners_are_a_permutation_that_follows_epoch_and_step_but_not_the_order_of_rows() -> None:
     pipe = Pipeline("mixup()")
     order = np.random.default_rng(0).permutation(14)
@@ -102,12 +140,13 @@ def test_targets_without_mixing_become_shares() -> None:
     [
         (TARGETS, None, KnobError, "n_classes"),
         (TARGETS, 4, DataError, r"0\.\.3"),
+        (TARGETS, 5.5, KnobError, "n_classes must be a whole number"),
         (TARGETS[:3], 5, DataError, "B = 14"),
         (TARGETS.astype(float), 5, DataError, "integers"),
         (np.full((14, 5), 0.3), None, DataError, "sum to one"),
     ],
 )
-def test_bad_targets_are_refused(targets: np.ndarray, n_classes: int | None, error: type[Exception], text: str) -> None:
+def test_bad_targets_are_refused(targets: np.ndarray, n_classes: Any, error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):
         Pipeline([])(IMAGES, targets, ids=IDS, epoch=0, n_classes=n_classes)
 
@@ -119,6 +158,7 @@ def test_bad_targets_are_refused(targets: np.ndarray, n_classes: int | None, err
         ["rotate()", "cutmix()"],
         ["mixup()", "cutmix()", "mixup()"],
         ["one_of(mixup(), cutmix())"],
+        ["cutmix()", "mixup()", "cutmix()"],
         ["flip()"],
     ],
 )
