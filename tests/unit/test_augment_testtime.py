@@ -70,6 +70,21 @@ def test_random_views_are_those_of_the_runs_own_augmentation_without_mixing() ->
     assert not torch.equal(views[0], views[1])
 
 
+def test_of_a_choice_between_mixing_and_something_else_the_mixing_alone_is_left_out() -> None:
+    own = ["one_of(mixup(), flip(p=1.0))", "one_of(mixup(), cutmix())"]
+    plain = 255 * Pipeline([], size=24, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))(IMAGES, ids=IDS, epoch=0)
+    views = augment.TestTime("views(k=6)", size=24, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), augment=own).views(IMAGES, IDS)
+    n_mirrored = 0
+    for view in views:
+        for one, picture in zip(255 * view, plain, strict=True):
+            mirrored = torch.allclose(one, picture.flip(2), atol=1e-3)
+            n_mirrored += mirrored
+            assert mirrored or torch.allclose(one, picture, atol=1e-3), "where mixing was drawn, the picture stays"
+    assert 0 < n_mirrored < 36
+    with pytest.raises(KnobError, match="trained without any"):
+        augment.TestTime("views(k=2)", augment=own[1:])
+
+
 def test_constants_of_a_run_that_normalizes_by_its_own_do_not_keep_its_levels_from_being_viewed() -> None:
     own = ["flip()", "normalize(mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))"]
     levels = list(augment.TestTime("views(k=2)", size=24, out="uint8", augment=own).views(IMAGES, IDS))

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 from descend import rng
 from descend.augment.color import Normalize
 from descend.augment.factors import Draws
-from descend.augment.inputs import Images, checked
+from descend.augment.inputs import Images, checked, whole
 from descend.augment.matrices import stack, translation
 from descend.augment.pipeline import Color, Pipeline
 from descend.augment.policy import expand
@@ -133,7 +133,8 @@ class RandomViews(Views):
         p = (f(T_1(x)) + ... + f(T_k(x))) / k        f: the network's probabilities;  T_i: independent draws
 
     Prefer it where no fixed view fits: ``views(quarter_turn(), k=8)`` for pictures without an up. It costs ``k`` times one view.
-    Strong augmentations need many views to even out. The run's mixing is left out: a mixed picture has no single answer.
+    Strong augmentations need many views to even out. The run's mixing is left out, also where it is one of several transforms to
+    choose from: a mixed picture has no single answer.
     """
 
     k: Annotated[int, Ge(1), Search(2, 16)] = 8
@@ -151,7 +152,7 @@ class RandomViews(Views):
 
     def drawn_from(self, trained_with: tuple[Augmentation, ...]) -> tuple[Augmentation, ...]:
         """Return ``transforms``, else the training's without mixing. Raises KnobError if neither leaves anything to draw."""
-        chosen = self.transforms or tuple(transform for transform in trained_with if "mix" not in transform.stages)
+        chosen = self.transforms or tuple(transform for transform in trained_with if transform.stages != {"mix"})
         if all(transform.batch_wide for transform in chosen):
             raise KnobError("views", "needs transforms to draw from, and the run was trained without any", got=str(self),
                             fix=f"Write views(flip(), k={self.k}), for example.")  # fmt: skip
@@ -196,7 +197,8 @@ class TestTime:
         # levels as uint8 are normalized by the caller, by the constants of the run: its ``normalize`` has nothing to say here
         trained_with = tuple(each for each in expand(augment) if out == "float" or not isinstance(each, Normalize))
         chosen = self.technique.drawn_from(trained_with)
-        self.pipe = Pipeline(chosen, seed=rng.integer_seed(seed, "augment.tta"), size=size, out=out, mean=mean, std=std)
+        seed = rng.integer_seed(whole("tta", "seed", seed), "augment.tta")
+        self.pipe = Pipeline(chosen, seed=seed, size=size, out=out, mean=mean, std=std)
 
     @property
     def n_views(self) -> int:
@@ -220,4 +222,5 @@ class TestTime:
         return (self.pipe.apply(images, draw) for draw in draws)
 
     def _draw(self, ids: ArrayLike, source: tuple[int, int], view: int) -> Draws:
-        return self.technique.arrange(self.pipe.draw(ids, source, epoch=0, draw=view), view)
+        draws = self.pipe.draw(ids, source, epoch=0, draw=view, step=0)  # the step is asked for by a mixing inside a choice
+        return self.technique.arrange(draws.changed(mixes=()), view)
