@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from descend.augment import POLICIES, expand, policy_for
-from descend.errors import KnobError
+from descend.augment import POLICIES, Augmentation, expand, policy_for
+from descend.augment.policy_names import ELSEWHERE
+from descend.errors import KnobError, SpecError
+from descend.technique import registered
 
 
 def test_every_policy_is_a_list_of_transforms_and_every_choice_a_policy() -> None:
@@ -41,3 +43,32 @@ def test_gray_pictures_are_neither_mirrored_nor_recolored() -> None:
 def test_nonsense_is_refused(n_train: int, side: int, knob: str) -> None:
     with pytest.raises(KnobError, match=knob):
         policy_for(n_train, side=side, gray=False)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("RandomHorizontalFlip()", ["flip()"]),
+        ("horizontal_flip", ["flip()"]),
+        ("VerticalFlip(p=0.5)", ["flip(axis=vertical)"]),
+        ("RandomAffine(degrees=10)", ["rotate()", "shift()", "scale()", "shear()"]),
+        ("RandomRotation(degrees=10)", ["rotate()"]),
+        ("GaussianBlur()", ["blur()"]),
+        ("RandomPerspective()", ["'perspective'"]),
+        ("OneOf()", ["'one_of'"]),
+        ("TrivialAugmentWide()", ["trivialaugment()"]),
+        ("rotat()", ["'rotate'"]),
+    ],
+)
+def test_names_of_other_libraries_are_told_in_our_words(theirs: str, ours: list[str]) -> None:
+    with pytest.raises(SpecError, match="must name a transform or a policy") as caught:
+        expand(theirs)
+    assert all(name in str(caught.value) for name in ours)
+    assert "Known:" not in str(caught.value)
+
+
+def test_what_stands_for_a_name_of_another_library_is_no_name_of_ours_and_can_be_built() -> None:
+    own = {cls.name.replace("_", "") for cls in registered(Augmentation)}
+    assert not own & set(ELSEWHERE)
+    for texts in ELSEWHERE.values():
+        assert expand(texts)
