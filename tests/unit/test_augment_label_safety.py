@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from descend.augment import Augmentation, Pipeline
-from descend.augment.label_safety import Flips, Safety, Trial, ladder
+from descend.augment import Augmentation, Pipeline, expand
+from descend.augment.composition import Composition
+from descend.augment.label_safety import Flips, Safety, Trial, each_part, ladder
 from descend.technique import build, knobs, registered
 
-PARTS = {"transforms": (build("rotate()", Augmentation), build("flip()", Augmentation))}
-EVERY = [kind(**(PARTS if "transforms" in {knob.name for knob in knobs(kind)} else {})) for kind in registered(Augmentation)]
-TRANSFORMS = [transform for transform in EVERY if not (transform.batch_wide or "mix" in transform.stages)]
+SINGLE = [kind() for kind in registered(Augmentation) if not issubclass(kind, Composition)]
+TRANSFORMS = [transform for transform in SINGLE if not (transform.batch_wide or "mix" in transform.stages)]
 IMAGES = np.random.default_rng(5).integers(0, 256, (4, 16, 16, 3), dtype=np.uint8)
 
 
@@ -47,6 +47,11 @@ def test_every_transform_has_a_ladder_that_runs_and_is_always_done(transform: Au
         assert vars(rung).get("p", 1.0) == 1.0
         assert {knob.name for knob in knobs(type(transform))} == set(vars(rung))
         assert Pipeline([rung], out="uint8")(IMAGES, ids=np.arange(4), epoch=0).shape[0] == 4
+
+
+def test_parts_of_compositions_stand_in_their_place_however_deep() -> None:
+    asked = expand(["flip()", "one_of(rotate(), some_of(hue(), blur(p=1.0), n=1), p=0.1)", "mixup()"])
+    assert [str(part) for part in each_part(asked)] == ["flip()", "rotate()", "hue()", "blur(p=1.0)", "mixup()"]
 
 
 def trial(text: str, *flips: tuple[int, int]) -> Trial:

@@ -8,12 +8,14 @@ here.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
 from annotated_types import Le
 
+from descend.augment.composition import Composition
 from descend.augment.transform import Augmentation
 from descend.errors import KnobError
 from descend.stats import Interval, proportion
@@ -22,12 +24,22 @@ from descend.technique import Knob, knobs
 FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)  # of the strength that the transform names
 
 
+def each_part(transforms: Sequence[Augmentation]) -> tuple[Augmentation, ...]:
+    """Return transforms with the parts of compositions in their place, each of which is to be looked at by itself.
+
+    Drawn for one picture in three, a part that flips every answer looks like one that flips a third, and its strength is its own.
+    """
+    return tuple(
+        part for item in transforms for part in (each_part(item.transforms) if isinstance(item, Composition) else (item,))
+    )
+
+
 def ladder(transform: Augmentation) -> tuple[Augmentation, ...]:
     """Return the transform at rising strengths, always done (``p`` is 1): a quarter to four times what its knobs say.
 
     Scaled are the knobs whose search range begins at 0, where nothing happens, and intervals around 1 of geometry and tone, on
-    their logarithm. A transform without such knobs has one strength. Strengths beyond the legal interval end at its border, or
-    are left out where it has none.
+    their logarithm. A transform without such knobs, as ``flip`` and ``randaugment``, has one strength. Strengths beyond the legal
+    interval end at its border, or are left out where it has none. transform: a single one; see ``each_part``.
     """
     given = {knob.name: getattr(transform, knob.name) for knob in knobs(type(transform))}
     sure = given | {name: 1.0 for name in given if name == "p"}

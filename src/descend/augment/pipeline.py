@@ -51,8 +51,8 @@ class Pipeline:
     >>> pipe(np.zeros((2, 32, 32, 3), np.uint8), ids=[7, 9], epoch=0).shape
     torch.Size([2, 24, 24, 3])
 
-    Raises SpecError and KnobError on construction, DataError for batches it cannot read, KnobError for an epoch, step or draw that
-    is no whole number.
+    Raises SpecError and KnobError on construction, DataError for batches it cannot read, and KnobError for an epoch, step or draw
+    that is no whole number.
     """
 
     def __init__(

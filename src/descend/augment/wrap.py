@@ -48,9 +48,9 @@ class BatchTransform(Protocol):
 
 _EPOCH, _READS, _ANNOUNCED, _BEGUN, _WARNED = range(5)  # numbers that workers share: the epoch, reads since set_epoch, switches
 _FORGOTTEN = (
-    "augment.wrap: every sample has been read, and reading goes on without set_epoch(epoch). If this is another epoch, announce it:"
-    " draws are a function of the epoch, so a run that is resumed or repeated gets the same pictures only then. If one epoch reads"
-    " samples several times, as with two loaders or RandomSampler(num_samples=...), nothing is wrong."
+    "augment.wrap: every sample has been read, and reading goes on without set_epoch(epoch). If this is another epoch, announce"
+    " it: draws are a function of the epoch, so a run that is resumed or repeated gets the same pictures only then. If one epoch"
+    " reads samples several times, as with two loaders or RandomSampler(num_samples=...), nothing is wrong."
 )
 
 
@@ -177,7 +177,7 @@ class Augmented(Dataset[tuple[Any, ...]]):
 def _with_array(sample: Any) -> tuple[Any, ...]:
     """Return a sample (picture, target, ...) with its picture as an array (1, H, W, 3) uint8.
 
-    Raises DataError for anything else: a picture by itself could be unpacked too, into its rows or channels, a dictionary into keys.
+    Raises DataError for anything else: a picture by itself could be unpacked too, into rows or channels, a dictionary into keys.
     """
     listed = isinstance(sample, (tuple, list))
     if not listed or not sample:

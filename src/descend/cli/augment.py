@@ -48,7 +48,7 @@ def main(argv: list[str]) -> int:
     check_texts({"augmentation": asked.augment or []})
     run = None if asked.safety is None else load(asked.safety)
     from descend.report import gallery
-    from descend.train.augmentation_safety import measure
+    from descend.train.label_safety import measure
 
     dataset = _as_read(data.load(asked.data, seed=asked.seed or 0, outside=asked.outside, threads=asked.threads), run)
     transforms = _transforms(asked, dataset, None if run is None else run.record.specs("augment"))

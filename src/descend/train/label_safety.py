@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from descend import rng
 from descend.augment import Augmentation, Pipeline
-from descend.augment.label_safety import Flips, Safety, Trial, ladder
+from descend.augment.label_safety import Flips, Safety, Trial, each_part, ladder
 from descend.data import Dataset
 from descend.data.pool import n_threads
 from descend.errors import DataError, KnobError
@@ -43,12 +43,13 @@ def measure(
     right as they are count, so a flip is a wrong answer that the transform caused. Every picture is drawn once at each strength.
     tolerance: the share of flips that is still acceptable. outside: a table may name pictures that do not lie below its folder.
     progress: called with ("safety", pictures done, pictures in all).
-    Normalization, and mixing, which changes the target with the picture, are passed over; a ``resampling`` holds for all others.
+    Of ``one_of`` and ``some_of`` each part is measured by itself. Normalization, and mixing, which changes the target with the
+    picture, are passed over; a ``resampling`` holds for all others.
 
     Raises KnobError (nothing to measure, a tolerance outside 0..1, no pictures asked for) and DataError (no picture of a known
     class, or none answered right).
     """
-    measured = [transform for transform in transforms if not (transform.batch_wide or "mix" in transform.stages)]
+    measured = [transform for transform in each_part(transforms) if not (transform.batch_wide or "mix" in transform.stages)]
     reading = [transform for transform in transforms if transform.batch_wide and "normalize" not in transform.stages]
     if not measured:
         raise KnobError("safety", "needs a transform that changes pictures one by one", got=[str(item) for item in transforms])

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from descend.augment import expand
 from descend.errors import DataError, KnobError
-from descend.train.augmentation_safety import measure
+from descend.train.label_safety import measure
 from descend.train.record import RunRecord
 from descend.train.run import Run
 
@@ -57,6 +57,20 @@ def test_mirroring_flips_every_answer_and_turning_upside_down_none() -> None:
         assert flips.n > 15
     assert safety["flip()"].limit is None
     assert all(flips.k == 0 for flips in safety["flip(axis='vertical')"].trials[0].classes)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    ["one_of(flip(p=0.1), rotate(degrees=40, p=0.1), mixup())", "some_of(one_of(flip(), mixup()), rotate(degrees=40), p=0.1)"],
+)
+def test_parts_of_a_choice_are_measured_by_themselves_always_and_at_every_strength(spec: str) -> None:
+    safety = {item.transform.name: item for item in measure(run(), pictures(), expand(spec), threads=1)}
+    assert set(safety) == {"flip", "rotate"}
+    (mirrored,) = safety["flip"].trials
+    assert all(flips.k == flips.n for flips in mirrored.classes), "every answer is the other one, not a tenth of them"
+    assert safety["flip"].limit is None
+    assert [str(one.transform) for one in safety["rotate"].trials][::4] == ["rotate(degrees=10.0)", "rotate(degrees=160.0)"]
+    assert vars(safety["rotate"].limit)["degrees"] == 80
 
 
 def test_rotation_is_safe_up_to_the_angle_at_which_halves_change_places() -> None:
