@@ -10,7 +10,7 @@ from annotated_types import Ge, Le, Lt
 
 from descend.augment.channel import normal
 from descend.augment.factors import Draws
-from descend.augment.matrices import about_center
+from descend.augment.matrices import turning
 from descend.augment.points import Floats
 from descend.augment.random_stream import RandomStream
 from descend.augment.transform import Augmentation
@@ -36,8 +36,7 @@ class QuarterTurn(Augmentation):
         """Append the turn, exact to the bit; noted in degrees counter-clockwise."""
         quarters = np.floor(4 * stream.uniform()[0]).astype(np.int64)
         cos, sin = np.array([1.0, 0.0, -1.0, 0.0])[quarters], np.array([0.0, 1.0, 0.0, -1.0])[quarters]
-        linear = np.stack([np.stack([cos, -sin], -1), np.stack([sin, cos], -1)], 1)
-        return draws.warp(about_center(linear, draws.canvas)).note(stream.name, degrees=90 * quarters)
+        return draws.warp(turning(cos, sin, draws.canvas)).note(stream.name, degrees=90 * quarters)
 
 
 @technique("perspective", source="Hartley & Zisserman 2004, section 4.1 (four-point homography)")

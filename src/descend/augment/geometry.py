@@ -12,9 +12,9 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 from annotated_types import Ge, Le
 
+from descend.augment.box_sampling import N_ATTEMPTS, draw_boxes, first_fit
 from descend.augment.factors import Draws, check_range
 from descend.augment.matrices import crop_resize, rotation, shearing, stack, translation, zoom
-from descend.augment.points import Floats
 from descend.augment.random_stream import RandomStream
 from descend.augment.transform import Augmentation
 from descend.errors import KnobError
@@ -72,9 +72,6 @@ class PadCrop(Augmentation):
         return draws.warp(translation(shift[0], shift[1])).note(stream.name, x=shift[0], y=shift[1])
 
 
-_ATTEMPTS = 10  # as in torchvision: the first box that fits wins, so area and ratio keep their laws
-
-
 @technique("random_resized_crop", source="Szegedy et al. 2015, arXiv:1409.4842, section 6")
 class RandomResizedCrop(Augmentation):
     """Cut a box of random area, shape and place, and stretch it over the output.
@@ -103,27 +100,15 @@ class RandomResizedCrop(Augmentation):
     def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Append the map from the output back to the drawn box."""
         h, w = draws.canvas
-        place, rest = np.split(stream.uniform(2 + 2 * _ATTEMPTS), [2])
-        low, high = self.scale_range
-        area = h * w * (low + rest[:_ATTEMPTS] * (high - low))
-        first, last = np.log(self.ratio_range)
-        ratio = np.exp(first + rest[_ATTEMPTS:] * (last - first))
-        width, height = self._first_fit(np.sqrt(area * ratio), np.sqrt(area / ratio), h, w)
+        place, rest = np.split(stream.uniform(2 + 2 * N_ATTEMPTS), [2])
+        width, height = draw_boxes(rest, self.scale_range, self.ratio_range, (h, w))
+        width, height, fits = first_fit(width, height, (width <= w) & (height <= h))
+        ratio = np.clip(w / h, *self.ratio_range)
+        width, height = np.where(fits, width, min(w, h * ratio)), np.where(fits, height, min(h, w / ratio))
         left, top = place[0] * (w - width), place[1] * (h - height)
         canvas = (self.size, self.size) if self.size else draws.target or draws.canvas
         matrix = crop_resize(left, top, width, height, canvas)
         return draws.warp(matrix, canvas).note(stream.name, left=left, top=top, width=width, height=height)
-
-    def _first_fit(self, width: Floats, height: Floats, h: int, w: int) -> tuple[Floats, Floats]:
-        fits = (width <= w) & (height <= h)
-        pick = fits.argmax(0)[None]
-        ratio = np.clip(w / h, *self.ratio_range)
-        fallback = (min(w, h * ratio), min(h, w / ratio))
-        any_fits = fits.any(0)
-        return (
-            np.where(any_fits, np.take_along_axis(width, pick, 0)[0], fallback[0]),
-            np.where(any_fits, np.take_along_axis(height, pick, 0)[0], fallback[1]),
-        )
 
 
 @technique("rotate", source="Simard et al. 2003, ICDAR, section 2 (affine distortions)")

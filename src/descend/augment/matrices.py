@@ -39,7 +39,11 @@ def about_center(linear: Floats, canvas: Canvas) -> Floats:
 def rotation(angle: Floats, canvas: Canvas) -> Floats:
     """Return the matrices (B, 3, 3) that turn the image by ``angle``: (B,) degrees, counter-clockwise."""
     turn = np.deg2rad(angle)
-    cos, sin = np.cos(turn), np.sin(turn)
+    return turning(np.cos(turn), np.sin(turn), canvas)
+
+
+def turning(cos: Floats, sin: Floats, canvas: Canvas) -> Floats:
+    """Return the matrices (B, 3, 3) that turn the image by angles of which the cosine and the sine are given, (B,)."""
     return about_center(np.stack([np.stack([cos, -sin], -1), np.stack([sin, cos], -1)], 1), canvas)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from annotated_types import Ge, Gt, Le, Lt
 from numpy.typing import NDArray
 
+from descend.augment.box_sampling import N_ATTEMPTS, draw_boxes, first_fit
 from descend.augment.factors import Draws, check_range
 from descend.augment.points import Floats, Ints
 from descend.augment.random_stream import RandomStream
@@ -16,8 +17,6 @@ from descend.augment.transform import Augmentation
 from descend.technique import Probability, Search, technique
 
 Fill = Literal["mean", "black", "color", "noise"]
-
-_ATTEMPTS = 10  # as in the paper's loop, which retries until the box fits; ten leave a miss in about 1 of 10,000
 
 
 def paint(fill: Fill, shape: tuple[int, int], colors: Floats) -> NDArray[np.float32]:
@@ -78,17 +77,10 @@ class RandomErasing(Augmentation):
     def draw(self, stream: RandomStream, draws: Draws) -> Draws:
         """Append one box per image, empty where no attempt fits."""
         h, w = draws.canvas
-        place, colors, rest = np.split(stream.uniform(5 + 2 * _ATTEMPTS), [2, 5])
-        low, high = self.area_range
-        area = h * w * (low + rest[:_ATTEMPTS] * (high - low))
-        first, last = np.log(self.ratio_range)
-        ratio = np.exp(first + rest[_ATTEMPTS:] * (last - first))
-        height, width = np.rint(np.sqrt(area * ratio)), np.rint(np.sqrt(area / ratio))
-        fits = (height < h) & (width < w)
-        pick = fits.argmax(0)[None]
-        erased = fits.any(0)
-        height = np.take_along_axis(height, pick, 0)[0] * erased
-        width = np.take_along_axis(width, pick, 0)[0] * erased
+        place, colors, rest = np.split(stream.uniform(5 + 2 * N_ATTEMPTS), [2, 5])
+        height, width = map(np.rint, draw_boxes(rest, self.area_range, self.ratio_range, (h, w)))
+        height, width, erased = first_fit(height, width, (height < h) & (width < w))
+        height, width = height * erased, width * erased
         top, left = np.floor(place[0] * (h - height + 1)), np.floor(place[1] * (w - width + 1))
         draws = erase(draws, stream, boxes(top, left, height, width, (h, w))[:, None], self.fill, colors)
         drawn = {"erased": erased, "top": top, "left": left, "height": height, "width": width}
