@@ -8,7 +8,7 @@ import pytest
 from scipy.interpolate import BSpline
 
 from descend.augment import Pipeline
-from descend.augment.points import spline
+from descend.augment.projection import spline
 
 IMAGES = np.stack(
     [cv2.GaussianBlur(p, (0, 0), 2) for p in np.random.default_rng(1).integers(0, 256, (12, 48, 48, 3), dtype=np.uint8)]

@@ -8,7 +8,7 @@ from scipy import stats
 
 from descend.augment import Augmentation, Pipeline, expand
 from descend.augment.composition import Composition
-from descend.augment.label_safety import Flips, Safety, Trial, each_part, ladder
+from descend.augment.label_safety import Flips, Safety, Trial, each_part, strengths
 from descend.technique import build, knobs, registered
 
 SINGLE = [kind() for kind in registered(Augmentation) if not issubclass(kind, Composition)]
@@ -17,7 +17,7 @@ IMAGES = np.random.default_rng(5).integers(0, 256, (4, 16, 16, 3), dtype=np.uint
 
 
 def rungs(text: str) -> list[str]:
-    return [str(rung) for rung in ladder(build(text, Augmentation))]
+    return [str(rung) for rung in strengths(build(text, Augmentation))]
 
 
 def test_strengths_run_from_a_quarter_to_four_times_what_was_asked_and_stay_legal() -> None:
@@ -40,8 +40,8 @@ def test_intervals_about_one_grow_on_their_logarithm() -> None:
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS, ids=lambda transform: transform.name)
-def test_every_transform_has_a_ladder_that_runs_and_is_always_done(transform: Augmentation) -> None:
-    found = ladder(transform)
+def test_every_transform_has_strengths_that_run_and_are_always_done(transform: Augmentation) -> None:
+    found = strengths(transform)
     assert len(set(found)) == len(found) >= 1
     for rung in found:
         assert vars(rung).get("p", 1.0) == 1.0

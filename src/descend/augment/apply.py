@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from descend.augment.array_types import Floats, Ints
 from descend.augment.factors import N_LEVELS, Draws, Mix, Noise, split
 from descend.augment.neighborhood import processed
-from descend.augment.points import Floats, Ints
 from descend.augment.resampling import resample
 from descend.augment.statistics import equalizing, stretched
 from descend.rng import philox4x32

@@ -8,10 +8,10 @@ from typing import Annotated, ClassVar
 import numpy as np
 from annotated_types import Ge, Le, Lt
 
+from descend.augment.array_types import Floats
 from descend.augment.channel import normal
 from descend.augment.factors import Draws
 from descend.augment.matrices import turning
-from descend.augment.points import Floats
 from descend.augment.random_stream import RandomStream
 from descend.augment.transform import Augmentation
 from descend.technique import Probability, Search, technique

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from descend.augment.points import Bools, Floats
+from descend.augment.array_types import Bools, Floats
 
 N_ATTEMPTS = 10
 """As in torchvision's crop, and as in the loop of random erasing, which retries until a box fits: ten leave a miss in about 1 of

@@ -8,9 +8,9 @@ from typing import Annotated, ClassVar
 import numpy as np
 from annotated_types import Ge
 
+from descend.augment.array_types import Bools, Floats
 from descend.augment.color import saturated
 from descend.augment.factors import Draws, Noise, check_range, tinted
-from descend.augment.points import Bools, Floats
 from descend.augment.random_stream import RandomStream
 from descend.augment.transform import Augmentation
 from descend.technique import Probability, Search, technique

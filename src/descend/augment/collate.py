@@ -17,7 +17,7 @@ import torch
 from torch.utils.data import get_worker_info
 from torch.utils.data._utils.collate import collate, default_collate_fn_map
 
-from descend.augment.outbox import sendable
+from descend.augment.shared_memory import sendable
 
 
 class Sample(tuple[Any, ...]):

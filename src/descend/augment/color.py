@@ -13,8 +13,8 @@ from typing import Annotated, ClassVar
 import numpy as np
 from annotated_types import Ge, Le
 
+from descend.augment.array_types import Floats
 from descend.augment.factors import GRAY, Draws, tinted
-from descend.augment.points import Floats
 from descend.augment.random_stream import RandomStream
 from descend.augment.transform import Augmentation
 from descend.errors import KnobError

@@ -8,8 +8,8 @@ from typing import Annotated, ClassVar
 import numpy as np
 from annotated_types import Ge
 
+from descend.augment.array_types import Bools
 from descend.augment.factors import Draws
-from descend.augment.points import Bools
 from descend.augment.random_stream import RandomStream
 from descend.augment.selection import selected
 from descend.augment.transform import Augmentation, Stage

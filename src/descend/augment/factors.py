@@ -20,8 +20,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from descend.augment.array_types import Bools, Floats, Ints
 from descend.augment.describe import Description, described
-from descend.augment.points import Bools, Floats, Ints, bent, project, spline, unbent, unproject
+from descend.augment.projection import bent, project, spline, unbent, unproject
 from descend.errors import KnobError
 
 N_LEVELS = 256

@@ -14,7 +14,7 @@ from descend.augment.apply import mixed, quantiles, rounded
 from descend.augment.factors import BORDERS, Draws, Sampling
 from descend.augment.memory import uncleared
 from descend.augment.neighborhood import compiled
-from descend.augment.points import spline
+from descend.augment.projection import spline
 from descend.augment.resampling import outside_of
 from descend.augment.windows import seen
 

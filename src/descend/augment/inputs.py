@@ -10,7 +10,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from PIL.Image import Image
 
-from descend.augment.points import Ints
+from descend.augment.array_types import Ints
 from descend.errors import DataError, KnobError
 from descend.pixels import flattened, orientation, rgb, turned
 

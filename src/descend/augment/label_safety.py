@@ -34,7 +34,7 @@ def each_part(transforms: Sequence[Augmentation]) -> tuple[Augmentation, ...]:
     )
 
 
-def ladder(transform: Augmentation) -> tuple[Augmentation, ...]:
+def strengths(transform: Augmentation) -> tuple[Augmentation, ...]:
     """Return the transform at rising strengths, always done (``p`` is 1): a quarter to four times what its knobs say.
 
     Scaled are the knobs whose search range begins at 0, where nothing happens, and intervals around 1 of geometry and tone, on

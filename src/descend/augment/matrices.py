@@ -6,8 +6,8 @@ from typing import TypeAlias
 
 import numpy as np
 
+from descend.augment.array_types import Floats
 from descend.augment.factors import Draws
-from descend.augment.points import Floats
 
 Canvas: TypeAlias = tuple[int, int]  # height and width in pixels
 

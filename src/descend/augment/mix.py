@@ -15,10 +15,10 @@ import torch
 from annotated_types import Gt
 from numpy.typing import ArrayLike
 
+from descend.augment.array_types import Floats, Ints
 from descend.augment.factors import Draws, Mix
 from descend.augment.inputs import whole
 from descend.augment.occlude import boxes
-from descend.augment.points import Floats, Ints
 from descend.augment.random_stream import RandomStream
 from descend.augment.transform import Augmentation
 from descend.errors import DataError, KnobError

@@ -9,9 +9,9 @@ import numpy as np
 from annotated_types import Ge, Gt, Le, Lt
 from numpy.typing import NDArray
 
+from descend.augment.array_types import Floats, Ints
 from descend.augment.box_sampling import N_ATTEMPTS, draw_boxes, first_fit
 from descend.augment.factors import Draws, check_range
-from descend.augment.points import Floats, Ints
 from descend.augment.random_stream import RandomStream
 from descend.augment.transform import Augmentation
 from descend.technique import Probability, Search, technique

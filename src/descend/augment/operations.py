@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from descend.augment.array_types import Bools, Floats, Ints
 from descend.augment.channel import inverted
 from descend.augment.color import contrasted, gain, saturated
 from descend.augment.factors import Draws
 from descend.augment.matrices import rotation, shearing, translation
-from descend.augment.points import Bools, Floats, Ints
 from descend.augment.tone import posterized, solarized
 
 

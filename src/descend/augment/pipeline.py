@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from descend.augment import apply as meaning
 from descend.augment import fused
+from descend.augment.array_types import Ints
 from descend.augment.color import Normalize
 from descend.augment.composition import numbered
 from descend.augment.factors import Draws, neutral
@@ -20,7 +21,6 @@ from descend.augment.geometry import RandomResizedCrop
 from descend.augment.inputs import Images, checked, sample_ids, whole, writable
 from descend.augment.matrices import fit
 from descend.augment.mix import mix_targets, soften
-from descend.augment.points import Ints
 from descend.augment.policy import expand
 from descend.augment.random_stream import RandomStream
 from descend.augment.transform import Augmentation, Stage

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from descend import rng
-from descend.augment.points import Bools, Floats, Ints
+from descend.augment.array_types import Bools, Floats, Ints
 from descend.errors import KnobError
 
 

@@ -15,8 +15,8 @@ import torch
 from annotated_types import Ge, Le
 from torch.nn.functional import avg_pool2d, grid_sample
 
+from descend.augment.array_types import Ints
 from descend.augment.factors import Border, Draws, Interpolation, Sampling
-from descend.augment.points import Ints
 from descend.augment.random_stream import RandomStream
 from descend.augment.transform import Augmentation
 from descend.errors import KnobError

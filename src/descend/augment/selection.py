@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from descend.augment.array_types import Bools, Floats
 from descend.augment.factors import IDENTITY_TABLE, Draws, Mix, Neighborhood, Noise, tinted
 from descend.augment.matrices import fit
-from descend.augment.points import Bools, Floats
 from descend.errors import KnobError
 
 T = TypeVar("T")

@@ -12,8 +12,8 @@ import numpy as np
 from annotated_types import Ge, Le
 from numpy.typing import NDArray
 
+from descend.augment.array_types import Floats
 from descend.augment.factors import IDENTITY_TABLE, Draws, check_range
-from descend.augment.points import Floats
 from descend.augment.random_stream import RandomStream
 from descend.augment.transform import Augmentation
 from descend.technique import Probability, Search, technique

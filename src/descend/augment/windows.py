@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from descend.augment.array_types import Ints
 from descend.augment.factors import Draws
-from descend.augment.points import Ints
 
 _MARGIN = 3  # pixels: half of one to a center, two that cubic convolution looks further, and what positions are rounded by
 

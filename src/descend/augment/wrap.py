@@ -14,11 +14,11 @@ from numpy.typing import ArrayLike
 from torch.utils.data import Dataset, Sampler
 
 from descend import rng
+from descend.augment.array_types import Ints
 from descend.augment.collate import Sample
 from descend.augment.inputs import Picture, one_image, whole
 from descend.augment.memory import lent_by
-from descend.augment.outbox import Outbox
-from descend.augment.points import Ints
+from descend.augment.shared_memory import Outbox
 from descend.errors import DataError, KnobError
 
 Index = int | tuple[int, int, int]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from descend import rng
 from descend.augment import Augmentation, Pipeline
-from descend.augment.label_safety import Flips, Safety, Trial, each_part, ladder
+from descend.augment.label_safety import Flips, Safety, Trial, each_part, strengths
 from descend.data import Dataset
 from descend.data.pool import n_threads
 from descend.errors import DataError, KnobError
@@ -58,7 +58,7 @@ def measure(
     corrections = corrections_of(run.folder)
     dataset = of_training_or_other(run.record, data, corrections=corrections, outside=outside, threads=threads)
     rows = _chosen(dataset, run.classes, per_class, seed)
-    rungs = {transform: ladder(transform) for transform in dict.fromkeys(measured)}
+    rungs = {transform: strengths(transform) for transform in dict.fromkeys(measured)}
     views = {rung: as_trained(run.record, [*reading, rung], seed=seed) for steps in rungs.values() for rung in steps}
     unchanged = as_trained(run.record)
     answers = {rung: list[NDArray[np.int64]]() for rung in views}

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
-
 import numpy as np
-from numpy.typing import NDArray
 
+from descend.augment.array_types import Floats
 from descend.errors import DataError
-
-Floats: TypeAlias = NDArray[np.float64]
-Ints: TypeAlias = NDArray[np.int64]
-Bools: TypeAlias = NDArray[np.bool_]
 
 _ROUNDS = 60  # of fixed-point iteration to undo a bend; it converges where neighbors part by less than their distance
 _CLOSE = 1e-6  # pixels
