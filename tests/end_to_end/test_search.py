@@ -344,7 +344,7 @@ def test_what_can_be_done_without_ends_no_search(doubtful: Path, tmp_path: Path,
     def full(*_: object) -> None:
         raise RunError("run folder", "must be writable (No space left on device)")
 
-    monkeypatch.setattr("descend.search.keeps_labels.mirrored", failing)
+    monkeypatch.setattr("descend.search.label_preservation.may_mirror", failing)
     monkeypatch.setattr("descend.search.networks.save", full)
     heard = StopAt("", 0)
     run = descend.fit(doubtful, out=tmp_path / "run", progress=heard, **LONG)

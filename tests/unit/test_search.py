@@ -34,7 +34,7 @@ from descend.search import (
     expected_time,
     features,
     finetune,
-    keeps_labels,
+    label_preservation,
     mixture,
     networks,
     rungs,
@@ -684,7 +684,7 @@ def test_only_trainings_that_seem_best_are_measured(monkeypatch: pytest.MonkeyPa
     assert 0.85 * 500 < own_s * (1 + 2200 / 2000) < 500  # as many passes over validation pictures too
 
     checks = iter([True, False])
-    monkeypatch.setattr(keeps_labels, "distorted", lambda study: next(checks))
+    monkeypatch.setattr(label_preservation, "may_distort", lambda study: next(checks))
     for expected in (True, False):  # what a check allows, once for each search
         step = chosen(900.0, may_distort=None)
         assert step is not None
@@ -726,7 +726,7 @@ def test_under_a_limit_of_size_heads_read_what_keeps_it() -> None:
     assert [*Study.offered(study, 2000)] == ["last"]  # the smallest: whether it is allowed is asked of the first answer
 
 
-@pytest.mark.parametrize("check", [keeps_labels.mirrored, keeps_labels.distorted])
+@pytest.mark.parametrize("check", [label_preservation.may_mirror, label_preservation.may_distort])
 @pytest.mark.parametrize(("exchanged", "is_gray"), [(False, False), (True, False), (False, True)])
 def test_a_transform_that_exchanges_classes_is_left_out_and_gray_pictures_stay_as_they_are(
     check: Any, exchanged: bool, is_gray: bool
@@ -743,13 +743,13 @@ def test_a_transform_that_exchanges_classes_is_left_out_and_gray_pictures_stay_a
     study: Any = SimpleNamespace(
         dataset=SimpleNamespace(is_gray=is_gray, labels=labels, classes=["a", "b"], evidence=lambda rows: rows),
         rows=lambda split: np.arange(n), plan=SimpleNamespace(seed=0), first_size=224, frozen_engine=lambda view: None,
-        pretrained=SimpleNamespace(stage_names=[], late_stages=[], n_columns=lambda taps: 6), transformed=transformed,
+        pretrained=SimpleNamespace(late_stages=[], every_tap=(), n_columns=lambda taps: 6), transformed=transformed,
         log=SimpleNamespace(record=SimpleNamespace(reasons={}), timed=lambda stage: contextlib.nullcontext()),
         watch=SimpleNamespace(say=said.append),
     )  # fmt: skip
     allowed = check(study)
     assert allowed == (not exchanged and not is_gray)
-    word = "mirrored" if check is keeps_labels.mirrored else "distorted"
+    word = "mirrored" if check is label_preservation.may_mirror else "distorted"
     ((what, why),) = study.log.record.reasons.items()
     (line,) = said
     assert line.split() == [what, *("allowed" if allowed else "left out").split(), *f"({why})".split()]
@@ -928,7 +928,7 @@ def test_mirror_images_are_offered_in_the_view_of_the_best_head(monkeypatch: pyt
 def test_distortion_waits_for_its_kernels_and_is_left_out_where_they_take_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
     waited = list[float]()
     warm_up_of = {"ready": False, "late": True}
-    monkeypatch.setattr(keeps_labels, "distorted", lambda study: True)
+    monkeypatch.setattr(label_preservation, "may_distort", lambda study: True)
 
     def allowed(how: str, *, is_gray: bool = False) -> bool:
         waiting = SimpleNamespace(wait=lambda seconds, what: waited.append(seconds), going_on=lambda what: warm_up_of[how])

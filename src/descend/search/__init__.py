@@ -10,7 +10,7 @@ rungs     which step is worth its seconds next
 mixture   how the answers of several steps are weighed
 findings  what was found so far
 limits    what may be shipped
-keeps_labels: which transforms keep the labels of these pictures
+label_preservation: which transforms keep the labels of these pictures
 run       the loop over these; conclude: what is left when it ends
 """
 

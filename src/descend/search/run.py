@@ -18,7 +18,7 @@ from descend.models import Classifier
 from descend.printable import shortened
 from descend.progress import Progress
 from descend.quantities import seconds
-from descend.search import expected_time, keeps_labels, limits, networks, rungs, step_memory
+from descend.search import expected_time, label_preservation, limits, networks, rungs, step_memory
 from descend.search.clock import Clock, OutOfTime, Watch
 from descend.search.conclude import concluded
 from descend.search.features import fitted, like_the_best, refit_s, refitted_anyway, whole_heads
@@ -231,7 +231,7 @@ class Search:
         try:
             with self.watch.holding(reserve):
                 if self.clock.left() > reserve:
-                    self.study.may_mirror = keeps_labels.mirrored(self.study)
+                    self.study.may_mirror = label_preservation.may_mirror(self.study)
         except OutOfTime:
             return
         except Exception as error:

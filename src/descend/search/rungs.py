@@ -12,7 +12,7 @@ import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from descend.search import keeps_labels
+from descend.search import label_preservation
 from descend.search.begin import MARGIN
 from descend.search.expected_time import features_s, trained_judging_s
 from descend.search.features import crops_for
@@ -277,7 +277,7 @@ def _may_distort(study: Study, time_left: float) -> bool:
         study.warm_up.wait(time_left / 4, DISTORTIONS)
         if study.warm_up.going_on(DISTORTIONS):
             return False
-    return keeps_labels.distorted(study)
+    return label_preservation.may_distort(study)
 
 
 def _with_validation(study: Study, taken: Taken, draw: int, error: float, time_left: float) -> Rung | None:

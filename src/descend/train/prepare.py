@@ -33,7 +33,7 @@ from descend.quantities import seconds
 from descend.regularize import install_all
 from descend.shared_cache import shared_cache
 from descend.technique import spec
-from descend.train import folder, initial_run, label_check, pictures
+from descend.train import folder, initial_run, label_preservation, pictures
 from descend.train.auto_backbone import check_auto, with_backbone
 from descend.train.checkpoint import State, snapshot
 from descend.train.distributed_checks import check_divisible, described, in_a_line
@@ -125,7 +125,7 @@ def survey(
     if "fit" in taken and not profile.crop_loss.area:  # all are square here: how others become so has no effect
         recipe, taken = replace(recipe, fit="auto"), {name: why for name, why in taken.items() if name != "fit"}
     recipe, chosen = with_backbone(recipe, profile, len(dataset.labels), progress)
-    plan = label_check.until_measured(resolve(recipe, profile), recipe)
+    plan = label_preservation.until_measured(resolve(recipe, profile), recipe)
     before = {} if of is None else of.record.reasons  # its recipe names all settings, as if they had been asked for
     plan = replace(plan, reasons=before | plan.reasons | chosen | taken)
     check_divisible(plan, current())
@@ -161,7 +161,7 @@ def prepare_surveyed(surveyed: Survey, *, log: RunLog, progress: Progress) -> Tr
     if world.leads:
         with log.timed("engine"):
             plan, engine = _engine(plan, mode, network.backbone, log, progress)
-        plan = label_check.measured(plan, decoded, network.backbone, log, progress)
+        plan = label_preservation.measured(plan, decoded, network.backbone, log, progress)
     plan = world.told(plan)
     if world.size > 1:
         processes = described(plan, network, world, torch.get_num_threads())

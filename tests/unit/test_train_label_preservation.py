@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from descend.augment import expand
-from descend.train.label_check import measured_view, until_measured
+from descend.train.label_preservation import changes_seen, measured_view, until_measured
 from descend.train.plan import DataProfile, Plan
 from descend.train.recipe import Recipe
 from descend.train.resolve import resolve
@@ -57,3 +60,30 @@ def test_views_are_plain_and_transformed_and_large_enough_to_be_read() -> None:
     assert plain.shape == mirrored.shape == (2, 96, 96, 3)
     assert torch.equal(torch.from_numpy(plain).flip(2), torch.from_numpy(mirrored))
     assert plain[0, 0, 10, 0] == 200
+
+
+WIDTHS = {"a/quarters": 8, "a": 2, "b": 3, "c": 4, "d": 5, "last": 6}
+
+
+@pytest.mark.parametrize(
+    "taps", [("b", "c"), ("a/quarters", "a", "b", "c", "d")], ids=["tapped for this", "all that heads may read"]
+)
+def test_middle_stages_and_the_last_are_asked_apart_whatever_else_is_tapped(taps: tuple[str, ...]) -> None:
+    """What the middle stages alone see exchanged is seen there alone: the columns are those of b and c, then the last."""
+    network: Any = SimpleNamespace(
+        late_stages=("a", "b", "c", "d"), n_columns=lambda taps: sum(WIDTHS[tap] for tap in taps) + WIDTHS["last"]
+    )
+    labels = np.arange(80) % 2
+    blocks, noise = list[np.ndarray](), np.random.default_rng(0)
+    for tap in (*taps, "last"):
+        both = noise.normal(0, 0.1, (80, 2, WIDTHS[tap])) + (labels[:, None, None] if tap in ("b", "c", "last") else 0)
+        blocks.append(np.stack([both[:, 0], 1 - both[:, 1]], 1) if tap in ("b", "c") else both)
+    features = np.concatenate(blocks, 2).astype(np.float32)
+    middle, last = changes_seen(features, network, taps, labels, units=np.arange(80), seed=0)
+    assert middle.exchanges
+    assert middle.accuracy_plain == last.accuracy_plain == last.accuracy_transformed == 1.0
+    assert not last.harmful
+    network.late_stages = ()
+    (alone,) = changes_seen(features, network, taps, labels, units=np.arange(80), seed=0)
+    assert not alone.harmful
+    assert list(changes_seen(features[:6], network, taps, labels[:6], units=np.arange(6), seed=0)) == []

@@ -7,7 +7,7 @@ weights. Once measured, the recipe names what is left, so a resumed or repeated 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -25,6 +25,7 @@ from descend.train.recipe import Recipe
 from descend.train.run_log import RunLog
 from descend.train.task_builder import pixels_key, views_key
 from descend.transfer import Engine, LabelChanges, balanced_sample, extract, make_engine, measure_label_changes
+from descend.transfer.features import View
 
 CHECKED = {"flip": "mirrored", "rotate": "turned", "color_jitter": "recolored"}
 """Transforms of default augmentations that can change what a picture means, and what they make of it. Crops, shifts and erasing
@@ -32,8 +33,6 @@ hide or move what is seen; they do not turn it into something else."""
 LEAST_SIDE = 32  # pixels: smaller pictures say too little to a network that was trained on photographs
 READABLE_SIDE = 96  # pixels, to which smaller pictures are enlarged
 SAMPLE, PER_CLASS, MOST = 300, 15, 1000  # pictures measured: a few seconds; more where there are many classes
-
-View = Callable[[NDArray[np.uint8], NDArray[np.int64], int], NDArray[np.uint8]]
 
 
 def until_measured(plan: Plan, recipe: Recipe) -> Plan:
@@ -78,12 +77,7 @@ def _measure(plan: Plan, decoded: Decoded, network: Backbone, progress: Progress
             continue
         progress.say(f"  measuring whether pictures keep their label when {CHECKED[transform.name]} ...")
         features = _features(engine, plan, decoded, rows, _always(transform), progress)
-        n_last = network.n_columns(())
-        looks = [features[..., :-n_last], features[..., -n_last:]]
-        found = [
-            measure_label_changes(look[:, 0], look[:, 1], labels, units=units, seed=plan.seed) for look in looks if look.size
-        ]
-        changes[transform] = [item for item in found if item is not None]
+        changes[transform] = list(changes_seen(features, network, engine.prefix.taps, labels, units=units, seed=plan.seed))
     return changes
 
 
@@ -93,7 +87,32 @@ def sampled(dataset: Dataset, train: NDArray[np.int64], seed: int) -> NDArray[np
     return train[balanced_sample(dataset.labels[train], dataset.evidence(train), limit=limit, seed=seed)]
 
 
-def middle_stages(network: Backbone) -> tuple[str, ...]:
+def changes_seen(
+    features: NDArray[np.float32], network: Backbone, taps: Sequence[str], labels: NDArray[np.int64], *,
+    units: NDArray[np.int64], seed: int,
+) -> Iterator[LabelChanges]:  # fmt: skip
+    """Yield what a transform does to answers, as middle stages see it and then as the last does; none of too few pictures.
+
+    features: (n, 2, D), of the plain and of the transformed view of the same pictures, by the network with these stages tapped.
+    labels, units: (n,), as in ``measure_label_changes``.
+    """
+    for columns in _looks(network, taps):
+        plain, transformed = features[:, 0, columns], features[:, 1, columns]
+        changes = measure_label_changes(plain, transformed, labels, units=units, seed=seed)
+        if changes is not None:
+            yield changes
+
+
+def _looks(network: Backbone, taps: Sequence[str]) -> list[slice]:
+    """Return the columns of features that hold middle stages, where there are some, and those of the last."""
+    middle, last = _middle_stages(network), slice(-network.n_columns(()), None)
+    if not middle:
+        return [last]
+    first, after = taps.index(middle[0]), taps.index(middle[-1]) + 1
+    return [slice(-network.n_columns(taps[first:]), -network.n_columns(taps[after:])), last]
+
+
+def _middle_stages(network: Backbone) -> tuple[str, ...]:
     """Return the stages that see what a transform does.
 
     A network that was trained on mirrored pictures is blind to mirroring in its last stage; its middle ones see it.
@@ -106,7 +125,7 @@ def _engine(plan: Plan, network: Backbone) -> Engine:
     """Return what computes the features, those of middle stages before the last."""
     name = "torch" if plan.engine in ("none", "auto") else plan.engine
     size = plan.size if network.fixed_size else max(plan.size, READABLE_SIDE)
-    return make_engine(name, network, size=size, taps=middle_stages(network))
+    return make_engine(name, network, size=size, taps=_middle_stages(network))
 
 
 def _features(

@@ -5,16 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from descend.search.study import DISTORT, MIRROR, Study
-from descend.train.label_check import middle_stages, sampled
-from descend.transfer import measure_label_changes
+from descend.train.label_preservation import changes_seen, sampled
 
 
-def mirrored(study: Study) -> bool:
+def may_mirror(study: Study) -> bool:
     """Return whether pictures may be mirrored, and tell why; see ``_measured``."""
     return _allowed(study, "mirroring", MIRROR, "mirrored", "mirror images keep their labels here")
 
 
-def distorted(study: Study) -> bool:
+def may_distort(study: Study) -> bool:
     """Return whether pictures may be turned, sheared and recolored as ``DISTORT`` does, and tell why; see ``_measured``."""
     return _allowed(study, "distortion", (DISTORT,), "distorted", "turned, sheared and recolored pictures keep their labels here")
 
@@ -43,20 +42,8 @@ def _measured(study: Study, transform: tuple[str, ...], word: str, kept: str) ->
         return True, "too few pictures to measure"
     features = study.transformed(study.frozen_engine(study.first_size), rows, transform)
     labels, units = data.labels[rows], data.evidence(rows)
-    for columns in _looks(study):
-        look = features[:, :, columns]
-        changes = measure_label_changes(look[:, 0], look[:, 1], labels, units=units, seed=study.plan.seed)
-        if changes is not None and changes.harmful:
+    body = study.pretrained
+    for changes in changes_seen(features, body, body.every_tap, labels, units=units, seed=study.plan.seed):
+        if changes.harmful:
             return False, changes.reason(data.classes, word)
     return True, kept
-
-
-def _looks(study: Study) -> list[slice]:
-    """Return the columns of the tapped features that hold middle stages, where there are some, and those of the last."""
-    body, middle = study.pretrained, middle_stages(study.pretrained)
-    last = slice(-body.n_columns(()), None)
-    if not middle:
-        return [last]
-    late = body.late_stages
-    first, after = late.index(middle[0]), late.index(middle[-1]) + 1
-    return [slice(-body.n_columns(late[first:]), -body.n_columns(late[after:])), last]
