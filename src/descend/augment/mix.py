@@ -64,7 +64,7 @@ class CutMix(Augmentation):
         x' = x_j in the box, x_i around it        y' = w y_i + (1 - w) y_j        w: the share of pixels around it
 
     Prefer it over mixup where blended pictures look like nothing real. The box covers ``1 - w``, ``w ~ Beta(alpha, alpha)``, of
-    the output before it is cut at the border; the target's share counts the pixels that are left.
+    the output before it is cut at the border; the target's share counts the pixels that are left, of later boxes too.
     """
 
     stage = "mix"
