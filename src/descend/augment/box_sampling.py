@@ -30,4 +30,4 @@ def draw_boxes(
 def first_fit(one: Floats, other: Floats, fits: Bools) -> tuple[Floats, Floats, Bools]:
     """Return the sides (B,) of the first box that fits, and whether any does (B,); else those of the first. All (N, B)."""
     pick = fits.argmax(0)[None]
-    return np.take_along_axis(one, pick, 0)[0], np.take_along_axis(other, pick, 0)[0], fits.any(0)
+    return np.take_along_axis(one, pick, 0)[0], np.take_along_axis(other, pick, 0)[0], np.asarray(fits.any(0))
