@@ -70,6 +70,7 @@ def _own_files(run: Path | None) -> list[Path]:
 
     names = (
         folder.RECIPE, folder.RECORD, folder.METRICS, folder.MODEL, folder.PREDICTIONS, folder.REPORT, folder.CHECKPOINT,
-        folder.PREVIOUS, folder.FORMER_CHECKPOINT, folder.INITIAL, folder.PICTURES, folder.CORRECTIONS, run_manifest.MANIFEST, LOCK,
+        folder.PREVIOUS, folder.FORMER_CHECKPOINT, folder.INITIAL, folder.PICTURES, folder.CORRECTIONS,
+        run_manifest.MANIFEST, LOCK,
     )  # fmt: skip
     return [folder.resolve_run(run) / name for name in names]

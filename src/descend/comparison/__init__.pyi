@@ -1,10 +1,10 @@
 from .ablation import Ablation as Ablation
 from .ablation import ablate as ablate
 from .ablation import load_ablation as load_ablation
+from .ablation_rungs import Rung as Rung
 from .candidate import Candidate as Candidate
 from .candidate import candidates as candidates
 from .costs import Costs as Costs
-from .ablation_rungs import Rung as Rung
 from .loop import Settings as Settings
 from .loop import compare as compare
 from .paired import PairedRuns as PairedRuns
