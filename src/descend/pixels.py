@@ -2,8 +2,7 @@
 
 * Deep pictures, with more than 8 bits per channel (16-bit and 32-bit integers, floats), are mapped to levels so that the two
   ends of a *scale* become 0 and 255. A data set has one scale for all its pictures (``shared_scale``); a picture that stands
-  alone takes the usual one of its container (``usual_scale``). Values beyond the ends saturate; a pixel that is not a number
-  becomes 0.
+  alone takes the usual one of its container (``usual_scale``). Values beyond the ends saturate; no number becomes 0.
 * Transparent pixels show the *background* behind them (alpha, palette transparency and color keys alike).
 * CMYK, YCbCr, palette, gray and 1-bit pictures become RGB by Pillow's plain conversion; color profiles are not applied.
 * A picture stands upright as its EXIF orientation says (``turned``).

@@ -50,7 +50,7 @@ def run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 def test_a_comparison_counts_copies_once(run: Run, root: Path) -> None:
     distinct = {path.read_bytes() for path in (root / "test").rglob("*.png")}
     assert len(distinct) == N < len([*(root / "test").rglob("*.png")])
-    known = right(run.folder, "test").shares
+    known = right(run.folder, "test").answers
     assert len(known) == N
     assert {(root / name).read_bytes() for name in known} == distinct
     assert run.record.test is not None
@@ -87,8 +87,9 @@ def test_a_comparison_counts_what_belongs_together_once(run: Run, tmp_path: Path
     shares = (judged["label"] == judged["predicted"]).groupby(judged["path"].map(patient), sort=False).mean()
     assert 1 < len(shares) < len(judged)
     found = right(grouped.folder, "test")
-    assert found.n == len(judged)
-    assert sorted(found.shares.values()) == pytest.approx(sorted(shares))
+    assert (len(found.answers), found.n_units) == (len(judged), len(shares))
+    means = pd.Series(found.answers).groupby(found.unit_of).mean()
+    assert sorted(means) == pytest.approx(sorted(shares))
 
 
 def test_an_evaluation_tells_pictures_that_are_near_copies_of_trained_ones(run: Run, root: Path, tmp_path: Path) -> None:

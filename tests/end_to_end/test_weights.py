@@ -130,6 +130,7 @@ def test_an_interrupted_run_goes_on_with_the_weights_it_began_with(then, mode, s
 
 def test_a_run_goes_on_with_the_crop_that_it_began_with(shapes, file, tmp_path, monkeypatch):
     """Another version may know another one of the same backbone."""
+    monkeypatch.setenv("DESCEND_CACHE", str(tmp_path / "cache"))  # empty: features of another test's run need no computing
     settings = {**COMMON, **MODES["features"], "weights": file}
     cut = descend.fit(shapes, out=tmp_path / "cut", progress=Told("features", 1), **settings)
     assert (cut.record.status, cut.record.preparation()["resolution"]) == ("interrupted", 32)

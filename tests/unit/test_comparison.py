@@ -358,5 +358,5 @@ def test_what_candidates_took_is_written_alike_everywhere(n_failed: int, peak_by
     costs = Costs(None, 3, n_failed, None, None, None, None, peak_bytes)
     assert (costs.runs, costs.memory) == (runs, memory)
     rung = Rung("full", None, costs, None)
-    assert result._row("base", costs)[2::5] == (runs, memory)
-    assert ablation._row(rung)[3::2] == (runs, memory)
+    assert result._row("base", costs, [])[2::5] == (runs, memory)
+    assert ablation._row(rung, [])[3::2] == (runs, memory)

@@ -258,6 +258,7 @@ def test_the_fields_of_a_named_tuple_tell_entries_apart() -> None:
     assert second(turned(row, other)) == 2.0
 
 
+@pytest.mark.usefixtures("cache")
 def test_helpers_of_helpers_are_compiled_where_they_are_called_and_nowhere_else() -> None:
     @compiled.helper
     def doubled(x: Any) -> Any:

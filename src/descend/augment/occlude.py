@@ -78,7 +78,8 @@ class RandomErasing(Augmentation):
         """Append one box per image, empty where no attempt fits."""
         h, w = draws.canvas
         place, colors, rest = np.split(stream.uniform(5 + 2 * N_ATTEMPTS), [2, 5])
-        height, width = map(np.rint, draw_boxes(rest, self.area_range, self.ratio_range, (h, w)))
+        height, width = draw_boxes(rest, self.area_range, self.ratio_range, (h, w))
+        height, width = np.rint(height), np.rint(width)
         height, width, erased = first_fit(height, width, (height < h) & (width < w))
         height, width = height * erased, width * erased
         top, left = np.floor(place[0] * (h - height + 1)), np.floor(place[1] * (w - width + 1))

@@ -200,7 +200,7 @@ def made_before(item: Job) -> Made | None:
     return None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Right:
     """What a run has right of a split. answers: picture -> 1.0 or 0.0, of pictures with the same bytes and label only the first.
 
