@@ -8,7 +8,7 @@ numbers at a time, see ``simd``. Nothing here allocates, see ``compiled.LEAN``: 
 
 The code loops where NumPy has a word, because Numba's versions of ``sum``, ``any``, ``transpose`` and their kin are general: they
 took two thirds of the 25 s of compilation. Crops, flips and sizes alone, which most trainings ask for, have a kernel of their own
-of the same text: it is compiled in a third of the time.
+of the same text: it is compiled in less than half of the time.
 """
 
 from __future__ import annotations
