@@ -38,7 +38,7 @@ class PictureFiles:
 
 
 def find_pictures(sources: Iterable[str | os.PathLike[str]]) -> PictureFiles:
-    """Find the picture files that files and folders stand for, folders searched to their bottom, in natural order.
+    """Find the picture files that files and folders stand for, folders searched recursively, in natural order.
 
     A file that is named is taken whatever its ending; in folders, files that are no pictures are passed over and named, but for
     those of a system; hidden folders and those of a system (thumbnails, recycle bins) are named where they hold pictures. Raises

@@ -36,7 +36,7 @@ def feature_maps(model: nn.Module, who: str) -> list[FeatureMap]:
     pictures = readable_pictures(model, 2)
     kind = type(model).__name__
     if not pictures:
-        raise ModelError(who, f"must see the feature maps of {kind}, which read no made picture",
+        raise ModelError(who, f"must see the feature maps of {kind}, which rejects every synthetic picture",
                          fix="Put the layer into the model by hand.")  # fmt: skip
     passes = [Pass(model, x) for x in pictures]
     seen: list[Layout | None] = []

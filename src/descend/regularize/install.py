@@ -20,6 +20,7 @@ from descend.regularize.regularizer import Regularizer
 INPUT, OUTPUT = "drop_input", "drop_output"  # the names under which a module holds its attached layers
 RUNNERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 WALKS = {"children", "named_children", "items", "values", "_modules"}  # the ways to run whatever children there are
+BY_NAME = "must call its children by their names, not one after the other"
 
 # --------------------------------------------------------------------------------------------------------- attached layers
 
@@ -75,7 +76,8 @@ def holder_of(model: nn.Module, path: str, same_output: Sequence[nn.Module], who
         parent = model.get_submodule(above)
         if not runs_its_children(parent):
             return Holder(model.get_submodule(path), parent, f"{OUTPUT}_{path.replace('.', '_')}")
-    raise ModelError(who, f"{type(model).__name__} must not run its children by itself", fix="Put the layer into it by hand.")
+    must = f"{type(model).__name__} {BY_NAME}"
+    raise ModelError(who, must, fix="Put the layer into it by hand.")
 
 
 def drop_input(module: nn.Module, layer: nn.Module) -> None:
@@ -110,7 +112,7 @@ def runs_its_children(module: nn.Module) -> bool:
 
 def _adopt(parent: nn.Module, name: str, layer: nn.Module) -> None:
     if runs_its_children(parent):
-        raise ModelError(type(parent).__name__, "must not run its children by itself", fix="Attach the layer to one of them.")
+        raise ModelError(type(parent).__name__, BY_NAME, fix="Attach the layer to one of them.")
     check_free(parent, name, nn.Module)
     layer.train(parent.training)
     parent.add_module(name, layer)

@@ -1,4 +1,4 @@
-"""A look into a network by running it: on small made pictures, in evaluation form, leaving nothing behind."""
+"""A look into a network by running it: on small synthetic pictures, in evaluation form, leaving nothing behind."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def evaluation_form(model: nn.Module) -> Iterator[None]:
 
 
 def readable_pictures(model: nn.Module, n: int = 1) -> list[Tensor]:
-    """Return up to ``n`` made pictures of different sizes, (1, C, S, S) float, that ``model`` can read; [] if it reads none."""
+    """Return up to ``n`` synthetic pictures of different sizes, (1, C, S, S) float, that ``model`` can read; [] if none."""
     first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
     like = next(model.parameters(), torch.zeros(()))
     pictures: list[Tensor] = []

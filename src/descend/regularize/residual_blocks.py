@@ -180,7 +180,7 @@ def with_shortcuts(model: nn.Module, blocks: Sequence[Block], who: str) -> list[
 
     Many networks build a block with and without a shortcut from one class, and leave the place for depth in both. Dropping the
     branch where there is nothing beside it deletes the picture; a layer that no pass reaches only shifts the others' chances.
-    Where a model reads no made picture, its blocks are believed to be what they look like.
+    Where a model rejects every synthetic picture, its blocks are believed to be what they look like.
     Raises ModelError where no block is left.
     """
     rests, kept = _rests(model, blocks), list[Block]()
@@ -199,7 +199,7 @@ def with_shortcuts(model: nn.Module, blocks: Sequence[Block], who: str) -> list[
 def check_shortcuts(model: nn.Module, blocks: Sequence[Block], who: str) -> None:
     """Raise ModelError unless every block, its branches switched off, computes what its family says that is left of it.
 
-    Where a model reads no made picture, its blocks are believed to be what they look like.
+    Where a model rejects every synthetic picture, its blocks are believed to be what they look like.
     """
     wrong = [type(block).__name__ for block, rest in _rests(model, blocks).items() if not rest.known]
     if wrong:
@@ -208,7 +208,7 @@ def check_shortcuts(model: nn.Module, blocks: Sequence[Block], who: str) -> None
 
 
 def _rests(model: nn.Module, blocks: Sequence[Block]) -> dict[nn.Module, Rest]:
-    """Return what is left of each block that a pass on a made picture runs; {} where the model reads no picture."""
+    """Return what is left of each block that a pass on a synthetic picture runs; {} where the model rejects them all."""
     calls: dict[nn.Module, tuple[tuple[Any, ...], dict[str, Any]]] = {}
     pictures = readable_pictures(model, 1)
     with evaluation_form(model), ExitStack() as hooks:

@@ -52,14 +52,13 @@ middle stages, which mirroring does not rename, fell by 0.014 at most; arrows by
 class ClassAnswers:
     """Held-out answers of a head that saw plain views only, for the n measured pictures of one class.
 
-    n_plain, n_transformed: views answered right. n_changed: pictures whose plain view was right and whose transformed view got
+    n_transformed: transformed views answered right. n_changed: pictures whose plain view was right and whose transformed view got
     another class. to: the commonest of the answers to transformed views that are wrong, n_to times; None where none is.
     fall: accuracy on plain views of heads fitted without transformed views minus with them, level shared among the classes.
     """
 
     label: int
     n: int
-    n_plain: int
     n_transformed: int
     n_changed: int
     to: int | None
@@ -246,7 +245,7 @@ def _class_answers(
     given[k] = 0
     to = int(given.argmax()) if given.any() else None
     return ClassAnswers(
-        label=int(measured[k]), n=int(own.sum()), n_plain=int(right[own].sum()), n_transformed=n_transformed,
+        label=int(measured[k]), n=int(own.sum()), n_transformed=n_transformed,
         n_changed=int((right & (answers != k))[own].sum()), to=None if to is None else int(measured[to]),
         n_to=0 if to is None else int(given[to]),
         fall=mcnemar(right[own], right_joined[own], 1 - 0.05 / len(measured)).difference,
