@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from descend.errors import KnobError, OutputError, is_full_disk
-from descend.files import replacing
-from descend.unfinished import delete, unfinished_name
 
 
 def check_output(who: str, path: Path, *, reads: Iterable[Path] = ()) -> None:
@@ -18,6 +16,8 @@ def check_output(who: str, path: Path, *, reads: Iterable[Path] = ()) -> None:
 
     who: what names the file, such as ``--page``. reads: what the work reads; a file among it must not be written over.
     """
+    from descend.unfinished import delete, unfinished_name  # only those who write a file: every command imports this one
+
     if any(is_same_file(path, read) for read in reads):
         raise KnobError(who, "must be another file than those that are read", got=str(path), fix="Choose another name.")
     if path.is_dir():
@@ -48,6 +48,8 @@ def writing(path: Path) -> Iterator[Path]:
 
     A link goes on leading to its file.
     """
+    from descend.files import replacing  # takes longer to import than `descend --help` does
+
     with taken(path), replacing(Path(os.path.realpath(path))) as unfinished:
         yield unfinished
 

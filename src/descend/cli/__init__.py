@@ -88,11 +88,11 @@ def main(argv: list[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # a file name that the terminal's encoding lacks is escaped, not fatal
             stream.reconfigure(errors="backslashreplace")
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        return _explained(lambda: _tell(*HELP.splitlines()))
+        return _explained(lambda: _print(HELP))
     if arguments[0] == "--version":
         from descend import __version__
 
-        return _explained(lambda: _tell(f"descend {__version__}"))
+        return _explained(lambda: _print(f"descend {__version__}\n"))
     verb, *rest = arguments
     if verb not in VERBS:
         return _unknown(verb)
@@ -169,50 +169,63 @@ def _run(verb: str, rest: list[str]) -> int:
     return _explained(work)
 
 
-def _tell(*lines: str) -> int:
-    from descend.cli.output import tell
-
-    tell(*lines)
+def _print(text: str) -> int:
+    _taken(lambda: print(text, end=""))
     return 0
 
 
+def _taken(write: Callable[[], object]) -> None:
+    """Let standard output take something. Raises OutputError in its name where it does not, such as on a full disk."""
+    try:
+        write()
+    except OSError:  # only then: to import what knows of outputs takes as long as all else that `descend --help` does
+        from descend.cli.output import STANDARD_OUTPUT
+        from descend.outputs import taken_by
+
+        with taken_by(STANDARD_OUTPUT):
+            raise
+
+
 def _explained(work: Callable[[], int]) -> int:
-    """Do the work of a command, and see that standard output has taken what it printed; returns the exit status.
-
-    Errors are told, each in a sentence, and Ctrl-C in a word.
-    """
-    from descend.cli.output import STANDARD_OUTPUT, tell
-    from descend.errors import DescendError, KnobError, OutputError, SpecError
-    from descend.outputs import taken_by
-    from descend.printable import shortened
-
+    """Do the work of a command, and see that standard output has taken what it printed; returns the exit status."""
     came = list[int]()
     try:
         with _noting_interrupts(came):
             try:
                 return work()
             finally:
-                with taken_by(STANDARD_OUTPUT):
-                    sys.stdout.flush()
-    except DescendError as error:
+                _taken(sys.stdout.flush)
+    except (Exception, KeyboardInterrupt) as error:
+        status = _told(error, came)
+        if status is None:
+            raise
+        return status
+
+
+def _told(error: BaseException, came: list[int]) -> int | None:
+    """Tell an error in a sentence, and Ctrl-C in a word; returns the exit status, None for an error of the program's own.
+
+    came: the interrupts that there were.
+    """
+    from descend.cli.output import STANDARD_OUTPUT, tell
+    from descend.errors import DescendError, KnobError, OutputError, SpecError
+    from descend.printable import shortened
+
+    if isinstance(error, DescendError):
         if isinstance(error, OutputError) and error.who == STANDARD_OUTPUT:
             _give_up_stdout()
         tell(*f"error: {error}".split("\n"), file=sys.stderr)
         return 2 if isinstance(error, (KnobError, SpecError)) else 1
-    except KeyboardInterrupt:
-        tell("Stopped.", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # the reader of a pipe went away: `descend list | head`
+    if isinstance(error, BrokenPipeError):  # the reader of a pipe went away: `descend list | head`
         _give_up_stdout()
         return 1
-    except OSError as error:  # a disk or a folder said no; its own words name the file
+    if isinstance(error, OSError):  # a disk or a folder said no; its own words name the file
         tell(f"error: {shortened(str(error), MOST_SAID)}", file=sys.stderr)
         return 1
-    except Exception:  # what an import makes of Ctrl-C; without one, an error of its own, which is raised as it is
-        if not came:
-            raise
+    if isinstance(error, KeyboardInterrupt) or came:  # or what an import makes of Ctrl-C
         tell("Stopped.", file=sys.stderr)
         return 130
+    return None
 
 
 def _give_up_stdout() -> None:
