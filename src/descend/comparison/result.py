@@ -115,8 +115,8 @@ class Comparison:
 
     def _outcomes(self, items: list[Made]) -> dict[str, NDArray[np.float64]]:
         """Return ``outcomes`` of finished runs; the answers of each are read once."""
-        for item in (*items, *(known for known in self.made if known.status == "finished")):
-            if item not in self._right:
+        for item in self.made:
+            if item.status == "finished" and item not in self._right:
                 self._right[item] = right(Path(item.place), self.split)
         together = min(self._right.values(), key=lambda known: known.n_units)  # one rule for all that is told
         return outcomes({item: self._right[item] for item in items}, together)

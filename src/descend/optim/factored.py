@@ -122,7 +122,7 @@ def _sweep(run: Any, cut: Cut, *arrays: np.ndarray) -> None:
 
 
 @intrinsic
-def pointer(_: Any, address: Any, like: Any) -> Any:
+def _pointer(_: Any, address: Any, like: Any) -> Any:
     """Return an address as that of numbers of the type of those in the array ``like``."""
     kind = types.CPointer(like.dtype)
 
@@ -133,7 +133,7 @@ def pointer(_: Any, address: Any, like: Any) -> Any:
 
 
 @compiled.helper(fastmath=FAST)
-def sum_squares(x: Any) -> Any:
+def _sum_squares(x: Any) -> Any:
     """Return the sum of squares of an array that is not empty, at its own precision."""
     total = x[0] * x[0]
     for i in range(1, x.size):
@@ -142,9 +142,9 @@ def sum_squares(x: Any) -> Any:
 
 
 @compiled.helper
-def sum_finite(x: Any) -> float:
+def _sum_finite(x: Any) -> float:
     """Return the sum of squares of an array that is not empty, NaN where an element is not finite."""
-    total = np.float64(sum_squares(x))
+    total = np.float64(_sum_squares(x))
     if not np.isfinite(total):  # or the sum of finite squares is too large for the width of the elements
         total = 0.0
         for i in range(x.size):
@@ -260,7 +260,7 @@ def _apply_singles(p: Any, g: Any, row: Any, col: Any, c: Any, step: Any) -> Non
 
 @compiled.helper
 def _view(address: Any, first: Any, n: Any, like: Any) -> Any:
-    return carray(pointer(address + first * like.itemsize, like), n)  # pyright: ignore (untyped in Numba)
+    return carray(_pointer(address + first * like.itemsize, like), n)  # pyright: ignore (untyped in Numba)
 
 
 @compiled.helper
@@ -270,8 +270,8 @@ def _look_all(first, last, table, sizes, pieces, columns, rows, c, found):
         n, m = sizes[t]
         start, size = (matrix * n + top) * m, count * height * m
         g = _view(table[t, 1], start, size, c)
-        found[k, 0] = sum_finite(g)
-        found[k, 1] = sum_squares(_view(table[t, 0], start, size, c))
+        found[k, 0] = _sum_finite(g)
+        found[k, 1] = _sum_squares(_view(table[t, 0], start, size, c))
         if n * m > PIECE:
             _add_up(g, columns[place : place + m], rows[line : line + height], c[0])
     return True
