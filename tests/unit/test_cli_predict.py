@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow.parquet as parquet
 import pytest
 
-from descend import outputs
+from descend import files
 from descend.cli import answers as writers
 from descend.cli import main
 from descend.cli import predict as verb
@@ -135,7 +135,7 @@ def test_a_disk_that_takes_no_answers_is_told_by_the_name_of_the_file(
 
     for name in ("p.csv", "p.parquet"):
         with monkeypatch.context() as patch:
-            patch.setattr(outputs, "replacing", full)
+            patch.setattr(files, "replacing", full)
             assert main(["predict", "RUN", "x.png", "--out", str(tmp_path / name)]) == 1
         must = f"{tmp_path / name}: must be a file that can be written (No space left on device)"
         assert capsys.readouterr().err == f"error: {must}. Free some space, or choose another place.\n"
