@@ -88,11 +88,11 @@ def main(argv: list[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # a file name that the terminal's encoding lacks is escaped, not fatal
             stream.reconfigure(errors="backslashreplace")
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        return _explained(lambda: _print(HELP))
+        return _explained(lambda: _taken(lambda: print(HELP, end="")))
     if arguments[0] == "--version":
         from descend import __version__
 
-        return _explained(lambda: _print(f"descend {__version__}\n"))
+        return _explained(lambda: _taken(lambda: print(f"descend {__version__}")))
     verb, *rest = arguments
     if verb not in VERBS:
         return _unknown(verb)
@@ -169,13 +169,8 @@ def _run(verb: str, rest: list[str]) -> int:
     return _explained(work)
 
 
-def _print(text: str) -> int:
-    _taken(lambda: print(text, end=""))
-    return 0
-
-
-def _taken(write: Callable[[], object]) -> None:
-    """Let standard output take something. Raises OutputError in its name where it does not, such as on a full disk."""
+def _taken(write: Callable[[], object]) -> int:
+    """Let standard output take something; returns 0. Raises OutputError in its name where it does not, as on a full disk."""
     try:
         write()
     except OSError:  # only then: to import what knows of outputs takes as long as all else that `descend --help` does
@@ -184,6 +179,7 @@ def _taken(write: Callable[[], object]) -> None:
 
         with taken_by(STANDARD_OUTPUT):
             raise
+    return 0
 
 
 def _explained(work: Callable[[], int]) -> int:
