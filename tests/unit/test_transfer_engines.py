@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -111,6 +113,55 @@ def test_an_engine_whose_rounding_changes_the_features_is_left_out(monkeypatch, 
     choice = choose(backbone("smallcnn(width=4)").build(0), size=16, cache=CacheFolder(tmp_path))
     assert choice.engine.name != "openvino-bf16"
     assert "agree with float32" in choice.missing["openvino-bf16"]
+
+
+def answering(change) -> Any:
+    """An engine whose features are 400 random columns of a picture, a fifth of them always 0, each changed by a function."""
+    columns = np.random.default_rng(0).standard_normal((SIZE * SIZE * 3, 400)).astype(np.float32)
+
+    class Answering:
+        prefix = SimpleNamespace(size=SIZE)
+
+        def __call__(self, images: np.ndarray) -> np.ndarray:
+            centered = images.reshape(len(images), -1).astype(np.float32) - 128
+            features = centered @ columns
+            features[:, :80] = 0
+            return change(features)
+
+    return Answering()
+
+
+def test_columns_that_are_nothing_on_a_few_pictures_and_next_to_nothing_in_bfloat16_are_no_mismatch():
+    """They outweighed all others where each column was in units of its largest value: any number is infinitely many times 0."""
+    plain = answering(lambda features: features)
+
+    def rounded(features: np.ndarray) -> np.ndarray:
+        features[0, :3] = 1e-3
+        return torch.from_numpy(features).bfloat16().float().numpy()
+
+    assert engines._agreement(plain, plain) == pytest.approx(1.0)
+    assert engines._agreement(answering(rounded), plain) > engines.LEAST_AGREEMENT
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda x: x[:, ::-1], id="other columns"),
+        pytest.param(lambda x: x + 2 * x.std(0) * np.random.default_rng(1).standard_normal(x.shape), id="noise"),
+        pytest.param(lambda x: x.mean(0) + 0 * x, id="the same for all"),
+        pytest.param(lambda x: x * np.nan, id="no numbers"),
+    ],
+)
+def test_features_that_tell_pictures_apart_otherwise_do_not_agree_however_large_their_means_are(change):
+    shifted, plain = answering(lambda x: change(x) + 1e6), answering(lambda x: x + 1e6)
+    assert not engines._agreement(shifted, plain) >= engines.LEAST_AGREEMENT
+
+
+def test_bfloat16_is_offered_for_all_that_late_stages_of_a_pretrained_network_tell(lite0, cache):
+    if not installed("openvino-bf16"):
+        pytest.skip("this processor has no bfloat16")
+    choice = choose(lite0, size=96, taps=lite0.every_tap, cache=cache)
+    assert "openvino-bf16" in choice.images_per_s, choice.missing
 
 
 @pytest.mark.parametrize("name", [*ENGINES])
