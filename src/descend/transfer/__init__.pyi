@@ -10,6 +10,11 @@ from .engines import choose as choose
 from .engines import make_engine as make_engine
 from .engines import measure as measure
 from .engines import remembered as remembered
+from .feature_axes import AROUND as AROUND
+from .feature_axes import Axes as Axes
+from .feature_axes import axes_cost as axes_cost
+from .feature_axes import axes_of as axes_of
+from .feature_axes import folds_cost as folds_cost
 from .features import Divided as Divided
 from .features import Work as Work
 from .features import extract as extract
@@ -42,8 +47,3 @@ from .logistic import Trial as Trial
 from .logistic import fit_logistic as fit_logistic
 from .logistic import fit_stages as fit_stages
 from .logistic import offered as offered
-from .principal_axes import AROUND as AROUND
-from .principal_axes import Axes as Axes
-from .principal_axes import axes_cost as axes_cost
-from .principal_axes import axes_of as axes_of
-from .principal_axes import folds_cost as folds_cost

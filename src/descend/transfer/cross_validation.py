@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from descend import rng
 from descend.errors import DataError, KnobError
+from descend.transfer.feature_axes import Floats
 from descend.transfer.folds import stratified
 from descend.transfer.logistic import fit_stages
-from descend.transfer.principal_axes import Floats
 
 
 @dataclass(frozen=True)

@@ -29,9 +29,9 @@ from numpy.typing import NDArray
 from descend import rng
 from descend.errors import DataError
 from descend.stats import Interval, McNemar, mcnemar, paired
+from descend.transfer.feature_axes import Doubles, Floats, axes_of
 from descend.transfer.folds import folds_of
 from descend.transfer.logistic import Problem, search
-from descend.transfer.principal_axes import Doubles, Floats, axes_of
 from descend.transfer.side_by_side import side_by_side
 
 Ints = NDArray[np.int64]

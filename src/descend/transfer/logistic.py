@@ -3,10 +3,10 @@
     minimize over W, b:   mean_i w_i * -log softmax(W z_i + b)[y_i]  +  strength / 2 * |W|^2        z = (x - mean) / std
 
 The problem is convex, so there is one answer, whatever the start. Four things make it quick. Where it pays, the columns are
-rotated to their principal axes (the penalty does not see a rotation), in which a diagonal matrix is a good preconditioner: the
-curvature along axis j for class k is about mean(p_k (1 - p_k)) * variance_j + strength. Strengths are tried from strong to weak,
-each from the solution of the one before, and the last fit starts from the mean of the folds'. Where there are more columns than
-samples, the axes are as many as the samples.
+rotated (the penalty does not see that): where they are fewer than the samples to their principal axes, elsewhere to as many
+axes as there are samples (``feature_axes``). A diagonal matrix is a good preconditioner there: the curvature along axis j for
+class k is about mean(p_k (1 - p_k)) * variance_j + strength. Strengths are tried from strong to weak, each from the solution of
+the one before, and the last fit starts from the mean of the folds'.
 
 Source: Cox 1958, JRSS B 20, 215-242; L-BFGS: Liu & Nocedal 1989, Mathematical Programming 45, 503-528, through SciPy.
 """
@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 
 from descend.errors import DataError
 from descend.models import Backbone
+from descend.transfer.feature_axes import Axes, Doubles, Floats, axes_of
 from descend.transfer.folds import folds_of, n_cut, n_searched
 from descend.transfer.logistic_problem import Problem, go_on
-from descend.transfer.principal_axes import Axes, Doubles, Floats, axes_of
 from descend.transfer.side_by_side import side_by_side
 
 STRONGEST, WEAKEST = 1.0, 1e-6

@@ -11,7 +11,7 @@ import scipy
 import torch
 from numpy.typing import NDArray
 
-from descend.transfer.principal_axes import Doubles, Floats
+from descend.transfer.feature_axes import Doubles, Floats
 from descend.transfer.side_by_side import side_by_side
 
 TOLERANCE = 1e-7

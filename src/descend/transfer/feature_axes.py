@@ -1,8 +1,9 @@
-"""Standardized features in their principal axes: where a penalized linear head is fitted quickly.
+"""Standardized features in the axes in which a penalized linear head is fitted quickly: the penalty does not see a rotation.
 
-The penalty does not see a rotation, and in the axes a diagonal matrix is a good preconditioner. Where there are more columns than
-samples, the axes are as many as the samples. Where finding them would take longer than it saves (``axes_cost``), the axes are the
-standardized columns themselves.
+Where there are more columns than samples, these span as many directions as there are of them, and no more: Z = L Q with
+orthonormal rows Q, of which only the triangle L is ever made, since L L^T = Z Z^T (Cholesky). Elsewhere the axes are the
+principal ones, in which a diagonal matrix is a good preconditioner. Where finding them would take longer than it saves
+(``axes_cost``), the axes are the standardized columns themselves.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+import scipy
 import torch
 from numpy.typing import NDArray
 
@@ -22,27 +24,34 @@ from descend.transfer.side_by_side import side_by_side
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
+Back = Callable[[Doubles], Doubles]
 
 MANY_NUMBERS = 20_000_000  # coordinates, from which threads share one loss instead of computing one each
 ROWS_AT_ONCE = 4096  # that are standardized together
-MORE_COLUMNS = 1.25  # times as many as rows, up to which the products of columns are quicker: they do with single precision
-ROTATION = 8.5e-4
-"""What finding principal axes costs, in pictures times axes per cube of the smaller of rows and columns: 0.3 s for 1,000 rows,
-1.2 to 1.6 s for 2,000, 8.6 s for 3,570 of 3,720 columns. Nothing can stop it in the middle."""
+COLUMNS_AT_ONCE = 1024  # whose products are added up together, in doubles
+ROTATION, TRIANGLE = 8.5e-4, 1.8e-4
+"""What finding axes costs, in pictures times axes. Principal ones, per cube of the columns: 0.3 s for 1,000, 1.2 to 1.6 s for
+2,000. The triangle, per square of the rows times the columns: 0.9 s for 2,468 rows of 5,316 columns, whose principal axes took
+4.1, and 1.7 s for 3,570 of 3,720. Nothing can stop either in the middle."""
 AROUND = 0.6  # evaluations of a choice that begins at a strength that did well on similar features, in those of a whole one
 MORE_TO_CHOOSE, MORE_TO_FIT = 1.4, 2.0
 """Evaluations of the loss in standardized columns, in those in principal axes: of a choice among strengths, and of one fit from
 nothing (`benchmarks/head_axes.py`)."""
+MORE_OF_TRIANGLE = 1.15  # the same of axes that a triangle gives: 0.8 to 1.4 times on hands and blurred flowers
+ROUNDED = 1e-10  # of the products, added to their diagonal: more than rounding takes off it, less than a head reads
 NEGLIGIBLE = 1e-6  # variance of an axis relative to the largest, below which it carries rounding errors
 
 
 @dataclass(frozen=True)
 class Axes:
-    """Standardized features in their principal axes. coordinates: (n, V, r) float32. variances: (r,) of each axis."""
+    """Standardized features in other axes. coordinates: (n, V, r) float32. variances: (r,) of each axis.
+
+    back: weights (r, K) of the axes -> those of the standardized columns, (D, K); None where the axes are the columns.
+    """
 
     mean: Doubles
     scale: Doubles
-    rotation: Callable[[], Floats] | None  # -> (D, r); made when it is needed; None where the axes are the columns
+    back: Back | None
     coordinates: Floats
     variances: Doubles
 
@@ -72,36 +81,54 @@ class Axes:
             z[at : at + ROWS_AT_ONCE] = (rows[at : at + ROWS_AT_ONCE] - mean) / scale
         if not rotated:
             return cls(mean, scale, None, z.reshape(features.shape), (~constant).astype(np.float64))
-        by_columns = n_columns <= MORE_COLUMNS * len(z)
-        gram = z.T @ z if by_columns else z @ z.T
-        values, vectors = _eigh(gram) if by_columns else np.linalg.eigh(gram.astype(np.float64))
-        kept = values > NEGLIGIBLE * values[-1]
-        kept[: -most if most else 0] = False
-        values, vectors = values[kept], vectors[:, kept]
-        if by_columns:
-            vectors[constant] = 0  # z = U S V^T: these are V, the rotation
-            return cls(mean, scale, lambda: vectors, (z @ vectors).reshape(n, n_views, -1), values / len(z))
-        roots = np.sqrt(values)
-        coordinates = (vectors * roots).astype(np.float32)  # here they are U: the coordinates are U S, the rotation is V
-        rotate = lambda: z.T @ (vectors / roots).astype(np.float32)  # noqa: E731
-        return cls(mean, scale, rotate, coordinates.reshape(n, n_views, -1), values / len(z))
+        coordinates, back = _triangle(z) if n_columns > len(z) else (z, None)
+        if back is None or most is not None:
+            coordinates, back = _principal(coordinates, most, back)
+        variances = np.square(coordinates).mean(0, dtype=np.float64)
+        return cls(mean, scale, back, coordinates.reshape(n, n_views, -1), variances)
 
     def to_columns(self, solution: Doubles) -> tuple[Floats, Floats]:
         """Return (weight (K, D), bias (K,)) for raw features, of a solution (r + 1, K) in these axes."""
-        of_columns = solution[:-1] if self.rotation is None else self.rotation().astype(np.float64) @ solution[:-1]
+        of_columns = solution[:-1] if self.back is None else self.back(solution[:-1])
         weight = of_columns / self.scale[:, None]
         bias = solution[-1] - self.mean @ weight
         return np.ascontiguousarray(weight.T).astype(np.float32), bias.astype(np.float32)
 
 
-def _eigh(gram: Floats) -> tuple[Doubles, Floats]:
-    """Return the eigenvalues and vectors of products of columns, float32: a third of the time of doubles.
+def _triangle(z: Floats) -> tuple[Floats, Back]:
+    """Return L of z = L Q, (m, m), for z of m rows, and what gives columns the weights of axes: Q^T w = Z^T L^-T w."""
+    products = np.zeros((len(z), len(z)))
+    for at in range(0, z.shape[1], COLUMNS_AT_ONCE):
+        part = z[:, at : at + COLUMNS_AT_ONCE].astype(np.float64)
+        products += part @ part.T
+    products[np.diag_indices(len(z))] += ROUNDED * np.linalg.norm(products)  # rows are centered, and some are copies
+    triangle = np.linalg.cholesky(products)
 
-    A rotation that is off by 1e-6 is as good as any: coordinates are computed by it. Products of rows need doubles: there the
-    coordinates are the vectors themselves, and those of small variance would not be what the columns give.
+    def back(weights: Doubles) -> Doubles:
+        of_rows = scipy.linalg.solve_triangular(triangle, weights, lower=True, trans="T")
+        parts = range(0, len(z), ROWS_AT_ONCE)
+        return sum(z[at : at + ROWS_AT_ONCE].T.astype(np.float64) @ of_rows[at : at + ROWS_AT_ONCE] for at in parts)
+
+    return triangle.astype(np.float32), back
+
+
+def _principal(z: Floats, most: int | None, before: Back | None) -> tuple[Floats, Back]:
+    """Return z in its principal axes, the ``most`` of largest variance, and what gives columns the weights of axes.
+
+    before: the same for z itself, where it stands in other axes already. Single precision is enough, at a third of the time: a
+    rotation that is off by 1e-6 is as good as any, and coordinates are computed by it.
     """
-    values, vectors = torch.linalg.eigh(torch.from_numpy(gram))
-    return values.double().numpy(), vectors.numpy()
+    values, found = torch.linalg.eigh(torch.from_numpy(z.T @ z))
+    kept = values > NEGLIGIBLE * values[-1]
+    kept[: -most if most else 0] = False
+    vectors = found[:, kept].numpy()
+    vectors[~z.any(0)] = 0  # of constant columns
+
+    def back(weights: Doubles) -> Doubles:
+        of_these = vectors.astype(np.float64) @ weights
+        return of_these if before is None else before(of_these)
+
+    return z @ vectors, back
 
 
 def axes_of(
@@ -136,10 +163,11 @@ class AxesCost:
 
 def axes_cost(n_rows: int, n_columns: int, n_classes: int, n_folds: float) -> AxesCost:
     """Return what the quicker of both ways costs, in units of ``folds_cost``, whose arguments these are."""
-    n_axes, more = min(n_rows, n_columns), MORE_TO_CHOOSE if n_folds else MORE_TO_FIT
-    rotation = ROTATION * n_axes**3
+    wide, more = n_columns > n_rows, MORE_TO_CHOOSE if n_folds else MORE_TO_FIT
+    found = TRIANGLE * n_rows**2 * n_columns if wide else ROTATION * n_columns**3
+    n_axes = MORE_OF_TRIANGLE * n_rows if wide else n_columns
     longer = folds_cost(n_rows, more * n_columns, n_classes, n_folds) - folds_cost(n_rows, n_axes, n_classes, n_folds)
-    return AxesCost(min(rotation, longer), rotation < longer)
+    return AxesCost(min(found, longer), found < longer)
 
 
 def folds_cost(n_rows: int, n_axes: float, n_classes: int, n_folds: float) -> float:
