@@ -106,8 +106,10 @@ def _triangle(z: Floats) -> tuple[Floats, Back]:
 
     def back(weights: Doubles) -> Doubles:
         of_rows = scipy.linalg.solve_triangular(triangle, weights, lower=True, trans="T")
-        parts = range(0, len(z), ROWS_AT_ONCE)
-        return sum(z[at : at + ROWS_AT_ONCE].T.astype(np.float64) @ of_rows[at : at + ROWS_AT_ONCE] for at in parts)
+        of_columns = np.zeros((z.shape[1], weights.shape[1]))
+        for at in range(0, len(z), ROWS_AT_ONCE):
+            of_columns += z[at : at + ROWS_AT_ONCE].T.astype(np.float64) @ of_rows[at : at + ROWS_AT_ONCE]
+        return of_columns
 
     return triangle.astype(np.float32), back
 
