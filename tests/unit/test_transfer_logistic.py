@@ -53,10 +53,11 @@ def probabilities(weight: NDArray, bias: NDArray, x: NDArray) -> NDArray:
     ("n", "d", "k", "views"), [(120, 10, 3, 1), (60, 200, 4, 1), (90, 30, 5, 3)], ids=["tall", "wide", "views"]
 )
 @pytest.mark.parametrize("strength", [1.0, 0.01])
-@pytest.mark.parametrize("rotated", [True, False])
+@pytest.mark.parametrize(("rotated", "few"), [(True, 500), (True, 0), (False, 0)])
 def test_the_solution_is_the_optimum(
-    monkeypatch: pytest.MonkeyPatch, n: int, d: int, k: int, views: int, strength: float, rotated: bool
+    monkeypatch: pytest.MonkeyPatch, n: int, d: int, k: int, views: int, strength: float, rotated: bool, few: int
 ) -> None:  # fmt: skip
+    monkeypatch.setattr(feature_axes, "FEW_ROWS", few)
     for cost in ("ROTATION", "TRIANGLE"):
         monkeypatch.setattr(feature_axes, cost, 0.0 if rotated else math.inf)
     x, labels = blobs(n, d, k, views=views)
@@ -88,7 +89,8 @@ def test_a_constant_column_has_no_weight(monkeypatch: pytest.MonkeyPatch, rotate
     assert np.isfinite(fit.weight).all()
 
 
-def test_columns_answer_as_axes_do_where_pictures_are_fewer_and_some_are_copies() -> None:
+def test_columns_answer_as_axes_do_where_pictures_are_fewer_and_some_are_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feature_axes, "FEW_ROWS", 0)  # as of many
     x, _ = blobs(60, 200, 3)
     x[30:] = x[:30]
     x[:, :, 7] = 3.0
