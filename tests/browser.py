@@ -31,18 +31,20 @@ TOO_FAINT = """() => {
   const channel = v => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
   const luminance = c => 0.2126 * channel(c[0]) + 0.7152 * channel(c[1]) + 0.0722 * channel(c[2]);
   const canvas = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
-  const rgba = text => { canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = text; canvas.fillRect(0, 0, 1, 1);
-                         const d = canvas.getImageData(0, 0, 1, 1).data; return [d[0], d[1], d[2], d[3] / 255]; };
+  const once = (known, make) => key => known.has(key) ? known.get(key) : (known.set(key, make(key)), known.get(key));
+  const rgba = once(new Map(), text => {
+    canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = text; canvas.fillRect(0, 0, 1, 1);
+    const d = canvas.getImageData(0, 0, 1, 1).data; return [d[0], d[1], d[2], d[3] / 255]; });
   const over = (top, under) => [0, 1, 2].map(i => top[i] * top[3] + under[i] * (1 - top[3]));
-  const shown = node => node ? getComputedStyle(node).opacity * shown(node.parentElement) : 1;
-  const behind = node => { const layers = [];
+  const shown = once(new Map(), node => node ? getComputedStyle(node).opacity * shown(node.parentElement) : 1);
+  const behind = once(new Map(), node => { const layers = [];
     for (let at = node; at; at = at.parentElement) {
       const style = getComputedStyle(at), [r, g, b, a] = rgba(style.backgroundColor);
       if (style.backgroundImage !== "none") return null;            // a picture behind the words: no single answer
       layers.push([r, g, b, a * shown(at)]); }
     const scheme = getComputedStyle(document.documentElement).colorScheme;
     const dark = matchMedia("(prefers-color-scheme: dark)").matches && scheme.includes("dark");
-    return layers.reverse().reduce((under, top) => over(top, under), dark ? [18, 18, 18] : [255, 255, 255]); };
+    return layers.reverse().reduce((under, top) => over(top, under), dark ? [18, 18, 18] : [255, 255, 255]); });
   const faint = [];
   const words = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (words.nextNode()) {
@@ -94,6 +96,7 @@ def opened(
     """Open a page, and hold it at the end to what every page must keep: no request to elsewhere, no error in a script.
 
     address: a file or a URL. allowed: beginnings of URLs that the page may ask for beside its own file ("http://127.0.0.1:").
+    A screenshot of a file's page that fails lies beside it: one of every page took half of the time.
     """
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, reduced_motion="reduce")  # pyright: ignore[reportArgumentType]
     page = context.new_page()
@@ -112,6 +115,10 @@ def opened(
         yield page
         assert not errors, f"script errors: {errors}"
         assert not asked, f"requests to elsewhere: {asked}"
+    except BaseException:
+        if isinstance(address, Path):
+            page.screenshot(path=address.with_name(f"{address.stem}-{width}-{scheme}.png"), full_page=True)
+        raise
     finally:
         context.close()
 
@@ -124,14 +131,10 @@ def check_layout(page: Page) -> None:
 
 
 def check_every_look(browser: Browser, path: Path) -> None:
-    """Hold a page with all its parts open to what ``opened`` and ``check_layout`` ask, at a desk and on a phone, light and dark.
-
-    A screenshot of each lies beside the page.
-    """
+    """Hold a page with all its parts open to what ``opened`` and ``check_layout`` ask, at a desk and on a phone, light and dark."""
     for width in WIDTHS:
         for scheme in SCHEMES:
             with opened(browser, path, width=width, scheme=scheme) as page:
                 check_layout(page)
                 page.evaluate("document.querySelectorAll('details').forEach(item => item.open = true)")
-                page.screenshot(path=path.with_name(f"{path.stem}-{width}-{scheme}.png"), full_page=True)
                 check_layout(page)

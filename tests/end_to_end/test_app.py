@@ -187,7 +187,6 @@ def test_every_part_fits_the_screen_and_can_be_read(browser, address: str, folde
             part(page, name)
             check_layout(page)
             assert page.locator(f"#{name} h1").evaluate("node => node === document.activeElement")
-            page.screenshot(path=folder / f"{name}-{width}-{scheme}.png", full_page=True)
 
 
 def test_the_camera_takes_a_picture(browser, address: str) -> None:  # noqa: F811

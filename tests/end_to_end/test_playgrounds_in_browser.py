@@ -81,7 +81,6 @@ def test_the_race_fits_the_screen_and_can_be_read(browser, race: Path, width: in
     with opened(browser, race, width=width, scheme=scheme) as page:
         until(page, "document.querySelectorAll('#table tbody tr').length === 2")
         check_layout(page)
-        page.screenshot(path=race.with_name(f"race-{width}-{scheme}.png"), full_page=True)
 
 
 def test_the_start_of_the_race_moves_by_keyboard_and_stands_in_the_address(browser, race: Path) -> None:  # noqa: F811
@@ -166,7 +165,6 @@ def test_the_lesson_fits_the_screen_and_can_be_read(browser, lesson: Path, width
         for details in page.query_selector_all("details"):
             details.evaluate("(node) => { node.open = true; }")
         check_layout(page)
-        page.screenshot(path=lesson.with_name(f"lesson-{width}-{scheme}.png"), full_page=True)
 
 
 def canvases(page: Any) -> list[np.ndarray]:

@@ -77,7 +77,6 @@ def test_pictures_open_are_turned_by_keys_and_give_the_focus_back(browser, full:
         assert small is not None
         assert box["height"] > 1.5 * small["height"]
         check_layout(page)
-        page.screenshot(path=full.with_name(f"viewer-{width}.png"))
         page.keyboard.press("ArrowRight")
         assert viewer.locator(".place").inner_text() == "3 of 17"
         assert not viewer.locator("img.looked").is_visible()
