@@ -131,7 +131,7 @@ def check_layout(page: Page) -> None:
 
 
 def check_every_look(browser: Browser, path: Path) -> None:
-    """Hold a page with all its parts open to what ``opened`` and ``check_layout`` ask, at a desk and on a phone, light and dark."""
+    """Hold a page, all its parts open, to what ``opened`` and ``check_layout`` ask: at a desk and on a phone, light and dark."""
     for width in WIDTHS:
         for scheme in SCHEMES:
             with opened(browser, path, width=width, scheme=scheme) as page:
