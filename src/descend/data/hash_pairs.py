@@ -72,7 +72,7 @@ def _all_within(many: NDArray[np.uint64], hashes: NDArray[np.uint64]) -> NDArray
     """
     differing = many[:, :, None] ^ hashes
     bands = np.ascontiguousarray(differing)[..., None].view(np.uint8)  # BANDS bands of one byte
-    near = (n_different(differing, np.uint64(0)) <= MOST_BITS_OF_PARTS) & ((bands == 0).sum(-1) >= BANDS - MOST_BITS)
+    near = (n_different(many[:, :, None], hashes) <= MOST_BITS_OF_PARTS) & ((bands == 0).sum(-1) >= BANDS - MOST_BITS)
     place, one, other = np.nonzero(near & ~np.eye(len(hashes), dtype=np.bool_))
     return np.unique((one * len(hashes) + other) * len(many) + place)
 
