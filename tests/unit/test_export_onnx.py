@@ -18,8 +18,10 @@ from descend.data.decode import decode, decode_resized
 from descend.errors import ModelError
 from descend.export import AgreementReport, agreement, export_file
 from descend.export.preprocessing import CROPPED, preprocessing
-from descend.models import Classifier, backbone, to_input
+from descend.models import Classifier, Ensemble, Member, backbone, to_input
 from descend.pixels import FITS, PixelPolicy
+from descend.transfer import graph
+from descend.transfer.onnx_recorder import Unsupported, for_any_batch
 
 DATA = Path(os.environ.get("DESCEND_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
@@ -134,6 +136,58 @@ def test_a_clear_answer_that_changes_on_the_same_pixels_is_counted():
         return np.array([[0.6, 0.4]], np.float32)
 
     assert agreement.compared(picture, small, file=file, network=network).n_changed == 1
+
+
+def members() -> Ensemble:
+    """One that looks at both sides of the mirror, and one that resizes its pictures and reads stages of every kind."""
+    second = classifier()
+    second.backbone.look(20, of=28)
+    second.backbone.tap(second.backbone.every_tap)
+    second.head = nn.Linear(second.backbone.n_features, 3)
+    return Ensemble([Member(classifier(), mirrored=True), Member(second, mirrored=False)], [1.0, 2.0])
+
+
+def residual() -> Classifier:
+    body = backbone("resnet9(width=4)").build(0)
+    return Classifier(body, nn.Linear(body.n_features, 3))
+
+
+@pytest.mark.parametrize("made", [classifier, residual, members])
+def test_a_network_is_recorded_for_any_number_of_pictures_without_torchs_exporter(tmp_path, monkeypatch, made):
+    monkeypatch.delattr(graph, "exported")
+    net, path = made().eval(), tmp_path / "net.onnx"
+    export_file(net, path, size=28, resolution=28, classes=("a", "b", "c"), check_images=[drawn(28, 28)])
+    session = onnxruntime.InferenceSession(path)
+    for n in (1, 2, 5):
+        pictures = np.stack([drawn(28, 28, seed) for seed in range(n)])
+        with torch.inference_mode():
+            expected = net(to_input(torch.from_numpy(pictures), net.mean, net.std)).softmax(1)
+        np.testing.assert_allclose(session.run(None, {"images": pictures})[0], expected, atol=1e-5)
+
+
+class Softplus(nn.Linear):
+    def forward(self, x):
+        return nn.functional.softplus(super().forward(x))
+
+
+class Numbered(nn.Module):
+    def forward(self, x):
+        return x.mean((2, 3)) + torch.arange(len(x))[:, None]
+
+
+def test_what_has_no_row_or_knows_its_place_in_the_batch_is_not_recorded_but_exported_by_torch(tmp_path, capfd):
+    example = torch.ones(4, 3, 28, 28)
+    with pytest.raises(Unsupported, match="softplus"):
+        for_any_batch(Softplus(28, 3), example, inputs="x", output="y")
+    with pytest.raises(Unsupported, match="Add by the batch size"):
+        for_any_batch(Numbered(), example, inputs="x", output="y")
+    net, path, pictures = classifier().eval(), tmp_path / "net.onnx", np.stack([drawn(28, 28, seed) for seed in range(5)])
+    net.head = Softplus(net.backbone.n_features, 3)
+    export_file(net, path, size=28, resolution=28, classes=("a", "b", "c"), check_images=[*pictures])
+    with torch.inference_mode():
+        expected = net(to_input(torch.from_numpy(pictures), net.mean, net.std)).softmax(1)
+    np.testing.assert_allclose(onnxruntime.InferenceSession(path).run(None, {"images": pictures})[0], expected, atol=1e-5)
+    assert "onnxruntime" not in capfd.readouterr().err
 
 
 @pytest.mark.slow

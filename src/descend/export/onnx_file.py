@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx.compose
-import torch
 from torch import nn
 
 from descend.export.agreement import Answers
 from descend.export.contents import Contents
 from descend.export.preprocessing import CROPPED, IMAGES, preprocessing
-from descend.transfer.graph import exported
+from descend.transfer.graph import whole_graph
 
 LEVELS, PROBABILITIES = "levels", "probabilities"
 
@@ -27,9 +26,9 @@ def write(contents: Contents, path: Path) -> None:
 
 def network_graph(contents: Contents) -> onnx.ModelProto:
     """Return the graph from ``levels`` (B, 3, S, S) float32 to ``probabilities`` (B, K) float32."""
-    example, network = torch.zeros(2, 3, contents.size, contents.size), contents.network
+    network = contents.network
     with _out_of_place(network):
-        graph = exported(network, example, inputs=LEVELS, output=PROBABILITIES, who=network.classifier.name, free_batch=True)
+        graph = whole_graph(network, size=contents.size, inputs=LEVELS, output=PROBABILITIES, who=network.classifier.name)
     return onnx.load_from_string(graph)
 
 

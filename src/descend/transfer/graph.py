@@ -15,7 +15,7 @@ from torch import nn
 from descend.errors import DescendError, ModelError, first_line
 from descend.transfer.engine import Chunk, Engine
 from descend.transfer.folding import agrees, folded
-from descend.transfer.onnx_recorder import recorded
+from descend.transfer.onnx_recorder import for_any_batch, recorded
 
 INPUT, OUTPUT = "images", "features"
 WRITTEN_BY = "recorder 2"  # another number where the recorder writes other graphs
@@ -68,15 +68,17 @@ def _recorded(prefix: nn.Module, example: torch.Tensor) -> bytes | None:
         return None
 
 
-def _computes_the_same(content: bytes, prefix: nn.Module, example: torch.Tensor) -> bool:
-    """Return whether a graph computes what the prefix does, but for rounding."""
+def _computes_the_same(content: bytes, module: nn.Module, *examples: torch.Tensor) -> bool:
+    """Return whether a graph computes what the module does on every example, but for rounding."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    found = torch.from_numpy(np.asarray(session.run(None, {INPUT: example.numpy()})[0]))
+    silent = onnxruntime.SessionOptions()
+    silent.log_severity_level = 4  # what it refuses is exported by torch
+    session = onnxruntime.InferenceSession(content, silent, providers=["CPUExecutionProvider"])
+    [read] = session.get_inputs()
     with torch.inference_mode():
-        expected = prefix(example)
-    return agrees(found, expected)
+        found = [torch.from_numpy(np.asarray(session.run(None, {read.name: example.numpy()})[0])) for example in examples]
+        return all(agrees(one, module(example)) for one, example in zip(found, examples, strict=True))
 
 
 @contextmanager
@@ -89,6 +91,24 @@ def starting(engine: Engine) -> Iterator[None]:
     except Exception as error:
         raise ModelError(f"engine {engine.name}", f"must be able to run {engine.prefix.backbone} ({first_line(error)})",
                          fix="Use --engine torch.") from error  # fmt: skip
+
+
+def whole_graph(module: nn.Module, *, size: int, inputs: str, output: str, who: str) -> bytes:
+    """Return ``module`` in inference form as ONNX for any number of inputs (B, 3, S, S) float32, levels of pixels.
+
+    It is recorded, and held to the module on one input and on four; where it cannot be, torch's exporter writes it, which takes
+    several seconds. Raises ModelError.
+    """
+    example = (torch.arange(4 * 3 * size * size) % 251).float().reshape(4, 3, size, size)
+    try:
+        content = for_any_batch(folded(module, example[:1]), example, inputs=inputs, output=output)
+        if _computes_the_same(content, module, example[:1], example):
+            return content
+    except MemoryError:
+        raise
+    except Exception:  # as of a prefix
+        pass
+    return exported(module, example[:2], inputs=inputs, output=output, who=who, free_batch=True)
 
 
 def exported(module: nn.Module, example: torch.Tensor, *, inputs: str, output: str, who: str, free_batch: bool = False) -> bytes:

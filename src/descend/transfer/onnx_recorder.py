@@ -1,8 +1,8 @@
 """A forward pass written down as an ONNX graph, operation by operation, as torch carries it out on one example.
 
 torch's own exporter understands more (loops over data, free sizes) and takes several times as long: seconds that a first answer
-waits for. Here every size is the example's, and an operation that stands in no row of the table below is refused: then the
-exporter does the work.
+waits for. Here every size is the example's but the first, which ``for_any_batch`` frees; an operation that stands in no row of
+the table below is refused: then the exporter does the work.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode  # documented in torch's notes on extending it
 
 from descend.untraced import without_import
 
-OPSET = 18
+Row = Callable[..., str]  # (recorder, result, first argument (a tensor's name), the other arguments ...) -> name of the output
+OPSET, OPSET_OF_FILES = 18, 20  # what is written means the same in both; of files it is as torch's exporter writes them
 aten = torch.ops.aten
 
 
@@ -28,11 +30,15 @@ class Unsupported(Exception):
 
 def recorded(module: nn.Module, example: Tensor, *, inputs: str, output: str) -> bytes:
     """Return ``module`` in inference form as an ONNX model for inputs of the example's shape. Raises Unsupported."""
+    return _recorded(module, example, _TABLE, inputs, output).SerializeToString()
+
+
+def _recorded(module: nn.Module, example: Tensor, table: dict[str, Row], inputs: str, output: str) -> Any:
     import onnx
 
     with torch.inference_mode(False), torch.no_grad():  # inference mode hides what operations are made of
         example = example.clone()  # a tensor of inference mode would bring it along
-        recorder = _Recorder(inputs, example)
+        recorder = _Recorder(inputs, example, table)
         with recorder:
             result = module(example)
     recorder.node("Identity", recorder.name(result), out=output)
@@ -43,14 +49,51 @@ def recorded(module: nn.Module, example: Tensor, *, inputs: str, output: str) ->
     ]
     graph = onnx.helper.make_graph(recorder.nodes, "recorded", [ends[0]], [ends[1]], recorder.constants)
     opset = [onnx.helper.make_opsetid("", OPSET)]
-    return onnx.helper.make_model(graph, opset_imports=opset, ir_version=9).SerializeToString()
+    return onnx.helper.make_model(graph, opset_imports=opset, ir_version=9)
+
+
+def for_any_batch(module: nn.Module, example: Tensor, *, inputs: str, output: str) -> bytes:
+    """Return ``module`` as an ONNX model for any number of inputs, recorded on two and on three: what differs is that number.
+
+    example: three inputs or more. Raises Unsupported where the number decides more than shapes.
+    """
+    import onnx
+
+    one, other = (_recorded(module, example[:n], _WHOLE, inputs, output) for n in (2, 3))
+    if [(node.op_type, *node.input) for node in one.graph.node] != [(node.op_type, *node.input) for node in other.graph.node]:
+        raise Unsupported("operations that the batch size decides")
+    for value in (*one.graph.input, *one.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    read_by = {name: node.op_type for node in one.graph.node for name in node.input}
+    for constant, of_other in zip(one.graph.initializer, other.graph.initializer, strict=True):
+        if constant.data_type == onnx.TensorProto.INT64 or constant.dims != of_other.dims:
+            for_two, for_three = onnx.numpy_helper.to_array(constant), onnx.numpy_helper.to_array(of_other)
+            free = _free(for_two, for_three, read_by[constant.name])
+            constant.CopyFrom(onnx.numpy_helper.from_array(free, constant.name))
+    one.opset_import[0].version, one.ir_version = OPSET_OF_FILES, 10
+    return one.SerializeToString()
+
+
+def _free(one: NDArray[Any], other: NDArray[Any], read_by: str) -> NDArray[Any]:
+    """Return a constant of a graph for any batch size, from those for two sizes. Raises Unsupported."""
+    if np.array_equal(one, other):
+        return one
+    if one.dtype != np.int64 and read_by == "MatMul" and (one == one[:1]).all():
+        return one[:1]  # one matrix, repeated for every picture
+    if one.shape != other.shape or read_by not in _FREE_SIZE:
+        raise Unsupported(f"{read_by} by the batch size")
+    return np.where(one == other, one, _FREE_SIZE[read_by])
+
+
+_FREE_SIZE = {"Reshape": -1, "Expand": 1}  # what follows from the other sizes; what stays as it is
 
 
 class _Recorder(TorchDispatchMode):
     """Writes a node for every operation that runs within it."""
 
-    def __init__(self, inputs: str, example: Tensor) -> None:
+    def __init__(self, inputs: str, example: Tensor, table: dict[str, Row]) -> None:
         super().__init__()
+        self._table = table
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
         self._names: dict[int, str] = {id(example): inputs}
@@ -64,7 +107,7 @@ class _Recorder(TorchDispatchMode):
         name = func._overloadpacket.__name__
         if not any(id(tensor) in self._varying for tensor in _tensors(args)):
             return func(*args, **kwargs)  # of constants alone: a constant
-        translate = _TABLE.get(name.removesuffix("_"))
+        translate = self._table.get(name.removesuffix("_"))
         if translate is None:
             raise Unsupported(str(func))
         first = [self.name(arg) if isinstance(arg, Tensor) else arg for arg in args[:1]]  # before it is changed in place
@@ -110,11 +153,6 @@ def _tensors(args: Sequence[Any]) -> list[Tensor]:
 
 
 # ------------------------------------------------------------------------------------------ what torch does -> what ONNX calls it
-# Each row: (recorder, result, first argument (a tensor's name), the other arguments ...) -> name of the output.
-
-Row = Callable[..., str]
-
-
 def _unary(op: str) -> Row:
     return lambda r, _, x, **__: r.node(op, x)
 
@@ -218,6 +256,35 @@ def _padded(r: _Recorder, result: Tensor, x: str, pads: Sequence[int], value: fl
     return r.node("Pad", x, r.constant(np.array([*before, *after], np.int64)), r.name(value))
 
 
+def _mirrored(r: _Recorder, _: Tensor, x: str, axes: Sequence[int]) -> str:
+    back, first = np.full(len(axes), -1), np.full(len(axes), np.iinfo(np.int64).min)
+    return r.node("Slice", x, *(r.constant(np.asarray(value, np.int64)) for value in (back, first, axes, back)))
+
+
+def _stacked(r: _Recorder, _: Tensor, parts: Sequence[Tensor], axis: int = 0) -> str:
+    place = r.constant(np.array([axis], np.int64))
+    return r.node("Concat", *(r.node("Unsqueeze", r.name(part), place) for part in parts), axis=axis)
+
+
+def _log_sum(r: _Recorder, _: Tensor, x: str, axes: Sequence[int], keepdim: bool = False) -> str:
+    return r.node("ReduceLogSumExp", x, r.constant(np.array(axes, np.int64)), keepdims=int(keepdim))
+
+
+def _log_of_both(r: _Recorder, _: Tensor, x: str, y: Tensor) -> str:
+    place = r.constant(np.array([0], np.int64))
+    both = r.node("Concat", r.node("Unsqueeze", x, place), r.node("Unsqueeze", r.name(y), place), axis=0)
+    return r.node("ReduceLogSumExp", both, place, keepdims=0)
+
+
+def _of_axis(op: str) -> Row:
+    def row(r: _Recorder, _: Tensor, x: str, axis: int, half_to_float: bool = False) -> str:
+        if half_to_float:
+            raise Unsupported(f"{op} in half precision")
+        return r.node(op, x, axis=axis)
+
+    return row
+
+
 def _picked(r: _Recorder, _: Tensor, x: str, axis: int, places: Tensor) -> str:
     return r.node("Gather", x, r.name(places), axis=axis)
 
@@ -273,3 +340,8 @@ _TABLE: dict[str, Row] = {
     "index_select": _picked, "cat": _concatenated, "constant_pad_nd": _padded,
     "_to_copy": _cast, "clone": _SAME, "alias": _SAME, "detach": _SAME,
 }  # fmt: skip
+_WHOLE: dict[str, Row] = _TABLE | {
+    "flip": _mirrored, "stack": _stacked, "_softmax": _of_axis("Softmax"), "_log_softmax": _of_axis("LogSoftmax"),
+    "logsumexp": _log_sum, "logaddexp": _log_of_both,
+}  # fmt: skip
+"""With what makes answers of features. A prefix that needs such a row is exported as ever: the last bits of its features stay."""
