@@ -42,12 +42,13 @@ def layers(prefix: str, numbers: range) -> tuple[str, ...]:
 NO_DEPTH = ("stochastic_depth", "stochastic_depth per batch")
 NO_MAPS = ("spatial_dropout", "drop_block")
 NO_NORM = ("ghost_batch_norm",)
+NARROW = (16, 24, 32, 48)
 SMALL_SWIN = {"img_size": SIDE, "window_size": 4, "embed_dim": 24, "depths": (1, 1, 1, 1), "num_heads": (1, 2, 2, 2)}
 
 MODELS = {
-    "timm resnet10t": Model(from_timm("resnet10t"), "fc", layers("layer", range(1, 5)), tails=r"\.bn2\."),
-    "timm resnet14t": Model(from_timm("resnet14t"), "fc", layers("layer", range(1, 5)), tails=r"\.bn3\."),
-    "timm resnetv2_18": Model(from_timm("resnetv2_18", channels=(16, 24, 32, 48)), "head.fc", layers("stages.", range(4)),
+    "timm resnet10t": Model(from_timm("resnet10t", channels=NARROW), "fc", layers("layer", range(1, 5)), tails=r"\.bn2\."),
+    "timm resnet14t": Model(from_timm("resnet14t", channels=NARROW), "fc", layers("layer", range(1, 5)), tails=r"\.bn3\."),
+    "timm resnetv2_18": Model(from_timm("resnetv2_18", channels=NARROW), "head.fc", layers("stages.", range(4)),
                               tails=r"blocks.*\.conv2\."),
     "timm resnetv2_50": Model(from_timm("resnetv2_50", layers=(1, 1, 1, 1), channels=(32, 48, 64, 96)), "head.fc",
                               layers("stages.", range(4)), tails=r"blocks.*\.conv3\."),
