@@ -213,6 +213,7 @@ def test_a_training_is_started_watched_and_stopped_and_labels_are_corrected(brow
         second = page.context.new_page()
         second.goto(address)
         listening(second)
+        page.bring_to_front()  # behind another tab a page is drawn once a second: every click waits for two
         part(page, "training")
         page.locator("#fit-data").fill("photos")
         page.locator("input[value=scratch]").check()
