@@ -277,6 +277,25 @@ def test_a_kind_of_step_that_failed_is_not_tried_again_by_a_resumed_search(
     assert asked == [{rungs.FINETUNE}]
 
 
+@pytest.mark.parametrize(("left", "kept"), [(60.0, True), (1.0, False)])
+def test_graphs_that_make_answers_quicker_are_left_out_where_the_budget_is_spent(
+    left: float, kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine that is as busy as to take 10 s for closing a run, writing them takes 5 more."""
+    photos, judge_answers = shapes_folder(tmp_path / "shapes", n=12, side=72), conclude.judge_answers
+    with monkeypatch.context() as patch:
+
+        def judged(*args: Any, **settings: Any) -> None:
+            judge_answers(*args, **settings)
+            patch.setattr(Clock, "left", lambda _: left)
+
+        patch.setattr(Clock, "closing_s", 10.0)
+        patch.setattr("descend.search.conclude.judge_answers", judged)
+        run = descend.fit(photos, out=tmp_path / "run", steps=["features(size=64)"], **SMALL)
+    assert bool(run.record.graph_parts) == kept
+    assert run.predict(photos / "disc").probabilities.shape == (12, 3)
+
+
 def test_ctrl_c_while_the_answer_is_judged_leaves_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     photos, keep_graphs, asked = shapes_folder(tmp_path / "shapes", n=12, side=72), conclude.keep_graphs, list[RunRecord]()
 

@@ -18,7 +18,7 @@ from descend.progress import Progress
 from descend.search.clock import CLOSING_S, Clock
 from descend.search.features import quick_fit_s, set_s
 from descend.search.steps import PartStep
-from descend.search.study import FIT_PACE, nested
+from descend.search.study import FIT_PACE, nested, view_cost
 from descend.train.plan import Plan
 from descend.transfer import Engine, choose, make_engine, measure, remembered
 
@@ -36,6 +36,7 @@ EXPORT_S = 2.0  # that an engine takes to start with a network that is new to it
 WORTH_EXPORT_S = 8.0  # of torch's time, from which another engine may repay its start
 CHOOSING_STARTS = 2  # of engines, before they can be measured against each other
 CHOOSING_CHUNKS = 12  # of torch's, as long as which measuring them takes where another is twice as fast
+USUAL_GAIN = 2.0  # of another engine over torch's: of OpenVINO's 1.8 to 2.5 in the same precision
 CHOOSING_SHARE = 0.5  # of the time left, that measuring them may take: on a machine that is as slow, torch's computes
 
 
@@ -49,12 +50,12 @@ class Speeds:
     engine: Engine
     reason: str
 
-    def first_s(self, n: int, *, area: float = 1.0) -> float:
+    def first_s(self, n: int, *, cost: float = 1.0) -> float:
         """Return the seconds that decoding n pictures and computing their first features take.
 
-        area: of the view, as a share of that of the view that was measured.
+        cost: of the view, as times that of the view that was measured.
         """
-        return n * (1 / self.decoded + area / self.computed)
+        return n * (1 / self.decoded + cost / self.computed)
 
     def slowed(self, by: float) -> Speeds:
         """Return what they are on a machine that has become so many times slower."""
@@ -101,12 +102,21 @@ def speeds(dataset: Dataset, plan: Plan, backbone: Backbone, resolution: int, cl
 
 
 def _may_choose(dataset: Dataset, plan: Plan, backbone: Backbone, by_torch: Speeds, clock: Clock) -> bool:
-    """Return whether there is time to measure the engines, and then still for a first answer, whatever the fastest would be."""
+    """Return whether there is time to measure the engines, and then still for a first answer, whatever the fastest would be.
+
+    Nor may it be from fewer pictures than torch's own can look at meanwhile.
+    """
+    native = min(plan.size, backbone.native_size)
     start_s = EXPORT_S * clock.closing_s / CLOSING_S[0]  # longer, as everything that one core does here now
     choosing_s = CHOOSING_STARTS * start_s + CHOOSING_CHUNKS * by_torch.engine.chunk / by_torch.torch
     at_best = replace(by_torch, computed=math.inf)
-    rest_s = least_s(dataset, backbone, min(plan.size, backbone.native_size), at_best, clock)
-    return choosing_s <= CHOOSING_SHARE * clock.left() and choosing_s + rest_s <= clock.left()
+    rest_s = least_s(dataset, backbone, native, at_best, clock)
+    if choosing_s > CHOOSING_SHARE * clock.left() or choosing_s + rest_s > clock.left():
+        return False
+    smallest, n, room_s = first_sizes(backbone, native)[-1], int((dataset.splits >= 0).sum()), clock.left() - clock.closing_s
+    faster = replace(by_torch, computed=USUAL_GAIN * by_torch.torch)
+    torch_s, other_s = (_First(dataset, backbone, native, each, clock).looks_s(smallest, n) for each in (by_torch, faster))
+    return (room_s - choosing_s - start_s) / other_s >= min(1.0, room_s / torch_s)
 
 
 def beginning(dataset: Dataset, backbone: Backbone, native: int, measured: Speeds, clock: Clock) -> Beginning:
@@ -126,9 +136,8 @@ def beginning(dataset: Dataset, backbone: Backbone, native: int, measured: Speed
 
     def comfortable(size: int) -> bool:
         """Return whether all pictures in a view leave time for a head that is chosen on a set of features, and to close."""
-        export_s = EXPORT_S * (size != native and measured.engine.name != "torch")
         chosen_s = MARGIN * (first.looks_s(size, n) + tried_s(n))
-        return chosen_s + export_s + clock.closing_s <= FIRST_SHARE * left
+        return chosen_s + clock.closing_s <= FIRST_SHARE * left
 
     def fits(looked_at: int) -> bool:
         """Return whether so many, in the smallest view, leave time for an answer, and for a head chosen on one set or more."""
@@ -187,8 +196,11 @@ class _First:
     clock: Clock
 
     def looks_s(self, size: int, looked_at: int) -> float:
-        """Return the seconds that looking at so many pictures takes, of all splits."""
-        return 0.0 if self.measured is None else self.measured.first_s(looked_at, area=(size / self.native) ** 2)
+        """Return the seconds that looking at so many pictures takes, of all splits, with the start of an engine for that size."""
+        if self.measured is None:
+            return 0.0
+        start_s = EXPORT_S * (size != self.native and self.measured.engine.name != "torch")
+        return start_s + self.measured.first_s(looked_at, cost=view_cost(size) / view_cost(self.native))
 
     def answer_s(self, size: int, looked_at: int) -> float:
         """Return the seconds that a first answer in one fit takes."""

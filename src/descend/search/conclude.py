@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from descend.search import limits, mixture, networks
+from descend.search.expected_time import graphs_and_report_s
 from descend.search.features import refitted
 from descend.search.findings import Findings
 from descend.search.steps import KeepStep
@@ -20,6 +21,7 @@ from descend.train.record_types import Chosen, EnsembleMember
 from descend.train.run import Run
 
 FEW = 0.5  # of the training pictures, up to which it is told that an answer has learned from no more
+LATE_S = 1.5  # that graphs may end after the budget: of the 5 that every budget may be overdrawn by
 IN_TIME, BY_STEPS = "Time sufficed to learn from", "The steps that were given learn from"  # how that begins
 
 
@@ -71,7 +73,8 @@ def concluded(study: Study, findings: Findings, keep: KeepStep | None, *, finish
             Network(answer.classifier, answer.engine, f"members.{place}.classifier.head", answer.mirrored, weight / sum(weights))
             for place, (answer, weight) in enumerate(zip(answers, weights, strict=True))
         ]
-        keep_graphs(record, networks_made, ensemble, study.decoded.take(rows["val"][:N_CHECKED]))
+        if study.clock.left() > graphs_and_report_s(study, answers) - LATE_S:  # they make answers quicker, not other ones
+            keep_graphs(record, networks_made, ensemble, study.decoded.take(rows["val"][:N_CHECKED]))
         if not record.search_ended:  # else its model was built again
             record.budget_used_s = study.clock.used()
         record.search_ended = record.search_ended or finished

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from descend.search.begin import EXPORT_S, MARGIN, QUICK_MARGIN
+from descend.search.clock import CLOSING_S
 from descend.search.features import fit_s, like_the_best, n_views_needed, refit_s, refitted_anyway, whole_heads
 from descend.search.smaller_views import are_enlarged
 from descend.search.steps import FeatureStep, FineTuneStep
@@ -15,6 +16,9 @@ FIRST_LOOK_S, FIRST_LOOK_SHARE, LEAST_LEFT_S = 30.0, 0.5, 20.0
 """Seconds, and of the time left: a first answer that takes longer than either is preceded by one from fewer pictures, which takes
 a quarter of that and tells which head to fit where the other's choice runs out of time. With less time left than LEAST_LEFT_S it
 would take what one answer needs: half a minute for hands ended at 75% of 273 test pictures with it, at 93% of 478 without."""
+REPORT_SHARE = 0.6  # of closing the run
+GRAPH_S, WRITTEN_GRAPH_S = 1.6, 0.4
+"""On a quiet machine, for the graph that quick answers are made from: where it is yet to be written, or an engine has left it."""
 ENLARGED_LOOK_SHARE = 0.25
 """The same share for pictures that are enlarged for the network: the part also tells whether fewer pixels do. A minute for 3,238
 blurred flowers, of which 18 s went into all of them in 224 px, ended at 75.4%; 96 px and mirror images have 77.7."""
@@ -40,6 +44,12 @@ def judging_s(study: Study, answers: Sequence[Answer]) -> float:
     views = sum((1 + answer.mirrored) / rate_of(study, answer) for answer in answers)
     heads = whole_heads(answers) if refitted_anyway(study) else []
     return study.clock.closing_s + MARGIN * n * views + sum(refit_s(study, head) for head in heads)
+
+
+def graphs_and_report_s(study: Study, answers: Sequence[Answer]) -> float:
+    """Return the seconds that the graphs of these answers and the report after them are expected to take."""
+    graphs_s = sum(GRAPH_S if answer.engine.name == "torch" else WRITTEN_GRAPH_S for answer in answers)
+    return study.clock.closing_s * (REPORT_SHARE + graphs_s / CLOSING_S[0])
 
 
 def longest_first_look_s(study: Study, size: int) -> float:

@@ -105,6 +105,8 @@ class Search:
 
     def _concluded(self, *, finished: bool) -> Run:
         """Judge and save what may be shipped."""
+        if self.study.warm_up is not None:
+            self.study.warm_up.stop()
         keep = self._limits(finished=finished)
         refit = finished and self._may_refit(self.findings.kept if keep is None else limits.selected(self.findings, keep)[0])
         return concluded(self.study, self.findings, keep, finished=finished, refit=refit)

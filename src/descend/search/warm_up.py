@@ -48,10 +48,15 @@ class WarmUp:
         while self.going_on(what) and time.perf_counter() < end:
             time.sleep(0.05)
 
-    def end(self) -> None:
-        """End it, done or not: what is written to the cache is whole or absent."""
+    def stop(self) -> None:
+        """Stop it, done or not: what is written to the cache is whole or absent."""
         if self._process is not None:
             self._process.kill()
+
+    def end(self) -> None:
+        """Stop it and wait until it has ended."""
+        self.stop()
+        if self._process is not None:
             self._process.wait()
 
 
