@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from descend.errors import DataError
-from descend.transfer import Searched, axes_of, feature_axes, fit_logistic, logistic_problem
+from descend.transfer import Searched, axes_of, feature_axes, fit_logistic, logistic, logistic_problem
 from descend.transfer.folds import folds_of, n_cut, n_searched
 from descend.transfer.logistic import USUAL_STRENGTH, Trial, fit_stages, offered
-from descend.transfer.logistic_problem import Problem
+from descend.transfer.logistic_problem import Problem, Stacked
 
 
 def blobs(n: int, d: int, k: int, *, views: int = 1, seed: int = 0, spread: float = 2.0) -> tuple[NDArray, NDArray]:
@@ -334,6 +334,56 @@ def test_a_fit_that_helps_to_choose_is_as_close_as_that_needs(d: int, spread: fl
         counts.append(n_evaluations)
     assert abs(losses[1] - losses[0]) < 2e-3
     assert counts[1] < counts[0]
+
+
+@pytest.mark.parametrize("class_weights", [None, np.array([0.5, 2.0, 1.0], np.float32)])
+def test_small_problems_that_are_solved_as_one_have_the_solutions_that_each_has_alone(
+    class_weights: NDArray[np.float32] | None,
+) -> None:
+    """Also of different lengths; each strength begins where the one before ended, and threads change no bit."""
+    x, labels = blobs(90, 30, 3, spread=1.5)
+    (axes,) = axes_of([x])
+    rows = [np.arange(90), np.arange(20, 90), np.r_[:40, 55:90]]
+
+    def problems() -> list[Problem]:
+        coordinates = axes.coordinates
+        return [Problem(coordinates[some], labels[some], 3, axes.variances, class_weights=class_weights) for some in rows]
+
+    alone, together, before = problems(), problems(), torch.get_num_threads()
+    try:
+        found = []
+        for n_threads in (1, 2):
+            torch.set_num_threads(n_threads)
+            found.append(Stacked(problems()).solve(0.1))
+    finally:
+        torch.set_num_threads(before)
+    assert np.array_equal(found[0], found[1])
+    stacked = Stacked(together)
+    for strength in (1.0, 0.1, 0.01):
+        stacked.solve(strength)
+        for each, other in zip(alone, together, strict=True):
+            expected = each.solve(strength)
+            np.testing.assert_allclose(other.solution, expected, atol=3e-3 * np.abs(expected).max())
+
+
+def test_folds_of_few_pictures_choose_as_they_would_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, labels = blobs(120, 40, 4, spread=1.5)
+    (axes,) = axes_of([x])
+    found = list[Searched]()
+    for tiny in (0, 10**6):
+        n_evaluations = 0
+
+        def count() -> None:
+            nonlocal n_evaluations
+            n_evaluations += 1
+
+        monkeypatch.setattr(logistic, "TINY", tiny)
+        found.append(Searched.of(axes, labels, 4, n_repeats=3, check=count))
+        if tiny:
+            assert n_evaluations < 200  # of 15 folds
+    assert found[0].strength == found[1].strength
+    for one, other in zip(found[0].trials, found[1].trials, strict=True):
+        assert abs(one.loss - other.loss) < 2e-3
 
 
 def test_features_that_tell_nothing_give_the_shares_of_the_classes() -> None:

@@ -44,6 +44,7 @@ from .logistic import LogisticFit as LogisticFit
 from .logistic import Searched as Searched
 from .logistic import StageFit as StageFit
 from .logistic import Trial as Trial
+from .logistic import are_tiny as are_tiny
 from .logistic import fit_logistic as fit_logistic
 from .logistic import fit_stages as fit_stages
 from .logistic import offered as offered

@@ -50,26 +50,29 @@ class Problem:
         self.class_weights = torch.ones(n_classes) if class_weights is None else torch.from_numpy(class_weights)
         split = (rows.tensor_split(n_parts) for rows in (self.x, self.y, self.class_weights[self.y]))
         self.parts = [*zip(*split, strict=True)]
+        self.n_rows = torch.tensor(float(len(self.y)))
         self.n_classes, self.variances, self.check = n_classes, variances, check
-        self.solution: Doubles = np.zeros((self.x.shape[1] + 1, n_classes))
+        self.solution: Doubles = np.zeros((r + 1, n_classes))
 
     def solve(self, strength: float, *, choosing: bool = False) -> Doubles:
         """Return the solution (r + 1, K), the last row the biases. choosing: as closely as a choice among strengths needs."""
-        shape, n_rows = self.solution.shape, len(self.y)
+        shape, n_rows = self.solution.shape, self.n_rows
         with side_by_side(len(self.parts), beside=len(self.parts) > 1) as run:
 
             def loss_and_gradient(flat: Doubles) -> tuple[float, Doubles]:
                 self.check()
                 w = torch.from_numpy(flat.reshape(shape)).float() * scale
                 loss, of_weights, of_biases = _together(run(partial(_loss_and_gradients, w=w), self.parts))
-                loss = loss / n_rows + strength / 2 * w[:-1].double().square().sum()
-                gradient = torch.cat([of_weights.T / n_rows + strength * w[:-1], of_biases[None] / n_rows]) * scale
-                return float(loss), gradient.double().numpy().ravel()
+                loss = loss / n_rows + strength / 2 * w[..., :-1, :].double().square().sum((-2, -1))
+                of_weights = of_weights.mT / n_rows[..., None, None] + strength * w[..., :-1, :]
+                of_biases = (of_biases / n_rows[..., None])[..., None, :]
+                gradient = torch.cat([of_weights, of_biases], -2) * scale / n_rows.numel()
+                return float(loss.mean()), gradient.double().numpy().ravel()
 
             at_start = torch.from_numpy(self.solution).float()
-            loss, spread = (total / n_rows for total in _together(run(partial(_loss_and_spread, w=at_start), self.parts)))
-            scale = self._preconditioner(strength, spread.double().numpy())
-            share = CHOOSING * min(float(loss), 1.0)  # SciPy's tolerance is of a loss of 1 at least
+            loss, spread = _together(run(partial(_loss_and_spread, w=at_start), self.parts))
+            scale = self._preconditioner(strength, (spread / n_rows[..., None]).double().numpy())
+            share = CHOOSING * float((loss / n_rows).clamp(max=1.0).mean())  # SciPy's tolerance is of a loss of 1 at least
             tolerance = max(TOLERANCE, share) if choosing else TOLERANCE
             start = (self.solution / scale.double().numpy()).ravel()
             options = {"maxiter": 500, "maxcor": CORRECTIONS, "ftol": tolerance, "gtol": 1e-7}
@@ -86,14 +89,37 @@ class Problem:
 
     def _preconditioner(self, strength: float, spread: Doubles) -> torch.Tensor:
         """Return 1 / sqrt(curvature), (r + 1, K), which gives all axes steps of one length. spread: mean p (1 - p) of classes."""
-        spread = spread + 1e-12
-        curvature = np.concatenate([self.variances[:, None] * spread + strength, spread[None]])
+        spread = (spread + 1e-12)[..., None, :]
+        curvature = np.concatenate([self.variances[:, None] * spread + strength, spread], axis=-2)
         return torch.from_numpy(1 / np.sqrt(curvature)).float()
 
 
-Part = tuple[
-    torch.Tensor, torch.Tensor, torch.Tensor
-]  # some rows x (m, r), their labels y (m,) and how many times they count (m,)
+class Stacked(Problem):
+    """Small problems as one, the sum of theirs: an evaluation of each takes longer to be called than to be computed.
+
+    They have axes, classes and class weights in common; rows that the others have fewer than the longest count nothing.
+    """
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        first, longest = problems[0], max(len(each.y) for each in problems)
+        self.problems, shape = problems, (len(problems), longest)
+        x, y, counted = torch.zeros(*shape, first.x.shape[1]), torch.zeros(shape, dtype=torch.int64), torch.zeros(shape)
+        for at, each in enumerate(problems):
+            x[at, : len(each.y)], y[at, : len(each.y)] = each.x, each.y
+            counted[at, : len(each.y)] = each.class_weights[each.y]
+        self.parts, self.n_rows = [(x, y, counted)], torch.tensor([float(len(each.y)) for each in problems])
+        self.variances, self.check = first.variances, first.check
+
+    def solve(self, strength: float, *, choosing: bool = False) -> Doubles:
+        """Solve all, from the solution of each: (n, r + 1, K)."""
+        self.solution = np.stack([each.solution for each in self.problems])
+        for each, solution in zip(self.problems, super().solve(strength, choosing=choosing), strict=True):
+            each.solution = solution
+        return self.solution
+
+
+Part = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+"""Some rows x (m, r), their labels y (m,) and how many times they count (m,); of stacked problems (..., m, r) and (..., m)."""
 
 
 def _together(parts: Sequence[tuple[torch.Tensor, ...]]) -> tuple[torch.Tensor, ...]:
@@ -104,18 +130,16 @@ def _together(parts: Sequence[tuple[torch.Tensor, ...]]) -> tuple[torch.Tensor, 
 def _log_p(part: Part, w: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return a part's loss, summed, and the logarithms of its probabilities, (K, m)."""
     x, y, counted = part
-    log_p = torch.log_softmax(_logits(x, w), 0)
-    right = log_p[y, torch.arange(len(y))]
-    return -(
-        right * counted
-    ).double().sum(), log_p  # rounded to 24 bits, sums would end a fit by chance: its tolerance is as small
+    log_p = torch.log_softmax(_logits(x, w), -2)
+    right = log_p.gather(-2, y[..., None, :]).squeeze(-2)
+    return -(right * counted).double().sum(-1), log_p  # summed in 24 bits it would end a fit by chance: its tolerance is as small
 
 
 def _loss_and_spread(part: Part, w: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return a part's loss and p (1 - p) of each class, (K,), as sums."""
     loss, log_p = _log_p(part, w)
     p = log_p.exp_()
-    return loss, (p * (1 - p) * part[2]).sum(1)
+    return loss, (p * (1 - p) * part[2][..., None, :]).sum(-1)
 
 
 def _loss_and_gradients(part: Part, w: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -123,9 +147,9 @@ def _loss_and_gradients(part: Part, w: torch.Tensor) -> tuple[torch.Tensor, torc
     x, y, counted = part
     loss, log_p = _log_p(part, w)
     residual = log_p.exp_()
-    residual[y, torch.arange(len(y))] -= 1
-    residual *= counted
-    return loss, residual @ x, residual.sum(1)
+    residual.scatter_add_(-2, y[..., None, :], torch.full_like(counted, -1.0)[..., None, :])
+    residual *= counted[..., None, :]
+    return loss, residual @ x, residual.sum(-1)
 
 
 def _logits(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
@@ -134,4 +158,4 @@ def _logits(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
     Classes come first, here and in the gradient: products of a tall matrix by a narrow one take 4 to 13 times as long (AMD EPYC,
     5,667 x 2,024 by 2 to 10; as long from 100 columns on).
     """
-    return torch.addmm(w[-1, :, None], w[:-1].T.contiguous(), x.T)
+    return (w[..., :-1, :].mT.contiguous() @ x.mT).add_(w[..., -1, :, None])
