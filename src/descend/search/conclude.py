@@ -69,12 +69,9 @@ def concluded(study: Study, findings: Findings, keep: KeepStep | None, *, finish
             transfer="auto", backbone=spec(plan.backbone, defaults=True), size=plan.size, engine=plan.engine, epoch=0
         )
         judge_answers(log, study.decoded, rows, probs, network=ensemble)
-        networks_made = [
-            Network(answer.classifier, answer.engine, f"members.{place}.classifier.head", answer.mirrored, weight / sum(weights))
-            for place, (answer, weight) in enumerate(zip(answers, weights, strict=True))
-        ]
         if study.clock.left() > graphs_and_report_s(study, answers) - LATE_S:  # they make answers quicker, not other ones
-            keep_graphs(record, networks_made, ensemble, study.decoded.take(rows["val"][:N_CHECKED]))
+            some = study.decoded.take(rows["val"][:N_CHECKED])
+            keep_graphs(record, _networks(answers, weights), ensemble, some)
         if not record.search_ended:  # else its model was built again
             record.budget_used_s = study.clock.used()
         record.search_ended = record.search_ended or finished
@@ -93,6 +90,14 @@ def _forget(record: RunRecord, *, finished: bool) -> None:
         record.test = None
         for told in (record.per_class, record.confused, record.calibration):
             told.pop("test", None)
+
+
+def _networks(answers: Sequence[Answer], weights: Sequence[float]) -> list[Network]:
+    """Return the networks whose graphs answer as the members of an ensemble do."""
+    return [
+        Network(answer.classifier, answer.engine, f"members.{place}.classifier.head", answer.mirrored, weight / sum(weights))
+        for place, (answer, weight) in enumerate(zip(answers, weights, strict=True))
+    ]
 
 
 def _told_part(study: Study, answers: Sequence[Answer], n_val: int) -> list[str]:
