@@ -300,6 +300,7 @@ def test_errors_name_the_archive_and_not_where_it_is_unpacked(tmp_path: Path) ->
         load(tmp_path / "photos.zip")
     assert str(error.value).startswith(f"{tmp_path / 'photos.zip'}: pictures must lie in class folders")
     assert str(tmp_path / "photos.zip" / "labels.csv") in str(error.value)
+    assert f"unpack the archive and give it: {tmp_path / 'photos.zip' / 'labels.csv'}" in str(error.value)
 
 
 @pytest.mark.parametrize("called", ["{}.zip", "{}-samples.zip", "{}.ZIP"])
