@@ -157,3 +157,53 @@ def test_wholly_transparent_pictures_with_colors_beneath_say_so(kind: str, tmp_p
     assert "cat/0.png" in told["clear"]
     assert "dog/0.png" in told["blank"]
     assert "cat/0.png" not in told["blank"]
+
+
+@pytest.mark.parametrize("n_lacking", [1, 5])
+def test_ids_are_not_taken_for_the_files_of_another_folder_where_theirs_lack_some(n_lacking: int, tmp_path: Path) -> None:
+    root = _pictures(tmp_path, "train", "test", n=20)
+    for i in range(n_lacking):
+        (root / "train" / f"{i}.png").unlink()
+    (root / "train.csv").write_text("id,label\n" + "".join(f"{i},{'ab'[i % 2]}\n" for i in range(20)))
+    for read in (load, read_new_pictures):
+        with pytest.raises(DataError, match=r"'test/(\d+)\.png' and 'train/\1\.png' exist: write which is meant"):
+            read(root / "train.csv")
+
+
+def test_ids_are_found_although_a_few_files_lie_in_a_second_folder_too(tmp_path: Path) -> None:
+    root = _pictures(tmp_path, "img", n=20)
+    _pictures(tmp_path, "best", n=2)
+    (root / "train.csv").write_text("id,label\n" + "".join(f"{i},{'ab'[i % 2]}\n" for i in range(20)))
+    assert {name.partition("/")[0] for name in load(root / "train.csv", split=False).names} == {"img"}
+
+
+def test_a_table_whose_pictures_are_still_packed_says_so(tmp_path: Path) -> None:
+    (tmp_path / "train.zip").write_bytes(b"PK")
+    (tmp_path / "train.csv").write_text("id,label\n1,a\n2,b\n")
+    with pytest.raises(DataError, match=r"'train\.zip' lies beside the table: unpack it first"):
+        load(tmp_path / "train.csv")
+
+
+def test_quotation_marks_behind_backslashes_do_not_become_part_of_the_class(tmp_path: Path) -> None:
+    root = _pictures(tmp_path, "img", n=12)
+    rows = [(f"img/{i}.png", r'"5\" nail"' if i % 2 else "screw") for i in range(12)]
+    (root / "t.csv").write_text("path,label\n" + "".join(f"{path},{label}\n" for path, label in rows))
+    with pytest.raises(DataError, match="a quotation mark within quotes must be doubled, line 3 has a backslash before it"):
+        load(root / "t.csv")
+    rows = [(f'"img\\{i}.png"', r'"C:\a\"' if i % 2 else r"5\" nail") for i in range(12)]  # here a backslash is itself
+    (root / "t.csv").write_text("path,label\n" + "".join(f"{path},{label}\n" for path, label in rows))
+    assert set(load(root / "t.csv").classes) == {"C:\\a\\", r"5\" nail"}
+
+
+def test_a_coordinate_is_no_class(tmp_path: Path) -> None:
+    root = _pictures(tmp_path, "img", n=12)
+    (root / "t.csv").write_text("image,x,y\n" + "".join(f"img/{i}.png,{i},{i % 2}\n" for i in range(12)))
+    with pytest.raises(DataError, match="must have a column 'label', got 'image, x, y'"):
+        load(root / "t.csv")
+
+
+def test_kinds_that_hold_kinds_are_told(tmp_path: Path) -> None:
+    told = _told(load(_pictures(tmp_path / "a", "animal/cat", "animal/dog", "plant/fir", "plant/oak")))
+    assert "'animal/cat', 'animal/dog', 'plant/fir', 'plant/oak'; move these up if they are the classes" in told["layout"]
+    subjects = _pictures(tmp_path / "b", "cat/p1", "cat/p2", "dog/p3", "dog/p4")
+    assert "layout" not in _told(load(subjects))

@@ -151,6 +151,36 @@ def with_links(path: Path, *members: tuple[str, bytes, str]) -> Path:
     return path
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("name", ["x.zip", "x.tar.gz"])
+def test_of_two_files_of_one_name_the_last_counts_and_is_told(name: str, tmp_path: Path) -> None:
+    files = [*PHOTOS.items(), ("photos/a/0.png", png(99))]
+    if name.endswith(".zip"):
+        with zipfile.ZipFile(tmp_path / name, "w") as zipped:
+            for inside, content in files:
+                zipped.writestr(inside, content)
+    else:
+        with tarfile.open(tmp_path / name, "w:gz") as tarred:
+            for inside, content in files:
+                member = tarfile.TarInfo(inside)
+                member.size = len(content)
+                tarred.addfile(member, io.BytesIO(content))
+    dataset = load(tmp_path / name, split=False)
+    (ignored,) = (problem for problem in dataset.problems if problem.kind == "ignored")
+    assert ignored.examples == ("photos/a/0.png (stands in the archive several times: the last counts)",)
+    (row,) = (row for row in range(24) if dataset.name_of(row).endswith("a/0.png"))
+    assert Path(str(dataset.source(row))).read_bytes() == png(99)
+
+
+@pytest.mark.parametrize(
+    ("made", "called"), [("x.tar.gz", "y.tar"), ("x.tar.xz", "y.zip"), ("x.zip", "y.tar"), ("x.zip", "y.tgz")]
+)
+def test_an_archive_that_is_called_like_another_kind_is_told_its_own(made: str, called: str, tmp_path: Path) -> None:
+    path = packed(tmp_path / made, PHOTOS).rename(tmp_path / called)
+    with pytest.raises(DataError, match=rf"By its first bytes it is a {made[1:]}: rename it"):
+        load(path)
+
+
 def test_a_class_of_links_alone_is_not_lost_silently(tmp_path: Path) -> None:
     path = with_links(tmp_path / "x.tar.gz", ("photos/c/0.png", tarfile.SYMTYPE, "../a/0.png"))
     with pytest.raises(DataError, match=r"every class folder must hold a picture, 'c' holds none.*photos/c/0\.png \(a link\)"):
@@ -270,6 +300,7 @@ def test_errors_name_the_archive_and_not_where_it_is_unpacked(tmp_path: Path) ->
         load(tmp_path / "photos.zip")
     assert str(error.value).startswith(f"{tmp_path / 'photos.zip'}: pictures must lie in class folders")
     assert str(tmp_path / "photos.zip" / "labels.csv") in str(error.value)
+    assert f"unpack the archive and give it: {tmp_path / 'photos.zip' / 'labels.csv'}" in str(error.value)
 
 
 @pytest.mark.parametrize("called", ["{}.zip", "{}-samples.zip", "{}.ZIP"])

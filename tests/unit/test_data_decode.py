@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageFile, ImageOps, PngImagePlugin
 from tests.oracles.data_pictures import encoded, on_white, png_16_bits, scene, timm_eval
 
 from descend.data import decode as decoding
@@ -126,6 +126,22 @@ def test_damaged_metadata_around_sound_pixels_is_no_reason_to_lose_a_picture(exi
 def _rgba() -> np.ndarray:
     alpha = np.linspace(0, 255, 15 * 20).reshape(15, 20, 1).astype(np.uint8)
     return np.concatenate([scene(15, 20), alpha], axis=2)
+
+
+@pytest.mark.parametrize("kind", ["zTXt", "iTXt", "iCCP"])
+def test_much_text_in_a_png_is_no_reason_to_lose_a_picture(kind: str) -> None:
+    """Of what editors and generators write about a picture; the orientation in another chunk still counts."""
+    picture, large, text = scene(12, 8), "x" * (PngImagePlugin.MAX_TEXT_CHUNK + 1), PngImagePlugin.PngInfo()
+    if kind != "iCCP":
+        (text.add_text if kind == "zTXt" else text.add_itxt)("prompt", large, zip=True)
+    exif, buffer = Image.Exif(), BytesIO()
+    exif[0x0112] = 6
+    profile = large.encode() if kind == "iCCP" else None
+    Image.fromarray(picture).save(buffer, "PNG", pnginfo=text, exif=exif, icc_profile=profile)
+    with pytest.raises(ValueError, match="too large"):
+        Image.open(BytesIO(buffer.getvalue()))
+    assert np.array_equal(decode(buffer.getvalue()), np.rot90(picture, -1))
+    assert sorted(traits(buffer.getvalue(), name="x.png")["size"].tolist()) == [8, 12]
 
 
 @pytest.mark.parametrize("kind", ["png", "tiff"])

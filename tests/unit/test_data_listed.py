@@ -304,6 +304,24 @@ def test_data_sets_that_number_other_classes_are_joined_by_name(make: Any, tmp_p
         load(make(numbered))
 
 
+class _Transformed:
+    """As torchvision's CIFAR10: its classes have names, and its owner makes other numbers of theirs."""
+
+    classes = ("cat", "dog", "fox", "owl")
+    target_transform = staticmethod(lambda number: number - 2)
+
+    def __len__(self) -> int:
+        return 12
+
+    def __getitem__(self, place: int) -> tuple[np.ndarray, int]:
+        return np.full((8, 8, 3), place, np.uint8), self.target_transform(2 + place % 2)
+
+
+def test_names_are_not_those_of_numbers_that_a_target_transform_makes() -> None:
+    for data in (_Transformed(), Subset(_Transformed(), range(8))):  # pyright: ignore[reportArgumentType]
+        assert load(data, split=False).classes == ("0", "1")
+
+
 def test_numbers_without_a_name_are_no_other_classes(photos: Path) -> None:
     class Named(list[Any]):
         classes = ("red", "green")

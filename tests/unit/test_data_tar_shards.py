@@ -128,6 +128,21 @@ def test_a_shard_may_tell_its_classes_in_json(tmp_path: Path) -> None:
     assert any("4 rows of the table have no label" in str(problem) for problem in dataset.problems)
 
 
+def test_classes_in_another_encoding_are_refused_and_not_brought_together(tmp_path: Path) -> None:
+    words = ("K\u00e4fer", "K\u00f6fer")
+    for ending, text in ((".cls", "{}"), (".json", '{{"label": "{}"}}')):
+        files = {f"{k}.png": png(k) for k in range(12)}
+        files |= {f"{k}{ending}": text.format(words[k % 2]).encode("cp1252") for k in range(12)}
+        with pytest.raises(DataError, match=rf"the class of a picture must be UTF-8, '0\{ending}' is not"):
+            load(packed(tmp_path / "bugs.tar", files))
+
+
+def test_a_class_in_json_may_be_a_float_that_is_whole_and_stand_behind_a_byte_order_mark(tmp_path: Path) -> None:
+    files = {f"{k}.png": png(k) for k in range(12)}
+    files |= {f"{k}.json": f'\ufeff{{"label": {float(k % 2)}}}'.encode() for k in range(12)}
+    assert load(packed(tmp_path / "a.tar", files)).classes == ("0", "1")
+
+
 @pytest.mark.parametrize("name", ["../out.png", "/tmp/out.png", "a/../../out.png", "C:\\out.png", "..\\out.png"])
 def test_a_name_that_leads_out_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="must name files inside itself"):

@@ -5,7 +5,7 @@
 
 An archive that has changed (size, times of content and status change, number in the file system) is unpacked anew. Nothing is
 written outside the cache. A hard link in a tar is a copy of the file before it that it leads to; other links are not followed but
-named (``links_in``), and devices are passed over. What does not fit into the cache is refused before anything is written; a
+named (``left_out_of``), and devices are passed over. What does not fit into the cache is refused before anything is written; a
 compressed tar, which tells its sizes only when it is read to its end, is read once, and refused at the first file that is too
 much. A tar that is not compressed is read where it lies (``tar_shards``).
 """
@@ -35,11 +35,14 @@ from descend.regular_files import size_on_disk
 KIND = "unpacked"  # of the cache's entries
 ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _NOISE = ("__MACOSX",)
+_MARKS = {b"PK\x03\x04": ".zip", b"\x1f\x8b": ".tar.gz", b"BZh": ".tar.bz2", b"\xfd7zXZ\0": ".tar.xz"}
+_LONGEST_MARK = 6  # bytes
 _SAMPLES = "-samples"
 _NUMBERED = re.compile(r"[\W_]*\d+\W*$")  # the end of photos-001, photos (2), photos3
 
 LINK, LINK_TO_NOTHING = "a link", "a link to no file before it"  # why it is passed over
-_LINKS = "-links.json"  # beside the folder of an archive's files: what was not unpacked of it
+_REPEATED = "stands in the archive several times: the last counts"
+_LEFT_OUT = "-left-out.json"  # beside the folder of an archive's files: what was not unpacked of it
 
 # path within, bytes, what the archive calls it; of a hard link, the path of the file before it that it leads to
 Member = tuple[PurePosixPath, int, "zipfile.ZipInfo | tarfile.TarInfo | PurePosixPath"]
@@ -57,20 +60,20 @@ def unpacked(archive: Path, cache: CacheFolder | None = None) -> Path:
     Raises DataError for one that is damaged, encrypted or too large for the cache, and where the disk does not take it.
     """
     cache, name = cache or CacheFolder(), stem(archive.name)
-    facts = [*_facts(archive), name, *(["links 1"] if _is_stream(archive) else [])]  # a number for what becomes of links
+    facts = [*_facts(archive), name, "left out 1"]  # a number for what is left out, and told
     return in_cache(facts, str(archive), lambda entry: _unpack(archive, entry / name, cache), cache) / name
 
 
-def links_in(folder: Path) -> list[tuple[str, str]]:
-    """Return what is left out of a folder that ``unpacked`` has returned: (path, why) of the links that are not followed."""
+def left_out_of(folder: Path) -> list[tuple[str, str]]:
+    """Return what is left out of a folder that ``unpacked`` has returned: (path, why) of links, and of names that come again."""
     try:
-        return [(path, why) for path, why in json.loads(_links_of(folder).read_bytes())]
-    except (OSError, ValueError):  # of an archive without links there is no file
+        return [(path, why) for path, why in json.loads(_noted(folder).read_bytes())]
+    except (OSError, ValueError):  # of an archive that is unpacked whole there is no file
         return []
 
 
-def _links_of(folder: Path) -> Path:
-    return folder.with_name(f"{folder.name}{_LINKS}")
+def _noted(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}{_LEFT_OUT}")
 
 
 def _facts(archive: Path) -> tuple[str, ...]:
@@ -188,22 +191,24 @@ def _sizes(path: Path) -> Iterator[int]:
 
 
 def _extract(path: Path, folder: Path, take: Callable[[int], None] | None) -> None:
-    """Write the files of an archive below a folder, and beside it which links are left out.
+    """Write the files of an archive below a folder, and beside it what is left out: links, and names that come again.
 
     take: asked for room before each file, where the sizes are not known yet.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    links = list[tuple[str, str]]()
+    left_out, written = list[tuple[str, str]](), set[PurePosixPath]()
     with _opened(path) as archive:
-        for inside, size, member in _members(path, archive, links):
+        for inside, size, member in _members(path, archive, left_out):
+            left_out += [(inside.as_posix(), _REPEATED)] * (inside in written)
+            written.add(inside)
             if take is not None:
                 take(size)
             target = folder / inside
             target.parent.mkdir(parents=True, exist_ok=True)
             with _content(archive, member, folder) as source, target.open("wb") as file:
                 shutil.copyfileobj(source, file)
-    if links:
-        _links_of(folder).write_text(json.dumps(links))
+    if left_out:
+        _noted(folder).write_text(json.dumps(left_out))
 
 
 @contextmanager
@@ -242,7 +247,25 @@ def _unreadable(path: Path, error: OSError) -> DataError:
 
 
 def _damaged(path: Path, error: Exception) -> DataError:
-    return DataError(str(path), f"must be an archive that is whole ({_said(error)})", fix="Fetch it again.")
+    try:
+        with path.open("rb") as file:
+            beginning = file.read(_LONGEST_MARK)
+    except OSError:
+        beginning = b""
+    return DataError(str(path), f"must be an archive that is whole ({_said(error)})", fix=way_to_mend(path.name, beginning))
+
+
+def way_to_mend(name: str, beginning: bytes) -> str:
+    """Return what to do about an archive that cannot be read: it may be of another kind than its name says.
+
+    >>> from descend.data.archives import way_to_mend
+    >>> way_to_mend("photos.tar", bytes([0x1F, 0x8B])), way_to_mend("photos.tgz", bytes([0x1F, 0x8B]))
+    ('By its first bytes it is a .tar.gz: rename it.', 'Fetch it again.')
+    """
+    kind = next((ending for mark, ending in _MARKS.items() if beginning.startswith(mark)), "")
+    suffix = Path(name).suffix.lower()
+    is_other = suffix != kind if kind == ".zip" else suffix in (".zip", ".tar")  # all compressed tars are opened alike
+    return f"By its first bytes it is a {kind}: rename it." if kind and is_other else "Fetch it again."
 
 
 def _said(error: Exception) -> str:

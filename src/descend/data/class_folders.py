@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from descend.data.folder_names import are_partitions, is_wrapper, left_over, split_names, stands_aside
@@ -107,6 +108,9 @@ def _doubt(classes: Sequence[Folder], *, evaluation: bool, in_split: bool) -> st
     counted = in_split and all(map(_is_number, shared))  # of numbered subjects, say
     if len(shared) > 1 and not any(outer.pictures for outer in classes) and not counted and not _says_nothing(sorted(shared)):
         return f"{names} are read as classes; folders of the same names lie in each of them: {listed(sorted(shared))}"
+    if _are_kinds(classes):
+        held = listed(part.path for outer in classes for part in unwrapped(outer).populated)
+        return f"{names} are read as classes, each with the folders in it: {held}; move these up if they are the classes"
     if are_partitions(folder.name for folder in classes):
         return f"{names} are read as classes, and are called like the parts of one whole"
     if wrappers:
@@ -115,6 +119,18 @@ def _doubt(classes: Sequence[Folder], *, evaluation: bool, in_split: bool) -> st
     if 0 < len(aside) < len(classes):
         return f"{names} are read as classes; by their names {listed(aside)} may hold something else"
     return ""
+
+
+def _are_kinds(classes: Sequence[Folder]) -> bool:
+    """Return whether each class holds folders of its own and nothing else: ``animal/cat``, ``animal/dog``, ``plant/oak``, ...
+
+    Folders that one class shares with another, and numbered ones, are of another kind: subjects, sites.
+    """
+    held = [folder for outer in classes for folder in unwrapped(outer).populated]
+    names = [folder.label for folder in held]
+    if any(unwrapped(outer).pictures or len(unwrapped(outer).populated) < 2 for outer in classes):
+        return False
+    return len({*names}) == len(names) and not any(re.search(r"\d", name) for name in names) and not _says_nothing(names)
 
 
 def _says_nothing(names: Sequence[str]) -> bool:

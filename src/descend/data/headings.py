@@ -203,7 +203,8 @@ def _named(column: str, header: Sequence[Any]) -> list[int]:
     if column == "path":
         files = [at for at, name in enumerate(header) if _key(name) in _FILES]
         return files or [at for at, name in enumerate(header) if _key(name) in _IDS]
-    return [at for at, name in enumerate(header) if _key(name) in _CLASSES or _CLASS_WORDS & _words(name)]
+    classes = _CLASSES - {"y"} if any(_key(name) == "x" for name in header) else _CLASSES  # beside x it is a place
+    return [at for at, name in enumerate(header) if _key(name) in classes or _CLASS_WORDS & _words(name)]
 
 
 def _of_zeros_and_ones(header: Sequence[Any], cells: Sequence[Sequence[Any]], among: Sequence[int]) -> list[int]:

@@ -271,8 +271,8 @@ def _is_pair(member: Any) -> bool:
 
 
 def _class_names(data: Any) -> Sequence[str]:
-    """Return the names of numbered classes, where a data set, or the one that it is a part of, tells them."""
-    while data is not None:
+    """Return the names of classes that a data set, or what it is a part of, tells; a ``target_transform`` makes other numbers."""
+    while data is not None and getattr(data, "target_transform", None) is None:
         names = getattr(data, "classes", None)
         if isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in _words(names)):
             return _words(names)

@@ -53,7 +53,7 @@ def read_new_pictures(table: Path, identifier: str | None = None) -> NewPictures
     written = [clean_path(row[path]) for row in rows]
     finder = FileFinder(table.parent)
     files, notes = finder.find_all(written)
-    if not any(files) and finder.changes(written[0]):
+    if not any(files) and finder.meanings(written):
         must = "must name at least one picture that exists"
         raise DataError(str(table), must, got=written[0], fix=paths_fix(table.parent, written))
     root = os.path.normpath(table.parent.absolute())

@@ -27,6 +27,7 @@ from descend.data.fits import is_fits_16, read_fits_16
 from descend.data.formats import LFS_POINTER, formats
 from descend.data.large_jpeg import can_be_within_limit, is_beyond_limit, reopened
 from descend.data.planar_tiff import is_planar, is_single, plane
+from descend.data.png_text import without_large_text
 from descend.data.ranges import Member
 from descend.data.truncation import refuse_filled, refuse_truncated
 from descend.errors import DataError, DescendError, PictureError
@@ -123,6 +124,12 @@ def _identified(source: IO[bytes]) -> Image.Image:
         if image is None:
             raise
         return image
+    except ValueError:  # of text in a PNG file that grows beyond Pillow's limit
+        source.seek(0)
+        slimmed = without_large_text(source.read())
+        if slimmed is None:
+            raise
+        return Image.open(BytesIO(slimmed), formats=formats())
 
 
 def check_pixels(image: Image.Image | NDArray[Any]) -> None:

@@ -19,7 +19,7 @@ _LABELS = frozenset({"label", "labels", "annotation", "annotations", "classes", 
 _MORE_ARCHIVES = (".rar", ".7z")
 _OF_LIBRARIES = frozenset({".tfrecord", ".tfrecords", ".npz", ".npy", ".h5", ".hdf5", ".pkl", ".pickle", ".mdb", ".rec", ".beton",
                            ".pt", ".pth", ".gz"})  # fmt: skip
-_AS_TABLE = "write them as a table path,label and give it instead of the folder"
+_AS_TABLE = "write them as a table path,label and give it"
 _BOXES = "boxes, of which a picture may have several; name the class of each picture in a table path,label"
 
 
@@ -27,9 +27,10 @@ def pointers(tree: Folder, root: Path) -> list[Problem]:
     """Return what to say of tables, annotations, archives and files of other libraries below a folder. root: what is named."""
     files = sorted((path for folder in tree.below() for path, _ in folder.passed_over if not path.endswith("/")), key=natural)
     tables = [path for path in files if Path(path).suffix.lower() in SUFFIXES and path.count("/") <= _DEEPEST_TABLE]
+    way = "unpack the archive and give it" if is_archive(root) else "give it instead of the folder"
     return [
-        *problem("table", "1 table lies beside the pictures; if it holds their labels, give it instead of the folder",
-                 "{n} tables lie beside the pictures; if one holds their labels, give it instead of the folder",
+        *problem("table", f"1 table lies beside the pictures; if it holds their labels, {way}",
+                 f"{{n}} tables lie beside the pictures; if one holds their labels, {way}",
                  [str(root / path) for path in tables]),
         *_annotations(files, root),
         *archives(tree, root),
@@ -42,8 +43,9 @@ def pointers(tree: Folder, root: Path) -> list[Problem]:
 def archives(tree: Folder, root: Path) -> list[Problem]:
     """Return what to say of archives below a folder: they are not opened there, and may hold a class or a split."""
     found = [path for folder in tree.below() for path, _ in folder.passed_over if is_packed(path)]
-    return problem("archive", "1 archive lies in the folder and is not opened; unpack it, or give it alone",
-                   "{n} archives lie in the folder and are not opened; unpack them, or give one alone",
+    where, alone = ("archive", "") if is_archive(root) else ("folder", ", or give {} alone")
+    return problem("archive", f"1 archive lies in the {where} and is not opened; unpack it{alone.format('it')}",
+                   f"{{n}} archives lie in the {where} and are not opened; unpack them{alone.format('one')}",
                    [str(root / path) for path in sorted(found, key=natural)])  # fmt: skip
 
 

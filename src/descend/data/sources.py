@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from descend.data import builtin, folders, tables
-from descend.data.archives import ENDINGS, is_archive, links_in, unpacked
+from descend.data.archives import ENDINGS, is_archive, left_out_of, unpacked
 from descend.data.headings import label_column, names_table, pick_columns, pick_path
 from descend.data.labels import cell_text, check_one_for_each, encode_labels, one_label
 from descend.data.listed import Listed, file_or_bytes, has_images, listed, unlabelled
@@ -112,7 +112,7 @@ def _read_place(text: str, evaluation: bool, outside: bool) -> Manifest:
         return shards.read(evaluation=evaluation)
     if is_file(path) and is_archive(path):
         folder = unpacked(path)
-        return folders.read_folder(folder, evaluation=evaluation, who=text, left_out=links_in(folder))
+        return folders.read_folder(folder, evaluation=evaluation, who=text, left_out=left_out_of(folder))
     if is_folder(path):
         return folders.read_folder(path, evaluation=evaluation, packed=True)
     if is_table:

@@ -60,6 +60,7 @@ def read_rows(table: Path) -> Table:
                         fix="A cell that large is mostly a quotation mark that is never closed: double it, or remove it."
                         * ("limit" in str(error))) from None  # fmt: skip
     rows = [row if len(row) < 2 or any(map(str.strip, row)) else [] for row in rows]  # emptied in a spreadsheet
+    _refuse_escaped(table, text, delimiter)
     _refuse_other_delimiter(table, rows[0] if rows else [], delimiter)
     header = [clean_text(cell).strip(_QUOTES) for cell in rows[0]] if rows else []
     _refuse_title(table, rows)
@@ -123,6 +124,19 @@ def _content(table: Path) -> bytes:
 def _refuse_pointer(table: Path, content: bytes) -> None:
     if content.startswith(LFS_POINTER):
         raise DataError(str(table), "must be a table (it is a pointer of Git LFS in its place)", fix="Fetch it: git lfs pull.")
+
+
+def _refuse_escaped(table: Path, text: str, delimiter: str) -> None:
+    r"""Refuse ``"5\" nail"``: the cell ends at the second mark, and what follows would stand in the class with the others."""
+    for number, line in enumerate(text.split("\n"), start=1):
+        if '\\"' not in line:
+            continue
+        try:
+            for _ in csv.reader([line], delimiter=delimiter, skipinitialspace=True, strict=True):
+                pass
+        except csv.Error:
+            must = f"a quotation mark within quotes must be doubled, line {number:,} has a backslash before it"
+            raise DataError(str(table), must, got=line[:80], fix='Write "" for it; in pandas, leave escapechar out.') from None
 
 
 def _refuse_title(table: Path, rows: Sequence[Sequence[str]]) -> None:

@@ -4,7 +4,8 @@ A path means the file as it is written, or with ``/`` for the backslashes of Win
 blank as in addresses, in other capitals where one file alone can be meant. Paths that then lead to no file may lack what their
 owner's program adds: folders before them and an ending behind them (``17`` for ``train_images/17.png``), or they name folders of
 another machine (``D:/pets/img/17.png`` for ``img/17.png``). Where no path is right as it is written, and one such change finds
-files, each at most once, it is made and told.
+files, each at most once, it is made and told; not where another finds other files for many of the same paths: ``17`` may be
+``train/17.png`` or ``test/17.png``, also where one of the two is missing.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
+from descend.data.archives import is_archive
 from descend.data.formats import is_picture_name
 from descend.data.labels import cell_text, clean_text
 from descend.data.places import is_file, is_folder
@@ -28,7 +30,9 @@ from descend.data.problems import Problem, problem
 
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 _ENDINGS = ("", ".jpg", ".png", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif")
-_TRIED = 5  # paths that lead to no file, for the change that finds them
+_TRIED = 5  # paths that lead to no file, for the changes that find them; from the whole table: its first may be those that lack
+_COMPARED = 100  # paths, of which each change shows what it finds
+_MOST_ELSEWHERE = 0.1  # of them, that another change may lead to other files: a few pictures lie in a second folder too
 _DEEPEST, _MOST_FOLDERS = 3, 200  # folders below the table's, in which files are sought: how deep, and how many of one depth
 _DIRECTIONS = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # Windows copies a path with one before it
 _AROUND = f"{string.whitespace}\xa0\ufeff\u200b{_DIRECTIONS}"
@@ -85,18 +89,38 @@ class FileFinder:
         Where any path leads to a file as it is written, the others are missing: a file of their name may be another picture.
         """
         files = [self.find(path) if path else None for path in paths]
-        written = dict.fromkeys(path for path in paths if path)
-        tried = [] if any(files) else [*written][:_TRIED]
-        change = next((found[0] for path in tried if len(found := self.changes(path)) == 1), None)
+        written = [*dict.fromkeys(path for path in paths if path)]
+        change = None if any(files) else self._change(written)
         if change is None:
             return files, []
-        meant = {path: file for path in written if (changed := change.of(path)) and (file := self.find(changed))}
+        meant = self._found_by(change, written)
         if len(set(meant.values())) < len(meant):  # two paths would mean one file
             return files, []
         told = problem("paths", "1 path leads to no file as it is written, and is taken for another",
                        "{n} paths lead to no file as they are written, and are taken for others",
                        [f"{path[:200]} for {file}" for path, file in meant.items()])  # fmt: skip
         return [meant.get(path) for path in paths], told
+
+    def _change(self, written: Sequence[str]) -> Change | None:
+        """Return the change of paths that finds the most files, or None where another finds others for many of the paths."""
+        compared = _spread(written, _COMPARED)
+        changes = dict.fromkeys(change for path in _spread(written, _TRIED) for change in self.changes(path))
+        found = {change: self._found_by(change, compared) for change in changes}
+        if not found:
+            return None
+        best = max(found, key=lambda change: len(found[change]))
+        most = _MOST_ELSEWHERE * len(compared)
+        elsewhere = (sum(found[best].get(path, file) != file for path, file in files.items()) for files in found.values())
+        return best if all(n <= most for n in elsewhere) else None
+
+    def _found_by(self, change: Change, paths: Sequence[str]) -> dict[str, str]:
+        """Return the file that each path leads to when it is changed, of those that lead to one."""
+        return {path: file for path in paths if (changed := change.of(path)) and (file := self.find(changed))}
+
+    def meanings(self, paths: Sequence[str]) -> list[str]:
+        """Return the paths of files that one of these paths may mean: of one that may mean several, if there is any."""
+        found = [[change.of(path) or "" for change in self.changes(path)] for path in _spread(paths, _TRIED)]
+        return max(found, key=lambda meant: (len(meant) > 1, bool(meant)), default=[])
 
     def find(self, path: str) -> str | None:
         """Return the path of an existing file, with forward slashes, or None."""
@@ -165,21 +189,35 @@ class FileFinder:
 
 
 def paths_fix(root: Path, absent: Sequence[str]) -> str:
-    """Return what to do about paths that lead to no file: the file that the first may mean, or the several."""
+    """Return what to do about paths that lead to no file: the file that one of them may mean, or the several."""
     fix = f"Paths are relative to {root}."
-    finder = FileFinder(root)
-    meant = [repr((change.of(absent[0]) or "")[:200]) for change in finder.changes(absent[0])[:2]] if absent else []
+    meant = [repr(path[:200]) for path in FileFinder(root).meanings(absent)[:2]]
     if meant:
         fix += f" {' and '.join(meant)} {'exists: write them like that' if len(meant) == 1 else 'exist: write which is meant'}."
+    elif packed := _packed_beside(root):
+        fix += f" {packed!r} lies beside the table: unpack it first."
     drive = next((path for path in absent if _DRIVE.match(path)), None)
     if drive is not None and os.sep == "/":
         fix += f" {drive[:2]} is a drive of another machine: write the paths from that folder on."
     return fix
 
 
+def _packed_beside(root: Path) -> str | None:
+    """Return the name of an archive in a folder, if there is one."""
+    try:
+        return min((path.name for path in root.iterdir() if is_archive(path)), default=None)
+    except OSError:
+        return None
+
+
 def _folded(name: str) -> str:
     """Return what names share that differ in capitals, or in blanks and marks that nobody sees."""
     return clean_text(name).casefold()
+
+
+def _spread(paths: Sequence[str], n: int) -> Sequence[str]:
+    """Return at most n of the paths, evenly spread."""
+    return paths[:: max(1, -(-len(paths) // n))]
 
 
 def _parts(path: str) -> list[str]:

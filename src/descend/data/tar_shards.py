@@ -19,6 +19,7 @@ import os
 import re
 import tarfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -26,7 +27,7 @@ from typing import NamedTuple
 import numpy as np
 
 from descend.data import folders, tables
-from descend.data.archives import LINK, LINK_TO_NOTHING, inside_of, is_noise, linked_from, stem
+from descend.data.archives import LINK, LINK_TO_NOTHING, inside_of, is_noise, linked_from, stem, way_to_mend
 from descend.data.folder_names import holds_closed_split
 from descend.data.formats import is_hidden_picture, kind_of, why_no_picture
 from descend.data.manifest import SPLIT_WORDS, Manifest
@@ -101,7 +102,7 @@ def _folders_around(names: Sequence[str]) -> set[str]:
 def contents_of(shards: Sequence[RangedFile]) -> Contents:
     """Return the pictures of shards, each listed once. Raises DataError for one that is damaged or hostile."""
     cache = CacheFolder()
-    listings = [listed_once("tar 2", shard.facts, lambda shard=shard: _Walk(shard).listing(), cache) for shard in shards]
+    listings = [listed_once("tar 3", shard.facts, lambda shard=shard: _Walk(shard).listing(), cache) for shard in shards]
     prefixes = [""] if len(shards) == 1 else [f"{stem(shard.path.name)}/" for shard in shards]
     return together(shards, listings, prefixes)
 
@@ -134,6 +135,7 @@ class _Walk:
         self._pictures: dict[str, _File] = {}
         self._classes: dict[str, str] = {}  # key -> what a .cls tells
         self._facts: dict[str, str] = {}  # key -> what a .json tells
+        self._no_text: dict[str, str] = {}  # key -> the path of a .cls, or of a .json with a class, that is not UTF-8
         self._passed_over: list[tuple[str, str]] = []
         self._n_repeated = 0
 
@@ -148,6 +150,7 @@ class _Walk:
             else:
                 self._n_repeated += path in self._pictures
                 self._pictures[path] = file
+        self._refuse_no_text()
         labels = [self._classes.get(key) or self._facts.get(key) or "" for key in map(_key, self._pictures)]
         empty = Names([""] * len(labels))
         columns = Names(self._pictures), Names(labels), empty, empty
@@ -178,9 +181,9 @@ class _Walk:
         except DataError:
             raise
         except (tarfile.TarError, EOFError, ValueError, OverflowError, OSError) as error:
-            raise _damaged(name, error) from error
+            raise _damaged(self._shard, error) from error
         if any(tail):
-            raise _damaged(name, tarfile.TarError(f"no header stands at byte {archive.offset:,}"))
+            raise _damaged(self._shard, tarfile.TarError(f"no header stands at byte {archive.offset:,}"))
 
     def _file(self, path: str, member: tarfile.TarInfo) -> _File | None:
         """Return where a member's content stands, and note it for links to come; None for a link that leads to none."""
@@ -212,11 +215,21 @@ class _Walk:
         if file.size > _MOST_TEXT or file.in_pieces:
             self._passed_over.append((path, "too long for a class"))
             return
-        text = self._shard.read(file.at, file.size).decode("utf-8", "replace").strip()
+        content, key = self._shard.read(file.at, file.size), _key(path)
+        text = content.decode("utf-8-sig", "replace").strip()
         found = self._classes if suffix == _CLASS else self._facts
-        found[_key(path)] = text if suffix == _CLASS else _told(text)
-        if suffix == _FACTS and not found[_key(path)]:
+        found[key] = text if suffix == _CLASS else _told(text)
+        if found[key] and not _is_utf_8(content):
+            self._no_text[key] = path
+        if suffix == _FACTS and not found[key]:
             self._passed_over.append((path, why_no_picture(path)))
+
+    def _refuse_no_text(self) -> None:
+        """Refuse a class in another encoding: a mark in the place of each strange byte would make one class of several."""
+        paths = (self._no_text.get(key) for key in map(_key, self._pictures))
+        if path := next(filter(None, paths), None):
+            raise DataError(self._shard.name, f"the class of a picture must be UTF-8, {path!r} is not",
+                            fix="Write the classes again as UTF-8, or number them.")  # fmt: skip
 
 
 def _told(text: str) -> str:
@@ -226,7 +239,15 @@ def _told(text: str) -> str:
     except (ValueError, RecursionError):
         return ""
     label = facts.get("label", facts.get("cls")) if isinstance(facts, dict) else None
-    return str(label) if isinstance(label, (str, int)) and not isinstance(label, bool) else ""
+    return str(label) if isinstance(label, (str, int, float)) and not isinstance(label, bool) else ""
+
+
+def _is_utf_8(content: bytes) -> bool:
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _key(path: str) -> str:
@@ -241,6 +262,9 @@ def _split(path: str) -> str:
     return word if word in SPLIT_WORDS else ""
 
 
-def _damaged(name: str, error: Exception) -> DataError:
-    return DataError(name, f"must be an archive that is whole ({shortened(str(error) or type(error).__name__)})",
-                     fix="Fetch it again.")  # fmt: skip
+def _damaged(shard: RangedFile, error: Exception) -> DataError:
+    beginning = b""
+    with suppress(OSError, DataError):  # what went wrong may be just that
+        beginning = shard.read(0, min(_BLOCK, shard.size))
+    return DataError(shard.name, f"must be an archive that is whole ({shortened(str(error) or type(error).__name__)})",
+                     fix=way_to_mend(shard.path.name, beginning))  # fmt: skip

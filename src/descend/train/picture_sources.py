@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from descend.data import decode_resized, find_pictures
-from descend.data.archives import is_archive, links_in, unpacked
+from descend.data.archives import is_archive, left_out_of, unpacked
 from descend.data.new_pictures import is_table, read_new_pictures
 from descend.data.one_picture import CHANNELS, as_pixels, as_source, channels_last, is_one_picture, is_path, is_pixels
 from descend.data.opening import Source
@@ -146,7 +146,7 @@ def _found(places: list[Any]) -> PictureSources:
         for name, why in files.passed_over.items():
             found.passed_over[name.replace(inside, called, 1)] = _ARCHIVE if is_archive(Path(name)) else why
         if packed:
-            found.passed_over.update({f"{called}{name}": why for name, why in links_in(Path(folder))})
+            found.passed_over.update({f"{called}{name}": why for name, why in left_out_of(Path(folder))})
     if places and not found.sources and not found.passed_over:
         shown = ", ".join([*map(os.fspath, places[:_SHOWN])] + ["..."] * (len(places) > _SHOWN))
         raise DataError("predict", f"needs one readable picture or more, there is none in {shown}")
