@@ -332,6 +332,7 @@ def test_a_submission_may_be_about_the_pictures_in_an_archive(monkeypatch: pytes
         (["--submission", "id,label", "--top", "2"], "--top: has no effect"),
         (["t.csv", "--submission", "nr,label"], "column 'nr'"),
         (["list.txt"], "a list of pictures must be a table (.csv, .tsv, .parquet)"),
+        (["--out", "a.xlsx"], "must end in .csv, .json or .parquet"), (["--out", "a.TSV"], "Such as a.csv"),
         (["t.csv"], "stands alone"), (["out.csv", "--submission", "id,label"], "below the table's folder"),
     ],
 )  # fmt: skip

@@ -20,6 +20,7 @@ from descend.cli import main
 from descend.errors import KnobError, ModelError
 from descend.export import QuantizedReport, export_file, export_int8
 from descend.models import Classifier, backbone
+from descend.pixels import FITS, Fit, PixelPolicy
 from descend.train.exporting import Int8, format_of
 
 HOLDS: dict[str, Any] = {"size": 28, "resolution": 32, "classes": ("a", "b", "c")}
@@ -91,6 +92,15 @@ def test_eight_bits_are_inside_and_their_cost_is_told(network: Classifier, answe
     assert {item.data_type for item in model.graph.initializer} >= {onnx.TensorProto.INT8}
     assert {item.key: item.value for item in model.metadata_props}["quantized"] == "int8"
     assert report.n_bytes < report.n_bytes_before
+
+
+@pytest.mark.parametrize("fit", FITS)
+def test_eight_bits_go_with_every_way_to_make_a_square(fit: Fit, network: Classifier, tmp_path: Path) -> None:
+    policy, pairs = PixelPolicy(background="gray", fit=fit), [(picture, 0) for picture in PICTURES]
+    report = export_int8(
+        network, tmp_path / "int8.onnx", calibration=PICTURES[:2], pictures=pairs, max_loss=1.0, policy=policy, **HOLDS
+    )
+    assert len(report.after) == len(PICTURES)
 
 
 def test_accuracy_that_rose_is_told_as_gained() -> None:

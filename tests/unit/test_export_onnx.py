@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
+import PIL
 import pytest
 import torch
 from PIL import Image
@@ -23,6 +24,7 @@ from descend.pixels import FITS, PixelPolicy
 from descend.transfer import graph
 from descend.transfer.onnx_recorder import Unsupported, for_any_batch
 
+PILLOW = int(PIL.__version__.partition(".")[0])
 DATA = Path(os.environ.get("DESCEND_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
 
@@ -39,16 +41,21 @@ def classifier(n_classes: int = 3) -> Classifier:
 
 
 @pytest.mark.parametrize("fit", FITS)
-@pytest.mark.parametrize(("height", "width"), [(90, 61), (61, 90), (40, 40), (37, 200), (25, 31), (333, 250), (2, 300)])
+@pytest.mark.parametrize(
+    ("height", "width"), [(90, 61), (61, 90), (40, 40), (37, 200), (25, 31), (333, 250), (2, 300), (120, 45)]
+)
 def test_resize_crop_and_bars_are_the_decode_policys_to_a_level(height, width, fit):
     picture, policy = drawn(height, width), PixelPolicy(background="gray", fit=fit)
+    grain = np.random.default_rng(0).integers(0, 128, picture.shape, dtype=np.uint8)  # a single rounding would show
+    picture = picture // 2 + grain
     graph = preprocessing(resolution=40, size=32, policy=policy, opset=20, ir_version=10)
     session = onnxruntime.InferenceSession(graph.SerializeToString())
     found = session.run([CROPPED], {"images": picture[None]})[0][0].transpose(1, 2, 0)
     expected = decode_resized(picture, 40, policy=policy)[4:36, 4:36].astype(np.float32)
     off = np.abs(found - expected)
+    is_their_order = width >= height or PILLOW >= 13  # of the two passes
     assert off.max() <= 2
-    assert off.mean() < 0.3
+    assert off.mean() < (0.01 if is_their_order else 0.3)
     if min(height, width) == 40:
         assert off.max() == 0, "a picture of the right size is cropped only"
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 SHOWN = 10  # names of files passed over, for each reason
 DOUBTFUL = "careful: answers may mean nothing"
 LISTS = (".txt", ".lst", ".json", ".jsonl", ".xlsx", ".xls", ".ods")  # what may name pictures and is no table
+NOT_WRITTEN = (".xlsx", ".xls", ".ods", ".tsv", ".jsonl", ".ndjson", ".html", ".xml", ".pq", ".feather", ".arrow", ".pkl")
 EPILOG = """examples:
   descend predict runs/latest new.jpg                   the newest run in runs/
   descend predict runs/photos inbox/ --out answers.csv  written as it goes, finished in one step
@@ -99,6 +100,9 @@ def _check(args: argparse.Namespace) -> None:
         raise OutputError(STANDARD_OUTPUT, "must be open: the answers go there", fix="Name a file: --out answers.csv.")
     if args.out is not None and not _is_stream(args.out):
         check_text_file("--out", args.out, reads=args.pictures, run=args.run)
+        if args.format is None and args.out.suffix.lower() in NOT_WRITTEN:  # a table of words under such a name opens nowhere
+            raise KnobError("--out", "must end in .csv, .json or .parquet, or in no other format's ending, for a table of words",
+                            got=str(args.out), fix=f"Such as {args.out.stem}.csv, which spreadsheets open.")  # fmt: skip
     if args.top is not None:
         check_count("--top", args.top)
     if args.unsure_below is not None and not 0 < args.unsure_below <= 1:
