@@ -88,9 +88,11 @@ def train(setup: TrainingSetup, *, restore: bool = False) -> TrainingResult:
     position = callback.position
     log.record.decisions = callback.decisions()
     n_rollbacks = 0 if rollback is None else rollback.n
-    log.record.notes = initial_run.notes(log.record.init) + notes(
-        callback.train_losses, len(setup.dataset.classes), n_dropped=position.n_dropped, n_rollbacks=n_rollbacks
-    ) + _kept_start(best, position.epoch)
+    log.record.notes = (
+        initial_run.notes(log.record.init)
+        + notes(callback.train_losses, len(setup.dataset.classes), n_dropped=position.n_dropped, n_rollbacks=n_rollbacks)
+        + _kept_start(best, position.epoch)
+    )
     _vouch_for_metrics(log)
     _note_throughput(setup, callback.n_done, time.perf_counter() - started)
     if failure is None:
@@ -224,7 +226,7 @@ def _kept_start(best: Best, n_epochs: int) -> list[str]:
     """Return the note of a training whose epochs brought nothing; else the curves would seem to contradict the score."""
     if best.state is None or best.epoch >= 0 or n_epochs == 0:
         return []
-    trained = "The one epoch was" if n_epochs == 1 else f"None of the {n_epochs} epochs was"
+    trained = "The one epoch was not" if n_epochs == 1 else f"None of the {n_epochs} epochs was"
     return [
         f"{trained} better on validation than the state before the first, so that state was kept. "
         "A lower learning rate or more epochs may help."
