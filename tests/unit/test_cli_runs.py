@@ -72,6 +72,14 @@ def test_json_tells_the_same(runs: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert told[0]["status"] == "killed"
 
 
+def test_the_time_of_a_search_is_the_one_that_its_report_tells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Stages leave out imports and choices between steps: 36.7 of 56.9 s were told."""
+    (tmp_path / "searched").mkdir()
+    record.RunRecord(plan=PLAN, wall_s={"features": 30.0}, budget_used_s=57.0).save(tmp_path / "searched")
+    assert main(["runs", str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["wall_s"] == 57.0
+
+
 def test_what_differs_stands_side_by_side(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["runs", str(runs), "--compare", "first", "second"]) == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]

@@ -39,6 +39,16 @@ def test_titles_and_lines() -> None:
     assert [[line.name for line in chart.lines] for chart in charts] == [["training", "validation"]] * 2
 
 
+@pytest.mark.parametrize("losses", [(1.609, 1.6115), (1.6, 1.61), (12.3401, 12.3402), (0.3, 250.0), (0.0, 0.0)])
+def test_ticks_of_a_flat_loss_are_told_apart(losses: tuple[float, float]) -> None:
+    made = [row | {"train_loss": loss, "val_loss": loss} for row, loss in zip(rows(2, lr=None), losses, strict=True)]
+    root = ElementTree.fromstring(str(curves(made, None)[0].svg))
+    ticks = [text.text for text in root.iter("text") if re.fullmatch(r"-?[\d.e+-]+", text.text or "")]
+    ticks = ticks[2:]  # the first two count epochs
+    assert len(ticks) > 2
+    assert len({*ticks}) == len(ticks), ticks
+
+
 def test_the_learning_rate_stands_under_each_chart_over_the_same_epochs() -> None:
     numbers = rows(30)
     for chart in curves(numbers, None):

@@ -466,6 +466,14 @@ def test_a_search_is_shown_step_by_step_with_its_intervals(tmp_path: Path) -> No
     assert "No epoch was completed" not in page.text
 
 
+def test_the_accuracy_of_a_step_is_the_one_that_the_terminal_told(tmp_path: Path) -> None:
+    """Where copies share their weight, it is no whole number of pictures: 95.374% of 245 was rounded to 234, 95.5%."""
+    step = SEARCH[0] | {"accuracy": 0.9537415, "n": 245}
+    page = Page(report.write(make_run(tmp_path / "run", search=[step])).read_text(encoding="utf-8"))
+    assert "95.4%" in page.text
+    assert "95.5%" not in page.text
+
+
 def test_a_search_whose_heads_were_chosen_by_cross_validation_alone_says_so(tmp_path: Path) -> None:
     searched = {"search": SEARCH[:1], "budget_used_s": 12.0, "choices_by_val": 0, "reasons": {}}
     page = Page(report.write(make_run(tmp_path / "run", **searched)).read_text(encoding="utf-8"))

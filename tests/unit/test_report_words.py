@@ -104,6 +104,11 @@ def test_without_an_epoch_that_was_chosen_the_verdict_names_none() -> None:
     assert "chosen at" not in say(rows=[], val=VAL, chosen=None)
 
 
+def test_a_state_from_before_the_first_epoch_is_named_beside_curves_that_never_reached_its_score() -> None:
+    assert " right (95% interval 90.9–97.8%), kept from before the first epoch; " in say(val=VAL, chosen={"epoch": 0})
+    assert "kept from" not in say(val=VAL, chosen={"epoch": 0}, rows=[])  # a head fitted in one go has no epochs
+
+
 def test_large_splits_earn_a_second_decimal() -> None:
     assert words.percent(0.98765, 9_999) == "98.8%"
     assert words.percent(0.98765, 10_000) == "98.77%"

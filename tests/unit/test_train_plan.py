@@ -91,6 +91,19 @@ def test_the_default_size_is_the_backbones_own(backbone: str, frozen: int, finet
     assert resolve(Recipe(backbone=backbone, transfer="finetune"), small).size == (finetuned if fixed else 128)
 
 
+def test_a_fine_tuning_of_few_steps_has_a_rate_that_they_can_follow() -> None:
+    """One epoch of 420 pictures at a rate of 0.002 ended in a loss far above guessing, and a head that was better before."""
+    few, many = (DataProfile("hands", n, 10, 100, gray=False) for n in (420, 1443))
+    plans = {(data.n_train, n): resolve(Recipe(transfer="finetune", epochs=n), data) for data in (few, many) for n in (1, 10)}
+    rates = {steps: plan.rule.lr for steps, plan in plans.items()}
+    assert rates[1443, 10] == 0.002, "460 steps: the rate that its benchmark was measured with"
+    assert rates[420, 1] == pytest.approx(0.002 * (14 / 400) ** 0.5, rel=0.02)
+    assert rates[420, 1] < rates[1443, 1] < rates[420, 10] < rates[1443, 10]
+    asked = resolve(Recipe(transfer="finetune", epochs=1, optimizer="adamw(lr=0.002)"), few)
+    assert asked.rule.lr == 0.002
+    assert "14 steps are few" in plans[420, 1].reasons["optimizer"]
+
+
 @pytest.mark.parametrize("transfer", ["features", "head", "finetune", "scratch"])
 @pytest.mark.parametrize("facts", [PHOTOS, DIGITS], ids=["photos", "digits"])
 def test_the_plan_of_a_plans_recipe_is_the_plan(transfer: str, facts: DataProfile) -> None:

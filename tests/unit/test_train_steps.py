@@ -202,6 +202,11 @@ def test_what_comes_before_the_first_epoch_is_done_once_and_its_state_is_a_candi
     assert done == [1]
     assert result.best.epoch == -1, "an epoch that gains nothing does not replace it"
     assert "before the first epoch" in told(setup)
+    (note,) = setup.log.record.notes
+    assert note.startswith("None of the "), "the report and the last lines must not let the curves contradict the score"
+    assert "so that state was kept" in note
+    (of_one,) = training._kept_start(result.best, 1)
+    assert of_one.startswith("The one epoch was not better")
     train(setup, restore=True)
     assert done == [1], "a run that goes on has it already"
 

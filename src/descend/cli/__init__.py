@@ -149,11 +149,14 @@ def _imported(words: list[str]) -> list[str]:
 
 
 def _unknown(verb: str) -> int:
+    from descend.cli import elsewhere
     from descend.cli.output import tell
     from descend.errors import nearest
     from descend.printable import shortened
 
-    tell(f"descend: must be given a verb, got {shortened(repr(verb))}. {nearest(verb, VERBS)}", file=sys.stderr)
+    ours = elsewhere.VERBS.get(verb)
+    told = f"Here it is: descend {ours}." if ours else nearest(verb, VERBS)
+    tell(f"descend: must be given a verb, got {shortened(repr(verb))}. {told}", file=sys.stderr)
     return 2
 
 

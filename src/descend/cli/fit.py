@@ -22,7 +22,7 @@ from descend.progress import Silent
 from descend.technique import Knob, knobs
 from descend.train.folder import is_trained
 from descend.train.interrupt import EXIT_TERMINATED, terminable
-from descend.train.recipe import FORMER_NAMES, LISTS, Recipe, from_arguments, read, renamed
+from descend.train.recipe import FORMER_NAMES, LISTS, Recipe, from_arguments, read
 from descend.train.world import ALONE, World, are_several
 
 if TYPE_CHECKING:
@@ -192,7 +192,8 @@ class _Renamed(argparse.Action):
     """A flag's former name: an error that tells the new one."""
 
     def __call__(self, parser: object, namespace: object, values: object, option_string: object = None) -> None:  # noqa: ARG002 (argparse's protocol)
-        raise renamed(self.dest)
+        new = FORMER_NAMES[self.dest].replace("_", "-")
+        raise KnobError(f"--{self.dest.replace('_', '-')}", "is no flag", fix=f"It is called --{new}.")
 
 
 def settings_of(args: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from contextlib import nullcontext
 from contextvars import ContextVar
 from typing import Any, NoReturn, TextIO
 
+from descend.cli import elsewhere
 from descend.errors import did_you_mean
 from descend.outputs import taken_by
 from descend.printable import printable, shortened
@@ -79,12 +80,13 @@ class Parser(argparse.ArgumentParser):
         parsed, left = self.parse_known_args(args, namespace)
         if left:
             flag = next((word for word in left if word.startswith("-")), None)
-            if flag is None:
-                self.error(f"{self.prog} takes no further word, got {shortened(repr(left[0]))}")
             shown = [name for action in self._actions if action.help != argparse.SUPPRESS for name in action.option_strings]
+            if flag is None:
+                told = elsewhere.assignment(left[0], shown)
+                self.error(f"{self.prog} takes no further word, got {shortened(repr(left[0]))}.{told}")
             known = [name.removeprefix("--") for name in shown if name.startswith("--")]
             near = _near(flag.partition("=")[0].removeprefix("--"), known).replace("'", "'--", 1)
-            self.error(f"{self.prog} has no flag {shortened(flag)}.{near}")
+            self.error(f"{self.prog} has no flag {shortened(flag)}.{elsewhere.flag(flag, shown) or near}")
         return parsed
 
     def error(self, message: str) -> NoReturn:

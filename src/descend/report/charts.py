@@ -63,6 +63,7 @@ _CHARTS = (
     ("Loss", (Line("train_loss", "training", TRAIN, "--", 1.4), Line("val_loss", "validation", VAL, "-", 1.9))),
     ("Accuracy", (Line("train_accuracy", "training", TRAIN, "--", 1.4), Line("val_accuracy", "validation", VAL, "-", 1.9))),
 )
+_TICKS = 6  # of a vertical axis, at most
 _MOST_RATES = 500  # points of the strip
 _WIDE, _HIGH, _RATE_HIGH = 4.6, 3.0, 0.8  # inches: a chart, and what the learning rate under it adds
 _LEFT, _ACROSS = 0.135, 0.845  # of the width: where the axes begin, and their own
@@ -203,15 +204,18 @@ def _dress(axes: Axes, title: str, epochs: list[int], values: list[float]) -> No
     dress(axes, "epoch")
     axes.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
     axes.xaxis.set_major_locator(_whole_epochs())
-    shares = title == "Accuracy"
+    shares, digits = title == "Accuracy", 4
     if title == "Loss" and min(values) > 0 and max(values) > 100 * min(values):  # a linear axis would show one flat line
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(numticks=6))
         axes.yaxis.set_minor_formatter(NullFormatter())
     else:
-        axes.set_ylim(*limits(values, ceiling=1.0 if shares else math.inf))
-        axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: tick(y) if shares else f"{y:.4g}"))
+        low, high = limits(values, ceiling=1.0 if shares else math.inf)
+        axes.set_ylim(low, high)
+        # two digits more than tell one tick from the next: a step of 2.5 has two of its own
+        digits = max(digits, math.ceil(math.log10(_TICKS * max(abs(low), abs(high)) / (high - low))) + 2)
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=_TICKS, steps=[1, 2, 2.5, 5, 10]))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: tick(y) if shares else f"{y:.{digits}g}"))
 
 
 def limits(values: Sequence[float], ceiling: float) -> tuple[float, float]:

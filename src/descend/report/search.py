@@ -79,14 +79,15 @@ def _draw_own(axes: Axes, steps: Sequence[SearchStep]) -> list[float]:
     shown: list[float] = []
     for number, step in enumerate(steps, 1):
         interval = own_interval(step)
-        if interval is None:
+        if interval is None or step["accuracy"] is None:
             continue
+        own = step["accuracy"]  # weighted: not always a whole number of pictures, as the interval rests on
         color, shape = (TRAIN, "o") if step["measured"] == CROSS_VALIDATION else (VAL, "s")
         at = step["ended_s"]
         axes.plot([at, at], [interval.low, interval.high], color=color, linewidth=1.1)
-        axes.plot([at], [interval.mean], shape, color=color, markersize=5)
+        axes.plot([at], [own], shape, color=color, markersize=5)
         ink = MUTED if color == TRAIN else color  # a number is text, which must stand out more than a mark
-        axes.annotate(str(number), (at, interval.mean), textcoords="offset points", xytext=(6, -13), color=ink)
+        axes.annotate(str(number), (at, own), textcoords="offset points", xytext=(6, -13), color=ink)
         shown += [interval.low, interval.high]
     return shown
 

@@ -134,7 +134,8 @@ def _bracketed(score: Score, within: str) -> str:
 def _selection(record: RunRecord, rows: Sequence[EpochRow]) -> str:
     epoch, metric = chosen_epoch(record, rows), str(record.plan.get("metric", "accuracy"))
     if epoch is None:
-        return ""
+        kept = record.chosen is not None and rows and not record.search
+        return ", kept from before the first epoch" if kept else ""
     value = (record.val or {}).get(metric)
     why = "" if metric == "accuracy" else f" for its {METRICS.get(metric, metric)}" + (f" of {percent(value)}" if value else "")
     return f", chosen at epoch {epoch}{_of(record)}{why}"

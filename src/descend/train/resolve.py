@@ -62,8 +62,8 @@ AS_ASKED = (
 """Settings that the plan takes as they are."""
 
 ORDER = ("backbone", "download", "weights", "head", "feature_stages", "folds", "size", "fit", "crop_pct", "views", "augment",
-         "regularize", "metric", "optimizer", "gradients", "epochs", "schedule", "norm", "freeze_to", "layer_decay", "engine",
-         "batch_size", "budget")  # fmt: skip
+         "regularize", "metric", "epochs", "batch_size", "optimizer", "gradients", "schedule", "norm", "freeze_to", "layer_decay",
+         "engine", "budget")  # fmt: skip
 """A default may depend on the settings that stand before it."""
 
 

@@ -50,8 +50,8 @@ class ListedRun:
 
     @property
     def wall_s(self) -> float:
-        """Seconds of all stages, resumed ones included."""
-        return sum(self.record.wall_s.values()) if self.record else 0.0
+        """Seconds of all stages, resumed ones included; of a search, what lies between its stages, too."""
+        return max(sum(self.record.wall_s.values()), self.record.budget_used_s) if self.record else 0.0
 
     def setting(self, name: str) -> str | None:
         """Return what the run ended with, such as its backbone, or where it has not ended what was planned."""

@@ -88,8 +88,10 @@ def train(setup: TrainingSetup, *, restore: bool = False) -> TrainingResult:
     position = callback.position
     log.record.decisions = callback.decisions()
     n_rollbacks = 0 if rollback is None else rollback.n
-    log.record.notes = initial_run.notes(log.record.init) + notes(
-        callback.train_losses, len(setup.dataset.classes), n_dropped=position.n_dropped, n_rollbacks=n_rollbacks
+    log.record.notes = (
+        initial_run.notes(log.record.init)
+        + notes(callback.train_losses, len(setup.dataset.classes), n_dropped=position.n_dropped, n_rollbacks=n_rollbacks)
+        + _kept_start(best, position.epoch)
     )
     _vouch_for_metrics(log)
     _note_throughput(setup, callback.n_done, time.perf_counter() - started)
@@ -218,6 +220,17 @@ def _offer_start(setup: TrainingSetup, best: Best) -> None:
     start = metrics.score(probs, setup.dataset.labels[val], copies=setup.dataset.copies(val))
     best.offer(-1, start[setup.plan.metric], start["loss"], setup.mode_task.module)
     setup.progress.say(f"  before the first epoch: {start['accuracy']:.1%} right on the validation split")
+
+
+def _kept_start(best: Best, n_epochs: int) -> list[str]:
+    """Return the note of a training whose epochs brought nothing; else the curves would seem to contradict the score."""
+    if best.state is None or best.epoch >= 0 or n_epochs == 0:
+        return []
+    trained = "The one epoch was not" if n_epochs == 1 else f"None of the {n_epochs} epochs was"
+    return [
+        f"{trained} better on validation than the state before the first, so that state was kept. "
+        "A lower learning rate or more epochs may help."
+    ]
 
 
 def _restored(setup: TrainingSetup, task: Task, run: Path, rollback: Rollback | None) -> tuple[Position, Best]:
