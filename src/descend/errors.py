@@ -139,3 +139,10 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
 def is_full_disk(error: BaseException) -> TypeGuard[OSError]:
     """Return whether an error says that a disk takes no more."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def way_to_write(error: OSError, otherwise: str) -> str:
+    """Return what to do where a file cannot be written: about the disk, or the largest file that may be; else ``otherwise``."""
+    if error.errno == errno.EFBIG:
+        return "Raise the largest size that a file may have (ulimit -f)"
+    return "Free some space" if is_full_disk(error) else otherwise

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from descend.errors import KnobError, OutputError, is_full_disk
+from descend.errors import KnobError, OutputError, way_to_write
 
 
 def check_output(who: str, path: Path, *, reads: Iterable[Path] = ()) -> None:
@@ -79,5 +79,6 @@ def write_page(path: Path, page: str) -> None:
 
 
 def _unwritable(who: str, error: OSError) -> OutputError:
-    fix = "Free some space, or choose another place." if is_full_disk(error) else "Choose a place where you may write."
+    way = way_to_write(error, "")
+    fix = f"{way}, or choose another place." if way else "Choose a place where you may write."
     return OutputError(who, f"must be a file that can be written ({error.strerror or error})", fix=fix)

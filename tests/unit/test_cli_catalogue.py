@@ -90,6 +90,18 @@ def test_the_list_is_the_same_from_the_file_and_from_the_techniques(capsys: pyte
     assert "adamw(lr=" in from_file
 
 
+def test_one_technique_is_listed_by_its_name_and_help_is_given_about_a_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "adam"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "optimizer:"
+    assert main(["list", "addam"]) == 2
+    assert "must name a family or a technique, got 'addam'. Did you mean 'adam" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="0"):  # as --help does
+        main(["help", "list"])
+    assert "usage: descend list" in capsys.readouterr().out
+    assert main(["help"]) == 0
+    assert "usage: descend VERB" in capsys.readouterr().out
+
+
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 def test_bash_completes_verbs_flags_choices_and_techniques(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["completion", "bash"]) == 0

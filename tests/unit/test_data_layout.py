@@ -207,6 +207,13 @@ def test_layouts_that_are_refused(name: str, tmp_path: Path) -> None:
         load(plant(tmp_path / "set", tree))
 
 
+def test_a_class_that_is_given_for_the_whole_is_told_of_the_classes_beside_it(tmp_path: Path) -> None:
+    photos = plant(tmp_path / "photos", {"cat": 8, "dog": 8, "notes": 0})
+    with pytest.raises(DataError, match=r"8 lie directly in it") as refused:
+        load(photos / "cat")
+    assert f"If this folder and 'dog' beside it are the classes, give {photos}." in str(refused.value)
+
+
 # name -> (tree, classes, pictures in train, val and test)
 EVALUATED: dict[str, tuple[Tree, list[str], list[int]]] = {
     "only test": (both("test"), CAT_DOG, [0, 0, 16]),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+
 import numpy as np
 import pytest
 
-from descend.errors import KnobError, RunError, causes, check_count
+from descend.errors import KnobError, RunError, causes, check_count, way_to_write
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.0, 1.5, True, "3", None, float("nan")])
@@ -46,3 +48,11 @@ def test_the_causes_of_an_error_are_those_that_a_traceback_shows() -> None:
         asked()
     assert [type(error) for error in causes(caught.value)] == [KeyError, RunError, FileNotFoundError]
     assert list(causes(None)) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "way"),
+    [(errno.ENOSPC, "Free some space"), (errno.EDQUOT, "Free some space"), (errno.EACCES, "Ask"), (errno.EFBIG, "ulimit -f")],
+)
+def test_a_limit_on_the_size_of_files_is_no_lack_of_space_or_rights(code: int, way: str) -> None:
+    assert way in way_to_write(OSError(code, "refused"), "Ask")

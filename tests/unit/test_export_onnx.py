@@ -145,6 +145,19 @@ def test_a_clear_answer_that_changes_on_the_same_pixels_is_counted():
     assert agreement.compared(picture, small, file=file, network=network).n_changed == 1
 
 
+def test_a_lead_that_tolerated_differences_can_turn_is_no_clear_answer_where_the_file_resizes():
+    """Both probabilities may differ by 0.05 there: a lead of 0.08 is within that, one of 0.12 is not."""
+    picture, small = [np.zeros((2, 2, 3), np.uint8)], [np.ones((2, 2, 3), np.uint8)]
+
+    def changed(lead):
+        answer = np.array([[0.5 + lead / 2, 0.5 - lead / 2]], np.float32)
+        return agreement.compared(
+            picture, small, file=lambda images: answer if images[0, 0, 0, 0] else answer[:, ::-1], network=lambda _: answer
+        ).n_changed
+
+    assert (changed(0.08), changed(0.12)) == (0, 1)
+
+
 def members() -> Ensemble:
     """One that looks at both sides of the mirror, and one that resizes its pictures and reads stages of every kind."""
     second = classifier()

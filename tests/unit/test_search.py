@@ -480,10 +480,10 @@ def part_of(*counts: int) -> Any:
     )  # fmt: skip
 
 
-def test_of_a_part_a_given_test_split_is_looked_at_first_up_to_a_third_of_the_time() -> None:
+def test_of_a_part_a_given_test_split_is_looked_at_first_up_to_half_of_the_time() -> None:
     data = part_of(2400, 600, 1000)
     assert begin._part(data, 3300) == PartStep(share=round(2300 / 3000, 4), test=1.0)
-    assert begin._part(data, 1500) == PartStep(share=round(1000 / 3000, 4), test=0.5)
+    assert begin._part(data, 1500) == PartStep(share=0.25, test=0.75)
     data.given_split = False  # carved out here: as much of it as of the others
     assert begin._part(data, 3300) == PartStep(share=0.825)
     assert begin._part(part_of(400, 0, 3600), 2000) == PartStep(

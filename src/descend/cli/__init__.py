@@ -87,6 +87,8 @@ def main(argv: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file name that the terminal's encoding lacks is escaped, not fatal
             stream.reconfigure(errors="backslashreplace")
+    if arguments[:1] == ["help"] and arguments[1:2] and arguments[1] in VERBS:  # as of git
+        arguments = [arguments[1], "--help"]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         return _explained(lambda: _taken(lambda: print(HELP, end="")))
     if arguments[0] == "--version":

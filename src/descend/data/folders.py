@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from descend.data import heic
 from descend.data.archives import packed_folder
+from descend.data.class_folders import listed
 from descend.data.folder_names import holds_thumbnails, is_wrapper, stands_aside
 from descend.data.formats import is_picture_name
 from descend.data.labels import clean_text, encode_labels
@@ -26,6 +28,7 @@ from descend.data.tree import EXPECTED, HIDDEN, SYSTEM_FILE, SYSTEM_FOLDER, Fold
 from descend.errors import DataError
 
 _MASK = re.compile(r"(.*)[ ._-](?:mask|segmentation|seg|gt|label|annotation)(?:[ ._-]?\d+)?", re.IGNORECASE | re.DOTALL)
+_MOST_BESIDE = 100  # folders
 _MOST_SEEN = 2**16  # of what lies in a folder that is not entered: 0.2 s
 
 
@@ -210,8 +213,11 @@ def _refusal(root: Path, tree: Folder, problems: list[Problem]) -> DataError:
         return DataError(str(root), f"must be a folder that can be read ({unlisted})")
     n_loose = len(tree.pictures)
     if n_loose:
-        return refusal(str(root), f"pictures must lie in one folder for each class ({n_loose:,} lie directly in it)", problems,
-                       fix="Make a folder for each class, or a CSV table with columns path,label.")  # fmt: skip
+        fix = "Make a folder for each class, or a CSV table with columns path,label."
+        if beside := _classes_beside(root):
+            fix += f" If this folder and {listed(beside)} beside it are the classes, give {root.absolute().parent}."
+        must = f"pictures must lie in one folder for each class ({n_loose:,} lie directly in it)"
+        return refusal(str(root), must, problems, fix=fix)
     folders = [folder.name for folder in tree.folders]
     n_others = len(tree.passed_over)
     what = (
@@ -223,6 +229,16 @@ def _refusal(root: Path, tree: Folder, problems: list[Problem]) -> DataError:
     )
     what = f"the folders {', '.join(map(repr, folders[:5]))} hold none" if folders else what
     return _pointing(refusal(str(root), f"must hold pictures in class folders ({what})", problems), tree, root)
+
+
+def _classes_beside(root: Path) -> list[str]:
+    """Return the names of folders beside this one in which pictures lie, as in it; it may itself be a class."""
+    whole = root.absolute()
+    try:
+        beside = sorted(path for path in whole.parent.iterdir() if path.is_dir() and path != whole)[:_MOST_BESIDE]
+        return [path.name for path in beside if any(is_picture_name(one.name) for one in islice(path.iterdir(), _MOST_SEEN))]
+    except OSError:  # the folder above, or one beside it, is another's
+        return []
 
 
 def _pointing(error: DataError, tree: Folder, root: Path) -> DataError:

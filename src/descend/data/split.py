@@ -16,9 +16,9 @@ from descend.data.manifest import UNASSIGNED
 
 TRAIN, VAL, TEST = 0, 1, 2
 SHARE = 0.15  # of validation, and of test
-GIVEN_TEST = 1 / 3
+GIVEN_TEST = 1 / 2
 """Of the pictures that there is time to look at, that a given test split may take before it is cut: who gives one wants it
-answered."""
+answered. With room for 2,600 of 4,317 blurred flowers, a third left a fifth of the 1,079 test pictures unanswered."""
 
 
 def assign(
@@ -65,7 +65,7 @@ def nested_order(labels: NDArray[np.int64], draw: NDArray[np.float64]) -> NDArra
 def room_for_test(room: float, n_test: float, n_others: float) -> float:
     """Return how much of the room for some of the pictures a given test split takes: all of it, up to a share of the room.
 
-    Where a third is less than test has, but all others fit beside more of it, it takes what they leave.
+    Where a half is less than test has, but all others fit beside more of it, it takes what they leave.
     """
     return min(n_test, max(GIVEN_TEST * room, room - n_others))
 

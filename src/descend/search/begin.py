@@ -33,7 +33,9 @@ FIRST_SHARE = 0.9  # of the time left that decoding, first features and their he
 MARGIN = 1.2  # of every estimate: the machine may get busier
 QUICK_MARGIN = 1.5  # of one quick fit, which nothing can follow: it waits for memory where much else runs
 EXPORT_S = 2.0  # that an engine takes to start with a network that is new to it; torch's own starts at once
-WORTH_EXPORT_S = 8.0  # of torch's time, from which another engine may repay its start
+WORTH_EXPORT_S, LOOKS = 8.0, 2
+"""Of torch's time, from which another engine may repay its start, and how often a search looks at each picture at least: mirror
+images or a larger view follow. With torch's own, 398 ants and bees had time for neither in half a minute."""
 CHOOSING_STARTS = 2  # of engines, before they can be measured against each other
 CHOOSING_CHUNKS = 12  # of torch's, as long as which measuring them takes where another is twice as fast
 USUAL_GAIN = 2.0  # of another engine over torch's: of OpenVINO's 1.8 to 2.5 in the same precision
@@ -87,7 +89,7 @@ def speeds(dataset: Dataset, plan: Plan, backbone: Backbone, resolution: int, cl
         return Speeds(decoded, torch_rate, rate or _computed_per_s(engine), engine, "")
     n = int((dataset.splits >= 0).sum())
     by_torch = Speeds(decoded, torch_rate, torch_rate, torch, "it starts at once, which counts for so few pictures")
-    is_worth = known is None and min(n / torch_rate, clock.left() / 2) > WORTH_EXPORT_S
+    is_worth = known is None and min(LOOKS * n / torch_rate, clock.left() / 2) > WORTH_EXPORT_S
     if is_worth and not _may_choose(dataset, plan, backbone, by_torch, clock):
         return replace(by_torch, reason="it starts at once: to measure the others takes too long here now")
     if is_worth:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from descend.errors import DescendError, TrainingError, is_full_disk
+from descend.errors import DescendError, TrainingError, way_to_write
 from descend.printable import shortened
 from descend.train.checkpoint import Best
 from descend.train.loop import Position, Task
@@ -43,7 +43,7 @@ def smaller(plan: Plan) -> str:
 def _of_the_disk(error: OSError) -> TrainingError:
     """Return what a disk or a file has refused as a sentence."""
     failure = TrainingError("training", f"was stopped by the system ({type(error).__name__}: {error})",
-                            fix="Free some space." if is_full_disk(error) else "What was saved before is intact.")  # fmt: skip
+                            fix=f"{way_to_write(error, 'What was saved before is intact')}.")  # fmt: skip
     failure.__cause__ = error
     return failure
 

@@ -14,7 +14,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from descend import files
-from descend.errors import RunError, is_full_disk
+from descend.errors import RunError, way_to_write
 from descend.regular_files import read_text_bytes, size_on_disk
 from descend.train import run_manifest
 from descend.train.lock import LOCK
@@ -51,7 +51,7 @@ def replacing(path: Path, *, previous: Path | None = None) -> Iterator[Path]:
 
 
 def _unwritable(path: Path, error: OSError) -> RunError:
-    way_out = "Free some space" if is_full_disk(error) else "Give yourself the right to write there"
+    way_out = way_to_write(error, "Give yourself the right to write there")
     return RunError(f"folder {path.parent}", f"must be writable ({path.name}: {error.strerror or error})",
                     fix=f"{way_out}; what was saved before is intact.")  # fmt: skip
 
