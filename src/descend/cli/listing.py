@@ -19,7 +19,7 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     techniques = entries()
     chosen = [entry for entry in techniques if options.which in (None, entry["family"], entry["name"])]
-    if not chosen:
+    if not chosen and options.which is not None:
         known = {entry[key] for entry in techniques for key in ("family", "name")}
         families = ", ".join(sorted({entry["family"] for entry in techniques}))
         raise SpecError("descend list", "must name a family or a technique", got=options.which,
