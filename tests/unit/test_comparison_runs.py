@@ -13,7 +13,7 @@ import pytest
 from tests.fake_runs import fake_fit  # pyright: ignore[reportMissingImports]
 
 from descend.comparison import Candidate, Comparison, Made, runs
-from descend.comparison.runs import Job, lost, make, outcomes, right
+from descend.comparison.runs import Job, Right, lost, make, outcomes, right
 from descend.errors import RunError
 from descend.train import folder, pictures
 from descend.train.evaluate import write_predictions
@@ -90,6 +90,45 @@ def test_a_run_that_another_process_was_quicker_to_begin_is_taken(tmp_path: Path
     found = make(item, fit=beaten, resume=how["resume"])
     assert (found.status, found.again) == ("finished", True)
     assert not (item.place / runs.FAILED).exists()
+
+
+def test_a_run_of_data_that_have_changed_since_is_refused_and_never_taken_again(tmp_path: Path) -> None:
+    """Labels that were corrected while a comparison ran made a candidate worse by 95 points, without a word."""
+    now, made = "as they were", list[str]()
+
+    def fit(data: Any, *, recipe: Recipe, out: Path, **_: Any) -> Run:
+        del data, recipe
+        made.append(now)
+        out.mkdir(parents=True)
+        record = RunRecord(status="finished", data_fingerprint=now)
+        record.save(out)
+        (out / folder.PREDICTIONS).write_text("path,split,label,predicted\n")
+        return Run(out, record)
+
+    def unneeded(*_: Any, **__: Any) -> Run:
+        raise AssertionError("a run of other data is not gone on with")
+
+    item = Job(Candidate("a", Recipe()), 0, tmp_path / "r", "as they were")
+    now = "corrected"
+    other = make(item, fit=fit, resume=unneeded)
+    assert other.status == "failed"
+    assert "the data must stay as they were when it began" in other.error
+    now = "as they were"
+    found = make(item, fit=fit, resume=unneeded)
+    assert (found.status, found.again, made) == ("finished", False, ["corrected", "as they were"])
+    assert make(item, fit=fit, resume=unneeded).again
+
+
+def test_runs_that_judged_by_other_labels_are_not_compared(tmp_path: Path) -> None:
+    answers = dict[Made, Right]()
+    for seed, labels in enumerate(((0, 1), (0, 0))):
+        place = tmp_path / str(seed)
+        place.mkdir()
+        probs = np.array([[0.9, 0.1], [0.1, 0.9]], np.float32)
+        write_predictions(place / folder.PREDICTIONS, ["x.png", "y.png"], ["test"] * 2, np.array(labels), probs, ("a", "b"))
+        answers[Made("ab"[seed], 0, "", "finished", 1.0)] = right(place, "test")
+    with pytest.raises(RunError, match=r"by the same labels, got 'b'\. Labels have changed since:"):
+        outcomes(answers)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no lock there")

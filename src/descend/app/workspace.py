@@ -78,7 +78,7 @@ class Workspace:
         if len(names) < 2:
             raise KnobError("compare", "needs two runs or more", got=names)
         runs = [ListedRun.of(self.path_of(name)) for name in dict.fromkeys(names)]
-        prints = {run.record.data_fingerprint for run in runs if run.record}
+        prints = {run.record.data_fingerprint if run.record else f"damaged {run.path.name}" for run in runs}
         return {"runs": [self._facts(run) for run in runs], "settings": self._shown(runs), "same_data": len(prints) == 1}
 
     def known_data(self, runs: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -123,8 +123,8 @@ class Workspace:
         if "corrections" in settings:
             settings["corrections"] = str(self.places.table(str(settings["corrections"])))
         mode = str(settings.get("transfer", "auto"))
-        if mode not in ("auto", *MODES):
-            raise KnobError("transfer", f"must be one of auto, {', '.join(MODES)}", got=mode)
+        if mode not in MODES:
+            raise KnobError("transfer", f"must be one of {', '.join(MODES)}", got=mode)
         from_settings(settings)  # types and intervals are told before a process begins
         if "budget" in settings:
             seconds(settings["budget"], who="budget")

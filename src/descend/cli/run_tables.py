@@ -62,6 +62,9 @@ def side_by_side(runs: Sequence[ListedRun]) -> Iterator[str]:
     rows += [(name, *values) for name, values in settings.items()]
     rows += [("", *[""] * len(runs)), *_outcome(runs)]
     yield from columns(rows)
+    if damaged := [run.path.name for run in runs if not run.record]:
+        yield f"damaged, and not to be compared: {', '.join(damaged)}"
+        return
     if not settings:
         yield "the settings are the same"
     if not same_data:

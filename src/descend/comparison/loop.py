@@ -116,7 +116,8 @@ def carried_out(
         dataset, base = looked.dataset, looked.base
         split_seed = None if dataset.given_split else base.seed
         runs = _Runs(threaded, base.seed, split_seed, shared_root(out), dataset.fingerprint, looked.completed)
-        first = f"comparing {len(chosen)} candidates on {dataset.name}, {settings.n_seeds} seeds; runs lie in {runs.root}"
+        seeds = f"{settings.n_seeds} seed{'s' * (settings.n_seeds > 1)}"
+        first = f"comparing {len(chosen)} candidates on {dataset.name}, {seeds}; runs lie in {runs.root}"
         progress.say("; ".join(filter(None, (first, why, _precision(looked, settings) if against is None else ""))))
         for line in filter(None, (_too_few_seeds(found, settings), _looked_before(found, settings))):
             progress.say(line)

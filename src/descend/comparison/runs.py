@@ -26,7 +26,7 @@ from descend.available_memory import forget_peak, peak_bytes
 from descend.comparison.candidate import Candidate
 from descend.csv_table import as_read
 from descend.data.split import linked
-from descend.errors import DescendError, DivergenceError, RunError, causes
+from descend.errors import DataError, DescendError, DivergenceError, RunError, causes
 from descend.progress import Silent
 from descend.train import folder, pictures, run_manifest
 from descend.train import record as records
@@ -46,11 +46,15 @@ POLL_S = 1.0  # between two looks at whether a run is still being made by anothe
 
 @dataclass(frozen=True)
 class Job:
-    """One run to be made. place: its folder, below the one that all comparisons beside this one share."""
+    """One run to be made. place: its folder, below the one that all comparisons beside this one share.
+
+    data_fingerprint: of the data that it is about, as they were when the comparison began; "" where nobody has looked.
+    """
 
     candidate: Candidate
     seed: int
     place: Path
+    data_fingerprint: str = ""
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,16 @@ def job(candidate: Candidate, seed: int, split_seed: int | None, root: Path, dat
     key = hashlib.blake2b(facts.encode(), digest_size=KEY_LENGTH // 2).hexdigest()
     name = re.sub(r"[^a-z0-9]+", "-", candidate.name.lower()).strip("-")[:40]
     place = next(root.glob(f"*-{key}"), root / f"{name}-{seed}-{key}")
-    return Job(Candidate(candidate.name, recipe), seed, place)
+    return Job(Candidate(candidate.name, recipe), seed, place, data_fingerprint)
+
+
+def _is_of_other_data(item: Job, record: records.RunRecord) -> bool:
+    """Return whether a run was made from other pictures, labels or splits than the comparison is about.
+
+    A run with a budget may open fewer pictures, or seek no near copies among them: what it judged tells then (``outcomes``).
+    """
+    found = record.data_fingerprint
+    return bool(item.data_fingerprint and found) and found != item.data_fingerprint and not record.plan.get("budget")
 
 
 def make(item: Job, *, fit: Fit, resume: Fit, data: Any = None) -> Made:
@@ -108,6 +121,9 @@ def make(item: Job, *, fit: Fit, resume: Fit, data: Any = None) -> Made:
         forget_peak()
         try:
             run = _made(item, fit, resume, data)
+            if _is_of_other_data(item, run.record):
+                raise DataError("compare", "the data must stay as they were when it began; they have changed since",
+                                got=name, fix="Give the command again when they are as they will be.")  # fmt: skip
         except KeyboardInterrupt:
             raise
         except Exception as error:  # one candidate that cannot be trained must not cost the others
@@ -146,7 +162,7 @@ def told(error: Exception) -> str:
 
 
 def _made(item: Job, fit: Fit, resume: Fit, data: Any) -> Run:
-    if (item.place / folder.RECORD).exists():
+    if (item.place / folder.RECORD).exists() and not _lies_there_of_other_data(item):
         try:
             return resume(item.place, data=data, progress=Silent())
         except RunError as error:
@@ -157,6 +173,12 @@ def _made(item: Job, fit: Fit, resume: Fit, data: Any) -> Run:
         shutil.rmtree(item.place)
     item.place.parent.mkdir(parents=True, exist_ok=True)
     return fit(data, recipe=item.candidate.recipe, out=item.place, progress=Silent(), command=["descend", "compare"])
+
+
+def _lies_there_of_other_data(item: Job) -> bool:
+    with contextlib.suppress(RunError, OSError):
+        return _is_of_other_data(item, records.load(item.place))
+    return False
 
 
 def _is_of_the_disk(error: RunError) -> bool:
@@ -194,7 +216,8 @@ def made_before(item: Job) -> Made | None:
     with contextlib.suppress(RunError, OSError):
         record = records.load(item.place)
         predictions = item.place / folder.PREDICTIONS
-        if record.status == "finished" and predictions.exists() and not run_manifest.is_changed(predictions):
+        of_these = record.status == "finished" and not _is_of_other_data(item, record)
+        if of_these and predictions.exists() and not run_manifest.is_changed(predictions):
             wall_s = sum(record.wall_s.values())
             return Made(name, item.seed, place, "finished", wall_s, noted.get("peak_bytes"), again=True)
     return None
@@ -204,11 +227,13 @@ def made_before(item: Job) -> Made | None:
 class Right:
     """What a run has right of a split. answers: picture -> 1.0 or 0.0, of pictures with the same bytes and label only the first.
 
+    label_of: picture -> its class, as this run knows it.
     unit_of: picture -> one that stands for all that belong with it (a group of the data, near copies), as this run knows them.
     """
 
     answers: dict[str, float]
     unit_of: dict[str, str]
+    label_of: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @cached_property
     def n_units(self) -> int:
@@ -230,13 +255,14 @@ def right(run: Path, split: str) -> Right:
         digest, _ = known.get(row["path"], (row["path"], None))
         first.setdefault((digest, row["label"]), row["path"])
     kept = {*first.values()}
+    labels = {row["path"]: row["label"] for row in rows if row["path"] in kept}
     each = {row["path"]: float(row["label"] == row["predicted"]) for row in rows if row["path"] in kept}
     groups = [known[path][1] for path in each if path in known]
     if len(groups) < len(each) or None in groups:
-        return Right(each, {path: path for path in each})
+        return Right(each, {path: path for path in each}, labels)
     digests = np.array([[*bytes.fromhex(known[path][0])] for path in each], np.uint8)
     units, standing = linked(digests, np.array(groups)).tolist(), dict[int, str]()
-    return Right(each, {path: standing.setdefault(unit, path) for path, unit in zip(each, units, strict=True)})
+    return Right(each, {path: standing.setdefault(unit, path) for path, unit in zip(each, units, strict=True)}, labels)
 
 
 @dataclass(frozen=True)
@@ -269,6 +295,9 @@ def outcomes(answers: Mapping[Made, Right], together: Right | None = None) -> di
         if known.answers.keys() != first.answers.keys():
             raise RunError("compare", "all runs must have judged the same pictures", got=item.name,
                            fix="Candidates that see other pictures cannot be compared picture by picture.")  # fmt: skip
+        if known.label_of != first.label_of:
+            raise RunError("compare", "all runs must have judged the pictures by the same labels", got=item.name,
+                           fix="Labels have changed since: leave the data as they are, and give the command again.")  # fmt: skip
     if together is None or together.answers.keys() != first.answers.keys():
         together = min(answers.values(), key=lambda known: known.n_units)
     columns = dict[str, int]()
