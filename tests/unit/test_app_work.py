@@ -7,6 +7,8 @@ import json
 import os
 import shutil
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -282,6 +284,20 @@ def test_the_worker_says_what_has_stopped_it(raised: BaseException, news: object
     sent: list[Mapping[str, Any]] = []
     worker.work({"kind": "fit"}, sent.append)
     assert sent == [news]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell ignores signals for others on POSIX only")
+def test_the_worker_can_be_stopped_where_a_script_has_started_the_app_in_the_background() -> None:
+    watched = (
+        "import signal, time\n"
+        "from descend.app import worker\n"
+        "worker.work = lambda request, send: time.sleep(60)\n"
+        "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"  # as a shell without job control does for what ends in "&"
+        "try:\n    worker.main()\n"
+        "except KeyboardInterrupt:\n    raise SystemExit(7)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", watched], input=b"{}\nstop\n", capture_output=True, timeout=50, check=False)
+    assert ended.returncode == 7
 
 
 def test_the_worker_tells_beginning_and_end_of_a_stage_and_not_every_step() -> None:

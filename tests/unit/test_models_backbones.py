@@ -150,6 +150,13 @@ def test_a_timm_name_alone_is_a_backbone():
         Timm(model="nonsense").build(0)
 
 
+def test_a_timm_name_with_knobs_is_told_how_they_are_said():
+    fix = r"Write timm\(model='resnet10t', pretrained=False\)\.$"
+    with pytest.raises(SpecError, match=fix):  # it had been told to mean resnet9
+        backbone("resnet10t(pretrained=False)")
+    assert backbone("timm(model='resnet10t', pretrained=False)") == Timm(model="resnet10t", pretrained=False)
+
+
 def test_weights_out_of_reach_are_one_error_that_names_the_default(monkeypatch):
     from huggingface_hub import constants
 

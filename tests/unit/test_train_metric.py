@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
 import pytest
 
+import descend
 from descend.errors import KnobError
 from descend.train.initial_run import _asked
 from descend.train.plan import DataProfile
@@ -61,3 +64,11 @@ def test_naming_the_usual_one_asks_for_nothing_where_nothing_is_selected() -> No
 def test_a_run_that_begins_from_another_takes_what_was_named_there(settings: Any, reasons: Any, taken: str | None) -> None:
     run = SimpleNamespace(recipe=from_settings(settings, Recipe()), record=SimpleNamespace(reasons=reasons))
     assert _asked(cast(Run, run), "metric") == taken
+
+
+@BALANCING
+def test_where_no_class_is_rare_there_is_nothing_to_balance(technique: str, tmp_path: Path) -> None:
+    images, labels = np.zeros((12, 16, 16, 3), np.uint8), np.repeat([0, 1], 6)
+    images[:] = np.arange(12, dtype=np.uint8).reshape(12, 1, 1, 1) * 20  # no two are copies
+    with pytest.raises(KnobError, match=rf"{technique.partition('(')[0]} has no effect where all classes are equally common"):
+        descend.fit((images, labels), out=tmp_path / "run", transfer="scratch", backbone="smallcnn", regularize=technique)

@@ -90,6 +90,7 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch loads, as the command line does
     out = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)  # what a library prints is no news
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's script starts what is in the background deaf to it
     lock = threading.Lock()
 
     def send(news: Mapping[str, Any]) -> None:

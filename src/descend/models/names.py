@@ -15,15 +15,19 @@ def backbone(value: str | Architecture) -> Architecture:
 
     Our own names win over timm's. Raises SpecError for a name that nobody knows.
     """
-    if not isinstance(value, str) or not re.fullmatch(r"\s*[\w.]+\s*", value):
+    called = re.fullmatch(r"\s*([\w.]+)\s*(?:\((.*)\)\s*)?", value, re.DOTALL) if isinstance(value, str) else None
+    if called is None:
         return build(value, Architecture)
-    name = value.strip()
+    name, knobs = called.groups()
     if name in {cls.name for cls in registered(Architecture)}:
-        return build(name, Architecture)
+        return build(value, Architecture)
     from descend.models.timm_package import timm  # heavy: only where a name is not ours
 
-    if timm.is_model(name):
+    if timm.is_model(name) and knobs is None:
         return Timm(model=name)
+    if timm.is_model(name):
+        raise SpecError("backbone", f"must say the knobs of timm's {name} within timm(...)", got=value,
+                        fix=f"Write timm(model={name!r}{', ' * bool(knobs.strip())}{knobs.strip()}).")  # fmt: skip
     raise _unknown(name, timm.list_models())
 
 

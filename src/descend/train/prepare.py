@@ -330,16 +330,17 @@ def _network(plan: Plan, mode: Mode, backbone: Backbone, dataset: Dataset) -> Cl
     mode.check_network(network, plan)
     check_batch_size(plan, mode.trained_modules(network, plan))
     install_all(plan.regularize, network, trained=mode.trained_modules(network, plan), norm=plan.norm, seed=plan.seed)
-    _check_class_weights(plan, dataset)
+    _check_balancing(plan, dataset)
     return network
 
 
-def _check_class_weights(plan: Plan, data: Dataset) -> None:
-    """Refuse class weights that would all be 1, and two techniques that both give some."""
-    weights = class_weights(plan, data)
-    if weights is not None and torch.allclose(weights, torch.ones_like(weights), rtol=1e-5):
-        must = "class weights have no effect where all classes are equally common"
-        raise KnobError("regularize", must, got=class_counts(data).tolist(), fix="Leave them out.")
+def _check_balancing(plan: Plan, data: Dataset) -> None:
+    """Refuse two techniques that both weigh classes, and one that makes rare classes count more where none is rare."""
+    weights, counts = class_weights(plan, data), class_counts(data)
+    name = next((item.name for item in plan.regularize if item.balances), "")
+    if name and ((counts == counts[0]).all() if weights is None else torch.allclose(weights, torch.ones(len(counts)), rtol=1e-5)):
+        must = f"{name} has no effect where all classes are equally common"
+        raise KnobError("regularize", must, got=counts.tolist(), fix="Leave it out.")
 
 
 def stored_side(plan: Plan, mode: Mode, network: Classifier, before: Preprocessing | None = None) -> int:
