@@ -148,12 +148,12 @@ def train_head_first(builder: TaskBuilder) -> None:
         )
         head.load_state_dict({"weight": torch.from_numpy(fit.weight), "bias": torch.from_numpy(fit.bias)})
         return
-    held_out, labels = list(inputs(rows)), builder.dataset.labels[rows]
+    held_out, labels, copies = list(inputs(rows)), builder.dataset.labels[rows], builder.dataset.copies(rows)
     optimizer = scheduled(parameter_groups(head), HEAD_FIRST_RULE)
     source = FeatureSource(builder.batches, features, builder.places(builder.train_rows), builder.device)
     task = Task(head, source, optimizer, build(HEAD_FIRST_SCHEDULE, Schedule), builder.loss(), HEAD_FIRST_EPOCHS)
     best = Best()
-    select = KeepBest(best, lambda: score(probabilities(head, held_out), labels), head, builder.plan.metric)
+    select = KeepBest(best, lambda: score(probabilities(head, held_out), labels, copies=copies), head, builder.plan.metric)
     train_loop(task, Position(), select, lambda: False)
     assert best.state is not None  # the loop ran to its end
     head.load_state_dict(best.state)
