@@ -24,7 +24,7 @@ COMMON: dict[str, Any] = {"backbone": SMALL, "size": 32, "engine": "torch"}
 MODES: dict[str, dict[str, Any]] = {
     "features": {"transfer": "features"},
     "head": {"transfer": "head", "epochs": 2, "augment": ["flip"]},  # named, so that it is not measured first
-    "finetune": {"transfer": "finetune", "epochs": 2, "batch_size": 8, "augment": ["flip"]},
+    "finetune": {"transfer": "finetune", "epochs": 2, "batch_size": 8, "augment": ["flip"], "optimizer": "adamw(lr=0.002)"},
 }
 
 

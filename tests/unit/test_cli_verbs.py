@@ -173,7 +173,7 @@ def test_fit_notices_data_that_a_list_has_swallowed(capsys: pytest.CaptureFixtur
 
 def test_a_former_flag_tells_its_new_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", "digits", "--batch", "8"]) == 2
-    assert "batch_size" in capsys.readouterr().err
+    assert "It is called --batch-size." in capsys.readouterr().err
 
 
 def test_pages_are_written_into_a_folder(tmp_path: Path) -> None:

@@ -204,10 +204,10 @@ def test_of_too_many_pictures_a_share_of_each_class_and_split_is_opened(tmp_path
         given = [name.split("/")[:2] for name in names]
         return [given.count([split, name]) for split in ("train", "test") for name in ("cat", "dog")]
 
-    assert counts(part.names) == [40, 20, 20, 10]
-    assert counts(load(root, open_up_to=165).names) == [73, 37, 37, 18]  # a third of it for test, which would have a bit less
+    assert counts(part.names) == [30, 15, 30, 15]
+    assert counts(load(root, open_up_to=165).names) == [70, 35, 40, 20]  # all of test, which is less than half of it
     shutil.rmtree(root / "test" / "cat")
-    assert counts(load(root, open_up_to=90).names) == [47, 23, 0, 20]  # all of test, where that is less than a third
+    assert counts(load(root, open_up_to=90).names) == [47, 23, 0, 20]  # all of test, where that is less than half
     assert [problem.n for problem in part.problems if problem.kind == "unopened"] == [90]
     assert load(root, open_up_to=90, threads=1).fingerprint == load(root, open_up_to=90).fingerprint
     assert load(root, open_up_to=90, seed=1).fingerprint != load(root, open_up_to=90).fingerprint
