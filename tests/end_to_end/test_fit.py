@@ -379,4 +379,7 @@ def test_cross_validation_decides_which_features(shapes: Path, tmp_path: Path) -
     run = descend.fit(shapes, out=tmp_path / "run", transfer="features", size=64, engine="torch", seed=1)
     names = ("last", "late", "covariances", "quarters")
     best = {name: min(t["loss"] for t in run.record.head_trials if t["feature_stages"] == name) for name in names}
-    assert run.recipe.feature_stages == min(best, key=lambda name: best[name])
+    chosen = run.recipe.feature_stages
+    assert chosen is not None
+    assert best[chosen] < min(best.values()) + 1e-3  # nats: less is no difference, and the fewer columns are taken
+    assert all(best[name] > best[chosen] + 1e-3 for name in names[: names.index(chosen)])
